@@ -1,0 +1,96 @@
+"""One tree of errors. Each says what, why and what to do; each is retryable or final; all survive pickling."""
+
+from __future__ import annotations
+
+import re
+
+#: Control characters, among them newlines and the start of an escape sequence, never reach a terminal or a log line.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return ``text`` on one line, its control characters shown as escapes."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+class WorkermonError(Exception):
+    """Something failed."""
+
+    #: Whether the same call may succeed later without anybody's doing.
+    retryable = False
+    #: What the command exits with (docs/commands.md).
+    exit_code = 1
+
+    def __init__(self, what: str, why: str, todo: str) -> None:
+        super().__init__(what, why, todo)
+        self.what, self.why, self.todo = what, why, todo
+
+    def __str__(self) -> str:
+        return printable(f"{self.what}: {self.why}; {self.todo}")
+
+
+class InvalidInput(WorkermonError):
+    """The caller gave something that cannot be meant."""
+
+    exit_code = 2
+
+
+class NotFound(WorkermonError):
+    """No such worker, metric, alert, rule or channel."""
+
+    exit_code = 3
+
+
+class UnknownWorker(NotFound):
+    """No worker is monitored under that id or name."""
+
+
+class RedisUnavailable(WorkermonError):
+    """Redis or the broker is out of reach, or refuses us."""
+
+    retryable = True
+    exit_code = 4
+
+
+class AwsError(WorkermonError):
+    """AWS refused or is out of reach; ``kind`` names how in one word, for logs and ``status``."""
+
+    kind = "failed"
+    exit_code = 5
+
+
+class AwsThrottled(AwsError):
+    """AWS asks to slow down."""
+
+    kind = "throttled"
+    retryable = True
+
+
+class AwsUnreachable(AwsError):
+    """No answer: the endpoint is down, or slower than the time limit, or answers nonsense or 5xx."""
+
+    kind = "unreachable"
+    retryable = True
+
+
+class AwsDenied(AwsError):
+    """The credentials lack a permission, are missing, wrong or expired, or the role cannot be assumed."""
+
+    kind = "denied"
+
+
+class InstanceGone(AwsError):
+    """EC2 does not know the instance (any more)."""
+
+    kind = "gone"
+
+
+class DeliveryFailed(WorkermonError):
+    """A channel did not accept a notification; ``retry_after`` is what it asked for, in seconds, if it did."""
+
+    retryable = True
+
+    def __init__(self, what: str, why: str, todo: str, retry_after: float | None = None) -> None:
+        super().__init__(what, why, todo)
+        self.args = (what, why, todo, retry_after)
+        self.retry_after = retry_after

@@ -1,0 +1,80 @@
+"""The catalogue: under which name, statistic and unit CloudWatch has what we call a metric.
+
+``docs/contract.md`` lists the names. What EC2 itself publishes comes each 5 minutes (basic monitoring) or each
+minute (detailed); what the CloudWatch agent publishes comes each minute where its configuration says nothing else.
+"""
+
+from __future__ import annotations
+
+from workermon.models import Metric
+
+#: Seconds. How long after a period's end its datapoint may take to appear, before anything is learnt of it
+#: (the AWS documentation promises no figure; a few minutes are usual).
+DELAY = 120
+
+#: Seconds. How late a datapoint may still come, or be revised, and find its place.
+LATENESS = 900
+
+#: Seconds. What a new worker is asked for.
+BACKFILL = 3600
+
+#: From EC2's status checks, not from CloudWatch; its period is the worker's interval.
+STATUS_CHECK_FAILED = "status_check_failed"
+
+#: File systems that hold no data of a disk, by the CloudWatch agent's ``fstype`` dimension.
+PSEUDO_FILESYSTEMS = frozenset(
+    {"autofs", "cgroup", "cgroup2", "devtmpfs", "efivarfs", "overlay", "proc", "ramfs", "squashfs", "sysfs", "tmpfs"}
+)
+
+_EC2 = "AWS/EC2"
+_AGENT = "CWAgent"
+
+CATALOGUE: dict[str, Metric] = {
+    entry.name: entry
+    for entry in (
+        Metric(name="cpu_utilization", namespace=_EC2, metric_name="CPUUtilization"),
+        Metric(name="memory_utilization", namespace=_AGENT, metric_name="mem_used_percent", period=60),
+        Metric(name="disk_utilization", namespace=_AGENT, metric_name="disk_used_percent", period=60),
+        Metric(name="network_in", namespace=_EC2, metric_name="NetworkIn", statistic="Sum", unit="bytes", merge="sum"),
+        Metric(
+            name="network_out", namespace=_EC2, metric_name="NetworkOut", statistic="Sum", unit="bytes", merge="sum"
+        ),
+        Metric(
+            name="disk_read_bytes",
+            namespace=_EC2,
+            metric_name="DiskReadBytes",
+            statistic="Sum",
+            unit="bytes",
+            merge="sum",
+        ),
+        Metric(
+            name="disk_write_bytes",
+            namespace=_EC2,
+            metric_name="DiskWriteBytes",
+            statistic="Sum",
+            unit="bytes",
+            merge="sum",
+        ),
+        # Published each 5 minutes only, whatever the monitoring.
+        Metric(name="cpu_credit_balance", namespace=_EC2, metric_name="CPUCreditBalance", unit="credits", period=300),
+    )
+}
+
+#: What is asked for where nothing else is said.
+DEFAULT: tuple[str, ...] = (
+    "cpu_utilization",
+    "memory_utilization",
+    "disk_utilization",
+    "network_in",
+    "network_out",
+)
+
+
+def period_of(metric: Metric, *, detailed: bool) -> int:
+    """Return the period in seconds at which a worker's metric is published."""
+    return metric.period or (60 if detailed else 300)
+
+
+def unit_of(name: str, catalogue: dict[str, Metric]) -> str:
+    """Return the unit of a metric's values; ``count`` for the status checks, as CloudWatch's StatusCheckFailed."""
+    return "count" if name == STATUS_CHECK_FAILED else catalogue[name].unit

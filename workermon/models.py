@@ -1,0 +1,475 @@
+"""What the stages hand to one another: frozen, and validated where it enters.
+
+Times are seconds since 1970 (UTC) inside and RFC 3339 at the border; durations are seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from workermon import errors
+
+INSTANCE_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+
+#: Seconds. The longest interval and period that make sense: a day.
+DAY = 86_400
+
+Severity = Literal["warning", "critical"]
+#: From the least to the worst; ``None`` (well) comes before them.
+SEVERITIES: tuple[Severity, ...] = ("warning", "critical")
+Status = Literal["pending", "running", "stopping", "stopped", "shutting-down", "terminated", "unknown"]
+#: States in which an instance is gone for good.
+GONE: frozenset[Status] = frozenset({"shutting-down", "terminated"})
+Check = Literal["ok", "impaired", "insufficient-data", "not-applicable", "initializing"]
+Monitoring = Literal["active", "paused"]
+Origin = Literal["command", "file", "discover"]
+Kind = Literal["threshold", "no-data", "state", "event", "collector"]
+
+
+def rfc3339(at: float) -> str:
+    """Write a time for people and JSON: UTC, milliseconds only where there are any.
+
+    >>> rfc3339(1_700_000_000)
+    '2023-11-14T22:13:20Z'
+    """
+    moment = datetime.fromtimestamp(at, UTC)
+    digits = "milliseconds" if round(at * 1000) % 1000 else "seconds"
+    return moment.isoformat(timespec=digits).replace("+00:00", "Z")
+
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhdw]?)")
+
+
+def seconds(text: str | int | float) -> int:
+    """Read a duration such as ``60s``, ``1.5m``, ``24h`` or plain seconds; whole seconds only.
+
+    Raises ``ValueError`` saying why for anything else (``nan``, negative, empty, parts of a second).
+    """
+    found = _DURATION.fullmatch(str(text).strip().lower())
+    if not found:
+        raise ValueError(f"{errors.printable(str(text))!r} is no duration such as 30s, 5m or 24h")
+    value = float(found[1]) * _UNITS[found[2]]
+    if value != int(value):
+        raise ValueError(f"{errors.printable(str(text))!r} is not a whole number of seconds")
+    return int(value)
+
+
+def _one_line(text: str) -> str:
+    if errors.printable(text) != text:
+        raise ValueError("has a control character, such as a newline or an escape sequence")
+    if not text.strip() or text != text.strip():
+        raise ValueError("is empty or has spaces at an end")
+    return text
+
+
+def _instance_id(text: str) -> str:
+    if not INSTANCE_ID.fullmatch(text):
+        raise ValueError("is no instance id: 'i-' and 8 or 17 hexadecimal digits, such as i-0abc123def4567890")
+    return text
+
+
+InstanceId = Annotated[str, AfterValidator(_instance_id)]
+#: A short text of a user's: one line, no control characters.
+Text = Annotated[str, Field(max_length=256), AfterValidator(_one_line)]
+
+
+class Frozen(BaseModel):
+    """The base of what is passed on: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Datapoint(NamedTuple):
+    """One value of one metric: ``at`` is CloudWatch's timestamp (the start of the period), whole seconds."""
+
+    at: int
+    value: float
+
+
+class Series(NamedTuple):
+    """Datapoints of one metric in order of time, at most one a slot; ``period`` in seconds."""
+
+    period: int
+    points: tuple[Datapoint, ...]
+
+
+class Scope(Frozen):
+    """Where a call goes: the account (``default`` is boto3's own credentials) and the region.
+
+    ``role_arn`` and ``external_id`` say how to become that account; they take no part in its identity.
+    """
+
+    region: str
+    account: str = "default"
+    role_arn: str | None = None
+    external_id: str | None = Field(default=None, repr=False)
+
+    @property
+    def key(self) -> str:
+        """Name this scope where a limiter, a cohort or a figure is kept for it."""
+        return f"{self.account}/{self.region}"
+
+
+class Worker(Frozen):
+    """A monitored EC2 instance, as its user set it up.
+
+    ``incarnation`` is new each time that the worker is added, so that what an earlier life left behind matches
+    nothing; ``detailed`` says whether CloudWatch has a datapoint a minute (else each five).
+    """
+
+    id: InstanceId
+    name: Text
+    region: str
+    account: str = "default"
+    role_arn: str | None = None
+    external_id: str | None = Field(default=None, repr=False)
+    interval: int = Field(default=60, ge=1, le=DAY)
+    labels: dict[str, str] = {}
+    monitoring: Monitoring = "active"
+    origin: Origin = "command"
+    added_at: float
+    incarnation: str
+    detailed: bool = False
+
+    @property
+    def scope(self) -> Scope:
+        """Return where its calls go."""
+        return Scope(region=self.region, account=self.account, role_arn=self.role_arn, external_id=self.external_id)
+
+
+class Checks(Frozen):
+    """EC2's two status checks."""
+
+    system: Check
+    instance: Check
+
+    @property
+    def failed(self) -> float | None:
+        """Return 1 when one is impaired, 0 when both are ok, else ``None``: EC2 cannot tell (yet)."""
+        if "impaired" in (self.system, self.instance):
+            return 1.0
+        return 0.0 if self.system == self.instance == "ok" else None
+
+
+class Instance(Frozen):
+    """What EC2's DescribeInstances tells of one instance; ``name`` is its ``Name`` tag."""
+
+    id: str
+    region: str
+    status: Status
+    name: str | None = None
+    detailed: bool = False
+    tags: dict[str, str] = {}
+
+
+class InstanceStatus(Frozen):
+    """What EC2's DescribeInstanceStatus tells of one instance; no checks where EC2 gave none."""
+
+    id: str
+    status: Status
+    checks: Checks | None = None
+
+
+class Query(Frozen):
+    """One metric of one worker as CloudWatch is asked for it; ``period`` in seconds, ``since`` a time."""
+
+    worker_id: str
+    metric: str
+    namespace: str
+    metric_name: str
+    dimensions: tuple[tuple[str, str], ...]
+    statistic: str
+    period: int
+    since: int
+
+
+class Trouble(Frozen):
+    """Why the last collection of a worker failed: ``kind`` is an ``AwsError.kind``."""
+
+    kind: str
+    message: str
+    at: float
+
+
+class Condition(Frozen):
+    """What is known of a worker from its collections.
+
+    ``slot`` is ``floor(collected_at / interval)``. ``latest`` is the newest datapoint of each metric. ``asked`` is
+    the time up to which each metric was last asked for with success: slots after it are not absent but unknown.
+    ``running_since`` is the first collection that saw it running without a break.
+    """
+
+    status: Status = "unknown"
+    checks: Checks | None = None
+    slot: int | None = None
+    collected_at: float | None = None
+    succeeded_at: float | None = None
+    running_since: float | None = None
+    latest: dict[str, Datapoint] = {}
+    periods: dict[str, int] = {}
+    asked: dict[str, float] = {}
+    trouble: Trouble | None = None
+
+
+class Sample(Frozen):
+    """What one collection of one worker brought; ``series`` only holds what CloudWatch gave."""
+
+    worker: Worker
+    collected_at: float
+    status: Status
+    checks: Checks | None = None
+    series: dict[str, Series] = {}
+    asked: dict[str, float] = {}
+
+    @property
+    def slot(self) -> int:
+        """Return the slot of this collection, ``floor(t / interval)``."""
+        return int(self.collected_at // self.worker.interval)
+
+
+class Reading(Frozen):
+    """A metric's newest datapoint as the event shows it."""
+
+    value: float
+    unit: str
+    at: str
+
+
+class Event(Frozen):
+    """``worker.metrics.collected`` on the channel; fields are only ever added while ``schema`` is 1."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    event: Literal["worker.metrics.collected"] = "worker.metrics.collected"
+    id: str
+    worker_id: InstanceId
+    worker_name: str
+    region: str
+    collected_at: str
+    status: Status
+    status_checks: Checks | None
+    metrics: dict[str, Reading | None]
+
+
+class Levels(Frozen):
+    """A number for each severity that is told apart; one at least."""
+
+    warning: float | None = Field(default=None, allow_inf_nan=False)
+    critical: float | None = Field(default=None, allow_inf_nan=False)
+
+    def of(self, severity: Severity) -> float | None:
+        """Return the number of that severity."""
+        return self.critical if severity == "critical" else self.warning
+
+
+class Count(Frozen):
+    """``m`` of the last ``n`` expected slots."""
+
+    m: int = Field(ge=1)
+    n: int = Field(ge=1, le=1440)
+
+    def __str__(self) -> str:
+        return f"{self.m} of {self.n}"
+
+
+class Rule(Frozen):
+    """When a metric is in trouble and when it is well again; ``metric`` is ``no-data`` for that one kind.
+
+    ``above`` and ``below`` are strict. ``clear`` is the hysteresis, the threshold itself where left out. For
+    ``no-data`` only ``intervals`` and ``severity`` count.
+    """
+
+    name: str
+    kind: Literal["threshold", "no-data"] = "threshold"
+    metric: str | None = None
+    above: Levels | None = None
+    below: Levels | None = None
+    breach: Count = Count(m=3, n=3)
+    clear: Levels | None = None
+    recover: Count = Count(m=2, n=2)
+    missing: Literal["breach", "ok", "keep"] = "keep"
+    intervals: int = 3
+    severity: Severity = "critical"
+    labels: dict[str, str] = {}
+    notify: tuple[str, ...] = ("log",)
+
+    def applies_to(self, worker: Worker) -> bool:
+        """Tell whether the worker carries every label asked for."""
+        return all(worker.labels.get(key) == value for key, value in self.labels.items())
+
+
+class Turn(NamedTuple):
+    """From ``at`` on an alert is at ``severity`` (``None``: well)."""
+
+    at: int
+    severity: Severity | None
+    #: Which severities are latched, as bits: 1 warning, 2 critical. ``severity`` is the highest of them.
+    latched: int
+
+
+class Judged(Frozen):
+    """How far a rule is judged for one worker, and with what outcome: the fold's state.
+
+    ``cursor`` is the time of the last slot judged. ``trail`` lists the turns since one lateness before the cursor,
+    and the one before those, so that the state at any of these times can be taken up again.
+    """
+
+    cursor: int | None = None
+    trail: tuple[Turn, ...] = ()
+
+    @property
+    def severity(self) -> Severity | None:
+        """Return the state at the cursor."""
+        return self.trail[-1].severity if self.trail else None
+
+
+class Transition(Frozen):
+    """A change of an alert: at ``at`` (the time of the deciding datapoint) it went from ``before`` to ``after``.
+
+    ``points`` are those of the window that decided. ``correction``: a revised past, not a new turn of events.
+    """
+
+    at: int
+    before: Severity | None
+    after: Severity | None
+    value: float | None = None
+    threshold: float | None = None
+    points: tuple[Datapoint, ...] = ()
+    correction: bool = False
+    reason: str = ""
+
+
+class Subject(Frozen):
+    """The worker as a notification names it."""
+
+    id: str
+    name: str
+    region: str
+    labels: dict[str, str] = {}
+
+
+class Notification(Frozen):
+    """What people and machines are told (``docs/contract.md``); ``at`` is the deciding time."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    id: str
+    version: int
+    dedup_key: str
+    kind: Kind
+    status: Literal["firing", "resolved"]
+    severity: Severity
+    rule: str
+    metric: str | None
+    value: float | None
+    threshold: float | None
+    since: str
+    at: str
+    worker: Subject | None
+    summary: str
+    reason: str | None = None
+    scope: dict[str, str] | None = None
+
+
+class Alert(Frozen):
+    """One rule of one worker over its life: the fold's state, and what was told of it last.
+
+    ``version`` counts the notifications of this ``dedup_key``; ``since`` is when the present episode began.
+    """
+
+    rule: str
+    judged: Judged = Judged()
+    version: int = 0
+    since: int | None = None
+    told: Severity | None = None
+    last: Notification | None = None
+
+    @property
+    def open(self) -> bool:
+        """Tell whether people were last told that it fires."""
+        return self.told is not None
+
+
+class Attempt(Frozen):
+    """One try to deliver one notification to one channel; ``error`` is ``None`` when it was accepted."""
+
+    notification_id: str
+    channel: str
+    at: float
+    error: str | None = None
+
+
+class Recorded(Frozen):
+    """An entry of an alert's history: a transition, the notification that told it if one did, and the attempts."""
+
+    transition: Transition
+    notification: Notification | None = None
+    rule: str
+    worker_id: str
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Parcel(Frozen):
+    """A notification claimed for delivery to one channel, under a lease whose ``fence`` no other claim has."""
+
+    alert_id: str
+    channel: str
+    notification: Notification
+    fence: int
+    attempt: int
+
+
+class SecretRef(Frozen):
+    """A secret by name only: an environment variable, or a file whose content it is (less a final newline)."""
+
+    env: str | None = None
+    file: str | None = None
+
+
+class Channel(Frozen):
+    """Where notifications go. ``url`` and ``secret`` are of ``webhook``."""
+
+    name: str
+    type: Literal["webhook", "log"]
+    url: str | None = None
+    secret: SecretRef | None = None
+    allow_private: bool = False
+
+
+class Metric(Frozen):
+    """A catalogue entry: what CloudWatch is asked for under our name.
+
+    ``period`` in seconds, ``None``: as EC2 publishes it (60 with detailed monitoring, else 300).
+    ``merge`` says what becomes of several series of one worker (its filesystems, say).
+    """
+
+    name: Text
+    namespace: str
+    metric_name: str
+    statistic: str = "Average"
+    unit: str = "percent"
+    period: int | None = None
+    merge: Literal["max", "sum"] = "max"
+
+
+class Configuration(Frozen):
+    """What is in force: rules, channels, the catalogue; ``revision`` grows with each change."""
+
+    revision: int = 0
+    rules: tuple[Rule, ...]
+    channels: dict[str, Channel]
+    metrics: dict[str, Metric]
+    collect: tuple[str, ...]
+    retention: int = DAY
+
+
+def to_json(model: BaseModel) -> dict[str, Any]:
+    """Return the plain JSON object of a model, by the names of the contract."""
+    return model.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,355 @@
+"""What the stages need of the outside world, as protocols.
+
+The real ones are in ``on_aws``, ``on_redis`` and ``on_celery``; ``testing`` has them in memory. One contract suite
+(``tests/contract``) runs over every implementation. All of them are safe to share between threads. Where nothing
+else is said they raise ``errors.RedisUnavailable`` or ``errors.AwsError`` and its kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from workermon.models import (
+    Alert,
+    Channel,
+    Condition,
+    Configuration,
+    Instance,
+    InstanceStatus,
+    Notification,
+    Parcel,
+    Query,
+    Recorded,
+    Sample,
+    Scope,
+    SecretRef,
+    Series,
+    Transition,
+    Trouble,
+    Worker,
+)
+
+
+class Clock(Protocol):
+    """The time now, in seconds since 1970; the composition root gives ``time.time``."""
+
+    def __call__(self) -> float:
+        """Return the time now."""
+
+
+# --- AWS ---------------------------------------------------------------------------------------------------------
+
+
+class Ec2(Protocol):
+    """EC2 as the stages see it. An id that EC2 does not know is left out of an answer: that is not an error."""
+
+    def describe(self, scope: Scope, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        """Return what DescribeInstances knows of these ids."""
+
+    def statuses(self, scope: Scope, instance_ids: Sequence[str]) -> dict[str, InstanceStatus]:
+        """Return state and status checks of these ids, stopped ones included (DescribeInstanceStatus)."""
+
+    def find(self, scope: Scope, tags: Mapping[str, str]) -> list[Instance]:
+        """Return every instance, not terminated or shutting down, that carries all these tags."""
+
+
+class Answer(NamedTuple):
+    """Of some queries: the series of those that were answered, and what became of the others.
+
+    ``series`` is keyed by the query's place in the request; an answered query without a datapoint has an empty one.
+    """
+
+    series: dict[int, Series]
+    failed: dict[int, Exception]
+
+
+class CloudWatch(Protocol):
+    """CloudWatch as the stages see it."""
+
+    def fetch(self, scope: Scope, queries: Sequence[Query], until: float) -> Answer:
+        """Return datapoints from each query's ``since`` up to ``until``, in order of time (GetMetricData).
+
+        Pages are followed, partial results asked for again; NaN and repeated timestamps do not come out.
+        """
+
+    def dimensions(
+        self, scope: Scope, namespace: str, metric_name: str, instance_ids: Sequence[str]
+    ) -> dict[str, list[tuple[tuple[str, str], ...]]]:
+        """Return the dimension sets under which each instance really publishes a metric (ListMetrics)."""
+
+
+# --- the repository ----------------------------------------------------------------------------------------------
+
+
+class Record(NamedTuple):
+    """A worker as it was set up, and as it was last found.
+
+    ``dimensions`` is what ListMetrics said, by metric name; ``changed_from`` is the earliest datapoint that was
+    written since the last judgement (``None``: none), ``sequence`` counts the writes.
+    """
+
+    worker: Worker
+    condition: Condition
+    dimensions: dict[str, list[tuple[tuple[str, str], ...]]]
+    dimensions_at: float
+    changed_from: int | None
+    sequence: int
+
+
+class Workers(Protocol):
+    """The repository of monitored workers."""
+
+    def add(self, workers: Sequence[Worker]) -> None:
+        """Add them all or none; raises ``errors.InvalidInput`` where one is monitored already."""
+
+    def update(self, worker: Worker) -> bool:
+        """Replace how it is set up; ``False`` where its incarnation is no longer there."""
+
+    def get(self, worker_ids: Sequence[str]) -> dict[str, Record]:
+        """Return those of them that are known."""
+
+    def ids(self) -> list[str]:
+        """Return every worker's id, in order."""
+
+    def every(self, chunk: int = 500) -> Iterator[Record]:
+        """Yield the whole fleet, read in chunks."""
+
+    def found_dimensions(
+        self, worker: Worker, dimensions: dict[str, list[tuple[tuple[str, str], ...]]], at: float
+    ) -> bool:
+        """Remember what ListMetrics said of a worker, unless its incarnation is gone."""
+
+
+class Written(NamedTuple):
+    """What became of a sample.
+
+    ``accepted``; ``repeated``: its slot was complete, so datapoints were kept but no event went out; ``gone``: that
+    incarnation is no longer there and nothing was written.
+    """
+
+    outcome: Literal["accepted", "repeated", "gone"]
+
+
+class Samples(Protocol):
+    """The ledger of samples. A datapoint is kept at its slot, so writing it again changes nothing."""
+
+    def write(self, sample: Sample, condition: Condition, event: str, *, again: bool = False) -> Written:
+        """In one step: datapoints, condition, the mark 'to be judged', and the event on the channel.
+
+        ``again`` writes although the slot is complete (a collection that somebody asked for).
+        """
+
+    def failed(self, worker: Worker, trouble: Trouble) -> None:
+        """Remember why a collection failed; nothing else of the worker changes."""
+
+    def read(self, wanted: Sequence[tuple[str, str, int]], since: float, until: float) -> dict[tuple[str, str], Series]:
+        """Return the series of each (worker id, metric, period in seconds), ``since`` and ``until`` included.
+
+        A series without a datapoint is empty.
+        """
+
+    def periods(self, worker_id: str, metric: str, since: float, until: float) -> list[int]:
+        """Return the periods in seconds under which the ledger holds datapoints of a metric."""
+
+    def unjudged(self, before: float, limit: int) -> list[str]:
+        """Return workers with a sample that was written before that time and is not judged yet, oldest first."""
+
+    def rejudge(self, worker_ids: Iterable[str], at: float) -> None:
+        """Mark workers as to be judged (their rules changed, say)."""
+
+
+# --- alerts ------------------------------------------------------------------------------------------------------
+
+
+class Basis(NamedTuple):
+    """What a verdict is based on; read before its datapoints.
+
+    ``alerts`` is by rule, ``version`` counts the commits of this worker, ``revision`` those of the configuration.
+    ``told`` is the last version of each rule's notifications, which outlives the removal of a worker.
+    """
+
+    record: Record
+    alerts: dict[str, Alert]
+    version: int
+    revision: int
+    told: dict[str, int]
+
+
+class Verdict(NamedTuple):
+    """The outcome of one judgement of one worker, to be written in one step if its basis still holds.
+
+    ``alerts`` replaces all of the worker's; ``transitions`` are ``(rule, transition, notification or None)``;
+    ``channels`` says where each rule's notifications go.
+    """
+
+    basis: Basis
+    alerts: dict[str, Alert]
+    transitions: tuple[tuple[str, Transition, Notification | None], ...]
+    channels: dict[str, tuple[str, ...]]
+    at: float
+
+
+class Alerts(Protocol):
+    """State of the alerts, their history, and what waits to be delivered."""
+
+    def load(self, worker_ids: Sequence[str]) -> dict[str, Basis]:
+        """Return the basis of a judgement of those workers that are known."""
+
+    def commit(self, verdict: Verdict) -> bool:
+        """Write alerts, history and outbox in one step; ``False``, and nothing written, where the basis moved on.
+
+        The basis is the worker's incarnation, the alerts' version and cursors, and the rules' revision.
+        """
+
+    def retire(self, verdict: Verdict) -> bool:
+        """Commit a last verdict and delete every key and member of the worker, in one step."""
+
+    def open(self) -> list[Alert]:
+        """Return the alerts that people were last told to be firing, the oldest first."""
+
+    def history(self, alert_id: str | None = None, limit: int = 100) -> list[Recorded]:
+        """Return what was recorded of one alert, or of all, newest first."""
+
+
+class Outbox(Protocol):
+    """Notifications on their way. A lane is one alert on one channel; each keeps its order."""
+
+    def due(self, now: float, limit: int) -> list[str]:
+        """Return alert ids with a lane whose head may be tried by now and is under nobody's lease."""
+
+    def claim(self, alert_id: str, now: float, lease: float) -> list[Parcel]:
+        """Claim the head of each due lane of an alert for ``lease`` seconds of Redis' own time."""
+
+    def delivered(self, parcel: Parcel, at: float) -> Parcel | None:
+        """Record acceptance and take the notification off its lane.
+
+        Where the fence was stale nothing is taken off; the answer is the alert's present state as a parcel to be
+        sent once more, so that the last word is the true one (``None`` where there is nothing to add).
+        """
+
+    def failed(self, parcel: Parcel, at: float, error: str, retry_at: float) -> bool:
+        """Record the attempt, free the lane, and wait until ``retry_at``; ``False`` where the fence was stale."""
+
+    def give_up(self, parcel: Parcel, at: float, error: str) -> bool:
+        """Record the last attempt and take the notification off; ``False`` where the fence was stale."""
+
+    def backlog(self) -> int:
+        """Return how many notifications wait."""
+
+
+class Configurations(Protocol):
+    """The configuration in force; the defaults of the contract where none was applied."""
+
+    def load(self) -> Configuration:
+        """Return it; cheap where it has not changed."""
+
+    def save(self, configuration: Configuration) -> bool:
+        """Put it in force; ``False`` where ``revision`` is not exactly one above what is there."""
+
+
+# --- scheduling, the channel, secrets ----------------------------------------------------------------------------
+
+
+class Schedule(Protocol):
+    """The RedBeat entries: one for each worker, identifiers only."""
+
+    def put(self, workers: Sequence[Worker], now: float) -> None:
+        """Schedule them, or change what is scheduled; a cadence that stands is kept."""
+
+    def delete(self, worker_ids: Sequence[str]) -> None:
+        """Unschedule them, checked: no entry is left when this returns."""
+
+    def next_runs(self, worker_ids: Sequence[str]) -> dict[str, float]:
+        """Return when each scheduled worker of these is next due."""
+
+    def ids(self) -> set[str]:
+        """Return the ids of the workers that have an entry, sound or broken."""
+
+    def quarantined(self) -> dict[str, str]:
+        """Return the entries that were set aside because they could not be read, each with the reason."""
+
+    def last_tick(self) -> float | None:
+        """Return when beat last looked for what is due."""
+
+
+class Bell(Protocol):
+    """Wakes the next stage: identifiers in a Celery message. It may get lost; a sweep finds what no bell announced."""
+
+    def evaluate(self, worker_ids: Sequence[str]) -> None:
+        """Have these workers judged."""
+
+    def deliver(self, alert_ids: Sequence[str]) -> None:
+        """Have the notifications of these alerts sent."""
+
+
+class Pulse(Protocol):
+    """Signs of life of each part (``listener``, ``collect``, ``evaluate``, ``deliver``), and counts of what went by."""
+
+    def mark(self, part: str, at: float) -> None:
+        """Note that a part did its work at that time."""
+
+    def marks(self) -> dict[str, float]:
+        """Return when each part last did its work."""
+
+    def monitoring_since(self) -> float | None:
+        """Return since when the listener has marked itself without a break of more than 30 s."""
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Count something by a name such as ``event.invalid``."""
+
+    def counts(self) -> dict[str, int]:
+        """Return all counts."""
+
+
+class Leases(Protocol):
+    """Who may do what only one may do. Time is Redis' own."""
+
+    def hold(self, name: str, owner: str, seconds: float) -> bool:
+        """Take the lease, or extend it where it is the owner's already; ``False`` where another holds it."""
+
+    def release(self, name: str, owner: str) -> None:
+        """Give it back, where it is still the owner's."""
+
+
+class Nodes(Protocol):
+    """Celery's worker nodes."""
+
+    def ping(self, timeout: float = 1.0) -> list[str]:
+        """Return the names of those that answer."""
+
+
+class Feed(Protocol):
+    """The channel of samples and the feed of alert notifications, from the reader's side."""
+
+    def listen(self, *, alerts: bool = True, timeout: float = 1.0) -> Iterator[str | None]:
+        """Yield each message as text as it comes, ``None`` when none came for ``timeout`` seconds.
+
+        The subscription stands when this yields first (a ``None``). Raises ``errors.RedisUnavailable`` when the
+        connection breaks.
+        """
+
+
+class Secrets(Protocol):
+    """Looks a secret up by its name when it is needed."""
+
+    def __call__(self, ref: SecretRef) -> str:
+        """Return it; raises ``errors.InvalidInput`` naming the name, never the value."""
+
+
+class Notifier(Protocol):
+    """One kind of channel."""
+
+    def send(self, channel: Channel, notification: Notification) -> None:
+        """Send it, or raise ``errors.DeliveryFailed`` within the lease."""
+
+
+class Violations(Protocol):
+    """The hook for a user's own code: called in the worker process for every transition that was written.
+
+    Named by an entry point of the group ``workermon.violations``. What it raises is logged and stops nothing. It may
+    be called again for a transition after a crash, and is never called twice for one within a process.
+    """
+
+    def violated(self, notification: Notification) -> None:
+        """React to an alert that fires or resolves."""

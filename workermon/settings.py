@@ -1,0 +1,152 @@
+"""Settings: the only reader of the environment. All of them are validated when they are first asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+import pydantic
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from workermon import errors, models
+
+SCHEMES = ("redis", "rediss", "sentinel", "unix")
+
+Seconds = Annotated[int, NoDecode, BeforeValidator(models.seconds)]
+
+
+def state_home() -> Path:
+    """Return the folder of the embedded server: ``$XDG_STATE_HOME/workermon``, by default below ``~/.local/state``."""
+    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "workermon"
+
+
+def address_file() -> Path:
+    """Return the file that says where the embedded server of this user listens, while it runs."""
+    return state_home() / "server.json"
+
+
+def masked(url: str) -> str:
+    """Return a URL that can be shown: its password, and every query value, as ``***``."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "***"
+    place = parts.netloc
+    if "@" in place:
+        who, _, where = place.rpartition("@")
+        place = f"{who.split(':')[0]}:***@{where}" if ":" in who else f"***@{where}"
+    query = "&".join(f"{pair.split('=')[0]}=***" for pair in parts.query.split("&")) if parts.query else ""
+    return urlunsplit(SplitResult(parts.scheme, place, parts.path, query, ""))
+
+
+class Settings(BaseSettings):
+    """The environment variables ``WORKERMON_…``, or a ``.env`` file in the working directory."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WORKERMON_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+    )
+
+    redis_url: SecretStr | None = None
+    broker_url: SecretStr | None = None
+    channel: str = Field(default="workermon:metrics", min_length=1, max_length=256)
+    config: Path | None = None
+    interval: Seconds = Field(default=60, ge=1, le=models.DAY)
+    min_interval: Seconds = Field(default=10, ge=1, le=models.DAY)
+    heartbeat_url: SecretStr | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] | None = None
+
+    @field_validator("redis_url", "broker_url", "heartbeat_url", "config", "log_format", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("redis_url", "broker_url")
+    @classmethod
+    def _known_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return value
+        url = value.get_secret_value()
+        parts = urlsplit(url)
+        if parts.scheme not in SCHEMES or not (parts.netloc or parts.scheme == "unix"):
+            raise ValueError("is no URL such as redis://host:6379/1, rediss:// or sentinel://")
+        if parts.scheme in ("redis", "rediss"):
+            database = parts.path.strip("/")
+            if parts.port == 0 or (database and not database.isdigit()):
+                raise ValueError("needs a port and a database number, such as redis://host:6379/1")
+        return value
+
+    @model_validator(mode="after")
+    def _interval_is_allowed(self) -> Settings:
+        if self.interval < self.min_interval:
+            raise ValueError(f"interval {self.interval} s is below the least allowed, {self.min_interval} s")
+        return self
+
+    @cached_property
+    def embedded(self) -> bool:
+        """Tell whether the server is the embedded one."""
+        return self.redis_url is None
+
+    @cached_property
+    def state_url(self) -> str:
+        """Return the URL of state and schedule, with its credentials; the embedded server's where it runs.
+
+        Raises ``errors.RedisUnavailable`` where neither is there.
+        """
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        try:
+            found = json.loads(address_file().read_text("utf-8"))
+            return str(found["redis_url"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise errors.RedisUnavailable(
+                "Redis",
+                "WORKERMON_REDIS_URL is not set and no embedded server runs",
+                "set it, or start 'workermon up'",
+            ) from None
+
+    @cached_property
+    def broker(self) -> str:
+        """Return the URL of Celery's broker: database 0 of the same server where nothing else is said."""
+        if self.broker_url is not None:
+            return self.broker_url.get_secret_value()
+        parts = urlsplit(self.state_url)
+        if parts.scheme == "unix":
+            return f"redis+socket://{parts.path}?virtual_host=0"
+        path = "/0" if parts.scheme != "sentinel" else parts.path
+        return urlunsplit(parts._replace(path=path))
+
+    def secret(self, ref: models.SecretRef) -> str:
+        """Look a secret up by its name; raises ``errors.InvalidInput``, which names the name only."""
+        if ref.env is not None:
+            value = os.environ.get(ref.env)
+            if not value:
+                raise errors.InvalidInput(f"secret {ref.env}", "this environment variable is not set", "set it")
+            return value
+        try:
+            value = Path(ref.file or "").read_text("utf-8").removesuffix("\n")
+        except (OSError, UnicodeDecodeError) as why:
+            reason = getattr(why, "strerror", None) or "it is no text"
+            raise errors.InvalidInput(f"secret file {ref.file}", reason, "make it readable") from None
+        if not value:
+            raise errors.InvalidInput(f"secret file {ref.file}", "it is empty", "write the secret into it")
+        return value
+
+
+def load() -> Settings:
+    """Read and validate the settings; raises ``errors.InvalidInput`` naming the first variable that is wrong."""
+    try:
+        return Settings()
+    except pydantic.ValidationError as wrong:
+        first = wrong.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = "_".join(str(part) for part in first["loc"]) or "interval"
+        why = first["msg"].removeprefix("Value error, ")
+        raise errors.InvalidInput(
+            f"WORKERMON_{where.upper()}", why, "see 'Settings' in docs/commands.md for what it takes"
+        ) from None
