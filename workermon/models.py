@@ -355,7 +355,7 @@ class Subject(Frozen):
 
 
 class Notification(Frozen):
-    """What people and machines are told (``docs/contract.md``); ``at`` is the deciding time."""
+    """What people and machines are told (``docs/messages.md``); ``at`` is the deciding time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
