@@ -119,11 +119,13 @@ class Worker(Frozen):
     """A monitored EC2 instance, as its user set it up.
 
     ``incarnation`` is new each time that the worker is added, so that what an earlier life left behind matches
-    nothing; ``detailed`` says whether CloudWatch has a datapoint a minute (else each five).
+    nothing; ``detailed`` says whether CloudWatch has a datapoint a minute (else each five). ``named``: its user
+    gave the name; otherwise it follows the instance's ``Name`` tag.
     """
 
     id: InstanceId
     name: Text
+    named: bool = False
     region: str
     account: str = "default"
     role_arn: str | None = None
@@ -459,8 +461,29 @@ class Metric(Frozen):
     merge: Literal["max", "sum"] = "max"
 
 
+class Account(Frozen):
+    """How to become another AWS account: the role, and its external id by the name of the secret."""
+
+    role_arn: str
+    external_id: SecretRef | None = None
+
+
+class Discover(Frozen):
+    """Which instances belong to the fleet by their tags; no region: the one that boto3 is configured for."""
+
+    regions: tuple[str, ...] = ()
+    tags: dict[str, str] = {}
+    account: str | None = None
+    interval: int | None = None
+    labels: dict[str, str] = {}
+
+
 class Configuration(Frozen):
-    """What is in force: rules, channels, the catalogue; ``revision`` grows with each change."""
+    """What is in force: rules, channels, the catalogue; ``revision`` grows with each change.
+
+    ``collect`` is what is asked for; ``chosen`` what the file named for it (``None``: nothing, so the defaults and
+    what the rules need).
+    """
 
     revision: int = 0
     rules: tuple[Rule, ...]
@@ -468,6 +491,9 @@ class Configuration(Frozen):
     metrics: dict[str, Metric]
     collect: tuple[str, ...]
     retention: int = DAY
+    chosen: tuple[str, ...] | None = None
+    accounts: dict[str, Account] = {}
+    discover: Discover | None = None
 
 
 def to_json(model: BaseModel) -> dict[str, Any]:
