@@ -319,11 +319,15 @@ class Judged(Frozen):
     """How far a rule is judged for one worker, and with what outcome: the fold's state.
 
     ``cursor`` is the time of the last slot judged. ``trail`` lists the turns since one lateness before the cursor,
-    and the one before those, so that the state at any of these times can be taken up again.
+    and the one before those, so that the state at any of these times can be taken up again. ``metric`` and
+    ``period`` (seconds) are what the fold walks; ``start``: what is before that time plays no part in it.
     """
 
     cursor: int | None = None
     trail: tuple[Turn, ...] = ()
+    metric: str | None = None
+    period: int | None = None
+    start: int | None = None
 
     @property
     def severity(self) -> Severity | None:
@@ -334,7 +338,8 @@ class Judged(Frozen):
 class Transition(Frozen):
     """A change of an alert: at ``at`` (the time of the deciding datapoint) it went from ``before`` to ``after``.
 
-    ``points`` are those of the window that decided. ``correction``: a revised past, not a new turn of events.
+    ``points`` are those of the window that decided, ``count`` how many of how many of its slots did (``2 of 3``).
+    ``correction``: a revised past, not a new turn of events.
     """
 
     at: int
@@ -343,6 +348,7 @@ class Transition(Frozen):
     value: float | None = None
     threshold: float | None = None
     points: tuple[Datapoint, ...] = ()
+    count: str | None = None
     correction: bool = False
     reason: str = ""
 
@@ -383,7 +389,8 @@ class Notification(Frozen):
 class Alert(Frozen):
     """One rule of one worker over its life: the fold's state, and what was told of it last.
 
-    ``version`` counts the notifications of this ``dedup_key``; ``since`` is when the present episode began.
+    ``version`` counts the notifications of this ``dedup_key``; ``since`` is when the present episode began;
+    ``channels`` are those that were told of it, and so have to hear of its end.
     """
 
     rule: str
@@ -392,6 +399,7 @@ class Alert(Frozen):
     since: int | None = None
     told: Severity | None = None
     last: Notification | None = None
+    channels: tuple[str, ...] = ()
 
     @property
     def open(self) -> bool:
