@@ -6,8 +6,8 @@ import json
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 import pydantic
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
@@ -43,6 +43,85 @@ def masked(url: str) -> str:
         place = f"{who.split(':')[0]}:***@{where}" if ":" in who else f"***@{where}"
     query = "&".join(f"{pair.split('=')[0]}=***" for pair in parts.query.split("&")) if parts.query else ""
     return urlunsplit(SplitResult(parts.scheme, place, parts.path, query, ""))
+
+
+class Address(NamedTuple):
+    """A Redis URL taken apart, so that its credentials can be handed on apart from it.
+
+    ``hosts`` are those of the sentinels where ``service`` (the master's group) is named; ``path`` is of a unix socket.
+    """
+
+    scheme: str
+    hosts: tuple[str, ...]
+    path: str
+    username: str
+    password: str
+    database: int
+    service: str
+    query: dict[str, str]
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Take a URL apart whose scheme is one of ``SCHEMES``; credentials and database may be in its query too."""
+        parts = urlsplit(url)
+        who, _, where = parts.netloc.rpartition("@")
+        username, _, password = who.partition(":")
+        query = dict(parse_qsl(parts.query))
+        socket = parts.scheme == "unix"
+        database = query.pop("db", "" if socket else parts.path.strip("/"))
+        return cls(
+            scheme=parts.scheme,
+            hosts=() if socket else tuple((where or "localhost").split(",")),
+            path=unquote(parts.path) if socket else "",
+            username=query.pop("username", "") or unquote(username),
+            password=query.pop("password", "") or unquote(password),
+            database=int(database) if database.isdigit() else 0,
+            service=query.pop("service", "mymaster") if parts.scheme == "sentinel" else "",
+            query=query,
+        )
+
+    @property
+    def _credentials(self) -> str:
+        who = quote(self.username, safe="") + (f":{quote(self.password, safe='')}" if self.password else "")
+        return f"{who}@" if who else ""
+
+    @property
+    def kombu_url(self) -> str:
+        """Return it as Celery's transport wants it, credentials included."""
+        if self.scheme == "unix":
+            return f"redis+socket://{self._credentials}{quote(self.path)}?virtual_host={self.database}"
+        if self.scheme == "sentinel":
+            return ";".join(f"sentinel://{self._credentials}{host}/{self.database}" for host in self.hosts)
+        query = {name: value for name, value in self.query.items() if name.startswith("ssl_")}
+        if self.scheme == "rediss":
+            # Kombu would verify nothing where nothing is said.
+            query.setdefault("ssl_cert_reqs", "required")
+        options = f"?{urlencode(query)}" if query else ""
+        return f"{self.scheme}://{self._credentials}{self.hosts[0]}/{self.database}{options}"
+
+    @property
+    def redbeat_url(self) -> str:
+        """Return it as RedBeat wants it, without credentials."""
+        if self.scheme == "sentinel":
+            return "redis-sentinel://" + ",".join(self.hosts)
+        place = quote(self.path) if self.scheme == "unix" else f"{self.hosts[0]}/{self.database}"
+        query = dict(self.query, db=str(self.database)) if self.scheme == "unix" else self.query
+        return f"{self.scheme}://{place}" + (f"?{urlencode(query)}" if query else "")
+
+    @property
+    def redbeat_options(self) -> dict[str, Any]:
+        """Return what RedBeat needs beside the URL: the credentials, and where the sentinels are."""
+        options: dict[str, Any] = {}
+        if self.username:
+            options["username"] = self.username
+        if self.password:
+            options["password"] = self.password
+        if self.scheme == "sentinel":
+            pairs = [host.partition(":") for host in self.hosts]
+            options["sentinels"] = [(host, int(port or 26379)) for host, _, port in pairs]
+            options["service_name"] = self.service
+            options["db"] = self.database
+        return options
 
 
 class Settings(BaseSettings):
@@ -117,10 +196,10 @@ class Settings(BaseSettings):
         if self.broker_url is not None:
             return self.broker_url.get_secret_value()
         parts = urlsplit(self.state_url)
+        query = {name: value for name, value in parse_qsl(parts.query) if name != "db"}
         if parts.scheme == "unix":
-            return f"redis+socket://{parts.path}?virtual_host=0"
-        path = "/0" if parts.scheme != "sentinel" else parts.path
-        return urlunsplit(parts._replace(path=path))
+            return urlunsplit(parts._replace(query=urlencode({**query, "db": "0"})))
+        return urlunsplit(parts._replace(path="/0", query=urlencode(query)))
 
     def secret(self, ref: models.SecretRef) -> str:
         """Look a secret up by its name; raises ``errors.InvalidInput``, which names the name only."""
