@@ -1,0 +1,260 @@
+"""The config file: what is taken, what is refused with which line, and what it makes of what is in force."""
+
+import re
+
+import pytest
+
+from workermon import config, errors, models
+
+WHOLE = """
+[discover]
+regions = ["us-east-1"]
+tags = { Role = "render" }
+
+[[workers]]
+id = "i-0abc0123456789def"
+region = "us-east-1"
+interval = "60s"
+labels = { team = "vfx" }
+
+[[rules]]
+name = "cpu-high"
+metric = "cpu_utilization"
+above = { warning = 80, critical = 90 }
+breach = "3 of 5"
+clear = { warning = 75, critical = 85 }
+recover = "2 of 2"
+missing = "keep"
+labels = { team = "vfx" }
+notify = ["ops"]
+
+[channels.ops]
+type = "webhook"
+url = "https://example.com/hook"
+secret = { env = "OPS_SECRET" }
+allow_private = false
+
+[[metrics]]
+name = "gpu_utilization"
+namespace = "CWAgent"
+metric_name = "utilization_gpu"
+statistic = "Average"
+unit = "percent"
+period = "60s"
+
+[collect]
+metrics = ["cpu_utilization", "memory_utilization", "gpu_utilization"]
+retention = "24h"
+
+[accounts.lab]
+role_arn = "arn:aws:iam::123456789012:role/workermon"
+external_id = { env = "LAB_EXTERNAL_ID" }
+"""
+
+RULE = '[[rules]]\nname = "r"\nmetric = "cpu_utilization"\n'
+
+
+def made(text, previous=config.DEFAULT):
+    """Return the configuration that a file makes."""
+    return config.to_configuration(config.parse(text, "w.toml"), previous)
+
+
+def refusal(text, previous=config.DEFAULT):
+    """Return the one line with which a file is refused."""
+    with pytest.raises(errors.InvalidInput) as caught:
+        made(text, previous)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert line.startswith("w.toml")
+    return line
+
+
+def test_the_contract_s_file_is_taken_whole():
+    """Every section of the contract's example that this version has arrives as it is written there."""
+    file = config.parse(WHOLE, "w.toml")
+    there = config.to_configuration(file, config.DEFAULT)
+    rule = there.rules[0]
+    assert [rule.name for rule in there.rules] == ["cpu-high"]
+    assert (rule.above.warning, rule.above.critical, rule.clear.critical) == (80, 90, 85)
+    assert (rule.breach, rule.recover) == (models.Count(m=3, n=5), models.Count(m=2, n=2))
+    assert rule.notify == ("ops",)
+    assert there.channels["ops"].secret == models.SecretRef(env="OPS_SECRET")
+    assert there.metrics["gpu_utilization"].period == 60
+    assert there.collect == ("cpu_utilization", "memory_utilization", "gpu_utilization")
+    assert there.retention == models.DAY
+    assert there.accounts["lab"].external_id == models.SecretRef(env="LAB_EXTERNAL_ID")
+    assert there.discover.tags == {"Role": "render"}
+    assert there.revision == 1
+    assert file.workers[0].interval == 60
+
+
+def test_with_no_file_the_contract_s_rules_hold():
+    """The default rules are the five that the contract states, and they notify the log."""
+    told = {
+        rule.name: (
+            rule.metric or rule.kind,
+            rule.above and (rule.above.warning, rule.above.critical),
+            str(rule.breach),
+        )
+        for rule in config.DEFAULT.rules
+    }
+    assert told == {
+        "cpu-high": ("cpu_utilization", (80, 90), "3 of 3"),
+        "memory-high": ("memory_utilization", (80, 90), "3 of 3"),
+        "disk-high": ("disk_utilization", (90, 98), "3 of 3"),
+        "status-check-failed": ("status_check_failed", (None, 0), "2 of 2"),
+        "no-data": ("no-data", None, "3 of 3"),
+    }
+    assert all(rule.notify == ("log",) for rule in config.DEFAULT.rules)
+    assert config.DEFAULT.rules[-1].intervals == 3
+    assert config.DEFAULT.rules[-1].severity == "critical"
+
+
+def test_an_empty_file_changes_nothing():
+    """A file without any section leaves every part alone."""
+    assert made("").model_copy(update={"revision": 0}) == config.DEFAULT
+
+
+def test_an_absent_section_leaves_that_part_alone():
+    """A second file that only has channels leaves the rules and metrics of the first."""
+    first = made(WHOLE)
+    second = made('[channels.ops]\ntype = "log"\n', first)
+    assert second.rules == first.rules
+    assert second.metrics == first.metrics
+    assert second.channels["ops"].type == "log"
+    assert second.revision == 2
+
+
+def test_what_an_earlier_file_brought_and_this_one_lacks_is_removed():
+    """Rules, channels, metrics and accounts of an earlier file go when the section no longer names them."""
+    first = made(WHOLE)
+    second = made(RULE + "below = { critical = 1 }\n[channels.other]\ntype = 'log'\n[accounts]\n", first)
+    assert [rule.name for rule in second.rules] == ["r"]
+    assert set(second.channels) == {"log", "other"}
+    assert second.accounts == {}
+    third = made("metrics = []\n[collect]\n", second)
+    assert "gpu_utilization" not in third.metrics
+    assert third.chosen is None
+
+
+def test_a_rule_left_alone_keeps_its_channel_or_the_file_is_refused():
+    """Removing the channel of a rule that stays in force is refused by the rule's name."""
+    line = refusal('[channels.other]\ntype = "log"\n', made(WHOLE))
+    assert "rule cpu-high (in force).notify[0]: ops is no channel" in line
+
+
+def test_a_metric_that_a_rule_needs_is_collected_where_nothing_is_chosen():
+    """Without [collect] a rule's metric is asked for beside the defaults; with it, the rule is refused."""
+    text = '[[rules]]\nname="r"\nmetric="disk_read_bytes"\nabove={critical=1}\n'
+    assert made(text).collect == (*config.DEFAULT.collect, "disk_read_bytes")
+    assert "disk_read_bytes is not collected" in refusal(text + '[collect]\nmetrics=["cpu_utilization"]\n')
+
+
+def test_a_known_metric_takes_another_period():
+    """A [[metrics]] entry of a known name changes what it gives and keeps the rest of the catalogue's."""
+    there = made('[[metrics]]\nname = "cpu_utilization"\nperiod = "2s"\n')
+    assert there.metrics["cpu_utilization"] == config.DEFAULT.metrics["cpu_utilization"].model_copy(
+        update={"period": 2}
+    )
+
+
+def test_no_data_is_a_rule_by_its_metric():
+    """A rule with metric no-data says after how many intervals, and how severe."""
+    rule = made('[[rules]]\nname="silent"\nmetric="no-data"\nintervals=5\nseverity="warning"\n').rules[0]
+    assert (rule.name, rule.kind, rule.intervals, rule.severity) == ("silent", "no-data", 5, "warning")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[[rules]\n", r"is no TOML: .*line 1"),
+        ("a = 1\na = 2\n", r"is no TOML: .*line 2"),
+        ("[budget]\ndollars_per_day = 5\n", r"\[budget\]: is not supported in this version; remove it"),
+        ('[channels.s]\ntype = "slack"\n', r"channels.s.type: 'slack' is not supported in this version"),
+        ('[channels.s]\ntype = "webhok"\n', r"channels.s.type: 'webhok' is none of webhook, log"),
+        ("[rule]\n", r"\[rule\]: is no section.*did you mean rules\?"),
+        ("rules = 3\n", r"rules: must be a list"),
+        ("[rules]\nname = 'x'\n", r"rules: must be a list"),
+        ("workers = ['i-0abc0123456789def']\n", r"workers\[0\]: must be a table"),
+        (RULE, r"rules\[0\]: needs a threshold"),
+        (RULE + "above={critical=1}\nbelow={critical=1}\n", r"rules\[0\]: needs a threshold.*one of the two"),
+        (RULE + "above={}\n", r"rules\[0\].above: names no threshold"),
+        (RULE + 'above={warning="80"}\n', r"rules\[0\].above.warning: must be a number"),
+        (RULE + "above={warning=true}\n", r"rules\[0\].above.warning: must be a number"),
+        (RULE + "above={warning=nan}\n", r"rules\[0\].above.warning: must be a finite number"),
+        (RULE + "below={critical=-inf}\n", r"rules\[0\].below.critical: must be a finite number"),
+        (RULE + "above={warnin=80}\n", r"rules\[0\].above.warnin: is no key here; did you mean warning\?"),
+        (RULE + "above={warning=90,critical=80}\n", r"rules\[0\].above.critical: 80 must be above the warning, 90"),
+        (RULE + "below={warning=10,critical=20}\n", r"rules\[0\].below.critical: 20 must be below the warning, 10"),
+        (RULE + "above={critical=80}\nclear={critical=85}\n", r"rules\[0\].clear.critical: 85 is above the threshold"),
+        (RULE + "below={critical=80}\nclear={critical=75}\n", r"rules\[0\].clear.critical: 75 is below the threshold"),
+        (RULE + "above={critical=80}\nclear={warning=70}\n", r"rules\[0\].clear.warning: clears a severity"),
+        (RULE + 'above={critical=80}\nbreach="4 of 3"\n', r"rules\[0\].breach: asks for 4 of 3"),
+        (RULE + 'above={critical=80}\nbreach="0 of 3"\n', r"rules\[0\].breach: asks for 0 of 3"),
+        (RULE + 'above={critical=80}\nbreach="three"\n', r'rules\[0\].breach: must read "M of N"'),
+        (RULE + "above={critical=80}\nbreach=3\n", r'rules\[0\].breach: must read "M of N"'),
+        (RULE + 'above={critical=80}\nrecover="1 of 9999"\n', r"rules\[0\].recover: looks at 9999"),
+        (RULE + 'above={critical=80}\nmissing="skip"\n', r"rules\[0\].missing: 'skip' is none of breach, ok, keep"),
+        (
+            RULE + 'above={critical=80}\nnotify=["opps"]\n[channels.ops]\ntype="log"\n',
+            r"notify\[0\]: opps.*did you mean ops",
+        ),
+        (RULE + "above={critical=80}\nseverity='warning'\n", r"rules\[0\].severity: is only for metric = 'no-data'"),
+        ('[[rules]]\nname="r"\nmetric="cpu_utilisation"\nabove={critical=1}\n', r"did you mean cpu_utilization\?"),
+        ('[[rules]]\nname="r"\nmetric="no-data"\nabove={critical=1}\n', r"rules\[0\].above: is not for metric"),
+        ('[[rules]]\nname="a/b"\nmetric="cpu_utilization"\n', r"rules\[0\].name: is no name"),
+        ('[[rules]]\nmetric="cpu_utilization"\n', r"rules\[0\].name: is missing"),
+        ((RULE + "above={critical=1}\n") * 2, r"rules\[1\].name: r is rules\[0\] already"),
+        ('[[workers]]\nid = "i-1"\n', r"workers\[0\].id: is no instance id"),
+        ('[[workers]]\nid = "i-0abc0123456789def"\nregion="mars"\n', r"workers\[0\].region: is no region"),
+        ('[[workers]]\nid = "i-0abc0123456789def"\ninterval="nan"\n', r"workers\[0\].interval: 'nan' is no duration"),
+        ('[[workers]]\nid = "i-0abc0123456789def"\ninterval=nan\n', r"workers\[0\].interval: 'nan' is no duration"),
+        ('[[workers]]\nid = "i-0abc0123456789def"\ninterval=-5\n', r"workers\[0\].interval: '-5' is no duration"),
+        ('[[workers]]\nid = "i-0abc0123456789def"\ninterval="25h"\n', r"workers\[0\].interval: .*86400"),
+        ('[[workers]]\nid = "i-0abc0123456789def"\nname="a\\nb"\n', r"workers\[0\].name: has a control character"),
+        ('[[workers]]\nid = "i-0abc0123456789def"\naccount="lab"\n', r"workers\[0\].account: lab is no account"),
+        ('[[workers]]\nid = "i-0abc0123456789def"\n' * 2, r"workers\[1\].id: i-0abc0123456789def is workers\[0\]"),
+        ('[channels.w]\ntype="webhook"\n', r"channels.w.url: is missing"),
+        ('[channels.w]\ntype="webhook"\nurl="http://example.com/"\n', r"channels.w.url: is not https"),
+        (
+            '[channels.w]\ntype="webhook"\nurl="https://u:hunter2@example.com/"\n',
+            r"channels.w.url: has credentials in it",
+        ),
+        ('[channels.w]\ntype="webhook"\nurl="https://169.254.169.254/"\n', r"channels.w.url: is a private address"),
+        (
+            '[channels.w]\ntype="webhook"\nurl="ftp://example.com"\nallow_private=true\n',
+            r"channels.w.url: is no address",
+        ),
+        ('[channels.w]\ntype="webhook"\nurl="https://[::1"\n', r"channels.w.url: is no address"),
+        (
+            '[channels.w]\ntype="webhook"\nurl="https://example.com"\nsecret="hunter2"\n',
+            r"secret: must be a secret by name",
+        ),
+        ('[channels.w]\ntype="webhook"\nurl="https://example.com"\nsecret={env="A",file="b"}\n', r"one of the two"),
+        ('[channels.w]\ntype="webhook"\nurl="https://example.com"\nsecret={env="hunter2 x"}\n', r"secret by name"),
+        ('[channels.l]\ntype="log"\nurl="https://example.com"\n', r"channels.l: of type log takes neither"),
+        ('[channels."a b"]\ntype="log"\n', r"channels.a b: is no name"),
+        ('[[metrics]]\nname="gpu"\n', r"metrics\[0\].namespace: is missing"),
+        ('[[metrics]]\nname="status_check_failed"\nperiod="60s"\n', r"metrics\[0\].name: .*not come from CloudWatch"),
+        ('[[metrics]]\nname="cpu_utilization"\nperiod="0s"\n', r"metrics\[0\].period: must be at least 1s"),
+        ('[[metrics]]\nname="cpu_utilization"\nstatistic="Mean"\n', r"metrics\[0\].statistic: is no statistic"),
+        ('[collect]\nmetrics=["cpu"]\n', r"collect.metrics\[0\]: cpu is no known metric"),
+        ('[collect]\nretention="1s"\n', r"collect.retention: .*3600"),
+        ('[discover]\nregions=["us-east-1"]\n', r"discover.tags: is missing"),
+        ('[accounts.lab]\nrole_arn="arn:aws:iam::1:role/x"\n', r"accounts.lab.role_arn: is no role"),
+        ('[accounts.lab]\nrole_arn="arn:aws:iam::123456789012:role/x"\nexternal_id="hunter2"\n', r"secret by name"),
+    ],
+)
+def test_bad_input_gives_one_line_that_says_where_and_why(text, says):
+    """Each wrong file is refused with its path and the reason, and a secret in it is not repeated."""
+    line = refusal(text)
+    assert re.search(says, line), line
+    assert "hunter2" not in line
+
+
+def test_the_schema_names_every_section():
+    """The JSON schema has every section that the parser knows and allows no other."""
+    schema = config.schema()
+    assert set(schema["properties"]) == set(config.Grammar.model_fields)
+    assert schema["additionalProperties"] is False
+    assert schema["$defs"]["WorkerSection"]["properties"]["interval"]

@@ -1,0 +1,660 @@
+"""The config file: its grammar, its validation, and what it makes of the configuration in force.
+
+A file is checked as a whole before anything of it is used. What this version does not support yet is refused by
+name, never ignored. ``docs/commands.md`` lists what the contract leaves open and how it is decided here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import tomllib
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import pydantic
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+
+from workermon import errors, metrics, models
+
+#: The metric name by which a rule asks for the alert "no successful collection for some intervals".
+NO_DATA = "no-data"
+
+#: The channel that is there without being configured: the log of the worker process.
+LOG = "log"
+
+#: Sections and channel types of the contract that later versions bring.
+LATER_SECTIONS = ("budget", "silences", "windows", "groups", "templates")
+LATER_CHANNELS = ("slack", "pagerduty", "sns", "email", "alertmanager", "apprise")
+CHANNELS = ("webhook", "log")
+
+#: Characters. A config file of 100,000 workers is a tenth of this.
+LONGEST = 64_000_000
+
+REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-\d{1,2}")
+ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_BREACH = re.compile(r"\s*(\d{1,5})\s+of\s+(\d{1,5})\s*")
+_STATISTIC = re.compile(
+    r"Average|Sum|Minimum|Maximum|SampleCount|IQM|(?:p|tm|wm|tc|ts)(?:\d{1,2}(?:\.\d{1,10})?|100)"
+    r"|(?:TM|WM|TC|TS|PR)\([\d.%:]{1,40}\)"
+)
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("is no name: up to 64 letters, digits, '-', '_' and '.', the first a letter or digit")
+    return text
+
+
+def _region(text: str) -> str:
+    if not REGION.fullmatch(text):
+        raise ValueError("is no region such as us-east-1")
+    return text
+
+
+def _role(text: str) -> str:
+    if not ROLE.fullmatch(text):
+        raise ValueError("is no role such as arn:aws:iam::123456789012:role/workermon")
+    return text
+
+
+def _statistic(text: str) -> str:
+    if not _STATISTIC.fullmatch(text):
+        raise ValueError("is no statistic of CloudWatch such as Average, Sum, Maximum or p99")
+    return text
+
+
+def _seconds(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("must be a duration such as 60s or 5m")
+    whole = models.seconds(value)
+    if whole < 1:
+        raise ValueError("must be at least 1s")
+    return whole
+
+
+def _count(value: object) -> models.Count:
+    found = _BREACH.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        raise ValueError('must read "M of N", such as "3 of 3"')
+    m, n = int(found[1]), int(found[2])
+    if not 1 <= m <= n:
+        raise ValueError(f"asks for {m} of {n} slots; M must be at least 1 and at most N")
+    if n > 1440:
+        raise ValueError(f"looks at {n} slots; 1440 at most")
+    return models.Count(m=m, n=n)
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Region = Annotated[str, AfterValidator(_region)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Duration = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(le=models.DAY)]
+Retention = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=3600, le=30 * models.DAY)]
+Breach = Annotated[models.Count, BeforeValidator(_count, json_schema_input_type=str)]
+Labels = dict[models.Text, models.Text]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Levels(_Section):
+    """A number for each severity; one at least."""
+
+    warning: Number | None = None
+    critical: Number | None = None
+
+
+class Secret(_Section):
+    """A secret by name: ``{ env = "NAME" }`` or ``{ file = "path" }``."""
+
+    env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,255}$")] | None = None
+    file: models.Text | None = None
+
+
+class WorkerSection(_Section):
+    """``[[workers]]``: an instance to be monitored."""
+
+    id: models.InstanceId
+    region: Region | None = None
+    name: models.Text | None = None
+    interval: Duration | None = None
+    labels: Labels = {}
+    account: Name | None = None
+
+
+class DiscoverSection(_Section):
+    """``[discover]``: the fleet follows these tags. Without tags nothing is discovered any more."""
+
+    regions: tuple[Region, ...] = ()
+    tags: dict[models.Text, str] = {}
+    account: Name | None = None
+    interval: Duration | None = None
+    labels: Labels = {}
+
+
+class RuleSection(_Section):
+    """``[[rules]]``: when a metric is in trouble, and when it is well again."""
+
+    name: Name
+    metric: Name
+    above: Levels | None = None
+    below: Levels | None = None
+    breach: Breach = models.Count(m=3, n=3)
+    clear: Levels | None = None
+    recover: Breach = models.Count(m=2, n=2)
+    missing: Literal["breach", "ok", "keep"] = "keep"
+    intervals: Annotated[int, Strict(), Field(ge=1, le=1440)] = 3
+    severity: models.Severity = "critical"
+    labels: Labels = {}
+    notify: tuple[Name, ...] = (LOG,)
+
+
+class ChannelSection(_Section):
+    """``[channels.NAME]``: where notifications go."""
+
+    type: Literal["webhook", "log"]
+    url: Annotated[str, Field(max_length=2048)] | None = None
+    secret: Secret | None = None
+    allow_private: Annotated[bool, Strict()] = False
+
+
+class MetricSection(_Section):
+    """``[[metrics]]``: a metric of one's own, or other values for a known one."""
+
+    name: Name
+    namespace: models.Text | None = None
+    metric_name: models.Text | None = None
+    statistic: Annotated[str, AfterValidator(_statistic)] | None = None
+    unit: models.Text | None = None
+    period: Duration | None = None
+    merge: Literal["max", "sum"] | None = None
+
+
+class CollectSection(_Section):
+    """``[collect]``: what is asked for, and how long it is kept."""
+
+    metrics: tuple[Name, ...] | None = None
+    retention: Retention = models.DAY
+
+
+class AccountSection(_Section):
+    """``[accounts.NAME]``: how to become another AWS account."""
+
+    role_arn: Annotated[str, AfterValidator(_role)]
+    external_id: Secret | None = None
+
+
+class Grammar(_Section):
+    """The whole file. A section that is absent leaves that part alone."""
+
+    discover: DiscoverSection | None = None
+    workers: tuple[WorkerSection, ...] | None = None
+    rules: tuple[RuleSection, ...] | None = None
+    channels: dict[Name, ChannelSection] | None = None
+    metrics: tuple[MetricSection, ...] | None = None
+    collect: CollectSection | None = None
+    accounts: dict[Name, AccountSection] | None = None
+
+
+class File(models.Frozen):
+    """A valid config file; ``None`` is a section that it does not have, so that part is left alone.
+
+    ``source`` names it in errors. ``chosen`` is ``[collect] metrics``, ``None`` where that key is not there.
+    """
+
+    source: str
+    workers: tuple[WorkerSection, ...] | None = None
+    discover: models.Discover | None = None
+    rules: tuple[models.Rule, ...] | None = None
+    channels: dict[str, models.Channel] | None = None
+    metrics: dict[str, models.Metric] | None = None
+    collect: CollectSection | None = None
+    accounts: dict[str, models.Account] | None = None
+
+
+def _levels(warning: float | None, critical: float | None) -> models.Levels:
+    return models.Levels(warning=warning, critical=critical)
+
+
+#: What holds where no file says otherwise (docs/contract.md, at its end).
+DEFAULT = models.Configuration(
+    rules=(
+        models.Rule(name="cpu-high", metric="cpu_utilization", above=_levels(80, 90)),
+        models.Rule(name="memory-high", metric="memory_utilization", above=_levels(80, 90)),
+        models.Rule(name="disk-high", metric="disk_utilization", above=_levels(90, 98)),
+        models.Rule(
+            name="status-check-failed",
+            metric=metrics.STATUS_CHECK_FAILED,
+            above=_levels(None, 0),
+            breach=models.Count(m=2, n=2),
+        ),
+        models.Rule(name=NO_DATA, kind="no-data"),
+    ),
+    channels={LOG: models.Channel(name=LOG, type="log")},
+    metrics=dict(metrics.CATALOGUE),
+    collect=metrics.DEFAULT,
+)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+class _Wrong(Exception):
+    """Something at a path of the file is wrong."""
+
+    def __init__(self, path: str, why: str, todo: str) -> None:
+        super().__init__(path, why, todo)
+        self.path, self.why, self.todo = path, why, todo
+
+
+def parse(text: str, source: str) -> File:
+    """Read and check a config file.
+
+    Raises ``errors.InvalidInput`` with the first thing that is wrong: the source, the path in the file (or the line,
+    where it is no TOML), why, and what to write instead.
+    """
+    if len(text) > LONGEST:
+        raise errors.InvalidInput(source, f"is longer than {LONGEST:,} characters", "split it")
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as why:
+        raise errors.InvalidInput(source, f"is no TOML: {why}", "mend it there") from None
+    except RecursionError:
+        raise errors.InvalidInput(source, "is nested too deeply", "write it flat") from None
+    try:
+        _known_sections(document)
+        _later_channels(document)
+        try:
+            grammar = Grammar.model_validate(document)
+        except pydantic.ValidationError as wrong:
+            raise _first(wrong) from None
+        return _file(grammar, source)
+    except _Wrong as wrong:
+        place = f"{source}: {wrong.path}" if wrong.path else source
+        raise errors.InvalidInput(place, wrong.why, wrong.todo) from None
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of the config file."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Grammar.model_json_schema()}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say what was probably meant, else what there is.
+
+    >>> nearest("cpu_utilisation", ["cpu_utilization", "network_in"])
+    'did you mean cpu_utilization?'
+    >>> nearest("x", ["a", "b"])
+    'known: a, b'
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"known: {', '.join(names)}" if names else "there is none yet"
+
+
+def _shown(text: object) -> str:
+    return errors.printable(str(text))[:64]
+
+
+def _known_sections(document: Mapping[str, object]) -> None:
+    known = tuple(Grammar.model_fields)
+    for section in document:
+        if section in LATER_SECTIONS:
+            raise _Wrong(f"[{section}]", "is not supported in this version", "remove it")
+        if section not in known:
+            raise _Wrong(f"[{_shown(section)}]", "is no section of a config file", nearest(section, known))
+
+
+def _later_channels(document: Mapping[str, object]) -> None:
+    channels = document.get("channels")
+    if not isinstance(channels, dict):
+        return
+    for name, channel in channels.items():
+        kind = channel.get("type") if isinstance(channel, dict) else None
+        if kind in LATER_CHANNELS:
+            raise _Wrong(
+                f"channels.{_shown(name)}.type", f"'{kind}' is not supported in this version", "use webhook or log"
+            )
+
+
+_TYPES = {
+    "string_type": "must be a text",
+    "float_type": "must be a number",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+    "tuple_type": "must be a list",
+    "finite_number": "must be a finite number",
+}
+
+
+def _path(where: Iterable[int | str]) -> str:
+    path = ""
+    for part in where:
+        if part == "[key]":  # pydantic's mark for "the key itself"
+            continue
+        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{_shown(part)}"
+    return path
+
+
+def _fields(where: Iterable[int | str]) -> list[str]:
+    """Return the keys that are known at a place of the grammar."""
+    kind: Any = Grammar
+    for part in where:
+        kind = _inside(kind, part)
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+
+
+def _inside(kind: Any, part: int | str) -> Any:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = kind.model_fields.get(str(part))
+        kind = field.annotation if field else None
+    else:
+        inner = typing.get_args(kind)
+        kind = inner[-1 if typing.get_origin(kind) is dict else 0] if inner else None
+    while type(None) in typing.get_args(kind):  # X | None
+        kind = next(each for each in typing.get_args(kind) if each is not type(None))
+    return kind
+
+
+def _first(wrong: pydantic.ValidationError) -> _Wrong:
+    """Turn pydantic's first complaint into one of ours; the value itself is never repeated where it may be secret."""
+    found = wrong.errors(include_url=False)[0]
+    where, kind = found["loc"], found["type"]
+    path = _path(where)
+    if kind == "extra_forbidden":
+        known = _fields(where[:-1])
+        return _Wrong(path, "is no key here", nearest(str(where[-1]), known))
+    if kind == "missing":
+        return _Wrong(path, "is missing", "add it")
+    if "secret" in where or "external_id" in where:
+        return _Wrong(
+            path, "must be a secret by name, not the secret itself", 'write { env = "NAME" } or { file = "…" }'
+        )
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", str(found.get("ctx", {}).get("expected", "")))
+        return _Wrong(path, f"{_shown(found['input'])!r} is none of {', '.join(choices)}", "choose one of them")
+    why = _TYPES.get(kind) or found["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return _Wrong(path, why, "see 'The config file' in docs/commands.md")
+
+
+# --- what the grammar cannot say ---------------------------------------------------------------------------------
+
+
+def _file(grammar: Grammar, source: str) -> File:
+    own = _metrics(grammar.metrics or ())
+    file = File(
+        source=source,
+        workers=grammar.workers,
+        discover=_discover(grammar.discover),
+        rules=None if grammar.rules is None else tuple(_rule(f"rules[{i}]", it) for i, it in enumerate(grammar.rules)),
+        channels=None if grammar.channels is None else _channels(grammar.channels),
+        metrics=None if grammar.metrics is None else own,
+        collect=grammar.collect,
+        accounts=None if grammar.accounts is None else {k: _account(k, v) for k, v in grammar.accounts.items()},
+    )
+    _once("workers", "id", (it.id for it in grammar.workers or ()))
+    _once("workers", "name", (it.name for it in grammar.workers or ()))
+    _once("rules", "name", (it.name for it in grammar.rules or ()))
+    for place, worker in enumerate(grammar.workers or ()):
+        if worker.name and models.INSTANCE_ID.fullmatch(worker.name) and worker.name != worker.id:
+            raise _Wrong(f"workers[{place}].name", "is the id of another instance", "choose another name")
+    return file
+
+
+def _once(section: str, key: str, values: Iterable[str | None]) -> None:
+    seen: dict[str, int] = {}
+    for place, value in enumerate(values):
+        if value is None:
+            continue
+        if value in seen:
+            raise _Wrong(
+                f"{section}[{place}].{key}", f"{value} is {section}[{seen[value]}] already", "remove one of them"
+            )
+        seen[value] = place
+
+
+def _discover(section: DiscoverSection | None) -> models.Discover | None:
+    if section is None:
+        return None
+    if section.regions and not section.tags:
+        raise _Wrong("discover.tags", "is missing, so every instance would be meant", 'write tags = { Role = "…" }')
+    return models.Discover(**dict(section))
+
+
+def _account(name: str, section: AccountSection) -> models.Account:
+    if name == "default":
+        raise _Wrong("accounts.default", "is the name of boto3's own credentials", "choose another name")
+    return models.Account(
+        role_arn=section.role_arn,
+        external_id=section.external_id and _secret(f"accounts.{name}.external_id", section.external_id),
+    )
+
+
+def _secret(path: str, section: Secret) -> models.SecretRef:
+    if (section.env is None) == (section.file is None):
+        raise _Wrong(path, "names a secret by env or by file, one of the two", 'write { env = "NAME" }')
+    return models.SecretRef(env=section.env, file=section.file)
+
+
+def _metrics(sections: Iterable[MetricSection]) -> dict[str, models.Metric]:
+    found: dict[str, models.Metric] = {}
+    for place, section in enumerate(sections):
+        path = f"metrics[{place}]"
+        if section.name in (metrics.STATUS_CHECK_FAILED, NO_DATA):
+            raise _Wrong(f"{path}.name", f"{section.name} does not come from CloudWatch", "choose another name")
+        if section.name in found:
+            raise _Wrong(f"{path}.name", f"{section.name} is described already", "remove one of them")
+        given = section.model_dump(exclude_none=True)
+        known = metrics.CATALOGUE.get(section.name)
+        for key in ("namespace", "metric_name"):
+            if known is None and key not in given:
+                why = f"is missing, and {section.name} is no known metric"
+                raise _Wrong(f"{path}.{key}", why, f"add it, or: {nearest(section.name, metrics.CATALOGUE)}")
+        if known is not None:
+            found[section.name] = known.model_copy(update=given)
+        else:
+            given.setdefault("merge", "sum" if given.get("statistic") in ("Sum", "SampleCount") else "max")
+            found[section.name] = models.Metric(**given)
+    return found
+
+
+def _channels(sections: Mapping[str, ChannelSection]) -> dict[str, models.Channel]:
+    found = {}
+    for name, section in sections.items():
+        path = f"channels.{name}"
+        if section.type == "log" and (section.url is not None or section.secret is not None):
+            raise _Wrong(path, "of type log takes neither url nor secret", "remove them")
+        if section.type == "webhook":
+            _address(path, section)
+        secret = section.secret and _secret(f"{path}.secret", section.secret)
+        found[name] = models.Channel(
+            name=name, type=section.type, url=section.url, secret=secret, allow_private=section.allow_private
+        )
+    return found
+
+
+def _address(path: str, section: ChannelSection) -> None:
+    """Check a webhook's address as far as its text goes; the address really connected to is checked on delivery."""
+    path = f"{path}.url"
+    if section.url is None:
+        raise _Wrong(path, "is missing", "add it")
+    try:
+        parts = urlsplit(section.url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.scheme not in ("https", "http") or not host or errors.printable(section.url) != section.url:
+        raise _Wrong(path, "is no address such as https://example.com/hook", "write it in full")
+    if "@" in parts.netloc:
+        raise _Wrong(path, "has credentials in it", "sign with a secret by name instead")
+    if section.allow_private:
+        return
+    if parts.scheme != "https":
+        raise _Wrong(path, "is not https", "use https, or allow_private = true for a receiver of your own network")
+    if host == "localhost" or _is_private(host):
+        raise _Wrong(path, "is a private address", "set allow_private = true if it is a receiver of your own network")
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False  # a name: looked up, and checked, when it is connected to
+
+
+def _rule(path: str, section: RuleSection) -> models.Rule:
+    if section.metric == NO_DATA:
+        return _no_data_rule(path, section)
+    for key in ("intervals", "severity"):
+        if key in section.model_fields_set:
+            raise _Wrong(f"{path}.{key}", f"is only for metric = {NO_DATA!r}", "remove it")
+    if (section.above is None) == (section.below is None):
+        raise _Wrong(path, "needs a threshold: above or below, one of the two", "write above = { critical = 90 }")
+    above = section.above is not None
+    side = "above" if above else "below"
+    levels = section.above or section.below
+    assert levels is not None
+    worse: Callable[[float, float], bool] = (lambda one, other: one > other) if above else (lambda o, other: o < other)
+    if levels.warning is None and levels.critical is None:
+        raise _Wrong(f"{path}.{side}", "names no threshold", "write { warning = …, critical = … }, or one of them")
+    if levels.warning is not None and levels.critical is not None and not worse(levels.critical, levels.warning):
+        raise _Wrong(
+            f"{path}.{side}.critical",
+            f"{levels.critical:g} must be {side} the warning, {levels.warning:g}",
+            "exchange them, or leave one out",
+        )
+    _clear(f"{path}.clear", section.clear, levels, side, worse)
+    return models.Rule(
+        name=section.name,
+        metric=section.metric,
+        above=_plain(section.above),
+        below=_plain(section.below),
+        breach=section.breach,
+        clear=_plain(section.clear),
+        recover=section.recover,
+        missing=section.missing,
+        labels=section.labels,
+        notify=tuple(dict.fromkeys(section.notify)),
+    )
+
+
+def _plain(levels: Levels | None) -> models.Levels | None:
+    return None if levels is None else _levels(levels.warning, levels.critical)
+
+
+def _clear(path: str, clear: Levels | None, levels: Levels, side: str, worse: Callable[[float, float], bool]) -> None:
+    if clear is None:
+        return
+    if clear.warning is None and clear.critical is None:
+        raise _Wrong(path, "names no number", "write { warning = …, critical = … }, or leave it out")
+    for severity in models.SEVERITIES:
+        back, out = getattr(clear, severity), getattr(levels, severity)
+        if back is None:
+            continue
+        if out is None:
+            raise _Wrong(f"{path}.{severity}", f"clears a severity that {side} does not have", "remove it")
+        if worse(back, out):
+            raise _Wrong(
+                f"{path}.{severity}",
+                f"{back:g} is {side} the threshold, {out:g}, so the alert would flap",
+                f"choose {out:g} or {'less' if side == 'above' else 'more'}",
+            )
+
+
+def _no_data_rule(path: str, section: RuleSection) -> models.Rule:
+    allowed = {"name", "metric", "intervals", "severity", "labels", "notify"}
+    for key in RuleSection.model_fields:
+        if key in section.model_fields_set and key not in allowed:
+            raise _Wrong(f"{path}.{key}", f"is not for metric = {NO_DATA!r}", "remove it; intervals is its threshold")
+    return models.Rule(
+        name=section.name,
+        kind="no-data",
+        intervals=section.intervals,
+        severity=section.severity,
+        labels=section.labels,
+        notify=tuple(dict.fromkeys(section.notify)),
+    )
+
+
+# --- putting it in force -----------------------------------------------------------------------------------------
+
+
+def to_configuration(file: File, previous: models.Configuration) -> models.Configuration:
+    """Return what is in force once the file is applied over ``previous``; its revision is one higher.
+
+    A section that the file lacks is taken from ``previous``. Raises ``errors.InvalidInput`` for a reference to
+    nothing: a metric, channel or account that neither has.
+    """
+    catalogue = previous.metrics if file.metrics is None else {**metrics.CATALOGUE, **file.metrics}
+    rules = previous.rules if file.rules is None else file.rules
+    chosen = previous.chosen if file.collect is None else file.collect.metrics
+    made = models.Configuration(
+        revision=previous.revision + 1,
+        rules=rules,
+        channels=previous.channels if file.channels is None else {**DEFAULT.channels, **file.channels},
+        metrics=catalogue,
+        collect=_collected(chosen, rules, catalogue),
+        retention=previous.retention if file.collect is None else file.collect.retention,
+        chosen=chosen,
+        accounts=previous.accounts if file.accounts is None else file.accounts,
+        discover=previous.discover if file.discover is None else _wanted(file.discover),
+    )
+    try:
+        _references(file, made)
+    except _Wrong as wrong:
+        raise errors.InvalidInput(f"{file.source}: {wrong.path}", wrong.why, wrong.todo) from None
+    return made
+
+
+def _wanted(discover: models.Discover) -> models.Discover | None:
+    return discover if discover.tags else None
+
+
+def _collected(
+    chosen: tuple[str, ...] | None, rules: Iterable[models.Rule], catalogue: Mapping[str, models.Metric]
+) -> tuple[str, ...]:
+    if chosen is not None:
+        return tuple(name for name in dict.fromkeys(chosen) if name != metrics.STATUS_CHECK_FAILED)
+    needed = (rule.metric for rule in rules if rule.metric in catalogue)
+    return tuple(dict.fromkeys((*metrics.DEFAULT, *(name for name in needed if name is not None))))
+
+
+def _references(file: File, made: models.Configuration) -> None:
+    known = {*made.metrics, metrics.STATUS_CHECK_FAILED}
+    for place, name in enumerate(made.chosen or ()):
+        if name not in known:
+            raise _Wrong(f"collect.metrics[{place}]", f"{name} is no known metric", nearest(name, known))
+    for place, rule in enumerate(made.rules):
+        ours = file.rules is not None
+        path = f"rules[{place}]" if ours else f"rule {rule.name} (in force)"
+        for at, channel in enumerate(rule.notify):
+            if channel not in made.channels:
+                raise _Wrong(f"{path}.notify[{at}]", f"{channel} is no channel", nearest(channel, made.channels))
+        if rule.kind == "no-data":
+            continue
+        if rule.metric not in known:
+            names = {*known, NO_DATA}
+            raise _Wrong(f"{path}.metric", f"{rule.metric} is no known metric", nearest(str(rule.metric), names))
+        if ours and rule.metric not in (*made.collect, metrics.STATUS_CHECK_FAILED):
+            why = f"{rule.metric} is not collected, so the rule could never fire"
+            raise _Wrong(f"{path}.metric", why, "add it to [collect] metrics")
+    for path, account in _accounts(file):
+        if account is not None and account != "default" and account not in made.accounts:
+            raise _Wrong(path, f"{account} is no account", nearest(account, made.accounts))
+
+
+def _accounts(file: File) -> Iterable[tuple[str, str | None]]:
+    if file.discover is not None:
+        yield "discover.account", file.discover.account
+    for place, worker in enumerate(file.workers or ()):
+        yield f"workers[{place}].account", worker.account
