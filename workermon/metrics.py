@@ -6,7 +6,9 @@ minute (detailed); what the CloudWatch agent publishes comes each minute where i
 
 from __future__ import annotations
 
-from workermon.models import Metric
+import math
+
+from workermon.models import DAY, Datapoint, Metric, Sample, Series
 
 #: Seconds. How long after a period's end its datapoint may take to appear, before anything is learnt of it
 #: (the AWS documentation promises no figure; a few minutes are usual).
@@ -78,3 +80,25 @@ def period_of(metric: Metric, *, detailed: bool) -> int:
 def unit_of(name: str, catalogue: dict[str, Metric]) -> str:
     """Return the unit of a metric's values; ``count`` for the status checks, as CloudWatch's StatusCheckFailed."""
     return "count" if name == STATUS_CHECK_FAILED else catalogue[name].unit
+
+
+def brought(sample: Sample, retention: int) -> dict[str, Series]:
+    """Return what a sample puts into the ledger, by metric: its series, and the status checks as one of them.
+
+    The status checks have the slot of their collection as time and the worker's interval as period. Left out is what
+    has no finite value, is older than ``retention`` (seconds) or more than a day ahead of the collection.
+    """
+    series = dict(sample.series)
+    failed = sample.checks.failed if sample.checks else None
+    if failed is not None:
+        period = sample.worker.interval
+        series.setdefault(STATUS_CHECK_FAILED, Series(period, (Datapoint(sample.slot * period, failed),)))
+    first, last = sample.collected_at - retention, sample.collected_at + DAY
+    return {
+        metric: Series(period, tuple(point for point in points if _sound(point, first, last)))
+        for metric, (period, points) in series.items()
+    }
+
+
+def _sound(point: Datapoint, first: float, last: float) -> bool:
+    return first <= point.at <= last and math.isfinite(point.value)

@@ -1,0 +1,779 @@
+"""Every port in memory, for our tests and our users': the same promises as the real ones, no server, no network.
+
+The repository's ports share one ``MemoryStore``, as the real ones share one Redis. All are safe between threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from workermon import errors, metrics, models, ports
+
+#: Attempts kept of one alert, and entries of its history (as on Redis).
+_KEPT = 100
+
+Dimensions = tuple[tuple[str, str], ...]
+
+
+class ManualClock:
+    """A clock that stands still until it is told: ``clock()`` is the time now, in seconds since 1970."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """Return the time now."""
+        return self.now
+
+    def advance(self, seconds: float) -> float:
+        """Let time pass, and return the time then."""
+        self.now += seconds
+        return self.now
+
+
+@dataclass
+class _Kept:
+    worker: models.Worker
+    condition: models.Condition = field(default_factory=models.Condition)
+    slot: tuple[int, int] | None = None
+    dimensions: dict[str, list[Dimensions]] = field(default_factory=dict)
+    dimensions_at: float = 0.0
+    changed_from: int | None = None
+    sequence: int = 0
+    version: int = 0
+    alerts: dict[str, models.Alert] = field(default_factory=dict)
+
+    def record(self) -> ports.Record:
+        return ports.Record(
+            self.worker, self.condition, dict(self.dimensions), self.dimensions_at, self.changed_from, self.sequence
+        )
+
+
+@dataclass
+class _Lane:
+    waiting: list[models.Notification] = field(default_factory=list)
+    retry_at: float = 0.0
+    leased_until: float = 0.0
+    fence: int | None = None
+    attempts: int = 0
+
+
+class MemoryStore:
+    """What the repository's ports share. ``clock`` is the time of leases, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, channel: str = "workermon:metrics") -> None:
+        self.clock = clock
+        self.channel = channel
+        self.lock = threading.RLock()
+        #: Every message that was published, as (channel, text), oldest first.
+        self.published: list[tuple[str, str]] = []
+        self.workers: dict[str, _Kept] = {}
+        #: Value by timestamp, of each (worker id, metric, period).
+        self.ledger: dict[tuple[str, str, int], dict[int, float]] = {}
+        self.unjudged: dict[str, float] = {}
+        self.history: dict[str, list[tuple[float, models.Recorded]]] = {}
+        self.attempts: dict[str, list[models.Attempt]] = {}
+        self.last: dict[str, models.Notification] = {}
+        self.told: dict[str, dict[str, int]] = {}
+        self.lanes: dict[tuple[str, str], _Lane] = {}
+        self.fences = itertools.count(1)
+        self.configuration: models.Configuration | None = None
+        self._listeners: list[queue.SimpleQueue[tuple[str, str]]] = []
+
+    def publish(self, channel: str, text: str) -> None:
+        """Hand a message to every listener there is."""
+        with self.lock:
+            self.published.append((channel, text))
+            for listener in self._listeners:
+                listener.put((channel, text))
+
+    def subscribe(self) -> queue.SimpleQueue[tuple[str, str]]:
+        """Return a queue of what is published from now on."""
+        with self.lock:
+            self._listeners.append(queue.SimpleQueue())
+            return self._listeners[-1]
+
+    def unsubscribe(self, listener: queue.SimpleQueue[tuple[str, str]]) -> None:
+        """End a subscription."""
+        with self.lock:
+            self._listeners.remove(listener)
+
+    def living(self, worker_id: str, incarnation: str) -> _Kept | None:
+        """Return what is kept of a worker, where it still is the one meant."""
+        kept = self.workers.get(worker_id)
+        return kept if kept and kept.worker.incarnation == incarnation else None
+
+
+class MemoryWorkers:
+    """``ports.Workers`` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def add(self, workers: Sequence[models.Worker]) -> None:
+        """Add them all or none."""
+        with self._store.lock:
+            seen: set[str] = set()
+            for worker in workers:
+                if worker.id in seen:
+                    raise errors.InvalidInput(f"worker {worker.id}", "it is named twice", "name it once")
+                seen.add(worker.id)
+                if worker.id in self._store.workers and not self._store.living(worker.id, worker.incarnation):
+                    raise errors.InvalidInput(
+                        f"worker {worker.id}", "it is monitored already", "see 'workermon show', or remove it first"
+                    )
+            for worker in workers:
+                self._store.workers.setdefault(worker.id, _Kept(worker))
+
+    def update(self, worker: models.Worker) -> bool:
+        """Replace how a worker is set up, where its incarnation is there."""
+        with self._store.lock:
+            kept = self._store.living(worker.id, worker.incarnation)
+            if kept is None:
+                return False
+            kept.worker = worker
+            return True
+
+    def get(self, worker_ids: Sequence[str]) -> dict[str, ports.Record]:
+        """Return those of them that are known."""
+        with self._store.lock:
+            return {one: self._store.workers[one].record() for one in worker_ids if one in self._store.workers}
+
+    def ids(self) -> list[str]:
+        """Return every worker's id, in order."""
+        with self._store.lock:
+            return sorted(self._store.workers)
+
+    def every(self, chunk: int = 500) -> Iterator[ports.Record]:
+        """Yield the whole fleet."""
+        ids = self.ids()
+        for start in range(0, len(ids), chunk):
+            yield from self.get(ids[start : start + chunk]).values()
+
+    def found_dimensions(self, worker: models.Worker, dimensions: dict[str, list[Dimensions]], at: float) -> bool:
+        """Remember what ListMetrics said, unless the incarnation is gone."""
+        with self._store.lock:
+            kept = self._store.living(worker.id, worker.incarnation)
+            if kept is None:
+                return False
+            kept.dimensions, kept.dimensions_at = {name: list(sets) for name, sets in dimensions.items()}, at
+            return True
+
+
+class MemorySamples:
+    """``ports.Samples`` in memory."""
+
+    def __init__(self, store: MemoryStore, retention: Callable[[], int] = lambda: models.DAY) -> None:
+        self._store = store
+        self._retention = retention
+
+    def write(
+        self, sample: models.Sample, condition: models.Condition, event: str, *, again: bool = False
+    ) -> ports.Written:
+        """Write datapoints, condition, the mark and the event."""
+        with self._store.lock:
+            worker = sample.worker
+            kept = self._store.living(worker.id, worker.incarnation)
+            if kept is None:
+                return ports.Written("gone")
+            changed = self._merge(worker.id, metrics.brought(sample, self._retention()))
+            slot = (worker.interval, sample.slot)
+            repeated = kept.slot == slot and not again
+            if changed is not None:
+                kept.changed_from = changed if kept.changed_from is None else min(changed, kept.changed_from)
+            if changed is not None or not repeated:
+                kept.sequence += 1
+                self._store.unjudged.setdefault(worker.id, sample.collected_at)
+            if repeated:
+                return ports.Written("repeated")
+            kept.condition, kept.slot = condition, slot
+            self._store.publish(self._store.channel, event)
+            return ports.Written("accepted")
+
+    def write_many(
+        self, writes: Sequence[tuple[models.Sample, models.Condition, str]], *, again: bool = False
+    ) -> list[ports.Written]:
+        """Write many samples; each is a step of its own."""
+        return [self.write(sample, condition, event, again=again) for sample, condition, event in writes]
+
+    def _merge(self, worker_id: str, brought: Mapping[str, models.Series]) -> int | None:
+        changed: int | None = None
+        for metric, (period, points) in brought.items():
+            ledger = self._store.ledger.setdefault((worker_id, metric, period), {})
+            for at, value in points:
+                had = ledger.get(at)
+                if had == value or (had is not None and metric == metrics.STATUS_CHECK_FAILED):
+                    continue
+                ledger[at] = value
+                changed = at if changed is None else min(changed, at)
+        return changed
+
+    def failed(self, worker: models.Worker, trouble: models.Trouble) -> None:
+        """Remember why a collection failed."""
+        with self._store.lock:
+            kept = self._store.living(worker.id, worker.incarnation)
+            if kept is not None:
+                kept.condition = kept.condition.model_copy(update={"trouble": trouble})
+
+    def read(
+        self, wanted: Sequence[tuple[str, str, int]], since: float, until: float
+    ) -> dict[tuple[str, str], models.Series]:
+        """Return the series of each (worker id, metric, period)."""
+        found: dict[tuple[str, str], models.Series] = {}
+        with self._store.lock:
+            for worker_id, metric, period in wanted:
+                slots: dict[int, models.Datapoint] = {}
+                for at, value in sorted(self._store.ledger.get((worker_id, metric, period), {}).items()):
+                    slots[at // period] = models.Datapoint(at, value)
+                points = tuple(slots[slot] for slot in sorted(slots) if since <= slots[slot].at <= until)
+                found[worker_id, metric] = models.Series(period, points)
+        return found
+
+    def periods(self, worker_id: str, metric: str, since: float, until: float) -> list[int]:
+        """Return the periods under which there are datapoints."""
+        with self._store.lock:
+            return sorted(
+                period
+                for (worker, name, period), points in self._store.ledger.items()
+                if (worker, name) == (worker_id, metric) and any(since <= at <= until for at in points)
+            )
+
+    def unjudged(self, before: float, limit: int) -> list[str]:
+        """Return workers with a sample not judged yet, oldest first."""
+        with self._store.lock:
+            marks = sorted((at, worker_id) for worker_id, at in self._store.unjudged.items() if at <= before)
+            return [worker_id for _, worker_id in marks[:limit]]
+
+    def rejudge(self, worker_ids: Iterable[str], at: float) -> None:
+        """Mark workers as to be judged."""
+        with self._store.lock:
+            for worker_id in worker_ids:
+                if kept := self._store.workers.get(worker_id):
+                    kept.sequence += 1
+                    self._store.unjudged.setdefault(worker_id, at)
+
+
+class MemoryAlerts:
+    """``ports.Alerts`` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis]:
+        """Return the basis of a judgement."""
+        store = self._store
+        with store.lock:
+            revision = store.configuration.revision if store.configuration else 0
+            return {
+                one: ports.Basis(
+                    kept.record(), dict(kept.alerts), kept.version, revision, dict(store.told.get(one, {}))
+                )
+                for one in worker_ids
+                if (kept := store.workers.get(one))
+            }
+
+    def commit(self, verdict: ports.Verdict) -> bool:
+        """Write alerts, history and outbox where the basis still holds."""
+        store = self._store
+        with store.lock:
+            revision = store.configuration.revision if store.configuration else 0
+            kept = self._holding(verdict)
+            if kept is None or verdict.basis.revision != revision:
+                return False
+            kept.alerts = dict(verdict.alerts)
+            kept.version += 1
+            if kept.sequence == verdict.basis.record.sequence:
+                kept.changed_from = None
+                store.unjudged.pop(kept.worker.id, None)
+            self._tell(verdict)
+            return True
+
+    def retire(self, verdict: ports.Verdict) -> bool:
+        """Commit a last verdict and forget the worker."""
+        store = self._store
+        with store.lock:
+            kept = self._holding(verdict)
+            if kept is None:
+                return False
+            self._tell(verdict)
+            del store.workers[kept.worker.id]
+            store.unjudged.pop(kept.worker.id, None)
+            for key in [key for key in store.ledger if key[0] == kept.worker.id]:
+                del store.ledger[key]
+            return True
+
+    def open(self) -> list[models.Alert]:
+        """Return the alerts that fire, the oldest first."""
+        with self._store.lock:
+            alerts = [
+                (alert.since or 0, kept.worker.id, alert.rule, alert)
+                for kept in self._store.workers.values()
+                for alert in kept.alerts.values()
+                if alert.open
+            ]
+            return [found[3] for found in sorted(alerts, key=lambda found: found[:3])]
+
+    def history(self, alert_id: str | None = None, limit: int = 100) -> list[models.Recorded]:
+        """Return what was recorded, newest first."""
+        with self._store.lock:
+            if alert_id is not None:
+                entries = list(self._store.history.get(alert_id, ()))
+            else:
+                entries = [entry for one in sorted(self._store.history) for entry in self._store.history[one]]
+                entries.sort(key=lambda entry: -entry[0])
+            return [self._joined(recorded) for _, recorded in entries[:limit]]
+
+    def _joined(self, recorded: models.Recorded) -> models.Recorded:
+        if recorded.notification is None:
+            return recorded
+        attempts = self._store.attempts.get(f"{recorded.worker_id}/{recorded.rule}", ())
+        tried = tuple(one for one in attempts if one.notification_id == recorded.notification.id)
+        return recorded.model_copy(update={"attempts": tried})
+
+    def _holding(self, verdict: ports.Verdict) -> _Kept | None:
+        worker = verdict.basis.record.worker
+        kept = self._store.living(worker.id, worker.incarnation)
+        return kept if kept and kept.version == verdict.basis.version else None
+
+    def _tell(self, verdict: ports.Verdict) -> None:
+        store, worker = self._store, verdict.basis.record.worker
+        for rule, transition, notification in verdict.transitions:
+            alert_id = f"{worker.id}/{rule}"
+            recorded = models.Recorded(transition=transition, notification=notification, rule=rule, worker_id=worker.id)
+            entries = store.history.setdefault(alert_id, [])
+            entries.insert(0, (verdict.at, recorded))
+            del entries[_KEPT:]
+            if notification is None:
+                continue
+            store.last[alert_id] = notification
+            store.told.setdefault(worker.id, {})[rule] = notification.version
+            for channel in dict.fromkeys(verdict.channels.get(rule, ())):
+                lane = store.lanes.setdefault((alert_id, channel), _Lane(retry_at=verdict.at))
+                lane.waiting.append(notification)
+            store.publish(f"{store.channel}:alerts", notification.model_dump_json(by_alias=True))
+
+
+class MemoryOutbox:
+    """``ports.Outbox`` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def due(self, now: float, limit: int) -> list[str]:
+        """Return alert ids with a lane that may be tried."""
+        with self._store.lock:
+            lanes = sorted((lane.retry_at, *key) for key, lane in self._store.lanes.items() if self._free(lane, now))
+            return list(dict.fromkeys(alert_id for _, alert_id, _ in lanes))[:limit]
+
+    def claim(self, alert_id: str, now: float, lease: float) -> list[models.Parcel]:
+        """Claim the head of each due lane."""
+        with self._store.lock:
+            parcels = []
+            for (owner, channel), lane in sorted(self._store.lanes.items(), key=lambda item: item[0]):
+                if owner != alert_id or not self._free(lane, now):
+                    continue
+                lane.fence, lane.leased_until = next(self._store.fences), self._store.clock() + lease
+                lane.attempts += 1
+                parcels.append(
+                    models.Parcel(
+                        alert_id=alert_id,
+                        channel=channel,
+                        notification=lane.waiting[0],
+                        fence=lane.fence,
+                        attempt=lane.attempts,
+                    )
+                )
+            return parcels
+
+    def delivered(self, parcel: models.Parcel, at: float) -> models.Parcel | None:
+        """Record acceptance; the present state where the fence was stale."""
+        with self._store.lock:
+            lane = self._claimed(parcel)
+            self._attempted(parcel, at, None)
+            if lane is not None:
+                self._take_off(parcel, lane)
+                return None
+            last = self._store.last.get(parcel.alert_id)
+            if last is None or last.id == parcel.notification.id or self._will_follow(parcel):
+                return None
+            return parcel.model_copy(
+                update={"notification": last, "fence": next(self._store.fences), "attempt": parcel.attempt + 1}
+            )
+
+    def failed(self, parcel: models.Parcel, at: float, error: str, retry_at: float) -> bool:
+        """Record the attempt and wait."""
+        with self._store.lock:
+            lane = self._claimed(parcel)
+            self._attempted(parcel, at, error)
+            if lane is not None:
+                lane.fence, lane.leased_until, lane.retry_at = None, 0.0, retry_at
+                return True
+            last = self._store.last.get(parcel.alert_id)
+            if last is not None and not self._will_follow(parcel):
+                key = (parcel.alert_id, parcel.channel)
+                self._store.lanes.setdefault(key, _Lane(retry_at=retry_at)).waiting.append(last)
+            return False
+
+    def give_up(self, parcel: models.Parcel, at: float, error: str) -> bool:
+        """Record the last attempt and take the notification off."""
+        with self._store.lock:
+            lane = self._claimed(parcel)
+            self._attempted(parcel, at, error)
+            if lane is None:
+                return False
+            self._take_off(parcel, lane)
+            return True
+
+    def backlog(self) -> int:
+        """Return how many notifications wait."""
+        with self._store.lock:
+            return sum(len(lane.waiting) for lane in self._store.lanes.values())
+
+    def _free(self, lane: _Lane, now: float) -> bool:
+        return lane.retry_at <= now and lane.leased_until <= self._store.clock()
+
+    def _claimed(self, parcel: models.Parcel) -> _Lane | None:
+        lane = self._store.lanes.get((parcel.alert_id, parcel.channel))
+        return lane if lane and lane.fence == parcel.fence else None
+
+    def _will_follow(self, parcel: models.Parcel) -> bool:
+        """Tell whether something waits that nobody sends at this moment, so that it will be the last word."""
+        lane = self._store.lanes.get((parcel.alert_id, parcel.channel))
+        return lane is not None and len(lane.waiting) > (0 if lane.fence is None else 1)
+
+    def _take_off(self, parcel: models.Parcel, lane: _Lane) -> None:
+        lane.waiting.pop(0)
+        lane.fence, lane.leased_until, lane.attempts, lane.retry_at = None, 0.0, 0, 0.0
+        if not lane.waiting:
+            del self._store.lanes[parcel.alert_id, parcel.channel]
+
+    def _attempted(self, parcel: models.Parcel, at: float, error: str | None) -> None:
+        attempts = self._store.attempts.setdefault(parcel.alert_id, [])
+        attempts.append(
+            models.Attempt(notification_id=parcel.notification.id, channel=parcel.channel, at=at, error=error)
+        )
+        del attempts[:-_KEPT]
+
+
+class MemoryConfigurations:
+    """``ports.Configurations`` in memory."""
+
+    def __init__(self, store: MemoryStore, default: models.Configuration) -> None:
+        self._store = store
+        self._default = default.model_copy(update={"revision": 0})
+
+    def load(self) -> models.Configuration:
+        """Return the configuration in force."""
+        return self._store.configuration or self._default
+
+    def save(self, configuration: models.Configuration) -> bool:
+        """Put it in force, where its revision is the next one."""
+        with self._store.lock:
+            if configuration.revision != self.load().revision + 1:
+                return False
+            self._store.configuration = configuration
+            return True
+
+
+class MemoryPulse:
+    """``ports.Pulse`` in memory."""
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self._lock = store.lock if store else threading.RLock()
+        self._marks: dict[str, float] = {}
+        self._since: float | None = None
+        self._counts: dict[str, int] = {}
+
+    def mark(self, part: str, at: float) -> None:
+        """Note a sign of life."""
+        with self._lock:
+            if part == "listener" and (self._since is None or at - self._marks[part] > 30):
+                self._since = at
+            self._marks[part] = at
+
+    def marks(self) -> dict[str, float]:
+        """Return when each part last did its work."""
+        with self._lock:
+            return dict(self._marks)
+
+    def monitoring_since(self) -> float | None:
+        """Return since when the listener marks itself without a break."""
+        return self._since
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Count something."""
+        with self._lock:
+            self._counts[what] = self._counts.get(what, 0) + number
+
+    def counts(self) -> dict[str, int]:
+        """Return all counts."""
+        with self._lock:
+            return dict(self._counts)
+
+
+class MemoryLeases:
+    """``ports.Leases`` in memory."""
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self._store = store or MemoryStore()
+        self._held: dict[str, tuple[str, float]] = {}
+
+    def hold(self, name: str, owner: str, seconds: float) -> bool:
+        """Take or extend a lease."""
+        with self._store.lock:
+            now = self._store.clock()
+            holder, until = self._held.get(name, (owner, now))
+            if holder != owner and until > now:
+                return False
+            self._held[name] = (owner, now + seconds)
+            return True
+
+    def release(self, name: str, owner: str) -> None:
+        """Give it back."""
+        with self._store.lock:
+            if self._held.get(name, ("", 0.0))[0] == owner:
+                del self._held[name]
+
+
+class MemoryFeed:
+    """``ports.Feed`` in memory: what is published in its store."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def publish(self, text: str) -> None:
+        """Send any text, sound or not, to those that listen."""
+        self._store.publish(self._store.channel, text)
+
+    def listen(self, *, alerts: bool = True, timeout: float = 1.0) -> Iterator[str | None]:
+        """Yield each message as it comes, ``None`` when none came in time."""
+        listener = self._store.subscribe()
+        try:
+            yield None
+            while True:
+                try:
+                    channel, text = listener.get(timeout=timeout)
+                except queue.Empty:
+                    yield None
+                    continue
+                if alerts or channel == self._store.channel:
+                    yield text
+        finally:
+            self._store.unsubscribe(listener)
+
+
+class MemorySchedule:
+    """``ports.Schedule`` in memory. ``broken`` and ``ticked`` are for tests to set."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, tuple[int, float]] = {}
+        self.broken: dict[str, str] = {}
+        self.ticked: float | None = None
+
+    def put(self, workers: Sequence[models.Worker], now: float) -> None:
+        """Schedule them; a cadence that stands is kept."""
+        for worker in workers:
+            stands = self.entries.get(worker.id)
+            if stands is None or stands[0] != worker.interval:
+                self.entries[worker.id] = (worker.interval, now + worker.interval)
+
+    def delete(self, worker_ids: Sequence[str]) -> None:
+        """Unschedule them."""
+        for worker_id in worker_ids:
+            self.entries.pop(worker_id, None)
+            self.broken.pop(worker_id, None)
+
+    def next_runs(self, worker_ids: Sequence[str]) -> dict[str, float]:
+        """Return when each is next due."""
+        return {one: self.entries[one][1] for one in worker_ids if one in self.entries}
+
+    def ids(self) -> set[str]:
+        """Return who has an entry, sound or broken."""
+        return set(self.entries) | set(self.broken)
+
+    def quarantined(self) -> dict[str, str]:
+        """Return the entries set aside."""
+        return dict(self.broken)
+
+    def last_tick(self) -> float | None:
+        """Return when beat last looked."""
+        return self.ticked
+
+
+class MemoryBell:
+    """``ports.Bell`` that remembers who was rung for, oldest first."""
+
+    def __init__(self) -> None:
+        self.evaluated: list[str] = []
+        self.delivered: list[str] = []
+
+    def evaluate(self, worker_ids: Sequence[str]) -> None:
+        """Have these workers judged."""
+        self.evaluated.extend(worker_ids)
+
+    def deliver(self, alert_ids: Sequence[str]) -> None:
+        """Have these alerts' notifications sent."""
+        self.delivered.extend(alert_ids)
+
+
+class MemoryNodes:
+    """``ports.Nodes``: these names answer."""
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self.names = list(names)
+
+    def ping(self, timeout: float = 1.0) -> list[str]:  # noqa: ARG002 - they answer at once
+        """Return the names."""
+        return list(self.names)
+
+
+class MemorySecrets:
+    """``ports.Secrets`` over a mapping from an environment variable's or file's name to its value."""
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        self._values = dict(values or {})
+
+    def __call__(self, ref: models.SecretRef) -> str:
+        """Return it."""
+        name = ref.env or ref.file or ""
+        if name not in self._values:
+            raise errors.InvalidInput(f"secret {name}", "it is not set", "set it")
+        return self._values[name]
+
+
+class MemoryEc2:
+    """``ports.Ec2`` over instances that a test puts in. ``trouble`` is raised by every call while it is set.
+
+    ``calls`` lists what was asked, as (operation, scope, ids).
+    """
+
+    def __init__(self, *instances: models.Instance) -> None:
+        self._instances: dict[tuple[str, str], models.Instance] = {}
+        self._checks: dict[str, models.Checks | None] = {}
+        self._account: dict[str, str] = {}
+        self.trouble: Exception | None = None
+        self.calls: list[tuple[str, models.Scope, tuple[str, ...]]] = []
+        for instance in instances:
+            self.put(instance)
+
+    def put(
+        self,
+        instance: models.Instance,
+        checks: models.Checks | Literal["as usual"] | None = "as usual",
+        account: str = "default",
+    ) -> None:
+        """Put an instance in, or replace it; usually a running one has both checks ok, another none."""
+        if checks == "as usual":
+            checks = models.Checks(system="ok", instance="ok") if instance.status == "running" else None
+        self._instances[f"{account}/{instance.region}", instance.id] = instance
+        self._checks[instance.id] = checks
+
+    def become(self, instance_id: str, status: models.Status) -> None:
+        """Change an instance's status, and its checks as usual."""
+        for (scope, found), instance in list(self._instances.items()):
+            if found == instance_id:
+                self.put(instance.model_copy(update={"status": status}), account=scope.rpartition("/")[0])
+
+    def forget(self, instance_id: str) -> None:
+        """Make EC2 know the instance no more."""
+        self._instances = {key: value for key, value in self._instances.items() if key[1] != instance_id}
+
+    def describe(self, scope: models.Scope, instance_ids: Sequence[str]) -> dict[str, models.Instance]:
+        """Return what is known of these ids."""
+        self._call("describe", scope, instance_ids)
+        return {one: self._instances[scope.key, one] for one in instance_ids if (scope.key, one) in self._instances}
+
+    def statuses(self, scope: models.Scope, instance_ids: Sequence[str]) -> dict[str, models.InstanceStatus]:
+        """Return state and checks of these ids."""
+        self._call("statuses", scope, instance_ids)
+        return {
+            one: models.InstanceStatus(id=one, status=instance.status, checks=self._checks[one])
+            for one in instance_ids
+            if (instance := self._instances.get((scope.key, one)))
+        }
+
+    def find(self, scope: models.Scope, tags: Mapping[str, str]) -> list[models.Instance]:
+        """Return every instance that carries these tags and is not gone."""
+        self._call("find", scope, ())
+        return [
+            instance
+            for (key, _), instance in sorted(self._instances.items(), key=lambda item: item[0])
+            if key == scope.key and instance.status not in models.GONE and tags.items() <= instance.tags.items()
+        ]
+
+    def _call(self, operation: str, scope: models.Scope, instance_ids: Sequence[str]) -> None:
+        self.calls.append((operation, scope, tuple(instance_ids)))
+        if self.trouble is not None:
+            raise self.trouble
+
+
+class MemoryCloudWatch:
+    """``ports.CloudWatch`` over datapoints that a test puts in, given back as they are.
+
+    ``trouble`` is raised by every call while it is set, ``failing`` fails the queries of a CloudWatch metric name.
+    ``calls`` lists the queries of each fetch.
+    """
+
+    def __init__(self) -> None:
+        self._points: dict[tuple[str, str, frozenset[tuple[str, str]]], dict[int, float]] = {}
+        self.trouble: Exception | None = None
+        self.failing: dict[str, Exception] = {}
+        self.calls: list[tuple[models.Query, ...]] = []
+
+    def put(
+        self,
+        instance_id: str,
+        metric_name: str,
+        points: Iterable[tuple[int, float]],
+        *,
+        namespace: str = "AWS/EC2",
+        dimensions: Mapping[str, str] | None = None,
+    ) -> None:
+        """Put datapoints in, as (timestamp, value); ``dimensions`` are those beside ``InstanceId``."""
+        kept = frozenset({"InstanceId": instance_id, **(dimensions or {})}.items())
+        self._points.setdefault((namespace, metric_name, kept), {}).update(points)
+
+    def fetch(
+        self,
+        scope: models.Scope,  # noqa: ARG002 - an instance id is unique over accounts and regions
+        queries: Sequence[models.Query],
+        until: float,
+    ) -> ports.Answer:
+        """Return datapoints in order of time."""
+        self.calls.append(tuple(queries))
+        if self.trouble is not None:
+            raise self.trouble
+        answer = ports.Answer({}, {})
+        for place, query in enumerate(queries):
+            if query.metric_name in self.failing:
+                answer.failed[place] = self.failing[query.metric_name]
+                continue
+            points = self._points.get((query.namespace, query.metric_name, frozenset(query.dimensions)), {})
+            found = (models.Datapoint(at, value) for at, value in sorted(points.items()) if query.since <= at <= until)
+            answer.series[place] = models.Series(
+                query.period, tuple(point for point in found if point.value == point.value)
+            )
+        return answer
+
+    def dimensions(
+        self,
+        scope: models.Scope,  # noqa: ARG002 - as above
+        namespace: str,
+        metric_name: str,
+        instance_ids: Sequence[str],
+    ) -> dict[str, list[Dimensions]]:
+        """Return the dimension sets under which each instance has datapoints."""
+        if self.trouble is not None:
+            raise self.trouble
+        found: dict[str, list[Dimensions]] = {}
+        for place, name, dimensions in self._points:
+            owner = dict(dimensions).get("InstanceId", "")
+            if (place, name) == (namespace, metric_name) and owner in instance_ids:
+                found.setdefault(owner, []).append(tuple(sorted(dimensions)))
+        return {owner: sorted(sets) for owner, sets in found.items()}
