@@ -1,0 +1,487 @@
+"""What the fold says, as sentences; and that it says the same however it is fed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workermon import metrics, models, thresholds
+from workermon.models import Count, Datapoint, Judged, Levels, Rule, Severity
+
+MINUTE = 60
+#: A whole number of hours, so that slots of every period begin here.
+T0 = 1_699_999_200
+nan = math.nan
+
+
+def rule(**changes: object) -> Rule:
+    """Return a rule above 80 warning / 90 critical, 1 of 1, unless told otherwise."""
+    given: dict[str, object] = {
+        "name": "cpu-high",
+        "metric": "cpu_utilization",
+        "above": Levels(warning=80, critical=90),
+        "breach": Count(m=1, n=1),
+        "recover": Count(m=1, n=1),
+    }
+    return Rule.model_validate({**given, **changes})
+
+
+def series(values: Sequence[float | None]) -> list[Datapoint]:
+    """Return the datapoints of values that are a minute apart; ``None`` is an absent slot."""
+    return [Datapoint(T0 + MINUTE * slot, value) for slot, value in enumerate(values) if value is not None]
+
+
+def outcome(used: Rule, values: Sequence[float | None], **changes: int) -> list[tuple[int, str | None]]:
+    """Return the turns as ``(slot, severity)`` of one call over all values."""
+    _, transitions = thresholds.judge(
+        used,
+        Judged(),
+        series(values),
+        T0 + MINUTE * (len(values) - 1),
+        period=MINUTE,
+        expected_from=changes.get("expected_from", T0),
+        changed_from=None,
+    )
+    return [((transition.at - T0) // MINUTE, transition.after) for transition in transitions]
+
+
+CRITICAL = {"above": Levels(critical=90)}
+THREE = {**CRITICAL, "breach": Count(m=3, n=3), "recover": Count(m=2, n=2)}
+BAND = {**CRITICAL, "clear": Levels(critical=85)}
+
+#: A sentence; the rule; the values; the turns.
+CASES: list[tuple[str, dict[str, object], list[float | None], list[tuple[int, str | None]]]] = [
+    ("90 is not above 90", CRITICAL, [90.0], []),
+    ("a little more than 90 is", CRITICAL, [90.0, 90.001], [(1, "critical")]),
+    ("10 is not below 10", {"above": None, "below": Levels(critical=10)}, [10.0], []),
+    ("9.9 is, and 10 is well again",
+     {"above": None, "below": Levels(critical=10)}, [9.9, 10.0], [(0, "critical"), (1, None)]),
+    ("an absent value is not 0 and turns nothing", {"above": None, "below": Levels(critical=10)}, [None, None, 50], []),
+    ("what is no number is absent", CRITICAL, [nan, math.inf, -math.inf], []),
+    ("what is no number does not recover either", CRITICAL, [95, nan, nan], [(0, "critical")]),
+    ("two of three are not enough for 3 of 3", THREE, [95, 95, 50, 95, 95], []),
+    ("three in a row are", THREE, [95, 95, 95], [(2, "critical")]),
+    ("one good value is not enough for 2 of 2", THREE, [95, 95, 95, 50, 95, 50], [(2, "critical")]),
+    ("two good values in a row are", THREE, [95, 95, 95, 50, 50], [(2, "critical"), (4, None)]),
+    ("the default clears at the threshold itself", THREE, [95, 95, 95, 90, 90], [(2, "critical"), (4, None)]),
+    ("within the band of the hysteresis it neither fires nor clears", BAND, [89, 95, 89, 86, 85.5], [(1, "critical")]),
+    ("at the clear threshold it clears", BAND, [95, 89, 85], [(0, "critical"), (2, None)]),
+    ("warning, critical, warning and well",
+     {}, [85, 95, 85, 50], [(0, "warning"), (1, "critical"), (2, "warning"), (3, None)]),
+    ("from critical straight to well", {}, [95, 50], [(0, "critical"), (1, None)]),
+    ("critical alone, without a warning level", CRITICAL, [85, 95, 85], [(1, "critical"), (2, None)]),
+    ("a warning that only clears below 75 stays while critical goes",
+     {"clear": Levels(warning=75, critical=85)}, [95, 82, 78, 75], [(0, "critical"), (1, "warning"), (3, None)]),
+    ("2 of 3 fires across a good value", {**CRITICAL, "breach": Count(m=2, n=3)}, [95, 50, 95], [(2, "critical")]),
+    ("2 of 3 does not reach back four", {**CRITICAL, "breach": Count(m=2, n=3)}, [95, 50, 50, 95], []),
+    ("what fires stays, whatever recovers too",
+     {**CRITICAL, "breach": Count(m=2, n=3)}, [95, 95, 50, 50], [(1, "critical"), (3, None)]),
+    ("absent counts as a breach where told so", {**THREE, "missing": "breach"}, [95, None, None], [(2, "critical")]),
+    ("absent as a breach does not recover",
+     {**THREE, "missing": "breach"}, [95, 95, 95, 50, None, 50, 50], [(2, "critical"), (6, None)]),
+    ("absent counts as ok where told so", {**THREE, "missing": "ok"}, [95, 95, None, 95], []),
+    ("absent as ok recovers", {**THREE, "missing": "ok"}, [95, 95, 95, None, None], [(2, "critical"), (4, None)]),
+    ("absent is skipped where told to keep", {**THREE, "missing": "keep"}, [95, None, 95, None, 95], [(4, "critical")]),
+    ("keep looks back six slots for 3 of 3",
+     {**THREE, "missing": "keep"}, [95, None, None, None, 95, 95], [(5, "critical")]),
+    ("and not seven", {**THREE, "missing": "keep"}, [95, None, None, None, None, 95, 95], []),
+    ("keep keeps an alert through silence",
+     {**THREE, "missing": "keep"}, [95, 95, 95, *[None] * 50], [(2, "critical")]),
+    ("fewer than recover's m that count cannot recover",
+     {**THREE, "missing": "keep"}, [95, 95, 95, 50, None, None, None, 50], [(2, "critical")]),
+    ("nothing at all is no trouble where absent is kept", THREE, [None] * 10, []),
+    ("nothing at all fires where absent is a breach", {**THREE, "missing": "breach"}, [None] * 10, [(2, "critical")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("used", "values", "turns"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_cases(used: dict[str, object], values: list[float | None], turns: list[tuple[int, str | None]]) -> None:
+    """Each sentence of the table holds."""
+    assert outcome(rule(**used), values) == turns
+
+
+def test_before_expected() -> None:
+    """A slot before the expected time counts where it has a datapoint, and is not missed where it has none."""
+    used = rule(**{**THREE, "missing": "breach"})
+    assert outcome(used, [95, None, None, 95, None], expected_from=T0 + 3 * MINUTE) == [(4, "critical")]
+    assert outcome(used, [None] * 5, expected_from=T0 + 3 * MINUTE) == []
+
+
+def test_transition_tells() -> None:
+    """A transition has the deciding datapoint's own time and value, the threshold, the window and the reason."""
+    used = rule(above=Levels(critical=90), clear=Levels(critical=85), breach=Count(m=2, n=3), recover=Count(m=2, n=2))
+    points = [Datapoint(T0 + 7, 95), Datapoint(T0 + 67, 40), Datapoint(T0 + 127, 97.5), Datapoint(T0 + 187, 84)]
+    _, (warned, cleared) = thresholds.judge(
+        used, Judged(), [*points, Datapoint(T0 + 247, 70)], T0, period=MINUTE, expected_from=T0, changed_from=None
+    )
+    assert (warned.at, warned.before, warned.after, warned.value, warned.threshold) == (
+        T0 + 127, None, "critical", 97.5, 90,
+    )  # fmt: skip
+    assert warned.points == tuple(points[:3])
+    assert (warned.count, warned.reason) == ("2 of 3", "2 of 3 values above 90")
+    assert (cleared.at, cleared.after, cleared.value, cleared.threshold) == (T0 + 247, None, 70, 85)
+    assert (cleared.count, cleared.reason) == ("2 of 2", "2 of 2 values not above 85")
+
+
+def test_absent_decides() -> None:
+    """Where an absent slot decides, the time is the slot's and there is no value."""
+    used = rule(**{**THREE, "missing": "breach"})
+    _, (fired,) = thresholds.judge(
+        used, Judged(), series([95, 95]), T0 + 150, period=MINUTE, expected_from=T0, changed_from=None
+    )
+    assert (fired.at, fired.value, fired.count) == (T0 + 120, None, "3 of 3")
+    assert "1 absent" in fired.reason
+
+
+def test_horizon() -> None:
+    """What nobody asked for yet is unknown: only slots up to the horizon are absent."""
+    used = rule(**{**THREE, "missing": "breach"})
+    state, transitions = thresholds.judge(
+        used, Judged(), series([95, 95]), T0 + 60, period=MINUTE, expected_from=T0, changed_from=None
+    )
+    assert transitions == ()
+    assert state.cursor == T0 + 60
+
+
+def test_nothing_new() -> None:
+    """A second look at the same changes nothing at all."""
+    used, points = rule(), series([95, 50, 95])
+    state, first = thresholds.judge(
+        used, Judged(), points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None
+    )
+    again, second = thresholds.judge(used, state, points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None)
+    assert len(first) == 3
+    assert again is state
+    assert second == ()
+
+
+def test_one_datapoint_a_slot() -> None:
+    """Of two datapoints in one slot the later counts."""
+    used = rule(**CRITICAL)
+    points = [Datapoint(T0 + 30, 50), Datapoint(T0 + 5, 95)]
+    assert thresholds.judge(used, Judged(), points, T0, period=60, expected_from=T0, changed_from=None)[1] == ()
+
+
+def test_revised_past_is_a_correction() -> None:
+    """A late datapoint that undoes an alert is a correction, and the present is well."""
+    used = rule(**{**THREE, "missing": "breach"})
+    state, (fired,) = thresholds.judge(
+        used, Judged(), series([95, 95]), T0 + 120, period=MINUTE, expected_from=T0, changed_from=None
+    )
+    assert state.severity == fired.after == "critical"
+    state, (undone,) = thresholds.judge(
+        used, state, series([95, 95, 50]), T0 + 120, period=MINUTE, expected_from=T0, changed_from=T0 + 120
+    )
+    assert state.severity is None
+    assert (undone.at, undone.before, undone.after, undone.correction) == (T0 + 120, "critical", None, True)
+
+
+def test_reach() -> None:
+    """A datapoint older than one lateness changes nothing that was judged."""
+    used = rule(**CRITICAL)
+    slots = metrics.LATENESS // MINUTE
+    values: list[float | None] = [50.0] * (slots + 3)
+    state, _ = thresholds.judge(used, Judged(), series(values), T0, period=MINUTE, expected_from=T0, changed_from=None)
+    last = len(values) - 1
+    too_old, in_time = list(values), list(values)
+    too_old[last - slots - 1] = in_time[last - slots] = 99
+    for changed, turned in ((too_old, 0), (in_time, 2)):
+        at = T0 + MINUTE * changed.index(99)
+        _, transitions = thresholds.judge(
+            used, state, series(changed), T0, period=MINUTE, expected_from=T0, changed_from=at
+        )
+        assert [transition.correction for transition in transitions] == [True] * turned
+
+
+def test_period_changes() -> None:
+    """Another period begins a new fold after the old one's last slot, and an open alert stays open until it clears."""
+    used = rule(**THREE)
+    state, _ = thresholds.judge(
+        used, Judged(), [Datapoint(T0 + 300 * slot, 95) for slot in range(3)], T0 + 600, period=300,
+        expected_from=T0, changed_from=None,
+    )  # fmt: skip
+    assert state.severity == "critical"
+    fine = [Datapoint(T0 + 60 * slot, 20) for slot in range(16)]
+    changed, transitions = thresholds.judge(used, state, fine, T0, period=60, expected_from=T0, changed_from=T0)
+    assert transitions == ()
+    assert changed.severity == "critical", "one minute of the new period is not 2 of 2"
+    fine.append(Datapoint(T0 + 960, 20))
+    changed, (cleared,) = thresholds.judge(used, changed, fine, T0, period=60, expected_from=T0, changed_from=None)
+    assert (cleared.at, changed.severity) == (T0 + 960, None)
+
+
+def test_level_taken_away() -> None:
+    """A level that the rule no longer has is unlatched at the next slot."""
+    state, _ = thresholds.judge(rule(), Judged(), series([95]), T0, period=60, expected_from=T0, changed_from=None)
+    changed, (turned,) = thresholds.judge(
+        rule(above=Levels(warning=80)), state, series([95, 95]), T0, period=60, expected_from=T0, changed_from=None
+    )
+    assert (turned.before, turned.after, changed.severity) == ("critical", "warning", "warning")
+    assert turned.threshold == 80
+
+
+# --- however it is fed -------------------------------------------------------------------------------------------
+
+
+class Turned(NamedTuple):
+    at: int
+    before: Severity | None
+    after: Severity | None
+
+
+def model(used: Rule, points: dict[int, Datapoint], last: int, period: int, expected_from: int) -> list[Turned]:
+    """Judge a whole series by a plain loop that shares nothing with the fold."""
+    begin = min([*points, math.ceil(expected_from / period)])
+    latched = {"warning": False, "critical": False}
+    turns: list[Turned] = []
+    severity: Severity | None = None
+    for slot in range(begin, last + 1):
+        if slot not in points and (used.missing == "keep" or slot * period < expected_from):
+            continue
+
+        def last_counted(n: int, slot: int = slot) -> list[float | None]:
+            seen: list[float | None] = []
+            for back in range(2 * n):
+                if slot - back in points:
+                    seen.append(points[slot - back].value)
+                elif used.missing != "keep" and (slot - back) * period >= expected_from:
+                    seen.append(None)
+            return seen[:n]
+
+        for name in ("warning", "critical"):
+            limits = used.above or used.below
+            assert limits
+            limit = limits.critical if name == "critical" else limits.warning
+            if limit is None:
+                continue
+            clear = limit
+            if used.clear:
+                level = used.clear.critical if name == "critical" else used.clear.warning
+                clear = limit if level is None else level
+            bad = [
+                (used.missing == "breach") if value is None else (value > limit if used.above else value < limit)
+                for value in last_counted(used.breach.n)
+            ]
+            good = [
+                (used.missing == "ok") if value is None else (value <= clear if used.above else value >= clear)
+                for value in last_counted(used.recover.n)
+            ]
+            if bad.count(True) >= used.breach.m:
+                latched[name] = True
+            elif good.count(True) >= used.recover.m:
+                latched[name] = False
+        now: Severity | None = "critical" if latched["critical"] else "warning" if latched["warning"] else None
+        if now != severity:
+            turns.append(Turned(points[slot].at if slot in points else slot * period, severity, now))
+            severity = now
+    return turns
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> Rule:
+    """Draw a rule of any shape that the configuration takes."""
+
+    def count() -> Count:
+        n = draw(st.integers(1, 4))
+        return Count(m=draw(st.integers(1, n)), n=n)
+
+    above = draw(st.booleans())
+    warning, critical = (draw(st.sampled_from([None, 60.0])), draw(st.sampled_from([None, 70.0])))
+    if warning is critical is None:
+        critical = 70.0
+    if not above:
+        warning, critical = (value and 100 - value for value in (warning, critical))
+    levels = Levels(warning=warning, critical=critical)
+    band = draw(st.sampled_from([None, 10.0]))
+    clear = band and Levels(
+        warning=warning and (warning - band if above else warning + band),
+        critical=critical and (critical - band if above else critical + band),
+    )
+    return rule(
+        above=levels if above else None,
+        below=None if above else levels,
+        clear=clear or None,
+        breach=count(),
+        recover=count(),
+        missing=draw(st.sampled_from(["breach", "ok", "keep"])),
+    )
+
+
+VALUES = st.one_of(st.none(), st.sampled_from([20.0, 40.0, 55.0, 60.0, 65.0, 70.0, 75.0, 95.0]))
+PERIODS = st.sampled_from([10, 60, 300, 3600])
+
+
+def judged_once(
+    used: Rule, points: Sequence[Datapoint], horizon: int, period: int, expected: int
+) -> tuple[Judged, list[Turned]]:
+    """Return state and turns of one call over everything."""
+    state, transitions = thresholds.judge(
+        used, Judged(), points, horizon, period=period, expected_from=expected, changed_from=None
+    )
+    return state, [Turned(turn.at, turn.before, turn.after) for turn in transitions]
+
+
+@given(rules(), st.lists(VALUES, max_size=60), PERIODS, st.integers(0, 59), st.integers(0, 70), st.data())
+@settings(max_examples=300, deadline=None)
+def test_equals_a_plain_loop(
+    used: Rule, values: list[float | None], period: int, offset: int, expected: int, data: st.DataObject
+) -> None:
+    """One call over everything says what a plain loop over the whole series says."""
+    offset = min(offset, period - 1)
+    points = [Datapoint(T0 + period * slot + offset, value) for slot, value in enumerate(values) if value is not None]
+    horizon = T0 + period * data.draw(st.integers(0, 70))
+    expected_from = T0 + period * expected
+    by_slot = {point.at // period: point for point in points}
+    last = max([horizon // period, *by_slot])
+    _, turns = judged_once(used, points, horizon, period, expected_from)
+    assert turns == model(used, by_slot, last, period, expected_from)
+
+
+@given(rules(), st.lists(VALUES, min_size=1, max_size=60), PERIODS, st.integers(0, 30), st.data())
+@settings(max_examples=300, deadline=None)
+def test_sixty_calls_equal_one(
+    used: Rule, values: list[float | None], period: int, expected: int, data: st.DataObject
+) -> None:
+    """In any grouping, with repetitions, datapoints in order give the same turns, times and final state as one call."""
+    points = [Datapoint(T0 + period * slot, value) for slot, value in enumerate(values) if value is not None]
+    expected_from = T0 + period * expected
+    horizon = T0 + period * (len(values) - 1)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(values) - 1), max_size=60)))
+    state, turns = Judged(), []
+    for cut in [*cuts, len(values) - 1]:
+        until = T0 + period * cut
+        need = thresholds.reread_from(state, used, None, period=period)
+        known = [point for point in points if point.at <= until and (need is None or point.at >= need)]
+        state, transitions = thresholds.judge(
+            used, state, known, until, period=period, expected_from=expected_from, changed_from=None
+        )
+        assert not any(transition.correction for transition in transitions)
+        turns += [Turned(turn.at, turn.before, turn.after) for turn in transitions]
+    once, expected_turns = judged_once(used, points, horizon, period, expected_from)
+    assert turns == expected_turns
+    assert state == once
+
+
+@given(rules(), st.lists(VALUES, min_size=1, max_size=50), st.sampled_from([10, 60, 300]), st.data())
+@settings(max_examples=400, deadline=None)
+def test_late_and_revised(used: Rule, values: list[float | None], period: int, data: st.DataObject) -> None:
+    """Datapoints that come late, out of order or revised within the lateness leave the state that one call gives.
+
+    What was recorded on the way, corrections included, adds up to the turns of a plain loop over the final series.
+    """
+    reach = metrics.LATENESS // period
+    arrivals = sorted(
+        (slot + data.draw(st.integers(0, reach)), data.draw(st.integers(0, 9)), slot, value)
+        for slot, value in enumerate(values)
+        if value is not None
+    )
+    for slot in data.draw(st.lists(st.integers(0, len(values) - 1), max_size=5)):
+        value = values[slot]
+        if value is not None:
+            arrivals.append((slot + reach, 9, slot, data.draw(VALUES.filter(lambda value: value is not None))))
+    arrivals.sort(key=lambda arrival: arrival[:3])
+    known: dict[int, Datapoint] = {}
+    state, recorded = Judged(), []
+    pending: list[int] = []
+    end = max([len(values) - 1, *(arrival[0] for arrival in arrivals)])
+    for step in range(end + 1):
+        changed: list[int] = []
+        for _, _, slot, value in (arrival for arrival in arrivals if arrival[0] == step):
+            point = Datapoint(T0 + period * slot, value)
+            if known.get(slot) != point:
+                changed.append(point.at)
+            known[slot] = point
+        # Wake-ups may be lost: what changed is remembered until the next judgement.
+        pending += changed
+        if step < end and data.draw(st.booleans()):
+            continue
+        changed_from = min(pending, default=None)
+        pending = []
+        need = thresholds.reread_from(state, used, changed_from, period=period)
+        state, transitions = thresholds.judge(
+            used,
+            state,
+            [point for point in known.values() if need is None or point.at >= need],
+            T0 + period * min(step, len(values) - 1),
+            period=period,
+            expected_from=T0,
+            changed_from=changed_from,
+        )
+        recorded += transitions
+    final = [known[slot] for slot in sorted(known)]
+    once, turns = judged_once(used, final, T0 + period * (len(values) - 1), period, T0)
+    assert state == once
+    by_slot = {point.at // period: point for point in final}
+    assert turns == model(used, by_slot, max([T0 // period + len(values) - 1, *by_slot]), period, T0)
+    standing: list[Turned] = []
+    for found in recorded:
+        turn = Turned(found.at, found.before, found.after)
+        undone = Turned(turn.at, turn.after, turn.before)
+        if found.correction and undone in standing:
+            standing.remove(undone)
+        else:
+            standing.append(turn)
+    assert sorted(standing, key=lambda turn: turn.at) == turns
+
+
+# --- no data -----------------------------------------------------------------------------------------------------
+
+QUIET = Rule(name="no-data", kind="no-data", intervals=3)
+
+
+def silence(state: Judged, now: float, **known: float | None) -> tuple[Judged, list[tuple[int, str | None]]]:
+    """Judge a worker of 60 s that was added at 1,000 and is watched since 0, with what is known overridden."""
+    facts = {"succeeded_at": None, "added_at": 1000.0, "monitoring_since": 0.0, **known}
+    state, transitions = thresholds.no_data(QUIET, state, interval=60, now=now, **facts)
+    return state, [(transition.at, transition.after) for transition in transitions]
+
+
+def test_no_data_fires_at_its_own_time() -> None:
+    """Silence fires when three intervals are over, with exactly that time, however late it is looked at."""
+    assert silence(Judged(), 1180)[1] == []
+    assert silence(Judged(), 1181)[1] == silence(Judged(), 99_000)[1] == [(1180, "critical")]
+
+
+@pytest.mark.parametrize(
+    ("known", "at"),
+    [({"succeeded_at": 2000.0}, 2180), ({"succeeded_at": 2000.5}, 2181), ({"monitoring_since": 5000.0}, 5180)],
+    ids=["the last success", "a part of a second", "the monitor's own start"],
+)
+def test_no_data_counts_from(known: dict[str, float], at: int) -> None:
+    """Silence counts from the latest of last success, addition and the monitor's own start."""
+    assert silence(Judged(), at, **known)[1] == []
+    assert silence(Judged(), at + 0.1, **known)[1] == [(at, "critical")]
+
+
+def test_no_data_waits_for_the_monitor() -> None:
+    """While the monitor's start is unknown nothing fires."""
+    assert silence(Judged(), 99_000, monitoring_since=None)[1] == []
+
+
+def test_no_data_is_over_with_the_next_success() -> None:
+    """It resolves at the time of the next success, and not because the monitor started anew."""
+    state, _ = silence(Judged(), 1500)
+    state, turns = silence(state, 1600, monitoring_since=1550.0)
+    assert (turns, state.severity) == ([], "critical")
+    state, turns = silence(state, 1700, succeeded_at=1650.2)
+    assert (turns, state.severity) == ([(1650, None)], None)
+    assert silence(state, 1700, succeeded_at=1650.2)[1] == []
+
+
+def test_no_data_between_two_looks() -> None:
+    """A success and a new silence between two looks are both told, with their own times."""
+    state, _ = silence(Judged(), 1500)
+    _, turns = silence(state, 9000, succeeded_at=2000.0)
+    assert turns == [(2000, None), (2180, "critical")]
+
+
+def test_state_survives_json() -> None:
+    """The state comes back from JSON as it went."""
+    state, _ = judged_once(rule(), series([95, 50, 95]), T0, MINUTE, T0)
+    assert Judged.model_validate_json(state.model_dump_json()) == state
+    assert isinstance(Judged.model_validate_json(state.model_dump_json()).trail[0], models.Turn)
