@@ -1,0 +1,68 @@
+"""The Celery application: ``celery -A workermon worker | beat | flower | inspect …``. It connects when first used."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import celery
+import click
+from celery import signals
+from celery.loaders.app import AppLoader
+from celery.utils.collections import DictAttribute
+from dishka.integrations.celery import DishkaTask
+
+from workermon import errors, logs, settings
+
+#: Our configuration's place: inside the package where that was installed, beside it in a checkout.
+PLACES = tuple(Path(__file__).resolve().parents[above] / "celeryconfig.py" for above in (1, 2))
+
+
+def configuration() -> Any:
+    """Return ``celeryconfig.py`` as a module, executed now, by its place: that bare name belongs to our users.
+
+    Raises ``errors.InvalidInput`` or ``errors.RedisUnavailable`` where the settings are wrong or missing.
+    """
+    place = next(place for place in PLACES if place.is_file())
+    spec = importlib.util.spec_from_file_location("workermon.celeryconfig", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Loader(AppLoader):
+    """Reads our configuration when the application's ``conf`` is first used."""
+
+    def read_configuration(self, env: str = "") -> Any:  # noqa: ARG002  (Celery's: the variable that would name a module)
+        """Return the configuration; under Celery's own command an error is one line and an exit code."""
+        try:
+            return DictAttribute(configuration())
+        except errors.WorkermonError as why:
+            context = click.get_current_context(silent=True)
+            if context is None or context.find_root().command.name != "celery":
+                raise
+            print(f"error: {why}", file=sys.stderr)  # noqa: T201
+            sys.exit(why.exit_code)
+
+
+app = celery.Celery(
+    "workermon",
+    loader=Loader,
+    task_cls=DishkaTask,
+    include=["workermon.on_celery.tasks"],
+)
+app.steps["worker"].add("workermon.on_celery.listener:Listener")
+
+
+@signals.setup_logging.connect(weak=False)
+def _log(loglevel: int | str | None = None, **_: Any) -> None:
+    own = settings.load()
+    logs.configure(own.log_level, own.log_format)
+    # What Celery itself says follows its own option, '-l'.
+    for name in ("celery", "kombu", "redbeat"):
+        logging.getLogger(name).setLevel(loglevel or logging.WARNING)
