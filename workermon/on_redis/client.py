@@ -1,0 +1,187 @@
+"""How a connection is made, what its errors become, and how scripts run. Nothing connects before it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    InvalidResponse,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+)
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+
+from workermon import errors
+
+#: Seconds. A command that a person waits for fails within three where nothing answers.
+CONNECT_TIMEOUT = 2.0
+#: Seconds. Our longest script takes milliseconds; the rest is for a server that forks or syncs its file.
+TIMEOUT = 4.0
+#: A connection that broke is tried again after about 0.1, 0.2 and 0.4 s; whatever takes longer, the callers repeat.
+#: Timeouts are not: a server that is silent for that long is better left alone.
+RETRIES = 3
+#: Seconds after which an idle connection is asked for a sign of life before it is used.
+HEALTH_CHECK = 30
+
+Argument = str | bytes | int | float
+
+
+def connect(url: str) -> redis.Redis:
+    """Return a client for ``redis://``, ``rediss://``, ``unix://`` or ``sentinel://``; it connects at first use.
+
+    Sentinels are named as ``sentinel://[user:password@]host:port[,host:port…]/database?service=name``; user and
+    password are the server's, ``sentinel_username`` and ``sentinel_password`` in the query are the sentinels'.
+    Raises ``errors.InvalidInput`` for a URL that means nothing; it never shows the URL.
+    """
+    try:
+        found = _through_sentinels(url) if url.startswith("sentinel:") else redis.Redis.from_url(url, **_options())
+        pool = found.connection_pool
+        pool.connection_kwargs["decode_responses"] = False
+        pool.connection_class(**pool.connection_kwargs)  # refuses options that it does not know; opens nothing
+    except (ValueError, TypeError, AttributeError):
+        raise errors.InvalidInput(
+            "Redis URL", "it has a part that means nothing", "give one such as redis://:password@host:6379/1"
+        ) from None
+    return found
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_timeout": TIMEOUT,
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), RETRIES, (redis.ConnectionError,)),
+        "health_check_interval": HEALTH_CHECK,
+    }
+
+
+def _through_sentinels(url: str) -> redis.Redis:
+    parts = urlsplit(url)
+    credentials, _, places = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    service = query.pop("service", query.pop("service_name", "mymaster"))
+    to_sentinels = {
+        name: query.pop(f"sentinel_{name}") for name in ("username", "password") if f"sentinel_{name}" in query
+    }
+    if query:
+        raise ValueError("unknown options")
+    sentinels = []
+    for place in places.split(","):
+        host, _, port = place.rpartition(":") if place.rpartition(":")[2].isdigit() else (place, "", "26379")
+        sentinels.append((host.strip("[]"), int(port)))
+    options = _options()
+    # Each is asked once: the command itself is what is tried again, with all of them.
+    impatient = {**options, "retry": Retry(NoBackoff(), 0)}
+    manager = Sentinel(sentinels, sentinel_kwargs={**impatient, **to_sentinels})  # type: ignore[no-untyped-call]
+    client: redis.Redis = manager.master_for(  # type: ignore[no-untyped-call]
+        service,
+        db=int(parts.path.strip("/") or 0),
+        username=unquote(user) or None,
+        password=unquote(password) or None,
+        **options,
+    )
+    return client
+
+
+def place(client: redis.Redis) -> str:
+    """Name the server for an error: host and port, path or Sentinel's service; never a credential."""
+    pool = client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        return f"Redis {pool.service_name!r} (by Sentinel)"
+    options = pool.connection_kwargs
+    if path := options.get("path"):
+        return f"Redis at {path}"
+    return f"Redis at {options.get('host', 'localhost')}:{options.get('port', 6379)}"
+
+
+@contextlib.contextmanager
+def guard(client: redis.Redis) -> Iterator[None]:
+    """Turn what redis-py raises within into ``errors.RedisUnavailable``, in one line and without a credential."""
+    try:
+        yield
+    except RedisError as error:
+        raise unavailable(client, error) from None
+
+
+def unavailable(client: redis.Redis, error: RedisError) -> errors.RedisUnavailable:
+    """Return our error for one of redis-py's."""
+    where = place(client)
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return errors.RedisUnavailable(where, "it refuses user or password", "correct them in WORKERMON_REDIS_URL")
+    if isinstance(error, NoPermissionError):
+        return errors.RedisUnavailable(where, "its access rules refuse a command", "allow its user all of workermon:*")
+    if isinstance(error, BusyLoadingError):
+        return errors.RedisUnavailable(where, "it is still loading its data", "try again when it is done")
+    todo = "start it, or correct WORKERMON_REDIS_URL"
+    if isinstance(error, InvalidResponse):
+        return errors.RedisUnavailable(where, "what answers there is no Redis", "correct WORKERMON_REDIS_URL")
+    if isinstance(error, MasterNotFoundError):  # its text shows how the sentinels are connected to
+        return errors.RedisUnavailable(where, "no sentinel names a master of that service", todo)
+    if isinstance(error, redis.TimeoutError):
+        return errors.RedisUnavailable(where, "no answer in time", todo)
+    if isinstance(error, redis.ConnectionError):
+        return errors.RedisUnavailable(where, _reason(error), todo)
+    return errors.RedisUnavailable(where, f"it refuses a command ({error})", "see the server's log")
+
+
+def _reason(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror.lower()
+        cause = cause.__cause__ or cause.__context__
+    return "the connection broke" if "connecting" in str(error) else str(error).lower().rstrip(".") or "out of reach"
+
+
+class Script:
+    """A Lua script: one step that nothing comes between. It is sent once, and named by its hash from then on."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._hash = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def run(self, client: redis.Redis, keys: Sequence[str | bytes], arguments: Sequence[Argument]) -> Any:
+        """Run it and return its reply."""
+        with guard(client):
+            try:
+                return client.evalsha(self._hash, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return client.eval(self._text, len(keys), *keys, *arguments)
+
+    def run_many(
+        self, client: redis.Redis, calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]]
+    ) -> list[Any]:
+        """Run it for each (keys, arguments) in one round trip, each a step of its own, and return the replies."""
+        if len(calls) < 2:
+            return [self.run(client, keys, arguments) for keys, arguments in calls]
+        with guard(client):
+            replies = self._send(client, calls)
+            # What the server did not know it did not run.
+            again = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if again:
+                client.script_load(self._text)
+                for place, reply in zip(again, self._send(client, [calls[place] for place in again]), strict=True):
+                    replies[place] = reply
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+            return replies
+
+    def _send(
+        self, client: redis.Redis, calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]]
+    ) -> list[Any]:
+        with client.pipeline(transaction=False) as pipe:
+            for keys, arguments in calls:
+                pipe.evalsha(self._hash, len(keys), *keys, *arguments)
+            return list(pipe.execute(raise_on_error=False))
