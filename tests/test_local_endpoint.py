@@ -1,0 +1,539 @@
+"""The simulated AWS: boto3 and other SDKs get from it what they would get from AWS."""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import json
+import time
+
+import boto3
+import botocore.config
+import botocore.exceptions
+import botocore.parsers
+import pytest
+from conftest import eventually
+
+from workermon.local import api, endpoint, simulation
+
+PERIOD = 60
+NOW = 1_764_000_030
+
+
+class Clock:
+    def __init__(self):
+        self.at = float(NOW)
+
+    def __call__(self):
+        return self.at
+
+
+@pytest.fixture
+def clock():
+    """A clock that only moves when it is told."""
+    return Clock()
+
+
+@pytest.fixture
+def fleet(clock):
+    """Twelve instances that publish each minute."""
+    return simulation.Simulation(clock, 12, period=PERIOD)
+
+
+@pytest.fixture
+def aws(fleet):
+    """The endpoint over that fleet."""
+    one = endpoint.Endpoint(fleet)
+    one.start()
+    yield one
+    one.stop()
+
+
+def client(aws, service, **config):
+    """Return a boto3 client that tries once."""
+    options = {"retries": {"total_max_attempts": 1}, "read_timeout": 2, **config}
+    return boto3.client(
+        service,
+        endpoint_url=aws.url,
+        region_name="us-east-1",
+        aws_access_key_id="simulated",
+        aws_secret_access_key="simulated",
+        config=botocore.config.Config(**options),
+    )
+
+
+@pytest.fixture
+def ec2(aws):
+    """boto3's EC2."""
+    return client(aws, "ec2")
+
+
+@pytest.fixture
+def cloudwatch(aws):
+    """boto3's CloudWatch."""
+    return client(aws, "cloudwatch")
+
+
+def ids(fleet):
+    """Return the ids of the fleet, in order."""
+    return list(fleet.machines)
+
+
+def query(instance_id, name="CPUUtilization", namespace="AWS/EC2", dimensions=None, number=0, period=PERIOD):
+    """Return one query of GetMetricData."""
+    dimensions = dimensions or [{"Name": "InstanceId", "Value": instance_id}]
+    metric = {"Namespace": namespace, "MetricName": name, "Dimensions": dimensions}
+    return {"Id": f"q{number}", "MetricStat": {"Metric": metric, "Period": period, "Stat": "Average"}}
+
+
+def utc(at):
+    """Return a time as boto3 wants it."""
+    return datetime.datetime.fromtimestamp(at, datetime.UTC)
+
+
+def ask(cloudwatch, queries, since=NOW - 600, until=NOW, **more):
+    """Call GetMetricData, the oldest datapoint first."""
+    return cloudwatch.get_metric_data(
+        MetricDataQueries=queries, StartTime=utc(since), EndTime=utc(until), ScanBy="TimestampAscending", **more
+    )
+
+
+def refused(call, **arguments):
+    """Return the error with which a call is refused."""
+    with pytest.raises(botocore.exceptions.ClientError) as raised:
+        call(**arguments)
+    return raised.value.response["Error"]
+
+
+# --- EC2
+
+
+def test_ids_look_like_real_ones(fleet):
+    """Instances have ids of 17 hexadecimal digits, and names in order."""
+    machines = list(fleet.machines.values())
+    assert all(len(machine.id) == 19 and int(machine.id[2:], 16) for machine in machines)
+    assert [machine.name for machine in machines[:3]] == ["render-01", "render-02", "render-03"]
+
+
+def test_an_instance_is_described(fleet, ec2):
+    """DescribeInstances tells name, state, tags and monitoring."""
+    wanted = ids(fleet)[:2]
+    found = ec2.describe_instances(InstanceIds=wanted)["Reservations"]
+    instances = [instance for reservation in found for instance in reservation["Instances"]]
+    assert [instance["InstanceId"] for instance in instances] == wanted
+    assert {"Key": "Name", "Value": "render-01"} in instances[0]["Tags"]
+    assert instances[0]["State"] == {"Code": 16, "Name": "running"}
+    assert instances[0]["Monitoring"]["State"] == "enabled"
+    assert instances[0]["LaunchTime"].tzinfo
+
+
+def test_unknown_ids_are_named(fleet, ec2):
+    """One unknown id fails the call and is named; several are named together."""
+    unknown = "i-00000000000000001"
+    error = refused(ec2.describe_instance_status, InstanceIds=[ids(fleet)[0], unknown])
+    assert error["Code"] == "InvalidInstanceID.NotFound"
+    assert error["Message"] == f"The instance ID '{unknown}' does not exist"
+    error = refused(ec2.describe_instances, InstanceIds=[unknown, "i-00000000000000002"])
+    assert error["Message"] == f"The instance IDs '{unknown}, i-00000000000000002' do not exist"
+
+
+def test_a_malformed_id_is_refused(ec2):
+    """What is no instance id is told from one that is not there."""
+    assert refused(ec2.describe_instances, InstanceIds=["i-xyz"])["Code"] == "InvalidInstanceID.Malformed"
+
+
+def test_more_than_100_ids_are_refused(ec2):
+    """DescribeInstanceStatus takes 100 ids."""
+    many = [f"i-{number:017x}" for number in range(101)]
+    assert refused(ec2.describe_instance_status, InstanceIds=many)["Code"] == "InvalidParameterValue"
+
+
+def test_stopped_instances_show_only_when_asked_for(fleet, ec2):
+    """A stopped instance is missing from the statuses unless all instances are asked for."""
+    stopped = ids(fleet)[3]
+    fleet.set_state(stopped, "stopped")
+    found = ec2.describe_instance_status()["InstanceStatuses"]
+    assert len(found) == 11
+    assert stopped not in {each["InstanceId"] for each in found}
+    (one,) = ec2.describe_instance_status(InstanceIds=[stopped], IncludeAllInstances=True)["InstanceStatuses"]
+    assert one["InstanceState"]["Name"] == "stopped"
+    assert one["SystemStatus"]["Status"] == "not-applicable"
+
+
+def test_checks_can_be_impaired_and_healed(fleet, ec2):
+    """Status checks are ok, impaired while a test says so, and ok again."""
+    one = ids(fleet)[0]
+
+    def checks():
+        (found,) = ec2.describe_instance_status(InstanceIds=[one])["InstanceStatuses"]
+        return found["SystemStatus"]["Status"], found["InstanceStatus"]["Status"]
+
+    assert checks() == ("ok", "ok")
+    fleet.set_checks(one, "ok", "impaired")
+    assert checks() == ("ok", "impaired")
+    fleet.set_checks(one)
+    assert checks() == ("ok", "ok")
+
+
+def test_pages_are_followed(fleet, ec2):
+    """Both describing calls page, and the pages together are the fleet, each instance once."""
+    pages = ec2.get_paginator("describe_instance_status").paginate(PaginationConfig={"PageSize": 5})
+    found = [each["InstanceId"] for page in pages for each in page["InstanceStatuses"]]
+    assert found == ids(fleet)
+    pages = list(ec2.get_paginator("describe_instances").paginate(PaginationConfig={"PageSize": 5}))
+    found = [each["InstanceId"] for page in pages for one in page["Reservations"] for each in one["Instances"]]
+    assert len(pages) == 3
+    assert found == ids(fleet)
+
+
+def test_page_size_and_ids_exclude_one_another(fleet, ec2):
+    """Ids together with a page size are refused, as is a page of fewer than five."""
+    error = refused(ec2.describe_instances, InstanceIds=ids(fleet)[:1], MaxResults=5)
+    assert error["Code"] == "InvalidParameterCombination"
+    assert refused(ec2.describe_instances, MaxResults=4)["Code"] == "InvalidParameterValue"
+
+
+def test_filters_choose(fleet, ec2):
+    """Tags and states filter; a wildcard matches; an unknown filter is refused."""
+
+    def names(*filters):
+        found = ec2.describe_instances(Filters=[{"Name": name, "Values": values} for name, values in filters])
+        return [one["Instances"][0]["InstanceId"] for one in found["Reservations"]]
+
+    fleet.set_state(ids(fleet)[1], "stopped")
+    assert names(("tag:Team", ["vfx"])) == ids(fleet)[0::3]
+    assert names(("tag:Name", ["render-1*"])) == ids(fleet)[9:12]
+    assert names(("tag:Role", ["render"]), ("instance-state-name", ["stopped"])) == [ids(fleet)[1]]
+    assert names(("tag:Nothing", ["x"])) == []
+    assert refused(ec2.describe_instances, Filters=[{"Name": "color", "Values": ["red"]}])["Code"]
+
+
+def test_another_region_is_empty(fleet, aws):
+    """An instance is only known in its region."""
+    other = boto3.client(
+        "ec2", endpoint_url=aws.url, region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    assert other.describe_instances()["Reservations"] == []
+    assert refused(other.describe_instances, InstanceIds=ids(fleet)[:1])["Code"] == "InvalidInstanceID.NotFound"
+
+
+def test_a_forgotten_instance_is_not_found(fleet, ec2):
+    """An instance that EC2 forgot is not found any more."""
+    gone = ids(fleet)[0]
+    fleet.forget(gone)
+    assert refused(ec2.describe_instances, InstanceIds=[gone])["Code"] == "InvalidInstanceID.NotFound"
+
+
+# --- CloudWatch
+
+
+def test_datapoints_are_aligned_and_appear_after_their_period(fleet, cloudwatch, clock):
+    """Timestamps are multiples of the period, oldest first as asked, and the newest period has ended."""
+    (result,) = ask(cloudwatch, [query(ids(fleet)[0])])["MetricDataResults"]
+    times = [int(at.timestamp()) for at in result["Timestamps"]]
+    first = (NOW - 600) // PERIOD * PERIOD
+    assert times == list(range(first, NOW - PERIOD + 1, PERIOD))
+    assert result["StatusCode"] == "Complete"
+    assert all(0 < value <= simulation.CALM for value in result["Values"])
+
+
+def test_newest_come_first_where_nothing_is_said(fleet, cloudwatch):
+    """Without ScanBy the newest datapoint comes first."""
+    (result,) = cloudwatch.get_metric_data(
+        MetricDataQueries=[query(ids(fleet)[0])], StartTime=utc(NOW - 600), EndTime=utc(NOW)
+    )["MetricDataResults"]
+    assert result["Timestamps"] == sorted(result["Timestamps"], reverse=True)
+
+
+def test_a_served_datapoint_never_changes(fleet, cloudwatch, clock):
+    """The same times have the same values later, also once incidents have begun."""
+    (before,) = ask(cloudwatch, [query(ids(fleet)[6])])["MetricDataResults"]
+    fleet.begin()
+    clock.at += 300
+    (after,) = ask(cloudwatch, [query(ids(fleet)[6])], until=NOW + 300)["MetricDataResults"]
+    count = len(before["Values"])
+    assert after["Values"][:count] == before["Values"]
+    assert max(after["Values"][count:]) > 90
+
+
+def test_publication_can_be_delayed(fleet, cloudwatch):
+    """A delayed metric's newest datapoints are not there yet; others are."""
+    one = ids(fleet)[0]
+    fleet.delays["CPUUtilization"] = 180
+    late, soon = ask(cloudwatch, [query(one), query(one, "NetworkIn", number=1)])["MetricDataResults"]
+    assert len(soon["Values"]) - len(late["Values"]) == 3
+
+
+def test_a_stopped_instance_publishes_nothing(fleet, cloudwatch, clock):
+    """While an instance is stopped it has no datapoints, before and after it does."""
+    one = ids(fleet)[0]
+    fleet.set_state(one, "stopped")
+    clock.at += 300
+    fleet.set_state(one, "running")
+    clock.at += 300
+    (result,) = ask(cloudwatch, [query(one)], since=NOW - 120, until=NOW + 600)["MetricDataResults"]
+    times = {int(at.timestamp()) for at in result["Timestamps"]}
+    assert not [at for at in times if NOW <= at < NOW + 300]
+    assert [at for at in times if at < NOW]
+    assert [at for at in times if at >= NOW + 300]
+
+
+def test_a_longer_period_is_averaged(fleet, cloudwatch):
+    """A period of five minutes has the mean of its minutes."""
+    one, start = ids(fleet)[0], (NOW - 1200) // 300 * 300
+    (minutes,) = ask(cloudwatch, [query(one)], since=start, until=start + 300)["MetricDataResults"]
+    (five,) = ask(cloudwatch, [query(one, period=300)], since=start, until=start + 300)["MetricDataResults"]
+    assert five["Values"] == [pytest.approx(sum(minutes["Values"]) / 5)]
+    assert [int(at.timestamp()) for at in five["Timestamps"]] == [start]
+
+
+def test_dimensions_must_match_exactly(fleet, cloudwatch):
+    """A query whose dimension set differs by one returns nothing and no error."""
+    one = fleet.machines[ids(fleet)[0]]
+    full = [
+        {"Name": "InstanceId", "Value": one.id},
+        {"Name": "ImageId", "Value": one.image},
+        {"Name": "InstanceType", "Value": one.type},
+    ]
+    right = query(one.id, "mem_used_percent", "CWAgent", full[::-1])
+    wrong = query(one.id, "mem_used_percent", "CWAgent", full[:2], number=1)
+    found, none = ask(cloudwatch, [right, wrong])["MetricDataResults"]
+    assert len(found["Values"]) == 10
+    assert none["Values"] == []
+    assert none["StatusCode"] == "Complete"
+
+
+def test_501_queries_are_refused(fleet, cloudwatch):
+    """GetMetricData takes 500 queries."""
+    one = ids(fleet)[0]
+    assert len(ask(cloudwatch, [query(one, number=n) for n in range(500)])["MetricDataResults"]) == 500
+    with pytest.raises(botocore.exceptions.ClientError, match="500") as raised:
+        ask(cloudwatch, [query(one, number=n) for n in range(501)])
+    assert raised.value.response["Error"]["Code"] == "ValidationError"
+
+
+@pytest.mark.parametrize("scan", ["TimestampAscending", "TimestampDescending"])
+def test_datapoints_page(fleet, aws, cloudwatch, scan):
+    """Paged, the same datapoints come, each once, and each query is complete on its last page only."""
+    queries = [query(one, number=n) for n, one in enumerate(ids(fleet)[:4])]
+    arguments = {"MetricDataQueries": queries, "StartTime": utc(NOW - 600), "EndTime": utc(NOW), "ScanBy": scan}
+    whole = {each["Id"]: each["Values"] for each in cloudwatch.get_metric_data(**arguments)["MetricDataResults"]}
+    aws.api.datapoints = 7
+    pages = list(cloudwatch.get_paginator("get_metric_data").paginate(**arguments))
+    paged = {name: [] for name in whole}
+    for page in pages:
+        assert sum(len(each["Values"]) for each in page["MetricDataResults"]) <= 7
+        for each in page["MetricDataResults"]:
+            paged[each["Id"]] += each["Values"]
+    assert len(pages) > 4
+    assert paged == whole
+    assert {each["StatusCode"] for each in pages[-1]["MetricDataResults"]} == {"Complete"}
+    assert "PartialData" in {each["StatusCode"] for each in pages[0]["MetricDataResults"]}
+
+
+def test_a_wrong_token_is_refused(fleet, cloudwatch):
+    """A made-up token is an error of its own kind."""
+    with pytest.raises(cloudwatch.exceptions.InvalidNextToken):
+        ask(cloudwatch, [query(ids(fleet)[0])], NextToken="made up")
+
+
+def test_metrics_are_listed_with_their_dimensions(fleet, aws, cloudwatch):
+    """ListMetrics gives each filesystem's dimensions, by instance or for all, over pages."""
+    one = ids(fleet)[0]
+    arguments = {"Namespace": "CWAgent", "MetricName": "disk_used_percent"}
+    aws.api.metrics = 4
+    pages = cloudwatch.get_paginator("list_metrics").paginate(**arguments)
+    every = [each for page in pages for each in page["Metrics"]]
+    owners = {value["Value"] for each in every for value in each["Dimensions"] if value["Name"] == "InstanceId"}
+    assert owners == set(ids(fleet))
+    mine = cloudwatch.list_metrics(**arguments, Dimensions=[{"Name": "InstanceId", "Value": one}])["Metrics"]
+    kinds = [value["Value"] for each in mine for value in each["Dimensions"] if value["Name"] == "fstype"]
+    assert kinds == ["xfs", "tmpfs", "squashfs"]
+    assert len(every) == len({json.dumps(each) for each in every})
+
+
+def test_a_trace_is_replayed(fleet, cloudwatch, clock):
+    """A trace's values come with its timestamps, once their time has come."""
+    one = ids(fleet)[0]
+    start = NOW // PERIOD * PERIOD
+    trace = [(start + n * PERIOD, 10.0 * n) for n in range(5)]
+    fleet.replay(one, "CPUUtilization", trace)
+    clock.at = start + 3 * PERIOD
+    (result,) = ask(cloudwatch, [query(one)], since=start, until=start + 600)["MetricDataResults"]
+    assert result["Values"] == [0.0, 10.0, 20.0]
+    clock.at = start + 600
+    (result,) = ask(cloudwatch, [query(one)], since=start, until=start + 600)["MetricDataResults"]
+    assert result["Values"] == [value for _, value in trace]
+
+
+def test_the_load_depends_on_seed_and_time_only(clock):
+    """Two fleets of one seed are alike; another seed is another fleet."""
+
+    def load(seed):
+        fleet = simulation.Simulation(clock, 3, period=PERIOD, seed=seed)
+        return {
+            (stream.machine.id, stream.name): list(fleet.points(stream, NOW - 600, NOW))
+            for stream in fleet.streams.values()
+        }
+
+    assert load(1) == load(1)
+    assert not set(load(1)) & set(load(2))
+
+
+# --- the other protocols, and STS
+
+
+def post(aws, service, body, **headers):
+    """Send a request as another SDK would; return status and text."""
+    connection = http.client.HTTPConnection(aws.url.removeprefix("http://"), timeout=5)
+    credential = f"AWS4-HMAC-SHA256 Credential=AKIA/20251124/us-east-1/{service}/aws4_request, SignedHeaders=host"
+    connection.request("POST", "/", body, {"Authorization": credential, **headers})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, text
+
+
+def test_cloudwatch_speaks_json(fleet, aws):
+    """SDKs that speak JSON get the same datapoints."""
+    body = {"MetricDataQueries": [query(ids(fleet)[0])], "StartTime": NOW - 600, "EndTime": NOW}
+    target = {"X-Amz-Target": "GraniteServiceVersion20100801.GetMetricData"}
+    status, text = post(aws, "monitoring", json.dumps(body), **target)
+    (result,) = json.loads(text)["MetricDataResults"]
+    assert status == 200
+    assert len(result["Values"]) == 10
+    assert result["Timestamps"][0] % PERIOD == 0
+
+
+def test_cloudwatch_speaks_query(fleet, aws):
+    """SDKs that speak the older protocol get the same datapoints, as XML."""
+    stat = "MetricDataQueries.member.1.MetricStat"
+    body = (
+        f"Action=GetMetricData&Version=2010-08-01&StartTime=2025-11-24T15:50:00Z&EndTime=2025-11-24T16:00:00Z"
+        f"&MetricDataQueries.member.1.Id=q0&{stat}.Period=60&{stat}.Stat=Average"
+        f"&{stat}.Metric.Namespace=AWS%2FEC2&{stat}.Metric.MetricName=CPUUtilization"
+        f"&{stat}.Metric.Dimensions.member.1.Name=InstanceId&{stat}.Metric.Dimensions.member.1.Value={ids(fleet)[0]}"
+    )
+    status, text = post(aws, "monitoring", body)
+    assert status == 200
+    assert text.count("<member>2025-11-24T15:5") == 10
+    assert "<StatusCode>Complete</StatusCode>" in text
+
+
+def test_an_unsigned_request_is_refused(aws):
+    """Without a signature nothing is answered."""
+    connection = http.client.HTTPConnection(aws.url.removeprefix("http://"), timeout=5)
+    connection.request("POST", "/", "Action=DescribeInstances")
+    assert connection.getresponse().status == 403
+    connection.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"\x9f", b"\xbf\x61a", b"\x81" * 100, b"\xa1\x61a\x1c", b"\x00"])
+def test_bad_cbor_is_refused(aws, body):
+    """Whatever is no CBOR structure is answered with a client error, and the connection stays usable."""
+    connection = http.client.HTTPConnection(aws.url.removeprefix("http://"), timeout=5)
+    credential = "AWS4-HMAC-SHA256 Credential=AKIA/20251124/us-east-1/monitoring/aws4_request, SignedHeaders=host"
+    for _ in range(2):
+        path = "/service/GraniteServiceVersion20100801/operation/GetMetricData"
+        connection.request("POST", path, body, {"Authorization": credential})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 400
+    connection.close()
+
+
+def test_roles_are_assumed(aws):
+    """A role gives temporary credentials; a wrong external id is refused."""
+    sts = client(aws, "sts")
+    arn = "arn:aws:iam::123456789012:role/workermon"
+    given = sts.assume_role(RoleArn=arn, RoleSessionName="me")["Credentials"]
+    assert given["AccessKeyId"].startswith("ASIA")
+    assert given["Expiration"] > utc(NOW)
+    aws.api.roles[arn] = "secret"
+    assert refused(sts.assume_role, RoleArn=arn, RoleSessionName="me", ExternalId="wrong")["Code"] == "AccessDenied"
+    assert sts.get_caller_identity()["Account"] == "123456789012"
+
+
+# --- failures on demand
+
+
+@pytest.mark.parametrize(
+    ("kind", "of_ec2", "of_cloudwatch"),
+    [
+        ("throttle", "RequestLimitExceeded", "Throttling"),
+        ("deny", "UnauthorizedOperation", "AccessDenied"),
+        ("expired", "RequestExpired", "ExpiredToken"),
+        ("invalid", "AuthFailure", "InvalidClientTokenId"),
+        ("error", "InternalError", "InternalServiceError"),
+    ],
+)
+def test_it_fails_as_aws_does(aws, ec2, cloudwatch, kind, of_ec2, of_cloudwatch):
+    """Each service's own code comes for a fault, as often as asked for; then calls succeed again."""
+    aws.fail(kind, times=2)
+    assert refused(ec2.describe_instances)["Code"] == of_ec2
+    assert refused(cloudwatch.list_metrics)["Code"] == of_cloudwatch
+    assert ec2.describe_instances()["Reservations"]
+    assert cloudwatch.list_metrics()["Metrics"]
+    assert aws.calls == {"DescribeInstances": 2, "ListMetrics": 2}
+
+
+def test_one_action_can_fail_alone(aws, ec2, cloudwatch):
+    """A fault of one action leaves the others alone, until it recovers."""
+    aws.fail("deny", "ListMetrics")
+    assert refused(cloudwatch.list_metrics)["Code"] == "AccessDenied"
+    assert ec2.describe_instances()["Reservations"]
+    aws.recover("ListMetrics")
+    assert cloudwatch.list_metrics()["Metrics"]
+
+
+def test_it_can_hang(aws):
+    """A hanging call is never answered; the client's time limit ends it, and stopping does not wait for it."""
+    hanging = client(aws, "ec2", read_timeout=0.3)
+    aws.fail("hang")
+    with pytest.raises(botocore.exceptions.ReadTimeoutError):
+        hanging.describe_instances()
+    before = time.monotonic()
+    aws.stop()
+    assert time.monotonic() - before < 2
+
+
+def test_it_can_drop_the_connection_or_talk_nonsense(aws, ec2):
+    """A dropped connection and a page of HTML come out as what botocore makes of them."""
+    aws.fail("drop", times=1)
+    with pytest.raises(botocore.exceptions.ConnectionClosedError):
+        ec2.describe_instances()
+    aws.fail("garbage", times=1)
+    with pytest.raises(botocore.parsers.ResponseParserError):
+        ec2.describe_instances()
+    assert ec2.describe_instances()["Reservations"]
+
+
+def test_latency_slows_each_answer(aws, ec2):
+    """With a latency set an answer takes that long."""
+    aws.latency = 0.2
+    before = time.monotonic()
+    ec2.describe_instances()
+    assert time.monotonic() - before >= 0.2
+
+
+def test_what_is_billed_is_counted(fleet, aws, cloudwatch):
+    """Metrics asked for are counted, for that is what AWS bills."""
+    ask(cloudwatch, [query(one, number=n) for n, one in enumerate(ids(fleet)[:5])])
+    assert aws.metrics_asked == 5
+
+
+def test_it_restarts_on_its_port(aws, ec2):
+    """Stopped it refuses connections, started again it is there under the same address."""
+    url = aws.url
+    assert ec2.describe_instances()["Reservations"]
+    aws.stop()
+    with pytest.raises(botocore.exceptions.BotoCoreError):
+        ec2.describe_instances()
+    aws.start()
+    assert aws.url == url
+    assert eventually(lambda: ec2.describe_instances()["Reservations"])
+
+
+def test_too_many_ids_never_reach_the_fleet():
+    """The limits are AWS's own."""
+    assert (api.STATUS_IDS, api.QUERIES, api.DATAPOINTS) == (100, 500, 100_800)

@@ -1,0 +1,333 @@
+"""What EC2, CloudWatch and STS answer about a simulated fleet, with AWS's own limits and errors.
+
+Sources are the API references of Amazon EC2 (2016-11-15), Amazon CloudWatch (2010-08-01) and AWS STS (2011-06-15).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fnmatch
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from workermon import models
+from workermon.local import wire
+from workermon.local.simulation import STATES, Machine, Simulation, Stream
+
+#: Instance ids in one DescribeInstanceStatus.
+STATUS_IDS = 100
+#: Queries, and datapoints of one answer, of GetMetricData.
+QUERIES = 500
+DATAPOINTS = 100_800
+#: Metrics of one answer of ListMetrics.
+METRICS = 500
+
+_QUERY_ID = re.compile(r"[a-z][a-zA-Z0-9_]{0,254}")
+_STATISTICS: dict[str, Callable[[list[float]], float]] = {
+    "Average": lambda values: sum(values) / len(values),
+    "Sum": sum,
+    "Minimum": min,
+    "Maximum": max,
+    "SampleCount": lambda values: float(len(values)),
+}
+
+
+class Refused(Exception):
+    """AWS answers with an error: its code, its message and the HTTP status."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(code, message, status)
+        self.code, self.message, self.status = code, message, status
+
+
+class Api:
+    """The operations: ``call`` takes and gives plain structures under AWS's names."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        #: Datapoints and metrics a page; lower them to see paging.
+        self.datapoints = DATAPOINTS
+        self.metrics = METRICS
+        #: Roles that can be assumed, each with the external id that it asks for; empty: any.
+        self.roles: dict[str, str | None] = {}
+        self._operations: dict[tuple[str, str], Callable[[dict[str, Any], str], dict[str, Any]]] = {
+            ("ec2", "DescribeInstances"): self._describe_instances,
+            ("ec2", "DescribeInstanceStatus"): self._describe_instance_status,
+            ("monitoring", "GetMetricData"): self._get_metric_data,
+            ("monitoring", "ListMetrics"): self._list_metrics,
+            ("sts", "AssumeRole"): self._assume_role,
+            ("sts", "GetCallerIdentity"): self._get_caller_identity,
+        }
+
+    def call(self, service: str, action: str, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Answer one call; raises ``Refused``."""
+        operation = self._operations.get((service, action))
+        if operation is None:
+            raise Refused("InvalidAction", f"The action {action} is not valid for this web service.")
+        try:
+            return operation(params, region)
+        except (KeyError, TypeError, ValueError, AttributeError) as why:
+            code = "InvalidParameterValue" if service == "ec2" else "ValidationError"
+            raise Refused(code, f"{type(why).__name__}: {why}") from why
+
+    # --- EC2
+
+    def _describe_instances(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        machines = self._chosen(params, region)
+        chosen = [machine for machine in machines if _matches(machine, _listed(params, "Filter"))]
+        page, token = _page(chosen, params, most=1000)
+        return {
+            "reservationSet": [
+                {
+                    "reservationId": "r-" + machine.id.removeprefix("i-"),
+                    "ownerId": "123456789012",
+                    "groupSet": [],
+                    "instancesSet": [_instance(machine)],
+                }
+                for machine in page
+            ],
+            "nextToken": token,
+        }
+
+    def _describe_instance_status(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        ids = _listed(params, "InstanceId")
+        if len(ids) > STATUS_IDS:
+            raise Refused(
+                "InvalidParameterValue", f"The maximum number of instance ids is {STATUS_IDS}; {len(ids)} were given"
+            )
+        machines = self._chosen(params, region)
+        if str(params.get("IncludeAllInstances", "false")).lower() != "true":
+            machines = [machine for machine in machines if machine.state == "running"]
+        page, token = _page(machines, params, most=1000)
+        return {"instanceStatusSet": [self._status(machine) for machine in page], "nextToken": token}
+
+    def _status(self, machine: Machine) -> dict[str, Any]:
+        system, instance = self._simulation.status(machine)
+
+        def summary(check: str) -> dict[str, Any]:
+            known = {"ok": "passed", "impaired": "failed"}.get(check)
+            details = [{"name": "reachability", "status": known or check}]
+            return {"status": check, "details": details if check != "not-applicable" else None}
+
+        return {
+            "instanceId": machine.id,
+            "availabilityZone": machine.region + "a",
+            "instanceState": {"code": STATES[machine.state], "name": machine.state},
+            "systemStatus": summary(system),
+            "instanceStatus": summary(instance),
+        }
+
+    def _chosen(self, params: dict[str, Any], region: str) -> list[Machine]:
+        ids = _listed(params, "InstanceId")
+        here = {machine.id: machine for machine in self._simulation.machines.values() if machine.region == region}
+        for each in ids:
+            if not models.INSTANCE_ID.fullmatch(each):
+                raise Refused("InvalidInstanceID.Malformed", f'Invalid id: "{each}"')
+        unknown = [each for each in ids if each not in here]
+        if unknown:
+            which = f"ID '{unknown[0]}' does" if len(unknown) == 1 else f"IDs '{', '.join(unknown)}' do"
+            raise Refused("InvalidInstanceID.NotFound", f"The instance {which} not exist")
+        if ids and params.get("MaxResults"):
+            raise Refused(
+                "InvalidParameterCombination",
+                "The parameter instancesSet cannot be used with the parameter maxResults",
+            )
+        return [here[each] for each in ids] if ids else list(here.values())
+
+    # --- CloudWatch
+
+    def _get_metric_data(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        queries = _listed(params, "MetricDataQueries")
+        start, end = wire.moment(params["StartTime"]), wire.moment(params["EndTime"])
+        _validate(queries, start, end)
+        descending = params.get("ScanBy", "TimestampDescending") == "TimestampDescending"
+        most = min(int(params.get("MaxDatapoints") or DATAPOINTS), self.datapoints)
+        first, skip = _offset(params.get("NextToken"), len(queries))
+        results, token, left = [], None, most
+        for place, query in enumerate(queries):
+            if place < first or token is not None:
+                # Of other pages: named on each, with nothing.
+                results.append(_result(query, [], complete=place < first))
+                continue
+            series = self._series(query["MetricStat"], start, end, region)
+            if descending:
+                series.reverse()
+            fresh = series[skip:] if place == first else series
+            taken = fresh[:left]
+            left -= len(taken)
+            if len(taken) < len(fresh):
+                token = _token(place, len(taken) + (skip if place == first else 0))
+            results.append(_result(query, taken, complete=token is None))
+        return {"MetricDataResults": results, "Messages": [], **({"NextToken": token} if token else {})}
+
+    def _series(self, wanted: dict[str, Any], start: float, end: float, region: str) -> list[tuple[int, float]]:
+        """Return datapoints aligned to the period asked for, oldest first; none where the dimensions differ."""
+        metric, period = wanted["Metric"], int(wanted["Period"])
+        dimensions = frozenset((each["Name"], each["Value"]) for each in _listed(metric, "Dimensions"))
+        stream = self._simulation.streams.get((metric["Namespace"], metric["MetricName"], dimensions))
+        if stream is None or stream.machine.region != region:
+            return []
+        since = start // min(period, 60) * min(period, 60)  # CloudWatch rounds the start down
+        slots: dict[int, list[float]] = {}
+        for at, value in self._simulation.points(stream, since, end):
+            slots.setdefault(at // period * period, []).append(value)
+        statistic = _STATISTICS[wanted["Stat"]]
+        return [(at, statistic(values)) for at, values in sorted(slots.items()) if at >= since]
+
+    def _list_metrics(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        filters = [(each["Name"], each.get("Value")) for each in _listed(params, "Dimensions")]
+
+        def wanted(stream: Stream) -> bool:
+            known = dict(stream.dimensions)
+            return (
+                stream.machine.region == region
+                and params.get("Namespace") in (None, stream.namespace)
+                and params.get("MetricName") in (None, stream.name)
+                and all(name in known and value in (None, known[name]) for name, value in filters)
+            )
+
+        found = [stream for stream in list(self._simulation.streams.values()) if wanted(stream)]
+        first, _ = _offset(params.get("NextToken"), len(found))
+        page = found[first : first + self.metrics]
+        more = first + len(page) < len(found)
+        return {
+            "Metrics": [
+                {
+                    "Namespace": stream.namespace,
+                    "MetricName": stream.name,
+                    "Dimensions": [{"Name": name, "Value": value} for name, value in stream.dimensions],
+                }
+                for stream in page
+            ],
+            **({"NextToken": _token(first + len(page), 0)} if more else {}),
+        }
+
+    # --- STS
+
+    def _assume_role(self, params: dict[str, Any], _region: str) -> dict[str, Any]:
+        arn = params["RoleArn"]
+        found = re.fullmatch(r"arn:aws:iam::(\d{12}):role/(.+)", arn)
+        if not found:
+            raise Refused("ValidationError", f"{arn} is invalid")
+        if self.roles and (arn not in self.roles or self.roles[arn] != params.get("ExternalId")):
+            raise Refused(
+                "AccessDenied", f"User is not authorized to perform: sts:AssumeRole on resource: {arn}", status=403
+            )
+        expires = self._simulation.now() + int(params.get("DurationSeconds") or 3600)
+        session = params["RoleSessionName"]
+        return {
+            "Credentials": {
+                "AccessKeyId": "ASIASIMULATED" + found[1][-7:],
+                "SecretAccessKey": "simulated",
+                "SessionToken": "simulated",
+                "Expiration": wire.Moment(expires),
+            },
+            "AssumedRoleUser": {
+                "AssumedRoleId": f"AROASIMULATED:{session}",
+                "Arn": f"arn:aws:sts::{found[1]}:assumed-role/{found[2]}/{session}",
+            },
+        }
+
+    def _get_caller_identity(self, _params: dict[str, Any], _region: str) -> dict[str, Any]:
+        return {"Arn": "arn:aws:iam::123456789012:user/simulated", "UserId": "AIDASIMULATED", "Account": "123456789012"}
+
+
+def _listed(params: dict[str, Any], name: str) -> list[Any]:
+    found = params.get(name) or []
+    if not isinstance(found, list):
+        raise ValueError(f"{name} is no list")
+    return found
+
+
+def _instance(machine: Machine) -> dict[str, Any]:
+    return {
+        "instanceId": machine.id,
+        "imageId": machine.image,
+        "instanceState": {"code": STATES[machine.state], "name": machine.state},
+        "privateDnsName": f"ip-10-0-0-{machine.number + 10}.ec2.internal",
+        "instanceType": machine.type,
+        "launchTime": datetime.fromtimestamp(machine.launched_at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+        "placement": {"availabilityZone": machine.region + "a", "tenancy": "default"},
+        "monitoring": {"state": "enabled" if machine.detailed else "disabled"},
+        "architecture": "x86_64",
+        "tagSet": [{"key": key, "value": value} for key, value in machine.tags.items()],
+    }
+
+
+def _matches(machine: Machine, filters: list[dict[str, Any]]) -> bool:
+    """Tell whether an instance passes every filter: any of a filter's values, with ``*`` and ``?`` as wildcards."""
+    for each in filters:
+        name, values = each["Name"], _listed(each, "Value")
+        if name.startswith("tag:"):
+            known = [machine.tags[name[4:]]] if name[4:] in machine.tags else []
+        elif name == "tag-key":
+            known = list(machine.tags)
+        elif name == "instance-state-name":
+            known = [machine.state]
+        elif name == "instance-id":
+            known = [machine.id]
+        else:
+            raise Refused("InvalidParameterValue", f"The filter '{name}' is invalid")
+        if not any(fnmatch.fnmatchcase(have, value.replace("[", "[[]")) for have in known for value in values):
+            return False
+    return True
+
+
+def _page(machines: list[Machine], params: dict[str, Any], *, most: int) -> tuple[list[Machine], str | None]:
+    size = int(params.get("MaxResults") or most)
+    if not 5 <= size <= most:
+        raise Refused(
+            "InvalidParameterValue", f"Value ( {size} ) for parameter maxResults is invalid. Expecting 5-1000"
+        )
+    first, _ = _offset(params.get("NextToken"), len(machines))
+    page = machines[first : first + size]
+    end = first + len(page)
+    return page, _token(end, 0) if end < len(machines) else None
+
+
+def _token(place: int, skip: int) -> str:
+    return base64.urlsafe_b64encode(f"{place}:{skip}".encode()).decode()
+
+
+def _offset(token: str | None, most: int) -> tuple[int, int]:
+    if not token:
+        return 0, 0
+    try:
+        place, skip = (int(part) for part in base64.urlsafe_b64decode(token).decode().split(":"))
+        if 0 <= place <= most and skip >= 0:
+            return place, skip
+    except (binascii.Error, ValueError):
+        pass
+    raise Refused("InvalidNextToken", "The next token specified is invalid.")
+
+
+def _validate(queries: list[dict[str, Any]], start: float, end: float) -> None:
+    if not 1 <= len(queries) <= QUERIES:
+        raise Refused("ValidationError", f"The collection MetricDataQueries must have a size from 1 to {QUERIES}.")
+    if start >= end:
+        raise Refused("ValidationError", "The parameter StartTime must be less than the parameter EndTime.")
+    seen: set[str] = set()
+    for query in queries:
+        name, wanted = query["Id"], query.get("MetricStat")
+        if not _QUERY_ID.fullmatch(name) or name in seen:
+            raise Refused("ValidationError", f"The value {name} of Id is invalid or not unique.")
+        seen.add(name)
+        if wanted is None:
+            raise Refused("ValidationError", "Expressions are not simulated; give MetricStat.")
+        if wanted["Stat"] not in _STATISTICS:
+            raise Refused("ValidationError", f"The value {wanted['Stat']} of Stat is not simulated.")
+        if int(wanted["Period"]) < 1:
+            raise Refused("ValidationError", f"The value {wanted['Period']} of Period is invalid.")
+
+
+def _result(query: dict[str, Any], points: list[tuple[int, float]], *, complete: bool) -> dict[str, Any]:
+    return {
+        "Id": query["Id"],
+        "Label": query.get("Label") or query["MetricStat"]["Metric"]["MetricName"],
+        "Timestamps": [wire.Moment(at) for at, _ in points],
+        "Values": [float(value) for _, value in points],
+        "StatusCode": "Complete" if complete else "PartialData",
+    }

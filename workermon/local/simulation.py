@@ -1,0 +1,338 @@
+"""A simulated fleet: what its instances are, what state they are in, and what load they have at any time.
+
+The load is a function of seed and time alone, so a datapoint that was served never changes. Scripted incidents make
+alerts fire and resolve once ``begin`` was called; until then the fleet is calm. Tests replay traces of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from workermon.ports import Clock
+
+EC2 = "AWS/EC2"
+AGENT = "CWAgent"
+
+#: Names of states and their codes, as EC2 gives them.
+STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+
+#: Percent. Without an incident no load goes above this, below every default threshold.
+CALM = 76.0
+
+_TYPES = ("g5.2xlarge", "c6i.4xlarge", "m6i.2xlarge", "t3.large")
+_TEAMS = ("vfx", "anim", "comp")
+
+Dimensions = frozenset[tuple[str, str]]
+Trouble = Literal["cpu", "memory", "disk", "status"]
+
+
+@dataclass
+class Machine:
+    """One instance; ``states`` lists since when it was in which state, the newest last."""
+
+    id: str
+    name: str
+    region: str
+    type: str
+    image: str
+    launched_at: float
+    tags: dict[str, str]
+    detailed: bool
+    states: list[tuple[float, str]]
+    number: int
+    #: (system, instance) where a test has set them.
+    checks: tuple[str, str] | None = None
+
+    @property
+    def state(self) -> str:
+        """Return the present state."""
+        return self.states[-1][1]
+
+    def state_at(self, at: float) -> str | None:
+        """Return the state at a time; ``None`` before it was launched."""
+        return next((state for since, state in reversed(self.states) if since <= at), None)
+
+
+@dataclass(frozen=True)
+class Incident:
+    """From ``start`` on, for ``length`` periods (both counted from the beginning), a machine is in trouble.
+
+    ``peak`` is the percentage; for ``status`` it says nothing.
+    """
+
+    machine: int
+    trouble: Trouble
+    start: int
+    length: int
+    peak: float = 0.0
+
+
+#: With the default rules and periods of 2 s these fire after about 10, 21, 31 and 49 s, and each resolves within
+#: 20 s of that. Afterwards incidents come by chance, one each ``_EVERY`` periods.
+SCRIPT = (
+    Incident(machine=6, trouble="cpu", start=1, length=8, peak=96.0),
+    Incident(machine=12, trouble="status", start=8, length=8),
+    Incident(machine=2, trouble="memory", start=12, length=9, peak=86.0),
+    Incident(machine=18, trouble="cpu", start=21, length=7, peak=93.0),
+)
+_SCRIPTED = 32
+_EVERY = 12
+
+
+@dataclass
+class Stream:
+    """One metric of one machine under one set of dimensions; ``trace`` replaces the simulated load."""
+
+    machine: Machine
+    namespace: str
+    name: str
+    dimensions: tuple[tuple[str, str], ...]
+    shape: str
+    salt: int
+    trace: list[tuple[int, float]] | None = field(default=None)
+
+
+class Simulation:
+    """A fleet of ``workers`` instances that publish each ``period`` seconds, and did for ``history`` seconds before.
+
+    A datapoint of ``t`` appears at ``t + period + delay``. Safe to read from threads while one thread changes it.
+    """
+
+    def __init__(
+        self,
+        now: Clock,
+        workers: int = 25,
+        *,
+        period: int = 60,
+        seed: int = 1,
+        history: int = 3600,
+        regions: Sequence[str] = ("us-east-1",),
+        detailed: bool = True,
+    ) -> None:
+        self.now = now
+        self.period = period
+        #: Seconds after the end of its period that a datapoint appears.
+        self.delay = 0.0
+        #: The same for single metrics, by CloudWatch's name; it takes the place of ``delay``.
+        self.delays: dict[str, float] = {}
+        self.machines: dict[str, Machine] = {}
+        self.streams: dict[tuple[str, str, Dimensions], Stream] = {}
+        self._seed = seed
+        self._count = max(workers, 1)
+        self._began: int | None = None
+        self._chances: dict[int, Incident] = {}
+        started = self._slot(now()) - history
+        chance = random.Random(seed)
+        for number in range(workers):
+            self._add(
+                Machine(
+                    id=f"i-{chance.getrandbits(68):017x}",
+                    name=f"render-{number + 1:02d}",
+                    region=regions[number % len(regions)],
+                    type=_TYPES[number % len(_TYPES)],
+                    image="ami-0" + f"{seed:016x}",
+                    launched_at=started,
+                    tags={"Name": f"render-{number + 1:02d}", "Role": "render", "Team": _TEAMS[number % len(_TEAMS)]},
+                    detailed=detailed,
+                    states=[(started, "running")],
+                    number=number,
+                )
+            )
+
+    # --- what a script or a test does to it
+
+    def begin(self) -> None:
+        """Let the scripted incidents begin now; a second call changes nothing."""
+        if self._began is None:
+            self._began = self._slot(self.now())
+
+    def set_state(self, instance_id: str, state: str) -> None:
+        """Put an instance into a state (of ``STATES``) from now on; it publishes only while ``running``."""
+        if state not in STATES:
+            raise ValueError(f"{state!r} is none of {', '.join(STATES)}")
+        self.machines[instance_id].states.append((self.now(), state))
+
+    def set_checks(self, instance_id: str, system: str | None = None, instance: str = "ok") -> None:
+        """Fix both status checks of an instance; without arguments they follow the simulation again."""
+        self.machines[instance_id].checks = None if system is None else (system, instance)
+
+    def forget(self, instance_id: str) -> None:
+        """Have EC2 know an instance no longer, as an hour after its termination; its metrics stay."""
+        del self.machines[instance_id]
+
+    def replay(
+        self,
+        instance_id: str,
+        metric_name: str,
+        points: Iterable[tuple[float, float]],
+        *,
+        namespace: str = EC2,
+        dimensions: Iterable[tuple[str, str]] | None = None,
+    ) -> None:
+        """Serve these ``(timestamp, value)`` instead of the simulated load; each appears when its time has come.
+
+        Without ``dimensions`` they go to every stream of that metric, or to a new one by instance id alone.
+        """
+        trace = sorted((int(at), float(value)) for at, value in points)
+        if dimensions is not None:
+            wanted = [self._stream(instance_id, namespace, metric_name, tuple(dimensions))]
+        else:
+            wanted = [
+                stream
+                for stream in self.streams.values()
+                if (stream.machine.id, stream.namespace, stream.name) == (instance_id, namespace, metric_name)
+            ] or [self._stream(instance_id, namespace, metric_name, (("InstanceId", instance_id),))]
+        for stream in wanted:
+            stream.trace = trace
+
+    # --- what AWS would say
+
+    def status(self, machine: Machine) -> tuple[str, str]:
+        """Return the present system and instance status checks."""
+        if machine.state != "running":
+            return ("initializing", "initializing") if machine.state == "pending" else ("not-applicable",) * 2
+        if machine.checks:
+            return machine.checks
+        impaired = self._incident(machine, "status", self._slot(self.now()))
+        return "ok", "impaired" if impaired else "ok"
+
+    def points(self, stream: Stream, since: float, until: float) -> Iterator[tuple[int, float]]:
+        """Yield what has appeared of a stream by now: ``since`` included, ``until`` not, in order of time."""
+        appeared = self.now() - self.period - self.delays.get(stream.name, self.delay)
+        if stream.trace is not None:
+            yield from ((at, value) for at, value in stream.trace if since <= at < until and at <= appeared)
+            return
+        at = max(math.ceil(since / self.period) * self.period, self._slot(stream.machine.states[0][0]))
+        last = min(until - 1, appeared)
+        always = len(stream.machine.states) == 1 and stream.machine.state == "running"
+        while at <= last:
+            if always or stream.machine.state_at(at) == "running":
+                yield at, self._value(stream, at)
+            at += self.period
+
+    # --- the load
+
+    def _slot(self, at: float) -> int:
+        return int(at // self.period) * self.period
+
+    def _value(self, stream: Stream, at: int) -> float:
+        slot = at // self.period
+        if stream.shape == "cpu":
+            return self._cpu(stream.machine, slot)
+        if stream.shape == "memory":
+            incident = self._incident(stream.machine, "memory", at)
+            calm = self._wave(stream.salt, slot, low=25.0, span=45.0, length=90)
+            return incident.peak + self._noise(stream.salt, slot) if incident else calm
+        if stream.shape == "disk":
+            incident = self._incident(stream.machine, "disk", at)
+            calm = 30.0 + stream.salt % 30 + slot % 2000 / 100
+            return incident.peak + self._noise(stream.salt, slot) if incident else calm
+        if stream.shape == "tmpfs":
+            return 1.0 + stream.salt % 3 + self._noise(stream.salt, slot) / 4
+        if stream.shape == "full":
+            return 100.0
+        if stream.shape == "credits":
+            return round(500.0 + 60.0 * math.sin(slot / 200 + stream.salt))
+        # Bytes: what moves through a machine goes with what it computes.
+        busy = self._cpu(stream.machine, slot) + 2.0 * self._noise(stream.salt, slot)
+        return float(int(abs(busy) * self.period * (2000 + stream.salt % 9000)))
+
+    def _cpu(self, machine: Machine, slot: int) -> float:
+        salt = machine.number * 7919
+        incident = self._incident(machine, "cpu", slot * self.period)
+        if incident:
+            return round(incident.peak + self._noise(salt, slot), 2)
+        return round(self._wave(salt, slot, low=8.0, span=55.0, length=45), 2)
+
+    def _wave(self, salt: int, slot: int, *, low: float, span: float, length: int) -> float:
+        """Two waves and some noise: ``length`` in periods, at most ``CALM``."""
+        phase = self._hash(salt, -1) * math.tau
+        slow = math.sin(math.tau * slot / (length + salt % 29) + phase)
+        fast = math.sin(math.tau * slot / (7 + salt % 5) + 2.0 * phase)
+        base = low + span * (0.2 + 0.6 * self._hash(salt, -2))
+        value = base + span * (0.28 * slow + 0.08 * fast) + 1.5 * self._noise(salt, slot)
+        return min(max(value, 0.5), CALM)
+
+    def _noise(self, salt: int, slot: int) -> float:
+        return 2.0 * self._hash(salt, slot) - 1.0
+
+    def _hash(self, salt: int, slot: int) -> float:
+        """Return a number from 0 to 1 that depends on seed, salt and slot only (a step of SplitMix64)."""
+        mixed = (self._seed * 0x9E3779B97F4A7C15 + salt * 0xD1B54A32D192ED03 + slot * 0x8CB92BA72F3D8DD7) & _WORD
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _WORD
+        return (mixed ^ (mixed >> 31)) / _WORD
+
+    def _incident(self, machine: Machine, trouble: Trouble, at: int) -> Incident | None:
+        if self._began is None or at <= self._began:
+            return None
+        since = (at - self._began) // self.period
+        candidates = SCRIPT if since < _SCRIPTED else (self._chance((since - _SCRIPTED) // _EVERY),)
+        for incident in candidates:
+            if (
+                incident.trouble == trouble
+                and incident.machine % self._count == machine.number
+                and incident.start <= since < incident.start + incident.length
+            ):
+                return incident
+        return None
+
+    def _chance(self, turn: int) -> Incident:
+        found = self._chances.get(turn)
+        if found is None:
+            chance = random.Random(self._seed * 1_000_003 + turn)
+            trouble: Trouble = chance.choice(("cpu", "cpu", "memory", "disk", "status"))
+            found = self._chances[turn] = Incident(
+                machine=chance.randrange(10_000),
+                trouble=trouble,
+                start=_SCRIPTED + turn * _EVERY,
+                length=chance.randint(6, 9),
+                peak=chance.choice((85.0, 94.0, 97.0)) if trouble != "disk" else 93.0,
+            )
+        return found
+
+    # --- what is published
+
+    def _add(self, machine: Machine) -> None:
+        self.machines[machine.id] = machine
+        instance = (("InstanceId", machine.id),)
+        for name, shape in (
+            ("CPUUtilization", "cpu"),
+            ("NetworkIn", "bytes"),
+            ("NetworkOut", "bytes"),
+            ("DiskReadBytes", "bytes"),
+            ("DiskWriteBytes", "bytes"),
+        ):
+            self._publish(machine, EC2, name, instance, shape)
+        if machine.type.startswith("t"):
+            self._publish(machine, EC2, "CPUCreditBalance", instance, "credits")
+        # As the CloudWatch agent names them with its wizard's configuration.
+        agent = (("InstanceId", machine.id), ("ImageId", machine.image), ("InstanceType", machine.type))
+        self._publish(machine, AGENT, "mem_used_percent", agent, "memory")
+        disks = [("/", "nvme0n1p1", "xfs", "disk"), ("/run", "tmpfs", "tmpfs", "tmpfs")]
+        if machine.number % 2:
+            disks.append(("/data", "nvme1n1", "ext4", "disk"))
+        if machine.number % 3 == 0:
+            disks.append(("/snap/core20/2318", "loop0", "squashfs", "full"))  # always full, and no trouble
+        for path, device, kind, shape in disks:
+            place = (*agent, ("path", path), ("device", device), ("fstype", kind))
+            self._publish(machine, AGENT, "disk_used_percent", place, shape)
+
+    def _publish(
+        self, machine: Machine, namespace: str, name: str, dimensions: tuple[tuple[str, str], ...], shape: str
+    ) -> Stream:
+        salt = machine.number * 101 + len(self.streams)
+        stream = Stream(machine, namespace, name, dimensions, shape, salt)
+        self.streams[namespace, name, frozenset(dimensions)] = stream
+        return stream
+
+    def _stream(self, instance_id: str, namespace: str, name: str, dimensions: tuple[tuple[str, str], ...]) -> Stream:
+        found = self.streams.get((namespace, name, frozenset(dimensions)))
+        return found or self._publish(self.machines[instance_id], namespace, name, dimensions, "full")
+
+
+_WORD = (1 << 64) - 1
