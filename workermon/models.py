@@ -363,7 +363,10 @@ class Subject(Frozen):
 
 
 class Notification(Frozen):
-    """What people and machines are told (``docs/messages.md``); ``at`` is the deciding time."""
+    """What people and machines are told (``docs/messages.md``).
+
+    ``at`` is the deciding time, ``created_at`` when the judgement was made.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -380,6 +383,7 @@ class Notification(Frozen):
     threshold: float | None
     since: str
     at: str
+    created_at: str | None = None
     worker: Subject | None
     summary: str
     reason: str | None = None
