@@ -153,7 +153,7 @@ class Samples(Protocol):
         """Return the periods in seconds under which the ledger holds datapoints of a metric."""
 
     def unjudged(self, before: float, limit: int) -> list[str]:
-        """Return workers with a sample that was written before that time and is not judged yet, oldest first."""
+        """Return workers with a sample that was written by that time and is not judged yet, oldest first."""
 
     def rejudge(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as to be judged (their rules changed, say)."""

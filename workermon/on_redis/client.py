@@ -144,6 +144,11 @@ def _reason(error: BaseException) -> str:
     return "the connection broke" if "connecting" in str(error) else str(error).lower().rstrip(".") or "out of reach"
 
 
+def texts(members: Any) -> list[str]:
+    """Return the members of a reply as text."""
+    return [member.decode() for member in members]
+
+
 class Script:
     """A Lua script: one step that nothing comes between. It is sent once, and named by its hash from then on."""
 

@@ -1,39 +1,63 @@
 """Every key in Redis: what it holds, who writes it, and how long it lives. Nothing else names a key.
 
-======================================================  =========  ====================================================
-key                                                     type       owner, lifetime
-======================================================  =========  ====================================================
-``workermon:workers``                                   zset       workers; the fleet's ids; permanent
-``workermon:worker:<id>``                               hash       workers, samples; until the worker is removed
-``workermon:ledger:<id>:<start>``                       hash       samples; the end of its time plus the retention
-``workermon:alerts:<id>``                               hash       alerts; until the worker is removed
-``workermon:unjudged``                                  zset       samples; worker ids by time of write; permanent
-``workermon:open``                                      zset       alerts; ids of firing alerts by since; permanent
-``workermon:alert-history:<alert>``                     list       alerts; 30 days after the last entry
-``workermon:alert-history:attempts:<alert>``            list       outbox; 30 days after the last attempt
-``workermon:alert-history:index``                       zset       alerts; ids of alerts by last entry; 30 days
-``workermon:outbox``                                    zset       outbox; lanes by the time of the next try; permanent
-``workermon:outbox:lane:<channel>:<alert>``             list       alerts, outbox; until all of it is delivered
-``workermon:outbox:state:<channel>:<alert>``            hash       outbox; lease, fence and tries; as its lane
-``workermon:outbox:last:<alert>``                       string     alerts; the present state; 30 days
-``workermon:outbox:fence``                              string     outbox; counts claims, for ever
-``workermon:configuration``                             hash       configurations; document and revision; permanent
-``workermon:pulse``                                     hash       pulse; when each part last worked; permanent
-``workermon:counts``                                    hash       pulse; permanent
-``workermon:lease:<name>``                              string     leases; the lease itself
-======================================================  =========  ====================================================
+==========================================  ======  ====================================================================
+key                                         type    owner; lifetime
+==========================================  ======  ====================================================================
+``workermon:workers``                       zset    workers: the fleet's ids, all with score 0; permanent
+``workermon:worker:<id>``                   hash    workers, samples: spec, condition …; until the worker is removed
+``workermon:ledger:<id>:<hour>``            hash    samples: datapoints of an hour; the end of the hour plus retention
+``workermon:unjudged``                      zset    samples: worker ids by the time of the write; permanent
+``workermon:alerts:<id>``                   hash    alerts: state and version; until the worker is removed
+``workermon:open``                          zset    alerts: ids of the alerts that fire, by since; permanent
+``workermon:alert-history:of:<alert>``      list    alerts: transitions, newest first; 30 days after the last
+``workermon:alert-history:attempts:<alert>``  zset  outbox: attempts by fence; 30 days after the last
+``workermon:alert-history:last:<alert>``    string  alerts: the last notification; 30 days
+``workermon:alert-history:versions:<id>``   hash    alerts: last version of each rule; 30 days
+``workermon:alert-history:index``           zset    alerts: ids of alerts by last entry; 30 days after the last
+``workermon:outbox``                        zset    outbox: lanes by the time of the next try; permanent
+``workermon:outbox:lane:<lane>``            list    alerts, outbox: notifications; until all are delivered
+``workermon:outbox:state:<lane>``           hash    outbox: fence and tries of the head; as its lane
+``workermon:outbox:lease:<lane>``           string  outbox: who sends the head; the lease, 15 s at most
+``workermon:outbox:lanes:<alert>``          set     alerts, outbox: the alert's lanes; as those
+``workermon:outbox:fence``                  string  outbox: counts the claims; permanent
+``workermon:configuration``                 hash    configurations: document and revision; permanent
+``workermon:pulse``                         hash    pulse: when each part last worked; permanent
+``workermon:counts``                        hash    pulse: what went by; permanent
+``workermon:lease:<name>``                  string  leases: the owner; the lease
+==========================================  ======  ====================================================================
+
+An ``<alert>`` is ``<id>/<rule>``, a ``<lane>`` is ``<channel, percent-encoded>:<alert>``, an ``<hour>`` its start in
+seconds. What is named ``alert-history`` and ``outbox`` stands on its own and outlives the worker.
 """
 
 from __future__ import annotations
 
 import re
+from urllib.parse import quote, unquote
 
-PREFIX = "workermon:"
+#: Seconds. What is known of an alert after its last transition is kept for this long.
+HISTORY = 30 * 86_400
+#: Entries of one alert's history, and attempts kept of one alert.
+ENTRIES = 100
+#: Alerts in the index of histories.
+ALERTS = 10_000
 
-#: Keys that may stay without a lifetime, with the keys of Celery's transport and of RedBeat, which own theirs.
+WORKERS = "workermon:workers"
+UNJUDGED = "workermon:unjudged"
+OPEN = "workermon:open"
+HISTORY_INDEX = "workermon:alert-history:index"
+OUTBOX = "workermon:outbox"
+FENCE = "workermon:outbox:fence"
+CONFIGURATION = "workermon:configuration"
+PULSE = "workermon:pulse"
+COUNTS = "workermon:counts"
+LEDGER = "workermon:ledger:"
+LANE, STATE, LEASE = "workermon:outbox:lane:", "workermon:outbox:state:", "workermon:outbox:lease:"
+
+#: Keys that may stay without a lifetime, with those of Celery's transport and of RedBeat, which own theirs.
 _PERMANENT = re.compile(
     rb"workermon:(workers|worker:.+|alerts:.+|unjudged|open|configuration|pulse|counts"
-    rb"|outbox|outbox:lane:.+|outbox:state:.+|outbox:fence|collect:.+|redbeat.*)"
+    rb"|outbox|outbox:(lane|state|lanes):.+|outbox:fence|collect:.+|redbeat.*)"
     rb"|redbeat.*|_kombu\..+|unacked.*|workermon\.(collect|evaluate|deliver).*|.+\.pidbox|celeryev\..+"
 )
 
@@ -41,3 +65,59 @@ _PERMANENT = re.compile(
 def permanent(key: bytes) -> bool:
     """Tell whether a key may be without a lifetime."""
     return _PERMANENT.fullmatch(key) is not None
+
+
+def worker(worker_id: str) -> str:
+    """Name a worker's hash."""
+    return f"workermon:worker:{worker_id}"
+
+
+def ledger(worker_id: str, hour: int) -> str:
+    """Name a worker's datapoints of the hour that starts then."""
+    return f"{LEDGER}{worker_id}:{hour}"
+
+
+def alerts(worker_id: str) -> str:
+    """Name the state of a worker's alerts."""
+    return f"workermon:alerts:{worker_id}"
+
+
+def history(alert_id: str) -> str:
+    """Name the history of an alert."""
+    return f"workermon:alert-history:of:{alert_id}"
+
+
+def attempts(alert_id: str) -> str:
+    """Name the attempts to deliver notifications of an alert."""
+    return f"workermon:alert-history:attempts:{alert_id}"
+
+
+def last(alert_id: str) -> str:
+    """Name the last notification of an alert."""
+    return f"workermon:alert-history:last:{alert_id}"
+
+
+def versions(worker_id: str) -> str:
+    """Name the last versions of a worker's notifications."""
+    return f"workermon:alert-history:versions:{worker_id}"
+
+
+def lanes(alert_id: str) -> str:
+    """Name the set of an alert's lanes."""
+    return f"workermon:outbox:lanes:{alert_id}"
+
+
+def lane(alert_id: str, channel: str) -> str:
+    """Name an alert on a channel, as a member of the outbox."""
+    return f"{quote(channel, safe='')}:{alert_id}"
+
+
+def of_lane(member: str) -> tuple[str, str]:
+    """Return the alert's id and the channel of a lane."""
+    channel, _, alert_id = member.partition(":")
+    return alert_id, unquote(channel)
+
+
+def lease(name: str) -> str:
+    """Name a lease."""
+    return f"workermon:lease:{name}"

@@ -1,0 +1,107 @@
+"""How datapoints are packed: eight bytes each, in the order of their slots, an hour of a series in one string.
+
+A series' field is ``<metric>:<period>``, with ``:<phase>`` where its times are not multiples of the period (their
+remainder). A datapoint's place in the string is its slot, ``floor(at / period)``, less the hour's first. Its bytes are
+those of a big-endian double, with the bits of a NaN turned over: so eight zero bytes, which is what a string has
+where nothing was written, are that NaN, "absent"; and a NaN cannot be written.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from workermon.models import Datapoint, Series
+
+#: Seconds of one key. A period longer than that has at most one datapoint in it.
+HOUR = 3600
+#: Bytes of a datapoint.
+WIDTH = 8
+
+_NAN = b"\x7f\xf8\x00\x00\x00\x00\x00\x00"
+
+
+class Run(NamedTuple):
+    """Datapoints in slots that follow one another: ``data`` belongs at slot ``offset`` of the hour's ``field``."""
+
+    hour: int
+    field: str
+    offset: int
+    at: int
+    period: int
+    data: bytes
+
+
+@lru_cache(maxsize=512)
+def _mask(count: int) -> int:
+    return int.from_bytes(_NAN * count, "big")
+
+
+def _turned(data: bytes) -> bytes:
+    return (int.from_bytes(data, "big") ^ _mask(len(data) // WIDTH)).to_bytes(len(data), "big")
+
+
+def hour_of(at: float, period: int) -> int:
+    """Return the start of the hour under which a datapoint of that time is kept."""
+    return int(at // period) * period // HOUR * HOUR
+
+
+def runs(metric: str, series: Series) -> list[Run]:
+    """Pack a series. Of two datapoints with the same time the later in order counts.
+
+    >>> [(run.hour, run.field, run.offset, len(run.data)) for run in runs("cpu", Series(60, (Datapoint(7320, 1.5),)))]
+    [(7200, 'cpu:60', 2, 8)]
+    """
+    period = series.period
+    name = metric.replace("%", "%25").replace(":", "%3A")
+    places: dict[tuple[int, int, int], float] = {}
+    for at, value in series.points:
+        slot, phase = divmod(at, period)
+        hour = slot * period // HOUR * HOUR
+        places[phase, hour, slot] = value
+    packed: list[Run] = []
+    keys = sorted(places)
+    start = 0
+    for end in range(1, len(keys) + 1):
+        phase, hour, slot = keys[start]
+        if end < len(keys) and keys[end] == (phase, hour, slot + end - start):
+            continue
+        values = [places[key] for key in keys[start:end]]
+        offset = slot - -(-hour // period)
+        field = f"{name}:{period}:{phase}" if phase else f"{name}:{period}"
+        data = _turned(struct.pack(f">{len(values)}d", *values))
+        packed.append(Run(hour, field, offset, slot * period + phase, period, data))
+        start = end
+    return packed
+
+
+def datapoints(data: bytes, hour: int, period: int, phase: int, low: int, high: int) -> Iterator[Datapoint]:
+    """Unpack those of a field's datapoints whose slots lie between two slots, both included."""
+    first = -(-hour // period)
+    start, end = max(0, low - first), min(len(data) // WIDTH, high - first + 1)
+    if start >= end:
+        return
+    values = struct.unpack(f">{end - start}d", _turned(data[start * WIDTH : end * WIDTH]))
+    at = (first + start) * period + phase
+    for value in values:
+        if value == value:
+            yield Datapoint(at, value)
+        at += period
+
+
+def fields(names: Mapping[bytes, bytes]) -> dict[tuple[str, int], list[tuple[int, bytes]]]:
+    """Sort an hour's fields: by metric and period, the phases with their data."""
+    found: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
+    for name, data in names.items():
+        metric, period, *phase = name.decode().split(":")
+        metric = metric.replace("%3A", ":").replace("%25", "%")
+        found.setdefault((metric, int(period)), []).append((int(phase[0]) if phase else 0, data))
+    return found
+
+
+def merged(period: int, parts: list[Datapoint], since: float, until: float) -> tuple[Datapoint, ...]:
+    """Return datapoints in order of time, one a slot: where two share one, that of the later time counts."""
+    slots = {point.at // period: point for point in sorted(parts)}
+    return tuple(point for point in slots.values() if since <= point.at <= until)

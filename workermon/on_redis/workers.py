@@ -1,0 +1,133 @@
+"""The repository of monitored workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import redis
+
+from workermon import errors, models, ports
+from workermon.on_redis import client, keys
+
+#: What a record is made of, in this order.
+FIELDS = ("spec", "condition", "trouble", "dimensions", "dimensions_at", "changed_from", "seq")
+
+Dimensions = dict[str, list[tuple[tuple[str, str], ...]]]
+
+# KEYS: workers, then each worker. ARGV: id, incarnation and spec of each.
+_ADD = client.Script("""
+local known = {}
+for i = 2, #KEYS do
+  local incarnation = redis.call('HGET', KEYS[i], 'incarnation')
+  if incarnation and incarnation ~= ARGV[3 * i - 4] then known[#known + 1] = ARGV[3 * i - 5] end
+end
+if #known > 0 then return known end
+for i = 2, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 0 then
+    redis.call('HSET', KEYS[i], 'incarnation', ARGV[3 * i - 4], 'spec', ARGV[3 * i - 3], 'seq', 0)
+    redis.call('ZADD', KEYS[1], 0, ARGV[3 * i - 5])
+  end
+end
+return known
+""")
+
+# KEYS: worker. ARGV: incarnation, then fields and values.
+SET = client.Script("""
+if redis.call('HGET', KEYS[1], 'incarnation') ~= ARGV[1] then return 0 end
+for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return 1
+""")
+
+
+def record(fields: Sequence[Any]) -> ports.Record | None:
+    """Return the record that ``FIELDS`` of a worker's hash make; ``None`` where there is no worker."""
+    spec, condition, trouble, dimensions, dimensions_at, changed_from, sequence = fields
+    if spec is None:
+        return None
+    found = models.Condition.model_validate_json(condition) if condition else models.Condition()
+    if trouble:
+        found = found.model_copy(update={"trouble": models.Trouble.model_validate_json(trouble)})
+    return ports.Record(
+        worker=models.Worker.model_validate_json(spec),
+        condition=found,
+        dimensions=_dimensions(dimensions) if dimensions else {},
+        dimensions_at=float(dimensions_at or 0),
+        changed_from=int(changed_from) if changed_from else None,
+        sequence=int(sequence or 0),
+    )
+
+
+def _dimensions(text: bytes) -> Dimensions:
+    return {
+        metric: [tuple((name, value) for name, value in one) for one in sets]
+        for metric, sets in json.loads(text).items()
+    }
+
+
+class RedisWorkers:
+    """``ports.Workers`` on Redis."""
+
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self._client = redis_client
+
+    def add(self, workers: Sequence[models.Worker]) -> None:
+        """Add them all or none, in one step."""
+        if not workers:
+            return
+        ids = [worker.id for worker in workers]
+        for worker_id in ids:
+            if ids.count(worker_id) > 1:
+                raise errors.InvalidInput(f"worker {worker_id}", "it is named twice", "name it once")
+        arguments = [part for one in workers for part in (one.id, one.incarnation, one.model_dump_json())]
+        known = _ADD.run(self._client, [keys.WORKERS, *map(keys.worker, ids)], arguments)
+        if known:
+            raise errors.InvalidInput(
+                f"worker {', '.join(one.decode() for one in known)}",
+                "it is monitored already",
+                "see 'workermon show', or remove it first",
+            )
+
+    def update(self, worker: models.Worker) -> bool:
+        """Replace how a worker is set up, where its incarnation is there."""
+        arguments = [worker.incarnation, "spec", worker.model_dump_json()]
+        return bool(SET.run(self._client, [keys.worker(worker.id)], arguments))
+
+    def get(self, worker_ids: Sequence[str]) -> dict[str, ports.Record]:
+        """Return those of them that are known."""
+        if not worker_ids:
+            return {}
+        with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
+            for worker_id in worker_ids:
+                pipe.hmget(keys.worker(worker_id), FIELDS)
+            replies = pipe.execute()
+        found = zip(worker_ids, map(record, replies), strict=True)
+        return {worker_id: one for worker_id, one in found if one is not None}
+
+    def ids(self) -> list[str]:
+        """Return every worker's id, in order."""
+        with client.guard(self._client):
+            return client.texts(self._client.zrange(keys.WORKERS, 0, -1))
+
+    def every(self, chunk: int = 500) -> Iterator[ports.Record]:
+        """Yield the whole fleet in the order of the ids; what is added meanwhile may be missing."""
+        after = "-"
+        while True:
+            with client.guard(self._client):
+                ids = client.texts(self._client.zrangebylex(keys.WORKERS, after, "+", start=0, num=chunk))
+            if not ids:
+                return
+            yield from self.get(ids).values()
+            after = f"({ids[-1]}"
+
+    def found_dimensions(self, worker: models.Worker, dimensions: Dimensions, at: float) -> bool:
+        """Remember what ListMetrics said, unless the incarnation is gone."""
+        arguments: list[client.Argument] = [
+            worker.incarnation,
+            "dimensions",
+            json.dumps(dimensions),
+            "dimensions_at",
+            repr(at),
+        ]
+        return bool(SET.run(self._client, [keys.worker(worker.id)], arguments))
