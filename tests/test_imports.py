@@ -31,7 +31,9 @@ ALLOWED: dict[str, set[str]] = {
     "bill": {"models", "errors", "metrics"},
     "notifications": {"models", "errors", "metrics", "ports", "config"},
     "config": {"models", "errors", "metrics"},
-    **dict.fromkeys(("fleet", "collect", "evaluate", "notify", "explain", "health", "watch", "testing"), PURE),
+    **dict.fromkeys(
+        ("fleet", "collect", "evaluate", "notify", "explain", "health", "report", "watch", "testing"), PURE
+    ),
     **dict.fromkeys(("on_redis", "on_aws", "local"), PORTS | {"settings"}),
     "on_celery.schedule": {"errors", "models", "settings"},
     "on_celery.scheduler": {"errors", "models", "settings"},
@@ -41,7 +43,19 @@ ALLOWED: dict[str, set[str]] = {
     "on_celery.tasks": {"runtime", "collect", "evaluate", "notify", "fleet"} | PURE,
     "on_celery.listener": {"runtime", "settings"} | PURE,
     "on_celery": set(),
-    "cli": {"runtime", "fleet", "watch", "explain", "health", "config", "local", "models", "errors", "settings"}
+    "cli": {
+        "runtime",
+        "fleet",
+        "report",
+        "watch",
+        "explain",
+        "health",
+        "config",
+        "local",
+        "models",
+        "errors",
+        "settings",
+    }
     | {"metrics", "ports"},
     "celeryconfig": {"settings"},
 }
@@ -102,7 +116,11 @@ def test_a_module_imports_only_what_the_table_allows(name: str, path: Path) -> N
         head, _, rest = target.partition(".")
         if head == "workermon" and may is not None:
             first = rest.split(".")[0]
-            if not first or first in {"logs", "__version__"} or (first == folder and folder in {"cli", "local", "notify"}):
+            if (
+                not first
+                or first in {"logs", "__version__"}
+                or (first == folder and folder in {"cli", "local", "notify"})
+            ):
                 continue
             if first == folder and folder in {"on_redis", "on_aws", "on_celery"}:
                 continue
@@ -125,7 +143,9 @@ def test_every_row_of_the_table_is_used() -> None:
     assert set(ALLOWED) - later <= names
 
 
-@pytest.mark.parametrize("module", [name for name, _ in modules() if name not in {"__init__", "__main__", "celeryconfig"}])
+@pytest.mark.parametrize(
+    "module", [name for name, _ in modules() if name not in {"__init__", "__main__", "celeryconfig"}]
+)
 def test_importing_opens_no_connection(module: str) -> None:
     """Importing a module opens no socket and reads no network."""
     program = (

@@ -406,7 +406,10 @@ def reconcile(
     ``interval`` (seconds) and ``region`` are for what ``[discover]`` brings without saying. EC2 out of reach stops
     nothing: the schedule is repaired all the same, and ``failed`` says for which scope and why.
     """
-    entries, broken = schedule.ids(), schedule.quarantined()
+    entries = schedule.ids()
+    # Entries are set aside by their name, which ends with the id; others' entries are none of our business.
+    broken = {name.rpartition(":")[2]: why for name, why in schedule.quarantined().items()}
+    broken = {each: why for each, why in broken.items() if each in entries}
     fleet = {record.worker.id: record for record in workers.every()}
     steps = _schedule_steps(fleet, entries, broken)
     failed: dict[str, errors.AwsError] = {}

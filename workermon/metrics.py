@@ -7,8 +7,9 @@ minute (detailed); what the CloudWatch agent publishes comes each minute where i
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
-from workermon.models import DAY, Datapoint, Metric, Sample, Series
+from workermon.models import DAY, Condition, Datapoint, Metric, Reading, Sample, Series, Worker, rfc3339
 
 #: Seconds. How long after a period's end its datapoint may take to appear, before anything is learnt of it
 #: (the AWS documentation promises no figure; a few minutes are usual).
@@ -102,3 +103,21 @@ def brought(sample: Sample, retention: int) -> dict[str, Series]:
 
 def _sound(point: Datapoint, first: float, last: float) -> bool:
     return first <= point.at <= last and math.isfinite(point.value)
+
+
+def readings(
+    worker: Worker, condition: Condition, names: Iterable[str], catalogue: dict[str, Metric]
+) -> dict[str, Reading | None]:
+    """Return a worker's newest datapoint of each of these metrics and of its status checks, ``None`` where none is."""
+    found: dict[str, Reading | None] = {}
+    for name in names:
+        point = condition.latest.get(name)
+        unit = unit_of(name, catalogue) if name in catalogue else ""
+        found[name] = None if point is None else Reading(value=point.value, unit=unit, at=rfc3339(point.at))
+    failed = condition.checks.failed if condition.checks else None
+    if failed is None or condition.collected_at is None:
+        found[STATUS_CHECK_FAILED] = None
+    else:
+        slot = condition.collected_at // worker.interval * worker.interval
+        found[STATUS_CHECK_FAILED] = Reading(value=failed, unit="count", at=rfc3339(slot))
+    return found

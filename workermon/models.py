@@ -41,6 +41,15 @@ def rfc3339(at: float) -> str:
     return moment.isoformat(timespec=digits).replace("+00:00", "Z")
 
 
+def moment(text: str) -> float:
+    """Read what ``rfc3339`` wrote; raises ``ValueError`` for anything else.
+
+    >>> moment("2023-11-14T22:13:20.500Z")
+    1700000000.5
+    """
+    return datetime.fromisoformat(text).timestamp()
+
+
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhdw]?)")
 
