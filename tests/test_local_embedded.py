@@ -76,10 +76,10 @@ def test_data_outlives_a_kill(server):
     server._process.wait()
     assert not server.running
     assert server.returncode == -9
-    server.start()
+    server.respawn()
     assert server.url == url
     with redis.Redis.from_url(url) as client:
-        assert client.get("a") == b"1"
+        assert eventually(lambda: client.get("a")) == b"1"
 
 
 def test_a_stopped_server_is_gone(server):

@@ -52,30 +52,33 @@ class Server:
         self._lock: IO[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers; where it ran before, on the same port and with the same password.
+        """Start it and wait until it answers.
 
         Raises ``errors.RedisUnavailable`` where this platform has none, the folder is in use, or it does not start.
         """
         if self.running:
             return
-        binary = _binary()
-        self._open_folder()
-        pinned = self._port
         for attempt in range(PORTS):
-            self._port = pinned or _free_port()
-            self._process = self._spawn(binary, self._port)
-            why = self._wait()
+            self._port = _free_port()
+            try:
+                self.respawn()
+                why = self._wait()
+            except errors.RedisUnavailable:
+                self.stop()
+                raise
             if why is None:
                 log.info("redis.started", pid=self.pid, port=self._port, persistent=self._persistent)
                 return
-            self._end()
-            if "Address already in use" not in why or attempt == PORTS - 1:
-                if pinned is None:
-                    self._port = None
-                    self._unlock()
+            self.stop()
+            if "already in use" not in why or attempt == PORTS - 1:
                 raise errors.RedisUnavailable("embedded Redis", f"it did not start ({why})", _TODO)
-            if pinned:
-                time.sleep(0.2)
+
+    def respawn(self) -> None:
+        """Start its process anew after it died, with the same port and password, and wait for nothing."""
+        assert self._port is not None, "never started"
+        binary = _binary()
+        self._open_folder()
+        self._process = self._spawn(binary, self._port)
 
     @property
     def url(self) -> str:
@@ -103,7 +106,6 @@ class Server:
         """Stop it, by force where it does not follow; idempotent. A later ``start`` takes a new port."""
         if self._process is not None:
             self._end()
-            log.info("redis.stopped", port=self._port)
         self._process, self._port = None, None
         self._unlock()
 

@@ -1,0 +1,287 @@
+"""The supervisor: what dies is started anew, and all of it stops together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import redis
+import structlog.testing
+from conftest import eventually
+
+from workermon.local import embedded, supervisor
+
+pytestmark = pytest.mark.integration
+
+#: A child that notes each of its starts, then lives as long as it is let.
+PATIENT = "import sys, time; open(sys.argv[1], 'a').write('x'); time.sleep(60)"
+HASTY = "import sys; open(sys.argv[1], 'a').write('x'); sys.exit(3)"
+STUBBORN = """
+import os, signal, sys, time
+for each in (signal.SIGTERM, signal.SIGQUIT):
+    signal.signal(each, lambda number, _: open(sys.argv[1], "a").write(f"{number} "))
+if os.fork() == 0:
+    open(sys.argv[1] + ".child", "w").write(str(os.getpid()))
+open(sys.argv[1], "a").write("ready ")
+while True:
+    time.sleep(1)
+"""
+
+
+def child(name, program, file):
+    """Return a child that runs a small program with a file to write to."""
+    return supervisor.Child(name, [sys.executable, "-c", program, str(file)], dict(os.environ))
+
+
+def runs(pid):
+    """Tell whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def keep():
+    """Make supervisors that are stopped at the end, whatever happens."""
+    made = []
+
+    def make(*children, **options):
+        made.append(supervisor.Supervisor(children, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop(lambda: True)
+
+
+def polled(one, condition, within=10.0):
+    """Look after the children until a condition holds."""
+
+    def look():
+        one.poll()
+        return condition()
+
+    return eventually(look, within=within)
+
+
+def test_a_killed_child_is_started_anew(keep, tmp_path):
+    """A killed child is back after a second, not sooner, under another process id."""
+    one = keep(child("patient", PATIENT, tmp_path / "starts"))
+    one.start()
+    eventually(lambda: (tmp_path / "starts").read_text() == "x")
+    first = one.pids["patient"]
+    os.kill(first, signal.SIGKILL)
+    killed = time.monotonic()
+    polled(one, lambda: (tmp_path / "starts").read_text() == "xx")
+    assert time.monotonic() - killed >= supervisor.FIRST_WAIT
+    assert one.pids["patient"] != first
+
+
+def test_the_pause_before_a_new_start_grows(keep, tmp_path, monkeypatch):
+    """What dies at once is started after 1, 2, 4 and then each 5 pauses, so that it cannot storm."""
+    moment = [0.0]
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: moment[0])
+    kept = supervisor._Kept("hasty", lambda: 1, lambda: 3)
+    waits = []
+    for _ in range(5):
+        kept.died("exit code 3", moment[0])
+        waits.append(kept.due - moment[0])
+        kept.since = moment[0] = kept.due
+    assert waits == [1, 2, 4, 5, 5]
+    moment[0] += supervisor.SETTLED
+    kept.died("exit code 3", moment[0])
+    assert kept.due - moment[0] == 1
+
+
+def test_a_death_is_logged_with_its_reason(keep, tmp_path):
+    """The log says which child died and why: its exit code, or the signal's name."""
+    one = keep(child("hasty", HASTY, tmp_path / "starts"))
+    with structlog.testing.capture_logs() as said:
+        one.start()
+        polled(one, lambda: any(line["event"] == "child.died" for line in said))
+    (death, *_) = [line for line in said if line["event"] == "child.died"]
+    assert (death["child"], death["why"]) == ("hasty", "exit code 3")
+    assert supervisor.reason(-9) == "SIGKILL"
+    assert supervisor.reason(1) == "exit code 1"
+
+
+def test_other_children_are_left_alone(keep, tmp_path):
+    """A child that dies again and again disturbs no other."""
+    one = keep(child("hasty", HASTY, tmp_path / "a"), child("patient", PATIENT, tmp_path / "b"))
+    one.start()
+    pid = one.pids["patient"]
+    polled(one, lambda: (tmp_path / "a").exists() and len((tmp_path / "a").read_text()) >= 2)
+    assert one.pids["patient"] == pid
+    assert (tmp_path / "b").read_text() == "x"
+
+
+def test_a_program_that_is_not_there_stops_nobody(keep, tmp_path):
+    """A child that cannot even be started counts as one that dies."""
+    missing = supervisor.Child("missing", [str(tmp_path / "nothing here")], {})
+    one = keep(missing, child("patient", PATIENT, tmp_path / "b"))
+    one.start()
+    polled(one, lambda: "missing" not in one.pids)
+    assert "patient" in one.pids
+
+
+def test_a_stop_is_quick_and_leaves_nothing(keep, tmp_path):
+    """Children that follow SIGTERM are gone at once; a second stop changes nothing."""
+    one = keep(child("a", PATIENT, tmp_path / "a"), child("b", PATIENT, tmp_path / "b"))
+    one.start()
+    pids = list(one.pids.values())
+    before = time.monotonic()
+    one.stop()
+    one.stop()
+    assert time.monotonic() - before < 2
+    assert not any(runs(pid) for pid in pids)
+
+
+def test_a_stubborn_child_is_asked_pressed_and_killed(keep, tmp_path, monkeypatch):
+    """A child that ignores SIGTERM gets SIGQUIT, then is killed together with what it started."""
+    monkeypatch.setattr(supervisor, "COLD", 0.5)
+    monkeypatch.setattr(supervisor, "KILL", 1.0)
+    said = tmp_path / "said"
+    one = keep(child("stubborn", STUBBORN, said))
+    one.start()
+    eventually(lambda: said.read_text().count("ready") == 2)
+    pids = [one.pids["stubborn"], int((tmp_path / "said.child").read_text())]
+    one.stop()
+    assert said.read_text().split()[2:] == [str(int(signal.SIGTERM)), str(int(signal.SIGQUIT))]
+    eventually(lambda: not any(runs(pid) for pid in pids))
+
+
+def test_the_longest_stop_is_within_ten_seconds():
+    """Children that have to be killed and a server that has to be killed still end within 10 s."""
+    assert supervisor.KILL + embedded.STOP <= 10
+
+
+def test_in_a_hurry_nobody_is_asked_twice(keep, tmp_path):
+    """Asked twice to stop, it kills at once."""
+    said = tmp_path / "said"
+    one = keep(child("stubborn", STUBBORN, said))
+    one.start()
+    eventually(lambda: said.read_text().count("ready") == 2)
+    before = time.monotonic()
+    one.stop(hurry=lambda: True)
+    assert time.monotonic() - before < 1
+
+
+def test_a_dead_server_comes_back_under_its_address(keep, tmp_path):
+    """The embedded server is started anew on the same port with the same data; children are left alone."""
+    server = embedded.Server(tmp_path / "data", persistent=True)
+    server.start()
+    one = keep(child("patient", PATIENT, tmp_path / "starts"), server=server)
+    one.start()
+    pids, url = dict(one.pids), server.url
+    with redis.Redis.from_url(url) as client:
+        client.set("a", "1")
+        os.kill(server.pid, signal.SIGKILL)
+        assert polled(one, lambda: client.get("a")) == b"1"
+    assert server.url == url
+    assert one.pids == pids
+    one.stop()
+    assert not server.running
+
+
+def test_children_print_to_standard_error(tmp_path):
+    """What children print on standard output goes to standard error, for standard output is data."""
+    program = """
+import sys
+from workermon.local import supervisor
+one = supervisor.Supervisor([supervisor.Child("a", [sys.executable, "-c", "print('said')"], {})])
+one.start()
+one._processes["a"].wait()
+one.stop()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+    assert "said" not in ended.stdout.replace("child", "")
+    assert "said" in ended.stderr
+
+
+PARENT = """
+import os, sys
+from workermon import logs
+from workermon.local import supervisor
+logs.configure()
+one = supervisor.Supervisor([supervisor.Child("a", [sys.executable, "-c", sys.argv[1], sys.argv[2]], dict(os.environ))])
+asked = supervisor.Signals()
+with asked.heard():
+    one.start()
+    print(one.pids["a"], flush=True)
+    one.run(asked.asked.is_set)
+    one.stop(lambda: asked.twice)
+print("stopped", flush=True)
+"""
+
+
+def parent(program, file):
+    """Start a process that supervises one child."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PARENT, program, str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_killed_supervisor_takes_its_children_along(tmp_path):
+    """kill -9 of the supervisor leaves no child."""
+    with parent(PATIENT, tmp_path / "starts") as one:
+        try:
+            pid = int(one.stdout.readline())
+            eventually(lambda: (tmp_path / "starts").exists())
+        finally:
+            one.kill()
+    eventually(lambda: not runs(pid))
+
+
+@pytest.mark.parametrize("order", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_all(tmp_path, order):
+    """SIGINT to the terminal's whole group, SIGTERM and SIGHUP stop children and supervisor, which ends well."""
+    with parent(PATIENT, tmp_path / "starts") as one:
+        try:
+            pid = int(one.stdout.readline())
+            eventually(lambda: (tmp_path / "starts").exists())
+            os.killpg(one.pid, order)
+            assert one.wait(10) == 0
+            assert one.stdout.read() == "stopped\n"
+            assert not runs(pid)
+        finally:
+            one.kill()
+
+
+def test_a_second_ctrl_c_is_a_harder_stop(tmp_path):
+    """The second Ctrl-C does not wait for a child that takes its time."""
+    with parent(STUBBORN, tmp_path / "said") as one:
+        try:
+            one.stdout.readline()
+            eventually(lambda: (tmp_path / "said").read_text().count("ready") == 2)
+            one.send_signal(signal.SIGINT)
+            eventually(lambda: str(int(signal.SIGTERM)) in (tmp_path / "said").read_text().split())
+            asked = time.monotonic()
+            one.send_signal(signal.SIGINT)
+            assert one.wait(10) == 0
+            assert time.monotonic() - asked < 2
+        finally:
+            one.kill()
+
+
+def test_signals_are_heard_only_meanwhile():
+    """Before and after, signals do what they did before."""
+    before = signal.getsignal(signal.SIGTERM)
+    asked = supervisor.Signals()
+    with asked.heard():
+        assert not asked.asked.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.asked.wait(5)
+        assert not asked.twice
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert threading.current_thread() is threading.main_thread()

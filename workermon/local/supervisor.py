@@ -1,0 +1,214 @@
+"""Runs named children, starts anew what dies, and stops all of them together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, NamedTuple
+
+from workermon import errors, logs
+from workermon.local import embedded, lifeline
+
+log = logs.get(__name__)
+
+#: Seconds before the first new start of what died, and at most, doubling between.
+FIRST_WAIT = 1.0
+LONGEST_WAIT = 5.0
+#: Seconds that a child has to live until its next death counts as a first one.
+SETTLED = 30.0
+#: Seconds between two looks at the children.
+LOOK = 0.1
+#: Seconds after SIGTERM (Celery's warm shutdown) until SIGQUIT (its cold one), and until SIGKILL.
+COLD = 4.0
+KILL = 6.0
+
+
+class Child(NamedTuple):
+    """A process to keep running: ``argv`` begins with a path; ``env`` is its whole environment."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+
+
+class _Kept:
+    """One child over its lives."""
+
+    def __init__(self, name: str, start: Callable[[], int], poll: Callable[[], int | None]) -> None:
+        self.name = name
+        self.start, self.poll = start, poll
+        self.since = 0.0
+        self.wait = FIRST_WAIT
+        self.due: float | None = None
+
+    def died(self, why: str, now: float) -> None:
+        """Plan the next start, the later the more often it died."""
+        if now - self.since >= SETTLED:
+            self.wait = FIRST_WAIT
+        log.warning("child.died", child=self.name, why=why, restart_in=self.wait)
+        self.due = now + self.wait
+        self.wait = min(2 * self.wait, LONGEST_WAIT)
+
+
+class Supervisor:
+    """Keeps children and, where there is one, the embedded server alive.
+
+    All of it has to run in one thread, the main one if possible: children end with the thread that started them.
+    ``output`` gets what children print; by default our standard error, for standard output is data.
+    """
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        *,
+        server: embedded.Server | None = None,
+        output: IO[bytes] | None = None,
+    ) -> None:
+        self._output = output
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._server = server
+        self._kept = [self._keep(child) for child in children]
+        if server is not None:
+            started = _Kept("redis", self._respawn_server, lambda: server.returncode)
+            started.since = time.monotonic()
+            self._kept.insert(0, started)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Return the process ids of those that run."""
+        return {name: each.pid for name, each in self._processes.items() if each.poll() is None}
+
+    def start(self) -> None:
+        """Start every child."""
+        for each in self._kept:
+            if not each.since:
+                self._start(each, time.monotonic())
+
+    def poll(self) -> None:
+        """Look after the children once: note deaths, start anew what is due."""
+        now = time.monotonic()
+        for each in self._kept:
+            if each.due is None:
+                code = each.poll()
+                if code is not None:
+                    if each.name in self._processes:
+                        _send(self._processes[each.name], signal.SIGKILL, group_only=True)  # what it left behind
+                    each.died(reason(code), now)
+            elif now >= each.due:
+                self._start(each, now)
+
+    def run(self, until: Callable[[], bool], tick: Callable[[], None] = lambda: None) -> None:
+        """Start the children and look after them until that holds; the caller stops them."""
+        self.start()
+        while not until():
+            self.poll()
+            tick()
+            time.sleep(LOOK)
+
+    def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Stop all children, then the server; idempotent.
+
+        Each child is asked, then pressed, then killed with its process group; at once where ``hurry`` holds.
+        """
+        began = time.monotonic()
+        told: dict[str, signal.Signals] = {}
+        while running := [name for name, each in self._processes.items() if each.poll() is None]:
+            after = KILL if hurry() else time.monotonic() - began
+            order = signal.SIGTERM if after < COLD else signal.SIGQUIT if after < KILL else signal.SIGKILL
+            for name in running:
+                if told.get(name) != order:
+                    told[name] = order
+                    _send(self._processes[name], order)
+            time.sleep(0.02)
+        for each in self._processes.values():
+            # What a child may have started itself is in its group.
+            _send(each, signal.SIGKILL, group_only=True)
+        self._processes.clear()
+        if self._server is not None:
+            self._server.stop()
+        if told:
+            late = sorted(name for name, order in told.items() if order != signal.SIGTERM)
+            log.info("children.stopped", after=round(time.monotonic() - began, 2), forced=late)
+
+    def _keep(self, child: Child) -> _Kept:
+        def start() -> int:
+            self._processes[child.name] = process = subprocess.Popen(  # noqa: S603 - a list, no shell, of our own
+                lifeline.bind(child.argv),
+                env=dict(child.env),
+                stdin=subprocess.DEVNULL,
+                stdout=self._output or sys.stderr.fileno(),
+                stderr=self._output or sys.stderr.fileno(),
+                start_new_session=True,  # so that Ctrl-C on the terminal comes once, from here
+            )
+            return process.pid
+
+        return _Kept(child.name, start, lambda: self._processes[child.name].poll())
+
+    def _respawn_server(self) -> int:
+        assert self._server is not None
+        self._server.respawn()
+        return self._server.pid or 0
+
+    def _start(self, each: _Kept, now: float) -> None:
+        try:
+            pid = each.start()
+        except (OSError, errors.RedisUnavailable) as why:
+            each.since = now
+            each.died(str(why), now)
+            return
+        log.info("child.started", child=each.name, pid=pid)
+        each.since, each.due = now, None
+
+
+def reason(code: int) -> str:
+    """Say how a process ended, by the code that ``subprocess`` gives."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _send(process: subprocess.Popen[bytes], order: signal.Signals, *, group_only: bool = False) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if order == signal.SIGKILL:
+            os.killpg(process.pid, order)
+        if not group_only:
+            process.send_signal(order)
+
+
+class Signals:
+    """What a terminal or a service manager asked for: once is to stop, twice is to stop now."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.asked = threading.Event()
+
+    @property
+    def twice(self) -> bool:
+        """Tell whether it was asked for again."""
+        return self.count > 1
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[Signals]:
+        """Hear SIGINT, SIGTERM and SIGHUP meanwhile; only in the main thread."""
+        known = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            known.append(signal.SIGHUP)  # ignored: it was started with nohup
+        before = {each: signal.signal(each, self._hear) for each in known}
+        try:
+            yield self
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def _hear(self, *_: object) -> None:
+        self.count += 1
+        self.asked.set()
