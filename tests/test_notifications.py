@@ -1,0 +1,200 @@
+"""What people and machines are told."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from workermon import models, notifications, ports
+from workermon.models import Alert, Datapoint, Judged, Levels, Rule, Transition, Turn
+
+T0 = 1_700_000_000
+WORKER = models.Worker(
+    id="i-0abc0123456789def",
+    name="render-07",
+    region="us-east-1",
+    labels={"team": "vfx"},
+    added_at=T0,
+    incarnation="first",
+)
+CPU = Rule(
+    name="cpu-high",
+    metric="cpu_utilization",
+    above=Levels(warning=80, critical=90),
+    clear=Levels(warning=75, critical=85),
+)
+FIRED = Transition(
+    at=T0,
+    before=None,
+    after="critical",
+    value=97.5,
+    threshold=90,
+    count="3 of 3",
+    points=(Datapoint(T0, 97.5),),
+    reason="3 of 3 values above 90",
+)
+
+
+def told(transition: Transition, rule: Rule = CPU, unit: str = "percent", **more: object) -> models.Notification:
+    """Return the notification of a transition."""
+    return notifications.notification(
+        WORKER, rule, transition, version=7, since=T0 - 60, created_at=T0 + 200, unit=unit, **more
+    )
+
+
+def test_as_the_contract_shows() -> None:
+    """A firing alert is told with every field of the documented message, and its summary to the letter."""
+    document = models.to_json(told(FIRED))
+    identity = document.pop("id")
+    assert re.fullmatch(r"[0-9a-f]{32,}", identity)
+    assert document == {
+        "schema": 1,
+        "version": 7,
+        "dedup_key": "i-0abc0123456789def/cpu-high",
+        "kind": "threshold",
+        "status": "firing",
+        "severity": "critical",
+        "rule": "cpu-high",
+        "metric": "cpu_utilization",
+        "value": 97.5,
+        "threshold": 90.0,
+        "since": "2023-11-14T22:12:20Z",
+        "at": "2023-11-14T22:13:20Z",
+        "created_at": "2023-11-14T22:16:40Z",
+        "worker": {"id": "i-0abc0123456789def", "name": "render-07", "region": "us-east-1", "labels": {"team": "vfx"}},
+        "summary": "render-07: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints",
+        "reason": None,
+        "scope": None,
+    }
+
+
+def test_id_names_the_transition() -> None:
+    """A replay has the same id; another time, state, rule, worker or incarnation has another."""
+    again = told(FIRED).id
+    assert told(FIRED.model_copy(update={"value": 91.0, "correction": True})).id == again
+    others = {
+        told(FIRED.model_copy(update={"at": T0 + 60})).id,
+        told(FIRED.model_copy(update={"after": "warning"})).id,
+        told(FIRED, CPU.model_copy(update={"name": "cpu"})).id,
+        notifications.identity(WORKER.model_copy(update={"incarnation": "second"}), "cpu-high", "critical", T0),
+        notifications.identity(WORKER.model_copy(update={"id": "i-0abc0123456789dee"}), "cpu-high", "critical", T0),
+    }
+    assert len(others) == 5
+    assert again not in others
+
+
+@pytest.mark.parametrize(
+    ("transition", "summary"),
+    [
+        ({"value": 90.001}, "cpu_utilization 90.001 % > 90 % for 3 of 3 datapoints"),
+        ({"value": 90.25}, "cpu_utilization 90.25 % > 90 % for 3 of 3 datapoints"),
+        ({"value": None}, "cpu_utilization absent, taken for > 90 % for 3 of 3 datapoints"),
+        (
+            {"before": "critical", "after": "warning", "value": 84.0, "threshold": 80.0, "count": "2 of 2"},
+            "cpu_utilization 84 % ≤ 85 % for 2 of 2 datapoints, warning still: > 80 %",
+        ),
+        (
+            {"before": "warning", "after": None, "value": 70.0, "threshold": 75.0, "count": "2 of 2"},
+            "cpu_utilization 70 % ≤ 75 % for 2 of 2 datapoints",
+        ),
+        (
+            {"before": "critical", "after": None, "value": 20.0, "count": None, "reason": "a datapoint was revised"},
+            "cpu_utilization resolved: a datapoint was revised",
+        ),
+    ],
+)
+def test_summaries(transition: dict[str, object], summary: str) -> None:
+    """The summary reads as a sentence for each way that an alert turns."""
+    assert told(FIRED.model_copy(update=transition)).summary == f"render-07: {summary}"
+
+
+def test_below() -> None:
+    """A rule below reads the other way round."""
+    rule = Rule(name="credits", metric="cpu_credit_balance", below=Levels(critical=50))
+    fired = FIRED.model_copy(update={"value": 12.0, "threshold": 50.0})
+    assert told(fired, rule, "credits").summary.endswith(
+        "cpu_credit_balance 12 credits < 50 credits for 3 of 3 datapoints"
+    )
+    clear = fired.model_copy(update={"before": "critical", "after": None, "value": 51.5, "count": "2 of 2"})
+    assert told(clear, rule, "credits").summary.endswith("51.5 credits ≥ 50 credits for 2 of 2 datapoints")
+
+
+def test_status_checks() -> None:
+    """A status check is told in words, not as 1 > 0."""
+    rule = Rule(name="status", metric="status_check_failed", above=Levels(critical=0))
+    fired = FIRED.model_copy(update={"value": 1.0, "threshold": 0.0, "count": "2 of 2"})
+    assert told(fired, rule, "count").summary == (
+        "render-07: status_check_failed: EC2 status check impaired for 2 of 2 checks"
+    )
+
+
+def test_no_data() -> None:
+    """Silence is told with the intervals, and why collections fail."""
+    rule = Rule(name="no-data", kind="no-data")
+    transition = Transition(at=T0, before=None, after="critical", reason="…")
+    found = told(transition, rule, trouble=models.Trouble(kind="denied", message="not\nallowed", at=T0))
+    assert found.summary == "render-07: no successful collection for 3 intervals (180 s)"
+    assert (found.kind, found.metric, found.reason) == ("no-data", None, r"denied: not\nallowed")
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (0.0, "percent", "0 %"),
+        (90.0, "percent", "90 %"),
+        (99.999, "percent", "100 %"),
+        (0.0004, "percent", "0.0004 %"),
+        (999.0, "bytes", "999 B"),
+        (1_530_000.0, "bytes", "1.53 MB"),
+        (-2_000.0, "bytes", "-2 kB"),
+        (3e15, "bytes", "3 PB"),
+        (1.0, "count", "1"),
+        (41.2, "credits", "41.2 credits"),
+    ],
+)
+def test_quantities(value: float, unit: str, shown: str) -> None:
+    """A value is written with its unit as people read it."""
+    assert notifications.quantity(value, unit) == shown
+
+
+def basis(*alerts: Alert, told: dict[str, int] | None = None) -> ports.Basis:
+    """Return a basis with these alerts."""
+    record = ports.Record(WORKER, models.Condition(), {}, 0.0, None, 1)
+    return ports.Basis(record, {alert.rule: alert for alert in alerts}, 3, 0, told or {})
+
+
+CONFIGURATION = models.Configuration(rules=(CPU,), channels={}, metrics={}, collect=())
+
+
+def test_closing_resolves_what_was_told() -> None:
+    """Closing resolves every open alert with the reason, to those who were told, and forgets the state."""
+    fired = told(FIRED)
+    alert = Alert(
+        rule="cpu-high",
+        judged=Judged(cursor=T0, trail=(Turn(T0, "critical", 3),)),
+        version=7,
+        since=T0 - 60,
+        told="critical",
+        last=fired,
+        channels=("pager",),
+    )
+    well = Alert(rule="other", judged=Judged(cursor=T0), version=2)
+    verdict = notifications.closing(basis(alert, well), CONFIGURATION, "the worker was removed", T0 + 500.7)
+    ((rule, transition, resolved),) = verdict.transitions
+    assert (rule, transition.at, transition.before, transition.after) == ("cpu-high", T0 + 500, "critical", None)
+    assert resolved
+    assert (resolved.status, resolved.severity, resolved.version) == ("resolved", "critical", 8)
+    assert (resolved.since, resolved.reason) == (fired.since, "the worker was removed")
+    assert resolved.summary == "render-07: cpu_utilization resolved: the worker was removed"
+    assert verdict.channels == {"cpu-high": ("pager",)}
+    after = verdict.alerts["cpu-high"]
+    assert (after.told, after.since, after.version, after.judged.severity) == (None, None, 8, None)
+    assert verdict.alerts["other"].version == 2
+
+
+def test_version_outlives_removal() -> None:
+    """A worker that is added again goes on with the versions of its earlier life."""
+    assert notifications.next_version(basis(told={"cpu-high": 9}), "cpu-high") == 10
+    assert notifications.next_version(basis(Alert(rule="cpu-high", version=12), told={"cpu-high": 9}), "cpu-high") == 13
+    assert notifications.next_version(basis(), "cpu-high") == 1
