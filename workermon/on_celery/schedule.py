@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
@@ -255,28 +256,46 @@ class RedBeatSchedule:
 
     def ids(self) -> set[str]:
         """Return the ids of the workers that have an entry, sound or broken."""
-        start = self._entry("")
         with reaching():
-            names = set(_texts(self._redis.execute_command("ZRANGE", self._keys[0], 0, -1, NEVER_DECODE=True)))
-            # A hash that no sorted set names is what a dispatch leaves that crossed a removal.
-            pattern = start.replace("[", "\\[") + "*"
-            cursor = "0"
-            while True:
-                answer = self._redis.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, NEVER_DECODE=True)
-                cursor, found = _scanned(answer)
-                names.update(_texts(found))
-                if cursor == "0":
-                    break
-            quarantined = _texts(self._redis.execute_command("HKEYS", QUARANTINE, NEVER_DECODE=True))
-        return {name.removeprefix(start) for name in names if name.startswith(start)} | {
-            name.removeprefix(NAME) for name in quarantined if name.startswith(NAME)
-        }
+            return self._scheduled() | self._hashes() | set(self._set_aside())
 
     def quarantined(self) -> dict[str, str]:
-        """Return the entries that were set aside because they could not be read, by name, each with the reason."""
+        """Return the workers whose entry does not run, by id with the reason: it could not be read, or lost its place.
+
+        Entries of other tasks that were set aside are not ours to mend: they are in the log and in ``QUARANTINE``.
+        """
         with reaching():
-            held = self._redis.hgetall(QUARANTINE)
-        return {name: str(json.loads(value)["reason"]) for name, value in sorted(held.items())}
+            # In this order an entry that is made meanwhile is not taken for a broken one.
+            orphans = self._hashes() - self._scheduled()
+            return dict.fromkeys(sorted(orphans), "it is in no schedule") | self._set_aside()
+
+    def _scheduled(self) -> set[str]:
+        answer = self._redis.execute_command("ZRANGE", self._keys[0], 0, -1, NEVER_DECODE=True)
+        return self._ids_of(answer)
+
+    def _hashes(self) -> set[str]:
+        # A hash that is in no schedule is what a dispatch leaves that crossed a removal.
+        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._entry("")) + "*"
+        found: set[str] = set()
+        cursor = "0"
+        while True:
+            answer = self._redis.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, NEVER_DECODE=True)
+            cursor = answer[0].decode() if isinstance(answer[0], bytes) else str(answer[0])
+            found |= self._ids_of(answer[1])
+            if cursor == "0":
+                return found
+
+    def _ids_of(self, names: Sequence[bytes]) -> set[str]:
+        start = self._entry("")
+        return {name.removeprefix(start) for name in map(text, names) if name.startswith(start)}
+
+    def _set_aside(self) -> dict[str, str]:
+        held = self._redis.hgetall(QUARANTINE)
+        return {
+            name.removeprefix(NAME): str(json.loads(value)["reason"])
+            for name, value in sorted(held.items())
+            if name.startswith(NAME)
+        }
 
     def last_tick(self) -> float | None:
         """Return when beat last looked for what is due."""
@@ -285,16 +304,6 @@ class RedBeatSchedule:
         return None if at is None else float(at)
 
 
-def _texts(names: Sequence[bytes]) -> list[str]:
-    return [text(name) for name in names]
-
-
 def text(raw: bytes) -> str:
     """Return bytes from Redis as text, what is no UTF-8 as escapes."""
     return raw.decode("utf-8", "backslashreplace")
-
-
-def _scanned(answer: Any) -> tuple[str, Sequence[bytes]]:
-    # redis-py has taken the answer apart already, in a way that depends on its version.
-    cursor, found = answer
-    return (cursor.decode() if isinstance(cursor, bytes) else str(cursor)), found

@@ -1,0 +1,42 @@
+"""Rings: identifiers in a Celery message that wakes the next stage. A lost one is found by the listener's sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from celery.exceptions import CeleryError
+from kombu.exceptions import KombuError
+
+from workermon import errors
+
+#: Identifiers in one message.
+BATCH: Final = 100
+#: Seconds. A bell that nobody heard by then is dropped, for the sweep rings again: so a backlog of bells stays small.
+#: Long enough for clocks of two machines that differ by some seconds.
+EXPIRES: Final = 30
+
+
+class CeleryBell:
+    """``ports.Bell`` over the broker."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def evaluate(self, worker_ids: Sequence[str]) -> None:
+        """Have these workers judged."""
+        self._ring("workermon.evaluate", "worker_ids", worker_ids)
+
+    def deliver(self, alert_ids: Sequence[str]) -> None:
+        """Have the notifications of these alerts sent."""
+        self._ring("workermon.deliver", "alert_ids", alert_ids)
+
+    def _ring(self, task: str, parameter: str, identifiers: Sequence[str]) -> None:
+        for start in range(0, len(identifiers), BATCH):
+            some = list(identifiers[start : start + BATCH])
+            try:
+                self._app.send_task(task, kwargs={parameter: some}, queue=task, expires=EXPIRES)
+            except (CeleryError, KombuError, OSError) as why:
+                raise errors.RedisUnavailable(
+                    "broker", f"it takes no messages ({type(why).__name__})", "see that it runs and takes our password"
+                ) from None

@@ -1,0 +1,27 @@
+"""Celery's worker nodes, as its remote control sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.exceptions import CeleryError
+from kombu.exceptions import KombuError
+
+from workermon import errors
+
+
+class CeleryNodes:
+    """``ports.Nodes`` by a ping to every node."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def ping(self, timeout: float = 1.0) -> list[str]:
+        """Return the names of those that answer within ``timeout`` seconds."""
+        try:
+            answers = self._app.control.ping(timeout=timeout)
+        except (CeleryError, KombuError, OSError) as why:
+            raise errors.RedisUnavailable(
+                "broker", f"it cannot be asked ({type(why).__name__})", "see that it runs and takes our password"
+            ) from None
+        return sorted({name for answer in answers or () for name in answer})

@@ -1,0 +1,192 @@
+"""The tasks, three lines each: plain parameters are identifiers, ``FromDishka[…]`` ones are made where the task runs.
+
+None of them retries, for none of them holds the truth: a collection that failed comes again at the next interval, and
+judgements and deliveries that were lost are found by the listener's sweep. So a task may fail, be lost or run twice.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from celery import signals
+from dishka import Container
+from dishka.integrations.celery import CONTAINER_NAME, DishkaTask, FromDishka, setup_dishka
+
+from workermon import collect as collecting
+from workermon import errors, fleet, logs, models, notify, ports, runtime, settings
+from workermon import evaluate as evaluating
+from workermon.on_celery.app import app
+
+log = logs.get(__name__)
+
+#: Characters. An alert's id is a worker's id, a slash and a rule's name.
+LONGEST_ALERT_ID = 600
+
+
+def is_worker_id(identifier: object) -> bool:
+    """Tell whether that is an instance id."""
+    return isinstance(identifier, str) and models.INSTANCE_ID.fullmatch(identifier) is not None
+
+
+def is_alert_id(identifier: object) -> bool:
+    """Tell whether that can be an alert's id."""
+    return (
+        isinstance(identifier, str)
+        and "/" in identifier.strip("/")
+        and len(identifier) <= LONGEST_ALERT_ID
+        and errors.printable(identifier) == identifier
+    )
+
+
+class Shell(DishkaTask):
+    """What every task does before its own work: what is no identifier is counted and logged, and goes no further."""
+
+    abstract = True
+    #: What an identifier of this task looks like.
+    sound: ClassVar[Callable[[object], bool] | None] = None
+    #: Celery reports these in one line, not with a traceback.
+    throws = (errors.WorkermonError,)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it with the sound identifiers of a message; other messages are acknowledged and that is all."""
+        try:
+            bound = inspect.signature(self.run).bind(*args, **kwargs).arguments
+        except TypeError as why:
+            self._refuse(str(why))
+            return None
+        for parameter, given in bound.items():
+            if not isinstance(given, list):
+                self._refuse(f"{parameter} is no list of identifiers but {type(given).__name__}")
+                return None
+            sound = type(self).sound or is_worker_id
+            bound[parameter] = list(dict.fromkeys(identifier for identifier in given if sound(identifier)))
+            if wrong := [identifier for identifier in given if not sound(identifier)]:
+                self._refuse(f"{parameter} holds what is no identifier: {str(wrong[0])[:80]!r}", len(wrong))
+            if not bound[parameter]:
+                return None
+        try:
+            return self.run(**bound)
+        except errors.WorkermonError as why:
+            log.error("task.failed", task=self.name, reason=str(why), retryable=why.retryable)
+            raise
+
+    def _refuse(self, reason: str, number: int = 1) -> None:
+        log.warning("task.refused", task=self.name, reason=reason, number=number)
+        try:
+            container().get(ports.Pulse).count("message.invalid", number)
+        except errors.WorkermonError as why:
+            log.warning("task.not_counted", reason=str(why))
+
+
+@app.task(name="workermon.collect", base=Shell, sound=staticmethod(is_worker_id))
+def collect(
+    worker_ids: list[str],
+    ec2: FromDishka[ports.Ec2],
+    cloudwatch: FromDishka[ports.CloudWatch],
+    workers: FromDishka[ports.Workers],
+    samples: FromDishka[ports.Samples],
+    schedule: FromDishka[ports.Schedule],
+    configurations: FromDishka[ports.Configurations],
+    pulse: FromDishka[ports.Pulse],
+    now: FromDishka[ports.Clock],
+) -> None:
+    """Collect these workers' state and metrics from AWS into the ledger."""
+    report = collecting.collect(
+        worker_ids, ec2=ec2, cloudwatch=cloudwatch, workers=workers, samples=samples, schedule=schedule,
+        configurations=configurations, now=now,
+    )  # fmt: skip
+    _unknown("workermon.collect", report.unknown, pulse)
+    pulse.mark("collect", now())
+
+
+@app.task(name="workermon.evaluate", base=Shell, sound=staticmethod(is_worker_id))
+def evaluate(
+    worker_ids: list[str],
+    alerts: FromDishka[ports.Alerts],
+    samples: FromDishka[ports.Samples],
+    configurations: FromDishka[ports.Configurations],
+    violations: FromDishka[Sequence[ports.Violations]],
+    bell: FromDishka[ports.Bell],
+    pulse: FromDishka[ports.Pulse],
+    now: FromDishka[ports.Clock],
+) -> None:
+    """Judge these workers by the rules over the ledger: the threshold-notification task."""
+    alert_ids = evaluating.evaluate(
+        worker_ids, alerts=alerts, samples=samples, configurations=configurations, pulse=pulse, now=now,
+        violations=violations,
+    )  # fmt: skip
+    bell.deliver(alert_ids)
+    pulse.mark("evaluate", now())
+
+
+@app.task(name="workermon.deliver", base=Shell, sound=staticmethod(is_alert_id))
+def deliver(
+    alert_ids: list[str],
+    outbox: FromDishka[ports.Outbox],
+    configurations: FromDishka[ports.Configurations],
+    notifiers: FromDishka[Mapping[str, ports.Notifier]],
+    pulse: FromDishka[ports.Pulse],
+    now: FromDishka[ports.Clock],
+) -> None:
+    """Send the waiting notifications of these alerts to their channels."""
+    notify.deliver(alert_ids, outbox=outbox, configurations=configurations, notifiers=notifiers, now=now)
+    pulse.mark("deliver", now())
+
+
+@app.task(name="workermon.reconcile", base=Shell)
+def reconcile(
+    workers: FromDishka[ports.Workers],
+    schedule: FromDishka[ports.Schedule],
+    ec2: FromDishka[ports.Ec2],
+    alerts: FromDishka[ports.Alerts],
+    configurations: FromDishka[ports.Configurations],
+    secrets: FromDishka[ports.Secrets],
+    own: FromDishka[settings.Settings],
+    now: FromDishka[ports.Clock],
+) -> None:
+    """Repair what repository, schedule and EC2 disagree about."""
+    fleet.reconcile(
+        workers=workers, schedule=schedule, ec2=ec2, alerts=alerts, configurations=configurations, secrets=secrets,
+        now=now, interval=own.interval,
+    )  # fmt: skip
+
+
+def _unknown(task: str, worker_ids: Sequence[str], pulse: ports.Pulse) -> None:
+    if worker_ids:
+        log.warning("task.unknown_workers", task=task, worker_ids=list(worker_ids)[:10], number=len(worker_ids))
+        pulse.count("message.unknown_worker", len(worker_ids))
+
+
+# --- the container of a worker process ---------------------------------------------------------------------------
+
+
+def container() -> Container:
+    """Return the container of this process."""
+    held = app.conf.get(CONTAINER_NAME)
+    if held is None:
+        use(held := runtime.open())
+    return held
+
+
+def use(opened: Container) -> None:
+    """Have the tasks of this process take what they need from this container."""
+    setup_dishka(opened, app)
+
+
+def _open(**_: Any) -> None:
+    # Before the pool starts, and again in each child that was forked: it must not share its parent's. Nothing is made
+    # before a task asks for it, so a parent that only forks has no client.
+    use(runtime.open())
+
+
+def _close(**_: Any) -> None:
+    if held := app.conf.pop(CONTAINER_NAME, None):
+        held.close()
+
+
+signals.worker_init.connect(_open, weak=False)
+signals.worker_process_init.connect(_open, weak=False)
+signals.worker_process_shutdown.connect(_close, weak=False)
+signals.worker_shutdown.connect(_close, weak=False)

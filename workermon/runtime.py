@@ -1,0 +1,178 @@
+"""The composition root: how each port is made, how long it lives, and how it is closed.
+
+A container is cheap, and makes a thing when it is first asked for: one set of clients in each process, shared by its
+threads. ``close()`` closes what was made. A forked child opens a container of its own (on_celery/tasks.py).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple
+
+import dishka
+
+from workermon import config, logs, notify, ports, settings
+from workermon.on_aws import cloudwatch, ec2, session
+from workermon.on_celery import bell, nodes, schedule
+from workermon.on_celery.app import app
+from workermon.on_redis import alerts, channel, client, configurations, leases, outbox, pulse, samples, workers
+
+log = logs.get(__name__)
+
+#: Entry points of this group name the ``ports.Violations`` of our users.
+VIOLATIONS = "workermon.violations"
+
+
+class Redis(NamedTuple):
+    """The client of state and schedule, shared by the repository's ports."""
+
+    client: Any
+
+
+class Recipes(dishka.Provider):
+    """How each port is made; all live as long as the container."""
+
+    scope = dishka.Scope.APP
+
+    def __init__(self, own: settings.Settings | None) -> None:
+        super().__init__()
+        self._own = own
+
+    @dishka.provide
+    def make_settings(self) -> settings.Settings:
+        """Read the environment, unless the opener brought its own."""
+        return self._own or settings.load()
+
+    @dishka.provide
+    def make_clock(self) -> ports.Clock:
+        """Return the system's clock."""
+        return time.time
+
+    @dishka.provide
+    def make_secrets(self, own: settings.Settings) -> ports.Secrets:
+        """Look secrets up in the environment and in files."""
+        return own.secret
+
+    # --- AWS -----------------------------------------------------------------------------------------------------
+
+    @dishka.provide
+    def make_sessions(self) -> Iterator[session.Sessions]:
+        """Keep the clients of each account and region."""
+        sessions = session.Sessions()
+        yield sessions
+        sessions.close()
+
+    @dishka.provide
+    def make_ec2(self, sessions: session.Sessions) -> ports.Ec2:
+        """Reach EC2."""
+        return ec2.AwsEc2(sessions)
+
+    @dishka.provide
+    def make_cloudwatch(self, sessions: session.Sessions) -> ports.CloudWatch:
+        """Reach CloudWatch."""
+        return cloudwatch.AwsCloudWatch(sessions)
+
+    # --- Redis ---------------------------------------------------------------------------------------------------
+
+    @dishka.provide
+    def make_redis(self, own: settings.Settings) -> Iterator[Redis]:
+        """Keep one pool of connections."""
+        connected = client.connect(own.state_url)
+        yield Redis(connected)
+        connected.close()
+
+    @dishka.provide
+    def make_workers(self, redis: Redis) -> ports.Workers:
+        """Keep the fleet."""
+        return workers.RedisWorkers(redis.client)
+
+    @dishka.provide
+    def make_configurations(self, redis: Redis) -> ports.Configurations:
+        """Keep the configuration in force."""
+        return configurations.RedisConfigurations(redis.client, config.DEFAULT)
+
+    @dishka.provide
+    def make_samples(self, redis: Redis, own: settings.Settings, kept: ports.Configurations) -> ports.Samples:
+        """Keep the ledger as long as the configuration in force says."""
+        return samples.RedisSamples(redis.client, own.channel, lambda: kept.load().retention)
+
+    @dishka.provide
+    def make_alerts(self, redis: Redis, own: settings.Settings) -> ports.Alerts:
+        """Keep the alerts."""
+        return alerts.RedisAlerts(redis.client, own.channel)
+
+    @dishka.provide
+    def make_outbox(self, redis: Redis) -> ports.Outbox:
+        """Keep what is to be delivered."""
+        return outbox.RedisOutbox(redis.client)
+
+    @dishka.provide
+    def make_pulse(self, redis: Redis) -> ports.Pulse:
+        """Keep signs of life."""
+        return pulse.RedisPulse(redis.client)
+
+    @dishka.provide
+    def make_leases(self, redis: Redis) -> ports.Leases:
+        """Keep who leads."""
+        return leases.RedisLeases(redis.client)
+
+    @dishka.provide
+    def make_feed(self, redis: Redis, own: settings.Settings) -> ports.Feed:
+        """Subscribe to the channel."""
+        return channel.RedisFeed(redis.client, own.channel)
+
+    # --- Celery --------------------------------------------------------------------------------------------------
+
+    @dishka.provide
+    def make_schedule(self) -> ports.Schedule:
+        """Keep the RedBeat entries."""
+        return schedule.RedBeatSchedule(app)
+
+    @dishka.provide
+    def make_bell(self) -> ports.Bell:
+        """Ring by Celery messages."""
+        return bell.CeleryBell(app)
+
+    @dishka.provide
+    def make_nodes(self) -> ports.Nodes:
+        """Ask Celery's nodes."""
+        return nodes.CeleryNodes(app)
+
+    # --- delivery ------------------------------------------------------------------------------------------------
+
+    @dishka.provide
+    def make_notifiers(self, secrets: ports.Secrets) -> Mapping[str, ports.Notifier]:
+        """Make a notifier for each type of channel."""
+        return notify.notifiers(secrets)
+
+    @dishka.provide
+    def make_violations(self) -> Sequence[ports.Violations]:
+        """Load our users' hooks; one that cannot be loaded is logged, and stops nothing."""
+        hooks: list[ports.Violations] = []
+        for point in sorted(entry_points(group=VIOLATIONS), key=lambda point: point.name):
+            try:
+                hook = point.load()
+                hooks.append(hook() if isinstance(hook, type) else hook)
+            except Exception as why:
+                # It is our users' code, so anything may come out of it.
+                log.error("violations.not_loaded", name=point.name, reason=repr(why))
+        return hooks
+
+
+def open(  # noqa: A001  (named where used: runtime.open)
+    own: settings.Settings | None = None, overrides: Mapping[Any, Any] | None = None
+) -> dishka.Container:
+    """Return a container in which every port can be resolved; ``container.close()`` closes what it made.
+
+    ``overrides`` puts things of the caller's in the place of ours, by type: ``{ports.Ec2: testing.MemoryEc2()}``.
+    Nothing connects here. Settings are read at first need, which may raise ``errors.InvalidInput``; Celery's side
+    reads the environment whatever ``own`` says.
+    """
+    instead = dishka.Provider(scope=dishka.Scope.APP)
+    for port, thing in (overrides or {}).items():
+        instead.provide(lambda thing=thing: thing, provides=port)
+    # The lock makes one of each even where threads ask at once.
+    return dishka.make_container(Recipes(own), instead, lock_factory=threading.Lock)
