@@ -1,0 +1,398 @@
+"""The fleet over in-memory ports: repository, schedule and EC2 are kept in step, and nothing is done by halves."""
+
+import pytest
+
+from workermon import config, errors, fleet, models, testing
+
+A, B, C = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
+REGION = "us-east-1"
+HERE = models.Scope(region=REGION)
+
+
+class World:
+    """A store, an EC2 with three instances, and every function of the fleet with its ports filled in."""
+
+    def __init__(self):
+        self.store = testing.MemoryStore()
+        self.now = testing.ManualClock()
+        self.workers = testing.MemoryWorkers(self.store)
+        self.samples = testing.MemorySamples(self.store)
+        self.alerts = testing.MemoryAlerts(self.store)
+        self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
+        self.schedule = testing.MemorySchedule()
+        self.secrets = testing.MemorySecrets({"LAB": "x-1"})
+        self.ec2 = testing.MemoryEc2(
+            models.Instance(id=A, region=REGION, status="running", name="render-01", tags={"Role": "render"}),
+            models.Instance(id=B, region=REGION, status="running", name="two\nlines", detailed=True),
+            models.Instance(id=C, region=REGION, status="stopped", tags={"Role": "render"}),
+        )
+
+    def __getattr__(self, name):
+        """Return a function of ``fleet`` that takes its ports from here."""
+        function = getattr(fleet, name)
+
+        def call(*args, **given):
+            names = function.__kwdefaults__ or {}
+            known = function.__code__.co_varnames[: function.__code__.co_argcount + function.__code__.co_kwonlyargcount]
+            ports = {each: getattr(self, each) for each in known if each in self.__dict__ and each not in names}
+            return function(*args, **{**ports, **given})
+
+        return call
+
+    def worker(self, worker_id):
+        """Return a worker as the repository has it."""
+        return self.workers.get([worker_id])[worker_id].worker
+
+    def fires(self, worker_id, rule="cpu-high"):
+        """Let an alert of a worker fire, as an evaluation would."""
+        basis = self.alerts.load([worker_id])[worker_id]
+        told = models.Notification(
+            id="n1", version=1, dedup_key=f"{worker_id}/{rule}", kind="threshold", status="firing",
+            severity="critical", rule=rule, metric="cpu_utilization", value=97.0, threshold=90.0,
+            since=models.rfc3339(self.now()), at=models.rfc3339(self.now()),
+            worker=models.Subject(id=worker_id, name="x", region=REGION), summary="it is hot",
+        )  # fmt: skip
+        alert = models.Alert(rule=rule, version=1, since=int(self.now()), told="critical", last=told, channels=("log",))
+        turn = models.Transition(at=int(self.now()), before=None, after="critical")
+        verdict = fleet.ports.Verdict(basis, {rule: alert}, ((rule, turn, told),), {rule: ("log",)}, self.now())
+        assert self.alerts.commit(verdict)
+
+
+@pytest.fixture
+def world():
+    """Give a fresh world."""
+    return World()
+
+
+def test_adding_takes_name_and_detail_from_ec2_and_schedules(world):
+    """A worker is named by its tag, made safe for a line, else by its id; it has an entry at once."""
+    made = world.add([A, B, C], scope=HERE, interval=30, labels={"team": "vfx"})
+    assert [(one.name, one.detailed, one.named) for one in made] == [
+        ("render-01", False, False),
+        ("two\\nlines", True, False),
+        (C, False, False),
+    ]
+    assert world.workers.ids() == [A, B, C]
+    assert world.schedule.entries[A][0] == 30
+    assert world.worker(A).labels == {"team": "vfx"}
+    assert len({one.incarnation for one in made}) == 3
+
+
+def test_adding_is_all_or_nothing_and_names_every_unknown_instance(world):
+    """One unknown and one terminated instance stop the whole call, both are named, nothing is written."""
+    world.ec2.become(B, "terminated")
+    unknown = "i-0ffffffffffffffff"
+    with pytest.raises(errors.NotFound) as caught:
+        world.add([A, unknown, B], scope=HERE)
+    assert unknown in str(caught.value)
+    assert B in str(caught.value)
+    assert A not in str(caught.value)
+    assert world.workers.ids() == []
+    assert world.schedule.ids() == set()
+
+
+def test_aws_out_of_reach_adds_nothing(world):
+    """Where EC2 cannot be asked nothing is added, and --no-verify does not ask."""
+    world.ec2.trouble = errors.AwsUnreachable("EC2", "no answer", "try again")
+    with pytest.raises(errors.AwsUnreachable):
+        world.add([A], scope=HERE)
+    assert world.workers.ids() == []
+    assert world.add([A], scope=HERE, verify=False)[0].name == A
+
+
+@pytest.mark.parametrize(
+    ("ids", "given", "says"),
+    [
+        (["i-1"], {}, "is no instance id"),
+        ([A, A], {}, "given more than once"),
+        ([A, B], {"name": "x"}, "names one worker, not 2"),
+        ([A], {"name": B}, "is the id of another instance"),
+    ],
+)
+def test_bad_input_is_refused(world, ids, given, says):
+    """What cannot be meant is refused before EC2 is asked."""
+    with pytest.raises(errors.InvalidInput, match=says):
+        world.add(ids, scope=HERE, **given)
+    assert world.ec2.calls == []
+
+
+def test_a_duplicate_or_a_taken_name_is_refused(world):
+    """A worker is added once, and a given name belongs to one worker."""
+    world.add([A], scope=HERE, name="one")
+    with pytest.raises(errors.InvalidInput, match="is monitored already"):
+        world.add([A, B], scope=HERE)
+    with pytest.raises(errors.InvalidInput, match=f"is the name of {A} already"):
+        world.add([B], scope=HERE, name="one")
+    assert world.workers.ids() == [A]
+
+
+def test_workers_are_meant_by_id_or_name(world):
+    """Ids and names are resolved, each worker once; unknown ones are all named, shared names refused with the ids."""
+    world.add([A, B], scope=HERE)
+    assert [record.worker.id for record in world.resolve(["render-01", B, A])] == [A, B]
+    with pytest.raises(errors.UnknownWorker, match=r"render-02, nobody: not monitored; did you mean render-01\?"):
+        world.resolve(["render-02", A, "nobody"])
+    world.ec2.put(models.Instance(id=C, region=REGION, status="running", name="render-01"))
+    world.add([C], scope=HERE)
+    with pytest.raises(errors.InvalidInput, match=f"use an id: {A}, {C}"):
+        world.resolve(["render-01"])
+
+
+def test_pause_and_resume_may_be_repeated(world):
+    """A paused worker has no entry, a resumed one has; doing it twice changes nothing."""
+    world.add([A], scope=HERE)
+    for _ in range(2):
+        world.pause(["render-01"])
+        assert world.worker(A).monitoring == "paused"
+        assert world.schedule.ids() == set()
+    for _ in range(2):
+        world.resume([A])
+        assert world.worker(A).monitoring == "active"
+        assert world.schedule.ids() == {A}
+    with pytest.raises(errors.UnknownWorker):
+        world.pause([B])
+
+
+def test_remove_resolves_its_alerts_and_forgets_the_worker(world):
+    """Removing resolves what fires, with the reason, and leaves neither worker nor entry; again it is no error."""
+    world.add([A, B], scope=HERE)
+    world.fires(A)
+    removed, unknown = world.remove(["render-01", C])
+    assert [one.id for one in removed] == [A]
+    assert unknown == (C,)
+    assert world.workers.ids() == [B]
+    assert world.schedule.ids() == {B}
+    told = [entry.notification for entry in world.alerts.history(f"{A}/cpu-high")]
+    assert (told[0].status, told[0].reason) == ("resolved", "removed")
+    assert world.remove([A]) == ((), (A,))
+    with pytest.raises(errors.UnknownWorker):
+        world.remove([B, "nobody"])
+    assert world.workers.ids() == [B]
+
+
+def test_remove_wins_over_evaluations_that_race_it(world):
+    """A removal that loses to evaluations tries again until it holds."""
+    world.add([A], scope=HERE)
+    plain, losses = world.alerts, [3]
+
+    class Racing(testing.MemoryAlerts):
+        def retire(self, verdict):
+            if losses[0]:
+                losses[0] -= 1
+                basis = plain.load([A])[A]
+                assert plain.commit(fleet.ports.Verdict(basis, {}, (), {}, world.now()))
+            return super().retire(verdict)
+
+    world.alerts = Racing(world.store)
+    world.remove([A])
+    assert losses == [0]
+    assert world.workers.ids() == []
+
+
+def test_a_removal_that_never_holds_says_so(world):
+    """A removal gives up after many lost races, with one clear line, instead of running for ever."""
+    world.add([A], scope=HERE)
+
+    class Never(testing.MemoryAlerts):
+        def retire(self, verdict):
+            return False
+
+    world.alerts = Never(world.store)
+    with pytest.raises(errors.WorkermonError, match="try again"):
+        world.remove([A])
+
+
+def test_a_worker_that_is_removed_while_it_is_scheduled_leaves_no_entry(world):
+    """An entry that a resume puts back during a removal is taken away again."""
+    world.add([A], scope=HERE)
+
+    class Slow(testing.MemorySchedule):
+        def put(self, workers, now):
+            super().put(workers, now)
+            world.workers._store.workers.pop(A, None)  # a removal, right now
+
+    world.schedule = Slow()
+    world.resume([A])
+    assert world.schedule.ids() == set()
+
+
+def test_discover_adds_what_carries_the_tags(world):
+    """Instances with all the tags are added, known ones reported; a dry run changes nothing."""
+    world.add([A], scope=HERE)
+    dry = world.discover({"Role": "render"}, scopes=[HERE], dry_run=True)
+    assert ([one.id for one in dry.added], dry.known) == ([C], (A,))
+    assert world.workers.ids() == [A]
+    world.discover({"Role": "render"}, scopes=[HERE], interval=120)
+    assert world.workers.ids() == [A, C]
+    assert world.schedule.entries[C][0] == 120
+    assert world.worker(C).origin == "command"
+
+
+def test_reconcile_repairs_the_schedule(world):
+    """Missing and broken entries are put, ghosts and those of paused workers deleted; a dry run only tells."""
+    world.add([A, B, C], scope=HERE)
+    world.pause([C])
+    world.schedule.delete([A])
+    world.schedule.broken[B] = "no JSON"
+    world.schedule.entries[C] = (60, 0)
+    ghost = "i-0ffffffffffffffff"
+    world.schedule.entries[ghost] = (60, 0)
+    dry = world.reconcile(dry_run=True)
+    assert {(step.action, step.worker_id) for step in dry.steps} == {
+        ("schedule", A),
+        ("schedule", B),
+        ("unschedule", C),
+        ("unschedule", ghost),
+    }
+    assert world.schedule.ids() == {B, C, ghost}
+    assert world.reconcile().steps == dry.steps
+    assert set(world.schedule.entries) == {A, B}
+    world.schedule.broken.clear()
+    assert world.reconcile().steps == ()
+
+
+def test_reconcile_follows_ec2(world):
+    """Names and monitoring detail are refreshed, given names kept; terminated and vanished workers are retired."""
+    world.add([A], scope=HERE)
+    world.add([B], scope=HERE, name="mine")
+    world.add([C], scope=HERE)
+    world.ec2.put(models.Instance(id=A, region=REGION, status="running", name="render-99", detailed=True))
+    world.ec2.put(models.Instance(id=B, region=REGION, status="running", name="other"))
+    world.ec2.become(C, "terminated")
+    world.fires(C)
+    world.reconcile()
+    assert (world.worker(A).name, world.worker(A).detailed) == ("render-99", True)
+    assert world.worker(B).name == "mine"
+    assert world.workers.ids() == [A, B]
+    assert world.alerts.history(f"{C}/cpu-high")[0].notification.reason == "terminated"
+    world.ec2.forget(B)
+    assert world.reconcile().steps == ()  # young: EC2 may not know it yet
+    world.now.advance(3600)
+    world.reconcile()
+    assert world.workers.ids() == [A]
+    assert world.schedule.ids() == {A}
+
+
+def test_reconcile_repairs_the_schedule_also_without_aws(world):
+    """EC2 out of reach is reported for its scope, retires nobody, and the schedule is repaired all the same."""
+    world.add([A], scope=HERE)
+    world.schedule.delete([A])
+    world.now.advance(3600)
+    world.ec2.trouble = errors.AwsDenied("EC2", "not authorized", "allow it")
+    done = world.reconcile()
+    assert world.schedule.ids() == {A}
+    assert list(done.failed) == ["default/us-east-1"]
+
+
+FILE = f"""
+[[workers]]
+id = "{A}"
+region = "{REGION}"
+interval = "30s"
+labels = {{ team = "vfx" }}
+[[workers]]
+id = "{B}"
+region = "{REGION}"
+[[rules]]
+name = "hot"
+metric = "cpu_utilization"
+above = {{ critical = 50 }}
+"""
+
+
+def apply(world, text, **given):
+    """Apply a file to a world."""
+    return world.apply(config.parse(text, "w.toml"), region=None, **given)
+
+
+def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world):
+    """Workers come, change and go as the file says, rules are replaced, all are judged anew; twice is once."""
+    done = apply(world, FILE)
+    assert (done.revision, done.added, done.changed) == (1, (A, B), ("rules",))
+    assert (world.worker(A).interval, world.worker(A).labels, world.worker(A).origin) == (30, {"team": "vfx"}, "file")
+    assert world.samples.unjudged(world.now(), 10) == [A, B]
+    again = apply(world, FILE)
+    assert (again.revision, again.added, again.updated, again.removed, again.changed) == (1, (), (), (), ())
+    less = apply(world, f'[[workers]]\nid = "{A}"\nregion = "{REGION}"\n')
+    assert (less.removed, less.updated, less.changed) == ((B,), (A,), ())
+    assert world.schedule.entries[A][0] == 60
+    assert [rule.name for rule in world.configurations.load().rules] == ["hot"]
+
+
+def test_what_a_command_added_stays(world):
+    """A file that lacks a worker of a command leaves it, also after an earlier file had named it."""
+    world.add([A, C], scope=HERE)
+    apply(world, FILE)
+    assert world.worker(A).interval == 30
+    done = apply(world, "workers = []\n")
+    assert done.removed == (B,)
+    assert world.workers.ids() == [A, C]
+
+
+def test_apply_checks_everything_before_the_first_write(world):
+    """An unknown instance, a short interval or a missing region changes neither fleet nor rules."""
+    world.ec2.forget(B)
+    with pytest.raises(errors.NotFound, match=B):
+        apply(world, FILE)
+    with pytest.raises(errors.InvalidInput, match=r"workers\[0\].interval: 30 s is below the least allowed, 60 s"):
+        apply(world, FILE, least=60)
+    with pytest.raises(errors.InvalidInput, match=r"workers\[0\].region: is missing"):
+        apply(world, f'[[workers]]\nid = "{A}"\n')
+    world.ec2.trouble = errors.AwsDenied("EC2", "no", "allow it")
+    with pytest.raises(errors.AwsDenied):
+        apply(world, FILE)
+    assert world.workers.ids() == []
+    assert world.configurations.load().revision == 0
+
+
+def test_apply_can_leave_out_what_is_gone(world):
+    """With missing="skip" an instance that EC2 does not have is left out and named, the rest is applied."""
+    world.ec2.forget(B)
+    done = apply(world, FILE, missing="skip")
+    assert (done.added, done.skipped, done.revision) == ((A,), (B,), 1)
+
+
+def test_apply_tries_again_where_somebody_else_was_quicker(world):
+    """A configuration saved in between is not lost: the file is applied over it."""
+
+    class Racing(testing.MemoryConfigurations):
+        raced = False
+
+        def save(self, configuration):
+            if not self.raced:
+                self.raced = True
+                there = self.load()
+                assert super().save(there.model_copy(update={"revision": 1, "retention": 7200}))
+            return super().save(configuration)
+
+    world.configurations = Racing(world.store, config.DEFAULT)
+    assert apply(world, FILE).revision == 2
+    assert world.configurations.load().retention == 7200
+    assert [rule.name for rule in world.configurations.load().rules] == ["hot"]
+
+
+def test_accounts_are_resolved_by_name(world):
+    """A worker of an account carries its role and the external id that its secret names."""
+    there = models.Instance(id=A, region=REGION, status="running")
+    world.ec2.put(there, account="lab")
+    text = f'[[workers]]\nid="{A}"\nregion="{REGION}"\naccount="lab"\n'
+    text += '[accounts.lab]\nrole_arn="arn:aws:iam::123456789012:role/w"\nexternal_id={env="LAB"}\n'
+    apply(world, text)
+    assert world.worker(A).scope == models.Scope(
+        region=REGION, account="lab", role_arn="arn:aws:iam::123456789012:role/w", external_id="x-1"
+    )
+
+
+def test_discovery_keeps_the_fleet_in_step(world):
+    """[discover] brings what carries the tags, and removes what it brought once the tags are gone; nobody else."""
+    world.add([B], scope=HERE)
+    text = f'[discover]\nregions = ["{REGION}"]\ntags = {{ Role = "render" }}\ninterval = "120s"\n'
+    assert apply(world, text).added == (A, C)
+    assert (world.worker(A).origin, world.worker(A).interval) == ("discover", 120)
+    new = "i-0dddddddddddddddd"
+    world.ec2.put(models.Instance(id=new, region=REGION, status="running", tags={"Role": "render"}))
+    world.ec2.put(models.Instance(id=C, region=REGION, status="running", tags={"Role": "other"}))
+    world.reconcile()
+    assert world.workers.ids() == [A, B, new]
+    assert apply(world, "[discover]\n").removed == (A, new)
+    assert world.workers.ids() == [B]
