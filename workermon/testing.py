@@ -403,7 +403,7 @@ class MemoryOutbox:
             if last is None or last.id == parcel.notification.id or self._will_follow(parcel):
                 return None
             return parcel.model_copy(
-                update={"notification": last, "fence": next(self._store.fences), "attempt": parcel.attempt + 1}
+                update={"notification": last, "fence": -next(self._store.fences), "attempt": parcel.attempt + 1}
             )
 
     def failed(self, parcel: models.Parcel, at: float, error: str, retry_at: float) -> bool:
@@ -415,7 +415,8 @@ class MemoryOutbox:
                 lane.fence, lane.leased_until, lane.retry_at = None, 0.0, retry_at
                 return True
             last = self._store.last.get(parcel.alert_id)
-            if last is not None and not self._will_follow(parcel):
+            unsaid = last is not None and (last.id != parcel.notification.id or parcel.fence < 0)
+            if last is not None and unsaid and not self._will_follow(parcel):
                 key = (parcel.alert_id, parcel.channel)
                 self._store.lanes.setdefault(key, _Lane(retry_at=retry_at)).waiting.append(last)
             return False

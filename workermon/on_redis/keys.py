@@ -72,7 +72,7 @@ def worker(worker_id: str) -> str:
     return f"workermon:worker:{worker_id}"
 
 
-def ledger(worker_id: str, hour: int) -> str:
+def ledger(worker_id: str, hour: int | str) -> str:
     """Name a worker's datapoints of the hour that starts then."""
     return f"{LEDGER}{worker_id}:{hour}"
 

@@ -1,0 +1,44 @@
+"""The configuration in force: one document, and a revision that everybody can look at cheaply."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+from workermon import models
+from workermon.on_redis import client, keys
+
+# KEYS: configuration. ARGV: revision, document.
+_SAVE = client.Script("""
+local had = redis.call('HMGET', KEYS[1], 'revision', 'document')
+if had[1] == ARGV[1] and had[2] == ARGV[2] then return 1 end
+if tonumber(had[1] or '0') + 1 ~= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'document', ARGV[2])
+return 1
+""")
+
+
+class RedisConfigurations:
+    """``ports.Configurations`` on Redis; ``default`` (as revision 0) holds where none was saved."""
+
+    def __init__(self, redis_client: redis.Redis, default: models.Configuration) -> None:
+        self._client = redis_client
+        self._default = default.model_copy(update={"revision": 0})
+        self._cached = self._default
+
+    def load(self) -> models.Configuration:
+        """Return the configuration in force; one small reading where it has not changed."""
+        with client.guard(self._client):
+            revision: Any = self._client.hget(keys.CONFIGURATION, "revision")
+            cached = self._cached
+            if int(revision or 0) == cached.revision:
+                return cached
+            document: Any = self._client.hget(keys.CONFIGURATION, "document")
+        self._cached = models.Configuration.model_validate_json(document) if document else self._default
+        return self._cached
+
+    def save(self, configuration: models.Configuration) -> bool:
+        """Put it in force, where its revision is one above what is there."""
+        arguments: list[client.Argument] = [configuration.revision, configuration.model_dump_json()]
+        return bool(_SAVE.run(self._client, [keys.CONFIGURATION], arguments))

@@ -1,0 +1,198 @@
+"""Notifications on their way: each alert has a lane for each channel, sent from in order, under a lease with a fence.
+
+A fence is a number that no other claim has. A claim's outcome counts only where the lane still has its fence; one that
+nobody has claimed since is good also after its lease. A parcel that is sent once more because its fence was stale has
+a negative number: no lane has that.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import redis
+
+from workermon import models
+from workermon.on_redis import client, keys
+
+# KEYS: outbox. ARGV: now, limit, the leases' prefix.
+_DUE = client.Script("""
+local found, seen, start = {}, {}, 0
+while #found < tonumber(ARGV[2]) do
+  local lanes = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', start, 200)
+  if #lanes == 0 then break end
+  start = start + #lanes
+  for _, lane in ipairs(lanes) do
+    local alert = string.match(lane, '^[^:]*:(.*)$')
+    if not seen[alert] and #found < tonumber(ARGV[2]) and redis.call('EXISTS', ARGV[3] .. lane) == 0 then
+      seen[alert] = true
+      found[#found + 1] = alert
+    end
+  end
+end
+return found
+""")
+
+# KEYS: outbox, the alert's lanes, fence. ARGV: now, lease in milliseconds, token, prefixes of lane, state and lease.
+_CLAIM = client.Script("""
+local claimed = {}
+local lanes = redis.call('SMEMBERS', KEYS[2])
+table.sort(lanes)
+for _, lane in ipairs(lanes) do
+  local state, lease = ARGV[5] .. lane, ARGV[6] .. lane
+  local holder, at = redis.call('GET', lease), redis.call('ZSCORE', KEYS[1], lane)
+  local head = redis.call('LINDEX', ARGV[4] .. lane, 0)
+  if head and not holder and at and tonumber(at) <= tonumber(ARGV[1]) then
+    redis.call('HSET', state, 'fence', redis.call('INCR', KEYS[3]))
+    redis.call('HINCRBY', state, 'attempts', 1)
+    redis.call('SET', lease, ARGV[3], 'PX', ARGV[2])
+    holder = ARGV[3]
+  end
+  if head and holder == ARGV[3] then
+    local had = redis.call('HMGET', state, 'fence', 'attempts')
+    claimed[#claimed + 1] = {lane, head, had[1], had[2]}
+  end
+end
+return claimed
+""")
+
+# KEYS: outbox, the alert's lanes, lane, state, lease, attempts, last, fence. ARGV: lane, fence, notification's id,
+# 'delivered', 'failed' or 'given up', attempt, time of the next try, time, lifetime, attempts kept.
+_SETTLE = client.Script("""
+local outbox, lanes, lane, state, lease, attempts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local name, fence, id, how = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local holder = redis.call('HGET', state, 'fence') or ''
+local mine = holder == fence
+local number = math.abs(tonumber(fence))
+if not mine and redis.call('ZCOUNT', attempts, number, number) > 0 then return {1} end
+
+-- What a stale fence did is told apart by its half.
+redis.call('ZADD', attempts, mine and number or number + 0.5, ARGV[5])
+redis.call('ZREMRANGEBYRANK', attempts, 0, -1 - tonumber(ARGV[9]))
+redis.call('EXPIRE', attempts, ARGV[8])
+if mine then
+  redis.call('DEL', lease)
+  if how == 'failed' then
+    redis.call('HSET', state, 'fence', '')
+    redis.call('ZADD', outbox, ARGV[6], name)
+    return {1}
+  end
+  redis.call('LPOP', lane)
+  redis.call('DEL', state)
+  if redis.call('EXISTS', lane) == 1 then
+    redis.call('ZADD', outbox, 0, name)
+  else
+    redis.call('ZREM', outbox, name)
+    redis.call('SREM', lanes, name)
+  end
+  return {1}
+end
+
+local last = redis.call('GET', KEYS[7])
+if not last then return {0} end
+local last_id, notification = string.match(last, '^(%S+) (.*)$')
+-- What nobody sends at this moment will be sent later than this parcel was, and so be the last word.
+if redis.call('LLEN', lane) > (holder == '' and 0 or 1) then return {0} end
+if how == 'delivered' and last_id ~= id then
+  return {0, notification, -redis.call('INCR', KEYS[8])}
+end
+if how == 'failed' and (last_id ~= id or tonumber(fence) < 0) then
+  redis.call('RPUSH', lane, notification)
+  redis.call('ZADD', outbox, ARGV[6], name)
+  redis.call('SADD', lanes, name)
+end
+return {0}
+""")
+
+# KEYS: outbox. ARGV: the lanes' prefix.
+_BACKLOG = client.Script("""
+local waiting = 0
+for _, lane in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  waiting = waiting + redis.call('LLEN', ARGV[1] .. lane)
+end
+return waiting
+""")
+
+
+class RedisOutbox:
+    """``ports.Outbox`` on Redis."""
+
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self._client = redis_client
+
+    def due(self, now: float, limit: int) -> list[str]:
+        """Return alert ids with a lane that may be tried and is under nobody's lease, the longest due first."""
+        return client.texts(_DUE.run(self._client, [keys.OUTBOX], [repr(now), limit, keys.LEASE]))
+
+    def claim(self, alert_id: str, now: float, lease: float) -> list[models.Parcel]:
+        """Claim the head of each due lane of an alert for ``lease`` seconds of Redis' own time."""
+        replies = _CLAIM.run(
+            self._client,
+            [keys.OUTBOX, keys.lanes(alert_id), keys.FENCE],
+            # A claim whose answer was lost is sent again, and must know its leases.
+            [repr(now), max(1, int(lease * 1000)), secrets.token_hex(8), keys.LANE, keys.STATE, keys.LEASE],
+        )
+        return [
+            models.Parcel(
+                alert_id=alert_id,
+                channel=keys.of_lane(lane.decode())[1],
+                notification=models.Notification.model_validate_json(head),
+                fence=int(fence),
+                attempt=int(attempts),
+            )
+            for lane, head, fence, attempts in replies
+        ]
+
+    def delivered(self, parcel: models.Parcel, at: float) -> models.Parcel | None:
+        """Record acceptance; the present state where the fence was stale and something was told since."""
+        reply = self._settle(parcel, "delivered", at, None, at)
+        if len(reply) == 1:
+            return None
+        _, notification, fence = reply
+        return parcel.model_copy(
+            update={
+                "notification": models.Notification.model_validate_json(notification),
+                "fence": int(fence),
+                "attempt": parcel.attempt + 1,
+            }
+        )
+
+    def failed(self, parcel: models.Parcel, at: float, error: str, retry_at: float) -> bool:
+        """Record the attempt and wait; where the fence was stale, have the present state sent once more if need be."""
+        return bool(self._settle(parcel, "failed", at, error, retry_at)[0])
+
+    def give_up(self, parcel: models.Parcel, at: float, error: str) -> bool:
+        """Record the last attempt and take the notification off."""
+        return bool(self._settle(parcel, "given up", at, error, at)[0])
+
+    def backlog(self) -> int:
+        """Return how many notifications wait."""
+        return int(_BACKLOG.run(self._client, [keys.OUTBOX], [keys.LANE]))
+
+    def _settle(self, parcel: models.Parcel, how: str, at: float, error: str | None, retry_at: float) -> Any:
+        lane = keys.lane(parcel.alert_id, parcel.channel)
+        attempt = models.Attempt(notification_id=parcel.notification.id, channel=parcel.channel, at=at, error=error)
+        return _SETTLE.run(
+            self._client,
+            [
+                keys.OUTBOX,
+                keys.lanes(parcel.alert_id),
+                keys.LANE + lane,
+                keys.STATE + lane,
+                keys.LEASE + lane,
+                keys.attempts(parcel.alert_id),
+                keys.last(parcel.alert_id),
+                keys.FENCE,
+            ],
+            [
+                lane,
+                parcel.fence,
+                parcel.notification.id,
+                how,
+                f"{parcel.fence} {attempt.model_dump_json()}",
+                repr(retry_at),
+                repr(at),
+                keys.HISTORY,
+                keys.ENTRIES,
+            ],
+        )
