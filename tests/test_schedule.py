@@ -1,0 +1,210 @@
+"""The RedBeat entries of the fleet."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from redbeat import schedulers
+
+from workermon import errors, models
+from workermon.on_celery import app as ours
+from workermon.on_celery import schedule
+
+NOW = 1_800_000_000.0
+KEY = "redbeat:workermon:collect:"
+
+
+def worker(number: int = 1, **other: Any) -> models.Worker:
+    """Return a worker; ``number`` makes its id."""
+    instance_id = f"i-{number:017x}"
+    fields = {"id": instance_id, "name": instance_id, "region": "us-east-1", "added_at": NOW, "incarnation": "one"}
+    return models.Worker(**(fields | other))
+
+
+@pytest.fixture
+def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
+    """Give a Celery application with our configuration on an empty server."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", redis_url)
+    monkeypatch.delenv("WORKERMON_BROKER_URL", raising=False)
+    return Celery("test", loader=ours.Loader, set_as_current=False)
+
+
+@pytest.fixture
+def planned(app: Celery) -> schedule.RedBeatSchedule:
+    """Give the schedule."""
+    return schedule.RedBeatSchedule(app)
+
+
+def names(client: redis.Redis) -> str:
+    """Return every key, member, field and value of the server as one text to search in."""
+    found: list[Any] = []
+    for key in client.scan_iter():
+        kind = client.type(key)
+        value: Any = {
+            b"hash": client.hgetall, b"zset": lambda k: client.zrange(k, 0, -1), b"set": client.smembers,
+            b"list": lambda k: client.lrange(k, 0, -1), b"string": client.get,
+        }[kind](key)  # fmt: skip
+        found += [key, value]
+    return repr(found)
+
+
+def test_an_entry_holds_the_identifier_and_nothing_else_of_the_worker(planned, redis_client) -> None:
+    """The raw hash names task, queue, interval and the worker's id; no name, region's role, label or credential."""
+    secret = worker(7, name="render-07", role_arn="arn:aws:iam::1:role/x", external_id="hush", labels={"team": "vfx"})
+    planned.put([secret], NOW)
+
+    raw = redis_client.hgetall(f"{KEY}{secret.id}")
+    told = json.loads(raw[b"definition"])
+    assert set(raw) == {b"definition", b"meta"}
+    assert (told["name"], told["task"]) == (f"workermon:collect:{secret.id}", "workermon.collect")
+    assert (told["args"], told["kwargs"]) == ([], {"worker_ids": [secret.id]})
+    assert told["schedule"] == {"__type__": "interval", "every": 60.0, "relative": False}
+    assert told["options"] == {
+        "queue": "workermon.collect", "expires": 60, "headers": {"cohort": "default/us-east-1/60#0"},
+    }  # fmt: skip
+    assert not [word for word in ("render", "arn:", "hush", "vfx") if word in repr(raw)]
+
+
+def test_stock_redbeat_reads_the_entry(planned, app) -> None:
+    """RedBeat's own class loads it, and finds it due."""
+    planned.put([worker()], NOW)
+    entry = schedulers.RedBeatSchedulerEntry.from_key(f"{KEY}{worker().id}", app=app)
+    assert entry.task == "workermon.collect"
+    assert entry.kwargs == {"worker_ids": [worker().id]}
+    assert entry.schedule.run_every.total_seconds() == 60
+    assert entry.is_due().is_due
+
+
+def test_the_first_run_is_within_an_interval(planned) -> None:
+    """A new entry is due at the next point of its cohort's grid."""
+    planned.put([worker()], NOW + 1)
+    assert NOW + 1 < planned.next_runs([worker().id])[worker().id] <= NOW + 61
+
+
+def test_workers_of_one_place_and_interval_are_due_together_up_to_a_hundred(planned) -> None:
+    """250 workers make three cohorts, the largest of a hundred, each with one time."""
+    fleet = [worker(number) for number in range(250)]
+    planned.put(fleet, NOW)
+    times = Counter(planned.next_runs([each.id for each in fleet]).values())
+    assert sorted(times.values()) == [50, 100, 100]
+
+
+def test_cohorts_spread_and_leave_the_last_tenth_free(planned) -> None:
+    """Phases of many cohorts lie apart, all in the first nine tenths of the interval."""
+    phases = sorted(schedule.phase(number, 60) for number in range(100))
+    assert phases[0] >= 0
+    assert phases[-1] < 54
+    assert max(later - sooner for sooner, later in itertools.pairwise(phases)) < 60 * 0.9 / 50
+
+
+def test_other_regions_accounts_and_intervals_are_other_cohorts(planned, redis_client) -> None:
+    """Only what one AWS call can ask travels together."""
+    fleet = [worker(1), worker(2, region="eu-west-1"), worker(3, account="lab"), worker(4, interval=300)]
+    planned.put(fleet, NOW)
+    assert len(set(redis_client.hvals(schedule.COHORTS))) == 4
+
+
+def test_putting_again_keeps_the_cadence(planned) -> None:
+    """The time of the next run does not move when an entry is put again, even near its end."""
+    planned.put([worker()], NOW)
+    before = planned.next_runs([worker().id])
+    planned.put([worker(labels={"team": "vfx"})], NOW + 30)
+    assert planned.next_runs([worker().id]) == before
+
+
+def test_another_interval_moves_the_worker_to_another_cohort(planned, redis_client) -> None:
+    """Its old cohort loses the member, and the entry says the new interval."""
+    planned.put([worker()], NOW)
+    planned.put([worker(interval=300)], NOW)
+    told = json.loads(redis_client.hget(f"{KEY}{worker().id}", "definition"))
+    assert told["schedule"]["every"] == 300
+    assert told["options"]["expires"] == 300
+    assert redis_client.keys(f"{schedule.COHORT}*") == [b"workermon:redbeat:cohort:default/us-east-1/300"]
+    assert NOW < planned.next_runs([worker().id])[worker().id] <= NOW + 300
+
+
+def test_a_gap_in_a_cohort_is_filled_again(planned, redis_client) -> None:
+    """A new worker takes the place of a removed one instead of founding another cohort."""
+    fleet = [worker(number) for number in range(200)]
+    planned.put(fleet, NOW)
+    planned.delete([fleet[3].id])
+    planned.put([worker(999)], NOW)
+    counts = dict(redis_client.zrange(f"{schedule.COHORT}default/us-east-1/60", 0, -1, withscores=True))
+    assert counts == {b"0": 100.0, b"1": 100.0}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_nothing_of_a_deleted_worker_is_left(planned, redis_client, times) -> None:
+    """After a deletion, or two, no key, member, field or value names the worker; the others stand."""
+    fleet = [worker(number) for number in range(3)]
+    planned.put(fleet, NOW)
+    for _ in range(times):
+        planned.delete([fleet[0].id])
+    assert fleet[0].id not in names(redis_client)
+    assert planned.ids() == {fleet[1].id, fleet[2].id}
+    planned.delete([each.id for each in fleet])
+    assert redis_client.keys("*") == []
+
+
+def test_what_a_crossing_dispatch_leaves_is_found_and_deleted(planned, redis_client) -> None:
+    """A hash with only its meta, in no schedule, counts as a broken entry and goes with a deletion."""
+    redis_client.hset(f"{KEY}{worker().id}", "meta", "{}")
+    assert planned.ids() == {worker().id}
+    assert worker().id in planned.quarantined()
+    planned.delete([worker().id])
+    assert planned.ids() == set()
+
+
+def test_a_deletion_that_does_not_last_is_an_error(planned, app, monkeypatch) -> None:
+    """Where another beat keeps writing the entry, the caller learns that it is still there."""
+    monkeypatch.setattr(schedule.RedBeatSchedule, "_left", lambda self, ids: list(ids))
+    with pytest.raises(errors.WorkermonError, match="comes back"):
+        planned.delete([worker().id])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda client, key: client.hset(key, "definition", "{nonsense"),
+        lambda client, key: (client.delete(key), client.lpush(key, "a list")),
+        lambda client, key: client.delete(key),
+        lambda client, key: client.zrem("redbeat::schedule", key),
+        lambda client, key: client.zadd("redbeat::schedule", {key: NOW * 2}),
+        lambda client, key: client.zadd("redbeat::schedule", {key: -1}),
+    ],
+    ids=["bad JSON", "wrong type", "no hash", "not scheduled", "far ahead", "never"],
+)
+def test_putting_mends_what_was_spoilt(planned, redis_client, spoil) -> None:
+    """Whatever happened to an entry, it is sound and due within an interval when it was put again."""
+    planned.put([worker()], NOW)
+    sound = redis_client.hget(f"{KEY}{worker().id}", "definition")
+    spoil(redis_client, f"{KEY}{worker().id}")
+    planned.put([worker()], NOW)
+    assert redis_client.hget(f"{KEY}{worker().id}", "definition") == sound
+    assert NOW <= planned.next_runs([worker().id])[worker().id] <= NOW + 60
+
+
+def test_redis_out_of_reach_is_one_line_without_the_password(app, monkeypatch) -> None:
+    """No traceback of redis-py's reaches a caller, and no password."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://:hush@127.0.0.1:1/1")
+    lost = Celery("test", loader=ours.Loader, set_as_current=False)
+    with pytest.raises(errors.RedisUnavailable) as told:
+        schedule.RedBeatSchedule(lost).ids()
+    assert "hush" not in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_name_with_bytes_that_are_no_text_hurts_nobody(planned, redis_client) -> None:
+    """Members that are no UTF-8 are passed over."""
+    planned.put([worker()], NOW)
+    redis_client.zadd("redbeat::schedule", {b"redbeat:\xff\xfe": 1})
+    redis_client.zadd("redbeat::schedule", {f"{KEY}".encode() + b"\xff": 1})
+    found: Sequence[str] = sorted(planned.ids())
+    assert worker().id in found

@@ -1,0 +1,361 @@
+"""Beat over the same entries: what is due together is sent together, and nothing stops it."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from celery.schedules import crontab
+from kombu.exceptions import OperationalError
+from redbeat import schedulers
+
+from workermon import models
+from workermon.on_celery import app as ours
+from workermon.on_celery import schedule, scheduler
+
+NOW = 1_800_000_000.0
+KEY = "redbeat:workermon:collect:"
+SCHEDULE = "redbeat::schedule"
+
+
+def worker(number: int = 1, **other: Any) -> models.Worker:
+    """Return a worker; ``number`` makes its id."""
+    instance_id = f"i-{number:017x}"
+    fields = {"id": instance_id, "name": instance_id, "region": "us-east-1", "added_at": NOW, "incarnation": "one"}
+    return models.Worker(**(fields | other))
+
+
+class Post:
+    """Takes what is sent in the place of a broker."""
+
+    def __init__(self, app: Celery) -> None:
+        self.sent: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+        self.down = False
+        app.send_task = self.send_task
+
+    def send_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> None:
+        """Take a message, or fail as a broker that is away."""
+        if self.down:
+            raise OperationalError("away")
+        self.sent.append((name, kwargs, options))
+
+    @property
+    def worker_ids(self) -> list[list[str]]:
+        """Return the identifiers of each message of a collection."""
+        return [kwargs["worker_ids"] for name, kwargs, _ in self.sent if name == "workermon.collect"]
+
+
+class Held:
+    """A lock that counts."""
+
+    def __init__(self) -> None:
+        self.extended = 0
+
+    def extend(self, seconds: int) -> None:
+        """Count."""
+        self.extended += 1
+
+
+@pytest.fixture
+def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
+    """Give a Celery application with our configuration on an empty server."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", redis_url)
+    monkeypatch.delenv("WORKERMON_BROKER_URL", raising=False)
+    return Celery("test", loader=ours.Loader, set_as_current=False)
+
+
+@pytest.fixture
+def post(app: Celery) -> Post:
+    """Give what takes the messages."""
+    return Post(app)
+
+
+@pytest.fixture
+def planned(app: Celery) -> schedule.RedBeatSchedule:
+    """Give the schedule."""
+    return schedule.RedBeatSchedule(app)
+
+
+@pytest.fixture
+def beat(app: Celery, post: Post) -> scheduler.Scheduler:
+    """Give beat, holding its lock."""
+    made = scheduler.Scheduler(app)
+    made.lock = Held()
+    made.producer = None
+    return made
+
+
+def at(beat: scheduler.Scheduler, now: float) -> float:
+    """Let beat look at what is due at that time; returns how long it wants to sleep."""
+    beat.clock = lambda: now
+    return beat.tick()
+
+
+def test_a_cohort_travels_in_one_message(beat, post, planned) -> None:
+    """A hundred workers that are due together are one message with their identifiers only, which expires."""
+    fleet = [worker(number) for number in range(100)]
+    planned.put(fleet, NOW)
+    at(beat, NOW + 61)
+    (message,) = post.sent
+    assert message[0] == "workermon.collect"
+    assert sorted(message[1]["worker_ids"]) == [each.id for each in fleet]
+    assert (message[2]["queue"], message[2]["expires"]) == ("workermon.collect", 60)
+    assert message[2]["headers"] == {"cohort": "default/us-east-1/60#0", "celery_beat_task": True}
+
+
+def test_another_cohort_is_another_message(beat, post, planned) -> None:
+    """Workers of two regions do not travel together though they are due at once."""
+    planned.put([worker(1), worker(2, region="eu-west-1")], NOW)
+    at(beat, NOW + 61)
+    assert sorted(post.worker_ids) == [[worker(1).id], [worker(2).id]]
+
+
+def test_nothing_is_sent_before_it_is_due(beat, post, planned) -> None:
+    """Beat wakes when the next entry is due, and not much before."""
+    planned.put([worker()], NOW)
+    due = planned.next_runs([worker().id])[worker().id]
+    assert at(beat, due - 0.4) == pytest.approx(0.4, abs=0.01)
+    assert post.sent == []
+    at(beat, due)
+    assert post.worker_ids == [[worker().id]]
+
+
+def test_the_cadence_does_not_drift(beat, post, planned) -> None:
+    """Ticks that come late by up to a second leave every run on its grid, each interval once."""
+    planned.put([worker()], NOW)
+    due = planned.next_runs([worker().id])[worker().id]
+    for number in range(20):
+        at(beat, due + 60 * number + (number * 0.37) % 1)
+        assert planned.next_runs([worker().id])[worker().id] == pytest.approx(due + 60 * (number + 1), abs=1e-5)
+    assert len(post.sent) == 20
+
+
+def test_overdue_runs_become_one(beat, post, planned) -> None:
+    """After an hour without beat a worker is collected once, and then at its next place on the grid."""
+    planned.put([worker()], NOW)
+    due = planned.next_runs([worker().id])[worker().id]
+    at(beat, due + 3600 + 5)
+    assert post.worker_ids == [[worker().id]]
+    assert planned.next_runs([worker().id])[worker().id] == pytest.approx(due + 3660)
+
+
+def test_what_could_not_be_sent_is_sent_at_the_next_tick(beat, post, planned) -> None:
+    """A broker that is away loses no run, nor does it stop beat."""
+    planned.put([worker()], NOW)
+    post.down = True
+    at(beat, NOW + 61)
+    post.down = False
+    at(beat, NOW + 62)
+    assert post.worker_ids == [[worker().id]]
+
+
+def test_the_lock_is_extended_between_chunks(beat, post, planned, monkeypatch) -> None:
+    """A long tick does not lose the lock, and stops within one chunk where it did."""
+    monkeypatch.setattr(scheduler, "CHUNK", 100)
+    planned.put([worker(number) for number in range(350)], NOW)
+    at(beat, NOW + 61)
+    assert beat.lock.extended == 4
+
+    def lost(seconds: int) -> None:
+        if post.sent:
+            raise RuntimeError("lost")
+
+    post.sent.clear()
+    beat.lock.extend = lost
+    with pytest.raises(RuntimeError, match="lost"):
+        at(beat, NOW + 200)
+    assert 1 <= len(post.sent) <= 2
+
+
+def test_an_entry_deleted_while_it_is_sent_stays_deleted(beat, post, planned, redis_client) -> None:
+    """Marking a run writes nothing of an entry that is gone."""
+    planned.put([worker()], NOW)
+    send = post.send_task
+
+    def remove_meanwhile(*args: Any, **kwargs: Any) -> None:
+        send(*args, **kwargs)
+        planned.delete([worker().id])
+
+    beat.app.send_task = remove_meanwhile
+    at(beat, NOW + 61)
+    assert len(post.sent) == 1
+    assert redis_client.keys(f"{KEY}*") == []
+    assert redis_client.zcard(SCHEDULE) == 0
+
+
+def test_an_entry_changed_while_it_is_sent_keeps_its_change(beat, post, planned) -> None:
+    """Marking a run does not put back the old time of an entry that got another interval."""
+    planned.put([worker()], NOW)
+    send = post.send_task
+
+    def change_meanwhile(*args: Any, **kwargs: Any) -> None:
+        send(*args, **kwargs)
+        planned.put([worker(interval=3600)], NOW + 61)
+
+    beat.app.send_task = change_meanwhile
+    at(beat, NOW + 61)
+    changed = planned.next_runs([worker().id])[worker().id]
+    assert changed % 3600 == pytest.approx(schedule.phase(0, 3600), abs=1e-5)
+
+
+def test_stock_redbeat_runs_the_entries_and_keeps_the_schedule(app, post, planned) -> None:
+    """RedBeat's own scheduler sends each worker's collection when it is due, and once an interval."""
+    planned.put([worker(number) for number in range(3)], time.time() - 100)
+    stock = schedulers.RedBeatScheduler(app)
+    stock.lock = Held()
+    stock.producer = None
+    stock.tick()
+    assert sorted(ids for ids in post.worker_ids) == [[worker(number).id] for number in range(3)]
+    stock.tick()
+    assert len(post.sent) == 3
+    assert all(when > time.time() + 50 for when in planned.next_runs([worker(0).id]).values())
+
+
+def test_after_our_beat_stock_redbeat_runs_the_next_one_in_time(app, beat, post, planned, redis_client) -> None:
+    """What we leave in an entry's meta has stock RedBeat wait for the same next run."""
+    planned.put([worker()], time.time() - 100)
+    at(beat, time.time())
+    entry = schedulers.RedBeatSchedulerEntry.from_key(f"{KEY}{worker().id}", app=app)
+    ready = entry.is_due()
+    assert not ready.is_due
+    assert time.time() + ready.next == pytest.approx(planned.next_runs([worker().id])[worker().id], abs=0.1)
+    assert json.loads(redis_client.hget(f"{KEY}{worker().id}", "meta"))["total_run_count"] == 1
+
+
+def sound(**changes: Any) -> str:
+    """Return the definition of the entry named ``bad``, with changes."""
+    told = {
+        "name": "workermon:collect:bad", "task": "workermon.collect", "args": [], "kwargs": {"worker_ids": ["x"]},
+        "options": {}, "schedule": {"__type__": "interval", "every": 60, "relative": False}, "enabled": True,
+    }  # fmt: skip
+    return json.dumps(told | changes)
+
+
+@pytest.mark.parametrize(
+    ("definition", "reason"),
+    [
+        ("{nonsense", "cannot be read"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ("[1, 2]", "no JSON object"),
+        (sound(colour="red"), "unknown field 'colour'"),
+        (sound(schedule={"__type__": "lunar", "every": 1}), "unknown type"),
+        (sound(schedule={"__type__": "interval"}), "cannot be read"),
+        (sound(schedule={"__type__": "interval", "every": 0, "relative": False}), "not above zero"),
+        (sound(schedule={"__type__": "interval", "every": -5, "relative": False}), "not above zero"),
+        (sound(schedule={"__type__": "interval", "every": float("nan"), "relative": False}), "cannot be read"),
+        (sound(schedule=60), "unknown type"),
+        (sound(name="another"), "not that of its key"),
+        (sound(task=None), "names no task"),
+        (sound(kwargs=[1]), "wrong type"),
+        (sound(options={"headers": 3}), "wrong type"),
+        (None, "holds no entry"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, str) else "other",
+)
+def test_a_malformed_entry_is_set_aside_and_the_others_run(
+    beat, post, planned, redis_client: redis.Redis, definition: Any, reason: str
+) -> None:
+    """It leaves the schedule with its reason, at once and for good."""
+    planned.put([worker()], NOW)
+    key = f"{KEY}bad"
+    if definition is None:
+        redis_client.lpush(key, "no hash")
+    else:
+        redis_client.hset(key, "definition", definition)
+    redis_client.zadd(SCHEDULE, {key: 1})
+    at(beat, NOW + 61)
+    assert post.worker_ids == [[worker().id]]
+    assert reason in planned.quarantined()["bad"]
+    assert redis_client.zscore(SCHEDULE, key) is None
+
+
+def test_a_message_that_cannot_be_made_sets_its_entry_aside(app, planned, redis_client) -> None:
+    """An option that Celery refuses is no reason to try for ever."""
+    beat = scheduler.Scheduler(app)
+    beat.lock = Held()
+    for name, options in (("bad", {"queue": "no-such-queue"}), ("worse", {"expires": "soon"})):
+        told = sound(name=f"workermon:collect:{name}", options=options)
+        redis_client.hset(f"{KEY}{name}", "definition", told)
+        redis_client.zadd(SCHEDULE, {f"{KEY}{name}": 1})
+    at(beat, NOW)
+    assert set(planned.quarantined()) == {"bad", "worse"}
+    assert redis_client.zcard(SCHEDULE) == 0
+
+
+def test_a_name_that_is_no_text_is_set_aside(beat, post, planned, redis_client) -> None:
+    """Members with bytes that are no UTF-8 stop nothing."""
+    planned.put([worker()], NOW)
+    redis_client.hset(b"redbeat:\xff\xfe", "definition", sound())
+    redis_client.zadd(SCHEDULE, {b"redbeat:\xff\xfe": 1, b"gone": 2})
+    at(beat, NOW + 61)
+    assert post.worker_ids == [[worker().id]]
+    assert redis_client.zcard(SCHEDULE) == 1
+
+
+@pytest.mark.parametrize("meta", ["{nonsense", "[]", '"text"', b"\xff", '{"last_run_at": {"__type__": "datetime"}}'])
+def test_a_broken_meta_is_written_anew(beat, post, planned, redis_client, meta) -> None:
+    """What RedBeat remembers of an entry is no reason not to run it."""
+    planned.put([worker()], NOW)
+    redis_client.hset(f"{KEY}{worker().id}", "meta", meta)
+    at(beat, NOW + 61)
+    assert post.worker_ids == [[worker().id]]
+    assert json.loads(redis_client.hget(f"{KEY}{worker().id}", "meta"))["total_run_count"] == 1
+
+
+def test_a_last_run_in_the_future_starves_no_entry(beat, post, planned, redis_client, app) -> None:
+    """Neither a meta nor a score that a wrong clock wrote keeps a worker from its next run."""
+    planned.put([worker()], NOW)
+    entry = schedulers.RedBeatSchedulerEntry.from_key(f"{KEY}{worker().id}", app=app)
+    entry.reschedule(datetime.fromtimestamp(NOW, UTC) + timedelta(days=30))
+    at(beat, NOW)
+    assert NOW < planned.next_runs([worker().id])[worker().id] <= NOW + 60
+    at(beat, NOW + 60)
+    assert post.worker_ids == [[worker().id]]
+
+
+def test_entries_of_other_tasks_run_as_redbeat_runs_them(app, post, redis_client) -> None:
+    """A user's own entries, from the configuration or written with RedBeat, keep their arguments and schedules."""
+    app.conf.beat_schedule = {"tidy": {"task": "theirs.tidy", "schedule": 5.0, "kwargs": {"deep": True}}}
+    schedulers.RedBeatSchedulerEntry(
+        "nightly", "theirs.nightly", crontab(), args=[1], app=app, last_run_at=datetime.now(UTC) - timedelta(days=1)
+    ).save()
+    beat = scheduler.Scheduler(app)
+    beat.lock = Held()
+    beat.producer = None
+    redis_client.zadd(SCHEDULE, {"redbeat:tidy": 1})
+    redis_client.hset("redbeat:tidy", "meta", '{"last_run_at": null}')
+    beat.tick()
+    assert {(name, str(kwargs)) for name, kwargs, _ in post.sent} == {
+        ("theirs.tidy", "{'deep': True}"), ("theirs.nightly", "{}"),
+    }  # fmt: skip
+    beat.tick()
+    assert len(post.sent) == 2
+
+
+def test_a_broken_entry_of_the_configuration_is_written_anew(app, post, redis_client) -> None:
+    """A static entry that somebody spoilt does not keep beat from starting."""
+    app.conf.beat_schedule = {"tidy": {"task": "theirs.tidy", "schedule": 5.0}}
+    redis_client.lpush("redbeat:tidy", "no hash")
+    scheduler.Scheduler(app)
+    assert json.loads(redis_client.hget("redbeat:tidy", "definition"))["task"] == "theirs.tidy"
+
+
+def test_the_time_of_the_last_look_is_told(beat, planned) -> None:
+    """Whether beat lives can be seen from outside."""
+    assert planned.last_tick() is None
+    at(beat, NOW)
+    assert planned.last_tick() == NOW
+
+
+def test_a_disabled_entry_does_not_run(beat, post, redis_client) -> None:
+    """RedBeat's own switch is respected."""
+    redis_client.hset(f"{KEY}bad", "definition", sound(enabled=False))
+    redis_client.zadd(SCHEDULE, {f"{KEY}bad": 1})
+    at(beat, NOW)
+    assert post.sent == []
