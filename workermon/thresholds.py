@@ -160,8 +160,8 @@ def no_data(
     """Judge the absence of successful collections; return the new state and what turned.
 
     It fires ``rule.intervals`` intervals (of ``interval`` seconds) after the latest of the last success, the
-    worker's addition and the monitor's own start, at exactly that time; it is over with the next success. While the
-    monitor's start is unknown (``None``) nothing fires.
+    worker's addition, the state's ``start`` and the monitor's own start, at exactly that time; it is over with the
+    next success. While the monitor's start is unknown (``None``) nothing fires.
     """
     patience = rule.intervals * interval
     state, transitions = judged, []
@@ -169,13 +169,13 @@ def no_data(
         at = max(math.floor(succeeded_at), state.trail[-1].at)
         reason = "a collection succeeded"
         transitions.append(Transition(at=at, before=state.severity, after=None, reason=reason))
-        state = Judged(trail=(Turn(at, None, 0),))
+        state = state.model_copy(update={"trail": (Turn(at, None, 0),)})
     if state.severity is None and monitoring_since is not None:
-        at = math.ceil(max(succeeded_at or added_at, added_at, monitoring_since) + patience)
+        at = math.ceil(max(succeeded_at or added_at, added_at, monitoring_since, state.start or 0) + patience)
         if now > at:
             reason = f"no successful collection for {rule.intervals} intervals ({patience} s)"
             transitions.append(Transition(at=at, before=None, after=rule.severity, reason=reason))
-            state = Judged(trail=(Turn(at, rule.severity, _BITS[rule.severity]),))
+            state = state.model_copy(update={"trail": (Turn(at, rule.severity, _BITS[rule.severity]),)})
     return state, tuple(transitions)
 
 

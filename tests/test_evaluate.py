@@ -1,0 +1,543 @@
+"""From samples in the ledger to alerts, their history and the outbox, on ports in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from workermon import evaluate, metrics, models, notifications, ports, testing
+from workermon.models import Count, Datapoint, Levels, Rule, Series
+
+MINUTE = 60
+T0 = 1_699_999_200
+CPU = Rule(
+    name="cpu-high",
+    metric="cpu_utilization",
+    above=Levels(warning=80, critical=90),
+    notify=("ops",),
+)
+QUIET = Rule(name="no-data", kind="no-data")
+CHECK = Rule(
+    name="check", metric="status_check_failed", above=Levels(critical=0), breach=Count(m=2, n=2), notify=("ops",)
+)
+ID = "i-0abc0123456789def"
+
+
+class Hook:
+    """A user's own code."""
+
+    def __init__(self, trouble: Exception | None = None) -> None:
+        self.called: list[models.Notification] = []
+        self.trouble = trouble
+
+    def violated(self, notification: models.Notification) -> None:
+        self.called.append(notification)
+        if self.trouble:
+            raise self.trouble
+
+
+class Site:
+    """A monitored worker whose collections a test makes up; ``asked`` is what CloudWatch was asked up to."""
+
+    def __init__(self, *rules: Rule) -> None:
+        self.clock = testing.ManualClock(T0)
+        self.store = testing.MemoryStore(self.clock)
+        self.workers = testing.MemoryWorkers(self.store)
+        self.samples = testing.MemorySamples(self.store)
+        self.alerts: ports.Alerts = testing.MemoryAlerts(self.store)
+        self.configurations = testing.MemoryConfigurations(
+            self.store,
+            models.Configuration(
+                rules=rules or (CPU,), channels={}, metrics=metrics.CATALOGUE, collect=("cpu_utilization",)
+            ),
+        )
+        self.pulse = testing.MemoryPulse(self.store)
+        self.pulse.mark("listener", T0 - 10_000)
+        self.hooks: list[ports.Violations] = []
+        self.condition = models.Condition()
+        self.worker = self.add(ID)
+
+    def add(self, worker_id: str, **changes: object) -> models.Worker:
+        worker = models.Worker.model_validate(
+            {"id": worker_id, "name": "render-07", "region": "us-east-1", "added_at": T0, "detailed": True,
+             "incarnation": f"of {worker_id}"} | changes
+        )  # fmt: skip
+        self.workers.add([worker])
+        return worker
+
+    def collected(
+        self,
+        at: float,
+        cpu: Mapping[int, float] | None = None,
+        *,
+        status: models.Status = "running",
+        failed: bool | None = False,
+        period: int = MINUTE,
+        worker: models.Worker | None = None,
+    ) -> None:
+        """Write a collection at ``at``: ``cpu`` is the value by time."""
+        worker = worker or self.worker
+        self.clock.now = max(self.clock.now, at)
+        running = status == "running"
+        checks = None
+        if running and failed is not None:
+            checks = models.Checks(system="impaired" if failed else "ok", instance="ok")
+        series = {"cpu_utilization": Series(period, tuple(Datapoint(*one) for one in sorted((cpu or {}).items())))}
+        asked = {"cpu_utilization": at} if running else dict(self.condition.asked)
+        had = self.condition
+        self.condition = models.Condition(
+            status=status,
+            checks=checks,
+            collected_at=at,
+            succeeded_at=at,
+            running_since=(at if had.running_since is None else had.running_since) if running else None,
+            asked=asked | {"status_check_failed": at},
+            periods={"cpu_utilization": period},
+        )
+        sample = models.Sample(
+            worker=worker, collected_at=at, status=status, checks=checks, series=series if running else {}, asked=asked
+        )
+        self.samples.write(sample, self.condition, "{}", again=True)
+
+    def evaluate(self, *worker_ids: str) -> list[str]:
+        return evaluate.evaluate(
+            worker_ids or (ID,),
+            alerts=self.alerts,
+            samples=self.samples,
+            configurations=self.configurations,
+            pulse=self.pulse,
+            now=self.clock,
+            violations=self.hooks,
+        )
+
+    def minutes(self, values: Sequence[float | None], begin: int = 0) -> None:
+        """Collect each minute and evaluate: each value comes three minutes after its slot began."""
+        for slot, value in enumerate(values, begin):
+            at = T0 + MINUTE * slot
+            self.collected(at + 3 * MINUTE, {} if value is None else {at: value})
+            self.evaluate()
+
+    def change(self, **changes: object) -> None:
+        """Put another configuration in force."""
+        had = self.configurations.load()
+        assert self.configurations.save(had.model_copy(update={"revision": had.revision + 1, **changes}))
+
+    def told(self, alert_id: str = f"{ID}/cpu-high") -> list[tuple[str, str, int]]:
+        """Return what people were told, as (status, severity, minute of the deciding time), oldest first."""
+        return [
+            (one.notification.status, one.notification.severity, (one.transition.at - T0) // MINUTE)
+            for one in reversed(self.alerts.history(alert_id))
+            if one.notification
+        ]
+
+    def recorded(self, alert_id: str = f"{ID}/cpu-high") -> list[tuple[str | None, int, bool, bool]]:
+        """Return the history as (severity, minute, correction, told), oldest first."""
+        return [
+            (
+                one.transition.after,
+                (one.transition.at - T0) // MINUTE,
+                one.transition.correction,
+                bool(one.notification),
+            )
+            for one in reversed(self.alerts.history(alert_id))
+        ]
+
+    def alert(self, rule: str = "cpu-high") -> models.Alert:
+        return self.alerts.load([ID])[ID].alerts[rule]
+
+
+def points(values: Sequence[float | None], begin: int = 0) -> dict[int, float]:
+    """Return values a minute apart by their time."""
+    return {T0 + MINUTE * slot: value for slot, value in enumerate(values, begin) if value is not None}
+
+
+def test_fires_and_resolves() -> None:
+    """An alert fires at its third datapoint and resolves at its second good one; its channels hear of each once."""
+    site = Site()
+    site.minutes([95, 96, 97.5, 98, 40, 30, 20])
+    assert site.told() == [("firing", "critical", 2), ("resolved", "critical", 5)]
+    fired, resolved = [one.notification for one in reversed(site.alerts.history()) if one.notification]
+    assert fired.summary == "render-07: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints"
+    assert (fired.version, resolved.version) == (1, 2)
+    assert fired.since == resolved.since == fired.at
+    assert resolved.summary == "render-07: cpu_utilization 30 % ≤ 90 % for 2 of 2 datapoints"
+    assert set(site.store.lanes) == {(f"{ID}/cpu-high", "ops")}
+    assert [one.id for one in site.store.lanes[f"{ID}/cpu-high", "ops"].waiting] == [fired.id, resolved.id]
+
+
+def test_severity_changes() -> None:
+    """A change of severity is told as firing; a resolved alert has the severity that was told last."""
+    site = Site(CPU.model_copy(update={"breach": Count(m=1, n=1), "recover": Count(m=1, n=1)}))
+    site.minutes([85, 95, 85, 50])
+    assert site.told() == [
+        ("firing", "warning", 0), ("firing", "critical", 1), ("firing", "warning", 2), ("resolved", "warning", 3),
+    ]  # fmt: skip
+    assert {one.notification.since for one in site.alerts.history() if one.notification} == {models.rfc3339(T0)}
+
+
+def test_returns_whom_to_deliver() -> None:
+    """Evaluation returns the alerts that have something to deliver, and only these."""
+    site = Site()
+    site.collected(T0 + 600, points([95, 95]))
+    assert site.evaluate() == []
+    site.collected(T0 + 660, points([95, 95, 95]))
+    assert site.evaluate() == [f"{ID}/cpu-high"]
+    assert site.evaluate() == []
+
+
+def test_episode_over_before_seen() -> None:
+    """An episode that was over before it was seen is recorded with its times, and nobody is woken."""
+    site = Site()
+    site.collected(T0 + 900, points([95, 95, 95, 20, 20, 20]))
+    assert site.evaluate() == []
+    assert site.recorded() == [("critical", 2, False, False), (None, 4, False, False)]
+
+
+def test_any_grouping_records_the_same() -> None:
+    """One evaluation of an hour records what sixty over its minutes do, with the same times and the same end."""
+    values = [95.0 if slot % 17 in (3, 4, 5, 6, 9) else 20.0 for slot in range(60)]
+    sixty, one = Site(), Site()
+    sixty.minutes(values)
+    for slot, value in enumerate(values):
+        at = T0 + MINUTE * slot
+        one.collected(at + 3 * MINUTE, {at: value})
+    one.evaluate()
+    assert [turn[:3] for turn in one.recorded()] == [turn[:3] for turn in sixty.recorded()]
+    assert len(one.recorded()) >= 6
+    assert one.alert().judged == sixty.alert().judged
+
+
+def test_late_datapoint_corrects() -> None:
+    """A late datapoint that undoes an alert is recorded as a correction, and the present, well, is told."""
+    site = Site(CPU.model_copy(update={"missing": "breach"}))
+    site.collected(T0, {})
+    site.collected(T0 + 5 * MINUTE, points([95, 95]))
+    site.evaluate()
+    assert site.told() == [("firing", "critical", 2)]
+    site.collected(T0 + 5 * MINUTE + 1, points([95, 95, 20]))
+    site.evaluate()
+    assert site.told() == [("firing", "critical", 2), ("resolved", "critical", 2)]
+    assert site.recorded()[-1] == (None, 2, True, True)
+    told = site.alert().last
+    assert told
+    assert told.reason
+    assert "came late" in told.reason
+
+
+def test_failure_is_not_absence() -> None:
+    """While CloudWatch is not asked with success nothing is absent, however late it gets."""
+    site = Site(CPU.model_copy(update={"missing": "breach"}))
+    site.collected(T0 + 5 * MINUTE, points([20, 20, 20]))
+    site.clock.advance(10 * 3600)
+    assert site.evaluate() == []
+    assert site.recorded() == []
+
+
+def test_future_datapoint() -> None:
+    """A datapoint from the future does not carry the judgement beyond those that are still to come."""
+    site = Site()
+    site.collected(T0 + 3 * MINUTE, {T0: 95, T0 + 7200: 20})
+    site.evaluate()
+    site.minutes([95, 95, 95])
+    assert site.told() == [("firing", "critical", 2)]
+
+
+@pytest.mark.parametrize("status", ["stopping", "stopped", "shutting-down", "terminated"])
+def test_not_running_resolves(status: models.Status) -> None:
+    """A stopped or terminated worker's alert resolves with the reason, once."""
+    site = Site()
+    site.minutes([95, 95, 95])
+    site.collected(T0 + 400, status=status)
+    assert site.evaluate() == [f"{ID}/cpu-high"]
+    site.collected(T0 + 460, status=status)
+    assert site.evaluate() == []
+    last = site.alert().last
+    assert last
+    assert (last.status, last.severity, last.at) == ("resolved", "critical", models.rfc3339(T0 + 400))
+    assert last.reason
+    assert ("stopped" if status.startswith("stop") else "terminated") in last.reason
+    assert last.summary.endswith(last.reason)
+
+
+def test_restarted_worker_begins_anew() -> None:
+    """What was measured before a stop does not count after it."""
+    site = Site(CPU.model_copy(update={"missing": "breach"}))
+    site.minutes([20, 95, 95])
+    site.collected(T0 + 400, status="stopped")
+    site.evaluate()
+    site.collected(T0 + 800, points([20, 95, 95, 95]), status="stopped")
+    site.evaluate()
+    site.collected(T0 + 1800, {T0 + 1740: 95, T0 + 1680: 95})
+    site.evaluate()
+    assert site.recorded() == []
+    site.collected(T0 + 1860, {T0 + 1800: 95})
+    site.evaluate()
+    assert site.told() == [("firing", "critical", 30)]
+
+
+@pytest.mark.parametrize("status", ["pending", "unknown"])
+def test_not_known_is_not_well(status: models.Status) -> None:
+    """While EC2 does not tell, an alert stays as it is."""
+    site = Site()
+    site.minutes([95, 95, 95])
+    site.collected(T0 + 400, status=status)
+    assert site.evaluate() == []
+    assert site.alert().told == "critical"
+
+
+def test_pause_resolves() -> None:
+    """Pausing resolves with the reason; after resuming it fires again from what comes then."""
+    site = Site()
+    site.minutes([95, 95, 95])
+    site.workers.update(site.worker.model_copy(update={"monitoring": "paused"}))
+    site.evaluate()
+    assert site.told()[-1][:2] == ("resolved", "critical")
+    last = site.alert().last
+    assert last
+    assert last.reason == "monitoring is paused"
+    site.workers.update(site.worker)
+    site.minutes([95, 95], begin=3)
+    assert len(site.told()) == 2
+    site.minutes([95, 95, 95, 95], begin=5)
+    assert site.told()[-1][:2] == ("firing", "critical")
+
+
+def test_rule_removed() -> None:
+    """An alert whose rule is gone resolves with the reason, to those who were told that it fires."""
+    site = Site()
+    site.minutes([95, 95, 95])
+    site.change(rules=(QUIET,))
+    assert site.evaluate() == [f"{ID}/cpu-high"]
+    assert site.told()[-1][:2] == ("resolved", "critical")
+    assert len(site.store.lanes[f"{ID}/cpu-high", "ops"].waiting) == 2
+    assert "cpu-high" not in site.alerts.load([ID])[ID].alerts
+    site.change(rules=(CPU,))
+    site.minutes([95, 95, 95], begin=3)
+    assert site.alert().last
+    assert site.alert().last.version == 3  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"rules": (CPU.model_copy(update={"labels": {"team": "vfx"}}),)}, "no longer applies"),
+        ({"collect": ()}, "no longer collected"),
+    ],
+)
+def test_rule_no_longer_applies(changes: dict[str, object], reason: str) -> None:
+    """An alert whose rule no longer applies resolves with the reason."""
+    site = Site()
+    site.minutes([95, 95, 95])
+    site.change(**changes)
+    site.evaluate()
+    last = site.alerts.history()[0].notification
+    assert last
+    assert last.reason
+    assert reason in last.reason
+
+
+def test_channels_told_hear_the_end() -> None:
+    """Who was told that an alert fires is told that it is over, whatever the rule says by then."""
+    site = Site()
+    site.minutes([95, 95, 95])
+    site.change(rules=(CPU.model_copy(update={"notify": ("other",)}),))
+    site.minutes([20, 20], begin=3)
+    assert [one.status for one in site.store.lanes[f"{ID}/cpu-high", "ops"].waiting] == ["firing", "resolved"]
+    assert (f"{ID}/cpu-high", "other") not in site.store.lanes
+
+
+def test_status_check() -> None:
+    """A status check's slots are the worker's interval; two impaired ones fire."""
+    site = Site(CHECK)
+    for minute, failed in enumerate([False, True, True, None, False, False]):
+        site.collected(T0 + MINUTE * minute + 5, failed=failed)
+        site.evaluate()
+    assert site.told(f"{ID}/check") == [("firing", "critical", 2), ("resolved", "critical", 5)]
+
+
+def test_no_data() -> None:
+    """Three intervals without a successful collection fire, and the next success resolves."""
+    site = Site(QUIET)
+    site.collected(T0 + 30)
+    site.evaluate()
+    site.samples.failed(site.worker, models.Trouble(kind="denied", message="no", at=T0 + 90))
+    site.clock.now = T0 + 210
+    assert site.evaluate() == []
+    site.clock.now = T0 + 211
+    assert site.evaluate() == [f"{ID}/no-data"]
+    last = site.alert("no-data").last
+    assert last
+    assert (last.at, last.kind, last.reason) == (models.rfc3339(T0 + 210), "no-data", "denied: no")
+    site.collected(T0 + 300)
+    site.evaluate()
+    assert [one[:2] for one in site.told(f"{ID}/no-data")] == [("firing", "critical"), ("resolved", "critical")]
+
+
+def test_no_data_of_a_stopped_worker() -> None:
+    """A stopped worker is still collected, so silence tells of it too; of a terminated one it does not."""
+    for status, told in (("stopped", 1), ("terminated", 0)):
+        site = Site(QUIET)
+        site.collected(T0, status=status)  # type: ignore[arg-type]
+        site.clock.now = T0 + 1000
+        site.evaluate()
+        assert len(site.told(f"{ID}/no-data")) == told
+
+
+def test_no_data_after_a_pause() -> None:
+    """The time of a pause is no silence."""
+    site = Site(QUIET)
+    site.collected(T0)
+    site.evaluate()
+    site.workers.update(site.worker.model_copy(update={"monitoring": "paused"}))
+    site.clock.now = T0 + 5000
+    site.evaluate()
+    site.workers.update(site.worker)
+    site.clock.now = T0 + 9000
+    assert site.evaluate() == []
+    site.clock.now = T0 + 9181
+    assert site.evaluate() == [f"{ID}/no-data"]
+
+
+def test_period_change_keeps_the_alert() -> None:
+    """An alert stays open over a change of the metric's period and resolves by the new datapoints."""
+    site = Site()
+    for slot in range(3):
+        site.collected(T0 + 300 * slot + 420, {T0 + 300 * slot: 95}, period=300)
+        site.evaluate()
+    assert site.told() == [("firing", "critical", 10)]
+    site.minutes([20] * 3, begin=15)
+    assert site.told() == [("firing", "critical", 10), ("resolved", "critical", 16)]
+
+
+def test_new_rule_on_an_old_worker() -> None:
+    """A new rule finds what goes on, no more than an hour back."""
+    site = Site(CHECK)
+    at = T0 + 40 * 3600
+    site.collected(at, {T0 + 38 * 3600 + MINUTE * slot: 95 for slot in range(118)})
+    site.evaluate()
+    site.change(rules=(CHECK, CPU))
+    site.evaluate()
+    ((severity, minute, _, told),) = site.recorded()
+    assert (severity, told) == ("critical", True)
+    assert 38 * 60 < minute < 39 * 60 + 5
+
+
+def test_mark_is_cleared() -> None:
+    """A judgement clears the mark of its worker even when nothing turned, and not when a sample came meanwhile."""
+    site = Site()
+    site.collected(T0 + 180, points([20]))
+    assert site.samples.unjudged(T0 + 1000, 10) == [ID]
+    site.evaluate()
+    assert site.samples.unjudged(T0 + 1000, 10) == []
+
+
+class Racing:
+    """Alerts whose basis moves on ``times`` times between load and commit."""
+
+    def __init__(self, alerts: ports.Alerts, times: int) -> None:
+        self._alerts, self.times = alerts, times
+        self.history, self.open, self.retire = alerts.history, alerts.open, alerts.retire
+
+    def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis]:
+        return self._alerts.load(worker_ids)
+
+    def commit(self, verdict: ports.Verdict) -> bool:
+        if self.times:
+            self.times -= 1
+            # Another evaluator was faster, with the same verdict.
+            assert self._alerts.commit(verdict)
+        return self._alerts.commit(verdict)
+
+
+@pytest.mark.parametrize("times", [1, 2, 4])
+def test_lost_race(times: int) -> None:
+    """Who loses a race looks again, and each transition is told once."""
+    site = Site()
+    site.collected(T0 + 360, points([95, 95, 95]))
+    site.alerts = Racing(site.alerts, times)
+    site.evaluate()
+    assert site.told() == [("firing", "critical", 2)]
+
+
+def test_lost_every_race() -> None:
+    """Who loses every race gives up, and the mark stays where nobody judged."""
+    site = Site()
+    site.collected(T0 + 360, points([95, 95, 95]))
+
+    class Never(Racing):
+        def commit(self, verdict: ports.Verdict) -> bool:
+            return False
+
+    site.alerts = Never(site.alerts, 0)
+    assert site.evaluate() == []
+    assert site.samples.unjudged(T0 + 1000, 10) == [ID]
+
+
+def test_configuration_read_must_match() -> None:
+    """Rules of another revision than the basis are never judged by."""
+    site = Site()
+    site.collected(T0 + 360, points([95, 95, 95]))
+    old = site.configurations.load()
+    site.change(rules=(QUIET,))
+    new, answers = site.configurations.load(), [old]
+    site.configurations.load = lambda: answers.pop() if answers else new  # type: ignore[method-assign]
+    assert site.evaluate() == []
+    assert site.recorded() == []
+    assert site.samples.unjudged(T0 + 1000, 10) == []
+
+
+def test_hook() -> None:
+    """A user's hook hears of each transition that is told; what it raises stops neither others nor alerts."""
+    site = Site()
+    broken, sound = Hook(RuntimeError("mine")), Hook()
+    site.hooks = [broken, sound]
+    site.minutes([95, 95, 95, 20, 20])
+    assert [one.status for one in sound.called] == [one.status for one in broken.called] == ["firing", "resolved"]
+
+
+def test_one_broken_worker() -> None:
+    """A worker whose judgement fails keeps nobody else from being judged, and its mark stays."""
+    site = Site()
+    other = "i-0abc0123456789dee"
+    site.add(other)
+    site.collected(T0 + 360, points([95, 95, 95]))
+    site.collected(T0 + 360, points([95, 95, 95]), worker=site.workers.get([other])[other].worker)
+    site.store.ledger[ID, "cpu_utilization", 60][T0] = None  # type: ignore[assignment]
+    assert site.evaluate(ID, other) == [f"{other}/cpu-high"]
+    assert site.samples.unjudged(T0 + 1000, 10) == [ID]
+
+
+def test_unknown_worker() -> None:
+    """An unknown worker is passed over."""
+    assert Site().evaluate("i-0000000000000dead"[:19]) == []
+
+
+def test_reads_once() -> None:
+    """All series of all workers are read in one call, and no more of them than the judgement needs."""
+    site = Site()
+    site.minutes([20] * 100)
+    asked: list[tuple[int, float]] = []
+    read = site.samples.read
+
+    def counted(wanted: Sequence[tuple[str, str, int]], since: float, until: float) -> dict[tuple[str, str], Series]:
+        found = read(wanted, since, until)
+        asked.append((len(wanted), max(len(series.points) for series in found.values())))
+        return found
+
+    site.samples.read = counted  # type: ignore[method-assign]
+    site.minutes([20], begin=100)
+    assert asked == [(1, 7)]
+
+
+def test_version_and_id_over_a_new_life() -> None:
+    """A worker that was removed and added again tells new ids, and its versions go on."""
+    site = Site()
+    site.minutes([95, 95, 95])
+    basis = site.alerts.load([ID])[ID]
+    assert site.alerts.retire(notifications.closing(basis, site.configurations.load(), "removed", T0 + 400))
+    site.worker = site.add(ID, incarnation="another")
+    site.minutes([95, 95, 95])
+    told = [one.notification for one in reversed(site.alerts.history(f"{ID}/cpu-high")) if one.notification]
+    assert [one.version for one in told] == [1, 2, 3]
+    assert len({one.id for one in told}) == 3

@@ -1,0 +1,397 @@
+"""Evaluate: identifiers in, judged alerts and their notifications out; all that is thought is in ``thresholds``.
+
+Nothing is judged by the time of day but ``no-data``: what woke this up, how often and how late changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from workermon import logs, metrics, models, notifications, ports, thresholds
+
+log = logs.get(__name__)
+
+#: Races that a judgement may lose against others of the same worker; after that the sweep finds its mark.
+TRIES = 5
+
+#: A stopped instance is as it should be; ``stopping`` and ``shutting-down`` are on their way.
+_ENDED: dict[models.Status, str] = {
+    "stopping": "the instance is being stopped",
+    "stopped": "the instance is stopped",
+    "shutting-down": "the instance is being terminated",
+    "terminated": "the instance is terminated",
+}
+
+
+class _Plan(NamedTuple):
+    """A rule to be judged for a worker over a metric's datapoints; times and period in seconds."""
+
+    rule: models.Rule
+    alert: models.Alert
+    period: int
+    asked: float
+    horizon: int
+    needed: int
+
+
+class _Case(NamedTuple):
+    """One worker's judgement: what it is based on, and the rules to be judged over datapoints."""
+
+    basis: ports.Basis
+    plans: tuple[_Plan, ...]
+
+
+class _Draft:
+    """A verdict in the making."""
+
+    def __init__(self, basis: ports.Basis, at: float) -> None:
+        self.basis, self.at = basis, at
+        self.alerts: dict[str, models.Alert] = {}
+        self.transitions: list[tuple[str, models.Transition, models.Notification | None]] = []
+        self.channels: dict[str, tuple[str, ...]] = {}
+
+    def verdict(self) -> ports.Verdict:
+        return ports.Verdict(self.basis, self.alerts, tuple(self.transitions), self.channels, self.at)
+
+
+def evaluate(
+    worker_ids: Sequence[str],
+    *,
+    alerts: ports.Alerts,
+    samples: ports.Samples,
+    configurations: ports.Configurations,
+    pulse: ports.Pulse,
+    now: ports.Clock,
+    violations: Sequence[ports.Violations] = (),
+) -> list[str]:
+    """Judge these workers; return the ids of the alerts that have something new to be delivered.
+
+    Unknown workers are passed over. What loses every race against another evaluation keeps its mark for the sweep.
+    """
+    told: list[str] = []
+    left = list(dict.fromkeys(worker_ids))
+    for _ in range(TRIES):
+        if not left:
+            break
+        left = _round(left, told, alerts, samples, configurations, pulse, now, violations)
+    if left:
+        log.info("evaluate.raced", worker_ids=left)
+    pulse.mark("evaluate", now())
+    return list(dict.fromkeys(told))
+
+
+def _round(
+    worker_ids: Sequence[str],
+    told: list[str],
+    alerts: ports.Alerts,
+    samples: ports.Samples,
+    configurations: ports.Configurations,
+    pulse: ports.Pulse,
+    now: ports.Clock,
+    violations: Sequence[ports.Violations],
+) -> list[str]:
+    """Judge each once, add to ``told`` whose notifications were written, return who lost a race."""
+    bases = alerts.load(worker_ids)
+    configuration = configurations.load()
+    lost = [one for one, basis in bases.items() if basis.revision != configuration.revision]
+    cases = [_case(basis, configuration) for one, basis in bases.items() if basis.revision == configuration.revision]
+    series = _read(cases, samples)
+    silence = any(rule.kind == "no-data" for rule in configuration.rules)
+    monitoring_since = pulse.monitoring_since() if silence and cases else None
+    for case in cases:
+        worker = case.basis.record.worker
+        try:
+            draft = _judge(case, series, configuration, monitoring_since, now())
+        except Exception:
+            # One worker with a state that nobody foresaw must not keep the others from being judged.
+            log.exception("evaluate.failed", worker_id=worker.id)
+            pulse.count("evaluate.failed")
+            continue
+        if not alerts.commit(draft.verdict()):
+            lost.append(worker.id)
+            continue
+        for rule, transition, notification in draft.transitions:
+            _log(worker, rule, transition, notification)
+            if notification is not None:
+                told.append(notification.dedup_key)
+                _call(violations, notification)
+    return lost
+
+
+# --- what is to be judged ----------------------------------------------------------------------------------------
+
+
+def _case(basis: ports.Basis, configuration: models.Configuration) -> _Case:
+    worker, condition = basis.record.worker, basis.record.condition
+    plans = []
+    if worker.monitoring == "active" and condition.status == "running":
+        begin = _begin(basis)
+        for rule in configuration.rules:
+            if rule.kind == "threshold" and _why_not(rule, worker, configuration) is None:
+                plans.append(_plan(rule, basis, configuration, begin))
+    return _Case(basis, tuple(plan for plan in plans if plan is not None))
+
+
+def _begin(basis: ports.Basis) -> int:
+    """Return where a rule begins that was never judged for this worker.
+
+    That is an hour before the worker was added, or, where other rules are judged already, an hour before where they
+    are: a new rule finds what goes on without digging through the whole ledger.
+    """
+    begin = math.floor(basis.record.worker.added_at) - metrics.BACKFILL
+    for alert in basis.alerts.values():
+        if alert.judged.cursor is not None:
+            begin = max(begin, alert.judged.cursor - metrics.BACKFILL)
+        if alert.judged.start is not None and alert.judged.cursor is None:
+            begin = max(begin, alert.judged.start)
+    return begin
+
+
+def _why_not(rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
+    """Return why a rule does not apply to a worker, ``None`` where it does."""
+    if not rule.applies_to(worker):
+        return f"the rule {rule.name} no longer applies to this worker"
+    if rule.kind == "no-data" or rule.metric == metrics.STATUS_CHECK_FAILED:
+        return None
+    if rule.metric not in configuration.collect or rule.metric not in configuration.metrics:
+        return f"{rule.metric} is no longer collected"
+    return None
+
+
+def _plan(rule: models.Rule, basis: ports.Basis, configuration: models.Configuration, begin: int) -> _Plan | None:
+    worker, condition = basis.record.worker, basis.record.condition
+    metric = rule.metric or ""
+    asked = condition.asked.get(metric)
+    if metric == metrics.STATUS_CHECK_FAILED:
+        period, delay = worker.interval, 0
+        asked = condition.collected_at if asked is None else asked
+    else:
+        known = metrics.period_of(configuration.metrics[metric], detailed=worker.detailed)
+        period, delay = condition.periods.get(metric, known), metrics.DELAY
+    if asked is None:
+        return None
+    alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
+    judged = alert.judged
+    if judged.cursor is None and judged.start is None:
+        # A state that another kind of rule of this name left has no place in this fold.
+        judged = models.Judged(start=begin)
+        alert = alert.model_copy(update={"judged": judged})
+    needed = thresholds.reread_from(judged, rule, basis.record.changed_from, period=period)
+    if needed is None:
+        needed = judged.start if judged.cursor is None else judged.cursor
+    oldest = math.floor(asked) - configuration.retention
+    return _Plan(rule, alert, period, asked, math.floor(asked) - period - delay, max(needed or 0, oldest, 0))
+
+
+def _read(cases: Sequence[_Case], samples: ports.Samples) -> dict[tuple[str, str], models.Series]:
+    """Read every series that the cases need, all at once."""
+    wanted = {
+        (case.basis.record.worker.id, plan.rule.metric or "", plan.period): plan
+        for case in cases
+        for plan in case.plans
+    }
+    if not wanted:
+        return {}
+    since = min(plan.needed for case in cases for plan in case.plans)
+    until = max(plan.asked for case in cases for plan in case.plans)
+    return samples.read(list(wanted), since, until)
+
+
+# --- one worker --------------------------------------------------------------------------------------------------
+
+
+def _judge(
+    case: _Case,
+    series: dict[tuple[str, str], models.Series],
+    configuration: models.Configuration,
+    monitoring_since: float | None,
+    at: float,
+) -> _Draft:
+    basis = case.basis
+    worker, condition = basis.record.worker, basis.record.condition
+    draft = _Draft(basis, at)
+    planned = {plan.rule.name: plan for plan in case.plans}
+    rules = {rule.name: rule for rule in configuration.rules}
+    seen_at = at if condition.collected_at is None else condition.collected_at
+    for rule in configuration.rules:
+        alert = basis.alerts.get(rule.name)
+        if worker.monitoring == "paused":
+            _end(draft, rule, alert or models.Alert(rule=rule.name), "monitoring is paused", at)
+        elif condition.status in models.GONE:
+            _end(draft, rule, alert, _ENDED[condition.status], seen_at)
+        elif reason := _why_not(rule, worker, configuration):
+            _end(draft, rule, alert, reason, at, forget=True)
+        elif rule.kind == "no-data":
+            _silence(draft, rule, alert or models.Alert(rule=rule.name), monitoring_since)
+        elif condition.status in _ENDED:
+            _end(draft, rule, alert, _ENDED[condition.status], seen_at)
+        elif plan := planned.get(rule.name):
+            _threshold(draft, plan, series, configuration)
+        elif alert is not None:
+            draft.alerts[rule.name] = alert
+    for name, alert in basis.alerts.items():
+        if name not in rules:
+            _end(draft, None, alert, f"the rule {name} was removed", at, forget=True)
+    return draft
+
+
+def _end(
+    draft: _Draft,
+    rule: models.Rule | None,
+    alert: models.Alert | None,
+    reason: str,
+    at: float,
+    *,
+    forget: bool = False,
+) -> None:
+    """Resolve an alert with the reason and have its judgement begin anew; ``forget`` keeps nothing of it."""
+    if alert is None:
+        return
+    judged = alert.judged
+    if alert.told is None and judged.severity is None and judged.cursor is None and judged.start is not None:
+        after = alert
+    else:
+        version = notifications.next_version(draft.basis, alert.rule)
+        worker = draft.basis.record.worker
+        after, transition, told = notifications.closed(worker, alert, reason, at, version=version, created_at=draft.at)
+        if transition.before is not None:
+            draft.transitions.append((alert.rule, transition, told))
+            draft.channels[alert.rule] = alert.channels or (rule.notify if rule else ())
+    if not forget:
+        draft.alerts[alert.rule] = after
+
+
+def _threshold(
+    draft: _Draft,
+    plan: _Plan,
+    series: dict[tuple[str, str], models.Series],
+    configuration: models.Configuration,
+) -> None:
+    record = draft.basis.record
+    rule, metric = plan.rule, plan.rule.metric or ""
+    found = series.get((record.worker.id, metric))
+    # A datapoint from the future would carry the cursor beyond those that are still to come.
+    points = [point for point in found.points if point.at <= plan.asked] if found else []
+    running = record.condition.running_since
+    judged, transitions = thresholds.judge(
+        rule,
+        plan.alert.judged,
+        points,
+        plan.horizon,
+        period=plan.period,
+        expected_from=math.ceil(plan.asked if running is None else running),
+        changed_from=record.changed_from,
+    )
+    unit = metrics.unit_of(metric, configuration.metrics)
+    _tell(draft, rule, plan.alert, judged, transitions, unit)
+
+
+def _silence(draft: _Draft, rule: models.Rule, alert: models.Alert, monitoring_since: float | None) -> None:
+    record = draft.basis.record
+    # What a threshold rule of this name left has no place here.
+    judged = alert.judged if alert.judged.metric is None else models.Judged()
+    if judged.start is not None and judged.cursor is None:
+        # After a pause silence counts from the first look at the worker that is active again.
+        judged = judged.model_copy(update={"start": math.floor(draft.at), "cursor": math.floor(draft.at)})
+    judged, transitions = thresholds.no_data(
+        rule,
+        judged,
+        succeeded_at=record.condition.succeeded_at,
+        added_at=record.worker.added_at,
+        monitoring_since=monitoring_since,
+        interval=record.worker.interval,
+        now=draft.at,
+    )
+    _tell(draft, rule, alert, judged, transitions, "count")
+
+
+def _tell(
+    draft: _Draft,
+    rule: models.Rule,
+    alert: models.Alert,
+    judged: models.Judged,
+    transitions: Sequence[models.Transition],
+    unit: str,
+) -> None:
+    """Take a judgement into the draft; people hear of it where the present is not what they were told last."""
+    severity = judged.severity
+    if judged is alert.judged and severity == alert.told:
+        draft.alerts[rule.name] = alert
+        return
+    since = _since(alert, judged, transitions)
+    changes: dict[str, object] = {"judged": judged, "since": since}
+    deciding, notification = None, None
+    if severity != alert.told:
+        deciding = next((one for one in reversed(transitions) if one.after == severity), None)
+        if deciding is None:
+            at = judged.trail[-1].at if judged.trail else math.floor(draft.at)
+            deciding = models.Transition(at=at, before=alert.told, after=severity, reason="the rule was changed")
+            transitions = [*transitions, deciding]
+        version = notifications.next_version(draft.basis, rule.name)
+        began = since if since is not None else alert.since
+        notification = notifications.notification(
+            draft.basis.record.worker,
+            rule,
+            deciding,
+            version=version,
+            since=deciding.at if began is None else began,
+            created_at=draft.at,
+            unit=unit,
+            told=alert.told,
+            trouble=draft.basis.record.condition.trouble,
+        )
+        # Whoever heard that it fires hears that it is over, whatever the rule says by then.
+        heard = tuple(dict.fromkeys((*alert.channels, *rule.notify))) if severity else alert.channels or rule.notify
+        draft.channels[rule.name] = heard if severity is None else rule.notify
+        changes |= {
+            "version": version,
+            "told": severity,
+            "last": notification,
+            "channels": heard if severity else (),
+        }
+    draft.alerts[rule.name] = alert.model_copy(update=changes)
+    draft.transitions += [(rule.name, one, notification if one is deciding else None) for one in transitions]
+
+
+def _since(alert: models.Alert, judged: models.Judged, transitions: Sequence[models.Transition]) -> int | None:
+    """Return when the present episode began, ``None`` where there is none."""
+    if judged.severity is None:
+        return None
+    for place in range(len(judged.trail) - 1, -1, -1):
+        if judged.trail[place].severity is None:
+            return judged.trail[place + 1].at
+    began = [one.at for one in transitions if one.before is None and one.after is not None]
+    if began:
+        return max(began)
+    return judged.trail[0].at if alert.since is None else alert.since
+
+
+# --- what is said of it ------------------------------------------------------------------------------------------
+
+
+def _log(
+    worker: models.Worker, rule: str, transition: models.Transition, notification: models.Notification | None
+) -> None:
+    log.info(
+        "alert.turned",
+        worker_id=worker.id,
+        rule=rule,
+        before=transition.before,
+        after=transition.after,
+        at=models.rfc3339(transition.at),
+        value=transition.value,
+        reason=transition.reason,
+        correction=transition.correction,
+        told=notification is not None,
+    )
+
+
+def _call(violations: Sequence[ports.Violations], notification: models.Notification) -> None:
+    for hook in violations:
+        try:
+            hook.violated(notification)
+        except Exception:
+            # A user's own code must not stop the alerts of others.
+            log.exception("violations.failed", hook=type(hook).__name__, alert_id=notification.dedup_key)
