@@ -70,6 +70,8 @@ class Supervisor:
         server: embedded.Server | None = None,
         output: IO[bytes] | None = None,
     ) -> None:
+        #: How often a child, or the server, has died.
+        self.deaths = 0
         self._output = output
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._server = server
@@ -99,6 +101,7 @@ class Supervisor:
                 if code is not None:
                     if each.name in self._processes:
                         _send(self._processes[each.name], signal.SIGKILL, group_only=True)  # what it left behind
+                    self.deaths += 1
                     each.died(reason(code), now)
             elif now >= each.due:
                 self._start(each, now)
@@ -190,6 +193,7 @@ class Signals:
     def __init__(self) -> None:
         self.count = 0
         self.asked = threading.Event()
+        self._interrupting = False
 
     @property
     def twice(self) -> bool:
@@ -209,6 +213,19 @@ class Signals:
             for each, handler in before.items():
                 signal.signal(each, handler)
 
+    @contextlib.contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Have what is heard meanwhile raise ``KeyboardInterrupt`` at once, and not only be noted."""
+        if self.asked.is_set():
+            raise KeyboardInterrupt
+        self._interrupting = True
+        try:
+            yield
+        finally:
+            self._interrupting = False
+
     def _hear(self, *_: object) -> None:
         self.count += 1
         self.asked.set()
+        if self._interrupting:
+            raise KeyboardInterrupt

@@ -1,0 +1,227 @@
+"""``workermon demo``: all of ``up`` on a simulated fleet whose load moves, and nothing of it left at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+from rich.live import Live
+
+from workermon import errors, logs, models, settings
+from workermon.local import board, embedded, endpoint, simulation, supervisor, up
+
+log = logs.get(__name__)
+
+#: Seconds between two datapoints and between two collections.
+PERIOD = 2
+#: Seconds of datapoints that are there at the start; an hour of them would only delay the first picture.
+HISTORY = 60
+#: Frames a second of the live table.
+FRAMES = 4
+#: Seconds until the channel is tried again where its connection broke.
+AGAIN = 0.5
+#: Lines of what the children said that are shown at the end where one of them died.
+TAIL = 20
+
+#: Starts an iterator over how it stands and what comes then; ``None`` where nothing came for a while.
+Follow = Callable[[], Iterator[models.Event | models.Notification | None]]
+
+
+def run(
+    *,
+    prepare: Callable[[], None],
+    follow: Follow,
+    workers: int = 25,
+    seconds: float | None = None,
+    console: Console | None = None,
+) -> None:
+    """Run it until a signal, or for ``seconds`` from now; the table on a terminal, else a line for each alert.
+
+    Meanwhile the environment of this process is the demo's own: its Redis, its AWS, its config file, nothing of the
+    user's. ``prepare`` applies that config file, as ``up`` would; ``follow`` reads the channel.
+    """
+    console = console or Console()
+    began = time.monotonic()
+    asked = supervisor.Signals()
+    with asked.heard(), contextlib.ExitStack() as stack:
+        try:
+            with asked.interrupting():
+                folder = stack.enter_context(_folder())
+                server = embedded.Server(folder / "redis", persistent=False)
+                stack.callback(server.stop)
+                server.start()
+                fleet = simulation.Simulation(time.time, workers, period=PERIOD, history=HISTORY)
+                aws = endpoint.Endpoint(fleet)
+                stack.callback(aws.stop)
+                aws.start()
+                env = environment(os.environ, folder, server.url, aws.url)
+                stack.enter_context(_in_force(env))
+                (folder / "demo.toml").write_text(configuration(fleet), "utf-8")
+                stack.callback(embedded.withdraw)
+                embedded.advertise(server.url)  # where another one is, the other commands keep to that
+                prepare()
+        except KeyboardInterrupt:
+            return
+        output = stack.enter_context((folder / "children.log").open("w+b")) if console.is_terminal else None
+        kept = up.children(env, settings.load(), concurrency=up.CONCURRENCY, beat=True, worker=True)
+        parts = supervisor.Supervisor(kept, server=server, output=output)
+        if output is not None:
+            stack.callback(_tell, parts, output)
+        stack.callback(parts.stop, lambda: asked.twice)
+        shown = stack.enter_context(_shown(follow, console, asked))
+
+        def over() -> bool:
+            return asked.asked.is_set() or (seconds is not None and time.monotonic() - began >= seconds)
+
+        def tick() -> None:
+            if aws.calls["GetMetricData"]:
+                fleet.begin()  # not before somebody looks, however slowly this machine starts
+
+        parts.run(over, tick)
+    if shown.failed is not None:
+        raise shown.failed
+
+
+def configuration(fleet: simulation.Simulation) -> str:
+    """Return the demo's config file: its workers, and the catalogue's metrics at the demo's period."""
+    lines = ["# Made by 'workermon demo'."]
+    for machine in fleet.machines.values():
+        lines += ["[[workers]]", f'id = "{machine.id}"', f'name = "{machine.name}"', f'region = "{machine.region}"']
+        lines += [f'interval = "{PERIOD}s"', f'labels = {{ team = "{machine.tags["Team"].lower()}" }}']
+    for name, namespace, metric_name, statistic, unit in _METRICS:
+        lines += ["[[metrics]]", f'name = "{name}"', f'namespace = "{namespace}"', f'metric_name = "{metric_name}"']
+        lines += [f'statistic = "{statistic}"', f'unit = "{unit}"', f'period = "{PERIOD}s"']
+    return "\n".join(lines) + "\n"
+
+
+_METRICS = (
+    ("cpu_utilization", simulation.EC2, "CPUUtilization", "Average", "percent"),
+    ("memory_utilization", simulation.AGENT, "mem_used_percent", "Average", "percent"),
+    ("disk_utilization", simulation.AGENT, "disk_used_percent", "Average", "percent"),
+    ("network_in", simulation.EC2, "NetworkIn", "Sum", "bytes"),
+    ("network_out", simulation.EC2, "NetworkOut", "Sum", "bytes"),
+)
+
+
+def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url: str) -> dict[str, str]:
+    """Return the demo's environment: nothing of the user's AWS, Celery or workermon is in it.
+
+    What has to be unset is empty, for an empty variable hides the one of a ``.env`` file.
+    """
+    ours = ("AWS_", "BOTO_", "CELERY_", "WORKERMON_")
+    kept = {name: value for name, value in outer.items() if not name.upper().startswith(ours)}
+    # A proxy is not to be asked for this machine.
+    direct = ",".join(filter(None, (outer.get("NO_PROXY") or outer.get("no_proxy"), "127.0.0.1")))
+    return kept | {
+        "AWS_ACCESS_KEY_ID": "simulated",
+        "AWS_SECRET_ACCESS_KEY": "simulated",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": aws_url,
+        "AWS_CONFIG_FILE": str(folder / "aws-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "aws-credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+        "WORKERMON_REDIS_URL": redis_url,
+        "WORKERMON_BROKER_URL": "",
+        "WORKERMON_CHANNEL": "workermon:metrics",
+        "WORKERMON_CONFIG": str(folder / "demo.toml"),
+        "WORKERMON_INTERVAL": f"{PERIOD}s",
+        "WORKERMON_MIN_INTERVAL": "1s",
+        "WORKERMON_HEARTBEAT_URL": "",
+        "WORKERMON_LOG_LEVEL": "warning",
+        "WORKERMON_LOG_FORMAT": "",
+    }
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Make a folder that is gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="workermon-demo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _in_force(env: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(env)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _tell(parts: supervisor.Supervisor, output: IO[bytes]) -> None:
+    """Show what the children said last, if one of them died."""
+    if parts.deaths:
+        output.seek(0)
+        last = output.read().decode("utf-8", "replace").splitlines()[-TAIL:]
+        sys.stderr.write("\n".join([*(errors.printable(text) for text in last), ""]))
+
+
+class _Shown:
+    """The thread that shows; ``failed`` is what ended it before its time."""
+
+    def __init__(self, follow: Follow, console: Console, asked: supervisor.Signals) -> None:
+        self.failed: Exception | None = None
+        self.over = threading.Event()
+        self._follow, self._console, self._asked = follow, console, asked
+        self.thread = threading.Thread(target=self._run, name="demo", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            if self._console.is_terminal:
+                fleet = board.Board(time.time)
+                with Live(fleet, console=self._console, refresh_per_second=FRAMES, screen=False):
+                    for shown in self._coming():
+                        fleet.take(shown)
+            else:
+                for shown in self._coming():
+                    if isinstance(shown, models.Notification):
+                        sys.stdout.write(board.line(shown) + "\n")
+                        sys.stdout.flush()
+        except BrokenPipeError:
+            # Nobody reads any more: that is the end, and no failure.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except Exception as why:
+            self.failed = why
+        finally:
+            self._asked.asked.set()
+
+    def _coming(self) -> Iterator[models.Event | models.Notification]:
+        while not self.over.is_set():
+            try:
+                for shown in self._follow():
+                    if self.over.is_set():
+                        return
+                    if shown is not None:
+                        yield shown
+            except errors.RedisUnavailable as why:
+                if not self.over.wait(AGAIN):
+                    log.warning("demo.channel_lost", reason=str(why))
+
+
+@contextlib.contextmanager
+def _shown(follow: Follow, console: Console, asked: supervisor.Signals) -> Iterator[_Shown]:
+    shown = _Shown(follow, console, asked)
+    shown.thread.start()
+    try:
+        yield shown
+    finally:
+        shown.over.set()
+        shown.thread.join(3.0)

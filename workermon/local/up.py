@@ -1,0 +1,91 @@
+"""``workermon up``: beat, worker processes and listener on this machine, with an embedded Redis where none is named."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+
+from workermon import errors, logs, settings
+from workermon.local import embedded, supervisor
+
+log = logs.get(__name__)
+
+#: Threads that collect: AWS answers in 50–300 ms, so most of them wait.
+CONCURRENCY = 8
+#: Threads that judge and deliver; a channel may take its time, the others go on.
+ALERTS = 6
+
+
+def run(
+    own: settings.Settings,
+    *,
+    prepare: Callable[[], None],
+    concurrency: int = CONCURRENCY,
+    beat: bool = True,
+    worker: bool = True,
+) -> None:
+    """Run it all until a signal, and stop it cleanly within 10 s.
+
+    ``prepare`` is called once Redis is there and before anything else runs: it applies the config file and
+    reconciles. Raises what ``prepare`` raises, and ``errors.RedisUnavailable`` where the embedded server cannot run.
+    """
+    asked = supervisor.Signals()
+    with asked.heard(), contextlib.ExitStack() as stack:
+        try:
+            with asked.interrupting():
+                server = stack.enter_context(_embedded()) if own.embedded else None
+                named = {"WORKERMON_REDIS_URL": server.url} if server else {}
+                kept = children({**os.environ, **named}, own, concurrency=concurrency, beat=beat, worker=worker)
+                if not kept and server is None:
+                    raise errors.InvalidInput("up", "nothing is left to run", "leave --no-beat or --no-worker out")
+                prepare()
+        except KeyboardInterrupt:
+            return
+        parts = supervisor.Supervisor(kept, server=server)
+        stack.callback(parts.stop, lambda: asked.twice)
+        log.info("up.running", children=[child.name for child in kept], embedded=server is not None)
+        parts.run(asked.asked.is_set)
+        log.info("up.stopping")
+
+
+@contextlib.contextmanager
+def _embedded() -> Iterator[embedded.Server]:
+    """Run this user's own server, found by the other commands meanwhile."""
+    server = embedded.Server(settings.state_home() / "data", persistent=True)
+    try:
+        server.start()
+        if not embedded.advertise(server.url):
+            raise errors.RedisUnavailable(
+                "embedded Redis", "another one is in use, of a demo perhaps", "stop that, or set WORKERMON_REDIS_URL"
+            )
+        yield server
+    finally:
+        embedded.withdraw()
+        server.stop()
+
+
+def children(
+    env: Mapping[str, str], own: settings.Settings, *, concurrency: int, beat: bool, worker: bool
+) -> list[supervisor.Child]:
+    """Return Celery's parts: beat, a node that collects, and one that judges and delivers, so neither delays the other.
+
+    The latter has the listener too. All run this very Python, so that no path has to be searched.
+    """
+    level = {"debug": "DEBUG", "error": "ERROR"}.get(own.log_level, "WARNING")
+    celery = [sys.executable, "-m", "celery", "--quiet", "-A", "workermon"]
+    node = ["--loglevel", level, "--pool", "threads", "--without-mingle", "--without-gossip"]
+    mine = os.getpid()  # two of these on one machine are two sets of nodes
+
+    def consuming(name: str, queues: str, threads: int) -> supervisor.Child:
+        where = ["--hostname", f"{name}-{mine}@%h", "--queues", queues, "--concurrency", str(threads)]
+        return supervisor.Child(name, [*celery, "worker", *node, *where], env)
+
+    kept: list[supervisor.Child] = []
+    if worker:
+        kept.append(consuming("alerts", "workermon.evaluate,workermon.deliver", ALERTS))
+        kept.append(consuming("collect", "workermon.collect", concurrency))
+    if beat:
+        kept.append(supervisor.Child("beat", [*celery, "beat", "--loglevel", level], env))
+    return kept
