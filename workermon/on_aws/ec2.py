@@ -1,0 +1,137 @@
+"""EC2: state, status checks and tags of instances. Its dicts go no further."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
+
+import botocore.exceptions
+
+from workermon import logs, models
+from workermon.on_aws import session
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
+log = logs.get(__name__)
+
+T = TypeVar("T")
+
+#: Ids of one call: the limit of DescribeInstanceStatus, and as many as DescribeInstances needs.
+IDS = 100
+
+_STATUSES = frozenset(get_args(models.Status))
+_CHECKS = frozenset(get_args(models.Check))
+#: EC2 names the ids that it minds: "The instance IDs 'i-1, i-2' do not exist", 'Invalid id: "i-3"'.
+_UNKNOWN = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "InvalidInstanceId"})
+_NAMED = re.compile(r"[\w-]+")
+
+
+class AwsEc2:
+    """``ports.Ec2`` over boto3."""
+
+    def __init__(self, sessions: session.Sessions) -> None:
+        self._sessions = sessions
+
+    def describe(self, scope: models.Scope, instance_ids: Sequence[str]) -> dict[str, models.Instance]:
+        """Return what DescribeInstances knows of these ids."""
+
+        def ask(client: EC2Client, ids: list[str]) -> list[models.Instance]:
+            pages = client.get_paginator("describe_instances").paginate(InstanceIds=ids)
+            return [_instance(found, scope.region) for found in _instances(pages)]
+
+        return {one.id: one for one in self._of_each(scope, instance_ids, ask)}
+
+    def statuses(self, scope: models.Scope, instance_ids: Sequence[str]) -> dict[str, models.InstanceStatus]:
+        """Return state and status checks of these ids, stopped ones included."""
+
+        def ask(client: EC2Client, ids: list[str]) -> list[models.InstanceStatus]:
+            pages = client.get_paginator("describe_instance_status").paginate(InstanceIds=ids, IncludeAllInstances=True)
+            return [_status(found) for page in pages for found in page["InstanceStatuses"]]
+
+        return {one.id: one for one in self._of_each(scope, instance_ids, ask)}
+
+    def find(self, scope: models.Scope, tags: Mapping[str, str]) -> list[models.Instance]:
+        """Return every instance, not terminated or shutting down, that carries all these tags."""
+        filters: list[Any] = [
+            {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
+            *({"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()),
+        ]
+        with self._sessions.asking("EC2", scope):
+            client = self._sessions.ec2(scope)
+            pages = client.get_paginator("describe_instances").paginate(
+                Filters=filters, PaginationConfig={"PageSize": 1000}
+            )
+            found = [_instance(each, scope.region) for each in _instances(pages)]
+        # EC2 takes * and ? of a filter's value for wildcards; a tag is meant as it is written.
+        wanted = [each for each in found if tags.items() <= each.tags.items() and each.status not in models.GONE]
+        return sorted({each.id: each for each in wanted}.values(), key=lambda each: each.id)
+
+    def _of_each(
+        self, scope: models.Scope, instance_ids: Sequence[str], ask: Callable[[EC2Client, list[str]], list[T]]
+    ) -> Iterator[T]:
+        asked = list(dict.fromkeys(instance_ids))
+        for start in range(0, len(asked), IDS):
+            with self._sessions.asking("EC2", scope):
+                yield from self._known(scope, asked[start : start + IDS], ask)
+
+    def _known(self, scope: models.Scope, ids: list[str], ask: Callable[[EC2Client, list[str]], list[T]]) -> list[T]:
+        """Ask for these, and again without those that EC2 does not know."""
+        while ids:
+            try:
+                return ask(self._sessions.ec2(scope), ids)
+            except botocore.exceptions.ClientError as why:
+                if why.response.get("Error", {}).get("Code") not in _UNKNOWN:
+                    raise
+                unknown = set(ids).intersection(_NAMED.findall(str(why.response["Error"].get("Message"))))
+                if not unknown:
+                    break  # it names none of ours: find them by halves
+                log.info("ec2.unknown_instances", region=scope.region, instance_ids=sorted(unknown))
+                ids = [one for one in ids if one not in unknown]
+        if len(ids) <= 1:
+            return []
+        half = len(ids) // 2
+        return [*self._known(scope, ids[:half], ask), *self._known(scope, ids[half:], ask)]
+
+
+# An answer without its list is no answer: as "no instances" it would retire a fleet.
+def _instances(pages: Any) -> Iterator[Any]:
+    reservations = itertools.chain.from_iterable(page["Reservations"] for page in pages)
+    return itertools.chain.from_iterable(each.get("Instances") or () for each in reservations)
+
+
+def _instance(found: Any, region: str) -> models.Instance:
+    tags = {tag["Key"]: tag.get("Value", "") for tag in found.get("Tags") or ()}
+    return models.Instance(
+        id=found["InstanceId"],
+        region=region,
+        status=_state(found.get("State")),
+        name=tags.get("Name") or None,
+        # "pending": from its next datapoints on there is one a minute.
+        detailed=(found.get("Monitoring") or {}).get("State") in ("enabled", "pending"),
+        tags=tags,
+    )
+
+
+def _status(found: Any) -> models.InstanceStatus:
+    system, instance = _check(found.get("SystemStatus")), _check(found.get("InstanceStatus"))
+    return models.InstanceStatus(
+        id=found["InstanceId"],
+        status=_state(found.get("InstanceState")),
+        checks=models.Checks(system=system, instance=instance) if system and instance else None,
+    )
+
+
+def _state(found: Any) -> models.Status:
+    name = (found or {}).get("Name")
+    return cast(models.Status, name) if name in _STATUSES else "unknown"
+
+
+def _check(found: Any) -> models.Check | None:
+    status = (found or {}).get("Status")
+    if not status:
+        return None
+    # What EC2 may say one day and we do not know yet is neither ok nor impaired.
+    return cast(models.Check, status) if status in _CHECKS else "insufficient-data"
