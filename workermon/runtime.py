@@ -176,3 +176,30 @@ def open(  # noqa: A001  (named where used: runtime.open)
         instead.provide(lambda thing=thing: thing, provides=port)
     # The lock makes one of each even where threads ask at once.
     return dishka.make_container(Recipes(own), instead, lock_factory=threading.Lock)
+
+
+def collect_now(container: dishka.Container, worker_ids: Sequence[str]) -> Any:
+    """Collect workers in this process, because somebody asked for it: their slot may be complete already."""
+    from workermon import collect
+
+    return collect.collect(
+        worker_ids,
+        ec2=container.get(ports.Ec2),
+        cloudwatch=container.get(ports.CloudWatch),
+        workers=container.get(ports.Workers),
+        samples=container.get(ports.Samples),
+        schedule=container.get(ports.Schedule),
+        configurations=container.get(ports.Configurations),
+        now=container.get(ports.Clock),
+        again=True,
+    )
+
+
+def default_region() -> str | None:
+    """Return the region that boto3 is configured for."""
+    return session.default_region()
+
+
+def known_regions() -> frozenset[str]:
+    """Return the regions that AWS has."""
+    return session.known_regions()

@@ -1,0 +1,147 @@
+"""The ``workermon`` command: one file a noun; each command parses, calls one function, and prints.
+
+Importing this loads neither boto3 nor Celery nor rich, so that ``workermon --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from workermon import __version__, errors
+
+#: Each command with its place. A command is loaded when it is asked for.
+COMMANDS = {
+    "up": "run:up",
+    "demo": "run:demo",
+    "add": "fleet:add",
+    "discover": "fleet:discover",
+    "remove": "fleet:remove",
+    "pause": "fleet:pause",
+    "resume": "fleet:resume",
+    "list": "fleet:listing",
+    "show": "fleet:show",
+    "refresh": "fleet:refresh",
+    "reconcile": "fleet:reconcile",
+    "watch": "feed:watch",
+    "history": "feed:history",
+    "alerts": "alerts:alerts",
+    "rules": "rules:rules",
+    "apply": "apply:apply",
+    "status": "health:status",
+    "config": "config:config",
+}
+
+#: What a shell gives for a process that Ctrl-C ended.
+INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """The root: loads commands by name, and turns whatever goes wrong into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the commands' names, in the order in which they are first needed."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Load a command; ``None`` where there is none of that name."""
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        found = getattr(importlib.import_module(f"workermon.cli.{module}"), attribute)
+        assert isinstance(found, click.Command)
+        return found
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002 - click's signature; it is never wanted
+        **extra: Any,
+    ) -> NoReturn:
+        """Run a command line and exit with its code."""
+        try:
+            code = super().main(args, prog_name or "workermon", complete_var, standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except BaseException as why:
+            sys.exit(failed(why))
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def failed(why: BaseException) -> int:
+    """Tell on standard error, in one line, what went wrong; return the exit code."""
+    if isinstance(why, SystemExit):
+        return why.code if isinstance(why.code, int) else int(why.code is not None)
+    if isinstance(why, KeyboardInterrupt | click.Abort):
+        return INTERRUPTED
+    if isinstance(why, BrokenPipeError):
+        # Who read our output had enough; the interpreter must not trip over it once more while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    line, code = described(why)
+    click.echo(f"error: {line}", err=True)
+    if code == 1 and os.environ.get("WORKERMON_LOG_LEVEL", "").lower() == "debug":
+        traceback.print_exception(why)
+    return code
+
+
+def described(why: BaseException) -> tuple[str, int]:
+    """Return an error as ``WHAT: WHY; WHAT TO DO``, and its exit code."""
+    if isinstance(why, errors.WorkermonError):
+        return str(why), why.exit_code
+    if isinstance(why, click.UsageError):
+        path = why.ctx.command_path if why.ctx else "workermon"
+        message = errors.printable(" ".join(why.format_message().split())).rstrip(".")
+        return f"{path}: {message}; see '{path} --help'", 2
+    if isinstance(why, click.ClickException):
+        return f"workermon: {errors.printable(why.format_message())}; see 'workermon --help'", 2
+    kind, module = type(why).__name__, type(why).__module__.split(".")[0]
+    if module == "pydantic_core" and kind == "ValidationError":
+        first = why.errors(include_input=False, include_url=False)[0]  # type: ignore[attr-defined]
+        where = ".".join(str(part) for part in first["loc"]) or "input"
+        return f"{where}: {first['msg'].removeprefix('Value error, ')}; see 'workermon --help'", 2
+    if module in ("redis", "kombu"):
+        return f"Redis: {kind}; see that it runs and takes our password", 4
+    if module in ("boto3", "botocore"):
+        return f"AWS: {kind}; see that credentials, region and endpoint are right", 5
+    if isinstance(why, OSError):
+        return errors.printable(f"{why.filename or 'system'}: {why.strerror or kind}; mend it and try again"), 1
+    # Its text may hold anything, a secret too; so only its kind and place are told.
+    frame = traceback.extract_tb(why.__traceback__)[-1] if why.__traceback__ else None
+    place = f" in {os.path.basename(frame.filename)} line {frame.lineno}" if frame else ""  # noqa: PTH119 - a bare name
+    return f"workermon: unexpected {kind}{place}; set WORKERMON_LOG_LEVEL=debug to see more, and report it", 1
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="workermon")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Watches a fleet of EC2 instances ("workers") without an agent.
+
+    \b
+    Try it on a simulated fleet:   workermon demo
+    Watch your own:                workermon up, then workermon add i-0abc123def4567890
+    """
+    if ctx.obj is None:
+        from workermon.cli import session
+
+        ctx.obj = session.Session()
+    ctx.call_on_close(ctx.obj.close)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> NoReturn:
+    """Run the command line of this process."""
+    cli.main()

@@ -1,0 +1,24 @@
+"""``config schema``: the JSON schema of the config file."""
+
+from __future__ import annotations
+
+import click
+
+from workermon.cli import output
+
+
+@click.group()
+def config() -> None:
+    """About the config file."""
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON schema of the config file.
+
+    \b
+    Example: workermon config schema > workermon.schema.json
+    """
+    from workermon import config as grammar
+
+    output.document(grammar.schema())

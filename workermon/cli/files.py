@@ -1,0 +1,28 @@
+"""Reading a config file that a user named."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workermon import errors
+
+if TYPE_CHECKING:
+    from workermon import config
+
+
+def read(place: str | Path) -> config.File:
+    """Read and check a config file, ``-`` is standard input; raises ``errors.InvalidInput`` in one line."""
+    from workermon import config
+
+    source = "standard input" if str(place) == "-" else str(place)
+    try:
+        raw = sys.stdin.buffer.read() if str(place) == "-" else Path(place).read_bytes()
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as why:
+        raise errors.InvalidInput(source, f"is no UTF-8 text (byte {why.start})", "save it as UTF-8") from None
+    except (OSError, ValueError) as why:
+        reason = getattr(why, "strerror", None) or "is no path"
+        raise errors.InvalidInput(source, reason, "name a file that can be read") from None
+    return config.parse(text, source)

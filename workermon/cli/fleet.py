@@ -1,0 +1,321 @@
+"""``add``, ``discover``, ``remove``, ``pause``, ``resume``, ``list``, ``show``, ``refresh``, ``reconcile``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from workermon import errors, models
+from workermon.cli import options, output, session
+
+
+def _scope(own: session.Session, region: str | None, role_arn: str | None, external_id: str | None) -> models.Scope:
+    if external_id is not None and role_arn is None:
+        raise errors.InvalidInput("--external-id", "says nothing without a role", "add --role-arn")
+    where = own.region(region)
+    if role_arn is None:
+        return models.Scope(region=where)
+    # The role is part of the account's name, so that two roles of one account are told apart.
+    parts = role_arn.split(":")
+    account = f"{parts[4]}:{parts[5].removeprefix('role/')}"
+    return models.Scope(region=where, account=account, role_arn=role_arn, external_id=external_id)
+
+
+def _collect(own: session.Session, workers: Iterable[models.Worker]) -> None:
+    """Take the first sample at once; what goes wrong is a warning, for the next interval tries again."""
+    active = [worker.id for worker in workers if worker.monitoring == "active"]
+    try:
+        failed: Mapping[str, errors.WorkermonError] = own.collect(active)
+    except errors.WorkermonError as why:
+        failed = {"collection": why}
+    for who, error in failed.items():
+        output.warn(f"{who}: {error}")
+
+
+@click.command()
+@click.argument("instance_ids", metavar="INSTANCE_ID...", nargs=-1, required=True, type=options.InstanceId())
+@click.option("--region", type=options.Text(), help="Where they are; boto3's own region where left out.")
+@click.option("--role-arn", type=options.Role(), help="The role to assume for them.")
+@click.option("--external-id", type=options.Text(), help="The external id that the role asks for.")
+@click.option("--name", type=options.Text(), help="A name instead of the instance's Name tag.")
+@options.INTERVAL
+@options.LABELS
+@click.option("--no-verify", is_flag=True, help="Do not ask EC2 whether they are there.")
+@session.pass_session
+def add(
+    own: session.Session,
+    instance_ids: tuple[str, ...],
+    region: str | None,
+    role_arn: str | None,
+    external_id: str | None,
+    name: str | None,
+    interval: int | None,
+    labels: tuple[str, ...],
+    no_verify: bool,
+) -> None:
+    """Monitor instances: all of them or none, the first sample at once.
+
+    \b
+    Example: workermon add i-0abc123def4567890 --region us-east-1 --interval 60s --label team=vfx
+    """
+    from workermon import fleet
+
+    every = options.interval(interval, own.settings)
+    made = own.call(
+        fleet.add,
+        instance_ids,
+        scope=_scope(own, region, role_arn, external_id),
+        name=name,
+        interval=every,
+        labels=options.pairs(labels, "--label"),
+        verify=not no_verify,
+    )
+    _collect(own, made)
+    for worker in made:
+        click.echo(f"added {worker.id} as {worker.name}, every {worker.interval} s")
+
+
+@click.command()
+@click.option("--tag", "tags", type=options.Pair(), multiple=True, metavar="K=V", help="A tag; may be repeated.")
+@click.option("--region", "regions", type=options.Text(), multiple=True, help="Where to look; may be repeated.")
+@options.INTERVAL
+@options.LABELS
+@click.option("--dry-run", is_flag=True, help="Only tell what would be added.")
+@options.as_json
+@session.pass_session
+def discover(
+    own: session.Session,
+    tags: tuple[str, ...],
+    regions: tuple[str, ...],
+    interval: int | None,
+    labels: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Find instances by tag, and add those not yet monitored. Without a tag, every instance is found.
+
+    \b
+    Example: workermon discover --tag Role=render --region us-east-1 --dry-run
+    """
+    from workermon import fleet
+
+    every = options.interval(interval, own.settings)
+    scopes = [models.Scope(region=own.region(region)) for region in dict.fromkeys(regions or (None,))]
+    found = own.call(
+        fleet.discover,
+        options.pairs(tags, "--tag"),
+        scopes=scopes,
+        interval=every,
+        labels=options.pairs(labels, "--label"),
+        dry_run=dry_run,
+    )
+    if not dry_run:
+        _collect(own, found.added)
+    if as_json:
+        added = [{"id": worker.id, "name": worker.name, "region": worker.region} for worker in found.added]
+        output.document({"added": added, "known": list(found.known), "dry_run": dry_run})
+        return
+    for worker in found.added:
+        click.echo(f"{'would add' if dry_run else 'added'} {worker.id} as {worker.name}, {worker.region}")
+    if not found.added:
+        output.warn(f"nothing new was found; {len(found.known)} of the instances found are monitored already")
+
+
+@click.command()
+@options.WORKERS
+@session.pass_session
+def remove(own: session.Session, names: tuple[str, ...]) -> None:
+    """Forget workers: their open alerts resolve, and nothing of them stays in Redis. May be repeated.
+
+    \b
+    Example: workermon remove render-07 i-0abc123def4567890
+    """
+    from workermon import fleet
+
+    removed, unknown = own.call(fleet.remove, names)
+    for worker in removed:
+        click.echo(f"removed {worker.id}, {worker.name}")
+    for each in unknown:
+        click.echo(f"{each} was not monitored", err=True)
+
+
+@click.command()
+@options.WORKERS
+@session.pass_session
+def pause(own: session.Session, names: tuple[str, ...]) -> None:
+    """Stop collecting workers for a while; datapoints and alerts stay. May be repeated.
+
+    \b
+    Example: workermon pause render-07
+    """
+    from workermon import fleet
+
+    for worker in own.call(fleet.pause, names):
+        click.echo(f"paused {worker.id}, {worker.name}")
+
+
+@click.command()
+@options.WORKERS
+@session.pass_session
+def resume(own: session.Session, names: tuple[str, ...]) -> None:
+    """Collect paused workers again, at once. May be repeated.
+
+    \b
+    Example: workermon resume render-07
+    """
+    from workermon import fleet
+
+    resumed = own.call(fleet.resume, names)
+    _collect(own, resumed)
+    for worker in resumed:
+        click.echo(f"resumed {worker.id}, {worker.name}")
+
+
+STATUSES = ("pending", "running", "stopping", "stopped", "shutting-down", "terminated", "unknown")
+
+
+@click.command("list")
+@click.option("--status", type=click.Choice(STATUSES), help="Only workers of this status.")
+@click.option("--label", "labels", type=options.Pair(), multiple=True, metavar="K=V", help="Only with this label.")
+@options.as_json
+@session.pass_session
+def listing(own: session.Session, status: str | None, labels: tuple[str, ...], as_json: bool) -> None:
+    """List the fleet.
+
+    \b
+    Example: workermon list --status running --label team=vfx
+    """
+    from workermon import report
+
+    found = own.call(report.fleet, status=status, labels=options.pairs(labels, "--label"))
+    if as_json:
+        output.document(found)
+        return
+    at = own.now()
+    rows = [_row(worker, at) for worker in found["workers"]]
+    styles = [_style(worker) for worker in found["workers"]]
+    if rows:
+        output.table(("NAME", "ID", "REGION", "STATUS", "CPU", "MEMORY", "DISK", "SAMPLE", "ALERTS"), rows, styles)
+    else:
+        click.echo("no worker is monitored" if status is None and not labels else "no worker matches", err=True)
+
+
+def _row(worker: Mapping[str, Any], at: float) -> list[str]:
+    metrics, last = worker["metrics"], worker["last_collected_at"]
+    status = worker["status"] if worker["monitoring"] == "active" else f"{worker['status']} (paused)"
+    alerts = ", ".join(f"{alert['rule']} {alert['severity']}" for alert in worker["alerts"])
+    trouble = worker["trouble"]
+    return [
+        worker["name"],
+        worker["id"],
+        worker["region"],
+        status,
+        *(output.quantity(metrics.get(f"{name}_utilization")) for name in ("cpu", "memory", "disk")),
+        "never" if last is None else output.ago(at - models.moment(last)),
+        alerts or (f"({trouble['kind']})" if trouble else "-"),
+    ]
+
+
+def _style(worker: Mapping[str, Any]) -> str | None:
+    severities = {alert["severity"] for alert in worker["alerts"]}
+    if "critical" in severities:
+        return "red"
+    return "yellow" if severities or worker["trouble"] else None
+
+
+@click.command()
+@click.argument("name", metavar="WORKER", type=options.Text())
+@options.as_json
+@session.pass_session
+def show(own: session.Session, name: str, as_json: bool) -> None:
+    """Show all that is known of one worker.
+
+    \b
+    Example: workermon show render-07
+    """
+    from workermon import fleet, report
+
+    record = own.call(fleet.resolve, [name])[0]
+    found = own.call(report.worker, record)
+    if as_json:
+        output.document(found)
+        return
+    for key, value in _lines(found, own.now()):
+        click.echo(f"{key:<20} {errors.printable(value)}")
+
+
+def _lines(found: Mapping[str, Any], at: float) -> Iterable[tuple[str, str]]:
+    checks, trouble = found["status_checks"], found["trouble"]
+    yield "name", found["name"]
+    yield "id", found["id"]
+    yield "region", found["region"] if found["account"] == "default" else f"{found['region']}, {found['account']}"
+    yield "status", found["status"]
+    yield "status checks", f"system {checks['system']}, instance {checks['instance']}" if checks else "-"
+    yield "monitoring", f"{found['monitoring']}, every {found['interval']} s"
+    yield "labels", ", ".join(f"{key}={value}" for key, value in found["labels"].items()) or "-"
+    yield "added", f"{found['added_at']} by {found['origin']}"
+    last, due = found["last_collected_at"], found["next_run"]
+    yield "last sample", "never" if last is None else f"{last}, {output.ago(at - models.moment(last))}"
+    yield "next run", "not scheduled" if due is None else f"{due}, {output.ago(at - models.moment(due))}"
+    if trouble:
+        yield "trouble", f"{trouble['kind']}: {trouble['message']}, {output.ago(at - models.moment(trouble['at']))}"
+    for metric, reading in found["metrics"].items():
+        yield metric, "-" if reading is None else f"{output.quantity(reading)}, {output.ago(reading['age'])}"
+    for alert in found["alerts"]:
+        yield "alert", f"{alert['severity']} since {alert['since']}: {alert['summary']}"
+
+
+@click.command()
+@options.WORKERS
+@session.pass_session
+def refresh(own: session.Session, names: tuple[str, ...]) -> None:
+    """Collect workers now, an interval or not.
+
+    \b
+    Example: workermon refresh render-07
+    """
+    from workermon import fleet
+
+    records = own.call(fleet.resolve, names)
+    failed = own.collect([record.worker.id for record in records])
+    for record in records:
+        if record.worker.id not in failed:
+            click.echo(f"refreshed {record.worker.id}, {record.worker.name}")
+    for worker_id, why in list(failed.items())[1:]:
+        output.warn(f"{worker_id}: {why}")
+    for why in failed.values():
+        raise why
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only tell what would be repaired.")
+@options.as_json
+@session.pass_session
+def reconcile(own: session.Session, dry_run: bool, as_json: bool) -> None:
+    """Repair what repository, schedule and EC2 disagree about.
+
+    \b
+    Example: workermon reconcile --dry-run
+    """
+    from workermon import fleet
+
+    done = own.call(fleet.reconcile, interval=own.settings.interval, region=own.default_region, dry_run=dry_run)
+    if as_json:
+        output.document(
+            {
+                "steps": [
+                    {"action": step.action, "worker": step.worker_id, "reason": step.reason} for step in done.steps
+                ],
+                "failed": {scope: str(why) for scope, why in done.failed.items()},
+                "dry_run": dry_run,
+            }
+        )
+    else:
+        for step in done.steps:
+            click.echo(f"{'would ' if dry_run else ''}{step.action} {step.worker_id}: {errors.printable(step.reason)}")
+        if not done.steps and not done.failed:
+            click.echo("nothing to repair", err=True)
+    for why in done.failed.values():
+        raise why

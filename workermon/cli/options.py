@@ -1,0 +1,123 @@
+"""The parameters that several commands share: what they take, and how they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from workermon import errors, models, settings
+
+if TYPE_CHECKING:  # generic for type checkers only, in the versions of click that we allow
+    TextType = click.ParamType[str]
+    NumberType = click.ParamType[int]
+else:
+    TextType = NumberType = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class InstanceId(TextType):
+    """An EC2 instance id."""
+
+    name = "instance_id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it, or refuse."""
+        if not models.INSTANCE_ID.fullmatch(value):
+            shown = errors.printable(value)[:64]
+            self.fail(f"{shown!r} is no instance id such as i-0abc123def4567890", param, ctx)
+        return str(value)
+
+
+class Text(TextType):
+    """A short text on one line, without control characters."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it, or refuse."""
+        shown = errors.printable(value)
+        if shown != value:
+            self.fail(f"{shown[:64]!r} has a control character, such as a newline or an escape sequence", param, ctx)
+        if not value.strip() or value != value.strip():
+            self.fail(f"{shown[:64]!r} is empty or has spaces at an end", param, ctx)
+        if len(value) > 256:
+            self.fail("is longer than 256 characters", param, ctx)
+        return str(value)
+
+
+class Duration(NumberType):
+    """A duration such as 30s, 5m or 24h, as whole seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return seconds, or refuse."""
+        try:
+            return models.seconds(value)
+        except ValueError as why:
+            self.fail(str(why), param, ctx)
+
+
+class Pair(Text):
+    """``key=value``."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it, or refuse."""
+        text = super().convert(value, param, ctx)
+        key, equals, given = text.partition("=")
+        if not equals or not key.strip() or not given.strip():
+            self.fail(f"{text[:64]!r} is no key=value such as team=vfx", param, ctx)
+        return text
+
+
+class Role(TextType):
+    """The ARN of an IAM role."""
+
+    name = "arn"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it, or refuse."""
+        from workermon import config
+
+        if not config.ROLE.fullmatch(value):
+            shown = errors.printable(value)[:64]
+            self.fail(f"{shown!r} is no role such as arn:aws:iam::123456789012:role/workermon", param, ctx)
+        return str(value)
+
+
+def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
+    """Return ``key=value`` texts as a mapping; a key that is given twice with two values is refused."""
+    found: dict[str, str] = {}
+    for text in given:
+        key, _, value = (part.strip() for part in text.partition("="))
+        if found.setdefault(key, value) != value:
+            raise errors.InvalidInput(option, f"{key} is given twice", "give each key once")
+    return found
+
+
+def interval(given: int | None, own: settings.Settings) -> int:
+    """Return the interval in seconds that was given, else the default; refuses what is not allowed."""
+    if given is None:
+        return own.interval
+    if given < own.min_interval:
+        why = f"{given} s is below the least allowed, {own.min_interval} s"
+        raise errors.InvalidInput("--interval", why, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
+    if given > models.DAY:
+        raise errors.InvalidInput("--interval", f"{given} s is above the most allowed, 24 h", "choose a shorter one")
+    return given
+
+
+def as_json(command: F) -> F:
+    """Give a command ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")(command)
+
+
+#: Workers by instance id or name.
+WORKERS = click.argument("names", metavar="WORKER...", nargs=-1, required=True, type=Text())
+INTERVAL = click.option("--interval", type=Duration(), metavar="60s", help="Seconds between collections of a worker.")
+LABELS = click.option("--label", "labels", type=Pair(), multiple=True, metavar="K=V", help="A label; may be repeated.")

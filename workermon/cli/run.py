@@ -1,0 +1,114 @@
+"""``up`` and ``demo``: the whole pipeline on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from workermon import errors, logs, models
+from workermon.cli import files, session
+
+if TYPE_CHECKING:
+    from workermon import config
+
+log = logs.get(__name__)
+
+
+@click.command()
+@click.option("--concurrency", type=click.IntRange(1, 256), help="Threads that collect; 8 where left out.")
+@click.option("--no-beat", is_flag=True, help="Run no beat here: another machine has it.")
+@click.option("--no-worker", is_flag=True, help="Run neither worker processes nor listener here.")
+@session.pass_session
+def up(own: session.Session, concurrency: int | None, no_beat: bool, no_worker: bool) -> None:
+    """Run beat, worker processes and listener on this machine, until Ctrl-C.
+
+    With WORKERMON_REDIS_URL unset an embedded Redis runs too. The file of WORKERMON_CONFIG is applied first.
+
+    \b
+    Example: WORKERMON_CONFIG=fleet.toml workermon up --concurrency 16
+    """
+    from workermon.local import up as local
+
+    own.serve()
+    file = None if own.settings.config is None else files.read(own.settings.config)
+    if file is not None:
+        own.check_regions(file)
+    local.run(
+        own.settings,
+        prepare=lambda: _prepare(own, file),
+        concurrency=concurrency or local.CONCURRENCY,
+        beat=not no_beat,
+        worker=not no_worker,
+    )
+
+
+def _prepare(own: session.Session, file: config.File | None) -> None:
+    """Apply the config file and reconcile. AWS out of reach stops neither, for it may be back in a minute."""
+    from workermon import fleet
+
+    region = _region(own)
+    if file is not None:
+        _apply(own, file, region)
+    done = own.call(fleet.reconcile, interval=own.settings.interval, region=region)
+    for scope, why in done.failed.items():
+        log.warning("up.not_reconciled", scope=scope, reason=str(why))
+
+
+def _apply(own: session.Session, file: config.File, region: str | None) -> None:
+    from workermon import fleet
+
+    given = {"region": region, "interval": own.settings.interval, "least": own.settings.min_interval}
+    try:
+        done = own.call(fleet.apply, file, missing="skip", **given)
+        failed = own.collect(done.added)
+    except errors.AwsError as why:
+        log.warning("up.not_verified", reason=str(why))
+        done, failed = own.call(fleet.apply, file, verify=False, **given), {}
+    for worker_id in done.skipped:
+        log.warning("up.not_in_ec2", worker_id=worker_id, source=file.source)
+    for worker_id, trouble in failed.items():
+        log.warning("up.not_collected", worker_id=worker_id, reason=str(trouble))
+
+
+def _region(own: session.Session) -> str | None:
+    try:
+        return own.default_region
+    except errors.AwsError as why:
+        log.warning("up.no_region", reason=str(why))
+        return None
+
+
+@click.command()
+@click.option("--workers", type=click.IntRange(1, 1000), default=25, show_default=True, help="Size of the fleet.")
+@click.option("--seconds", type=click.IntRange(min=1), help="End by itself after that many seconds.")
+def demo(workers: int, seconds: int | None) -> None:
+    """Run the whole pipeline on a simulated fleet: nothing else is needed, nothing is left behind.
+
+    A live table on a terminal; in a pipe, a line for each alert.
+
+    \b
+    Example: workermon demo --seconds 60
+    """
+    from workermon import fleet, watch
+    from workermon.local import demo as local
+
+    sessions: list[session.Session] = []
+
+    def prepare() -> None:
+        own = session.Session()  # not before now: the environment has become the demo's
+        sessions.append(own)
+        assert own.settings.config is not None
+        file = files.read(own.settings.config)
+        given = {"region": own.default_region, "interval": own.settings.interval, "least": own.settings.min_interval}
+        own.call(fleet.apply, file, **given)
+
+    def follow() -> Iterator[models.Event | models.Notification | None]:
+        return sessions[0].call(watch.watch, None)
+
+    try:
+        local.run(prepare=prepare, follow=follow, workers=workers, seconds=seconds)
+    finally:
+        for own in sessions:
+            own.close()

@@ -1,0 +1,137 @@
+"""What every command needs: the settings, the container, and a way to call a stage with its ports filled in."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import click
+
+from workermon import errors, logs, ports, settings
+
+if TYPE_CHECKING:
+    from workermon import config
+
+T = TypeVar("T")
+
+
+class Container(Protocol):
+    """What makes a port by its type; dishka's containers do."""
+
+    def get(self, dependency_type: Any, /) -> Any:
+        """Return the one of this container."""
+
+    def close(self) -> None:
+        """Close what was made."""
+
+
+class Session:
+    """One command line. Nothing is read, imported or connected to before it is needed."""
+
+    def __init__(self, own: settings.Settings | None = None, container: Container | None = None) -> None:
+        self._own, self._given = own, container
+
+    @cached_property
+    def settings(self) -> settings.Settings:
+        """Return the settings, validated; logging is set up by them.
+
+        A command that prints its own errors logs none beside them, unless its user asked for a level.
+        """
+        own = self._own or settings.load()
+        logs.configure(own.log_level if "log_level" in own.model_fields_set else "error", own.log_format)
+        return own
+
+    def serve(self) -> None:
+        """Log as the settings say: this command runs until it is stopped, and its log is what it tells."""
+        logs.configure(self.settings.log_level, self.settings.log_format)
+
+    @cached_property
+    def container(self) -> Container:
+        """Return the container, opened now."""
+        own = self.settings
+        if self._given is not None:
+            return self._given
+        own.state_url  # noqa: B018 - where there is no server to be found, this says so in one line
+        from workermon import runtime
+
+        return typing.cast(Container, runtime.open(own))
+
+    def call(self, function: Callable[..., T], *args: Any, **given: Any) -> T:
+        """Call a function of a stage; those of its keyword parameters that are ports come from the container."""
+        hints = typing.get_type_hints(function)
+        needed = {
+            name: self.container.get(hints[name])
+            for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in given and is_port(hints.get(name))
+        }
+        return function(*args, **needed, **given)
+
+    def now(self) -> float:
+        """Return the time now."""
+        return float(self.container.get(ports.Clock)())
+
+    def region(self, given: str | None) -> str:
+        """Return the region that was given, else the one that boto3 is configured for.
+
+        Raises ``errors.InvalidInput`` where there is none, or AWS has none of that name.
+        """
+        region = given or self.default_region
+        if region is None:
+            raise errors.InvalidInput("region", "none is given or configured", "add --region, or set AWS_REGION")
+        known = self.known_regions
+        if region not in known:
+            from workermon import config
+
+            todo = config.nearest(region, known)
+            if not todo.startswith("did you mean"):
+                todo = "use one such as us-east-1"
+            raise errors.InvalidInput(f"region {region[:64]}", "AWS has no region of that name", todo)
+        return region
+
+    def check_regions(self, file: config.File) -> None:
+        """Refuse a config file that names a region which AWS does not have."""
+        named = [(f"workers[{place}]", worker.region) for place, worker in enumerate(file.workers or ())]
+        named += [("discover.regions", region) for region in (file.discover.regions if file.discover else ())]
+        for path, region in named:
+            try:
+                region is None or self.region(region)
+            except errors.InvalidInput as why:
+                raise errors.InvalidInput(f"{file.source}: {path}: {why.what}", why.why, why.todo) from None
+
+    @cached_property
+    def default_region(self) -> str | None:
+        """Return the region that boto3 is configured for."""
+        from workermon import runtime
+
+        return runtime.default_region()
+
+    @cached_property
+    def known_regions(self) -> frozenset[str]:
+        """Return the regions that AWS has."""
+        from workermon import runtime
+
+        return runtime.known_regions()
+
+    def collect(self, worker_ids: Sequence[str]) -> dict[str, errors.AwsError]:
+        """Collect workers here and now; return of whom it failed, and why."""
+        if not worker_ids:
+            return {}
+        from workermon import runtime
+
+        return dict(runtime.collect_now(typing.cast(Any, self.container), list(worker_ids)).failed)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if "container" in self.__dict__ and self._given is None:
+            self.container.close()
+
+
+def is_port(hint: Any) -> bool:
+    """Tell whether that is one of the protocols of ``ports``."""
+    return isinstance(hint, type) and hint.__module__ == ports.__name__ and getattr(hint, "_is_protocol", False)
+
+
+pass_session = click.make_pass_decorator(Session)
