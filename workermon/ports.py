@@ -70,7 +70,8 @@ class CloudWatch(Protocol):
     def fetch(self, scope: Scope, queries: Sequence[Query], until: float) -> Answer:
         """Return datapoints from each query's ``since`` up to ``until``, in order of time (GetMetricData).
 
-        Pages are followed, partial results asked for again; NaN and repeated timestamps do not come out.
+        Pages are followed, partial results asked for again; NaN and repeated timestamps do not come out. A query
+        that stayed partial is among the failed, beside the datapoints that did come.
         """
 
     def dimensions(
@@ -139,6 +140,9 @@ class Samples(Protocol):
 
         ``again`` writes although the slot is complete (a collection that somebody asked for).
         """
+
+    def write_many(self, writes: Sequence[tuple[Sample, Condition, str]], *, again: bool = False) -> list[Written]:
+        """Write many samples, each a step of its own, in few round trips; one outcome for each, in order."""
 
     def failed(self, worker: Worker, trouble: Trouble) -> None:
         """Remember why a collection failed; nothing else of the worker changes."""
