@@ -1,0 +1,281 @@
+"""The listener hears, sweeps, leads alone, and stops at nothing."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import eventually
+from workermon import errors, models, testing
+from workermon.on_celery import listener
+
+NOW = time.time
+
+
+def worker(number: int = 1, **other: Any) -> models.Worker:
+    """Return a worker; ``number`` makes its id."""
+    instance_id = f"i-{number:017x}"
+    fields = {"id": instance_id, "name": instance_id, "region": "us-east-1", "added_at": NOW(), "incarnation": "one"}
+    return models.Worker(**(fields | other))
+
+
+def event(number: int = 1, **other: Any) -> str:
+    """Return an event of that worker as it is on the channel."""
+    instance_id = f"i-{number:017x}"
+    told = {
+        "schema": 1, "event": "worker.metrics.collected", "id": f"{instance_id}:1", "worker_id": instance_id,
+        "worker_name": "render", "region": "us-east-1", "collected_at": "2026-11-23T16:00:05Z", "status": "running",
+        "status_checks": {"system": "ok", "instance": "ok"},
+        "metrics": {"cpu_utilization": {"value": 1.0, "unit": "percent", "at": "2026-11-23T16:00:00Z"}, "x": None},
+    }  # fmt: skip
+    return json.dumps(told | other)
+
+
+class House:
+    """In-memory ports and listeners over them."""
+
+    def __init__(self) -> None:
+        self.store = testing.MemoryStore()
+        self.feed = testing.MemoryFeed(self.store)
+        self.samples = testing.MemorySamples(self.store)
+        self.outbox = testing.MemoryOutbox(self.store)
+        self.workers = testing.MemoryWorkers(self.store)
+        self.bell = testing.MemoryBell()
+        self.pulse = testing.MemoryPulse(self.store)
+        self.leases = testing.MemoryLeases(self.store)
+        self._running: list[tuple[threading.Thread, threading.Event]] = []
+
+    def start(self, **other: Any) -> threading.Event:
+        """Start a listener; the event stops it."""
+        ports = {
+            "feed": self.feed, "samples": self.samples, "outbox": self.outbox, "workers": self.workers,
+            "bell": self.bell, "pulse": self.pulse, "leases": self.leases, "now": NOW,
+        }  # fmt: skip
+        relay = listener.Relay(**(ports | other))
+        stop = threading.Event()
+        thread = threading.Thread(target=relay.run, args=(stop,), daemon=True)
+        thread.start()
+        self._running.append((thread, stop))
+        return stop
+
+    def stop(self) -> None:
+        """Stop all of them, and see that they do."""
+        for _, stop in self._running:
+            stop.set()
+        for thread, _ in self._running:
+            thread.join(5)
+            assert not thread.is_alive()
+
+    def led(self) -> bool:
+        """Tell whether one leads and has swept."""
+        return "listener" in self.pulse.marks()
+
+
+@pytest.fixture
+def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """Give in-memory ports, swept often; what was started over them is stopped."""
+    monkeypatch.setattr(listener, "SWEPT", 0.2)
+    made = House()
+    yield made
+    made.stop()
+
+
+def test_a_worker_that_is_named_in_an_event_is_judged_once(house) -> None:
+    """Each event rings once, and what comes together rings together."""
+    house.start()
+    eventually(house.led)
+    for number in range(30):
+        house.feed.publish(event(number))
+    eventually(lambda: len(house.bell.evaluated) >= 30)
+    assert sorted(house.bell.evaluated) == [worker(number).id for number in range(30)]
+
+
+def test_an_event_is_judged_within_a_second(house) -> None:
+    """Gathering costs no more than a moment."""
+    house.start()
+    eventually(house.led)
+    began = time.monotonic()
+    house.feed.publish(event())
+    eventually(lambda: house.bell.evaluated)
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("no json", "not_json"),
+        ("", "not_json"),
+        ("[" * 50_000, "not_json"),
+        ('"text"', "not_an_object"),
+        ("[]", "not_an_object"),
+        (event(schema=2), "unknown_schema"),
+        (event(schema="1"), "unknown_schema"),
+        (event(schema=True), "unknown_schema"),
+        (event(event="worker.removed"), "unknown_event"),
+        (event(worker_id="no id"), "wrong_fields"),
+        (event(worker_id=["i-00000000000000001"]), "wrong_fields"),
+        (event(metrics=3), "wrong_fields"),
+        (event(status="on fire"), "wrong_fields"),
+        (event(padding="x" * 65_536), "too_large"),
+        (event(padding="ü" * 33_000).encode().decode(), "too_large"),
+    ],
+)
+def test_an_event_that_cannot_be_used_is_counted_by_its_reason(house, message, reason) -> None:
+    """It rings nobody, and the next one is heard."""
+    house.start()
+    eventually(house.led)
+    house.feed.publish(message)
+    house.feed.publish(event(2))
+    eventually(lambda: house.bell.evaluated == [worker(2).id])
+    eventually(lambda: house.pulse.counts().get(f"event.invalid.{reason}") == 1)
+
+
+def test_fields_that_were_added_later_hurt_no_listener(house) -> None:
+    """An event of schema 1 may have fields that we do not know."""
+    assert listener.named(event(colour="red")) == worker().id
+
+
+def test_a_flood_of_bad_events_is_logged_now_and_then(house, capsys) -> None:
+    """A thousand of them are a thousand in the count, and one line or two in the log."""
+    house.start()
+    eventually(house.led)
+    for _ in range(1000):
+        house.feed.publish("no json")
+    eventually(lambda: house.pulse.counts().get("event.invalid.not_json") == 1000)
+    assert capsys.readouterr().out.count("event.invalid") <= 2
+
+
+def sample(each: models.Worker, at: float) -> models.Sample:
+    """Return a sample of a worker."""
+    return models.Sample(worker=each, collected_at=at, status="running")
+
+
+def test_what_no_event_announced_is_found_by_the_sweep(house) -> None:
+    """A sample whose event was lost is judged within seconds."""
+    house.workers.add([worker()])
+    house.samples.write(sample(worker(), NOW()), models.Condition(succeeded_at=NOW()), "an event that nobody hears")
+    house.start()
+    eventually(lambda: house.bell.evaluated == [worker().id], within=8)
+
+
+def test_a_listener_that_takes_over_catches_up_at_once(house, monkeypatch) -> None:
+    """What lies unjudged is rung for as soon as it leads, not a sweep later."""
+    monkeypatch.setattr(listener, "SWEPT", 60.0)
+    house.workers.add([worker()])
+    house.samples.write(sample(worker(), NOW()), models.Condition(succeeded_at=NOW()), "lost")
+    house.start(now=lambda: NOW() + 10)
+    eventually(lambda: house.bell.evaluated == [worker().id], within=1)
+
+
+def test_rings_do_not_pile_up_where_nobody_judges(house, monkeypatch) -> None:
+    """While a worker stays unjudged the sweep rings again only each few seconds."""
+    monkeypatch.setattr(listener, "SWEPT", 0.05)
+    monkeypatch.setattr(listener, "RUNG", 0.5)
+    house.workers.add([worker()])
+    house.samples.write(sample(worker(), NOW() - 10), models.Condition(succeeded_at=NOW()), "lost")
+    began = time.monotonic()
+    house.start(now=lambda: NOW() + 10)
+    eventually(lambda: len(house.bell.evaluated) >= 3)
+    assert time.monotonic() - began > 0.9
+
+
+def test_a_worker_whose_collection_is_overdue_gets_a_look(house) -> None:
+    """Nothing comes any more, so time alone has it judged; a paused one and one in time are left alone."""
+    late, paused, fresh = worker(1, added_at=1.0), worker(2, added_at=1.0, monitoring="paused"), worker(3)
+    house.workers.add([late, paused, fresh])
+    house.start()
+    eventually(lambda: house.bell.evaluated, within=8)
+    assert set(house.bell.evaluated) == {late.id}
+
+
+class Breaking:
+    """A feed whose connection breaks, as often as it is told."""
+
+    def __init__(self, feed: testing.MemoryFeed, times: int) -> None:
+        self._feed, self.left = feed, times
+
+    def listen(self, **options: Any) -> Iterator[str | None]:
+        """Listen, or break."""
+        if self.left:
+            self.left -= 1
+            raise errors.RedisUnavailable("Redis", "gone", "wait")
+        return self._feed.listen(**options)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_lost_redis_is_tried_again(house, times) -> None:
+    """However often the connection breaks, it listens again."""
+    house.start(feed=Breaking(house.feed, times))
+    eventually(house.led, within=8)
+    house.feed.publish(event())
+    eventually(lambda: house.bell.evaluated)
+
+
+def test_even_a_fault_of_ours_does_not_end_it(house) -> None:
+    """Whatever a sweep raises is logged, and it goes on."""
+
+    class Faulty:
+        def __init__(self, samples: testing.MemorySamples) -> None:
+            self.samples, self.faults = samples, 1
+
+        def unjudged(self, before: float, limit: int) -> list[str]:
+            if self.faults:
+                self.faults -= 1
+                raise ZeroDivisionError
+            return self.samples.unjudged(before, limit)
+
+    house.start(samples=Faulty(house.samples))
+    eventually(house.led, within=8)
+
+
+def test_one_of_several_leads(house) -> None:
+    """With three listeners each event rings once."""
+    for _ in range(3):
+        house.start()
+    eventually(house.led)
+    for number in range(10):
+        house.feed.publish(event(number))
+    eventually(lambda: len(house.bell.evaluated) >= 10)
+    assert sorted(house.bell.evaluated) == [worker(number).id for number in range(10)]
+
+
+def test_one_that_stops_lets_another_lead_at_once(house) -> None:
+    """A clean stop takes no second, and gives the lease back."""
+    stop = house.start()
+    eventually(house.led)
+    house.start()
+    began = time.monotonic()
+    stop.set()
+    first, _ = house._running[0]
+    first.join(2)
+    assert time.monotonic() - began < 1
+    house.feed.publish(event(5))
+
+    def rung() -> bool:
+        house.feed.publish(event(6))
+        return worker(6).id in house.bell.evaluated
+
+    eventually(rung, within=3)
+
+
+def test_one_that_lost_its_lease_stops_leading(house) -> None:
+    """Who was asleep too long does not ring beside the new leader."""
+    house.start()
+    eventually(house.led)
+    forget: Callable[..., Any] = house.leases._held.clear
+    forget()
+    assert house.leases.hold("listener", "another", 60)
+    house.bell.evaluated.clear()
+
+    def silent() -> bool:
+        before = len(house.bell.evaluated)
+        house.feed.publish(event())
+        threading.Event().wait(0.5)
+        return len(house.bell.evaluated) == before
+
+    eventually(silent, within=5)
