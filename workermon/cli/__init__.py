@@ -5,6 +5,7 @@ Importing this loads neither boto3 nor Celery nor rich, so that ``workermon --he
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -58,6 +59,15 @@ class Commands(click.Group):
         assert isinstance(found, click.Command)
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant, or say which one probably was."""
+        close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if args[0] not in COMMANDS and close and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0][:64]!r}; did you mean {close[0]}?")
+        return super().resolve_command(ctx, args)
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -99,6 +109,8 @@ def described(why: BaseException) -> tuple[str, int]:
     if isinstance(why, click.UsageError):
         path = why.ctx.command_path if why.ctx else "workermon"
         message = errors.printable(" ".join(why.format_message().split())).rstrip(".")
+        if isinstance(why, click.exceptions.NoArgsIsHelpError):
+            message = "Missing command"
         return f"{path}: {message}; see '{path} --help'", 2
     if isinstance(why, click.ClickException):
         return f"workermon: {errors.printable(why.format_message())}; see 'workermon --help'", 2

@@ -13,7 +13,7 @@ from workermon.cli import files, options, output, session
 @options.as_json
 @session.pass_session
 def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> None:
-    """Make fleet, rules and channels what a config file says: all of it, or nothing.
+    """Make the set-up what a config file says: all or nothing.
 
     \b
     Example: workermon apply fleet.toml

@@ -18,7 +18,7 @@ from workermon.cli import options, output, session
 @click.option("--seconds", type=click.IntRange(min=1), help="End after that many seconds.")
 @session.pass_session
 def watch(own: session.Session, names: tuple[str, ...], as_json: bool, seconds: int | None) -> None:
-    """Show samples and alerts as they come, of all workers or of some, until Ctrl-C.
+    """Show samples and alerts as they come, until Ctrl-C.
 
     How it stands comes first: the last sample of each worker, and the alerts that fire.
 
@@ -66,7 +66,9 @@ def line(shown: models.Event | models.Notification) -> str:
 @options.as_json
 @session.pass_session
 def history(own: session.Session, name: str, metric: str | None, since: int, as_csv: bool, as_json: bool) -> None:
-    """Show the datapoints of a worker's metric, or of all, by CloudWatch's timestamps.
+    """Show datapoints by CloudWatch's timestamps.
+
+    Those of one metric, or of all.
 
     \b
     Example: workermon history render-07 cpu_utilization --since 6h --csv

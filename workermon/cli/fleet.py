@@ -55,7 +55,7 @@ def add(
     labels: tuple[str, ...],
     no_verify: bool,
 ) -> None:
-    """Monitor instances: all of them or none, the first sample at once.
+    """Monitor instances: all of them or none.
 
     \b
     Example: workermon add i-0abc123def4567890 --region us-east-1 --interval 60s --label team=vfx
@@ -94,7 +94,9 @@ def discover(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Find instances by tag, and add those not yet monitored. Without a tag, every instance is found.
+    """Find instances by tag, and add those not monitored.
+
+    Without a tag every instance is found.
 
     \b
     Example: workermon discover --tag Role=render --region us-east-1 --dry-run
@@ -127,7 +129,9 @@ def discover(
 @options.WORKERS
 @session.pass_session
 def remove(own: session.Session, names: tuple[str, ...]) -> None:
-    """Forget workers: their open alerts resolve, and nothing of them stays in Redis. May be repeated.
+    """Forget workers; may be repeated.
+
+    Their open alerts resolve, and nothing of them stays in Redis but the alerts' history.
 
     \b
     Example: workermon remove render-07 i-0abc123def4567890
@@ -145,7 +149,9 @@ def remove(own: session.Session, names: tuple[str, ...]) -> None:
 @options.WORKERS
 @session.pass_session
 def pause(own: session.Session, names: tuple[str, ...]) -> None:
-    """Stop collecting workers for a while; datapoints and alerts stay. May be repeated.
+    """Stop collecting workers for a while; may be repeated.
+
+    Their datapoints and alerts stay.
 
     \b
     Example: workermon pause render-07
@@ -160,7 +166,7 @@ def pause(own: session.Session, names: tuple[str, ...]) -> None:
 @options.WORKERS
 @session.pass_session
 def resume(own: session.Session, names: tuple[str, ...]) -> None:
-    """Collect paused workers again, at once. May be repeated.
+    """Collect paused workers again; may be repeated.
 
     \b
     Example: workermon resume render-07
@@ -294,7 +300,7 @@ def refresh(own: session.Session, names: tuple[str, ...]) -> None:
 @options.as_json
 @session.pass_session
 def reconcile(own: session.Session, dry_run: bool, as_json: bool) -> None:
-    """Repair what repository, schedule and EC2 disagree about.
+    """Repair where fleet, schedule and EC2 disagree.
 
     \b
     Example: workermon reconcile --dry-run

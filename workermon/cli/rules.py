@@ -16,7 +16,7 @@ def rules() -> None:
 @click.argument("file", metavar="FILE")
 @options.as_json
 def check(file: str, as_json: bool) -> None:
-    """Validate a config file; neither Redis nor AWS is asked.
+    """Validate a config file, without Redis or AWS.
 
     \b
     Example: workermon rules check fleet.toml

@@ -22,8 +22,9 @@ log = logs.get(__name__)
 @click.option("--no-worker", is_flag=True, help="Run neither worker processes nor listener here.")
 @session.pass_session
 def up(own: session.Session, concurrency: int | None, no_beat: bool, no_worker: bool) -> None:
-    """Run beat, worker processes and listener on this machine, until Ctrl-C.
+    """Run the whole pipeline on this machine, until Ctrl-C.
 
+    That is beat, worker processes and listener; what dies is started anew.
     With WORKERMON_REDIS_URL unset an embedded Redis runs too. The file of WORKERMON_CONFIG is applied first.
 
     \b
@@ -84,9 +85,9 @@ def _region(own: session.Session) -> str | None:
 @click.option("--workers", type=click.IntRange(1, 1000), default=25, show_default=True, help="Size of the fleet.")
 @click.option("--seconds", type=click.IntRange(min=1), help="End by itself after that many seconds.")
 def demo(workers: int, seconds: int | None) -> None:
-    """Run the whole pipeline on a simulated fleet: nothing else is needed, nothing is left behind.
+    """Run the whole pipeline on a simulated fleet.
 
-    A live table on a terminal; in a pipe, a line for each alert.
+    Nothing else is needed, and nothing is left behind. A live table on a terminal; in a pipe, a line for each alert.
 
     \b
     Example: workermon demo --seconds 60
