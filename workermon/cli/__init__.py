@@ -1,6 +1,6 @@
 """The ``workermon`` command: one file a noun; each command parses, calls one function, and prints.
 
-Importing this loads neither boto3 nor Celery nor rich, so that ``workermon --help`` is quick.
+Importing this loads neither boto3 nor Celery nor a client of Redis, so that ``workermon --help`` is quick.
 """
 
 from __future__ import annotations
@@ -67,6 +67,13 @@ class Commands(click.Group):
         if args[0] not in COMMANDS and close and not args[0].startswith("-"):
             ctx.fail(f"No such command {args[0][:64]!r}; did you mean {close[0]}?")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; a reader that had enough of its output ends it, and that is no error."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as why:  # click itself would make 1 of it
+            return failed(why)
 
     def main(
         self,

@@ -1,0 +1,522 @@
+"""The command line over in-memory ports: what is printed where, in which form, and with which exit code."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from workermon import cli, config, errors, models, ports, settings, testing
+from workermon.cli import session
+
+A, B, C = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
+REGION = "us-east-1"
+ROOT = Path(__file__).parent.parent
+
+
+class Ports:
+    """A container of in-memory ports, and the little world behind them."""
+
+    def __init__(self):
+        self.store = testing.MemoryStore()
+        self.now = testing.ManualClock()
+        self.ec2 = testing.MemoryEc2(
+            models.Instance(id=A, region=REGION, status="running", name="render-01", tags={"Role": "render"}),
+            models.Instance(id=B, region=REGION, status="stopped", name="render-02", tags={"Role": "render"}),
+        )
+        self.cloudwatch = testing.MemoryCloudWatch()
+        at = int(self.now()) // 300 * 300
+        self.cloudwatch.put(A, "CPUUtilization", [(at - 600, 41.0), (at - 300, 42.5)])
+        self.schedule = testing.MemorySchedule()
+        self.pulse = testing.MemoryPulse(self.store)
+        self.nodes = testing.MemoryNodes(["collect@here"])
+        self.alerts = testing.MemoryAlerts(self.store)
+        self.samples = testing.MemorySamples(self.store)
+        self.workers = testing.MemoryWorkers(self.store)
+        self._made = {
+            ports.Clock: self.now,
+            ports.Ec2: self.ec2,
+            ports.CloudWatch: self.cloudwatch,
+            ports.Schedule: self.schedule,
+            ports.Workers: self.workers,
+            ports.Samples: self.samples,
+            ports.Alerts: self.alerts,
+            ports.Outbox: testing.MemoryOutbox(self.store),
+            ports.Configurations: testing.MemoryConfigurations(self.store, config.DEFAULT),
+            ports.Pulse: self.pulse,
+            ports.Nodes: self.nodes,
+            ports.Secrets: testing.MemorySecrets(),
+            ports.Feed: testing.MemoryFeed(self.store),
+        }
+
+    def get(self, port):
+        """Return a port."""
+        return self._made[port]
+
+    def close(self):
+        """Close nothing."""
+
+
+class Session(session.Session):
+    """A session that asks nobody for regions."""
+
+    default_region = REGION
+    known_regions = frozenset({REGION, "eu-west-1"})
+
+
+@pytest.fixture
+def world():
+    """Give in-memory ports."""
+    return Ports()
+
+
+@pytest.fixture
+def run(world):
+    """Give a function that runs a command line and returns its result."""
+
+    def call(*args, **given):
+        own = settings.Settings(_env_file=None)
+        return CliRunner().invoke(cli.cli, list(args), obj=Session(own, world), **given)
+
+    return call
+
+
+@pytest.fixture
+def ok(run):
+    """Give a function that runs a command line, which has to exit with 0, and returns its standard output."""
+
+    def call(*args, **given):
+        done = run(*args, **given)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return call
+
+
+def one_line(done, code):
+    """Return the error of a command line that failed: one line, on standard error, with that exit code."""
+    assert done.exit_code == code, done.output
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, lines
+    assert re.fullmatch(r"error: [^:]+: .+; .+", lines[0]), lines
+    assert not done.stdout
+    return lines[0]
+
+
+def fires(world, worker_id, rule="cpu-high", status="firing", version=1):
+    """Have an alert of a worker fire or resolve, as an evaluation would."""
+    basis = world.alerts.load([worker_id])[worker_id]
+    told = models.Notification(
+        id=f"n{version}", version=version, dedup_key=f"{worker_id}/{rule}", kind="threshold", status=status,
+        severity="critical", rule=rule, metric="cpu_utilization", value=97.0, threshold=90.0,
+        since="2026-11-23T16:00:00Z", at="2026-11-23T16:00:00Z",
+        worker=models.Subject(id=worker_id, name="render-01", region=REGION), summary="render-01: 97 % > 90 %",
+    )  # fmt: skip
+    firing = status == "firing"
+    alert = models.Alert(
+        rule=rule, version=version, since=1_795_449_600, told="critical" if firing else None, last=told
+    )
+    turn = models.Transition(
+        at=1_795_449_600, before=None if firing else "critical", after="critical" if firing else None
+    )
+    assert world.alerts.commit(ports.Verdict(basis, {rule: alert}, ((rule, turn, told),), {rule: ()}, world.now()))
+
+
+def test_add_collects_at_once(ok, world):
+    """A worker that was just added has its first sample, its last hour, and its place in the schedule."""
+    assert ok("add", A, "--label", "team=vfx") == f"added {A} as render-01, every 60 s\n"
+    listed = json.loads(ok("list", "--json"))["workers"]
+    assert [(one["id"], one["name"], one["status"], one["monitoring"]) for one in listed] == [
+        (A, "render-01", "running", "active")
+    ]
+    assert listed[0]["metrics"]["cpu_utilization"]["value"] == 42.5
+    assert listed[0]["metrics"]["memory_utilization"] is None
+    assert listed[0]["interval"] == 60
+    assert listed[0]["labels"] == {"team": "vfx"}
+    assert listed[0]["last_collected_at"] == models.rfc3339(world.now())
+    assert listed[0]["alerts"] == []
+    assert world.schedule.ids() == {A}
+
+
+def test_a_first_sample_that_fails_is_a_warning(run, world):
+    """A worker stays added when CloudWatch fails; standard error says so, and the next interval tries again."""
+    world.cloudwatch.trouble = errors.AwsThrottled("CloudWatch", "too many requests", "wait")
+    done = run("add", A)
+    assert done.exit_code == 0
+    assert done.stderr.startswith(f"warning: {A}: ")
+    assert world.workers.ids() == [A]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["add", "i-1"], 2, "'i-1' is no instance id"),
+        (["add"], 2, "Missing argument"),
+        (["add", A, "--interval", "5s"], 2, "below the least allowed, 10 s"),
+        (["add", A, "--interval", "25h"], 2, "above the most allowed"),
+        (["add", A, "--interval", "nan"], 2, "'nan' is no duration"),
+        (["add", A, "--interval", "-60"], 2, "'-60' is no duration"),
+        (["add", A, "--interval", "0"], 2, "below the least allowed"),
+        (["add", A, "--interval", "1.5s"], 2, "not a whole number"),
+        (["add", A, "--region", "us-east-11"], 2, "did you mean us-east-1"),
+        (["add", A, "--region", "mars"], 2, "AWS has no region of that name"),
+        (["add", A, "--name", "a\nb"], 2, "control character"),
+        (["add", A, "--name", "\x1b[31mred"], 2, "control character"),
+        (["add", A, "--name", ""], 2, "is empty"),
+        (["add", A, B, "--name", "x"], 2, "names one worker, not 2"),
+        (["add", A, A], 2, "more than once"),
+        (["add", A, "--label", "team"], 2, "no key=value"),
+        (["add", A, "--label", "a=1", "--label", "a=2"], 2, "given twice"),
+        (["add", A, "--role-arn", "admin"], 2, "is no role"),
+        (["add", A, "--external-id", "x"], 2, "without a role"),
+        (["add", C], 3, f"{C}: unknown to EC2 in us-east-1"),
+        (["show", "nobody"], 3, "nobody: not monitored"),
+        (["show", "no\nbody"], 2, "control character"),
+        (["remove", "nobody"], 3, "not monitored"),
+        (["pause", A], 3, "not monitored"),
+        (["resume", A], 3, "not monitored"),
+        (["refresh", A], 3, "not monitored"),
+        (["history", A], 3, "not monitored"),
+        (["watch", A], 3, "not monitored"),
+        (["list", "--status", "asleep"], 2, "is not one of"),
+        (["history", A, "--since", "soon"], 2, "is no duration"),
+        (["lst"], 2, "did you mean list?"),
+        (["frobnicate"], 2, "No such command"),
+        (["list", "--frobnicate"], 2, "No such option"),
+        (["rules"], 2, "Missing command"),
+        (["rules", "check", "/no/such.toml"], 2, "No such file"),
+        (["rules", "check", "."], 2, "Is a directory"),
+        (["apply", "/no/such.toml"], 2, "No such file"),
+        (["demo", "--workers", "0"], 2, "not in the range"),
+        (["up", "--concurrency", "x"], 2, "not a valid integer"),
+    ],
+)
+def test_bad_input_gives_one_line_and_its_exit_code(run, world, args, code, says):
+    """Each kind of wrong input is one line on standard error with the right exit code, and changes nothing."""
+    assert says in one_line(run(*args), code)
+    assert world.workers.ids() == []
+
+
+def test_a_duplicate_is_refused(run, ok):
+    """Adding what is monitored already is invalid input."""
+    ok("add", A)
+    assert "is monitored already" in one_line(run("add", A), 2)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code"),
+    [
+        (errors.AwsDenied("EC2", "not authorized", "allow it"), 5),
+        (errors.AwsUnreachable("EC2", "no answer", "try again"), 5),
+        (errors.AwsThrottled("EC2", "too many requests", "wait"), 5),
+        (errors.RedisUnavailable("Redis", "no answer", "start it"), 4),
+        (errors.WorkermonError("it", "failed", "try again"), 1),
+        (RuntimeError("redis://:hunter2@host"), 1),
+        (ConnectionError("redis://:hunter2@host"), 1),
+    ],
+)
+def test_whatever_fails_is_one_line_without_secrets(run, world, trouble, code):
+    """Failures of AWS, of Redis and of our own have their exit codes; an unexpected one's text is not shown."""
+    world.ec2.trouble = trouble
+    assert "hunter2" not in one_line(run("add", A), code)
+
+
+def test_remove_may_be_repeated(run, ok, world):
+    """Removing by id twice is done twice; the second time says that there was nothing to remove."""
+    ok("add", A)
+    assert ok("remove", "render-01") == f"removed {A}, render-01\n"
+    done = run("remove", A)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"{A} was not monitored\n")
+
+
+def test_pause_and_resume(ok, world):
+    """A paused worker says so in the list, and a resumed one is collected at once."""
+    ok("add", A)
+    ok("pause", A)
+    ok("pause", A)
+    assert json.loads(ok("list", "--json"))["workers"][0]["monitoring"] == "paused"
+    assert "running (paused)" in ok("list")
+    world.now.advance(100)
+    ok("resume", A)
+    assert json.loads(ok("show", A, "--json"))["last_collected_at"] == models.rfc3339(world.now())
+
+
+def test_list_filters(ok):
+    """The list is filtered by status and label, and is plain columns in a pipe."""
+    ok("add", A, B, "--label", "team=vfx")
+    assert [one["id"] for one in json.loads(ok("list", "--status", "stopped", "--json"))["workers"]] == [B]
+    assert json.loads(ok("list", "--label", "team=other", "--json")) == {"workers": []}
+    head, first, second = ok("list").splitlines()
+    assert head.split()[:4] == ["NAME", "ID", "REGION", "STATUS"]
+    assert first.split()[:4] == ["render-01", A, REGION, "running"]
+    assert second.split()[:4] == ["render-02", B, REGION, "stopped"]
+
+
+def test_an_empty_list_is_well(run):
+    """No worker is an empty document, and a note on standard error beside an empty table."""
+    assert json.loads(run("list", "--json").stdout) == {"workers": []}
+    done = run("list")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "no worker is monitored\n")
+
+
+def test_show_tells_everything(ok, world):
+    """One worker's page has checks, values with their age, what fires, and when it is collected next."""
+    ok("add", A)
+    fires(world, A)
+    world.now.advance(30)
+    shown = json.loads(ok("show", "render-01", "--json"))
+    assert shown["status_checks"] == {"system": "ok", "instance": "ok"}
+    assert shown["next_run"] == models.rfc3339(world.schedule.entries[A][1])
+    assert shown["alerts"][0]["rule"] == "cpu-high"
+    point = shown["metrics"]["cpu_utilization"]
+    assert point["age"] == round(world.now() - models.moment(point["at"]))
+    text = ok("show", A)
+    for part in ("system ok, instance ok", "42.5 %", "critical since", "next run"):
+        assert part in text
+
+
+def test_trouble_is_shown(ok, run, world):
+    """A collection that failed shows in the list and on the worker's page, with its kind."""
+    ok("add", A)
+    world.ec2.trouble = errors.AwsDenied("EC2", "not authorized", "allow it")
+    assert "not authorized" in one_line(run("refresh", A), 5)
+    assert json.loads(ok("show", A, "--json"))["trouble"]["kind"] == "denied"
+    assert "(denied)" in ok("list")
+
+
+def test_refresh_collects_now(ok, world):
+    """A refresh within the same interval brings what CloudWatch has by now."""
+    ok("add", A)
+    at = int(world.now()) // 300 * 300
+    world.cloudwatch.put(A, "CPUUtilization", [(at, 77.0)])
+    world.now.advance(5)
+    ok("refresh", "render-01")
+    assert json.loads(ok("show", A, "--json"))["metrics"]["cpu_utilization"]["value"] == 77.0
+
+
+def test_history_is_by_cloudwatch_s_timestamps(ok, run, world):
+    """History gives datapoints with metric and unit beside, as JSON, as a trace in CSV, and as a table."""
+    ok("add", A)
+    at = int(world.now()) // 300 * 300
+    found = json.loads(ok("history", "render-01", "cpu_utilization", "--json"))
+    assert (found["metric"], found["unit"]) == ("cpu_utilization", "percent")
+    assert [(one["at"], one["value"]) for one in found["datapoints"]] == [
+        (models.rfc3339(at - 600), 41.0),
+        (models.rfc3339(at - 300), 42.5),
+    ]
+    assert ok("history", A, "cpu_utilization", "--csv").splitlines() == [
+        "timestamp,value",
+        f"{models.rfc3339(at - 600)},41.0",
+        f"{models.rfc3339(at - 300)},42.5",
+    ]
+    since = int(world.now()) - (at - 300)
+    assert len(json.loads(ok("history", A, "cpu_utilization", "--since", str(since), "--json"))["datapoints"]) == 1
+    every = {one["metric"] for one in json.loads(ok("history", A, "--json"))["datapoints"]}
+    assert every == {"cpu_utilization", "status_check_failed"}
+    assert "42.5 %" in ok("history", A)
+    assert "metric cpu: is not known" in one_line(run("history", A, "cpu"), 3)
+
+
+def test_alerts_lists_what_fires_and_what_is_over(ok, world):
+    """Open alerts have the notification's fields; with --all those that are over come too, each episode once."""
+    ok("add", A)
+    fires(world, A)
+    [alert] = json.loads(ok("alerts", "--json"))["alerts"]
+    assert (alert["dedup_key"], alert["status"], alert["schema"]) == (f"{A}/cpu-high", "firing", 1)
+    assert (alert["acked_by"], alert["silenced_by"]) == (None, None)
+    assert "render-01: 97 % > 90 %" in ok("alerts")
+    fires(world, A, status="resolved", version=2)
+    assert json.loads(ok("alerts", "--json")) == {"alerts": []}
+    [over] = json.loads(ok("alerts", "--all", "--json"))["alerts"]
+    assert (over["status"], over["version"], over["open"]) == ("resolved", 2, False)
+
+
+def test_discover(ok, world):
+    """Instances are found by tag; a dry run only tells."""
+    assert f"would add {A}" in ok("discover", "--tag", "Role=render", "--dry-run")
+    assert world.workers.ids() == []
+    found = json.loads(ok("discover", "--tag", "Role=render", "--region", REGION, "--json"))
+    assert [one["id"] for one in found["added"]] == [A, B]
+    assert json.loads(ok("list", "--status", "running", "--json"))["workers"][0]["metrics"]["cpu_utilization"]
+
+
+def test_reconcile(ok, run, world):
+    """What is missing is repaired, a dry run only tells, and AWS out of reach is exit code 5 after the repair."""
+    ok("add", A)
+    world.schedule.delete([A])
+    assert ok("reconcile", "--dry-run") == f"would schedule {A}: it had no entry\n"
+    world.ec2.trouble = errors.AwsUnreachable("EC2", "no answer", "try again")
+    done = run("reconcile")
+    assert done.exit_code == 5
+    assert world.schedule.ids() == {A}
+    world.ec2.trouble = None
+    assert json.loads(ok("reconcile", "--json"))["steps"] == []
+
+
+FILE = f"""
+[[workers]]
+id = "{A}"
+region = "{REGION}"
+[[rules]]
+name = "hot"
+metric = "cpu_utilization"
+above = {{ critical = 50 }}
+"""
+
+
+def test_apply_makes_it_so(ok, world, tmp_path):
+    """A file is applied, its workers collected at once; applied again it changes nothing."""
+    place = tmp_path / "fleet.toml"
+    place.write_text(FILE)
+    done = json.loads(ok("apply", str(place), "--json"))
+    assert (done["added"], done["changed"], done["revision"]) == ([A], ["rules"], 1)
+    assert json.loads(ok("show", A, "--json"))["metrics"]["cpu_utilization"]["value"] == 42.5
+    assert "unchanged" in ok("apply", str(place))
+    assert "unchanged" in ok("apply", "-", input=FILE)
+
+
+def test_apply_refuses_a_region_that_aws_does_not_have(run, world, tmp_path):
+    """A region is looked up before anything is written, and named by its place in the file."""
+    place = tmp_path / "fleet.toml"
+    place.write_text(FILE.replace(REGION, "mars-central-1"))
+    assert "workers[0]: region mars-central-1" in run("apply", str(place)).stderr
+    assert world.workers.ids() == []
+
+
+def test_rules_check_needs_neither_redis_nor_aws(tmp_path):
+    """A file is validated offline: valid is 0 and says what it holds, wrong is 2 and says where."""
+    place = tmp_path / "fleet.toml"
+    place.write_text(FILE)
+    own = Session(settings.Settings(_env_file=None), None)
+    done = CliRunner().invoke(cli.cli, ["rules", "check", str(place), "--json"], obj=own)
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["rules"] == ["hot"]
+    assert "container" not in own.__dict__
+    place.write_text(FILE.replace("50", "nan"))
+    assert "rules[0].above.critical" in one_line(
+        CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own), 2
+    )
+    place.write_bytes(b"\xff\xfe")
+    assert "is no UTF-8 text" in one_line(CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own), 2)
+
+
+def test_status_is_0_only_if_every_part_is_alive(run, world):
+    """With all parts alive and no worker the status is well; a part that is down shows, and the exit code is 1."""
+    world.schedule.ticked = world.now()
+    world.pulse.mark("listener", world.now())
+    done = run("status", "--json")
+    assert done.exit_code == 0, done.stdout
+    assert json.loads(done.stdout)["ok"] is True
+    world.nodes.names = []
+    done = run("status")
+    assert done.exit_code == 1
+    assert re.search(r"DOWN +worker processes", done.stdout)
+
+
+def test_watch_shows_how_it_stands_first(ok, world):
+    """Watch begins with the last sample of each worker and the open alerts, one JSON object a line."""
+    ok("add", A)
+    fires(world, A)
+
+    class Ending(testing.MemoryFeed):
+        def listen(self, *, alerts=True, timeout=1.0):
+            for text in super().listen(alerts=alerts, timeout=0.01):
+                yield text
+                world.now.advance(1)
+
+    world._made[ports.Feed] = Ending(world.store)
+    event, alert = (json.loads(line) for line in ok("watch", "--json", "--seconds", "2").splitlines())
+    assert (event["event"], event["worker_id"], event["schema"]) == ("worker.metrics.collected", A, 1)
+    assert (alert["dedup_key"], alert["status"]) == (f"{A}/cpu-high", "firing")
+    lines = ok("watch", A, "--seconds", "2").splitlines()
+    assert "render-01 running cpu_utilization=42.5%" in lines[0]
+    assert "firing cpu-high critical: render-01: 97 % > 90 %" in lines[1]
+
+
+def commands():
+    """Return every command with its path, groups aside."""
+    context = click.Context(cli.cli)
+    found = []
+    for name in cli.cli.list_commands(context):
+        command = cli.cli.get_command(context, name)
+        if isinstance(command, click.Group):
+            found += [(f"{name} {inner}", each) for inner, each in sorted(command.commands.items())]
+        else:
+            found.append((name, command))
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
+def test_the_page_says_what_help_says(name, command):
+    """docs/commands.md lists each command with every option of its --help, whose text has an example."""
+    page = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    rows = [line for line in page.splitlines() if line.startswith(f"| `{name}") and "`" in line]
+    assert rows, f"no row for {name}"
+    shown = CliRunner().invoke(cli.cli, [*name.split(), "--help"])
+    assert shown.exit_code == 0
+    assert "Example: " in shown.stdout
+    for parameter in command.params:
+        for option in parameter.opts if isinstance(parameter, click.Option) else ():
+            assert option in rows[0], f"{name}: {option} is not in its row"
+            assert option in shown.stdout
+
+
+def test_the_page_names_no_option_that_is_not_there():
+    """Each option in a row of docs/commands.md exists."""
+    page = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    for name, command in commands():
+        [row] = [line for line in page.splitlines() if re.match(rf"\| `{name}[ `]", line)]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", row.split("|")[1])) <= known, name
+
+
+def test_help_is_quick():
+    """--help loads neither boto3 nor Celery nor a client of Redis."""
+    program = "import sys; from workermon import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
+    program += "print([name for name in ('boto3', 'celery', 'redis', 'dishka') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--help"], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_had_enough_is_no_error():
+    """Output into a closed pipe ends the command silently."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "workermon", "config", "schema"],
+            stdout=closed, stderr=subprocess.PIPE, timeout=60, cwd=ROOT, text=True,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("http://host/", 2),
+        ("redis://:hunter2@127.0.0.1:1/1", 4),
+        ("redis://:hunter2@no-such-host.invalid:6379/1", 4),
+        ("redis://:hunter2@host:6379/one", 2),
+    ],
+)
+def test_a_wrong_redis_is_one_line_without_its_password(url, code, tmp_path):
+    """A URL that cannot be meant is invalid input, a server that is not there exit code 4; no password is shown."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "workermon", "list"],
+        capture_output=True, text=True, timeout=100, cwd=tmp_path,
+        env={**os.environ, "WORKERMON_REDIS_URL": url, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "hunter2" not in done.stderr
+    assert time.monotonic() - began < 30
