@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import config, logs, notify, ports, settings
+from workermon import collect, config, logs, notify, ports, settings
 from workermon.on_aws import cloudwatch, ec2, session
 from workermon.on_celery import bell, nodes, schedule
 from workermon.on_celery.app import app
@@ -178,10 +178,8 @@ def open(  # noqa: A001  (named where used: runtime.open)
     return dishka.make_container(Recipes(own), instead, lock_factory=threading.Lock)
 
 
-def collect_now(container: dishka.Container, worker_ids: Sequence[str]) -> Any:
+def collect_now(container: dishka.Container, worker_ids: Sequence[str]) -> collect.Report:
     """Collect workers in this process, because somebody asked for it: their slot may be complete already."""
-    from workermon import collect
-
     return collect.collect(
         worker_ids,
         ec2=container.get(ports.Ec2),
