@@ -49,6 +49,7 @@ def run(
     Meanwhile the environment of this process is the demo's own: its Redis, its AWS, its config file, nothing of the
     user's. ``prepare`` applies that config file, as ``up`` would; ``follow`` reads the channel.
     """
+    logs.configure("warning")
     console = console or Console()
     began = time.monotonic()
     asked = supervisor.Signals()
@@ -130,6 +131,8 @@ def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url:
         "AWS_CONFIG_FILE": str(folder / "aws-config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(folder / "aws-credentials"),
         "AWS_EC2_METADATA_DISABLED": "true",
+        # Celery warns whoever is root of messages with code in them; ours are JSON, and the fleet is a simulated one.
+        "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
         "NO_PROXY": direct,
         "no_proxy": direct,
         "WORKERMON_REDIS_URL": redis_url,

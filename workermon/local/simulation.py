@@ -220,6 +220,9 @@ class Simulation:
         return int(at // self.period) * self.period
 
     def _value(self, stream: Stream, at: int) -> float:
+        return round(self._load(stream, at), 2)
+
+    def _load(self, stream: Stream, at: int) -> float:
         slot = at // self.period
         if stream.shape == "cpu":
             return self._cpu(stream.machine, slot)
@@ -245,8 +248,8 @@ class Simulation:
         salt = machine.number * 7919
         incident = self._incident(machine, "cpu", slot * self.period)
         if incident:
-            return round(incident.peak + self._noise(salt, slot), 2)
-        return round(self._wave(salt, slot, low=8.0, span=55.0, length=45), 2)
+            return incident.peak + self._noise(salt, slot)
+        return self._wave(salt, slot, low=8.0, span=55.0, length=45)
 
     def _wave(self, salt: int, slot: int, *, low: float, span: float, length: int) -> float:
         """Two waves and some noise: ``length`` in periods, at most ``CALM``."""
