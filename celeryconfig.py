@@ -1,5 +1,6 @@
 """Every setting of Celery and RedBeat, each with its reason. What an installation varies is in ``WORKERMON_…``."""
 
+from kombu import Exchange as _Exchange
 from kombu import Queue as _Queue
 
 from workermon import settings as _settings
@@ -47,7 +48,10 @@ result_backend = None
 result_expires = None
 task_ignore_result = True
 # A queue for each stage, so that a slow AWS never delays an alert.
-task_queues = [_Queue(_name) for _name in ("workermon.collect", "workermon.evaluate", "workermon.deliver")]
+task_queues = [
+    _Queue(_name, _Exchange(_name), routing_key=_name)
+    for _name in ("workermon.collect", "workermon.evaluate", "workermon.deliver")
+]
 task_default_queue = "workermon.evaluate"
 task_routes = {
     "workermon.collect": {"queue": "workermon.collect"},

@@ -39,8 +39,9 @@ ALLOWED: dict[str, set[str]] = {
     "on_celery.scheduler": {"errors", "models", "settings"},
     "on_celery.bell": {"errors", "models", "ports", "settings"},
     "on_celery.nodes": {"errors", "models", "ports", "settings"},
-    "on_celery.app": {"settings", "runtime"},
-    "on_celery.tasks": {"runtime", "collect", "evaluate", "notify", "fleet"} | PURE,
+    "on_celery.app": {"errors", "settings"},
+    "on_celery.broker": set(),
+    "on_celery.tasks": {"runtime", "settings", "collect", "evaluate", "notify", "fleet"} | PURE,
     "on_celery.listener": {"runtime", "settings"} | PURE,
     "on_celery": set(),
     "cli": {

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import celery
-import click
 from celery import signals
+from celery.bin import base
 from celery.loaders.app import AppLoader
 from celery.utils.collections import DictAttribute
 from dishka.integrations.celery import DishkaTask
@@ -43,7 +43,7 @@ class Loader(AppLoader):
         try:
             return DictAttribute(configuration())
         except errors.WorkermonError as why:
-            context = click.get_current_context(silent=True)
+            context = base.click.get_current_context(silent=True)
             if context is None or context.find_root().command.name != "celery":
                 raise
             print(f"error: {why}", file=sys.stderr)  # noqa: T201
@@ -53,6 +53,7 @@ class Loader(AppLoader):
 app = celery.Celery(
     "workermon",
     loader=Loader,
+    amqp="workermon.on_celery.broker:AMQP",
     task_cls=DishkaTask,
     include=["workermon.on_celery.tasks"],
 )

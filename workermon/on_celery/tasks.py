@@ -104,6 +104,7 @@ def collect(
 @app.task(name="workermon.evaluate", base=Shell, sound=staticmethod(is_worker_id))
 def evaluate(
     worker_ids: list[str],
+    workers: FromDishka[ports.Workers],
     alerts: FromDishka[ports.Alerts],
     samples: FromDishka[ports.Samples],
     configurations: FromDishka[ports.Configurations],
@@ -118,7 +119,8 @@ def evaluate(
         violations=violations,
     )  # fmt: skip
     bell.deliver(alert_ids)
-    pulse.mark("evaluate", now())
+    known = workers.get(worker_ids)
+    _unknown("workermon.evaluate", [each for each in worker_ids if each not in known], pulse)
 
 
 @app.task(name="workermon.deliver", base=Shell, sound=staticmethod(is_alert_id))
@@ -149,7 +151,7 @@ def reconcile(
     """Repair what repository, schedule and EC2 disagree about."""
     fleet.reconcile(
         workers=workers, schedule=schedule, ec2=ec2, alerts=alerts, configurations=configurations, secrets=secrets,
-        now=now, interval=own.interval,
+        now=now, interval=own.interval, region=runtime.default_region(),
     )  # fmt: skip
 
 
@@ -164,7 +166,7 @@ def _unknown(task: str, worker_ids: Sequence[str], pulse: ports.Pulse) -> None:
 
 def container() -> Container:
     """Return the container of this process."""
-    held = app.conf.get(CONTAINER_NAME)
+    held: Container | None = app.conf.get(CONTAINER_NAME)
     if held is None:
         use(held := runtime.open())
     return held
