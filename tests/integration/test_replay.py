@@ -1,0 +1,197 @@
+"""A recorded CPU trace goes through endpoint, collection, ledger and judgement; a plain loop says what must come out.
+
+The trace is compressed in time: one datapoint a second instead of one each five minutes. The clock is the test's, so
+that an hour passes in seconds; the endpoint is real HTTP, the client is boto3, the server a real one.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from workermon import collect, config, evaluate, models, testing
+from workermon.local.endpoint import Endpoint
+from workermon.local.simulation import Simulation
+from workermon.on_aws import cloudwatch, ec2, session
+from workermon.on_redis import alerts, client, configurations, pulse, samples, workers
+
+TRACE = Path(__file__).parents[3] / "shared" / "data" / "ec2-cpu-traces" / "ec2_cpu_utilization_77c1ca.csv"
+
+Turns = list[tuple[int, str | None, str | None]]
+
+
+def plain_loop(values: Sequence[tuple[int, float]]) -> Turns:
+    """Judge the default rule over a gapless series: 3 of 3 above 80 or 90 fire, 2 of 2 not above clear."""
+    turns: Turns = []
+    on = {"warning": False, "critical": False}
+    before: str | None = None
+    for place, (at, _) in enumerate(values):
+        for level, threshold in (("warning", 80.0), ("critical", 90.0)):
+            above = [value > threshold for _, value in values[max(0, place - 2) : place + 1]]
+            if above == [True] * 3:
+                on[level] = True
+            elif above[-2:] == [False, False]:
+                on[level] = False
+        after = "critical" if on["critical"] else "warning" if on["warning"] else None
+        if after != before:
+            turns.append((at, before, after))
+            before = after
+    return turns
+
+
+def recorded_trace() -> list[float]:
+    """Return the values of the recorded trace, or skip where the folder with it is absent."""
+    if not TRACE.exists():
+        pytest.skip(f"{TRACE.name} is not there: recorded traces are not part of the project")
+    with TRACE.open(newline="") as file:
+        return [float(row["value"]) for row in csv.DictReader(file)]
+
+
+def generated_trace() -> list[float]:
+    """Return a load with plateaus, spikes and values exactly on the thresholds."""
+    chance = random.Random(77)
+    values: list[float] = []
+    while len(values) < 1500:
+        level = chance.choice((15.0, 60.0, 79.9, 80.0, 85.0, 90.0, 90.1, 97.0))
+        values += [
+            level + (chance.random() if chance.random() < 0.3 else 0.0) for _ in range(chance.choice((1, 2, 3, 4, 9)))
+        ]
+    return [round(min(value, 100.0), 2) for value in values]
+
+
+class Monitor:
+    """Collection and judgement on real parts, with a clock of the test's."""
+
+    def __init__(self, redis_url: str, endpoint: Endpoint, now: testing.ManualClock) -> None:
+        self.now = now
+        self.endpoint = endpoint
+        self.redis = client.connect(redis_url)
+        self.sessions = session.Sessions()
+        default = config.DEFAULT
+        cpu = default.metrics["cpu_utilization"].model_copy(update={"period": 1})
+        self.configuration = default.model_copy(
+            update={"metrics": {**default.metrics, "cpu_utilization": cpu}, "collect": ("cpu_utilization",)}
+        )
+        self.configurations = configurations.RedisConfigurations(self.redis, self.configuration)
+        self.workers = workers.RedisWorkers(self.redis)
+        self.samples = samples.RedisSamples(self.redis, "replay", lambda: models.DAY)
+        self.alerts = alerts.RedisAlerts(self.redis, "replay")
+        self.pulse = pulse.RedisPulse(self.redis)
+        self.schedule = testing.MemorySchedule()
+        self.turns: Turns = []
+        self.told: list[models.Notification] = []
+
+    def step(self, worker_id: str) -> None:
+        """Collect and judge once, and keep what was recorded of the CPU's rule."""
+        collect.collect(
+            [worker_id],
+            ec2=ec2.AwsEc2(self.sessions),
+            cloudwatch=cloudwatch.AwsCloudWatch(self.sessions),
+            workers=self.workers,
+            samples=self.samples,
+            schedule=self.schedule,
+            configurations=self.configurations,
+            now=self.now,
+        )
+        evaluate.evaluate(
+            [worker_id],
+            alerts=self.alerts,
+            samples=self.samples,
+            configurations=self.configurations,
+            pulse=self.pulse,
+            now=self.now,
+            violations=[self],
+        )
+        for entry in reversed(self.alerts.history(f"{worker_id}/cpu-high", limit=60)):
+            turn = (entry.transition.at, entry.transition.before, entry.transition.after)
+            assert not entry.transition.correction
+            if turn not in self.turns:
+                self.turns.append(turn)
+
+    def violated(self, notification: models.Notification) -> None:
+        """Take part as a user's own hook."""
+        if notification.rule == "cpu-high":
+            self.told.append(notification)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self.sessions.close()
+        self.redis.close()
+
+
+@pytest.fixture
+def now() -> testing.ManualClock:
+    """Give a clock that stands at a whole second."""
+    return testing.ManualClock(float(int(time.time())))
+
+
+@pytest.fixture
+def monitor(redis_url: str, now: testing.ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitor]:
+    """Give a monitor of a simulated instance behind a real endpoint."""
+    endpoint = Endpoint(Simulation(now, workers=1, period=1))
+    endpoint.start()
+    for name, value in {
+        "AWS_ENDPOINT_URL": endpoint.url,
+        "AWS_ACCESS_KEY_ID": "replay",
+        "AWS_SECRET_ACCESS_KEY": "replay",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    made = Monitor(redis_url, endpoint, now)
+    yield made
+    made.close()
+    endpoint.stop()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("trace", [recorded_trace, generated_trace], ids=["recorded", "generated"])
+def test_a_trace_gives_the_alerts_of_a_plain_loop(monitor: Monitor, now: testing.ManualClock, trace) -> None:
+    """However collection falls, the transitions are those of a plain loop over the file, with their times."""
+    values = trace()
+    end = int(now())
+    begin = end - len(values) - 1
+    points = [(begin + place, value) for place, value in enumerate(values)]
+    simulation = monitor.endpoint.simulation
+    worker_id = next(iter(simulation.machines))
+    simulation.replay(worker_id, "CPUUtilization", points)
+    now.now = float(begin)
+    monitor.workers.add(
+        [
+            models.Worker(
+                id=worker_id,
+                name="replayed",
+                region="us-east-1",
+                interval=7,
+                added_at=now(),
+                incarnation="one",
+                detailed=True,
+            )
+        ]
+    )
+
+    chance = random.Random(5)
+    while now() <= end + 60:
+        now.advance(chance.choice((7, 9, 13, 40, 61)))
+        monitor.step(worker_id)
+
+    expected = plain_loop(points)
+    assert len(expected) > 20
+    assert monitor.turns == expected
+
+    # What people are told is what held when they were told, never the same twice in a row.
+    state: str | None = None
+    truth = {at: after for at, _, after in expected}
+    for message in monitor.told:
+        at = datetime.fromisoformat(message.at).timestamp()
+        present = message.severity if message.status == "firing" else None
+        assert present == truth[int(at)]
+        assert present != state
+        state = present
+    assert state == expected[-1][2]
+    assert [message.version for message in monitor.told] == list(range(1, len(monitor.told) + 1))
