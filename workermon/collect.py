@@ -197,7 +197,7 @@ class _Run:
     # --- EC2 -----------------------------------------------------------------------------------------------------
 
     def _missing(self, records: Sequence[ports.Record]) -> dict[str, models.InstanceStatus]:
-        """Return the status of those that DescribeInstanceStatus left out: gone only if DescribeInstances confirms it."""
+        """Return the status of those that DescribeInstanceStatus left out; DescribeInstances has to confirm it."""
         if not records:
             return {}
         try:

@@ -1,0 +1,581 @@
+"""Collection over the ports in memory: what is asked, what is written, and that trouble is never absence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from workermon import collect as collecting
+from workermon import config, errors, metrics, models, ports, testing
+
+ONE = "i-0000000000000001a"
+TWO = "i-0000000000000002b"
+CPU = "cpu_utilization"
+DISK = "disk_utilization"
+MEMORY = "memory_utilization"
+#: On a whole minute and five minutes.
+NOW = 1_700_000_100.0
+
+
+@dataclass
+class World:
+    """Every port of a collection in memory."""
+
+    clock: testing.ManualClock = field(default_factory=lambda: testing.ManualClock(NOW))
+    store: testing.MemoryStore = field(default_factory=testing.MemoryStore)
+    ec2: testing.MemoryEc2 = field(default_factory=testing.MemoryEc2)
+    cloudwatch: testing.MemoryCloudWatch = field(default_factory=testing.MemoryCloudWatch)
+    schedule: testing.MemorySchedule = field(default_factory=testing.MemorySchedule)
+
+    def __post_init__(self) -> None:
+        self.workers = testing.MemoryWorkers(self.store)
+        self.samples = testing.MemorySamples(self.store)
+        self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
+        self.listed: list[tuple[str, tuple[str, ...]]] = []
+        inner = self.cloudwatch.dimensions
+
+        def listing(scope: models.Scope, namespace: str, name: str, ids: Any) -> Any:
+            self.listed.append((name, tuple(ids)))
+            return inner(scope, namespace, name, ids)
+
+        self.cloudwatch.dimensions = listing  # type: ignore[method-assign]
+
+    def add(self, worker_id: str = ONE, status: models.Status = "running", **given: Any) -> models.Worker:
+        given = {"name": f"w-{worker_id[-1]}", "region": "us-east-1", "added_at": NOW - 7200, **given}
+        worker = models.Worker(id=worker_id, incarnation=f"{worker_id}-1", **given)
+        self.workers.add([worker])
+        self.schedule.put([worker], self.clock())
+        self.ec2.put(models.Instance(id=worker_id, region=worker.region, status=status))
+        return worker
+
+    def collect(self, *worker_ids: str, again: bool = False) -> collecting.Report:
+        return collecting.collect(
+            worker_ids or (ONE,), ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers,
+            samples=self.samples, schedule=self.schedule, configurations=self.configurations, now=self.clock,
+            again=again,
+        )  # fmt: skip
+
+    def condition(self, worker_id: str = ONE) -> models.Condition:
+        return self.workers.get([worker_id])[worker_id].condition
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(text) for _, text in self.store.published]
+
+    def points(self, metric: str, period: int = 300, worker_id: str = ONE) -> list[tuple[int, float]]:
+        found = self.samples.read([(worker_id, metric, period)], 0, NOW * 2)
+        return [tuple(point) for point in found[worker_id, metric].points]
+
+    def queries(self, metric: str) -> list[models.Query]:
+        return [query for query in self.cloudwatch.calls[-1] if query.metric == metric]
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a world without workers."""
+    return World()
+
+
+def at(minutes: float) -> int:
+    """Return the time so many minutes before the first collection."""
+    return int(NOW - 60 * minutes)
+
+
+def test_datapoints_reach_the_ledger_and_an_event_the_channel(world: World) -> None:
+    """One collection writes the datapoints, publishes one event and remembers what it saw."""
+    world.add()
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(15), 40.0), (at(10), 41.5)])
+    report = world.collect()
+    assert report == collecting.Report(collected=(ONE,))
+    assert world.points(CPU) == [(at(15), 40.0), (at(10), 41.5)]
+    assert world.points(metrics.STATUS_CHECK_FAILED, 60) == [(int(NOW), 0.0)]
+    assert len(world.events()) == 1
+    condition = world.condition()
+    assert condition.latest[CPU] == (at(10), 41.5)
+    assert condition.periods[CPU] == 300
+    assert condition.asked[CPU] == condition.succeeded_at == condition.running_since == NOW
+    assert world.store.unjudged == {ONE: NOW}
+
+
+def test_the_event_is_the_contracts(world: World) -> None:
+    """The event has exactly the fields of the contract, values with unit and time, and null for no datapoint."""
+    world.clock.now = NOW + 5.123
+    world.add(name="render-07")
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(5), 41.2)])
+    world.collect()
+    assert world.events()[0] == {
+        "schema": 1,
+        "event": "worker.metrics.collected",
+        "id": f"{ONE}:{int(NOW // 60)}",
+        "worker_id": ONE,
+        "worker_name": "render-07",
+        "region": "us-east-1",
+        "collected_at": "2023-11-14T22:15:05.123Z",
+        "status": "running",
+        "status_checks": {"system": "ok", "instance": "ok"},
+        "metrics": {
+            "cpu_utilization": {"value": 41.2, "unit": "percent", "at": "2023-11-14T22:10:00Z"},
+            "memory_utilization": None,
+            "disk_utilization": None,
+            "network_in": None,
+            "network_out": None,
+            "status_check_failed": {"value": 0.0, "unit": "count", "at": "2023-11-14T22:15:00Z"},
+        },
+    }
+
+
+def test_absent_is_null_and_never_zero(world: World) -> None:
+    """A metric without a datapoint writes nothing, yet counts as asked."""
+    world.add()
+    world.collect()
+    assert world.points(CPU) == []
+    assert CPU not in world.condition().latest
+    assert world.condition().asked[CPU] == NOW
+    assert world.events()[0]["metrics"][CPU] is None
+
+
+@pytest.mark.parametrize(
+    ("checks", "written"),
+    [
+        (models.Checks(system="impaired", instance="ok"), [(int(NOW), 1.0)]),
+        (models.Checks(system="ok", instance="initializing"), []),
+        (models.Checks(system="insufficient-data", instance="ok"), []),
+        (None, []),
+    ],
+)
+def test_status_checks_are_a_metric_only_where_ec2_can_tell(
+    world: World, checks: models.Checks | None, written: list[tuple[int, float]]
+) -> None:
+    """Impaired is 1; what is neither ok nor impaired writes nothing and is null in the event."""
+    world.add()
+    world.ec2.put(models.Instance(id=ONE, region="us-east-1", status="running"), checks)
+    world.collect()
+    assert world.points(metrics.STATUS_CHECK_FAILED, 60) == written
+    assert (world.events()[0]["metrics"]["status_check_failed"] is None) == (not written)
+
+
+def test_a_complete_slot_costs_no_call(world: World) -> None:
+    """The second message of one slot asks nothing; a refresh does."""
+    world.add()
+    world.collect()
+    asked = len(world.ec2.calls)
+    world.clock.advance(20)
+    assert world.collect() == collecting.Report(repeated=(ONE,))
+    assert len(world.ec2.calls) == asked
+    assert world.collect(again=True).collected == (ONE,)
+    assert len(world.events()) == 2
+
+
+def test_paused_workers_are_left_alone_unless_asked_for(world: World) -> None:
+    """A paused worker is collected by refresh only."""
+    world.add(monitoring="paused")
+    assert world.collect() == collecting.Report(paused=(ONE,))
+    assert world.ec2.calls == []
+    assert world.collect(again=True).collected == (ONE,)
+
+
+def test_an_unknown_worker_loses_its_schedule(world: World) -> None:
+    """Who is not monitored is reported and unscheduled, and the others are collected."""
+    world.add()
+    world.schedule.entries[TWO] = (60, NOW)
+    report = world.collect(TWO, ONE)
+    assert (report.unknown, report.collected) == ((TWO,), (ONE,))
+    assert world.schedule.ids() == {ONE}
+
+
+def test_a_worker_added_meanwhile_keeps_its_entry(world: World) -> None:
+    """Unscheduling an unknown id gives the entry back where it was added in that moment."""
+    inner = world.schedule.delete
+
+    def racing(worker_ids: Any) -> None:
+        world.add()
+        inner(worker_ids)
+
+    world.schedule.delete = racing  # type: ignore[method-assign]
+    assert world.collect().unknown == (ONE,)
+    assert world.schedule.ids() == {ONE}
+
+
+def test_a_worker_removed_meanwhile_writes_nothing(world: World) -> None:
+    """A sample of an incarnation that is gone is dropped."""
+    worker = world.add()
+    inner = world.ec2.statuses
+
+    def removing(scope: models.Scope, ids: Any) -> Any:
+        del world.store.workers[worker.id]
+        return inner(scope, ids)
+
+    world.ec2.statuses = removing  # type: ignore[method-assign]
+    assert world.collect() == collecting.Report()
+    assert world.events() == []
+
+
+def test_a_stopped_worker_costs_no_cloudwatch_call(world: World) -> None:
+    """Stopped: checks only; its CloudWatch metrics are null in the event, and it no longer runs."""
+    world.add()
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
+    world.collect()
+    world.ec2.become(ONE, "stopped")
+    world.clock.advance(60)
+    calls = len(world.cloudwatch.calls)
+    assert world.collect().collected == (ONE,)
+    assert len(world.cloudwatch.calls) == calls
+    event = world.events()[-1]
+    assert event["status"] == "stopped"
+    assert set(event["metrics"].values()) == {None}
+    condition = world.condition()
+    assert (condition.status, condition.running_since, condition.trouble) == ("stopped", None, None)
+    assert condition.asked[CPU] == NOW
+    assert condition.latest[CPU] == (at(10), 41.5)
+
+
+def test_running_since_survives_collections_and_starts_anew_after_a_stop(world: World) -> None:
+    """It is the first collection that saw the worker running without a break."""
+    world.add()
+    world.collect()
+    world.clock.advance(60)
+    world.collect()
+    assert world.condition().running_since == NOW
+    for status in ("stopped", "running"):
+        world.ec2.become(ONE, status)
+        world.clock.advance(60)
+        world.collect()
+    assert world.condition().running_since == NOW + 180
+
+
+@pytest.mark.parametrize("status", ["terminated", "shutting-down"])
+def test_a_terminated_worker_is_retired(world: World, status: models.Status) -> None:
+    """It gets a last sample with that status and an event, and its entry is deleted."""
+    world.add()
+    world.ec2.become(ONE, status)
+    report = world.collect()
+    assert (report.retired, report.collected) == ((ONE,), (ONE,))
+    assert world.schedule.ids() == set()
+    assert world.condition().status == status
+    assert world.events()[-1]["status"] == status
+
+
+def test_a_vanished_worker_is_retired_only_when_confirmed(world: World) -> None:
+    """One that only DescribeInstanceStatus left out goes on; one that EC2 does not know at all is terminated."""
+    world.add()
+    world.ec2.statuses = lambda scope, ids: {}  # type: ignore[method-assign]
+    assert world.collect().retired == ()
+    assert world.condition().status == "running"
+    world.ec2.forget(ONE)
+    world.clock.advance(60)
+    assert world.collect().retired == (ONE,)
+    assert world.condition().status == "terminated"
+
+
+def test_a_new_worker_may_be_unknown_to_ec2_for_a_moment(world: World) -> None:
+    """Within five minutes of its addition it is trouble of kind gone, not the end."""
+    world.add(added_at=NOW - 200)
+    world.ec2.forget(ONE)
+    report = world.collect()
+    assert isinstance(report.failed[ONE], errors.InstanceGone)
+    assert world.schedule.ids() == {ONE}
+    trouble = world.condition().trouble
+    assert trouble is not None
+    assert trouble.kind == "gone"
+    world.clock.advance(120)
+    assert world.collect().retired == (ONE,)
+
+
+def test_a_failure_to_confirm_retires_nobody(world: World) -> None:
+    """Where the second look fails, it is trouble."""
+    world.add()
+    world.ec2.statuses = lambda scope, ids: {}  # type: ignore[method-assign]
+    world.ec2.trouble = errors.AwsUnreachable("EC2", "no answer", "wait")
+    report = world.collect()
+    assert report.failed.keys() == {ONE}
+    assert report.retired == ()
+    assert world.schedule.ids() == {ONE}
+
+
+def test_ec2_failing_is_trouble_of_its_scope_only(world: World) -> None:
+    """Workers of other regions go on; those of this one keep their condition and gain the reason."""
+    world.add()
+    world.add(TWO, region="eu-west-1")
+    inner = world.ec2.statuses
+
+    def failing(scope: models.Scope, ids: Any) -> Any:
+        if scope.region == "us-east-1":
+            raise errors.AwsDenied("EC2 in us-east-1", "UnauthorizedOperation", "allow it")
+        return inner(scope, ids)
+
+    world.ec2.statuses = failing  # type: ignore[method-assign]
+    report = world.collect(ONE, TWO)
+    assert report.collected == (TWO,)
+    assert report.failed.keys() == {ONE}
+    assert world.condition().trouble == models.Trouble(
+        kind="denied", message="EC2 in us-east-1: UnauthorizedOperation; allow it", at=NOW
+    )
+    assert world.condition().succeeded_at is None
+    assert [event["worker_id"] for event in world.events()] == [TWO]
+    world.ec2.statuses = inner  # type: ignore[method-assign]
+    world.collect()
+    assert world.condition().trouble is None
+    assert world.condition().succeeded_at == NOW
+
+
+def test_an_unusable_scope_is_a_failure_and_not_the_end(world: World) -> None:
+    """What is wrong with a region or role is reported for its workers, whatever class it has."""
+    world.add()
+    world.ec2.trouble = errors.InvalidInput("region us-moon-1", "AWS has no such region", "give another")
+    assert world.collect().failed[ONE].kind == "failed"
+
+
+def test_redis_out_of_reach_is_raised(world: World) -> None:
+    """Nothing can be noted then, so the task fails."""
+    world.add()
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise errors.RedisUnavailable("Redis", "gone", "start it")
+
+    world.samples.write_many = broken  # type: ignore[method-assign]
+    with pytest.raises(errors.RedisUnavailable):
+        world.collect()
+
+
+def test_cloudwatch_failing_keeps_the_status_and_asks_again_from_where_it_was(world: World) -> None:
+    """The sample is written without metrics, the trouble noted, nothing counts as asked; later no datapoint lacks."""
+    world.add()
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
+    world.collect()
+    world.cloudwatch.trouble = errors.AwsThrottled("CloudWatch", "Throttling", "wait")
+    world.clock.advance(3 * 3600)
+    report = world.collect()
+    assert report.collected == (ONE,)
+    assert report.failed[ONE].kind == "throttled"
+    condition = world.condition()
+    assert condition.trouble is not None
+    assert (condition.status, condition.trouble.kind) == ("running", "throttled")
+    assert condition.asked[CPU] == condition.succeeded_at == NOW
+    assert condition.collected_at == NOW + 3 * 3600
+    assert world.events()[-1]["metrics"][CPU]["value"] == 41.5
+    world.cloudwatch.trouble = None
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(-5 * n), 50.0 + n) for n in range(36)])
+    world.clock.advance(60)
+    world.collect()
+    assert len(world.points(CPU)) == 37
+    assert world.condition().trouble is None
+
+
+def test_one_failed_metric_does_not_hide_the_others(world: World) -> None:
+    """The datapoints of the others are written; the trouble names the metric."""
+    world.add()
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
+    world.cloudwatch.failing["NetworkIn"] = errors.AwsDenied("CloudWatch", "Forbidden", "allow it")
+    report = world.collect()
+    condition = world.condition()
+    assert report.failed.keys() == {ONE}
+    assert world.points(CPU) == [(at(10), 41.5)]
+    assert condition.trouble is not None
+    assert condition.trouble.message.startswith("network_in: ")
+    assert "network_in" not in condition.asked
+    assert condition.asked[CPU] == NOW
+    assert condition.succeeded_at is None
+
+
+def test_what_came_of_a_partial_result_is_kept_and_asked_for_again(world: World) -> None:
+    """Datapoints beside a failure are written, but the metric does not count as asked."""
+    world.add()
+
+    def partial(scope: models.Scope, queries: Any, until: float) -> ports.Answer:
+        why = errors.AwsUnreachable("CloudWatch", "came in part only", "wait")
+        series = {n: models.Series(query.period, (models.Datapoint(at(10), 1.0),)) for n, query in enumerate(queries)}
+        return ports.Answer(series, dict.fromkeys(range(len(queries)), why))
+
+    world.cloudwatch.fetch = partial  # type: ignore[method-assign]
+    world.collect()
+    assert world.points(CPU) == [(at(10), 1.0)]
+    assert CPU not in world.condition().asked
+
+
+def test_the_window_is_the_last_hour_first_and_then_the_watermark_less_the_lateness(world: World) -> None:
+    """A new worker is asked for its last hour; later from its newest datapoint, so that late ones find their place."""
+    world.add(added_at=NOW)
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(70), 1.0), (at(60), 2.0), (at(10), 3.0)])
+    world.collect()
+    assert world.queries(CPU)[0].since == NOW - metrics.BACKFILL
+    assert world.points(CPU) == [(at(60), 2.0), (at(10), 3.0)]
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(20), 2.5), (at(5), 4.0), (at(10), 3.5)])
+    world.clock.advance(60)
+    world.collect()
+    assert world.queries(CPU)[0].since == at(10) - metrics.LATENESS
+    assert world.points(CPU) == [(at(60), 2.0), (at(20), 2.5), (at(10), 3.5), (at(5), 4.0)]
+
+
+def test_the_window_ends_at_the_retention(world: World) -> None:
+    """After a long absence no more is asked for than is kept, aligned to the period."""
+    world.add()
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 3.0)])
+    world.collect()
+    world.clock.advance(3 * models.DAY + 17)
+    world.collect()
+    assert world.queries(CPU)[0].since == int(NOW) + 2 * models.DAY
+    assert world.queries(CPU)[0].since % 300 == 0
+
+
+def test_a_metric_never_seen_is_looked_for_since_it_was_last_asked_for(world: World) -> None:
+    """A failure of five hours from the start leaves no hole."""
+    world.add(added_at=NOW)
+    world.cloudwatch.trouble = errors.AwsUnreachable("CloudWatch", "no answer", "wait")
+    world.collect()
+    world.cloudwatch.trouble = None
+    world.clock.advance(5 * 3600)
+    world.collect()
+    assert world.queries(CPU)[0].since == NOW - metrics.BACKFILL
+
+
+def test_detailed_monitoring_is_asked_for_by_the_minute(world: World) -> None:
+    """The period follows the worker's monitoring, but not that of the agent's metrics."""
+    world.add(detailed=True)
+    world.cloudwatch.put(ONE, "mem_used_percent", [(at(1), 1.0)], namespace="CWAgent")
+    world.collect()
+    assert [world.queries(name)[0].period for name in (CPU, MEMORY)] == [60, 60]
+    assert world.condition().periods[CPU] == 60
+
+
+def disk(world: World, path: str, fstype: str, *values: float) -> None:
+    """Put a filesystem's use in, a datapoint a minute."""
+    world.cloudwatch.put(
+        ONE, "disk_used_percent", [(at(5 - n), value) for n, value in enumerate(values)], namespace="CWAgent",
+        dimensions={"path": path, "fstype": fstype, "device": path},
+    )  # fmt: skip
+
+
+def test_disk_utilization_is_that_of_the_fullest_real_filesystem(world: World) -> None:
+    """Slot by slot the fullest counts; pseudo filesystems do not, nor does an aggregate over all."""
+    world.add()
+    disk(world, "/", "xfs", 40.0, 41.0)
+    disk(world, "/data", "ext4", 80.0, 39.0)
+    disk(world, "/snap", "squashfs", 100.0, 100.0)
+    world.cloudwatch.put(ONE, "disk_used_percent", [(at(5), 99.0)], namespace="CWAgent")
+    world.collect()
+    assert world.points(DISK, 60) == [(at(5), 80.0), (at(4), 41.0)]
+    assert len(world.queries(DISK)) == 2
+
+
+def test_the_fullest_of_some_filesystems_is_not_the_fullest(world: World) -> None:
+    """Where one filesystem's query failed, the metric failed."""
+    world.add()
+    disk(world, "/", "xfs", 40.0)
+    disk(world, "/data", "ext4", 80.0)
+    inner = world.cloudwatch.fetch
+
+    def failing(scope: models.Scope, queries: Any, until: float) -> ports.Answer:
+        answer = inner(scope, queries, until)
+        place = next(n for n, query in enumerate(queries) if ("path", "/data") in query.dimensions)
+        del answer.series[place]
+        answer.failed[place] = errors.AwsUnreachable("CloudWatch", "no answer", "wait")
+        return answer
+
+    world.cloudwatch.fetch = failing  # type: ignore[method-assign]
+    world.collect()
+    assert world.points(DISK, 60) == []
+    assert DISK not in world.condition().asked
+
+
+def test_dimensions_are_listed_once_an_hour_and_after_five_minutes_where_there_were_none(world: World) -> None:
+    """ListMetrics is asked for whole batches, and what it said is remembered."""
+    world.add()
+    world.add(TWO)
+    disk(world, "/", "xfs", 40.0)
+    world.collect(ONE, TWO)
+    assert world.listed == [("mem_used_percent", (ONE, TWO)), ("disk_used_percent", (ONE, TWO))]
+    world.clock.advance(240)
+    world.collect(ONE, TWO)
+    assert len(world.listed) == 2
+    for worker_id in (ONE, TWO):
+        world.cloudwatch.put(worker_id, "mem_used_percent", [(at(-4), 1.0)], namespace="CWAgent")
+    world.clock.advance(60)
+    world.collect(ONE, TWO)
+    assert len(world.listed) == 4
+    assert world.points(MEMORY, 60) == [(at(-4), 1.0)]
+    world.clock.advance(3540)
+    world.collect(ONE)
+    assert len(world.listed) == 4
+    world.clock.advance(60)
+    world.collect(ONE)
+    assert world.listed[4:] == [("mem_used_percent", (ONE,)), ("disk_used_percent", (ONE,))]
+
+
+def test_listing_that_fails_is_trouble_unless_the_dimensions_are_known(world: World) -> None:
+    """Without dimensions the metric failed; with those of an hour ago it goes on."""
+    world.add()
+    disk(world, "/", "xfs", 40.0)
+    world.cloudwatch.put(ONE, "mem_used_percent", [(at(1), 1.0)], namespace="CWAgent")
+    inner = world.cloudwatch.dimensions
+
+    def denied(*_: Any) -> Any:
+        raise errors.AwsDenied("CloudWatch", "ListMetrics: AccessDenied", "allow it")
+
+    world.cloudwatch.dimensions = denied  # type: ignore[method-assign]
+    world.collect()
+    trouble = world.condition().trouble
+    assert trouble is not None
+    assert trouble.message.startswith("disk_utilization, memory_utilization: ")
+    assert DISK not in world.condition().asked
+    world.cloudwatch.dimensions = inner  # type: ignore[method-assign]
+    world.clock.advance(60)
+    world.collect()
+    assert world.condition().trouble is None
+    world.cloudwatch.dimensions = denied  # type: ignore[method-assign]
+    world.clock.advance(3600)
+    disk(world, "/", "xfs", *[50.0] * 60)
+    report = world.collect()
+    assert report.failed == {}
+    assert world.condition().asked[DISK] == NOW + 3660
+
+
+def test_a_sum_counts_nothing_twice(world: World) -> None:
+    """Where an agent publishes an aggregate beside its parts, the parts are summed."""
+    world.add()
+    entry = models.Metric(
+        name="written", namespace="CWAgent", metric_name="diskio_write", statistic="Sum", unit="bytes", period=60,
+        merge="sum",
+    )  # fmt: skip
+    world.configurations.save(
+        config.DEFAULT.model_copy(update={"revision": 1, "metrics": {"written": entry}, "collect": ("written",)})
+    )
+    for name, value in (("a", 10.0), ("b", 5.0)):
+        world.cloudwatch.put(ONE, "diskio_write", [(at(1), value)], namespace="CWAgent", dimensions={"name": name})
+    world.cloudwatch.put(ONE, "diskio_write", [(at(1), 15.0)], namespace="CWAgent")
+    world.collect()
+    assert world.points("written", 60) == [(at(1), 15.0)]
+
+
+def test_two_metrics_of_one_name_are_told_apart(world: World) -> None:
+    """The same CloudWatch metric may be asked for under two names."""
+    world.add()
+    memory = config.DEFAULT.metrics[MEMORY]
+    peak = memory.model_copy(update={"name": "memory_peak", "statistic": "Maximum"})
+    world.configurations.save(
+        config.DEFAULT.model_copy(
+            update={"revision": 1, "metrics": {MEMORY: memory, "memory_peak": peak}, "collect": (MEMORY, "memory_peak")}
+        )
+    )
+    world.cloudwatch.put(ONE, "mem_used_percent", [(at(1), 7.0)], namespace="CWAgent")
+    world.collect()
+    assert world.points("memory_peak", 60) == world.points(MEMORY, 60) == [(at(1), 7.0)]
+    assert world.listed == [("mem_used_percent", (ONE,))]
+
+
+def test_a_batch_takes_one_call_of_each_kind(world: World) -> None:
+    """Forty workers of one region: one statuses call and one fetch."""
+    ids = [f"i-{n:017x}" for n in range(40)]
+    for worker_id in ids:
+        world.add(worker_id)
+    assert set(world.collect(*ids, ids[0]).collected) == set(ids)
+    assert [name for name, _, _ in world.ec2.calls] == ["statuses"]
+    assert len(world.cloudwatch.calls) == 1
+    assert len(world.events()) == 40
+
+
+def test_nothing_to_do_asks_nothing(world: World) -> None:
+    """An empty message is well."""
+    assert collecting.Report() == world.collect("i-0000000000000000f")._replace(unknown=())
+    assert world.ec2.calls == []
