@@ -36,6 +36,7 @@ class Installation:
     """A user's machine: its state folder and temporary folder, and a mark on each process that is started here."""
 
     def __init__(self, tmp_path: Path, aws: endpoint.Endpoint) -> None:
+        self.home = tmp_path
         self.mark = secrets.token_hex(8)
         self.state = tmp_path / "state home"
         self.temporary = tmp_path / "temporary files"
@@ -83,11 +84,15 @@ class Installation:
         return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60)
 
     def processes(self):
-        """Return the processes that carry the mark, each with its command line."""
+        """Return the processes that carry the mark or work in a folder of ours, each with its command line."""
         found = {}
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
-                if entry.name.isdigit() and self.mark.encode() in (entry / "environ").read_bytes():
+                if not entry.name.isdigit():
+                    continue
+                # The server writes its title over its environment.
+                where = (entry / "cwd").readlink()
+                if self.mark.encode() in (entry / "environ").read_bytes() or self.home in where.parents:
                     found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         return found
 
