@@ -71,7 +71,7 @@ class AwsCloudWatch:
     ) -> dict[str, list[Dimensions]]:
         """Return the dimension sets that each of these instances published within the last three hours."""
         wanted = set(instance_ids)
-        found: dict[str, set[Dimensions]] = {}
+        found: dict[str, dict[Dimensions, Dimensions]] = {}
         with self._sessions.asking("CloudWatch", scope):
             client = self._sessions.cloudwatch(scope)
             whole = len(wanted) > FEW and self._list(
@@ -87,7 +87,7 @@ class AwsCloudWatch:
             if not whole:
                 for instance_id in sorted(wanted):
                     self._list(client, namespace, metric_name, instance_id, wanted, found, PAGES)
-        return {instance_id: sorted(sets) for instance_id, sets in found.items()}
+        return {instance_id: [sets[key] for key in sorted(sets)] for instance_id, sets in found.items()}
 
     def _list(
         self,
@@ -96,10 +96,13 @@ class AwsCloudWatch:
         metric_name: str,
         instance_id: str | None,
         wanted: set[str],
-        found: dict[str, set[Dimensions]],
+        found: dict[str, dict[Dimensions, Dimensions]],
         pages: int,
     ) -> bool:
-        """Add what ListMetrics tells to ``found``; ``False`` where there is more than that many pages."""
+        """Add what ListMetrics tells to ``found``; ``False`` where there is more than that many pages.
+
+        A set is known by its sorted self, but asked for in the order given: some endpoints compare in order.
+        """
         only: dict[str, str] = {"Name": "InstanceId"}
         if instance_id is not None:
             only["Value"] = instance_id
@@ -112,10 +115,10 @@ class AwsCloudWatch:
             for metric in page["Metrics"]:
                 if metric.get("Namespace") != namespace or metric.get("MetricName") != metric_name:
                     continue
-                dimensions = tuple(sorted((each["Name"], each["Value"]) for each in metric.get("Dimensions") or ()))
+                dimensions = tuple((each["Name"], each["Value"]) for each in metric.get("Dimensions") or ())
                 owner = dict(dimensions).get("InstanceId")
                 if owner in wanted:
-                    found.setdefault(owner, set()).add(dimensions)
+                    found.setdefault(owner, {})[tuple(sorted(dimensions))] = dimensions
             before, token = token, page.get("NextToken")
             if not token:
                 return True

@@ -1,0 +1,714 @@
+"""EC2 and CloudWatch through boto3: whole calls, pages, partial answers and what each error becomes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import pickle
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import botocore.exceptions
+import pytest
+from botocore.stub import ANY, Stubber
+from moto import mock_aws
+
+from workermon import errors, models
+from workermon.local import endpoint, simulation
+from workermon.on_aws import cloudwatch, ec2, session
+
+SCOPE = models.Scope(region="us-east-1")
+A, B, C = (f"i-{n:017x}" for n in (10, 11, 12))
+NOW = 1_700_000_100
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """Have boto3's chain find made-up credentials and nothing of this machine's."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-and-secret")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+
+
+@pytest.fixture
+def sessions() -> Iterator[session.Sessions]:
+    """Return sessions that are closed afterwards."""
+    made = session.Sessions()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def on_ec2(sessions: session.Sessions) -> Iterator[Stubber]:
+    """Have EC2 answer what a test lines up, and nothing else."""
+    with Stubber(sessions.ec2(SCOPE)) as stub:
+        yield stub
+        stub.assert_no_pending_responses()
+
+
+@pytest.fixture
+def on_cloudwatch(sessions: session.Sessions) -> Iterator[Stubber]:
+    """Have CloudWatch answer what a test lines up, and nothing else."""
+    with Stubber(sessions.cloudwatch(SCOPE)) as stub:
+        yield stub
+        stub.assert_no_pending_responses()
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[endpoint.Endpoint]:
+    """Run the simulated endpoint, a datapoint each five seconds."""
+    fleet = simulation.Simulation(time.time, 12, period=5, seed=1)
+    fleet.begin()
+    server = endpoint.Endpoint(fleet)
+    server.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    yield server
+    server.stop()
+
+
+# --- EC2 ---------------------------------------------------------------------------------------------------------
+
+
+def status_of(instance_id: str, state: str = "running", system: str | None = "ok", instance: str | None = "ok") -> Any:
+    """Return one instance as DescribeInstanceStatus tells of it."""
+    told: dict[str, Any] = {"InstanceId": instance_id, "InstanceState": {"Name": state}}
+    if system:
+        told["SystemStatus"] = {"Status": system}
+    if instance:
+        told["InstanceStatus"] = {"Status": instance}
+    return told
+
+
+def instances(*ids: str, **more: Any) -> Any:
+    """Return a page of DescribeInstances."""
+    return {"Reservations": [{"Instances": [{"InstanceId": one, "State": {"Name": "running"}, **more}]} for one in ids]}
+
+
+def test_statuses_ask_for_stopped_ones_too_and_follow_pages(sessions: session.Sessions, on_ec2: Stubber) -> None:
+    """IncludeAllInstances is set, and a second page is read."""
+    asked = {"InstanceIds": [A, B], "IncludeAllInstances": True}
+    on_ec2.add_response("describe_instance_status", {"InstanceStatuses": [status_of(A)], "NextToken": "more"}, asked)
+    on_ec2.add_response(
+        "describe_instance_status",
+        {"InstanceStatuses": [status_of(B, "stopped", "not-applicable", "not-applicable")]},
+        {**asked, "NextToken": "more"},
+    )
+    assert ec2.AwsEc2(sessions).statuses(SCOPE, [A, B, A]) == {
+        A: models.InstanceStatus(id=A, status="running", checks=models.Checks(system="ok", instance="ok")),
+        B: models.InstanceStatus(
+            id=B, status="stopped", checks=models.Checks(system="not-applicable", instance="not-applicable")
+        ),
+    }
+
+
+def test_a_hundred_ids_a_call(sessions: session.Sessions, on_ec2: Stubber) -> None:
+    """The limit of DescribeInstanceStatus is kept."""
+    ids = [f"i-{n:017x}" for n in range(250)]
+    for start in (0, 100, 200):
+        chunk = ids[start : start + 100]
+        on_ec2.add_response(
+            "describe_instance_status",
+            {"InstanceStatuses": [status_of(one) for one in chunk]},
+            {"InstanceIds": chunk, "IncludeAllInstances": True},
+        )
+    assert list(ec2.AwsEc2(sessions).statuses(SCOPE, ids)) == ids
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "without"),
+    [
+        ("InvalidInstanceID.NotFound", f"The instance ID '{A}' does not exist", [B, C]),
+        ("InvalidInstanceID.NotFound", f"The instance IDs '{A}, {C}' do not exist", [B]),
+        ("InvalidInstanceID.Malformed", f'Invalid id: "{B}"', [A, C]),
+    ],
+)
+def test_ids_that_ec2_minds_are_left_out(
+    sessions: session.Sessions, on_ec2: Stubber, code: str, message: str, without: list[str]
+) -> None:
+    """The error names one or several ids: the others are asked for again."""
+    for operation in ("describe_instance_status", "describe_instances"):
+        on_ec2.add_client_error(operation, code, message, 400)
+        answer: Any = {"InstanceStatuses": [status_of(one) for one in without]}
+        if operation == "describe_instances":
+            answer = instances(*without)
+        on_ec2.add_response(operation, answer)
+    asked = ec2.AwsEc2(sessions)
+    assert list(asked.statuses(SCOPE, [A, B, C])) == without
+    assert list(asked.describe(SCOPE, [A, B, C])) == without
+
+
+def test_an_unknown_id_that_is_not_named_is_found_by_halves(sessions: session.Sessions, on_ec2: Stubber) -> None:
+    """Whatever the message says, the sound ids are answered."""
+    for _ in range(2):  # both, then the first half
+        on_ec2.add_client_error("describe_instances", "InvalidInstanceID.NotFound", "one of them does not exist", 400)
+    on_ec2.add_response("describe_instances", instances(B), {"InstanceIds": [B]})
+    assert list(ec2.AwsEc2(sessions).describe(SCOPE, [A, B])) == [B]
+
+
+def test_what_ec2_does_not_say_is_not_made_up(sessions: session.Sessions, on_ec2: Stubber) -> None:
+    """No checks where it gave none; a state or check that we do not know is neither good nor bad."""
+    told = [status_of(A, "running", None, None), status_of(B, "hibernating", "ok", "on-fire"), status_of(C, "running")]
+    del told[2]["InstanceState"]
+    on_ec2.add_response("describe_instance_status", {"InstanceStatuses": told})
+    found = ec2.AwsEc2(sessions).statuses(SCOPE, [A, B, C])
+    assert found[A].checks is None
+    assert found[B] == models.InstanceStatus(
+        id=B, status="unknown", checks=models.Checks(system="ok", instance="insufficient-data")
+    )
+    assert found[C].status == "unknown"
+
+
+def test_an_answer_without_its_list_is_no_empty_fleet(sessions: session.Sessions, on_ec2: Stubber) -> None:
+    """Nonsense with status 200 fails; as "none of them exists" it would retire a fleet."""
+    on_ec2.add_response("describe_instances", {})
+    with pytest.raises(errors.AwsUnreachable, match="makes no sense"):
+        ec2.AwsEc2(sessions).describe(SCOPE, [A])
+
+
+def test_find_asks_by_tag_and_takes_it_as_written(sessions: session.Sessions, on_ec2: Stubber) -> None:
+    """Filters leave out what is terminated; pages are followed; a star in a tag is a star."""
+    filters = [
+        {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
+        {"Name": "tag:Role", "Values": ["render*"]},
+    ]
+    exact = {"Tags": [{"Key": "Role", "Value": "render*"}, {"Key": "Name", "Value": "r-1"}]}
+    on_ec2.add_response(
+        "describe_instances",
+        {**instances(B, **exact, Monitoring={"State": "enabled"}), "NextToken": "more"},
+        {"Filters": filters, "MaxResults": 1000},
+    )
+    second = instances(A, **exact, Monitoring={"State": "disabled"})
+    second["Reservations"] += instances(C, Tags=[{"Key": "Role", "Value": "renderer"}])["Reservations"]
+    on_ec2.add_response("describe_instances", second, {"Filters": filters, "MaxResults": 1000, "NextToken": "more"})
+    tags = {"Role": "render*", "Name": "r-1"}
+    assert ec2.AwsEc2(sessions).find(SCOPE, {"Role": "render*"}) == [
+        models.Instance(id=A, region="us-east-1", status="running", name="r-1", detailed=False, tags=tags),
+        models.Instance(id=B, region="us-east-1", status="running", name="r-1", detailed=True, tags=tags),
+    ]
+
+
+# --- CloudWatch --------------------------------------------------------------------------------------------------
+
+
+def query(worker_id: str = A, since: int = NOW - 900, period: int = 60, name: str = "CPUUtilization") -> models.Query:
+    """Return a query of a worker's metric."""
+    return models.Query(
+        worker_id=worker_id, metric="m", namespace="AWS/EC2", metric_name=name,
+        dimensions=(("InstanceId", worker_id),), statistic="Average", period=period, since=since,
+    )  # fmt: skip
+
+
+def when(at: float) -> dt.datetime:
+    """Return a time as botocore gives it."""
+    return dt.datetime.fromtimestamp(at, dt.UTC)
+
+
+def result(place: int, *points: tuple[float, float], status: str = "Complete") -> Any:
+    """Return one result of GetMetricData."""
+    return {
+        "Id": f"q{place}", "Timestamps": [when(at) for at, _ in points], "Values": [value for _, value in points],
+        "StatusCode": status,
+    }  # fmt: skip
+
+
+def fetch(sessions: session.Sessions, *queries: models.Query, until: float = NOW) -> Any:
+    """Fetch from CloudWatch."""
+    return cloudwatch.AwsCloudWatch(sessions).fetch(SCOPE, queries, until)
+
+
+def test_one_call_asks_for_all_on_the_grid_of_their_periods(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """The start is the least since, aligned; the end lies after until; the oldest comes first."""
+    on_cloudwatch.add_response(
+        "get_metric_data",
+        {"MetricDataResults": [result(0, (NOW - 60, 1.5)), result(1)]},
+        {
+            "MetricDataQueries": [ANY, ANY],
+            "StartTime": when((NOW - 1000) // 300 * 300),
+            "EndTime": when(NOW // 300 * 300 + 300),
+            "ScanBy": "TimestampAscending",
+        },
+    )
+    answer = fetch(sessions, query(), query(B, since=NOW - 1000, period=300))
+    assert answer.series == {
+        0: models.Series(60, (models.Datapoint(NOW - 60, 1.5),)),
+        1: models.Series(300, ()),
+    }
+    assert answer.failed == {}
+
+
+def test_no_query_is_no_call(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """An empty list asks nothing."""
+    assert fetch(sessions) == ({}, {})
+    assert cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "mem_used_percent", []) == {}
+
+
+def test_what_comes_out_is_sorted_finite_single_and_within_the_window(
+    sessions: session.Sessions, on_cloudwatch: Stubber
+) -> None:
+    """NaN and infinity are dropped, of repeated timestamps the last holds, the future and the past are cut off."""
+    inf, nan = float("inf"), float("nan")
+    points = [(NOW - 60, 1.0), (NOW - 180, 2.0), (NOW - 120, nan), (NOW - 60, 3.0), (NOW - 240, inf)]
+    odd = [(NOW + 3600, 4.0), (NOW - 960, 5.0)]
+    on_cloudwatch.add_response("get_metric_data", {"MetricDataResults": [result(0, *points, *odd)]})
+    assert fetch(sessions, query()).series[0].points == ((NOW - 180, 2.0), (NOW - 60, 3.0))
+
+
+def test_pages_are_joined_by_id(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """Partial on one page and complete on the next is complete."""
+    on_cloudwatch.add_response(
+        "get_metric_data",
+        {"MetricDataResults": [result(0, (NOW - 120, 1.0), status="PartialData")], "NextToken": "more"},
+    )
+    on_cloudwatch.add_response("get_metric_data", {"MetricDataResults": [result(0, (NOW - 60, 2.0)), result(1)]})
+    answer = fetch(sessions, query(), query(B))
+    assert answer.series[0].points == ((NOW - 120, 1.0), (NOW - 60, 2.0))
+    assert answer.failed == {}
+
+
+def test_partial_results_alone_are_asked_for_again(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """Only the partial query goes out again, and its second answer counts."""
+    on_cloudwatch.add_response(
+        "get_metric_data", {"MetricDataResults": [result(0), result(1, (NOW - 60, 1.0), status="PartialData")]}
+    )
+    on_cloudwatch.add_response(
+        "get_metric_data",
+        {"MetricDataResults": [result(1, (NOW - 120, 0.5), (NOW - 60, 1.0))]},
+        {"MetricDataQueries": [ANY], "StartTime": ANY, "EndTime": ANY, "ScanBy": ANY},
+    )
+    answer = fetch(sessions, query(), query(B))
+    assert answer.series[1].points == ((NOW - 120, 0.5), (NOW - 60, 1.0))
+    assert answer.failed == {}
+
+
+def test_what_stays_partial_or_unanswered_has_failed(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """After a few tries it is an error, beside the datapoints that came; an omitted result is no empty one."""
+    for _ in range(cloudwatch.TRIES):
+        on_cloudwatch.add_response(
+            "get_metric_data", {"MetricDataResults": [result(0, (NOW - 60, 1.0), status="PartialData")]}
+        )
+    answer = fetch(sessions, query(), query(B))
+    assert answer.series == {0: models.Series(60, (models.Datapoint(NOW - 60, 1.0),))}
+    assert "in part only" in str(answer.failed[0])
+    assert "not answered" in str(answer.failed[1])
+
+
+def test_a_query_that_fails_alone_fails_alone(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """Forbidden is denied, an internal error is retryable, the rest is answered."""
+    on_cloudwatch.add_response(
+        "get_metric_data",
+        {"MetricDataResults": [result(0, status="Forbidden"), result(1, status="InternalError"), result(2)]},
+    )
+    answer = fetch(sessions, query(), query(B), query(C))
+    assert {place: why.kind for place, why in answer.failed.items()} == {0: "denied", 1: "unreachable"}
+    assert list(answer.series) == [2]
+
+
+def test_one_bad_query_does_not_sink_the_batch(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """A ValidationError is narrowed down to the metric that causes it."""
+    message = "The value for parameter MetricDataQueries.member.2 is invalid"
+    on_cloudwatch.add_client_error("get_metric_data", "ValidationError", message, 400)
+    on_cloudwatch.add_response("get_metric_data", {"MetricDataResults": [result(0), result(2)]})
+    on_cloudwatch.add_client_error("get_metric_data", "ValidationError", message, 400)
+    answer = fetch(sessions, query(), query(B, name="Nonsense"), query(C))
+    assert list(answer.series) == [0, 2]
+    assert list(answer.failed) == [1]
+    assert type(answer.failed[1]) is errors.AwsError
+
+
+def test_the_search_for_bad_queries_is_bounded(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """Where every query of five hundred is bad, it takes tens of calls and not a thousand."""
+    for _ in range(cloudwatch.SEARCHES + 2):
+        on_cloudwatch.add_client_error("get_metric_data", "ValidationError", "no", 400)
+    calls: list[str] = []
+    sessions.cloudwatch(SCOPE).meta.events.register("before-call.*.*", lambda model, **_: calls.append(model.name))
+    answer = fetch(sessions, *(query(f"i-{n:017x}") for n in range(500)))
+    assert len(answer.failed) == 500
+    assert len(calls) <= cloudwatch.SEARCHES + 2
+    on_cloudwatch._queue.clear()
+
+
+def test_a_failed_call_fails_its_own_queries_only(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """Of 501 queries the first 500 fail and the last one is answered."""
+    on_cloudwatch.add_client_error("get_metric_data", "Throttling", "Rate exceeded", 400)
+    on_cloudwatch.add_response("get_metric_data", {"MetricDataResults": [result(500)]})
+    answer = fetch(sessions, *(query(f"i-{n:017x}") for n in range(501)))
+    assert list(answer.series) == [500]
+    assert set(answer.failed) == set(range(500))
+    assert {type(why) for why in answer.failed.values()} == {errors.AwsThrottled}
+
+
+def test_calls_stay_within_the_datapoints_of_one_answer(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """Five hundred queries over a day of minutes take several calls, each below 100,800 datapoints."""
+    sizes: list[int] = []
+
+    def count(params: Any, **_: Any) -> None:
+        span = (params["EndTime"] - params["StartTime"]).total_seconds()
+        sizes.append(int(len(params["MetricDataQueries"]) * span / 60))
+
+    sessions.cloudwatch(SCOPE).meta.events.register("provide-client-params.cloudwatch.GetMetricData", count)
+    for _ in range(20):
+        on_cloudwatch.add_response("get_metric_data", {"MetricDataResults": []})
+    queries = [query(f"i-{n:017x}", since=NOW - models.DAY) for n in range(120)]
+    fetching = cloudwatch.AwsCloudWatch(sessions)
+    fetching.fetch(SCOPE, queries, NOW)
+    assert max(sizes) <= cloudwatch.DATAPOINTS
+    assert len(sizes) == 2 * cloudwatch.TRIES
+    on_cloudwatch._queue.clear()
+
+
+def test_one_who_was_away_does_not_widen_everybodys_window(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """A query that looks a day back goes into a call of its own."""
+    on_cloudwatch.add_response(
+        "get_metric_data",
+        {"MetricDataResults": [result(0), result(2)]},
+        {"MetricDataQueries": [ANY, ANY], "StartTime": when(NOW - 900), "EndTime": ANY, "ScanBy": ANY},
+    )
+    on_cloudwatch.add_response("get_metric_data", {"MetricDataResults": [result(1)]})
+    assert fetch(sessions, query(), query(B, since=NOW - models.DAY), query(C)).failed == {}
+
+
+def listed(*sets: dict[str, str], name: str = "disk_used_percent", **more: Any) -> Any:
+    """Return a page of ListMetrics."""
+    return {
+        "Metrics": [
+            {"Namespace": "CWAgent", "MetricName": name, "Dimensions": [{"Name": k, "Value": v} for k, v in s.items()]}
+            for s in sets
+        ],
+        **more,
+    }
+
+
+def test_few_instances_are_looked_up_one_by_one(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """A filter by the instance's own id, over pages, within the last three hours."""
+    asked = {
+        "Namespace": "CWAgent", "MetricName": "disk_used_percent", "RecentlyActive": "PT3H",
+        "Dimensions": [{"Name": "InstanceId", "Value": A}],
+    }  # fmt: skip
+    on_cloudwatch.add_response("list_metrics", listed({"path": "/", "InstanceId": A}, NextToken="more"), asked)
+    on_cloudwatch.add_response("list_metrics", listed({"InstanceId": A}), {**asked, "NextToken": "more"})
+    found = cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "disk_used_percent", [A])
+    assert found == {A: [(("InstanceId", A),), (("path", "/"), ("InstanceId", A))]}
+
+
+def test_many_instances_are_listed_together(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """One listing by metric, of which those asked for are kept."""
+    ids = [f"i-{n:017x}" for n in range(20)]
+    on_cloudwatch.add_response(
+        "list_metrics",
+        listed(*({"InstanceId": one} for one in [*ids, "i-0000000000000ffff", "mi-1"])),
+        {
+            "Namespace": "CWAgent", "MetricName": "disk_used_percent", "RecentlyActive": "PT3H",
+            "Dimensions": [{"Name": "InstanceId"}],
+        },
+    )  # fmt: skip
+    assert set(cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "disk_used_percent", ids)) == set(ids)
+
+
+def test_a_listing_longer_than_the_fleet_asked_for_is_given_up(
+    sessions: session.Sessions, on_cloudwatch: Stubber
+) -> None:
+    """Six instances among thousands: after six pages they are looked up one by one."""
+    ids = [f"i-{n:017x}" for n in range(6)]
+    for n in range(6):
+        on_cloudwatch.add_response("list_metrics", listed({"InstanceId": ids[0]}, NextToken=f"page-{n}"))
+    for one in ids:
+        on_cloudwatch.add_response("list_metrics", listed({"InstanceId": one, "path": "/"}))
+    found = cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "disk_used_percent", ids)
+    assert set(found) == set(ids)
+
+
+def test_pages_that_never_end_are_an_error(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """The same token twice would go on for ever."""
+    for _ in range(2):
+        on_cloudwatch.add_response("get_metric_data", {"MetricDataResults": [], "NextToken": "same"})
+    for _ in range(2):
+        on_cloudwatch.add_response("list_metrics", listed(NextToken="same"))
+    assert isinstance(fetch(sessions, query()).failed[0], errors.AwsUnreachable)
+    with pytest.raises(errors.AwsUnreachable):
+        cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "disk_used_percent", [A])
+
+
+# --- errors ------------------------------------------------------------------------------------------------------
+
+
+def refusal(code: str, message: str = "", status: int = 400, operation: str = "DescribeInstances") -> Exception:
+    """Return what botocore raises for an error of AWS."""
+    return botocore.exceptions.ClientError(
+        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
+        operation,
+    )
+
+
+@pytest.mark.parametrize(
+    ("why", "kind"),
+    [
+        *((refusal(code, status=503), "throttled") for code in ("RequestLimitExceeded", "SlowDown")),
+        *((refusal(code), "throttled") for code in ("Throttling", "ThrottlingException", "TooManyRequestsException")),
+        (refusal("Whatever", status=429), "throttled"),
+        *((refusal(code, status=403), "denied") for code in ("UnauthorizedOperation", "AccessDenied", "OptInRequired")),
+        *((refusal(code), "denied") for code in ("AuthFailure", "InvalidClientTokenId", "SignatureDoesNotMatch")),
+        *((refusal(code), "denied") for code in ("ExpiredToken", "RequestExpired", "AccessDeniedException")),
+        (botocore.exceptions.NoCredentialsError(), "denied"),
+        (botocore.exceptions.PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"), "denied"),
+        (botocore.exceptions.ProfileNotFound(profile="lab"), "denied"),
+        (botocore.exceptions.EndpointConnectionError(endpoint_url="http://x", error="refused"), "unreachable"),
+        (botocore.exceptions.ConnectTimeoutError(endpoint_url="http://x"), "unreachable"),
+        (botocore.exceptions.ReadTimeoutError(endpoint_url="http://x"), "unreachable"),
+        (botocore.exceptions.SSLError(endpoint_url="https://x", error="self-signed"), "unreachable"),
+        (refusal("InternalError", status=500), "unreachable"),
+        (refusal("502", status=502), "unreachable"),
+        (ValueError("Invalid endpoint: nowhere"), "unreachable"),
+        (KeyError("Reservations"), "unreachable"),
+        (refusal("ValidationError"), "failed"),
+        (refusal("UnknownOperationException", status=404), "failed"),
+    ],
+)  # fmt: skip
+def test_each_error_has_its_kind(why: Exception, kind: str) -> None:
+    """Throttled, denied and unreachable are told apart; all survive pickling."""
+    known = session.translated(why, "EC2", SCOPE)
+    assert known.kind == kind
+    assert known.what == "EC2 in us-east-1"
+    assert known.todo
+    assert known.retryable == (kind in ("throttled", "unreachable"))
+    assert str(pickle.loads(pickle.dumps(known))) == str(known)
+
+
+def test_no_secret_is_in_an_error() -> None:
+    """Key ids, passwords in an address, external ids and encoded messages do not come out; it is one line."""
+    scope = SCOPE.model_copy(update={"role_arn": "arn:aws:iam::123456789012:role/lab", "external_id": "s3cr3t"})
+    for why in (
+        refusal("AccessDenied", "User AKIAIOSFODNN7EXAMPLE may not\n pass s3cr3t", 403, "AssumeRole"),
+        refusal("UnauthorizedOperation", "No. Encoded authorization failure message: " + "x" * 900, 403),
+        refusal("SignatureDoesNotMatch", "The Canonical String should have been AKIAIOSFODNN7EXAMPLE", 403),
+        botocore.exceptions.EndpointConnectionError(endpoint_url="http://me:s3cr3t@x", error="no"),
+        ValueError("x" * 5000),
+    ):
+        text = str(session.translated(why, "EC2", scope))
+        for secret in ("AKIA", "s3cr3t", "xxxxxxxx" * 50):
+            assert secret not in text
+        assert "\n" not in text
+
+
+def test_a_refused_role_is_told_apart_from_a_missing_permission() -> None:
+    """AssumeRole that is denied points at the trust policy, an operation at the IAM policy."""
+    role = session.translated(refusal("AccessDenied", "", 403, "AssumeRole"), "EC2", SCOPE)
+    assert "trust policy" in role.todo
+    denied = session.translated(refusal("AccessDenied", "", 403, "GetMetricData"), "CloudWatch", SCOPE)
+    assert denied.todo == "allow cloudwatch:GetMetricData in the IAM policy"
+
+
+def test_a_time_limit_is_no_aws_error(sessions: session.Sessions) -> None:
+    """An exception that a signal raises goes through as it is."""
+
+    class TimeLimit(Exception):
+        """As Celery's."""
+
+    with pytest.raises(TimeLimit), sessions.asking("EC2", SCOPE):
+        raise TimeLimit
+
+
+@pytest.mark.parametrize(
+    ("region", "near"), [("us-east1", "us-east-1"), ("us-esat-1", "us-east-1"), ("eu-wset-3", "eu-west-3")]
+)
+def test_an_unknown_region_names_the_nearest(sessions: session.Sessions, region: str, near: str) -> None:
+    """A slip is answered with what was probably meant, and nobody is asked."""
+    with pytest.raises(errors.InvalidInput, match=rf"^region {region}: .*did you mean {near}\?$"):
+        ec2.AwsEc2(sessions).describe(models.Scope(region=region), [A])
+
+
+def test_regions_are_those_of_every_partition() -> None:
+    """China and GovCloud are regions too."""
+    assert {"us-east-1", "cn-north-1", "us-gov-west-1"} <= session.known_regions()
+
+
+def test_the_default_region_is_boto3s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing configured is no region."""
+    assert session.default_region() is None
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    assert session.default_region() == "eu-west-1"
+    monkeypatch.setenv("AWS_REGION", "eu-west-2")
+    assert session.default_region() == "eu-west-2"
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_PROFILE", "none-such")
+    with pytest.raises(errors.AwsDenied, match="none-such"):
+        session.default_region()
+
+
+# --- sessions ----------------------------------------------------------------------------------------------------
+
+
+def test_clients_are_made_once_a_scope(sessions: session.Sessions) -> None:
+    """The same scope has the same client, another region another one."""
+    assert sessions.ec2(SCOPE) is sessions.ec2(SCOPE.model_copy())
+    assert sessions.ec2(models.Scope(region="eu-west-1")).meta.region_name == "eu-west-1"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_makes_its_own_clients(sessions: session.Sessions) -> None:
+    """A client inherited over a fork would share the parent's socket."""
+    mine = sessions.ec2(SCOPE)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if sessions._clients == {} and sessions.ec2(SCOPE) is not mine else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert sessions.ec2(SCOPE) is mine
+
+
+def test_credentials_that_were_put_right_count(
+    sessions: session.Sessions, monkeypatch: pytest.MonkeyPatch, served: endpoint.Endpoint
+) -> None:
+    """After a refusal the chain is read anew, without a restart."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    asked = ec2.AwsEc2(sessions)
+    with pytest.raises(errors.AwsDenied, match="give boto3 valid credentials"):
+        asked.find(SCOPE, {})
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    assert len(asked.find(SCOPE, {})) == 12
+    served.fail("expired", times=1)
+    with pytest.raises(errors.AwsDenied, match="expired"):
+        asked.find(SCOPE, {})
+    assert len(asked.find(SCOPE, {})) == 12
+
+
+def test_a_role_is_assumed_with_its_external_id_once(sessions: session.Sessions, served: endpoint.Endpoint) -> None:
+    """Two services of an account share one AssumeRole; the external id goes along."""
+    scope = models.Scope(
+        region="us-east-1", account="lab", role_arn="arn:aws:iam::123456789012:role/workermon", external_id="s3cr3t"
+    )
+    given: list[dict[str, Any]] = []
+    inner = served.api.call
+
+    def call(service: str, action: str, params: dict[str, Any], region: str) -> Any:
+        given.append({"Action": action, **params})
+        return inner(service, action, params, region)
+
+    served.api.call = call  # type: ignore[method-assign]
+    found = ec2.AwsEc2(sessions).find(scope, {})
+    cloudwatch.AwsCloudWatch(sessions).dimensions(scope, "CWAgent", "mem_used_percent", [found[0].id])
+    assert served.calls["AssumeRole"] == 1
+    assert given[0]["ExternalId"] == "s3cr3t"
+    assert given[0]["RoleArn"] == scope.role_arn
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("throttle", errors.AwsThrottled),
+        ("deny", errors.AwsDenied),
+        ("invalid", errors.AwsDenied),
+        ("error", errors.AwsUnreachable),
+        ("garbage", errors.AwsUnreachable),
+        ("drop", errors.AwsUnreachable),
+    ],
+)
+def test_over_the_wire_each_failure_has_its_kind(
+    sessions: session.Sessions, served: endpoint.Endpoint, kind: Any, error: type[errors.AwsError]
+) -> None:
+    """EC2's XML and CloudWatch's CBOR end in the same errors, and work again afterwards."""
+    found = ec2.AwsEc2(sessions).find(SCOPE, {})
+    one = query(found[0].id, since=int(time.time()) - 60, period=5)
+    served.fail(kind)
+    with pytest.raises(error):
+        ec2.AwsEc2(sessions).statuses(SCOPE, [found[0].id])
+    with pytest.raises(error):
+        cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "mem_used_percent", [found[0].id])
+    assert type(fetch(sessions, one, until=time.time()).failed[0]) is error
+    served.recover()
+    assert fetch(sessions, one, until=time.time()).series[0].points
+
+
+def test_an_endpoint_that_is_down_is_unreachable(sessions: session.Sessions, served: endpoint.Endpoint) -> None:
+    """All calls of a fetch fail, and only the first one waits for it."""
+    found = ec2.AwsEc2(sessions).find(SCOPE, {})
+    served.stop()
+    queries = [query(found[0].id, since=NOW - 86_400 * n, period=60) for n in range(1, 4)]
+    asked = time.monotonic()
+    answer = fetch(sessions, *queries)
+    assert {type(why) for why in answer.failed.values()} == {errors.AwsUnreachable}
+    assert len(set(map(id, answer.failed.values()))) == 1
+    assert time.monotonic() - asked < 15
+
+
+def test_the_simulated_fleet_is_read_whole(sessions: session.Sessions, served: endpoint.Endpoint) -> None:
+    """Statuses, descriptions, dimensions and datapoints agree, and an unknown id is left out."""
+    asked, watched = ec2.AwsEc2(sessions), cloudwatch.AwsCloudWatch(sessions)
+    ids = [one.id for one in asked.find(SCOPE, {"Role": "render"})]
+    assert len(ids) == 12
+    assert set(asked.statuses(SCOPE, [*ids, A, B])) == set(asked.describe(SCOPE, [A, *ids])) == set(ids)
+    sets = watched.dimensions(SCOPE, "CWAgent", "disk_used_percent", ids)
+    assert set(sets) == set(ids)
+    now = int(time.time())
+    queries = [
+        query(one, since=now - 300, period=5, name="disk_used_percent").model_copy(
+            update={"namespace": "CWAgent", "dimensions": each}
+        )
+        for one in ids
+        for each in sets[one]
+    ]
+    answer = watched.fetch(SCOPE, queries, now)
+    assert answer.failed == {}
+    assert all(len(series.points) > 50 for series in answer.series.values())
+    assert all(point.at % 5 == 0 for series in answer.series.values() for point in series.points)
+
+
+# --- moto: an endpoint that the project did not write ------------------------------------------------------------
+
+
+@mock_aws
+def test_moto_agrees(sessions: session.Sessions) -> None:
+    """Instances, states, tags, dimensions and datapoints as another implementation of AWS gives them."""
+    client = boto3.client("ec2", region_name="us-east-1")
+    image = client.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    tags: Any = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web"}, {"Key": "Role", "Value": "x"}]}]
+    made = client.run_instances(ImageId=image, MinCount=3, MaxCount=3, TagSpecifications=tags)["Instances"]
+    ids = [one["InstanceId"] for one in made]
+    client.stop_instances(InstanceIds=ids[:1])
+    client.terminate_instances(InstanceIds=ids[1:2])
+    asked = ec2.AwsEc2(sessions)
+    statuses = asked.statuses(SCOPE, [*ids, A])
+    assert [statuses[one].status for one in ids] == ["stopped", "terminated", "running"]
+    assert statuses[ids[2]].checks == models.Checks(system="ok", instance="ok")
+    assert asked.describe(SCOPE, [ids[2], A])[ids[2]].name == "web"
+    assert [one.id for one in asked.find(SCOPE, {"Role": "x"})] == sorted([ids[0], ids[2]])
+    assert asked.find(SCOPE, {"Role": "y"}) == []
+    now = int(time.time()) // 60 * 60
+    boto3.client("cloudwatch", region_name="us-east-1").put_metric_data(
+        Namespace="CWAgent",
+        MetricData=[
+            {
+                "MetricName": "mem_used_percent", "Timestamp": when(now - 60 * n), "Value": 50.0 + n,
+                "Dimensions": [{"Name": "InstanceId", "Value": ids[2]}, {"Name": "ImageId", "Value": image}],
+            }
+            for n in range(1, 4)
+        ],
+    )  # fmt: skip
+    watched = cloudwatch.AwsCloudWatch(sessions)
+    sets = watched.dimensions(SCOPE, "CWAgent", "mem_used_percent", ids)
+    # In the order in which they were published: moto compares them so.
+    assert sets == {ids[2]: [(("InstanceId", ids[2]), ("ImageId", image))]}
+    memory = query(ids[2], since=now - 600, name="mem_used_percent").model_copy(
+        update={"namespace": "CWAgent", "dimensions": sets[ids[2]][0]}
+    )
+    answer = watched.fetch(SCOPE, [memory, query(ids[2], since=now - 600)], now)
+    assert answer.series[0].points == ((now - 180, 53.0), (now - 120, 52.0), (now - 60, 51.0))
+    assert answer.series[1].points == ()
+
+
+# --- timestamps --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", [NOW, float(NOW), "2023-11-14T22:15:00Z", "2023-11-14T22:15:00.000+00:00", "Tue, 14 Nov 2023 22:15:00 GMT"]
+)
+def test_timestamps_of_every_protocol_mean_the_same(text: Any) -> None:
+    """Numbers, ISO 8601 and what is left to botocore."""
+    assert session.parse_timestamp(text).timestamp() == NOW
