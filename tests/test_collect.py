@@ -579,3 +579,36 @@ def test_nothing_to_do_asks_nothing(world: World) -> None:
     """An empty message is well."""
     assert collecting.Report() == world.collect("i-0000000000000000f")._replace(unknown=())
     assert world.ec2.calls == []
+
+
+@pytest.mark.integration
+def test_on_a_real_server_it_is_the_same(world: World, redis_client: Any) -> None:
+    """Condition, datapoints and dimensions come back from Redis as they were written."""
+    from workermon.on_redis import samples, workers
+
+    world.workers = workers.RedisWorkers(redis_client)  # type: ignore[assignment]
+    world.samples = samples.RedisSamples(redis_client, "workermon:metrics", lambda: models.DAY)  # type: ignore[assignment]
+    world.add()
+    disk(world, "/", "xfs", 40.0)
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
+    subscription = redis_client.pubsub()
+    subscription.subscribe("workermon:metrics")
+    assert subscription.get_message(timeout=5)["type"] == "subscribe"
+    assert world.collect() == collecting.Report(collected=(ONE,))
+    assert json.loads(subscription.get_message(timeout=5)["data"])["worker_id"] == ONE
+    subscription.close()
+    assert world.points(CPU) == [(at(10), 41.5)]
+    assert world.points(DISK, 60) == [(at(5), 40.0)]
+    record = world.workers.get([ONE])[ONE]
+    assert record.condition.latest[CPU] == (at(10), 41.5)
+    assert len(record.dimensions["CWAgent/disk_used_percent"][0]) == 4
+    assert world.collect() == collecting.Report(repeated=(ONE,))
+    world.clock.advance(60)
+    world.collect()
+    assert world.condition().running_since == NOW
+    world.ec2.trouble = errors.AwsUnreachable("EC2", "no answer", "wait")
+    world.clock.advance(60)
+    assert world.collect().failed.keys() == {ONE}
+    trouble = world.condition().trouble
+    assert trouble is not None
+    assert trouble.kind == "unreachable"

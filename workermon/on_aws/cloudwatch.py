@@ -150,29 +150,29 @@ class _Fetching:
     def calls(self, places: Sequence[int]) -> Iterator[list[int]]:
         """Divide queries into calls within CloudWatch's limits, those with like windows together."""
         call: list[int] = []
+        periods: set[int] = set()
+        rate = 0.0  # datapoints a second, over all queries of the call
         for place in sorted(places, key=lambda place: -self._queries[place].since):
-            if call and not self._fits(call, place):
+            query = self._queries[place]
+            start, end = self._window(query.since, periods | {query.period})
+            points = (end - start) * (rate + 1 / query.period)
+            apart = bool(call) and self._queries[call[0]].since - query.since > SPREAD
+            if call and (apart or len(call) >= QUERIES or points > DATAPOINTS):
                 yield call
-                call = []
+                call, periods, rate = [], set(), 0.0
             call.append(place)
+            periods.add(query.period)
+            rate += 1 / query.period
         if call:
             yield call
 
-    def _fits(self, call: list[int], place: int) -> bool:
-        query = self._queries[place]
-        if len(call) >= QUERIES or self._queries[call[0]].since - query.since > SPREAD:
-            return False
-        # Its ``since`` is the least of the call, and so the start of every query in it.
-        start, end = self._window([*call, place])
-        return sum((end - start) // self._queries[each].period + 1 for each in (*call, place)) <= DATAPOINTS
-
-    def _window(self, call: Sequence[int]) -> tuple[int, int]:
-        grid = math.lcm(*{self._queries[place].period for place in call})
+    def _window(self, since: int, periods: set[int]) -> tuple[int, int]:
+        """Return start and end of a call that looks back to ``since``, on a grid that fits all its periods."""
+        grid = math.lcm(*periods)
         if grid > GRID:
-            grid = max(self._queries[place].period for place in call)
-        start = min(self._queries[place].since for place in call) // grid * grid
+            grid = max(periods)
         # The end is exclusive, and a datapoint stands at the start of its period.
-        return start, (int(self._until) // grid + 1) * grid
+        return since // grid * grid, (int(self._until) // grid + 1) * grid
 
     def ask(self, call: list[int]) -> None:
         """Ask for these, and again for what came in part; what fails is noted."""
@@ -249,7 +249,8 @@ class _Fetching:
         if self._silence is not None:
             raise self._silence
         results = {place: _Result() for place in call}
-        start, end = self._window(call)
+        queries = [self._queries[place] for place in call]
+        start, end = self._window(min(query.since for query in queries), {query.period for query in queries})
         asked: dict[str, Any] = {
             "MetricDataQueries": [_query(place, self._queries[place]) for place in call],
             "StartTime": datetime.fromtimestamp(start, UTC),
