@@ -450,6 +450,8 @@ def _schedule_steps(
     steps = []
     for worker_id, record in fleet.items():
         paused = record.worker.monitoring == "paused"
+        if record.condition.status in models.GONE:
+            continue  # its collection has taken the entry away, or will
         if paused and worker_id in entries:
             steps.append(Step("unschedule", worker_id, "paused, but it had an entry"))
         elif not paused and worker_id in broken:

@@ -20,6 +20,9 @@ STUCK = 60
 GRACE = 30
 
 
+_Fleet = Sequence[tuple[models.Worker, models.Condition]]
+
+
 class Part(models.Frozen):
     """One part of the pipeline: alive or not, and what shows it; ``age`` of its last sign of life in seconds."""
 
@@ -115,23 +118,24 @@ def _signed(name: str, last: float | None, limit: float, at: float, did: str, to
     return Part(name=name, ok=ok, reason=f"last {did} {age:g} s ago" + ("" if ok else f": {todo}"), age=age)
 
 
-def _lateness(fleet: Sequence[tuple[models.Worker, models.Condition]], at: float) -> float:
+def _watched(fleet: _Fleet) -> list[tuple[models.Worker, models.Condition]]:
+    """Return those that have to be collected: neither paused nor terminated."""
+    return [each for each in fleet if each[0].monitoring == "active" and each[1].status not in models.GONE]
+
+
+def _lateness(fleet: _Fleet, at: float) -> float:
     """Return by how many seconds the latest collection of an active worker is over its time, successful or not."""
     late = 0.0
-    for worker, condition in fleet:
-        if worker.monitoring == "active":
-            tried = max(worker.added_at, condition.collected_at or 0, condition.trouble.at if condition.trouble else 0)
-            late = max(late, at - tried - worker.interval)
+    for worker, condition in _watched(fleet):
+        tried = max(worker.added_at, condition.collected_at or 0, condition.trouble.at if condition.trouble else 0)
+        late = max(late, at - tried - worker.interval)
     return round(late, 1)
 
 
-def _collection(fleet: Sequence[tuple[models.Worker, models.Condition]], lateness: float, at: float) -> Part:
-    late = [
-        worker
-        for worker, condition in fleet
-        if worker.monitoring == "active" and _lateness([(worker, condition)], at) > 2 * worker.interval + GRACE
-    ]
-    active = [condition for worker, condition in fleet if worker.monitoring == "active"]
+def _collection(fleet: _Fleet, lateness: float, at: float) -> Part:
+    watched = _watched(fleet)
+    late = [each for each in watched if _lateness([each], at) > 2 * each[0].interval + GRACE]
+    active = [condition for _, condition in watched]
     failing = [condition.trouble for condition in active if condition.trouble is not None]
     if late:
         reason = f"{len(late)} workers were not collected for three intervals, the worst is {lateness:g} s late"
@@ -142,10 +146,8 @@ def _collection(fleet: Sequence[tuple[models.Worker, models.Condition]], latenes
     return Part(name="collection", ok=True, reason=reason, age=lateness)
 
 
-def _schedule(
-    fleet: Sequence[tuple[models.Worker, models.Condition]], entries: Collection[str], quarantined: dict[str, str]
-) -> Part:
-    active = {worker.id for worker, _ in fleet if worker.monitoring == "active"}
+def _schedule(fleet: _Fleet, entries: Collection[str], quarantined: dict[str, str]) -> Part:
+    active = {worker.id for worker, _ in _watched(fleet)}
     broken = {name for name in quarantined if name.rpartition(":")[2] in entries}  # others' are not ours to judge
     missing, ghosts = active - set(entries), set(entries) - {worker.id for worker, _ in fleet}
     wrong = [
@@ -161,7 +163,7 @@ def _schedule(
     return Part(name="schedule", ok=not wrong, reason=reason)
 
 
-def _figures(fleet: Sequence[tuple[models.Worker, models.Condition]]) -> dict[str, int]:
+def _figures(fleet: _Fleet) -> dict[str, int]:
     found = Counter(worker.monitoring for worker, _ in fleet)
     states = Counter(condition.status for _, condition in fleet)
     return {"all": len(fleet), **dict(sorted(found.items())), **dict(sorted(states.items()))}

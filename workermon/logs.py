@@ -46,6 +46,8 @@ def configure(level: str = "info", form: str | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # Which credentials and endpoint boto3 found is told at "debug", once a client.
+    logging.getLogger("botocore").setLevel("DEBUG" if level == "debug" else max(root.level, logging.WARNING))
 
 
 def get(name: str) -> Any:

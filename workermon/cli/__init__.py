@@ -153,8 +153,10 @@ def cli(ctx: click.Context) -> None:
     Watch your own:                workermon up, then workermon add i-0abc123def4567890
     """
     if ctx.obj is None:
+        from workermon import logs
         from workermon.cli import session
 
+        logs.configure("error")  # until the settings are read; standard output is for data
         ctx.obj = session.Session()
     ctx.call_on_close(ctx.obj.close)
     if ctx.invoked_subcommand is None:

@@ -30,7 +30,7 @@ def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) ->
         least=own.settings.min_interval,
         missing="skip" if skip_missing else "refuse",
     )
-    for worker_id, why in own.collect(done.added).items():
+    for worker_id, why in own.collect(done.added).failed.items():
         output.warn(f"{worker_id}: {why}")
     for worker_id in done.skipped:
         output.warn(f"{worker_id}: EC2 does not have it, so it was left out")

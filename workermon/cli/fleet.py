@@ -27,7 +27,7 @@ def _collect(own: session.Session, workers: Iterable[models.Worker]) -> None:
     """Take the first sample at once; what goes wrong is a warning, for the next interval tries again."""
     active = [worker.id for worker in workers if worker.monitoring == "active"]
     try:
-        failed: Mapping[str, errors.WorkermonError] = own.collect(active)
+        failed: Mapping[str, errors.WorkermonError] = own.collect(active).failed
     except errors.WorkermonError as why:
         failed = {"collection": why}
     for who, error in failed.items():
@@ -285,13 +285,18 @@ def refresh(own: session.Session, names: tuple[str, ...]) -> None:
     from workermon import fleet
 
     records = own.call(fleet.resolve, names)
-    failed = own.collect([record.worker.id for record in records])
+    done = own.collect([record.worker.id for record in records])
     for record in records:
-        if record.worker.id not in failed:
-            click.echo(f"refreshed {record.worker.id}, {record.worker.name}")
-    for worker_id, why in list(failed.items())[1:]:
+        worker = record.worker
+        if worker.id in done.paused:
+            output.warn(f"{worker.id} is paused, so it was not collected")
+        elif worker.id in done.retired:
+            output.warn(f"{worker.id} is terminated, so it is collected no more")
+        elif worker.id not in done.failed:
+            click.echo(f"refreshed {worker.id}, {worker.name}")
+    for worker_id, why in list(done.failed.items())[1:]:
         output.warn(f"{worker_id}: {why}")
-    for why in failed.values():
+    for why in done.failed.values():
         raise why
 
 

@@ -63,7 +63,7 @@ def _apply(own: session.Session, file: config.File, region: str | None) -> None:
     given = {"region": region, "interval": own.settings.interval, "least": own.settings.min_interval}
     try:
         done = own.call(fleet.apply, file, missing="skip", **given)
-        failed = own.collect(done.added)
+        failed = own.collect(done.added).failed
     except errors.AwsError as why:
         log.warning("up.not_verified", reason=str(why))
         done, failed = own.call(fleet.apply, file, verify=False, **given), {}
@@ -95,6 +95,7 @@ def demo(workers: int, seconds: int | None) -> None:
     from workermon import fleet, watch
     from workermon.local import demo as local
 
+    logs.configure("warning")  # what the demo's own settings will say
     sessions: list[session.Session] = []
 
     def prepare() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import click
 
@@ -26,6 +26,14 @@ class Container(Protocol):
 
     def close(self) -> None:
         """Close what was made."""
+
+
+class Collected(NamedTuple):
+    """Of whom a collection failed and why, and who was not collected: paused, or terminated."""
+
+    failed: Mapping[str, errors.AwsError]
+    paused: tuple[str, ...]
+    retired: tuple[str, ...]
 
 
 class Session:
@@ -115,13 +123,14 @@ class Session:
 
         return runtime.known_regions()
 
-    def collect(self, worker_ids: Sequence[str]) -> dict[str, errors.AwsError]:
-        """Collect workers here and now; return of whom it failed, and why."""
+    def collect(self, worker_ids: Sequence[str]) -> Collected:
+        """Collect workers here and now, and say what became of each."""
         if not worker_ids:
-            return {}
+            return Collected({}, (), ())
         from workermon import runtime
 
-        return dict(runtime.collect_now(typing.cast(Any, self.container), list(worker_ids)).failed)
+        report = runtime.collect_now(typing.cast(Any, self.container), list(worker_ids))
+        return Collected(report.failed, report.paused, report.retired)
 
     def close(self) -> None:
         """Close what was opened."""

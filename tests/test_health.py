@@ -1,0 +1,159 @@
+"""Health: every part that is down shows, with the reason, and an empty fleet is well."""
+
+import pytest
+
+from workermon import errors, health, models, ports, testing
+
+A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
+
+
+class World:
+    """In-memory ports with every part alive."""
+
+    def __init__(self):
+        self.store = testing.MemoryStore()
+        self.now = testing.ManualClock()
+        self.workers = testing.MemoryWorkers(self.store)
+        self.samples = testing.MemorySamples(self.store)
+        self.alerts = testing.MemoryAlerts(self.store)
+        self.outbox = testing.MemoryOutbox(self.store)
+        self.schedule = testing.MemorySchedule()
+        self.pulse = testing.MemoryPulse(self.store)
+        self.nodes = testing.MemoryNodes(["collect@here"])
+        self.beat()
+
+    def beat(self):
+        """Give a sign of life of beat and listener."""
+        self.schedule.ticked = self.now()
+        self.pulse.mark("listener", self.now())
+
+    def status(self):
+        """Look at every part."""
+        names = ("workers", "samples", "alerts", "outbox", "schedule", "pulse", "nodes", "now")
+        return health.status(**{name: getattr(self, name) for name in names})
+
+    def add(self, worker_id, status="running", **given):
+        """Monitor a worker whose collection has just brought that status."""
+        worker = models.Worker(
+            id=worker_id, name=worker_id, region="us-east-1", added_at=self.now(), incarnation="1", **given
+        )
+        self.workers.add([worker])
+        if worker.monitoring == "active":
+            self.schedule.put([worker], self.now())
+        self.collected(worker, status)
+        return worker
+
+    def collected(self, worker, status="running"):
+        """Write a sample of a worker."""
+        sample = models.Sample(worker=worker, collected_at=self.now(), status=status)
+        self.samples.write(sample, models.Condition(status=status, collected_at=self.now()), "{}")
+        basis = self.alerts.load([worker.id])[worker.id]
+        assert self.alerts.commit(ports.Verdict(basis, {}, (), {}, self.now()))
+
+
+def down(found):
+    """Return the names of the parts that are down, after checking that the whole says so too."""
+    names = [part.name for part in found.parts if not part.ok]
+    assert found.ok is not bool(names)
+    return names
+
+
+@pytest.fixture
+def world():
+    """Give a world in which all is well."""
+    return World()
+
+
+def test_an_empty_fleet_is_well(world):
+    """With every part alive and no worker, all is well."""
+    assert down(world.status()) == []
+    assert world.status().workers == {"all": 0}
+
+
+@pytest.mark.parametrize("age", [15.1, None])
+def test_beat_and_listener_are_down_without_a_sign_of_life(world, age):
+    """A part whose last sign of life is over 15 s old, or that never gave one, is down."""
+    world.now.advance(age or 0)
+    if age is None:
+        world.schedule.ticked = None
+        world.pulse = testing.MemoryPulse(world.store)
+    assert down(world.status()) == ["beat", "listener"]
+
+
+def test_no_node_is_down(world):
+    """Where no worker process answers, that part is down."""
+    world.nodes.names = []
+    assert down(world.status()) == ["worker processes"]
+
+
+def test_collection_that_is_not_even_tried_is_late(world):
+    """A worker that nobody collects is late after three intervals and 30 s; a paused or terminated one never."""
+    worker = world.add(A)
+    world.add(B, monitoring="paused")
+    world.add("i-0cccccccccccccccc", status="terminated")
+    world.schedule.delete(["i-0cccccccccccccccc"])
+    world.now.advance(3 * worker.interval + health.GRACE)
+    world.beat()
+    assert down(world.status()) == []
+    world.now.advance(1)
+    assert down(world.status()) == ["collection"]
+    assert world.status().lateness == 2 * worker.interval + health.GRACE + 1
+
+
+def test_collection_is_down_where_it_fails_for_all(world):
+    """Trouble of one worker is a figure, trouble of all is a part that is down, with the reason."""
+    one, other = world.add(A), world.add(B)
+    trouble = models.Trouble(kind="denied", message="not authorized", at=world.now())
+    world.samples.failed(one, trouble)
+    assert down(world.status()) == []
+    assert world.status().troubled == {"denied": 1}
+    world.samples.failed(other, trouble)
+    found = world.status()
+    assert down(found) == ["collection"]
+    assert "not authorized" in found.parts[5].reason
+
+
+def test_what_waits_too_long_shows_who_is_dead(world):
+    """Samples that nobody judges and notifications that nobody sends for a minute are parts that are down."""
+    worker = world.add(A)
+    basis = world.alerts.load([A])[A]
+    told = models.Notification(
+        id="n", version=1, dedup_key=f"{A}/r", kind="threshold", status="firing", severity="critical", rule="r",
+        metric=None, value=None, threshold=None, since="x", at="x", worker=None, summary="x",
+    )  # fmt: skip
+    turn = models.Transition(at=1, before=None, after="critical")
+    alert = models.Alert(rule="r", told="critical", last=told)
+    assert world.alerts.commit(ports.Verdict(basis, {"r": alert}, (("r", turn, told),), {"r": ("log",)}, world.now()))
+    world.samples.rejudge([worker.id], world.now())
+    assert down(world.status()) == []
+    assert (world.status().backlog, world.status().alerts) == (1, 1)
+    world.now.advance(health.STUCK + 1)
+    world.beat()
+    assert down(world.status()) == ["evaluation", "delivery"]
+
+
+def test_a_schedule_that_differs_from_the_fleet_shows(world):
+    """Missing, ghost and broken entries are named with what repairs them; others' broken entries are not ours."""
+    world.add(A)
+    world.schedule.broken["backup"] = "no JSON"
+    world.schedule.ids = lambda: {*world.schedule.entries, *(k for k in world.schedule.broken if k.startswith("i-"))}
+    assert down(world.status()) == []
+    world.schedule.delete([A])
+    assert "1 without an entry: run 'workermon reconcile'" in world.status().parts[4].reason
+    world.schedule.broken[A] = "no JSON"
+    assert "1 entries that cannot be read" in world.status().parts[4].reason
+    world.schedule.entries[B] = (60, 0.0)
+    assert "1 entries without a worker" in world.status().parts[4].reason
+    assert down(world.status()) == ["schedule"]
+
+
+def test_redis_out_of_reach_is_an_error(world):
+    """Where Redis does not answer nothing else can be known, and the error says so."""
+
+    class Gone(testing.MemoryWorkers):
+        def every(self, chunk=500):
+            raise errors.RedisUnavailable("Redis", "no answer", "start it")
+
+    world.workers = Gone(world.store)
+    with pytest.raises(errors.RedisUnavailable):
+        world.status()

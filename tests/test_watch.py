@@ -1,0 +1,159 @@
+"""The live feed: nothing that comes while the snapshot is taken is missed, nothing is shown twice."""
+
+import json
+
+import pytest
+
+from workermon import config, models, ports, testing, watch
+
+A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
+
+
+def event(worker_id, at, **given):
+    """Return an event of the channel."""
+    found = models.Event(
+        id=f"{worker_id}:{at // 60}", worker_id=worker_id, worker_name="x", region="us-east-1",
+        collected_at=models.rfc3339(at), status="running", status_checks=None, metrics={},
+    )  # fmt: skip
+    return json.dumps({**models.to_json(found), **given})
+
+
+def told(worker_id, version, status="firing"):
+    """Return a notification."""
+    return models.Notification(
+        id=f"n{version}", version=version, dedup_key=f"{worker_id}/r", kind="threshold", status=status,
+        severity="critical", rule="r", metric=None, value=None, threshold=None, since="x", at="x",
+        worker=models.Subject(id=worker_id, name="x", region="us-east-1"), summary="x",
+    )  # fmt: skip
+
+
+class World:
+    """A store with two workers that were collected, and a feed."""
+
+    def __init__(self):
+        self.store = testing.MemoryStore()
+        self.workers = testing.MemoryWorkers(self.store)
+        self.samples = testing.MemorySamples(self.store)
+        self.alerts = testing.MemoryAlerts(self.store)
+        self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
+        self.feed = testing.MemoryFeed(self.store)
+        for worker_id in (A, B):
+            worker = models.Worker(id=worker_id, name="x", region="us-east-1", added_at=0, incarnation="1")
+            self.workers.add([worker])
+            sample = models.Sample(worker=worker, collected_at=1000, status="running")
+            self.samples.write(sample, models.Condition(status="running", collected_at=1000), "{}")
+
+    def watch(self, ids=None):
+        """Start to watch."""
+        return watch.watch(
+            ids, feed=self.feed, workers=self.workers, alerts=self.alerts, configurations=self.configurations,
+            timeout=0.01,
+        )  # fmt: skip
+
+    def tell(self, notification):
+        """Have an alert fire, as an evaluation would."""
+        basis = self.alerts.load([notification.worker.id])[notification.worker.id]
+        alert = models.Alert(rule="r", version=notification.version, told="critical", last=notification)
+        turn = models.Transition(at=1, before=None, after="critical")
+        verdict = ports.Verdict(basis, {"r": alert}, (("r", turn, notification),), {"r": ()}, 0)
+        assert self.alerts.commit(verdict)
+
+
+@pytest.fixture
+def world():
+    """Give a fresh world."""
+    return World()
+
+
+def coming(shown):
+    """Return what comes next, up to a silence."""
+    found = []
+    for each in shown:
+        if each is None:
+            return found
+        found.append(each)
+    return found
+
+
+def test_how_it_stands_comes_first(world):
+    """The snapshot has the last sample of each worker and the alerts that fire."""
+    world.tell(told(A, 1))
+    shown = coming(world.watch())
+    assert [one.worker_id for one in shown[:2]] == [A, B]
+    assert shown[0].id == f"{A}:16"
+    assert shown[2] == told(A, 1)
+    assert len(shown) == 3
+
+
+def test_what_comes_during_the_snapshot_is_shown_once(world):
+    """A sample and an alert that come between subscription and snapshot are neither missed nor shown twice."""
+
+    class Busy(testing.MemoryWorkers):
+        def every(self, chunk=500):
+            world.feed.publish(event(A, 1000))  # in the snapshot already
+            world.feed.publish(event(B, 1060))  # newer than the snapshot
+            world.tell(told(A, 1))  # published, and in the snapshot of the alerts
+            return super().every(chunk)
+
+    world.workers = Busy(world.store)
+    live = world.watch()
+    assert [getattr(one, "id", None) for one in coming(live)] == [f"{A}:16", f"{B}:16", "n1"]
+    assert [one.id for one in coming(live)] == [f"{B}:17"]
+
+
+def test_then_each_as_it_comes_but_nothing_older(world):
+    """New samples and alerts are shown, repeated and late ones dropped; milliseconds are compared as time."""
+    live = world.watch()
+    coming(live)
+    world.feed.publish(event(A, 1060))
+    world.feed.publish(event(A, 1060))
+    world.feed.publish(event(A, 1000))
+    world.feed.publish(event(A, 1060.5))
+    world.store.publish("workermon:metrics:alerts", told(A, 2).model_dump_json(by_alias=True))
+    world.store.publish("workermon:metrics:alerts", told(A, 1).model_dump_json(by_alias=True))
+    shown = coming(live)
+    assert [getattr(one, "collected_at", None) or one.version for one in shown] == [
+        models.rfc3339(1060),
+        models.rfc3339(1060.5),
+        2,
+    ]
+
+
+def test_only_the_workers_that_were_asked_for(world):
+    """Samples and alerts of other workers are not shown, neither in the snapshot nor later."""
+    world.tell(told(B, 1))
+    live = world.watch({A})
+    assert [one.worker_id for one in coming(live)] == [A]
+    world.feed.publish(event(B, 1060))
+    world.tell(told(B, 2))
+    world.feed.publish(event(A, 1060))
+    assert [one.id for one in coming(live)] == [f"{A}:17"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        "[]",
+        "null",
+        '{"schema": 2}',
+        event(A, 1060, schema=2),
+        event("i-0aaaaaaaaaaaaaaaa", 1060).replace("i-0", "i-"),
+        event(A, 1060, collected_at="soon"),
+        event(A, 1060, extra="x" * 70_000),
+        '{"dedup_key": 1}',
+        "[" * 60_000,
+    ],
+)
+def test_what_is_none_of_ours_is_dropped(world, text):
+    """No JSON, another schema, a wrong field or an over-long message stops nothing."""
+    live = world.watch()
+    coming(live)
+    world.feed.publish(text)
+    world.feed.publish(event(A, 1120))
+    assert [one.id for one in coming(live)] == [f"{A}:18"]
+
+
+def test_fields_of_a_later_version_do_not_disturb(world):
+    """A message of schema 1 with fields that we do not know is shown."""
+    assert watch.read(event(A, 1060, colour="red")).worker_id == A
