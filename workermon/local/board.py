@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from workermon import models, ports
+from workermon import errors, models, ports
 
 #: Datapoints in a sparkline, and alerts in the list.
 SPARK = 16
@@ -27,7 +27,7 @@ def line(notification: models.Notification) -> str:
     why = notification.summary
     if notification.reason and notification.reason not in why:
         why = f"{why} ({notification.reason})"
-    return f"{notification.at} {notification.status} {notification.rule} {who} {why}"
+    return errors.printable(f"{notification.at} {notification.status} {notification.rule} {who} {why}")
 
 
 class Board:
