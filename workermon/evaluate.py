@@ -78,7 +78,6 @@ def evaluate(
         left = _round(left, told, alerts, samples, configurations, pulse, now, violations)
     if left:
         log.info("evaluate.raced", worker_ids=left)
-    pulse.mark("evaluate", now())
     return list(dict.fromkeys(told))
 
 
