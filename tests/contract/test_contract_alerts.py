@@ -1,0 +1,249 @@
+"""What every keeper of alerts promises."""
+
+from __future__ import annotations
+
+import builders
+import pytest
+from builders import NOW, A, B, Turn
+from conftest import DEFAULT
+
+from workermon import models
+
+
+@pytest.fixture
+def worker(repository):
+    """Give a worker that is monitored."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    return worker
+
+
+def load(repository, worker_id=A):
+    """Load the basis of one worker."""
+    return repository.alerts.load([worker_id])[worker_id]
+
+
+def judge(repository, *turns, at=NOW, worker_id=A):
+    """Load, judge and commit."""
+    return repository.alerts.commit(builders.verdict(load(repository, worker_id), *turns, at=at))
+
+
+def test_a_basis_of_known_workers_only(repository, worker):
+    """A worker without alerts has an empty basis, an unknown one none."""
+    found = repository.alerts.load([A, B])
+    assert set(found) == {A}
+    assert found[A].record == repository.workers.get([A])[A]
+    assert found[A][1:] == ({}, 0, 0, {})
+    assert repository.alerts.load([]) == {}
+
+
+def test_a_commit_is_loaded_back(repository, worker):
+    """State, version and what was told come back as they were written."""
+    verdict = builders.verdict(load(repository), Turn(), Turn("resolved", "disk-high", told=False))
+    assert repository.alerts.commit(verdict)
+    basis = load(repository)
+    assert basis.alerts == verdict.alerts
+    assert basis.version == 1
+    assert basis.told == {"cpu-high": 1}
+
+
+def test_of_two_commits_on_one_basis_one_wins(repository, worker):
+    """The other changes nothing, not even history or outbox."""
+    basis = load(repository)
+    assert repository.alerts.commit(builders.verdict(basis, Turn()))
+    assert not repository.alerts.commit(builders.verdict(basis, Turn("resolved", version=2)))
+    assert load(repository).alerts["cpu-high"].told == "critical"
+    assert len(repository.alerts.history()) == 1
+    assert repository.outbox.backlog() == 1
+
+
+def test_a_commit_on_changed_rules_is_refused(repository, worker):
+    """The rules that were judged by must still be those in force."""
+    basis = load(repository)
+    assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
+    assert not repository.alerts.commit(builders.verdict(basis, Turn()))
+    assert repository.alerts.history() == []
+    basis = load(repository)
+    assert basis.revision == 1
+    assert repository.alerts.commit(builders.verdict(basis, Turn()))
+
+
+def test_a_commit_for_a_gone_incarnation_is_refused(repository, worker):
+    """An evaluator that was overtaken by remove and add leaves the new life alone."""
+    basis = load(repository)
+    assert repository.alerts.retire(builders.verdict(basis))
+    repository.workers.add([builders.worker(incarnation="second")])
+    assert not repository.alerts.commit(builders.verdict(basis, Turn()))
+    assert load(repository)[1:] == ({}, 0, 0, {})
+
+
+def test_a_sample_written_meanwhile_is_judged_next(repository, worker):
+    """A commit takes back only the marks of what it has seen."""
+    builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
+    basis = load(repository)
+    builders.write(repository.samples, builders.sample(worker, (60, 1.0), after=660))
+    assert repository.alerts.commit(builders.verdict(basis))
+    assert repository.samples.unjudged(NOW * 2, 10) == [A]
+    assert load(repository).record.changed_from == NOW
+    assert judge(repository)
+    assert repository.samples.unjudged(NOW * 2, 10) == []
+    assert load(repository).record.changed_from is None
+
+
+def test_open_alerts_come_oldest_first(repository, worker):
+    """An alert is open from the notification that it fires to the one that it is resolved."""
+    repository.workers.add([builders.worker(B)])
+    assert repository.alerts.open() == []
+    judge(repository, Turn(at=NOW + 60), Turn(rule="disk-high", at=NOW - 60))
+    judge(repository, Turn(at=NOW), worker_id=B)
+    opened = repository.alerts.open()
+    assert [(one.last.worker.id, one.rule) for one in opened] == [(A, "disk-high"), (B, "cpu-high"), (A, "cpu-high")]
+    assert opened[0] == load(repository).alerts["disk-high"]
+    judge(repository)
+    assert repository.alerts.open() == opened
+    judge(repository, Turn("resolved", "disk-high", version=2))
+    assert repository.alerts.open() == opened[1:]
+
+
+def test_an_open_alert_with_a_new_beginning_takes_its_place(repository, worker):
+    """The order follows the present episodes."""
+    judge(repository, Turn(at=NOW), Turn(rule="disk-high", at=NOW + 60))
+    judge(repository, Turn(at=NOW + 120, version=2))
+    assert [one.rule for one in repository.alerts.open()] == ["disk-high", "cpu-high"]
+
+
+def test_an_alert_that_a_verdict_lacks_is_gone(repository, worker):
+    """A verdict replaces all of a worker's alerts."""
+    judge(repository, Turn(), Turn(rule="disk-high"))
+    basis = load(repository)
+    verdict = builders.verdict(basis)
+    del verdict.alerts["cpu-high"]
+    assert repository.alerts.commit(verdict)
+    assert set(load(repository).alerts) == {"disk-high"}
+    assert [one.rule for one in repository.alerts.open()] == ["disk-high"]
+
+
+def test_history_tells_of_one_alert_newest_first(repository, worker):
+    """Each transition comes back as it was, with the notification that told it."""
+    verdict = builders.verdict(load(repository), Turn())
+    repository.alerts.commit(verdict)
+    judge(repository, Turn("resolved", told=False, at=NOW + 60), at=NOW + 60)
+    judge(repository, Turn(rule="disk-high"))
+    found = repository.alerts.history(f"{A}/cpu-high")
+    assert [(one.transition.after, one.notification is None) for one in found] == [(None, True), ("critical", False)]
+    rule, transition, notification = verdict.transitions[0]
+    assert found[1] == models.Recorded(transition=transition, notification=notification, rule=rule, worker_id=A)
+    assert repository.alerts.history(f"{A}/cpu-high", limit=1) == found[:1]
+    assert repository.alerts.history(f"{A}/nothing") == []
+
+
+def test_history_of_all_comes_by_time_of_record(repository, worker):
+    """The newest of all alerts come first, however the alerts are interleaved."""
+    ids = [f"i-{number:08x}" for number in range(60)]
+    repository.workers.add([builders.worker(one) for one in ids])
+    for turn in range(2):
+        for number, one in enumerate(ids):
+            judge(repository, Turn(version=turn + 1), worker_id=one, at=NOW + turn * 1000 + number)
+    everything = repository.alerts.history(limit=1000)
+    assert [one.worker_id for one in everything] == ids[::-1] + ids[::-1]
+    assert repository.alerts.history(limit=70) == everything[:70]
+    assert repository.alerts.history(limit=3) == everything[:3]
+    assert repository.alerts.history(limit=0) == []
+
+
+def test_history_of_one_alert_is_bounded(repository, worker):
+    """A flapping alert keeps its last hundred transitions."""
+    for number in range(105):
+        judge(repository, Turn(told=False, at=NOW + number), at=NOW + number)
+    found = repository.alerts.history(f"{A}/cpu-high", limit=1000)
+    assert [one.transition.at - NOW for one in found] == list(range(104, 4, -1))
+
+
+def test_attempts_are_joined_to_what_they_delivered(repository, worker):
+    """History shows each try of each notification, and nobody else's."""
+    judge(repository, Turn(channels=("ops",)))
+    judge(repository, Turn("resolved", version=2, channels=("ops",)))
+    outbox, alert_id = repository.outbox, f"{A}/cpu-high"
+    (parcel,) = outbox.claim(alert_id, NOW, 15)
+    outbox.failed(parcel, NOW + 1, "HTTP 503", NOW + 5)
+    (parcel,) = outbox.claim(alert_id, NOW + 5, 15)
+    outbox.delivered(parcel, NOW + 6)
+    (parcel,) = outbox.claim(alert_id, NOW + 6, 15)
+    outbox.give_up(parcel, NOW + 7, "HTTP 404")
+    resolved, firing = repository.alerts.history(alert_id)
+    assert [(one.channel, one.at - NOW, one.error) for one in firing.attempts] == [
+        ("ops", 1, "HTTP 503"),
+        ("ops", 6, None),
+    ]
+    assert [(one.notification_id, one.error) for one in resolved.attempts] == [(f"{alert_id}#2", "HTTP 404")]
+
+
+def test_retiring_forgets_the_worker_but_not_its_story(repository, worker):
+    """What is undelivered and what happened outlive the worker."""
+    builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
+    judge(repository, Turn())
+    verdict = builders.verdict(load(repository), Turn("resolved", version=2))
+    assert repository.alerts.retire(verdict)
+    assert repository.workers.ids() == []
+    assert repository.workers.get([A]) == {}
+    assert repository.alerts.load([A]) == {}
+    assert repository.alerts.open() == []
+    assert repository.samples.unjudged(NOW * 2, 10) == []
+    assert repository.samples.read([(A, "cpu_utilization", 60)], NOW, NOW)[A, "cpu_utilization"].points == ()
+    assert [one.notification.status for one in repository.alerts.history()] == ["resolved", "firing"]
+    assert repository.outbox.backlog() == 2
+    assert not repository.alerts.retire(verdict)
+
+
+def test_retiring_needs_the_present_alerts(repository, worker):
+    """A last word on an old basis is refused; one under changed rules is not."""
+    basis = load(repository)
+    judge(repository, Turn())
+    assert not repository.alerts.retire(builders.verdict(basis))
+    assert repository.workers.ids() == [A]
+    basis = load(repository)
+    repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
+    assert repository.alerts.retire(builders.verdict(basis, Turn("resolved", version=2)))
+
+
+def test_nothing_brings_a_retired_worker_back(repository, worker):
+    """Whatever was running finds that the incarnation is gone."""
+    basis, late = load(repository), builders.sample(worker, (0, 1.0))
+    repository.alerts.retire(builders.verdict(basis))
+    assert builders.write(repository.samples, late) == "gone"
+    repository.samples.failed(worker, models.Trouble(kind="denied", message="no", at=NOW))
+    assert not repository.workers.found_dimensions(worker, {}, NOW)
+    assert not repository.workers.update(worker)
+    assert not repository.alerts.commit(builders.verdict(basis, Turn()))
+    repository.samples.rejudge([A], NOW)
+    assert repository.workers.ids() == []
+    assert repository.samples.unjudged(NOW * 2, 10) == []
+    assert repository.alerts.load([A]) == {}
+    assert repository.alerts.history() == []
+
+
+def test_versions_grow_over_removal_and_adding(repository, worker):
+    """A receiver that orders by version is never told an older one."""
+    judge(repository, Turn(version=7))
+    repository.alerts.retire(builders.verdict(load(repository), Turn("resolved", version=8)))
+    repository.workers.add([builders.worker(incarnation="second")])
+    assert load(repository)[1:] == ({}, 0, 0, {"cpu-high": 8})
+
+
+def test_notifications_are_announced_on_the_feed(repository, worker):
+    """Each is heard once, as the JSON that a webhook gets; what was not told is not heard."""
+    listening = repository.feed.listen(timeout=0.05)
+    assert next(listening) is None
+    deaf = repository.feed.listen(alerts=False, timeout=0.05)
+    assert next(deaf) is None
+    judge(repository, Turn(), Turn(rule="disk-high", told=False))
+    repository.alerts.retire(builders.verdict(load(repository), Turn("resolved", version=2)))
+    heard = [models.Notification.model_validate_json(next(listening)) for _ in range(2)]
+    assert [(one.dedup_key, one.status, one.version) for one in heard] == [
+        (f"{A}/cpu-high", "firing", 1),
+        (f"{A}/cpu-high", "resolved", 2),
+    ]
+    assert next(listening) is None
+    assert next(deaf) is None
+    listening.close()
+    deaf.close()

@@ -1,0 +1,104 @@
+"""What every configuration store, pulse, lease and feed promises."""
+
+from __future__ import annotations
+
+import builders
+from builders import NOW
+from conftest import DEFAULT, eventually
+
+from workermon import models
+
+
+def test_the_default_holds_until_something_is_saved(repository):
+    """It has revision 0."""
+    assert repository.configurations.load() == DEFAULT
+
+
+def test_a_configuration_follows_exactly_one_revision(repository):
+    """Two that save at once: one wins; nothing is saved twice or out of order."""
+    first = DEFAULT.model_copy(update={"revision": 1, "retention": 7200})
+    assert not repository.configurations.save(DEFAULT)
+    assert not repository.configurations.save(DEFAULT.model_copy(update={"revision": 2}))
+    assert repository.configurations.load() == DEFAULT
+    assert repository.configurations.save(first)
+    assert not repository.configurations.save(first.model_copy(update={"retention": 3600}))
+    assert repository.configurations.load() == first
+    second = models.Configuration(
+        revision=2,
+        rules=(
+            models.Rule(name="no-data", kind="no-data", labels={"team": "vfx"}),
+            models.Rule(name="r", metric="m", below=models.Levels(warning=0.5), notify=("ops", "log")),
+        ),
+        channels={
+            "ops": models.Channel(name="ops", type="webhook", url="https://x", secret=models.SecretRef(env="S")),
+        },
+        metrics={"m": models.Metric(name="m", namespace="CWAgent", metric_name="mm", period=10)},
+        collect=("m",),
+    )
+    assert repository.configurations.save(second)
+    assert repository.configurations.load() == second
+    assert repository.configurations.load() == second
+
+
+def test_parts_are_seen_alive_at_their_last_mark(repository):
+    """Each part has its own mark."""
+    assert repository.pulse.marks() == {}
+    repository.pulse.mark("collect", NOW + 0.25)
+    repository.pulse.mark("listener", NOW)
+    repository.pulse.mark("collect", NOW + 1.5)
+    assert repository.pulse.marks() == {"collect": NOW + 1.5, "listener": NOW}
+
+
+def test_monitoring_began_after_the_last_break(repository):
+    """A listener that was away for more than 30 s begins anew; a shorter pause, or another part, is nothing."""
+    assert repository.pulse.monitoring_since() is None
+    repository.pulse.mark("evaluate", NOW - 10)
+    assert repository.pulse.monitoring_since() is None
+    for after, since in ((0, 0), (5, 0), (35, 0), (65.5, 65.5), (70, 65.5)):
+        repository.pulse.mark("listener", NOW + after)
+        repository.pulse.mark("evaluate", NOW + after)
+        assert repository.pulse.monitoring_since() == NOW + since
+
+
+def test_counts_add_up(repository):
+    """Each name has its own count."""
+    assert repository.pulse.counts() == {}
+    repository.pulse.count("event.invalid")
+    repository.pulse.count("event.invalid", 4)
+    repository.pulse.count("event.other")
+    assert repository.pulse.counts() == {"event.invalid": 5, "event.other": 1}
+
+
+def test_a_lease_has_one_owner(repository):
+    """The owner extends it, another waits until it is given back; names do not touch one another."""
+    leases = repository.leases
+    assert leases.hold("listener", "a", 60)
+    assert leases.hold("listener", "a", 60)
+    assert not leases.hold("listener", "b", 60)
+    assert leases.hold("sweep", "b", 60)
+    leases.release("listener", "b")
+    assert not leases.hold("listener", "b", 60)
+    leases.release("listener", "a")
+    assert leases.hold("listener", "b", 60)
+    leases.release("nobody's", "a")
+
+
+def test_a_lease_ends_by_itself(repository):
+    """An owner that died is followed by another."""
+    assert repository.leases.hold("listener", "a", 0.05)
+    assert eventually(lambda: repository.leases.hold("listener", "b", 60), what="the lease being over")
+    assert not repository.leases.hold("listener", "a", 60)
+
+
+def test_the_feed_stands_when_it_yields_first(repository):
+    """What is published after the first ``None`` is heard, in order, by everybody that listens."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    one, other = (repository.feed.listen(timeout=0.05) for _ in range(2))
+    assert (next(one), next(other)) == (None, None)
+    for number, event in enumerate(["first", '{"second": "é"}']):
+        builders.write(repository.samples, builders.sample(worker, after=600 + 60 * number), event=event)
+    assert [next(one), next(one), next(one)] == ["first", '{"second": "é"}', None]
+    assert [next(other), next(other), next(other)] == ["first", '{"second": "é"}', None]
+    one.close()
+    other.close()

@@ -1,0 +1,254 @@
+"""What every outbox promises."""
+
+from __future__ import annotations
+
+import builders
+import pytest
+from builders import NOW, A, Turn
+from conftest import eventually
+
+ALERT = f"{A}/cpu-high"
+#: Seconds. A lease that no test outlives, and one that is over when it is looked at.
+LONG, SHORT = 60.0, 0.001
+
+
+@pytest.fixture
+def tell(repository):
+    """Give a function that commits turns of the worker, one after the other."""
+    repository.workers.add([builders.worker()])
+    versions = iter(range(1, 1000))
+
+    def commit(*statuses, channels=("ops",), rule="cpu-high", at=NOW):
+        for status in statuses:
+            basis = repository.alerts.load([A])[A]
+            turn = Turn(status, rule, channels, version=next(versions))
+            assert repository.alerts.commit(builders.verdict(basis, turn, at=at))
+
+    return commit
+
+
+def claim(repository, now=NOW, lease=LONG):
+    """Claim what is due of the alert."""
+    return repository.outbox.claim(ALERT, now, lease)
+
+
+def reclaim(repository):
+    """Claim after somebody's short lease is over."""
+    return eventually(lambda: claim(repository), what="the lease being over")
+
+
+def brief(parcels):
+    """Show parcels by channel, version and attempt."""
+    return [(one.channel, one.notification.version, one.attempt) for one in parcels]
+
+
+def test_an_empty_outbox_has_nothing_to_do(repository):
+    """Nothing is due, nothing can be claimed."""
+    assert repository.outbox.due(NOW, 10) == []
+    assert claim(repository) == []
+    assert repository.outbox.backlog() == 0
+
+
+def test_a_notification_waits_for_each_channel(repository, tell):
+    """A channel named twice is told once; a claim gives the notification whole."""
+    tell("firing", channels=("ops", "log", "ops"))
+    assert repository.outbox.backlog() == 2
+    assert repository.outbox.due(NOW, 10) == [ALERT]
+    parcels = claim(repository)
+    assert brief(parcels) == [("log", 1, 1), ("ops", 1, 1)]
+    assert parcels[0].notification == builders.notification(ALERT, 1)
+    assert parcels[0].fence != parcels[1].fence
+
+
+def test_a_notification_without_a_channel_waits_for_nobody(repository, tell):
+    """A rule may notify nobody."""
+    tell("firing", channels=())
+    assert repository.outbox.backlog() == 0
+    assert repository.outbox.due(NOW, 10) == []
+
+
+def test_a_channel_s_name_may_hold_anything(repository, tell):
+    """Colons and slashes are nothing special."""
+    tell("firing", channels=("a:b/c %é",))
+    (parcel,) = claim(repository)
+    assert (parcel.channel, parcel.alert_id) == ("a:b/c %é", ALERT)
+    assert repository.outbox.delivered(parcel, NOW) is None
+    assert repository.outbox.backlog() == 0
+
+
+def test_of_two_claims_one_wins(repository, tell):
+    """What is under a lease is neither due nor claimed again."""
+    tell("firing")
+    assert len(claim(repository)) == 1
+    assert claim(repository) == []
+    assert repository.outbox.due(NOW + 1e6, 10) == []
+    assert repository.outbox.backlog() == 1
+
+
+def test_an_alert_keeps_its_order(repository, tell):
+    """The next one comes when the one before is accepted."""
+    tell("firing", "resolved", "firing")
+    for version in (1, 2, 3):
+        parcels = claim(repository)
+        assert brief(parcels) == [("ops", version, 1)]
+        assert claim(repository) == []
+        assert repository.outbox.delivered(parcels[0], NOW) is None
+    assert claim(repository) == []
+    assert repository.outbox.due(NOW * 2, 10) == []
+    assert repository.outbox.backlog() == 0
+
+
+def test_a_failure_waits_for_its_time(repository, tell):
+    """The same notification is tried again, and what comes behind it waits too."""
+    tell("firing")
+    (parcel,) = claim(repository)
+    assert repository.outbox.failed(parcel, NOW, "HTTP 503", NOW + 30)
+    tell("resolved")
+    assert repository.outbox.due(NOW + 29, 10) == []
+    assert claim(repository, NOW + 29) == []
+    assert repository.outbox.due(NOW + 30, 10) == [ALERT]
+    assert brief(claim(repository, NOW + 30)) == [("ops", 1, 2)]
+
+
+def test_no_channel_blocks_another(repository, tell):
+    """A channel that fails holds up its own lane only."""
+    tell("firing", channels=("ops", "log"))
+    log, ops = claim(repository)
+    repository.outbox.failed(ops, NOW, "HTTP 503", NOW + 3600)
+    repository.outbox.delivered(log, NOW)
+    tell("resolved", channels=("ops", "log"))
+    assert repository.outbox.due(NOW, 10) == [ALERT]
+    assert brief(claim(repository)) == [("log", 2, 1)]
+    assert repository.outbox.backlog() == 3
+
+
+def test_no_alert_blocks_another(repository, tell):
+    """The longest due come first, as many as are asked for."""
+    tell("firing", rule="a", at=NOW + 2)
+    tell("firing", rule="b", at=NOW + 1)
+    tell("firing", rule="c", at=NOW + 3)
+    repository.outbox.claim(f"{A}/b", NOW + 9, LONG)
+    assert repository.outbox.due(NOW + 9, 10) == [f"{A}/a", f"{A}/c"]
+    assert repository.outbox.due(NOW + 9, 1) == [f"{A}/a"]
+    assert repository.outbox.due(NOW + 2, 10) == [f"{A}/a"]
+
+
+def test_giving_up_makes_room_for_the_next(repository, tell):
+    """What a channel will never accept does not hold up what it may."""
+    tell("firing", "resolved")
+    (parcel,) = claim(repository)
+    assert repository.outbox.give_up(parcel, NOW, "HTTP 400")
+    assert brief(claim(repository)) == [("ops", 2, 1)]
+
+
+def test_a_lease_that_is_over_is_free(repository, tell):
+    """A sender that died is replaced; its attempt counts and its fence is no longer good."""
+    tell("firing")
+    (dead,) = claim(repository, lease=SHORT)
+    (alive,) = reclaim(repository)
+    assert brief([alive]) == [("ops", 1, 2)]
+    assert alive.fence != dead.fence
+    assert not repository.outbox.failed(dead, NOW, "late", NOW + 3600)
+    assert not repository.outbox.give_up(dead, NOW, "late")
+    assert repository.outbox.delivered(dead, NOW) is None
+    assert repository.outbox.backlog() == 1
+    assert repository.outbox.delivered(alive, NOW) is None
+    assert repository.outbox.backlog() == 0
+
+
+def test_a_late_outcome_counts_where_nobody_came_between(repository, tell):
+    """A lease that is over but that nobody has taken is no reason to send twice."""
+    tell("firing")
+    (parcel,) = claim(repository, lease=SHORT)
+    eventually(lambda: repository.outbox.due(NOW, 1), what="the lease being over")
+    assert repository.outbox.delivered(parcel, NOW) is None
+    assert repository.outbox.backlog() == 0
+
+
+def test_who_was_overtaken_says_the_last_word_again(repository, tell):
+    """A stale 'firing' after somebody's 'resolved' is followed by 'resolved'."""
+    tell("firing", "resolved")
+    (stale,) = claim(repository, lease=SHORT)
+    (quick,) = reclaim(repository)
+    assert repository.outbox.delivered(quick, NOW) is None
+    (quick,) = claim(repository)
+    assert repository.outbox.delivered(quick, NOW) is None
+    again = repository.outbox.delivered(stale, NOW)
+    assert (again.alert_id, again.channel, again.notification.version) == (ALERT, "ops", 2)
+    assert repository.outbox.delivered(again, NOW) is None
+    assert repository.outbox.backlog() == 0
+
+
+def test_who_was_overtaken_while_the_last_word_is_on_its_way_says_it_again(repository, tell):
+    """Nobody can tell which of the two arrives first."""
+    tell("firing", "resolved")
+    (stale,) = claim(repository, lease=SHORT)
+    (quick,) = reclaim(repository)
+    repository.outbox.delivered(quick, NOW)
+    (on_its_way,) = claim(repository)
+    assert repository.outbox.delivered(stale, NOW).notification.version == 2
+    assert repository.outbox.delivered(on_its_way, NOW) is None
+
+
+def test_what_will_be_sent_anyway_is_not_sent_twice(repository, tell):
+    """The last word waits for somebody to claim it: nothing to add."""
+    tell("firing", "resolved")
+    (stale,) = claim(repository, lease=SHORT)
+    (quick,) = reclaim(repository)
+    repository.outbox.delivered(quick, NOW)
+    assert repository.outbox.delivered(stale, NOW) is None
+    assert brief(claim(repository)) == [("ops", 2, 1)]
+
+
+def test_the_last_word_is_kept_where_saying_it_again_failed(repository, tell):
+    """It waits in its lane, and is the last thing sent."""
+    tell("firing", "resolved")
+    (stale,) = claim(repository, lease=SHORT)
+    (quick,) = reclaim(repository)
+    repository.outbox.delivered(quick, NOW)
+    (quick,) = claim(repository)
+    repository.outbox.delivered(quick, NOW)
+    again = repository.outbox.delivered(stale, NOW)
+    assert not repository.outbox.failed(again, NOW, "HTTP 503", NOW + 10)
+    assert repository.outbox.due(NOW + 9, 10) == []
+    assert repository.outbox.due(NOW + 10, 10) == [ALERT]
+    (parcel,) = claim(repository, NOW + 10)
+    assert parcel.notification.version == 2
+    assert repository.outbox.delivered(parcel, NOW) is None
+    assert repository.outbox.backlog() == 0
+
+
+def test_an_unclear_failure_that_was_overtaken_has_the_last_word_said_again(repository, tell):
+    """A request that timed out may still have arrived, after what came later."""
+    tell("firing", "resolved")
+    (stale,) = claim(repository, lease=SHORT)
+    (quick,) = reclaim(repository)
+    repository.outbox.delivered(quick, NOW)
+    (quick,) = claim(repository)
+    repository.outbox.delivered(quick, NOW)
+    assert not repository.outbox.failed(stale, NOW, "timed out", NOW + 10)
+    assert [one.notification.version for one in claim(repository, NOW + 10)] == [2]
+
+
+def test_settling_twice_is_settling_once(repository, tell):
+    """An outcome whose answer was lost may be told again."""
+    tell("firing", "resolved", "firing")
+    (parcel,) = claim(repository)
+    assert repository.outbox.delivered(parcel, NOW) is None
+    assert repository.outbox.backlog() == 2
+    (other,) = claim(repository)
+    assert repository.outbox.failed(other, NOW, "HTTP 503", NOW)
+    assert repository.outbox.backlog() == 2
+
+
+def test_the_outbox_outlives_the_worker(repository, tell):
+    """Its last notifications are delivered in order after it was removed, and after it was added anew."""
+    tell("firing")
+    basis = repository.alerts.load([A])[A]
+    repository.alerts.retire(builders.verdict(basis, Turn("resolved", channels=("ops",), version=2)))
+    repository.workers.add([builders.worker(incarnation="second")])
+    for version in (1, 2):
+        (parcel,) = claim(repository)
+        assert parcel.notification.version == version
+        repository.outbox.delivered(parcel, NOW)
+    assert repository.outbox.backlog() == 0

@@ -1,0 +1,311 @@
+"""What every ledger of samples promises."""
+
+from __future__ import annotations
+
+import builders
+import fakeredis
+import hypothesis
+import pytest
+from builders import NOW, A
+from conftest import repository_in_memory, repository_on_redis
+from hypothesis import strategies
+
+from workermon import metrics, models
+
+
+@pytest.fixture
+def worker(repository):
+    """Give a worker that is monitored, each minute."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    return worker
+
+
+def read(repository, metric="cpu_utilization", period=60, since=NOW - 86_400, until=NOW + 86_400):
+    """Read one series as (seconds after NOW, value)."""
+    series = repository.samples.read([(A, metric, period)], since, until)[A, metric]
+    assert series.period == period
+    return [(at - NOW, value) for at, value in series.points]
+
+
+def test_written_datapoints_are_read_at_their_times(repository, worker):
+    """Values come back exactly, zero and negative ones too, and gaps stay gaps."""
+    pairs = [(-120, 0.0), (0, -1.5), (60, 0.1), (300, 1e300)]
+    assert builders.write(repository.samples, builders.sample(worker, *pairs)) == "accepted"
+    assert read(repository) == pairs
+
+
+def test_both_ends_of_a_reading_belong_to_it(repository, worker):
+    """Since and until are included, and nothing beyond them."""
+    builders.write(repository.samples, builders.sample(worker, *((at, float(at)) for at in range(-7200, 600, 60))))
+    assert read(repository, since=NOW - 3660, until=NOW + 60) == [(at, float(at)) for at in range(-3660, 61, 60)]
+    assert read(repository, since=NOW - 59, until=NOW - 1) == []
+
+
+def test_a_reading_without_a_beginning_finds_everything(repository, worker):
+    """From 1970 until far ahead is a reading like any other."""
+    pairs = [(-82_800, 1.0), (0, 2.0)]
+    builders.write(repository.samples, builders.sample(worker, *pairs))
+    assert read(repository, since=0, until=NOW * 2) == pairs
+
+
+def test_a_series_without_a_datapoint_is_empty(repository, worker):
+    """What was asked for is answered, also for a worker that nobody knows."""
+    wanted = [(A, "cpu_utilization", 60), (builders.B, "cpu_utilization", 300)]
+    assert repository.samples.read(wanted, 0, NOW) == {
+        (A, "cpu_utilization"): models.Series(60, ()),
+        (builders.B, "cpu_utilization"): models.Series(300, ()),
+    }
+    assert repository.samples.read([], 0, NOW) == {}
+
+
+def test_a_revised_datapoint_replaces_the_former(repository, worker):
+    """CloudWatch's later word for the same time counts."""
+    builders.write(repository.samples, builders.sample(worker, (0, 1.0), (60, 2.0)))
+    builders.write(repository.samples, builders.sample(worker, (60, 3.0), after=700))
+    assert read(repository) == [(0, 1.0), (60, 3.0)]
+
+
+def test_times_off_the_period_are_kept_exactly(repository, worker):
+    """A datapoint keeps its timestamp; of two in one slot the later counts."""
+    builders.write(repository.samples, builders.sample(worker, (7, 1.0), (67, 2.0), (60, 9.0)))
+    assert read(repository) == [(7, 1.0), (67, 2.0)]
+
+
+@pytest.mark.parametrize("period", [1, 7, 60, 420, 3600, 5400, 86_400])
+def test_every_period_finds_its_place(repository, worker, period):
+    """Also periods that do not divide an hour, or are longer than one."""
+    first = NOW // period * period - NOW
+    pairs = [(first - number * period, float(number)) for number in range(3600 // period + 3, -1, -1)]
+    pairs = [pair for pair in pairs if pair[0] > -86_400 + 600]
+    builders.write(repository.samples, builders.sample(worker, *pairs, period=period))
+    assert read(repository, period=period, since=NOW - 10 * 86_400) == pairs
+    assert repository.samples.periods(A, "cpu_utilization", NOW - 86_400, NOW) == [period]
+
+
+def test_what_is_no_value_is_absent(repository, worker):
+    """NaN and infinity are not kept, nor what is older than the retention or far ahead."""
+    pairs = [(0, float("nan")), (60, float("inf")), (-90_000, 1.0), (90_000, 1.0), (120, 5.0)]
+    builders.write(repository.samples, builders.sample(worker, *pairs))
+    assert read(repository, since=0, until=NOW * 2) == [(120, 5.0)]
+
+
+def test_each_period_of_a_metric_is_a_series_of_its_own(repository, worker):
+    """A change from five minutes to one loses nothing and mixes nothing."""
+    builders.write(repository.samples, builders.sample(worker, (0, 1.0), period=300))
+    builders.write(repository.samples, builders.sample(worker, (300, 2.0), after=700))
+    assert read(repository, period=300) == [(0, 1.0)]
+    assert read(repository, period=60) == [(300, 2.0)]
+    assert repository.samples.periods(A, "cpu_utilization", NOW, NOW + 600) == [60, 300]
+    assert repository.samples.periods(A, "cpu_utilization", NOW + 1, NOW + 600) == [60]
+    assert repository.samples.periods(A, "network_in", NOW, NOW + 600) == []
+
+
+def test_a_metric_s_name_may_hold_anything(repository, worker):
+    """A colon or a percent sign in a name is nothing special."""
+    for number, name in enumerate(["a:60", "a%3A60", "a"]):
+        series = {name: models.Series(60, builders.points((0, float(number))))}
+        builders.write(repository.samples, builders.sample(worker, series=series, after=600 + 60 * number))
+    assert read(repository, "a:60") == [(0, 0.0)]
+    assert read(repository, "a%3A60") == [(0, 1.0)]
+    assert read(repository, "a") == [(0, 2.0)]
+
+
+def test_status_checks_are_a_series_whose_first_write_wins(repository, worker):
+    """They have the slot of their collection, and a second look within it changes nothing."""
+    name, ok = metrics.STATUS_CHECK_FAILED, models.Checks(system="ok", instance="ok")
+    impaired = models.Checks(system="impaired", instance="ok")
+    builders.write(repository.samples, builders.sample(worker, checks=ok, after=605))
+    builders.write(repository.samples, builders.sample(worker, checks=impaired, after=659.5), again=True)
+    builders.write(repository.samples, builders.sample(worker, checks=impaired, after=660))
+    unclear = models.Checks(system="insufficient-data", instance="ok")
+    builders.write(repository.samples, builders.sample(worker, checks=unclear, after=720))
+    assert read(repository, name) == [(600, 0.0), (660, 1.0)]
+
+
+def test_a_complete_slot_is_repeated(repository, worker):
+    """A second collection of one slot keeps its datapoints, but neither condition nor event change."""
+    first, second = builders.sample(worker, (0, 1.0), after=601), builders.sample(worker, (60, 2.0), after=655)
+    listening = repository.feed.listen(timeout=0.05)
+    assert next(listening) is None
+    assert builders.write(repository.samples, first, event="first") == "accepted"
+    assert builders.write(repository.samples, second, event="second") == "repeated"
+    assert builders.write(repository.samples, builders.sample(worker, after=660), event="third") == "accepted"
+    assert [next(listening), next(listening)] == ["first", "third"]
+    listening.close()
+    assert read(repository) == [(0, 1.0), (60, 2.0)]
+
+
+def test_again_writes_although_the_slot_is_complete(repository, worker):
+    """A collection that somebody asked for is shown."""
+    builders.write(repository.samples, builders.sample(worker, after=601))
+    assert builders.write(repository.samples, builders.sample(worker, after=602), again=True) == "accepted"
+    assert repository.workers.get([A])[A].condition.collected_at == NOW + 602
+
+
+def test_a_clock_that_stepped_back_stops_nothing(repository, worker):
+    """A lower slot is a slot like any other."""
+    builders.write(repository.samples, builders.sample(worker, after=6000))
+    assert builders.write(repository.samples, builders.sample(worker, (0, 1.0), after=600)) == "accepted"
+    assert repository.workers.get([A])[A].condition.collected_at == NOW + 600
+
+
+def test_a_new_interval_starts_new_slots(repository, worker):
+    """A slot's number counts together with the interval that made it."""
+    at = 60.0 * 29 - NOW % 60  # the same number at two intervals
+    assert builders.write(repository.samples, builders.sample(worker, after=at)) == "accepted"
+    other = worker.model_copy(update={"interval": 120})
+    repository.workers.update(other)
+    assert builders.write(repository.samples, builders.sample(other, after=at)) == "accepted"
+
+
+def test_the_condition_is_what_the_last_sample_said(repository, worker):
+    """It comes back whole, and a trouble with it."""
+    sample = builders.sample(worker, (0, 41.25), checks=models.Checks(system="ok", instance="initializing"))
+    known = builders.condition(
+        sample,
+        succeeded_at=NOW + 600.5,
+        running_since=NOW,
+        latest={"cpu_utilization": models.Datapoint(NOW, 41.25)},
+        periods={"cpu_utilization": 60},
+        asked={"cpu_utilization": NOW + 600.0},
+        trouble=models.Trouble(kind="denied", message="no", at=NOW),
+    )
+    repository.samples.write(sample, known, "{}")
+    assert repository.workers.get([A])[A].condition == known
+
+
+def test_a_failure_changes_nothing_but_the_trouble(repository, worker):
+    """Failure is not absence; the next success ends it."""
+    sample = builders.sample(worker, (0, 1.0))
+    builders.write(repository.samples, sample)
+    before = repository.workers.get([A])[A]
+    trouble = models.Trouble(kind="throttled", message="slow down", at=NOW + 660)
+    repository.samples.failed(worker, trouble)
+    after = repository.workers.get([A])[A]
+    assert after.condition == before.condition.model_copy(update={"trouble": trouble})
+    assert after._replace(condition=before.condition) == before
+    builders.write(repository.samples, builders.sample(worker, after=720))
+    assert repository.workers.get([A])[A].condition.trouble is None
+
+
+def test_nothing_is_written_for_a_gone_incarnation(repository, worker):
+    """A task that still runs for an earlier life writes nothing, whichever way."""
+    for gone in (builders.worker(incarnation="earlier"), builders.worker(builders.B)):
+        listening = repository.feed.listen(timeout=0.05)
+        assert next(listening) is None
+        assert builders.write(repository.samples, builders.sample(gone, (0, 1.0))) == "gone"
+        repository.samples.failed(gone, models.Trouble(kind="denied", message="no", at=NOW))
+        assert next(listening) is None
+        listening.close()
+        assert (
+            repository.samples.read([(gone.id, "cpu_utilization", 60)], NOW, NOW)[gone.id, "cpu_utilization"][1] == ()
+        )
+    repository.samples.rejudge([builders.B], NOW)
+    assert repository.samples.unjudged(NOW * 2, 10) == []
+    assert repository.workers.ids() == [A]
+    assert repository.workers.get([A, builders.B])[A].condition == models.Condition()
+
+
+def test_what_changed_is_known_by_its_earliest_time(repository, worker):
+    """The judge has to go back to the first datapoint that is new or revised, no further."""
+
+    def changed_from():
+        found = repository.workers.get([A])[A].changed_from
+        return None if found is None else found - NOW
+
+    builders.write(repository.samples, builders.sample(worker, after=540))
+    assert changed_from() is None
+    builders.write(repository.samples, builders.sample(worker, (60, 1.0), (120, 2.0), (180, 3.0)))
+    assert changed_from() == 60
+    basis = repository.alerts.load([A])[A]
+    assert repository.alerts.commit(builders.verdict(basis))
+    assert changed_from() is None
+    builders.write(
+        repository.samples, builders.sample(worker, (60, 1.0), (120, 2.0), (180, 3.0), (240, 4.0), after=660)
+    )
+    assert changed_from() == 240
+    builders.write(
+        repository.samples, builders.sample(worker, (60, 1.0), (120, 2.5), (180, 3.0), (240, 4.0), after=720)
+    )
+    assert changed_from() == 120
+    builders.write(repository.samples, builders.sample(worker, (-4000, 1.0), after=780))
+    assert changed_from() == -4000
+
+
+def test_a_sample_is_unjudged_until_it_is_judged(repository):
+    """The oldest comes first, and a newer sample does not put it off."""
+    ids = [builders.C, builders.A, builders.B]
+    repository.workers.add([builders.worker(one) for one in ids])
+    for number, one in enumerate(ids):
+        builders.write(repository.samples, builders.sample(builders.worker(one), after=600 + number))
+    builders.write(repository.samples, builders.sample(builders.worker(builders.C), after=6000))
+    assert repository.samples.unjudged(NOW + 601.5, 10) == [builders.C, builders.A]
+    assert repository.samples.unjudged(NOW + 9999, 10) == ids
+    assert repository.samples.unjudged(NOW + 9999, 2) == ids[:2]
+    assert repository.samples.unjudged(NOW, 10) == []
+    repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A]))
+    assert repository.samples.unjudged(NOW + 9999, 10) == [builders.C, builders.B]
+
+
+def test_a_repeated_sample_without_news_wakes_nobody(repository, worker):
+    """Only a datapoint that is new or revised makes a complete slot worth judging again."""
+    builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
+    repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A]))
+    before = repository.workers.get([A])[A].sequence
+    assert builders.write(repository.samples, builders.sample(worker, (0, 1.0), after=610)) == "repeated"
+    assert repository.samples.unjudged(NOW * 2, 10) == []
+    assert repository.workers.get([A])[A].sequence == before
+    assert builders.write(repository.samples, builders.sample(worker, (60, 1.0), after=620)) == "repeated"
+    assert repository.samples.unjudged(NOW * 2, 10) == [A]
+    assert repository.workers.get([A])[A].sequence > before
+
+
+def test_workers_can_be_marked_for_another_judgement(repository, worker):
+    """Changed rules make every worker worth judging, those that are known."""
+    repository.samples.rejudge(iter([A, builders.B]), NOW + 0.5)
+    assert repository.samples.unjudged(NOW + 1, 10) == [A]
+    assert repository.samples.unjudged(NOW, 10) == []
+    repository.samples.rejudge([], NOW)
+
+
+def test_many_samples_are_written_in_one_go(repository, worker):
+    """Each keeps its own outcome."""
+    other = builders.worker(builders.B)
+    repository.workers.add([other])
+    written = [builders.sample(one, (0, 1.0)) for one in (worker, builders.worker(builders.C), other, worker)]
+    outcomes = repository.samples.write_many([(one, builders.condition(one), "{}") for one in written])
+    assert [one.outcome for one in outcomes] == ["accepted", "gone", "accepted", "repeated"]
+    wanted = [(one, "cpu_utilization", 60) for one in (A, builders.B)]
+    assert {series.points for series in repository.samples.read(wanted, NOW, NOW).values()} == {
+        builders.points((0, 1.0))
+    }
+    assert repository.samples.write_many([]) == []
+
+
+_POINTS = strategies.dictionaries(
+    strategies.integers(-1500, 1500), strategies.floats(allow_nan=False, width=64), max_size=30
+)
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+@hypothesis.given(
+    truth=_POINTS,
+    period=strategies.sampled_from([1, 7, 60, 300, 7200]),
+    order=strategies.randoms(use_true_random=False),
+)
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_the_order_of_writes_does_not_matter(kind, truth, period, order):
+    """Any order, cut and repetition of the same datapoints leaves the same ledger."""
+    repository = repository_in_memory() if kind == "memory" else repository_on_redis(fakeredis.FakeRedis())
+    worker = builders.worker()
+    repository.workers.add([worker])
+    parts = list(truth.items()) + order.sample(list(truth.items()), len(truth) // 2)
+    order.shuffle(parts)
+    while parts:
+        size = order.randint(1, len(parts))
+        builders.write(repository.samples, builders.sample(worker, *parts[:size], after=1500, period=period))
+        parts = parts[size:]
+    finite = {at: value for at, value in truth.items() if abs(value) != float("inf")}
+    slots = {(NOW + at) // period: (at, value) for at, value in sorted(finite.items())}
+    assert read(repository, period=period) == list(slots.values())

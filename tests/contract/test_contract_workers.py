@@ -1,0 +1,103 @@
+"""What every repository of workers promises."""
+
+from __future__ import annotations
+
+import builders
+import pytest
+
+from workermon import errors, models
+
+
+def test_an_added_worker_is_found_as_it_was_set_up(repository):
+    """What add was given, get gives back."""
+    worker = builders.worker(labels={"team": "vfx"}, external_id="x", role_arn="arn:aws:iam::123456789012:role/r")
+    repository.workers.add([worker])
+    record = repository.workers.get([worker.id, builders.B])[worker.id]
+    assert record.worker == worker
+    assert record.condition == models.Condition()
+    assert (record.dimensions, record.changed_from, record.sequence) == ({}, None, 0)
+
+
+def test_unknown_workers_are_left_out(repository):
+    """Asking for what is not there is no error."""
+    assert repository.workers.get([builders.A]) == {}
+    assert repository.workers.get([]) == {}
+    assert repository.workers.ids() == []
+    assert list(repository.workers.every()) == []
+
+
+def test_adding_is_all_or_nothing(repository):
+    """One worker that is monitored already keeps the others out."""
+    repository.workers.add([builders.worker(builders.B)])
+    with pytest.raises(errors.InvalidInput, match=rf"{builders.B}.*monitored already"):
+        repository.workers.add([builders.worker(builders.A), builders.worker(builders.B, "second")])
+    assert repository.workers.ids() == [builders.B]
+    assert repository.workers.get([builders.B])[builders.B].worker.incarnation == "first"
+
+
+def test_a_worker_named_twice_is_refused(repository):
+    """Two set-ups of one worker cannot both be meant."""
+    with pytest.raises(errors.InvalidInput, match="named twice"):
+        repository.workers.add([builders.worker(), builders.worker(name="other")])
+    assert repository.workers.ids() == []
+
+
+def test_adding_the_same_incarnation_again_changes_nothing(repository):
+    """An add whose answer was lost may be sent again."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    repository.workers.add([worker])
+    assert repository.workers.ids() == [worker.id]
+
+
+def test_adding_nobody_is_well(repository):
+    """An empty list adds nobody."""
+    repository.workers.add([])
+    assert repository.workers.ids() == []
+
+
+def test_the_fleet_comes_in_order_and_in_chunks(repository):
+    """However small the chunk, every worker comes once, ordered by id."""
+    ids = [f"i-{number:08x}" for number in range(25)]
+    repository.workers.add([builders.worker(one) for one in reversed(ids)])
+    assert repository.workers.ids() == ids
+    for chunk in (1, 7, 25, 500):
+        assert [record.worker.id for record in repository.workers.every(chunk)] == ids
+
+
+def test_an_update_replaces_the_set_up_only(repository):
+    """What was found of the worker stays."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
+    paused = worker.model_copy(update={"monitoring": "paused", "name": "render-07"})
+    assert repository.workers.update(paused)
+    record = repository.workers.get([worker.id])[worker.id]
+    assert record.worker == paused
+    assert record.condition.status == "running"
+
+
+def test_an_update_of_another_incarnation_is_refused(repository):
+    """Who holds an earlier life's set-up cannot write it over the present one."""
+    repository.workers.add([builders.worker()])
+    assert not repository.workers.update(builders.worker(incarnation="earlier", name="old"))
+    assert not repository.workers.update(builders.worker(builders.B))
+    assert repository.workers.get([builders.A])[builders.A].worker.name == builders.A
+    assert repository.workers.ids() == [builders.A]
+
+
+def test_dimensions_are_remembered(repository):
+    """What ListMetrics said comes back by metric, in its order."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    found = {"mem": [(("InstanceId", worker.id),)], "disk": [(("InstanceId", worker.id), ("path", "/")), ()]}
+    assert repository.workers.found_dimensions(worker, found, builders.NOW + 0.25)
+    record = repository.workers.get([worker.id])[worker.id]
+    assert record.dimensions == found
+    assert record.dimensions_at == builders.NOW + 0.25
+
+
+def test_dimensions_of_a_gone_incarnation_are_dropped(repository):
+    """A late answer for a removed worker leaves nothing behind."""
+    assert not repository.workers.found_dimensions(builders.worker(), {"mem": []}, builders.NOW)
+    assert repository.workers.get([builders.A]) == {}
