@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+import structlog
 from click.testing import CliRunner
 
 from workermon import cli, config, errors, models, ports, settings, testing
@@ -68,6 +69,19 @@ class Session(session.Session):
 
     default_region = REGION
     known_regions = frozenset({REGION, "eu-west-1"})
+
+
+@pytest.fixture(autouse=True)
+def _silent(monkeypatch):
+    """Keep what a command sets up for its process's log out of this one, and the log off standard output."""
+
+    def drop(*_):
+        raise structlog.DropEvent
+
+    monkeypatch.setattr("workermon.logs.configure", lambda *_: None)
+    structlog.configure(processors=[drop])
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -437,6 +451,53 @@ def test_watch_shows_how_it_stands_first(ok, world):
     lines = ok("watch", A, "--seconds", "2").splitlines()
     assert "render-01 running cpu_utilization=42.5%" in lines[0]
     assert "firing cpu-high critical: render-01: 97 % > 90 %" in lines[1]
+
+
+@pytest.fixture
+def up(run, monkeypatch, tmp_path):
+    """Give a function that runs ``up`` with a config file as far as its preparation, and returns the result."""
+
+    def call(text, *args):
+        place = tmp_path / "fleet.toml"
+        place.write_text(text)
+        monkeypatch.setenv("WORKERMON_CONFIG", str(place))
+        ran = []
+        monkeypatch.setattr("workermon.local.up.run", lambda own, *, prepare, **given: ran.append((prepare(), given)))
+        done = run("up", *args)
+        return done, ran
+
+    return call
+
+
+def test_up_applies_its_file_and_reconciles_first(up, world):
+    """Before anything runs, the file's workers are there, collected and scheduled, and the options are handed on."""
+    done, [(_, given)] = up(FILE, "--concurrency", "3", "--no-beat")
+    assert done.exit_code == 0
+    assert given == {"concurrency": 3, "beat": False, "worker": True}
+    assert world.schedule.ids() == {A}
+    assert world.workers.get([A])[A].condition.status == "running"
+
+
+def test_up_starts_although_aws_is_out_of_reach(up, world):
+    """With AWS down the workers and rules of the file are in force all the same; with one unknown the others are."""
+    world.ec2.trouble = errors.AwsUnreachable("EC2", "no answer", "try again")
+    done, _ = up(FILE)
+    assert done.exit_code == 0, done.output
+    assert world.workers.ids() == [A]
+    world.ec2.trouble = None
+    done, _ = up(f'{FILE}[[workers]]\nid = "{C}"\nregion = "{REGION}"\n')
+    assert done.exit_code == 0, done.output
+    assert world.workers.ids() == [A]
+    assert world.workers.get([A])[A].worker.name == "render-01"
+
+
+def test_up_refuses_a_wrong_file_before_anything_runs(up, world):
+    """A file that is wrong ends up at once, with its line and exit code 2."""
+    done, ran = up(FILE.replace("50", '"much"'))
+    assert "rules[0].above.critical: must be a number" in one_line(done, 2)
+    done, ran = up(FILE.replace(REGION, "mars-central-1"))
+    assert "mars-central-1" in done.stderr
+    assert (done.exit_code, ran) == (2, [])
 
 
 def commands():

@@ -1,0 +1,176 @@
+"""The commands as processes of their own, on a real server and an AWS endpoint that is not ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tests.conftest import eventually
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.integration
+
+REGION = "us-east-1"
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    """Give the address of a moto server on a free port of 127.0.0.1."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws(endpoint):
+    """Give boto3's client of EC2 there."""
+    return boto3.client(
+        "ec2", region_name=REGION, endpoint_url=endpoint, aws_access_key_id="x", aws_secret_access_key="y"
+    )
+
+
+@pytest.fixture
+def env(endpoint, redis_url, tmp_path):
+    """Give the environment of a command."""
+    ours = ("AWS_", "WORKERMON_", "CELERY_")
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(ours)},
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "y",
+        "AWS_REGION": REGION,
+        "WORKERMON_REDIS_URL": redis_url,
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@pytest.fixture
+def run(env, tmp_path):
+    """Give a function that runs a command to its end."""
+
+    def call(*args, code=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "workermon", *args],
+            capture_output=True, text=True, timeout=90, cwd=tmp_path, env=env,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        return done
+
+    return call
+
+
+def launch(aws, *names):
+    """Start instances with these names, and return their ids."""
+    image = aws.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    ids = []
+    for name in names:
+        tags = [
+            {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}, {"Key": "Set", "Value": names[0]}]}
+        ]
+        found = aws.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tags)
+        ids.append(found["Instances"][0]["InstanceId"])
+    return ids
+
+
+def traces(redis_client, worker_id):
+    """Return keys, members and fields in Redis that name a worker."""
+    wanted, found = worker_id.encode(), []
+    for key in redis_client.scan_iter(count=1000):
+        if wanted in key:
+            found.append(key)
+        kind = redis_client.type(key)
+        if kind == b"zset":
+            found += [(key, member) for member in redis_client.zrange(key, 0, -1) if wanted in member]
+        elif kind == b"set":
+            found += [(key, member) for member in redis_client.smembers(key) if wanted in member]
+        elif kind == b"hash":
+            found += [(key, field) for field in redis_client.hkeys(key) if wanted in field]
+    return found
+
+
+def test_a_worker_s_life_by_commands(run, aws, redis_client):
+    """Added, listed, shown, paused, resumed and removed by commands; afterwards nothing in Redis names the worker."""
+    one, other = launch(aws, "life-1", "life-2")
+    assert run("add", one, "--interval", "30s").stdout == f"added {one} as life-1, every 30 s\n"
+    assert "is monitored already" in run("add", one, code=2).stderr
+    unknown = "i-0ffffffffffffffff"
+    assert unknown in run("add", other, unknown, code=3).stderr
+    [listed] = json.loads(run("list", "--json").stdout)["workers"]
+    assert (listed["id"], listed["status"], listed["interval"]) == (one, "running", 30)
+    entry = json.loads(redis_client.hget(f"redbeat:workermon:collect:{one}", "definition"))
+    assert (entry["task"], entry["kwargs"], entry["args"]) == ("workermon.collect", {"worker_ids": [one]}, [])
+    shown = json.loads(run("show", "life-1", "--json").stdout)
+    assert shown["next_run"]
+    assert shown["status_checks"]["system"] == "ok"
+    run("pause", one)
+    assert not redis_client.exists(f"redbeat:workermon:collect:{one}")
+    run("resume", one)
+    assert redis_client.exists(f"redbeat:workermon:collect:{one}")
+    assert traces(redis_client, one)
+    run("remove", "life-1")
+    assert traces(redis_client, one) == []
+    assert "was not monitored" in run("remove", one).stderr
+
+
+def test_discover_and_reconcile_by_commands(run, aws, redis_client):
+    """Instances are found by tag; a lost entry is put back and a terminated worker forgotten, as a dry run told."""
+    one, other = launch(aws, "found-1", "found-2")
+    assert run("discover", "--tag", "Set=found-1", "--region", REGION).stdout.count("added") == 2
+    aws.terminate_instances(InstanceIds=[other])
+    redis_client.delete(f"redbeat:workermon:collect:{one}")
+    redis_client.zrem("redbeat::schedule", f"redbeat:workermon:collect:{one}")
+    steps = json.loads(run("reconcile", "--dry-run", "--json").stdout)["steps"]
+    assert {(step["action"], step["worker"]) for step in steps} == {("schedule", one), ("retire", other)}
+    run("reconcile")
+    assert [each["id"] for each in json.loads(run("list", "--json").stdout)["workers"]] == [one]
+    assert redis_client.exists(f"redbeat:workermon:collect:{one}")
+    assert json.loads(run("reconcile", "--json").stdout)["steps"] == []
+
+
+def test_status_is_1_where_nothing_runs(run):
+    """With Redis alone, beat, worker processes and listener are down, and the exit code says so."""
+    found = json.loads(run("status", "--json", code=1).stdout)
+    assert {part["name"] for part in found["parts"] if not part["ok"]} == {"beat", "worker processes", "listener"}
+
+
+def test_watch_follows_the_channel_until_ctrl_c(run, env, aws, tmp_path):
+    """A running watch shows the sample that another command collects, and Ctrl-C ends it with 0."""
+    [one] = launch(aws, "live-1")
+    with (tmp_path / "seen").open("wb") as seen:
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "workermon", "watch", "--json"],
+            stdout=seen, stderr=subprocess.PIPE, cwd=tmp_path, env=env,
+        )  # fmt: skip
+        try:
+            run("add", one)
+            eventually(lambda: one in (tmp_path / "seen").read_text(), within=30, what="the sample being shown")
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(20) == 0
+            assert watching.stderr.read() == b""
+        finally:
+            watching.kill()
+            watching.wait()
+            watching.stderr.close()
+    events = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
+    assert [(each["worker_id"], each["worker_name"]) for each in events] == [(one, "live-1")]
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1"])
+def test_an_endpoint_that_is_down_is_exit_code_5(env, run, address):
+    """Where AWS cannot be reached, add is one line with exit code 5 and adds nothing."""
+    env["AWS_ENDPOINT_URL"] = address
+    done = run("add", "i-0abc0123456789def", code=5)
+    assert len(done.stderr.splitlines()) == 1
+    assert json.loads(run("list", "--json").stdout) == {"workers": []}
