@@ -1,0 +1,351 @@
+"""Delivery: each alert in order, until it is accepted, and the last word is the true one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import structlog.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workermon import errors, models, notify, ports, testing
+from workermon.models import Channel, Transition
+
+NOW = 1_700_000_000.0
+WORKER = models.Worker(
+    id="i-0abc0123456789def", name="render-07", region="us-east-1", added_at=NOW, incarnation="first"
+)
+ALERT = f"{WORKER.id}/cpu-high"
+
+
+class Receiver:
+    """A notifier that does what its plan says, then accepts; ``got`` is what it accepted, by channel."""
+
+    def __init__(self, *plan: Exception | Callable[[], None]) -> None:
+        self.plan = list(plan)
+        self.got: list[tuple[str, str, int]] = []
+        self.calls = 0
+        self._lock = threading.Lock()
+
+    def send(self, channel: Channel, notification: models.Notification) -> None:
+        with self._lock:
+            self.calls += 1
+            step = self.plan.pop(0) if self.plan else None
+        if isinstance(step, Exception):
+            raise step
+        if step is not None:
+            step()
+        with self._lock:
+            self.got.append((channel.name, notification.dedup_key, notification.version))
+
+
+def refusal(after: float | None = None) -> errors.DeliveryFailed:
+    """Return a refusal that asks for this wait."""
+    return errors.DeliveryFailed("channel ops", "it answered 503", "it is tried again", after)
+
+
+class Site:
+    """An outbox with a worker, and a configuration with the channels ``ops`` and ``chat``."""
+
+    def __init__(self, *channels: str) -> None:
+        self.clock = testing.ManualClock(NOW)
+        self.store = testing.MemoryStore(self.clock)
+        testing.MemoryWorkers(self.store).add([WORKER])
+        self.alerts = testing.MemoryAlerts(self.store)
+        self.outbox: ports.Outbox = testing.MemoryOutbox(self.store)
+        self.configurations = testing.MemoryConfigurations(
+            self.store,
+            models.Configuration(
+                rules=(),
+                channels={name: Channel(name=name, type="webhook") for name in channels or ("ops",)},
+                metrics={},
+                collect=(),
+            ),
+        )
+        self.version = 0
+
+    def tell(self, *rules: str, channels: tuple[str, ...] = ("ops",)) -> None:
+        """Put the next notification of each rule into the outbox."""
+        for rule in rules or ("cpu-high",):
+            self.version += 1
+            firing = self.version % 2
+            told = models.Notification(
+                id=f"id-{self.version}",
+                version=self.version,
+                dedup_key=f"{WORKER.id}/{rule}",
+                kind="threshold",
+                status="firing" if firing else "resolved",
+                severity="critical",
+                rule=rule,
+                metric="cpu_utilization",
+                value=97.5,
+                threshold=90.0,
+                since=models.rfc3339(NOW),
+                at=models.rfc3339(NOW),
+                created_at=models.rfc3339(self.clock()),
+                worker=models.Subject(id=WORKER.id, name=WORKER.name, region=WORKER.region),
+                summary="render-07: cpu_utilization 97.5 % > 90 %",
+            )
+            basis = self.alerts.load([WORKER.id])[WORKER.id]
+            transition = Transition(at=int(NOW), before=None, after="critical")
+            verdict = ports.Verdict(basis, basis.alerts, ((rule, transition, told),), {rule: channels}, self.clock())
+            assert self.alerts.commit(verdict)
+
+    def deliver(self, receiver: ports.Notifier, *alert_ids: str) -> None:
+        notify.deliver(
+            alert_ids or (ALERT,),
+            outbox=self.outbox,
+            configurations=self.configurations,
+            notifiers={"webhook": receiver},
+            now=self.clock,
+        )
+
+    def attempts(self, alert_id: str = ALERT) -> list[str | None]:
+        """Return how each attempt went, oldest first."""
+        return [attempt.error for attempt in self.store.attempts.get(alert_id, [])]
+
+
+def test_all_of_a_lane_in_order() -> None:
+    """What waits of an alert goes out in one delivery, in order, each once."""
+    site, receiver = Site(), Receiver()
+    for _ in range(5):
+        site.tell()
+    site.deliver(receiver)
+    assert [version for _, _, version in receiver.got] == [1, 2, 3, 4, 5]
+    assert site.outbox.backlog() == 0
+    site.deliver(receiver)
+    assert receiver.calls == 5
+
+
+def test_failure_keeps_the_order() -> None:
+    """While the first of a lane is not accepted nothing overtakes it."""
+    site, receiver = Site(), Receiver(refusal(), refusal())
+    site.tell()
+    site.tell()
+    for _ in range(3):
+        site.deliver(receiver)
+        site.clock.advance(400)
+    assert [version for _, _, version in receiver.got] == [1, 2]
+    assert receiver.calls == 4
+    assert site.attempts() == [str(refusal()), str(refusal()), None, None]
+
+
+def test_a_failure_waits() -> None:
+    """What failed is not tried again before its time."""
+    site, receiver = Site(), Receiver(refusal(60))
+    site.tell()
+    site.deliver(receiver)
+    site.clock.advance(59.9)
+    site.deliver(receiver)
+    assert (receiver.calls, site.outbox.due(site.clock(), 10)) == (1, [])
+    site.clock.advance(0.2)
+    assert site.outbox.due(site.clock(), 10) == [ALERT]
+    site.deliver(receiver)
+    assert len(receiver.got) == 1
+
+
+@given(st.integers(1, 10_000), st.one_of(st.none(), st.floats(0, 1e12)))
+@settings(max_examples=60, deadline=None)
+def test_waits_are_bounded(attempt: int, asked: float | None) -> None:
+    """A wait is at most doubled each time, five minutes by itself, an hour where the receiver asks for more."""
+    site = Site()
+    site.tell()
+    site.store.lanes[ALERT, "ops"].attempts = attempt - 1
+    site.deliver(Receiver(refusal(asked)))
+    wait = site.store.lanes[ALERT, "ops"].retry_at - NOW
+    assert min(asked or 0, 3600) <= wait <= max(min(300, 2 ** min(attempt - 1, 20)), min(asked or 0, 3600))
+
+
+def test_given_up_after_a_day() -> None:
+    """After a day a notification is given up, which is recorded and logged, and the next one has its turn."""
+    site, receiver = Site(), Receiver(refusal(), refusal())
+    site.tell()
+    site.deliver(receiver)
+    site.clock.advance(models.DAY - 10)
+    site.tell()
+    site.clock.advance(20)
+    with structlog.testing.capture_logs() as logged:
+        site.deliver(receiver)
+    assert [version for _, _, version in receiver.got] == [2]
+    assert (site.attempts()[1] or "").startswith("given up: channel ops: it answered 503")
+    assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == ["deliver.given_up"]
+
+
+def test_channels_do_not_wait_for_each_other() -> None:
+    """A channel that hangs holds no other channel up, nor another alert."""
+    site = Site("ops", "chat")
+    for _ in range(3):
+        site.tell("cpu-high", "disk-high", channels=("ops", "chat"))
+    others = threading.Event()
+
+    class Hanging(Receiver):
+        def send(self, channel: Channel, notification: models.Notification) -> None:
+            if (channel.name, notification.rule) == ("chat", "cpu-high"):
+                assert others.wait(10), "the others wait for this one"
+            super().send(channel, notification)
+            if len(self.got) >= 9:
+                others.set()
+
+    receiver = Hanging()
+    site.deliver(receiver, ALERT, f"{WORKER.id}/disk-high")
+    lanes: dict[tuple[str, str], list[int]] = {}
+    for channel, alert, version in receiver.got:
+        lanes.setdefault((channel, alert), []).append(version)
+    assert len(lanes) == 4
+    assert all(versions == sorted(versions) and len(versions) == 3 for versions in lanes.values())
+
+
+def test_many_alerts() -> None:
+    """However many alerts are asked for, each goes out once, and what is asked for twice too."""
+    site, receiver = Site(), Receiver()
+    rules = [f"rule-{number}" for number in range(100)]
+    site.tell(*rules)
+    site.deliver(receiver, *(f"{WORKER.id}/{rule}" for rule in rules * 2))
+    assert len(receiver.got) == len(set(receiver.got)) == 100
+
+
+def test_unknown_alert() -> None:
+    """An alert that has nothing waiting is passed over."""
+    receiver = Receiver()
+    Site().deliver(receiver, "i-0abc0123456789def/nothing")
+    assert receiver.calls == 0
+
+
+def test_stale_fence_sends_the_present_again() -> None:
+    """Who finds its lease over after sending sends the present state again, so that the last word is the true one."""
+    site, late = Site(), Receiver()
+    site.tell()
+    other = Receiver()
+
+    def slow() -> None:
+        site.clock.advance(20)
+        site.tell()
+        site.deliver(other)
+
+    late.plan = [slow]
+    site.deliver(late)
+    assert [version for _, _, version in other.got] == [1, 2]
+    assert [version for _, _, version in late.got] == [1, 2]
+    assert site.outbox.backlog() == 0
+
+
+def test_stale_fence_is_bounded() -> None:
+    """However often the present changes meanwhile, it is sent again a bounded number of times."""
+    site, late = Site(), Receiver()
+    site.tell()
+
+    def slow() -> None:
+        site.clock.advance(20)
+        site.tell()
+        site.deliver(Receiver())
+
+    late.plan = [slow] * 50
+    site.deliver(late)
+    assert late.calls == 1 + notify.AGAIN
+
+
+def test_channel_gone() -> None:
+    """A channel that the configuration no longer has is recorded as the reason, tried for a while, and given up."""
+    site, receiver = Site("chat"), Receiver()
+    site.tell()
+    for _ in range(notify.ORPHAN_TRIES):
+        assert site.outbox.backlog() == 1
+        site.deliver(receiver)
+        site.clock.advance(400)
+    assert (site.outbox.backlog(), receiver.calls) == (0, 0)
+    recorded = site.attempts()
+    assert recorded[0] == "channel ops: it is not in the configuration; apply one that has it"
+    assert (recorded[-1] or "").startswith("given up: channel ops")
+
+
+def test_channel_comes_back() -> None:
+    """A channel that is back in the configuration gets what waited for it."""
+    site, receiver = Site("chat"), Receiver()
+    site.tell()
+    site.deliver(receiver)
+    had = site.configurations.load()
+    ops = Channel(name="ops", type="webhook")
+    site.configurations.save(had.model_copy(update={"revision": had.revision + 1, "channels": {"ops": ops}}))
+    site.clock.advance(10)
+    site.deliver(receiver)
+    assert len(receiver.got) == 1
+
+
+def test_secret_missing() -> None:
+    """A missing secret is recorded by its name, and the notification waits."""
+    site = Site()
+    site.tell()
+    site.deliver(Receiver(errors.InvalidInput("secret OPS_SECRET", "this environment variable is not set", "set it")))
+    assert site.attempts() == ["secret OPS_SECRET: this environment variable is not set; set it"]
+    assert site.outbox.backlog() == 1
+
+
+def test_broken_notifier() -> None:
+    """What nobody foresaw counts as a failure, and its text, which may hold a secret, is recorded nowhere."""
+    site = Site()
+    site.tell()
+    site.deliver(Receiver(RuntimeError("https://example.com/T0KEN")))
+    (error,) = site.attempts()
+    assert error
+    assert "RuntimeError" in error
+    assert "T0KEN" not in error
+    assert site.outbox.backlog() == 1
+
+
+def test_outbox_out_of_reach() -> None:
+    """When Redis goes away the error comes out, for the task to be tried again."""
+    site = Site()
+    site.tell("cpu-high", "disk-high")
+
+    def gone(*_: object) -> None:
+        raise errors.RedisUnavailable("Redis", "out of reach", "start it")
+
+    site.outbox.delivered = gone  # type: ignore[method-assign, assignment]
+    with pytest.raises(errors.RedisUnavailable):
+        site.deliver(Receiver(), ALERT, f"{WORKER.id}/disk-high")
+    assert site.outbox.backlog() == 2
+
+
+def test_time_is_bounded() -> None:
+    """After its time a delivery claims nothing more and leaves the rest to the sweep."""
+    site = Site()
+    site.tell(*(f"rule-{number}" for number in range(40)))
+    receiver = Receiver(*[lambda: site.clock.advance(61) and None] * 40)
+    site.deliver(receiver, *(f"{WORKER.id}/rule-{number}" for number in range(40)))
+    assert 0 < len(receiver.got) <= notify.PARALLEL
+    assert len(site.outbox.due(site.clock(), 100)) == 40 - len(receiver.got)
+
+
+@pytest.mark.parametrize(
+    ("status", "severity", "level"),
+    [("firing", "critical", "error"), ("firing", "warning", "warning"), ("resolved", "critical", "info")],
+)
+def test_log(status: str, severity: str, level: str) -> None:
+    """The channel log writes one event with what a reader needs."""
+    told = models.Notification.model_validate(
+        {
+            "id": "n",
+            "version": 1,
+            "dedup_key": ALERT,
+            "kind": "threshold",
+            "status": status,
+            "severity": severity,
+            "rule": "cpu-high",
+            "metric": "cpu_utilization",
+            "value": 97.5,
+            "threshold": 90.0,
+            "since": "2023-11-14T22:13:20Z",
+            "at": "2023-11-14T22:13:20Z",
+            "worker": {"id": WORKER.id, "name": "render-07", "region": "us-east-1"},
+            "summary": "render-07: too much",
+        }
+    )
+    with structlog.testing.capture_logs() as logged:
+        notify.notifiers(testing.MemorySecrets())["log"].send(Channel(name="log", type="log"), told)
+    (entry,) = logged
+    assert (entry["event"], entry["log_level"]) == (f"alert.{status}", level)
+    assert (entry["worker_id"], entry["rule"], entry["value"], entry["summary"]) == (
+        WORKER.id, "cpu-high", 97.5, "render-07: too much",
+    )  # fmt: skip
