@@ -6,6 +6,7 @@ and repaired by ``reconcile``; every call may be repeated.
 
 from __future__ import annotations
 
+import collections
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -144,9 +145,8 @@ def add(
         if not models.INSTANCE_ID.fullmatch(instance_id):
             why = "is no instance id"
             raise errors.InvalidInput(instance_id[:64], why, "write it as i-0abc123def4567890")
-    repeated = {each for each in instance_ids if instance_ids.count(each) > 1} if len(instance_ids) < 1000 else set()
-    if repeated:
-        raise errors.InvalidInput(", ".join(sorted(repeated)), "given more than once", "name each instance once")
+    if repeated := [each for each, number in collections.Counter(instance_ids).items() if number > 1]:
+        raise errors.InvalidInput(", ".join(repeated), "given more than once", "name each instance once")
     if known := workers.get(instance_ids):
         raise _monitored(known)
     wishes = [Wish(each, scope, name, interval, labels or {}, origin) for each in instance_ids]
