@@ -1,0 +1,551 @@
+"""The webhook against a real receiver on this machine that misbehaves on plan."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import email.utils
+import hashlib
+import hmac
+import json
+import pickle
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import eventually
+from workermon import errors, models, notify, testing
+from workermon.models import Channel, SecretRef
+from workermon.notify import webhook
+
+TOKEN = "T0KEN-in-the-path"
+
+
+class Got(NamedTuple):
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+
+Step = Callable[[socket.socket], None]
+
+
+def answer(status: int, **headers: str) -> Step:
+    """Answer with a status and these headers."""
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+
+    def step(peer: socket.socket) -> None:
+        peer.sendall(f"HTTP/1.1 {status} Whatever\r\n{lines}Content-Length: 2\r\n\r\nok".encode())
+
+    return step
+
+
+class Receiver:
+    """An HTTP server that takes one step of its plan a request, and answers 200 when the plan is over."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
+        self.plan: list[Step] = []
+        self.got: list[Got] = []
+        self.connections = 0
+        self.over = threading.Event()
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hook/{TOKEN}?key={TOKEN}"
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                peer, _ = self._server.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._one, args=(peer,), daemon=True).start()
+
+    def _one(self, peer: socket.socket) -> None:
+        if self._tls is not None:
+            try:
+                peer = self._tls.wrap_socket(peer, server_side=True)
+            except OSError:
+                return
+        with peer, peer.makefile("rb") as reader:
+            line = reader.readline().decode("latin-1").strip()
+            if not line:
+                return
+            headers = {}
+            while (text := reader.readline().decode("latin-1").strip()) != "":
+                name, _, value = text.partition(":")
+                headers[name.lower()] = value.strip()
+            body = reader.read(int(headers.get("content-length", "0")))
+            self.got.append(Got(line, headers, body))
+            step = self.plan.pop(0) if self.plan else answer(200)
+            try:
+                step(peer)
+            except OSError:
+                self.over.set()
+
+    def drip(self, text: bytes) -> Step:
+        """Send a byte each 20 ms until the other end is gone."""
+
+        def step(peer: socket.socket) -> None:
+            for place in range(len(text)):
+                peer.sendall(text[place : place + 1])
+                if self.over.wait(0.02):
+                    return
+
+        return step
+
+    def hang(self, peer: socket.socket) -> None:
+        self.over.wait(30)
+
+    def cut(self, peer: socket.socket) -> None:
+        peer.sendall(b"HTTP/1.1 20")
+
+    def stop(self) -> None:
+        self.over.set()
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self._thread.join(5)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Run a receiver on a free port."""
+    server = Receiver()
+    yield server
+    server.stop()
+
+
+def told(version: int = 7, **changes: object) -> models.Notification:
+    """Return a notification, by default the contract's example."""
+    return models.Notification.model_validate(
+        {
+            "id": f"4f1c{version:036x}", "version": version, "dedup_key": "i-0abc0123456789def/cpu-high",
+            "kind": "threshold", "status": "firing", "severity": "critical", "rule": "cpu-high",
+            "metric": "cpu_utilization", "value": 97.5, "threshold": 90.0, "since": "2023-11-14T22:13:20Z",
+            "at": "2023-11-14T22:13:20Z",
+            "worker": {"id": "i-0abc0123456789def", "name": "rénder-07", "region": "us-east-1", "labels": {"a": "b"}},
+            "summary": "rénder-07: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints", **changes,
+        }
+    )  # fmt: skip
+
+
+def channel(url: str | None, *, private: bool = True, secret: str | None = None) -> Channel:
+    """Return a channel ``ops`` to that address."""
+    return Channel(
+        name="ops", type="webhook", url=url, allow_private=private, secret=SecretRef(env=secret) if secret else None
+    )
+
+
+def hook(deadline: float = 5.0, now: float = 1_700_000_000.0) -> webhook.Webhook:
+    """Return a notifier that knows one secret."""
+    return webhook.Webhook(testing.MemorySecrets({"OPS_SECRET": "sésame"}), lambda: now, deadline=deadline)
+
+
+def refused(to: Channel, deadline: float = 5.0, now: float = 1_700_000_000.0) -> errors.DeliveryFailed:
+    """Return why a notification is not accepted; nothing of the address but its host is in it."""
+    with pytest.raises(errors.DeliveryFailed) as caught:
+        hook(deadline, now).send(to, told())
+    assert TOKEN not in str(caught.value)
+    assert TOKEN not in repr(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    return caught.value
+
+
+def test_what_is_sent(receiver: Receiver) -> None:
+    """The receiver gets the contract's message by POST, with its idempotency key, and no signature without a secret."""
+    hook().send(channel(receiver.url), told())
+    (got,) = receiver.got
+    assert got.line == f"POST /hook/{TOKEN}?key={TOKEN} HTTP/1.1"
+    document = json.loads(got.body)
+    assert document == models.to_json(told())
+    assert (document["schema"], document["version"], document["worker"]["name"]) == (1, 7, "rénder-07")
+    assert got.headers["idempotency-key"] == document["id"]
+    assert got.headers["content-type"] == "application/json"
+    assert got.headers["user-agent"].startswith("workermon/")
+    assert got.headers["host"] == f"127.0.0.1:{receiver.port}"
+    assert "x-workermon-signature" not in got.headers
+
+
+def test_signature_as_openssl_makes_it(receiver: Receiver) -> None:
+    """The signature is the HMAC of the very bytes that were sent, as another program computes it."""
+    hook().send(channel(receiver.url, secret="OPS_SECRET"), told())
+    (got,) = receiver.got
+    signature = got.headers["x-workermon-signature"]
+    assert signature == "sha256=" + hmac.new("sésame".encode(), got.body, hashlib.sha256).hexdigest()
+    try:
+        computed = subprocess.run(
+            ["openssl", "dgst", "-sha256", "-hmac", "sésame"],
+            input=got.body,
+            capture_output=True,
+            check=True,
+            timeout=20,
+        )
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed; the standard library agrees")
+    assert signature.removeprefix("sha256=") in computed.stdout.decode()
+
+
+def test_missing_secret_sends_nothing(receiver: Receiver) -> None:
+    """Where the secret is missing nothing is sent unsigned."""
+    with pytest.raises(errors.InvalidInput, match="OTHER"):
+        hook().send(channel(receiver.url, secret="OTHER"), told())
+    assert receiver.connections == 0
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_accepted(receiver: Receiver, status: int) -> None:
+    """Any 2xx accepts."""
+    receiver.plan = [answer(status)]
+    hook().send(channel(receiver.url), told())
+    assert len(receiver.got) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 410, 429, 500, 502, 503, 599, 999])
+def test_not_accepted(receiver: Receiver, status: int) -> None:
+    """Anything else is a failure that says which."""
+    receiver.plan = [answer(status)]
+    why = refused(channel(receiver.url))
+    assert f"it answered {status}" in str(why)
+    assert why.retry_after is None
+    assert len(receiver.got) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects(receiver: Receiver, status: int) -> None:
+    """A redirect is not followed, and the failure says so."""
+    receiver.plan = [answer(status, Location=f"http://127.0.0.1:{receiver.port}/elsewhere")]
+    why = refused(channel(receiver.url))
+    assert f"it redirects ({status}" in str(why)
+    assert "not followed" in str(why)
+    assert receiver.connections == 1
+
+
+NOW = datetime.datetime(2026, 11, 23, 16, 0, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked"),
+    [
+        ({"Retry_After": "120"}, 120),
+        ({"Retry_After": " 0 "}, 0),
+        ({"Retry_After": email.utils.format_datetime(NOW + datetime.timedelta(seconds=90), usegmt=True)}, 90),
+        ({"Retry_After": email.utils.format_datetime(NOW - datetime.timedelta(days=2), usegmt=True)}, 0),
+        # A receiver whose clock is an hour ahead says so by its Date.
+        (
+            {
+                "Retry_After": email.utils.format_datetime(NOW + datetime.timedelta(hours=1, seconds=30), usegmt=True),
+                "Date": email.utils.format_datetime(NOW + datetime.timedelta(hours=1), usegmt=True),
+            },
+            30,
+        ),
+        ({"Retry_After": "soon"}, None),
+        ({"Retry_After": "-5"}, None),
+        ({"Retry_After": "1e9"}, None),
+        ({"Retry_After": "9" * 400}, None),
+    ],
+)
+def test_retry_after(receiver: Receiver, headers: dict[str, str], asked: float | None) -> None:
+    """Retry-After is read as seconds or as a date, and nonsense is none."""
+    receiver.plan = [answer(429, **headers)]
+    assert refused(channel(receiver.url), now=NOW.timestamp()).retry_after == asked
+
+
+def test_hangs(receiver: Receiver) -> None:
+    """A receiver that never answers is left at the deadline."""
+    receiver.plan = [receiver.hang]
+    began = time.monotonic()
+    assert "no answer within 0.5 s" in str(refused(channel(receiver.url), deadline=0.5))
+    assert time.monotonic() - began < 3
+
+
+def test_drips_its_status(receiver: Receiver) -> None:
+    """A receiver that drips its headers byte by byte is left at the deadline, and the connection ends."""
+    receiver.plan = [receiver.drip(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: yes\r\n" * 1000)]
+    began = time.monotonic()
+    assert "no answer within 0.5 s" in str(refused(channel(receiver.url), deadline=0.5))
+    assert time.monotonic() - began < 3
+    assert receiver.over.wait(5), "the connection is still open"
+
+
+def test_drips_its_body(receiver: Receiver) -> None:
+    """Once its status is known the rest of a reply is not waited for."""
+    receiver.plan = [receiver.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000)]
+    began = time.monotonic()
+    hook().send(channel(receiver.url), told())
+    assert time.monotonic() - began < 4
+
+
+def test_endless_body(receiver: Receiver) -> None:
+    """Of an endless reply only a little is read."""
+
+    def endless(peer: socket.socket) -> None:
+        peer.sendall(b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            peer.sendall(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+
+    receiver.plan = [endless]
+    began = time.monotonic()
+    assert "it answered 500" in str(refused(channel(receiver.url)))
+    assert time.monotonic() - began < 4
+    assert receiver.over.wait(5), "the connection is still open"
+
+
+def test_cut_reply(receiver: Receiver) -> None:
+    """A reply that is cut before its status is whole is a failure."""
+    receiver.plan = [receiver.cut]
+    refused(channel(receiver.url))
+
+
+def test_closes_at_once(receiver: Receiver) -> None:
+    """A receiver that closes without an answer is a failure that says so."""
+    receiver.plan = [lambda peer: None]
+    assert "ended the connection without an answer" in str(refused(channel(receiver.url)))
+
+
+def test_not_http(receiver: Receiver) -> None:
+    """What is no HTTP is a failure."""
+    receiver.plan = [lambda peer: peer.sendall(b"220 mail.example.com ESMTP\r\n")]
+    refused(channel(receiver.url))
+
+
+def test_nobody_listens() -> None:
+    """A closed port is a failure that says so."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert "refuses the connection" in str(refused(channel(f"http://127.0.0.1:{port}/{TOKEN}")))
+
+
+def test_proxies_are_not_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies of the environment are not used."""
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    hook().send(channel(receiver.url), told())
+    assert len(receiver.got) == 1
+
+
+def test_credentials_in_the_address(receiver: Receiver) -> None:
+    """Credentials in the address go into the header, and appear in no error."""
+    url = f"http://us%20er:{TOKEN}@127.0.0.1:{receiver.port}/hook"
+    receiver.plan = [answer(500)]
+    refused(channel(url))
+    assert receiver.got[0].headers["authorization"] == "Basic " + base64.b64encode(f"us er:{TOKEN}".encode()).decode()
+    assert receiver.got[0].line == "POST /hook HTTP/1.1"
+
+
+# --- addresses ---------------------------------------------------------------------------------------------------
+
+PUBLIC = ["8.8.8.8", "93.184.215.14", "2606:4700::1111", "::ffff:8.8.8.8"]
+OTHERS = {
+    "loopback": "127.0.0.1", "all of loopback": "127.8.9.1", "this host": "0.0.0.0", "ten": "10.1.2.3",
+    "172.16": "172.31.0.1", "192.168": "192.168.1.1", "link local and metadata": "169.254.169.254",
+    "carrier": "100.64.0.1", "multicast": "224.0.0.1", "reserved": "240.0.0.1", "broadcast": "255.255.255.255",
+    "documentation": "192.0.2.1", "benchmark": "198.18.0.1", "assignments": "192.0.0.8", "6to4 relay": "192.88.99.1",
+    "loopback 6": "::1", "any 6": "::", "link local 6": "fe80::1", "scoped": "fe80::1%lo", "unique local": "fc00::1",
+    "metadata 6": "fd00:ec2::254", "mapped loopback": "::ffff:127.0.0.1", "mapped metadata": "::ffff:169.254.169.254",
+    "nat64": "64:ff9b::7f00:1", "nat64 of a public one": "64:ff9b::808:808", "local nat64": "64:ff9b:1::1",
+    "6to4": "2002:7f00:1::1", "teredo": "2001::1", "multicast 6": "ff02::1", "compatible": "::7f00:1",
+    "no address": "localhost",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public(address: str) -> None:
+    """A public address is one."""
+    assert webhook.is_public(address)
+
+
+@pytest.mark.parametrize("address", OTHERS.values(), ids=OTHERS)
+def test_not_public(address: str) -> None:
+    """Private, local, translated and other special addresses are not public."""
+    assert not webhook.is_public(address)
+
+
+def test_http_only_where_private_is_allowed(receiver: Receiver) -> None:
+    """Without allow_private only https is spoken, and nothing connects."""
+    assert "not https" in str(refused(channel(receiver.url, private=False)))
+    assert receiver.connections == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "2130706433", "0x7f.1", "127.1"])
+def test_private_address_is_not_connected_to(receiver: Receiver, host: str) -> None:
+    """However this machine is written, without allow_private nothing connects to it."""
+    why = refused(channel(f"https://{host}:{receiver.port}/{TOKEN}", private=False))
+    assert "refused" in str(why) or "looked up" in str(why)
+    assert receiver.connections == 0
+
+
+def test_checked_where_it_connects(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that looks public and leads elsewhere when it is connected to gets not a byte."""
+
+    def rebound(*_: object, **__: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", receiver.port))]
+
+    seen: list[bytes] = []
+    real = socket.socket.connect
+
+    def connect(sock: socket.socket, address: object) -> None:
+        real(sock, ("127.0.0.1", receiver.port))
+
+    monkeypatch.setattr(webhook.socket, "getaddrinfo", rebound)
+    monkeypatch.setattr(webhook.socket.socket, "connect", connect)
+    assert "refused" in str(refused(channel(f"https://example.com/{TOKEN}", private=False)))
+    eventually(lambda: receiver.connections == 1, what="the connection")
+    assert receiver.got == []
+    assert seen == []
+
+
+def test_a_dead_address_leaves_time_for_the_next(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first address of a name does not answer the next is tried."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (closed, receiver.port)]
+    monkeypatch.setattr(webhook.socket, "getaddrinfo", lambda *_, **__: entries)
+    hook().send(channel("http://receiver.internal/"), told())
+    assert len(receiver.got) == 1
+
+
+def test_slow_name_server(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is looked up for ever is left at the deadline, and nothing is sent when it is found after all."""
+    found, returned = threading.Event(), threading.Event()
+    real = socket.getaddrinfo
+
+    def slow(*args: object, **options: object) -> object:
+        found.wait(10)
+        try:
+            return real("127.0.0.1", receiver.port, type=socket.SOCK_STREAM)
+        finally:
+            returned.set()
+
+    monkeypatch.setattr(webhook.socket, "getaddrinfo", slow)
+    assert "no answer within 0.3 s" in str(refused(channel(receiver.url), deadline=0.3))
+    found.set()
+    assert returned.wait(5)
+    eventually(
+        lambda: not any(thread.name == "webhook-ops" for thread in threading.enumerate()), what="the thread's end"
+    )
+    assert receiver.got == []
+
+
+def test_unknown_name() -> None:
+    """A name that does not exist is a failure that says so."""
+    assert "cannot be looked up" in str(refused(channel(f"https://no-such-host.invalid/{TOKEN}")))
+
+
+@pytest.mark.parametrize("url", [None, "", "ftp://example.com/", "https:///x", "https://exa mple:99999/", "nonsense"])
+def test_no_address(url: str | None) -> None:
+    """What is no address of HTTP is a failure that says so."""
+    assert "is no address" in str(refused(channel(url)))
+
+
+def test_tls_is_verified(receiver: Receiver) -> None:
+    """A receiver that speaks no sound TLS gets nothing of the notification."""
+    refused(channel(f"https://127.0.0.1:{receiver.port}/{TOKEN}"), deadline=3)
+    assert not any(b"cpu_utilization" in got.body or TOKEN in got.line for got in receiver.got)
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[tuple[Receiver, Path]]:
+    """Run a receiver with a certificate of its own for localhost; give its certificate too."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    try:
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+             "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
+            check=True, capture_output=True, timeout=30,
+        )  # fmt: skip
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed, so there is no certificate to try")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = Receiver(context)
+    yield server, certificate
+    server.stop()
+
+
+def test_https(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver whose certificate is trusted gets the notification; one that hangs then is left at the deadline."""
+    receiver, certificate = secure
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    to = channel(f"https://localhost:{receiver.port}/{TOKEN}", secret="OPS_SECRET")
+    hook().send(to, told())
+    assert json.loads(receiver.got[0].body)["version"] == 7
+    receiver.plan = [receiver.drip(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: yes\r\n" * 1000)]
+    assert "no answer within 0.7 s" in str(refused(to, deadline=0.7))
+    assert receiver.over.wait(5), "the connection is still open"
+
+
+def test_certificate_must_be_valid(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown certificate, or one for another name, is refused before anything is sent."""
+    receiver, certificate = secure
+    assert "certificate of localhost is not valid" in str(refused(channel(f"https://localhost:{receiver.port}/")))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert "certificate of 127.0.0.1 is not valid" in str(refused(channel(f"https://127.0.0.1:{receiver.port}/")))
+    assert receiver.got == []
+
+
+def test_nothing_is_left(receiver: Receiver) -> None:
+    """After many deliveries no thread and no socket of theirs is left."""
+    to, sender = channel(receiver.url), hook()
+    for _ in range(20):
+        sender.send(to, told())
+    eventually(
+        lambda: not any(thread.name == "webhook-ops" for thread in threading.enumerate()), what="the threads' end"
+    )
+    assert len(receiver.got) == 20
+
+
+# --- delivery, end to end ----------------------------------------------------------------------------------------
+
+
+def test_failing_receiver_gets_each_once_and_in_order(receiver: Receiver) -> None:
+    """A receiver that fails in every way gets each notification, in order, and accepts each once."""
+    from tests import test_notify
+
+    site = test_notify.Site()
+    had = site.configurations.load()
+    site.configurations.save(
+        had.model_copy(
+            update={"revision": 1, "channels": {"ops": channel(receiver.url, secret="OPS_SECRET")}},
+        )
+    )
+    receiver.plan = [
+        answer(503), answer(429, Retry_After="7"), receiver.cut, answer(200),
+        answer(302, Location="/x"), answer(200), receiver.hang, answer(201),
+    ]  # fmt: skip
+    statuses = [503, 429, 0, 200, 302, 200, 0, 201]
+    for _ in range(3):
+        site.tell()
+    for _ in range(12):
+        notify.deliver(
+            [test_notify.ALERT],
+            outbox=site.outbox,
+            configurations=site.configurations,
+            notifiers={"webhook": hook(deadline=0.5)},
+            now=site.clock,
+        )
+        site.clock.advance(400)
+    assert site.outbox.backlog() == 0
+    accepted = [
+        json.loads(got.body)["version"]
+        for got, status in zip(receiver.got, statuses, strict=True)
+        if status in (200, 201)
+    ]
+    assert accepted == [1, 2, 3]
+    assert [json.loads(got.body)["version"] for got in receiver.got] == [1, 1, 1, 1, 2, 2, 3, 3]
+    keys = {}
+    for got in receiver.got:
+        keys.setdefault(json.loads(got.body)["version"], set()).add(got.headers["idempotency-key"])
+    assert all(len(found) == 1 for found in keys.values())
