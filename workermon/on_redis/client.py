@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -56,11 +56,27 @@ def connect(url: str) -> redis.Redis:
     return found
 
 
+class _Patience(Retry):
+    """Tries again what a broken connection may have caused; a password does not get better."""
+
+    def call_with_retry(
+        self,
+        do: Callable[[], Any],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        **other: Any,
+    ) -> Any:
+        def worth(error: Exception) -> bool:
+            return not isinstance(error, AuthenticationError) and (is_retryable is None or is_retryable(error))
+
+        return super().call_with_retry(do, fail, worth, **other)
+
+
 def _options() -> dict[str, Any]:
     return {
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": TIMEOUT,
-        "retry": Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), RETRIES, (redis.ConnectionError,)),
+        "retry": _Patience(ExponentialWithJitterBackoff(base=0.1, cap=1.0), RETRIES, (redis.ConnectionError,)),
         "health_check_interval": HEALTH_CHECK,
     }
 

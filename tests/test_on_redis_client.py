@@ -1,0 +1,181 @@
+"""What a user is told of Redis, and what becomes of the connection."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from workermon import errors
+from workermon.on_redis import channel, client
+
+
+def _refused() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _told(url: str) -> errors.RedisUnavailable:
+    connection = client.connect(url)
+    with pytest.raises(errors.RedisUnavailable) as caught, client.guard(connection):
+        connection.ping()
+    connection.close()
+    assert "s3cret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    return caught.value
+
+
+def _exhaust(listening: Iterator[str | None]) -> None:
+    until = time.monotonic() + 5
+    for _ in listening:
+        assert time.monotonic() < until, "it went on for 5 s"
+
+
+def test_a_server_that_is_gone_is_named_within_three_seconds():
+    """The line says which server and why, and what to do; never the password."""
+    port = _refused()
+    began = time.monotonic()
+    told = _told(f"redis://user:s3cret@127.0.0.1:{port}/1")
+    assert time.monotonic() - began < 3
+    assert str(told) == (f"Redis at 127.0.0.1:{port}: connection refused; start it, or correct WORKERMON_REDIS_URL")
+    assert told.exit_code == 4
+
+
+def test_a_server_that_says_nothing_is_given_up(monkeypatch):
+    """Something listens but never answers: one time limit, no more tries."""
+    monkeypatch.setattr(client, "TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        began = time.monotonic()
+        told = _told(f"redis://:s3cret@127.0.0.1:{mute.getsockname()[1]}/1")
+    assert time.monotonic() - began < 2
+    assert told.why == "no answer in time"
+
+
+def test_what_answers_but_is_no_redis_is_said_so():
+    """A web server behind the port is a wrong URL."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken, _ = server.accept()
+                    with taken:
+                        taken.recv(1000)
+                        taken.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        assert "no Redis" in _told(f"redis://:s3cret@127.0.0.1:{server.getsockname()[1]}/1").why
+
+
+def test_a_wrong_password_is_no_outage(redis_url):
+    """Whoever reads it corrects the URL, and sees neither the wrong nor the right one."""
+    where = redis_url.rpartition("@")[2]
+    began = time.monotonic()
+    for url in (f"redis://:s3cret@{where}", f"redis://{where}"):
+        told = _told(url)
+        assert told.why == "it refuses user or password"
+        assert time.monotonic() - began < 2
+        assert redis_url.split(":")[2].partition("@")[0] not in str(told)
+
+
+def test_sentinels_that_are_gone_are_told_without_their_options():
+    """redis-py's own text shows how it connects."""
+    told = _told(f"sentinel://u:s3cret@127.0.0.1:{_refused()},127.0.0.1:{_refused()}/2?service=mymaster")
+    assert "no sentinel names a master" in told.why
+    assert "ConnectionPool" not in str(told)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h:s3cret/1",
+        "redis://:s3cret@h:6379/1?colour=blue",
+        "redis://:s3cret@h/1?socket_timeout=soon",
+        "sentinel://:s3cret@h:26379/1?colour=blue",
+        "sentinel://:s3cret@h:26379/one",
+        "http://:s3cret@h/",
+        "",
+    ],
+)
+def test_a_url_that_means_nothing_is_refused_without_showing_it(url):
+    """It may hold a password anywhere."""
+    with pytest.raises(errors.InvalidInput) as caught:
+        client.connect(url)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_url_is_read_whole():
+    """Escapes, database, TLS, sockets and Sentinel's list arrive where redis-py wants them."""
+
+    def options(url):
+        return client.connect(url).connection_pool.connection_kwargs
+
+    found = options("redis://us%40er:p%3Aw@host:7000/3")
+    assert (found["username"], found["password"], found["host"], found["port"], found["db"]) == (
+        "us@er", "p:w", "host", 7000, 3,
+    )  # fmt: skip
+    assert found["socket_timeout"] == client.TIMEOUT
+    assert options("redis://h/1?socket_timeout=9")["socket_timeout"] == 9
+    assert options("redis://h/1?decode_responses=true")["decode_responses"] is False
+    assert client.connect("rediss://h").connection_pool.connection_class is redis.SSLConnection
+    assert options("unix:///run/redis.sock?db=2")["path"] == "/run/redis.sock"
+    pool = client.connect("sentinel://u:p%3Aw@one:1,[::1]:2,three/4?service=main&sentinel_password=sp").connection_pool
+    assert (pool.service_name, pool.connection_kwargs["password"], pool.connection_kwargs["db"]) == ("main", "p:w", 4)
+    sentinels = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+    assert [(one["host"], one["port"], one["password"]) for one in sentinels] == [
+        ("one", 1, "sp"), ("::1", 2, "sp"), ("three", 26379, "sp"),
+    ]  # fmt: skip
+
+
+def test_a_script_survives_a_server_that_forgot_it(redis_client):
+    """After a restart the first call sends it again, alone and among many."""
+    double = client.Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
+    assert double.run(redis_client, ["workermon:outbox:fence"], [2]) == 2
+    redis_client.script_flush()
+    assert double.run(redis_client, ["workermon:outbox:fence"], [2]) == 4
+    redis_client.script_flush()
+    assert double.run_many(redis_client, [(["workermon:outbox:fence"], [1])] * 3) == [5, 6, 7]
+    assert double.run_many(redis_client, []) == []
+
+
+def test_a_script_s_own_error_is_one_line(redis_client):
+    """Also among many that went well."""
+    broken = client.Script("return redis.call('LPUSH', KEYS[1], 1)")
+    redis_client.set("workermon:outbox:fence", 1)
+    for calls in (1, 2):
+        with pytest.raises(errors.RedisUnavailable, match="it refuses a command") as caught:
+            broken.run_many(redis_client, [(["workermon:outbox:fence"], [])] * calls)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_feed_whose_connection_breaks_says_so(redis_url, redis_client):
+    """redis-py would subscribe anew and hide that messages were lost."""
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        listening = channel.RedisFeed(connection, "workermon:metrics").listen(timeout=0.05)
+        assert next(listening) is None
+        redis_client.publish("workermon:metrics", b"\xff text")
+        assert next(listening) == "\ufffd text"
+        redis_client.client_kill_filter(_type="pubsub")
+        with pytest.raises(errors.RedisUnavailable, match="the connection broke"):
+            _exhaust(listening)
+
+
+def test_a_feed_that_falls_silent_says_so(redis_url, monkeypatch):
+    """A server that is not there any more answers no ping; a quiet one does."""
+    monkeypatch.setattr(channel, "SILENCE", 0.1)
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        listening = channel.RedisFeed(connection, "workermon:metrics").listen(timeout=0.05)
+        began = time.monotonic()
+        while time.monotonic() - began < 0.6:
+            assert next(listening) is None
+        monkeypatch.setattr(redis.client.PubSub, "ping", lambda self: None)
+        with pytest.raises(errors.RedisUnavailable, match="fell silent"):
+            _exhaust(listening)
