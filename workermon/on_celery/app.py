@@ -40,14 +40,20 @@ class Loader(AppLoader):
 
     def read_configuration(self, env: str = "") -> Any:  # noqa: ARG002  (Celery's: the variable that would name a module)
         """Return the configuration; under Celery's own command an error is one line and an exit code."""
+        context = base.click.get_current_context(silent=True)
         try:
-            return DictAttribute(configuration())
+            read = DictAttribute(configuration())
         except errors.WorkermonError as why:
-            context = base.click.get_current_context(silent=True)
             if context is None or context.find_root().command.name != "celery":
                 raise
             print(f"error: {why}", file=sys.stderr)  # noqa: T201
             sys.exit(why.exit_code)
+        # Celery takes '-P prefork' for the default that it is, and would run the configuration's pool instead.
+        if context is not None and context.command.name == "worker":
+            source = context.get_parameter_source("pool")
+            if source is not None and source.name == "COMMANDLINE":
+                read["worker_pool"] = "prefork"
+        return read
 
 
 app = celery.Celery(

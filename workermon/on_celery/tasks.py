@@ -121,6 +121,7 @@ def evaluate(
     bell.deliver(alert_ids)
     known = workers.get(worker_ids)
     _unknown("workermon.evaluate", [each for each in worker_ids if each not in known], pulse)
+    pulse.mark("evaluate", now())
 
 
 @app.task(name="workermon.deliver", base=Shell, sound=staticmethod(is_alert_id))

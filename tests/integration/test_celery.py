@@ -1,0 +1,293 @@
+"""Celery's own commands on a real server: nodes of every pool, beat, takeovers, and what may come in a message."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from celery_house import House, eventually, gone, opened
+
+from workermon.local import embedded
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
+]
+
+#: Seconds until a node or beat is at work, on a busy machine.
+READY = 40
+
+
+@pytest.fixture
+def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
+    """Give an installation of three instances."""
+    with opened(tmp_path, redis_url) as made:
+        yield made
+
+
+def pulse(client: redis.Redis, part: str) -> float:
+    """Return when a part last worked, 0 for never."""
+    return float(client.hget("workermon:pulse", part) or 0)
+
+
+def ticked(client: redis.Redis) -> float:
+    """Return when beat last looked, 0 for never."""
+    return float(client.get("workermon:redbeat:tick") or 0)
+
+
+def works(client: redis.Redis, *parts: str) -> bool:
+    """Tell whether all these parts did their work from now on, once this was asked twice."""
+    since = time.time()
+    eventually(lambda: all(pulse(client, part) > since for part in parts), within=READY, what=f"{parts} at work")
+    return True
+
+
+@pytest.mark.parametrize("pool", [["-P", "threads"], ["-P", "prefork", "-c", "2"], ["-P", "solo"]], ids=lambda p: p[1])
+def test_a_node_of_any_pool_does_the_whole_way(house, redis_client, pool) -> None:
+    """Beat, a node and its listener collect and judge; a warm shutdown ends them in seconds, with exit code 0."""
+    node, beat = house.celery("worker", *pool), house.celery("beat")
+    house.add(house.ids)
+    assert works(redis_client, "collect", "evaluate", "listener")
+    assert {"threads": "(thread)", "prefork": "(prefork)", "solo": "(solo)"}[pool[1]] in node.said
+    began = time.monotonic()
+    assert (node.stop(), beat.stop()) == (0, 0)
+    assert time.monotonic() - began < 5
+    assert "Traceback" not in node.said + beat.said
+    assert redis_client.get("workermon:lease:listener") is None
+
+
+def test_one_process_with_worker_b_runs_our_beat_too(house, redis_client) -> None:
+    """'celery worker -B' takes the scheduler of the configuration."""
+    node = house.celery("worker", "-B")
+    house.add(house.ids[:1])
+    assert works(redis_client, "collect", "evaluate")
+    assert ticked(redis_client) > 0
+    node.stop()
+    assert not list(Path(house.cwd).glob("celerybeat-schedule*"))
+
+
+def test_a_node_that_only_collects_does_not_listen(house, redis_client) -> None:
+    """With -Q workermon.collect alone there is no listener; another node has it."""
+    collector = house.celery("worker", "-Q", "workermon.collect", "-n", "collect@%h")
+    house.celery("beat")
+    house.add(house.ids[:1])
+    assert works(redis_client, "collect")
+    assert pulse(redis_client, "listener") == 0
+    judge = house.celery("worker", "-Q", "workermon.evaluate,workermon.deliver", "-n", "judge@%h")
+    assert works(redis_client, "listener", "evaluate")
+    assert judge.alive()
+    assert collector.alive()
+
+
+def answers(house: House) -> bool:
+    """Wait until the node answers to remote control."""
+    eventually(
+        lambda: house.run("celery", "-A", "workermon", "inspect", "ping").returncode == 0,
+        within=READY,
+        what="an answer",
+    )
+    return True
+
+
+# --- what may come in a message ----------------------------------------------------------------------------------
+
+
+def send(client: redis.Redis, task: str, args: Any = (), kwargs: Any = None, **header: Any) -> None:
+    """Put a task message as Celery writes it into its queue, with anything in it."""
+    body = base64.b64encode(json.dumps([args, kwargs or {}, {}]).encode()).decode()
+    headers = {"task": task, "id": f"id-{time.monotonic_ns()}", "lang": "py", "retries": 0, "eta": None}
+    properties = {
+        "delivery_info": {"exchange": "", "routing_key": task},
+        "delivery_tag": f"tag-{time.monotonic_ns()}",
+        "body_encoding": "base64",
+    }
+    told = {"body": body, "content-encoding": "utf-8", "content-type": "application/json"}
+    client.lpush(task, json.dumps(told | {"headers": headers | header, "properties": properties}))
+
+
+def test_no_message_stops_a_node(house, redis_client, redis_server) -> None:
+    """Unknown identifiers, wrong types and what is no message are counted or logged, and the next one is worked on."""
+    node = house.celery("worker")
+    house.add(house.ids[:1])
+    assert works(redis_client, "listener")
+    broker = redis.Redis.from_url(redis_server.url.removesuffix("/1") + "/0")
+    unknown = "i-0123456789abcdef0"
+    send(broker, "workermon.collect", kwargs={"worker_ids": [unknown]})
+    send(broker, "workermon.evaluate", kwargs={"worker_ids": [unknown]})
+    send(broker, "workermon.deliver", kwargs={"alert_ids": [f"{unknown}/cpu-high"]})
+    send(broker, "workermon.collect", kwargs={"worker_ids": "i-0123456789abcdef0"})
+    send(broker, "workermon.collect", kwargs={"worker_ids": [3, None, "i-0\n", {}, [], "x" * 10_000]})
+    send(broker, "workermon.collect", kwargs={"worker_ids": None})
+    send(broker, "workermon.collect", kwargs={})
+    send(broker, "workermon.collect", kwargs={"worker_ids": [unknown], "ec2": "mine"})
+    send(broker, "workermon.evaluate", args=[[unknown], "more"])
+    send(broker, "workermon.deliver", kwargs={"alert_ids": ["no slash", 3]})
+    send(broker, "workermon.no_such_task")
+    send(broker, "workermon.evaluate", kwargs={"worker_ids": [unknown]}, expires="soon")
+    for raw in (b"no json", b"\xff\xfe", b"{}", b"[]", b"3", b'{"body": 1, "properties": {}}'):
+        broker.lpush("workermon.collect", raw)
+        broker.lpush("workermon.evaluate", raw)
+    for content in ("application/x-python-serialize", "text/plain"):
+        message = {
+            "body": "gASVBQAAAAAAAABLAS4=", "content-encoding": "binary", "content-type": content,
+            "headers": {"task": "workermon.collect", "id": "x"},
+            "properties": {"delivery_info": {"exchange": "", "routing_key": "workermon.collect"}, "delivery_tag": "y",
+                           "body_encoding": "base64"},
+        }  # fmt: skip
+        broker.lpush("workermon.collect", json.dumps(message))
+    eventually(
+        lambda: not any(broker.llen(f"workermon.{queue}") for queue in ("collect", "evaluate", "deliver")),
+        within=20, what="empty queues",
+    )  # fmt: skip
+    counts = eventually(
+        lambda: {k.decode(): int(v) for k, v in redis_client.hgetall("workermon:counts").items()}, within=10
+    )
+    eventually(lambda: int(redis_client.hget("workermon:counts", "message.unknown_worker") or 0) >= 2)
+    eventually(lambda: int(redis_client.hget("workermon:counts", "message.invalid") or 0) >= 12, what=f"{counts}")
+    house.celery("beat")
+    assert works(redis_client, "collect", "evaluate")
+    assert node.alive()
+    assert "no list of identifiers" in node.said
+    broker.close()
+
+
+def test_events_that_are_none_stop_nothing(house, redis_client) -> None:
+    """What anybody publishes on the channel is counted by its reason, bytes that are no text included."""
+    node = house.celery("worker")
+    assert works(redis_client, "listener")
+    for message in (b"no json", b"\xff\xfe\x00", b"x" * 70_000, b'{"schema": 2}', b"[" * 60_000):
+        redis_client.publish("workermon:metrics", message)
+    eventually(
+        lambda: (
+            {k for k, v in redis_client.hgetall("workermon:counts").items()}
+            == {b"event.invalid.not_json", b"event.invalid.too_large", b"event.invalid.unknown_schema"}
+        )
+    )
+    assert works(redis_client, "listener")
+    assert node.alive()
+
+
+# --- what dies, and who takes over -------------------------------------------------------------------------------
+
+
+def test_another_listener_takes_over_within_five_seconds(house, redis_client) -> None:
+    """The leading node is killed; the other leads before five seconds are over."""
+    first = house.celery("worker", "-n", "first@%h")
+    assert works(redis_client, "listener")
+    second = house.celery("worker", "-n", "second@%h")
+    eventually(lambda: "mingle" in second.said or "ready" in second.said or len(second.said) > 500, within=READY)
+    holder = redis_client.get("workermon:lease:listener")
+    # The second one stands by as soon as its step runs, a moment after its banner.
+    eventually(lambda: redis_client.client_list() and len(redis_client.client_list()) > 6, within=READY)
+    first.kill()
+    began = time.monotonic()
+    eventually(lambda: redis_client.get("workermon:lease:listener") not in (None, holder), within=30)
+    assert time.monotonic() - began < 5
+    assert works(redis_client, "listener")
+
+
+def test_the_listener_beside_forks_ends_with_its_node(house, redis_client) -> None:
+    """A prefork node that is killed leaves no listener behind; one whose listener is killed gets another."""
+    node = house.celery("worker", "-P", "prefork", "-c", "1")
+    assert works(redis_client, "listener")
+
+    def listeners() -> list[int]:
+        return [pid for pid in node.children() if b"on_celery.listener" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    (first,) = listeners()
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: [pid for pid in listeners() if pid != first], within=10, what="another listener")
+    assert works(redis_client, "listener")
+    children = node.children()
+    node.kill()
+    eventually(lambda: all(gone(pid) for pid in children), within=10, what="the end of all children")
+
+
+def test_a_standby_beat_takes_over_within_six_seconds(house, redis_client) -> None:
+    """The beat that holds the lock is killed; the other one ticks before six seconds are over."""
+    first = house.celery("beat")
+    eventually(lambda: ticked(redis_client), within=READY)
+    second = house.celery("beat")
+    eventually(lambda: "beat" in second.said, within=READY)
+    eventually(lambda: len(redis_client.client_list()) >= 3, within=READY, what="the second one at the lock")
+    first.kill()
+    killed = time.time()
+    eventually(lambda: ticked(redis_client) > killed + 0.5, within=30)
+    assert ticked(redis_client) - killed < 6.5
+    assert second.alive()
+
+
+def test_a_lost_redis_ends_beat_with_an_error_and_no_node(tmp_path: Path) -> None:
+    """Beat exits for its supervisor to start it again; a node waits and leads again when Redis is back."""
+    server = embedded.Server(tmp_path / "server", persistent=False)
+    server.start()
+    try:
+        with opened(tmp_path, server.url) as house, contextlib.closing(redis.Redis.from_url(server.url)) as client:
+            node, beat = house.celery("worker"), house.celery("beat")
+            eventually(lambda: ticked(client) and pulse(client, "listener"), within=READY)
+            assert server.pid
+            os.kill(server.pid, signal.SIGKILL)
+            began = time.monotonic()
+            assert beat.popen.wait(20) != 0
+            assert time.monotonic() - began < 10
+            assert node.alive()
+            eventually(lambda: not server.running)
+            server.respawn()
+            eventually(client.ping, within=20)
+            house.celery("beat")
+            house.add(house.ids[:1])
+            assert works(client, "listener", "collect", "evaluate")
+            assert urlsplit(server.url).password not in node.said + beat.said
+    finally:
+        server.stop()
+
+
+# --- what is shown -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["worker"], ["beat"], ["inspect", "ping"], ["flower"], ["report"]])
+def test_without_redis_a_command_says_so_in_one_line(house, command) -> None:
+    """No traceback, but what is missing and what to do, and an exit code."""
+    del house.env["WORKERMON_REDIS_URL"]
+    done = house.run("celery", "-A", "workermon", *command)
+    assert done.returncode == 4
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
+        "error: Redis: WORKERMON_REDIS_URL is not set and no embedded server runs; set it, or start 'workermon up'"
+    ]
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_that_celery_shows_has_the_password(house, redis_client, redis_server) -> None:
+    """'inspect conf' and 'stats', 'report' and both banners show the settings, and no credential."""
+    node, beat = house.celery("worker"), house.celery("beat")
+    assert works(redis_client, "listener")
+    eventually(lambda: ticked(redis_client), within=READY)
+    assert answers(house)
+    shown = [node.said, beat.said]
+    for command in (["inspect", "conf"], ["inspect", "stats"], ["report"]):
+        done = house.run("celery", "-A", "workermon", *command)
+        assert done.returncode == 0, done.stderr
+        assert "workermon" in done.stdout or "celery@" in done.stdout
+        shown += [done.stdout, done.stderr]
+    assert "redbeat_redis_url" in "".join(shown)
+    assert urlsplit(redis_server.url).password not in "".join(shown)
+
+
+def test_registered_tasks_are_those_of_the_contract(house, redis_client) -> None:
+    """'inspect registered' lists four tasks."""
+    house.celery("worker")
+    assert answers(house)
+    done = house.run("celery", "-A", "workermon", "inspect", "--timeout", "5", "--json", "registered")
+    (tasks,) = json.loads(done.stdout).values()
+    assert sorted(tasks) == [f"workermon.{name}" for name in ("collect", "deliver", "evaluate", "reconcile")]
