@@ -59,7 +59,7 @@ def connect(url: str) -> redis.Redis:
 class _Patience(Retry):
     """Tries again what a broken connection may have caused; a password does not get better."""
 
-    def call_with_retry(
+    def call_with_retry(  # type: ignore[override]  # what it passes on differs between versions of redis-py
         self,
         do: Callable[[], Any],
         fail: Callable[..., Any],

@@ -1,0 +1,314 @@
+"""What only a real server shows: which keys there are, how long they live, and who wins a race."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+
+import builders
+import pytest
+from builders import NOW, A, B, Turn
+from conftest import repository_on_redis
+
+from workermon import models
+from workermon.on_redis import alerts, client, keys, samples
+
+ALERT = f"{A}/cpu-high"
+
+
+@pytest.fixture
+def connection(redis_url):
+    """Give a client as every process has it."""
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def repository(connection):
+    """Give the ports on the real server."""
+    return repository_on_redis(connection)
+
+
+def traces(redis_client, worker_id=A):
+    """Return every key whose name or value names the worker, but for what stands on its own."""
+    alone = ("workermon:alert-history:", "workermon:outbox")
+    names = [key.decode() for key in redis_client.scan_iter(count=1000)]
+    texts = {name: f"{name} {content(redis_client, name)}" for name in names if not name.startswith(alone)}
+    return sorted(name for name, text in texts.items() if worker_id in text)
+
+
+def content(redis_client, name):
+    """Return all that a key holds."""
+    readers = {
+        "zset": lambda: redis_client.zrange(name, 0, -1),
+        "hash": lambda: redis_client.hgetall(name),
+        "set": lambda: redis_client.smembers(name),
+        "list": lambda: redis_client.lrange(name, 0, -1),
+        "string": lambda: redis_client.get(name),
+    }
+    return readers[redis_client.type(name).decode()]()
+
+
+def together(*jobs):
+    """Run functions in threads that start at once, and return what they returned."""
+    start = threading.Barrier(len(jobs))
+    outcomes = [None] * len(jobs)
+
+    def run(place, job):
+        start.wait()
+        outcomes[place] = job()
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a thread hangs"
+    return outcomes
+
+
+def test_no_write_brings_a_removed_worker_back(repository, redis_client):
+    """Whatever runs while a worker is retired, no key, member or value of it is left, in any of many races."""
+    trouble = models.Trouble(kind="denied", message="no", at=NOW)
+    other = builders.worker(B)
+    repository.workers.add([other])
+    builders.write(repository.samples, builders.sample(other, (0, 1.0)))
+    for attempt in range(25):
+        worker = builders.worker(incarnation=f"life {attempt}")
+        repository.workers.add([worker])
+        builders.write(repository.samples, builders.sample(worker, (-7200, 1.0), (0, 2.0)))
+        basis = repository.alerts.load([A])[A]
+        repository.alerts.commit(builders.verdict(basis, Turn(channels=())))
+        gone = threading.Event()
+
+        def until_gone(write, gone=gone):
+            def run():
+                for number in range(10_000):
+                    write(number)
+                    if gone.is_set():
+                        write(number + 1)
+                        return
+
+            return run
+
+        def retire(gone=gone):
+            try:
+                while known := repository.alerts.load([A]):
+                    repository.alerts.retire(builders.verdict(known[A], Turn("resolved", channels=())))
+            finally:
+                gone.set()
+
+        together(
+            until_gone(
+                lambda number, worker=worker: builders.write(
+                    repository.samples,
+                    builders.sample(worker, (number * 600, 1.0), after=number * 60),
+                    again=True,
+                )
+            ),
+            until_gone(lambda number, worker=worker: repository.workers.found_dimensions(worker, {"m": []}, number)),
+            until_gone(lambda number, worker=worker: repository.samples.failed(worker, trouble)),
+            until_gone(lambda number, worker=worker: repository.workers.update(worker)),
+            until_gone(lambda number: repository.samples.rejudge([A], NOW + number)),
+            until_gone(
+                lambda number: [
+                    repository.alerts.commit(builders.verdict(basis, Turn(version=2, channels=())))
+                    for basis in repository.alerts.load([A]).values()
+                ]
+            ),
+            retire,
+        )
+        assert traces(redis_client) == []
+        assert repository.alerts.open() == []
+    assert traces(redis_client, B)
+    assert repository.workers.ids() == [B]
+
+
+def test_a_removal_finds_hours_far_apart(repository, redis_client):
+    """Every hour that was ever written goes, also after a long pause and when the clock stepped back."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    for after in (600, -40 * 3600, 90 * 86_400, 89 * 86_400, 0):
+        builders.write(repository.samples, builders.sample(worker, (after // 60 * 60 - 60, 1.0), after=after + 0.5))
+    assert len([one for one in traces(redis_client) if ":ledger:" in one]) == 5
+    repository.alerts.retire(builders.verdict(repository.alerts.load([A])[A]))
+    assert traces(redis_client) == []
+
+
+def test_hours_that_are_over_are_not_looked_for_again(repository, redis_client):
+    """The ledger's beginning moves on with what is really there."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
+    redis_client.delete(keys.ledger(A, NOW))
+    builders.write(repository.samples, builders.sample(worker, (30 * 3600, 1.0), after=30 * 3600.0))
+    assert int(redis_client.hget(keys.worker(A), "first_hour")) == NOW + 30 * 3600
+
+
+def test_an_hour_lives_until_its_end_and_the_retention(connection, redis_client):
+    """A later, or shorter, retention never takes from what is there already."""
+    repository = repository_on_redis(connection)
+    worker = builders.worker()
+    repository.workers.add([worker])
+
+    def write(after, retention, value):
+        sample = builders.sample(worker, (0, value), after=after)
+        written = samples.RedisSamples(connection, "workermon:metrics", lambda: retention)
+        assert written.write(sample, builders.condition(sample), "{}").outcome == "accepted"
+        return redis_client.ttl(keys.ledger(A, NOW))
+
+    assert write(600.0, 7200, 1.0) == pytest.approx(3600 + 7200 - 600, abs=3)
+    assert write(660.0, 1800, 2.0) == pytest.approx(3600 + 7200 - 600, abs=3)
+    assert write(720.0, 86_400, 3.0) == pytest.approx(3600 + 86_400 - 720, abs=3)
+
+
+def test_what_outlives_its_worker_has_a_lifetime(repository, redis_client):
+    """History goes after thirty days; the outbox leaves nothing when all is delivered."""
+    repository.workers.add([builders.worker()])
+    basis = repository.alerts.load([A])[A]
+    repository.alerts.commit(builders.verdict(basis, Turn(channels=("ops", "log"))))
+    repository.alerts.retire(
+        builders.verdict(repository.alerts.load([A])[A], Turn("resolved", version=2, channels=("ops",)))
+    )
+    while parcels := repository.outbox.claim(ALERT, NOW, 15):
+        for parcel in parcels:
+            repository.outbox.delivered(parcel, NOW)
+    left = {key.decode() for key in redis_client.scan_iter()}
+    assert left == {
+        keys.history(ALERT), keys.attempts(ALERT), keys.last(ALERT), keys.versions(A), keys.HISTORY_INDEX, keys.FENCE,
+    }  # fmt: skip
+    for name in left - {keys.FENCE}:
+        assert redis_client.ttl(name) == pytest.approx(30 * 86_400, abs=5)
+
+
+def test_adding_at_once_lets_one_in(redis_url):
+    """Of many that add the same worker with different set-ups, one succeeds and the others are told."""
+    connections = [client.connect(redis_url) for _ in range(6)]
+
+    def add(number):
+        worker = builders.worker(incarnation=f"of {number}", name=f"name {number}")
+        try:
+            repository_on_redis(connections[number]).workers.add([builders.worker(f"i-1000000{number}"), worker])
+        except Exception as refused:
+            return type(refused).__name__
+        return number
+
+    outcomes = together(*(lambda number=number: add(number) for number in range(6)))
+    (winner,) = [one for one in outcomes if one != "InvalidInput"]
+    repository = repository_on_redis(connections[0])
+    assert repository.workers.ids() == [A, f"i-1000000{winner}"]
+    assert repository.workers.get([A])[A].worker.name == f"name {winner}"
+    for connection in connections:
+        connection.close()
+
+
+def test_of_many_commits_on_one_basis_one_is_written(repository, connection):
+    """The transition is recorded and told once."""
+    repository.workers.add([builders.worker()])
+    for number in range(10):
+        basis = repository.alerts.load([A])[A]
+        verdict = builders.verdict(basis, Turn(version=number + 1), at=NOW + number)
+        outcomes = together(*[lambda verdict=verdict: repository.alerts.commit(verdict)] * 6)
+        assert sorted(outcomes) == [False] * 5 + [True]
+    assert repository.outbox.backlog() == 10
+    assert len(repository.alerts.history()) == 10
+
+
+def test_of_many_claims_one_wins_and_order_stands(repository):
+    """Senders that race deliver every notification once, in order."""
+    repository.workers.add([builders.worker()])
+    for version in range(1, 31):
+        repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], Turn(version=version)))
+    sent, fences = [], []
+
+    def send():
+        while repository.outbox.backlog():
+            for parcel in repository.outbox.claim(ALERT, NOW, 15):
+                sent.append(parcel.notification.version)
+                fences.append(parcel.fence)
+                repository.outbox.delivered(parcel, NOW)
+
+    together(*[send] * 5)
+    assert sent == list(range(1, 31))
+    assert len(set(fences)) == 30
+
+
+def test_what_redis_py_sends_twice_counts_once(repository, monkeypatch):
+    """Commit, claim, delivery, configuration and add know themselves when their answer was lost."""
+    monkeypatch.setattr(secrets, "token_hex", lambda size: "the same call")
+    worker = builders.worker()
+    for _ in range(2):
+        repository.workers.add([worker])
+    verdict = builders.verdict(repository.alerts.load([A])[A], Turn())
+    assert [repository.alerts.commit(verdict) for _ in range(2)] == [True, True]
+    assert repository.outbox.backlog() == 1
+    assert len(repository.alerts.history()) == 1
+    first, second = (repository.outbox.claim(ALERT, NOW, 15) for _ in range(2))
+    assert first == second != []
+    assert [repository.outbox.delivered(first[0], NOW) for _ in range(2)] == [None, None]
+    assert len(repository.alerts.history()[0].attempts) == 1
+    configuration = repository.configurations.load().model_copy(update={"revision": 1})
+    assert [repository.configurations.save(configuration) for _ in range(2)] == [True, True]
+
+
+def test_each_step_is_one_script(repository, connection, redis_client):
+    """A sample is one call of the server, and so are a judgement's reading and its writing."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+
+    def calls(of):
+        """Count the commands that came from a client, not from a script."""
+        redis_client.config_resetstat()
+        of()
+        stats = redis_client.info("commandstats")
+        return stats.get("cmdstat_evalsha", {}).get("calls", 0) + stats.get("cmdstat_eval", {}).get("calls", 0)
+
+    def write():
+        builders.write(repository.samples, builders.sample(worker, (0, 1.0)), again=True)
+
+    def judge():
+        repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], Turn(told=False)))
+
+    for step, expected in ((write, 1), (judge, 2)):
+        step()
+        assert calls(step) == expected
+
+
+def test_a_commit_that_only_moves_on_writes_one_hash(repository, redis_client):
+    """Nothing is recorded, announced or queued where nothing turned."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    basis = repository.alerts.load([A])[A]
+    repository.alerts.commit(builders.verdict(basis, Turn()))
+    basis = repository.alerts.load([A])[A]
+    redis_client.config_resetstat()
+    repository.alerts.commit(builders.verdict(basis))
+    stats = redis_client.info("commandstats")
+    written = {name.removeprefix("cmdstat_") for name in stats} & {
+        "hset", "lpush", "rpush", "zadd", "set", "sadd", "expire", "publish", "ltrim",
+    }  # fmt: skip
+    assert written == {"hset"}
+    assert stats["cmdstat_hset"]["calls"] == 1
+
+
+def test_a_reader_never_sees_half_a_commit(repository, redis_url):
+    """State and version belong together in every basis that is loaded meanwhile."""
+    repository.workers.add([builders.worker()])
+    done = threading.Event()
+
+    def write():
+        for version in range(1, 101):
+            repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], Turn(version=version)))
+        done.set()
+
+    def read():
+        with contextlib.closing(client.connect(redis_url)) as other:
+            reader = alerts.RedisAlerts(other, "workermon:metrics")
+            while not done.is_set():
+                basis = reader.load([A])[A]
+                version = basis.alerts["cpu-high"].version if basis.alerts else 0
+                assert version == basis.version == basis.told.get("cpu-high", 0)
+        return "whole"
+
+    assert together(write, read, read)[1:] == ["whole", "whole"]
