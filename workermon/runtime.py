@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
@@ -173,9 +173,13 @@ def open(  # noqa: A001  (named where used: runtime.open)
     """
     instead = dishka.Provider(scope=dishka.Scope.APP)
     for port, thing in (overrides or {}).items():
-        instead.provide(lambda thing=thing: thing, provides=port)
+        instead.provide(_always(thing), provides=port)
     # The lock makes one of each even where threads ask at once.
     return dishka.make_container(Recipes(own), instead, lock_factory=threading.Lock)
+
+
+def _always(thing: Any) -> Callable[[], Any]:
+    return lambda: thing
 
 
 def collect_now(container: dishka.Container, worker_ids: Sequence[str]) -> collect.Report:

@@ -184,12 +184,13 @@ def _open(**_: Any) -> None:
     use(runtime.open())
 
 
-def _close(**_: Any) -> None:
+def close(**_: Any) -> None:
+    """Close the container of this process."""
     if held := app.conf.pop(CONTAINER_NAME, None):
         held.close()
 
 
 signals.worker_init.connect(_open, weak=False)
 signals.worker_process_init.connect(_open, weak=False)
-signals.worker_process_shutdown.connect(_close, weak=False)
-signals.worker_shutdown.connect(_close, weak=False)
+signals.worker_process_shutdown.connect(close, weak=False)
+signals.worker_shutdown.connect(close, weak=False)

@@ -1,0 +1,274 @@
+"""Dependencies are made where a task runs: once a process, none in a parent that forks, and others in a test."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery_house import House, eventually, opened
+
+from workermon import config, models, ports, runtime, settings, testing
+from workermon.local import embedded
+from workermon.on_celery import tasks
+from workermon.on_celery.app import app
+
+#: Loaded into every process of a node by ``-I``: notes who makes and closes what.
+SPY = """
+import json, os, threading
+from workermon.on_aws import session
+from workermon.on_redis import client
+
+def noting(what, function):
+    def noted(*args, **kwargs):
+        with open(os.environ["SPY"], "a") as out:
+            out.write(json.dumps([what, os.getpid()]) + "\\n")
+        return function(*args, **kwargs)
+    return noted
+
+session.Sessions.__init__ = noting("aws made", session.Sessions.__init__)
+session.Sessions.close = noting("aws closed", session.Sessions.close)
+client.connect = noting("redis made", client.connect)
+"""
+
+
+@pytest.fixture
+def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
+    """Give an installation whose nodes tell what they make."""
+    (tmp_path / "spy.py").write_text(SPY)
+    with opened(tmp_path, redis_url) as made:
+        made.env |= {"PYTHONPATH": str(tmp_path), "SPY": str(tmp_path / "spied")}
+        yield made
+
+
+def noted(house: House) -> Counter[tuple[str, int]]:
+    """Return how often each process did what."""
+    path = Path(house.env["SPY"])
+    return Counter(tuple(json.loads(line)) for line in path.read_text().splitlines()) if path.exists() else Counter()
+
+
+def collected(client: redis.Redis, count: int) -> bool:
+    """Wait until that many collections went by."""
+    seen: set[bytes] = set()
+
+    def enough() -> bool:
+        seen.add(client.hget("workermon:pulse", "collect") or b"")
+        return len(seen - {b""}) >= count
+
+    return eventually(enough, within=40)
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(120)
+def test_each_forked_process_makes_its_own_clients_once_and_the_parent_none(house, redis_client) -> None:
+    """Over many tasks a child makes one set of clients and closes it at its end; the parent of the pool makes none."""
+    node = house.celery("worker", "-P", "prefork", "-c", "2", "-I", "spy")
+    house.celery("beat")
+    house.add(house.ids)
+    assert collected(redis_client, 4)
+    made = noted(house)
+    makers = {pid for what, pid in made if what == "aws made"}
+    assert makers
+    assert node.pid not in {pid for _, pid in made}
+    assert makers <= set(node.children())
+    assert set(made.values()) == {1}
+    assert node.stop() == 0
+    assert {pid for what, pid in noted(house) if what == "aws closed"} == makers
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_one_process_makes_one_set_of_clients_for_all_its_threads(house, redis_client, pool) -> None:
+    """Threads share the clients of their process, and they are closed at its end."""
+    node = house.celery("worker", "-P", pool, "-I", "spy")
+    house.celery("beat")
+    house.add(house.ids)
+    assert collected(redis_client, 4)
+    made = noted(house)
+    assert made == {("aws made", node.pid): 1, ("redis made", node.pid): 1}
+    assert node.stop() == 0
+    assert noted(house)["aws closed", node.pid] == 1
+
+
+# --- in this process, with ports in memory -----------------------------------------------------------------------
+
+NOW = 1_800_000_000.0
+NOWHERE: Any = "redis://:hush@127.0.0.1:1/1"
+
+
+class Memory:
+    """A container whose ports are all in memory."""
+
+    def __init__(self) -> None:
+        self.store, self.clock = testing.MemoryStore(), testing.ManualClock(NOW)
+        self.ec2, self.cloudwatch = testing.MemoryEc2(), testing.MemoryCloudWatch()
+        self.bell, self.pulse, self.schedule = testing.MemoryBell(), testing.MemoryPulse(), testing.MemorySchedule()
+        self.workers, self.alerts = testing.MemoryWorkers(self.store), testing.MemoryAlerts(self.store)
+        self.container = runtime.open(
+            settings.Settings(redis_url=NOWHERE),
+            {
+                ports.Clock: self.clock,
+                ports.Ec2: self.ec2,
+                ports.CloudWatch: self.cloudwatch,
+                ports.Workers: self.workers,
+                ports.Samples: testing.MemorySamples(self.store),
+                ports.Alerts: self.alerts,
+                ports.Outbox: testing.MemoryOutbox(self.store),
+                ports.Configurations: testing.MemoryConfigurations(self.store, config.DEFAULT),
+                ports.Schedule: self.schedule,
+                ports.Bell: self.bell,
+                ports.Pulse: self.pulse,
+            },
+        )
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch, redis_server: embedded.Server) -> None:
+    """Let this process' Celery application find its settings: the session's server, as in every other test."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", redis_server.url)
+
+
+@pytest.fixture
+def memory(configured: None) -> Iterator[Memory]:
+    """Give the tasks of this process ports in memory."""
+    made = Memory()
+    tasks.use(made.container)
+    yield made
+    tasks.close()
+    made.container.close()
+
+
+def worker(number: int = 1, **other: Any) -> models.Worker:
+    """Return a worker; ``number`` makes its id."""
+    instance_id = f"i-{number:017x}"
+    fields = {"id": instance_id, "name": instance_id, "region": "us-east-1", "added_at": NOW, "incarnation": "one"}
+    return models.Worker(**(fields | other))
+
+
+def test_the_ports_in_memory_take_the_place_of_the_real_ones(memory) -> None:
+    """Called with identifiers only, a task collects from an EC2 in memory into a ledger in memory."""
+    memory.ec2.put(models.Instance(id=worker().id, region="us-east-1", status="running"))
+    memory.workers.add([worker()])
+    tasks.collect([worker().id])
+    assert memory.workers.get([worker().id])[worker().id].condition.status == "running"
+    assert [json.loads(text)["worker_id"] for _, text in memory.store.published] == [worker().id]
+    assert memory.pulse.marks() == {"collect": NOW}
+
+
+def test_what_is_injected_is_no_parameter_of_the_message(configured) -> None:
+    """A task's signature shows its identifiers, and nothing else can be put into a message."""
+    parameters = {
+        name: list(inspect.signature(app.tasks[f"workermon.{name}"].run).parameters)
+        for name in ("collect", "evaluate", "deliver", "reconcile")
+    }
+    assert parameters == {
+        "collect": ["worker_ids"], "evaluate": ["worker_ids"], "deliver": ["alert_ids"], "reconcile": [],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "counted"),
+    [
+        (((), {}), 1),
+        (((3,), {}), 1),
+        ((("i-00000000000000001",), {}), 1),
+        (((["i-00000000000000001"], "more"), {}), 1),
+        (((), {"worker_ids": ["i-00000000000000001"], "ec2": "mine"}), 1),
+        (((["i-1", 3, None, {"a": []}, "i-00000000000000001\n"],), {}), 5),
+        ((([],), {}), 0),
+    ],
+    ids=str,
+)
+def test_what_holds_no_identifiers_is_counted_and_goes_no_further(memory, arguments, counted) -> None:
+    """No stage sees it; the count tells that it came."""
+    tasks.collect(*arguments[0], **arguments[1])
+    assert memory.pulse.counts() == ({"message.invalid": counted} if counted else {})
+    assert memory.pulse.marks() == {}
+
+
+def test_sound_identifiers_beside_broken_ones_are_worked_on(memory) -> None:
+    """One broken identifier in a batch costs the others nothing."""
+    memory.ec2.put(models.Instance(id=worker().id, region="us-east-1", status="running"))
+    memory.workers.add([worker()])
+    tasks.collect(["broken", worker().id, worker().id])
+    assert memory.workers.get([worker().id])[worker().id].condition.status == "running"
+    assert memory.pulse.counts() == {"message.invalid": 1}
+
+
+def test_unknown_workers_are_counted(memory) -> None:
+    """A message about workers that nobody monitors (any more) changes nothing but a count."""
+    tasks.collect([worker(5).id])
+    tasks.evaluate([worker(5).id, worker(6).id])
+    assert memory.pulse.counts() == {"message.unknown_worker": 3}
+
+
+def test_an_evaluation_rings_for_the_alerts_that_have_news(memory) -> None:
+    """What was judged to be in trouble is handed on by the alert's id."""
+    memory.workers.add([worker()])
+    samples: ports.Samples = memory.container.get(ports.Samples)
+    points = tuple(models.Datapoint(int(NOW) - 3600 + 300 * number, 97.0) for number in range(12))
+    sample = models.Sample(
+        worker=worker(), collected_at=NOW, status="running",
+        series={"cpu_utilization": models.Series(300, points)}, asked={"cpu_utilization": NOW},
+    )  # fmt: skip
+    condition = models.Condition(
+        status="running", collected_at=NOW, succeeded_at=NOW, running_since=NOW - 3600,
+        periods={"cpu_utilization": 300}, asked={"cpu_utilization": NOW},
+    )  # fmt: skip
+    samples.write(sample, condition, "{}")
+    tasks.evaluate([worker().id])
+    assert memory.bell.delivered
+    assert all(alert_id.startswith(f"{worker().id}/") for alert_id in memory.bell.delivered)
+
+
+def test_a_lost_redis_fails_the_task_in_one_line(memory, capsys, monkeypatch) -> None:
+    """The reason is logged; nobody repeats the task, for the next interval or the sweep does."""
+    tasks.close()
+    lost = runtime.open(settings.Settings(redis_url=NOWHERE))
+    tasks.use(lost)
+    with pytest.raises(Exception, match=r"127\.0\.0\.1:1"):
+        tasks.collect([worker().id])
+    assert "hush" not in capsys.readouterr().out
+    lost.close()
+
+
+class Hook:
+    """A user's code for violations."""
+
+    def violated(self, notification: models.Notification) -> None:
+        """Do nothing."""
+
+
+def test_hooks_for_violations_come_from_entry_points(monkeypatch) -> None:
+    """A class or an object that a user's package names is loaded; one that breaks stops nothing."""
+
+    class Point:
+        def __init__(self, name: str, thing: Any) -> None:
+            self.name, self.thing = name, thing
+
+        def load(self) -> Any:
+            if isinstance(self.thing, Exception):
+                raise self.thing
+            return self.thing
+
+    points = [Point("b", Hook), Point("a", ImportError("no")), Point("c", Hook())]
+    monkeypatch.setattr(runtime, "entry_points", lambda group: points if group == "workermon.violations" else [])
+    with runtime.open(settings.Settings()) as container:
+        hooks = container.get(Sequence[ports.Violations])
+    assert [type(hook) for hook in hooks] == [Hook, Hook]
+
+
+def test_opening_a_container_connects_to_nothing(monkeypatch) -> None:
+    """It can be opened where there is no Redis, no AWS and no setting."""
+    for name in ("WORKERMON_REDIS_URL", "WORKERMON_BROKER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    began = time.monotonic()
+    runtime.open().close()
+    assert time.monotonic() - began < 1
