@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from workermon import evaluate, metrics, models, notifications, ports, testing
+from tests import conftest
+from workermon import evaluate, metrics, models, notifications, notify, ports, testing
 from workermon.models import Count, Datapoint, Levels, Rule, Series
 
 MINUTE = 60
@@ -541,3 +542,41 @@ def test_version_and_id_over_a_new_life() -> None:
     told = [one.notification for one in reversed(site.alerts.history(f"{ID}/cpu-high")) if one.notification]
     assert [one.version for one in told] == [1, 2, 3]
     assert len({one.id for one in told}) == 3
+
+
+def test_on_every_store(repository: conftest.Repository) -> None:
+    """Over each implementation of the ports: fired, corrected, resolved, delivered, each once and in order."""
+    site = Site()
+    configuration = site.configurations.load().model_copy(
+        update={"revision": 1, "channels": {"ops": models.Channel(name="ops", type="webhook")}}
+    )
+    assert repository.configurations.save(configuration)
+    repository.workers.add([site.worker])
+    repository.pulse.mark("listener", T0)
+    site.samples, site.alerts, site.pulse = repository.samples, repository.alerts, repository.pulse  # type: ignore[assignment]
+    site.configurations = repository.configurations  # type: ignore[assignment]
+    site.minutes([85, 95, 95, 95, 95, None, 20, 20])
+    site.collected(T0 + 12 * MINUTE, {T0 + 5 * MINUTE: 20})
+    site.evaluate()
+    assert site.recorded() == [
+        ("warning", 2, False, True), ("critical", 3, False, True), (None, 7, False, True),
+        ("critical", 7, True, False), (None, 6, True, False),
+    ]  # fmt: skip
+    assert site.evaluate() == []
+    assert site.alert().judged.severity is None
+    assert repository.samples.unjudged(T0 + 10_000, 10) == []
+    got: list[tuple[str, int]] = []
+
+    class Receiver:
+        def send(self, channel: models.Channel, notification: models.Notification) -> None:
+            got.append((notification.status, notification.version))
+
+    notify.deliver(
+        [f"{ID}/cpu-high"],
+        outbox=repository.outbox,
+        configurations=repository.configurations,
+        notifiers={"webhook": Receiver()},
+        now=site.clock,
+    )
+    assert got == [("firing", 1), ("firing", 2), ("resolved", 3)]
+    assert repository.outbox.backlog() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -485,3 +486,20 @@ def test_state_survives_json() -> None:
     state, _ = judged_once(rule(), series([95, 50, 95]), T0, MINUTE, T0)
     assert Judged.model_validate_json(state.model_dump_json()) == state
     assert isinstance(Judged.model_validate_json(state.model_dump_json()).trail[0], models.Turn)
+
+
+def test_the_example_of_the_docs() -> None:
+    """The worked example of docs/judgement.md turns as its table says."""
+    used = rule(clear=Levels(warning=75, critical=85), breach=Count(m=2, n=3), recover=Count(m=2, n=2), missing="keep")
+    rows = [
+        [cell.strip() for cell in line.strip("|\n ").split("|")][1:]
+        for line in (Path(__file__).parent.parent / "docs" / "judgement.md").read_text("utf-8").splitlines()
+        if line.startswith(("| value |", "| state |"))
+    ]
+    values = [None if cell == "–" else float(cell) for cell in rows[0]]
+    turns = dict(outcome(used, values))
+    shown, state = [], None
+    for slot in range(len(values)):
+        state = turns.get(slot, state)
+        shown.append(state or "well")
+    assert shown == rows[1]

@@ -323,7 +323,7 @@ def _tell(
     changes: dict[str, object] = {"judged": judged, "since": since}
     deciding, notification = None, None
     if severity != alert.told:
-        deciding = next((one for one in reversed(transitions) if one.after == severity), None)
+        deciding = max((one for one in transitions if one.after == severity), key=lambda one: (one.at, one.count is not None), default=None)
         if deciding is None:
             at = judged.trail[-1].at if judged.trail else math.floor(draft.at)
             deciding = models.Transition(at=at, before=alert.told, after=severity, reason="the rule was changed")

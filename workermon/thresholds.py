@@ -64,6 +64,8 @@ def judge(
 ) -> tuple[Judged, tuple[Transition, ...]]:
     """Walk the slots after the state's cursor; return the new state and what turned, in order of time.
 
+    What a revised past withdraws comes before that, newest first.
+
     ``points`` reach at least ``lookback(rule)`` slots before the first slot that is judged. ``horizon`` is the time
     of the newest slot that can have come: an absent one after it is unknown, not absent. Slots before
     ``expected_from`` that have no datapoint are not expected. ``changed_from``, the earliest datapoint written since
@@ -116,7 +118,7 @@ def judge(
     if not turned and len(kept) == len(judged.trail):
         return state, ()
     past = _steps(judged.trail, len(kept))
-    transitions = []
+    transitions: list[Transition] = []
     seen = set()
     for found in turned:
         before, after = _SEVERITY_OF[found.before], _SEVERITY_OF[found.after]
@@ -125,11 +127,12 @@ def judge(
         seen.add((found.at, before, after))
         if (found.at, before, after) not in past:
             transitions.append(_transition(rule, plain, found, before, after, correction=found.slot <= known))
-    for at, before, after in past:
-        if (at, before, after) not in seen:
-            transitions.append(_withdrawn(at, before, after, values.get(at // period)))
-    transitions.sort(key=lambda transition: transition.at)
-    return state, tuple(transitions)
+    withdrawn = [
+        _withdrawn(at, before, after, values.get(at // period))
+        for at, before, after in reversed(past)
+        if (at, before, after) not in seen
+    ]
+    return state, (*withdrawn, *transitions)
 
 
 def lookback(rule: Rule) -> int:
