@@ -323,7 +323,9 @@ def _tell(
     changes: dict[str, object] = {"judged": judged, "since": since}
     deciding, notification = None, None
     if severity != alert.told:
-        deciding = max((one for one in transitions if one.after == severity), key=lambda one: (one.at, one.count is not None), default=None)
+        # The latest; of a turn that was withdrawn and one that took its place at the same time, the latter.
+        matching = [one for one in transitions if one.after == severity]
+        deciding = max(matching, key=lambda one: (one.at, one.count is not None), default=None)
         if deciding is None:
             at = judged.trail[-1].at if judged.trail else math.floor(draft.at)
             deciding = models.Transition(at=at, before=alert.told, after=severity, reason="the rule was changed")
