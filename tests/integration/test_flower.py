@@ -1,0 +1,99 @@
+"""Flower, started for real: the tasks by name with identifiers only, nothing without a password, and none shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from celery_house import House, eventually, opened
+
+from workermon import models
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
+    """Give an installation of three instances."""
+    with opened(tmp_path, redis_url) as made:
+        yield made
+
+
+class Flower:
+    """A running Flower, asked over HTTP."""
+
+    def __init__(self, house: House) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.process = house.celery(
+            "flower", "--address=127.0.0.1", f"--port={self.port}", env={"FLOWER_BASIC_AUTH": "ops:hush"}
+        )
+
+    def get(self, path: str, login: str | None = "ops:hush") -> str:
+        """Return what a page or the API says."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
+        if login:
+            request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.read().decode()
+
+    def tasks(self) -> dict[str, Any]:
+        """Return the tasks that it knows."""
+        return json.loads(self.get("/api/tasks?limit=1000"))
+
+
+def identifiers(text: str) -> list[str]:
+    """Return the identifiers of a task's ``kwargs`` as Flower shows them, failing where there is anything else."""
+    shown = json.loads(text.replace("'", '"'))
+    assert len(shown) == 1
+    ((name, values),) = shown.items()
+    assert name in ("worker_ids", "alert_ids")
+    for value in values:
+        assert models.INSTANCE_ID.fullmatch(value.split("/")[0])
+    return values
+
+
+def test_flower_shows_the_tasks_with_identifiers_only_and_no_password(house, redis_server) -> None:
+    """Its API needs the login; it names tasks, queues and nodes, and neither page nor API shows Redis' password."""
+    house.celery("worker")
+    flower = Flower(house)
+    eventually(lambda: flower.get("/healthcheck", login=None), within=40)
+    house.celery("beat")
+    house.add(house.ids)
+
+    def names() -> set[str]:
+        return {task["name"] for task in flower.tasks().values() if task["name"]}
+
+    eventually(lambda: names() >= {"workermon.collect", "workermon.evaluate"}, within=40, what="both tasks")
+    told = flower.tasks()
+    assert {
+        identifier for task in told.values() if task["kwargs"] for identifier in identifiers(task["kwargs"])
+    } == set(house.ids)
+    assert all(task["args"] in ("()", "[]", None) for task in told.values())
+
+    for login in (None, "ops:wrong"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            flower.get("/api/tasks", login=login)
+        assert refused.value.code == 401
+
+    workers = json.loads(flower.get("/api/workers?refresh=true"))
+    (node,) = workers.values()
+    assert {queue["name"] for queue in node["active_queues"]} == {
+        "workermon.collect", "workermon.evaluate", "workermon.deliver",
+    }  # fmt: skip
+    (name,) = workers
+    pages = [flower.get(path) for path in ("/", "/tasks", "/broker", f"/worker/{name}", "/api/workers", "/metrics")]
+    shown = "".join([*pages, json.dumps(workers), json.dumps(told), flower.process.said])
+    password = urlsplit(redis_server.url).password
+    assert password
+    assert password not in shown
+    assert "simulated" not in json.dumps(told)

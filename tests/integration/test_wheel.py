@@ -1,0 +1,99 @@
+"""The wheel: our configuration travels inside the package, and Celery's commands find it there."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from celery_house import ROOT
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel, without network where its builder is installed."""
+    folder = tmp_path_factory.mktemp("wheel")
+    offline = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
+    built = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "--quiet", *offline, "--wheel-dir", str(folder)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if built.returncode and not offline:
+        pytest.skip(f"hatchling is not installed and could not be fetched: {built.stderr[-200:]}")
+    assert built.returncode == 0, built.stderr
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install it into a folder of its own, beside the dependencies that are there."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def celery(installed: Path, cwd: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run Celery's command with the installed package in a folder that has nothing of ours."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WORKERMON_", "CELERY_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "celery", *arguments],
+        env=clean | {"PYTHONPATH": str(installed), "XDG_STATE_HOME": str(cwd)} | env, cwd=cwd,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_the_wheel_holds_our_configuration_and_claims_no_name_of_its_users(wheel) -> None:
+    """It has workermon/celeryconfig.py, nothing beside the package, and no test."""
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "workermon/celeryconfig.py" in names
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"workermon"}
+
+
+def test_celery_finds_application_and_configuration_in_the_wheel(installed, tmp_path) -> None:
+    """In an empty folder 'celery -A workermon' has our settings."""
+    done = celery(installed, tmp_path, "-A", "workermon", "report", WORKERMON_REDIS_URL="redis://:hush@127.0.0.1:1/1")
+    assert done.returncode == 0, done.stderr
+    assert "workermon.on_celery.scheduler:Scheduler" in done.stdout
+    assert "hush" not in done.stdout + done.stderr
+
+
+def test_a_celeryconfig_of_our_users_stays_theirs(installed, tmp_path) -> None:
+    """Neither a module of that name beside them nor Celery's own variable changes what our application reads."""
+    (tmp_path / "celeryconfig.py").write_text("broker_url = 'redis://theirs:7/7'\nraise SystemExit('not yours')\n")
+    done = celery(
+        installed, tmp_path, "-A", "workermon", "report",
+        WORKERMON_REDIS_URL="redis://127.0.0.1:1/1", CELERY_CONFIG_MODULE="celeryconfig",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "theirs" not in done.stdout
+    assert "@127.0.0.1:1/0" in done.stdout
+
+
+def test_a_node_starts_from_the_wheel(installed, tmp_path, redis_url) -> None:
+    """A node with its listener comes up and answers with the tasks of the contract."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WORKERMON_", "CELERY_"))}
+    node = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "workermon", "worker"],
+        env=clean | {"PYTHONPATH": str(installed), "WORKERMON_REDIS_URL": redis_url}, cwd=tmp_path,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for _ in range(20):
+            done = celery(
+                installed, tmp_path, "-A", "workermon", "inspect", "registered", WORKERMON_REDIS_URL=redis_url
+            )
+            if done.returncode == 0:
+                break
+        assert "workermon.collect" in done.stdout, done.stderr
+    finally:
+        node.terminate()
+        assert node.wait(15) == 0
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("celerybeat")]
