@@ -153,6 +153,15 @@ def test_pause_and_resume_may_be_repeated(world):
         world.pause([B])
 
 
+@pytest.mark.parametrize("change", ["pause", "resume"])
+def test_pause_and_resume_have_the_alerts_judged(world, change):
+    """Pausing and resuming mark a worker as to be judged, so that its alerts resolve, or fire again, promptly."""
+    world.add([A], scope=HERE)
+    assert world.samples.unjudged(world.now(), 10) == []
+    getattr(world, change)([A])
+    assert world.samples.unjudged(world.now(), 10) == [A]
+
+
 def test_remove_resolves_its_alerts_and_forgets_the_worker(world):
     """Removing resolves what fires, with the reason, and leaves neither worker nor entry; again it is no error."""
     world.add([A, B], scope=HERE)

@@ -256,8 +256,18 @@ def _schedule(
 # --- pausing, resuming, removing ---------------------------------------------------------------------------------
 
 
-def pause(names: Sequence[str], *, workers: ports.Workers, schedule: ports.Schedule) -> tuple[models.Worker, ...]:
-    """Stop collecting workers for a while; their alerts and datapoints stay. One that is paused stays so."""
+def pause(
+    names: Sequence[str],
+    *,
+    workers: ports.Workers,
+    schedule: ports.Schedule,
+    samples: ports.Samples,
+    now: ports.Clock,
+) -> tuple[models.Worker, ...]:
+    """Stop collecting workers for a while; datapoints stay, open alerts resolve with the reason at the next sweep.
+
+    One that is paused stays so.
+    """
     found = tuple(
         record.worker.model_copy(update={"monitoring": "paused"}) for record in resolve(names, workers=workers)
     )
@@ -265,11 +275,17 @@ def pause(names: Sequence[str], *, workers: ports.Workers, schedule: ports.Sched
         workers.update(worker)
         log.info("worker.paused", worker_id=worker.id)
     schedule.delete([worker.id for worker in found])
+    samples.rejudge([worker.id for worker in found], now())
     return found
 
 
 def resume(
-    names: Sequence[str], *, workers: ports.Workers, schedule: ports.Schedule, now: ports.Clock
+    names: Sequence[str],
+    *,
+    workers: ports.Workers,
+    schedule: ports.Schedule,
+    samples: ports.Samples,
+    now: ports.Clock,
 ) -> tuple[models.Worker, ...]:
     """Collect workers again. One that is not paused has its entry all the same, with the cadence that it had."""
     found = tuple(
@@ -279,6 +295,7 @@ def resume(
         workers.update(worker)
         log.info("worker.resumed", worker_id=worker.id)
     _schedule(found, workers, schedule, now)
+    samples.rejudge([worker.id for worker in found], now())
     return found
 
 

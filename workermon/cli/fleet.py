@@ -151,7 +151,7 @@ def remove(own: session.Session, names: tuple[str, ...]) -> None:
 def pause(own: session.Session, names: tuple[str, ...]) -> None:
     """Stop collecting workers for a while; may be repeated.
 
-    Their datapoints and alerts stay.
+    Their datapoints stay; open alerts resolve with the reason.
 
     \b
     Example: workermon pause render-07
