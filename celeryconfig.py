@@ -25,8 +25,8 @@ broker_transport_options = {
     "socket_connect_timeout": 4,
     "socket_keepalive": True,
     "health_check_interval": 25,
-    # Only Sentinel has it: the name of the group whose master is meant.
-    **({"master_name": _broker.service} if _broker.service else {}),
+    # Only Sentinel has these: the name of the group whose master is meant, and what the sentinels ask for themselves.
+    **({"master_name": _broker.service, "sentinel_kwargs": _broker.sentinel} if _broker.service else {}),
 }
 broker_connection_timeout = 4
 # A node that starts before Redis waits for it, as one that loses Redis does, for ever: restarts of Redis need nobody.
@@ -109,7 +109,7 @@ redbeat_redis_options = {
     **_state.redbeat_options,
     # Seconds. A server that hangs ends beat, and the supervisor starts it again.
     "socket_timeout": 4,
-    "socket_connect_timeout": 4,
+    **({} if _state.path else {"socket_connect_timeout": 4}),
 }
 # RedBeat's own default, said because it is part of the entries' names in Redis.
 redbeat_key_prefix = "redbeat:"

@@ -45,10 +45,19 @@ def masked(url: str) -> str:
     return urlunsplit(SplitResult(parts.scheme, place, parts.path, query, ""))
 
 
+_LOGIN = ("username", "password")
+
+
+def _service(query: dict[str, str]) -> str:
+    named = query.pop("service_name", "mymaster")
+    return query.pop("service", named)
+
+
 class Address(NamedTuple):
     """A Redis URL taken apart, so that its credentials can be handed on apart from it.
 
-    ``hosts`` are those of the sentinels where ``service`` (the master's group) is named; ``path`` is of a unix socket.
+    ``hosts`` are those of the sentinels where ``service`` (the master's group) is named, ``sentinel`` is what they
+    ask for themselves (``username``, ``password``); ``path`` is of a unix socket.
     """
 
     scheme: str
@@ -58,6 +67,7 @@ class Address(NamedTuple):
     password: str
     database: int
     service: str
+    sentinel: dict[str, str]
     query: dict[str, str]
 
     @classmethod
@@ -76,7 +86,8 @@ class Address(NamedTuple):
             username=query.pop("username", "") or unquote(username),
             password=query.pop("password", "") or unquote(password),
             database=int(database) if database.isdigit() else 0,
-            service=query.pop("service", "mymaster") if parts.scheme == "sentinel" else "",
+            service=_service(query) if parts.scheme == "sentinel" else "",
+            sentinel={name: query.pop(f"sentinel_{name}") for name in _LOGIN if f"sentinel_{name}" in query},
             query=query,
         )
 
@@ -121,6 +132,8 @@ class Address(NamedTuple):
             options["sentinels"] = [(host, int(port or 26379)) for host, _, port in pairs]
             options["service_name"] = self.service
             options["db"] = self.database
+            if self.sentinel:
+                options["sentinel_kwargs"] = self.sentinel
         return options
 
 

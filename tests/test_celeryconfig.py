@@ -1,0 +1,157 @@
+"""Celery's settings from ours: every kind of server, JSON only, and no credential where settings are shown."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.app.defaults import DEFAULTS
+from redbeat import schedulers
+
+from workermon import errors, settings
+from workermon.on_celery import app as ours
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give a function that makes an application for an environment."""
+
+    def make(url: str, **other: str) -> Celery:
+        for name in ("WORKERMON_BROKER_URL", "WORKERMON_MIN_INTERVAL", "WORKERMON_INTERVAL"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("WORKERMON_REDIS_URL", url)
+        for name, value in other.items():
+            monkeypatch.setenv(name, value)
+        return Celery("test", loader=ours.Loader, amqp="workermon.on_celery.broker:AMQP", set_as_current=False)
+
+    return make
+
+
+URLS = [
+    "redis://:hush@localhost:6379/1",
+    "redis://ops:hush@localhost/5",
+    "redis://:hu%2Fsh%40@localhost:6379/1",
+    "rediss://ops:hush@localhost:6380/1?ssl_ca_certs=/etc/ca.pem",
+    "unix://ops:hush@/run/redis.sock?db=2",
+    "unix:///run/redis.sock?db=2&password=hush",
+    "sentinel://:hush@one:26379,two:26380/1?service=ops",
+    "sentinel://ops:hush@one,two/1?service=ops&sentinel_password=hush",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_no_credential_is_in_what_celery_shows(configured, url) -> None:
+    """The table behind 'inspect conf' and Flower, the report and the broker's address hide the password."""
+    app = configured(url)
+    shown = [str(app.conf.table(with_defaults=True)), app.conf.humanize(), app.connection().as_uri()]
+    shown += [
+        str(app.connection().info().get("alternates")) if "sentinel" not in url else "",
+        app.conf.redbeat_redis_url,
+    ]
+    assert not [text for text in shown if "hush" in text or "hu%2Fsh" in text or "hu/sh@" in text]
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_redbeat_and_the_broker_get_the_credentials_all_the_same(configured, url) -> None:
+    """RedBeat's client and Kombu's connection have password, database and place of the URL."""
+    app = configured(url)
+    password = "hu/sh@" if "%2F" in url else "hush"
+    pool = schedulers.get_redis(app).connection_pool
+    assert pool.connection_kwargs["password"] == password
+    assert int(pool.connection_kwargs["db"]) == int(settings.Address.parse(url).database)
+    connection = app.connection()
+    with_password = connection.as_uri(include_password=True)
+    assert "hush" in with_password or "hu%2Fsh%40" in with_password
+    assert connection.transport_cls in ("redis", "rediss", "sentinel")
+
+
+@pytest.mark.parametrize("url", [url for url in URLS if not url.startswith("sentinel")])
+def test_what_is_configured_makes_a_connection(configured, url) -> None:
+    """redis-py takes every option that it is given, for the broker and for RedBeat."""
+    app = configured(url)
+    schedulers.get_redis(app).connection_pool.make_connection()
+    channel = type(app.connection().transport).Channel
+    parameters = channel._connparams
+    made = object.__new__(channel)
+    made.connection = app.connection().transport
+    for name in channel.from_transport_options:
+        setattr(made, name, app.conf.broker_transport_options.get(name, getattr(channel, name, None)))
+    found = parameters(made)
+    found.pop("connection_class")(**{k: v for k, v in found.items() if k != "max_connections"})
+    assert int(found["db"]) == 0
+
+
+def test_the_broker_verifies_certificates(configured) -> None:
+    """Over TLS Kombu verifies, though it would not where nothing is said; what is said counts."""
+    assert configured("rediss://localhost/1").connection().ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    said = configured("rediss://localhost/1?ssl_cert_reqs=none&ssl_ca_certs=/etc/ca.pem").connection().ssl
+    assert said == {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_ca_certs": "/etc/ca.pem"}
+
+
+def test_sentinels_are_handed_on(configured) -> None:
+    """Kombu gets every sentinel and the service's name; RedBeat too, and both what the sentinels ask for."""
+    app = configured("sentinel://:hush@one:1,two/1?service=ops&sentinel_password=more")
+    assert app.conf.broker_url == "sentinel://:hush@one:1/0;sentinel://:hush@two/0"
+    assert app.conf.broker_transport_options["master_name"] == "ops"
+    assert app.conf.broker_transport_options["sentinel_kwargs"] == {"password": "more"}
+    options = app.conf.redbeat_redis_options
+    assert (options["sentinels"], options["service_name"]) == ([("one", 1), ("two", 26379)], "ops")
+    assert options["sentinel_kwargs"] == {"password": "more"}
+
+
+def test_a_broker_of_its_own_is_used_as_it_is(configured) -> None:
+    """WORKERMON_BROKER_URL names server and database of the messages."""
+    app = configured("redis://localhost/1", WORKERMON_BROKER_URL="redis://:hush@elsewhere:7/4")
+    assert app.conf.broker_url == "redis://:hush@elsewhere:7/4"
+
+
+def test_only_json_is_spoken_and_nothing_is_kept(configured) -> None:
+    """No other content is accepted, no result is stored, a message is acknowledged when its work is done."""
+    conf = configured("redis://localhost/1").conf
+    assert conf.accept_content == ["json"]
+    assert {conf.task_serializer, conf.result_serializer, conf.event_serializer} == {"json"}
+    assert conf.result_backend is None
+    assert (conf.task_acks_late, conf.task_reject_on_worker_lost, conf.worker_prefetch_multiplier) == (True, True, 1)
+
+
+def test_a_task_is_given_again_only_when_it_cannot_run_any_more(configured) -> None:
+    """The visibility timeout lies above the hard time limit."""
+    conf = configured("redis://localhost/1").conf
+    assert conf.task_soft_time_limit < conf.task_time_limit < conf.broker_transport_options["visibility_timeout"]
+
+
+@pytest.mark.parametrize(("least", "loop"), [("10s", 1.0), ("60s", 1.0), ("5s", 0.2), ("1s", 0.2)])
+def test_beat_looks_often_enough_and_holds_its_lock(configured, least, loop) -> None:
+    """Its loop is short where intervals are; the lock lasts at least five loops."""
+    conf = configured("redis://localhost/1", WORKERMON_MIN_INTERVAL=least).conf
+    assert conf.beat_max_loop_interval == loop
+    assert conf.redbeat_lock_timeout >= max(5, 5 * loop)
+
+
+def test_each_queue_gets_its_own_messages(configured) -> None:
+    """Every task's queue has an exchange and a key that no other queue shares."""
+    app = configured("redis://localhost/1")
+    assert {name: (queue.exchange.name, queue.routing_key) for name, queue in app.amqp.queues.items()} == {
+        name: (name, name) for name in ("workermon.collect", "workermon.evaluate", "workermon.deliver")
+    }
+    for name in ("collect", "evaluate", "deliver"):
+        assert app.amqp.router.route({}, f"workermon.{name}")["queue"].name == f"workermon.{name}"
+
+
+def test_every_setting_is_one_that_celery_or_redbeat_knows(configured) -> None:
+    """None is misspelt."""
+    configured("redis://localhost/1")
+    ours_only = {name for name in vars(ours.configuration()) if not name.startswith("_")}
+    unknown = {name for name in ours_only if name not in DEFAULTS}
+    assert unknown == {"redbeat_lock_timeout", "redbeat_redis_url", "redbeat_redis_options", "redbeat_key_prefix"}
+
+
+def test_a_missing_server_is_an_error_only_when_settings_are_needed(monkeypatch, tmp_path) -> None:
+    """Making the application needs none; the first look at its settings says what is missing."""
+    monkeypatch.delenv("WORKERMON_REDIS_URL", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    app = Celery("test", loader=ours.Loader, set_as_current=False)
+    with pytest.raises(errors.RedisUnavailable, match="WORKERMON_REDIS_URL is not set"):
+        _ = app.conf.broker_url
