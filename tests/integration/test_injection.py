@@ -228,6 +228,14 @@ def test_an_evaluation_rings_for_the_alerts_that_have_news(memory) -> None:
     assert all(alert_id.startswith(f"{worker().id}/") for alert_id in memory.bell.delivered)
 
 
+def test_a_reconciliation_puts_back_what_is_missing(memory) -> None:
+    """The task without identifiers gives a worker that lost its entry another one."""
+    memory.ec2.put(models.Instance(id=worker().id, region="us-east-1", status="running"))
+    memory.workers.add([worker()])
+    tasks.reconcile()
+    assert memory.schedule.ids() == {worker().id}
+
+
 def test_a_lost_redis_fails_the_task_in_one_line(memory, capsys, monkeypatch) -> None:
     """The reason is logged; nobody repeats the task, for the next interval or the sweep does."""
     tasks.close()

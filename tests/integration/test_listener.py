@@ -193,6 +193,17 @@ def test_a_worker_whose_collection_is_overdue_gets_a_look(house) -> None:
     assert set(house.bell.evaluated) == {late.id}
 
 
+def test_the_fleet_is_kept_in_step_with_ec2_now_and_then(house, monkeypatch) -> None:
+    """The one that leads rings for a reconciliation each few minutes, not at once."""
+    rung: list[float] = []
+    monkeypatch.setattr(listener, "RECONCILED", 0.5)
+    began = time.monotonic()
+    house.start(reconcile=lambda: rung.append(time.monotonic() - began))
+    eventually(lambda: len(rung) == 2)
+    assert rung[0] >= 0.5
+    assert rung[1] - rung[0] >= 0.5
+
+
 class Breaking:
     """A feed whose connection breaks, as often as it is told."""
 

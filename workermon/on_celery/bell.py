@@ -31,12 +31,18 @@ class CeleryBell:
         """Have the notifications of these alerts sent."""
         self._ring("workermon.deliver", "alert_ids", alert_ids)
 
+    def reconcile(self) -> None:
+        """Have repository, schedule and EC2 compared."""
+        self._send("workermon.reconcile", "workermon.collect", {})
+
     def _ring(self, task: str, parameter: str, identifiers: Sequence[str]) -> None:
         for start in range(0, len(identifiers), BATCH):
-            some = list(identifiers[start : start + BATCH])
-            try:
-                self._app.send_task(task, kwargs={parameter: some}, queue=task, expires=EXPIRES)
-            except (CeleryError, KombuError, OSError) as why:
-                raise errors.RedisUnavailable(
-                    "broker", f"it takes no messages ({type(why).__name__})", "see that it runs and takes our password"
-                ) from None
+            self._send(task, task, {parameter: list(identifiers[start : start + BATCH])})
+
+    def _send(self, task: str, queue: str, kwargs: dict[str, Any]) -> None:
+        try:
+            self._app.send_task(task, kwargs=kwargs, queue=queue, expires=EXPIRES)
+        except (CeleryError, KombuError, OSError) as why:
+            raise errors.RedisUnavailable(
+                "broker", f"it takes no messages ({type(why).__name__})", "see that it runs and takes our password"
+            ) from None

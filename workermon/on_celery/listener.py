@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import pydantic
@@ -30,6 +30,8 @@ from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME
 
 from workermon import errors, logs, models, ports, runtime, settings
+from workermon.on_celery import bell
+from workermon.on_celery.app import app
 
 log = logs.get(__name__)
 
@@ -50,6 +52,9 @@ BATCH: Final = 100
 FOUND: Final = 2000
 #: Seconds. The whole fleet is looked over once in that time for overdue collections.
 ROUND: Final = 30.0
+#: Seconds. How often the fleet is kept in step with EC2 and its tags; beginning later than one's lead, for 'up' does
+#: it at its start.
+RECONCILED: Final = 300.0
 #: Bytes. Our events have about one KiB.
 LARGEST: Final = 64 * 1024
 #: Seconds between two log lines about the same fault of events.
@@ -96,9 +101,11 @@ class Relay:
         pulse: ports.Pulse,
         leases: ports.Leases,
         now: ports.Clock,
+        reconcile: Callable[[], None] = lambda: None,
     ) -> None:
         self._feed, self._samples, self._outbox, self._workers = feed, samples, outbox, workers
         self._bell, self._pulse, self._leases, self._now = bell, pulse, leases, now
+        self._reconcile = reconcile
         self._owner = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._heard: dict[str, None] = {}
         self._heard_first = 0.0
@@ -121,6 +128,7 @@ class Relay:
             pulse=get(ports.Pulse),
             leases=get(ports.Leases),
             now=get(ports.Clock),
+            reconcile=bell.CeleryBell(app).reconcile,
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -148,7 +156,8 @@ class Relay:
     def _lead(self, stop: threading.Event) -> None:
         self._heard.clear()
         self._rung.clear()
-        renewed, swept = time.monotonic(), float("-inf")
+        renewed = reconciled = time.monotonic()
+        swept = float("-inf")
         for message in self._feed.listen(alerts=False, timeout=GATHERED / 2):
             at = time.monotonic()
             if message is not None:
@@ -167,6 +176,9 @@ class Relay:
             if at - swept >= SWEPT:
                 self._sweep()
                 swept = at
+            if at - reconciled >= RECONCILED:
+                self._reconcile()
+                reconciled = at
 
     # --- events --------------------------------------------------------------------------------------------------
 

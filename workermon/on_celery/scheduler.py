@@ -8,6 +8,7 @@ sent again at the next tick. Entries of other tasks run as RedBeat runs them.
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from celery.schedules import schedule as every
 from kombu.exceptions import EncodeError
 from redbeat import schedulers
-from redbeat.decoder import RedBeatJSONEncoder
+from redbeat.decoder import RedBeatJSONDecoder, RedBeatJSONEncoder
 
 from workermon import errors, logs
 from workermon.on_celery import schedule
@@ -49,6 +50,17 @@ for i = 1, #ARGV, 4 do
   end
 end
 return ran
+"""
+
+# One command for a chunk instead of one for each entry; a key of another type gives its error as text.
+_FETCH = """
+local found = {}
+for i = 1, #KEYS do
+  local answer = redis.pcall('HMGET', KEYS[i], 'definition', 'meta')
+  if answer.err then answer = {'', answer.err} end
+  found[2 * i - 1], found[2 * i] = answer[1], answer[2]
+end
+return found
 """
 
 # The key itself stays, for it may be anybody's; only the schedule forgets it.
@@ -185,13 +197,13 @@ class Scheduler(schedulers.RedBeatScheduler):
 
     def _read(self, members: Sequence[tuple[bytes, float]]) -> list[Due]:
         """Return the sound ones; those that cannot be read are set aside with the reason."""
-        pipe = self._redis.pipeline(transaction=False)
-        for key, _ in members:
-            pipe.execute_command("HMGET", key, "definition", "meta", NEVER_DECODE=True)
+        if not members:
+            return []
+        answers = self._redis.execute_command(
+            "EVAL", _FETCH, len(members), *(key for key, _ in members), NEVER_DECODE=True
+        )
         read: list[Due] = []
-        for (key, score), answer in zip(members, pipe.execute(raise_on_error=False), strict=True):
-            if isinstance(answer, Exception) and not isinstance(answer, schedulers.redis.exceptions.ResponseError):
-                raise answer
+        for (key, score), answer in zip(members, zip(answers[::2], answers[1::2], strict=True), strict=True):
             try:
                 found = _parse(key, score, answer, str(self.app.redbeat_conf.key_prefix))
             except Malformed as why:
@@ -251,15 +263,17 @@ class Scheduler(schedulers.RedBeatScheduler):
         if not entries:
             return
         args: list[Any] = []
+        written: dict[tuple[float, int], str] = {}  # a cohort's members share it
         for entry in entries:
-            upcoming = schedule.following(now, entry.phase, entry.interval)
+            interval = entry.interval
+            upcoming = schedule.following(now, entry.phase, interval)
             count = entry.meta.get("total_run_count")
-            meta = {
-                # The place on the grid, not the moment of sending, so that stock RedBeat keeps the cadence too.
-                "last_run_at": datetime.fromtimestamp(upcoming - entry.interval, UTC),
-                "total_run_count": (count if isinstance(count, int) else 0) + 1,
-            }
-            args += [entry.key, repr(entry.score), f"{upcoming:.6f}", json.dumps(meta, cls=RedBeatJSONEncoder)]
+            # The place on the grid, not the moment of sending, so that stock RedBeat keeps the cadence too.
+            ran = (upcoming - interval, (count if isinstance(count, int) else 0) + 1)
+            if ran not in written:
+                meta = {"last_run_at": datetime.fromtimestamp(ran[0], UTC), "total_run_count": ran[1]}
+                written[ran] = json.dumps(meta, cls=RedBeatJSONEncoder)
+            args += [entry.key, repr(entry.score), f"{upcoming:.6f}", written[ran]]
         self._redis.register_script(_RAN)(keys=[self._schedule_key], args=args)
 
     def _dispatch_stock(self, entry: Due) -> None:
@@ -307,15 +321,42 @@ def _past(at: Any, now: datetime) -> Any:
     return None if isinstance(at, datetime) and at > now else at
 
 
+#: RedBeat makes one for each entry that it reads, which takes as long as the reading.
+_DECODER: Final = RedBeatJSONDecoder()
+_TYPED: Final = '"__type__"'
+
+
+@functools.lru_cache(1000)
+def _interval(seconds: float, relative: object) -> Any:
+    return every(run_every=seconds, relative=relative)
+
+
+def _decoded(written: str) -> Any:
+    """Read a definition or meta as RedBeat does; an interval without its hooks, for most entries have nothing else."""
+    if written.count(_TYPED) == 1:
+        found = json.loads(written)
+        plan = found.get("schedule") if isinstance(found, dict) else None
+        if isinstance(plan, dict) and plan.get("__type__") == "interval" and type(plan.get("every")) in (int, float):
+            found["schedule"] = _interval(plan["every"], plan["relative"])
+            return found
+    return _DECODER.decode(written)
+
+
+@functools.lru_cache(1000)
+def _meta(written: bytes) -> Any:
+    # The members of a cohort have the same.
+    return _DECODER.decode(written.decode())
+
+
 def _parse(key: bytes, score: float, answer: Any, prefix: str) -> Due | None:
     """Read an entry strictly; ``None`` where it is gone. Raises ``Malformed`` with the reason."""
-    if isinstance(answer, Exception):
-        raise Malformed(f"its key holds no entry: {answer}")
+    if answer[0] == b"" and answer[1]:
+        raise Malformed(f"its key holds no entry: {schedule.text(answer[1])}")
     if answer[0] is None:
         return None
     definition: Any
     try:
-        definition = schedulers.RedBeatSchedulerEntry.decode_definition(answer[0].decode())
+        definition = _decoded(answer[0].decode())
     except Exception as why:
         # RedBeat's decoder builds schedules from what it reads, so anything may come out of it.
         raise Malformed(f"its definition cannot be read: {why!r}") from None
@@ -340,7 +381,7 @@ def _parse(key: bytes, score: float, answer: Any, prefix: str) -> Due | None:
     if isinstance(plan, every) and hasattr(plan, "run_every") and not plan.run_every.total_seconds() > 0:
         raise Malformed("its interval is not above zero")
     try:
-        meta = schedulers.RedBeatSchedulerEntry.decode_meta((answer[1] or b"").decode())
+        meta = _meta(answer[1] or b"")
     except Exception:
         meta = {}
     return Due(key, score, definition, meta if isinstance(meta, dict) else {"last_run_at": None})

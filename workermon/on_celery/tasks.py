@@ -150,10 +150,12 @@ def reconcile(
     now: FromDishka[ports.Clock],
 ) -> None:
     """Repair what repository, schedule and EC2 disagree about."""
-    fleet.reconcile(
+    done = fleet.reconcile(
         workers=workers, schedule=schedule, ec2=ec2, alerts=alerts, configurations=configurations, secrets=secrets,
         now=now, interval=own.interval, region=runtime.default_region(),
     )  # fmt: skip
+    for scope, why in done.failed.items():
+        log.warning("reconcile.scope_failed", scope=scope, reason=str(why))
 
 
 def _unknown(task: str, worker_ids: Sequence[str], pulse: ports.Pulse) -> None:
