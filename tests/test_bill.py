@@ -1,0 +1,167 @@
+"""Tests of ``workermon.bill``: prices, a day's use, and what a budget gives up first."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workermon import bill, config, models
+
+MIDNIGHT = 1_700_006_400
+CONFIGURATION = config.DEFAULT.model_copy(update={"budget": 5.0})
+SCOPE = "default/us-east-1"
+CPU, OUT = "AWS/EC2/CPUUtilization", "AWS/EC2/NetworkOut"
+
+
+def hour(start: int, metrics: dict[str, int], calls: dict[str, int] | None = None, **other) -> models.Hour:
+    """Count an hour of one account and region."""
+    return models.Hour(
+        **{"begun": start, **other},
+        start=start,
+        metrics={(SCOPE, name): number for name, number in metrics.items()},
+        full={(SCOPE, name): number for name, number in metrics.items()},
+        calls={(SCOPE, name): number for name, number in (calls or {}).items()},
+    )
+
+
+def state(full: dict[str, float], spent: float = 0.0, left: float = models.DAY, **factors: int) -> bill.Spending:
+    """Say where a day stands; ``full`` is dollars a day at full rate by metric."""
+    rates = {name: dollars / bill.PER_METRIC / models.DAY for name, dollars in full.items()}
+    return bill.Spending(spent, left, rates, 0.0, factors)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "requests", "dollars"),
+    [
+        pytest.param(100 * 5 * 1440, [], 7.20, id="100 instances, 5 metrics, each minute"),
+        pytest.param(100 * 7 * 1440 * 30, [], 302.40, id="100 instances, 7 metrics, each minute, 30 days"),
+        pytest.param(100 * 5 * 288, [], 1.44, id="100 instances, 5 metrics, each 5 minutes"),
+        pytest.param(0, [33_333], 0.0, id="ListMetrics within the free million"),
+        pytest.param(0, [33_333, 33_333], 0.0, id="each account has its own free million"),
+        pytest.param(0, [1_033_333], 10.0, id="a million requests beyond it"),
+        pytest.param(0, [], 0.0, id="nothing asked, and EC2's calls are free"),
+    ],
+)
+def test_a_day_is_priced_as_aws_prices_it(metrics, requests, dollars):
+    """Metrics by the thousand, requests beyond the free million."""
+    assert bill.dollars(metrics, requests) == pytest.approx(dollars, abs=0.001)
+
+
+def test_the_last_24_hours_reach_into_25():
+    """The oldest hour counts by the part of it that is within them."""
+    hours = [hour(MIDNIGHT + 3600 * n, {CPU: 1000}, {"GetMetricData": 10}) for n in range(25)]
+    usage = bill.day(hours, MIDNIGHT + 24.5 * 3600)
+    assert usage.metrics == pytest.approx(24_500)
+    assert usage.calls == pytest.approx(245)
+    assert usage.dollars == pytest.approx(0.245)
+
+
+@pytest.mark.parametrize("minutes", [10, 30, 60, 90, 119])
+def test_the_present_rate_does_not_depend_on_the_time_of_the_hour(minutes):
+    """100 metrics a minute are 144,000 a day, from ten minutes after the start on."""
+    asked = [min(minutes, 60), max(0, minutes - 60)]
+    hours = [hour(MIDNIGHT + 3600 * n, {CPU: number * 100}) for n, number in enumerate(asked) if number]
+    usage = bill.pace(hours, MIDNIGHT + minutes * 60)
+    assert usage.metrics == pytest.approx(144_000)
+    assert usage.dollars == pytest.approx(1.44)
+
+
+def test_nothing_asked_costs_nothing():
+    """An empty ledger has no rate."""
+    assert bill.day([], MIDNIGHT) == bill.pace([], MIDNIGHT) == bill.Usage(0, 0, 0)
+
+
+def test_where_a_day_stands_is_told_from_its_hours():
+    """What was spent since midnight, what is left, and the full rate by our names; yesterday is not today's."""
+    hours = [
+        hour(MIDNIGHT - 3600, {CPU: 3_600_000}),
+        hour(MIDNIGHT, {CPU: 3600, OUT: 900, "Gone/x": 3600}).model_copy(
+            update={"full": {(SCOPE, CPU): 3600, (SCOPE, OUT): 3600, (SCOPE, "Gone/x"): 3600}}
+        ),
+    ]
+    found = bill.spending(CONFIGURATION, hours, MIDNIGHT + 3600, {"network_out": 4})
+    assert found.spent == pytest.approx(0.081)
+    assert found.left == 23 * 3600
+    assert found.full == pytest.approx({"cpu_utilization": 1.0, "network_out": 1.0})
+    assert found.others == pytest.approx(bill.PER_METRIC)
+    assert bill.projected(found, {"network_out": 4}) == pytest.approx(0.081 + 23 * 3600 * 2.25e-5)
+
+
+FULL = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization", "network_in", "network_out"), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("full", "spent", "factors", "expected"),
+    [
+        pytest.param({"cpu_utilization": 4.9}, 0, {}, {}, id="within the budget nothing is given up"),
+        pytest.param({**FULL, "cpu_utilization": 0.0}, 0, {}, {"network_out": 15, "network_in": 4},
+                     id="the least important goes through all its steps, then the next"),
+        pytest.param({"network_out": 9, "cpu_utilization": 0.4}, 0, {}, {"network_out": 2}, id="no more than it takes"),
+        pytest.param({"cpu_utilization": 9}, 0, {},
+                     {"network_out": 15, "network_in": 15, "disk_utilization": 15, "memory_utilization": 15,
+                      "cpu_utilization": 2}, id="cpu comes last"),
+        pytest.param({"cpu_utilization": 900}, 0, {},
+                     dict.fromkeys(FULL, 15), id="too dear even so: the last step, and no more"),
+        pytest.param({"network_out": 9.2}, 0, {"network_out": 4}, {"network_out": 4},
+                     id="it is not relaxed for a step that only just fits"),
+        pytest.param({"network_out": 8}, 0, {"network_out": 4}, {"network_out": 2},
+                     id="it is relaxed where that leaves a tenth"),
+        pytest.param({"network_out": 4}, 0, {"network_out": 15, "network_in": 15}, {}, id="and at once where all fits"),
+        pytest.param({"network_out": 1}, 5.1, {}, dict.fromkeys(FULL, 15), id="what is spent is spent"),
+    ],
+)  # fmt: skip
+def test_a_budget_gives_up_the_least_important_first(full, spent, factors, expected):
+    """network_out, network_in, disk, memory, cpu last; each ×2, ×4, ×8, ×15."""
+    found = bill.stretch(CONFIGURATION, state(full, spent, **factors))
+    assert found == expected
+    assert list(found) == [name for name in bill.order(CONFIGURATION) if name in found]
+
+
+def test_without_a_budget_nothing_is_given_up():
+    """However dear it is."""
+    free = CONFIGURATION.model_copy(update={"budget": None})
+    assert bill.stretch(free, state({"cpu_utilization": 900.0}, network_out=4)) == {}
+
+
+def test_metrics_of_a_users_own_stand_before_memory_and_cpu():
+    """Who configured them wants them more than what comes by default, and less than what tells whether it works."""
+    own = CONFIGURATION.model_copy(update={"collect": ("cpu_utilization", "gpu", "network_in", "memory_utilization")})
+    assert bill.order(own) == ["network_in", "gpu", "memory_utilization", "cpu_utilization"]
+    assert "status_check_failed" not in bill.ORDER
+
+
+def test_a_weight_is_by_the_name_of_cloudwatch():
+    """So that what is counted by that name can be told in full."""
+    assert bill.weights(CONFIGURATION, {"network_out": 4}) == {OUT: 4}
+
+
+RATES = st.fixed_dictionaries({name: st.floats(0, 50) for name in FULL})
+
+
+@given(full=RATES, spent=st.floats(0, 10), left=st.floats(0, models.DAY), budget=st.floats(0.01, 100))
+def test_a_decision_is_within_the_budget_or_the_last_step(full, spent, left, budget):
+    """There is nothing between, and a step less would be too dear."""
+    configuration = CONFIGURATION.model_copy(update={"budget": budget})
+    now = state(full, spent, left)
+    found = bill.stretch(configuration, now)
+    dearest = dict.fromkeys(FULL, bill.FACTORS[-1])
+    assert bill.projected(now, found) <= budget or found == dearest
+    assert set(found.values()) <= set(bill.FACTORS)
+
+
+@given(full=RATES, spent=st.floats(0, 5), budget=st.floats(0.01, 100))
+def test_a_decision_stands_while_nothing_changes(full, spent, budget):
+    """Asked again with its own outcome in force it says the same: periods do not go to and fro."""
+    configuration = CONFIGURATION.model_copy(update={"budget": budget})
+    first = bill.stretch(configuration, state(full, spent))
+    assert bill.stretch(configuration, state(full, spent, **first)) == first
+
+
+@pytest.mark.parametrize(("api", "rate"), [("DescribeInstances", 20), ("ListMetrics", 25), ("GetMetricData", 50)])
+def test_limits_are_those_of_aws_unless_configured(api, rate):
+    """A family of its own for each kind of call."""
+    assert bill.limit_of(api, CONFIGURATION).rate == rate
+    slow = models.Limit(bucket=3, rate=0.5)
+    family = "Describe" if api.startswith("Describe") else api
+    assert bill.limit_of(api, CONFIGURATION.model_copy(update={"limits": {family: slow}})) == slow
