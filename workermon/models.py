@@ -200,11 +200,15 @@ class Query(Frozen):
 
 
 class Trouble(Frozen):
-    """Why the last collection of a worker failed: ``kind`` is an ``AwsError.kind``."""
+    """Why the last collection of a worker failed: ``kind`` is an ``AwsError.kind``.
+
+    ``since`` is when the same message first stood there without a success in between.
+    """
 
     kind: str
     message: str
     at: float
+    since: float | None = None
 
 
 class Condition(Frozen):
@@ -212,7 +216,9 @@ class Condition(Frozen):
 
     ``slot`` is ``floor(collected_at / interval)``. ``latest`` is the newest datapoint of each metric. ``asked`` is
     the time up to which each metric was last asked for with success: slots after it are not absent but unknown.
-    ``running_since`` is the first collection that saw it running without a break.
+    ``expected`` is the datapoint that each metric waits for, ``delays`` how many seconds after its period's end one
+    is waited for before it counts as absent. ``running_since`` is the first collection that saw it running without
+    a break. ``trouble`` beside a success is of single metrics.
     """
 
     status: Status = "unknown"
@@ -224,6 +230,8 @@ class Condition(Frozen):
     latest: dict[str, Datapoint] = {}
     periods: dict[str, int] = {}
     asked: dict[str, float] = {}
+    expected: dict[str, int] = {}
+    delays: dict[str, float] = {}
     trouble: Trouble | None = None
 
 
@@ -499,11 +507,19 @@ class Discover(Frozen):
     labels: dict[str, str] = {}
 
 
+class Limit(Frozen):
+    """How fast one API of one account and region may be asked: ``bucket`` requests at once, ``rate`` each second."""
+
+    bucket: float = Field(ge=1, le=100_000)
+    rate: float = Field(gt=0, le=100_000)
+
+
 class Configuration(Frozen):
     """What is in force: rules, channels, the catalogue; ``revision`` grows with each change.
 
     ``collect`` is what is asked for; ``chosen`` what the file named for it (``None``: nothing, so the defaults and
-    what the rules need).
+    what the rules need). ``budget`` is in dollars a day (UTC), ``None``: no limit. ``limits`` is by API
+    (``bill.LIMITS`` where left out).
     """
 
     revision: int = 0
@@ -515,6 +531,64 @@ class Configuration(Frozen):
     chosen: tuple[str, ...] | None = None
     accounts: dict[str, Account] = {}
     discover: Discover | None = None
+    budget: float | None = None
+    limits: dict[str, Limit] = {}
+
+
+class ScopeState(Frozen):
+    """How collection goes in an account and region (``key`` as ``Scope.key``).
+
+    ``trouble`` is why the newest collection there failed as a whole, ``None`` where it did not; ``failing_since`` the
+    first failure after the last success. ``interval`` is the shortest one collected there lately, ``at`` the newest
+    collection; times and durations in seconds. ``sequence`` counts what was noted.
+    """
+
+    key: str
+    at: float
+    interval: int
+    succeeded_at: float | None = None
+    recovered_at: float | None = None
+    failing_since: float | None = None
+    trouble: Trouble | None = None
+    sequence: int = 0
+
+    @property
+    def account(self) -> str:
+        """Return the account's name."""
+        return self.key.rpartition("/")[0]
+
+    @property
+    def region(self) -> str:
+        """Return the region."""
+        return self.key.rpartition("/")[2]
+
+
+class Hour(Frozen):
+    """What was asked of AWS within an hour from ``start`` on (a time), counted from ``begun`` on.
+
+    ``calls`` are requests by ``(scope key, operation)``, ``metrics`` the metrics asked by ``(scope key,
+    namespace/name)``, ``full`` those that would have been asked without a budget.
+    """
+
+    start: int
+    begun: float
+    calls: dict[tuple[str, str], int] = {}
+    metrics: dict[tuple[str, str], int] = {}
+    full: dict[tuple[str, str], int] = {}
+
+
+class Stretch(Frozen):
+    """What the budget makes of the periods: ``factors`` by metric, those above 1 only; decided ``at`` a time.
+
+    ``weights`` are the same by CloudWatch's ``namespace/name``. ``projected`` and ``budget`` are dollars of the day
+    (UTC) that ``at`` is in.
+    """
+
+    at: float = 0.0
+    factors: dict[str, int] = {}
+    weights: dict[str, int] = {}
+    projected: float = 0.0
+    budget: float | None = None
 
 
 def to_json(model: BaseModel) -> dict[str, Any]:

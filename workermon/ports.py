@@ -8,13 +8,14 @@ else is said they raise ``errors.RedisUnavailable`` or ``errors.AwsError`` and i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from workermon.models import (
     Alert,
     Channel,
     Condition,
     Configuration,
+    Hour,
     Instance,
     InstanceStatus,
     Notification,
@@ -23,8 +24,10 @@ from workermon.models import (
     Recorded,
     Sample,
     Scope,
+    ScopeState,
     SecretRef,
     Series,
+    Stretch,
     Transition,
     Trouble,
     Worker,
@@ -75,9 +78,54 @@ class CloudWatch(Protocol):
         """
 
     def dimensions(
-        self, scope: Scope, namespace: str, metric_name: str, instance_ids: Sequence[str]
+        self, scope: Scope, namespace: str, metric_name: str, instance_ids: Sequence[str] | None
     ) -> dict[str, list[tuple[tuple[str, str], ...]]]:
-        """Return the dimension sets under which each instance really publishes a metric (ListMetrics)."""
+        """Return the dimension sets under which each instance really publishes a metric (ListMetrics).
+
+        ``None`` asks for every instance of the account and region.
+        """
+
+
+class Limiter(Protocol):
+    """How fast AWS may be asked: one limit for each account, region and API, shared by all worker processes.
+
+    ``scope`` is a ``Scope.key``, ``api`` the name of an operation. Time is Redis' own.
+    """
+
+    def take(self, scope: str, api: str) -> None:
+        """Return when one request may go out.
+
+        Raises ``errors.AwsThrottled`` where that would take longer than a collection may wait, and
+        ``errors.AwsUnreachable`` where the API was silent a moment ago and somebody else tries it.
+        """
+
+    def throttled(self, scope: str, api: str) -> None:
+        """Note that AWS refused a request as too many: from now on slower, and faster again bit by bit."""
+
+    def silent(self, scope: str, api: str) -> None:
+        """Note that nobody answered: for a while only one request at a time is let out to try."""
+
+    def answered(self, scope: str, api: str) -> None:
+        """Note that somebody answered, which ends a silence."""
+
+    def slowed(self) -> dict[tuple[str, str], float]:
+        """Return by (scope, API) which part of its full rate each slowed one has, 0 where it is silent."""
+
+
+class Costs(Protocol):
+    """What was asked of AWS, by the hour, and what the budget makes of it."""
+
+    def note(self, at: float, scope: str, operation: str, metrics: Mapping[str, int]) -> None:
+        """Count a request, and the metrics asked in it by ``namespace/name``."""
+
+    def hours(self, since: float) -> list[Hour]:
+        """Return the hours since the one that a time is in, oldest first; those without a request are left out."""
+
+    def stretch(self) -> Stretch:
+        """Return what the budget makes of the periods; may be some seconds old."""
+
+    def decide(self, stretch: Stretch, before: Stretch) -> bool:
+        """Put a decision in force; ``False`` where ``before`` is not what is there: another was faster."""
 
 
 # --- the repository ----------------------------------------------------------------------------------------------
@@ -132,8 +180,19 @@ class Written(NamedTuple):
     outcome: Literal["accepted", "repeated", "gone"]
 
 
+#: What became of a claim: it is the caller's; the slot is complete; another holds it; that incarnation is gone.
+Claim = Literal["claimed", "complete", "taken", "gone"]
+
+
 class Samples(Protocol):
-    """The ledger of samples. A datapoint is kept at its slot, so writing it again changes nothing."""
+    """The ledger of samples. A datapoint is kept at its slot, so writing it again changes nothing.
+
+    A slot of a worker is claimed by a lease and completed by the writing of its sample. A slot that passed at most
+    two minutes before the last complete one is complete too: somebody was slow, or the clock was set back a little.
+    """
+
+    def claim(self, workers: Sequence[Worker], now: float, lease: float) -> list[Claim]:
+        """Claim each worker's slot at a time for ``lease`` seconds of Redis' own time, all in one step."""
 
     def write(self, sample: Sample, condition: Condition, event: str, *, again: bool = False) -> Written:
         """In one step: datapoints, condition, the mark 'to be judged', and the event on the channel.
@@ -145,7 +204,10 @@ class Samples(Protocol):
         """Write many samples, each a step of its own, in few round trips; one outcome for each, in order."""
 
     def failed(self, worker: Worker, trouble: Trouble) -> None:
-        """Remember why a collection failed; nothing else of the worker changes."""
+        """Remember why a collection failed and give the slot's claim back; nothing else of the worker changes."""
+
+    def failed_many(self, failures: Sequence[tuple[Worker, Trouble]]) -> None:
+        """Do that for many in one round trip."""
 
     def read(self, wanted: Sequence[tuple[str, str, int]], since: float, until: float) -> dict[tuple[str, str], Series]:
         """Return the series of each (worker id, metric, period in seconds), ``since`` and ``until`` included.
@@ -161,6 +223,19 @@ class Samples(Protocol):
 
     def rejudge(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as to be judged (their rules changed, say)."""
+
+
+class Learnt(Protocol):
+    """What is learnt of an account and region, by name: small JSON values, bounded in number, none of one worker.
+
+    It may be lost, and then is learnt again.
+    """
+
+    def load(self, scope: Scope) -> dict[str, Any]:
+        """Return all of it; what cannot be read is left out."""
+
+    def save(self, scope: Scope, values: Mapping[str, Any]) -> None:
+        """Keep these beside the others, for another week."""
 
 
 # --- alerts ------------------------------------------------------------------------------------------------------
@@ -214,6 +289,39 @@ class Alerts(Protocol):
 
     def history(self, alert_id: str | None = None, limit: int = 100) -> list[Recorded]:
         """Return what was recorded of one alert, or of all, newest first."""
+
+
+class ScopeBasis(NamedTuple):
+    """What the judgement of an account and region is based on; its fields are those of ``Basis``."""
+
+    state: ScopeState
+    alerts: dict[str, Alert]
+    version: int
+    revision: int
+    told: dict[str, int]
+
+
+class ScopeVerdict(NamedTuple):
+    """The outcome of one judgement of an account and region; its fields are those of ``Verdict``."""
+
+    basis: ScopeBasis
+    alerts: dict[str, Alert]
+    transitions: tuple[tuple[str, Transition, Notification | None], ...]
+    channels: dict[str, tuple[str, ...]]
+    at: float
+
+
+class Scopes(Protocol):
+    """How collection goes in each account and region, and the alerts about that."""
+
+    def note(self, scope: str, at: float, interval: int, trouble: Trouble | None) -> None:
+        """Note how a collection went that began at a time; one older than the last success changes nothing."""
+
+    def load(self) -> dict[str, ScopeBasis]:
+        """Return the basis of a judgement of every account and region where anything was collected, by its key."""
+
+    def commit(self, verdict: ScopeVerdict) -> bool:
+        """Write alert, history and outbox in one step; ``False``, and nothing written, where the basis moved on."""
 
 
 class Outbox(Protocol):

@@ -6,15 +6,18 @@ The repository's ports share one ``MemoryStore``, as the real ones share one Red
 from __future__ import annotations
 
 import itertools
+import json
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from workermon import errors, metrics, models, ports
 
+#: Seconds. A slot that passed so shortly before the last complete one is complete too (as on Redis).
+_BEHIND = 120
 #: Attempts kept of one alert, and entries of its history (as on Redis).
 _KEPT = 100
 
@@ -42,12 +45,20 @@ class _Kept:
     worker: models.Worker
     condition: models.Condition = field(default_factory=models.Condition)
     slot: tuple[int, int] | None = None
+    #: Which slot is claimed, and until when on the store's clock.
+    claim: tuple[tuple[int, int], float] | None = None
     dimensions: dict[str, list[Dimensions]] = field(default_factory=dict)
     dimensions_at: float = 0.0
     changed_from: int | None = None
     sequence: int = 0
     version: int = 0
     alerts: dict[str, models.Alert] = field(default_factory=dict)
+
+    def complete(self, slot: tuple[int, int]) -> bool:
+        """Tell whether a slot, (interval, number), is complete."""
+        if self.slot is None or self.slot[0] != slot[0]:
+            return False
+        return 0 <= (self.slot[1] - slot[1]) * slot[0] <= _BEHIND
 
     def record(self) -> ports.Record:
         return ports.Record(
@@ -82,6 +93,8 @@ class MemoryStore:
         self.last: dict[str, models.Notification] = {}
         self.told: dict[str, dict[str, int]] = {}
         self.lanes: dict[tuple[str, str], _Lane] = {}
+        #: State of the alerts of each account and region.
+        self.scopes: dict[str, dict[str, models.Alert]] = {}
         self.fences = itertools.count(1)
         self.configuration: models.Configuration | None = None
         self._listeners: list[queue.SimpleQueue[tuple[str, str]]] = []
@@ -103,6 +116,23 @@ class MemoryStore:
         """End a subscription."""
         with self.lock:
             self._listeners.remove(listener)
+
+    def tell(self, subject: str, verdict: ports.Verdict | ports.ScopeVerdict) -> None:
+        """Write the history and the outbox of a verdict; the caller holds the lock."""
+        for rule, transition, notification in verdict.transitions:
+            alert_id = f"{subject}/{rule}"
+            recorded = models.Recorded(transition=transition, notification=notification, rule=rule, worker_id=subject)
+            entries = self.history.setdefault(alert_id, [])
+            entries.insert(0, (verdict.at, recorded))
+            del entries[_KEPT:]
+            if notification is None:
+                continue
+            self.last[alert_id] = notification
+            self.told.setdefault(subject, {})[rule] = notification.version
+            for channel in dict.fromkeys(verdict.channels.get(rule, ())):
+                lane = self.lanes.setdefault((alert_id, channel), _Lane(retry_at=verdict.at))
+                lane.waiting.append(notification)
+            self.publish(f"{self.channel}:alerts", notification.model_dump_json(by_alias=True))
 
     def living(self, worker_id: str, incarnation: str) -> _Kept | None:
         """Return what is kept of a worker, where it still is the one meant."""
@@ -173,6 +203,22 @@ class MemorySamples:
         self._store = store
         self._retention = retention
 
+    def claim(self, workers: Sequence[models.Worker], now: float, lease: float) -> list[ports.Claim]:
+        """Claim each worker's slot."""
+        with self._store.lock:
+            return [self._claim(worker, (worker.interval, int(now // worker.interval)), lease) for worker in workers]
+
+    def _claim(self, worker: models.Worker, slot: tuple[int, int], lease: float) -> ports.Claim:
+        kept = self._store.living(worker.id, worker.incarnation)
+        if kept is None:
+            return "gone"
+        if kept.complete(slot):
+            return "complete"
+        if kept.claim is not None and kept.claim[0] == slot and kept.claim[1] > self._store.clock():
+            return "taken"
+        kept.claim = slot, self._store.clock() + lease
+        return "claimed"
+
     def write(
         self, sample: models.Sample, condition: models.Condition, event: str, *, again: bool = False
     ) -> ports.Written:
@@ -184,7 +230,7 @@ class MemorySamples:
                 return ports.Written("gone")
             changed = self._merge(worker.id, metrics.brought(sample, self._retention()))
             slot = (worker.interval, sample.slot)
-            repeated = kept.slot == slot and not again
+            repeated = kept.complete(slot) and not again
             if changed is not None:
                 kept.changed_from = changed if kept.changed_from is None else min(changed, kept.changed_from)
             if changed is not None or not repeated:
@@ -215,11 +261,17 @@ class MemorySamples:
         return changed
 
     def failed(self, worker: models.Worker, trouble: models.Trouble) -> None:
-        """Remember why a collection failed."""
+        """Remember why a collection failed, and give the slot's claim back."""
         with self._store.lock:
             kept = self._store.living(worker.id, worker.incarnation)
             if kept is not None:
                 kept.condition = kept.condition.model_copy(update={"trouble": trouble})
+                kept.claim = None
+
+    def failed_many(self, failures: Sequence[tuple[models.Worker, models.Trouble]]) -> None:
+        """Do that for many."""
+        for worker, trouble in failures:
+            self.failed(worker, trouble)
 
     def read(
         self, wanted: Sequence[tuple[str, str, int]], since: float, until: float
@@ -259,6 +311,24 @@ class MemorySamples:
                     self._store.unjudged.setdefault(worker_id, at)
 
 
+class MemoryLearnt:
+    """``ports.Learnt`` in memory."""
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self._lock = store.lock if store else threading.RLock()
+        self._kept: dict[tuple[str, str | None], dict[str, Any]] = {}
+
+    def load(self, scope: models.Scope) -> dict[str, Any]:
+        """Return all of it."""
+        with self._lock:
+            return dict(self._kept.get((scope.key, scope.role_arn), {}))
+
+    def save(self, scope: models.Scope, values: Mapping[str, Any]) -> None:
+        """Keep these beside the others."""
+        with self._lock:
+            self._kept.setdefault((scope.key, scope.role_arn), {}).update(json.loads(json.dumps(dict(values))))
+
+
 class MemoryAlerts:
     """``ports.Alerts`` in memory."""
 
@@ -291,7 +361,7 @@ class MemoryAlerts:
             if kept.sequence == verdict.basis.record.sequence:
                 kept.changed_from = None
                 store.unjudged.pop(kept.worker.id, None)
-            self._tell(verdict)
+            store.tell(kept.worker.id, verdict)
             return True
 
     def retire(self, verdict: ports.Verdict) -> bool:
@@ -301,7 +371,7 @@ class MemoryAlerts:
             kept = self._holding(verdict)
             if kept is None:
                 return False
-            self._tell(verdict)
+            store.tell(kept.worker.id, verdict)
             del store.workers[kept.worker.id]
             store.unjudged.pop(kept.worker.id, None)
             for key in [key for key in store.ledger if key[0] == kept.worker.id]:
@@ -315,6 +385,12 @@ class MemoryAlerts:
                 (alert.since or 0, kept.worker.id, alert.rule, alert)
                 for kept in self._store.workers.values()
                 for alert in kept.alerts.values()
+                if alert.open
+            ]
+            alerts += [
+                (alert.since or 0, scope, alert.rule, alert)
+                for scope, of_scope in self._store.scopes.items()
+                for alert in of_scope.values()
                 if alert.open
             ]
             return [found[3] for found in sorted(alerts, key=lambda found: found[:3])]
@@ -340,23 +416,6 @@ class MemoryAlerts:
         worker = verdict.basis.record.worker
         kept = self._store.living(worker.id, worker.incarnation)
         return kept if kept and kept.version == verdict.basis.version else None
-
-    def _tell(self, verdict: ports.Verdict) -> None:
-        store, worker = self._store, verdict.basis.record.worker
-        for rule, transition, notification in verdict.transitions:
-            alert_id = f"{worker.id}/{rule}"
-            recorded = models.Recorded(transition=transition, notification=notification, rule=rule, worker_id=worker.id)
-            entries = store.history.setdefault(alert_id, [])
-            entries.insert(0, (verdict.at, recorded))
-            del entries[_KEPT:]
-            if notification is None:
-                continue
-            store.last[alert_id] = notification
-            store.told.setdefault(worker.id, {})[rule] = notification.version
-            for channel in dict.fromkeys(verdict.channels.get(rule, ())):
-                lane = store.lanes.setdefault((alert_id, channel), _Lane(retry_at=verdict.at))
-                lane.waiting.append(notification)
-            store.publish(f"{store.channel}:alerts", notification.model_dump_json(by_alias=True))
 
 
 class MemoryOutbox:
@@ -569,6 +628,132 @@ class MemoryFeed:
             self._store.unsubscribe(listener)
 
 
+class MemoryScopes:
+    """``ports.Scopes`` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._kept: dict[str, ports.ScopeBasis] = {}
+        self._interval_at: dict[str, float] = {}
+
+    def note(self, scope: str, at: float, interval: int, trouble: models.Trouble | None) -> None:
+        """Note how a collection went; one older than the last success changes nothing."""
+        with self._store.lock:
+            had = self._kept.get(scope)
+            basis = had or ports.ScopeBasis(models.ScopeState(key=scope, at=0, interval=interval), {}, 0, 0, {})
+            state = basis.state
+            if interval <= state.interval or at - self._interval_at[scope] > 10 * state.interval:
+                self._interval_at[scope] = at
+                state = state.model_copy(update={"interval": interval})
+            if state.succeeded_at is None or at > state.succeeded_at:
+                since = state.failing_since
+                changes: dict[str, object] = {"at": max(at, state.at), "sequence": state.sequence + 1}
+                if trouble is not None:
+                    changes |= {"trouble": trouble, "failing_since": at if since is None else min(at, since)}
+                else:
+                    changes |= {"trouble": None, "failing_since": None, "succeeded_at": at}
+                    changes |= {} if since is None else {"recovered_at": at}
+                state = state.model_copy(update=changes)
+            self._kept[scope] = basis._replace(state=state)
+
+    def load(self) -> dict[str, ports.ScopeBasis]:
+        """Return the basis of a judgement of every scope."""
+        store = self._store
+        with store.lock:
+            revision = store.configuration.revision if store.configuration else 0
+            return {
+                key: basis._replace(alerts=dict(basis.alerts), revision=revision, told=dict(store.told.get(key, {})))
+                for key, basis in self._kept.items()
+            }
+
+    def commit(self, verdict: ports.ScopeVerdict) -> bool:
+        """Write alert, history and outbox where the basis still holds."""
+        store, key = self._store, verdict.basis.state.key
+        with store.lock:
+            revision = store.configuration.revision if store.configuration else 0
+            kept = self._kept.get(key)
+            if kept is None or kept.version != verdict.basis.version or verdict.basis.revision != revision:
+                return False
+            self._kept[key] = kept._replace(alerts=dict(verdict.alerts), version=kept.version + 1)
+            store.scopes[key] = dict(verdict.alerts)
+            store.tell(key, verdict)
+            return True
+
+
+class MemoryLimiter:
+    """``ports.Limiter`` that lets everything through and remembers it; ``trouble`` is raised while it is set."""
+
+    def __init__(self) -> None:
+        self.trouble: errors.AwsError | None = None
+        #: What was asked for and noted, as (what, scope, api), oldest first.
+        self.calls: list[tuple[str, str, str]] = []
+        self.shares: dict[tuple[str, str], float] = {}
+
+    def take(self, scope: str, api: str) -> None:
+        """Return at once, or raise the trouble."""
+        self.calls.append(("take", scope, api))
+        if self.trouble is not None:
+            raise self.trouble
+
+    def throttled(self, scope: str, api: str) -> None:
+        """Note a refusal: half of what the rate was."""
+        self.calls.append(("throttled", scope, api))
+        self.shares[scope, api] = self.shares.get((scope, api), 1.0) / 2
+
+    def silent(self, scope: str, api: str) -> None:
+        """Note a silence."""
+        self.calls.append(("silent", scope, api))
+        self.shares[scope, api] = 0.0
+
+    def answered(self, scope: str, api: str) -> None:
+        """End a silence."""
+        if self.shares.get((scope, api)) == 0.0:
+            del self.shares[scope, api]
+
+    def slowed(self) -> dict[tuple[str, str], float]:
+        """Return which part of its full rate each slowed one has."""
+        return dict(self.shares)
+
+
+class MemoryCosts:
+    """``ports.Costs`` in memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hours: dict[int, models.Hour] = {}
+        self._stretch = models.Stretch()
+
+    def note(self, at: float, scope: str, operation: str, metrics: Mapping[str, int]) -> None:
+        """Count a request and what it asked for."""
+        start = int(at // 3600) * 3600
+        with self._lock:
+            hour = self._hours.get(start) or models.Hour(start=start, begun=at)
+            calls, asked, full = dict(hour.calls), dict(hour.metrics), dict(hour.full)
+            calls[scope, operation] = calls.get((scope, operation), 0) + 1
+            for metric, number in metrics.items():
+                weight = self._stretch.weights.get(metric, 1)
+                asked[scope, metric] = asked.get((scope, metric), 0) + number
+                full[scope, metric] = full.get((scope, metric), 0) + number * weight
+            self._hours[start] = hour.model_copy(update={"calls": calls, "metrics": asked, "full": full})
+
+    def hours(self, since: float) -> list[models.Hour]:
+        """Return the hours since the one that a time is in."""
+        with self._lock:
+            return [self._hours[start] for start in sorted(self._hours) if start >= since // 3600 * 3600]
+
+    def stretch(self) -> models.Stretch:
+        """Return what the budget makes of the periods."""
+        return self._stretch
+
+    def decide(self, stretch: models.Stretch, before: models.Stretch) -> bool:
+        """Put a decision in force, unless another one came between."""
+        with self._lock:
+            if self._stretch not in (before, stretch):
+                return False
+            self._stretch = stretch
+            return True
+
+
 class MemorySchedule:
     """``ports.Schedule`` in memory. ``broken`` and ``ticked`` are for tests to set."""
 
@@ -767,7 +952,7 @@ class MemoryCloudWatch:
         scope: models.Scope,  # noqa: ARG002 - as above
         namespace: str,
         metric_name: str,
-        instance_ids: Sequence[str],
+        instance_ids: Sequence[str] | None,
     ) -> dict[str, list[Dimensions]]:
         """Return the dimension sets under which each instance has datapoints."""
         if self.trouble is not None:
@@ -775,6 +960,6 @@ class MemoryCloudWatch:
         found: dict[str, list[Dimensions]] = {}
         for place, name, dimensions in self._points:
             owner = dict(dimensions).get("InstanceId", "")
-            if (place, name) == (namespace, metric_name) and owner in instance_ids:
+            if (place, name) == (namespace, metric_name) and (instance_ids is None or owner in instance_ids):
                 found.setdefault(owner, []).append(tuple(sorted(dimensions)))
         return {owner: sorted(sets) for owner, sets in found.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from pydantic import TypeAdapter
@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 from workermon import models, ports
 from workermon.on_redis import client, keys, workers
 
-_STATE = TypeAdapter(dict[str, models.Alert])
+#: State of the alerts of one subject, by rule.
+STATE = TypeAdapter(dict[str, models.Alert])
 
 # KEYS: worker, alerts, configuration, versions. ARGV: the fields of a record.
 _LOAD = client.Script("""
@@ -106,6 +107,15 @@ return 1
 """)
 
 
+class Subject(NamedTuple):
+    """What a verdict is about: a worker, or an account and region; ``key`` names the hash that has its ``seq``."""
+
+    id: str
+    key: str
+    incarnation: str
+    sequence: int
+
+
 class RedisAlerts:
     """``ports.Alerts`` on Redis; notifications are also published on ``<channel>:alerts``."""
 
@@ -129,7 +139,7 @@ class RedisAlerts:
             if record is not None:
                 found[worker_id] = ports.Basis(
                     record=record,
-                    alerts=_STATE.validate_json(state) if state else {},
+                    alerts=STATE.validate_json(state) if state else {},
                     version=int(version or 0),
                     revision=int(revision or 0),
                     told={rule.decode(): int(last) for rule, last in zip(told[::2], told[1::2], strict=True)},
@@ -148,31 +158,36 @@ class RedisAlerts:
         return self._write("retire", verdict)
 
     def _write(self, mode: str, verdict: ports.Verdict) -> bool:
+        record = verdict.basis.record
+        subject = Subject(record.worker.id, keys.worker(record.worker.id), record.worker.incarnation, record.sequence)
+        return self.write(mode, subject, verdict)
+
+    def write(self, mode: str, subject: Subject, verdict: ports.Verdict | ports.ScopeVerdict) -> bool:
+        """Write a verdict of whatever it is about, in one step."""
         basis = verdict.basis
-        worker = basis.record.worker
-        to_open, to_close = _turns(verdict, retire=mode == "retire")
+        to_open, to_close = _turns(subject.id, verdict, retire=mode == "retire")
         names = [
-            keys.worker(worker.id),
-            keys.alerts(worker.id),
+            subject.key,
+            keys.alerts(subject.id),
             keys.CONFIGURATION,
             keys.UNJUDGED,
             keys.OPEN,
             keys.HISTORY_INDEX,
-            keys.versions(worker.id),
+            keys.versions(subject.id),
             keys.OUTBOX,
             keys.WORKERS,
-            keys.ledger(worker.id, ""),
+            keys.ledger(subject.id, ""),
         ]
         arguments: list[client.Argument] = [
             mode,
-            worker.id,
-            worker.incarnation,
+            subject.id,
+            subject.incarnation,
             basis.version,
             basis.revision,
-            basis.record.sequence,
+            subject.sequence,
             # A commit whose answer was lost is sent again, and must know itself.
             secrets.token_hex(8),
-            _STATE.dump_json(verdict.alerts, by_alias=True),
+            STATE.dump_json(verdict.alerts, by_alias=True),
             repr(verdict.at),
             self._feed,
             keys.HISTORY,
@@ -185,8 +200,10 @@ class RedisAlerts:
             len(verdict.transitions),
         ]
         for rule, transition, notification in verdict.transitions:
-            alert_id = f"{worker.id}/{rule}"
-            recorded = models.Recorded(transition=transition, notification=notification, rule=rule, worker_id=worker.id)
+            alert_id = f"{subject.id}/{rule}"
+            recorded = models.Recorded(
+                transition=transition, notification=notification, rule=rule, worker_id=subject.id
+            )
             names.append(keys.history(alert_id))
             arguments += [alert_id, f"{verdict.at!r} {recorded.model_dump_json(by_alias=True)}"]
             if notification is None:
@@ -202,7 +219,8 @@ class RedisAlerts:
         """Return the alerts that fire, the oldest first."""
         with client.guard(self._client):
             alert_ids = client.texts(self._client.zrange(keys.OPEN, 0, -1))
-        owners = list(dict.fromkeys(alert_id.partition("/")[0] for alert_id in alert_ids))
+        # What an alert is about may have slashes of its own, a rule's name has none.
+        owners = list(dict.fromkeys(alert_id.rpartition("/")[0] for alert_id in alert_ids))
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
             for worker_id in owners:
                 pipe.hget(keys.alerts(worker_id), "alerts")
@@ -211,7 +229,7 @@ class RedisAlerts:
             f"{worker_id}/{rule}": alert
             for worker_id, state in zip(owners, states, strict=True)
             if state
-            for rule, alert in _STATE.validate_json(state).items()
+            for rule, alert in STATE.validate_json(state).items()
         }
         # What was resolved or removed between the two readings is not open.
         return [found[alert_id] for alert_id in alert_ids if alert_id in found and found[alert_id].open]
@@ -265,9 +283,11 @@ class RedisAlerts:
         ]
 
 
-def _turns(verdict: ports.Verdict, *, retire: bool) -> tuple[list[tuple[str, int]], list[str]]:
+def _turns(
+    worker_id: str, verdict: ports.Verdict | ports.ScopeVerdict, *, retire: bool
+) -> tuple[list[tuple[str, int]], list[str]]:
     """Return which alerts a verdict opens (or gives a new beginning), and which it closes."""
-    worker_id, before = verdict.basis.record.worker.id, verdict.basis.alerts
+    before = verdict.basis.alerts
     if retire:
         return [], [f"{worker_id}/{rule}" for rule in {**before, **verdict.alerts}]
     fresh = models.Alert(rule="")

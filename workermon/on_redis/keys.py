@@ -6,6 +6,7 @@ key                                         type    owner; lifetime
 ``workermon:workers``                       zset    workers: the fleet's ids, all with score 0; permanent
 ``workermon:worker:<id>``                   hash    workers, samples: spec, condition …; until the worker is removed
 ``workermon:ledger:<id>:<hour>``            hash    samples: datapoints of an hour; the end of the hour plus retention
+``workermon:learnt:<scope>``                hash    learnt: delays, listings, by name; 7 days after the last write
 ``workermon:unjudged``                      zset    samples: worker ids by the time of the write; permanent
 ``workermon:alerts:<id>``                   hash    alerts: state and version; until the worker is removed
 ``workermon:open``                          zset    alerts: ids of the alerts that fire, by since; permanent
@@ -24,10 +25,18 @@ key                                         type    owner; lifetime
 ``workermon:pulse``                         hash    pulse: when each part last worked; permanent
 ``workermon:counts``                        hash    pulse: what went by; permanent
 ``workermon:lease:<name>``                  string  leases: the owner; the lease
+``workermon:limit:<scope>:<operation>``     hash    limiter: a token bucket; an hour after the last request
+``workermon:limits``                        set     limiter: buckets that are slowed; an hour after the last was
+``workermon:costs:<hour>``                  hash    costs: requests and metrics asked; 49 hours
+``workermon:stretch``                       string  costs: what the budget makes of the periods; 2 days
+``workermon:scopes``                        set     scopes: accounts and regions collected from; permanent
+``workermon:scope:<scope>``                 hash    scopes: how collection goes there; permanent
+``workermon:alerts:<scope>``                hash    scopes: state and version of its alert; permanent
 ==========================================  ======  ====================================================================
 
 An ``<alert>`` is ``<id>/<rule>``, a ``<lane>`` is ``<channel, percent-encoded>:<alert>``, an ``<hour>`` its start in
-seconds. What is named ``alert-history`` and ``outbox`` stands on its own and outlives the worker.
+seconds, a ``<scope>`` is ``<account>/<region>``. What is named ``alert-history`` and ``outbox`` stands on its own and
+outlives the worker; a scope's alerts, history and notifications are kept as a worker's are.
 """
 
 from __future__ import annotations
@@ -35,8 +44,12 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, unquote
 
+from workermon import models
+
 #: Seconds. What is known of an alert after its last transition is kept for this long.
 HISTORY = 30 * 86_400
+#: Seconds. What is learnt of an account and region is kept for this long after the last lesson.
+LESSONS = 7 * 86_400
 #: Entries of one alert's history, and attempts kept of one alert.
 ENTRIES = 100
 #: Alerts in the index of histories.
@@ -51,12 +64,15 @@ FENCE = "workermon:outbox:fence"
 CONFIGURATION = "workermon:configuration"
 PULSE = "workermon:pulse"
 COUNTS = "workermon:counts"
+LIMITS = "workermon:limits"
+STRETCH = "workermon:stretch"
+SCOPES = "workermon:scopes"
 LEDGER = "workermon:ledger:"
 LANE, STATE, LEASE = "workermon:outbox:lane:", "workermon:outbox:state:", "workermon:outbox:lease:"
 
 #: Keys that may stay without a lifetime, with those of Celery's transport and of RedBeat, which own theirs.
 _PERMANENT = re.compile(
-    rb"workermon:(workers|worker:.+|alerts:.+|unjudged|open|configuration|pulse|counts"
+    rb"workermon:(workers|worker:.+|alerts:.+|unjudged|open|configuration|pulse|counts|scopes|scope:.+"
     rb"|outbox|outbox:(lane|state|lanes):.+|outbox:fence|collect:.+|redbeat.*)"
     rb"|redbeat.*|_kombu\..+|unacked.*|workermon\.(collect|evaluate|deliver).*|.+\.pidbox|celeryev\..+"
 )
@@ -75,6 +91,11 @@ def worker(worker_id: str) -> str:
 def ledger(worker_id: str, hour: int | str) -> str:
     """Name a worker's datapoints of the hour that starts then."""
     return f"{LEDGER}{worker_id}:{hour}"
+
+
+def learnt(scope: models.Scope) -> str:
+    """Name what is learnt of an account and region; who becomes another role is told apart."""
+    return f"workermon:learnt:{scope.key}" + (f":{scope.role_arn}" if scope.role_arn else "")
 
 
 def alerts(worker_id: str) -> str:
@@ -121,3 +142,18 @@ def of_lane(member: str) -> tuple[str, str]:
 def lease(name: str) -> str:
     """Name a lease."""
     return f"workermon:lease:{name}"
+
+
+def limit(name: str) -> str:
+    """Name the bucket of an account, region and operation."""
+    return f"workermon:limit:{name}"
+
+
+def costs(hour: int) -> str:
+    """Name what was asked of AWS in the hour that starts then."""
+    return f"workermon:costs:{hour}"
+
+
+def scope(name: str) -> str:
+    """Name how collection goes in an account and region."""
+    return f"workermon:scope:{name}"

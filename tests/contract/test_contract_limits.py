@@ -1,0 +1,192 @@
+"""What every limiter, ledger of costs and record of accounts and regions promises."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import NamedTuple
+
+import builders
+import fakeredis
+import pytest
+from builders import NOW
+from conftest import DEFAULT, repository_on_redis
+
+from workermon import models, ports, testing
+from workermon.on_redis import client, costs, limiter, scopes
+
+SCOPE = "lab/eu-west-1"
+DENIED = models.Trouble(kind="denied", message="EC2 in eu-west-1: no; allow it", at=NOW)
+
+
+class Kept(NamedTuple):
+    """The three ports, and those that read what they wrote."""
+
+    limiter: ports.Limiter
+    costs: ports.Costs
+    scopes: ports.Scopes
+    alerts: ports.Alerts
+    outbox: ports.Outbox
+    configurations: ports.Configurations
+
+
+@pytest.fixture(params=["memory", "fakeredis", "redis"])
+def kept(request):
+    """Give the ports over each implementation in turn."""
+    if request.param == "memory":
+        store = testing.MemoryStore()
+        yield Kept(
+            testing.MemoryLimiter(),
+            testing.MemoryCosts(),
+            testing.MemoryScopes(store),
+            testing.MemoryAlerts(store),
+            testing.MemoryOutbox(store),
+            testing.MemoryConfigurations(store, DEFAULT),
+        )
+        return
+    with contextlib.ExitStack() as stack:
+        if request.param == "fakeredis":
+            connection = fakeredis.FakeRedis()
+        else:
+            connection = stack.enter_context(contextlib.closing(client.connect(request.getfixturevalue("redis_url"))))
+        others = repository_on_redis(connection)
+        yield Kept(
+            limiter.RedisLimiter(connection, lambda api: models.Limit(bucket=100, rate=20)),
+            costs.RedisCosts(connection),
+            scopes.RedisScopes(connection, "workermon:metrics"),
+            others.alerts,
+            others.outbox,
+            others.configurations,
+        )
+
+
+def verdict(basis: ports.ScopeBasis, status: str, version: int, at: int = NOW) -> ports.ScopeVerdict:
+    """Judge an account and region: its one alert fires or resolves."""
+    firing = status == "firing"
+    told = builders.notification(f"{SCOPE}/collector", version, status, worker=None).model_copy(
+        update={"kind": "collector", "dedup_key": f"{SCOPE}/collector", "rule": "collector"}
+    )
+    alert = models.Alert(
+        rule="collector",
+        version=version,
+        since=at if firing else None,
+        told="critical" if firing else None,
+        last=told,
+    )
+    transition = models.Transition(
+        at=at, before=None if firing else "critical", after="critical" if firing else None, reason="denied"
+    )
+    return ports.ScopeVerdict(
+        basis, {"collector": alert}, (("collector", transition, told),), {"collector": ("log", "ops")}, at
+    )
+
+
+# --- the limiter -------------------------------------------------------------------------------------------------
+
+
+def test_a_full_rate_is_not_slowed(kept):
+    """Nothing is reported of an API that was never refused."""
+    kept.limiter.take(SCOPE, "DescribeInstances")
+    kept.limiter.answered(SCOPE, "DescribeInstances")
+    assert kept.limiter.slowed() == {}
+
+
+def test_a_refusal_halves_the_rate_of_that_api_alone(kept):
+    """Other operations, and other accounts and regions, go on as before."""
+    kept.limiter.take(SCOPE, "GetMetricData")
+    kept.limiter.throttled(SCOPE, "GetMetricData")
+    slowed = kept.limiter.slowed()
+    assert set(slowed) == {(SCOPE, "GetMetricData")}
+    assert slowed[SCOPE, "GetMetricData"] == pytest.approx(0.5, abs=0.05)
+    kept.limiter.take("default/us-east-1", "GetMetricData")
+
+
+# --- costs -------------------------------------------------------------------------------------------------------
+
+
+def test_requests_and_metrics_are_counted_by_the_hour(kept):
+    """Each account, region, operation and metric has a count of its own; names may have spaces."""
+    assert kept.costs.hours(NOW) == []
+    kept.costs.note(NOW + 5, SCOPE, "GetMetricData", {"AWS/EC2/CPUUtilization": 3, "My App/a b": 1})
+    kept.costs.note(NOW + 65, SCOPE, "GetMetricData", {"AWS/EC2/CPUUtilization": 3})
+    kept.costs.note(NOW + 70, "default/us-east-1", "ListMetrics", {})
+    kept.costs.note(NOW + 3600, SCOPE, "GetMetricData", {"AWS/EC2/CPUUtilization": 2})
+    first, second = kept.costs.hours(NOW + 100)
+    assert (first.start, first.begun, second.start) == (NOW, NOW + 5, NOW + 3600)
+    assert first.calls == {(SCOPE, "GetMetricData"): 2, ("default/us-east-1", "ListMetrics"): 1}
+    assert first.metrics == first.full == {(SCOPE, "AWS/EC2/CPUUtilization"): 6, (SCOPE, "My App/a b"): 1}
+    assert second.metrics == {(SCOPE, "AWS/EC2/CPUUtilization"): 2}
+    assert kept.costs.hours(NOW + 3600) == [second]
+
+
+def test_a_decision_replaces_only_the_one_it_was_made_from(kept):
+    """Of two that decide at once one wins; what is asked meanwhile counts in full too."""
+    before = kept.costs.stretch()
+    assert before == models.Stretch()
+    first = models.Stretch(at=NOW, factors={"network_out": 4}, weights={"AWS/EC2/NetworkOut": 4}, budget=5)
+    assert kept.costs.decide(first, before)
+    assert not kept.costs.decide(first.model_copy(update={"at": NOW + 1}), before)
+    assert kept.costs.stretch() == first
+    kept.costs.note(NOW, SCOPE, "GetMetricData", {"AWS/EC2/NetworkOut": 2, "AWS/EC2/CPUUtilization": 2})
+    (hour,) = kept.costs.hours(NOW)
+    assert hour.metrics[SCOPE, "AWS/EC2/NetworkOut"] == 2
+    assert hour.full == {(SCOPE, "AWS/EC2/NetworkOut"): 8, (SCOPE, "AWS/EC2/CPUUtilization"): 2}
+
+
+# --- accounts and regions ----------------------------------------------------------------------------------------
+
+
+def test_a_failure_lasts_until_the_next_success(kept):
+    """Since when it fails is the first failure after the last success; what came late changes nothing."""
+    kept.scopes.note(SCOPE, NOW, 60, None)
+    kept.scopes.note(SCOPE, NOW + 60, 60, DENIED)
+    kept.scopes.note(SCOPE, NOW + 120, 60, DENIED.model_copy(update={"kind": "throttled"}))
+    kept.scopes.note(SCOPE, NOW - 5, 60, DENIED)
+    state = kept.scopes.load()[SCOPE].state
+    assert (state.account, state.region, state.interval) == ("lab", "eu-west-1", 60)
+    assert (state.succeeded_at, state.failing_since, state.at) == (NOW, NOW + 60, NOW + 120)
+    assert state.trouble.kind == "throttled"
+    kept.scopes.note(SCOPE, NOW + 180, 60, None)
+    state = kept.scopes.load()[SCOPE].state
+    assert (state.succeeded_at, state.recovered_at, state.failing_since) == (NOW + 180, NOW + 180, None)
+    assert state.trouble is None
+
+
+def test_the_shortest_interval_counts_while_it_is_used(kept):
+    """A longer one takes its place when the shorter one was not seen for long."""
+    for at, interval in ((0, 300), (10, 60), (20, 300)):
+        kept.scopes.note(SCOPE, NOW + at, interval, None)
+    assert kept.scopes.load()[SCOPE].state.interval == 60
+    kept.scopes.note(SCOPE, NOW + 1000, 300, None)
+    assert kept.scopes.load()[SCOPE].state.interval == 300
+
+
+def test_an_alert_of_an_account_is_written_like_a_workers(kept):
+    """State, version, history and outbox in one step; it is among the open alerts until it resolves."""
+    kept.scopes.note(SCOPE, NOW, 60, DENIED)
+    basis = kept.scopes.load()[SCOPE]
+    assert kept.scopes.commit(verdict(basis, "firing", 1))
+    assert not kept.scopes.commit(verdict(basis, "resolved", 1)), "the basis has moved on"
+    after = kept.scopes.load()[SCOPE]
+    assert after.alerts["collector"].told == "critical"
+    assert after.told == {"collector": 1}
+    assert [alert.last.dedup_key for alert in kept.alerts.open()] == [f"{SCOPE}/collector"]
+    assert kept.outbox.due(NOW + 1, 10) == [f"{SCOPE}/collector"]
+    parcels = kept.outbox.claim(f"{SCOPE}/collector", NOW + 1, 10)
+    assert [(one.channel, one.notification.version, one.notification.worker) for one in parcels] == [
+        ("log", 1, None),
+        ("ops", 1, None),
+    ]
+    assert kept.scopes.commit(verdict(after, "resolved", 2, NOW + 60))
+    assert kept.alerts.open() == []
+    history = kept.alerts.history(f"{SCOPE}/collector")
+    assert [one.notification.version for one in history] == [2, 1]
+    assert [one.worker_id for one in kept.alerts.history()] == [SCOPE, SCOPE]
+
+
+def test_a_changed_configuration_stands_in_the_way_of_a_verdict(kept):
+    """It was made with other channels."""
+    kept.scopes.note(SCOPE, NOW, 60, DENIED)
+    basis = kept.scopes.load()[SCOPE]
+    assert kept.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
+    assert not kept.scopes.commit(verdict(basis, "firing", 1))
+    assert kept.scopes.commit(verdict(kept.scopes.load()[SCOPE], "firing", 1))

@@ -1,0 +1,175 @@
+"""Tests of ``workermon.on_redis.limiter`` on a real server: nobody asks more than all may together."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import time
+
+import pytest
+from conftest import eventually
+
+from workermon import errors, models
+from workermon.on_redis import client, keys, limiter
+
+SCOPE, API = "default/us-east-1", "DescribeInstances"
+BUCKET = keys.limit(f"{SCOPE}:{API}")
+
+
+class Waits(list):
+    """Remembers for how long somebody was to wait, and waits not."""
+
+    def __call__(self, seconds: float) -> None:
+        """Wait."""
+        self.append(seconds)
+
+
+@pytest.fixture
+def connection(redis_url):
+    """Give a client as workermon makes it."""
+    with contextlib.closing(client.connect(redis_url)) as connected:
+        yield connected
+
+
+def make(connection, bucket=10.0, rate=20.0, patience=limiter.PATIENCE, wait=None):
+    """Make a limiter as one more worker process would."""
+    waits = Waits()
+    limit = models.Limit(bucket=bucket, rate=rate)
+    made = limiter.RedisLimiter(connection, lambda api: limit, wait or waits, patience)
+    return made, waits
+
+
+def test_a_bucket_lets_its_content_go_at_once_and_then_the_rate(connection):
+    """The eleventh of ten waits for the next token, the twelfth for the one after."""
+    one, waits = make(connection, bucket=10, rate=1)
+    for _ in range(12):
+        one.take(SCOPE, API)
+    assert len(waits) == 2
+    assert waits[0] == pytest.approx(1.0, abs=0.2)
+    assert waits[1] == pytest.approx(2.0, abs=0.2)
+
+
+def test_what_would_take_too_long_is_refused_and_takes_nothing(connection):
+    """It is told as throttled, in one line; who asks later is not later for it."""
+    one, waits = make(connection, bucket=1, rate=1, patience=2.0)
+    for _ in range(3):
+        one.take(SCOPE, API)
+    for _ in range(5):
+        with pytest.raises(errors.AwsThrottled, match="shared by all worker processes") as refused:
+            one.take(SCOPE, API)
+        assert refused.value.retryable
+    assert waits == [pytest.approx(1.0, abs=0.2), pytest.approx(2.0, abs=0.2)]
+    assert float(connection.hget(BUCKET, "tokens")) > -2.1
+
+
+def test_one_account_region_and_api_does_not_hold_up_another(connection):
+    """Each has its own bucket."""
+    one, waits = make(connection, bucket=1, rate=0.3, patience=1.0)
+    one.take(SCOPE, API)
+    with pytest.raises(errors.AwsThrottled):
+        one.take(SCOPE, API)
+    for scope, api in (("lab/us-east-1", API), ("default/eu-west-1", API), (SCOPE, "GetMetricData")):
+        one.take(scope, api)
+    assert waits == []
+
+
+def test_most_requests_need_no_round_trip_while_there_is_plenty(connection):
+    """A bucket more than half full lends a few tokens for a second."""
+    one, _ = make(connection, bucket=100, rate=20)
+    before = connection.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+    for _ in range(25):
+        one.take(SCOPE, API)
+    after = connection.info("commandstats")["cmdstat_evalsha"]["calls"]
+    assert after - before <= 6
+
+
+def test_together_processes_never_exceed_the_bucket_and_the_rate(connection):
+    """Eight of them with grants of their own: within any time no more than bucket + rate x time."""
+    sent: list[float] = []
+
+    def wait(seconds: float) -> None:
+        time.sleep(seconds)  # it is what a caller of the limiter does
+
+    def hurry(_: int) -> None:
+        mine, _ = make(connection, bucket=20, rate=50, patience=0.3, wait=wait)
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            with contextlib.suppress(errors.AwsThrottled):
+                mine.take(SCOPE, API)
+                sent.append(time.monotonic())
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(hurry, range(8)))
+    sent.sort()
+    assert len(sent) > 40
+    for first in range(0, len(sent), 7):
+        for last in range(first, len(sent), 7):
+            # A thread may be held up between its token and its note.
+            assert last - first + 1 <= 20 + 50 * (sent[last] - sent[first] + 0.1) + 1
+
+
+def test_a_refusal_of_aws_makes_it_slower_and_time_makes_it_faster(connection):
+    """Half the rate, once for those that were under way together; never below one request each four seconds."""
+    one, waits = make(connection, bucket=10, rate=20)
+    one.take(SCOPE, API)
+    for _ in range(3):
+        one.throttled(SCOPE, API)
+    assert one.slowed() == {(SCOPE, API): pytest.approx(0.5, abs=0.03)}
+    one.take(SCOPE, API)
+    assert waits == [pytest.approx(0.1, abs=0.06)], "the bucket is empty, whatever was thought to be in it"
+    for _ in range(20):
+        connection.hset(BUCKET, "slowed", 0)
+        one.throttled(SCOPE, API)
+    assert one.slowed()[SCOPE, API] < 0.02
+    connection.hset(BUCKET, "tokens", 0)
+    one.take(SCOPE, API)
+    assert waits[-1] <= 1 / limiter.SLOWEST + 0.1
+    # As if 300 s had gone by.
+    connection.hset(BUCKET, "at", float(connection.hget(BUCKET, "at")) - 300)
+    one.take(SCOPE, API)
+    assert one.slowed() == {}
+
+
+def test_a_slowed_rate_is_shared(connection):
+    """A refusal that one process met slows all, and takes back what was lent to itself."""
+    one, _ = make(connection, bucket=100, rate=20)
+    other, waits = make(connection, bucket=100, rate=20)
+    one.take(SCOPE, API)
+    one.throttled(SCOPE, API)
+    other.take(SCOPE, API)
+    one.take(SCOPE, API)
+    assert waits
+
+
+def test_two_silences_shut_an_api_and_one_tries_it(connection):
+    """The others are told at once, so that a silent region keeps no thread; the first answer opens it to all."""
+    one, _ = make(connection)
+    other, _ = make(connection)
+    one.take(SCOPE, API)
+    one.silent(SCOPE, API)
+    other.take(SCOPE, API)
+    other.silent(SCOPE, API)
+    for each in (one, other):
+        with pytest.raises(errors.AwsUnreachable, match="nobody answered a moment ago"):
+            each.take(SCOPE, API)
+    assert one.slowed() == {(SCOPE, API): 0.0}
+    connection.hset(BUCKET, "silent_until", 1)
+    one.take(SCOPE, API)
+    with pytest.raises(errors.AwsUnreachable):
+        other.take(SCOPE, API)
+    other.answered(SCOPE, API)
+    with pytest.raises(errors.AwsUnreachable):
+        other.take(SCOPE, API)
+    one.answered(SCOPE, API)
+    other.take(SCOPE, API)
+    assert one.slowed() == {}
+
+
+def test_a_bucket_is_not_kept_for_ever(connection):
+    """Whatever was noted of it, an hour after the last request it is gone."""
+    one, _ = make(connection)
+    one.take(SCOPE, API)
+    one.throttled(SCOPE, API)
+    one.silent(SCOPE, API)
+    assert eventually(lambda: 0 < connection.ttl(BUCKET) <= limiter.KEPT)
+    assert 0 < connection.ttl(keys.LIMITS) <= limiter.KEPT

@@ -1,0 +1,97 @@
+"""What was asked of AWS, counted by the hour, and what the budget makes of the periods."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+
+from workermon import models
+from workermon.on_redis import client, keys
+
+HOUR = 3600
+
+#: Seconds. The last 24 hours reach into 25 of them; the day before is kept for who asks late.
+KEPT = 49 * HOUR
+
+#: Seconds. How long a decision about the budget may be old before it is read again.
+REMEMBERED = 5.0
+
+# KEYS: hour. ARGV: time, lifetime, then fields and numbers.
+_NOTE = client.Script("""
+redis.call('HSETNX', KEYS[1], 'begun', ARGV[1])
+for place = 3, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[place], ARGV[place + 1]) end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1
+""")
+
+# KEYS: stretch. ARGV: the one before ('' for none), the new one, lifetime.
+_DECIDE = client.Script("""
+local had = redis.call('GET', KEYS[1]) or ''
+if had == ARGV[2] then return 1 end
+if had ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1
+""")
+
+
+class RedisCosts:
+    """``ports.Costs`` on Redis; where a connection breaks a request may be counted twice."""
+
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self._client = redis_client
+        self._read_at = float("-inf")
+        self._stretch = models.Stretch()
+
+    def note(self, at: float, scope: str, operation: str, metrics: Mapping[str, int]) -> None:
+        """Count a request and what it asked for, in one round trip."""
+        weights = self.stretch().weights if metrics else {}
+        counted: list[client.Argument] = [f"call {scope} {operation}", 1]
+        for metric, number in metrics.items():
+            counted += [f"metric {scope} {metric}", number]
+            counted += [f"full {scope} {metric}", number * weights.get(metric, 1)]
+        _NOTE.run(self._client, [keys.costs(int(at // HOUR) * HOUR)], [repr(at), KEPT, *counted])
+
+    def hours(self, since: float) -> list[models.Hour]:
+        """Return the hours since the one that a time is in; no more than are kept."""
+        first = int(since // HOUR) * HOUR
+        starts = range(first, first + KEPT + HOUR, HOUR)
+        with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
+            for start in starts:
+                pipe.hgetall(keys.costs(start))
+            replies = pipe.execute()
+        return [_hour(start, found) for start, found in zip(starts, replies, strict=True) if found]
+
+    def stretch(self) -> models.Stretch:
+        """Return what the budget makes of the periods, at most some seconds old."""
+        now = time.monotonic()
+        if now - self._read_at > REMEMBERED:
+            with client.guard(self._client):
+                text: Any = self._client.get(keys.STRETCH)
+            self._stretch = models.Stretch.model_validate_json(text) if text else models.Stretch()
+            self._read_at = now
+        return self._stretch
+
+    def decide(self, stretch: models.Stretch, before: models.Stretch) -> bool:
+        """Put a decision in force, unless another one came between."""
+        had = "" if before == models.Stretch() else before.model_dump_json()
+        self._read_at = float("-inf")
+        return bool(_DECIDE.run(self._client, [keys.STRETCH], [had, stretch.model_dump_json(), 2 * models.DAY]))
+
+
+def _hour(start: int, found: Mapping[bytes, bytes]) -> models.Hour:
+    counts: dict[str, dict[tuple[str, str], int]] = {"call": {}, "metric": {}, "full": {}}
+    for field, number in found.items():
+        kind, _, what = field.decode().partition(" ")
+        if kind in counts:
+            scope, _, name = what.partition(" ")
+            counts[kind][scope, name] = int(number)
+    return models.Hour(
+        start=start,
+        begun=float(found.get(b"begun", start)),
+        calls=counts["call"],
+        metrics=counts["metric"],
+        full=counts["full"],
+    )

@@ -1,0 +1,248 @@
+"""How fast AWS may be asked: a token bucket for each account, region and API, shared by all worker processes.
+
+Who finds the bucket empty reserves the next token and waits for it, where that is soon enough. A bucket that is more
+than half full lends some tokens for a second, so that most requests need no round trip; what is lent is held back from
+the bucket's top, so that together nobody asks more than the bucket allows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import redis
+
+from workermon import errors, logs, models
+from workermon.on_redis import client, keys
+
+log = logs.get(__name__)
+
+#: Seconds that one request may wait. A collection has about ten requests, with their retries, and 100 s.
+PATIENCE = 5.0
+
+#: Seconds for which tokens are lent, and how many.
+LENT, LENDING = 1.0, 5
+
+#: A refusal halves the rate, once a second at most: requests under way are refused together.
+SLOWER, AT_MOST_EACH = 0.5, 1.0
+
+#: Of the full rate, regained each second: from half to full takes 100 s.
+FASTER = 0.005
+
+#: Requests a second. However often AWS refuses, it is asked each few seconds.
+SLOWEST = 0.25
+
+#: Seconds. After a silence one request tries; longer than it may take to be given up (on_aws/session.py).
+TRIAL = 50.0
+#: Seconds of silence before that trial.
+SILENCE = 5.0
+#: Seconds. One request without an answer says little; two within that time shut the API off.
+AGAIN = 60.0
+
+#: Seconds. How long the limits of the configuration are taken for granted.
+REMEMBERED = 10.0
+
+#: Seconds. A bucket that nobody takes from is full, so it need not be kept.
+KEPT = 3600
+
+# KEYS: bucket. ARGV: capacity, rate, patience, lent for, lending, faster, slowest, trial, kept.
+# Times are in seconds; returns tokens, seconds to wait, and 1 where nobody answers there.
+_TAKE = client.Script("""
+local capacity, rate = tonumber(ARGV[1]), tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local had = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'factor', 'lent', 'lent_until', 'silent_until')
+local silent = tonumber(had[6])
+if silent then
+  if now < silent then return {0, tostring(silent - now), 1} end
+  redis.call('HSET', KEYS[1], 'silent_until', string.format('%.6f', now + tonumber(ARGV[8])))
+  redis.call('EXPIRE', KEYS[1], ARGV[9])
+  return {1, '0', 1}
+end
+local passed = math.max(0, now - (tonumber(had[2]) or now))
+local factor = math.min(1, (tonumber(had[3]) or 1) + passed * tonumber(ARGV[6]))
+local speed = math.min(rate, math.max(rate * factor, tonumber(ARGV[7])))
+local lent = tonumber(had[4]) or 0
+if now > (tonumber(had[5]) or 0) then lent = 0 end
+local top = math.max(1, capacity * factor - lent)
+local tokens = math.min(top, (tonumber(had[1]) or capacity) + passed * speed)
+local granted, wait = 0, 0
+if tokens >= 1 then
+  granted = 1
+  local more = math.min(tonumber(ARGV[5]) - 1, math.floor(capacity / 2 - lent))
+  if factor == 1 and more > 0 and tokens - more > capacity / 2 then
+    granted = 1 + more
+    lent = lent + more
+    redis.call('HSET', KEYS[1], 'lent', lent, 'lent_until', string.format('%.6f', now + tonumber(ARGV[4])))
+  end
+else
+  wait = (1 - tokens) / speed
+  if wait <= tonumber(ARGV[3]) then granted = 1 end
+end
+redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens - granted), 'at', string.format('%.6f', now),
+  'factor', string.format('%.6f', factor))
+redis.call('EXPIRE', KEYS[1], ARGV[9])
+return {granted, string.format('%.6f', wait), 0}
+""")
+
+# KEYS: bucket. ARGV: slower, at most each, faster, kept.
+_THROTTLED = client.Script("""
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local had = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'factor', 'slowed')
+if now - (tonumber(had[4]) or 0) < tonumber(ARGV[2]) then return 0 end
+local passed = math.max(0, now - (tonumber(had[2]) or now))
+local factor = math.min(1, (tonumber(had[3]) or 1) + passed * tonumber(ARGV[3])) * tonumber(ARGV[1])
+redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', math.min(tonumber(had[1]) or 0, 0)),
+  'at', string.format('%.6f', now), 'factor', string.format('%.6f', math.max(factor, 0.001)),
+  'slowed', string.format('%.6f', now))
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+return 1
+""")
+
+# KEYS: bucket. ARGV: how long nobody is let out, within how long the second silence follows the first, kept.
+_SILENT = client.Script("""
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local had = redis.call('HMGET', KEYS[1], 'silent_at', 'silent_until')
+redis.call('HSET', KEYS[1], 'silent_at', string.format('%.6f', now))
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+if not had[2] and now - (tonumber(had[1]) or 0) > tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], 'silent_until', string.format('%.6f', now + tonumber(ARGV[1])))
+return 1
+""")
+
+# KEYS: the set of buckets. ARGV: faster, prefix. Returns name, factor now, and 1 where silent, of each that is slowed.
+_SLOWED = client.Script("""
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local found = {}
+for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local had = redis.call('HMGET', ARGV[2] .. name, 'at', 'factor', 'silent_until')
+  if not had[1] and not had[3] then
+    redis.call('SREM', KEYS[1], name)
+  else
+    local passed = math.max(0, now - (tonumber(had[1]) or now))
+    local factor = math.min(1, (tonumber(had[2]) or 1) + passed * tonumber(ARGV[1]))
+    if had[3] or factor < 1 then
+      found[#found + 1] = {name, string.format('%.3f', factor), had[3] and 1 or 0}
+    else
+      redis.call('SREM', KEYS[1], name)
+    end
+  end
+end
+return found
+""")
+
+
+class _Grant(NamedTuple):
+    """Tokens at hand, until a time of ``time.monotonic``."""
+
+    tokens: int
+    until: float
+
+
+class RedisLimiter:
+    """``ports.Limiter`` on Redis. ``limit_of`` tells the limit of an API by its name."""
+
+    def __init__(
+        self,
+        redis_client: redis.Redis,
+        limit_of: Callable[[str], models.Limit],
+        wait: Callable[[float], None] = time.sleep,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._client, self._limit_of, self._wait, self._patience = redis_client, limit_of, wait, patience
+        self._lock = threading.Lock()
+        self._grants: dict[str, _Grant] = {}
+        self._trials: set[str] = set()
+        self._limits: dict[str, tuple[float, models.Limit]] = {}
+
+    def take(self, scope: str, api: str) -> None:
+        """Return when one request may go out; raise where that would take too long."""
+        name = f"{scope}:{api}"
+        begun = time.monotonic()
+        with self._lock:
+            grant = self._grants.get(name)
+            if grant is not None and grant.tokens > 0 and begun < grant.until:
+                self._grants[name] = grant._replace(tokens=grant.tokens - 1)
+                return
+        limit = self._limit(api)
+        reply: Any = _TAKE.run(
+            self._client,
+            [keys.limit(name)],
+            [limit.bucket, limit.rate, self._patience, LENT, LENDING, FASTER, SLOWEST, TRIAL, KEPT],
+        )
+        granted, wait, silent = int(reply[0]), float(reply[1]), bool(reply[2])
+        where = f"{api} in {scope}"
+        if not granted and silent:
+            raise errors.AwsUnreachable(
+                where, "nobody answered a moment ago", f"it is tried again within {max(1, round(wait))} s"
+            )
+        if not granted:
+            raise errors.AwsThrottled(
+                where,
+                f"the rate shared by all worker processes is used up for {wait:.0f} s",
+                "it is asked again at the next collection; collect less often, or raise [limits]",
+            )
+        if silent:
+            with self._lock:
+                self._trials.add(name)
+        if granted > 1:
+            with self._lock:
+                # Counted from before it was asked for, so never for longer than the bucket holds it back.
+                self._grants[name] = _Grant(granted - 1, begun + LENT)
+        if wait > 0:
+            self._wait(wait)
+
+    def throttled(self, scope: str, api: str) -> None:
+        """Halve the rate; it grows again bit by bit."""
+        name = f"{scope}:{api}"
+        with self._lock:
+            self._grants.pop(name, None)
+        if _THROTTLED.run(self._client, [keys.limit(name)], [SLOWER, AT_MOST_EACH, FASTER, KEPT]):
+            self._list(name)
+            log.warning("limiter.slower", scope=scope, api=api)
+
+    def silent(self, scope: str, api: str) -> None:
+        """Let one request at a time out to try, until one is answered."""
+        name = f"{scope}:{api}"
+        with self._lock:
+            self._grants.pop(name, None)
+        if _SILENT.run(self._client, [keys.limit(name)], [SILENCE, AGAIN, KEPT]):
+            self._list(name)
+            log.warning("limiter.silent", scope=scope, api=api)
+
+    def answered(self, scope: str, api: str) -> None:
+        """End a silence; costs nothing where this process did not try it."""
+        name = f"{scope}:{api}"
+        with self._lock:
+            if name not in self._trials:
+                return
+            self._trials.discard(name)
+        with client.guard(self._client):
+            self._client.hdel(keys.limit(name), "silent_until", "silent_at")
+        log.info("limiter.answered", scope=scope, api=api)
+
+    def slowed(self) -> dict[tuple[str, str], float]:
+        """Return which part of its full rate each slowed one has."""
+        found: Any = _SLOWED.run(self._client, [keys.LIMITS], [FASTER, keys.limit("")])
+        shares = {}
+        for name, factor, silent in found:
+            scope, _, api = name.decode().rpartition(":")
+            shares[scope, api] = 0.0 if silent else float(factor)
+        return shares
+
+    def _list(self, name: str) -> None:
+        with client.guard(self._client):
+            self._client.sadd(keys.LIMITS, name)
+            self._client.expire(keys.LIMITS, KEPT)
+
+    def _limit(self, api: str) -> models.Limit:
+        now = time.monotonic()
+        kept = self._limits.get(api)
+        if kept is None or now - kept[0] > REMEMBERED:
+            kept = self._limits[api] = (now, self._limit_of(api))
+        return kept[1]

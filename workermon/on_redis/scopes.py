@@ -1,0 +1,111 @@
+"""How collection goes in each account and region, and the alerts about that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+from workermon import models, ports
+from workermon.on_redis import alerts, client, keys
+
+#: It is the same through all its life; the script that writes verdicts compares one.
+_INCARNATION = "scope"
+
+#: Intervals after which a shorter one, that nobody collects at any more, is forgotten.
+_FORGOTTEN = 10
+
+# KEYS: scopes, scope. ARGV: name, time, interval, trouble ('' for none), incarnation, forgotten after.
+_NOTE = client.Script("""
+local scope, at, interval = KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3])
+local had = redis.call('HMGET', scope, 'at', 'succeeded_at', 'failing_since', 'interval', 'interval_at')
+redis.call('SADD', KEYS[1], ARGV[1])
+redis.call('HSET', scope, 'incarnation', ARGV[5])
+local shortest = tonumber(had[4])
+if not shortest or interval <= shortest or at - tonumber(had[5]) > tonumber(ARGV[6]) * shortest then
+  redis.call('HSET', scope, 'interval', interval, 'interval_at', ARGV[2])
+end
+if had[2] and at <= tonumber(had[2]) then return 0 end
+if at > (tonumber(had[1]) or 0) then redis.call('HSET', scope, 'at', ARGV[2]) end
+if ARGV[4] == '' then
+  redis.call('HSET', scope, 'succeeded_at', ARGV[2])
+  if had[3] then
+    redis.call('HSET', scope, 'recovered_at', ARGV[2])
+    redis.call('HDEL', scope, 'failing_since', 'trouble')
+  end
+else
+  if not had[3] or at < tonumber(had[3]) then redis.call('HSET', scope, 'failing_since', ARGV[2]) end
+  redis.call('HSET', scope, 'trouble', ARGV[4])
+end
+redis.call('HINCRBY', scope, 'seq', 1)
+return 1
+""")
+
+# KEYS: scopes, configuration. ARGV: prefixes of scope, alerts and versions. Returns the revision, then each scope.
+_LOAD = client.Script("""
+local found = {redis.call('HGET', KEYS[2], 'revision')}
+for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  found[#found + 1] = {
+    name,
+    redis.call('HMGET', ARGV[1] .. name, 'at', 'interval', 'succeeded_at', 'recovered_at', 'failing_since', 'trouble',
+      'seq'),
+    redis.call('HMGET', ARGV[2] .. name, 'version', 'alerts'),
+    redis.call('HGETALL', ARGV[3] .. name),
+  }
+end
+return found
+""")
+
+
+class RedisScopes:
+    """``ports.Scopes`` on Redis; its verdicts are written as those of workers are."""
+
+    def __init__(self, redis_client: redis.Redis, channel: str) -> None:
+        self._client = redis_client
+        self._alerts = alerts.RedisAlerts(redis_client, channel)
+
+    def note(self, scope: str, at: float, interval: int, trouble: models.Trouble | None) -> None:
+        """Note how a collection went; one older than the last success changes nothing."""
+        said = trouble.model_dump_json() if trouble else ""
+        _NOTE.run(
+            self._client, [keys.SCOPES, keys.scope(scope)], [scope, repr(at), interval, said, _INCARNATION, _FORGOTTEN]
+        )
+
+    def load(self) -> dict[str, ports.ScopeBasis]:
+        """Return the basis of a judgement of every scope, read in one step."""
+        revision, *rows = _LOAD.run(
+            self._client,
+            [keys.SCOPES, keys.CONFIGURATION],
+            [keys.scope(""), keys.alerts(""), keys.versions("")],
+        )
+        return {name.decode(): _basis(name.decode(), rest, int(revision or 0)) for name, *rest in rows}
+
+    def commit(self, verdict: ports.ScopeVerdict) -> bool:
+        """Write alert, history and outbox in one step, where the basis still holds."""
+        state = verdict.basis.state
+        subject = alerts.Subject(state.key, keys.scope(state.key), _INCARNATION, state.sequence)
+        return self._alerts.write("commit", subject, verdict)
+
+
+def _basis(name: str, rest: Any, revision: int) -> ports.ScopeBasis:
+    (at, interval, succeeded, recovered, failing, trouble, sequence), (version, state), told = rest
+    return ports.ScopeBasis(
+        state=models.ScopeState(
+            key=name,
+            at=float(at or 0),
+            interval=int(interval),
+            succeeded_at=_time(succeeded),
+            recovered_at=_time(recovered),
+            failing_since=_time(failing),
+            trouble=models.Trouble.model_validate_json(trouble) if trouble else None,
+            sequence=int(sequence or 0),
+        ),
+        alerts=alerts.STATE.validate_json(state) if state else {},
+        version=int(version or 0),
+        revision=revision,
+        told={rule.decode(): int(last) for rule, last in zip(told[::2], told[1::2], strict=True)},
+    )
+
+
+def _time(text: bytes | None) -> float | None:
+    return float(text) if text else None
