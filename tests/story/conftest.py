@@ -1,0 +1,62 @@
+"""A monitor in memory: every stage, with ports from ``workermon.testing`` and a clock that the story moves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from workermon import config, models, notify, testing
+
+
+class Desk:
+    """Somebody who reads what a channel delivers."""
+
+    def __init__(self) -> None:
+        self.read: list[models.Notification] = []
+
+    def send(self, channel: models.Channel, notification: models.Notification) -> None:
+        """Take part as a channel."""
+        self.read.append(notification)
+
+
+class Monitor:
+    """Ports by the names that the stages give them; ``run`` calls a stage with those that it asks for."""
+
+    def __init__(self) -> None:
+        self.now = testing.ManualClock(1_700_000_040.0)
+        self.store = testing.MemoryStore(self.now)
+        self.ec2 = testing.MemoryEc2()
+        self.cloudwatch = testing.MemoryCloudWatch()
+        self.workers = testing.MemoryWorkers(self.store)
+        self.samples = testing.MemorySamples(self.store)
+        self.alerts = testing.MemoryAlerts(self.store)
+        self.outbox = testing.MemoryOutbox(self.store)
+        self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
+        self.pulse = testing.MemoryPulse(self.store)
+        self.feed = testing.MemoryFeed(self.store)
+        self.schedule = testing.MemorySchedule()
+        self.desk = Desk()
+        self.notifiers = {**notify.notifiers(testing.MemorySecrets()), "log": self.desk}
+        self.learnt = testing.MemoryLearnt(self.store)
+        self.scopes = testing.MemoryScopes(self.store)
+        self.costs = testing.MemoryCosts()
+        self.leases = testing.MemoryLeases(self.store)
+
+    def run(self, stage: Callable[..., Any], *identifiers: Any, **given: Any) -> Any:
+        """Call a stage with identifiers; what else it needs comes from here."""
+        asked = inspect.signature(stage).parameters.values()
+        found = {
+            each.name: getattr(self, each.name)
+            for each in asked
+            if each.kind is each.KEYWORD_ONLY and each.name not in given and hasattr(self, each.name)
+        }
+        return stage(*identifiers, **found, **given)
+
+
+@pytest.fixture
+def monitor() -> Monitor:
+    """Give a monitor that watches nothing yet."""
+    return Monitor()
