@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +105,9 @@ class Sessions:
     #: Of boto3's own credentials; it is also who assumes the roles.
     _own: botocore.session.Session | None
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Callable[[Any, models.Scope], None] | None = None) -> None:
+        """``watch`` is shown each client when it is made (``limited.Limited``)."""
+        self._watch = watch
         self._forget_all()
         _LIVING.add(self)
 
@@ -165,6 +167,8 @@ class Sessions:
             if found is None:
                 session = self._session(scope)
                 found = session.client(service, region_name=scope.region, config=_CONFIG)  # type: ignore[call-overload]
+                if self._watch is not None:
+                    self._watch(found, scope)
                 self._clients[service, scope] = found
             return found
 
@@ -351,6 +355,11 @@ def silent(error: BaseException) -> bool:
     return isinstance(error.__cause__, _SILENT)
 
 
+def is_throttle(code: str, status: int | None) -> bool:
+    """Tell whether an AWS error code, or an HTTP status, asks to slow down."""
+    return code in _THROTTLED or status == 429
+
+
 def invalid(error: BaseException) -> bool:
     """Tell whether an error of ours says that AWS understood the request and finds its content wrong."""
     why = error.__cause__
@@ -389,7 +398,7 @@ def _refused(error: botocore.exceptions.ClientError, where: str, scope: models.S
     service = where.partition(" ")[0].lower()
     message = _shown(str(error.response.get("Error", {}).get("Message") or ""), scope)
     why = f"{error.operation_name}: {code}{': ' if message else ''}{message}"
-    if code in _THROTTLED or status == 429:
+    if is_throttle(code, status):
         todo = "it is asked again at the next collection; collect less often, or have the quota raised"
         return errors.AwsThrottled(where, why, todo)
     if code in _EXPIRED:

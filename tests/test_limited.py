@@ -1,0 +1,179 @@
+"""Tests of ``workermon.on_aws.limited``: every request takes a token and is counted, as AWS counts it."""
+
+from __future__ import annotations
+
+import contextlib
+
+import botocore.awsrequest
+import botocore.exceptions
+import pytest
+
+from workermon import errors, models, testing
+from workermon.on_aws import cloudwatch, ec2, limited, session
+
+SCOPE = models.Scope(region="us-east-1")
+NOW = 1_700_000_000.0
+A, B = "i-0aaaaaaa", "i-0bbbbbbb"
+
+STATUS_PAGE = (
+    '<DescribeInstanceStatusResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><instanceStatusSet/>{token}'
+    "</DescribeInstanceStatusResponse>"
+)
+THROTTLE = (
+    "<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow down</Message></Error></Errors></Response>"
+)
+
+
+class Wire:
+    """Answers a client's requests in order, in the place of the network; the last answer goes on."""
+
+    def __init__(self, *answers) -> None:
+        self.answers = list(answers)
+        self.requests = []
+
+    def over(self, client) -> None:
+        """Take the requests of a client; it is asked after the limiter."""
+        client.meta.events.register_last("before-send", self)
+
+    def __call__(self, request, **_):
+        """Answer one."""
+        self.requests.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        status, body = answer
+        response = botocore.awsrequest.AWSResponse(request.url, status, {"content-type": "text/xml"}, None)
+        response._content = body.encode()
+        return response
+
+
+class House:
+    """The clients of a process, watched over."""
+
+    def __init__(self, *answers) -> None:
+        self.limiter, self.costs = testing.MemoryLimiter(), testing.MemoryCosts()
+        self.wire = Wire(*answers)
+        watch = limited.Limited(self.limiter, self.costs, lambda: NOW)
+
+        def both(client, scope):
+            watch(client, scope)
+            self.wire.over(client)
+
+        self.sessions = session.Sessions(both)
+
+    @property
+    def calls(self):
+        """Return the requests that were counted, by operation."""
+        return {name: number for hour in self.costs.hours(NOW) for (_, name), number in hour.calls.items()}
+
+    @property
+    def metrics(self):
+        """Return the metrics that were counted."""
+        return {name: number for hour in self.costs.hours(NOW) for (_, name), number in hour.metrics.items()}
+
+
+@pytest.fixture(autouse=True)
+def _own_aws(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
+
+
+def queries(*names: str, statistic: str = "Average") -> list[models.Query]:
+    """Ask for metrics of EC2."""
+    return [
+        models.Query(
+            worker_id=A, metric=name, namespace="AWS/EC2", metric_name=name, dimensions=(("InstanceId", A),),
+            statistic=statistic, period=60, since=int(NOW) - 600,
+        )
+        for name in names
+    ]  # fmt: skip
+
+
+def test_each_page_takes_a_token_and_counts_as_a_request():
+    """A paginator's second page is a call like the first."""
+    house = House((200, STATUS_PAGE.format(token="<nextToken>more</nextToken>")), (200, STATUS_PAGE.format(token="")))
+    ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
+    assert house.limiter.calls == [("take", "default/us-east-1", "DescribeInstanceStatus")] * 2
+    assert house.calls == {"DescribeInstanceStatus": 2}
+    assert house.metrics == {}
+
+
+def test_each_retry_takes_a_token_and_a_refusal_slows_all():
+    """What AWS refuses three times is three requests; the limiter hears of each."""
+    house = House((503, THROTTLE))
+    with pytest.raises(errors.AwsThrottled):
+        ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
+    tried = [what for what, _, _ in house.limiter.calls]
+    assert tried == ["take", "throttled"] * session.ATTEMPTS
+    assert house.calls == {"DescribeInstanceStatus": session.ATTEMPTS}
+
+
+def test_no_token_no_request():
+    """The limiter's refusal comes out as it is, and nothing is sent, counted or retried."""
+    house = House((200, STATUS_PAGE.format(token="")))
+    house.limiter.trouble = errors.AwsThrottled("DescribeInstanceStatus", "the rate is used up", "wait")
+    with pytest.raises(errors.AwsThrottled, match="the rate is used up"):
+        ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
+    assert (house.wire.requests, house.calls) == ([], {})
+    assert [what for what, _, _ in house.limiter.calls] == ["take"]
+
+
+def test_redis_out_of_reach_is_told_as_that():
+    """Not as a fault of AWS."""
+    house = House((200, STATUS_PAGE.format(token="")))
+    house.limiter.trouble = errors.RedisUnavailable("Redis", "gone", "start it")
+    with pytest.raises(errors.RedisUnavailable):
+        ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
+
+
+def test_a_silent_endpoint_is_noted_and_a_refused_connection_is_not():
+    """Only silence keeps threads waiting."""
+    silent = House(botocore.exceptions.ReadTimeoutError(endpoint_url="https://x"))
+    with pytest.raises(errors.AwsUnreachable):
+        ec2.AwsEc2(silent.sessions).statuses(SCOPE, [A])
+    assert ("silent", "default/us-east-1", "DescribeInstanceStatus") in silent.limiter.calls
+    down = House(botocore.exceptions.EndpointConnectionError(endpoint_url="https://x"))
+    with pytest.raises(errors.AwsUnreachable):
+        ec2.AwsEc2(down.sessions).statuses(SCOPE, [A])
+    assert {what for what, _, _ in down.limiter.calls} == {"take"}
+    assert down.calls == {}, "nobody was there to count it"
+
+
+def test_metrics_are_counted_by_name_once_aws_took_the_request():
+    """By CloudWatch's names, whatever the window; a refused request is no metric asked."""
+    answered = (200, "{}")
+    house = House(answered)
+    with contextlib.suppress(errors.WorkermonError):
+        cloudwatch.AwsCloudWatch(house.sessions).fetch(SCOPE, queries("CPUUtilization", "NetworkIn"), NOW)
+    number = len(house.wire.requests)
+    assert house.calls == {"GetMetricData": number}
+    assert house.metrics == {"AWS/EC2/CPUUtilization": number, "AWS/EC2/NetworkIn": number}
+    denied = House((400, '{"__type": "AccessDeniedException", "message": "no"}'))
+    answer = cloudwatch.AwsCloudWatch(denied.sessions).fetch(SCOPE, queries("CPUUtilization"), NOW)
+    assert isinstance(answer.failed[0], errors.AwsError)
+    assert denied.calls == {"GetMetricData": 1}
+    assert denied.metrics == {}
+
+
+def stat(name: str, statistic: str, instance: str = A) -> dict:
+    """Write one query as boto3 has it."""
+    metric = {"Namespace": "N", "MetricName": name, "Dimensions": [{"Name": "InstanceId", "Value": instance}]}
+    return {"Id": "q", "MetricStat": {"Metric": metric, "Period": 60, "Stat": statistic}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "billed"),
+    [
+        pytest.param([stat("a", "Average")], {"N/a": 1}, id="one"),
+        pytest.param([stat("a", "Average"), stat("a", "Average", B)], {"N/a": 2}, id="of each instance"),
+        pytest.param([stat("a", s) for s in ("Average", "Sum", "p99", "p90", "p50")], {"N/a": 1}, id="5 statistics"),
+        pytest.param([stat("a", f"p{n}") for n in range(6)], {"N/a": 2}, id="a sixth is one more"),
+        pytest.param([stat("a", "Sum"), stat("b", "Sum")], {"N/a": 1, "N/b": 1}, id="two metrics"),
+        pytest.param([], {}, id="none"),
+    ],
+)
+def test_up_to_five_statistics_of_one_metric_are_billed_as_one(asked, billed):
+    """As the pricing page has it."""
+    assert limited.billed(asked) == billed

@@ -1,0 +1,99 @@
+"""A client that wraps a client: each request takes its token first, and is counted when it is answered.
+
+It stands at boto3's own events, so that every request counts as AWS counts it: each page, each retry, and each half of
+a call that was asked again because of one bad id.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import botocore.exceptions
+
+from workermon import errors, logs, models, ports
+from workermon.on_aws import session
+
+log = logs.get(__name__)
+
+#: Up to so many statistics of one metric are billed as one (the AWS pricing page of CloudWatch).
+STATISTICS = 5
+
+#: Where a request's count waits for its answer, in botocore's context of the call.
+_ASKED = "workermon_asked"
+
+_SLOW = (botocore.exceptions.ConnectTimeoutError, botocore.exceptions.ReadTimeoutError)
+
+
+class Limited:
+    """Watches over the clients of each scope; given to ``session.Sessions``. Safe between threads."""
+
+    def __init__(self, limiter: ports.Limiter, costs: ports.Costs, now: ports.Clock) -> None:
+        self._limiter, self._costs, self._now = limiter, costs, now
+
+    def __call__(self, client: Any, scope: models.Scope) -> None:
+        """Watch over a client from now on."""
+        _Watch(scope.key, self._limiter, self._costs, self._now).over(client)
+
+
+class _Watch:
+    """What happens around the requests of one client."""
+
+    def __init__(self, scope: str, limiter: ports.Limiter, costs: ports.Costs, now: ports.Clock) -> None:
+        self._scope, self._limiter, self._costs, self._now = scope, limiter, costs, now
+
+    def over(self, client: Any) -> None:
+        service = client.meta.service_model.service_id.hyphenize()
+        client.meta.events.register(f"before-parameter-build.{service}", self._asked)
+        client.meta.events.register(f"before-send.{service}", self._sends)
+        client.meta.events.register(f"response-received.{service}", self._received)
+
+    def _asked(self, params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
+        context[_ASKED] = billed(params.get("MetricDataQueries") or ())
+
+    def _sends(self, event_name: str, **_: Any) -> None:
+        self._limiter.take(self._scope, _operation(event_name))
+
+    def _received(
+        self,
+        event_name: str,
+        context: Mapping[str, Any],
+        parsed_response: Mapping[str, Any] | None,
+        exception: Exception | None,
+        **_: Any,
+    ) -> None:
+        operation = _operation(event_name)
+        if isinstance(exception, errors.WorkermonError):
+            return  # it was never sent
+        if isinstance(exception, _SLOW):
+            self._limiter.silent(self._scope, operation)
+        if parsed_response is None:
+            return
+        self._limiter.answered(self._scope, operation)
+        refused = parsed_response.get("Error")
+        if refused and session.is_throttle(
+            str(refused.get("Code")), parsed_response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        ):
+            self._limiter.throttled(self._scope, operation)
+        # What is refused is not billed.
+        self._costs.note(self._now(), self._scope, operation, {} if refused else context.get(_ASKED) or {})
+
+
+def billed(queries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many metrics the queries of a GetMetricData request are billed as, by ``namespace/name``."""
+    statistics: dict[tuple[str, tuple[tuple[str, str], ...]], set[str]] = {}
+    for query in queries:
+        asked = query["MetricStat"]
+        metric = asked["Metric"]
+        name = f"{metric['Namespace']}/{metric['MetricName']}"
+        dimensions = tuple(sorted((each["Name"], each["Value"]) for each in metric.get("Dimensions") or ()))
+        statistics.setdefault((name, dimensions), set()).add(asked["Stat"])
+    counted: Counter[str] = Counter()
+    for (name, _), asked_for in statistics.items():
+        counted[name] += -(-len(asked_for) // STATISTICS)
+    return dict(counted)
+
+
+def _operation(event_name: str) -> str:
+    return event_name.rpartition(".")[2]
