@@ -1,0 +1,71 @@
+"""The baseline: boto3 as it comes, in a loop, the answers thrown away: ``bare.py BATCHES WINDOW_SECONDS``.
+
+One batch is what 100 workers and 5 metrics need: a DescribeInstanceStatus and a GetMetricData. It prints the CPU
+seconds and the peak memory (MB) of itself, clients' start-up not counted, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from datetime import UTC, datetime, timedelta
+
+import boto3
+import house
+
+
+def queries(start: int) -> list[dict]:
+    """Return the 500 queries of the 100 workers from that number on."""
+    ids = [f"i-{start + place:017x}" for place in range(100)]
+    asked = [("AWS/EC2", "CPUUtilization", "Average"), ("CWAgent", "mem_used_percent", "Average"),
+             ("CWAgent", "disk_used_percent", "Average"), ("AWS/EC2", "NetworkIn", "Sum"),
+             ("AWS/EC2", "NetworkOut", "Sum")]  # fmt: skip
+    found = []
+    for worker in ids:
+        for namespace, name, statistic in asked:
+            sets = house.dimensions(worker).get(f"{namespace}/{name}", [(("InstanceId", worker),)])[0]
+            metric = {
+                "Namespace": namespace,
+                "MetricName": name,
+                "Dimensions": [{"Name": key, "Value": value} for key, value in sets],
+            }
+            stat = {"Metric": metric, "Period": 60, "Stat": statistic}
+            found.append({"Id": f"q{len(found)}", "MetricStat": stat, "ReturnData": True})
+    return found
+
+
+def used() -> float:
+    """Return the CPU seconds used so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    """Ask, and throw away."""
+    batches, window = int(sys.argv[1]), float(sys.argv[2])
+    ec2, cloudwatch = boto3.client("ec2"), boto3.client("cloudwatch")
+
+    def ask(batch: int) -> None:
+        ids = [f"i-{batch * 100 + place + 1:017x}" for place in range(100)]
+        ec2.describe_instance_status(InstanceIds=ids, IncludeAllInstances=True)
+        end = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(seconds=60)
+        cloudwatch.get_metric_data(
+            MetricDataQueries=queries(batch * 100 + 1),
+            StartTime=end - timedelta(seconds=window),
+            EndTime=end,
+            ScanBy="TimestampAscending",
+        )
+
+    ask(0)
+    before = used()
+    for batch in range(batches):
+        ask(batch)
+    spent = used() - before
+    # On macOS the peak is in bytes.
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    print(json.dumps({"cpu": spent, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}))
+
+
+if __name__ == "__main__":
+    main()

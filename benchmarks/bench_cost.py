@@ -1,0 +1,249 @@
+"""The CPU of everything for each worker and cycle of five metrics, against a bare boto3 loop and the plain design.
+
+Beat, the node that collects, the node that listens, judges and delivers, and Valkey run as ``workermon up`` runs them,
+on real minutes. After a first cycle they are measured over whole intervals. The endpoint's CPU is not counted, nor is
+that of the reader here, which hears every sample as it is published and tells how late it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import house
+import redis
+
+from workermon import settings
+from workermon.local import up
+from workermon.on_redis import client
+
+#: Intervals that are measured at the smallest fleet, and at larger ones.
+CYCLES = int(os.environ.get("BENCH_CYCLES", "2"))
+CYCLES_LARGE = min(CYCLES, 1)
+#: Batches of 100 workers of the bare loop, and workers of the plain design.
+BATCHES = 60
+PLAIN = 500
+
+
+class Cost(NamedTuple):
+    """What one size cost; CPU in ms for each worker and cycle, by process."""
+
+    workers: int
+    samples: int
+    cpu: dict[str, float]
+    rss: dict[str, float | None]
+    late: tuple[float, float]
+    calls: float
+    window: float
+    points: float
+    unjudged: int
+    elapsed: float
+
+    @property
+    def total(self) -> float:
+        """Return the CPU of all processes."""
+        return sum(self.cpu.values())
+
+
+class Reader(threading.Thread):
+    """Hears the samples as any subscriber would."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._pubsub: Any = redis.Redis.from_url(url).pubsub(ignore_subscribe_messages=True)
+        self._pubsub.subscribe("workermon:metrics")
+        self._ended = threading.Event()
+        self.heard: list[tuple[float, bytes]] = []
+
+    def run(self) -> None:
+        """Note when each one came."""
+        while not self._ended.is_set():
+            message = self._pubsub.get_message(timeout=0.2)
+            if message is not None:
+                self.heard.append((time.time(), message["data"]))
+
+    def stop(self) -> None:
+        """Hear no more."""
+        self._ended.set()
+        self.join(2)
+        self._pubsub.close()
+
+
+def measured(number: int, cycles: int, where: Path, aws: house.Endpoint) -> Cost:
+    """Run a fleet of that size and measure it over that many intervals."""
+    where.mkdir()
+    with house.server(where) as redis_server:
+        env = house.environment(where, redis_server.url, aws.url)
+        if number:
+            subprocess.run([sys.executable, str(house.ROOT / "benchmarks/seed.py"), str(number)], env=env, check=True)
+        own = settings.Settings(redis_url=redis_server.url, _env_file=None)
+        reader = Reader(redis_server.url)
+        reader.start()
+        with ExitStack() as stack:
+            running = [
+                stack.enter_context(house.started(child.name, child.argv, child.env, where / f"{child.name}.log"))
+                for child in up.children(env, own, concurrency=up.CONCURRENCY, beat=True, worker=True)
+            ]
+            pids = {process.name: process.pid for process in running} | {"valkey": int(redis_server.pid or 0)}
+            connected: Any = client.connect(redis_server.url)
+            house.awaited(lambda: connected.hget("workermon:pulse", "listener"), 60, "listener")
+            if number:
+                house.awaited(lambda: len(_workers(reader)) >= number, 4 * house.INTERVAL, f"all {number} collected")
+            before, asked = {name: house.cpu(pid) for name, pid in pids.items()}, aws.stats()
+            began, first = time.time(), len(reader.heard)
+            due = dict(connected.zrange("redbeat::schedule", 0, -1, withscores=True))
+            time.sleep(cycles * house.INTERVAL if number else 15)  # what is measured is a length of time
+            spent = {name: house.cpu(pid) - before[name] for name, pid in pids.items()}
+            answered, elapsed = aws.stats(), time.time() - began
+            heard = reader.heard[first:]
+            rss = {name: house.peak_rss(pid) for name, pid in pids.items()}
+            unjudged = int(connected.zcount("workermon:unjudged", "-inf", time.time() - 5))
+            connected.close()
+        reader.stop()
+    late = _lateness(heard, {key.rpartition(b":")[2]: score for key, score in due.items()})
+    if not number:
+        return Cost(0, 0, {k: v / elapsed * 1000 for k, v in spent.items()}, rss, (0, 0), 0, 0, 0, unjudged, elapsed)
+    asks = {name: answered.get(name, 0) - asked.get(name, 0) for name in answered}
+    batches = asks.get("GetMetricData", 0) or 1
+    return Cost(
+        number,
+        len(heard),
+        {name: cpu / max(1, len(heard)) * 1000 for name, cpu in spent.items()},
+        rss,
+        (house.percentile(late, 0.5), house.percentile(late, 0.99)),
+        asks["calls"] / max(1, len(heard)),
+        asks.get("window", 0) / batches,
+        asks.get("datapoints", 0) / max(1, asks.get("queries", 0)),
+        unjudged,
+        elapsed,
+    )
+
+
+def _workers(reader: Reader) -> set[str]:
+    return {json.loads(text)["worker_id"] for _, text in list(reader.heard)}
+
+
+def _lateness(heard: list[tuple[float, bytes]], due: dict[bytes, float]) -> list[float]:
+    late = []
+    for at, text in heard:
+        worker = json.loads(text)["worker_id"].encode()
+        if worker in due:
+            late.append((at - due[worker]) % house.INTERVAL)
+    return late or [0.0]
+
+
+def bare(where: Path, aws: house.Endpoint, window: float) -> float:
+    """Return the CPU of the bare loop in ms for each worker and cycle."""
+    env = house.environment(where, "redis://127.0.0.1:1/1", aws.url)
+    argv = [sys.executable, str(house.ROOT / "benchmarks/bare.py"), str(BATCHES), str(window)]
+    found = json.loads(subprocess.run(argv, env=env, check=True, capture_output=True, text=True, timeout=300).stdout)
+    return float(found["cpu"]) / BATCHES / 100 * 1000
+
+
+def plain(where: Path, aws: house.Endpoint, window: float) -> float:
+    """Return the CPU of sender, node and Valkey of the plain design in ms for each worker and cycle."""
+    where.mkdir()
+    with house.server(where) as redis_server:
+        broker = redis_server.url.removesuffix("/1") + "/0"
+        env = {
+            **house.environment(where, redis_server.url, aws.url),
+            "PYTHONPATH": f"{house.ROOT}{os.pathsep}{house.ROOT / 'benchmarks'}",
+            "PLAIN_BROKER": broker,
+            "PLAIN_WINDOW": str(window),
+        }
+        os.environ.update(PLAIN_BROKER=broker, PLAIN_WINDOW=str(window))
+        import plain as design
+
+        argv = [sys.executable, "-m", "celery", "--quiet", "-A", "plain", "worker", "--pool", "threads",
+                "--concurrency", "16", "--without-mingle", "--without-gossip"]  # fmt: skip
+        connected: Any = redis.Redis.from_url(redis_server.url)
+        with house.started("plain", argv, env, where / "plain.log") as node:
+
+            def send(first: int, number: int) -> None:
+                for place in range(first, first + number):
+                    design.app.send_task("plain.collect", args=[f"i-{place:017x}"], expires=house.INTERVAL)
+                done = first + number - 1
+                house.awaited(lambda: connected.dbsize() >= done, 120, "plain design")
+
+            send(1, 20)
+            pids = (node.pid, int(redis_server.pid or 0))
+            before, mine = [house.cpu(pid) for pid in pids], time.thread_time()
+            send(21, PLAIN)
+            # The wait above looks at Redis twenty times a second, which costs next to nothing.
+            spent = sum(house.cpu(pid) for pid in pids) - sum(before) + time.thread_time() - mine
+        connected.close()
+    return spent / PLAIN * 1000
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    print(f"# What it costs\n\n{house.machine()}")
+    with house.folder() as where, house.endpoint(where) as aws:
+        idle = measured(0, 0, where / "0", aws)
+        costs = []
+        for place, number in enumerate(house.sizes()):
+            costs.append(measured(number, CYCLES_LARGE if place else CYCLES, where / str(number), aws))
+            _told(costs[-1])
+        window = costs[0].window or 900
+        baseline = bare(where, aws, window)
+        design = plain(where / "plain", aws, window)
+    names = list(costs[0].cpu)
+    house.table(
+        f"CPU in ms for each worker and cycle of 5 metrics; a window of {window / 60:.0f} minutes, in each of the three",
+        ["workers", *names, "all", "x bare loop (<= 1.3)", "x plain (<= 0.1)", "x smallest (<= 1.2)"],
+        [
+            [
+                each.workers,
+                *(f"{each.cpu[name]:.3f}" for name in names),
+                f"{each.total:.3f}",
+                f"{each.total / baseline:.2f}",
+                f"{each.total / design:.3f}",
+                f"{each.total / costs[0].total:.2f}",
+            ]
+            for each in costs
+        ],
+    )
+    print(f"\nBare boto3 loop: {baseline:.3f} ms; plain design: {design:.2f} ms.")
+    print(f"With no worker at all: {sum(idle.cpu.values()):.1f} ms a second, of which: {_parts(idle)}.")
+    _rest(costs, names, idle)
+
+
+def _parts(cost: Cost) -> str:
+    return ", ".join(f"{name} {value:.1f}" for name, value in cost.cpu.items())
+
+
+def _told(cost: Cost) -> None:
+    print(f"{cost.workers} workers: {cost.total:.3f} ms ({_parts(cost)}), {cost.samples} samples", file=sys.stderr)
+
+
+def _rest(costs: list[Cost], names: list[str], idle: Cost) -> None:
+    house.table(
+        f"Collections: due at beat until heard on the channel, with AWS answering after {house.LATENCY * 1000:.0f} ms",
+        ["workers", "samples", "of", "late p50 s", "late p99 s", "p99 / interval (< 0.1)", "AWS calls a sample",
+         "points a query", "unjudged 5 s later"],
+        [
+            [each.workers, each.samples, round(each.workers * each.elapsed / house.INTERVAL), f"{each.late[0]:.2f}",
+             f"{each.late[1]:.2f}", f"{each.late[1] / house.INTERVAL:.3f}", f"{each.calls:.4f}", f"{each.points:.1f}",
+             each.unjudged]
+            for each in costs
+        ],
+    )  # fmt: skip
+    house.table(
+        "Peak memory of each process in MB",
+        ["workers", *names],
+        [
+            [each.workers, *("?" if each.rss[name] is None else f"{each.rss[name]:.0f}" for name in names)]
+            for each in [idle, *costs]
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

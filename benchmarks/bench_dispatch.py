@@ -1,0 +1,65 @@
+"""Entries that beat sends for a CPU-second: ours, stock RedBeat over the same entries, APScheduler with Redis."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import house
+
+NAMES = {"ours": "workermon", "redbeat": "stock RedBeat", "apscheduler": "APScheduler 3, RedisJobStore"}
+
+
+def tick(kind: str, number: int, where: Path) -> dict[str, Any]:
+    """Return what one tick cost, on a server of its own."""
+    with house.server(where / f"{kind}-{number}") as redis_server:
+        env = house.environment(where, redis_server.url, "http://127.0.0.1:1")
+        env |= {"BENCH_SERVER": str(redis_server.pid), "WORKERMON_LOG_LEVEL": "error"}
+        argv = [sys.executable, str(house.ROOT / "benchmarks/dispatch.py"), kind, str(number)]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=1200)
+    if done.returncode:
+        raise SystemExit(f"error: {kind} with {number} entries: {done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if found["ids"] != number:
+        raise SystemExit(f"error: {kind}: {found['ids']} of {number} workers reached the queue")
+    return found
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    print(f"# Dispatch\n\n{house.machine()}")
+    kinds = ["ours", "redbeat", "apscheduler"]
+    if importlib.util.find_spec("apscheduler") is None:
+        print("\nskipped: APScheduler is not installed (pip install 'workermon[bench]')")
+        kinds.remove("apscheduler")
+    rows = []
+    with house.folder() as where:
+        for number in house.sizes():
+            found = {kind: tick(kind, number, where) for kind in kinds}
+            for kind, one in found.items():
+                ours = found["ours"]
+                rows.append(
+                    [
+                        number,
+                        NAMES[kind],
+                        one["messages"],
+                        f"{one['wall']:.2f}",
+                        f"{one['wall'] and number / one['wall']:.0f}",
+                        f"{number / one['cpu']:.0f}",
+                        f"{one['cpu'] / ours['cpu']:.1f}" if kind != "ours" else "",
+                        f"{(one['cpu'] + one['server']) / (ours['cpu'] + ours['server']):.1f}" if kind != "ours" else "",
+                    ]
+                )
+    house.table(
+        "One tick with every entry due, the broker's queue included; how many times less CPU workermon's beat takes",
+        ["entries", "scheduler", "messages", "s", "entries/s", "entries a CPU s", "x (>= 20)", "x with Valkey's CPU"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""One tick of one scheduler over a number of entries that are all due: ``dispatch.py ours|redbeat|apscheduler NUMBER``.
+
+The entries are those of ``workermon add``, the broker's queue is the real one. It prints the CPU seconds of this
+process, the seconds on the clock, and the worker ids and messages that arrived in the queue, as JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import house
+import redis
+from redbeat import schedulers
+
+from workermon.on_celery import schedule, scheduler
+from workermon.on_celery.app import app
+
+QUEUE = "workermon.collect"
+
+
+def scheduled(number: int, connected: Any) -> None:
+    """Register the entries, and set their schedule back so that all are due."""
+    now = time.time()
+    schedule.RedBeatSchedule(app).put(house.fleet(number, now), now)
+    ran = json.dumps(
+        {
+            "last_run_at": {"__type__": "datetime", **_parts(datetime.now(UTC) - timedelta(minutes=2))},
+            "total_run_count": 1,
+        }
+    )
+    due = connected.zrange("redbeat::schedule", 0, -1, withscores=True)
+    pipe = connected.pipeline(transaction=False)
+    for key, score in due:
+        pipe.zadd("redbeat::schedule", {key: score - 2 * house.INTERVAL})
+        pipe.hset(key, "meta", ran)
+    pipe.execute()
+
+
+def _parts(at: datetime) -> dict[str, Any]:
+    fields = ("year", "month", "day", "hour", "minute", "second", "microsecond")
+    return {**{name: getattr(at, name) for name in fields}, "timezone": "UTC"}
+
+
+def of_beat(kind: Any) -> Callable[[], object]:
+    """Return one tick of a scheduler of beat's that holds its lock."""
+    made = kind(app, lazy=True)
+    lock = schedulers.get_redis(app).lock(made.lock_key, timeout=3600)
+    lock.acquire()
+    made.lock = lock
+    made.lock_timeout = 3600
+    return lambda: made.tick()
+
+
+def send(worker_id: str) -> None:
+    """Send what beat would send; a job of APScheduler's."""
+    app.send_task("workermon.collect", kwargs={"worker_ids": [worker_id]}, queue=QUEUE, expires=house.INTERVAL)
+
+
+def of_apscheduler(number: int, connected: Any) -> Callable[[], object]:
+    """Return one look at what is due by APScheduler with its RedisJobStore, all jobs run."""
+    from apscheduler.executors.pool import ThreadPoolExecutor
+    from apscheduler.jobstores.redis import RedisJobStore
+    from apscheduler.schedulers import base
+    from apscheduler.schedulers.background import BackgroundScheduler
+
+    options = {key: connected.connection_pool.connection_kwargs.get(key) for key in ("host", "port", "password")}
+    executor = ThreadPoolExecutor(10)
+    made = BackgroundScheduler(
+        jobstores={"default": RedisJobStore(db=1, **options)}, executors={"default": executor}, timezone=UTC
+    )
+    made.start(paused=True)
+    due = datetime.now(UTC)
+    for worker in house.fleet(number, time.time()):
+        made.add_job(
+            "dispatch:send",
+            "interval",
+            seconds=house.INTERVAL,
+            args=[worker.id],
+            id=worker.id,
+            next_run_time=due,
+            misfire_grace_time=None,
+            coalesce=True,
+        )
+
+    def tick() -> None:
+        made.state = base.STATE_RUNNING  # as resume() does, but the look is ours and not its thread's
+        made._process_jobs()
+        executor.shutdown(wait=True)
+
+    return tick
+
+
+def main() -> None:
+    """Run one tick."""
+    kind, number = sys.argv[1], int(sys.argv[2])
+    connected = redis.Redis.from_url(os.environ["WORKERMON_REDIS_URL"])
+    if kind == "apscheduler":
+        tick = of_apscheduler(number, connected)
+    else:
+        scheduled(number, connected)
+        tick = of_beat(scheduler.Scheduler if kind == "ours" else schedulers.RedBeatScheduler)
+    send("i-00000000000000000")  # the connection to the broker stands
+    server = int(os.environ["BENCH_SERVER"])
+    began, before, theirs = time.monotonic(), time.process_time(), house.cpu(server)
+    tick()
+    spent, wall, served = time.process_time() - before, time.monotonic() - began, house.cpu(server) - theirs
+    broker = redis.Redis.from_url(os.environ["WORKERMON_REDIS_URL"].removesuffix("/1") + "/0")
+    messages = [json.loads(text) for text in broker.lrange(QUEUE, 0, -1)][:-1]
+    ids = {each for one in messages for each in json.loads(base64.b64decode(one["body"]))[1]["worker_ids"]}
+    print(json.dumps({"cpu": spent, "server": served, "wall": wall, "ids": len(ids), "messages": len(messages)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""A fast AWS for the benchmarks: EC2 and CloudWatch for any instance id, from bytes that are made once.
+
+It answers after a given time, as AWS does, and counts what it was asked: ``endpoint.py PORT_FILE LATENCY``. It knows
+DescribeInstanceStatus, DescribeInstances (EC2 query, XML), GetMetricData and ListMetrics (CloudWatch, JSON or CBOR, as botocore chooses).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+import time
+import zlib
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from workermon.local import wire
+
+#: Different courses of values; each metric of each worker has one of them.
+COURSES = 97
+#: Seconds after the end of its period that a datapoint is there.
+DELAY = 5
+_TARGET = re.compile(rb"\r\nx-amz-target: *\w+\.(\w+)", re.IGNORECASE)
+
+
+class Aws:
+    """What is answered, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._results: dict[tuple[int, int, int], list[tuple[str, int]]] = {}
+        self._status: dict[str, bytes] = {}
+
+    def answer(self, path: bytes, head: bytes, body: bytes) -> tuple[bytes, bytes]:
+        """Return content type (with what belongs to it) and body."""
+        if path == b"/stats":
+            return b"application/json", json.dumps(self.counts).encode()
+        target = _TARGET.search(head)
+        if target or path.startswith(b"/service/"):
+            action = (target[1] if target else path.rpartition(b"/")[2]).decode()
+            asked = json.loads(body) if target else wire.from_cbor(body)
+            out = self._data(asked) if action == "GetMetricData" else self._list(asked)
+            self._count(action)
+            if target:
+                return b"application/x-amz-json-1.0", out.encode()
+            return b"application/cbor\r\nsmithy-protocol: rpc-v2-cbor", wire.to_cbor(_timed(json.loads(out)))
+        form = dict(parse_qsl(body.decode()))
+        action = form.get("Action", "unknown")
+        self._count(action)
+        return b"text/xml", self._ec2(action, [value for name, value in form.items() if name.startswith("InstanceId")])
+
+    def _count(self, action: str) -> None:
+        self.counts[action] += 1
+        self.counts["calls"] += 1
+
+    # --- CloudWatch
+
+    def _data(self, asked: dict[str, Any]) -> str:
+        start, end = _moment(asked["StartTime"]), _moment(asked["EndTime"])
+        queries = asked["MetricDataQueries"]
+        known = int(time.time()) - DELAY
+        out, points = [], 0
+        for query in queries:
+            stat = query["MetricStat"]
+            metric, period = stat["Metric"], stat["Period"]
+            owner = next(each["Value"] for each in metric["Dimensions"] if each["Name"] == "InstanceId")
+            courses = self._courses(start, min(end, known - period + 1), period)
+            rest, length = courses[zlib.crc32(f"{metric['MetricName']}{owner}".encode()) % COURSES]
+            out.append(f'{{"Id":"{query["Id"]}",{rest}')
+            points += length
+        self.counts["queries"] += len(queries)
+        self.counts["datapoints"] += points
+        self.counts["window"] += end - start
+        return '{"MetricDataResults":[' + ",".join(out) + '],"Messages":[]}'
+
+    def _courses(self, start: int, end: int, period: int) -> list[tuple[str, int]]:
+        key = (start, end // period, period)
+        if key not in self._results:
+            if len(self._results) > 200:
+                self._results.clear()
+            times = range(-(-start // period) * period, end, period)
+            self._results[key] = [
+                (
+                    json.dumps(
+                        {
+                            "Label": "metric",
+                            "StatusCode": "Complete",
+                            "Timestamps": [float(at) for at in times],
+                            "Values": [value(course, at) for at in times],
+                        }
+                    )[1:],
+                    len(times),
+                )
+                for course in range(COURSES)
+            ]
+        return self._results[key]
+
+    def _list(self, asked: dict[str, Any]) -> str:
+        owners = [each.get("Value") for each in asked.get("Dimensions", ()) if each["Name"] == "InstanceId"]
+        metrics = []
+        if owners and owners[0]:
+            sets = [{"Name": "InstanceId", "Value": owners[0]}]
+            if "disk" in asked["MetricName"]:
+                sets += [{"Name": "path", "Value": "/"}, {"Name": "fstype", "Value": "xfs"}]
+            metrics = [{"Namespace": asked["Namespace"], "MetricName": asked["MetricName"], "Dimensions": sets}]
+        return json.dumps({"Metrics": metrics})
+
+    # --- EC2
+
+    def _ec2(self, action: str, ids: list[str]) -> bytes:
+        make = _status if action == "DescribeInstanceStatus" else _instance
+        parts = []
+        for each in ids:
+            key = action + each
+            if key not in self._status:
+                self._status[key] = make(each).encode()
+            parts.append(self._status[key])
+        within = b"instanceStatusSet" if action == "DescribeInstanceStatus" else b"reservationSet"
+        return (
+            b'<?xml version="1.0" encoding="UTF-8"?>\n<%sResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">'
+            b"<requestId>b</requestId><%s>%s</%s></%sResponse>"
+            % (action.encode(), within, b"".join(parts), within, action.encode())
+        )
+
+
+def _moment(at: float | str) -> int:
+    return int(at if isinstance(at, int | float) else datetime.fromisoformat(at).timestamp())
+
+
+def _timed(answer: dict[str, Any]) -> dict[str, Any]:
+    for each in answer.get("MetricDataResults", ()):
+        each["Timestamps"] = [wire.Moment(at) for at in each["Timestamps"]]
+    return answer
+
+
+def value(course: int, at: int) -> float:
+    """Return a course's value at a time: it moves; one in 97 is above 90 for five minutes of twenty."""
+    if course == 0 and at // 300 % 4 == 0:
+        return 95.5
+    return 20.0 + (course * 7 + at // 60 * 13) % 50 + 0.125
+
+
+def _status(instance_id: str) -> str:
+    summary = "<status>ok</status><details><item><name>reachability</name><status>passed</status></item></details>"
+    return (
+        f"<item><instanceId>{instance_id}</instanceId><availabilityZone>us-east-1a</availabilityZone>"
+        f"<instanceState><code>16</code><name>running</name></instanceState><systemStatus>{summary}</systemStatus>"
+        f"<instanceStatus>{summary}</instanceStatus></item>"
+    )
+
+
+def _instance(instance_id: str) -> str:
+    return (
+        f"<item><reservationId>r-1</reservationId><instancesSet><item><instanceId>{instance_id}</instanceId>"
+        "<instanceState><code>16</code><name>running</name></instanceState><monitoring><state>enabled</state>"
+        "</monitoring></item></instancesSet></item>"
+    )
+
+
+class Connection(asyncio.Protocol):
+    """HTTP/1.1 with keep-alive, as far as botocore and urllib speak it."""
+
+    def __init__(self, aws: Aws, latency: float) -> None:
+        self._aws, self._latency, self._buffer = aws, latency, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the way back."""
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer whole requests."""
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            head = self._buffer[:end]
+            sized = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+            size = int(sized[1]) if sized else 0
+            if b"100-continue" in head and len(self._buffer) == end + 4 and size:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if len(self._buffer) < end + 4 + size:
+                return
+            body = self._buffer[end + 4 : end + 4 + size]
+            self._buffer = self._buffer[end + 4 + size :]
+            path = head.split(b" ", 2)[1]
+            kind, out = self._aws.answer(path, head, body)
+            answer = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (kind, len(out)) + out
+            wait = 0.0 if path == b"/stats" else self._latency
+            asyncio.get_running_loop().call_later(wait, self._send, answer)
+
+    def _send(self, answer: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(answer)
+
+
+async def main() -> None:
+    """Listen until terminated; the port is written to the file that is named."""
+    aws, latency = Aws(), float(sys.argv[2])
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(aws, latency), "127.0.0.1", 0)
+    made = Path(sys.argv[1] + ".new")
+    made.write_text(str(server.sockets[0].getsockname()[1]))
+    made.replace(sys.argv[1])
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

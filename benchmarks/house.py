@@ -1,0 +1,273 @@
+"""What the benchmarks share: a real Valkey, processes of their own, CPU seconds and memory by process, tables.
+
+Everything listens on 127.0.0.1 and ends with the benchmark. ``BENCH_SIZES`` says at how many workers is measured
+(``1000,10000`` where nothing is said; ``BENCH_FULL=1`` adds 50,000).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from workermon import config, logs, models  # noqa: E402
+from workermon.local import embedded, lifeline  # noqa: E402
+from workermon.on_redis import client, samples, workers  # noqa: E402
+
+logs.configure("warning")
+T = TypeVar("T")
+
+FULL = bool(os.environ.get("BENCH_FULL"))
+#: Seconds between two collections of a worker, and the period of its metrics.
+INTERVAL = 60
+#: Seconds by which the endpoint of the benchmarks answers.
+LATENCY = 0.1
+
+
+def sizes(default: str = "1000,10000") -> list[int]:
+    """Return the sizes of fleets to measure."""
+    return [int(each) for each in os.environ.get("BENCH_SIZES", default + (",50000" if FULL else "")).split(",")]
+
+
+def awaited(predicate: Callable[[], T], within: float, what: str) -> T:
+    """Wait until ``predicate`` returns something true and return it; ends the benchmark after ``within`` seconds."""
+    deadline = time.monotonic() + within
+    while not (found := predicate()):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"error: {what}: not within {within:g} s")
+        time.sleep(0.05)  # between two looks
+    return found
+
+
+# --- what is measured --------------------------------------------------------------------------------------------
+
+
+def cpu(pid: int) -> float:
+    """Return the CPU seconds, user and system, that a process has used so far."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            raise SystemExit(f"error: process {pid}: it ended before its time") from None
+    said = subprocess.run(["ps", "-o", "time=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
+    total = 0.0
+    for part in said.strip().replace("-", ":").split(":"):
+        total = total * 60 + float(part)
+    return total
+
+
+def peak_rss(pid: int) -> float | None:
+    """Return the most memory that a process ever had, in MB; ``None`` where the system does not tell."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    return None
+
+
+def percentile(values: Sequence[float], of: float) -> float:
+    """Return the value below which that part of the values lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * of))]
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table that is one in Markdown too."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in [list(head), *texts]) for column in range(len(head))]
+    print(f"\n{title}\n")
+    for row in [list(head), ["-" * width for width in widths], *texts]:
+        cells = [cell.ljust(width) if not n else cell.rjust(width) for n, (cell, width) in enumerate(zip(row, widths))]
+        print("| " + " | ".join(cells) + " |")
+    sys.stdout.flush()
+
+
+def machine() -> str:
+    """Return what this is measured on, in a line."""
+    name = platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    load = os.getloadavg()[0]
+    return f"{os.cpu_count()} x {name}, Python {platform.python_version()}, load at the start {load:.1f}"
+
+
+# --- processes ---------------------------------------------------------------------------------------------------
+
+
+class Process(NamedTuple):
+    """A started process, under the name that it has in tables."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        """Return its id."""
+        return self.popen.pid
+
+
+@contextlib.contextmanager
+def started(name: str, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[Process]:
+    """Run a process, its output in a file; it ends with the block, or with this process."""
+    with log.open("wb") as output:
+        popen = subprocess.Popen(
+            lifeline.bind(list(argv)), env=dict(env), cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield Process(name, popen)
+    finally:
+        popen.terminate()
+        try:
+            popen.wait(15)
+        except subprocess.TimeoutExpired:
+            popen.send_signal(signal.SIGKILL)
+            popen.wait()
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """Give a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="workermon-bench-") as made:
+        yield Path(made)
+
+
+@contextlib.contextmanager
+def server(where: Path, *, persistent: bool = True) -> Iterator[embedded.Server]:
+    """Run the embedded server as ``workermon up`` does, its append-only file included."""
+    running = embedded.Server(where / "valkey", persistent=persistent)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+class Endpoint(NamedTuple):
+    """The benchmarks' own AWS (endpoint.py), in a process of its own."""
+
+    url: str
+
+    def stats(self) -> dict[str, float]:
+        """Return what it was asked so far."""
+        with urllib.request.urlopen(f"{self.url}/stats", timeout=20) as answer:
+            return dict(json.load(answer))
+
+
+@contextlib.contextmanager
+def endpoint(where: Path, latency: float = LATENCY) -> Iterator[Endpoint]:
+    """Run the endpoint."""
+    said = where / "endpoint.port"
+    argv = [sys.executable, str(ROOT / "benchmarks" / "endpoint.py"), str(said), str(latency)]
+    with started("endpoint", argv, {**os.environ, "PYTHONPATH": str(ROOT)}, where / "endpoint.log"):
+        port = awaited(lambda: said.exists() and said.read_text(), 20, "endpoint")
+        yield Endpoint(f"http://127.0.0.1:{port}")
+
+
+def environment(where: Path, redis_url: str, endpoint_url: str) -> dict[str, str]:
+    """Return the environment of processes that use that Redis and that AWS, and nothing of this user's."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "WORKERMON_"))},
+        "PYTHONPATH": str(ROOT),
+        "WORKERMON_REDIS_URL": redis_url,
+        "WORKERMON_LOG_LEVEL": "warning",
+        "WORKERMON_LOG_FORMAT": "json",
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_ACCESS_KEY_ID": "AKIABENCHMARKBENCHMA",
+        "AWS_SECRET_ACCESS_KEY": "benchmark",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": str(where / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(where / "none"),
+        "XDG_STATE_HOME": str(where / "state"),
+    }
+
+
+# --- a fleet -----------------------------------------------------------------------------------------------------
+
+
+def fleet(number: int, now: float) -> list[models.Worker]:
+    """Return workers with detailed monitoring, each at its own place."""
+    return [
+        models.Worker(
+            id=f"i-{place:017x}",
+            name=f"render-{place:05d}",
+            region="us-east-1",
+            interval=INTERVAL,
+            added_at=now,
+            incarnation=f"{place:032x}",
+            detailed=True,
+            labels={"team": "vfx"},
+        )
+        for place in range(1, number + 1)
+    ]
+
+
+def dimensions(worker_id: str) -> dict[str, list[tuple[tuple[str, str], ...]]]:
+    """Return what ListMetrics would say of a worker with CloudWatch's agent."""
+    return {
+        "CWAgent/mem_used_percent": [(("InstanceId", worker_id),)],
+        "CWAgent/disk_used_percent": [
+            (("path", "/"), ("InstanceId", worker_id), ("device", "nvme0n1p1"), ("fstype", "xfs"))
+        ],
+    }
+
+
+def register(redis_url: str, members: Sequence[models.Worker], now: float) -> None:
+    """Add a fleet that was collected a minute ago: its dimensions are known, its watermarks stand."""
+    connected: Any = client.connect(redis_url)
+    repository = workers.RedisWorkers(connected)
+    ledger = samples.RedisSamples(connected, "workermon:bench-seed", lambda: config.DEFAULT.retention)
+    last = int(now // INTERVAL) * INTERVAL - 3 * INTERVAL
+    for start in range(0, len(members), 500):
+        some = members[start : start + 500]
+        repository.add(some)
+        seen = [(worker.incarnation, json.dumps(dimensions(worker.id))) for worker in some]
+        workers.SET.run_many(
+            connected,
+            [
+                ([f"workermon:worker:{worker.id}"], [incarnation, "dimensions", text, "dimensions_at", repr(now)])
+                for worker, (incarnation, text) in zip(some, seen, strict=True)
+            ],
+        )
+        point = models.Datapoint(last, 20.0)
+        names = config.DEFAULT.collect
+        writes = []
+        for worker in some:
+            sample = models.Sample(
+                worker=worker,
+                collected_at=now - INTERVAL,
+                status="running",
+                checks=models.Checks(system="ok", instance="ok"),
+                series={name: models.Series(INTERVAL, (point,)) for name in names},
+                asked=dict.fromkeys(names, now - INTERVAL),
+            )
+            condition = models.Condition(
+                status="running",
+                checks=sample.checks,
+                slot=sample.slot,
+                collected_at=now - INTERVAL,
+                succeeded_at=now - INTERVAL,
+                running_since=now - INTERVAL,
+                latest=dict.fromkeys(names, point),
+                periods=dict.fromkeys(names, INTERVAL),
+                asked=sample.asked,
+            )
+            writes.append((sample, condition, "{}"))
+        ledger.write_many(writes)
+    connected.close()

@@ -1,0 +1,68 @@
+"""The plain design: a message a worker, two calls a worker, the outcome as JSON into Redis and on a channel.
+
+``celery -A plain worker`` runs it; the settings are those of workermon's own nodes where they matter to the cost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from datetime import UTC, datetime, timedelta
+
+import boto3
+import botocore.config
+import celery
+import house
+import redis
+
+app = celery.Celery("plain", broker=os.environ["PLAIN_BROKER"])
+app.conf.update(
+    task_ignore_result=True,
+    task_acks_late=True,
+    worker_prefetch_multiplier=1,
+    worker_send_task_events=True,
+    task_send_sent_event=True,
+    accept_content=["json"],
+)
+_lock = threading.Lock()
+_clients: dict[str, object] = {}
+
+
+def _made() -> dict[str, object]:
+    with _lock:
+        if not _clients:
+            config = botocore.config.Config(max_pool_connections=32)
+            _clients["ec2"] = boto3.client("ec2", config=config)
+            _clients["cloudwatch"] = boto3.client("cloudwatch", config=config)
+            _clients["redis"] = redis.Redis.from_url(os.environ["WORKERMON_REDIS_URL"])
+    return _clients
+
+
+@app.task(name="plain.collect", expires=house.INTERVAL)
+def collect(worker_id: str) -> None:
+    """Collect one worker."""
+    made = _made()
+    found = made["ec2"].describe_instance_status(InstanceIds=[worker_id], IncludeAllInstances=True)
+    queries = []
+    for namespace, name in (("AWS/EC2", "CPUUtilization"), ("CWAgent", "mem_used_percent"),
+                            ("CWAgent", "disk_used_percent"), ("AWS/EC2", "NetworkIn"),
+                            ("AWS/EC2", "NetworkOut")):  # fmt: skip
+        sets = house.dimensions(worker_id).get(f"{namespace}/{name}", [(("InstanceId", worker_id),)])[0]
+        metric = {
+            "Namespace": namespace,
+            "MetricName": name,
+            "Dimensions": [{"Name": key, "Value": value} for key, value in sets],
+        }
+        stat = {"Metric": metric, "Period": 60, "Stat": "Average"}
+        queries.append({"Id": f"q{len(queries)}", "MetricStat": stat})
+    end = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(seconds=60)
+    window = timedelta(seconds=float(os.environ["PLAIN_WINDOW"]))
+    data = made["cloudwatch"].get_metric_data(MetricDataQueries=queries, StartTime=end - window, EndTime=end)
+    status = found["InstanceStatuses"][0]["InstanceState"]["Name"]
+    latest = {each["Id"]: each["Values"][0] if each["Values"] else None for each in data["MetricDataResults"]}
+    text = json.dumps({"worker_id": worker_id, "status": status, "metrics": latest})
+    pipe = made["redis"].pipeline()
+    pipe.set(f"plain:{worker_id}", text)
+    pipe.publish("plain", text)
+    pipe.execute()
