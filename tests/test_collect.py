@@ -34,11 +34,13 @@ class World:
         self.workers = testing.MemoryWorkers(self.store)
         self.samples = testing.MemorySamples(self.store)
         self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
-        self.listed: list[tuple[str, tuple[str, ...]]] = []
+        self.learnt = testing.MemoryLearnt(self.store)
+        self.leases = testing.MemoryLeases(self.store)
+        self.listed: list[tuple[str, tuple[str, ...] | None]] = []
         inner = self.cloudwatch.dimensions
 
         def listing(scope: models.Scope, namespace: str, name: str, ids: Any) -> Any:
-            self.listed.append((name, tuple(ids)))
+            self.listed.append((name, None if ids is None else tuple(ids)))
             return inner(scope, namespace, name, ids)
 
         self.cloudwatch.dimensions = listing  # type: ignore[method-assign]
@@ -54,8 +56,8 @@ class World:
     def collect(self, *worker_ids: str, again: bool = False) -> collecting.Report:
         return collecting.collect(
             worker_ids or (ONE,), ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers,
-            samples=self.samples, schedule=self.schedule, configurations=self.configurations, now=self.clock,
-            again=again,
+            samples=self.samples, schedule=self.schedule, configurations=self.configurations,
+            learnt=self.learnt, leases=self.leases, now=self.clock, again=again,
         )  # fmt: skip
 
     def condition(self, worker_id: str = ONE) -> models.Condition:
@@ -310,7 +312,7 @@ def test_ec2_failing_is_trouble_of_its_scope_only(world: World) -> None:
     assert report.collected == (TWO,)
     assert report.failed.keys() == {ONE}
     assert world.condition().trouble == models.Trouble(
-        kind="denied", message="EC2 in us-east-1: UnauthorizedOperation; allow it", at=NOW
+        kind="denied", message="EC2 in us-east-1: UnauthorizedOperation; allow it", at=NOW, since=NOW
     )
     assert world.condition().succeeded_at is None
     assert [event["worker_id"] for event in world.events()] == [TWO]
@@ -376,7 +378,7 @@ def test_one_failed_metric_does_not_hide_the_others(world: World) -> None:
     assert condition.trouble.message.startswith("network_in: ")
     assert "network_in" not in condition.asked
     assert condition.asked[CPU] == NOW
-    assert condition.succeeded_at is None
+    assert condition.succeeded_at == NOW
 
 
 def test_what_came_of_a_partial_result_is_kept_and_asked_for_again(world: World) -> None:
@@ -404,7 +406,7 @@ def test_the_window_is_the_last_hour_first_and_then_the_watermark_less_the_laten
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(20), 2.5), (at(5), 4.0), (at(10), 3.5)])
     world.clock.advance(60)
     world.collect()
-    assert world.queries(CPU)[0].since == at(10) - metrics.LATENESS
+    assert world.queries(CPU)[0].since == at(10) - metrics.LATENESS - 300
     assert world.points(CPU) == [(at(60), 2.0), (at(20), 2.5), (at(10), 3.5), (at(5), 4.0)]
 
 
@@ -490,11 +492,13 @@ def test_dimensions_are_listed_once_an_hour_and_after_five_minutes_where_there_w
     world.collect(ONE, TWO)
     assert len(world.listed) == 2
     for worker_id in (ONE, TWO):
-        world.cloudwatch.put(worker_id, "mem_used_percent", [(at(-4), 1.0)], namespace="CWAgent")
+        minutes = [(at(-n), 1.0) for n in range(4, 70)]
+        world.cloudwatch.put(worker_id, "mem_used_percent", minutes, namespace="CWAgent")
+        world.cloudwatch.put(worker_id, "disk_used_percent", minutes, namespace="CWAgent", dimensions={"path": "/"})
     world.clock.advance(60)
     world.collect(ONE, TWO)
     assert len(world.listed) == 4
-    assert world.points(MEMORY, 60) == [(at(-4), 1.0)]
+    assert world.points(MEMORY, 60) == [(at(-4), 1.0), (at(-5), 1.0)]
     world.clock.advance(3540)
     world.collect(ONE)
     assert len(world.listed) == 4

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "workermon"
 
-PURE = {"errors", "models", "metrics", "ports", "config", "thresholds", "silences", "bill", "notifications"}
+PURE = {"errors", "models", "metrics", "ports", "config", "thresholds", "windows", "silences", "bill", "notifications"}
 PORTS = {"errors", "models", "metrics", "ports"}
 
 #: What each module may import of ours, beside ``logs`` and its own folder.
@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"models", "errors"},
     "ports": {"models", "errors"},
     "thresholds": {"models", "errors", "metrics"},
+    "windows": {"models", "errors", "metrics"},
     "silences": {"models", "errors"},
     "bill": {"models", "errors", "metrics"},
     "notifications": {"models", "errors", "metrics", "ports", "config"},

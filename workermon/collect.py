@@ -1,17 +1,20 @@
 """Collect: identifiers in, AWS asked, samples in the ledger and an event for each on the channel.
 
-One call for up to 100 instances and 500 metrics of an account and region. Three outcomes never blur: a datapoint, no
-datapoint (nothing is written for it) and failure (``Trouble``, and what failed is asked for again from where it was).
+One call for up to 100 instances and 500 metrics of an account and region, and none that cannot bring something new
+(``windows``). Three outcomes never blur: a datapoint, no datapoint (nothing is written for it) and failure
+(``Trouble``, and what failed is asked for again from where it was). A slot of a worker is claimed before AWS is asked,
+so that what is dispatched twice is collected once; a claim that nothing came of runs out.
 """
 
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from workermon import errors, logs, metrics, models, ports
+from workermon import errors, logs, metrics, models, ports, windows
 
 log = logs.get(__name__)
 
@@ -22,6 +25,24 @@ SETTLING = 300
 #: just installed shows up in ListMetrics within 15 minutes.
 DIMENSIONS = 3600
 NO_DIMENSIONS = 300
+
+#: Workers of one batch that are looked up one by one; more of them are listed together, with all of their region.
+FEW = 5
+#: So many never seen before are looked up one by one in a batch while the listing of their region is not due.
+NEWCOMERS = 20
+#: So many that lack a metric are looked up in each ``NO_DIMENSIONS`` seconds, over all batches of a region.
+LOOKUPS = 2
+
+#: Seconds. While one lists a region's metrics no other does; how long until it is tried again where AWS refused.
+LISTING = 120
+REFUSED = 300
+
+#: Seconds. Half an interval, but no less and no more than this, is how long a claim holds: a later run within the slot
+#: finds it expired where its holder died.
+CLAIM = (10, 120)
+
+#: Seconds. EC2 knowing none of several workers looks like credentials of another account, unless it lasts this long.
+ESTRANGED = 3600
 
 EC2 = "AWS/EC2"
 
@@ -57,20 +78,79 @@ class _Outcome:
 
 @dataclass
 class _Found:
-    """What CloudWatch brought for one worker. ``wrong`` is by metric."""
+    """What CloudWatch brought for one worker, by metric.
+
+    ``answered`` are those asked for with success, ``refused`` those asked for in vain; ``wrong`` also holds those
+    that could not be asked for. ``expected`` is new for what was answered.
+    """
 
     series: dict[str, models.Series] = field(default_factory=dict)
     asked: dict[str, float] = field(default_factory=dict)
     periods: dict[str, int] = field(default_factory=dict)
+    delays: dict[str, float] = field(default_factory=dict)
+    expected: dict[str, int | None] = field(default_factory=dict)
     wrong: dict[str, errors.AwsError] = field(default_factory=dict)
+    answered: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether it is the collection that failed, not only single metrics of it."""
+        return (
+            bool(self.wrong) and not self.answered and (bool(self.refused) or self.wrong.keys() >= self.periods.keys())
+        )
 
 
 class _Asked(NamedTuple):
-    """A query with the worker and the metric that it is for."""
+    """A query with the worker and the metric that it is for; ``whole`` is from when on something may be missing."""
 
     worker_id: str
     metric: str
     query: models.Query
+    whole: int
+
+
+class _Listing(NamedTuple):
+    """What is known of ListMetrics of one metric over a region.
+
+    ``at`` is when all of it was listed last, ``spent_at`` when workers that lack it were last looked up one by one;
+    ``wrong`` is why it could not be listed at ``refused_at``.
+    """
+
+    at: float = 0.0
+    spent_at: float = 0.0
+    refused_at: float = 0.0
+    wrong: errors.AwsError | None = None
+
+    @classmethod
+    def of(cls, value: Any) -> _Listing:
+        try:
+            at, spent_at, refused_at, wrong = value
+            return cls(float(at), float(spent_at), float(refused_at), _KINDS[wrong[0]](*wrong[1:4]) if wrong else None)
+        except (TypeError, ValueError, KeyError, IndexError):
+            return cls()
+
+    def kept(self) -> list[Any]:
+        why = self.wrong
+        return [self.at, self.spent_at, self.refused_at, [why.kind, why.what, why.why, why.todo] if why else None]
+
+    def news(self, at: float) -> bool:
+        return at in (self.at, self.refused_at)
+
+    def refused_lately(self, at: float) -> bool:
+        return self.wrong is not None and 0 <= at - self.refused_at < REFUSED
+
+    def covers(self, worker: models.Worker) -> bool:
+        """Tell whether what it does not have of a worker is not there."""
+        return worker.added_at < self.at
+
+
+_KINDS: dict[str, type[errors.AwsError]] = {
+    each.kind: each for each in (errors.AwsError, errors.AwsThrottled, errors.AwsUnreachable, errors.AwsDenied)
+}
+
+#: Records read from the repository at once.
+CHUNK = 500
 
 
 def collect(
@@ -82,12 +162,15 @@ def collect(
     samples: ports.Samples,
     schedule: ports.Schedule,
     configurations: ports.Configurations,
+    learnt: ports.Learnt,
+    leases: ports.Leases,
     now: ports.Clock,
     again: bool = False,
 ) -> Report:
     """Collect these workers: state and status checks of all, metrics of those that run.
 
-    ``again`` (somebody asked for it) collects also who is paused or whose slot is complete. What AWS refuses or does
+    ``again`` (somebody asked for it) collects also who is paused, whose slot is complete or claimed, and asks for
+    every metric. What AWS refuses or does
     not answer ends up in the report and in the workers' condition; only ``errors.RedisUnavailable`` is raised.
     """
     asked = list(dict.fromkeys(worker_ids))
@@ -98,9 +181,11 @@ def collect(
     outcome = _Outcome()
     for scope, members in _by_scope(records.values()).items():
         at = now()
-        due = [record for record in members if _is_due(record, at, again, outcome)]
+        due = members if again else _claimed(members, samples, at, outcome)
         if due:
-            run = _Run(scope, at, again, configuration, ec2, cloudwatch, workers, samples, schedule, outcome)
+            run = _Run(
+                scope, at, again, configuration, ec2, cloudwatch, workers, samples, schedule, learnt, leases, outcome
+            )
             run.collect(due)
     return Report(
         tuple(outcome.collected),
@@ -142,17 +227,21 @@ def _by_scope(records: Iterable[ports.Record]) -> dict[models.Scope, list[ports.
     return scopes
 
 
-def _is_due(record: ports.Record, at: float, again: bool, outcome: _Outcome) -> bool:
-    worker = record.worker
-    if again:
-        return True
-    if worker.monitoring == "paused":
-        outcome.paused.append(worker.id)
-        return False
-    if record.condition.slot == int(at // worker.interval):
-        outcome.repeated.append(worker.id)
-        return False
-    return True
+def _claimed(
+    records: Sequence[ports.Record], samples: ports.Samples, at: float, outcome: _Outcome
+) -> list[ports.Record]:
+    """Return those that are ours to collect: active, their slot neither complete nor in somebody else's hands."""
+    paused = [record.worker.id for record in records if record.worker.monitoring == "paused"]
+    outcome.paused += paused
+    active = [record for record in records if record.worker.monitoring != "paused"]
+    if not active:
+        return []
+    lease = min(max(min(record.worker.interval for record in active) / 2, CLAIM[0]), CLAIM[1])
+    claims = samples.claim([record.worker for record in active], at, lease)
+    outcome.repeated += [
+        record.worker.id for record, claim in zip(active, claims, strict=True) if claim in ("complete", "taken")
+    ]
+    return [record for record, claim in zip(active, claims, strict=True) if claim == "claimed"]
 
 
 def _unschedule(unknown: Sequence[str], workers: ports.Workers, schedule: ports.Schedule, now: ports.Clock) -> None:
@@ -179,7 +268,12 @@ class _Run:
     workers: ports.Workers
     samples: ports.Samples
     schedule: ports.Schedule
+    learnt: ports.Learnt
+    leases: ports.Leases
     outcome: _Outcome
+    #: What was learnt of this account and region so far, and what this run adds to it.
+    known: dict[str, Any] = field(default_factory=dict)
+    lessons: dict[str, Any] = field(default_factory=dict)
 
     def collect(self, records: Sequence[ports.Record]) -> None:
         """Ask EC2, then CloudWatch for those that run, then write."""
@@ -188,7 +282,8 @@ class _Run:
         except errors.WorkermonError as why:
             self._failed(records, _of_aws(why))
             return
-        statuses = statuses | self._missing([record for record in records if record.worker.id not in statuses])
+        missing = [record for record in records if record.worker.id not in statuses]
+        statuses = statuses | self._missing(missing, alone=not statuses)
         seen = [record for record in records if record.worker.id in statuses]
         running = [record for record in seen if statuses[record.worker.id].status == "running"]
         found = self._metrics(running) if running else {}
@@ -196,8 +291,11 @@ class _Run:
 
     # --- EC2 -----------------------------------------------------------------------------------------------------
 
-    def _missing(self, records: Sequence[ports.Record]) -> dict[str, models.InstanceStatus]:
-        """Return the status of those that DescribeInstanceStatus left out; DescribeInstances has to confirm it."""
+    def _missing(self, records: Sequence[ports.Record], *, alone: bool) -> dict[str, models.InstanceStatus]:
+        """Return the status of those that DescribeInstanceStatus left out; DescribeInstances has to confirm it.
+
+        ``alone``: it left out everybody, so that it may be us who look into the wrong account.
+        """
         if not records:
             return {}
         try:
@@ -206,8 +304,12 @@ class _Run:
             self._failed(records, _of_aws(why))
             return {}
         statuses: dict[str, models.InstanceStatus] = {}
+        strange = self._strange(records) if alone and not known and len(records) > 1 else None
         for record in records:
             worker = record.worker
+            if strange is not None and not self._lasted(record, str(strange), ESTRANGED):
+                self._failed([record], strange)
+                continue
             if worker.id in known:
                 statuses[worker.id] = models.InstanceStatus(id=worker.id, status=known[worker.id].status)
             elif self.at - worker.added_at > SETTLING:
@@ -218,49 +320,81 @@ class _Run:
                 self._failed([record], errors.InstanceGone(where, f"{worker.id} is not known there", todo))
         return statuses
 
+    def _strange(self, records: Sequence[ports.Record]) -> errors.AwsDenied:
+        log.warning("collect.none_known", scope=self.scope.key, number=len(records))
+        who = f" as {self.scope.role_arn}" if self.scope.role_arn else ""
+        return errors.AwsDenied(
+            f"EC2 in {self.scope.region}{who}",
+            "it knows none of the workers there, as it would with credentials of another account",
+            f"check the credentials, role and region; after {ESTRANGED // 60} minutes they count as terminated",
+        )
+
+    def _lasted(self, record: ports.Record, message: str, seconds: int) -> bool:
+        trouble = record.condition.trouble
+        if trouble is None or trouble.message != message or trouble.since is None:
+            return False
+        return self.at - trouble.since >= seconds
+
     # --- CloudWatch ----------------------------------------------------------------------------------------------
 
     def _metrics(self, records: Sequence[ports.Record]) -> dict[str, _Found]:
         found = {record.worker.id: _Found() for record in records}
+        self.known = self.learnt.load(self.scope)
         dimensions = self._dimensions(records, found)
         asked: list[_Asked] = []
         for record in records:
             mine = found[record.worker.id]
             for metric in self._wanted():
-                period = mine.periods[metric.name] = metrics.period_of(metric, detailed=record.worker.detailed)
-                if metric.name in mine.wrong:
+                period = metrics.period_of(metric, detailed=record.worker.detailed)
+                mine.periods[metric.name] = period
+                delay = self._delay(record, metric.name, period)
+                mine.delays[metric.name] = windows.patience(delay, period)
+                if metric.name in mine.wrong or not self._is_due(record, metric.name, period, delay):
                     continue
-                sets = _chosen(metric, dimensions[record.worker.id][_key(metric)])
-                # Nobody publishes it: absent, as far as can be known by now.
+                sets = dimensions[record.worker.id].get(_key(metric))
+                if sets is None:
+                    continue  # nobody could look under what it is published: unknown, not absent
+                # Where nobody publishes it, it is absent, as far as can be known by now.
                 mine.asked[metric.name] = self.at
-                since = self._since(record, metric.name, period)
-                asked += [_Asked(record.worker.id, metric.name, _query(record, metric, period, since, s)) for s in sets]
+                near, whole = self._since(record, metric.name, period)
+                asked += [
+                    _Asked(record.worker.id, metric.name, _query(record, metric, period, near, each), whole)
+                    for each in _chosen(metric, sets)
+                ]
         if asked:
             self._fetch(asked, found)
+            self._learn(records, found)
+        self.learnt.save(self.scope, self.lessons)
         return found
 
     def _wanted(self) -> list[models.Metric]:
         catalogue = self.configuration.metrics
         return [catalogue[name] for name in self.configuration.collect if name in catalogue]
 
-    def _since(self, record: ports.Record, metric: str, period: int) -> int:
-        """Return from when on to ask: the watermark less the lateness, or a new worker's past.
-
-        A metric that never had a datapoint is looked for as far back as a new worker's, counted from when it was last
-        asked for: so a long failure of CloudWatch leaves no hole.
-        """
-        latest = record.condition.latest.get(metric)
-        if latest is not None:
-            since = min(latest.at, self.at) - metrics.LATENESS
-        else:
-            since = min(record.condition.asked.get(metric, record.worker.added_at), self.at) - metrics.BACKFILL
-        return int(max(since, self.at - self.configuration.retention) // period) * period
+    def _since(self, record: ports.Record, metric: str, period: int) -> tuple[int, int]:
+        condition = record.condition
+        return windows.since(
+            condition.latest.get(metric),
+            condition.asked.get(metric),
+            record.worker.added_at,
+            self.at,
+            period=period,
+            retention=self.configuration.retention,
+        )
 
     def _fetch(self, asked: Sequence[_Asked], found: Mapping[str, _Found]) -> None:
-        try:
-            answer = self.cloudwatch.fetch(self.scope, [each.query for each in asked], self.at)
-        except errors.WorkermonError as why:
-            answer = ports.Answer({}, dict.fromkeys(range(len(asked)), why))
+        answer = self._ask([each.query for each in asked])
+        # Who was silent for long was asked for its last hour only: now that it speaks, for all that may be missing.
+        woken = [
+            place
+            for place, each in enumerate(asked)
+            if each.whole < each.query.since and place in answer.series and answer.series[place].points
+        ]
+        if woken:
+            queries = [asked[place].query.model_copy(update={"since": asked[place].whole}) for place in woken]
+            more = self._ask(queries)
+            answer.series.update({woken[place]: series for place, series in more.series.items()})
+            answer.failed.update({woken[place]: why for place, why in more.failed.items()})
         together: dict[tuple[str, str], list[int]] = {}
         for place, each in enumerate(asked):
             together.setdefault((each.worker_id, each.metric), []).append(place)
@@ -269,63 +403,248 @@ class _Run:
             wrong = next((answer.failed[place] for place in places if place in answer.failed), None)
             if wrong is not None:
                 mine.wrong[metric] = _of_aws(wrong)
+                mine.refused.add(metric)
                 del mine.asked[metric]
+            else:
+                mine.answered.add(metric)
             # Of several filesystems all have to have answered: the fullest of some is not the fullest.
             if wrong is None or len(places) == 1:
                 series = [answer.series[place] for place in places if place in answer.series]
                 if merged := _merged(self.configuration.metrics[metric], series):
                     mine.series[metric] = models.Series(mine.periods[metric], merged)
 
+    def _ask(self, queries: Sequence[models.Query]) -> ports.Answer:
+        try:
+            return self.cloudwatch.fetch(self.scope, queries, self.at)
+        except errors.WorkermonError as why:
+            return ports.Answer({}, dict.fromkeys(range(len(queries)), why))
+
+    # --- when to ask ---------------------------------------------------------------------------------------------
+
+    def _is_due(self, record: ports.Record, metric: str, period: int, delay: windows.Delay | None) -> bool:
+        condition = record.condition
+        if self.again or condition.periods.get(metric) != period or condition.status != "running":
+            return True
+        return windows.is_due(
+            condition.expected.get(metric),
+            condition.asked.get(metric),
+            self.at,
+            period=period,
+            interval=record.worker.interval,
+            delay=delay,
+        )
+
+    def _delay(self, record: ports.Record, metric: str, period: int) -> windows.Delay | None:
+        expected = record.condition.expected.get(metric)
+        if expected is None:
+            return None
+        name = windows.place(metric, period, record.worker.interval, expected, self.at)
+        return windows.Delay.of(self.known.get(name))
+
+    def _learn(self, records: Sequence[ports.Record], found: Mapping[str, _Found]) -> None:
+        """Note what each metric waits for from now on, and how the datapoints waited for appeared."""
+        sights: dict[tuple[str, int, int], list[windows.Sight]] = {}
+        for record in records:
+            mine, condition = found[record.worker.id], record.condition
+            for metric in mine.answered:
+                period, interval = mine.periods[metric], record.worker.interval
+                came = mine.series[metric].points if metric in mine.series else ()
+                latest = _newest(condition.latest.get(metric), came)
+                mine.expected[metric] = windows.expected(latest, came, period)
+                if self.again or interval > period or condition.periods.get(metric) != period:
+                    continue
+                waited = condition.expected.get(metric)
+                seen = windows.sight(
+                    waited, condition.asked.get(metric), self.at, came, period=period, interval=interval
+                )
+                if seen is not None:
+                    name = windows.place(metric, period, interval, seen.expected, self.at)
+                    sights.setdefault((name, period, interval), []).append(seen)
+            for metric in mine.refused:
+                mine.expected[metric] = None
+        for (name, period, interval), each in sights.items():
+            before = windows.Delay.of(self.known.get(name))
+            after = windows.learn(before, each, period=period, interval=interval)
+            if after is not None and after != before:
+                self.lessons[name] = list(after)
+
     # --- dimensions ----------------------------------------------------------------------------------------------
 
     def _dimensions(
         self, records: Sequence[ports.Record], found: Mapping[str, _Found]
     ) -> dict[str, dict[str, list[Dimensions]]]:
-        """Return every dimension set by worker and key; metrics that ListMetrics failed for are noted as wrong."""
+        """Return every dimension set by worker and key; a key that nobody looked for yet is left out.
+
+        Metrics that ListMetrics failed for are noted as wrong, unless what was known before still serves.
+        """
         wanted = {_key(metric): metric for metric in self._wanted()}
         agents = {key: metric for key, metric in wanted.items() if metric.namespace != EC2}
-        stale = [record.worker for record in records if self._is_stale(record, agents)]
-        listed, wrong = self._list(agents, [worker.id for worker in stale])
         sets: dict[str, dict[str, list[Dimensions]]] = {}
         for record in records:
-            worker_id = record.worker.id
-            own: list[Dimensions] = [(("InstanceId", worker_id),)]
-            sets[worker_id] = {key: record.dimensions.get(key, []) if key in agents else own for key in wanted}
-        for worker in stale:
-            fresh = {key: found_sets.get(worker.id, []) for key, found_sets in listed.items()}
-            sets[worker.id] |= fresh
-            if not wrong:
-                self.workers.found_dimensions(worker, fresh, self.at)
-            for metric in self._wanted():
-                key = _key(metric)
-                # What was known before still serves.
-                if key in wrong and not sets[worker.id][key]:
-                    found[worker.id].wrong[metric.name] = wrong[key]
+            own: list[Dimensions] = [(("InstanceId", record.worker.id),)]
+            sets[record.worker.id] = {
+                **{key: own for key in wanted if key not in agents},
+                **{key: record.dimensions[key] for key in agents if key in record.dimensions},
+            }
+        if not agents:
+            return sets
+        listings = {key: _Listing.of(self.known.get(f"listing:{key}")) for key in agents}
+        if len(records) > FEW:
+            self._list_all(agents, listings, records, sets)
+        wrong = self._look_up(agents, listings, records, sets)
+        for record in records:
+            for metric in agents.values():
+                self._settle(record, metric, listings[_key(metric)], wrong, sets, found)
         return sets
 
-    def _list(
-        self, agents: Mapping[str, models.Metric], worker_ids: Sequence[str]
-    ) -> tuple[dict[str, dict[str, list[Dimensions]]], dict[str, errors.AwsError]]:
-        """Return what ListMetrics says by key and worker, and by key why it did not."""
-        listed: dict[str, dict[str, list[Dimensions]]] = {}
-        wrong: dict[str, errors.AwsError] = {}
-        for key, metric in agents.items() if worker_ids else ():
-            before = next(iter(wrong.values()), None)
-            if before is not None and before.retryable:
-                wrong[key] = before  # it would keep us waiting, or be throttled, for this one too
+    def _settle(
+        self,
+        record: ports.Record,
+        metric: models.Metric,
+        listing: _Listing,
+        wrong: Mapping[tuple[str, str], errors.AwsError],
+        sets: Mapping[str, dict[str, list[Dimensions]]],
+        found: Mapping[str, _Found],
+    ) -> None:
+        """Tell apart, where no dimensions are known, that there are none, that AWS refused, and that nobody asked."""
+        mine, key = sets[record.worker.id], _key(metric)
+        if mine.get(key):
+            return
+        why = wrong.get((record.worker.id, key)) or (listing.wrong if listing.refused_lately(self.at) else None)
+        if why is not None:
+            found[record.worker.id].wrong[metric.name] = why
+        elif listing.covers(record.worker):
+            mine.setdefault(key, [])
+
+    def _list_all(
+        self,
+        agents: Mapping[str, models.Metric],
+        listings: dict[str, _Listing],
+        records: Sequence[ports.Record],
+        sets: Mapping[str, dict[str, list[Dimensions]]],
+    ) -> None:
+        """List the metrics of the whole region where that is due and nobody else does; all batches profit."""
+        owner = uuid.uuid4().hex
+        found: dict[str, dict[str, list[Dimensions]]] = {}
+        for key, metric in agents.items():
+            listing = listings[key]
+            if 0 <= self.at - listing.at < DIMENSIONS or listing.refused_lately(self.at):
+                continue
+            name = f"listing:{self.scope.key}:{self.scope.role_arn or ''}:{key}"
+            if not self.leases.hold(name, owner, LISTING):
                 continue
             try:
-                listed[key] = self.cloudwatch.dimensions(self.scope, metric.namespace, metric.metric_name, worker_ids)
+                listed = self.cloudwatch.dimensions(self.scope, metric.namespace, metric.metric_name, None)
             except errors.WorkermonError as why:
-                wrong[key] = _of_aws(why)
-                log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(why))
-        return listed, wrong
+                refusal = _of_aws(why)
+                log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(refusal))
+                listings[key] = listing._replace(refused_at=self.at, wrong=refusal)
+            else:
+                listings[key] = _Listing(at=self.at, spent_at=self.at)
+                for worker_id, each in listed.items():
+                    found.setdefault(worker_id, {})[key] = each
+        self._spread(found, records, sets)
+        fresh = {f"listing:{key}": listings[key].kept() for key in agents if listings[key].news(self.at)}
+        # The lease is left to run out: who began before this was saved must not list it all again.
+        self.learnt.save(self.scope, fresh)
 
-    def _is_stale(self, record: ports.Record, agents: Iterable[str]) -> bool:
-        lacking = any(not record.dimensions.get(key) for key in agents)
-        age = self.at - record.dimensions_at
-        # A negative age: the clock was set back.
-        return bool(agents) and not 0 <= age < (NO_DIMENSIONS if lacking else DIMENSIONS)
+    def _spread(
+        self,
+        found: Mapping[str, dict[str, list[Dimensions]]],
+        records: Sequence[ports.Record],
+        sets: Mapping[str, dict[str, list[Dimensions]]],
+    ) -> None:
+        """Hand what was listed to every worker that it is of, also those of other batches."""
+        own = {record.worker.id: record for record in records}
+        others = [worker_id for worker_id in found if worker_id not in own]
+        for start in range(0, len(others), CHUNK):
+            own |= self.workers.get(others[start : start + CHUNK])
+        for worker_id, each in found.items():
+            record = own.get(worker_id)
+            if record is None or record.worker.scope != self.scope:
+                continue
+            if worker_id in sets:
+                sets[worker_id].update(each)
+            merged = {**record.dimensions, **each}
+            if merged != record.dimensions:
+                self.workers.found_dimensions(record.worker, merged, self.at)
+
+    def _look_up(
+        self,
+        agents: Mapping[str, models.Metric],
+        listings: dict[str, _Listing],
+        records: Sequence[ports.Record],
+        sets: Mapping[str, dict[str, list[Dimensions]]],
+    ) -> dict[tuple[str, str], errors.AwsError]:
+        """Ask ListMetrics for single workers: new ones, those that lack a metric; return why it did not answer."""
+        wrong: dict[tuple[str, str], errors.AwsError] = {}
+        asked_for = self._to_look_up(agents, listings, records, sets)
+        fresh: dict[str, dict[str, list[Dimensions]]] = {}
+        for key, worker_ids in asked_for.items():
+            metric = agents[key]
+            before = next(iter(wrong.values()), None)
+            try:
+                if before is not None and before.retryable:
+                    raise before  # it would keep us waiting, or be throttled, for this one too
+                listed = self.cloudwatch.dimensions(self.scope, metric.namespace, metric.metric_name, worker_ids)
+            except errors.WorkermonError as why:
+                wrong |= dict.fromkeys(((worker_id, key) for worker_id in worker_ids), _of_aws(why))
+                log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(why))
+                continue
+            for worker_id in worker_ids:
+                # Who fell silent is no longer listed after three hours, and may speak again as before.
+                fresh.setdefault(worker_id, {})[key] = listed.get(worker_id) or sets[worker_id].get(key, [])
+        for record in records:
+            mine = fresh.get(record.worker.id)
+            if mine is None:
+                continue
+            sets[record.worker.id].update(mine)
+            self.workers.found_dimensions(record.worker, {**record.dimensions, **mine}, self.at)
+        return wrong
+
+    def _to_look_up(
+        self,
+        agents: Mapping[str, models.Metric],
+        listings: dict[str, _Listing],
+        records: Sequence[ports.Record],
+        sets: Mapping[str, dict[str, list[Dimensions]]],
+    ) -> dict[str, list[str]]:
+        few = len(records) <= FEW
+        names = {_key(metric): metric.name for metric in self._wanted()}
+        wanted: dict[str, list[str]] = {}
+        for key in agents:
+            listing = listings[key]
+            if listing.refused_lately(self.at) or not (few or listing.at):
+                continue
+            new, lacking, old = [], [], []
+            for record in records:
+                worker_id, age = record.worker.id, self.at - record.dimensions_at
+                if key not in sets[worker_id] and not listing.covers(record.worker):
+                    new.append(worker_id)
+                elif 0 <= age < NO_DIMENSIONS:
+                    continue
+                elif not sets[worker_id].get(key) or self._is_silent(record, names[key]):
+                    lacking.append((record.dimensions_at, worker_id))
+                elif not 0 <= age < DIMENSIONS and not 0 <= self.at - listing.at < DIMENSIONS:
+                    old.append(worker_id)
+            if few:
+                chosen = new + [worker_id for _, worker_id in lacking] + old
+            else:
+                chosen = new[:NEWCOMERS]
+                if lacking and not 0 <= self.at - listing.spent_at < NO_DIMENSIONS:
+                    chosen += [worker_id for _, worker_id in sorted(lacking)[:LOOKUPS]]
+                    listings[key] = listing._replace(spent_at=self.at)
+                    self.lessons[f"listing:{key}"] = listings[key].kept()
+            if chosen:
+                wanted[key] = chosen
+        return wanted
+
+    def _is_silent(self, record: ports.Record, metric: str) -> bool:
+        condition = record.condition
+        latest, asked = condition.latest.get(metric), condition.asked.get(metric)
+        if latest is None or asked is None:
+            return False
+        return asked - latest.at > 2 * NO_DIMENSIONS + 3 * condition.periods.get(metric, 0)
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -369,6 +688,8 @@ class _Run:
             newest = series.points[-1] if series.points else None
             if newest is not None and (name not in latest or newest.at >= latest[name].at):
                 latest[name] = newest
+        expected = {name: at for name, at in before.expected.items() if name in names and name not in found.expected}
+        expected |= {name: at for name, at in found.expected.items() if at is not None}
         running = sample.status == "running"
         since = before.running_since if before.status == "running" else None
         return models.Condition(
@@ -376,7 +697,7 @@ class _Run:
             checks=sample.checks,
             slot=sample.slot,
             collected_at=self.at,
-            succeeded_at=before.succeeded_at if found.wrong else self.at,
+            succeeded_at=before.succeeded_at if found.failed else self.at,
             running_since=(self.at if since is None else since) if running else None,
             latest=latest,
             periods={
@@ -385,16 +706,18 @@ class _Run:
                 metrics.STATUS_CHECK_FAILED: sample.worker.interval,
             },
             asked={**{name: at for name, at in before.asked.items() if name in names}, **sample.asked},
-            trouble=_trouble(found.wrong, self.at),
+            expected=expected,
+            delays={**{name: delay for name, delay in before.delays.items() if name in names}, **found.delays},
+            trouble=_trouble(found.wrong, self.at, before.trouble),
         )
 
     # --- failure -------------------------------------------------------------------------------------------------
 
     def _failed(self, records: Sequence[ports.Record], why: errors.AwsError) -> None:
-        trouble = models.Trouble(kind=why.kind, message=str(why), at=self.at)
-        for record in records:
-            self.samples.failed(record.worker, trouble)
-            self.outcome.failed[record.worker.id] = why
+        self.samples.failed_many(
+            [(record.worker, _told(why.kind, str(why), self.at, record.condition.trouble)) for record in records]
+        )
+        self.outcome.failed |= {record.worker.id: why for record in records}
         self._log([record.worker.id for record in records], why)
 
     def _report(self, found: Mapping[str, _Found]) -> None:
@@ -474,8 +797,18 @@ def _of_aws(why: Exception) -> errors.AwsError:
     return errors.AwsError("AWS", str(why) or type(why).__name__, "see the log")
 
 
-def _trouble(wrong: Mapping[str, errors.AwsError], at: float) -> models.Trouble | None:
+def _trouble(wrong: Mapping[str, errors.AwsError], at: float, before: models.Trouble | None) -> models.Trouble | None:
     if not wrong:
         return None
     why = next(iter(wrong.values()))
-    return models.Trouble(kind=why.kind, message=f"{', '.join(sorted(wrong))}: {why}", at=at)
+    return _told(why.kind, f"{', '.join(sorted(wrong))}: {why}", at, before)
+
+
+def _told(kind: str, message: str, at: float, before: models.Trouble | None) -> models.Trouble:
+    goes_on = before is not None and before.message == message
+    since = before.since if before is not None and goes_on and before.since is not None else at
+    return models.Trouble(kind=kind, message=message, at=at, since=since)
+
+
+def _newest(latest: models.Datapoint | None, came: Sequence[models.Datapoint]) -> models.Datapoint | None:
+    return came[-1] if came and (latest is None or came[-1].at >= latest.at) else latest

@@ -18,7 +18,7 @@ from workermon import collect, config, logs, notify, ports, settings
 from workermon.on_aws import cloudwatch, ec2, session
 from workermon.on_celery import bell, nodes, schedule
 from workermon.on_celery.app import app
-from workermon.on_redis import alerts, channel, client, configurations, leases, outbox, pulse, samples, workers
+from workermon.on_redis import alerts, channel, client, configurations, learnt, leases, outbox, pulse, samples, workers
 
 log = logs.get(__name__)
 
@@ -98,6 +98,11 @@ class Recipes(dishka.Provider):
     def make_samples(self, redis: Redis, own: settings.Settings, kept: ports.Configurations) -> ports.Samples:
         """Keep the ledger as long as the configuration in force says."""
         return samples.RedisSamples(redis.client, own.channel, lambda: kept.load().retention)
+
+    @dishka.provide
+    def make_learnt(self, redis: Redis) -> ports.Learnt:
+        """Keep what is learnt of each account and region."""
+        return learnt.RedisLearnt(redis.client)
 
     @dishka.provide
     def make_alerts(self, redis: Redis, own: settings.Settings) -> ports.Alerts:
@@ -192,6 +197,8 @@ def collect_now(container: dishka.Container, worker_ids: Sequence[str]) -> colle
         samples=container.get(ports.Samples),
         schedule=container.get(ports.Schedule),
         configurations=container.get(ports.Configurations),
+        learnt=container.get(ports.Learnt),
+        leases=container.get(ports.Leases),
         now=container.get(ports.Clock),
         again=True,
     )

@@ -120,6 +120,8 @@ class Memory:
                 ports.Workers: self.workers,
                 ports.Samples: testing.MemorySamples(self.store),
                 ports.Alerts: self.alerts,
+                ports.Learnt: testing.MemoryLearnt(self.store),
+                ports.Leases: testing.MemoryLeases(self.store),
                 ports.Outbox: testing.MemoryOutbox(self.store),
                 ports.Configurations: testing.MemoryConfigurations(self.store, config.DEFAULT),
                 ports.Schedule: self.schedule,

@@ -19,7 +19,7 @@ from workermon import collect, config, evaluate, models, testing
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
 from workermon.on_aws import cloudwatch, ec2, session
-from workermon.on_redis import alerts, client, configurations, pulse, samples, workers
+from workermon.on_redis import alerts, client, configurations, learnt, leases, pulse, samples, workers
 
 TRACE = Path(__file__).parents[3] / "shared" / "data" / "ec2-cpu-traces" / "ec2_cpu_utilization_77c1ca.csv"
 
@@ -82,6 +82,8 @@ class Monitor:
         self.workers = workers.RedisWorkers(self.redis)
         self.samples = samples.RedisSamples(self.redis, "replay", lambda: models.DAY)
         self.alerts = alerts.RedisAlerts(self.redis, "replay")
+        self.learnt = learnt.RedisLearnt(self.redis)
+        self.leases = leases.RedisLeases(self.redis)
         self.pulse = pulse.RedisPulse(self.redis)
         self.schedule = testing.MemorySchedule()
         self.turns: Turns = []
@@ -97,6 +99,8 @@ class Monitor:
             samples=self.samples,
             schedule=self.schedule,
             configurations=self.configurations,
+            learnt=self.learnt,
+            leases=self.leases,
             now=self.now,
         )
         evaluate.evaluate(

@@ -67,13 +67,20 @@ class AwsCloudWatch:
         return answer
 
     def dimensions(
-        self, scope: models.Scope, namespace: str, metric_name: str, instance_ids: Sequence[str]
+        self, scope: models.Scope, namespace: str, metric_name: str, instance_ids: Sequence[str] | None
     ) -> dict[str, list[Dimensions]]:
-        """Return the dimension sets that each of these instances published within the last three hours."""
-        wanted = set(instance_ids)
+        """Return the dimension sets that each instance published within the last three hours.
+
+        ``None`` asks for every instance there is. An account too large for ``PAGES`` pages is an error.
+        """
+        wanted = None if instance_ids is None else set(instance_ids)
         found: dict[str, dict[Dimensions, Dimensions]] = {}
         with self._sessions.asking("CloudWatch", scope):
             client = self._sessions.cloudwatch(scope)
+            if wanted is None:
+                if not self._list(client, namespace, metric_name, None, None, found, PAGES):
+                    raise RuntimeError("its pages do not end")
+                return _sorted(found)
             whole = len(wanted) > FEW and self._list(
                 # A fleet much larger than what is asked for has more pages than instances: then one by one is less.
                 client,
@@ -87,7 +94,7 @@ class AwsCloudWatch:
             if not whole:
                 for instance_id in sorted(wanted):
                     self._list(client, namespace, metric_name, instance_id, wanted, found, PAGES)
-        return {instance_id: [sets[key] for key in sorted(sets)] for instance_id, sets in found.items()}
+        return _sorted(found)
 
     def _list(
         self,
@@ -95,7 +102,7 @@ class AwsCloudWatch:
         namespace: str,
         metric_name: str,
         instance_id: str | None,
-        wanted: set[str],
+        wanted: set[str] | None,
         found: dict[str, dict[Dimensions, Dimensions]],
         pages: int,
     ) -> bool:
@@ -117,7 +124,7 @@ class AwsCloudWatch:
                     continue
                 dimensions = tuple((each["Name"], each["Value"]) for each in metric.get("Dimensions") or ())
                 owner = dict(dimensions).get("InstanceId")
-                if owner in wanted:
+                if owner is not None and (wanted is None or owner in wanted):
                     found.setdefault(owner, {})[tuple(sorted(dimensions))] = dimensions
             before, token = token, page.get("NextToken")
             if not token:
@@ -126,6 +133,10 @@ class AwsCloudWatch:
                 raise RuntimeError("the same page came twice")
             asked["NextToken"] = token
         return False
+
+
+def _sorted(found: dict[str, dict[Dimensions, Dimensions]]) -> dict[str, list[Dimensions]]:
+    return {instance_id: [sets[key] for key in sorted(sets)] for instance_id, sets in found.items()}
 
 
 class _Fetching:

@@ -89,13 +89,15 @@ def collect(
     samples: FromDishka[ports.Samples],
     schedule: FromDishka[ports.Schedule],
     configurations: FromDishka[ports.Configurations],
+    learnt: FromDishka[ports.Learnt],
+    leases: FromDishka[ports.Leases],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
 ) -> None:
     """Collect these workers' state and metrics from AWS into the ledger."""
     report = collecting.collect(
         worker_ids, ec2=ec2, cloudwatch=cloudwatch, workers=workers, samples=samples, schedule=schedule,
-        configurations=configurations, now=now,
+        configurations=configurations, learnt=learnt, leases=leases, now=now,
     )  # fmt: skip
     _unknown("workermon.collect", report.unknown, pulse)
     pulse.mark("collect", now())

@@ -13,14 +13,59 @@ from workermon.on_redis import client, keys, ledger, workers
 #: Hours beyond which the ledger is first asked where it begins and ends.
 _MANY = 30
 
+#: Seconds. A slot that passed so shortly before the last complete one is complete too; above a task's time limit.
+BEHIND = 120
+
+# Whether a slot, "<interval>:<number>", is complete by the last one that is.
+_COMPLETE = f"""
+local function complete(last, slot)
+  if not last then return false end
+  if last == slot then return true end
+  local interval, number = string.match(last, '^(%d+):(%d+)$')
+  local same, asked = string.match(slot, '^(%d+):(%d+)$')
+  if not interval or interval ~= same then return false end
+  local behind = (tonumber(number) - tonumber(asked)) * tonumber(interval)
+  return behind >= 0 and behind <= {BEHIND}
+end
+"""
+
+# KEYS: the workers. ARGV: milliseconds, then incarnation and slot of each.
+_CLAIM = client.Script(
+    _COMPLETE
+    + """
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local replies = {}
+for i = 1, #KEYS do
+  local incarnation, slot = ARGV[2 * i], ARGV[2 * i + 1]
+  local had = redis.call('HMGET', KEYS[i], 'incarnation', 'slot', 'claim')
+  local claimed, till
+  if had[3] then claimed, till = string.match(had[3], '^(.+) (%d+)$') end
+  if had[1] ~= incarnation then
+    replies[i] = 'gone'
+  elseif complete(had[2], slot) then
+    replies[i] = 'complete'
+  elseif claimed == slot and tonumber(till) > now then
+    replies[i] = 'taken'
+  else
+    redis.call('HSET', KEYS[i], 'claim', slot .. ' ' .. string.format('%d', now + tonumber(ARGV[1])))
+    replies[i] = 'claimed'
+  end
+end
+return replies
+"""
+)
+
 # KEYS: worker, unjudged, then the hours. ARGV: worker id, incarnation, slot, whether to write again, time, retention,
 # condition, trouble, channel, event; for each hour its start and number of runs; for each run its field, offset, time,
 # period, whether the first write wins, data.
-_WRITE = client.Script("""
+_WRITE = client.Script(
+    _COMPLETE
+    + """
 local worker = KEYS[1]
 local had = redis.call('HMGET', worker, 'incarnation', 'slot', 'changed_from', 'first_hour', 'last_hour')
 if had[1] ~= ARGV[2] then return 'gone' end
-local repeated = had[2] == ARGV[3] and ARGV[4] == '0'
+local repeated = ARGV[4] == '0' and complete(had[2], ARGV[3])
 local at, retention = tonumber(ARGV[5]), tonumber(ARGV[6])
 local empty = string.rep('\\0', 8)
 local changed
@@ -87,7 +132,8 @@ redis.call('HSET', worker, 'condition', ARGV[7], 'slot', ARGV[3])
 if ARGV[8] == '' then redis.call('HDEL', worker, 'trouble') else redis.call('HSET', worker, 'trouble', ARGV[8]) end
 redis.call('PUBLISH', ARGV[9], ARGV[10])
 return 'accepted'
-""")
+"""
+)
 
 # KEYS: worker, unjudged. ARGV: worker id, time.
 _MARK = client.Script("""
@@ -97,6 +143,10 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 end
 return 1
 """)
+
+
+def _slot(interval: int, number: int) -> str:
+    return f"{interval}:{number}"
 
 
 Writes = Sequence[tuple[models.Sample, models.Condition, str]]
@@ -109,6 +159,16 @@ class RedisSamples:
         self._client = redis_client
         self._channel = channel
         self._retention = retention
+
+    def claim(self, claimants: Sequence[models.Worker], now: float, lease: float) -> list[ports.Claim]:
+        """Claim each worker's slot, all in one step."""
+        if not claimants:
+            return []
+        arguments: list[client.Argument] = [max(1, int(lease * 1000))]
+        for worker in claimants:
+            arguments += [worker.incarnation, _slot(worker.interval, int(now // worker.interval))]
+        replies = _CLAIM.run(self._client, [keys.worker(worker.id) for worker in claimants], arguments)
+        return [cast("ports.Claim", reply.decode()) for reply in replies]
 
     def write(
         self, sample: models.Sample, condition: models.Condition, event: str, *, again: bool = False
@@ -133,7 +193,7 @@ class RedisSamples:
         arguments: list[client.Argument] = [
             worker.id,
             worker.incarnation,
-            f"{worker.interval}:{sample.slot}",
+            _slot(worker.interval, sample.slot),
             int(again),
             repr(sample.collected_at),
             retention,
@@ -150,9 +210,16 @@ class RedisSamples:
         return [keys.worker(worker.id), keys.UNJUDGED, *(keys.ledger(worker.id, hour) for hour in hours)], arguments
 
     def failed(self, worker: models.Worker, trouble: models.Trouble) -> None:
-        """Remember why a collection failed."""
-        arguments = [worker.incarnation, "trouble", trouble.model_dump_json()]
-        workers.SET.run(self._client, [keys.worker(worker.id)], arguments)
+        """Remember why a collection failed, and give the slot's claim back."""
+        self.failed_many([(worker, trouble)])
+
+    def failed_many(self, failures: Sequence[tuple[models.Worker, models.Trouble]]) -> None:
+        """Do that for many in one round trip; each is a step of its own."""
+        calls: list[tuple[list[str | bytes], list[client.Argument]]] = [
+            ([keys.worker(worker.id)], [worker.incarnation, "trouble", trouble.model_dump_json(), "claim", ""])
+            for worker, trouble in failures
+        ]
+        workers.SET.run_many(self._client, calls)
 
     def read(
         self, wanted: Sequence[tuple[str, str, int]], since: float, until: float

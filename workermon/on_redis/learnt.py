@@ -1,0 +1,41 @@
+"""What is learnt of an account and region, by all worker processes for one another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import redis
+
+from workermon import models
+from workermon.on_redis import client, keys
+
+
+class RedisLearnt:
+    """``ports.Learnt`` on Redis."""
+
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self._client = redis_client
+
+    def load(self, scope: models.Scope) -> dict[str, Any]:
+        """Return all of it."""
+        with client.guard(self._client):
+            kept = cast("dict[bytes, bytes]", self._client.hgetall(keys.learnt(scope)))
+        found: dict[str, Any] = {}
+        for name, text in kept.items():
+            try:
+                found[name.decode()] = json.loads(text)
+            except ValueError:
+                continue
+        return found
+
+    def save(self, scope: models.Scope, values: Mapping[str, Any]) -> None:
+        """Keep these beside the others."""
+        if not values:
+            return
+        key = keys.learnt(scope)
+        with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
+            pipe.hset(key, mapping={name: json.dumps(value, separators=(",", ":")) for name, value in values.items()})
+            pipe.expire(key, keys.LESSONS)
+            pipe.execute()

@@ -1,0 +1,230 @@
+"""Pure: when CloudWatch is asked for a metric, and from when on. Watermarks, lateness and the learnt delay.
+
+All times are seconds since 1970, all durations seconds. The *age* of a datapoint is how long ago its timestamp (the
+start of its period) is. A metric waits for one datapoint, the *expected* one; asking before it can be there is money
+for nothing. How old datapoints are when they appear is learnt for each account, region, metric and period, apart for
+each place of the look within the interval: looks that share a place see the same ages, and so need one look a period.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from workermon import metrics, models
+
+#: Seconds. A collection may start so much earlier or later than its place in the interval (a quarter of it at most).
+JITTER = 5.0
+
+#: Datapoints that have to be watched coming before anything is made of it.
+ENOUGH = 5
+
+#: Periods of a window of learning. What is learnt counts in its window and in the next.
+WINDOW = 12
+
+#: Each so many periods the look before the learnt one is made too: datapoints may have begun to come earlier. Below
+#: ``WINDOW``, so that no window is without news.
+PROBE = 8
+
+#: Places within an interval that are told apart.
+PLACES = 6
+
+
+class Delay(NamedTuple):
+    """What is learnt of the ages at which datapoints appear.
+
+    ``least`` is the least age at which a datapoint was still absent right before it came, within window number
+    ``window``, ``before`` the same of the window before it (``None``: nothing was watched coming). ``seen`` counts
+    the datapoints watched, ``last`` is the timestamp of the newest. ``usual`` is the age at which they are there.
+    """
+
+    window: int
+    least: float | None
+    before: float | None
+    seen: int
+    last: int
+    usual: float
+
+    @property
+    def absent(self) -> float | None:
+        """Return up to which age a datapoint is surely absent; ``None``: that is not known (any more)."""
+        known = [each for each in (self.least, self.before) if each is not None]
+        return min(known) if known and self.seen >= ENOUGH else None
+
+    @classmethod
+    def of(cls, value: Any) -> Delay | None:
+        """Read what was kept; ``None`` where it is nothing of ours."""
+        try:
+            window, least, before, seen, last, usual = value
+            return cls(
+                int(window),
+                None if least is None else float(least),
+                None if before is None else float(before),
+                int(seen),
+                int(last),
+                float(usual),
+            )
+        except (TypeError, ValueError):
+            return None
+
+
+class Sight(NamedTuple):
+    """How an expected datapoint appeared: at ``age`` it was there; at the age ``absent`` it had not been.
+
+    ``absent`` is ``None`` where the look before this one was left out, so that it tells nothing.
+    """
+
+    expected: int
+    age: float
+    absent: float | None
+
+
+def _jitter(interval: int) -> float:
+    return min(JITTER, interval / 4)
+
+
+def place(metric: str, period: int, interval: int, expected: int, at: float) -> str:
+    """Name under which the delay is kept that a look at a time teaches and needs."""
+    within = int((at - expected) % interval * PLACES // interval)
+    return f"delay:{metric}:{period}:{interval}:{min(within, PLACES - 1)}"
+
+
+def is_due(
+    expected: int | None,
+    asked: float | None,
+    at: float,
+    *,
+    period: int,
+    interval: int,
+    delay: Delay | None,
+    stretch: int = 1,
+) -> bool:
+    """Tell whether a metric is worth asking for: the expected datapoint may be there by now.
+
+    ``asked`` is when it was last asked for. Whatever was learnt, it is asked for once a period; ``stretch`` makes
+    that so many periods. Before anything is learnt, and where a datapoint is overdue, each look asks.
+    """
+    if asked is None or asked > at:
+        return True
+    jitter = _jitter(interval)
+    if stretch > 1:
+        return at - asked >= stretch * period - jitter
+    if expected is None or at - asked >= period:
+        return True
+    age = at - expected
+    if age < -jitter:
+        return False
+    absent = delay.absent if delay else None
+    if absent is None or age > absent + jitter:
+        return True
+    return expected // period % PROBE == 0 and age + interval > absent + jitter
+
+
+def sight(
+    expected: int | None,
+    asked: float | None,
+    at: float,
+    came: Sequence[models.Datapoint],
+    *,
+    period: int,
+    interval: int,
+) -> Sight | None:
+    """Return how the expected datapoint appeared in what came; ``None`` where it did not, or where it teaches nothing.
+
+    A datapoint that waited for us, not we for it, teaches nothing.
+    """
+    if expected is None or asked is None or not asked < at or expected > at:
+        return None
+    if at - asked > period + 1.5 * interval or at - expected > metrics.LATENESS:
+        return None
+    if not any(point.at == expected for point in came):
+        return None
+    watched = at - asked <= 1.5 * interval
+    return Sight(expected, at - expected, asked - expected if watched else None)
+
+
+def learn(before: Delay | None, sights: Sequence[Sight], *, period: int, interval: int) -> Delay | None:
+    """Return what is known after some datapoints of one metric appeared; ``before`` itself where that is no news.
+
+    What came earlier than it was learnt to overturns all that was learnt.
+    """
+    if not sights:
+        return before
+    newest = max(each.expected for each in sights)
+    earliest = min(each.age for each in sights)
+    watched = [each.absent for each in sights if each.absent is not None]
+    if before is not None and before.absent is not None and earliest <= before.absent + _jitter(interval):
+        before = None
+    window = newest // (WINDOW * period)
+    least = min(watched, default=None)
+    usual = statistics.median(each.age for each in sights)
+    if before is None or not before.window <= window:
+        return Delay(window, least, None, int(least is not None), newest, usual)
+    kept, older = before.least, before.before
+    if window > before.window:
+        kept, older = None, before.least if window == before.window + 1 else None
+    known = [each for each in (kept, least) if each is not None]
+    lowest = min(known) if known else None
+    fresh = newest > before.last
+    if not fresh and (lowest, older) == (before.least, before.before):
+        return before
+    # Rises fast and falls slowly: absence is judged by it, and one straggler says little.
+    usual = before.usual + (usual - before.usual) * (0.25 if usual > before.usual else 1 / 16)
+    seen = before.seen if lowest is not None or older is not None else 0
+    return Delay(
+        window,
+        lowest,
+        older,
+        min(seen + int(fresh and least is not None), ENOUGH),
+        max(newest, before.last),
+        usual if fresh else before.usual,
+    )
+
+
+def patience(delay: Delay | None, period: int) -> float:
+    """Return how long after its period's end a datapoint is waited for before it counts as absent."""
+    if delay is None or delay.seen < ENOUGH:
+        return metrics.DELAY
+    return min(max(delay.usual - period, 0.0), metrics.LATENESS)
+
+
+def since(
+    latest: models.Datapoint | None,
+    asked: float | None,
+    added_at: float,
+    at: float,
+    *,
+    period: int,
+    retention: int,
+) -> tuple[int, int]:
+    """Return from when on to ask: first what is enough to see whether anything came, then all that may be missing.
+
+    The second is the watermark (the newest datapoint; or before there is one, an hour before the metric was last
+    asked for, or the worker added) less the lateness and a period, no older than the retention. The first is later
+    only where the metric fell silent long before it was last asked for: a wide window of a silent metric, at each
+    look, would fill whole calls with nothing. Both are multiples of the period.
+    """
+    reached = min(at if asked is None else asked, at)
+    if latest is None:
+        whole = min(added_at if asked is None else asked, at) - metrics.BACKFILL
+    else:
+        whole = min(latest.at, reached) - metrics.LATENESS - period
+    whole = max(whole, at - retention)
+    near = whole if latest is None or asked is None else max(whole, reached - metrics.BACKFILL - metrics.LATENESS)
+    return int(near // period) * period, int(whole // period) * period
+
+
+def expected(latest: models.Datapoint | None, came: Sequence[models.Datapoint], period: int) -> int | None:
+    """Return the timestamp of the datapoint to wait for after an answer, ``None`` before there is any.
+
+    That is the one after the newest; or the earliest that the answer lacks between two others, no longer ago than
+    datapoints may come late.
+    """
+    if latest is None:
+        return None
+    have = {point.at // period for point in came}
+    newest = latest.at // period
+    begin = max(min(have, default=newest), (latest.at - metrics.LATENESS) // period)
+    missing = next((slot for slot in range(begin, newest) if slot not in have), newest + 1)
+    return missing * period + latest.at % period
