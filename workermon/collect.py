@@ -348,7 +348,7 @@ class _Run:
                 period = metrics.period_of(metric, detailed=record.worker.detailed)
                 mine.periods[metric.name] = period
                 delay = self._delay(record, metric.name, period)
-                mine.delays[metric.name] = windows.patience(delay, period)
+                mine.delays[metric.name] = windows.patience(delay, period=period, interval=record.worker.interval)
                 if metric.name in mine.wrong or not self._is_due(record, metric.name, period, delay):
                     continue
                 sets = dimensions[record.worker.id].get(_key(metric))

@@ -1,15 +1,15 @@
 """Evaluate: identifiers in, judged alerts and their notifications out; all that is thought is in ``thresholds``.
 
-Nothing is judged by the time of day but ``no-data``: what woke this up, how often and how late changes nothing.
+Nothing is judged by the time of day but ``no-data`` and ``collector``: what woke this up, how often and how late changes nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from workermon import logs, metrics, models, notifications, ports, thresholds
+from workermon import collector, logs, metrics, models, notifications, ports, thresholds
 
 log = logs.get(__name__)
 
@@ -65,25 +65,64 @@ def evaluate(
     pulse: ports.Pulse,
     now: ports.Clock,
     violations: Sequence[ports.Violations] = (),
+    scopes: ports.Scopes | None = None,
 ) -> list[str]:
-    """Judge these workers; return the ids of the alerts that have something new to be delivered.
+    """Judge these workers, and every account and region in ``scopes`` before; return the ids of the alerts that have something new to be delivered.
 
     Unknown workers are passed over. What loses every race against another evaluation keeps its mark for the sweep.
     """
     told: list[str] = []
+    fares = _scopes(scopes, told, configurations, pulse, now, violations) if scopes is not None else {}
     left = list(dict.fromkeys(worker_ids))
     for _ in range(TRIES):
         if not left:
             break
-        left = _round(left, told, alerts, samples, configurations, pulse, now, violations)
+        left = _round(left, told, fares, alerts, samples, configurations, pulse, now, violations)
     if left:
         log.info("evaluate.raced", worker_ids=left)
     return list(dict.fromkeys(told))
 
 
+def _scopes(
+    scopes: ports.Scopes,
+    told: list[str],
+    configurations: ports.Configurations,
+    pulse: ports.Pulse,
+    now: ports.Clock,
+    violations: Sequence[ports.Violations],
+) -> dict[str, ports.ScopeBasis]:
+    """Judge every account and region; return how each fares. Who loses a race looks again."""
+    bases: dict[str, ports.ScopeBasis] = {}
+    for _ in range(TRIES):
+        bases = scopes.load()
+        unwell = [one for one in bases.values() if one.state.failing_since is not None or _is_open(one)]
+        if not unwell:
+            return bases
+        configuration, monitoring_since, raced = configurations.load(), pulse.monitoring_since(), False
+        for basis in unwell:
+            verdict = collector.judge(basis, configuration, monitoring_since=monitoring_since, now=now())
+            if verdict is None:
+                continue
+            raced = True  # by us, where not by another: what is returned has to be what is written
+            if scopes.commit(verdict):
+                for rule, transition, notification in verdict.transitions:
+                    _log(basis.state.key, rule, transition, notification)
+                    if notification is not None:
+                        told.append(notification.dedup_key)
+                        _call(violations, notification)
+        if not raced:
+            break
+    return bases
+
+
+def _is_open(basis: ports.ScopeBasis) -> bool:
+    return any(alert.open for alert in basis.alerts.values())
+
+
 def _round(
     worker_ids: Sequence[str],
     told: list[str],
+    fares: Mapping[str, ports.ScopeBasis],
     alerts: ports.Alerts,
     samples: ports.Samples,
     configurations: ports.Configurations,
@@ -102,7 +141,7 @@ def _round(
     for case in cases:
         worker = case.basis.record.worker
         try:
-            draft = _judge(case, series, configuration, monitoring_since, now())
+            draft = _judge(case, series, configuration, monitoring_since, fares.get(worker.scope.key), now())
         except Exception:
             # One worker with a state that nobody foresaw must not keep the others from being judged.
             log.exception("evaluate.failed", worker_id=worker.id)
@@ -112,7 +151,7 @@ def _round(
             lost.append(worker.id)
             continue
         for rule, transition, notification in draft.transitions:
-            _log(worker, rule, transition, notification)
+            _log(worker.id, rule, transition, notification)
             if notification is not None:
                 told.append(notification.dedup_key)
                 _call(violations, notification)
@@ -168,7 +207,7 @@ def _plan(rule: models.Rule, basis: ports.Basis, configuration: models.Configura
         asked = condition.collected_at if asked is None else asked
     else:
         known = metrics.period_of(configuration.metrics[metric], detailed=worker.detailed)
-        period, delay = condition.periods.get(metric, known), metrics.DELAY
+        period, delay = condition.periods.get(metric, known), math.ceil(condition.delays.get(metric, metrics.DELAY))
     if asked is None:
         return None
     alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
@@ -206,6 +245,7 @@ def _judge(
     series: dict[tuple[str, str], models.Series],
     configuration: models.Configuration,
     monitoring_since: float | None,
+    fares: ports.ScopeBasis | None,
     at: float,
 ) -> _Draft:
     basis = case.basis
@@ -223,7 +263,8 @@ def _judge(
         elif reason := _why_not(rule, worker, configuration):
             _end(draft, rule, alert, reason, at, forget=True)
         elif rule.kind == "no-data":
-            _silence(draft, rule, alert or models.Alert(rule=rule.name), monitoring_since)
+            held = collector.held(fares, worker.interval, at)
+            _silence(draft, rule, alert or models.Alert(rule=rule.name), monitoring_since, held)
         elif condition.status in _ENDED:
             _end(draft, rule, alert, _ENDED[condition.status], seen_at)
         elif plan := planned.get(rule.name):
@@ -287,7 +328,9 @@ def _threshold(
     _tell(draft, rule, plan.alert, judged, transitions, unit)
 
 
-def _silence(draft: _Draft, rule: models.Rule, alert: models.Alert, monitoring_since: float | None) -> None:
+def _silence(
+    draft: _Draft, rule: models.Rule, alert: models.Alert, monitoring_since: float | None, held: str | None
+) -> None:
     record = draft.basis.record
     # What a threshold rule of this name left has no place here.
     judged = alert.judged if alert.judged.metric is None else models.Judged()
@@ -303,7 +346,13 @@ def _silence(draft: _Draft, rule: models.Rule, alert: models.Alert, monitoring_s
         interval=record.worker.interval,
         now=draft.at,
     )
-    _tell(draft, rule, alert, judged, transitions, "count")
+    if held is not None and judged.severity is not None and not alert.open:
+        since = _since(alert, judged, transitions)
+        draft.alerts[rule.name] = alert.model_copy(update={"judged": judged, "since": since})
+        said = [one.model_copy(update={"reason": f"{one.reason}; {held}"}) for one in transitions]
+        draft.transitions += [(rule.name, one, None) for one in said]
+        return
+    _tell(draft, rule, alert, judged, transitions, "count", belated="it was held back until now")
 
 
 def _tell(
@@ -313,6 +362,7 @@ def _tell(
     judged: models.Judged,
     transitions: Sequence[models.Transition],
     unit: str,
+    belated: str = "the rule was changed",
 ) -> None:
     """Take a judgement into the draft; people hear of it where the present is not what they were told last."""
     severity = judged.severity
@@ -328,7 +378,7 @@ def _tell(
         deciding = max(matching, key=lambda one: (one.at, one.count is not None), default=None)
         if deciding is None:
             at = judged.trail[-1].at if judged.trail else math.floor(draft.at)
-            deciding = models.Transition(at=at, before=alert.told, after=severity, reason="the rule was changed")
+            deciding = models.Transition(at=at, before=alert.told, after=severity, reason=belated)
             transitions = [*transitions, deciding]
         version = notifications.next_version(draft.basis, rule.name)
         began = since if since is not None else alert.since
@@ -372,12 +422,10 @@ def _since(alert: models.Alert, judged: models.Judged, transitions: Sequence[mod
 # --- what is said of it ------------------------------------------------------------------------------------------
 
 
-def _log(
-    worker: models.Worker, rule: str, transition: models.Transition, notification: models.Notification | None
-) -> None:
+def _log(subject: str, rule: str, transition: models.Transition, notification: models.Notification | None) -> None:
     log.info(
         "alert.turned",
-        worker_id=worker.id,
+        alert_id=notifications.dedup_key(subject, rule),
         rule=rule,
         before=transition.before,
         after=transition.after,

@@ -182,11 +182,14 @@ def learn(before: Delay | None, sights: Sequence[Sight], *, period: int, interva
     )
 
 
-def patience(delay: Delay | None, period: int) -> float:
-    """Return how long after its period's end a datapoint is waited for before it counts as absent."""
+def patience(delay: Delay | None, *, period: int, interval: int) -> float:
+    """Return how long after its period's end a datapoint is waited for before it counts as absent.
+
+    That is the usual age and one more look: an absent one has been asked for in vain when it was usually there.
+    """
     if delay is None or delay.seen < ENOUGH:
         return metrics.DELAY
-    return min(max(delay.usual - period, 0.0), metrics.LATENESS)
+    return min(max(delay.usual - period, 0.0) + interval, metrics.LATENESS)
 
 
 def since(
