@@ -13,7 +13,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "workermon"
 
-PURE = {"errors", "models", "metrics", "ports", "config", "thresholds", "windows", "silences", "bill", "notifications"}
+PURE = {
+    "errors",
+    "models",
+    "metrics",
+    "ports",
+    "config",
+    "thresholds",
+    "windows",
+    "silences",
+    "bill",
+    "notifications",
+    "collector",
+}
 PORTS = {"errors", "models", "metrics", "ports"}
 
 #: What each module may import of ours, beside ``logs`` and its own folder.
@@ -31,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "silences": {"models", "errors"},
     "bill": {"models", "errors", "metrics"},
     "notifications": {"models", "errors", "metrics", "ports", "config"},
+    "collector": {"models", "errors", "ports"},
     "config": {"models", "errors", "metrics"},
     **dict.fromkeys(
         ("fleet", "collect", "evaluate", "notify", "explain", "health", "report", "watch", "testing"), PURE

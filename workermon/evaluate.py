@@ -1,6 +1,7 @@
 """Evaluate: identifiers in, judged alerts and their notifications out; all that is thought is in ``thresholds``.
 
-Nothing is judged by the time of day but ``no-data`` and ``collector``: what woke this up, how often and how late changes nothing.
+Nothing is judged by the time of day but ``no-data`` and ``collector``: what woke this up, how often and how late
+changes nothing.
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ def evaluate(
     violations: Sequence[ports.Violations] = (),
     scopes: ports.Scopes | None = None,
 ) -> list[str]:
-    """Judge these workers, and every account and region in ``scopes`` before; return the ids of the alerts that have something new to be delivered.
+    """Judge these workers; return the ids of the alerts that have something new to be delivered.
 
+    Before them every account and region in ``scopes`` is judged, for that holds back what is said of its workers.
     Unknown workers are passed over. What loses every race against another evaluation keeps its mark for the sweep.
     """
     told: list[str] = []

@@ -1,0 +1,223 @@
+"""Tests of the alert about a whole account and region, and of what it holds back, through ``evaluate``."""
+
+from __future__ import annotations
+
+import contextlib
+
+import fakeredis
+import pytest
+from conftest import repository_on_redis
+
+from workermon import collector, evaluate, metrics, models, ports, testing
+from workermon.on_redis import client, scopes
+
+T0 = 1_699_999_200
+SCOPE = "lab/eu-west-1"
+IDS = tuple(f"i-0000000{number}" for number in range(3))
+CONFIGURATION = models.Configuration(
+    rules=(models.Rule(name="silence", kind="no-data", notify=("ops",)),),
+    channels={},
+    metrics=metrics.CATALOGUE,
+    collect=("cpu_utilization",),
+    revision=1,
+)
+
+
+def trouble(kind: str, at: float) -> models.Trouble:
+    """Say why a collection failed."""
+    return models.Trouble(kind=kind, message=f"EC2 in eu-west-1: it is {kind}; wait", at=at)
+
+
+class Fleet:
+    """Three workers of one account and region, and one elsewhere, over some implementation of the ports."""
+
+    def __init__(self, connection=None) -> None:
+        self.clock = testing.ManualClock(T0)
+        if connection is None:
+            store = testing.MemoryStore(self.clock)
+            self.workers, self.samples = testing.MemoryWorkers(store), testing.MemorySamples(store)
+            self.alerts, self.outbox = testing.MemoryAlerts(store), testing.MemoryOutbox(store)
+            self.pulse, self.scopes = testing.MemoryPulse(store), testing.MemoryScopes(store)
+            self.configurations: ports.Configurations = testing.MemoryConfigurations(store, CONFIGURATION)
+        else:
+            kept = repository_on_redis(connection)
+            self.workers, self.samples, self.alerts = kept.workers, kept.samples, kept.alerts
+            self.outbox, self.pulse, self.configurations = kept.outbox, kept.pulse, kept.configurations
+            self.scopes = scopes.RedisScopes(connection, "workermon:metrics")
+        self.configurations.save(CONFIGURATION)
+        self.told: list[str] = []
+        self.marked = T0 - 100.0
+        self.elsewhere = self.add("i-0000000f", region="us-east-1")
+        self.ours = [self.add(one) for one in IDS]
+        for worker in (self.elsewhere, *self.ours):
+            self.collected(worker, 0)
+
+    def add(self, worker_id: str, **changes) -> models.Worker:
+        """Monitor one."""
+        worker = models.Worker(
+            **{"region": "eu-west-1", "account": "lab", **changes}, id=worker_id, name=worker_id, added_at=T0,
+            incarnation=worker_id,
+        )  # fmt: skip
+        self.workers.add([worker])
+        return worker
+
+    def collected(self, worker: models.Worker, after: float) -> None:
+        """Write a collection that succeeded."""
+        at = T0 + after
+        sample = models.Sample(worker=worker, collected_at=at, status="running")
+        condition = models.Condition(status="running", collected_at=at, succeeded_at=at, slot=sample.slot)
+        self.samples.write(sample, condition, "{}")
+        self.scopes.note(worker.scope.key, at, worker.interval, None)
+
+    def refused(self, after: float, kind: str = "denied") -> None:
+        """Have a collection of all three fail."""
+        for worker in self.ours:
+            self.samples.failed(worker, trouble(kind, T0 + after))
+        self.scopes.note(SCOPE, T0 + after, 60, trouble(kind, T0 + after))
+
+    def evaluate(self, after: float, *, away: bool = False) -> list[str]:
+        """Judge everybody at a time; return who is to hear of something. ``away``: nobody listened meanwhile."""
+        self.clock.now = T0 + after
+        while not away and self.marked < self.clock.now:
+            self.pulse.mark("listener", self.marked)
+            self.marked += 10
+        self.marked = self.clock.now
+        self.pulse.mark("listener", self.marked)
+        told = evaluate.evaluate(
+            [worker.id for worker in (self.elsewhere, *self.ours)], alerts=self.alerts, samples=self.samples,
+            configurations=self.configurations, pulse=self.pulse, now=self.clock, scopes=self.scopes,
+        )  # fmt: skip
+        self.told += told
+        return told
+
+    def minutes(self, first: int, last: int, kind: str | None = "denied") -> None:
+        """Let minutes go by, each with a collection that fails (or succeeds, without a kind), judged as they go."""
+        for minute in range(first, last + 1):
+            self.collected(self.elsewhere, 60 * minute)
+            if kind is not None:
+                self.refused(60 * minute, kind)
+            else:
+                for worker in self.ours:
+                    self.collected(worker, 60 * minute)
+            for second in (1, 11, 31, 51):
+                self.evaluate(60 * minute + second)
+
+
+@pytest.fixture(params=["memory", "fakeredis", "redis"])
+def fleet(request):
+    """Give the fleet over each implementation in turn."""
+    if request.param == "memory":
+        yield Fleet()
+    elif request.param == "fakeredis":
+        yield Fleet(fakeredis.FakeRedis())
+    else:
+        with contextlib.closing(client.connect(request.getfixturevalue("redis_url"))) as connection:
+            yield Fleet(connection)
+
+
+@pytest.mark.parametrize("kind", ["denied", "throttled", "unreachable"])
+def test_one_alert_for_the_account_and_none_for_each_worker(fleet, kind):
+    """It fires after three intervals without a success, and resolves with the first; nobody else is told."""
+    fleet.minutes(1, 6, kind)
+    (alert,) = fleet.alerts.open()
+    told = alert.last
+    assert (told.dedup_key, told.kind, told.status, told.severity) == (f"{SCOPE}/collector", "collector", "firing",
+                                                                         "critical")  # fmt: skip
+    assert (told.worker, told.scope) == (None, {"account": "lab", "region": "eu-west-1"})
+    assert told.at == told.since == models.rfc3339(T0 + 180)
+    assert told.reason.startswith(f"{kind}: EC2 in eu-west-1")
+    assert told.summary == f"account lab in eu-west-1: no successful collection for 3 intervals (180 s): {kind}"
+    fleet.minutes(7, 12, None)
+    assert fleet.alerts.open() == []
+    assert fleet.told == [f"{SCOPE}/collector"] * 2
+    after, before = fleet.alerts.history(f"{SCOPE}/collector")
+    assert after.notification.status == "resolved"
+    assert (after.notification.version, before.notification.version) == (2, 1)
+    assert after.notification.at == models.rfc3339(T0 + 420)
+    assert after.notification.id != before.notification.id
+    assert [parcel.channel for parcel in fleet.outbox.claim(f"{SCOPE}/collector", fleet.clock.now, 5)] == ["ops"]
+
+
+def test_what_is_held_back_is_recorded_with_the_reason(fleet):
+    """Who asks why a worker's silence was not told finds it in its history."""
+    fleet.minutes(1, 5)
+    (recorded,) = fleet.alerts.history(f"{IDS[0]}/silence")
+    assert recorded.notification is None
+    assert recorded.transition.after == "critical"
+    assert recorded.transition.reason.endswith(f"held back: collection fails in all of {SCOPE} (denied)")
+
+
+def test_who_is_still_silent_when_it_is_over_is_told(fleet):
+    """After an interval and a half, so that it could be collected itself first; who was collected is not."""
+    fleet.minutes(1, 6)
+    fleet.told.clear()
+    for second in (420, 480, 540):
+        for worker in (fleet.elsewhere, *fleet.ours[1:]):
+            fleet.collected(worker, second)
+        fleet.evaluate(second + 1)
+        if second == 420:
+            assert fleet.told == [f"{SCOPE}/collector"]
+    assert fleet.told == [f"{SCOPE}/collector", f"{IDS[0]}/silence"]
+    (alert,) = fleet.alerts.open()
+    assert alert.last.worker.id == IDS[0]
+    assert alert.last.since == models.rfc3339(T0 + 180)
+
+
+def test_a_worker_that_is_silent_alone_is_told_as_ever(fleet):
+    """Its account and region fares well."""
+    for minute in range(1, 5):
+        for worker in (fleet.elsewhere, *fleet.ours[1:]):
+            fleet.collected(worker, 60 * minute)
+        fleet.evaluate(60 * minute + 1)
+    assert fleet.told == [f"{IDS[0]}/silence"]
+
+
+def test_two_refusals_in_a_row_are_nothing_yet(fleet):
+    """Throttling comes and goes."""
+    fleet.minutes(1, 2, "throttled")
+    fleet.minutes(3, 4, None)
+    assert fleet.told == []
+    assert fleet.alerts.history() == []
+
+
+def test_an_outage_of_the_monitor_is_no_trouble_of_the_account(fleet):
+    """The intervals are counted from the monitor's own start."""
+    fleet.refused(60)
+    fleet.evaluate(61)
+    fleet.refused(4000)
+    assert fleet.evaluate(4001, away=True) == []
+    for after in range(4010, 4160, 10):
+        fleet.evaluate(after)
+        fleet.collected(fleet.elsewhere, after)
+    assert fleet.told == []
+    for after in range(4160, 4200, 10):
+        fleet.refused(after)
+        fleet.evaluate(after)
+    assert fleet.told == [f"{SCOPE}/collector"]
+
+
+def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet):
+    """When nothing is collected there any more, say."""
+    fleet.minutes(1, 4)
+    basis = fleet.scopes.load()[SCOPE]
+    verdict = collector.closing(basis, CONFIGURATION, "no worker is left there", T0 + 400)
+    assert fleet.scopes.commit(verdict)
+    assert fleet.alerts.open() == []
+    told = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
+    assert (told.status, told.reason) == ("resolved", "no worker is left there")
+    assert collector.closing(fleet.scopes.load()[SCOPE], CONFIGURATION, "again", T0 + 500) is None
+
+
+def test_without_a_rule_about_silence_everybody_hears_of_it():
+    """Whoever hears of anything; and the log where nobody does."""
+    state = models.ScopeState(key=SCOPE, at=T0, interval=60, failing_since=T0, trouble=trouble("denied", T0))
+    basis = ports.ScopeBasis(state, {}, 0, 0, {})
+
+    def heard(*rules: models.Rule) -> tuple[str, ...]:
+        configuration = CONFIGURATION.model_copy(update={"rules": rules})
+        return collector.judge(basis, configuration, monitoring_since=T0 - 999, now=T0 + 200).channels["collector"]
+
+    cpu = models.Rule(name="a", metric="cpu_utilization", above=models.Levels(critical=1), notify=("ops", "log"))
+    assert heard(cpu, cpu) == ("ops", "log")
+    assert heard(cpu, models.Rule(name="b", kind="no-data", notify=("night",))) == ("night",)
+    assert heard() == ("log",)

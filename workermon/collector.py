@@ -1,0 +1,138 @@
+"""Pure: when collection in an account and region counts as in trouble, and what is told and held back then.
+
+One alert of the kind ``collector`` for the account and region says what would else be said once for each worker: its
+workers' ``no-data`` alerts are judged and recorded as ever, but told only if they still hold when it is over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+from workermon import errors, models, ports
+
+#: The name of the rule, which always holds.
+RULE = "collector"
+
+#: Intervals without a success, the shortest of that account and region, after which it fires.
+INTERVALS = 3
+
+#: Intervals of a worker that it has, once the alert is over, to be collected itself before its silence is told.
+GRACE = 1.5
+
+#: Characters of an AWS error that a notification repeats.
+_LONGEST_REASON = 300
+
+
+def judge(
+    basis: ports.ScopeBasis, configuration: models.Configuration, *, monitoring_since: float | None, now: float
+) -> ports.ScopeVerdict | None:
+    """Return what has turned, ``None`` where nothing has.
+
+    It fires three intervals after the last success, or after the monitor's own start where that was later, and
+    resolves with the next success. While the monitor's start is unknown it does not fire.
+    """
+    state = basis.state
+    alert = basis.alerts.get(RULE) or models.Alert(rule=RULE)
+    if state.failing_since is None or state.trouble is None:
+        if not alert.open:
+            return None
+        ended = state.recovered_at or state.succeeded_at or now
+        return _verdict(basis, alert, None, max(math.floor(ended), alert.since or 0), configuration, now)
+    if alert.open or monitoring_since is None:
+        return None
+    at = math.ceil(max(state.failing_since - state.interval, monitoring_since) + INTERVALS * state.interval)
+    return _verdict(basis, alert, "critical", at, configuration, now) if now > at else None
+
+
+def closing(
+    basis: ports.ScopeBasis, configuration: models.Configuration, reason: str, now: float
+) -> ports.ScopeVerdict | None:
+    """Return the verdict that ends an open alert with a reason, ``None`` where none is open."""
+    alert = basis.alerts.get(RULE)
+    if alert is None or not alert.open:
+        return None
+    return _verdict(basis, alert, None, max(math.floor(now), alert.since or 0), configuration, now, reason)
+
+
+def held(basis: ports.ScopeBasis | None, interval: int, now: float) -> str | None:
+    """Return why the silence of a worker there is not told now, ``None`` where it is to be told.
+
+    ``interval`` is the worker's, in seconds.
+    """
+    if basis is None:
+        return None
+    state = basis.state
+    if state.failing_since is not None and state.trouble is not None:
+        return f"held back: collection fails in all of {state.key} ({state.trouble.kind})"
+    alert = basis.alerts.get(RULE)
+    last = alert.last if alert else None
+    if last is not None and last.status == "resolved" and now < models.moment(last.at) + GRACE * interval:
+        return f"held back: collection in {state.key} has only just recovered"
+    return None
+
+
+def _verdict(
+    basis: ports.ScopeBasis,
+    alert: models.Alert,
+    after: models.Severity | None,
+    at: int,
+    configuration: models.Configuration,
+    now: float,
+    reason: str | None = None,
+) -> ports.ScopeVerdict:
+    state = basis.state
+    version = max(alert.version, basis.told.get(RULE, 0)) + 1
+    since = at if after else alert.since or at
+    if after:
+        trouble = state.trouble
+        said = f"no successful collection for {INTERVALS} intervals ({INTERVALS * state.interval} s)"
+        why = errors.printable(f"{trouble.kind}: {trouble.message}")[:_LONGEST_REASON] if trouble else None
+        said += f": {trouble.kind}" if trouble else ""
+    else:
+        why = reason
+        said = f"collection resolved: {reason}" if reason else "collected again"
+    told = models.Notification(
+        id=_identity(state.key, after, at),
+        version=version,
+        dedup_key=f"{state.key}/{RULE}",
+        kind="collector",
+        status="firing" if after else "resolved",
+        severity=after or alert.told or "critical",
+        rule=RULE,
+        metric=None,
+        value=None,
+        threshold=None,
+        since=models.rfc3339(since),
+        at=models.rfc3339(at),
+        created_at=models.rfc3339(now),
+        worker=None,
+        scope={"account": state.account, "region": state.region},
+        summary=f"account {state.account} in {state.region}: {said}",
+        reason=why,
+    )
+    transition = models.Transition(at=at, before=alert.told, after=after, reason=why or said)
+    channels = _channels(configuration)
+    heard = tuple(dict.fromkeys((*alert.channels, *channels))) if after else alert.channels or channels
+    changed = alert.model_copy(
+        update={
+            "version": version,
+            "since": at if after else None,
+            "told": after,
+            "last": told,
+            "channels": heard if after else (),
+        }
+    )
+    return ports.ScopeVerdict(basis, {RULE: changed}, ((RULE, transition, told),), {RULE: heard}, now)
+
+
+def _channels(configuration: models.Configuration) -> tuple[str, ...]:
+    """Who hears of silence hears of this; without such a rule everybody who hears of anything does."""
+    rules = configuration.rules
+    chosen = [rule for rule in rules if rule.kind == "no-data"] or list(rules)
+    return tuple(dict.fromkeys(channel for rule in chosen for channel in rule.notify)) or ("log",)
+
+
+def _identity(key: str, state: models.Severity | None, at: int) -> str:
+    text = "\n".join(("scope", key, RULE, state or "ok", str(at)))
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
