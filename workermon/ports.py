@@ -161,6 +161,9 @@ class Workers(Protocol):
     def ids(self) -> list[str]:
         """Return every worker's id, in order."""
 
+    def known(self, worker_ids: Sequence[str]) -> set[str]:
+        """Return which of them are monitored, and read nothing else of them."""
+
     def every(self, chunk: int = 500) -> Iterator[Record]:
         """Yield the whole fleet, read in chunks."""
 

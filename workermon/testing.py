@@ -180,6 +180,11 @@ class MemoryWorkers:
         with self._store.lock:
             return sorted(self._store.workers)
 
+    def known(self, worker_ids: Sequence[str]) -> set[str]:
+        """Return which of them are monitored."""
+        with self._store.lock:
+            return {one for one in worker_ids if one in self._store.workers}
+
     def every(self, chunk: int = 500) -> Iterator[ports.Record]:
         """Yield the whole fleet."""
         ids = self.ids()

@@ -35,6 +35,13 @@ def test_adding_is_all_or_nothing(repository):
     assert repository.workers.get([builders.B])[builders.B].worker.incarnation == "first"
 
 
+def test_who_is_monitored_is_known_without_reading_them(repository):
+    """Of some ids those are named that are monitored."""
+    repository.workers.add([builders.worker(builders.A)])
+    assert repository.workers.known([builders.A, builders.B]) == {builders.A}
+    assert repository.workers.known([]) == set()
+
+
 def test_a_worker_named_twice_is_refused(repository):
     """Two set-ups of one worker cannot both be meant."""
     with pytest.raises(errors.InvalidInput, match="named twice"):

@@ -193,6 +193,23 @@ def test_a_worker_whose_collection_is_overdue_gets_a_look(house) -> None:
     assert set(house.bell.evaluated) == {late.id}
 
 
+def test_who_was_just_heard_of_is_not_looked_at(house, monkeypatch) -> None:
+    """A sweep reads those whose events stay away; the others were judged when they were heard."""
+    monkeypatch.setattr(listener, "SWEPT", 0.05)
+    heard, silent = worker(1, interval=86_400), worker(2, interval=86_400)
+    house.workers.add([heard, silent])
+    read: list[str] = []
+    get = house.workers.get
+    monkeypatch.setattr(house.workers, "get", lambda ids: read.extend(ids) or get(ids))
+    house.start()
+    eventually(lambda: read.count(heard.id) >= 2)
+    house.feed.publish(event(1))
+    eventually(lambda: house.bell.evaluated == [heard.id])
+    read.clear()
+    eventually(lambda: read.count(silent.id) >= 3)
+    assert read.count(heard.id) <= 1  # a sweep may have been under way
+
+
 def test_the_fleet_is_kept_in_step_with_ec2_now_and_then(house, monkeypatch) -> None:
     """The one that leads rings for a reconciliation each few minutes, not at once."""
     rung: list[float] = []

@@ -11,7 +11,9 @@ copies the locks that a thread holds: ``python -m workermon.on_celery.listener``
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import secrets
 import signal
@@ -55,6 +57,8 @@ ROUND: Final = 30.0
 #: Seconds. How often the fleet is kept in step with EC2 and its tags; beginning later than one's lead, for 'up' does
 #: it at its start.
 RECONCILED: Final = 300.0
+#: Intervals without a success after which time alone may decide about a worker.
+OVERDUE: Final = 1.5
 #: Bytes. Our events have about one KiB.
 LARGEST: Final = 64 * 1024
 #: Seconds between two log lines about the same fault of events.
@@ -112,7 +116,9 @@ class Relay:
         self._rung: dict[str, float] = {}
         self._invalid: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
-        self._fleet: Iterator[ports.Record] = iter(())
+        self._last_heard: dict[str, float] = {}
+        self._intervals: dict[str, int] = {}
+        self._fleet: Iterator[str] = iter(())
         self._share = 0
 
     @classmethod
@@ -155,6 +161,7 @@ class Relay:
 
     def _lead(self, stop: threading.Event) -> None:
         self._heard.clear()
+        self._last_heard.clear()
         self._rung.clear()
         renewed = reconciled = time.monotonic()
         swept = float("-inf")
@@ -194,6 +201,7 @@ class Relay:
         if not self._heard:
             self._heard_first = at
         self._heard[worker_id] = None
+        self._last_heard[worker_id] = at
 
     def _ring_heard(self) -> None:
         if self._heard:
@@ -225,23 +233,32 @@ class Relay:
     def _overdue(self, now: float) -> list[str]:
         """Look at a part of the fleet; return those that time alone brings nearer to 'no data'."""
         part = self._part()
+        self._intervals.update((record.worker.id, record.worker.interval) for record in part)
         return [
             record.worker.id
             for record in part
             if record.worker.monitoring == "active"
-            and now - max(record.condition.succeeded_at or 0.0, record.worker.added_at) > 1.5 * record.worker.interval
+            and now - max(record.condition.succeeded_at or 0.0, record.worker.added_at)
+            > OVERDUE * record.worker.interval
         ]
 
     def _part(self) -> list[ports.Record]:
         # The share that makes a round in time; a fleet of some hundreds is looked over each time.
-        part: list[ports.Record] = []
-        for record in self._fleet:
-            part.append(record)
-            if len(part) >= self._share:
-                return part
-        self._fleet = iter(self._workers.every())
-        self._share = max(500, int(len(self._workers.ids()) * SWEPT / ROUND) + 1)
-        return part
+        ids = list(itertools.islice(self._fleet, self._share))
+        if len(ids) < self._share or not self._share:
+            fleet = self._workers.ids()
+            self._fleet = iter(fleet)
+            self._share = max(500, int(len(fleet) * SWEPT / ROUND) + 1)
+            for known in (self._last_heard, self._intervals):
+                for gone in known.keys() - set(fleet):
+                    del known[gone]
+        # Who was just heard of was judged for it; reading the others alone makes a healthy fleet cost next to nothing.
+        at = time.monotonic()
+        silent = [one for one in ids if at - self._last_heard.get(one, -math.inf) > self._patience(one)]
+        return list(self._workers.get(silent).values())
+
+    def _patience(self, worker_id: str) -> float:
+        return OVERDUE * self._intervals.get(worker_id, 0)
 
 
 # --- beside Celery -----------------------------------------------------------------------------------------------

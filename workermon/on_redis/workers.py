@@ -110,6 +110,14 @@ class RedisWorkers:
         with client.guard(self._client):
             return client.texts(self._client.zrange(keys.WORKERS, 0, -1))
 
+    def known(self, worker_ids: Sequence[str]) -> set[str]:
+        """Return which of them are monitored, in one command."""
+        if not worker_ids:
+            return set()
+        with client.guard(self._client):
+            scores: Any = self._client.zmscore(keys.WORKERS, list(worker_ids))
+        return {one for one, score in zip(worker_ids, scores, strict=True) if score is not None}
+
     def every(self, chunk: int = 500) -> Iterator[ports.Record]:
         """Yield the whole fleet in the order of the ids; what is added meanwhile may be missing."""
         after = "-"
