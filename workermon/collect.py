@@ -9,12 +9,13 @@ so that what is dispatched twice is collected once; a claim that nothing came of
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from workermon import errors, logs, metrics, models, ports, windows
+from workermon import bill, errors, logs, metrics, models, ports, windows
 
 log = logs.get(__name__)
 
@@ -44,7 +45,13 @@ CLAIM = (10, 120)
 #: Seconds. EC2 knowing none of several workers looks like credentials of another account, unless it lasts this long.
 ESTRANGED = 3600
 
+#: Seconds between two looks at what the day costs.
+REVIEWED = 60
+
 EC2 = "AWS/EC2"
+
+#: What a record of an account and region must not keep once a worker is removed.
+_INSTANCE = re.compile(r"\bi-[0-9a-f]{8,17}\b")
 
 Dimensions = tuple[tuple[str, str], ...]
 
@@ -166,6 +173,8 @@ def collect(
     leases: ports.Leases,
     now: ports.Clock,
     again: bool = False,
+    costs: ports.Costs | None = None,
+    scopes: ports.Scopes | None = None,
 ) -> Report:
     """Collect these workers: state and status checks of all, metrics of those that run.
 
@@ -178,15 +187,19 @@ def collect(
     unknown = [worker_id for worker_id in asked if worker_id not in records]
     _unschedule(unknown, workers, schedule, now)
     configuration = configurations.load()
+    stretch = _stretch(costs, configuration, now()) if costs is not None else {}
     outcome = _Outcome()
     for scope, members in _by_scope(records.values()).items():
         at = now()
         due = members if again else _claimed(members, samples, at, outcome)
         if due:
             run = _Run(
-                scope, at, again, configuration, ec2, cloudwatch, workers, samples, schedule, learnt, leases, outcome
-            )
+                scope, at, again, configuration, ec2, cloudwatch, workers, samples, schedule, learnt, leases, outcome,
+                stretch,
+            )  # fmt: skip
             run.collect(due)
+            if scopes is not None:
+                scopes.note(scope.key, at, min(record.worker.interval for record in due), run.trouble())
     return Report(
         tuple(outcome.collected),
         tuple(outcome.repeated),
@@ -195,6 +208,30 @@ def collect(
         tuple(outcome.retired),
         outcome.failed,
     )
+
+
+def _stretch(costs: ports.Costs, configuration: models.Configuration, at: float) -> Mapping[str, int]:
+    """Return what the budget makes of the periods; look at what the day costs each minute, over all processes."""
+    before = costs.stretch()
+    idle = configuration.budget is None and before.budget is None
+    if idle or (before.budget == configuration.budget and 0 <= at - before.at < REVIEWED):
+        return before.factors
+    hours = costs.hours(min(at // models.DAY * models.DAY, at - bill.LOOK_BACK))
+    state = bill.spending(configuration, hours, at, before.factors)
+    factors = bill.stretch(configuration, state)
+    after = models.Stretch(
+        at=at,
+        factors=factors,
+        weights=bill.weights(configuration, factors),
+        projected=round(bill.projected(state, factors), 4),
+        budget=configuration.budget,
+    )
+    if not costs.decide(after, before):
+        return before.factors  # somebody else has just decided, and it is in force in a moment
+    if factors != before.factors:
+        say = log.warning if factors else log.info
+        say("budget.stretched", factors=factors, projected=after.projected, budget=configuration.budget)
+    return factors
 
 
 def event(
@@ -271,6 +308,11 @@ class _Run:
     learnt: ports.Learnt
     leases: ports.Leases
     outcome: _Outcome
+    #: How many periods of a metric are let go by between two looks, for the budget's sake.
+    stretch: Mapping[str, int] = field(default_factory=dict)
+    #: Why collections failed as a whole, and whether one of a running worker did not.
+    refusals: list[errors.AwsError] = field(default_factory=list)
+    succeeded: bool = False
     #: What was learnt of this account and region so far, and what this run adds to it.
     known: dict[str, Any] = field(default_factory=dict)
     lessons: dict[str, Any] = field(default_factory=dict)
@@ -288,6 +330,16 @@ class _Run:
         running = [record for record in seen if statuses[record.worker.id].status == "running"]
         found = self._metrics(running) if running else {}
         self._write([(record, statuses[record.worker.id], found.get(record.worker.id, _Found())) for record in seen])
+
+    def trouble(self) -> models.Trouble | None:
+        """Return why nothing could be collected here, ``None`` where something could.
+
+        That EC2 does not know a worker is no trouble of its account and region.
+        """
+        if self.succeeded or not self.refusals:
+            return None
+        why = self.refusals[0]
+        return models.Trouble(kind=why.kind, message=_INSTANCE.sub("an instance", str(why)), at=self.at)
 
     # --- EC2 -----------------------------------------------------------------------------------------------------
 
@@ -432,6 +484,7 @@ class _Run:
             period=period,
             interval=record.worker.interval,
             delay=delay,
+            stretch=self.stretch.get(metric, 1),
         )
 
     def _delay(self, record: ports.Record, metric: str, period: int) -> windows.Delay | None:
@@ -651,6 +704,10 @@ class _Run:
     def _write(self, outcomes: Sequence[tuple[ports.Record, models.InstanceStatus, _Found]]) -> None:
         writes: list[tuple[models.Sample, models.Condition, str]] = []
         for record, status, found in outcomes:
+            if found.failed:
+                self.refusals.append(next(iter(found.wrong.values())))
+            elif status.status == "running":
+                self.succeeded = True
             sample = self._sample(record.worker, status, found)
             condition = self._condition(record.condition, sample, found)
             writes.append((sample, condition, event(record.worker, condition, self.configuration, self.at)))
@@ -714,6 +771,8 @@ class _Run:
     # --- failure -------------------------------------------------------------------------------------------------
 
     def _failed(self, records: Sequence[ports.Record], why: errors.AwsError) -> None:
+        if why.kind != errors.InstanceGone.kind:
+            self.refusals.append(why)
         self.samples.failed_many(
             [(record.worker, _told(why.kind, str(why), self.at, record.condition.trouble)) for record in records]
         )

@@ -14,11 +14,25 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import collect, config, logs, notify, ports, settings
-from workermon.on_aws import cloudwatch, ec2, session
+from workermon import bill, collect, config, logs, notify, ports, settings
+from workermon.on_aws import cloudwatch, ec2, limited, session
 from workermon.on_celery import bell, nodes, schedule
 from workermon.on_celery.app import app
-from workermon.on_redis import alerts, channel, client, configurations, learnt, leases, outbox, pulse, samples, workers
+from workermon.on_redis import (
+    alerts,
+    channel,
+    client,
+    configurations,
+    costs,
+    learnt,
+    leases,
+    limiter,
+    outbox,
+    pulse,
+    samples,
+    scopes,
+    workers,
+)
 
 log = logs.get(__name__)
 
@@ -59,9 +73,9 @@ class Recipes(dishka.Provider):
     # --- AWS -----------------------------------------------------------------------------------------------------
 
     @dishka.provide
-    def make_sessions(self) -> Iterator[session.Sessions]:
-        """Keep the clients of each account and region."""
-        sessions = session.Sessions()
+    def make_sessions(self, limit: ports.Limiter, spent: ports.Costs, now: ports.Clock) -> Iterator[session.Sessions]:
+        """Keep the clients of each account and region, limited and counted together with those of all processes."""
+        sessions = session.Sessions(limited.Limited(limit, spent, now))
         yield sessions
         sessions.close()
 
@@ -98,6 +112,21 @@ class Recipes(dishka.Provider):
     def make_samples(self, redis: Redis, own: settings.Settings, kept: ports.Configurations) -> ports.Samples:
         """Keep the ledger as long as the configuration in force says."""
         return samples.RedisSamples(redis.client, own.channel, lambda: kept.load().retention)
+
+    @dishka.provide
+    def make_limiter(self, redis: Redis, kept: ports.Configurations) -> ports.Limiter:
+        """Limit what is asked of AWS as the configuration in force says."""
+        return limiter.RedisLimiter(redis.client, lambda api: bill.limit_of(api, kept.load()))
+
+    @dishka.provide
+    def make_costs(self, redis: Redis) -> ports.Costs:
+        """Count what is asked of AWS."""
+        return costs.RedisCosts(redis.client)
+
+    @dishka.provide
+    def make_scopes(self, redis: Redis, own: settings.Settings) -> ports.Scopes:
+        """Keep how each account and region fares."""
+        return scopes.RedisScopes(redis.client, own.channel)
 
     @dishka.provide
     def make_learnt(self, redis: Redis) -> ports.Learnt:
@@ -199,6 +228,8 @@ def collect_now(container: dishka.Container, worker_ids: Sequence[str]) -> colle
         configurations=container.get(ports.Configurations),
         learnt=container.get(ports.Learnt),
         leases=container.get(ports.Leases),
+        costs=container.get(ports.Costs),
+        scopes=container.get(ports.Scopes),
         now=container.get(ports.Clock),
         again=True,
     )
