@@ -35,12 +35,12 @@ class Delay(NamedTuple):
     """What is learnt of the ages at which datapoints appear.
 
     ``least`` is the least age at which a datapoint was still absent right before it came, within window number
-    ``window``, ``before`` the same of the window before it (``None``: nothing was watched coming). ``seen`` counts
-    the datapoints watched, ``last`` is the timestamp of the newest. ``usual`` is the age at which they are there.
+    ``window``, ``before`` the same of the window before it, if there was one. ``seen`` counts the datapoints that
+    were watched coming, ``last`` is the timestamp of the newest. ``usual`` is the age at which they are there.
     """
 
     window: int
-    least: float | None
+    least: float
     before: float | None
     seen: int
     last: int
@@ -49,8 +49,9 @@ class Delay(NamedTuple):
     @property
     def absent(self) -> float | None:
         """Return up to which age a datapoint is surely absent; ``None``: that is not known (any more)."""
-        known = [each for each in (self.least, self.before) if each is not None]
-        return min(known) if known and self.seen >= ENOUGH else None
+        if self.seen < ENOUGH:
+            return None
+        return self.least if self.before is None else min(self.least, self.before)
 
     @classmethod
     def of(cls, value: Any) -> Delay | None:
@@ -59,7 +60,7 @@ class Delay(NamedTuple):
             window, least, before, seen, last, usual = value
             return cls(
                 int(window),
-                None if least is None else float(least),
+                float(least),
                 None if before is None else float(before),
                 int(seen),
                 int(last),
@@ -72,12 +73,14 @@ class Delay(NamedTuple):
 class Sight(NamedTuple):
     """How an expected datapoint appeared: at ``age`` it was there; at the age ``absent`` it had not been.
 
-    ``absent`` is ``None`` where the look before this one was left out, so that it tells nothing.
+    Where the look before was left out (not ``watched``), ``absent`` is the age at which that would have been: it
+    keeps what was learnt from rising by those datapoints alone that came late.
     """
 
     expected: int
     age: float
-    absent: float | None
+    absent: float
+    watched: bool
 
 
 def _jitter(interval: int) -> float:
@@ -109,7 +112,7 @@ def is_due(
         return True
     jitter = _jitter(interval)
     if stretch > 1:
-        return at - asked >= stretch * period - jitter
+        return at - asked >= stretch * max(period, interval) - jitter
     if expected is None or at - asked >= period:
         return True
     age = at - expected
@@ -141,7 +144,7 @@ def sight(
     if not any(point.at == expected for point in came):
         return None
     watched = at - asked <= 1.5 * interval
-    return Sight(expected, at - expected, asked - expected if watched else None)
+    return Sight(expected, at - expected, (asked if watched else at - interval) - expected, watched)
 
 
 def learn(before: Delay | None, sights: Sequence[Sight], *, period: int, interval: int) -> Delay | None:
@@ -153,30 +156,27 @@ def learn(before: Delay | None, sights: Sequence[Sight], *, period: int, interva
         return before
     newest = max(each.expected for each in sights)
     earliest = min(each.age for each in sights)
-    watched = [each.absent for each in sights if each.absent is not None]
+    least = min(each.absent for each in sights)
+    watched = any(each.watched for each in sights)
     if before is not None and before.absent is not None and earliest <= before.absent + _jitter(interval):
         before = None
     window = newest // (WINDOW * period)
-    least = min(watched, default=None)
     usual = statistics.median(each.age for each in sights)
-    if before is None or not before.window <= window:
-        return Delay(window, least, None, int(least is not None), newest, usual)
-    kept, older = before.least, before.before
-    if window > before.window:
-        kept, older = None, before.least if window == before.window + 1 else None
-    known = [each for each in (kept, least) if each is not None]
-    lowest = min(known) if known else None
+    if before is None or not before.window <= window <= before.window + 1:
+        return Delay(window, least, None, int(watched), newest, usual)
+    same = window == before.window
+    lowest = min(least, before.least) if same else least
+    older = before.before if same else before.least
     fresh = newest > before.last
-    if not fresh and (lowest, older) == (before.least, before.before):
+    if not fresh and lowest == before.least:
         return before
     # Rises fast and falls slowly: absence is judged by it, and one straggler says little.
     usual = before.usual + (usual - before.usual) * (0.25 if usual > before.usual else 1 / 16)
-    seen = before.seen if lowest is not None or older is not None else 0
     return Delay(
         window,
         lowest,
         older,
-        min(seen + int(fresh and least is not None), ENOUGH),
+        min(before.seen + int(fresh and watched), ENOUGH),
         max(newest, before.last),
         usual if fresh else before.usual,
     )
@@ -214,7 +214,8 @@ def since(
     else:
         whole = min(latest.at, reached) - metrics.LATENESS - period
     whole = max(whole, at - retention)
-    near = whole if latest is None or asked is None else max(whole, reached - metrics.BACKFILL - metrics.LATENESS)
+    recent = reached - metrics.BACKFILL - metrics.LATENESS
+    near = whole if latest is None or asked is None or latest.at >= recent else max(whole, recent)
     return int(near // period) * period, int(whole // period) * period
 
 

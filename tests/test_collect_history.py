@@ -1,0 +1,288 @@
+"""Whatever fails, comes late or is revised: in the end the ledger holds what CloudWatch held, and holds it in time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+
+from workermon import collect as collecting
+from workermon import config, errors, metrics, models, ports, testing
+
+ONE = "i-0000000000000001a"
+CPU = "cpu_utilization"
+#: On a whole hour.
+NOW = 1_699_999_200.0
+#: Seconds after its period's end that a datapoint appears where it is not late.
+LAG = 70
+
+
+@dataclass
+class Served:
+    """CloudWatch that knows when each value of a datapoint appeared: ``values`` is [(since when, value), …] by time."""
+
+    clock: testing.ManualClock
+    values: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
+    down: bool = False
+    #: Answers only the first so many datapoints, and says so.
+    partial: int | None = None
+    asks: list[float] = field(default_factory=list)
+    widths: list[float] = field(default_factory=list)
+
+    def at(self, moment: float) -> dict[int, float]:
+        """Return what it holds at a moment."""
+        held = {at: [value for since, value in each if since <= moment] for at, each in self.values.items()}
+        return {at: each[-1] for at, each in held.items() if each}
+
+    def fetch(self, scope: models.Scope, queries: Sequence[models.Query], until: float) -> ports.Answer:
+        """Answer as CloudWatch would by now."""
+        self.asks.append(self.clock())
+        if self.down:
+            raise errors.AwsUnreachable("CloudWatch", "no answer", "wait")
+        answer = ports.Answer({}, {})
+        for place, query in enumerate(queries):
+            held = sorted(self.at(self.clock()).items())
+            points = [models.Datapoint(at, value) for at, value in held if query.since <= at <= until]
+            self.widths.append(until - query.since)
+            if self.partial is not None:
+                points = points[: self.partial]
+                answer.failed[place] = errors.AwsUnreachable("CloudWatch", "came in part only", "wait")
+            answer.series[place] = models.Series(query.period, tuple(points))
+        return answer
+
+    def dimensions(
+        self, scope: models.Scope, namespace: str, metric_name: str, instance_ids: object
+    ) -> dict[str, list]:
+        """Nothing but what EC2 publishes is there."""
+        return {}
+
+
+class World:
+    """One worker with one metric, over the ports in memory."""
+
+    def __init__(self, *, interval: int = 60, period: int = 300, phase: float = 0.0) -> None:
+        self.clock = testing.ManualClock(NOW + phase)
+        self.interval, self.period = interval, period
+        #: Seconds that our clock is ahead of the true one.
+        self.skew = 0.0
+        self.store = testing.MemoryStore(self.clock)
+        self.cloudwatch = Served(self.clock)
+        self.ec2 = testing.MemoryEc2(models.Instance(id=ONE, region="us-east-1", status="running"))
+        self.workers, self.samples = testing.MemoryWorkers(self.store), testing.MemorySamples(self.store)
+        self.learnt, self.leases = testing.MemoryLearnt(self.store), testing.MemoryLeases(self.store)
+        self.schedule = testing.MemorySchedule()
+        cpu = config.DEFAULT.metrics[CPU].model_copy(update={"period": period})
+        self.configurations = testing.MemoryConfigurations(
+            self.store, config.DEFAULT.model_copy(update={"metrics": {CPU: cpu}, "collect": (CPU,)})
+        )
+        self.workers.add(
+            [models.Worker(id=ONE, name="one", region="us-east-1", added_at=NOW, incarnation="1", interval=interval)]
+        )
+        #: When each value of the ledger was first there.
+        self.found: dict[tuple[int, float], float] = {}
+
+    def publish(self, number: int, *, late: float = 0.0, value: float | None = None, lag: float = LAG) -> int:
+        """Have the datapoint of a slot, counted from the beginning, appear, ``late`` seconds later than usual."""
+        at = int(NOW) + number * self.period
+        self.cloudwatch.values.setdefault(at, []).append(
+            (at + self.period + lag + late, float(number) if value is None else value)
+        )
+        self.cloudwatch.values[at].sort()
+        return at
+
+    def collect(self, *, again: bool = False) -> collecting.Report:
+        """Collect once, now."""
+        return collecting.collect(
+            [ONE], ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers, samples=self.samples,
+            schedule=self.schedule, configurations=self.configurations, learnt=self.learnt, leases=self.leases,
+            now=lambda: self.clock() + self.skew, again=again,
+        )  # fmt: skip
+
+    def ledger(self) -> dict[int, float]:
+        """Return what is in the ledger."""
+        return dict(self.store.ledger.get((ONE, CPU, self.period), {}))
+
+    def tick(self, jitter: float = 0.0) -> None:
+        """Let an interval pass and collect; ``jitter`` seconds late."""
+        self.clock.advance(self.interval)
+        self.clock.advance(jitter)
+        self.collect()
+        for point in self.ledger().items():
+            self.found.setdefault(point, self.clock())
+        self.clock.advance(-jitter)
+
+    def run(self, seconds: float) -> None:
+        """Collect at each interval for some time."""
+        for _ in range(int(seconds // self.interval)):
+            self.tick()
+
+
+_OUTAGES = strategies.lists(
+    strategies.tuples(
+        strategies.integers(0, 100),
+        strategies.integers(1, 40),
+        strategies.sampled_from(["monitor", "aws", "partial", "ec2"]),
+    ),
+    max_size=4,
+)
+_LATE = strategies.dictionaries(strategies.integers(0, 30), strategies.integers(0, metrics.LATENESS), max_size=12)
+_REVISED = strategies.dictionaries(strategies.integers(0, 30), strategies.integers(1, metrics.LATENESS), max_size=6)
+
+
+@hypothesis.given(
+    interval=strategies.sampled_from([20, 60, 90, 600]),
+    period=strategies.sampled_from([60, 300]),
+    outages=_OUTAGES,
+    late=_LATE,
+    revised=_REVISED,
+    missing=strategies.sets(strategies.integers(0, 30), max_size=12),
+    phase=strategies.integers(0, 59),
+)
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_in_the_end_the_ledger_is_what_cloudwatch_held(
+    interval: int,
+    period: int,
+    outages: list[tuple[int, int, str]],
+    late: dict[int, int],
+    revised: dict[int, int],
+    missing: set[int],
+    phase: int,
+) -> None:
+    """Outages of the monitor, AWS and EC2, partial answers, late, revised and missing datapoints in any order."""
+    world = World(interval=interval, period=period, phase=phase)
+    for number in range(31):
+        if number not in missing:
+            world.publish(number, late=late.get(number, 0))
+            if number in revised:
+                world.publish(number, late=max(revised[number], late.get(number, 0)), value=number + 0.5)
+    ticks = (31 * period + metrics.LATENESS + 2 * period) // interval + 2
+    for tick in range(ticks):
+        kinds = {kind for start, length, kind in outages if start <= tick * 100 // ticks < start + length}
+        if "monitor" in kinds:
+            world.clock.advance(interval)
+            continue
+        world.ec2.trouble = errors.AwsUnreachable("EC2", "no answer", "wait") if "ec2" in kinds else None
+        world.cloudwatch.down = "aws" in kinds
+        world.cloudwatch.partial = 2 if "partial" in kinds else None
+        world.tick()
+    world.ec2.trouble, world.cloudwatch.down, world.cloudwatch.partial = None, False, None
+    world.run(2 * period + 2 * interval)
+    assert world.ledger() == world.cloudwatch.at(world.clock())
+
+
+@hypothesis.given(
+    interval=strategies.sampled_from([10, 30, 60, 90]),
+    period=strategies.sampled_from([60, 300]),
+    late=_LATE,
+    missing=strategies.sets(strategies.integers(5, 40), max_size=5),
+    phase=strategies.integers(0, 59),
+    lag=strategies.integers(-50, 200),
+    seed=strategies.integers(0, 99),
+)
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_a_datapoint_is_there_an_interval_and_half_a_minute_after_it_is_served(
+    interval: int, period: int, late: dict[int, int], missing: set[int], phase: int, lag: int, seed: int
+) -> None:
+    """However much was learnt not to ask too early: also where ages differ a little, and where one comes late."""
+    world = World(interval=interval, period=period, phase=phase)
+    chance = random.Random(seed)
+    for number in range(40):
+        if number not in missing:
+            world.publish(number, late=late.get(number, 0) + chance.uniform(0, 15), lag=lag)
+    for _ in range((42 * period + metrics.LATENESS) // interval):
+        world.tick(jitter=chance.uniform(0, min(3.0, interval / 5)))
+    for at, [(served, value)] in world.cloudwatch.values.items():
+        assert world.found[at, value] <= max(served, NOW + phase) + interval + 30, (at - NOW) / period
+
+
+def test_basic_monitoring_costs_about_one_ask_in_five_minutes() -> None:
+    """After some periods of watching, nothing is asked for before it can be there; and now and then it is tried."""
+    world = World()
+    for number in range(48):
+        world.publish(number)
+    world.run(45 * 60)
+    before = len(world.cloudwatch.asks)
+    assert before > 25
+    world.run(2 * 3600)
+    assert len(world.cloudwatch.asks) - before <= 24 * 1.25
+    assert world.ledger() == world.cloudwatch.at(world.clock())
+
+
+def test_what_is_learnt_serves_others_of_the_same_place() -> None:
+    """A second worker, added when the delay is known, is not watched anew."""
+    world = World()
+    for number in range(48):
+        world.publish(number)
+    world.run(45 * 60)
+    worker = world.workers.get([ONE])[ONE].worker
+    kept = world.learnt.load(worker.scope)
+    assert kept
+    assert not [name for name in kept if ONE in name]
+    other = World()
+    other.learnt.save(worker.scope, kept)
+    other.cloudwatch.values = world.cloudwatch.values
+    other.clock.now = world.clock.now
+    other.run(30 * 60)
+    assert len(other.cloudwatch.asks) <= 12
+
+
+def test_datapoints_that_come_earlier_than_before_are_asked_for_earlier_again() -> None:
+    """What was learnt is tried now and then, and overturned by what is seen."""
+    world = World(phase=10)
+    for number in range(72):
+        world.publish(number, lag=250 if number < 24 else 20)
+    world.run(24 * 300 + 9 * 300)
+    world.found.clear()
+    world.run(30 * 300)
+    for number in range(40, 60):
+        at = int(NOW) + number * 300
+        assert world.found[at, float(number)] <= at + 320 + 60 + 30
+
+
+def test_a_metric_that_fell_silent_is_not_asked_for_all_of_its_silence() -> None:
+    """Its last hour is asked for; when it speaks, all that may have been missed is."""
+    world = World(period=60)
+    for number in range(10):
+        world.publish(number)
+    for number in range(100, 110):
+        # An agent that was cut off, and hands in what it gathered in one go.
+        world.publish(number, late=(200 - number) * 60)
+    world.publish(200)
+    world.run(190 * 60)
+    assert max(world.cloudwatch.widths) <= metrics.BACKFILL + 2 * metrics.LATENESS + 300
+    world.run(20 * 60)
+    assert len([width for width in world.cloudwatch.widths if width > 7200]) == 1
+    assert world.ledger() == world.cloudwatch.at(world.clock())
+    assert len(world.ledger()) == 21
+
+
+@pytest.mark.parametrize("step", [-7200, -100, -30, 100, 7200])
+def test_a_clock_that_is_set_loses_nothing(step: int) -> None:
+    """Back or forth, by little or much: what CloudWatch holds is in the ledger soon after."""
+    world = World()
+    for number in range(-30, 80):
+        world.publish(number)
+    world.run(3600)
+    world.skew = step
+    world.run(1800)
+    world.skew = 0.0
+    world.run(1800)
+    begin = NOW - metrics.BACKFILL
+    held = {at: value for at, value in world.cloudwatch.at(world.clock()).items() if at >= begin}
+    assert {at: value for at, value in world.ledger().items() if at >= begin} == held
+
+
+def test_timestamps_of_the_future_stop_nothing() -> None:
+    """A datapoint ahead of our clock is kept, and what comes after it is asked for all the same."""
+    world = World(period=60)
+    ahead = int(NOW) + 1200
+    world.cloudwatch.values[ahead] = [(NOW, 99.0)]
+    for number in range(60):
+        world.publish(number)
+    world.cloudwatch.values[ahead] = [(NOW, 99.0)]
+    world.run(3600)
+    assert world.ledger() == world.cloudwatch.at(world.clock())
