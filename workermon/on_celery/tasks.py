@@ -91,13 +91,15 @@ def collect(
     configurations: FromDishka[ports.Configurations],
     learnt: FromDishka[ports.Learnt],
     leases: FromDishka[ports.Leases],
+    costs: FromDishka[ports.Costs],
+    scopes: FromDishka[ports.Scopes],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
 ) -> None:
     """Collect these workers' state and metrics from AWS into the ledger."""
     report = collecting.collect(
         worker_ids, ec2=ec2, cloudwatch=cloudwatch, workers=workers, samples=samples, schedule=schedule,
-        configurations=configurations, learnt=learnt, leases=leases, now=now,
+        configurations=configurations, learnt=learnt, leases=leases, now=now, costs=costs, scopes=scopes,
     )  # fmt: skip
     _unknown("workermon.collect", report.unknown, pulse)
     pulse.mark("collect", now())
@@ -111,6 +113,7 @@ def evaluate(
     samples: FromDishka[ports.Samples],
     configurations: FromDishka[ports.Configurations],
     violations: FromDishka[Sequence[ports.Violations]],
+    scopes: FromDishka[ports.Scopes],
     bell: FromDishka[ports.Bell],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
@@ -118,10 +121,10 @@ def evaluate(
     """Judge these workers by the rules over the ledger: the threshold-notification task."""
     alert_ids = evaluating.evaluate(
         worker_ids, alerts=alerts, samples=samples, configurations=configurations, pulse=pulse, now=now,
-        violations=violations,
+        violations=violations, scopes=scopes,
     )  # fmt: skip
     bell.deliver(alert_ids)
-    known = workers.get(worker_ids)
+    known = workers.known(worker_ids)
     _unknown("workermon.evaluate", [each for each in worker_ids if each not in known], pulse)
     pulse.mark("evaluate", now())
 

@@ -1,0 +1,208 @@
+"""Tests of what a collection does for the bill and about a whole account: the budget's periods, and its trouble."""
+
+from __future__ import annotations
+
+import pytest
+import structlog
+from tests.test_collect import CPU, NOW, ONE, TWO, World
+
+from workermon import bill, collect, config, errors, models, testing
+from workermon.models import DAY
+
+SCOPE = "default/us-east-1"
+DENIED = errors.AwsDenied("EC2 in us-east-1", "no for i-0000000000000001a", "allow it")
+THROTTLED = errors.AwsThrottled("CloudWatch in us-east-1", "slow down", "wait")
+OUT = "AWS/EC2/NetworkOut"
+
+
+class Billed(World):
+    """A world with costs, and with a record of accounts and regions."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.costs, self.scopes = testing.MemoryCosts(), testing.MemoryScopes(self.store)
+
+    def collect(self, *worker_ids: str, again: bool = False) -> collect.Report:
+        return collect.collect(
+            worker_ids or (ONE,), ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers,
+            samples=self.samples, schedule=self.schedule, configurations=self.configurations, learnt=self.learnt,
+            leases=self.leases, now=self.clock, again=again, costs=self.costs, scopes=self.scopes,
+        )  # fmt: skip
+
+    def state(self, scope: str = SCOPE) -> models.ScopeState:
+        return self.scopes.load()[scope].state
+
+    def budget(self, dollars: float | None) -> None:
+        before = self.configurations.load()
+        assert self.configurations.save(before.model_copy(update={"revision": before.revision + 1, "budget": dollars}))
+
+    def asked(self) -> set[str]:
+        """Return the metrics that the last collection asked for."""
+        number = len(self.cloudwatch.calls)
+        self.collect()
+        return {query.metric for call in self.cloudwatch.calls[number:] for query in call}
+
+
+@pytest.fixture
+def world() -> Billed:
+    """Return a world without workers."""
+    return Billed()
+
+
+# --- how an account and region fares -----------------------------------------------------------------------------
+
+
+def test_a_collection_that_brings_something_is_a_success(world: Billed) -> None:
+    """Of the account and region, at its time, with the shortest interval of its workers."""
+    world.add()
+    world.add(TWO, interval=30)
+    world.collect(ONE, TWO)
+    state = world.state()
+    assert (state.succeeded_at, state.failing_since, state.trouble, state.interval) == (NOW, None, None, 30)
+
+
+@pytest.mark.parametrize("trouble", [DENIED, THROTTLED, errors.AwsUnreachable("EC2", "no answer", "wait")])
+def test_an_account_where_ec2_refuses_is_in_trouble(world: Billed, trouble: errors.AwsError) -> None:
+    """By the error's kind; the record keeps no worker's id."""
+    world.add()
+    world.ec2.trouble = trouble
+    world.collect()
+    state = world.state()
+    assert (state.failing_since, state.trouble.kind, state.succeeded_at) == (NOW, trouble.kind, None)
+    assert ONE not in state.model_dump_json()
+
+
+def test_an_account_where_cloudwatch_refuses_everything_is_in_trouble(world: Billed) -> None:
+    """Though EC2 answers; a stopped instance, that CloudWatch is not asked about, is no success."""
+    world.add()
+    world.add(TWO, status="stopped")
+    world.cloudwatch.trouble = THROTTLED
+    world.collect(ONE, TWO)
+    assert world.state().trouble.kind == "throttled"
+
+
+def test_an_account_where_one_metric_fails_is_well(world: Billed) -> None:
+    """The others came."""
+    world.add()
+    world.cloudwatch.failing["NetworkOut"] = DENIED
+    world.collect()
+    assert world.state().succeeded_at == NOW
+
+
+def test_a_worker_whose_id_is_gone_is_no_trouble_of_the_account(world: Billed) -> None:
+    """EC2 answered: it does not know it."""
+    world.add(added_at=NOW - 10)
+    world.ec2.forget(ONE)
+    report = world.collect()
+    assert report.failed[ONE].kind == "gone"
+    assert (world.state().succeeded_at, world.state().trouble) == (NOW, None)
+
+
+def test_one_account_in_trouble_says_nothing_of_another(world: Billed) -> None:
+    """Each has its own record."""
+    world.add()
+    world.add(TWO, region="eu-west-1")
+    inner = world.ec2.statuses
+
+    def statuses(scope, ids):
+        if scope.region == "eu-west-1":
+            raise DENIED
+        return inner(scope, ids)
+
+    world.ec2.statuses = statuses
+    world.collect(ONE, TWO)
+    assert world.state().trouble is None
+    assert world.state("default/eu-west-1").trouble.kind == "denied"
+
+
+# --- the budget --------------------------------------------------------------------------------------------------
+
+
+#: Ten minutes after midnight (UTC), on a whole five minutes.
+START = 1_700_007_000.0
+
+
+def spend(world: Billed, dollars: float) -> None:
+    """Have that much a day asked for network_out, for the ten minutes since midnight."""
+    world.clock.now = START
+    number = round(dollars / DAY / bill.PER_METRIC * 10)
+    for second in range(-600, 0, 10):
+        world.costs.note(world.clock() + second, SCOPE, "GetMetricData", {OUT: number})
+
+
+def test_without_a_budget_nothing_is_looked_at(world: Billed) -> None:
+    """However much is spent."""
+    world.add()
+    spend(world, 500)
+    world.collect()
+    assert world.costs.stretch() == models.Stretch()
+
+
+def test_a_day_too_dear_lengthens_the_least_important_periods(world: Billed) -> None:
+    """network_out is asked each so many periods; cpu and the status checks as ever, and no datapoint is lost."""
+    world.add()
+    spend(world, 9)
+    world.budget(5)
+    assert world.asked() >= {"network_out", CPU}
+    assert world.costs.stretch().factors == {"network_out": 2}
+    assert world.costs.stretch().weights == {OUT: 2}
+    assert world.costs.stretch().projected <= 5
+    looks = []
+    for minute in range(1, 21):
+        world.clock.now = START + 60 * minute
+        # The rest of the fleet keeps to it too, and so asks half as often as it would.
+        world.costs.note(world.clock.now, SCOPE, "GetMetricData", {OUT: round(9 / DAY / bill.PER_METRIC * 60 / 2)})
+        moment = int(world.clock.now - 60) // 300 * 300
+        world.cloudwatch.put(ONE, "CPUUtilization", [(moment, 1.0)])
+        world.cloudwatch.put(ONE, "NetworkOut", [(moment, 1.0)])
+        asked = world.asked()
+        looks += [(minute, name) for name in sorted(asked & {"network_out"})]
+        assert world.condition().collected_at == world.clock.now, "the status checks go on each interval"
+    assert [minute for minute, _ in looks] == [10, 20]
+    assert world.points("network_out") == world.points(CPU)
+
+
+def test_it_is_told_in_the_log_once(world: Billed) -> None:
+    """When it changes, not at each collection."""
+    world.add()
+    spend(world, 9)
+    world.budget(5)
+    with structlog.testing.capture_logs() as logged:
+        for minute in range(4):
+            world.clock.now = START + 61 * minute
+            world.collect()
+    told = [entry for entry in logged if entry["event"] == "budget.stretched"]
+    assert [(entry["factors"], entry["budget"]) for entry in told] == [({"network_out": 2}, 5)]
+
+
+def test_it_recovers_when_the_projection_falls(world: Billed) -> None:
+    """A minute after the budget was raised or the fleet made smaller; at once where the budget is taken away."""
+    world.add()
+    spend(world, 9)
+    world.budget(5)
+    world.collect()
+    world.budget(50)
+    world.collect()
+    assert world.costs.stretch().factors == {}
+    world.budget(1)
+    world.collect()
+    assert world.costs.stretch().factors
+    world.budget(None)
+    world.collect()
+    assert world.costs.stretch().factors == {}
+
+
+def test_what_somebody_asks_for_is_collected_whatever_the_budget(world: Billed) -> None:
+    """``refresh`` asks for every metric."""
+    world.add()
+    spend(world, 900)
+    world.budget(1)
+    world.collect()
+    world.clock.advance(60)
+    world.collect(again=True)
+    assert {query.metric for query in world.cloudwatch.calls[-1]} >= {"network_out", CPU}
+
+
+def test_status_checks_are_in_no_order_of_sacrifice() -> None:
+    """They are free, and so never given up."""
+    assert "status_check_failed" not in bill.order(config.DEFAULT)
