@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import structlog
-from tests.test_collect import CPU, NOW, ONE, TWO, World
 
+from tests.test_collect import CPU, NOW, ONE, TWO, World
 from workermon import bill, collect, config, errors, models, testing
 from workermon.models import DAY
 

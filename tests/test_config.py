@@ -169,7 +169,13 @@ def test_no_data_is_a_rule_by_its_metric():
     [
         ("[[rules]\n", r"is no TOML: .*line 1"),
         ("a = 1\na = 2\n", r"is no TOML: .*line 2"),
-        ("[budget]\ndollars_per_day = 5\n", r"\[budget\]: is not supported in this version; remove it"),
+        ("[budget]\ndollars_per_day = 0\n", r"budget.dollars_per_day: should be greater than or equal to 0.01; see"),
+        ("[budget]\ndollars_per_day = nan\n", r"budget.dollars_per_day: must be a finite number; see"),
+        ('[budget]\ndollars_per_day = "5"\n', r"budget.dollars_per_day: must be a number; see"),
+        ("[budget]\ndollars = 5\n", r"budget.dollars: is no key here; did you mean dollars_per_day\?"),
+        ("[limits]\ndescribe = { bucket = 5 }\n", r"limits.describe.per_second: is missing; add it"),
+        ("[limits]\ndescribe = { bucket = 0, per_second = 1 }\n", r"limits.describe.bucket: should be greater than"),
+        ("[limits]\nlist_metric = 5\n", r"limits.list_metric: is no key here; did you mean list_metrics\?"),
         ('[channels.s]\ntype = "slack"\n', r"channels.s.type: 'slack' is not supported in this version"),
         ('[channels.s]\ntype = "webhok"\n', r"channels.s.type: 'webhok' is none of webhook, log"),
         ("[rule]\n", r"\[rule\]: is no section.*did you mean rules\?"),
@@ -258,3 +264,16 @@ def test_the_schema_names_every_section():
     assert set(schema["properties"]) == set(config.Grammar.model_fields)
     assert schema["additionalProperties"] is False
     assert schema["$defs"]["WorkerSection"]["properties"]["interval"]
+
+
+def test_a_budget_and_limits_are_in_force_until_a_file_says_otherwise():
+    """A file without them leaves them alone; an empty section ends them."""
+    text = "[budget]\ndollars_per_day = 5\n[limits]\ndescribe = { bucket = 10, per_second = 2.5 }\n"
+    first = config.to_configuration(config.parse(text, "a.toml"), config.DEFAULT)
+    assert (config.DEFAULT.budget, config.DEFAULT.limits) == (None, {})
+    assert first.budget == 5.0
+    assert first.limits == {"Describe": models.Limit(bucket=10, rate=2.5)}
+    second = config.to_configuration(config.parse("", "b.toml"), first)
+    assert (second.budget, second.limits) == (first.budget, first.limits)
+    third = config.to_configuration(config.parse("[budget]\n[limits]\n", "c.toml"), second)
+    assert (third.budget, third.limits) == (None, {})

@@ -27,7 +27,7 @@ NO_DATA = "no-data"
 LOG = "log"
 
 #: Sections and channel types of the contract that later versions bring.
-LATER_SECTIONS = ("budget", "silences", "windows", "groups", "templates")
+LATER_SECTIONS = ("silences", "windows", "groups", "templates")
 LATER_CHANNELS = ("slack", "pagerduty", "sns", "email", "alertmanager", "apprise")
 CHANNELS = ("webhook", "log")
 
@@ -189,6 +189,31 @@ class AccountSection(_Section):
     external_id: Secret | None = None
 
 
+class BudgetSection(_Section):
+    """``[budget]``: what a day (UTC) may cost in dollars. Without the number there is no budget any more."""
+
+    dollars_per_day: Annotated[Number, Field(ge=0.01, le=1_000_000)] | None = None
+
+
+class LimitSection(_Section):
+    """How fast an API may be asked: ``bucket`` requests at once, ``per_second`` from then on."""
+
+    bucket: Annotated[Number, Field(ge=1, le=100_000)]
+    per_second: Annotated[Number, Field(ge=0.1, le=100_000)]
+
+
+class LimitsSection(_Section):
+    """``[limits]``: of each account and region, over all worker processes; AWS' own where left out."""
+
+    describe: LimitSection | None = None
+    list_metrics: LimitSection | None = None
+    get_metric_data: LimitSection | None = None
+
+
+#: The operations of AWS that a key of ``[limits]`` is about; every Describe call of EC2 has the one limit.
+LIMITED = {"describe": "Describe", "list_metrics": "ListMetrics", "get_metric_data": "GetMetricData"}
+
+
 class Grammar(_Section):
     """The whole file. A section that is absent leaves that part alone."""
 
@@ -199,6 +224,8 @@ class Grammar(_Section):
     metrics: tuple[MetricSection, ...] | None = None
     collect: CollectSection | None = None
     accounts: dict[Name, AccountSection] | None = None
+    budget: BudgetSection | None = None
+    limits: LimitsSection | None = None
 
 
 class File(models.Frozen):
@@ -215,6 +242,8 @@ class File(models.Frozen):
     metrics: dict[str, models.Metric] | None = None
     collect: CollectSection | None = None
     accounts: dict[str, models.Account] | None = None
+    budget: BudgetSection | None = None
+    limits: dict[str, models.Limit] | None = None
 
 
 def _levels(warning: float | None, critical: float | None) -> models.Levels:
@@ -401,6 +430,8 @@ def _file(grammar: Grammar, source: str) -> File:
         metrics=None if grammar.metrics is None else own,
         collect=grammar.collect,
         accounts=None if grammar.accounts is None else {k: _account(k, v) for k, v in grammar.accounts.items()},
+        budget=grammar.budget,
+        limits=None if grammar.limits is None else _limits(grammar.limits),
     )
     _once("workers", "id", (it.id for it in grammar.workers or ()))
     _once("workers", "name", (it.name for it in grammar.workers or ()))
@@ -548,6 +579,11 @@ def _rule(path: str, section: RuleSection) -> models.Rule:
     )
 
 
+def _limits(section: LimitsSection) -> dict[str, models.Limit]:
+    given = {LIMITED[key]: getattr(section, key) for key in LimitsSection.model_fields}
+    return {api: models.Limit(bucket=it.bucket, rate=it.per_second) for api, it in given.items() if it is not None}
+
+
 def _plain(levels: Levels | None) -> models.Levels | None:
     return None if levels is None else _levels(levels.warning, levels.critical)
 
@@ -608,6 +644,8 @@ def to_configuration(file: File, previous: models.Configuration) -> models.Confi
         chosen=chosen,
         accounts=previous.accounts if file.accounts is None else file.accounts,
         discover=previous.discover if file.discover is None else _wanted(file.discover),
+        budget=previous.budget if file.budget is None else file.budget.dollars_per_day,
+        limits=previous.limits if file.limits is None else file.limits,
     )
     try:
         _references(file, made)
