@@ -54,6 +54,11 @@ class Ports:
             ports.Nodes: self.nodes,
             ports.Secrets: testing.MemorySecrets(),
             ports.Feed: testing.MemoryFeed(self.store),
+            ports.Limiter: testing.MemoryLimiter(),
+            ports.Costs: testing.MemoryCosts(),
+            ports.Scopes: testing.MemoryScopes(self.store),
+            ports.Learnt: testing.MemoryLearnt(self.store),
+            ports.Leases: testing.MemoryLeases(self.store),
         }
 
     def get(self, port):

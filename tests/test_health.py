@@ -2,7 +2,7 @@
 
 import pytest
 
-from workermon import errors, health, models, ports, testing
+from workermon import config, errors, health, models, ports, testing
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
 
@@ -20,6 +20,10 @@ class World:
         self.schedule = testing.MemorySchedule()
         self.pulse = testing.MemoryPulse(self.store)
         self.nodes = testing.MemoryNodes(["collect@here"])
+        self.limiter = testing.MemoryLimiter()
+        self.costs = testing.MemoryCosts()
+        self.scopes = testing.MemoryScopes(self.store)
+        self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
         self.beat()
 
     def beat(self):
@@ -30,6 +34,7 @@ class World:
     def status(self):
         """Look at every part."""
         names = ("workers", "samples", "alerts", "outbox", "schedule", "pulse", "nodes", "now")
+        names += ("limiter", "costs", "scopes", "configurations")
         return health.status(**{name: getattr(self, name) for name in names})
 
     def add(self, worker_id, status="running", **given):
@@ -157,3 +162,49 @@ def test_redis_out_of_reach_is_an_error(world):
     world.workers = Gone(world.store)
     with pytest.raises(errors.RedisUnavailable):
         world.status()
+
+
+def test_an_account_in_trouble_shows_as_that(world):
+    """By the kind of trouble, since when and why; where no worker is any more, nothing is said."""
+    world.add(A)
+    world.add(B, account="lab")
+    trouble = models.Trouble(kind="throttled", message="EC2: slow down", at=world.now())
+    world.scopes.note("lab/us-east-1", world.now(), 60, trouble)
+    world.scopes.note("gone/us-east-1", world.now(), 60, trouble)
+    world.limiter.throttled("lab/us-east-1", "GetMetricData")
+    world.limiter.silent("lab/us-east-1", "ListMetrics")
+    first, second = world.status().scopes
+    assert (first.account, first.region, first.state, first.reason) == ("default", "us-east-1", "unknown", None)
+    assert (second.account, second.state, second.reason) == ("lab", "throttled", "EC2: slow down")
+    assert second.since == models.rfc3339(world.now())
+    assert second.slowed == {"GetMetricData": 0.5, "ListMetrics": 0.0}
+    world.scopes.note("lab/us-east-1", world.now() + 60, 60, None)
+    world.scopes.note("default/us-east-1", world.now() + 60, 60, None)
+    assert [scope.state for scope in world.status().scopes] == ["ok", "ok"]
+
+
+def test_the_bill_shows_the_day_and_the_present_rate(world):
+    """Calls, metrics asked and dollars, of all and of each account and region."""
+    start = world.now() // 3600 * 3600
+    for minute in range(60):
+        world.costs.note(start + 60 * minute, "default/us-east-1", "GetMetricData", {"AWS/EC2/CPUUtilization": 100})
+        world.costs.note(start + 60 * minute, "lab/eu-west-1", "DescribeInstanceStatus", {})
+    world.now.now = start + 3600
+    found = world.status().bill
+    assert (found.last_24h.calls, found.last_24h.metrics, found.last_24h.dollars) == (120, 6000, 0.06)
+    assert (found.rate.calls, found.rate.metrics, found.rate.dollars) == (2880, 144_000, 1.44)
+    asked, free = found.scopes
+    assert (asked.account, asked.region, asked.dollars) == ("default", "us-east-1", 0.06)
+    assert asked.by_metric == {"AWS/EC2/CPUUtilization": 6000}
+    assert (free.account, free.calls, free.dollars, free.by_metric) == ("lab", 60, 0.0, {})
+    assert (found.budget, found.projected, found.stretched) == (None, None, {})
+
+
+def test_what_a_budget_gives_up_shows(world):
+    """As long as that budget is the one in force."""
+    stretch = models.Stretch(at=world.now(), factors={"network_out": 4}, projected=4.9, budget=5.0)
+    world.costs.decide(stretch, models.Stretch())
+    assert world.status().bill.stretched == {}
+    world.configurations.save(config.DEFAULT.model_copy(update={"revision": 1, "budget": 5.0}))
+    found = world.status().bill
+    assert (found.budget, found.projected, found.stretched) == (5.0, 4.9, {"network_out": 4})

@@ -115,6 +115,24 @@ def pace(hours: Sequence[models.Hour], now: float) -> Usage:
     return Usage(usage.calls * times, metrics, dollars(metrics, [each * times for each in requests.values()]))
 
 
+def of_scope(hour: models.Hour, scope: str) -> models.Hour:
+    """Return what of an hour is of one account and region, by its key."""
+
+    def own(counts: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+        return {key: number for key, number in counts.items() if key[0] == scope}
+
+    return hour.model_copy(update={"calls": own(hour.calls), "metrics": own(hour.metrics), "full": own(hour.full)})
+
+
+def metrics_of_day(hours: Sequence[models.Hour], now: float) -> dict[str, int]:
+    """Return the metrics asked in the last 24 hours by ``namespace/name``."""
+    found: dict[str, float] = {}
+    for hour, share in _shares(hours, now - models.DAY, now):
+        for (_, metric), number in hour.metrics.items():
+            found[metric] = found.get(metric, 0.0) + number * share
+    return {metric: round(found[metric]) for metric in sorted(found)}
+
+
 def spending(
     configuration: models.Configuration, hours: Sequence[models.Hour], now: float, factors: Mapping[str, int]
 ) -> Spending:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from workermon import models, ports
+from workermon import bill, models, ports
 
 #: Seconds. Beat looks each second, also when nothing is due; a standby takes over within 5.
 BEAT = 15
@@ -32,6 +32,51 @@ class Part(models.Frozen):
     age: float | None = None
 
 
+class Scope(models.Frozen):
+    """How collection goes in an account and region: ``ok``, or the kind of its trouble with ``reason`` and ``since``.
+
+    ``slowed`` says by operation at which part of its full rate AWS is asked there, 0 where nobody answers.
+    """
+
+    account: str
+    region: str
+    state: str
+    reason: str | None = None
+    since: str | None = None
+    slowed: dict[str, float]
+
+
+class Use(models.Frozen):
+    """Requests to AWS, metrics asked of CloudWatch, and dollars, of a day."""
+
+    calls: int
+    metrics: int
+    dollars: float
+
+
+class ScopeUse(Use):
+    """The same of one account and region; ``by_metric`` are the metrics asked, by ``namespace/name``."""
+
+    account: str
+    region: str
+    by_metric: dict[str, int]
+
+
+class Bill(models.Frozen):
+    """What AWS is asked, and for how much: of the last 24 hours, and of a day at the rate of the last hour.
+
+    ``budget`` is in dollars a day (UTC), ``projected`` those of this day; ``stretched`` says by metric how many times
+    its period it is asked at to stay within.
+    """
+
+    last_24h: Use
+    rate: Use
+    scopes: tuple[ScopeUse, ...]
+    budget: float | None
+    projected: float | None
+    stretched: dict[str, int]
+
+
 class Status(models.Frozen):
     """All parts, and figures: ``workers`` by monitoring and status, ``troubled`` by the kind of trouble."""
 
@@ -46,6 +91,8 @@ class Status(models.Frozen):
     quarantined: dict[str, str]
     alerts: int
     counts: dict[str, int]
+    scopes: tuple[Scope, ...] = ()
+    bill: Bill
 
 
 def status(
@@ -57,6 +104,10 @@ def status(
     schedule: ports.Schedule,
     pulse: ports.Pulse,
     nodes: ports.Nodes,
+    limiter: ports.Limiter,
+    costs: ports.Costs,
+    scopes: ports.Scopes,
+    configurations: ports.Configurations,
     now: ports.Clock,
     patience: float = 1.0,
 ) -> Status:
@@ -107,7 +158,57 @@ def status(
         quarantined=quarantined,
         alerts=len(alerts.open()),
         counts=pulse.counts(),
+        scopes=_scopes({worker.scope.key for worker, _ in fleet}, scopes.load(), limiter.slowed()),
+        bill=_bill(costs, configurations.load(), at),
     )
+
+
+def _scopes(
+    keys: Collection[str], known: Mapping[str, ports.ScopeBasis], slowed: Mapping[tuple[str, str], float]
+) -> tuple[Scope, ...]:
+    """Return how it goes wherever there are workers."""
+    found = []
+    for key in sorted(keys):
+        state = known[key].state if key in known else None
+        trouble = state.trouble if state else None
+        account, _, region = key.rpartition("/")
+        found.append(
+            Scope(
+                account=account,
+                region=region,
+                state=trouble.kind if trouble else "ok" if state else "unknown",
+                reason=trouble.message if trouble else None,
+                since=models.rfc3339(state.failing_since) if state and state.failing_since is not None else None,
+                slowed={api: share for (scope, api), share in sorted(slowed.items()) if scope == key},
+            )
+        )
+    return tuple(found)
+
+
+def _bill(costs: ports.Costs, configuration: models.Configuration, at: float) -> Bill:
+    hours = costs.hours(at - models.DAY)
+    stretch = costs.stretch()
+    today = configuration.budget is not None and stretch.budget == configuration.budget
+    scopes = []
+    for key in sorted({scope for hour in hours for scope, _ in (*hour.calls, *hour.metrics)}):
+        account, _, region = key.rpartition("/")
+        own = [bill.of_scope(hour, key) for hour in hours]
+        usage = bill.day(own, at)
+        scopes.append(
+            ScopeUse(**_use(usage).model_dump(), account=account, region=region, by_metric=bill.metrics_of_day(own, at))
+        )
+    return Bill(
+        last_24h=_use(bill.day(hours, at)),
+        rate=_use(bill.pace(hours, at)),
+        scopes=tuple(scopes),
+        budget=configuration.budget,
+        projected=stretch.projected if today else None,
+        stretched=dict(stretch.factors) if today else {},
+    )
+
+
+def _use(usage: bill.Usage) -> Use:
+    return Use(calls=round(usage.calls), metrics=round(usage.metrics), dollars=round(usage.dollars, 4))
 
 
 def _signed(name: str, last: float | None, limit: float, at: float, did: str, todo: str) -> Part:

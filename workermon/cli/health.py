@@ -28,6 +28,28 @@ def status(ctx: click.Context, as_json: bool) -> None:
         output.table(("STATE", "PART", "WHY"), rows, [None if part.ok else "red" for part in found.parts])
         figures = ", ".join(f"{number} {what}" for what, number in found.workers.items())
         click.echo(f"workers: {figures}; alerts: {found.alerts} firing; waiting notifications: {found.backlog}")
+        spent, rate = found.bill.last_24h, found.bill.rate
+        click.echo(
+            f"AWS in 24 h: {spent.calls} calls, {spent.metrics} metrics asked, ${spent.dollars:.2f}; "
+            f"at the present rate {rate.calls} calls and ${rate.dollars:.2f} a day"
+        )
+        if found.bill.budget is not None:
+            projected = found.bill.projected
+            click.echo(
+                f"budget: ${found.bill.budget:.2f} a day"
+                + ("" if projected is None else f", ${projected:.2f} projected for today")
+                + ("" if projected is None or projected <= found.bill.budget else ": over budget")
+            )
+        if found.bill.stretched:
+            stretched = ", ".join(f"{name} ×{factor}" for name, factor in found.bill.stretched.items())
+            click.echo(f"longer periods to stay within it: {stretched}")
+        for scope in found.scopes:
+            where = f"account {scope.account} in {scope.region}"
+            if scope.reason is not None:
+                click.echo(f"{where}: {scope.state} since {scope.since}: {errors.printable(scope.reason)}")
+            for api, share in scope.slowed.items():
+                said = f"asked at {share:.0%} of its rate, for AWS refused more" if share else "does not answer"
+                click.echo(f"{where}: {api} {said}")
         for kind, number in found.troubled.items():
             click.echo(f"collection fails for {number}: {kind}")
         for name, why in found.quarantined.items():
