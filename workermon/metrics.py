@@ -95,14 +95,18 @@ def brought(sample: Sample, retention: int) -> dict[str, Series]:
         period = sample.worker.interval
         series.setdefault(STATUS_CHECK_FAILED, Series(period, (Datapoint(sample.slot * period, failed),)))
     first, last = sample.collected_at - retention, sample.collected_at + DAY
-    return {
-        metric: Series(period, tuple(point for point in points if _sound(point, first, last)))
-        for metric, (period, points) in series.items()
-    }
+    return {metric: _sound(each, first, last) for metric, each in series.items()}
 
 
-def _sound(point: Datapoint, first: float, last: float) -> bool:
-    return first <= point.at <= last and math.isfinite(point.value)
+def _sound(series: Series, first: float, last: float) -> Series:
+    points = series.points
+    # In order of time, so the ends tell for all; most often all are sound.
+    if not points or (
+        first <= points[0].at and points[-1].at <= last and all(math.isfinite(value) for _, value in points)
+    ):
+        return series
+    sound = (point for point in points if first <= point.at <= last and math.isfinite(point.value))
+    return series._replace(points=tuple(sound))
 
 
 def readings(

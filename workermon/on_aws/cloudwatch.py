@@ -250,11 +250,13 @@ class _Fetching:
 
     def _points(self, query: models.Query, points: dict[int, float]) -> tuple[models.Datapoint, ...]:
         last = self._until + query.period
-        return tuple(
-            models.Datapoint(at, points[at])
-            for at in sorted(points)
-            if query.since <= at <= last and math.isfinite(points[at])
-        )
+        found = sorted(points.items())
+        # Most often all of them are as they should be, and looking at each one by itself costs more than the rest.
+        if found and not (
+            query.since <= found[0][0] and found[-1][0] <= last and all(map(math.isfinite, points.values()))
+        ):
+            found = [(at, value) for at, value in found if query.since <= at <= last and math.isfinite(value)]
+        return tuple(map(models.Datapoint._make, found))
 
     def _results(self, call: list[int]) -> dict[int, _Result]:
         if self._silence is not None:
@@ -290,8 +292,15 @@ class _Fetching:
             if result is None:
                 continue
             result.status = str(found.get("StatusCode") or "Complete")
-            for at, value in zip(found.get("Timestamps") or (), found.get("Values") or (), strict=False):
-                result.points[int(at.timestamp())] = float(value)
+            times, values = found.get("Timestamps") or (), found.get("Values") or ()
+            result.points.update(zip(map(_seconds, times), map(float, values), strict=False))
+
+
+def _seconds(at: Any) -> int:
+    """Return a timestamp in whole seconds: a number or text as it is on the wire, or what botocore made of it."""
+    if isinstance(at, int | float):
+        return int(at)
+    return int((at if isinstance(at, datetime) else session.parse_timestamp(at)).timestamp())
 
 
 def _query(place: int, query: models.Query) -> dict[str, Any]:

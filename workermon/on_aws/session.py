@@ -27,6 +27,7 @@ import botocore.session
 import botocore.utils
 
 from workermon import errors, logs, models
+from workermon.on_aws import direct
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -167,6 +168,8 @@ class Sessions:
             if found is None:
                 session = self._session(scope)
                 found = session.client(service, region_name=scope.region, config=_CONFIG)  # type: ignore[call-overload]
+                if service == "cloudwatch":
+                    direct.shorten(found)
                 if self._watch is not None:
                     self._watch(found, scope)
                 self._clients[service, scope] = found

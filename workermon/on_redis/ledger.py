@@ -56,6 +56,8 @@ def runs(metric: str, series: Series) -> list[Run]:
     """
     period = series.period
     name = metric.replace("%", "%25").replace(":", "%3A")
+    if HOUR % period == 0 and _whole(series):
+        return _straight(f"{name}:{period}", series)
     places: dict[tuple[int, int, int], float] = {}
     for at, value in series.points:
         slot, phase = divmod(at, period)
@@ -73,6 +75,30 @@ def runs(metric: str, series: Series) -> list[Run]:
         field = f"{name}:{period}:{phase}" if phase else f"{name}:{period}"
         data = _turned(struct.pack(f">{len(values)}d", *values))
         packed.append(Run(hour, field, offset, slot * period + phase, period, data))
+        start = end
+    return packed
+
+
+def _whole(series: Series) -> bool:
+    """Tell whether every slot from the first to the last has its datapoint, in order and on the period's multiples."""
+    period, points = series
+    if not points or points[0].at % period:
+        return False
+    first = points[0].at
+    return [at for at, _ in points] == list(range(first, first + len(points) * period, period))
+
+
+def _straight(field: str, series: Series) -> list[Run]:
+    """Pack a series without gaps, as most are: a run for each hour."""
+    period, points = series
+    data = _turned(struct.pack(f">{len(points)}d", *(value for _, value in points)))
+    packed: list[Run] = []
+    start = 0
+    while start < len(points):
+        at = points[start].at
+        hour = at // HOUR * HOUR
+        end = min(len(points), start + (hour + HOUR - at) // period)
+        packed.append(Run(hour, field, (at - hour) // period, at, period, data[start * WIDTH : end * WIDTH]))
         start = end
     return packed
 
