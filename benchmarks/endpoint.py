@@ -24,7 +24,7 @@ from workermon.local import wire
 #: Different courses of values; each metric of each worker has one of them.
 COURSES = 97
 #: Seconds after the end of its period that a datapoint is there.
-DELAY = float(os.environ.get("BENCH_DELAY", "5"))
+DELAY = int(os.environ.get("BENCH_DELAY", "5"))
 _TARGET = re.compile(rb"\r\nx-amz-target: *\w+\.(\w+)", re.IGNORECASE)
 
 
