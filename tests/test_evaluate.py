@@ -162,7 +162,7 @@ def test_fires_and_resolves() -> None:
     assert fired.summary == "render-07: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints"
     assert (fired.version, resolved.version) == (1, 2)
     assert fired.since == resolved.since == fired.at
-    assert resolved.summary == "render-07: cpu_utilization 30 % ≤ 90 % for 2 of 2 datapoints"
+    assert resolved.summary == "render-07: cpu_utilization 30 % ≤ 80 % for 2 of 2 datapoints"
     assert set(site.store.lanes) == {(f"{ID}/cpu-high", "ops")}
     assert [one.id for one in site.store.lanes[f"{ID}/cpu-high", "ops"].waiting] == [fired.id, resolved.id]
 
@@ -442,6 +442,9 @@ class Racing:
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis]:
         return self._alerts.load(worker_ids)
+
+    def commit_many(self, verdicts: Sequence[ports.Verdict]) -> list[bool]:
+        return [self.commit(verdict) for verdict in verdicts]
 
     def commit(self, verdict: ports.Verdict) -> bool:
         if self.times:

@@ -140,16 +140,18 @@ def _round(
     series = _read(cases, samples)
     silence = any(rule.kind == "no-data" for rule in configuration.rules)
     monitoring_since = pulse.monitoring_since() if silence and cases else None
+    drafts: list[_Draft] = []
     for case in cases:
         worker = case.basis.record.worker
         try:
-            draft = _judge(case, series, configuration, monitoring_since, fares.get(worker.scope.key), now())
+            drafts.append(_judge(case, series, configuration, monitoring_since, fares.get(worker.scope.key), now()))
         except Exception:
             # One worker with a state that nobody foresaw must not keep the others from being judged.
             log.exception("evaluate.failed", worker_id=worker.id)
             pulse.count("evaluate.failed")
-            continue
-        if not alerts.commit(draft.verdict()):
+    for draft, written in zip(drafts, alerts.commit_many([draft.verdict() for draft in drafts]), strict=True):
+        worker = draft.basis.record.worker
+        if not written:
             lost.append(worker.id)
             continue
         for rule, transition, notification in draft.transitions:

@@ -284,6 +284,9 @@ class Alerts(Protocol):
         The basis is the worker's incarnation, the alerts' version and cursors, and the rules' revision.
         """
 
+    def commit_many(self, verdicts: Sequence[Verdict]) -> list[bool]:
+        """Commit verdicts of different workers, each a step of its own, in few round trips; in order."""
+
     def retire(self, verdict: Verdict) -> bool:
         """Commit a last verdict and delete every key and member of the worker, in one step."""
 

@@ -353,6 +353,10 @@ class MemoryAlerts:
                 if (kept := store.workers.get(one))
             }
 
+    def commit_many(self, verdicts: Sequence[ports.Verdict]) -> list[bool]:
+        """Commit them one by one."""
+        return [self.commit(verdict) for verdict in verdicts]
+
     def commit(self, verdict: ports.Verdict) -> bool:
         """Write alerts, history and outbox where the basis still holds."""
         store = self._store

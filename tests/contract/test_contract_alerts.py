@@ -57,6 +57,17 @@ def test_of_two_commits_on_one_basis_one_wins(repository, worker):
     assert repository.outbox.backlog() == 1
 
 
+def test_many_commits_are_steps_of_their_own(repository, worker):
+    """The one whose basis moved on is refused, the others stand."""
+    repository.workers.add([builders.worker(B)])
+    stale, fresh = load(repository), load(repository, B)
+    assert judge(repository, Turn())
+    verdicts = [builders.verdict(stale, Turn("resolved", version=2)), builders.verdict(fresh, Turn())]
+    assert repository.alerts.commit_many(verdicts) == [False, True]
+    assert load(repository).alerts["cpu-high"].told == load(repository, B).alerts["cpu-high"].told == "critical"
+    assert repository.alerts.commit_many([]) == []
+
+
 def test_a_commit_on_changed_rules_is_refused(repository, worker):
     """The rules that were judged by must still be those in force."""
     basis = load(repository)

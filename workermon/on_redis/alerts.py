@@ -150,6 +150,11 @@ class RedisAlerts:
         """Write alerts, history and outbox in one step, where the basis still holds."""
         return self._write("commit", verdict)
 
+    def commit_many(self, verdicts: Sequence[ports.Verdict]) -> list[bool]:
+        """Commit verdicts in one round trip, each a step of its own."""
+        calls = [self._call("commit", _subject(verdict), verdict) for verdict in verdicts]
+        return [bool(reply) for reply in _COMMIT.run_many(self._client, calls)]
+
     def retire(self, verdict: ports.Verdict) -> bool:
         """Commit a last verdict and delete every key and member of the worker, in one step.
 
@@ -158,12 +163,15 @@ class RedisAlerts:
         return self._write("retire", verdict)
 
     def _write(self, mode: str, verdict: ports.Verdict) -> bool:
-        record = verdict.basis.record
-        subject = Subject(record.worker.id, keys.worker(record.worker.id), record.worker.incarnation, record.sequence)
-        return self.write(mode, subject, verdict)
+        return self.write(mode, _subject(verdict), verdict)
 
     def write(self, mode: str, subject: Subject, verdict: ports.Verdict | ports.ScopeVerdict) -> bool:
         """Write a verdict of whatever it is about, in one step."""
+        return bool(_COMMIT.run(self._client, *self._call(mode, subject, verdict)))
+
+    def _call(
+        self, mode: str, subject: Subject, verdict: ports.Verdict | ports.ScopeVerdict
+    ) -> tuple[list[str], list[client.Argument]]:
         basis = verdict.basis
         to_open, to_close = _turns(subject.id, verdict, retire=mode == "retire")
         names = [
@@ -213,7 +221,7 @@ class RedisAlerts:
             names += [keys.last(alert_id), keys.lanes(alert_id), *(f"{keys.LANE}{lane}" for lane in lanes)]
             text = notification.model_dump_json(by_alias=True)
             arguments += [len(lanes) + 1, rule, notification.version, notification.id, text, *lanes]
-        return bool(_COMMIT.run(self._client, names, arguments))
+        return names, arguments
 
     def open(self) -> list[models.Alert]:
         """Return the alerts that fire, the oldest first."""
@@ -281,6 +289,11 @@ class RedisAlerts:
             else one
             for one in found
         ]
+
+
+def _subject(verdict: ports.Verdict) -> Subject:
+    record = verdict.basis.record
+    return Subject(record.worker.id, keys.worker(record.worker.id), record.worker.incarnation, record.sequence)
 
 
 def _turns(
