@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
@@ -14,6 +15,10 @@ import redis
 from workermon import models, ports, testing
 from workermon.local import embedded
 from workermon.on_redis import alerts, channel, client, configurations, keys, leases, outbox, pulse, samples, workers
+
+# A script that runs the tests in the background has SIGINT ignored, which the processes they start would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 T = TypeVar("T")
 

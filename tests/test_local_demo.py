@@ -121,7 +121,7 @@ def test_on_a_low_terminal_those_in_trouble_stay(table):
 def test_a_line_has_time_state_rule_worker_and_reason():
     """Piped, an alert is one line: TIME firing|resolved RULE WORKER reason."""
     assert board.line(notification()) == (
-        "2025-11-24T16:00:00Z firing cpu-high render-01 render-01: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints"
+        "2025-11-24T16:00:00Z firing cpu-high render-01 cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints"
     )
     stopped = notification(status="resolved", reason="the instance was stopped", summary="cpu-high is over")
     assert board.line(stopped).endswith("resolved cpu-high render-01 cpu-high is over (the instance was stopped)")

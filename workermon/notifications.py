@@ -165,7 +165,7 @@ def _compared(rule: models.Rule, transition: models.Transition, unit: str) -> st
     rank = {severity: place for place, severity in enumerate((None, *models.SEVERITIES))}
     worse = rank[transition.after] > rank[transition.before]
     limit = transition.threshold
-    if not worse and transition.before is not None:
+    if not worse and transition.before is not None and transition.after is not None:
         clear = rule.clear.of(transition.before) if rule.clear else None
         limit = clear if clear is not None else limits.of(transition.before) if limits else None
     if transition.count is None or limit is None:

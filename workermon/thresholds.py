@@ -320,13 +320,16 @@ def _transition(
     rule: Rule, plain: _Rule, found: _Turned, before: Severity | None, after: Severity | None, *, correction: bool
 ) -> Transition:
     worse = found.after > found.before
-    judged: Severity | None = after if worse else before
-    level = next((level for level in plain.levels if judged and level.bit == _BITS[judged]), None)
+    if after is None:  # what held out longest decided: the least severe level that was latched
+        level = next((level for level in plain.levels if found.before & level.bit), None)
+    else:
+        judged = after if worse else before
+        level = next((level for level in plain.levels if judged and level.bit == _BITS[judged]), None)
     window = found.window if worse else found.recover
     point = window[0] if window and window[0] is not None and window[0].at == found.at else None
     side = "above" if plain.rising else "below"
     if level is None:
-        threshold, count, reason = None, None, f"the rule has no level {judged} any more"
+        threshold, count, reason = None, None, "the rule no longer has this level"
     else:
         number = _breaching(plain, level, window) if worse else _clear(plain, level, window)
         count = f"{number} of {len(window)}"

@@ -24,7 +24,7 @@ _CHECKS = {"ok": "green", "impaired": "bold red"}
 def line(notification: models.Notification) -> str:
     """Return one alert as one line: time, ``firing`` or ``resolved``, rule, worker, and why."""
     who = notification.worker.name if notification.worker else "-"
-    why = notification.summary
+    why = notification.summary.removeprefix(f"{who}: ")
     if notification.reason and notification.reason not in why:
         why = f"{why} ({notification.reason})"
     return errors.printable(f"{notification.at} {notification.status} {notification.rule} {who} {why}")
@@ -48,7 +48,8 @@ class Board:
         """Note an event or a notification."""
         if isinstance(shown, models.Notification):
             self._latest.appendleft(shown)
-            self._counts[shown.status] += 1
+            # A change of severity is the same alert, still firing.
+            self._counts[shown.status] += shown.status == "resolved" or shown.dedup_key not in self._open
             if shown.status == "firing":
                 self._open[shown.dedup_key] = shown
             else:
@@ -64,7 +65,8 @@ class Board:
         """Render as much as the terminal's width and height hold."""
         height = options.height or console.height
         below = min(ALERTS, max(len(self._latest), 1)) + 2
-        yield Group(self._head(), self._fleet(console.width, max(height - below - 5, 3)), self._alerts())
+        # The empty line is where a terminal echoes ^C: at the end of a full one it would push everything up.
+        yield Group(self._head(), self._fleet(console.width, max(height - below - 6, 3)), self._alerts(), Text(""))
 
     def _head(self) -> RenderableType:
         head = Text(no_wrap=True, overflow="ellipsis")
@@ -79,7 +81,8 @@ class Board:
         columns = [column for column in _COLUMNS if column[1] <= width]
         table = Table(box=None, pad_edge=False, padding=(0, 1), expand=False)
         for title, _, _ in columns:
-            table.add_column(title, no_wrap=True, overflow="ellipsis", style=None, header_style="dim")
+            least = _LEAST.get(title, 0) if width >= _WIDE else None
+            table.add_column(title, no_wrap=True, overflow="ellipsis", header_style="dim", min_width=least)
         troubled: dict[str, list[models.Notification]] = {}
         for each in list(self._open.values()):
             if each.worker:
@@ -94,7 +97,10 @@ class Board:
             table.add_row(*(cell(event, open_, spark, self._now()) for _, _, cell in columns))
         left = len(self._events) - len(events)
         if left:
-            return Group(table, Text(f"and {left} more, all well", style="dim"))
+            ill = len(troubled) - sum(event.worker_id in troubled for event in events)
+            return Group(
+                table, Text(f"and {left} more, {f'{ill} of them in trouble' if ill else 'all well'}", style="dim")
+            )
         if not events:
             return Text("waiting for the first samples …", style="dim")
         return table
@@ -107,7 +113,7 @@ class Board:
             text.append(f"{each.at[11:19]} ", style="dim")
             text.append(f"{each.status:<8} ", style=style)
             text.append(f"{each.rule} ", style="bold")
-            text.append(line(each).split(f" {each.rule} ", 1)[-1].partition(" ")[2])
+            text.append(line(each).split(f" {each.rule} ", 1)[-1])
             lines.append(text)
         inside = Group(*lines) if lines else Text("none yet", style="dim")
         return Panel(inside, title="latest alerts", title_align="left", border_style="dim", padding=(0, 1))
@@ -136,11 +142,11 @@ def _checks(event: models.Event, _o: list[models.Notification], _s: list[float],
     return text
 
 
-def _value(event: models.Event, metric: str) -> Text:
+def _value(event: models.Event, metric: str, warning: float = 80, critical: float = 90) -> Text:
     reading = event.metrics.get(metric)
     if reading is None:
         return Text("-", style="dim")
-    style = "bold red" if reading.value > 90 else "yellow" if reading.value > 80 else ""
+    style = "bold red" if reading.value > critical else "yellow" if reading.value > warning else ""
     return Text(f"{reading.value:5.1f} %", style=style)
 
 
@@ -158,7 +164,7 @@ def _memory(event: models.Event, _o: list[models.Notification], _s: list[float],
 
 
 def _disk(event: models.Event, _o: list[models.Notification], _s: list[float], _n: float) -> Text:
-    return _value(event, "disk_utilization")
+    return _value(event, "disk_utilization", warning=90, critical=98)
 
 
 def _age(event: models.Event, _o: list[models.Notification], _s: list[float], now: float) -> Text:
@@ -172,6 +178,10 @@ def _alert(_e: models.Event, open_: list[models.Notification], _s: list[float], 
         text.append(" " if text else "").append(each.rule, style=_STYLES[each.severity])
     return text
 
+
+#: Columns of a terminal on which each column can keep a width of its own, so that nothing jumps.
+_WIDE = 110
+_LEAST = {"checks": 11, "cpu": 8 + SPARK}
 
 #: Title, the least width of the terminal for it, and how it is made.
 _COLUMNS: tuple[tuple[str, int, Cell], ...] = (

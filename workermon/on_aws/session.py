@@ -344,7 +344,7 @@ _SILENT = (
 )
 
 _CHAIN = "give boto3 valid credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID …, or the machine's role)"
-_LATER = "it is asked again at the next collection; see AWS_ENDPOINT_URL, the network and the AWS health page"
+_LATER = "check AWS_ENDPOINT_URL, the network and the AWS health page"
 
 _KEY_ID = re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{8,}\b")
 _USERINFO = re.compile(r"//[^/@\s]+@")
@@ -402,7 +402,7 @@ def _refused(error: botocore.exceptions.ClientError, where: str, scope: models.S
     message = _shown(str(error.response.get("Error", {}).get("Message") or ""), scope)
     why = f"{error.operation_name}: {code}{': ' if message else ''}{message}"
     if is_throttle(code, status):
-        todo = "it is asked again at the next collection; collect less often, or have the quota raised"
+        todo = "collect less often, or have the quota raised"
         return errors.AwsThrottled(where, why, todo)
     if code in _EXPIRED:
         return errors.AwsDenied(where, f"{error.operation_name}: {code}: the credentials have expired", "renew them")
