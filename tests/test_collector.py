@@ -9,6 +9,7 @@ import pytest
 from conftest import repository_on_redis
 
 from workermon import collector, evaluate, metrics, models, ports, testing
+from workermon import fleet as fleets
 from workermon.on_redis import client, scopes
 
 T0 = 1_699_999_200
@@ -206,6 +207,23 @@ def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet):
     told = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
     assert (told.status, told.reason) == ("resolved", "no worker is left there")
     assert collector.closing(fleet.scopes.load()[SCOPE], CONFIGURATION, "again", T0 + 500) is None
+
+
+def test_where_no_worker_is_collected_any_more_it_is_over(fleet):
+    """The last of its workers was removed or paused; while one is there the next collection says how it goes."""
+    fleet.minutes(1, 4)
+    given = {"workers": fleet.workers, "scopes": fleet.scopes, "configurations": fleet.configurations}
+    for worker in fleet.ours[:2]:
+        assert fleet.workers.update(worker.model_copy(update={"monitoring": "paused"}))
+    assert fleets.leave(**given, now=fleet.clock) == ()
+    basis = fleet.alerts.load([IDS[2]])[IDS[2]]
+    assert fleet.alerts.retire(ports.Verdict(basis, {}, (), {}, fleet.clock()))
+    assert [alert.rule for alert in fleet.alerts.open()] == ["collector"]
+    assert fleets.leave(**given, now=fleet.clock) == (SCOPE,)
+    assert fleet.alerts.open() == []
+    assert fleets.leave(**given, now=fleet.clock) == ()
+    told = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
+    assert (told.status, told.reason) == ("resolved", "no worker is collected there any more")
 
 
 def test_without_a_rule_about_silence_everybody_hears_of_it():

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from workermon import config, errors, logs, models, notifications, ports
+from workermon import collector, config, errors, logs, models, notifications, ports
 
 log = logs.get(__name__)
 
@@ -347,6 +347,32 @@ def retire(
 
 
 # --- discovery ---------------------------------------------------------------------------------------------------
+
+
+def leave(
+    *, workers: ports.Workers, scopes: ports.Scopes, configurations: ports.Configurations, now: ports.Clock
+) -> tuple[str, ...]:
+    """Resolve the alerts about accounts and regions where no worker is collected any more; return their keys.
+
+    Where a worker is, the next collection says how it goes.
+    """
+    fires = [basis for basis in scopes.load().values() if any(alert.open for alert in basis.alerts.values())]
+    if not fires:
+        return ()
+    collected = {
+        record.worker.scope.key
+        for record in workers.every()
+        if record.worker.monitoring == "active" and record.condition.status not in models.GONE
+    }
+    left = []
+    for basis in fires:
+        key = basis.state.key
+        verdict = collector.closing(basis, configurations.load(), "no worker is collected there any more", now())
+        # Who comes between has judged it anew, and leaves it to the next reconciliation.
+        if key not in collected and verdict is not None and scopes.commit(verdict):
+            log.info("scope.left", scope=key)
+            left.append(key)
+    return tuple(left)
 
 
 def discover(

@@ -139,6 +139,7 @@ def remove(own: session.Session, names: tuple[str, ...]) -> None:
     from workermon import fleet
 
     removed, unknown = own.call(fleet.remove, names)
+    own.call(fleet.leave)
     for worker in removed:
         click.echo(f"removed {worker.id}, {worker.name}")
     for each in unknown:
@@ -160,6 +161,7 @@ def pause(own: session.Session, names: tuple[str, ...]) -> None:
 
     for worker in own.call(fleet.pause, names):
         click.echo(f"paused {worker.id}, {worker.name}")
+    own.call(fleet.leave)
 
 
 @click.command()

@@ -151,6 +151,7 @@ def reconcile(
     alerts: FromDishka[ports.Alerts],
     configurations: FromDishka[ports.Configurations],
     secrets: FromDishka[ports.Secrets],
+    scopes: FromDishka[ports.Scopes],
     own: FromDishka[settings.Settings],
     now: FromDishka[ports.Clock],
 ) -> None:
@@ -161,6 +162,7 @@ def reconcile(
     )  # fmt: skip
     for scope, why in done.failed.items():
         log.warning("reconcile.scope_failed", scope=scope, reason=str(why))
+    fleet.leave(workers=workers, scopes=scopes, configurations=configurations, now=now)
 
 
 def _unknown(task: str, worker_ids: Sequence[str], pulse: ports.Pulse) -> None:
