@@ -316,6 +316,10 @@ class _Run:
     #: What was learnt of this account and region so far, and what this run adds to it.
     known: dict[str, Any] = field(default_factory=dict)
     lessons: dict[str, Any] = field(default_factory=dict)
+    #: By metric, period and interval, of each place.
+    delays: dict[tuple[str, int, int], tuple[list[windows.Delay | None], list[float | None]]] = field(
+        default_factory=dict
+    )
 
     def collect(self, records: Sequence[ports.Record]) -> None:
         """Ask EC2, then CloudWatch for those that run, then write."""
@@ -399,9 +403,9 @@ class _Run:
             for metric in self._wanted():
                 period = metrics.period_of(metric, detailed=record.worker.detailed)
                 mine.periods[metric.name] = period
-                delay = self._delay(record, metric.name, period)
+                delay, absent = self._delay(record, metric.name, period)
                 mine.delays[metric.name] = windows.patience(delay, period=period, interval=record.worker.interval)
-                if metric.name in mine.wrong or not self._is_due(record, metric.name, period, delay):
+                if metric.name in mine.wrong or not self._is_due(record, metric.name, period, absent):
                     continue
                 sets = dimensions[record.worker.id].get(_key(metric))
                 if sets is None:
@@ -473,7 +477,7 @@ class _Run:
 
     # --- when to ask ---------------------------------------------------------------------------------------------
 
-    def _is_due(self, record: ports.Record, metric: str, period: int, delay: windows.Delay | None) -> bool:
+    def _is_due(self, record: ports.Record, metric: str, period: int, absent: float | None) -> bool:
         condition = record.condition
         if self.again or condition.periods.get(metric) != period or condition.status != "running":
             return True
@@ -483,20 +487,30 @@ class _Run:
             self.at,
             period=period,
             interval=record.worker.interval,
-            delay=delay,
+            absent=absent,
             stretch=self.stretch.get(metric, 1),
         )
 
-    def _delay(self, record: ports.Record, metric: str, period: int) -> windows.Delay | None:
-        expected = record.condition.expected.get(metric)
+    def _delay(self, record: ports.Record, metric: str, period: int) -> tuple[windows.Delay | None, float | None]:
+        """Return what is learnt that this look can use, and up to which age a datapoint is surely absent."""
+        expected, interval = record.condition.expected.get(metric), record.worker.interval
         if expected is None:
-            return None
-        name = windows.place(metric, period, record.worker.interval, expected, self.at)
-        return windows.Delay.of(self.known.get(name))
+            return None, None
+        delays, absent = self._delays(metric, period, interval)
+        place = windows.place(interval, expected, self.at)
+        return delays[place], absent[place]
+
+    def _delays(self, metric: str, period: int, interval: int) -> tuple[list[windows.Delay | None], list[float | None]]:
+        found = self.delays.get((metric, period, interval))
+        if found is None:
+            names = [windows.name(metric, period, interval, place) for place in range(windows.PLACES)]
+            delays = [windows.Delay.of(self.known.get(name)) for name in names]
+            found = self.delays[metric, period, interval] = delays, windows.absent(delays, interval)
+        return found
 
     def _learn(self, records: Sequence[ports.Record], found: Mapping[str, _Found]) -> None:
         """Note what each metric waits for from now on, and how the datapoints waited for appeared."""
-        sights: dict[tuple[str, int, int], list[windows.Sight]] = {}
+        sights: dict[tuple[str, int, int, int], list[windows.Sight]] = {}
         for record in records:
             mine, condition = found[record.worker.id], record.condition
             for metric in mine.answered:
@@ -506,20 +520,22 @@ class _Run:
                 mine.expected[metric] = windows.expected(latest, came, period)
                 if self.again or interval > period or condition.periods.get(metric) != period:
                     continue
-                waited = condition.expected.get(metric)
+                # Only what follows the newest teaches; what fills a gap is late by itself.
+                before = condition.latest.get(metric)
+                waited = None if before is None else before.at + period
                 seen = windows.sight(
                     waited, condition.asked.get(metric), self.at, came, period=period, interval=interval
                 )
                 if seen is not None:
-                    name = windows.place(metric, period, interval, seen.expected, self.at)
-                    sights.setdefault((name, period, interval), []).append(seen)
+                    place = windows.place(interval, seen.expected, self.at)
+                    sights.setdefault((metric, period, interval, place), []).append(seen)
             for metric in mine.refused:
                 mine.expected[metric] = None
-        for (name, period, interval), each in sights.items():
-            before = windows.Delay.of(self.known.get(name))
-            after = windows.learn(before, each, period=period, interval=interval)
-            if after is not None and after != before:
-                self.lessons[name] = list(after)
+        for (metric, period, interval, place), each in sights.items():
+            known = self._delays(metric, period, interval)[0][place]
+            after = windows.learn(known, each, period=period, interval=interval)
+            if after is not None and after != known:
+                self.lessons[windows.name(metric, period, interval, place)] = list(after)
 
     # --- dimensions ----------------------------------------------------------------------------------------------
 

@@ -49,8 +49,11 @@ class Delay(NamedTuple):
     @property
     def absent(self) -> float | None:
         """Return up to which age a datapoint is surely absent; ``None``: that is not known (any more)."""
-        if self.seen < ENOUGH:
-            return None
+        return self.floor if self.seen >= ENOUGH else None
+
+    @property
+    def floor(self) -> float:
+        """Return the same, however little was seen."""
         return self.least if self.before is None else min(self.least, self.before)
 
     @classmethod
@@ -87,10 +90,24 @@ def _jitter(interval: int) -> float:
     return min(JITTER, interval / 4)
 
 
-def place(metric: str, period: int, interval: int, expected: int, at: float) -> str:
-    """Name under which the delay is kept that a look at a time teaches and needs."""
-    within = int((at - expected) % interval * PLACES // interval)
-    return f"delay:{metric}:{period}:{interval}:{min(within, PLACES - 1)}"
+def place(interval: int, expected: int, at: float) -> int:
+    """Return the place within the interval of a look at a time, for an expected datapoint: 0 to ``PLACES`` - 1."""
+    return min(int((at - expected) % interval * PLACES // interval), PLACES - 1)
+
+
+def name(metric: str, period: int, interval: int, place: int) -> str:
+    """Name under which the delay is kept that a look from a place teaches and needs."""
+    return f"delay:{metric}:{period}:{interval}:{place}"
+
+
+def absent(delays: Sequence[Delay | None], interval: int) -> list[float | None]:
+    """Return by place up to which age a datapoint is surely absent; ``None``: that is not known.
+
+    No place may believe more than the others saw: where looks were few, late datapoints may have been all of them.
+    """
+    known = [each.absent if each else None for each in delays]
+    highest = min((each.floor + interval for each in delays if each), default=0.0)
+    return [None if each is None else min(each, highest) for each in known]
 
 
 def is_due(
@@ -100,13 +117,14 @@ def is_due(
     *,
     period: int,
     interval: int,
-    delay: Delay | None,
+    absent: float | None,
     stretch: int = 1,
 ) -> bool:
     """Tell whether a metric is worth asking for: the expected datapoint may be there by now.
 
-    ``asked`` is when it was last asked for. Whatever was learnt, it is asked for once a period; ``stretch`` makes
-    that so many periods. Before anything is learnt, and where a datapoint is overdue, each look asks.
+    ``asked`` is when it was last asked for, ``absent`` up to which age it is surely not there. Whatever was learnt, it
+    is asked for once a period; ``stretch`` makes that so many periods. Before anything is learnt, and where a
+    datapoint is overdue, each look asks.
     """
     if asked is None or asked > at:
         return True
@@ -118,7 +136,6 @@ def is_due(
     age = at - expected
     if age < -jitter:
         return False
-    absent = delay.absent if delay else None
     if absent is None or age > absent + jitter:
         return True
     return expected // period % PROBE == 0 and age + interval > absent + jitter
