@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "collector": {"models", "errors", "ports"},
     "config": {"models", "errors", "metrics"},
     **dict.fromkeys(
-        ("fleet", "collect", "evaluate", "notify", "explain", "health", "report", "watch", "testing"), PURE
+        ("fleet", "collect", "evaluate", "notify", "explain", "health", "report", "watch", "testing", "backtest"), PURE
     ),
     **dict.fromkeys(("on_redis", "on_aws", "local"), PORTS | {"settings"}),
     "on_celery.schedule": {"errors", "models", "settings"},
@@ -64,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
         "report",
         "watch",
         "explain",
+        "backtest",
         "health",
         "config",
         "local",

@@ -1,13 +1,14 @@
 """The config file: its grammar, its validation, and what it makes of the configuration in force.
 
 A file is checked as a whole before anything of it is used. What this version does not support yet is refused by
-name, never ignored. ``docs/commands.md`` lists what the contract leaves open and how it is decided here.
+name, never ignored. ``docs/commands.md`` tells the grammar and what was decided in it.
 """
 
 from __future__ import annotations
 
 import difflib
 import ipaddress
+import math
 import re
 import tomllib
 import typing
@@ -137,6 +138,22 @@ class DiscoverSection(_Section):
     labels: Labels = {}
 
 
+class TurnSection(_Section):
+    """What a case of a rule expects: from the value with that number on (the first is 1) the alert is in this state."""
+
+    at: Annotated[int, Strict(), Field(ge=1)]
+    to: Literal["ok", "warning", "critical"]
+
+
+class CaseSection(_Section):
+    """``[[rules.cases]]``: values of the rule's metric, a slot each (``nan`` is absent), and what they must turn."""
+
+    name: models.Text
+    values: Annotated[tuple[Annotated[float, Strict()], ...], Field(min_length=1, max_length=100_000)]
+    period: Duration = 60
+    turns: tuple[TurnSection, ...] = ()
+
+
 class RuleSection(_Section):
     """``[[rules]]``: when a metric is in trouble, and when it is well again."""
 
@@ -152,6 +169,7 @@ class RuleSection(_Section):
     severity: models.Severity = "critical"
     labels: Labels = {}
     notify: tuple[Name, ...] = (LOG,)
+    cases: tuple[CaseSection, ...] = ()
 
 
 class ChannelSection(_Section):
@@ -228,10 +246,22 @@ class Grammar(_Section):
     limits: LimitsSection | None = None
 
 
+class Case(models.Frozen):
+    """A case of a rule: values in slots of ``period`` seconds, ``None`` where absent, and what they must turn.
+
+    ``turns`` are ``(number of the value, state)``, the first value is 1, the state ``ok``, ``warning`` or ``critical``.
+    """
+
+    name: str
+    values: tuple[float | None, ...]
+    period: int
+    turns: tuple[tuple[int, str], ...]
+
+
 class File(models.Frozen):
     """A valid config file; ``None`` is a section that it does not have, so that part is left alone.
 
-    ``source`` names it in errors. ``chosen`` is ``[collect] metrics``, ``None`` where that key is not there.
+    ``source`` names it in errors. ``cases`` are those of its rules, by the rule's name.
     """
 
     source: str
@@ -244,13 +274,14 @@ class File(models.Frozen):
     accounts: dict[str, models.Account] | None = None
     budget: BudgetSection | None = None
     limits: dict[str, models.Limit] | None = None
+    cases: dict[str, tuple[Case, ...]] = Field(default_factory=dict)
 
 
 def _levels(warning: float | None, critical: float | None) -> models.Levels:
     return models.Levels(warning=warning, critical=critical)
 
 
-#: What holds where no file says otherwise (docs/contract.md, at its end).
+#: What holds where no file says otherwise (docs/commands.md lists it).
 DEFAULT = models.Configuration(
     rules=(
         models.Rule(name="cpu-high", metric="cpu_utilization", above=_levels(80, 90)),
@@ -432,7 +463,10 @@ def _file(grammar: Grammar, source: str) -> File:
         accounts=None if grammar.accounts is None else {k: _account(k, v) for k, v in grammar.accounts.items()},
         budget=grammar.budget,
         limits=None if grammar.limits is None else _limits(grammar.limits),
+        cases={it.name: _cases(f"rules[{i}]", it) for i, it in enumerate(grammar.rules or ()) if it.cases},
     )
+    for place, rule in enumerate(grammar.rules or ()):
+        _once(f"rules[{place}].cases", "name", (it.name for it in rule.cases))
     _once("workers", "id", (it.id for it in grammar.workers or ()))
     _once("workers", "name", (it.name for it in grammar.workers or ()))
     _once("rules", "name", (it.name for it in grammar.rules or ()))
@@ -605,6 +639,21 @@ def _clear(path: str, clear: Levels | None, levels: Levels, side: str, worse: Ca
                 f"{back:g} is {side} the threshold, {out:g}, so the alert would flap",
                 f"choose {out:g} or {'less' if side == 'above' else 'more'}",
             )
+
+
+def _cases(path: str, section: RuleSection) -> tuple[Case, ...]:
+    found = []
+    for place, case in enumerate(section.cases):
+        turns = tuple((turn.at, turn.to) for turn in case.turns)
+        for at, (number, _) in enumerate(turns):
+            where = f"{path}.cases[{place}].turns[{at}].at"
+            if number > len(case.values):
+                raise _Wrong(where, f"there are {len(case.values)} values only", "number them from 1")
+            if at and number <= turns[at - 1][0]:
+                raise _Wrong(where, "comes before the turn above it", "list the turns in order of time")
+        values = tuple(value if math.isfinite(value) else None for value in case.values)
+        found.append(Case(name=case.name, values=values, period=case.period, turns=turns))
+    return tuple(found)
 
 
 def _no_data_rule(path: str, section: RuleSection) -> models.Rule:

@@ -1,4 +1,4 @@
-"""Reading a config file that a user named."""
+"""Reading files that a user named."""
 
 from __future__ import annotations
 
@@ -16,13 +16,21 @@ def read(place: str | Path) -> config.File:
     """Read and check a config file, ``-`` is standard input; raises ``errors.InvalidInput`` in one line."""
     from workermon import config
 
-    source = "standard input" if str(place) == "-" else str(place)
+    return config.parse(text(place), _source(place))
+
+
+def text(place: str | Path) -> str:
+    """Read a file that a user named, ``-`` is standard input; raises ``errors.InvalidInput`` in one line."""
+    source = _source(place)
     try:
         raw = sys.stdin.buffer.read() if str(place) == "-" else Path(place).read_bytes()
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as why:
         raise errors.InvalidInput(source, f"is no UTF-8 text (byte {why.start})", "save it as UTF-8") from None
     except (OSError, ValueError) as why:
         reason = getattr(why, "strerror", None) or "is no path"
         raise errors.InvalidInput(source, reason, "name a file that can be read") from None
-    return config.parse(text, source)
+
+
+def _source(place: str | Path) -> str:
+    return "standard input" if str(place) == "-" else str(place)

@@ -1,0 +1,338 @@
+"""What rules would have fired on a trace, compared with a loop that knows nothing of the judgement's code."""
+
+import csv
+import json
+import math
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from workermon import backtest, cli, config, errors, metrics, models, testing
+
+TRACES = Path(__file__).parents[2] / "shared" / "data" / "ec2-cpu-traces"
+NAMES = [f"ec2_cpu_utilization_{name}.csv" for name in ("77c1ca", "fe7f93", "24ae8d", "53ea38")]
+
+FILE = """
+[[rules]]
+name = "busy"
+metric = "cpu_utilization"
+above = { warning = 80, critical = 90 }
+clear = { warning = 75, critical = 85 }
+breach = "2 of 3"
+recover = "2 of 2"
+
+[[rules]]
+name = "hot"
+metric = "cpu_utilization"
+above = { critical = 90 }
+breach = "3 of 3"
+missing = "breach"
+
+[[rules]]
+name = "idle"
+metric = "cpu_utilization"
+below = { warning = 1 }
+breach = "4 of 5"
+recover = "1 of 1"
+missing = "ok"
+"""
+
+RULES = {
+    "busy": {"levels": [(80, 75), (90, 85)], "up": True, "m": 2, "n": 3, "r": (2, 2), "missing": "keep"},
+    "hot": {"levels": [None, (90, 90)], "up": True, "m": 3, "n": 3, "r": (2, 2), "missing": "breach"},
+    "idle": {"levels": [(1, 1), None], "up": False, "m": 4, "n": 5, "r": (1, 1), "missing": "ok"},
+}
+
+
+def plain_loop(rows, period, rule):
+    """Judge rows of ``(time, value or None)`` slot by slot, as the manual says; return the episodes."""
+    slots = {}
+    for at, value in rows:
+        if value is not None:
+            slots[at // period] = (at, value)
+    found, latched, worst, begin, peak = [], [False, False], 0, None, []
+    for slot in range(min(slots), max(slots) + 1):
+
+        def window(size, slot=slot):
+            counted = []
+            for place in range(slot, slot - 2 * size, -1):
+                if place in slots:
+                    counted.append(slots[place][1])
+                elif rule["missing"] != "keep" and place >= min(slots):
+                    counted.append(None)
+                if len(counted) == size:
+                    break
+            return counted
+
+        if slot not in slots and rule["missing"] == "keep":
+            continue
+        for place, level in enumerate(rule["levels"]):
+            if level is None:
+                continue
+            out, back = level
+            absent = rule["missing"] == "breach"
+            bad = [absent if v is None else (v > out if rule["up"] else v < out) for v in window(rule["n"])]
+            good = [not absent if v is None else (v <= back if rule["up"] else v >= back) for v in window(rule["r"][1])]
+            if sum(bad) >= rule["m"]:
+                latched[place] = True
+            elif sum(good) >= rule["r"][0]:
+                latched[place] = False
+        state = 2 if latched[1] else 1 if latched[0] else 0
+        at = slots[slot][0] if slot in slots else slot * period
+        if state and begin is None:
+            begin, worst, peak = at, 0, []
+        if not state and begin is not None:
+            found.append((worst, begin, at, peak))
+            begin = None
+        if state:
+            worst = max(worst, state)
+            peak += [slots[slot][1]] if slot in slots else []
+    if begin is not None:
+        found.append((worst, begin, None, peak))
+    pick = max if rule["up"] else min
+    return [(("warning", "critical")[w - 1], a, z, pick(p) if p else None) for w, a, z, p in found]
+
+
+def generated():
+    """Return rows with plateaus, spikes, values on the thresholds, gaps and absent values."""
+    chance, rows, at = random.Random(8), [], 1_700_000_100
+    while len(rows) < 3000:
+        level = chance.choice([0.5, 1, 40, 75, 80, 84, 85, 90, 91, 97])
+        for _ in range(chance.randint(1, 7)):
+            rows.append((at, None if chance.random() < 0.06 else level + chance.choice([0, 0, 0.5, -0.5])))
+            at += 300 if chance.random() < 0.97 else 300 * chance.randint(2, 40)
+    return rows
+
+
+def run(tmp_path, trace, *more, text=FILE):
+    """Run ``rules backtest`` on a trace and return what it did."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text(text, "utf-8")
+    return CliRunner().invoke(cli.cli, ["rules", "backtest", str(rules), "--csv", str(trace), *more])
+
+
+def told(done, rule):
+    """Return a document's episodes of a rule as the plain loop has them."""
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert set(document) == {"episodes"}
+    return [
+        (one["severity"], models.moment(one["from"]), one["to"] and models.moment(one["to"]), one["peak"])
+        for one in document["episodes"]
+        if one["rule"] == rule and set(one) == {"rule", "worker", "severity", "from", "to", "peak"}
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recorded_traces_give_what_a_plain_loop_gives(tmp_path, name):
+    """On a real EC2 trace each rule has the episodes of the plain loop, with their times and peaks."""
+    if not (TRACES / name).exists():
+        pytest.skip(f"{name} is not there: recorded traces are not part of the project")
+    with (TRACES / name).open(newline="") as file:
+        rows = [
+            (int(datetime.fromisoformat(row["timestamp"]).replace(tzinfo=UTC).timestamp()), float(row["value"]))
+            for row in csv.DictReader(file)
+        ]
+    done = run(tmp_path, TRACES / name, "--json")
+    for rule, plain in RULES.items():
+        assert told(done, rule) == plain_loop(rows, 300, plain), rule
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_generated_trace_gives_what_a_plain_loop_gives(tmp_path, shuffled):
+    """Gaps, absent and boundary values give the loop's episodes, in whatever order the rows come."""
+    rows = generated()
+    lines = [f"{at if at % 2 else models.rfc3339(at)},{'NaN' if value is None else value}" for at, value in rows]
+    if shuffled:
+        random.Random(3).shuffle(lines)
+    trace = tmp_path / "trace.csv"
+    trace.write_text("\n".join(["timestamp,value", *lines]), "utf-8")
+    done = run(tmp_path, trace, "--json")
+    for rule, plain in RULES.items():
+        expected = plain_loop(rows, 300, plain)
+        assert expected
+        assert told(done, rule) == expected, rule
+
+
+def test_the_last_of_rows_with_the_same_time_counts():
+    """A repeated timestamp takes its last value, and an absent last one makes it absent."""
+    found = backtest.read_trace(["timestamp,value", "0,1", "60,2", "0,3", "120,4", "60,"], "t")
+    assert found == models.Series(60, (models.Datapoint(0, 3.0), models.Datapoint(120, 4.0)))
+
+
+def test_times_are_read_in_every_form_that_is_promised():
+    """RFC 3339 with any offset, a plain UTC time and epoch seconds name the same moment."""
+    forms = ["2023-11-14T22:13:20Z", "2023-11-14 22:13:20", "1700000000", "2023-11-14T23:13:20+01:00", "1700000000.7"]
+    for form in forms:
+        assert backtest.read_trace(["value,timestamp", f"5,{form}"], "t").points == (models.Datapoint(1700000000, 5),)
+
+
+@pytest.mark.parametrize(
+    ("lines", "where"),
+    [
+        (["timestamp,value", "0,1", "60,abc"], "t: line 3: 'abc' is no number"),
+        (["timestamp,value", "yesterday,1"], "t: line 2: 'yesterday' is no time"),
+        (["timestamp,value", "", "0,1,2"], "t: line 3: has 3 cells, not 2"),
+        (["timestamp,value", "-5,1"], "t: line 2: '-5' is no time"),
+        (["timestamp,value", "999999999999,1"], "t: line 2: '999999999999' is no time"),
+        (["0,1", "60,2"], "t: line 1: has not the columns timestamp and value"),
+        (["timestamp,value", '"0,1'], "t: line 2: has 1 cells, not 2"),
+        (["timestamp,value", "0,1_0"], "t: line 2: '1_0' is no number"),
+        (["timestamp,value"], "t: has no datapoint"),
+        ([], "t: has no datapoint"),
+    ],
+)
+def test_a_bad_row_is_refused_by_its_line(lines, where):
+    """What cannot be read is one line that names the place, not a guess."""
+    with pytest.raises(errors.InvalidInput) as caught:
+        backtest.read_trace(lines, "t")
+    assert str(caught.value).startswith(where)
+
+
+def test_an_open_episode_has_no_end(tmp_path):
+    """What still fires at the end of a trace has to null, and its worker is the one that was given."""
+    trace = tmp_path / "t.csv"
+    trace.write_text("timestamp,value\n" + "".join(f"{at},95\n" for at in range(0, 3000, 300)), "utf-8")
+    [busy, hot] = json.loads(run(tmp_path, trace, "--json", "--worker", "render-07").stdout)["episodes"]
+    assert (hot["to"], hot["worker"], hot["from"], hot["peak"]) == (None, "render-07", "1970-01-01T00:10:00Z", 95.0)
+    assert (busy["from"], busy["severity"]) == ("1970-01-01T00:05:00Z", "critical")
+
+
+def test_people_get_a_table_and_a_chart(tmp_path):
+    """Without --json there is a chart with the time that it fired marked, and a row for each episode."""
+    trace = tmp_path / "t.csv"
+    values = [10] * 20 + [95] * 5 + [10] * 20
+    trace.write_text("timestamp,value\n" + "".join(f"{60 * at},{v}\n" for at, v in enumerate(values)), "utf-8")
+    done = run(tmp_path, trace)
+    assert "└" in done.stdout
+    assert "c" * 5 in done.stdout
+    assert "hot   -       critical  1970-01-01T00:22:00Z  1970-01-01T00:26:00Z  240 min" not in done.stdout
+    [row] = [line for line in done.stdout.splitlines() if line.startswith("hot ") and "critical" in line]
+    assert row.split() == ["hot", "-", "critical", "1970-01-01T00:22:00Z", "1970-01-01T00:26:00Z", "4", "min", "95"]
+
+
+def test_of_several_metrics_the_meant_one_has_to_be_told(tmp_path):
+    """Rules over two metrics need --metric, or a trace that is named for one; a stranger is exit code 3."""
+    two = FILE + '\n[[rules]]\nname = "net"\nmetric = "network_in"\nabove = { warning = 5 }\n'
+    trace = tmp_path / "t.csv"
+    trace.write_text("timestamp,value\n0,1\n", "utf-8")
+    done = run(tmp_path, trace, text=two)
+    assert done.exit_code == 2
+    assert "--metric" in done.stderr
+    assert run(tmp_path, trace, "--metric", "network_in", text=two).exit_code == 0
+    done = run(tmp_path, trace, "--metric", "network_im", text=two)
+    assert (done.exit_code, "did you mean network_in?" in done.stderr) == (3, True)
+    named = tmp_path / "of_network_in.csv"
+    named.write_text("timestamp,value\n0,9\n60,9\n120,9\n", "utf-8")
+    assert [one["rule"] for one in json.loads(run(tmp_path, named, "--json", text=two).stdout)["episodes"]] == ["net"]
+
+
+# --- the ledger --------------------------------------------------------------------------------------------------
+
+
+def test_the_ledger_is_judged_by_worker_and_rule():
+    """Each worker with the rule's labels has its episodes; a period that changed midway is judged on."""
+    now, store = testing.ManualClock(1_700_000_000), testing.MemoryStore()
+    workers, samples = testing.MemoryWorkers(store), testing.MemorySamples(store)
+    ids = ["i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"]
+    made = [
+        models.Worker(id=each, name=each, region="us-east-1", added_at=0, incarnation=each, labels={"n": str(place)})
+        for place, each in enumerate(ids)
+    ]
+    workers.add(made)
+    slow = [models.Datapoint(1_699_990_200 + 300 * place, 95.0) for place in range(4)]
+    fast = [models.Datapoint(1_699_992_000 + 60 * place, 10.0) for place in range(4)]
+    for worker in made:
+        for period, points in ((300, slow), (60, fast)):
+            sample = models.Sample(
+                worker=worker,
+                collected_at=points[-1].at + 500,
+                status="running",
+                series={"cpu_utilization": models.Series(period, tuple(points))},
+            )
+            samples.write(sample, models.Condition(asked={"cpu_utilization": points[-1].at + 500}), "{}", again=True)
+    rule = config.DEFAULT.rules[0].model_copy(update={"labels": {"n": "1"}})
+    found = backtest.ledger(list(workers.get(ids).values()), rule, config.DEFAULT, samples=samples, now=now)
+    [(record, segments, [episode])] = found
+    assert (record.worker.id, [series.period for series in segments]) == (ids[1], [300, 60])
+    assert episode == backtest.Episode("cpu-high", ids[1], "critical", slow[2].at, fast[1].at, 95.0)
+    assert metrics.DELAY < 500
+
+
+# --- cases -------------------------------------------------------------------------------------------------------
+
+CASES = """
+[[rules]]
+name = "busy"
+metric = "cpu_utilization"
+above = { warning = 80, critical = 90 }
+
+[[rules.cases]]
+name = "an absent value is skipped"
+values = [50, 95, nan, 95, 95, 40, 40]
+turns = [{ at = 5, to = "critical" }, { at = 7, to = "ok" }]
+
+[[rules.cases]]
+name = "exactly at the threshold is well"
+values = [80, 80, 80, 80]
+period = "5m"
+"""
+
+
+def try_cases(tmp_path, text, *more):
+    """Run ``rules test``."""
+    file = tmp_path / "cases.toml"
+    file.write_text(text, "utf-8")
+    return CliRunner().invoke(cli.cli, ["rules", "test", str(file), *more])
+
+
+def test_cases_of_a_file_are_run(tmp_path):
+    """Cases that hold exit 0 and are told one by one."""
+    done = try_cases(tmp_path, CASES)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "ok busy: an absent value is skipped",
+        "ok busy: exactly at the threshold is well",
+    ]
+
+
+def test_a_case_that_does_not_hold_fails(tmp_path):
+    """A case that turns otherwise exits 1 and says what it did instead."""
+    done = try_cases(tmp_path, CASES.replace("at = 5", "at = 4"))
+    assert done.exit_code == 1
+    assert "expected critical at value 4, ok at value 7; it turned critical at value 5, ok at value 7" in done.stdout
+    [first, second] = json.loads(try_cases(tmp_path, CASES.replace("at = 5", "at = 4"), "--json").stdout)["cases"]
+    assert (first["passed"], second["passed"]) == (False, True)
+    assert first["got"] == [{"at": 5, "to": "critical"}, {"at": 7, "to": "ok"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (CASES.replace("at = 7", "at = 8"), "there are 7 values only"),
+        (CASES.replace("at = 7", "at = 5"), "comes before the turn above it"),
+        (CASES.replace("[80, 80, 80, 80]", "[]"), "rules[0].cases[1].values"),
+        (CASES.replace('to = "ok"', 'to = "well"'), "none of ok, warning, critical"),
+        (CASES.replace("exactly at the threshold is well", "an absent value is skipped"), "already"),
+        (CASES.split("[[rules.cases]]")[0], "has no [[rules.cases]]"),
+    ],
+)
+def test_a_case_that_cannot_be_meant_is_refused(tmp_path, text, said):
+    """What is wrong in a case is told by its place, with exit code 2."""
+    done = try_cases(tmp_path, text)
+    assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
+
+
+def test_the_peak_is_the_furthest_value():
+    """Of a rule that fires below it is the lowest; of absent slots alone there is none."""
+    low = models.Rule(name="low", metric="m", below=models.Levels(warning=10), breach=models.Count(m=1, n=1))
+    points = tuple(models.Datapoint(60 * place, value) for place, value in enumerate([20, 5, 3, 7, 20, 20]))
+    assert [one.peak for one in backtest.episodes(low, [models.Series(60, points)])] == [3]
+    silent = low.model_copy(update={"missing": "breach"})
+    ends = (models.Datapoint(0, 20.0), models.Datapoint(600, 20.0), models.Datapoint(660, 20.0))
+    [only] = backtest.episodes(silent, [models.Series(60, ends)])
+    assert (only.begin, only.end, only.peak) == (60, 660, 20.0)
+    assert not math.isnan(only.peak)
