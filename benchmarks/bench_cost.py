@@ -28,7 +28,7 @@ from workermon.on_redis import client
 CYCLES = int(os.environ.get("BENCH_CYCLES", "2"))
 CYCLES_LARGE = min(CYCLES, 1)
 #: Batches of 100 workers of the bare loop, and workers of the plain design.
-BATCHES = 60
+BATCHES = 80
 PLAIN = 500
 
 
