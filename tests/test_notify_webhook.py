@@ -23,7 +23,7 @@ import pytest
 from tests.conftest import eventually
 from workermon import errors, models, notify, testing
 from workermon.models import Channel, SecretRef
-from workermon.notify import webhook
+from workermon.notify import guarded, webhook
 
 TOKEN = "T0KEN-in-the-path"
 
@@ -364,13 +364,13 @@ OTHERS = {
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public(address: str) -> None:
     """A public address is one."""
-    assert webhook.is_public(address)
+    assert guarded.is_public(address)
 
 
 @pytest.mark.parametrize("address", OTHERS.values(), ids=OTHERS)
 def test_not_public(address: str) -> None:
     """Private, local, translated and other special addresses are not public."""
-    assert not webhook.is_public(address)
+    assert not guarded.is_public(address)
 
 
 def test_http_only_where_private_is_allowed(receiver: Receiver) -> None:
@@ -399,8 +399,8 @@ def test_checked_where_it_connects(receiver: Receiver, monkeypatch: pytest.Monke
     def connect(sock: socket.socket, address: object) -> None:
         real(sock, ("127.0.0.1", receiver.port))
 
-    monkeypatch.setattr(webhook.socket, "getaddrinfo", rebound)
-    monkeypatch.setattr(webhook.socket.socket, "connect", connect)
+    monkeypatch.setattr(guarded.socket, "getaddrinfo", rebound)
+    monkeypatch.setattr(guarded.socket.socket, "connect", connect)
     assert "refused" in str(refused(channel(f"https://example.com/{TOKEN}", private=False)))
     eventually(lambda: receiver.connections == 1, what="the connection")
     assert receiver.got == []
@@ -412,7 +412,7 @@ def test_a_dead_address_leaves_time_for_the_next(receiver: Receiver, monkeypatch
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
     entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (closed, receiver.port)]
-    monkeypatch.setattr(webhook.socket, "getaddrinfo", lambda *_, **__: entries)
+    monkeypatch.setattr(guarded.socket, "getaddrinfo", lambda *_, **__: entries)
     hook().send(channel("http://receiver.internal/"), told())
     assert len(receiver.got) == 1
 
@@ -429,7 +429,7 @@ def test_slow_name_server(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -
         finally:
             returned.set()
 
-    monkeypatch.setattr(webhook.socket, "getaddrinfo", slow)
+    monkeypatch.setattr(guarded.socket, "getaddrinfo", slow)
     assert "no answer within 0.3 s" in str(refused(channel(receiver.url), deadline=0.3))
     found.set()
     assert returned.wait(5)

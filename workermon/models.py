@@ -382,7 +382,7 @@ class Subject(Frozen):
 class Notification(Frozen):
     """What people and machines are told (``docs/messages.md``).
 
-    ``at`` is the deciding time, ``created_at`` when the judgement was made.
+    ``at`` is the deciding time, ``created_at`` when the judgement was made, ``points`` what decided.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -405,6 +405,7 @@ class Notification(Frozen):
     summary: str
     reason: str | None = None
     scope: dict[str, str] | None = None
+    points: tuple[Datapoint, ...] = ()
 
 
 class Alert(Frozen):
@@ -465,13 +466,29 @@ class SecretRef(Frozen):
 
 
 class Channel(Frozen):
-    """Where notifications go. ``url`` and ``secret`` are of ``webhook``."""
+    """Where notifications go; which fields a type has is said in docs/channels.md.
+
+    ``url`` and ``secret`` may be by name only. ``template`` replaces the text for people, ``per_minute`` is the most
+    that is sent in any minute (``None``: what suits the type). ``options`` are of a type of a user's own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     name: str
-    type: Literal["webhook", "log"]
-    url: str | None = None
+    type: str
+    url: str | SecretRef | None = None
     secret: SecretRef | None = None
     allow_private: bool = False
+    template: str | None = None
+    per_minute: float | None = None
+    topic_arn: str | None = None
+    host: str | None = None
+    port: int | None = None
+    security: Literal["starttls", "tls", "none"] | None = None
+    user: str | None = None
+    sender: str | None = Field(default=None, alias="from")
+    to: tuple[str, ...] = ()
+    options: dict[str, str] = {}
 
 
 class Metric(Frozen):
