@@ -1,0 +1,120 @@
+"""What collection costs in calls of AWS, counted at a real HTTP endpoint."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from workermon import collect as collecting
+from workermon import config, models, testing
+from workermon.local import endpoint, simulation
+from workermon.on_aws import cloudwatch, ec2, session
+
+NOW = 1_699_999_200.0
+#: One series of each for each worker, one of them of the CloudWatch agent.
+FIVE = ("cpu_utilization", "memory_utilization", "network_in", "network_out", "disk_read_bytes")
+
+
+class Fleet:
+    """Workers of a simulated AWS, collected in batches of a hundred by real boto3 clients."""
+
+    def __init__(self, workers: int, names: tuple[str, ...] = FIVE, *, detailed: bool = True) -> None:
+        self.clock = testing.ManualClock(NOW)
+        self.simulation = simulation.Simulation(self.clock, workers, history=300, detailed=detailed)
+        self.server = endpoint.Endpoint(self.simulation)
+        self.sessions = session.Sessions()
+        store = testing.MemoryStore(self.clock)
+        self.workers, self.samples = testing.MemoryWorkers(store), testing.MemorySamples(store)
+        self.learnt, self.leases = testing.MemoryLearnt(store), testing.MemoryLeases(store)
+        self.schedule = testing.MemorySchedule()
+        self.configurations = testing.MemoryConfigurations(store, config.DEFAULT.model_copy(update={"collect": names}))
+        self.ids = sorted(self.simulation.machines)
+        self.workers.add(
+            [
+                models.Worker(
+                    id=one, name=one, region="us-east-1", added_at=NOW - 60, incarnation="1", detailed=detailed
+                )
+                for one in self.ids
+            ]
+        )
+
+    def cycle(self) -> Counter[str]:
+        """Collect everybody once, in batches; return the calls that it took."""
+        before = Counter(self.server.calls)
+        for start in range(0, len(self.ids), 100):
+            collecting.collect(
+                self.ids[start : start + 100], ec2=ec2.AwsEc2(self.sessions),
+                cloudwatch=cloudwatch.AwsCloudWatch(self.sessions), workers=self.workers, samples=self.samples,
+                schedule=self.schedule, configurations=self.configurations, learnt=self.learnt, leases=self.leases,
+                now=self.clock,
+            )  # fmt: skip
+        self.clock.advance(60)
+        return self.server.calls - before
+
+
+@pytest.fixture
+def fleets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Make fleets whose endpoint boto3 is pointed at."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "made-up")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
+    made: list[Fleet] = []
+
+    def make(*given: Any, **named: Any) -> Fleet:
+        fleet = Fleet(*given, **named)
+        fleet.server.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", fleet.server.url)
+        made.append(fleet)
+        return fleet
+
+    yield make
+    for fleet in made:
+        fleet.sessions.close()
+        fleet.server.stop()
+
+
+def test_a_thousand_workers_take_two_calls_a_hundred(fleets: Any) -> None:
+    """With five metrics at most 0.022 calls for each worker and cycle, the listing of dimensions included."""
+    fleet = fleets(1000)
+    total: Counter[str] = sum((fleet.cycle() for _ in range(4)), Counter())
+    assert total["DescribeInstanceStatus"] == total["GetMetricData"] == 40
+    # Two pages of 500, once.
+    assert total["ListMetrics"] == 2
+    assert total.total() / 4000 <= 0.022
+    written = fleet.samples.read([(one, "memory_utilization", 60) for one in fleet.ids], 0, NOW * 2)
+    assert all(series.points for series in written.values())
+
+
+def test_only_more_than_five_hundred_series_take_a_second_call(fleets: Any) -> None:
+    """A hundred workers of which every other one has a second filesystem: one call more."""
+    fleet = fleets(100, ("cpu_utilization", "memory_utilization", "network_in", "network_out", "disk_utilization"))
+    fleet.cycle()
+    assert fleet.cycle() == Counter(DescribeInstanceStatus=1, GetMetricData=2)
+
+
+def test_basic_monitoring_takes_no_call_where_nothing_can_be_new(fleets: Any) -> None:
+    """Until the next datapoint may exist EC2's checks are all that is asked for."""
+    fleet = fleets(100, ("cpu_utilization", "network_in"), detailed=False)
+    fleet.simulation.period, fleet.simulation.delay = 300, 45
+    for _ in range(45):
+        fleet.cycle()
+    calls = sum((fleet.cycle() for _ in range(40)), Counter())
+    assert calls["DescribeInstanceStatus"] == 40
+    assert 8 <= calls["GetMetricData"] <= 10
+
+
+def test_a_bad_id_is_found_within_its_batch(fleets: Any) -> None:
+    """EC2 refuses the batch, is asked again without that id, and has to confirm it: the others are not asked twice."""
+    fleet = fleets(100)
+    fleet.cycle()
+    fleet.simulation.forget(fleet.ids[7])
+    fleet.clock.advance(300)
+    calls = fleet.cycle()
+    assert calls == Counter(DescribeInstanceStatus=2, DescribeInstances=1, GetMetricData=1)
+    assert fleet.schedule.ids() == set()
+    assert fleet.workers.get([fleet.ids[7]])[fleet.ids[7]].condition.status == "terminated"
