@@ -1,0 +1,129 @@
+"""What every implementation promises of claims of a slot, and of what is learnt of an account and region."""
+
+from __future__ import annotations
+
+import builders
+import pytest
+from builders import NOW, A, B, C
+from conftest import eventually
+
+from workermon import models, ports, testing
+from workermon.on_redis import keys, learnt
+
+SCOPE = models.Scope(region="us-east-1")
+
+
+@pytest.fixture
+def worker(repository):
+    """Give a worker that is monitored, each minute."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    return worker
+
+
+def test_a_slot_is_claimed_once(repository, worker):
+    """The second claim of a slot finds it taken; the next slot is another."""
+    assert repository.samples.claim([worker], NOW + 601, 30) == ["claimed"]
+    assert repository.samples.claim([worker], NOW + 655, 30) == ["taken"]
+    assert repository.samples.claim([worker], NOW + 660, 30) == ["claimed"]
+
+
+def test_a_claim_is_completed_by_the_sample(repository, worker):
+    """Once the sample is written the slot is complete, and stays so."""
+    repository.samples.claim([worker], NOW + 601, 0.001)
+    builders.write(repository.samples, builders.sample(worker, after=602))
+    assert repository.samples.claim([worker], NOW + 610, 30) == ["complete"]
+    assert repository.samples.claim([worker], NOW + 660, 30) == ["claimed"]
+
+
+def test_a_claim_that_nothing_came_of_runs_out(repository, worker):
+    """Its holder may have died: a later run within the slot has it."""
+    assert repository.samples.claim([worker], NOW + 601, 0.05) == ["claimed"]
+    eventually(lambda: repository.samples.claim([worker], NOW + 602, 30) == ["claimed"], what="the lease's end")
+    assert repository.samples.claim([worker], NOW + 603, 30) == ["taken"]
+
+
+def test_a_failure_gives_the_claim_back(repository, worker):
+    """Whoever comes next within the slot may try."""
+    repository.samples.claim([worker], NOW + 601, 30)
+    repository.samples.failed(worker, models.Trouble(kind="throttled", message="slow down", at=NOW + 602))
+    assert repository.samples.claim([worker], NOW + 610, 30) == ["claimed"]
+
+
+def test_each_of_many_claims_has_its_own_outcome(repository, worker):
+    """Complete, taken, new and gone in one step."""
+    others = [builders.worker(B), builders.worker(C)]
+    repository.workers.add(others)
+    builders.write(repository.samples, builders.sample(worker, after=601))
+    repository.samples.claim(others[:1], NOW + 601, 30)
+    wanted = [worker, *others, builders.worker("i-0ddddddd"), builders.worker(C, incarnation="other")]
+    assert repository.samples.claim(wanted, NOW + 605, 30) == ["complete", "taken", "claimed", "gone", "gone"]
+    assert repository.samples.claim([], NOW, 30) == []
+
+
+def test_a_slot_shortly_before_the_last_complete_one_is_complete(repository, worker):
+    """Somebody was slow, or the clock was set back a little: what went by is not collected again."""
+    builders.write(repository.samples, builders.sample(worker, (0, 1.0), after=660))
+    assert repository.samples.claim([worker], NOW + 600, 30) == ["complete"]
+    assert builders.write(repository.samples, builders.sample(worker, (-60, 2.0), after=600)) == "repeated"
+    assert repository.workers.get([A])[A].condition.collected_at == NOW + 660
+    read = repository.samples.read([(A, "cpu_utilization", 60)], NOW - 600, NOW)
+    assert len(read[A, "cpu_utilization"].points) == 2
+    assert repository.samples.claim([worker], NOW + 500, 30) == ["claimed"]
+
+
+def test_a_new_interval_is_claimed_anew(repository, worker):
+    """A complete slot of another interval says nothing."""
+    builders.write(repository.samples, builders.sample(worker, after=601))
+    other = worker.model_copy(update={"interval": 120})
+    assert repository.samples.claim([other], NOW + 602, 30) == ["claimed"]
+
+
+def test_many_failures_are_noted_in_one_go(repository, worker):
+    """Each worker keeps its own trouble; who is gone keeps none."""
+    other = builders.worker(B)
+    repository.workers.add([other])
+    troubles = [models.Trouble(kind="denied", message=f"no {number}", at=NOW, since=NOW) for number in range(3)]
+    repository.samples.failed_many(list(zip([worker, other, builders.worker(C)], troubles, strict=True)))
+    found = repository.workers.get([A, B, C])
+    assert {one: record.condition.trouble for one, record in found.items()} == {A: troubles[0], B: troubles[1]}
+    repository.samples.failed_many([])
+
+
+@pytest.fixture(params=["memory", "redis"])
+def lessons(request: pytest.FixtureRequest) -> ports.Learnt:
+    """Give what is learnt, over each implementation in turn."""
+    if request.param == "memory":
+        return testing.MemoryLearnt()
+    return learnt.RedisLearnt(request.getfixturevalue("redis_client"))
+
+
+def test_what_is_learnt_is_kept_by_name(lessons):
+    """Later values replace earlier ones of the same name, and leave the others alone."""
+    assert lessons.load(SCOPE) == {}
+    lessons.save(SCOPE, {"a": [1, 2.5, None], "b": "x"})
+    lessons.save(SCOPE, {"a": [3]})
+    lessons.save(SCOPE, {})
+    assert lessons.load(SCOPE) == {"a": [3], "b": "x"}
+
+
+def test_each_account_and_region_learns_for_itself(lessons):
+    """So does who becomes another role, whatever the account is called."""
+    scopes = [
+        SCOPE,
+        models.Scope(region="eu-west-1"),
+        models.Scope(region="us-east-1", account="lab"),
+        models.Scope(region="us-east-1", role_arn="arn:aws:iam::123456789012:role/x"),
+    ]
+    for number, scope in enumerate(scopes):
+        lessons.save(scope, {"a": number})
+    assert [lessons.load(scope) for scope in scopes] == [{"a": number} for number in range(4)]
+
+
+def test_what_cannot_be_read_is_as_if_it_was_never_learnt(redis_client):
+    """A broken value hides no other, and the key does not live for ever."""
+    lessons = learnt.RedisLearnt(redis_client)
+    lessons.save(SCOPE, {"a": 1})
+    redis_client.hset(keys.learnt(SCOPE), "b", "{")
+    assert lessons.load(SCOPE) == {"a": 1}
+    assert 0 < redis_client.ttl(keys.learnt(SCOPE)) <= keys.LESSONS
