@@ -195,7 +195,7 @@ class RedisAlerts:
             subject.sequence,
             # A commit whose answer was lost is sent again, and must know itself.
             secrets.token_hex(8),
-            STATE.dump_json(verdict.alerts, by_alias=True),
+            STATE.dump_json(verdict.alerts, by_alias=True, exclude_defaults=True),
             repr(verdict.at),
             self._feed,
             keys.HISTORY,

@@ -197,7 +197,7 @@ class RedisSamples:
             int(again),
             repr(sample.collected_at),
             retention,
-            condition.model_dump_json(exclude={"trouble"}),
+            condition.model_dump_json(exclude={"trouble"}, exclude_defaults=True),
             condition.trouble.model_dump_json() if condition.trouble else "",
             self._channel,
             event,
