@@ -585,6 +585,261 @@ def test_nothing_to_do_asks_nothing(world: World) -> None:
     assert world.ec2.calls == []
 
 
+def many(world: World, number: int = 8, **given: Any) -> list[str]:
+    """Add so many workers, that publish their memory's use; leases run out by the world's clock."""
+    world.store.clock = world.clock
+    ids = [f"i-{n:017x}" for n in range(1, number + 1)]
+    for worker_id in ids:
+        world.add(worker_id, **given)
+        minutes = [(at(-n), 1.0) for n in range(-5, 200)]
+        world.cloudwatch.put(worker_id, "mem_used_percent", minutes, namespace="CWAgent")
+    only(world, MEMORY)
+    return ids
+
+
+def only(world: World, *names: str) -> None:
+    """Have only these metrics collected."""
+    before = world.configurations.load()
+    assert world.configurations.save(before.model_copy(update={"revision": before.revision + 1, "collect": names}))
+
+
+def test_a_slot_dispatched_twice_is_collected_once(world: World) -> None:
+    """While one collects the other asks nothing, and there is one event."""
+    world.add()
+    inner = world.ec2.statuses
+    others: list[collecting.Report] = []
+
+    def meanwhile(scope: models.Scope, ids: Any) -> Any:
+        world.ec2.statuses = inner  # type: ignore[method-assign]
+        others.append(world.collect())
+        return inner(scope, ids)
+
+    world.ec2.statuses = meanwhile  # type: ignore[method-assign]
+    assert world.collect().collected == (ONE,)
+    assert others == [collecting.Report(repeated=(ONE,))]
+    assert len(world.events()) == 1
+
+
+def test_a_crash_after_the_claim_leaves_no_hole(world: World) -> None:
+    """When the lease has run out a later run within the slot collects it."""
+    world.store.clock = world.clock
+    world.add()
+
+    class Killed(BaseException):
+        """Nothing can be done about it."""
+
+    def dying(*_: Any) -> Any:
+        raise Killed
+
+    inner, world.ec2.statuses = world.ec2.statuses, dying  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        world.collect()
+    world.ec2.statuses = inner  # type: ignore[method-assign]
+    world.clock.advance(20)
+    assert world.collect().repeated == (ONE,)
+    world.clock.advance(11)
+    assert world.collect().collected == (ONE,)
+    assert world.points(metrics.STATUS_CHECK_FAILED, 60) == [(int(NOW), 0.0)]
+
+
+def test_whoever_was_slow_does_not_overwrite_the_next_slot(world: World) -> None:
+    """Datapoints count, but condition and event are those of the later collection."""
+    world.add()
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
+    inner = world.cloudwatch.fetch
+
+    def slow(scope: models.Scope, queries: Any, until: float) -> ports.Answer:
+        world.cloudwatch.fetch = inner  # type: ignore[method-assign]
+        world.clock.advance(60)
+        assert world.collect().collected == (ONE,)
+        return inner(scope, queries, until)
+
+    world.cloudwatch.fetch = slow  # type: ignore[method-assign]
+    assert world.collect().repeated == (ONE,)
+    assert len(world.events()) == 1
+    assert world.condition().collected_at == NOW + 60
+
+
+def test_an_account_in_which_nobody_is_known_retires_nobody(world: World) -> None:
+    """It looks like somebody else's credentials: trouble of kind denied, until it lasted for an hour."""
+    ids = many(world)
+    world.collect(*ids)
+    for worker_id in ids:
+        world.ec2.forget(worker_id)
+    for _ in range(60):
+        world.clock.advance(60)
+        report = world.collect(*ids)
+        assert report.retired == ()
+        assert {why.kind for why in report.failed.values()} == {"denied"}
+    trouble = world.condition(ids[0]).trouble
+    assert trouble is not None
+    assert (trouble.kind, trouble.since) == ("denied", NOW + 60)
+    assert "another account" in trouble.message
+    assert world.schedule.ids() == set(ids)
+    world.clock.advance(60)
+    assert set(world.collect(*ids).retired) == set(ids)
+    assert world.schedule.ids() == set()
+
+
+def test_an_hour_of_strangeness_is_without_a_break(world: World) -> None:
+    """A success, or another failure, in between begins the hour anew; one known worker ends all doubt."""
+    ids = many(world, 3)
+    strangers = [models.Instance(id=one, region="us-east-1", status="running") for one in ids]
+
+    def known(*instances: models.Instance) -> None:
+        for instance in strangers:
+            world.ec2.forget(instance.id)
+        for instance in instances:
+            world.ec2.put(instance)
+
+    for minute in range(150):
+        known(*(strangers if minute % 50 == 0 else ()))
+        assert world.collect(*ids).retired == ()
+        world.clock.advance(60)
+    known(strangers[0])
+    assert set(world.collect(*ids).retired) == set(ids[1:])
+
+
+def test_one_listing_serves_every_batch_for_an_hour(world: World) -> None:
+    """Who lists does so for the whole region; the others take it from the repository."""
+    ids = many(world, 24)
+    for _ in range(60):
+        for start in range(0, 24, 8):
+            world.collect(*ids[start : start + 8])
+        world.clock.advance(60)
+    assert world.listed == [("mem_used_percent", None)]
+    assert all(world.points(MEMORY, 60, worker_id) for worker_id in ids)
+    world.collect(*ids[:8])
+    assert len(world.listed) == 2
+
+
+def test_a_batch_that_came_second_knows_that_it_does_not_know(world: World) -> None:
+    """While another lists, the metric is not asked for, and so neither absent nor wrong."""
+    ids = many(world)
+    assert world.leases.hold("listing:default/us-east-1::CWAgent/mem_used_percent", "another", 60)
+    assert world.collect(*ids).failed == {}
+    assert world.listed == []
+    assert MEMORY not in world.condition(ids[0]).asked
+    assert world.condition(ids[0]).succeeded_at == NOW
+
+
+def test_who_joins_after_the_listing_is_looked_up(world: World) -> None:
+    """Not an hour later, and nobody else with it."""
+    ids = many(world)
+    world.collect(*ids)
+    world.clock.advance(60)
+    world.add(TWO, added_at=world.clock())
+    world.cloudwatch.put(TWO, "mem_used_percent", [(at(1), 9.0)], namespace="CWAgent")
+    world.collect(*ids, TWO)
+    assert world.listed[1:] == [("mem_used_percent", (TWO,))]
+    assert world.points(MEMORY, 60, TWO) == [(at(1), 9.0)]
+
+
+def test_those_without_an_agent_cost_few_calls(world: World) -> None:
+    """Two of them are looked up in five minutes, however many they are."""
+    ids = many(world)
+    without = [f"i-{n:017x}" for n in range(100, 130)]
+    for worker_id in without:
+        world.add(worker_id)
+    for _ in range(55):
+        world.collect(*ids, *without)
+        world.clock.advance(60)
+    assert [asked for _, asked in world.listed].count(None) == 1
+    assert sum(len(asked) for _, asked in world.listed if asked is not None) <= 22
+    assert world.condition(without[0]).asked[MEMORY] == NOW + 54 * 60
+
+
+def test_dimensions_that_change_are_found(world: World) -> None:
+    """An agent that publishes under other dimensions is looked up when it falls silent, and nothing is lost."""
+    world.add()
+    only(world, DISK)
+    disk(world, "/", "xfs", *[40.0] * 10)
+    for _ in range(5):
+        world.collect()
+        world.clock.advance(60)
+    world.cloudwatch.put(
+        ONE, "disk_used_percent", [(at(-n), 60.0) for n in range(5, 40)], namespace="CWAgent",
+        dimensions={"path": "/", "fstype": "xfs", "device": "nvme1n1", "InstanceType": "m7i.large"},
+    )  # fmt: skip
+    for _ in range(30):
+        world.collect()
+        world.clock.advance(60)
+    assert [when for when, value in world.points(DISK, 60) if value == 60.0] == [at(-n) for n in range(5, 35)]
+
+
+def test_a_listing_that_is_denied_is_trouble_of_its_metrics_only(world: World) -> None:
+    """The other metrics make the collection a success; ListMetrics is not asked for at each look."""
+    ids = many(world)
+    only(world, CPU, MEMORY)
+    tried = []
+
+    def denied(*asked: Any) -> Any:
+        tried.append(asked)
+        raise errors.AwsDenied("CloudWatch", "ListMetrics: AccessDenied", "allow it")
+
+    world.cloudwatch.dimensions = denied  # type: ignore[method-assign]
+    for _ in range(10):
+        report = world.collect(*ids)
+        world.clock.advance(60)
+    condition = world.condition(ids[-1])
+    assert condition.succeeded_at == condition.collected_at == NOW + 540
+    assert condition.trouble is not None
+    assert (condition.trouble.kind, condition.trouble.since) == ("denied", NOW)
+    assert condition.trouble.message.startswith("memory_utilization: ")
+    assert report.failed.keys() == set(ids)
+    assert MEMORY not in condition.asked
+    assert len(tried) == 2
+
+
+def test_where_no_metric_came_the_collection_failed(world: World) -> None:
+    """It is no success that nothing else was due when CloudWatch refused."""
+    world.add()
+    only(world, CPU)
+    world.cloudwatch.failing["CPUUtilization"] = errors.AwsThrottled("CloudWatch", "Throttling", "wait")
+    world.collect()
+    assert world.condition().succeeded_at is None
+    only(world, MEMORY)
+    world.cloudwatch.dimensions = lambda *_: {}  # type: ignore[method-assign]
+    world.clock.advance(60)
+    world.collect()
+    assert world.condition().succeeded_at == NOW + 60
+
+
+def test_a_metric_of_ones_own_is_like_any_other(world: World) -> None:
+    """Its dimensions are found, it is asked for by its period, and shown in the event."""
+    world.add()
+    own = models.Metric(name="gpu", namespace="Render", metric_name="utilization_gpu", period=120)
+    before = world.configurations.load()
+    world.configurations.save(
+        before.model_copy(update={"revision": 1, "metrics": {**before.metrics, "gpu": own}, "collect": (CPU, "gpu")})
+    )
+    world.cloudwatch.put(
+        ONE, "utilization_gpu", [(at(4), 71.0), (at(2), 72.0)], namespace="Render", dimensions={"index": "0"}
+    )
+    world.collect()
+    assert world.points("gpu", 120) == [(at(4), 71.0), (at(2), 72.0)]
+    assert world.queries("gpu")[0].period == 120
+    assert world.events()[0]["metrics"]["gpu"]["value"] == 72.0
+
+
+def test_an_instance_that_ends_between_two_calls_keeps_what_came(world: World) -> None:
+    """Its metrics are asked for all the same; the next look retires it."""
+    world.add()
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
+    inner = world.ec2.statuses
+
+    def ending(scope: models.Scope, ids: Any) -> Any:
+        found = inner(scope, ids)
+        world.ec2.become(ONE, "terminated")
+        return found
+
+    world.ec2.statuses = ending  # type: ignore[method-assign]
+    assert world.collect().retired == ()
+    assert world.points(CPU) == [(at(10), 41.5)]
+    world.clock.advance(60)
+    assert world.collect().retired == (ONE,)
+
+
 @pytest.mark.integration
 def test_on_a_real_server_it_is_the_same(world: World, redis_client: Any) -> None:
     """Condition, datapoints and dimensions come back from Redis as they were written."""

@@ -147,6 +147,10 @@ class _Listing(NamedTuple):
     def refused_lately(self, at: float) -> bool:
         return self.wrong is not None and 0 <= at - self.refused_at < REFUSED
 
+    def why(self, at: float) -> errors.AwsError | None:
+        """Return why it could not be listed, also while somebody tries again."""
+        return self.wrong if 0 <= at - self.refused_at < DIMENSIONS else None
+
     def covers(self, worker: models.Worker) -> bool:
         """Tell whether what it does not have of a worker is not there."""
         return worker.added_at < self.at
@@ -560,10 +564,10 @@ class _Run:
         listings = {key: _Listing.of(self.known.get(f"listing:{key}")) for key in agents}
         if len(records) > FEW:
             self._list_all(agents, listings, records, sets)
-        wrong = self._look_up(agents, listings, records, sets)
+        looked_up = self._look_up(agents, listings, records, sets)
         for record in records:
             for metric in agents.values():
-                self._settle(record, metric, listings[_key(metric)], wrong, sets, found)
+                self._settle(record, metric, listings[_key(metric)], looked_up, sets, found)
         return sets
 
     def _settle(
@@ -571,7 +575,7 @@ class _Run:
         record: ports.Record,
         metric: models.Metric,
         listing: _Listing,
-        wrong: Mapping[tuple[str, str], errors.AwsError],
+        looked_up: Mapping[tuple[str, str], errors.AwsError | None],
         sets: Mapping[str, dict[str, list[Dimensions]]],
         found: Mapping[str, _Found],
     ) -> None:
@@ -579,7 +583,8 @@ class _Run:
         mine, key = sets[record.worker.id], _key(metric)
         if mine.get(key):
             return
-        why = wrong.get((record.worker.id, key)) or (listing.wrong if listing.refused_lately(self.at) else None)
+        known = key in mine and record.dimensions_at > listing.refused_at
+        why = looked_up.get((record.worker.id, key), None if known else listing.why(self.at))
         if why is not None:
             found[record.worker.id].wrong[metric.name] = why
         elif listing.covers(record.worker):
@@ -644,23 +649,27 @@ class _Run:
         listings: dict[str, _Listing],
         records: Sequence[ports.Record],
         sets: Mapping[str, dict[str, list[Dimensions]]],
-    ) -> dict[tuple[str, str], errors.AwsError]:
-        """Ask ListMetrics for single workers: new ones, those that lack a metric; return why it did not answer."""
-        wrong: dict[tuple[str, str], errors.AwsError] = {}
+    ) -> dict[tuple[str, str], errors.AwsError | None]:
+        """Ask ListMetrics for single workers: new ones, those that lack a metric.
+
+        Return for each that was asked for, by id and key, why there was no answer, ``None`` where there was one.
+        """
+        outcome: dict[tuple[str, str], errors.AwsError | None] = {}
         asked_for = self._to_look_up(agents, listings, records, sets)
         fresh: dict[str, dict[str, list[Dimensions]]] = {}
         for key, worker_ids in asked_for.items():
             metric = agents[key]
-            before = next(iter(wrong.values()), None)
+            before = next((why for why in outcome.values() if why is not None), None)
             try:
                 if before is not None and before.retryable:
                     raise before  # it would keep us waiting, or be throttled, for this one too
                 listed = self.cloudwatch.dimensions(self.scope, metric.namespace, metric.metric_name, worker_ids)
             except errors.WorkermonError as why:
-                wrong |= dict.fromkeys(((worker_id, key) for worker_id in worker_ids), _of_aws(why))
+                outcome |= dict.fromkeys(((worker_id, key) for worker_id in worker_ids), _of_aws(why))
                 log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(why))
                 continue
             for worker_id in worker_ids:
+                outcome[worker_id, key] = None
                 # Who fell silent is no longer listed after three hours, and may speak again as before.
                 fresh.setdefault(worker_id, {})[key] = listed.get(worker_id) or sets[worker_id].get(key, [])
         for record in records:
@@ -669,7 +678,7 @@ class _Run:
                 continue
             sets[record.worker.id].update(mine)
             self.workers.found_dimensions(record.worker, {**record.dimensions, **mine}, self.at)
-        return wrong
+        return outcome
 
     def _to_look_up(
         self,
