@@ -57,8 +57,8 @@ return replies
 )
 
 # KEYS: worker, unjudged, then the hours. ARGV: worker id, incarnation, slot, whether to write again, time, retention,
-# condition, trouble, channel, event; for each hour its start and number of runs; for each run its field, offset, time,
-# period, whether the first write wins, data.
+# condition, trouble, channel, event; for each hour its start and number of runs; for each run "field offset time period
+# wins" (in one, for each argument costs its sender; wins: 1 where the first write does) and its data.
 _WRITE = client.Script(
     _COMPLETE
     + """
@@ -88,12 +88,12 @@ for k = 3, #KEYS do
   local strings, dirty = {}, {}
   local any = false
   for _ = 1, runs do
-    local field, offset, time = ARGV[next], tonumber(ARGV[next + 1]) * 8, tonumber(ARGV[next + 2])
-    local period, fresh = tonumber(ARGV[next + 3]), ARGV[next + 5]
+    local field, place, moment, every, wins = string.match(ARGV[next], '^(.*) (%-?%d+) (%-?%d+) (%d+) ([01])$')
+    local offset, time, period, fresh = tonumber(place) * 8, tonumber(moment), tonumber(every), ARGV[next + 1]
     local text = strings[field] or redis.call('HGET', KEYS[k], field) or ''
     local old = string.sub(text, offset + 1, offset + #fresh)
-    if ARGV[next + 4] == '1' then fresh = merge(old, fresh) end
-    next = next + 6
+    if wins == '1' then fresh = merge(old, fresh) end
+    next = next + 2
     if old ~= fresh then
       local i = 1
       while string.sub(old, i, i + 7) == string.sub(fresh, i, i + 7) do i = i + 8 end
@@ -206,7 +206,8 @@ class RedisSamples:
             arguments += [hour, len(runs)]
             for run in runs:
                 first_wins = run.field.startswith(f"{metrics.STATUS_CHECK_FAILED}:")
-                arguments += [run.field, run.offset, run.at, run.period, int(first_wins), run.data]
+                head = f"{run.field} {run.offset} {run.at} {run.period} {int(first_wins)}"
+                arguments += [head, run.data]
         return [keys.worker(worker.id), keys.UNJUDGED, *(keys.ledger(worker.id, hour) for hour in hours)], arguments
 
     def failed(self, worker: models.Worker, trouble: models.Trouble) -> None:
