@@ -586,3 +586,25 @@ def test_a_wrong_redis_is_one_line_without_its_password(url, code, tmp_path):
     assert done.stderr.startswith("error: ")
     assert "hunter2" not in done.stderr
     assert time.monotonic() - began < 30
+
+
+def test_why_is_told_in_words_and_as_a_document(ok, run, world):
+    """why shows rule, points and what was recorded; a metric or worker that is not there is exit code 3."""
+    ok("add", A)
+    fires(world, A)
+    text = ok("why", "render-01", "cpu_utilization")
+    assert "cpu-high: " in text
+    assert "rule     above warning 80 critical 90, breach 3 of 3" in text
+    assert "no attempt to deliver it yet" in text
+    [rule] = json.loads(ok("why", A, "cpu_utilization", "--json"))["rules"]
+    assert (rule["rule"], rule["told"], rule["history"][0]["after"]) == ("cpu-high", "critical", "critical")
+    assert "did you mean" in one_line(run("why", A, "cpu_utilisation"), 3)
+    assert "not monitored" in one_line(run("why", "render-99", "cpu_utilization"), 3)
+
+
+def test_the_history_has_the_deliveries(ok, world):
+    """alerts --all has each attempt to deliver; an alert that only fires is listed without."""
+    ok("add", A)
+    fires(world, A)
+    [shown] = json.loads(ok("alerts", "--all", "--json"))["alerts"]
+    assert shown["deliveries"] == []

@@ -107,20 +107,25 @@ def _points(worker_id: str, name: str, since: float, until: float, samples: port
 def alerts(*, every: bool = False, alerts: ports.Alerts) -> Document:
     """Return ``{"alerts": […]}``: those that fire, the oldest first; ``every``: with those that are over.
 
-    Each is its newest notification; of one that is over there is one for each episode.
+    Each is its newest notification; of one that is over there is one for each episode. With ``every`` each has its
+    ``deliveries`` too: the attempts for all notifications of the episode, the oldest first.
     """
     fires = [_alert(alert.last, firing=True) for alert in alerts.open() if alert.last is not None]
     if not every:
         return {"alerts": fires}
-    shown = {(one["dedup_key"], one["since"]) for one in fires}
-    over = []
+    shown = {(one["dedup_key"], one["since"]): one for one in fires}
+    for one in fires:
+        one["deliveries"] = []
     for recorded in alerts.history(limit=HISTORY):
         told = recorded.notification
-        if told is None or (told.dedup_key, told.since) in shown:
+        if told is None:
             continue
-        shown.add((told.dedup_key, told.since))
-        over.append(_alert(told, firing=False))
-    return {"alerts": fires + over}
+        one = shown.setdefault((told.dedup_key, told.since), {**_alert(told, firing=False), "deliveries": []})
+        one["deliveries"][:0] = [
+            {"channel": it.channel, "at": models.rfc3339(it.at), "error": it.error, "notification": told.id}
+            for it in recorded.attempts
+        ]
+    return {"alerts": list(shown.values())}
 
 
 def _alert(notification: models.Notification, *, firing: bool) -> Document:

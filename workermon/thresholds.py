@@ -52,6 +52,61 @@ class _Turned(NamedTuple):
     recover: Sequence[Datapoint | None]
 
 
+class Level(NamedTuple):
+    """One level of a rule as it stands: how many of the counted slots breach it, and how many are clear of it."""
+
+    severity: Severity
+    threshold: float
+    clear: float
+    latched: bool
+    breaching: int
+    cleared: int
+
+
+class Look(NamedTuple):
+    """What a rule looks at where it is judged up to: the counted slots, newest last, and those without a datapoint.
+
+    ``counted`` and ``recovering`` are how many slots the two windows hold; ``absent`` are times of slots.
+    """
+
+    points: tuple[Datapoint, ...]
+    absent: tuple[int, ...]
+    counted: int
+    recovering: int
+    levels: tuple[Level, ...]
+
+
+def look(rule: Rule, judged: Judged, points: Sequence[Datapoint], *, period: int, expected_from: int) -> Look | None:
+    """Return what the rule looks at in its present state, ``None`` where nothing was judged yet; see ``judge``."""
+    if judged.cursor is None:
+        return None
+    if judged.start is not None:
+        expected_from = max(expected_from, judged.start)
+    plain, last = _plain(rule), judged.cursor // period
+    values = {slot: point for slot, point in _by_slot(points, period, judged.start).items() if slot <= last}
+    window = _window(plain, values, last, plain.n, expected_from, period)
+    recover = _window(plain, values, last, plain.recover_n, expected_from, period)
+    longer = max(window, recover, key=len)
+    used = tuple(point for point in reversed(longer) if point is not None)
+    reach = max(plain.n, plain.recover_n)
+    oldest = used[0].at // period if len(longer) == reach and used else last - 2 * reach + 1
+    begun = judged.start or 0
+    absent = [slot * period for slot in range(oldest, last + 1) if slot not in values and slot * period >= begun]
+    latched = judged.trail[-1].latched if judged.trail else 0
+    levels = tuple(
+        Level(
+            "critical" if level.bit == _BITS["critical"] else "warning",
+            level.threshold,
+            level.clear,
+            bool(latched & level.bit),
+            _breaching(plain, level, window),
+            _clear(plain, level, recover),
+        )
+        for level in plain.levels
+    )
+    return Look(used, tuple(absent), len(window), len(recover), levels)
+
+
 def judge(
     rule: Rule,
     judged: Judged,

@@ -33,6 +33,7 @@ COMMANDS = {
     "watch": "feed:watch",
     "history": "feed:history",
     "alerts": "alerts:alerts",
+    "why": "alerts:why",
     "rules": "rules:rules",
     "apply": "apply:apply",
     "status": "health:status",

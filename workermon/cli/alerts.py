@@ -1,9 +1,13 @@
-"""``alerts``: what fires, and what is over."""
+"""``alerts`` and ``why``: what fires, what is over, and why it is so."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import click
 
+from workermon import errors
 from workermon.cli import options, output, session
 
 
@@ -40,3 +44,73 @@ def alerts(own: session.Session, every: bool, as_json: bool) -> None:
         output.table(("SINCE", "STATUS", "SEVERITY", "RULE", "WORKER", "SUMMARY"), rows, styles)
     else:
         click.echo("no alert" if every else "no alert fires", err=True)
+
+
+@click.command()
+@click.argument("name", metavar="WORKER", type=options.Text())
+@click.argument("metric", type=options.Text())
+@options.as_json
+@session.pass_session
+def why(own: session.Session, name: str, metric: str, as_json: bool) -> None:
+    """Tell why an alert fires, or does not.
+
+    For each rule over the metric (or no-data): how it stands, the datapoints looked at, the missing ones, what was
+    decided last with the reason that was recorded, and each attempt to deliver it.
+
+    \b
+    Example: workermon why render-07 cpu_utilization
+    """
+    from workermon import explain, fleet
+
+    record = own.call(fleet.resolve, [name])[0]
+    found = own.call(explain.why, record, metric)
+    if as_json:
+        output.document(found)
+        return
+    for line in _explained(found):
+        click.echo(errors.printable(line))
+
+
+def _explained(found: dict[str, Any]) -> Iterator[str]:
+    worker = found["worker"]
+    trouble = f"; {found['trouble']['kind']}: {found['trouble']['message']}" if found["trouble"] else ""
+    yield (
+        f"{worker['name']} ({worker['id']}), {found['metric']}: {found['status']}, {found['monitoring']},"
+        f" last collected with success {found['succeeded_at'] or 'never'}{trouble}"
+    )
+    if not found["rules"]:
+        yield "no rule is about it"
+    for rule in found["rules"]:
+        since = f" since {rule['since']}" if rule["since"] else ""
+        told = "people were told" if rule["told"] else "nobody is told that it fires"
+        yield ""
+        yield f"{rule['rule']}: {rule['state']}{since}; {told}"
+        wants = [f"{side} {_levels(rule[side])}" for side in ("above", "below", "clear") if side in rule]
+        wants += [f"{key} {rule[key]}" for key in ("breach", "recover", "missing", "intervals") if key in rule]
+        wants += [f"only {key}={value}" for key, value in rule["labels"].items()]
+        yield f"  rule     {', '.join(wants)}; notifies {', '.join(rule['notify']) or 'nobody'}"
+        yield f"  now      {rule['now']}"
+        if "points" in rule:
+            points = "  ".join(f"{_clock(one['at'])} {one['value']:g}" for one in rule["points"])
+            yield f"  points   {points or 'none'}"
+            yield f"  missing  {'  '.join(_clock(at) for at in rule['missing']) or 'none'}"
+            yield (
+                f"  judged   up to {rule['cursor'] or 'nothing yet'}; period {rule['period']} s,"
+                f" delay {rule['delay']} s, absent counts up to {rule['horizon'] or '-'}"
+            )
+        for one in rule["history"]:
+            yield f"  {one['at']} {one['before']} → {one['after']}: {one['reason']}"
+            if not one["told"]:
+                yield "    told nobody"
+            for each in one["deliveries"]:
+                yield f"    {each['at']} {each['channel']}: {each['error'] or 'accepted'}"
+            if one["told"] and not one["deliveries"]:
+                yield "    no attempt to deliver it yet"
+
+
+def _levels(levels: dict[str, float]) -> str:
+    return " ".join(f"{severity} {value:g}" for severity, value in levels.items())
+
+
+def _clock(at: str) -> str:
+    return at[11:]

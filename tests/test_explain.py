@@ -1,0 +1,139 @@
+"""Why an alert fires, or does not: the recorded decision, and how it stands since."""
+
+import pytest
+
+from tests.test_evaluate import CPU, ID, MINUTE, QUIET, T0, Site, points
+from workermon import errors, explain, models, notify, report, testing
+
+
+def why(site, metric="cpu_utilization"):
+    """Explain a metric of the site's worker."""
+    return explain.why(
+        site.workers.get([ID])[ID],
+        metric,
+        alerts=site.alerts,
+        samples=site.samples,
+        configurations=site.configurations,
+        pulse=site.pulse,
+        now=site.clock,
+    )
+
+
+def minute(slot):
+    """Return the time of a slot as documents have it."""
+    return models.rfc3339(T0 + slot * MINUTE)
+
+
+def test_a_firing_alert_is_explained_by_what_was_recorded():
+    """The last decision has the recorded reason and points, and how far it is from being over is counted."""
+    site = Site()
+    site.minutes([50, 95, 96, 97, 60])
+    [rule] = why(site)["rules"]
+    assert (rule["rule"], rule["state"], rule["told"], rule["since"]) == ("cpu-high", "critical", "critical", minute(3))
+    assert rule["latched"] == ["warning", "critical"]
+    [turn] = rule["history"]
+    assert (turn["before"], turn["after"], turn["at"], turn["told"]) == ("ok", "critical", minute(3), True)
+    assert turn["reason"] == "3 of 3 values above 90"
+    assert [one["value"] for one in turn["points"]] == [95, 96, 97]
+    assert [one["value"] for one in rule["points"]] == [96, 97, 60]
+    assert "1 of 2 values not above 90, 2 of 2 end critical" in rule["now"]
+    assert rule["cursor"] == minute(4)
+
+
+def test_the_recorded_reason_outlives_a_change_of_the_rule():
+    """What was decided under another threshold is told as it was recorded, not reckoned anew."""
+    site = Site()
+    site.minutes([95, 96, 97])
+    site.change(rules=(CPU.model_copy(update={"above": models.Levels(warning=98, critical=99)}),))
+    [rule] = why(site)["rules"]
+    assert rule["above"] == {"warning": 98, "critical": 99}
+    assert rule["history"][0]["reason"] == "3 of 3 values above 90"
+
+
+def test_what_does_not_fire_is_explained_too():
+    """Without a decision there is what the rule looks at, what is missing, and what it would take."""
+    site = Site()
+    site.minutes([50, 95, None, 96])
+    [rule] = why(site)["rules"]
+    assert (rule["state"], rule["told"], rule["history"], rule["latched"]) == ("ok", None, [], [])
+    assert [(one["at"], one["value"]) for one in rule["points"]] == [(minute(0), 50), (minute(1), 95), (minute(3), 96)]
+    assert rule["missing"] == [minute(2)]
+    assert (
+        rule["now"] == "2 of 3 values above 80, 3 of 3 make it warning; 2 of 3 values above 90, 3 of 3 make it critical"
+    )
+    assert (rule["period"], rule["delay"]) == (60, 120)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        (lambda site: site.change(rules=(CPU.model_copy(update={"labels": {"a": "b"}}),)), "workers with a=b only"),
+        (lambda site: site.change(collect=()), "cpu_utilization is not collected"),
+        (lambda site: site.collected(T0 + 600, status="stopped"), "the instance is stopped"),
+        (lambda site: site.workers.update(site.worker.model_copy(update={"monitoring": "paused"})), "paused"),
+        (lambda site: None, "the instance is unknown"),
+    ],
+)
+def test_why_nothing_is_judged_is_told(prepare, said):
+    """A rule that cannot fire at present says why not."""
+    site = Site()
+    if said != "the instance is unknown":
+        site.minutes([50])
+    prepare(site)
+    [rule] = why(site)["rules"]
+    assert said in rule["now"]
+
+
+def test_silence_is_explained():
+    """no-data tells from when silence counts, and when it is due."""
+    site = Site(QUIET)
+    site.collected(T0, {})
+    site.evaluate()
+    site.clock.now = T0 + 100
+    [rule] = why(site, "no-data")["rules"]
+    assert rule["now"] == "silent for 100 s, 180 s make it critical"
+    assert rule["due"] == models.rfc3339(T0 + 180)
+
+
+def test_a_metric_without_a_rule_has_none_and_a_stranger_is_refused():
+    """A metric that is known but that no rule is about is explained by an empty list; another one is exit code 3."""
+    site = Site()
+    assert why(site, "network_in")["rules"] == []
+    with pytest.raises(errors.NotFound, match="did you mean cpu_utilization"):
+        why(site, "cpu_utilisation")
+
+
+class Broken:
+    """A channel that refuses, and then accepts."""
+
+    def __init__(self):
+        self.tries = 0
+
+    def send(self, channel, notification):
+        """Refuse the first one."""
+        self.tries += 1
+        if self.tries == 1:
+            raise errors.DeliveryFailed("ops", "it said 500", "wait")
+
+
+def test_each_attempt_to_deliver_is_shown():
+    """Both why and the history of alerts have each attempt with its error."""
+    site = Site()
+    site.change(channels={"ops": models.Channel(name="ops", type="webhook")})
+    site.collected(T0 + 300, points([95, 96, 97]))
+    [alert] = site.evaluate()
+    outbox, channel = testing.MemoryOutbox(site.store), Broken()
+    for _ in range(2):
+        notify.deliver(
+            [alert],
+            outbox=outbox,
+            configurations=site.configurations,
+            notifiers={"webhook": channel},
+            now=site.clock,
+        )
+        site.clock.now += 3600
+    [turn] = why(site)["rules"][0]["history"]
+    assert [one["error"] is None for one in turn["deliveries"]] == [False, True]
+    assert "it said 500" in turn["deliveries"][0]["error"]
+    [shown] = report.alerts(every=True, alerts=site.alerts)["alerts"]
+    assert [one["error"] is None for one in shown["deliveries"]] == [False, True]

@@ -1,0 +1,237 @@
+"""Explain: why an alert of a worker fires, or does not.
+
+What was decided is shown with the reason that was recorded then; only how it stands between two decisions is counted
+here, by the code that judges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from workermon import config, errors, metrics, models, ports, thresholds
+
+#: Entries of an alert's history that are shown.
+HISTORY = 10
+
+Document = dict[str, Any]
+
+
+def why(
+    record: ports.Record,
+    metric: str,
+    *,
+    alerts: ports.Alerts,
+    samples: ports.Samples,
+    configurations: ports.Configurations,
+    pulse: ports.Pulse,
+    now: ports.Clock,
+) -> Document:
+    """Return how every rule over a metric stands for a worker, and what was decided last; ``no-data`` is one too.
+
+    Raises ``errors.NotFound`` for a metric that is not known.
+    """
+    configuration = configurations.load()
+    known = (*configuration.metrics, metrics.STATUS_CHECK_FAILED, config.NO_DATA)
+    if metric not in known:
+        raise errors.NotFound(f"metric {metric}", "is not known", config.nearest(metric, known))
+    worker = record.worker
+    basis = alerts.load([worker.id]).get(worker.id)
+    if basis is None:
+        raise errors.UnknownWorker(f"worker {worker.name}", "not monitored", "see 'workermon list'")
+    record = basis.record
+    found = []
+    for rule in configuration.rules:
+        if metric != (config.NO_DATA if rule.kind == "no-data" else rule.metric):
+            continue
+        alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
+        if rule.kind == "no-data":
+            stands = _silence(rule, record, alert, pulse.monitoring_since(), now())
+        else:
+            stands = _threshold(rule, record, alert, configuration, samples)
+        found.append(
+            {
+                **_rule(rule),
+                **_state(alert),
+                **stands,
+                "history": _history(alerts.history(f"{worker.id}/{rule.name}", HISTORY)),
+            }
+        )
+    condition = record.condition
+    return {
+        "worker": {"id": worker.id, "name": worker.name},
+        "metric": metric,
+        "status": condition.status,
+        "monitoring": worker.monitoring,
+        "collected_at": _time(condition.collected_at),
+        "succeeded_at": _time(condition.succeeded_at),
+        "trouble": None
+        if condition.trouble is None
+        else {"kind": condition.trouble.kind, "message": errors.printable(condition.trouble.message)},
+        "rules": found,
+    }
+
+
+def _time(at: float | None) -> str | None:
+    return None if at is None else models.rfc3339(at)
+
+
+def _rule(rule: models.Rule) -> Document:
+    levels = {"above": rule.above, "below": rule.below, "clear": rule.clear}
+    shown: Document = {"rule": rule.name, "kind": rule.kind}
+    if rule.kind == "no-data":
+        shown |= {"intervals": rule.intervals, "severity": rule.severity}
+    else:
+        shown |= {key: it.model_dump(exclude_none=True) for key, it in levels.items() if it is not None}
+        shown |= {"breach": str(rule.breach), "recover": str(rule.recover), "missing": rule.missing}
+    return {**shown, "labels": rule.labels, "notify": list(rule.notify)}
+
+
+def _state(alert: models.Alert) -> Document:
+    judged = alert.judged
+    latched = judged.trail[-1].latched if judged.trail else 0
+    return {
+        "state": judged.severity or "ok",
+        "latched": [severity for bit, severity in enumerate(models.SEVERITIES) if latched & (1 << bit)],
+        "told": alert.told,
+        "since": _time(alert.since),
+        "cursor": _time(judged.cursor),
+    }
+
+
+def _why_not(rule: models.Rule, record: ports.Record, configuration: models.Configuration) -> str | None:
+    """Return why nothing is judged at present, ``None`` where it is."""
+    worker, condition = record.worker, record.condition
+    if worker.monitoring == "paused":
+        return "monitoring is paused"
+    if not rule.applies_to(worker):
+        wanted = ", ".join(f"{key}={value}" for key, value in rule.labels.items())
+        return f"the rule is for workers with {wanted} only"
+    if rule.kind == "no-data":
+        return None
+    if rule.metric != metrics.STATUS_CHECK_FAILED and rule.metric not in configuration.collect:
+        return f"{rule.metric} is not collected"
+    if condition.status != "running":
+        return f"the instance is {condition.status}"
+    return None
+
+
+def _threshold(
+    rule: models.Rule,
+    record: ports.Record,
+    alert: models.Alert,
+    configuration: models.Configuration,
+    samples: ports.Samples,
+) -> Document:
+    worker, condition, metric = record.worker, record.condition, rule.metric or ""
+    asked = condition.asked.get(metric)
+    if metric == metrics.STATUS_CHECK_FAILED:
+        period, delay = worker.interval, 0
+        asked = condition.collected_at if asked is None else asked
+    else:
+        entry = configuration.metrics[metric]
+        period = condition.periods.get(metric, metrics.period_of(entry, detailed=worker.detailed))
+        delay = math.ceil(condition.delays.get(metric, metrics.DELAY))
+    shown: Document = {
+        "period": period,
+        "delay": delay,
+        "asked": _time(asked),
+        "horizon": None if asked is None else _time(math.floor(asked) - period - delay),
+        "points": [],
+        "missing": [],
+        "levels": [],
+    }
+    reason = _why_not(rule, record, configuration)
+    judged = alert.judged
+    if reason is None and (asked is None or judged.cursor is None):
+        reason = "CloudWatch was never asked with success" if asked is None else "no slot was judged yet"
+    if judged.cursor is None or judged.period != period or asked is None:
+        return {**shown, "now": reason or f"the period became {period} s and no slot of it was judged yet"}
+    since = judged.cursor - (thresholds.lookback(rule) + 1) * period
+    points = samples.read([(worker.id, metric, period)], since, judged.cursor + period - 1)[worker.id, metric].points
+    running = condition.running_since
+    expected = math.ceil(asked if running is None else running)
+    seen = thresholds.look(rule, judged, points, period=period, expected_from=expected)
+    if seen is None:
+        return {**shown, "now": reason}
+    side = "above" if rule.above else "below"
+    shown["points"] = [{"at": models.rfc3339(at), "value": value} for at, value in seen.points]
+    shown["missing"] = [models.rfc3339(at) for at in seen.absent]
+    shown["levels"] = [
+        {
+            "severity": level.severity,
+            "threshold": level.threshold,
+            "clear": level.clear,
+            "latched": level.latched,
+            "breaching": level.breaching,
+            "of": seen.counted,
+            "clear_of": level.cleared,
+            "recovering": seen.recovering,
+        }
+        for level in seen.levels
+    ]
+    said = [
+        f"{level.cleared} of {seen.recovering} values not {side} {level.clear:.15g}, {rule.recover} end"
+        f" {level.severity}"
+        if level.latched
+        else f"{level.breaching} of {seen.counted} values {side} {level.threshold:.15g}, {rule.breach} make it"
+        f" {level.severity}"
+        for level in seen.levels
+    ]
+    return {**shown, "now": reason or "; ".join(said)}
+
+
+def _silence(
+    rule: models.Rule, record: ports.Record, alert: models.Alert, monitoring_since: float | None, now: float
+) -> Document:
+    worker, succeeded = record.worker, record.condition.succeeded_at
+    patience = rule.intervals * worker.interval
+    start = alert.judged.start or 0
+    begun = max(succeeded or worker.added_at, worker.added_at, monitoring_since or 0, start)
+    reason = None
+    if worker.monitoring == "paused":
+        reason = "monitoring is paused"
+    elif not rule.applies_to(worker):
+        reason = "the rule is for workers with other labels"
+    elif monitoring_since is None:
+        reason = "the monitor itself has not run long enough to tell"
+    quiet = max(0, round(now - begun))
+    return {
+        "succeeded_at": _time(succeeded),
+        "counts_from": _time(begun),
+        "due": _time(begun + patience),
+        "now": reason or f"silent for {quiet} s, {patience} s make it {rule.severity}",
+    }
+
+
+def _history(entries: Iterable[models.Recorded]) -> list[Document]:
+    return [
+        {
+            "at": models.rfc3339(entry.transition.at),
+            "before": entry.transition.before or "ok",
+            "after": entry.transition.after or "ok",
+            "reason": entry.transition.reason,
+            "value": entry.transition.value,
+            "threshold": entry.transition.threshold,
+            "count": entry.transition.count,
+            "points": [{"at": models.rfc3339(at), "value": value} for at, value in entry.transition.points],
+            "correction": entry.transition.correction,
+            "told": entry.notification is not None,
+            "notification": None if entry.notification is None else entry.notification.id,
+            "deliveries": deliveries(entry.attempts),
+        }
+        for entry in entries
+    ]
+
+
+def deliveries(attempts: Sequence[models.Attempt]) -> list[Document]:
+    """Return each attempt to deliver; ``error`` is null where it was accepted."""
+    return [
+        {
+            "channel": one.channel,
+            "at": models.rfc3339(one.at),
+            "error": None if one.error is None else errors.printable(one.error),
+        }
+        for one in attempts
+    ]
