@@ -196,7 +196,7 @@ def main() -> None:
         design = plain(where / "plain", aws, window)
     names = list(costs[0].cpu)
     house.table(
-        f"CPU in ms for each worker and cycle of 5 metrics; a window of {window / 60:.0f} minutes, in each of the three",
+        f"CPU in ms for each worker and cycle of 5 metrics; windows of {window / 60:.0f} minutes, here and in the baselines",
         ["workers", *names, "all", "x bare loop (<= 1.3)", "x plain (<= 0.1)", "x smallest (<= 1.2)"],
         [
             [

@@ -51,7 +51,9 @@ def main() -> None:
                         f"{one['wall'] and number / one['wall']:.0f}",
                         f"{number / one['cpu']:.0f}",
                         f"{one['cpu'] / ours['cpu']:.1f}" if kind != "ours" else "",
-                        f"{(one['cpu'] + one['server']) / (ours['cpu'] + ours['server']):.1f}" if kind != "ours" else "",
+                        f"{(one['cpu'] + one['server']) / (ours['cpu'] + ours['server']):.1f}"
+                        if kind != "ours"
+                        else "",
                     ]
                 )
     house.table(

@@ -1,7 +1,7 @@
 """A fast AWS for the benchmarks: EC2 and CloudWatch for any instance id, from bytes that are made once.
 
 It answers after a given time, as AWS does, and counts what it was asked: ``endpoint.py PORT_FILE LATENCY``. It knows
-DescribeInstanceStatus, DescribeInstances (EC2 query, XML), GetMetricData and ListMetrics (CloudWatch, JSON or CBOR, as botocore chooses).
+DescribeInstanceStatus and DescribeInstances (EC2, XML), GetMetricData and ListMetrics (CloudWatch, JSON or CBOR).
 """
 
 from __future__ import annotations

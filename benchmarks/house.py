@@ -91,7 +91,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> 
     widths = [max(len(row[column]) for row in [list(head), *texts]) for column in range(len(head))]
     print(f"\n{title}\n")
     for row in [list(head), ["-" * width for width in widths], *texts]:
-        cells = [cell.ljust(width) if not n else cell.rjust(width) for n, (cell, width) in enumerate(zip(row, widths))]
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
         print("| " + " | ".join(cells) + " |")
     sys.stdout.flush()
 
