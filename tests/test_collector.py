@@ -224,11 +224,25 @@ def test_where_no_worker_is_collected_any_more_it_is_over(fleet):
     assert fleets.leave(**given, now=fleet.clock) == ()
     told = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
     assert (told.status, told.reason) == ("resolved", "no worker is collected there any more")
+    fleet.told.clear()
+    for after in range(300, 900, 30):
+        fleet.collected(fleet.elsewhere, after)
+        fleet.evaluate(after + 1)
+    assert fleet.told == [], "what is known of a place that was left fires no more"
+
+
+def test_a_failure_after_which_nobody_collects_holds_nothing_back(fleet):
+    """Beat died right after AWS refused once: that is silence, and has to be told as such."""
+    fleet.refused(60)
+    for after in range(61, 700, 30):
+        fleet.collected(fleet.elsewhere, after)
+        fleet.evaluate(after)
+    assert sorted(fleet.told) == [f"{worker_id}/silence" for worker_id in IDS]
 
 
 def test_without_a_rule_about_silence_everybody_hears_of_it():
     """Whoever hears of anything; and the log where nobody does."""
-    state = models.ScopeState(key=SCOPE, at=T0, interval=60, failing_since=T0, trouble=trouble("denied", T0))
+    state = models.ScopeState(key=SCOPE, at=T0 + 120, interval=60, failing_since=T0, trouble=trouble("denied", T0))
     basis = ports.ScopeBasis(state, {}, 0, 0, {})
 
     def heard(*rules: models.Rule) -> tuple[str, ...]:

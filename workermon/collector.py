@@ -17,6 +17,9 @@ RULE = "collector"
 #: Intervals without a success, the shortest of that account and region, after which it fires.
 INTERVALS = 3
 
+#: Seconds. A collection is noted at the latest that long after it began (it ends with its task's time limit).
+LONGEST = 100
+
 #: Intervals of a worker that it has, once the alert is over, to be collected itself before its silence is told.
 GRACE = 1.5
 
@@ -39,7 +42,9 @@ def judge(
             return None
         ended = state.recovered_at or state.succeeded_at or now
         return _verdict(basis, alert, None, max(math.floor(ended), alert.since or 0), configuration, now)
-    if alert.open or monitoring_since is None:
+    # One failure says nothing, nor does one after which nobody collects there any more.
+    lasts = state.at > state.failing_since and _is_fresh(state, now)
+    if alert.open or monitoring_since is None or not lasts:
         return None
     at = math.ceil(max(state.failing_since - state.interval, monitoring_since) + INTERVALS * state.interval)
     return _verdict(basis, alert, "critical", at, configuration, now) if now > at else None
@@ -63,13 +68,20 @@ def held(basis: ports.ScopeBasis | None, interval: int, now: float) -> str | Non
     if basis is None:
         return None
     state = basis.state
-    if state.failing_since is not None and state.trouble is not None:
-        return f"held back: collection fails in all of {state.key} ({state.trouble.kind})"
     alert = basis.alerts.get(RULE)
+    told = alert is not None and alert.open
+    # Where nobody collects any more silence has another reason, which must not be kept quiet.
+    if state.failing_since is not None and state.trouble is not None and (told or _is_fresh(state, now)):
+        return f"held back: collection fails in all of {state.key} ({state.trouble.kind})"
     last = alert.last if alert else None
     if last is not None and last.status == "resolved" and now < models.moment(last.at) + GRACE * interval:
         return f"held back: collection in {state.key} has only just recovered"
     return None
+
+
+def _is_fresh(state: models.ScopeState, now: float) -> bool:
+    """Tell whether collections go on there."""
+    return now - state.at <= 2 * state.interval + LONGEST
 
 
 def _verdict(

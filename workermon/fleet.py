@@ -354,10 +354,14 @@ def leave(
 ) -> tuple[str, ...]:
     """Resolve the alerts about accounts and regions where no worker is collected any more; return their keys.
 
-    Where a worker is, the next collection says how it goes.
+    What is known of the trouble there is forgotten. Where a worker is, the next collection says how it goes.
     """
-    fires = [basis for basis in scopes.load().values() if any(alert.open for alert in basis.alerts.values())]
-    if not fires:
+    unwell = [
+        basis
+        for basis in scopes.load().values()
+        if basis.state.failing_since is not None or any(alert.open for alert in basis.alerts.values())
+    ]
+    if not unwell:
         return ()
     collected = {
         record.worker.scope.key
@@ -365,11 +369,15 @@ def leave(
         if record.worker.monitoring == "active" and record.condition.status not in models.GONE
     }
     left = []
-    for basis in fires:
+    for basis in unwell:
         key = basis.state.key
+        if key in collected:
+            continue
         verdict = collector.closing(basis, configurations.load(), "no worker is collected there any more", now())
         # Who comes between has judged it anew, and leaves it to the next reconciliation.
-        if key not in collected and verdict is not None and scopes.commit(verdict):
+        if verdict is not None and not scopes.commit(verdict):
+            continue
+        if scopes.forget(key, basis.version + (verdict is not None)):
             log.info("scope.left", scope=key)
             left.append(key)
     return tuple(left)

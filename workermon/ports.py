@@ -18,6 +18,7 @@ from workermon.models import (
     Hour,
     Instance,
     InstanceStatus,
+    Limit,
     Notification,
     Parcel,
     Query,
@@ -326,6 +327,9 @@ class Scopes(Protocol):
     def load(self) -> dict[str, ScopeBasis]:
         """Return the basis of a judgement of every account and region where anything was collected, by its key."""
 
+    def forget(self, scope: str, version: int) -> bool:
+        """Forget how it went there, unless its alerts are no longer at that version; their history stays."""
+
     def commit(self, verdict: ScopeVerdict) -> bool:
         """Write alert, history and outbox in one step; ``False``, and nothing written, where the basis moved on."""
 
@@ -460,6 +464,39 @@ class Notifier(Protocol):
 
     def send(self, channel: Channel, notification: Notification) -> None:
         """Send it, or raise ``errors.DeliveryFailed`` within the lease."""
+
+
+class Publisher(Protocol):
+    """Amazon SNS."""
+
+    def publish(
+        self,
+        topic_arn: str,
+        *,
+        subject: str,
+        messages: Mapping[str, str],
+        attributes: Mapping[str, str],
+        group: str,
+        identity: str,
+    ) -> None:
+        """Publish to a topic: ``messages`` by protocol, ``default`` among them.
+
+        ``group`` keeps the order and ``identity`` the uniqueness where the topic is a FIFO one. Raises
+        ``errors.AwsError`` and its kinds.
+        """
+
+
+class Throttle(Protocol):
+    """How much goes out to each channel: a token bucket shared by all worker processes, criticals first."""
+
+    def take(self, channel: str, limit: Limit, *, critical: bool, now: float) -> float:
+        """Take a token: 0 where one may send now, else the seconds after which to ask again.
+
+        The lower half of the bucket is for criticals only.
+        """
+
+    def pause(self, channel: str, seconds: float, now: float) -> None:
+        """Let nothing out for that long, because the receiver asked for it."""
 
 
 class Violations(Protocol):

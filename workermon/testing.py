@@ -675,6 +675,16 @@ class MemoryScopes:
                 for key, basis in self._kept.items()
             }
 
+    def forget(self, scope: str, version: int) -> bool:
+        """Forget how it went there, unless its alerts moved on."""
+        with self._store.lock:
+            kept = self._kept.get(scope)
+            if kept is not None and kept.version != version:
+                return False
+            self._kept.pop(scope, None)
+            self._store.scopes.pop(scope, None)
+            return True
+
     def commit(self, verdict: ports.ScopeVerdict) -> bool:
         """Write alert, history and outbox where the basis still holds."""
         store, key = self._store, verdict.basis.state.key

@@ -183,6 +183,20 @@ def test_an_alert_of_an_account_is_written_like_a_workers(kept):
     assert [one.worker_id for one in kept.alerts.history()] == [SCOPE, SCOPE]
 
 
+def test_an_account_that_was_left_is_forgotten(kept):
+    """Unless its alert has turned meanwhile; its history stays, and its versions go on."""
+    kept.scopes.note(SCOPE, NOW, 60, DENIED)
+    assert kept.scopes.commit(verdict(kept.scopes.load()[SCOPE], "firing", 1))
+    assert not kept.scopes.forget(SCOPE, 0)
+    assert kept.scopes.commit(verdict(kept.scopes.load()[SCOPE], "resolved", 2))
+    assert kept.scopes.forget(SCOPE, 2)
+    assert kept.scopes.load() == {}
+    assert len(kept.alerts.history(f"{SCOPE}/collector")) == 2
+    kept.scopes.note(SCOPE, NOW - 60, 60, DENIED)
+    basis = kept.scopes.load()[SCOPE]
+    assert (basis.state.failing_since, basis.version, basis.told) == (NOW - 60, 0, {"collector": 2})
+
+
 def test_a_changed_configuration_stands_in_the_way_of_a_verdict(kept):
     """It was made with other channels."""
     kept.scopes.note(SCOPE, NOW, 60, DENIED)

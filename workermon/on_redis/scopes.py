@@ -57,6 +57,15 @@ return found
 """)
 
 
+# KEYS: scopes, scope, alerts. ARGV: name, version.
+_FORGET = client.Script("""
+if (redis.call('HGET', KEYS[3], 'version') or '0') ~= ARGV[2] then return 0 end
+redis.call('SREM', KEYS[1], ARGV[1])
+redis.call('DEL', KEYS[2], KEYS[3])
+return 1
+""")
+
+
 class RedisScopes:
     """``ports.Scopes`` on Redis; its verdicts are written as those of workers are."""
 
@@ -79,6 +88,11 @@ class RedisScopes:
             [keys.scope(""), keys.alerts(""), keys.versions("")],
         )
         return {name.decode(): _basis(name.decode(), rest, int(revision or 0)) for name, *rest in rows}
+
+    def forget(self, scope: str, version: int) -> bool:
+        """Forget how it went there, unless its alerts moved on."""
+        names = [keys.SCOPES, keys.scope(scope), keys.alerts(scope)]
+        return bool(_FORGET.run(self._client, names, [scope, version]))
 
     def commit(self, verdict: ports.ScopeVerdict) -> bool:
         """Write alert, history and outbox in one step, where the basis still holds."""
