@@ -176,7 +176,7 @@ def test_no_data_is_a_rule_by_its_metric():
         ("[limits]\ndescribe = { bucket = 5 }\n", r"limits.describe.per_second: is missing; add it"),
         ("[limits]\ndescribe = { bucket = 0, per_second = 1 }\n", r"limits.describe.bucket: should be greater than"),
         ("[limits]\nlist_metric = 5\n", r"limits.list_metric: is no key here; did you mean list_metrics\?"),
-        ('[channels.s]\ntype = "slack"\n', r"channels.s.type: 'slack' is not supported in this version"),
+        ('[channels.s]\ntype = "slack"\n', r"channels.s.url: is missing; add it"),
         ('[channels.s]\ntype = "webhok"\n', r"channels.s.type: 'webhok' is none of webhook, log"),
         ("[rule]\n", r"\[rule\]: is no section.*did you mean rules\?"),
         ("rules = 3\n", r"rules: must be a list"),
@@ -277,3 +277,21 @@ def test_a_budget_and_limits_are_in_force_until_a_file_says_otherwise():
     assert (second.budget, second.limits) == (first.budget, first.limits)
     third = config.to_configuration(config.parse("[budget]\n[limits]\n", "c.toml"), second)
     assert (third.budget, third.limits) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('[[rules]]\nname = "a"\n  metrc = "cpu_utilization"\n', "rules[0].metrc (line 3, column 3)"),
+        ('\n[[rules]]\nname = "a"\nabove = { critical = "x" }\n', "rules[0].above.critical (line 4, column 11)"),
+        ('[[rules]]\nname = "a"\nabove = { critical = 9 }\n', "rules[0].metric (line 1, column 3)"),
+        ("[collect]\n[budgit]\n", "[budgit] (line 2, column 2)"),
+        ('[collect]\nmetrics = [\n "cpu_utilization",\n "cpu"]\n', "collect.metrics[1] (line 4, column 2)"),
+        ('[[workers]]\nid = "i-1"\n', "workers[0].id (line 2, column 1)"),
+    ],
+)
+def test_an_error_names_line_and_column(text, place):
+    """What is wrong is told by the line and column of its key, of what lacks a key, or of the element."""
+    with pytest.raises(errors.InvalidInput) as caught:
+        config.to_configuration(config.parse(text, "fleet.toml"), config.DEFAULT)
+    assert str(caught.value).startswith(f"fleet.toml: {place}: ")

@@ -10,14 +10,16 @@ import difflib
 import ipaddress
 import math
 import re
+import string
 import tomllib
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, Strict
 
 from workermon import errors, metrics, models
 
@@ -27,16 +29,40 @@ NO_DATA = "no-data"
 #: The channel that is there without being configured: the log of the worker process.
 LOG = "log"
 
-#: Sections and channel types of the contract that later versions bring.
+#: Sections that later versions bring.
 LATER_SECTIONS = ("silences", "windows", "groups", "templates")
-LATER_CHANNELS = ("slack", "pagerduty", "sns", "email", "alertmanager", "apprise")
-CHANNELS = ("webhook", "log")
+#: Types of channels, and the keys that each must and may have beside ``type``, ``allow_private`` and ``per_minute``.
+CHANNELS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "webhook": (frozenset({"url"}), frozenset({"secret"})),
+    "log": (frozenset(), frozenset()),
+    "slack": (frozenset({"url"}), frozenset({"template"})),
+    "pagerduty": (frozenset({"secret"}), frozenset({"url"})),
+    "sns": (frozenset({"topic_arn"}), frozenset({"template"})),
+    "email": (frozenset({"host", "from", "to"}), frozenset({"port", "security", "user", "secret", "template"})),
+    "alertmanager": (frozenset({"url"}), frozenset({"user", "secret"})),
+    "apprise": (frozenset({"url"}), frozenset({"template"})),
+}
+
+#: Types whose whole address is a secret, so that ``secret`` may name it too.
+_WHOLE_SECRET = frozenset({"slack", "apprise"})
+
+#: Entry points of this group are types of channels of a user's own.
+OWN_CHANNELS = "workermon.channels"
+
+#: What a channel's template may name, as ``$summary`` or ``${summary}``.
+TEMPLATE_FIELDS = (
+    "account", "at", "chart", "dedup_key", "id", "kind", "labels", "metric", "reason", "region", "rule", "severity",
+    "silence", "since", "status", "summary", "threshold", "title", "value", "where", "worker", "worker_id",
+)  # fmt: skip
 
 #: Characters. A config file of 100,000 workers is a tenth of this.
 LONGEST = 64_000_000
 
 REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-\d{1,2}")
 ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
+TOPIC = re.compile(r"arn:aws[a-z-]*:sns:([a-z0-9-]+):\d{12}:[A-Za-z0-9_-]{1,256}(?:\.fifo)?", re.ASCII)
+_MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,39}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _BREACH = re.compile(r"\s*(\d{1,5})\s+of\s+(\d{1,5})\s*")
 _STATISTIC = re.compile(
@@ -172,13 +198,63 @@ class RuleSection(_Section):
     cases: tuple[CaseSection, ...] = ()
 
 
-class ChannelSection(_Section):
-    """``[channels.NAME]``: where notifications go."""
+def _url(value: object) -> str | Secret:
+    if isinstance(value, str):
+        if len(value) > 2048:
+            raise ValueError("is longer than 2048 characters")
+        return value
+    if isinstance(value, dict):
+        try:
+            return Secret.model_validate(value)
+        except pydantic.ValidationError:
+            raise ValueError('must be a text, or a secret by name such as { env = "NAME" }') from None
+    raise ValueError("must be a text")
 
-    type: Literal["webhook", "log"]
-    url: Annotated[str, Field(max_length=2048)] | None = None
+
+def _topic(text: str) -> str:
+    found = TOPIC.fullmatch(text)
+    if not found or not REGION.fullmatch(found[1]):
+        raise ValueError("is no topic such as arn:aws:sns:us-east-1:123456789012:alerts")
+    return text
+
+
+def _mailbox(text: str) -> str:
+    if not _MAILBOX.fullmatch(text) or ".." in text:
+        raise ValueError("is no address such as ops@example.com")
+    return text
+
+
+def _host(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise ValueError("is no host such as mail.example.com")
+    return text
+
+
+Mailbox = Annotated[str, AfterValidator(_mailbox)]
+
+
+class ChannelSection(_Section):
+    """``[channels.NAME]``: where notifications go. Which keys a type takes is in ``CHANNELS``.
+
+    ``routing_key`` and ``password`` are other names of ``secret``, for those who look for these.
+    """
+
+    type: Name
+    url: Annotated[str | Secret, PlainValidator(_url, json_schema_input_type=str | Secret)] | None = None
     secret: Secret | None = None
+    routing_key: Secret | None = None
+    password: Secret | None = None
     allow_private: Annotated[bool, Strict()] = False
+    template: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
+    per_minute: Annotated[Number, Field(ge=2, le=60_000)] | None = None
+    topic_arn: Annotated[str, AfterValidator(_topic)] | None = None
+    host: Annotated[str, AfterValidator(_host)] | None = None
+    port: Annotated[int, Strict(), Field(ge=1, le=65_535)] | None = None
+    security: Literal["starttls", "tls", "none"] | None = None
+    user: models.Text | None = None
+    sender: Annotated[Mailbox | None, Field(alias="from")] = None
+    to: Annotated[tuple[Mailbox, ...], Field(max_length=100)] = ()
+    options: dict[models.Text, str] = {}
 
 
 class MetricSection(_Section):
@@ -328,7 +404,6 @@ def parse(text: str, source: str) -> File:
         raise errors.InvalidInput(source, "is nested too deeply", "write it flat") from None
     try:
         _known_sections(document)
-        _later_channels(document)
         try:
             grammar = Grammar.model_validate(document)
         except pydantic.ValidationError as wrong:
@@ -370,18 +445,6 @@ def _known_sections(document: Mapping[str, object]) -> None:
             raise _Wrong(f"[{section}]", "is not supported in this version", "remove it")
         if section not in known:
             raise _Wrong(f"[{_shown(section)}]", "is no section of a config file", nearest(section, known))
-
-
-def _later_channels(document: Mapping[str, object]) -> None:
-    channels = document.get("channels")
-    if not isinstance(channels, dict):
-        return
-    for name, channel in channels.items():
-        kind = channel.get("type") if isinstance(channel, dict) else None
-        if kind in LATER_CHANNELS:
-            raise _Wrong(
-                f"channels.{_shown(name)}.type", f"'{kind}' is not supported in this version", "use webhook or log"
-            )
 
 
 _TYPES = {
@@ -436,7 +499,7 @@ def _first(wrong: pydantic.ValidationError) -> _Wrong:
         return _Wrong(path, "is no key here", nearest(str(where[-1]), known))
     if kind == "missing":
         return _Wrong(path, "is missing", "add it")
-    if "secret" in where or "external_id" in where:
+    if {"secret", "external_id", "routing_key", "password"} & set(where):
         return _Wrong(
             path, "must be a secret by name, not the secret itself", 'write { env = "NAME" } or { file = "…" }'
         )
@@ -534,34 +597,114 @@ def _metrics(sections: Iterable[MetricSection]) -> dict[str, models.Metric]:
 
 
 def _channels(sections: Mapping[str, ChannelSection]) -> dict[str, models.Channel]:
-    found = {}
-    for name, section in sections.items():
-        path = f"channels.{name}"
-        if section.type == "log" and (section.url is not None or section.secret is not None):
-            raise _Wrong(path, "of type log takes neither url nor secret", "remove them")
-        if section.type == "webhook":
-            _address(path, section)
-        secret = section.secret and _secret(f"{path}.secret", section.secret)
-        found[name] = models.Channel(
-            name=name, type=section.type, url=section.url, secret=secret, allow_private=section.allow_private
-        )
-    return found
+    return {name: _channel(name, section) for name, section in sections.items()}
 
 
-def _address(path: str, section: ChannelSection) -> None:
-    """Check a webhook's address as far as its text goes; the address really connected to is checked on delivery."""
-    path = f"{path}.url"
-    if section.url is None:
-        raise _Wrong(path, "is missing", "add it")
+def _channel(name: str, section: ChannelSection) -> models.Channel:
+    path = f"channels.{name}"
+    given = {"from" if key == "sender" else key for key in section.model_fields_set} - {"type"}
+    for other, of in (("routing_key", "pagerduty"), ("password", "email")):
+        if other in given:
+            if section.type != of:
+                raise _Wrong(f"{path}.{other}", f"is only for type {of}", "remove it")
+            if "secret" in given:
+                raise _Wrong(f"{path}.{other}", "is another name of secret, which is there too", "remove one of them")
+            given = given - {other} | {"secret"}
+    section_url, section_secret = section.url, section.secret or section.routing_key or section.password
+    if section.type in _WHOLE_SECRET and "secret" in given and "url" not in given:
+        section_url, section_secret = section_secret, None
+        given = given - {"secret"} | {"url"}
+    _keys(path, section, given)
+    secret = section_secret and _secret(f"{path}.secret", section_secret)
+    url: str | models.SecretRef | None = None
+    if isinstance(section_url, Secret):
+        url = _secret(f"{path}.url", section_url)
+    elif section_url is not None:
+        _address(f"{path}.url", section_url, section)
+        url = section_url
+    if section.type == "email":
+        _mail(path, section, secret is not None)
+    if section.template is not None:
+        _template(f"{path}.template", section.template)
+    return models.Channel(
+        name=name,
+        type=section.type,
+        url=url,
+        secret=secret,
+        allow_private=section.allow_private,
+        template=section.template,
+        per_minute=section.per_minute,
+        topic_arn=section.topic_arn,
+        host=section.host,
+        port=section.port,
+        security=section.security,
+        user=section.user,
+        sender=section.sender,
+        to=section.to,
+        options=section.options,
+    )
+
+
+def _keys(path: str, section: ChannelSection, given: set[str]) -> None:
+    if section.type not in CHANNELS:
+        own = {point.name for point in entry_points(group=OWN_CHANNELS)}
+        if section.type not in own:
+            known = [*CHANNELS, *sorted(own)]
+            raise _Wrong(
+                f"{path}.type", f"{section.type!r} is none of {', '.join(known)}", nearest(section.type, known)
+            )
+        return
+    must, may = CHANNELS[section.type]
+    if section.type == "log" and given & {"url", "secret"}:
+        raise _Wrong(path, "of type log takes neither url nor secret", "remove them")
+    for key in sorted(given - must - may - {"allow_private", "per_minute"}):
+        takes = ", ".join(sorted(must | may)) or "nothing"
+        raise _Wrong(f"{path}.{key}", f"is not for type {section.type}, which takes {takes}", "remove it")
+    for key in sorted(must - given):
+        raise _Wrong(f"{path}.{key}", "is missing", "add it")
+    if "user" in given and "secret" not in given:
+        raise _Wrong(f"{path}.secret", "is missing beside user", 'write secret = { env = "NAME" }')
+
+
+def _mail(path: str, section: ChannelSection, secret: bool) -> None:
+    if not section.to:
+        raise _Wrong(f"{path}.to", "names nobody", 'write to = ["ops@example.com"]')
+    if secret and section.user is None:
+        raise _Wrong(f"{path}.user", "is missing beside the secret", "add it")
+    if section.security == "none" and not section.allow_private:
+        todo = "use starttls or tls, or allow_private = true for a server of your own network"
+        raise _Wrong(f"{path}.security", "none sends mail in the clear", todo)
+    if section.security == "none" and secret:
+        raise _Wrong(f"{path}.security", "none would send the password in the clear", "use starttls or tls")
+    if not section.allow_private and section.host and (section.host == "localhost" or _is_private(section.host)):
+        todo = "set allow_private = true if it is a server of your own network"
+        raise _Wrong(f"{path}.host", "is a private address", todo)
+
+
+def _template(path: str, text: str) -> None:
+    template = string.Template(text)
+    if not template.is_valid():
+        raise _Wrong(path, "has a $ that begins no name", "write $summary or ${summary}; a dollar sign itself is $$")
+    for name in template.get_identifiers():
+        if name not in TEMPLATE_FIELDS:
+            raise _Wrong(path, f"${_shown(name)} is nothing that a message has", nearest(name, TEMPLATE_FIELDS))
+
+
+def _address(path: str, url: str, section: ChannelSection) -> None:
+    """Check an address as far as its text goes; the address really connected to is checked on delivery."""
+    if section.type == "apprise":
+        raise _Wrong(path, "holds a token, so it must be a secret by name", 'write url = { env = "NAME" }')
     try:
-        parts = urlsplit(section.url)
+        parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         parts, host = urlsplit(""), None
-    if parts.scheme not in ("https", "http") or not host or errors.printable(section.url) != section.url:
+    if parts.scheme not in ("https", "http") or not host or errors.printable(url) != url or " " in url:
         raise _Wrong(path, "is no address such as https://example.com/hook", "write it in full")
     if "@" in parts.netloc:
         raise _Wrong(path, "has credentials in it", "sign with a secret by name instead")
+    if section.type == "slack" and (host == "slack.com" or host.endswith(".slack.com")):
+        raise _Wrong(path, "of Slack is a secret itself", 'write url = { env = "NAME" }')
     if section.allow_private:
         return
     if parts.scheme != "https":

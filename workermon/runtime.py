@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import dishka
 
 from workermon import bill, collect, config, logs, notify, ports, settings
-from workermon.on_aws import cloudwatch, ec2, limited, session
+from workermon.on_aws import cloudwatch, ec2, limited, session, sns
 from workermon.on_celery import bell, nodes, schedule
 from workermon.on_celery.app import app
 from workermon.on_redis import (
@@ -178,22 +178,34 @@ class Recipes(dishka.Provider):
     # --- delivery ------------------------------------------------------------------------------------------------
 
     @dishka.provide
-    def make_notifiers(self, secrets: ports.Secrets) -> Mapping[str, ports.Notifier]:
-        """Make a notifier for each type of channel."""
-        return notify.notifiers(secrets)
+    def make_publisher(self) -> ports.Publisher:
+        """Reach SNS."""
+        return sns.AwsPublisher()
+
+    @dishka.provide
+    def make_notifiers(
+        self, secrets: ports.Secrets, now: ports.Clock, publisher: ports.Publisher
+    ) -> Mapping[str, ports.Notifier]:
+        """Make a notifier for each type of channel, our users' own among them."""
+        return {**_loaded(config.OWN_CHANNELS, secrets), **notify.notifiers(secrets, now, publisher)}
 
     @dishka.provide
     def make_violations(self) -> Sequence[ports.Violations]:
-        """Load our users' hooks; one that cannot be loaded is logged, and stops nothing."""
-        hooks: list[ports.Violations] = []
-        for point in sorted(entry_points(group=VIOLATIONS), key=lambda point: point.name):
-            try:
-                hook = point.load()
-                hooks.append(hook() if isinstance(hook, type) else hook)
-            except Exception as why:
-                # It is our users' code, so anything may come out of it.
-                log.error("violations.not_loaded", name=point.name, reason=repr(why))
-        return hooks
+        """Load our users' hooks."""
+        return list(_loaded(VIOLATIONS).values())
+
+
+def _loaded(group: str, *given: Any) -> dict[str, Any]:
+    """Load the entry points of a group, by name; one that cannot be loaded is logged, and stops nothing."""
+    found: dict[str, Any] = {}
+    for point in sorted(entry_points(group=group), key=lambda point: point.name):
+        try:
+            hook = point.load()
+            found[point.name] = hook(*given) if given or isinstance(hook, type) else hook
+        except Exception as why:
+            # It is our users' code, so anything may come out of it.
+            log.error(f"{group.rpartition('.')[2]}.not_loaded", name=point.name, reason=repr(why))
+    return found
 
 
 def open(  # noqa: A001  (named where used: runtime.open)

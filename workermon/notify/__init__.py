@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from workermon import errors, logs, models, ports
+from workermon.notify import alertmanager, apprise, email, pagerduty, slack, sns, webhook
 from workermon.notify import log as log_channel
-from workermon.notify import webhook
 
 log = logs.get(__name__)
 
-#: Seconds. Longer than a send may take (``webhook.DEADLINE``), so that a lease ends only with its holder.
+#: Seconds. Longer than a send may take (``guarded.DEADLINE``), so that a lease ends only with its holder.
 LEASE = 15.0
 
 #: Seconds. Waits grow from the first to the last, each drawn evenly from 0 on (full jitter: receivers that come back
@@ -40,9 +40,20 @@ PARALLEL = 16
 BUDGET = 60.0
 
 
-def notifiers(secrets: ports.Secrets, now: ports.Clock = time.time) -> dict[str, ports.Notifier]:
-    """Return a notifier for each type of channel."""
-    return {"log": log_channel.Log(), "webhook": webhook.Webhook(secrets, now)}
+def notifiers(
+    secrets: ports.Secrets, now: ports.Clock = time.time, publisher: ports.Publisher | None = None
+) -> dict[str, ports.Notifier]:
+    """Return a notifier for each type of channel; without a publisher there is none for ``sns``."""
+    return {
+        "log": log_channel.Log(),
+        "webhook": webhook.Webhook(secrets, now),
+        "slack": slack.Slack(secrets, now),
+        "pagerduty": pagerduty.PagerDuty(secrets, now),
+        "email": email.Email(secrets, now),
+        "alertmanager": alertmanager.Alertmanager(secrets, now),
+        "apprise": apprise.Apprise(secrets),
+        **({"sns": sns.Sns(publisher)} if publisher else {}),
+    }
 
 
 def deliver(

@@ -1,0 +1,63 @@
+"""The channel ``slack``: an incoming webhook, whose URL is a secret. Receivers that speak the same take it too."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from workermon import models, ports
+from workermon.notify import guarded, text
+
+#: Characters of a block's text that Slack takes (3000), less room for what is around it.
+LONGEST = 2900
+
+_COLOURS = {"critical": "#d32f2f", "warning": "#f9a825", "resolved": "#2e7d32"}
+
+
+class Slack:
+    """``ports.Notifier`` by Slack's incoming webhooks."""
+
+    def __init__(self, secrets: ports.Secrets, now: ports.Clock = time.time, *, deadline: float | None = None) -> None:
+        self._secrets, self._now, self._deadline = secrets, now, deadline or guarded.DEADLINE
+
+    def send(self, channel: models.Channel, notification: models.Notification) -> None:
+        """Post it; any 2xx accepts it."""
+        guarded.post(
+            f"channel {channel.name}",
+            guarded.address(channel, self._secrets),
+            json.dumps(message(channel, notification), ensure_ascii=False).encode(),
+            {},
+            private=channel.allow_private,
+            now=self._now(),
+            deadline=self._deadline,
+            thread=f"slack-{channel.name}",
+        )
+
+
+def escaped(said: str) -> str:
+    """Escape what Slack's markup would take for a link, a mention or an entity.
+
+    >>> escaped("<!channel> a & b")
+    '&lt;!channel&gt; a &amp; b'
+    """
+    return said.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def message(channel: models.Channel, notification: models.Notification) -> dict[str, Any]:
+    """Return the message: its text for a phone's notice, and blocks for the channel."""
+    own = text.rendered(channel, notification, escaped)
+    headline = escaped(text.title(notification))
+    if own is not None:
+        said = own
+    else:
+        first, *rest = text.plain(notification).splitlines()
+        facts = [line.partition(": ") for line in rest]
+        said = "\n".join([f"*{escaped(first)}*", *(f"*{name}:* {_fact(name, value)}" for name, _, value in facts)])
+    state = "resolved" if notification.status == "resolved" else notification.severity
+    block = {"type": "section", "text": {"type": "mrkdwn", "text": said[:LONGEST]}}
+    return {"text": headline[:LONGEST], "attachments": [{"color": _COLOURS[state], "blocks": [block]}]}
+
+
+def _fact(name: str, value: str) -> str:
+    return f"`{escaped(value)}`" if name in ("silence", "acknowledge") else escaped(value)

@@ -1,0 +1,84 @@
+"""SNS: one message to one topic. Its clients are its own, for a delivery must be over before its lease is."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+import botocore.config
+import botocore.exceptions
+
+from workermon import errors, models
+from workermon.on_aws import session
+
+#: Seconds. Together less than the lease of a delivery (15 s); what fails is tried again by the outbox, not here.
+CONNECT_TIMEOUT, READ_TIMEOUT = 3, 8
+
+#: Bytes of a message that SNS takes.
+LARGEST = 256 * 1024
+
+_CONFIG = botocore.config.Config(
+    connect_timeout=CONNECT_TIMEOUT,
+    read_timeout=READ_TIMEOUT,
+    retries={"mode": "standard", "total_max_attempts": 1},
+    max_pool_connections=session.CONNECTIONS,
+    user_agent_extra="workermon",
+)
+
+
+class AwsPublisher:
+    """``ports.Publisher`` over boto3; clients are made at first use, one for each region."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clients: dict[str, Any] = {}
+
+    def publish(
+        self,
+        topic_arn: str,
+        *,
+        subject: str,
+        messages: Mapping[str, str],
+        attributes: Mapping[str, str],
+        group: str,
+        identity: str,
+    ) -> None:
+        """Publish to the topic, in the region of its ARN."""
+        scope = models.Scope(region=topic_arn.split(":")[3])
+        request: dict[str, Any] = {
+            "TopicArn": topic_arn,
+            "Subject": subject,
+            "Message": json.dumps(messages, ensure_ascii=False),
+            "MessageStructure": "json",
+            "MessageAttributes": {
+                name: {"DataType": "String", "StringValue": value} for name, value in attributes.items() if value
+            },
+        }
+        if topic_arn.endswith(".fifo"):
+            request |= {"MessageGroupId": _fitting(group), "MessageDeduplicationId": _fitting(identity)}
+        try:
+            self._client(scope.region).publish(**request)
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError, ValueError) as why:
+            raise self._translated(why, topic_arn, scope) from None
+
+    def _client(self, region: str) -> Any:
+        with self._lock:
+            if region not in self._clients:
+                self._clients[region] = boto3.Session().client("sns", region_name=region, config=_CONFIG)
+            return self._clients[region]
+
+    def _translated(self, why: Exception, topic_arn: str, scope: models.Scope) -> errors.AwsError:
+        known = session.translated(why, f"SNS topic {topic_arn.rpartition(':')[2]}", scope)
+        if isinstance(known, errors.AwsDenied):
+            # Credentials that were put right meanwhile count with the next try.
+            with self._lock:
+                self._clients.pop(scope.region, None)
+        return known
+
+
+def _fitting(text: str) -> str:
+    """Make a text one that SNS takes for a group or an identity: 128 characters of ASCII without spaces."""
+    return "".join(letter if 33 <= ord(letter) <= 126 else "_" for letter in text)[:128]
