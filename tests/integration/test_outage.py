@@ -1,0 +1,88 @@
+"""An outage of everything: real processes killed amid collection, and nothing that CloudWatch has is missing after."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+from conftest import eventually
+from test_local_up import START, Installation
+
+from workermon import models
+from workermon.local import endpoint, simulation
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+#: Seconds between two datapoints, and between two looks.
+PERIOD = 2
+NAMES = {"cpu_utilization": "CPUUtilization", "memory_utilization": "mem_used_percent", "network_in": "NetworkIn"}
+
+CONFIG = """
+[collect]
+metrics = ["cpu_utilization", "memory_utilization", "network_in"]
+"""
+
+
+def recorded(machine: Installation, worker_id: str, metric: str) -> dict[float, float]:
+    """Return what the ledger has, as a user asks for it."""
+    answer = machine.run("history", worker_id, metric, "--since", "1h", "--json")
+    assert answer.returncode == 0, answer.stderr
+    points = json.loads(answer.stdout)["datapoints"]
+    found = {models.moment(point["at"]): point["value"] for point in points}
+    assert len(found) == len(points), "a datapoint came twice"
+    return found
+
+
+def served(fleet: simulation.Simulation, worker_id: str, name: str, until: float) -> dict[float, float]:
+    """Return what CloudWatch has of a metric before a time."""
+    (stream,) = [each for each in fleet.streams.values() if (each.machine.id, each.name) == (worker_id, name)]
+    return dict(fleet.points(stream, 0, until))
+
+
+def test_after_an_outage_of_everything_the_ledger_has_every_datapoint(tmp_path):
+    """Beat, nodes, listener and Redis are killed while AWS is being asked; later ones take up where they were."""
+    fleet = simulation.Simulation(time.time, 2, period=PERIOD, history=60)
+    aws = endpoint.Endpoint(fleet)
+    aws.latency = 0.3
+    aws.start()
+    machine = Installation(tmp_path, aws)
+    config = tmp_path / "workers.toml"
+    workers = "".join(f'[[workers]]\nid = "{one}"\nregion = "us-east-1"\ninterval = "2s"\n' for one in fleet.machines)
+    periods = "".join(f'[[metrics]]\nname = "{name}"\nperiod = "{PERIOD}s"\n' for name in NAMES)
+    config.write_text(CONFIG + workers + periods)
+    machine.env["WORKERMON_CONFIG"] = str(config)
+    try:
+        with machine.started("up"):
+            last = list(fleet.machines)[-1]
+            eventually(lambda: len(recorded(machine, last, "memory_utilization")) > 5, within=START)
+            asked = aws.calls["GetMetricData"]
+            eventually(lambda: aws.calls["GetMetricData"] > asked, what="a collection under way")
+            for pid in machine.processes():
+                os.kill(pid, signal.SIGKILL)
+        killed = time.time()
+        eventually(lambda: not machine.processes(), what="the end of all processes")
+        # Some periods go by, and AWS has troubles of its own when the monitor is back.
+        eventually(lambda: time.time() > killed + 6 * PERIOD, within=30, what="an outage of six periods")
+        aws.fail("throttle", "GetMetricData", times=2)
+        with machine.started("up") as up:
+            back = time.time()
+            for one in fleet.machines:
+                for metric in NAMES:
+                    eventually(
+                        lambda one=one, metric=metric: max(recorded(machine, one, metric)) > back,
+                        within=START,
+                        what=f"{metric} of {one} after the outage",
+                    )
+            until = killed + 6 * PERIOD
+            for one in fleet.machines:
+                for metric, name in NAMES.items():
+                    have, had = recorded(machine, one, metric), served(fleet, one, name, until)
+                    assert len(had) > 30
+                    assert {at: value for at, value in have.items() if at < until} == had
+            up.terminate()
+            assert up.wait(15) == 0
+    finally:
+        aws.stop()
