@@ -438,6 +438,35 @@ def test_status_is_0_only_if_every_part_is_alive(run, world):
     assert re.search(r"DOWN +worker processes", done.stdout)
 
 
+def test_status_tells_of_accounts_and_of_money(ok, run, world):
+    """Calls and dollars a day, what the budget makes longer, and the account and region that AWS refuses."""
+    ok("add", A)
+    world.schedule.ticked = world.now()
+    world.pulse.mark("listener", world.now())
+    trouble = models.Trouble(kind="denied", message="EC2 in us-east-1: no\x1b[31m; allow it", at=world.now())
+    scopes, costs, limits = (world.get(port) for port in (ports.Scopes, ports.Costs, ports.Limiter))
+    scopes.note(f"default/{REGION}", world.now() + 1, 60, trouble)
+    limits.throttled(f"default/{REGION}", "GetMetricData")
+    limits.silent(f"default/{REGION}", "ListMetrics")
+    costs.note(world.now(), f"default/{REGION}", "GetMetricData", {"AWS/EC2/NetworkOut": 30_000})
+    stretch = models.Stretch(at=world.now(), factors={"network_out": 15}, projected=7.25, budget=5.0)
+    costs.decide(stretch, models.Stretch())
+    configurations = world.get(ports.Configurations)
+    configurations.save(configurations.load().model_copy(update={"revision": 1, "budget": 5.0}))
+    shown = run("status").stdout
+    assert "AWS in 24 h: 1 calls, 30000 metrics asked, $0.30; at the present rate 288 calls and $86.40 a day" in shown
+    assert "budget: $5.00 a day, $7.25 projected for today: over budget" in shown
+    assert "longer periods to stay within it: network_out ×15" in shown
+    assert f"account default in {REGION}: denied since " in shown
+    assert "EC2 in us-east-1: no\\x1b[31m; allow it" in shown
+    assert f"account default in {REGION}: GetMetricData asked at 50% of its rate, for AWS refused more" in shown
+    assert f"account default in {REGION}: ListMetrics does not answer" in shown
+    found = json.loads(run("status", "--json").stdout)
+    assert found["scopes"][0]["slowed"] == {"GetMetricData": 0.5, "ListMetrics": 0.0}
+    assert found["bill"]["last_24h"] == {"calls": 1, "metrics": 30_000, "dollars": 0.3}
+    assert found["bill"]["stretched"] == {"network_out": 15}
+
+
 def test_watch_shows_how_it_stands_first(ok, world):
     """Watch begins with the last sample of each worker and the open alerts, one JSON object a line."""
     ok("add", A)
