@@ -22,9 +22,11 @@ FIVE = ("cpu_utilization", "memory_utilization", "network_in", "network_out", "d
 class Fleet:
     """Workers of a simulated AWS, collected in batches of a hundred by real boto3 clients."""
 
-    def __init__(self, workers: int, names: tuple[str, ...] = FIVE, *, detailed: bool = True) -> None:
+    def __init__(
+        self, workers: int, names: tuple[str, ...] = FIVE, *, detailed: bool = True, history: int = 300
+    ) -> None:
         self.clock = testing.ManualClock(NOW)
-        self.simulation = simulation.Simulation(self.clock, workers, history=300, detailed=detailed)
+        self.simulation = simulation.Simulation(self.clock, workers, history=history, detailed=detailed)
         self.server = endpoint.Endpoint(self.simulation)
         self.sessions = session.Sessions()
         store = testing.MemoryStore(self.clock)
@@ -36,7 +38,7 @@ class Fleet:
         self.workers.add(
             [
                 models.Worker(
-                    id=one, name=one, region="us-east-1", added_at=NOW - 60, incarnation="1", detailed=detailed
+                    id=one, name=one, region="us-east-1", added_at=NOW - history, incarnation="1", detailed=detailed
                 )
                 for one in self.ids
             ]
@@ -118,3 +120,35 @@ def test_a_bad_id_is_found_within_its_batch(fleets: Any) -> None:
     assert calls == Counter(DescribeInstanceStatus=2, DescribeInstances=1, GetMetricData=1)
     assert fleet.schedule.ids() == set()
     assert fleet.workers.get([fleet.ids[7]])[fleet.ids[7]].condition.status == "terminated"
+
+
+def test_a_day_is_caught_up_within_the_limits_of_a_call(fleets: Any) -> None:
+    """After a day without CloudWatch each datapoint of it comes, in as few calls as its limits allow."""
+    fleet = fleets(20, history=models.DAY + 3600)
+    calls = fleet.cycle()
+    # 100 series of 1,440 datapoints, at most 100,800 of them in a call.
+    assert calls == Counter(DescribeInstanceStatus=1, GetMetricData=2, ListMetrics=1)
+    wanted = [(one, name, 60) for one in fleet.ids for name in FIVE]
+    read = fleet.samples.read(wanted, NOW - models.DAY, NOW)
+    assert {len(series.points) for series in read.values()} == {1440}
+    fleet.cycle()
+    assert {len(series.points) for series in fleet.samples.read(wanted, NOW - models.DAY, NOW).values()} == {1441}
+
+
+def test_a_retry_of_a_part_does_not_repeat_the_rest(fleets: Any) -> None:
+    """Where one of two calls fails, its own series alone are asked for again at the next look."""
+    fleet = fleets(20, history=models.DAY + 3600)
+    fleet.server.fail("throttle", "GetMetricData", times=3)  # as often as boto3 tries
+    assert fleet.cycle()["GetMetricData"] == 4
+    asked = fleet.server.metrics_asked
+    read = fleet.samples.read([(one, name, 60) for one in fleet.ids for name in FIVE], NOW - models.DAY, NOW)
+    lacking = len([series for series in read.values() if not series.points])
+    assert 0 < lacking < 100
+    assert asked == 100 - lacking
+    fleet.cycle()
+    assert all(
+        series.points
+        for series in fleet.samples.read(
+            [(one, name, 60) for one in fleet.ids for name in FIVE], NOW - models.DAY, NOW
+        ).values()
+    )
