@@ -71,6 +71,7 @@ def notification(
         worker=_subject(worker),
         summary=f"{worker.name}: {said}",
         reason=reason,
+        points=transition.points,
     )
 
 
