@@ -282,12 +282,15 @@ def test_a_budget_and_limits_are_in_force_until_a_file_says_otherwise():
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ('[[rules]]\nname = "a"\n  metrc = "cpu_utilization"\n', "rules[0].metrc (line 3, column 3)"),
-        ('\n[[rules]]\nname = "a"\nabove = { critical = "x" }\n', "rules[0].above.critical (line 4, column 11)"),
-        ('[[rules]]\nname = "a"\nabove = { critical = 9 }\n', "rules[0].metric (line 1, column 3)"),
-        ("[collect]\n[budgit]\n", "[budgit] (line 2, column 2)"),
-        ('[collect]\nmetrics = [\n "cpu_utilization",\n "cpu"]\n', "collect.metrics[1] (line 4, column 2)"),
-        ('[[workers]]\nid = "i-1"\n', "workers[0].id (line 2, column 1)"),
+        ('[[rules]]\nname = "a"\n  metrc = "cpu_utilization"\n', "line 3, column 3: rules[0].metrc"),
+        (
+            '\n[[rules]]\nname = "a"\nmetric = "b"\nabove = { critical = "x" }\n',
+            "line 5, column 11: rules[0].above.critical",
+        ),
+        ('[[rules]]\nname = "a"\nabove = { critical = 9 }\n', "line 1, column 3: rules[0].metric"),
+        ("[collect]\n[budgit]\n", "line 2, column 2: [budgit]"),
+        ('[collect]\nmetrics = [\n "cpu_utilization",\n "cpu"]\n', "line 4, column 2: collect.metrics[1]"),
+        ('[[workers]]\nid = "i-1"\n', "line 2, column 1: workers[0].id"),
     ],
 )
 def test_an_error_names_line_and_column(text, place):

@@ -44,7 +44,8 @@ ALLOWED: dict[str, set[str]] = {
     "bill": {"models", "errors", "metrics"},
     "notifications": {"models", "errors", "metrics", "ports", "config"},
     "collector": {"models", "errors", "ports"},
-    "config": {"models", "errors", "metrics"},
+    "positions": set(),
+    "config": {"models", "errors", "metrics", "positions"},
     **dict.fromkeys(
         ("fleet", "collect", "evaluate", "notify", "explain", "health", "report", "watch", "testing", "backtest"), PURE
     ),

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, Strict
 
-from workermon import errors, metrics, models
+from workermon import errors, metrics, models, positions
 
 #: The metric name by which a rule asks for the alert "no successful collection for some intervals".
 NO_DATA = "no-data"
@@ -351,6 +351,11 @@ class File(models.Frozen):
     budget: BudgetSection | None = None
     limits: dict[str, models.Limit] | None = None
     cases: dict[str, tuple[Case, ...]] = Field(default_factory=dict)
+    text: str = Field(default="", repr=False)
+
+    def where(self, path: str) -> str:
+        """Return how an error names a place of this file: source, path, and line and column where they are known."""
+        return _where(self.source, path, self.text)
 
 
 def _levels(warning: float | None, critical: float | None) -> models.Levels:
@@ -391,8 +396,8 @@ class _Wrong(Exception):
 def parse(text: str, source: str) -> File:
     """Read and check a config file.
 
-    Raises ``errors.InvalidInput`` with the first thing that is wrong: the source, the path in the file (or the line,
-    where it is no TOML), why, and what to write instead.
+    Raises ``errors.InvalidInput`` with the first thing that is wrong: the source, the path in the file, its line and
+    column, why, and what to write instead.
     """
     if len(text) > LONGEST:
         raise errors.InvalidInput(source, f"is longer than {LONGEST:,} characters", "split it")
@@ -408,10 +413,22 @@ def parse(text: str, source: str) -> File:
             grammar = Grammar.model_validate(document)
         except pydantic.ValidationError as wrong:
             raise _first(wrong) from None
-        return _file(grammar, source)
+        return _file(grammar, source).model_copy(update={"text": text})
     except _Wrong as wrong:
-        place = f"{source}: {wrong.path}" if wrong.path else source
-        raise errors.InvalidInput(place, wrong.why, wrong.todo) from None
+        raise errors.InvalidInput(_where(source, wrong.path, text), wrong.why, wrong.todo) from None
+
+
+def _where(source: str, path: str, text: str) -> str:
+    if not path:
+        return source
+    offsets = {_path(place): offset for place, offset in positions.find(text).items()} if text else {}
+    there = path.strip("[]") if path.startswith("[") else path
+    while there and there not in offsets:  # a key that is missing has the place of what lacks it
+        there = there[: max(there.rfind("."), there.rfind("["), 0)]
+    if not there:
+        return f"{source}: {path}"
+    line, column = positions.line_and_column(text, offsets[there])
+    return f"{source}: line {line}, column {column}: {path}"
 
 
 def schema() -> dict[str, Any]:
@@ -491,7 +508,8 @@ def _inside(kind: Any, part: int | str) -> Any:
 
 def _first(wrong: pydantic.ValidationError) -> _Wrong:
     """Turn pydantic's first complaint into one of ours; the value itself is never repeated where it may be secret."""
-    found = wrong.errors(include_url=False)[0]
+    # A misspelt key first: that another one is missing is often no more than its echo.
+    found = min(wrong.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
     where, kind = found["loc"], found["type"]
     path = _path(where)
     if kind == "extra_forbidden":
@@ -842,7 +860,7 @@ def to_configuration(file: File, previous: models.Configuration) -> models.Confi
     try:
         _references(file, made)
     except _Wrong as wrong:
-        raise errors.InvalidInput(f"{file.source}: {wrong.path}", wrong.why, wrong.todo) from None
+        raise errors.InvalidInput(file.where(wrong.path), wrong.why, wrong.todo) from None
     return made
 
 

@@ -679,24 +679,24 @@ def _wishes(
 ) -> list[Wish]:
     wishes = []
     for place, section in enumerate(file.workers or ()):
-        path = f"{file.source}: workers[{place}]"
+        path = f"workers[{place}]"
         where = section.region or region
         if where is None:
             why = "is missing, and none is configured"
-            raise errors.InvalidInput(f"{path}.region", why, "add it, or set AWS_REGION")
-        every = _long_enough(path, section.interval or interval, least)
+            raise errors.InvalidInput(file.where(f"{path}.region"), why, "add it, or set AWS_REGION")
+        every = _long_enough(file, path, section.interval or interval, least)
         scope = _scope(where, section.account, planned, secrets)
         wishes.append(Wish(section.id, scope, section.name, every, section.labels, "file"))
     if file.discover is not None and planned.discover is not None:
-        _long_enough(f"{file.source}: discover", planned.discover.interval or interval, least)
+        _long_enough(file, "discover", planned.discover.interval or interval, least)
         _discovery_scopes(planned.discover, planned, region, secrets)
     return wishes
 
 
-def _long_enough(path: str, interval: int, least: int) -> int:
+def _long_enough(file: config.File, path: str, interval: int, least: int) -> int:
     if interval < least:
         why = f"{interval} s is below the least allowed, {least} s"
-        raise errors.InvalidInput(f"{path}.interval", why, "choose a longer one")
+        raise errors.InvalidInput(file.where(f"{path}.interval"), why, "choose a longer one")
     return interval
 
 

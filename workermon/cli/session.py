@@ -107,7 +107,7 @@ class Session:
             try:
                 region is None or self.region(region)
             except errors.InvalidInput as why:
-                raise errors.InvalidInput(f"{file.source}: {path}: {why.what}", why.why, why.todo) from None
+                raise errors.InvalidInput(f"{file.where(path)}: {why.what}", why.why, why.todo) from None
 
     @cached_property
     def default_region(self) -> str | None:
