@@ -7,6 +7,7 @@ minute (detailed); what the CloudWatch agent publishes comes each minute where i
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable
 
 from workermon.models import DAY, Condition, Datapoint, Metric, Reading, Sample, Series, Worker, rfc3339
@@ -98,12 +99,13 @@ def brought(sample: Sample, retention: int) -> dict[str, Series]:
     return {metric: _sound(each, first, last) for metric, each in series.items()}
 
 
+_value = operator.itemgetter(1)
+
+
 def _sound(series: Series, first: float, last: float) -> Series:
     points = series.points
     # In order of time, so the ends tell for all; most often all are sound.
-    if not points or (
-        first <= points[0].at and points[-1].at <= last and all(math.isfinite(value) for _, value in points)
-    ):
+    if not points or (first <= points[0].at and points[-1].at <= last and all(map(math.isfinite, map(_value, points)))):
         return series
     sound = (point for point in points if first <= point.at <= last and math.isfinite(point.value))
     return series._replace(points=tuple(sound))
