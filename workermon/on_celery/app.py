@@ -78,7 +78,7 @@ def _log(loglevel: int | str | None = None, **_: Any) -> None:
 
 #: Objects made before the youngest are looked over, and how often the older ones are. A batch of datapoints makes tens
 #: of thousands that soon die of themselves; at Python's 700 looking for cycles took two fifths of a collection's CPU.
-GARBAGE = (50_000, 20, 100)
+GARBAGE = (50_000, 10, 10)
 
 
 def _collect_garbage_seldom(**_: Any) -> None:
