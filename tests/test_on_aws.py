@@ -410,6 +410,18 @@ def test_many_instances_are_listed_together(sessions: session.Sessions, on_cloud
     assert set(cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "disk_used_percent", ids)) == set(ids)
 
 
+def test_a_whole_region_is_listed_page_by_page(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """Every instance comes out, whoever watches it; what has no instance does not."""
+    asked = {"Namespace": "CWAgent", "MetricName": "disk_used_percent", "Dimensions": [{"Name": "InstanceId"}]}
+    asked["RecentlyActive"] = "PT3H"
+    on_cloudwatch.add_response("list_metrics", listed({"InstanceId": A}, {"path": "/"}, NextToken="more"), asked)
+    on_cloudwatch.add_response("list_metrics", listed({"InstanceId": B, "path": "/"}), {**asked, "NextToken": "more"})
+    assert cloudwatch.AwsCloudWatch(sessions).dimensions(SCOPE, "CWAgent", "disk_used_percent", None) == {
+        A: [(("InstanceId", A),)],
+        B: [(("InstanceId", B), ("path", "/"))],
+    }
+
+
 def test_a_listing_longer_than_the_fleet_asked_for_is_given_up(
     sessions: session.Sessions, on_cloudwatch: Stubber
 ) -> None:
