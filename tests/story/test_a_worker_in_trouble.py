@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 
+import pytest
+from desk import Monitor
+
 from workermon import collect, evaluate, fleet, models, notify
 
 ID = "i-0abc0123456789def"
 HERE = models.Scope(region="us-east-1")
+
+
+@pytest.fixture
+def monitor() -> Monitor:
+    """Give a monitor that watches nothing yet."""
+    return Monitor()
 
 
 def add(monitor):

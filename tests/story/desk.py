@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from workermon import config, models, notify, testing
 
 
@@ -54,9 +52,3 @@ class Monitor:
             if each.kind is each.KEYWORD_ONLY and each.name not in given and hasattr(self, each.name)
         }
         return stage(*identifiers, **found, **given)
-
-
-@pytest.fixture
-def monitor() -> Monitor:
-    """Give a monitor that watches nothing yet."""
-    return Monitor()
