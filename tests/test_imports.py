@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "positions": set(),
     "config": {"models", "errors", "metrics", "positions"},
     **dict.fromkeys(
-        ("fleet", "collect", "evaluate", "notify", "explain", "health", "report", "watch", "testing", "backtest"), PURE
+        ("fleet", "collect", "evaluate", "notify", "explain", "health", "report", "watch", "testing", "backtest", "export"), PURE
     ),
     **dict.fromkeys(("on_redis", "on_aws", "local"), PORTS | {"settings"}),
     "on_celery.schedule": {"errors", "models", "settings"},
@@ -66,6 +66,7 @@ ALLOWED: dict[str, set[str]] = {
         "watch",
         "explain",
         "backtest",
+        "export",
         "health",
         "config",
         "local",

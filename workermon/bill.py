@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import models
+from workermon.metrics import period_of
 
 #: Dollars.
 PER_METRIC = 0.01 / 1000
@@ -55,6 +56,9 @@ SHORTEST, LOOK_BACK = 300, 3600
 
 HOUR = 3600
 
+#: Of a month, as it is priced.
+DAYS = 30
+
 
 class Usage(NamedTuple):
     """Requests, metrics asked and dollars of a day."""
@@ -76,6 +80,24 @@ class Spending(NamedTuple):
     full: Mapping[str, float]
     others: float
     factors: Mapping[str, int]
+
+
+def month(workers: Iterable[tuple[models.Worker, Mapping[str, int]]], configuration: models.Configuration) -> float:
+    """Return the dollars that 30 days of GetMetricData cost for a fleet that runs all the time.
+
+    Beside each worker stands how many series each of its metrics has, 1 where it is not known yet. Each metric is
+    asked for once a period, or once an interval where that is longer; no more than the budget is spent.
+    """
+    asked = 0.0
+    for worker, series in workers:
+        if worker.monitoring == "paused":
+            continue
+        for name in configuration.collect:
+            if (entry := configuration.metrics.get(name)) is not None:
+                period = period_of(entry, detailed=worker.detailed)
+                asked += max(1, series.get(name, 1)) / max(period, worker.interval)
+    spent = dollars(asked * DAYS * models.DAY, ())
+    return spent if configuration.budget is None else min(spent, configuration.budget * DAYS)
 
 
 def limit_of(api: str, configuration: models.Configuration) -> models.Limit:

@@ -61,6 +61,21 @@ class Applied(NamedTuple):
     skipped: tuple[str, ...]
 
 
+class Planned(NamedTuple):
+    """What a config file would change: the configuration ``before`` and ``after``, and what becomes of the fleet.
+
+    ``fleet`` is as it stands; ``skipped`` are workers of the file that EC2 does not have.
+    """
+
+    before: models.Configuration
+    after: models.Configuration
+    fleet: tuple[ports.Record, ...]
+    added: tuple[models.Worker, ...]
+    updated: tuple[models.Worker, ...]
+    removed: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
 class Wish(NamedTuple):
     """A worker as somebody wants it, before EC2 was asked."""
 
@@ -588,6 +603,53 @@ def _discovery_steps(
 # --- applying a file ---------------------------------------------------------------------------------------------
 
 
+def planned(
+    file: config.File,
+    *,
+    region: str | None,
+    interval: int = 60,
+    least: int = 10,
+    verify: bool = True,
+    missing: Literal["refuse", "skip"] = "refuse",
+    workers: ports.Workers,
+    ec2: ports.Ec2,
+    configurations: ports.Configurations,
+    secrets: ports.Secrets,
+    now: ports.Clock,
+) -> Planned:
+    """Return what ``apply`` would do with the same arguments; raises what it would, and writes nothing."""
+    before = configurations.load()
+    after = config.to_configuration(file, before)
+    records = {record.worker.id: record for record in workers.every()}
+    fleet = {each: record.worker for each, record in records.items()}
+    wishes = _wishes(file, after, region, interval, least, secrets)
+    _names_are_free(wishes, workers)
+    new = [wish for wish in wishes if wish.id not in fleet]
+    found, absent = _ask(new, ec2) if verify else ({}, {})
+    if absent and missing == "refuse":
+        raise _absent(absent)
+    at = now()
+    added = [_worker(wish, found.get(wish.id), at) for wish in new if wish.id not in absent]
+    updated = [one for wish in wishes if wish.id in fleet and (one := _updated(fleet[wish.id], wish)) is not None]
+    kept = {wish.id for wish in wishes}
+    leaving = [each.id for each in fleet.values() if each.origin == "file" and each.id not in kept]
+    removed = [] if file.workers is None else leaving
+    if file.discover is not None and verify:
+        others = {each: record for each, record in records.items() if each not in kept}
+        brought, gone = _discovered(others, after, interval, region, ec2, secrets, at)
+        added += [worker for worker in brought if worker.id not in kept]
+        removed += gone
+    return Planned(
+        before=before,
+        after=after,
+        fleet=tuple(records.values()),
+        added=tuple(added),
+        updated=tuple(updated),
+        removed=tuple(dict.fromkeys(removed)),
+        skipped=tuple(absent),
+    )
+
+
 def apply(
     file: config.File,
     *,
@@ -612,27 +674,20 @@ def apply(
     ``missing`` says what becomes of workers that EC2 does not have. Raises ``errors.InvalidInput``,
     ``errors.NotFound``, and what EC2 raises, all before anything is written.
     """
-    planned = config.to_configuration(file, configurations.load())
-    records = {record.worker.id: record for record in workers.every()}
-    fleet = {each: record.worker for each, record in records.items()}
-    wishes = _wishes(file, planned, region, interval, least, secrets)
-    _names_are_free(wishes, workers)
-    new = [wish for wish in wishes if wish.id not in fleet]
-    found, absent = _ask(new, ec2) if verify else ({}, {})
-    if absent and missing == "refuse":
-        raise _absent(absent)
-    at = now()
-    added = [_worker(wish, found.get(wish.id), at) for wish in new if wish.id not in absent]
-    updated = [after for wish in wishes if wish.id in fleet and (after := _updated(fleet[wish.id], wish)) is not None]
-    kept = {wish.id for wish in wishes}
-    leaving = [each.id for each in fleet.values() if each.origin == "file" and each.id not in kept]
-    removed = [] if file.workers is None else leaving
-    if file.discover is not None and verify:
-        others = {each: record for each, record in records.items() if each not in kept}
-        brought, gone = _discovered(others, planned, interval, region, ec2, secrets, at)
-        added += [worker for worker in brought if worker.id not in kept]
-        removed += gone
-
+    plan = planned(
+        file,
+        region=region,
+        interval=interval,
+        least=least,
+        verify=verify,
+        missing=missing,
+        workers=workers,
+        ec2=ec2,
+        configurations=configurations,
+        secrets=secrets,
+        now=now,
+    )
+    added, updated, removed = plan.added, plan.updated, plan.removed
     workers.add(added)
     changed, revision = _save(file, configurations)
     for worker in updated:
@@ -648,8 +703,8 @@ def apply(
         changed=changed,
         added=tuple(worker.id for worker in added),
         updated=tuple(worker.id for worker in updated),
-        removed=tuple(removed),
-        skipped=tuple(absent),
+        removed=removed,
+        skipped=plan.skipped,
     )
 
 

@@ -35,7 +35,10 @@ COMMANDS = {
     "alerts": "alerts:alerts",
     "why": "alerts:why",
     "rules": "rules:rules",
+    "plan": "apply:plan",
     "apply": "apply:apply",
+    "export": "apply:export",
+    "notify-test": "channels:notify_test",
     "status": "health:status",
     "config": "config:config",
 }

@@ -1,19 +1,55 @@
-"""``apply``: a config file made so."""
+"""``plan``, ``apply`` and ``export``: what a config file would change, that made so, and the set-up as such a file."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
+from workermon import errors, ports
 from workermon.cli import files, options, output, session
+
+if TYPE_CHECKING:
+    from workermon import config, fleet
+
+FILE = click.argument("file", metavar="FILE")
+SKIP = click.option("--skip-missing", is_flag=True, help="Leave out workers that EC2 does not have.")
 
 
 @click.command()
-@click.argument("file", metavar="FILE")
-@click.option("--skip-missing", is_flag=True, help="Leave out workers that EC2 does not have, instead of refusing.")
+@FILE
+@SKIP
+@options.as_json
+@session.pass_session
+def plan(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> None:
+    """Tell what a config file would change, and what CloudWatch would cost a month.
+
+    Nothing is changed. What apply would refuse is refused.
+
+    \b
+    Example: workermon plan fleet.toml
+    """
+    from workermon import fleet
+
+    found = files.read(file)
+    own.check_regions(found)
+    planned = _planned(own, fleet.planned, found, skip_missing)
+    told = _told(found, planned)
+    if as_json:
+        output.document(told)
+    else:
+        _show(told)
+
+
+@click.command()
+@FILE
+@SKIP
 @options.as_json
 @session.pass_session
 def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> None:
     """Make the set-up what a config file says: all or nothing.
+
+    It tells what plan tells.
 
     \b
     Example: workermon apply fleet.toml
@@ -22,27 +58,72 @@ def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) ->
 
     found = files.read(file)
     own.check_regions(found)
-    done = own.call(
-        fleet.apply,
-        found,
+    told = _told(found, _planned(own, fleet.planned, found, skip_missing))
+    done = _planned(own, fleet.apply, found, skip_missing)
+    for worker_id, why in own.collect(done.added).failed.items():
+        output.warn(f"{worker_id}: {why}")
+    if as_json:
+        output.document({**told, **{key: _plain(value) for key, value in done._asdict().items()}})
+        return
+    _show(told)
+    changed = f"changed {', '.join(done.changed)}" if done.changed else "rules and channels are unchanged"
+    click.echo(f"{found.source}: applied, revision {done.revision}; {changed}")
+
+
+def _planned(own: session.Session, function: Any, file: config.File, skip_missing: bool) -> Any:
+    return own.call(
+        function,
+        file,
         region=own.default_region,
         interval=own.settings.interval,
         least=own.settings.min_interval,
         missing="skip" if skip_missing else "refuse",
     )
-    for worker_id, why in own.collect(done.added).failed.items():
-        output.warn(f"{worker_id}: {why}")
-    for worker_id in done.skipped:
-        output.warn(f"{worker_id}: EC2 does not have it, so it was left out")
-    if as_json:
-        output.document({"file": found.source, **{key: _plain(value) for key, value in done._asdict().items()}})
-        return
-    for what, which in (("added", done.added), ("updated", done.updated), ("removed", done.removed)):
-        for each in which:
+
+
+def _told(file: config.File, planned: fleet.Planned) -> dict[str, Any]:
+    from workermon import export
+
+    changed = (*planned.added, *planned.updated)
+    now, then = export.prices(planned.before, planned.after, planned.fleet, changed, planned.removed)
+    return {
+        "file": file.source,
+        "added": [worker.id for worker in planned.added],
+        "updated": [worker.id for worker in planned.updated],
+        "removed": list(planned.removed),
+        "skipped": list(planned.skipped),
+        **export.changes(planned.before, planned.after),
+        "dollars_per_month": {"before": round(now, 2), "after": round(then, 2)},
+    }
+
+
+def _show(told: dict[str, Any]) -> None:
+    for worker_id in told["skipped"]:
+        output.warn(f"{worker_id}: EC2 does not have it, so it is left out")
+    for what in ("added", "updated", "removed"):
+        for each in told[what]:
             click.echo(f"{what} {each}")
-    changed = f"changed {', '.join(done.changed)}" if done.changed else "rules and channels are unchanged"
-    click.echo(f"{found.source}: applied, revision {done.revision}; {changed}")
+    for kind, one in (("rules", "rule"), ("channels", "channel"), ("collected", "metric")):
+        for what, names in told[kind].items():
+            for name in names:
+                click.echo(f"{what} {one} {errors.printable(name)}")
+    price = told["dollars_per_month"]
+    click.echo(f"CloudWatch: about ${price['after']:.2f} a month, ${price['before']:.2f} before")
 
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
+
+
+@click.command()
+@session.pass_session
+def export(own: session.Session) -> None:
+    """Print the whole set-up as a config file that apply takes.
+
+    \b
+    Example: workermon export > fleet.toml
+    """
+    from workermon import export as stage
+
+    workers = [record.worker for record in own.container.get(ports.Workers).every()]
+    click.echo(stage.text(own.container.get(ports.Configurations).load(), workers), nl=False)

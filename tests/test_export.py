@@ -1,0 +1,150 @@
+"""The set-up as a config file, what a file changes, and what that costs."""
+
+import json
+
+import pytest
+
+from tests.test_cli import A, B, Ports, Session, ok, one_line, run, world  # noqa: F401 - fixtures
+from workermon import bill, config, export, models
+
+FILE = """
+[[workers]]
+id = "i-0aaaaaaaaaaaaaaaa"
+region = "us-east-1"
+name = "a \\"quoted\\" name"
+interval = "5m"
+labels = { team = "vfx", "odd key" = "x=\\u00e4" }
+
+[[rules]]
+name = "cpu-high"
+metric = "cpu_utilization"
+above = { warning = 80, critical = 90.5 }
+clear = { warning = 75 }
+breach = "2 of 3"
+missing = "ok"
+labels = { team = "vfx" }
+notify = ["ops"]
+
+[[rules]]
+name = "quiet"
+metric = "no-data"
+intervals = 5
+notify = []
+
+[channels.ops]
+type = "webhook"
+url = "https://example.com/hook"
+secret = { env = "OPS_SECRET" }
+
+[[metrics]]
+name = "gpu_utilization"
+namespace = "CWAgent"
+metric_name = "utilization_gpu"
+period = "60s"
+
+[[metrics]]
+name = "cpu_utilization"
+period = "10m"
+
+[collect]
+metrics = ["cpu_utilization", "gpu_utilization"]
+retention = "48h"
+
+[accounts.lab]
+role_arn = "arn:aws:iam::123456789012:role/workermon"
+external_id = { env = "LAB_EXTERNAL_ID" }
+
+[discover]
+regions = ["us-east-1"]
+tags = { Role = "render" }
+interval = "2m"
+
+[budget]
+dollars_per_day = 5
+
+[limits.describe]
+bucket = 10
+per_second = 2
+"""
+
+
+def same(one, other):
+    """Tell whether two configurations are the same but for their revision."""
+    return one.model_copy(update={"revision": 0}) == other.model_copy(update={"revision": 0})
+
+
+@pytest.mark.parametrize("text", [FILE, "", "rules = []\n", "[collect]\nretention = '1h'\n"])
+def test_what_is_exported_makes_the_same_configuration(text):
+    """A file that was exported gives over any other configuration what it was exported from."""
+    made = config.to_configuration(config.parse(text, "one"), config.DEFAULT)
+    exported = export.text(made, ())
+    assert same(config.to_configuration(config.parse(exported, "two"), config.DEFAULT), made)
+    other = config.to_configuration(config.parse(FILE, "three"), config.DEFAULT)
+    assert same(config.to_configuration(config.parse(exported, "two"), other), made)
+
+
+def test_export_and_apply_are_a_round_trip(ok, run, world, tmp_path):  # noqa: F811
+    """Applying what was exported changes nothing where it came from, and makes the same fleet elsewhere."""
+    file = tmp_path / "fleet.toml"
+    file.write_text(FILE, "utf-8")
+    ok("apply", str(file))
+    exported = ok("export")
+    assert B not in exported  # its tag brings it
+    file.write_text(exported, "utf-8")
+    again = json.loads(ok("apply", str(file), "--json"))
+    assert [again[key] for key in ("added", "updated", "removed", "changed")] == [[], [], [], []]
+    assert ok("export") == exported
+
+
+def test_a_role_given_by_command_becomes_an_account():
+    """A worker's role is exported as an account, its external id by the name of a secret only."""
+    worker = models.Worker(
+        id=A, name=A, region="us-east-1", account="123456789012:lab/x", added_at=0, incarnation="1",
+        role_arn="arn:aws:iam::123456789012:role/lab/x", external_id="hunter2",
+    )  # fmt: skip
+    exported = export.text(config.DEFAULT, [worker])
+    assert "hunter2" not in exported
+    found = config.parse(exported, "x")
+    config.to_configuration(found, config.DEFAULT)
+    assert found.accounts["123456789012-lab-x"].role_arn == worker.role_arn
+    assert found.workers[0].account == "123456789012-lab-x"
+
+
+def test_a_plan_tells_the_difference_and_changes_nothing(ok, run, world, tmp_path):  # noqa: F811
+    """plan names workers, rules, channels and metrics that come, change or go, with the price; apply tells the same."""
+    file = tmp_path / "fleet.toml"
+    file.write_text(FILE, "utf-8")
+    told = json.loads(ok("plan", str(file), "--json"))
+    assert sorted(told["added"]) == [A, B]
+    assert told["rules"] == {
+        "added": ["quiet"],
+        "changed": ["cpu-high"],
+        "removed": ["memory-high", "disk-high", "status-check-failed", "no-data"],
+    }
+    assert told["channels"]["added"] == ["ops"]
+    assert told["collected"]["added"] == ["gpu_utilization"]
+    # 30 days: cpu each 600 s on both, gpu each 300 s (the interval of one) and each 120 s (of the other)
+    month = 30 * 86_400 * (2 / 600 + 1 / 300 + 1 / 120) / 1000 * 0.01
+    assert told["dollars_per_month"] == {"before": 0.0, "after": round(month, 2)}
+    assert json.loads(ok("list", "--json"))["workers"] == []
+    applied = json.loads(ok("apply", str(file), "--json"))
+    assert {key: applied[key] for key in told} == told
+    text = ok("plan", str(file))
+    assert text.splitlines()[-1] == f"CloudWatch: about ${month:.2f} a month, ${month:.2f} before"
+
+
+def test_a_plan_refuses_what_apply_refuses(run, tmp_path):  # noqa: F811
+    """An instance that EC2 does not have is exit code 3 in a plan too."""
+    file = tmp_path / "fleet.toml"
+    file.write_text('[[workers]]\nid = "i-0dddddddddddddddd"\nregion = "us-east-1"\n', "utf-8")
+    assert "i-0dddddddddddddddd" in one_line(run("plan", str(file)), 3)
+
+
+def test_a_budget_bounds_the_price():
+    """A month costs no more than thirty days of the budget; paused workers cost nothing."""
+    worker = models.Worker(id=A, name=A, region="us-east-1", added_at=0, incarnation="1", detailed=True)
+    plain = bill.month([(worker, {})], config.DEFAULT)
+    assert plain == pytest.approx(5 * 30 * 1440 / 1000 * 0.01)
+    assert bill.month([(worker, {"disk_utilization": 3})], config.DEFAULT) == pytest.approx(plain * 7 / 5)
+    assert bill.month([(worker, {})], config.DEFAULT.model_copy(update={"budget": 0.01})) == pytest.approx(0.3)
+    assert bill.month([(worker.model_copy(update={"monitoring": "paused"}), {})], config.DEFAULT) == 0
