@@ -95,7 +95,11 @@ def measured(number: int, cycles: int, where: Path, aws: house.Endpoint) -> Cost
             connected: Any = client.connect(redis_server.url)
             house.awaited(lambda: connected.hget("workermon:pulse", "listener"), 60, "listener")
             if number:
-                house.awaited(lambda: len(_workers(reader)) >= number, 4 * house.INTERVAL, f"all {number} collected")
+                house.awaited(
+                    lambda: len(reader.heard) >= number and len(_workers(reader)) >= number,
+                    4 * house.INTERVAL,
+                    f"all {number} collected",
+                )
             before, asked = {name: house.cpu(pid) for name, pid in pids.items()}, aws.stats()
             began, first = time.time(), len(reader.heard)
             due = dict(connected.zrange("redbeat::schedule", 0, -1, withscores=True))
