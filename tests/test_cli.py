@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from workermon import cli, config, errors, models, ports, settings, testing
+from workermon import cli, config, errors, models, notify, ports, settings, testing
 from workermon.cli import session
 
 A, B, C = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
@@ -59,6 +60,8 @@ class Ports:
             ports.Scopes: testing.MemoryScopes(self.store),
             ports.Learnt: testing.MemoryLearnt(self.store),
             ports.Leases: testing.MemoryLeases(self.store),
+            ports.Throttle: testing.MemoryThrottle(),
+            Mapping[str, ports.Notifier]: notify.notifiers(testing.MemorySecrets(), self.now),
         }
 
     def get(self, port):
@@ -637,3 +640,21 @@ def test_the_history_has_the_deliveries(ok, world):
     fires(world, A)
     [shown] = json.loads(ok("alerts", "--all", "--json"))["alerts"]
     assert shown["deliveries"] == []
+
+
+def test_a_channel_is_tried_by_command(ok, run, world):
+    """notify-test sends through the channel; one that is not there is 3, one that takes nothing is 1."""
+    assert ok("notify-test", "log") == "log: accepted\n"
+    assert json.loads(ok("notify-test", "log", "--json")) == {"channel": "log", "accepted": True, "messages": 1}
+    assert run("notify-test", "lgo").exit_code == 3
+    kept = world.get(ports.Configurations)
+    had = kept.load()
+    dead = models.Channel(name="dead", type="webhook", url="http://127.0.0.1:1/T0KEN", allow_private=True)
+    unsigned = models.Channel(name="unsigned", type="pagerduty", secret=models.SecretRef(env="MISSING"))
+    channels = {**had.channels, "dead": dead, "unsigned": unsigned}
+    kept.save(had.model_copy(update={"revision": had.revision + 1, "channels": channels}))
+    refused = run("notify-test", "dead")
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("error: channel dead: ")
+    assert "T0KEN" not in refused.stderr
+    assert run("notify-test", "unsigned").exit_code == 2

@@ -66,6 +66,7 @@ def test_as_the_contract_shows() -> None:
         "summary": "render-07: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints",
         "reason": None,
         "scope": None,
+        "points": [[1_700_000_000, 97.5]],
     }
 
 

@@ -349,3 +349,143 @@ def test_log(status: str, severity: str, level: str) -> None:
     assert (entry["worker_id"], entry["rule"], entry["value"], entry["summary"]) == (
         WORKER.id, "cpu-high", 97.5, "render-07: too much",
     )  # fmt: skip
+
+
+# --- how much goes out -------------------------------------------------------------------------------------------
+
+
+def limited(site: Site, **given: float | None) -> None:
+    """Have the channels of a site take so much in a minute."""
+    had = site.configurations.load()
+    channels = {name: Channel(name=name, type="webhook", per_minute=most) for name, most in given.items()}
+    site.configurations.save(had.model_copy(update={"revision": had.revision + 1, "channels": channels}))
+
+
+def send(site: Site, receiver: ports.Notifier, throttle: ports.Throttle) -> None:
+    """Deliver what is due."""
+    notify.deliver(
+        site.outbox.due(site.clock(), 1000),
+        outbox=site.outbox,
+        configurations=site.configurations,
+        notifiers={"webhook": receiver, "log": receiver},
+        now=site.clock,
+        throttle=throttle,
+    )
+
+
+def test_no_channel_gets_more_than_it_takes() -> None:
+    """In no minute more goes out than the channel takes, all of it in time, each once and as no failed attempt."""
+    site, throttle = Site(), testing.MemoryThrottle()
+    limited(site, ops=30)
+    rules = [f"rule-{number}" for number in range(60)]
+    site.tell(*rules)
+    times: list[float] = []
+
+    class Timed(Receiver):
+        def send(self, channel: Channel, notification: models.Notification) -> None:
+            times.append(site.clock())
+            super().send(channel, notification)
+
+    receiver = Timed()
+    for _ in range(400):
+        send(site, receiver, throttle)
+        site.clock.advance(1)
+    assert len(receiver.got) == len(set(receiver.got)) == 60
+    assert all(sum(begin <= at < begin + 60 for at in times) <= 30 for begin in times)
+    assert site.attempts(f"{WORKER.id}/rule-59") == [None]
+
+
+def test_who_asks_for_a_wait_gets_nothing_else() -> None:
+    """After a Retry-After the whole channel pauses, not one alert only."""
+    site, throttle = Site(), testing.MemoryThrottle()
+    site.tell("cpu-high")
+    receiver = Receiver(refusal(60))
+    send(site, receiver, throttle)
+    site.tell("disk-high")
+    site.clock.advance(30)
+    send(site, receiver, throttle)
+    assert receiver.calls == 1
+    site.clock.advance(31)
+    send(site, receiver, throttle)
+    assert len(receiver.got) == 2
+
+
+def test_given_up_is_told_elsewhere() -> None:
+    """When a notification is given up another channel is told once, and told again when the channel is well."""
+    site, throttle = Site("ops", "chat"), testing.MemoryThrottle()
+    rule = models.Rule(
+        name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90), notify=("ops", "chat")
+    )
+    had = site.configurations.load()
+    site.configurations.save(had.model_copy(update={"revision": 1, "rules": (rule,)}))
+    told: list[tuple[str, models.Notification]] = []
+    broken = True
+
+    class Half:
+        def send(self, channel: Channel, notification: models.Notification) -> None:
+            if channel.name == "ops" and broken:
+                raise refusal()
+            told.append((channel.name, notification))
+
+    site.tell("cpu-high", "disk-high")
+    send(site, Half(), throttle)
+    site.clock.advance(models.DAY + 400)
+    send(site, Half(), throttle)
+    send(site, Half(), throttle)
+    assert site.outbox.backlog() == 0
+    ((channel, notification),) = told
+    assert (channel, notification.status, notification.severity) == ("chat", "firing", "critical")
+    assert (notification.kind, notification.worker) == ("collector", None)
+    assert notification.scope == {"account": "*", "region": "*"}
+    assert "channel ops: given up" in notification.summary
+    assert "503" in (notification.reason or "")
+    broken = False
+    site.tell("cpu-high")
+    site.clock.advance(10)
+    send(site, Half(), throttle)
+    send(site, Half(), throttle)
+    assert [(channel, each.status) for channel, each in told[1:]] == [("ops", "firing"), ("chat", "resolved")]
+    assert told[-1][1].dedup_key == notification.dedup_key
+    assert told[-1][1].version == 2
+
+
+def test_given_up_where_no_other_channel_is() -> None:
+    """Where no rule uses another channel the log is told, and that it was given up itself is told nobody."""
+    site, throttle = Site(), testing.MemoryThrottle()
+    site.tell()
+    send(site, Receiver(refusal()), throttle)
+    site.clock.advance(models.DAY + 400)
+    send(site, Receiver(refusal()), throttle)
+    (parcel,) = site.outbox.claim("channel:ops/delivery", site.clock(), 15)
+    assert parcel.channel == "log"
+
+
+# --- trying a channel out ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "statuses"), [("webhook", ["firing"]), ("pagerduty", ["firing", "resolved"])])
+def test_a_channel_is_tried(kind: str, statuses: list[str]) -> None:
+    """A test goes through the channel at once, past the outbox, and closes what it opens."""
+    site = Site()
+    had = site.configurations.load()
+    site.configurations.save(
+        had.model_copy(update={"revision": 1, "channels": {"ops": Channel(name="ops", type=kind)}})
+    )
+    got: list[models.Notification] = []
+
+    class Desk:
+        def send(self, channel: Channel, notification: models.Notification) -> None:
+            got.append(notification)
+
+    sent = notify.try_out("ops", configurations=site.configurations, notifiers={kind: Desk()}, now=site.clock)
+    assert sent == len(got)
+    assert [each.status for each in got] == statuses
+    assert len({each.dedup_key for each in got}) == 1
+    assert all("test of channel ops" in each.summary and each.worker is None for each in got)
+    assert site.outbox.backlog() == 0
+
+
+def test_a_channel_that_is_not_there() -> None:
+    """A channel that is not configured is not found, and the nearest name is given."""
+    with pytest.raises(errors.NotFound, match="did you mean ops"):
+        notify.try_out("opps", configurations=Site().configurations, notifiers={}, now=testing.ManualClock())

@@ -352,11 +352,34 @@ class Judged(Frozen):
         return self.trail[-1].severity if self.trail else None
 
 
+class Silence(Frozen):
+    """Alerts that are not to be told from ``begins`` until ``ends``: those that all of what it names is true of."""
+
+    id: str
+    worker_id: str | None = None
+    labels: dict[str, str] = {}
+    rule: str | None = None
+    begins: float
+    ends: float
+    reason: Text
+    by: Text
+
+
+class Acknowledged(Frozen):
+    """Who has seen an alert, and when; it holds for the episode that began at ``since`` only."""
+
+    alert_id: str
+    since: int | None
+    by: Text
+    at: float
+
+
 class Transition(Frozen):
     """A change of an alert: at ``at`` (the time of the deciding datapoint) it went from ``before`` to ``after``.
 
     ``points`` are those of the window that decided, ``count`` how many of how many of its slots did (``2 of 3``).
-    ``correction``: a revised past, not a new turn of events.
+    ``correction``: a revised past, not a new turn of events. ``silenced_by``: the silence because of which its
+    notification went nowhere.
     """
 
     at: int
@@ -368,6 +391,7 @@ class Transition(Frozen):
     count: str | None = None
     correction: bool = False
     reason: str = ""
+    silenced_by: str | None = None
 
 
 class Subject(Frozen):
@@ -412,7 +436,8 @@ class Alert(Frozen):
     """One rule of one worker over its life: the fold's state, and what was told of it last.
 
     ``version`` counts the notifications of this ``dedup_key``; ``since`` is when the present episode began;
-    ``channels`` are those that were told of it, and so have to hear of its end.
+    ``channels`` are those that were told of it, and so have to hear of its end. ``silenced_by``: the silence because
+    of which nobody heard of what it is at now; that is told when the silence is over.
     """
 
     rule: str
@@ -422,6 +447,7 @@ class Alert(Frozen):
     told: Severity | None = None
     last: Notification | None = None
     channels: tuple[str, ...] = ()
+    silenced_by: str | None = None
 
     @property
     def open(self) -> bool:
@@ -456,6 +482,31 @@ class Parcel(Frozen):
     notification: Notification
     fence: int
     attempt: int
+
+
+#: The rule of the alert that notifications could not be delivered; it always holds.
+DELIVERY = "delivery"
+
+
+def delivery_alert(channel: str) -> str:
+    """Name the alert about the delivery to a channel.
+
+    >>> delivery_alert("ops")
+    'channel:ops/delivery'
+    """
+    return f"channel:{channel}/{DELIVERY}"
+
+
+def told_of_delivery(channel: str, notification: Notification) -> Recorded:
+    """Return the entry of history for what was told of the delivery to a channel."""
+    firing = notification.status == "firing"
+    transition = Transition(
+        at=int(moment(notification.at)),
+        before=None if firing else notification.severity,
+        after=notification.severity if firing else None,
+        reason=notification.reason or notification.summary,
+    )
+    return Recorded(transition=transition, notification=notification, rule=DELIVERY, worker_id=f"channel:{channel}")
 
 
 class SecretRef(Frozen):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from workermon.models import (
+    Acknowledged,
     Alert,
     Channel,
     Condition,
@@ -28,6 +29,7 @@ from workermon.models import (
     ScopeState,
     SecretRef,
     Series,
+    Silence,
     Stretch,
     Transition,
     Trouble,
@@ -356,8 +358,39 @@ class Outbox(Protocol):
     def give_up(self, parcel: Parcel, at: float, error: str) -> bool:
         """Record the last attempt and take the notification off; ``False`` where the fence was stale."""
 
+    def postpone(self, parcel: Parcel, retry_at: float) -> bool:
+        """Give a claim back until ``retry_at`` as if it had not been made; ``False`` where the fence was stale."""
+
+    def trouble(self, channel: str) -> Notification | None:
+        """Return what was last told of the delivery to a channel itself."""
+
+    def tell(self, channel: str, notification: Notification, before: str | None, to: Sequence[str], at: float) -> bool:
+        """Write what is told of the delivery to a channel, its history and its lanes in one step.
+
+        ``before`` is the id of what was told last (``None``: nothing). ``False`` where that is not so any more.
+        """
+
     def backlog(self) -> int:
         """Return how many notifications wait."""
+
+
+class Silences(Protocol):
+    """What is not to be told, and who has seen what."""
+
+    def every(self) -> list[Silence]:
+        """Return those that were not taken back, the first to end first; some may be over."""
+
+    def add(self, silence: Silence) -> None:
+        """Put it in force, and forget those that were over before it begins."""
+
+    def remove(self, silence_ids: Iterable[str]) -> None:
+        """Take them back; those that are not there are no error."""
+
+    def acknowledge(self, acknowledged: Acknowledged) -> None:
+        """Note who has seen an alert; kept as long as the history."""
+
+    def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, Acknowledged]:
+        """Return who has seen these alerts last, those that somebody has."""
 
 
 class Configurations(Protocol):

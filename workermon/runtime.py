@@ -31,6 +31,7 @@ from workermon.on_redis import (
     pulse,
     samples,
     scopes,
+    throttle,
     workers,
 )
 
@@ -144,6 +145,11 @@ class Recipes(dishka.Provider):
         return outbox.RedisOutbox(redis.client)
 
     @dishka.provide
+    def make_throttle(self, redis: Redis) -> ports.Throttle:
+        """Limit what goes out to each channel."""
+        return throttle.RedisThrottle(redis.client)
+
+    @dishka.provide
     def make_pulse(self, redis: Redis) -> ports.Pulse:
         """Keep signs of life."""
         return pulse.RedisPulse(redis.client)
@@ -244,6 +250,16 @@ def collect_now(container: dishka.Container, worker_ids: Sequence[str]) -> colle
         scopes=container.get(ports.Scopes),
         now=container.get(ports.Clock),
         again=True,
+    )
+
+
+def try_channel(container: dishka.Container, name: str) -> int:
+    """Send a test message through a channel; return how many messages it took."""
+    return notify.try_out(
+        name,
+        configurations=container.get(ports.Configurations),
+        notifiers=container.get(Mapping[str, ports.Notifier]),
+        now=container.get(ports.Clock),
     )
 
 

@@ -334,6 +334,36 @@ class MemoryLearnt:
             self._kept.setdefault((scope.key, scope.role_arn), {}).update(json.loads(json.dumps(dict(values))))
 
 
+class MemorySilences:
+    """``ports.Silences`` in memory."""
+
+    def __init__(self) -> None:
+        self._silences: dict[str, models.Silence] = {}
+        self._acknowledged: dict[str, models.Acknowledged] = {}
+
+    def every(self) -> list[models.Silence]:
+        """Return those that were not taken back."""
+        return sorted(self._silences.values(), key=lambda silence: (silence.ends, silence.id))
+
+    def add(self, silence: models.Silence) -> None:
+        """Put it in force."""
+        self.remove([one.id for one in self.every() if one.ends <= silence.begins])
+        self._silences[silence.id] = silence
+
+    def remove(self, silence_ids: Iterable[str]) -> None:
+        """Take them back."""
+        for each in silence_ids:
+            self._silences.pop(each, None)
+
+    def acknowledge(self, acknowledged: models.Acknowledged) -> None:
+        """Note who has seen an alert."""
+        self._acknowledged[acknowledged.alert_id] = acknowledged
+
+    def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, models.Acknowledged]:
+        """Return who has seen these alerts last."""
+        return {each: self._acknowledged[each] for each in alert_ids if each in self._acknowledged}
+
+
 class MemoryAlerts:
     """``ports.Alerts`` in memory."""
 
@@ -499,6 +529,39 @@ class MemoryOutbox:
             self._take_off(parcel, lane)
             return True
 
+    def postpone(self, parcel: models.Parcel, retry_at: float) -> bool:
+        """Give a claim back as if it had not been made."""
+        with self._store.lock:
+            lane = self._claimed(parcel)
+            if lane is None:
+                return False
+            lane.fence, lane.leased_until, lane.retry_at = None, 0.0, retry_at
+            lane.attempts -= 1
+            return True
+
+    def trouble(self, channel: str) -> models.Notification | None:
+        """Return what was last told of the delivery to a channel itself."""
+        with self._store.lock:
+            return self._store.last.get(models.delivery_alert(channel))
+
+    def tell(
+        self, channel: str, notification: models.Notification, before: str | None, to: Sequence[str], at: float
+    ) -> bool:
+        """Write what is told of the delivery to a channel, where nothing else was told meanwhile."""
+        alert_id = models.delivery_alert(channel)
+        with self._store.lock:
+            last = self._store.last.get(alert_id)
+            if last is not None and last.id == notification.id:
+                return True
+            if (last.id if last else None) != before:
+                return False
+            self._store.last[alert_id] = notification
+            recorded = models.told_of_delivery(channel, notification)
+            self._store.history.setdefault(alert_id, []).insert(0, (at, recorded))
+            for one in dict.fromkeys(to):
+                self._store.lanes.setdefault((alert_id, one), _Lane(retry_at=at)).waiting.append(notification)
+            return True
+
     def backlog(self) -> int:
         """Return how many notifications wait."""
         with self._store.lock:
@@ -584,6 +647,33 @@ class MemoryPulse:
         """Return all counts."""
         with self._lock:
             return dict(self._counts)
+
+
+class MemoryThrottle:
+    """``ports.Throttle`` in memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        #: Tokens and when they were counted, by channel; until when a channel pauses.
+        self._buckets: dict[str, tuple[float, float]] = {}
+        self._paused: dict[str, float] = {}
+
+    def take(self, channel: str, limit: models.Limit, *, critical: bool, now: float) -> float:
+        """Take a token, or return how long to wait."""
+        with self._lock:
+            if (until := self._paused.get(channel, now)) > now:
+                return until - now
+            had, at = self._buckets.get(channel, (limit.bucket, now))
+            tokens = min(limit.bucket, had + max(0.0, now - at) * limit.rate)
+            need = 1 if critical else 1 + limit.bucket // 2
+            granted = tokens >= need
+            self._buckets[channel] = tokens - granted, now
+            return 0.0 if granted else max(0.001, (need - tokens) / limit.rate)
+
+    def pause(self, channel: str, seconds: float, now: float) -> None:
+        """Let nothing out for that long."""
+        with self._lock:
+            self._paused[channel] = max(self._paused.get(channel, now), now + seconds)
 
 
 class MemoryLeases:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import random
+import secrets as tokens
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from workermon import errors, logs, models, ports
-from workermon.notify import alertmanager, apprise, email, pagerduty, slack, sns, webhook
+from workermon import config, errors, logs, models, ports
+from workermon.notify import alertmanager, apprise, delivery, email, pagerduty, slack, sns, webhook
 from workermon.notify import log as log_channel
 
 log = logs.get(__name__)
@@ -26,6 +27,21 @@ LONGEST_ASKED = 3600.0
 
 #: Seconds. After a day nobody waits for a notification any more; it is given up, and recorded as such.
 GIVE_UP = models.DAY
+
+#: Messages in any minute to a channel of a type, where it says nothing itself. PagerDuty takes about 120 a minute and
+#: key, Slack about one a second; what is missing here has no limit.
+PER_MINUTE: dict[str, float] = {
+    "pagerduty": 100,
+    "slack": 50,
+    "email": 60,
+    "apprise": 30,
+    "sns": 6000,
+    "alertmanager": 6000,
+    "webhook": 6000,
+}
+
+#: Seconds. A receiver that asks for a wait gets nothing else for that long either, up to this.
+LONGEST_PAUSE = 300.0
 
 #: Tries (about a minute) after which a channel that the configuration no longer has is taken for removed.
 ORPHAN_TRIES = 6
@@ -63,12 +79,13 @@ def deliver(
     configurations: ports.Configurations,
     notifiers: Mapping[str, ports.Notifier],
     now: ports.Clock,
+    throttle: ports.Throttle | None = None,
 ) -> None:
     """Send what waits for these alerts; what fails stays in the outbox with the time of its next try.
 
     A claimed notification is sent at once, for its lease runs. Where one was accepted, the next of its lane follows.
     """
-    courier = _Courier(outbox, configurations, notifiers, now)
+    courier = _Courier(outbox, configurations, notifiers, now, throttle)
     waiting = deque(dict.fromkeys(alert_ids))
     begun = now()
     under_way: dict[concurrent.futures.Future[bool], str] = {}
@@ -106,8 +123,12 @@ class _Courier:
         configurations: ports.Configurations,
         notifiers: Mapping[str, ports.Notifier],
         now: ports.Clock,
+        throttle: ports.Throttle | None,
     ) -> None:
         self._outbox, self._configurations, self._notifiers, self._now = outbox, configurations, notifiers, now
+        self._throttle = throttle
+        #: Channels that are known to be in no trouble, so that Redis is asked once a delivery.
+        self._well: set[str] = set()
 
     def send(self, parcel: models.Parcel) -> bool:
         """Send a parcel; ``True`` where its lane may go on with the next."""
@@ -117,6 +138,11 @@ class _Courier:
                 break
             parcel = following
             channel = self._configurations.load().channels.get(parcel.channel)
+            # A parcel sent once more for a stale fence has no lane to wait in.
+            wait = self._wait(parcel, channel) if parcel.fence > 0 else 0.0
+            if wait:
+                self._outbox.postpone(parcel, self._now() + wait)
+                return False
             try:
                 self._hand_over(parcel, channel)
             except errors.WorkermonError as why:
@@ -130,6 +156,7 @@ class _Courier:
             )
             # Who comes back after its lease has ended may have spoken after the truth: then the truth goes again.
             following = self._outbox.delivered(parcel, self._now())
+            self._recovered(parcel.channel)
         return True
 
     def _hand_over(self, parcel: models.Parcel, channel: models.Channel | None) -> None:
@@ -160,11 +187,86 @@ class _Courier:
         }
         if at - models.moment(told) > GIVE_UP or (orphan and parcel.attempt >= ORPHAN_TRIES):
             log.error("deliver.given_up", **fields)
+            if not orphan:
+                self._complain(parcel, why, at)
             return self._outbox.give_up(parcel, at, f"given up: {why}")
         wait = random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(parcel.attempt - 1, 16)))
         asked = getattr(why, "retry_after", None)
         if asked is not None:
             wait = max(wait, min(asked, LONGEST_ASKED))
+            if self._throttle is not None:
+                self._throttle.pause(parcel.channel, min(asked, LONGEST_PAUSE), at)
         log.warning("deliver.failed", **fields, retry_in=round(wait, 3))
         self._outbox.failed(parcel, at, str(why), at + wait)
         return False
+
+    def _wait(self, parcel: models.Parcel, channel: models.Channel | None) -> float:
+        """Return for how many seconds the channel has had enough."""
+        limit = limit_of(channel) if channel is not None else None
+        if limit is None or self._throttle is None:
+            return 0.0
+        critical = parcel.notification.severity == "critical"
+        return self._throttle.take(parcel.channel, limit, critical=critical, now=self._now())
+
+    def _complain(self, parcel: models.Parcel, why: errors.WorkermonError, at: float) -> None:
+        """Tell on other channels that a notification was given up; once, until the channel takes one again."""
+        if parcel.notification.rule == models.DELIVERY and parcel.notification.worker is None:
+            return
+        before = self._outbox.trouble(parcel.channel)
+        if before is not None and before.status == "firing":
+            return
+        told = delivery.failing(parcel, why, before, at)
+        self._outbox.tell(parcel.channel, told, before.id if before else None, self._others(parcel.channel), at)
+        self._well.discard(parcel.channel)
+
+    def _recovered(self, channel: str) -> None:
+        if channel in self._well:
+            return
+        before = self._outbox.trouble(channel)
+        if before is not None and before.status == "firing":
+            at = self._now()
+            self._outbox.tell(channel, delivery.well(channel, before, at), before.id, self._others(channel), at)
+        self._well.add(channel)
+
+    def _others(self, channel: str) -> list[str]:
+        """Return the channels that rules use beside this one, else the log."""
+        configuration = self._configurations.load()
+        used = dict.fromkeys(name for rule in configuration.rules for name in rule.notify)
+        return [name for name in used if name != channel and name in configuration.channels] or ["log"]
+
+
+def limit_of(channel: models.Channel) -> models.Limit | None:
+    """Return how much a channel takes: half of what may go out in a minute at once, the other half over the minute."""
+    most = channel.per_minute or PER_MINUTE.get(channel.type)
+    return models.Limit(bucket=max(1.0, most / 2), rate=most / 120) if most else None
+
+
+def _trial(channel: models.Channel, at: float, identity: str) -> list[models.Notification]:
+    """Return what is sent to try a channel; where a message opens something, the one that closes it follows."""
+    return delivery.trial(channel, at, identity, closing=channel.type in ("pagerduty", "alertmanager"))
+
+
+def try_out(
+    name: str,
+    *,
+    configurations: ports.Configurations,
+    notifiers: Mapping[str, ports.Notifier],
+    now: ports.Clock,
+) -> int:
+    """Send a test message through a channel, at once and past the outbox; return how many messages it took.
+
+    Raises ``errors.NotFound`` for a channel that is not there, else what sending raises.
+    """
+    channels = configurations.load().channels
+    channel = channels.get(name)
+    if channel is None:
+        raise errors.NotFound(
+            f"channel {errors.printable(name)[:64]}", "it is not in the configuration", config.nearest(name, channels)
+        )
+    notifier = notifiers.get(channel.type)
+    if notifier is None:
+        raise errors.InvalidInput(f"channel {name}", f"nothing here sends to {channel.type}", "install what does")
+    messages = _trial(channel, now(), tokens.token_hex(8))
+    for each in messages:
+        notifier.send(channel, each)
+    return len(messages)

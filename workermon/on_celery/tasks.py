@@ -17,6 +17,7 @@ from dishka.integrations.celery import CONTAINER_NAME, DishkaTask, FromDishka, s
 from workermon import collect as collecting
 from workermon import errors, fleet, logs, models, notify, ports, runtime, settings
 from workermon import evaluate as evaluating
+from workermon.on_celery import broker
 from workermon.on_celery.app import app
 
 log = logs.get(__name__)
@@ -74,10 +75,17 @@ class Shell(DishkaTask):
 
     def _refuse(self, reason: str, number: int = 1) -> None:
         log.warning("task.refused", task=self.name, reason=reason, number=number)
-        try:
-            container().get(ports.Pulse).count("message.invalid", number)
-        except errors.WorkermonError as why:
-            log.warning("task.not_counted", reason=str(why))
+        _count_invalid(number)
+
+
+def _count_invalid(number: int = 1, **_: Any) -> None:
+    try:
+        container().get(ports.Pulse).count("message.invalid", number)
+    except errors.WorkermonError as why:
+        log.warning("task.not_counted", reason=str(why))
+
+
+broker.refused.connect(_count_invalid, weak=False)
 
 
 @app.task(name="workermon.collect", base=Shell, sound=staticmethod(is_worker_id))
@@ -135,11 +143,14 @@ def deliver(
     outbox: FromDishka[ports.Outbox],
     configurations: FromDishka[ports.Configurations],
     notifiers: FromDishka[Mapping[str, ports.Notifier]],
+    throttle: FromDishka[ports.Throttle],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
 ) -> None:
     """Send the waiting notifications of these alerts to their channels."""
-    notify.deliver(alert_ids, outbox=outbox, configurations=configurations, notifiers=notifiers, now=now)
+    notify.deliver(
+        alert_ids, outbox=outbox, configurations=configurations, notifiers=notifiers, now=now, throttle=throttle
+    )
     pulse.mark("deliver", now())
 
 

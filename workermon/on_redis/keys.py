@@ -21,6 +21,9 @@ key                                         type    owner; lifetime
 ``workermon:outbox:lease:<lane>``           string  outbox: who sends the head; the lease, 15 s at most
 ``workermon:outbox:lanes:<alert>``          set     alerts, outbox: the alert's lanes; as those
 ``workermon:outbox:fence``                  string  outbox: counts the claims; permanent
+``workermon:throttle:<channel>``            hash    throttle: a token bucket; an hour after the last message
+``workermon:alert-history:ack:<alert>``     string  silences: who has seen it; 30 days
+``workermon:silences``                      hash    silences: those in force, by id; permanent
 ``workermon:configuration``                 hash    configurations: document and revision; permanent
 ``workermon:pulse``                         hash    pulse: when each part last worked; permanent
 ``workermon:counts``                        hash    pulse: what went by; permanent
@@ -61,6 +64,7 @@ OPEN = "workermon:open"
 HISTORY_INDEX = "workermon:alert-history:index"
 OUTBOX = "workermon:outbox"
 FENCE = "workermon:outbox:fence"
+SILENCES = "workermon:silences"
 CONFIGURATION = "workermon:configuration"
 PULSE = "workermon:pulse"
 COUNTS = "workermon:counts"
@@ -72,7 +76,7 @@ LANE, STATE, LEASE = "workermon:outbox:lane:", "workermon:outbox:state:", "worke
 
 #: Keys that may stay without a lifetime, with those of Celery's transport and of RedBeat, which own theirs.
 _PERMANENT = re.compile(
-    rb"workermon:(workers|worker:.+|alerts:.+|unjudged|open|configuration|pulse|counts|scopes|scope:.+"
+    rb"workermon:(workers|worker:.+|alerts:.+|unjudged|open|silences|configuration|pulse|counts|scopes|scope:.+"
     rb"|outbox|outbox:(lane|state|lanes):.+|outbox:fence|collect:.+|redbeat.*)"
     rb"|redbeat.*|_kombu\..+|unacked.*|workermon\.(collect|evaluate|deliver).*|.+\.pidbox|celeryev\..+"
 )
@@ -118,6 +122,11 @@ def last(alert_id: str) -> str:
     return f"workermon:alert-history:last:{alert_id}"
 
 
+def acknowledged(alert_id: str) -> str:
+    """Name who has seen an alert."""
+    return f"workermon:alert-history:ack:{alert_id}"
+
+
 def versions(worker_id: str) -> str:
     """Name the last versions of a worker's notifications."""
     return f"workermon:alert-history:versions:{worker_id}"
@@ -152,6 +161,11 @@ def limit(name: str) -> str:
 def costs(hour: int) -> str:
     """Name what was asked of AWS in the hour that starts then."""
     return f"workermon:costs:{hour}"
+
+
+def throttle(channel: str) -> str:
+    """Name the bucket of a channel."""
+    return f"workermon:throttle:{quote(channel, safe='')}"
 
 
 def scope(name: str) -> str:

@@ -8,6 +8,7 @@ a negative number: no lane has that.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -104,6 +105,37 @@ end
 return {0}
 """)
 
+# KEYS: outbox, state, lease. ARGV: lane, fence, time of the next try.
+_POSTPONE = client.Script("""
+if redis.call('HGET', KEYS[2], 'fence') ~= ARGV[2] then return 0 end
+redis.call('DEL', KEYS[3])
+redis.call('HSET', KEYS[2], 'fence', '')
+redis.call('HINCRBY', KEYS[2], 'attempts', -1)
+redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
+return 1
+""")
+
+# KEYS: last, history, index, outbox, the alert's lanes, each lane. ARGV: the id told last ('' for none), id,
+# notification, entry of the history, alert, time, lifetime, entries kept, the lanes' names.
+_TELL = client.Script("""
+local had = redis.call('GET', KEYS[1])
+local last = had and string.match(had, '^(%S+) ') or ''
+if last == ARGV[2] then return 1 end
+if last ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2] .. ' ' .. ARGV[3], 'EX', ARGV[7])
+redis.call('LPUSH', KEYS[2], ARGV[4])
+redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[8]) - 1)
+redis.call('EXPIRE', KEYS[2], ARGV[7])
+redis.call('ZADD', KEYS[3], ARGV[6], ARGV[5])
+redis.call('EXPIRE', KEYS[3], ARGV[7])
+for place = 6, #KEYS do
+  redis.call('RPUSH', KEYS[place], ARGV[3])
+  redis.call('ZADD', KEYS[4], 'NX', ARGV[6], ARGV[place + 3])
+  redis.call('SADD', KEYS[5], ARGV[place + 3])
+end
+return 1
+""")
+
 # KEYS: outbox. ARGV: the lanes' prefix.
 _BACKLOG = client.Script("""
 local waiting = 0
@@ -164,6 +196,44 @@ class RedisOutbox:
     def give_up(self, parcel: models.Parcel, at: float, error: str) -> bool:
         """Record the last attempt and take the notification off."""
         return bool(self._settle(parcel, "given up", at, error, at)[0])
+
+    def postpone(self, parcel: models.Parcel, retry_at: float) -> bool:
+        """Give a claim back as if it had not been made."""
+        lane = keys.lane(parcel.alert_id, parcel.channel)
+        names = [keys.OUTBOX, keys.STATE + lane, keys.LEASE + lane]
+        return bool(_POSTPONE.run(self._client, names, [lane, parcel.fence, repr(retry_at)]))
+
+    def trouble(self, channel: str) -> models.Notification | None:
+        """Return what was last told of the delivery to a channel itself."""
+        with client.guard(self._client):
+            said: Any = self._client.get(keys.last(models.delivery_alert(channel)))
+        return models.Notification.model_validate_json(said.partition(b" ")[2]) if said else None
+
+    def tell(
+        self, channel: str, notification: models.Notification, before: str | None, to: Sequence[str], at: float
+    ) -> bool:
+        """Write what is told of the delivery to a channel, where nothing else was told meanwhile."""
+        alert_id = models.delivery_alert(channel)
+        lanes = [keys.lane(alert_id, one) for one in dict.fromkeys(to)]
+        recorded = models.told_of_delivery(channel, notification)
+        names = [keys.last(alert_id), keys.history(alert_id), keys.HISTORY_INDEX, keys.OUTBOX, keys.lanes(alert_id)]
+        return bool(
+            _TELL.run(
+                self._client,
+                [*names, *(keys.LANE + lane for lane in lanes)],
+                [
+                    before or "",
+                    notification.id,
+                    notification.model_dump_json(by_alias=True),
+                    f"{at!r} {recorded.model_dump_json(by_alias=True)}",
+                    alert_id,
+                    repr(at),
+                    keys.HISTORY,
+                    keys.ENTRIES,
+                    *lanes,
+                ],
+            )
+        )
 
     def backlog(self) -> int:
         """Return how many notifications wait."""

@@ -1,0 +1,151 @@
+"""What every throttle promises, and every outbox of what is told of the delivery itself."""
+
+from __future__ import annotations
+
+import contextlib
+
+import builders
+import fakeredis
+import pytest
+from builders import NOW
+
+from workermon import models, ports, testing
+from workermon.on_redis import client, keys, throttle
+
+LIMIT = models.Limit(bucket=10, rate=1)
+
+
+@pytest.fixture(params=["memory", "fakeredis", "redis"])
+def bucket(request):
+    """Give a throttle of each implementation in turn."""
+    if request.param == "memory":
+        yield testing.MemoryThrottle()
+    elif request.param == "fakeredis":
+        yield throttle.RedisThrottle(fakeredis.FakeRedis())
+    else:
+        with contextlib.closing(client.connect(request.getfixturevalue("redis_url"))) as connection:
+            yield throttle.RedisThrottle(connection)
+
+
+def take(bucket: ports.Throttle, now: float, *, critical: bool = True, channel: str = "ops") -> float:
+    """Take a token of ten, one a second."""
+    return bucket.take(channel, LIMIT, critical=critical, now=now)
+
+
+def test_a_bucket_and_a_rate(bucket):
+    """What the bucket holds goes out at once, the rest at its rate."""
+    assert [take(bucket, NOW) for _ in range(10)] == [0] * 10
+    assert take(bucket, NOW) > 0
+    assert take(bucket, NOW + 1.01) == 0
+    assert take(bucket, NOW + 1.01) > 0
+
+
+def test_never_more_than_its_limit(bucket):
+    """Over any minute no more goes out than the bucket and its rate allow."""
+    granted = sum(take(bucket, NOW + second / 4) == 0 for second in range(240))
+    assert granted <= 10 + 60
+
+
+def test_criticals_first(bucket):
+    """Others leave half of the bucket to criticals, and wait while these come."""
+    assert [take(bucket, NOW, critical=False) for _ in range(5)] == [0] * 5
+    assert take(bucket, NOW, critical=False) > 0
+    assert [take(bucket, NOW) for _ in range(5)] == [0] * 5
+    assert take(bucket, NOW + 3, critical=False) > 0
+    assert take(bucket, NOW + 3) == 0
+    assert take(bucket, NOW + 60, critical=False) == 0
+
+
+def test_channels_do_not_share(bucket):
+    """Each channel has its own bucket."""
+    for _ in range(20):
+        take(bucket, NOW)
+    assert take(bucket, NOW, channel="chat") == 0
+
+
+def test_a_pause(bucket):
+    """A pause lets nothing out until it is over, and a shorter one does not end it."""
+    bucket.pause("ops", 60, NOW)
+    bucket.pause("ops", 5, NOW)
+    assert 49 < take(bucket, NOW + 10) <= 50
+    assert take(bucket, NOW + 61) == 0
+
+
+def test_a_clock_set_back(bucket):
+    """A clock that is set back neither empties nor fills the bucket."""
+    for _ in range(10):
+        take(bucket, NOW)
+    assert take(bucket, NOW - 1000) > 0
+    assert take(bucket, NOW - 998) == 0
+
+
+def test_it_survives_a_restart(redis_url):
+    """Another process finds the bucket as the first one left it, and it does not stay for ever."""
+    with contextlib.closing(client.connect(redis_url)) as first:
+        for _ in range(10):
+            take(throttle.RedisThrottle(first), NOW)
+    with contextlib.closing(client.connect(redis_url)) as second:
+        assert take(throttle.RedisThrottle(second), NOW) > 0
+        assert 0 < second.ttl(keys.throttle("ops")) <= throttle.KEPT
+
+
+def test_who_is_refused_comes_back_one_after_another(redis_url):
+    """The more are refused the longer each is told to wait, up to a bound, so that they do not ask all at once."""
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        bucket = throttle.RedisThrottle(connection)
+        waits = [take(bucket, NOW) for _ in range(10 + 60)][10:]
+    assert waits == sorted(waits)
+    assert waits[0] <= 1.1
+    assert waits[-1] == throttle.LONGEST
+
+
+# --- the outbox --------------------------------------------------------------------------------------------------
+
+
+def of_delivery(version: int, status: str = "firing") -> models.Notification:
+    """Return what is told of the delivery to the channel ops."""
+    return models.Notification.model_validate(
+        {
+            "id": f"of-delivery-{version}", "version": version, "dedup_key": models.delivery_alert("ops"),
+            "kind": "collector", "status": status, "severity": "critical", "rule": models.DELIVERY, "metric": None,
+            "value": None, "threshold": None, "since": models.rfc3339(NOW), "at": models.rfc3339(NOW), "worker": None,
+            "summary": "channel ops: given up", "scope": {"account": "*", "region": "*"},
+        }
+    )  # fmt: skip
+
+
+def test_postponed(repository):
+    """A claim that is given back waits for its time, counts as no try, and leaves no attempt."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    basis = repository.alerts.load([worker.id])[worker.id]
+    assert repository.alerts.commit(builders.verdict(basis, builders.Turn()))
+    alert_id = f"{worker.id}/cpu-high"
+    (parcel,) = repository.outbox.claim(alert_id, NOW, 15)
+    assert repository.outbox.postpone(parcel, NOW + 30)
+    assert repository.outbox.due(NOW + 29, 10) == []
+    assert repository.outbox.due(NOW + 31, 10) == [alert_id]
+    (again,) = repository.outbox.claim(alert_id, NOW + 31, 15)
+    assert (again.attempt, again.notification) == (1, parcel.notification)
+    assert not repository.outbox.postpone(parcel, NOW + 60), "the fence is another's"
+    (recorded,) = repository.alerts.history(alert_id)
+    assert recorded.attempts == ()
+
+
+def test_told_of_the_delivery(repository):
+    """What is told of a channel's delivery goes to other channels and into the history, once."""
+    outbox = repository.outbox
+    assert outbox.trouble("ops") is None
+    assert outbox.tell("ops", of_delivery(1), None, ["chat", "log", "chat"], NOW)
+    assert outbox.tell("ops", of_delivery(1), None, ["chat", "log"], NOW), "an answer that was lost"
+    assert not outbox.tell("ops", of_delivery(2, "resolved"), None, ["chat"], NOW), "another was faster"
+    assert outbox.trouble("ops") == of_delivery(1)
+    assert outbox.backlog() == 2
+    assert outbox.due(NOW, 10) == ["channel:ops/delivery"]
+    parcels = outbox.claim("channel:ops/delivery", NOW, 15)
+    assert sorted(parcel.channel for parcel in parcels) == ["chat", "log"]
+    assert outbox.tell("ops", of_delivery(2, "resolved"), "of-delivery-1", ["chat"], NOW + 5)
+    over, begun = repository.alerts.history("channel:ops/delivery")
+    assert (begun.transition.after, over.transition.after) == ("critical", None)
+    assert over.notification == of_delivery(2, "resolved")
+    assert len(repository.alerts.history()) == 2
