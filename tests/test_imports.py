@@ -56,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "on_celery.nodes": {"errors", "models", "ports", "settings"},
     "on_celery.app": {"errors", "settings"},
     "on_celery.broker": set(),
+    "on_celery.messages": {"errors"},
     "on_celery.tasks": {"runtime", "settings", "collect", "evaluate", "notify", "fleet"} | PURE,
     "on_celery.listener": {"runtime", "settings"} | PURE,
     "on_celery": set(),
@@ -88,6 +89,9 @@ TECHNOLOGY = {
     "botocore": ("on_aws",),
     "dishka": ("runtime", "on_celery"),
     "click": ("cli",),
+    "urllib3": ("notify",),
+    "smtplib": ("notify",),
+    "apprise": ("notify",),
     "rich": ("cli", "local", "watch"),
 }
 
