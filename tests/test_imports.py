@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "workermon"
 
 PURE = {
+    "failpoints",
     "errors",
     "models",
     "metrics",
@@ -34,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "errors": set(),
     "logs": {"errors"},
+    "failpoints": set(),
     "models": {"errors"},
     "settings": {"errors", "models"},
     "metrics": {"models", "errors"},

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from workermon import bill, errors, logs, metrics, models, ports, windows
+from workermon import bill, errors, failpoints, logs, metrics, models, ports, windows
 
 log = logs.get(__name__)
 
@@ -196,6 +196,7 @@ def collect(
     for scope, members in _by_scope(records.values()).items():
         at = now()
         due = members if again else _claimed(members, samples, at, outcome)
+        failpoints.reach("collect.claimed")
         if due:
             run = _Run(
                 scope, at, again, configuration, ec2, cloudwatch, workers, samples, schedule, learnt, leases, outcome,
@@ -204,6 +205,7 @@ def collect(
             run.collect(due)
             if scopes is not None:
                 scopes.note(scope.key, at, min(record.worker.interval for record in due), run.trouble())
+                failpoints.reach("collect.noted")
     return Report(
         tuple(outcome.collected),
         tuple(outcome.repeated),
@@ -737,7 +739,9 @@ class _Run:
             condition = self._condition(record.condition, sample, found)
             writes.append((sample, condition, event(record.worker, condition, self.configuration, self.at)))
         gone = [sample.worker.id for sample, _, _ in writes if sample.status in models.GONE]
-        for (sample, _, _), written in zip(writes, self.samples.write_many(writes, again=self.again), strict=True):
+        replies = self.samples.write_many(writes, again=self.again)
+        failpoints.reach("collect.written")
+        for (sample, _, _), written in zip(writes, replies, strict=True):
             if written.outcome == "gone":
                 continue  # removed while we asked for it
             into = self.outcome.repeated if written.outcome == "repeated" else self.outcome.collected

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from workermon import collector, logs, metrics, models, notifications, ports, thresholds
+from workermon import collector, failpoints, logs, metrics, models, notifications, ports, thresholds
 
 log = logs.get(__name__)
 
@@ -149,7 +149,10 @@ def _round(
             # One worker with a state that nobody foresaw must not keep the others from being judged.
             log.exception("evaluate.failed", worker_id=worker.id)
             pulse.count("evaluate.failed")
-    for draft, written in zip(drafts, alerts.commit_many([draft.verdict() for draft in drafts]), strict=True):
+    failpoints.reach("evaluate.judged")
+    outcomes = alerts.commit_many([draft.verdict() for draft in drafts])
+    failpoints.reach("evaluate.committed")
+    for draft, written in zip(drafts, outcomes, strict=True):
         worker = draft.basis.record.worker
         if not written:
             lost.append(worker.id)

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from workermon import collector, config, errors, logs, models, notifications, ports
+from workermon import collector, config, errors, failpoints, logs, models, notifications, ports
 
 log = logs.get(__name__)
 
@@ -169,7 +169,9 @@ def add(
     instances = _verified(wishes, ec2) if verify else {}
     made = tuple(_worker(wish, instances.get(wish.id), now()) for wish in wishes)
     workers.add(made)
+    failpoints.reach("add.stored")
     _schedule(made, workers, schedule, now)
+    failpoints.reach("add.scheduled")
     for worker in made:
         log.info("worker.added", worker_id=worker.id, region=worker.region, origin=origin)
     return made
@@ -354,6 +356,7 @@ def retire(
         basis = alerts.load([worker_id]).get(worker_id)
         if basis is None or alerts.retire(notifications.closing(basis, configurations.load(), reason, now())):
             break
+    failpoints.reach("remove.unscheduled")
     else:
         raise errors.WorkermonError(
             f"worker {worker_id}", f"its alerts changed {RETIRE_TRIES} times meanwhile", "try again"
@@ -362,6 +365,7 @@ def retire(
 
 
 # --- discovery ---------------------------------------------------------------------------------------------------
+    failpoints.reach("remove.retired")
 
 
 def leave(

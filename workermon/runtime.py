@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import bill, collect, config, logs, notify, ports, settings
+from workermon import bill, collect, config, failpoints, logs, notify, ports, settings
 from workermon.on_aws import cloudwatch, ec2, limited, session, sns
 from workermon.on_celery import bell, nodes, schedule
 from workermon.on_celery.app import app
@@ -36,6 +36,9 @@ from workermon.on_redis import (
 )
 
 log = logs.get(__name__)
+
+# Once, and before any stage runs: tests alone name one.
+failpoints.arm(settings.failpoint())
 
 #: Entry points of this group name the ``ports.Violations`` of our users.
 VIOLATIONS = "workermon.violations"

@@ -26,6 +26,11 @@ def state_home() -> Path:
     return Path(home) / "workermon"
 
 
+def failpoint() -> str | None:
+    """Return at which crash point a test wants the process to exit (``failpoints``); ``None`` in normal runs."""
+    return os.environ.get("WORKERMON_FAILPOINT") or None
+
+
 def address_file() -> Path:
     """Return the file that says where the embedded server of this user listens, while it runs."""
     return state_home() / "server.json"

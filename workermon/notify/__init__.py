@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from workermon import config, errors, logs, models, ports
+from workermon import config, errors, failpoints, logs, models, ports
 from workermon.notify import alertmanager, apprise, delivery, email, pagerduty, slack, sns, webhook
 from workermon.notify import log as log_channel
 
@@ -98,7 +98,9 @@ def deliver(
                     waiting.clear()
                     break
                 alert_id = waiting.popleft()
-                for parcel in outbox.claim(alert_id, now(), LEASE):
+                parcels = outbox.claim(alert_id, now(), LEASE)
+                failpoints.reach("deliver.claimed")
+                for parcel in parcels:
                     under_way[pool.submit(courier.send, parcel)] = alert_id
             if trouble is not None:
                 waiting.clear()
@@ -147,6 +149,7 @@ class _Courier:
                 self._hand_over(parcel, channel)
             except errors.WorkermonError as why:
                 return self._failed(parcel, why, orphan=channel is None)
+            failpoints.reach("deliver.sent")
             log.info(
                 "deliver.accepted",
                 alert_id=parcel.alert_id,
@@ -156,6 +159,7 @@ class _Courier:
             )
             # Who comes back after its lease has ended may have spoken after the truth: then the truth goes again.
             following = self._outbox.delivered(parcel, self._now())
+            failpoints.reach("deliver.delivered")
             self._recovered(parcel.channel)
         return True
 
@@ -198,6 +202,7 @@ class _Courier:
                 self._throttle.pause(parcel.channel, min(asked, LONGEST_PAUSE), at)
         log.warning("deliver.failed", **fields, retry_in=round(wait, 3))
         self._outbox.failed(parcel, at, str(why), at + wait)
+        failpoints.reach("deliver.failed")
         return False
 
     def _wait(self, parcel: models.Parcel, channel: models.Channel | None) -> float:

@@ -31,7 +31,7 @@ from celery.concurrency import prefork
 from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME
 
-from workermon import errors, logs, models, ports, runtime, settings
+from workermon import errors, failpoints, logs, models, ports, runtime, settings
 from workermon.on_celery import bell
 from workermon.on_celery.app import app
 
@@ -202,11 +202,13 @@ class Relay:
             self._heard_first = at
         self._heard[worker_id] = None
         self._last_heard[worker_id] = at
+        failpoints.reach("listener.heard")
 
     def _ring_heard(self) -> None:
         if self._heard:
             heard = list(self._heard)
             self._bell.evaluate(heard)
+            failpoints.reach("listener.rung")
             self._heard.clear()
 
     # --- the sweep -----------------------------------------------------------------------------------------------

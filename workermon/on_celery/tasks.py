@@ -15,7 +15,7 @@ from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME, DishkaTask, FromDishka, setup_dishka
 
 from workermon import collect as collecting
-from workermon import errors, fleet, logs, models, notify, ports, runtime, settings
+from workermon import errors, failpoints, fleet, logs, models, notify, ports, runtime, settings
 from workermon import evaluate as evaluating
 from workermon.on_celery import broker
 from workermon.on_celery.app import app
@@ -133,6 +133,7 @@ def evaluate(
     )  # fmt: skip
     bell.deliver(alert_ids)
     known = workers.known(worker_ids)
+    failpoints.reach("evaluate.rung")
     _unknown("workermon.evaluate", [each for each in worker_ids if each not in known], pulse)
     pulse.mark("evaluate", now())
 

@@ -1,0 +1,40 @@
+"""Crash points: named places at which a test has the process exit, as if it were killed there; off in normal runs.
+
+``WORKERMON_FAILPOINT=evaluate.committed`` exits when that place is reached, ``evaluate.committed:3`` when it is for the
+third time. It is read once, as the composition root is imported; where it is unset, ``reach`` is one comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Final
+
+#: Exit code of a process that ended at such a point; no other part uses it.
+EXIT: Final = 86
+
+_armed: str | None = None
+_left = 0
+_lock = threading.Lock()
+
+
+def arm(spec: str | None) -> None:
+    """Exit at the point that ``name`` or ``name:times`` names; at none where it is empty or ``None``."""
+    global _armed, _left
+    name, _, times = (spec or "").partition(":")
+    _left = int(times) if times.isdigit() else 1
+    _armed = name or None
+
+
+def reach(name: str) -> None:
+    """Exit at once, with nothing closed or written, where this is the point that was named."""
+    if _armed is not None and name == _armed:
+        _count()
+
+
+def _count() -> None:
+    global _left
+    with _lock:
+        _left -= 1
+        if _left == 0:
+            os._exit(EXIT)
