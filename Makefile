@@ -46,7 +46,7 @@ $(VENV)/bench.stamp: $(VENV)/dev.stamp
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch "$@"
 
-bench: $(VENV)/bench.stamp  ## measure, in ratios against a baseline of the same run (10 minutes; BENCH_FULL=1: an hour)
+bench: $(VENV)/bench.stamp  ## measure, in ratios against a baseline of the same run (10 minutes; BENCH_FULL=1 takes longer)
 	@for program in benchmarks/bench_*.py; do "$(BIN)/python" "$$program" || exit 1; done
 
 clean:  ## remove what was made
