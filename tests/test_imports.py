@@ -70,6 +70,7 @@ ALLOWED: dict[str, set[str]] = {
         "explain",
         "backtest",
         "export",
+        "silences",
         "health",
         "config",
         "local",

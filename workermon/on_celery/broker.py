@@ -1,34 +1,88 @@
-"""Kombu's Redis transport, but what is no message at all does not end the node that takes it from the queue.
+"""Kombu's Redis transport, but what is no sound message does not harm the node that takes it from the queue.
 
 Kombu parses what it took before Celery sees it, and an error there ends the process, after the item is gone from the
-queue. Here it is logged with its reason, and the next one is taken.
+queue. An error in Celery's consumer leaves the message in the node's hands for good, and a few of those stop it. Here
+what is no message, or none that Celery can use, is logged with its reason and counted, and the next one is taken.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, Final
 
 import kombu
 from celery.app import amqp
+from celery.utils import dispatch
 from kombu.transport import redis as kombu_redis
 
 from workermon import logs
+from workermon.on_celery import messages
 
 log = logs.get(__name__)
 
 #: What parsing raises where an item is no JSON, or JSON but no message. Errors of the connection are others.
-_NO_MESSAGE = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
+_NO_MESSAGE = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, ArithmeticError)
+
+#: The queues of our tasks (celeryconfig.py). Nodes talk to each other over others, whose messages are no tasks.
+QUEUES: Final = frozenset({"workermon.collect", "workermon.evaluate", "workermon.deliver"})
+
+#: Sent with ``reason`` for each message that was refused; the tasks count them.
+refused: Any = dispatch.Signal(name="message_refused", providing_args={"reason"})
+
+
+def _refuse(queue: str, reason: str) -> None:
+    log.error("queue.refused", queue=queue, reason=reason[:200])
+    refused.send(sender=queue, reason=reason)
 
 
 class _Careful:
-    """Passes over items that are no messages; for a channel of Kombu's."""
+    """Passes over items that are no messages, or none for Celery; for a channel of Kombu's."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]
         except _NO_MESSAGE as why:
             log.error("queue.no_message", reason=f"{type(why).__name__}: {why}"[:200])
+            refused.send(sender=None, reason="no message")
             return True
+
+    def _receive(self) -> Any:
+        try:
+            return super()._receive()  # type: ignore[misc]
+        except _NO_MESSAGE as why:
+            log.error("queue.no_message", reason=f"{type(why).__name__}: {why}"[:200])
+            return True
+
+    def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **options: Any) -> Any:
+        """Consume a queue; a message of a task's goes to ``callback`` when it is sound, and leaves it either way."""
+        if queue not in QUEUES:
+            return super().basic_consume(queue, no_ack, callback, consumer_tag, **options)  # type: ignore[misc]
+        answer = super().basic_consume(queue, no_ack, self._guarded(queue, callback), consumer_tag, **options)  # type: ignore[misc]
+        callbacks: dict[str, Callable[[Any], Any]] = self.connection._callbacks  # type: ignore[attr-defined]
+        receive = callbacks[queue]
+
+        def checked(raw: Any) -> Any:
+            # Not received yet in Kombu's books, so that what is refused here need not be given back.
+            try:
+                messages.check(raw, time.time())
+            except messages.Wrong as why:
+                return _refuse(queue, str(why))
+            return receive(raw)
+
+        callbacks[queue] = checked
+        return answer
+
+    def _guarded(self, queue: str, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def guarded(message: Any) -> Any:
+            try:
+                return callback(message)
+            except _NO_MESSAGE as why:
+                _refuse(queue, f"{type(why).__name__}: {why}")
+                if not message.acknowledged:
+                    message.reject(requeue=False)
+
+        return guarded
 
 
 class Channel(_Careful, kombu_redis.Channel):

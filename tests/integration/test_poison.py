@@ -1,0 +1,112 @@
+"""Messages that decode but that Celery cannot use, on real nodes."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery_house import House, eventually, opened
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
+]
+
+QUEUES = ("workermon.collect", "workermon.evaluate", "workermon.deliver")
+GOOD = [[], {"worker_ids": ["i-0123456789abcdef0"]}, {}]
+
+#: Each as (body, headers, properties): one of them is wrong.
+POISON: list[tuple[Any, Mapping[str, Any], Mapping[str, Any]]] = [
+    *((body, {}, {}) for body in (None, 5, [], [[]], {}, "x")),
+    *(([*GOOD[:2], embedded], {}, {}) for embedded in ({"callbacks": 5}, {"chain": 9}, {"errbacks": 7, "chord": 1})),
+    *(
+        (GOOD, header, {})
+        for header in (
+            {"timelimit": "x"}, {"id": ["a"]}, {"task": ["a"]}, {"stamped_headers": 5}, {"shadow": ["x"]},
+            {"eta": "9999-12-31T00:00:00"}, {"callbacks": 5}, {"get": None}, {"group": 5},
+        )
+    ),
+    *(
+        (GOOD, {}, properties)
+        for properties in (
+            {"delivery_tag": None}, {"delivery_tag": ["x"]}, {"delivery_info": None}, {"correlation_id": [1]},
+        )
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture
+def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
+    """Give an installation of three instances."""
+    with opened(tmp_path, redis_url) as made:
+        yield made
+
+
+@pytest.fixture
+def broker(redis_url: str) -> Iterator[redis.Redis]:
+    """Give a plain client of the broker."""
+    with contextlib.closing(redis.Redis.from_url(redis_url.removesuffix("/1") + "/0")) as client:
+        yield client
+
+
+def send(broker: redis.Redis, queue: str, body: Any, headers: Mapping[str, Any], properties: Mapping[str, Any]) -> None:
+    """Put a message into a queue as Celery writes it, with anything in its parts."""
+    name = f"id-{time.monotonic_ns()}"
+    message = {
+        "body": base64.b64encode(json.dumps(body).encode()).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"lang": "py", "task": queue, "id": name, "retries": 0, "eta": None} | dict(headers),
+        "properties": {
+            "delivery_tag": name,
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "body_encoding": "base64",
+        }
+        | dict(properties),
+    }
+    broker.lpush(queue, json.dumps(message))
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+def test_no_message_stays_in_a_nodes_hands(house, broker, redis_client, pool) -> None:
+    """Of each kind one in each queue, many more than the node works on at once: collection goes on, all is empty."""
+    house.add(house.ids[:1])
+    for queue in QUEUES:
+        for body, headers, properties in POISON:
+            send(broker, queue, body, headers, properties)
+    node = house.celery("worker", "-P", pool, "-c", "2")
+    eventually(
+        lambda: int(redis_client.hget("workermon:counts", "message.invalid") or 0) == len(QUEUES) * len(POISON),
+        within=40,
+        what="all counted",
+    )
+    house.celery("beat")
+    began = time.time()
+    for part in ("collect", "evaluate"):
+        eventually(
+            lambda part=part: float(redis_client.hget("workermon:pulse", part) or 0) > began, within=40, what=part
+        )
+    eventually(lambda: not any(broker.llen(queue) for queue in QUEUES), within=10, what="empty queues")
+    assert node.alive()
+    assert "Traceback" not in node.said
+    eventually(lambda: not broker.exists("unacked"), what="nothing in hand")
+
+
+def test_nodes_words_among_themselves_stop_nothing(house, broker, redis_client) -> None:
+    """What is no message on the channel over which nodes talk is passed over."""
+    node = house.celery("worker", "-P", "threads")
+    began = time.time()
+    eventually(lambda: float(redis_client.hget("workermon:pulse", "listener") or 0) > began, within=40, what="a node")
+    heard = sum(broker.publish("/0.celery.pidbox", raw) for raw in (b"{}", b"[]", b"5", b'{"properties": {}}', b"x"))
+    assert heard == 5
+    assert house.run("celery", "-A", "workermon", "inspect", "ping").returncode == 0
+    assert node.alive()
+    assert "Unrecoverable" not in node.said

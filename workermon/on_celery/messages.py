@@ -1,0 +1,165 @@
+"""What is wrong with a task message, found before Celery has it.
+
+Celery's consumer parses a message bit by bit, and where a bit is not what it takes it for, it raises with the message
+neither acknowledged nor rejected: a place in the node's hands that is never free again. Other bits are first used after
+the task ran. So everything that Celery uses is looked at here, at once, and what is wrong never counts as received.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from celery.app import task
+from kombu.utils import json
+
+from workermon import errors
+
+#: Characters. A task's name and the ids are shorter; so are our own.
+LONGEST: Final = 512
+#: Characters of a body. A hundred of the longest identifiers take a tenth.
+LARGEST: Final = 1024 * 1024
+#: Seconds. None of ours is sent ahead of time; a message that waits is in the node's hands for all that time.
+AHEAD: Final = 3600
+
+
+class Wrong(ValueError):
+    """A message cannot be used; its text is the reason."""
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str) and _encodable(value)
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _identifier(value: object) -> bool:
+    return _text(value) and 0 < len(str(value)) <= LONGEST and errors.printable(str(value)) == value
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def _limits(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(each is None or _number(each) for each in value)
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(_text(each) for each in value)
+
+
+def _mapping(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(_moment(value))
+    except (ValueError, OverflowError):
+        return False
+
+
+def _moment(text: str) -> float:
+    at = datetime.fromisoformat(text)
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+#: What Celery writes into a message's headers; null is no value.
+HEADERS: Final[Mapping[str, Callable[[object], bool]]] = {
+    **dict.fromkeys(("task", "id"), _identifier),
+    **dict.fromkeys(("root_id", "parent_id", "group", "shadow", "taskset"), _identifier),
+    **dict.fromkeys(("lang", "meth", "origin", "argsrepr", "kwargsrepr"), _text),
+    **dict.fromkeys(("retries", "group_index", "replaced_task_nesting"), _count),
+    **dict.fromkeys(("eta", "expires"), _time),
+    "ignore_result": lambda value: isinstance(value, bool),
+    "timelimit": _limits,
+    "stamped_headers": _texts,
+    **dict.fromkeys(("stamps", "headers"), _mapping),
+    # Our senders compress nothing.
+    "compression": lambda _: False,
+}
+#: What follows the arguments in a body: other tasks to be run, which ours never have.
+EMBEDDED: Final = frozenset({"callbacks", "errbacks", "chain", "chord"})
+
+
+def check(raw: object, now: float) -> None:
+    """Look at a message as it came from the queue; raises ``Wrong`` with the reason."""
+    if not isinstance(raw, dict):
+        raise Wrong("it is no object")
+    _check_properties(raw.get("properties"))
+    _check_headers(raw.get("headers"), now)
+    if raw.get("content-type") != "application/json" or raw.get("content-encoding") != "utf-8":
+        raise Wrong("its content is no JSON in UTF-8")
+    _check_body(raw.get("body"), raw["properties"].get("body_encoding"))
+
+
+def _check_properties(properties: object) -> None:
+    if not isinstance(properties, dict):
+        raise Wrong("properties are no object")
+    if not _identifier(properties.get("delivery_tag")):
+        raise Wrong("delivery_tag is no text")
+    delivery = properties.get("delivery_info")
+    if not isinstance(delivery, dict) or not all(_text(delivery.get(name)) for name in ("exchange", "routing_key")):
+        raise Wrong("delivery_info does not say where it was sent")
+    # With the tag of a consumer that acknowledges nothing it would never be acknowledged.
+    if "consumer_tag" in delivery:
+        raise Wrong("delivery_info names a consumer")
+    for name in ("reply_to", "correlation_id"):
+        if properties.get(name) is not None and not _text(properties[name]):
+            raise Wrong(f"{name} is no text")
+    if properties.get("priority") is not None and not _count(properties["priority"]):
+        raise Wrong("priority is no number")
+    if properties.get("body_encoding") not in (None, "base64"):
+        raise Wrong("body_encoding is unknown")
+
+
+def _check_headers(headers: object, now: float) -> None:
+    if not isinstance(headers, dict):
+        raise Wrong("headers are no object")
+    for name in ("task", "id"):
+        if headers.get(name) is None:
+            raise Wrong(f"header {name} is missing")
+    for name, value in headers.items():
+        if name in HEADERS:
+            if value is not None and not HEADERS[name](value):
+                raise Wrong(f"header {name} is wrong")
+        elif hasattr(task.Context, name):
+            # It would take the place of what the node itself puts there.
+            raise Wrong(f"header {name} is the node's own")
+    if headers["task"].startswith("celery."):
+        raise Wrong("it names a task of Celery's own")
+    if headers.get("eta") and _moment(headers["eta"]) > now + AHEAD:
+        raise Wrong(f"eta is more than {AHEAD} s ahead")
+
+
+def _check_body(body: object, encoding: object) -> None:
+    if not isinstance(body, str) or len(body) > LARGEST:
+        raise Wrong("body is no text, or too long")
+    try:
+        content: Any = json.loads((base64.b64decode(body) if encoding else body.encode()).decode("utf-8"))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise Wrong("body is no JSON") from None
+    if not isinstance(content, list) or len(content) != 3:
+        raise Wrong("body is not arguments, named arguments and what follows")
+    args, kwargs, embedded = content
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        raise Wrong("arguments are no list and no object")
+    if embedded is not None and not isinstance(embedded, dict):
+        raise Wrong("what follows the arguments is no object")
+    for name, value in (embedded or {}).items():
+        if name not in EMBEDDED or value is not None:
+            raise Wrong(f"{errors.printable(name)[:40]} follows the arguments")
