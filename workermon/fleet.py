@@ -352,20 +352,20 @@ def retire(
 ) -> None:
     """Resolve a worker's open alerts with a reason and delete all of it, whatever task is running meanwhile."""
     schedule.delete([worker_id])
+    failpoints.reach("remove.unscheduled")
     for _ in range(RETIRE_TRIES):
         basis = alerts.load([worker_id]).get(worker_id)
         if basis is None or alerts.retire(notifications.closing(basis, configurations.load(), reason, now())):
             break
-    failpoints.reach("remove.unscheduled")
     else:
         raise errors.WorkermonError(
             f"worker {worker_id}", f"its alerts changed {RETIRE_TRIES} times meanwhile", "try again"
         )
+    failpoints.reach("remove.retired")
     schedule.delete([worker_id])  # a resume or a reconciliation may have put it back
 
 
 # --- discovery ---------------------------------------------------------------------------------------------------
-    failpoints.reach("remove.retired")
 
 
 def leave(
