@@ -18,7 +18,6 @@ from workermon import collect as collecting
 from workermon import errors, failpoints, fleet, logs, models, notify, ports, runtime, settings
 from workermon import evaluate as evaluating
 from workermon.on_celery import broker
-from workermon.on_celery import broker
 from workermon.on_celery.app import app
 
 log = logs.get(__name__)
