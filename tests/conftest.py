@@ -14,7 +14,19 @@ import redis
 
 from workermon import models, ports, testing
 from workermon.local import embedded
-from workermon.on_redis import alerts, channel, client, configurations, keys, leases, outbox, pulse, samples, workers
+from workermon.on_redis import (
+    alerts,
+    channel,
+    client,
+    configurations,
+    keys,
+    leases,
+    outbox,
+    pulse,
+    samples,
+    silences,
+    workers,
+)
 
 # A script that runs the tests in the background has SIGINT ignored, which the processes they start would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -84,6 +96,7 @@ class Repository(NamedTuple):
     pulse: ports.Pulse
     leases: ports.Leases
     feed: ports.Feed
+    silences: ports.Silences
 
 
 #: What is in force where nothing was saved.
@@ -107,6 +120,7 @@ def repository_in_memory() -> Repository:
         testing.MemoryPulse(store),
         testing.MemoryLeases(store),
         testing.MemoryFeed(store),
+        testing.MemorySilences(),
     )
 
 
@@ -121,6 +135,7 @@ def repository_on_redis(connection: redis.Redis) -> Repository:
         pulse.RedisPulse(connection),
         leases.RedisLeases(connection),
         channel.RedisFeed(connection, "workermon:metrics"),
+        silences.RedisSilences(connection),
     )
 
 

@@ -52,6 +52,7 @@ class Ports:
             ports.Outbox: testing.MemoryOutbox(self.store),
             ports.Configurations: testing.MemoryConfigurations(self.store, config.DEFAULT),
             ports.Pulse: self.pulse,
+            ports.Silences: testing.MemorySilences(),
             ports.Nodes: self.nodes,
             ports.Secrets: testing.MemorySecrets(),
             ports.Feed: testing.MemoryFeed(self.store),

@@ -54,6 +54,7 @@ class Site:
             ),
         )
         self.pulse = testing.MemoryPulse(self.store)
+        self.silences = testing.MemorySilences()
         self.pulse.mark("listener", T0 - 10_000)
         self.hooks: list[ports.Violations] = []
         self.condition = models.Condition()
@@ -110,6 +111,7 @@ class Site:
             pulse=self.pulse,
             now=self.clock,
             violations=self.hooks,
+            silences=self.silences,
         )
 
     def minutes(self, values: Sequence[float | None], begin: int = 0) -> None:

@@ -15,6 +15,7 @@ def why(site, metric="cpu_utilization"):
         samples=site.samples,
         configurations=site.configurations,
         pulse=site.pulse,
+        silences=site.silences,
         now=site.clock,
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import collector, failpoints, logs, metrics, models, notifications, ports, thresholds
+from workermon import silences as silencing
 
 log = logs.get(__name__)
 
@@ -47,11 +48,18 @@ class _Case(NamedTuple):
 class _Draft:
     """A verdict in the making."""
 
-    def __init__(self, basis: ports.Basis, at: float) -> None:
-        self.basis, self.at = basis, at
+    def __init__(self, basis: ports.Basis, at: float, quiet: Sequence[models.Silence] = ()) -> None:
+        self.basis, self.at, self._quiet = basis, at, quiet
         self.alerts: dict[str, models.Alert] = {}
         self.transitions: list[tuple[str, models.Transition, models.Notification | None]] = []
         self.channels: dict[str, tuple[str, ...]] = {}
+
+    def muted(self, rule: str) -> models.Silence | None:
+        """Return the silence that a rule's alert is under now."""
+        if not self._quiet:
+            return None
+        worker = self.basis.record.worker
+        return silencing.muted(self._quiet, worker.id, worker.labels, rule, self.at)
 
     def verdict(self) -> ports.Verdict:
         return ports.Verdict(self.basis, self.alerts, tuple(self.transitions), self.channels, self.at)
@@ -67,19 +75,22 @@ def evaluate(
     now: ports.Clock,
     violations: Sequence[ports.Violations] = (),
     scopes: ports.Scopes | None = None,
+    silences: ports.Silences | None = None,
 ) -> list[str]:
     """Judge these workers; return the ids of the alerts that have something new to be delivered.
 
     Before them every account and region in ``scopes`` is judged, for that holds back what is said of its workers.
+    Alerts under one of ``silences`` are judged and recorded as ever, but nobody is told before it is over.
     Unknown workers are passed over. What loses every race against another evaluation keeps its mark for the sweep.
     """
     told: list[str] = []
     fares = _scopes(scopes, told, configurations, pulse, now, violations) if scopes is not None else {}
     left = list(dict.fromkeys(worker_ids))
+    quiet = silences.every() if silences is not None and left else []
     for _ in range(TRIES):
         if not left:
             break
-        left = _round(left, told, fares, alerts, samples, configurations, pulse, now, violations)
+        left = _round(left, told, fares, quiet, alerts, samples, configurations, pulse, now, violations)
     if left:
         log.info("evaluate.raced", worker_ids=left)
     return list(dict.fromkeys(told))
@@ -125,6 +136,7 @@ def _round(
     worker_ids: Sequence[str],
     told: list[str],
     fares: Mapping[str, ports.ScopeBasis],
+    quiet: Sequence[models.Silence],
     alerts: ports.Alerts,
     samples: ports.Samples,
     configurations: ports.Configurations,
@@ -144,7 +156,8 @@ def _round(
     for case in cases:
         worker = case.basis.record.worker
         try:
-            drafts.append(_judge(case, series, configuration, monitoring_since, fares.get(worker.scope.key), now()))
+            fare = fares.get(worker.scope.key)
+            drafts.append(_judge(case, series, configuration, monitoring_since, fare, quiet, now()))
         except Exception:
             # One worker with a state that nobody foresaw must not keep the others from being judged.
             log.exception("evaluate.failed", worker_id=worker.id)
@@ -253,11 +266,12 @@ def _judge(
     configuration: models.Configuration,
     monitoring_since: float | None,
     fares: ports.ScopeBasis | None,
+    quiet: Sequence[models.Silence],
     at: float,
 ) -> _Draft:
     basis = case.basis
     worker, condition = basis.record.worker, basis.record.condition
-    draft = _Draft(basis, at)
+    draft = _Draft(basis, at, quiet)
     planned = {plan.rule.name: plan for plan in case.plans}
     rules = {rule.name: rule for rule in configuration.rules}
     seen_at = at if condition.collected_at is None else condition.collected_at
@@ -305,7 +319,7 @@ def _end(
         after, transition, told = notifications.closed(worker, alert, reason, at, version=version, created_at=draft.at)
         if transition.before is not None:
             draft.transitions.append((alert.rule, transition, told))
-            draft.channels[alert.rule] = alert.channels or (rule.notify if rule else ())
+            draft.channels[alert.rule] = notifications.hears_the_end(alert, rule)
     if not forget:
         draft.alerts[alert.rule] = after
 
@@ -373,7 +387,9 @@ def _tell(
 ) -> None:
     """Take a judgement into the draft; people hear of it where the present is not what they were told last."""
     severity = judged.severity
-    if judged is alert.judged and severity == alert.told:
+    silence = draft.muted(rule.name)
+    over = alert.silenced_by is not None and silence is None and severity is not None and severity == alert.told
+    if judged is alert.judged and severity == alert.told and not over:
         draft.alerts[rule.name] = alert
         return
     since = _since(alert, judged, transitions)
@@ -401,14 +417,37 @@ def _tell(
             trouble=draft.basis.record.condition.trouble,
         )
         # Whoever heard that it fires hears that it is over, whatever the rule says by then.
-        heard = tuple(dict.fromkeys((*alert.channels, *rule.notify))) if severity else alert.channels or rule.notify
-        draft.channels[rule.name] = heard if severity is None else rule.notify
+        if severity is None:
+            heard = draft.channels[rule.name] = notifications.hears_the_end(alert, rule)
+            untold = None if heard else alert.silenced_by
+        elif silence is None:
+            heard = tuple(dict.fromkeys((*alert.channels, *rule.notify)))
+            draft.channels[rule.name], untold = rule.notify, None
+        else:
+            heard, draft.channels[rule.name], untold = alert.channels, (), silence.id
+        if untold is not None:
+            muted = deciding.model_copy(update={"silenced_by": untold})
+            transitions = [muted if one is deciding else one for one in transitions]
+            deciding = muted
         changes |= {
             "version": version,
             "told": severity,
             "last": notification,
             "channels": heard if severity else (),
+            "silenced_by": silence.id if silence is not None and severity else None,
         }
+    elif over and alert.last is not None:
+        reason = f"the silence {alert.silenced_by} is over, and it still fires"
+        deciding = models.Transition(at=math.floor(draft.at), before=severity, after=severity, reason=reason)
+        transitions = [*transitions, deciding]
+        version = notifications.next_version(draft.basis, rule.name)
+        # Its id names the turn, which nobody has heard of.
+        notification = alert.last.model_copy(
+            update={"version": version, "created_at": models.rfc3339(draft.at), "reason": reason}
+        )
+        draft.channels[rule.name] = rule.notify
+        heard = tuple(dict.fromkeys((*alert.channels, *rule.notify)))
+        changes |= {"version": version, "last": notification, "channels": heard, "silenced_by": None}
     draft.alerts[rule.name] = alert.model_copy(update=changes)
     draft.transitions += [(rule.name, one, notification if one is deciding else None) for one in transitions]
 

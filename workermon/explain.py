@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from workermon import config, errors, metrics, models, ports, thresholds
+from workermon import silences as silencing
 
 #: Entries of an alert's history that are shown.
 HISTORY = 10
@@ -26,6 +27,7 @@ def why(
     samples: ports.Samples,
     configurations: ports.Configurations,
     pulse: ports.Pulse,
+    silences: ports.Silences,
     now: ports.Clock,
 ) -> Document:
     """Return how every rule over a metric stands for a worker, and what was decided last; ``no-data`` is one too.
@@ -41,13 +43,13 @@ def why(
     if basis is None:
         raise errors.UnknownWorker(f"worker {worker.name}", "not monitored", "see 'workermon list'")
     record = basis.record
-    found = []
+    found, at, quiet = [], now(), silences.every()
     for rule in configuration.rules:
         if metric != (config.NO_DATA if rule.kind == "no-data" else rule.metric):
             continue
         alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
         if rule.kind == "no-data":
-            stands = _silence(rule, record, alert, pulse.monitoring_since(), now())
+            stands = _silence(rule, record, alert, pulse.monitoring_since(), at)
         else:
             stands = _threshold(rule, record, alert, configuration, samples)
         found.append(
@@ -55,6 +57,7 @@ def why(
                 **_rule(rule),
                 **_state(alert),
                 **stands,
+                "silences": _silences(quiet, worker, rule.name, at),
                 "history": _history(alerts.history(f"{worker.id}/{rule.name}", HISTORY)),
             }
         )
@@ -205,6 +208,14 @@ def _silence(
     }
 
 
+def _silences(quiet: Iterable[models.Silence], worker: models.Worker, rule: str, at: float) -> list[Document]:
+    return [
+        {"id": one.id, "ends": models.rfc3339(one.ends), "reason": one.reason, "by": one.by}
+        for one in quiet
+        if silencing.muted([one], worker.id, worker.labels, rule, at)
+    ]
+
+
 def _history(entries: Iterable[models.Recorded]) -> list[Document]:
     return [
         {
@@ -217,7 +228,8 @@ def _history(entries: Iterable[models.Recorded]) -> list[Document]:
             "count": entry.transition.count,
             "points": [{"at": models.rfc3339(at), "value": value} for at, value in entry.transition.points],
             "correction": entry.transition.correction,
-            "told": entry.notification is not None,
+            "told": entry.notification is not None and entry.transition.silenced_by is None,
+            "silenced_by": entry.transition.silenced_by,
             "notification": None if entry.notification is None else entry.notification.id,
             "deliveries": deliveries(entry.attempts),
         }

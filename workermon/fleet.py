@@ -324,11 +324,12 @@ def remove(
     alerts: ports.Alerts,
     configurations: ports.Configurations,
     now: ports.Clock,
+    silences: ports.Silences | None = None,
 ) -> tuple[tuple[models.Worker, ...], tuple[str, ...]]:
     """Forget workers: entry, datapoints and state go, open alerts resolve with the reason.
 
-    Returns those that were removed, and the instance ids that were not monitored: removing is idempotent. A *name*
-    that nobody has is ``errors.UnknownWorker``, and then nothing is removed.
+    Their silences go too. Returns those that were removed, and the instance ids that were not monitored: removing is
+    idempotent. A *name* that nobody has is ``errors.UnknownWorker``, and then nothing is removed.
     """
     found, unknown = _look_up(names, workers)
     strangers = [name for name in unknown if not models.INSTANCE_ID.fullmatch(name)]
@@ -337,6 +338,9 @@ def remove(
     for record in found:
         retire(record.worker.id, "removed", schedule=schedule, alerts=alerts, configurations=configurations, now=now)
         log.info("worker.removed", worker_id=record.worker.id)
+    if silences is not None:
+        gone = {record.worker.id for record in found}
+        silences.remove([one.id for one in silences.every() if one.worker_id in gone])
     schedule.delete(unknown)  # an entry without a worker would be a ghost
     return tuple(record.worker for record in found), tuple(unknown)
 

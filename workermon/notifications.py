@@ -125,8 +125,15 @@ def closing(basis: ports.Basis, configuration: models.Configuration, reason: str
         alerts[name], transition, told = closed(worker, alert, reason, at, version=version, created_at=at)
         if transition.before is not None:
             transitions.append((name, transition, told))
-            channels[name] = alert.channels or (rules[name].notify if name in rules else ())
+            channels[name] = hears_the_end(alert, rules.get(name))
     return ports.Verdict(basis, alerts, tuple(transitions), channels, at)
+
+
+def hears_the_end(alert: models.Alert, rule: models.Rule | None) -> tuple[str, ...]:
+    """Return the channels that are told that an alert is over: who heard of it, under a silence nobody else."""
+    if alert.silenced_by is not None or alert.channels:
+        return alert.channels
+    return rule.notify if rule is not None else ()
 
 
 def next_version(basis: ports.Basis, rule: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workermon import errors, metrics, models, ports
+from workermon import silences as silencing
 
 #: Entries of the alert history that ``alerts --all`` looks at.
 HISTORY = 1000
@@ -104,13 +105,22 @@ def _points(worker_id: str, name: str, since: float, until: float, samples: port
     return [models.Datapoint(at, found[at]) for at in sorted(found)]
 
 
-def alerts(*, every: bool = False, alerts: ports.Alerts) -> Document:
+def alerts(
+    *,
+    every: bool = False,
+    alerts: ports.Alerts,
+    silences: ports.Silences | None = None,
+    now: ports.Clock | None = None,
+) -> Document:
     """Return ``{"alerts": […]}``: those that fire, the oldest first; ``every``: with those that are over.
 
     Each is its newest notification; of one that is over there is one for each episode. With ``every`` each has its
     ``deliveries`` too: the attempts for all notifications of the episode, the oldest first.
     """
-    fires = [_alert(alert.last, firing=True) for alert in alerts.open() if alert.last is not None]
+    opened = [alert for alert in alerts.open() if alert.last is not None]
+    fires = [_alert(alert.last, firing=True) for alert in opened if alert.last is not None]
+    if silences is not None:
+        _seen(opened, fires, silences, None if now is None else now())
     if not every:
         return {"alerts": fires}
     shown = {(one["dedup_key"], one["since"]): one for one in fires}
@@ -126,6 +136,21 @@ def alerts(*, every: bool = False, alerts: ports.Alerts) -> Document:
             for it in recorded.attempts
         ]
     return {"alerts": list(shown.values())}
+
+
+def _seen(
+    opened: Sequence[models.Alert], fires: Sequence[Document], silences: ports.Silences, now: float | None
+) -> None:
+    """Add who has seen each alert, and the silence that it is under."""
+    seen = silences.acknowledged([one["dedup_key"] for one in fires])
+    quiet = silences.every()
+    for alert, one in zip(opened, fires, strict=True):
+        by = seen.get(one["dedup_key"])
+        one["acked_by"] = by.by if by is not None and by.since == alert.since else None
+        worker = alert.last.worker if alert.last else None
+        if worker is not None and now is not None:
+            silence = silencing.muted(quiet, worker.id, worker.labels, alert.rule, now)
+            one["silenced_by"] = silence.id if silence else alert.silenced_by
 
 
 def _alert(notification: models.Notification, *, firing: bool) -> Document:

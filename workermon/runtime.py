@@ -31,6 +31,7 @@ from workermon.on_redis import (
     pulse,
     samples,
     scopes,
+    silences,
     throttle,
     workers,
 )
@@ -151,6 +152,11 @@ class Recipes(dishka.Provider):
     def make_throttle(self, redis: Redis) -> ports.Throttle:
         """Limit what goes out to each channel."""
         return throttle.RedisThrottle(redis.client)
+
+    @dishka.provide
+    def make_silences(self, redis: Redis) -> ports.Silences:
+        """Keep what is not to be told."""
+        return silences.RedisSilences(redis.client)
 
     @dishka.provide
     def make_pulse(self, redis: Redis) -> ports.Pulse:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from workermon import errors
+from workermon import errors, ports
 from workermon.cli import options, output, session
 
 
@@ -23,14 +23,14 @@ def alerts(own: session.Session, every: bool, as_json: bool) -> None:
     """
     from workermon import report
 
-    found = own.call(report.alerts, every=every)
+    found = own.call(report.alerts, every=every, silences=own.container.get(ports.Silences), now=own.now)
     if as_json:
         output.document(found)
         return
     rows = [
         (
             alert["since"],
-            alert["status"],
+            alert["status"] + (" (silenced)" if alert["silenced_by"] else " (seen)" if alert["acked_by"] else ""),
             alert["severity"],
             alert["rule"],
             alert["worker"]["name"] if alert["worker"] else "-",
@@ -90,6 +90,8 @@ def _explained(found: dict[str, Any]) -> Iterator[str]:
         wants += [f"only {key}={value}" for key, value in rule["labels"].items()]
         yield f"  rule     {', '.join(wants)}; notifies {', '.join(rule['notify']) or 'nobody'}"
         yield f"  now      {rule['now']}"
+        for one in rule["silences"]:
+            yield f"  silence  {one['id']} until {one['ends']} by {one['by']}: {one['reason']}"
         if "points" in rule:
             points = "  ".join(f"{_clock(one['at'])} {one['value']:g}" for one in rule["points"])
             yield f"  points   {points or 'none'}"
@@ -100,11 +102,13 @@ def _explained(found: dict[str, Any]) -> Iterator[str]:
             )
         for one in rule["history"]:
             yield f"  {one['at']} {one['before']} → {one['after']}: {one['reason']}"
-            if not one["told"]:
+            if one["silenced_by"]:
+                yield f"    told nobody: silence {one['silenced_by']}"
+            elif not one["told"]:
                 yield "    told nobody"
             for each in one["deliveries"]:
                 yield f"    {each['at']} {each['channel']}: {each['error'] or 'accepted'}"
-            if one["told"] and not one["deliveries"]:
+            if one["told"] and not one["deliveries"] and not one["silenced_by"]:
                 yield "    no attempt to deliver it yet"
 
 

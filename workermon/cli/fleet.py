@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from workermon import errors, models
+from workermon import errors, models, ports
 from workermon.cli import options, output, session
 
 
@@ -138,7 +138,7 @@ def remove(own: session.Session, names: tuple[str, ...]) -> None:
     """
     from workermon import fleet
 
-    removed, unknown = own.call(fleet.remove, names)
+    removed, unknown = own.call(fleet.remove, names, silences=own.container.get(ports.Silences))
     own.call(fleet.leave)
     for worker in removed:
         click.echo(f"removed {worker.id}, {worker.name}")

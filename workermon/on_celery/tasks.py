@@ -122,6 +122,7 @@ def evaluate(
     configurations: FromDishka[ports.Configurations],
     violations: FromDishka[Sequence[ports.Violations]],
     scopes: FromDishka[ports.Scopes],
+    silences: FromDishka[ports.Silences],
     bell: FromDishka[ports.Bell],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
@@ -129,11 +130,11 @@ def evaluate(
     """Judge these workers by the rules over the ledger: the threshold-notification task."""
     alert_ids = evaluating.evaluate(
         worker_ids, alerts=alerts, samples=samples, configurations=configurations, pulse=pulse, now=now,
-        violations=violations, scopes=scopes,
+        violations=violations, scopes=scopes, silences=silences,
     )  # fmt: skip
     bell.deliver(alert_ids)
-    known = workers.known(worker_ids)
     failpoints.reach("evaluate.rung")
+    known = workers.known(worker_ids)
     _unknown("workermon.evaluate", [each for each in worker_ids if each not in known], pulse)
     pulse.mark("evaluate", now())
 

@@ -1,0 +1,45 @@
+"""What every store of silences promises."""
+
+from __future__ import annotations
+
+from builders import NOW
+
+from workermon import models
+
+
+def silence(silence_id: str, ends: float, **changes: object) -> models.Silence:
+    """Return a silence that began at ``NOW``."""
+    given = {"id": silence_id, "rule": "r", "begins": NOW, "ends": ends, "reason": "why", "by": "me"} | changes
+    return models.Silence.model_validate(given)
+
+
+def test_silences_are_kept_until_taken_back(repository):
+    """They come in the order of their ends, whole; taking back what is not there is no error."""
+    late, soon = silence("b", NOW + 20, labels={"team": "vfx"}), silence("a", NOW + 10.5, worker_id="i-0abc1234")
+    assert repository.silences.every() == []
+    repository.silences.add(late)
+    repository.silences.add(soon)
+    repository.silences.add(soon)
+    assert repository.silences.every() == [soon, late]
+    repository.silences.remove(["a", "stranger"])
+    repository.silences.remove([])
+    assert repository.silences.every() == [late]
+
+
+def test_what_is_over_is_forgotten_with_the_next(repository):
+    """A silence that was over before another began is gone then."""
+    repository.silences.add(silence("a", NOW + 10))
+    new = silence("b", NOW + 40, begins=NOW + 10)
+    repository.silences.add(new)
+    assert repository.silences.every() == [new]
+
+
+def test_the_last_to_acknowledge_is_known(repository):
+    """Each alert has its own; those that nobody has seen are left out."""
+    first = models.Acknowledged(alert_id="i-0abc1234/r", since=5, by="me", at=NOW)
+    second = first.model_copy(update={"by": "you", "since": None})
+    assert repository.silences.acknowledged([first.alert_id]) == {}
+    repository.silences.acknowledge(first)
+    repository.silences.acknowledge(second)
+    assert repository.silences.acknowledged([first.alert_id, "i-0abc1234/other"]) == {first.alert_id: second}
+    assert repository.silences.acknowledged([]) == {}

@@ -1,0 +1,188 @@
+"""``silence``, ``silences``, ``unsilence`` and ``ack``: what is not to be told for a while, and who has seen what."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+from typing import Any
+
+import click
+
+from workermon import errors, models, ports
+from workermon.cli import options, output, session
+
+BY = click.option("--by", type=options.Text(), help="Who; the user of this machine where left out.")
+
+
+@click.command()
+@click.option("--worker", "name", type=options.Text(), metavar="WORKER", help="Alerts of this worker.")
+@options.LABELS
+@click.option("--rule", type=options.Text(), help="Alerts of this rule.")
+@click.option("--for", "lasting", type=options.Duration(), metavar="2h", help="For how long.")
+@click.option("--until", type=options.Text(), metavar="TIME", help="Until when, in RFC 3339.")
+@click.option("--reason", type=options.Text(), required=True, help="Why.")
+@BY
+@options.as_json
+@session.pass_session
+def silence(
+    own: session.Session,
+    name: str | None,
+    labels: tuple[tuple[str, str], ...],
+    rule: str | None,
+    lasting: int | None,
+    until: str | None,
+    reason: str,
+    by: str | None,
+    as_json: bool,
+) -> None:
+    """Tell nobody of alerts for a while.
+
+    Of what is named all has to be true of an alert. It is judged and recorded as ever. What still fires when the
+    silence is over is told then; what people know of already they are told the end of.
+
+    \b
+    Example: workermon silence --worker render-07 --for 2h --reason "new disk"
+    """
+    from workermon import config, fleet, silences
+
+    now = own.now()
+    if lasting is not None and until is not None:
+        raise click.UsageError("--for and --until are two answers to one question")
+    ends = _moment(until) if until is not None else None if lasting is None else now + lasting
+    worker_id = None if name is None else own.call(fleet.resolve, [name])[0].worker.id
+    known = [each.name for each in own.container.get(ports.Configurations).load().rules]
+    if rule is not None and rule not in known:
+        raise errors.NotFound(f"rule {rule}", "there is none of that name", config.nearest(rule, known))
+    made = silences.made(
+        secrets.token_hex(4),
+        worker_id=worker_id,
+        labels=dict(labels),
+        rule=rule,
+        ends=ends,
+        reason=reason,
+        by=by or _user(),
+        now=now,
+    )
+    own.container.get(ports.Silences).add(made)
+    if as_json:
+        output.document(_shown(made))
+    else:
+        click.echo(f"silence {made.id} until {models.rfc3339(made.ends)}: {_what(_shown(made))}")
+
+
+def _moment(text: str) -> float:
+    try:
+        return models.moment(text if text[-1:].isalpha() or "+" in text[10:] else f"{text}+00:00")
+    except ValueError:
+        why = "is no time such as 2026-11-23T16:00:00Z"
+        raise errors.InvalidInput(f"--until {errors.printable(text)[:40]!r}", why, "write it so") from None
+
+
+def _user() -> str:
+    try:
+        return errors.printable(getpass.getuser()).strip()[:64] or "unknown"
+    except (OSError, KeyError):
+        return "unknown"
+
+
+@click.command()
+@options.as_json
+@session.pass_session
+def silences(own: session.Session, as_json: bool) -> None:
+    """List the silences in force, the first to end first.
+
+    \b
+    Example: workermon silences --json
+    """
+    now = own.now()
+    found = [_shown(one) for one in own.container.get(ports.Silences).every() if one.ends > now]
+    if as_json:
+        output.document({"silences": found})
+    elif found:
+        rows = [(one["id"], one["ends"], _what(one), one["by"], one["reason"]) for one in found]
+        output.table(("ID", "UNTIL", "MUTES", "BY", "REASON"), rows)
+    else:
+        click.echo("no silence", err=True)
+
+
+@click.command()
+@click.argument("silence_id", metavar="ID", type=options.Text())
+@session.pass_session
+def unsilence(own: session.Session, silence_id: str) -> None:
+    """End a silence now.
+
+    What still fires is told within seconds.
+
+    \b
+    Example: workermon unsilence 3f2a9c01
+    """
+    from workermon import config
+
+    kept = own.container.get(ports.Silences)
+    now = own.now()
+    known = [one.id for one in kept.every() if one.ends > now]
+    if silence_id not in known:
+        raise errors.NotFound(f"silence {silence_id}", "there is none of that id", config.nearest(silence_id, known))
+    kept.remove([silence_id])
+    muted = [one.last.worker.id for one in own.container.get(ports.Alerts).open() if one.last and one.last.worker]
+    own.container.get(ports.Samples).rejudge(list(dict.fromkeys(muted)), now)
+    click.echo(f"silence {silence_id} ended")
+
+
+@click.command()
+@click.argument("alert", metavar="ALERT", type=options.Text())
+@BY
+@options.as_json
+@session.pass_session
+def ack(own: session.Session, alert: str, by: str | None, as_json: bool) -> None:
+    """Say that somebody has seen an alert that fires.
+
+    ALERT is its dedup_key, the worker and the rule. It holds until the alert is over.
+
+    \b
+    Example: workermon ack i-0abc123def4567890/cpu-high
+    """
+    from workermon import config
+
+    alerts = own.container.get(ports.Alerts)
+    fires = {one.last.dedup_key: one for one in alerts.open() if one.last is not None}
+    name, _, rule = alert.rpartition("/")
+    # A worker's name in the place of its id.
+    meant = [
+        key
+        for key, one in fires.items()
+        if key == alert or (one.last and one.last.worker and one.last.worker.name == name and one.rule == rule)
+    ]
+    if len(meant) > 1:
+        raise errors.InvalidInput(
+            f"alert {alert}", f"is that of {len(meant)} workers", f"use one of {', '.join(meant)}"
+        )
+    if not meant:
+        if any(one.notification for one in alerts.history(alert, 10)):
+            raise errors.WorkermonError(f"alert {alert}", "is over already", "there is nothing to acknowledge")
+        raise errors.NotFound(f"alert {alert}", "none of that name fires", config.nearest(alert, fires))
+    found = fires[meant[0]]
+    seen = models.Acknowledged(alert_id=meant[0], since=found.since, by=by or _user(), at=own.now())
+    own.container.get(ports.Silences).acknowledge(seen)
+    if as_json:
+        output.document({"alert": seen.alert_id, "acked_by": seen.by, "at": models.rfc3339(seen.at)})
+    else:
+        click.echo(f"{seen.alert_id} acknowledged by {seen.by}")
+
+
+def _shown(one: models.Silence) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "worker": one.worker_id,
+        "labels": one.labels,
+        "rule": one.rule,
+        "begins": models.rfc3339(one.begins),
+        "ends": models.rfc3339(one.ends),
+        "reason": one.reason,
+        "by": one.by,
+    }
+
+
+def _what(shown: dict[str, Any]) -> str:
+    parts = [f"{key} {shown[key]}" for key in ("worker", "rule") if shown[key]]
+    return ", ".join([*parts, *(f"{key}={value}" for key, value in shown["labels"].items())])

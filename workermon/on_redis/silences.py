@@ -1,0 +1,60 @@
+"""Silences in one hash, and who acknowledged an alert beside its history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import redis
+
+from workermon import models
+from workermon.on_redis import client, keys
+
+
+class RedisSilences:
+    """``ports.Silences`` on Redis."""
+
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self._client = redis_client
+
+    def every(self) -> list[models.Silence]:
+        """Return those that were not taken back, the first to end first."""
+        with client.guard(self._client):
+            found: Any = self._client.hvals(keys.SILENCES)
+        return sorted(
+            (models.Silence.model_validate_json(text) for text in found), key=lambda silence: (silence.ends, silence.id)
+        )
+
+    def add(self, silence: models.Silence) -> None:
+        """Put it in force, and forget those that were over before it begins."""
+        over = [one.id for one in self.every() if one.ends <= silence.begins]
+        with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
+            if over:
+                pipe.hdel(keys.SILENCES, *over)
+            pipe.hset(keys.SILENCES, silence.id, silence.model_dump_json())
+            pipe.execute()
+
+    def remove(self, silence_ids: Iterable[str]) -> None:
+        """Take them back."""
+        wanted = list(silence_ids)
+        if wanted:
+            with client.guard(self._client):
+                self._client.hdel(keys.SILENCES, *wanted)
+
+    def acknowledge(self, acknowledged: models.Acknowledged) -> None:
+        """Note who has seen an alert."""
+        with client.guard(self._client):
+            name = keys.acknowledged(acknowledged.alert_id)
+            self._client.set(name, acknowledged.model_dump_json(), ex=keys.HISTORY)
+
+    def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, models.Acknowledged]:
+        """Return who has seen these alerts last."""
+        if not alert_ids:
+            return {}
+        with client.guard(self._client):
+            found: Any = self._client.mget([keys.acknowledged(each) for each in alert_ids])
+        return {
+            alert_id: models.Acknowledged.model_validate_json(text)
+            for alert_id, text in zip(alert_ids, found, strict=True)
+            if text
+        }
