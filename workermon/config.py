@@ -35,12 +35,15 @@ LATER_SECTIONS = ("silences", "windows", "groups", "templates")
 CHANNELS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "webhook": (frozenset({"url"}), frozenset({"secret"})),
     "log": (frozenset(), frozenset()),
-    "slack": (frozenset({"url"}), frozenset({"template"})),
+    "slack": (frozenset({"url"}), frozenset({"template", "group_wait"})),
     "pagerduty": (frozenset({"secret"}), frozenset({"url"})),
     "sns": (frozenset({"topic_arn"}), frozenset({"template"})),
-    "email": (frozenset({"host", "from", "to"}), frozenset({"port", "security", "user", "secret", "template"})),
+    "email": (
+        frozenset({"host", "from", "to"}),
+        frozenset({"port", "security", "user", "secret", "template", "group_wait"}),
+    ),
     "alertmanager": (frozenset({"url"}), frozenset({"user", "secret"})),
-    "apprise": (frozenset({"url"}), frozenset({"template"})),
+    "apprise": (frozenset({"url"}), frozenset({"template", "group_wait"})),
 }
 
 #: Types whose whole address is a secret, so that ``secret`` may name it too.
@@ -211,6 +214,12 @@ def _url(value: object) -> str | Secret:
     raise ValueError("must be a text")
 
 
+def _wait(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("must be a duration such as 0s or 30s")
+    return models.seconds(value)
+
+
 def _topic(text: str) -> str:
     found = TOPIC.fullmatch(text)
     if not found or not REGION.fullmatch(found[1]):
@@ -247,6 +256,7 @@ class ChannelSection(_Section):
     allow_private: Annotated[bool, Strict()] = False
     template: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
     per_minute: Annotated[Number, Field(ge=2, le=60_000)] | None = None
+    group_wait: Annotated[int, BeforeValidator(_wait, json_schema_input_type=str), Field(le=600)] | None = None
     topic_arn: Annotated[str, AfterValidator(_topic)] | None = None
     host: Annotated[str, AfterValidator(_host)] | None = None
     port: Annotated[int, Strict(), Field(ge=1, le=65_535)] | None = None
@@ -652,6 +662,7 @@ def _channel(name: str, section: ChannelSection) -> models.Channel:
         allow_private=section.allow_private,
         template=section.template,
         per_minute=section.per_minute,
+        group_wait=section.group_wait,
         topic_arn=section.topic_arn,
         host=section.host,
         port=section.port,

@@ -520,7 +520,8 @@ class Channel(Frozen):
     """Where notifications go; which fields a type has is said in docs/channels.md.
 
     ``url`` and ``secret`` may be by name only. ``template`` replaces the text for people, ``per_minute`` is the most
-    that is sent in any minute (``None``: what suits the type). ``options`` are of a type of a user's own.
+    that is sent in any minute, ``group_wait`` for how many seconds a group is gathered (``None``: what suits the type;
+    0: nothing is grouped). ``options`` are of a type of a user's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -532,6 +533,7 @@ class Channel(Frozen):
     allow_private: bool = False
     template: str | None = None
     per_minute: float | None = None
+    group_wait: int | None = None
     topic_arn: str | None = None
     host: str | None = None
     port: int | None = None

@@ -467,6 +467,16 @@ class Leases(Protocol):
         """Give it back, where it is still the owner's."""
 
 
+class Server(Protocol):
+    """The server that holds the state, as far as its own settings matter."""
+
+    def settings(self) -> dict[str, str]:
+        """Return what it says of itself, by name, such as ``maxmemory_policy`` and ``aof_enabled``."""
+
+    def time(self) -> float:
+        """Return its clock."""
+
+
 class Nodes(Protocol):
     """Celery's worker nodes."""
 
@@ -526,6 +536,12 @@ class Throttle(Protocol):
         """Take a token: 0 where one may send now, else the seconds after which to ask again.
 
         The lower half of the bucket is for criticals only.
+        """
+
+    def window(self, group: str, *, created: float, wait: float, now: float) -> float:
+        """Return when the group closes that a notification created then belongs to; it opens one where there is none.
+
+        A notification belongs to the last window if that was not closed yet when it was created.
         """
 
     def pause(self, channel: str, seconds: float, now: float) -> None:

@@ -334,6 +334,22 @@ class MemoryLearnt:
             self._kept.setdefault((scope.key, scope.role_arn), {}).update(json.loads(json.dumps(dict(values))))
 
 
+class MemoryServer:
+    """``ports.Server`` in memory, with settings and a clock of a test's choice."""
+
+    def __init__(self, now: ports.Clock, **own: str) -> None:
+        self.ahead, self._now = 0.0, now
+        self.own = {"maxmemory_policy": "noeviction", "aof_enabled": "1", "redis_version": "9"} | own
+
+    def settings(self) -> dict[str, str]:
+        """Return its settings."""
+        return dict(self.own)
+
+    def time(self) -> float:
+        """Return its clock."""
+        return self._now() + self.ahead
+
+
 class MemorySilences:
     """``ports.Silences`` in memory."""
 
@@ -657,6 +673,7 @@ class MemoryThrottle:
         #: Tokens and when they were counted, by channel; until when a channel pauses.
         self._buckets: dict[str, tuple[float, float]] = {}
         self._paused: dict[str, float] = {}
+        self._windows: dict[str, float] = {}
 
     def take(self, channel: str, limit: models.Limit, *, critical: bool, now: float) -> float:
         """Take a token, or return how long to wait."""
@@ -669,6 +686,13 @@ class MemoryThrottle:
             granted = tokens >= need
             self._buckets[channel] = tokens - granted, now
             return 0.0 if granted else max(0.001, (need - tokens) / limit.rate)
+
+    def window(self, group: str, *, created: float, wait: float, now: float) -> float:
+        """Return when the group closes."""
+        with self._lock:
+            if created >= self._windows.get(group, created):
+                self._windows[group] = now + wait
+            return self._windows[group]
 
     def pause(self, channel: str, seconds: float, now: float) -> None:
         """Let nothing out for that long."""

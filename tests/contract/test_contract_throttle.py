@@ -79,6 +79,16 @@ def test_a_clock_set_back(bucket):
     assert take(bucket, NOW - 998) == 0
 
 
+def test_a_window(bucket):
+    """A group closes some time after its first; what was created after that opens the next one."""
+    assert bucket.window("chat/cpu-high", created=NOW, wait=10, now=NOW + 1) == NOW + 11
+    assert bucket.window("chat/cpu-high", created=NOW + 5, wait=10, now=NOW + 6) == NOW + 11
+    assert bucket.window("chat/cpu-high", created=NOW + 10.9, wait=10, now=NOW + 15) == NOW + 11
+    assert bucket.window("chat/disk-high", created=NOW + 5, wait=10, now=NOW + 6) == NOW + 16
+    assert bucket.window("chat/cpu-high", created=NOW + 11, wait=10, now=NOW + 12) == NOW + 22
+    assert bucket.window("chat/cpu-high", created=NOW + 5, wait=10, now=NOW + 12) == NOW + 22
+
+
 def test_it_survives_a_restart(redis_url):
     """Another process finds the bucket as the first one left it, and it does not stay for ever."""
     with contextlib.closing(client.connect(redis_url)) as first:

@@ -7,7 +7,8 @@ import random
 import secrets as tokens
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from workermon import config, errors, failpoints, logs, models, ports
 from workermon.notify import alertmanager, apprise, delivery, email, pagerduty, slack, sns, webhook
@@ -39,6 +40,21 @@ PER_MINUTE: dict[str, float] = {
     "alertmanager": 6000,
     "webhook": 6000,
 }
+
+#: Types that people read: what happens to many workers within a short time is one message there.
+GROUPED = frozenset({"slack", "email", "apprise"})
+
+#: Seconds for which a group is gathered, where its channel says nothing itself.
+GROUP_WAIT = 10
+
+#: Notifications in one message at most; of more there are several.
+LARGEST_GROUP = 200
+
+#: Seconds for which a claimed parcel is held for others of its group; with the send itself less than the lease.
+HELD = 2.0
+
+#: Alerts that are looked at for others of a group.
+FOUND = 2000
 
 #: Seconds. A receiver that asks for a wait gets nothing else for that long either, up to this.
 LONGEST_PAUSE = 300.0
@@ -84,14 +100,18 @@ def deliver(
     """Send what waits for these alerts; what fails stays in the outbox with the time of its next try.
 
     A claimed notification is sent at once, for its lease runs. Where one was accepted, the next of its lane follows.
+    What belongs to a group is held until all that is due of it is claimed, and sent together.
     """
     courier = _Courier(outbox, configurations, notifiers, now, throttle)
     waiting = deque(dict.fromkeys(alert_ids))
     begun = now()
-    under_way: dict[concurrent.futures.Future[bool], str] = {}
+    under_way: dict[concurrent.futures.Future[bool], tuple[str, ...]] = {}
+    held: dict[str, list[models.Parcel]] = {}
+    since: dict[str, float] = {}
+    sought: set[str] = set()
     trouble: BaseException | None = None
     with concurrent.futures.ThreadPoolExecutor(max_workers=4 * PARALLEL, thread_name_prefix="deliver") as pool:
-        while waiting or under_way:
+        while waiting or under_way or held:
             while waiting and len(under_way) < PARALLEL and trouble is None:
                 if now() - begun > BUDGET:
                     log.info("deliver.left", alerts=len(waiting))
@@ -101,19 +121,46 @@ def deliver(
                 parcels = outbox.claim(alert_id, now(), LEASE)
                 failpoints.reach("deliver.claimed")
                 for parcel in parcels:
-                    under_way[pool.submit(courier.send, parcel)] = alert_id
+                    group = courier.group_of(parcel)
+                    if group is None:
+                        under_way[pool.submit(courier.send, parcel)] = (alert_id,)
+                    elif courier.gathered(parcel, group):
+                        held.setdefault(group, []).append(parcel)
+                        since.setdefault(group, time.monotonic())
+                        if parcel.notification.rule not in sought:
+                            sought.add(parcel.notification.rule)
+                            waiting.extend(_alike(parcel, outbox.due(now(), FOUND), waiting))
             if trouble is not None:
                 waiting.clear()
+                held.clear()
+            at = time.monotonic()
+            for group in [name for name in held if not waiting or at - since[name] > HELD or _full(held[name])]:
+                together = held.pop(group)
+                del since[group]
+                alerts = tuple(parcel.alert_id for parcel in together)
+                under_way[pool.submit(courier.send_group, together)] = alerts
             if not under_way:
                 continue
-            done, _ = concurrent.futures.wait(under_way, return_when=concurrent.futures.FIRST_COMPLETED)
+            done, _ = concurrent.futures.wait(
+                under_way, timeout=HELD / 2 if held else None, return_when=concurrent.futures.FIRST_COMPLETED
+            )
             for future in done:
-                alert_id = under_way.pop(future)
+                of_it = under_way.pop(future)
                 trouble = trouble or future.exception()
                 if future.exception() is None and future.result():
-                    waiting.appendleft(alert_id)
+                    waiting.extendleft(of_it)
     if trouble is not None:
         raise trouble
+
+
+def _full(parcels: Sequence[models.Parcel]) -> bool:
+    return len(parcels) >= LARGEST_GROUP
+
+
+def _alike(parcel: models.Parcel, due: Sequence[str], waiting: Collection[str]) -> list[str]:
+    """Return the alerts of the same rule that are due too, and are not waiting already."""
+    end, known = f"/{parcel.notification.rule}", {parcel.alert_id, *waiting}
+    return [alert_id for alert_id in due if alert_id.endswith(end) and alert_id not in known]
 
 
 class _Courier:
@@ -163,15 +210,76 @@ class _Courier:
             self._recovered(parcel.channel)
         return True
 
+    def group_of(self, parcel: models.Parcel) -> str | None:
+        """Name the group that a parcel belongs to; ``None`` where it goes out by itself."""
+        channel = self._configurations.load().channels.get(parcel.channel)
+        if channel is None or self._throttle is None or not wait_of(channel) or parcel.fence < 0:
+            return None
+        told = parcel.notification
+        if not hasattr(self._notifiers.get(channel.type), "send_group"):
+            return None
+        about = (told.scope or {}).get("account", ""), told.worker.region if told.worker else ""
+        return "/".join((parcel.channel, told.rule, *about))
+
+    def gathered(self, parcel: models.Parcel, group: str) -> bool:
+        """Tell whether a parcel's group is complete; a parcel that has to wait for it is given back until then."""
+        channel = self._configurations.load().channels[parcel.channel]
+        at, wait = self._now(), wait_of(channel)
+        created = models.moment(parcel.notification.created_at or parcel.notification.at)
+        assert self._throttle is not None
+        # What failed before, or has waited for several groups, waits for no other.
+        if parcel.attempt > 1 or at - created > 3 * wait:
+            return True
+        closes = self._throttle.window(group, created=created, wait=wait, now=at)
+        if at >= closes:
+            return True
+        self._outbox.postpone(parcel, closes)
+        return False
+
+    def send_group(self, parcels: Sequence[models.Parcel]) -> bool:
+        """Send parcels of one channel as one message; ``True`` where their lanes may go on."""
+        first, *others = parcels
+        if not others:
+            return self.send(first)
+        channel = self._configurations.load().channels.get(first.channel)
+        worst = next((one for one in parcels if one.notification.severity == "critical"), first)
+        wait = self._wait(worst, channel)
+        if wait or channel is None:
+            for parcel in parcels:
+                self._outbox.postpone(parcel, self._now() + (wait or FIRST_WAIT))
+            return False
+        notifications = [parcel.notification for parcel in parcels]
+        try:
+            self._guarded(first, channel, lambda notifier: notifier.send_group(channel, notifications))
+        except errors.WorkermonError as why:
+            # All wait for the same time, so that they stay together.
+            wait = _backoff(first.attempt)
+            for parcel in parcels:
+                self._failed(parcel, why, orphan=False, wait=wait)
+            return False
+        failpoints.reach("deliver.sent")
+        log.info("deliver.accepted_group", channel=first.channel, rule=first.notification.rule, alerts=len(parcels))
+        for parcel in parcels:
+            following = self._outbox.delivered(parcel, self._now())
+            if following is not None:
+                self.send(following)
+        failpoints.reach("deliver.delivered")
+        self._recovered(first.channel)
+        return True
+
     def _hand_over(self, parcel: models.Parcel, channel: models.Channel | None) -> None:
         what = f"channel {parcel.channel}"
         if channel is None:
             raise errors.DeliveryFailed(what, "it is not in the configuration", "apply one that has it")
+        self._guarded(parcel, channel, lambda notifier: notifier.send(channel, parcel.notification))
+
+    def _guarded(self, parcel: models.Parcel, channel: models.Channel, send: Callable[[Any], None]) -> None:
+        what = f"channel {parcel.channel}"
         notifier = self._notifiers.get(channel.type)
         if notifier is None:
             raise errors.DeliveryFailed(what, f"nothing here sends to {channel.type}", "use another type")
         try:
-            notifier.send(channel, parcel.notification)
+            send(notifier)
         except errors.WorkermonError:
             raise
         except Exception as why:
@@ -179,7 +287,9 @@ class _Courier:
             log.exception("deliver.broken", alert_id=parcel.alert_id, channel=parcel.channel)
             raise errors.DeliveryFailed(what, f"sending failed ({type(why).__name__})", "see the log") from None
 
-    def _failed(self, parcel: models.Parcel, why: errors.WorkermonError, *, orphan: bool) -> bool:
+    def _failed(
+        self, parcel: models.Parcel, why: errors.WorkermonError, *, orphan: bool, wait: float | None = None
+    ) -> bool:
         at = self._now()
         told = parcel.notification.created_at or parcel.notification.at
         fields = {
@@ -194,7 +304,7 @@ class _Courier:
             if not orphan:
                 self._complain(parcel, why, at)
             return self._outbox.give_up(parcel, at, f"given up: {why}")
-        wait = random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(parcel.attempt - 1, 16)))
+        wait = _backoff(parcel.attempt) if wait is None else wait
         asked = getattr(why, "retry_after", None)
         if asked is not None:
             wait = max(wait, min(asked, LONGEST_ASKED))
@@ -238,6 +348,17 @@ class _Courier:
         configuration = self._configurations.load()
         used = dict.fromkeys(name for rule in configuration.rules for name in rule.notify)
         return [name for name in used if name != channel and name in configuration.channels] or ["log"]
+
+
+def _backoff(attempt: int) -> float:
+    return random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempt - 1, 16)))
+
+
+def wait_of(channel: models.Channel) -> int:
+    """Return for how many seconds a channel gathers a group; 0 where it gathers none."""
+    if channel.type not in GROUPED:
+        return 0
+    return GROUP_WAIT if channel.group_wait is None else channel.group_wait
 
 
 def limit_of(channel: models.Channel) -> models.Limit | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from workermon import errors, models, ports
@@ -26,6 +27,20 @@ class Apprise:
 
     def send(self, channel: models.Channel, notification: models.Notification) -> None:
         """Send it; raises ``errors.DeliveryFailed`` where the service did not take it."""
+        state = "resolved" if notification.status == "resolved" else notification.severity
+        own = text.rendered(channel, notification)
+        said = own if own is not None else text.plain(notification).partition("\n")[2]
+        self._notify(channel, text.title(notification), said, _TYPES[state])
+
+    def send_group(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
+        """Send one message about many alerts of one rule."""
+        own = text.group_body(channel, notifications)
+        said = own if channel.template is not None else own.partition("\n")[2]
+        firing = {told.severity for told in notifications if told.status == "firing"}
+        state = "critical" if "critical" in firing else "warning" if firing else "resolved"
+        self._notify(channel, text.group_title(notifications), said, _TYPES[state])
+
+    def _notify(self, channel: models.Channel, title: str, said: str, kind: str) -> None:
         what = f"channel {channel.name}"
         library = _library(what)
         asset = library.AppriseAsset(http_redirects=False, secure_logging=True)
@@ -34,15 +49,12 @@ class Apprise:
             raise errors.InvalidInput(what, "its url is none that apprise knows", "see apprise's list of services")
         for service in sender:
             service.redirects = False
-        state = "resolved" if notification.status == "resolved" else notification.severity
-        own = text.rendered(channel, notification)
-        said = own if own is not None else text.plain(notification).partition("\n")[2]
 
         def exchange(_: guarded.Gate) -> None:
             if not channel.allow_private:
                 for service in sender:
                     _check(what, service)
-            if not sender.notify(title=text.title(notification), body=said, notify_type=_TYPES[state]):
+            if not sender.notify(title=title, body=said, notify_type=kind):
                 raise errors.DeliveryFailed(what, "the service did not take it", "it is tried again; check its url")
 
         gate = guarded.Gate("", 0, channel.allow_private, self._deadline)

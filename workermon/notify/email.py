@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import smtplib
 import socket
 import ssl
 import time
+from collections.abc import Sequence
 from email import utils
 from email.message import EmailMessage
 from email.policy import SMTP as POLICY
@@ -28,29 +30,48 @@ class Email:
 
     def send(self, channel: models.Channel, notification: models.Notification) -> None:
         """Send it within the deadline; raises ``errors.DeliveryFailed`` where no recipient was accepted."""
+        self._hand_over(channel, message(channel, notification, self._now()))
+
+    def send_group(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
+        """Send one mail about many alerts of one rule."""
+        self._hand_over(channel, group_message(channel, notifications, self._now()))
+
+    def _hand_over(self, channel: models.Channel, mail: EmailMessage) -> None:
         what = f"channel {channel.name}"
         host = channel.host or ""
         port = channel.port or PORTS[channel.security or "starttls"]
         password = self._secrets(channel.secret) if channel.secret else None
-        exchange = _Exchange(what, channel, host, port, password, message(channel, notification, self._now()))
+        exchange = _Exchange(what, channel, host, port, password, mail)
         gate = guarded.Gate(host, port, channel.allow_private, self._deadline)
         guarded.within(what, host, gate, self._deadline, exchange, f"email-{channel.name}")
 
 
 def message(channel: models.Channel, notification: models.Notification, now: float) -> EmailMessage:
     """Return the mail; its Message-ID is the notification's, so that a repeated one can be told."""
+    said = text.body(channel, notification)
+    # Mails of one alert make one thread in the reader's mailbox.
+    return _mail(channel, notification.id, notification.dedup_key, text.title(notification), said, now)
+
+
+def group_message(channel: models.Channel, notifications: Sequence[models.Notification], now: float) -> EmailMessage:
+    """Return the mail about a group; its Message-ID is made of theirs."""
+    together = hashlib.sha256("\n".join(sorted(told.id for told in notifications)).encode()).hexdigest()[:40]
+    said = text.group_body(channel, notifications)
+    return _mail(channel, together, f"group/{notifications[0].rule}", text.group_title(notifications), said, now)
+
+
+def _mail(channel: models.Channel, identity: str, thread: str, title: str, said: str, now: float) -> EmailMessage:
     mail = EmailMessage(policy=POLICY)
-    mail["Subject"] = text.title(notification)[:200]
+    mail["Subject"] = title[:200]
     mail["From"] = channel.sender
     mail["To"] = ", ".join(channel.to)
     mail["Date"] = utils.formatdate(now)
     domain = (channel.sender or "").rpartition("@")[2] or "workermon"
-    mail["Message-ID"] = f"<{notification.id}@{domain}>"
-    # Mails of one alert make one thread in the reader's mailbox.
-    thread = base64.urlsafe_b64encode(notification.dedup_key.encode()).decode().rstrip("=")
-    mail["References"] = f"<{thread[:150]}@{domain}>"
+    mail["Message-ID"] = f"<{identity}@{domain}>"
+    name = base64.urlsafe_b64encode(thread.encode()).decode().rstrip("=")
+    mail["References"] = f"<{name[:150]}@{domain}>"
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(text.body(channel, notification))
+    mail.set_content(said)
     return mail
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from workermon import models, ports
@@ -11,6 +12,9 @@ from workermon.notify import guarded, text
 
 #: Characters of a block's text that Slack takes (3000), less room for what is around it.
 LONGEST = 2900
+
+#: Blocks of one message that Slack takes.
+BLOCKS = 50
 
 _COLOURS = {"critical": "#d32f2f", "warning": "#f9a825", "resolved": "#2e7d32"}
 
@@ -23,10 +27,17 @@ class Slack:
 
     def send(self, channel: models.Channel, notification: models.Notification) -> None:
         """Post it; any 2xx accepts it."""
+        self._post(channel, message(channel, notification))
+
+    def send_group(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
+        """Post one message about many alerts of one rule."""
+        self._post(channel, group_message(channel, notifications))
+
+    def _post(self, channel: models.Channel, document: dict[str, Any]) -> None:
         guarded.post(
             f"channel {channel.name}",
             guarded.address(channel, self._secrets),
-            json.dumps(message(channel, notification), ensure_ascii=False).encode(),
+            json.dumps(document, ensure_ascii=False).encode(),
             {},
             private=channel.allow_private,
             now=self._now(),
@@ -57,6 +68,25 @@ def message(channel: models.Channel, notification: models.Notification) -> dict[
     state = "resolved" if notification.status == "resolved" else notification.severity
     block = {"type": "section", "text": {"type": "mrkdwn", "text": said[:LONGEST]}}
     return {"text": headline[:LONGEST], "attachments": [{"color": _COLOURS[state], "blocks": [block]}]}
+
+
+def group_message(channel: models.Channel, notifications: Sequence[models.Notification]) -> dict[str, Any]:
+    """Return the message about a group; lists that are too long for a block go on in the next."""
+    headline = escaped(text.group_title(notifications))
+    own = [text.rendered(channel, told, escaped) for told in notifications] if channel.template is not None else []
+    lines = [said for said in own if said is not None] or [
+        f"• {escaped(one)}" for one in text.group_lines(notifications)
+    ]
+    parts = [f"*{headline}*"]
+    for line in lines:
+        if len(parts[-1]) + len(line) + 1 > LONGEST:
+            parts.append("")
+        parts[-1] += f"{chr(10) if parts[-1] else ''}{line[: LONGEST - 1]}"
+    firing = [told for told in notifications if told.status == "firing"]
+    critical = any(told.severity == "critical" for told in firing)
+    state = "resolved" if not firing else "critical" if critical else "warning"
+    blocks = [{"type": "section", "text": {"type": "mrkdwn", "text": part}} for part in parts[:BLOCKS]]
+    return {"text": headline[:LONGEST], "attachments": [{"color": _COLOURS[state], "blocks": blocks}]}
 
 
 def _fact(name: str, value: str) -> str:

@@ -15,6 +15,9 @@ _BARS = "▁▂▃▄▅▆▇█"
 #: Values that a sparkline shows at most.
 _WIDEST = 40
 
+#: Alerts that a message about a group lists; the others are counted.
+_LISTED = 60
+
 _SIGNS = {"firing": "FIRING", "resolved": "RESOLVED"}
 
 
@@ -130,6 +133,37 @@ def rendered(
 def body(channel: models.Channel, notification: models.Notification) -> str:
     """Return the text for people: by the channel's template where it has one."""
     return rendered(channel, notification) or plain(notification)
+
+
+def group_title(notifications_: Sequence[models.Notification]) -> str:
+    """Return one line for a message about many alerts of one rule."""
+    firing = [told for told in notifications_ if told.status == "firing"]
+    counts = [f"FIRING {len(firing)}"] if firing else []
+    if over := len(notifications_) - len(firing):
+        counts.append(f"RESOLVED {over}")
+    first = notifications_[0]
+    worst = " critical" if any(told.severity == "critical" for told in firing) else ""
+    region = f" in {first.worker.region}" if first.worker else ""
+    return errors.printable(f"[{', '.join(counts)}{worst}] {first.rule}: {len(notifications_)} alerts{region}")
+
+
+def group_lines(notifications_: Sequence[models.Notification]) -> list[str]:
+    """Return a line for each alert of a group, those that fire first, critical before warning; then how to silence."""
+    order = {"critical": 0, "warning": 1}
+    ranked = sorted(notifications_, key=lambda told: (told.status != "firing", order[told.severity], where(told)))
+    lines = [f"{title(told)}, since {told.since} ({where(told)})" for told in ranked[:_LISTED]]
+    if more := len(ranked) - _LISTED:
+        lines += [f"and {more} more: see 'workermon alerts'"] if more > 0 else []
+    if any(told.status == "firing" for told in ranked):
+        lines.append(f"silence: workermon silence --rule {shlex.quote(ranked[0].rule)} --for 2h --reason '…'")
+    return [errors.printable(line) for line in lines]
+
+
+def group_body(channel: models.Channel, notifications_: Sequence[models.Notification]) -> str:
+    """Return the text about a group: by the channel's template once for each where it has one."""
+    if channel.template is not None:
+        return "\n\n".join(body(channel, told) for told in notifications_)
+    return "\n".join((group_title(notifications_), *group_lines(notifications_)))
 
 
 def unit_of(notification: models.Notification) -> str:

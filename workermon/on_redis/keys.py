@@ -21,6 +21,7 @@ key                                         type    owner; lifetime
 ``workermon:outbox:lease:<lane>``           string  outbox: who sends the head; the lease, 15 s at most
 ``workermon:outbox:lanes:<alert>``          set     alerts, outbox: the alert's lanes; as those
 ``workermon:outbox:fence``                  string  outbox: counts the claims; permanent
+``workermon:throttle-window:<group>``       string  throttle: when a group closes; some waits of it
 ``workermon:throttle:<channel>``            hash    throttle: a token bucket; an hour after the last message
 ``workermon:alert-history:ack:<alert>``     string  silences: who has seen it; 30 days
 ``workermon:silences``                      hash    silences: those in force, by id; permanent
@@ -166,6 +167,11 @@ def costs(hour: int) -> str:
 def throttle(channel: str) -> str:
     """Name the bucket of a channel."""
     return f"workermon:throttle:{quote(channel, safe='')}"
+
+
+def window(group: str) -> str:
+    """Name the window of a group of notifications."""
+    return f"workermon:throttle-window:{group}"
 
 
 def scope(name: str) -> str:

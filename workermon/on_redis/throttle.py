@@ -57,6 +57,15 @@ return 1
 """)
 
 
+# KEYS: window. ARGV: created, when a new one closes, lifetime in milliseconds. Returns when it closes.
+_WINDOW = client.Script("""
+local closes = redis.call('GET', KEYS[1])
+if closes and tonumber(ARGV[1]) < tonumber(closes) then return closes end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return ARGV[2]
+""")
+
+
 class RedisThrottle:
     """``ports.Throttle`` on Redis."""
 
@@ -70,6 +79,12 @@ class RedisThrottle:
             [keys.throttle(channel)],
             [limit.bucket, limit.rate, int(critical), repr(now), KEPT, LONGEST, LATELY],
         )
+        return float(reply)
+
+    def window(self, group: str, *, created: float, wait: float, now: float) -> float:
+        """Return when the group closes that a notification created then belongs to."""
+        lifetime = int(1000 * (4 * wait + 60))
+        reply: Any = _WINDOW.run(self._client, [keys.window(group)], [repr(created), repr(now + wait), lifetime])
         return float(reply)
 
     def pause(self, channel: str, seconds: float, now: float) -> None:

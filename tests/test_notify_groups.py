@@ -1,0 +1,312 @@
+"""Not a flood: what happens to many workers at once is one message for those who read, and each for those who act."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.test_notify_channels import certificate, mail, notifiers, of, post  # noqa: F401 - fixtures
+from tests.test_notify_webhook import Receiver, answer, told
+from workermon import config, errors, models, notify, ports, testing
+from workermon.models import Channel, SecretRef
+from workermon.notify import slack, text
+
+NOW = 1_700_000_000.0
+
+
+class Chat:
+    """A notifier of a type that groups: what it was sent, one list a message. ``plan`` is what it refuses with."""
+
+    def __init__(self, *plan: Exception) -> None:
+        self.plan = list(plan)
+        self.messages: list[list[str]] = []
+        self.calls = 0
+
+    def send(self, channel: Channel, notification: models.Notification) -> None:
+        self.send_group(channel, [notification])
+
+    def send_group(self, channel: Channel, notifications: list[models.Notification]) -> None:
+        self.calls += 1
+        if self.plan:
+            raise self.plan.pop(0)
+        self.messages.append(sorted(f"{one.dedup_key}#{one.version}" for one in notifications))
+
+
+class Pager:
+    """A notifier of a type that groups nothing."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+
+    def send(self, channel: Channel, notification: models.Notification) -> None:
+        self.got.append(notification.dedup_key)
+
+
+class Site:
+    """Fifty workers, and the channels ``chat`` and ``pager``."""
+
+    def __init__(self, workers: int = 50, **chat: Any) -> None:
+        self.clock = testing.ManualClock(NOW)
+        self.store = testing.MemoryStore(self.clock)
+        self.ids = [f"i-0abc{number:04x}" for number in range(workers)]
+        testing.MemoryWorkers(self.store).add(
+            [
+                models.Worker(id=one, name=f"render-{one[-4:]}", region="us-east-1", added_at=NOW, incarnation=one)
+                for one in self.ids
+            ]
+        )
+        self.alerts, self.outbox = testing.MemoryAlerts(self.store), testing.MemoryOutbox(self.store)
+        self.throttle = testing.MemoryThrottle()
+        channels = {
+            "chat": Channel(name="chat", type="slack", **chat),
+            "pager": Channel(name="pager", type="pagerduty", per_minute=60_000),
+        }
+        self.configurations = testing.MemoryConfigurations(
+            self.store, models.Configuration(rules=(), channels=channels, metrics={}, collect=())
+        )
+        self.chat, self.pager = Chat(), Pager()
+        self.versions = dict.fromkeys(self.ids, 0)
+
+    def tell(self, *ids: str, rule: str = "cpu-high") -> None:
+        """Tell the next turn of a rule on these workers."""
+        for one in ids:
+            self.versions[one] += 1
+            firing = self.versions[one] % 2
+            turn = told(
+                self.versions[one], id=f"{one}-{rule}-{self.versions[one]}", dedup_key=f"{one}/{rule}", rule=rule,
+                status="firing" if firing else "resolved", created_at=models.rfc3339(self.clock()),
+                worker={"id": one, "name": f"render-{one[-4:]}", "region": "us-east-1"},
+            )  # fmt: skip
+            basis = self.alerts.load([one])[one]
+            transition = models.Transition(at=int(NOW), before=None, after="critical")
+            channels = {rule: ("chat", "pager")}
+            verdict = ports.Verdict(basis, basis.alerts, ((rule, transition, turn),), channels, self.clock())
+            assert self.alerts.commit(verdict)
+
+    def deliver(self, *alert_ids: str) -> None:
+        """Deliver these, or what is due."""
+        notify.deliver(
+            alert_ids or self.outbox.due(self.clock(), 1000),
+            outbox=self.outbox,
+            configurations=self.configurations,
+            notifiers={"slack": self.chat, "pagerduty": self.pager},
+            now=self.clock,
+            throttle=self.throttle,
+        )
+
+    def pass_time(self, seconds: int) -> None:
+        """Let time pass, delivering each second."""
+        for _ in range(seconds):
+            self.clock.advance(1)
+            self.deliver()
+
+
+def test_fifty_at_once_are_one_message() -> None:
+    """Fifty workers that fail within some seconds are one message with a list; the pager gets each at once."""
+    site = Site()
+    for start in range(0, 50, 10):
+        site.tell(*site.ids[start : start + 10])
+        site.deliver()
+        site.clock.advance(1)
+    assert (site.chat.messages, len(site.pager.got)) == ([], 50)
+    site.pass_time(notify.GROUP_WAIT)
+    (message,) = site.chat.messages
+    assert message == sorted(f"{one}/cpu-high#1" for one in site.ids)
+    assert site.outbox.backlog() == 0
+    attempts = site.store.attempts[f"{site.ids[0]}/cpu-high"]
+    assert [attempt.error for attempt in attempts] == [None, None]
+
+
+def test_one_alone_is_a_message_of_its_own() -> None:
+    """A single alert waits for its group, and then is told as ever."""
+    site = Site(1)
+    site.tell(*site.ids)
+    site.deliver()
+    site.pass_time(notify.GROUP_WAIT - 1)
+    assert site.chat.messages == []
+    site.pass_time(1)
+    assert site.chat.messages == [[f"{site.ids[0]}/cpu-high#1"]]
+
+
+def test_rules_do_not_mix() -> None:
+    """Each rule has its own group."""
+    site = Site(6)
+    site.tell(*site.ids[:3])
+    site.tell(*site.ids[3:], rule="disk-high")
+    site.deliver()
+    site.pass_time(notify.GROUP_WAIT)
+    assert sorted(len(message) for message in site.chat.messages) == [3, 3]
+
+
+def test_who_comes_later_is_in_the_next_group() -> None:
+    """What happens after a group has closed is gathered anew, and each alert keeps its order."""
+    site = Site(10)
+    site.tell(*site.ids[:5])
+    site.deliver()
+    site.pass_time(notify.GROUP_WAIT)
+    site.tell(*site.ids[5:])
+    site.tell(*site.ids[:5])
+    site.pass_time(notify.GROUP_WAIT + 1)
+    assert [len(message) for message in site.chat.messages] == [5, 10]
+    assert site.chat.messages[1][0] == f"{site.ids[0]}/cpu-high#2"
+
+
+def test_a_turn_within_the_window_keeps_its_order() -> None:
+    """An alert that fires and resolves within one window is told both, in order."""
+    site = Site(3)
+    site.tell(*site.ids)
+    site.tell(*site.ids)
+    site.deliver()
+    site.pass_time(notify.GROUP_WAIT + 5)
+    told_of = [entry for message in site.chat.messages for entry in message if entry.startswith(site.ids[0])]
+    assert told_of == [f"{site.ids[0]}/cpu-high#1", f"{site.ids[0]}/cpu-high#2"]
+    assert len(site.chat.messages) == 2
+
+
+def test_a_group_that_is_not_taken_stays_together() -> None:
+    """A group that is refused is tried again as a whole, each of its alerts having the attempt recorded."""
+    site = Site()
+    site.chat.plan = [errors.DeliveryFailed("channel chat", "it answered 503", "it is tried again")] * 3
+    site.tell(*site.ids)
+    site.deliver()
+    site.pass_time(notify.GROUP_WAIT + 30)
+    assert site.chat.calls == 4
+    assert [len(message) for message in site.chat.messages] == [50]
+    errors_of = [attempt.error for attempt in site.store.attempts[f"{site.ids[7]}/cpu-high"]]
+    assert sum(error is not None for error in errors_of) == 3
+
+
+def test_nothing_waits_where_nothing_is_grouped() -> None:
+    """With group_wait 0 each goes out at once, by itself."""
+    site = Site(4, group_wait=0)
+    site.tell(*site.ids)
+    site.deliver()
+    assert [len(message) for message in site.chat.messages] == [1, 1, 1, 1]
+
+
+def test_a_wave_is_told_in_time() -> None:
+    """Alerts that come one after the other for minutes are told within two windows each, in few messages."""
+    site = Site(120)
+    for one in site.ids:
+        site.tell(one)
+        site.pass_time(1)
+    site.pass_time(3 * notify.GROUP_WAIT)
+    assert sum(len(message) for message in site.chat.messages) == 120
+    assert len(site.chat.messages) <= 16
+
+
+def test_a_group_takes_one_token() -> None:
+    """A group counts once towards what a channel takes in a minute."""
+    site = Site(per_minute=2)
+    site.tell(*site.ids)
+    site.deliver()
+    site.pass_time(notify.GROUP_WAIT)
+    assert [len(message) for message in site.chat.messages] == [50]
+
+
+# --- what is said ------------------------------------------------------------------------------------------------
+
+
+def many(number: int, **changes: Any) -> list[models.Notification]:
+    """Return alerts of one rule on many workers."""
+    return [
+        told(1, id=f"n{place}", dedup_key=f"i-{place}/cpu-high", summary=f"render-{place:03}: <b> 97 % > 90 %",
+             worker={"id": f"i-{place}", "name": f"render-{place:03}", "region": "us-east-1"}, **changes)
+        for place in range(number)
+    ]  # fmt: skip
+
+
+def test_a_list_says_how_many_and_which() -> None:
+    """The message counts and lists the alerts, the worst first, and says how to silence them all."""
+    group = [*many(2, severity="warning"), *many(1), *many(1, status="resolved")]
+    lines = text.group_body(of("email"), group).splitlines()
+    assert lines[0] == "[FIRING 3, RESOLVED 1 critical] cpu-high: 4 alerts in us-east-1"
+    assert lines[1].startswith("[FIRING critical] render-000")
+    assert lines[4].startswith("[RESOLVED] render-000")
+    assert lines[-1] == "silence: workermon silence --rule cpu-high --for 2h --reason '…'"
+
+
+def test_a_long_list_is_cut() -> None:
+    """A list of hundreds names some and counts the others."""
+    lines = text.group_body(of("email"), many(500)).splitlines()
+    assert len(lines) < 70
+    assert "and 440 more: see 'workermon alerts'" in lines
+
+
+def test_slack_list(slack_receiver: Receiver) -> None:
+    """Slack gets one message, in blocks that it takes, with nothing of others as markup."""
+    notifiers(URL=slack_receiver.url)["slack"].send_group(of("slack", url=SecretRef(env="URL")), many(150))  # type: ignore[attr-defined]
+    (got,) = slack_receiver.got
+    document = json.loads(got.body)
+    blocks = document["attachments"][0]["blocks"]
+    assert 1 < len(blocks) <= slack.BLOCKS
+    assert all(0 < len(block["text"]["text"]) <= 3000 for block in blocks)
+    assert "<b>" not in got.body.decode()
+    assert document["text"].startswith("[FIRING 150 critical] cpu-high: 150 alerts in us-east-1")
+
+
+def test_slack_list_by_template() -> None:
+    """A template is filled in once for each alert of a group."""
+    document = slack.group_message(of("slack", template="*$worker* $value"), many(3))
+    said = document["attachments"][0]["blocks"][0]["text"]["text"]
+    assert said.splitlines()[1:] == ["*render-000* 97.5 %", "*render-001* 97.5 %", "*render-002* 97.5 %"]
+
+
+@pytest.fixture
+def slack_receiver() -> Iterator[Receiver]:
+    """Run a receiver on a free port."""
+    server = Receiver()
+    yield server
+    server.stop()
+
+
+def test_mail_list(mail: Any) -> None:  # noqa: F811 - a fixture
+    """A group is one mail, whose Message-ID is the same when it is sent again."""
+    box, port = mail()
+    sender: Any = notifiers()["email"]
+    sender.send_group(post(port), many(50))
+    sender.send_group(post(port), list(reversed(many(50))))
+    first, again = (email.message_from_bytes(one.content, policy=email.policy.default) for one in box.envelopes)
+    assert first["Message-ID"] == again["Message-ID"]
+    assert first["Subject"] == "[FIRING 50 critical] cpu-high: 50 alerts in us-east-1"
+    assert "render-049" in first.get_content()
+
+
+def test_apprise_list(slack_receiver: Receiver) -> None:
+    """A group is one message of apprise's."""
+    pytest.importorskip("apprise")
+    sender: Any = notifiers(URL=f"json://127.0.0.1:{slack_receiver.port}/")["apprise"]
+    slack_receiver.plan = [answer(200)]
+    sender.send_group(of("apprise", url=SecretRef(env="URL")), many(5))
+    document = json.loads(slack_receiver.got[0].body)
+    assert document["title"] == "[FIRING 5 critical] cpu-high: 5 alerts in us-east-1"
+    assert "render-004" in document["message"]
+
+
+@pytest.mark.parametrize(("written", "seconds"), [('"0s"', 0), ('"30s"', 30), ("0", 0), ('"10m"', 600)])
+def test_group_wait(written: str, seconds: int) -> None:
+    """How long a group is gathered is a duration, 0 among them."""
+    file = config.parse(f'[channels.c]\ntype = "slack"\nurl = {{env = "A"}}\ngroup_wait = {written}\n', "f.toml")
+    assert file.channels is not None
+    assert file.channels["c"].group_wait == seconds
+
+
+@pytest.mark.parametrize(
+    "line", ['type = "webhook"\nurl = "https://example.com"', 'type = "pagerduty"\nsecret = {env = "A"}']
+)
+def test_never_grouped(line: str) -> None:
+    """Webhook and PagerDuty cannot be grouped."""
+    with pytest.raises(errors.InvalidInput, match="group_wait: is not for type"):
+        config.parse(f'[channels.c]\n{line}\ngroup_wait = "10s"\n', "f.toml")
+
+
+@pytest.mark.parametrize("written", ['"11m"', '"-1s"', "true", '"soon"', "[]"])
+def test_bad_group_wait(written: str) -> None:
+    """What is no duration, or too long a one, is refused by its path."""
+    with pytest.raises(errors.InvalidInput, match=r"channels\.c\.group_wait"):
+        config.parse(f'[channels.c]\ntype = "slack"\nurl = {{env = "A"}}\ngroup_wait = {written}\n', "f.toml")
