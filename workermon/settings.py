@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import stat
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
+import dotenv.parser
 import pydantic
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -16,6 +19,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from workermon import errors, models
 
 SCHEMES = ("redis", "rediss", "sentinel", "unix")
+
+#: Bytes. A secret is a password or a URL; a private key has some thousand.
+LARGEST_SECRET = 64 * 1024
 
 Seconds = Annotated[int, NoDecode, BeforeValidator(models.seconds)]
 
@@ -40,7 +46,10 @@ def masked(url: str) -> str:
     """Return a URL that can be shown: its password, and every query value, as ``***``."""
     try:
         parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
+        return "***"
+    if "@" in parts.path or parts.fragment:  # the rest of a password that is not escaped
         return "***"
     place = parts.netloc
     if "@" in place:
@@ -90,7 +99,7 @@ class Address(NamedTuple):
             path=unquote(parts.path) if socket else "",
             username=query.pop("username", "") or unquote(username),
             password=query.pop("password", "") or unquote(password),
-            database=int(database) if database.isdigit() else 0,
+            database=int(database) if database.isdecimal() else 0,
             service=_service(query) if parts.scheme == "sentinel" else "",
             sentinel={name: query.pop(f"sentinel_{name}") for name in _LOGIN if f"sentinel_{name}" in query},
             query=query,
@@ -142,6 +151,28 @@ class Address(NamedTuple):
         return options
 
 
+_ESCAPED = "in a user or password write / as %2F, ? as %3F, # as %23 and @ as %40"
+_APART = f"cannot be taken apart; {_ESCAPED}"
+
+
+def _is_place(place: str) -> bool:
+    """Tell whether that is a host, with or without a port."""
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]@]+)?(:([0-9]{1,5}))?", place, re.ASCII)
+    return found is not None and place != "" and (found[3] is None or 0 < int(found[3]) < 65536)
+
+
+def is_web_address(url: str) -> bool:
+    """Tell whether that is an ``http`` or ``https`` URL with a host that can be."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        return False
+    return errors.printable(url) == url and not any(each.isspace() for each in url)
+
+
 class Settings(BaseSettings):
     """The environment variables ``WORKERMON_…``, or a ``.env`` file in the working directory."""
 
@@ -159,10 +190,24 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] | None = None
 
-    @field_validator("redis_url", "broker_url", "heartbeat_url", "config", "log_format", mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return None if value == "" else value
+    def _empty_is_unset(cls, value: object, info: pydantic.ValidationInfo) -> object:
+        return cls.model_fields[str(info.field_name)].default if value == "" else value
+
+    @field_validator("channel")
+    @classmethod
+    def _printable(cls, value: str) -> str:
+        if errors.printable(value) != value:
+            raise ValueError("has control characters in it")
+        return value
+
+    @field_validator("heartbeat_url")
+    @classmethod
+    def _web_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not is_web_address(value.get_secret_value()):
+            raise ValueError("is no URL such as https://example.com/ping")
+        return value
 
     @field_validator("redis_url", "broker_url")
     @classmethod
@@ -170,13 +215,24 @@ class Settings(BaseSettings):
         if value is None:
             return value
         url = value.get_secret_value()
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ValueError(_APART) from None
         if parts.scheme not in SCHEMES or not (parts.netloc or parts.scheme == "unix"):
             raise ValueError("is no URL such as redis://host:6379/1, rediss:// or sentinel://")
-        if parts.scheme in ("redis", "rediss"):
-            database = parts.path.strip("/")
-            if parts.port == 0 or (database and not database.isdigit()):
-                raise ValueError("needs a port and a database number, such as redis://host:6379/1")
+        # What the text of urllib's errors holds may be a piece of the password, so it is never passed on.
+        if (
+            parts.fragment
+            or (parts.scheme != "unix" and "@" in parts.path + parts.query)
+            or errors.printable(url) != url
+        ):
+            raise ValueError(_APART)
+        if parts.scheme != "unix":
+            database = parts.path.strip("/") or dict(parse_qsl(parts.query)).get("db", "0")
+            places = parts.netloc.rpartition("@")[2].split(",")
+            if not all(_is_place(place) for place in places) or not re.fullmatch(r"[0-9]{1,9}", database):
+                raise ValueError(f"needs a port and a database number, such as redis://host:6379/1; {_ESCAPED}")
         return value
 
     @model_validator(mode="after")
@@ -227,17 +283,47 @@ class Settings(BaseSettings):
                 raise errors.InvalidInput(f"secret {ref.env}", "this environment variable is not set", "set it")
             return value
         try:
-            value = Path(ref.file or "").read_text("utf-8").removesuffix("\n")
+            value = _read_secret(Path(ref.file or ""))
         except (OSError, UnicodeDecodeError) as why:
             reason = getattr(why, "strerror", None) or "it is no text"
             raise errors.InvalidInput(f"secret file {ref.file}", reason, "make it readable") from None
+        except ValueError as why:
+            raise errors.InvalidInput(f"secret file {ref.file}", str(why), "name a file with the secret only") from None
         if not value:
             raise errors.InvalidInput(f"secret file {ref.file}", "it is empty", "write the secret into it")
         return value
 
 
+def _read_secret(file: Path) -> str:
+    """Read a small regular file; one without an end, or that waits for a writer, is none."""
+    opened = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(opened, "rb") as source:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            raise ValueError("it is no regular file")
+        content = source.read(LARGEST_SECRET + 1)
+    if len(content) > LARGEST_SECRET:
+        raise ValueError(f"it is larger than {LARGEST_SECRET // 1024} KiB")
+    return content.decode("utf-8").removesuffix("\n")
+
+
+def _check_env_file() -> None:
+    """Refuse a ``.env`` of which a line would be passed over."""
+    try:
+        with Path(".env").open(encoding="utf-8") as lines:
+            wrong = next((each.original.line for each in dotenv.parser.parse_stream(lines) if each.error), None)
+    except (FileNotFoundError, IsADirectoryError):
+        return
+    except UnicodeDecodeError:
+        raise errors.InvalidInput(".env", "it is no text in UTF-8", "save it as UTF-8") from None
+    except OSError as why:
+        raise errors.InvalidInput(".env", (why.strerror or "it cannot be read").lower(), "make it readable") from None
+    if wrong is not None:
+        raise errors.InvalidInput(".env", f"line {wrong} cannot be read", "write NAME=value, one a line")
+
+
 def load() -> Settings:
     """Read and validate the settings; raises ``errors.InvalidInput`` naming the first variable that is wrong."""
+    _check_env_file()
     try:
         return Settings()
     except pydantic.ValidationError as wrong:

@@ -51,7 +51,9 @@ def connect(url: str) -> redis.Redis:
         pool.connection_class(**pool.connection_kwargs)  # refuses options that it does not know; opens nothing
     except (ValueError, TypeError, AttributeError):
         raise errors.InvalidInput(
-            "Redis URL", "it has a part that means nothing", "give one such as redis://:password@host:6379/1"
+            "WORKERMON_REDIS_URL",
+            "it has a part that means nothing",
+            "give one such as redis://:password@host:6379/1",
         ) from None
     return found
 

@@ -1,0 +1,176 @@
+"""Settings: everything that the environment says is validated at the start, and no secret is shown."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from workermon import errors, models, settings
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, without a variable of ours."""
+    for name in [name for name in os.environ if name.startswith("WORKERMON_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused() -> str:
+    """Return the one line with which the settings are refused."""
+    with pytest.raises(errors.InvalidInput) as caught:
+        settings.load()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("variable", ["WORKERMON_REDIS_URL", "WORKERMON_BROKER_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:hunter2/secret@127.0.0.1:6379/1",
+        "redis://u:hunter2?secret@127.0.0.1:6379/1",
+        "redis://u:hunter2#secret@127.0.0.1:6379/1",
+        "redis://:hunter2/secret@127.0.0.1:6379/1",
+        "redis://:6379/hunter2@127.0.0.1:6379/1",
+        "rediss://u:hunter2/secret@127.0.0.1:6379/1",
+        "sentinel://u:hunter2/secret@a:26379,b:26379/1?service=x",
+        "redis://u:[hunter2@127.0.0.1:6379/1",
+        "redis://127.0.0.1:hunter2/1",
+        "redis://127.0.0.1:99999/1",
+        "redis://127.0.0.1:0/1",
+        "redis://127.0.0.1:6379/hunter2",
+        "redis://127.0.0.1:6379/²",
+        "redis://u:hunter2\n@127.0.0.1:6379/1",
+        "http://u:hunter2@127.0.0.1/1",
+    ],
+)
+def test_no_piece_of_a_password_is_shown(monkeypatch, variable, url) -> None:
+    """A URL that cannot be taken apart is refused by the name of its variable, with nothing of it in the text."""
+    monkeypatch.setenv(variable, url)
+    said = refused()
+    assert said.startswith(f"{variable}: ")
+    assert "hunter2" not in said
+    assert "secret" not in said
+
+
+def test_an_unescaped_password_is_told_how_to_be_written(monkeypatch) -> None:
+    """The text says how those characters are written."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://u:hunter2/secret@127.0.0.1:6379/1")
+    assert "%2F" in refused()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:p%2Fw%40@127.0.0.1:6379/1", "redis://host", "redis://host/99999", "rediss://h:1/0?ssl_cert_reqs=none",
+        "redis://[::1]:6379/1", "redis://:p:w@h:6379/1", "sentinel://u:p@a:26379,b/1?service=x", "unix:///run/r.sock?db=3",
+        "redis://h:6379?db=2", "redis://u:p@w@h:6379/1", "redis://@h/1", "redis://:6379/1",
+    ],
+)  # fmt: skip
+def test_a_url_as_it_should_be_passes(monkeypatch, url) -> None:
+    """Every form that the page of commands names is taken."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", url)
+    assert settings.load().state_url == url
+
+
+def test_a_url_that_is_shown_hides_what_could_be_secret() -> None:
+    """A URL with an unescaped password is not shown at all."""
+    assert settings.masked("redis://u:hunter2@h:1/1?x=hunter2") == "redis://u:***@h:1/1?x=***"
+    for url in ("redis://u:hunter2/secret@h:1/1", "redis://u:hunter2#x@h:1/1", "redis://u:[hunter2@h"):
+        assert settings.masked(url) == "***"
+
+
+@pytest.mark.parametrize("url", ["example.com", "ftp://example.com", "https://", "https://a b/", "https://h:x/", "h\n"])
+def test_the_heartbeat_is_a_web_address(monkeypatch, url) -> None:
+    """What nobody could ask for is refused at the start, and not shown, for it is a secret."""
+    monkeypatch.setenv("WORKERMON_HEARTBEAT_URL", url)
+    assert refused() == (
+        "WORKERMON_HEARTBEAT_URL: is no URL such as https://example.com/ping; "
+        "see 'Settings' in docs/commands.md for what it takes"
+    )
+    monkeypatch.setenv("WORKERMON_HEARTBEAT_URL", "https://example.com:8443/ping/x?y=z")
+    assert settings.load().heartbeat_url is not None
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31m"])
+def test_the_channel_is_printable(monkeypatch, name) -> None:
+    """The channel's name goes into logs and onto terminals."""
+    monkeypatch.setenv("WORKERMON_CHANNEL", name)
+    assert refused().startswith("WORKERMON_CHANNEL: ")
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch) -> None:
+    """Each variable that is there but empty counts as not there, also above a line of the file ``.env``."""
+    Path(".env").write_text("WORKERMON_HEARTBEAT_URL=https://example.com/\n")
+    for name in settings.Settings.model_fields:
+        monkeypatch.setenv(f"WORKERMON_{name.upper()}", "")
+    assert settings.load() == settings.Settings.model_construct()
+
+
+def test_a_file_of_settings_that_is_no_text_is_named() -> None:
+    """A ``.env`` in another encoding is refused by its name."""
+    Path(".env").write_bytes("WORKERMON_CHANNEL=caf\u00e9\n".encode("latin-1"))
+    assert refused() == ".env: it is no text in UTF-8; save it as UTF-8"
+
+
+def test_a_line_of_it_that_says_nothing_is_named() -> None:
+    """A line that would be passed over is refused by its number."""
+    Path(".env").write_text('# ours\nWORKERMON_INTERVAL=30s\nthis is "no setting\n')
+    assert refused() == ".env: line 3 cannot be read; write NAME=value, one a line"
+
+
+def test_a_sound_file_of_settings_is_read() -> None:
+    """Comments, quotes, ``export``, empty lines and others' variables are fine."""
+    Path(".env").write_text("# ours\n\nexport WORKERMON_INTERVAL='30s'\nOTHER=\"a b\"\nEMPTY=\nNAME\n")
+    assert settings.load().interval == 30
+
+
+# --- secrets -----------------------------------------------------------------------------------------------------
+
+
+def secret_of(file: Path) -> str:
+    """Look the secret in a file up."""
+    return settings.Settings.model_construct().secret(models.SecretRef(file=str(file)))
+
+
+def test_a_secret_file_is_read(elsewhere: Path) -> None:
+    """The line in it is the secret."""
+    (elsewhere / "token").write_text("hunter2\n")
+    assert secret_of(elsewhere / "token") == "hunter2"
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "large", "bytes", "missing", "empty"])
+def test_a_secret_file_that_is_none_is_refused_at_once(elsewhere: Path, kind: str) -> None:
+    """A folder, a pipe without a writer, a device without an end and a large file hold nobody up."""
+    file = elsewhere / "token"
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file = Path("/dev/zero")
+    elif kind == "large":
+        file.write_text("x" * (settings.LARGEST_SECRET + 1))
+    elif kind == "bytes":
+        file.write_bytes(b"\xff")
+    elif kind == "empty":
+        file.touch()
+    caught: list[errors.InvalidInput] = []
+
+    def read() -> None:
+        try:
+            secret_of(file)
+        except errors.InvalidInput as why:
+            caught.append(why)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(5)
+    assert len(caught) == 1
+    assert str(caught[0]).startswith(f"secret file {file}: ")
