@@ -53,6 +53,7 @@ class Ports:
             ports.Configurations: testing.MemoryConfigurations(self.store, config.DEFAULT),
             ports.Pulse: self.pulse,
             ports.Silences: testing.MemorySilences(),
+            ports.Server: testing.MemoryServer(self.now),
             ports.Nodes: self.nodes,
             ports.Secrets: testing.MemorySecrets(),
             ports.Feed: testing.MemoryFeed(self.store),

@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "positions": set(),
     "config": {"models", "errors", "metrics", "positions"},
     **dict.fromkeys(
-        ("fleet", "collect", "evaluate", "notify", "explain", "health", "report", "watch", "testing", "backtest", "export"), PURE
+        ("fleet", "collect", "evaluate", "notify", "explain", "health", "report", "watch", "testing", "backtest", "export", "doctor"), PURE
     ),
     **dict.fromkeys(("on_redis", "on_aws", "local"), PORTS | {"settings"}),
     "on_celery.schedule": {"errors", "models", "settings"},
@@ -72,6 +72,7 @@ ALLOWED: dict[str, set[str]] = {
         "export",
         "silences",
         "health",
+        "doctor",
         "config",
         "local",
         "models",

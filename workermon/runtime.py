@@ -31,6 +31,7 @@ from workermon.on_redis import (
     pulse,
     samples,
     scopes,
+    server,
     silences,
     throttle,
     workers,
@@ -152,6 +153,11 @@ class Recipes(dishka.Provider):
     def make_throttle(self, redis: Redis) -> ports.Throttle:
         """Limit what goes out to each channel."""
         return throttle.RedisThrottle(redis.client)
+
+    @dishka.provide
+    def make_server(self, redis: Redis) -> ports.Server:
+        """Ask the server of itself."""
+        return server.RedisServer(redis.client)
 
     @dishka.provide
     def make_silences(self, redis: Redis) -> ports.Silences:

@@ -125,6 +125,7 @@ class Memory:
                 ports.Limiter: testing.MemoryLimiter(),
                 ports.Costs: testing.MemoryCosts(),
                 ports.Scopes: testing.MemoryScopes(self.store),
+                ports.Silences: testing.MemorySilences(),
                 ports.Outbox: testing.MemoryOutbox(self.store),
                 ports.Configurations: testing.MemoryConfigurations(self.store, config.DEFAULT),
                 ports.Schedule: self.schedule,

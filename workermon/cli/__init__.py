@@ -44,6 +44,7 @@ COMMANDS = {
     "export": "apply:export",
     "notify-test": "channels:notify_test",
     "status": "health:status",
+    "doctor": "health:doctor",
     "config": "config:config",
 }
 

@@ -1,10 +1,10 @@
-"""``status``: is all of it alive."""
+"""``status`` and ``doctor``: is all of it alive, and does it have what it needs."""
 
 from __future__ import annotations
 
 import click
 
-from workermon import errors, models
+from workermon import errors, models, ports
 from workermon.cli import options, output, session
 
 
@@ -55,3 +55,46 @@ def status(ctx: click.Context, as_json: bool) -> None:
         for name, why in found.quarantined.items():
             click.echo(f"entry set aside: {errors.printable(name)}: {errors.printable(why)}")
     ctx.exit(0 if found.ok else 1)
+
+
+@click.command()
+@options.as_json
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Tell whether every part is alive, and try what it needs.
+
+    That is AWS' permissions, Redis' settings and the clock. It exits 0 only if all is well.
+
+    \b
+    Example: workermon doctor
+    """
+    from workermon import doctor as stage
+    from workermon import health
+
+    own: session.Session = ctx.obj
+    parts = own.call(health.status).parts
+    checks = [stage.Check(name=part.name, ok=part.ok, reason=part.reason) for part in parts]
+    checks += own.call(stage.server)
+    scopes: dict[models.Scope, list[str]] = {}
+    for record in own.container.get(ports.Workers).every():
+        scopes.setdefault(record.worker.scope, []).append(record.worker.id)
+    if not scopes and own.default_region is not None:
+        scopes[models.Scope(region=own.default_region)] = []
+    for scope, members in scopes.items():
+        checks += own.call(stage.aws, scope, members)
+    if not scopes:
+        checks.append(stage.Check(name="aws", ok=False, reason="no region is configured", todo="set AWS_REGION"))
+    ok = all(check.ok for check in checks)
+    if as_json:
+        output.document({"ok": ok, "checks": [models.to_json(check) for check in checks]})
+    else:
+        rows = [
+            (
+                "ok" if one.ok else "BAD",
+                one.name,
+                errors.printable(f"{one.reason}{f'; {one.todo}' if one.todo else ''}"),
+            )
+            for one in checks
+        ]
+        output.table(("STATE", "WHAT", "WHY"), rows, [None if one.ok else "red" for one in checks])
+    ctx.exit(0 if ok else 1)
