@@ -1,0 +1,81 @@
+"""A whole monitor in one process: ``python monitor.py run | add ID | remove ID``.
+
+The tasks are Celery's own shells, injected by the composition root; the listener's relay runs beside them, and what the
+schedule names is collected. Only the broker is left out: bells are kept in memory, so whatever rang is lost with the
+process. That is harsher than what a broker loses, and starts in a second where Celery's nodes take five.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from workermon import errors, fleet, logs, models, ports, runtime, settings
+from workermon.on_celery import listener, tasks
+from workermon.on_celery.app import app
+
+log = logs.get("monitor")
+
+
+class Bell:
+    """``ports.Bell`` within this process."""
+
+    def __init__(self) -> None:
+        self.rung: queue.SimpleQueue[tuple[Callable[[list[str]], None], list[str]]] = queue.SimpleQueue()
+
+    def evaluate(self, worker_ids: Sequence[str]) -> None:
+        """Have these workers judged."""
+        if worker_ids:
+            self.rung.put((tasks.evaluate, list(worker_ids)))
+
+    def deliver(self, alert_ids: Sequence[str]) -> None:
+        """Have the notifications of these alerts sent."""
+        if alert_ids:
+            self.rung.put((tasks.deliver, list(alert_ids)))
+
+    def hear(self) -> None:
+        """Run what was rung for, for ever."""
+        while True:
+            task, identifiers = self.rung.get()
+            try:
+                task(identifiers)
+            except errors.WorkermonError as why:
+                log.warning("monitor.failed", reason=str(why))
+
+
+def main() -> None:
+    """Do what the arguments say."""
+    own = settings.load()
+    logs.configure(own.log_level, own.log_format)
+    app.set_default()
+    bell = Bell()
+    container = runtime.open(own, overrides={ports.Bell: bell})
+    tasks.use(container)
+    get = container.get
+    if sys.argv[1] == "add":
+        scope = models.Scope(region="us-east-1")
+        fleet.add(
+            sys.argv[2:], scope=scope, interval=1, workers=get(ports.Workers), schedule=get(ports.Schedule),
+            ec2=get(ports.Ec2), now=get(ports.Clock),
+        )  # fmt: skip
+        return
+    if sys.argv[1] == "remove":
+        fleet.remove(
+            sys.argv[2:], workers=get(ports.Workers), schedule=get(ports.Schedule), alerts=get(ports.Alerts),
+            configurations=get(ports.Configurations), now=get(ports.Clock),
+        )  # fmt: skip
+        return
+    tasks.reconcile()
+    for _ in range(2):
+        threading.Thread(target=bell.hear, daemon=True).start()
+    stop = threading.Event()
+    threading.Thread(target=listener.Relay.of(container).run, args=(stop,), daemon=True).start()
+    while not stop.wait(0.5):
+        if due := sorted(get(ports.Schedule).ids()):
+            tasks.collect(due)
+
+
+if __name__ == "__main__":
+    main()

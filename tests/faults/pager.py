@@ -1,0 +1,130 @@
+"""Who is paged: a receiver of webhooks over real HTTP that merges as PagerDuty does and can misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, NamedTuple
+
+#: What it does with a request: take it; refuse it; take it and cut the connection; or the seconds of a Retry-After.
+Manner = Literal["take", "refuse", "cut"] | float
+
+
+class Received(NamedTuple):
+    """A notification that was taken, and when."""
+
+    at: float
+    id: str
+    told: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Return the alert that it is about."""
+        return str(self.told["dedup_key"])
+
+    @property
+    def firing(self) -> bool:
+        """Tell whether it opens something."""
+        return bool(self.told["status"] == "firing")
+
+
+class Pager:
+    """The receiver; ``manner`` decides over each request and may be changed at any time."""
+
+    def __init__(self) -> None:
+        self.manner: Callable[[], Manner] = lambda: "take"
+        #: Each that was taken, in order, repetitions included.
+        self.received: list[Received] = []
+        #: How many requests were refused, cut or told to wait.
+        self.mistreated = 0
+        self._lock = threading.Lock()
+        self._server = _Server(self)
+
+    @property
+    def url(self) -> str:
+        """Return where it listens."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/page"
+
+    def start(self) -> None:
+        """Answer, in threads of this process."""
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+
+    def stop(self) -> None:
+        """Answer no longer."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def take(self, identity: str, body: bytes) -> Manner:
+        """Decide over a request, and note what is taken."""
+        with self._lock:
+            manner = self.manner()
+            self.mistreated += manner != "take"
+            if manner in ("take", "cut"):
+                self.received.append(Received(time.time(), identity, json.loads(body)))
+            return manner
+
+    def of(self, key: str) -> list[Received]:
+        """Return what was taken about one alert."""
+        return [each for each in list(self.received) if each.key == key]
+
+    def pages(self, key: str) -> list[Received]:
+        """Return what made somebody's telephone ring about an alert.
+
+        A trigger merges into what is open; one after its resolve rings again. The same ``id`` again is no news.
+        """
+        rung, seen, is_open = [], set(), False
+        for each in self.of(key):
+            if each.id in seen:
+                continue
+            seen.add(each.id)
+            if each.firing and not is_open:
+                rung.append(each)
+            is_open = each.firing
+        return rung
+
+    def wrong(self, key: str) -> str | None:
+        """Return what is wrong with the order of what was taken about an alert."""
+        versions = [each.told["version"] for each in self.of(key)]
+        if versions != sorted(versions):
+            return f"{key}: out of order: {versions}"
+        if len({each.id for each in self.of(key)}) != len(set(versions)):
+            return f"{key}: two ids with one version"
+        return None
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, pager: Pager) -> None:
+        self.pager = pager
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: who sends is killed in the middle of it."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
+        """Say nothing."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        manner = self.server.pager.take(self.headers.get("Idempotency-Key") or "", body)
+        if manner == "cut":
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.connection.close()
+            return
+        self.send_response(204 if manner == "take" else 503 if manner == "refuse" else 429)
+        if isinstance(manner, float):
+            self.send_header("Retry-After", str(int(manner)))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
