@@ -49,7 +49,22 @@ ALLOWED: dict[str, set[str]] = {
     "positions": set(),
     "config": {"models", "errors", "metrics", "positions"},
     **dict.fromkeys(
-        ("fleet", "collect", "evaluate", "notify", "explain", "health", "report", "watch", "testing", "backtest", "export", "doctor"), PURE
+        (
+            "fleet",
+            "collect",
+            "evaluate",
+            "notify",
+            "explain",
+            "health",
+            "report",
+            "watch",
+            "testing",
+            "backtest",
+            "export",
+            "doctor",
+            "heartbeat",
+        ),
+        PURE,
     ),
     **dict.fromkeys(("on_redis", "on_aws", "local"), PORTS | {"settings"}),
     "on_celery.schedule": {"errors", "models", "settings"},
@@ -60,7 +75,7 @@ ALLOWED: dict[str, set[str]] = {
     "on_celery.broker": set(),
     "on_celery.messages": {"errors"},
     "on_celery.tasks": {"runtime", "settings", "collect", "evaluate", "notify", "fleet"} | PURE,
-    "on_celery.listener": {"runtime", "settings"} | PURE,
+    "on_celery.listener": {"runtime", "settings", "heartbeat"} | PURE,
     "on_celery": set(),
     "cli": {
         "runtime",

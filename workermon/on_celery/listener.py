@@ -31,7 +31,7 @@ from celery.concurrency import prefork
 from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME
 
-from workermon import errors, failpoints, logs, models, ports, runtime, settings
+from workermon import errors, failpoints, heartbeat, logs, models, ports, runtime, settings
 from workermon.on_celery import bell
 from workermon.on_celery.app import app
 
@@ -57,6 +57,8 @@ ROUND: Final = 30.0
 #: Seconds. How often the fleet is kept in step with EC2 and its tags; beginning later than one's lead, for 'up' does
 #: it at its start.
 RECONCILED: Final = 300.0
+#: Seconds. How often the dead-man's switch is requested.
+BEATEN: Final = 15.0
 #: Intervals without a success after which time alone may decide about a worker.
 OVERDUE: Final = 1.5
 #: Bytes. Our events have about one KiB.
@@ -106,10 +108,11 @@ class Relay:
         leases: ports.Leases,
         now: ports.Clock,
         reconcile: Callable[[], None] = lambda: None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._feed, self._samples, self._outbox, self._workers = feed, samples, outbox, workers
         self._bell, self._pulse, self._leases, self._now = bell, pulse, leases, now
-        self._reconcile = reconcile
+        self._reconcile, self._beat = reconcile, beat
         self._owner = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._heard: dict[str, None] = {}
         self._heard_first = 0.0
@@ -135,6 +138,7 @@ class Relay:
             leases=get(ports.Leases),
             now=get(ports.Clock),
             reconcile=bell.CeleryBell(app).reconcile,
+            beat=_heart(container),
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -163,7 +167,7 @@ class Relay:
         self._heard.clear()
         self._last_heard.clear()
         self._rung.clear()
-        renewed = reconciled = time.monotonic()
+        renewed = reconciled = beaten = time.monotonic()
         swept = float("-inf")
         for message in self._feed.listen(alerts=False, timeout=GATHERED / 2):
             at = time.monotonic()
@@ -186,6 +190,9 @@ class Relay:
             if at - reconciled >= RECONCILED:
                 self._reconcile()
                 reconciled = at
+            if at - beaten >= BEATEN:
+                self._beat()
+                beaten = at
 
     # --- events --------------------------------------------------------------------------------------------------
 
@@ -261,6 +268,23 @@ class Relay:
 
     def _patience(self, worker_id: str) -> float:
         return OVERDUE * self._intervals.get(worker_id, 0)
+
+
+def _heart(container: Container) -> Callable[[], None]:
+    """Return what beats for the dead-man's switch; nothing does where none is configured."""
+    get: Any = container.get
+    url = get(settings.Settings).heartbeat_url
+    if url is None:
+        return lambda: None
+    parts = {
+        "workers": get(ports.Workers),
+        "samples": get(ports.Samples),
+        "outbox": get(ports.Outbox),
+        "schedule": get(ports.Schedule),
+        "pulse": get(ports.Pulse),
+        "now": get(ports.Clock),
+    }
+    return heartbeat.Heart(url.get_secret_value(), lambda: heartbeat.withheld(**parts))
 
 
 # --- beside Celery -----------------------------------------------------------------------------------------------

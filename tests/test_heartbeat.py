@@ -1,0 +1,127 @@
+"""The dead-man's switch is requested only while every part works."""
+
+import http.server
+import threading
+
+import pytest
+import structlog
+
+from tests.conftest import eventually
+from workermon import errors, heartbeat, models, testing
+
+NOW = 1_700_000_000
+
+
+class House:
+    """A pipeline that works."""
+
+    def __init__(self):
+        self.now = testing.ManualClock(NOW)
+        self.store = testing.MemoryStore(self.now)
+        self.workers = testing.MemoryWorkers(self.store)
+        self.samples = testing.MemorySamples(self.store)
+        self.outbox = testing.MemoryOutbox(self.store)
+        self.schedule = testing.MemorySchedule()
+        self.pulse = testing.MemoryPulse(self.store)
+        self.tick = NOW - 1
+        self.schedule.last_tick = lambda: self.tick
+        self.worker = models.Worker(
+            id="i-0aaaaaaaaaaaaaaaa", name="a", region="us-east-1", added_at=0, incarnation="1", interval=60
+        )
+        self.workers.add([self.worker])
+        self.pulse.mark("collect", NOW - 60)
+        self.pulse.mark("evaluate", NOW - 60)
+
+    def withheld(self):
+        """Return why nothing is requested."""
+        return heartbeat.withheld(
+            workers=self.workers, samples=self.samples, outbox=self.outbox, schedule=self.schedule, pulse=self.pulse,
+            now=self.now,
+        )  # fmt: skip
+
+
+def test_a_pipeline_that_works_beats():
+    """Nothing is withheld while every part does its work."""
+    assert House().withheld() is None
+
+
+def test_beat_that_does_not_tick_is_told():
+    """Neither a beat that never ticked nor one that stopped will do."""
+    house = House()
+    house.tick = NOW - 16
+    assert house.withheld() == "beat does not tick"
+    house.tick = None
+    assert house.withheld() == "beat does not tick"
+
+
+@pytest.mark.parametrize(("part", "said"), [("collect", "no collection ended"), ("evaluate", "no evaluation ran")])
+def test_a_stage_that_stands_still_is_told(part, said):
+    """Three intervals of the quickest worker and 30 s without it are too long, unless no worker is active."""
+    house = House()
+    house.pulse.mark(part, NOW - 211)
+    assert house.withheld() == f"{said} for 210 s"
+    house.workers.update(house.worker.model_copy(update={"monitoring": "paused"}))
+    assert house.withheld() is None
+
+
+def test_what_waits_is_told():
+    """A sample that nobody judges, and a notification that nobody sends, withhold it."""
+    house = House()
+    house.samples.rejudge([house.worker.id], NOW - 61)
+    assert "to be judged" in house.withheld()
+    house = House()
+    house.outbox.due = lambda before, limit: ["x"] if before == NOW - 60 else []
+    assert "notification waits" in house.withheld()
+
+
+@pytest.fixture
+def receiver():
+    """Give a web server that counts its requests, and says 500 to the path /bad."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.server.seen.append(self.path)
+            self.send_response(500 if self.path == "/bad" else 200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.seen = []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_it_is_requested_while_all_works(receiver):
+    """The address is requested once a beat, and not at all where a part does not work."""
+    url = f"http://127.0.0.1:{receiver.server_port}/secret"
+    heartbeat.Heart(url, lambda: None)()
+    eventually(lambda: receiver.seen == ["/secret"], what="the request")
+    with structlog.testing.capture_logs() as logged:
+        heartbeat.Heart(url, lambda: "beat does not tick")()
+        eventually(lambda: logged, what="the log line")
+    assert (logged[0]["event"], logged[0]["reason"]) == ("heartbeat.withheld", "beat does not tick")
+    assert receiver.seen == ["/secret"]
+
+
+def _lost():
+    raise errors.RedisUnavailable("Redis", "is gone", "start it")
+
+
+@pytest.mark.parametrize(
+    ("path", "look", "said"),
+    [("/bad", lambda: None, "500"), (None, lambda: None, "URLError"), ("/x", _lost, "is gone")],
+)
+def test_what_fails_is_logged_without_the_address(receiver, path, look, said):
+    """A refusal, a dead receiver and Redis away stop nothing and show no secret."""
+    url = f"http://127.0.0.1:{receiver.server_port}{path}" if path else "http://127.0.0.1:1/secret"
+    with structlog.testing.capture_logs() as logged:
+        heartbeat.Heart(url, look)()
+        eventually(lambda: logged, what="the log line")
+    assert said in logged[0]["reason"]
+    assert "secret" not in str(logged)
