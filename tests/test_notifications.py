@@ -67,6 +67,7 @@ def test_as_the_contract_shows() -> None:
         "reason": None,
         "scope": None,
         "points": [[1_700_000_000, 97.5]],
+        "reminder": False,
     }
 
 

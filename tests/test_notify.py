@@ -489,3 +489,95 @@ def test_a_channel_that_is_not_there() -> None:
     """A channel that is not configured is not found, and the nearest name is given."""
     with pytest.raises(errors.NotFound, match="did you mean ops"):
         notify.try_out("opps", configurations=Site().configurations, notifiers={}, now=testing.ManualClock())
+
+
+# --- reminders ---------------------------------------------------------------------------------------------------
+
+
+class Reader(Receiver):
+    """A receiver that notes which were reminders."""
+
+    def __init__(self, *plan: Exception) -> None:
+        super().__init__(*plan)
+        self.reminders: list[bool] = []
+
+    def send(self, channel: Channel, notification: models.Notification) -> None:
+        super().send(channel, notification)
+        self.reminders.append(notification.reminder)
+
+
+def repeating(repeat: int | None) -> Site:
+    """Return a site whose channel repeats."""
+    site = Site()
+    had = site.configurations.load()
+    ops = Channel(name="ops", type="webhook", repeat=repeat)
+    site.configurations.save(had.model_copy(update={"revision": 1, "channels": {"ops": ops}}))
+    return site
+
+
+def remind(site: Site, receiver: ports.Notifier, silences: ports.Silences | None = None) -> None:
+    """Deliver what is due."""
+    notify.deliver(
+        site.outbox.due(site.clock(), 10),
+        outbox=site.outbox,
+        configurations=site.configurations,
+        notifiers={"webhook": receiver},
+        now=site.clock,
+        silences=silences,
+    )
+
+
+def test_reminders_until_it_is_over() -> None:
+    """What still fires is told again each so often, and no more once it is over."""
+    site, receiver = repeating(3600), Reader()
+    site.tell()
+    for _ in range(3 * 60 + 1):
+        remind(site, receiver)
+        site.clock.advance(60)
+    assert receiver.reminders == [False, True, True, True]
+    site.tell()
+    for _ in range(180):
+        remind(site, receiver)
+        site.clock.advance(60)
+    assert receiver.reminders == [False, True, True, True, False]
+    assert [version for _, _, version in receiver.got] == [1, 1, 1, 1, 2]
+
+
+def test_no_reminder_without_being_asked() -> None:
+    """A channel without repeat is told once."""
+    site, receiver = repeating(None), Reader()
+    site.tell()
+    remind(site, receiver)
+    site.clock.advance(models.DAY)
+    remind(site, receiver)
+    assert receiver.reminders == [False]
+
+
+def test_a_reminder_that_is_not_accepted_is_no_loss() -> None:
+    """A reminder of an old alert that fails is recorded, told nowhere else, and followed by the next one."""
+    site, receiver = repeating(models.DAY), Reader()
+    site.tell()
+    remind(site, receiver)
+    receiver.plan = [refusal()]
+    for _ in range(2):
+        site.clock.advance(models.DAY + 1)
+        remind(site, receiver)
+    assert receiver.reminders == [False, True]
+    assert site.outbox.trouble("ops") is None
+    assert (site.attempts()[1] or "").startswith("reminder: channel ops")
+
+
+def test_seen_or_silenced_is_not_repeated() -> None:
+    """What somebody acknowledged or silenced is not repeated while that holds."""
+    site, receiver = repeating(3600), Reader()
+    silences = testing.MemorySilences()
+    site.tell()
+    remind(site, receiver, silences)
+    silences.acknowledge(models.Acknowledged(alert_id=ALERT, since=int(NOW), by="me", at=site.clock()))
+    site.clock.advance(3601)
+    remind(site, receiver, silences)
+    assert receiver.reminders == [False]
+    silences.acknowledge(models.Acknowledged(alert_id=ALERT, since=int(NOW) - 5, by="me", at=site.clock()))
+    site.clock.advance(3601)
+    remind(site, receiver, silences)
+    assert receiver.reminders == [False, True], "it was another episode that was seen"

@@ -33,17 +33,17 @@ LOG = "log"
 LATER_SECTIONS = ("silences", "windows", "groups", "templates")
 #: Types of channels, and the keys that each must and may have beside ``type``, ``allow_private`` and ``per_minute``.
 CHANNELS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "webhook": (frozenset({"url"}), frozenset({"secret"})),
-    "log": (frozenset(), frozenset()),
-    "slack": (frozenset({"url"}), frozenset({"template", "group_wait"})),
+    "webhook": (frozenset({"url"}), frozenset({"secret", "repeat"})),
+    "log": (frozenset(), frozenset({"repeat"})),
+    "slack": (frozenset({"url"}), frozenset({"template", "group_wait", "repeat"})),
     "pagerduty": (frozenset({"secret"}), frozenset({"url"})),
-    "sns": (frozenset({"topic_arn"}), frozenset({"template"})),
+    "sns": (frozenset({"topic_arn"}), frozenset({"template", "repeat"})),
     "email": (
         frozenset({"host", "from", "to"}),
-        frozenset({"port", "security", "user", "secret", "template", "group_wait"}),
+        frozenset({"port", "security", "user", "secret", "template", "group_wait", "repeat"}),
     ),
-    "alertmanager": (frozenset({"url"}), frozenset({"user", "secret"})),
-    "apprise": (frozenset({"url"}), frozenset({"template", "group_wait"})),
+    "alertmanager": (frozenset({"url"}), frozenset({"user", "secret", "repeat"})),
+    "apprise": (frozenset({"url"}), frozenset({"template", "group_wait", "repeat"})),
 }
 
 #: Types whose whole address is a secret, so that ``secret`` may name it too.
@@ -124,6 +124,7 @@ Region = Annotated[str, AfterValidator(_region)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Duration = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(le=models.DAY)]
 Retention = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=3600, le=30 * models.DAY)]
+Repeat = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=60, le=7 * models.DAY)]
 Breach = Annotated[models.Count, BeforeValidator(_count, json_schema_input_type=str)]
 Labels = dict[models.Text, models.Text]
 
@@ -256,6 +257,9 @@ class ChannelSection(_Section):
     allow_private: Annotated[bool, Strict()] = False
     template: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
     per_minute: Annotated[Number, Field(ge=2, le=60_000)] | None = None
+    repeat: (
+        Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=60, le=7 * models.DAY)] | None
+    ) = None
     group_wait: Annotated[int, BeforeValidator(_wait, json_schema_input_type=str), Field(le=600)] | None = None
     topic_arn: Annotated[str, AfterValidator(_topic)] | None = None
     host: Annotated[str, AfterValidator(_host)] | None = None
@@ -663,6 +667,7 @@ def _channel(name: str, section: ChannelSection) -> models.Channel:
         template=section.template,
         per_minute=section.per_minute,
         group_wait=section.group_wait,
+        repeat=section.repeat,
         topic_arn=section.topic_arn,
         host=section.host,
         port=section.port,

@@ -407,6 +407,7 @@ class Notification(Frozen):
     """What people and machines are told (``docs/messages.md``).
 
     ``at`` is the deciding time, ``created_at`` when the judgement was made, ``points`` what decided.
+    ``reminder``: it was accepted before, and still holds.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -430,6 +431,7 @@ class Notification(Frozen):
     reason: str | None = None
     scope: dict[str, str] | None = None
     points: tuple[Datapoint, ...] = ()
+    reminder: bool = False
 
 
 class Alert(Frozen):
@@ -521,7 +523,8 @@ class Channel(Frozen):
 
     ``url`` and ``secret`` may be by name only. ``template`` replaces the text for people, ``per_minute`` is the most
     that is sent in any minute, ``group_wait`` for how many seconds a group is gathered (``None``: what suits the type;
-    0: nothing is grouped). ``options`` are of a type of a user's own.
+    0: nothing is grouped), ``repeat`` after how many what still fires is told again. ``options`` are
+    of a type of a user's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -534,6 +537,7 @@ class Channel(Frozen):
     template: str | None = None
     per_minute: float | None = None
     group_wait: int | None = None
+    repeat: int | None = None
     topic_arn: str | None = None
     host: str | None = None
     port: int | None = None

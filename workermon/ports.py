@@ -345,8 +345,10 @@ class Outbox(Protocol):
     def claim(self, alert_id: str, now: float, lease: float) -> list[Parcel]:
         """Claim the head of each due lane of an alert for ``lease`` seconds of Redis' own time."""
 
-    def delivered(self, parcel: Parcel, at: float) -> Parcel | None:
-        """Record acceptance and take the notification off its lane.
+    def delivered(self, parcel: Parcel, at: float, remind_at: float | None = None) -> Parcel | None:
+        """Record acceptance and take the notification off its lane; ``remind_at`` is when it is due again, if ever.
+
+        Where the alert still fires then, ``due`` puts it into the lane once more, as a reminder.
 
         Where the fence was stale nothing is taken off; the answer is the alert's present state as a parcel to be
         sent once more, so that the last word is the true one (``None`` where there is nothing to add).
@@ -355,8 +357,11 @@ class Outbox(Protocol):
     def failed(self, parcel: Parcel, at: float, error: str, retry_at: float) -> bool:
         """Record the attempt, free the lane, and wait until ``retry_at``; ``False`` where the fence was stale."""
 
-    def give_up(self, parcel: Parcel, at: float, error: str) -> bool:
+    def give_up(self, parcel: Parcel, at: float, error: str, remind_at: float | None = None) -> bool:
         """Record the last attempt and take the notification off; ``False`` where the fence was stale."""
+
+    def skip(self, parcel: Parcel, at: float, remind_at: float | None) -> bool:
+        """Take the notification off as if it had not been there; ``False`` where the fence was stale."""
 
     def postpone(self, parcel: Parcel, retry_at: float) -> bool:
         """Give a claim back until ``retry_at`` as if it had not been made; ``False`` where the fence was stale."""

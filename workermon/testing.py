@@ -93,6 +93,8 @@ class MemoryStore:
         self.last: dict[str, models.Notification] = {}
         self.told: dict[str, dict[str, int]] = {}
         self.lanes: dict[tuple[str, str], _Lane] = {}
+        #: When each lane is told again, by (alert id, channel).
+        self.reminders: dict[tuple[str, str], float] = {}
         #: State of the alerts of each account and region.
         self.scopes: dict[str, dict[str, models.Alert]] = {}
         self.fences = itertools.count(1)
@@ -482,6 +484,12 @@ class MemoryOutbox:
     def due(self, now: float, limit: int) -> list[str]:
         """Return alert ids with a lane that may be tried."""
         with self._store.lock:
+            for key in [key for key, at in self._store.reminders.items() if at <= now]:
+                del self._store.reminders[key]
+                last = self._store.last.get(key[0])
+                if last is not None and last.status == "firing" and key not in self._store.lanes:
+                    again = last.model_copy(update={"reminder": True})
+                    self._store.lanes[key] = _Lane(retry_at=now, waiting=[again])
             lanes = sorted((lane.retry_at, *key) for key, lane in self._store.lanes.items() if self._free(lane, now))
             return list(dict.fromkeys(alert_id for _, alert_id, _ in lanes))[:limit]
 
@@ -505,13 +513,13 @@ class MemoryOutbox:
                 )
             return parcels
 
-    def delivered(self, parcel: models.Parcel, at: float) -> models.Parcel | None:
+    def delivered(self, parcel: models.Parcel, at: float, remind_at: float | None = None) -> models.Parcel | None:
         """Record acceptance; the present state where the fence was stale."""
         with self._store.lock:
             lane = self._claimed(parcel)
             self._attempted(parcel, at, None)
             if lane is not None:
-                self._take_off(parcel, lane)
+                self._take_off(parcel, lane, remind_at)
                 return None
             last = self._store.last.get(parcel.alert_id)
             if last is None or last.id == parcel.notification.id or self._will_follow(parcel):
@@ -535,14 +543,23 @@ class MemoryOutbox:
                 self._store.lanes.setdefault(key, _Lane(retry_at=retry_at)).waiting.append(last)
             return False
 
-    def give_up(self, parcel: models.Parcel, at: float, error: str) -> bool:
+    def give_up(self, parcel: models.Parcel, at: float, error: str, remind_at: float | None = None) -> bool:
         """Record the last attempt and take the notification off."""
         with self._store.lock:
             lane = self._claimed(parcel)
             self._attempted(parcel, at, error)
             if lane is None:
                 return False
-            self._take_off(parcel, lane)
+            self._take_off(parcel, lane, remind_at)
+            return True
+
+    def skip(self, parcel: models.Parcel, at: float, remind_at: float | None) -> bool:  # noqa: ARG002 - of the port
+        """Take the notification off as if it had not been there."""
+        with self._store.lock:
+            lane = self._claimed(parcel)
+            if lane is None:
+                return False
+            self._take_off(parcel, lane, remind_at)
             return True
 
     def postpone(self, parcel: models.Parcel, retry_at: float) -> bool:
@@ -595,7 +612,10 @@ class MemoryOutbox:
         lane = self._store.lanes.get((parcel.alert_id, parcel.channel))
         return lane is not None and len(lane.waiting) > (0 if lane.fence is None else 1)
 
-    def _take_off(self, parcel: models.Parcel, lane: _Lane) -> None:
+    def _take_off(self, parcel: models.Parcel, lane: _Lane, remind_at: float | None) -> None:
+        self._store.reminders.pop((parcel.alert_id, parcel.channel), None)
+        if remind_at is not None:
+            self._store.reminders[parcel.alert_id, parcel.channel] = remind_at
         lane.waiting.pop(0)
         lane.fence, lane.leased_until, lane.attempts, lane.retry_at = None, 0.0, 0, 0.0
         if not lane.waiting:
@@ -643,7 +663,6 @@ class MemoryPulse:
         with self._lock:
             if part == "listener" and (self._since is None or at - self._marks[part] > 30):
                 self._since = at
-            self._marks[part] = at
 
     def marks(self) -> dict[str, float]:
         """Return when each part last did its work."""

@@ -252,3 +252,59 @@ def test_the_outbox_outlives_the_worker(repository, tell):
         assert parcel.notification.version == version
         repository.outbox.delivered(parcel, NOW)
     assert repository.outbox.backlog() == 0
+
+
+def deliver(repository, now=NOW, remind_at=None):
+    """Claim the head of each lane and have it accepted; return what it was."""
+    parcels = claim(repository, now)
+    for parcel in parcels:
+        assert repository.outbox.delivered(parcel, now, remind_at) is None
+    return [(parcel.notification.version, parcel.notification.reminder) for parcel in parcels]
+
+
+def test_what_still_fires_is_told_again(repository, tell):
+    """A notification that is to be repeated is due again at its time, as a reminder, as often as that is asked for."""
+    tell("firing")
+    assert deliver(repository, NOW, NOW + 100) == [(1, False)]
+    assert repository.outbox.due(NOW + 99, 10) == []
+    assert repository.outbox.due(NOW + 100, 10) == [ALERT]
+    assert deliver(repository, NOW + 100, NOW + 200) == [(1, True)]
+    assert repository.outbox.due(NOW + 199, 10) == []
+    assert repository.outbox.due(NOW + 200, 10) == [ALERT]
+    (parcel,) = claim(repository, NOW + 200)
+    assert parcel.notification == builders.notification(ALERT, 1, reminder=True)
+    assert repository.outbox.delivered(parcel, NOW + 200) is None
+    assert repository.outbox.due(NOW + 10_000, 10) == []
+
+
+def test_what_is_over_is_not_told_again(repository, tell):
+    """An alert that resolves is told at once, and is not repeated any more."""
+    tell("firing")
+    deliver(repository, NOW, NOW + 100)
+    tell("resolved", at=NOW + 50)
+    assert repository.outbox.due(NOW + 50, 10) == [ALERT]
+    assert deliver(repository, NOW + 50) == [(2, False)]
+    assert repository.outbox.due(NOW + 1000, 10) == []
+
+
+def test_no_reminder_before_the_end_is_delivered(repository, tell):
+    """While the end of an alert waits nothing is put before or behind it."""
+    tell("firing")
+    deliver(repository, NOW, NOW + 100)
+    tell("resolved", at=NOW + 50)
+    assert repository.outbox.due(NOW + 200, 10) == [ALERT]
+    assert repository.outbox.backlog() == 1
+
+
+def test_a_reminder_may_be_skipped(repository, tell):
+    """What is skipped leaves no attempt, and may be due again later."""
+    tell("firing")
+    deliver(repository, NOW, NOW + 100)
+    repository.outbox.due(NOW + 100, 10)
+    (parcel,) = claim(repository, NOW + 100)
+    assert repository.outbox.skip(parcel, NOW + 100, NOW + 300)
+    assert not repository.outbox.skip(parcel, NOW + 100, NOW + 300)
+    assert repository.outbox.backlog() == 0
+    (recorded,) = repository.alerts.history(ALERT)
+    assert len(recorded.attempts) == 1
+    assert repository.outbox.due(NOW + 300, 10) == [ALERT]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from workermon import config, errors, failpoints, logs, models, ports
+from workermon import silences as silencing
 from workermon.notify import alertmanager, apprise, delivery, email, pagerduty, slack, sns, webhook
 from workermon.notify import log as log_channel
 
@@ -43,6 +44,10 @@ PER_MINUTE: dict[str, float] = {
 
 #: Types that people read: what happens to many workers within a short time is one message there.
 GROUPED = frozenset({"slack", "email", "apprise"})
+
+#: Seconds after which what still fires is told again, where a channel says nothing itself. Alertmanager keeps no alerts
+#: over a restart, and takes a repeated one for the same.
+REPEAT = {"alertmanager": 3600}
 
 #: Seconds for which a group is gathered, where its channel says nothing itself.
 GROUP_WAIT = 10
@@ -96,13 +101,14 @@ def deliver(
     notifiers: Mapping[str, ports.Notifier],
     now: ports.Clock,
     throttle: ports.Throttle | None = None,
+    silences: ports.Silences | None = None,
 ) -> None:
     """Send what waits for these alerts; what fails stays in the outbox with the time of its next try.
 
     A claimed notification is sent at once, for its lease runs. Where one was accepted, the next of its lane follows.
     What belongs to a group is held until all that is due of it is claimed, and sent together.
     """
-    courier = _Courier(outbox, configurations, notifiers, now, throttle)
+    courier = _Courier(outbox, configurations, notifiers, now, throttle, silences)
     waiting = deque(dict.fromkeys(alert_ids))
     begun = now()
     under_way: dict[concurrent.futures.Future[bool], tuple[str, ...]] = {}
@@ -173,9 +179,10 @@ class _Courier:
         notifiers: Mapping[str, ports.Notifier],
         now: ports.Clock,
         throttle: ports.Throttle | None,
+        silences: ports.Silences | None,
     ) -> None:
         self._outbox, self._configurations, self._notifiers, self._now = outbox, configurations, notifiers, now
-        self._throttle = throttle
+        self._throttle, self._silences = throttle, silences
         #: Channels that are known to be in no trouble, so that Redis is asked once a delivery.
         self._well: set[str] = set()
 
@@ -187,6 +194,8 @@ class _Courier:
                 break
             parcel = following
             channel = self._configurations.load().channels.get(parcel.channel)
+            if parcel.notification.reminder and self._seen(parcel):
+                return self._outbox.skip(parcel, self._now(), self._remind_at(parcel))
             # A parcel sent once more for a stale fence has no lane to wait in.
             wait = self._wait(parcel, channel) if parcel.fence > 0 else 0.0
             if wait:
@@ -205,7 +214,7 @@ class _Courier:
                 attempt=parcel.attempt,
             )
             # Who comes back after its lease has ended may have spoken after the truth: then the truth goes again.
-            following = self._outbox.delivered(parcel, self._now())
+            following = self._outbox.delivered(parcel, self._now(), self._remind_at(parcel))
             failpoints.reach("deliver.delivered")
             self._recovered(parcel.channel)
         return True
@@ -238,6 +247,15 @@ class _Courier:
 
     def send_group(self, parcels: Sequence[models.Parcel]) -> bool:
         """Send parcels of one channel as one message; ``True`` where their lanes may go on."""
+        kept = []
+        for parcel in parcels:
+            if parcel.notification.reminder and self._seen(parcel):
+                self._outbox.skip(parcel, self._now(), self._remind_at(parcel))
+            else:
+                kept.append(parcel)
+        if not kept:
+            return True
+        parcels = kept
         first, *others = parcels
         if not others:
             return self.send(first)
@@ -260,7 +278,7 @@ class _Courier:
         failpoints.reach("deliver.sent")
         log.info("deliver.accepted_group", channel=first.channel, rule=first.notification.rule, alerts=len(parcels))
         for parcel in parcels:
-            following = self._outbox.delivered(parcel, self._now())
+            following = self._outbox.delivered(parcel, self._now(), self._remind_at(parcel))
             if following is not None:
                 self.send(following)
         failpoints.reach("deliver.delivered")
@@ -299,6 +317,10 @@ class _Courier:
             "attempt": parcel.attempt,
             "reason": str(why),
         }
+        if parcel.notification.reminder:
+            # There is another one later; what was told first has its day, and was accepted.
+            log.warning("deliver.reminder_failed", **fields)
+            return self._outbox.give_up(parcel, at, f"reminder: {why}", self._remind_at(parcel))
         if at - models.moment(told) > GIVE_UP or (orphan and parcel.attempt >= ORPHAN_TRIES):
             log.error("deliver.given_up", **fields)
             if not orphan:
@@ -314,6 +336,28 @@ class _Courier:
         self._outbox.failed(parcel, at, str(why), at + wait)
         failpoints.reach("deliver.failed")
         return False
+
+    def _remind_at(self, parcel: models.Parcel) -> float | None:
+        """Return when what a parcel tells is to be told again; ``None`` where it is not."""
+        channel = self._configurations.load().channels.get(parcel.channel)
+        if channel is None or parcel.notification.status != "firing":
+            return None
+        repeat = channel.repeat or REPEAT.get(channel.type)
+        return self._now() + repeat if repeat else None
+
+    def _seen(self, parcel: models.Parcel) -> bool:
+        """Tell whether somebody has seen or silenced what a reminder is about, or the channel wants none any more."""
+        if self._remind_at(parcel) is None:
+            return True
+        if self._silences is None:
+            return False
+        told = parcel.notification
+        by = self._silences.acknowledged([parcel.alert_id]).get(parcel.alert_id)
+        if by is not None and by.since == models.moment(told.since):
+            return True
+        labels = told.worker.labels if told.worker else {}
+        worker = told.worker.id if told.worker else ""
+        return silencing.muted(self._silences.every(), worker, labels, told.rule, self._now()) is not None
 
     def _wait(self, parcel: models.Parcel, channel: models.Channel | None) -> float:
         """Return for how many seconds the channel has had enough."""

@@ -26,7 +26,7 @@ def title(notification: models.Notification) -> str:
 
     Such as ``[FIRING critical] render-07: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints``.
     """
-    sign = _SIGNS[notification.status]
+    sign = "STILL FIRING" if notification.reminder else _SIGNS[notification.status]
     if notification.status == "firing":
         sign += f" {notification.severity}"
     return errors.printable(f"[{sign}] {notification.summary}")

@@ -146,12 +146,19 @@ def deliver(
     configurations: FromDishka[ports.Configurations],
     notifiers: FromDishka[Mapping[str, ports.Notifier]],
     throttle: FromDishka[ports.Throttle],
+    silences: FromDishka[ports.Silences],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
 ) -> None:
     """Send the waiting notifications of these alerts to their channels."""
     notify.deliver(
-        alert_ids, outbox=outbox, configurations=configurations, notifiers=notifiers, now=now, throttle=throttle
+        alert_ids,
+        outbox=outbox,
+        configurations=configurations,
+        notifiers=notifiers,
+        now=now,
+        throttle=throttle,
+        silences=silences,
     )
     pulse.mark("deliver", now())
 

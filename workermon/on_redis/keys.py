@@ -20,6 +20,7 @@ key                                         type    owner; lifetime
 ``workermon:outbox:state:<lane>``           hash    outbox: fence and tries of the head; as its lane
 ``workermon:outbox:lease:<lane>``           string  outbox: who sends the head; the lease, 15 s at most
 ``workermon:outbox:lanes:<alert>``          set     alerts, outbox: the alert's lanes; as those
+``workermon:outbox:reminders``              zset    outbox: lanes by the time of the next reminder; permanent
 ``workermon:outbox:fence``                  string  outbox: counts the claims; permanent
 ``workermon:throttle-window:<group>``       string  throttle: when a group closes; some waits of it
 ``workermon:throttle:<channel>``            hash    throttle: a token bucket; an hour after the last message
@@ -65,6 +66,8 @@ OPEN = "workermon:open"
 HISTORY_INDEX = "workermon:alert-history:index"
 OUTBOX = "workermon:outbox"
 FENCE = "workermon:outbox:fence"
+REMINDERS = "workermon:outbox:reminders"
+LAST = "workermon:alert-history:last:"
 SILENCES = "workermon:silences"
 CONFIGURATION = "workermon:configuration"
 PULSE = "workermon:pulse"
@@ -78,7 +81,7 @@ LANE, STATE, LEASE = "workermon:outbox:lane:", "workermon:outbox:state:", "worke
 #: Keys that may stay without a lifetime, with those of Celery's transport and of RedBeat, which own theirs.
 _PERMANENT = re.compile(
     rb"workermon:(workers|worker:.+|alerts:.+|unjudged|open|silences|configuration|pulse|counts|scopes|scope:.+"
-    rb"|outbox|outbox:(lane|state|lanes):.+|outbox:fence|collect:.+|redbeat.*)"
+    rb"|outbox|outbox:(lane|state|lanes):.+|outbox:fence|outbox:reminders|collect:.+|redbeat.*)"
     rb"|redbeat.*|_kombu\..+|unacked.*|workermon\.(collect|evaluate|deliver).*|.+\.pidbox|celeryev\..+"
 )
 

@@ -16,8 +16,19 @@ import redis
 from workermon import models
 from workermon.on_redis import client, keys
 
-# KEYS: outbox. ARGV: now, limit, the leases' prefix.
+# KEYS: outbox, reminders. ARGV: now, limit, prefixes of leases, lanes, last notifications and sets of lanes.
 _DUE = client.Script("""
+for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIMIT', 0, 500)) do
+  redis.call('ZREM', KEYS[2], lane)
+  local alert = string.match(lane, '^[^:]*:(.*)$')
+  local last = redis.call('GET', ARGV[5] .. alert)
+  if last and redis.call('EXISTS', ARGV[4] .. lane) == 0 and string.find(last, '"status":"firing"', 1, true) then
+    local notification = string.match(last, '^%S+ {(.*)$')
+    redis.call('RPUSH', ARGV[4] .. lane, '{"reminder":true,' .. string.gsub(notification, ',"reminder":false', '', 1))
+    redis.call('ZADD', KEYS[1], ARGV[1], lane)
+    redis.call('SADD', ARGV[6] .. alert, lane)
+  end
+end
 local found, seen, start = {}, {}, 0
 while #found < tonumber(ARGV[2]) do
   local lanes = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', start, 200)
@@ -57,8 +68,9 @@ end
 return claimed
 """)
 
-# KEYS: outbox, the alert's lanes, lane, state, lease, attempts, last, fence. ARGV: lane, fence, notification's id,
-# 'delivered', 'failed' or 'given up', attempt, time of the next try, time, lifetime, attempts kept.
+# KEYS: outbox, the alert's lanes, lane, state, lease, attempts, last, fence, reminders. ARGV: lane, fence,
+# notification's id, 'delivered', 'failed', 'given up' or 'skipped', attempt, time of the next try, time, lifetime,
+# attempts kept, time of the next reminder ('' for none).
 _SETTLE = client.Script("""
 local outbox, lanes, lane, state, lease, attempts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local name, fence, id, how = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -68,15 +80,22 @@ local number = math.abs(tonumber(fence))
 if not mine and redis.call('ZCOUNT', attempts, number, number) > 0 then return {1} end
 
 -- What a stale fence did is told apart by its half.
-redis.call('ZADD', attempts, mine and number or number + 0.5, ARGV[5])
-redis.call('ZREMRANGEBYRANK', attempts, 0, -1 - tonumber(ARGV[9]))
-redis.call('EXPIRE', attempts, ARGV[8])
+if how ~= 'skipped' then
+  redis.call('ZADD', attempts, mine and number or number + 0.5, ARGV[5])
+  redis.call('ZREMRANGEBYRANK', attempts, 0, -1 - tonumber(ARGV[9]))
+  redis.call('EXPIRE', attempts, ARGV[8])
+end
 if mine then
   redis.call('DEL', lease)
   if how == 'failed' then
     redis.call('HSET', state, 'fence', '')
     redis.call('ZADD', outbox, ARGV[6], name)
     return {1}
+  end
+  if ARGV[10] == '' then
+    redis.call('ZREM', KEYS[9], name)
+  else
+    redis.call('ZADD', KEYS[9], ARGV[10], name)
   end
   redis.call('LPOP', lane)
   redis.call('DEL', state)
@@ -154,7 +173,8 @@ class RedisOutbox:
 
     def due(self, now: float, limit: int) -> list[str]:
         """Return alert ids with a lane that may be tried and is under nobody's lease, the longest due first."""
-        return client.texts(_DUE.run(self._client, [keys.OUTBOX], [repr(now), limit, keys.LEASE]))
+        prefixes = [keys.LEASE, keys.LANE, keys.LAST, keys.lanes("")]
+        return client.texts(_DUE.run(self._client, [keys.OUTBOX, keys.REMINDERS], [repr(now), limit, *prefixes]))
 
     def claim(self, alert_id: str, now: float, lease: float) -> list[models.Parcel]:
         """Claim the head of each due lane of an alert for ``lease`` seconds of Redis' own time."""
@@ -175,9 +195,9 @@ class RedisOutbox:
             for lane, head, fence, attempts in replies
         ]
 
-    def delivered(self, parcel: models.Parcel, at: float) -> models.Parcel | None:
+    def delivered(self, parcel: models.Parcel, at: float, remind_at: float | None = None) -> models.Parcel | None:
         """Record acceptance; the present state where the fence was stale and something was told since."""
-        reply = self._settle(parcel, "delivered", at, None, at)
+        reply = self._settle(parcel, "delivered", at, None, at, remind_at)
         if len(reply) == 1:
             return None
         _, notification, fence = reply
@@ -193,9 +213,13 @@ class RedisOutbox:
         """Record the attempt and wait; where the fence was stale, have the present state sent once more if need be."""
         return bool(self._settle(parcel, "failed", at, error, retry_at)[0])
 
-    def give_up(self, parcel: models.Parcel, at: float, error: str) -> bool:
+    def give_up(self, parcel: models.Parcel, at: float, error: str, remind_at: float | None = None) -> bool:
         """Record the last attempt and take the notification off."""
-        return bool(self._settle(parcel, "given up", at, error, at)[0])
+        return bool(self._settle(parcel, "given up", at, error, at, remind_at)[0])
+
+    def skip(self, parcel: models.Parcel, at: float, remind_at: float | None) -> bool:
+        """Take the notification off as if it had not been there."""
+        return bool(self._settle(parcel, "skipped", at, None, at, remind_at)[0])
 
     def postpone(self, parcel: models.Parcel, retry_at: float) -> bool:
         """Give a claim back as if it had not been made."""
@@ -239,7 +263,15 @@ class RedisOutbox:
         """Return how many notifications wait."""
         return int(_BACKLOG.run(self._client, [keys.OUTBOX], [keys.LANE]))
 
-    def _settle(self, parcel: models.Parcel, how: str, at: float, error: str | None, retry_at: float) -> Any:
+    def _settle(
+        self,
+        parcel: models.Parcel,
+        how: str,
+        at: float,
+        error: str | None,
+        retry_at: float,
+        remind_at: float | None = None,
+    ) -> Any:
         lane = keys.lane(parcel.alert_id, parcel.channel)
         attempt = models.Attempt(notification_id=parcel.notification.id, channel=parcel.channel, at=at, error=error)
         return _SETTLE.run(
@@ -253,6 +285,7 @@ class RedisOutbox:
                 keys.attempts(parcel.alert_id),
                 keys.last(parcel.alert_id),
                 keys.FENCE,
+                keys.REMINDERS,
             ],
             [
                 lane,
@@ -264,5 +297,6 @@ class RedisOutbox:
                 repr(at),
                 keys.HISTORY,
                 keys.ENTRIES,
+                "" if remind_at is None else repr(remind_at),
             ],
         )
