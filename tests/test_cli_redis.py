@@ -174,3 +174,46 @@ def test_an_endpoint_that_is_down_is_exit_code_5(env, run, address):
     done = run("add", "i-0abc0123456789def", code=5)
     assert len(done.stderr.splitlines()) == 1
     assert json.loads(run("list", "--json").stdout) == {"workers": []}
+
+
+SET_UP = """
+[[workers]]
+id = "{one}"
+labels = {{ team = "vfx" }}
+
+[[rules]]
+name = "busy"
+metric = "cpu_utilization"
+above = {{ critical = 90 }}
+notify = ["log"]
+"""
+
+
+def test_a_set_up_by_file_is_planned_exported_silenced_and_explained(run, aws, redis_client, tmp_path):
+    """plan tells, apply does, export gives it back; a silence can be taken back; why and backtest read the ledger."""
+    [one] = launch(aws, "planned-1")
+    file = tmp_path / "fleet.toml"
+    file.write_text(SET_UP.format(one=one), "utf-8")
+    planned = json.loads(run("plan", str(file), "--json").stdout)
+    assert planned["added"] == [one]
+    assert not redis_client.exists("workermon:workers")
+    assert json.loads(run("apply", str(file), "--json").stdout)["dollars_per_month"] == planned["dollars_per_month"]
+    exported = run("export").stdout
+    file.write_text(exported, "utf-8")
+    again = json.loads(run("apply", str(file), "--json").stdout)
+    assert [again[key] for key in ("added", "updated", "removed", "changed")] == [[], [], [], []]
+
+    made = json.loads(run("silence", "--label", "team=vfx", "--for", "2h", "--reason", "work", "--json").stdout)
+    [explained] = json.loads(run("why", "planned-1", "cpu_utilization", "--json").stdout)["rules"]
+    assert [each["id"] for each in explained["silences"]] == [made["id"]]
+    run("unsilence", made["id"])
+    assert json.loads(run("silences", "--json").stdout) == {"silences": []}
+    run("ack", f"{one}/busy", code=3)
+    assert json.loads(run("rules", "backtest", str(file), "--worker", one, "--json").stdout) == {"episodes": []}
+    found = {check["name"]: check["ok"] for check in json.loads(run("doctor", "--json", code=1).stdout)["checks"]}
+    assert found["clock"] is found[f"cloudwatch:GetMetricData in default/{REGION}"] is True
+    assert found["listener"] is False
+    run("silence", "--worker", one, "--for", "2h", "--reason", "work")
+    run("remove", one)
+    assert traces(redis_client, one) == []
+    assert run("silences").stdout == ""

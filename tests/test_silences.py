@@ -182,6 +182,14 @@ def test_a_silence_is_made_listed_and_ended(ok, run, world):  # noqa: F811
     assert alert["silenced_by"] is None
 
 
+def test_a_silence_by_label_names_its_labels(ok):  # noqa: F811
+    """Several labels all have to be true; the list shows them."""
+    given = ("--label", "team=vfx", "--label", "tier=1", "--rule", "cpu-high")
+    made = json.loads(ok("silence", *given, "--for", "90m", "--reason", "x", "--by", "kim", "--json"))
+    assert (made["labels"], made["by"]) == ({"team": "vfx", "tier": "1"}, "kim")
+    assert "rule cpu-high, team=vfx, tier=1" in ok("silences")
+
+
 def test_the_silences_of_a_worker_go_with_it(ok, world):  # noqa: F811
     """remove leaves no silence that names the worker."""
     ok("add", A)

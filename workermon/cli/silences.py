@@ -27,7 +27,7 @@ BY = click.option("--by", type=options.Text(), help="Who; the user of this machi
 def silence(
     own: session.Session,
     name: str | None,
-    labels: tuple[tuple[str, str], ...],
+    labels: tuple[str, ...],
     rule: str | None,
     lasting: int | None,
     until: str | None,
@@ -56,7 +56,7 @@ def silence(
     made = silences.made(
         secrets.token_hex(4),
         worker_id=worker_id,
-        labels=dict(labels),
+        labels=options.pairs(labels, "--label"),
         rule=rule,
         ends=ends,
         reason=reason,
