@@ -81,9 +81,11 @@ class Fleet:
         self.clock.now = T0 + after
         while not away and self.marked < self.clock.now:
             self.pulse.mark("listener", self.marked)
+            self.pulse.mark("collect", self.marked)
             self.marked += 10
         self.marked = self.clock.now
         self.pulse.mark("listener", self.marked)
+        self.pulse.mark("collect", self.marked)
         told = evaluate.evaluate(
             [worker.id for worker in (self.elsewhere, *self.ours)], alerts=self.alerts, samples=self.samples,
             configurations=self.configurations, pulse=self.pulse, now=self.clock, scopes=self.scopes,

@@ -443,6 +443,12 @@ class Bell(Protocol):
         """Have the notifications of these alerts sent."""
 
 
+#: Seconds without a mark after which the listener has been away. It marks itself each 2 s, another takes over within 5.
+BREAK = 10
+#: Seconds. Beat and collectors are at work by then: imports, and the lock of a beat that was killed, take most of it.
+START_UP = 30
+
+
 class Pulse(Protocol):
     """Signs of life of each part (``listener``, ``collect``, ``evaluate``, ``deliver``), and counts of what went by."""
 
@@ -453,7 +459,14 @@ class Pulse(Protocol):
         """Return when each part last did its work."""
 
     def monitoring_since(self) -> float | None:
-        """Return since when the listener has marked itself without a break of more than 30 s."""
+        """Return since when the monitor is whole: ``None`` before its listener ever was there.
+
+        It begins where the listener was away for more than ``BREAK``, and is whole with the first collection after
+        that, at most ``START_UP`` later: where none comes, silence is the monitor's own, and counts all the same.
+        """
+
+    def judges(self, at: float) -> None:
+        """Note that a judgement begins: what waited in a queue may be judged before the listener is back."""
 
     def count(self, what: str, number: int = 1) -> None:
         """Count something by a name such as ``event.invalid``."""

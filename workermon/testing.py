@@ -656,12 +656,24 @@ class MemoryPulse:
         self._lock = store.lock if store else threading.RLock()
         self._marks: dict[str, float] = {}
         self._since: float | None = None
+        self._collects: float | None = None
         self._counts: dict[str, int] = {}
 
     def mark(self, part: str, at: float) -> None:
         """Note a sign of life."""
         with self._lock:
-            if part == "listener" and (self._since is None or at - self._marks[part] > 30):
+            if part == "listener":
+                self._since = at if self._since is None else self._since
+                self.judges(at)
+            elif part == "collect" and self._since is not None:
+                self._collects = at if self._collects is None or self._collects < self._since else self._collects
+            self._marks[part] = at
+
+    def judges(self, at: float) -> None:
+        """Note that somebody judges, whom the listener need not have woken."""
+        with self._lock:
+            heard = self._marks.get("listener")
+            if heard is not None and at - heard > ports.BREAK:
                 self._since = at
 
     def marks(self) -> dict[str, float]:
@@ -670,8 +682,12 @@ class MemoryPulse:
             return dict(self._marks)
 
     def monitoring_since(self) -> float | None:
-        """Return since when the listener marks itself without a break."""
-        return self._since
+        """Return since when listener and collection are there without a break."""
+        with self._lock:
+            if self._since is None:
+                return None
+            collects = self._collects is not None and self._collects >= self._since
+            return self._collects if collects else self._since + ports.START_UP
 
     def count(self, what: str, number: int = 1) -> None:
         """Count something."""

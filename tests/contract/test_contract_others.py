@@ -6,7 +6,7 @@ import builders
 from builders import NOW
 from conftest import DEFAULT, eventually
 
-from workermon import models
+from workermon import models, ports
 
 
 def test_the_default_holds_until_something_is_saved(repository):
@@ -50,14 +50,51 @@ def test_parts_are_seen_alive_at_their_last_mark(repository):
 
 
 def test_monitoring_began_after_the_last_break(repository):
-    """A listener that was away for more than 30 s begins anew; a shorter pause, or another part, is nothing."""
+    """A listener that was away for more than 10 s begins anew; a shorter pause, or another part, is nothing."""
     assert repository.pulse.monitoring_since() is None
     repository.pulse.mark("evaluate", NOW - 10)
     assert repository.pulse.monitoring_since() is None
-    for after, since in ((0, 0), (5, 0), (35, 0), (65.5, 65.5), (70, 65.5)):
+    for after, since in ((0, 0), (5, 0), (15, 0), (25.5, 25.5), (30, 25.5)):
         repository.pulse.mark("listener", NOW + after)
         repository.pulse.mark("evaluate", NOW + after)
+        repository.pulse.mark("collect", NOW + after)
         assert repository.pulse.monitoring_since() == NOW + since
+
+
+def test_monitoring_begins_with_the_first_collection(repository):
+    """Silence counts from the first collection after the listener's return; later ones change nothing."""
+    repository.pulse.mark("collect", NOW - 1)
+    repository.pulse.mark("listener", NOW)
+    repository.pulse.mark("collect", NOW + 12)
+    repository.pulse.mark("listener", NOW + 9)
+    assert repository.pulse.monitoring_since() == NOW + 12
+    repository.pulse.mark("collect", NOW + 400)
+    assert repository.pulse.monitoring_since() == NOW + 12
+    assert repository.pulse.marks() == {"collect": NOW + 400, "listener": NOW + 9}
+
+
+def test_collectors_that_do_not_come_back_are_silence_too(repository):
+    """Where no collection comes silence counts all the same, half a minute after the listener's return."""
+    repository.pulse.mark("listener", NOW - 1000)
+    repository.pulse.mark("collect", NOW - 999)
+    repository.pulse.mark("listener", NOW)
+    assert repository.pulse.monitoring_since() == NOW + ports.START_UP
+
+
+def test_what_is_judged_before_the_listener_is_back_has_not_been_monitored(repository):
+    """A judgement that waited in a queue while all was down does not take the outage for the workers' silence."""
+    repository.pulse.judges(NOW - 2000)
+    assert repository.pulse.monitoring_since() is None
+    repository.pulse.mark("listener", NOW - 1000)
+    repository.pulse.mark("collect", NOW - 999)
+    repository.pulse.judges(NOW - 995)
+    assert repository.pulse.monitoring_since() == NOW - 999
+    repository.pulse.judges(NOW)
+    assert repository.pulse.monitoring_since() == NOW + ports.START_UP
+    assert "listener" in repository.pulse.marks()
+    repository.pulse.mark("listener", NOW + 1)
+    repository.pulse.mark("collect", NOW + 2)
+    assert repository.pulse.monitoring_since() == NOW + 2
 
 
 def test_counts_add_up(repository):

@@ -74,6 +74,7 @@ class House:
         while self.marked < self.clock():
             self.marked = min(self.marked + 10, self.clock())
             pulse.mark("listener", self.marked)
+            pulse.mark("collect", self.marked)
         for _ in range(2):
             self.told += evaluate.evaluate(
                 self.ids, alerts=self.get(ports.Alerts), samples=self.get(ports.Samples),

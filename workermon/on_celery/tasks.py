@@ -128,6 +128,7 @@ def evaluate(
     now: FromDishka[ports.Clock],
 ) -> None:
     """Judge these workers by the rules over the ledger: the threshold-notification task."""
+    pulse.judges(now())
     alert_ids = evaluating.evaluate(
         worker_ids, alerts=alerts, samples=samples, configurations=configurations, pulse=pulse, now=now,
         violations=violations, scopes=scopes, silences=silences,

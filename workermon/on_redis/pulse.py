@@ -6,20 +6,27 @@ from typing import Any
 
 import redis
 
+from workermon import ports
 from workermon.on_redis import client, keys
 
-#: Seconds without a mark after which the listener has been away.
-BREAK = 30
+#: What is kept beside the marks.
+_BESIDE = {b"listener:since", b"collect:since"}
 
-# KEYS: pulse. ARGV: part, time, longest break.
+# KEYS: pulse. ARGV: part, time, longest break, whether it is a judgement that begins.
 _MARK = client.Script("""
-if ARGV[1] == 'listener' then
-  local had = redis.call('HGET', KEYS[1], 'listener')
-  if not had or tonumber(ARGV[2]) - tonumber(had) > tonumber(ARGV[3]) then
+local part, at = ARGV[1], tonumber(ARGV[2])
+local began = tonumber(redis.call('HGET', KEYS[1], 'listener:since') or '')
+if part == 'listener' then
+  local had = tonumber(redis.call('HGET', KEYS[1], 'listener') or '')
+  local away = not had or at - had > tonumber(ARGV[3])
+  if away and (had or ARGV[4] == '0') then
     redis.call('HSET', KEYS[1], 'listener:since', ARGV[2])
   end
+elseif part == 'collect' and began then
+  local first = tonumber(redis.call('HGET', KEYS[1], 'collect:since') or '')
+  if not first or first < began then redis.call('HSET', KEYS[1], 'collect:since', ARGV[2]) end
 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+if ARGV[4] == '0' then redis.call('HSET', KEYS[1], part, ARGV[2]) end
 return 1
 """)
 
@@ -32,19 +39,26 @@ class RedisPulse:
 
     def mark(self, part: str, at: float) -> None:
         """Note that a part did its work."""
-        _MARK.run(self._client, [keys.PULSE], [part, repr(at), BREAK])
+        _MARK.run(self._client, [keys.PULSE], [part, repr(at), ports.BREAK, 0])
+
+    def judges(self, at: float) -> None:
+        """Note that somebody judges, whom the listener need not have woken."""
+        _MARK.run(self._client, [keys.PULSE], ["listener", repr(at), ports.BREAK, 1])
 
     def marks(self) -> dict[str, float]:
         """Return when each part last did its work."""
         with client.guard(self._client):
             found: Any = self._client.hgetall(keys.PULSE)
-        return {part.decode(): float(at) for part, at in found.items() if part != b"listener:since"}
+        return {part.decode(): float(at) for part, at in found.items() if part not in _BESIDE}
 
     def monitoring_since(self) -> float | None:
-        """Return since when the listener marks itself without a break."""
+        """Return since when listener and collection are there without a break."""
         with client.guard(self._client):
-            found: Any = self._client.hget(keys.PULSE, "listener:since")
-        return float(found) if found else None
+            found: Any = self._client.hmget(keys.PULSE, ["listener:since", "collect:since"])
+        began, first = (None if at is None else float(at) for at in found)
+        if began is None:
+            return None
+        return first if first is not None and first >= began else began + ports.START_UP
 
     def count(self, what: str, number: int = 1) -> None:
         """Count something; where the connection breaks it may be counted twice."""
