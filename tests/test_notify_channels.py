@@ -686,3 +686,20 @@ class Pigeon:
 
     def send(self, channel: Channel, notification: models.Notification) -> None:
         self.flown.append((channel.options["loft"], notification.id))
+
+
+def test_every_example_survives_an_export() -> None:
+    """What an example makes of the channels is the same after it was exported and read again."""
+    from workermon import export
+
+    for example in _examples():
+        if "entry-points" in example:
+            continue
+        made = config.to_configuration(config.parse(example, "example"), config.DEFAULT)
+        again = config.to_configuration(config.parse(export.text(made, []), "export"), config.DEFAULT)
+        assert again.channels == made.channels
+    extra = 'group_wait = "0s"\nrepeat = "4h"\nper_minute = 30\ntemplate = "a $$ \\"$summary\\"\\nb"\n'
+    made = config.to_configuration(config.parse(MAIL + extra, "example"), config.DEFAULT)
+    again = config.to_configuration(config.parse(export.text(made, []), "export"), config.DEFAULT)
+    assert again.channels == made.channels
+    assert (made.channels["c"].group_wait, made.channels["c"].repeat) == (0, 14_400)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import json
@@ -310,3 +311,24 @@ def test_bad_group_wait(written: str) -> None:
     """What is no duration, or too long a one, is refused by its path."""
     with pytest.raises(errors.InvalidInput, match=r"channels\.c\.group_wait"):
         config.parse(f'[channels.c]\ntype = "slack"\nurl = {{env = "A"}}\ngroup_wait = {written}\n', "f.toml")
+
+
+def test_fifty_at_once_on_redis(redis_url: str) -> None:
+    """On a real server too fifty at once are one message, each with its attempt, and nothing stays behind."""
+    from workermon.on_redis import alerts, client, outbox, throttle, workers
+
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        site = Site()
+        repository = workers.RedisWorkers(connection)
+        repository.add([record.worker for record in testing.MemoryWorkers(site.store).every()])
+        site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")  # type: ignore[assignment]
+        site.outbox = outbox.RedisOutbox(connection)  # type: ignore[assignment]
+        site.throttle = throttle.RedisThrottle(connection)  # type: ignore[assignment]
+        site.tell(*site.ids)
+        site.deliver()
+        assert (site.chat.messages, len(site.pager.got)) == ([], 50)
+        site.pass_time(notify.GROUP_WAIT)
+        assert [len(message) for message in site.chat.messages] == [50]
+        assert site.outbox.backlog() == 0
+        (recorded,) = site.alerts.history(f"{site.ids[3]}/cpu-high")
+        assert sorted(attempt.channel for attempt in recorded.attempts) == ["chat", "pager"]

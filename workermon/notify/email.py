@@ -136,7 +136,7 @@ class _Exchange:
         if isinstance(why, smtplib.SMTPResponseException):
             return f"{host} answered {why.smtp_code}", "it is tried again; see the server's log"
         if isinstance(why, smtplib.SMTPServerDisconnected):
-            return f"{host} ended the connection", "it is tried again"
+            return f"{host} did not answer in time, or ended the connection", "it is tried again"
         return f"{host} does not speak SMTP as expected ({type(why).__name__})", "see host, port and security"
 
 
