@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench clean
+.PHONY: help run test check format bench storm clean
 
 help:  ## list what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -48,6 +48,9 @@ $(VENV)/bench.stamp: $(VENV)/dev.stamp
 
 bench: $(VENV)/bench.stamp  ## measure, in ratios against a baseline of the same run (10 minutes; BENCH_FULL=1 takes longer)
 	@for program in benchmarks/bench_*.py; do "$(BIN)/python" "$$program" || exit 1; done
+
+storm: $(VENV)/dev.stamp  ## a longer storm of faults than the tests have (STORM="--seconds 600 --seed 7")
+	@PYTHONPATH=. "$(BIN)/python" tests/faults/storm.py $(or $(STORM),--seconds 300)
 
 clean:  ## remove what was made
 	@rm -rf "$(VENV)" build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,10 +20,13 @@ from workermon import config, failpoints
 from workermon.local import embedded, endpoint, simulation
 from workermon.on_redis import alerts, client, configurations, outbox
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 
 #: Seconds. A claim whose holder died holds for 15; imports on a busy machine come on top.
 PATIENCE = 60.0
+#: Seconds. What has not come by then, well after a lease, is lost.
+MUTANTS_PATIENCE = 25.0
 
 #: On the way of an alert: each is reached both when it fires and when it resolves.
 ON_THE_WAY = (
@@ -43,6 +46,9 @@ ON_THE_WAY = (
 WHILE_ADDED = ("add.stored", "add.scheduled")
 WHILE_REMOVED = ("remove.unscheduled", "remove.retired")
 POINTS = ON_THE_WAY + WHILE_ADDED + WHILE_REMOVED
+
+#: Builds that are wrong, and the point at which that has to come out.
+MUTANTS = {"apart": "evaluate.committed", "marked": "deliver.claimed"}
 
 CONFIGURATION = """
 [[rules]]
@@ -81,8 +87,17 @@ def in_the_source() -> list[str]:
 class Stage:
     """One installation, in a database of its own, with one instance and somebody who is paged."""
 
-    def __init__(self, name: str, number: int, server: embedded.Server, aws: endpoint.Endpoint, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        number: int,
+        server: embedded.Server,
+        aws: endpoint.Endpoint,
+        folder: Path,
+        mutant: str | None = None,
+    ) -> None:
         self.name, self.aws = name, aws
+        self.patience = PATIENCE if mutant is None else MUTANTS_PATIENCE
         self.fleet: simulation.Simulation = aws.simulation
         self.worker_id = list(self.fleet.machines)[number]
         self.key = f"{self.worker_id}/cpu-high"
@@ -100,14 +115,14 @@ class Stage:
         ours = ("AWS_", "WORKERMON_", "CELERY_")
         self.env = {key: value for key, value in os.environ.items() if not key.startswith(ours)} | {
             "WORKERMON_REDIS_URL": url,
-            "WORKERMON_CHANNEL": name,
+            "WORKERMON_CHANNEL": f"{name}-{number}",
             "WORKERMON_MIN_INTERVAL": "1s",
             "WORKERMON_LOG_FORMAT": "json",
             "AWS_ENDPOINT_URL": aws.url,
             "AWS_ACCESS_KEY_ID": "simulated",
             "AWS_SECRET_ACCESS_KEY": "simulated",
             "AWS_REGION": "us-east-1",
-            "PYTHONPATH": os.pathsep.join((*os.environ.get("CRASH_MUTANT", "").split(), str(ROOT))),
+            "PYTHONPATH": os.pathsep.join([*([str(HERE / "mutants" / mutant)] if mutant else []), str(ROOT)]),
         }
 
     def load(self, value: float) -> None:
@@ -127,7 +142,7 @@ class Stage:
         named = {"WORKERMON_FAILPOINT": point} if point else {}
         with self.log.open("ab") as out:
             return subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("monitor.py")), *arguments],
+                [sys.executable, str(HERE / "monitor.py"), *arguments],
                 env=self.env | named, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             )  # fmt: skip
 
@@ -169,7 +184,7 @@ class Stage:
 
     def until(self, status: str) -> None:
         """Wait for the last word."""
-        eventually(lambda: self.told(status), PATIENCE, f"{self.name}: the {status}\n{self.said}")
+        eventually(lambda: self.told(status), self.patience, f"{self.name}: the {status}")
 
     def check(self) -> None:
         """See that it fired once, resolved once, in this order, and that nothing is left."""
@@ -260,19 +275,28 @@ def play(stage: Stage) -> None:
         stage.close()
 
 
+Outcomes = dict[str, "concurrent.futures.Future[None]"]
+
+
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, concurrent.futures.Future[None]]]:
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcomes]:
     """Play every point, a few at a time, on one server and one endpoint; most of the time they wait for leases."""
     folder = tmp_path_factory.mktemp("crash")
     server = embedded.Server(folder / "valkey", persistent=False)
     server.start()
-    aws = endpoint.Endpoint(simulation.Simulation(time.time, len(POINTS), period=1))
+    scenes = [*((point, point, None) for point in POINTS), *((name, at, name) for name, at in MUTANTS.items())]
+    aws = endpoint.Endpoint(simulation.Simulation(time.time, len(scenes), period=1))
     aws.start()
+
+    def scene(number: int, point: str, mutant: str | None) -> None:
+        place = folder / str(number)
+        place.mkdir()
+        play(Stage(point, number, server, aws, place, mutant))
+
     try:
         with concurrent.futures.ThreadPoolExecutor(5) as pool:
             yield {
-                point: pool.submit(lambda name=point, place=number: play(Stage(name, place, server, aws, folder)))
-                for number, point in enumerate(POINTS)
+                name: pool.submit(scene, number, point, mutant) for number, (name, point, mutant) in enumerate(scenes)
             }
     finally:
         aws.stop()
@@ -287,8 +311,15 @@ def test_every_point_of_the_source_is_in_the_table() -> None:
 @pytest.mark.integration
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("point", POINTS)
-def test_a_crash_there_loses_nothing_and_pages_nobody_twice(
-    point: str, outcomes: dict[str, concurrent.futures.Future[None]]
-) -> None:
+def test_a_crash_there_loses_nothing_and_pages_nobody_twice(point: str, outcomes: Outcomes) -> None:
     """A process that dies right there is started again: one page, one resolution, in order, and nothing left."""
     outcomes[point].result(280)
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_build_that_loses_is_found_out(mutant: str, outcomes: Outcomes) -> None:
+    """State and outbox written apart, or a mark set before the send, lose the page of such a crash."""
+    with pytest.raises(AssertionError, match="the firing"):
+        outcomes[mutant].result(280)

@@ -1,0 +1,19 @@
+"""A build that marks a notification as delivered before it is sent; Python runs this file as it starts."""
+
+from __future__ import annotations
+
+from workermon import models
+from workermon.on_redis import outbox
+
+_claim = outbox.RedisOutbox.claim
+
+
+def claim(self: outbox.RedisOutbox, alert_id: str, now: float, lease: float) -> list[models.Parcel]:
+    """Claim, and mark at once."""
+    parcels = _claim(self, alert_id, now, lease)
+    for parcel in parcels:
+        self.delivered(parcel, now)
+    return parcels
+
+
+outbox.RedisOutbox.claim = claim  # type: ignore[method-assign]
