@@ -2,7 +2,7 @@
 
 import pytest
 
-from workermon import config, errors, health, models, ports, testing
+from workermon import config, errors, health, models, notifications, ports, testing
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
 
@@ -146,9 +146,9 @@ def test_a_schedule_that_differs_from_the_fleet_shows(world):
     world.schedule.delete([A])
     assert "1 without an entry: run 'workermon reconcile'" in world.status().parts[4].reason
     world.schedule.broken[A] = "no JSON"
-    assert "1 entries that cannot be read" in world.status().parts[4].reason
+    assert "1 with an entry that cannot be read" in world.status().parts[4].reason
     world.schedule.entries[B] = (60, 0.0)
-    assert "1 entries without a worker" in world.status().parts[4].reason
+    assert "1 with an entry but no worker" in world.status().parts[4].reason
     assert down(world.status()) == ["schedule"]
 
 
@@ -208,3 +208,50 @@ def test_what_a_budget_gives_up_shows(world):
     world.configurations.save(config.DEFAULT.model_copy(update={"revision": 1, "budget": 5.0}))
     found = world.status().bill
     assert (found.budget, found.projected, found.stretched) == (5.0, 4.9, {"network_out": 4})
+
+
+def test_messages_that_nobody_takes_show(world):
+    """A stage with messages in its queue that did nothing for a minute is down; one that works, or has none, is not."""
+    world.nodes.waiting = {"workermon.collect": 2, "workermon.evaluate": 0, "workermon.deliver": 0, "unacked": 1}
+    found = world.status()
+    assert down(found) == ["queues"]
+    assert "2 messages for collect, which last worked never" in found.parts[-1].reason
+    assert found.queues == world.nodes.waiting
+    world.pulse.mark("collect", world.now())
+    world.now.advance(health.STUCK)
+    world.beat()
+    assert down(world.status()) == []
+    world.now.advance(1)
+    world.beat()
+    assert "last worked 61 s ago" in world.status().parts[-1].reason
+    world.nodes.waiting["workermon.collect"] = 0
+    assert down(world.status()) == []
+
+
+def test_a_channel_that_takes_nothing_shows(world):
+    """A notification that was tried in vain for a minute shows with its channel, attempts and last error."""
+    worker = world.add(A)
+    basis = world.alerts.load([A])[A]
+    turn = models.Transition(at=int(world.now()), before=None, after="critical", value=95.0)
+    told = notifications.notification(
+        worker, config.DEFAULT.rules[0], turn, version=1, since=world.now(), created_at=world.now(), unit="percent"
+    )
+    verdict = ports.Verdict(basis, {}, (("cpu-high", turn, told),), {"cpu-high": ("ops",)}, world.now())
+    assert world.alerts.commit(verdict)
+    assert next(part for part in world.status().parts if part.name == "delivery").reason == "1 notification waits"
+    for _ in range(2):
+        (parcel,) = world.outbox.claim(f"{A}/cpu-high", world.now(), 15)
+        world.outbox.failed(parcel, world.now(), "secret OPS_SECRET: not set", world.now() + 30)
+        assert down(world.status()) == []
+        world.now.advance(30)
+        world.beat()
+    found = world.status()
+    assert down(found) == ["delivery"]
+    reason = next(part for part in found.parts if part.name == "delivery").reason
+    assert reason == f"channel ops does not take {A}/cpu-high after 2 attempts: secret OPS_SECRET: not set"
+
+
+def test_one_is_not_many(world):
+    """A single entry is one entry."""
+    world.add(A)
+    assert next(part for part in world.status().parts if part.name == "schedule").reason == "1 entry"

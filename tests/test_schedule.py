@@ -15,7 +15,7 @@ from redbeat import schedulers
 
 from workermon import errors, models
 from workermon.on_celery import app as ours
-from workermon.on_celery import schedule
+from workermon.on_celery import nodes, schedule
 
 NOW = 1_800_000_000.0
 KEY = "redbeat:workermon:collect:"
@@ -208,3 +208,37 @@ def test_a_name_with_bytes_that_are_no_text_hurts_nobody(planned, redis_client) 
     redis_client.zadd("redbeat::schedule", {f"{KEY}".encode() + b"\xff": 1})
     found: Sequence[str] = sorted(planned.ids())
     assert worker().id in found
+
+
+def test_a_stock_beat_shows_by_its_lock(planned, app, redis_client) -> None:
+    """RedBeat's own scheduler writes no time, but extends its lock; one without an end is nobody's sign of life."""
+    assert planned.last_tick() is None
+    redis_client.set("redbeat::lock", "x")
+    assert planned.last_tick() is None
+    redis_client.set("redbeat::lock", "x", px=4000)
+    at = redis_client.time()
+    assert planned.last_tick() == pytest.approx(at[0] + at[1] / 1e6 - 1, abs=0.5)
+    redis_client.set(schedule.TICK, at[0] + 100)
+    assert planned.last_tick() == at[0] + 100
+
+
+def test_what_waits_in_the_queues_is_counted(app, redis_client, redis_url) -> None:
+    """Messages of each queue, of every priority, and those in a node's hands."""
+    asked = nodes.CeleryNodes(app)
+    assert asked.queues() == {
+        "workermon.collect": 0, "workermon.deliver": 0, "workermon.evaluate": 0, "unacked": 0,
+    }  # fmt: skip
+    with redis.Redis.from_url(redis_url.removesuffix("/1") + "/0") as broker:
+        broker.lpush("workermon.collect", "a", "b")
+        broker.lpush("workermon.evaluate\x06\x163", "c")
+        broker.hset("unacked", "tag", "d")
+    assert asked.queues() == {
+        "workermon.collect": 2, "workermon.deliver": 0, "workermon.evaluate": 1, "unacked": 1,
+    }  # fmt: skip
+
+
+def test_a_broker_out_of_reach_is_told_in_one_line(monkeypatch) -> None:
+    """Where the broker is gone its queues are no zeros."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://127.0.0.1:1/1")
+    with pytest.raises(errors.RedisUnavailable, match="broker"):
+        nodes.CeleryNodes(Celery("gone", loader=ours.Loader, set_as_current=False)).queues()

@@ -78,7 +78,10 @@ class Bill(models.Frozen):
 
 
 class Status(models.Frozen):
-    """All parts, and figures: ``workers`` by monitoring and status, ``troubled`` by the kind of trouble."""
+    """All parts, and figures: ``workers`` by monitoring and status, ``troubled`` by the kind of trouble.
+
+    ``queues`` says how many messages wait in each, and as ``unacked`` how many are in a node's hands.
+    """
 
     ok: bool
     parts: tuple[Part, ...]
@@ -86,6 +89,7 @@ class Status(models.Frozen):
     troubled: dict[str, int]
     nodes: tuple[str, ...]
     backlog: int
+    queues: dict[str, int]
     unjudged: int
     lateness: float
     quarantined: dict[str, str]
@@ -117,6 +121,7 @@ def status(
     """
     fleet = [(record.worker, record.condition) for record in workers.every()]
     answering = nodes.ping(patience)
+    queues, marks = nodes.queues(), pulse.marks()
     at = now()
     quarantined = schedule.quarantined()
     lateness = _lateness(fleet, at)
@@ -128,23 +133,20 @@ def status(
         Part(
             name="worker processes",
             ok=bool(answering),
-            reason=f"{len(answering)} answer" if answering else f"none answers within {patience:g} s",
+            reason=f"{len(answering)} {'answers' if len(answering) == 1 else 'answer'}"
+            if answering
+            else f"none answers within {patience:g} s",
         ),
-        _signed(
-            "listener", pulse.marks().get("listener"), LISTENER, at, "listened", "start 'celery -A workermon worker'"
-        ),
+        _signed("listener", marks.get("listener"), LISTENER, at, "listened", "start 'celery -A workermon worker'"),
         _schedule(fleet, schedule.ids(), quarantined),
         _collection(fleet, lateness, at),
         Part(
             name="evaluation",
             ok=not unjudged,
-            reason=f"{len(unjudged)} workers wait for more than {STUCK} s" if unjudged else "keeps up",
+            reason=f"{_plural(len(unjudged), 'worker')} waiting for more than {STUCK} s" if unjudged else "keeps up",
         ),
-        Part(
-            name="delivery",
-            ok=not outbox.due(at - STUCK, 1),
-            reason=f"{backlog} notifications wait" if backlog else "nothing waits",
-        ),
+        _delivery(outbox.stuck(at - STUCK), backlog, waiting=bool(outbox.due(at - STUCK, 1))),
+        _queues(queues, marks, at),
     )
     return Status(
         ok=all(part.ok for part in parts),
@@ -153,6 +155,7 @@ def status(
         troubled=dict(sorted(Counter(each.trouble.kind for _, each in fleet if each.trouble is not None).items())),
         nodes=tuple(answering),
         backlog=backlog,
+        queues=queues,
         unjudged=len(unjudged),
         lateness=lateness,
         quarantined=quarantined,
@@ -219,6 +222,38 @@ def _signed(name: str, last: float | None, limit: float, at: float, did: str, to
     return Part(name=name, ok=ok, reason=f"last {did} {age:g} s ago" + ("" if ok else f": {todo}"), age=age)
 
 
+def _plural(number: int, what: str, many: str | None = None) -> str:
+    return f"{number} {what if number == 1 else many or f'{what}s'}"
+
+
+def _delivery(stuck: Sequence[ports.Stuck], backlog: int, *, waiting: bool) -> Part:
+    if stuck:
+        worst = stuck[0]
+        tried = _plural(worst.attempts, "attempt")
+        more = f" (and {len(stuck) - 1} more)" if len(stuck) > 1 else ""
+        reason = f"channel {worst.channel} does not take {worst.alert_id}{more} after {tried}: {worst.error}"
+        return Part(name="delivery", ok=False, reason=reason)
+    waits = "waits" if backlog == 1 else "wait"
+    reason = f"{_plural(backlog, 'notification')} {waits}" if backlog else "nothing waits"
+    return Part(name="delivery", ok=not waiting, reason=reason)
+
+
+def _queues(queues: Mapping[str, int], marks: Mapping[str, float], at: float) -> Part:
+    """Look at each stage's queue: one with messages of which none was worked on for long has nobody who takes them."""
+    left = []
+    for stage in ("collect", "evaluate", "deliver"):
+        waiting, last = queues.get(f"workermon.{stage}", 0), marks.get(stage)
+        if waiting and (last is None or at - last > STUCK):
+            since = "never" if last is None else f"{round(at - last)} s ago"
+            left.append(f"{_plural(waiting, 'message')} for {stage}, which last worked {since}")
+    if left:
+        todo = "start 'celery -A workermon worker', or see its log"
+        return Part(name="queues", ok=False, reason=f"{'; '.join(left)}: {todo}")
+    waiting = sum(number for name, number in queues.items() if name != "unacked")
+    reason = f"{_plural(waiting, 'message')} on the way" if waiting else "nothing waits"
+    return Part(name="queues", ok=True, reason=reason)
+
+
 def _watched(fleet: _Fleet) -> list[tuple[models.Worker, models.Condition]]:
     """Return those that have to be collected: neither paused nor terminated."""
     return [each for each in fleet if each[0].monitoring == "active" and each[1].status not in models.GONE]
@@ -239,7 +274,10 @@ def _collection(fleet: _Fleet, lateness: float, at: float) -> Part:
     active = [condition for _, condition in watched]
     failing = [condition.trouble for condition in active if condition.trouble is not None]
     if late:
-        reason = f"{len(late)} workers were not collected for three intervals, the worst is {lateness:g} s late"
+        were = "was" if len(late) == 1 else "were"
+        reason = (
+            f"{_plural(len(late), 'worker')} {were} not collected for three intervals, the worst is {lateness:g} s late"
+        )
         return Part(name="collection", ok=False, reason=reason, age=lateness)
     if active and len(failing) == len(active):
         return Part(name="collection", ok=False, reason=f"fails for every worker: {failing[0].message}", age=lateness)
@@ -255,12 +293,12 @@ def _schedule(fleet: _Fleet, entries: Collection[str], quarantined: dict[str, st
         f"{len(which)} {what}"
         for which, what in (
             (missing, "without an entry"),
-            (ghosts, "entries without a worker"),
-            (broken, "entries that cannot be read"),
+            (ghosts, "with an entry but no worker"),
+            (broken, "with an entry that cannot be read"),
         )
         if which
     ]
-    reason = f"{', '.join(wrong)}: run 'workermon reconcile'" if wrong else f"{len(active)} entries"
+    reason = f"{', '.join(wrong)}: run 'workermon reconcile'" if wrong else _plural(len(active), "entry", "entries")
     return Part(name="schedule", ok=not wrong, reason=reason)
 
 

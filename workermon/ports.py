@@ -336,6 +336,16 @@ class Scopes(Protocol):
         """Write alert, history and outbox in one step; ``False``, and nothing written, where the basis moved on."""
 
 
+class Stuck(NamedTuple):
+    """A lane whose head was tried first at ``since`` and was not accepted since; ``error`` is of the last attempt."""
+
+    alert_id: str
+    channel: str
+    attempts: int
+    since: float
+    error: str
+
+
 class Outbox(Protocol):
     """Notifications on their way. A lane is one alert on one channel; each keeps its order."""
 
@@ -377,6 +387,9 @@ class Outbox(Protocol):
 
     def backlog(self) -> int:
         """Return how many notifications wait."""
+
+    def stuck(self, before: float, limit: int = 100) -> list[Stuck]:
+        """Return lanes whose head was tried first by that time, and whose last attempt failed, the oldest first."""
 
 
 class Silences(Protocol):
@@ -500,6 +513,9 @@ class Nodes(Protocol):
 
     def ping(self, timeout: float = 1.0) -> list[str]:
         """Return the names of those that answer."""
+
+    def queues(self) -> dict[str, int]:
+        """Return how many messages wait in each queue of ours, and as ``unacked`` how many are in a node's hands."""
 
 
 class Feed(Protocol):

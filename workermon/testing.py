@@ -600,6 +600,20 @@ class MemoryOutbox:
         with self._store.lock:
             return sum(len(lane.waiting) for lane in self._store.lanes.values())
 
+    def stuck(self, before: float, limit: int = 100) -> list[ports.Stuck]:
+        """Return lanes that were tried in vain for long, the oldest first."""
+        found = []
+        with self._store.lock:
+            for (alert_id, channel), lane in self._store.lanes.items():
+                tried = [
+                    one
+                    for one in self._store.attempts.get(alert_id, ())
+                    if one.channel == channel and one.notification_id == lane.waiting[0].id
+                ]
+                if tried and tried[-1].error is not None and tried[0].at <= before:
+                    found.append(ports.Stuck(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
+        return sorted(found, key=lambda one: one.since)[:limit]
+
     def _free(self, lane: _Lane, now: float) -> bool:
         return lane.retry_at <= now and lane.leased_until <= self._store.clock()
 
@@ -981,6 +995,12 @@ class MemoryNodes:
 
     def __init__(self, names: Sequence[str] = ()) -> None:
         self.names = list(names)
+        #: Messages that wait, by queue.
+        self.waiting: dict[str, int] = {}
+
+    def queues(self) -> dict[str, int]:
+        """Return what waits."""
+        return dict(self.waiting)
 
     def ping(self, timeout: float = 1.0) -> list[str]:  # noqa: ARG002 - they answer at once
         """Return the names."""

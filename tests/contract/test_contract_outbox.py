@@ -7,6 +7,8 @@ import pytest
 from builders import NOW, A, Turn
 from conftest import eventually
 
+from workermon import ports
+
 ALERT = f"{A}/cpu-high"
 #: Seconds. A lease that no test outlives, and one that is over when it is looked at.
 LONG, SHORT = 60.0, 0.001
@@ -308,3 +310,20 @@ def test_a_reminder_may_be_skipped(repository, tell):
     (recorded,) = repository.alerts.history(ALERT)
     assert len(recorded.attempts) == 1
     assert repository.outbox.due(NOW + 300, 10) == [ALERT]
+
+
+def test_what_was_tried_in_vain_for_long_is_stuck(repository, tell):
+    """A lane shows with its attempts, its first and its last error; not one that is new, or that was accepted."""
+    tell("firing", channels=("ops", "log"))
+    assert repository.outbox.stuck(NOW + 999) == []
+    for after, error in ((0, "refused"), (40, "timeout")):
+        for parcel in claim(repository, now=NOW + after):
+            if parcel.channel == "log":
+                repository.outbox.delivered(parcel, NOW)
+            else:
+                repository.outbox.failed(parcel, NOW + after, error, NOW + after + 1)
+    assert repository.outbox.stuck(NOW - 1) == []
+    assert repository.outbox.stuck(NOW) == [ports.Stuck(ALERT, "ops", 2, NOW, "timeout")]
+    (parcel,) = claim(repository, now=NOW + 80)
+    repository.outbox.delivered(parcel, NOW + 81)
+    assert repository.outbox.stuck(NOW + 999) == []

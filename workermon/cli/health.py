@@ -26,8 +26,10 @@ def status(ctx: click.Context, as_json: bool) -> None:
     else:
         rows = [("ok" if part.ok else "DOWN", part.name, errors.printable(part.reason)) for part in found.parts]
         output.table(("STATE", "PART", "WHY"), rows, [None if part.ok else "red" for part in found.parts])
+        queued = ", ".join(f"{number} {name}" for name, number in found.queues.items())
         figures = ", ".join(f"{number} {what}" for what, number in found.workers.items())
         click.echo(f"workers: {figures}; alerts: {found.alerts} firing; waiting notifications: {found.backlog}")
+        click.echo(f"messages: {queued}")
         spent, rate = found.bill.last_24h, found.bill.rate
         click.echo(
             f"AWS in 24 h: {spent.calls} calls, {spent.metrics} metrics asked, ${spent.dollars:.2f}; "

@@ -8,6 +8,7 @@ from celery.exceptions import CeleryError
 from kombu.exceptions import KombuError
 
 from workermon import errors
+from workermon.on_celery import broker
 
 
 class CeleryNodes:
@@ -25,3 +26,16 @@ class CeleryNodes:
                 "broker", f"it cannot be asked ({type(why).__name__})", "see that it runs and takes our password"
             ) from None
         return sorted({name for answer in answers or () for name in answer})
+
+    def queues(self) -> dict[str, int]:
+        """Return how many messages wait in each queue of ours, and how many nodes have in their hands."""
+        connection = self._app.connection_for_read()
+        gone = (*connection.connection_errors, *connection.channel_errors, CeleryError, KombuError, OSError)
+        try:
+            with connection, connection.channel() as channel:
+                waiting = {queue: int(channel._size(queue)) for queue in sorted(broker.QUEUES)}
+                return {**waiting, "unacked": int(channel.client.hlen(channel.unacked_key))}
+        except gone as why:
+            raise errors.RedisUnavailable(
+                "broker", f"it cannot be asked ({type(why).__name__})", "see that it runs and takes our password"
+            ) from None

@@ -298,10 +298,17 @@ class RedBeatSchedule:
         }
 
     def last_tick(self) -> float | None:
-        """Return when beat last looked for what is due."""
+        """Return when beat last looked for what is due; a stock RedBeat shows it by extending its lock each time."""
+        schedulers.ensure_conf(self._app)
+        own = self._app.redbeat_conf
         with reaching():
             at = self._redis.get(TICK)
-        return None if at is None else float(at)
+            left = self._redis.pttl(own.lock_key) if own.lock_key else -2
+            clock = self._redis.time() if left > 0 else (0, 0)
+        looked = [] if at is None else [float(at)]
+        if left > 0:
+            looked.append(clock[0] + clock[1] / 1e6 - max(0.0, (own.lock_timeout or 0) - left / 1000))
+        return max(looked, default=None)
 
 
 def text(raw: bytes) -> str:

@@ -13,8 +13,11 @@ from typing import Any
 
 import redis
 
-from workermon import models
+from workermon import models, ports
 from workermon.on_redis import client, keys
+
+#: Lanes looked at for those that are stuck.
+LOOKED_AT = 1000
 
 # KEYS: outbox, reminders. ARGV: now, limit, prefixes of leases, lanes, last notifications and sets of lanes.
 _DUE = client.Script("""
@@ -262,6 +265,27 @@ class RedisOutbox:
     def backlog(self) -> int:
         """Return how many notifications wait."""
         return int(_BACKLOG.run(self._client, [keys.OUTBOX], [keys.LANE]))
+
+    def stuck(self, before: float, limit: int = 100) -> list[ports.Stuck]:
+        """Return lanes that were tried in vain for long, the oldest first; looks at a thousand lanes at most."""
+        with client.guard(self._client):
+            lanes = client.texts(self._client.zrange(keys.OUTBOX, 0, LOOKED_AT - 1))
+            with self._client.pipeline(transaction=False) as pipe:
+                for lane in lanes:
+                    pipe.lindex(keys.LANE + lane, 0)
+                    pipe.zrange(keys.attempts(keys.of_lane(lane)[0]), 0, -1)
+                replies = pipe.execute()
+        found = []
+        for lane, head, entries in zip(lanes, replies[::2], replies[1::2], strict=True):
+            alert_id, channel = keys.of_lane(lane)
+            if head is None:
+                continue
+            told = models.Notification.model_validate_json(head).id
+            tried = [models.Attempt.model_validate_json(entry.partition(b" ")[2]) for entry in entries]
+            tried = [one for one in tried if one.channel == channel and one.notification_id == told]
+            if tried and tried[-1].error is not None and tried[0].at <= before:
+                found.append(ports.Stuck(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
+        return sorted(found, key=lambda one: one.since)[:limit]
 
     def _settle(
         self,
