@@ -430,6 +430,23 @@ def test_rules_check_needs_neither_redis_nor_aws(tmp_path):
     assert "is no UTF-8 text" in one_line(CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own), 2)
 
 
+def test_rules_check_says_what_apply_would(tmp_path, monkeypatch):
+    """An interval below the least is refused, a secret that is not there is a warning beside a valid file."""
+    place = tmp_path / "fleet.toml"
+    own = Session(settings.Settings(_env_file=None), None)
+    place.write_text('[[workers]]\nid = "i-0aaaaaaaaaaaaaaaa"\ninterval = "5s"\n')
+    assert "below the least allowed" in one_line(
+        CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own), 2
+    )
+    monkeypatch.delenv("OPS_SECRET", raising=False)
+    place.write_text('[channels.ops]\ntype = "webhook"\nurl = "https://a.example"\nsecret = { env = "OPS_SECRET" }\n')
+    done = CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own)
+    assert done.exit_code == 0
+    assert done.stderr == (
+        "warning: channels.ops.secret: OPS_SECRET is not set here; the process that delivers needs it\n"
+    )
+
+
 def test_status_is_0_only_if_every_part_is_alive(run, world):
     """With all parts alive and no worker the status is well; a part that is down shows, and the exit code is 1."""
     world.schedule.ticked = world.now()

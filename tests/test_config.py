@@ -298,3 +298,57 @@ def test_an_error_names_line_and_column(text, place):
     with pytest.raises(errors.InvalidInput) as caught:
         config.to_configuration(config.parse(text, "fleet.toml"), config.DEFAULT)
     assert str(caught.value).startswith(f"fleet.toml: {place}: ")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://exa mple.com/", "https://example.com/\\u00a0x", "https://exa<mple.com/", "https://a..b/", "https://a,b/"],
+)
+def test_a_host_that_cannot_be_is_refused(url):
+    """White space of any kind, and a host of other characters than names have, are no address."""
+    with pytest.raises(errors.InvalidInput, match=r"channels\.w\.url: is no address"):
+        config.parse(f'[channels.w]\ntype = "webhook"\nurl = "{url}"\n', "f.toml")
+
+
+@pytest.mark.parametrize(
+    "host", ["example.com", "xn--bcher-kva.example", "bücher.example", "[2606:4700::1111]", "a_b.example"]
+)
+def test_hosts_of_every_kind_are_taken(host):
+    """Names, those of other scripts, and addresses."""
+    config.parse(f'[channels.w]\ntype = "webhook"\nurl = "https://{host}:8443/x"\n', "f.toml")
+
+
+def test_what_is_valid_and_will_not_work_is_warned_of():
+    """A secret that is not here, and a period that CloudWatch does not have; nothing where all is there."""
+    file = config.parse(
+        '[channels.ops]\ntype = "webhook"\nurl = "https://example.com/"\nsecret = { env = "OPS_SECRET" }\n'
+        '[channels.chat]\ntype = "slack"\nurl = { file = "/run/hook" }\n'
+        '[[metrics]]\nname = "odd"\nnamespace = "N"\nmetric_name = "M"\nperiod = "90s"\n'
+        '[[metrics]]\nname = "even"\nnamespace = "N"\nmetric_name = "M"\nperiod = "20s"\n',
+        "f.toml",
+    )
+
+    def none(ref):
+        raise errors.InvalidInput("secret", "hunter2", "set it")
+
+    assert config.warnings(file, none) == [
+        "channels.ops.secret: OPS_SECRET is not set here; the process that delivers needs it",
+        "channels.chat.url: /run/hook cannot be read here; the process that delivers needs it",
+        "metrics.odd.period: CloudWatch takes 1, 5, 10, 20, 30 and multiples of 60 s, not 90 s",
+    ]
+    assert len(config.warnings(file, lambda _: "x")) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('[[workers]]\nid = "i-0aaaaaaaaaaaaaaaa"\ninterval = "9s"\n', r"workers\[0\]\.interval"),
+        ('[discover]\nregions = ["us-east-1"]\ninterval = "9s"\n[discover.tags]\na = "b"\n', "discover.interval"),
+    ],
+)
+def test_an_interval_below_the_least_is_refused_by_its_place(text, path):
+    """What apply would refuse the check refuses."""
+    file = config.parse(text, "f.toml")
+    config.check_intervals(file, 9)
+    with pytest.raises(errors.InvalidInput, match=f"{path}.*9 s is below the least allowed, 10 s"):
+        config.check_intervals(file, 10)

@@ -372,6 +372,45 @@ class File(models.Frozen):
         return _where(self.source, path, self.text)
 
 
+#: Seconds. The periods below a minute that CloudWatch has; above, any number of minutes.
+SHORT_PERIODS = frozenset({1, 5, 10, 20, 30})
+
+
+def check_intervals(file: File, least: int) -> None:
+    """Refuse an interval below the least allowed, in seconds, by its place in the file."""
+    named = [(f"workers[{place}].interval", worker.interval) for place, worker in enumerate(file.workers or ())]
+    named.append(("discover.interval", file.discover.interval if file.discover else None))
+    for path, interval in named:
+        if interval is not None and interval < least:
+            why = f"{interval} s is below the least allowed, {least} s"
+            raise errors.InvalidInput(file.where(path), why, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
+
+
+def warnings(file: File, secrets: Callable[[models.SecretRef], str]) -> list[str]:
+    """Return what is valid in a file and may be meant, and will not work as things stand here.
+
+    ``secrets`` looks one up; where it is not to be had here, another process may have it.
+    """
+    told = []
+    for channel in (file.channels or {}).values():
+        for key in ("url", "secret"):
+            ref = getattr(channel, key)
+            if not isinstance(ref, models.SecretRef):
+                continue
+            try:
+                secrets(ref)
+            except errors.InvalidInput:
+                what = f"{ref.env} is not set here" if ref.env is not None else f"{ref.file} cannot be read here"
+                told.append(f"channels.{channel.name}.{key}: {what}; the process that delivers needs it")
+    for name, metric in (file.metrics or {}).items():
+        period = metric.period
+        if period is not None and period not in SHORT_PERIODS and period % 60:
+            told.append(
+                f"metrics.{name}.period: CloudWatch takes 1, 5, 10, 20, 30 and multiples of 60 s, not {period} s"
+            )
+    return told
+
+
 def _levels(warning: float | None, critical: float | None) -> models.Levels:
     return models.Levels(warning=warning, critical=critical)
 
@@ -733,7 +772,8 @@ def _address(path: str, url: str, section: ChannelSection) -> None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         parts, host = urlsplit(""), None
-    if parts.scheme not in ("https", "http") or not host or errors.printable(url) != url or " " in url:
+    blank = errors.printable(url) != url or any(each.isspace() for each in url)
+    if parts.scheme not in ("https", "http") or not host or blank or not _is_host(host):
         raise _Wrong(path, "is no address such as https://example.com/hook", "write it in full")
     if "@" in parts.netloc:
         raise _Wrong(path, "has credentials in it", "sign with a secret by name instead")
@@ -745,6 +785,13 @@ def _address(path: str, url: str, section: ChannelSection) -> None:
         raise _Wrong(path, "is not https", "use https, or allow_private = true for a receiver of your own network")
     if host == "localhost" or _is_private(host):
         raise _Wrong(path, "is a private address", "set allow_private = true if it is a receiver of your own network")
+
+
+def _is_host(host: str) -> bool:
+    """Tell whether a host's name can be: letters of any script, digits, hyphens and dots, or an address."""
+    return re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", host) is not None or (
+        ":" in host and re.fullmatch(r"[0-9a-f:.]+(%[\w.-]+)?", host) is not None
+    )
 
 
 def _is_private(host: str) -> bool:

@@ -54,10 +54,12 @@ def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) ->
     \b
     Example: workermon apply fleet.toml
     """
-    from workermon import fleet
+    from workermon import config, fleet
 
     found = files.read(file)
     own.check_regions(found)
+    for text in config.warnings(found, own.settings.secret):
+        output.warn(text)
     told = _told(found, _planned(own, fleet.planned, found, skip_missing))
     done = _planned(own, fleet.apply, found, skip_missing)
     for worker_id, why in own.collect(done.added).failed.items():

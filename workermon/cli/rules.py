@@ -27,7 +27,8 @@ def rules() -> None:
 @rules.command()
 @click.argument("file", metavar="FILE")
 @options.as_json
-def check(file: str, as_json: bool) -> None:
+@session.pass_session
+def check(own: session.Session, file: str, as_json: bool) -> None:
     """Validate a config file, without Redis or AWS.
 
     \b
@@ -37,10 +38,15 @@ def check(file: str, as_json: bool) -> None:
 
     found = files.read(file)
     made = config.to_configuration(found, config.DEFAULT)
+    config.check_intervals(found, own.settings.min_interval)
+    warned = config.warnings(found, own.settings.secret)
+    for text in warned:
+        output.warn(text)
     if as_json:
         output.document(
             {
                 "valid": True,
+                "warnings": warned,
                 "file": found.source,
                 "rules": [rule.name for rule in made.rules],
                 "channels": list(made.channels),
