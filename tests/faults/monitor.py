@@ -73,8 +73,10 @@ def main() -> None:
     stop = threading.Event()
     threading.Thread(target=listener.Relay.of(container).run, args=(stop,), daemon=True).start()
     while not stop.wait(0.5):
-        if due := sorted(get(ports.Schedule).ids()):
-            tasks.collect(due)
+        try:
+            tasks.collect(sorted(get(ports.Schedule).ids()))
+        except errors.WorkermonError as why:
+            log.warning("monitor.failed", reason=str(why))
 
 
 if __name__ == "__main__":

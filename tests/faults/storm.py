@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import pager
 
-from workermon import config, settings
+from workermon import config, logs, models, settings
 from workermon.local import embedded, endpoint, simulation, supervisor, up
 from workermon.on_redis import alerts, client, outbox
 
@@ -343,8 +343,6 @@ class Storm:
 
 
 def _moment(received: pager.Received) -> float:
-    from workermon import models
-
     return models.moment(received.told["at"])
 
 
@@ -356,6 +354,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--mutant", choices=("apart", "marked"))
     asked = parser.parse_args()
+    logs.configure("error")
     with tempfile.TemporaryDirectory(prefix="workermon-storm-") as folder:
         storm = Storm(Path(folder), workers=asked.workers, seconds=asked.seconds, seed=asked.seed, mutant=asked.mutant)
         outcome = storm.run()

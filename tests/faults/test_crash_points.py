@@ -184,7 +184,7 @@ class Stage:
 
     def until(self, status: str) -> None:
         """Wait for the last word."""
-        eventually(lambda: self.told(status), self.patience, f"{self.name}: the {status}")
+        eventually(lambda: self.told(status), self.patience, f"{self.name}: the {status}\n{self.said}")
 
     def check(self) -> None:
         """See that it fired once, resolved once, in this order, and that nothing is left."""
