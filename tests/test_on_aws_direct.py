@@ -1,4 +1,4 @@
-"""GetMetricData's lists pass by botocore: what comes out is the same, whatever the way."""
+"""The long lists of AWS' answers pass by botocore: what comes out is the same, whatever the way."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from workermon import models
+from workermon import errors, models
 from workermon.local import endpoint, simulation
-from workermon.on_aws import cloudwatch, direct, session
+from workermon.on_aws import cloudwatch, direct, ec2, session
 
 SCOPE = models.Scope(region="us-east-1")
 
@@ -65,3 +65,74 @@ def test_a_refusal_stays_botocores(aws: endpoint.Endpoint) -> None:
             fetched(aws, time.time())
         aws.recover()
     sessions.close()
+
+
+STATUSES = b"""<?xml version="1.0" encoding="UTF-8"?>
+<DescribeInstanceStatusResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">
+  <requestId>r</requestId>
+  <instanceStatusSet>
+    <item>
+      <instanceId>i-00000000000000001</instanceId>
+      <eventsSet><item><code>system-reboot</code></item></eventsSet>
+      <instanceState><code>16</code><name>running</name></instanceState>
+      <systemStatus><status>impaired</status><details><item><status>failed</status></item></details></systemStatus>
+      <instanceStatus><status>ok</status></instanceStatus>
+    </item>
+    <item><instanceId>i-00000000000000002</instanceId><instanceState><name>stopped</name></instanceState></item>
+    <item><instanceId>i-00000000000000003</instanceId><instanceState/><systemStatus/><instanceStatus/></item>
+  </instanceStatusSet>
+  <nextToken>more</nextToken>
+</DescribeInstanceStatusResponse>"""
+
+
+def told(body: bytes, status: int = 200) -> tuple[bytes, dict[str, object]]:
+    """Return what is left to botocore of an answer, and what is read past it."""
+    response, read = {"status_code": status, "body": body}, {}
+    direct._read_statuses(response, read)
+    return response["body"], read
+
+
+def test_statuses_are_read_past_botocore_and_the_rest_is_left_to_it() -> None:
+    """Ids, states and checks are what botocore reads; its part keeps the token of the next page."""
+    rest, read = told(STATUSES)
+    assert b"more" in rest
+    assert b"i-0000" not in rest
+    assert read["InstanceStatuses"] == [
+        {
+            "InstanceId": "i-00000000000000001", "InstanceState": {"Name": "running"},
+            "SystemStatus": {"Status": "impaired"}, "InstanceStatus": {"Status": "ok"},
+        },
+        {"InstanceId": "i-00000000000000002", "InstanceState": {"Name": "stopped"}},
+        {"InstanceId": "i-00000000000000003", "InstanceState": {}, "SystemStatus": {}, "InstanceStatus": {}},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(STATUSES, 503), (STATUSES[:200], 200), (b"", 200), (b"<html/>", 200), (b"<Response><Errors/></Response>", 400)],
+)
+def test_an_answer_without_statuses_is_botocores(body: bytes, status: int) -> None:
+    """Errors, and what is no such answer, are left as they came."""
+    assert told(body, status) == (body, {})
+
+
+def test_the_short_way_to_statuses_brings_what_botocore_brings(
+    aws: endpoint.Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States and checks of instances are the same with and without it, and so are refusals."""
+
+    def asked() -> dict[str, models.InstanceStatus]:
+        sessions = session.Sessions()
+        try:
+            return ec2.AwsEc2(sessions).statuses(SCOPE, sorted(aws.simulation.machines))
+        finally:
+            sessions.close()
+
+    short = asked()
+    aws.fail("deny", "DescribeInstanceStatus")
+    with pytest.raises(errors.AwsDenied):
+        asked()
+    aws.recover()
+    monkeypatch.setattr(direct, "shorten", lambda client: None)
+    assert short == asked()
+    assert short

@@ -8,7 +8,6 @@ so that what is dispatched twice is collected once; a claim that nothing came of
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -247,7 +246,8 @@ def event(
 
     A worker that does not run has no CloudWatch metrics. ``id`` is worker and slot.
     """
-    condition = condition.model_copy(update={"collected_at": collected_at})
+    if condition.collected_at != collected_at:
+        condition = condition.model_copy(update={"collected_at": collected_at})
     if condition.status != "running":
         condition = condition.model_copy(update={"latest": {}})
     told = models.Event(
@@ -260,7 +260,7 @@ def event(
         status_checks=condition.checks,
         metrics=metrics.readings(worker, condition, configuration.collect, configuration.metrics),
     )
-    return json.dumps(models.to_json(told), separators=(",", ":"), ensure_ascii=False)
+    return told.model_dump_json(by_alias=True)
 
 
 def _by_scope(records: Iterable[ports.Record]) -> dict[models.Scope, list[ports.Record]]:

@@ -8,6 +8,7 @@ each place of the look within the interval: looks that share a place see the sam
 
 from __future__ import annotations
 
+import operator
 import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ PROBE = 8
 
 #: Places within an interval that are told apart.
 PLACES = 6
+
+_AT = operator.itemgetter(0)
 
 
 class Delay(NamedTuple):
@@ -158,7 +161,7 @@ def sight(
         return None
     if at - asked > period + 1.5 * interval or at - expected > metrics.LATENESS:
         return None
-    if not any(point.at == expected for point in came):
+    if expected not in map(_AT, came):
         return None
     watched = at - asked <= 1.5 * interval
     return Sight(expected, at - expected, (asked if watched else at - interval) - expected, watched)
@@ -244,7 +247,7 @@ def expected(latest: models.Datapoint | None, came: Sequence[models.Datapoint], 
     """
     if latest is None:
         return None
-    have = {point.at // period for point in came}
+    have = {at // period for at, _ in came}
     newest = latest.at // period
     begin = max(min(have, default=newest), (latest.at - metrics.LATENESS) // period)
     missing = next((slot for slot in range(begin, newest) if slot not in have), newest + 1)

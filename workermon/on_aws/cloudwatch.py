@@ -256,7 +256,7 @@ class _Fetching:
             query.since <= found[0][0] and found[-1][0] <= last and all(map(math.isfinite, points.values()))
         ):
             found = [(at, value) for at, value in found if query.since <= at <= last and math.isfinite(value)]
-        return tuple(map(models.Datapoint._make, found))
+        return tuple(map(models.datapoint, found))
 
     def _results(self, call: list[int]) -> dict[int, _Result]:
         if self._silence is not None:
@@ -293,7 +293,12 @@ class _Fetching:
                 continue
             result.status = str(found.get("StatusCode") or "Complete")
             times, values = found.get("Timestamps") or (), found.get("Values") or ()
-            result.points.update(zip(map(_seconds, times), map(float, values), strict=False))
+            # On the short way (``direct``) they are plain numbers, and there are thousands of them.
+            plain = set(map(type, times)) <= _NUMBERS
+            result.points.update(zip(map(int if plain else _seconds, times), map(float, values), strict=False))
+
+
+_NUMBERS = frozenset({int, float})
 
 
 def _seconds(at: Any) -> int:

@@ -1,6 +1,6 @@
-"""GetMetricData around botocore's walk over each query and datapoint, which is most of what a collection costs.
+"""GetMetricData and DescribeInstanceStatus around botocore's walk over each value, most of what a collection costs.
 
-Signing, retries, credentials, endpoints and errors stay botocore's. Only where it speaks JSON to CloudWatch, whose
+Signing, retries, credentials, endpoints and errors stay botocore's. Of CloudWatch only where it speaks JSON, for then
 queries and results look the same on the wire as in Python; in any other protocol nothing changes.
 """
 
@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from xml.etree import ElementTree
 
 _GET = "GetMetricData"
 
+#: What of an instance's status is read: an element and one within it, and how botocore names both.
+_WITHIN = {
+    "instanceState": ("name", "InstanceState", "Name"),
+    "systemStatus": ("status", "SystemStatus", "Status"),
+    "instanceStatus": ("status", "InstanceStatus", "Status"),
+}
+
 
 def shorten(client: Any) -> None:
-    """Have this CloudWatch client's GetMetricData take and give its lists as they are.
+    """Have this client of CloudWatch or EC2 read its longest answer the short way, and CloudWatch's write its queries.
 
-    ``MetricDataResults`` then holds what CloudWatch wrote: timestamps are seconds since 1970.
+    GetMetricData's ``MetricDataResults`` then holds what CloudWatch wrote: timestamps are seconds since 1970.
+    DescribeInstanceStatus' ``InstanceStatuses`` holds ids, states and checks, no details or events.
     """
-    if client.meta.service_model.resolved_protocol == "json":
+    if client.meta.service_model.service_name == "ec2":
+        client.meta.events.register_first("before-parse.ec2.DescribeInstanceStatus", _read_statuses)
+    elif client.meta.service_model.resolved_protocol == "json":
         client._serializer = _Serializer(client._serializer)
         client.meta.events.register_first(f"before-parse.cloudwatch.{_GET}", _read)
 
@@ -48,3 +59,35 @@ def _read(response_dict: dict[str, Any], customized_response_dict: dict[str, Any
     if isinstance(body, dict) and isinstance(body.get("MetricDataResults"), list):
         customized_response_dict["MetricDataResults"] = body.pop("MetricDataResults")
         response_dict["body"] = json.dumps({**body, "MetricDataResults": []}).encode()
+
+
+def _read_statuses(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    if response_dict["status_code"] != 200:
+        return
+    try:
+        root = ElementTree.fromstring(response_dict["body"])  # noqa: S314  (the parser that botocore uses)
+    except ElementTree.ParseError:
+        return  # botocore says what it thinks of it
+    found = next((child for child in root if _name(child) == "instanceStatusSet"), None)
+    if found is None:
+        return
+    customized_response_dict["InstanceStatuses"] = [_status(item) for item in found]
+    found.clear()
+    response_dict["body"] = ElementTree.tostring(root)
+
+
+def _status(item: ElementTree.Element) -> dict[str, Any]:
+    status: dict[str, Any] = {}
+    for child in item:
+        name = _name(child)
+        if name == "instanceId":
+            status["InstanceId"] = child.text or ""
+        elif name in _WITHIN:
+            inner, outer, key = _WITHIN[name]
+            text = next((one.text or "" for one in child if _name(one) == inner), None)
+            status[outer] = {} if text is None else {key: text}
+    return status
+
+
+def _name(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]

@@ -168,8 +168,7 @@ class Sessions:
             if found is None:
                 session = self._session(scope)
                 found = session.client(service, region_name=scope.region, config=_CONFIG)  # type: ignore[call-overload]
-                if service == "cloudwatch":
-                    direct.shorten(found)
+                direct.shorten(found)
                 if self._watch is not None:
                     self._watch(found, scope)
                 self._clients[service, scope] = found

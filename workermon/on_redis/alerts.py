@@ -15,14 +15,18 @@ from workermon.on_redis import client, keys, workers
 #: State of the alerts of one subject, by rule.
 STATE = TypeAdapter(dict[str, models.Alert])
 
-# KEYS: worker, alerts, configuration, versions. ARGV: the fields of a record.
+# KEYS: configuration; of each worker it, its alerts, its versions. ARGV: the fields of a record. Returns the revision,
+# then what is known of each. One command for many, for sending each takes longer than reading it.
 _LOAD = client.Script("""
-return {
-  redis.call('HMGET', KEYS[1], unpack(ARGV)),
-  redis.call('HMGET', KEYS[2], 'version', 'alerts'),
-  redis.call('HGET', KEYS[3], 'revision'),
-  redis.call('HGETALL', KEYS[4]),
-}
+local found = {redis.call('HGET', KEYS[1], 'revision')}
+for i = 2, #KEYS, 3 do
+  found[#found + 1] = {
+    redis.call('HMGET', KEYS[i], unpack(ARGV)),
+    redis.call('HMGET', KEYS[i + 1], 'version', 'alerts'),
+    redis.call('HGETALL', KEYS[i + 2]),
+  }
+end
+return found
 """)
 
 # KEYS: worker, alerts, configuration, unjudged, open, index, versions, outbox, workers, the ledger's without the hour;
@@ -125,25 +129,21 @@ class RedisAlerts:
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis]:
         """Return the basis of a judgement of those workers that are known; each is read in one step."""
-        calls = [
-            (
-                [keys.worker(one), keys.alerts(one), keys.CONFIGURATION, keys.versions(one)],
-                workers.FIELDS,
-            )
-            for one in worker_ids
-        ]
         found = {}
-        replies = _LOAD.run_many(self._client, calls)
-        for worker_id, (fields, (version, state), revision, told) in zip(worker_ids, replies, strict=True):
-            record = workers.record(fields)
-            if record is not None:
-                found[worker_id] = ports.Basis(
-                    record=record,
-                    alerts=STATE.validate_json(state) if state else {},
-                    version=int(version or 0),
-                    revision=int(revision or 0),
-                    told={rule.decode(): int(last) for rule, last in zip(told[::2], told[1::2], strict=True)},
-                )
+        for start in range(0, len(worker_ids), workers.CHUNK):
+            some = worker_ids[start : start + workers.CHUNK]
+            names = [name for one in some for name in (keys.worker(one), keys.alerts(one), keys.versions(one))]
+            revision, *replies = _LOAD.run(self._client, [keys.CONFIGURATION, *names], workers.FIELDS)
+            for worker_id, (fields, (version, state), told) in zip(some, replies, strict=True):
+                record = workers.record(fields)
+                if record is not None:
+                    found[worker_id] = ports.Basis(
+                        record=record,
+                        alerts=STATE.validate_json(state) if state else {},
+                        version=int(version or 0),
+                        revision=int(revision or 0),
+                        told={rule.decode(): int(last) for rule, last in zip(told[::2], told[1::2], strict=True)},
+                    )
         return found
 
     def commit(self, verdict: ports.Verdict) -> bool:

@@ -8,17 +8,20 @@ where nothing was written, are that NaN, "absent"; and a NaN cannot be written.
 
 from __future__ import annotations
 
+import operator
 import struct
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from workermon.models import Datapoint, Series
+from workermon.models import Datapoint, Series, datapoint
 
 #: Seconds of one key. A period longer than that has at most one datapoint in it.
 HOUR = 3600
 #: Bytes of a datapoint.
 WIDTH = 8
+
+_AT, _VALUE = operator.itemgetter(0), operator.itemgetter(1)
 
 _NAN = b"\x7f\xf8\x00\x00\x00\x00\x00\x00"
 
@@ -85,13 +88,13 @@ def _whole(series: Series) -> bool:
     if not points or points[0].at % period:
         return False
     first = points[0].at
-    return [at for at, _ in points] == list(range(first, first + len(points) * period, period))
+    return tuple(map(_AT, points)) == tuple(range(first, first + len(points) * period, period))
 
 
 def _straight(field: str, series: Series) -> list[Run]:
     """Pack a series without gaps, as most are: a run for each hour."""
     period, points = series
-    data = _turned(struct.pack(f">{len(points)}d", *(value for _, value in points)))
+    data = _turned(struct.pack(f">{len(points)}d", *map(_VALUE, points)))
     packed: list[Run] = []
     start = 0
     while start < len(points):
@@ -111,10 +114,10 @@ def datapoints(data: bytes, hour: int, period: int, phase: int, low: int, high: 
         return
     values = struct.unpack(f">{end - start}d", _turned(data[start * WIDTH : end * WIDTH]))
     at = (first + start) * period + phase
-    for value in values:
-        if value == value:
-            yield Datapoint(at, value)
-        at += period
+    present = (
+        pair for pair in zip(range(at, at + len(values) * period, period), values, strict=True) if pair[1] == pair[1]
+    )
+    yield from map(datapoint, present)
 
 
 def fields(names: Mapping[bytes, bytes]) -> dict[tuple[str, int], list[tuple[int, bytes]]]:
@@ -127,7 +130,6 @@ def fields(names: Mapping[bytes, bytes]) -> dict[tuple[str, int], list[tuple[int
     return found
 
 
-def merged(period: int, parts: list[Datapoint], since: float, until: float) -> tuple[Datapoint, ...]:
+def merged(period: int, parts: list[Datapoint]) -> list[Datapoint]:
     """Return datapoints in order of time, one a slot: where two share one, that of the later time counts."""
-    slots = {point.at // period: point for point in sorted(parts)}
-    return tuple(point for point in slots.values() if since <= point.at <= until)
+    return list({point.at // period: point for point in sorted(parts)}.values())

@@ -63,14 +63,14 @@ _WRITE = client.Script(
     _COMPLETE
     + """
 local worker = KEYS[1]
-local had = redis.call('HMGET', worker, 'incarnation', 'slot', 'changed_from', 'first_hour', 'last_hour')
+local had = redis.call('HMGET', worker, 'incarnation', 'slot', 'changed_from', 'first_hour', 'last_hour', 'trouble')
 if had[1] ~= ARGV[2] then return 'gone' end
 local repeated = ARGV[4] == '0' and complete(had[2], ARGV[3])
 local at, retention = tonumber(ARGV[5]), tonumber(ARGV[6])
 local empty = string.rep('\\0', 8)
 local changed
-local first, last = tonumber(had[4] or ''), tonumber(had[5] or '')
-local known_last = last
+local known_first, known_last = tonumber(had[4] or ''), tonumber(had[5] or '')
+local first, last = known_first, known_last
 local next = 11
 
 local function merge(old, fresh)
@@ -84,29 +84,46 @@ end
 
 for k = 3, #KEYS do
   local hour, runs = tonumber(ARGV[next]), tonumber(ARGV[next + 1])
-  next = next + 2
-  local strings, dirty = {}, {}
-  local any = false
-  for _ = 1, runs do
-    local field, place, moment, every, wins = string.match(ARGV[next], '^(.*) (%-?%d+) (%-?%d+) (%d+) ([01])$')
-    local offset, time, period, fresh = tonumber(place) * 8, tonumber(moment), tonumber(every), ARGV[next + 1]
-    local text = strings[field] or redis.call('HGET', KEYS[k], field) or ''
+  local heads, fields, texts, dirty = {}, {}, {}, {}
+  -- All fields of an hour are read at once and written at once: each call counts.
+  for i = 1, runs do
+    local field, place, moment, every, wins =
+      string.match(ARGV[next + 2 * i], '^(.*) (%-?%d+) (%-?%d+) (%d+) ([01])$')
+    heads[i] = {field, tonumber(place) * 8, tonumber(moment), tonumber(every), wins == '1', ARGV[next + 2 * i + 1]}
+    if texts[field] == nil then
+      texts[field] = false
+      fields[#fields + 1] = field
+    end
+  end
+  next = next + 2 + 2 * runs
+  for i = 1, #fields, 1000 do
+    local some = redis.call('HMGET', KEYS[k], unpack(fields, i, math.min(i + 999, #fields)))
+    for j = 1, #some do texts[fields[i + j - 1]] = some[j] or '' end
+  end
+  for i = 1, runs do
+    local field, offset, time, period, wins, fresh = unpack(heads[i])
+    local text = texts[field]
     local old = string.sub(text, offset + 1, offset + #fresh)
-    if wins == '1' then fresh = merge(old, fresh) end
-    next = next + 2
+    if wins then fresh = merge(old, fresh) end
     if old ~= fresh then
       local i = 1
       while string.sub(old, i, i + 7) == string.sub(fresh, i, i + 7) do i = i + 8 end
       local since = time + (i - 1) / 8 * period
       if not changed or since < changed then changed = since end
       if #text < offset then text = text .. string.rep('\\0', offset - #text) end
-      text = string.sub(text, 1, offset) .. fresh .. string.sub(text, offset + #fresh + 1)
-      dirty[field], any = true, true
+      texts[field] = string.sub(text, 1, offset) .. fresh .. string.sub(text, offset + #fresh + 1)
+      dirty[field] = true
     end
-    strings[field] = text
   end
-  if any then
-    for field in pairs(dirty) do redis.call('HSET', KEYS[k], field, strings[field]) end
+  local written = {}
+  for _, field in ipairs(fields) do
+    if dirty[field] then
+      written[#written + 1] = field
+      written[#written + 1] = texts[field]
+    end
+  end
+  if #written > 0 then
+    for i = 1, #written, 1000 do redis.call('HSET', KEYS[k], unpack(written, i, math.min(i + 999, #written))) end
     local life = math.ceil(hour + 3600 + retention - at)
     if redis.call('TTL', KEYS[k]) < life then redis.call('EXPIRE', KEYS[k], life) end
     if not first or hour < first then first = hour end
@@ -114,22 +131,34 @@ for k = 3, #KEYS do
   end
 end
 
+local said = {}
+local function say(field, value)
+  said[#said + 1] = field
+  said[#said + 1] = value
+end
 if changed then
   local since = tonumber(had[3] or '')
-  if not since or changed < since then redis.call('HSET', worker, 'changed_from', string.format('%d', changed)) end
+  if not since or changed < since then say('changed_from', string.format('%d', changed)) end
   if last ~= known_last then
     local prefix = string.match(KEYS[3], '^(.*:)')
     while first < last and redis.call('EXISTS', prefix .. string.format('%d', first)) == 0 do first = first + 3600 end
   end
-  redis.call('HSET', worker, 'first_hour', string.format('%d', first), 'last_hour', string.format('%d', last))
+  if first ~= known_first or last ~= known_last then
+    say('first_hour', string.format('%d', first))
+    say('last_hour', string.format('%d', last))
+  end
 end
 if changed or not repeated then
   redis.call('HINCRBY', worker, 'seq', 1)
   redis.call('ZADD', KEYS[2], 'NX', ARGV[5], ARGV[1])
 end
+if not repeated then
+  say('condition', ARGV[7])
+  say('slot', ARGV[3])
+  if ARGV[8] ~= '' then say('trouble', ARGV[8]) elseif had[6] then redis.call('HDEL', worker, 'trouble') end
+end
+if #said > 0 then redis.call('HSET', worker, unpack(said)) end
 if repeated then return 'repeated' end
-redis.call('HSET', worker, 'condition', ARGV[7], 'slot', ARGV[3])
-if ARGV[8] == '' then redis.call('HDEL', worker, 'trouble') else redis.call('HSET', worker, 'trouble', ARGV[8]) end
 redis.call('PUBLISH', ARGV[9], ARGV[10])
 return 'accepted'
 """
@@ -233,10 +262,16 @@ class RedisSamples:
         found: dict[tuple[str, str], models.Series] = {}
         for worker_id, metric, period in wanted:
             points: list[models.Datapoint] = []
+            phases = set()
             for hour, fields in hours.get(worker_id, {}).items():
                 for phase, data in fields.get((metric, period), ()):
+                    phases.add(phase)
                     points += ledger.datapoints(data, hour, period, phase, int(since // period), int(until // period))
-            found[worker_id, metric] = models.Series(period, ledger.merged(period, points, since, until))
+            if len(phases) > 1:
+                points = ledger.merged(period, points)
+            found[worker_id, metric] = models.Series(
+                period, tuple([point for point in points if since <= point.at <= until])
+            )
         return found
 
     def periods(self, worker_id: str, metric: str, since: float, until: float) -> list[int]:
