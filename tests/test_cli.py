@@ -430,6 +430,20 @@ def test_rules_check_needs_neither_redis_nor_aws(tmp_path):
     assert "is no UTF-8 text" in one_line(CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own), 2)
 
 
+def test_a_worker_without_a_name_is_said_once(ok, world):
+    """Where the name is the id it is not said twice."""
+    ok("add", A, "--name", A)
+    assert ok("pause", A) == f"paused {A}\n"
+    assert ok("resume", A) == f"resumed {A}\n"
+    assert ok("remove", A) == f"removed {A}\n"
+
+
+@pytest.mark.parametrize("group", ["rules", "config"])
+def test_a_group_has_an_example_too(group):
+    """What has commands of its own shows one of them."""
+    assert "Example: workermon" in CliRunner().invoke(cli.cli, [group, "--help"]).stdout
+
+
 def test_rules_check_says_what_apply_would(tmp_path, monkeypatch):
     """An interval below the least is refused, a secret that is not there is a warning beside a valid file."""
     place = tmp_path / "fleet.toml"
@@ -637,6 +651,19 @@ def test_a_wrong_redis_is_one_line_without_its_password(url, code, tmp_path):
     assert done.stderr.startswith("error: ")
     assert "hunter2" not in done.stderr
     assert time.monotonic() - began < 30
+
+
+def test_up_without_its_redis_says_what_every_command_says(tmp_path):
+    """The server is named by its place, with what to do."""
+    done = subprocess.run(
+        [sys.executable, "-m", "workermon", "up"],
+        capture_output=True, text=True, timeout=60, cwd=tmp_path,
+        env={**os.environ, "WORKERMON_REDIS_URL": "redis://:hunter2@127.0.0.1:1/1", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert done.stderr == (
+        "error: Redis at 127.0.0.1:1: connection refused; start it, or correct WORKERMON_REDIS_URL\n"
+    )
 
 
 def test_why_is_told_in_words_and_as_a_document(ok, run, world):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from workermon import config, models
-from workermon.local import board, demo, simulation
+from workermon import config, models, settings
+from workermon.local import board, demo, simulation, up
 
 NOW = 1_764_000_000
 
@@ -241,3 +243,33 @@ def test_a_fleet_of_one_has_all_the_incidents():
     alone.begin()
     alone.moment = moment
     assert breaches(alone, "CPUUtilization", 90, 40)
+
+
+def test_a_demo_that_was_killed_leaves_its_folder_to_the_next(tmp_path, monkeypatch):
+    """Folders whose process is gone are removed; one in use, somebody's link and what nobody owned yet are not."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead, alive, unowned = (tmp_path / f"workermon-demo-{name}" for name in ("dead", "alive", "unowned"))
+    for folder in (dead, alive, unowned):
+        (folder / "redis").mkdir(parents=True)
+    for folder in (dead, alive):
+        (folder / demo.OWNER).touch()
+    (tmp_path / "workermon-demo-link").symlink_to(alive)
+    with (alive / demo.OWNER).open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with demo._folder() as mine:
+            with demo._folder():
+                assert mine.is_dir()
+            assert {each.name for each in tmp_path.iterdir()} == {
+                "workermon-demo-alive", "workermon-demo-unowned", "workermon-demo-link", mine.name,
+            }  # fmt: skip
+        assert not mine.exists()
+
+
+def test_celerys_words_to_root_are_not_in_the_log(monkeypatch):
+    """Each child is told that its messages are JSON; what the user says of warnings stays."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://127.0.0.1:1/1")
+    own = settings.load()
+    for said, first in ((None, "ignore:"), ("error::ValueError", "error::ValueError,ignore:")):
+        env = {} if said is None else {"PYTHONWARNINGS": said}
+        kept = up.children(env, own, concurrency=1, beat=True, worker=True)
+        assert [child.env["PYTHONWARNINGS"].startswith(first) for child in kept] == [True] * 3

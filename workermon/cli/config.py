@@ -9,7 +9,11 @@ from workermon.cli import output
 
 @click.group()
 def config() -> None:
-    """About the config file."""
+    """Tell about the config file.
+
+    \b
+    Example: workermon config schema > workermon.schema.json
+    """
 
 
 @config.command()

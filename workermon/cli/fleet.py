@@ -141,7 +141,7 @@ def remove(own: session.Session, names: tuple[str, ...]) -> None:
     removed, unknown = own.call(fleet.remove, names, silences=own.container.get(ports.Silences))
     own.call(fleet.leave)
     for worker in removed:
-        click.echo(f"removed {worker.id}, {worker.name}")
+        click.echo(f"removed {_named(worker)}")
     for each in unknown:
         click.echo(f"{each} was not monitored", err=True)
 
@@ -160,7 +160,7 @@ def pause(own: session.Session, names: tuple[str, ...]) -> None:
     from workermon import fleet
 
     for worker in own.call(fleet.pause, names):
-        click.echo(f"paused {worker.id}, {worker.name}")
+        click.echo(f"paused {_named(worker)}")
     own.call(fleet.leave)
 
 
@@ -178,7 +178,12 @@ def resume(own: session.Session, names: tuple[str, ...]) -> None:
     resumed = own.call(fleet.resume, names)
     _collect(own, resumed)
     for worker in resumed:
-        click.echo(f"resumed {worker.id}, {worker.name}")
+        click.echo(f"resumed {_named(worker)}")
+
+
+def _named(worker: models.Worker) -> str:
+    """Return a worker's id, and its name where that is another."""
+    return worker.id if worker.name == worker.id else f"{worker.id}, {worker.name}"
 
 
 STATUSES = ("pending", "running", "stopping", "stopped", "shutting-down", "terminated", "unknown")
@@ -295,7 +300,7 @@ def refresh(own: session.Session, names: tuple[str, ...]) -> None:
         elif worker.id in done.retired:
             output.warn(f"{worker.id} is terminated, so it is collected no more")
         elif worker.id not in done.failed:
-            click.echo(f"refreshed {worker.id}, {worker.name}")
+            click.echo(f"refreshed {_named(worker)}")
     for worker_id, why in list(done.failed.items())[1:]:
         output.warn(f"{worker_id}: {why}")
     for why in done.failed.values():

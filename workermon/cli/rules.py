@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def rules() -> None:
-    """Work on config files and their rules."""
+    """Work on config files and their rules.
+
+    \b
+    Example: workermon rules check fleet.toml
+    """
 
 
 @rules.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workermon import errors, logs, models
+from workermon import errors, logs, models, ports
 from workermon.cli import files, session
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def _prepare(own: session.Session, file: config.File | None) -> None:
     """Apply the config file and reconcile. AWS out of reach stops neither, for it may be back in a minute."""
     from workermon import fleet
 
+    own.container.get(ports.Workers).ids()  # where Redis is out of reach, this says so best
     region = _region(own)
     if file is not None:
         _apply(own, file, region)

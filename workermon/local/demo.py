@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import sys
@@ -31,6 +32,10 @@ FRAMES = 4
 AGAIN = 0.5
 #: Lines of what the children said that are shown at the end where one of them died.
 TAIL = 20
+
+#: How a demo's folder is named, and the file in it that its process holds locked.
+FOLDERS = "workermon-demo-"
+OWNER = "owner"
 
 #: Starts an iterator over how it stands and what comes then; ``None`` where nothing came for a while.
 Follow = Callable[[], Iterator[models.Event | models.Notification | None]]
@@ -131,8 +136,6 @@ def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url:
         "AWS_CONFIG_FILE": str(folder / "aws-config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(folder / "aws-credentials"),
         "AWS_EC2_METADATA_DISABLED": "true",
-        # Celery warns whoever is root of messages with code in them; ours are JSON, and the fleet is a simulated one.
-        "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
         "NO_PROXY": direct,
         "no_proxy": direct,
         "WORKERMON_REDIS_URL": redis_url,
@@ -149,12 +152,25 @@ def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url:
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """Make a folder that is gone at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="workermon-demo-"))
+    """Make a folder that is gone at the end, and remove those of demos that were killed."""
+    _sweep(Path(tempfile.gettempdir()))
+    folder = Path(tempfile.mkdtemp(prefix=FOLDERS))
     try:
-        yield folder
+        with (folder / OWNER).open("w") as owner:
+            fcntl.flock(owner, fcntl.LOCK_EX)  # until this process ends, in whatever way
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(home: Path) -> None:
+    for folder in home.glob(f"{FOLDERS}*"):
+        with contextlib.suppress(OSError):  # others' folders, and those that nobody could own yet
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                continue
+            with (folder / OWNER).open() as owner:
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its demo lives
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -76,6 +76,9 @@ def children(
     level = {"debug": "DEBUG", "error": "ERROR"}.get(own.log_level, "WARNING")
     celery = [sys.executable, "-m", "celery", "--quiet", "-A", "workermon"]
     node = ["--loglevel", level, "--pool", "threads", "--without-mingle", "--without-gossip"]
+    # Celery warns whoever is root of messages with code in them; ours are JSON.
+    warnings = ",".join(filter(None, (env.get("PYTHONWARNINGS"), "ignore:You're running the worker with superuser")))
+    env = {**env, "PYTHONWARNINGS": warnings}
     mine = os.getpid()  # two of these on one machine are two sets of nodes
 
     def consuming(name: str, queues: str, threads: int) -> supervisor.Child:
