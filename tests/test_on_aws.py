@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import os
 import pickle
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
 import botocore.exceptions
+import botocore.session
 import pytest
 from botocore.stub import ANY, Stubber
 from moto import mock_aws
@@ -724,3 +727,25 @@ def test_moto_agrees(sessions: session.Sessions) -> None:
 def test_timestamps_of_every_protocol_mean_the_same(text: Any) -> None:
     """Numbers, ISO 8601 and what is left to botocore."""
     assert session.parse_timestamp(text).timestamp() == NOW
+
+
+def test_threads_that_begin_at_once_read_the_regions_once(
+    sessions: session.Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of AWS' regions take tens of megabytes to read, which a node has but once."""
+    read = []
+    usual = botocore.session.Session.get_available_partitions
+    monkeypatch.setattr(
+        botocore.session.Session, "get_available_partitions", lambda own: read.append(own) or usual(own)
+    )
+    session.known_regions.cache_clear()
+    together = threading.Barrier(4)
+
+    def begin(_: int) -> Any:
+        together.wait(10)
+        return sessions.ec2(SCOPE)
+
+    with ThreadPoolExecutor(4) as pool:
+        clients = list(pool.map(begin, range(4)))
+    assert len(read) == 1
+    assert all(client is clients[0] for client in clients)

@@ -162,10 +162,11 @@ class Sessions:
         found = self._clients.get((service, scope))
         if found is not None:
             return found
-        check_region(scope.region)
         with self._lock:
             found = self._clients.get((service, scope))
             if found is None:
+                # Behind the lock, for all of AWS' regions are read here: threads at once would have them many times.
+                check_region(scope.region)
                 session = self._session(scope)
                 found = session.client(service, region_name=scope.region, config=_CONFIG)  # type: ignore[call-overload]
                 direct.shorten(found)
