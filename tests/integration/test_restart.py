@@ -1,0 +1,37 @@
+"""All of the monitor is killed and comes back later, with intervals shorter than its absence."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from celery_house import eventually, opened
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
+]
+
+
+def test_a_restart_is_nobodys_silence(tmp_path, redis_url, redis_client) -> None:
+    """Node and beat are killed for more than three intervals; once they are back no worker is told to be silent."""
+    with opened(tmp_path, redis_url) as house:
+        house.add(house.ids, interval="2s")
+
+        def at(part: str) -> float:
+            return float(redis_client.hget("workermon:pulse", part) or 0)
+
+        started = [house.celery("worker"), house.celery("beat")]
+        eventually(lambda: at("collect") and at("evaluate") > at("listener:since"), within=40, what="all at work")
+        for process in started:
+            process.kill()
+        gone = time.time()
+        eventually(lambda: time.time() > gone + 14, within=20, what="the absence")
+        started = [house.celery("worker"), house.celery("beat")]
+        eventually(lambda: at("collect") > gone + 14, within=40, what="collection again")
+        back = time.time()
+        eventually(lambda: at("evaluate") > back + 8, within=40, what="judgements again")
+        told = list(redis_client.scan_iter("workermon:alert-history:of:*/no-data"))
+        assert told == []
