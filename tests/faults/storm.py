@@ -40,7 +40,7 @@ CALM = 15
 DRAIN = 90
 #: Seconds. An episode this long is there when an outage of everything, restarts included, is over; a shorter one may
 #: be over before anybody could see it, and is then in the history only.
-LONG = 40
+LONG = 50
 
 #: Where a process of a kind is made to die, beside the kills at any moment.
 CRASHES = {
@@ -261,11 +261,13 @@ class Storm:
         for name, env in self._envs.items():
             points = CRASHES.get(name.partition("-")[0])
             if points and self.chance.random() < 0.7:
-                env["WORKERMON_FAILPOINT"] = f"{self.chance.choice(points)}:{self.chance.randint(1, 12)}"
+                env["WORKERMON_FAILPOINT"] = f"{self.chance.choice(points)}:{self.chance.randint(2, 20)}"
 
     def _misbehave(self) -> None:
+        moods = random.Random(self.chance.random())  # how often it is asked depends on more than the seed
+
         def manner() -> pager.Manner:
-            drawn = self.chance.random()
+            drawn = moods.random()
             return "cut" if drawn < 0.2 else "refuse" if drawn < 0.35 else 2.0 if drawn < 0.4 else "take"
 
         self.pager.manner = manner
