@@ -29,7 +29,9 @@ def test_a_restart_is_nobodys_silence(tmp_path, redis_url, redis_client) -> None
             process.kill()
         gone = time.time()
         eventually(lambda: time.time() > gone + 14, within=20, what="the absence")
-        started = [house.celery("worker"), house.celery("beat")]
+        house.celery("worker")
+        eventually(lambda: at("evaluate") > gone + 14, within=40, what="a judgement before anything is collected")
+        house.celery("beat")
         eventually(lambda: at("collect") > gone + 14, within=40, what="collection again")
         back = time.time()
         eventually(lambda: at("evaluate") > back + 8, within=40, what="judgements again")
