@@ -207,7 +207,7 @@ class Simulation:
             yield from ((at, value) for at, value in stream.trace if since <= at < until and at <= appeared)
             return
         at = max(math.ceil(since / self.period) * self.period, self._slot(stream.machine.states[0][0]))
-        last = min(until - 1, appeared)
+        last = min(math.ceil(until) - 1, appeared)
         always = len(stream.machine.states) == 1 and stream.machine.state == "running"
         while at <= last:
             if always or stream.machine.state_at(at) == "running":
