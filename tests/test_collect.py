@@ -272,7 +272,7 @@ def test_a_vanished_worker_is_retired_only_when_confirmed(world: World) -> None:
 
 
 def test_a_new_worker_may_be_unknown_to_ec2_for_a_moment(world: World) -> None:
-    """Within five minutes of its addition it is trouble of kind gone, not the end."""
+    """While EC2 never told of it, it is trouble of kind gone for five minutes after its addition, not the end."""
     world.add(added_at=NOW - 200)
     world.ec2.forget(ONE)
     report = world.collect()
@@ -282,6 +282,15 @@ def test_a_new_worker_may_be_unknown_to_ec2_for_a_moment(world: World) -> None:
     assert trouble is not None
     assert trouble.kind == "gone"
     world.clock.advance(120)
+    assert world.collect().retired == (ONE,)
+
+
+def test_a_worker_that_ec2_knew_is_retired_however_new(world: World) -> None:
+    """What two answers of EC2 lack, and it told of before, has vanished; there is nothing to wait for."""
+    world.add(added_at=NOW - 5)
+    world.collect()
+    world.ec2.forget(ONE)
+    world.clock.advance(60)
     assert world.collect().retired == (ONE,)
 
 

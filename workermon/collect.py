@@ -374,7 +374,8 @@ class _Run:
                 continue
             if worker.id in known:
                 statuses[worker.id] = models.InstanceStatus(id=worker.id, status=known[worker.id].status)
-            elif self.at - worker.added_at > SETTLING:
+            elif record.condition.status != "unknown" or self.at - worker.added_at > SETTLING:
+                # EC2 told of it before, and two of its answers lack it now.
                 statuses[worker.id] = models.InstanceStatus(id=worker.id, status="terminated")
             else:
                 where = f"EC2 in {self.scope.region}"
