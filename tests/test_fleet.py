@@ -282,6 +282,24 @@ def test_reconcile_follows_ec2(world):
     assert world.schedule.ids() == {A}
 
 
+def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(world):
+    """Where EC2 knows none of several workers nobody is forgotten, but those that a collection found terminated."""
+    world.add([A, B], scope=HERE)
+    world.now.advance(3600)
+    for each in (A, B):
+        world.ec2.forget(each)
+    done = world.reconcile()
+    assert done.failed["default/us-east-1"].kind == "denied"
+    assert world.workers.ids() == [A, B]
+    for each in (A, B):
+        record = world.workers.get([each])[each]
+        sample = models.Sample(worker=record.worker, collected_at=world.now(), status="terminated")
+        condition = record.condition.model_copy(update={"status": "terminated"})
+        world.samples.write(sample, condition, "{}")
+    assert world.reconcile().failed == {}
+    assert world.workers.ids() == []
+
+
 def test_reconcile_repairs_the_schedule_also_without_aws(world):
     """EC2 out of reach is reported for its scope, retires nobody, and the schedule is repaired all the same."""
     world.add([A], scope=HERE)

@@ -553,7 +553,17 @@ def _ec2_steps(
         except errors.AwsError as why:
             failed[scope.key] = why
             continue
-        steps += [Step("retire", each, "unknown to EC2") for each in absent if each not in confirmed]
+        gone = [each for each in absent if each not in confirmed]
+        living = [each for each in gone if fleet[each].condition.status not in models.GONE]
+        if not known and not confirmed and len(living) > 1:
+            # As in a collection: rather we look into another account than that all of them went at once.
+            failed[scope.key] = errors.AwsDenied(
+                f"EC2 in {scope.region}",
+                "it knows none of the workers there, as it would with credentials of another account",
+                "check the credentials, role and region; their collections tell when they count as terminated",
+            )
+            gone = [each for each in gone if each not in living]
+        steps += [Step("retire", each, "unknown to EC2") for each in gone]
         for worker in members:
             instance = known.get(worker.id)
             if instance is None:
