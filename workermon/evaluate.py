@@ -118,11 +118,7 @@ def _scopes(
                 continue
             raced = True  # by us, where not by another: what is returned has to be what is written
             if scopes.commit(verdict):
-                for rule, transition, notification in verdict.transitions:
-                    _log(basis.state.key, rule, transition, notification)
-                    if notification is not None:
-                        told.append(notification.dedup_key)
-                        _call(violations, notification)
+                _announce(basis.state.key, verdict.transitions, told, violations)
         if not raced:
             break
     return bases
@@ -170,11 +166,7 @@ def _round(
         if not written:
             lost.append(worker.id)
             continue
-        for rule, transition, notification in draft.transitions:
-            _log(worker.id, rule, transition, notification)
-            if notification is not None:
-                told.append(notification.dedup_key)
-                _call(violations, notification)
+        _announce(worker.id, draft.transitions, told, violations)
     return lost
 
 
@@ -466,6 +458,20 @@ def _since(alert: models.Alert, judged: models.Judged, transitions: Sequence[mod
 
 
 # --- what is said of it ------------------------------------------------------------------------------------------
+
+
+def _announce(
+    subject: str,
+    transitions: Sequence[tuple[str, models.Transition, models.Notification | None]],
+    told: list[str],
+    violations: Sequence[ports.Violations],
+) -> None:
+    """Log what was written of a worker, or of an account and region; call the hooks, and add to ``told``."""
+    for rule, transition, notification in transitions:
+        _log(subject, rule, transition, notification)
+        if notification is not None:
+            told.append(notification.dedup_key)
+            _call(violations, notification)
 
 
 def _log(subject: str, rule: str, transition: models.Transition, notification: models.Notification | None) -> None:
