@@ -415,7 +415,7 @@ def test_the_window_is_the_last_hour_first_and_then_the_watermark_less_the_laten
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(20), 2.5), (at(5), 4.0), (at(10), 3.5)])
     world.clock.advance(60)
     world.collect()
-    assert world.queries(CPU)[0].since == at(10) - metrics.LATENESS - 300
+    assert world.queries(CPU)[0].since == at(10) - models.LATENESS - 300
     assert world.points(CPU) == [(at(60), 2.0), (at(20), 2.5), (at(10), 3.5), (at(5), 4.0)]
 
 

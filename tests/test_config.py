@@ -246,6 +246,14 @@ def test_no_data_is_a_rule_by_its_metric():
         ('[[metrics]]\nname="cpu_utilization"\nstatistic="Mean"\n', r"metrics\[0\].statistic: is no statistic"),
         ('[collect]\nmetrics=["cpu"]\n', r"collect.metrics\[0\]: cpu is no known metric"),
         ('[collect]\nretention="1s"\n', r"collect.retention: .*3600"),
+        ('[collect]\nlateness="1m"\n', r"line 2, column 1: collect.lateness: should be .*120"),
+        ('[collect]\nlateness="2d"\n', r"line 2, column 1: collect.lateness: should be .*86400"),
+        ('[collect]\nlateness="soon"\n', r"line 2, column 1: collect.lateness: 'soon' is no duration"),
+        ('[collect]\nlatenes="5m"\n', r"line 2, column 1: collect.latenes: is no key here; did you mean lateness"),
+        (
+            '[collect]\nretention="1h"\nlateness="31m"\n',
+            r"line 3, column 1: collect.lateness: is more than half of the retention, 3600 s; choose 1800s at most",
+        ),
         ('[discover]\nregions=["us-east-1"]\n', r"discover.tags: is missing"),
         ('[accounts.lab]\nrole_arn="arn:aws:iam::1:role/x"\n', r"accounts.lab.role_arn: is no role"),
         ('[accounts.lab]\nrole_arn="arn:aws:iam::123456789012:role/x"\nexternal_id="hunter2"\n', r"secret by name"),
@@ -256,6 +264,16 @@ def test_bad_input_gives_one_line_that_says_where_and_why(text, says):
     line = refusal(text)
     assert re.search(says, line), line
     assert "hunter2" not in line
+
+
+def test_the_lateness_is_in_force_until_a_file_says_otherwise():
+    """A quarter of an hour where nothing is said; a file without [collect] leaves it alone."""
+    assert config.DEFAULT.lateness == models.LATENESS == 900
+    longer = made('[collect]\nlateness = "30m"\n')
+    assert longer.lateness == 1800
+    assert made("rules = []\n", longer).lateness == 1800
+    assert made("[collect]\n", longer).lateness == 900
+    assert config.schema()["$defs"]["CollectSection"]["properties"]["lateness"]
 
 
 def test_the_schema_names_every_section():

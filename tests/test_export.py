@@ -49,6 +49,7 @@ period = "10m"
 [collect]
 metrics = ["cpu_utilization", "gpu_utilization"]
 retention = "48h"
+lateness = "1h"
 
 [accounts.lab]
 role_arn = "arn:aws:iam::123456789012:role/workermon"
@@ -123,6 +124,11 @@ def test_a_plan_tells_the_difference_and_changes_nothing(ok, run, world, tmp_pat
     }
     assert told["channels"]["added"] == ["ops"]
     assert told["collected"]["added"] == ["gpu_utilization"]
+    assert told["settings"] == {
+        "added": ["budget", "limits Describe"],
+        "changed": ["retention", "lateness"],
+        "removed": [],
+    }
     # 30 days: cpu each 600 s on both, gpu each 300 s (the interval of one) and each 120 s (of the other)
     month = 30 * 86_400 * (2 / 600 + 1 / 300 + 1 / 120) / 1000 * 0.01
     assert told["dollars_per_month"] == {"before": 0.0, "after": round(month, 2)}

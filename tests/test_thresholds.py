@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workermon import metrics, models, thresholds
+from workermon import models, thresholds
 from workermon.models import Count, Datapoint, Judged, Levels, Rule, Severity
 
 MINUTE = 60
 #: A whole number of hours, so that slots of every period begin here.
 T0 = 1_699_999_200
 nan = math.nan
+
+judge = functools.partial(thresholds.judge, lateness=models.LATENESS)
 
 
 def rule(**changes: object) -> Rule:
@@ -39,7 +42,7 @@ def series(values: Sequence[float | None]) -> list[Datapoint]:
 
 def outcome(used: Rule, values: Sequence[float | None], **changes: int) -> list[tuple[int, str | None]]:
     """Return the turns as ``(slot, severity)`` of one call over all values."""
-    _, transitions = thresholds.judge(
+    _, transitions = judge(
         used,
         Judged(),
         series(values),
@@ -117,7 +120,7 @@ def test_transition_tells() -> None:
     """A transition has the deciding datapoint's own time and value, the threshold, the window and the reason."""
     used = rule(above=Levels(critical=90), clear=Levels(critical=85), breach=Count(m=2, n=3), recover=Count(m=2, n=2))
     points = [Datapoint(T0 + 7, 95), Datapoint(T0 + 67, 40), Datapoint(T0 + 127, 97.5), Datapoint(T0 + 187, 84)]
-    _, (warned, cleared) = thresholds.judge(
+    _, (warned, cleared) = judge(
         used, Judged(), [*points, Datapoint(T0 + 247, 70)], T0, period=MINUTE, expected_from=T0, changed_from=None
     )
     assert (warned.at, warned.before, warned.after, warned.value, warned.threshold) == (
@@ -132,9 +135,7 @@ def test_transition_tells() -> None:
 def test_absent_decides() -> None:
     """Where an absent slot decides, the time is the slot's and there is no value."""
     used = rule(**{**THREE, "missing": "breach"})
-    _, (fired,) = thresholds.judge(
-        used, Judged(), series([95, 95]), T0 + 150, period=MINUTE, expected_from=T0, changed_from=None
-    )
+    _, (fired,) = judge(used, Judged(), series([95, 95]), T0 + 150, period=MINUTE, expected_from=T0, changed_from=None)
     assert (fired.at, fired.value, fired.count) == (T0 + 120, None, "3 of 3")
     assert "1 absent" in fired.reason
 
@@ -142,7 +143,7 @@ def test_absent_decides() -> None:
 def test_horizon() -> None:
     """What nobody asked for yet is unknown: only slots up to the horizon are absent."""
     used = rule(**{**THREE, "missing": "breach"})
-    state, transitions = thresholds.judge(
+    state, transitions = judge(
         used, Judged(), series([95, 95]), T0 + 60, period=MINUTE, expected_from=T0, changed_from=None
     )
     assert transitions == ()
@@ -152,10 +153,8 @@ def test_horizon() -> None:
 def test_nothing_new() -> None:
     """A second look at the same changes nothing at all."""
     used, points = rule(), series([95, 50, 95])
-    state, first = thresholds.judge(
-        used, Judged(), points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None
-    )
-    again, second = thresholds.judge(used, state, points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None)
+    state, first = judge(used, Judged(), points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None)
+    again, second = judge(used, state, points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None)
     assert len(first) == 3
     assert again is state
     assert second == ()
@@ -165,17 +164,17 @@ def test_one_datapoint_a_slot() -> None:
     """Of two datapoints in one slot the later counts."""
     used = rule(**CRITICAL)
     points = [Datapoint(T0 + 30, 50), Datapoint(T0 + 5, 95)]
-    assert thresholds.judge(used, Judged(), points, T0, period=60, expected_from=T0, changed_from=None)[1] == ()
+    assert judge(used, Judged(), points, T0, period=60, expected_from=T0, changed_from=None)[1] == ()
 
 
 def test_revised_past_is_a_correction() -> None:
     """A late datapoint that undoes an alert is a correction, and the present is well."""
     used = rule(**{**THREE, "missing": "breach"})
-    state, (fired,) = thresholds.judge(
+    state, (fired,) = judge(
         used, Judged(), series([95, 95]), T0 + 120, period=MINUTE, expected_from=T0, changed_from=None
     )
     assert state.severity == fired.after == "critical"
-    state, (undone,) = thresholds.judge(
+    state, (undone,) = judge(
         used, state, series([95, 95, 50]), T0 + 120, period=MINUTE, expected_from=T0, changed_from=T0 + 120
     )
     assert state.severity is None
@@ -185,41 +184,39 @@ def test_revised_past_is_a_correction() -> None:
 def test_reach() -> None:
     """A datapoint older than one lateness changes nothing that was judged."""
     used = rule(**CRITICAL)
-    slots = metrics.LATENESS // MINUTE
+    slots = models.LATENESS // MINUTE
     values: list[float | None] = [50.0] * (slots + 3)
-    state, _ = thresholds.judge(used, Judged(), series(values), T0, period=MINUTE, expected_from=T0, changed_from=None)
+    state, _ = judge(used, Judged(), series(values), T0, period=MINUTE, expected_from=T0, changed_from=None)
     last = len(values) - 1
     too_old, in_time = list(values), list(values)
     too_old[last - slots - 1] = in_time[last - slots] = 99
     for changed, turned in ((too_old, 0), (in_time, 2)):
         at = T0 + MINUTE * changed.index(99)
-        _, transitions = thresholds.judge(
-            used, state, series(changed), T0, period=MINUTE, expected_from=T0, changed_from=at
-        )
+        _, transitions = judge(used, state, series(changed), T0, period=MINUTE, expected_from=T0, changed_from=at)
         assert [transition.correction for transition in transitions] == [True] * turned
 
 
 def test_period_changes() -> None:
     """Another period begins a new fold after the old one's last slot, and an open alert stays open until it clears."""
     used = rule(**THREE)
-    state, _ = thresholds.judge(
+    state, _ = judge(
         used, Judged(), [Datapoint(T0 + 300 * slot, 95) for slot in range(3)], T0 + 600, period=300,
         expected_from=T0, changed_from=None,
     )  # fmt: skip
     assert state.severity == "critical"
     fine = [Datapoint(T0 + 60 * slot, 20) for slot in range(16)]
-    changed, transitions = thresholds.judge(used, state, fine, T0, period=60, expected_from=T0, changed_from=T0)
+    changed, transitions = judge(used, state, fine, T0, period=60, expected_from=T0, changed_from=T0)
     assert transitions == ()
     assert changed.severity == "critical", "one minute of the new period is not 2 of 2"
     fine.append(Datapoint(T0 + 960, 20))
-    changed, (cleared,) = thresholds.judge(used, changed, fine, T0, period=60, expected_from=T0, changed_from=None)
+    changed, (cleared,) = judge(used, changed, fine, T0, period=60, expected_from=T0, changed_from=None)
     assert (cleared.at, changed.severity) == (T0 + 960, None)
 
 
 def test_level_taken_away() -> None:
     """A level that the rule no longer has is unlatched at the next slot."""
-    state, _ = thresholds.judge(rule(), Judged(), series([95]), T0, period=60, expected_from=T0, changed_from=None)
-    changed, (turned,) = thresholds.judge(
+    state, _ = judge(rule(), Judged(), series([95]), T0, period=60, expected_from=T0, changed_from=None)
+    changed, (turned,) = judge(
         rule(above=Levels(warning=80)), state, series([95, 95]), T0, period=60, expected_from=T0, changed_from=None
     )
     assert (turned.before, turned.after, changed.severity) == ("critical", "warning", "warning")
@@ -318,11 +315,11 @@ PERIODS = st.sampled_from([10, 60, 300, 3600])
 
 
 def judged_once(
-    used: Rule, points: Sequence[Datapoint], horizon: int, period: int, expected: int
+    used: Rule, points: Sequence[Datapoint], horizon: int, period: int, expected: int, lateness: int = models.LATENESS
 ) -> tuple[Judged, list[Turned]]:
     """Return state and turns of one call over everything."""
-    state, transitions = thresholds.judge(
-        used, Judged(), points, horizon, period=period, expected_from=expected, changed_from=None
+    state, transitions = judge(
+        used, Judged(), points, horizon, period=period, expected_from=expected, changed_from=None, lateness=lateness
     )
     return state, [Turned(turn.at, turn.before, turn.after) for turn in transitions]
 
@@ -356,9 +353,9 @@ def test_sixty_calls_equal_one(
     state, turns = Judged(), []
     for cut in [*cuts, len(values) - 1]:
         until = T0 + period * cut
-        need = thresholds.reread_from(state, used, None, period=period)
+        need = thresholds.reread_from(state, used, None, period=period, lateness=models.LATENESS)
         known = [point for point in points if point.at <= until and (need is None or point.at >= need)]
-        state, transitions = thresholds.judge(
+        state, transitions = judge(
             used, state, known, until, period=period, expected_from=expected_from, changed_from=None
         )
         assert not any(transition.correction for transition in transitions)
@@ -368,14 +365,19 @@ def test_sixty_calls_equal_one(
     assert state == once
 
 
-@given(rules(), st.lists(VALUES, min_size=1, max_size=50), st.sampled_from([10, 60, 300]), st.data())
+LATE = st.sampled_from([120, 600, 900, 1800, 7200])
+
+
+@given(rules(), st.lists(VALUES, min_size=1, max_size=50), st.sampled_from([10, 60, 300]), LATE, st.data())
 @settings(max_examples=400, deadline=None)
-def test_late_and_revised(used: Rule, values: list[float | None], period: int, data: st.DataObject) -> None:
+def test_late_and_revised(
+    used: Rule, values: list[float | None], period: int, lateness: int, data: st.DataObject
+) -> None:
     """Datapoints that come late, out of order or revised within the lateness leave the state that one call gives.
 
     What was recorded on the way, corrections included, adds up to the turns of a plain loop over the final series.
     """
-    reach = metrics.LATENESS // period
+    reach = min(lateness // period, 60)
     arrivals = sorted(
         (slot + data.draw(st.integers(0, reach)), data.draw(st.integers(0, 9)), slot, value)
         for slot, value in enumerate(values)
@@ -403,8 +405,8 @@ def test_late_and_revised(used: Rule, values: list[float | None], period: int, d
             continue
         changed_from = min(pending, default=None)
         pending = []
-        need = thresholds.reread_from(state, used, changed_from, period=period)
-        state, transitions = thresholds.judge(
+        need = thresholds.reread_from(state, used, changed_from, period=period, lateness=lateness)
+        state, transitions = judge(
             used,
             state,
             [point for point in known.values() if need is None or point.at >= need],
@@ -412,10 +414,11 @@ def test_late_and_revised(used: Rule, values: list[float | None], period: int, d
             period=period,
             expected_from=T0,
             changed_from=changed_from,
+            lateness=lateness,
         )
         recorded += transitions
     final = [known[slot] for slot in sorted(known)]
-    once, turns = judged_once(used, final, T0 + period * (len(values) - 1), period, T0)
+    once, turns = judged_once(used, final, T0 + period * (len(values) - 1), period, T0, lateness)
     assert state == once
     by_slot = {point.at // period: point for point in final}
     assert turns == model(used, by_slot, max([T0 // period + len(values) - 1, *by_slot]), period, T0)
@@ -428,6 +431,45 @@ def test_late_and_revised(used: Rule, values: list[float | None], period: int, d
         else:
             standing.append(turn)
     assert sorted(standing, key=lambda turn: turn.at) == turns
+
+
+def test_a_longer_lateness_reaches_no_further_than_the_trail() -> None:
+    """What an alert was before the turns that were forgotten is not guessed: it stays open, and its past as it was."""
+    used = rule(clear=Levels(warning=75, critical=85))
+    values: list[float | None] = [82.0, 78.0, 95.0, *[78.0] * 60]  # since the fourth value a warning, within its band
+    short, long = {"lateness": 600}, {"lateness": 7200}
+    state, _ = judge(used, Judged(), series(values), T0, period=MINUTE, expected_from=T0, changed_from=None, **short)
+    assert (state.trimmed, state.severity, len(state.trail)) == (True, "warning", 1)
+    values[3] = 79.0  # revised, where it is not known any more what it came from
+    after, transitions = judge(
+        used, state, series(values), T0, period=MINUTE, expected_from=T0, changed_from=T0 + 3 * MINUTE, **long
+    )
+    assert (after.severity, transitions) == ("warning", ())
+    values[5] = 50.0  # revised, and within what is known: it is over there
+    after, (over,) = judge(
+        used, after, series(values), T0, period=MINUTE, expected_from=T0, changed_from=T0 + 5 * MINUTE, **long
+    )
+    assert (after.severity, over.at, over.correction) == (None, T0 + 5 * MINUTE, True)
+
+
+@given(rules(), st.lists(VALUES, min_size=20, max_size=120), st.data())
+@settings(max_examples=300, deadline=None)
+def test_another_lateness_upsets_no_fold(used: Rule, values: list[float | None], data: st.DataObject) -> None:
+    """However it is changed between judgements, told of changes or not, data that did not change turn nothing."""
+    points = series(values)
+    state, turns = Judged(), []
+    for cut in [*sorted(data.draw(st.sets(st.integers(0, len(values) - 1), max_size=12))), len(values) - 1]:
+        until, lateness = T0 + MINUTE * cut, data.draw(LATE)
+        known = [point for point in points if point.at <= until]
+        changed_from = data.draw(st.sampled_from([None, *(point.at for point in known)]))
+        state, found = judge(
+            used, state, known, until, period=MINUTE, expected_from=T0, changed_from=changed_from, lateness=lateness
+        )
+        assert not any(turn.correction for turn in found)
+        turns += [Turned(turn.at, turn.before, turn.after) for turn in found]
+    once, expected = judged_once(used, points, T0 + MINUTE * (len(values) - 1), MINUTE, T0)
+    assert turns == expected
+    assert state.severity == once.severity
 
 
 # --- no data -----------------------------------------------------------------------------------------------------

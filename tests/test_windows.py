@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import hypothesis
 import pytest
+from hypothesis import strategies
 
 from workermon import metrics, models, windows
 
 T = 1_699_999_200
 HOUR = 3600
+LATE = models.LATENESS
 
 
 def point(at: int) -> models.Datapoint:
@@ -69,12 +72,12 @@ def test_nothing_is_made_of_a_few_sights() -> None:
         delay = learn(delay, number)
     assert delay is not None
     assert delay.absent is None
-    assert windows.patience(delay, period=300, interval=60) == metrics.DELAY
+    assert windows.patience(delay, period=300, interval=60, lateness=LATE) == metrics.DELAY
     delay = learn(delay, 4, watched=False)
     assert delay.absent is None
     delay = learn(delay, 5)
     assert delay.absent == 320
-    assert windows.patience(delay, period=300, interval=60) == 380 - 300 + 60
+    assert windows.patience(delay, period=300, interval=60, lateness=LATE) == 380 - 300 + 60
 
 
 def test_the_least_age_counts_for_two_windows() -> None:
@@ -134,12 +137,13 @@ def test_no_place_believes_more_than_the_others_saw() -> None:
 
 def test_a_sight_teaches_only_where_we_waited() -> None:
     """Not after an outage of ours, not of what has not come, not of what is later than late."""
-    given = {"period": 300, "interval": 60}
+    given = {"period": 300, "interval": 60, "lateness": LATE}
     assert windows.sight(T, T + 320, T + 380, [point(0)], **given) == windows.Sight(T, 380, 320, True)
     assert windows.sight(T, T + 80, T + 380, [point(0)], **given) == windows.Sight(T, 380, 320, False)
     assert windows.sight(T, T - 300, T + 380, [point(0)], **given) is None
     assert windows.sight(T, T + 320, T + 380, [point(300)], **given) is None
-    assert windows.sight(T, T + 940, T + 1000, [point(0)], **given) is None
+    assert windows.sight(T, T + 1140, T + 1200, [point(0)], **given) is not None
+    assert windows.sight(T, T + 1141, T + 1201, [point(0)], **given) is None
     assert windows.sight(T, T + 500, T + 380, [point(0)], **given) is None
     assert windows.sight(None, T, T + 60, [point(0)], **given) is None
 
@@ -147,7 +151,7 @@ def test_a_sight_teaches_only_where_we_waited() -> None:
 def since(latest: int | None, asked: int | None, at: int, **given: int) -> tuple[int, int]:
     """Return both beginnings in seconds after ``T``, for a worker added at ``T``."""
     known = None if latest is None else point(latest)
-    wanted = {"period": 300, "retention": models.DAY, **given}
+    wanted = {"period": 300, "retention": models.DAY, "lateness": LATE, **given}
     near, whole = windows.since(known, None if asked is None else T + asked, T, T + at, **wanted)
     return near - T, whole - T
 
@@ -181,12 +185,90 @@ def test_no_window_is_longer_than_the_retention_or_begins_in_the_future() -> Non
     assert since(9000, 9000, 0)[1] == -1200
 
 
+def waited_for(latest: models.Datapoint | None, came: list[models.Datapoint], lateness: int = LATE) -> int | None:
+    """Return what is waited for after an answer, each 300 s."""
+    return windows.expected(latest, came, period=300, lateness=lateness)
+
+
 def test_what_is_waited_for_is_the_next_or_the_earliest_gap() -> None:
     """A gap counts as long as datapoints may come late, and off the grid the phase is kept."""
     grid = [point(at) for at in range(0, 3600, 300)]
-    assert windows.expected(grid[-1], grid, 300) == T + 3600
-    assert windows.expected(grid[-1], [each for each in grid if each.at != T + 2700], 300) == T + 2700
-    assert windows.expected(grid[-1], [each for each in grid if each.at != T + 600], 300) == T + 3600
-    assert windows.expected(grid[-1], [], 300) == T + 3600
-    assert windows.expected(None, [], 300) is None
-    assert windows.expected(point(3607), [point(3007), point(3607)], 300) == T + 3307
+    assert waited_for(grid[-1], grid) == T + 3600
+    assert waited_for(grid[-1], [each for each in grid if each.at != T + 2700]) == T + 2700
+    assert waited_for(grid[-1], [each for each in grid if each.at != T + 600]) == T + 3600
+    assert waited_for(grid[-1], []) == T + 3600
+    assert waited_for(None, []) is None
+    assert waited_for(point(3607), [point(3007), point(3607)]) == T + 3307
+
+
+def test_a_gap_is_waited_for_no_longer_than_the_lateness_and_a_quarter_of_an_hour() -> None:
+    """A short lateness gives it up sooner; a long one does not ask more often for what may never come."""
+    grid = [point(at) for at in range(0, 3600, 300)]
+    gone = [each for each in grid if each.at != T + 2700]
+    assert waited_for(grid[-1], gone, 600) == T + 2700
+    assert waited_for(grid[-1], gone, 120) == T + 3600
+    gone = [each for each in grid if each.at != T + 600]
+    assert waited_for(grid[-1], gone, 7200) == T + 3600
+
+
+def test_the_lateness_says_how_far_back_is_asked() -> None:
+    """By a period more; a silent metric for its last hour and the lateness."""
+    assert since(HOUR, HOUR + 380, HOUR + 440, lateness=120)[1] == HOUR - 600  # on the grid
+    assert since(HOUR, HOUR + 380, HOUR + 440, lateness=7200)[1] == HOUR - 7500
+    assert since(0, 6 * HOUR, 6 * HOUR + 60, lateness=7200) == (3 * HOUR, -7500)
+
+
+def test_a_short_lateness_waits_as_long_and_learns_as_much() -> None:
+    """Who gives up late datapoints soon neither takes the usual ones for absent nor asks for them in vain."""
+    delay = None
+    for number in range(8):
+        delay = learn(delay, number, age=800, absent=740)
+    waits = [windows.patience(delay, period=300, interval=60, lateness=late) for late in (120, LATE, 7200)]
+    assert waits == [560, 560, 560]
+    assert windows.sight(T, T + 740, T + 800, [point(0)], period=300, interval=60, lateness=120) is not None
+    for number in range(8, 40):
+        delay = learn(delay, number, age=4000, absent=3940)
+    assert windows.patience(delay, period=300, interval=60, lateness=120) == LATE
+    assert windows.patience(delay, period=300, interval=60, lateness=7200) > 3000
+    assert windows.sight(T, T + 3940, T + 4000, [point(0)], period=300, interval=60, lateness=7200) is not None
+
+
+_TIMES = strategies.integers(0, 3 * models.DAY)
+
+
+@hypothesis.given(
+    latest=strategies.none() | _TIMES,
+    asked=strategies.none() | _TIMES,
+    at=_TIMES,
+    period=strategies.sampled_from([1, 60, 300, 3600]),
+    retention=strategies.integers(HOUR, models.DAY),
+    lateness=strategies.integers(120, models.DAY // 2),
+)
+def test_a_window_holds_all_that_may_still_come(
+    latest: int | None, asked: int | None, at: int, period: int, retention: int, lateness: int
+) -> None:
+    """One lateness before the watermark, but for what is older than the retention; and it begins on a period."""
+    near, whole = since(latest, asked, at, period=period, retention=retention, lateness=lateness)
+    assert near >= whole
+    assert (near + T) % period == (whole + T) % period == 0
+    watermark = min(each for each in (latest, asked, at) if each is not None)
+    if latest is not None:
+        assert whole <= max(watermark - lateness, at - retention)
+        # No wider than is needed, by two periods at most: of the grid, and for what differs between datapoints.
+        assert whole > max(watermark - lateness, at - retention) - 2 * period - 1
+
+
+@hypothesis.given(
+    slots=strategies.sets(strategies.integers(0, 60), min_size=1),
+    period=strategies.sampled_from([60, 300]),
+    lateness=strategies.integers(120, models.DAY),
+)
+def test_what_is_waited_for_is_not_there(slots: set[int], period: int, lateness: int) -> None:
+    """It is the one after the newest, or a gap that may still be filled, and the earliest of those."""
+    came = [models.Datapoint(T + slot * period, 1.0) for slot in sorted(slots)]
+    found = windows.expected(came[-1], came, period=period, lateness=lateness)
+    assert found is not None
+    slot = (found - T) // period
+    assert slot not in slots
+    oldest = max(min(slots), (came[-1].at - T - min(lateness, LATE)) // period)
+    assert slot == min({*range(oldest, max(slots) + 2)} - slots)

@@ -174,6 +174,7 @@ def episodes(
             period=period,
             expected_from=own[0].at // period * period,
             changed_from=None,
+            lateness=models.LATENESS,
         )
         turns += found
     return _paired(rule, turns, points, worker)
@@ -282,6 +283,7 @@ def _tried(rule: models.Rule, case: config.Case) -> Tried:
         period=case.period,
         expected_from=case.period,
         changed_from=None,
+        lateness=models.LATENESS,
     )
     got = tuple((turn.at // case.period, turn.after or "ok") for turn in turned)
     return Tried(rule.name, case.name, case.turns, got)

@@ -405,13 +405,16 @@ class _Run:
         self.known = self.learnt.load(self.scope)
         dimensions = self._dimensions(records, found)
         asked: list[_Asked] = []
+        lateness = self.configuration.lateness
         for record in records:
             mine = found[record.worker.id]
             for metric in self._wanted():
                 period = metrics.period_of(metric, detailed=record.worker.detailed)
                 mine.periods[metric.name] = period
                 delay, absent = self._delay(record, metric.name, period)
-                mine.delays[metric.name] = windows.patience(delay, period=period, interval=record.worker.interval)
+                mine.delays[metric.name] = windows.patience(
+                    delay, period=period, interval=record.worker.interval, lateness=lateness
+                )
                 if metric.name in mine.wrong or not self._is_due(record, metric.name, period, absent):
                     continue
                 sets = dimensions[record.worker.id].get(_key(metric))
@@ -443,6 +446,7 @@ class _Run:
             self.at,
             period=period,
             retention=self.configuration.retention,
+            lateness=self.configuration.lateness,
         )
 
     def _fetch(self, asked: Sequence[_Asked], found: Mapping[str, _Found]) -> None:
@@ -518,21 +522,23 @@ class _Run:
     def _learn(self, records: Sequence[ports.Record], found: Mapping[str, _Found]) -> None:
         """Note what each metric waits for from now on, and how the datapoints waited for appeared."""
         sights: dict[tuple[str, int, int, int], list[windows.Sight]] = {}
+        lateness = self.configuration.lateness
         for record in records:
             mine, condition = found[record.worker.id], record.condition
             for metric in mine.answered:
                 period, interval = mine.periods[metric], record.worker.interval
                 came = mine.series[metric].points if metric in mine.series else ()
                 latest = _newest(condition.latest.get(metric), came)
-                mine.expected[metric] = windows.expected(latest, came, period)
+                mine.expected[metric] = windows.expected(latest, came, period=period, lateness=lateness)
                 if self.again or interval > period or condition.periods.get(metric) != period:
                     continue
                 # Only what follows the newest teaches; what fills a gap is late by itself.
                 before = condition.latest.get(metric)
                 waited = None if before is None else before.at + period
                 seen = windows.sight(
-                    waited, condition.asked.get(metric), self.at, came, period=period, interval=interval
-                )
+                    waited, condition.asked.get(metric), self.at, came, period=period, interval=interval,
+                    lateness=lateness,
+                )  # fmt: skip
                 if seen is not None:
                     place = windows.place(interval, seen.expected, self.at)
                     sights.setdefault((metric, period, interval, place), []).append(seen)

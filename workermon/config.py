@@ -124,6 +124,8 @@ Region = Annotated[str, AfterValidator(_region)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Duration = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(le=models.DAY)]
 Retention = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=3600, le=30 * models.DAY)]
+#: As long as a datapoint takes where nothing is learnt, at the least.
+Lateness = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=metrics.DELAY, le=models.DAY)]
 Repeat = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=60, le=7 * models.DAY)]
 Breach = Annotated[models.Count, BeforeValidator(_count, json_schema_input_type=str)]
 Labels = dict[models.Text, models.Text]
@@ -284,10 +286,11 @@ class MetricSection(_Section):
 
 
 class CollectSection(_Section):
-    """``[collect]``: what is asked for, and how long it is kept."""
+    """``[collect]``: what is asked for, how long it is kept, and how late it may come."""
 
     metrics: tuple[Name, ...] | None = None
     retention: Retention = models.DAY
+    lateness: Lateness = models.LATENESS
 
 
 class AccountSection(_Section):
@@ -593,7 +596,7 @@ def _file(grammar: Grammar, source: str) -> File:
         rules=None if grammar.rules is None else tuple(_rule(f"rules[{i}]", it) for i, it in enumerate(grammar.rules)),
         channels=None if grammar.channels is None else _channels(grammar.channels),
         metrics=None if grammar.metrics is None else own,
-        collect=grammar.collect,
+        collect=grammar.collect and _collect(grammar.collect),
         accounts=None if grammar.accounts is None else {k: _account(k, v) for k, v in grammar.accounts.items()},
         budget=grammar.budget,
         limits=None if grammar.limits is None else _limits(grammar.limits),
@@ -608,6 +611,15 @@ def _file(grammar: Grammar, source: str) -> File:
         if worker.name and models.INSTANCE_ID.fullmatch(worker.name) and worker.name != worker.id:
             raise _Wrong(f"workers[{place}].name", "is the id of another instance", "choose another name")
     return file
+
+
+def _collect(section: CollectSection) -> CollectSection:
+    """Refuse a lateness that leaves no room in the ledger for what rules look back at from there."""
+    if 2 * section.lateness > section.retention:
+        why = f"is more than half of the retention, {section.retention} s"
+        todo = f"choose {section.retention // 2}s at most, or a retention of {2 * section.lateness}s"
+        raise _Wrong("collect.lateness", why, todo)
+    return section
 
 
 def _once(section: str, key: str, values: Iterable[str | None]) -> None:
@@ -914,6 +926,7 @@ def to_configuration(file: File, previous: models.Configuration) -> models.Confi
         metrics=catalogue,
         collect=_collected(chosen, rules, catalogue),
         retention=previous.retention if file.collect is None else file.collect.retention,
+        lateness=previous.lateness if file.collect is None else file.collect.lateness,
         chosen=chosen,
         accounts=previous.accounts if file.accounts is None else file.accounts,
         discover=previous.discover if file.discover is None else _wanted(file.discover),

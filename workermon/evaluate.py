@@ -228,7 +228,9 @@ def _plan(rule: models.Rule, basis: ports.Basis, configuration: models.Configura
         # A state that another kind of rule of this name left has no place in this fold.
         judged = models.Judged(start=begin)
         alert = alert.model_copy(update={"judged": judged})
-    needed = thresholds.reread_from(judged, rule, basis.record.changed_from, period=period)
+    needed = thresholds.reread_from(
+        judged, rule, basis.record.changed_from, period=period, lateness=configuration.lateness
+    )
     if needed is None:
         needed = judged.start if judged.cursor is None else judged.cursor
     oldest = math.floor(asked) - configuration.retention
@@ -336,6 +338,7 @@ def _threshold(
         period=plan.period,
         expected_from=math.ceil(plan.asked if running is None else running),
         changed_from=record.changed_from,
+        lateness=configuration.lateness,
     )
     unit = metrics.unit_of(metric, configuration.metrics)
     _tell(draft, rule, plan.alert, judged, transitions, unit)

@@ -46,6 +46,7 @@ def text(configuration: models.Configuration, fleet: Iterable[models.Worker]) ->
         "collect": {
             **({} if configuration.chosen is None else {"metrics": configuration.chosen}),
             "retention": f"{configuration.retention}s",
+            "lateness": f"{configuration.lateness}s",
         },
         "budget": {} if configuration.budget is None else {"dollars_per_day": configuration.budget},
         "limits": {
@@ -58,11 +59,15 @@ def text(configuration: models.Configuration, fleet: Iterable[models.Worker]) ->
 
 
 def changes(before: models.Configuration, after: models.Configuration) -> dict[str, dict[str, list[str]]]:
-    """Return what a configuration adds, changes and removes of another: rules, channels and metrics, by name."""
+    """Return what a configuration adds, changes and removes of another, by name.
+
+    That is rules, channels, metrics that are collected, and as ``settings`` what is one value for all.
+    """
     pairs: dict[str, tuple[Mapping[str, object], Mapping[str, object]]] = {
         "rules": ({it.name: it for it in before.rules}, {it.name: it for it in after.rules}),
         "channels": (before.channels, after.channels),
         "collected": (dict.fromkeys(before.collect), dict.fromkeys(after.collect)),
+        "settings": (_settings(before), _settings(after)),
     }
     return {
         what: {
@@ -72,6 +77,13 @@ def changes(before: models.Configuration, after: models.Configuration) -> dict[s
         }
         for what, (old, new) in pairs.items()
     }
+
+
+def _settings(configuration: models.Configuration) -> dict[str, object]:
+    found: dict[str, object] = {"retention": configuration.retention, "lateness": configuration.lateness}
+    if configuration.budget is not None:
+        found["budget"] = configuration.budget
+    return found | {f"limits {api}": limit for api, limit in configuration.limits.items()}
 
 
 def prices(

@@ -16,9 +16,6 @@ from workermon.models import DAY, Condition, Datapoint, Metric, Reading, Sample,
 #: (the AWS documentation promises no figure; a few minutes are usual).
 DELAY = 120
 
-#: Seconds. How late a datapoint may still come, or be revised, and find its place.
-LATENESS = 900
-
 #: Seconds. What a new worker is asked for.
 BACKFILL = 3600
 

@@ -20,6 +20,9 @@ INSTANCE_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 #: Seconds. The longest interval and period that make sense: a day.
 DAY = 86_400
 
+#: Seconds. How late a datapoint may come, or be revised, and still find its place, where nothing else is said.
+LATENESS = 900
+
 Severity = Literal["warning", "critical"]
 #: From the least to the worst; ``None`` (well) comes before them.
 SEVERITIES: tuple[Severity, ...] = ("warning", "critical")
@@ -304,6 +307,16 @@ class Count(Frozen):
         return f"{self.m} of {self.n}"
 
 
+class Flapping(Frozen):
+    """An alert that fires or resolves ``turns`` times within ``within`` seconds of data time flaps.
+
+    It does so until it has held still for as long.
+    """
+
+    turns: int = Field(ge=2, le=1440)
+    within: int = Field(ge=1, le=7 * DAY)
+
+
 class Rule(Frozen):
     """When a metric is in trouble and when it is well again; ``metric`` is ``no-data`` for that one kind.
 
@@ -324,6 +337,12 @@ class Rule(Frozen):
     severity: Severity = "critical"
     labels: dict[str, str] = {}
     notify: tuple[str, ...] = ("log",)
+    routes: dict[Severity, tuple[str, ...]] | None = None
+    flapping: Flapping | None = None
+
+    def channels(self, severity: Severity) -> tuple[str, ...]:
+        """Return the channels that hear of that severity."""
+        return self.notify if self.routes is None else self.routes.get(severity, ())
 
     def applies_to(self, worker: Worker) -> bool:
         """Tell whether the worker carries every label asked for."""
@@ -339,19 +358,33 @@ class Turn(NamedTuple):
     latched: int
 
 
+class Damping(Frozen):
+    """Whether an alert flaps, after all turns before those of its trail.
+
+    ``recent`` are the times of the last turns from well or to well, ``fires`` what the last of them turned to.
+    """
+
+    fires: bool = False
+    recent: tuple[int, ...] = ()
+    flaps: bool = False
+
+
 class Judged(Frozen):
     """How far a rule is judged for one worker, and with what outcome: the fold's state.
 
     ``cursor`` is the time of the last slot judged. ``trail`` lists the turns since one lateness before the cursor,
-    and the one before those, so that the state at any of these times can be taken up again. ``metric`` and
-    ``period`` (seconds) are what the fold walks; ``start``: what is before that time plays no part in it.
+    and the one before those, so that the state at any of these times can be taken up again; ``trimmed``: there were
+    turns before it. ``metric`` and ``period`` (seconds) are what the fold walks; ``start``: what is before that time
+    plays no part in it.
     """
 
     cursor: int | None = None
     trail: tuple[Turn, ...] = ()
+    trimmed: bool = False
     metric: str | None = None
     period: int | None = None
     start: int | None = None
+    damping: Damping | None = None
 
     @property
     def severity(self) -> Severity | None:
@@ -370,6 +403,25 @@ class Silence(Frozen):
     ends: float
     reason: Text
     by: Text
+
+
+class Maintenance(Frozen):
+    """A silence of the config file: from ``begins`` until ``ends``, or ``duration`` seconds from each time of a schedule.
+
+    ``worker`` is an instance id or a name; ``schedule`` are the five fields of cron, on the clocks of ``timezone``.
+    ``id`` names what it says, all but the reason.
+    """
+
+    id: str
+    worker: str | None = None
+    labels: dict[str, str] = {}
+    rule: str | None = None
+    reason: Text
+    begins: float | None = None
+    ends: float | None = None
+    schedule: str | None = None
+    duration: int | None = None
+    timezone: str = "UTC"
 
 
 class Acknowledged(Frozen):
@@ -399,14 +451,16 @@ class Transition(Frozen):
     correction: bool = False
     reason: str = ""
     silenced_by: str | None = None
+    damped: bool = False
 
 
 class Subject(Frozen):
-    """The worker as a notification names it."""
+    """The worker as a notification names it; ``account`` is the name of its section, ``default`` for none."""
 
     id: str
     name: str
     region: str
+    account: str = "default"
     labels: dict[str, str] = {}
 
 
@@ -457,6 +511,8 @@ class Alert(Frozen):
     last: Notification | None = None
     channels: tuple[str, ...] = ()
     silenced_by: str | None = None
+    flapping: bool = False
+    flapping_told: bool = False
 
     @property
     def open(self) -> bool:
@@ -495,6 +551,10 @@ class Parcel(Frozen):
 
 #: The rule of the alert that notifications could not be delivered; it always holds.
 DELIVERY = "delivery"
+
+
+#: The canary's parcel in the outbox, under an id that no alert has, and what stands where a channel's name does.
+CANARY, CANARY_CHANNEL = "workermon/canary", "canary"
 
 
 def delivery_alert(channel: str) -> str:
@@ -600,7 +660,8 @@ class Configuration(Frozen):
 
     ``collect`` is what is asked for; ``chosen`` what the file named for it (``None``: nothing, so the defaults and
     what the rules need). ``budget`` is in dollars a day (UTC), ``None``: no limit. ``limits`` is by API
-    (``bill.LIMITS`` where left out).
+    (``bill.LIMITS`` where left out). ``lateness``: for how many seconds a datapoint may come late, or be revised, and
+    find its place.
     """
 
     revision: int = 0
@@ -609,11 +670,13 @@ class Configuration(Frozen):
     metrics: dict[str, Metric]
     collect: tuple[str, ...]
     retention: int = DAY
+    lateness: int = LATENESS
     chosen: tuple[str, ...] | None = None
     accounts: dict[str, Account] = {}
     discover: Discover | None = None
     budget: float | None = None
     limits: dict[str, Limit] = {}
+    silences: tuple[Maintenance, ...] = ()
 
 
 class ScopeState(Frozen):

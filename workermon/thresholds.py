@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from workermon import metrics
 from workermon.models import SEVERITIES, Datapoint, Judged, Rule, Severity, Transition, Turn
 
 _BITS: dict[Severity, int] = {"warning": 1, "critical": 2}
@@ -116,6 +115,7 @@ def judge(
     period: int,
     expected_from: int,
     changed_from: int | None,
+    lateness: int,
 ) -> tuple[Judged, tuple[Transition, ...]]:
     """Walk the slots after the state's cursor; return the new state and what turned, in order of time.
 
@@ -124,8 +124,9 @@ def judge(
     ``points`` reach at least ``lookback(rule)`` slots before the first slot that is judged. ``horizon`` is the time
     of the newest slot that can have come: an absent one after it is unknown, not absent. Slots before
     ``expected_from`` that have no datapoint are not expected. ``changed_from``, the earliest datapoint written since
-    the last judgement, has what it may have changed judged again, up to one lateness before the cursor; what comes
-    out differently there is a correction. All times and ``period`` in seconds.
+    the last judgement, has what it may have changed judged again, up to one ``lateness`` before the cursor (less far
+    where the trail was trimmed by a shorter one); what comes out differently there is a correction. All times,
+    ``period`` and ``lateness`` in seconds.
     """
     if judged.cursor is not None and (judged.metric, judged.period) != (rule.metric, period):
         judged = judged.model_copy(
@@ -152,7 +153,9 @@ def judge(
         known = judged.cursor // period
         first = known + 1
         if changed_from is not None and changed_from // period <= known:
-            first = max(changed_from // period, _reach(known, period))
+            first = max(changed_from // period, _reach(known, period, lateness))
+            if judged.trimmed and judged.trail:  # what it was before the trail is not known any more
+                first = max(first, judged.trail[0].at // period + 1)
             if judged.start is not None:
                 first = max(first, -(-judged.start // period))
     last = max(last, known)
@@ -162,10 +165,12 @@ def judge(
     kept = [turn for turn in judged.trail if turn.at // period < first]
     plain = _plain(rule)
     turned = _fold(plain, values, first, last, expected_from, kept[-1].latched if kept else 0, period)
-    trail = kept + [Turn(at, _SEVERITY_OF[after], after) for _, at, _, after, _, _ in turned]
+    turns = kept + [Turn(at, _SEVERITY_OF[after], after) for _, at, _, after, _, _ in turned]
+    trail = _trimmed(turns, last, period, lateness)
     state = Judged(
         cursor=last * period,
-        trail=_trimmed(trail, last, period),
+        trail=trail,
+        trimmed=judged.trimmed or len(trail) < len(turns),
         metric=rule.metric,
         period=period,
         start=judged.start,
@@ -195,13 +200,13 @@ def lookback(rule: Rule) -> int:
     return 2 * max(rule.breach.n, rule.recover.n)
 
 
-def reread_from(judged: Judged, rule: Rule, changed_from: int | None, *, period: int) -> int | None:
+def reread_from(judged: Judged, rule: Rule, changed_from: int | None, *, period: int, lateness: int) -> int | None:
     """Return from what time on ``judge`` needs datapoints; ``None`` where the fold has not begun."""
     if judged.cursor is None or (judged.metric, judged.period) != (rule.metric, period):
         return None
     first = judged.cursor // period + 1
     if changed_from is not None:
-        first = min(first, max(changed_from // period, _reach(first - 1, period)))
+        first = min(first, max(changed_from // period, _reach(first - 1, period, lateness)))
     return (first - lookback(rule)) * period
 
 
@@ -269,13 +274,13 @@ def _by_slot(points: Sequence[Datapoint], period: int, start: int | None) -> dic
     return values
 
 
-def _reach(cursor: int, period: int) -> int:
+def _reach(cursor: int, period: int, lateness: int) -> int:
     """Return the earliest slot that may be judged again when ``cursor`` is the last slot judged."""
-    return (cursor * period - metrics.LATENESS) // period
+    return (cursor * period - lateness) // period
 
 
-def _trimmed(trail: list[Turn], cursor: int, period: int) -> tuple[Turn, ...]:
-    reach = _reach(cursor, period)
+def _trimmed(trail: list[Turn], cursor: int, period: int, lateness: int) -> tuple[Turn, ...]:
+    reach = _reach(cursor, period, lateness)
     while len(trail) > 1 and trail[1].at // period < reach:
         trail = trail[1:]
     return tuple(trail)

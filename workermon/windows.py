@@ -152,14 +152,15 @@ def sight(
     *,
     period: int,
     interval: int,
+    lateness: int,
 ) -> Sight | None:
     """Return how the expected datapoint appeared in what came; ``None`` where it did not, or where it teaches nothing.
 
-    A datapoint that waited for us, not we for it, teaches nothing.
+    A datapoint that waited for us, not we for it, teaches nothing, nor does one that is later than late.
     """
     if expected is None or asked is None or not asked < at or expected > at:
         return None
-    if at - asked > period + 1.5 * interval or at - expected > metrics.LATENESS:
+    if at - asked > period + 1.5 * interval or at - expected > period + _latest(lateness):
         return None
     if expected not in map(_AT, came):
         return None
@@ -202,14 +203,19 @@ def learn(before: Delay | None, sights: Sequence[Sight], *, period: int, interva
     )
 
 
-def patience(delay: Delay | None, *, period: int, interval: int) -> float:
+def _latest(lateness: int) -> int:
+    """Return how late a datapoint may be that tells of delays: a short lateness is no reason to know less of them."""
+    return max(lateness, models.LATENESS)
+
+
+def patience(delay: Delay | None, *, period: int, interval: int, lateness: int) -> float:
     """Return how long after its period's end a datapoint is waited for before it counts as absent.
 
     That is the usual age and one more look: an absent one has been asked for in vain when it was usually there.
     """
     if delay is None or delay.seen < ENOUGH:
         return metrics.DELAY
-    return min(max(delay.usual - period, 0.0) + interval, metrics.LATENESS)
+    return min(max(delay.usual - period, 0.0) + interval, _latest(lateness))
 
 
 def since(
@@ -220,6 +226,7 @@ def since(
     *,
     period: int,
     retention: int,
+    lateness: int,
 ) -> tuple[int, int]:
     """Return from when on to ask: first what is enough to see whether anything came, then all that may be missing.
 
@@ -232,23 +239,27 @@ def since(
     if latest is None:
         whole = min(added_at if asked is None else asked, at) - metrics.BACKFILL
     else:
-        whole = min(latest.at, reached) - metrics.LATENESS - period
+        whole = min(latest.at, reached) - lateness - period
     whole = max(whole, at - retention)
-    recent = reached - metrics.BACKFILL - metrics.LATENESS
+    recent = reached - metrics.BACKFILL - lateness
     near = whole if latest is None or asked is None or latest.at >= recent else max(whole, recent)
     return int(near // period) * period, int(whole // period) * period
 
 
-def expected(latest: models.Datapoint | None, came: Sequence[models.Datapoint], period: int) -> int | None:
+def expected(
+    latest: models.Datapoint | None, came: Sequence[models.Datapoint], *, period: int, lateness: int
+) -> int | None:
     """Return the timestamp of the datapoint to wait for after an answer, ``None`` before there is any.
 
     That is the one after the newest; or the earliest that the answer lacks between two others, no longer ago than
-    datapoints may come late.
+    datapoints may come late. Each look asks for such a one, and one that never comes would cost that for all of a
+    long lateness; so it is waited for no longer than usual, and what comes after that is found by the next look that
+    asks anyway.
     """
     if latest is None:
         return None
     have = {at // period for at, _ in came}
     newest = latest.at // period
-    begin = max(min(have, default=newest), (latest.at - metrics.LATENESS) // period)
+    begin = max(min(have, default=newest), (latest.at - min(lateness, models.LATENESS)) // period)
     missing = next((slot for slot in range(begin, newest) if slot not in have), newest + 1)
     return missing * period + latest.at % period

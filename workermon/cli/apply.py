@@ -105,7 +105,9 @@ def _show(told: dict[str, Any]) -> None:
     for what in ("added", "updated", "removed"):
         for each in told[what]:
             click.echo(f"{what} {each}")
-    for kind, one in (("rules", "rule"), ("channels", "channel"), ("collected", "metric")):
+    for kind, one in (
+        ("rules", "rule"), ("channels", "channel"), ("collected", "metric"), ("settings", "setting"),
+    ):  # fmt: skip
         for what, names in told[kind].items():
             for name in names:
                 click.echo(f"{what} {one} {errors.printable(name)}")
