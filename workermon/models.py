@@ -177,8 +177,34 @@ class Checks(Frozen):
         return 0.0 if self.system == self.instance == "ok" else None
 
 
+class StateReason(Frozen):
+    """Why EC2 changed an instance's state: its code, such as ``Client.UserInitiatedShutdown``, and its words."""
+
+    code: str
+    message: str = ""
+
+
+class ScheduledEvent(Frozen):
+    """What EC2 has scheduled for an instance; times in seconds, ``None`` where it tells none.
+
+    ``deadline`` is until when its start may be put off. ``seen_at`` is the first collection that found it at
+    ``not_before``.
+    """
+
+    id: str
+    code: str
+    description: str = ""
+    not_before: int | None = None
+    not_after: int | None = None
+    deadline: int | None = None
+    seen_at: float | None = None
+
+
 class Instance(Frozen):
-    """What EC2's DescribeInstances tells of one instance; ``name`` is its ``Name`` tag."""
+    """What EC2's DescribeInstances tells of one instance; ``name`` is its ``Name`` tag.
+
+    ``reason`` is of its last change of state, where EC2 gives one.
+    """
 
     id: str
     region: str
@@ -186,14 +212,20 @@ class Instance(Frozen):
     name: str | None = None
     detailed: bool = False
     tags: dict[str, str] = {}
+    reason: StateReason | None = None
 
 
 class InstanceStatus(Frozen):
-    """What EC2's DescribeInstanceStatus tells of one instance; no checks where EC2 gave none."""
+    """What EC2's DescribeInstanceStatus tells of one instance; no checks where EC2 gave none.
+
+    ``events`` is ``None`` where EC2 was not asked for them. ``reason`` is that of DescribeInstances, where it was.
+    """
 
     id: str
     status: Status
     checks: Checks | None = None
+    events: tuple[ScheduledEvent, ...] | None = ()
+    reason: StateReason | None = None
 
 
 class Query(Frozen):
@@ -221,6 +253,18 @@ class Trouble(Frozen):
     since: float | None = None
 
 
+class StatusChange(Frozen):
+    """From ``at``, the first collection that saw it, a worker had a status; ``seen`` is the last that did.
+
+    ``seen`` is ``None`` as long as it has it. ``reason`` is EC2's, of a worker that does not run.
+    """
+
+    at: float
+    status: Status
+    seen: float | None = None
+    reason: StateReason | None = None
+
+
 class Condition(Frozen):
     """What is known of a worker from its collections.
 
@@ -228,7 +272,9 @@ class Condition(Frozen):
     the time up to which each metric was last asked for with success: slots after it are not absent but unknown.
     ``expected`` is the datapoint that each metric waits for, ``delays`` how many seconds after its period's end one
     is waited for before it counts as absent. ``running_since`` is the first collection that saw it running without
-    a break. ``trouble`` beside a success is of single metrics.
+    a break. ``trouble`` beside a success is of single metrics. ``changes`` are those of the status since it last ran,
+    and those within the last hour; none where it runs on. ``events`` are those that EC2 has scheduled, ``events_at``
+    is when they last changed.
     """
 
     status: Status = "unknown"
@@ -243,6 +289,9 @@ class Condition(Frozen):
     expected: dict[str, int] = {}
     delays: dict[str, float] = {}
     trouble: Trouble | None = None
+    changes: tuple[StatusChange, ...] = ()
+    events: tuple[ScheduledEvent, ...] = ()
+    events_at: float | None = None
 
 
 class Sample(Frozen):
@@ -318,14 +367,16 @@ class Flapping(Frozen):
 
 
 class Rule(Frozen):
-    """When a metric is in trouble and when it is well again; ``metric`` is ``no-data`` for that one kind.
+    """When a metric is in trouble and when it is well again; only the kind ``threshold`` has a ``metric``.
 
     ``above`` and ``below`` are strict. ``clear`` is the hysteresis, the threshold itself where left out. For
-    ``no-data`` only ``intervals`` and ``severity`` count.
+    ``no-data`` only ``intervals`` and ``severity`` count. For ``state`` it is ``states``, ``severity`` and which codes
+    of EC2 are ``expected``. For ``event`` it is ``codes`` (empty: all), from how many seconds ``ahead`` on they are
+    told (``None``: at once), and ``severity``, unless each is as bad as its code says (``by_code``).
     """
 
     name: str
-    kind: Literal["threshold", "no-data"] = "threshold"
+    kind: Literal["threshold", "no-data", "state", "event"] = "threshold"
     metric: str | None = None
     above: Levels | None = None
     below: Levels | None = None
@@ -335,6 +386,11 @@ class Rule(Frozen):
     missing: Literal["breach", "ok", "keep"] = "keep"
     intervals: int = 3
     severity: Severity = "critical"
+    states: tuple[Literal["stopped", "terminated"], ...] = ("stopped", "terminated")
+    expected: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
+    ahead: int | None = None
+    by_code: bool = False
     labels: dict[str, str] = {}
     notify: tuple[str, ...] = ("log",)
     routes: dict[Severity, tuple[str, ...]] | None = None
@@ -375,7 +431,8 @@ class Judged(Frozen):
     ``cursor`` is the time of the last slot judged. ``trail`` lists the turns since one lateness before the cursor,
     and the one before those, so that the state at any of these times can be taken up again; ``trimmed``: there were
     turns before it. ``metric`` and ``period`` (seconds) are what the fold walks; ``start``: what is before that time
-    plays no part in it.
+    plays no part in it. Of the kinds ``state`` and ``event`` ``metric`` is that name; ``events`` are those that were
+    told, each with its time.
     """
 
     cursor: int | None = None
@@ -385,6 +442,7 @@ class Judged(Frozen):
     period: int | None = None
     start: int | None = None
     damping: Damping | None = None
+    events: tuple[str, ...] = ()
 
     @property
     def severity(self) -> Severity | None:
@@ -438,7 +496,7 @@ class Transition(Frozen):
 
     ``points`` are those of the window that decided, ``count`` how many of how many of its slots did (``2 of 3``).
     ``correction``: a revised past, not a new turn of events. ``silenced_by``: the silence because of which its
-    notification went nowhere.
+    notification went nowhere. ``cause`` is what EC2 says of it; ``key`` names it where its time alone does not.
     """
 
     at: int
@@ -452,6 +510,8 @@ class Transition(Frozen):
     reason: str = ""
     silenced_by: str | None = None
     damped: bool = False
+    cause: str | None = None
+    key: str | None = None
 
 
 class Subject(Frozen):
