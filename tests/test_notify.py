@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from workermon import errors, models, notify, ports, testing
 from workermon.models import Channel, Transition
+from workermon.notify import guarded
 
 NOW = 1_700_000_000.0
 WORKER = models.Worker(
@@ -447,6 +448,39 @@ def test_given_up_is_told_elsewhere() -> None:
     assert [(channel, each.status) for channel, each in told[1:]] == [("ops", "firing"), ("chat", "resolved")]
     assert told[-1][1].dedup_key == notification.dedup_key
     assert told[-1][1].version == 2
+
+
+def final(tries: int = 1) -> errors.DeliveryRefused:
+    """Return a refusal that counts after so many tries."""
+    return errors.DeliveryRefused("channel ops", "it refuses this (400 Bad Request)", "see its log", tries)
+
+
+def test_what_is_refused_does_not_block_what_follows() -> None:
+    """A notification that will never be taken is given up at once and told elsewhere; the next goes in its place."""
+    site, receiver = Site("ops", "log"), Receiver(final())
+    for _ in range(3):
+        site.tell()
+    site.deliver(receiver)
+    assert [version for _, _, version in receiver.got] == [2, 3]
+    assert site.attempts() == [f"given up: {final()}", None, None]
+    assert site.outbox.backlog() == 2, "that it was given up, and that it delivers again"
+    (recorded, *_) = site.alerts.history("channel:ops/delivery")[-1:]
+    assert recorded.notification is not None
+    assert "given up: render-07" in recorded.notification.summary
+    assert "400" in (recorded.notification.reason or "")
+
+
+def test_a_refusal_that_may_pass_is_tried_for_some_minutes() -> None:
+    """A receiver that may be under deployment has its tries, minutes in all, and no hours."""
+    site, receiver = Site("ops", "log"), Receiver(*[final(guarded.PATIENT)] * 50)
+    site.tell()
+    while (ALERT, "ops") in site.store.lanes and site.clock() < NOW + 3600:
+        site.deliver(receiver)
+        site.clock.advance(1)
+    assert receiver.calls == guarded.PATIENT
+    # 256 s on the average, each of the waits being drawn from 0 on.
+    assert 9 < site.clock() - NOW < 600
+    assert site.attempts()[-1] == f"given up: {final(guarded.PATIENT)}"
 
 
 def test_given_up_where_no_other_channel_is() -> None:

@@ -6,6 +6,7 @@ import base64
 import email
 import email.policy
 import json
+import pickle
 import shutil
 import socket
 import ssl
@@ -14,6 +15,7 @@ import time
 import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator
+from email import utils as mail_utils
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from tests.conftest import eventually
 from tests.test_notify_webhook import Receiver, answer, told
 from workermon import config, errors, models, notify, ports, testing
 from workermon.models import Channel, SecretRef
-from workermon.notify import alertmanager, pagerduty, slack, sns, text
+from workermon.notify import alertmanager, guarded, pagerduty, slack, sns, text
 from workermon.notify import email as mail_channel
 
 NOW = 1_700_000_100.0
@@ -225,6 +227,39 @@ def test_http_channels_are_guarded(receiver: Receiver, kind: str) -> None:
 # --- Alertmanager ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("kind", "at_once", "patiently"),
+    [
+        ("pagerduty", {400, 401, 403, 404, 410, 413, 422}, {405, 451}),
+        ("slack", {400, 403, 404, 410, 413}, {401, 422}),
+        ("alertmanager", {400, 413, 422}, {401, 403, 404, 410}),
+        ("webhook", set(), {400, 401, 403, 404, 410, 413, 422}),
+    ],
+)
+def test_what_a_refusal_is_worth(receiver: Receiver, kind: str, at_once: set[int], patiently: set[int]) -> None:
+    """A service's own refusal is final at once, one that may be a proxy's or a deployment's after some minutes."""
+    later = {408, 409, 425, 429, 500, 503}
+    for status in sorted(at_once | patiently | later):
+        receiver.plan = [answer(status)]
+        with pytest.raises(errors.DeliveryFailed) as caught:
+            notifiers()[kind].send(of(kind, url=receiver.url, secret=SecretRef(env="KEY")), told())
+        tries = 1 if status in at_once else guarded.PATIENT if status in patiently else None
+        assert getattr(caught.value, "tries", None) == tries, status
+        assert caught.value.retryable == (status in later), status
+        assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 503])
+def test_a_wait_that_is_asked_for_is_read(receiver: Receiver, status: int) -> None:
+    """Whatever says 'later' may say how much later, in seconds or as a date."""
+    date = mail_utils.formatdate(NOW + 40, usegmt=True)
+    for written, asked in (("25", 25), (date, 40)):
+        receiver.plan = [answer(status, Retry_After=written, Date=mail_utils.formatdate(NOW, usegmt=True))]
+        with pytest.raises(errors.DeliveryFailed) as caught:
+            notifiers()["pagerduty"].send(of("pagerduty", url=receiver.url, secret=SecretRef(env="KEY")), told())
+        assert caught.value.retry_after == asked
+
+
 def test_alertmanager_posts_both_severities(receiver: Receiver) -> None:
     """Each turn is sent as the severity at hand and the other one as over, so that no old one stays."""
     channel = of(
@@ -239,7 +274,7 @@ def test_alertmanager_posts_both_severities(receiver: Receiver) -> None:
     assert models.moment(warning["endsAt"]) <= NOW < models.moment(critical["endsAt"])
     assert critical["labels"] == {
         "alertname": "cpu-high", "instance": "i-0abc0123456789def", "worker": "rénder-07", "region": "us-east-1",
-        "kind": "threshold", "metric": "cpu_utilization", "label_a": "b", "severity": "critical",
+        "account": "default", "kind": "threshold", "metric": "cpu_utilization", "label_a": "b", "severity": "critical",
     }  # fmt: skip
     assert critical["annotations"]["summary"] == told().summary
 
@@ -488,6 +523,10 @@ def test_email_refused(mail: Callable[..., tuple[Mailbox, int]]) -> None:
     box.refuse = ""
     notifiers()["email"].send(post(port), told())
     assert len(box.envelopes) == 1
+    box.refuse = "554 no, hunter2hunter2"
+    with pytest.raises(errors.DeliveryRefused, match="answered 554") as final:
+        notifiers()["email"].send(post(port), told())
+    assert final.value.tries == guarded.PATIENT
 
 
 def test_email_without_starttls(mail: Callable[..., tuple[Mailbox, int]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import email
 import email.policy
@@ -63,6 +64,7 @@ class Site:
         )
         self.alerts, self.outbox = testing.MemoryAlerts(self.store), testing.MemoryOutbox(self.store)
         self.throttle = testing.MemoryThrottle()
+        self.leases: ports.Leases | None = None
         channels = {
             "chat": Channel(name="chat", type="slack", **chat),
             "pager": Channel(name="pager", type="pagerduty", per_minute=60_000),
@@ -73,7 +75,7 @@ class Site:
         self.chat, self.pager = Chat(), Pager()
         self.versions = dict.fromkeys(self.ids, 0)
 
-    def tell(self, *ids: str, rule: str = "cpu-high") -> None:
+    def tell(self, *ids: str, rule: str = "cpu-high", account: str = "default", region: str = "us-east-1") -> None:
         """Tell the next turn of a rule on these workers."""
         for one in ids:
             self.versions[one] += 1
@@ -81,7 +83,7 @@ class Site:
             turn = told(
                 self.versions[one], id=f"{one}-{rule}-{self.versions[one]}", dedup_key=f"{one}/{rule}", rule=rule,
                 status="firing" if firing else "resolved", created_at=models.rfc3339(self.clock()),
-                worker={"id": one, "name": f"render-{one[-4:]}", "region": "us-east-1"},
+                worker={"id": one, "name": f"render-{one[-4:]}", "region": region, "account": account},
             )  # fmt: skip
             basis = self.alerts.load([one])[one]
             transition = models.Transition(at=int(NOW), before=None, after="critical")
@@ -98,6 +100,7 @@ class Site:
             notifiers={"slack": self.chat, "pagerduty": self.pager},
             now=self.clock,
             throttle=self.throttle,
+            leases=self.leases,
         )
 
     def pass_time(self, seconds: int) -> None:
@@ -142,6 +145,37 @@ def test_rules_do_not_mix() -> None:
     site.deliver()
     site.pass_time(notify.GROUP_WAIT)
     assert sorted(len(message) for message in site.chat.messages) == [3, 3]
+
+
+def test_accounts_and_regions_do_not_mix() -> None:
+    """What one rule tells of two accounts and two regions is three messages, and each says where."""
+    site = Site(6)
+    site.tell(*site.ids[:2])
+    site.tell(*site.ids[2:4], account="lab")
+    site.tell(*site.ids[4:], account="lab", region="eu-west-1")
+    site.deliver()
+    site.pass_time(notify.GROUP_WAIT)
+    assert sorted(site.chat.messages) == [
+        [f"{one}/cpu-high#1" for one in site.ids[start : start + 2]] for start in (0, 2, 4)
+    ]
+    lab = {"id": "i-0abc", "name": "one", "region": "us-east-1", "account": "lab"}
+    said = text.group_body(of("email"), [told(worker=lab), told(worker=lab)]).splitlines()
+    assert said[0].endswith("cpu-high: 2 alerts in us-east-1, account lab")
+    assert "(one (i-0abc) in us-east-1, account lab)" in said[1]
+
+
+def test_a_group_that_is_refused_is_given_up_together() -> None:
+    """A group that will never be taken holds nobody up, and one alert about the channel says so."""
+    site = Site()
+    site.chat.plan = [errors.DeliveryRefused("channel chat", "it refuses this (404 Not Found)", "see its log")]
+    site.tell(*site.ids)
+    site.tell(*site.ids)
+    site.deliver()
+    site.pass_time(3 * notify.GROUP_WAIT)
+    assert [message[0] for message in site.chat.messages] == [f"{site.ids[0]}/cpu-high#2"]
+    assert [len(message) for message in site.chat.messages] == [50]
+    about = site.alerts.history("channel:chat/delivery")
+    assert [one.transition.after for one in about] == [None, "critical"]
 
 
 def test_who_comes_later_is_in_the_next_group() -> None:
@@ -332,3 +366,26 @@ def test_fifty_at_once_on_redis(redis_url: str) -> None:
         assert site.outbox.backlog() == 0
         (recorded,) = site.alerts.history(f"{site.ids[3]}/cpu-high")
         assert sorted(attempt.channel for attempt in recorded.attempts) == ["chat", "pager"]
+
+
+def test_deliveries_at_once_send_one_message(redis_url: str) -> None:
+    """A burst that several processes deliver at the same time is one message, gathered by one of them."""
+    from workermon.on_redis import alerts, client, leases, outbox, throttle, workers
+
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        site = Site(150)
+        workers.RedisWorkers(connection).add([each.worker for each in testing.MemoryWorkers(site.store).every()])
+        site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")  # type: ignore[assignment]
+        site.outbox = outbox.RedisOutbox(connection)  # type: ignore[assignment]
+        site.throttle = throttle.RedisThrottle(connection)  # type: ignore[assignment]
+        site.leases = leases.RedisLeases(connection)
+        site.tell(*site.ids)
+        site.deliver()
+        site.clock.advance(notify.GROUP_WAIT)
+        due = site.outbox.due(site.clock(), 1000)
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            for part in [pool.submit(site.deliver, *due[start::3]) for start in range(3)]:
+                part.result()
+        assert [len(message) for message in site.chat.messages] == [150]
+        assert site.outbox.backlog() == 0
+        assert connection.keys("workermon:lease:*") == []

@@ -213,13 +213,16 @@ def test_accepted(receiver: Receiver, status: int) -> None:
     assert len(receiver.got) == 1
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 410, 429, 500, 502, 503, 599, 999])
+@pytest.mark.parametrize("status", [400, 401, 404, 408, 409, 410, 413, 422, 425, 429, 500, 502, 503, 599, 999])
 def test_not_accepted(receiver: Receiver, status: int) -> None:
     """Anything else is a failure that says which."""
     receiver.plan = [answer(status)]
     why = refused(channel(receiver.url))
-    assert f"it answered {status}" in str(why)
+    assert f"{status}" in str(why)
     assert why.retry_after is None
+    # It may be a receiver that is being deployed: what it refuses is tried for some minutes, the rest for a day.
+    assert why.retryable == (status in (408, 409, 425, 429) or status >= 500)
+    assert getattr(why, "tries", None) == (None if why.retryable else guarded.PATIENT)
     assert len(receiver.got) == 1
 
 

@@ -94,3 +94,14 @@ class DeliveryFailed(WorkermonError):
         super().__init__(what, why, todo)
         self.args = (what, why, todo, retry_after)
         self.retry_after = retry_after
+
+
+class DeliveryRefused(DeliveryFailed):
+    """A receiver's answer says that it will not take this notification; after ``tries`` of them nobody tries again."""
+
+    retryable = False
+
+    def __init__(self, what: str, why: str, todo: str, tries: int = 1) -> None:
+        super().__init__(what, why, todo)
+        self.args = (what, why, todo, tries)
+        self.tries = tries

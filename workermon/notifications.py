@@ -208,4 +208,6 @@ def _silence(rule: models.Rule, transition: models.Transition, interval: int) ->
 
 
 def _subject(worker: models.Worker) -> models.Subject:
-    return models.Subject(id=worker.id, name=worker.name, region=worker.region, labels=worker.labels)
+    return models.Subject(
+        id=worker.id, name=worker.name, region=worker.region, account=worker.account, labels=worker.labels
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
+import math
 import random
 import secrets as tokens
 import time
@@ -12,7 +14,7 @@ from typing import Any
 
 from workermon import config, errors, failpoints, logs, models, ports
 from workermon import silences as silencing
-from workermon.notify import alertmanager, apprise, delivery, email, pagerduty, slack, sns, webhook
+from workermon.notify import alertmanager, apprise, delivery, email, guarded, pagerduty, slack, sns, webhook
 from workermon.notify import log as log_channel
 
 log = logs.get(__name__)
@@ -58,6 +60,9 @@ LARGEST_GROUP = 200
 #: Seconds for which a claimed parcel is held for others of its group; with the send itself less than the lease.
 HELD = 2.0
 
+#: Seconds that a group is looked for once more after the last of it was found, where others deliver too.
+SETTLE = 0.5
+
 #: Alerts that are looked at for others of a group.
 FOUND = 2000
 
@@ -102,19 +107,22 @@ def deliver(
     now: ports.Clock,
     throttle: ports.Throttle | None = None,
     silences: ports.Silences | None = None,
+    leases: ports.Leases | None = None,
 ) -> None:
     """Send what waits for these alerts; what fails stays in the outbox with the time of its next try.
 
     A claimed notification is sent at once, for its lease runs. Where one was accepted, the next of its lane follows.
-    What belongs to a group is held until all that is due of it is claimed, and sent together.
+    What belongs to a group is held until all that is due of it is claimed, and sent together. With ``leases`` one
+    delivery gathers a group, and others give to it what they come by of that.
     """
-    courier = _Courier(outbox, configurations, notifiers, now, throttle, silences)
+    courier = _Courier(outbox, configurations, notifiers, now, throttle, silences, leases)
+    settle = SETTLE if leases is not None else 0.0
     waiting = deque(dict.fromkeys(alert_ids))
     begun = now()
     under_way: dict[concurrent.futures.Future[bool], tuple[str, ...]] = {}
     held: dict[str, list[models.Parcel]] = {}
     since: dict[str, float] = {}
-    sought: set[str] = set()
+    given_back: set[str] = set()
     trouble: BaseException | None = None
     with concurrent.futures.ThreadPoolExecutor(max_workers=4 * PARALLEL, thread_name_prefix="deliver") as pool:
         while waiting or under_way or held:
@@ -130,25 +138,31 @@ def deliver(
                     group = courier.group_of(parcel)
                     if group is None:
                         under_way[pool.submit(courier.send, parcel)] = (alert_id,)
-                    elif courier.gathered(parcel, group):
+                    elif courier.gathered(parcel, group, mine=group in held):
                         held.setdefault(group, []).append(parcel)
                         since.setdefault(group, time.monotonic())
-                        if parcel.notification.rule not in sought:
-                            sought.add(parcel.notification.rule)
-                            waiting.extend(_alike(parcel, outbox.due(now(), FOUND), waiting))
+                    else:
+                        given_back.add(alert_id)
             if trouble is not None:
                 waiting.clear()
                 held.clear()
+            elif held and not waiting:
+                waiting.extend(_alike(held, outbox.due(now(), FOUND), given_back))
             at = time.monotonic()
-            for group in [name for name in held if not waiting or at - since[name] > HELD or _full(held[name])]:
+            ages = {group: at - since[group] for group in held}
+            for group in [
+                name for name, age in ages.items() if age > HELD or _full(held[name]) or (not waiting and age >= settle)
+            ]:
                 together = held.pop(group)
                 del since[group]
                 alerts = tuple(parcel.alert_id for parcel in together)
-                under_way[pool.submit(courier.send_group, together)] = alerts
+                under_way[pool.submit(courier.send_group, together, group)] = alerts
             if not under_way:
+                if held and not waiting:
+                    time.sleep(settle / 5)
                 continue
             done, _ = concurrent.futures.wait(
-                under_way, timeout=HELD / 2 if held else None, return_when=concurrent.futures.FIRST_COMPLETED
+                under_way, timeout=SETTLE / 5 if held else None, return_when=concurrent.futures.FIRST_COMPLETED
             )
             for future in done:
                 of_it = under_way.pop(future)
@@ -163,10 +177,10 @@ def _full(parcels: Sequence[models.Parcel]) -> bool:
     return len(parcels) >= LARGEST_GROUP
 
 
-def _alike(parcel: models.Parcel, due: Sequence[str], waiting: Collection[str]) -> list[str]:
-    """Return the alerts of the same rule that are due too, and are not waiting already."""
-    end, known = f"/{parcel.notification.rule}", {parcel.alert_id, *waiting}
-    return [alert_id for alert_id in due if alert_id.endswith(end) and alert_id not in known]
+def _alike(held: Mapping[str, Sequence[models.Parcel]], due: Sequence[str], given_back: Collection[str]) -> list[str]:
+    """Return the alerts of the rules of these groups that are due too; not those that had to wait before."""
+    ends = tuple({f"/{parcels[0].notification.rule}" for parcels in held.values()})
+    return [alert_id for alert_id in due if alert_id.endswith(ends) and alert_id not in given_back]
 
 
 class _Courier:
@@ -180,7 +194,9 @@ class _Courier:
         now: ports.Clock,
         throttle: ports.Throttle | None,
         silences: ports.Silences | None,
+        leases: ports.Leases | None,
     ) -> None:
+        self._leases, self._owner = leases, tokens.token_hex(8)
         self._outbox, self._configurations, self._notifiers, self._now = outbox, configurations, notifiers, now
         self._throttle, self._silences = throttle, silences
         #: Channels that are known to be in no trouble, so that Redis is asked once a delivery.
@@ -227,26 +243,44 @@ class _Courier:
         told = parcel.notification
         if not hasattr(self._notifiers.get(channel.type), "send_group"):
             return None
-        about = (told.scope or {}).get("account", ""), told.worker.region if told.worker else ""
-        return "/".join((parcel.channel, told.rule, *about))
+        scope = told.scope or {}
+        about = (
+            (told.worker.account, told.worker.region) if told.worker else (scope.get("account"), scope.get("region"))
+        )
+        return json.dumps([parcel.channel, told.rule, *about], ensure_ascii=False)
 
-    def gathered(self, parcel: models.Parcel, group: str) -> bool:
-        """Tell whether a parcel's group is complete; a parcel that has to wait for it is given back until then."""
+    def gathered(self, parcel: models.Parcel, group: str, *, mine: bool) -> bool:
+        """Tell whether a parcel's group is complete, and ours to send; else the parcel is given back.
+
+        ``mine``: the group is in our hands already.
+        """
         channel = self._configurations.load().channels[parcel.channel]
         at, wait = self._now(), wait_of(channel)
         created = models.moment(parcel.notification.created_at or parcel.notification.at)
         assert self._throttle is not None
+        closes = at
         # What failed before, or has waited for several groups, waits for no other.
-        if parcel.attempt > 1 or at - created > 3 * wait:
+        if parcel.attempt == 1 and at - created <= 3 * wait:
+            closes = self._throttle.window(group, created=created, wait=wait, now=at)
+        if at >= closes and (mine or self._leads(group)):
             return True
-        closes = self._throttle.window(group, created=created, wait=wait, now=at)
-        if at >= closes:
-            return True
-        self._outbox.postpone(parcel, closes)
+        # Where another gathers the group it is due at once, for that one to find.
+        self._outbox.postpone(parcel, max(at, closes))
+        failpoints.reach("group.postponed")
         return False
 
-    def send_group(self, parcels: Sequence[models.Parcel]) -> bool:
+    def _leads(self, group: str) -> bool:
+        return self._leases is None or self._leases.hold(f"group:{group}", self._owner, LEASE)
+
+    def send_group(self, parcels: Sequence[models.Parcel], group: str) -> bool:
         """Send parcels of one channel as one message; ``True`` where their lanes may go on."""
+        try:
+            return self._send_together(parcels)
+        finally:
+            if self._leases is not None:
+                self._leases.release(f"group:{group}", self._owner)
+
+    def _send_together(self, parcels: Sequence[models.Parcel]) -> bool:
         kept = []
         for parcel in parcels:
             if parcel.notification.reminder and self._seen(parcel):
@@ -272,16 +306,15 @@ class _Courier:
         except errors.WorkermonError as why:
             # All wait for the same time, so that they stay together.
             wait = _backoff(first.attempt)
-            for parcel in parcels:
-                self._failed(parcel, why, orphan=False, wait=wait)
-            return False
-        failpoints.reach("deliver.sent")
+            given_up = [self._failed(parcel, why, orphan=False, wait=wait) for parcel in parcels]
+            return any(given_up)
+        failpoints.reach("group.sent")
         log.info("deliver.accepted_group", channel=first.channel, rule=first.notification.rule, alerts=len(parcels))
         for parcel in parcels:
             following = self._outbox.delivered(parcel, self._now(), self._remind_at(parcel))
+            failpoints.reach("group.delivered")
             if following is not None:
                 self.send(following)
-        failpoints.reach("deliver.delivered")
         self._recovered(first.channel)
         return True
 
@@ -322,10 +355,10 @@ class _Courier:
             log.warning("deliver.reminder_failed", **fields)
             return self._outbox.give_up(parcel, at, f"reminder: {why}", self._remind_at(parcel))
         if at - models.moment(told) > GIVE_UP or (orphan and parcel.attempt >= ORPHAN_TRIES):
-            log.error("deliver.given_up", **fields)
-            if not orphan:
-                self._complain(parcel, why, at)
-            return self._outbox.give_up(parcel, at, f"given up: {why}")
+            return self._given_up(parcel, why, at, fields, orphan=orphan)
+        # What goes once more because its fence was stale has no lane to be taken off.
+        if parcel.attempt >= _tries(why) and parcel.fence > 0:
+            return self._given_up(parcel, why, at, fields, orphan=False)
         wait = _backoff(parcel.attempt) if wait is None else wait
         asked = getattr(why, "retry_after", None)
         if asked is not None:
@@ -336,6 +369,16 @@ class _Courier:
         self._outbox.failed(parcel, at, str(why), at + wait)
         failpoints.reach("deliver.failed")
         return False
+
+    def _given_up(
+        self, parcel: models.Parcel, why: errors.WorkermonError, at: float, fields: dict[str, Any], *, orphan: bool
+    ) -> bool:
+        log.error("deliver.given_up", **fields)
+        if not orphan:
+            self._complain(parcel, why, at)
+        done = self._outbox.give_up(parcel, at, f"given up: {why}")
+        failpoints.reach("deliver.given_up")
+        return done
 
     def _remind_at(self, parcel: models.Parcel) -> float | None:
         """Return when what a parcel tells is to be told again; ``None`` where it is not."""
@@ -376,6 +419,7 @@ class _Courier:
             return
         told = delivery.failing(parcel, why, before, at)
         self._outbox.tell(parcel.channel, told, before.id if before else None, self._others(parcel.channel), at)
+        failpoints.reach("trouble.told")
         self._well.discard(parcel.channel)
 
     def _recovered(self, channel: str) -> None:
@@ -385,6 +429,7 @@ class _Courier:
         if before is not None and before.status == "firing":
             at = self._now()
             self._outbox.tell(channel, delivery.well(channel, before, at), before.id, self._others(channel), at)
+            failpoints.reach("trouble.over")
         self._well.add(channel)
 
     def _others(self, channel: str) -> list[str]:
@@ -396,6 +441,13 @@ class _Courier:
 
 def _backoff(attempt: int) -> float:
     return random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempt - 1, 16)))
+
+
+def _tries(why: errors.WorkermonError) -> float:
+    """Return after how many tries a failure counts as final; most never do before a day is over."""
+    if isinstance(why, errors.DeliveryRefused):
+        return why.tries
+    return guarded.PATIENT if isinstance(why, errors.AwsError) and not why.retryable else math.inf
 
 
 def wait_of(channel: models.Channel) -> int:

@@ -22,6 +22,9 @@ LASTS = 30 * models.DAY
 #: Where alerts go, below the address of Alertmanager.
 PATH = "/api/v2/alerts"
 
+#: It found the alert itself wrong; what else refuses may be a proxy before it.
+FINAL = frozenset({400, 413, 422})
+
 
 class Alertmanager:
     """``ports.Notifier`` by ``POST /api/v2/alerts``."""
@@ -49,6 +52,7 @@ class Alertmanager:
             now=now,
             deadline=self._deadline,
             thread=f"alertmanager-{channel.name}",
+            final=FINAL,
         )
 
 

@@ -20,7 +20,7 @@ def failing(
 ) -> models.Notification:
     """Tell that a notification was given up."""
     lost = parcel.notification
-    summary = f"channel {parcel.channel}: given up after a day: {lost.summary}"
+    summary = f"channel {parcel.channel}: given up: {lost.summary}"
     return _told(parcel.channel, "firing", before, at, at, summary, str(why)[:_LONGEST_REASON])
 
 

@@ -90,6 +90,8 @@ class _Exchange:
         try:
             self._speak(gate)
         except smtplib.SMTPException as why:
+            if _refuses(why):
+                raise errors.DeliveryRefused(self._what, *self._said(why), guarded.PATIENT) from None
             raise errors.DeliveryFailed(self._what, *self._said(why)) from None
 
     def _speak(self, gate: guarded.Gate) -> None:
@@ -138,6 +140,13 @@ class _Exchange:
         if isinstance(why, smtplib.SMTPServerDisconnected):
             return f"{host} did not answer in time, or ended the connection", "it is tried again"
         return f"{host} does not speak SMTP as expected ({type(why).__name__})", "see host, port and security"
+
+
+def _refuses(why: smtplib.SMTPException) -> bool:
+    """Tell whether a server's answer is a permanent one (5yz, of every recipient where it is about those)."""
+    if isinstance(why, smtplib.SMTPRecipientsRefused):
+        return all(500 <= code < 600 for code, _ in why.recipients.values())
+    return isinstance(why, smtplib.SMTPResponseException) and 500 <= why.smtp_code < 600
 
 
 class _Server(smtplib.SMTP):

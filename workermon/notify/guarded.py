@@ -18,7 +18,7 @@ import ssl
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import NamedTuple
 
 from urllib3 import connection
@@ -37,6 +37,12 @@ REPLY = 4096
 
 #: Seconds that the rest of a reply is waited for once its status is known.
 POLITE = 0.5
+
+#: Statuses of 400 to 499 that say nothing against the request itself: it may be taken later.
+LATER = frozenset({408, 409, 421, 423, 425, 429})
+
+#: Tries until a refusal counts that may be the receiver's own trouble, such as a deployment: about four minutes.
+PATIENT = 9
 
 #: Networks that ``ipaddress`` (of some Python versions) takes for global, and that lead elsewhere: NAT64 (RFC 6052,
 #: 8215), 6to4 (RFC 3056, 7526), protocol assignments (RFC 6890).
@@ -79,10 +85,13 @@ def post(
     now: float,
     deadline: float = DEADLINE,
     thread: str = "post",
+    final: Container[int] = (),
 ) -> None:
     """Post JSON within ``deadline`` seconds; any 2xx accepts it, all else raises ``errors.DeliveryFailed``.
 
-    ``what`` names the channel for errors, ``now`` is the time that a date in Retry-After is compared with.
+    ``what`` names the channel for errors, ``now`` is the time that a date in Retry-After is compared with. An answer
+    that refuses the request (4xx but ``LATER``, and redirects) is ``errors.DeliveryRefused``: of the statuses in
+    ``final`` at once, of the others after ``PATIENT`` tries.
     """
     target = _target(what, address, private)
     sent = {
@@ -94,7 +103,7 @@ def post(
     }
     exchange = _Exchange(target, body, sent)
     within(what, target.host, Gate(target.host, target.port, private, deadline), deadline, exchange, thread)
-    _judge(what, exchange, now)
+    _judge(what, exchange, now, final)
 
 
 def within(
@@ -128,7 +137,7 @@ def within(
         raise trouble[0]
 
 
-def _judge(what: str, exchange: _Exchange, now: float) -> None:
+def _judge(what: str, exchange: _Exchange, now: float, final: Container[int]) -> None:
     status, headers = exchange.status, exchange.headers
     if 200 <= status < 300:
         return
@@ -137,9 +146,12 @@ def _judge(what: str, exchange: _Exchange, now: float) -> None:
     except ValueError:
         said = str(status)
     if 300 <= status < 400:
-        raise errors.DeliveryFailed(
-            what, f"it redirects ({said}), which is not followed", "give the address that it redirects to"
+        raise errors.DeliveryRefused(
+            what, f"it redirects ({said}), which is not followed", "give the address that it redirects to", PATIENT
         )
+    if 400 <= status < 500 and status not in LATER:
+        tries = 1 if status in final else PATIENT
+        raise errors.DeliveryRefused(what, f"it refuses this ({said})", "see the receiver's log", tries)
     asked = _retry_after(headers, now)
     raise errors.DeliveryFailed(what, f"it answered {said}", "it is tried again; see the receiver's log", asked)
 

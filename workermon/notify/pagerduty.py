@@ -16,6 +16,9 @@ URL = "https://events.pagerduty.com/v2/enqueue"
 #: Characters of a summary and of a source that PagerDuty takes.
 LONGEST = 1024
 
+#: A service that says so means it: the event or the key is wrong, and nothing but a change of ours helps.
+FINAL = frozenset({400, 401, 403, 404, 410, 413, 422})
+
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -42,6 +45,7 @@ class PagerDuty:
             now=self._now(),
             deadline=self._deadline,
             thread=f"pagerduty-{channel.name}",
+            final=FINAL,
         )
 
 

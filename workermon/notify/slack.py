@@ -16,6 +16,9 @@ LONGEST = 2900
 #: Blocks of one message that Slack takes.
 BLOCKS = 50
 
+#: What Slack answers where the message, the webhook or its room is not (any more) what it should be.
+FINAL = frozenset({400, 403, 404, 410, 413})
+
 _COLOURS = {"critical": "#d32f2f", "warning": "#f9a825", "resolved": "#2e7d32"}
 
 
@@ -43,6 +46,7 @@ class Slack:
             now=self._now(),
             deadline=self._deadline,
             thread=f"slack-{channel.name}",
+            final=FINAL,
         )
 
 

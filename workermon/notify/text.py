@@ -54,7 +54,7 @@ def fields(notification: models.Notification) -> dict[str, str]:
         "worker": worker.name if worker else "",
         "worker_id": worker.id if worker else "",
         "region": worker.region if worker else scope.get("region", ""),
-        "account": scope.get("account", ""),
+        "account": worker.account if worker else scope.get("account", ""),
         "labels": ", ".join(f"{key}={value}" for key, value in sorted(worker.labels.items())) if worker else "",
         "where": where(notification),
         "chart": sparkline([point.value for point in notification.points]),
@@ -67,9 +67,13 @@ def where(notification: models.Notification) -> str:
     if notification.worker is not None:
         worker = notification.worker
         shown = worker.id if worker.name == worker.id else f"{worker.name} ({worker.id})"
-        return f"{shown} in {worker.region}"
+        return f"{shown} in {_place(worker)}"
     scope = notification.scope or {}
     return f"account {scope['account']} in {scope.get('region', '')}" if "account" in scope else "workermon"
+
+
+def _place(worker: models.Subject) -> str:
+    return worker.region if worker.account == "default" else f"{worker.region}, account {worker.account}"
 
 
 def silence(notification: models.Notification) -> str:
@@ -143,7 +147,7 @@ def group_title(notifications_: Sequence[models.Notification]) -> str:
         counts.append(f"RESOLVED {over}")
     first = notifications_[0]
     worst = " critical" if any(told.severity == "critical" for told in firing) else ""
-    region = f" in {first.worker.region}" if first.worker else ""
+    region = f" in {_place(first.worker)}" if first.worker else ""
     return errors.printable(f"[{', '.join(counts)}{worst}] {first.rule}: {len(notifications_)} alerts{region}")
 
 
