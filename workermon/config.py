@@ -13,15 +13,28 @@ import re
 import string
 import tomllib
 import typing
+import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, Strict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+    WrapValidator,
+)
+from pydantic import ValidatorFunctionWrapHandler as Handler
 
 from workermon import errors, metrics, models, positions
+from workermon import silences as silencing
 
 #: The metric name by which a rule asks for the alert "no successful collection for some intervals".
 NO_DATA = "no-data"
@@ -30,7 +43,13 @@ NO_DATA = "no-data"
 LOG = "log"
 
 #: Sections that later versions bring.
-LATER_SECTIONS = ("silences", "windows", "groups", "templates")
+LATER_SECTIONS = ("windows", "groups", "templates")
+
+#: Rules that always hold, beside those of the file: an account in trouble, a channel that takes nothing.
+STANDING = ("collector", models.DELIVERY)
+
+#: A time from which schedules are looked at, for checking one needs no clock: the beginning of 2026 in UTC.
+_SINCE = 1_767_225_600
 #: Types of channels, and the keys that each must and may have beside ``type``, ``allow_private`` and ``per_minute``.
 CHANNELS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "webhook": (frozenset({"url"}), frozenset({"secret", "repeat"})),
@@ -68,6 +87,7 @@ _MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Z
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,39}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _BREACH = re.compile(r"\s*(\d{1,5})\s+of\s+(\d{1,5})\s*")
+_FLAPPING = re.compile(r"\s*(\d{1,5})\s+in\s+(\S{1,32})\s*")
 _STATISTIC = re.compile(
     r"Average|Sum|Minimum|Maximum|SampleCount|IQM|(?:p|tm|wm|tc|ts)(?:\d{1,2}(?:\.\d{1,10})?|100)"
     r"|(?:TM|WM|TC|TS|PR)\([\d.%:]{1,40}\)"
@@ -119,6 +139,45 @@ def _count(value: object) -> models.Count:
     return models.Count(m=m, n=n)
 
 
+def _flapping(value: object) -> models.Flapping:
+    found = _FLAPPING.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        raise ValueError('must read "TURNS in DURATION", such as "6 in 1h"')
+    turns, within = int(found[1]), _seconds(found[2])
+    if not 3 <= turns <= 100:
+        raise ValueError(f"asks for {turns} turns; 3 at least, 100 at most")
+    if not 60 <= within <= 7 * models.DAY:
+        raise ValueError("looks at less than a minute or more than 7 days")
+    return models.Flapping(turns=turns, within=within)
+
+
+def _routes(value: object, handler: Handler) -> Any:
+    """Read who is notified: a list, or a table of lists by severity."""
+    if not isinstance(value, dict):
+        return handler(value)
+    for severity, names in value.items():
+        if severity not in models.SEVERITIES:
+            raise ValueError(
+                f"has {_shown(severity)!r}, which is no severity; write {{ warning = […], critical = […] }}"
+            )
+        if not isinstance(names, list) or not all(isinstance(one, str) and _NAME.fullmatch(one) for one in names):
+            raise ValueError(f"must name the channels for {severity} in a list")
+    return {severity: tuple(dict.fromkeys(names)) for severity, names in value.items()}
+
+
+def _time(value: object) -> float:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, datetime):
+        raise ValueError("must be a time such as 2026-12-24T18:00:00Z")
+    if value.tzinfo is None:
+        raise ValueError("does not say how far from UTC it is: end it with Z, or with an offset such as +01:00")
+    return value.timestamp()
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Region = Annotated[str, AfterValidator(_region)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
@@ -129,6 +188,9 @@ Lateness = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str),
 Repeat = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=60, le=7 * models.DAY)]
 Breach = Annotated[models.Count, BeforeValidator(_count, json_schema_input_type=str)]
 Labels = dict[models.Text, models.Text]
+Time = Annotated[float, BeforeValidator(_time, json_schema_input_type=str)]
+#: A month and a day: the longest window of a schedule.
+WindowLength = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=60, le=32 * models.DAY)]
 
 
 class _Section(BaseModel):
@@ -200,7 +262,11 @@ class RuleSection(_Section):
     intervals: Annotated[int, Strict(), Field(ge=1, le=1440)] = 3
     severity: models.Severity = "critical"
     labels: Labels = {}
-    notify: tuple[Name, ...] = (LOG,)
+    notify: Annotated[
+        tuple[Name, ...],
+        WrapValidator(_routes, json_schema_input_type=tuple[Name, ...] | dict[models.Severity, tuple[Name, ...]]),
+    ] = (LOG,)
+    flapping: Annotated[models.Flapping, BeforeValidator(_flapping, json_schema_input_type=str)] | None = None
     cases: tuple[CaseSection, ...] = ()
 
 
@@ -321,6 +387,23 @@ class LimitsSection(_Section):
     get_metric_data: LimitSection | None = None
 
 
+class SilenceSection(_Section):
+    """``[[silences]]``: what is told to nobody, once (``begins``, ``ends``) or at the times of a schedule.
+
+    ``schedule`` are the five fields of cron on the clocks of ``timezone``, each the begin of a window of ``duration``.
+    """
+
+    worker: models.Text | None = None
+    labels: Labels = {}
+    rule: Name | None = None
+    reason: models.Text
+    begins: Time | None = None
+    ends: Time | None = None
+    schedule: models.Text | None = None
+    duration: WindowLength | None = None
+    timezone: models.Text | None = None
+
+
 #: The operations of AWS that a key of ``[limits]`` is about; every Describe call of EC2 has the one limit.
 LIMITED = {"describe": "Describe", "list_metrics": "ListMetrics", "get_metric_data": "GetMetricData"}
 
@@ -337,6 +420,7 @@ class Grammar(_Section):
     accounts: dict[Name, AccountSection] | None = None
     budget: BudgetSection | None = None
     limits: LimitsSection | None = None
+    silences: tuple[SilenceSection, ...] | None = None
 
 
 class Case(models.Frozen):
@@ -367,6 +451,7 @@ class File(models.Frozen):
     accounts: dict[str, models.Account] | None = None
     budget: BudgetSection | None = None
     limits: dict[str, models.Limit] | None = None
+    silences: tuple[models.Maintenance, ...] | None = None
     cases: dict[str, tuple[Case, ...]] = Field(default_factory=dict)
     text: str = Field(default="", repr=False)
 
@@ -387,6 +472,19 @@ def check_intervals(file: File, least: int) -> None:
         if interval is not None and interval < least:
             why = f"{interval} s is below the least allowed, {least} s"
             raise errors.InvalidInput(file.where(path), why, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
+
+
+def check_silences(file: File, now: float) -> None:
+    """Refuse a silence that is over, or that ends too late; what is asked for now has to be of some use."""
+    for place, one in enumerate(file.silences or ()):
+        if one.ends is None:
+            continue
+        if one.ends <= now:
+            why = f"was over at {models.rfc3339(one.ends)}"
+            raise errors.InvalidInput(file.where(f"silences[{place}].ends"), why, "give a time to come, or remove it")
+        if one.begins is None and one.ends - now > silencing.LONGEST:
+            why = "is more than 365 days away"
+            raise errors.InvalidInput(file.where(f"silences[{place}].ends"), why, "choose a nearer one")
 
 
 def warnings(file: File, secrets: Callable[[models.SecretRef], str]) -> list[str]:
@@ -600,6 +698,9 @@ def _file(grammar: Grammar, source: str) -> File:
         accounts=None if grammar.accounts is None else {k: _account(k, v) for k, v in grammar.accounts.items()},
         budget=grammar.budget,
         limits=None if grammar.limits is None else _limits(grammar.limits),
+        silences=None
+        if grammar.silences is None
+        else tuple(_silence(f"silences[{i}]", it) for i, it in enumerate(grammar.silences)),
         cases={it.name: _cases(f"rules[{i}]", it) for i, it in enumerate(grammar.rules or ()) if it.cases},
     )
     for place, rule in enumerate(grammar.rules or ()):
@@ -607,6 +708,9 @@ def _file(grammar: Grammar, source: str) -> File:
     _once("workers", "id", (it.id for it in grammar.workers or ()))
     _once("workers", "name", (it.name for it in grammar.workers or ()))
     _once("rules", "name", (it.name for it in grammar.rules or ()))
+    for place, silence in enumerate(file.silences or ()):
+        if any(silence.id == other.id for other in (file.silences or ())[:place]):
+            raise _Wrong(f"silences[{place}]", "says what another one says", "remove one of them")
     for place, worker in enumerate(grammar.workers or ()):
         if worker.name and models.INSTANCE_ID.fullmatch(worker.name) and worker.name != worker.id:
             raise _Wrong(f"workers[{place}].name", "is the id of another instance", "choose another name")
@@ -845,8 +949,56 @@ def _rule(path: str, section: RuleSection) -> models.Rule:
         recover=section.recover,
         missing=section.missing,
         labels=section.labels,
-        notify=tuple(dict.fromkeys(section.notify)),
+        flapping=section.flapping,
+        **_notified(section),
     )
+
+
+def _notified(section: RuleSection) -> dict[str, Any]:
+    """Return a rule's channels: all of them, and which hear of what where the file says so."""
+    given: Any = section.notify
+    if isinstance(given, dict):
+        return {"notify": tuple(dict.fromkeys(name for names in given.values() for name in names)), "routes": given}
+    return {"notify": tuple(dict.fromkeys(given))}
+
+
+def _silence(path: str, section: SilenceSection) -> models.Maintenance:
+    if section.worker is None and section.rule is None and not section.labels:
+        raise _Wrong(path, "would mute everything", "name a worker, labels or a rule")
+    timezone = section.timezone or "UTC"
+    if section.schedule is None:
+        for key in ("duration", "timezone"):
+            if key in section.model_fields_set:
+                raise _Wrong(f"{path}.{key}", "is only for a schedule", 'add schedule = "0 2 * * sun", or remove it')
+        if section.ends is None:
+            todo = "add ends, or schedule and duration"
+            raise _Wrong(path, "has no end", todo)
+        if section.begins is not None and section.ends <= section.begins:
+            raise _Wrong(f"{path}.ends", "does not come after begins", "exchange them")
+        if section.begins is not None and section.ends - section.begins > silencing.LONGEST:
+            raise _Wrong(f"{path}.ends", "is more than 365 days after begins", "choose a nearer one")
+    else:
+        for key in ("begins", "ends"):
+            if key in section.model_fields_set:
+                raise _Wrong(f"{path}.{key}", "does not go with a schedule", "keep one of the two")
+        if section.duration is None:
+            raise _Wrong(f"{path}.duration", "is missing beside schedule", 'write duration = "2h"')
+        try:
+            silencing.zone(timezone)
+        except ValueError as why:
+            close = difflib.get_close_matches(timezone, zoneinfo.available_timezones(), n=1)
+            todo = f"did you mean {close[0]}?" if close else "see the names of the tz database"
+            raise _Wrong(f"{path}.timezone", f"{_shown(timezone)!r} {why}", todo) from None
+        try:
+            silencing.check_schedule(section.schedule, timezone, section.duration, _SINCE)
+        except ValueError as why:
+            todo = 'write minute, hour, day, month and day of the week, such as "0 2 * * sun"'
+            if "for ever" in str(why):
+                todo = "choose a shorter duration, or change the rule"
+            raise _Wrong(f"{path}.schedule", f"{_shown(section.schedule)!r} {why}", todo) from None
+    given = section.model_dump(exclude={"timezone"})
+    made = models.Maintenance(id="", **given, timezone=timezone)
+    return made.model_copy(update={"id": silencing.identity(made)})
 
 
 def _limits(section: LimitsSection) -> dict[str, models.Limit]:
@@ -893,7 +1045,7 @@ def _cases(path: str, section: RuleSection) -> tuple[Case, ...]:
 
 
 def _no_data_rule(path: str, section: RuleSection) -> models.Rule:
-    allowed = {"name", "metric", "intervals", "severity", "labels", "notify"}
+    allowed = {"name", "metric", "intervals", "severity", "labels", "notify", "flapping"}
     for key in RuleSection.model_fields:
         if key in section.model_fields_set and key not in allowed:
             raise _Wrong(f"{path}.{key}", f"is not for metric = {NO_DATA!r}", "remove it; intervals is its threshold")
@@ -903,7 +1055,8 @@ def _no_data_rule(path: str, section: RuleSection) -> models.Rule:
         intervals=section.intervals,
         severity=section.severity,
         labels=section.labels,
-        notify=tuple(dict.fromkeys(section.notify)),
+        flapping=section.flapping,
+        **_notified(section),
     )
 
 
@@ -932,6 +1085,7 @@ def to_configuration(file: File, previous: models.Configuration) -> models.Confi
         discover=previous.discover if file.discover is None else _wanted(file.discover),
         budget=previous.budget if file.budget is None else file.budget.dollars_per_day,
         limits=previous.limits if file.limits is None else file.limits,
+        silences=previous.silences if file.silences is None else file.silences,
     )
     try:
         _references(file, made)
@@ -961,9 +1115,13 @@ def _references(file: File, made: models.Configuration) -> None:
     for place, rule in enumerate(made.rules):
         ours = file.rules is not None
         path = f"rules[{place}]" if ours else f"rule {rule.name} (in force)"
-        for at, channel in enumerate(rule.notify):
-            if channel not in made.channels:
-                raise _Wrong(f"{path}.notify[{at}]", f"{channel} is no channel", nearest(channel, made.channels))
+        routes = (
+            {"notify": rule.notify} if rule.routes is None else {f"notify.{key}": it for key, it in rule.routes.items()}
+        )
+        for where, channels in routes.items():
+            for at, channel in enumerate(channels):
+                if channel not in made.channels:
+                    raise _Wrong(f"{path}.{where}[{at}]", f"{channel} is no channel", nearest(channel, made.channels))
         if rule.kind == "no-data":
             continue
         if rule.metric not in known:
@@ -972,6 +1130,11 @@ def _references(file: File, made: models.Configuration) -> None:
         if ours and rule.metric not in (*made.collect, metrics.STATUS_CHECK_FAILED):
             why = f"{rule.metric} is not collected, so the rule could never fire"
             raise _Wrong(f"{path}.metric", why, "add it to [collect] metrics")
+    rules = {*(rule.name for rule in made.rules), *STANDING}
+    for place, silence in enumerate(made.silences):
+        if silence.rule is not None and silence.rule not in rules:
+            where = f"silences[{place}]" if file.silences is not None else f"silence {silence.id} (in force)"
+            raise _Wrong(f"{where}.rule", f"{silence.rule} is no rule", nearest(silence.rule, rules))
     for path, account in _accounts(file):
         if account is not None and account != "default" and account not in made.accounts:
             raise _Wrong(path, f"{account} is no account", nearest(account, made.accounts))

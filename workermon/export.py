@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workermon import bill, config, metrics, models, ports
+from workermon import bill, config, metrics, models, ports, silences
 
 Table = dict[str, Any]
 
@@ -14,11 +14,11 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _UNSAFE = re.compile(r'["\\\x00-\x1f\x7f]')
 
 
-def text(configuration: models.Configuration, fleet: Iterable[models.Worker]) -> str:
+def text(configuration: models.Configuration, fleet: Iterable[models.Worker], now: float = 0.0) -> str:
     """Return the config file that makes this set-up; each section is there, so that nothing else is left standing.
 
-    Workers that ``[discover]`` brought are left out: their tags bring them again. An external id that a command gave
-    has no name of a secret, so one is made up for it.
+    Workers that ``[discover]`` brought are left out: their tags bring them again; and silences that are over by
+    ``now``. An external id that a command gave has no name of a secret, so one is made up for it.
     """
     workers = [worker for worker in fleet if worker.origin != "discover"]
     accounts = {name: _account(it.role_arn, it.external_id) for name, it in configuration.accounts.items()}
@@ -48,6 +48,7 @@ def text(configuration: models.Configuration, fleet: Iterable[models.Worker]) ->
             "retention": f"{configuration.retention}s",
             "lateness": f"{configuration.lateness}s",
         },
+        "silences": [_silence(one) for one in configuration.silences if not silences.over(one, now)],
         "budget": {} if configuration.budget is None else {"dollars_per_day": configuration.budget},
         "limits": {
             key: {"bucket": limit.bucket, "per_second": limit.rate}
@@ -61,12 +62,17 @@ def text(configuration: models.Configuration, fleet: Iterable[models.Worker]) ->
 def changes(before: models.Configuration, after: models.Configuration) -> dict[str, dict[str, list[str]]]:
     """Return what a configuration adds, changes and removes of another, by name.
 
-    That is rules, channels, metrics that are collected, and as ``settings`` what is one value for all.
+    That is rules, channels, metrics that are collected, silences by what they say, and as ``settings`` what is one
+    value for all.
     """
     pairs: dict[str, tuple[Mapping[str, object], Mapping[str, object]]] = {
         "rules": ({it.name: it for it in before.rules}, {it.name: it for it in after.rules}),
         "channels": (before.channels, after.channels),
         "collected": (dict.fromkeys(before.collect), dict.fromkeys(after.collect)),
+        "silences": (
+            {silences.described(it): it for it in before.silences},
+            {silences.described(it): it for it in after.silences},
+        ),
         "settings": (_settings(before), _settings(after)),
     }
     return {
@@ -142,7 +148,18 @@ def _rule(rule: models.Rule) -> Table:
             if (levels := getattr(rule, side)) is not None:
                 found[side] = levels.model_dump(exclude_none=True)
         found |= {"breach": str(rule.breach), "recover": str(rule.recover), "missing": rule.missing}
-    return {**found, **({"labels": rule.labels} if rule.labels else {}), "notify": rule.notify}
+    if rule.flapping is not None:
+        found["flapping"] = f"{rule.flapping.turns} in {rule.flapping.within}s"
+    notify = rule.notify if rule.routes is None else rule.routes
+    return {**found, **({"labels": rule.labels} if rule.labels else {}), "notify": notify}
+
+
+def _silence(one: models.Maintenance) -> Table:
+    found = _plain(one, "id")
+    for key in ("begins", "ends"):
+        if key in found:
+            found[key] = models.rfc3339(found[key])
+    return found | ({} if one.duration is None else {"duration": f"{one.duration}s"})
 
 
 # --- TOML --------------------------------------------------------------------------------------------------------

@@ -372,7 +372,8 @@ class Rule(Frozen):
     ``above`` and ``below`` are strict. ``clear`` is the hysteresis, the threshold itself where left out. For
     ``no-data`` only ``intervals`` and ``severity`` count. For ``state`` it is ``states``, ``severity`` and which codes
     of EC2 are ``expected``. For ``event`` it is ``codes`` (empty: all), from how many seconds ``ahead`` on they are
-    told (``None``: at once), and ``severity``, unless each is as bad as its code says (``by_code``).
+    told (``None``: at once), and ``severity``, unless each is as bad as its code says (``by_code``). ``notify`` are all
+    channels; ``routes`` says which of them hear of what, where not all hear of everything.
     """
 
     name: str
@@ -560,7 +561,8 @@ class Alert(Frozen):
 
     ``version`` counts the notifications of this ``dedup_key``; ``since`` is when the present episode began;
     ``channels`` are those that were told of it, and so have to hear of its end. ``silenced_by``: the silence because
-    of which nobody heard of what it is at now; that is told when the silence is over.
+    of which nobody heard of what it is at now; that is told when the silence is over. ``flapping``: its turns are
+    damped; ``flapping_told``: people have heard so, and are told when it has held still.
     """
 
     rule: str

@@ -29,10 +29,11 @@ def plan(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> 
     \b
     Example: workermon plan fleet.toml
     """
-    from workermon import fleet
+    from workermon import config, fleet
 
     found = files.read(file)
     own.check_regions(found)
+    config.check_silences(found, own.now())
     planned = _planned(own, fleet.planned, found, skip_missing)
     told = _told(found, planned)
     if as_json:
@@ -58,6 +59,7 @@ def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) ->
 
     found = files.read(file)
     own.check_regions(found)
+    config.check_silences(found, own.now())
     for text in config.warnings(found, own.settings.secret):
         output.warn(text)
     told = _told(found, _planned(own, fleet.planned, found, skip_missing))
@@ -73,13 +75,17 @@ def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) ->
 
 
 def _planned(own: session.Session, function: Any, file: config.File, skip_missing: bool) -> Any:
+    from workermon import fleet
+
     return own.call(
         function,
         file,
-        region=own.default_region,
-        interval=own.settings.interval,
-        least=own.settings.min_interval,
-        missing="skip" if skip_missing else "refuse",
+        fleet.Terms(
+            region=own.default_region,
+            interval=own.settings.interval,
+            least=own.settings.min_interval,
+            missing="skip" if skip_missing else "refuse",
+        ),
     )
 
 
@@ -106,7 +112,8 @@ def _show(told: dict[str, Any]) -> None:
         for each in told[what]:
             click.echo(f"{what} {each}")
     for kind, one in (
-        ("rules", "rule"), ("channels", "channel"), ("collected", "metric"), ("settings", "setting"),
+        ("rules", "rule"), ("channels", "channel"), ("collected", "metric"), ("silences", "silence"),
+        ("settings", "setting"),
     ):  # fmt: skip
         for what, names in told[kind].items():
             for name in names:
@@ -130,4 +137,4 @@ def export(own: session.Session) -> None:
     from workermon import export as stage
 
     workers = [record.worker for record in own.container.get(ports.Workers).every()]
-    click.echo(stage.text(own.container.get(ports.Configurations).load(), workers), nl=False)
+    click.echo(stage.text(own.container.get(ports.Configurations).load(), workers, own.now()), nl=False)

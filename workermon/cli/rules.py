@@ -43,6 +43,7 @@ def check(own: session.Session, file: str, as_json: bool) -> None:
     found = files.read(file)
     made = config.to_configuration(found, config.DEFAULT)
     config.check_intervals(found, own.settings.min_interval)
+    config.check_silences(found, own.now())
     warned = config.warnings(found, own.settings.secret)
     for text in warned:
         output.warn(text)

@@ -59,9 +59,14 @@ def _prepare(own: session.Session, file: config.File | None) -> None:
 
 
 def _apply(own: session.Session, file: config.File, region: str | None) -> None:
-    from workermon import fleet
+    from workermon import config, fleet
 
     given = {"region": region, "interval": own.settings.interval, "least": own.settings.min_interval}
+    try:
+        config.check_silences(file, own.now())
+    except errors.InvalidInput as why:
+        # A window that is over by now must not keep the monitor from its start.
+        log.warning("up.silence_over", reason=str(why))
     try:
         done = own.call(fleet.apply, file, missing="skip", **given)
         failed = own.collect(done.added).failed
