@@ -23,6 +23,8 @@ PURE = {
     "thresholds",
     "windows",
     "silences",
+    "scheduled",
+    "states",
     "bill",
     "notifications",
     "collector",
@@ -47,6 +49,8 @@ ALLOWED: dict[str, set[str]] = {
     "notifications": {"models", "errors", "metrics", "ports", "config"},
     "collector": {"models", "errors", "ports"},
     "positions": set(),
+    "scheduled": {"models", "errors"},
+    "states": {"models", "errors"},
     "config": {"models", "errors", "metrics", "positions"},
     **dict.fromkeys(
         (

@@ -93,13 +93,14 @@ def told(body: bytes, status: int = 200) -> tuple[bytes, dict[str, object]]:
 
 
 def test_statuses_are_read_past_botocore_and_the_rest_is_left_to_it() -> None:
-    """Ids, states and checks are what botocore reads; its part keeps the token of the next page."""
+    """Ids, states, checks and events are as botocore reads them; its part keeps the token of the next page."""
     rest, read = told(STATUSES)
     assert b"more" in rest
     assert b"i-0000" not in rest
     assert read["InstanceStatuses"] == [
         {
             "InstanceId": "i-00000000000000001", "InstanceState": {"Name": "running"},
+            "Events": [{"Code": "system-reboot"}],
             "SystemStatus": {"Status": "impaired"}, "InstanceStatus": {"Status": "ok"},
         },
         {"InstanceId": "i-00000000000000002", "InstanceState": {"Name": "stopped"}},
@@ -128,7 +129,11 @@ def test_the_short_way_to_statuses_brings_what_botocore_brings(
         finally:
             sessions.close()
 
+    first = min(aws.simulation.machines)
+    aws.simulation.schedule(first, "instance-retirement", 1_900_000_000, 1_900_003_600, description="<old> & worn")
+    aws.simulation.schedule(first, "system-reboot", 1_900_000_060, deadline=1_900_086_400)
     short = asked()
+    assert [event.code for event in short[first].events or ()] == ["instance-retirement", "system-reboot"]
     aws.fail("deny", "DescribeInstanceStatus")
     with pytest.raises(errors.AwsDenied):
         asked()

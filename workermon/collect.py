@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from workermon import bill, errors, failpoints, logs, metrics, models, ports, windows
+from workermon import bill, errors, failpoints, logs, metrics, models, ports, scheduled, states, windows
 
 log = logs.get(__name__)
 
@@ -335,7 +335,7 @@ class _Run:
             self._failed(records, _of_aws(why))
             return
         missing = [record for record in records if record.worker.id not in statuses]
-        statuses = statuses | self._missing(missing, alone=not statuses)
+        statuses = self._reasons(records, statuses) | self._missing(missing, alone=not statuses)
         seen = [record for record in records if record.worker.id in statuses]
         running = [record for record in seen if statuses[record.worker.id].status == "running"]
         found = self._metrics(running) if running else {}
@@ -373,7 +373,10 @@ class _Run:
                 self._failed([record], strange)
                 continue
             if worker.id in known:
-                statuses[worker.id] = models.InstanceStatus(id=worker.id, status=known[worker.id].status)
+                found = known[worker.id]
+                statuses[worker.id] = models.InstanceStatus(
+                    id=worker.id, status=found.status, events=None, reason=found.reason
+                )
             elif record.condition.status != "unknown" or self.at - worker.added_at > SETTLING:
                 # EC2 told of it before, and two of its answers lack it now.
                 statuses[worker.id] = models.InstanceStatus(id=worker.id, status="terminated")
@@ -382,6 +385,30 @@ class _Run:
                 todo = "check its id, region and account; it is looked for again for five minutes after it was added"
                 self._failed([record], errors.InstanceGone(where, f"{worker.id} is not known there", todo))
         return statuses
+
+    def _reasons(
+        self, records: Sequence[ports.Record], statuses: dict[str, models.InstanceStatus]
+    ) -> dict[str, models.InstanceStatus]:
+        """Return the statuses with EC2's reasons for those that ran until now; without them where it gives none."""
+        wondered = [
+            record.worker.id
+            for record in records
+            if (now := statuses.get(record.worker.id)) is not None
+            and now.status != "running"
+            and states.wonders(record.condition, now.status, self.at)
+        ]
+        if not wondered:
+            return statuses
+        try:
+            known = self.ec2.describe(self.scope, wondered)
+        except errors.WorkermonError as why:
+            log.warning("collect.no_reasons", scope=self.scope.key, number=len(wondered), reason=str(_of_aws(why)))
+            return statuses
+        # Of an instance that runs by this answer the reason would be of another change.
+        given = {one.id: one.reason for one in known.values() if one.status in states.DOWN}
+        return statuses | {
+            one: statuses[one].model_copy(update={"reason": given[one]}) for one in wondered if one in given
+        }
 
     def _strange(self, records: Sequence[ports.Record]) -> errors.AwsDenied:
         log.warning("collect.none_known", scope=self.scope.key, number=len(records))
@@ -743,7 +770,7 @@ class _Run:
             elif status.status == "running":
                 self.succeeded = True
             sample = self._sample(record.worker, status, found)
-            condition = self._condition(record.condition, sample, found)
+            condition = self._condition(record.condition, sample, found, status)
             writes.append((sample, condition, event(record.worker, condition, self.configuration, self.at)))
         gone = [sample.worker.id for sample, _, _ in writes if sample.status in models.GONE]
         replies = self.samples.write_many(writes, again=self.again)
@@ -772,7 +799,9 @@ class _Run:
         checked = metrics.brought(sample, self.configuration.retention)
         return sample.model_copy(update={"series": {**found.series, **checked}})
 
-    def _condition(self, before: models.Condition, sample: models.Sample, found: _Found) -> models.Condition:
+    def _condition(
+        self, before: models.Condition, sample: models.Sample, found: _Found, status: models.InstanceStatus
+    ) -> models.Condition:
         names = {*self.configuration.collect, metrics.STATUS_CHECK_FAILED}
         latest = {name: point for name, point in before.latest.items() if name in names}
         for name, series in sample.series.items():
@@ -783,6 +812,7 @@ class _Run:
         expected |= {name: at for name, at in found.expected.items() if at is not None}
         running = sample.status == "running"
         since = before.running_since if before.status == "running" else None
+        events, events_at = scheduled.listed(before, status.events, self.at)
         return models.Condition(
             status=sample.status,
             checks=sample.checks,
@@ -800,6 +830,9 @@ class _Run:
             expected=expected,
             delays={**{name: delay for name, delay in before.delays.items() if name in names}, **found.delays},
             trouble=_trouble(found.wrong, self.at, before.trouble),
+            changes=states.followed(before, sample.status, self.at, status.reason),
+            events=events,
+            events_at=events_at,
         )
 
     # --- failure -------------------------------------------------------------------------------------------------

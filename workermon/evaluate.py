@@ -7,10 +7,21 @@ changes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from workermon import collector, failpoints, logs, metrics, models, notifications, ports, thresholds
+from workermon import (
+    collector,
+    failpoints,
+    logs,
+    metrics,
+    models,
+    notifications,
+    ports,
+    scheduled,
+    states,
+    thresholds,
+)
 from workermon import silences as silencing
 
 log = logs.get(__name__)
@@ -203,7 +214,7 @@ def _why_not(rule: models.Rule, worker: models.Worker, configuration: models.Con
     """Return why a rule does not apply to a worker, ``None`` where it does."""
     if not rule.applies_to(worker):
         return f"the rule {rule.name} no longer applies to this worker"
-    if rule.kind == "no-data" or rule.metric == metrics.STATUS_CHECK_FAILED:
+    if rule.kind != "threshold" or rule.metric == metrics.STATUS_CHECK_FAILED:
         return None
     if rule.metric not in configuration.collect or rule.metric not in configuration.metrics:
         return f"{rule.metric} is no longer collected"
@@ -273,6 +284,11 @@ def _judge(
         alert = basis.alerts.get(rule.name)
         if worker.monitoring == "paused":
             _end(draft, rule, alert or models.Alert(rule=rule.name), "monitoring is paused", at)
+            if rule.kind == states.KIND:
+                paused = draft.alerts[rule.name].model_copy(update={"judged": states.anew(condition)})
+                draft.alerts[rule.name] = paused
+        elif rule.kind == states.KIND and rule.applies_to(worker):
+            _remembered(draft, rule, alert, states.judge)
         elif condition.status in models.GONE:
             _end(draft, rule, alert, _ENDED[condition.status], seen_at)
         elif reason := _why_not(rule, worker, configuration):
@@ -280,6 +296,8 @@ def _judge(
         elif rule.kind == "no-data":
             held = collector.held(fares, worker.interval, at)
             _silence(draft, rule, alert or models.Alert(rule=rule.name), monitoring_since, held)
+        elif rule.kind == scheduled.KIND:
+            _remembered(draft, rule, alert, scheduled.judge)
         elif condition.status in _ENDED:
             _end(draft, rule, alert, _ENDED[condition.status], seen_at)
         elif plan := planned.get(rule.name):
@@ -371,6 +389,21 @@ def _silence(
     _tell(draft, rule, alert, judged, transitions, "count", belated="it was held back until now")
 
 
+def _remembered(
+    draft: _Draft,
+    rule: models.Rule,
+    alert: models.Alert | None,
+    judge: Callable[
+        [models.Rule, models.Judged, models.Condition], tuple[models.Judged, tuple[models.Transition, ...]]
+    ],
+) -> None:
+    """Judge what the worker's condition remembers, without a datapoint; nothing is kept where there is nothing."""
+    had = alert or models.Alert(rule=rule.name)
+    judged, transitions = judge(rule, had.judged, draft.basis.record.condition)
+    if alert is not None or judged is not had.judged:
+        _tell(draft, rule, had, judged, transitions, "count")
+
+
 def _tell(
     draft: _Draft,
     rule: models.Rule,
@@ -390,7 +423,8 @@ def _tell(
     since = _since(alert, judged, transitions)
     changes: dict[str, object] = {"judged": judged, "since": since}
     deciding, notification = None, None
-    if severity != alert.told:
+    joined = severity is not None and any(one.before == one.after == severity for one in transitions)
+    if severity != alert.told or joined:
         # The latest; of a turn that was withdrawn and one that took its place at the same time, the latter.
         matching = [one for one in transitions if one.after == severity]
         deciding = max(matching, key=lambda one: (one.at, one.count is not None), default=None)

@@ -19,8 +19,11 @@ def dedup_key(worker_id: str, rule: str) -> str:
     return f"{worker_id}/{rule}"
 
 
-def identity(worker: models.Worker, rule: str, state: models.Severity | None, at: int) -> str:
-    """Name a transition: the same after a replay, another one for a new incident or a worker that was added anew."""
+def identity(worker: models.Worker, rule: str, state: models.Severity | None, at: int | str) -> str:
+    """Name a transition: the same after a replay, another one for a new incident or a worker that was added anew.
+
+    ``at`` is its time, or what else it is known by.
+    """
     text = "\n".join((worker.incarnation, worker.id, rule, state or "ok", str(at)))
     return hashlib.sha256(text.encode()).hexdigest()[:_ID_LENGTH]
 
@@ -43,19 +46,27 @@ def notification(
     ``unit`` is the metric's, ``trouble`` why collections fail (of ``no-data``). Times in seconds.
     """
     severity = transition.after or told or transition.before or rule.severity
-    if rule.kind == "no-data":
+    if rule.kind in ("state", "event"):
+        said = transition.reason
+    elif rule.kind == "no-data":
         said = _silence(rule, transition, worker.interval)
     elif rule.metric == metrics.STATUS_CHECK_FAILED and rule.above and transition.value in (0.0, 1.0):
         said = f"{rule.metric}: EC2 status check {'impaired' if transition.value else 'ok'}{_for(transition, 'checks')}"
     else:
         said = _compared(rule, transition, unit)
-    reason = None
+    reason = transition.cause
     if trouble is not None and rule.kind == "no-data" and transition.after:
         reason = errors.printable(f"{trouble.kind}: {trouble.message}")[:_LONGEST_REASON]
-    elif transition.after is None and transition.count is None and rule.kind != "no-data":
+    elif transition.after is None and transition.count is None and rule.kind == "threshold":
         reason = transition.reason or None
     return models.Notification(
-        id=identity(worker, rule.name, transition.after, transition.at),
+        # What is scheduled is known by what it is and when: the same set of events may come again, as another version.
+        id=identity(
+            worker,
+            rule.name,
+            transition.after,
+            transition.at if transition.key is None else f"{transition.key} {version}",
+        ),
         version=version,
         dedup_key=dedup_key(worker.id, rule.name),
         kind=rule.kind,

@@ -1030,6 +1030,8 @@ class MemoryEc2:
     def __init__(self, *instances: models.Instance) -> None:
         self._instances: dict[tuple[str, str], models.Instance] = {}
         self._checks: dict[str, models.Checks | None] = {}
+        #: What is scheduled, by instance id.
+        self.events: dict[str, tuple[models.ScheduledEvent, ...]] = {}
         self._account: dict[str, str] = {}
         self.trouble: Exception | None = None
         self.calls: list[tuple[str, models.Scope, tuple[str, ...]]] = []
@@ -1048,11 +1050,13 @@ class MemoryEc2:
         self._instances[f"{account}/{instance.region}", instance.id] = instance
         self._checks[instance.id] = checks
 
-    def become(self, instance_id: str, status: models.Status) -> None:
-        """Change an instance's status, and its checks as usual."""
+    def become(self, instance_id: str, status: models.Status, code: str | None = None) -> None:
+        """Change an instance's status, and its checks as usual; ``code`` is that of EC2's reason."""
+        reason = None if code is None else models.StateReason(code=code)
         for (scope, found), instance in list(self._instances.items()):
             if found == instance_id:
-                self.put(instance.model_copy(update={"status": status}), account=scope.rpartition("/")[0])
+                changed = instance.model_copy(update={"status": status, "reason": reason})
+                self.put(changed, account=scope.rpartition("/")[0])
 
     def forget(self, instance_id: str) -> None:
         """Make EC2 know the instance no more."""
@@ -1067,7 +1071,9 @@ class MemoryEc2:
         """Return state and checks of these ids."""
         self._call("statuses", scope, instance_ids)
         return {
-            one: models.InstanceStatus(id=one, status=instance.status, checks=self._checks[one])
+            one: models.InstanceStatus(
+                id=one, status=instance.status, checks=self._checks[one], events=self.events.get(one, ())
+            )
             for one in instance_ids
             if (instance := self._instances.get((scope.key, one)))
         }

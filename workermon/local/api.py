@@ -15,7 +15,7 @@ from typing import Any
 
 from workermon import models
 from workermon.local import wire
-from workermon.local.simulation import STATES, Machine, Simulation, Stream
+from workermon.local.simulation import STATES, Machine, Scheduled, Simulation, Stream
 
 #: Instance ids in one DescribeInstanceStatus.
 STATUS_IDS = 100
@@ -115,6 +115,7 @@ class Api:
         return {
             "instanceId": machine.id,
             "availabilityZone": machine.region + "a",
+            "eventsSet": [_scheduled(event) for event in machine.events] or None,
             "instanceState": {"code": STATES[machine.state], "name": machine.state},
             "systemStatus": summary(system),
             "instanceStatus": summary(instance),
@@ -249,12 +250,28 @@ def _instance(machine: Machine) -> dict[str, Any]:
         "instanceState": {"code": STATES[machine.state], "name": machine.state},
         "privateDnsName": f"ip-10-0-0-{machine.number + 10}.ec2.internal",
         "instanceType": machine.type,
-        "launchTime": datetime.fromtimestamp(machine.launched_at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+        "launchTime": _time(machine.launched_at),
         "placement": {"availabilityZone": machine.region + "a", "tenancy": "default"},
         "monitoring": {"state": "enabled" if machine.detailed else "disabled"},
         "architecture": "x86_64",
         "tagSet": [{"key": key, "value": value} for key, value in machine.tags.items()],
+        "stateReason": None if machine.reason is None else dict(zip(("code", "message"), machine.reason, strict=True)),
     }
+
+
+def _scheduled(event: Scheduled) -> dict[str, Any]:
+    return {
+        "instanceEventId": event.id,
+        "code": event.code,
+        "description": event.description or None,
+        "notBefore": _time(event.not_before),
+        "notAfter": None if event.not_after is None else _time(event.not_after),
+        "notBeforeDeadline": None if event.deadline is None else _time(event.deadline),
+    }
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def _matches(machine: Machine, filters: list[dict[str, Any]]) -> bool:

@@ -31,6 +31,28 @@ Trouble = Literal["cpu", "memory", "disk", "status"]
 
 
 @dataclass
+class Scheduled:
+    """An event that EC2 has scheduled for an instance; times in seconds."""
+
+    id: str
+    code: str
+    not_before: float
+    not_after: float | None = None
+    deadline: float | None = None
+    description: str = ""
+
+
+#: EC2's reasons for a state where nothing else is said.
+REASONS = {
+    "pending": ("pending", "pending"),
+    **dict.fromkeys(
+        ("stopping", "stopped", "shutting-down", "terminated"),
+        ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown"),
+    ),
+}
+
+
+@dataclass
 class Machine:
     """One instance; ``states`` lists since when it was in which state, the newest last."""
 
@@ -46,6 +68,10 @@ class Machine:
     number: int
     #: (system, instance) where a test has set them.
     checks: tuple[str, str] | None = None
+    #: Code and message of EC2's reason for the last change of state.
+    reason: tuple[str, str] | None = None
+    #: What is scheduled, as DescribeInstanceStatus lists it.
+    events: list[Scheduled] = field(default_factory=list)
 
     @property
     def state(self) -> str:
@@ -150,11 +176,32 @@ class Simulation:
         if self._began is None:
             self._began = self._slot(self.now())
 
-    def set_state(self, instance_id: str, state: str) -> None:
-        """Put an instance into a state (of ``STATES``) from now on; it publishes only while ``running``."""
+    def set_state(self, instance_id: str, state: str, reason: tuple[str, str] | None = None) -> None:
+        """Put an instance into a state (of ``STATES``) from now on; it publishes only while ``running``.
+
+        ``reason`` is code and message of EC2's reason for it; where left out, that its user did it.
+        """
         if state not in STATES:
             raise ValueError(f"{state!r} is none of {', '.join(STATES)}")
         self.machines[instance_id].states.append((self.now(), state))
+        self.machines[instance_id].reason = reason or REASONS.get(state)
+
+    def schedule(
+        self,
+        instance_id: str,
+        code: str,
+        not_before: float,
+        not_after: float | None = None,
+        *,
+        deadline: float | None = None,
+        description: str = "",
+    ) -> Scheduled:
+        """Schedule an event for an instance, as EC2 does days ahead; what it says may be changed afterwards."""
+        machine = self.machines[instance_id]
+        number = machine.number * 100 + len(machine.events)
+        event = Scheduled(f"instance-event-{number:017x}", code, not_before, not_after, deadline, description)
+        machine.events.append(event)
+        return event
 
     def set_checks(self, instance_id: str, system: str | None = None, instance: str = "ok") -> None:
         """Fix both status checks of an instance; without arguments they follow the simulation again."""

@@ -24,7 +24,8 @@ def shorten(client: Any) -> None:
     """Have this client of CloudWatch or EC2 read its longest answer the short way, and CloudWatch's write its queries.
 
     GetMetricData's ``MetricDataResults`` then holds what CloudWatch wrote: timestamps are seconds since 1970.
-    DescribeInstanceStatus' ``InstanceStatuses`` holds ids, states and checks, no details or events.
+    DescribeInstanceStatus' ``InstanceStatuses`` holds ids, states, checks and scheduled events, whose times are as EC2
+    wrote them, and no details.
     """
     if client.meta.service_model.service_name == "ec2":
         client.meta.events.register_first("before-parse.ec2.DescribeInstanceStatus", _read_statuses)
@@ -86,7 +87,14 @@ def _status(item: ElementTree.Element) -> dict[str, Any]:
             inner, outer, key = _WITHIN[name]
             text = next((one.text or "" for one in child if _name(one) == inner), None)
             status[outer] = {} if text is None else {key: text}
+        elif name == "eventsSet" and len(child):
+            status["Events"] = [_event(each) for each in child]
     return status
+
+
+def _event(item: ElementTree.Element) -> dict[str, Any]:
+    # botocore's names are those of the elements with a capital.
+    return {f"{name[:1].upper()}{name[1:]}": child.text or "" for child in item if (name := _name(child))}
 
 
 def _name(element: ElementTree.Element) -> str:

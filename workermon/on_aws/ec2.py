@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 import botocore.exceptions
@@ -21,6 +22,9 @@ T = TypeVar("T")
 
 #: Ids of one call: the limit of DescribeInstanceStatus, and as many as DescribeInstances needs.
 IDS = 100
+
+#: Characters of EC2's descriptions that are kept.
+_LONGEST = 500
 
 _STATUSES = frozenset(get_args(models.Status))
 _CHECKS = frozenset(get_args(models.Check))
@@ -112,6 +116,7 @@ def _instance(found: Any, region: str) -> models.Instance:
         # "pending": from its next datapoints on there is one a minute.
         detailed=(found.get("Monitoring") or {}).get("State") in ("enabled", "pending"),
         tags=tags,
+        reason=_reason(found.get("StateReason")),
     )
 
 
@@ -121,6 +126,35 @@ def _status(found: Any) -> models.InstanceStatus:
         id=found["InstanceId"],
         status=_state(found.get("InstanceState")),
         checks=models.Checks(system=system, instance=instance) if system and instance else None,
+        events=tuple(_event(each) for each in found.get("Events") or ()),
+    )
+
+
+def _event(found: Any) -> models.ScheduledEvent:
+    code = str(found.get("Code") or "unknown")
+    return models.ScheduledEvent(
+        id=str(found.get("InstanceEventId") or code),
+        code=code,
+        description=str(found.get("Description") or "")[:_LONGEST],
+        not_before=_time(found.get("NotBefore")),
+        not_after=_time(found.get("NotAfter")),
+        deadline=_time(found.get("NotBeforeDeadline")),
+    )
+
+
+def _time(found: Any) -> int | None:
+    """Return a time as botocore or EC2 gives it in whole seconds; ``None`` where there is none that can be read."""
+    try:
+        moment = found if isinstance(found, datetime) else datetime.fromisoformat(str(found or ""))
+    except ValueError:
+        return None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _reason(found: Any) -> models.StateReason | None:
+    code = str((found or {}).get("Code") or "")
+    return (
+        models.StateReason(code=code[:_LONGEST], message=str(found.get("Message") or "")[:_LONGEST]) if code else None
     )
 
 
