@@ -28,6 +28,7 @@ PURE = {
     "bill",
     "notifications",
     "collector",
+    "canary",
 }
 PORTS = {"errors", "models", "metrics", "ports"}
 
@@ -47,11 +48,12 @@ ALLOWED: dict[str, set[str]] = {
     "silences": {"models", "errors"},
     "bill": {"models", "errors", "metrics"},
     "notifications": {"models", "errors", "metrics", "ports", "config"},
-    "collector": {"models", "errors", "ports"},
+    "collector": {"models", "errors", "ports", "silences"},
+    "canary": {"models", "ports"},
     "positions": set(),
     "scheduled": {"models", "errors"},
     "states": {"models", "errors"},
-    "config": {"models", "errors", "metrics", "positions"},
+    "config": {"models", "errors", "metrics", "positions", "silences"},
     **dict.fromkeys(
         (
             "fleet",
@@ -114,6 +116,7 @@ TECHNOLOGY = {
     "click": ("cli",),
     "urllib3": ("notify",),
     "smtplib": ("notify",),
+    "cronsim": ("silences",),
     "apprise": ("notify",),
     "rich": ("cli", "local", "watch"),
 }

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 from workermon import errors, models, ports
+from workermon import silences as silencing
 
 #: The name of the rule, which always holds.
 RULE = "collector"
@@ -28,9 +30,16 @@ _LONGEST_REASON = 300
 
 
 def judge(
-    basis: ports.ScopeBasis, configuration: models.Configuration, *, monitoring_since: float | None, now: float
+    basis: ports.ScopeBasis,
+    configuration: models.Configuration,
+    *,
+    monitoring_since: float | None,
+    now: float,
+    silences: Sequence[models.Silence] = (),
 ) -> ports.ScopeVerdict | None:
     """Return what has turned, ``None`` where nothing has.
+
+    Under one of ``silences`` it is recorded and told nobody; what still holds when that is over is told then.
 
     It fires three intervals after the last success, or after the monitor's own start where that was later, and
     resolves with the next success. While the monitor's start is unknown it does not fire.
@@ -42,12 +51,30 @@ def judge(
             return None
         ended = state.recovered_at or state.succeeded_at or now
         return _verdict(basis, alert, None, max(math.floor(ended), alert.since or 0), configuration, now)
+    silence = silencing.muted(silences, None, {}, RULE, now)
+    if alert.open and alert.silenced_by is not None and silence is None and alert.last is not None:
+        return _belated(basis, alert, configuration, now)
     # One failure says nothing, nor does one after which nobody collects there any more.
     lasts = state.at > state.failing_since and _is_fresh(state, now)
     if alert.open or monitoring_since is None or not lasts:
         return None
     at = math.ceil(max(state.failing_since - state.interval, monitoring_since) + INTERVALS * state.interval)
-    return _verdict(basis, alert, "critical", at, configuration, now) if now > at else None
+    return _verdict(basis, alert, "critical", at, configuration, now, silence=silence) if now > at else None
+
+
+def _belated(
+    basis: ports.ScopeBasis, alert: models.Alert, configuration: models.Configuration, now: float
+) -> ports.ScopeVerdict:
+    """Tell what nobody heard of while it was silenced; its id names the turn, so it is the same one."""
+    assert alert.last is not None
+    said = f"the silence {alert.silenced_by} is over, and it still fires"
+    version = max(alert.version, basis.told.get(RULE, 0)) + 1
+    told = alert.last.model_copy(update={"version": version, "created_at": models.rfc3339(now)})
+    transition = models.Transition(at=math.floor(now), before=alert.told, after=alert.told, reason=said)
+    channels = _channels(configuration)
+    heard = tuple(dict.fromkeys((*alert.channels, *channels)))
+    changed = alert.model_copy(update={"version": version, "last": told, "channels": heard, "silenced_by": None})
+    return ports.ScopeVerdict(basis, {RULE: changed}, ((RULE, transition, told),), {RULE: channels}, now)
 
 
 def closing(
@@ -92,6 +119,7 @@ def _verdict(
     configuration: models.Configuration,
     now: float,
     reason: str | None = None,
+    silence: models.Silence | None = None,
 ) -> ports.ScopeVerdict:
     state = basis.state
     version = max(alert.version, basis.told.get(RULE, 0)) + 1
@@ -123,9 +151,14 @@ def _verdict(
         summary=f"account {state.account} in {state.region}: {said}",
         reason=why,
     )
-    transition = models.Transition(at=at, before=alert.told, after=after, reason=why or said)
-    channels = _channels(configuration)
-    heard = tuple(dict.fromkeys((*alert.channels, *channels))) if after else alert.channels or channels
+    channels = () if silence is not None else _channels(configuration)
+    if after:
+        heard, untold = tuple(dict.fromkeys((*alert.channels, *channels))), silence.id if silence is not None else None
+    elif alert.silenced_by is not None:
+        heard, untold = alert.channels, None if alert.channels else alert.silenced_by
+    else:
+        heard, untold = alert.channels or channels, None
+    transition = models.Transition(at=at, before=alert.told, after=after, reason=why or said, silenced_by=untold)
     changed = alert.model_copy(
         update={
             "version": version,
@@ -133,6 +166,7 @@ def _verdict(
             "told": after,
             "last": told,
             "channels": heard if after else (),
+            "silenced_by": untold if after else None,
         }
     )
     return ports.ScopeVerdict(basis, {RULE: changed}, ((RULE, transition, told),), {RULE: heard}, now)

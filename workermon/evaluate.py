@@ -70,7 +70,7 @@ class _Draft:
         if not self._quiet:
             return None
         worker = self.basis.record.worker
-        return silencing.muted(self._quiet, worker.id, worker.labels, rule, self.at)
+        return silencing.muted(self._quiet, worker.id, worker.labels, rule, self.at, name=worker.name)
 
     def verdict(self) -> ports.Verdict:
         return ports.Verdict(self.basis, self.alerts, tuple(self.transitions), self.channels, self.at)
@@ -91,13 +91,14 @@ def evaluate(
     """Judge these workers; return the ids of the alerts that have something new to be delivered.
 
     Before them every account and region in ``scopes`` is judged, for that holds back what is said of its workers.
-    Alerts under one of ``silences`` are judged and recorded as ever, but nobody is told before it is over.
+    Alerts under one of ``silences`` or in a maintenance window are judged and recorded as ever, but nobody is told
+    before it is over.
     Unknown workers are passed over. What loses every race against another evaluation keeps its mark for the sweep.
     """
     told: list[str] = []
-    fares = _scopes(scopes, told, configurations, pulse, now, violations) if scopes is not None else {}
+    quiet = silences.every() if silences is not None else []
+    fares = _scopes(scopes, told, quiet, configurations, pulse, now, violations) if scopes is not None else {}
     left = list(dict.fromkeys(worker_ids))
-    quiet = silences.every() if silences is not None and left else []
     for _ in range(TRIES):
         if not left:
             break
@@ -110,6 +111,7 @@ def evaluate(
 def _scopes(
     scopes: ports.Scopes,
     told: list[str],
+    silences: Sequence[models.Silence],
     configurations: ports.Configurations,
     pulse: ports.Pulse,
     now: ports.Clock,
@@ -123,8 +125,11 @@ def _scopes(
         if not unwell:
             return bases
         configuration, monitoring_since, raced = configurations.load(), pulse.monitoring_since(), False
+        quiet = silencing.in_force(silences, configuration.silences, now())
         for basis in unwell:
-            verdict = collector.judge(basis, configuration, monitoring_since=monitoring_since, now=now())
+            verdict = collector.judge(
+                basis, configuration, monitoring_since=monitoring_since, now=now(), silences=quiet
+            )
             if verdict is None:
                 continue
             raced = True  # by us, where not by another: what is returned has to be what is written
@@ -143,7 +148,7 @@ def _round(
     worker_ids: Sequence[str],
     told: list[str],
     fares: Mapping[str, ports.ScopeBasis],
-    quiet: Sequence[models.Silence],
+    silences: Sequence[models.Silence],
     alerts: ports.Alerts,
     samples: ports.Samples,
     configurations: ports.Configurations,
@@ -154,6 +159,7 @@ def _round(
     """Judge each once, add to ``told`` whose notifications were written, return who lost a race."""
     bases = alerts.load(worker_ids)
     configuration = configurations.load()
+    quiet = silencing.in_force(silences, configuration.silences, now())
     lost = [one for one, basis in bases.items() if basis.revision != configuration.revision]
     cases = [_case(basis, configuration) for one, basis in bases.items() if basis.revision == configuration.revision]
     series = _read(cases, samples)
