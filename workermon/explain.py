@@ -43,7 +43,8 @@ def why(
     if basis is None:
         raise errors.UnknownWorker(f"worker {worker.name}", "not monitored", "see 'workermon list'")
     record = basis.record
-    found, at, quiet = [], now(), silences.every()
+    found, at = [], now()
+    quiet = silencing.in_force(silences.every(), configuration.silences, at)
     for rule in configuration.rules:
         if metric != (config.NO_DATA if rule.kind == "no-data" else rule.metric):
             continue
@@ -212,7 +213,7 @@ def _silences(quiet: Iterable[models.Silence], worker: models.Worker, rule: str,
     return [
         {"id": one.id, "ends": models.rfc3339(one.ends), "reason": one.reason, "by": one.by}
         for one in quiet
-        if silencing.muted([one], worker.id, worker.labels, rule, at)
+        if silencing.muted([one], worker.id, worker.labels, rule, at, name=worker.name)
     ]
 
 

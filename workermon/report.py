@@ -110,6 +110,7 @@ def alerts(
     every: bool = False,
     alerts: ports.Alerts,
     silences: ports.Silences | None = None,
+    configurations: ports.Configurations | None = None,
     now: ports.Clock | None = None,
 ) -> Document:
     """Return ``{"alerts": […]}``: those that fire, the oldest first; ``every``: with those that are over.
@@ -120,7 +121,8 @@ def alerts(
     opened = [alert for alert in alerts.open() if alert.last is not None]
     fires = [_alert(alert.last, firing=True) for alert in opened if alert.last is not None]
     if silences is not None:
-        _seen(opened, fires, silences, None if now is None else now())
+        windows = () if configurations is None else configurations.load().silences
+        _seen(opened, fires, silences, windows, None if now is None else now())
     if not every:
         return {"alerts": fires}
     shown = {(one["dedup_key"], one["since"]): one for one in fires}
@@ -139,17 +141,22 @@ def alerts(
 
 
 def _seen(
-    opened: Sequence[models.Alert], fires: Sequence[Document], silences: ports.Silences, now: float | None
+    opened: Sequence[models.Alert],
+    fires: Sequence[Document],
+    silences: ports.Silences,
+    windows: Sequence[models.Maintenance],
+    now: float | None,
 ) -> None:
     """Add who has seen each alert, and the silence that it is under."""
     seen = silences.acknowledged([one["dedup_key"] for one in fires])
-    quiet = silences.every()
+    quiet = [] if now is None else silencing.in_force(silences.every(), windows, now)
     for alert, one in zip(opened, fires, strict=True):
         by = seen.get(one["dedup_key"])
         one["acked_by"] = by.by if by is not None and by.since == alert.since else None
         worker = alert.last.worker if alert.last else None
-        if worker is not None and now is not None:
-            silence = silencing.muted(quiet, worker.id, worker.labels, alert.rule, now)
+        if now is not None:
+            who, labels, name = (worker.id, worker.labels, worker.name) if worker else (None, {}, None)
+            silence = silencing.muted(quiet, who, labels, alert.rule, now, name=name)
             one["silenced_by"] = silence.id if silence else alert.silenced_by
 
 

@@ -23,7 +23,13 @@ def alerts(own: session.Session, every: bool, as_json: bool) -> None:
     """
     from workermon import report
 
-    found = own.call(report.alerts, every=every, silences=own.container.get(ports.Silences), now=own.now)
+    found = own.call(
+        report.alerts,
+        every=every,
+        silences=own.container.get(ports.Silences),
+        configurations=own.container.get(ports.Configurations),
+        now=own.now,
+    )
     if as_json:
         output.document(found)
         return

@@ -50,9 +50,11 @@ def silence(
         raise click.UsageError("--for and --until are two answers to one question")
     ends = _moment(until) if until is not None else None if lasting is None else now + lasting
     worker_id = None if name is None else own.call(fleet.resolve, [name])[0].worker.id
-    known = [each.name for each in own.container.get(ports.Configurations).load().rules]
+    known = [*(each.name for each in own.container.get(ports.Configurations).load().rules), *config.STANDING]
     if rule is not None and rule not in known:
         raise errors.NotFound(f"rule {rule}", "there is none of that name", config.nearest(rule, known))
+    if rule in config.STANDING and (name is not None or labels):
+        raise errors.InvalidInput(f"rule {rule}", "is of no worker", "silence it by --rule alone")
     made = silences.made(
         secrets.token_hex(4),
         worker_id=worker_id,
@@ -89,17 +91,22 @@ def _user() -> str:
 @options.as_json
 @session.pass_session
 def silences(own: session.Session, as_json: bool) -> None:
-    """List the silences in force, the first to end first.
+    """List the silences in force, the first to end first, then the windows of the config file that are shut.
 
     \b
     Example: workermon silences --json
     """
+    from workermon import silences as silencing
+
     now = own.now()
     found = [_shown(one) for one in own.container.get(ports.Silences).every() if one.ends > now]
+    kept = own.container.get(ports.Configurations).load().silences
+    found += [_window(one, now) for one in kept if not silencing.over(one, now)]
+    found.sort(key=lambda one: (not one["open"], one["ends"] or one["next"]["begins"]))
     if as_json:
         output.document({"silences": found})
     elif found:
-        rows = [(one["id"], one["ends"], _what(one), one["by"], one["reason"]) for one in found]
+        rows = [(one["id"], _when(one), _what(one), one["by"], one["reason"]) for one in found]
         output.table(("ID", "UNTIL", "MUTES", "BY", "REASON"), rows)
     else:
         click.echo("no silence", err=True)
@@ -121,6 +128,10 @@ def unsilence(own: session.Session, silence_id: str) -> None:
     kept = own.container.get(ports.Silences)
     now = own.now()
     known = [one.id for one in kept.every() if one.ends > now]
+    of_file = [one.id for one in own.container.get(ports.Configurations).load().silences]
+    if silence_id in of_file:
+        why = "stands in the config file"
+        raise errors.InvalidInput(f"silence {silence_id}", why, "take it out there and apply the file")
     if silence_id not in known:
         raise errors.NotFound(f"silence {silence_id}", "there is none of that id", config.nearest(silence_id, known))
     kept.remove([silence_id])
@@ -180,7 +191,42 @@ def _shown(one: models.Silence) -> dict[str, Any]:
         "ends": models.rfc3339(one.ends),
         "reason": one.reason,
         "by": one.by,
+        "origin": "command",
+        "open": True,
+        "next": None,
     }
+
+
+def _window(one: models.Maintenance, now: float) -> dict[str, Any]:
+    """Show a silence of the file: its times where it is open, and the next window."""
+    from workermon import silences as silencing
+
+    current, following = silencing.current(one, now), silencing.following(one, now)
+    return {
+        "id": one.id,
+        "worker": one.worker,
+        "labels": one.labels,
+        "rule": one.rule,
+        "begins": models.rfc3339(current.begins) if current else None,
+        "ends": models.rfc3339(current.ends) if current else None,
+        "reason": one.reason,
+        "by": silencing.FILE,
+        "origin": "file",
+        "open": current is not None,
+        "next": {"begins": models.rfc3339(following.begins), "ends": models.rfc3339(following.ends)}
+        if following
+        else None,
+        "schedule": one.schedule,
+        "duration": one.duration,
+        "timezone": one.timezone if one.schedule else None,
+    }
+
+
+def _when(shown: dict[str, Any]) -> str:
+    """Say until when a silence is open, else from when to when it is next."""
+    if shown["open"]:
+        return str(shown["ends"])
+    return f"{shown['next']['begins']} to {shown['next']['ends']}" if shown["next"] else "-"
 
 
 def _what(shown: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from workermon import canary as landing
 from workermon import config, errors, failpoints, logs, models, ports
 from workermon import silences as silencing
 from workermon.notify import alertmanager, apprise, delivery, email, guarded, pagerduty, slack, sns, webhook
@@ -108,6 +109,7 @@ def deliver(
     throttle: ports.Throttle | None = None,
     silences: ports.Silences | None = None,
     leases: ports.Leases | None = None,
+    canary: ports.Canary | None = None,
 ) -> None:
     """Send what waits for these alerts; what fails stays in the outbox with the time of its next try.
 
@@ -115,7 +117,7 @@ def deliver(
     What belongs to a group is held until all that is due of it is claimed, and sent together. With ``leases`` one
     delivery gathers a group, and others give to it what they come by of that.
     """
-    courier = _Courier(outbox, configurations, notifiers, now, throttle, silences, leases)
+    courier = _Courier(outbox, configurations, notifiers, now, throttle, silences, leases, canary)
     settle = SETTLE if leases is not None else 0.0
     waiting = deque(dict.fromkeys(alert_ids))
     begun = now()
@@ -195,7 +197,9 @@ class _Courier:
         throttle: ports.Throttle | None,
         silences: ports.Silences | None,
         leases: ports.Leases | None,
+        canary: ports.Canary | None,
     ) -> None:
+        self._canary = canary
         self._leases, self._owner = leases, tokens.token_hex(8)
         self._outbox, self._configurations, self._notifiers, self._now = outbox, configurations, notifiers, now
         self._throttle, self._silences = throttle, silences
@@ -204,6 +208,8 @@ class _Courier:
 
     def send(self, parcel: models.Parcel) -> bool:
         """Send a parcel; ``True`` where its lane may go on with the next."""
+        if parcel.alert_id == models.CANARY:
+            return self._land(parcel)
         following: models.Parcel | None = parcel
         for _ in range(1 + AGAIN):
             if following is None:
@@ -233,6 +239,12 @@ class _Courier:
             following = self._outbox.delivered(parcel, self._now(), self._remind_at(parcel))
             failpoints.reach("deliver.delivered")
             self._recovered(parcel.channel)
+        return True
+
+    def _land(self, parcel: models.Parcel) -> bool:
+        """Take the canary's parcel, which no channel gets, and record no attempt."""
+        if self._outbox.skip(parcel, self._now(), None) and self._canary is not None:
+            landing.accept(parcel.notification, canary=self._canary, now=self._now)
         return True
 
     def group_of(self, parcel: models.Parcel) -> str | None:
@@ -399,8 +411,10 @@ class _Courier:
         if by is not None and by.since == models.moment(told.since):
             return True
         labels = told.worker.labels if told.worker else {}
-        worker = told.worker.id if told.worker else ""
-        return silencing.muted(self._silences.every(), worker, labels, told.rule, self._now()) is not None
+        worker, name = (told.worker.id, told.worker.name) if told.worker else (None, None)
+        windows, at = self._configurations.load().silences, self._now()
+        quiet = silencing.in_force(self._silences.every(), windows, at)
+        return silencing.muted(quiet, worker, labels, told.rule, at, name=name) is not None
 
     def _wait(self, parcel: models.Parcel, channel: models.Channel | None) -> float:
         """Return for how many seconds the channel has had enough."""
