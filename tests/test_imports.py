@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "positions": set(),
     "scheduled": {"models", "errors"},
     "states": {"models", "errors"},
-    "config": {"models", "errors", "metrics", "positions", "silences"},
+    "config": {"models", "errors", "metrics", "positions", "silences", "scheduled", "states"},
     **dict.fromkeys(
         (
             "fleet",

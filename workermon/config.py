@@ -14,7 +14,7 @@ import string
 import tomllib
 import typing
 import zoneinfo
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
@@ -33,11 +33,19 @@ from pydantic import (
 )
 from pydantic import ValidatorFunctionWrapHandler as Handler
 
-from workermon import errors, metrics, models, positions
+from workermon import errors, metrics, models, positions, scheduled, states
 from workermon import silences as silencing
 
 #: The metric name by which a rule asks for the alert "no successful collection for some intervals".
 NO_DATA = "no-data"
+
+#: The names in the place of a metric that ask for a kind of rule of their own, and the keys that each takes beside
+#: ``name``, ``metric``, ``labels`` and ``notify``.
+KINDS: dict[str, frozenset[str]] = {
+    NO_DATA: frozenset({"intervals", "severity", "flapping"}),
+    states.KIND: frozenset({"states", "expected", "severity"}),
+    scheduled.KIND: frozenset({"codes", "ahead", "severity"}),
+}
 
 #: The channel that is there without being configured: the log of the worker process.
 LOG = "log"
@@ -185,6 +193,7 @@ Duration = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str),
 Retention = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=3600, le=30 * models.DAY)]
 #: As long as a datapoint takes where nothing is learnt, at the least.
 Lateness = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=metrics.DELAY, le=models.DAY)]
+Ahead = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=60, le=365 * models.DAY)]
 Repeat = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=60, le=7 * models.DAY)]
 Breach = Annotated[models.Count, BeforeValidator(_count, json_schema_input_type=str)]
 Labels = dict[models.Text, models.Text]
@@ -261,6 +270,10 @@ class RuleSection(_Section):
     missing: Literal["breach", "ok", "keep"] = "keep"
     intervals: Annotated[int, Strict(), Field(ge=1, le=1440)] = 3
     severity: models.Severity = "critical"
+    states: tuple[Literal["stopped", "terminated"], ...] = ("stopped", "terminated")
+    expected: tuple[models.Text, ...] = ()
+    codes: tuple[models.Text, ...] = ()
+    ahead: Ahead | None = None
     labels: Labels = {}
     notify: Annotated[
         tuple[Name, ...],
@@ -503,6 +516,10 @@ def warnings(file: File, secrets: Callable[[models.SecretRef], str]) -> list[str
             except errors.InvalidInput:
                 what = f"{ref.env} is not set here" if ref.env is not None else f"{ref.file} cannot be read here"
                 told.append(f"channels.{channel.name}.{key}: {what}; the process that delivers needs it")
+    for rule in file.rules or ():
+        for code in rule.expected:
+            if code not in states.CODES:
+                told.append(f"rule {rule.name}: {code} is none of the codes that EC2 documents; {_meant(code)}")
     for name, metric in (file.metrics or {}).items():
         period = metric.period
         if period is not None and period not in SHORT_PERIODS and period % 60:
@@ -603,6 +620,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]}?"
     return f"known: {', '.join(names)}" if names else "there is none yet"
+
+
+def _meant(code: str) -> str:
+    hint = nearest(code, states.CODES)
+    return hint if hint.startswith("did you mean") else "it counts as written"
 
 
 def _shown(text: object) -> str:
@@ -765,7 +787,7 @@ def _metrics(sections: Iterable[MetricSection]) -> dict[str, models.Metric]:
     found: dict[str, models.Metric] = {}
     for place, section in enumerate(sections):
         path = f"metrics[{place}]"
-        if section.name in (metrics.STATUS_CHECK_FAILED, NO_DATA):
+        if section.name in (metrics.STATUS_CHECK_FAILED, *KINDS):
             raise _Wrong(f"{path}.name", f"{section.name} does not come from CloudWatch", "choose another name")
         if section.name in found:
             raise _Wrong(f"{path}.name", f"{section.name} is described already", "remove one of them")
@@ -918,11 +940,12 @@ def _is_private(host: str) -> bool:
 
 
 def _rule(path: str, section: RuleSection) -> models.Rule:
-    if section.metric == NO_DATA:
-        return _no_data_rule(path, section)
-    for key in ("intervals", "severity"):
+    if section.metric in KINDS:
+        return _kind_rule(path, section)
+    for key in ("intervals", "severity", "states", "expected", "codes", "ahead"):
         if key in section.model_fields_set:
-            raise _Wrong(f"{path}.{key}", f"is only for metric = {NO_DATA!r}", "remove it")
+            of = " or ".join(repr(kind) for kind, keys in KINDS.items() if key in keys)
+            raise _Wrong(f"{path}.{key}", f"is only for metric = {of}", "remove it")
     if (section.above is None) == (section.below is None):
         raise _Wrong(path, "needs a threshold: above or below, one of the two", "write above = { critical = 90 }")
     above = section.above is not None
@@ -1044,20 +1067,54 @@ def _cases(path: str, section: RuleSection) -> tuple[Case, ...]:
     return tuple(found)
 
 
-def _no_data_rule(path: str, section: RuleSection) -> models.Rule:
-    allowed = {"name", "metric", "intervals", "severity", "labels", "notify", "flapping"}
+def _kind_rule(path: str, section: RuleSection) -> models.Rule:
+    """Return a rule that is about no metric but about what its metric's place names."""
+    own = KINDS[section.metric]
     for key in RuleSection.model_fields:
-        if key in section.model_fields_set and key not in allowed:
-            raise _Wrong(f"{path}.{key}", f"is not for metric = {NO_DATA!r}", "remove it; intervals is its threshold")
+        if key in section.model_fields_set and key not in own | {"name", "metric", "labels", "notify"}:
+            todo = "remove it; intervals is its threshold"
+            if key == "cases":
+                todo = "remove them; there are no values to try it on"
+            elif section.metric != NO_DATA:
+                todo = f"remove it; it takes {', '.join(sorted(own))}"
+            raise _Wrong(f"{path}.{key}", f"is not for metric = {section.metric!r}", todo)
+    common: dict[str, Any] = {"name": section.name, "labels": section.labels, **_notified(section)}
+    if section.metric == states.KIND:
+        if not section.states:
+            raise _Wrong(f"{path}.states", "names no state", 'write ["stopped", "terminated"], or one of them')
+        _codes(f"{path}.expected", section.expected, states.CODES)
+        return models.Rule(
+            kind=states.KIND,
+            states=tuple(dict.fromkeys(section.states)),
+            expected=tuple(dict.fromkeys(section.expected)),
+            severity=section.severity,
+            **common,
+        )
+    if section.metric == scheduled.KIND:
+        if not section.codes and "codes" in section.model_fields_set:
+            raise _Wrong(f"{path}.codes", "names no event", f"leave it out for all: {', '.join(scheduled.CODES)}")
+        _codes(f"{path}.codes", section.codes, scheduled.CODES)
+        return models.Rule(
+            kind=scheduled.KIND,
+            codes=tuple(dict.fromkeys(section.codes)),
+            ahead=section.ahead,
+            severity=section.severity,
+            by_code="severity" not in section.model_fields_set,
+            **common,
+        )
     return models.Rule(
-        name=section.name,
-        kind="no-data",
-        intervals=section.intervals,
-        severity=section.severity,
-        labels=section.labels,
-        flapping=section.flapping,
-        **_notified(section),
+        kind="no-data", intervals=section.intervals, severity=section.severity, flapping=section.flapping, **common
     )
+
+
+#: As EC2 writes the codes of a StateReason; it may have more of them than it documents.
+_REASON = re.compile(r"(?:Client|Server)(?:\.[A-Z][A-Za-z]{1,63}){1,3}")
+
+
+def _codes(path: str, codes: Iterable[str], known: Collection[str]) -> None:
+    for place, code in enumerate(codes):
+        if code not in known and not (known is states.CODES and _REASON.fullmatch(code)):
+            raise _Wrong(f"{path}[{place}]", f"{_shown(code)} is no code of EC2", nearest(code, known))
 
 
 # --- putting it in force -----------------------------------------------------------------------------------------
@@ -1122,10 +1179,10 @@ def _references(file: File, made: models.Configuration) -> None:
             for at, channel in enumerate(channels):
                 if channel not in made.channels:
                     raise _Wrong(f"{path}.{where}[{at}]", f"{channel} is no channel", nearest(channel, made.channels))
-        if rule.kind == "no-data":
+        if rule.kind != "threshold":
             continue
         if rule.metric not in known:
-            names = {*known, NO_DATA}
+            names = {*known, *KINDS}
             raise _Wrong(f"{path}.metric", f"{rule.metric} is no known metric", nearest(str(rule.metric), names))
         if ours and rule.metric not in (*made.collect, metrics.STATUS_CHECK_FAILED):
             why = f"{rule.metric} is not collected, so the rule could never fire"

@@ -140,9 +140,15 @@ def _worker(worker: models.Worker) -> Table:
 
 
 def _rule(rule: models.Rule) -> Table:
-    found: Table = {"name": rule.name, "metric": config.NO_DATA if rule.kind == "no-data" else rule.metric}
+    found: Table = {"name": rule.name, "metric": rule.metric if rule.kind == "threshold" else rule.kind}
     if rule.kind == "no-data":
         found |= {"intervals": rule.intervals, "severity": rule.severity}
+    elif rule.kind == "state":
+        found |= {"states": rule.states, "expected": rule.expected, "severity": rule.severity}
+    elif rule.kind == "event":
+        found |= {"codes": rule.codes} if rule.codes else {}
+        found |= {} if rule.ahead is None else {"ahead": f"{rule.ahead}s"}
+        found |= {} if rule.by_code else {"severity": rule.severity}
     else:
         for side in ("above", "below", "clear"):
             if (levels := getattr(rule, side)) is not None:
