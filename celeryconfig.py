@@ -56,6 +56,7 @@ task_default_queue = "workermon.evaluate"
 task_routes = {
     "workermon.collect": {"queue": "workermon.collect"},
     "workermon.reconcile": {"queue": "workermon.collect"},
+    "workermon.canary": {"queue": "workermon.collect"},
     "workermon.evaluate": {"queue": "workermon.evaluate"},
     "workermon.deliver": {"queue": "workermon.deliver"},
 }

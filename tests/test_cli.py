@@ -52,6 +52,7 @@ class Ports:
             ports.Outbox: testing.MemoryOutbox(self.store),
             ports.Configurations: testing.MemoryConfigurations(self.store, config.DEFAULT),
             ports.Pulse: self.pulse,
+            ports.Canary: testing.MemoryCanary(self.store),
             ports.Silences: testing.MemorySilences(),
             ports.Server: testing.MemoryServer(self.now),
             ports.Nodes: self.nodes,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workermon import config, errors, health, models, notifications, ports, testing
+from workermon import canary, config, errors, health, models, notifications, ports, testing
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
 
@@ -24,6 +24,7 @@ class World:
         self.costs = testing.MemoryCosts()
         self.scopes = testing.MemoryScopes(self.store)
         self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
+        self.canary = testing.MemoryCanary(self.store)
         self.beat()
 
     def beat(self):
@@ -34,7 +35,7 @@ class World:
     def status(self):
         """Look at every part."""
         names = ("workers", "samples", "alerts", "outbox", "schedule", "pulse", "nodes", "now")
-        names += ("limiter", "costs", "scopes", "configurations")
+        names += ("limiter", "costs", "scopes", "configurations", "canary")
         return health.status(**{name: getattr(self, name) for name in names})
 
     def add(self, worker_id, status="running", **given):
@@ -61,6 +62,11 @@ def down(found):
     names = [part.name for part in found.parts if not part.ok]
     assert found.ok is not bool(names)
     return names
+
+
+def part(found, name):
+    """Return a part by its name."""
+    return next(each for each in found.parts if each.name == name)
 
 
 @pytest.fixture
@@ -211,19 +217,24 @@ def test_what_a_budget_gives_up_shows(world):
 
 
 def test_messages_that_nobody_takes_show(world):
-    """A stage with messages in its queue that did nothing for a minute is down; one that works, or has none, is not."""
+    """A stage with messages in its queue that did nothing for a minute and a half is down; others are not."""
     world.nodes.waiting = {"workermon.collect": 2, "workermon.evaluate": 0, "workermon.deliver": 0, "unacked": 1}
     found = world.status()
     assert down(found) == ["queues"]
-    assert "2 messages for collect, which last worked never" in found.parts[-1].reason
+    assert "2 messages for collect, which last worked never" in part(found, "queues").reason
     assert found.queues == world.nodes.waiting
     world.pulse.mark("collect", world.now())
-    world.now.advance(health.STUCK)
+    world.now.advance(health.UNTOUCHED)
     world.beat()
     assert down(world.status()) == []
     world.now.advance(1)
     world.beat()
-    assert "last worked 61 s ago" in world.status().parts[-1].reason
+    assert "last worked 91 s ago" in part(world.status(), "queues").reason
+    world.canary.publish(world.now(), world.now(), 1)
+    assert down(world.status()) == []
+    world.now.advance(health.UNTOUCHED + 1)
+    world.beat()
+    assert down(world.status()) == ["queues"]
     world.nodes.waiting["workermon.collect"] = 0
     assert down(world.status()) == []
 
@@ -255,3 +266,43 @@ def test_one_is_not_many(world):
     """A single entry is one entry."""
     world.add(A)
     assert next(part for part in world.status().parts if part.name == "schedule").reason == "1 entry"
+
+
+def test_a_canary_that_goes_round_is_told(world):
+    """What the last one took and when it was shows; before the first one nothing is wrong, and nothing is claimed."""
+    assert part(world.status(), "canary").reason == "beat has not sent one yet"
+    assert world.status().canary == health.Canary(ok=True, round_trip=None, age=None, stuck_after=None)
+    world.schedule.sent = models.Sent(world.now(), 1)
+    world.canary.publish(world.now(), world.now(), 1)
+    for step in ("heard", "judged", "accepted"):
+        world.canary.reach(step, world.now(), world.now() + 0.4)
+    world.now.advance(12.4)
+    world.beat()
+    found = world.status()
+    assert (part(found, "canary").reason, part(found, "canary").age) == ("round trip 0.4 s, 12 s ago", 12.0)
+    assert found.canary == health.Canary(ok=True, round_trip=0.4, age=12.0, stuck_after=None)
+    assert models.to_json(found)["canary"] == {"ok": True, "round_trip": 0.4, "age": 12.0, "stuck_after": None}
+
+
+def test_a_canary_that_is_stuck_is_a_part_that_is_down(world):
+    """Where several in a row do not come further, the part that does not pass them on is named, and all is not well."""
+    for number in range(1, 5):
+        world.now.advance(60)
+        world.beat()
+        assert down(world.status()) == []
+        world.schedule.sent = models.Sent(world.now(), number)
+        world.canary.publish(world.now(), world.now(), number)
+    found = world.status()
+    assert down(found) == ["canary"]
+    assert "stuck after: published (the listener does not hear it)" in part(found, "canary").reason
+    assert found.canary.stuck_after == "published"
+
+
+def test_the_canarys_parcel_is_no_notification_that_waits(world):
+    """It is in no figure, and the delivery of others is not judged by it."""
+    assert world.outbox.release(canary.parcel(world.now()), world.now())
+    world.now.advance(600)
+    world.beat()
+    found = world.status()
+    assert (found.backlog, down(found)) == (0, [])
+    assert part(found, "delivery").reason == "nothing waits"

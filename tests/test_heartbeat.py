@@ -23,6 +23,7 @@ class House:
         self.outbox = testing.MemoryOutbox(self.store)
         self.schedule = testing.MemorySchedule()
         self.pulse = testing.MemoryPulse(self.store)
+        self.canary = testing.MemoryCanary(self.store)
         self.tick = NOW - 1
         self.schedule.last_tick = lambda: self.tick
         self.worker = models.Worker(
@@ -36,7 +37,7 @@ class House:
         """Return why nothing is requested."""
         return heartbeat.withheld(
             workers=self.workers, samples=self.samples, outbox=self.outbox, schedule=self.schedule, pulse=self.pulse,
-            now=self.now,
+            canary=self.canary, now=self.now,
         )  # fmt: skip
 
 
@@ -125,3 +126,19 @@ def test_what_fails_is_logged_without_the_address(receiver, path, look, said):
         eventually(lambda: logged, what="the log line")
     assert said in logged[0]["reason"]
     assert "secret" not in str(logged)
+
+
+def test_a_canary_that_gets_stuck_is_told():
+    """Several canaries in a row that a part does not pass on withhold it; a single one that is lost does not."""
+    house = House()
+    house.pulse.mark("listener", NOW)
+    for number in range(1, 5):
+        assert house.withheld() is None
+        house.schedule.sent = models.Sent(NOW - 1, number)
+        house.canary.publish(NOW - 1, NOW - 1, number)
+    assert house.withheld().startswith("canary stuck after: published (the listener does not hear it)")
+    for step in ("heard", "judged", "accepted"):
+        house.canary.reach(step, NOW - 1, NOW)
+    assert house.withheld() is None
+    house.outbox.due = lambda before, limit: [models.CANARY]
+    assert house.withheld() is None

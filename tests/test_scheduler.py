@@ -132,7 +132,7 @@ def test_the_cadence_does_not_drift(beat, post, planned) -> None:
     for number in range(20):
         at(beat, due + 60 * number + (number * 0.37) % 1)
         assert planned.next_runs([worker().id])[worker().id] == pytest.approx(due + 60 * (number + 1), abs=1e-5)
-    assert len(post.sent) == 20
+    assert len(post.worker_ids) == 20
 
 
 def test_overdue_runs_become_one(beat, post, planned) -> None:
@@ -359,3 +359,66 @@ def test_a_disabled_entry_does_not_run(beat, post, redis_client) -> None:
     redis_client.zadd(SCHEDULE, {f"{KEY}bad": 1})
     at(beat, NOW)
     assert post.sent == []
+
+
+# --- the canary --------------------------------------------------------------------------------------------------
+
+
+def canaries(post: Post) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return what was sent of it."""
+    return [(kwargs, options) for name, kwargs, options in post.sent if name == "workermon.canary"]
+
+
+def test_a_canary_is_sent_each_minute(beat, post, planned, app, redis_client) -> None:
+    """The first a minute after the first start, then one a minute; it is counted, and is no entry."""
+    assert planned.canaries() is None
+    at(beat, NOW)
+    assert (canaries(post), planned.canaries()) == ([], models.Sent(NOW, 0))
+    at(beat, NOW + 59)
+    assert canaries(post) == []
+    at(beat, NOW + 60.5)
+    [(kwargs, options)] = canaries(post)
+    assert (kwargs, options["queue"], options["expires"]) == ({"stages": ["collect"]}, "workermon.collect", 30)
+    for after in (70, 119, 121, 122, 200):
+        at(beat, NOW + after)
+    assert (len(canaries(post)), planned.canaries()) == (3, models.Sent(NOW + 200, 3))
+    assert redis_client.zcard(SCHEDULE) == 0
+
+
+def test_the_canarys_minute_outlives_beat(beat, post, app) -> None:
+    """Another beat goes on where the first one was, and sends at once what is over its time."""
+    at(beat, NOW)
+    other = scheduler.Scheduler(app)
+    other.lock, other.producer = Held(), None
+    at(other, NOW + 30)
+    assert canaries(post) == []
+    at(other, NOW + 90)
+    assert len(canaries(post)) == 1
+    last = scheduler.Scheduler(app)
+    last.lock, last.producer = Held(), None
+    at(last, NOW + 100_000)
+    assert len(canaries(post)) == 2
+
+
+def test_a_canary_that_cannot_be_sent_stops_nothing(beat, post, planned) -> None:
+    """Collections of that tick are marked as they are, and it is not counted as sent."""
+    at(beat, NOW)
+    post.down = True
+    at(beat, NOW + 60)
+    assert planned.canaries() == models.Sent(NOW, 0)
+    post.down = False
+    at(beat, NOW + 121)
+    assert planned.canaries() == models.Sent(NOW + 121, 1)
+
+
+@pytest.mark.parametrize("broken", ["future", "text", "string"])
+def test_a_broken_account_of_canaries_is_written_anew(beat, post, planned, redis_client, broken) -> None:
+    """Nonsense, another type of key and a time that is yet to come end beat no more than anything else does."""
+    if broken == "string":
+        redis_client.set(schedule.CANARY, "x")
+    else:
+        redis_client.hset(schedule.CANARY, mapping={"at": "x" if broken == "text" else NOW + 9e9, "times": 4})
+    at(beat, NOW)
+    at(beat, NOW + 60)
+    assert len(canaries(post)) == 1
+    assert planned.canaries().at == NOW + 60

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from workermon import bill, models, ports
+from workermon import canary as flying
 
 #: Seconds. Beat looks each second, also when nothing is due; a standby takes over within 5.
 BEAT = 15
@@ -15,6 +16,10 @@ LISTENER = 15
 
 #: Seconds. What waits that long for evaluation or delivery, though it may be done at once, waits for somebody dead.
 STUCK = 60
+
+#: Seconds. A queue with messages of which none was worked on for that long has nobody who takes them; with nothing else
+#: to do, the canary is the only message of a minute.
+UNTOUCHED = models.CANARY_EVERY + 30
 
 #: Seconds beyond three intervals after which a collection that was not even tried is late.
 GRACE = 30
@@ -77,6 +82,18 @@ class Bill(models.Frozen):
     stretched: dict[str, int]
 
 
+class Canary(models.Frozen):
+    """How the last canary that went all the way round did: seconds that it took, and since then.
+
+    ``stuck_after`` is the last step that the present ones come to, ``None`` where they go round.
+    """
+
+    ok: bool
+    round_trip: float | None
+    age: float | None
+    stuck_after: str | None
+
+
 class Status(models.Frozen):
     """All parts, and figures: ``workers`` by monitoring and status, ``troubled`` by the kind of trouble.
 
@@ -97,6 +114,7 @@ class Status(models.Frozen):
     counts: dict[str, int]
     scopes: tuple[Scope, ...] = ()
     bill: Bill
+    canary: Canary
 
 
 def status(
@@ -112,6 +130,7 @@ def status(
     costs: ports.Costs,
     scopes: ports.Scopes,
     configurations: ports.Configurations,
+    canary: ports.Canary,
     now: ports.Clock,
     patience: float = 1.0,
 ) -> Status:
@@ -127,9 +146,12 @@ def status(
     lateness = _lateness(fleet, at)
     unjudged = samples.unjudged(at - STUCK, 10_000)
     backlog = outbox.backlog()
+    late = [alert_id for alert_id in outbox.due(at - STUCK, 2) if alert_id != models.CANARY]
+    ticked, trace = schedule.last_tick(), canary.trace()
+    flown = flying.judge(schedule.canaries(), trace, ticked=ticked, listens="listener" in marks, at=at)
     parts = (
         Part(name="redis", ok=True, reason="answers"),
-        _signed("beat", schedule.last_tick(), BEAT, at, "looked for what is due", "start 'celery -A workermon beat'"),
+        _signed("beat", ticked, BEAT, at, "looked for what is due", "start 'celery -A workermon beat'"),
         Part(
             name="worker processes",
             ok=bool(answering),
@@ -145,8 +167,9 @@ def status(
             ok=not unjudged,
             reason=f"{_plural(len(unjudged), 'worker')} waiting for more than {STUCK} s" if unjudged else "keeps up",
         ),
-        _delivery(outbox.stuck(at - STUCK), backlog, waiting=bool(outbox.due(at - STUCK, 1))),
-        _queues(queues, marks, at),
+        _delivery(outbox.stuck(at - STUCK), backlog, waiting=bool(late)),
+        _queues(queues, marks, trace, at),
+        Part(name="canary", ok=flown.ok, reason=flown.reason, age=flown.age),
     )
     return Status(
         ok=all(part.ok for part in parts),
@@ -163,6 +186,7 @@ def status(
         counts=pulse.counts(),
         scopes=_scopes({worker.scope.key for worker, _ in fleet}, scopes.load(), limiter.slowed()),
         bill=_bill(costs, configurations.load(), at),
+        canary=Canary(ok=flown.ok, round_trip=flown.round_trip, age=flown.age, stuck_after=flown.stuck_after),
     )
 
 
@@ -238,12 +262,17 @@ def _delivery(stuck: Sequence[ports.Stuck], backlog: int, *, waiting: bool) -> P
     return Part(name="delivery", ok=not waiting, reason=reason)
 
 
-def _queues(queues: Mapping[str, int], marks: Mapping[str, float], at: float) -> Part:
-    """Look at each stage's queue: one with messages of which none was worked on for long has nobody who takes them."""
+def _queues(queues: Mapping[str, int], marks: Mapping[str, float], trace: ports.Trace, at: float) -> Part:
+    """Look at each stage's queue: one with messages of which none was worked on for long has nobody who takes them.
+
+    A canary that comes by was worked on, too, and where nothing else is to do it is the only message.
+    """
     left = []
-    for stage in ("collect", "evaluate", "deliver"):
-        waiting, last = queues.get(f"workermon.{stage}", 0), marks.get(stage)
-        if waiting and (last is None or at - last > STUCK):
+    for stage, step in (("collect", "published"), ("evaluate", "judged"), ("deliver", "accepted")):
+        flown = trace.reached.get(step)
+        last = max([*filter(None, (marks.get(stage), flown and flown.at))], default=None)
+        waiting = queues.get(f"workermon.{stage}", 0)
+        if waiting and (last is None or at - last > UNTOUCHED):
             since = "never" if last is None else f"{round(at - last)} s ago"
             left.append(f"{_plural(waiting, 'message')} for {stage}, which last worked {since}")
     if left:

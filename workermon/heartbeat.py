@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
+from workermon import canary as flying
 from workermon import errors, logs, models, ports
 
 log = logs.get(__name__)
@@ -31,16 +32,18 @@ def withheld(
     outbox: ports.Outbox,
     schedule: ports.Schedule,
     pulse: ports.Pulse,
+    canary: ports.Canary,
     now: ports.Clock,
 ) -> str | None:
     """Return which part does not work, ``None`` where all do.
 
-    Beat ticked, the outbox moves and, where any worker is active, a collection ended and an evaluation ran.
+    Beat ticked, the outbox moves, the canary goes round and, where any worker is active, a collection ended and an
+    evaluation ran.
     """
     at, tick = now(), schedule.last_tick()
     if tick is None or at - tick > BEAT:
         return "beat does not tick"
-    if outbox.due(at - STUCK, 1):
+    if any(alert_id != models.CANARY for alert_id in outbox.due(at - STUCK, 2)):
         return f"a notification waits for more than {STUCK} s"
     if samples.unjudged(at - STUCK, 1):
         return f"a sample waits for more than {STUCK} s to be judged"
@@ -54,7 +57,8 @@ def withheld(
         for part, said in (("collect", "no collection ended"), ("evaluate", "no evaluation ran")):
             if at - marks.get(part, 0.0) > patience:
                 return f"{said} for {patience} s"
-    return None
+    found = flying.look(canary=canary, schedule=schedule, pulse=pulse, now=now)
+    return None if found.ok else f"canary {found.reason}"
 
 
 class Heart:

@@ -615,6 +615,16 @@ class Parcel(Frozen):
 DELIVERY = "delivery"
 
 
+class Sent(NamedTuple):
+    """When something was sent last (where it never was: since when it is to be), and how often it was."""
+
+    at: float
+    times: int
+
+
+#: Seconds between two canaries.
+CANARY_EVERY = 60
+
 #: The canary's parcel in the outbox, under an id that no alert has, and what stands where a channel's name does.
 CANARY, CANARY_CHANNEL = "workermon/canary", "canary"
 

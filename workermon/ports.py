@@ -7,10 +7,11 @@ else is said they raise ``errors.RedisUnavailable`` or ``errors.AwsError`` and i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from workermon.models import (
+    CANARY_EVERY,
     Acknowledged,
     Alert,
     Channel,
@@ -28,6 +29,7 @@ from workermon.models import (
     Scope,
     ScopeState,
     SecretRef,
+    Sent,
     Series,
     Silence,
     Stretch,
@@ -385,8 +387,11 @@ class Outbox(Protocol):
         ``before`` is the id of what was told last (``None``: nothing). ``False`` where that is not so any more.
         """
 
+    def release(self, notification: Notification, at: float) -> bool:
+        """Put the canary's parcel on its way, recorded nowhere; ``False`` where its last one has not gone yet."""
+
     def backlog(self) -> int:
-        """Return how many notifications wait."""
+        """Return how many notifications wait; the canary's parcel is none."""
 
     def stuck(self, before: float, limit: int = 100) -> list[Stuck]:
         """Return lanes whose head was tried first by that time, and whose last attempt failed, the oldest first."""
@@ -421,6 +426,81 @@ class Configurations(Protocol):
         """Put it in force; ``False`` where ``revision`` is not exactly one above what is there."""
 
 
+class Change(NamedTuple):
+    """A set-up that is to be in force, and what that is based on.
+
+    ``mark`` is what ``Setup.mark`` returned before ``fleet`` (who is monitored, by id) and the configuration were read.
+    ``leaving`` are the last verdicts of those who leave; ``configuration`` is ``None`` where it stays as it is.
+    """
+
+    mark: str
+    fleet: Mapping[str, Worker]
+    added: Sequence[Worker]
+    updated: Sequence[Worker]
+    leaving: Sequence[Verdict]
+    configuration: Configuration | None
+    at: float
+
+
+class Setup(Protocol):
+    """The whole set-up, changed at once: nobody sees a part of it."""
+
+    def mark(self) -> str:
+        """Return what is another one after every change of the set-up."""
+
+    def put(self, change: Change) -> bool:
+        """Write all of it in one step; ``False``, and nothing written, where what it is based on has changed.
+
+        That are the mark, who is monitored, the workers that are to change, and the alerts of those who leave. Where
+        the configuration changes everybody is marked as to be judged.
+        """
+
+
+# --- the canary --------------------------------------------------------------------------------------------------
+
+
+#: Seconds. After such a pause between two that were published, those lost before count no more.
+CANARY_BREAK = 3 * CANARY_EVERY
+#: Where each comes by after beat has sent it: a worker process published it, the listener heard it, an evaluation put
+#: its parcel into the outbox, and delivery took that out.
+CANARY_STEPS = ("published", "heard", "judged", "accepted")
+
+
+class Reached(NamedTuple):
+    """When a canary came to a step, and when that same canary had set out."""
+
+    begun: float
+    at: float
+
+
+class Trace(NamedTuple):
+    """How far canaries came (``CANARY_STEPS``).
+
+    ``reached`` has for each step the last canary that came there, ``lost`` how many came to the step before since then
+    (the last of them may still be under way), ``sent`` how many beat had sent when one was published last.
+    """
+
+    reached: dict[str, Reached]
+    lost: dict[str, int]
+    sent: int
+
+
+class Canary(Protocol):
+    """The trace that canaries leave, and their own channel (``canary``)."""
+
+    def publish(self, begun: float, at: float, sent: int) -> None:
+        """In one step: note that it is published, and publish it; ``sent`` is how many beat has sent so far.
+
+        What was lost before a long break counts no more.
+        """
+
+    def reach(self, step: str, begun: float, at: float) -> None:
+        """Note that the canary that set out at ``begun`` came to a later step."""
+
+    def trace(self) -> Trace:
+        """Return how far they came."""
+
+
 # --- scheduling, the channel, secrets ----------------------------------------------------------------------------
 
 
@@ -445,6 +525,9 @@ class Schedule(Protocol):
     def last_tick(self) -> float | None:
         """Return when beat last looked for what is due."""
 
+    def canaries(self) -> Sent | None:
+        """Return how many canaries beat has sent, ``None`` where it knows of none."""
+
 
 class Bell(Protocol):
     """Wakes the next stage: identifiers in a Celery message. It may get lost; a sweep finds what no bell announced."""
@@ -454,6 +537,9 @@ class Bell(Protocol):
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
         """Have the notifications of these alerts sent."""
+
+    def canary(self) -> None:
+        """Have the canary that was heard judged."""
 
 
 #: Seconds without a mark after which the listener has been away. It marks itself each 2 s, another takes over within 5.
@@ -521,9 +607,18 @@ class Nodes(Protocol):
 class Feed(Protocol):
     """The channel of samples and the feed of alert notifications, from the reader's side."""
 
-    def listen(self, *, alerts: bool = True, timeout: float = 1.0) -> Iterator[str | None]:
+    def listen(
+        self,
+        *,
+        alerts: bool = True,
+        timeout: float | Callable[[], float] = 1.0,
+        canary: Callable[[str], None] | None = None,
+    ) -> Iterator[str | None]:
         """Yield each message as text as it comes, ``None`` when none came for ``timeout`` seconds.
 
+        Where that is to be called, it is asked before each wait.
+
+        ``canary`` is called with each message of the canary's channel, which is heard only then and never yielded.
         The subscription stands when this yields first (a ``None``). Raises ``errors.RedisUnavailable`` when the
         connection breaks.
         """

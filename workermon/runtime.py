@@ -20,6 +20,7 @@ from workermon.on_celery import bell, nodes, schedule
 from workermon.on_celery.app import app
 from workermon.on_redis import (
     alerts,
+    canary,
     channel,
     client,
     configurations,
@@ -168,6 +169,11 @@ class Recipes(dishka.Provider):
     def make_pulse(self, redis: Redis) -> ports.Pulse:
         """Keep signs of life."""
         return pulse.RedisPulse(redis.client)
+
+    @dishka.provide
+    def make_canary(self, redis: Redis, own: settings.Settings) -> ports.Canary:
+        """Keep the trace of canaries."""
+        return canary.RedisCanary(redis.client, own.channel)
 
     @dishka.provide
     def make_leases(self, redis: Redis) -> ports.Leases:

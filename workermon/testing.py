@@ -99,6 +99,7 @@ class MemoryStore:
         self.scopes: dict[str, dict[str, models.Alert]] = {}
         self.fences = itertools.count(1)
         self.configuration: models.Configuration | None = None
+        self.changes = 0
         self._listeners: list[queue.SimpleQueue[tuple[str, str]]] = []
 
     def publish(self, channel: str, text: str) -> None:
@@ -595,10 +596,19 @@ class MemoryOutbox:
                 self._store.lanes.setdefault((alert_id, one), _Lane(retry_at=at)).waiting.append(notification)
             return True
 
+    def release(self, notification: models.Notification, at: float) -> bool:
+        """Put the canary's parcel on its way, unless the last one still is."""
+        key = (models.CANARY, models.CANARY_CHANNEL)
+        with self._store.lock:
+            if key in self._store.lanes:
+                return False
+            self._store.lanes[key] = _Lane(retry_at=at, waiting=[notification])
+            return True
+
     def backlog(self) -> int:
         """Return how many notifications wait."""
         with self._store.lock:
-            return sum(len(lane.waiting) for lane in self._store.lanes.values())
+            return sum(len(lane.waiting) for key, lane in self._store.lanes.items() if key[0] != models.CANARY)
 
     def stuck(self, before: float, limit: int = 100) -> list[ports.Stuck]:
         """Return lanes that were tried in vain for long, the oldest first."""
@@ -660,6 +670,39 @@ class MemoryConfigurations:
             if configuration.revision != self.load().revision + 1:
                 return False
             self._store.configuration = configuration
+            return True
+
+
+class MemorySetup:
+    """``ports.Setup`` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def mark(self) -> str:
+        """Return what is another one after every change."""
+        with self._store.lock:
+            return f"{self._store.configuration.revision if self._store.configuration else 0}/{self._store.changes}"
+
+    def put(self, change: ports.Change) -> bool:
+        """Write all of it where nothing that it is based on has changed."""
+        store = self._store
+        with store.lock:
+            fleet = {one: kept.worker for one, kept in store.workers.items()}
+            same = self.mark() == change.mark and fleet.keys() == change.fleet.keys()
+            same = same and all(fleet[worker.id] == change.fleet[worker.id] for worker in change.updated)
+            bases = [verdict.basis for verdict in change.leaving]
+            if not same or any(store.workers[it.record.worker.id].version != it.version for it in bases):
+                return False
+            store.changes += 1
+            store.workers.update((worker.id, _Kept(worker)) for worker in change.added)
+            for worker in change.updated:
+                store.workers[worker.id].worker = worker
+            for verdict in change.leaving:
+                MemoryAlerts(store).retire(verdict)
+            if change.configuration is not None:
+                store.configuration = change.configuration
+                MemorySamples(store).rejudge(list(store.workers), change.at)
             return True
 
 
@@ -783,18 +826,27 @@ class MemoryFeed:
         """Send any text, sound or not, to those that listen."""
         self._store.publish(self._store.channel, text)
 
-    def listen(self, *, alerts: bool = True, timeout: float = 1.0) -> Iterator[str | None]:
+    def listen(
+        self,
+        *,
+        alerts: bool = True,
+        timeout: float | Callable[[], float] = 1.0,
+        canary: Callable[[str], None] | None = None,
+    ) -> Iterator[str | None]:
         """Yield each message as it comes, ``None`` when none came in time."""
         listener = self._store.subscribe()
         try:
             yield None
             while True:
                 try:
-                    channel, text = listener.get(timeout=timeout)
+                    channel, text = listener.get(timeout=timeout() if callable(timeout) else timeout)
                 except queue.Empty:
                     yield None
                     continue
-                if alerts or channel == self._store.channel:
+                if channel == f"{self._store.channel}:canary":
+                    if canary is not None:
+                        canary(text)
+                elif alerts or channel == self._store.channel:
                     yield text
         finally:
             self._store.unsubscribe(listener)
@@ -936,13 +988,49 @@ class MemoryCosts:
             return True
 
 
+class MemoryCanary:
+    """``ports.Canary`` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._trace = ports.Trace({}, {}, 0)
+
+    def publish(self, begun: float, at: float, sent: int) -> None:
+        """Note that it is published, and publish it."""
+        with self._store.lock:
+            before = self._trace.reached.get("published")
+            if before is None or at - before.at > ports.CANARY_BREAK:
+                self._trace.lost.clear()
+            self._trace = self._trace._replace(sent=sent)
+            self._note("published", begun, at)
+            self._store.publish(f"{self._store.channel}:canary", repr(begun))
+
+    def reach(self, step: str, begun: float, at: float) -> None:
+        """Note that it came to a later step."""
+        with self._store.lock:
+            self._note(step, begun, at)
+
+    def trace(self) -> ports.Trace:
+        """Return how far they came."""
+        with self._store.lock:
+            return ports.Trace(dict(self._trace.reached), dict(self._trace.lost), self._trace.sent)
+
+    def _note(self, step: str, begun: float, at: float) -> None:
+        self._trace.reached[step] = ports.Reached(begun, at)
+        self._trace.lost.pop(step, None)
+        after = ports.CANARY_STEPS[ports.CANARY_STEPS.index(step) + 1 :]
+        if after:
+            self._trace.lost[after[0]] = self._trace.lost.get(after[0], 0) + 1
+
+
 class MemorySchedule:
-    """``ports.Schedule`` in memory. ``broken`` and ``ticked`` are for tests to set."""
+    """``ports.Schedule`` in memory. ``broken``, ``ticked`` and ``sent`` are for tests to set."""
 
     def __init__(self) -> None:
         self.entries: dict[str, tuple[int, float]] = {}
         self.broken: dict[str, str] = {}
         self.ticked: float | None = None
+        self.sent: models.Sent | None = None
 
     def put(self, workers: Sequence[models.Worker], now: float) -> None:
         """Schedule them; a cadence that stands is kept."""
@@ -973,6 +1061,10 @@ class MemorySchedule:
         """Return when beat last looked."""
         return self.ticked
 
+    def canaries(self) -> models.Sent | None:
+        """Return how many canaries beat has sent."""
+        return self.sent
+
 
 class MemoryBell:
     """``ports.Bell`` that remembers who was rung for, oldest first."""
@@ -980,6 +1072,7 @@ class MemoryBell:
     def __init__(self) -> None:
         self.evaluated: list[str] = []
         self.delivered: list[str] = []
+        self.canaries = 0
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Have these workers judged."""
@@ -988,6 +1081,10 @@ class MemoryBell:
     def deliver(self, alert_ids: Sequence[str]) -> None:
         """Have these alerts' notifications sent."""
         self.delivered.extend(alert_ids)
+
+    def canary(self) -> None:
+        """Have the canary that was heard judged."""
+        self.canaries += 1
 
 
 class MemoryNodes:

@@ -86,7 +86,7 @@ class House:
     def status(self) -> health.Status:
         """Look at every part."""
         names = ("workers", "samples", "alerts", "outbox", "schedule", "pulse", "nodes", "limiter", "costs", "scopes",
-                 "configurations")  # fmt: skip
+                 "configurations", "canary")  # fmt: skip
         return health.status(**{name: self.get(getattr(ports, name.title())) for name in names}, now=self.clock)
 
     def close(self) -> None:

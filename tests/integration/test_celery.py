@@ -285,9 +285,9 @@ def test_nothing_that_celery_shows_has_the_password(house, redis_client, redis_s
 
 
 def test_registered_tasks_are_those_of_the_contract(house, redis_client) -> None:
-    """'inspect registered' lists four tasks."""
+    """'inspect registered' lists the four tasks, and the canary's."""
     house.celery("worker")
     assert answers(house)
     done = house.run("celery", "-A", "workermon", "inspect", "--timeout", "5", "--json", "registered")
     (tasks,) = json.loads(done.stdout).values()
-    assert sorted(tasks) == [f"workermon.{name}" for name in ("collect", "deliver", "evaluate", "reconcile")]
+    assert sorted(tasks) == [f"workermon.{name}" for name in ("canary", "collect", "deliver", "evaluate", "reconcile")]

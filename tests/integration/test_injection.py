@@ -131,6 +131,7 @@ class Memory:
                 ports.Schedule: self.schedule,
                 ports.Bell: self.bell,
                 ports.Pulse: self.pulse,
+                ports.Canary: testing.MemoryCanary(self.store),
             },
         )
 

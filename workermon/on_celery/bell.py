@@ -31,6 +31,10 @@ class CeleryBell:
         """Have the notifications of these alerts sent."""
         self._ring("workermon.deliver", "alert_ids", alert_ids)
 
+    def canary(self) -> None:
+        """Have the canary that was heard judged."""
+        self._send("workermon.canary", "workermon.evaluate", {"stages": ["evaluate"]})
+
     def reconcile(self) -> None:
         """Have repository, schedule and EC2 compared."""
         self._send("workermon.reconcile", "workermon.collect", {})

@@ -31,6 +31,7 @@ from celery.concurrency import prefork
 from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME
 
+from workermon import canary as chirping
 from workermon import errors, failpoints, heartbeat, logs, models, ports, runtime, settings
 from workermon.on_celery import bell
 from workermon.on_celery.app import app
@@ -50,6 +51,8 @@ RUNG: Final = 5.0
 #: Seconds and identifiers. What arrives together is judged together.
 GATHERED: Final = 0.2
 BATCH: Final = 100
+#: Seconds between two looks around while no event comes and none waits to be judged; each look wakes the process.
+QUIET: Final = 0.5
 #: Identifiers found by one sweep.
 FOUND: Final = 2000
 #: Seconds. The whole fleet is looked over once in that time for overdue collections.
@@ -109,10 +112,11 @@ class Relay:
         now: ports.Clock,
         reconcile: Callable[[], None] = lambda: None,
         beat: Callable[[], None] = lambda: None,
+        canary: ports.Canary | None = None,
     ) -> None:
         self._feed, self._samples, self._outbox, self._workers = feed, samples, outbox, workers
         self._bell, self._pulse, self._leases, self._now = bell, pulse, leases, now
-        self._reconcile, self._beat = reconcile, beat
+        self._reconcile, self._beat, self._canary = reconcile, beat, canary
         self._owner = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._heard: dict[str, None] = {}
         self._heard_first = 0.0
@@ -139,6 +143,7 @@ class Relay:
             now=get(ports.Clock),
             reconcile=bell.CeleryBell(app).reconcile,
             beat=_heart(container),
+            canary=get(ports.Canary),
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -169,7 +174,8 @@ class Relay:
         self._rung.clear()
         renewed = reconciled = beaten = time.monotonic()
         swept = float("-inf")
-        for message in self._feed.listen(alerts=False, timeout=GATHERED / 2):
+        canary = None if self._canary is None else self._hear_canary
+        for message in self._feed.listen(alerts=False, timeout=self._quiet, canary=canary):
             at = time.monotonic()
             if message is not None:
                 self._hear(message, at)
@@ -194,22 +200,33 @@ class Relay:
                 self._beat()
                 beaten = at
 
+    def _quiet(self) -> float:
+        return GATHERED / 2 if self._heard else QUIET
+
     # --- events --------------------------------------------------------------------------------------------------
 
     def _hear(self, message: str, at: float) -> None:
         try:
             worker_id = named(message)
         except Invalid as why:
-            self._invalid[str(why)] += 1
-            if at - self._logged.get(str(why), float("-inf")) >= LOGGED:
-                self._logged[str(why)] = at
-                log.warning("event.invalid", reason=str(why), number=self._invalid[str(why)], begins=message[:80])
+            self._refuse(message, str(why), at)
             return
         if not self._heard:
             self._heard_first = at
         self._heard[worker_id] = None
         self._last_heard[worker_id] = at
         failpoints.reach("listener.heard")
+
+    def _refuse(self, message: str, why: str, at: float) -> None:
+        self._invalid[why] += 1
+        if at - self._logged.get(why, float("-inf")) >= LOGGED:
+            self._logged[why] = at
+            log.warning("event.invalid", reason=why, number=self._invalid[why], begins=message[:80])
+
+    def _hear_canary(self, message: str) -> None:
+        assert self._canary is not None
+        if not chirping.hear(message, canary=self._canary, bell=self._bell, now=self._now):
+            self._refuse(message, "no_canary", time.monotonic())
 
     def _ring_heard(self) -> None:
         if self._heard:
@@ -227,6 +244,8 @@ class Relay:
         overdue = self._unrung(self._overdue(now))
         self._bell.evaluate(list(dict.fromkeys([*unjudged, *overdue])))
         undelivered = self._unrung(self._outbox.due(now, FOUND))
+        if undelivered:
+            failpoints.reach("listener.found")
         self._bell.deliver(undelivered)
         self._rung.update(dict.fromkeys([*unjudged, *overdue, *undelivered], at))
         if unjudged:
@@ -282,6 +301,7 @@ def _heart(container: Container) -> Callable[[], None]:
         "outbox": get(ports.Outbox),
         "schedule": get(ports.Schedule),
         "pulse": get(ports.Pulse),
+        "canary": get(ports.Canary),
         "now": get(ports.Clock),
     }
     return heartbeat.Heart(url.get_secret_value(), lambda: heartbeat.withheld(**parts))

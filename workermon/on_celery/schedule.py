@@ -7,6 +7,7 @@ Beside RedBeat's own keys (``redbeat::schedule`` and one hash for each entry) th
 ``workermon:redbeat:cohort:<…>``    zset    cohort number → its members' count, of one account, region, interval
 ``workermon:redbeat:quarantine``    hash    name of an entry that could not be read → ``{"reason", "at"}``
 ``workermon:redbeat:tick``          string  when beat last looked for what is due
+``workermon:redbeat:canary``        hash    when beat last sent a canary, and how often it did
 ==================================  ======  ==============================================================
 """
 
@@ -34,6 +35,7 @@ COHORTS: Final = "workermon:redbeat:cohorts"
 COHORT: Final = "workermon:redbeat:cohort:"
 QUARANTINE: Final = "workermon:redbeat:quarantine"
 TICK: Final = "workermon:redbeat:tick"
+CANARY: Final = "workermon:redbeat:canary"
 
 #: Workers that share a phase: as many as one DescribeInstanceStatus call takes.
 COHORT_SIZE: Final = 100
@@ -309,6 +311,15 @@ class RedBeatSchedule:
         if left > 0:
             looked.append(clock[0] + clock[1] / 1e6 - max(0.0, (own.lock_timeout or 0) - left / 1000))
         return max(looked, default=None)
+
+    def canaries(self) -> models.Sent | None:
+        """Return how many canaries beat has sent; a stock RedBeat sends none."""
+        try:
+            with reaching():
+                at, times = self._redis.hmget(CANARY, "at", "times")
+            return None if at is None else models.Sent(float(at), int(times or 0))
+        except ValueError:
+            return None  # beat writes it anew
 
 
 def text(raw: bytes) -> str:

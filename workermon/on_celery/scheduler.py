@@ -20,7 +20,7 @@ from kombu.exceptions import EncodeError
 from redbeat import schedulers
 from redbeat.decoder import RedBeatJSONDecoder, RedBeatJSONEncoder
 
-from workermon import errors, logs
+from workermon import errors, logs, models
 from workermon.on_celery import schedule
 
 log = logs.get(__name__)
@@ -33,6 +33,9 @@ BATCH: Final = 100
 LOOKED_AT: Final = 100
 #: Seconds. What a next run may lie beyond one interval before it is mended: RedBeat's scores are whole seconds.
 SLACK: Final = 2.0
+
+#: Seconds. A canary that nobody took by then is dropped.
+CANARY_EXPIRES: Final = 30
 
 _FIELDS: Final = frozenset({"name", "task", "args", "kwargs", "options", "schedule", "enabled"})
 
@@ -139,6 +142,7 @@ class Scheduler(schedulers.RedBeatScheduler):
 
     def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
         self._looked_up_to = 0
+        self._canary_due = 0.0
         super().__init__(app, *args, **kwargs)
 
     @property
@@ -163,6 +167,8 @@ class Scheduler(schedulers.RedBeatScheduler):
                 self._hold()
             self._dispatch(some, now)
         self._look(now)
+        if now >= self._canary_due:
+            self._send_canary(now)
         soonest = client.execute_command(
             "ZRANGE",
             self._schedule_key,
@@ -287,6 +293,35 @@ class Scheduler(schedulers.RedBeatScheduler):
             self._set_aside(entry.key, f"it cannot be scheduled: {why!r}")
             return
         self.maybe_due(made, **self._maybe_due_kwargs)
+
+    def _send_canary(self, now: float) -> None:
+        """Send one each minute, over restarts too; the first a minute after the first start.
+
+        It is no entry: those are the workers', and nothing else.
+        """
+        try:
+            at, times = self._redis.hmget(schedule.CANARY, "at", "times")
+            last, number = None if at is None else float(at), int(times or 0)
+        except (ValueError, schedulers.redis.exceptions.ResponseError):
+            self._redis.delete(schedule.CANARY)
+            last, number = None, 0
+        if last is None or not last <= now:  # a clock was wrong
+            self._redis.hset(schedule.CANARY, mapping={"at": f"{now:.3f}", "times": number})
+            last = now
+        self._canary_due = last + models.CANARY_EVERY
+        if now < self._canary_due:
+            return
+        self._canary_due = now + models.CANARY_EVERY
+        try:
+            self.app.send_task(
+                "workermon.canary", kwargs={"stages": ["collect"]}, queue=schedule.QUEUE, expires=CANARY_EXPIRES,
+                producer=self.producer,
+            )  # fmt: skip
+        except Exception as why:
+            # Whatever it is, the collections have to go on.
+            log.error("beat.canary_not_sent", reason=repr(why))
+            return
+        self._redis.hset(schedule.CANARY, mapping={"at": f"{now:.3f}", "times": number + 1})
 
     # --- mending -------------------------------------------------------------------------------------------------
 

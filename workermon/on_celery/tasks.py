@@ -14,6 +14,7 @@ from celery import signals
 from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME, DishkaTask, FromDishka, setup_dishka
 
+from workermon import canary as chirping
 from workermon import collect as collecting
 from workermon import errors, failpoints, fleet, logs, models, notify, ports, runtime, settings
 from workermon import evaluate as evaluating
@@ -148,6 +149,8 @@ def deliver(
     notifiers: FromDishka[Mapping[str, ports.Notifier]],
     throttle: FromDishka[ports.Throttle],
     silences: FromDishka[ports.Silences],
+    leases: FromDishka[ports.Leases],
+    canary: FromDishka[ports.Canary],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
 ) -> None:
@@ -160,6 +163,8 @@ def deliver(
         now=now,
         throttle=throttle,
         silences=silences,
+        leases=leases,
+        canary=canary,
     )
     pulse.mark("deliver", now())
 
@@ -184,6 +189,20 @@ def reconcile(
     for scope, why in done.failed.items():
         log.warning("reconcile.scope_failed", scope=scope, reason=str(why))
     fleet.leave(workers=workers, scopes=scopes, configurations=configurations, now=now)
+
+
+@app.task(name="workermon.canary", base=Shell, sound=staticmethod(chirping.is_stage))
+def canary(
+    stages: list[str],
+    trace: FromDishka[ports.Canary],
+    schedule: FromDishka[ports.Schedule],
+    outbox: FromDishka[ports.Outbox],
+    bell: FromDishka[ports.Bell],
+    now: FromDishka[ports.Clock],
+) -> None:
+    """Pass the canary on from a stage: it tells whether messages go all the way round."""
+    for stage in stages:
+        chirping.pass_on(stage, canary=trace, schedule=schedule, outbox=outbox, bell=bell, now=now)
 
 
 def _unknown(task: str, worker_ids: Sequence[str], pulse: ports.Pulse) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import redis
 
@@ -15,24 +15,38 @@ SILENCE = 5.0
 
 
 class RedisFeed:
-    """``ports.Feed`` on Redis pub/sub: the samples on ``channel``, the alerts on ``<channel>:alerts``."""
+    """``ports.Feed`` on Redis pub/sub.
+
+    Samples are on ``channel``, alerts on ``<channel>:alerts``, canaries on ``<channel>:canary``.
+    """
 
     def __init__(self, redis_client: redis.Redis, channel: str) -> None:
         self._client = redis_client
         self._channels = (channel, f"{channel}:alerts")
+        self._canary = f"{channel}:canary"
 
-    def listen(self, *, alerts: bool = True, timeout: float = 1.0) -> Iterator[str | None]:
+    def listen(
+        self,
+        *,
+        alerts: bool = True,
+        timeout: float | Callable[[], float] = 1.0,
+        canary: Callable[[str], None] | None = None,
+    ) -> Iterator[str | None]:
         """Yield each message as text, ``None`` when none came in time; on a connection of its own.
 
         redis-py would subscribe anew after a break and say nothing; here a break is an error, for messages were lost.
         """
         channels = self._channels if alerts else self._channels[:1]
+        if canary is not None:
+            channels = (*channels, self._canary)
+        apart = self._canary.encode()
         with client.guard(self._client), self._client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
             pubsub.subscribe(*channels)
             awaited = len(channels)
             heard = asked = time.monotonic()
             while True:
-                message = pubsub.get_message(timeout=min(timeout, SILENCE))
+                patience = timeout() if callable(timeout) else timeout
+                message = pubsub.get_message(timeout=min(patience, SILENCE))
                 now = time.monotonic()
                 if message is None:
                     if now - heard > 2 * SILENCE:
@@ -51,7 +65,11 @@ class RedisFeed:
                     if awaited == 0:
                         yield None
                 elif message["type"] == "message":
-                    yield message["data"].decode("utf-8", "replace")
+                    text = message["data"].decode("utf-8", "replace")
+                    if canary is not None and message["channel"] == apart:
+                        canary(text)
+                    else:
+                        yield text
 
     def _broken(self, why: str) -> errors.RedisUnavailable:
         return errors.RedisUnavailable(client.place(self._client), why, "what was missed is found in the ledger")

@@ -29,6 +29,7 @@ key                                         type    owner; lifetime
 ``workermon:configuration``                 hash    configurations: document and revision; permanent
 ``workermon:pulse``                         hash    pulse: when each part last worked; permanent
 ``workermon:counts``                        hash    pulse: what went by; permanent
+``workermon:canary``                        hash    canary: when one came to each step; permanent
 ``workermon:lease:<name>``                  string  leases: the owner; the lease
 ``workermon:limit:<scope>:<operation>``     hash    limiter: a token bucket; an hour after the last request
 ``workermon:limits``                        set     limiter: buckets that are slowed; an hour after the last was
@@ -71,6 +72,7 @@ LAST = "workermon:alert-history:last:"
 SILENCES = "workermon:silences"
 CONFIGURATION = "workermon:configuration"
 PULSE = "workermon:pulse"
+CANARY = "workermon:canary"
 COUNTS = "workermon:counts"
 LIMITS = "workermon:limits"
 STRETCH = "workermon:stretch"
@@ -80,7 +82,7 @@ LANE, STATE, LEASE = "workermon:outbox:lane:", "workermon:outbox:state:", "worke
 
 #: Keys that may stay without a lifetime, with those of Celery's transport and of RedBeat, which own theirs.
 _PERMANENT = re.compile(
-    rb"workermon:(workers|worker:.+|alerts:.+|unjudged|open|silences|configuration|pulse|counts|scopes|scope:.+"
+    rb"workermon:(workers|worker:.+|alerts:.+|unjudged|open|silences|configuration|pulse|counts|canary|scopes|scope:.+"
     rb"|outbox|outbox:(lane|state|lanes):.+|outbox:fence|outbox:reminders|collect:.+|redbeat.*)"
     rb"|redbeat.*|_kombu\..+|unacked.*|workermon\.(collect|evaluate|deliver).*|.+\.pidbox|celeryev\..+"
 )

@@ -158,11 +158,23 @@ end
 return 1
 """)
 
-# KEYS: outbox. ARGV: the lanes' prefix.
+# KEYS: outbox, the canary's lanes, its lane. ARGV: the lane's name, notification, time.
+_RELEASE = client.Script("""
+if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
+redis.call('RPUSH', KEYS[3], ARGV[2])
+redis.call('ZADD', KEYS[1], 'NX', ARGV[3], ARGV[1])
+redis.call('SADD', KEYS[2], ARGV[1])
+return 1
+""")
+
+#: The canary's lane.
+_CANARY = keys.lane(models.CANARY, models.CANARY_CHANNEL)
+
+# KEYS: outbox. ARGV: the lanes' prefix, the canary's lane.
 _BACKLOG = client.Script("""
 local waiting = 0
 for _, lane in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  waiting = waiting + redis.call('LLEN', ARGV[1] .. lane)
+  if lane ~= ARGV[2] then waiting = waiting + redis.call('LLEN', ARGV[1] .. lane) end
 end
 return waiting
 """)
@@ -262,9 +274,14 @@ class RedisOutbox:
             )
         )
 
+    def release(self, notification: models.Notification, at: float) -> bool:
+        """Put the canary's parcel on its way, unless the last one still is."""
+        names = [keys.OUTBOX, keys.lanes(models.CANARY), keys.LANE + _CANARY]
+        return bool(_RELEASE.run(self._client, names, [_CANARY, notification.model_dump_json(by_alias=True), repr(at)]))
+
     def backlog(self) -> int:
-        """Return how many notifications wait."""
-        return int(_BACKLOG.run(self._client, [keys.OUTBOX], [keys.LANE]))
+        """Return how many notifications wait; the canary's parcel is none."""
+        return int(_BACKLOG.run(self._client, [keys.OUTBOX], [keys.LANE, _CANARY]))
 
     def stuck(self, before: float, limit: int = 100) -> list[ports.Stuck]:
         """Return lanes that were tried in vain for long, the oldest first; looks at a thousand lanes at most."""

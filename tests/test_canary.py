@@ -1,0 +1,286 @@
+"""The canary: what its trace says, and that it never says so of a part that does its work."""
+
+import contextlib
+
+import fakeredis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import eventually
+from workermon import canary, config, models, notify, ports, testing
+from workermon.on_redis import canary as on_redis
+from workermon.on_redis import channel, client, keys, outbox
+
+NOW = 1_700_000_000.0
+STEPS = ports.CANARY_STEPS
+EVERY = models.CANARY_EVERY
+
+
+class House:
+    """In-memory ports; ``broken`` is the step that no canary comes to, ``beats`` whether beat runs."""
+
+    def __init__(self, broken=None):
+        self.now = testing.ManualClock(NOW)
+        self.store = testing.MemoryStore(self.now)
+        self.canary = testing.MemoryCanary(self.store)
+        self.schedule = testing.MemorySchedule()
+        self.pulse = testing.MemoryPulse(self.store)
+        self.outbox = testing.MemoryOutbox(self.store)
+        self.bell = testing.MemoryBell()
+        self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
+        self.broken = broken
+        self.pulse.mark("listener", NOW)
+
+    def minute(self, broken=None, *, beats=True):
+        """Let a minute go by, with a canary at its end if beat runs."""
+        self.now.advance(EVERY)
+        if not beats:
+            return
+        self.schedule.ticked = self.now()
+        times = self.schedule.sent.times if self.schedule.sent else 0
+        self.schedule.sent = models.Sent(self.now(), times + 1)
+        broken = broken or self.broken
+        self.now.advance(0.25)
+        if broken == "published":
+            return
+        self.pass_on("collect")
+        said, text = self.store.published[-1]
+        assert said == "workermon:metrics:canary"
+        if broken == "heard":
+            return
+        assert canary.hear(text, canary=self.canary, bell=self.bell, now=self.now)
+        if broken == "judged":
+            return
+        assert self.bell.canaries
+        self.pass_on("evaluate")
+        if broken == "accepted":
+            return
+        self.deliver()
+
+    def pass_on(self, stage):
+        """Do what the task does."""
+        canary.pass_on(
+            stage, canary=self.canary, schedule=self.schedule, outbox=self.outbox, bell=self.bell, now=self.now
+        )
+
+    def deliver(self):
+        """Do what the task of deliveries does with what it was rung for."""
+        rung, self.bell.delivered = self.bell.delivered, []
+        notify.deliver(
+            rung, outbox=self.outbox, configurations=self.configurations, notifiers={}, now=self.now, canary=self.canary
+        )
+
+    def look(self):
+        """Return how it goes."""
+        return canary.look(canary=self.canary, schedule=self.schedule, pulse=self.pulse, now=self.now)
+
+
+def test_it_goes_round_and_leaves_nothing():
+    """All of its way takes what it took, and nothing of it is in outbox, history, attempts or among open alerts."""
+    house = House()
+    assert house.look() == canary.Finding(True, "beat has not sent one yet")
+    house.minute()
+    assert house.look() == canary.Finding(True, "round trip 0.25 s, 0 s ago", 0.25, 0.0)
+    assert house.outbox.due(house.now() + 9, 9) == []
+    assert (house.store.lanes, house.store.history, house.store.attempts, house.store.last) == ({}, {}, {}, {})
+    assert testing.MemoryAlerts(house.store).open() == []
+    assert {said for said, _ in house.store.published} == {"workermon:metrics:canary"}
+
+
+@pytest.mark.parametrize(
+    ("step", "after", "why"),
+    [
+        ("published", "sent", "the queue workermon.collect"),
+        ("heard", "published", "the listener does not hear it"),
+        ("judged", "heard", "the queue workermon.evaluate"),
+        ("accepted", "judged", "the queue workermon.deliver"),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 1, 5])
+def test_several_in_a_row_name_the_part_that_does_not_pass_them_on(step, after, why, before):
+    """Three that are lost say nothing yet; with the fourth the part is named, and the first that comes on ends it."""
+    house = House()
+    for _ in range(before):
+        house.minute()
+    for _ in range(3):
+        house.minute(step)
+        assert house.look().ok
+    for _ in range(5):
+        house.minute(step)
+        found = house.look()
+        assert (found.ok, found.stuck_after) == (False, after)
+        assert found.reason.startswith(f"stuck after: {after} (")
+        assert why in found.reason
+        assert ("the last one went round" if before else "none went round yet") in found.reason
+    if step == "accepted":
+        house.deliver()
+    house.minute()
+    assert house.look().ok
+
+
+def test_beat_that_ticks_and_sends_none_is_named():
+    """An entry of beat's that never comes is told, and beat's own silence is left to beat's part."""
+    house = House()
+    house.minute()
+    house.now.advance(canary.PATIENCE + 1)
+    assert house.look().reason == "round trip 0.25 s, 181 s ago; beat sends none"
+    house.schedule.ticked = house.now() - 1
+    assert (house.look().ok, house.look().stuck_after) == (False, "scheduled")
+
+
+def test_a_schedule_that_never_sent_is_told_when_its_time_has_long_come():
+    """A new entry has run no time: nothing is expected for a minute, and something is after three."""
+    house = House()
+    house.schedule.sent, house.schedule.ticked = models.Sent(NOW, 0), NOW
+    assert house.look() == canary.Finding(True, "none went round yet")
+    house.now.advance(canary.PATIENCE + 1)
+    house.schedule.ticked = house.now()
+    assert house.look().stuck_after == "scheduled"
+
+
+def test_without_a_listener_none_has_to_hear():
+    """Where no listener ever was, which the listener's own part says, canaries are not missed."""
+    house = House("heard")
+    house.pulse = testing.MemoryPulse(house.store)
+    for _ in range(9):
+        house.minute()
+    assert house.look() == canary.Finding(True, "none went round yet")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_night_without_anybody_is_no_loss(step):
+    """Canaries under way when all was stopped are not counted with those after a break."""
+    house = House()
+    house.minute()
+    for _ in range(3):
+        house.minute(step)
+    house.now.advance(10 * 3600)
+    assert house.look().ok
+    for _ in range(2 if step == "published" else 3):
+        house.schedule.ticked = house.now()
+        house.minute(step if step != "published" else "heard")
+        assert house.look().ok, house.look()
+
+
+def test_a_message_that_is_no_canary_passes_nothing_on():
+    """What is no time of about now is refused, whatever it is."""
+    house = House()
+    for text in ("", "x", "nan", "inf", "-1", "1e400", str(NOW + 90_000), '{"schema": 1}'):
+        assert not canary.hear(text, canary=house.canary, bell=house.bell, now=house.now)
+    assert (house.bell.canaries, house.canary.trace().reached) == (0, {})
+    house.pass_on("evaluate")
+    assert house.outbox.due(NOW, 9) == []
+    assert [canary.is_stage(each) for each in ("collect", "evaluate", "deliver", None, 1)] == [True, True, False] + [
+        False
+    ] * 2
+
+
+def test_one_that_waits_in_the_outbox_is_joined_by_no_other():
+    """While delivery takes none there is one parcel, however many set out."""
+    house = House("accepted")
+    for _ in range(9):
+        house.minute()
+    assert len(house.outbox.claim(models.CANARY, house.now(), 15)[0].notification.id) > 7
+    assert [len(lane.waiting) for lane in house.store.lanes.values()] == [1]
+
+
+@given(st.lists(st.sampled_from([None, *STEPS, "away"]), max_size=40))
+def test_it_is_never_told_of_fewer_than_four(fates):
+    """Whatever is lost where: the alarm needs four in a row that are not round, and never stays after one that is."""
+    house, lost = House(), 0
+    for fate in fates:
+        house.minute(None if fate == "away" else fate, beats=fate != "away")
+        if fate == "away":
+            continue
+        if fate is None:
+            house.deliver()
+        lost = 0 if fate is None else lost + 1
+        found = house.look()
+        if not found.ok:
+            assert lost >= 4, (fates, found)
+            assert found.stuck_after != "scheduled"
+        if fate is None:
+            assert found.round_trip is not None
+
+
+def test_its_time_is_told_though_clocks_differ():
+    """A clock of another machine that is behind makes no negative time."""
+    trace = ports.Trace({"accepted": ports.Reached(NOW, NOW - 3)}, {}, 1)
+    found = canary.judge(models.Sent(NOW, 1), trace, ticked=NOW, listens=True, at=NOW - 5)
+    assert (found.ok, found.round_trip, found.age) == (True, 0.0, 0.0)
+
+
+# --- every implementation ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "fakeredis", "redis"])
+def kept(request):
+    """Give trace, outbox and feed over each implementation in turn."""
+    if request.param == "memory":
+        store = testing.MemoryStore()
+        yield testing.MemoryCanary(store), testing.MemoryOutbox(store), testing.MemoryFeed(store)
+    elif request.param == "fakeredis":
+        one = fakeredis.FakeRedis()
+        yield on_redis.RedisCanary(one, "c"), outbox.RedisOutbox(one), channel.RedisFeed(one, "c")
+    else:
+        with contextlib.closing(client.connect(request.getfixturevalue("redis_url"))) as one:
+            yield on_redis.RedisCanary(one, "c"), outbox.RedisOutbox(one), channel.RedisFeed(one, "c")
+
+
+def test_the_trace_says_how_far_they_came(kept):
+    """Each step has the last that came there, and how many came to the step before since; a break forgets the lost."""
+    trace, _, _ = kept
+    assert trace.trace() == ports.Trace({}, {}, 0)
+    for number in range(3):
+        trace.publish(NOW + 60 * number, NOW + 60 * number + 0.5, 7 + number)
+    trace.reach("heard", NOW + 60, NOW + 121)
+    assert trace.trace() == ports.Trace(
+        {"published": ports.Reached(NOW + 120, NOW + 120.5), "heard": ports.Reached(NOW + 60, NOW + 121)},
+        {"judged": 1},
+        9,
+    )
+    trace.publish(NOW + 180, NOW + 180.5, 10)
+    assert trace.trace().lost == {"heard": 1, "judged": 1}
+    trace.reach("judged", NOW + 60, NOW + 181)
+    trace.reach("accepted", NOW + 60, NOW + 181)
+    assert trace.trace().lost == {"heard": 1}
+    trace.publish(NOW + 900, NOW + 900, 11)
+    assert trace.trace().lost == {"heard": 1}
+
+
+def test_its_parcel_goes_through_the_outbox_and_is_never_counted(kept):
+    """It is due, claimed under a lease and taken out as any other; a second one waits for no place."""
+    _, box, _ = kept
+    told = canary.parcel(NOW)
+    assert (box.release(told, NOW), box.release(told, NOW)) == (True, False)
+    assert (box.due(NOW, 9), box.backlog()) == ([models.CANARY], 0)
+    [parcel] = box.claim(models.CANARY, NOW, 15)
+    assert (parcel.notification, parcel.channel) == (told, models.CANARY_CHANNEL)
+    assert box.due(NOW, 9) == []
+    assert box.skip(parcel, NOW, None)
+    assert box.release(told, NOW + 60)
+
+
+def test_its_channel_is_heard_only_by_who_asks(kept):
+    """Who asks is called with it; who listens to samples and alerts never sees it."""
+    trace, _, feed = kept
+    heard = []
+    asking = feed.listen(alerts=False, timeout=0.05, canary=heard.append)
+    other = feed.listen(timeout=0.05)
+    assert (next(asking), next(other)) == (None, None)
+    trace.publish(NOW + 0.125, NOW + 1, 1)
+    eventually(lambda: next(asking) is None and heard, what="the canary")
+    assert (heard, next(other)) == ([repr(NOW + 0.125)], None)
+
+
+def test_nothing_of_it_is_named_but_where_keys_are(redis_client, redis_url):
+    """All its way round leaves one small hash, and the fence's count."""
+    with contextlib.closing(client.connect(redis_url)) as one:
+        trace, box = on_redis.RedisCanary(one, "c"), outbox.RedisOutbox(one)
+        trace.publish(NOW, NOW, 1)
+        box.release(canary.parcel(NOW), NOW)
+        [parcel] = box.claim(models.CANARY, NOW, 15)
+        box.skip(parcel, NOW, None)
+    assert sorted(redis_client.keys()) == [keys.CANARY.encode(), keys.FENCE.encode()]
+    assert redis_client.memory_usage(keys.CANARY) < 500
