@@ -24,6 +24,7 @@ from workermon.on_redis import (
     outbox,
     pulse,
     samples,
+    setup,
     silences,
     workers,
 )
@@ -97,6 +98,7 @@ class Repository(NamedTuple):
     leases: ports.Leases
     feed: ports.Feed
     silences: ports.Silences
+    setup: ports.Setup
 
 
 #: What is in force where nothing was saved.
@@ -121,6 +123,7 @@ def repository_in_memory() -> Repository:
         testing.MemoryLeases(store),
         testing.MemoryFeed(store),
         testing.MemorySilences(),
+        testing.MemorySetup(store),
     )
 
 
@@ -136,6 +139,7 @@ def repository_on_redis(connection: redis.Redis) -> Repository:
         leases.RedisLeases(connection),
         channel.RedisFeed(connection, "workermon:metrics"),
         silences.RedisSilences(connection),
+        setup.RedisSetup(connection, "workermon:metrics"),
     )
 
 

@@ -61,6 +61,8 @@ class Ports:
             ports.Limiter: testing.MemoryLimiter(),
             ports.Costs: testing.MemoryCosts(),
             ports.Scopes: testing.MemoryScopes(self.store),
+            ports.Setup: testing.MemorySetup(self.store),
+            ports.Bell: testing.MemoryBell(),
             ports.Learnt: testing.MemoryLearnt(self.store),
             ports.Leases: testing.MemoryLeases(self.store),
             ports.Throttle: testing.MemoryThrottle(),

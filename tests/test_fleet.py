@@ -20,6 +20,9 @@ class World:
         self.alerts = testing.MemoryAlerts(self.store)
         self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
         self.schedule = testing.MemorySchedule()
+        self.setup = testing.MemorySetup(self.store)
+        self.scopes = testing.MemoryScopes(self.store)
+        self.bell = testing.MemoryBell()
         self.secrets = testing.MemorySecrets({"LAB": "x-1"})
         self.ec2 = testing.MemoryEc2(
             models.Instance(id=A, region=REGION, status="running", name="render-01", tags={"Role": "render"}),
@@ -329,7 +332,7 @@ above = {{ critical = 50 }}
 
 def apply(world, text, **given):
     """Apply a file to a world."""
-    return world.apply(config.parse(text, "w.toml"), region=None, **given)
+    return world.apply(config.parse(text, "w.toml"), fleet.Terms(None, **given))
 
 
 def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world):
@@ -380,22 +383,104 @@ def test_apply_can_leave_out_what_is_gone(world):
 
 
 def test_apply_tries_again_where_somebody_else_was_quicker(world):
-    """A configuration saved in between is not lost: the file is applied over it."""
+    """What was changed in between is not lost: the file is compared with it anew, and applied over it."""
 
-    class Racing(testing.MemoryConfigurations):
-        raced = False
+    def others():
+        there = world.configurations.load()
+        assert world.configurations.save(there.model_copy(update={"revision": 1, "retention": 7200}))
+        world.add([C], scope=HERE)
+        yield
+        world.remove([C])
+        world.pause([A])
+        yield
+        while True:
+            yield
 
-        def save(self, configuration):
-            if not self.raced:
-                self.raced = True
-                there = self.load()
-                assert super().save(there.model_copy(update={"revision": 1, "retention": 7200}))
-            return super().save(configuration)
+    world.add([A], scope=HERE)
+    changes = others()
 
-    world.configurations = Racing(world.store, config.DEFAULT)
+    class Racing(testing.MemorySetup):
+        def put(self, change):
+            next(changes)
+            return super().put(change)
+
+    world.setup = Racing(world.store)
     assert apply(world, FILE).revision == 2
     assert world.configurations.load().retention == 7200
     assert [rule.name for rule in world.configurations.load().rules] == ["hot"]
+    assert world.workers.ids() == [A, B]
+    assert (world.worker(A).monitoring, world.worker(A).interval) == ("paused", 30)
+    assert world.schedule.ids() == {B}
+
+
+def test_a_race_that_is_never_won_says_so(world):
+    """Where the set-up changes all the time the file is not applied by halves, but refused in one line."""
+
+    class Never(testing.MemorySetup):
+        def put(self, change):
+            return False
+
+    world.setup = Never(world.store)
+    with pytest.raises(errors.WorkermonError, match=r"w.toml: the set-up changed \d+ times meanwhile; try again"):
+        apply(world, FILE)
+    assert world.workers.ids() == []
+    assert world.schedule.ids() == set()
+
+
+def test_a_file_that_was_applied_by_halves_is_completed_by_applying_it_again(world):
+    """Who was written and not scheduled gets an entry though nothing of the file is new."""
+    apply(world, FILE)
+    world.schedule.delete([A])
+    again = apply(world, FILE)
+    assert (again.added, again.updated, again.changed) == ((), (), ())
+    assert world.schedule.ids() == {A, B}
+
+
+def test_who_leaves_by_a_file_is_told_and_leaves_no_alert(world):
+    """A worker that the file lacks resolves with the reason, and the alert about its account with it."""
+    apply(world, FILE)
+    world.fires(B)
+    world.scopes.note("default/us-east-1", world.now(), 60, models.Trouble(kind="denied", message="no", at=world.now()))
+    apply(world, "workers = []\n")
+    assert world.workers.ids() == []
+    assert world.alerts.open() == []
+    assert world.scopes.load() == {}
+    (told,) = [entry for entry in world.alerts.history(f"{B}/cpu-high") if entry.transition.after is None]
+    assert told.notification.reason == "removed"
+
+
+def test_what_a_file_means_is_judged_at_once(world):
+    """Everybody is woken for new rules, nobody for a file that changes none; a deaf broker stops nothing."""
+    apply(world, FILE)
+    assert world.bell.evaluated == [A, B]
+    world.bell.evaluated.clear()
+    apply(world, FILE)
+    assert world.bell.evaluated == []
+
+    class Deaf(testing.MemoryBell):
+        def evaluate(self, worker_ids):
+            raise errors.RedisUnavailable("broker", "it takes no messages", "see that it runs")
+
+    world.bell = Deaf()
+    assert apply(world, FILE.replace("50", "60")).changed == ("rules",)
+
+
+def test_more_than_leave_in_one_step_leave_all_the_same(world, monkeypatch):
+    """A file that many leave by is in force at once; those beyond what one step takes go after it."""
+    apply(world, FILE)
+    monkeypatch.setattr(fleet, "LEAVING", 1)
+    assert apply(world, "workers = []\n").removed == (A, B)
+    assert world.workers.ids() == []
+    assert world.schedule.ids() == set()
+
+
+def test_reconcile_completes_a_pause(world):
+    """Who was paused by halves loses its entry and is judged, so that its alerts resolve."""
+    world.add([A], scope=HERE)
+    world.workers.update(world.worker(A).model_copy(update={"monitoring": "paused"}))
+    world.reconcile()
+    assert world.schedule.ids() == set()
+    assert world.samples.unjudged(world.now(), 10) == [A]
 
 
 def test_accounts_are_resolved_by_name(world):

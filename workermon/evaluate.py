@@ -134,6 +134,7 @@ def _scopes(
                 continue
             raced = True  # by us, where not by another: what is returned has to be what is written
             if scopes.commit(verdict):
+                failpoints.reach("scope.committed")
                 _announce(basis.state.key, verdict.transitions, told, violations)
         if not raced:
             break

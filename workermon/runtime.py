@@ -33,6 +33,7 @@ from workermon.on_redis import (
     samples,
     scopes,
     server,
+    setup,
     silences,
     throttle,
     workers,
@@ -114,6 +115,11 @@ class Recipes(dishka.Provider):
     def make_configurations(self, redis: Redis) -> ports.Configurations:
         """Keep the configuration in force."""
         return configurations.RedisConfigurations(redis.client, config.DEFAULT)
+
+    @dishka.provide
+    def make_setup(self, redis: Redis, own: settings.Settings) -> ports.Setup:
+        """Change the whole set-up at once."""
+        return setup.RedisSetup(redis.client, own.channel)
 
     @dishka.provide
     def make_samples(self, redis: Redis, own: settings.Settings, kept: ports.Configurations) -> ports.Samples:

@@ -61,18 +61,18 @@ def _prepare(own: session.Session, file: config.File | None) -> None:
 def _apply(own: session.Session, file: config.File, region: str | None) -> None:
     from workermon import config, fleet
 
-    given = {"region": region, "interval": own.settings.interval, "least": own.settings.min_interval}
+    terms = fleet.Terms(region, own.settings.interval, own.settings.min_interval, missing="skip")
     try:
         config.check_silences(file, own.now())
     except errors.InvalidInput as why:
         # A window that is over by now must not keep the monitor from its start.
         log.warning("up.silence_over", reason=str(why))
     try:
-        done = own.call(fleet.apply, file, missing="skip", **given)
+        done = own.call(fleet.apply, file, terms)
         failed = own.collect(done.added).failed
     except errors.AwsError as why:
         log.warning("up.not_verified", reason=str(why))
-        done, failed = own.call(fleet.apply, file, verify=False, **given), {}
+        done, failed = own.call(fleet.apply, file, terms._replace(verify=False)), {}
     for worker_id in done.skipped:
         log.warning("up.not_in_ec2", worker_id=worker_id, source=file.source)
     for worker_id, trouble in failed.items():
@@ -109,8 +109,7 @@ def demo(workers: int, seconds: int | None) -> None:
         sessions.append(own)
         assert own.settings.config is not None
         file = files.read(own.settings.config)
-        given = {"region": own.default_region, "interval": own.settings.interval, "least": own.settings.min_interval}
-        own.call(fleet.apply, file, **given)
+        own.call(fleet.apply, file, fleet.Terms(own.default_region, own.settings.interval, own.settings.min_interval))
 
     def follow() -> Iterator[models.Event | models.Notification | None]:
         return sessions[0].call(watch.watch, None)

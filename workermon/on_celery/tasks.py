@@ -175,6 +175,7 @@ def reconcile(
     schedule: FromDishka[ports.Schedule],
     ec2: FromDishka[ports.Ec2],
     alerts: FromDishka[ports.Alerts],
+    samples: FromDishka[ports.Samples],
     configurations: FromDishka[ports.Configurations],
     secrets: FromDishka[ports.Secrets],
     scopes: FromDishka[ports.Scopes],
@@ -183,8 +184,8 @@ def reconcile(
 ) -> None:
     """Repair what repository, schedule and EC2 disagree about."""
     done = fleet.reconcile(
-        workers=workers, schedule=schedule, ec2=ec2, alerts=alerts, configurations=configurations, secrets=secrets,
-        now=now, interval=own.interval, region=runtime.default_region(),
+        workers=workers, schedule=schedule, ec2=ec2, alerts=alerts, samples=samples, configurations=configurations,
+        secrets=secrets, now=now, interval=own.interval, region=runtime.default_region(),
     )  # fmt: skip
     for scope, why in done.failed.items():
         log.warning("reconcile.scope_failed", scope=scope, reason=str(why))

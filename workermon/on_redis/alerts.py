@@ -35,7 +35,7 @@ return found
 # entries, alerts in the index; how many alerts to open and for each its id and since; how many to close and their ids;
 # how many transitions and for each its alert, entry and 0, or the number of its lanes plus 1, rule, version, id,
 # notification, lanes.
-_COMMIT = client.Script("""
+COMMIT = client.Script("""
 local worker, alerts, unjudged, open = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
 local index, versions, outbox = KEYS[6], KEYS[7], KEYS[8]
 local retire, worker_id, at = ARGV[1] == 'retire', ARGV[2], ARGV[9]
@@ -153,7 +153,7 @@ class RedisAlerts:
     def commit_many(self, verdicts: Sequence[ports.Verdict]) -> list[bool]:
         """Commit verdicts in one round trip, each a step of its own."""
         calls = [self._call("commit", _subject(verdict), verdict) for verdict in verdicts]
-        return [bool(reply) for reply in _COMMIT.run_many(self._client, calls)]
+        return [bool(reply) for reply in COMMIT.run_many(self._client, calls)]
 
     def retire(self, verdict: ports.Verdict) -> bool:
         """Commit a last verdict and delete every key and member of the worker, in one step.
@@ -162,12 +162,16 @@ class RedisAlerts:
         """
         return self._write("retire", verdict)
 
+    def retiring(self, verdict: ports.Verdict) -> tuple[list[str], list[client.Argument]]:
+        """Return what ``COMMIT`` takes to commit a last verdict."""
+        return self._call("retire", _subject(verdict), verdict)
+
     def _write(self, mode: str, verdict: ports.Verdict) -> bool:
         return self.write(mode, _subject(verdict), verdict)
 
     def write(self, mode: str, subject: Subject, verdict: ports.Verdict | ports.ScopeVerdict) -> bool:
         """Write a verdict of whatever it is about, in one step."""
-        return bool(_COMMIT.run(self._client, *self._call(mode, subject, verdict)))
+        return bool(COMMIT.run(self._client, *self._call(mode, subject, verdict)))
 
     def _call(
         self, mode: str, subject: Subject, verdict: ports.Verdict | ports.ScopeVerdict

@@ -182,6 +182,10 @@ class Script:
             except NoScriptError:
                 return client.eval(self._text, len(keys), *keys, *arguments)
 
+    def queue(self, pipe: Any, keys: Sequence[str | bytes], arguments: Sequence[Argument]) -> None:
+        """Add it to a transaction, whole: a server that does not know its hash must not leave it out."""
+        pipe.eval(self._text, len(keys), *keys, *arguments)
+
     def run_many(
         self, client: redis.Redis, calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]]
     ) -> list[Any]:

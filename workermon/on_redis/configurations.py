@@ -10,13 +10,18 @@ from workermon import models
 from workermon.on_redis import client, keys
 
 # KEYS: configuration. ARGV: revision, document.
-_SAVE = client.Script("""
+SAVE = client.Script("""
 local had = redis.call('HMGET', KEYS[1], 'revision', 'document')
 if had[1] == ARGV[1] and had[2] == ARGV[2] then return 1 end
 if tonumber(had[1] or '0') + 1 ~= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'document', ARGV[2])
 return 1
 """)
+
+
+def saving(configuration: models.Configuration) -> tuple[list[str], list[client.Argument]]:
+    """Return what ``SAVE`` takes to save one."""
+    return [keys.CONFIGURATION], [configuration.revision, configuration.model_dump_json()]
 
 
 class RedisConfigurations:
@@ -40,5 +45,4 @@ class RedisConfigurations:
 
     def save(self, configuration: models.Configuration) -> bool:
         """Put it in force, where its revision is one above what is there."""
-        arguments: list[client.Argument] = [configuration.revision, configuration.model_dump_json()]
-        return bool(_SAVE.run(self._client, [keys.CONFIGURATION], arguments))
+        return bool(SAVE.run(self._client, *saving(configuration)))

@@ -26,7 +26,7 @@ key                                         type    owner; lifetime
 ``workermon:throttle:<channel>``            hash    throttle: a token bucket; an hour after the last message
 ``workermon:alert-history:ack:<alert>``     string  silences: who has seen it; 30 days
 ``workermon:silences``                      hash    silences: those in force, by id; permanent
-``workermon:configuration``                 hash    configurations: document and revision; permanent
+``workermon:configuration``                 hash    configurations: document, revision, changes; permanent
 ``workermon:pulse``                         hash    pulse: when each part last worked; permanent
 ``workermon:counts``                        hash    pulse: what went by; permanent
 ``workermon:canary``                        hash    canary: when one came to each step; permanent

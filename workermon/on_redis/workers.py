@@ -20,7 +20,7 @@ CHUNK = 500
 Dimensions = dict[str, list[tuple[tuple[str, str], ...]]]
 
 # KEYS: workers, then each worker. ARGV: id, incarnation and spec of each.
-_ADD = client.Script("""
+ADD = client.Script("""
 local known = {}
 for i = 2, #KEYS do
   local incarnation = redis.call('HGET', KEYS[i], 'incarnation')
@@ -69,6 +69,14 @@ def record(fields: Sequence[Any]) -> ports.Record | None:
     )
 
 
+def adding(workers: Sequence[models.Worker]) -> tuple[list[str], list[client.Argument]]:
+    """Return what ``ADD`` takes to add these."""
+    arguments: list[client.Argument] = [
+        part for one in workers for part in (one.id, one.incarnation, one.model_dump_json())
+    ]
+    return [keys.WORKERS, *(keys.worker(one.id) for one in workers)], arguments
+
+
 def _dimensions(text: bytes) -> Dimensions:
     return {
         metric: [tuple((name, value) for name, value in one) for one in sets]
@@ -90,8 +98,7 @@ class RedisWorkers:
         for worker_id in ids:
             if ids.count(worker_id) > 1:
                 raise errors.InvalidInput(f"worker {worker_id}", "it is named twice", "name it once")
-        arguments = [part for one in workers for part in (one.id, one.incarnation, one.model_dump_json())]
-        known = _ADD.run(self._client, [keys.WORKERS, *map(keys.worker, ids)], arguments)
+        known = ADD.run(self._client, *adding(workers))
         if known:
             raise errors.InvalidInput(
                 f"worker {', '.join(one.decode() for one in known)}",

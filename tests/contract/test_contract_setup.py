@@ -1,0 +1,131 @@
+"""What every set-up promises: it changes as a whole, or not at all."""
+
+from __future__ import annotations
+
+import concurrent.futures
+
+import pytest
+from builders import NOW, A, B, C, Turn, verdict, worker
+from conftest import DEFAULT, Repository
+
+from workermon import models, ports
+
+
+def closing(repository: Repository, worker_id: str) -> ports.Verdict:
+    """Return a last verdict of a worker."""
+    basis = repository.alerts.load([worker_id])[worker_id]
+    return verdict(basis, Turn("resolved", version=2)) if basis.alerts else verdict(basis)
+
+
+def change(repository: Repository, **changes: object) -> ports.Change:
+    """Return a change of everything: C comes, A is another, B leaves, and there is a new configuration."""
+    fleet = {record.worker.id: record.worker for record in repository.workers.every()}
+    made = ports.Change(
+        mark=repository.setup.mark(),
+        fleet=fleet,
+        added=[worker(C)],
+        updated=[fleet[A].model_copy(update={"interval": 30})],
+        leaving=[closing(repository, B)],
+        configuration=DEFAULT.model_copy(update={"revision": 1, "retention": 7200}),
+        at=NOW,
+    )
+    return made._replace(**changes)  # type: ignore[arg-type]
+
+
+def seen(repository: Repository) -> tuple[object, ...]:
+    """Return all that a change is about, as anybody sees it."""
+    fleet = {record.worker.id: record.worker.interval for record in repository.workers.every()}
+    alerts = [alert.rule for alert in repository.alerts.open()]
+    return fleet, repository.configurations.load().retention, alerts, repository.outbox.backlog()
+
+
+@pytest.fixture
+def begun(repository: Repository) -> Repository:
+    """Give the ports with A and B, and an alert of B that fires."""
+    repository.workers.add([worker(A), worker(B)])
+    basis = repository.alerts.load([B])[B]
+    assert repository.alerts.commit(verdict(basis, Turn()))
+    return repository
+
+
+def test_everything_at_once(begun: Repository) -> None:
+    """Who comes, who changes, who leaves with a last word, and the rules: all of it, and all are to be judged."""
+    assert seen(begun) == ({A: 60, B: 60}, models.DAY, ["cpu-high"], 1)
+    assert begun.setup.put(change(begun))
+    assert seen(begun) == ({A: 30, C: 60}, 7200, [], 2)
+    assert begun.samples.unjudged(NOW, 10) == [A, C]
+    assert begun.configurations.load().revision == 1
+    assert [one.transition.after for one in begun.alerts.history(f"{B}/cpu-high")] == [None, "critical"]
+
+
+def test_a_configuration_that_stays_has_nobody_judged(begun: Repository) -> None:
+    """Without a configuration the revision stays, and nobody is to be judged; the mark is another all the same."""
+    before = begun.setup.mark()
+    assert begun.setup.put(change(begun, configuration=None))
+    assert (begun.configurations.load().revision, begun.samples.unjudged(NOW, 10)) == (0, [])
+    assert begun.setup.mark() != before
+
+
+def _pause(repository: Repository) -> None:
+    record = repository.workers.get([A])[A]
+    assert repository.workers.update(record.worker.model_copy(update={"monitoring": "paused"}))
+
+
+def _fire(repository: Repository) -> None:
+    basis = repository.alerts.load([B])[B]
+    assert repository.alerts.commit(verdict(basis, Turn(rule="disk-high")))
+
+
+def _save(repository: Repository) -> None:
+    assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1, "budget": 1.0}))
+
+
+def _put(repository: Repository) -> None:
+    nothing = {"added": [], "updated": [], "leaving": [], "configuration": None}
+    assert repository.setup.put(change(repository, **nothing))
+
+
+def _remove(repository: Repository) -> None:
+    assert repository.alerts.retire(closing(repository, A))
+
+
+def _anew(repository: Repository) -> None:
+    _remove(repository)
+    repository.workers.add([worker(A, "second")])
+
+
+@pytest.mark.parametrize("meanwhile", [_pause, _fire, _save, _put, _remove, _anew])
+def test_what_changed_meanwhile_stands(begun: Repository, meanwhile: object) -> None:
+    """Whatever of its basis has changed, nothing of it is written, and it can be done over what is there then."""
+    late = change(begun)
+    meanwhile(begun)  # type: ignore[operator]
+    before = seen(begun)
+    assert not begun.setup.put(late)
+    assert seen(begun) == before
+    if meanwhile is not _remove:
+        revision = begun.configurations.load().revision + 1
+        again = DEFAULT.model_copy(update={"revision": revision, "retention": 7200})
+        assert begun.setup.put(change(begun, configuration=again))
+        assert begun.configurations.load().retention == 7200
+        assert begun.workers.ids() == [A, C]
+
+
+def test_a_collection_does_not_stand_in_the_way(begun: Repository) -> None:
+    """What a worker's collection writes has nothing to do with how it is set up."""
+    late = change(begun)
+    begun.samples.rejudge([A], NOW)
+    assert begun.setup.put(late)
+
+
+def test_of_two_at_once_one_is_written(begun: Repository) -> None:
+    """Two changes over the same basis: one of them is written, the other one not at all."""
+    changes = [
+        change(begun, configuration=DEFAULT.model_copy(update={"revision": 1, "retention": kept}), added=[worker(who)])
+        for kept, who in ((3600, C), (7200, "i-0ddddddd"))
+    ]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(begun.setup.put, changes))
+    assert sorted(done) == [False, True]
+    kept, who = ((3600, C), (7200, "i-0ddddddd"))[done.index(True)]
+    assert begun.configurations.load().retention == kept
+    assert begun.workers.ids() == [A, who]

@@ -1,0 +1,91 @@
+"""A whole set-up put in force at once: configuration, who comes, who changes and who leaves, in one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+from workermon import models, ports
+from workermon.on_redis import alerts, client, configurations, keys, workers
+
+#: Counts the changes, beside the revision, so that two that touch no rule are told apart too.
+_COUNT = "changes"
+
+# KEYS: workers, unjudged. ARGV: time, a worker's prefix.
+_MARK_ALL = client.Script("""
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  redis.call('HINCRBY', ARGV[2] .. id, 'seq', 1)
+  redis.call('ZADD', KEYS[2], 'NX', ARGV[1], id)
+end
+return 1
+""")
+
+
+class RedisSetup:
+    """``ports.Setup`` on Redis, by ``WATCH`` and ``MULTI``."""
+
+    def __init__(self, redis_client: redis.Redis, channel: str) -> None:
+        self._client = redis_client
+        self._alerts = alerts.RedisAlerts(redis_client, channel)
+
+    def mark(self) -> str:
+        """Return what is another one after every change of the set-up."""
+        with client.guard(self._client):
+            return _mark(self._client)
+
+    def put(self, change: ports.Change) -> bool:
+        """Write all of it in one step, where nothing that it is based on has changed."""
+        with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
+            leaving = [verdict.basis.record.worker.id for verdict in change.leaving]
+            try:
+                pipe.watch(  # type: ignore[no-untyped-call]  # redis-py
+                    keys.CONFIGURATION, keys.WORKERS, *map(keys.alerts, leaving)
+                )
+                if not self._holds(change):
+                    return False
+                pipe.multi()
+                self._queue(pipe, change)
+                pipe.execute()
+            except redis.WatchError:
+                return False
+        return True
+
+    def _holds(self, change: ports.Change) -> bool:
+        if _mark(self._client) != change.mark:
+            return False
+        members: Any = self._client.zrange(keys.WORKERS, 0, -1)
+        if client.texts(members) != sorted(change.fleet):
+            return False
+        with self._client.pipeline(transaction=False) as pipe:
+            for worker in change.updated:
+                pipe.hget(keys.worker(worker.id), "spec")
+            for verdict in change.leaving:
+                pipe.hget(keys.alerts(verdict.basis.record.worker.id), "version")
+            replies: list[Any] = pipe.execute()
+        specs, versions = replies[: len(change.updated)], replies[len(change.updated) :]
+        return all(
+            spec is not None and models.Worker.model_validate_json(spec) == change.fleet[worker.id]
+            for worker, spec in zip(change.updated, specs, strict=True)
+        ) and all(
+            int(version or 0) == verdict.basis.version
+            for verdict, version in zip(change.leaving, versions, strict=True)
+        )
+
+    def _queue(self, pipe: Any, change: ports.Change) -> None:
+        pipe.hincrby(keys.CONFIGURATION, _COUNT, 1)
+        if change.added:
+            workers.ADD.queue(pipe, *workers.adding(change.added))
+        for worker in change.updated:
+            arguments = [worker.incarnation, "spec", worker.model_dump_json()]
+            workers.SET.queue(pipe, [keys.worker(worker.id)], arguments)
+        for verdict in change.leaving:
+            alerts.COMMIT.queue(pipe, *self._alerts.retiring(verdict))
+        if change.configuration is not None:
+            configurations.SAVE.queue(pipe, *configurations.saving(change.configuration))
+            _MARK_ALL.queue(pipe, [keys.WORKERS, keys.UNJUDGED], [repr(change.at), keys.worker("")])
+
+
+def _mark(connection: redis.Redis) -> str:
+    had: Any = connection.hmget(keys.CONFIGURATION, ["revision", _COUNT])
+    return "/".join((value or b"0").decode() for value in had)
