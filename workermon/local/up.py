@@ -75,7 +75,9 @@ def children(
     """
     level = {"debug": "DEBUG", "error": "ERROR"}.get(own.log_level, "WARNING")
     celery = [sys.executable, "-m", "celery", "--quiet", "-A", "workermon"]
-    node = ["--loglevel", level, "--pool", "threads", "--without-mingle", "--without-gossip"]
+    # Seconds between two signs of life, which Flower shows: each is a message, and Celery's own two make a node idle dearly.
+    beats = ["--heartbeat-interval", "10"]
+    node = ["--loglevel", level, "--pool", "threads", "--without-mingle", "--without-gossip", *beats]
     # Celery warns whoever is root of messages with code in them; ours are JSON.
     warnings = ",".join(filter(None, (env.get("PYTHONWARNINGS"), "ignore:You're running the worker with superuser")))
     env = {**env, "PYTHONWARNINGS": warnings}

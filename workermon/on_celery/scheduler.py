@@ -142,6 +142,7 @@ class Scheduler(schedulers.RedBeatScheduler):
 
     def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
         self._looked_up_to = 0
+        self._intervals: dict[bytes, float] = {}
         self._canary_due = 0.0
         super().__init__(app, *args, **kwargs)
 
@@ -219,6 +220,8 @@ class Scheduler(schedulers.RedBeatScheduler):
                     self._redis.zrem(self._schedule_key, key)
                 else:
                     read.append(found)
+                    if found.regular:
+                        self._intervals[key] = found.interval
         return read
 
     def _set_aside(self, key: bytes, reason: str) -> None:
@@ -333,9 +336,13 @@ class Scheduler(schedulers.RedBeatScheduler):
                 NEVER_DECODE=True,
             )
         )  # fmt: skip
+        if len(members) < LOOKED_AT and self._looked_up_to + len(members) < len(self._intervals) / 2:
+            self._intervals.clear()  # most of them are gone
         self._looked_up_to = self._looked_up_to + LOOKED_AT if len(members) == LOOKED_AT else 0
+        # Who runs within an interval that was read before need not be read again.
+        strange = [each for each in members if each[1] > now + self._intervals.get(each[0], 0.0) + SLACK]
         args: list[Any] = []
-        for entry in self._read(members):
+        for entry in self._read(strange):
             if entry.regular and entry.score > now + entry.interval + SLACK:
                 upcoming = schedule.following(now, entry.phase, entry.interval)
                 args += [entry.key, repr(entry.score), f"{upcoming:.6f}", ""]
