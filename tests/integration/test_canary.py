@@ -1,0 +1,121 @@
+"""The canary over real processes: it goes round, and where a part is missing 'status' names that one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from celery_house import START, House, eventually, opened
+
+from workermon.on_celery import schedule
+from workermon.on_redis import keys
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def house(tmp_path: Path, redis_url: str, redis_client: redis.Redis) -> Iterator[House]:
+    """Give an installation whose beat has to send a canary as soon as it is there."""
+    redis_client.hset(schedule.CANARY, mapping={"at": time.time() - 61, "times": 1})
+    with opened(tmp_path, redis_url) as made:
+        yield made
+
+
+def status(house: House) -> tuple[int, dict[str, Any]]:
+    """Return what 'status' exits with and says."""
+    done = house.run("workermon", "status", "--json")
+    return done.returncode, json.loads(done.stdout)
+
+
+def canary(house: House) -> tuple[bool, str]:
+    """Return what 'status' says of it."""
+    _, told = status(house)
+    [part] = [each for each in told["parts"] if each["name"] == "canary"]
+    assert part["ok"] is told["canary"]["ok"]
+    return part["ok"], part["reason"]
+
+
+def send(house: House, number: int = 4) -> None:
+    """Send canaries as beat does, without its minute between them."""
+    broker = house.env["WORKERMON_REDIS_URL"].rpartition("/")[0] + "/0"
+    with Celery(broker=broker, set_as_current=False) as app:
+        for _ in range(number):
+            app.send_task("workermon.canary", kwargs={"stages": ["collect"]}, queue="workermon.collect")
+
+
+def lost(redis_client: redis.Redis, step: str) -> int:
+    """Return how many did not come to a step."""
+    return int(redis_client.hget(keys.CANARY, f"lost:{step}") or 0)
+
+
+def round_trips(redis_client: redis.Redis) -> bool:
+    """Tell whether one came all the way."""
+    return bool(redis_client.hexists(keys.CANARY, "accepted"))
+
+
+def test_it_goes_from_beat_all_the_way_round_and_nobody_is_told(house: House, redis_client: redis.Redis) -> None:
+    """It takes seconds at most, is no alert, no history and no notification, and leaves nothing on its way."""
+    house.celery("worker")
+    house.celery("beat")
+    eventually(lambda: round_trips(redis_client), within=START, what="a canary that is accepted")
+    code, told = status(house)
+    assert (code, told["ok"], told["canary"]["stuck_after"]) == (0, True, None), told
+    assert 0 <= told["canary"]["round_trip"] < 30
+    assert (told["backlog"], told["alerts"], told["counts"]) == (0, 0, {})
+    assert canary(house)[1].startswith("round trip ")
+    assert json.loads(house.run("workermon", "alerts", "--all", "--json").stdout) == {"alerts": []}
+    of_it = [key.decode() for key in redis_client.keys("workermon:*") if b"canary" in key]
+    assert sorted(of_it) == ["workermon:canary", "workermon:redbeat:canary"]
+    assert redis_client.exists("workermon:outbox", "workermon:alert-history:index") == 0
+    assert redis_client.zcard("redbeat::schedule") == 0
+
+
+def test_a_listener_that_is_gone_is_named(house: House, redis_client: redis.Redis) -> None:
+    """Fewer than four say nothing; then 'status' exits 1 with the listener's name, until one is back."""
+    house.celery("worker", "-Q", "workermon.collect", "-n", "collect@here")
+    judging = house.celery("worker", "-Q", "workermon.evaluate,workermon.deliver", "-n", "alerts@here")
+    house.celery("beat")
+    eventually(lambda: round_trips(redis_client), within=START, what="a canary that is accepted")
+    judging.stop()
+    send(house, 3)
+    eventually(lambda: lost(redis_client, "heard") == 3, what="canaries that nobody heard")
+    assert canary(house)[0]
+    send(house, 1)
+    eventually(lambda: lost(redis_client, "heard") == 4, what="canaries that nobody heard")
+    ok, reason = canary(house)
+    assert not ok
+    assert reason.startswith("stuck after: published (the listener does not hear it); the last one went round ")
+    assert status(house)[0] == 1
+    doctor = json.loads(house.run("workermon", "doctor", "--json").stdout)
+    assert [check["ok"] for check in doctor["checks"] if check["name"] == "canary"] == [False]
+    house.celery("worker", "-Q", "workermon.evaluate,workermon.deliver", "-n", "alerts@here")
+
+    def heard() -> bool:
+        send(house, 1)
+        return lost(redis_client, "heard") == 0
+
+    eventually(heard, within=START, what="a listener that hears")
+    eventually(lambda: canary(house)[0], what="a canary that goes round")
+
+
+def test_a_queue_of_deliveries_that_nobody_reads_is_named(house: House, redis_client: redis.Redis) -> None:
+    """The outbox does not move, and that is what 'status' says, until somebody delivers."""
+    house.celery("worker", "-Q", "workermon.collect,workermon.evaluate", "-n", "all@here")
+    house.celery("beat")
+    eventually(lambda: lost(redis_client, "accepted"), within=START, what="a canary in the outbox")
+    send(house)
+    eventually(lambda: lost(redis_client, "accepted") >= 4, what="canaries that nobody delivers")
+    code, told = status(house)
+    assert (code, told["canary"]["stuck_after"], told["backlog"]) == (1, "judged", 0)
+    assert [each["name"] for each in told["parts"] if not each["ok"]] in (["canary"], ["queues", "canary"])
+    assert "by the queue workermon.deliver" in canary(house)[1]
+    assert redis_client.llen("workermon:outbox:lane:canary:workermon/canary") == 1
+    house.celery("worker", "-Q", "workermon.deliver", "-n", "deliver@here")
+    eventually(lambda: round_trips(redis_client), within=START, what="a canary that is accepted")
+    assert canary(house)[0]
