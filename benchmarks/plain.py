@@ -1,6 +1,7 @@
-"""The plain design: a message a worker, two calls a worker, the outcome as JSON into Redis and on a channel.
+"""The plain design: an entry, a message and two calls a worker, the outcome as JSON into Redis and on a channel.
 
-``celery -A plain worker`` runs it; the settings are those of workermon's own nodes where they matter to the cost.
+``celery -A plain worker`` and ``celery -A plain beat``, with stock RedBeat, run it; the settings are those of
+workermon's own nodes where they matter to the cost. Nothing is judged.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import botocore.config
 import celery
+import celery.schedules
 import house
+import redbeat
 import redis
 
 app = celery.Celery("plain", broker=os.environ["PLAIN_BROKER"])
@@ -24,7 +27,13 @@ app.conf.update(
     worker_send_task_events=True,
     task_send_sent_event=True,
     accept_content=["json"],
+    beat_scheduler="redbeat.RedBeatScheduler",
+    beat_max_loop_interval=1,
+    redbeat_lock_timeout=60,
+    redbeat_redis_url=os.environ["WORKERMON_REDIS_URL"],
 )
+#: What beat holds while it runs.
+LOCK = "redbeat::lock"
 _lock = threading.Lock()
 _clients: dict[str, object] = {}
 
@@ -66,3 +75,25 @@ def collect(worker_id: str) -> None:
     pipe.set(f"plain:{worker_id}", text)
     pipe.publish("plain", text)
     pipe.execute()
+
+
+def schedule(numbers: range) -> list[str]:
+    """Write an entry for each of these workers, the last run a minute ago, that is due far ahead; return their keys."""
+    found = []
+    for place in numbers:
+        entry = redbeat.RedBeatSchedulerEntry(
+            f"plain:{place}", "plain.collect", celery.schedules.schedule(house.INTERVAL), args=[f"i-{place:017x}"],
+            options={"expires": house.INTERVAL}, app=app,
+        )  # fmt: skip
+        entry.last_run_at = datetime.now(UTC) - timedelta(seconds=house.INTERVAL)
+        entry.save()
+        found.append(str(entry.key))
+    due(found, datetime.now(UTC).timestamp() + 24 * house.INTERVAL)
+    return found
+
+
+def due(entries: list[str], at: float) -> None:
+    """Have beat find these entries due at a time."""
+    connected = redis.Redis.from_url(os.environ["WORKERMON_REDIS_URL"])
+    connected.zadd("redbeat::schedule", dict.fromkeys(entries, at))
+    connected.close()

@@ -75,7 +75,8 @@ def children(
     """
     level = {"debug": "DEBUG", "error": "ERROR"}.get(own.log_level, "WARNING")
     celery = [sys.executable, "-m", "celery", "--quiet", "-A", "workermon"]
-    # Seconds between two signs of life, which Flower shows: each is a message, and Celery's own two make a node idle dearly.
+    # Seconds between two signs of life, which Flower shows; each is a message, and with Celery's own 2 s they are
+    # a good part of what an idle node costs.
     beats = ["--heartbeat-interval", "10"]
     node = ["--loglevel", level, "--pool", "threads", "--without-mingle", "--without-gossip", *beats]
     # Celery warns whoever is root of messages with code in them; ours are JSON.
