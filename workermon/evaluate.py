@@ -13,6 +13,7 @@ from typing import NamedTuple
 from workermon import (
     collector,
     failpoints,
+    flapping,
     logs,
     metrics,
     models,
@@ -423,22 +424,40 @@ def _tell(
     """Take a judgement into the draft; people hear of it where the present is not what they were told last."""
     severity = judged.severity
     silence = draft.muted(rule.name)
-    over = alert.silenced_by is not None and silence is None and severity is not None and severity == alert.told
-    if judged is alert.judged and severity == alert.told and not over:
+    unheard = alert.silenced_by is not None and silence is None and severity is not None
+    over = unheard and severity == alert.told
+    stand = _stand(draft, rule, alert, judged)
+    if stand.flaps and not unheard and not flapping.is_told(alert, severity):
+        _damp(draft, rule, alert, judged, transitions)
+        return
+    begins = stand.flaps and not alert.flapping_told
+    ends = alert.flapping and not stand.flaps
+    if judged is alert.judged and severity == alert.told and not (over or begins or ends):
         draft.alerts[rule.name] = alert
         return
-    since = _since(alert, judged, transitions)
+    # While it flaps it is one episode, whatever becomes of it.
+    since = alert.since if stand.flaps and alert.flapping and alert.open else _since(alert, judged, transitions)
     changes: dict[str, object] = {"judged": judged, "since": since}
+    if stand.flaps or alert.flapping:
+        changes |= {"flapping": stand.flaps, "flapping_told": stand.flaps}
     deciding, notification = None, None
     joined = severity is not None and any(one.before == one.after == severity for one in transitions)
-    if severity != alert.told or joined:
+    if severity != alert.told or joined or begins or (ends and alert.flapping_told):
         # The latest; of a turn that was withdrawn and one that took its place at the same time, the latter.
         matching = [one for one in transitions if one.after == severity]
+        if ends:
+            matching = [one for one in matching if one.at >= (stand.still or 0) and not one.damped]
         deciding = max(matching, key=lambda one: (one.at, one.count is not None), default=None)
         if deciding is None:
             at = judged.trail[-1].at if judged.trail else math.floor(draft.at)
             deciding = models.Transition(at=at, before=alert.told, after=severity, reason=belated)
+            if begins or ends:
+                deciding = _of_flapping(rule, judged, stand, deciding)
             transitions = [*transitions, deciding]
+        elif deciding.damped:
+            heard_of = deciding.model_copy(update={"damped": False})
+            transitions = [heard_of if one is deciding else one for one in transitions]
+            deciding = heard_of
         version = notifications.next_version(draft.basis, rule.name)
         began = since if since is not None else alert.since
         notification = notifications.notification(
@@ -452,13 +471,17 @@ def _tell(
             told=alert.told,
             trouble=draft.basis.record.condition.trouble,
         )
+        if stand.flaps or ends:
+            notification = notifications.of_flapping(
+                notification, draft.basis.record.worker, rule, deciding, stand.turns if begins else None
+            )
         # Whoever heard that it fires hears that it is over, whatever the rule says by then.
         if severity is None:
             heard = draft.channels[rule.name] = notifications.hears_the_end(alert, rule)
             untold = None if heard else alert.silenced_by
         elif silence is None:
-            heard = tuple(dict.fromkeys((*alert.channels, *rule.notify)))
-            draft.channels[rule.name], untold = rule.notify, None
+            draft.channels[rule.name], untold = notifications.hears(alert, rule, severity), None
+            heard = tuple(dict.fromkeys((*alert.channels, *draft.channels[rule.name])))
         else:
             heard, draft.channels[rule.name], untold = alert.channels, (), silence.id
         if untold is not None:
@@ -481,11 +504,54 @@ def _tell(
         notification = alert.last.model_copy(
             update={"version": version, "created_at": models.rfc3339(draft.at), "reason": reason}
         )
-        draft.channels[rule.name] = rule.notify
-        heard = tuple(dict.fromkeys((*alert.channels, *rule.notify)))
+        assert severity is not None
+        draft.channels[rule.name] = notifications.hears(alert, rule, severity)
+        heard = tuple(dict.fromkeys((*alert.channels, *draft.channels[rule.name])))
         changes |= {"version": version, "last": notification, "channels": heard, "silenced_by": None}
     draft.alerts[rule.name] = alert.model_copy(update=changes)
-    draft.transitions += [(rule.name, one, notification if one is deciding else None) for one in transitions]
+    draft.transitions += [(rule.name, _said(one), notification if one is deciding else None) for one in transitions]
+
+
+def _stand(draft: _Draft, rule: models.Rule, alert: models.Alert, judged: models.Judged) -> flapping.Stand:
+    if rule.flapping is None and not alert.flapping:
+        return flapping.CALM
+    return flapping.stand(rule, judged, math.floor(draft.at) if rule.kind == "no-data" else judged.cursor)
+
+
+def _damp(
+    draft: _Draft,
+    rule: models.Rule,
+    alert: models.Alert,
+    judged: models.Judged,
+    transitions: Sequence[models.Transition],
+) -> None:
+    """Take a judgement of an alert that flaps into the draft; nobody is told."""
+    since = alert.since if alert.open else _since(alert, judged, transitions)
+    draft.alerts[rule.name] = alert.model_copy(update={"judged": judged, "since": since, "flapping": True})
+    draft.transitions += [(rule.name, _said(one), None) for one in transitions]
+
+
+def _said(transition: models.Transition) -> models.Transition:
+    if not transition.damped:
+        return transition
+    return transition.model_copy(update={"reason": f"{transition.reason}; damped: the alert is flapping"})
+
+
+def _of_flapping(
+    rule: models.Rule,
+    judged: models.Judged,
+    stand: flapping.Stand,
+    deciding: models.Transition,
+) -> models.Transition:
+    """Say what decided where no turn did: that it flaps, or flaps no longer."""
+    if stand.flaps:
+        return deciding.model_copy(update={"at": stand.last, "reason": "it turns too often"})
+    if rule.flapping is not None and stand.still is not None:
+        reason = f"it has held still for {flapping.lasting(rule.flapping.within)}"
+        return deciding.model_copy(update={"at": stand.still, "reason": reason})
+    at = deciding.at if judged.cursor is None else judged.cursor
+    reason = "its turns are no longer damped" if rule.flapping is None else "it does not flap after all"
+    return deciding.model_copy(update={"at": at, "reason": reason})
 
 
 def _since(alert: models.Alert, judged: models.Judged, transitions: Sequence[models.Transition]) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 
-from workermon import errors, metrics, models, ports
+from workermon import errors, flapping, metrics, models, ports
 
 #: Hexadecimal digits of an id: 160 bits, so that no two transitions ever share one.
 _ID_LENGTH = 40
@@ -19,7 +19,7 @@ def dedup_key(worker_id: str, rule: str) -> str:
     return f"{worker_id}/{rule}"
 
 
-def identity(worker: models.Worker, rule: str, state: models.Severity | None, at: int | str) -> str:
+def identity(worker: models.Worker, rule: str, state: str | None, at: int | str) -> str:
     """Name a transition: the same after a replay, another one for a new incident or a worker that was added anew.
 
     ``at`` is its time, or what else it is known by.
@@ -86,6 +86,33 @@ def notification(
     )
 
 
+def of_flapping(
+    told: models.Notification,
+    worker: models.Worker,
+    rule: models.Rule,
+    transition: models.Transition,
+    turns: int | None,
+) -> models.Notification:
+    """Have a notification say that the alert flaps, or no longer does; ``turns`` where it is told for the first time.
+
+    Its id is another one than that of the turn by itself, which may have been told before.
+    """
+    state = f"{transition.after or 'ok'} flapping {'on' if turns is not None else 'off'}"
+    changes: dict[str, object] = {}
+    if turns is not None and rule.flapping is not None:
+        still = flapping.lasting(rule.flapping.within)
+        summary = f"{worker.name}: {rule.name} is flapping: {turns} turns within {still}; told again when it has held"
+        changes = {
+            "id": identity(worker, rule.name, state, transition.at),
+            "summary": f"{summary} still for {still}",
+            "reason": told.summary.removeprefix(f"{worker.name}: "),
+        }
+    elif transition.count is None and transition.value is None:
+        said = f"{worker.name}: {rule.name} {transition.after or 'resolved'}: {transition.reason}"
+        changes = {"id": identity(worker, rule.name, state, transition.at), "summary": said}
+    return told.model_copy(update=changes)
+
+
 def closed(
     worker: models.Worker, alert: models.Alert, reason: str, at: float, *, version: int, created_at: float
 ) -> tuple[models.Alert, models.Transition, models.Notification | None]:
@@ -140,11 +167,17 @@ def closing(basis: ports.Basis, configuration: models.Configuration, reason: str
     return ports.Verdict(basis, alerts, tuple(transitions), channels, at)
 
 
+def hears(alert: models.Alert, rule: models.Rule, severity: models.Severity) -> tuple[str, ...]:
+    """Return the channels that are told of a severity; with ``routes`` those too that heard of another one before."""
+    channels = rule.channels(severity)
+    return channels if rule.routes is None else tuple(dict.fromkeys((*channels, *alert.channels)))
+
+
 def hears_the_end(alert: models.Alert, rule: models.Rule | None) -> tuple[str, ...]:
     """Return the channels that are told that an alert is over: who heard of it, under a silence nobody else."""
     if alert.silenced_by is not None or alert.channels:
         return alert.channels
-    return rule.notify if rule is not None else ()
+    return rule.notify if rule is not None and rule.routes is None else ()
 
 
 def next_version(basis: ports.Basis, rule: str) -> int:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from workermon import flapping
 from workermon.models import SEVERITIES, Datapoint, Judged, Rule, Severity, Transition, Turn
 
 _BITS: dict[Severity, int] = {"warning": 1, "critical": 2}
@@ -136,6 +137,7 @@ def judge(
                 "period": period,
                 "start": judged.cursor + (judged.period or period),
                 "trail": judged.trail[-1:],
+                "damping": flapping.settled(rule, judged.damping, judged.trail[:-1]),
             }
         )
     if judged.start is not None:
@@ -174,10 +176,12 @@ def judge(
         metric=rule.metric,
         period=period,
         start=judged.start,
+        damping=flapping.settled(rule, judged.damping, turns[: len(turns) - len(trail)]),
     )
     if not turned and len(kept) == len(judged.trail):
         return state, ()
     past = _steps(judged.trail, len(kept))
+    flaps = flapping.among(rule, judged.damping, turns)
     transitions: list[Transition] = []
     seen = set()
     for found in turned:
@@ -186,7 +190,8 @@ def judge(
             continue
         seen.add((found.at, before, after))
         if (found.at, before, after) not in past:
-            transitions.append(_transition(rule, plain, found, before, after, correction=found.slot <= known))
+            transition = _transition(rule, plain, found, before, after, correction=found.slot <= known)
+            transitions.append(transition.model_copy(update={"damped": True}) if found.at in flaps else transition)
     withdrawn = [
         _withdrawn(at, before, after, values.get(at // period))
         for at, before, after in reversed(past)
@@ -239,6 +244,12 @@ def no_data(
             reason = f"no successful collection for {rule.intervals} intervals ({patience} s)"
             transitions.append(Transition(at=at, before=None, after=rule.severity, reason=reason))
             state = state.model_copy(update={"trail": (Turn(at, rule.severity, _BITS[rule.severity]),)})
+    if transitions and rule.flapping is not None:
+        # Nothing of the past is revised here, so all turns are settled at once.
+        turns = [Turn(one.at, one.after, 0) for one in transitions]
+        flaps = flapping.among(rule, judged.damping, turns)
+        transitions = [one.model_copy(update={"damped": one.at in flaps}) for one in transitions]
+        state = state.model_copy(update={"damping": flapping.settled(rule, judged.damping, turns)})
     return state, tuple(transitions)
 
 
