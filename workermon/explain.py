@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from workermon import config, errors, metrics, models, ports, thresholds
+from workermon import config, errors, metrics, models, ports, scheduled, states, thresholds
 from workermon import silences as silencing
 
 #: Entries of an alert's history that are shown.
@@ -30,12 +30,14 @@ def why(
     silences: ports.Silences,
     now: ports.Clock,
 ) -> Document:
-    """Return how every rule over a metric stands for a worker, and what was decided last; ``no-data`` is one too.
+    """Return how every rule over a metric stands for a worker, and what was decided last.
+
+    ``no-data``, ``state`` and ``event`` are some too.
 
     Raises ``errors.NotFound`` for a metric that is not known.
     """
     configuration = configurations.load()
-    known = (*configuration.metrics, metrics.STATUS_CHECK_FAILED, config.NO_DATA)
+    known = (*configuration.metrics, metrics.STATUS_CHECK_FAILED, *config.KINDS)
     if metric not in known:
         raise errors.NotFound(f"metric {metric}", "is not known", config.nearest(metric, known))
     worker = record.worker
@@ -46,11 +48,15 @@ def why(
     found, at = [], now()
     quiet = silencing.in_force(silences.every(), configuration.silences, at)
     for rule in configuration.rules:
-        if metric != (config.NO_DATA if rule.kind == "no-data" else rule.metric):
+        if metric != (rule.metric if rule.kind == "threshold" else rule.kind):
             continue
         alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
         if rule.kind == "no-data":
             stands = _silence(rule, record, alert, pulse.monitoring_since(), at)
+        elif rule.kind == "state":
+            stands = _changes(rule, record, alert, configuration)
+        elif rule.kind == "event":
+            stands = _events(rule, record, configuration)
         else:
             stands = _threshold(rule, record, alert, configuration, samples)
         found.append(
@@ -86,6 +92,11 @@ def _rule(rule: models.Rule) -> Document:
     shown: Document = {"rule": rule.name, "kind": rule.kind}
     if rule.kind == "no-data":
         shown |= {"intervals": rule.intervals, "severity": rule.severity}
+    elif rule.kind == "state":
+        shown |= {"states": list(rule.states), "expected": list(rule.expected), "severity": rule.severity}
+    elif rule.kind == "event":
+        severity = "by code" if rule.by_code else rule.severity
+        shown |= {"codes": list(rule.codes or scheduled.CODES), "ahead": rule.ahead, "severity": severity}
     else:
         shown |= {key: it.model_dump(exclude_none=True) for key, it in levels.items() if it is not None}
         shown |= {"breach": str(rule.breach), "recover": str(rule.recover), "missing": rule.missing}
@@ -112,7 +123,9 @@ def _why_not(rule: models.Rule, record: ports.Record, configuration: models.Conf
     if not rule.applies_to(worker):
         wanted = ", ".join(f"{key}={value}" for key, value in rule.labels.items())
         return f"the rule is for workers with {wanted} only"
-    if rule.kind == "no-data":
+    if rule.kind == "event" and condition.status in models.GONE:
+        return f"the instance is {condition.status}"
+    if rule.kind != "threshold":
         return None
     if rule.metric != metrics.STATUS_CHECK_FAILED and rule.metric not in configuration.collect:
         return f"{rule.metric} is not collected"
@@ -207,6 +220,33 @@ def _silence(
         "due": _time(begun + patience),
         "now": reason or f"silent for {quiet} s, {patience} s make it {rule.severity}",
     }
+
+
+def _changes(
+    rule: models.Rule, record: ports.Record, alert: models.Alert, configuration: models.Configuration
+) -> Document:
+    changes = [
+        {
+            "at": models.rfc3339(change.at),
+            "status": change.status,
+            "seen_until": _time(change.seen),
+            "reason": None
+            if change.reason is None
+            else {"code": change.reason.code, "message": errors.printable(change.reason.message)},
+        }
+        for change in record.condition.changes
+    ]
+    now = _why_not(rule, record, configuration) or states.stands(rule, alert.judged, record.condition)
+    return {"changes": changes, "now": now}
+
+
+def _events(rule: models.Rule, record: ports.Record, configuration: models.Configuration) -> Document:
+    condition = record.condition
+    at = condition.collected_at or 0.0
+    events = [
+        {**scheduled.document(event), "not_told": scheduled.why_not(rule, event, at)} for event in condition.events
+    ]
+    return {"events": events, "now": _why_not(rule, record, configuration) or scheduled.stands(rule, condition)}
 
 
 def _silences(quiet: Iterable[models.Silence], worker: models.Worker, rule: str, at: float) -> list[Document]:

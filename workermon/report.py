@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from workermon import errors, metrics, models, ports
+from workermon import errors, metrics, models, ports, scheduled, states
 from workermon import silences as silencing
 
 #: Entries of the alert history that ``alerts --all`` looks at.
@@ -58,7 +58,21 @@ def worker(
         "origin": found.origin,
         "added_at": models.rfc3339(found.added_at),
         "detailed_monitoring": found.detailed,
+        "status_reason": _reason(record.condition),
+        "events": [scheduled.document(event) for event in record.condition.events],
         "next_run": None if next_run is None else models.rfc3339(next_run),
+    }
+
+
+def _reason(condition: models.Condition) -> Document | None:
+    """Return why EC2 says that a worker does not run any more, and since when, where it says so."""
+    last = condition.changes[-1] if condition.changes else None
+    if last is None or last.reason is None or last.status != condition.status or condition.status not in states.DOWN:
+        return None
+    return {
+        "code": errors.printable(last.reason.code),
+        "message": errors.printable(last.reason.message),
+        "since": models.rfc3339(last.at),
     }
 
 

@@ -224,3 +224,26 @@ def _span(seconds: float) -> str:
 def _words(events: Sequence[ScheduledEvent]) -> str:
     words = "; ".join(f"{event.id} {event.code} {event.description.strip()}".strip() for event in events)
     return errors.printable(words)[:_LONGEST_CAUSE]
+
+
+def stands(rule: Rule, condition: Condition) -> str:
+    """Say how a rule stands by what a condition remembers."""
+    due = ahead(rule, condition)
+    if due:
+        return said(due, condition.collected_at or 0.0)
+    if not condition.events:
+        return "EC2 has scheduled nothing" if condition.collected_at is not None else "EC2 was not asked yet"
+    first = condition.events[0]
+    return f"nothing to tell of: {first.code} {_when(first)}: {why_not(rule, first, condition.collected_at or 0.0)}"
+
+
+def document(event: ScheduledEvent) -> dict[str, str | None]:
+    """Return an event as JSON documents have it: times in RFC 3339, ``state`` is ``ahead`` or what became of it."""
+    times = {"not_before": event.not_before, "not_after": event.not_after, "deadline": event.deadline}
+    return {
+        "id": errors.printable(event.id),
+        "code": errors.printable(event.code),
+        "description": errors.printable(event.description.strip()),
+        **{name: None if at is None else rfc3339(at) for name, at in times.items()},
+        "state": mark(event) or "ahead",
+    }

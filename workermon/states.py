@@ -292,3 +292,25 @@ def untold(rules: Iterable[Rule], worker: Worker, condition: Condition, alerts: 
 
 def _ran(change: StatusChange, start: float | None) -> bool:
     return change.status == "running" and (start is None or change.seen is None or change.seen > start)
+
+
+def stands(rule: Rule, judged: Judged, condition: Condition) -> str:
+    """Say how a rule stands by what a condition remembers."""
+    if condition.status == "running":
+        return "the instance runs"
+    if condition.status not in DOWN:
+        return f"the instance is {condition.status}, which turns nothing"
+    downs_now = [change for change in condition.changes if change.status in DOWN]
+    if not downs_now:
+        return f"{_SAID[condition.status]}; it was never seen running"
+    last = condition.changes[-1]
+    reason = _reason(downs_now[-1:])
+    text = said(condition.status if last.status in DOWN else last.status, reason)
+    if not any(_ran(change, judged.start) for change in condition.changes):
+        return f"{text}; it was not seen running since monitoring went on"
+    open_now = [down for down in downs(rule, condition, judged.start) if down.back is None]
+    if open_now:
+        return text
+    if reason is not None and reason.code in rule.expected:
+        return f"{text}; that is expected"
+    return f"{text}; the rule is about {' and '.join(rule.states)} only"

@@ -60,8 +60,8 @@ def alerts(own: session.Session, every: bool, as_json: bool) -> None:
 def why(own: session.Session, name: str, metric: str, as_json: bool) -> None:
     """Tell why an alert fires, or does not.
 
-    For each rule over the metric (or no-data): how it stands, the datapoints looked at, the missing ones, what was
-    decided last with the reason that was recorded, and each attempt to deliver it.
+    For each rule over the metric (or no-data, state, event): how it stands, the datapoints looked at, the missing ones,
+    what was decided last with the reason that was recorded, and each attempt to deliver it.
 
     \b
     Example: workermon why render-07 cpu_utilization
@@ -93,6 +93,9 @@ def _explained(found: dict[str, Any]) -> Iterator[str]:
         yield f"{rule['rule']}: {rule['state']}{since}; {told}"
         wants = [f"{side} {_levels(rule[side])}" for side in ("above", "below", "clear") if side in rule]
         wants += [f"{key} {rule[key]}" for key in ("breach", "recover", "missing", "intervals") if key in rule]
+        wants += [f"{key} {' '.join(rule[key])}" for key in ("states", "expected", "codes") if rule.get(key)]
+        wants += [f"{rule['ahead']} s ahead"] if rule.get("ahead") else []
+        wants += [f"severity {rule['severity']}"] if rule["kind"] in ("state", "event") else []
         wants += [f"only {key}={value}" for key, value in rule["labels"].items()]
         yield f"  rule     {', '.join(wants)}; notifies {', '.join(rule['notify']) or 'nobody'}"
         yield f"  now      {rule['now']}"
@@ -106,6 +109,12 @@ def _explained(found: dict[str, Any]) -> Iterator[str]:
                 f"  judged   up to {rule['cursor'] or 'nothing yet'}; period {rule['period']} s,"
                 f" delay {rule['delay']} s, absent counts up to {rule['horizon'] or '-'}"
             )
+        for one in rule.get("changes", ()):
+            why = f", {one['reason']['code']}" if one["reason"] else ""
+            yield f"  seen     {one['at']} {one['status']}{why}"
+        for one in rule.get("events", ()):
+            told = f"; not told: {one['not_told']}" if one["not_told"] else ""
+            yield f"  event    {one['code']} {one['not_before'] or '-'} {one['description']}{told}"
         for one in rule["history"]:
             yield f"  {one['at']} {one['before']} → {one['after']}: {one['reason']}"
             if one["silenced_by"]:

@@ -264,7 +264,8 @@ def _lines(found: Mapping[str, Any], at: float) -> Iterable[tuple[str, str]]:
     yield "name", found["name"]
     yield "id", found["id"]
     yield "region", found["region"] if found["account"] == "default" else f"{found['region']}, {found['account']}"
-    yield "status", found["status"]
+    why = found["status_reason"]
+    yield "status", found["status"] if why is None else f"{found['status']} since {why['since']}: {why['code']}"
     yield "status checks", f"system {checks['system']}, instance {checks['instance']}" if checks else "-"
     yield "monitoring", f"{found['monitoring']}, every {found['interval']} s"
     yield "labels", ", ".join(f"{key}={value}" for key, value in found["labels"].items()) or "-"
@@ -276,6 +277,9 @@ def _lines(found: Mapping[str, Any], at: float) -> Iterable[tuple[str, str]]:
         yield "trouble", f"{trouble['kind']}: {trouble['message']}, {output.ago(at - models.moment(trouble['at']))}"
     for metric, reading in found["metrics"].items():
         yield metric, "-" if reading is None else f"{output.quantity(reading)}, {output.ago(reading['age'])}"
+    for event in found["events"]:
+        due = event["not_before"] or "at a time that EC2 does not tell"
+        yield "scheduled", f"{event['code']} {due} {event['description']}".rstrip()
     for alert in found["alerts"]:
         yield "alert", f"{alert['severity']} since {alert['since']}: {alert['summary']}"
 
