@@ -403,7 +403,7 @@ class Rule(Frozen):
 
     def applies_to(self, worker: Worker) -> bool:
         """Tell whether the worker carries every label asked for."""
-        return all(worker.labels.get(key) == value for key, value in self.labels.items())
+        return not self.labels or all(worker.labels.get(key) == value for key, value in self.labels.items())
 
 
 class Turn(NamedTuple):

@@ -253,7 +253,22 @@ def no_data(
     return state, tuple(transitions)
 
 
+#: Rules as the loop needs them, by identity: a configuration's are judged thousands of times.
+_PLAIN: dict[int, tuple[Rule, _Rule]] = {}
+#: So many are kept; more than any configuration has.
+_KEPT = 2000
+
+
 def _plain(rule: Rule) -> _Rule:
+    kept = _PLAIN.get(id(rule))
+    if kept is None or kept[0] is not rule:
+        if len(_PLAIN) >= _KEPT:
+            _PLAIN.clear()
+        kept = _PLAIN[id(rule)] = rule, _made_plain(rule)
+    return kept[1]
+
+
+def _made_plain(rule: Rule) -> _Rule:
     limits = rule.above or rule.below
     levels = []
     for severity in SEVERITIES:

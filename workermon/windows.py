@@ -258,8 +258,10 @@ def expected(
     """
     if latest is None:
         return None
-    have = {at // period for at, _ in came}
     newest = latest.at // period
+    if came and came[-1].at == latest.at and came[-1].at - came[0].at == (len(came) - 1) * period:
+        return latest.at + period  # none is missing: they are in order, one a slot
+    have = {at // period for at, _ in came}
     begin = max(min(have, default=newest), (latest.at - min(lateness, models.LATENESS)) // period)
     missing = next((slot for slot in range(begin, newest) if slot not in have), newest + 1)
     return missing * period + latest.at % period
