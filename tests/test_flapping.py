@@ -1,0 +1,341 @@
+"""Alerts that flap: when they are said to, what is told meanwhile and at the end, whoever looks when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.test_evaluate import CPU, ID, MINUTE, QUIET, T0, Site, points
+from workermon import flapping, models
+from workermon.models import Count, Damping, Flapping, Judged, Levels, Turn
+
+ONE = Count(m=1, n=1)
+OPTION = Flapping(turns=6, within=3600)
+#: Each datapoint turns it.
+RULE = CPU.model_copy(update={"breach": ONE, "recover": ONE, "flapping": OPTION})
+#: Warnings alone.
+MILD = RULE.model_copy(update={"above": Levels(warning=80)})
+
+Told = tuple[str, str, int]
+
+
+def told(site: Site) -> list[Told]:
+    """Return what waits for the channel, as (status, severity, minute)."""
+    lane = site.store.lanes.get((f"{ID}/cpu-high", "ops"))
+    return [
+        (one.status, one.severity, (int(models.moment(one.at)) - T0) // MINUTE)
+        for one in (lane.waiting if lane else ())
+    ]
+
+
+def last(site: Site) -> models.Notification:
+    """Return what was told last."""
+    return site.store.lanes[f"{ID}/cpu-high", "ops"].waiting[-1]
+
+
+def waves(number: int, value: float = 85.0) -> list[float]:
+    """Return values that fire and resolve, a minute each, so many times in all."""
+    return [value if turn % 2 == 0 else 20.0 for turn in range(number)]
+
+
+# --- the state ---------------------------------------------------------------------------------------------------
+
+
+def plain(turns: Sequence[tuple[int, bool]], option: Flapping, until: int) -> bool:
+    """Tell whether it flaps, by looking at all turns for each time: slow and simple."""
+    flaps, before = False, None
+    for place, (at, fires) in enumerate(turns):
+        if before is not None and at - before >= option.within:
+            flaps = False
+        within = [each for each, _ in turns[: place + 1] if at - option.within < each <= at]
+        if fires and len(within) >= option.turns:
+            flaps = True
+        before = at
+    return flaps and before is not None and until - before < option.within
+
+
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=40),
+    st.integers(3, 6),
+    st.integers(20, 200),
+    st.integers(0, 300),
+    st.data(),
+)
+def test_it_flaps_when_a_plain_loop_says_so(
+    steps: list[int], number: int, within: int, beyond: int, data: st.DataObject
+) -> None:
+    """However the turns are divided between what is settled and the trail, the state is that of a plain loop."""
+    option = Flapping(turns=number, within=within)
+    times = [sum(steps[: place + 1]) for place in range(len(steps))]
+    turns = [Turn(at, "warning" if place % 2 == 0 else None, 1 - place % 2) for place, at in enumerate(times)]
+    cut = data.draw(st.integers(0, len(turns)))
+    rule = RULE.model_copy(update={"flapping": option})
+    judged = Judged(trail=tuple(turns[cut:]), damping=flapping.settled(rule, Damping(), turns[:cut]))
+    until = times[-1] + beyond
+    found = flapping.stand(rule, judged, until)
+    assert found.flaps is plain([(turn.at, turn.severity is not None) for turn in turns], option, until)
+    if found.still is not None:
+        assert found.still == times[-1] + within <= until
+
+
+def test_a_change_of_severity_is_no_turn() -> None:
+    """From warning to critical and back it neither fired nor resolved."""
+    turns = [Turn(at, severity, 1) for at, severity in enumerate(("warning", "critical") * 10)]
+    assert flapping.settled(RULE, None, turns) == Damping(fires=True, recent=(0,))
+
+
+# --- what is told ------------------------------------------------------------------------------------------------
+
+
+def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
+    """Six turns are told; with the seventh, which fires, that it flaps; then nothing until it has held still."""
+    site = Site(MILD)
+    site.minutes(waves(20))
+    assert [one[2] for one in told(site)] == [0, 1, 2, 3, 4, 5, 6]
+    said = last(site)
+    assert (said.status, said.severity, said.version) == ("firing", "warning", 7)
+    wanted = "render-07: cpu-high is flapping: 6 turns within 1 h; told again when it has held still for 1 h"
+    assert said.summary == wanted
+    assert said.reason == "cpu_utilization 85 % > 80 % for 1 of 1 datapoints"
+    assert site.alert().flapping
+    recorded = list(reversed(site.alerts.history(f"{ID}/cpu-high")))
+    assert [one.transition.damped for one in recorded] == [False] * 7 + [True] * 13
+    assert all("damped" in one.transition.reason and one.notification is None for one in recorded[7:])
+    # The last turn, at minute 19, was to well.
+    site.minutes([20] * 59, 20)
+    assert len(told(site)) == 7
+    assert site.alert().open
+    site.minutes([20], 79)
+    assert told(site)[7:] == [("resolved", "warning", 79)]
+    assert last(site).summary == "render-07: cpu-high resolved: it has held still for 1 h"
+    assert (site.alert().flapping, site.alert().flapping_told, site.alert().open) == (False, False, False)
+    site.minutes([20, 85, 20], 80)
+    assert [one[0] for one in told(site)[8:]] == ["firing", "resolved"]
+
+
+def test_what_fires_when_it_has_held_still_is_told_to_fire() -> None:
+    """It stays open, and people hear that it is no longer flapping."""
+    site = Site(MILD)
+    site.minutes([*waves(9), *[85.0] * 61])
+    assert told(site)[7:] == [("firing", "warning", 68)]
+    assert last(site).summary == "render-07: cpu-high warning: it has held still for 1 h"
+    assert site.alert().told == "warning"
+    assert not site.alert().flapping
+    assert len({one.id for one in site.store.lanes[f"{ID}/cpu-high", "ops"].waiting}) == 8
+    site.minutes([20], 70)
+    assert told(site)[8:] == [("resolved", "warning", 70)]
+
+
+def test_critical_is_told_all_the_same() -> None:
+    """A warning that flaps and gets critical is told so, once until it has held still."""
+    site = Site(RULE)
+    site.minutes([*waves(8), 95, 20, 95, 85, 95, 20])
+    assert told(site)[6:] == [("firing", "warning", 6), ("firing", "critical", 8)]
+    site.minutes([20] * 60, 14)
+    assert told(site)[8:] == [("resolved", "critical", 73)]
+
+
+def test_slow_turns_are_all_told() -> None:
+    """Turns that are further apart than the option says are told one by one."""
+    site = Site(MILD)
+    values = [85.0 if slot % 26 < 13 else 20.0 for slot in range(26 * 5)]
+    site.minutes(values)
+    assert len(told(site)) == 10
+    assert not site.alert().flapping
+
+
+def test_without_the_option_nothing_is_damped() -> None:
+    """It is off by default."""
+    site = Site(MILD.model_copy(update={"flapping": None}))
+    site.minutes(waves(30))
+    assert len(told(site)) == 30
+    assert site.alert().judged.damping is None
+
+
+def test_a_late_evaluation_tells_the_present_alone() -> None:
+    """An hour of turns that is seen at once is told as one thing: it fires, and flaps."""
+    site = Site(MILD)
+    for slot, value in enumerate(waves(41)):
+        site.collected(T0 + (slot + 3) * MINUTE, {T0 + slot * MINUTE: value})
+    site.evaluate()
+    assert told(site) == [("firing", "warning", 40)]
+    assert "is flapping" in last(site).summary
+    site.minutes([20] * 62, 41)
+    assert told(site)[1:] == [("resolved", "warning", 101)]
+
+
+def test_what_flapped_unseen_says_nothing() -> None:
+    """Nobody hears of an alert that flapped and held still before anybody looked."""
+    site = Site(MILD)
+    for slot, value in enumerate([*waves(20), *[20.0] * 60]):
+        site.collected(T0 + (slot + 3) * MINUTE, {T0 + slot * MINUTE: value})
+    site.evaluate()
+    assert told(site) == []
+    assert not site.alert().flapping
+
+
+def test_the_option_taken_away_tells_the_present() -> None:
+    """With the option the damping goes: how it stands is told with the next judgement."""
+    site = Site(MILD)
+    site.minutes(waves(10))
+    assert len(told(site)) == 7
+    site.change(rules=(MILD.model_copy(update={"flapping": None}),))
+    site.minutes([20], 10)
+    assert [one[0] for one in told(site)[7:]] == ["resolved"]
+    assert "no longer damped" in last(site).summary
+    site.minutes([85, 20], 11)
+    assert len(told(site)) == 10
+
+
+@pytest.mark.parametrize("end", ["rule", "pause", "stop"])
+def test_what_ends_the_alert_ends_its_flapping(end: str) -> None:
+    """A removed rule, a pause and a stopped instance resolve it with their reason; it begins anew."""
+    site = Site(MILD, QUIET)
+    site.minutes(waves(10))
+    if end == "rule":
+        site.change(rules=(QUIET,))
+    elif end == "pause":
+        site.workers.update(site.worker.model_copy(update={"monitoring": "paused"}))
+    else:
+        site.collected(T0 + 13 * MINUTE, status="stopped")
+    site.evaluate()
+    assert [one[0] for one in told(site)[7:]] == ["resolved"]
+    assert "flapping" not in last(site).summary
+    alert = site.alerts.load([ID])[ID].alerts.get("cpu-high")
+    assert alert is None or not (alert.flapping or alert.flapping_told or alert.judged.damping)
+
+
+def test_a_silenced_one_is_told_to_flap_when_the_silence_is_over() -> None:
+    """Within a silence nobody hears that it flaps; at its end they do, if it fires then."""
+    site = Site(MILD)
+    site.silences.add(models.Silence(id="s1", rule="cpu-high", begins=T0, ends=T0 + 20 * MINUTE, reason="x", by="me"))
+    site.minutes([*waves(15), 85, 85])
+    assert told(site) == []
+    assert site.alert().flapping
+    site.minutes([85, 85], 17)
+    [one] = site.store.lanes[f"{ID}/cpu-high", "ops"].waiting
+    assert "is flapping" in one.summary
+    site.minutes([20] * 70, 19)
+    assert [status for status, _, _ in told(site)] == ["firing", "resolved"]
+
+
+def test_no_data_can_flap() -> None:
+    """The rule about silence is damped by the same option, over the time that passes."""
+    rule = QUIET.model_copy(update={"intervals": 1, "notify": ("ops",), "flapping": Flapping(turns=3, within=3600)})
+    site = Site(rule)
+    at: float = T0
+    for _ in range(5):
+        site.collected(at)
+        site.evaluate()
+        site.clock.now = at + 100
+        site.evaluate()
+        at += 120
+    site.collected(at)
+    site.evaluate()
+    lane = site.store.lanes[f"{ID}/no-data", "ops"].waiting
+    assert [one.status for one in lane] == ["firing", "resolved", "firing"]
+    assert "is flapping" in lane[-1].summary
+    # It is collected all the time from then on.
+    for _ in range(59):
+        at += 60
+        site.collected(at)
+        site.evaluate()
+    assert len(lane) == 3
+    at += 60
+    site.collected(at)
+    site.evaluate()
+    lane = site.store.lanes[f"{ID}/no-data", "ops"].waiting
+    assert [one.status for one in lane][3:] == ["resolved"]
+
+
+# --- whoever looks when ------------------------------------------------------------------------------------------
+
+
+def expected(values: Sequence[float | None], option: Flapping) -> list[tuple[str, int]]:
+    """Return what people are told where each datapoint is judged as it comes, as (what, minute): a plain loop."""
+    said: list[tuple[str, int]] = []
+    turns: list[int] = []
+    fires = flaps = False
+    for minute, value in enumerate(values):
+        if value is not None and (value > 80) != fires:
+            fires = not fires
+            if flaps and minute * 60 - turns[-1] >= option.within:
+                flaps = False
+                said.append(("firing" if fires else "resolved", minute))
+                turns.append(minute * 60)
+                continue
+            turns.append(minute * 60)
+            if flaps:
+                continue
+            recent = [at for at in turns if at > minute * 60 - option.within]
+            flaps = fires and len(recent) >= option.turns
+            said.append(("flapping" if flaps else "firing" if fires else "resolved", minute))
+        elif flaps and minute * 60 - turns[-1] >= option.within:
+            flaps = False
+            said.append(("firing" if fires else "resolved", turns[-1] // 60 + option.within // 60))
+    return said
+
+
+values_of = st.lists(st.tuples(st.sampled_from([85.0, 20.0, None]), st.integers(1, 6)), min_size=1, max_size=25).map(
+    lambda runs: [value for value, length in runs for _ in range(length)]
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(values_of, st.integers(3, 5), st.integers(3, 15))
+def test_minute_by_minute_people_hear_what_a_plain_loop_says(
+    values: list[float | None], turns: int, minutes: int
+) -> None:
+    """Each turn until it flaps, that it flaps, nothing meanwhile, and how it stands when it has held still."""
+    option = Flapping(turns=turns, within=minutes * 60)
+    site = Site(MILD.model_copy(update={"flapping": option}))
+    site.minutes([20.0, *values])
+    lane = site.store.lanes.get((f"{ID}/cpu-high", "ops"))
+    found = [
+        ("flapping" if "is flapping" in one.summary else one.status, (int(models.moment(one.at)) - T0) // MINUTE)
+        for one in (lane.waiting if lane else ())
+    ]
+    assert found == expected([20.0, *values], option)
+
+
+def turned(site: Site) -> set[tuple[int, str | None]]:
+    """Return the turns of the history that datapoints decided."""
+    return {
+        (one.transition.at, one.transition.after)
+        for one in site.alerts.history(f"{ID}/cpu-high", 1000)
+        if one.transition.count is not None
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(values_of, st.data())
+def test_any_grouping_and_order_come_to_the_same(values: list[float | None], data: st.DataObject) -> None:
+    """Whoever is woken when, twice or not at all, and whatever datapoint comes late: state and turns are the same."""
+    option = Flapping(turns=4, within=10 * 60)
+    rule = MILD.model_copy(update={"flapping": option})
+    steady, other = Site(rule), Site(rule)
+    steady.minutes(values)
+    late = data.draw(st.sets(st.integers(0, max(0, len(values) - 1)), max_size=4))
+    for slot in range(len(values)):
+        at = T0 + MINUTE * slot
+        come: Iterable[int] = [slot] if slot not in late else ()
+        come = [*come, *(before for before in late if before + 5 == slot)]
+        batch = points([values[each] if each in come else None for each in range(slot + 1)])
+        other.collected(at + 3 * MINUTE, batch)
+        for _ in range(data.draw(st.integers(0, 2))):
+            other.evaluate()
+    rest = points([value if slot in late else None for slot, value in enumerate(values)])
+    # What is still late comes with the last collection, within the lateness allowed.
+    newest = T0 + MINUTE * (len(values) + 2)
+    other.collected(newest, {at: value for at, value in rest.items() if newest - at < 14 * MINUTE})
+    other.evaluate()
+    one, two = steady.alert(), other.alert()
+    assert one.judged == two.judged
+    assert one.flapping is two.flapping
+    if not one.flapping:
+        assert one.told == two.told
+    if not late:
+        assert turned(steady) == turned(other)
