@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from workermon import collector, config, errors, failpoints, logs, models, notifications, ports
+from workermon import collector, config, errors, failpoints, logs, models, notifications, ports, states
 
 log = logs.get(__name__)
 
@@ -526,6 +526,9 @@ def reconcile(
     configuration = configurations.load()
     brought, more = _discovery_steps(fleet, configuration, interval, region, ec2, secrets, now(), failed)
     steps += more
+    gone = [step.worker_id for step in steps if step.action == "retire"]
+    waiting = _untold(gone, configuration, alerts)
+    steps = [step for step in steps if step.worker_id not in waiting or step.action not in ("retire", "remove")]
     retired = {step.worker_id for step in steps if step.action in ("retire", "remove")}
     steps = [step for step in steps if step.worker_id not in retired or step.action in ("retire", "remove")]
     steps = list({(step.action, step.worker_id): step for step in steps}.values())
@@ -551,6 +554,20 @@ def reconcile(
     for step in steps:
         log.info("fleet.reconciled", action=step.action, worker_id=step.worker_id, reason=step.reason)
     return Reconciled(tuple(steps), failed)
+
+
+def _untold(worker_ids: Sequence[str], configuration: models.Configuration, alerts: ports.Alerts) -> set[str]:
+    """Return who of those that EC2 has terminated must stay until that was collected, judged and told.
+
+    Their own collections see it within an interval. Whoever is retired before takes with him what is to be told.
+    """
+    if not worker_ids or not any(rule.kind == states.KIND for rule in configuration.rules):
+        return set()
+    return {
+        each
+        for each, basis in alerts.load(worker_ids).items()
+        if states.untold(configuration.rules, basis.record.worker, basis.record.condition, basis.alerts)
+    }
 
 
 def _schedule_steps(
@@ -808,7 +825,24 @@ def _discovered(
     brought, steps = _discovery_steps(fleet, planned, terms.interval, terms.region, ec2, secrets, at, failed)
     for why in failed.values():
         raise why
-    return brought, [step.worker_id for step in steps if step.action == "remove"]
+    gone = [step.worker_id for step in steps if step.action == "remove"]
+    wanted = [each for each in gone if _may_be_untold(fleet[each], planned)]
+    living = _living([fleet[each].worker for each in wanted], ec2)
+    # Who is terminated is left to reconcile, which waits until that was told.
+    return brought, [each for each in gone if each not in wanted or each in living]
+
+
+def _may_be_untold(record: ports.Record, configuration: models.Configuration) -> bool:
+    return states.untold(configuration.rules, record.worker, record.condition, {})
+
+
+def _living(workers: Sequence[models.Worker], ec2: ports.Ec2) -> set[str]:
+    """Return which of them EC2 knows as not terminated."""
+    scopes: dict[models.Scope, list[str]] = {}
+    for worker in workers:
+        scopes.setdefault(worker.scope, []).append(worker.id)
+    found = (instance for scope, ids in scopes.items() for instance in ec2.describe(scope, ids).values())
+    return {instance.id for instance in found if instance.status not in models.GONE}
 
 
 def _wishes(file: config.File, planned: models.Configuration, terms: Terms, secrets: ports.Secrets) -> list[Wish]:

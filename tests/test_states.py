@@ -1,0 +1,646 @@
+"""A worker that stopped: what is remembered of it, when that is told, and that nothing of it is lost or told twice."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.test_evaluate import ID, Site
+from workermon import collect as collecting
+from workermon import config, errors, explain, fleet, models, notifications, ports, report, states, testing
+
+T0 = 1_699_999_200
+MINUTE = 60
+RULE = models.Rule(name="down", kind="state", notify=("ops",))
+CPU = models.Rule(name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90), notify=("ops",))
+BY_USER = "Client.UserInitiatedShutdown"
+BY_ITSELF = "Client.InstanceInitiatedShutdown"
+BY_SPOT = "Server.SpotInstanceTermination"
+
+
+class House(Site):
+    """A worker that is really collected: EC2, the collection and the judgement are the ones in force."""
+
+    def __init__(self, *rules: models.Rule) -> None:
+        super().__init__(*(rules or (RULE,)))
+        self.ec2 = testing.MemoryEc2(models.Instance(id=ID, region="us-east-1", status="running"))
+        self.cloudwatch = testing.MemoryCloudWatch()
+        self.schedule = testing.MemorySchedule()
+        self.schedule.put([self.worker], T0)
+        self.learnt = testing.MemoryLearnt(self.store)
+        self.leases = testing.MemoryLeases(self.store)
+
+    def collect(self, minute: float, status: models.Status | None = None, code: str | None = None) -> Any:
+        """Collect at a minute, after the instance has become this."""
+        self.clock.now = T0 + minute * MINUTE
+        if status is not None:
+            self.ec2.become(ID, status, code)
+        return collecting.collect(
+            [ID], ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers, samples=self.samples,
+            schedule=self.schedule, configurations=self.configurations, learnt=self.learnt, leases=self.leases,
+            now=self.clock, again=True,
+        )  # fmt: skip
+
+    def step(self, minute: float, status: models.Status | None = None, code: str | None = None) -> list[str]:
+        """Collect and evaluate."""
+        self.collect(minute, status, code)
+        return self.evaluate()
+
+    def pause(self, paused: bool = True) -> None:
+        worker = self.workers.get([ID])[ID].worker
+        assert self.workers.update(worker.model_copy(update={"monitoring": "paused" if paused else "active"}))
+
+    @property
+    def condition(self) -> models.Condition:
+        return self.workers.get([ID])[ID].condition
+
+    @condition.setter
+    def condition(self, value: models.Condition) -> None:
+        """The base class makes up conditions; here a collection does."""
+
+    def heard(self, rule: str = "down") -> list[tuple[str, int]]:
+        """Return what people were told, as (status, minute), oldest first."""
+        return [(status, minute) for status, _, minute in self.told(f"{ID}/{rule}")]
+
+    def last(self, rule: str = "down") -> models.Notification:
+        """Return the newest notification."""
+        return next(one.notification for one in self.alerts.history(f"{ID}/{rule}") if one.notification)
+
+    def describes(self) -> int:
+        """Return how often DescribeInstances was asked."""
+        return sum(operation == "describe" for operation, _, _ in self.ec2.calls)
+
+
+@pytest.fixture
+def house() -> House:
+    """Return a house with one running worker that was collected once."""
+    made = House()
+    made.step(0)
+    return made
+
+
+# --- when it is told ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("stopping", "the instance is being stopped"),
+        ("stopped", "the instance is stopped"),
+        ("shutting-down", "the instance is being terminated"),
+        ("terminated", "the instance is terminated"),
+    ],
+)
+def test_a_worker_that_ran_and_does_not_any_more_is_told(house: House, status: models.Status, said: str) -> None:
+    """Once, at the time of the collection that saw it first, with EC2's code in summary and reason."""
+    assert house.step(1, status, BY_ITSELF) == [f"{ID}/down"]
+    for minute in (2, 3):
+        house.step(minute)
+    assert house.heard() == [("firing", 1)]
+    told = house.last()
+    assert (told.kind, told.severity, told.metric, told.value) == ("state", "critical", None, None)
+    assert told.summary == f"render-07: {said}: it was shut down from its own operating system ({BY_ITSELF})"
+    assert told.reason == BY_ITSELF
+    assert told.since == told.at == models.rfc3339(T0 + MINUTE)
+
+
+def test_it_is_over_when_the_instance_runs_again(house: House) -> None:
+    """On the way there (pending, unknown) nothing turns; it ends when a collection first sees it run."""
+    house.step(1, "stopping", BY_USER)
+    house.step(2, "stopped", BY_USER)
+    house.step(3, "unknown")
+    house.step(4, "pending")
+    assert house.heard() == [("firing", 1)]
+    house.step(5, "running")
+    assert house.heard() == [("firing", 1), ("resolved", 5)]
+    assert house.last().summary == "render-07: the instance runs again"
+    house.step(6, "stopped", BY_USER)
+    assert house.heard()[2:] == [("firing", 6)]
+    assert len({one.notification.id for one in house.alerts.history(f"{ID}/down") if one.notification}) == 3
+
+
+def test_a_worker_that_was_never_seen_running_is_not_told() -> None:
+    """That a stopped instance is added is no change."""
+    made = House()
+    made.step(0, "stopped", BY_USER)
+    made.step(1, "terminated", BY_USER)
+    assert made.heard() == []
+    assert made.condition.changes == ()
+    assert made.describes() == 0
+
+
+def test_what_is_expected_is_not_told() -> None:
+    """A code that the rule names is no alert, another one is; so is a termination after a stop that was none."""
+    made = House(RULE.model_copy(update={"expected": (BY_USER,)}))
+    made.step(0)
+    made.step(1, "stopped", BY_USER)
+    assert made.heard() == []
+    made.step(2, "running")
+    made.step(3, "stopping", BY_ITSELF)
+    assert made.heard() == [("firing", 3)]
+    made.step(4, "running")
+    made.step(5, "stopped", BY_USER)
+    made.step(6, "terminated", BY_SPOT)
+    assert made.heard() == [("firing", 3), ("resolved", 4), ("firing", 6)]
+
+
+def test_a_rule_may_be_about_one_of_them() -> None:
+    """``stopping`` counts for stopped and ``shutting-down`` for terminated, each for nothing else."""
+    made = House(
+        RULE.model_copy(update={"name": "gone", "states": ("terminated",), "severity": "warning"}),
+        RULE.model_copy(update={"name": "off", "states": ("stopped",)}),
+    )
+    made.step(0)
+    made.step(1, "stopping", BY_USER)
+    made.step(2, "shutting-down", BY_USER)
+    made.step(3, "terminated", BY_USER)
+    assert made.heard("off") == [("firing", 1)]
+    assert made.heard("gone") == [("firing", 2)]
+    assert made.last("gone").severity == "warning"
+
+
+def test_labels_silences_and_the_end_of_a_rule_hold_here_too(house: House) -> None:
+    """Who does not carry the labels is not told of; a silence is heeded, and a rule that goes ends its alert."""
+    house.change(rules=(RULE.model_copy(update={"labels": {"team": "vfx"}}),))
+    house.step(1, "stopped", BY_USER)
+    assert house.heard() == []
+    house.silences.add(models.Silence(id="s", rule="down", begins=T0, ends=T0 + 200, reason="at work", by="me"))
+    house.change(rules=(RULE,))
+    house.evaluate()
+    [entry] = house.alerts.history(f"{ID}/down")
+    assert entry.transition.silenced_by == "s"
+    house.step(5)
+    told = house.last()
+    assert told.reason == "the silence s is over, and it still fires"
+    house.change(rules=(CPU,))
+    house.evaluate()
+    assert house.last().reason == "the rule down was removed"
+    assert house.alerts.open() == []
+
+
+# --- EC2's reason ------------------------------------------------------------------------------------------------
+
+
+def test_the_reason_is_asked_for_once_and_only_of_what_changed(house: House) -> None:
+    """A batch with changes costs one call more; who was asked about before, and who runs, is not asked about again."""
+    other = "i-0000000000000002b"
+    house.ec2.put(models.Instance(id=other, region="us-east-1", status="running"))
+    house.add(other)
+    house.step(1)
+    assert house.describes() == 0
+    house.step(2, "stopping", BY_USER)
+    assert [ids for operation, _, ids in house.ec2.calls if operation == "describe"] == [(ID,)]
+    house.step(3, "stopped", BY_USER)
+    house.step(4)
+    assert house.describes() == 1
+
+
+def test_a_reason_that_nobody_gives_stops_nothing(house: House) -> None:
+    """Where DescribeInstances fails the collection succeeds and the alert fires; it is asked for again for a while."""
+    inner, refused = house.ec2.describe, []
+
+    def refuse(scope: models.Scope, ids: Any) -> Any:
+        refused.append(ids)
+        raise errors.AwsDenied("EC2", "not allowed", "allow it")
+
+    house.ec2.describe = refuse  # type: ignore[method-assign]
+    report_ = house.collect(1, "stopped", BY_USER)
+    assert (report_.failed, report_.collected) == ({}, (ID,))
+    house.evaluate()
+    assert house.last().summary.endswith("the instance is stopped: EC2 gave no reason")
+    assert house.last().reason is None
+    house.step(2)
+    assert len(refused) == 2
+    house.ec2.describe = inner  # type: ignore[method-assign]
+    house.step(3)
+    assert [change.reason.code for change in house.condition.changes if change.reason] == [BY_USER]
+    assert house.heard() == [("firing", 1)]
+    calls = house.describes()
+    house.step(20)
+    assert house.describes() == calls
+
+
+def test_a_reason_that_comes_late_and_is_expected_withdraws_the_alert() -> None:
+    """What was told without a reason is over, as a correction, when EC2 gives one that the rule expects."""
+    made = House(RULE.model_copy(update={"expected": (BY_USER,)}))
+    made.step(0)
+    made.step(1, "stopped")
+    assert made.heard() == [("firing", 1)]
+    made.step(2, "stopped", BY_USER)
+    assert made.heard() == [("firing", 1), ("resolved", 1)]
+    assert made.last().summary == f"render-07: {BY_USER} is expected"
+    assert made.alerts.history(f"{ID}/down")[0].transition.correction
+
+
+def test_the_reason_of_another_state_is_not_taken(house: House) -> None:
+    """What DescribeInstances says of an instance that runs by its answer is not why the other call saw it stopped."""
+    inner = house.ec2.describe
+    house.ec2.describe = lambda scope, ids: {  # type: ignore[method-assign]
+        one: each.model_copy(update={"status": "running", "reason": models.StateReason(code=BY_SPOT)})
+        for one, each in inner(scope, ids).items()
+    }
+    house.step(1, "stopped")
+    assert house.condition.changes[-1].reason is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (models.StateReason(code="Server.ScheduledStop", message="Server.ScheduledStop: Stopped"),
+         "the instance is stopped: EC2 stopped it for a scheduled retirement (Server.ScheduledStop)"),
+        (models.StateReason(code="Server.Odd", message="Server.Odd: an \x1b[31modd thing"),
+         "the instance is stopped: an \\x1b[31modd thing (Server.Odd)"),
+        (models.StateReason(code="Server.Odd"), "the instance is stopped: Server.Odd"),
+        (None, "the instance is stopped: EC2 gave no reason"),
+    ],
+)  # fmt: skip
+def test_what_people_read_is_in_words(reason: models.StateReason | None, words: str) -> None:
+    """A documented code has its meaning, another one EC2's own words; nothing of it can steer a terminal."""
+    assert states.said("stopped", reason) == words
+
+
+# --- pause, removal, termination ---------------------------------------------------------------------------------
+
+
+def test_a_paused_worker_is_not_told_of_nor_what_happened_meanwhile(house: House) -> None:
+    """A stop while monitoring was paused is no alert, whenever it is judged; a stop after that is one."""
+    house.step(1)
+    house.pause()
+    house.evaluate()
+    house.step(2, "stopped", BY_USER)  # refreshed by hand
+    assert house.heard() == []
+    house.pause(paused=False)
+    house.step(3)
+    house.step(4)
+    assert house.heard() == []
+    house.step(5, "running")
+    house.step(6, "stopped", BY_USER)
+    assert house.heard() == [("firing", 6)]
+
+
+def test_a_pause_ends_the_alert_and_the_end_of_the_pause_does_not_bring_it_back(house: House) -> None:
+    """It resolves with the reason; that the worker still is stopped afterwards is known by then."""
+    house.step(1, "stopped", BY_USER)
+    house.pause()
+    house.evaluate()
+    assert house.last().reason == "monitoring is paused"
+    house.pause(paused=False)
+    house.step(3)
+    assert [status for status, _ in house.heard()] == ["firing", "resolved"]
+
+
+def test_a_pause_of_a_running_worker_that_is_seen_running_afterwards_loses_nothing(house: House) -> None:
+    """One collection after the pause that saw it run is enough for the stop after it to be told."""
+    house.pause()
+    house.evaluate()
+    house.pause(paused=False)
+    house.collect(3)  # nobody judges between the two
+    house.step(4, "stopped", BY_USER)
+    assert house.heard() == [("firing", 4)]
+
+
+def test_a_terminated_worker_ends_the_other_alerts_and_begins_this_one() -> None:
+    """In one judgement; it stays open while the worker is there, and its entry in the schedule is gone."""
+    made = House(RULE, CPU, models.Rule(name="no-data", kind="no-data"))
+    made.worker = made.workers.get([ID])[ID].worker
+    for minute in range(6):
+        made.cloudwatch.put(ID, "CPUUtilization", [(T0 + slot * MINUTE, 95.0) for slot in range(minute)])
+        made.step(minute)
+    assert {alert.rule for alert in made.alerts.open()} == {"cpu-high"}
+    made.collect(7, "terminated", BY_SPOT)
+    assert made.schedule.ids() == set()
+    told = made.evaluate()
+    assert sorted(told) == [f"{ID}/cpu-high", f"{ID}/down"]
+    assert [alert.rule for alert in made.alerts.open()] == ["down"]
+    assert made.samples.unjudged(math.inf, 10) == []
+    made.clock.advance(3600)
+    assert made.evaluate() == []
+    assert [alert.rule for alert in made.alerts.open()] == ["down"]
+
+
+def test_a_crash_before_the_judgement_leaves_the_mark(house: House) -> None:
+    """The sweep finds a terminated worker that nobody judged, however much later, and tells it with the first time."""
+    house.collect(1, "terminated", BY_SPOT)
+    house.clock.advance(7 * 3600)
+    assert house.samples.unjudged(house.clock(), 10) == [ID]
+    assert house.evaluate(*house.samples.unjudged(house.clock(), 10)) == [f"{ID}/down"]
+    assert house.heard() == [("firing", 1)]
+
+
+def removal(house: House, how: str) -> None:
+    """Have the worker leave the fleet."""
+    common = {"schedule": house.schedule, "alerts": house.alerts, "configurations": house.configurations,
+              "now": house.clock}  # fmt: skip
+    if how == "remove":
+        fleet.remove([ID], workers=house.workers, **common)
+    else:
+        reconcile(house)
+
+
+def reconcile(house: House) -> fleet.Reconciled:
+    """Repair what can be repaired."""
+    return fleet.reconcile(
+        workers=house.workers, schedule=house.schedule, ec2=house.ec2, alerts=house.alerts, samples=house.samples,
+        configurations=house.configurations, secrets=testing.MemorySecrets({}), now=house.clock, region="us-east-1",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "reason"), [("remove", "removed"), ("reconcile", "terminated")])
+def test_the_alert_of_a_terminated_worker_ends_when_the_worker_leaves(house: House, how: str, reason: str) -> None:
+    """Both by command and by the reconciliation, and its end says which."""
+    house.step(1, "terminated", BY_SPOT)
+    removal(house, how)
+    assert house.workers.ids() == []
+    assert house.heard() == [("firing", 1), ("resolved", 1)]
+    assert house.last().reason == reason
+    assert house.alerts.open() == []
+
+
+def test_a_reconciliation_that_sees_the_end_first_leaves_it_to_be_told(house: House) -> None:
+    """The worker is not retired before its collection has seen that it is terminated, nor before that is judged."""
+    house.clock.now = T0 + 30
+    house.ec2.become(ID, "terminated", BY_SPOT)
+    assert reconcile(house).steps == ()
+    house.collect(1)
+    assert reconcile(house).steps == ()
+    assert house.workers.ids() == [ID]
+    house.evaluate()
+    assert house.heard() == [("firing", 1)]
+    assert [step.action for step in reconcile(house).steps] == ["retire"]
+    assert house.heard() == [("firing", 1), ("resolved", 1)]
+
+
+def test_discovery_leaves_it_to_be_told_too(house: House) -> None:
+    """A worker that the tags no longer bring because it is terminated is removed when that was told."""
+    worker = house.workers.get([ID])[ID].worker
+    assert house.workers.update(worker.model_copy(update={"origin": "discover"}))
+    house.change(discover=models.Discover(regions=("us-east-1",), tags={"Role": "render"}))
+    house.ec2.become(ID, "terminated", BY_SPOT)
+    assert reconcile(house).steps == ()
+    house.step(1)
+    reconcile(house)
+    assert house.workers.ids() == []
+    assert house.heard() == [("firing", 1), ("resolved", 1)]
+
+
+DISCOVER = '[discover]\nregions = ["us-east-1"]\ntags = { Role = "render" }\n'
+
+
+@pytest.mark.parametrize("status", ["terminated", "running"])
+def test_a_file_that_is_applied_does_not_remove_who_is_to_be_told(house: House, status: models.Status) -> None:
+    """Who is terminated waits for it; who only lost its tags leaves at once."""
+    worker = house.workers.get([ID])[ID].worker
+    assert house.workers.update(worker.model_copy(update={"origin": "discover"}))
+    house.ec2.become(ID, status, BY_SPOT)
+    file = config.parse(DISCOVER, "f")
+    plan = fleet.planned(
+        file, fleet.Terms(region="us-east-1"), workers=house.workers, ec2=house.ec2,
+        configurations=house.configurations, secrets=testing.MemorySecrets({}), now=house.clock,
+    )  # fmt: skip
+    assert plan.removed == (() if status == "terminated" else (ID,))
+
+
+@pytest.mark.parametrize("case", ["paused", "no rule", "expected", "never ran"])
+def test_who_has_nothing_to_tell_is_retired_at_once(case: str) -> None:
+    """Where no alert is to come the reconciliation does not wait for one."""
+    made = House(*{"no rule": (CPU,), "expected": (RULE.model_copy(update={"expected": (BY_SPOT,)}),)}.get(case, ()))
+    made.step(0, "stopped" if case == "never ran" else None)
+    if case == "paused":
+        made.pause()
+    if case == "expected":
+        made.step(1, "terminated", BY_SPOT)
+    made.ec2.become(ID, "terminated", BY_SPOT)
+    assert [step.action for step in reconcile(made).steps] == ["retire"]
+
+
+# --- that it does not matter who looks when ----------------------------------------------------------------------
+
+
+def test_a_stop_that_was_over_before_it_was_seen_is_recorded_and_not_told(house: House) -> None:
+    """Nobody is woken, and the history has both turns with their times."""
+    house.collect(1, "stopped", BY_USER)
+    house.collect(2, "running")
+    assert house.evaluate() == []
+    entries = [
+        (one.transition.at, one.transition.after, one.notification) for one in house.alerts.history(f"{ID}/down")
+    ]
+    assert entries == [(T0 + 120, None, None), (T0 + 60, "critical", None)]
+    house.step(3)
+    assert len(house.alerts.history(f"{ID}/down")) == 2
+
+
+STATUSES: list[models.Status] = ["running", "stopping", "stopped", "shutting-down", "terminated", "pending", "unknown"]
+
+
+@given(
+    course=st.lists(st.sampled_from(STATUSES), min_size=1, max_size=9),
+    looks=st.lists(st.booleans(), min_size=9, max_size=9),
+)
+def test_the_turns_are_those_of_a_plain_loop_whoever_looks_when(course: list[models.Status], looks: list[bool]) -> None:
+    """Any grouping of judgements records the turns of a plain loop over the statuses, with the same times."""
+    condition, judged, turned = models.Condition(), models.Judged(), []
+    for minute, status in enumerate(course):
+        at = T0 + minute * MINUTE
+        changes = states.followed(condition, status, at, None)
+        condition = models.Condition(
+            status=status, collected_at=at, changes=changes,
+            running_since=None if status != "running" else condition.running_since or at,
+        )  # fmt: skip
+        if looks[minute] or minute == len(course) - 1:
+            judged, transitions = states.judge(RULE, judged, condition)
+            assert judged.severity == (transitions[-1].after if transitions else judged.severity)
+            turned += [(one.at, one.after) for one in transitions]
+            assert states.judge(RULE, judged, condition) == (judged, ())
+    expected, ran, down = [], False, False
+    for minute, status in enumerate(course):
+        if status == "running":
+            if down:
+                expected.append((T0 + minute * MINUTE, None))
+            ran, down = True, False
+        elif status in states.DOWN and ran and not down:
+            expected.append((T0 + minute * MINUTE, "critical"))
+            down = True
+    assert turned == expected
+
+
+def test_what_a_running_worker_remembers_goes_after_an_hour(house: House) -> None:
+    """A worker that runs as ever keeps nothing; one that stopped keeps that for those who judge late."""
+    assert house.condition.changes == ()
+    house.step(1, "stopped", BY_USER)
+    house.step(2, "running")
+    assert len(house.condition.changes) == 3
+    house.step(2 + 61)
+    assert house.condition.changes == ()
+    assert house.heard() == [("firing", 1), ("resolved", 2)]
+
+
+def test_what_is_remembered_is_bounded(house: House) -> None:
+    """A worker that goes up and down all the time keeps a dozen changes, and its last run among them."""
+    for minute in range(1, 30):
+        house.collect(minute, "stopped" if minute % 2 else "running", BY_USER)
+    assert len(house.condition.changes) <= states.MOST
+    house.evaluate()
+    assert house.heard() == [("firing", 29)]
+
+
+def test_who_saw_it_run_before_it_stopped_and_wrote_later_does_not_end_the_alert(house: House) -> None:
+    """An overtaken collection is no sign of life; the next one that sees it run is."""
+    before = house.condition
+    house.step(1, "stopped", BY_USER)
+    sample = models.Sample(worker=house.worker, collected_at=T0 + 50, status="running")
+    late = before.model_copy(update={"collected_at": T0 + 50})
+    house.samples.write(sample, late, "{}", again=True)
+    house.evaluate()
+    assert house.heard() == [("firing", 1)]
+    house.step(2)
+    assert house.heard() == [("firing", 1)]
+    house.step(3, "running")
+    assert house.heard() == [("firing", 1), ("resolved", 3)]
+
+
+def test_a_name_that_was_another_kind_of_rule_begins_anew() -> None:
+    """An alert that a threshold rule of this name left open is over; this rule's own come after that."""
+    made = House(CPU.model_copy(update={"name": "down"}))
+    for minute in range(6):
+        made.cloudwatch.put(ID, "CPUUtilization", [(T0 + slot * MINUTE, 95.0) for slot in range(minute)])
+        made.step(minute)
+    assert [status for status, _ in made.heard()] == ["firing"]
+    made.change(rules=(RULE,))
+    made.evaluate()
+    assert [status for status, _ in made.heard()] == ["firing", "resolved"]
+    made.step(7, "stopped", BY_USER)
+    assert made.heard()[2:] == [("firing", 7)]
+
+
+def test_a_changed_rule_holds_for_what_fires() -> None:
+    """Another severity is told; what the rule is no longer about is over; what it is about again fires again."""
+    made = House()
+    made.step(0)
+    made.step(1, "stopped", BY_USER)
+    made.change(rules=(RULE.model_copy(update={"severity": "warning"}),))
+    made.evaluate()
+    assert (made.last().status, made.last().severity) == ("firing", "warning")
+    made.change(rules=(RULE.model_copy(update={"states": ("terminated",)}),))
+    made.evaluate()
+    assert made.last().status == "resolved"
+    made.change(rules=(RULE,))
+    made.evaluate()
+    assert made.last().status == "firing"
+    versions = [one.notification.version for one in made.alerts.history(f"{ID}/down") if one.notification]
+    assert versions == [4, 3, 2, 1]
+
+
+# --- why, show, the file -----------------------------------------------------------------------------------------
+
+
+def why(house: House) -> dict[str, Any]:
+    """Explain the rule."""
+    document = explain.why(
+        house.workers.get([ID])[ID], "state", alerts=house.alerts, samples=house.samples,
+        configurations=house.configurations, pulse=house.pulse, silences=house.silences, now=house.clock,
+    )  # fmt: skip
+    return document["rules"][0]
+
+
+def test_why_tells_what_was_seen_and_how_the_rule_stands(house: House) -> None:
+    """Running, stopped as told, stopped as expected, paused: each has its reason."""
+    assert why(house)["now"] == "the instance runs"
+    house.step(1, "stopped", BY_USER)
+    found = why(house)
+    assert (found["state"], found["told"], found["since"]) == ("critical", "critical", models.rfc3339(T0 + MINUTE))
+    assert found["now"] == f"the instance is stopped: somebody stopped or terminated it through EC2 ({BY_USER})"
+    assert [(one["status"], one["reason"] and one["reason"]["code"]) for one in found["changes"]] == [
+        ("running", None), ("stopped", BY_USER),
+    ]  # fmt: skip
+    assert found["history"][0]["reason"] == found["now"]
+    house.change(rules=(RULE.model_copy(update={"expected": (BY_USER,)}),))
+    house.evaluate()
+    assert why(house)["now"].endswith("that is expected")
+    house.pause()
+    assert why(house)["now"] == "monitoring is paused"
+
+
+def test_show_has_ec2s_reason(house: House) -> None:
+    """A stopped worker shows why and since when; a running one has none."""
+
+    def shown() -> Any:
+        record = house.workers.get([ID])[ID]
+        found = report.worker(record, alerts=house.alerts, configurations=house.configurations,
+                              schedule=house.schedule, now=house.clock)  # fmt: skip
+        return found["status_reason"]
+
+    assert shown() is None
+    house.step(1, "stopped", BY_USER)
+    assert shown() == {"code": BY_USER, "message": "", "since": models.rfc3339(T0 + MINUTE)}
+
+
+FILE = '[[rules]]\nname = "down"\nmetric = "state"\n'
+
+
+def test_the_file_says_all_of_it() -> None:
+    """Left out, it is both states, critical, and nothing is expected."""
+    [rule] = config.parse(FILE, "f").rules or ()
+    assert rule == models.Rule(name="down", kind="state", notify=("log",))
+    text = FILE + f'states = ["terminated"]\nexpected = ["{BY_USER}"]\nseverity = "warning"\nlabels = {{ a = "b" }}\n'
+    [rule] = config.parse(text, "f").rules or ()
+    assert (rule.states, rule.expected, rule.severity) == (("terminated",), (BY_USER,), "warning")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('states = ["stoped"]', "line 4, column 11: rules[0].states[0]: 'stoped' is none of stopped, terminated"),
+        ("states = []", "line 4, column 1: rules[0].states: names no state"),
+        ("above = { critical = 1 }", "line 4, column 1: rules[0].above: is not for metric = 'state'"),
+        (
+            "intervals = 3",
+            "rules[0].intervals: is not for metric = 'state'; remove it; it takes expected, severity, st",
+        ),
+        (
+            'expected = ["stopped"]',
+            "line 4, column 13: rules[0].expected[0]: stopped is no code of EC2; known: Client.",
+        ),
+        ('expected = ["UserInitiatedShutdown"]', f"is no code of EC2; did you mean {BY_USER}?"),
+        ('expeced = ["x"]', "line 4, column 1: rules[0].expeced: is no key here; did you mean expected?"),
+        ('severity = "bad"', "rules[0].severity: 'bad' is none of warning, critical"),
+        ('[[rules.cases]]\nname = "a"\nvalues = [1]', "is not for metric = 'state'; remove them; there are no values"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named_by_its_place(line: str, said: str) -> None:
+    """Source, line, column, field, and what was meant."""
+    with pytest.raises(errors.InvalidInput) as wrong:
+        config.parse(FILE + line + "\n", "f")
+    assert said in str(wrong.value)
+
+
+def test_a_metric_that_is_nearly_one_of_these_is_pointed_to_it() -> None:
+    """``stat`` is no metric, and what was meant is said; a metric of one's own cannot have their names."""
+    file = config.parse('[[rules]]\nname = "a"\nmetric = "stat"\nabove = { critical = 1 }\n', "f")
+    with pytest.raises(errors.InvalidInput, match="did you mean state"):
+        config.to_configuration(file, config.DEFAULT)
+    with pytest.raises(errors.InvalidInput, match="does not come from CloudWatch"):
+        config.parse('[[metrics]]\nname = "event"\nnamespace = "A"\nmetric_name = "B"\n', "f")
+    with pytest.raises(errors.InvalidInput, match="is only for metric = 'state'"):
+        config.parse('[[rules]]\nname="a"\nmetric="cpu_utilization"\nabove={critical=1}\nstates=["stopped"]\n', "f")
+
+
+def test_a_code_that_ec2_does_not_document_is_taken_with_a_warning() -> None:
+    """EC2 may have more of them than its reference says; a slip of the pen is pointed out."""
+    file = config.parse(FILE + 'expected = ["Client.UserInitiatedShutdwon", "Server.Brandnew"]\n', "f")
+    first, second = config.warnings(file, lambda ref: "")
+    assert f"did you mean {BY_USER}?" in first
+    assert "it counts as written" in second
+
+
+def test_the_notification_of_the_end_keeps_its_kind(house: House) -> None:
+    """What closes the alert without a judgement is of the same kind and names the worker."""
+    house.step(1, "stopped", BY_USER)
+    basis: ports.Basis = house.alerts.load([ID])[ID]
+    verdict = notifications.closing(basis, house.configurations.load(), "removed", T0 + 600)
+    [(_, _, told)] = verdict.transitions
+    assert told is not None
+    assert (told.kind, told.status, told.summary) == ("state", "resolved", "render-07: down resolved: removed")
