@@ -164,6 +164,27 @@ def test_accounts_and_regions_do_not_mix() -> None:
     assert "(one (i-0abc) in us-east-1, account lab)" in said[1]
 
 
+def test_a_message_that_may_be_shown_twice_says_so() -> None:
+    """Chats merge nothing: what is sent again says that it is; a pager, which merges, gets the same again."""
+    site = Site(2)
+    shown: list[str] = []
+
+    class Slow(Chat):
+        def send_group(self, channel: Channel, notifications: list[models.Notification]) -> None:
+            shown.append(notifications[0].summary)
+            super().send_group(channel, notifications)
+
+    site.chat = Slow(*[errors.DeliveryFailed("channel chat", "no answer within 10 s", "it is tried again")] * 2)
+    site.tell(*site.ids)
+    site.deliver()
+    site.pass_time(notify.GROUP_WAIT + 10)
+    assert len(shown) == 3
+    assert [said.endswith(" (retry)") for said in shown] == [False, True, True]
+    assert [recorded.notification.summary for recorded in site.alerts.history(f"{site.ids[0]}/cpu-high")] == [
+        shown[0]
+    ], "the history has what was decided"
+
+
 def test_a_group_that_is_refused_is_given_up_together() -> None:
     """A group that will never be taken holds nobody up, and one alert about the channel says so."""
     site = Site()

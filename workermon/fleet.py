@@ -431,10 +431,9 @@ def leave(
             continue
         verdict = collector.closing(basis, configurations.load(), "no worker is collected there any more", now())
         # Who comes between has judged it anew, and leaves it to the next reconciliation.
-        if verdict is not None and not scopes.commit(verdict):
-            continue
+        done = scopes.forget(key, basis.version) if verdict is None else scopes.retire(verdict)
         failpoints.reach("scope.closed")
-        if scopes.forget(key, basis.version + (verdict is not None)):
+        if done:
             log.info("scope.left", scope=key)
             left.append(key)
     return tuple(left)

@@ -337,6 +337,9 @@ class Scopes(Protocol):
     def commit(self, verdict: ScopeVerdict) -> bool:
         """Write alert, history and outbox in one step; ``False``, and nothing written, where the basis moved on."""
 
+    def retire(self, verdict: ScopeVerdict) -> bool:
+        """Commit a last verdict and forget how it went there, in one step."""
+
 
 class Stuck(NamedTuple):
     """A lane whose head was tried first at ``since`` and was not accepted since; ``error`` is of the last attempt."""

@@ -900,6 +900,12 @@ class MemoryScopes:
             self._store.scopes.pop(scope, None)
             return True
 
+    def retire(self, verdict: ports.ScopeVerdict) -> bool:
+        """Commit a last verdict and forget how it went there."""
+        with self._store.lock:
+            key = verdict.basis.state.key
+            return self.commit(verdict) and self.forget(key, self._kept[key].version)
+
     def commit(self, verdict: ports.ScopeVerdict) -> bool:
         """Write alert, history and outbox where the basis still holds."""
         store, key = self._store, verdict.basis.state.key

@@ -197,6 +197,18 @@ def test_an_account_that_was_left_is_forgotten(kept):
     assert (basis.state.failing_since, basis.version, basis.told) == (NOW - 60, 0, {"collector": 2})
 
 
+def test_a_last_verdict_forgets_in_the_same_step(kept):
+    """It tells the end and leaves nothing that could be judged again, unless the alert has turned meanwhile."""
+    kept.scopes.note(SCOPE, NOW, 60, DENIED)
+    early = kept.scopes.load()[SCOPE]
+    assert kept.scopes.commit(verdict(early, "firing", 1))
+    assert not kept.scopes.retire(verdict(early, "resolved", 2))
+    assert kept.scopes.retire(verdict(kept.scopes.load()[SCOPE], "resolved", 2))
+    assert (kept.scopes.load(), kept.alerts.open()) == ({}, [])
+    assert [one.notification.version for one in kept.alerts.history(f"{SCOPE}/collector")] == [2, 1]
+    assert kept.outbox.backlog() == 4
+
+
 def test_a_changed_configuration_stands_in_the_way_of_a_verdict(kept):
     """It was made with other channels."""
     kept.scopes.note(SCOPE, NOW, 60, DENIED)

@@ -235,10 +235,11 @@ class _Courier:
                 notification_id=parcel.notification.id,
                 attempt=parcel.attempt,
             )
+            # Before it is taken off: who ends in between is told the same again, and says this again.
+            self._recovered(parcel.channel)
             # Who comes back after its lease has ended may have spoken after the truth: then the truth goes again.
             following = self._outbox.delivered(parcel, self._now(), self._remind_at(parcel))
             failpoints.reach("deliver.delivered")
-            self._recovered(parcel.channel)
         return True
 
     def _land(self, parcel: models.Parcel) -> bool:
@@ -312,7 +313,7 @@ class _Courier:
             for parcel in parcels:
                 self._outbox.postpone(parcel, self._now() + (wait or FIRST_WAIT))
             return False
-        notifications = [parcel.notification for parcel in parcels]
+        notifications = [_worded(parcel, channel) for parcel in parcels]
         try:
             self._guarded(first, channel, lambda notifier: notifier.send_group(channel, notifications))
         except errors.WorkermonError as why:
@@ -322,19 +323,19 @@ class _Courier:
             return any(given_up)
         failpoints.reach("group.sent")
         log.info("deliver.accepted_group", channel=first.channel, rule=first.notification.rule, alerts=len(parcels))
+        self._recovered(first.channel)
         for parcel in parcels:
             following = self._outbox.delivered(parcel, self._now(), self._remind_at(parcel))
             failpoints.reach("group.delivered")
             if following is not None:
                 self.send(following)
-        self._recovered(first.channel)
         return True
 
     def _hand_over(self, parcel: models.Parcel, channel: models.Channel | None) -> None:
         what = f"channel {parcel.channel}"
         if channel is None:
             raise errors.DeliveryFailed(what, "it is not in the configuration", "apply one that has it")
-        self._guarded(parcel, channel, lambda notifier: notifier.send(channel, parcel.notification))
+        self._guarded(parcel, channel, lambda notifier: notifier.send(channel, _worded(parcel, channel)))
 
     def _guarded(self, parcel: models.Parcel, channel: models.Channel, send: Callable[[Any], None]) -> None:
         what = f"channel {parcel.channel}"
@@ -451,6 +452,14 @@ class _Courier:
         configuration = self._configurations.load()
         used = dict.fromkeys(name for rule in configuration.rules for name in rule.notify)
         return [name for name in used if name != channel and name in configuration.channels] or ["log"]
+
+
+def _worded(parcel: models.Parcel, channel: models.Channel) -> models.Notification:
+    """Return what is sent: where nothing is merged a repetition says so, for the first may have been shown."""
+    told = parcel.notification
+    if channel.type not in GROUPED or parcel.attempt < 2:
+        return told
+    return told.model_copy(update={"summary": f"{told.summary} (retry)"})
 
 
 def _backoff(attempt: int) -> float:

@@ -29,16 +29,17 @@ end
 return found
 """)
 
-# KEYS: worker, alerts, configuration, unjudged, open, index, versions, outbox, workers, the ledger's without the hour;
-# of each transition its history; of each notification the last one and the lanes; of each of its lanes that.
-# ARGV: 'commit' or 'retire', worker id, incarnation, version, revision, sequence, token, state, time, feed, lifetime,
-# entries, alerts in the index; how many alerts to open and for each its id and since; how many to close and their ids;
-# how many transitions and for each its alert, entry and 0, or the number of its lanes plus 1, rule, version, id,
-# notification, lanes.
+# KEYS: worker, alerts, configuration, unjudged, open, index, versions, outbox, workers (of a scope: scopes), the
+# ledger's without the hour; of each transition its history; of each notification the last one and the lanes; of each of
+# its lanes that.
+# ARGV: 'commit', 'retire' or 'leave' (that of a scope), worker id, incarnation, version, revision, sequence, token,
+# state, time, feed, lifetime, entries, alerts in the index; how many alerts to open and for each its id and since; how
+# many to close and their ids; how many transitions and for each its alert, entry and 0, or the number of its lanes plus
+# 1, rule, version, id, notification, lanes.
 COMMIT = client.Script("""
 local worker, alerts, unjudged, open = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
 local index, versions, outbox = KEYS[6], KEYS[7], KEYS[8]
-local retire, worker_id, at = ARGV[1] == 'retire', ARGV[2], ARGV[9]
+local retire, worker_id, at = ARGV[1] ~= 'commit', ARGV[2], ARGV[9]
 local lifetime = tonumber(ARGV[11])
 local had = redis.call('HMGET', worker, 'incarnation', 'seq', 'first_hour', 'last_hour')
 if had[1] ~= ARGV[3] then return 0 end
@@ -95,7 +96,7 @@ if told or retire then redis.call('EXPIRE', versions, lifetime) end
 
 if retire then
   redis.call('DEL', worker, alerts)
-  redis.call('ZREM', KEYS[9], worker_id)
+  redis.call(ARGV[1] == 'leave' and 'SREM' or 'ZREM', KEYS[9], worker_id)
   redis.call('ZREM', unjudged, worker_id)
   if had[3] then
     for hour = tonumber(had[3]), tonumber(had[4]), 3600 do redis.call('DEL', KEYS[10] .. string.format('%d', hour)) end
@@ -177,7 +178,7 @@ class RedisAlerts:
         self, mode: str, subject: Subject, verdict: ports.Verdict | ports.ScopeVerdict
     ) -> tuple[list[str], list[client.Argument]]:
         basis = verdict.basis
-        to_open, to_close = _turns(subject.id, verdict, retire=mode == "retire")
+        to_open, to_close = _turns(subject.id, verdict, retire=mode != "commit")
         names = [
             subject.key,
             keys.alerts(subject.id),
@@ -187,7 +188,7 @@ class RedisAlerts:
             keys.HISTORY_INDEX,
             keys.versions(subject.id),
             keys.OUTBOX,
-            keys.WORKERS,
+            keys.SCOPES if mode == "leave" else keys.WORKERS,
             keys.ledger(subject.id, ""),
         ]
         arguments: list[client.Argument] = [

@@ -96,9 +96,16 @@ class RedisScopes:
 
     def commit(self, verdict: ports.ScopeVerdict) -> bool:
         """Write alert, history and outbox in one step, where the basis still holds."""
+        return self._write("commit", verdict)
+
+    def retire(self, verdict: ports.ScopeVerdict) -> bool:
+        """Commit a last verdict and forget the scope, in one step."""
+        return self._write("leave", verdict)
+
+    def _write(self, mode: str, verdict: ports.ScopeVerdict) -> bool:
         state = verdict.basis.state
         subject = alerts.Subject(state.key, keys.scope(state.key), _INCARNATION, state.sequence)
-        return self._alerts.write("commit", subject, verdict)
+        return self._alerts.write(mode, subject, verdict)
 
 
 def _basis(name: str, rest: Any, revision: int) -> ports.ScopeBasis:
