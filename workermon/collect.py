@@ -450,9 +450,10 @@ class _Run:
                 # Where nobody publishes it, it is absent, as far as can be known by now.
                 mine.asked[metric.name] = self.at
                 near, whole = self._since(record, metric.name, period)
+                worker_id = record.worker.id
                 asked += [
-                    _Asked(record.worker.id, metric.name, _query(record, metric, period, near, each), whole)
-                    for each in _chosen(metric, sets)
+                    _Asked(worker_id, metric.name, metrics.query(worker_id, metric, period, near, each), whole)
+                    for each in metrics.chosen(metric, sets)
                 ]
         if asked:
             self._fetch(asked, found)
@@ -504,7 +505,7 @@ class _Run:
             # Of several filesystems all have to have answered: the fullest of some is not the fullest.
             if wrong is None or len(places) == 1:
                 series = [answer.series[place] for place in places if place in answer.series]
-                if merged := _merged(self.configuration.metrics[metric], series):
+                if merged := metrics.merged(self.configuration.metrics[metric], series):
                     mine.series[metric] = models.Series(mine.periods[metric], merged)
 
     def _ask(self, queries: Sequence[models.Query]) -> ports.Answer:
@@ -869,47 +870,6 @@ class _Run:
 def _key(metric: models.Metric) -> str:
     """Name what ListMetrics was asked for, in the record of what it said."""
     return f"{metric.namespace}/{metric.metric_name}"
-
-
-def _query(
-    record: ports.Record, metric: models.Metric, period: int, since: int, dimensions: Dimensions
-) -> models.Query:
-    return models.Query(
-        worker_id=record.worker.id,
-        metric=metric.name,
-        namespace=metric.namespace,
-        metric_name=metric.metric_name,
-        dimensions=dimensions,
-        statistic=metric.statistic,
-        period=period,
-        since=since,
-    )
-
-
-def _chosen(metric: models.Metric, sets: Sequence[Dimensions]) -> list[Dimensions]:
-    """Return the sets that count: real filesystems only, and no sum of others beside those others.
-
-    An agent may publish aggregates too, under fewer dimensions: where filesystems are told apart an aggregate mixes
-    the real with the pseudo ones, and in a sum it would count twice.
-    """
-    named = [dict(each) for each in sets]
-    if any("fstype" in each for each in named):
-        named = [each for each in named if each.get("fstype", "tmpfs") not in metrics.PSEUDO_FILESYSTEMS]
-    if metric.merge == "sum":
-        named = [each for each in named if not any(each.items() < other.items() for other in named)]
-    return [tuple(each.items()) for each in named]
-
-
-def _merged(metric: models.Metric, series: Sequence[models.Series]) -> tuple[models.Datapoint, ...]:
-    """Return one series of several, slot by slot."""
-    if len(series) == 1:
-        return series[0].points
-    values: dict[int, list[float]] = {}
-    for each in series:
-        for at, value in each.points:
-            values.setdefault(at, []).append(value)
-    merge = max if metric.merge == "max" else sum
-    return tuple(models.Datapoint(at, float(merge(values[at]))) for at in sorted(values))
 
 
 def _of_aws(why: Exception) -> errors.AwsError:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from workermon.models import DAY, Condition, Datapoint, Metric, Reading, Sample, Series, Worker, rfc3339
+from workermon.models import DAY, Condition, Datapoint, Metric, Query, Reading, Sample, Series, Worker, rfc3339
 
 #: Seconds. How long after a period's end its datapoint may take to appear, before anything is learnt of it
 #: (the AWS documentation promises no figure; a few minutes are usual).
@@ -124,3 +124,43 @@ def readings(
         slot = condition.collected_at // worker.interval * worker.interval
         found[STATUS_CHECK_FAILED] = Reading(value=failed, unit="count", at=rfc3339(slot))
     return found
+
+
+def query(worker_id: str, metric: Metric, period: int, since: int, dimensions: tuple[tuple[str, str], ...]) -> Query:
+    """Return what asks CloudWatch for a metric of a worker under one dimension set, from a time on."""
+    return Query(
+        worker_id=worker_id,
+        metric=metric.name,
+        namespace=metric.namespace,
+        metric_name=metric.metric_name,
+        dimensions=dimensions,
+        statistic=metric.statistic,
+        period=period,
+        since=since,
+    )
+
+
+def chosen(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
+    """Return the dimension sets that count: real filesystems only, and no sum of others beside those others.
+
+    An agent may publish aggregates too, under fewer dimensions: where filesystems are told apart an aggregate mixes
+    the real with the pseudo ones, and in a sum it would count twice.
+    """
+    named = [dict(each) for each in sets]
+    if any("fstype" in each for each in named):
+        named = [each for each in named if each.get("fstype", "tmpfs") not in PSEUDO_FILESYSTEMS]
+    if metric.merge == "sum":
+        named = [each for each in named if not any(each.items() < other.items() for other in named)]
+    return [tuple(each.items()) for each in named]
+
+
+def merged(metric: Metric, series: Sequence[Series]) -> tuple[Datapoint, ...]:
+    """Return one series of several, slot by slot."""
+    if len(series) == 1:
+        return series[0].points
+    values: dict[int, list[float]] = {}
+    for each in series:
+        for at, value in each.points:
+            values.setdefault(at, []).append(value)
+    merge = max if metric.merge == "max" else sum
+    return tuple(Datapoint(at, float(merge(values[at]))) for at in sorted(values))
