@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_evaluate import CPU, ID, MINUTE, QUIET, T0, Site, points
-from workermon import flapping, models
+from workermon import explain, flapping, models, report
 from workermon.models import Count, Damping, Flapping, Judged, Levels, Turn
 
 ONE = Count(m=1, n=1)
@@ -346,3 +346,32 @@ def test_any_grouping_and_order_come_to_the_same(values: list[float | None], dat
         assert one.told == two.told
     if not late:
         assert turned(steady) == turned(other)
+
+
+# --- what is shown -----------------------------------------------------------------------------------------------
+
+
+def test_why_and_alerts_say_that_it_flaps() -> None:
+    """``why`` tells until when it has to hold still, and which turns were damped; ``alerts`` marks it."""
+    site = Site(MILD)
+    site.minutes(waves(9))
+    record = site.workers.get([ID])[ID]
+    ports = {"alerts": site.alerts, "samples": site.samples, "configurations": site.configurations}
+    [rule] = explain.why(record, "cpu_utilization", **ports, pulse=site.pulse, silences=site.silences, now=site.clock)[
+        "rules"
+    ]
+    until = models.rfc3339(T0 + 68 * MINUTE)
+    assert rule["flapping"] == {"turns": 6, "within": 3600, "flaps": True, "counted": 6, "until": until}
+    assert [(one["damped"], one["told"]) for one in rule["history"]][:3] == [
+        (True, False),
+        (True, False),
+        (False, True),
+    ]
+    [alert] = report.alerts(alerts=site.alerts, silences=site.silences, now=site.clock)["alerts"]
+    assert alert["flapping"] is True
+    site.minutes([20] * 61, 9)
+    [rule] = explain.why(record, "cpu_utilization", **ports, pulse=site.pulse, silences=site.silences, now=site.clock)[
+        "rules"
+    ]
+    assert (rule["flapping"]["flaps"], rule["flapping"]["until"]) == (False, None)
+    assert report.alerts(every=True, alerts=site.alerts)["alerts"][0]["flapping"] is False

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from workermon import config, errors, metrics, models, ports, scheduled, states, thresholds
+from workermon import config, errors, flapping, metrics, models, ports, scheduled, states, thresholds
 from workermon import silences as silencing
 
 #: Entries of an alert's history that are shown.
@@ -64,6 +64,7 @@ def why(
                 **_rule(rule),
                 **_state(alert),
                 **stands,
+                "flapping": _flapping(rule, alert, at),
                 "silences": _silences(quiet, worker, rule.name, at),
                 "history": _history(alerts.history(f"{worker.id}/{rule.name}", HISTORY)),
             }
@@ -100,6 +101,8 @@ def _rule(rule: models.Rule) -> Document:
     else:
         shown |= {key: it.model_dump(exclude_none=True) for key, it in levels.items() if it is not None}
         shown |= {"breach": str(rule.breach), "recover": str(rule.recover), "missing": rule.missing}
+    if rule.routes is not None:
+        shown["routes"] = {severity: list(names) for severity, names in rule.routes.items()}
     return {**shown, "labels": rule.labels, "notify": list(rule.notify)}
 
 
@@ -112,6 +115,21 @@ def _state(alert: models.Alert) -> Document:
         "told": alert.told,
         "since": _time(alert.since),
         "cursor": _time(judged.cursor),
+    }
+
+
+def _flapping(rule: models.Rule, alert: models.Alert, now: float) -> Document | None:
+    """Return whether an alert flaps, and until when it has to hold still; ``None`` where the rule damps nothing."""
+    if rule.flapping is None:
+        return None
+    until = math.floor(now) if rule.kind == "no-data" else alert.judged.cursor
+    stand = flapping.stand(rule, alert.judged, until)
+    return {
+        "turns": rule.flapping.turns,
+        "within": rule.flapping.within,
+        "flaps": stand.flaps,
+        "counted": stand.turns,
+        "until": models.rfc3339(stand.last + rule.flapping.within) if stand.flaps and stand.last is not None else None,
     }
 
 
@@ -269,6 +287,7 @@ def _history(entries: Iterable[models.Recorded]) -> list[Document]:
             "count": entry.transition.count,
             "points": [{"at": models.rfc3339(at), "value": value} for at, value in entry.transition.points],
             "correction": entry.transition.correction,
+            "damped": entry.transition.damped,
             "told": entry.notification is not None and entry.transition.silenced_by is None,
             "silenced_by": entry.transition.silenced_by,
             "notification": None if entry.notification is None else entry.notification.id,

@@ -133,7 +133,9 @@ def alerts(
     ``deliveries`` too: the attempts for all notifications of the episode, the oldest first.
     """
     opened = [alert for alert in alerts.open() if alert.last is not None]
-    fires = [_alert(alert.last, firing=True) for alert in opened if alert.last is not None]
+    fires = [
+        {**_alert(alert.last, firing=True), "flapping": alert.flapping} for alert in opened if alert.last is not None
+    ]
     if silences is not None:
         windows = () if configurations is None else configurations.load().silences
         _seen(opened, fires, silences, windows, None if now is None else now())
@@ -175,7 +177,7 @@ def _seen(
 
 
 def _alert(notification: models.Notification, *, firing: bool) -> Document:
-    return {**models.to_json(notification), "open": firing, "acked_by": None, "silenced_by": None}
+    return {**models.to_json(notification), "open": firing, "acked_by": None, "silenced_by": None, "flapping": False}
 
 
 def _by_worker(alerts: Iterable[models.Alert]) -> dict[str, list[models.Alert]]:

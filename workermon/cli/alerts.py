@@ -36,7 +36,7 @@ def alerts(own: session.Session, every: bool, as_json: bool) -> None:
     rows = [
         (
             alert["since"],
-            alert["status"] + (" (silenced)" if alert["silenced_by"] else " (seen)" if alert["acked_by"] else ""),
+            " ".join((alert["status"], *_marks(alert))),
             alert["severity"],
             alert["rule"],
             alert["worker"]["name"] if alert["worker"] else "-",
@@ -50,6 +50,15 @@ def alerts(own: session.Session, every: bool, as_json: bool) -> None:
         output.table(("SINCE", "STATUS", "SEVERITY", "RULE", "WORKER", "SUMMARY"), rows, styles)
     else:
         click.echo("no alert" if every else "no alert fires", err=True)
+
+
+def _marks(alert: dict[str, Any]) -> Iterator[str]:
+    if alert["silenced_by"]:
+        yield "(silenced)"
+    elif alert["acked_by"]:
+        yield "(seen)"
+    if alert["flapping"]:
+        yield "(flapping)"
 
 
 @click.command()
@@ -97,8 +106,10 @@ def _explained(found: dict[str, Any]) -> Iterator[str]:
         wants += [f"{rule['ahead']} s ahead"] if rule.get("ahead") else []
         wants += [f"severity {rule['severity']}"] if rule["kind"] in ("state", "event") else []
         wants += [f"only {key}={value}" for key, value in rule["labels"].items()]
-        yield f"  rule     {', '.join(wants)}; notifies {', '.join(rule['notify']) or 'nobody'}"
+        yield f"  rule     {', '.join(wants)}; notifies {_notified(rule)}"
         yield f"  now      {rule['now']}"
+        if rule["flapping"]:
+            yield f"  flapping {_flapping(rule['flapping'])}"
         for one in rule["silences"]:
             yield f"  silence  {one['id']} until {one['ends']} by {one['by']}: {one['reason']}"
         if "points" in rule:
@@ -117,7 +128,9 @@ def _explained(found: dict[str, Any]) -> Iterator[str]:
             yield f"  event    {one['code']} {one['not_before'] or '-'} {one['description']}{told}"
         for one in rule["history"]:
             yield f"  {one['at']} {one['before']} → {one['after']}: {one['reason']}"
-            if one["silenced_by"]:
+            if one["damped"]:
+                yield "    told nobody: it was flapping"
+            elif one["silenced_by"]:
                 yield f"    told nobody: silence {one['silenced_by']}"
             elif not one["told"]:
                 yield "    told nobody"
@@ -125,6 +138,18 @@ def _explained(found: dict[str, Any]) -> Iterator[str]:
                 yield f"    {each['at']} {each['channel']}: {each['error'] or 'accepted'}"
             if one["told"] and not one["deliveries"] and not one["silenced_by"]:
                 yield "    no attempt to deliver it yet"
+
+
+def _notified(rule: dict[str, Any]) -> str:
+    if "routes" in rule:
+        return ", ".join(f"{', '.join(names) or 'nobody'} ({what})" for what, names in rule["routes"].items())
+    return ", ".join(rule["notify"]) or "nobody"
+
+
+def _flapping(stands: dict[str, Any]) -> str:
+    if not stands["flaps"]:
+        return f"no: {stands['counted']} turns within {stands['within']} s, {stands['turns']} make it flap"
+    return f"since its turns came too often; told again when it has held still until {stands['until']}"
 
 
 def _levels(levels: dict[str, float]) -> str:
