@@ -396,6 +396,7 @@ def test_a_file_that_is_applied_does_not_remove_who_is_to_be_told(house: House, 
     worker = house.workers.get([ID])[ID].worker
     assert house.workers.update(worker.model_copy(update={"origin": "discover"}))
     house.ec2.become(ID, status, BY_SPOT)
+    house.change(channels={"ops": models.Channel(name="ops", type="log")})
     file = config.parse(DISCOVER, "f")
     plan = fleet.planned(
         file, fleet.Terms(region="us-east-1"), workers=house.workers, ec2=house.ec2,

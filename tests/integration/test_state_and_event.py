@@ -1,0 +1,221 @@
+"""A worker that stops and one that EC2 has plans for: over real HTTP, boto3 and Redis to what waits to be delivered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from workermon import config, evaluate, explain, fleet, models, notify, ports, report, runtime, settings, testing
+from workermon.local.endpoint import Endpoint
+from workermon.local.simulation import Simulation
+
+pytestmark = pytest.mark.integration
+
+FILE = """
+[[rules]]
+name = "down"
+metric = "state"
+expected = ["Client.UserInitiatedShutdown"]
+notify = ["ops"]
+
+[[rules]]
+name = "plans"
+metric = "event"
+ahead = "14d"
+notify = ["ops"]
+
+[channels.ops]
+type = "log"
+"""
+
+
+class Post:
+    """A channel that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[models.Notification] = []
+
+    def send(self, channel: models.Channel, notification: models.Notification) -> None:
+        """Take it."""
+        self.sent.append(notification)
+
+
+class House:
+    """An installation in this process with five workers, on a clock of the test's."""
+
+    def __init__(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            monkeypatch.delenv(name, raising=False)
+        self.clock = testing.ManualClock(time.time() // 3600 * 3600 + 7 * 3600)
+        self.simulation = Simulation(self.clock, 5)
+        self.endpoint = Endpoint(self.simulation)
+        self.endpoint.start()
+        for name, value in {
+            "AWS_ENDPOINT_URL": self.endpoint.url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
+        self.schedule = testing.MemorySchedule()
+        self.container = runtime.open(
+            settings.Settings(redis_url=SecretStr(redis_url)),
+            overrides={
+                ports.Clock: self.clock,
+                ports.Schedule: self.schedule,
+                ports.Bell: testing.MemoryBell(),
+                ports.Nodes: testing.MemoryNodes(["here"]),
+            },
+        )
+        self.ids = list(self.simulation.machines)
+        fleet.add(self.ids, scope=models.Scope(region="us-east-1"), workers=self.get(ports.Workers),
+                  schedule=self.schedule, ec2=self.get(ports.Ec2), now=self.clock)  # fmt: skip
+        configurations = self.get(ports.Configurations)
+        assert configurations.save(config.to_configuration(config.parse(FILE, "f"), configurations.load()))
+        self.post = Post()
+
+    def get(self, port: Any) -> Any:
+        """Return a port."""
+        return self.container.get(port)
+
+    def minute(self) -> list[str]:
+        """Let a minute go by: collect, judge, deliver; return (worker, rule, status) of what was sent."""
+        self.clock.advance(60)
+        runtime.collect_now(self.container, self.ids)
+        return self.judge()
+
+    def judge(self) -> list[str]:
+        """Judge whoever is marked, and deliver."""
+        self.get(ports.Pulse).mark("listener", self.clock())
+        before = len(self.post.sent)
+        marked = self.get(ports.Samples).unjudged(self.clock(), 100)
+        told = evaluate.evaluate(
+            marked, alerts=self.get(ports.Alerts), samples=self.get(ports.Samples),
+            configurations=self.get(ports.Configurations), pulse=self.get(ports.Pulse), now=self.clock,
+        )  # fmt: skip
+        notify.deliver(
+            told, outbox=self.get(ports.Outbox), configurations=self.get(ports.Configurations),
+            notifiers={"log": self.post}, now=self.clock,
+        )  # fmt: skip
+        return [f"{one.worker.name if one.worker else ''} {one.rule} {one.status}" for one in self.post.sent[before:]]
+
+    def why(self, worker_id: str, metric: str) -> Any:
+        """Explain the one rule of a kind."""
+        names = ("alerts", "samples", "configurations", "pulse", "silences")
+        record = self.get(ports.Workers).get([worker_id])[worker_id]
+        given = {name: self.get(getattr(ports, name.title())) for name in names}
+        return explain.why(record, metric, **given, now=self.clock)["rules"][0]
+
+    def reconcile(self) -> Any:
+        """Repair what can be repaired."""
+        names = ("workers", "ec2", "alerts", "samples", "configurations", "secrets")
+        given = {name: self.get(getattr(ports, name.title())) for name in names}
+        return fleet.reconcile(**given, schedule=self.schedule, now=self.clock, region="us-east-1").steps
+
+    def close(self) -> None:
+        """End it."""
+        self.container.close()
+        self.endpoint.stop()
+
+
+@pytest.fixture
+def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """Give an installation that was collected once."""
+    made = House(redis_url, monkeypatch)
+    try:
+        assert made.minute() == []
+        yield made
+    finally:
+        made.close()
+
+
+def test_a_worker_that_stops_by_itself_is_told_and_one_that_its_user_stops_is_not(house: House) -> None:
+    """One call more for both of them; the alert resolves with the next start, and all of it is explained."""
+    first, second = house.ids[:2]
+    asked = house.endpoint.calls["DescribeInstances"]
+    reason = ("Client.InstanceInitiatedShutdown", "Client.InstanceInitiatedShutdown: Instance initiated shutdown")
+    house.simulation.set_state(first, "stopping", reason)
+    house.simulation.set_state(second, "stopped")
+    assert house.minute() == ["render-01 down firing"]
+    house.simulation.set_state(first, "stopped", reason)
+    assert house.minute() == []
+    assert house.endpoint.calls["DescribeInstances"] == asked + 1
+    told = house.post.sent[-1]
+    assert told.summary == (
+        "render-01: the instance is being stopped: it was shut down from its own operating system"
+        " (Client.InstanceInitiatedShutdown)"
+    )
+    assert told.reason == "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
+    found = house.why(first, "state")
+    assert (found["state"], found["told"]) == ("critical", "critical")
+    assert [each["error"] for each in found["history"][0]["deliveries"]] == [None]
+    assert house.why(second, "state")["now"].endswith("that is expected")
+    house.simulation.set_state(first, "pending")
+    assert house.minute() == []
+    house.simulation.set_state(first, "running")
+    house.simulation.set_state(second, "running")
+    assert house.minute() == ["render-01 down resolved"]
+    assert house.get(ports.Alerts).open() == []
+
+
+def test_a_terminated_worker_is_told_though_everybody_hurries(house: House) -> None:
+    """Reconciled before it was collected and again before it was judged, it is told once, and over when it is gone."""
+    first = house.ids[0]
+    house.simulation.set_state(first, "terminated", ("Server.SpotInstanceTermination", "no capacity"))
+    assert house.reconcile() == ()
+    house.clock.advance(60)
+    assert runtime.collect_now(house.container, house.ids).retired == (first,)
+    assert first not in house.schedule.ids()
+    assert house.reconcile() == ()
+    house.clock.advance(3600)  # nobody judged: whoever did died
+    assert house.judge() == ["render-01 down firing"]
+    told = house.post.sent[-1]
+    assert told.at == told.since
+    assert models.moment(told.at) == house.clock() - 3600
+    assert [(step.action, step.worker_id) for step in house.reconcile()] == [("retire", first)]
+    notify.deliver(
+        [told.dedup_key], outbox=house.get(ports.Outbox), configurations=house.get(ports.Configurations),
+        notifiers={"log": house.post}, now=house.clock,
+    )  # fmt: skip
+    ended = house.post.sent[-1]
+    assert (ended.status, ended.reason, ended.dedup_key) == ("resolved", "terminated", told.dedup_key)
+    assert house.get(ports.Alerts).open() == []
+
+
+def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: House) -> None:
+    """Too far ahead, near enough, joined by another, put off, completed, cancelled: as EC2's answers have it."""
+    first = house.ids[0]
+    now = house.clock()
+    reboot = house.simulation.schedule(
+        first, "system-reboot", now + 20 * models.DAY, now + 20 * models.DAY + 7200, description="Maintenance <host>"
+    )
+    assert house.minute() == []
+    assert house.why(first, "event")["events"][0]["not_told"].startswith("it is told from")
+    reboot.not_before, reboot.not_after, reboot.deadline = now + models.DAY, now + 2 * models.DAY, now + 9 * models.DAY
+    assert house.minute() == ["render-01 plans firing"]
+    told = house.post.sent[-1]
+    assert (told.severity, told.kind) == ("warning", "event")
+    assert f"system-reboot scheduled for {models.rfc3339(now + models.DAY)}" in told.summary
+    assert "(in 24 hours): Maintenance <host> (it can be put off until" in told.summary
+    retired = house.simulation.schedule(first, "instance-retirement", now + 7 * models.DAY)
+    assert house.minute() == ["render-01 plans firing"]
+    assert (house.post.sent[-1].severity, house.post.sent[-1].version) == ("critical", 2)
+    house.endpoint.fail("error", "DescribeInstanceStatus")
+    assert house.minute() == []
+    house.endpoint.recover()
+    record = house.get(ports.Workers).get([first])[first]
+    shown = report.worker(record, alerts=house.get(ports.Alerts), configurations=house.get(ports.Configurations),
+                          schedule=house.schedule, now=house.clock)  # fmt: skip
+    assert [event["code"] for event in shown["events"]] == ["system-reboot", "instance-retirement"]
+    reboot.description = "[Completed] " + reboot.description
+    assert house.minute() == []
+    retired.description = "[Canceled] The host is well"
+    assert house.minute() == ["render-01 plans resolved"]
+    assert "EC2 says it is cancelled" in house.post.sent[-1].summary
+    assert house.get(ports.Alerts).open() == []

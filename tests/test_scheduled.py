@@ -1,0 +1,382 @@
+"""What EC2 has scheduled: what is remembered of it, when it is told, told again and over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.test_evaluate import ID
+from tests.test_states import MINUTE, T0, House
+from workermon import config, errors, explain, export, fleet, models, report, scheduled
+from workermon.models import DAY, ScheduledEvent
+
+RULE = models.Rule(name="scheduled", kind="event", by_code=True, notify=("ops",))
+HOUR = 3600
+REBOOT = ScheduledEvent(
+    id="instance-event-1", code="system-reboot", description="The host is updated", not_before=T0 + 7 * DAY,
+    not_after=T0 + 7 * DAY + 2 * HOUR, deadline=T0 + 9 * DAY,
+)  # fmt: skip
+RETIRED = ScheduledEvent(
+    id="instance-event-2", code="instance-retirement", description="The host is worn", not_before=T0 + 14 * DAY
+)
+
+
+class Site(House):
+    """A house whose worker EC2 has plans for."""
+
+    def __init__(self, *rules: models.Rule) -> None:
+        super().__init__(*(rules or (RULE,)))
+
+    def plan(self, minute: float, *events: ScheduledEvent) -> list[str]:
+        """Have EC2 list these events, collect and evaluate."""
+        self.ec2.events[ID] = events
+        return self.step(minute)
+
+    def news(self) -> list[tuple[str, str, int]]:
+        """Return what people were told, as (status, severity, minute), oldest first."""
+        return self.told(f"{ID}/scheduled")
+
+    @property
+    def newest(self) -> models.Notification:
+        """Return what was told last."""
+        return self.last("scheduled")
+
+
+@pytest.fixture
+def site() -> Site:
+    """Return a worker that nothing is scheduled for, collected once."""
+    made = Site()
+    made.plan(0)
+    return made
+
+
+# --- when it is told ---------------------------------------------------------------------------------------------
+
+
+def test_an_event_is_told_days_ahead_in_words(site: Site) -> None:
+    """Once, with what, when, in how long, EC2's description and until when it may be put off."""
+    assert site.plan(1, REBOOT) == [f"{ID}/scheduled"]
+    for minute in (2, 3):
+        site.plan(minute, REBOOT)
+    assert site.news() == [("firing", "warning", 1)]
+    told = site.newest
+    assert (told.kind, told.metric, told.value) == ("event", None, None)
+    assert told.summary == (
+        "render-07: system-reboot scheduled for 2023-11-21T22:00:00Z (in 7 days): The host is updated"
+        " (it can be put off until 2023-11-23T22:00:00Z)"
+    )
+    assert told.reason == "instance-event-1 system-reboot The host is updated"
+    assert told.since == told.at == models.rfc3339(T0 + MINUTE)
+
+
+def test_another_one_that_joins_is_told_with_the_earliest_first(site: Site) -> None:
+    """It is a new version of the same alert, at the worst of their severities, since the first of them."""
+    site.plan(1, REBOOT)
+    site.plan(2, RETIRED, REBOOT)
+    assert site.news() == [("firing", "warning", 1), ("firing", "critical", 2)]
+    told = site.newest
+    assert told.summary.startswith("render-07: system-reboot scheduled for 2023-11-21T22:00:00Z")
+    assert told.summary.endswith("; and 1 more: instance-retirement 2023-11-28T22:00:00Z")
+    assert (told.version, told.since) == (2, models.rfc3339(T0 + MINUTE))
+    other = REBOOT.model_copy(update={"id": "instance-event-3", "code": "system-maintenance"})
+    site.plan(3, RETIRED, REBOOT, other)
+    assert site.news()[2:] == [("firing", "critical", 3)]
+    assert len({one.notification.id for one in site.alerts.history(f"{ID}/scheduled") if one.notification}) == 3
+
+
+def test_an_event_at_another_time_is_told_again(site: Site) -> None:
+    """Put off or brought forward, it is told with its new time; another description is no news."""
+    site.plan(1, REBOOT)
+    site.plan(2, REBOOT.model_copy(update={"description": "The host is updated soon"}))
+    assert len(site.news()) == 1
+    site.plan(3, REBOOT.model_copy(update={"not_before": T0 + 8 * DAY, "not_after": None}))
+    assert site.news() == [("firing", "warning", 1), ("firing", "warning", 3)]
+    assert "2023-11-22T22:00:00Z" in site.newest.summary
+
+
+def test_one_of_several_that_is_over_wakes_nobody(site: Site) -> None:
+    """Only where what is left is less bad is that told."""
+    other = REBOOT.model_copy(update={"id": "instance-event-3"})
+    site.plan(1, REBOOT, other, RETIRED)
+    site.plan(2, other, RETIRED)
+    assert len(site.news()) == 1
+    site.plan(3, other)
+    assert site.news() == [("firing", "critical", 1), ("firing", "warning", 3)]
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        ((), "no event is ahead any more: EC2 no longer lists it"),
+        ((REBOOT.model_copy(update={"description": "[Completed] The host is updated"}),),
+         "no event is ahead any more: system-reboot: EC2 says it is completed"),
+        ((REBOOT.model_copy(update={"description": "[Canceled] The host is updated"}),),
+         "no event is ahead any more: system-reboot: EC2 says it is cancelled"),
+    ],
+)  # fmt: skip
+def test_it_is_over_when_none_is_left(site: Site, last: tuple[ScheduledEvent, ...], said: str) -> None:
+    """Completed, cancelled or gone, each with its word, at the collection that first saw it; and it may come again."""
+    site.plan(1, REBOOT)
+    site.plan(5, *last)
+    site.plan(6, *last)
+    assert site.news() == [("firing", "warning", 1), ("resolved", "warning", 5)]
+    assert site.newest.summary == f"render-07: {said}"
+    site.plan(7, REBOOT)
+    assert len(site.news()) == 3
+    ids = [one.notification.id for one in site.alerts.history(f"{ID}/scheduled") if one.notification]
+    assert len(set(ids)) == 3, "the same event may come back, but an id never does"
+
+
+def test_an_event_whose_end_is_past_is_over_though_ec2_lists_it(site: Site) -> None:
+    """At its end, also where somebody looks much later; while it goes on it is not over."""
+    site.plan(1, REBOOT)
+    site.plan(7 * 1440 + 60, REBOOT)
+    assert len(site.news()) == 1
+    site.plan(8 * 1440, REBOOT)
+    assert site.news() == [("firing", "warning", 1), ("resolved", "warning", 7 * 1440 + 120)]
+    assert "its end, 2023-11-22T00:00:00Z, is past" in site.newest.summary
+
+
+def test_completed_events_alone_are_nothing(site: Site) -> None:
+    """EC2 lists them for a week; they were never ahead for us."""
+    site.plan(1, REBOOT.model_copy(update={"description": "[Completed] done"}))
+    assert site.news() == []
+    assert site.alerts.load([ID])[ID].alerts == {}
+
+
+def test_a_rule_may_wait_until_it_is_near() -> None:
+    """``ahead`` has it told that long before it begins, at exactly that time."""
+    made = Site(RULE.model_copy(update={"ahead": 2 * DAY}))
+    made.plan(1, REBOOT)
+    assert made.news() == []
+    made.plan(5 * 1440 + 7, REBOOT)
+    assert made.news() == [("firing", "warning", 5 * 1440)]
+    made.plan(5 * 1440 + 8, REBOOT.model_copy(update={"not_before": T0 + 20 * DAY, "not_after": None}))
+    assert made.newest.summary == "render-07: no event is ahead any more: it was put off"
+
+
+def test_codes_and_severity_are_the_rules(site: Site) -> None:
+    """Only the events named, and as bad as the rule says; by default retirement and stop are critical."""
+    made = Site(RULE.model_copy(update={"codes": ("instance-stop",), "severity": "warning", "by_code": False}))
+    stop = ScheduledEvent(id="3", code="instance-stop", not_before=T0 + DAY)
+    made.plan(1, REBOOT, RETIRED)
+    assert made.news() == []
+    made.plan(2, REBOOT, stop)
+    assert made.news() == [("firing", "warning", 2)]
+    site.plan(1, stop)
+    assert site.news() == [("firing", "critical", 1)]
+    assert {code for code, severity in scheduled.CODES.items() if severity == "critical"} == {
+        "instance-stop", "instance-retirement",
+    }  # fmt: skip
+
+
+def test_an_event_without_times_is_told_too(site: Site) -> None:
+    """What EC2 does not tell is said so, and sorts last; a code that nobody knows is a warning."""
+    site.plan(1, ScheduledEvent(id="x", code="brand-new", description="odd\nthing"), RETIRED)
+    assert site.newest.summary.endswith("; and 1 more: brand-new a time that EC2 does not tell")
+    site.plan(2, ScheduledEvent(id="x", code="brand-new", description="odd\nthing"))
+    assert site.news()[-1][1] == "warning"
+    assert "brand-new scheduled for a time that EC2 does not tell: odd\\nthing" in site.newest.summary
+
+
+# --- what is no news ---------------------------------------------------------------------------------------------
+
+
+def test_a_failed_call_is_no_absence(site: Site) -> None:
+    """While EC2 does not answer nothing is over; neither where only DescribeInstances knows the worker."""
+    site.plan(1, REBOOT)
+    site.ec2.trouble = errors.AwsThrottled("EC2", "too much", "wait")
+    site.ec2.events[ID] = ()
+    site.step(2)
+    site.ec2.trouble = None
+    inner = site.ec2.statuses
+    site.ec2.statuses = lambda scope, ids: {}  # type: ignore[method-assign]
+    site.step(3)
+    assert site.condition.status == "running"
+    assert site.news() == [("firing", "warning", 1)]
+    site.ec2.statuses = inner  # type: ignore[method-assign]
+    site.step(4)
+    assert site.news() == [("firing", "warning", 1), ("resolved", "warning", 4)]
+
+
+def test_a_stopped_worker_still_has_its_events_and_a_terminated_one_none(site: Site) -> None:
+    """What is scheduled for a stopped instance is told; a termination ends it with the reason."""
+    site.step(1, "stopped", "Client.UserInitiatedShutdown")
+    site.plan(2, RETIRED)
+    assert site.news() == [("firing", "critical", 2)]
+    site.step(3, "terminated", "Client.UserInitiatedShutdown")
+    assert site.newest.reason == "the instance is terminated"
+    assert site.alerts.open() == []
+
+
+def test_pause_removal_and_silence_hold_here_too(site: Site) -> None:
+    """A pause ends the alert and its end brings it back; a silence mutes it; removal resolves it."""
+    site.plan(1, REBOOT)
+    site.pause()
+    site.evaluate()
+    assert site.newest.reason == "monitoring is paused"
+    site.pause(paused=False)
+    site.plan(3, REBOOT)
+    assert [status for status, _, _ in site.news()] == ["firing", "resolved", "firing"]
+    site.silences.add(models.Silence(id="s", rule="scheduled", begins=T0, ends=T0 + 600, reason="known", by="me"))
+    site.plan(4, REBOOT, RETIRED)
+    assert site.alerts.history(f"{ID}/scheduled")[0].transition.silenced_by == "s"
+    site.plan(11, REBOOT, RETIRED)
+    assert site.newest.reason == "the silence s is over, and it still fires"
+    fleet.remove([ID], workers=site.workers, schedule=site.schedule, alerts=site.alerts,
+                 configurations=site.configurations, now=site.clock)  # fmt: skip
+    assert site.newest.reason == "removed"
+    assert site.alerts.open() == []
+
+
+def test_a_replay_has_the_same_id() -> None:
+    """What is judged again after a rollback, at another time of day, is told under the id that it had."""
+    ids = []
+    for late in (0, 900):
+        made = Site()
+        made.plan(0)
+        made.ec2.events[ID] = (REBOOT,)
+        made.collect(1)
+        made.clock.advance(late)
+        made.evaluate()
+        ids.append((made.newest.id, made.newest.at))
+    assert ids[0] == ids[1]
+
+
+@st.composite
+def courses(draw: st.DrawFn) -> list[tuple[ScheduledEvent, ...]]:
+    """Give what EC2 lists, collection by collection."""
+    some = st.builds(
+        ScheduledEvent,
+        id=st.sampled_from("abc"),
+        code=st.sampled_from(sorted(scheduled.CODES)),
+        description=st.sampled_from(["", "[Completed] x", "[Canceled] x"]),
+        not_before=st.sampled_from([T0 + 2 * MINUTE, T0 + DAY]),
+        not_after=st.sampled_from([None, T0 + 3 * MINUTE]),
+    )
+    return draw(st.lists(st.lists(some, max_size=3).map(tuple), min_size=1, max_size=6))
+
+
+@given(course=courses(), looks=st.lists(st.booleans(), min_size=6, max_size=6))
+def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledEvent, ...]], looks: list[bool]) -> None:
+    """However often it is judged, it ends up at what a plain look at the last answer says, in order of time."""
+    condition, judged, seen = models.Condition(), models.Judged(), []
+    for minute, listed in enumerate(course):
+        at = T0 + minute * MINUTE
+        events, events_at = scheduled.listed(condition, listed, at)
+        condition = models.Condition(collected_at=at, events=events, events_at=events_at)
+        if looks[minute] or minute == len(course) - 1:
+            judged, transitions = scheduled.judge(RULE, judged, condition)
+            seen += [one.at for one in transitions]
+            assert len(transitions) <= 1
+            assert scheduled.judge(RULE, judged, condition) == (judged, ())
+    ahead = [
+        one for one in {scheduled.key(event): event for event in course[-1]}.values()
+        if not one.description and (one.not_after is None or one.not_after > condition.collected_at)
+    ]  # fmt: skip
+    worst = {"instance-stop", "instance-retirement"} & {one.code for one in ahead}
+    assert judged.severity == ("critical" if worst else "warning" if ahead else None)
+    assert seen == sorted(seen)
+    assert all(at <= condition.collected_at for at in seen)
+
+
+# --- why, show, the file -----------------------------------------------------------------------------------------
+
+
+def why(site: Site) -> Any:
+    """Explain the rule."""
+    return explain.why(
+        site.workers.get([ID])[ID], "event", alerts=site.alerts, samples=site.samples,
+        configurations=site.configurations, pulse=site.pulse, silences=site.silences, now=site.clock,
+    )["rules"][0]  # fmt: skip
+
+
+def test_why_lists_what_is_scheduled_and_why_it_is_not_told(site: Site) -> None:
+    """Nothing, something told, something over: each with how it stands."""
+    assert why(site)["now"] == "EC2 has scheduled nothing"
+    site.plan(1, REBOOT, RETIRED.model_copy(update={"description": "[Completed] x"}))
+    found = why(site)
+    assert found["severity"] == "by code"
+    assert [(one["code"], one["not_told"]) for one in found["events"]] == [
+        ("system-reboot", None), ("instance-retirement", "EC2 says it is completed"),
+    ]  # fmt: skip
+    assert found["now"].startswith("system-reboot scheduled for")
+    site.change(rules=(RULE.model_copy(update={"ahead": DAY}),))
+    site.evaluate()
+    assert why(site)["now"] == (
+        "nothing to tell of: system-reboot 2023-11-21T22:00:00Z: it is told from 2023-11-20T22:00:00Z on"
+    )
+    assert site.newest.status == "resolved"
+
+
+def test_show_lists_what_is_scheduled(site: Site) -> None:
+    """Each event with its times and what became of it."""
+    site.plan(1, REBOOT)
+    found = report.worker(site.workers.get([ID])[ID], alerts=site.alerts, configurations=site.configurations,
+                          schedule=site.schedule, now=site.clock)  # fmt: skip
+    assert found["events"] == [
+        {"id": "instance-event-1", "code": "system-reboot", "description": "The host is updated",
+         "not_before": "2023-11-21T22:00:00Z", "not_after": "2023-11-22T00:00:00Z",
+         "deadline": "2023-11-23T22:00:00Z", "state": "ahead"},
+    ]  # fmt: skip
+
+
+FILE = '[[rules]]\nname = "plans"\nmetric = "event"\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "changes"),
+    [
+        ("", {"by_code": True}),
+        ('ahead = "14d"\n', {"by_code": True, "ahead": 14 * DAY}),
+        ('codes = ["instance-stop", "instance-stop"]\nseverity = "warning"\n',
+         {"codes": ("instance-stop",), "severity": "warning"}),
+        ('severity = "critical"\nlabels = { a = "b" }\n', {"labels": {"a": "b"}}),
+    ],
+)  # fmt: skip
+def test_the_file_says_all_of_it_and_export_gives_it_back(lines: str, changes: dict[str, Any]) -> None:
+    """What was applied is exported as it was; a state rule too; and the difference of two is seen."""
+    made = config.to_configuration(config.parse(FILE + lines, "f"), config.DEFAULT)
+    assert made.rules == (models.Rule(name="plans", kind="event", notify=("log",)).model_copy(update=changes),)
+    state = f'{FILE}{lines}[[rules]]\nname = "down"\nmetric = "state"\nexpected = ["Server.ScheduledStop"]\n'
+    both = config.to_configuration(config.parse(state, "f"), made)
+    again = config.to_configuration(config.parse(export.text(both, ()), "g"), config.DEFAULT)
+    assert again.rules == both.rules
+    assert export.changes(made, both)["rules"] == {"added": ["down"], "changed": [], "removed": []}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('codes = ["instance-retirment"]', "line 4, column 10: rules[0].codes[0]: instance-retirment is no code of EC2;"
+         " did you mean instance-retirement?"),
+        ("codes = []", "rules[0].codes: names no event; leave it out for all"),
+        ('ahead = "14 days"', "line 4, column 1: rules[0].ahead: '14 days' is no duration"),
+        ('ahead = "1s"', "rules[0].ahead: should be greater than or equal to 60"),
+        ('ahed = "1d"', "rules[0].ahed: is no key here; did you mean ahead?"),
+        ("breach = \"1 of 1\"", "rules[0].breach: is not for metric = 'event'; remove it; it takes ahead, codes"),
+        ('states = ["stopped"]', "rules[0].states: is not for metric = 'event'"),
+        ('flapping = "5 in 1h"', "rules[0].flapping: is not for metric = 'event'"),
+        ('[[rules.cases]]\nname = "a"\nvalues = [1]', "is not for metric = 'event'; remove them; there are no values"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_the_file_is_named_by_its_place(line: str, said: str) -> None:
+    """Source, line, column, field, and what was meant."""
+    with pytest.raises(errors.InvalidInput) as wrong:
+        config.parse(FILE + line + "\n", "f")
+    assert said in str(wrong.value)
+
+
+def test_the_schema_knows_the_keys() -> None:
+    """An editor that has the schema completes them."""
+    properties = config.schema()["$defs"]["RuleSection"]["properties"]
+    assert {"states", "expected", "codes", "ahead"} <= set(properties)
+    assert properties["states"]["items"]["enum"] == ["stopped", "terminated"]
+
+
+def test_the_defaults_are_without_these_rules() -> None:
+    """Nobody gets alerts that he did not ask for."""
+    assert {rule.kind for rule in config.DEFAULT.rules} == {"threshold", "no-data"}
