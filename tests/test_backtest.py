@@ -1,6 +1,7 @@
 """What rules would have fired on a trace, compared with a loop that knows nothing of the judgement's code."""
 
 import csv
+import itertools
 import json
 import math
 import random
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
-from workermon import backtest, cli, config, errors, metrics, models, testing
+from workermon import backtest, cli, config, errors, metrics, models, ports, testing
 
 TRACES = Path(__file__).parents[2] / "shared" / "data" / "ec2-cpu-traces"
 NAMES = [f"ec2_cpu_utilization_{name}.csv" for name in ("77c1ca", "fe7f93", "24ae8d", "53ea38")]
@@ -336,3 +339,93 @@ def test_the_peak_is_the_furthest_value():
     [only] = backtest.episodes(silent, [models.Series(60, ends)])
     assert (only.begin, only.end, only.peak) == (60, 660, 20.0)
     assert not math.isnan(only.peak)
+
+
+# --- CloudWatch's own history ------------------------------------------------------------------------------------
+
+
+@given(
+    period=st.sampled_from([1, 5, 10, 30, 60, 90, 300, 420, 3600, 86_400]),
+    back=st.integers(300, 454 * models.DAY),
+    until=st.integers(1_700_000_000, 1_800_000_000),
+)
+def test_spans_follow_one_another_within_what_is_kept(period, back, until):
+    """They cover all of the time, the finest that CloudWatch still has of each part of it."""
+    found = backtest.spans(period, until - back, until)
+    assert (found[0].begin, found[-1].end) == (until - back, until)
+    assert all(before.end == after.begin for before, after in itertools.pairwise(found))
+    kept = {1: 3 / 24, 60: 15, 300: 63, 3600: 455}
+    for span in found:
+        base = max(each for each in kept if span.period % each == 0)
+        assert until - span.begin <= kept[base] * models.DAY
+        assert span.period >= period
+    assert found[-1].period == period or found[-1].period - period < 60 or back > 2 * 3600
+    assert [span.period for span in found] == sorted({span.period for span in found}, reverse=True)
+
+
+def test_a_minute_is_kept_for_fifteen_days():
+    """Then five of them for 63 days, then an hour; what is published each five minutes has nothing finer."""
+    until = 1_700_002_800
+    days = [(span.period, (until - span.begin) / models.DAY) for span in backtest.spans(60, until - 90 * 86_400, until)]
+    assert [period for period, _ in days] == [3600, 300, 60]
+    assert days[0][1] == 90
+    assert 62.9 < days[1][1] < 63
+    assert 14.9 < days[2][1] < 15
+    assert [span.period for span in backtest.spans(300, until - 40 * 86_400, until)] == [300]
+
+
+def history(metric, points, since):
+    """Ask a CloudWatch in memory for a metric; return what was asked and the series."""
+    now = testing.ManualClock(1_700_000_000)
+    worker = models.Worker(id=W, name="w", region="us-east-1", added_at=0, incarnation="1", detailed=True)
+    cloudwatch = testing.MemoryCloudWatch()
+    cloudwatch.put(W, metric.metric_name, points, namespace=metric.namespace)
+    made = config.DEFAULT.model_copy(update={"metrics": {**config.DEFAULT.metrics, metric.name: metric}})
+    rule = models.Rule(name="r", metric=metric.name, above=models.Levels(warning=1))
+    record = ports.Record(worker, models.Condition(status="running"), {}, 0.0, None, 0)
+    asked = backtest.wanted([record], [rule], made, since, cloudwatch=cloudwatch, now=now)
+    return asked, backtest.fetch(asked, cloudwatch=cloudwatch)
+
+
+W = "i-0aaaaaaaaaaaaaaaa"
+
+
+def test_the_status_checks_are_asked_of_cloudwatch():
+    """They are collected from EC2, which keeps nothing; CloudWatch has each minute of them under its own name."""
+    points = [(1_699_999_200 + 60 * number, float(number > 3)) for number in range(10)]
+    metric = backtest.CHECKS
+    asked, series = history(metric, points, 1_699_999_000)
+    assert [(one.metric.metric_name, one.queries) for one in asked] == [("StatusCheckFailed", 1)]
+    [only] = series[W, "status_check_failed"]
+    assert (only.period, [point.value for point in only.points]) == (60, [value for _, value in points])
+
+
+def test_a_price_is_that_of_every_query():
+    """Each span and each dimension set is a metric of its own, a thousandth of a cent each."""
+    worker = models.Worker(id=W, name="w", region="us-east-1", added_at=0, incarnation="1")
+    two = (backtest.Span(300, 0, 60), backtest.Span(60, 60, 120))
+    asked = [backtest.Wanted(worker, backtest.CHECKS, two, ((("a", "b"),),) * 3)]
+    assert backtest.price(asked) == (6, pytest.approx(0.00006))
+    assert backtest.price([]) == (0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--since", "3d"], "--since: is for CloudWatch's history; add --cloudwatch"),
+        (["--yes"], "--yes: is for CloudWatch's history; add --cloudwatch"),
+        (["--region", "us-east-1"], "--region: is for CloudWatch's history; add --cloudwatch"),
+        (["--cloudwatch", "--csv", "x.csv"], "--cloudwatch: a trace is given too; leave one of them out"),
+        (["--cloudwatch", "--period", "5m"], "--period: is for a trace"),
+        (["--cloudwatch", "--since", "1s"], "--since: 1 s is not within what CloudWatch keeps, 5 minutes to 454 days"),
+        (["--cloudwatch", "--since", "455d"], "is not within what CloudWatch keeps"),
+        (["--cloudwatch", "--since", "soon"], "is no duration"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(tmp_path, monkeypatch, options, said):
+    """Each with one line and exit code 2, before anything is asked or connected to."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://127.0.0.1:1/1")
+    rules = tmp_path / "rules.toml"
+    rules.write_text(FILE, "utf-8")
+    done = CliRunner().invoke(cli.cli, ["rules", "backtest", str(rules), *options])
+    assert (done.exit_code, said in done.stderr) == (2, True), done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +114,10 @@ def _turns(turns: tuple[tuple[int, str], ...]) -> str:
 @click.option("--csv", "trace", metavar="TRACE", help="A CSV with the columns timestamp,value.")
 @click.option("--metric", type=options.Text(), help="What the CSV holds, where the rules are about several.")
 @click.option("--period", type=options.Duration(), metavar="5m", help="Its period; its median step where left out.")
+@click.option("--cloudwatch", "asks", is_flag=True, help="What CloudWatch itself has kept; tells the price first.")
+@click.option("--since", type=options.Duration(), metavar="14d", help="How far back CloudWatch is asked (14d).")
+@click.option("--region", metavar="REGION", help="Where a worker is that is not monitored.")
+@click.option("--yes", is_flag=True, help="Ask CloudWatch without asking you.")
 @options.as_json
 @session.pass_session
 def replay(
@@ -122,11 +127,16 @@ def replay(
     trace: str | None,
     metric: str | None,
     period: int | None,
+    asks: bool,
+    since: int | None,
+    region: str | None,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Tell what the rules of a config file would have fired on recorded data.
 
-    That is a CSV trace (neither Redis nor AWS is needed then), else the ledger: of one worker, or of all.
+    That is a CSV trace (neither Redis nor AWS is needed then), or CloudWatch's own history, else the ledger: of one
+    worker, or of all. CloudWatch is asked only after its price was told and agreed to.
 
     \b
     Example: workermon rules backtest fleet.toml --csv cpu.csv
@@ -136,7 +146,15 @@ def replay(
     found = files.read(file)
     if period is not None and (trace is None or not 1 <= period <= models.DAY):
         raise errors.InvalidInput("--period", "is for a trace, 1 s to 24 h", "add --csv, or leave it out")
-    drawn = _on_trace(found, trace, worker, metric, period) if trace else _on_ledger(own, found, worker, metric)
+    if asks and trace:
+        raise errors.InvalidInput("--cloudwatch", "a trace is given too", "leave one of them out")
+    for option, is_given in (("--since", since is not None), ("--region", region is not None), ("--yes", yes)):
+        if is_given and not asks:
+            raise errors.InvalidInput(option, "is for CloudWatch's history", "add --cloudwatch, or leave it out")
+    if asks:
+        drawn = _on_cloudwatch(own, found, worker, metric, since or 14 * models.DAY, region, yes=yes)
+    else:
+        drawn = _on_trace(found, trace, worker, metric, period) if trace else _on_ledger(own, found, worker, metric)
     every = [episode for _, _, _, episodes in drawn for episode in episodes]
     document = backtest.document(every)
     if as_json:
@@ -172,6 +190,113 @@ def _on_trace(file: config.File, trace: str, worker: str | None, metric: str | N
     rules = backtest.rules_for(made, metric, Path(trace).name)
     series = backtest.read_trace(files.text(trace).splitlines(), trace, period)
     return [(rule.name, worker, series.points, backtest.episodes(rule, [series], worker=worker)) for rule in rules]
+
+
+def _on_cloudwatch(
+    own: session.Session,
+    file: config.File,
+    worker: str | None,
+    metric: str | None,
+    since: int,
+    region: str | None,
+    *,
+    yes: bool,
+) -> list[Drawn]:
+    from workermon import backtest, config
+
+    least, most = backtest.SINCE
+    if not least <= since <= most:
+        why = f"{since} s is not within what CloudWatch keeps, 5 minutes to {most // models.DAY} days"
+        raise errors.InvalidInput("--since", why, "write one such as 14d")
+    made = config.to_configuration(file, own.container.get(ports.Configurations).load())
+    rules = [rule for rule in made.rules if rule.kind == "threshold" and metric in (None, rule.metric)]
+    if metric is not None and not rules:
+        known = [rule.metric or "" for rule in made.rules if rule.kind == "threshold"]
+        raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", config.nearest(metric, known))
+    records, stranger = _meant(own, worker, region)
+    if stranger:
+        # Nobody gave it labels, so none can be asked for.
+        rules = [rule.model_copy(update={"labels": {}}) for rule in rules]
+    begin = int(own.now()) - since
+    asked = own.call(backtest.wanted, records, rules, made, begin)
+    _agreed(asked, begin, yes=yes)
+    series = own.call(backtest.fetch, asked)
+    drawn: list[Drawn] = []
+    absent: dict[str, None] = {}
+    for rule in rules:
+        for record in records:
+            if not rule.applies_to(record.worker):
+                continue
+            segments = series.get((record.worker.id, rule.metric or ""), [])
+            if not segments:
+                absent[f"{record.worker.name}: CloudWatch has no {rule.metric} since then"] = None
+            until = backtest.newest(record, rule, made, own.now())
+            points = [point for segment in segments for point in segment.points]
+            found = backtest.episodes(rule, segments, worker=record.worker.id, until=until)
+            drawn.append((rule.name, record.worker.name, points, found))
+    for text in absent:
+        output.warn(text)
+    return drawn
+
+
+def _meant(own: session.Session, worker: str | None, region: str | None) -> tuple[list[ports.Record], bool]:
+    """Return who is meant, and whether that is an instance that is not monitored."""
+    from workermon import fleet
+
+    if worker is None:
+        return list(own.container.get(ports.Workers).every()), False
+    try:
+        return own.call(fleet.resolve, [worker]), False
+    except errors.UnknownWorker:
+        if not models.INSTANCE_ID.fullmatch(worker):
+            raise
+    scope = models.Scope(region=own.region(region))
+    found = own.container.get(ports.Ec2).describe(scope, [worker]).get(worker)
+    if found is None:
+        output.warn(f"{worker}: EC2 in {scope.region} does not know it (any more); CloudWatch may")
+    made = models.Worker(
+        id=worker,
+        name=(found.name if found else None) or worker,
+        region=scope.region,
+        added_at=own.now(),
+        incarnation="backtest",
+        detailed=found.detailed if found else False,
+    )
+    condition = models.Condition(status=found.status if found else "unknown")
+    return [ports.Record(made, condition, {}, 0.0, None, 0)], True
+
+
+def _asks() -> bool:
+    """Tell whether there is somebody to be asked."""
+    return sys.stdin.isatty()
+
+
+def _note(text: str) -> None:
+    click.echo(errors.printable(text), err=True)
+
+
+def _agreed(asked: Sequence[backtest.Wanted], begin: int, *, yes: bool) -> None:
+    """Tell the price, and have it agreed to."""
+    from workermon import backtest
+
+    number, dollars = backtest.price(asked)
+    if not number:
+        return
+    workers = len({one.worker.id for one in asked})
+    _note(
+        f"CloudWatch is asked for {number} metric{'' if number == 1 else 's'} of {workers}"
+        f" worker{'' if workers == 1 else 's'} since {models.rfc3339(begin)}: ${dollars:.5f}"
+        f" ({number} × $0.01 / 1,000)"
+    )
+    coarse = max((one.spans[0].period for one in asked if len(one.spans) > 1), default=0)
+    if coarse:
+        _note(f"what is older than CloudWatch keeps in full is judged by averages of up to {coarse} s")
+    if yes:
+        return
+    if not _asks():
+        raise errors.InvalidInput("--cloudwatch", "it costs that, and nobody can be asked here", "add --yes")
+    if not click.confirm("ask for it?", err=True):
+        raise errors.WorkermonError("rules backtest", "it was not agreed to", "nothing was asked of CloudWatch")
 
 
 def _on_ledger(own: session.Session, file: config.File, worker: str | None, metric: str | None) -> list[Drawn]:

@@ -25,6 +25,10 @@ DATAPOINTS = 100_800
 #: Metrics of one answer of ListMetrics.
 METRICS = 500
 
+#: How far back a request may begin, in seconds, by what its period is a multiple of; from further back nothing comes.
+#: Periods below a minute, which CloudWatch keeps for 3 hours, are as a minute here: a simulated day may be short.
+_KEPT = ((3600, 455 * models.DAY), (300, 63 * models.DAY), (1, 15 * models.DAY))
+
 _QUERY_ID = re.compile(r"[a-z][a-zA-Z0-9_]{0,254}")
 _STATISTICS: dict[str, Callable[[list[float]], float]] = {
     "Average": lambda values: sum(values) / len(values),
@@ -170,6 +174,8 @@ class Api:
         dimensions = frozenset((each["Name"], each["Value"]) for each in _listed(metric, "Dimensions"))
         stream = self._simulation.streams.get((metric["Namespace"], metric["MetricName"], dimensions))
         if stream is None or stream.machine.region != region:
+            return []
+        if self._simulation.now() - start > next(kept for multiple, kept in _KEPT if period % multiple == 0):
             return []
         since = start // min(period, 60) * min(period, 60)  # CloudWatch rounds the start down
         slots: dict[int, list[float]] = {}

@@ -1,0 +1,232 @@
+"""``rules backtest --cloudwatch`` over HTTP and boto3: it says what the same datapoints in a trace say."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from pydantic import SecretStr
+
+from workermon import cli, models, ports, runtime, settings, testing
+from workermon.cli import session as command_line
+from workermon.local.endpoint import Endpoint
+from workermon.local.simulation import AGENT, Simulation
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+FILE = """
+[[rules]]
+name = "busy"
+metric = "cpu_utilization"
+above = { warning = 80, critical = 90 }
+clear = { warning = 75, critical = 85 }
+breach = "2 of 3"
+
+[[rules]]
+name = "idle"
+metric = "cpu_utilization"
+below = { warning = 12 }
+breach = "3 of 4"
+missing = "breach"
+labels = { team = "vfx" }
+
+[[rules]]
+name = "full"
+metric = "disk_utilization"
+above = { critical = 90 }
+breach = "1 of 1"
+"""
+
+
+class House:
+    """A simulated AWS that has much to tell, and the command line over a real Redis."""
+
+    def __init__(self, redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = testing.ManualClock(time.time() // 300 * 300)
+        self.simulation = Simulation(self.clock, 2, history=3600)
+        self.endpoint = Endpoint(self.simulation)
+        self.endpoint.start()
+        for name in ("AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {
+            "AWS_ENDPOINT_URL": self.endpoint.url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "WORKERMON_REDIS_URL": redis_url,
+        }.items():
+            monkeypatch.setenv(name, value)
+        self.own = settings.Settings(redis_url=SecretStr(redis_url))
+        self.container = runtime.open(self.own, {ports.Clock: self.clock})
+        self.id, self.other = list(self.simulation.machines)
+        self.file, self.trace = folder / "rules.toml", folder / "trace.csv"
+        self.file.write_text(FILE, "utf-8")
+
+    def add(self, **given: object) -> models.Worker:
+        """Monitor the first instance."""
+        fields = {"id": self.id, "name": "one", "region": "us-east-1", "added_at": self.clock(), "incarnation": "1"}
+        worker = models.Worker.model_validate({**fields, "detailed": True, **given})
+        self.container.get(ports.Workers).add([worker])
+        return worker
+
+    def serve(self, days: float, *, period: int = 60, gaps: float = 0.05) -> list[tuple[int, float]]:
+        """Have CloudWatch keep datapoints of the CPU of so many days, with plateaus and gaps, calm at the end."""
+        chance, points = random.Random(5), []
+        at, level, left = int(self.clock() - days * models.DAY) // period * period, 40.0, 0
+        while at < self.clock() - 3600:
+            if not left:
+                level, left = chance.choice([5.0, 40.0, 60.0, 84.0, 96.0]), chance.randint(3, 90)
+            left -= 1
+            if chance.random() >= gaps:
+                points.append((at, round(level + chance.random(), 3)))
+            at += period
+        points += [(at + period * number, 50.0) for number in range(math.ceil((self.clock() - at) / period))]
+        self.simulation.replay(self.id, "CPUUtilization", points)
+        return points
+
+    def run(self, *more: str) -> Result:
+        """Run ``rules backtest``."""
+        session = command_line.Session(self.own, self.container)
+        return CliRunner().invoke(cli.cli, ["rules", "backtest", str(self.file), *more], obj=session)
+
+    def of_trace(self, points: list[tuple[int, float]]) -> list[dict[str, object]]:
+        """Return the episodes of the same datapoints in a trace."""
+        self.trace.write_text("timestamp,value\n" + "".join(f"{at},{value}\n" for at, value in points), "utf-8")
+        metric = ("--metric", "cpu_utilization", "--worker", self.id)
+        return list(json.loads(self.run("--csv", str(self.trace), *metric, "--json").stdout)["episodes"])
+
+    def close(self) -> None:
+        """End it."""
+        self.container.close()
+        self.endpoint.stop()
+
+
+@pytest.fixture
+def house(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """Give one and end it."""
+    made = House(redis_url, tmp_path, monkeypatch)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def told(done: Result) -> list[dict[str, object]]:
+    """Return the episodes of a run that went well."""
+    assert done.exit_code == 0, done.stderr
+    return list(json.loads(done.stdout)["episodes"])
+
+
+def test_cloudwatchs_history_says_what_a_trace_says(house: House) -> None:
+    """Over two weeks of minutes it gives the very episodes that the datapoints give as CSV, after its price."""
+    worker = house.add(labels={"team": "vfx"})
+    points = house.serve(13.5)
+    done = house.run("--worker", "one", "--metric", "cpu_utilization", "--cloudwatch", "--yes", "--json")
+    episodes = told(done)
+    assert len(episodes) > 30
+    assert {one["worker"] for one in episodes} == {worker.id}
+    assert {one["rule"] for one in episodes} == {"busy", "idle"}
+    assert episodes == house.of_trace(points)
+    assert "CloudWatch is asked for 1 metric of 1 worker since " in done.stderr
+    assert "$0.00001 (1 × $0.01 / 1,000)" in done.stderr
+    assert house.endpoint.metrics_asked == 1
+    [hour] = house.container.get(ports.Costs).hours(house.clock() - 3600)
+    assert sum(hour.metrics.values()) == 1
+
+
+def test_nothing_is_asked_before_its_price_is_agreed_to(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal it takes --yes; on one it is asked, and a no asks CloudWatch nothing."""
+    house.add()
+    house.serve(1)
+    done = house.run("--worker", "one", "--cloudwatch")
+    assert done.exit_code == 2
+    assert "$0.00002 (2 × $0.01 / 1,000)" in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "error: --cloudwatch: it costs that, and nobody can be asked here; add --yes"
+    )
+    monkeypatch.setattr("workermon.cli.rules._asks", lambda: True)
+    session = command_line.Session(house.own, house.container)
+    command = ["rules", "backtest", str(house.file), "--worker", "one", "--cloudwatch", "--json"]
+    done = CliRunner().invoke(cli.cli, command, obj=session, input="n\n")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "nothing was asked of CloudWatch" in done.stderr
+    assert house.endpoint.metrics_asked == 0
+    assert told(CliRunner().invoke(cli.cli, command, obj=session, input="y\n"))
+    assert house.endpoint.metrics_asked == 2
+
+
+def test_what_is_older_than_is_kept_comes_in_longer_periods(house: House) -> None:
+    """Before 15 days minutes are gone: five-minute averages are judged there, each in a request of its own."""
+    house.add(labels={"team": "vfx"})
+    points = house.serve(25)
+    done = house.run(
+        "--worker", "one", "--metric", "cpu_utilization", "--cloudwatch", "--since", "20d", "--yes", "--json"
+    )
+    episodes = told(done)
+    assert "averages of up to 300 s" in done.stderr
+    assert house.endpoint.metrics_asked == 2
+    minutes = house.clock() - 14.5 * models.DAY
+    recent = [one for one in episodes if models.moment(str(one["from"])) > minutes]
+    assert recent == [one for one in house.of_trace(points) if models.moment(str(one["from"])) > minutes]
+    old = [one for one in episodes if models.moment(str(one["from"])) < minutes - models.DAY]
+    assert old
+    assert all(models.moment(str(one["from"])) % 300 == 0 for one in old)
+    assert models.moment(str(episodes[0]["from"])) >= house.clock() - 20 * models.DAY - 300
+
+
+def test_dimensions_are_those_that_are_really_published(house: House) -> None:
+    """A disk has several series: each real one is asked for and billed, and the fullest one is judged."""
+    house.add()
+    disks = [
+        stream for key, stream in house.simulation.streams.items()
+        if stream.machine.id == house.id and key[1] == "disk_used_percent"
+    ]  # fmt: skip
+    fullest = next(stream for stream in disks if dict(stream.dimensions)["fstype"] == "xfs")
+    at = int(house.clock()) // 60 * 60 - 3000
+    points = [(at + 60 * number, 95.0 if 10 <= number < 20 else 20.0) for number in range(50)]
+    house.simulation.replay(house.id, "disk_used_percent", points, namespace=AGENT, dimensions=fullest.dimensions)
+    done = house.run(
+        "--worker", "one", "--metric", "disk_utilization", "--cloudwatch", "--since", "2h", "--yes", "--json"
+    )
+    [episode] = told(done)
+    begin, end = models.moment(str(episode["from"])), models.moment(str(episode["to"]))
+    assert (episode["rule"], episode["peak"], begin) == ("full", 95.0, at + 600)
+    assert at + 1200 <= end <= at + 1260
+    real = [each for each in disks if dict(each.dimensions)["fstype"] not in ("tmpfs", "squashfs")]
+    assert house.endpoint.metrics_asked == len(real)
+
+
+def test_an_instance_that_is_not_monitored_is_judged_by_every_rule(house: House) -> None:
+    """Its region is --region or the configured one, and labels that nobody could give it are not asked for."""
+    points = house.serve(3)
+    done = house.run(
+        "--worker", house.id, "--metric", "cpu_utilization", "--cloudwatch", "--since", "4d", "--yes", "--json"
+    )
+    assert told(done) == house.of_trace(points)
+    elsewhere = house.run(
+        "--worker", house.id, "--region", "eu-west-1", "--metric", "cpu_utilization", "--cloudwatch", "--yes", "--json"
+    )
+    assert told(elsewhere) == []
+    assert "EC2 in eu-west-1 does not know it" in elsewhere.stderr
+    assert "CloudWatch has no cpu_utilization since then" in elsewhere.stderr
+    assert list(house.container.get(ports.Workers).every()) == []
+    assert house.run("--worker", "nobody", "--cloudwatch", "--yes").exit_code == 3
+
+
+@pytest.mark.parametrize("fault", ["deny", "error"])
+def test_what_aws_refuses_is_one_line(house: House, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """From half a history nobody can tell: it exits 5 and tells nothing."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
+    house.add()
+    house.endpoint.fail(fault, "GetMetricData")
+    done = house.run("--worker", "one", "--cloudwatch", "--yes", "--json")
+    assert (done.exit_code, done.stdout) == (5, "")
+    [line] = [each for each in done.stderr.splitlines() if each.startswith("error: ")]
+    assert "GetMetricData" in line
