@@ -73,6 +73,7 @@ ALLOWED: dict[str, set[str]] = {
             "export",
             "doctor",
             "heartbeat",
+            "muting",
         ),
         PURE,
     ),
@@ -85,7 +86,7 @@ ALLOWED: dict[str, set[str]] = {
     "on_celery.broker": set(),
     "on_celery.messages": {"errors"},
     "on_celery.tasks": {"runtime", "settings", "collect", "evaluate", "notify", "fleet"} | PURE,
-    "on_celery.listener": {"runtime", "settings", "heartbeat"} | PURE,
+    "on_celery.listener": {"runtime", "settings", "heartbeat", "muting"} | PURE,
     "on_celery": set(),
     "cli": {
         "runtime",

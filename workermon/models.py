@@ -6,6 +6,7 @@ Times are seconds since 1970 (UTC) inside and RFC 3339 at the border; durations 
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -465,7 +466,7 @@ class Silence(Frozen):
 
 
 class Maintenance(Frozen):
-    """A silence of the config file: from ``begins`` until ``ends``, or ``duration`` seconds from each time of a schedule.
+    """A silence of the config file: from ``begins`` until ``ends``, or ``duration`` seconds at each time of a schedule.
 
     ``worker`` is an instance id or a name; ``schedule`` are the five fields of cron, on the clocks of ``timezone``.
     ``id`` names what it says, all but the reason.
@@ -638,6 +639,23 @@ def delivery_alert(channel: str) -> str:
     return f"channel:{channel}/{DELIVERY}"
 
 
+def is_delivery_alert(alert_id: str) -> bool:
+    """Tell whether an alert is about the delivery to a channel."""
+    return alert_id.startswith("channel:") and alert_id.endswith(f"/{DELIVERY}")
+
+
+class Unheard(Notification):
+    """What is told of the delivery to a channel, but for a silence: it is recorded and goes nowhere."""
+
+    silenced_by: str
+
+
+def of_delivery(text: bytes | str) -> Notification:
+    """Read what was told of the delivery to a channel, or would have been."""
+    data = json.loads(text)
+    return (Unheard if isinstance(data, dict) and data.get("silenced_by") else Notification).model_validate(data)
+
+
 def told_of_delivery(channel: str, notification: Notification) -> Recorded:
     """Return the entry of history for what was told of the delivery to a channel."""
     firing = notification.status == "firing"
@@ -646,6 +664,7 @@ def told_of_delivery(channel: str, notification: Notification) -> Recorded:
         before=None if firing else notification.severity,
         after=notification.severity if firing else None,
         reason=notification.reason or notification.summary,
+        silenced_by=notification.silenced_by if isinstance(notification, Unheard) else None,
     )
     return Recorded(transition=transition, notification=notification, rule=DELIVERY, worker_id=f"channel:{channel}")
 

@@ -120,6 +120,9 @@ def deliver(
     courier = _Courier(outbox, configurations, notifiers, now, throttle, silences, leases, canary)
     settle = SETTLE if leases is not None else 0.0
     waiting = deque(dict.fromkeys(alert_ids))
+    for channel in configurations.load().channels if any(map(models.is_delivery_alert, waiting)) else ():
+        if models.delivery_alert(channel) in waiting:
+            courier.unsilenced(channel)
     begun = now()
     under_way: dict[concurrent.futures.Future[bool], tuple[str, ...]] = {}
     held: dict[str, list[models.Parcel]] = {}
@@ -411,11 +414,7 @@ class _Courier:
         by = self._silences.acknowledged([parcel.alert_id]).get(parcel.alert_id)
         if by is not None and by.since == models.moment(told.since):
             return True
-        labels = told.worker.labels if told.worker else {}
-        worker, name = (told.worker.id, told.worker.name) if told.worker else (None, None)
-        windows, at = self._configurations.load().silences, self._now()
-        quiet = silencing.in_force(self._silences.every(), windows, at)
-        return silencing.muted(quiet, worker, labels, told.rule, at, name=name) is not None
+        return self._silence_of(told.rule, told.worker, self._now()) is not None
 
     def _wait(self, parcel: models.Parcel, channel: models.Channel | None) -> float:
         """Return for how many seconds the channel has had enough."""
@@ -431,9 +430,14 @@ class _Courier:
             return
         before = self._outbox.trouble(parcel.channel)
         if before is not None and before.status == "firing":
+            self.unsilenced(parcel.channel)
             return
         told = delivery.failing(parcel, why, before, at)
-        self._outbox.tell(parcel.channel, told, before.id if before else None, self._others(parcel.channel), at)
+        silence = self._silence_of(models.DELIVERY, None, at)
+        to = self._others(parcel.channel)
+        if silence is not None:
+            told, to = delivery.unheard(told, silence), []
+        self._outbox.tell(parcel.channel, told, before.id if before else None, to, at)
         failpoints.reach("trouble.told")
         self._well.discard(parcel.channel)
 
@@ -443,9 +447,28 @@ class _Courier:
         before = self._outbox.trouble(channel)
         if before is not None and before.status == "firing":
             at = self._now()
-            self._outbox.tell(channel, delivery.well(channel, before, at), before.id, self._others(channel), at)
+            told, to = delivery.well(channel, before, at), self._others(channel)
+            if isinstance(before, models.Unheard):  # who did not hear of the trouble needs not hear of its end
+                told, to = told.model_copy(update={"reason": f"nobody was told: silence {before.silenced_by}"}), []
+            self._outbox.tell(channel, told, before.id, to, at)
             failpoints.reach("trouble.over")
         self._well.add(channel)
+
+    def unsilenced(self, channel: str) -> None:
+        """Tell the trouble of a channel that nobody heard of, where the silence is over and it is still there."""
+        before, at = self._outbox.trouble(channel), self._now()
+        if not isinstance(before, models.Unheard) or before.status != "firing":
+            return
+        if self._silence_of(models.DELIVERY, None, at) is None:
+            self._outbox.tell(channel, delivery.belated(channel, before, at), before.id, self._others(channel), at)
+
+    def _silence_of(self, rule: str, subject: models.Subject | None, at: float) -> models.Silence | None:
+        """Return what mutes a rule's alert of a worker, or of none, now."""
+        kept = self._silences.every() if self._silences is not None else []
+        quiet = silencing.in_force(kept, self._configurations.load().silences, at)
+        if subject is None:
+            return silencing.muted(quiet, None, {}, rule, at)
+        return silencing.muted(quiet, subject.id, subject.labels, rule, at, name=subject.name)
 
     def _others(self, channel: str) -> list[str]:
         """Return the channels that rules use beside this one, else the log."""

@@ -29,6 +29,16 @@ def well(channel: str, before: models.Notification, at: float) -> models.Notific
     return _told(channel, "resolved", before, models.moment(before.since), at, f"channel {channel}: it delivers again")
 
 
+def unheard(told: models.Notification, silence: models.Silence) -> models.Unheard:
+    """Have a silence keep it from everybody."""
+    return models.Unheard.model_validate({**told.model_dump(by_alias=True), "silenced_by": silence.id})
+
+
+def belated(channel: str, before: models.Unheard, at: float) -> models.Notification:
+    """Tell what nobody heard of because of a silence that is over by now."""
+    return _told(channel, "firing", before, models.moment(before.since), at, before.summary, before.reason)
+
+
 def trial(channel: models.Channel, at: float, identity: str, *, closing: bool) -> list[models.Notification]:
     """Return a test message, and the one that closes what it opened where that is wanted."""
     found = []

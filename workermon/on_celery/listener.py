@@ -32,7 +32,7 @@ from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME
 
 from workermon import canary as chirping
-from workermon import errors, failpoints, heartbeat, logs, models, ports, runtime, settings
+from workermon import errors, failpoints, heartbeat, logs, models, muting, ports, runtime, settings
 from workermon.on_celery import bell
 from workermon.on_celery.app import app
 
@@ -113,10 +113,12 @@ class Relay:
         reconcile: Callable[[], None] = lambda: None,
         beat: Callable[[], None] = lambda: None,
         canary: ports.Canary | None = None,
+        unmute: Callable[[], None] = lambda: None,
     ) -> None:
         self._feed, self._samples, self._outbox, self._workers = feed, samples, outbox, workers
         self._bell, self._pulse, self._leases, self._now = bell, pulse, leases, now
         self._reconcile, self._beat, self._canary = reconcile, beat, canary
+        self._unmute = unmute
         self._owner = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._heard: dict[str, None] = {}
         self._heard_first = 0.0
@@ -144,6 +146,7 @@ class Relay:
             reconcile=bell.CeleryBell(app).reconcile,
             beat=_heart(container),
             canary=get(ports.Canary),
+            unmute=_muting(container),
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -239,6 +242,7 @@ class Relay:
 
     def _sweep(self) -> None:
         at, now = time.monotonic(), self._now()
+        self._unmute()
         self._rung = {identifier: when for identifier, when in self._rung.items() if at - when < RUNG}
         unjudged = self._unrung(self._samples.unjudged(now - UNJUDGED, FOUND))
         overdue = self._unrung(self._overdue(now))
@@ -287,6 +291,21 @@ class Relay:
 
     def _patience(self, worker_id: str) -> float:
         return OVERDUE * self._intervals.get(worker_id, 0)
+
+
+def _muting(container: Container) -> Callable[[], None]:
+    """Return what looks whether a silence has ended."""
+    get: Any = container.get
+    return muting.Watch(
+        alerts=get(ports.Alerts),
+        samples=get(ports.Samples),
+        workers=get(ports.Workers),
+        outbox=get(ports.Outbox),
+        silences=get(ports.Silences),
+        configurations=get(ports.Configurations),
+        bell=get(ports.Bell),
+        now=get(ports.Clock),
+    ).look
 
 
 def _heart(container: Container) -> Callable[[], None]:

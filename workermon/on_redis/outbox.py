@@ -246,7 +246,7 @@ class RedisOutbox:
         """Return what was last told of the delivery to a channel itself."""
         with client.guard(self._client):
             said: Any = self._client.get(keys.last(models.delivery_alert(channel)))
-        return models.Notification.model_validate_json(said.partition(b" ")[2]) if said else None
+        return models.of_delivery(said.partition(b" ")[2]) if said else None
 
     def tell(
         self, channel: str, notification: models.Notification, before: str | None, to: Sequence[str], at: float
