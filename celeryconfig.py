@@ -18,7 +18,7 @@ broker_transport_options = {
     # node's hands (prefetch), or tasks that still run would be started twice. The default is an hour.
     "visibility_timeout": 300,
     # Seconds, and every how manieth of those: how often nodes look for such messages. The defaults make it 100 s.
-    "unacked_restore_interval": 10,
+    "unacked_restore_interval": 30,
     "unacked_restore_throttle": 1,
     # Seconds. A server that hangs is noticed; longer than the poll for messages, which waits 1 s.
     "socket_timeout": 15,
