@@ -263,6 +263,14 @@ def test_what_people_read_is_in_words(reason: models.StateReason | None, words: 
     assert states.said("stopped", reason) == words
 
 
+def test_an_instance_that_ec2_does_not_know_any_more_is_told_so(house: House) -> None:
+    """It counts as terminated, and that EC2 lacks it is the reason."""
+    house.ec2.forget(ID)
+    house.step(1)
+    assert house.last().summary == "render-07: the instance is terminated: unknown to EC2"
+    assert house.heard() == [("firing", 1)]
+
+
 # --- pause, removal, termination ---------------------------------------------------------------------------------
 
 

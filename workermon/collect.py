@@ -379,7 +379,9 @@ class _Run:
                 )
             elif record.condition.status != "unknown" or self.at - worker.added_at > SETTLING:
                 # EC2 told of it before, and two of its answers lack it now.
-                statuses[worker.id] = models.InstanceStatus(id=worker.id, status="terminated")
+                statuses[worker.id] = models.InstanceStatus(
+                    id=worker.id, status="terminated", events=None, reason=states.VANISHED
+                )
             else:
                 where = f"EC2 in {self.scope.region}"
                 todo = "check its id, region and account; it is looked for again for five minutes after it was added"

@@ -53,6 +53,9 @@ CODES = {
     "Server.SpotInstanceTermination": "EC2 took back the Spot capacity and terminated it",
 }
 
+#: Stands for the reason of an instance that EC2 does not know any more.
+VANISHED = StateReason(code="unknown to EC2")
+
 _SAID: dict[Status, str] = {
     "stopping": "the instance is being stopped",
     "stopped": "the instance is stopped",
