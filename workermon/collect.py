@@ -8,13 +8,15 @@ so that what is dispatched twice is collected once; a claim that nothing came of
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from workermon import bill, errors, failpoints, logs, metrics, models, ports, scheduled, states, windows
+from workermon import bulkhead as bulkheads
 
 log = logs.get(__name__)
 
@@ -178,12 +180,15 @@ def collect(
     again: bool = False,
     costs: ports.Costs | None = None,
     scopes: ports.Scopes | None = None,
+    bulkhead: bulkheads.Bulkhead | None = None,
 ) -> Report:
     """Collect these workers: state and status checks of all, metrics of those that run.
 
     ``again`` (somebody asked for it) collects also who is paused, whose slot is complete or claimed, and asks for
     every metric. What AWS refuses or does
     not answer ends up in the report and in the workers' condition; only ``errors.RedisUnavailable`` is raised.
+    ``bulkhead`` may have the workers of a slow account and region wait for another thread, and hand over others' that
+    waited for this one.
     """
     asked = list(dict.fromkeys(worker_ids))
     records = workers.get(asked)
@@ -192,19 +197,20 @@ def collect(
     configuration = configurations.load()
     stretch = _stretch(costs, configuration, now()) if costs is not None else {}
     outcome = _Outcome()
-    for scope, members in _by_scope(records.values()).items():
-        at = now()
-        due = members if again else _claimed(members, samples, at, outcome)
-        failpoints.reach("collect.claimed")
-        if due:
-            run = _Run(
-                scope, at, again, configuration, ec2, cloudwatch, workers, samples, schedule, learnt, leases, outcome,
-                stretch,
-            )  # fmt: skip
-            run.collect(due)
-            if scopes is not None:
-                scopes.note(scope.key, at, min(record.worker.interval for record in due), run.trouble())
-                failpoints.reach("collect.noted")
+    with contextlib.closing(_turns(records, bulkhead, workers)) as turns:
+        for scope, members in turns:
+            at = now()
+            due = members if again else _claimed(members, samples, at, outcome)
+            failpoints.reach("collect.claimed")
+            if due:
+                run = _Run(
+                    scope, at, again, configuration, ec2, cloudwatch, workers, samples, schedule, learnt, leases,
+                    outcome, stretch,
+                )  # fmt: skip
+                run.collect(due)
+                if scopes is not None:
+                    scopes.note(scope.key, at, min(record.worker.interval for record in due), run.trouble())
+                    failpoints.reach("collect.noted")
     return Report(
         tuple(outcome.collected),
         tuple(outcome.repeated),
@@ -268,6 +274,27 @@ def _by_scope(records: Iterable[ports.Record]) -> dict[models.Scope, list[ports.
     for record in records:
         scopes.setdefault(record.worker.scope, []).append(record)
     return scopes
+
+
+def _turns(
+    records: Mapping[str, ports.Record], bulkhead: bulkheads.Bulkhead | None, workers: ports.Workers
+) -> Generator[tuple[models.Scope, list[ports.Record]]]:
+    """Yield the records by account and region as the bulkhead lets them through, and those that waited for a thread."""
+    for scope, members in _by_scope(records.values()).items():
+        if bulkhead is None:
+            yield scope, members
+            continue
+        turn = bulkhead.enter(scope.key, [record.worker.id for record in members])
+        while turn is not None:
+            try:
+                others = any(worker_id not in records for worker_id in turn.worker_ids)
+                found = workers.get(turn.worker_ids) if others else records
+                mine = [found[worker_id] for worker_id in turn.worker_ids if worker_id in found]
+                yield from _by_scope(mine).items()
+            except BaseException:
+                bulkhead.leave(turn, onward=False)
+                raise
+            turn = bulkhead.leave(turn)
 
 
 def _claimed(

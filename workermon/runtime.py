@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import bill, collect, config, failpoints, logs, notify, ports, settings
+from workermon import bill, bulkhead, collect, config, failpoints, logs, notify, ports, settings
 from workermon.on_aws import cloudwatch, ec2, limited, session, sns
 from workermon.on_celery import bell, nodes, schedule
 from workermon.on_celery.app import app
@@ -72,6 +72,11 @@ class Recipes(dishka.Provider):
     def make_clock(self) -> ports.Clock:
         """Return the system's clock."""
         return time.time
+
+    @dishka.provide
+    def make_bulkhead(self) -> bulkhead.Bulkhead:
+        """Share out the threads of this process; who knows how many there are tells it (on_celery/tasks.py)."""
+        return bulkhead.Bulkhead()
 
     @dishka.provide
     def make_secrets(self, own: settings.Settings) -> ports.Secrets:

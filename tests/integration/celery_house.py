@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from conftest import eventually
 
@@ -69,9 +70,17 @@ class Process:
 class House:
     """An installation: a Redis, a simulated AWS, and processes that are all ended with it."""
 
-    def __init__(self, folder: Path, redis_url: str, *, workers: int = 3, period: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        redis_url: str,
+        *,
+        workers: int = 3,
+        period: int = 1,
+        regions: Sequence[str] = ("us-east-1",),
+    ) -> None:
         self.folder = folder
-        self.simulation = simulation.Simulation(time.time, workers, period=period)
+        self.simulation = simulation.Simulation(time.time, workers, period=period, regions=regions)
         self.aws = endpoint.Endpoint(self.simulation)
         self.aws.start()
         ours = ("AWS_", "WORKERMON_", "CELERY_", "FLOWER_")
@@ -139,7 +148,7 @@ class House:
 
 
 @contextlib.contextmanager
-def opened(folder: Path, redis_url: str, **options: int) -> Iterator[House]:
+def opened(folder: Path, redis_url: str, **options: Any) -> Iterator[House]:
     """Give an installation and end it."""
     made = House(folder, redis_url, **options)
     try:

@@ -79,6 +79,7 @@ _SHAPES = {
 class _Failing:
     kind: Fault
     times: int | None
+    region: str | None
 
 
 class Endpoint:
@@ -126,10 +127,15 @@ class Endpoint:
         self._server = None
         self.stopping = threading.Event()
 
-    def fail(self, kind: Fault, action: str | None = None, times: int | None = None) -> None:
-        """Have an action (all where ``None``) fail in that way, ``times`` times or until ``recover``."""
+    def fail(
+        self, kind: Fault, action: str | None = None, times: int | None = None, region: str | None = None
+    ) -> None:
+        """Have an action (all where ``None``) fail in that way, ``times`` times or until ``recover``.
+
+        Where a region is given, only what is asked of that.
+        """
         with self._changed:
-            self._failing[action] = _Failing(kind, times)
+            self._failing[action] = _Failing(kind, times, region)
 
     def recover(self, action: str | None = None) -> None:
         """Have an action (all where ``None``) work again; what hangs is dropped."""
@@ -140,7 +146,7 @@ class Endpoint:
                 self._failing.pop(action, None)
             self._changed.notify_all()
 
-    def fault(self, action: str) -> Fault | None:
+    def fault(self, action: str, region: str = "") -> Fault | None:
         """Count a call, and say how it has to fail; a call that hangs returns when it may go on, to be dropped."""
         if self.latency:
             self.stopping.wait(self.latency)
@@ -148,7 +154,7 @@ class Endpoint:
             self.calls[action] += 1
             where = next((name for name in (action, None) if name in self._failing), "")
             found = self._failing.get(where)
-            if found is None:
+            if found is None or found.region not in (None, region):
                 return None
             if found.times is not None:
                 found.times -= 1
@@ -221,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
             protocol, action, params = self._request(body)
             if not found:
                 raise Refused("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
-            fault = self.server.endpoint.fault(action)
+            fault = self.server.endpoint.fault(action, region)
             if fault == "drop":
                 self.close_connection = True
                 return

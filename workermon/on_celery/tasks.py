@@ -14,9 +14,9 @@ from celery import signals
 from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME, DishkaTask, FromDishka, setup_dishka
 
+from workermon import bulkhead, errors, failpoints, fleet, logs, models, notify, ports, runtime, settings
 from workermon import canary as chirping
 from workermon import collect as collecting
-from workermon import errors, failpoints, fleet, logs, models, notify, ports, runtime, settings
 from workermon import evaluate as evaluating
 from workermon.on_celery import broker
 from workermon.on_celery.app import app
@@ -102,6 +102,7 @@ def collect(
     leases: FromDishka[ports.Leases],
     costs: FromDishka[ports.Costs],
     scopes: FromDishka[ports.Scopes],
+    gate: FromDishka[bulkhead.Bulkhead],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
 ) -> None:
@@ -109,6 +110,7 @@ def collect(
     report = collecting.collect(
         worker_ids, ec2=ec2, cloudwatch=cloudwatch, workers=workers, samples=samples, schedule=schedule,
         configurations=configurations, learnt=learnt, leases=leases, now=now, costs=costs, scopes=scopes,
+        bulkhead=gate,
     )  # fmt: skip
     _unknown("workermon.collect", report.unknown, pulse)
     pulse.mark("collect", now())
@@ -228,10 +230,12 @@ def use(opened: Container) -> None:
     setup_dishka(opened, app)
 
 
-def _open(**_: Any) -> None:
+def _open(sender: Any = None, **_: Any) -> None:
     # Before the pool starts, and again in each child that was forked: it must not share its parent's. Nothing is made
     # before a task asks for it, so a parent that only forks has no client.
-    use(runtime.open())
+    use(opened := runtime.open())
+    threads = getattr(sender, "concurrency", None)  # of a node; a child that was forked does one thing at a time
+    opened.get(bulkhead.Bulkhead).threads = threads if isinstance(threads, int) else 1
 
 
 def close(**_: Any) -> None:

@@ -1,0 +1,155 @@
+"""A region that does not answer: real processes as ``up`` runs them, and the other region goes on all along."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery_house import START, House, opened
+from conftest import eventually
+
+from workermon import models
+from workermon.on_aws import session
+
+SLOW, WELL = "eu-west-1", "us-east-1"
+#: Threads that collect, and intervals in the slow region, each a message of its own. Silence is told after three of them,
+#: and a request is given up after 15 s.
+THREADS = 8
+INTERVALS = range(8, 20)
+#: Seconds. Of the workers of the other region.
+INTERVAL = 4
+#: Seconds of silence: more than the longest time that anybody waits for one answer, its retries included.
+SILENT = session.READ_TIMEOUT * session.ATTEMPTS + 10
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+CONFIG = """
+[[rules]]
+name = "no-data"
+metric = "no-data"
+
+[collect]
+metrics = ["cpu_utilization", "network_in"]
+
+[[metrics]]
+name = "cpu_utilization"
+period = "2s"
+
+[[metrics]]
+name = "network_in"
+period = "2s"
+"""
+
+
+class Heard:
+    """The events on the channel: when each worker was collected, by our clock."""
+
+    def __init__(self, url: str) -> None:
+        self.at: dict[str, list[float]] = defaultdict(list)
+        self._client = redis.Redis.from_url(url)
+        self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)
+        self._pubsub.subscribe("workermon:metrics")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while not self._stop.is_set():
+            message = self._pubsub.get_message(timeout=0.5)
+            if message:
+                self.at[json.loads(message["data"])["worker_id"]].append(time.time())
+
+    def gap(self, worker_id: str, since: float, until: float) -> float:
+        """Return the longest time without a collection of a worker."""
+        times = [since, *(at for at in self.at[worker_id] if since < at < until), until]
+        return max(after - before for before, after in itertools.pairwise(times))
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._stop.set()
+        self._thread.join()
+        with contextlib.closing(self._client):
+            self._pubsub.close()
+
+
+def worker(worker_id: str, region: str, interval: int) -> str:
+    """Return a worker's section of the config file."""
+    return f'[[workers]]\nid = "{worker_id}"\nregion = "{region}"\ninterval = "{interval}s"\n'
+
+
+def of(house: House, region: str) -> list[str]:
+    """Return the instances of a region."""
+    return [one.id for one in house.simulation.machines.values() if one.region == region]
+
+
+def asked(house: House, *arguments: str) -> Any:
+    """Return what a reading command says."""
+    done = house.run("workermon", *arguments, "--json")
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout)
+
+
+def recorded(house: House, worker_id: str, metric: str) -> dict[float, float]:
+    """Return what the ledger has."""
+    points = asked(house, "history", worker_id, metric, "--since", "1h")["datapoints"]
+    return {models.moment(point["at"]): point["value"] for point in points}
+
+
+def served(house: House, worker_id: str, name: str, until: float) -> dict[float, float]:
+    """Return what CloudWatch has of a metric before a time."""
+    streams = house.simulation.streams.values()
+    (stream,) = [each for each in streams if (each.machine.id, each.name) == (worker_id, name)]
+    return dict(house.simulation.points(stream, 0, until))
+
+
+def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_url: str) -> None:
+    """With more of its batches due than there are threads; it is one alert, and afterwards nothing of it is missing."""
+    with opened(tmp_path, redis_url, workers=48, period=2, regions=(SLOW, WELL)) as house:
+        slow, well = of(house, SLOW), of(house, WELL)[:4]
+        workers = [worker(one, SLOW, INTERVALS[place % len(INTERVALS)]) for place, one in enumerate(slow)]
+        workers += [worker(one, WELL, INTERVAL) for one in well]
+        file = tmp_path / "workers.toml"
+        file.write_text(CONFIG + "".join(workers), "utf-8")
+        assert len(INTERVALS) > THREADS
+        house.env["WORKERMON_CONFIG"] = str(file)
+        up = house.start("workermon", "up", "--concurrency", str(THREADS))
+        heard = Heard(redis_url)
+        try:
+            eventually(lambda: all(len(heard.at[one]) > 2 for one in slow + well), within=2 * START, what="the fleet")
+            house.aws.fail("hang", region=SLOW)
+            begun = time.time()
+            eventually(
+                lambda: [one["state"] for one in asked(house, "status")["scopes"]] == ["unreachable", "ok"],
+                within=SILENT,
+                what="the trouble in status",
+            )
+            eventually(lambda: time.time() > begun + SILENT, within=SILENT + 1, what="the silence")
+            alerts = [(alert["dedup_key"], alert["kind"]) for alert in asked(house, "alerts")["alerts"]]
+            assert alerts == [(f"default/{SLOW}/collector", "collector")]
+            house.aws.recover()
+            ended = time.time()
+            gaps = {one: heard.gap(one, begun, ended) for one in well}
+            assert max(gaps.values()) < 2 * INTERVAL, gaps
+            eventually(
+                lambda: all(heard.at[one][-1] > ended for one in slow), within=90, what="the slow region's recovery"
+            )
+            eventually(lambda: not asked(house, "alerts")["alerts"], within=30, what="the end of the alert")
+            assert [one["state"] for one in asked(house, "status")["scopes"]] == ["ok", "ok"]
+            for one in (slow[0], slow[-1], well[0]):
+                for metric, name in (("cpu_utilization", "CPUUtilization"), ("network_in", "NetworkIn")):
+                    eventually(lambda one=one, metric=metric: max(recorded(house, one, metric)) >= ended, within=30)
+                    have = {at: value for at, value in recorded(house, one, metric).items() if at < ended}
+                    had = {at: value for at, value in served(house, one, name, ended).items() if at >= min(have)}
+                    assert have == had
+                    assert len(had) > SILENT / 2
+            assert up.stop() == 0
+        finally:
+            heard.close()

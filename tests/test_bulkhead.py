@@ -1,0 +1,241 @@
+"""Who may collect now and who waits: one slow account and region leaves threads to the others, and loses nobody."""
+
+from __future__ import annotations
+
+import threading
+
+import hypothesis
+import pytest
+import test_collect
+from hypothesis import strategies
+
+from workermon import bulkhead, errors, testing
+from workermon import collect as collecting
+
+SLOW, WELL, THIRD = "default/eu-west-1", "default/us-east-1", "lab/us-east-1"
+THREADS = 8
+
+
+class World:
+    """A bulkhead on a clock of ours, and the turns that are under way."""
+
+    def __init__(self, threads: int = THREADS, *, others: bool = True) -> None:
+        self.clock = testing.ManualClock(1000.0)
+        self.bulkhead = bulkhead.Bulkhead(threads, self.clock)
+        self.number = 0
+        self.turns: list[bulkhead.Turn] = []
+        self.ran: list[str] = []
+        if others:
+            for scope in (SLOW, WELL):
+                self.enter(scope)
+            self.finish()
+
+    def enter(self, scope: str, size: int = 1) -> bulkhead.Turn | None:
+        """Come with workers that were never there before."""
+        ids = [f"{scope}:{self.number + place}" for place in range(size)]
+        self.number += size
+        return self.took(self.bulkhead.enter(scope, ids))
+
+    def took(self, turn: bulkhead.Turn | None) -> bulkhead.Turn | None:
+        """Note a turn as under way."""
+        if turn is not None:
+            self.turns.append(turn)
+            self.ran += turn.worker_ids
+        return turn
+
+    def leave(self, turn: bulkhead.Turn) -> bulkhead.Turn | None:
+        """End a turn; what its thread goes on with is under way."""
+        self.turns.remove(turn)
+        return self.took(self.bulkhead.leave(turn))
+
+    def finish(self) -> None:
+        """End all turns, and what they go on with."""
+        while self.turns:
+            self.leave(self.turns[0])
+
+
+def test_where_there_is_one_account_and_region_nobody_waits() -> None:
+    """All threads are its, however slow it is."""
+    world = World(others=False)
+    for _ in range(THREADS):
+        assert world.enter(SLOW)
+        world.clock.advance(60)
+    assert len(world.ran) == THREADS
+
+
+def test_one_thread_is_left_to_the_others() -> None:
+    """Also while nothing is slow yet; and who waits comes next, by the thread that is free first."""
+    world = World()
+    for _ in range(THREADS - 1):
+        assert world.enter(SLOW)
+    assert world.enter(SLOW, 2) is None
+    assert world.enter(WELL)
+    after = world.leave(world.turns[0])
+    assert after is not None
+    assert [one.partition(":")[0] for one in after.worker_ids] == [SLOW] * 2
+
+
+def test_who_is_slow_has_half_of_the_threads() -> None:
+    """All that are slow together; and for a minute after the last slow one."""
+    world = World()
+    first = [world.enter(SLOW) for _ in range(6)]
+    world.clock.advance(bulkhead.SLOW + 1)
+    assert world.enter(SLOW) is None
+    assert world.enter(WELL)
+    for turn in first:
+        world.leave(turn)
+    world.finish()
+    assert [bool(world.enter(SLOW)) for _ in range(5)] == [True] * 4 + [False]
+    assert [bool(world.enter(WELL)) for _ in range(4)] == [True] * 4
+    world.finish()
+    world.enter(THIRD)
+    world.clock.advance(bulkhead.SLOW + 1)
+    assert [bool(world.enter(SLOW)) for _ in range(4)] == [True] * 3 + [False]
+    world.finish()
+    world.clock.advance(bulkhead.REMEMBERED + 1)
+    assert [bool(world.enter(SLOW)) for _ in range(8)] == [True] * 7 + [False]
+
+
+def test_a_thread_does_not_go_on_for_ever() -> None:
+    """Its task ends in time; who still waits goes with the next one that comes, and before it."""
+    world = World()
+    turns = [world.enter(SLOW) for _ in range(THREADS - 1)]
+    assert world.enter(SLOW) is None
+    waiting = f"{SLOW}:{world.number - 1}"
+    world.clock.advance(bulkhead.ONWARD + 1)
+    for turn in turns:
+        assert world.leave(turn) is None
+    assert waiting not in world.ran
+    after = world.enter(SLOW)
+    assert after is not None
+    assert after.worker_ids[0] == waiting
+
+
+def test_a_failure_gives_its_place_back_and_takes_nobody_over() -> None:
+    """Who waits is left to a thread that is well."""
+    world = World()
+    turns = [world.enter(SLOW) for _ in range(THREADS - 1)]
+    assert world.enter(SLOW) is None
+    assert world.bulkhead.leave(turns[0], onward=False) is None
+    assert world.enter(SLOW) is not None
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_process_that_does_one_thing_at_a_time_stops_nobody(threads: int) -> None:
+    """A child of the prefork pool, say."""
+    world = World(threads)
+    for _ in range(3):
+        world.clock.advance(60)
+        assert world.enter(SLOW)
+        assert world.enter(WELL)
+
+
+@hypothesis.given(
+    threads=strategies.integers(2, 9),
+    steps=strategies.lists(
+        strategies.tuples(
+            strategies.sampled_from(["enter", "leave", "wait"]),
+            strategies.sampled_from([SLOW, WELL, THIRD]),
+            strategies.integers(0, 250),
+        ),
+        max_size=60,
+    ),
+)
+def test_nobody_is_lost_and_no_share_is_exceeded(threads: int, steps: list[tuple[str, str, int]]) -> None:
+    """Whoever comes, is slow and leaves in any order: each runs once, and no one account and region has it all."""
+    world = World(threads)
+    for what, scope, number in steps:
+        if what == "enter":
+            if len(world.turns) < threads:  # there is a thread that could take the message
+                world.enter(scope, number)
+        elif what == "leave":
+            if world.turns:
+                world.leave(world.turns[number % len(world.turns)])
+        else:
+            world.clock.advance(number)
+        for each in (SLOW, WELL, THIRD):
+            assert sum(turn.scope == each for turn in world.turns) < threads
+    world.finish()
+    for scope in (SLOW, WELL, THIRD):  # the next messages take over what waits
+        while world.enter(scope):
+            before = len(world.ran)
+            world.finish()
+            if len(world.ran) == before:
+                break
+    assert sorted(world.ran) == sorted(set(world.ran))
+    assert len(world.ran) == world.number
+
+
+def test_threads_at_once_keep_to_it() -> None:
+    """Many threads that come and go at once: never more than the share, and everybody had a turn."""
+    gate = bulkhead.Bulkhead(4)
+    gate.leave(gate.enter(WELL, ["first"]))  # type: ignore[arg-type]
+    lock, inside, most, ran = threading.Lock(), [0], [0], []
+
+    def run(name: str) -> None:
+        for number in range(50):
+            turn = gate.enter(SLOW, [f"{name}-{number}"])
+            while turn is not None:
+                with lock:
+                    inside[0] += 1
+                    most[0] = max(most[0], inside[0])
+                    ran.extend(turn.worker_ids)
+                with lock:
+                    inside[0] -= 1
+                turn = gate.leave(turn)
+
+    threads = [threading.Thread(target=run, args=(str(one),)) for one in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most[0] <= 3
+    assert sorted(ran) == sorted(f"{one}-{number}" for one in range(8) for number in range(50))
+
+
+def test_a_collection_that_has_to_wait_is_made_by_a_later_one() -> None:
+    """It asks nobody and claims nothing meanwhile; workers that were removed while they waited are passed over."""
+    fleet = test_collect.World()
+    one, two, three = (f"i-0000000000000000{each}" for each in "abc")
+    for each in (one, two, three):
+        fleet.add(each)
+    gate = bulkhead.Bulkhead(2)
+    gate.leave(gate.enter("default/eu-west-1", ["i-0000000000000000d"]))  # type: ignore[arg-type]
+    held = gate.enter("default/us-east-1", [])
+
+    def collect(worker_id: str) -> tuple[str, ...]:
+        return collecting.collect(
+            [worker_id], ec2=fleet.ec2, cloudwatch=fleet.cloudwatch, workers=fleet.workers, samples=fleet.samples,
+            schedule=fleet.schedule, configurations=fleet.configurations, learnt=fleet.learnt, leases=fleet.leases,
+            now=fleet.clock, bulkhead=gate,
+        ).collected  # fmt: skip
+
+    assert held is not None
+    assert collect(one) == collect(three) == ()
+    assert fleet.condition(one).collected_at is None
+    gate.leave(held, onward=False)
+    del fleet.store.workers[three]
+    assert collect(two) == (one, two)
+    assert collect(one) == ()  # its slot is complete
+
+
+def test_a_collection_that_fails_gives_its_place_back() -> None:
+    """Also where Redis is gone in the midst of it."""
+    fleet = test_collect.World()
+    worker = fleet.add()
+    gate = bulkhead.Bulkhead(2)
+    gate.leave(gate.enter("default/eu-west-1", ["i-0000000000000000d"]))  # type: ignore[arg-type]
+    fleet.samples.write_many = broken  # type: ignore[method-assign]
+    for _ in range(3):
+        fleet.clock.advance(60)
+        with pytest.raises(errors.RedisUnavailable):
+            collecting.collect(
+                [worker.id], ec2=fleet.ec2, cloudwatch=fleet.cloudwatch, workers=fleet.workers, samples=fleet.samples,
+                schedule=fleet.schedule, configurations=fleet.configurations, learnt=fleet.learnt, leases=fleet.leases,
+                now=fleet.clock, bulkhead=gate,
+            )  # fmt: skip
+
+
+def broken(*_: object, **__: object) -> None:
+    """Fail as Redis does that is gone."""
+    raise errors.RedisUnavailable("Redis", "gone", "wait")
