@@ -135,10 +135,8 @@ def judge(rule: Rule, judged: Judged, condition: Condition) -> tuple[Judged, tup
         reason, cause = said(due, condition.collected_at or 0.0), _words(due)
     named = ",".join(keys or judged.events)
     turned = Transition(at=at, before=judged.severity, after=worst, reason=reason, cause=cause, key=named)
-    # Both turns are kept where it goes on, so that it is known since when it does.
     turn = Turn(at, worst, 0 if worst is None else 1 << SEVERITIES.index(worst))
-    begun = judged.trail[:1] if judged.severity is not None and worst is not None else ()
-    return Judged(metric=KIND, trail=(*begun, turn), events=keys), (turned,)
+    return Judged(metric=KIND, trail=(turn,), events=keys), (turned,)
 
 
 def _appeared(rule: Rule, events: Sequence[ScheduledEvent]) -> int:
