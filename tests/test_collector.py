@@ -47,6 +47,7 @@ class Fleet:
             self.scopes = scopes.RedisScopes(connection, "workermon:metrics")
         self.configurations.save(CONFIGURATION)
         self.told: list[str] = []
+        self.silences: ports.Silences | None = None
         self.marked = T0 - 100.0
         self.elsewhere = self.add("i-0000000f", region="us-east-1")
         self.ours = [self.add(one) for one in IDS]
@@ -89,6 +90,7 @@ class Fleet:
         told = evaluate.evaluate(
             [worker.id for worker in (self.elsewhere, *self.ours)], alerts=self.alerts, samples=self.samples,
             configurations=self.configurations, pulse=self.pulse, now=self.clock, scopes=self.scopes,
+            silences=self.silences,
         )  # fmt: skip
         self.told += told
         return told

@@ -1,12 +1,18 @@
 """Silences: what they mute, what is told when they end, and the commands around them."""
 
 import json
+import zoneinfo
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests import test_collector, test_notify
 from tests.test_cli import A, fires, ok, one_line, run, world  # noqa: F401 - fixtures
+from tests.test_collector import fleet  # noqa: F401 - a fixture
 from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
-from workermon import errors, models, notifications, silences
+from workermon import config, errors, export, models, muting, notifications, notify, silences, testing
 from workermon.models import Count
 
 
@@ -245,3 +251,555 @@ def test_an_acknowledgement_is_of_one_episode(ok, world):  # noqa: F811
     )
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
     assert alert["acked_by"] is None
+
+
+# --- maintenance windows -----------------------------------------------------------------------------------------
+
+BERLIN = "Europe/Berlin"
+#: Clocks go forward at 2026-03-29 02:00 in Berlin and back at 2026-10-25 03:00; in New York at other days.
+NIGHTS = {
+    BERLIN: ("2026-03-29T00:30:00Z", "2026-10-25T00:30:00Z"),
+    "America/New_York": ("2026-03-08T06:30:00Z", "2026-11-01T05:30:00Z"),
+    "UTC": ("2026-03-29T00:30:00Z",),
+}
+
+
+def window(schedule="0 2 * * *", duration=7200, timezone="UTC", **changes):
+    """Return a recurring silence of the rule ``r``."""
+    given = {"id": "w1", "rule": "r", "reason": "patching"} | changes
+    return models.Maintenance.model_validate(given | {"schedule": schedule, "duration": duration, "timezone": timezone})
+
+
+def shown(span):
+    """Return a window's two times, as people write them."""
+    return span and (models.rfc3339(span.begins), models.rfc3339(span.ends))
+
+
+def open_at(text, one):
+    """Return the window that is open at a time."""
+    return shown(silences.current(one, models.moment(text)))
+
+
+def test_a_window_opens_and_ends_by_the_clock():
+    """It begins with the minute, its end is no longer part of it, and the next one is that of the next day."""
+    one = window()
+    assert open_at("2026-11-23T01:59:59Z", one) is None
+    night = ("2026-11-23T02:00:00Z", "2026-11-23T04:00:00Z")
+    assert open_at("2026-11-23T02:00:00Z", one) == open_at("2026-11-23T03:59:59.900Z", one) == night
+    assert open_at("2026-11-23T04:00:00Z", one) is None
+    for now in ("2026-11-23T01:59:59Z", "2026-11-22T04:00:00Z"):
+        assert shown(silences.following(one, models.moment(now))) == night
+    assert shown(silences.following(one, models.moment(night[0])))[0] == "2026-11-24T02:00:00Z"
+
+
+def test_windows_that_meet_are_one():
+    """What overlaps or meets ends with the last of them, and the next window comes after that."""
+    one = window("0 0 * * sat,sun", 30 * 3600)
+    assert open_at("2026-11-21T12:00:00Z", one)[1] == "2026-11-23T06:00:00Z"
+    assert shown(silences.following(one, models.moment("2026-11-21T12:00:00Z")))[0] == "2026-11-28T00:00:00Z"
+    one = window("0 9-11 * * *", 3600)
+    assert open_at("2026-11-21T09:30:00Z", one)[1] == "2026-11-21T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "day", "windows"),
+    [
+        # The clocks skip the hour from 2 to 3: it begins behind it, and is as long as ever.
+        ("30 2 * * *", "2026-03-29", [("2026-03-29T01:00:00Z", "2026-03-29T02:00:00Z")]),
+        # The hour from 2 to 3 comes twice: the first time counts, once.
+        ("30 2 * * *", "2026-10-25", [("2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z")]),
+        ("0 1 * * *", "2026-10-25", [("2026-10-24T23:00:00Z", "2026-10-25T00:00:00Z")]),
+        ("0 3 * * *", "2026-10-25", [("2026-10-25T02:00:00Z", "2026-10-25T03:00:00Z")]),
+    ],
+)
+def test_when_the_clocks_change(schedule, day, windows):
+    """A window is there once on each day, by the clocks of its zone, and lasts as long as it says."""
+    one, found = window(schedule, 3600, BERLIN), []
+    for minute in range(26 * 60):
+        at = models.moment(f"{day}T00:00:00Z") - 2 * 3600 + 60 * minute
+        span = shown(silences.current(one, at))
+        if span and span not in found and span[0][:10] in (day, windows[0][0][:10]):
+            found.append(span)
+    assert found == windows
+
+
+def numbers(field, low, high):
+    """Return the numbers that a field of a schedule names: lists, ranges and steps."""
+    found = set()
+    for part in field.split(","):
+        part, _, step = part.partition("/")
+        begin, _, end = part.partition("-")
+        whole = range(low, high + 1) if part == "*" else range(int(begin), int(end or begin) + 1)
+        found |= set(whole[:: int(step or 1)])
+    return found
+
+
+def begins(schedule, timezone, since, until):
+    """Return when a schedule begins between two times: each minute is looked at by itself."""
+    minutes, hours, days, months, weekdays = schedule.split()
+    zone, hour, found = zoneinfo.ZoneInfo(timezone), numbers(hours, 0, 23), set()
+    either = not days.startswith("*") and not weekdays.startswith("*")
+
+    def fits(local):
+        if local.minute not in numbers(minutes, 0, 59) or local.hour not in hour:
+            return False
+        of_month, of_week = local.day in numbers(days, 1, 31), local.isoweekday() % 7 in numbers(weekdays, 0, 6)
+        return local.month in numbers(months, 1, 12) and (of_month or of_week if either else of_month and of_week)
+
+    if minutes.startswith("*") or hours.startswith("*"):
+        for at in range(since, until, 60):
+            if fits(datetime.fromtimestamp(at, zone)):
+                found.add(at)
+        return sorted(found)
+    for local in range(since - 86_400, until + 86_400, 60):
+        naive = datetime.fromtimestamp(local, UTC).replace(tzinfo=None)
+        if fits(naive):
+            real = naive.replace(tzinfo=zone)
+            while datetime.fromtimestamp(real.timestamp(), zone).replace(tzinfo=None) != naive:
+                naive += timedelta(minutes=1)
+                real = naive.replace(tzinfo=zone)
+            found.add(int(real.timestamp()))
+    return sorted(at for at in found if since <= at < until)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["0", "30", "15,45", "*/20", "7-9"]),
+    st.sampled_from(["2", "1-3", "*", "*/6", "0,3"]),
+    st.sampled_from(["*", "25-29", "1,8"]),
+    st.sampled_from(["*", "0", "1-5"]),
+    st.sampled_from([60, 300, 3600, 7200, 100_000]),
+    st.sampled_from([(zone, night) for zone, nights in NIGHTS.items() for night in nights]),
+    st.integers(-2 * 1440, 2 * 1440),
+    st.integers(0, 59),
+)
+def test_windows_are_those_of_a_minute_by_minute_model(minute, hour, day, weekday, duration, night, offset, second):
+    """Open or not, its end and the next one: as a loop over all minutes finds them, about the change of clocks."""
+    timezone, middle = night
+    schedule = f"{minute} {hour} {day} * {weekday}"
+    now = int(models.moment(middle)) + 60 * offset + second
+    far = 5 * 86_400
+    begun = begins(schedule, timezone, now // 60 * 60 - far, now // 60 * 60 + far)
+    one = window(schedule, duration, timezone)
+    span = silences.current(one, now)
+    in_force = [at for at in begun if at <= now < at + duration]
+    assert (span is not None) is bool(in_force)
+    after = now
+    if span is not None:
+        ends = max(in_force) + duration
+        for at in begun:
+            if now < at <= ends:
+                ends = at + duration
+        if ends < now + far - 86_400:  # as far as the loop can see
+            assert span == (max(in_force), ends)
+        after = span.ends
+    later = [at for at in begun if at > after]
+    if later and after < now + far - 86_400:
+        assert silences.following(one, now).begins == later[0]
+
+
+def test_a_silence_without_a_schedule_is_one_window():
+    """From its begin until its end; without a begin it is open at once."""
+    one = models.Maintenance(id="w1", rule="r", reason="x", begins=T0, ends=T0 + 60)
+    assert silences.current(one, T0 - 1) is None
+    assert silences.following(one, T0 - 1) == silences.current(one, T0) == (T0, T0 + 60)
+    assert silences.following(one, T0) is None
+    assert silences.over(one, T0 + 60)
+    assert not silences.over(window(), T0)
+    assert silences.current(one.model_copy(update={"begins": None}), T0 - 1e6) is not None
+
+
+# --- windows in the config file ----------------------------------------------------------------------------------
+
+FILE = """
+[[silences]]
+rule = "cpu-high"
+reason = "patching"
+schedule = "0 2 * * sun"
+duration = "2h"
+timezone = "Europe/Berlin"
+
+[[silences]]
+worker = "render-01"
+labels = { team = "vfx" }
+reason = "new disk"
+begins = 2030-01-01T00:00:00Z
+ends = "2030-01-01T04:00:00+01:00"
+"""
+
+
+def parsed(text):
+    """Return the configuration of a file over the default one."""
+    return config.to_configuration(config.parse(text, "f.toml"), config.DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("0 2 * * sun", "0 2 * * sud", "line 5, column 1: silences[0].schedule: '0 2 * * sud' is no schedule"),
+        ("0 2 * * sun", "0 2 * *", "silences[0].schedule: '0 2 * *' has not the five fields"),
+        ("0 2 * * sun", "0 0 2 * * sun", "has not the five fields"),
+        ("0 2 * * sun", "@daily", "has not the five fields"),
+        ("0 2 * * sun", "0 0 30 2 *", "is no schedule"),
+        ("Europe/Berlin", "Europe/Berln", "line 7, column 1: silences[0].timezone: 'Europe/Berln' is no time zone"),
+        ("Europe/Berlin", "Europe/Berln", "did you mean Europe/Berlin?"),
+        ("Europe/Berlin", "../../etc/passwd", "is no time zone"),
+        ("Europe/Berlin", "Europe", "is no time zone"),
+        ('duration = "2h"\n', "", "silences[0].duration: is missing beside schedule"),
+        ('"2h"', '"5s"', "silences[0].duration: should be greater"),
+        ('"2h"', '"20d"', "is open for ever"),
+        ('"cpu-high"', '"cpu-hihg"', "line 3, column 1: silences[0].rule: cpu-hihg is no rule; did you mean cpu-high?"),
+        ('reason = "patching"\n', "", "silences[0].reason: is missing"),
+        ('ends = "2030-01-01T04:00:00+01:00"', "", "silences[1]: has no end"),
+        ("04:00:00+01:00", "01:00:00+01:00", "silences[1].ends: does not come after begins"),
+        ("04:00:00+01:00", "04:00:00", "does not say how far from UTC"),
+        ("2030-01-01T04", "2032-01-01T04", "more than 365 days after begins"),
+        ('"2030-01-01T04:00:00+01:00"', '"tomorrow"', "must be a time such as"),
+        ('rule = "cpu-high"\n', "", "silences[0]: would mute everything"),
+        ('reason = "new disk"', 'reason = "new disk"\nduration = "2h"', "silences[1].duration: is only for a schedule"),
+        ('timezone = "', 'ends = "2030-01-01T04:00:00Z"\ntimezone = "', "does not go with a schedule"),
+        ("rule =", "rulle =", "silences[0].rulle: is no key here; did you mean rule?"),
+        ("[[silences]]\nworker", '[[silences]]\nrule = "cpu-high"\nreason = "x"\nschedule = "0 2 * * sun"\n'
+         'duration = "120m"\ntimezone = "Europe/Berlin"\n[[silences]]\nworker', "silences[1]: says what another one"),
+    ],
+)  # fmt: skip
+def test_a_window_that_is_wrong_is_refused_by_its_place(old, new, said):
+    """Line, column, field, why, and what to write instead."""
+    assert old in FILE
+    with pytest.raises(errors.InvalidInput) as caught:
+        parsed(FILE.replace(old, new))
+    assert said in str(caught.value)
+
+
+def test_a_window_that_is_over_is_refused():
+    """For what is asked for now has to be of some use; an end that is too far away is none."""
+    file = config.parse(FILE, "f.toml")
+    config.check_silences(file, models.moment("2029-12-31T00:00:00Z"))
+    with pytest.raises(errors.InvalidInput, match=r"line 14, column 1: silences\[1\].ends: was over at 2030-01-01T03"):
+        config.check_silences(file, models.moment("2030-01-02T00:00:00Z"))
+    endless = config.parse(FILE.replace("begins = 2030-01-01T00:00:00Z\n", ""), "f.toml")
+    with pytest.raises(errors.InvalidInput, match="more than 365 days away"):
+        config.check_silences(endless, models.moment("2026-01-01T00:00:00Z"))
+
+
+def test_what_was_applied_is_exported():
+    """The file that export gives says the same; what is over is left out."""
+    made = parsed(FILE)
+    again = parsed(export.text(made, []))
+    assert again.silences == made.silences
+    assert len(parsed(export.text(made, [], models.moment("2031-01-01T00:00:00Z"))).silences) == 1
+    assert parsed(export.text(parsed("silences = []"), [])).silences == ()
+
+
+def test_a_file_without_the_section_leaves_windows_alone():
+    """And an empty section ends them; plan names them by what they say."""
+    made = parsed(FILE)
+    kept = config.to_configuration(config.parse("[collect]", "g.toml"), made)
+    assert kept.silences == made.silences
+    gone = config.to_configuration(config.parse("silences = []", "g.toml"), made)
+    assert export.changes(made, gone)["silences"]["removed"] == [
+        "rule cpu-high, 0 2 * * sun Europe/Berlin for 7200 s",
+        "worker render-01, team=vfx, from 2030-01-01T00:00:00Z until 2030-01-01T03:00:00Z",
+    ]
+    reworded = parsed(FILE.replace("patching", "patch night"))
+    assert [*export.changes(made, reworded)["silences"].values()] == [
+        [], ["rule cpu-high, 0 2 * * sun Europe/Berlin for 7200 s"], []
+    ]  # fmt: skip
+
+
+def test_a_rule_that_a_window_names_cannot_go_alone():
+    """Rules without the one that a window in force is about are refused; the alert of accounts is always there."""
+    made = parsed(FILE)
+    with pytest.raises(errors.InvalidInput, match=r"silence file-\w{8} \(in force\)\.rule: cpu-high is no rule"):
+        config.to_configuration(config.parse("rules = []", "g.toml"), made)
+    assert parsed(FILE.replace('"cpu-high"', '"collector"')).silences[0].rule == "collector"
+
+
+# --- what windows do to alerts -----------------------------------------------------------------------------------
+
+
+def maintained(site, **changes):
+    """Put a window over minutes 0 to 8 in force."""
+    given = {"id": "file-1", "rule": "cpu-high", "reason": "patching", "begins": T0, "ends": T0 + 8 * MINUTE}
+    site.change(silences=(models.Maintenance.model_validate(given | changes),))
+
+
+def watch(site):
+    """Return what looks for ends of silences, and whom it wakes to deliver."""
+    bell = testing.MemoryBell()
+    return bell, muting.Watch(
+        alerts=site.alerts, samples=site.samples, workers=site.workers, outbox=testing.MemoryOutbox(site.store),
+        silences=site.silences, configurations=site.configurations, bell=bell, now=site.clock,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [{}, {"rule": None, "worker": ID}, {"rule": None, "worker": "render-07"}])
+def test_a_window_mutes_and_what_still_fires_is_told_at_its_end(changes):
+    """By rule, by id or by name: recorded with the window's id, told once when it has ended."""
+    site = Site()
+    maintained(site, **changes)
+    site.minutes([95, 96, 97, 98])
+    [recorded] = site.alerts.history(f"{ID}/cpu-high")
+    assert recorded.transition.silenced_by == "file-1"
+    assert waiting(site) == []
+    site.minutes([99, 99, 99], 4)
+    assert waiting(site) == [("firing", "critical")]
+    [told] = site.store.lanes[f"{ID}/cpu-high", "ops"].waiting
+    assert "silence file-1 is over" in told.reason
+
+
+def test_a_recurring_window_mutes_each_time():
+    """What fires within the next window is muted again."""
+    site = Site()
+    hour = models.Maintenance(id="file-1", rule="cpu-high", reason="x", schedule="0 * * * *", duration=600)
+    site.change(silences=(hour,))
+    begin = -(-T0 // 3600) * 60 - T0 // 60  # minutes until the hour is full
+    site.minutes([20, 20, 20], begin - 6)
+    site.minutes([95, 95, 95], begin)
+    assert waiting(site) == []
+    site.minutes([95] * 6, begin + 3)
+    assert waiting(site) == [("firing", "critical")]
+    site.minutes([20, 20], begin + 9)
+    site.minutes([95, 95, 95], begin + 60)
+    assert waiting(site) == [("firing", "critical"), ("resolved", "critical")]
+
+
+def test_taking_a_window_out_of_the_file_tells_what_fires():
+    """With the window its effect goes."""
+    site = Site()
+    maintained(site, ends=T0 + 1e6)
+    site.minutes([95, 96, 97])
+    site.change(silences=())
+    site.evaluate()
+    assert waiting(site) == [("firing", "critical")]
+
+
+@pytest.mark.parametrize("by", ["command", "file"])
+def test_the_sweep_finds_what_the_end_sets_free(by):
+    """Without any collection, the worker is marked as to be judged within a sweep of the end; once."""
+    site = Site()
+    if by == "file":
+        maintained(site)
+    else:
+        site.silences.add(made(rule="cpu-high", ends=T0 + 8 * MINUTE))
+    site.minutes([95, 96, 97])
+    _, ends = watch(site)
+    ends.look()
+    assert site.samples.unjudged(T0 + 1e6, 10) == []
+    site.clock.now = T0 + 8 * MINUTE
+    _, late = watch(site)
+    for one in (ends, late):  # one that was there before the end, and one that starts after it
+        one.look()
+        assert site.samples.unjudged(T0 + 1e6, 10) == [ID]
+        site.store.unjudged.clear()
+        one.look()
+        assert site.samples.unjudged(T0 + 1e6, 10) == []
+    site.evaluate()
+    assert waiting(site) == [("firing", "critical")]
+
+
+def test_the_sweep_leaves_alone_what_another_silence_mutes():
+    """An alert under two silences waits for the end of both."""
+    site = Site()
+    maintained(site)
+    site.silences.add(made(rule="cpu-high"))
+    site.minutes([95, 96, 97])
+    _, ends = watch(site)
+    ends.look()
+    site.clock.now = T0 + 9 * MINUTE
+    ends.look()
+    assert site.samples.unjudged(T0 + 1e6, 10) == []
+
+
+# --- alerts of accounts and channels -----------------------------------------------------------------------------
+
+
+def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker():
+    """One that names a worker or a label beside it does not, nor does one that names these alone."""
+
+    def by(**changes):
+        one = made(**changes)
+        return silences.muted([one], None, {}, "collector", T0 + 1.0) is not None
+
+    assert by(rule="collector")
+    assert not by(rule="cpu-high")
+    assert not by(rule="collector", worker_id=ID)
+    assert not by(rule="collector", labels={"a": "1"})
+    assert not by(labels={"a": "1"})
+    assert not by(worker_id=ID)
+
+
+def received(fleet):  # noqa: F811
+    """Return what a channel that takes everything has got by now of the account's alert."""
+    found, alert_id = [], f"{test_collector.SCOPE}/collector"
+    while parcels := fleet.outbox.claim(alert_id, fleet.clock(), 15):
+        for parcel in parcels:
+            fleet.outbox.delivered(parcel, fleet.clock())
+            found.append((parcel.channel, parcel.notification.status))
+    return found
+
+
+@pytest.mark.parametrize("by", ["command", "file"])
+def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet, by):  # noqa: F811
+    """Recorded with the silence; told at its end, as is its own end to those who heard."""
+    mute = {"id": "s1", "rule": "collector", "reason": "x", "begins": 0.0, "ends": test_collector.T0 + 600.0}
+    fleet.silences = testing.MemorySilences()
+    if by == "command":
+        fleet.silences.add(models.Silence.model_validate(mute | {"by": "me"}))
+    else:
+        had = fleet.configurations.load()
+        changes = {"revision": had.revision + 1, "silences": (models.Maintenance.model_validate(mute),)}
+        assert fleet.configurations.save(had.model_copy(update=changes))
+    fleet.minutes(1, 8)
+    assert received(fleet) == []
+    [recorded] = fleet.alerts.history(f"{test_collector.SCOPE}/collector")
+    assert recorded.transition.silenced_by == "s1"
+    fleet.minutes(9, 12)
+    assert received(fleet) == [("ops", "firing")]
+    fleet.minutes(13, 16, None)
+    assert received(fleet) == [("ops", "resolved")]
+
+
+def test_an_account_that_recovers_unheard_says_nothing(fleet):  # noqa: F811
+    """Who did not hear of the trouble does not hear of its end."""
+    fleet.silences = testing.MemorySilences()
+    fleet.silences.add(made(rule="collector", begins=0.0, ends=test_collector.T0 + 1e6))
+    fleet.minutes(1, 6)
+    fleet.minutes(7, 8, None)
+    assert received(fleet) == []
+    turns = [one.transition for one in fleet.alerts.history(f"{test_collector.SCOPE}/collector")]
+    assert [(turn.after, turn.silenced_by) for turn in turns] == [(None, "s1"), ("critical", "s1")]
+
+
+class Half:
+    """A notifier by whom all channels but ops take everything; ops too, once it works."""
+
+    def __init__(self):
+        self.works, self.got = False, []
+
+    def send(self, channel, notification):
+        if channel.name == "ops" and not self.works:
+            raise test_notify.refusal()
+        if notification.rule == models.DELIVERY:
+            self.got.append((channel.name, notification.status, notification.version))
+
+
+@pytest.mark.parametrize("recovers", [False, True])
+def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers):
+    """The alert that a channel takes nothing is recorded, and told by the sweep if it still holds then."""
+    site, receiver = test_notify.Site("ops", "log"), Half()
+    mute = models.Silence(
+        id="s1", rule="delivery", begins=0.0, ends=test_notify.NOW + models.DAY + 1000, reason="x", by="me"
+    )
+    kept = testing.MemorySilences()
+    kept.add(mute)
+
+    def deliver(*alert_ids):
+        notify.deliver(
+            [*alert_ids, *site.outbox.due(site.clock(), 1000)], outbox=site.outbox, configurations=site.configurations,
+            notifiers={"webhook": receiver, "log": receiver}, now=site.clock, silences=kept,
+        )  # fmt: skip
+
+    site.tell()
+    deliver()
+    site.clock.advance(models.DAY + 400)
+    deliver()
+    deliver()
+    [recorded] = site.alerts.history("channel:ops/delivery")
+    assert (recorded.transition.after, recorded.transition.silenced_by) == ("critical", "s1")
+    assert receiver.got == []
+    bell = testing.MemoryBell()
+    ends = muting.Watch(
+        alerts=site.alerts, samples=testing.MemorySamples(site.store), workers=testing.MemoryWorkers(site.store),
+        outbox=site.outbox, silences=kept, configurations=site.configurations, bell=bell, now=site.clock,
+    )  # fmt: skip
+    ends.look()
+    if recovers:
+        receiver.works = True
+        site.tell()
+        deliver()
+    site.clock.advance(1000)
+    ends.look()
+    assert bell.delivered == ([] if recovers else ["channel:ops/delivery"])
+    deliver(*bell.delivered)
+    assert receiver.got == ([] if recovers else [("log", "firing", 2)])
+    if not recovers:
+        receiver.works = True
+        site.tell()
+        deliver()
+        deliver()
+        assert receiver.got[1:] == [("log", "resolved", 3)]
+
+
+# --- the commands and windows ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def applied(ok, world, tmp_path):  # noqa: F811
+    """Apply a file with a window that is always open but for a minute of the year, and one that is shut now."""
+    file = tmp_path / "fleet.toml"
+    now = world.now()
+    ends = models.rfc3339(now + 3600)
+    file.write_text(
+        f"""
+[[silences]]
+rule = "cpu-high"
+reason = "move"
+ends = "{ends}"
+
+[[silences]]
+rule = "collector"
+reason = "patching"
+schedule = "0 0 1 1 *"
+duration = "1h"
+timezone = "Europe/Berlin"
+"""
+    )
+    ok("apply", str(file))
+    return file
+
+
+def test_silences_lists_windows_with_their_origin(ok, run, world, applied):  # noqa: F811
+    """Those that are open first, then when each is next; one of the file is taken back by its file only."""
+    ok("add", A)
+    ok("silence", "--rule", "cpu-high", "--for", "2h", "--reason", "x")
+    found = json.loads(ok("silences", "--json"))["silences"]
+    assert [(one["origin"], one["open"], one["reason"]) for one in found] == [
+        ("file", True, "move"), ("command", True, "x"), ("file", False, "patching"),
+    ]  # fmt: skip
+    assert found[0]["ends"] == models.rfc3339(world.now() + 3600)
+    assert found[0]["next"] is None
+    assert found[2]["next"]["begins"].endswith("-12-31T23:00:00Z")
+    assert (found[2]["begins"], found[2]["ends"]) == (None, None)
+    assert found[2]["next"]["begins"] + " to" in ok("silences")
+    assert "stands in the config file; take it out there" in one_line(run("unsilence", found[0]["id"]), 2)
+    fires(world, A)
+    [alert] = json.loads(ok("alerts", "--json"))["alerts"]
+    assert alert["silenced_by"] in {found[0]["id"], found[1]["id"]}
+    assert f"silence  {found[0]['id']} until {found[0]['ends']} by the config file: move" in ok(
+        "why", A, "cpu_utilization"
+    )
+
+
+def test_plan_apply_and_export_agree_on_windows(ok, run, world, applied, tmp_path):  # noqa: F811
+    """plan names what would change; what export gives changes nothing; what is over is refused."""
+    out = tmp_path / "again.toml"
+    out.write_text(ok("export"))
+    assert "silence" not in ok("plan", str(out))
+    text = applied.read_text()
+    applied.write_text(text.replace("0 0 1 1 *", "0 0 1 2 *"))
+    shown = ok("plan", str(applied))
+    assert "removed silence rule collector, 0 0 1 1 * Europe/Berlin for 3600 s" in shown
+    assert "added silence rule collector, 0 0 1 2 * Europe/Berlin for 3600 s" in shown
+    applied.write_text(text.replace(models.rfc3339(world.now() + 3600), "2001-01-01T00:00:00Z"))
+    for command in (("plan",), ("apply",), ("rules", "check")):
+        assert "silences[0].ends: was over at 2001" in one_line(run(*command, str(applied)), 2)
+    assert 'reason = "move"' in ok("export"), "nothing was applied"
+
+
+def test_the_alert_of_accounts_is_silenced_by_its_rule_alone(ok, run):  # noqa: F811
+    """collector and delivery are rules that are always there; they are of no worker."""
+    for rule in ("collector", "delivery"):
+        made = json.loads(ok("silence", "--rule", rule, "--for", "2h", "--reason", "x", "--json"))
+        assert made["rule"] == rule
+    one_line(run("silence", "--rule", "collector", "--label", "a=1", "--for", "2h", "--reason", "x"), 2)
