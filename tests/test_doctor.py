@@ -1,11 +1,15 @@
 """Doctor: each thing that it tries is shown to fail."""
 
 import json
+import time
 
+import botocore.exceptions
 import pytest
 
 from tests.test_cli import REGION, A, ok, run, world  # noqa: F401 - fixtures
 from workermon import doctor, errors, models, ports, testing
+from workermon.local import endpoint, simulation
+from workermon.on_aws import cloudwatch, ec2, session
 from workermon.on_redis import server
 
 
@@ -51,17 +55,49 @@ class Denied:
 
 def test_a_missing_permission_is_named():
     """Each permission is tried by itself, so the one that lacks is told by its name."""
-    ec2 = testing.MemoryEc2(models.Instance(id=A, region=REGION, status="running"))
+    memory = testing.MemoryEc2(models.Instance(id=A, region=REGION, status="running"))
     found = list(
-        doctor.aws(models.Scope(region=REGION), [A], ec2=ec2, cloudwatch=Denied(), now=testing.ManualClock(9000))
+        doctor.aws(models.Scope(region=REGION), [A], ec2=memory, cloudwatch=Denied(), now=testing.ManualClock(9000))
     )
     assert [(check.name.split(" ")[0], check.ok) for check in found] == [
         ("ec2:DescribeInstances", True),
         ("ec2:DescribeInstanceStatus", True),
         ("cloudwatch:ListMetrics", True),
         ("cloudwatch:GetMetricData", False),
+        ("clock", True),
     ]
-    assert "not authorized" in found[-1].reason
+    assert "not authorized" in found[-2].reason
+
+
+@pytest.mark.parametrize(
+    ("ahead", "well", "said"),
+    [
+        (None, True, "AWS does not say"),
+        (0, True, "agrees"),
+        (20, True, "AWS is 20.5 s ahead"),
+        (-31, False, "AWS is 30.5 s behind, more than 30 s"),
+        (40, False, "AWS is 40.5 s ahead, more than 30 s"),
+    ],
+)
+def test_the_clock_of_aws_is_compared(ahead, well, said):
+    """Half a minute between this machine and AWS is too much, for datapoints are judged by their time."""
+    memory, now = testing.MemoryEc2(), testing.ManualClock(9000)
+    memory.clock = lambda: None if ahead is None else 9000 + ahead
+    *_, found = doctor.aws(models.Scope(region=REGION), [], ec2=memory, cloudwatch=testing.MemoryCloudWatch(), now=now)
+    assert (found.name, found.ok, found.reason) == (f"clock of AWS in default/{REGION}", well, said)
+    assert (found.todo is None) is well
+
+
+def test_without_a_worker_each_permission_is_tried_all_the_same():
+    """An id that nobody has is asked for, for a call without ids would be none."""
+    memory = testing.MemoryEc2()
+    list(doctor.aws(models.Scope(region=REGION), [], ec2=memory, cloudwatch=testing.MemoryCloudWatch(),
+                    now=testing.ManualClock(9000)))  # fmt: skip
+    assert [(what, bool(ids)) for what, _, ids in memory.calls] == [
+        ("find", False),
+        ("statuses", True),
+        ("time", False),
+    ]
 
 
 def test_the_command_exits_0_only_if_all_is_well(ok, run, world):  # noqa: F811
@@ -82,3 +118,111 @@ def test_a_real_server_tells_of_itself(redis_client):
     assert own["maxmemory_policy"] == "noeviction"
     assert {"aof_enabled", "rdb_last_save_time", "rdb_last_bgsave_status"} <= set(own)
     assert real.time() > 1_700_000_000
+
+
+# --- over HTTP ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def aws(monkeypatch):
+    """Give the simulated AWS, where one may go wrong, and a look at it."""
+    simulated = simulation.Simulation(time.time, 2)
+    served = endpoint.Endpoint(simulated)
+    served.start()
+    for name in ("AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "AWS_ENDPOINT_URL": served.url,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    sessions = session.Sessions()
+
+    def look(members):
+        scope = models.Scope(region="us-east-1")
+        ids = list(simulated.machines)[:members]
+        ports_ = {"ec2": ec2.AwsEc2(sessions), "cloudwatch": cloudwatch.AwsCloudWatch(sessions), "now": time.time}
+        return {check.name.removesuffix(" in default/us-east-1"): check for check in doctor.aws(scope, ids, **ports_)}
+
+    yield served, look
+    sessions.close()
+    served.stop()
+
+
+@pytest.mark.parametrize("members", [0, 1])
+@pytest.mark.parametrize(
+    "permission",
+    ["ec2:DescribeInstances", "ec2:DescribeInstanceStatus", "cloudwatch:ListMetrics", "cloudwatch:GetMetricData"],
+)
+def test_each_permission_that_aws_denies_is_named_alone(aws, permission, members):
+    """With workers and without, the one that is denied is the one that is bad, and what to allow is said."""
+    served, look = aws
+    assert all(check.ok for check in look(members).values())
+    served.fail("deny", permission.partition(":")[2])
+    found = look(members)
+    assert [name for name, check in found.items() if not check.ok] == [permission]
+    assert f"allow {permission} in the IAM policy" in found[permission].todo
+
+
+@pytest.mark.parametrize("ahead", [45, -50])
+def test_the_date_of_an_answer_tells_the_clock_of_aws(aws, ahead):
+    """A skew that AWS bears is told in seconds, before it makes a datapoint late or early."""
+    served, look = aws
+    assert look(1)["clock of AWS"].ok
+    served.ahead = ahead
+    found = look(1)
+    assert [name for name, check in found.items() if not check.ok] == ["clock of AWS"]
+    told = float(found["clock of AWS"].reason.split()[2])
+    assert abs(told - abs(ahead)) < 2
+    assert ("ahead" if ahead > 0 else "behind") in found["clock of AWS"].reason
+
+
+@pytest.mark.parametrize("ahead", [400, -3600])
+def test_signatures_that_aws_refuses_for_the_clock_name_it(aws, ahead):
+    """EC2 calls it AuthFailure and CloudWatch an invalid signature: both lines say by how much the clock is off."""
+    served, look = aws
+    served.ahead = ahead
+    found = look(1)
+    assert not any(check.ok for check in found.values())
+    for name in ("ec2:DescribeInstances", "cloudwatch:GetMetricData"):
+        assert "this machine's clock is " in found[name].reason
+        told = int(found[name].reason.partition("clock is ")[2].split()[0])
+        assert abs(told - abs(ahead)) < 3
+        assert ("behind" if ahead > 0 else "ahead of") in found[name].reason
+        assert "set the clock" in found[name].todo
+    told = float(found["clock of AWS"].reason.split()[2])
+    assert abs(told - abs(ahead)) < 3
+
+
+def test_wrong_credentials_are_not_blamed_on_a_clock_that_is_right(aws):
+    """The same codes with a Date that agrees are about the credentials."""
+    served, look = aws
+    served.fail("invalid")
+    found = look(1)
+    assert "clock" not in found["ec2:DescribeInstances"].reason
+    assert "give boto3 valid credentials" in found["ec2:DescribeInstances"].todo
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "clock"),
+    [
+        ("RequestTimeTooSkewed", "The difference between the request time and the current time is too large.", True),
+        ("RequestInTheFuture", "", True),
+        ("InvalidSignatureException", "Signature expired: 20131008T001036Z is now earlier than 20131008T001112Z", True),
+        ("InvalidSignatureException", "Signature not yet current: 20131008T001036Z is still later than", True),
+        ("InvalidSignatureException", "The request signature we calculated does not match", False),
+        ("SignatureDoesNotMatch", "The request signature we calculated does not match", False),
+        ("AuthFailure", "AWS was not able to validate the provided access credentials", False),
+    ],
+)
+def test_what_names_the_clock_without_a_date(code, message, clock):
+    """Codes and messages that are about time alone say so by themselves; the others leave both causes open."""
+    response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    refusal = botocore.exceptions.ClientError(response, "DescribeInstances")
+    known = session.translated(refusal, "EC2", models.Scope(region="us-east-1"), time.time())
+    assert isinstance(known, errors.AwsDenied)
+    assert ("this machine's clock is wrong" in known.why) is clock
+    assert "clock" in known.todo
+    assert "\n" not in str(known)

@@ -10,6 +10,10 @@ from workermon import errors, metrics, models, ports
 #: Seconds by which the clocks of this machine and of the server may differ.
 SKEW = 5
 
+#: Seconds by which the clocks of this machine and of AWS may differ: half of the shortest period of EC2's metrics, for
+#: a slot is judged by when its datapoint can have come. From five minutes on AWS refuses every request.
+AWS_SKEW = 30
+
 #: Workers that are named to AWS in one try.
 NAMED = 1
 
@@ -49,10 +53,8 @@ def server(*, server: ports.Server, now: ports.Clock) -> list[Check]:
         Check(
             name="clock",
             ok=abs(ahead) <= SKEW,
-            reason=f"Redis is {abs(ahead):.1f} s {'ahead' if ahead > 0 else 'behind'}"
-            if abs(ahead) > 0.05
-            else "agrees",
-            todo=None if abs(ahead) <= SKEW else "synchronise the clocks (chrony, ntpd)",
+            reason=_compared("Redis", ahead, SKEW, 0.05),
+            todo=None if abs(ahead) <= SKEW else _SYNCHRONISE,
         ),
     ]
 
@@ -65,7 +67,7 @@ def aws(
     cloudwatch: ports.CloudWatch,
     now: ports.Clock,
 ) -> Iterator[Check]:
-    """Try each permission in an account and region, on a worker where there is one."""
+    """Try each permission in an account and region, on a worker where there is one, and look at AWS' clock."""
     named = worker_ids[:NAMED]
     until = now()
     entry = metrics.CATALOGUE["cpu_utilization"]
@@ -89,13 +91,39 @@ def aws(
             raise why
 
     yield _tried("ec2:DescribeInstances", scope, describe)
-    yield _tried("ec2:DescribeInstanceStatus", scope, lambda: ec2.statuses(scope, named))
+    yield _tried("ec2:DescribeInstanceStatus", scope, lambda: ec2.statuses(scope, [instance]))
     yield _tried(
         "cloudwatch:ListMetrics",
         scope,
         lambda: cloudwatch.dimensions(scope, entry.namespace, entry.metric_name, [instance]),
     )
     yield _tried("cloudwatch:GetMetricData", scope, fetch)
+    yield _clock(scope, ec2, now)
+
+
+def _clock(scope: models.Scope, ec2: ports.Ec2, now: ports.Clock) -> Check:
+    name = f"clock of AWS in {scope.key}"
+    before = now()
+    try:
+        theirs = ec2.time(scope)
+    except errors.AwsError as why:
+        return Check(name=name, ok=False, reason=errors.printable(f"{why.kind}: {why.why}"), todo=why.todo)
+    if theirs is None:
+        return Check(name=name, ok=True, reason="AWS does not say")
+    ahead = theirs + 0.5 - (before + now()) / 2  # it tells whole seconds
+    ok = abs(ahead) <= AWS_SKEW
+    return Check(name=name, ok=ok, reason=_compared("AWS", ahead, AWS_SKEW, 1.0), todo=None if ok else _SYNCHRONISE)
+
+
+_SYNCHRONISE = "synchronise the clocks (chrony, ntpd)"
+
+
+def _compared(who: str, ahead: float, limit: int, same: float) -> str:
+    """Say how a clock differs from ours, where that can be seen."""
+    if abs(ahead) <= same:
+        return "agrees"
+    said = f"{who} is {abs(ahead):.1f} s {'ahead' if ahead > 0 else 'behind'}"
+    return said if abs(ahead) <= limit else f"{said}, more than {limit} s"
 
 
 def _tried(permission: str, scope: models.Scope, call: Callable[[], object]) -> Check:

@@ -61,6 +61,9 @@ class Ec2(Protocol):
     def find(self, scope: Scope, tags: Mapping[str, str]) -> list[Instance]:
         """Return every instance, not terminated or shutting down, that carries all these tags."""
 
+    def time(self, scope: Scope) -> float | None:
+        """Return AWS' own time in whole seconds, ``None`` where it does not say; a refusal is an answer, too."""
+
 
 class Answer(NamedTuple):
     """Of some queries: the series of those that were answered, and what became of the others.

@@ -1137,6 +1137,8 @@ class MemoryEc2:
         self.events: dict[str, tuple[models.ScheduledEvent, ...]] = {}
         self._account: dict[str, str] = {}
         self.trouble: Exception | None = None
+        #: AWS' own time.
+        self.clock: Callable[[], float | None] = lambda: None
         self.calls: list[tuple[str, models.Scope, tuple[str, ...]]] = []
         for instance in instances:
             self.put(instance)
@@ -1180,6 +1182,11 @@ class MemoryEc2:
             for one in instance_ids
             if (instance := self._instances.get((scope.key, one)))
         }
+
+    def time(self, scope: models.Scope) -> float | None:
+        """Return AWS' own time."""
+        self._call("time", scope, ())
+        return self.clock()
 
     def find(self, scope: models.Scope, tags: Mapping[str, str]) -> list[models.Instance]:
         """Return every instance that carries these tags and is not gone."""

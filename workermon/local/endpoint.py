@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -30,6 +31,8 @@ log = logs.get(__name__)
 #: ``Credential=AKIA…/20261123/us-east-1/ec2/aws4_request``
 _CREDENTIAL = re.compile(r"Credential=[^/,\s]+/\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request")
 _CBOR_PATH = re.compile(r"/service/GraniteServiceVersion20100801/operation/(\w+)")
+#: Seconds that a signature's time may be off.
+_SKEW = 300
 #: Bytes. Far above 500 queries with long dimensions.
 _LARGEST = 4 << 20
 
@@ -90,6 +93,8 @@ class Endpoint:
         self.api = Api(simulation)
         #: Seconds that every answer takes at least.
         self.latency = 0.0
+        #: Seconds by which AWS' clock is ahead of that of the requests' senders.
+        self.ahead = 0.0
         #: How often each action was called, failed calls included.
         self.calls: Counter[str] = Counter()
         #: Metrics that GetMetricData was asked for: what AWS bills.
@@ -236,12 +241,32 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if fault is not None:
                 raise _FAULTS[fault][service != "ec2"]
+            self._check_date(service)
             self.server.endpoint.asked(action, params)
             self._respond(service, protocol, action, self.server.endpoint.api.call(service, action, params, region))
         except Refused as why:
             self._refuse(service, protocol, why)
         except ValueError as why:
             self._refuse(service, protocol, Refused("SerializationException", str(why)))
+
+    def _check_date(self, service: str) -> None:
+        """Refuse a signature that is five minutes off; EC2 does not say why."""
+        now = time.time() + self.server.endpoint.ahead
+        signed = self.headers.get("X-Amz-Date") or ""
+        try:
+            at = datetime.strptime(signed, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            return
+        if abs(at - now) <= _SKEW:
+            return
+        if service == "ec2":
+            raise _FAULTS["invalid"][0]
+        said = "expired" if at < now else "not yet current"
+        raise Refused("InvalidSignatureException", f"Signature {said}: {signed} is off by more than 5 min.", 403)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Return the time of AWS' clock as the Date of an answer."""
+        return super().date_time_string(timestamp or time.time() + self.server.endpoint.ahead)
 
     def _request(self, body: bytes) -> tuple[str, str, dict[str, Any]]:
         path = _CBOR_PATH.fullmatch(urlsplit(self.path).path)

@@ -73,6 +73,16 @@ class AwsEc2:
         wanted = [each for each in found if tags.items() <= each.tags.items() and each.status not in models.GONE]
         return sorted({each.id: each for each in wanted}.values(), key=lambda each: each.id)
 
+    def time(self, scope: models.Scope) -> float | None:
+        """Return the time of EC2's own clock, by the date of its answer, be that a refusal."""
+        with self._sessions.asking("EC2", scope):
+            client = self._sessions.ec2(scope)
+            try:
+                response: Mapping[str, Any] = client.describe_instance_status(MaxResults=5)
+            except botocore.exceptions.ClientError as why:
+                response = why.response
+        return session.aws_time(response)
+
     def _of_each(
         self, scope: models.Scope, instance_ids: Sequence[str], ask: Callable[[EC2Client, list[str]], list[T]]
     ) -> Iterator[T]:

@@ -12,9 +12,11 @@ import functools
 import os
 import re
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -131,7 +133,7 @@ class Sessions:
         try:
             yield
         except _FOREIGN as why:
-            known = translated(why, what, scope)
+            known = translated(why, what, scope, time.time())
             if isinstance(known, errors.AwsDenied):
                 self.forget(scope)
             raise known from why
@@ -303,6 +305,22 @@ _WRONG = frozenset(
         "UnrecognizedClientException",
     }
 )
+#: What AWS answers where the clock of this machine is wrong, and for other reasons (the list of the AWS SDK for .NET;
+#: EC2 says AuthFailure).
+_BY_CLOCK = frozenset(
+    {
+        "AuthFailure",
+        "InvalidSignatureException",
+        "RequestExpired",
+        "RequestInTheFuture",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
+_STALE = re.compile("Signature (expired|not yet current)")
+#: Seconds. A request has to reach AWS within five minutes of its signature's time (Signature Version 4); less what its
+#: Date, of whole seconds, and the way may make of it.
+SKEWED = 280
 _FORBIDDEN = frozenset(
     {
         "AccessDenied",
@@ -373,13 +391,25 @@ def invalid(error: BaseException) -> bool:
     )
 
 
-def translated(error: Exception, what: str, scope: models.Scope) -> errors.AwsError:
-    """Return our error for one of botocore's; ``what`` was asked in that scope. No secret or key is in it."""
+def aws_time(response: Mapping[str, Any]) -> float | None:
+    """Return the time of AWS' own clock when it answered so, in whole seconds; an error is an answer, too."""
+    headers = (response.get("ResponseMetadata") or {}).get("HTTPHeaders") or {}
+    try:
+        return parsedate_to_datetime(str(headers.get("date") or "")).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def translated(error: Exception, what: str, scope: models.Scope, at: float | None = None) -> errors.AwsError:
+    """Return our error for one of botocore's; ``what`` was asked in that scope. No secret or key is in it.
+
+    ``at`` is our own time: by it a refusal is told to be the clock's doing.
+    """
     where = f"{what} in {scope.region}"
     if scope.role_arn is not None:
         where += f" as {scope.role_arn}"
     if isinstance(error, botocore.exceptions.ClientError):
-        return _refused(error, where, scope)
+        return _refused(error, where, scope, at)
     why = _shown(str(error) or type(error).__name__, scope)
     if isinstance(error, _NO_CREDENTIALS):
         return errors.AwsDenied(where, why, _CHAIN)
@@ -395,7 +425,9 @@ def translated(error: Exception, what: str, scope: models.Scope) -> errors.AwsEr
     return errors.AwsUnreachable(where, f"its answer makes no sense ({kind}: {why})", _LATER)
 
 
-def _refused(error: botocore.exceptions.ClientError, where: str, scope: models.Scope) -> errors.AwsError:
+def _refused(
+    error: botocore.exceptions.ClientError, where: str, scope: models.Scope, at: float | None
+) -> errors.AwsError:
     code = _code(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     service = where.partition(" ")[0].lower()
@@ -404,6 +436,9 @@ def _refused(error: botocore.exceptions.ClientError, where: str, scope: models.S
     if is_throttle(code, status):
         todo = "collect less often, or have the quota raised"
         return errors.AwsThrottled(where, why, todo)
+    if clock := _clock(error, at):
+        todo = "set the clock (chrony, ntpd): AWS takes no signature that is five minutes off"
+        return errors.AwsDenied(where, f"{error.operation_name}: {code}: {clock}", todo)
     if code in _EXPIRED:
         return errors.AwsDenied(where, f"{error.operation_name}: {code}: the credentials have expired", "renew them")
     if code in _WRONG:
@@ -418,6 +453,21 @@ def _refused(error: botocore.exceptions.ClientError, where: str, scope: models.S
     if status >= 500 or code in ("InternalError", "InternalFailure", "InternalServiceFault", "ServiceUnavailable"):
         return errors.AwsUnreachable(where, why, _LATER)
     return errors.AwsError(where, why, "see what AWS says of this code")
+
+
+def _clock(error: botocore.exceptions.ClientError, at: float | None) -> str | None:
+    """Say how far off this machine's clock is, where that is why AWS refused."""
+    code, theirs = _code(error), aws_time(error.response)
+    if code not in _BY_CLOCK:
+        return None
+    if at is not None and theirs is not None:
+        ahead = round(at - theirs)
+        if abs(ahead) > SKEWED:
+            return f"this machine's clock is {abs(ahead)} s {'ahead of' if ahead > 0 else 'behind'} that of AWS"
+    message = str(error.response.get("Error", {}).get("Message") or "")
+    if code in ("RequestInTheFuture", "RequestTimeTooSkewed") or _STALE.match(message):
+        return "this machine's clock is wrong"
+    return None
 
 
 def _code(error: botocore.exceptions.ClientError) -> str:
