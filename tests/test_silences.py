@@ -5,7 +5,7 @@ import zoneinfo
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests import test_collector, test_notify
@@ -362,7 +362,9 @@ def begins(schedule, timezone, since, until):
     return sorted(at for at in found if since <= at < until)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
+@example("30", "2", "*", "*", 3600, (BERLIN, NIGHTS[BERLIN][1]), 40, 0)  # the hour's second time: it goes on
+@example("30", "2", "*", "*", 300, (BERLIN, NIGHTS[BERLIN][1]), 40, 0)  # and the next one is tomorrow's
 @given(
     st.sampled_from(["0", "30", "15,45", "*/20", "7-9"]),
     st.sampled_from(["2", "1-3", "*", "*/6", "0,3"]),
@@ -370,7 +372,7 @@ def begins(schedule, timezone, since, until):
     st.sampled_from(["*", "0", "1-5"]),
     st.sampled_from([60, 300, 3600, 7200, 100_000]),
     st.sampled_from([(zone, night) for zone, nights in NIGHTS.items() for night in nights]),
-    st.integers(-2 * 1440, 2 * 1440),
+    st.one_of(st.integers(-60, 120), st.integers(-60, 120), st.integers(-2 * 1440, 2 * 1440)),
     st.integers(0, 59),
 )
 def test_windows_are_those_of_a_minute_by_minute_model(minute, hour, day, weekday, duration, night, offset, second):
