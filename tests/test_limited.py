@@ -141,6 +141,16 @@ def test_a_silent_endpoint_is_noted_and_a_refused_connection_is_not():
     assert down.calls == {}, "nobody was there to count it"
 
 
+def test_a_connection_that_is_refused_ends_a_silence():
+    """Who tried finds that it keeps nobody waiting any more: the others need not wait for the next trial."""
+    house = House(botocore.exceptions.ConnectionClosedError(endpoint_url="https://x"))
+    key = (SCOPE.key, "DescribeInstanceStatus")
+    house.limiter.silent(*key)
+    with pytest.raises(errors.AwsUnreachable):
+        ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
+    assert house.limiter.slowed() == {}
+
+
 def test_metrics_are_counted_by_name_once_aws_took_the_request():
     """By CloudWatch's names, whatever the window; a refused request is no metric asked."""
     answered = (200, "{}")

@@ -20,8 +20,8 @@ from workermon import models
 from workermon.on_aws import session
 
 SLOW, WELL = "eu-west-1", "us-east-1"
-#: Threads that collect, and intervals in the slow region, each a message of its own. Silence is told after three of them,
-#: and a request is given up after 15 s.
+#: Threads that collect, and intervals in the slow region, each a message of its own. Silence is told after three of
+#: them, and a request is given up after 15 s.
 THREADS = 8
 INTERVALS = range(8, 20)
 #: Seconds. Of the workers of the other region.
@@ -139,7 +139,7 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
             gaps = {one: heard.gap(one, begun, ended) for one in well}
             assert max(gaps.values()) < 2 * INTERVAL, gaps
             eventually(
-                lambda: all(heard.at[one][-1] > ended for one in slow), within=90, what="the slow region's recovery"
+                lambda: all(heard.at[one][-1] > ended for one in slow), within=60, what="the slow region's recovery"
             )
             eventually(lambda: not asked(house, "alerts")["alerts"], within=30, what="the end of the alert")
             assert [one["state"] for one in asked(house, "status")["scopes"]] == ["ok", "ok"]

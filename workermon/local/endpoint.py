@@ -132,9 +132,7 @@ class Endpoint:
         self._server = None
         self.stopping = threading.Event()
 
-    def fail(
-        self, kind: Fault, action: str | None = None, times: int | None = None, region: str | None = None
-    ) -> None:
+    def fail(self, kind: Fault, action: str | None = None, times: int | None = None, region: str | None = None) -> None:
         """Have an action (all where ``None``) fail in that way, ``times`` times or until ``recover``.
 
         Where a region is given, only what is asked of that.

@@ -24,6 +24,7 @@ STATISTICS = 5
 _ASKED = "workermon_asked"
 
 _SLOW = (botocore.exceptions.ConnectTimeoutError, botocore.exceptions.ReadTimeoutError)
+_AT_ONCE = (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError)
 
 
 class Limited:
@@ -68,6 +69,8 @@ class _Watch:
             return  # it was never sent
         if isinstance(exception, _SLOW):
             self._limiter.silent(self._scope, operation)
+        elif isinstance(exception, _AT_ONCE):
+            self._limiter.answered(self._scope, operation)  # in vain, but it keeps nobody waiting any more
         if parsed_response is None:
             return
         self._limiter.answered(self._scope, operation)
