@@ -165,9 +165,8 @@ def _routes(value: object, handler: Handler) -> Any:
         return handler(value)
     for severity, names in value.items():
         if severity not in models.SEVERITIES:
-            raise ValueError(
-                f"has {_shown(severity)!r}, which is no severity; write {{ warning = […], critical = […] }}"
-            )
+            meant = nearest(str(severity), models.SEVERITIES)
+            raise ValueError(f"has {_shown(severity)!r}, which is no severity: {meant}")
         if not isinstance(names, list) or not all(isinstance(one, str) and _NAME.fullmatch(one) for one in names):
             raise ValueError(f"must name the channels for {severity} in a list")
     return {severity: tuple(dict.fromkeys(names)) for severity, names in value.items()}

@@ -1,0 +1,146 @@
+"""Channels by severity: who hears of what, and that whoever heard of an alert hears what becomes of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
+from workermon import config, errors, export, models
+from workermon.models import Count
+
+ONE = Count(m=1, n=1)
+#: Warnings to the chat, criticals to both.
+ROUTED = CPU.model_copy(
+    update={
+        "breach": ONE, "recover": ONE, "notify": ("chat", "pager"),
+        "routes": {"warning": ("chat",), "critical": ("chat", "pager")},
+    }
+)  # fmt: skip
+
+
+def got(site: Site, channel: str) -> list[tuple[str, str]]:
+    """Return what waits for a channel, as (status, severity)."""
+    lane = site.store.lanes.get((f"{ID}/cpu-high", channel))
+    return [(one.status, one.severity) for one in lane.waiting] if lane else []
+
+
+def routed(**routes: tuple[str, ...]) -> models.Rule:
+    """Return the rule with other routes."""
+    return ROUTED.model_copy(update={"routes": routes})
+
+
+def test_a_warning_stays_in_the_chat() -> None:
+    """The pager hears neither of it nor of its end."""
+    site = Site(ROUTED)
+    site.minutes([85, 20])
+    assert got(site, "chat") == [("firing", "warning"), ("resolved", "warning")]
+    assert got(site, "pager") == []
+
+
+def test_it_escalates_to_who_is_for_critical() -> None:
+    """Whoever heard of critical hears that it is less bad, and that it is over."""
+    site = Site(ROUTED)
+    site.minutes([85, 95, 85, 20])
+    assert got(site, "chat") == [
+        ("firing", "warning"), ("firing", "critical"), ("firing", "warning"), ("resolved", "warning")
+    ]  # fmt: skip
+    assert got(site, "pager") == [("firing", "critical"), ("firing", "warning"), ("resolved", "warning")]
+    site.minutes([85], 4)
+    assert got(site, "pager")[3:] == [], "another episode begins anew"
+
+
+def test_who_heard_of_the_warning_hears_that_it_got_worse() -> None:
+    """Even where critical goes to others alone."""
+    site = Site(routed(warning=("chat",), critical=("pager",)))
+    site.minutes([85, 95, 20])
+    assert got(site, "chat") == [("firing", "warning"), ("firing", "critical"), ("resolved", "critical")]
+    assert got(site, "pager") == [("firing", "critical"), ("resolved", "critical")]
+
+
+def test_a_severity_without_channels_is_told_nobody() -> None:
+    """Nor is its end; what is critical later is told."""
+    site = Site(routed(critical=("pager",)))
+    site.minutes([85, 20, 85, 95, 20])
+    assert got(site, "chat") == []
+    assert got(site, "pager") == [("firing", "critical"), ("resolved", "critical")]
+
+
+def test_the_end_reaches_all_who_heard_whatever_the_rule_says_by_then() -> None:
+    """A removed rule, and routes that changed meanwhile."""
+    for rules in ((), (routed(warning=("other",), critical=("other",)),)):
+        site = Site(ROUTED)
+        site.minutes([95])
+        site.change(rules=rules)
+        site.minutes([20], 1)
+        assert [got(site, name)[-1][0] for name in ("chat", "pager")] == ["resolved", "resolved"]
+        assert got(site, "other") == []
+
+
+def test_after_a_silence_the_severity_decides() -> None:
+    """What was muted is told to those whom its severity is for."""
+    site = Site(ROUTED)
+    site.silences.add(models.Silence(id="s1", rule="cpu-high", begins=T0, ends=T0 + 5 * MINUTE, reason="x", by="me"))
+    site.minutes([85, 85, 85])
+    assert (got(site, "chat"), got(site, "pager")) == ([("firing", "warning")], [])
+
+
+FILE = """
+[[rules]]
+name = "cpu-high"
+metric = "cpu_utilization"
+above = { warning = 80, critical = 90 }
+notify = { warning = ["chat"], critical = ["chat", "pager"] }
+flapping = "6 in 90m"
+[[rules]]
+name = "quiet"
+metric = "no-data"
+notify = { critical = ["pager"] }
+flapping = "3 in 1d"
+[channels.chat]
+type = "log"
+[channels.pager]
+type = "log"
+"""
+
+
+def parsed(text: str) -> models.Configuration:
+    """Return the configuration of a file."""
+    return config.to_configuration(config.parse(text, "f.toml"), config.DEFAULT)
+
+
+def test_a_file_says_who_hears_of_what_and_export_gives_it_back() -> None:
+    """By severity or for all alike; flapping too."""
+    made = parsed(FILE)
+    assert made.rules[0].routes == {"warning": ("chat",), "critical": ("chat", "pager")}
+    assert made.rules[0].notify == ("chat", "pager")
+    assert made.rules[0].flapping == models.Flapping(turns=6, within=5400)
+    assert parsed(export.text(made, [])).rules == made.rules
+    alike = parsed(FILE.replace('{ critical = ["pager"] }', '["pager"]'))
+    assert alike.rules[1].routes is None
+    assert export.changes(made, alike)["rules"]["changed"] == ["quiet"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"chat", "pager"]', '"chat", "pagr"]', "rules[0].notify.critical[1]: pagr is no channel; did you mean pager?"),
+        (
+            'warning = ["chat"]',
+            'warn = ["chat"]',
+            "line 6, column 1: rules[0].notify: has 'warn', which is no severity: did you mean warning?",
+        ),
+        ('warning = ["chat"]', 'warning = "chat"', "rules[0].notify: must name the channels for warning in a list"),
+        ('warning = ["chat"]', "warning = [1]", "rules[0].notify: must name the channels for warning in a list"),
+        ("6 in 90m", "6 of 90m", 'line 7, column 1: rules[0].flapping: must read "TURNS in DURATION"'),
+        ("6 in 90m", "2 in 90m", "rules[0].flapping: asks for 2 turns; 3 at least"),
+        ("6 in 90m", "6 in 30s", "rules[0].flapping: looks at less than a minute"),
+        ("6 in 90m", "6 in 90x", "rules[0].flapping: '90x' is no duration"),
+        ('"6 in 90m"', "6", "rules[0].flapping: must read"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_its_place(old: str, new: str, said: str) -> None:
+    """Line, column, field, and what to write."""
+    assert old in FILE
+    with pytest.raises(errors.InvalidInput) as caught:
+        parsed(FILE.replace(old, new, 1))
+    assert said in str(caught.value)
