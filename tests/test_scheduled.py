@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.test_evaluate import ID
 from tests.test_states import MINUTE, T0, House
-from workermon import config, errors, explain, export, fleet, models, report, scheduled
+from tests.test_states import RULE as DOWN
+from workermon import cli, config, errors, explain, export, fleet, models, report, scheduled
+from workermon.cli import alerts
+from workermon.cli import fleet as show
 from workermon.models import DAY, ScheduledEvent
+from workermon.notify import text
 
 RULE = models.Rule(name="scheduled", kind="event", by_code=True, notify=("ops",))
 HOUR = 3600
@@ -380,3 +386,50 @@ def test_the_schema_knows_the_keys() -> None:
 def test_the_defaults_are_without_these_rules() -> None:
     """Nobody gets alerts that he did not ask for."""
     assert {rule.kind for rule in config.DEFAULT.rules} == {"threshold", "no-data"}
+
+
+def test_what_is_repeated_does_not_say_how_long_it_was_until_then(site: Site) -> None:
+    """A reminder, and what is told when a silence is over, name the time and not the days that were left."""
+    site.plan(1, REBOOT)
+    assert "(in 7 days)" in text.title(site.newest)
+    reminder = site.newest.model_copy(update={"reminder": True})
+    assert "in 7 days" not in text.plain(reminder)
+    assert "2023-11-21T22:00:00Z: The host is updated" in text.plain(reminder)
+    site.silences.add(models.Silence(id="s", rule="scheduled", begins=T0, ends=T0 + 600, reason="known", by="me"))
+    site.plan(2, REBOOT, RETIRED)
+    site.plan(3 * 1440, REBOOT, RETIRED)
+    assert "scheduled for 2023-11-21T22:00:00Z: The host is updated" in site.newest.summary
+
+
+def test_the_commands_print_it(site: Site) -> None:
+    """``why`` and ``show`` have lines for people about what is scheduled and why a worker stopped."""
+    site.change(rules=(RULE, DOWN))
+    site.plan(1, REBOOT, RETIRED.model_copy(update={"description": "[Completed] x"}))
+    site.step(2, "stopped", "Client.UserInitiatedShutdown")
+    names = {"alerts": site.alerts, "configurations": site.configurations}
+    given = {"samples": site.samples, "pulse": site.pulse, "silences": site.silences, "now": site.clock, **names}
+    record = site.workers.get([ID])[ID]
+    lines = "\n".join(alerts._explained(explain.why(record, "event", **given)))
+    assert "  event    system-reboot 2023-11-21T22:00:00Z The host is updated\n" in lines
+    assert "instance-retirement 2023-11-28T22:00:00Z [Completed] x; not told: EC2 says it is completed" in lines
+    lines = "\n".join(alerts._explained(explain.why(record, "state", **given)))
+    assert "  rule     states stopped terminated, severity critical; notifies ops" in lines
+    assert "  seen     2023-11-14T22:02:00Z stopped, Client.UserInitiatedShutdown" in lines
+    shown = dict(show._lines(report.worker(record, schedule=site.schedule, now=site.clock, **names), site.clock()))
+    assert shown["status"] == "stopped since 2023-11-14T22:02:00Z: Client.UserInitiatedShutdown"
+    assert shown["scheduled"] == "instance-retirement 2023-11-28T22:00:00Z [Completed] x"
+
+
+def test_cases_and_backtests_of_such_a_rule_are_refused_in_a_line(tmp_path: Path) -> None:
+    """There are no values to try it on: ``rules test`` and ``backtest`` say so, and where."""
+    file = tmp_path / "f.toml"
+    file.write_text(FILE + '[[rules.cases]]\nname = "a"\nvalues = [1]\n', "utf-8")
+    done = CliRunner().invoke(cli.cli, ["rules", "test", str(file)])
+    assert done.exit_code == 2
+    assert "rules[0].cases: is not for metric = 'event'; remove them; there are no values" in done.stderr
+    file.write_text(FILE, "utf-8")
+    assert CliRunner().invoke(cli.cli, ["rules", "check", str(file)]).exit_code == 0
+    (tmp_path / "t.csv").write_text("timestamp,value\n60,1\n120,2\n", "utf-8")
+    done = CliRunner().invoke(cli.cli, ["rules", "backtest", str(file), "--csv", str(tmp_path / "t.csv")])
+    assert done.exit_code == 2
+    assert "no rule is about a metric" in done.stderr

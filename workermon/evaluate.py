@@ -500,9 +500,10 @@ def _tell(
         deciding = models.Transition(at=math.floor(draft.at), before=severity, after=severity, reason=reason)
         transitions = [*transitions, deciding]
         version = notifications.next_version(draft.basis, rule.name)
+        summary = scheduled.later(alert.last.summary) if rule.kind == scheduled.KIND else alert.last.summary
         # Its id names the turn, which nobody has heard of.
         notification = alert.last.model_copy(
-            update={"version": version, "created_at": models.rfc3339(draft.at), "reason": reason}
+            update={"version": version, "created_at": models.rfc3339(draft.at), "reason": reason, "summary": summary}
         )
         assert severity is not None
         draft.channels[rule.name] = notifications.hears(alert, rule, severity)

@@ -7,6 +7,7 @@ worker's condition; the time by which one is ahead or over is that of the collec
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -217,6 +218,19 @@ def _span(seconds: float) -> str:
         if seconds >= 2 * unit:
             return f"{round(seconds / unit)} {name}"
     return "a minute"
+
+
+def later(text: str) -> str:
+    """Leave out of what was said how long it was until then: for those who read it later than it was written.
+
+    >>> later("a: system-reboot scheduled for 2026-12-01T06:00:00Z (in 7 days): words (in 2 days)")
+    'a: system-reboot scheduled for 2026-12-01T06:00:00Z: words (in 2 days)'
+    """
+    return _UNTIL.sub("", text, count=1)
+
+
+#: What ``one`` puts behind a time.
+_UNTIL = re.compile(r"(?<=\dZ) \(in (?:\d+ (?:days|hours|minutes)|a minute)\)")
 
 
 def _words(events: Sequence[ScheduledEvent]) -> str:

@@ -6,7 +6,7 @@ import shlex
 import string
 from collections.abc import Callable, Sequence
 
-from workermon import errors, logs, metrics, models, notifications
+from workermon import errors, logs, metrics, models, notifications, scheduled
 
 log = logs.get(__name__)
 
@@ -29,7 +29,13 @@ def title(notification: models.Notification) -> str:
     sign = "STILL FIRING" if notification.reminder else _SIGNS[notification.status]
     if notification.status == "firing":
         sign += f" {notification.severity}"
-    return errors.printable(f"[{sign}] {notification.summary}")
+    return errors.printable(f"[{sign}] {_summary(notification)}")
+
+
+def _summary(notification: models.Notification) -> str:
+    """Return the line for people; how long it is until something begins was true when it was first said."""
+    repeated = notification.reminder and notification.kind == scheduled.KIND
+    return scheduled.later(notification.summary) if repeated else notification.summary
 
 
 def fields(notification: models.Notification) -> dict[str, str]:
@@ -49,7 +55,7 @@ def fields(notification: models.Notification) -> dict[str, str]:
         "threshold": _shown(notification.threshold, unit),
         "since": notification.since,
         "at": notification.at,
-        "summary": notification.summary,
+        "summary": _summary(notification),
         "reason": notification.reason or "",
         "worker": worker.name if worker else "",
         "worker_id": worker.id if worker else "",
