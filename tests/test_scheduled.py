@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.test_cli import ok, run, world  # noqa: F401 - fixtures
 from tests.test_evaluate import ID
 from tests.test_states import MINUTE, T0, House
 from tests.test_states import RULE as DOWN
@@ -433,3 +435,18 @@ def test_cases_and_backtests_of_such_a_rule_are_refused_in_a_line(tmp_path: Path
     done = CliRunner().invoke(cli.cli, ["rules", "backtest", str(file), "--csv", str(tmp_path / "t.csv")])
     assert done.exit_code == 2
     assert "no rule is about a metric" in done.stderr
+
+
+def test_apply_export_and_apply_again_change_nothing(ok: Any, tmp_path: Path) -> None:  # noqa: F811
+    """By command: ``plan`` names both rules as new, and what was exported is what is in force."""
+    file = tmp_path / "f.toml"
+    file.write_text(FILE + 'ahead = "14d"\n[[rules]]\nname = "down"\nmetric = "state"\nstates = ["stopped"]\n', "utf-8")
+    planned = ok("plan", str(file))
+    assert "plans" in planned
+    assert "down" in planned
+    assert json.loads(ok("apply", str(file), "--json"))["changed"] == ["rules"]
+    exported = ok("export")
+    assert 'metric = "event"' in exported
+    file.write_text(exported, "utf-8")
+    assert json.loads(ok("apply", str(file), "--json"))["changed"] == []
+    assert ok("export") == exported

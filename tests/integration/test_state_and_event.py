@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,8 @@ from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
 
 pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parent.parent.parent
 
 FILE = """
 [[rules]]
@@ -99,11 +105,15 @@ class House:
             marked, alerts=self.get(ports.Alerts), samples=self.get(ports.Samples),
             configurations=self.get(ports.Configurations), pulse=self.get(ports.Pulse), now=self.clock,
         )  # fmt: skip
+        self.deliver(told)
+        return [f"{one.worker.name if one.worker else ''} {one.rule} {one.status}" for one in self.post.sent[before:]]
+
+    def deliver(self, alert_ids: Sequence[str]) -> None:
+        """Send what waits of these alerts."""
         notify.deliver(
-            told, outbox=self.get(ports.Outbox), configurations=self.get(ports.Configurations),
+            alert_ids, outbox=self.get(ports.Outbox), configurations=self.get(ports.Configurations),
             notifiers={"log": self.post}, now=self.clock,
         )  # fmt: skip
-        return [f"{one.worker.name if one.worker else ''} {one.rule} {one.status}" for one in self.post.sent[before:]]
 
     def why(self, worker_id: str, metric: str) -> Any:
         """Explain the one rule of a kind."""
@@ -179,10 +189,7 @@ def test_a_terminated_worker_is_told_though_everybody_hurries(house: House) -> N
     assert told.at == told.since
     assert models.moment(told.at) == house.clock() - 3600
     assert [(step.action, step.worker_id) for step in house.reconcile()] == [("retire", first)]
-    notify.deliver(
-        [told.dedup_key], outbox=house.get(ports.Outbox), configurations=house.get(ports.Configurations),
-        notifiers={"log": house.post}, now=house.clock,
-    )  # fmt: skip
+    house.deliver([told.dedup_key])
     ended = house.post.sent[-1]
     assert (ended.status, ended.reason, ended.dedup_key) == ("resolved", "terminated", told.dedup_key)
     assert house.get(ports.Alerts).open() == []
@@ -219,3 +226,48 @@ def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: 
     assert house.minute() == ["render-01 plans resolved"]
     assert "EC2 says it is cancelled" in house.post.sent[-1].summary
     assert house.get(ports.Alerts).open() == []
+
+
+#: A process that does one step, as a task of a worker process does, on the test's clock.
+CHILD = """
+import sys
+from workermon import evaluate, ports, runtime, settings, testing
+clock = testing.ManualClock(float(sys.argv[2]))
+overrides = {ports.Clock: clock, ports.Schedule: testing.MemorySchedule(), ports.Bell: testing.MemoryBell(),
+             ports.Nodes: testing.MemoryNodes(["there"])}
+container = runtime.open(settings.Settings(), overrides=overrides)
+if sys.argv[1] == "collect":
+    runtime.collect_now(container, sys.argv[3:])
+else:
+    names = ("alerts", "samples", "configurations", "pulse")
+    evaluate.evaluate(sys.argv[3:], **{name: container.get(getattr(ports, name.title())) for name in names}, now=clock)
+print("survived")
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "failpoint"),
+    [("collect", "collect.written"), ("evaluate", "evaluate.judged"), ("evaluate", "evaluate.committed")],
+)
+def test_a_process_that_dies_takes_nothing_with_it(house: House, redis_url: str, step: str, failpoint: str) -> None:
+    """Whoever sees, judges or writes that a worker is terminated may exit right there: it is told, and told once."""
+    first = house.ids[0]
+    house.simulation.set_state(first, "terminated", ("Server.SpotInstanceTermination", "no capacity"))
+    house.clock.advance(60)
+    if step == "evaluate":
+        runtime.collect_now(house.container, house.ids)
+    environment = {**os.environ, "WORKERMON_REDIS_URL": redis_url, "WORKERMON_FAILPOINT": failpoint}
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, step, str(house.clock()), *house.ids],
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "survived" not in done.stdout, done.stderr
+    assert done.returncode != 0
+    seen_at = house.clock()
+    house.clock.advance(300)
+    assert house.reconcile() == () or failpoint == "evaluate.committed"
+    house.judge()
+    house.deliver(house.get(ports.Outbox).due(house.clock(), 100))
+    sent = [one for one in house.post.sent if one.rule == "down" and one.status == "firing"]
+    assert [models.moment(one.at) for one in sent] == [seen_at]
+    assert len({one.id for one in sent}) == 1
