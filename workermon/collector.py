@@ -176,7 +176,7 @@ def _channels(configuration: models.Configuration) -> tuple[str, ...]:
     """Who hears of silence hears of this; without such a rule everybody who hears of anything does."""
     rules = configuration.rules
     chosen = [rule for rule in rules if rule.kind == "no-data"] or list(rules)
-    return tuple(dict.fromkeys(channel for rule in chosen for channel in rule.notify)) or ("log",)
+    return tuple(dict.fromkeys(channel for rule in chosen for channel in rule.channels("critical"))) or ("log",)
 
 
 def _identity(key: str, state: models.Severity | None, at: int) -> str:

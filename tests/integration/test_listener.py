@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import eventually
-from workermon import errors, models, testing
+from workermon import errors, models, muting, ports, testing
 from workermon.on_celery import listener
 
 NOW = time.time
@@ -307,3 +307,43 @@ def test_one_that_lost_its_lease_stops_leading(house) -> None:
         return len(house.bell.evaluated) == before
 
     eventually(silent, within=5)
+
+
+def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
+    """Each that is heard on its own channel rings for an evaluation; what is none there, or elsewhere, is counted."""
+    canary = testing.MemoryCanary(house.store)
+    house.start(canary=canary)
+    eventually(house.led, what="a leader")
+    assert "canary" in house.pulse.marks()
+    begun = NOW()
+    canary.publish(begun, begun, 1)
+    eventually(lambda: house.bell.canaries == 1, what="a ring for the canary")
+    assert canary.trace().reached["heard"].begun == begun
+    house.store.publish("workermon:metrics:canary", "x")
+    house.feed.publish(repr(begun))
+    eventually(lambda: house.pulse.counts().get("event.invalid.no_canary") == 1, what="a count of what is none")
+    eventually(lambda: house.pulse.counts().get("event.invalid.not_an_object") == 1, what="a count of what is no event")
+    assert (house.bell.canaries, house.bell.evaluated) == (1, [])
+
+
+def test_the_end_of_a_silence_is_found_by_the_sweep(house) -> None:
+    """Nothing is collected, nothing announced: who fires still is rung for soon after the window has ended."""
+    house.workers.add([worker()])
+    alerts, told = testing.MemoryAlerts(house.store), {"id": "1", "version": 1, "dedup_key": f"{worker().id}/r"}
+    told |= {"kind": "threshold", "status": "firing", "severity": "critical", "rule": "r", "summary": "it is hot"}
+    told |= dict.fromkeys(("metric", "value", "threshold")) | dict.fromkeys(("since", "at"), models.rfc3339(NOW()))
+    told["worker"] = {"id": worker().id, "name": "render", "region": "us-east-1"}
+    last = models.Notification.model_validate(told)
+    alert = models.Alert(rule="r", told="critical", since=1, last=last, silenced_by="file-1")
+    basis = alerts.load([worker().id])[worker().id]
+    assert alerts.commit(ports.Verdict(basis, {"r": alert}, (), {}, NOW()))
+    window = models.Maintenance(id="file-1", rule="r", reason="x", ends=NOW() + 1)
+    had = models.Configuration(rules=(), channels={}, metrics={}, collect=(), silences=(window,))
+    watch = muting.Watch(
+        alerts=alerts, samples=house.samples, workers=house.workers, outbox=house.outbox, bell=house.bell,
+        silences=testing.MemorySilences(), configurations=testing.MemoryConfigurations(house.store, had), now=NOW,
+    )  # fmt: skip
+    house.start(unmute=watch.look)
+    eventually(house.led)
+    assert house.bell.evaluated == []
+    eventually(lambda: house.bell.evaluated == [worker().id], within=10)
