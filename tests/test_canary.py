@@ -30,7 +30,7 @@ class House:
         self.bell = testing.MemoryBell()
         self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
         self.broken = broken
-        self.pulse.mark("listener", NOW)
+        self.pulse.mark("canary", NOW)
 
     def minute(self, broken=None, *, beats=True):
         """Let a minute go by, with a canary at its end if beat runs."""
@@ -103,6 +103,8 @@ def test_several_in_a_row_name_the_part_that_does_not_pass_them_on(step, after, 
     house = House()
     for _ in range(before):
         house.minute()
+    if step == "published" and not before:
+        house.minute("heard")
     for _ in range(3):
         house.minute(step)
         assert house.look().ok
@@ -139,13 +141,20 @@ def test_a_schedule_that_never_sent_is_told_when_its_time_has_long_come():
     assert house.look().stuck_after == "scheduled"
 
 
-def test_without_a_listener_none_has_to_hear():
-    """Where no listener ever was, which the listener's own part says, canaries are not missed."""
-    house = House("heard")
+@pytest.mark.parametrize("step", ["published", "heard"])
+def test_what_never_knew_a_canary_does_not_miss_one(step):
+    """A listener that never was, or is of an older version, has not to hear; nor have such nodes to publish."""
+    house = House(step)
     house.pulse = testing.MemoryPulse(house.store)
+    house.pulse.mark("listener", NOW)
     for _ in range(9):
         house.minute()
     assert house.look() == canary.Finding(True, "none went round yet")
+    house.minute("accepted")
+    house.pulse.mark("canary", house.now())
+    for _ in range(4):
+        house.minute()
+    assert not house.look().ok
 
 
 @pytest.mark.parametrize("step", STEPS)

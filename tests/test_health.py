@@ -31,6 +31,7 @@ class World:
         """Give a sign of life of beat and listener."""
         self.schedule.ticked = self.now()
         self.pulse.mark("listener", self.now())
+        self.pulse.mark("canary", self.now())
 
     def status(self):
         """Look at every part."""

@@ -131,7 +131,7 @@ def test_what_fails_is_logged_without_the_address(receiver, path, look, said):
 def test_a_canary_that_gets_stuck_is_told():
     """Several canaries in a row that a part does not pass on withhold it; a single one that is lost does not."""
     house = House()
-    house.pulse.mark("listener", NOW)
+    house.pulse.mark("canary", NOW)
     for number in range(1, 5):
         assert house.withheld() is None
         house.schedule.sent = models.Sent(NOW - 1, number)

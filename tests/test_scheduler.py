@@ -378,7 +378,7 @@ def test_a_canary_is_sent_each_minute(beat, post, planned, app, redis_client) ->
     assert canaries(post) == []
     at(beat, NOW + 60.5)
     [(kwargs, options)] = canaries(post)
-    assert (kwargs, options["queue"], options["expires"]) == ({"stages": ["collect"]}, "workermon.collect", 30)
+    assert (kwargs, options["queue"], options["expires"]) == ({"stages": ["collect"]}, "workermon.collect", 60)
     for after in (70, 119, 121, 122, 200):
         at(beat, NOW + after)
     assert (len(canaries(post)), planned.canaries()) == (3, models.Sent(NOW + 200, 3))

@@ -25,9 +25,9 @@ BEAT = 15
 
 #: What does not pass it on, where it does not come to a step.
 _NOT = {
-    "published": "no worker process takes it from the queue workermon.collect",
+    "published": "no worker process takes it from the queue workermon.collect in time",
     "heard": "the listener does not hear it",
-    "judged": "no worker process takes it from the queue workermon.evaluate",
+    "judged": "no worker process takes it from the queue workermon.evaluate in time",
     "accepted": "no worker process takes it from the outbox by the queue workermon.deliver",
 }
 
@@ -47,9 +47,10 @@ class Finding(NamedTuple):
 
 
 def judge(sent: models.Sent | None, trace: ports.Trace, *, ticked: float | None, listens: bool, at: float) -> Finding:
-    """Say how it goes; ``ticked`` is beat's last look, ``listens`` whether there ever was a listener.
+    """Say how it goes; ``ticked`` is beat's last look, ``listens`` whether a listener that knows of canaries ever led.
 
-    While beat is away nothing is expected, for that is beat's trouble; where no listener has been, none has to hear.
+    While beat is away nothing is expected, for that is beat's trouble. Neither is that worker processes publish before
+    one of them ever did, or that a listener hears: those may be of a version that knows no canary.
     """
     last = trace.reached.get("accepted")
     trip = None if last is None else round(max(0.0, last.at - last.begun), 2)
@@ -66,7 +67,7 @@ def judge(sent: models.Sent | None, trace: ports.Trace, *, ticked: float | None,
         if ticked is not None and at - ticked <= BEAT:
             return stuck("scheduled", "beat looks for what is due, and does not send it")
         return Finding(True, f"{since}; beat sends none", trip, age)
-    if sent.times - trace.sent > LOST:
+    if "published" in trace.reached and sent.times - trace.sent > LOST:
         return stuck("sent", _NOT["published"])
     came = "published"
     for step in ports.CANARY_STEPS[1:]:
@@ -80,7 +81,7 @@ def judge(sent: models.Sent | None, trace: ports.Trace, *, ticked: float | None,
 
 def look(*, canary: ports.Canary, schedule: ports.Schedule, pulse: ports.Pulse, now: ports.Clock) -> Finding:
     """Read how far they came, and judge it."""
-    ticked, listens = schedule.last_tick(), "listener" in pulse.marks()
+    ticked, listens = schedule.last_tick(), "canary" in pulse.marks()
     return judge(schedule.canaries(), canary.trace(), ticked=ticked, listens=listens, at=now())
 
 

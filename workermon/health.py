@@ -148,7 +148,7 @@ def status(
     backlog = outbox.backlog()
     late = [alert_id for alert_id in outbox.due(at - STUCK, 2) if alert_id != models.CANARY]
     ticked, trace = schedule.last_tick(), canary.trace()
-    flown = flying.judge(schedule.canaries(), trace, ticked=ticked, listens="listener" in marks, at=at)
+    flown = flying.judge(schedule.canaries(), trace, ticked=ticked, listens="canary" in marks, at=at)
     parts = (
         Part(name="redis", ok=True, reason="answers"),
         _signed("beat", ticked, BEAT, at, "looked for what is due", "start 'celery -A workermon beat'"),

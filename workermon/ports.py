@@ -555,7 +555,10 @@ START_UP = 30
 
 
 class Pulse(Protocol):
-    """Signs of life of each part (``listener``, ``collect``, ``evaluate``, ``deliver``), and counts of what went by."""
+    """Signs of life of each part (``listener``, ``collect``, ``evaluate``, ``deliver``), and counts of what went by.
+
+    ``canary``: when a listener that hears canaries began to lead.
+    """
 
     def mark(self, part: str, at: float) -> None:
         """Note that a part did its work at that time."""

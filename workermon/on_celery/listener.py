@@ -194,6 +194,8 @@ class Relay:
                 renewed = at
             # The first time as soon as the subscription stands: from then on nothing is missed.
             if at - swept >= SWEPT:
+                if canary is not None and math.isinf(swept):
+                    self._pulse.mark("canary", self._now())
                 self._sweep()
                 swept = at
             if at - reconciled >= RECONCILED:

@@ -34,8 +34,6 @@ LOOKED_AT: Final = 100
 #: Seconds. What a next run may lie beyond one interval before it is mended: RedBeat's scores are whole seconds.
 SLACK: Final = 2.0
 
-#: Seconds. A canary that nobody took by then is dropped.
-CANARY_EXPIRES: Final = 30
 
 _FIELDS: Final = frozenset({"name", "task", "args", "kwargs", "options", "schedule", "enabled"})
 
@@ -317,7 +315,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         self._canary_due = now + models.CANARY_EVERY
         try:
             self.app.send_task(
-                "workermon.canary", kwargs={"stages": ["collect"]}, queue=schedule.QUEUE, expires=CANARY_EXPIRES,
+                "workermon.canary", kwargs={"stages": ["collect"]}, queue=schedule.QUEUE, expires=models.CANARY_EVERY,
                 producer=self.producer,
             )  # fmt: skip
         except Exception as why:
