@@ -1,0 +1,170 @@
+"""Beat and collection together over many intervals: as often as it should be, with late ticks and wrong clocks."""
+
+# ruff: noqa: F811 - fixtures of another file
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from conftest import eventually
+from test_scheduler import NOW, Post, app, at, beat, planned, post, worker  # noqa: F401
+
+from workermon import collect as collecting
+from workermon import config, models, testing
+from workermon.on_celery import schedule, scheduler
+
+
+class Collecting:
+    """Collections in memory of what beat sends, on a clock of its own."""
+
+    def __init__(self, fleet: list[models.Worker], schedule: Any = None) -> None:
+        self.clock = testing.ManualClock(NOW)
+        self.store = testing.MemoryStore(self.clock)
+        self.workers, self.samples = testing.MemoryWorkers(self.store), testing.MemorySamples(self.store)
+        self.ec2 = testing.MemoryEc2(
+            *(models.Instance(id=each.id, region=each.region, status="running") for each in fleet)
+        )
+        self.cloudwatch = testing.MemoryCloudWatch()
+        self.configurations = testing.MemoryConfigurations(
+            self.store, config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)})
+        )
+        self.learnt, self.leases = testing.MemoryLearnt(self.store), testing.MemoryLeases(self.store)
+        self.schedule = schedule or testing.MemorySchedule()
+        self.workers.add(fleet)
+        #: How often each worker was collected.
+        self.number: Counter[str] = Counter()
+
+    def take(self, post: Post, now: float) -> None:
+        """Collect what was sent, at that time."""
+        self.clock.now = now
+        for worker_ids in post.worker_ids:
+            report = collecting.collect(
+                worker_ids, ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers, samples=self.samples,
+                schedule=self.schedule, configurations=self.configurations, learnt=self.learnt, leases=self.leases,
+                now=self.clock,
+            )  # fmt: skip
+            self.number.update(report.collected)
+        post.sent.clear()
+
+
+@pytest.mark.parametrize("interval", [10, 60, 90])
+def test_a_worker_is_collected_a_hundred_times_in_a_hundred_intervals(beat, post, planned, interval) -> None:
+    """Give or take one: with ticks that come late by up to two seconds, and messages that wait for a while."""
+    regions = ("us-east-1", "eu-west-1", "eu-north-1")
+    fleet = [worker(number, interval=interval, region=region) for number, region in enumerate(regions)]
+    planned.put(fleet, NOW)
+    made, chance = Collecting(fleet), random.Random(interval)
+    beat.max_interval = interval / 5
+    now = NOW
+    while now < NOW + 100 * interval:
+        now += at(beat, now) + chance.choice((0.0, 0.01, chance.uniform(0, 2)))
+        made.take(post, now + chance.uniform(0, interval / 20))
+    assert set(made.number) == {each.id for each in fleet}
+    assert all(99 <= number <= 101 for number in made.number.values()), made.number
+
+
+def real_lock(app: Celery, client: redis.Redis, beat: scheduler.Scheduler) -> Any:
+    """Return RedBeat's lock for a beat, not taken yet; a second long."""
+    beat.lock_timeout = 1
+    lock = client.lock(beat.lock_key, timeout=1, sleep=0.05)
+    lock.lua_extend = client.register_script(scheduler.schedulers.LUA_EXTEND_TO_SCRIPT)
+    beat.lock, beat.producer = lock, None
+    return lock
+
+
+@pytest.mark.parametrize("asleep", ["before its tick", "with a chunk in its hand", "after a chunk was sent"])
+def test_a_leader_that_slept_sends_the_chunk_in_its_hand_at_most(
+    app,
+    post,
+    planned,
+    redis_client,
+    monkeypatch,
+    asleep,
+) -> None:
+    """Another beat has taken over meanwhile; nobody is collected twice, and no next run is put back."""
+    monkeypatch.setattr(scheduler, "CHUNK", 100)
+    fleet = [worker(number) for number in range(350)]
+    planned.put(fleet, NOW)
+    made = Collecting(fleet)
+    first, second = scheduler.Scheduler(app), scheduler.Scheduler(app)
+    assert real_lock(app, redis_client, first).acquire()
+    other = real_lock(app, redis_client, second)
+    due = NOW + 61
+    order: list[str] = []
+
+    def sleep() -> None:
+        """Let the lock run out, and the other one do all that is due."""
+        assert eventually(lambda: other.acquire(blocking=False), within=5)
+        before = sum(map(len, post.worker_ids))
+        at(second, due + 1)
+        order.append("other")
+        assert sum(map(len, post.worker_ids)) - before >= 250
+        made.take(post, due + 1)
+
+    if asleep == "before its tick":
+        sleep()
+    else:
+        inner = first._read if asleep == "with a chunk in its hand" else first._ran
+        reads: list[int] = []
+
+        def sleeping(*given: Any) -> Any:
+            answer = inner(*given)
+            reads.append(1)
+            if len(reads) == 1:
+                sleep()
+            return answer
+
+        monkeypatch.setattr(first, inner.__name__, sleeping)
+    with pytest.raises(redis.exceptions.LockError):
+        at(first, due)
+    assert order == ["other"]
+    late = sum(map(len, post.worker_ids))
+    assert late == (100 if asleep == "with a chunk in its hand" else 0)
+    made.take(post, due + 2)
+    assert made.number == Counter(each.id for each in fleet)
+    assert all(run > due + 1 for run in planned.next_runs([each.id for each in fleet]).values())
+
+
+@pytest.mark.parametrize("step", [-models.DAY, -7200, -45, 45, 7200, models.DAY])
+def test_a_clock_that_is_set_starves_and_floods_nobody(beat, post, planned, step) -> None:
+    """Back or forth, by little or much: a worker is collected in each interval of the new clock, and once."""
+    fleet = [worker(number, region=region) for number, region in ((1, "us-east-1"), (2, "eu-west-1"))]
+    planned.put(fleet, NOW)
+    made = Collecting(fleet)
+    now = NOW
+    for _ in range(600):
+        now += max(at(beat, now), 0.2)
+        made.take(post, now)
+    before, now = made.number.copy(), now + step
+    begun = now
+    while now < begun + 20 * 60:
+        now += max(at(beat, now), 0.2)
+        made.take(post, now)
+    for each in fleet:
+        # A step back by less than two minutes is taken for somebody slow: what was complete stays so.
+        assert 20 - 3 <= made.number[each.id] - before[each.id] <= 20 + 2
+    times = planned.next_runs([each.id for each in fleet]).values()
+    assert all(now - 1 < run <= now + 60 for run in times)
+
+
+def test_two_beats_at_once_collect_nobody_twice(app, post, planned) -> None:
+    """Where both send everything, for their locks were lost, say: a slot is collected once."""
+    fleet = [worker(number) for number in range(5)]
+    planned.put(fleet, NOW)
+    made = Collecting(fleet)
+    beats = [scheduler.Scheduler(app), scheduler.Scheduler(app)]
+    for each in beats:
+        each.lock_key, each.producer = None, None
+        # Neither marks what it sent, as if both had read it at the same moment.
+        each._ran = lambda entries, now: None  # type: ignore[method-assign]
+    for each in beats:
+        at(each, NOW + 61)
+    assert sum(map(len, post.worker_ids)) == 10
+    made.take(post, NOW + 61)
+    assert made.number == Counter(each.id for each in fleet)
+    assert schedule.TASK == "workermon.collect"
