@@ -1,4 +1,4 @@
-"""A whole monitor in one process: ``python monitor.py run | add ID | remove ID``.
+"""A whole monitor in one process: ``python monitor.py``.
 
 The tasks are Celery's own shells, injected by the composition root; the listener's relay runs beside them, and what the
 schedule names is collected. Only the broker is left out: bells are kept in memory, so whatever rang is lost with the
@@ -8,11 +8,10 @@ process. That is harsher than what a broker loses, and starts in a second where 
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from workermon import errors, fleet, logs, models, ports, runtime, settings
+from workermon import errors, logs, ports, runtime, settings
 from workermon.on_celery import listener, tasks
 from workermon.on_celery.app import app
 
@@ -46,7 +45,7 @@ class Bell:
 
 
 def main() -> None:
-    """Do what the arguments say."""
+    """Run until it is killed."""
     own = settings.load()
     logs.configure(own.log_level, own.log_format)
     app.set_default()
@@ -54,19 +53,6 @@ def main() -> None:
     container = runtime.open(own, overrides={ports.Bell: bell})
     tasks.use(container)
     get = container.get
-    if sys.argv[1] == "add":
-        scope = models.Scope(region="us-east-1")
-        fleet.add(
-            sys.argv[2:], scope=scope, interval=1, workers=get(ports.Workers), schedule=get(ports.Schedule),
-            ec2=get(ports.Ec2), now=get(ports.Clock),
-        )  # fmt: skip
-        return
-    if sys.argv[1] == "remove":
-        fleet.remove(
-            sys.argv[2:], workers=get(ports.Workers), schedule=get(ports.Schedule), alerts=get(ports.Alerts),
-            configurations=get(ports.Configurations), now=get(ports.Clock),
-        )  # fmt: skip
-        return
     tasks.reconcile()
     for _ in range(2):
         threading.Thread(target=bell.hear, daemon=True).start()

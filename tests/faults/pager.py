@@ -1,4 +1,5 @@
-"""Who is paged: a receiver of webhooks over real HTTP that merges as PagerDuty does and can misbehave."""
+"""Who is told: a receiver over real HTTP of webhooks, of PagerDuty's events, which it merges as PagerDuty does, and of
+Slack's messages, which it merges as little as Slack does. It can misbehave."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, NamedTuple
 
-#: What it does with a request: take it; refuse it; take it and cut the connection; or the seconds of a Retry-After.
-Manner = Literal["take", "refuse", "cut"] | float
+#: What it does with a request: take it; refuse it; refuse it for good; take it and cut the connection; or the seconds
+#: of a Retry-After.
+Manner = Literal["take", "refuse", "never", "cut"] | float
 
 
 class Received(NamedTuple):
@@ -39,6 +41,8 @@ class Pager:
         self.manner: Callable[[], Manner] = lambda: "take"
         #: Each that was taken, in order, repetitions included.
         self.received: list[Received] = []
+        #: The text of each of Slack's messages that was taken, in order.
+        self.messages: list[str] = []
         #: How many requests were refused, cut or told to wait.
         self.mistreated = 0
         self._lock = threading.Lock()
@@ -64,8 +68,25 @@ class Pager:
             manner = self.manner()
             self.mistreated += manner != "take"
             if manner in ("take", "cut"):
-                self.received.append(Received(time.time(), identity, json.loads(body)))
+                self._note(identity, json.loads(body))
             return manner
+
+    def _note(self, identity: str, document: dict[str, Any]) -> None:
+        if "attachments" in document:
+            blocks = [block for part in document["attachments"] for block in part["blocks"]]
+            self.messages.append("\n".join(block["text"]["text"] for block in blocks))
+            return
+        if "event_action" in document:
+            details = document["payload"]["custom_details"]
+            identity = details["id"]
+            document = {
+                "dedup_key": document["dedup_key"],
+                "status": "firing" if document["event_action"] == "trigger" else "resolved",
+                "version": details["version"],
+                "at": document["payload"]["timestamp"],
+                "reason": details["reason"],
+            }
+        self.received.append(Received(time.time(), identity, document))
 
     def of(self, key: str) -> list[Received]:
         """Return what was taken about one alert."""
@@ -123,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             with contextlib.suppress(OSError):
                 self.connection.close()
             return
-        self.send_response(204 if manner == "take" else 503 if manner == "refuse" else 429)
+        self.send_response({"take": 204, "refuse": 503, "never": 400}.get(str(manner), 429))
         if isinstance(manner, float):
             self.send_header("Retry-After", str(int(manner)))
         self.send_header("Content-Length", "0")

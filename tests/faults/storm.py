@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pager
+import rules
 
 from workermon import config, logs, models, settings
 from workermon.local import embedded, endpoint, simulation, supervisor, up
@@ -50,25 +51,6 @@ CRASHES = {
         "deliver.sent", "deliver.delivered", "deliver.failed",
     ),
 }  # fmt: skip
-
-RULES = """
-[[rules]]
-name = "cpu-high"
-metric = "cpu_utilization"
-above = {{ critical = 90 }}
-breach = "3 of 3"
-recover = "2 of 2"
-notify = ["ops"]
-[channels.ops]
-type = "webhook"
-url = "{url}"
-allow_private = true
-[[metrics]]
-name = "cpu_utilization"
-period = "{period}s"
-[collect]
-metrics = ["cpu_utilization"]
-"""
 
 
 class Episode(NamedTuple):
@@ -200,9 +182,9 @@ class Storm:
         }
 
     def _apply(self, env: dict[str, str]) -> None:
-        lines = [f'[[workers]]\nid = "{each}"\ninterval = "{PERIOD}s"\n' for each in self.fleet.machines]
         file = self.folder / "storm.toml"
-        file.write_text(RULES.format(url=self.pager.url, period=PERIOD) + "".join(lines), "utf-8")
+        told = rules.text(PERIOD, {"ops": rules.channel("ops", self.pager.url)})
+        file.write_text(told + rules.workers(list(self.fleet.machines), PERIOD), "utf-8")
         config.parse(file.read_text("utf-8"), str(file))
         done = subprocess.run(
             [sys.executable, "-m", "workermon", "apply", str(file)],

@@ -1,0 +1,57 @@
+"""The config file of the fault tests: a rule whose answer a plain loop knows, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+#: What fires, and what is well again: the plain loop of the storm says the same.
+RULE = """
+[[rules]]
+name = "{name}"
+metric = "cpu_utilization"
+above = {{ critical = 90 }}
+breach = "3 of 3"
+recover = "2 of 2"
+notify = [{notify}]
+"""
+
+METRICS = """
+[[metrics]]
+name = "cpu_utilization"
+period = "{period}s"
+[collect]
+metrics = ["cpu_utilization"]
+"""
+
+CHANNEL = """
+[channels.{name}]
+type = "{type}"
+url = "{url}"
+allow_private = true
+{more}
+"""
+
+WORKER = """
+[[workers]]
+id = "{id}"
+region = "us-east-1"
+interval = "{interval}s"
+labels = {{ {labels} }}
+"""
+
+
+def channel(name: str, url: str, kind: str = "webhook", more: str = "") -> str:
+    """Return a channel's section."""
+    return CHANNEL.format(name=name, type=kind, url=url, more=more)
+
+
+def workers(ids: Sequence[str], interval: int, **labels: str) -> str:
+    """Return the sections of these workers."""
+    said = ", ".join(f'{key} = "{value}"' for key, value in labels.items())
+    return "".join(WORKER.format(id=one, interval=interval, labels=said) for one in ids)
+
+
+def text(period: int, channels: Mapping[str, str], rule: str = "cpu-high") -> str:
+    """Return the rule over datapoints of a period (seconds), told to these channels, whose sections are the values."""
+    notify = ", ".join(f'"{name}"' for name in channels)
+    return RULE.format(name=rule, notify=notify) + "".join(channels.values()) + METRICS.format(period=period)

@@ -1,0 +1,203 @@
+"""One installation for one crash: a database, an AWS, instances and somebody who is told, all of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pager
+import rules
+from conftest import eventually
+
+from workermon import config, failpoints, models
+from workermon.local import embedded, endpoint, simulation
+from workermon.on_redis import alerts, client, configurations, outbox, workers
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+#: Seconds. A claim whose holder died holds for 15; imports on a busy machine come on top.
+PATIENCE = 75.0
+#: Seconds. What has not come by then, well after a lease, is lost.
+MUTANTS_PATIENCE = 25.0
+
+#: Databases of the embedded server.
+DATABASES = 15
+
+
+class Stage:
+    """Processes are started on it, die on it, and are started again.
+
+    ``point`` is where, ``name:times`` for a later time.
+    """
+
+    def __init__(
+        self, point: str, number: int, server: embedded.Server, folder: Path, mutant: str | None, machines: int = 1
+    ) -> None:
+        self.point = point
+        self.patience = PATIENCE if mutant is None else MUTANTS_PATIENCE
+        self.folder = folder
+        self.fleet = simulation.Simulation(time.time, machines, period=1)
+        self.aws = endpoint.Endpoint(self.fleet)
+        self.aws.start()
+        self.ids = list(self.fleet.machines)
+        self.worker_id = self.ids[0]
+        #: The alert that this is about.
+        self.key = f"{self.worker_id}/cpu-high"
+        self.pager, self.other = pager.Pager(), pager.Pager()
+        self.pager.start()
+        self.other.start()
+        self.log = folder / "processes.log"
+        url = f"{server.url.rpartition('/')[0]}/{number % DATABASES + 1}"
+        self.connection = client.connect(url)
+        self.connection.flushdb()
+        self.configurations = configurations.RedisConfigurations(self.connection, config.DEFAULT)
+        self.outbox = outbox.RedisOutbox(self.connection)
+        self.alerts = alerts.RedisAlerts(self.connection, "")
+        self.workers = workers.RedisWorkers(self.connection)
+        self.configure({"ops": rules.channel("ops", self.pager.url)})
+        ours = ("AWS_", "WORKERMON_", "CELERY_")
+        self.env = {key: value for key, value in os.environ.items() if not key.startswith(ours)} | {
+            "WORKERMON_REDIS_URL": url,
+            "WORKERMON_CHANNEL": f"crash-{number}",
+            "WORKERMON_MIN_INTERVAL": "1s",
+            "WORKERMON_LOG_FORMAT": "json",
+            "WORKERMON_LOG_LEVEL": "info",
+            "ROUTING_KEY": "R0UTINGKEY0123456789abcdefghijkl",
+            "AWS_ENDPOINT_URL": self.aws.url,
+            "AWS_ACCESS_KEY_ID": "simulated",
+            "AWS_SECRET_ACCESS_KEY": "simulated",
+            "AWS_REGION": "us-east-1",
+            "PYTHONPATH": os.pathsep.join([*([str(HERE / "mutants" / mutant)] if mutant else []), str(ROOT)]),
+        }
+
+    def close(self) -> None:
+        """Close what it holds."""
+        self.connection.close()
+        for each in (self.pager, self.other, self.aws):
+            each.stop()
+
+    # --- what is there -------------------------------------------------------------------------------------------
+
+    def configure(self, channels: dict[str, str], **changes: object) -> None:
+        """Put the rule and these channels in force; ``changes`` are of every channel, past what a file may say."""
+        file = config.parse(rules.text(1, channels), "crash.toml")
+        made = config.to_configuration(file, self.configurations.load())
+        changed = {name: channel.model_copy(update=changes) for name, channel in made.channels.items()}
+        assert self.configurations.save(made.model_copy(update={"channels": changed}))
+
+    def write(self, name: str, text: str) -> str:
+        """Write a file, and return its path."""
+        path = self.folder / name
+        path.write_text(text, "utf-8")
+        return str(path)
+
+    def load(self, value: float, *worker_ids: str) -> None:
+        """Have CPUs stand there from now on, the first one's where none is named; what was served stays as it was."""
+        now = int(time.time())
+        for worker_id in worker_ids or (self.worker_id,):
+            stream = next(
+                each
+                for each in self.fleet.streams.values()
+                if each.machine.id == worker_id and each.name == "CPUUtilization"
+            )
+            had = stream.trace or [(at, 10.0) for at in range(now - 60, now - 10)]
+            first = now if stream.trace else now - 10
+            past = [point for point in had if point[0] < first]
+            points = [*past, *((at, value) for at in range(first, now + 600))]
+            self.fleet.replay(worker_id, "CPUUtilization", points)
+
+    def entries(self) -> set[str]:
+        """Return who has an entry in the schedule."""
+        return {one for one in self.ids for _ in self.connection.scan_iter(match=f"*collect:{one}")}
+
+    def left_of(self, worker_id: str) -> list[bytes]:
+        """Return the keys about a worker that should not be there once it is removed."""
+        found = self.connection.scan_iter(match=f"*{worker_id}*")
+        return [key for key in found if not key.startswith(b"workermon:alert-history")]
+
+    # --- processes -----------------------------------------------------------------------------------------------
+
+    def start(self, *arguments: str, point: str | None = None) -> subprocess.Popen[bytes]:
+        """Start a monitor (``run``), or a command; ``point`` is where it dies."""
+        named = {"WORKERMON_FAILPOINT": point} if point else {}
+        program = [str(HERE / "monitor.py")] if arguments == ("run",) else ["-m", "workermon", *arguments]
+        with self.log.open("ab") as out:
+            return subprocess.Popen(
+                [sys.executable, *program],
+                env=self.env | named, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            )  # fmt: skip
+
+    def dies(self, *arguments: str, point: str | None = None) -> None:
+        """Start it and wait until it died at the point, and for nothing else."""
+        process = self.start(*arguments, point=point or self.point)
+        try:
+            code = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"{self.point} was not reached:\n{self.said}") from None
+        assert code == failpoints.EXIT, f"{self.point}: ended with {code}:\n{self.said}"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Have a monitor that is well run meanwhile; it is killed at the end."""
+        process = self.start("run")
+        try:
+            yield
+            assert process.poll() is None, self.said
+        finally:
+            process.kill()
+            process.wait()
+
+    def command(self, *arguments: str) -> None:
+        """Run a command to its end."""
+        assert self.start(*arguments).wait(PATIENCE) == 0, self.said
+
+    def let_pass(self, seconds: float) -> None:
+        """Let datapoints come."""
+        since = time.time()
+        eventually(lambda: time.time() - since > seconds, seconds + 1, "the datapoints")
+
+    @property
+    def said(self) -> str:
+        """Return the end of what its processes wrote."""
+        return self.log.read_text("utf-8", "replace")[-3000:]
+
+    # --- what was told -------------------------------------------------------------------------------------------
+
+    def told(self, status: str, key: str | None = None) -> bool:
+        """Tell whether that is the last word about an alert so far, and nothing waits."""
+        of = self.pager.of(key or self.key)
+        return bool(of) and of[-1].told["status"] == status and not self.outbox.backlog()
+
+    def until(self, status: str, key: str | None = None) -> None:
+        """Wait for the last word."""
+        self.wait(lambda: self.told(status, key), f"the {status}")
+
+    def wait(self, predicate: Callable[[], object], what: str) -> None:
+        """Wait for what must come."""
+        try:
+            eventually(predicate, self.patience, what)
+        except AssertionError:
+            raise AssertionError(f"{self.point}: {what}\n{self.said}") from None
+
+    def check(self, *keys: str, pages: int = 1) -> None:
+        """See that each fired and resolved in turn, once for each page, that nobody else was told, and what is left."""
+        for key in keys or (self.key,):
+            told = {each.id: each for each in self.pager.of(key)}.values()
+            assert [page.told["status"] for page in told] == ["firing", "resolved"] * pages, (self.point, key)
+            assert len(self.pager.pages(key)) == pages, (self.point, key)
+            assert self.pager.wrong(key) is None
+        assert self.alerts.open() == []
+        assert self.outbox.backlog() == 0
+        assert {each.key for each in self.pager.received} == {*(keys or (self.key,))}
+
+    def configuration(self) -> models.Configuration:
+        """Return what is in force, read anew."""
+        return configurations.RedisConfigurations(self.connection, config.DEFAULT).load()
