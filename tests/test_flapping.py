@@ -134,6 +134,7 @@ def test_critical_is_told_all_the_same() -> None:
     site = Site(RULE)
     site.minutes([*waves(8), 95, 20, 95, 85, 95, 20])
     assert told(site)[6:] == [("firing", "warning", 6), ("firing", "critical", 8)]
+    assert last(site).summary == "render-07: cpu_utilization 95 % > 90 % for 1 of 1 datapoints (it is flapping)"
     site.minutes([20] * 60, 14)
     assert told(site)[8:] == [("resolved", "critical", 73)]
 
@@ -346,6 +347,20 @@ def test_any_grouping_and_order_come_to_the_same(values: list[float | None], dat
         assert one.told == two.told
     if not late:
         assert turned(steady) == turned(other)
+
+
+def test_the_state_is_kept_as_json() -> None:
+    """What is written of an alert and of the rules is what is read."""
+    site = Site(MILD)
+    site.minutes(waves(40))
+    alert, made = site.alert(), site.configurations.load()
+    assert alert.judged.damping
+    assert alert.judged.damping.flaps
+    assert models.Alert.model_validate_json(alert.model_dump_json(by_alias=True, exclude_defaults=True)) == alert
+    window = models.Maintenance(id="file-1", rule="r", reason="x", schedule="0 2 * * sun", duration=60)
+    routed = MILD.model_copy(update={"routes": {"critical": ("ops",)}})
+    made = made.model_copy(update={"rules": (routed,), "silences": (window,)})
+    assert models.Configuration.model_validate_json(made.model_dump_json(by_alias=True)) == made
 
 
 # --- what is shown -----------------------------------------------------------------------------------------------

@@ -5,14 +5,17 @@ import zoneinfo
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests import test_collector, test_notify
-from tests.test_cli import A, fires, ok, one_line, run, world  # noqa: F401 - fixtures
+from tests.test_cli import A, Session, fires, ok, one_line, run, world  # noqa: F401 - fixtures
 from tests.test_collector import fleet  # noqa: F401 - a fixture
 from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
-from workermon import config, errors, export, models, muting, notifications, notify, silences, testing
+from workermon import config, errors, export, models, muting, notifications, notify, ports, silences, testing
+from workermon import settings as settings_of
+from workermon.cli import run as run_command
 from workermon.models import Count
 
 
@@ -797,6 +800,32 @@ def test_plan_apply_and_export_agree_on_windows(ok, run, world, applied, tmp_pat
     for command in (("plan",), ("apply",), ("rules", "check")):
         assert "silences[0].ends: was over at 2001" in one_line(run(*command, str(applied)), 2)
     assert 'reason = "move"' in ok("export"), "nothing was applied"
+
+
+def test_a_window_of_a_worker_that_nobody_knows_is_warned_of(ok, run, applied):  # noqa: F811
+    """It may be meant for later, so it is no error; a misspelt name gets a hint."""
+    ok("add", A)
+    windows = (
+        f'\n[[silences]]\nworker = "{name}"\nreason = "x"\nschedule = "0 0 * * *"\nduration = "1h"\n'
+        for name in ("rendre-01", "render-01")
+    )
+    applied.write_text("".join((applied.read_text(), *windows)))
+    for command in ("plan", "apply"):
+        done = run(command, str(applied))
+        assert done.exit_code == 0
+        assert done.stderr == "warning: silences[2].worker: there is no rendre-01 yet; did you mean render-01?\n"
+
+
+def test_up_starts_with_a_window_that_is_over(applied, world, monkeypatch):  # noqa: F811
+    """A restart after a maintenance must not be refused for it; it is logged."""
+    file = config.parse(applied.read_text(), str(applied))
+    monkeypatch.setattr("workermon.logs.configure", lambda *_: None)
+    world.now.advance(7200)
+    own = Session(settings_of.Settings(_env_file=None), world)
+    with structlog.testing.capture_logs() as logged:
+        run_command._apply(own, file, "us-east-1")
+    assert [entry["event"] for entry in logged if entry["log_level"] == "warning"] == ["up.silence_over"]
+    assert len(world.get(ports.Configurations).load().silences) == 2
 
 
 def test_the_alert_of_accounts_is_silenced_by_its_rule_alone(ok, run):  # noqa: F811

@@ -354,7 +354,9 @@ def _threshold(
     rule, metric = plan.rule, plan.rule.metric or ""
     found = series.get((record.worker.id, metric))
     # A datapoint from the future would carry the cursor beyond those that are still to come.
-    points = [point for point in found.points if point.at <= plan.asked] if found else []
+    points: Sequence[models.Datapoint] = found.points if found else ()
+    if points and points[-1].at > plan.asked:
+        points = [point for point in points if point.at <= plan.asked]
     running = record.condition.running_since
     judged, transitions = thresholds.judge(
         rule,
@@ -473,7 +475,7 @@ def _tell(
         )
         if stand.flaps or ends:
             notification = notifications.of_flapping(
-                notification, draft.basis.record.worker, rule, deciding, stand.turns if begins else None
+                notification, draft.basis.record.worker, rule, deciding, stand, begins=begins
             )
         # Whoever heard that it fires hears that it is over, whatever the rule says by then.
         if severity is None:

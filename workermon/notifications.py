@@ -91,22 +91,26 @@ def of_flapping(
     worker: models.Worker,
     rule: models.Rule,
     transition: models.Transition,
-    turns: int | None,
+    stand: flapping.Stand,
+    *,
+    begins: bool,
 ) -> models.Notification:
-    """Have a notification say that the alert flaps, or no longer does; ``turns`` where it is told for the first time.
+    """Have a notification say that the alert flaps, or no longer does; ``begins``: it is told for the first time.
 
     Its id is another one than that of the turn by itself, which may have been told before.
     """
-    state = f"{transition.after or 'ok'} flapping {'on' if turns is not None else 'off'}"
+    state = f"{transition.after or 'ok'} flapping {'on' if begins else 'off'}"
     changes: dict[str, object] = {}
-    if turns is not None and rule.flapping is not None:
+    if begins and rule.flapping is not None:
         still = flapping.lasting(rule.flapping.within)
-        summary = f"{worker.name}: {rule.name} is flapping: {turns} turns within {still}; told again when it has held"
+        said = f"{rule.name} is flapping: {stand.turns} turns within {still}; told again when it has held still for {still}"
         changes = {
             "id": identity(worker, rule.name, state, transition.at),
-            "summary": f"{summary} still for {still}",
+            "summary": f"{worker.name}: {said}",
             "reason": told.summary.removeprefix(f"{worker.name}: "),
         }
+    elif stand.flaps:
+        changes = {"summary": f"{told.summary} (it is flapping)"}
     elif transition.count is None and transition.value is None:
         said = f"{worker.name}: {rule.name} {transition.after or 'resolved'}: {transition.reason}"
         changes = {"id": identity(worker, rule.name, state, transition.at), "summary": said}

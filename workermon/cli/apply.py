@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,6 +37,7 @@ def plan(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> 
     config.check_silences(found, own.now())
     planned = _planned(own, fleet.planned, found, skip_missing)
     told = _told(found, planned)
+    _strangers(found, planned)
     if as_json:
         output.document(told)
     else:
@@ -62,7 +64,9 @@ def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) ->
     config.check_silences(found, own.now())
     for text in config.warnings(found, own.settings.secret):
         output.warn(text)
-    told = _told(found, _planned(own, fleet.planned, found, skip_missing))
+    planned = _planned(own, fleet.planned, found, skip_missing)
+    told = _told(found, planned)
+    _strangers(found, planned)
     done = _planned(own, fleet.apply, found, skip_missing)
     for worker_id, why in own.collect(done.added).failed.items():
         output.warn(f"{worker_id}: {why}")
@@ -103,6 +107,17 @@ def _told(file: config.File, planned: fleet.Planned) -> dict[str, Any]:
         **export.changes(planned.before, planned.after),
         "dollars_per_month": {"before": round(now, 2), "after": round(then, 2)},
     }
+
+
+def _strangers(file: config.File, planned: fleet.Planned) -> None:
+    """Warn of a silence that is about a worker that nobody has heard of: it may be meant for later, or be misspelt."""
+    workers = [record.worker for record in planned.fleet] + [*planned.added, *planned.updated]
+    known = {name for worker in workers for name in (worker.id, worker.name)}
+    for place, one in enumerate(file.silences or ()):
+        if one.worker is not None and one.worker not in known:
+            meant = difflib.get_close_matches(one.worker, known, n=1)
+            hint = f"; did you mean {meant[0]}?" if meant else ""
+            output.warn(f"silences[{place}].worker: there is no {one.worker} yet{hint}")
 
 
 def _show(told: dict[str, Any]) -> None:
