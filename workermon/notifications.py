@@ -103,10 +103,10 @@ def of_flapping(
     changes: dict[str, object] = {}
     if begins and rule.flapping is not None:
         still = flapping.lasting(rule.flapping.within)
-        said = f"{rule.name} is flapping: {stand.turns} turns within {still}; told again when it has held still for {still}"
+        said = f"{rule.name} is flapping: {stand.turns} turns within {still}; told again when"
         changes = {
             "id": identity(worker, rule.name, state, transition.at),
-            "summary": f"{worker.name}: {said}",
+            "summary": f"{worker.name}: {said} it has held still for {still}",
             "reason": told.summary.removeprefix(f"{worker.name}: "),
         }
     elif stand.flaps:
