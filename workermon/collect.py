@@ -802,7 +802,7 @@ class _Run:
             sample = self._sample(record.worker, status, found)
             condition = self._condition(record.condition, sample, found, status)
             writes.append((sample, condition, event(record.worker, condition, self.configuration, self.at)))
-        gone = [sample.worker.id for sample, _, _ in writes if sample.status in models.GONE]
+        gone: dict[str, models.Worker] = {}
         replies = self.samples.write_many(writes, again=self.again)
         failpoints.reach("collect.written")
         for (sample, _, _), written in zip(writes, replies, strict=True):
@@ -810,12 +810,25 @@ class _Run:
                 continue  # removed while we asked for it
             into = self.outcome.repeated if written.outcome == "repeated" else self.outcome.collected
             into.append(sample.worker.id)
+            if sample.status in models.GONE:
+                gone[sample.worker.id] = sample.worker
         if gone:
             # After the sample, so that a crash in between comes by again.
-            self.schedule.delete(gone)
-            self.outcome.retired += gone
-            log.info("worker.retired", region=self.scope.region, worker_ids=gone)
+            self._retire(gone)
         self._report({record.worker.id: found for record, _, found in outcomes if found.wrong})
+
+    def _retire(self, gone: Mapping[str, models.Worker]) -> None:
+        self.schedule.delete(list(gone))
+        self.outcome.retired += gone
+        log.info("worker.retired", region=self.scope.region, worker_ids=list(gone))
+        # One of them may have been added anew meanwhile (in another account, say), and must not lose its entry to us.
+        anew = [
+            record.worker
+            for worker_id, record in self.workers.get(list(gone)).items()
+            if record.worker.incarnation != gone[worker_id].incarnation and record.worker.monitoring == "active"
+        ]
+        if anew:
+            self.schedule.put(anew, self.at)
 
     def _sample(self, worker: models.Worker, status: models.InstanceStatus, found: _Found) -> models.Sample:
         sample = models.Sample(
