@@ -707,3 +707,26 @@ def test_a_channel_is_tried_by_command(ok, run, world):
     assert refused.stderr.startswith("error: channel dead: ")
     assert "T0KEN" not in refused.stderr
     assert run("notify-test", "unsigned").exit_code == 2
+
+
+def test_the_alert_about_a_channel_is_listed_and_acknowledged(world, ok):
+    """What a channel did not take is an alert as any other: listed with its scope, seen by whom, and in the history."""
+    told = models.Notification.model_validate(
+        {
+            "id": "d1", "version": 1, "dedup_key": "channel:ops/delivery", "kind": "collector", "status": "firing",
+            "severity": "critical", "rule": "delivery", "metric": None, "value": None, "threshold": None,
+            "since": "2026-11-23T16:00:00Z", "at": "2026-11-23T16:00:00Z", "worker": None,
+            "scope": {"account": "*", "region": "*", "channel": "ops"}, "summary": "channel ops: given up: x",
+            "reason": "channel ops: it refuses this (404 Not Found); see the receiver's log",
+        }
+    )  # fmt: skip
+    assert testing.MemoryOutbox(world.store).tell("ops", told, None, ["log"], world.now())
+    (alert,) = json.loads(ok("alerts", "--json"))["alerts"]
+    assert (alert["worker"], alert["scope"]["channel"], alert["open"]) == (None, "ops", True)
+    assert "404" in alert["reason"]
+    assert "channel ops" in ok("alerts")
+    ok("ack", "channel:ops/delivery", "--by", "me")
+    assert json.loads(ok("alerts", "--json"))["alerts"][0]["acked_by"] == "me"
+    assert [one["dedup_key"] for one in json.loads(ok("alerts", "--all", "--json"))["alerts"]] == [
+        "channel:ops/delivery"
+    ]

@@ -465,6 +465,25 @@ def test_what_a_file_means_is_judged_at_once(world):
     assert apply(world, FILE.replace("50", "60")).changed == ("rules",)
 
 
+def test_the_alert_about_a_channel_that_a_file_lacks_is_looked_at(world):
+    """Whoever delivers is woken for it at once, and by each reconciliation until it is over."""
+    apply(world, FILE + '[channels.ops]\ntype = "webhook"\nurl = "https://a.example"\n')
+    told = models.Notification.model_validate(
+        {
+            "id": "d1", "version": 1, "dedup_key": "channel:ops/delivery", "kind": "collector", "status": "firing",
+            "severity": "critical", "rule": "delivery", "metric": None, "value": None, "threshold": None,
+            "since": models.rfc3339(world.now()), "at": models.rfc3339(world.now()), "worker": None, "summary": "x",
+        }
+    )  # fmt: skip
+    assert testing.MemoryOutbox(world.store).tell("ops", told, None, ["log"], world.now())
+    assert world.forsaken() == []
+    apply(world, FILE.replace("50", "60"))
+    assert world.bell.delivered == []
+    apply(world, "[channels]\n")
+    assert world.bell.delivered == ["channel:ops/delivery"]
+    assert world.forsaken() == ["channel:ops/delivery"]
+
+
 def test_more_than_leave_in_one_step_leave_all_the_same(world, monkeypatch):
     """A file that many leave by is in force at once; those beyond what one step takes go after it."""
     apply(world, FILE)

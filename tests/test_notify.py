@@ -437,7 +437,8 @@ def test_given_up_is_told_elsewhere() -> None:
     ((channel, notification),) = told
     assert (channel, notification.status, notification.severity) == ("chat", "firing", "critical")
     assert (notification.kind, notification.worker) == ("collector", None)
-    assert notification.scope == {"account": "*", "region": "*"}
+    assert notification.scope == {"account": "*", "region": "*", "channel": "ops"}
+    assert [alert.last for alert in site.alerts.open()] == [notification], "it is listed"
     assert "channel ops: given up" in notification.summary
     assert "503" in (notification.reason or "")
     broken = False
@@ -448,6 +449,7 @@ def test_given_up_is_told_elsewhere() -> None:
     assert [(channel, each.status) for channel, each in told[1:]] == [("ops", "firing"), ("chat", "resolved")]
     assert told[-1][1].dedup_key == notification.dedup_key
     assert told[-1][1].version == 2
+    assert site.alerts.open() == []
 
 
 def final(tries: int = 1) -> errors.DeliveryRefused:
@@ -481,6 +483,25 @@ def test_a_refusal_that_may_pass_is_tried_for_some_minutes() -> None:
     # 256 s on the average, each of the waits being drawn from 0 on.
     assert 9 < site.clock() - NOW < 600
     assert site.attempts()[-1] == f"given up: {final(guarded.PATIENT)}"
+
+
+def test_the_alert_about_a_channel_ends_with_the_channel() -> None:
+    """Once the configuration lacks it nobody waits for it: who was told that it takes nothing hears that it is gone."""
+    site, receiver = Site("ops", "log"), Receiver(final())
+    site.tell()
+    site.deliver(receiver)
+    assert [alert.rule for alert in site.alerts.open()] == ["delivery"]
+    site.deliver(receiver, "channel:ops/delivery")
+    assert [alert.rule for alert in site.alerts.open()] == ["delivery"], "it is still there"
+    had = site.configurations.load()
+    channels = {name: channel for name, channel in had.channels.items() if name != "ops"}
+    assert site.configurations.save(had.model_copy(update={"revision": had.revision + 1, "channels": channels}))
+    for _ in range(2):
+        site.deliver(receiver, "channel:ops/delivery")
+    assert site.alerts.open() == []
+    over, _ = site.alerts.history("channel:ops/delivery")
+    assert over.notification is not None
+    assert (over.notification.status, over.notification.reason) == ("resolved", "the channel was removed")
 
 
 def test_given_up_where_no_other_channel_is() -> None:

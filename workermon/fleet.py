@@ -439,6 +439,13 @@ def leave(
     return tuple(left)
 
 
+def forsaken(*, alerts: ports.Alerts, configurations: ports.Configurations) -> list[str]:
+    """Return the alerts about the delivery to channels that the configuration does not have any more."""
+    channels = configurations.load().channels
+    keys = [alert.last.dedup_key for alert in alerts.open() if alert.last is not None and alert.last.worker is None]
+    return [key for key in keys if models.is_delivery_alert(key) and models.channel_of(key) not in channels]
+
+
 def discover(
     tags: Mapping[str, str],
     *,
@@ -752,7 +759,7 @@ def apply(
         leave(workers=workers, scopes=scopes, configurations=configurations, now=now)
     changed = _changed(plan)
     if changed:
-        _wake(workers.ids(), bell)
+        _wake(workers.ids(), forsaken(alerts=alerts, configurations=configurations), bell)
     revision = plan.after.revision if changed else plan.before.revision
     log.info("config.applied", source=file.source, revision=revision, changed=list(changed), added=len(plan.added))
     return Applied(
@@ -804,10 +811,11 @@ def _follow(plan: Planned, workers: ports.Workers, schedule: ports.Schedule, now
         failpoints.reach("apply.unscheduled")
 
 
-def _wake(worker_ids: Sequence[str], bell: ports.Bell) -> None:
-    """Have what a new set-up means judged at once; a sweep finds what nobody was woken for."""
+def _wake(worker_ids: Sequence[str], alert_ids: Sequence[str], bell: ports.Bell) -> None:
+    """Have what a new set-up means judged at once; a sweep or ``reconcile`` finds what nobody was woken for."""
     try:
         bell.evaluate(worker_ids)
+        bell.deliver(alert_ids)
     except errors.RedisUnavailable as why:
         log.warning("config.not_announced", reason=str(why))
 

@@ -644,6 +644,15 @@ def is_delivery_alert(alert_id: str) -> bool:
     return alert_id.startswith("channel:") and alert_id.endswith(f"/{DELIVERY}")
 
 
+def channel_of(alert_id: str) -> str:
+    """Return the channel that an alert about a delivery is about.
+
+    >>> channel_of(delivery_alert("ops"))
+    'ops'
+    """
+    return alert_id.removeprefix("channel:").removesuffix(f"/{DELIVERY}")
+
+
 class Unheard(Notification):
     """What is told of the delivery to a channel, but for a silence: it is recorded and goes nowhere."""
 
@@ -667,6 +676,19 @@ def told_of_delivery(channel: str, notification: Notification) -> Recorded:
         silenced_by=notification.silenced_by if isinstance(notification, Unheard) else None,
     )
     return Recorded(transition=transition, notification=notification, rule=DELIVERY, worker_id=f"channel:{channel}")
+
+
+def alert_of_delivery(notification: Notification) -> Alert:
+    """Return how the alert about the delivery to a channel stands after what was told of it last."""
+    firing = notification.status == "firing"
+    return Alert(
+        rule=DELIVERY,
+        version=notification.version,
+        since=int(moment(notification.since)) if firing else None,
+        told=notification.severity if firing else None,
+        last=notification,
+        silenced_by=notification.silenced_by if isinstance(notification, Unheard) else None,
+    )
 
 
 class SecretRef(Frozen):

@@ -157,9 +157,9 @@ class Recipes(dishka.Provider):
         return alerts.RedisAlerts(redis.client, own.channel)
 
     @dishka.provide
-    def make_outbox(self, redis: Redis) -> ports.Outbox:
+    def make_outbox(self, redis: Redis, own: settings.Settings) -> ports.Outbox:
         """Keep what is to be delivered."""
-        return outbox.RedisOutbox(redis.client)
+        return outbox.RedisOutbox(redis.client, own.channel)
 
     @dishka.provide
     def make_throttle(self, redis: Redis) -> ports.Throttle:

@@ -592,6 +592,9 @@ class MemoryOutbox:
             self._store.last[alert_id] = notification
             recorded = models.told_of_delivery(channel, notification)
             self._store.history.setdefault(alert_id, []).insert(0, (at, recorded))
+            self._store.scopes[alert_id.rpartition("/")[0]] = {recorded.rule: models.alert_of_delivery(notification)}
+            if not isinstance(notification, models.Unheard):
+                self._store.publish(f"{self._store.channel}:alerts", notification.model_dump_json(by_alias=True))
             for one in dict.fromkeys(to):
                 self._store.lanes.setdefault((alert_id, one), _Lane(retry_at=at)).waiting.append(notification)
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 import builders
 import fakeredis
@@ -150,6 +151,7 @@ def test_told_of_the_delivery(repository):
     assert outbox.tell("ops", of_delivery(1), None, ["chat", "log"], NOW), "an answer that was lost"
     assert not outbox.tell("ops", of_delivery(2, "resolved"), None, ["chat"], NOW), "another was faster"
     assert outbox.trouble("ops") == of_delivery(1)
+    assert [alert.last for alert in repository.alerts.open()] == [of_delivery(1)]
     assert outbox.backlog() == 2
     assert outbox.due(NOW, 10) == ["channel:ops/delivery"]
     parcels = outbox.claim("channel:ops/delivery", NOW, 15)
@@ -159,3 +161,22 @@ def test_told_of_the_delivery(repository):
     assert (begun.transition.after, over.transition.after) == ("critical", None)
     assert over.notification == of_delivery(2, "resolved")
     assert len(repository.alerts.history()) == 2
+    assert repository.alerts.open() == []
+
+
+def test_what_is_told_of_the_delivery_is_seen_live(repository):
+    """Who watches sees it fire and resolve, once each; what a silence keeps from people is no news."""
+    messages = repository.feed.listen(timeout=0.2)
+    assert next(messages) is None
+    outbox = repository.outbox
+    assert outbox.tell("ops", of_delivery(1), None, ["log"], NOW)
+    assert outbox.tell("ops", of_delivery(1), None, ["log"], NOW), "an answer that was lost"
+    assert outbox.tell("ops", of_delivery(2, "resolved"), "of-delivery-1", ["log"], NOW)
+    unheard = models.Unheard.model_validate({**of_delivery(3).model_dump(by_alias=True), "silenced_by": "s1"})
+    assert outbox.tell("ops", unheard, "of-delivery-2", [], NOW)
+    seen = [text for text in itertools.islice(messages, 5) if text is not None]
+    assert [models.Notification.model_validate_json(text) for text in seen] == [
+        of_delivery(1),
+        of_delivery(2, "resolved"),
+    ]
+    assert [alert.silenced_by for alert in repository.alerts.open()] == ["s1"]

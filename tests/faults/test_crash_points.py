@@ -60,6 +60,8 @@ WITHOUT = {
     "fleet.reconcile samples.rejudge": "before the entry goes, by which the next one finds it",
     "fleet.reconcile schedule.delete": "done again by the next one",
     "fleet._wake bell.evaluate": "the last of apply; the sweep finds whom it would have woken",
+    "fleet._wake bell.deliver": "the last of apply; reconcile rings again",
+    "on_celery/tasks.reconcile bell.deliver": "the last of it; the next one rings again",
     "notify/__init__.deliver outbox.due": "only looked into for others of a group",
     "notify/__init__.try_out notifier.send": "on no alert's way",
     "notify/__init__.send outbox.skip": "of a reminder that nobody waits for, the next one noted in the same step",
@@ -233,6 +235,31 @@ def given_up(stage: Stage) -> None:
     assert [each.told["status"] for each in stage.other.of(stage.key)][-1] == "resolved"
 
 
+def forsaken(stage: Stage) -> None:
+    """Die when the alert about a channel ends with the channel; what waits for it is given up, and holds nobody."""
+    chat = {"chat": rules.channel("chat", stage.pager.url)}
+    ops = {"ops": rules.channel("ops", stage.other.url, "pagerduty", 'secret = { env = "ROUTING_KEY" }')}
+    about = "channel:ops/delivery"
+    stage.configure({**chat, **ops})
+    stage.other.manner = lambda: "never"
+    stage.command("add", stage.worker_id, "--interval", "1s")
+    stage.load(97.0)
+    with stage.running():
+        stage.until("firing", about)
+        stage.other.manner = lambda: "refuse"
+        stage.load(10.0)
+        stage.wait(lambda: stage.pager.of(stage.key)[-1].told["status"] == "resolved", "the resolved")
+        assert stage.outbox.backlog(), "what ops refuses waits"
+    stage.configure(chat)
+    stage.dies("run")
+    with stage.running():
+        stage.until("resolved", about)
+    assert stage.pager.of(about)[-1].told["reason"] == "the channel was removed"
+    last = [attempt.error for attempt in stage.alerts.history(stage.key, 1)[0].attempts if attempt.channel == "ops"][-1]
+    assert (last or "").startswith("given up: channel ops: it is not in the configuration")
+    stage.check(stage.key, about)
+
+
 def reminded(stage: Stage) -> None:
     """Die while a reminder is found, sent or noted: they go on until it is over, and page nobody anew."""
     stage.configure({"ops": rules.channel("ops", stage.pager.url)}, repeat=3)
@@ -368,6 +395,7 @@ SCENES = {
     "account": Scene(of_an_account, ("scope.committed", "deliver.sent")),
     "left": Scene(while_left, ("scope.closed",)),
     "given up": Scene(given_up, ("trouble.told", "deliver.given_up", "trouble.over", "deliver.delivered")),
+    "forsaken": Scene(forsaken, ("trouble.abandoned",)),
     "reminded": Scene(reminded, ("listener.found", "deliver.sent", "deliver.delivered")),
     "added": Scene(while_added, ("add.stored", "add.scheduled")),
     "removed": Scene(while_removed, ("remove.unscheduled", "remove.retired")),
@@ -383,7 +411,7 @@ ACTS = (
     ("grouped", "added", "removed"),
     ("account", "left", "given up"),
     ("reminded", "paused", "resumed"),
-    ("applied",),
+    ("applied", "forsaken"),
 )
 
 #: Builds that are wrong, the scene and point at which that has to come out, and what then is missed.

@@ -120,9 +120,8 @@ def deliver(
     courier = _Courier(outbox, configurations, notifiers, now, throttle, silences, leases, canary)
     settle = SETTLE if leases is not None else 0.0
     waiting = deque(dict.fromkeys(alert_ids))
-    for channel in configurations.load().channels if any(map(models.is_delivery_alert, waiting)) else ():
-        if models.delivery_alert(channel) in waiting:
-            courier.unsilenced(channel)
+    for alert_id in filter(models.is_delivery_alert, alert_ids):
+        courier.review(models.channel_of(alert_id))
     begun = now()
     under_way: dict[concurrent.futures.Future[bool], tuple[str, ...]] = {}
     held: dict[str, list[models.Parcel]] = {}
@@ -453,6 +452,16 @@ class _Courier:
             self._outbox.tell(channel, told, before.id, to, at)
             failpoints.reach("trouble.over")
         self._well.add(channel)
+
+    def review(self, channel: str) -> None:
+        """Look at the alert about a channel again: its silence may be over, and the channel removed."""
+        before = self._outbox.trouble(channel)
+        if channel in self._configurations.load().channels or before is None or before.status != "firing":
+            self.unsilenced(channel)
+            return
+        at, to = self._now(), [] if isinstance(before, models.Unheard) else self._others(channel)
+        self._outbox.tell(channel, delivery.abandoned(channel, before, at), before.id, to, at)
+        failpoints.reach("trouble.abandoned")
 
     def unsilenced(self, channel: str) -> None:
         """Tell the trouble of a channel that nobody heard of, where the silence is over and it is still there."""

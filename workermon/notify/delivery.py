@@ -29,6 +29,13 @@ def well(channel: str, before: models.Notification, at: float) -> models.Notific
     return _told(channel, "resolved", before, models.moment(before.since), at, f"channel {channel}: it delivers again")
 
 
+def abandoned(channel: str, before: models.Notification, at: float) -> models.Notification:
+    """Tell that nothing goes to a channel any more, because the configuration does not have it."""
+    why = "the channel was removed"
+    since = models.moment(before.since)
+    return _told(channel, "resolved", before, since, at, f"channel {channel}: resolved: {why}", why)
+
+
 def unheard(told: models.Notification, silence: models.Silence) -> models.Unheard:
     """Have a silence keep it from everybody."""
     return models.Unheard.model_validate({**told.model_dump(by_alias=True), "silenced_by": silence.id})
@@ -96,7 +103,7 @@ def _told(
             "at": models.rfc3339(int(at)),
             "created_at": models.rfc3339(at),
             "worker": None,
-            "scope": EVERYWHERE,
+            "scope": {**EVERYWHERE, "channel": channel},
             "summary": summary,
             "reason": reason,
         }

@@ -75,6 +75,8 @@ def where(notification: models.Notification) -> str:
         shown = worker.id if worker.name == worker.id else f"{worker.name} ({worker.id})"
         return f"{shown} in {_place(worker)}"
     scope = notification.scope or {}
+    if "channel" in scope:
+        return f"channel {scope['channel']}"
     return f"account {scope['account']} in {scope.get('region', '')}" if "account" in scope else "workermon"
 
 

@@ -181,6 +181,7 @@ def reconcile(
     configurations: FromDishka[ports.Configurations],
     secrets: FromDishka[ports.Secrets],
     scopes: FromDishka[ports.Scopes],
+    bell: FromDishka[ports.Bell],
     own: FromDishka[settings.Settings],
     now: FromDishka[ports.Clock],
 ) -> None:
@@ -192,6 +193,7 @@ def reconcile(
     for scope, why in done.failed.items():
         log.warning("reconcile.scope_failed", scope=scope, reason=str(why))
     fleet.leave(workers=workers, scopes=scopes, configurations=configurations, now=now)
+    bell.deliver(fleet.forsaken(alerts=alerts, configurations=configurations))
 
 
 @app.task(name="workermon.canary", base=Shell, sound=staticmethod(chirping.is_stage))

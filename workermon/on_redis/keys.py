@@ -38,6 +38,7 @@ key                                         type    owner; lifetime
 ``workermon:scopes``                        set     scopes: accounts and regions collected from; permanent
 ``workermon:scope:<scope>``                 hash    scopes: how collection goes there; permanent
 ``workermon:alerts:<scope>``                hash    scopes: state and version of its alert; permanent
+``workermon:alerts:channel:<channel>``      hash    outbox: the alert that it takes nothing; until it is over
 ==========================================  ======  ====================================================================
 
 An ``<alert>`` is ``<id>/<rule>``, a ``<lane>`` is ``<channel, percent-encoded>:<alert>``, an ``<hour>`` its start in

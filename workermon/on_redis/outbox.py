@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from workermon import models, ports
-from workermon.on_redis import client, keys
+from workermon.on_redis import alerts, client, keys
 
 #: Lanes looked at for those that are stuck.
 LOOKED_AT = 1000
@@ -137,8 +137,9 @@ redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
 return 1
 """)
 
-# KEYS: last, history, index, outbox, the alert's lanes, each lane. ARGV: the id told last ('' for none), id,
-# notification, entry of the history, alert, time, lifetime, entries kept, the lanes' names.
+# KEYS: last, history, index, outbox, the alert's lanes, open alerts, state, each lane. ARGV: the id told last ('' for
+# none), id, notification, entry of the history, alert, time, lifetime, entries kept, state ('' where it does not fire),
+# since when, feed ('' where nobody is told), the lanes' names.
 _TELL = client.Script("""
 local had = redis.call('GET', KEYS[1])
 local last = had and string.match(had, '^(%S+) ') or ''
@@ -150,10 +151,18 @@ redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[8]) - 1)
 redis.call('EXPIRE', KEYS[2], ARGV[7])
 redis.call('ZADD', KEYS[3], ARGV[6], ARGV[5])
 redis.call('EXPIRE', KEYS[3], ARGV[7])
-for place = 6, #KEYS do
+if ARGV[9] == '' then
+  redis.call('ZREM', KEYS[6], ARGV[5])
+  redis.call('DEL', KEYS[7])
+else
+  redis.call('ZADD', KEYS[6], ARGV[10], ARGV[5])
+  redis.call('HSET', KEYS[7], 'alerts', ARGV[9])
+end
+if ARGV[11] ~= '' then redis.call('PUBLISH', ARGV[11], ARGV[3]) end
+for place = 8, #KEYS do
   redis.call('RPUSH', KEYS[place], ARGV[3])
-  redis.call('ZADD', KEYS[4], 'NX', ARGV[6], ARGV[place + 3])
-  redis.call('SADD', KEYS[5], ARGV[place + 3])
+  redis.call('ZADD', KEYS[4], 'NX', ARGV[6], ARGV[place + 4])
+  redis.call('SADD', KEYS[5], ARGV[place + 4])
 end
 return 1
 """)
@@ -181,10 +190,11 @@ return waiting
 
 
 class RedisOutbox:
-    """``ports.Outbox`` on Redis."""
+    """``ports.Outbox`` on Redis; what is told of the delivery itself is also published on ``<channel>:alerts``."""
 
-    def __init__(self, redis_client: redis.Redis) -> None:
+    def __init__(self, redis_client: redis.Redis, channel: str = "workermon:metrics") -> None:
         self._client = redis_client
+        self._feed = f"{channel}:alerts"
 
     def due(self, now: float, limit: int) -> list[str]:
         """Return alert ids with a lane that may be tried and is under nobody's lease, the longest due first."""
@@ -255,7 +265,9 @@ class RedisOutbox:
         alert_id = models.delivery_alert(channel)
         lanes = [keys.lane(alert_id, one) for one in dict.fromkeys(to)]
         recorded = models.told_of_delivery(channel, notification)
+        alert = models.alert_of_delivery(notification)
         names = [keys.last(alert_id), keys.history(alert_id), keys.HISTORY_INDEX, keys.OUTBOX, keys.lanes(alert_id)]
+        names += [keys.OPEN, keys.alerts(alert_id.rpartition("/")[0])]
         return bool(
             _TELL.run(
                 self._client,
@@ -269,6 +281,11 @@ class RedisOutbox:
                     repr(at),
                     keys.HISTORY,
                     keys.ENTRIES,
+                    alerts.STATE.dump_json({alert.rule: alert}, by_alias=True, exclude_defaults=True)
+                    if alert.open
+                    else "",
+                    alert.since or 0,
+                    "" if isinstance(notification, models.Unheard) else self._feed,
                     *lanes,
                 ],
             )
