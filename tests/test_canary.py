@@ -135,7 +135,7 @@ def test_a_schedule_that_never_sent_is_told_when_its_time_has_long_come():
     """A new entry has run no time: nothing is expected for a minute, and something is after three."""
     house = House()
     house.schedule.sent, house.schedule.ticked = models.Sent(NOW, 0), NOW
-    assert house.look() == canary.Finding(True, "none went round yet")
+    assert house.look() == canary.Finding(True, "beat has not sent one yet")
     house.now.advance(canary.PATIENCE + 1)
     house.schedule.ticked = house.now()
     assert house.look().stuck_after == "scheduled"

@@ -55,14 +55,17 @@ def judge(sent: models.Sent | None, trace: ports.Trace, *, ticked: float | None,
     last = trace.reached.get("accepted")
     trip = None if last is None else round(max(0.0, last.at - last.begun), 2)
     age = None if last is None else round(max(0.0, at - last.at), 1)
-    since = "none went round yet" if last is None else f"round trip {trip:g} s, {age:g} s ago"
+    if last is None:
+        since = "none went round yet" if sent is not None and sent.times else "beat has not sent one yet"
+    else:
+        since = f"round trip {trip:g} s, {age:g} s ago"
 
     def stuck(after: str, why: str) -> Finding:
         told = "none went round yet" if last is None else f"the last one went round {age:g} s ago"
         return Finding(False, f"stuck after: {after} ({why}); {told}", trip, age, after)
 
     if sent is None:
-        return Finding(True, since if last else "beat has not sent one yet", trip, age)
+        return Finding(True, since, trip, age)
     if at - sent.at > PATIENCE:
         if ticked is not None and at - ticked <= BEAT:
             return stuck("scheduled", "beat looks for what is due, and does not send it")
