@@ -325,11 +325,18 @@ class ScopeVerdict(NamedTuple):
     at: float
 
 
+#: Seconds. No collection takes so long; a note so much older than the last success is of a clock that was set back.
+SET_BACK = 600
+
+
 class Scopes(Protocol):
     """How collection goes in each account and region, and the alerts about that."""
 
     def note(self, scope: str, at: float, interval: int, trouble: Trouble | None) -> None:
-        """Note how a collection went that began at a time; one older than the last success changes nothing."""
+        """Note how a collection went that began at a time; one older than the last success changes nothing.
+
+        One that is older by more than ``SET_BACK`` counts: a clock was wrong, and the times before tell nothing.
+        """
 
     def load(self) -> dict[str, ScopeBasis]:
         """Return the basis of a judgement of every account and region where anything was collected, by its key."""
@@ -571,6 +578,7 @@ class Pulse(Protocol):
 
         It begins where the listener was away for more than ``BREAK``, and is whole with the first collection after
         that, at most ``START_UP`` later: where none comes, silence is the monitor's own, and counts all the same.
+        Where the listener's clock was set back by more than ``BREAK`` it begins too: times before that tell nothing.
         """
 
     def judges(self, at: float) -> None:

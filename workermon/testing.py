@@ -725,6 +725,8 @@ class MemoryPulse:
             if part == "listener":
                 self._since = at if self._since is None else self._since
                 self.judges(at)
+                if self._marks.get("listener", at) - at > ports.BREAK:
+                    self._since, self._collects = at, None
             elif part == "collect" and self._since is not None:
                 self._collects = at if self._collects is None or self._collects < self._since else self._collects
             self._marks[part] = at
@@ -872,9 +874,11 @@ class MemoryScopes:
             if interval <= state.interval or at - self._interval_at[scope] > 10 * state.interval:
                 self._interval_at[scope] = at
                 state = state.model_copy(update={"interval": interval})
-            if state.succeeded_at is None or at > state.succeeded_at:
+            set_back = max(state.succeeded_at or 0, state.at) - at > ports.SET_BACK
+            if state.succeeded_at is None or at > state.succeeded_at or set_back:
                 since = state.failing_since
-                changes: dict[str, object] = {"at": max(at, state.at), "sequence": state.sequence + 1}
+                changes: dict[str, object] = {"at": at if set_back else max(at, state.at)}
+                changes["sequence"] = state.sequence + 1
                 if trouble is not None:
                     changes |= {"trouble": trouble, "failing_since": at if since is None else min(at, since)}
                 else:

@@ -151,6 +151,27 @@ def test_a_failure_lasts_until_the_next_success(kept):
     assert state.trouble is None
 
 
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_clock_that_was_set_back_ends_no_record(kept, failing):
+    """What is noted two hours before what stands there counts, whether that was a success or a failure."""
+    kept.scopes.note(SCOPE, NOW + 7200, 60, None)
+    kept.scopes.note(SCOPE, NOW + 7260, 60, DENIED if failing else None)
+    kept.scopes.note(SCOPE, NOW, 60, DENIED)
+    kept.scopes.note(SCOPE, NOW + 60, 60, DENIED)
+    state = kept.scopes.load()[SCOPE].state
+    assert (state.failing_since, state.at, state.trouble.kind) == (NOW, NOW + 60, "denied")
+    kept.scopes.note(SCOPE, NOW + 120, 60, None)
+    state = kept.scopes.load()[SCOPE].state
+    assert (state.succeeded_at, state.recovered_at, state.failing_since, state.at) == (
+        NOW + 120,
+        NOW + 120,
+        None,
+        NOW + 120,
+    )
+    kept.scopes.note(SCOPE, NOW + 90, 60, DENIED)
+    assert kept.scopes.load()[SCOPE].state.trouble is None
+
+
 def test_the_shortest_interval_counts_while_it_is_used(kept):
     """A longer one takes its place when the shorter one was not seen for long."""
     for at, interval in ((0, 300), (10, 60), (20, 300)):

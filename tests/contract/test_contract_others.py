@@ -73,6 +73,18 @@ def test_monitoring_begins_with_the_first_collection(repository):
     assert repository.pulse.marks() == {"collect": NOW + 400, "listener": NOW + 9}
 
 
+def test_a_clock_that_was_set_back_begins_the_monitor_anew(repository):
+    """Else it would have begun in the future, and nobody's silence would be told until then."""
+    repository.pulse.mark("listener", NOW + 7200)
+    repository.pulse.mark("collect", NOW + 7201)
+    repository.pulse.mark("listener", NOW)
+    assert repository.pulse.monitoring_since() == NOW + ports.START_UP
+    repository.pulse.mark("collect", NOW + 3)
+    repository.pulse.mark("listener", NOW + 2)
+    repository.pulse.judges(NOW - 60)  # of a node whose clock is behind
+    assert repository.pulse.monitoring_since() == NOW + 3
+
+
 def test_collectors_that_do_not_come_back_are_silence_too(repository):
     """Where no collection comes silence counts all the same, half a minute after the listener's return."""
     repository.pulse.mark("listener", NOW - 1000)

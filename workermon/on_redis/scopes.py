@@ -15,7 +15,7 @@ _INCARNATION = "scope"
 #: Intervals after which a shorter one, that nobody collects at any more, is forgotten.
 _FORGOTTEN = 10
 
-# KEYS: scopes, scope. ARGV: name, time, interval, trouble ('' for none), incarnation, forgotten after.
+# KEYS: scopes, scope. ARGV: name, time, interval, trouble ('' for none), incarnation, forgotten after, set back.
 _NOTE = client.Script("""
 local scope, at, interval = KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3])
 local had = redis.call('HMGET', scope, 'at', 'succeeded_at', 'failing_since', 'interval', 'interval_at')
@@ -25,8 +25,9 @@ local shortest = tonumber(had[4])
 if not shortest or interval <= shortest or at - tonumber(had[5]) > tonumber(ARGV[6]) * shortest then
   redis.call('HSET', scope, 'interval', interval, 'interval_at', ARGV[2])
 end
-if had[2] and at <= tonumber(had[2]) then return 0 end
-if at > (tonumber(had[1]) or 0) then redis.call('HSET', scope, 'at', ARGV[2]) end
+local set_back = math.max(tonumber(had[2]) or 0, tonumber(had[1]) or 0) - at > tonumber(ARGV[7])
+if had[2] and at <= tonumber(had[2]) and not set_back then return 0 end
+if at > (tonumber(had[1]) or 0) or set_back then redis.call('HSET', scope, 'at', ARGV[2]) end
 if ARGV[4] == '' then
   redis.call('HSET', scope, 'succeeded_at', ARGV[2])
   if had[3] then
@@ -77,7 +78,9 @@ class RedisScopes:
         """Note how a collection went; one older than the last success changes nothing."""
         said = trouble.model_dump_json() if trouble else ""
         _NOTE.run(
-            self._client, [keys.SCOPES, keys.scope(scope)], [scope, repr(at), interval, said, _INCARNATION, _FORGOTTEN]
+            self._client,
+            [keys.SCOPES, keys.scope(scope)],
+            [scope, repr(at), interval, said, _INCARNATION, _FORGOTTEN, ports.SET_BACK],
         )
 
     def load(self) -> dict[str, ports.ScopeBasis]:
