@@ -533,7 +533,7 @@ def watch(site):
     """Return what looks for ends of silences, and whom it wakes to deliver."""
     bell = testing.MemoryBell()
     return bell, muting.Watch(
-        alerts=site.alerts, samples=site.samples, workers=site.workers, outbox=testing.MemoryOutbox(site.store),
+        alerts=site.alerts, samples=site.samples, workers=site.workers,
         silences=site.silences, configurations=site.configurations, bell=bell, now=site.clock,
     )  # fmt: skip
 
@@ -716,7 +716,7 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers):
     bell = testing.MemoryBell()
     ends = muting.Watch(
         alerts=site.alerts, samples=testing.MemorySamples(site.store), workers=testing.MemoryWorkers(site.store),
-        outbox=site.outbox, silences=kept, configurations=site.configurations, bell=bell, now=site.clock,
+        silences=kept, configurations=site.configurations, bell=bell, now=site.clock,
     )  # fmt: skip
     ends.look()
     if recovers:

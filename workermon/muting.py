@@ -21,13 +21,12 @@ class Watch:
         alerts: ports.Alerts,
         samples: ports.Samples,
         workers: ports.Workers,
-        outbox: ports.Outbox,
         silences: ports.Silences,
         configurations: ports.Configurations,
         bell: ports.Bell,
         now: ports.Clock,
     ) -> None:
-        self._alerts, self._samples, self._workers, self._outbox = alerts, samples, workers, outbox
+        self._alerts, self._samples, self._workers = alerts, samples, workers
         self._silences, self._configurations, self._bell, self._now = silences, configurations, bell, now
         self._known: set[str] | None = None
 
@@ -38,23 +37,19 @@ class Watch:
         quiet = [one for one in kept if one.begins <= at < one.ends]
         in_force = {one.id for one in quiet}
         if self._known is None or not self._known <= in_force:
-            self._free(quiet, configuration, at)
+            self._free(quiet, at)
         self._known = in_force
 
-    def _free(self, quiet: list[models.Silence], configuration: models.Configuration, at: float) -> None:
+    def _free(self, quiet: list[models.Silence], at: float) -> None:
         freed = [alert.last for alert in self._alerts.open() if alert.silenced_by and alert.last]
         freed = [told for told in freed if not _muted(quiet, told, at)]
+        untold = [told.dedup_key for told in freed if models.is_delivery_alert(told.dedup_key)]
+        freed = [told for told in freed if told.dedup_key not in untold]
         worker_ids = [told.worker.id for told in freed if told.worker is not None]
         if len(worker_ids) < len(freed) and not worker_ids:
             # An account's alert is judged before any worker's.
             worker_ids = self._workers.ids()[:1]
         self._samples.rejudge(list(dict.fromkeys(worker_ids)), at)
-        troubles = {name: self._outbox.trouble(name) for name in configuration.channels}
-        untold = [
-            models.delivery_alert(name)
-            for name, told in troubles.items()
-            if isinstance(told, models.Unheard) and told.status == "firing" and not _muted(quiet, told, at)
-        ]
         self._bell.deliver(untold)
         if freed or untold:
             log.info("silence.ended", workers=len(worker_ids), alerts=len(freed) + len(untold))

@@ -340,7 +340,7 @@ def test_the_end_of_a_silence_is_found_by_the_sweep(house) -> None:
     window = models.Maintenance(id="file-1", rule="r", reason="x", ends=NOW() + 1)
     had = models.Configuration(rules=(), channels={}, metrics={}, collect=(), silences=(window,))
     watch = muting.Watch(
-        alerts=alerts, samples=house.samples, workers=house.workers, outbox=house.outbox, bell=house.bell,
+        alerts=alerts, samples=house.samples, workers=house.workers, bell=house.bell,
         silences=testing.MemorySilences(), configurations=testing.MemoryConfigurations(house.store, had), now=NOW,
     )  # fmt: skip
     house.start(unmute=watch.look)

@@ -302,7 +302,6 @@ def _muting(container: Container) -> Callable[[], None]:
         alerts=get(ports.Alerts),
         samples=get(ports.Samples),
         workers=get(ports.Workers),
-        outbox=get(ports.Outbox),
         silences=get(ports.Silences),
         configurations=get(ports.Configurations),
         bell=get(ports.Bell),
