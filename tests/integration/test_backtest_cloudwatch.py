@@ -220,6 +220,21 @@ def test_an_instance_that_is_not_monitored_is_judged_by_every_rule(house: House)
     assert house.run("--worker", "nobody", "--cloudwatch", "--yes").exit_code == 3
 
 
+def test_the_role_of_a_worker_asks(house: House) -> None:
+    """Its history is asked for as that role, with its external id, and counted for its account."""
+    role = "arn:aws:iam::123456789012:role/workermon"
+    house.endpoint.api.roles = {role: "secret-id"}
+    house.add(role_arn=role, external_id="secret-id", account="lab")
+    points = house.serve(2)
+    done = house.run(
+        "--worker", "one", "--metric", "cpu_utilization", "--cloudwatch", "--since", "3d", "--yes", "--json"
+    )
+    assert told(done) == [one for one in house.of_trace(points) if one["rule"] == "busy"]
+    assert house.endpoint.calls["AssumeRole"] >= 1
+    [hour] = house.container.get(ports.Costs).hours(house.clock() - 3600)
+    assert {scope for scope, _ in hour.metrics} == {"lab/us-east-1"}
+
+
 @pytest.mark.parametrize("fault", ["deny", "error"])
 def test_what_aws_refuses_is_one_line(house: House, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     """From half a history nobody can tell: it exits 5 and tells nothing."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,3 +121,39 @@ def test_a_queue_of_deliveries_that_nobody_reads_is_named(house: House, redis_cl
     house.celery("worker", "-Q", "workermon.deliver", "-n", "deliver@here")
     eventually(lambda: round_trips(redis_client), within=START, what="a canary that is accepted")
     assert canary(house)[0]
+
+
+def test_the_heartbeat_stops_with_the_canary(house: House, redis_client: redis.Redis) -> None:
+    """It is requested while canaries go round, with an empty fleet too, and no longer when delivery takes none."""
+    seen: list[str] = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/alive"
+        node = house.celery("worker", env={"WORKERMON_HEARTBEAT_URL": url})
+        house.celery("beat")
+        eventually(lambda: round_trips(redis_client), within=START, what="a canary that is accepted")
+        eventually(lambda: seen, within=START, what="a heartbeat")
+        done = house.run("celery", "-A", "workermon", "control", "cancel_consumer", "workermon.deliver")
+        assert done.returncode == 0, done.stderr
+        send(house)
+        eventually(lambda: lost(redis_client, "accepted") >= 4, what="canaries that nobody delivers")
+        requested = len(seen)
+        eventually(lambda: "heartbeat.withheld" in node.said, within=START, what="a heartbeat that is withheld")
+        assert "canary stuck after: judged" in node.said
+        assert len(seen) <= requested + 1
+        assert set(seen) == {"/alive"}
+    finally:
+        server.shutdown()
+        server.server_close()
