@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests import test_collector, test_notify
-from tests.test_cli import A, Session, fires, ok, one_line, run, world  # noqa: F401 - fixtures
+from tests.test_cli import A, Session, _silent, fires, ok, one_line, run, world  # noqa: F401 - fixtures
 from tests.test_collector import fleet  # noqa: F401 - a fixture
 from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
 from workermon import config, errors, export, models, muting, notifications, notify, ports, silences, testing
@@ -816,10 +816,9 @@ def test_a_window_of_a_worker_that_nobody_knows_is_warned_of(ok, run, applied): 
         assert done.stderr == "warning: silences[2].worker: there is no rendre-01 yet; did you mean render-01?\n"
 
 
-def test_up_starts_with_a_window_that_is_over(applied, world, monkeypatch):  # noqa: F811
+def test_up_starts_with_a_window_that_is_over(applied, world):  # noqa: F811
     """A restart after a maintenance must not be refused for it; it is logged."""
     file = config.parse(applied.read_text(), str(applied))
-    monkeypatch.setattr("workermon.logs.configure", lambda *_: None)
     world.now.advance(7200)
     own = Session(settings_of.Settings(_env_file=None), world)
     with structlog.testing.capture_logs() as logged:
