@@ -236,6 +236,7 @@ def _stretch(costs: ports.Costs, configuration: models.Configuration, at: float)
         weights=bill.weights(configuration, factors),
         projected=round(bill.projected(state, factors), 4),
         budget=configuration.budget,
+        since=at if factors != before.factors else before.since,
     )
     if not costs.decide(after, before):
         return before.factors  # somebody else has just decided, and it is in force in a moment

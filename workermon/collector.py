@@ -1,5 +1,7 @@
 """Pure: when collection in an account and region counts as in trouble, and what is told and held back then.
 
+Beside it, what is told of the budget: that metrics are asked less often for its sake, and that it is not kept.
+
 One alert of the kind ``collector`` for the account and region says what would else be said once for each worker: its
 workers' ``no-data`` alerts are judged and recorded as ever, but told only if they still hold when it is over.
 """
@@ -68,13 +70,51 @@ def _belated(
     """Tell what nobody heard of while it was silenced; its id names the turn, so it is the same one."""
     assert alert.last is not None
     said = f"the silence {alert.silenced_by} is over, and it still fires"
-    version = max(alert.version, basis.told.get(RULE, 0)) + 1
+    version = max(alert.version, basis.told.get(alert.rule, 0)) + 1
     told = alert.last.model_copy(update={"version": version, "created_at": models.rfc3339(now)})
     transition = models.Transition(at=math.floor(now), before=alert.told, after=alert.told, reason=said)
     channels = _channels(configuration)
     heard = tuple(dict.fromkeys((*alert.channels, *channels)))
     changed = alert.model_copy(update={"version": version, "last": told, "channels": heard, "silenced_by": None})
-    return ports.ScopeVerdict(basis, {RULE: changed}, ((RULE, transition, told),), {RULE: channels}, now)
+    rule = alert.rule
+    return ports.ScopeVerdict(basis, {rule: changed}, ((rule, transition, told),), {rule: channels}, now)
+
+
+def budget(
+    basis: ports.ScopeBasis,
+    stretch: models.Stretch,
+    configuration: models.Configuration,
+    *,
+    now: float,
+    silences: Sequence[models.Silence] = (),
+) -> ports.ScopeVerdict | None:
+    """Return what has turned of the budget, ``None`` where nothing has; ``basis`` is that of ``models.EVERYWHERE``.
+
+    It is a warning from when metrics are asked less often, critical from when that is not enough, and resolves when
+    all are asked at their own periods again. Further steps to and fro are shown by ``status`` alone.
+    """
+    alert = basis.alerts.get(models.BUDGET) or models.Alert(rule=models.BUDGET)
+    if not stretch.factors or stretch.budget is None:
+        if not alert.open:
+            return None
+        ended = max(math.floor(stretch.since or now), alert.since or 0)
+        summary = "budget: metrics are asked at their own periods again"
+        return _made(basis, alert, None, ended, summary, None, summary, configuration, now)
+    silence = silencing.muted(silences, None, {}, models.BUDGET, now)
+    if alert.open and alert.silenced_by is not None and silence is None and alert.last is not None:
+        return _belated(basis, alert, configuration, now)
+    over = stretch.projected > stretch.budget
+    after: models.Severity = "critical" if over else "warning"
+    if alert.told in ("critical", after):
+        return None
+    at = math.floor(stretch.at if alert.open else stretch.since or stretch.at)
+    less = ", ".join(f"{name} each {factor} periods" for name, factor in sorted(stretch.factors.items()))
+    said = f"${stretch.projected:.2f} are expected today, of ${stretch.budget:.2f}"
+    summary = f"budget: {said} though metrics are asked less often" if over else f"budget: {_LESS} to keep to it"
+    return _made(basis, alert, after, at, summary, f"{said}; {less}", summary, configuration, now, silence)
+
+
+_LESS = "metrics are asked less often"
 
 
 def closing(
@@ -122,8 +162,6 @@ def _verdict(
     silence: models.Silence | None = None,
 ) -> ports.ScopeVerdict:
     state = basis.state
-    version = max(alert.version, basis.told.get(RULE, 0)) + 1
-    since = at if after else alert.since or at
     if after:
         trouble = state.trouble
         said = f"no successful collection for {INTERVALS} intervals ({INTERVALS * state.interval} s)"
@@ -132,14 +170,33 @@ def _verdict(
     else:
         why = reason
         said = f"collection resolved: {reason}" if reason else "collected again"
+    summary = f"account {state.account} in {state.region}: {said}"
+    return _made(basis, alert, after, at, summary, why, why or said, configuration, now, silence)
+
+
+def _made(
+    basis: ports.ScopeBasis,
+    alert: models.Alert,
+    after: models.Severity | None,
+    at: int,
+    summary: str,
+    why: str | None,
+    recorded: str,
+    configuration: models.Configuration,
+    now: float,
+    silence: models.Silence | None = None,
+) -> ports.ScopeVerdict:
+    state, rule = basis.state, alert.rule
+    version = max(alert.version, basis.told.get(rule, 0)) + 1
+    since = alert.since if alert.open and alert.since is not None else at
     told = models.Notification(
-        id=_identity(state.key, after, at),
+        id=_identity(state.key, rule, after, at),
         version=version,
-        dedup_key=f"{state.key}/{RULE}",
+        dedup_key=f"{state.key}/{rule}",
         kind="collector",
         status="firing" if after else "resolved",
         severity=after or alert.told or "critical",
-        rule=RULE,
+        rule=rule,
         metric=None,
         value=None,
         threshold=None,
@@ -148,7 +205,7 @@ def _verdict(
         created_at=models.rfc3339(now),
         worker=None,
         scope={"account": state.account, "region": state.region},
-        summary=f"account {state.account} in {state.region}: {said}",
+        summary=summary,
         reason=why,
     )
     channels = () if silence is not None else _channels(configuration)
@@ -158,18 +215,18 @@ def _verdict(
         heard, untold = alert.channels, None if alert.channels else alert.silenced_by
     else:
         heard, untold = alert.channels or channels, None
-    transition = models.Transition(at=at, before=alert.told, after=after, reason=why or said, silenced_by=untold)
+    transition = models.Transition(at=at, before=alert.told, after=after, reason=recorded, silenced_by=untold)
     changed = alert.model_copy(
         update={
             "version": version,
-            "since": at if after else None,
+            "since": since if after else None,
             "told": after,
             "last": told,
             "channels": heard if after else (),
             "silenced_by": untold if after else None,
         }
     )
-    return ports.ScopeVerdict(basis, {RULE: changed}, ((RULE, transition, told),), {RULE: heard}, now)
+    return ports.ScopeVerdict(basis, {rule: changed}, ((rule, transition, told),), {rule: heard}, now)
 
 
 def _channels(configuration: models.Configuration) -> tuple[str, ...]:
@@ -179,6 +236,6 @@ def _channels(configuration: models.Configuration) -> tuple[str, ...]:
     return tuple(dict.fromkeys(channel for rule in chosen for channel in rule.channels("critical"))) or ("log",)
 
 
-def _identity(key: str, state: models.Severity | None, at: int) -> str:
-    text = "\n".join(("scope", key, RULE, state or "ok", str(at)))
+def _identity(key: str, rule: str, state: models.Severity | None, at: int) -> str:
+    text = "\n".join(("scope", key, rule, state or "ok", str(at)))
     return hashlib.sha256(text.encode()).hexdigest()[:40]

@@ -53,8 +53,9 @@ LOG = "log"
 #: Sections that later versions bring.
 LATER_SECTIONS = ("windows", "groups", "templates")
 
-#: Rules that always hold, beside those of the file: an account in trouble, a channel that takes nothing.
-STANDING = ("collector", models.DELIVERY)
+#: Rules that always hold, beside those of the file: an account in trouble, a channel that takes nothing, a budget that
+#: has metrics asked less often.
+STANDING = ("collector", models.DELIVERY, models.BUDGET)
 
 #: A time from which schedules are looked at, for checking one needs no clock: the beginning of 2026 in UTC.
 _SINCE = 1_767_225_600

@@ -30,6 +30,9 @@ log = logs.get(__name__)
 #: Races that a judgement may lose against others of the same worker; after that the sweep finds its mark.
 TRIES = 5
 
+#: Seconds between two looks at the budget.
+_REVIEWED = 60
+
 #: A stopped instance is as it should be; ``stopping`` and ``shutting-down`` are on their way.
 _ENDED: dict[models.Status, str] = {
     "stopping": "the instance is being stopped",
@@ -88,17 +91,20 @@ def evaluate(
     violations: Sequence[ports.Violations] = (),
     scopes: ports.Scopes | None = None,
     silences: ports.Silences | None = None,
+    costs: ports.Costs | None = None,
 ) -> list[str]:
     """Judge these workers; return the ids of the alerts that have something new to be delivered.
 
-    Before them every account and region in ``scopes`` is judged, for that holds back what is said of its workers.
+    Before them every account and region in ``scopes`` is judged, for that holds back what is said of its workers, and
+    with them what the budget in ``costs`` does.
     Alerts under one of ``silences`` or in a maintenance window are judged and recorded as ever, but nobody is told
     before it is over.
     Unknown workers are passed over. What loses every race against another evaluation keeps its mark for the sweep.
     """
     told: list[str] = []
     quiet = silences.every() if silences is not None else []
-    fares = _scopes(scopes, told, quiet, configurations, pulse, now, violations) if scopes is not None else {}
+    stretch = costs.stretch() if costs is not None else None
+    fares = _scopes(scopes, told, quiet, stretch, configurations, pulse, now, violations) if scopes is not None else {}
     left = list(dict.fromkeys(worker_ids))
     for _ in range(TRIES):
         if not left:
@@ -113,6 +119,7 @@ def _scopes(
     scopes: ports.Scopes,
     told: list[str],
     silences: Sequence[models.Silence],
+    stretch: models.Stretch | None,
     configurations: ports.Configurations,
     pulse: ports.Pulse,
     now: ports.Clock,
@@ -122,15 +129,21 @@ def _scopes(
     bases: dict[str, ports.ScopeBasis] = {}
     for _ in range(TRIES):
         bases = scopes.load()
-        unwell = [one for one in bases.values() if one.state.failing_since is not None or _is_open(one)]
+        if stretch is not None and stretch.factors and models.EVERYWHERE not in bases:
+            scopes.note(models.EVERYWHERE, stretch.since, _REVIEWED, None)
+            continue
+        unwell = [one for one in bases.values() if _is_unwell(one, stretch)]
         if not unwell:
             return bases
         configuration, monitoring_since, raced = configurations.load(), pulse.monitoring_since(), False
         quiet = silencing.in_force(silences, configuration.silences, now())
         for basis in unwell:
-            verdict = collector.judge(
-                basis, configuration, monitoring_since=monitoring_since, now=now(), silences=quiet
-            )
+            if stretch is not None and basis.state.key == models.EVERYWHERE:
+                verdict = collector.budget(basis, stretch, configuration, now=now(), silences=quiet)
+            else:
+                verdict = collector.judge(
+                    basis, configuration, monitoring_since=monitoring_since, now=now(), silences=quiet
+                )
             if verdict is None:
                 continue
             raced = True  # by us, where not by another: what is returned has to be what is written
@@ -142,8 +155,11 @@ def _scopes(
     return bases
 
 
-def _is_open(basis: ports.ScopeBasis) -> bool:
-    return any(alert.open for alert in basis.alerts.values())
+def _is_unwell(basis: ports.ScopeBasis, stretch: models.Stretch | None) -> bool:
+    """Tell whether something may have turned there."""
+    if basis.state.key == models.EVERYWHERE and (stretch is None or stretch.factors):
+        return stretch is not None
+    return basis.state.failing_since is not None or any(alert.open for alert in basis.alerts.values())
 
 
 def _round(

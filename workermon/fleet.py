@@ -415,7 +415,8 @@ def leave(
     unwell = [
         basis
         for basis in scopes.load().values()
-        if basis.state.failing_since is not None or any(alert.open for alert in basis.alerts.values())
+        if basis.state.key != models.EVERYWHERE
+        and (basis.state.failing_since is not None or any(alert.open for alert in basis.alerts.values()))
     ]
     if not unwell:
         return ()
@@ -747,6 +748,9 @@ def apply(
         mark = setup.mark()
         plan = planned(file, terms, workers=workers, ec2=ec2, configurations=configurations, secrets=secrets, now=now)
         failpoints.reach("apply.planned")
+        # What is so already is not written: who has something to change would lose every race against it.
+        if not (plan.added or plan.updated or plan.removed or _changed(plan)):
+            break
         if setup.put(_change(plan, mark, alerts.load(plan.removed[:LEAVING]), now())):
             break
     else:

@@ -792,6 +792,10 @@ class Configuration(Frozen):
     silences: tuple[Maintenance, ...] = ()
 
 
+#: The key of what is of the whole installation and of no account and region, and the rule about its budget.
+EVERYWHERE, BUDGET = "*/*", "budget"
+
+
 class ScopeState(Frozen):
     """How collection goes in an account and region (``key`` as ``Scope.key``).
 
@@ -838,7 +842,7 @@ class Stretch(Frozen):
     """What the budget makes of the periods: ``factors`` by metric, those above 1 only; decided ``at`` a time.
 
     ``weights`` are the same by CloudWatch's ``namespace/name``. ``projected`` and ``budget`` are dollars of the day
-    (UTC) that ``at`` is in.
+    (UTC) that ``at`` is in; ``since`` is when these factors were decided.
     """
 
     at: float = 0.0
@@ -846,6 +850,7 @@ class Stretch(Frozen):
     weights: dict[str, int] = {}
     projected: float = 0.0
     budget: float | None = None
+    since: float = 0.0
 
 
 def to_json(model: BaseModel) -> dict[str, Any]:

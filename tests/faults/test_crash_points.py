@@ -52,6 +52,7 @@ WITHOUT = {
     "collect._look_up workers.found_dimensions": "learnt anew",
     "collect._retire schedule.delete": "of who is gone; the next collection or reconcile does it again",
     "collect._retire schedule.put": "of who is there after all, as reconcile does",
+    "evaluate._scopes scopes.note": "that there is a budget to be judged; the next evaluation does it again",
     "fleet._schedule schedule.put": "add.scheduled, resume.scheduled and apply.scheduled stand behind its calls",
     "fleet._schedule schedule.delete": "add.scheduled, resume.scheduled and apply.scheduled stand behind its calls",
     "fleet.remove silences.remove": "a silence of who is not monitored mutes nobody, and ends",

@@ -125,6 +125,7 @@ def evaluate(
     configurations: FromDishka[ports.Configurations],
     violations: FromDishka[Sequence[ports.Violations]],
     scopes: FromDishka[ports.Scopes],
+    costs: FromDishka[ports.Costs],
     silences: FromDishka[ports.Silences],
     bell: FromDishka[ports.Bell],
     pulse: FromDishka[ports.Pulse],
@@ -134,7 +135,7 @@ def evaluate(
     pulse.judges(now())
     alert_ids = evaluating.evaluate(
         worker_ids, alerts=alerts, samples=samples, configurations=configurations, pulse=pulse, now=now,
-        violations=violations, scopes=scopes, silences=silences,
+        violations=violations, scopes=scopes, silences=silences, costs=costs,
     )  # fmt: skip
     bell.deliver(alert_ids)
     failpoints.reach("evaluate.rung")

@@ -1,0 +1,122 @@
+"""What is told of the budget: once that metrics are asked less often, once that it is not kept, and when it is over."""
+
+# ruff: noqa: F811 - a fixture of another file
+from __future__ import annotations
+
+from test_collector import SCOPE, T0, Fleet, fleet  # noqa: F401
+
+from workermon import evaluate, models, testing
+from workermon import fleet as fleets
+
+BUDGET = "*/*/budget"
+
+
+class Spent:
+    """A fleet and what was decided of its budget; each look is a judgement."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet, self.costs, self.since, self.told = fleet, testing.MemoryCosts(), 0.0, []
+        self.silences = testing.MemorySilences()
+
+    def decide(self, after: float, projected: float = 4.0, **factors: int) -> None:
+        """Decide what is asked how often, as collections do each minute, and judge twice."""
+        before, at = self.costs.stretch(), T0 + after
+        self.since = at if factors != before.factors else before.since
+        decided = models.Stretch(at=at, factors=factors, projected=projected, budget=5.0, since=self.since)
+        assert self.costs.decide(decided, before)
+        self.judge(after + 1)
+        self.judge(after + 2)
+
+    def judge(self, after: float) -> None:
+        """Judge one worker, and with it the budget."""
+        self.fleet.clock.now = T0 + after
+        self.told += evaluate.evaluate(
+            [self.fleet.elsewhere.id], alerts=self.fleet.alerts, samples=self.fleet.samples,
+            configurations=self.fleet.configurations, pulse=self.fleet.pulse, now=self.fleet.clock,
+            scopes=self.fleet.scopes, silences=self.silences, costs=self.costs,
+        )  # fmt: skip
+
+    def last(self) -> models.Notification:
+        """Return what was told last."""
+        (recorded, *_) = self.fleet.alerts.history(BUDGET)
+        assert recorded.notification is not None
+        return recorded.notification
+
+
+def test_a_budget_that_has_metrics_asked_less_often_is_told_once(fleet):
+    """When it begins, not at each step; and that it is over. Its times are those of the decisions."""
+    spent = Spent(fleet)
+    spent.decide(0)
+    assert fleet.alerts.history(BUDGET) == []
+    spent.decide(60, network_out=2)
+    spent.decide(120, network_out=2)
+    spent.decide(180, network_out=15, network_in=4)
+    assert spent.told == [BUDGET]
+    told = spent.last()
+    assert (told.kind, told.rule, told.status, told.severity) == ("collector", "budget", "firing", "warning")
+    assert (told.worker, told.scope) == (None, {"account": "*", "region": "*"})
+    assert told.at == told.since == models.rfc3339(T0 + 60)
+    assert told.summary == "budget: metrics are asked less often to keep to it"
+    assert told.reason == "$4.00 are expected today, of $5.00; network_out each 2 periods"
+    assert [alert.rule for alert in fleet.alerts.open()] == ["budget"]
+    assert [parcel.channel for parcel in fleet.outbox.claim(BUDGET, fleet.clock.now, 5)] == ["ops"]
+    spent.decide(240)
+    assert spent.told == [BUDGET] * 2
+    over = spent.last()
+    assert (over.status, over.at, over.version) == ("resolved", models.rfc3339(T0 + 240), told.version + 1)
+    assert over.since == told.since
+    assert over.id != told.id
+    assert fleet.alerts.open() == []
+    spent.decide(300)
+    assert spent.told == [BUDGET] * 2
+    spent.decide(360, network_out=2)
+    again = spent.last()
+    assert (again.status, again.version) == ("firing", over.version + 1)
+    assert again.id != told.id
+
+
+def test_a_budget_that_is_not_kept_is_critical(fleet):
+    """Once, however its projection goes to and fro; and it resolves as a warning does."""
+    spent = Spent(fleet)
+    for after, projected in ((60, 4.9), (120, 5.1), (180, 4.9), (240, 5.2)):
+        spent.decide(after, projected, network_out=15)
+    assert spent.told == [BUDGET] * 2
+    told = spent.last()
+    assert (told.severity, told.at, told.since) == ("critical", models.rfc3339(T0 + 120), models.rfc3339(T0 + 60))
+    assert told.summary == "budget: $5.10 are expected today, of $5.00 though metrics are asked less often"
+    spent.decide(300)
+    assert (spent.last().status, spent.last().severity) == ("resolved", "critical")
+
+
+def test_its_id_is_the_same_however_often_it_is_judged(fleet):
+    """Two who judge the same decision say the same, so that a replay is no second page."""
+    ids = []
+    for _ in range(2):
+        spent = Spent(Fleet())
+        spent.decide(60, network_out=2)
+        ids.append(spent.last().id)
+    assert ids[0] == ids[1]
+
+
+def test_a_silenced_budget_is_told_when_the_silence_is_over(fleet):
+    """By its rule alone; what is over by then nobody hears of."""
+    spent = Spent(fleet)
+    spent.silences.add(models.Silence(id="quiet", rule="budget", begins=T0, ends=T0 + 600, reason="known", by="me"))
+    spent.decide(60, network_out=2)
+    assert fleet.outbox.due(T0 + 100, 10) == []
+    spent.judge(601)
+    assert [parcel.channel for parcel in fleet.outbox.claim(BUDGET, fleet.clock.now, 5)] == ["ops"]
+    spent.decide(660)
+    assert spent.last().status == "resolved"
+
+
+def test_it_is_no_account_in_trouble(fleet):
+    """A reconciliation does not end it for want of workers, and the alerts of accounts go their own way."""
+    spent = Spent(fleet)
+    spent.decide(60, network_out=2)
+    assert (
+        fleets.leave(workers=fleet.workers, scopes=fleet.scopes, configurations=fleet.configurations, now=fleet.clock)
+        == ()
+    )
+    fleet.minutes(2, 6)
+    assert {alert.last.dedup_key for alert in fleet.alerts.open() if alert.last} == {BUDGET, f"{SCOPE}/collector"}
