@@ -1,0 +1,74 @@
+"""A maintenance window of the config file over real processes: what fires within it is told when it has ended."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery_house import START, House, eventually, opened
+
+from workermon import models
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+#: Seconds. The window's length, and how long after its end what fires has to be told (sweep, judgement, delivery).
+WINDOW, SOON = 15, 10
+
+FILE = """
+[[rules]]
+name = "reachable"
+metric = "status_check_failed"
+below = { critical = 1 }
+breach = "1 of 1"
+notify = ["log"]
+
+[[silences]]
+rule = "reachable"
+reason = "moving house"
+ends = "%s"
+"""
+
+
+@pytest.fixture
+def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
+    """Give an installation of one instance."""
+    with opened(tmp_path, redis_url, workers=1) as made:
+        yield made
+
+
+def alert(house: House) -> dict[str, Any] | None:
+    """Return the alert that fires."""
+    found = json.loads(house.run("workermon", "alerts", "--all", "--json").stdout)["alerts"]
+    return found[0] if found else None
+
+
+def test_what_fires_in_a_window_is_told_soon_after_it(house: House, redis_client: Any, tmp_path: Path) -> None:
+    """Though its worker is collected each hour only: the end itself is what has it judged again."""
+    node = house.celery("worker", "-P", "threads")
+    eventually(lambda: redis_client.hget("workermon:pulse", "listener"), within=START, what="a listener")
+    ends = int(time.time()) + WINDOW
+    place = tmp_path / "fleet.toml"
+    place.write_text(FILE % models.rfc3339(ends))
+    done = house.run("workermon", "apply", str(place))
+    assert done.returncode == 0, done.stderr
+    house.add(house.ids, "1h")
+    eventually(lambda: alert(house), within=WINDOW, what="an alert")
+    found = alert(house)
+    assert found is not None
+    assert time.time() < ends, "the machine is too slow for this window"
+    assert found["silenced_by"].startswith("file-")
+    assert found["deliveries"] == []
+    eventually(lambda: (alert(house) or {})["deliveries"], within=WINDOW + SOON + 5, what="its delivery")
+    found = alert(house)
+    assert found is not None
+    told_at = models.moment(found["deliveries"][0]["at"])
+    assert ends <= told_at < ends + SOON
+    assert (found["silenced_by"], found["version"]) == (None, 2)
+    assert "is over, and it still fires" in found["reason"]
+    why = house.run("workermon", "why", house.ids[0], "status_check_failed").stdout
+    assert "told nobody: silence file-" in why
+    assert node.alive()
