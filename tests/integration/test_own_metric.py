@@ -1,0 +1,63 @@
+"""A metric of a user's own, from the config file to the alert, over real HTTP and Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from test_account_trouble import House
+
+from workermon import config, models, ports
+
+pytestmark = pytest.mark.integration
+
+CONFIG = """
+[[metrics]]
+name = "fullest_disk"
+namespace = "CWAgent"
+metric_name = "disk_used_percent"
+statistic = "Maximum"
+unit = "percent"
+period = "60s"
+
+[[rules]]
+name = "disk"
+metric = "fullest_disk"
+above = { critical = 0 }
+breach = "1 of 1"
+
+[collect]
+metrics = ["cpu_utilization", "disk_utilization", "fullest_disk"]
+"""
+
+
+@pytest.fixture
+def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """Give an installation with that file in force."""
+    made = House(redis_url, monkeypatch)
+    configurations = made.get(ports.Configurations)
+    assert configurations.save(config.to_configuration(config.parse(CONFIG, "own"), configurations.load()))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_a_metric_of_ones_own_behaves_like_the_built_in_ones(house: House) -> None:
+    """Its dimensions are found, its datapoints recorded and judged, and it is counted in the bill under its name."""
+    for _ in range(3):
+        house.minute()
+    worker_id = house.ids[0]
+    since = house.clock() - models.DAY
+    read = house.get(ports.Samples).read(
+        [(worker_id, "fullest_disk", 60), (worker_id, "disk_utilization", 60)], since, house.clock()
+    )
+    own, known = read[worker_id, "fullest_disk"].points, read[worker_id, "disk_utilization"].points
+    assert len(own) > 30
+    assert own == known  # the same datapoints under another name: the fullest real filesystem, slot by slot
+    dimensions = house.get(ports.Workers).get([worker_id])[worker_id].dimensions
+    assert dict(dimensions["CWAgent/disk_used_percent"][0])["InstanceId"] == worker_id
+    open_alerts = house.get(ports.Alerts).open()
+    assert {alert.last.metric for alert in open_alerts if alert.last} == {"fullest_disk"}
+    assert len(open_alerts) == len(house.ids)
+    assert all("CWAgent/disk_used_percent" in scope.by_metric for scope in house.status().bill.scopes)

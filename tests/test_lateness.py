@@ -1,0 +1,60 @@
+"""The lateness of the file where it is judged: how far back the past is seen, and what a change of it leaves be."""
+
+from __future__ import annotations
+
+import pytest
+from test_evaluate import ID, MINUTE, T0, Site
+
+from workermon.models import Count, Levels, Rule
+
+KEY = f"{ID}/band"
+#: Fires at once above 80, and stays while it is above 75.
+BAND = Rule(
+    name="band", metric="cpu_utilization", above=Levels(warning=80), clear=Levels(warning=75),
+    breach=Count(m=1, n=1), recover=Count(m=1, n=1), notify=("ops",),
+)  # fmt: skip
+
+
+def revise(site: Site, now: int, slots: dict[int, float]) -> list[str]:
+    """Collect at a minute that brings other values for slots of long ago, and judge it."""
+    at = T0 + MINUTE * now
+    site.collected(at + 3 * MINUTE, {T0 + MINUTE * slot: value for slot, value in slots.items()} | {at: 78.0})
+    return site.evaluate()
+
+
+def test_an_open_alert_stays_as_it_is_when_the_lateness_grows() -> None:
+    """What it came from was forgotten under the shorter one, so that a revised past says nothing of it."""
+    site = Site(BAND)
+    site.change(lateness=600)
+    site.minutes([50, 85, *[78.0] * 60])
+    assert site.told(KEY) == [("firing", "warning", 1)]
+    site.change(lateness=7200)
+    assert revise(site, 62, {1: 84.0, 5: 79.0}) == []
+    assert site.told(KEY) == [("firing", "warning", 1)]
+    assert [alert.rule for alert in site.alerts.open()] == ["band"]
+    assert revise(site, 63, {63: 70.0, 30: 77.0}) == []
+    site.minutes([70.0], begin=64)
+    assert site.told(KEY) == [("firing", "warning", 1), ("resolved", "warning", 64)]
+
+
+def test_an_open_alert_stays_as_it_is_when_the_lateness_shrinks() -> None:
+    """It resolves by what comes, as ever."""
+    site = Site(BAND)
+    site.change(lateness=7200)
+    site.minutes([50, 85, *[78.0] * 60])
+    site.change(lateness=120)
+    assert revise(site, 62, {1: 50.0, 5: 79.0}) == []
+    assert site.told(KEY) == [("firing", "warning", 1)]
+    site.minutes([70.0], begin=63)
+    assert site.told(KEY) == [("firing", "warning", 1), ("resolved", "warning", 63)]
+
+
+@pytest.mark.parametrize(("lateness", "seen"), [(900, []), (3600, [("warning", 10), (None, 12)])])
+def test_how_far_back_a_revised_past_is_seen(lateness: int, seen: list[tuple[str | None, int]]) -> None:
+    """Half an hour ago is too long for a quarter of an hour; what is seen is recorded, and tells nobody."""
+    site = Site(BAND)
+    site.change(lateness=lateness)
+    site.minutes([50.0] * 40)
+    assert revise(site, 40, {10: 85.0, 11: 85.0}) == []
+    assert [(severity, minute) for severity, minute, _, _ in site.recorded(KEY)] == seen
+    assert site.told(KEY) == []
