@@ -8,9 +8,9 @@ from test_evaluate import ID, MINUTE, T0, Site
 from workermon.models import Count, Levels, Rule
 
 KEY = f"{ID}/band"
-#: Fires at once above 80, and stays while it is above 75.
+#: Fires at once above 80 (critical: 90), and stays while it is above 75 (85).
 BAND = Rule(
-    name="band", metric="cpu_utilization", above=Levels(warning=80), clear=Levels(warning=75),
+    name="band", metric="cpu_utilization", above=Levels(warning=80, critical=90), clear=Levels(warning=75, critical=85),
     breach=Count(m=1, n=1), recover=Count(m=1, n=1), notify=("ops",),
 )  # fmt: skip
 
@@ -26,15 +26,15 @@ def test_an_open_alert_stays_as_it_is_when_the_lateness_grows() -> None:
     """What it came from was forgotten under the shorter one, so that a revised past says nothing of it."""
     site = Site(BAND)
     site.change(lateness=600)
-    site.minutes([50, 85, *[78.0] * 60])
-    assert site.told(KEY) == [("firing", "warning", 1)]
+    site.minutes([50, 85, 95, *[78.0] * 60])  # a warning that was critical for a minute
+    told = [("firing", "warning", 1), ("firing", "critical", 2), ("firing", "warning", 3)]
+    assert site.told(KEY) == told
     site.change(lateness=7200)
-    assert revise(site, 62, {1: 84.0, 5: 79.0}) == []
-    assert site.told(KEY) == [("firing", "warning", 1)]
+    assert revise(site, 63, {3: 79.0}) == []
+    assert site.told(KEY) == told
     assert [alert.rule for alert in site.alerts.open()] == ["band"]
-    assert revise(site, 63, {63: 70.0, 30: 77.0}) == []
     site.minutes([70.0], begin=64)
-    assert site.told(KEY) == [("firing", "warning", 1), ("resolved", "warning", 64)]
+    assert site.told(KEY) == [*told, ("resolved", "warning", 64)]
 
 
 def test_an_open_alert_stays_as_it_is_when_the_lateness_shrinks() -> None:
