@@ -218,6 +218,8 @@ class Storm:
         # Longer than a claim holds: whoever comes back finds that its fence is stale.
         self._between(begin + 0.1 * self.seconds, 17, "alerts", lambda order: self._signal("alerts", order))
         self._between(begin + 0.6 * self.seconds, 5, "collect", lambda order: self._signal("collect", order))
+        # Longer than beat's lock holds.
+        self._between(begin + 0.35 * self.seconds, 8, "beat", lambda order: self._signal("beat", order))
         for share, kind in ((0.15, "throttle"), (0.4, "error"), (0.55, "hang"), (0.8, "drop")):
             start = begin + share * self.seconds
             self._plan.append((start, f"AWS: {kind}", lambda kind=kind: self.aws.fail(kind)))  # type: ignore[misc]

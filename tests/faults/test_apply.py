@@ -1,0 +1,160 @@
+"""Files that are applied while others look, apply and work: all of a file or nothing, and in force at once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import rules
+from stage import HERE, ROOT, Stage
+
+from workermon import models
+from workermon.local import embedded
+from workermon.on_redis import keys
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+#: Each process applies its file until so many changes of the set-up show that they come between one another, for so
+#: many seconds at most.
+CHANGES, LASTS = 12, 60
+
+#: Applies a file over and over, by what the command calls; the two of them start together.
+PROGRAM = f"""
+import sys, pathlib, time
+from workermon import config, fleet, ports, settings
+from workermon.cli import session
+own = session.Session(settings.load())
+file = config.parse(pathlib.Path(sys.argv[1]).read_text(), sys.argv[1])
+terms = fleet.Terms("us-east-1", 1, 1)
+own.call(fleet.planned, file, terms)
+print("ready", flush=True)
+sys.stdin.readline()
+until, kept = time.time() + {LASTS}, own.container.get(ports.Configurations)
+end = kept.load().revision + {CHANGES}
+while kept.load().revision < end and time.time() < until:
+    own.call(fleet.apply, file, terms)
+"""
+
+#: The workers with their labels, and the rules.
+SetUp = tuple[dict[str, dict[str, str]], list[str]]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """Give an installation on a server of its own."""
+    server = embedded.Server(tmp_path / "valkey", persistent=False)
+    server.start()
+    made = Stage("apply", 0, server, tmp_path, None, machines=6)
+    try:
+        yield made
+    finally:
+        made.close()
+        server.stop()
+
+
+def seen(stage: Stage) -> SetUp:
+    """Return the set-up as it is at one moment."""
+    with stage.connection.pipeline(transaction=True) as pipe:
+        pipe.hget(keys.CONFIGURATION, "document")
+        pipe.zrange(keys.WORKERS, 0, -1)
+        for one in stage.ids:
+            pipe.hget(keys.worker(one), "spec")
+        document, members, *specs = pipe.execute()
+    fleet = [models.Worker.model_validate_json(spec) for spec in specs if spec]
+    assert sorted(worker.id.encode() for worker in fleet) == members
+    rules_ = models.Configuration.model_validate_json(document).rules
+    return {worker.id: worker.labels for worker in fleet}, [rule.name for rule in rules_]
+
+
+def race(stage: Stage, env: dict[str, str]) -> tuple[list[SetUp], list[SetUp], list[subprocess.CompletedProcess[str]]]:
+    """Have two processes apply different files; return the two set-ups, what others saw, and how it ended."""
+    ops = {"ops": rules.channel("ops", stage.pager.url)}
+    files, whole = [], []
+    for name, some in (("one", stage.ids[:4]), ("two", stage.ids[2:])):
+        text = rules.text(1, ops, f"cpu-{name}") + rules.workers(some, 1, of=name)
+        files.append(stage.write(f"{name}.toml", text))
+        whole.append(({worker_id: {"of": name} for worker_id in some}, [f"cpu-{name}"]))
+    stage.command("apply", files[0])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, file],
+            env=env | {"WORKERMON_LOG_LEVEL": "error"}, cwd=ROOT, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for file in files
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n", process.communicate()
+    looks, over = [], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.002):
+            looks.append(seen(stage))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        ends = [process.communicate(timeout=120) for process in processes]
+    finally:
+        over.set()
+        watcher.join()
+    done = [
+        subprocess.CompletedProcess(files[place], process.returncode, *ends[place])
+        for place, process in enumerate(processes)
+    ]
+    return whole, looks, done
+
+
+def test_two_files_at_once_never_mix(stage: Stage) -> None:
+    """Two processes apply different files over and over: at each moment it is one of them, whole."""
+    begun = stage.configuration().revision
+    whole, looks, done = race(stage, stage.env)
+    assert [process.returncode for process in done] == [0, 0], done
+    assert seen(stage) in whole
+    mixed = [one for one in looks if one not in whole]
+    assert not mixed, mixed[0]
+    # They really were in each other's way: one set-up followed the other many times.
+    assert stage.configuration().revision - begun >= CHANGES
+    assert {rule for _, (rule,) in looks} == {"cpu-one", "cpu-two"}
+    stage.command("reconcile")
+    assert stage.entries() == set(seen(stage)[0])
+
+
+def test_a_build_that_applies_in_parts_is_found_out(stage: Stage) -> None:
+    """Who comes being written before the rest, others see a mix."""
+    path = f"{HERE / 'mutants' / 'halves'}:{stage.env['PYTHONPATH']}"
+    whole, looks, _ = race(stage, stage.env | {"PYTHONPATH": path})
+    assert [one for one in looks if one not in whole]
+
+
+def test_what_runs_sees_a_new_file_within_two_seconds(stage: Stage) -> None:
+    """Nodes that run judge by a new file at once: the alert of a rule that it lacks resolves, a new rule's fires."""
+    ops = {"ops": rules.channel("ops", stage.pager.url)}
+    workers = rules.workers(stage.ids[:1], 1)
+    stage.command("apply", stage.write("first.toml", rules.text(1, ops) + workers))
+    stage.load(97.0)
+    up = stage.start("up")
+    try:
+        stage.until("firing")
+        stage.command("apply", stage.write("second.toml", rules.text(1, ops, "cpu-hot") + workers))
+        applied = time.time()
+        stage.until("resolved")
+        stage.until("firing", f"{stage.worker_id}/cpu-hot")
+        over, hot = stage.pager.of(stage.key)[-1], stage.pager.of(f"{stage.worker_id}/cpu-hot")[0]
+        assert over.told["reason"] == "the rule cpu-high was removed"
+        assert over.at - applied < 2.0
+        assert hot.at - applied < 2.0
+    finally:
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(20) is not None
