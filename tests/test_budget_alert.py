@@ -7,6 +7,7 @@ from test_collector import SCOPE, T0, Fleet, fleet  # noqa: F401
 
 from workermon import evaluate, models, testing
 from workermon import fleet as fleets
+from workermon.notify import text
 
 BUDGET = "*/*/budget"
 
@@ -57,6 +58,7 @@ def test_a_budget_that_has_metrics_asked_less_often_is_told_once(fleet):
     assert (told.worker, told.scope) == (None, {"account": "*", "region": "*"})
     assert told.at == told.since == models.rfc3339(T0 + 60)
     assert told.summary == "budget: metrics are asked less often to keep to it"
+    assert text.plain(told).splitlines()[1] == "where: workermon"
     assert told.reason == "$4.00 are expected today, of $5.00; network_out each 2 periods"
     assert [alert.rule for alert in fleet.alerts.open()] == ["budget"]
     assert [parcel.channel for parcel in fleet.outbox.claim(BUDGET, fleet.clock.now, 5)] == ["ops"]

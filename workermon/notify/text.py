@@ -69,7 +69,7 @@ def fields(notification: models.Notification) -> dict[str, str]:
 
 
 def where(notification: models.Notification) -> str:
-    """Name what it is about: the worker with its id and region, else the account and region."""
+    """Name what it is about: the worker with its id and region, else the account and region, or all of it."""
     if notification.worker is not None:
         worker = notification.worker
         shown = worker.id if worker.name == worker.id else f"{worker.name} ({worker.id})"
@@ -77,7 +77,9 @@ def where(notification: models.Notification) -> str:
     scope = notification.scope or {}
     if "channel" in scope:
         return f"channel {scope['channel']}"
-    return f"account {scope['account']} in {scope.get('region', '')}" if "account" in scope else "workermon"
+    if scope.get("account", "*") == "*":
+        return "workermon"  # the whole installation
+    return f"account {scope['account']} in {scope.get('region', '')}"
 
 
 def _place(worker: models.Subject) -> str:
