@@ -730,3 +730,15 @@ def test_the_alert_about_a_channel_is_listed_and_acknowledged(world, ok):
     assert [one["dedup_key"] for one in json.loads(ok("alerts", "--all", "--json"))["alerts"]] == [
         "channel:ops/delivery"
     ]
+    why = json.loads(ok("why", "channel:ops", "delivery", "--json"))
+    assert (why["channel"], why["state"], why["type"], why["waiting"]) == ("ops", "critical", None, [])
+    assert [one["after"] for one in why["history"]] == ["critical"]
+    said = ok("why", "channel:ops", "delivery").splitlines()
+    assert said[0] == "channel ops (removed), delivery: critical since 2026-11-23T16:00:00Z"
+    assert "404" in said[1]
+
+
+def test_why_of_a_channel_that_is_not_there(run, ok):
+    """A channel that nothing is known of is named with the nearest; one that is well says so."""
+    assert "channel lgo" in one_line(run("why", "channel:lgo", "delivery"), 3)
+    assert ok("why", "channel:log", "delivery") == "channel log (log), delivery: ok\n"

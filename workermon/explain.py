@@ -84,6 +84,40 @@ def why(
     }
 
 
+def delivery(
+    channel: str,
+    *,
+    alerts: ports.Alerts,
+    outbox: ports.Outbox,
+    configurations: ports.Configurations,
+    now: ports.Clock,
+) -> Document:
+    """Return how the delivery to a channel stands: whether it takes something, what waits in vain, what was told of it.
+
+    Raises ``errors.NotFound`` for a channel that is not in the configuration and that nothing was told of.
+    """
+    channels = configurations.load().channels
+    told = outbox.trouble(channel)
+    if channel not in channels and told is None:
+        why = "it is not in the configuration"
+        raise errors.NotFound(f"channel {errors.printable(channel)[:64]}", why, config.nearest(channel, channels))
+    fires = told is not None and told.status == "firing"
+    return {
+        "channel": channel,
+        "type": channels[channel].type if channel in channels else None,
+        "rule": models.DELIVERY,
+        "state": told.severity if told is not None and fires else "ok",
+        "since": told.since if told is not None and fires else None,
+        "reason": told.reason if told is not None and fires else None,
+        "waiting": [
+            {"alert": one.alert_id, "attempts": one.attempts, "since": models.rfc3339(one.since), "error": one.error}
+            for one in outbox.stuck(now())
+            if one.channel == channel
+        ],
+        "history": _history(alerts.history(models.delivery_alert(channel), HISTORY)),
+    }
+
+
 def _time(at: float | None) -> str | None:
     return None if at is None else models.rfc3339(at)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from workermon import errors, ports
+from workermon import errors, models, ports
 from workermon.cli import options, output, session
 
 
@@ -77,12 +77,30 @@ def why(own: session.Session, name: str, metric: str, as_json: bool) -> None:
     """
     from workermon import explain, fleet
 
+    if models.is_delivery_alert(f"{name}/{metric}"):
+        _delivery(own.call(explain.delivery, models.channel_of(f"{name}/{metric}")), as_json)
+        return
     record = own.call(fleet.resolve, [name])[0]
     found = own.call(explain.why, record, metric)
     if as_json:
         output.document(found)
         return
     for line in _explained(found):
+        click.echo(errors.printable(line))
+
+
+def _delivery(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        output.document(found)
+        return
+    since = f" since {found['since']}" if found["since"] else ""
+    lines = [f"channel {found['channel']} ({found['type'] or 'removed'}), {found['rule']}: {found['state']}{since}"]
+    lines += [f"  reason   {found['reason']}"] if found["reason"] else []
+    lines += [
+        f"  waits    {one['alert']} since {one['since']}, {one['attempts']} attempts: {one['error']}"
+        for one in found["waiting"]
+    ]
+    for line in [*lines, *(line for one in found["history"] for line in _turn(one))]:
         click.echo(errors.printable(line))
 
 
@@ -127,17 +145,21 @@ def _explained(found: dict[str, Any]) -> Iterator[str]:
             told = f"; not told: {one['not_told']}" if one["not_told"] else ""
             yield f"  event    {one['code']} {one['not_before'] or '-'} {one['description']}{told}"
         for one in rule["history"]:
-            yield f"  {one['at']} {one['before']} → {one['after']}: {one['reason']}"
-            if one["damped"]:
-                yield "    told nobody: it was flapping"
-            elif one["silenced_by"]:
-                yield f"    told nobody: silence {one['silenced_by']}"
-            elif not one["told"]:
-                yield "    told nobody"
-            for each in one["deliveries"]:
-                yield f"    {each['at']} {each['channel']}: {each['error'] or 'accepted'}"
-            if one["told"] and not one["deliveries"] and not one["silenced_by"]:
-                yield "    no attempt to deliver it yet"
+            yield from _turn(one)
+
+
+def _turn(one: dict[str, Any]) -> Iterator[str]:
+    yield f"  {one['at']} {one['before']} → {one['after']}: {one['reason']}"
+    if one["damped"]:
+        yield "    told nobody: it was flapping"
+    elif one["silenced_by"]:
+        yield f"    told nobody: silence {one['silenced_by']}"
+    elif not one["told"]:
+        yield "    told nobody"
+    for each in one["deliveries"]:
+        yield f"    {each['at']} {each['channel']}: {each['error'] or 'accepted'}"
+    if one["told"] and not one["deliveries"] and not one["silenced_by"]:
+        yield "    no attempt to deliver it yet"
 
 
 def _notified(rule: dict[str, Any]) -> str:
