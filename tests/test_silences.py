@@ -3,6 +3,7 @@
 import json
 import zoneinfo
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import structlog
@@ -833,3 +834,12 @@ def test_the_alert_of_accounts_is_silenced_by_its_rule_alone(ok, run):  # noqa: 
         made = json.loads(ok("silence", "--rule", rule, "--for", "2h", "--reason", "x", "--json"))
         assert made["rule"] == rule
     one_line(run("silence", "--rule", "collector", "--label", "a=1", "--for", "2h", "--reason", "x"), 2)
+
+
+def test_the_page_has_an_example_that_is_valid():
+    """What docs/judgement.md shows of windows is a file that can be applied."""
+    page = (Path(__file__).parent.parent / "docs" / "judgement.md").read_text("utf-8")
+    [example] = [block.partition("```")[0] for block in page.split("```toml\n") if block.startswith("[[silences]]")]
+    first, second = parsed(example).silences
+    assert (first.schedule, first.duration, first.timezone) == ("0 2 * * sun", 7200, "Europe/Berlin")
+    assert (second.worker, second.begins, second.ends) == ("render-07", 1_796_148_000, 1_796_158_800)
