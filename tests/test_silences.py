@@ -843,3 +843,15 @@ def test_the_page_has_an_example_that_is_valid():
     first, second = parsed(example).silences
     assert (first.schedule, first.duration, first.timezone) == ("0 2 * * sun", 7200, "Europe/Berlin")
     assert (second.worker, second.begins, second.ends) == ("render-07", 1_796_148_000, 1_796_158_800)
+
+
+def test_apply_says_that_windows_changed_and_has_what_fires_judged(ok, world, applied):  # noqa: F811
+    """A window that is taken out is told of in the change, and every worker is marked as to be judged."""
+    ok("add", A)
+    world.store.unjudged.clear()
+    applied.write_text("silences = []")
+    shown = ok("apply", str(applied))
+    assert "removed silence rule collector" in shown
+    assert "changed silences" in shown
+    assert A in world.store.unjudged
+    assert "no silence" not in ok("silences")
