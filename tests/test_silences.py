@@ -829,11 +829,20 @@ def test_up_starts_with_a_window_that_is_over(applied, world):  # noqa: F811
 
 
 def test_the_alert_of_accounts_is_silenced_by_its_rule_alone(ok, run):  # noqa: F811
-    """collector and delivery are rules that are always there; they are of no worker."""
-    for rule in ("collector", "delivery"):
+    """collector, budget and delivery are rules that are always there; they are of no worker."""
+    for rule in ("collector", "budget", "delivery"):
         made = json.loads(ok("silence", "--rule", rule, "--for", "2h", "--reason", "x", "--json"))
         assert made["rule"] == rule
     one_line(run("silence", "--rule", "collector", "--label", "a=1", "--for", "2h", "--reason", "x"), 2)
+
+
+def test_a_rule_of_ones_own_with_such_a_name_is_silenced_like_any_other(ok, world):  # noqa: F811
+    """It has workers, whatever the other one of its name has."""
+    kept = world.get(ports.Configurations)
+    had = kept.load()
+    rule = had.rules[0].model_copy(update={"name": "budget"})
+    assert kept.save(had.model_copy(update={"revision": had.revision + 1, "rules": (rule,)}))
+    ok("silence", "--rule", "budget", "--label", "a=1", "--for", "2h", "--reason", "x")
 
 
 def test_the_page_has_an_example_that_is_valid():

@@ -50,10 +50,11 @@ def silence(
         raise click.UsageError("--for and --until are two answers to one question")
     ends = _moment(until) if until is not None else None if lasting is None else now + lasting
     worker_id = None if name is None else own.call(fleet.resolve, [name])[0].worker.id
-    known = [*(each.name for each in own.container.get(ports.Configurations).load().rules), *config.STANDING]
+    theirs = [each.name for each in own.container.get(ports.Configurations).load().rules]
+    known = (*theirs, *config.STANDING)
     if rule is not None and rule not in known:
         raise errors.NotFound(f"rule {rule}", "there is none of that name", config.nearest(rule, known))
-    if rule in config.STANDING and (name is not None or labels):
+    if rule in config.STANDING and rule not in theirs and (name is not None or labels):
         raise errors.InvalidInput(f"rule {rule}", "is of no worker", "silence it by --rule alone")
     made = silences.made(
         secrets.token_hex(4),
