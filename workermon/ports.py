@@ -361,11 +361,18 @@ class Stuck(NamedTuple):
     error: str
 
 
+#: Seconds. No lane waits longer for its next try; one that would was written by a clock that was ahead, and is due.
+LONGEST_WAIT = 3700
+
+
 class Outbox(Protocol):
     """Notifications on their way. A lane is one alert on one channel; each keeps its order."""
 
     def due(self, now: float, limit: int) -> list[str]:
-        """Return alert ids with a lane whose head may be tried by now and is under nobody's lease."""
+        """Return alert ids with a lane whose head may be tried by now and is under nobody's lease.
+
+        A lane whose next try is more than ``LONGEST_WAIT`` ahead may be tried too.
+        """
 
     def claim(self, alert_id: str, now: float, lease: float) -> list[Parcel]:
         """Claim the head of each due lane of an alert for ``lease`` seconds of Redis' own time."""

@@ -628,7 +628,8 @@ class MemoryOutbox:
         return sorted(found, key=lambda one: one.since)[:limit]
 
     def _free(self, lane: _Lane, now: float) -> bool:
-        return lane.retry_at <= now and lane.leased_until <= self._store.clock()
+        may = lane.retry_at <= now or lane.retry_at > now + ports.LONGEST_WAIT
+        return may and lane.leased_until <= self._store.clock()
 
     def _claimed(self, parcel: models.Parcel) -> _Lane | None:
         lane = self._store.lanes.get((parcel.alert_id, parcel.channel))

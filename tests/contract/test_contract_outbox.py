@@ -7,7 +7,7 @@ import pytest
 from builders import NOW, A, Turn
 from conftest import eventually
 
-from workermon import ports
+from workermon import models, ports
 
 ALERT = f"{A}/cpu-high"
 #: Seconds. A lease that no test outlives, and one that is over when it is looked at.
@@ -98,6 +98,19 @@ def test_an_alert_keeps_its_order(repository, tell):
     assert claim(repository) == []
     assert repository.outbox.due(NOW * 2, 10) == []
     assert repository.outbox.backlog() == 0
+
+
+def test_a_clock_that_was_ahead_keeps_nothing_waiting(repository, tell):
+    """A next try more than the longest wait ahead was written by a wrong clock; no other one comes sooner for it."""
+    tell("firing")
+    (parcel,) = claim(repository, NOW + models.DAY)
+    assert repository.outbox.failed(parcel, NOW + models.DAY, "HTTP 503", NOW + models.DAY + 30)
+    assert repository.outbox.due(NOW, 10) == [ALERT]
+    (parcel,) = claim(repository)
+    assert parcel.attempt == 2
+    assert repository.outbox.failed(parcel, NOW, "HTTP 429", NOW + 3600)
+    assert repository.outbox.due(NOW + 1, 10) == []
+    assert claim(repository, NOW + 1) == []
 
 
 def test_a_failure_waits_for_its_time(repository, tell):

@@ -19,7 +19,8 @@ from workermon.on_redis import alerts, client, keys
 #: Lanes looked at for those that are stuck.
 LOOKED_AT = 1000
 
-# KEYS: outbox, reminders. ARGV: now, limit, prefixes of leases, lanes, last notifications and sets of lanes.
+# KEYS: outbox, reminders. ARGV: now, limit, prefixes of leases, lanes, last notifications and sets of lanes, and from
+# when on a time is that of a clock that was ahead.
 _DUE = client.Script("""
 for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIMIT', 0, 500)) do
   redis.call('ZREM', KEYS[2], lane)
@@ -32,23 +33,27 @@ for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIM
     redis.call('SADD', ARGV[6] .. alert, lane)
   end
 end
-local found, seen, start = {}, {}, 0
-while #found < tonumber(ARGV[2]) do
-  local lanes = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', start, 200)
-  if #lanes == 0 then break end
-  start = start + #lanes
-  for _, lane in ipairs(lanes) do
-    local alert = string.match(lane, '^[^:]*:(.*)$')
-    if not seen[alert] and #found < tonumber(ARGV[2]) and redis.call('EXISTS', ARGV[3] .. lane) == 0 then
-      seen[alert] = true
-      found[#found + 1] = alert
+local found, seen = {}, {}
+for _, range in ipairs({{'-inf', ARGV[1]}, {'(' .. ARGV[7], '+inf'}}) do
+  local start = 0
+  while #found < tonumber(ARGV[2]) do
+    local lanes = redis.call('ZRANGEBYSCORE', KEYS[1], range[1], range[2], 'LIMIT', start, 200)
+    if #lanes == 0 then break end
+    start = start + #lanes
+    for _, lane in ipairs(lanes) do
+      local alert = string.match(lane, '^[^:]*:(.*)$')
+      if not seen[alert] and #found < tonumber(ARGV[2]) and redis.call('EXISTS', ARGV[3] .. lane) == 0 then
+        seen[alert] = true
+        found[#found + 1] = alert
+      end
     end
   end
 end
 return found
 """)
 
-# KEYS: outbox, the alert's lanes, fence. ARGV: now, lease in milliseconds, token, prefixes of lane, state and lease.
+# KEYS: outbox, the alert's lanes, fence. ARGV: now, lease in milliseconds, token, prefixes of lane, state and lease,
+# and from when on a time is that of a clock that was ahead.
 _CLAIM = client.Script("""
 local claimed = {}
 local lanes = redis.call('SMEMBERS', KEYS[2])
@@ -57,7 +62,7 @@ for _, lane in ipairs(lanes) do
   local state, lease = ARGV[5] .. lane, ARGV[6] .. lane
   local holder, at = redis.call('GET', lease), redis.call('ZSCORE', KEYS[1], lane)
   local head = redis.call('LINDEX', ARGV[4] .. lane, 0)
-  if head and not holder and at and tonumber(at) <= tonumber(ARGV[1]) then
+  if head and not holder and at and (tonumber(at) <= tonumber(ARGV[1]) or tonumber(at) > tonumber(ARGV[7])) then
     redis.call('HSET', state, 'fence', redis.call('INCR', KEYS[3]))
     redis.call('HINCRBY', state, 'attempts', 1)
     redis.call('SET', lease, ARGV[3], 'PX', ARGV[2])
@@ -199,7 +204,8 @@ class RedisOutbox:
     def due(self, now: float, limit: int) -> list[str]:
         """Return alert ids with a lane that may be tried and is under nobody's lease, the longest due first."""
         prefixes = [keys.LEASE, keys.LANE, keys.LAST, keys.lanes("")]
-        return client.texts(_DUE.run(self._client, [keys.OUTBOX, keys.REMINDERS], [repr(now), limit, *prefixes]))
+        ahead = repr(now + ports.LONGEST_WAIT)
+        return client.texts(_DUE.run(self._client, [keys.OUTBOX, keys.REMINDERS], [repr(now), limit, *prefixes, ahead]))
 
     def claim(self, alert_id: str, now: float, lease: float) -> list[models.Parcel]:
         """Claim the head of each due lane of an alert for ``lease`` seconds of Redis' own time."""
@@ -207,7 +213,15 @@ class RedisOutbox:
             self._client,
             [keys.OUTBOX, keys.lanes(alert_id), keys.FENCE],
             # A claim whose answer was lost is sent again, and must know its leases.
-            [repr(now), max(1, int(lease * 1000)), secrets.token_hex(8), keys.LANE, keys.STATE, keys.LEASE],
+            [
+                repr(now),
+                max(1, int(lease * 1000)),
+                secrets.token_hex(8),
+                keys.LANE,
+                keys.STATE,
+                keys.LEASE,
+                repr(now + ports.LONGEST_WAIT),
+            ],
         )
         return [
             models.Parcel(
