@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from workermon import failpoints, ports
 from workermon.on_redis import alerts, keys
 
-_commit_many = alerts.RedisAlerts.commit_many
+_commit_many, _write = alerts.RedisAlerts.commit_many, alerts.RedisAlerts.write
 
 
 def commit_many(self: alerts.RedisAlerts, verdicts: Sequence[ports.Verdict]) -> list[bool]:
     """Write the state, then the outbox; whoever names the crash point behind a commit means the first write."""
-    silent = [
-        verdict._replace(transitions=tuple((rule, turn, None) for rule, turn, _ in verdict.transitions))
-        for verdict in verdicts
-    ]
-    written = _commit_many(self, silent)
+    written = _commit_many(self, [_silent(verdict) for verdict in verdicts])
     failpoints.reach("evaluate.committed")
     for verdict, done in zip(verdicts, written, strict=True):
-        for rule, _, told in verdict.transitions if done else ():
-            if told is None:
-                continue
-            alert_id = told.dedup_key
-            for channel in verdict.channels.get(rule, ()):
-                lane = keys.lane(alert_id, channel)
-                self._client.rpush(keys.LANE + lane, told.model_dump_json(by_alias=True))
-                self._client.zadd(keys.OUTBOX, {lane: verdict.at}, nx=True)
-                self._client.sadd(keys.lanes(alert_id), lane)
+        if done:
+            _put(self, verdict)
     return written
 
 
+def write(
+    self: alerts.RedisAlerts, mode: str, subject: alerts.Subject, verdict: ports.Verdict | ports.ScopeVerdict
+) -> bool:
+    """Do the same for an account."""
+    done = _write(self, mode, subject, _silent(verdict))
+    failpoints.reach("scope.committed")
+    if done:
+        _put(self, verdict)
+    return done
+
+
+def _silent(verdict: Any) -> Any:
+    return verdict._replace(transitions=tuple((rule, turn, None) for rule, turn, _ in verdict.transitions))
+
+
+def _put(self: alerts.RedisAlerts, verdict: ports.Verdict | ports.ScopeVerdict) -> None:
+    for rule, _, told in verdict.transitions:
+        for channel in verdict.channels.get(rule, ()) if told is not None else ():
+            assert told is not None
+            lane = keys.lane(told.dedup_key, channel)
+            self._client.rpush(keys.LANE + lane, told.model_dump_json(by_alias=True))
+            self._client.zadd(keys.OUTBOX, {lane: verdict.at}, nx=True)
+            self._client.sadd(keys.lanes(told.dedup_key), lane)
+
+
 alerts.RedisAlerts.commit_many = commit_many  # type: ignore[method-assign]
+alerts.RedisAlerts.write = write  # type: ignore[method-assign]
