@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from workermon import config, errors, models
+from workermon import config, errors, grammar, models
 
 WHOLE = """
 [discover]
@@ -279,7 +279,7 @@ def test_the_lateness_is_in_force_until_a_file_says_otherwise():
 def test_the_schema_names_every_section():
     """The JSON schema has every section that the parser knows and allows no other."""
     schema = config.schema()
-    assert set(schema["properties"]) == set(config.Grammar.model_fields)
+    assert set(schema["properties"]) == set(grammar.Grammar.model_fields)
     assert schema["additionalProperties"] is False
     assert schema["$defs"]["WorkerSection"]["properties"]["interval"]
 

@@ -20,6 +20,7 @@ PURE = {
     "metrics",
     "ports",
     "config",
+    "grammar",
     "thresholds",
     "windows",
     "silences",
@@ -57,7 +58,10 @@ ALLOWED: dict[str, set[str]] = {
     "positions": set(),
     "scheduled": {"models", "errors"},
     "states": {"models", "errors"},
-    "config": {"models", "errors", "metrics", "positions", "silences", "scheduled", "states"},
+    "mistakes": {"errors", "positions"},
+    "grammar": {"models", "errors", "metrics", "mistakes"},
+    "channels": {"models", "errors", "grammar", "mistakes"},
+    "config": {"models", "errors", "metrics", "grammar", "channels", "mistakes", "silences", "scheduled", "states"},
     **dict.fromkeys(
         (
             "fleet",
@@ -100,6 +104,7 @@ ALLOWED: dict[str, set[str]] = {
         "health",
         "doctor",
         "config",
+        "grammar",
         "local",
         "models",
         "errors",

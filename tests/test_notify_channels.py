@@ -24,7 +24,7 @@ import pytest
 
 from tests.conftest import eventually
 from tests.test_notify_webhook import Receiver, answer, told
-from workermon import config, errors, models, notify, ports, testing
+from workermon import channels, config, errors, models, notify, ports, testing
 from workermon.models import Channel, SecretRef
 from workermon.notify import alertmanager, guarded, pagerduty, slack, sns, text
 from workermon.notify import email as mail_channel
@@ -108,7 +108,7 @@ def test_text_cannot_be_forged() -> None:
 
 def test_template_fields_are_those_that_are_checked() -> None:
     """Every field that the grammar allows in a template is there, and no other."""
-    assert sorted(text.fields(told())) == sorted(text.fields(scoped())) == sorted(config.TEMPLATE_FIELDS)
+    assert sorted(text.fields(told())) == sorted(text.fields(scoped())) == sorted(channels.TEMPLATE_FIELDS)
 
 
 def test_template_replaces_the_text() -> None:
@@ -641,7 +641,7 @@ def test_every_type_has_an_example_that_is_valid() -> None:
             continue
         config.to_configuration(config.parse(example, "example"), config.DEFAULT)
         seen |= {channel["type"] for channel in tomllib.loads(example).get("channels", {}).values()}
-    assert seen == set(config.CHANNELS)
+    assert seen == set(channels.CHANNELS)
 
 
 PAGER = '[channels.c]\ntype = "pagerduty"\n'
@@ -701,17 +701,17 @@ def test_own_type(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from workermon import runtime
 
-    point = importlib.metadata.EntryPoint("pigeon", f"{__name__}:Pigeon", config.OWN_CHANNELS)
-    broken = importlib.metadata.EntryPoint("dodo", f"{__name__}:Dodo", config.OWN_CHANNELS)
+    point = importlib.metadata.EntryPoint("pigeon", f"{__name__}:Pigeon", channels.OWN_CHANNELS)
+    broken = importlib.metadata.EntryPoint("dodo", f"{__name__}:Dodo", channels.OWN_CHANNELS)
 
     def found(*, group: str) -> list[importlib.metadata.EntryPoint]:
-        return [point, broken] if group == config.OWN_CHANNELS else []
+        return [point, broken] if group == channels.OWN_CHANNELS else []
 
-    monkeypatch.setattr(config, "entry_points", found)
+    monkeypatch.setattr(channels, "entry_points", found)
     monkeypatch.setattr(runtime, "entry_points", found)
     file = config.parse('[channels.p]\ntype = "pigeon"\noptions = { loft = "north" }\n', "f.toml")
     assert file.channels is not None
-    loaded = runtime._loaded(config.OWN_CHANNELS, SECRETS)
+    loaded = runtime._loaded(channels.OWN_CHANNELS, SECRETS)
     assert set(loaded) == {"pigeon"}
     loaded["pigeon"].send(file.channels["p"], told())
     assert loaded["pigeon"].flown == [("north", told().id)]

@@ -146,7 +146,7 @@ def rules_for(configuration: models.Configuration, metric: str | None, source: s
             raise errors.InvalidInput(source, why, todo)
         metric = named[0]
     if metric not in known:
-        raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", config.nearest(metric, known))
+        raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
     return [rule for rule in rules if rule.metric == metric]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
 #: Control characters, among them newlines and the start of an escape sequence, never reach a terminal or a log line.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -11,6 +13,21 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 def printable(text: str) -> str:
     """Return ``text`` on one line, its control characters shown as escapes."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say what was probably meant, else what there is.
+
+    >>> nearest("cpu_utilisation", ["cpu_utilization", "network_in"])
+    'did you mean cpu_utilization?'
+    >>> nearest("x", ["a", "b"])
+    'known: a, b'
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"known: {', '.join(names)}" if names else "there is none yet"
 
 
 class WorkermonError(Exception):

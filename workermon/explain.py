@@ -39,7 +39,7 @@ def why(
     configuration = configurations.load()
     known = (*configuration.metrics, metrics.STATUS_CHECK_FAILED, *config.KINDS)
     if metric not in known:
-        raise errors.NotFound(f"metric {metric}", "is not known", config.nearest(metric, known))
+        raise errors.NotFound(f"metric {metric}", "is not known", errors.nearest(metric, known))
     worker = record.worker
     basis = alerts.load([worker.id]).get(worker.id)
     if basis is None:
@@ -100,7 +100,7 @@ def delivery(
     told = outbox.trouble(channel)
     if channel not in channels and told is None:
         why = "it is not in the configuration"
-        raise errors.NotFound(f"channel {errors.printable(channel)[:64]}", why, config.nearest(channel, channels))
+        raise errors.NotFound(f"channel {errors.printable(channel)[:64]}", why, errors.nearest(channel, channels))
     fires = told is not None and told.status == "firing"
     return {
         "channel": channel,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workermon import bill, config, metrics, models, ports, silences
+from workermon import bill, config, grammar, metrics, models, ports, silences
 
 Table = dict[str, Any]
 
@@ -52,7 +52,7 @@ def text(configuration: models.Configuration, fleet: Iterable[models.Worker], no
         "budget": {} if configuration.budget is None else {"dollars_per_day": configuration.budget},
         "limits": {
             key: {"bucket": limit.bucket, "per_second": limit.rate}
-            for key, api in config.LIMITED.items()
+            for key, api in grammar.LIMITED.items()
             if (limit := configuration.limits.get(api)) is not None
         },
     }

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import bill, bulkhead, collect, config, failpoints, logs, notify, ports, settings
+from workermon import bill, bulkhead, channels, collect, config, failpoints, logs, notify, ports, settings
 from workermon.on_aws import cloudwatch, ec2, limited, session, sns
 from workermon.on_celery import bell, nodes, schedule
 from workermon.on_celery.app import app
@@ -225,7 +225,7 @@ class Recipes(dishka.Provider):
         self, secrets: ports.Secrets, now: ports.Clock, publisher: ports.Publisher
     ) -> Mapping[str, ports.Notifier]:
         """Make a notifier for each type of channel, our users' own among them."""
-        return {**_loaded(config.OWN_CHANNELS, secrets), **notify.notifiers(secrets, now, publisher)}
+        return {**_loaded(channels.OWN_CHANNELS, secrets), **notify.notifiers(secrets, now, publisher)}
 
     @dishka.provide
     def make_violations(self) -> Sequence[ports.Violations]:

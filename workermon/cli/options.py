@@ -82,9 +82,9 @@ class Role(TextType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return it, or refuse."""
-        from workermon import config
+        from workermon import grammar
 
-        if not config.ROLE.fullmatch(value):
+        if not grammar.ROLE.fullmatch(value):
             shown = errors.printable(value)[:64]
             self.fail(f"{shown!r} is no role such as arn:aws:iam::123456789012:role/workermon", param, ctx)
         return str(value)

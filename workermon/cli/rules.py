@@ -212,7 +212,7 @@ def _on_cloudwatch(
     rules = [rule for rule in made.rules if rule.kind == "threshold" and metric in (None, rule.metric)]
     if metric is not None and not rules:
         known = [rule.metric or "" for rule in made.rules if rule.kind == "threshold"]
-        raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", config.nearest(metric, known))
+        raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
     records, stranger = _meant(own, worker, region)
     if stranger:
         # Nobody gave it labels, so none can be asked for.

@@ -91,9 +91,7 @@ class Session:
             raise errors.InvalidInput("region", "none is given or configured", "add --region, or set AWS_REGION")
         known = self.known_regions
         if region not in known:
-            from workermon import config
-
-            todo = config.nearest(region, known)
+            todo = errors.nearest(region, known)
             if not todo.startswith("did you mean"):
                 todo = "use one such as us-east-1"
             raise errors.InvalidInput(f"region {region[:64]}", "AWS has no region of that name", todo)

@@ -53,7 +53,7 @@ def silence(
     theirs = [each.name for each in own.container.get(ports.Configurations).load().rules]
     known = (*theirs, *config.STANDING)
     if rule is not None and rule not in known:
-        raise errors.NotFound(f"rule {rule}", "there is none of that name", config.nearest(rule, known))
+        raise errors.NotFound(f"rule {rule}", "there is none of that name", errors.nearest(rule, known))
     if rule in config.STANDING and rule not in theirs and (name is not None or labels):
         raise errors.InvalidInput(f"rule {rule}", "is of no worker", "silence it by --rule alone")
     made = silences.made(
@@ -124,8 +124,6 @@ def unsilence(own: session.Session, silence_id: str) -> None:
     \b
     Example: workermon unsilence 3f2a9c01
     """
-    from workermon import config
-
     kept = own.container.get(ports.Silences)
     now = own.now()
     known = [one.id for one in kept.every() if one.ends > now]
@@ -134,7 +132,7 @@ def unsilence(own: session.Session, silence_id: str) -> None:
         why = "stands in the config file"
         raise errors.InvalidInput(f"silence {silence_id}", why, "take it out there and apply the file")
     if silence_id not in known:
-        raise errors.NotFound(f"silence {silence_id}", "there is none of that id", config.nearest(silence_id, known))
+        raise errors.NotFound(f"silence {silence_id}", "there is none of that id", errors.nearest(silence_id, known))
     kept.remove([silence_id])
     muted = [one.last.worker.id for one in own.container.get(ports.Alerts).open() if one.last and one.last.worker]
     own.container.get(ports.Samples).rejudge(list(dict.fromkeys(muted)), now)
@@ -154,8 +152,6 @@ def ack(own: session.Session, alert: str, by: str | None, as_json: bool) -> None
     \b
     Example: workermon ack i-0abc123def4567890/cpu-high
     """
-    from workermon import config
-
     alerts = own.container.get(ports.Alerts)
     fires = {one.last.dedup_key: one for one in alerts.open() if one.last is not None}
     name, _, rule = alert.rpartition("/")
@@ -172,7 +168,7 @@ def ack(own: session.Session, alert: str, by: str | None, as_json: bool) -> None
     if not meant:
         if any(one.notification for one in alerts.history(alert, 10)):
             raise errors.WorkermonError(f"alert {alert}", "is over already", "there is nothing to acknowledge")
-        raise errors.NotFound(f"alert {alert}", "none of that name fires", config.nearest(alert, fires))
+        raise errors.NotFound(f"alert {alert}", "none of that name fires", errors.nearest(alert, fires))
     found = fires[meant[0]]
     seen = models.Acknowledged(alert_id=meant[0], since=found.since, by=by or _user(), at=own.now())
     own.container.get(ports.Silences).acknowledge(seen)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from workermon import canary as landing
-from workermon import config, errors, failpoints, logs, models, ports
+from workermon import errors, failpoints, logs, models, ports
 from workermon import silences as silencing
 from workermon.notify import alertmanager, apprise, delivery, email, guarded, pagerduty, slack, sns, webhook
 from workermon.notify import log as log_channel
@@ -538,7 +538,7 @@ def try_out(
     channel = channels.get(name)
     if channel is None:
         raise errors.NotFound(
-            f"channel {errors.printable(name)[:64]}", "it is not in the configuration", config.nearest(name, channels)
+            f"channel {errors.printable(name)[:64]}", "it is not in the configuration", errors.nearest(name, channels)
         )
     notifier = notifiers.get(channel.type)
     if notifier is None:
