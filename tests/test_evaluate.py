@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from tests import conftest
-from workermon import evaluate, metrics, models, notifications, notify, ports, testing
+from workermon import evaluate, metrics, models, notify, ports, testing, verdicts
 from workermon.models import Count, Datapoint, Levels, Rule, Series
 
 MINUTE = 60
@@ -541,7 +541,7 @@ def test_version_and_id_over_a_new_life() -> None:
     site = Site()
     site.minutes([95, 95, 95])
     basis = site.alerts.load([ID])[ID]
-    assert site.alerts.retire(notifications.closing(basis, site.configurations.load(), "removed", T0 + 400))
+    assert site.alerts.retire(verdicts.closing(basis, site.configurations.load(), "removed", T0 + 400))
     site.worker = site.add(ID, incarnation="another")
     site.minutes([95, 95, 95])
     told = [one.notification for one in reversed(site.alerts.history(f"{ID}/cpu-high")) if one.notification]

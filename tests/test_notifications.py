@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from workermon import models, notifications, ports
+from workermon import models, notifications, ports, verdicts
 from workermon.models import Alert, Datapoint, Judged, Levels, Rule, Transition, Turn
 
 T0 = 1_700_000_000
@@ -188,7 +188,7 @@ def test_closing_resolves_what_was_told() -> None:
         channels=("pager",),
     )
     well = Alert(rule="other", judged=Judged(cursor=T0), version=2)
-    verdict = notifications.closing(basis(alert, well), CONFIGURATION, "the worker was removed", T0 + 500.7)
+    verdict = verdicts.closing(basis(alert, well), CONFIGURATION, "the worker was removed", T0 + 500.7)
     ((rule, transition, resolved),) = verdict.transitions
     assert (rule, transition.at, transition.before, transition.after) == ("cpu-high", T0 + 500, "critical", None)
     assert resolved

@@ -8,7 +8,7 @@ import pytest
 from conftest import Repository
 
 from workermon import collect as collecting
-from workermon import config, evaluate, models, notifications, ports, testing
+from workermon import config, evaluate, models, ports, testing, verdicts
 
 NOW = 1_700_000_100.0
 ONE = "i-0000000000000001a"
@@ -57,7 +57,7 @@ class House:
         """Stop monitoring it, as ``remove`` does."""
         self.schedule.delete([ONE])
         basis = self.to.alerts.load([ONE])[ONE]
-        verdict = notifications.closing(basis, self.to.configurations.load(), "it is no longer monitored", self.clock())
+        verdict = verdicts.closing(basis, self.to.configurations.load(), "it is no longer monitored", self.clock())
         assert self.to.alerts.retire(verdict)
 
     def collect(self) -> collecting.Report:

@@ -14,7 +14,7 @@ from tests import test_collector, test_notify
 from tests.test_cli import A, Session, _silent, fires, ok, one_line, run, world  # noqa: F401 - fixtures
 from tests.test_collector import fleet  # noqa: F401 - a fixture
 from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
-from workermon import config, errors, export, models, muting, notifications, notify, ports, silences, testing
+from workermon import config, errors, export, models, muting, notify, ports, silences, testing, verdicts
 from workermon import settings as settings_of
 from workermon.cli import run as run_command
 from workermon.models import Count
@@ -154,7 +154,7 @@ def test_a_muted_alert_of_a_worker_that_goes_says_nothing():
     site.silences.add(made(worker_id=ID))
     site.minutes([95, 96, 97])
     basis = site.alerts.load([ID])[ID]
-    verdict = notifications.closing(basis, site.configurations.load(), "removed", T0 + 600)
+    verdict = verdicts.closing(basis, site.configurations.load(), "removed", T0 + 600)
     assert verdict.channels == {"cpu-high": ()}
     site.workers.update(site.worker.model_copy(update={"monitoring": "paused"}))
     site.evaluate()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.test_evaluate import ID, Site
 from workermon import collect as collecting
-from workermon import config, errors, explain, fleet, models, notifications, ports, report, states, testing
+from workermon import config, errors, explain, fleet, models, ports, report, states, testing, verdicts
 
 T0 = 1_699_999_200
 MINUTE = 60
@@ -649,7 +649,7 @@ def test_the_notification_of_the_end_keeps_its_kind(house: House) -> None:
     """What closes the alert without a judgement is of the same kind and names the worker."""
     house.step(1, "stopped", BY_USER)
     basis: ports.Basis = house.alerts.load([ID])[ID]
-    verdict = notifications.closing(basis, house.configurations.load(), "removed", T0 + 600)
+    verdict = verdicts.closing(basis, house.configurations.load(), "removed", T0 + 600)
     [(_, _, told)] = verdict.transitions
     assert told is not None
     assert (told.kind, told.status, told.summary) == ("state", "resolved", "render-07: down resolved: removed")

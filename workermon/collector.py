@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 
-from workermon import errors, models, ports
+from workermon import models, notifications, ports
 from workermon import silences as silencing
 
 #: The name of the rule, which always holds.
@@ -26,9 +26,6 @@ LONGEST = 100
 
 #: Intervals of a worker that it has, once the alert is over, to be collected itself before its silence is told.
 GRACE = 1.5
-
-#: Characters of an AWS error that a notification repeats.
-_LONGEST_REASON = 300
 
 
 def judge(
@@ -69,8 +66,8 @@ def _belated(
 ) -> ports.ScopeVerdict:
     """Tell what nobody heard of while it was silenced; its id names the turn, so it is the same one."""
     assert alert.last is not None
-    said = f"the silence {alert.silenced_by} is over, and it still fires"
-    version = max(alert.version, basis.told.get(alert.rule, 0)) + 1
+    said = notifications.unsilenced(alert)
+    version = notifications.next_version(basis, alert.rule)
     told = alert.last.model_copy(update={"version": version, "created_at": models.rfc3339(now)})
     transition = models.Transition(at=math.floor(now), before=alert.told, after=alert.told, reason=said)
     channels = _channels(configuration)
@@ -165,7 +162,7 @@ def _verdict(
     if after:
         trouble = state.trouble
         said = f"no successful collection for {INTERVALS} intervals ({INTERVALS * state.interval} s)"
-        why = errors.printable(f"{trouble.kind}: {trouble.message}")[:_LONGEST_REASON] if trouble else None
+        why = notifications.of_trouble(trouble) if trouble else None
         said += f": {trouble.kind}" if trouble else ""
     else:
         why = reason
@@ -187,12 +184,12 @@ def _made(
     silence: models.Silence | None = None,
 ) -> ports.ScopeVerdict:
     state, rule = basis.state, alert.rule
-    version = max(alert.version, basis.told.get(rule, 0)) + 1
+    version = notifications.next_version(basis, rule)
     since = alert.since if alert.open and alert.since is not None else at
     told = models.Notification(
         id=_identity(state.key, rule, after, at),
         version=version,
-        dedup_key=f"{state.key}/{rule}",
+        dedup_key=notifications.dedup_key(state.key, rule),
         kind="collector",
         status="firing" if after else "resolved",
         severity=after or alert.told or "critical",

@@ -1,7 +1,8 @@
-"""Evaluate: identifiers in, judged alerts and their notifications out; all that is thought is in ``thresholds``.
+"""Evaluate: identifiers in, judged alerts and their notifications out.
 
-Nothing is judged by the time of day but ``no-data`` and ``collector``: what woke this up, how often and how late
-changes nothing.
+What is to be judged is loaded here, what was judged is committed and announced. How it stands is thought out in
+``thresholds``, ``states`` and ``scheduled``, what becomes of that in ``verdicts``. Nothing is judged by the time of day
+but ``no-data`` and ``collector``: what woke this up, how often and how late changes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import NamedTuple
 from workermon import (
     collector,
     failpoints,
-    flapping,
     logs,
     metrics,
     models,
@@ -22,6 +22,7 @@ from workermon import (
     scheduled,
     states,
     thresholds,
+    verdicts,
 )
 from workermon import silences as silencing
 
@@ -32,14 +33,6 @@ TRIES = 5
 
 #: Seconds between two looks at the budget.
 _REVIEWED = 60
-
-#: A stopped instance is as it should be; ``stopping`` and ``shutting-down`` are on their way.
-_ENDED: dict[models.Status, str] = {
-    "stopping": "the instance is being stopped",
-    "stopped": "the instance is stopped",
-    "shutting-down": "the instance is being terminated",
-    "terminated": "the instance is terminated",
-}
 
 
 class _Plan(NamedTuple):
@@ -58,26 +51,6 @@ class _Case(NamedTuple):
 
     basis: ports.Basis
     plans: tuple[_Plan, ...]
-
-
-class _Draft:
-    """A verdict in the making."""
-
-    def __init__(self, basis: ports.Basis, at: float, quiet: Sequence[models.Silence] = ()) -> None:
-        self.basis, self.at, self._quiet = basis, at, quiet
-        self.alerts: dict[str, models.Alert] = {}
-        self.transitions: list[tuple[str, models.Transition, models.Notification | None]] = []
-        self.channels: dict[str, tuple[str, ...]] = {}
-
-    def muted(self, rule: str) -> models.Silence | None:
-        """Return the silence that a rule's alert is under now."""
-        if not self._quiet:
-            return None
-        worker = self.basis.record.worker
-        return silencing.muted(self._quiet, worker.id, worker.labels, rule, self.at, name=worker.name)
-
-    def verdict(self) -> ports.Verdict:
-        return ports.Verdict(self.basis, self.alerts, tuple(self.transitions), self.channels, self.at)
 
 
 def evaluate(
@@ -183,7 +156,7 @@ def _round(
     series = _read(cases, samples)
     silence = any(rule.kind == "no-data" for rule in configuration.rules)
     monitoring_since = pulse.monitoring_since() if silence and cases else None
-    drafts: list[_Draft] = []
+    drafts: list[verdicts.Draft] = []
     for case in cases:
         worker = case.basis.record.worker
         try:
@@ -297,71 +270,45 @@ def _judge(
     fares: ports.ScopeBasis | None,
     quiet: Sequence[models.Silence],
     at: float,
-) -> _Draft:
+) -> verdicts.Draft:
     basis = case.basis
     worker, condition = basis.record.worker, basis.record.condition
-    draft = _Draft(basis, at, quiet)
+    draft = verdicts.Draft(basis, at, quiet)
     planned = {plan.rule.name: plan for plan in case.plans}
     rules = {rule.name: rule for rule in configuration.rules}
     seen_at = at if condition.collected_at is None else condition.collected_at
     for rule in configuration.rules:
         alert = basis.alerts.get(rule.name)
         if worker.monitoring == "paused":
-            _end(draft, rule, alert or models.Alert(rule=rule.name), "monitoring is paused", at)
+            verdicts.end(draft, rule, alert or models.Alert(rule=rule.name), "monitoring is paused", at)
             if rule.kind == states.KIND:
                 paused = draft.alerts[rule.name].model_copy(update={"judged": states.anew(condition)})
                 draft.alerts[rule.name] = paused
         elif rule.kind == states.KIND and rule.applies_to(worker):
             _remembered(draft, rule, alert, states.judge)
         elif condition.status in models.GONE:
-            _end(draft, rule, alert, _ENDED[condition.status], seen_at)
+            verdicts.end(draft, rule, alert, states.SAID[condition.status], seen_at)
         elif reason := _why_not(rule, worker, configuration):
-            _end(draft, rule, alert, reason, at, forget=True)
+            verdicts.end(draft, rule, alert, reason, at, forget=True)
         elif rule.kind == "no-data":
             held = collector.held(fares, worker.interval, at)
             _silence(draft, rule, alert or models.Alert(rule=rule.name), monitoring_since, held)
         elif rule.kind == scheduled.KIND:
             _remembered(draft, rule, alert, scheduled.judge)
-        elif condition.status in _ENDED:
-            _end(draft, rule, alert, _ENDED[condition.status], seen_at)
+        elif condition.status in states.DOWN:
+            verdicts.end(draft, rule, alert, states.SAID[condition.status], seen_at)
         elif plan := planned.get(rule.name):
             _threshold(draft, plan, series, configuration)
         elif alert is not None:
             draft.alerts[rule.name] = alert
     for name, alert in basis.alerts.items():
         if name not in rules:
-            _end(draft, None, alert, f"the rule {name} was removed", at, forget=True)
+            verdicts.end(draft, None, alert, f"the rule {name} was removed", at, forget=True)
     return draft
 
 
-def _end(
-    draft: _Draft,
-    rule: models.Rule | None,
-    alert: models.Alert | None,
-    reason: str,
-    at: float,
-    *,
-    forget: bool = False,
-) -> None:
-    """Resolve an alert with the reason and have its judgement begin anew; ``forget`` keeps nothing of it."""
-    if alert is None:
-        return
-    judged = alert.judged
-    if alert.told is None and judged.severity is None and judged.cursor is None and judged.start is not None:
-        after = alert
-    else:
-        version = notifications.next_version(draft.basis, alert.rule)
-        worker = draft.basis.record.worker
-        after, transition, told = notifications.closed(worker, alert, reason, at, version=version, created_at=draft.at)
-        if transition.before is not None:
-            draft.transitions.append((alert.rule, transition, told))
-            draft.channels[alert.rule] = notifications.hears_the_end(alert, rule)
-    if not forget:
-        draft.alerts[alert.rule] = after
-
-
 def _threshold(
-    draft: _Draft,
+    draft: verdicts.Draft,
     plan: _Plan,
     series: dict[tuple[str, str], models.Series],
     configuration: models.Configuration,
@@ -385,11 +332,11 @@ def _threshold(
         lateness=configuration.lateness,
     )
     unit = metrics.unit_of(metric, configuration.metrics)
-    _tell(draft, rule, plan.alert, judged, transitions, unit)
+    verdicts.tell(draft, rule, plan.alert, judged, transitions, unit=unit)
 
 
 def _silence(
-    draft: _Draft, rule: models.Rule, alert: models.Alert, monitoring_since: float | None, held: str | None
+    draft: verdicts.Draft, rule: models.Rule, alert: models.Alert, monitoring_since: float | None, held: str | None
 ) -> None:
     record = draft.basis.record
     # What a threshold rule of this name left has no place here.
@@ -407,16 +354,13 @@ def _silence(
         now=draft.at,
     )
     if held is not None and judged.severity is not None and not alert.open:
-        since = _since(alert, judged, transitions)
-        draft.alerts[rule.name] = alert.model_copy(update={"judged": judged, "since": since})
-        said = [one.model_copy(update={"reason": f"{one.reason}; {held}"}) for one in transitions]
-        draft.transitions += [(rule.name, one, None) for one in said]
+        verdicts.hold_back(draft, rule, alert, judged, transitions, held)
         return
-    _tell(draft, rule, alert, judged, transitions, "count", belated="it was held back until now")
+    verdicts.tell(draft, rule, alert, judged, transitions, unit="count", belated="it was held back until now")
 
 
 def _remembered(
-    draft: _Draft,
+    draft: verdicts.Draft,
     rule: models.Rule,
     alert: models.Alert | None,
     judge: Callable[
@@ -427,163 +371,7 @@ def _remembered(
     had = alert or models.Alert(rule=rule.name)
     judged, transitions = judge(rule, had.judged, draft.basis.record.condition)
     if alert is not None or judged is not had.judged:
-        _tell(draft, rule, had, judged, transitions, "count")
-
-
-def _tell(
-    draft: _Draft,
-    rule: models.Rule,
-    alert: models.Alert,
-    judged: models.Judged,
-    transitions: Sequence[models.Transition],
-    unit: str,
-    belated: str = "the rule was changed",
-) -> None:
-    """Take a judgement into the draft; people hear of it where the present is not what they were told last."""
-    severity = judged.severity
-    silence = draft.muted(rule.name)
-    unheard = alert.silenced_by is not None and silence is None and severity is not None
-    over = unheard and severity == alert.told
-    stand = _stand(draft, rule, alert, judged)
-    if stand.flaps and not unheard and not flapping.is_told(alert, severity):
-        _damp(draft, rule, alert, judged, transitions)
-        return
-    begins = stand.flaps and not alert.flapping_told
-    ends = alert.flapping and not stand.flaps
-    if judged is alert.judged and severity == alert.told and not (over or begins or ends):
-        draft.alerts[rule.name] = alert
-        return
-    # While it flaps it is one episode, whatever becomes of it.
-    since = alert.since if stand.flaps and alert.flapping and alert.open else _since(alert, judged, transitions)
-    changes: dict[str, object] = {"judged": judged, "since": since}
-    if stand.flaps or alert.flapping:
-        changes |= {"flapping": stand.flaps, "flapping_told": stand.flaps}
-    deciding, notification = None, None
-    joined = severity is not None and any(one.before == one.after == severity for one in transitions)
-    if severity != alert.told or joined or begins or (ends and alert.flapping_told):
-        # The latest; of a turn that was withdrawn and one that took its place at the same time, the latter.
-        matching = [one for one in transitions if one.after == severity]
-        if ends:
-            matching = [one for one in matching if one.at >= (stand.still or 0) and not one.damped]
-        deciding = max(matching, key=lambda one: (one.at, one.count is not None), default=None)
-        if deciding is None:
-            at = judged.trail[-1].at if judged.trail else math.floor(draft.at)
-            deciding = models.Transition(at=at, before=alert.told, after=severity, reason=belated)
-            if begins or ends:
-                deciding = _of_flapping(rule, judged, stand, deciding)
-            transitions = [*transitions, deciding]
-        elif deciding.damped:
-            heard_of = deciding.model_copy(update={"damped": False})
-            transitions = [heard_of if one is deciding else one for one in transitions]
-            deciding = heard_of
-        version = notifications.next_version(draft.basis, rule.name)
-        began = since if since is not None else alert.since
-        notification = notifications.notification(
-            draft.basis.record.worker,
-            rule,
-            deciding,
-            version=version,
-            since=deciding.at if began is None else began,
-            created_at=draft.at,
-            unit=unit,
-            told=alert.told,
-            trouble=draft.basis.record.condition.trouble,
-        )
-        if stand.flaps or ends:
-            notification = notifications.of_flapping(
-                notification, draft.basis.record.worker, rule, deciding, stand, begins=begins
-            )
-        # Whoever heard that it fires hears that it is over, whatever the rule says by then.
-        if severity is None:
-            heard = draft.channels[rule.name] = notifications.hears_the_end(alert, rule)
-            untold = None if heard else alert.silenced_by
-        elif silence is None:
-            draft.channels[rule.name], untold = notifications.hears(alert, rule, severity), None
-            heard = tuple(dict.fromkeys((*alert.channels, *draft.channels[rule.name])))
-        else:
-            heard, draft.channels[rule.name], untold = alert.channels, (), silence.id
-        if untold is not None:
-            muted = deciding.model_copy(update={"silenced_by": untold})
-            transitions = [muted if one is deciding else one for one in transitions]
-            deciding = muted
-        changes |= {
-            "version": version,
-            "told": severity,
-            "last": notification,
-            "channels": heard if severity else (),
-            "silenced_by": silence.id if silence is not None and severity else None,
-        }
-    elif over and alert.last is not None:
-        reason = f"the silence {alert.silenced_by} is over, and it still fires"
-        deciding = models.Transition(at=math.floor(draft.at), before=severity, after=severity, reason=reason)
-        transitions = [*transitions, deciding]
-        version = notifications.next_version(draft.basis, rule.name)
-        summary = scheduled.later(alert.last.summary) if rule.kind == scheduled.KIND else alert.last.summary
-        # Its id names the turn, which nobody has heard of.
-        notification = alert.last.model_copy(
-            update={"version": version, "created_at": models.rfc3339(draft.at), "reason": reason, "summary": summary}
-        )
-        assert severity is not None
-        draft.channels[rule.name] = notifications.hears(alert, rule, severity)
-        heard = tuple(dict.fromkeys((*alert.channels, *draft.channels[rule.name])))
-        changes |= {"version": version, "last": notification, "channels": heard, "silenced_by": None}
-    draft.alerts[rule.name] = alert.model_copy(update=changes)
-    draft.transitions += [(rule.name, _said(one), notification if one is deciding else None) for one in transitions]
-
-
-def _stand(draft: _Draft, rule: models.Rule, alert: models.Alert, judged: models.Judged) -> flapping.Stand:
-    if rule.flapping is None and not alert.flapping:
-        return flapping.CALM
-    return flapping.stand(rule, judged, math.floor(draft.at) if rule.kind == "no-data" else judged.cursor)
-
-
-def _damp(
-    draft: _Draft,
-    rule: models.Rule,
-    alert: models.Alert,
-    judged: models.Judged,
-    transitions: Sequence[models.Transition],
-) -> None:
-    """Take a judgement of an alert that flaps into the draft; nobody is told."""
-    since = alert.since if alert.open else _since(alert, judged, transitions)
-    draft.alerts[rule.name] = alert.model_copy(update={"judged": judged, "since": since, "flapping": True})
-    draft.transitions += [(rule.name, _said(one), None) for one in transitions]
-
-
-def _said(transition: models.Transition) -> models.Transition:
-    if not transition.damped:
-        return transition
-    return transition.model_copy(update={"reason": f"{transition.reason}; damped: the alert is flapping"})
-
-
-def _of_flapping(
-    rule: models.Rule,
-    judged: models.Judged,
-    stand: flapping.Stand,
-    deciding: models.Transition,
-) -> models.Transition:
-    """Say what decided where no turn did: that it flaps, or flaps no longer."""
-    if stand.flaps:
-        return deciding.model_copy(update={"at": stand.last, "reason": "it turns too often"})
-    if rule.flapping is not None and stand.still is not None:
-        reason = f"it has held still for {flapping.lasting(rule.flapping.within)}"
-        return deciding.model_copy(update={"at": stand.still, "reason": reason})
-    at = deciding.at if judged.cursor is None else judged.cursor
-    reason = "its turns are no longer damped" if rule.flapping is None else "it does not flap after all"
-    return deciding.model_copy(update={"at": at, "reason": reason})
-
-
-def _since(alert: models.Alert, judged: models.Judged, transitions: Sequence[models.Transition]) -> int | None:
-    """Return when the present episode began, ``None`` where there is none."""
-    if judged.severity is None:
-        return None
-    for place in range(len(judged.trail) - 1, -1, -1):
-        if judged.trail[place].severity is None:
-            return judged.trail[place + 1].at
-    began = [one.at for one in transitions if one.before is None and one.after is not None]
-    if began:
-        return max(began)
-    return judged.trail[0].at if alert.since is None else alert.since
+        verdicts.tell(draft, rule, had, judged, transitions, unit="count")
 
 
 # --- what is said of it ------------------------------------------------------------------------------------------

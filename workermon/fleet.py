@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from workermon import collector, config, errors, failpoints, logs, models, notifications, ports, states
+from workermon import collector, config, errors, failpoints, logs, models, ports, states, verdicts
 
 log = logs.get(__name__)
 
@@ -392,7 +392,7 @@ def retire(
     failpoints.reach("remove.unscheduled")
     for _ in range(RETIRE_TRIES):
         basis = alerts.load([worker_id]).get(worker_id)
-        if basis is None or alerts.retire(notifications.closing(basis, configurations.load(), reason, now())):
+        if basis is None or alerts.retire(verdicts.closing(basis, configurations.load(), reason, now())):
             break
     else:
         raise errors.WorkermonError(
@@ -792,7 +792,7 @@ def _change(plan: Planned, mark: str, leaving: Mapping[str, ports.Basis], at: fl
         fleet={record.worker.id: record.worker for record in plan.fleet},
         added=plan.added,
         updated=plan.updated,
-        leaving=[notifications.closing(basis, plan.before, "removed", at) for basis in leaving.values()],
+        leaving=[verdicts.closing(basis, plan.before, "removed", at) for basis in leaving.values()],
         configuration=after,
         at=at,
     )

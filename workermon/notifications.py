@@ -14,9 +14,9 @@ _ID_LENGTH = 40
 _LONGEST_REASON = 300
 
 
-def dedup_key(worker_id: str, rule: str) -> str:
-    """Name an alert over its life; it is the alert's id too."""
-    return f"{worker_id}/{rule}"
+def dedup_key(subject: str, rule: str) -> str:
+    """Name an alert of a worker, or of an account and region, over its life; it is the alert's id too."""
+    return f"{subject}/{rule}"
 
 
 def identity(worker: models.Worker, rule: str, state: str | None, at: int | str) -> str:
@@ -56,7 +56,7 @@ def notification(
         said = _compared(rule, transition, unit)
     reason = transition.cause
     if trouble is not None and rule.kind == "no-data" and transition.after:
-        reason = errors.printable(f"{trouble.kind}: {trouble.message}")[:_LONGEST_REASON]
+        reason = of_trouble(trouble)
     elif transition.after is None and transition.count is None and rule.kind == "threshold":
         reason = transition.reason or None
     return models.Notification(
@@ -157,20 +157,6 @@ def closed(
     return after, transition, told
 
 
-def closing(basis: ports.Basis, configuration: models.Configuration, reason: str, at: float) -> ports.Verdict:
-    """Return the verdict that resolves every open alert of a worker with the reason, at that time."""
-    rules = {rule.name: rule for rule in configuration.rules}
-    worker = basis.record.worker
-    alerts, transitions, channels = {}, [], {}
-    for name, alert in basis.alerts.items():
-        version = next_version(basis, name)
-        alerts[name], transition, told = closed(worker, alert, reason, at, version=version, created_at=at)
-        if transition.before is not None:
-            transitions.append((name, transition, told))
-            channels[name] = hears_the_end(alert, rules.get(name))
-    return ports.Verdict(basis, alerts, tuple(transitions), channels, at)
-
-
 def hears(alert: models.Alert, rule: models.Rule, severity: models.Severity) -> tuple[str, ...]:
     """Return the channels that are told of a severity; with ``routes`` those too that heard of another one before."""
     channels = rule.channels(severity)
@@ -184,10 +170,20 @@ def hears_the_end(alert: models.Alert, rule: models.Rule | None) -> tuple[str, .
     return rule.notify if rule is not None and rule.routes is None else ()
 
 
-def next_version(basis: ports.Basis, rule: str) -> int:
+def next_version(basis: ports.Basis | ports.ScopeBasis, rule: str) -> int:
     """Return the version of an alert's next notification; it grows on when a worker is removed and added again."""
     alert = basis.alerts.get(rule)
     return max(alert.version if alert else 0, basis.told.get(rule, 0)) + 1
+
+
+def of_trouble(trouble: models.Trouble) -> str:
+    """Say why collections fail, in AWS's words."""
+    return errors.printable(f"{trouble.kind}: {trouble.message}")[:_LONGEST_REASON]
+
+
+def unsilenced(alert: models.Alert) -> str:
+    """Say why people hear only now of an alert that was silenced."""
+    return f"the silence {alert.silenced_by} is over, and it still fires"
 
 
 def quantity(value: float, unit: str) -> str:

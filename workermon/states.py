@@ -56,7 +56,8 @@ CODES = {
 #: Stands for the reason of an instance that EC2 does not know any more.
 VANISHED = StateReason(code="unknown to EC2")
 
-_SAID: dict[Status, str] = {
+#: What became of a worker with such a status, in words.
+SAID: dict[Status, str] = {
     "stopping": "the instance is being stopped",
     "stopped": "the instance is stopped",
     "shutting-down": "the instance is being terminated",
@@ -256,7 +257,7 @@ def said(status: Status, reason: StateReason | None) -> str:
     >>> said("stopped", StateReason(code="Server.ScheduledStop"))
     'the instance is stopped: EC2 stopped it for a scheduled retirement (Server.ScheduledStop)'
     """
-    what = _SAID.get(status, f"the instance is {status}")
+    what = SAID.get(status, f"the instance is {status}")
     if reason is None:
         return f"{what}: EC2 gave no reason"
     code = errors.printable(reason.code)[:_LONGEST]
@@ -305,7 +306,7 @@ def stands(rule: Rule, judged: Judged, condition: Condition) -> str:
         return f"the instance is {condition.status}, which turns nothing"
     downs_now = [change for change in condition.changes if change.status in DOWN]
     if not downs_now:
-        return f"{_SAID[condition.status]}; it was never seen running"
+        return f"{SAID[condition.status]}; it was never seen running"
     last = condition.changes[-1]
     reason = _reason(downs_now[-1:])
     text = said(condition.status if last.status in DOWN else last.status, reason)
