@@ -30,6 +30,7 @@ PURE = {
     "bill",
     "bulkhead",
     "notifications",
+    "verdicts",
     "collector",
     "canary",
 }
@@ -53,7 +54,8 @@ ALLOWED: dict[str, set[str]] = {
     "bill": {"models", "errors", "metrics"},
     "bulkhead": set(),
     "notifications": {"models", "errors", "metrics", "ports", "config", "flapping"},
-    "collector": {"models", "errors", "ports", "silences"},
+    "verdicts": {"models", "ports", "notifications", "silences", "flapping", "scheduled"},
+    "collector": {"models", "errors", "ports", "silences", "notifications"},
     "canary": {"models", "ports"},
     "positions": set(),
     "scheduled": {"models", "errors"},
