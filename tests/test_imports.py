@@ -58,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "collector": {"models", "errors", "ports", "silences", "notifications"},
     "canary": {"models", "ports"},
     "positions": set(),
+    "dimensions": {"models", "errors", "ports"},
     "scheduled": {"models", "errors"},
     "states": {"models", "errors"},
     "mistakes": {"errors", "positions"},
@@ -67,7 +68,6 @@ ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(
         (
             "fleet",
-            "collect",
             "evaluate",
             "notify",
             "explain",
@@ -84,6 +84,7 @@ ALLOWED: dict[str, set[str]] = {
         PURE,
     ),
     **dict.fromkeys(("on_redis", "on_aws", "local"), PORTS | {"settings"}),
+    "collect": PURE | {"dimensions"},
     "on_celery.schedule": {"errors", "models", "settings"},
     "on_celery.scheduler": {"errors", "models", "settings"},
     "on_celery.bell": {"errors", "models", "ports", "settings"},

@@ -122,3 +122,14 @@ class DeliveryRefused(DeliveryFailed):
         super().__init__(what, why, todo)
         self.args = (what, why, todo, tries)
         self.tries = tries
+
+
+def of_aws(why: Exception) -> AwsError:
+    """Return an error as one of AWS, whatever went wrong on the way there; ``RedisUnavailable`` alone is raised."""
+    if isinstance(why, AwsError):
+        return why
+    if isinstance(why, RedisUnavailable):
+        raise why
+    if isinstance(why, WorkermonError):
+        return AwsError(why.what, why.why, why.todo)
+    return AwsError("AWS", str(why) or type(why).__name__, "see the log")

@@ -48,8 +48,8 @@ WITHOUT = {
     "collect._claimed samples.claim": "collect.claimed stands behind its call",
     "collect._unschedule schedule.delete": "of who is not monitored; the next message does it again",
     "collect._unschedule schedule.put": "as reconcile does",
-    "collect._spread workers.found_dimensions": "learnt anew",
-    "collect._look_up workers.found_dimensions": "learnt anew",
+    "dimensions._spread workers.found_dimensions": "learnt anew",
+    "dimensions._look_up workers.found_dimensions": "learnt anew",
     "collect._retire schedule.delete": "of who is gone; the next collection or reconcile does it again",
     "collect._retire schedule.put": "of who is there after all, as reconcile does",
     "evaluate._scopes scopes.note": "that there is a budget to be judged; the next evaluation does it again",
@@ -80,7 +80,15 @@ WITHOUT = {
 def on_an_alert_s_way() -> dict[str, int | None]:
     """Return the writes and sends of the stages, each with how many lines behind it a point stands, if one does."""
     found: dict[str, int | None] = {}
-    for module in ("collect", "evaluate", "fleet", "notify/__init__", "on_celery/listener", "on_celery/tasks"):
+    for module in (
+        "collect",
+        "dimensions",
+        "evaluate",
+        "fleet",
+        "notify/__init__",
+        "on_celery/listener",
+        "on_celery/tasks",
+    ):
         tree = ast.parse((ROOT / "workermon" / f"{module}.py").read_text("utf-8"))
         for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
             calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
