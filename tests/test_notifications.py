@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from workermon import models, notifications, ports, verdicts
-from workermon.models import Alert, Datapoint, Judged, Levels, Rule, Transition, Turn
+from workermon import models, notifications, ports
+from workermon.models import Alert, Datapoint, Levels, Rule, Transition
 
 T0 = 1_700_000_000
 WORKER = models.Worker(
@@ -170,35 +170,6 @@ def basis(*alerts: Alert, told: dict[str, int] | None = None) -> ports.Basis:
     """Return a basis with these alerts."""
     record = ports.Record(WORKER, models.Condition(), {}, 0.0, None, 1)
     return ports.Basis(record, {alert.rule: alert for alert in alerts}, 3, 0, told or {})
-
-
-CONFIGURATION = models.Configuration(rules=(CPU,), channels={}, metrics={}, collect=())
-
-
-def test_closing_resolves_what_was_told() -> None:
-    """Closing resolves every open alert with the reason, to those who were told, and forgets the state."""
-    fired = told(FIRED)
-    alert = Alert(
-        rule="cpu-high",
-        judged=Judged(cursor=T0, trail=(Turn(T0, "critical", 3),)),
-        version=7,
-        since=T0 - 60,
-        told="critical",
-        last=fired,
-        channels=("pager",),
-    )
-    well = Alert(rule="other", judged=Judged(cursor=T0), version=2)
-    verdict = verdicts.closing(basis(alert, well), CONFIGURATION, "the worker was removed", T0 + 500.7)
-    ((rule, transition, resolved),) = verdict.transitions
-    assert (rule, transition.at, transition.before, transition.after) == ("cpu-high", T0 + 500, "critical", None)
-    assert resolved
-    assert (resolved.status, resolved.severity, resolved.version) == ("resolved", "critical", 8)
-    assert (resolved.since, resolved.reason) == (fired.since, "the worker was removed")
-    assert resolved.summary == "render-07: cpu_utilization resolved: the worker was removed"
-    assert verdict.channels == {"cpu-high": ("pager",)}
-    after = verdict.alerts["cpu-high"]
-    assert (after.told, after.since, after.version, after.judged.severity) == (None, None, 8, None)
-    assert verdict.alerts["other"].version == 2
 
 
 def test_version_outlives_removal() -> None:

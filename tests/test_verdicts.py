@@ -1,0 +1,171 @@
+"""What becomes of a judgement, without a store: who is told what, and what is recorded alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workermon import models, ports, verdicts
+from workermon.models import Alert, Judged, Levels, Rule, Severity, Silence, Transition, Turn
+
+T0 = 1_700_000_000
+WORKER = models.Worker(
+    id="i-0abc0123456789def", name="render-07", region="us-east-1", added_at=T0 - 3600, incarnation="first"
+)
+CPU = Rule(name="cpu-high", metric="cpu_utilization", above=Levels(warning=80, critical=90), notify=("ops",))
+SILENCE = Silence(id="s", rule="cpu-high", begins=T0, ends=T0 + 3600, reason="a test", by="somebody")
+WELL = Alert(rule="cpu-high", judged=Judged(cursor=T0))
+
+
+def draft(*alerts: Alert, at: float = T0 + 600.5, quiet: Sequence[Silence] = ()) -> verdicts.Draft:
+    """Return a draft for a worker with these alerts."""
+    record = ports.Record(WORKER, models.Condition(), {}, 0.0, None, 1)
+    return verdicts.Draft(ports.Basis(record, {alert.rule: alert for alert in alerts}, 3, 0, {}), at, quiet)
+
+
+def stands(severity: Severity | None, at: int = T0 + 60) -> Judged:
+    """Return the state of a rule that turned to a severity at a time."""
+    return Judged(cursor=at, trail=(Turn(at, severity, 0 if severity is None else 1),))
+
+
+def told(
+    alert: Alert, judged: Judged, *transitions: Transition, quiet: Sequence[Silence] = (), at: float = T0 + 600.5
+) -> ports.Verdict:
+    """Return the verdict on one judgement of the rule."""
+    made = draft(alert, quiet=quiet, at=at)
+    verdicts.tell(made, CPU, alert, judged, transitions, unit="percent")
+    return made.verdict()
+
+
+def fired(at: int = T0 + 60, before: Severity | None = None, after: Severity | None = "critical") -> Transition:
+    """Return a turn by datapoints."""
+    return Transition(at=at, before=before, after=after, value=97.5, threshold=90, count="2 of 3", reason="it is high")
+
+
+FIRING = told(WELL, stands("critical"), fired()).alerts["cpu-high"]
+
+
+def test_where_nothing_turned_the_alert_stays_itself() -> None:
+    """A judgement that found nothing new leaves the very same alert, and nothing is recorded or told."""
+    for alert in (WELL, FIRING):
+        verdict = told(alert, alert.judged)
+        assert verdict.alerts["cpu-high"] is alert
+        assert (verdict.transitions, verdict.channels) == ((), {})
+
+
+def test_a_judgement_that_went_on_is_kept() -> None:
+    """Where the same goes on people hear nothing, and the next judgement begins where this one ended."""
+    verdict = told(FIRING, FIRING.judged.model_copy(update={"cursor": T0 + 120}))
+    assert verdict.alerts["cpu-high"].judged.cursor == T0 + 120
+    assert verdict.alerts["cpu-high"].last is FIRING.last
+    assert (verdict.transitions, verdict.channels) == ((), {})
+
+
+def test_of_several_turns_the_one_that_led_to_the_present_is_told() -> None:
+    """All turns are recorded in their order, and the last one to the present severity carries the notification."""
+    turns = fired(), fired(T0 + 120, "critical", None), fired(T0 + 180)
+    verdict = told(WELL, stands("critical", T0 + 180), *turns)
+    assert [(rule, turn, bool(said)) for rule, turn, said in verdict.transitions] == [
+        ("cpu-high", turn, turn.at == T0 + 180) for turn in turns
+    ]
+
+
+def test_of_a_turn_withdrawn_and_one_in_its_place_the_latter_is_told() -> None:
+    """A turn that a revised past put in the place of another, at the same time, is told; the withdrawal is not."""
+    withdrawn = Transition(at=T0 + 60, before="critical", after="warning", correction=True, reason="revised")
+    verdict = told(FIRING, stands("warning"), withdrawn, fired(after="warning"))
+    assert [said is not None for _, _, said in verdict.transitions] == [False, True]
+
+
+def test_a_difference_without_a_turn_says_why() -> None:
+    """Where the present differs from what people know though nothing turned, one more transition is recorded."""
+    ((_, turn, said),) = told(FIRING, stands("warning", T0 + 300)).transitions
+    assert (turn.at, turn.before, turn.after) == (T0 + 300, "critical", "warning")
+    assert turn.reason == "the rule was changed"
+    assert said is not None
+    assert said.severity == "warning"
+
+
+def test_the_end_of_a_silence_tells_the_turn_that_nobody_heard_of() -> None:
+    """Under a silence it is recorded for nobody; after it the same turn, by its id, is told as a newer version."""
+    quiet = told(WELL, stands("critical"), fired(), quiet=[SILENCE])
+    ((_, turn, unheard),) = quiet.transitions
+    assert (turn.silenced_by, quiet.channels) == ("s", {"cpu-high": ()})
+    alert = quiet.alerts["cpu-high"]
+    verdict = told(alert, alert.judged, at=T0 + 3600)
+    ((_, _, said),) = verdict.transitions
+    assert unheard is not None
+    assert said is not None
+    assert (said.id, said.version) == (unheard.id, unheard.version + 1)
+    assert verdict.channels == {"cpu-high": ("ops",)}
+    assert verdict.alerts["cpu-high"].silenced_by is None
+
+
+def test_what_is_held_back_is_recorded_with_the_reason() -> None:
+    """What is held back is recorded, says so, and people know of it as little as before."""
+    made = draft(WELL)
+    verdicts.hold_back(made, CPU, WELL, stands("critical"), [fired()], "held back: the account is in trouble")
+    ((_, turn, said),) = made.transitions
+    assert (turn.reason, said) == ("it is high; held back: the account is in trouble", None)
+    assert (made.alerts["cpu-high"].told, made.alerts["cpu-high"].since) == (None, T0 + 60)
+
+
+def test_an_end_is_told_once() -> None:
+    """Who heard that it fires hears that it ended; ending it again changes nothing; what is forgotten is not kept."""
+    made = draft(FIRING)
+    verdicts.end(made, CPU, FIRING, "the instance is stopped", T0 + 600)
+    ((_, turn, said),) = made.transitions
+    assert (turn.after, made.channels) == (None, {"cpu-high": ("ops",)})
+    assert said is not None
+    ended = made.alerts["cpu-high"]
+    again = draft(ended)
+    verdicts.end(again, CPU, ended, "the instance is stopped", T0 + 660)
+    assert (again.alerts["cpu-high"] is ended, again.transitions) == (True, [])
+    gone = draft(FIRING)
+    verdicts.end(gone, None, FIRING, "the rule was removed", T0 + 600, forget=True)
+    assert (gone.alerts, len(gone.transitions)) == ({}, 1)
+
+
+def test_closing_resolves_what_was_told() -> None:
+    """Closing resolves every open alert with the reason, to those who were told, and forgets the state."""
+    alert = FIRING.model_copy(update={"version": 7, "since": T0 - 60, "channels": ("pager",)})
+    well = Alert(rule="other", judged=Judged(cursor=T0), version=2)
+    configuration = models.Configuration(rules=(CPU,), channels={}, metrics={}, collect=())
+    verdict = verdicts.closing(draft(alert, well).basis, configuration, "the worker was removed", T0 + 500.7)
+    ((rule, transition, resolved),) = verdict.transitions
+    assert (rule, transition.at, transition.before, transition.after) == ("cpu-high", T0 + 500, "critical", None)
+    assert resolved
+    assert (resolved.status, resolved.severity, resolved.version) == ("resolved", "critical", 8)
+    assert (resolved.since, resolved.reason) == (models.rfc3339(T0 - 60), "the worker was removed")
+    assert resolved.summary == "render-07: cpu_utilization resolved: the worker was removed"
+    assert verdict.channels == {"cpu-high": ("pager",)}
+    after = verdict.alerts["cpu-high"]
+    assert (after.told, after.since, after.version, after.judged.severity) == (None, None, 8, None)
+    assert verdict.alerts["other"].version == 2
+
+
+@given(st.lists(st.tuples(st.sampled_from((None, "warning", "critical")), st.booleans()), max_size=12))
+def test_people_know_the_present_after_each_judgement(
+    steps: list[tuple[Severity | None, bool]],
+) -> None:
+    """After any judgements, whatever was silenced, people know the present, and of each version there was one."""
+    alert, known, versions = WELL, None, []
+    for step, (severity, silent) in enumerate(steps, 1):
+        at = T0 + 60 * step
+        before = alert.judged.severity
+        turns = [fired(at, before, severity)] if before != severity else []
+        judged = stands(severity, at) if turns else alert.judged.model_copy(update={"cursor": at})
+        verdict = told(alert, judged, *turns, quiet=[SILENCE] if silent else ())
+        said = [one for _, _, one in verdict.transitions if one is not None]
+        alert = verdict.alerts["cpu-high"]
+        assert alert.told == severity
+        if verdict.channels.get("cpu-high"):
+            known = said[0].severity if said[0].status == "firing" else None
+        assert (alert.silenced_by is None) or silent
+        assert len(said) <= 1
+        versions += [one.version for one in said]
+        if not silent:
+            assert known == severity
+    assert versions == list(range(1, len(versions) + 1))
