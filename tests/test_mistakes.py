@@ -1,0 +1,55 @@
+"""What is wrong in a config file: the line that says so."""
+
+from __future__ import annotations
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workermon import errors, grammar, mistakes
+
+TEXT = '[[rules]]\nname = "cpu"\nabove = { warning = 80, critical = 90 }\n\n[channels.ops]\ntype = "webhook"\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("rules[0].name", "line 2, column 1: rules[0].name"),
+        ("rules[0].above.critical", "line 3, column 25: rules[0].above.critical"),
+        ("rules[0].metric", "line 1, column 3: rules[0].metric"),
+        ("channels.ops.url", "line 5, column 11: channels.ops.url"),
+        ("[channels]", "line 5, column 2: [channels]"),
+        ("rules[7].name", "line 1, column 3: rules[7].name"),
+        ("silences[0]", "silences[0]"),
+    ],
+)
+def test_a_place_is_named_by_line_and_column(path: str, says: str) -> None:
+    """A place is named by its line and column; what is missing by those of what lacks it, if there is any."""
+    assert mistakes.where("f.toml", path, TEXT) == f"f.toml: {says}"
+
+
+def test_without_a_text_there_is_the_path_alone() -> None:
+    """Without the text there is the path alone, without a path the source."""
+    assert mistakes.where("f.toml", "rules[0].name", "") == "f.toml: rules[0].name"
+    assert mistakes.where("f.toml", "", TEXT) == "f.toml"
+
+
+@given(st.text(max_size=200))
+def test_what_is_shown_fits_a_line(text: str) -> None:
+    """Whatever a file says is shown on one line, at most 64 characters of it."""
+    assert len(mistakes.shown(text)) <= 64
+    assert mistakes.shown(text) == errors.printable(mistakes.shown(text))
+
+
+@given(st.text(max_size=40), st.sampled_from(sorted(grammar.SECRETS)))
+def test_a_secret_is_never_repeated(secret: str, key: str) -> None:
+    """What stands where a secret's name belongs is not repeated by the error."""
+    section = {"type": "webhook", key: f"hunter2{secret}"} if key != "external_id" else {"external_id": "hunter2"}
+    document = {"accounts" if key == "external_id" else "channels": {"c": section}}
+    with pytest.raises(pydantic.ValidationError) as caught:
+        grammar.Grammar.model_validate(document)
+    wrong = [one for one in caught.value.errors() if one["loc"][-1] == key]
+    assert wrong
+    made = mistakes.first(caught.value, grammar.Grammar, grammar.SECRETS)
+    assert "hunter2" not in f"{made.path} {made.why} {made.todo}"
