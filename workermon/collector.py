@@ -27,6 +27,8 @@ LONGEST = 100
 #: Intervals of a worker that it has, once the alert is over, to be collected itself before its silence is told.
 GRACE = 1.5
 
+_LESS = "metrics are asked less often"
+
 
 def judge(
     basis: ports.ScopeBasis,
@@ -109,9 +111,6 @@ def budget(
     said = f"${stretch.projected:.2f} are expected today, of ${stretch.budget:.2f}"
     summary = f"budget: {said} though metrics are asked less often" if over else f"budget: {_LESS} to keep to it"
     return _made(basis, alert, after, at, summary, f"{said}; {less}", summary, configuration, now, silence)
-
-
-_LESS = "metrics are asked less often"
 
 
 def closing(

@@ -154,8 +154,8 @@ def _round(
     lost = [one for one, basis in bases.items() if basis.revision != configuration.revision]
     cases = [_case(basis, configuration) for one, basis in bases.items() if basis.revision == configuration.revision]
     series = _read(cases, samples)
-    silence = any(rule.kind == "no-data" for rule in configuration.rules)
-    monitoring_since = pulse.monitoring_since() if silence and cases else None
+    by_time = any(rule.kind == "no-data" for rule in configuration.rules)
+    monitoring_since = pulse.monitoring_since() if by_time and cases else None
     drafts: list[verdicts.Draft] = []
     for case in cases:
         worker = case.basis.record.worker
@@ -182,6 +182,7 @@ def _round(
 
 
 def _case(basis: ports.Basis, configuration: models.Configuration) -> _Case:
+    """Return what is to be judged for a worker; over datapoints that is nothing where it is paused or does not run."""
     worker, condition = basis.record.worker, basis.record.condition
     plans = []
     if worker.monitoring == "active" and condition.status == "running":
@@ -219,6 +220,7 @@ def _why_not(rule: models.Rule, worker: models.Worker, configuration: models.Con
 
 
 def _plan(rule: models.Rule, basis: ports.Basis, configuration: models.Configuration, begin: int) -> _Plan | None:
+    """Return from where up to where a rule is to be judged, ``None`` while its metric was never asked."""
     worker, condition = basis.record.worker, basis.record.condition
     metric = rule.metric or ""
     asked = condition.asked.get(metric)
@@ -271,6 +273,7 @@ def _judge(
     quiet: Sequence[models.Silence],
     at: float,
 ) -> verdicts.Draft:
+    """Judge every rule for a worker, and end what no rule stands behind any more."""
     basis = case.basis
     worker, condition = basis.record.worker, basis.record.condition
     draft = verdicts.Draft(basis, at, quiet)
@@ -292,7 +295,7 @@ def _judge(
             verdicts.end(draft, rule, alert, reason, at, forget=True)
         elif rule.kind == "no-data":
             held = collector.held(fares, worker.interval, at)
-            _silence(draft, rule, alert or models.Alert(rule=rule.name), monitoring_since, held)
+            _no_data(draft, rule, alert or models.Alert(rule=rule.name), monitoring_since, held)
         elif rule.kind == scheduled.KIND:
             _remembered(draft, rule, alert, scheduled.judge)
         elif condition.status in states.DOWN:
@@ -313,6 +316,7 @@ def _threshold(
     series: dict[tuple[str, str], models.Series],
     configuration: models.Configuration,
 ) -> None:
+    """Judge a rule over a metric's datapoints."""
     record = draft.basis.record
     rule, metric = plan.rule, plan.rule.metric or ""
     found = series.get((record.worker.id, metric))
@@ -335,9 +339,10 @@ def _threshold(
     verdicts.tell(draft, rule, plan.alert, judged, transitions, unit=unit)
 
 
-def _silence(
+def _no_data(
     draft: verdicts.Draft, rule: models.Rule, alert: models.Alert, monitoring_since: float | None, held: str | None
 ) -> None:
+    """Judge that no collection succeeds; ``held`` is why nobody is to be told of that now."""
     record = draft.basis.record
     # What a threshold rule of this name left has no place here.
     judged = alert.judged if alert.judged.metric is None else models.Judged()

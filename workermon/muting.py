@@ -41,6 +41,7 @@ class Watch:
         self._known = in_force
 
     def _free(self, quiet: list[models.Silence], at: float) -> None:
+        """Have everything looked at that was silenced and is under none of these any more."""
         freed = [alert.last for alert in self._alerts.open() if alert.silenced_by and alert.last]
         freed = [told for told in freed if not _muted(quiet, told, at)]
         untold = [told.dedup_key for told in freed if models.is_delivery_alert(told.dedup_key)]

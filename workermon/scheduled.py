@@ -234,6 +234,7 @@ _UNTIL = re.compile(r"(?<=\dZ) \(in (?:\d+ (?:days|hours|minutes)|a minute)\)")
 
 
 def _words(events: Sequence[ScheduledEvent]) -> str:
+    """Return EC2's own words for events, each with its id and code."""
     words = "; ".join(f"{event.id} {event.code} {event.description.strip()}".strip() for event in events)
     return errors.printable(words)[:_LONGEST_CAUSE]
 

@@ -127,6 +127,7 @@ def followed(before: Condition, status: Status, at: float, reason: StateReason |
 
 
 def _kept(changes: tuple[StatusChange, ...], at: float) -> tuple[StatusChange, ...]:
+    """Leave out what is over for long; the last time that it ran stays, for what came after it."""
     ran = max((place for place, change in enumerate(changes) if change.status == "running"), default=0)
     recent = (place for place, change in enumerate(changes) if change.seen is None or at - change.seen <= KEPT)
     return changes[max(min(ran, next(recent, ran)), len(changes) - MOST) :]
@@ -244,6 +245,7 @@ def _ended(at: int, reason: str, *, correction: bool = False) -> Transition:
 
 
 def _went(rule: Rule, down: Down, at: int) -> Transition:
+    """Return the turn to firing for a worker that stopped running."""
     cause = None
     if down.reason is not None:
         words = down.reason.message.removeprefix(down.reason.code).lstrip(": ")
@@ -295,6 +297,7 @@ def untold(rules: Iterable[Rule], worker: Worker, condition: Condition, alerts: 
 
 
 def _ran(change: StatusChange, start: float | None) -> bool:
+    """Tell whether a worker was seen running later than ``start``; a change without ``seen`` goes on."""
     return change.status == "running" and (start is None or change.seen is None or change.seen > start)
 
 

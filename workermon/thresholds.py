@@ -260,6 +260,7 @@ _KEPT = 2000
 
 
 def _plain(rule: Rule) -> _Rule:
+    """Return a rule as the loop needs it, made once."""
     kept = _PLAIN.get(id(rule))
     if kept is None or kept[0] is not rule:
         if len(_PLAIN) >= _KEPT:
@@ -306,6 +307,7 @@ def _reach(cursor: int, period: int, lateness: int) -> int:
 
 
 def _trimmed(trail: list[Turn], cursor: int, period: int, lateness: int) -> tuple[Turn, ...]:
+    """Leave out the turns that nothing looks at any more, all but the last of those out of reach."""
     reach = _reach(cursor, period, lateness)
     while len(trail) > 1 and trail[1].at // period < reach:
         trail = trail[1:]
@@ -405,6 +407,7 @@ def _steps(trail: Sequence[Turn], begin: int) -> list[tuple[int, Severity | None
 def _transition(
     rule: Rule, plain: _Rule, found: _Turned, before: Severity | None, after: Severity | None, *, correction: bool
 ) -> Transition:
+    """Return the transition of a slot at which the severity changed, with the level and window that decided it."""
     worse = found.after > found.before
     if after is None:  # what held out longest decided: the least severe level that was latched
         level = next((level for level in plain.levels if found.before & level.bit), None)
@@ -440,6 +443,7 @@ def _transition(
 
 
 def _withdrawn(at: int, before: Severity | None, after: Severity | None, point: Datapoint | None) -> Transition:
+    """Return the transition back for one from ``before`` to ``after`` that a revised past no longer shows."""
     return Transition(
         at=at,
         before=after,
