@@ -146,7 +146,7 @@ def _look_up(names: Sequence[str], workers: ports.Workers) -> tuple[list[ports.R
 
 def _unknown(names: Sequence[str], workers: ports.Workers) -> errors.UnknownWorker:
     plural = f"workers {', '.join(names)}" if len(names) > 1 else f"worker {names[0]}"
-    hint = config.nearest(names[0], (record.worker.name for record in workers.every()))
+    hint = errors.nearest(names[0], (record.worker.name for record in workers.every()))
     todo = hint if hint.startswith("did you mean") else "see 'workermon list'"
     return errors.UnknownWorker(plural, "not monitored", todo)
 
