@@ -99,22 +99,16 @@ def tell(
     if judged is alert.judged and judged.severity == alert.told and not (late or begins or ends):
         draft.alerts[rule.name] = alert
         return
-    # While it flaps it is one episode, whatever becomes of it.
-    goes_on = stand.flaps and alert.flapping and alert.open
-    since = alert.since if goes_on else _since(alert, judged, transitions)
-    changes: dict[str, object] = {"judged": judged, "since": since}
-    if stand.flaps or alert.flapping:
-        changes |= {"flapping": stand.flaps, "flapping_told": stand.flaps}
-    news = None
+    after, news = _followed(alert, judged, transitions, stand), None
     if begins or (ends and alert.flapping_told) or _differs(alert, judged, transitions):
-        matter = _Matter(rule, alert, judged, stand, silence, since, begins, ends)
+        matter = _Matter(rule, alert, judged, stand, silence, after.since, begins, ends)
         news = _turned(draft, matter, transitions, unit, belated)
     elif late:
         news = _freed(draft, rule, alert)
     if news is None:
-        _record(draft, alert.model_copy(update=changes), transitions)
+        _record(draft, after, transitions)
     else:
-        _publish(draft, alert, changes, transitions, news)
+        _publish(draft, after, transitions, news)
 
 
 def hold_back(
@@ -178,7 +172,7 @@ def _close(draft: Draft, rule: models.Rule | None, alert: models.Alert, reason: 
     return after
 
 
-# --- is it news --------------------------------------------------------------------------------------------------
+# --- how it stands -----------------------------------------------------------------------------------------------
 
 
 def _stand(draft: Draft, rule: models.Rule, alert: models.Alert, judged: models.Judged) -> flapping.Stand:
@@ -192,6 +186,19 @@ def _differs(alert: models.Alert, judged: models.Judged, transitions: Iterable[m
     if judged.severity != alert.told:
         return True
     return judged.severity is not None and any(one.before == one.after == judged.severity for one in transitions)
+
+
+def _followed(
+    alert: models.Alert, judged: models.Judged, transitions: Sequence[models.Transition], stand: flapping.Stand
+) -> models.Alert:
+    """Return an alert that stands as it was judged, whatever people were told."""
+    # While it flaps it is one episode, whatever becomes of it.
+    goes_on = stand.flaps and alert.flapping and alert.open
+    since = alert.since if goes_on else _since(alert, judged, transitions)
+    changes: dict[str, object] = {"judged": judged, "since": since}
+    if stand.flaps or alert.flapping:
+        changes |= {"flapping": stand.flaps, "flapping_told": stand.flaps}
+    return alert.model_copy(update=changes)
 
 
 def _since(alert: models.Alert, judged: models.Judged, transitions: Sequence[models.Transition]) -> int | None:
@@ -308,21 +315,15 @@ def _freed(draft: Draft, rule: models.Rule, alert: models.Alert) -> _News | None
 # --- what is taken into the draft --------------------------------------------------------------------------------
 
 
-def _publish(
-    draft: Draft,
-    alert: models.Alert,
-    changes: dict[str, object],
-    transitions: Sequence[models.Transition],
-    news: _News,
-) -> None:
+def _publish(draft: Draft, alert: models.Alert, transitions: Sequence[models.Transition], news: _News) -> None:
     """Take a judgement into the draft with what people hear of it."""
-    after = news.transition.after
-    changes |= {
+    severity = news.transition.after
+    changes = {
         "version": news.notification.version,
-        "told": after,
+        "told": severity,
         "last": news.notification,
         "channels": news.heard,
-        "silenced_by": None if after is None else news.untold,
+        "silenced_by": None if severity is None else news.untold,
     }
     draft.channels[alert.rule] = news.channels
     if news.instead_of is None:
