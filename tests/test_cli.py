@@ -147,8 +147,9 @@ def fires(world, worker_id, rule="cpu-high", status="firing", version=1):
     )  # fmt: skip
     firing = status == "firing"
     alert = models.Alert(
-        rule=rule, version=version, since=1_795_449_600, told="critical" if firing else None, last=told
-    )
+        rule=rule, version=version, since=1_795_449_600, told="critical" if firing else None, last=told,
+        channels=("log",) if firing else (),
+    )  # fmt: skip
     turn = models.Transition(
         at=1_795_449_600, before=None if firing else "critical", after="critical" if firing else None
     )
@@ -675,7 +676,8 @@ def test_why_is_told_in_words_and_as_a_document(ok, run, world):
     fires(world, A)
     text = ok("why", "render-01", "cpu_utilization")
     assert "cpu-high: " in text
-    assert "rule     above warning 80 critical 90, breach 3 of 3" in text
+    assert "rule     above warning 80 critical 90, breach 3 of 3, recover 2 of 2, missing keep; notifies log" in text
+    assert "; people were told\n" in text
     assert "no attempt to deliver it yet" in text
     [rule] = json.loads(ok("why", A, "cpu_utilization", "--json"))["rules"]
     assert (rule["rule"], rule["told"], rule["history"][0]["after"]) == ("cpu-high", "critical", "critical")

@@ -96,6 +96,51 @@ def test_silence_is_explained():
     assert rule["due"] == models.rfc3339(T0 + 180)
 
 
+def quiet(site, begins=0.0):
+    """Silence cpu-high from a time on."""
+    site.silences.add(models.Silence(id="s1", rule="cpu-high", begins=begins, ends=T0 + 3600, reason="x", by="me"))
+
+
+def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over():
+    """Nobody is said to have been told of what a silence keeps, and what is told at its end is shown there alone."""
+    site = Site()
+    quiet(site)
+    site.minutes([95, 96, 97])
+    [rule] = why(site)["rules"]
+    assert (rule["state"], rule["told"], rule["silenced_by"]) == ("critical", None, "s1")
+    site.silences.remove(["s1"])
+    site.samples.rejudge([ID], site.clock())
+    [alert] = site.evaluate()
+    notify.deliver(
+        [alert],
+        outbox=testing.MemoryOutbox(site.store),
+        configurations=site.configurations,
+        notifiers={"log": Broken(refusals=0)},
+        now=site.clock,
+    )
+    [rule] = why(site)["rules"]
+    assert (rule["told"], rule["silenced_by"]) == ("critical", None)
+    assert [(one["silenced_by"], len(one["deliveries"])) for one in rule["history"]] == [(None, 1), ("s1", 0)]
+
+
+def test_who_heard_of_a_warning_is_said_to_have_been_told_when_a_silence_keeps_the_rest():
+    """People were told that it fires, and a silence keeps from them that it became critical."""
+    site = Site()
+    site.minutes([85, 85, 85])
+    quiet(site, T0)
+    site.minutes([95, 96, 97], 3)
+    [rule] = why(site)["rules"]
+    assert (rule["state"], rule["told"], rule["silenced_by"]) == ("critical", "critical", "s1")
+
+
+def test_what_an_absent_slot_counts_as_is_not_hidden_by_which_are_absent():
+    """absent is the rule's own word for it, missing are the slots."""
+    site = Site()
+    site.minutes([50, 95, None, 96])
+    [rule] = why(site)["rules"]
+    assert (rule["absent"], rule["missing"]) == ("keep", [minute(2)])
+
+
 def test_a_metric_without_a_rule_has_none_and_a_stranger_is_refused():
     """A metric that is known but that no rule is about is explained by an empty list; another one is exit code 3."""
     site = Site()
@@ -107,13 +152,14 @@ def test_a_metric_without_a_rule_has_none_and_a_stranger_is_refused():
 class Broken:
     """A channel that refuses, and then accepts."""
 
-    def __init__(self):
+    def __init__(self, refusals=1):
+        self.refusals = refusals
         self.tries = 0
 
     def send(self, channel, notification):
-        """Refuse the first one."""
+        """Refuse the first one, or as many as were asked for."""
         self.tries += 1
-        if self.tries == 1:
+        if self.tries <= self.refusals:
             raise errors.DeliveryFailed("ops", "it said 500", "wait")
 
 

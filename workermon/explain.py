@@ -134,7 +134,7 @@ def _rule(rule: models.Rule) -> Document:
         shown |= {"codes": list(rule.codes or scheduled.CODES), "ahead": rule.ahead, "severity": severity}
     else:
         shown |= {key: it.model_dump(exclude_none=True) for key, it in levels.items() if it is not None}
-        shown |= {"breach": str(rule.breach), "recover": str(rule.recover), "missing": rule.missing}
+        shown |= {"breach": str(rule.breach), "recover": str(rule.recover), "absent": rule.missing}
     if rule.routes is not None:
         shown["routes"] = {severity: list(names) for severity, names in rule.routes.items()}
     return {**shown, "labels": rule.labels, "notify": list(rule.notify)}
@@ -146,7 +146,8 @@ def _state(alert: models.Alert) -> Document:
     return {
         "state": judged.severity or "ok",
         "latched": [severity for bit, severity in enumerate(models.SEVERITIES) if latched & (1 << bit)],
-        "told": alert.told,
+        "told": alert.told if alert.channels else None,
+        "silenced_by": alert.silenced_by,
         "since": _time(alert.since),
         "cursor": _time(judged.cursor),
     }
@@ -325,7 +326,8 @@ def _history(entries: Iterable[models.Recorded]) -> list[Document]:
             "told": entry.notification is not None and entry.transition.silenced_by is None,
             "silenced_by": entry.transition.silenced_by,
             "notification": None if entry.notification is None else entry.notification.id,
-            "deliveries": deliveries(entry.attempts),
+            # What is told when a silence ends has the id of the turn that it kept from people.
+            "deliveries": [] if entry.transition.silenced_by is not None else deliveries(entry.attempts),
         }
         for entry in entries
     ]

@@ -116,10 +116,13 @@ def _explained(found: dict[str, Any]) -> Iterator[str]:
     for rule in found["rules"]:
         since = f" since {rule['since']}" if rule["since"] else ""
         told = "people were told" if rule["told"] else "nobody is told that it fires"
+        if rule["told"] and rule["silenced_by"]:
+            told += ", but not of how it stands now"
         yield ""
         yield f"{rule['rule']}: {rule['state']}{since}; {told}"
         wants = [f"{side} {_levels(rule[side])}" for side in ("above", "below", "clear") if side in rule]
-        wants += [f"{key} {rule[key]}" for key in ("breach", "recover", "missing", "intervals") if key in rule]
+        wants += [f"{key} {rule[key]}" for key in ("breach", "recover", "intervals") if key in rule]
+        wants += [f"missing {rule['absent']}"] if "absent" in rule else []
         wants += [f"{key} {' '.join(rule[key])}" for key in ("states", "expected", "codes") if rule.get(key)]
         wants += [f"{rule['ahead']} s ahead"] if rule.get("ahead") else []
         wants += [f"severity {rule['severity']}"] if rule["kind"] in ("state", "event") else []
