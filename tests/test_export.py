@@ -1,7 +1,9 @@
 """The set-up as a config file, what a file changes, and what that costs."""
 
 import json
+import tomllib
 
+import jsonschema
 import pytest
 
 from tests.test_cli import A, B, Ports, Session, ok, one_line, run, world  # noqa: F401 - fixtures
@@ -69,6 +71,34 @@ per_second = 2
 """
 
 
+#: What has durations and numbers of its own.
+CHANNELS = """
+[channels.chat]
+type = "slack"
+url = { env = "SLACK_URL" }
+group_wait = "30s"
+per_minute = 20
+
+[channels.ops]
+type = "webhook"
+url = "https://example.com/hook"
+repeat = "4h"
+
+[[rules]]
+name = "quiet"
+metric = "no-data"
+flapping = "6 in 1h"
+notify = { critical = ["chat", "ops"] }
+
+[[silences]]
+rule = "quiet"
+reason = "nights"
+schedule = "0 2 * * *"
+duration = "2h"
+timezone = "Europe/Berlin"
+"""
+
+
 def same(one, other):
     """Tell whether two configurations are the same but for their revision."""
     return one.model_copy(update={"revision": 0}) == other.model_copy(update={"revision": 0})
@@ -82,6 +112,15 @@ def test_what_is_exported_makes_the_same_configuration(text):
     assert same(config.to_configuration(config.parse(exported, "two"), config.DEFAULT), made)
     other = config.to_configuration(config.parse(FILE, "three"), config.DEFAULT)
     assert same(config.to_configuration(config.parse(exported, "two"), other), made)
+
+
+@pytest.mark.parametrize("text", [FILE, "", CHANNELS])
+def test_what_is_exported_is_valid_by_the_schema(text):
+    """An editor or a pipeline that checks files by the schema takes what export printed."""
+    made = config.to_configuration(config.parse(text, "one"), config.DEFAULT)
+    document = tomllib.loads(export.text(made, ()))
+    jsonschema.Draft202012Validator(config.schema()).validate(document)
+    assert [one["period"] for one in document["metrics"]] == (["600s", "60s"] if text == FILE else [])
 
 
 def test_export_and_apply_are_a_round_trip(ok, run, world, tmp_path):  # noqa: F811

@@ -452,7 +452,7 @@ def parsed(text):
         ("Europe/Berlin", "../../etc/passwd", "is no time zone"),
         ("Europe/Berlin", "Europe", "is no time zone"),
         ('duration = "2h"\n', "", "silences[0].duration: is missing beside schedule"),
-        ('"2h"', '"5s"', "silences[0].duration: should be greater"),
+        ('"2h"', '"5s"', "silences[0].duration: must be at least 1m"),
         ('"2h"', '"20d"', "is open for ever"),
         ('"cpu-high"', '"cpu-hihg"', "line 3, column 1: silences[0].rule: cpu-hihg is no rule; did you mean cpu-high?"),
         ('reason = "patching"\n', "", "silences[0].reason: is missing"),

@@ -179,6 +179,9 @@ def parse(text: str, source: str) -> File:
         raise errors.InvalidInput(source, f"is no TOML: {why}", "mend it there") from None
     except RecursionError:
         raise errors.InvalidInput(source, "is nested too deeply", "write it flat") from None
+    except ValueError:
+        # Of what a text may have in it, Python refuses by this alone a whole number of thousands of digits.
+        raise errors.InvalidInput(source, "has a number that is far too long", "shorten it") from None
     try:
         return _file(grammar.read(document), source).model_copy(update={"text": text})
     except mistakes.Mistake as wrong:

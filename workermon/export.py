@@ -32,7 +32,7 @@ def text(configuration: models.Configuration, fleet: Iterable[models.Worker], no
         "rules": [_rule(rule) for rule in configuration.rules],
         "workers": [_worker(worker) for worker in sorted(workers, key=lambda worker: worker.id)],
         "metrics": [
-            it.model_dump(exclude_none=True)
+            {**it.model_dump(exclude_none=True), "period": f"{it.period}s"}
             for name, it in configuration.metrics.items()
             if metrics.CATALOGUE.get(name) != it
         ],

@@ -82,6 +82,23 @@ def _seconds(value: object) -> int:
     return whole
 
 
+def _between(least: int, most: int) -> AfterValidator:
+    """Return what refuses a duration out of ``least`` to ``most`` seconds, in units that people write."""
+
+    def check(seconds: int) -> int:
+        if not least <= seconds <= most:
+            raise ValueError(f"must be at least {_written(least)} and at most {_written(most)}")
+        return seconds
+
+    return AfterValidator(check)
+
+
+def _written(seconds: int) -> str:
+    """Return a duration as a file has it, in the largest unit that it is a whole number of: ``32d``, ``1m``."""
+    size, unit = next((each for each in ((models.DAY, "d"), (3600, "h"), (60, "m")) if not seconds % each[0]), (1, "s"))
+    return f"{seconds // size}{unit}" if seconds else "0s"
+
+
 def _count(value: object) -> models.Count:
     found = _BREACH.fullmatch(value) if isinstance(value, str) else None
     if not found:
@@ -135,17 +152,21 @@ def _time(value: object) -> float:
 Name = Annotated[str, AfterValidator(_name)]
 Region = Annotated[str, AfterValidator(_region)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Duration = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(le=models.DAY)]
-Retention = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=3600, le=30 * models.DAY)]
+Duration = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(1, models.DAY)]
+Retention = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(3600, 30 * models.DAY)]
 #: As long as a datapoint takes where nothing is learnt, at the least.
-Lateness = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=metrics.DELAY, le=models.DAY)]
-Ahead = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=60, le=365 * models.DAY)]
-Repeat = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=60, le=7 * models.DAY)]
+Lateness = Annotated[
+    int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(metrics.DELAY, models.DAY)
+]
+Ahead = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(60, 365 * models.DAY)]
+Repeat = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(60, 7 * models.DAY)]
 Breach = Annotated[models.Count, BeforeValidator(_count, json_schema_input_type=str)]
 Labels = dict[models.Text, models.Text]
 Time = Annotated[float, BeforeValidator(_time, json_schema_input_type=str)]
 #: A month and a day: the longest window of a schedule.
-WindowLength = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=60, le=32 * models.DAY)]
+WindowLength = Annotated[
+    int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(60, 32 * models.DAY)
+]
 
 
 class _Section(BaseModel):
@@ -291,9 +312,9 @@ class ChannelSection(_Section):
     template: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
     per_minute: Annotated[Number, Field(ge=2, le=60_000)] | None = None
     repeat: (
-        Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str), Field(ge=60, le=7 * models.DAY)] | None
+        Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(60, 7 * models.DAY)] | None
     ) = None
-    group_wait: Annotated[int, BeforeValidator(_wait, json_schema_input_type=str), Field(le=600)] | None = None
+    group_wait: Annotated[int, BeforeValidator(_wait, json_schema_input_type=str | int), _between(0, 600)] | None = None
     topic_arn: Annotated[str, AfterValidator(_topic)] | None = None
     host: Annotated[str, AfterValidator(_host)] | None = None
     port: Annotated[int, Strict(), Field(ge=1, le=65_535)] | None = None
