@@ -38,9 +38,6 @@ STANDING = ("collector", models.DELIVERY, models.BUDGET)
 #: A time from which schedules are looked at, for checking one needs no clock: the beginning of 2026 in UTC.
 _SINCE = 1_767_225_600
 
-#: Here too, for who looks for it beside ``parse``.
-nearest = errors.nearest
-
 #: Characters. A config file of 100,000 workers is a tenth of this.
 LONGEST = 64_000_000
 
