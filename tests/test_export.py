@@ -164,7 +164,7 @@ def test_a_plan_tells_the_difference_and_changes_nothing(ok, run, world, tmp_pat
     assert told["channels"]["added"] == ["ops"]
     assert told["collected"]["added"] == ["gpu_utilization"]
     assert told["settings"] == {
-        "added": ["budget", "limits Describe"],
+        "added": ["budget", "limits Describe", "account lab", "discover"],
         "changed": ["retention", "lateness"],
         "removed": [],
     }
@@ -175,7 +175,28 @@ def test_a_plan_tells_the_difference_and_changes_nothing(ok, run, world, tmp_pat
     applied = json.loads(ok("apply", str(file), "--json"))
     assert {key: applied[key] for key in told} == told
     text = ok("plan", str(file))
+    assert text.splitlines()[:-1] == ["nothing changes"]
     assert text.splitlines()[-1] == f"CloudWatch: about ${month:.2f} a month, ${month:.2f} before"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ('period = "60s"', 'period = "2m"', "changed metric gpu_utilization"),
+        ('tags = { Role = "render" }', 'tags = { Role = "render", Nobody = "x" }', "changed setting discover"),
+        ("role/workermon", "role/other", "changed setting account lab"),
+    ],
+)
+def test_a_plan_tells_of_definitions_that_change_under_their_names(ok, tmp_path, old, new, line):  # noqa: F811
+    """A metric of another period, other tags and another role are no silent changes."""
+    file = tmp_path / "fleet.toml"
+    file.write_text(FILE, "utf-8")
+    ok("apply", str(file))
+    assert old in FILE
+    file.write_text(FILE.replace(old, new), "utf-8")
+    told = ok("plan", str(file)).splitlines()
+    assert line in told
+    assert "nothing changes" not in told
 
 
 def test_a_plan_refuses_what_apply_refuses(run, tmp_path):  # noqa: F811

@@ -62,13 +62,13 @@ def text(configuration: models.Configuration, fleet: Iterable[models.Worker], no
 def changes(before: models.Configuration, after: models.Configuration) -> dict[str, dict[str, list[str]]]:
     """Return what a configuration adds, changes and removes of another, by name.
 
-    That is rules, channels, metrics that are collected, silences by what they say, and as ``settings`` what is one
-    value for all.
+    That is rules, channels, metrics that are collected, silences by what they say, and as ``settings`` the rest:
+    what is one value for all, accounts, and the tags that are discovered.
     """
     pairs: dict[str, tuple[Mapping[str, object], Mapping[str, object]]] = {
         "rules": ({it.name: it for it in before.rules}, {it.name: it for it in after.rules}),
         "channels": (before.channels, after.channels),
-        "collected": (dict.fromkeys(before.collect), dict.fromkeys(after.collect)),
+        "collected": (_collected(before), _collected(after)),
         "silences": (
             {silences.described(it): it for it in before.silences},
             {silences.described(it): it for it in after.silences},
@@ -85,11 +85,17 @@ def changes(before: models.Configuration, after: models.Configuration) -> dict[s
     }
 
 
+def _collected(configuration: models.Configuration) -> dict[str, object]:
+    return {name: configuration.metrics.get(name) for name in configuration.collect}
+
+
 def _settings(configuration: models.Configuration) -> dict[str, object]:
     found: dict[str, object] = {"retention": configuration.retention, "lateness": configuration.lateness}
     if configuration.budget is not None:
         found["budget"] = configuration.budget
-    return found | {f"limits {api}": limit for api, limit in configuration.limits.items()}
+    found |= {f"limits {api}": limit for api, limit in configuration.limits.items()}
+    found |= {f"account {name}": account for name, account in configuration.accounts.items()}
+    return found if configuration.discover is None else found | {"discover": configuration.discover}
 
 
 def prices(

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from workermon import config, fleet
 
 FILE = click.argument("file", metavar="FILE")
+#: What one of each kind of thing is called that a file changes beside workers.
+KINDS = {
+    "rules": "rule", "channels": "channel", "collected": "metric", "silences": "silence", "settings": "setting",
+}  # fmt: skip
 SKIP = click.option("--skip-missing", is_flag=True, help="Leave out workers that EC2 does not have.")
 
 
@@ -41,7 +45,7 @@ def plan(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> 
     if as_json:
         output.document(told)
     else:
-        _show(told)
+        _show(told, same=_same(planned))
 
 
 @click.command()
@@ -73,7 +77,7 @@ def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) ->
     if as_json:
         output.document({**told, **{key: _plain(value) for key, value in done._asdict().items()}})
         return
-    _show(told)
+    _show(told, same=_same(planned))
     changed = f"changed {', '.join(done.changed)}" if done.changed else "rules and channels are unchanged"
     click.echo(f"{found.source}: applied, revision {done.revision}; {changed}")
 
@@ -120,16 +124,21 @@ def _strangers(file: config.File, planned: fleet.Planned) -> None:
             output.warn(f"silences[{place}].worker: there is no {one.worker} yet{hint}")
 
 
-def _show(told: dict[str, Any]) -> None:
+def _same(planned: fleet.Planned) -> bool:
+    """Tell whether a file changes neither fleet nor configuration."""
+    before, after = (each.model_copy(update={"revision": 0}) for each in (planned.before, planned.after))
+    return before == after and not (planned.added or planned.updated or planned.removed)
+
+
+def _show(told: dict[str, Any], *, same: bool) -> None:
     for worker_id in told["skipped"]:
         output.warn(f"{worker_id}: EC2 does not have it, so it is left out")
+    if same:
+        click.echo("nothing changes")
     for what in ("added", "updated", "removed"):
         for each in told[what]:
             click.echo(f"{what} {each}")
-    for kind, one in (
-        ("rules", "rule"), ("channels", "channel"), ("collected", "metric"), ("silences", "silence"),
-        ("settings", "setting"),
-    ):  # fmt: skip
+    for kind, one in KINDS.items():
         for what, names in told[kind].items():
             for name in names:
                 click.echo(f"{what} {one} {errors.printable(name)}")
