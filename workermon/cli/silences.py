@@ -132,7 +132,9 @@ def unsilence(own: session.Session, silence_id: str) -> None:
         why = "stands in the config file"
         raise errors.InvalidInput(f"silence {silence_id}", why, "take it out there and apply the file")
     if silence_id not in known:
-        raise errors.NotFound(f"silence {silence_id}", "there is none of that id", errors.nearest(silence_id, known))
+        raise errors.NotFound(
+            f"silence {silence_id}", "there is none of that id", errors.nearest(silence_id, [*known, *of_file])
+        )
     kept.remove([silence_id])
     muted = [one.last.worker.id for one in own.container.get(ports.Alerts).open() if one.last and one.last.worker]
     own.container.get(ports.Samples).rejudge(list(dict.fromkeys(muted)), now)
