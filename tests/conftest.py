@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 T = TypeVar("T")
+
+
+def use_aws(monkeypatch: pytest.MonkeyPatch, url: str, **more: str) -> None:
+    """Have boto3's chain find an endpoint with made-up credentials, and nothing of this machine's."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        **more,
+    }.items():
+        monkeypatch.setenv(name, value)
 
 
 def eventually(predicate: Callable[[], T], within: float = 10.0, what: str = "the condition") -> T:

@@ -5,6 +5,7 @@ import time
 
 import botocore.exceptions
 import pytest
+from conftest import use_aws
 
 from tests.test_cli import REGION, A, ok, run, world  # noqa: F401 - fixtures
 from workermon import doctor, errors, models, ports, testing
@@ -129,15 +130,7 @@ def aws(monkeypatch):
     simulated = simulation.Simulation(time.time, 2)
     served = endpoint.Endpoint(simulated)
     served.start()
-    for name in ("AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {
-        "AWS_ENDPOINT_URL": served.url,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
+    use_aws(monkeypatch, served.url)
     sessions = session.Sessions()
 
     def look(members):

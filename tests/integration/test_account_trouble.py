@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from conftest import use_aws
 from pydantic import SecretStr
 
 from workermon import evaluate, health, models, ports, runtime, settings, testing
@@ -24,19 +25,11 @@ class House:
     """An installation in this process, on a clock of the test's, and the AWS that it asks."""
 
     def __init__(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-            monkeypatch.delenv(name, raising=False)
         self.clock = testing.ManualClock(time.time() // 3600 * 3600 + 7 * 3600)
         self.simulation = Simulation(self.clock, 8, regions=REGIONS)
         self.endpoint = Endpoint(self.simulation)
         self.endpoint.start()
-        for name, value in {
-            "AWS_ENDPOINT_URL": self.endpoint.url,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
-            monkeypatch.setenv(name, value)
+        use_aws(monkeypatch, self.endpoint.url)
         # Waiting between retries is botocore's own business.
         monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
         self.container = runtime.open(

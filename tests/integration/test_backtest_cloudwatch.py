@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from conftest import use_aws
 from pydantic import SecretStr
 
 from workermon import cli, models, ports, runtime, settings, testing
@@ -52,14 +53,8 @@ class House:
         self.simulation = Simulation(self.clock, 2, history=3600)
         self.endpoint = Endpoint(self.simulation)
         self.endpoint.start()
-        for name in ("AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-            monkeypatch.delenv(name, raising=False)
+        use_aws(monkeypatch, self.endpoint.url, AWS_REGION="us-east-1")
         for name, value in {
-            "AWS_ENDPOINT_URL": self.endpoint.url,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
             "WORKERMON_REDIS_URL": redis_url,
         }.items():
             monkeypatch.setenv(name, value)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import use_aws
 from pydantic import SecretStr
 
 from workermon import config, evaluate, explain, fleet, models, notify, ports, report, runtime, settings, testing
@@ -54,20 +55,11 @@ class House:
     """An installation in this process with five workers, on a clock of the test's."""
 
     def __init__(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-            monkeypatch.delenv(name, raising=False)
         self.clock = testing.ManualClock(time.time() // 3600 * 3600 + 7 * 3600)
         self.simulation = Simulation(self.clock, 5)
         self.endpoint = Endpoint(self.simulation)
         self.endpoint.start()
-        for name, value in {
-            "AWS_ENDPOINT_URL": self.endpoint.url,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
-            monkeypatch.setenv(name, value)
+        use_aws(monkeypatch, self.endpoint.url, AWS_REGION="us-east-1")
         monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
         self.schedule = testing.MemorySchedule()
         self.container = runtime.open(
