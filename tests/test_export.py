@@ -199,6 +199,18 @@ def test_a_plan_tells_of_definitions_that_change_under_their_names(ok, tmp_path,
     assert "nothing changes" not in told
 
 
+def test_rules_that_a_file_leaves_without_their_metric_are_warned_of(ok, run, tmp_path):  # noqa: F811
+    """A file without rules may end the collection of what rules in force are about; plan and apply say which."""
+    file = tmp_path / "fleet.toml"
+    file.write_text('[collect]\nmetrics = ["cpu_utilization", "disk_utilization"]\n', "utf-8")
+    for command in ("plan", "apply"):
+        done = run(command, str(file))
+        assert done.exit_code == 0
+        assert [line.split(":")[1] for line in done.stderr.splitlines()] == [" rule memory-high"]
+    file.write_text("[collect]\n", "utf-8")
+    assert run("plan", str(file)).stderr == ""
+
+
 def test_a_plan_refuses_what_apply_refuses(run, tmp_path):  # noqa: F811
     """An instance that EC2 does not have is exit code 3 in a plan too."""
     file = tmp_path / "fleet.toml"

@@ -42,6 +42,7 @@ def plan(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> 
     planned = _planned(own, fleet.planned, found, skip_missing)
     told = _told(found, planned)
     _strangers(found, planned)
+    _starved(planned)
     if as_json:
         output.document(told)
     else:
@@ -71,6 +72,7 @@ def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) ->
     planned = _planned(own, fleet.planned, found, skip_missing)
     told = _told(found, planned)
     _strangers(found, planned)
+    _starved(planned)
     done = _planned(own, fleet.apply, found, skip_missing)
     for worker_id, why in own.collect(done.added).failed.items():
         output.warn(f"{worker_id}: {why}")
@@ -122,6 +124,17 @@ def _strangers(file: config.File, planned: fleet.Planned) -> None:
             meant = difflib.get_close_matches(one.worker, known, n=1)
             hint = f"; did you mean {meant[0]}?" if meant else ""
             output.warn(f"silences[{place}].worker: there is no {one.worker} yet{hint}")
+
+
+def _starved(planned: fleet.Planned) -> None:
+    """Warn of a rule that stays in force while the file ends the collection of its metric."""
+    configuration = planned.after
+    for rule in configuration.rules:
+        if rule.metric in configuration.metrics and rule.metric not in configuration.collect:
+            output.warn(
+                f"rule {rule.name}: {rule.metric} is not collected, so it can never fire; add it to [collect] metrics,"
+                " or write the [[rules]] that shall hold"
+            )
 
 
 def _same(planned: fleet.Planned) -> bool:
