@@ -414,6 +414,7 @@ def test_apply_refuses_a_region_that_aws_does_not_have(run, world, tmp_path):
     place = tmp_path / "fleet.toml"
     place.write_text(FILE.replace(REGION, "mars-central-1"))
     assert "workers[0]: region mars-central-1" in run("apply", str(place)).stderr
+    assert "workers[0]: region mars-central-1" in run("rules", "check", str(place)).stderr
     assert world.workers.ids() == []
 
 

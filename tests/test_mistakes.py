@@ -35,6 +35,12 @@ def test_without_a_text_there_is_the_path_alone() -> None:
     assert mistakes.where("f.toml", "", TEXT) == "f.toml"
 
 
+@pytest.mark.parametrize(("known", "meant"), [(["us-west-1", "us-east-1"], "us-east-1"), (["us-west-1"], "us-west-1")])
+def test_letters_that_changed_places_are_the_likelier_slip(known: list[str], meant: str) -> None:
+    """Of two names as near as each other the one with the same letters is what was meant."""
+    assert errors.nearest("us-esat-1", known) == f"did you mean {meant}?"
+
+
 @given(st.text(max_size=200))
 def test_what_is_shown_fits_a_line(text: str) -> None:
     """Whatever a file says is shown on one line, at most 64 characters of it."""

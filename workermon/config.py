@@ -173,7 +173,7 @@ def parse(text: str, source: str) -> File:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as why:
-        raise errors.InvalidInput(source, f"is no TOML: {why}", "mend it there") from None
+        raise errors.InvalidInput(*mistakes.syntax(source, str(why)), "mend it there") from None
     except RecursionError:
         raise errors.InvalidInput(source, "is nested too deeply", "write it flat") from None
     except ValueError:

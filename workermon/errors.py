@@ -24,8 +24,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'known: a, b'
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, names, n=3)
     if close:
+        # Letters that changed places are a likelier slip than another letter.
+        close.sort(key=lambda one: sorted(one) != sorted(name))
         return f"did you mean {close[0]}?"
     return f"known: {', '.join(names)}" if names else "there is none yet"
 

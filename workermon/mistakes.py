@@ -55,6 +55,16 @@ def where(source: str, path: str, text: str) -> str:
     return f"{source}: line {line}, column {column}: {path}"
 
 
+def syntax(source: str, said: str) -> tuple[str, str]:
+    """Return place and reason of what ``tomllib`` said of a text that is no TOML.
+
+    >>> syntax("fleet.toml", "Invalid value (at line 1, column 8)")
+    ('fleet.toml: line 1, column 8', 'is no TOML: Invalid value')
+    """
+    found = re.fullmatch(r"(.*) \(at (line \d+, column \d+|end of document)\)", said)
+    return (f"{source}: {found[2]}", f"is no TOML: {found[1]}") if found else (source, f"is no TOML: {said}")
+
+
 def first(wrong: pydantic.ValidationError, grammar: type[pydantic.BaseModel], secrets: Collection[str]) -> Mistake:
     """Turn pydantic's first complaint about ``grammar`` into one of ours; what may be secret is never repeated.
 

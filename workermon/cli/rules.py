@@ -46,6 +46,7 @@ def check(own: session.Session, file: str, as_json: bool) -> None:
     made = config.to_configuration(found, config.DEFAULT)
     config.check_intervals(found, own.settings.min_interval)
     config.check_silences(found, time.time())
+    own.check_regions(found)
     warned = config.warnings(found, own.settings.secret)
     for text in warned:
         output.warn(text)
