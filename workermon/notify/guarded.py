@@ -41,8 +41,8 @@ POLITE = 0.5
 #: Statuses of 400 to 499 that say nothing against the request itself: it may be taken later.
 LATER = frozenset({408, 409, 421, 423, 425, 429})
 
-#: Tries until a refusal counts that may be the receiver's own trouble, such as a deployment: about four minutes.
-PATIENT = 9
+#: Tries until a refusal counts that may be the receiver's own trouble, such as a deployment gone wrong: about an hour.
+PATIENT = 30
 
 #: Networks that ``ipaddress`` (of some Python versions) takes for global, and that lead elsewhere: NAT64 (RFC 6052,
 #: 8215), 6to4 (RFC 3056, 7526), protocol assignments (RFC 6890).
