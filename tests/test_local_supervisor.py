@@ -285,3 +285,32 @@ def test_signals_are_heard_only_meanwhile():
         assert not asked.twice
     assert signal.getsignal(signal.SIGTERM) == before
     assert threading.current_thread() is threading.main_thread()
+
+
+INTERRUPTED = """
+import sys
+from workermon.local import supervisor
+asked = supervisor.Signals()
+with asked.heard():
+    try:
+        with asked.interrupting():
+            exec("import os, signal\\nos.kill(os.getpid(), signal.SIGINT)\\nwhile True: pass")
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+sys.exit(0)
+"""
+
+
+def test_ctrl_c_while_modules_are_being_made_ends_well(tmp_path):
+    """What CPython notes of an interruption that passes through the text of a dataclass does not end the process."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    ended = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.stdout, ended.returncode) == ("stopped\n", 0)

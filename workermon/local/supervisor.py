@@ -187,6 +187,14 @@ def _send(process: subprocess.Popen[bytes], order: signal.Signals, *, group_only
             process.send_signal(order)
 
 
+class Interrupted(KeyboardInterrupt):
+    """Somebody asked to stop.
+
+    Of its own kind, for a plain KeyboardInterrupt that passes through an ``exec`` of text (a dataclass that is being
+    made while a module is imported) makes CPython end itself by SIGINT in the end, whoever caught it.
+    """
+
+
 class Signals:
     """What a terminal or a service manager asked for: once is to stop, twice is to stop now."""
 
@@ -215,9 +223,9 @@ class Signals:
 
     @contextlib.contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Have what is heard meanwhile raise ``KeyboardInterrupt`` at once, and not only be noted."""
+        """Have what is heard meanwhile raise ``Interrupted`` at once, and not only be noted."""
         if self.asked.is_set():
-            raise KeyboardInterrupt
+            raise Interrupted
         self._interrupting = True
         try:
             yield
@@ -228,4 +236,4 @@ class Signals:
         self.count += 1
         self.asked.set()
         if self._interrupting:
-            raise KeyboardInterrupt
+            raise Interrupted
