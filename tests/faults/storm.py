@@ -207,9 +207,11 @@ class Storm:
 
     def _foresee(self) -> None:
         begin, end = float(self.begin), float(self.begin + self.seconds)
-        at = begin
+        at, order = begin, list[str]()
         while at < end - 3:
-            name = self.chance.choice(("beat", "collect", "alerts", "alerts-again"))
+            if not order:  # each comes up once in every four, in an order that is drawn
+                order = self.chance.sample(("beat", "collect", "alerts", "alerts-again"), 4)
+            name = order.pop()
             self._plan.append((at, f"kill {name}", lambda name=name: self._signal(name, signal.SIGKILL)))  # type: ignore[misc]
             at += self.chance.uniform(4, 9)
         for share in (0.3, 0.7):
