@@ -20,7 +20,7 @@ LOST = 3
 #: Seconds in which so many are lost. One that is that old says nothing of the present.
 PATIENCE = LOST * models.CANARY_EVERY
 
-#: Seconds. Beat looks each second; a standby takes over within 5.
+#: Seconds. Beat looks each second, also when nothing is due; a standby takes over within 5.
 BEAT = 15
 
 #: What does not pass it on, where it does not come to a step.

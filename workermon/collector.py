@@ -52,7 +52,7 @@ def judge(
             return None
         ended = state.recovered_at or state.succeeded_at or now
         return _verdict(basis, alert, None, max(math.floor(ended), alert.since or 0), configuration, now)
-    silence = silencing.muted(silences, None, {}, RULE, now)
+    silence = silencing.muting(silences, None, RULE, now)
     if alert.open and alert.silenced_by is not None and silence is None and alert.last is not None:
         return _belated(basis, alert, configuration, now)
     # One failure says nothing, nor does one after which nobody collects there any more.
@@ -99,7 +99,7 @@ def budget(
         ended = max(math.floor(stretch.since or now), alert.since or 0)
         summary = "budget: metrics are asked at their own periods again"
         return _made(basis, alert, None, ended, summary, None, summary, configuration, now)
-    silence = silencing.muted(silences, None, {}, models.BUDGET, now)
+    silence = silencing.muting(silences, None, models.BUDGET, now)
     if alert.open and alert.silenced_by is not None and silence is None and alert.last is not None:
         return _belated(basis, alert, configuration, now)
     over = stretch.projected > stretch.budget

@@ -306,7 +306,7 @@ def _silences(quiet: Iterable[models.Silence], worker: models.Worker, rule: str,
     return [
         {"id": one.id, "ends": models.rfc3339(one.ends), "reason": one.reason, "by": one.by}
         for one in quiet
-        if silencing.muted([one], worker.id, worker.labels, rule, at, name=worker.name)
+        if silencing.muting([one], worker, rule, at)
     ]
 
 

@@ -8,9 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from workermon import bill, models, ports
 from workermon import canary as flying
 
-#: Seconds. Beat looks each second, also when nothing is due; a standby takes over within 5.
-BEAT = 15
-
 #: Seconds. The listener marks itself each few seconds; another takes over within 5.
 LISTENER = 15
 
@@ -151,7 +148,7 @@ def status(
     flown = flying.judge(schedule.canaries(), trace, ticked=ticked, listens="canary" in marks, at=at)
     parts = (
         Part(name="redis", ok=True, reason="answers"),
-        _signed("beat", ticked, BEAT, at, "looked for what is due", "start 'celery -A workermon beat'"),
+        _signed("beat", ticked, flying.BEAT, at, "looked for what is due", "start 'celery -A workermon beat'"),
         Part(
             name="worker processes",
             ok=bool(answering),

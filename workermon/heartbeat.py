@@ -12,9 +12,6 @@ from workermon import errors, logs, models, ports
 
 log = logs.get(__name__)
 
-#: Seconds. Beat looks each second; a standby takes over within 5.
-BEAT = 15
-
 #: Seconds. What waits that long though it might be done at once waits for somebody dead.
 STUCK = 60
 
@@ -41,7 +38,7 @@ def withheld(
     evaluation ran.
     """
     at, tick = now(), schedule.last_tick()
-    if tick is None or at - tick > BEAT:
+    if tick is None or at - tick > flying.BEAT:
         return "beat does not tick"
     if any(alert_id != models.CANARY for alert_id in outbox.due(at - STUCK, 2)):
         return f"a notification waits for more than {STUCK} s"

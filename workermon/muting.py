@@ -43,7 +43,7 @@ class Watch:
     def _free(self, quiet: list[models.Silence], at: float) -> None:
         """Have everything looked at that was silenced and is under none of these any more."""
         freed = [alert.last for alert in self._alerts.open() if alert.silenced_by and alert.last]
-        freed = [told for told in freed if not _muted(quiet, told, at)]
+        freed = [told for told in freed if silencing.muting(quiet, told.worker, told.rule, at) is None]
         untold = [told.dedup_key for told in freed if models.is_delivery_alert(told.dedup_key)]
         freed = [told for told in freed if told.dedup_key not in untold]
         worker_ids = [told.worker.id for told in freed if told.worker is not None]
@@ -54,10 +54,3 @@ class Watch:
         self._bell.deliver(untold)
         if freed or untold:
             log.info("silence.ended", workers=len(worker_ids), alerts=len(freed) + len(untold))
-
-
-def _muted(quiet: list[models.Silence], told: models.Notification, at: float) -> bool:
-    if told.worker is None:
-        return silencing.muted(quiet, None, {}, told.rule, at) is not None
-    worker = told.worker
-    return silencing.muted(quiet, worker.id, worker.labels, told.rule, at, name=worker.name) is not None

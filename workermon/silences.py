@@ -57,6 +57,15 @@ def muted(
     return max(found, key=lambda one: (one.ends, one.id), default=None)
 
 
+def muting(
+    silences: Iterable[models.Silence], subject: models.Worker | models.Subject | None, rule: str, now: float
+) -> models.Silence | None:
+    """Return the same for a worker however it is given; ``None`` is an account or a channel."""
+    if subject is None:
+        return muted(silences, None, {}, rule, now)
+    return muted(silences, subject.id, subject.labels, rule, now, name=subject.name)
+
+
 def _covers(
     silence: models.Silence, worker_id: str | None, labels: Mapping[str, str], rule: str, name: str | None
 ) -> bool:

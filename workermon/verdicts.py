@@ -31,8 +31,7 @@ class Draft:
         """Return the silence that a rule's alert is under now."""
         if not self._quiet:
             return None
-        worker = self.basis.record.worker
-        return silencing.muted(self._quiet, worker.id, worker.labels, rule, self.at, name=worker.name)
+        return silencing.muting(self._quiet, self.basis.record.worker, rule, self.at)
 
     def verdict(self) -> ports.Verdict:
         """Return what is to be written."""

@@ -475,9 +475,7 @@ class _Courier:
         """Return what mutes a rule's alert of a worker, or of none, now."""
         kept = self._silences.every() if self._silences is not None else []
         quiet = silencing.in_force(kept, self._configurations.load().silences, at)
-        if subject is None:
-            return silencing.muted(quiet, None, {}, rule, at)
-        return silencing.muted(quiet, subject.id, subject.labels, rule, at, name=subject.name)
+        return silencing.muting(quiet, subject, rule, at)
 
     def _others(self, channel: str) -> list[str]:
         """Return the channels that rules use beside this one, else the log."""
