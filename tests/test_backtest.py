@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workermon import backtest, cli, config, errors, metrics, models, ports, testing
+from workermon import cli, config, errors, models, ports, testing
+from workermon.config import catalogue
+from workermon.views import backtest
 
 TRACES = Path(__file__).parents[2] / "shared" / "data" / "ec2-cpu-traces"
 NAMES = [f"ec2_cpu_utilization_{name}.csv" for name in ("77c1ca", "fe7f93", "24ae8d", "53ea38")]
@@ -262,7 +264,7 @@ def test_the_ledger_is_judged_by_worker_and_rule():
     [(record, segments, [episode])] = found
     assert (record.worker.id, [series.period for series in segments]) == (ids[1], [300, 60])
     assert episode == backtest.Episode("cpu-high", ids[1], "critical", slow[2].at, fast[1].at, 95.0)
-    assert metrics.DELAY < 500
+    assert catalogue.DELAY < 500
 
 
 # --- cases -------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workermon import bill, config, models
+from workermon import config, costs, models
 
 MIDNIGHT = 1_700_006_400
 CONFIGURATION = config.DEFAULT.model_copy(update={"budget": 5.0})
@@ -25,10 +25,10 @@ def hour(start: int, metrics: dict[str, int], calls: dict[str, int] | None = Non
     )
 
 
-def state(full: dict[str, float], spent: float = 0.0, left: float = models.DAY, **factors: int) -> bill.Spending:
+def state(full: dict[str, float], spent: float = 0.0, left: float = models.DAY, **factors: int) -> costs.Spending:
     """Say where a day stands; ``full`` is dollars a day at full rate by metric."""
-    rates = {name: dollars / bill.PER_METRIC / models.DAY for name, dollars in full.items()}
-    return bill.Spending(spent, left, rates, 0.0, factors)
+    rates = {name: dollars / costs.PER_METRIC / models.DAY for name, dollars in full.items()}
+    return costs.Spending(spent, left, rates, 0.0, factors)
 
 
 @pytest.mark.parametrize(
@@ -45,13 +45,13 @@ def state(full: dict[str, float], spent: float = 0.0, left: float = models.DAY, 
 )
 def test_a_day_is_priced_as_aws_prices_it(metrics, requests, dollars):
     """Metrics by the thousand, requests beyond the free million."""
-    assert bill.dollars(metrics, requests) == pytest.approx(dollars, abs=0.001)
+    assert costs.dollars(metrics, requests) == pytest.approx(dollars, abs=0.001)
 
 
 def test_the_last_24_hours_reach_into_25():
     """The oldest hour counts by the part of it that is within them."""
     hours = [hour(MIDNIGHT + 3600 * n, {CPU: 1000}, {"GetMetricData": 10}) for n in range(25)]
-    usage = bill.day(hours, MIDNIGHT + 24.5 * 3600)
+    usage = costs.day(hours, MIDNIGHT + 24.5 * 3600)
     assert usage.metrics == pytest.approx(24_500)
     assert usage.calls == pytest.approx(245)
     assert usage.dollars == pytest.approx(0.245)
@@ -62,14 +62,14 @@ def test_the_present_rate_does_not_depend_on_the_time_of_the_hour(minutes):
     """100 metrics a minute are 144,000 a day, from ten minutes after the start on."""
     asked = [min(minutes, 60), max(0, minutes - 60)]
     hours = [hour(MIDNIGHT + 3600 * n, {CPU: number * 100}) for n, number in enumerate(asked) if number]
-    usage = bill.pace(hours, MIDNIGHT + minutes * 60)
+    usage = costs.pace(hours, MIDNIGHT + minutes * 60)
     assert usage.metrics == pytest.approx(144_000)
     assert usage.dollars == pytest.approx(1.44)
 
 
 def test_nothing_asked_costs_nothing():
     """An empty ledger has no rate."""
-    assert bill.day([], MIDNIGHT) == bill.pace([], MIDNIGHT) == bill.Usage(0, 0, 0)
+    assert costs.day([], MIDNIGHT) == costs.pace([], MIDNIGHT) == costs.Usage(0, 0, 0)
 
 
 def test_where_a_day_stands_is_told_from_its_hours():
@@ -80,12 +80,12 @@ def test_where_a_day_stands_is_told_from_its_hours():
             update={"full": {(SCOPE, CPU): 3600, (SCOPE, OUT): 3600, (SCOPE, "Gone/x"): 3600}}
         ),
     ]
-    found = bill.spending(CONFIGURATION, hours, MIDNIGHT + 3600, {"network_out": 4})
+    found = costs.spending(CONFIGURATION, hours, MIDNIGHT + 3600, {"network_out": 4})
     assert found.spent == pytest.approx(0.081)
     assert found.left == 23 * 3600
     assert found.full == pytest.approx({"cpu_utilization": 1.0, "network_out": 1.0})
-    assert found.others == pytest.approx(bill.PER_METRIC)
-    assert bill.projected(found, {"network_out": 4}) == pytest.approx(0.081 + 23 * 3600 * 2.25e-5)
+    assert found.others == pytest.approx(costs.PER_METRIC)
+    assert costs.projected(found, {"network_out": 4}) == pytest.approx(0.081 + 23 * 3600 * 2.25e-5)
 
 
 FULL = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization", "network_in", "network_out"), 2.0)
@@ -113,27 +113,27 @@ FULL = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization
 )  # fmt: skip
 def test_a_budget_gives_up_the_least_important_first(full, spent, factors, expected):
     """network_out, network_in, disk, memory, cpu last; each ×2, ×4, ×8, ×15."""
-    found = bill.stretch(CONFIGURATION, state(full, spent, **factors))
+    found = costs.stretch(CONFIGURATION, state(full, spent, **factors))
     assert found == expected
-    assert list(found) == [name for name in bill.order(CONFIGURATION) if name in found]
+    assert list(found) == [name for name in costs.order(CONFIGURATION) if name in found]
 
 
 def test_without_a_budget_nothing_is_given_up():
     """However dear it is."""
     free = CONFIGURATION.model_copy(update={"budget": None})
-    assert bill.stretch(free, state({"cpu_utilization": 900.0}, network_out=4)) == {}
+    assert costs.stretch(free, state({"cpu_utilization": 900.0}, network_out=4)) == {}
 
 
 def test_metrics_of_a_users_own_stand_before_memory_and_cpu():
     """Who configured them wants them more than what comes by default, and less than what tells whether it works."""
     own = CONFIGURATION.model_copy(update={"collect": ("cpu_utilization", "gpu", "network_in", "memory_utilization")})
-    assert bill.order(own) == ["network_in", "gpu", "memory_utilization", "cpu_utilization"]
-    assert "status_check_failed" not in bill.ORDER
+    assert costs.order(own) == ["network_in", "gpu", "memory_utilization", "cpu_utilization"]
+    assert "status_check_failed" not in costs.ORDER
 
 
 def test_a_weight_is_by_the_name_of_cloudwatch():
     """So that what is counted by that name can be told in full."""
-    assert bill.weights(CONFIGURATION, {"network_out": 4}) == {OUT: 4}
+    assert costs.weights(CONFIGURATION, {"network_out": 4}) == {OUT: 4}
 
 
 RATES = st.fixed_dictionaries({name: st.floats(0, 50) for name in FULL})
@@ -144,24 +144,24 @@ def test_a_decision_is_within_the_budget_or_the_last_step(full, spent, left, bud
     """There is nothing between, and a step less would be too dear."""
     configuration = CONFIGURATION.model_copy(update={"budget": budget})
     now = state(full, spent, left)
-    found = bill.stretch(configuration, now)
-    dearest = dict.fromkeys(FULL, bill.FACTORS[-1])
-    assert bill.projected(now, found) <= budget or found == dearest
-    assert set(found.values()) <= set(bill.FACTORS)
+    found = costs.stretch(configuration, now)
+    dearest = dict.fromkeys(FULL, costs.FACTORS[-1])
+    assert costs.projected(now, found) <= budget or found == dearest
+    assert set(found.values()) <= set(costs.FACTORS)
 
 
 @given(full=RATES, spent=st.floats(0, 5), budget=st.floats(0.01, 100))
 def test_a_decision_stands_while_nothing_changes(full, spent, budget):
     """Asked again with its own outcome in force it says the same: periods do not go to and fro."""
     configuration = CONFIGURATION.model_copy(update={"budget": budget})
-    first = bill.stretch(configuration, state(full, spent))
-    assert bill.stretch(configuration, state(full, spent, **first)) == first
+    first = costs.stretch(configuration, state(full, spent))
+    assert costs.stretch(configuration, state(full, spent, **first)) == first
 
 
 @pytest.mark.parametrize(("api", "rate"), [("DescribeInstances", 20), ("ListMetrics", 25), ("GetMetricData", 50)])
 def test_limits_are_those_of_aws_unless_configured(api, rate):
     """A family of its own for each kind of call."""
-    assert bill.limit_of(api, CONFIGURATION).rate == rate
+    assert costs.limit_of(api, CONFIGURATION).rate == rate
     slow = models.Limit(bucket=3, rate=0.5)
     family = "Describe" if api.startswith("Describe") else api
-    assert bill.limit_of(api, CONFIGURATION.model_copy(update={"limits": {family: slow}})) == slow
+    assert costs.limit_of(api, CONFIGURATION.model_copy(update={"limits": {family: slow}})) == slow

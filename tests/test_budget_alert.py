@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from test_collector import SCOPE, T0, Fleet, fleet  # noqa: F401
 
-from workermon import evaluate, models, testing
 from workermon import fleet as fleets
+from workermon import models, testing
+from workermon.evaluate import evaluation
 from workermon.notify import text
 
 BUDGET = "*/*/budget"
@@ -31,7 +32,7 @@ class Spent:
     def judge(self, after: float) -> None:
         """Judge one worker, and with it the budget."""
         self.fleet.clock.now = T0 + after
-        self.told += evaluate.evaluate(
+        self.told += evaluation.evaluate(
             [self.fleet.elsewhere.id], alerts=self.fleet.alerts, samples=self.fleet.samples,
             configurations=self.fleet.configurations, pulse=self.fleet.pulse, now=self.fleet.clock,
             scopes=self.fleet.scopes, silences=self.silences, costs=self.costs,

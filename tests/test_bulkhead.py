@@ -9,8 +9,8 @@ import pytest
 import test_collect
 from hypothesis import strategies
 
-from workermon import bulkhead, errors, testing
-from workermon import collect as collecting
+from workermon import errors, testing
+from workermon.collect import bulkhead, collection
 
 SLOW, WELL, THIRD = "default/eu-west-1", "default/us-east-1", "lab/us-east-1"
 THREADS = 8
@@ -204,7 +204,7 @@ def test_a_collection_that_has_to_wait_is_made_by_a_later_one() -> None:
     held = gate.enter("default/us-east-1", [])
 
     def collect(worker_id: str) -> tuple[str, ...]:
-        return collecting.collect(
+        return collection.collect(
             [worker_id], ec2=fleet.ec2, cloudwatch=fleet.cloudwatch, workers=fleet.workers, samples=fleet.samples,
             schedule=fleet.schedule, configurations=fleet.configurations, learnt=fleet.learnt, leases=fleet.leases,
             now=fleet.clock, bulkhead=gate,
@@ -229,7 +229,7 @@ def test_a_collection_that_fails_gives_its_place_back() -> None:
     for _ in range(3):
         fleet.clock.advance(60)
         with pytest.raises(errors.RedisUnavailable):
-            collecting.collect(
+            collection.collect(
                 [worker.id], ec2=fleet.ec2, cloudwatch=fleet.cloudwatch, workers=fleet.workers, samples=fleet.samples,
                 schedule=fleet.schedule, configurations=fleet.configurations, learnt=fleet.learnt, leases=fleet.leases,
                 now=fleet.clock, bulkhead=gate,

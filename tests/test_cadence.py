@@ -14,8 +14,8 @@ from celery import Celery
 from conftest import eventually
 from test_scheduler import NOW, Post, app, at, beat, planned, post, worker  # noqa: F401
 
-from workermon import collect as collecting
 from workermon import config, models, testing
+from workermon.collect import collection
 from workermon.on_celery import schedule, scheduler
 
 
@@ -43,7 +43,7 @@ class Collecting:
         """Collect what was sent, at that time."""
         self.clock.now = now
         for worker_ids in post.worker_ids:
-            report = collecting.collect(
+            report = collection.collect(
                 worker_ids, ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers, samples=self.samples,
                 schedule=self.schedule, configurations=self.configurations, learnt=self.learnt, leases=self.leases,
                 now=self.clock,

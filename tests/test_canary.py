@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import eventually
-from workermon import canary, config, models, notify, ports, testing
+from workermon import config, models, ports, testing
+from workermon.health import canary
+from workermon.notify import delivery
 from workermon.on_redis import canary as on_redis
 from workermon.on_redis import channel, client, keys, outbox
 
@@ -67,7 +69,7 @@ class House:
     def deliver(self):
         """Do what the task of deliveries does with what it was rung for."""
         rung, self.bell.delivered = self.bell.delivered, []
-        notify.deliver(
+        delivery.deliver(
             rung, outbox=self.outbox, configurations=self.configurations, notifiers={}, now=self.now, canary=self.canary
         )
 

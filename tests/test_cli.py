@@ -14,8 +14,9 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from workermon import cli, config, errors, models, notify, ports, settings, testing
+from workermon import cli, config, errors, models, ports, settings, testing
 from workermon.cli import session
+from workermon.notify import delivery
 
 A, B, C = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
 REGION = "us-east-1"
@@ -66,7 +67,7 @@ class Ports:
             ports.Learnt: testing.MemoryLearnt(self.store),
             ports.Leases: testing.MemoryLeases(self.store),
             ports.Throttle: testing.MemoryThrottle(),
-            Mapping[str, ports.Notifier]: notify.notifiers(testing.MemorySecrets(), self.now),
+            Mapping[str, ports.Notifier]: delivery.notifiers(testing.MemorySecrets(), self.now),
         }
 
     def get(self, port):

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from workermon import collect as collecting
-from workermon import config, errors, metrics, models, ports, testing
+from workermon import config, errors, models, ports, testing
+from workermon.collect import collection
+from workermon.config import catalogue
 
 ONE = "i-0000000000000001a"
 TWO = "i-0000000000000002b"
@@ -53,8 +54,8 @@ class World:
         self.ec2.put(models.Instance(id=worker_id, region=worker.region, status=status))
         return worker
 
-    def collect(self, *worker_ids: str, again: bool = False) -> collecting.Report:
-        return collecting.collect(
+    def collect(self, *worker_ids: str, again: bool = False) -> collection.Report:
+        return collection.collect(
             worker_ids or (ONE,), ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers,
             samples=self.samples, schedule=self.schedule, configurations=self.configurations,
             learnt=self.learnt, leases=self.leases, now=self.clock, again=again,
@@ -90,9 +91,9 @@ def test_datapoints_reach_the_ledger_and_an_event_the_channel(world: World) -> N
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(15), 40.0), (at(10), 41.5)])
     report = world.collect()
-    assert report == collecting.Report(collected=(ONE,))
+    assert report == collection.Report(collected=(ONE,))
     assert world.points(CPU) == [(at(15), 40.0), (at(10), 41.5)]
-    assert world.points(metrics.STATUS_CHECK_FAILED, 60) == [(int(NOW), 0.0)]
+    assert world.points(catalogue.STATUS_CHECK_FAILED, 60) == [(int(NOW), 0.0)]
     assert len(world.events()) == 1
     condition = world.condition()
     assert condition.latest[CPU] == (at(10), 41.5)
@@ -154,7 +155,7 @@ def test_status_checks_are_a_metric_only_where_ec2_can_tell(
     world.add()
     world.ec2.put(models.Instance(id=ONE, region="us-east-1", status="running"), checks)
     world.collect()
-    assert world.points(metrics.STATUS_CHECK_FAILED, 60) == written
+    assert world.points(catalogue.STATUS_CHECK_FAILED, 60) == written
     assert (world.events()[0]["metrics"]["status_check_failed"] is None) == (not written)
 
 
@@ -164,7 +165,7 @@ def test_a_complete_slot_costs_no_call(world: World) -> None:
     world.collect()
     asked = len(world.ec2.calls)
     world.clock.advance(20)
-    assert world.collect() == collecting.Report(repeated=(ONE,))
+    assert world.collect() == collection.Report(repeated=(ONE,))
     assert len(world.ec2.calls) == asked
     assert world.collect(again=True).collected == (ONE,)
     assert len(world.events()) == 2
@@ -173,7 +174,7 @@ def test_a_complete_slot_costs_no_call(world: World) -> None:
 def test_paused_workers_are_left_alone_unless_asked_for(world: World) -> None:
     """A paused worker is collected by refresh only."""
     world.add(monitoring="paused")
-    assert world.collect() == collecting.Report(paused=(ONE,))
+    assert world.collect() == collection.Report(paused=(ONE,))
     assert world.ec2.calls == []
     assert world.collect(again=True).collected == (ONE,)
 
@@ -210,7 +211,7 @@ def test_a_worker_removed_meanwhile_writes_nothing(world: World) -> None:
         return inner(scope, ids)
 
     world.ec2.statuses = removing  # type: ignore[method-assign]
-    assert world.collect() == collecting.Report()
+    assert world.collect() == collection.Report()
     assert world.events() == []
 
 
@@ -410,7 +411,7 @@ def test_the_window_is_the_last_hour_first_and_then_the_watermark_less_the_laten
     world.add(added_at=NOW)
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(70), 1.0), (at(60), 2.0), (at(10), 3.0)])
     world.collect()
-    assert world.queries(CPU)[0].since == NOW - metrics.BACKFILL
+    assert world.queries(CPU)[0].since == NOW - catalogue.BACKFILL
     assert world.points(CPU) == [(at(60), 2.0), (at(10), 3.0)]
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(20), 2.5), (at(5), 4.0), (at(10), 3.5)])
     world.clock.advance(60)
@@ -438,7 +439,7 @@ def test_a_metric_never_seen_is_looked_for_since_it_was_last_asked_for(world: Wo
     world.cloudwatch.trouble = None
     world.clock.advance(5 * 3600)
     world.collect()
-    assert world.queries(CPU)[0].since == NOW - metrics.BACKFILL
+    assert world.queries(CPU)[0].since == NOW - catalogue.BACKFILL
 
 
 def test_detailed_monitoring_is_asked_for_by_the_minute(world: World) -> None:
@@ -590,7 +591,7 @@ def test_a_batch_takes_one_call_of_each_kind(world: World) -> None:
 
 def test_nothing_to_do_asks_nothing(world: World) -> None:
     """An empty message is well."""
-    assert collecting.Report() == world.collect("i-0000000000000000f")._replace(unknown=())
+    assert collection.Report() == world.collect("i-0000000000000000f")._replace(unknown=())
     assert world.ec2.calls == []
 
 
@@ -616,7 +617,7 @@ def test_a_slot_dispatched_twice_is_collected_once(world: World) -> None:
     """While one collects the other asks nothing, and there is one event."""
     world.add()
     inner = world.ec2.statuses
-    others: list[collecting.Report] = []
+    others: list[collection.Report] = []
 
     def meanwhile(scope: models.Scope, ids: Any) -> Any:
         world.ec2.statuses = inner  # type: ignore[method-assign]
@@ -625,7 +626,7 @@ def test_a_slot_dispatched_twice_is_collected_once(world: World) -> None:
 
     world.ec2.statuses = meanwhile  # type: ignore[method-assign]
     assert world.collect().collected == (ONE,)
-    assert others == [collecting.Report(repeated=(ONE,))]
+    assert others == [collection.Report(repeated=(ONE,))]
     assert len(world.events()) == 1
 
 
@@ -648,7 +649,7 @@ def test_a_crash_after_the_claim_leaves_no_hole(world: World) -> None:
     assert world.collect().repeated == (ONE,)
     world.clock.advance(11)
     assert world.collect().collected == (ONE,)
-    assert world.points(metrics.STATUS_CHECK_FAILED, 60) == [(int(NOW), 0.0)]
+    assert world.points(catalogue.STATUS_CHECK_FAILED, 60) == [(int(NOW), 0.0)]
 
 
 def test_whoever_was_slow_does_not_overwrite_the_next_slot(world: World) -> None:
@@ -862,7 +863,7 @@ def test_on_a_real_server_it_is_the_same(world: World, redis_client: Any) -> Non
     subscription = redis_client.pubsub()
     subscription.subscribe("workermon:metrics")
     assert subscription.get_message(timeout=5)["type"] == "subscribe"
-    assert world.collect() == collecting.Report(collected=(ONE,))
+    assert world.collect() == collection.Report(collected=(ONE,))
     assert json.loads(subscription.get_message(timeout=5)["data"])["worker_id"] == ONE
     subscription.close()
     assert world.points(CPU) == [(at(10), 41.5)]
@@ -870,7 +871,7 @@ def test_on_a_real_server_it_is_the_same(world: World, redis_client: Any) -> Non
     record = world.workers.get([ONE])[ONE]
     assert record.condition.latest[CPU] == (at(10), 41.5)
     assert len(record.dimensions["CWAgent/disk_used_percent"][0]) == 4
-    assert world.collect() == collecting.Report(repeated=(ONE,))
+    assert world.collect() == collection.Report(repeated=(ONE,))
     world.clock.advance(60)
     world.collect()
     assert world.condition().running_since == NOW

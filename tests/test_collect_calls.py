@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from workermon import collect as collecting
 from workermon import config, models, testing
+from workermon.collect import collection
 from workermon.local import endpoint, simulation
 from workermon.on_aws import cloudwatch, ec2, session
 
@@ -48,7 +48,7 @@ class Fleet:
         """Collect everybody once, in batches; return the calls that it took."""
         before = Counter(self.server.calls)
         for start in range(0, len(self.ids), 100):
-            collecting.collect(
+            collection.collect(
                 self.ids[start : start + 100], ec2=ec2.AwsEc2(self.sessions),
                 cloudwatch=cloudwatch.AwsCloudWatch(self.sessions), workers=self.workers, samples=self.samples,
                 schedule=self.schedule, configurations=self.configurations, learnt=self.learnt, leases=self.leases,

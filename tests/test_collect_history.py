@@ -10,8 +10,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from workermon import collect as collecting
-from workermon import config, errors, metrics, models, ports, testing
+from workermon import config, errors, models, ports, testing
+from workermon.collect import collection
+from workermon.config import catalogue
 
 ONE = "i-0000000000000001a"
 CPU = "cpu_utilization"
@@ -97,9 +98,9 @@ class World:
         self.cloudwatch.values[at].sort()
         return at
 
-    def collect(self, *, again: bool = False) -> collecting.Report:
+    def collect(self, *, again: bool = False) -> collection.Report:
         """Collect once, now."""
-        return collecting.collect(
+        return collection.collect(
             [ONE], ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers, samples=self.samples,
             schedule=self.schedule, configurations=self.configurations, learnt=self.learnt, leases=self.leases,
             now=lambda: self.clock() + self.skew, again=again,
@@ -275,7 +276,7 @@ def test_a_metric_that_fell_silent_is_not_asked_for_all_of_its_silence() -> None
         world.publish(number, late=(200 - number) * 60)
     world.publish(200)
     world.run(190 * 60)
-    assert max(world.cloudwatch.widths) <= metrics.BACKFILL + 2 * models.LATENESS + 300
+    assert max(world.cloudwatch.widths) <= catalogue.BACKFILL + 2 * models.LATENESS + 300
     world.run(20 * 60)
     assert len([width for width in world.cloudwatch.widths if width > 7200]) == 1
     assert world.ledger() == world.cloudwatch.at(world.clock())
@@ -293,7 +294,7 @@ def test_a_clock_that_is_set_loses_nothing(step: int) -> None:
     world.run(1800)
     world.skew = 0.0
     world.run(1800)
-    begin = NOW - metrics.BACKFILL
+    begin = NOW - catalogue.BACKFILL
     held = {at: value for at, value in world.cloudwatch.at(world.clock()).items() if at >= begin}
     assert {at: value for at, value in world.ledger().items() if at >= begin} == held
 

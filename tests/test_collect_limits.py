@@ -6,7 +6,8 @@ import pytest
 import structlog
 
 from tests.test_collect import CPU, NOW, ONE, TWO, World
-from workermon import bill, collect, config, errors, models, testing
+from workermon import config, costs, errors, models, testing
+from workermon.collect import collection as collect
 from workermon.models import DAY
 
 SCOPE = "default/us-east-1"
@@ -125,7 +126,7 @@ START = 1_700_007_000.0
 def spend(world: Billed, dollars: float) -> None:
     """Have that much a day asked for network_out, for the ten minutes since midnight."""
     world.clock.now = START
-    number = round(dollars / DAY / bill.PER_METRIC * 10)
+    number = round(dollars / DAY / costs.PER_METRIC * 10)
     for second in range(-600, 0, 10):
         world.costs.note(world.clock() + second, SCOPE, "GetMetricData", {OUT: number})
 
@@ -151,7 +152,7 @@ def test_a_day_too_dear_lengthens_the_least_important_periods(world: Billed) -> 
     for minute in range(1, 21):
         world.clock.now = START + 60 * minute
         # The rest of the fleet keeps to it too, and so asks half as often as it would.
-        world.costs.note(world.clock.now, SCOPE, "GetMetricData", {OUT: round(9 / DAY / bill.PER_METRIC * 60 / 2)})
+        world.costs.note(world.clock.now, SCOPE, "GetMetricData", {OUT: round(9 / DAY / costs.PER_METRIC * 60 / 2)})
         moment = int(world.clock.now - 60) // 300 * 300
         world.cloudwatch.put(ONE, "CPUUtilization", [(moment, 1.0)])
         world.cloudwatch.put(ONE, "NetworkOut", [(moment, 1.0)])
@@ -205,4 +206,4 @@ def test_what_somebody_asks_for_is_collected_whatever_the_budget(world: Billed) 
 
 def test_status_checks_are_in_no_order_of_sacrifice() -> None:
     """They are free, and so never given up."""
-    assert "status_check_failed" not in bill.order(config.DEFAULT)
+    assert "status_check_failed" not in costs.order(config.DEFAULT)

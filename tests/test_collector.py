@@ -8,8 +8,11 @@ import fakeredis
 import pytest
 from conftest import repository_on_redis
 
-from workermon import collector, evaluate, metrics, models, ports, testing
 from workermon import fleet as fleets
+from workermon import models, ports, testing
+from workermon.config import catalogue
+from workermon.evaluate import account
+from workermon.evaluate import evaluation as evaluate
 from workermon.on_redis import client, scopes
 
 T0 = 1_699_999_200
@@ -18,7 +21,7 @@ IDS = tuple(f"i-0000000{number}" for number in range(3))
 CONFIGURATION = models.Configuration(
     rules=(models.Rule(name="silence", kind="no-data", notify=("ops",)),),
     channels={},
-    metrics=metrics.CATALOGUE,
+    metrics=catalogue.CATALOGUE,
     collect=("cpu_utilization",),
     revision=1,
 )
@@ -205,12 +208,12 @@ def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet):
     """When nothing is collected there any more, say."""
     fleet.minutes(1, 4)
     basis = fleet.scopes.load()[SCOPE]
-    verdict = collector.closing(basis, CONFIGURATION, "no worker is left there", T0 + 400)
+    verdict = account.closing(basis, CONFIGURATION, "no worker is left there", T0 + 400)
     assert fleet.scopes.commit(verdict)
     assert fleet.alerts.open() == []
     told = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
     assert (told.status, told.reason) == ("resolved", "no worker is left there")
-    assert collector.closing(fleet.scopes.load()[SCOPE], CONFIGURATION, "again", T0 + 500) is None
+    assert account.closing(fleet.scopes.load()[SCOPE], CONFIGURATION, "again", T0 + 500) is None
 
 
 def test_where_no_worker_is_collected_any_more_it_is_over(fleet):
@@ -251,7 +254,7 @@ def test_without_a_rule_about_silence_everybody_hears_of_it():
 
     def heard(*rules: models.Rule) -> tuple[str, ...]:
         configuration = CONFIGURATION.model_copy(update={"rules": rules})
-        return collector.judge(basis, configuration, monitoring_since=T0 - 999, now=T0 + 200).channels["collector"]
+        return account.judge(basis, configuration, monitoring_since=T0 - 999, now=T0 + 200).channels["collector"]
 
     cpu = models.Rule(name="a", metric="cpu_utilization", above=models.Levels(critical=1), notify=("ops", "log"))
     assert heard(cpu, cpu) == ("ops", "log")

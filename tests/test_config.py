@@ -6,7 +6,8 @@ import re
 import jsonschema
 import pytest
 
-from workermon import config, errors, grammar, models
+from workermon import config, errors, models
+from workermon.config import grammar
 
 WHOLE = """
 [discover]

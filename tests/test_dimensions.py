@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from workermon import dimensions, errors, metrics, models, ports, testing
+from workermon import errors, models, ports, testing
+from workermon.collect import dimensions
+from workermon.config import catalogue
 
 NOW = 1_900_000_000.0
 HERE = models.Scope(region="us-east-1")
-CPU, MEMORY = metrics.CATALOGUE["cpu_utilization"], metrics.CATALOGUE["memory_utilization"]
+CPU, MEMORY = catalogue.CATALOGUE["cpu_utilization"], catalogue.CATALOGUE["memory_utilization"]
 KEY = dimensions.key_of(MEMORY)
 DENIED = errors.AwsDenied("ListMetrics in us-east-1", "is not allowed", "grant cloudwatch:ListMetrics")
 

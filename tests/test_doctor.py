@@ -8,7 +8,8 @@ import pytest
 from conftest import use_aws
 
 from tests.test_cli import REGION, A, ok, run, world  # noqa: F401 - fixtures
-from workermon import doctor, errors, models, ports, testing
+from workermon import errors, models, ports, testing
+from workermon.health import doctor
 from workermon.local import endpoint, simulation
 from workermon.on_aws import cloudwatch, ec2, session
 from workermon.on_redis import server

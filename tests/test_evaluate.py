@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from tests import conftest
-from workermon import evaluate, metrics, models, notify, ports, testing, verdicts
+from workermon import models, ports, testing
+from workermon.alerts import lifecycle as verdicts
+from workermon.config import catalogue
+from workermon.evaluate import evaluation as evaluate
 from workermon.models import Count, Datapoint, Levels, Rule, Series
+from workermon.notify import delivery
 
 MINUTE = 60
 T0 = 1_699_999_200
@@ -50,7 +54,7 @@ class Site:
         self.configurations = testing.MemoryConfigurations(
             self.store,
             models.Configuration(
-                rules=rules or (CPU,), channels={}, metrics=metrics.CATALOGUE, collect=("cpu_utilization",)
+                rules=rules or (CPU,), channels={}, metrics=catalogue.CATALOGUE, collect=("cpu_utilization",)
             ),
         )
         self.pulse = testing.MemoryPulse(self.store)
@@ -576,7 +580,7 @@ def test_on_every_store(repository: conftest.Repository) -> None:
         def send(self, channel: models.Channel, notification: models.Notification) -> None:
             got.append((notification.status, notification.version))
 
-    notify.deliver(
+    delivery.deliver(
         [f"{ID}/cpu-high"],
         outbox=repository.outbox,
         configurations=repository.configurations,

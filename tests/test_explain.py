@@ -3,7 +3,9 @@
 import pytest
 
 from tests.test_evaluate import CPU, ID, MINUTE, QUIET, T0, Site, points
-from workermon import errors, explain, models, notify, report, testing
+from workermon import errors, models, testing
+from workermon.notify import delivery
+from workermon.views import explain, fleet
 
 
 def why(site, metric="cpu_utilization"):
@@ -111,7 +113,7 @@ def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over():
     site.silences.remove(["s1"])
     site.samples.rejudge([ID], site.clock())
     [alert] = site.evaluate()
-    notify.deliver(
+    delivery.deliver(
         [alert],
         outbox=testing.MemoryOutbox(site.store),
         configurations=site.configurations,
@@ -171,7 +173,7 @@ def test_each_attempt_to_deliver_is_shown():
     [alert] = site.evaluate()
     outbox, channel = testing.MemoryOutbox(site.store), Broken()
     for _ in range(2):
-        notify.deliver(
+        delivery.deliver(
             [alert],
             outbox=outbox,
             configurations=site.configurations,
@@ -182,5 +184,5 @@ def test_each_attempt_to_deliver_is_shown():
     [turn] = why(site)["rules"][0]["history"]
     assert [one["error"] is None for one in turn["deliveries"]] == [False, True]
     assert "it said 500" in turn["deliveries"][0]["error"]
-    [shown] = report.alerts(every=True, alerts=site.alerts)["alerts"]
+    [shown] = fleet.alerts(every=True, alerts=site.alerts)["alerts"]
     assert [one["error"] is None for one in shown["deliveries"]] == [False, True]

@@ -7,7 +7,8 @@ import jsonschema
 import pytest
 
 from tests.test_cli import A, B, Ports, Session, ok, one_line, run, world  # noqa: F401 - fixtures
-from workermon import bill, config, export, models
+from workermon import config, costs, models
+from workermon.config import export
 
 FILE = """
 [[workers]]
@@ -221,8 +222,8 @@ def test_a_plan_refuses_what_apply_refuses(run, tmp_path):  # noqa: F811
 def test_a_budget_bounds_the_price():
     """A month costs no more than thirty days of the budget; paused workers cost nothing."""
     worker = models.Worker(id=A, name=A, region="us-east-1", added_at=0, incarnation="1", detailed=True)
-    plain = bill.month([(worker, {})], config.DEFAULT)
+    plain = costs.month([(worker, {})], config.DEFAULT)
     assert plain == pytest.approx(5 * 30 * 1440 / 1000 * 0.01)
-    assert bill.month([(worker, {"disk_utilization": 3})], config.DEFAULT) == pytest.approx(plain * 7 / 5)
-    assert bill.month([(worker, {})], config.DEFAULT.model_copy(update={"budget": 0.01})) == pytest.approx(0.3)
-    assert bill.month([(worker.model_copy(update={"monitoring": "paused"}), {})], config.DEFAULT) == 0
+    assert costs.month([(worker, {"disk_utilization": 3})], config.DEFAULT) == pytest.approx(plain * 7 / 5)
+    assert costs.month([(worker, {})], config.DEFAULT.model_copy(update={"budget": 0.01})) == pytest.approx(0.3)
+    assert costs.month([(worker.model_copy(update={"monitoring": "paused"}), {})], config.DEFAULT) == 0

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_evaluate import CPU, ID, MINUTE, QUIET, T0, Site, points
-from workermon import explain, flapping, models, report
+from workermon import models
 from workermon.models import Count, Damping, Flapping, Judged, Levels, Turn
+from workermon.rules import flapping
+from workermon.views import explain, fleet
 
 ONE = Count(m=1, n=1)
 OPTION = Flapping(turns=6, within=3600)
@@ -382,11 +384,11 @@ def test_why_and_alerts_say_that_it_flaps() -> None:
         (True, False),
         (False, True),
     ]
-    [alert] = report.alerts(alerts=site.alerts, silences=site.silences, now=site.clock)["alerts"]
+    [alert] = fleet.alerts(alerts=site.alerts, silences=site.silences, now=site.clock)["alerts"]
     assert alert["flapping"] is True
     site.minutes([20] * 61, 9)
     [rule] = explain.why(record, "cpu_utilization", **ports, pulse=site.pulse, silences=site.silences, now=site.clock)[
         "rules"
     ]
     assert (rule["flapping"]["flaps"], rule["flapping"]["until"]) == (False, None)
-    assert report.alerts(every=True, alerts=site.alerts)["alerts"][0]["flapping"] is False
+    assert fleet.alerts(every=True, alerts=site.alerts)["alerts"][0]["flapping"] is False

@@ -2,7 +2,10 @@
 
 import pytest
 
-from workermon import canary, config, errors, health, models, notifications, ports, testing
+from workermon import config, errors, models, ports, testing
+from workermon.alerts import message
+from workermon.health import canary
+from workermon.health import status as health
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
 
@@ -245,7 +248,7 @@ def test_a_channel_that_takes_nothing_shows(world):
     worker = world.add(A)
     basis = world.alerts.load([A])[A]
     turn = models.Transition(at=int(world.now()), before=None, after="critical", value=95.0)
-    told = notifications.notification(
+    told = message.notification(
         worker, config.DEFAULT.rules[0], turn, version=1, since=world.now(), created_at=world.now(), unit="percent"
     )
     verdict = ports.Verdict(basis, {}, (("cpu-high", turn, told),), {"cpu-high": ("ops",)}, world.now())

@@ -7,7 +7,8 @@ import pytest
 import structlog
 
 from tests.conftest import eventually
-from workermon import errors, heartbeat, models, testing
+from workermon import errors, models, testing
+from workermon.health import heartbeat
 
 NOW = 1_700_000_000
 

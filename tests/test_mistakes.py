@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workermon import errors, grammar, mistakes
+from workermon import errors
+from workermon.config import grammar, problems
 
 TEXT = '[[rules]]\nname = "cpu"\nabove = { warning = 80, critical = 90 }\n\n[channels.ops]\ntype = "webhook"\n'
 
@@ -26,13 +27,13 @@ TEXT = '[[rules]]\nname = "cpu"\nabove = { warning = 80, critical = 90 }\n\n[cha
 )
 def test_a_place_is_named_by_line_and_column(path: str, says: str) -> None:
     """A place is named by its line and column; what is missing by those of what lacks it, if there is any."""
-    assert mistakes.where("f.toml", path, TEXT) == f"f.toml: {says}"
+    assert problems.where("f.toml", path, TEXT) == f"f.toml: {says}"
 
 
 def test_without_a_text_there_is_the_path_alone() -> None:
     """Without the text there is the path alone, without a path the source."""
-    assert mistakes.where("f.toml", "rules[0].name", "") == "f.toml: rules[0].name"
-    assert mistakes.where("f.toml", "", TEXT) == "f.toml"
+    assert problems.where("f.toml", "rules[0].name", "") == "f.toml: rules[0].name"
+    assert problems.where("f.toml", "", TEXT) == "f.toml"
 
 
 @pytest.mark.parametrize(("known", "meant"), [(["us-west-1", "us-east-1"], "us-east-1"), (["us-west-1"], "us-west-1")])
@@ -44,8 +45,8 @@ def test_letters_that_changed_places_are_the_likelier_slip(known: list[str], mea
 @given(st.text(max_size=200))
 def test_what_is_shown_fits_a_line(text: str) -> None:
     """Whatever a file says is shown on one line, at most 64 characters of it."""
-    assert len(mistakes.shown(text)) <= 64
-    assert mistakes.shown(text) == errors.printable(mistakes.shown(text))
+    assert len(problems.shown(text)) <= 64
+    assert problems.shown(text) == errors.printable(problems.shown(text))
 
 
 @given(st.text(max_size=40), st.sampled_from(sorted(grammar.SECRETS)))
@@ -57,5 +58,5 @@ def test_a_secret_is_never_repeated(secret: str, key: str) -> None:
         grammar.Grammar.model_validate(document)
     wrong = [one for one in caught.value.errors() if one["loc"][-1] == key]
     assert wrong
-    made = mistakes.first(caught.value, grammar.Grammar, grammar.SECRETS)
+    made = problems.first(caught.value, grammar.Grammar, grammar.SECRETS)
     assert "hunter2" not in f"{made.path} {made.why} {made.todo}"

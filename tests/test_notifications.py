@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from workermon import models, notifications, ports
+from workermon import models, ports
+from workermon.alerts import message
 from workermon.models import Alert, Datapoint, Levels, Rule, Transition
 
 T0 = 1_700_000_000
@@ -38,7 +39,7 @@ FIRED = Transition(
 
 def told(transition: Transition, rule: Rule = CPU, unit: str = "percent", **more: object) -> models.Notification:
     """Return the notification of a transition."""
-    return notifications.notification(
+    return message.notification(
         WORKER, rule, transition, version=7, since=T0 - 60, created_at=T0 + 200, unit=unit, **more
     )
 
@@ -85,8 +86,8 @@ def test_id_names_the_transition() -> None:
         told(FIRED.model_copy(update={"at": T0 + 60})).id,
         told(FIRED.model_copy(update={"after": "warning"})).id,
         told(FIRED, CPU.model_copy(update={"name": "cpu"})).id,
-        notifications.identity(WORKER.model_copy(update={"incarnation": "second"}), "cpu-high", "critical", T0),
-        notifications.identity(WORKER.model_copy(update={"id": "i-0abc0123456789dee"}), "cpu-high", "critical", T0),
+        message.identity(WORKER.model_copy(update={"incarnation": "second"}), "cpu-high", "critical", T0),
+        message.identity(WORKER.model_copy(update={"id": "i-0abc0123456789dee"}), "cpu-high", "critical", T0),
     }
     assert len(others) == 5
     assert again not in others
@@ -163,7 +164,7 @@ def test_no_data() -> None:
 )
 def test_quantities(value: float, unit: str, shown: str) -> None:
     """A value is written with its unit as people read it."""
-    assert notifications.quantity(value, unit) == shown
+    assert message.quantity(value, unit) == shown
 
 
 def basis(*alerts: Alert, told: dict[str, int] | None = None) -> ports.Basis:
@@ -174,6 +175,6 @@ def basis(*alerts: Alert, told: dict[str, int] | None = None) -> ports.Basis:
 
 def test_version_outlives_removal() -> None:
     """A worker that is added again goes on with the versions of its earlier life."""
-    assert notifications.next_version(basis(told={"cpu-high": 9}), "cpu-high") == 10
-    assert notifications.next_version(basis(Alert(rule="cpu-high", version=12), told={"cpu-high": 9}), "cpu-high") == 13
-    assert notifications.next_version(basis(), "cpu-high") == 1
+    assert message.next_version(basis(told={"cpu-high": 9}), "cpu-high") == 10
+    assert message.next_version(basis(Alert(rule="cpu-high", version=12), told={"cpu-high": 9}), "cpu-high") == 13
+    assert message.next_version(basis(), "cpu-high") == 1

@@ -10,9 +10,9 @@ import structlog.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workermon import errors, models, notify, ports, testing
+from workermon import errors, models, ports, testing
 from workermon.models import Channel, Transition
-from workermon.notify import guarded
+from workermon.notify import delivery, http
 
 NOW = 1_700_000_000.0
 WORKER = models.Worker(
@@ -95,7 +95,7 @@ class Site:
             assert self.alerts.commit(verdict)
 
     def deliver(self, receiver: ports.Notifier, *alert_ids: str) -> None:
-        notify.deliver(
+        delivery.deliver(
             alert_ids or (ALERT,),
             outbox=self.outbox,
             configurations=self.configurations,
@@ -244,14 +244,14 @@ def test_stale_fence_is_bounded() -> None:
 
     late.plan = [slow] * 50
     site.deliver(late)
-    assert late.calls == 1 + notify.AGAIN
+    assert late.calls == 1 + delivery.AGAIN
 
 
 def test_channel_gone() -> None:
     """A channel that the configuration no longer has is recorded as the reason, tried for a while, and given up."""
     site, receiver = Site("chat"), Receiver()
     site.tell()
-    for _ in range(notify.ORPHAN_TRIES):
+    for _ in range(delivery.ORPHAN_TRIES):
         assert site.outbox.backlog() == 1
         site.deliver(receiver)
         site.clock.advance(400)
@@ -315,7 +315,7 @@ def test_time_is_bounded() -> None:
     site.tell(*(f"rule-{number}" for number in range(40)))
     receiver = Receiver(*[lambda: site.clock.advance(61) and None] * 40)
     site.deliver(receiver, *(f"{WORKER.id}/rule-{number}" for number in range(40)))
-    assert 0 < len(receiver.got) <= notify.PARALLEL
+    assert 0 < len(receiver.got) <= delivery.PARALLEL
     assert len(site.outbox.due(site.clock(), 100)) == 40 - len(receiver.got)
 
 
@@ -344,7 +344,7 @@ def test_log(status: str, severity: str, level: str) -> None:
         }
     )
     with structlog.testing.capture_logs() as logged:
-        notify.notifiers(testing.MemorySecrets())["log"].send(Channel(name="log", type="log"), told)
+        delivery.notifiers(testing.MemorySecrets())["log"].send(Channel(name="log", type="log"), told)
     (entry,) = logged
     assert (entry["event"], entry["log_level"]) == (f"alert.{status}", level)
     assert (entry["worker_id"], entry["rule"], entry["value"], entry["summary"]) == (
@@ -364,7 +364,7 @@ def limited(site: Site, **given: float | None) -> None:
 
 def send(site: Site, receiver: ports.Notifier, throttle: ports.Throttle) -> None:
     """Deliver what is due."""
-    notify.deliver(
+    delivery.deliver(
         site.outbox.due(site.clock(), 1000),
         outbox=site.outbox,
         configurations=site.configurations,
@@ -474,15 +474,15 @@ def test_what_is_refused_does_not_block_what_follows() -> None:
 
 def test_a_refusal_that_may_pass_is_tried_for_about_an_hour() -> None:
     """A receiver whose deployment went wrong has its tries, an hour in all, and no day."""
-    site, receiver = Site("ops", "log"), Receiver(*[final(guarded.PATIENT)] * 50)
+    site, receiver = Site("ops", "log"), Receiver(*[final(http.PATIENT)] * 50)
     site.tell()
     while (ALERT, "ops") in site.store.lanes and site.clock() < NOW + 3 * 3600:
         site.deliver(receiver)
         site.clock.advance(1)
-    assert receiver.calls == guarded.PATIENT
+    assert receiver.calls == http.PATIENT
     # 57 minutes on the average, each of the waits being drawn from 0 on.
     assert 1800 < site.clock() - NOW < 2 * 3600
-    assert site.attempts()[-1] == f"given up: {final(guarded.PATIENT)}"
+    assert site.attempts()[-1] == f"given up: {final(http.PATIENT)}"
 
 
 def test_the_alert_about_a_channel_ends_with_the_channel() -> None:
@@ -532,7 +532,7 @@ def test_a_channel_is_tried(kind: str, statuses: list[str]) -> None:
         def send(self, channel: Channel, notification: models.Notification) -> None:
             got.append(notification)
 
-    sent = notify.try_out("ops", configurations=site.configurations, notifiers={kind: Desk()}, now=site.clock)
+    sent = delivery.try_out("ops", configurations=site.configurations, notifiers={kind: Desk()}, now=site.clock)
     assert sent == len(got)
     assert [each.status for each in got] == statuses
     assert len({each.dedup_key for each in got}) == 1
@@ -543,7 +543,7 @@ def test_a_channel_is_tried(kind: str, statuses: list[str]) -> None:
 def test_a_channel_that_is_not_there() -> None:
     """A channel that is not configured is not found, and the nearest name is given."""
     with pytest.raises(errors.NotFound, match="did you mean ops"):
-        notify.try_out("opps", configurations=Site().configurations, notifiers={}, now=testing.ManualClock())
+        delivery.try_out("opps", configurations=Site().configurations, notifiers={}, now=testing.ManualClock())
 
 
 # --- reminders ---------------------------------------------------------------------------------------------------
@@ -572,7 +572,7 @@ def repeating(repeat: int | None) -> Site:
 
 def remind(site: Site, receiver: ports.Notifier, silences: ports.Silences | None = None) -> None:
     """Deliver what is due."""
-    notify.deliver(
+    delivery.deliver(
         site.outbox.due(site.clock(), 10),
         outbox=site.outbox,
         configurations=site.configurations,

@@ -24,10 +24,12 @@ import pytest
 
 from tests.conftest import eventually
 from tests.test_notify_webhook import Receiver, answer, told
-from workermon import channels, config, errors, models, notify, ports, testing
+from workermon import config, errors, models, ports, testing
+from workermon.config import channels
 from workermon.models import Channel, SecretRef
-from workermon.notify import alertmanager, guarded, pagerduty, slack, sns, text
-from workermon.notify import email as mail_channel
+from workermon.notify import delivery, http, text
+from workermon.notify.channels import alertmanager, pagerduty, slack, sns
+from workermon.notify.channels import email as mail_channel
 
 NOW = 1_700_000_100.0
 KEY = "R0UTINGKEY0123456789abcdefghijkl"
@@ -44,7 +46,7 @@ def receiver() -> Iterator[Receiver]:
 
 def notifiers(**secrets: str) -> dict[str, ports.Notifier]:
     """Return the notifiers, with these secrets beside the usual ones."""
-    return notify.notifiers(
+    return delivery.notifiers(
         testing.MemorySecrets({"KEY": KEY, "PASSWORD": "hunter2hunter2", "BAD": "no key\nat all", **secrets}),
         lambda: NOW,
     )
@@ -243,7 +245,7 @@ def test_what_a_refusal_is_worth(receiver: Receiver, kind: str, at_once: set[int
         receiver.plan = [answer(status)]
         with pytest.raises(errors.DeliveryFailed) as caught:
             notifiers()[kind].send(of(kind, url=receiver.url, secret=SecretRef(env="KEY")), told())
-        tries = 1 if status in at_once else guarded.PATIENT if status in patiently else None
+        tries = 1 if status in at_once else http.PATIENT if status in patiently else None
         assert getattr(caught.value, "tries", None) == tries, status
         assert caught.value.retryable == (status in later), status
         assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
@@ -526,7 +528,7 @@ def test_email_refused(mail: Callable[..., tuple[Mailbox, int]]) -> None:
     box.refuse = "554 no, hunter2hunter2"
     with pytest.raises(errors.DeliveryRefused, match="answered 554") as final:
         notifiers()["email"].send(post(port), told())
-    assert final.value.tries == guarded.PATIENT
+    assert final.value.tries == http.PATIENT
 
 
 def test_email_without_starttls(mail: Callable[..., tuple[Mailbox, int]]) -> None:
@@ -729,7 +731,7 @@ class Pigeon:
 
 def test_every_example_survives_an_export() -> None:
     """What an example makes of the channels is the same after it was exported and read again."""
-    from workermon import export
+    from workermon.config import export
 
     for example in _examples():
         if "entry-points" in example:

@@ -14,9 +14,10 @@ import pytest
 
 from tests.test_notify_channels import certificate, mail, notifiers, of, post  # noqa: F401 - fixtures
 from tests.test_notify_webhook import Receiver, answer, told
-from workermon import config, errors, models, notify, ports, testing
+from workermon import config, errors, models, ports, testing
 from workermon.models import Channel, SecretRef
-from workermon.notify import slack, text
+from workermon.notify import delivery, text
+from workermon.notify.channels import slack
 
 NOW = 1_700_000_000.0
 
@@ -93,7 +94,7 @@ class Site:
 
     def deliver(self, *alert_ids: str) -> None:
         """Deliver these, or what is due."""
-        notify.deliver(
+        delivery.deliver(
             alert_ids or self.outbox.due(self.clock(), 1000),
             outbox=self.outbox,
             configurations=self.configurations,
@@ -118,7 +119,7 @@ def test_fifty_at_once_are_one_message() -> None:
         site.deliver()
         site.clock.advance(1)
     assert (site.chat.messages, len(site.pager.got)) == ([], 50)
-    site.pass_time(notify.GROUP_WAIT)
+    site.pass_time(delivery.GROUP_WAIT)
     (message,) = site.chat.messages
     assert message == sorted(f"{one}/cpu-high#1" for one in site.ids)
     assert site.outbox.backlog() == 0
@@ -131,7 +132,7 @@ def test_one_alone_is_a_message_of_its_own() -> None:
     site = Site(1)
     site.tell(*site.ids)
     site.deliver()
-    site.pass_time(notify.GROUP_WAIT - 1)
+    site.pass_time(delivery.GROUP_WAIT - 1)
     assert site.chat.messages == []
     site.pass_time(1)
     assert site.chat.messages == [[f"{site.ids[0]}/cpu-high#1"]]
@@ -143,7 +144,7 @@ def test_rules_do_not_mix() -> None:
     site.tell(*site.ids[:3])
     site.tell(*site.ids[3:], rule="disk-high")
     site.deliver()
-    site.pass_time(notify.GROUP_WAIT)
+    site.pass_time(delivery.GROUP_WAIT)
     assert sorted(len(message) for message in site.chat.messages) == [3, 3]
 
 
@@ -154,7 +155,7 @@ def test_accounts_and_regions_do_not_mix() -> None:
     site.tell(*site.ids[2:4], account="lab")
     site.tell(*site.ids[4:], account="lab", region="eu-west-1")
     site.deliver()
-    site.pass_time(notify.GROUP_WAIT)
+    site.pass_time(delivery.GROUP_WAIT)
     assert sorted(site.chat.messages) == [
         [f"{one}/cpu-high#1" for one in site.ids[start : start + 2]] for start in (0, 2, 4)
     ]
@@ -177,7 +178,7 @@ def test_a_message_that_may_be_shown_twice_says_so() -> None:
     site.chat = Slow(*[errors.DeliveryFailed("channel chat", "no answer within 10 s", "it is tried again")] * 2)
     site.tell(*site.ids)
     site.deliver()
-    site.pass_time(notify.GROUP_WAIT + 10)
+    site.pass_time(delivery.GROUP_WAIT + 10)
     assert len(shown) == 3
     assert [said.endswith(" (retry)") for said in shown] == [False, True, True]
     assert [recorded.notification.summary for recorded in site.alerts.history(f"{site.ids[0]}/cpu-high")] == [
@@ -192,7 +193,7 @@ def test_a_group_that_is_refused_is_given_up_together() -> None:
     site.tell(*site.ids)
     site.tell(*site.ids)
     site.deliver()
-    site.pass_time(3 * notify.GROUP_WAIT)
+    site.pass_time(3 * delivery.GROUP_WAIT)
     assert [message[0] for message in site.chat.messages] == [f"{site.ids[0]}/cpu-high#2"]
     assert [len(message) for message in site.chat.messages] == [50]
     about = site.alerts.history("channel:chat/delivery")
@@ -204,10 +205,10 @@ def test_who_comes_later_is_in_the_next_group() -> None:
     site = Site(10)
     site.tell(*site.ids[:5])
     site.deliver()
-    site.pass_time(notify.GROUP_WAIT)
+    site.pass_time(delivery.GROUP_WAIT)
     site.tell(*site.ids[5:])
     site.tell(*site.ids[:5])
-    site.pass_time(notify.GROUP_WAIT + 1)
+    site.pass_time(delivery.GROUP_WAIT + 1)
     assert [len(message) for message in site.chat.messages] == [5, 10]
     assert site.chat.messages[1][0] == f"{site.ids[0]}/cpu-high#2"
 
@@ -218,7 +219,7 @@ def test_a_turn_within_the_window_keeps_its_order() -> None:
     site.tell(*site.ids)
     site.tell(*site.ids)
     site.deliver()
-    site.pass_time(notify.GROUP_WAIT + 5)
+    site.pass_time(delivery.GROUP_WAIT + 5)
     told_of = [entry for message in site.chat.messages for entry in message if entry.startswith(site.ids[0])]
     assert told_of == [f"{site.ids[0]}/cpu-high#1", f"{site.ids[0]}/cpu-high#2"]
     assert len(site.chat.messages) == 2
@@ -230,7 +231,7 @@ def test_a_group_that_is_not_taken_stays_together() -> None:
     site.chat.plan = [errors.DeliveryFailed("channel chat", "it answered 503", "it is tried again")] * 3
     site.tell(*site.ids)
     site.deliver()
-    site.pass_time(notify.GROUP_WAIT + 30)
+    site.pass_time(delivery.GROUP_WAIT + 30)
     assert site.chat.calls == 4
     assert [len(message) for message in site.chat.messages] == [50]
     errors_of = [attempt.error for attempt in site.store.attempts[f"{site.ids[7]}/cpu-high"]]
@@ -251,7 +252,7 @@ def test_a_wave_is_told_in_time() -> None:
     for one in site.ids:
         site.tell(one)
         site.pass_time(1)
-    site.pass_time(3 * notify.GROUP_WAIT)
+    site.pass_time(3 * delivery.GROUP_WAIT)
     assert sum(len(message) for message in site.chat.messages) == 120
     assert len(site.chat.messages) <= 16
 
@@ -261,7 +262,7 @@ def test_a_group_takes_one_token() -> None:
     site = Site(per_minute=2)
     site.tell(*site.ids)
     site.deliver()
-    site.pass_time(notify.GROUP_WAIT)
+    site.pass_time(delivery.GROUP_WAIT)
     assert [len(message) for message in site.chat.messages] == [50]
 
 
@@ -382,7 +383,7 @@ def test_fifty_at_once_on_redis(redis_url: str) -> None:
         site.tell(*site.ids)
         site.deliver()
         assert (site.chat.messages, len(site.pager.got)) == ([], 50)
-        site.pass_time(notify.GROUP_WAIT)
+        site.pass_time(delivery.GROUP_WAIT)
         assert [len(message) for message in site.chat.messages] == [50]
         assert site.outbox.backlog() == 0
         (recorded,) = site.alerts.history(f"{site.ids[3]}/cpu-high")
@@ -402,7 +403,7 @@ def test_deliveries_at_once_send_one_message(redis_url: str) -> None:
         site.leases = leases.RedisLeases(connection)
         site.tell(*site.ids)
         site.deliver()
-        site.clock.advance(notify.GROUP_WAIT)
+        site.clock.advance(delivery.GROUP_WAIT)
         due = site.outbox.due(site.clock(), 1000)
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             for part in [pool.submit(site.deliver, *due[start::3]) for start in range(3)]:

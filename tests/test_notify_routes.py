@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
-from workermon import config, errors, export, models
+from workermon import config, errors, models
+from workermon.config import export
 from workermon.models import Count
 
 ONE = Count(m=1, n=1)

@@ -21,9 +21,10 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import eventually
-from workermon import errors, models, notify, testing
+from workermon import errors, models, testing
 from workermon.models import Channel, SecretRef
-from workermon.notify import guarded, webhook
+from workermon.notify import delivery, http
+from workermon.notify.channels import webhook
 
 TOKEN = "T0KEN-in-the-path"
 
@@ -222,7 +223,7 @@ def test_not_accepted(receiver: Receiver, status: int) -> None:
     assert why.retry_after is None
     # It may be a receiver that is being deployed: what it refuses is tried for some minutes, the rest for a day.
     assert why.retryable == (status in (408, 409, 425, 429) or status >= 500)
-    assert getattr(why, "tries", None) == (None if why.retryable else guarded.PATIENT)
+    assert getattr(why, "tries", None) == (None if why.retryable else http.PATIENT)
     assert len(receiver.got) == 1
 
 
@@ -367,13 +368,13 @@ OTHERS = {
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public(address: str) -> None:
     """A public address is one."""
-    assert guarded.is_public(address)
+    assert http.is_public(address)
 
 
 @pytest.mark.parametrize("address", OTHERS.values(), ids=OTHERS)
 def test_not_public(address: str) -> None:
     """Private, local, translated and other special addresses are not public."""
-    assert not guarded.is_public(address)
+    assert not http.is_public(address)
 
 
 def test_http_only_where_private_is_allowed(receiver: Receiver) -> None:
@@ -402,8 +403,8 @@ def test_checked_where_it_connects(receiver: Receiver, monkeypatch: pytest.Monke
     def connect(sock: socket.socket, address: object) -> None:
         real(sock, ("127.0.0.1", receiver.port))
 
-    monkeypatch.setattr(guarded.socket, "getaddrinfo", rebound)
-    monkeypatch.setattr(guarded.socket.socket, "connect", connect)
+    monkeypatch.setattr(http.socket, "getaddrinfo", rebound)
+    monkeypatch.setattr(http.socket.socket, "connect", connect)
     assert "refused" in str(refused(channel(f"https://example.com/{TOKEN}", private=False)))
     eventually(lambda: receiver.connections == 1, what="the connection")
     assert receiver.got == []
@@ -415,7 +416,7 @@ def test_a_dead_address_leaves_time_for_the_next(receiver: Receiver, monkeypatch
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
     entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (closed, receiver.port)]
-    monkeypatch.setattr(guarded.socket, "getaddrinfo", lambda *_, **__: entries)
+    monkeypatch.setattr(http.socket, "getaddrinfo", lambda *_, **__: entries)
     hook().send(channel("http://receiver.internal/"), told())
     assert len(receiver.got) == 1
 
@@ -432,7 +433,7 @@ def test_slow_name_server(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -
         finally:
             returned.set()
 
-    monkeypatch.setattr(guarded.socket, "getaddrinfo", slow)
+    monkeypatch.setattr(http.socket, "getaddrinfo", slow)
     assert "no answer within 0.3 s" in str(refused(channel(receiver.url), deadline=0.3))
     found.set()
     assert returned.wait(5)
@@ -532,7 +533,7 @@ def test_failing_receiver_gets_each_once_and_in_order(receiver: Receiver) -> Non
     for _ in range(3):
         site.tell()
     for _ in range(12):
-        notify.deliver(
+        delivery.deliver(
             [test_notify.ALERT],
             outbox=site.outbox,
             configurations=site.configurations,

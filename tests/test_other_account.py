@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from conftest import Repository
 
-from workermon import collect as collecting
-from workermon import config, evaluate, models, ports, testing, verdicts
+from workermon import config, models, ports, testing
+from workermon.alerts import lifecycle
+from workermon.collect import collection
+from workermon.evaluate import evaluation
 
 NOW = 1_700_000_100.0
 ONE = "i-0000000000000001a"
@@ -57,17 +59,17 @@ class House:
         """Stop monitoring it, as ``remove`` does."""
         self.schedule.delete([ONE])
         basis = self.to.alerts.load([ONE])[ONE]
-        verdict = verdicts.closing(basis, self.to.configurations.load(), "it is no longer monitored", self.clock())
+        verdict = lifecycle.closing(basis, self.to.configurations.load(), "it is no longer monitored", self.clock())
         assert self.to.alerts.retire(verdict)
 
-    def collect(self) -> collecting.Report:
+    def collect(self) -> collection.Report:
         """Collect it now, and judge it."""
-        report = collecting.collect(
+        report = collection.collect(
             [ONE], ec2=self.ec2, cloudwatch=self, workers=self.to.workers, samples=self.to.samples,
             schedule=self.schedule, configurations=self.to.configurations, learnt=self.learnt, leases=self.to.leases,
             now=self.clock,
         )  # fmt: skip
-        evaluate.evaluate(
+        evaluation.evaluate(
             [ONE], alerts=self.to.alerts, samples=self.to.samples, configurations=self.to.configurations,
             pulse=self.to.pulse, now=self.clock,
         )  # fmt: skip
@@ -160,7 +162,7 @@ def test_a_listing_of_another_account_names_nobody_of_ours(repository: Repositor
         each: [(("InstanceId", each), ("Whose", "lab's"))] for each in (ONE, *(each.id for each in fleet))
     }
     house.clock.advance(60)
-    collecting.collect(
+    collection.collect(
         [each.id for each in fleet], ec2=house.ec2, cloudwatch=house, workers=repository.workers,
         samples=repository.samples, schedule=house.schedule, configurations=repository.configurations,
         learnt=house.learnt, leases=repository.leases, now=house.clock,

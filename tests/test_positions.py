@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workermon import positions
+from workermon.config import positions
 
 TRICKY = '''
 # [comment] = "no key"

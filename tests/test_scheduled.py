@@ -15,11 +15,15 @@ from tests.test_cli import ok, run, world  # noqa: F401 - fixtures
 from tests.test_evaluate import ID
 from tests.test_states import MINUTE, T0, House
 from tests.test_states import RULE as DOWN
-from workermon import cli, config, errors, explain, export, fleet, models, report, scheduled
+from workermon import cli, config, errors, fleet, models
 from workermon.cli import alerts
 from workermon.cli import fleet as show
+from workermon.config import export
 from workermon.models import DAY, ScheduledEvent
 from workermon.notify import text
+from workermon.rules import event as scheduled
+from workermon.views import explain
+from workermon.views import fleet as report
 
 RULE = models.Rule(name="scheduled", kind="event", by_code=True, notify=("ops",))
 HOUR = 3600

@@ -14,10 +14,14 @@ from tests import test_collector, test_notify
 from tests.test_cli import A, Session, _silent, fires, ok, one_line, run, world  # noqa: F401 - fixtures
 from tests.test_collector import fleet  # noqa: F401 - a fixture
 from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
-from workermon import config, errors, export, models, muting, notify, ports, silences, testing, verdicts
+from workermon import config, errors, models, ports, testing
 from workermon import settings as settings_of
+from workermon.alerts import lifecycle, silences
 from workermon.cli import run as run_command
+from workermon.config import export
+from workermon.evaluate import silence_expiry
 from workermon.models import Count
+from workermon.notify import delivery
 
 
 def made(**changes):
@@ -154,7 +158,7 @@ def test_a_muted_alert_of_a_worker_that_goes_says_nothing():
     site.silences.add(made(worker_id=ID))
     site.minutes([95, 96, 97])
     basis = site.alerts.load([ID])[ID]
-    verdict = verdicts.closing(basis, site.configurations.load(), "removed", T0 + 600)
+    verdict = lifecycle.closing(basis, site.configurations.load(), "removed", T0 + 600)
     assert verdict.channels == {"cpu-high": ()}
     site.workers.update(site.worker.model_copy(update={"monitoring": "paused"}))
     site.evaluate()
@@ -533,7 +537,7 @@ def maintained(site, **changes):
 def watch(site):
     """Return what looks for ends of silences, and whom it wakes to deliver."""
     bell = testing.MemoryBell()
-    return bell, muting.Watch(
+    return bell, silence_expiry.Watch(
         alerts=site.alerts, samples=site.samples, workers=site.workers,
         silences=site.silences, configurations=site.configurations, bell=bell, now=site.clock,
     )  # fmt: skip
@@ -701,7 +705,7 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers):
     kept.add(mute)
 
     def deliver(*alert_ids):
-        notify.deliver(
+        delivery.deliver(
             [*alert_ids, *site.outbox.due(site.clock(), 1000)], outbox=site.outbox, configurations=site.configurations,
             notifiers={"webhook": receiver, "log": receiver}, now=site.clock, silences=kept,
         )  # fmt: skip
@@ -715,7 +719,7 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers):
     assert (recorded.transition.after, recorded.transition.silenced_by) == ("critical", "s1")
     assert receiver.got == []
     bell = testing.MemoryBell()
-    ends = muting.Watch(
+    ends = silence_expiry.Watch(
         alerts=site.alerts, samples=testing.MemorySamples(site.store), workers=testing.MemoryWorkers(site.store),
         silences=kept, configurations=site.configurations, bell=bell, now=site.clock,
     )  # fmt: skip

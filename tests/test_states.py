@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.test_evaluate import ID, Site
-from workermon import collect as collecting
-from workermon import config, errors, explain, fleet, models, ports, report, states, testing, verdicts
+from workermon import config, errors, fleet, models, ports, testing
+from workermon.alerts import lifecycle
+from workermon.collect import collection
+from workermon.rules import state
+from workermon.views import explain
+from workermon.views import fleet as report
 
 T0 = 1_699_999_200
 MINUTE = 60
@@ -39,7 +43,7 @@ class House(Site):
         self.clock.now = T0 + minute * MINUTE
         if status is not None:
             self.ec2.become(ID, status, code)
-        return collecting.collect(
+        return collection.collect(
             [ID], ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers, samples=self.samples,
             schedule=self.schedule, configurations=self.configurations, learnt=self.learnt, leases=self.leases,
             now=self.clock, again=True,
@@ -260,7 +264,7 @@ def test_the_reason_of_another_state_is_not_taken(house: House) -> None:
 )  # fmt: skip
 def test_what_people_read_is_in_words(reason: models.StateReason | None, words: str) -> None:
     """A documented code has its meaning, another one EC2's own words; nothing of it can steer a terminal."""
-    assert states.said("stopped", reason) == words
+    assert state.said("stopped", reason) == words
 
 
 def test_an_instance_that_ec2_does_not_know_any_more_is_told_so(house: House) -> None:
@@ -454,23 +458,23 @@ def test_the_turns_are_those_of_a_plain_loop_whoever_looks_when(course: list[mod
     condition, judged, turned = models.Condition(), models.Judged(), []
     for minute, status in enumerate(course):
         at = T0 + minute * MINUTE
-        changes = states.followed(condition, status, at, None)
+        changes = state.followed(condition, status, at, None)
         condition = models.Condition(
             status=status, collected_at=at, changes=changes,
             running_since=None if status != "running" else condition.running_since or at,
         )  # fmt: skip
         if looks[minute] or minute == len(course) - 1:
-            judged, transitions = states.judge(RULE, judged, condition)
+            judged, transitions = state.judge(RULE, judged, condition)
             assert judged.severity == (transitions[-1].after if transitions else judged.severity)
             turned += [(one.at, one.after) for one in transitions]
-            assert states.judge(RULE, judged, condition) == (judged, ())
+            assert state.judge(RULE, judged, condition) == (judged, ())
     expected, ran, down = [], False, False
     for minute, status in enumerate(course):
         if status == "running":
             if down:
                 expected.append((T0 + minute * MINUTE, None))
             ran, down = True, False
-        elif status in states.DOWN and ran and not down:
+        elif status in state.DOWN and ran and not down:
             expected.append((T0 + minute * MINUTE, "critical"))
             down = True
     assert turned == expected
@@ -491,7 +495,7 @@ def test_what_is_remembered_is_bounded(house: House) -> None:
     """A worker that goes up and down all the time keeps a dozen changes, and its last run among them."""
     for minute in range(1, 30):
         house.collect(minute, "stopped" if minute % 2 else "running", BY_USER)
-    assert len(house.condition.changes) <= states.MOST
+    assert len(house.condition.changes) <= state.MOST
     house.evaluate()
     assert house.heard() == [("firing", 29)]
 
@@ -649,7 +653,7 @@ def test_the_notification_of_the_end_keeps_its_kind(house: House) -> None:
     """What closes the alert without a judgement is of the same kind and names the worker."""
     house.step(1, "stopped", BY_USER)
     basis: ports.Basis = house.alerts.load([ID])[ID]
-    verdict = verdicts.closing(basis, house.configurations.load(), "removed", T0 + 600)
+    verdict = lifecycle.closing(basis, house.configurations.load(), "removed", T0 + 600)
     [(_, _, told)] = verdict.transitions
     assert told is not None
     assert (told.kind, told.status, told.summary) == ("state", "resolved", "render-07: down resolved: removed")

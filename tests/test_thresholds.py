@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workermon import models, thresholds
+from workermon import models
 from workermon.models import Count, Datapoint, Judged, Levels, Rule, Severity
+from workermon.rules import threshold
 
 MINUTE = 60
 #: A whole number of hours, so that slots of every period begin here.
 T0 = 1_699_999_200
 nan = math.nan
 
-judge = functools.partial(thresholds.judge, lateness=models.LATENESS)
+judge = functools.partial(threshold.judge, lateness=models.LATENESS)
 
 
 def rule(**changes: object) -> Rule:
@@ -353,7 +354,7 @@ def test_sixty_calls_equal_one(
     state, turns = Judged(), []
     for cut in [*cuts, len(values) - 1]:
         until = T0 + period * cut
-        need = thresholds.reread_from(state, used, None, period=period, lateness=models.LATENESS)
+        need = threshold.reread_from(state, used, None, period=period, lateness=models.LATENESS)
         known = [point for point in points if point.at <= until and (need is None or point.at >= need)]
         state, transitions = judge(
             used, state, known, until, period=period, expected_from=expected_from, changed_from=None
@@ -405,7 +406,7 @@ def test_late_and_revised(
             continue
         changed_from = min(pending, default=None)
         pending = []
-        need = thresholds.reread_from(state, used, changed_from, period=period, lateness=lateness)
+        need = threshold.reread_from(state, used, changed_from, period=period, lateness=lateness)
         state, transitions = judge(
             used,
             state,
@@ -480,7 +481,7 @@ QUIET = Rule(name="no-data", kind="no-data", intervals=3)
 def silence(state: Judged, now: float, **known: float | None) -> tuple[Judged, list[tuple[int, str | None]]]:
     """Judge a worker of 60 s that was added at 1,000 and is watched since 0, with what is known overridden."""
     facts = {"succeeded_at": None, "added_at": 1000.0, "monitoring_since": 0.0, **known}
-    state, transitions = thresholds.no_data(QUIET, state, interval=60, now=now, **facts)
+    state, transitions = threshold.no_data(QUIET, state, interval=60, now=now, **facts)
     return state, [(transition.at, transition.after) for transition in transitions]
 
 

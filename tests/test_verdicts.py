@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workermon import models, ports, verdicts
+from workermon import models, ports
+from workermon.alerts import lifecycle
 from workermon.models import Alert, Judged, Levels, Rule, Severity, Silence, Transition, Turn
 
 T0 = 1_700_000_000
@@ -19,10 +20,10 @@ SILENCE = Silence(id="s", rule="cpu-high", begins=T0, ends=T0 + 3600, reason="a 
 WELL = Alert(rule="cpu-high", judged=Judged(cursor=T0))
 
 
-def draft(*alerts: Alert, at: float = T0 + 600.5, quiet: Sequence[Silence] = ()) -> verdicts.Draft:
+def draft(*alerts: Alert, at: float = T0 + 600.5, quiet: Sequence[Silence] = ()) -> lifecycle.Draft:
     """Return a draft for a worker with these alerts."""
     record = ports.Record(WORKER, models.Condition(), {}, 0.0, None, 1)
-    return verdicts.Draft(ports.Basis(record, {alert.rule: alert for alert in alerts}, 3, 0, {}), at, quiet)
+    return lifecycle.Draft(ports.Basis(record, {alert.rule: alert for alert in alerts}, 3, 0, {}), at, quiet)
 
 
 def stands(severity: Severity | None, at: int = T0 + 60) -> Judged:
@@ -35,7 +36,7 @@ def told(
 ) -> ports.Verdict:
     """Return the verdict on one judgement of the rule."""
     made = draft(alert, quiet=quiet, at=at)
-    verdicts.tell(made, CPU, alert, judged, transitions, unit="percent")
+    lifecycle.tell(made, CPU, alert, judged, transitions, unit="percent")
     return made.verdict()
 
 
@@ -106,7 +107,7 @@ def test_the_end_of_a_silence_tells_the_turn_that_nobody_heard_of() -> None:
 def test_what_is_held_back_is_recorded_with_the_reason() -> None:
     """What is held back is recorded, says so, and people know of it as little as before."""
     made = draft(WELL)
-    verdicts.hold_back(made, CPU, WELL, stands("critical"), [fired()], "held back: the account is in trouble")
+    lifecycle.hold_back(made, CPU, WELL, stands("critical"), [fired()], "held back: the account is in trouble")
     ((_, turn, said),) = made.transitions
     assert (turn.reason, said) == ("it is high; held back: the account is in trouble", None)
     assert (made.alerts["cpu-high"].told, made.alerts["cpu-high"].since) == (None, T0 + 60)
@@ -115,16 +116,16 @@ def test_what_is_held_back_is_recorded_with_the_reason() -> None:
 def test_an_end_is_told_once() -> None:
     """Who heard that it fires hears that it ended; ending it again changes nothing; what is forgotten is not kept."""
     made = draft(FIRING)
-    verdicts.end(made, CPU, FIRING, "the instance is stopped", T0 + 600)
+    lifecycle.end(made, CPU, FIRING, "the instance is stopped", T0 + 600)
     ((_, turn, said),) = made.transitions
     assert (turn.after, made.channels) == (None, {"cpu-high": ("ops",)})
     assert said is not None
     ended = made.alerts["cpu-high"]
     again = draft(ended)
-    verdicts.end(again, CPU, ended, "the instance is stopped", T0 + 660)
+    lifecycle.end(again, CPU, ended, "the instance is stopped", T0 + 660)
     assert (again.alerts["cpu-high"] is ended, again.transitions) == (True, [])
     gone = draft(FIRING)
-    verdicts.end(gone, None, FIRING, "the rule was removed", T0 + 600, forget=True)
+    lifecycle.end(gone, None, FIRING, "the rule was removed", T0 + 600, forget=True)
     assert (gone.alerts, len(gone.transitions)) == ({}, 1)
 
 
@@ -133,7 +134,7 @@ def test_closing_resolves_what_was_told() -> None:
     alert = FIRING.model_copy(update={"version": 7, "since": T0 - 60, "channels": ("pager",)})
     well = Alert(rule="other", judged=Judged(cursor=T0), version=2)
     configuration = models.Configuration(rules=(CPU,), channels={}, metrics={}, collect=())
-    verdict = verdicts.closing(draft(alert, well).basis, configuration, "the worker was removed", T0 + 500.7)
+    verdict = lifecycle.closing(draft(alert, well).basis, configuration, "the worker was removed", T0 + 500.7)
     ((rule, transition, resolved),) = verdict.transitions
     assert (rule, transition.at, transition.before, transition.after) == ("cpu-high", T0 + 500, "critical", None)
     assert resolved

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from workermon import config, models, ports, testing, watch
+from workermon import config, models, ports, testing
+from workermon.views import watch
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
 

@@ -8,7 +8,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from workermon import metrics, models, windows
+from workermon import models
+from workermon.collect import polling
+from workermon.config import catalogue
 
 T = 1_699_999_200
 HOUR = 3600
@@ -25,7 +27,7 @@ def due(
 ) -> bool:
     """Tell whether the look at an age of the expected datapoint asks, the last one being ``asked`` seconds ago."""
     at = expected + age
-    return windows.is_due(expected, at - asked, at, period=300, interval=60, absent=absent, stretch=stretch)
+    return polling.is_due(expected, at - asked, at, period=300, interval=60, absent=absent, stretch=stretch)
 
 
 @pytest.mark.parametrize(
@@ -53,15 +55,15 @@ def test_a_look_asks_where_something_new_may_be(age: float, more: dict, says: bo
 
 def test_what_was_never_asked_for_or_never_seen_is_asked_for() -> None:
     """Nothing can be waited for then."""
-    assert windows.is_due(None, None, T, period=300, interval=60, absent=None)
-    assert windows.is_due(T, None, T, period=300, interval=60, absent=900)
-    assert windows.is_due(None, T - 1, T, period=300, interval=60, absent=None)
+    assert polling.is_due(None, None, T, period=300, interval=60, absent=None)
+    assert polling.is_due(T, None, T, period=300, interval=60, absent=900)
+    assert polling.is_due(None, T - 1, T, period=300, interval=60, absent=None)
 
 
-def learn(delay: windows.Delay | None, number: int, age: float = 380, absent: float = 320, watched: bool = True):
+def learn(delay: polling.Delay | None, number: int, age: float = 380, absent: float = 320, watched: bool = True):
     """Return what is known after the datapoint of a slot was seen to appear."""
-    sight = windows.Sight(T + number * 300, age, absent, watched)
-    return windows.learn(delay, [sight], period=300, interval=60)
+    sight = polling.Sight(T + number * 300, age, absent, watched)
+    return polling.learn(delay, [sight], period=300, interval=60)
 
 
 def test_nothing_is_made_of_a_few_sights() -> None:
@@ -72,20 +74,20 @@ def test_nothing_is_made_of_a_few_sights() -> None:
         delay = learn(delay, number)
     assert delay is not None
     assert delay.absent is None
-    assert windows.patience(delay, period=300, interval=60, lateness=LATE) == metrics.DELAY
+    assert polling.patience(delay, period=300, interval=60, lateness=LATE) == catalogue.DELAY
     delay = learn(delay, 4, watched=False)
     assert delay.absent is None
     delay = learn(delay, 5)
     assert delay.absent == 320
-    assert windows.patience(delay, period=300, interval=60, lateness=LATE) == 380 - 300 + 60
+    assert polling.patience(delay, period=300, interval=60, lateness=LATE) == 380 - 300 + 60
 
 
 def test_the_least_age_counts_for_two_windows() -> None:
     """What is seen later than the least does not raise it before both windows went by."""
     delay = learn(None, 0, age=360, absent=300)
-    for number in range(1, 3 * windows.WINDOW):
+    for number in range(1, 3 * polling.WINDOW):
         delay = learn(delay, number, age=440, absent=380)
-        if number < windows.WINDOW:
+        if number < polling.WINDOW:
             assert delay.floor == 300
     assert delay.absent == 380
 
@@ -103,7 +105,7 @@ def test_a_window_without_news_makes_it_unknown() -> None:
     delay = None
     for number in range(8):
         delay = learn(delay, number)
-    assert learn(delay, 8 + 3 * windows.WINDOW).absent is None
+    assert learn(delay, 8 + 3 * polling.WINDOW).absent is None
 
 
 def test_one_straggler_says_little_of_the_usual() -> None:
@@ -121,9 +123,9 @@ def test_one_straggler_says_little_of_the_usual() -> None:
 def test_what_is_learnt_survives_its_being_kept() -> None:
     """It is plain JSON, and what is none of ours is nothing."""
     delay = learn(learn(None, 0), 1)
-    assert windows.Delay.of(json.loads(json.dumps(list(delay)))) == delay
+    assert polling.Delay.of(json.loads(json.dumps(list(delay)))) == delay
     for broken in (None, 7, [], ["x"] * 6, {"a": 1}, [1, None, None, 1, 1, 1]):
-        assert windows.Delay.of(broken) is None
+        assert polling.Delay.of(broken) is None
 
 
 def test_no_place_believes_more_than_the_others_saw() -> None:
@@ -131,28 +133,28 @@ def test_no_place_believes_more_than_the_others_saw() -> None:
     late, usual = None, None
     for number in range(8):
         late, usual = learn(late, number, age=700, absent=640), learn(usual, number)
-    assert windows.absent([late, usual, None, None, None, None], 60) == [380, 320, None, None, None, None]
-    assert windows.absent([None] * 6, 60) == [None] * 6
+    assert polling.absent([late, usual, None, None, None, None], 60) == [380, 320, None, None, None, None]
+    assert polling.absent([None] * 6, 60) == [None] * 6
 
 
 def test_a_sight_teaches_only_where_we_waited() -> None:
     """Not after an outage of ours, not of what has not come, not of what is later than late."""
     given = {"period": 300, "interval": 60, "lateness": LATE}
-    assert windows.sight(T, T + 320, T + 380, [point(0)], **given) == windows.Sight(T, 380, 320, True)
-    assert windows.sight(T, T + 80, T + 380, [point(0)], **given) == windows.Sight(T, 380, 320, False)
-    assert windows.sight(T, T - 300, T + 380, [point(0)], **given) is None
-    assert windows.sight(T, T + 320, T + 380, [point(300)], **given) is None
-    assert windows.sight(T, T + 1140, T + 1200, [point(0)], **given) is not None
-    assert windows.sight(T, T + 1141, T + 1201, [point(0)], **given) is None
-    assert windows.sight(T, T + 500, T + 380, [point(0)], **given) is None
-    assert windows.sight(None, T, T + 60, [point(0)], **given) is None
+    assert polling.sight(T, T + 320, T + 380, [point(0)], **given) == polling.Sight(T, 380, 320, True)
+    assert polling.sight(T, T + 80, T + 380, [point(0)], **given) == polling.Sight(T, 380, 320, False)
+    assert polling.sight(T, T - 300, T + 380, [point(0)], **given) is None
+    assert polling.sight(T, T + 320, T + 380, [point(300)], **given) is None
+    assert polling.sight(T, T + 1140, T + 1200, [point(0)], **given) is not None
+    assert polling.sight(T, T + 1141, T + 1201, [point(0)], **given) is None
+    assert polling.sight(T, T + 500, T + 380, [point(0)], **given) is None
+    assert polling.sight(None, T, T + 60, [point(0)], **given) is None
 
 
 def since(latest: int | None, asked: int | None, at: int, **given: int) -> tuple[int, int]:
     """Return both beginnings in seconds after ``T``, for a worker added at ``T``."""
     known = None if latest is None else point(latest)
     wanted = {"period": 300, "retention": models.DAY, "lateness": LATE, **given}
-    near, whole = windows.since(known, None if asked is None else T + asked, T, T + at, **wanted)
+    near, whole = polling.since(known, None if asked is None else T + asked, T, T + at, **wanted)
     return near - T, whole - T
 
 
@@ -187,7 +189,7 @@ def test_no_window_is_longer_than_the_retention_or_begins_in_the_future() -> Non
 
 def waited_for(latest: models.Datapoint | None, came: list[models.Datapoint], lateness: int = LATE) -> int | None:
     """Return what is waited for after an answer, each 300 s."""
-    return windows.expected(latest, came, period=300, lateness=lateness)
+    return polling.expected(latest, came, period=300, lateness=lateness)
 
 
 def test_what_is_waited_for_is_the_next_or_the_earliest_gap() -> None:
@@ -223,14 +225,14 @@ def test_a_short_lateness_waits_as_long_and_learns_as_much() -> None:
     delay = None
     for number in range(8):
         delay = learn(delay, number, age=800, absent=740)
-    waits = [windows.patience(delay, period=300, interval=60, lateness=late) for late in (120, LATE, 7200)]
+    waits = [polling.patience(delay, period=300, interval=60, lateness=late) for late in (120, LATE, 7200)]
     assert waits == [560, 560, 560]
-    assert windows.sight(T, T + 740, T + 800, [point(0)], period=300, interval=60, lateness=120) is not None
+    assert polling.sight(T, T + 740, T + 800, [point(0)], period=300, interval=60, lateness=120) is not None
     for number in range(8, 40):
         delay = learn(delay, number, age=4000, absent=3940)
-    assert windows.patience(delay, period=300, interval=60, lateness=120) == LATE
-    assert windows.patience(delay, period=300, interval=60, lateness=7200) > 3000
-    assert windows.sight(T, T + 3940, T + 4000, [point(0)], period=300, interval=60, lateness=7200) is not None
+    assert polling.patience(delay, period=300, interval=60, lateness=120) == LATE
+    assert polling.patience(delay, period=300, interval=60, lateness=7200) > 3000
+    assert polling.sight(T, T + 3940, T + 4000, [point(0)], period=300, interval=60, lateness=7200) is not None
 
 
 _TIMES = strategies.integers(0, 3 * models.DAY)
@@ -266,7 +268,7 @@ def test_a_window_holds_all_that_may_still_come(
 def test_what_is_waited_for_is_not_there(slots: set[int], period: int, lateness: int) -> None:
     """It is the one after the newest, or a gap that may still be filled, and the earliest of those."""
     came = [models.Datapoint(T + slot * period, 1.0) for slot in sorted(slots)]
-    found = windows.expected(came[-1], came, period=period, lateness=lateness)
+    found = polling.expected(came[-1], came, period=period, lateness=lateness)
     assert found is not None
     slot = (found - T) // period
     assert slot not in slots

@@ -1,7 +1,7 @@
 """The composition root: how each port is made, how long it lives, and how it is closed.
 
 A container is cheap, and makes a thing when it is first asked for: one set of clients in each process, shared by its
-threads. ``close()`` closes what was made. A forked child opens a container of its own (on_celery/tasks.py).
+threads. ``close()`` closes what was made. A forked child opens a container of its own (pipeline/tasks.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import bill, bulkhead, channels, collect, config, failpoints, logs, notify, ports, settings
+from workermon import config, failpoints, logs, ports, settings
+from workermon import costs as bill
+from workermon.collect import bulkhead, collection
+from workermon.config import channels
+from workermon.notify import delivery
 from workermon.on_aws import cloudwatch, ec2, limited, session, sns
 from workermon.on_celery import bell, nodes, schedule
 from workermon.on_celery.app import app
@@ -75,7 +79,7 @@ class Recipes(dishka.Provider):
 
     @dishka.provide
     def make_bulkhead(self) -> bulkhead.Bulkhead:
-        """Share out the threads of this process; who knows how many there are tells it (on_celery/tasks.py)."""
+        """Share out the threads of this process; who knows how many there are tells it (pipeline/tasks.py)."""
         return bulkhead.Bulkhead()
 
     @dishka.provide
@@ -225,7 +229,7 @@ class Recipes(dishka.Provider):
         self, secrets: ports.Secrets, now: ports.Clock, publisher: ports.Publisher
     ) -> Mapping[str, ports.Notifier]:
         """Make a notifier for each type of channel, our users' own among them."""
-        return {**_loaded(channels.OWN_CHANNELS, secrets), **notify.notifiers(secrets, now, publisher)}
+        return {**_loaded(channels.OWN_CHANNELS, secrets), **delivery.notifiers(secrets, now, publisher)}
 
     @dishka.provide
     def make_violations(self) -> Sequence[ports.Violations]:
@@ -266,9 +270,9 @@ def _always(thing: Any) -> Callable[[], Any]:
     return lambda: thing
 
 
-def collect_now(container: dishka.Container, worker_ids: Sequence[str]) -> collect.Report:
+def collect_now(container: dishka.Container, worker_ids: Sequence[str]) -> collection.Report:
     """Collect workers in this process, because somebody asked for it: their slot may be complete already."""
-    return collect.collect(
+    return collection.collect(
         worker_ids,
         ec2=container.get(ports.Ec2),
         cloudwatch=container.get(ports.CloudWatch),
@@ -287,7 +291,7 @@ def collect_now(container: dishka.Container, worker_ids: Sequence[str]) -> colle
 
 def try_channel(container: dishka.Container, name: str) -> int:
     """Send a test message through a channel; return how many messages it took."""
-    return notify.try_out(
+    return delivery.try_out(
         name,
         configurations=container.get(ports.Configurations),
         notifiers=container.get(Mapping[str, ports.Notifier]),

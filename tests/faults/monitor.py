@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 from workermon import errors, logs, ports, runtime, settings
-from workermon.on_celery import listener, tasks
 from workermon.on_celery.app import app
+from workermon.pipeline import listener, tasks
 
 log = logs.get("monitor")
 

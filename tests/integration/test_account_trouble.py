@@ -11,7 +11,9 @@ import pytest
 from conftest import use_aws
 from pydantic import SecretStr
 
-from workermon import evaluate, health, models, ports, runtime, settings, testing
+from workermon import models, ports, runtime, settings, testing
+from workermon.evaluate import evaluation
+from workermon.health import status as health
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
 from workermon.on_aws import session
@@ -69,7 +71,7 @@ class House:
             pulse.mark("listener", self.marked)
             pulse.mark("collect", self.marked)
         for _ in range(2):
-            self.told += evaluate.evaluate(
+            self.told += evaluation.evaluate(
                 self.ids, alerts=self.get(ports.Alerts), samples=self.get(ports.Samples),
                 configurations=self.get(ports.Configurations), pulse=pulse, now=self.clock,
                 scopes=self.get(ports.Scopes),

@@ -16,8 +16,8 @@ from celery_house import House, eventually, opened
 
 from workermon import config, models, ports, runtime, settings, testing
 from workermon.local import embedded
-from workermon.on_celery import tasks
 from workermon.on_celery.app import app
+from workermon.pipeline import tasks
 
 #: Loaded into every process of a node by ``-I``: notes who makes and closes what.
 SPY = """

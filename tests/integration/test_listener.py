@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import eventually
-from workermon import errors, models, muting, ports, testing
-from workermon.on_celery import listener
+from workermon import errors, models, ports, testing
+from workermon.evaluate import silence_expiry
+from workermon.pipeline import listener
 
 NOW = time.time
 
@@ -339,7 +340,7 @@ def test_the_end_of_a_silence_is_found_by_the_sweep(house) -> None:
     assert alerts.commit(ports.Verdict(basis, {"r": alert}, (), {}, NOW()))
     window = models.Maintenance(id="file-1", rule="r", reason="x", ends=NOW() + 1)
     had = models.Configuration(rules=(), channels={}, metrics={}, collect=(), silences=(window,))
-    watch = muting.Watch(
+    watch = silence_expiry.Watch(
         alerts=alerts, samples=house.samples, workers=house.workers, bell=house.bell,
         silences=testing.MemorySilences(), configurations=testing.MemoryConfigurations(house.store, had), now=NOW,
     )  # fmt: skip

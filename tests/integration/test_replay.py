@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from workermon import collect, config, evaluate, models, testing
+from workermon import config, models, testing
+from workermon.collect import collection
+from workermon.evaluate import evaluation
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
 from workermon.on_aws import cloudwatch, ec2, session
@@ -91,7 +93,7 @@ class Monitor:
 
     def step(self, worker_id: str) -> None:
         """Collect and judge once, and keep what was recorded of the CPU's rule."""
-        collect.collect(
+        collection.collect(
             [worker_id],
             ec2=ec2.AwsEc2(self.sessions),
             cloudwatch=cloudwatch.AwsCloudWatch(self.sessions),
@@ -103,7 +105,7 @@ class Monitor:
             leases=self.leases,
             now=self.now,
         )
-        evaluate.evaluate(
+        evaluation.evaluate(
             [worker_id],
             alerts=self.alerts,
             samples=self.samples,

@@ -14,9 +14,13 @@ import pytest
 from conftest import use_aws
 from pydantic import SecretStr
 
-from workermon import config, evaluate, explain, fleet, models, notify, ports, report, runtime, settings, testing
+from workermon import config, fleet, models, ports, runtime, settings, testing
+from workermon.evaluate import evaluation
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
+from workermon.notify import delivery
+from workermon.views import explain
+from workermon.views import fleet as report
 
 pytestmark = pytest.mark.integration
 
@@ -93,7 +97,7 @@ class House:
         self.get(ports.Pulse).mark("listener", self.clock())
         before = len(self.post.sent)
         marked = self.get(ports.Samples).unjudged(self.clock(), 100)
-        told = evaluate.evaluate(
+        told = evaluation.evaluate(
             marked, alerts=self.get(ports.Alerts), samples=self.get(ports.Samples),
             configurations=self.get(ports.Configurations), pulse=self.get(ports.Pulse), now=self.clock,
         )  # fmt: skip
@@ -102,7 +106,7 @@ class House:
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
         """Send what waits of these alerts."""
-        notify.deliver(
+        delivery.deliver(
             alert_ids, outbox=self.get(ports.Outbox), configurations=self.get(ports.Configurations),
             notifiers={"log": self.post}, now=self.clock,
         )  # fmt: skip

@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from workermon import config, models, notify, testing
+from workermon import config, models, testing
+from workermon.notify import delivery
 
 
 class Desk:
@@ -37,7 +38,7 @@ class Monitor:
         self.feed = testing.MemoryFeed(self.store)
         self.schedule = testing.MemorySchedule()
         self.desk = Desk()
-        self.notifiers = {**notify.notifiers(testing.MemorySecrets()), "log": self.desk}
+        self.notifiers = {**delivery.notifiers(testing.MemorySecrets()), "log": self.desk}
         self.learnt = testing.MemoryLearnt(self.store)
         self.scopes = testing.MemoryScopes(self.store)
         self.costs = testing.MemoryCosts()

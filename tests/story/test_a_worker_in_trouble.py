@@ -7,7 +7,10 @@ import json
 import pytest
 from desk import Monitor
 
-from workermon import collect, evaluate, fleet, models, notify
+from workermon import fleet, models
+from workermon.collect import collection
+from workermon.evaluate import evaluation
+from workermon.notify import delivery
 
 ID = "i-0abc0123456789def"
 HERE = models.Scope(region="us-east-1")
@@ -31,8 +34,8 @@ def minutes(monitor, *cpu):
         at = int(monitor.now()) // 60 * 60
         monitor.cloudwatch.put(ID, "CPUUtilization", [(at, value)])
         monitor.now.advance(60)
-        monitor.run(collect.collect, [ID])
-        monitor.run(notify.deliver, monitor.run(evaluate.evaluate, [ID]))
+        monitor.run(collection.collect, [ID])
+        monitor.run(delivery.deliver, monitor.run(evaluation.evaluate, [ID]))
 
 
 def test_1_adding_a_worker_checks_it_with_ec2_and_schedules_its_id(monitor):
@@ -90,8 +93,8 @@ def test_5_an_outage_of_the_monitor_is_made_up_for(monitor):
     monitor.cloudwatch.put(ID, "CPUUtilization", [(at + 60 * n, 97.0 if n < 20 else 50.0) for n in range(30)])
     monitor.now.advance(30 * 60)
 
-    monitor.run(collect.collect, [ID])
-    monitor.run(notify.deliver, monitor.run(evaluate.evaluate, [ID]))
+    monitor.run(collection.collect, [ID])
+    monitor.run(delivery.deliver, monitor.run(evaluation.evaluate, [ID]))
 
     series = monitor.samples.read([(ID, "cpu_utilization", 60)], at, monitor.now())[ID, "cpu_utilization"]
     assert len(series.points) == 30
@@ -106,7 +109,7 @@ def test_6_removing_it_resolves_what_fires_and_forgets_it(monitor):
     minutes(monitor, 97.0, 97.0, 97.0)
 
     monitor.run(fleet.remove, [ID])
-    monitor.run(notify.deliver, [f"{ID}/cpu-high"])
+    monitor.run(delivery.deliver, [f"{ID}/cpu-high"])
 
     assert [(one.status, one.reason) for one in monitor.desk.read] == [("firing", None), ("resolved", "removed")]
     assert monitor.workers.ids() == []

@@ -21,7 +21,7 @@ def alerts(own: session.Session, every: bool, as_json: bool) -> None:
     \b
     Example: workermon alerts --all --json
     """
-    from workermon import report
+    from workermon.views import fleet as report
 
     found = own.call(
         report.alerts,
@@ -75,7 +75,8 @@ def why(own: session.Session, name: str, metric: str, as_json: bool) -> None:
     \b
     Example: workermon why render-07 cpu_utilization
     """
-    from workermon import explain, fleet
+    from workermon import fleet
+    from workermon.views import explain
 
     if models.is_delivery_alert(f"{name}/{metric}"):
         _delivery(own.call(explain.delivery, models.channel_of(f"{name}/{metric}")), as_json)

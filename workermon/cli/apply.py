@@ -100,7 +100,7 @@ def _planned(own: session.Session, function: Any, file: config.File, skip_missin
 
 
 def _told(file: config.File, planned: fleet.Planned) -> dict[str, Any]:
-    from workermon import export
+    from workermon.config import export
 
     changed = (*planned.added, *planned.updated)
     now, then = export.prices(planned.before, planned.after, planned.fleet, changed, planned.removed)
@@ -171,7 +171,7 @@ def export(own: session.Session) -> None:
     \b
     Example: workermon export > fleet.toml
     """
-    from workermon import export as stage
+    from workermon.config import export as stage
 
     workers = [record.worker for record in own.container.get(ports.Workers).every()]
     click.echo(stage.text(own.container.get(ports.Configurations).load(), workers, own.now()), nl=False)

@@ -26,7 +26,7 @@ def watch(own: session.Session, names: tuple[str, ...], as_json: bool, seconds: 
     Example: workermon watch render-07 --json
     """
     from workermon import fleet
-    from workermon import watch as feed
+    from workermon.views import watch as feed
 
     ids = frozenset(record.worker.id for record in own.call(fleet.resolve, names)) if names else None
     until = None if seconds is None else own.now() + seconds
@@ -73,7 +73,8 @@ def history(own: session.Session, name: str, metric: str | None, since: int, as_
     \b
     Example: workermon history render-07 cpu_utilization --since 6h --csv
     """
-    from workermon import fleet, report
+    from workermon import fleet
+    from workermon.views import fleet as report
 
     if as_csv and as_json:
         raise click.UsageError("--csv and --json are two answers to one question")

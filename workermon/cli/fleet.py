@@ -200,7 +200,7 @@ def listing(own: session.Session, status: str | None, labels: tuple[str, ...], a
     \b
     Example: workermon list --status running --label team=vfx
     """
-    from workermon import report
+    from workermon.views import fleet as report
 
     found = own.call(report.fleet, status=status, labels=options.pairs(labels, "--label"))
     if as_json:
@@ -248,7 +248,8 @@ def show(own: session.Session, name: str, as_json: bool) -> None:
     \b
     Example: workermon show render-07
     """
-    from workermon import fleet, report
+    from workermon import fleet
+    from workermon.views import fleet as report
 
     record = own.call(fleet.resolve, [name])[0]
     found = own.call(report.worker, record)

@@ -17,7 +17,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
     \b
     Example: workermon status --json
     """
-    from workermon import health
+    from workermon.health import status as health
 
     own: session.Session = ctx.obj
     found = own.call(health.status)
@@ -70,8 +70,8 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     \b
     Example: workermon doctor
     """
-    from workermon import doctor as stage
-    from workermon import health
+    from workermon.health import doctor as stage
+    from workermon.health import status as health
 
     own: session.Session = ctx.obj
     parts = own.call(health.status).parts

@@ -82,7 +82,7 @@ class Role(TextType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return it, or refuse."""
-        from workermon import grammar
+        from workermon.config import grammar
 
         if not grammar.ROLE.fullmatch(value):
             shown = errors.printable(value)[:64]

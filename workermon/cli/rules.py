@@ -15,7 +15,8 @@ from workermon import errors, models, ports
 from workermon.cli import chart, files, options, output, session
 
 if TYPE_CHECKING:
-    from workermon import backtest, config
+    from workermon import config
+    from workermon.views import backtest
 
     #: A rule, a worker, its datapoints, and the episodes over them.
     Drawn = tuple[str, str | None, Sequence[models.Datapoint], list[backtest.Episode]]
@@ -81,7 +82,8 @@ def test(ctx: click.Context, file: str, as_json: bool) -> None:
     \b
     Example: workermon rules test fleet.toml
     """
-    from workermon import backtest, config
+    from workermon import config
+    from workermon.views import backtest
 
     found = files.read(file)
     tried = backtest.test(config.to_configuration(found, config.DEFAULT).rules, found.cases)
@@ -142,7 +144,7 @@ def replay(
     \b
     Example: workermon rules backtest fleet.toml --csv cpu.csv
     """
-    from workermon import backtest
+    from workermon.views import backtest
 
     found = files.read(file)
     if period is not None and (trace is None or not 1 <= period <= models.DAY):
@@ -185,7 +187,8 @@ def replay(
 
 
 def _on_trace(file: config.File, trace: str, worker: str | None, metric: str | None, period: int | None) -> list[Drawn]:
-    from workermon import backtest, config
+    from workermon import config
+    from workermon.views import backtest
 
     made = config.to_configuration(file, config.DEFAULT)
     rules = backtest.rules_for(made, metric, Path(trace).name)
@@ -203,7 +206,8 @@ def _on_cloudwatch(
     *,
     yes: bool,
 ) -> list[Drawn]:
-    from workermon import backtest, config
+    from workermon import config
+    from workermon.views import backtest
 
     least, most = backtest.SINCE
     if not least <= since <= most:
@@ -278,7 +282,7 @@ def _note(text: str) -> None:
 
 def _agreed(asked: Sequence[backtest.Wanted], begin: int, *, yes: bool) -> None:
     """Tell the price, and have it agreed to."""
-    from workermon import backtest
+    from workermon.views import backtest
 
     number, dollars = backtest.price(asked)
     if not number:
@@ -301,7 +305,8 @@ def _agreed(asked: Sequence[backtest.Wanted], begin: int, *, yes: bool) -> None:
 
 
 def _on_ledger(own: session.Session, file: config.File, worker: str | None, metric: str | None) -> list[Drawn]:
-    from workermon import backtest, config, fleet
+    from workermon import config, fleet
+    from workermon.views import backtest
 
     if worker is not None:
         records = own.call(fleet.resolve, [worker])

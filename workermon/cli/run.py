@@ -98,8 +98,9 @@ def demo(workers: int, seconds: int | None) -> None:
     \b
     Example: workermon demo --seconds 60
     """
-    from workermon import fleet, watch
+    from workermon import fleet
     from workermon.local import demo as local
+    from workermon.views import watch
 
     logs.configure("warning")  # what the demo's own settings will say
     sessions: list[session.Session] = []

@@ -43,7 +43,8 @@ def silence(
     \b
     Example: workermon silence --worker render-07 --for 2h --reason "new disk"
     """
-    from workermon import config, fleet, silences
+    from workermon import config, fleet
+    from workermon.alerts import silences
 
     now = own.now()
     if lasting is not None and until is not None:
@@ -97,7 +98,7 @@ def silences(own: session.Session, as_json: bool) -> None:
     \b
     Example: workermon silences --json
     """
-    from workermon import silences as silencing
+    from workermon.alerts import silences as silencing
 
     now = own.now()
     found = [_shown(one) for one in own.container.get(ports.Silences).every() if one.ends > now]
@@ -198,7 +199,7 @@ def _shown(one: models.Silence) -> dict[str, Any]:
 
 def _window(one: models.Maintenance, now: float) -> dict[str, Any]:
     """Show a silence of the file: its times where it is open, and the next window."""
-    from workermon import silences as silencing
+    from workermon.alerts import silences as silencing
 
     current, following = silencing.current(one, now), silencing.following(one, now)
     return {

@@ -6,7 +6,10 @@ import shlex
 import string
 from collections.abc import Callable, Sequence
 
-from workermon import errors, logs, metrics, models, notifications, scheduled
+from workermon import errors, logs, models
+from workermon.alerts import message
+from workermon.config import catalogue
+from workermon.rules import event
 
 log = logs.get(__name__)
 
@@ -34,8 +37,8 @@ def title(notification: models.Notification) -> str:
 
 def _summary(notification: models.Notification) -> str:
     """Return the line for people; how long it is until something begins was true when it was first said."""
-    repeated = notification.reminder and notification.kind == scheduled.KIND
-    return scheduled.later(notification.summary) if repeated else notification.summary
+    repeated = notification.reminder and notification.kind == event.KIND
+    return event.later(notification.summary) if repeated else notification.summary
 
 
 def fields(notification: models.Notification) -> dict[str, str]:
@@ -182,9 +185,9 @@ def group_body(channel: models.Channel, notifications_: Sequence[models.Notifica
 
 def unit_of(notification: models.Notification) -> str:
     """Return the unit of the metric where it is one that is known by name, else none."""
-    found = metrics.CATALOGUE.get(notification.metric or "")
+    found = catalogue.CATALOGUE.get(notification.metric or "")
     return found.unit if found else "count"
 
 
 def _shown(value: float | None, unit: str) -> str:
-    return "" if value is None else notifications.quantity(value, unit)
+    return "" if value is None else message.quantity(value, unit)

@@ -62,9 +62,9 @@ app = celery.Celery(
     loader=Loader,
     amqp="workermon.on_celery.broker:AMQP",
     task_cls=DishkaTask,
-    include=["workermon.on_celery.tasks"],
+    include=["workermon.pipeline.tasks"],
 )
-app.steps["worker"].add("workermon.on_celery.listener:Listener")
+app.steps["worker"].add("workermon.pipeline.listener:Listener")
 
 
 @signals.setup_logging.connect(weak=False)

@@ -1,0 +1,1 @@
+"""One life of an alert, whatever its subject: pure."""

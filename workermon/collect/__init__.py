@@ -1,0 +1,1 @@
+"""Collect: identifiers in, samples out."""

@@ -1,0 +1,217 @@
+"""The whole set-up as a config file, and what one file changes of another: pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from workermon import config, costs, models, ports
+from workermon.alerts import silences
+from workermon.config import catalogue, grammar
+
+Table = dict[str, Any]
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_UNSAFE = re.compile(r'["\\\x00-\x1f\x7f]')
+
+
+def text(configuration: models.Configuration, fleet: Iterable[models.Worker], now: float = 0.0) -> str:
+    """Return the config file that makes this set-up; each section is there, so that nothing else is left standing.
+
+    Workers that ``[discover]`` brought are left out: their tags bring them again; and silences that are over by
+    ``now``. An external id that a command gave has no name of a secret, so one is made up for it.
+    """
+    workers = [worker for worker in fleet if worker.origin != "discover"]
+    accounts = {name: _account(it.role_arn, it.external_id) for name, it in configuration.accounts.items()}
+    for worker in workers:
+        name = _account_name(worker.account)
+        if worker.role_arn is not None and name not in accounts:
+            secret = re.sub(r"\W", "_", name).upper()
+            given = models.SecretRef(env=f"EXTERNAL_ID_{secret}") if worker.external_id is not None else None
+            accounts[name] = _account(worker.role_arn, given)
+    document: dict[str, Any] = {
+        "rules": [_rule(rule) for rule in configuration.rules],
+        "workers": [_worker(worker) for worker in sorted(workers, key=lambda worker: worker.id)],
+        "metrics": [
+            {**it.model_dump(exclude_none=True), "period": f"{it.period}s"}
+            for name, it in configuration.metrics.items()
+            if catalogue.CATALOGUE.get(name) != it
+        ],
+        "discover": _plain(configuration.discover),
+        "channels": {
+            name: _plain(channel, "name")
+            for name, channel in configuration.channels.items()
+            if config.DEFAULT.channels.get(name) != channel
+        },
+        "accounts": accounts,
+        "collect": {
+            **({} if configuration.chosen is None else {"metrics": configuration.chosen}),
+            "retention": f"{configuration.retention}s",
+            "lateness": f"{configuration.lateness}s",
+        },
+        "silences": [_silence(one) for one in configuration.silences if not silences.over(one, now)],
+        "budget": {} if configuration.budget is None else {"dollars_per_day": configuration.budget},
+        "limits": {
+            key: {"bucket": limit.bucket, "per_second": limit.rate}
+            for key, api in grammar.LIMITED.items()
+            if (limit := configuration.limits.get(api)) is not None
+        },
+    }
+    return _document(document)
+
+
+def changes(before: models.Configuration, after: models.Configuration) -> dict[str, dict[str, list[str]]]:
+    """Return what a configuration adds, changes and removes of another, by name.
+
+    That is rules, channels, metrics that are collected, silences by what they say, and as ``settings`` the rest:
+    what is one value for all, accounts, and the tags that are discovered.
+    """
+    pairs: dict[str, tuple[Mapping[str, object], Mapping[str, object]]] = {
+        "rules": ({it.name: it for it in before.rules}, {it.name: it for it in after.rules}),
+        "channels": (before.channels, after.channels),
+        "collected": (_collected(before), _collected(after)),
+        "silences": (
+            {silences.described(it): it for it in before.silences},
+            {silences.described(it): it for it in after.silences},
+        ),
+        "settings": (_settings(before), _settings(after)),
+    }
+    return {
+        what: {
+            "added": [name for name in new if name not in old],
+            "changed": [name for name in new if name in old and new[name] != old[name]],
+            "removed": [name for name in old if name not in new],
+        }
+        for what, (old, new) in pairs.items()
+    }
+
+
+def _collected(configuration: models.Configuration) -> dict[str, object]:
+    return {name: configuration.metrics.get(name) for name in configuration.collect}
+
+
+def _settings(configuration: models.Configuration) -> dict[str, object]:
+    found: dict[str, object] = {"retention": configuration.retention, "lateness": configuration.lateness}
+    if configuration.budget is not None:
+        found["budget"] = configuration.budget
+    found |= {f"limits {api}": limit for api, limit in configuration.limits.items()}
+    found |= {f"account {name}": account for name, account in configuration.accounts.items()}
+    return found if configuration.discover is None else found | {"discover": configuration.discover}
+
+
+def prices(
+    before: models.Configuration,
+    after: models.Configuration,
+    fleet: Iterable[ports.Record],
+    changed: Iterable[models.Worker],
+    removed: Iterable[str],
+) -> tuple[float, float]:
+    """Return what CloudWatch costs in a month, in dollars: as it stands, and as it would be."""
+    now = {
+        record.worker.id: (record.worker, {name: len(found) for name, found in record.dimensions.items()})
+        for record in fleet
+        if record.condition.status not in models.GONE
+    }
+    then = dict(now)
+    for worker in changed:
+        then[worker.id] = (worker, now[worker.id][1] if worker.id in now else {})
+    for each in removed:
+        then.pop(each, None)
+    return costs.month(now.values(), before), costs.month(then.values(), after)
+
+
+def _account_name(name: str) -> str:
+    """Return an account's name as the file takes it; a role given by command has characters that it does not."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:64]
+
+
+def _account(role: str, external_id: models.SecretRef | None) -> Table:
+    return {"role_arn": role, **({} if external_id is None else {"external_id": _plain(external_id)})}
+
+
+def _plain(model: models.Frozen | None, *but: str) -> Table:
+    """Return what of a model differs from its defaults."""
+    if model is None:
+        return {}
+    found = model.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=set(but))
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _worker(worker: models.Worker) -> Table:
+    found: Table = {"id": worker.id, "region": worker.region}
+    if worker.named:
+        found["name"] = worker.name
+    if worker.account != "default":
+        found["account"] = _account_name(worker.account)
+    return {**found, "interval": f"{worker.interval}s", **({"labels": worker.labels} if worker.labels else {})}
+
+
+def _rule(rule: models.Rule) -> Table:
+    found: Table = {"name": rule.name, "metric": rule.metric if rule.kind == "threshold" else rule.kind}
+    if rule.kind == "no-data":
+        found |= {"intervals": rule.intervals, "severity": rule.severity}
+    elif rule.kind == "state":
+        found |= {"states": rule.states, "expected": rule.expected, "severity": rule.severity}
+    elif rule.kind == "event":
+        found |= {"codes": rule.codes} if rule.codes else {}
+        found |= {} if rule.ahead is None else {"ahead": f"{rule.ahead}s"}
+        found |= {} if rule.by_code else {"severity": rule.severity}
+    else:
+        for side in ("above", "below", "clear"):
+            if (levels := getattr(rule, side)) is not None:
+                found[side] = levels.model_dump(exclude_none=True)
+        found |= {"breach": str(rule.breach), "recover": str(rule.recover), "missing": rule.missing}
+    if rule.flapping is not None:
+        found["flapping"] = f"{rule.flapping.turns} in {rule.flapping.within}s"
+    notify = rule.notify if rule.routes is None else rule.routes
+    return {**found, **({"labels": rule.labels} if rule.labels else {}), "notify": notify}
+
+
+def _silence(one: models.Maintenance) -> Table:
+    found = _plain(one, "id")
+    for key in ("begins", "ends"):
+        if key in found:
+            found[key] = models.rfc3339(found[key])
+    return found | ({} if one.duration is None else {"duration": f"{one.duration}s"})
+
+
+# --- TOML --------------------------------------------------------------------------------------------------------
+
+
+def _document(document: Mapping[str, Any]) -> str:
+    lines = [f"{key} = []" for key, value in document.items() if value == []]
+    for key, value in document.items():
+        if isinstance(value, list):
+            for table in value:
+                lines += ["", f"[[{key}]]", *_pairs(table)]
+        elif key in ("channels", "accounts") and value:
+            for name, table in value.items():
+                lines += ["", f"[{key}.{_key(name)}]", *_pairs(table)]
+        else:
+            lines += ["", f"[{key}]", *_pairs(value)]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _pairs(table: Mapping[str, Any]) -> list[str]:
+    return [f"{_key(key)} = {_value(value)}" for key, value in table.items()]
+
+
+def _key(key: str) -> str:
+    return key if _BARE.fullmatch(key) else _string(key)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return _string(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(_pairs(value)) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(each) for each in value) + "]"
+    return repr(value)
+
+
+def _string(value: str) -> str:
+    return '"' + _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04X}", value) + '"'

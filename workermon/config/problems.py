@@ -1,0 +1,120 @@
+"""What is wrong in a config file, told in one clear line: the source, line and column, the path, why, and what to do.
+
+What is checked knows paths only, as in ``rules[0].above.critical``; where in the text that is comes from ``positions``.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import pydantic
+
+from workermon import errors
+from workermon.config import positions
+
+#: Complaints of pydantic in our words.
+_TYPES = {
+    "string_type": "must be a text",
+    "float_type": "must be a number",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+    "tuple_type": "must be a list",
+    "finite_number": "must be a finite number",
+}
+
+
+class Mistake(Exception):
+    """Something at a path of the file is wrong."""
+
+    def __init__(self, path: str, why: str, todo: str) -> None:
+        super().__init__(path, why, todo)
+        self.path, self.why, self.todo = path, why, todo
+
+
+def shown(text: object) -> str:
+    """Return what the file says, fit for a line: printable, and not longer than 64 characters."""
+    return errors.printable(str(text))[:64]
+
+
+def where(source: str, path: str, text: str) -> str:
+    """Return how an error names a place of a file: source, path, and line and column where the text tells them."""
+    if not path:
+        return source
+    offsets = {_path(place): offset for place, offset in positions.find(text).items()} if text else {}
+    there = path.strip("[]") if path.startswith("[") else path
+    while there and there not in offsets:  # a key that is missing has the place of what lacks it
+        there = there[: max(there.rfind("."), there.rfind("["), 0)]
+    if not there:
+        return f"{source}: {path}"
+    line, column = positions.line_and_column(text, offsets[there])
+    return f"{source}: line {line}, column {column}: {path}"
+
+
+def syntax(source: str, said: str) -> tuple[str, str]:
+    """Return place and reason of what ``tomllib`` said of a text that is no TOML.
+
+    >>> syntax("fleet.toml", "Invalid value (at line 1, column 8)")
+    ('fleet.toml: line 1, column 8', 'is no TOML: Invalid value')
+    """
+    found = re.fullmatch(r"(.*) \(at (line \d+, column \d+|end of document)\)", said)
+    return (f"{source}: {found[2]}", f"is no TOML: {found[1]}") if found else (source, f"is no TOML: {said}")
+
+
+def first(wrong: pydantic.ValidationError, grammar: type[pydantic.BaseModel], secrets: Collection[str]) -> Mistake:
+    """Turn pydantic's first complaint about ``grammar`` into one of ours; what may be secret is never repeated.
+
+    ``secrets`` are the keys that take a secret by name.
+    """
+    # A misspelt key first: that another one is missing is often no more than its echo.
+    found = min(wrong.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
+    place, kind = found["loc"], found["type"]
+    path = _path(place)
+    if kind == "extra_forbidden":
+        known = _fields(grammar, place[:-1])
+        return Mistake(path, "is no key here", errors.nearest(str(place[-1]), known))
+    if kind == "missing":
+        return Mistake(path, "is missing", "add it")
+    if any(part in secrets for part in place):
+        return Mistake(
+            path, "must be a secret by name, not the secret itself", 'write { env = "NAME" } or { file = "…" }'
+        )
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", str(found.get("ctx", {}).get("expected", "")))
+        return Mistake(path, f"{shown(found['input'])!r} is none of {', '.join(choices)}", "choose one of them")
+    why = _TYPES.get(kind) or found["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return Mistake(path, why, "see 'The config file' in docs/commands.md")
+
+
+def _path(where: Iterable[int | str]) -> str:
+    path = ""
+    for part in where:
+        if part == "[key]":  # pydantic's mark for "the key itself"
+            continue
+        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{shown(part)}"
+    return path
+
+
+def _fields(grammar: type[pydantic.BaseModel], where: Iterable[int | str]) -> list[str]:
+    """Return the keys that are known at a place of the grammar."""
+    kind: Any = grammar
+    for part in where:
+        kind = _inside(kind, part)
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel) else []
+
+
+def _inside(kind: Any, part: int | str) -> Any:
+    if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
+        field = kind.model_fields.get(str(part))
+        kind = field.annotation if field else None
+    else:
+        inner = typing.get_args(kind)
+        kind = inner[-1 if typing.get_origin(kind) is dict else 0] if inner else None
+    while type(None) in typing.get_args(kind):  # X | None
+        kind = next(each for each in typing.get_args(kind) if each is not type(None))
+    return kind

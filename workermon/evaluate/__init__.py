@@ -1,0 +1,1 @@
+"""Evaluate: identifiers in, alerts and their notifications out."""

@@ -1,0 +1,1 @@
+"""Is the monitor itself alive."""

@@ -1,0 +1,335 @@
+"""Is every part alive: Redis, beat, worker processes, listener, collection, evaluation, delivery, schedule."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+from workermon import costs as bill
+from workermon import models, ports
+from workermon.health import canary as flying
+
+#: Seconds. The listener marks itself each few seconds; another takes over within 5.
+LISTENER = 15
+
+#: Seconds. What waits that long for evaluation or delivery, though it may be done at once, waits for somebody dead.
+STUCK = 60
+
+#: Seconds. A queue with messages of which none was worked on for that long has nobody who takes them; with nothing else
+#: to do, the canary is the only message of a minute.
+UNTOUCHED = models.CANARY_EVERY + 30
+
+#: Seconds beyond three intervals after which a collection that was not even tried is late.
+GRACE = 30
+
+
+_Fleet = Sequence[tuple[models.Worker, models.Condition]]
+
+
+class Part(models.Frozen):
+    """One part of the pipeline: alive or not, and what shows it; ``age`` of its last sign of life in seconds."""
+
+    name: str
+    ok: bool
+    reason: str
+    age: float | None = None
+
+
+class Scope(models.Frozen):
+    """How collection goes in an account and region: ``ok``, or the kind of its trouble with ``reason`` and ``since``.
+
+    ``slowed`` says by operation at which part of its full rate AWS is asked there, 0 where nobody answers.
+    """
+
+    account: str
+    region: str
+    state: str
+    reason: str | None = None
+    since: str | None = None
+    slowed: dict[str, float]
+
+
+class Use(models.Frozen):
+    """Requests to AWS, metrics asked of CloudWatch, and dollars, of a day."""
+
+    calls: int
+    metrics: int
+    dollars: float
+
+
+class ScopeUse(Use):
+    """The same of one account and region; ``by_metric`` are the metrics asked, by ``namespace/name``."""
+
+    account: str
+    region: str
+    by_metric: dict[str, int]
+
+
+class Bill(models.Frozen):
+    """What AWS is asked, and for how much: of the last 24 hours, and of a day at the rate of the last hour.
+
+    ``budget`` is in dollars a day (UTC), ``projected`` those of this day; ``stretched`` says by metric how many times
+    its period it is asked at to stay within.
+    """
+
+    last_24h: Use
+    rate: Use
+    scopes: tuple[ScopeUse, ...]
+    budget: float | None
+    projected: float | None
+    stretched: dict[str, int]
+
+
+class Canary(models.Frozen):
+    """How the last canary that went all the way round did: seconds that it took, and since then.
+
+    ``stuck_after`` is the last step that the present ones come to, ``None`` where they go round.
+    """
+
+    ok: bool
+    round_trip: float | None
+    age: float | None
+    stuck_after: str | None
+
+
+class Status(models.Frozen):
+    """All parts, and figures: ``workers`` by monitoring and status, ``troubled`` by the kind of trouble.
+
+    ``queues`` says how many messages wait in each, and as ``unacked`` how many are in a node's hands.
+    """
+
+    ok: bool
+    parts: tuple[Part, ...]
+    workers: dict[str, int]
+    troubled: dict[str, int]
+    nodes: tuple[str, ...]
+    backlog: int
+    queues: dict[str, int]
+    unjudged: int
+    lateness: float
+    quarantined: dict[str, str]
+    alerts: int
+    counts: dict[str, int]
+    scopes: tuple[Scope, ...] = ()
+    bill: Bill
+    canary: Canary
+
+
+def status(
+    *,
+    workers: ports.Workers,
+    samples: ports.Samples,
+    alerts: ports.Alerts,
+    outbox: ports.Outbox,
+    schedule: ports.Schedule,
+    pulse: ports.Pulse,
+    nodes: ports.Nodes,
+    limiter: ports.Limiter,
+    costs: ports.Costs,
+    scopes: ports.Scopes,
+    configurations: ports.Configurations,
+    canary: ports.Canary,
+    now: ports.Clock,
+    patience: float = 1.0,
+) -> Status:
+    """Look at every part; an empty fleet is well. ``patience`` (seconds) is how long nodes may take to answer.
+
+    Raises ``errors.RedisUnavailable`` where Redis itself does not answer: then nothing else can be known.
+    """
+    fleet = [(record.worker, record.condition) for record in workers.every()]
+    answering = nodes.ping(patience)
+    queues, marks = nodes.queues(), pulse.marks()
+    at = now()
+    quarantined = schedule.quarantined()
+    lateness = _lateness(fleet, at)
+    unjudged = samples.unjudged(at - STUCK, 10_000)
+    backlog = outbox.backlog()
+    late = [alert_id for alert_id in outbox.due(at - STUCK, 2) if alert_id != models.CANARY]
+    ticked, trace = schedule.last_tick(), canary.trace()
+    flown = flying.judge(schedule.canaries(), trace, ticked=ticked, listens="canary" in marks, at=at)
+    parts = (
+        Part(name="redis", ok=True, reason="answers"),
+        _signed("beat", ticked, flying.BEAT, at, "looked for what is due", "start 'celery -A workermon beat'"),
+        Part(
+            name="worker processes",
+            ok=bool(answering),
+            reason=f"{len(answering)} {'answers' if len(answering) == 1 else 'answer'}"
+            if answering
+            else f"none answers within {patience:g} s",
+        ),
+        _signed("listener", marks.get("listener"), LISTENER, at, "listened", "start 'celery -A workermon worker'"),
+        _schedule(fleet, schedule.ids(), quarantined),
+        _collection(fleet, lateness, at),
+        Part(
+            name="evaluation",
+            ok=not unjudged,
+            reason=f"{_plural(len(unjudged), 'worker')} waiting for more than {STUCK} s" if unjudged else "keeps up",
+        ),
+        _delivery(outbox.stuck(at - STUCK), backlog, waiting=bool(late)),
+        _queues(queues, marks, trace, at),
+        Part(name="canary", ok=flown.ok, reason=flown.reason, age=flown.age),
+    )
+    return Status(
+        ok=all(part.ok for part in parts),
+        parts=parts,
+        workers=_figures(fleet),
+        troubled=dict(sorted(Counter(each.trouble.kind for _, each in fleet if each.trouble is not None).items())),
+        nodes=tuple(answering),
+        backlog=backlog,
+        queues=queues,
+        unjudged=len(unjudged),
+        lateness=lateness,
+        quarantined=quarantined,
+        alerts=len(alerts.open()),
+        counts=pulse.counts(),
+        scopes=_scopes({worker.scope.key for worker, _ in fleet}, scopes.load(), limiter.slowed()),
+        bill=_bill(costs, configurations.load(), at),
+        canary=Canary(ok=flown.ok, round_trip=flown.round_trip, age=flown.age, stuck_after=flown.stuck_after),
+    )
+
+
+def _scopes(
+    keys: Collection[str], known: Mapping[str, ports.ScopeBasis], slowed: Mapping[tuple[str, str], float]
+) -> tuple[Scope, ...]:
+    """Return how it goes wherever there are workers."""
+    found = []
+    for key in sorted(keys):
+        state = known[key].state if key in known else None
+        trouble = state.trouble if state else None
+        account, _, region = key.rpartition("/")
+        found.append(
+            Scope(
+                account=account,
+                region=region,
+                state=trouble.kind if trouble else "ok" if state else "unknown",
+                reason=trouble.message if trouble else None,
+                since=models.rfc3339(state.failing_since) if state and state.failing_since is not None else None,
+                slowed={api: share for (scope, api), share in sorted(slowed.items()) if scope == key},
+            )
+        )
+    return tuple(found)
+
+
+def _bill(costs: ports.Costs, configuration: models.Configuration, at: float) -> Bill:
+    hours = costs.hours(at - models.DAY)
+    stretch = costs.stretch()
+    today = configuration.budget is not None and stretch.budget == configuration.budget
+    scopes = []
+    for key in sorted({scope for hour in hours for scope, _ in (*hour.calls, *hour.metrics)}):
+        account, _, region = key.rpartition("/")
+        own = [bill.of_scope(hour, key) for hour in hours]
+        usage = bill.day(own, at)
+        scopes.append(
+            ScopeUse(**_use(usage).model_dump(), account=account, region=region, by_metric=bill.metrics_of_day(own, at))
+        )
+    return Bill(
+        last_24h=_use(bill.day(hours, at)),
+        rate=_use(bill.pace(hours, at)),
+        scopes=tuple(scopes),
+        budget=configuration.budget,
+        projected=stretch.projected if today else None,
+        stretched=dict(stretch.factors) if today else {},
+    )
+
+
+def _use(usage: bill.Usage) -> Use:
+    return Use(calls=round(usage.calls), metrics=round(usage.metrics), dollars=round(usage.dollars, 4))
+
+
+def _signed(name: str, last: float | None, limit: float, at: float, did: str, todo: str) -> Part:
+    if last is None:
+        return Part(name=name, ok=False, reason=f"never {did}: {todo}")
+    age = max(0.0, round(at - last, 1))
+    ok = age <= limit
+    return Part(name=name, ok=ok, reason=f"last {did} {age:g} s ago" + ("" if ok else f": {todo}"), age=age)
+
+
+def _plural(number: int, what: str, many: str | None = None) -> str:
+    return f"{number} {what if number == 1 else many or f'{what}s'}"
+
+
+def _delivery(stuck: Sequence[ports.Stuck], backlog: int, *, waiting: bool) -> Part:
+    if stuck:
+        worst = stuck[0]
+        tried = _plural(worst.attempts, "attempt")
+        more = f" (and {len(stuck) - 1} more)" if len(stuck) > 1 else ""
+        reason = f"channel {worst.channel} does not take {worst.alert_id}{more} after {tried}: {worst.error}"
+        return Part(name="delivery", ok=False, reason=reason)
+    waits = "waits" if backlog == 1 else "wait"
+    reason = f"{_plural(backlog, 'notification')} {waits}" if backlog else "nothing waits"
+    return Part(name="delivery", ok=not waiting, reason=reason)
+
+
+def _queues(queues: Mapping[str, int], marks: Mapping[str, float], trace: ports.Trace, at: float) -> Part:
+    """Look at each stage's queue: one with messages of which none was worked on for long has nobody who takes them.
+
+    A canary that comes by was worked on, too, and where nothing else is to do it is the only message.
+    """
+    left = []
+    for stage, step in (("collect", "published"), ("evaluate", "judged"), ("deliver", "accepted")):
+        flown = trace.reached.get(step)
+        last = max([*filter(None, (marks.get(stage), flown and flown.at))], default=None)
+        waiting = queues.get(f"workermon.{stage}", 0)
+        if waiting and (last is None or at - last > UNTOUCHED):
+            since = "never" if last is None else f"{round(at - last)} s ago"
+            left.append(f"{_plural(waiting, 'message')} for {stage}, which last worked {since}")
+    if left:
+        todo = "start 'celery -A workermon worker', or see its log"
+        return Part(name="queues", ok=False, reason=f"{'; '.join(left)}: {todo}")
+    waiting = sum(number for name, number in queues.items() if name != "unacked")
+    reason = f"{_plural(waiting, 'message')} on the way" if waiting else "nothing waits"
+    return Part(name="queues", ok=True, reason=reason)
+
+
+def _watched(fleet: _Fleet) -> list[tuple[models.Worker, models.Condition]]:
+    """Return those that have to be collected: neither paused nor terminated."""
+    return [each for each in fleet if each[0].monitoring == "active" and each[1].status not in models.GONE]
+
+
+def _lateness(fleet: _Fleet, at: float) -> float:
+    """Return by how many seconds the latest collection of an active worker is over its time, successful or not."""
+    late = 0.0
+    for worker, condition in _watched(fleet):
+        tried = max(worker.added_at, condition.collected_at or 0, condition.trouble.at if condition.trouble else 0)
+        late = max(late, at - tried - worker.interval)
+    return round(late, 1)
+
+
+def _collection(fleet: _Fleet, lateness: float, at: float) -> Part:
+    watched = _watched(fleet)
+    late = [each for each in watched if _lateness([each], at) > 2 * each[0].interval + GRACE]
+    active = [condition for _, condition in watched]
+    failing = [condition.trouble for condition in active if condition.trouble is not None]
+    if late:
+        were = "was" if len(late) == 1 else "were"
+        reason = (
+            f"{_plural(len(late), 'worker')} {were} not collected for three intervals, the worst is {lateness:g} s late"
+        )
+        return Part(name="collection", ok=False, reason=reason, age=lateness)
+    if active and len(failing) == len(active):
+        return Part(name="collection", ok=False, reason=f"fails for every worker: {failing[0].message}", age=lateness)
+    reason = f"fails for {len(failing)} of {len(active)} workers" if failing else "is in time"
+    return Part(name="collection", ok=True, reason=reason, age=lateness)
+
+
+def _schedule(fleet: _Fleet, entries: Collection[str], quarantined: dict[str, str]) -> Part:
+    active = {worker.id for worker, _ in _watched(fleet)}
+    broken = {name for name in quarantined if name.rpartition(":")[2] in entries}  # others' are not ours to judge
+    missing, ghosts = active - set(entries), set(entries) - {worker.id for worker, _ in fleet}
+    wrong = [
+        f"{len(which)} {what}"
+        for which, what in (
+            (missing, "without an entry"),
+            (ghosts, "with an entry but no worker"),
+            (broken, "with an entry that cannot be read"),
+        )
+        if which
+    ]
+    reason = f"{', '.join(wrong)}: run 'workermon reconcile'" if wrong else _plural(len(active), "entry", "entries")
+    return Part(name="schedule", ok=not wrong, reason=reason)
+
+
+def _figures(fleet: _Fleet) -> dict[str, int]:
+    found = Counter(worker.monitoring for worker, _ in fleet)
+    states = Counter(condition.status for _, condition in fleet)
+    return {"all": len(fleet), **dict(sorted(found.items())), **dict(sorted(states.items()))}

@@ -1,0 +1,83 @@
+"""The channel ``pagerduty``: Events API v2, one incident for each alert, under our own ``dedup_key``."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+
+from workermon import __version__, errors, models, ports
+from workermon.notify import http, text
+
+#: Where events go; an account in the EU has https://events.eu.pagerduty.com/v2/enqueue.
+URL = "https://events.pagerduty.com/v2/enqueue"
+
+#: Characters of a summary and of a source that PagerDuty takes.
+LONGEST = 1024
+
+#: A service that says so means it: the event or the key is wrong, and nothing but a change of ours helps.
+FINAL = frozenset({400, 401, 403, 404, 410, 413, 422})
+
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class PagerDuty:
+    """``ports.Notifier`` by events that trigger and resolve; PagerDuty merges those of one ``dedup_key``."""
+
+    def __init__(self, secrets: ports.Secrets, now: ports.Clock = time.time, *, deadline: float | None = None) -> None:
+        self._secrets, self._now, self._deadline = secrets, now, deadline or http.DEADLINE
+
+    def send(self, channel: models.Channel, notification: models.Notification) -> None:
+        """Send the event; 202 accepts it. Raises ``errors.InvalidInput`` for a routing key that cannot be one."""
+        what = f"channel {channel.name}"
+        key = self._secrets(channel.secret).strip() if channel.secret else ""
+        if not _KEY.fullmatch(key):
+            raise errors.InvalidInput(
+                what, "its secret is no routing key of PagerDuty", "give the 32 characters of an Events API v2 key"
+            )
+        http.post(
+            what,
+            http.address(channel, self._secrets) or URL,
+            json.dumps(event(key, notification), ensure_ascii=False).encode(),
+            {},
+            private=channel.allow_private,
+            now=self._now(),
+            deadline=self._deadline,
+            thread=f"pagerduty-{channel.name}",
+            final=FINAL,
+        )
+
+
+def event(key: str, notification: models.Notification) -> dict[str, Any]:
+    """Return the event of Events API v2."""
+    about = text.fields(notification)
+    return {
+        "routing_key": key,
+        "event_action": "trigger" if notification.status == "firing" else "resolve",
+        "dedup_key": notification.dedup_key,
+        "client": f"workermon {__version__}",
+        "payload": {
+            "summary": notification.summary[:LONGEST],
+            "source": about["where"][:LONGEST],
+            # Of PagerDuty's four severities these two mean the same as ours.
+            "severity": notification.severity,
+            "timestamp": notification.at,
+            "component": about["worker_id"] or about["account"],
+            "group": about["region"],
+            "class": notification.rule,
+            "custom_details": {
+                "version": notification.version,
+                "id": notification.id,
+                "kind": notification.kind,
+                "metric": notification.metric,
+                "value": notification.value,
+                "threshold": notification.threshold,
+                "since": notification.since,
+                "worker": about["worker"],
+                "labels": dict(notification.worker.labels) if notification.worker else {},
+                "reason": notification.reason,
+                "silence": about["silence"],
+            },
+        },
+    }

@@ -1,0 +1,1 @@
+"""The shells that join the stages: tasks and listener."""

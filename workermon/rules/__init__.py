@@ -1,0 +1,1 @@
+"""What a rule says of its datapoints: pure, one file a kind."""

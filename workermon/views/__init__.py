@@ -1,0 +1,1 @@
+"""What people read: read only, typed results that command line, API and page share."""
