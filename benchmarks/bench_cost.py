@@ -43,7 +43,7 @@ class Cost(NamedTuple):
     calls: float
     window: float
     points: float
-    unjudged: int
+    pending: int
     elapsed: float
 
     @property
@@ -109,12 +109,12 @@ def measured(number: int, cycles: int, where: Path, aws: house.Endpoint) -> Cost
             answered, elapsed = aws.stats(), time.time() - began
             heard = reader.heard[first:]
             rss = {name: house.peak_rss(pid) for name, pid in pids.items()}
-            unjudged = int(connected.zcount("workermon:unjudged", "-inf", time.time() - 5))
+            pending = int(connected.zcount("workermon:pending", "-inf", time.time() - 5))
             connected.close()
         reader.stop()
     late = _lateness(heard, {key.rpartition(b":")[2]: score for key, score in due.items()})
     if not number:
-        return Cost(0, 0, {k: v / elapsed * 1000 for k, v in spent.items()}, rss, (0, 0), 0, 0, 0, unjudged, elapsed)
+        return Cost(0, 0, {k: v / elapsed * 1000 for k, v in spent.items()}, rss, (0, 0), 0, 0, 0, pending, elapsed)
     asks = {name: answered.get(name, 0) - asked.get(name, 0) for name in answered}
     batches = asks.get("GetMetricData", 0) or 1
     return Cost(
@@ -126,7 +126,7 @@ def measured(number: int, cycles: int, where: Path, aws: house.Endpoint) -> Cost
         asks["calls"] / max(1, len(heard)),
         asks.get("window", 0) / batches,
         asks.get("datapoints", 0) / max(1, asks.get("queries", 0)),
-        unjudged,
+        pending,
         elapsed,
     )
 
@@ -241,7 +241,7 @@ def _rest(costs: list[Cost], names: list[str], idle: Cost) -> None:
         [
             [each.workers, each.samples, round(each.workers * each.elapsed / house.INTERVAL), f"{each.late[0]:.2f}",
              f"{each.late[1]:.2f}", f"{each.late[1] / house.INTERVAL:.3f}", f"{each.calls:.4f}", f"{each.points:.1f}",
-             each.unjudged]
+             each.pending]
             for each in costs
         ],
     )  # fmt: skip

@@ -25,10 +25,12 @@ def hour(start: int, metrics: dict[str, int], calls: dict[str, int] | None = Non
     )
 
 
-def state(full: dict[str, float], spent: float = 0.0, left: float = models.DAY, **factors: int) -> costs.Spending:
+def state(
+    full: dict[str, float], spent: float = 0.0, left: float = models.DAY, **period_multipliers: int
+) -> costs.Spending:
     """Say where a day stands; ``full`` is dollars a day at full rate by metric."""
     rates = {name: dollars / costs.PER_METRIC / models.DAY for name, dollars in full.items()}
-    return costs.Spending(spent, left, rates, 0.0, factors)
+    return costs.Spending(spent, left, rates, 0.0, period_multipliers)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ FULL = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization
 
 
 @pytest.mark.parametrize(
-    ("full", "spent", "factors", "expected"),
+    ("full", "spent", "period_multipliers", "expected"),
     [
         pytest.param({"cpu_utilization": 4.9}, 0, {}, {}, id="within the budget nothing is given up"),
         pytest.param({**FULL, "cpu_utilization": 0.0}, 0, {}, {"network_out": 15, "network_in": 4},
@@ -111,9 +113,9 @@ FULL = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization
         pytest.param({"network_out": 1}, 5.1, {}, dict.fromkeys(FULL, 15), id="what is spent is spent"),
     ],
 )  # fmt: skip
-def test_a_budget_gives_up_the_least_important_first(full, spent, factors, expected):
+def test_a_budget_gives_up_the_least_important_first(full, spent, period_multipliers, expected):
     """network_out, network_in, disk, memory, cpu last; each ×2, ×4, ×8, ×15."""
-    found = costs.stretch(CONFIGURATION, state(full, spent, **factors))
+    found = costs.budget_decision(CONFIGURATION, state(full, spent, **period_multipliers))
     assert found == expected
     assert list(found) == [name for name in costs.order(CONFIGURATION) if name in found]
 
@@ -121,7 +123,7 @@ def test_a_budget_gives_up_the_least_important_first(full, spent, factors, expec
 def test_without_a_budget_nothing_is_given_up():
     """However dear it is."""
     free = CONFIGURATION.model_copy(update={"budget": None})
-    assert costs.stretch(free, state({"cpu_utilization": 900.0}, network_out=4)) == {}
+    assert costs.budget_decision(free, state({"cpu_utilization": 900.0}, network_out=4)) == {}
 
 
 def test_metrics_of_a_users_own_stand_before_memory_and_cpu():
@@ -144,7 +146,7 @@ def test_a_decision_is_within_the_budget_or_the_last_step(full, spent, left, bud
     """There is nothing between, and a step less would be too dear."""
     configuration = CONFIGURATION.model_copy(update={"budget": budget})
     now = state(full, spent, left)
-    found = costs.stretch(configuration, now)
+    found = costs.budget_decision(configuration, now)
     dearest = dict.fromkeys(FULL, costs.FACTORS[-1])
     assert costs.projected(now, found) <= budget or found == dearest
     assert set(found.values()) <= set(costs.FACTORS)
@@ -154,8 +156,8 @@ def test_a_decision_is_within_the_budget_or_the_last_step(full, spent, left, bud
 def test_a_decision_stands_while_nothing_changes(full, spent, budget):
     """Asked again with its own outcome in force it says the same: periods do not go to and fro."""
     configuration = CONFIGURATION.model_copy(update={"budget": budget})
-    first = costs.stretch(configuration, state(full, spent))
-    assert costs.stretch(configuration, state(full, spent, **first)) == first
+    first = costs.budget_decision(configuration, state(full, spent))
+    assert costs.budget_decision(configuration, state(full, spent, **first)) == first
 
 
 @pytest.mark.parametrize(("api", "rate"), [("DescribeInstances", 20), ("ListMetrics", 25), ("GetMetricData", 50)])

@@ -20,11 +20,13 @@ class Spent:
         self.fleet, self.costs, self.since, self.told = fleet, testing.MemoryCosts(), 0.0, []
         self.silences = testing.MemorySilences()
 
-    def decide(self, after: float, projected: float = 4.0, **factors: int) -> None:
+    def decide(self, after: float, projected: float = 4.0, **period_multipliers: int) -> None:
         """Decide what is asked how often, as collections do each minute, and judge twice."""
-        before, at = self.costs.stretch(), T0 + after
-        self.since = at if factors != before.factors else before.since
-        decided = models.Stretch(at=at, factors=factors, projected=projected, budget=5.0, since=self.since)
+        before, at = self.costs.budget_decision(), T0 + after
+        self.since = at if period_multipliers != before.period_multipliers else before.since
+        decided = models.BudgetDecision(
+            at=at, period_multipliers=period_multipliers, projected=projected, budget=5.0, since=self.since
+        )
         assert self.costs.decide(decided, before)
         self.judge(after + 1)
         self.judge(after + 2)
@@ -35,7 +37,7 @@ class Spent:
         self.told += evaluation.evaluate(
             [self.fleet.elsewhere.id], alerts=self.fleet.alerts, samples=self.fleet.samples,
             configurations=self.fleet.configurations, pulse=self.fleet.pulse, now=self.fleet.clock,
-            scopes=self.fleet.scopes, silences=self.silences, costs=self.costs,
+            accounts=self.fleet.accounts, silences=self.silences, costs=self.costs,
         )  # fmt: skip
 
     def last(self) -> models.Notification:
@@ -118,7 +120,9 @@ def test_it_is_no_account_in_trouble(fleet):
     spent = Spent(fleet)
     spent.decide(60, network_out=2)
     assert (
-        fleets.leave(workers=fleet.workers, scopes=fleet.scopes, configurations=fleet.configurations, now=fleet.clock)
+        fleets.leave(
+            workers=fleet.workers, accounts=fleet.accounts, configurations=fleet.configurations, now=fleet.clock
+        )
         == ()
     )
     fleet.minutes(2, 6)

@@ -23,27 +23,27 @@ class World:
         self.clock = testing.ManualClock(1000.0)
         self.bulkhead = bulkhead.Bulkhead(threads, self.clock)
         self.number = 0
-        self.turns: list[bulkhead.Turn] = []
+        self.turns: list[bulkhead.SeverityChange] = []
         self.ran: list[str] = []
         if others:
             for scope in (SLOW, WELL):
                 self.enter(scope)
             self.finish()
 
-    def enter(self, scope: str, size: int = 1) -> bulkhead.Turn | None:
+    def enter(self, scope: str, size: int = 1) -> bulkhead.SeverityChange | None:
         """Come with workers that were never there before."""
         ids = [f"{scope}:{self.number + place}" for place in range(size)]
         self.number += size
         return self.took(self.bulkhead.enter(scope, ids))
 
-    def took(self, turn: bulkhead.Turn | None) -> bulkhead.Turn | None:
+    def took(self, turn: bulkhead.SeverityChange | None) -> bulkhead.SeverityChange | None:
         """Note a turn as under way."""
         if turn is not None:
             self.turns.append(turn)
             self.ran += turn.worker_ids
         return turn
 
-    def leave(self, turn: bulkhead.Turn) -> bulkhead.Turn | None:
+    def leave(self, turn: bulkhead.SeverityChange) -> bulkhead.SeverityChange | None:
         """End a turn; what its thread goes on with is under way."""
         self.turns.remove(turn)
         return self.took(self.bulkhead.leave(turn))
@@ -206,7 +206,8 @@ def test_a_collection_that_has_to_wait_is_made_by_a_later_one() -> None:
     def collect(worker_id: str) -> tuple[str, ...]:
         return collection.collect(
             [worker_id], ec2=fleet.ec2, cloudwatch=fleet.cloudwatch, workers=fleet.workers, samples=fleet.samples,
-            schedule=fleet.schedule, configurations=fleet.configurations, learnt=fleet.learnt, leases=fleet.leases,
+            schedule=fleet.schedule, configurations=fleet.configurations, learned_delays=fleet.learned_delays,
+            leases=fleet.leases,
             now=fleet.clock, bulkhead=gate,
         ).collected  # fmt: skip
 
@@ -231,7 +232,8 @@ def test_a_collection_that_fails_gives_its_place_back() -> None:
         with pytest.raises(errors.RedisUnavailable):
             collection.collect(
                 [worker.id], ec2=fleet.ec2, cloudwatch=fleet.cloudwatch, workers=fleet.workers, samples=fleet.samples,
-                schedule=fleet.schedule, configurations=fleet.configurations, learnt=fleet.learnt, leases=fleet.leases,
+                schedule=fleet.schedule, configurations=fleet.configurations, learned_delays=fleet.learned_delays,
+            leases=fleet.leases,
                 now=fleet.clock, bulkhead=gate,
             )  # fmt: skip
 

@@ -33,7 +33,7 @@ class Collecting:
         self.configurations = testing.MemoryConfigurations(
             self.store, config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)})
         )
-        self.learnt, self.leases = testing.MemoryLearnt(self.store), testing.MemoryLeases(self.store)
+        self.learned_delays, self.leases = testing.MemoryLearnedDelays(self.store), testing.MemoryLeases(self.store)
         self.schedule = schedule or testing.MemorySchedule()
         self.workers.add(fleet)
         #: How often each worker was collected.
@@ -45,7 +45,8 @@ class Collecting:
         for worker_ids in post.worker_ids:
             report = collection.collect(
                 worker_ids, ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers, samples=self.samples,
-                schedule=self.schedule, configurations=self.configurations, learnt=self.learnt, leases=self.leases,
+                schedule=self.schedule, configurations=self.configurations, learned_delays=self.learned_delays,
+            leases=self.leases,
                 now=self.clock,
             )  # fmt: skip
             self.number.update(report.collected)

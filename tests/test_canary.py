@@ -29,7 +29,7 @@ class House:
         self.schedule = testing.MemorySchedule()
         self.pulse = testing.MemoryPulse(self.store)
         self.outbox = testing.MemoryOutbox(self.store)
-        self.bell = testing.MemoryBell()
+        self.dispatcher = testing.MemoryDispatcher()
         self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
         self.broken = broken
         self.pulse.mark("canary", NOW)
@@ -51,10 +51,10 @@ class House:
         assert said == "workermon:metrics:canary"
         if broken == "heard":
             return
-        assert canary.hear(text, canary=self.canary, bell=self.bell, now=self.now)
+        assert canary.hear(text, canary=self.canary, dispatcher=self.dispatcher, now=self.now)
         if broken == "judged":
             return
-        assert self.bell.canaries
+        assert self.dispatcher.canaries
         self.pass_on("evaluate")
         if broken == "accepted":
             return
@@ -63,12 +63,17 @@ class House:
     def pass_on(self, stage):
         """Do what the task does."""
         canary.pass_on(
-            stage, canary=self.canary, schedule=self.schedule, outbox=self.outbox, bell=self.bell, now=self.now
+            stage,
+            canary=self.canary,
+            schedule=self.schedule,
+            outbox=self.outbox,
+            dispatcher=self.dispatcher,
+            now=self.now,
         )
 
     def deliver(self):
         """Do what the task of deliveries does with what it was rung for."""
-        rung, self.bell.delivered = self.bell.delivered, []
+        rung, self.dispatcher.delivered = self.dispatcher.delivered, []
         delivery.deliver(
             rung, outbox=self.outbox, configurations=self.configurations, notifiers={}, now=self.now, canary=self.canary
         )
@@ -178,8 +183,8 @@ def test_a_message_that_is_no_canary_passes_nothing_on():
     """What is no time of about now is refused, whatever it is."""
     house = House()
     for text in ("", "x", "nan", "inf", "-1", "1e400", str(NOW + 90_000), '{"schema": 1}'):
-        assert not canary.hear(text, canary=house.canary, bell=house.bell, now=house.now)
-    assert (house.bell.canaries, house.canary.trace().reached) == (0, {})
+        assert not canary.hear(text, canary=house.canary, dispatcher=house.dispatcher, now=house.now)
+    assert (house.dispatcher.canaries, house.canary.trace().reached) == (0, {})
     house.pass_on("evaluate")
     assert house.outbox.due(NOW, 9) == []
     assert [canary.is_stage(each) for each in ("collect", "evaluate", "deliver", None, 1)] == [True, True, False] + [

@@ -61,10 +61,10 @@ class Ports:
             ports.Feed: testing.MemoryFeed(self.store),
             ports.Limiter: testing.MemoryLimiter(),
             ports.Costs: testing.MemoryCosts(),
-            ports.Scopes: testing.MemoryScopes(self.store),
+            ports.Accounts: testing.MemoryAccounts(self.store),
             ports.Setup: testing.MemorySetup(self.store),
-            ports.Bell: testing.MemoryBell(),
-            ports.Learnt: testing.MemoryLearnt(self.store),
+            ports.Dispatcher: testing.MemoryDispatcher(),
+            ports.LearnedDelays: testing.MemoryLearnedDelays(self.store),
             ports.Leases: testing.MemoryLeases(self.store),
             ports.Throttle: testing.MemoryThrottle(),
             Mapping[str, ports.Notifier]: delivery.notifiers(testing.MemorySecrets(), self.now),
@@ -148,7 +148,7 @@ def fires(world, worker_id, rule="cpu-high", status="firing", version=1):
     )  # fmt: skip
     firing = status == "firing"
     alert = models.Alert(
-        rule=rule, version=version, since=1_795_449_600, told="critical" if firing else None, last=told,
+        rule=rule, version=version, since=1_795_449_600, notified_severity="critical" if firing else None, last=told,
         channels=("log",) if firing else (),
     )  # fmt: skip
     turn = models.Transition(
@@ -175,7 +175,7 @@ def test_add_collects_at_once(ok, world):
 
 def test_a_first_sample_that_fails_is_a_warning(run, world):
     """A worker stays added when CloudWatch fails; standard error says so, and the next interval tries again."""
-    world.cloudwatch.trouble = errors.AwsThrottled("CloudWatch", "too many requests", "wait")
+    world.cloudwatch.last_error = errors.AwsThrottled("CloudWatch", "too many requests", "wait")
     done = run("add", A)
     assert done.exit_code == 0
     assert done.stderr.startswith(f"warning: {A}: ")
@@ -239,7 +239,7 @@ def test_a_duplicate_is_refused(run, ok):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "code"),
+    ("last_error", "code"),
     [
         (errors.AwsDenied("EC2", "not authorized", "allow it"), 5),
         (errors.AwsUnreachable("EC2", "no answer", "try again"), 5),
@@ -250,9 +250,9 @@ def test_a_duplicate_is_refused(run, ok):
         (ConnectionError("redis://:hunter2@host"), 1),
     ],
 )
-def test_whatever_fails_is_one_line_without_secrets(run, world, trouble, code):
+def test_whatever_fails_is_one_line_without_secrets(run, world, last_error, code):
     """Failures of AWS, of Redis and of our own have their exit codes; an unexpected one's text is not shown."""
-    world.ec2.trouble = trouble
+    world.ec2.last_error = last_error
     assert "hunter2" not in one_line(run("add", A), code)
 
 
@@ -313,7 +313,7 @@ def test_show_tells_everything(ok, world):
 def test_trouble_is_shown(ok, run, world):
     """A collection that failed shows in the list and on the worker's page, with its kind."""
     ok("add", A)
-    world.ec2.trouble = errors.AwsDenied("EC2", "not authorized", "allow it")
+    world.ec2.last_error = errors.AwsDenied("EC2", "not authorized", "allow it")
     assert "not authorized" in one_line(run("refresh", A), 5)
     assert json.loads(ok("show", A, "--json"))["trouble"]["kind"] == "denied"
     assert "(denied)" in ok("list")
@@ -380,11 +380,11 @@ def test_reconcile(ok, run, world):
     ok("add", A)
     world.schedule.delete([A])
     assert ok("reconcile", "--dry-run") == f"would schedule {A}: it had no entry\n"
-    world.ec2.trouble = errors.AwsUnreachable("EC2", "no answer", "try again")
+    world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "try again")
     done = run("reconcile")
     assert done.exit_code == 5
     assert world.schedule.ids() == {A}
-    world.ec2.trouble = None
+    world.ec2.last_error = None
     assert json.loads(ok("reconcile", "--json"))["steps"] == []
 
 
@@ -485,14 +485,16 @@ def test_status_tells_of_accounts_and_of_money(ok, run, world):
     ok("add", A)
     world.schedule.ticked = world.now()
     world.pulse.mark("listener", world.now())
-    trouble = models.Trouble(kind="denied", message="EC2 in us-east-1: no\x1b[31m; allow it", at=world.now())
-    scopes, costs, limits = (world.get(port) for port in (ports.Scopes, ports.Costs, ports.Limiter))
-    scopes.note(f"default/{REGION}", world.now() + 1, 60, trouble)
+    last_error = models.CollectionError(kind="denied", message="EC2 in us-east-1: no\x1b[31m; allow it", at=world.now())
+    accounts, costs, limits = (world.get(port) for port in (ports.Accounts, ports.Costs, ports.Limiter))
+    accounts.note(f"default/{REGION}", world.now() + 1, 60, last_error)
     limits.throttled(f"default/{REGION}", "GetMetricData")
     limits.silent(f"default/{REGION}", "ListMetrics")
     costs.note(world.now(), f"default/{REGION}", "GetMetricData", {"AWS/EC2/NetworkOut": 30_000})
-    stretch = models.Stretch(at=world.now(), factors={"network_out": 15}, projected=7.25, budget=5.0)
-    costs.decide(stretch, models.Stretch())
+    budget_decision = models.BudgetDecision(
+        at=world.now(), period_multipliers={"network_out": 15}, projected=7.25, budget=5.0
+    )
+    costs.decide(budget_decision, models.BudgetDecision())
     configurations = world.get(ports.Configurations)
     configurations.save(configurations.load().model_copy(update={"revision": 1, "budget": 5.0}))
     shown = run("status").stdout
@@ -556,11 +558,11 @@ def test_up_applies_its_file_and_reconciles_first(up, world):
 
 def test_up_starts_although_aws_is_out_of_reach(up, world):
     """With AWS down the workers and rules of the file are in force all the same; with one unknown the others are."""
-    world.ec2.trouble = errors.AwsUnreachable("EC2", "no answer", "try again")
+    world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "try again")
     done, _ = up(FILE)
     assert done.exit_code == 0, done.output
     assert world.workers.ids() == [A]
-    world.ec2.trouble = None
+    world.ec2.last_error = None
     done, _ = up(f'{FILE}[[workers]]\nid = "{C}"\nregion = "{REGION}"\n')
     assert done.exit_code == 0, done.output
     assert world.workers.ids() == [A]

@@ -35,12 +35,12 @@ class World:
         self.workers = testing.MemoryWorkers(self.store)
         self.samples = testing.MemorySamples(self.store)
         self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
-        self.learnt = testing.MemoryLearnt(self.store)
+        self.learned_delays = testing.MemoryLearnedDelays(self.store)
         self.leases = testing.MemoryLeases(self.store)
         self.listed: list[tuple[str, tuple[str, ...] | None]] = []
         inner = self.cloudwatch.dimensions
 
-        def listing(scope: models.Scope, namespace: str, name: str, ids: Any) -> Any:
+        def listing(scope: models.AccountRegion, namespace: str, name: str, ids: Any) -> Any:
             self.listed.append((name, None if ids is None else tuple(ids)))
             return inner(scope, namespace, name, ids)
 
@@ -58,7 +58,8 @@ class World:
         return collection.collect(
             worker_ids or (ONE,), ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers,
             samples=self.samples, schedule=self.schedule, configurations=self.configurations,
-            learnt=self.learnt, leases=self.leases, now=self.clock, again=again,
+            learned_delays=self.learned_delays,
+            leases=self.leases, now=self.clock, again=again,
         )  # fmt: skip
 
     def condition(self, worker_id: str = ONE) -> models.Condition:
@@ -99,7 +100,7 @@ def test_datapoints_reach_the_ledger_and_an_event_the_channel(world: World) -> N
     assert condition.latest[CPU] == (at(10), 41.5)
     assert condition.periods[CPU] == 300
     assert condition.asked[CPU] == condition.succeeded_at == condition.running_since == NOW
-    assert world.store.unjudged == {ONE: NOW}
+    assert world.store.pending == {ONE: NOW}
 
 
 def test_the_event_is_the_contracts(world: World) -> None:
@@ -206,7 +207,7 @@ def test_a_worker_removed_meanwhile_writes_nothing(world: World) -> None:
     worker = world.add()
     inner = world.ec2.statuses
 
-    def removing(scope: models.Scope, ids: Any) -> Any:
+    def removing(scope: models.AccountRegion, ids: Any) -> Any:
         del world.store.workers[worker.id]
         return inner(scope, ids)
 
@@ -229,7 +230,7 @@ def test_a_stopped_worker_costs_no_cloudwatch_call(world: World) -> None:
     assert event["status"] == "stopped"
     assert set(event["metrics"].values()) == {None}
     condition = world.condition()
-    assert (condition.status, condition.running_since, condition.trouble) == ("stopped", None, None)
+    assert (condition.status, condition.running_since, condition.last_error) == ("stopped", None, None)
     assert condition.asked[CPU] == NOW
     assert condition.latest[CPU] == (at(10), 41.5)
 
@@ -279,9 +280,9 @@ def test_a_new_worker_may_be_unknown_to_ec2_for_a_moment(world: World) -> None:
     report = world.collect()
     assert isinstance(report.failed[ONE], errors.InstanceGone)
     assert world.schedule.ids() == {ONE}
-    trouble = world.condition().trouble
-    assert trouble is not None
-    assert trouble.kind == "gone"
+    last_error = world.condition().last_error
+    assert last_error is not None
+    assert last_error.kind == "gone"
     world.clock.advance(120)
     assert world.collect().retired == (ONE,)
 
@@ -299,7 +300,7 @@ def test_a_failure_to_confirm_retires_nobody(world: World) -> None:
     """Where the second look fails, it is trouble."""
     world.add()
     world.ec2.statuses = lambda scope, ids: {}  # type: ignore[method-assign]
-    world.ec2.trouble = errors.AwsUnreachable("EC2", "no answer", "wait")
+    world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "wait")
     report = world.collect()
     assert report.failed.keys() == {ONE}
     assert report.retired == ()
@@ -312,7 +313,7 @@ def test_ec2_failing_is_trouble_of_its_scope_only(world: World) -> None:
     world.add(TWO, region="eu-west-1")
     inner = world.ec2.statuses
 
-    def failing(scope: models.Scope, ids: Any) -> Any:
+    def failing(scope: models.AccountRegion, ids: Any) -> Any:
         if scope.region == "us-east-1":
             raise errors.AwsDenied("EC2 in us-east-1", "UnauthorizedOperation", "allow it")
         return inner(scope, ids)
@@ -321,21 +322,21 @@ def test_ec2_failing_is_trouble_of_its_scope_only(world: World) -> None:
     report = world.collect(ONE, TWO)
     assert report.collected == (TWO,)
     assert report.failed.keys() == {ONE}
-    assert world.condition().trouble == models.Trouble(
+    assert world.condition().last_error == models.CollectionError(
         kind="denied", message="EC2 in us-east-1: UnauthorizedOperation; allow it", at=NOW, since=NOW
     )
     assert world.condition().succeeded_at is None
     assert [event["worker_id"] for event in world.events()] == [TWO]
     world.ec2.statuses = inner  # type: ignore[method-assign]
     world.collect()
-    assert world.condition().trouble is None
+    assert world.condition().last_error is None
     assert world.condition().succeeded_at == NOW
 
 
 def test_an_unusable_scope_is_a_failure_and_not_the_end(world: World) -> None:
     """What is wrong with a region or role is reported for its workers, whatever class it has."""
     world.add()
-    world.ec2.trouble = errors.InvalidInput("region us-moon-1", "AWS has no such region", "give another")
+    world.ec2.last_error = errors.InvalidInput("region us-moon-1", "AWS has no such region", "give another")
     assert world.collect().failed[ONE].kind == "failed"
 
 
@@ -356,23 +357,23 @@ def test_cloudwatch_failing_keeps_the_status_and_asks_again_from_where_it_was(wo
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
     world.collect()
-    world.cloudwatch.trouble = errors.AwsThrottled("CloudWatch", "Throttling", "wait")
+    world.cloudwatch.last_error = errors.AwsThrottled("CloudWatch", "Throttling", "wait")
     world.clock.advance(3 * 3600)
     report = world.collect()
     assert report.collected == (ONE,)
     assert report.failed[ONE].kind == "throttled"
     condition = world.condition()
-    assert condition.trouble is not None
-    assert (condition.status, condition.trouble.kind) == ("running", "throttled")
+    assert condition.last_error is not None
+    assert (condition.status, condition.last_error.kind) == ("running", "throttled")
     assert condition.asked[CPU] == condition.succeeded_at == NOW
     assert condition.collected_at == NOW + 3 * 3600
     assert world.events()[-1]["metrics"][CPU]["value"] == 41.5
-    world.cloudwatch.trouble = None
+    world.cloudwatch.last_error = None
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(-5 * n), 50.0 + n) for n in range(36)])
     world.clock.advance(60)
     world.collect()
     assert len(world.points(CPU)) == 37
-    assert world.condition().trouble is None
+    assert world.condition().last_error is None
 
 
 def test_one_failed_metric_does_not_hide_the_others(world: World) -> None:
@@ -384,8 +385,8 @@ def test_one_failed_metric_does_not_hide_the_others(world: World) -> None:
     condition = world.condition()
     assert report.failed.keys() == {ONE}
     assert world.points(CPU) == [(at(10), 41.5)]
-    assert condition.trouble is not None
-    assert condition.trouble.message.startswith("network_in: ")
+    assert condition.last_error is not None
+    assert condition.last_error.message.startswith("network_in: ")
     assert "network_in" not in condition.asked
     assert condition.asked[CPU] == NOW
     assert condition.succeeded_at == NOW
@@ -395,7 +396,7 @@ def test_what_came_of_a_partial_result_is_kept_and_asked_for_again(world: World)
     """Datapoints beside a failure are written, but the metric does not count as asked."""
     world.add()
 
-    def partial(scope: models.Scope, queries: Any, until: float) -> ports.Answer:
+    def partial(scope: models.AccountRegion, queries: Any, until: float) -> ports.Answer:
         why = errors.AwsUnreachable("CloudWatch", "came in part only", "wait")
         series = {n: models.Series(query.period, (models.Datapoint(at(10), 1.0),)) for n, query in enumerate(queries)}
         return ports.Answer(series, dict.fromkeys(range(len(queries)), why))
@@ -434,9 +435,9 @@ def test_the_window_ends_at_the_retention(world: World) -> None:
 def test_a_metric_never_seen_is_looked_for_since_it_was_last_asked_for(world: World) -> None:
     """A failure of five hours from the start leaves no hole."""
     world.add(added_at=NOW)
-    world.cloudwatch.trouble = errors.AwsUnreachable("CloudWatch", "no answer", "wait")
+    world.cloudwatch.last_error = errors.AwsUnreachable("CloudWatch", "no answer", "wait")
     world.collect()
-    world.cloudwatch.trouble = None
+    world.cloudwatch.last_error = None
     world.clock.advance(5 * 3600)
     world.collect()
     assert world.queries(CPU)[0].since == NOW - catalogue.BACKFILL
@@ -478,7 +479,7 @@ def test_the_fullest_of_some_filesystems_is_not_the_fullest(world: World) -> Non
     disk(world, "/data", "ext4", 80.0)
     inner = world.cloudwatch.fetch
 
-    def failing(scope: models.Scope, queries: Any, until: float) -> ports.Answer:
+    def failing(scope: models.AccountRegion, queries: Any, until: float) -> ports.Answer:
         answer = inner(scope, queries, until)
         place = next(n for n, query in enumerate(queries) if ("path", "/data") in query.dimensions)
         del answer.series[place]
@@ -529,14 +530,14 @@ def test_listing_that_fails_is_trouble_unless_the_dimensions_are_known(world: Wo
 
     world.cloudwatch.dimensions = denied  # type: ignore[method-assign]
     world.collect()
-    trouble = world.condition().trouble
-    assert trouble is not None
-    assert trouble.message.startswith("disk_utilization, memory_utilization: ")
+    last_error = world.condition().last_error
+    assert last_error is not None
+    assert last_error.message.startswith("disk_utilization, memory_utilization: ")
     assert DISK not in world.condition().asked
     world.cloudwatch.dimensions = inner  # type: ignore[method-assign]
     world.clock.advance(60)
     world.collect()
-    assert world.condition().trouble is None
+    assert world.condition().last_error is None
     world.cloudwatch.dimensions = denied  # type: ignore[method-assign]
     world.clock.advance(3600)
     disk(world, "/", "xfs", *[50.0] * 60)
@@ -619,7 +620,7 @@ def test_a_slot_dispatched_twice_is_collected_once(world: World) -> None:
     inner = world.ec2.statuses
     others: list[collection.Report] = []
 
-    def meanwhile(scope: models.Scope, ids: Any) -> Any:
+    def meanwhile(scope: models.AccountRegion, ids: Any) -> Any:
         world.ec2.statuses = inner  # type: ignore[method-assign]
         others.append(world.collect())
         return inner(scope, ids)
@@ -658,7 +659,7 @@ def test_whoever_was_slow_does_not_overwrite_the_next_slot(world: World) -> None
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
     inner = world.cloudwatch.fetch
 
-    def slow(scope: models.Scope, queries: Any, until: float) -> ports.Answer:
+    def slow(scope: models.AccountRegion, queries: Any, until: float) -> ports.Answer:
         world.cloudwatch.fetch = inner  # type: ignore[method-assign]
         world.clock.advance(60)
         assert world.collect().collected == (ONE,)
@@ -681,10 +682,10 @@ def test_an_account_in_which_nobody_is_known_retires_nobody(world: World) -> Non
         report = world.collect(*ids)
         assert report.retired == ()
         assert {why.kind for why in report.failed.values()} == {"denied"}
-    trouble = world.condition(ids[0]).trouble
-    assert trouble is not None
-    assert (trouble.kind, trouble.since) == ("denied", NOW + 60)
-    assert "another account" in trouble.message
+    last_error = world.condition(ids[0]).last_error
+    assert last_error is not None
+    assert (last_error.kind, last_error.since) == ("denied", NOW + 60)
+    assert "another account" in last_error.message
     assert world.schedule.ids() == set(ids)
     world.clock.advance(60)
     assert set(world.collect(*ids).retired) == set(ids)
@@ -793,9 +794,9 @@ def test_a_listing_that_is_denied_is_trouble_of_its_metrics_only(world: World) -
         world.clock.advance(60)
     condition = world.condition(ids[-1])
     assert condition.succeeded_at == condition.collected_at == NOW + 540
-    assert condition.trouble is not None
-    assert (condition.trouble.kind, condition.trouble.since) == ("denied", NOW)
-    assert condition.trouble.message.startswith("memory_utilization: ")
+    assert condition.last_error is not None
+    assert (condition.last_error.kind, condition.last_error.since) == ("denied", NOW)
+    assert condition.last_error.message.startswith("memory_utilization: ")
     assert report.failed.keys() == set(ids)
     assert MEMORY not in condition.asked
     assert len(tried) == 2
@@ -838,7 +839,7 @@ def test_an_instance_that_ends_between_two_calls_keeps_what_came(world: World) -
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
     inner = world.ec2.statuses
 
-    def ending(scope: models.Scope, ids: Any) -> Any:
+    def ending(scope: models.AccountRegion, ids: Any) -> Any:
         found = inner(scope, ids)
         world.ec2.become(ONE, "terminated")
         return found
@@ -875,9 +876,9 @@ def test_on_a_real_server_it_is_the_same(world: World, redis_client: Any) -> Non
     world.clock.advance(60)
     world.collect()
     assert world.condition().running_since == NOW
-    world.ec2.trouble = errors.AwsUnreachable("EC2", "no answer", "wait")
+    world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "wait")
     world.clock.advance(60)
     assert world.collect().failed.keys() == {ONE}
-    trouble = world.condition().trouble
-    assert trouble is not None
-    assert trouble.kind == "unreachable"
+    last_error = world.condition().last_error
+    assert last_error is not None
+    assert last_error.kind == "unreachable"

@@ -31,7 +31,7 @@ class Fleet:
         self.sessions = session.Sessions()
         store = testing.MemoryStore(self.clock)
         self.workers, self.samples = testing.MemoryWorkers(store), testing.MemorySamples(store)
-        self.learnt, self.leases = testing.MemoryLearnt(store), testing.MemoryLeases(store)
+        self.learned_delays, self.leases = testing.MemoryLearnedDelays(store), testing.MemoryLeases(store)
         self.schedule = testing.MemorySchedule()
         self.configurations = testing.MemoryConfigurations(store, config.DEFAULT.model_copy(update={"collect": names}))
         self.ids = sorted(self.simulation.machines)
@@ -51,7 +51,8 @@ class Fleet:
             collection.collect(
                 self.ids[start : start + 100], ec2=ec2.AwsEc2(self.sessions),
                 cloudwatch=cloudwatch.AwsCloudWatch(self.sessions), workers=self.workers, samples=self.samples,
-                schedule=self.schedule, configurations=self.configurations, learnt=self.learnt, leases=self.leases,
+                schedule=self.schedule, configurations=self.configurations, learned_delays=self.learned_delays,
+            leases=self.leases,
                 now=self.clock,
             )  # fmt: skip
         self.clock.advance(60)

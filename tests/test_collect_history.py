@@ -39,7 +39,7 @@ class Served:
         held = {at: [value for since, value in each if since <= moment] for at, each in self.values.items()}
         return {at: each[-1] for at, each in held.items() if each}
 
-    def fetch(self, scope: models.Scope, queries: Sequence[models.Query], until: float) -> ports.Answer:
+    def fetch(self, scope: models.AccountRegion, queries: Sequence[models.Query], until: float) -> ports.Answer:
         """Answer as CloudWatch would by now."""
         self.asks.append(self.clock())
         if self.down:
@@ -56,7 +56,7 @@ class Served:
         return answer
 
     def dimensions(
-        self, scope: models.Scope, namespace: str, metric_name: str, instance_ids: object
+        self, scope: models.AccountRegion, namespace: str, metric_name: str, instance_ids: object
     ) -> dict[str, list]:
         """Nothing but what EC2 publishes is there."""
         return {}
@@ -76,7 +76,7 @@ class World:
         self.cloudwatch = Served(self.clock)
         self.ec2 = testing.MemoryEc2(models.Instance(id=ONE, region="us-east-1", status="running"))
         self.workers, self.samples = testing.MemoryWorkers(self.store), testing.MemorySamples(self.store)
-        self.learnt, self.leases = testing.MemoryLearnt(self.store), testing.MemoryLeases(self.store)
+        self.learned_delays, self.leases = testing.MemoryLearnedDelays(self.store), testing.MemoryLeases(self.store)
         self.schedule = testing.MemorySchedule()
         cpu = config.DEFAULT.metrics[CPU].model_copy(update={"period": period})
         self.configurations = testing.MemoryConfigurations(
@@ -102,7 +102,8 @@ class World:
         """Collect once, now."""
         return collection.collect(
             [ONE], ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers, samples=self.samples,
-            schedule=self.schedule, configurations=self.configurations, learnt=self.learnt, leases=self.leases,
+            schedule=self.schedule, configurations=self.configurations, learned_delays=self.learned_delays,
+            leases=self.leases,
             now=lambda: self.clock() + self.skew, again=again,
         )  # fmt: skip
 
@@ -174,11 +175,11 @@ def test_in_the_end_the_ledger_is_what_cloudwatch_held(
         if "monitor" in kinds:
             world.clock.advance(interval)
             continue
-        world.ec2.trouble = errors.AwsUnreachable("EC2", "no answer", "wait") if "ec2" in kinds else None
+        world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "wait") if "ec2" in kinds else None
         world.cloudwatch.down = "aws" in kinds
         world.cloudwatch.partial = 2 if "partial" in kinds else None
         world.tick()
-    world.ec2.trouble, world.cloudwatch.down, world.cloudwatch.partial = None, False, None
+    world.ec2.last_error, world.cloudwatch.down, world.cloudwatch.partial = None, False, None
     world.run(2 * period + 2 * interval)
     assert world.ledger() == world.cloudwatch.at(world.clock())
 
@@ -242,11 +243,11 @@ def test_what_is_learnt_serves_others_of_the_same_place() -> None:
         world.publish(number)
     world.run(45 * 60)
     worker = world.workers.get([ONE])[ONE].worker
-    kept = world.learnt.load(worker.scope)
+    kept = world.learned_delays.load(worker.scope)
     assert kept
     assert not [name for name in kept if ONE in name]
     other = World()
-    other.learnt.save(worker.scope, kept)
+    other.learned_delays.save(worker.scope, kept)
     other.cloudwatch.values = world.cloudwatch.values
     other.clock.now = world.clock.now
     other.run(30 * 60)

@@ -21,17 +21,18 @@ class Billed(World):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.costs, self.scopes = testing.MemoryCosts(), testing.MemoryScopes(self.store)
+        self.costs, self.accounts = testing.MemoryCosts(), testing.MemoryAccounts(self.store)
 
     def collect(self, *worker_ids: str, again: bool = False) -> collect.Report:
         return collect.collect(
             worker_ids or (ONE,), ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers,
-            samples=self.samples, schedule=self.schedule, configurations=self.configurations, learnt=self.learnt,
-            leases=self.leases, now=self.clock, again=again, costs=self.costs, scopes=self.scopes,
+            samples=self.samples, schedule=self.schedule, configurations=self.configurations,
+            learned_delays=self.learned_delays,
+            leases=self.leases, now=self.clock, again=again, costs=self.costs, accounts=self.accounts,
         )  # fmt: skip
 
-    def state(self, scope: str = SCOPE) -> models.ScopeState:
-        return self.scopes.load()[scope].state
+    def state(self, scope: str = SCOPE) -> models.AccountState:
+        return self.accounts.load()[scope].state
 
     def budget(self, dollars: float | None) -> None:
         before = self.configurations.load()
@@ -59,17 +60,17 @@ def test_a_collection_that_brings_something_is_a_success(world: Billed) -> None:
     world.add(TWO, interval=30)
     world.collect(ONE, TWO)
     state = world.state()
-    assert (state.succeeded_at, state.failing_since, state.trouble, state.interval) == (NOW, None, None, 30)
+    assert (state.succeeded_at, state.failing_since, state.last_error, state.interval) == (NOW, None, None, 30)
 
 
-@pytest.mark.parametrize("trouble", [DENIED, THROTTLED, errors.AwsUnreachable("EC2", "no answer", "wait")])
-def test_an_account_where_ec2_refuses_is_in_trouble(world: Billed, trouble: errors.AwsError) -> None:
+@pytest.mark.parametrize("last_error", [DENIED, THROTTLED, errors.AwsUnreachable("EC2", "no answer", "wait")])
+def test_an_account_where_ec2_refuses_is_in_trouble(world: Billed, last_error: errors.AwsError) -> None:
     """By the error's kind; the record keeps no worker's id."""
     world.add()
-    world.ec2.trouble = trouble
+    world.ec2.last_error = last_error
     world.collect()
     state = world.state()
-    assert (state.failing_since, state.trouble.kind, state.succeeded_at) == (NOW, trouble.kind, None)
+    assert (state.failing_since, state.last_error.kind, state.succeeded_at) == (NOW, last_error.kind, None)
     assert ONE not in state.model_dump_json()
 
 
@@ -77,9 +78,9 @@ def test_an_account_where_cloudwatch_refuses_everything_is_in_trouble(world: Bil
     """Though EC2 answers; a stopped instance, that CloudWatch is not asked about, is no success."""
     world.add()
     world.add(TWO, status="stopped")
-    world.cloudwatch.trouble = THROTTLED
+    world.cloudwatch.last_error = THROTTLED
     world.collect(ONE, TWO)
-    assert world.state().trouble.kind == "throttled"
+    assert world.state().last_error.kind == "throttled"
 
 
 def test_an_account_where_one_metric_fails_is_well(world: Billed) -> None:
@@ -96,7 +97,7 @@ def test_a_worker_whose_id_is_gone_is_no_trouble_of_the_account(world: Billed) -
     world.ec2.forget(ONE)
     report = world.collect()
     assert report.failed[ONE].kind == "gone"
-    assert (world.state().succeeded_at, world.state().trouble) == (NOW, None)
+    assert (world.state().succeeded_at, world.state().last_error) == (NOW, None)
 
 
 def test_one_account_in_trouble_says_nothing_of_another(world: Billed) -> None:
@@ -112,8 +113,8 @@ def test_one_account_in_trouble_says_nothing_of_another(world: Billed) -> None:
 
     world.ec2.statuses = statuses
     world.collect(ONE, TWO)
-    assert world.state().trouble is None
-    assert world.state("default/eu-west-1").trouble.kind == "denied"
+    assert world.state().last_error is None
+    assert world.state("default/eu-west-1").last_error.kind == "denied"
 
 
 # --- the budget --------------------------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ def test_without_a_budget_nothing_is_looked_at(world: Billed) -> None:
     world.add()
     spend(world, 500)
     world.collect()
-    assert world.costs.stretch() == models.Stretch()
+    assert world.costs.budget_decision() == models.BudgetDecision()
 
 
 def test_a_day_too_dear_lengthens_the_least_important_periods(world: Billed) -> None:
@@ -145,9 +146,9 @@ def test_a_day_too_dear_lengthens_the_least_important_periods(world: Billed) -> 
     spend(world, 9)
     world.budget(5)
     assert world.asked() >= {"network_out", CPU}
-    assert world.costs.stretch().factors == {"network_out": 2}
-    assert world.costs.stretch().weights == {OUT: 2}
-    assert world.costs.stretch().projected <= 5
+    assert world.costs.budget_decision().period_multipliers == {"network_out": 2}
+    assert world.costs.budget_decision().weights == {OUT: 2}
+    assert world.costs.budget_decision().projected <= 5
     looks = []
     for minute in range(1, 21):
         world.clock.now = START + 60 * minute
@@ -173,7 +174,7 @@ def test_it_is_told_in_the_log_once(world: Billed) -> None:
             world.clock.now = START + 61 * minute
             world.collect()
     told = [entry for entry in logged if entry["event"] == "budget.stretched"]
-    assert [(entry["factors"], entry["budget"]) for entry in told] == [({"network_out": 2}, 5)]
+    assert [(entry["period_multipliers"], entry["budget"]) for entry in told] == [({"network_out": 2}, 5)]
 
 
 def test_it_recovers_when_the_projection_falls(world: Billed) -> None:
@@ -184,13 +185,13 @@ def test_it_recovers_when_the_projection_falls(world: Billed) -> None:
     world.collect()
     world.budget(50)
     world.collect()
-    assert world.costs.stretch().factors == {}
+    assert world.costs.budget_decision().period_multipliers == {}
     world.budget(1)
     world.collect()
-    assert world.costs.stretch().factors
+    assert world.costs.budget_decision().period_multipliers
     world.budget(None)
     world.collect()
-    assert world.costs.stretch().factors == {}
+    assert world.costs.budget_decision().period_multipliers == {}
 
 
 def test_what_somebody_asks_for_is_collected_whatever_the_budget(world: Billed) -> None:

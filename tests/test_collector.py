@@ -13,7 +13,7 @@ from workermon import models, ports, testing
 from workermon.config import catalogue
 from workermon.evaluate import account
 from workermon.evaluate import evaluation as evaluate
-from workermon.on_redis import client, scopes
+from workermon.on_redis import accounts, client
 
 T0 = 1_699_999_200
 SCOPE = "lab/eu-west-1"
@@ -27,9 +27,9 @@ CONFIGURATION = models.Configuration(
 )
 
 
-def trouble(kind: str, at: float) -> models.Trouble:
+def last_error(kind: str, at: float) -> models.CollectionError:
     """Say why a collection failed."""
-    return models.Trouble(kind=kind, message=f"EC2 in eu-west-1: it is {kind}; wait", at=at)
+    return models.CollectionError(kind=kind, message=f"EC2 in eu-west-1: it is {kind}; wait", at=at)
 
 
 class Fleet:
@@ -41,13 +41,13 @@ class Fleet:
             store = testing.MemoryStore(self.clock)
             self.workers, self.samples = testing.MemoryWorkers(store), testing.MemorySamples(store)
             self.alerts, self.outbox = testing.MemoryAlerts(store), testing.MemoryOutbox(store)
-            self.pulse, self.scopes = testing.MemoryPulse(store), testing.MemoryScopes(store)
+            self.pulse, self.accounts = testing.MemoryPulse(store), testing.MemoryAccounts(store)
             self.configurations: ports.Configurations = testing.MemoryConfigurations(store, CONFIGURATION)
         else:
             kept = repository_on_redis(connection)
             self.workers, self.samples, self.alerts = kept.workers, kept.samples, kept.alerts
             self.outbox, self.pulse, self.configurations = kept.outbox, kept.pulse, kept.configurations
-            self.scopes = scopes.RedisScopes(connection, "workermon:metrics")
+            self.accounts = accounts.RedisAccounts(connection, "workermon:metrics")
         self.configurations.save(CONFIGURATION)
         self.told: list[str] = []
         self.silences: ports.Silences | None = None
@@ -72,13 +72,13 @@ class Fleet:
         sample = models.Sample(worker=worker, collected_at=at, status="running")
         condition = models.Condition(status="running", collected_at=at, succeeded_at=at, slot=sample.slot)
         self.samples.write(sample, condition, "{}")
-        self.scopes.note(worker.scope.key, at, worker.interval, None)
+        self.accounts.note(worker.scope.key, at, worker.interval, None)
 
     def refused(self, after: float, kind: str = "denied") -> None:
         """Have a collection of all three fail."""
         for worker in self.ours:
-            self.samples.failed(worker, trouble(kind, T0 + after))
-        self.scopes.note(SCOPE, T0 + after, 60, trouble(kind, T0 + after))
+            self.samples.failed(worker, last_error(kind, T0 + after))
+        self.accounts.note(SCOPE, T0 + after, 60, last_error(kind, T0 + after))
 
     def evaluate(self, after: float, *, away: bool = False) -> list[str]:
         """Judge everybody at a time; return who is to hear of something. ``away``: nobody listened meanwhile."""
@@ -92,7 +92,7 @@ class Fleet:
         self.pulse.mark("collect", self.marked)
         told = evaluate.evaluate(
             [worker.id for worker in (self.elsewhere, *self.ours)], alerts=self.alerts, samples=self.samples,
-            configurations=self.configurations, pulse=self.pulse, now=self.clock, scopes=self.scopes,
+            configurations=self.configurations, pulse=self.pulse, now=self.clock, accounts=self.accounts,
             silences=self.silences,
         )  # fmt: skip
         self.told += told
@@ -207,19 +207,19 @@ def test_an_outage_of_the_monitor_is_no_trouble_of_the_account(fleet):
 def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet):
     """When nothing is collected there any more, say."""
     fleet.minutes(1, 4)
-    basis = fleet.scopes.load()[SCOPE]
+    basis = fleet.accounts.load()[SCOPE]
     verdict = account.closing(basis, CONFIGURATION, "no worker is left there", T0 + 400)
-    assert fleet.scopes.commit(verdict)
+    assert fleet.accounts.commit(verdict)
     assert fleet.alerts.open() == []
     told = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
     assert (told.status, told.reason) == ("resolved", "no worker is left there")
-    assert account.closing(fleet.scopes.load()[SCOPE], CONFIGURATION, "again", T0 + 500) is None
+    assert account.closing(fleet.accounts.load()[SCOPE], CONFIGURATION, "again", T0 + 500) is None
 
 
 def test_where_no_worker_is_collected_any_more_it_is_over(fleet):
     """The last of its workers was removed or paused; while one is there the next collection says how it goes."""
     fleet.minutes(1, 4)
-    given = {"workers": fleet.workers, "scopes": fleet.scopes, "configurations": fleet.configurations}
+    given = {"workers": fleet.workers, "accounts": fleet.accounts, "configurations": fleet.configurations}
     for worker in fleet.ours[:2]:
         assert fleet.workers.update(worker.model_copy(update={"monitoring": "paused"}))
     assert fleets.leave(**given, now=fleet.clock) == ()
@@ -249,8 +249,10 @@ def test_a_failure_after_which_nobody_collects_holds_nothing_back(fleet):
 
 def test_without_a_rule_about_silence_everybody_hears_of_it():
     """Whoever hears of anything; and the log where nobody does."""
-    state = models.ScopeState(key=SCOPE, at=T0 + 120, interval=60, failing_since=T0, trouble=trouble("denied", T0))
-    basis = ports.ScopeBasis(state, {}, 0, 0, {})
+    state = models.AccountState(
+        key=SCOPE, at=T0 + 120, interval=60, failing_since=T0, last_error=last_error("denied", T0)
+    )
+    basis = ports.AccountBasis(state, {}, 0, 0, {})
 
     def heard(*rules: models.Rule) -> tuple[str, ...]:
         configuration = CONFIGURATION.model_copy(update={"rules": rules})

@@ -13,7 +13,7 @@ from workermon.collect import dimensions
 from workermon.config import catalogue
 
 NOW = 1_900_000_000.0
-HERE = models.Scope(region="us-east-1")
+HERE = models.AccountRegion(region="us-east-1")
 CPU, MEMORY = catalogue.CATALOGUE["cpu_utilization"], catalogue.CATALOGUE["memory_utilization"]
 KEY = dimensions.key_of(MEMORY)
 DENIED = errors.AwsDenied("ListMetrics in us-east-1", "is not allowed", "grant cloudwatch:ListMetrics")
@@ -41,7 +41,7 @@ class World:
         self.clock = testing.ManualClock(NOW)
         store = testing.MemoryStore(self.clock)
         self.aws, self.workers = Aws(), testing.MemoryWorkers(store)
-        self.learnt, self.leases = testing.MemoryLearnt(store), testing.MemoryLeases(store)
+        self.learned_delays, self.leases = testing.MemoryLearnedDelays(store), testing.MemoryLeases(store)
         self.ids = [f"i-{each:017x}" for each in range(number)]
         self.workers.add(
             [
@@ -53,11 +53,11 @@ class World:
     def find(self, at: float = NOW, asked: Sequence[models.Metric] = (CPU, MEMORY)) -> dimensions.Published:
         self.clock.now = at
         records: list[ports.Record] = list(self.workers.get(self.ids).values())
-        lessons: dict[str, Any] = {}
-        known = self.learnt.load(HERE)
-        search = dimensions.Search(HERE, at, self.aws, self.workers, self.learnt, self.leases, known, lessons)  # type: ignore[arg-type]
+        updates: dict[str, Any] = {}
+        known = self.learned_delays.load(HERE)
+        search = dimensions.Search(HERE, at, self.aws, self.workers, self.learned_delays, self.leases, known, updates)  # type: ignore[arg-type]
         found = search.find(records, asked)
-        self.learnt.save(HERE, lessons)
+        self.learned_delays.save(HERE, updates)
         return found
 
 

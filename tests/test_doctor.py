@@ -59,7 +59,9 @@ def test_a_missing_permission_is_named():
     """Each permission is tried by itself, so the one that lacks is told by its name."""
     memory = testing.MemoryEc2(models.Instance(id=A, region=REGION, status="running"))
     found = list(
-        doctor.aws(models.Scope(region=REGION), [A], ec2=memory, cloudwatch=Denied(), now=testing.ManualClock(9000))
+        doctor.aws(
+            models.AccountRegion(region=REGION), [A], ec2=memory, cloudwatch=Denied(), now=testing.ManualClock(9000)
+        )
     )
     assert [(check.name.split(" ")[0], check.ok) for check in found] == [
         ("ec2:DescribeInstances", True),
@@ -85,7 +87,9 @@ def test_the_clock_of_aws_is_compared(ahead, well, said):
     """Half a minute between this machine and AWS is too much, for datapoints are judged by their time."""
     memory, now = testing.MemoryEc2(), testing.ManualClock(9000)
     memory.clock = lambda: None if ahead is None else 9000 + ahead
-    *_, found = doctor.aws(models.Scope(region=REGION), [], ec2=memory, cloudwatch=testing.MemoryCloudWatch(), now=now)
+    *_, found = doctor.aws(
+        models.AccountRegion(region=REGION), [], ec2=memory, cloudwatch=testing.MemoryCloudWatch(), now=now
+    )
     assert (found.name, found.ok, found.reason) == (f"clock of AWS in default/{REGION}", well, said)
     assert (found.todo is None) is well
 
@@ -93,7 +97,7 @@ def test_the_clock_of_aws_is_compared(ahead, well, said):
 def test_without_a_worker_each_permission_is_tried_all_the_same():
     """An id that nobody has is asked for, for a call without ids would be none."""
     memory = testing.MemoryEc2()
-    list(doctor.aws(models.Scope(region=REGION), [], ec2=memory, cloudwatch=testing.MemoryCloudWatch(),
+    list(doctor.aws(models.AccountRegion(region=REGION), [], ec2=memory, cloudwatch=testing.MemoryCloudWatch(),
                     now=testing.ManualClock(9000)))  # fmt: skip
     assert [(what, bool(ids)) for what, _, ids in memory.calls] == [
         ("find", False),
@@ -135,7 +139,7 @@ def aws(monkeypatch):
     sessions = session.Sessions()
 
     def look(members):
-        scope = models.Scope(region="us-east-1")
+        scope = models.AccountRegion(region="us-east-1")
         ids = list(simulated.machines)[:members]
         ports_ = {"ec2": ec2.AwsEc2(sessions), "cloudwatch": cloudwatch.AwsCloudWatch(sessions), "now": time.time}
         return {check.name.removesuffix(" in default/us-east-1"): check for check in doctor.aws(scope, ids, **ports_)}
@@ -215,7 +219,7 @@ def test_what_names_the_clock_without_a_date(code, message, clock):
     """Codes and messages that are about time alone say so by themselves; the others leave both causes open."""
     response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 403}}
     refusal = botocore.exceptions.ClientError(response, "DescribeInstances")
-    known = session.translated(refusal, "EC2", models.Scope(region="us-east-1"), time.time())
+    known = session.translated(refusal, "EC2", models.AccountRegion(region="us-east-1"), time.time())
     assert isinstance(known, errors.AwsDenied)
     assert ("this machine's clock is wrong" in known.why) is clock
     assert "clock" in known.todo

@@ -32,14 +32,14 @@ ID = "i-0abc0123456789def"
 class Hook:
     """A user's own code."""
 
-    def __init__(self, trouble: Exception | None = None) -> None:
+    def __init__(self, last_error: Exception | None = None) -> None:
         self.called: list[models.Notification] = []
-        self.trouble = trouble
+        self.last_error = last_error
 
     def violated(self, notification: models.Notification) -> None:
         self.called.append(notification)
-        if self.trouble:
-            raise self.trouble
+        if self.last_error:
+            raise self.last_error
 
 
 class Site:
@@ -212,7 +212,7 @@ def test_any_grouping_records_the_same() -> None:
     one.evaluate()
     assert [turn[:3] for turn in one.recorded()] == [turn[:3] for turn in sixty.recorded()]
     assert len(one.recorded()) >= 6
-    assert one.alert().judged == sixty.alert().judged
+    assert one.alert().rule_state == sixty.alert().rule_state
 
 
 def test_late_datapoint_corrects() -> None:
@@ -290,7 +290,7 @@ def test_not_known_is_not_well(status: models.Status) -> None:
     site.minutes([95, 95, 95])
     site.collected(T0 + 400, status=status)
     assert site.evaluate() == []
-    assert site.alert().told == "critical"
+    assert site.alert().notified_severity == "critical"
 
 
 def test_pause_resolves() -> None:
@@ -368,7 +368,7 @@ def test_no_data() -> None:
     site = Site(QUIET)
     site.collected(T0 + 30)
     site.evaluate()
-    site.samples.failed(site.worker, models.Trouble(kind="denied", message="no", at=T0 + 90))
+    site.samples.failed(site.worker, models.CollectionError(kind="denied", message="no", at=T0 + 90))
     site.clock.now = T0 + 210
     assert site.evaluate() == []
     site.clock.now = T0 + 211
@@ -378,7 +378,10 @@ def test_no_data() -> None:
     assert (last.at, last.kind, last.reason) == (models.rfc3339(T0 + 210), "no-data", "denied: no")
     site.collected(T0 + 300)
     site.evaluate()
-    assert [one[:2] for one in site.told(f"{ID}/no-data")] == [("firing", "critical"), ("resolved", "critical")]
+    assert [one[:2] for one in site.told(f"{ID}/no-data")] == [
+        ("firing", "critical"),
+        ("resolved", "critical"),
+    ]
 
 
 def test_no_data_of_a_stopped_worker() -> None:
@@ -434,9 +437,9 @@ def test_mark_is_cleared() -> None:
     """A judgement clears the mark of its worker even when nothing turned, and not when a sample came meanwhile."""
     site = Site()
     site.collected(T0 + 180, points([20]))
-    assert site.samples.unjudged(T0 + 1000, 10) == [ID]
+    assert site.samples.pending(T0 + 1000, 10) == [ID]
     site.evaluate()
-    assert site.samples.unjudged(T0 + 1000, 10) == []
+    assert site.samples.pending(T0 + 1000, 10) == []
 
 
 class Racing:
@@ -481,7 +484,7 @@ def test_lost_every_race() -> None:
 
     site.alerts = Never(site.alerts, 0)
     assert site.evaluate() == []
-    assert site.samples.unjudged(T0 + 1000, 10) == [ID]
+    assert site.samples.pending(T0 + 1000, 10) == [ID]
 
 
 def test_configuration_read_must_match() -> None:
@@ -494,7 +497,7 @@ def test_configuration_read_must_match() -> None:
     site.configurations.load = lambda: answers.pop() if answers else new  # type: ignore[method-assign]
     assert site.evaluate() == []
     assert site.recorded() == []
-    assert site.samples.unjudged(T0 + 1000, 10) == []
+    assert site.samples.pending(T0 + 1000, 10) == []
 
 
 def test_hook() -> None:
@@ -515,7 +518,7 @@ def test_one_broken_worker() -> None:
     site.collected(T0 + 360, points([95, 95, 95]), worker=site.workers.get([other])[other].worker)
     site.store.ledger[ID, "cpu_utilization", 60][T0] = None  # type: ignore[assignment]
     assert site.evaluate(ID, other) == [f"{other}/cpu-high"]
-    assert site.samples.unjudged(T0 + 1000, 10) == [ID]
+    assert site.samples.pending(T0 + 1000, 10) == [ID]
 
 
 def test_unknown_worker() -> None:
@@ -572,8 +575,8 @@ def test_on_every_store(repository: conftest.Repository) -> None:
         ("critical", 7, True, False), (None, 6, True, False),
     ]  # fmt: skip
     assert site.evaluate() == []
-    assert site.alert().judged.severity is None
-    assert repository.samples.unjudged(T0 + 10_000, 10) == []
+    assert site.alert().rule_state.severity is None
+    assert repository.samples.pending(T0 + 10_000, 10) == []
     got: list[tuple[str, int]] = []
 
     class Receiver:

@@ -98,7 +98,7 @@ def test_silence_is_explained():
     assert rule["due"] == models.rfc3339(T0 + 180)
 
 
-def quiet(site, begins=0.0):
+def active_silences(site, begins=0.0):
     """Silence cpu-high from a time on."""
     site.silences.add(models.Silence(id="s1", rule="cpu-high", begins=begins, ends=T0 + 3600, reason="x", by="me"))
 
@@ -106,12 +106,12 @@ def quiet(site, begins=0.0):
 def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over():
     """Nobody is said to have been told of what a silence keeps, and what is told at its end is shown there alone."""
     site = Site()
-    quiet(site)
+    active_silences(site)
     site.minutes([95, 96, 97])
     [rule] = why(site)["rules"]
     assert (rule["state"], rule["told"], rule["silenced_by"]) == ("critical", None, "s1")
     site.silences.remove(["s1"])
-    site.samples.rejudge([ID], site.clock())
+    site.samples.mark_pending([ID], site.clock())
     [alert] = site.evaluate()
     delivery.deliver(
         [alert],
@@ -129,7 +129,7 @@ def test_who_heard_of_a_warning_is_said_to_have_been_told_when_a_silence_keeps_t
     """People were told that it fires, and a silence keeps from them that it became critical."""
     site = Site()
     site.minutes([85, 85, 85])
-    quiet(site, T0)
+    active_silences(site, T0)
     site.minutes([95, 96, 97], 3)
     [rule] = why(site)["rules"]
     assert (rule["state"], rule["told"], rule["silenced_by"]) == ("critical", "critical", "s1")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.test_evaluate import CPU, ID, MINUTE, QUIET, T0, Site, points
 from workermon import models
-from workermon.models import Count, Damping, Flapping, Judged, Levels, Turn
+from workermon.models import Count, Flapping, FlapState, Levels, RuleState, SeverityChange
 from workermon.rules import flapping
 from workermon.views import explain, fleet
 
@@ -72,12 +72,12 @@ def test_it_flaps_when_a_plain_loop_says_so(
     """However the turns are divided between what is settled and the trail, the state is that of a plain loop."""
     option = Flapping(turns=number, within=within)
     times = [sum(steps[: place + 1]) for place in range(len(steps))]
-    turns = [Turn(at, "warning" if place % 2 == 0 else None, 1 - place % 2) for place, at in enumerate(times)]
+    turns = [SeverityChange(at, "warning" if place % 2 == 0 else None, 1 - place % 2) for place, at in enumerate(times)]
     cut = data.draw(st.integers(0, len(turns)))
     rule = RULE.model_copy(update={"flapping": option})
-    judged = Judged(trail=tuple(turns[cut:]), damping=flapping.settled(rule, Damping(), turns[:cut]))
+    rule_state = RuleState(trail=tuple(turns[cut:]), damping=flapping.settled(rule, FlapState(), turns[:cut]))
     until = times[-1] + beyond
-    found = flapping.stand(rule, judged, until)
+    found = flapping.stand(rule, rule_state, until)
     assert found.flaps is plain([(turn.at, turn.severity is not None) for turn in turns], option, until)
     if found.still is not None:
         assert found.still == times[-1] + within <= until
@@ -85,8 +85,8 @@ def test_it_flaps_when_a_plain_loop_says_so(
 
 def test_a_change_of_severity_is_no_turn() -> None:
     """From warning to critical and back it neither fired nor resolved."""
-    turns = [Turn(at, severity, 1) for at, severity in enumerate(("warning", "critical") * 10)]
-    assert flapping.settled(RULE, None, turns) == Damping(fires=True, recent=(0,))
+    turns = [SeverityChange(at, severity, 1) for at, severity in enumerate(("warning", "critical") * 10)]
+    assert flapping.settled(RULE, None, turns) == FlapState(fires=True, recent=(0,))
 
 
 # --- what is told ------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_what_fires_when_it_has_held_still_is_told_to_fire() -> None:
     site.minutes([*waves(9), *[85.0] * 61])
     assert told(site)[7:] == [("firing", "warning", 68)]
     assert last(site).summary == "render-07: cpu-high warning: it has held still for 1 h"
-    assert site.alert().told == "warning"
+    assert site.alert().notified_severity == "warning"
     assert not site.alert().flapping
     assert len({one.id for one in site.store.lanes[f"{ID}/cpu-high", "ops"].waiting}) == 8
     site.minutes([20], 70)
@@ -155,7 +155,7 @@ def test_without_the_option_nothing_is_damped() -> None:
     site = Site(MILD.model_copy(update={"flapping": None}))
     site.minutes(waves(30))
     assert len(told(site)) == 30
-    assert site.alert().judged.damping is None
+    assert site.alert().rule_state.damping is None
 
 
 def test_a_late_evaluation_tells_the_present_alone() -> None:
@@ -208,7 +208,7 @@ def test_what_ends_the_alert_ends_its_flapping(end: str) -> None:
     assert [one[0] for one in told(site)[7:]] == ["resolved"]
     assert "flapping" not in last(site).summary
     alert = site.alerts.load([ID])[ID].alerts.get("cpu-high")
-    assert alert is None or not (alert.flapping or alert.flapping_told or alert.judged.damping)
+    assert alert is None or not (alert.flapping or alert.flapping_told or alert.rule_state.damping)
 
 
 def test_a_silenced_one_is_told_to_flap_when_the_silence_is_over() -> None:
@@ -343,10 +343,10 @@ def test_any_grouping_and_order_come_to_the_same(values: list[float | None], dat
     other.collected(newest, {at: value for at, value in rest.items() if newest - at < 14 * MINUTE})
     other.evaluate()
     one, two = steady.alert(), other.alert()
-    assert one.judged == two.judged
+    assert one.rule_state == two.rule_state
     assert one.flapping is two.flapping
     if not one.flapping:
-        assert one.told == two.told
+        assert one.notified_severity == two.notified_severity
     if not late:
         assert turned(steady) == turned(other)
 
@@ -356,8 +356,8 @@ def test_the_state_is_kept_as_json() -> None:
     site = Site(MILD)
     site.minutes(waves(40))
     alert, made = site.alert(), site.configurations.load()
-    assert alert.judged.damping
-    assert alert.judged.damping.flaps
+    assert alert.rule_state.damping
+    assert alert.rule_state.damping.flaps
     assert models.Alert.model_validate_json(alert.model_dump_json(by_alias=True, exclude_defaults=True)) == alert
     window = models.Maintenance(id="file-1", rule="r", reason="x", schedule="0 2 * * sun", duration=60)
     routed = MILD.model_copy(update={"routes": {"critical": ("ops",)}})

@@ -6,7 +6,7 @@ from workermon import config, errors, fleet, models, testing
 
 A, B, C = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
 REGION = "us-east-1"
-HERE = models.Scope(region=REGION)
+HERE = models.AccountRegion(region=REGION)
 
 
 class World:
@@ -21,8 +21,8 @@ class World:
         self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
         self.schedule = testing.MemorySchedule()
         self.setup = testing.MemorySetup(self.store)
-        self.scopes = testing.MemoryScopes(self.store)
-        self.bell = testing.MemoryBell()
+        self.accounts = testing.MemoryAccounts(self.store)
+        self.dispatcher = testing.MemoryDispatcher()
         self.secrets = testing.MemorySecrets({"LAB": "x-1"})
         self.ec2 = testing.MemoryEc2(
             models.Instance(id=A, region=REGION, status="running", name="render-01", tags={"Role": "render"}),
@@ -55,7 +55,9 @@ class World:
             since=models.rfc3339(self.now()), at=models.rfc3339(self.now()),
             worker=models.Subject(id=worker_id, name="x", region=REGION), summary="it is hot",
         )  # fmt: skip
-        alert = models.Alert(rule=rule, version=1, since=int(self.now()), told="critical", last=told, channels=("log",))
+        alert = models.Alert(
+            rule=rule, version=1, since=int(self.now()), notified_severity="critical", last=told, channels=("log",)
+        )
         turn = models.Transition(at=int(self.now()), before=None, after="critical")
         verdict = fleet.ports.Verdict(basis, {rule: alert}, ((rule, turn, told),), {rule: ("log",)}, self.now())
         assert self.alerts.commit(verdict)
@@ -96,7 +98,7 @@ def test_adding_is_all_or_nothing_and_names_every_unknown_instance(world):
 
 def test_aws_out_of_reach_adds_nothing(world):
     """Where EC2 cannot be asked nothing is added, and --no-verify does not ask."""
-    world.ec2.trouble = errors.AwsUnreachable("EC2", "no answer", "try again")
+    world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "try again")
     with pytest.raises(errors.AwsUnreachable):
         world.add([A], scope=HERE)
     assert world.workers.ids() == []
@@ -160,9 +162,9 @@ def test_pause_and_resume_may_be_repeated(world):
 def test_pause_and_resume_have_the_alerts_judged(world, change):
     """Pausing and resuming mark a worker as to be judged, so that its alerts resolve, or fire again, promptly."""
     world.add([A], scope=HERE)
-    assert world.samples.unjudged(world.now(), 10) == []
+    assert world.samples.pending(world.now(), 10) == []
     getattr(world, change)([A])
-    assert world.samples.unjudged(world.now(), 10) == [A]
+    assert world.samples.pending(world.now(), 10) == [A]
 
 
 def test_remove_resolves_its_alerts_and_forgets_the_worker(world):
@@ -231,10 +233,10 @@ def test_a_worker_that_is_removed_while_it_is_scheduled_leaves_no_entry(world):
 def test_discover_adds_what_carries_the_tags(world):
     """Instances with all the tags are added, known ones reported; a dry run changes nothing."""
     world.add([A], scope=HERE)
-    dry = world.discover({"Role": "render"}, scopes=[HERE], dry_run=True)
+    dry = world.discover({"Role": "render"}, accounts=[HERE], dry_run=True)
     assert ([one.id for one in dry.added], dry.known) == ([C], (A,))
     assert world.workers.ids() == [A]
-    world.discover({"Role": "render"}, scopes=[HERE], interval=120)
+    world.discover({"Role": "render"}, accounts=[HERE], interval=120)
     assert world.workers.ids() == [A, C]
     assert world.schedule.entries[C][0] == 120
     assert world.worker(C).origin == "command"
@@ -308,7 +310,7 @@ def test_reconcile_repairs_the_schedule_also_without_aws(world):
     world.add([A], scope=HERE)
     world.schedule.delete([A])
     world.now.advance(3600)
-    world.ec2.trouble = errors.AwsDenied("EC2", "not authorized", "allow it")
+    world.ec2.last_error = errors.AwsDenied("EC2", "not authorized", "allow it")
     done = world.reconcile()
     assert world.schedule.ids() == {A}
     assert list(done.failed) == ["default/us-east-1"]
@@ -332,7 +334,7 @@ above = {{ critical = 50 }}
 
 def apply(world, text, **given):
     """Apply a file to a world."""
-    return world.apply(config.parse(text, "w.toml"), fleet.Terms(None, **given))
+    return world.apply(config.parse(text, "w.toml"), fleet.ApplyOptions(None, **given))
 
 
 def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world):
@@ -340,7 +342,7 @@ def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world):
     done = apply(world, FILE)
     assert (done.revision, done.added, done.changed) == (1, (A, B), ("rules",))
     assert (world.worker(A).interval, world.worker(A).labels, world.worker(A).origin) == (30, {"team": "vfx"}, "file")
-    assert world.samples.unjudged(world.now(), 10) == [A, B]
+    assert world.samples.pending(world.now(), 10) == [A, B]
     again = apply(world, FILE)
     assert (again.revision, again.added, again.updated, again.removed, again.changed) == (1, (), (), (), ())
     less = apply(world, f'[[workers]]\nid = "{A}"\nregion = "{REGION}"\n')
@@ -368,7 +370,7 @@ def test_apply_checks_everything_before_the_first_write(world):
         apply(world, FILE, least=60)
     with pytest.raises(errors.InvalidInput, match=r"workers\[0\].region: is missing"):
         apply(world, f'[[workers]]\nid = "{A}"\n')
-    world.ec2.trouble = errors.AwsDenied("EC2", "no", "allow it")
+    world.ec2.last_error = errors.AwsDenied("EC2", "no", "allow it")
     with pytest.raises(errors.AwsDenied):
         apply(world, FILE)
     assert world.workers.ids() == []
@@ -440,11 +442,13 @@ def test_who_leaves_by_a_file_is_told_and_leaves_no_alert(world):
     """A worker that the file lacks resolves with the reason, and the alert about its account with it."""
     apply(world, FILE)
     world.fires(B)
-    world.scopes.note("default/us-east-1", world.now(), 60, models.Trouble(kind="denied", message="no", at=world.now()))
+    world.accounts.note(
+        "default/us-east-1", world.now(), 60, models.CollectionError(kind="denied", message="no", at=world.now())
+    )
     apply(world, "workers = []\n")
     assert world.workers.ids() == []
     assert world.alerts.open() == []
-    assert world.scopes.load() == {}
+    assert world.accounts.load() == {}
     (told,) = [entry for entry in world.alerts.history(f"{B}/cpu-high") if entry.transition.after is None]
     assert told.notification.reason == "removed"
 
@@ -452,16 +456,16 @@ def test_who_leaves_by_a_file_is_told_and_leaves_no_alert(world):
 def test_what_a_file_means_is_judged_at_once(world):
     """Everybody is woken for new rules, nobody for a file that changes none; a deaf broker stops nothing."""
     apply(world, FILE)
-    assert world.bell.evaluated == [A, B]
-    world.bell.evaluated.clear()
+    assert world.dispatcher.evaluated == [A, B]
+    world.dispatcher.evaluated.clear()
     apply(world, FILE)
-    assert world.bell.evaluated == []
+    assert world.dispatcher.evaluated == []
 
-    class Deaf(testing.MemoryBell):
+    class Deaf(testing.MemoryDispatcher):
         def evaluate(self, worker_ids):
             raise errors.RedisUnavailable("broker", "it takes no messages", "see that it runs")
 
-    world.bell = Deaf()
+    world.dispatcher = Deaf()
     assert apply(world, FILE.replace("50", "60")).changed == ("rules",)
 
 
@@ -478,9 +482,9 @@ def test_the_alert_about_a_channel_that_a_file_lacks_is_looked_at(world):
     assert testing.MemoryOutbox(world.store).tell("ops", told, None, ["log"], world.now())
     assert world.forsaken() == []
     apply(world, FILE.replace("50", "60"))
-    assert world.bell.delivered == []
+    assert world.dispatcher.delivered == []
     apply(world, "[channels]\n")
-    assert world.bell.delivered == ["channel:ops/delivery"]
+    assert world.dispatcher.delivered == ["channel:ops/delivery"]
     assert world.forsaken() == ["channel:ops/delivery"]
 
 
@@ -499,7 +503,7 @@ def test_reconcile_completes_a_pause(world):
     world.workers.update(world.worker(A).model_copy(update={"monitoring": "paused"}))
     world.reconcile()
     assert world.schedule.ids() == set()
-    assert world.samples.unjudged(world.now(), 10) == [A]
+    assert world.samples.pending(world.now(), 10) == [A]
 
 
 def test_accounts_are_resolved_by_name(world):
@@ -509,7 +513,7 @@ def test_accounts_are_resolved_by_name(world):
     text = f'[[workers]]\nid="{A}"\nregion="{REGION}"\naccount="lab"\n'
     text += '[accounts.lab]\nrole_arn="arn:aws:iam::123456789012:role/w"\nexternal_id={env="LAB"}\n'
     apply(world, text)
-    assert world.worker(A).scope == models.Scope(
+    assert world.worker(A).scope == models.AccountRegion(
         region=REGION, account="lab", role_arn="arn:aws:iam::123456789012:role/w", external_id="x-1"
     )
 

@@ -25,7 +25,7 @@ class World:
         self.nodes = testing.MemoryNodes(["collect@here"])
         self.limiter = testing.MemoryLimiter()
         self.costs = testing.MemoryCosts()
-        self.scopes = testing.MemoryScopes(self.store)
+        self.accounts = testing.MemoryAccounts(self.store)
         self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
         self.canary = testing.MemoryCanary(self.store)
         self.beat()
@@ -39,7 +39,7 @@ class World:
     def status(self):
         """Look at every part."""
         names = ("workers", "samples", "alerts", "outbox", "schedule", "pulse", "nodes", "now")
-        names += ("limiter", "costs", "scopes", "configurations", "canary")
+        names += ("limiter", "costs", "accounts", "configurations", "canary")
         return health.status(**{name: getattr(self, name) for name in names})
 
     def add(self, worker_id, status="running", **given):
@@ -118,11 +118,11 @@ def test_collection_that_is_not_even_tried_is_late(world):
 def test_collection_is_down_where_it_fails_for_all(world):
     """Trouble of one worker is a figure, trouble of all is a part that is down, with the reason."""
     one, other = world.add(A), world.add(B)
-    trouble = models.Trouble(kind="denied", message="not authorized", at=world.now())
-    world.samples.failed(one, trouble)
+    last_error = models.CollectionError(kind="denied", message="not authorized", at=world.now())
+    world.samples.failed(one, last_error)
     assert down(world.status()) == []
     assert world.status().troubled == {"denied": 1}
-    world.samples.failed(other, trouble)
+    world.samples.failed(other, last_error)
     found = world.status()
     assert down(found) == ["collection"]
     assert "not authorized" in found.parts[5].reason
@@ -137,9 +137,9 @@ def test_what_waits_too_long_shows_who_is_dead(world):
         metric=None, value=None, threshold=None, since="x", at="x", worker=None, summary="x",
     )  # fmt: skip
     turn = models.Transition(at=1, before=None, after="critical")
-    alert = models.Alert(rule="r", told="critical", last=told)
+    alert = models.Alert(rule="r", notified_severity="critical", last=told)
     assert world.alerts.commit(ports.Verdict(basis, {"r": alert}, (("r", turn, told),), {"r": ("log",)}, world.now()))
-    world.samples.rejudge([worker.id], world.now())
+    world.samples.mark_pending([worker.id], world.now())
     assert down(world.status()) == []
     assert (world.status().backlog, world.status().alerts) == (1, 1)
     world.now.advance(health.STUCK + 1)
@@ -178,19 +178,19 @@ def test_an_account_in_trouble_shows_as_that(world):
     """By the kind of trouble, since when and why; where no worker is any more, nothing is said."""
     world.add(A)
     world.add(B, account="lab")
-    trouble = models.Trouble(kind="throttled", message="EC2: slow down", at=world.now())
-    world.scopes.note("lab/us-east-1", world.now(), 60, trouble)
-    world.scopes.note("gone/us-east-1", world.now(), 60, trouble)
+    last_error = models.CollectionError(kind="throttled", message="EC2: slow down", at=world.now())
+    world.accounts.note("lab/us-east-1", world.now(), 60, last_error)
+    world.accounts.note("gone/us-east-1", world.now(), 60, last_error)
     world.limiter.throttled("lab/us-east-1", "GetMetricData")
     world.limiter.silent("lab/us-east-1", "ListMetrics")
-    first, second = world.status().scopes
+    first, second = world.status().accounts
     assert (first.account, first.region, first.state, first.reason) == ("default", "us-east-1", "unknown", None)
     assert (second.account, second.state, second.reason) == ("lab", "throttled", "EC2: slow down")
     assert second.since == models.rfc3339(world.now())
     assert second.slowed == {"GetMetricData": 0.5, "ListMetrics": 0.0}
-    world.scopes.note("lab/us-east-1", world.now() + 60, 60, None)
-    world.scopes.note("default/us-east-1", world.now() + 60, 60, None)
-    assert [scope.state for scope in world.status().scopes] == ["ok", "ok"]
+    world.accounts.note("lab/us-east-1", world.now() + 60, 60, None)
+    world.accounts.note("default/us-east-1", world.now() + 60, 60, None)
+    assert [scope.state for scope in world.status().accounts] == ["ok", "ok"]
 
 
 def test_the_bill_shows_the_day_and_the_present_rate(world):
@@ -203,7 +203,7 @@ def test_the_bill_shows_the_day_and_the_present_rate(world):
     found = world.status().bill
     assert (found.last_24h.calls, found.last_24h.metrics, found.last_24h.dollars) == (120, 6000, 0.06)
     assert (found.rate.calls, found.rate.metrics, found.rate.dollars) == (2880, 144_000, 1.44)
-    asked, free = found.scopes
+    asked, free = found.accounts
     assert (asked.account, asked.region, asked.dollars) == ("default", "us-east-1", 0.06)
     assert asked.by_metric == {"AWS/EC2/CPUUtilization": 6000}
     assert (free.account, free.calls, free.dollars, free.by_metric) == ("lab", 60, 0.0, {})
@@ -212,8 +212,10 @@ def test_the_bill_shows_the_day_and_the_present_rate(world):
 
 def test_what_a_budget_gives_up_shows(world):
     """As long as that budget is the one in force."""
-    stretch = models.Stretch(at=world.now(), factors={"network_out": 4}, projected=4.9, budget=5.0)
-    world.costs.decide(stretch, models.Stretch())
+    budget_decision = models.BudgetDecision(
+        at=world.now(), period_multipliers={"network_out": 4}, projected=4.9, budget=5.0
+    )
+    world.costs.decide(budget_decision, models.BudgetDecision())
     assert world.status().bill.stretched == {}
     world.configurations.save(config.DEFAULT.model_copy(update={"revision": 1, "budget": 5.0}))
     found = world.status().bill

@@ -11,7 +11,7 @@ import pytest
 from workermon import errors, models, testing
 from workermon.on_aws import cloudwatch, ec2, limited, session
 
-SCOPE = models.Scope(region="us-east-1")
+SCOPE = models.AccountRegion(region="us-east-1")
 NOW = 1_700_000_000.0
 A, B = "i-0aaaaaaa", "i-0bbbbbbb"
 
@@ -113,7 +113,7 @@ def test_each_retry_takes_a_token_and_a_refusal_slows_all():
 def test_no_token_no_request():
     """The limiter's refusal comes out as it is, and nothing is sent, counted or retried."""
     house = House((200, STATUS_PAGE.format(token="")))
-    house.limiter.trouble = errors.AwsThrottled("DescribeInstanceStatus", "the rate is used up", "wait")
+    house.limiter.last_error = errors.AwsThrottled("DescribeInstanceStatus", "the rate is used up", "wait")
     with pytest.raises(errors.AwsThrottled, match="the rate is used up"):
         ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
     assert (house.wire.requests, house.calls) == ([], {})
@@ -123,7 +123,7 @@ def test_no_token_no_request():
 def test_redis_out_of_reach_is_told_as_that():
     """Not as a fault of AWS."""
     house = House((200, STATUS_PAGE.format(token="")))
-    house.limiter.trouble = errors.RedisUnavailable("Redis", "gone", "start it")
+    house.limiter.last_error = errors.RedisUnavailable("Redis", "gone", "start it")
     with pytest.raises(errors.RedisUnavailable):
         ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
 

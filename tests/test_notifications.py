@@ -142,7 +142,7 @@ def test_no_data() -> None:
     """Silence is told with the intervals, and why collections fail."""
     rule = Rule(name="no-data", kind="no-data")
     transition = Transition(at=T0, before=None, after="critical", reason="…")
-    found = told(transition, rule, trouble=models.Trouble(kind="denied", message="not\nallowed", at=T0))
+    found = told(transition, rule, last_error=models.CollectionError(kind="denied", message="not\nallowed", at=T0))
     assert found.summary == "render-07: no successful collection for 3 intervals (180 s)"
     assert (found.kind, found.metric, found.reason) == ("no-data", None, r"denied: not\nallowed")
 
@@ -167,14 +167,16 @@ def test_quantities(value: float, unit: str, shown: str) -> None:
     assert message.quantity(value, unit) == shown
 
 
-def basis(*alerts: Alert, told: dict[str, int] | None = None) -> ports.Basis:
+def basis(*alerts: Alert, last_versions: dict[str, int] | None = None) -> ports.Basis:
     """Return a basis with these alerts."""
     record = ports.Record(WORKER, models.Condition(), {}, 0.0, None, 1)
-    return ports.Basis(record, {alert.rule: alert for alert in alerts}, 3, 0, told or {})
+    return ports.Basis(record, {alert.rule: alert for alert in alerts}, 3, 0, last_versions or {})
 
 
 def test_version_outlives_removal() -> None:
     """A worker that is added again goes on with the versions of its earlier life."""
-    assert message.next_version(basis(told={"cpu-high": 9}), "cpu-high") == 10
-    assert message.next_version(basis(Alert(rule="cpu-high", version=12), told={"cpu-high": 9}), "cpu-high") == 13
+    assert message.next_version(basis(last_versions={"cpu-high": 9}), "cpu-high") == 10
+    assert (
+        message.next_version(basis(Alert(rule="cpu-high", version=12), last_versions={"cpu-high": 9}), "cpu-high") == 13
+    )
     assert message.next_version(basis(), "cpu-high") == 1

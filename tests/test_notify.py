@@ -618,7 +618,7 @@ def test_a_reminder_that_is_not_accepted_is_no_loss() -> None:
         site.clock.advance(models.DAY + 1)
         remind(site, receiver)
     assert receiver.reminders == [False, True]
-    assert site.outbox.trouble("ops") is None
+    assert site.outbox.last_error("ops") is None
     assert (site.attempts()[1] or "").startswith("reminder: channel ops")
 
 
@@ -628,11 +628,11 @@ def test_seen_or_silenced_is_not_repeated() -> None:
     silences = testing.MemorySilences()
     site.tell()
     remind(site, receiver, silences)
-    silences.acknowledge(models.Acknowledged(alert_id=ALERT, since=int(NOW), by="me", at=site.clock()))
+    silences.acknowledge(models.Acknowledgement(alert_id=ALERT, since=int(NOW), by="me", at=site.clock()))
     site.clock.advance(3601)
     remind(site, receiver, silences)
     assert receiver.reminders == [False]
-    silences.acknowledge(models.Acknowledged(alert_id=ALERT, since=int(NOW) - 5, by="me", at=site.clock()))
+    silences.acknowledge(models.Acknowledgement(alert_id=ALERT, since=int(NOW) - 5, by="me", at=site.clock()))
     site.clock.advance(3601)
     remind(site, receiver, silences)
     assert receiver.reminders == [False, True], "it was another episode that was seen"

@@ -22,7 +22,7 @@ from workermon import errors, models
 from workermon.local import endpoint, simulation
 from workermon.on_aws import cloudwatch, ec2, session
 
-SCOPE = models.Scope(region="us-east-1")
+SCOPE = models.AccountRegion(region="us-east-1")
 A, B, C = (f"i-{n:017x}" for n in (10, 11, 12))
 NOW = 1_700_000_100
 
@@ -534,7 +534,7 @@ def test_a_time_limit_is_no_aws_error(sessions: session.Sessions) -> None:
 def test_an_unknown_region_names_the_nearest(sessions: session.Sessions, region: str, near: str) -> None:
     """A slip is answered with what was probably meant, and nobody is asked."""
     with pytest.raises(errors.InvalidInput, match=rf"^region {region}: .*did you mean {near}\?$"):
-        ec2.AwsEc2(sessions).describe(models.Scope(region=region), [A])
+        ec2.AwsEc2(sessions).describe(models.AccountRegion(region=region), [A])
 
 
 def test_regions_are_those_of_every_partition() -> None:
@@ -562,7 +562,7 @@ def test_the_default_region_is_boto3s(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_clients_are_made_once_a_scope(sessions: session.Sessions) -> None:
     """The same scope has the same client, another region another one."""
     assert sessions.ec2(SCOPE) is sessions.ec2(SCOPE.model_copy())
-    assert sessions.ec2(models.Scope(region="eu-west-1")).meta.region_name == "eu-west-1"
+    assert sessions.ec2(models.AccountRegion(region="eu-west-1")).meta.region_name == "eu-west-1"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -596,7 +596,7 @@ def test_credentials_that_were_put_right_count(
 
 def test_a_role_is_assumed_with_its_external_id_once(sessions: session.Sessions, served: endpoint.Endpoint) -> None:
     """Two services of an account share one AssumeRole; the external id goes along."""
-    scope = models.Scope(
+    scope = models.AccountRegion(
         region="us-east-1", account="lab", role_arn="arn:aws:iam::123456789012:role/workermon", external_id="s3cr3t"
     )
     given: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ from workermon import errors, models
 from workermon.local import endpoint, simulation
 from workermon.on_aws import cloudwatch, direct, ec2, session
 
-SCOPE = models.Scope(region="us-east-1")
+SCOPE = models.AccountRegion(region="us-east-1")
 
 
 @pytest.fixture

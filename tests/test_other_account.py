@@ -25,16 +25,19 @@ class House:
         self.to = repository
         self.clock = testing.ManualClock(NOW)
         self.ec2 = testing.MemoryEc2()
-        self.asked: list[models.Scope] = []
+        self.asked: list[models.AccountRegion] = []
         #: What each account's CloudWatch has.
         self.values: dict[str, list[models.Datapoint]] = {"default": [], "lab": []}
-        self.schedule, self.learnt = testing.MemorySchedule(), testing.MemoryLearnt(testing.MemoryStore())
+        self.schedule, self.learned_delays = (
+            testing.MemorySchedule(),
+            testing.MemoryLearnedDelays(testing.MemoryStore()),
+        )
         rule = models.Rule(name="hot", metric=CPU, above=models.Levels(critical=90.0), breach=models.Count(m=1, n=1))
         before = repository.configurations.load()
         made = config.DEFAULT.model_copy(update={"revision": before.revision + 1, "collect": (CPU,), "rules": (rule,)})
         assert repository.configurations.save(made)
 
-    def fetch(self, scope: models.Scope, queries: Any, until: float) -> ports.Answer:
+    def fetch(self, scope: models.AccountRegion, queries: Any, until: float) -> ports.Answer:
         """Answer as that account's CloudWatch does."""
         self.asked.append(scope)
         points = tuple(each for each in self.values[scope.account] if each.at <= until)
@@ -66,7 +69,8 @@ class House:
         """Collect it now, and judge it."""
         report = collection.collect(
             [ONE], ec2=self.ec2, cloudwatch=self, workers=self.to.workers, samples=self.to.samples,
-            schedule=self.schedule, configurations=self.to.configurations, learnt=self.learnt, leases=self.to.leases,
+            schedule=self.schedule, configurations=self.to.configurations, learned_delays=self.learned_delays,
+            leases=self.to.leases,
             now=self.clock,
         )  # fmt: skip
         evaluation.evaluate(
@@ -112,7 +116,7 @@ def test_an_answer_of_the_former_account_that_comes_late_is_dropped(house: House
     house.clock.advance(60)
     inner = house.ec2.statuses
 
-    def meanwhile(scope: models.Scope, worker_ids: Any) -> Any:
+    def meanwhile(scope: models.AccountRegion, worker_ids: Any) -> Any:
         house.ec2.statuses = inner  # type: ignore[method-assign]
         answer = inner(scope, worker_ids)
         house.remove()
@@ -165,7 +169,8 @@ def test_a_listing_of_another_account_names_nobody_of_ours(repository: Repositor
     collection.collect(
         [each.id for each in fleet], ec2=house.ec2, cloudwatch=house, workers=repository.workers,
         samples=repository.samples, schedule=house.schedule, configurations=repository.configurations,
-        learnt=house.learnt, leases=repository.leases, now=house.clock,
+        learned_delays=house.learned_delays,
+            leases=repository.leases, now=house.clock,
     )  # fmt: skip
     records = repository.workers.get([ONE, fleet[0].id])
     assert records[fleet[0].id].dimensions

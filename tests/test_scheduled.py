@@ -200,10 +200,10 @@ def test_an_event_without_times_is_told_too(site: Site) -> None:
 def test_a_failed_call_is_no_absence(site: Site) -> None:
     """While EC2 does not answer nothing is over; neither where only DescribeInstances knows the worker."""
     site.plan(1, REBOOT)
-    site.ec2.trouble = errors.AwsThrottled("EC2", "too much", "wait")
+    site.ec2.last_error = errors.AwsThrottled("EC2", "too much", "wait")
     site.ec2.events[ID] = ()
     site.step(2)
-    site.ec2.trouble = None
+    site.ec2.last_error = None
     inner = site.ec2.statuses
     site.ec2.statuses = lambda scope, ids: {}  # type: ignore[method-assign]
     site.step(3)
@@ -275,22 +275,22 @@ def courses(draw: st.DrawFn) -> list[tuple[ScheduledEvent, ...]]:
 @given(course=courses(), looks=st.lists(st.booleans(), min_size=6, max_size=6))
 def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledEvent, ...]], looks: list[bool]) -> None:
     """However often it is judged, it ends up at what a plain look at the last answer says, in order of time."""
-    condition, judged, seen = models.Condition(), models.Judged(), []
+    condition, rule_state, seen = models.Condition(), models.RuleState(), []
     for minute, listed in enumerate(course):
         at = T0 + minute * MINUTE
         events, events_at = scheduled.listed(condition, listed, at)
         condition = models.Condition(collected_at=at, events=events, events_at=events_at)
         if looks[minute] or minute == len(course) - 1:
-            judged, transitions = scheduled.judge(RULE, judged, condition)
+            rule_state, transitions = scheduled.judge(RULE, rule_state, condition)
             seen += [one.at for one in transitions]
             assert len(transitions) <= 1
-            assert scheduled.judge(RULE, judged, condition) == (judged, ())
+            assert scheduled.judge(RULE, rule_state, condition) == (rule_state, ())
     ahead = [
         one for one in {scheduled.key(event): event for event in course[-1]}.values()
         if not one.description and (one.not_after is None or one.not_after > condition.collected_at)
     ]  # fmt: skip
     worst = {"instance-stop", "instance-retirement"} & {one.code for one in ahead}
-    assert judged.severity == ("critical" if worst else "warning" if ahead else None)
+    assert rule_state.severity == ("critical" if worst else "warning" if ahead else None)
     assert seen == sorted(seen)
     assert all(at <= condition.collected_at for at in seen)
 

@@ -96,7 +96,7 @@ def test_a_muted_alert_is_recorded_and_told_when_it_still_fires():
     assert (recorded.transition.after, recorded.transition.silenced_by) == ("critical", "s1")
     assert recorded.notification is not None
     assert waiting(site) == []
-    assert (site.alert().told, site.alert().silenced_by, site.alert().channels) == ("critical", "s1", ())
+    assert (site.alert().notified_severity, site.alert().silenced_by, site.alert().channels) == ("critical", "s1", ())
     site.minutes([99, 99, 99], 4)  # the collection of minute 5 is the first after the silence
     assert waiting(site) == [("firing", "critical")]
     [told] = site.store.lanes[f"{ID}/cpu-high", "ops"].waiting
@@ -255,7 +255,7 @@ def test_an_acknowledgement_is_of_one_episode(ok, world):  # noqa: F811
     from workermon import ports
 
     world.get(ports.Silences).acknowledge(
-        models.Acknowledged(alert_id=f"{A}/cpu-high", since=5, by="kim", at=world.now())
+        models.Acknowledgement(alert_id=f"{A}/cpu-high", since=5, by="kim", at=world.now())
     )
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
     assert alert["acked_by"] is None
@@ -536,10 +536,10 @@ def maintained(site, **changes):
 
 def watch(site):
     """Return what looks for ends of silences, and whom it wakes to deliver."""
-    bell = testing.MemoryBell()
-    return bell, silence_expiry.Watch(
+    dispatcher = testing.MemoryDispatcher()
+    return dispatcher, silence_expiry.Watch(
         alerts=site.alerts, samples=site.samples, workers=site.workers,
-        silences=site.silences, configurations=site.configurations, bell=bell, now=site.clock,
+        silences=site.silences, configurations=site.configurations, dispatcher=dispatcher, now=site.clock,
     )  # fmt: skip
 
 
@@ -595,15 +595,15 @@ def test_the_sweep_finds_what_the_end_sets_free(by):
     site.minutes([95, 96, 97])
     _, ends = watch(site)
     ends.look()
-    assert site.samples.unjudged(T0 + 1e6, 10) == []
+    assert site.samples.pending(T0 + 1e6, 10) == []
     site.clock.now = T0 + 8 * MINUTE
     _, late = watch(site)
     for one in (ends, late):  # one that was there before the end, and one that starts after it
         one.look()
-        assert site.samples.unjudged(T0 + 1e6, 10) == [ID]
-        site.store.unjudged.clear()
+        assert site.samples.pending(T0 + 1e6, 10) == [ID]
+        site.store.pending.clear()
         one.look()
-        assert site.samples.unjudged(T0 + 1e6, 10) == []
+        assert site.samples.pending(T0 + 1e6, 10) == []
     site.evaluate()
     assert waiting(site) == [("firing", "critical")]
 
@@ -618,7 +618,7 @@ def test_the_sweep_leaves_alone_what_another_silence_mutes():
     ends.look()
     site.clock.now = T0 + 9 * MINUTE
     ends.look()
-    assert site.samples.unjudged(T0 + 1e6, 10) == []
+    assert site.samples.pending(T0 + 1e6, 10) == []
 
 
 # --- alerts of accounts and channels -----------------------------------------------------------------------------
@@ -718,10 +718,10 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers):
     [recorded] = site.alerts.history("channel:ops/delivery")
     assert (recorded.transition.after, recorded.transition.silenced_by) == ("critical", "s1")
     assert receiver.got == []
-    bell = testing.MemoryBell()
+    dispatcher = testing.MemoryDispatcher()
     ends = silence_expiry.Watch(
         alerts=site.alerts, samples=testing.MemorySamples(site.store), workers=testing.MemoryWorkers(site.store),
-        silences=kept, configurations=site.configurations, bell=bell, now=site.clock,
+        silences=kept, configurations=site.configurations, dispatcher=dispatcher, now=site.clock,
     )  # fmt: skip
     ends.look()
     if recovers:
@@ -730,8 +730,8 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers):
         deliver()
     site.clock.advance(1000)
     ends.look()
-    assert bell.delivered == ([] if recovers else ["channel:ops/delivery"])
-    deliver(*bell.delivered)
+    assert dispatcher.delivered == ([] if recovers else ["channel:ops/delivery"])
+    deliver(*dispatcher.delivered)
     assert receiver.got == ([] if recovers else [("log", "firing", 2)])
     if not recovers:
         receiver.works = True
@@ -862,10 +862,10 @@ def test_the_page_has_an_example_that_is_valid():
 def test_apply_says_that_windows_changed_and_has_what_fires_judged(ok, world, applied):  # noqa: F811
     """A window that is taken out is told of in the change, and every worker is marked as to be judged."""
     ok("add", A)
-    world.store.unjudged.clear()
+    world.store.pending.clear()
     applied.write_text("silences = []")
     shown = ok("apply", str(applied))
     assert "removed silence rule collector" in shown
     assert "changed silences" in shown
-    assert A in world.store.unjudged
+    assert A in world.store.pending
     assert "no silence" not in ok("silences")

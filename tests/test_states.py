@@ -35,7 +35,7 @@ class House(Site):
         self.cloudwatch = testing.MemoryCloudWatch()
         self.schedule = testing.MemorySchedule()
         self.schedule.put([self.worker], T0)
-        self.learnt = testing.MemoryLearnt(self.store)
+        self.learned_delays = testing.MemoryLearnedDelays(self.store)
         self.leases = testing.MemoryLeases(self.store)
 
     def collect(self, minute: float, status: models.Status | None = None, code: str | None = None) -> Any:
@@ -45,7 +45,8 @@ class House(Site):
             self.ec2.become(ID, status, code)
         return collection.collect(
             [ID], ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers, samples=self.samples,
-            schedule=self.schedule, configurations=self.configurations, learnt=self.learnt, leases=self.leases,
+            schedule=self.schedule, configurations=self.configurations, learned_delays=self.learned_delays,
+            leases=self.leases,
             now=self.clock, again=True,
         )  # fmt: skip
 
@@ -207,7 +208,7 @@ def test_a_reason_that_nobody_gives_stops_nothing(house: House) -> None:
     """Where DescribeInstances fails the collection succeeds and the alert fires; it is asked for again for a while."""
     inner, refused = house.ec2.describe, []
 
-    def refuse(scope: models.Scope, ids: Any) -> Any:
+    def refuse(scope: models.AccountRegion, ids: Any) -> Any:
         refused.append(ids)
         raise errors.AwsDenied("EC2", "not allowed", "allow it")
 
@@ -328,7 +329,7 @@ def test_a_terminated_worker_ends_the_other_alerts_and_begins_this_one() -> None
     told = made.evaluate()
     assert sorted(told) == [f"{ID}/cpu-high", f"{ID}/down"]
     assert [alert.rule for alert in made.alerts.open()] == ["down"]
-    assert made.samples.unjudged(math.inf, 10) == []
+    assert made.samples.pending(math.inf, 10) == []
     made.clock.advance(3600)
     assert made.evaluate() == []
     assert [alert.rule for alert in made.alerts.open()] == ["down"]
@@ -338,8 +339,8 @@ def test_a_crash_before_the_judgement_leaves_the_mark(house: House) -> None:
     """The sweep finds a terminated worker that nobody judged, however much later, and tells it with the first time."""
     house.collect(1, "terminated", BY_SPOT)
     house.clock.advance(7 * 3600)
-    assert house.samples.unjudged(house.clock(), 10) == [ID]
-    assert house.evaluate(*house.samples.unjudged(house.clock(), 10)) == [f"{ID}/down"]
+    assert house.samples.pending(house.clock(), 10) == [ID]
+    assert house.evaluate(*house.samples.pending(house.clock(), 10)) == [f"{ID}/down"]
     assert house.heard() == [("firing", 1)]
 
 
@@ -411,7 +412,7 @@ def test_a_file_that_is_applied_does_not_remove_who_is_to_be_told(house: House, 
     house.change(channels={"ops": models.Channel(name="ops", type="log")})
     file = config.parse(DISCOVER, "f")
     plan = fleet.planned(
-        file, fleet.Terms(region="us-east-1"), workers=house.workers, ec2=house.ec2,
+        file, fleet.ApplyOptions(region="us-east-1"), workers=house.workers, ec2=house.ec2,
         configurations=house.configurations, secrets=testing.MemorySecrets({}), now=house.clock,
     )  # fmt: skip
     assert plan.removed == (() if status == "terminated" else (ID,))
@@ -455,19 +456,19 @@ STATUSES: list[models.Status] = ["running", "stopping", "stopped", "shutting-dow
 )
 def test_the_turns_are_those_of_a_plain_loop_whoever_looks_when(course: list[models.Status], looks: list[bool]) -> None:
     """Any grouping of judgements records the turns of a plain loop over the statuses, with the same times."""
-    condition, judged, turned = models.Condition(), models.Judged(), []
+    condition, rule_state, turned = models.Condition(), models.RuleState(), []
     for minute, status in enumerate(course):
         at = T0 + minute * MINUTE
-        changes = state.followed(condition, status, at, None)
+        changes = state.append_change(condition, status, at, None)
         condition = models.Condition(
             status=status, collected_at=at, changes=changes,
             running_since=None if status != "running" else condition.running_since or at,
         )  # fmt: skip
         if looks[minute] or minute == len(course) - 1:
-            judged, transitions = state.judge(RULE, judged, condition)
-            assert judged.severity == (transitions[-1].after if transitions else judged.severity)
+            rule_state, transitions = state.judge(RULE, rule_state, condition)
+            assert rule_state.severity == (transitions[-1].after if transitions else rule_state.severity)
             turned += [(one.at, one.after) for one in transitions]
-            assert state.judge(RULE, judged, condition) == (judged, ())
+            assert state.judge(RULE, rule_state, condition) == (rule_state, ())
     expected, ran, down = [], False, False
     for minute, status in enumerate(course):
         if status == "running":

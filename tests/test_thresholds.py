@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workermon import models
-from workermon.models import Count, Datapoint, Judged, Levels, Rule, Severity
+from workermon.models import Count, Datapoint, Levels, Rule, RuleState, Severity
 from workermon.rules import threshold
 
 MINUTE = 60
@@ -45,7 +45,7 @@ def outcome(used: Rule, values: Sequence[float | None], **changes: int) -> list[
     """Return the turns as ``(slot, severity)`` of one call over all values."""
     _, transitions = judge(
         used,
-        Judged(),
+        RuleState(),
         series(values),
         T0 + MINUTE * (len(values) - 1),
         period=MINUTE,
@@ -122,7 +122,7 @@ def test_transition_tells() -> None:
     used = rule(above=Levels(critical=90), clear=Levels(critical=85), breach=Count(m=2, n=3), recover=Count(m=2, n=2))
     points = [Datapoint(T0 + 7, 95), Datapoint(T0 + 67, 40), Datapoint(T0 + 127, 97.5), Datapoint(T0 + 187, 84)]
     _, (warned, cleared) = judge(
-        used, Judged(), [*points, Datapoint(T0 + 247, 70)], T0, period=MINUTE, expected_from=T0, changed_from=None
+        used, RuleState(), [*points, Datapoint(T0 + 247, 70)], T0, period=MINUTE, expected_from=T0, changed_from=None
     )
     assert (warned.at, warned.before, warned.after, warned.value, warned.threshold) == (
         T0 + 127, None, "critical", 97.5, 90,
@@ -136,7 +136,9 @@ def test_transition_tells() -> None:
 def test_absent_decides() -> None:
     """Where an absent slot decides, the time is the slot's and there is no value."""
     used = rule(**{**THREE, "missing": "breach"})
-    _, (fired,) = judge(used, Judged(), series([95, 95]), T0 + 150, period=MINUTE, expected_from=T0, changed_from=None)
+    _, (fired,) = judge(
+        used, RuleState(), series([95, 95]), T0 + 150, period=MINUTE, expected_from=T0, changed_from=None
+    )
     assert (fired.at, fired.value, fired.count) == (T0 + 120, None, "3 of 3")
     assert "1 absent" in fired.reason
 
@@ -145,7 +147,7 @@ def test_horizon() -> None:
     """What nobody asked for yet is unknown: only slots up to the horizon are absent."""
     used = rule(**{**THREE, "missing": "breach"})
     state, transitions = judge(
-        used, Judged(), series([95, 95]), T0 + 60, period=MINUTE, expected_from=T0, changed_from=None
+        used, RuleState(), series([95, 95]), T0 + 60, period=MINUTE, expected_from=T0, changed_from=None
     )
     assert transitions == ()
     assert state.cursor == T0 + 60
@@ -154,7 +156,7 @@ def test_horizon() -> None:
 def test_nothing_new() -> None:
     """A second look at the same changes nothing at all."""
     used, points = rule(), series([95, 50, 95])
-    state, first = judge(used, Judged(), points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None)
+    state, first = judge(used, RuleState(), points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None)
     again, second = judge(used, state, points, T0 + 120, period=MINUTE, expected_from=T0, changed_from=None)
     assert len(first) == 3
     assert again is state
@@ -165,14 +167,14 @@ def test_one_datapoint_a_slot() -> None:
     """Of two datapoints in one slot the later counts."""
     used = rule(**CRITICAL)
     points = [Datapoint(T0 + 30, 50), Datapoint(T0 + 5, 95)]
-    assert judge(used, Judged(), points, T0, period=60, expected_from=T0, changed_from=None)[1] == ()
+    assert judge(used, RuleState(), points, T0, period=60, expected_from=T0, changed_from=None)[1] == ()
 
 
 def test_revised_past_is_a_correction() -> None:
     """A late datapoint that undoes an alert is a correction, and the present is well."""
     used = rule(**{**THREE, "missing": "breach"})
     state, (fired,) = judge(
-        used, Judged(), series([95, 95]), T0 + 120, period=MINUTE, expected_from=T0, changed_from=None
+        used, RuleState(), series([95, 95]), T0 + 120, period=MINUTE, expected_from=T0, changed_from=None
     )
     assert state.severity == fired.after == "critical"
     state, (undone,) = judge(
@@ -187,7 +189,7 @@ def test_reach() -> None:
     used = rule(**CRITICAL)
     slots = models.LATENESS // MINUTE
     values: list[float | None] = [50.0] * (slots + 3)
-    state, _ = judge(used, Judged(), series(values), T0, period=MINUTE, expected_from=T0, changed_from=None)
+    state, _ = judge(used, RuleState(), series(values), T0, period=MINUTE, expected_from=T0, changed_from=None)
     last = len(values) - 1
     too_old, in_time = list(values), list(values)
     too_old[last - slots - 1] = in_time[last - slots] = 99
@@ -201,7 +203,7 @@ def test_period_changes() -> None:
     """Another period begins a new fold after the old one's last slot, and an open alert stays open until it clears."""
     used = rule(**THREE)
     state, _ = judge(
-        used, Judged(), [Datapoint(T0 + 300 * slot, 95) for slot in range(3)], T0 + 600, period=300,
+        used, RuleState(), [Datapoint(T0 + 300 * slot, 95) for slot in range(3)], T0 + 600, period=300,
         expected_from=T0, changed_from=None,
     )  # fmt: skip
     assert state.severity == "critical"
@@ -216,7 +218,7 @@ def test_period_changes() -> None:
 
 def test_level_taken_away() -> None:
     """A level that the rule no longer has is unlatched at the next slot."""
-    state, _ = judge(rule(), Judged(), series([95]), T0, period=60, expected_from=T0, changed_from=None)
+    state, _ = judge(rule(), RuleState(), series([95]), T0, period=60, expected_from=T0, changed_from=None)
     changed, (turned,) = judge(
         rule(above=Levels(warning=80)), state, series([95, 95]), T0, period=60, expected_from=T0, changed_from=None
     )
@@ -317,10 +319,10 @@ PERIODS = st.sampled_from([10, 60, 300, 3600])
 
 def judged_once(
     used: Rule, points: Sequence[Datapoint], horizon: int, period: int, expected: int, lateness: int = models.LATENESS
-) -> tuple[Judged, list[Turned]]:
+) -> tuple[RuleState, list[Turned]]:
     """Return state and turns of one call over everything."""
     state, transitions = judge(
-        used, Judged(), points, horizon, period=period, expected_from=expected, changed_from=None, lateness=lateness
+        used, RuleState(), points, horizon, period=period, expected_from=expected, changed_from=None, lateness=lateness
     )
     return state, [Turned(turn.at, turn.before, turn.after) for turn in transitions]
 
@@ -351,7 +353,7 @@ def test_sixty_calls_equal_one(
     expected_from = T0 + period * expected
     horizon = T0 + period * (len(values) - 1)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(values) - 1), max_size=60)))
-    state, turns = Judged(), []
+    state, turns = RuleState(), []
     for cut in [*cuts, len(values) - 1]:
         until = T0 + period * cut
         need = threshold.reread_from(state, used, None, period=period, lateness=models.LATENESS)
@@ -390,7 +392,7 @@ def test_late_and_revised(
             arrivals.append((slot + reach, 9, slot, data.draw(VALUES.filter(lambda value: value is not None))))
     arrivals.sort(key=lambda arrival: arrival[:3])
     known: dict[int, Datapoint] = {}
-    state, recorded = Judged(), []
+    state, recorded = RuleState(), []
     pending: list[int] = []
     end = max([len(values) - 1, *(arrival[0] for arrival in arrivals)])
     for step in range(end + 1):
@@ -439,7 +441,7 @@ def test_a_longer_lateness_reaches_no_further_than_the_trail() -> None:
     used = rule(clear=Levels(warning=75, critical=85))
     values: list[float | None] = [82.0, 78.0, 95.0, *[78.0] * 60]  # since the fourth value a warning, within its band
     short, long = {"lateness": 600}, {"lateness": 7200}
-    state, _ = judge(used, Judged(), series(values), T0, period=MINUTE, expected_from=T0, changed_from=None, **short)
+    state, _ = judge(used, RuleState(), series(values), T0, period=MINUTE, expected_from=T0, changed_from=None, **short)
     assert (state.trimmed, state.severity, len(state.trail)) == (True, "warning", 1)
     values[3] = 79.0  # revised, where it is not known any more what it came from
     after, transitions = judge(
@@ -458,7 +460,7 @@ def test_a_longer_lateness_reaches_no_further_than_the_trail() -> None:
 def test_another_lateness_upsets_no_fold(used: Rule, values: list[float | None], data: st.DataObject) -> None:
     """However it is changed between judgements, told of changes or not, data that did not change turn nothing."""
     points = series(values)
-    state, turns = Judged(), []
+    state, turns = RuleState(), []
     for cut in [*sorted(data.draw(st.sets(st.integers(0, len(values) - 1), max_size=12))), len(values) - 1]:
         until, lateness = T0 + MINUTE * cut, data.draw(LATE)
         known = [point for point in points if point.at <= until]
@@ -478,7 +480,7 @@ def test_another_lateness_upsets_no_fold(used: Rule, values: list[float | None],
 QUIET = Rule(name="no-data", kind="no-data", intervals=3)
 
 
-def silence(state: Judged, now: float, **known: float | None) -> tuple[Judged, list[tuple[int, str | None]]]:
+def silence(state: RuleState, now: float, **known: float | None) -> tuple[RuleState, list[tuple[int, str | None]]]:
     """Judge a worker of 60 s that was added at 1,000 and is watched since 0, with what is known overridden."""
     facts = {"succeeded_at": None, "added_at": 1000.0, "monitoring_since": 0.0, **known}
     state, transitions = threshold.no_data(QUIET, state, interval=60, now=now, **facts)
@@ -487,8 +489,8 @@ def silence(state: Judged, now: float, **known: float | None) -> tuple[Judged, l
 
 def test_no_data_fires_at_its_own_time() -> None:
     """Silence fires when three intervals are over, with exactly that time, however late it is looked at."""
-    assert silence(Judged(), 1180)[1] == []
-    assert silence(Judged(), 1181)[1] == silence(Judged(), 99_000)[1] == [(1180, "critical")]
+    assert silence(RuleState(), 1180)[1] == []
+    assert silence(RuleState(), 1181)[1] == silence(RuleState(), 99_000)[1] == [(1180, "critical")]
 
 
 @pytest.mark.parametrize(
@@ -498,18 +500,18 @@ def test_no_data_fires_at_its_own_time() -> None:
 )
 def test_no_data_counts_from(known: dict[str, float], at: int) -> None:
     """Silence counts from the latest of last success, addition and the monitor's own start."""
-    assert silence(Judged(), at, **known)[1] == []
-    assert silence(Judged(), at + 0.1, **known)[1] == [(at, "critical")]
+    assert silence(RuleState(), at, **known)[1] == []
+    assert silence(RuleState(), at + 0.1, **known)[1] == [(at, "critical")]
 
 
 def test_no_data_waits_for_the_monitor() -> None:
     """While the monitor's start is unknown nothing fires."""
-    assert silence(Judged(), 99_000, monitoring_since=None)[1] == []
+    assert silence(RuleState(), 99_000, monitoring_since=None)[1] == []
 
 
 def test_no_data_is_over_with_the_next_success() -> None:
     """It resolves at the time of the next success, and not because the monitor started anew."""
-    state, _ = silence(Judged(), 1500)
+    state, _ = silence(RuleState(), 1500)
     state, turns = silence(state, 1600, monitoring_since=1550.0)
     assert (turns, state.severity) == ([], "critical")
     state, turns = silence(state, 1700, succeeded_at=1650.2)
@@ -519,7 +521,7 @@ def test_no_data_is_over_with_the_next_success() -> None:
 
 def test_no_data_between_two_looks() -> None:
     """A success and a new silence between two looks are both told, with their own times."""
-    state, _ = silence(Judged(), 1500)
+    state, _ = silence(RuleState(), 1500)
     _, turns = silence(state, 9000, succeeded_at=2000.0)
     assert turns == [(2000, None), (2180, "critical")]
 
@@ -527,8 +529,8 @@ def test_no_data_between_two_looks() -> None:
 def test_state_survives_json() -> None:
     """The state comes back from JSON as it went."""
     state, _ = judged_once(rule(), series([95, 50, 95]), T0, MINUTE, T0)
-    assert Judged.model_validate_json(state.model_dump_json()) == state
-    assert isinstance(Judged.model_validate_json(state.model_dump_json()).trail[0], models.Turn)
+    assert RuleState.model_validate_json(state.model_dump_json()) == state
+    assert isinstance(RuleState.model_validate_json(state.model_dump_json()).trail[0], models.SeverityChange)
 
 
 def test_the_example_of_the_docs() -> None:

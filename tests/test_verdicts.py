@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from workermon import models, ports
 from workermon.alerts import lifecycle
-from workermon.models import Alert, Judged, Levels, Rule, Severity, Silence, Transition, Turn
+from workermon.models import Alert, Levels, Rule, RuleState, Severity, SeverityChange, Silence, Transition
 
 T0 = 1_700_000_000
 WORKER = models.Worker(
@@ -17,26 +17,32 @@ WORKER = models.Worker(
 )
 CPU = Rule(name="cpu-high", metric="cpu_utilization", above=Levels(warning=80, critical=90), notify=("ops",))
 SILENCE = Silence(id="s", rule="cpu-high", begins=T0, ends=T0 + 3600, reason="a test", by="somebody")
-WELL = Alert(rule="cpu-high", judged=Judged(cursor=T0))
+WELL = Alert(rule="cpu-high", rule_state=RuleState(cursor=T0))
 
 
-def draft(*alerts: Alert, at: float = T0 + 600.5, quiet: Sequence[Silence] = ()) -> lifecycle.Draft:
+def draft(*alerts: Alert, at: float = T0 + 600.5, active_silences: Sequence[Silence] = ()) -> lifecycle.VerdictBuilder:
     """Return a draft for a worker with these alerts."""
     record = ports.Record(WORKER, models.Condition(), {}, 0.0, None, 1)
-    return lifecycle.Draft(ports.Basis(record, {alert.rule: alert for alert in alerts}, 3, 0, {}), at, quiet)
+    return lifecycle.VerdictBuilder(
+        ports.Basis(record, {alert.rule: alert for alert in alerts}, 3, 0, {}), at, active_silences
+    )
 
 
-def stands(severity: Severity | None, at: int = T0 + 60) -> Judged:
+def explain_state(severity: Severity | None, at: int = T0 + 60) -> RuleState:
     """Return the state of a rule that turned to a severity at a time."""
-    return Judged(cursor=at, trail=(Turn(at, severity, 0 if severity is None else 1),))
+    return RuleState(cursor=at, trail=(SeverityChange(at, severity, 0 if severity is None else 1),))
 
 
 def told(
-    alert: Alert, judged: Judged, *transitions: Transition, quiet: Sequence[Silence] = (), at: float = T0 + 600.5
+    alert: Alert,
+    rule_state: RuleState,
+    *transitions: Transition,
+    active_silences: Sequence[Silence] = (),
+    at: float = T0 + 600.5,
 ) -> ports.Verdict:
     """Return the verdict on one judgement of the rule."""
-    made = draft(alert, quiet=quiet, at=at)
-    lifecycle.tell(made, CPU, alert, judged, transitions, unit="percent")
+    made = draft(alert, active_silences=active_silences, at=at)
+    lifecycle.tell(made, CPU, alert, rule_state, transitions, unit="percent")
     return made.verdict()
 
 
@@ -45,21 +51,21 @@ def fired(at: int = T0 + 60, before: Severity | None = None, after: Severity | N
     return Transition(at=at, before=before, after=after, value=97.5, threshold=90, count="2 of 3", reason="it is high")
 
 
-FIRING = told(WELL, stands("critical"), fired()).alerts["cpu-high"]
+FIRING = told(WELL, explain_state("critical"), fired()).alerts["cpu-high"]
 
 
 def test_where_nothing_turned_the_alert_stays_itself() -> None:
     """A judgement that found nothing new leaves the very same alert, and nothing is recorded or told."""
     for alert in (WELL, FIRING):
-        verdict = told(alert, alert.judged)
+        verdict = told(alert, alert.rule_state)
         assert verdict.alerts["cpu-high"] is alert
         assert (verdict.transitions, verdict.channels) == ((), {})
 
 
 def test_a_judgement_that_went_on_is_kept() -> None:
     """Where the same goes on people hear nothing, and the next judgement begins where this one ended."""
-    verdict = told(FIRING, FIRING.judged.model_copy(update={"cursor": T0 + 120}))
-    assert verdict.alerts["cpu-high"].judged.cursor == T0 + 120
+    verdict = told(FIRING, FIRING.rule_state.model_copy(update={"cursor": T0 + 120}))
+    assert verdict.alerts["cpu-high"].rule_state.cursor == T0 + 120
     assert verdict.alerts["cpu-high"].last is FIRING.last
     assert (verdict.transitions, verdict.channels) == ((), {})
 
@@ -67,7 +73,7 @@ def test_a_judgement_that_went_on_is_kept() -> None:
 def test_of_several_turns_the_one_that_led_to_the_present_is_told() -> None:
     """All turns are recorded in their order, and the last one to the present severity carries the notification."""
     turns = fired(), fired(T0 + 120, "critical", None), fired(T0 + 180)
-    verdict = told(WELL, stands("critical", T0 + 180), *turns)
+    verdict = told(WELL, explain_state("critical", T0 + 180), *turns)
     assert [(rule, turn, bool(said)) for rule, turn, said in verdict.transitions] == [
         ("cpu-high", turn, turn.at == T0 + 180) for turn in turns
     ]
@@ -76,13 +82,13 @@ def test_of_several_turns_the_one_that_led_to_the_present_is_told() -> None:
 def test_of_a_turn_withdrawn_and_one_in_its_place_the_latter_is_told() -> None:
     """A turn that a revised past put in the place of another, at the same time, is told; the withdrawal is not."""
     withdrawn = Transition(at=T0 + 60, before="critical", after="warning", correction=True, reason="revised")
-    verdict = told(FIRING, stands("warning"), withdrawn, fired(after="warning"))
+    verdict = told(FIRING, explain_state("warning"), withdrawn, fired(after="warning"))
     assert [said is not None for _, _, said in verdict.transitions] == [False, True]
 
 
 def test_a_difference_without_a_turn_says_why() -> None:
     """Where the present differs from what people know though nothing turned, one more transition is recorded."""
-    ((_, turn, said),) = told(FIRING, stands("warning", T0 + 300)).transitions
+    ((_, turn, said),) = told(FIRING, explain_state("warning", T0 + 300)).transitions
     assert (turn.at, turn.before, turn.after) == (T0 + 300, "critical", "warning")
     assert turn.reason == "the rule was changed"
     assert said is not None
@@ -91,11 +97,11 @@ def test_a_difference_without_a_turn_says_why() -> None:
 
 def test_the_end_of_a_silence_tells_the_turn_that_nobody_heard_of() -> None:
     """Under a silence it is recorded for nobody; after it the same turn, by its id, is told as a newer version."""
-    quiet = told(WELL, stands("critical"), fired(), quiet=[SILENCE])
-    ((_, turn, unheard),) = quiet.transitions
-    assert (turn.silenced_by, quiet.channels) == ("s", {"cpu-high": ()})
-    alert = quiet.alerts["cpu-high"]
-    verdict = told(alert, alert.judged, at=T0 + 3600)
+    active_silences = told(WELL, explain_state("critical"), fired(), active_silences=[SILENCE])
+    ((_, turn, unheard),) = active_silences.transitions
+    assert (turn.silenced_by, active_silences.channels) == ("s", {"cpu-high": ()})
+    alert = active_silences.alerts["cpu-high"]
+    verdict = told(alert, alert.rule_state, at=T0 + 3600)
     ((_, _, said),) = verdict.transitions
     assert unheard is not None
     assert said is not None
@@ -107,10 +113,10 @@ def test_the_end_of_a_silence_tells_the_turn_that_nobody_heard_of() -> None:
 def test_what_is_held_back_is_recorded_with_the_reason() -> None:
     """What is held back is recorded, says so, and people know of it as little as before."""
     made = draft(WELL)
-    lifecycle.hold_back(made, CPU, WELL, stands("critical"), [fired()], "held back: the account is in trouble")
+    lifecycle.record_only(made, CPU, WELL, explain_state("critical"), [fired()], "held back: the account is in trouble")
     ((_, turn, said),) = made.transitions
     assert (turn.reason, said) == ("it is high; held back: the account is in trouble", None)
-    assert (made.alerts["cpu-high"].told, made.alerts["cpu-high"].since) == (None, T0 + 60)
+    assert (made.alerts["cpu-high"].notified_severity, made.alerts["cpu-high"].since) == (None, T0 + 60)
 
 
 def test_an_end_is_told_once() -> None:
@@ -132,7 +138,7 @@ def test_an_end_is_told_once() -> None:
 def test_closing_resolves_what_was_told() -> None:
     """Closing resolves every open alert with the reason, to those who were told, and forgets the state."""
     alert = FIRING.model_copy(update={"version": 7, "since": T0 - 60, "channels": ("pager",)})
-    well = Alert(rule="other", judged=Judged(cursor=T0), version=2)
+    well = Alert(rule="other", rule_state=RuleState(cursor=T0), version=2)
     configuration = models.Configuration(rules=(CPU,), channels={}, metrics={}, collect=())
     verdict = lifecycle.closing(draft(alert, well).basis, configuration, "the worker was removed", T0 + 500.7)
     ((rule, transition, resolved),) = verdict.transitions
@@ -143,7 +149,7 @@ def test_closing_resolves_what_was_told() -> None:
     assert resolved.summary == "render-07: cpu_utilization resolved: the worker was removed"
     assert verdict.channels == {"cpu-high": ("pager",)}
     after = verdict.alerts["cpu-high"]
-    assert (after.told, after.since, after.version, after.judged.severity) == (None, None, 8, None)
+    assert (after.notified_severity, after.since, after.version, after.rule_state.severity) == (None, None, 8, None)
     assert verdict.alerts["other"].version == 2
 
 
@@ -155,13 +161,13 @@ def test_people_know_the_present_after_each_judgement(
     alert, known, versions = WELL, None, []
     for step, (severity, silent) in enumerate(steps, 1):
         at = T0 + 60 * step
-        before = alert.judged.severity
+        before = alert.rule_state.severity
         turns = [fired(at, before, severity)] if before != severity else []
-        judged = stands(severity, at) if turns else alert.judged.model_copy(update={"cursor": at})
-        verdict = told(alert, judged, *turns, quiet=[SILENCE] if silent else ())
+        rule_state = explain_state(severity, at) if turns else alert.rule_state.model_copy(update={"cursor": at})
+        verdict = told(alert, rule_state, *turns, active_silences=[SILENCE] if silent else ())
         said = [one for _, _, one in verdict.transitions if one is not None]
         alert = verdict.alerts["cpu-high"]
-        assert alert.told == severity
+        assert alert.notified_severity == severity
         if verdict.channels.get("cpu-high"):
             known = said[0].severity if said[0].status == "firing" else None
         assert (alert.silenced_by is None) or silent

@@ -54,7 +54,7 @@ class World:
     def tell(self, notification):
         """Have an alert fire, as an evaluation would."""
         basis = self.alerts.load([notification.worker.id])[notification.worker.id]
-        alert = models.Alert(rule="r", version=notification.version, told="critical", last=notification)
+        alert = models.Alert(rule="r", version=notification.version, notified_severity="critical", last=notification)
         turn = models.Transition(at=1, before=None, after="critical")
         verdict = ports.Verdict(basis, {"r": alert}, (("r", turn, notification),), {"r": ()}, 0)
         assert self.alerts.commit(verdict)

@@ -23,11 +23,13 @@ def point(at: int) -> models.Datapoint:
 
 
 def due(
-    age: float, *, asked: float = 60, absent: float | None = None, expected: int = T + 300, stretch: int = 1
+    age: float, *, asked: float = 60, absent: float | None = None, expected: int = T + 300, budget_decision: int = 1
 ) -> bool:
     """Tell whether the look at an age of the expected datapoint asks, the last one being ``asked`` seconds ago."""
     at = expected + age
-    return polling.is_due(expected, at - asked, at, period=300, interval=60, absent=absent, stretch=stretch)
+    return polling.is_due(
+        expected, at - asked, at, period=300, interval=60, absent=absent, budget_decision=budget_decision
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,8 +46,8 @@ def due(
         (100, {"absent": 320, "asked": -50}, True),  # the clock was set back
         (280, {"absent": 320, "expected": T // 2400 * 2400}, True),  # tried now and then
         (200, {"absent": 320, "expected": T // 2400 * 2400}, False),
-        (330, {"absent": 320, "asked": 300, "stretch": 3}, False),
-        (330, {"absent": 320, "asked": 900, "stretch": 3}, True),
+        (330, {"absent": 320, "asked": 300, "budget_decision": 3}, False),
+        (330, {"absent": 320, "asked": 900, "budget_decision": 3}, True),
     ],
 )
 def test_a_look_asks_where_something_new_may_be(age: float, more: dict, says: bool) -> None:
@@ -62,7 +64,7 @@ def test_what_was_never_asked_for_or_never_seen_is_asked_for() -> None:
 
 def learn(delay: polling.Delay | None, number: int, age: float = 380, absent: float = 320, watched: bool = True):
     """Return what is known after the datapoint of a slot was seen to appear."""
-    sight = polling.Sight(T + number * 300, age, absent, watched)
+    sight = polling.Arrival(T + number * 300, age, absent, watched)
     return polling.learn(delay, [sight], period=300, interval=60)
 
 
@@ -140,8 +142,8 @@ def test_no_place_believes_more_than_the_others_saw() -> None:
 def test_a_sight_teaches_only_where_we_waited() -> None:
     """Not after an outage of ours, not of what has not come, not of what is later than late."""
     given = {"period": 300, "interval": 60, "lateness": LATE}
-    assert polling.sight(T, T + 320, T + 380, [point(0)], **given) == polling.Sight(T, 380, 320, True)
-    assert polling.sight(T, T + 80, T + 380, [point(0)], **given) == polling.Sight(T, 380, 320, False)
+    assert polling.sight(T, T + 320, T + 380, [point(0)], **given) == polling.Arrival(T, 380, 320, True)
+    assert polling.sight(T, T + 80, T + 380, [point(0)], **given) == polling.Arrival(T, 380, 320, False)
     assert polling.sight(T, T - 300, T + 380, [point(0)], **given) is None
     assert polling.sight(T, T + 320, T + 380, [point(300)], **given) is None
     assert polling.sight(T, T + 1140, T + 1200, [point(0)], **given) is not None

@@ -79,7 +79,7 @@ class Spending(NamedTuple):
     left: float
     full: Mapping[str, float]
     others: float
-    factors: Mapping[str, int]
+    period_multipliers: Mapping[str, int]
 
 
 def month(workers: Iterable[tuple[models.Worker, Mapping[str, int]]], configuration: models.Configuration) -> float:
@@ -156,7 +156,7 @@ def metrics_of_day(hours: Sequence[models.Hour], now: float) -> dict[str, int]:
 
 
 def spending(
-    configuration: models.Configuration, hours: Sequence[models.Hour], now: float, factors: Mapping[str, int]
+    configuration: models.Configuration, hours: Sequence[models.Hour], now: float, period_multipliers: Mapping[str, int]
 ) -> Spending:
     """Return where the day stands, from the hours of it and the one before."""
     midnight = now // models.DAY * models.DAY
@@ -171,16 +171,18 @@ def spending(
                 full[name] = full.get(name, 0.0) + number * share / seconds
             else:
                 others += number * share / seconds * PER_METRIC
-    return Spending(today.dollars, midnight + models.DAY - now, full, others, dict(factors))
+    return Spending(today.dollars, midnight + models.DAY - now, full, others, dict(period_multipliers))
 
 
-def projected(state: Spending, factors: Mapping[str, int]) -> float:
+def projected(state: Spending, period_multipliers: Mapping[str, int]) -> float:
     """Return the dollars of the whole day, where these factors hold for the rest of it."""
-    rate = sum(number / factors.get(name, 1) for name, number in state.full.items()) * PER_METRIC + state.others
+    rate = (
+        sum(number / period_multipliers.get(name, 1) for name, number in state.full.items()) * PER_METRIC + state.others
+    )
     return state.spent + rate * state.left
 
 
-def stretch(configuration: models.Configuration, state: Spending) -> dict[str, int]:
+def budget_decision(configuration: models.Configuration, state: Spending) -> dict[str, int]:
     """Return by metric how many times its period it is asked at, so that the day stays within the budget.
 
     The least important metric goes through all its factors before the next one is touched. Metrics at their own
@@ -190,7 +192,7 @@ def stretch(configuration: models.Configuration, state: Spending) -> dict[str, i
     if budget is None:
         return {}
     ladder = list(_ladder(configuration))
-    present = next((place for place, step in enumerate(ladder) if step == dict(state.factors)), 0)
+    present = next((place for place, step in enumerate(ladder) if step == dict(state.period_multipliers)), 0)
     for place, step in enumerate(ladder):
         allowed = budget if place >= present else budget * RELAXED
         if projected(state, step) <= allowed:
@@ -198,9 +200,11 @@ def stretch(configuration: models.Configuration, state: Spending) -> dict[str, i
     return ladder[-1]
 
 
-def weights(configuration: models.Configuration, factors: Mapping[str, int]) -> dict[str, int]:
+def weights(configuration: models.Configuration, period_multipliers: Mapping[str, int]) -> dict[str, int]:
     """Return factors by CloudWatch's ``namespace/name``."""
-    return {metric: factors[name] for metric, name in _names(configuration).items() if name in factors}
+    return {
+        metric: period_multipliers[name] for metric, name in _names(configuration).items() if name in period_multipliers
+    }
 
 
 def order(configuration: models.Configuration) -> list[str]:

@@ -20,22 +20,22 @@ from workermon.collect import bulkhead, collection
 from workermon.config import channels
 from workermon.notify import delivery
 from workermon.on_aws import cloudwatch, ec2, limited, session, sns
-from workermon.on_celery import bell, nodes, schedule
+from workermon.on_celery import dispatcher, nodes, schedule
 from workermon.on_celery.app import app
 from workermon.on_redis import (
+    accounts,
     alerts,
     canary,
     channel,
     client,
     configurations,
     costs,
-    learnt,
+    learned_delays,
     leases,
     limiter,
     outbox,
     pulse,
     samples,
-    scopes,
     server,
     setup,
     silences,
@@ -146,14 +146,14 @@ class Recipes(dishka.Provider):
         return costs.RedisCosts(redis.client)
 
     @dishka.provide
-    def make_scopes(self, redis: Redis, own: settings.Settings) -> ports.Scopes:
+    def make_accounts(self, redis: Redis, own: settings.Settings) -> ports.Accounts:
         """Keep how each account and region fares."""
-        return scopes.RedisScopes(redis.client, own.channel)
+        return accounts.RedisAccounts(redis.client, own.channel)
 
     @dishka.provide
-    def make_learnt(self, redis: Redis) -> ports.Learnt:
+    def make_learned_delays(self, redis: Redis) -> ports.LearnedDelays:
         """Keep what is learnt of each account and region."""
-        return learnt.RedisLearnt(redis.client)
+        return learned_delays.RedisLearnedDelays(redis.client)
 
     @dishka.provide
     def make_alerts(self, redis: Redis, own: settings.Settings) -> ports.Alerts:
@@ -208,9 +208,9 @@ class Recipes(dishka.Provider):
         return schedule.RedBeatSchedule(app)
 
     @dishka.provide
-    def make_bell(self) -> ports.Bell:
+    def make_dispatcher(self) -> ports.Dispatcher:
         """Ring by Celery messages."""
-        return bell.CeleryBell(app)
+        return dispatcher.CeleryDispatcher(app)
 
     @dishka.provide
     def make_nodes(self) -> ports.Nodes:
@@ -280,10 +280,10 @@ def collect_now(container: dishka.Container, worker_ids: Sequence[str]) -> colle
         samples=container.get(ports.Samples),
         schedule=container.get(ports.Schedule),
         configurations=container.get(ports.Configurations),
-        learnt=container.get(ports.Learnt),
+        learned_delays=container.get(ports.LearnedDelays),
         leases=container.get(ports.Leases),
         costs=container.get(ports.Costs),
-        scopes=container.get(ports.Scopes),
+        accounts=container.get(ports.Accounts),
         now=container.get(ports.Clock),
         again=True,
     )

@@ -86,10 +86,10 @@ def verdict(basis: ports.Basis, *turns: Turn, at: float = NOW) -> ports.Verdict:
         before = alerts.get(turn.rule, models.Alert(rule=turn.rule))
         alerts[turn.rule] = before.model_copy(
             update={
-                "judged": models.Judged(cursor=turn.at, trail=(models.Turn(turn.at, None, 0),)),
+                "rule_state": models.RuleState(cursor=turn.at, trail=(models.SeverityChange(turn.at, None, 0),)),
                 "version": turn.version,
                 "since": turn.at if firing else None,
-                "told": "critical" if firing else None,
+                "notified_severity": "critical" if firing else None,
                 "last": told or before.last,
             }
         )

@@ -44,7 +44,7 @@ def test_a_commit_is_loaded_back(repository, worker):
     basis = load(repository)
     assert basis.alerts == verdict.alerts
     assert basis.version == 1
-    assert basis.told == {"cpu-high": 1}
+    assert basis.last_versions == {"cpu-high": 1}
 
 
 def test_of_two_commits_on_one_basis_one_wins(repository, worker):
@@ -52,7 +52,7 @@ def test_of_two_commits_on_one_basis_one_wins(repository, worker):
     basis = load(repository)
     assert repository.alerts.commit(builders.verdict(basis, Turn()))
     assert not repository.alerts.commit(builders.verdict(basis, Turn("resolved", version=2)))
-    assert load(repository).alerts["cpu-high"].told == "critical"
+    assert load(repository).alerts["cpu-high"].notified_severity == "critical"
     assert len(repository.alerts.history()) == 1
     assert repository.outbox.backlog() == 1
 
@@ -64,7 +64,11 @@ def test_many_commits_are_steps_of_their_own(repository, worker):
     assert judge(repository, Turn())
     verdicts = [builders.verdict(stale, Turn("resolved", version=2)), builders.verdict(fresh, Turn())]
     assert repository.alerts.commit_many(verdicts) == [False, True]
-    assert load(repository).alerts["cpu-high"].told == load(repository, B).alerts["cpu-high"].told == "critical"
+    assert (
+        load(repository).alerts["cpu-high"].notified_severity
+        == load(repository, B).alerts["cpu-high"].notified_severity
+        == "critical"
+    )
     assert repository.alerts.commit_many([]) == []
 
 
@@ -94,10 +98,10 @@ def test_a_sample_written_meanwhile_is_judged_next(repository, worker):
     basis = load(repository)
     builders.write(repository.samples, builders.sample(worker, (60, 1.0), after=660))
     assert repository.alerts.commit(builders.verdict(basis))
-    assert repository.samples.unjudged(NOW * 2, 10) == [A]
+    assert repository.samples.pending(NOW * 2, 10) == [A]
     assert load(repository).record.changed_from == NOW
     assert judge(repository)
-    assert repository.samples.unjudged(NOW * 2, 10) == []
+    assert repository.samples.pending(NOW * 2, 10) == []
     assert load(repository).record.changed_from is None
 
 
@@ -143,7 +147,7 @@ def test_history_tells_of_one_alert_newest_first(repository, worker):
     found = repository.alerts.history(f"{A}/cpu-high")
     assert [(one.transition.after, one.notification is None) for one in found] == [(None, True), ("critical", False)]
     rule, transition, notification = verdict.transitions[0]
-    assert found[1] == models.Recorded(transition=transition, notification=notification, rule=rule, worker_id=A)
+    assert found[1] == models.HistoryEntry(transition=transition, notification=notification, rule=rule, worker_id=A)
     assert repository.alerts.history(f"{A}/cpu-high", limit=1) == found[:1]
     assert repository.alerts.history(f"{A}/nothing") == []
 
@@ -199,7 +203,7 @@ def test_retiring_forgets_the_worker_but_not_its_story(repository, worker):
     assert repository.workers.get([A]) == {}
     assert repository.alerts.load([A]) == {}
     assert repository.alerts.open() == []
-    assert repository.samples.unjudged(NOW * 2, 10) == []
+    assert repository.samples.pending(NOW * 2, 10) == []
     assert repository.samples.read([(A, "cpu_utilization", 60)], NOW, NOW)[A, "cpu_utilization"].points == ()
     assert [one.notification.status for one in repository.alerts.history()] == ["resolved", "firing"]
     assert repository.outbox.backlog() == 2
@@ -222,13 +226,13 @@ def test_nothing_brings_a_retired_worker_back(repository, worker):
     basis, late = load(repository), builders.sample(worker, (0, 1.0))
     repository.alerts.retire(builders.verdict(basis))
     assert builders.write(repository.samples, late) == "gone"
-    repository.samples.failed(worker, models.Trouble(kind="denied", message="no", at=NOW))
+    repository.samples.failed(worker, models.CollectionError(kind="denied", message="no", at=NOW))
     assert not repository.workers.found_dimensions(worker, {}, NOW)
     assert not repository.workers.update(worker)
     assert not repository.alerts.commit(builders.verdict(basis, Turn()))
-    repository.samples.rejudge([A], NOW)
+    repository.samples.mark_pending([A], NOW)
     assert repository.workers.ids() == []
-    assert repository.samples.unjudged(NOW * 2, 10) == []
+    assert repository.samples.pending(NOW * 2, 10) == []
     assert repository.alerts.load([A]) == {}
     assert repository.alerts.history() == []
 

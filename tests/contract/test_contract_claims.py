@@ -8,9 +8,9 @@ from builders import NOW, A, B, C
 from conftest import eventually
 
 from workermon import models, ports, testing
-from workermon.on_redis import keys, learnt
+from workermon.on_redis import keys, learned_delays
 
-SCOPE = models.Scope(region="us-east-1")
+SCOPE = models.AccountRegion(region="us-east-1")
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_claim_that_nothing_came_of_runs_out(repository, worker):
 def test_a_failure_gives_the_claim_back(repository, worker):
     """Whoever comes next within the slot may try."""
     repository.samples.claim([worker], NOW + 601, 30)
-    repository.samples.failed(worker, models.Trouble(kind="throttled", message="slow down", at=NOW + 602))
+    repository.samples.failed(worker, models.CollectionError(kind="throttled", message="slow down", at=NOW + 602))
     assert repository.samples.claim([worker], NOW + 610, 30) == ["claimed"]
 
 
@@ -83,47 +83,47 @@ def test_many_failures_are_noted_in_one_go(repository, worker):
     """Each worker keeps its own trouble; who is gone keeps none."""
     other = builders.worker(B)
     repository.workers.add([other])
-    troubles = [models.Trouble(kind="denied", message=f"no {number}", at=NOW, since=NOW) for number in range(3)]
+    troubles = [models.CollectionError(kind="denied", message=f"no {number}", at=NOW, since=NOW) for number in range(3)]
     repository.samples.failed_many(list(zip([worker, other, builders.worker(C)], troubles, strict=True)))
     found = repository.workers.get([A, B, C])
-    assert {one: record.condition.trouble for one, record in found.items()} == {A: troubles[0], B: troubles[1]}
+    assert {one: record.condition.last_error for one, record in found.items()} == {A: troubles[0], B: troubles[1]}
     repository.samples.failed_many([])
 
 
 @pytest.fixture(params=["memory", "redis"])
-def lessons(request: pytest.FixtureRequest) -> ports.Learnt:
+def updates(request: pytest.FixtureRequest) -> ports.LearnedDelays:
     """Give what is learnt, over each implementation in turn."""
     if request.param == "memory":
-        return testing.MemoryLearnt()
-    return learnt.RedisLearnt(request.getfixturevalue("redis_client"))
+        return testing.MemoryLearnedDelays()
+    return learned_delays.RedisLearnedDelays(request.getfixturevalue("redis_client"))
 
 
-def test_what_is_learnt_is_kept_by_name(lessons):
+def test_what_is_learnt_is_kept_by_name(updates):
     """Later values replace earlier ones of the same name, and leave the others alone."""
-    assert lessons.load(SCOPE) == {}
-    lessons.save(SCOPE, {"a": [1, 2.5, None], "b": "x"})
-    lessons.save(SCOPE, {"a": [3]})
-    lessons.save(SCOPE, {})
-    assert lessons.load(SCOPE) == {"a": [3], "b": "x"}
+    assert updates.load(SCOPE) == {}
+    updates.save(SCOPE, {"a": [1, 2.5, None], "b": "x"})
+    updates.save(SCOPE, {"a": [3]})
+    updates.save(SCOPE, {})
+    assert updates.load(SCOPE) == {"a": [3], "b": "x"}
 
 
-def test_each_account_and_region_learns_for_itself(lessons):
+def test_each_account_and_region_learns_for_itself(updates):
     """So does who becomes another role, whatever the account is called."""
-    scopes = [
+    accounts = [
         SCOPE,
-        models.Scope(region="eu-west-1"),
-        models.Scope(region="us-east-1", account="lab"),
-        models.Scope(region="us-east-1", role_arn="arn:aws:iam::123456789012:role/x"),
+        models.AccountRegion(region="eu-west-1"),
+        models.AccountRegion(region="us-east-1", account="lab"),
+        models.AccountRegion(region="us-east-1", role_arn="arn:aws:iam::123456789012:role/x"),
     ]
-    for number, scope in enumerate(scopes):
-        lessons.save(scope, {"a": number})
-    assert [lessons.load(scope) for scope in scopes] == [{"a": number} for number in range(4)]
+    for number, scope in enumerate(accounts):
+        updates.save(scope, {"a": number})
+    assert [updates.load(scope) for scope in accounts] == [{"a": number} for number in range(4)]
 
 
 def test_what_cannot_be_read_is_as_if_it_was_never_learnt(redis_client):
     """A broken value hides no other, and the key does not live for ever."""
-    lessons = learnt.RedisLearnt(redis_client)
-    lessons.save(SCOPE, {"a": 1})
-    redis_client.hset(keys.learnt(SCOPE), "b", "{")
-    assert lessons.load(SCOPE) == {"a": 1}
-    assert 0 < redis_client.ttl(keys.learnt(SCOPE)) <= keys.LESSONS
+    updates = learned_delays.RedisLearnedDelays(redis_client)
+    updates.save(SCOPE, {"a": 1})
+    redis_client.hset(keys.learned_delays(SCOPE), "b", "{")
+    assert updates.load(SCOPE) == {"a": 1}
+    assert 0 < redis_client.ttl(keys.learned_delays(SCOPE)) <= keys.LESSONS

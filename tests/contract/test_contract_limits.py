@@ -12,10 +12,10 @@ from builders import NOW
 from conftest import DEFAULT, repository_on_redis
 
 from workermon import models, ports, testing
-from workermon.on_redis import client, costs, limiter, scopes
+from workermon.on_redis import accounts, client, costs, limiter
 
 SCOPE = "lab/eu-west-1"
-DENIED = models.Trouble(kind="denied", message="EC2 in eu-west-1: no; allow it", at=NOW)
+DENIED = models.CollectionError(kind="denied", message="EC2 in eu-west-1: no; allow it", at=NOW)
 
 
 class Kept(NamedTuple):
@@ -23,7 +23,7 @@ class Kept(NamedTuple):
 
     limiter: ports.Limiter
     costs: ports.Costs
-    scopes: ports.Scopes
+    accounts: ports.Accounts
     alerts: ports.Alerts
     outbox: ports.Outbox
     configurations: ports.Configurations
@@ -37,7 +37,7 @@ def kept(request):
         yield Kept(
             testing.MemoryLimiter(),
             testing.MemoryCosts(),
-            testing.MemoryScopes(store),
+            testing.MemoryAccounts(store),
             testing.MemoryAlerts(store),
             testing.MemoryOutbox(store),
             testing.MemoryConfigurations(store, DEFAULT),
@@ -52,14 +52,14 @@ def kept(request):
         yield Kept(
             limiter.RedisLimiter(connection, lambda api: models.Limit(bucket=100, rate=20)),
             costs.RedisCosts(connection),
-            scopes.RedisScopes(connection, "workermon:metrics"),
+            accounts.RedisAccounts(connection, "workermon:metrics"),
             others.alerts,
             others.outbox,
             others.configurations,
         )
 
 
-def verdict(basis: ports.ScopeBasis, status: str, version: int, at: int = NOW) -> ports.ScopeVerdict:
+def verdict(basis: ports.AccountBasis, status: str, version: int, at: int = NOW) -> ports.AccountVerdict:
     """Judge an account and region: its one alert fires or resolves."""
     firing = status == "firing"
     told = builders.notification(f"{SCOPE}/collector", version, status, worker=None).model_copy(
@@ -69,13 +69,13 @@ def verdict(basis: ports.ScopeBasis, status: str, version: int, at: int = NOW) -
         rule="collector",
         version=version,
         since=at if firing else None,
-        told="critical" if firing else None,
+        notified_severity="critical" if firing else None,
         last=told,
     )
     transition = models.Transition(
         at=at, before=None if firing else "critical", after="critical" if firing else None, reason="denied"
     )
-    return ports.ScopeVerdict(
+    return ports.AccountVerdict(
         basis, {"collector": alert}, (("collector", transition, told),), {"collector": ("log", "ops")}, at
     )
 
@@ -120,12 +120,14 @@ def test_requests_and_metrics_are_counted_by_the_hour(kept):
 
 def test_a_decision_replaces_only_the_one_it_was_made_from(kept):
     """Of two that decide at once one wins; what is asked meanwhile counts in full too."""
-    before = kept.costs.stretch()
-    assert before == models.Stretch()
-    first = models.Stretch(at=NOW, factors={"network_out": 4}, weights={"AWS/EC2/NetworkOut": 4}, budget=5)
+    before = kept.costs.budget_decision()
+    assert before == models.BudgetDecision()
+    first = models.BudgetDecision(
+        at=NOW, period_multipliers={"network_out": 4}, weights={"AWS/EC2/NetworkOut": 4}, budget=5
+    )
     assert kept.costs.decide(first, before)
     assert not kept.costs.decide(first.model_copy(update={"at": NOW + 1}), before)
-    assert kept.costs.stretch() == first
+    assert kept.costs.budget_decision() == first
     kept.costs.note(NOW, SCOPE, "GetMetricData", {"AWS/EC2/NetworkOut": 2, "AWS/EC2/CPUUtilization": 2})
     (hour,) = kept.costs.hours(NOW)
     assert hour.metrics[SCOPE, "AWS/EC2/NetworkOut"] == 2
@@ -137,59 +139,59 @@ def test_a_decision_replaces_only_the_one_it_was_made_from(kept):
 
 def test_a_failure_lasts_until_the_next_success(kept):
     """Since when it fails is the first failure after the last success; what came late changes nothing."""
-    kept.scopes.note(SCOPE, NOW, 60, None)
-    kept.scopes.note(SCOPE, NOW + 60, 60, DENIED)
-    kept.scopes.note(SCOPE, NOW + 120, 60, DENIED.model_copy(update={"kind": "throttled"}))
-    kept.scopes.note(SCOPE, NOW - 5, 60, DENIED)
-    state = kept.scopes.load()[SCOPE].state
+    kept.accounts.note(SCOPE, NOW, 60, None)
+    kept.accounts.note(SCOPE, NOW + 60, 60, DENIED)
+    kept.accounts.note(SCOPE, NOW + 120, 60, DENIED.model_copy(update={"kind": "throttled"}))
+    kept.accounts.note(SCOPE, NOW - 5, 60, DENIED)
+    state = kept.accounts.load()[SCOPE].state
     assert (state.account, state.region, state.interval) == ("lab", "eu-west-1", 60)
     assert (state.succeeded_at, state.failing_since, state.at) == (NOW, NOW + 60, NOW + 120)
-    assert state.trouble.kind == "throttled"
-    kept.scopes.note(SCOPE, NOW + 180, 60, None)
-    state = kept.scopes.load()[SCOPE].state
+    assert state.last_error.kind == "throttled"
+    kept.accounts.note(SCOPE, NOW + 180, 60, None)
+    state = kept.accounts.load()[SCOPE].state
     assert (state.succeeded_at, state.recovered_at, state.failing_since) == (NOW + 180, NOW + 180, None)
-    assert state.trouble is None
+    assert state.last_error is None
 
 
 @pytest.mark.parametrize("failing", [False, True])
 def test_a_clock_that_was_set_back_ends_no_record(kept, failing):
     """What is noted two hours before what stands there counts, whether that was a success or a failure."""
-    kept.scopes.note(SCOPE, NOW + 7200, 60, None)
-    kept.scopes.note(SCOPE, NOW + 7260, 60, DENIED if failing else None)
-    kept.scopes.note(SCOPE, NOW, 60, DENIED)
-    kept.scopes.note(SCOPE, NOW + 60, 60, DENIED)
-    state = kept.scopes.load()[SCOPE].state
-    assert (state.failing_since, state.at, state.trouble.kind) == (NOW, NOW + 60, "denied")
-    kept.scopes.note(SCOPE, NOW + 120, 60, None)
-    state = kept.scopes.load()[SCOPE].state
+    kept.accounts.note(SCOPE, NOW + 7200, 60, None)
+    kept.accounts.note(SCOPE, NOW + 7260, 60, DENIED if failing else None)
+    kept.accounts.note(SCOPE, NOW, 60, DENIED)
+    kept.accounts.note(SCOPE, NOW + 60, 60, DENIED)
+    state = kept.accounts.load()[SCOPE].state
+    assert (state.failing_since, state.at, state.last_error.kind) == (NOW, NOW + 60, "denied")
+    kept.accounts.note(SCOPE, NOW + 120, 60, None)
+    state = kept.accounts.load()[SCOPE].state
     assert (state.succeeded_at, state.recovered_at, state.failing_since, state.at) == (
         NOW + 120,
         NOW + 120,
         None,
         NOW + 120,
     )
-    kept.scopes.note(SCOPE, NOW + 90, 60, DENIED)
-    assert kept.scopes.load()[SCOPE].state.trouble is None
+    kept.accounts.note(SCOPE, NOW + 90, 60, DENIED)
+    assert kept.accounts.load()[SCOPE].state.last_error is None
 
 
 def test_the_shortest_interval_counts_while_it_is_used(kept):
     """A longer one takes its place when the shorter one was not seen for long."""
     for at, interval in ((0, 300), (10, 60), (20, 300)):
-        kept.scopes.note(SCOPE, NOW + at, interval, None)
-    assert kept.scopes.load()[SCOPE].state.interval == 60
-    kept.scopes.note(SCOPE, NOW + 1000, 300, None)
-    assert kept.scopes.load()[SCOPE].state.interval == 300
+        kept.accounts.note(SCOPE, NOW + at, interval, None)
+    assert kept.accounts.load()[SCOPE].state.interval == 60
+    kept.accounts.note(SCOPE, NOW + 1000, 300, None)
+    assert kept.accounts.load()[SCOPE].state.interval == 300
 
 
 def test_an_alert_of_an_account_is_written_like_a_workers(kept):
     """State, version, history and outbox in one step; it is among the open alerts until it resolves."""
-    kept.scopes.note(SCOPE, NOW, 60, DENIED)
-    basis = kept.scopes.load()[SCOPE]
-    assert kept.scopes.commit(verdict(basis, "firing", 1))
-    assert not kept.scopes.commit(verdict(basis, "resolved", 1)), "the basis has moved on"
-    after = kept.scopes.load()[SCOPE]
-    assert after.alerts["collector"].told == "critical"
-    assert after.told == {"collector": 1}
+    kept.accounts.note(SCOPE, NOW, 60, DENIED)
+    basis = kept.accounts.load()[SCOPE]
+    assert kept.accounts.commit(verdict(basis, "firing", 1))
+    assert not kept.accounts.commit(verdict(basis, "resolved", 1)), "the basis has moved on"
+    after = kept.accounts.load()[SCOPE]
+    assert after.alerts["collector"].notified_severity == "critical"
+    assert after.last_versions == {"collector": 1}
     assert [alert.last.dedup_key for alert in kept.alerts.open()] == [f"{SCOPE}/collector"]
     assert kept.outbox.due(NOW + 1, 10) == [f"{SCOPE}/collector"]
     parcels = kept.outbox.claim(f"{SCOPE}/collector", NOW + 1, 10)
@@ -197,7 +199,7 @@ def test_an_alert_of_an_account_is_written_like_a_workers(kept):
         ("log", 1, None),
         ("ops", 1, None),
     ]
-    assert kept.scopes.commit(verdict(after, "resolved", 2, NOW + 60))
+    assert kept.accounts.commit(verdict(after, "resolved", 2, NOW + 60))
     assert kept.alerts.open() == []
     history = kept.alerts.history(f"{SCOPE}/collector")
     assert [one.notification.version for one in history] == [2, 1]
@@ -206,34 +208,34 @@ def test_an_alert_of_an_account_is_written_like_a_workers(kept):
 
 def test_an_account_that_was_left_is_forgotten(kept):
     """Unless its alert has turned meanwhile; its history stays, and its versions go on."""
-    kept.scopes.note(SCOPE, NOW, 60, DENIED)
-    assert kept.scopes.commit(verdict(kept.scopes.load()[SCOPE], "firing", 1))
-    assert not kept.scopes.forget(SCOPE, 0)
-    assert kept.scopes.commit(verdict(kept.scopes.load()[SCOPE], "resolved", 2))
-    assert kept.scopes.forget(SCOPE, 2)
-    assert kept.scopes.load() == {}
+    kept.accounts.note(SCOPE, NOW, 60, DENIED)
+    assert kept.accounts.commit(verdict(kept.accounts.load()[SCOPE], "firing", 1))
+    assert not kept.accounts.forget(SCOPE, 0)
+    assert kept.accounts.commit(verdict(kept.accounts.load()[SCOPE], "resolved", 2))
+    assert kept.accounts.forget(SCOPE, 2)
+    assert kept.accounts.load() == {}
     assert len(kept.alerts.history(f"{SCOPE}/collector")) == 2
-    kept.scopes.note(SCOPE, NOW - 60, 60, DENIED)
-    basis = kept.scopes.load()[SCOPE]
-    assert (basis.state.failing_since, basis.version, basis.told) == (NOW - 60, 0, {"collector": 2})
+    kept.accounts.note(SCOPE, NOW - 60, 60, DENIED)
+    basis = kept.accounts.load()[SCOPE]
+    assert (basis.state.failing_since, basis.version, basis.last_versions) == (NOW - 60, 0, {"collector": 2})
 
 
 def test_a_last_verdict_forgets_in_the_same_step(kept):
     """It tells the end and leaves nothing that could be judged again, unless the alert has turned meanwhile."""
-    kept.scopes.note(SCOPE, NOW, 60, DENIED)
-    early = kept.scopes.load()[SCOPE]
-    assert kept.scopes.commit(verdict(early, "firing", 1))
-    assert not kept.scopes.retire(verdict(early, "resolved", 2))
-    assert kept.scopes.retire(verdict(kept.scopes.load()[SCOPE], "resolved", 2))
-    assert (kept.scopes.load(), kept.alerts.open()) == ({}, [])
+    kept.accounts.note(SCOPE, NOW, 60, DENIED)
+    early = kept.accounts.load()[SCOPE]
+    assert kept.accounts.commit(verdict(early, "firing", 1))
+    assert not kept.accounts.retire(verdict(early, "resolved", 2))
+    assert kept.accounts.retire(verdict(kept.accounts.load()[SCOPE], "resolved", 2))
+    assert (kept.accounts.load(), kept.alerts.open()) == ({}, [])
     assert [one.notification.version for one in kept.alerts.history(f"{SCOPE}/collector")] == [2, 1]
     assert kept.outbox.backlog() == 4
 
 
 def test_a_changed_configuration_stands_in_the_way_of_a_verdict(kept):
     """It was made with other channels."""
-    kept.scopes.note(SCOPE, NOW, 60, DENIED)
-    basis = kept.scopes.load()[SCOPE]
+    kept.accounts.note(SCOPE, NOW, 60, DENIED)
+    basis = kept.accounts.load()[SCOPE]
     assert kept.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
-    assert not kept.scopes.commit(verdict(basis, "firing", 1))
-    assert kept.scopes.commit(verdict(kept.scopes.load()[SCOPE], "firing", 1))
+    assert not kept.accounts.commit(verdict(basis, "firing", 1))
+    assert kept.accounts.commit(verdict(kept.accounts.load()[SCOPE], "firing", 1))

@@ -336,7 +336,7 @@ def test_what_was_tried_in_vain_for_long_is_stuck(repository, tell):
             else:
                 repository.outbox.failed(parcel, NOW + after, error, NOW + after + 1)
     assert repository.outbox.stuck(NOW - 1) == []
-    assert repository.outbox.stuck(NOW) == [ports.Stuck(ALERT, "ops", 2, NOW, "timeout")]
+    assert repository.outbox.stuck(NOW) == [ports.StuckQueue(ALERT, "ops", 2, NOW, "timeout")]
     (parcel,) = claim(repository, now=NOW + 80)
     repository.outbox.delivered(parcel, NOW + 81)
     assert repository.outbox.stuck(NOW + 999) == []

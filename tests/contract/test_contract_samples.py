@@ -170,7 +170,7 @@ def test_the_condition_is_what_the_last_sample_said(repository, worker):
         latest={"cpu_utilization": models.Datapoint(NOW, 41.25)},
         periods={"cpu_utilization": 60},
         asked={"cpu_utilization": NOW + 600.0},
-        trouble=models.Trouble(kind="denied", message="no", at=NOW),
+        last_error=models.CollectionError(kind="denied", message="no", at=NOW),
     )
     repository.samples.write(sample, known, "{}")
     assert repository.workers.get([A])[A].condition == known
@@ -181,13 +181,13 @@ def test_a_failure_changes_nothing_but_the_trouble(repository, worker):
     sample = builders.sample(worker, (0, 1.0))
     builders.write(repository.samples, sample)
     before = repository.workers.get([A])[A]
-    trouble = models.Trouble(kind="throttled", message="slow down", at=NOW + 660)
-    repository.samples.failed(worker, trouble)
+    last_error = models.CollectionError(kind="throttled", message="slow down", at=NOW + 660)
+    repository.samples.failed(worker, last_error)
     after = repository.workers.get([A])[A]
-    assert after.condition == before.condition.model_copy(update={"trouble": trouble})
+    assert after.condition == before.condition.model_copy(update={"last_error": last_error})
     assert after._replace(condition=before.condition) == before
     builders.write(repository.samples, builders.sample(worker, after=720))
-    assert repository.workers.get([A])[A].condition.trouble is None
+    assert repository.workers.get([A])[A].condition.last_error is None
 
 
 def test_nothing_is_written_for_a_gone_incarnation(repository, worker):
@@ -196,14 +196,14 @@ def test_nothing_is_written_for_a_gone_incarnation(repository, worker):
         listening = repository.feed.listen(timeout=0.05)
         assert next(listening) is None
         assert builders.write(repository.samples, builders.sample(gone, (0, 1.0))) == "gone"
-        repository.samples.failed(gone, models.Trouble(kind="denied", message="no", at=NOW))
+        repository.samples.failed(gone, models.CollectionError(kind="denied", message="no", at=NOW))
         assert next(listening) is None
         listening.close()
         assert (
             repository.samples.read([(gone.id, "cpu_utilization", 60)], NOW, NOW)[gone.id, "cpu_utilization"][1] == ()
         )
-    repository.samples.rejudge([builders.B], NOW)
-    assert repository.samples.unjudged(NOW * 2, 10) == []
+    repository.samples.mark_pending([builders.B], NOW)
+    assert repository.samples.pending(NOW * 2, 10) == []
     assert repository.workers.ids() == [A]
     assert repository.workers.get([A, builders.B])[A].condition == models.Condition()
 
@@ -241,12 +241,12 @@ def test_a_sample_is_unjudged_until_it_is_judged(repository):
     for number, one in enumerate(ids):
         builders.write(repository.samples, builders.sample(builders.worker(one), after=600 + number))
     builders.write(repository.samples, builders.sample(builders.worker(builders.C), after=6000))
-    assert repository.samples.unjudged(NOW + 601.5, 10) == [builders.C, builders.A]
-    assert repository.samples.unjudged(NOW + 9999, 10) == ids
-    assert repository.samples.unjudged(NOW + 9999, 2) == ids[:2]
-    assert repository.samples.unjudged(NOW, 10) == []
+    assert repository.samples.pending(NOW + 601.5, 10) == [builders.C, builders.A]
+    assert repository.samples.pending(NOW + 9999, 10) == ids
+    assert repository.samples.pending(NOW + 9999, 2) == ids[:2]
+    assert repository.samples.pending(NOW, 10) == []
     repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A]))
-    assert repository.samples.unjudged(NOW + 9999, 10) == [builders.C, builders.B]
+    assert repository.samples.pending(NOW + 9999, 10) == [builders.C, builders.B]
 
 
 def test_a_repeated_sample_without_news_wakes_nobody(repository, worker):
@@ -255,19 +255,19 @@ def test_a_repeated_sample_without_news_wakes_nobody(repository, worker):
     repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A]))
     before = repository.workers.get([A])[A].sequence
     assert builders.write(repository.samples, builders.sample(worker, (0, 1.0), after=610)) == "repeated"
-    assert repository.samples.unjudged(NOW * 2, 10) == []
+    assert repository.samples.pending(NOW * 2, 10) == []
     assert repository.workers.get([A])[A].sequence == before
     assert builders.write(repository.samples, builders.sample(worker, (60, 1.0), after=620)) == "repeated"
-    assert repository.samples.unjudged(NOW * 2, 10) == [A]
+    assert repository.samples.pending(NOW * 2, 10) == [A]
     assert repository.workers.get([A])[A].sequence > before
 
 
 def test_workers_can_be_marked_for_another_judgement(repository, worker):
     """Changed rules make every worker worth judging, those that are known."""
-    repository.samples.rejudge(iter([A, builders.B]), NOW + 0.5)
-    assert repository.samples.unjudged(NOW + 1, 10) == [A]
-    assert repository.samples.unjudged(NOW, 10) == []
-    repository.samples.rejudge([], NOW)
+    repository.samples.mark_pending(iter([A, builders.B]), NOW + 0.5)
+    assert repository.samples.pending(NOW + 1, 10) == [A]
+    assert repository.samples.pending(NOW, 10) == []
+    repository.samples.mark_pending([], NOW)
 
 
 def test_many_samples_are_written_in_one_go(repository, worker):

@@ -53,7 +53,7 @@ def test_everything_at_once(begun: Repository) -> None:
     assert seen(begun) == ({A: 60, B: 60}, models.DAY, ["cpu-high"], 1)
     assert begun.setup.put(change(begun))
     assert seen(begun) == ({A: 30, C: 60}, 7200, [], 2)
-    assert begun.samples.unjudged(NOW, 10) == [A, C]
+    assert begun.samples.pending(NOW, 10) == [A, C]
     assert begun.configurations.load().revision == 1
     assert [one.transition.after for one in begun.alerts.history(f"{B}/cpu-high")] == [None, "critical"]
 
@@ -62,7 +62,7 @@ def test_a_configuration_that_stays_has_nobody_judged(begun: Repository) -> None
     """Without a configuration the revision stays, and nobody is to be judged; the mark is another all the same."""
     before = begun.setup.mark()
     assert begun.setup.put(change(begun, configuration=None))
-    assert (begun.configurations.load().revision, begun.samples.unjudged(NOW, 10)) == (0, [])
+    assert (begun.configurations.load().revision, begun.samples.pending(NOW, 10)) == (0, [])
     assert begun.setup.mark() != before
 
 
@@ -113,7 +113,7 @@ def test_what_changed_meanwhile_stands(begun: Repository, meanwhile: object) -> 
 def test_a_collection_does_not_stand_in_the_way(begun: Repository) -> None:
     """What a worker's collection writes has nothing to do with how it is set up."""
     late = change(begun)
-    begun.samples.rejudge([A], NOW)
+    begun.samples.mark_pending([A], NOW)
     assert begun.setup.put(late)
 
 

@@ -36,7 +36,7 @@ def test_what_is_over_is_forgotten_with_the_next(repository):
 
 def test_the_last_to_acknowledge_is_known(repository):
     """Each alert has its own; those that nobody has seen are left out."""
-    first = models.Acknowledged(alert_id="i-0abc1234/r", since=5, by="me", at=NOW)
+    first = models.Acknowledgement(alert_id="i-0abc1234/r", since=5, by="me", at=NOW)
     second = first.model_copy(update={"by": "you", "since": None})
     assert repository.silences.acknowledged([first.alert_id]) == {}
     repository.silences.acknowledge(first)
@@ -50,14 +50,14 @@ def test_what_a_silence_kept_of_a_channel_is_known(repository):
     told = {"id": "1", "version": 1, "dedup_key": "channel:ops/delivery", "kind": "collector", "status": "firing"}
     told |= {"severity": "critical", "rule": "delivery", "since": models.rfc3339(NOW), "at": models.rfc3339(NOW)}
     told |= dict.fromkeys(("metric", "value", "threshold", "worker")) | {"summary": "it takes nothing"}
-    unheard = models.Unheard.model_validate(told | {"silenced_by": "s1"})
+    unheard = models.SilencedNotification.model_validate(told | {"silenced_by": "s1"})
     assert repository.outbox.tell("ops", unheard, None, [], NOW)
-    assert repository.outbox.trouble("ops") == unheard
+    assert repository.outbox.last_error("ops") == unheard
     assert repository.outbox.backlog() == 0
     [recorded] = repository.alerts.history("channel:ops/delivery")
     assert recorded.transition.silenced_by == "s1"
     plain = models.Notification.model_validate(told | {"id": "2", "version": 2})
     assert repository.outbox.tell("ops", plain, "1", ["log"], NOW + 1)
-    assert repository.outbox.trouble("ops") == plain
+    assert repository.outbox.last_error("ops") == plain
     [parcel] = repository.outbox.claim("channel:ops/delivery", NOW + 1, 15)
     assert parcel.notification == plain

@@ -146,11 +146,11 @@ def test_postponed(repository):
 def test_told_of_the_delivery(repository):
     """What is told of a channel's delivery goes to other channels and into the history, once."""
     outbox = repository.outbox
-    assert outbox.trouble("ops") is None
+    assert outbox.last_error("ops") is None
     assert outbox.tell("ops", of_delivery(1), None, ["chat", "log", "chat"], NOW)
     assert outbox.tell("ops", of_delivery(1), None, ["chat", "log"], NOW), "an answer that was lost"
     assert not outbox.tell("ops", of_delivery(2, "resolved"), None, ["chat"], NOW), "another was faster"
-    assert outbox.trouble("ops") == of_delivery(1)
+    assert outbox.last_error("ops") == of_delivery(1)
     assert [alert.last for alert in repository.alerts.open()] == [of_delivery(1)]
     assert outbox.backlog() == 2
     assert outbox.due(NOW, 10) == ["channel:ops/delivery"]
@@ -172,7 +172,9 @@ def test_what_is_told_of_the_delivery_is_seen_live(repository):
     assert outbox.tell("ops", of_delivery(1), None, ["log"], NOW)
     assert outbox.tell("ops", of_delivery(1), None, ["log"], NOW), "an answer that was lost"
     assert outbox.tell("ops", of_delivery(2, "resolved"), "of-delivery-1", ["log"], NOW)
-    unheard = models.Unheard.model_validate({**of_delivery(3).model_dump(by_alias=True), "silenced_by": "s1"})
+    unheard = models.SilencedNotification.model_validate(
+        {**of_delivery(3).model_dump(by_alias=True), "silenced_by": "s1"}
+    )
     assert outbox.tell("ops", unheard, "of-delivery-2", [], NOW)
     seen = [text for text in itertools.islice(messages, 5) if text is not None]
     assert [models.Notification.model_validate_json(text) for text in seen] == [

@@ -70,7 +70,7 @@ def together(*jobs):
 
 def test_no_write_brings_a_removed_worker_back(repository, redis_client):
     """Whatever runs while a worker is retired, no key, member or value of it is left, in any of many races."""
-    trouble = models.Trouble(kind="denied", message="no", at=NOW)
+    last_error = models.CollectionError(kind="denied", message="no", at=NOW)
     other = builders.worker(B)
     repository.workers.add([other])
     builders.write(repository.samples, builders.sample(other, (0, 1.0)))
@@ -108,9 +108,9 @@ def test_no_write_brings_a_removed_worker_back(repository, redis_client):
                 )
             ),
             until_gone(lambda number, worker=worker: repository.workers.found_dimensions(worker, {"m": []}, number)),
-            until_gone(lambda number, worker=worker: repository.samples.failed(worker, trouble)),
+            until_gone(lambda number, worker=worker: repository.samples.failed(worker, last_error)),
             until_gone(lambda number, worker=worker: repository.workers.update(worker)),
-            until_gone(lambda number: repository.samples.rejudge([A], NOW + number)),
+            until_gone(lambda number: repository.samples.mark_pending([A], NOW + number)),
             until_gone(
                 lambda number: [
                     repository.alerts.commit(builders.verdict(basis, Turn(version=2, channels=())))
@@ -308,7 +308,7 @@ def test_a_reader_never_sees_half_a_commit(repository, redis_url):
             while not done.is_set():
                 basis = reader.load([A])[A]
                 version = basis.alerts["cpu-high"].version if basis.alerts else 0
-                assert version == basis.version == basis.told.get("cpu-high", 0)
+                assert version == basis.version == basis.last_versions.get("cpu-high", 0)
         return "whole"
 
     assert together(write, read, read)[1:] == ["whole", "whole"]

@@ -18,7 +18,7 @@ from workermon.pipeline import listener, tasks
 log = logs.get("monitor")
 
 
-class Bell:
+class Dispatcher:
     """``ports.Bell`` within this process."""
 
     def __init__(self) -> None:
@@ -49,13 +49,13 @@ def main() -> None:
     own = settings.load()
     logs.configure(own.log_level, own.log_format)
     app.set_default()
-    bell = Bell()
-    container = runtime.open(own, overrides={ports.Bell: bell})
+    dispatcher = Dispatcher()
+    container = runtime.open(own, overrides={ports.Dispatcher: dispatcher})
     tasks.use(container)
     get = container.get
     tasks.reconcile()
     for _ in range(2):
-        threading.Thread(target=bell.hear, daemon=True).start()
+        threading.Thread(target=dispatcher.hear, daemon=True).start()
     stop = threading.Event()
     threading.Thread(target=listener.Relay.of(container).run, args=(stop,), daemon=True).start()
     while not stop.wait(0.5):

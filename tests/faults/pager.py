@@ -109,7 +109,7 @@ class Pager:
 
     def wrong(self, key: str) -> str | None:
         """Return what is wrong with the order of what was taken about an alert."""
-        versions = [each.told["version"] for each in self.of(key)]
+        versions = [each.notified_severity["version"] for each in self.of(key)]
         if versions != sorted(versions):
             return f"{key}: out of order: {versions}"
         if len({each.id for each in self.of(key)}) != len(set(versions)):

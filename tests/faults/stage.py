@@ -174,7 +174,7 @@ class Stage:
     def told(self, status: str, key: str | None = None) -> bool:
         """Tell whether that is the last word about an alert so far, and nothing waits."""
         of = self.pager.of(key or self.key)
-        return bool(of) and of[-1].told["status"] == status and not self.outbox.backlog()
+        return bool(of) and of[-1].notified_severity["status"] == status and not self.outbox.backlog()
 
     def until(self, status: str, key: str | None = None) -> None:
         """Wait for the last word."""
@@ -191,7 +191,10 @@ class Stage:
         """See that each fired and resolved in turn, once for each page, that nobody else was told, and what is left."""
         for key in keys or (self.key,):
             told = {each.id: each for each in self.pager.of(key)}.values()
-            assert [page.told["status"] for page in told] == ["firing", "resolved"] * pages, (self.point, key)
+            assert [page.notified_severity["status"] for page in told] == ["firing", "resolved"] * pages, (
+                self.point,
+                key,
+            )
             assert len(self.pager.pages(key)) == pages, (self.point, key)
             assert self.pager.wrong(key) is None
         assert self.alerts.open() == []

@@ -302,7 +302,7 @@ class Storm:
         for page in rung:
             about = page.key, int(_moment(page))
             if about not in real or about in seen:
-                extra.append(f"{page.key} at {about[1] - self.begin} ({page.told['status']}, {page.id})")
+                extra.append(f"{page.key} at {about[1] - self.begin} ({page.notified_severity['status']}, {page.id})")
                 continue
             seen.add(about)
             rows.append((about[1] - self.begin, page.at - about[1] - PERIOD, page.key.partition("/")[0]))
@@ -323,15 +323,15 @@ class Storm:
         """A repetition may come late; what is new may not come behind what is newer."""
         newest, seen = 0, set()
         for each in self.pager.of(key):
-            if each.id not in seen and each.told["version"] < newest:
-                return f"{key}: version {each.told['version']} after {newest}"
+            if each.id not in seen and each.notified_severity["version"] < newest:
+                return f"{key}: version {each.notified_severity['version']} after {newest}"
             seen.add(each.id)
-            newest = max(newest, each.told["version"])
+            newest = max(newest, each.notified_severity["version"])
         return None
 
 
 def _moment(received: pager.Received) -> float:
-    return models.moment(received.told["at"])
+    return models.moment(received.notified_severity["at"])
 
 
 def main() -> int:

@@ -152,7 +152,7 @@ def test_what_runs_sees_a_new_file_within_two_seconds(stage: Stage) -> None:
         stage.until("resolved")
         stage.until("firing", f"{stage.worker_id}/cpu-hot")
         over, hot = stage.pager.of(stage.key)[-1], stage.pager.of(f"{stage.worker_id}/cpu-hot")[0]
-        assert over.told["reason"] == "the rule cpu-high was removed"
+        assert over.notified_severity["reason"] == "the rule cpu-high was removed"
         assert over.at - applied < 2.0
         assert hot.at - applied < 2.0
     finally:

@@ -28,13 +28,13 @@ def in_the_source() -> list[str]:
 #: What writes to Redis or sends, by the name of the port.
 WRITES = {
     "alerts": {"commit", "commit_many", "retire"},
-    "bell": {"canary", "deliver", "evaluate"},
+    "dispatcher": {"canary", "deliver", "evaluate"},
     "configurations": {"save"},
     "notifier": {"send", "send_group"},
     "outbox": {"claim", "delivered", "due", "failed", "give_up", "postpone", "release", "skip", "tell"},
-    "samples": {"claim", "rejudge", "write", "write_many"},
+    "samples": {"claim", "mark_pending", "write", "write_many"},
     "schedule": {"delete", "put"},
-    "scopes": {"commit", "forget", "note", "retire"},
+    "accounts": {"commit", "forget", "note", "retire"},
     "setup": {"put"},
     "silences": {"add", "remove"},
     "workers": {"add", "found_dimensions", "update"},
@@ -52,18 +52,18 @@ WITHOUT = {
     "collect/dimensions._look_up workers.found_dimensions": "learnt anew",
     "collect/collection._retire schedule.delete": "of who is gone; the next collection or reconcile does it again",
     "collect/collection._retire schedule.put": "of who is there after all, as reconcile does",
-    "evaluate/evaluation._scopes scopes.note": "that there is a budget to be judged; the next evaluation does it again",
+    "evaluate/evaluation._scopes accounts.note": "the next evaluation notes the budget again",
     "fleet/__init__._schedule schedule.put": "add., resume. and apply.scheduled stand behind its calls",
     "fleet/__init__._schedule schedule.delete": "add., resume. and apply.scheduled stand behind its calls",
     "fleet/__init__.remove silences.remove": "a silence of who is not monitored mutes nobody, and ends",
     "fleet/__init__.remove schedule.delete": "of who is not monitored; the next message does it again",
     "fleet/__init__.retire schedule.delete": "the second time, after remove.retired; reconcile does it again",
     "fleet/__init__.reconcile workers.update": "done again by the next one",
-    "fleet/__init__.reconcile samples.rejudge": "before the entry goes, by which the next one finds it",
+    "fleet/__init__.reconcile samples.mark_pending": "before the entry goes, by which the next one finds it",
     "fleet/__init__.reconcile schedule.delete": "done again by the next one",
-    "fleet/__init__._wake bell.evaluate": "the last of apply; the sweep finds whom it would have woken",
-    "fleet/__init__._wake bell.deliver": "the last of apply; reconcile rings again",
-    "pipeline/tasks.reconcile bell.deliver": "the last of it; the next one rings again",
+    "fleet/__init__._wake dispatcher.evaluate": "the last of apply; the sweep finds whom it would have woken",
+    "fleet/__init__._wake dispatcher.deliver": "the last of apply; reconcile rings again",
+    "pipeline/tasks.reconcile dispatcher.deliver": "the last of it; the next one rings again",
     "notify/delivery.deliver outbox.due": "only looked into for others of a group",
     "notify/delivery.try_out notifier.send": "on no alert's way",
     "notify/delivery.send outbox.skip": "of a reminder that nobody waits for, the next one noted in the same step",
@@ -73,7 +73,7 @@ WITHOUT = {
     "notify/delivery._send_together outbox.postpone": "gives back what the lease gives back too",
     "notify/delivery._failed outbox.give_up": "of a reminder; the next one is noted in the same step",
     "notify/delivery.unsilenced outbox.tell": "the sweep that calls it calls it again",
-    "pipeline/listener._sweep bell.deliver": "the last of a sweep; the next one finds the same",
+    "pipeline/listener._sweep dispatcher.deliver": "the last of a sweep; the next one finds the same",
 }
 
 
@@ -242,7 +242,7 @@ def given_up(stage: Stage) -> None:
         stage.until("resolved")
         stage.until("resolved", about)
     stage.check(stage.key, about)
-    assert [each.told["status"] for each in stage.other.of(stage.key)][-1] == "resolved"
+    assert [each.notified_severity["status"] for each in stage.other.of(stage.key)][-1] == "resolved"
 
 
 def forsaken(stage: Stage) -> None:
@@ -258,13 +258,13 @@ def forsaken(stage: Stage) -> None:
         stage.until("firing", about)
         stage.other.manner = lambda: "refuse"
         stage.load(10.0)
-        stage.wait(lambda: stage.pager.of(stage.key)[-1].told["status"] == "resolved", "the resolved")
+        stage.wait(lambda: stage.pager.of(stage.key)[-1].notified_severity["status"] == "resolved", "the resolved")
         assert stage.outbox.backlog(), "what ops refuses waits"
     stage.configure(chat)
     stage.dies("run")
     with stage.running():
         stage.until("resolved", about)
-    assert stage.pager.of(about)[-1].told["reason"] == "the channel was removed"
+    assert stage.pager.of(about)[-1].notified_severity["reason"] == "the channel was removed"
     last = [attempt.error for attempt in stage.alerts.history(stage.key, 1)[0].attempts if attempt.channel == "ops"][-1]
     assert (last or "").startswith("given up: channel ops: it is not in the configuration")
     stage.check(stage.key, about)
@@ -287,7 +287,7 @@ def reminded(stage: Stage) -> None:
         after = len(stage.pager.received)
         stage.let_pass(6.0)
     assert len(stage.pager.received) == after, "what is over is not repeated"
-    assert [each.told["reminder"] for each in stage.pager.received][-2:] == [True, False]
+    assert [each.notified_severity["reminder"] for each in stage.pager.received][-2:] == [True, False]
     stage.check()
 
 
@@ -311,7 +311,7 @@ def while_removed(stage: Stage) -> None:
         stage.dies("remove", stage.worker_id)
         stage.command("remove", stage.worker_id)
         stage.until("resolved")
-        assert stage.pager.of(stage.key)[-1].told["reason"]
+        assert stage.pager.of(stage.key)[-1].notified_severity["reason"]
     assert not stage.left_of(stage.worker_id)
     stage.check()
 
@@ -326,7 +326,7 @@ def while_paused(stage: Stage) -> None:
     with stage.running():
         stage.until("resolved")
         stage.wait(lambda: not stage.entries(), "the entry's end")
-    assert stage.pager.of(stage.key)[-1].told["reason"] == "monitoring is paused"
+    assert stage.pager.of(stage.key)[-1].notified_severity["reason"] == "monitoring is paused"
     stage.check()
 
 
@@ -374,7 +374,7 @@ def while_applied(stage: Stage) -> None:
         stage.load(10.0, stays)
         stage.until("resolved", f"{stays}/cpu-hot")
         stage.wait(lambda: stage.entries() == {stays, comes}, "the entries of the file")
-    reasons = {one: stage.pager.of(f"{one}/cpu-high")[-1].told["reason"] for one in (stays, leaves)}
+    reasons = {one: stage.pager.of(f"{one}/cpu-high")[-1].notified_severity["reason"] for one in (stays, leaves)}
     assert reasons == {stays: "the rule cpu-high was removed", leaves: "removed"}
     assert not stage.left_of(leaves)
     stage.check(f"{stays}/cpu-high", f"{leaves}/cpu-high", f"{stays}/cpu-hot")

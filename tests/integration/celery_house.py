@@ -137,14 +137,14 @@ class House:
         for process in self._started:
             if process.alive():
                 process.popen.terminate()
-        trouble = []
+        last_error = []
         for process in self._started:
             try:
                 process.stop()
             except AssertionError as why:
-                trouble.append(str(why))
+                last_error.append(str(why))
         self.aws.stop()
-        assert not trouble, trouble
+        assert not last_error, last_error
 
 
 @contextlib.contextmanager

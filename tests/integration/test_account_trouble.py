@@ -39,7 +39,7 @@ class House:
             overrides={
                 ports.Clock: self.clock,
                 ports.Schedule: testing.MemorySchedule(),
-                ports.Bell: testing.MemoryBell(),
+                ports.Dispatcher: testing.MemoryDispatcher(),
                 ports.Nodes: testing.MemoryNodes(["here"]),
             },
         )
@@ -74,13 +74,13 @@ class House:
             self.told += evaluation.evaluate(
                 self.ids, alerts=self.get(ports.Alerts), samples=self.get(ports.Samples),
                 configurations=self.get(ports.Configurations), pulse=pulse, now=self.clock,
-                scopes=self.get(ports.Scopes),
+                accounts=self.get(ports.Accounts),
             )  # fmt: skip
             self.clock.advance(1)
 
     def status(self) -> health.Status:
         """Look at every part."""
-        names = ("workers", "samples", "alerts", "outbox", "schedule", "pulse", "nodes", "limiter", "costs", "scopes",
+        names = ("workers", "samples", "alerts", "outbox", "schedule", "pulse", "nodes", "limiter", "costs", "accounts",
                  "configurations", "canary")  # fmt: skip
         return health.status(**{name: self.get(getattr(ports, name.title())) for name in names}, now=self.clock)
 
@@ -115,10 +115,10 @@ def test_what_is_counted_is_what_aws_was_asked(house: House) -> None:
             counted[operation] = counted.get(operation, 0) + number
     assert counted == {name: number for name, number in house.endpoint.calls.items() if number}
     assert bill.last_24h.calls == sum(house.endpoint.calls.values())
-    assert bill.last_24h.metrics == sum(sum(scope.by_metric.values()) for scope in bill.scopes)
+    assert bill.last_24h.metrics == sum(sum(scope.by_metric.values()) for scope in bill.accounts)
     assert bill.last_24h.metrics == house.endpoint.metrics_asked
     assert bill.last_24h.dollars == pytest.approx(house.endpoint.metrics_asked * 1e-5, abs=1e-4)
-    assert {(scope.account, scope.region) for scope in bill.scopes} == {("default", region) for region in REGIONS}
+    assert {(scope.account, scope.region) for scope in bill.accounts} == {("default", region) for region in REGIONS}
 
 
 @pytest.mark.parametrize(("fault", "kind"), [("deny", "denied"), ("throttle", "throttled"), ("error", "unreachable")])
@@ -129,7 +129,7 @@ def test_an_account_that_is_refused_is_one_alert(house: House, fault: Any, kind:
     for _ in range(5):
         house.minute()
     found = house.status()
-    assert [(scope.region, scope.state) for scope in found.scopes] == [(one, kind) for one in sorted(REGIONS)]
+    assert [(scope.region, scope.state) for scope in found.accounts] == [(one, kind) for one in sorted(REGIONS)]
     fires = {alert.last.dedup_key: alert.last for alert in house.get(ports.Alerts).open()}
     keys = {f"default/{region}/collector" for region in REGIONS}
     assert set(fires) == keys
@@ -140,13 +140,13 @@ def test_an_account_that_is_refused_is_one_alert(house: House, fault: Any, kind:
         house.minute()
     assert house.get(ports.Alerts).open() == []
     assert set(house.told) == keys
-    assert [scope.state for scope in house.status().scopes] == ["ok", "ok"]
+    assert [scope.state for scope in house.status().accounts] == ["ok", "ok"]
 
 
 def test_a_role_that_is_refused_is_trouble_and_no_empty_account(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is retired because STS says no; and a session is renewed before its credentials expire."""
     role = "arn:aws:iam::123456789012:role/workermon"
-    scope = models.Scope(region="us-east-1", account="lab", role_arn=role, external_id="hush")
+    scope = models.AccountRegion(region="us-east-1", account="lab", role_arn=role, external_id="hush")
     fleet = house.get(ports.Workers)
     lab = house.simulation.machines[house.ids[0]]
     worker = fleet.get([lab.id])[lab.id].worker.model_copy(update={"account": "lab", "role_arn": role,
@@ -157,7 +157,7 @@ def test_a_role_that_is_refused_is_trouble_and_no_empty_account(house: House, mo
     assert report.failed[lab.id].kind == "denied"
     assert "hush" not in str(report.failed[lab.id])
     assert report.retired == ()
-    states = {f"{each.account}/{each.region}": each.state for each in house.status().scopes}
+    states = {f"{each.account}/{each.region}": each.state for each in house.status().accounts}
     assert states == {"default/eu-west-1": "ok", "default/us-east-1": "ok", "lab/us-east-1": "denied"}
     house.endpoint.recover()
     assert house.collect().failed == {}

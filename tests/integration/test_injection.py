@@ -109,7 +109,11 @@ class Memory:
     def __init__(self) -> None:
         self.store, self.clock = testing.MemoryStore(), testing.ManualClock(NOW)
         self.ec2, self.cloudwatch = testing.MemoryEc2(), testing.MemoryCloudWatch()
-        self.bell, self.pulse, self.schedule = testing.MemoryBell(), testing.MemoryPulse(), testing.MemorySchedule()
+        self.dispatcher, self.pulse, self.schedule = (
+            testing.MemoryDispatcher(),
+            testing.MemoryPulse(),
+            testing.MemorySchedule(),
+        )
         self.workers, self.alerts = testing.MemoryWorkers(self.store), testing.MemoryAlerts(self.store)
         self.container = runtime.open(
             settings.Settings(redis_url=NOWHERE),
@@ -120,16 +124,16 @@ class Memory:
                 ports.Workers: self.workers,
                 ports.Samples: testing.MemorySamples(self.store),
                 ports.Alerts: self.alerts,
-                ports.Learnt: testing.MemoryLearnt(self.store),
+                ports.LearnedDelays: testing.MemoryLearnedDelays(self.store),
                 ports.Leases: testing.MemoryLeases(self.store),
                 ports.Limiter: testing.MemoryLimiter(),
                 ports.Costs: testing.MemoryCosts(),
-                ports.Scopes: testing.MemoryScopes(self.store),
+                ports.Accounts: testing.MemoryAccounts(self.store),
                 ports.Silences: testing.MemorySilences(),
                 ports.Outbox: testing.MemoryOutbox(self.store),
                 ports.Configurations: testing.MemoryConfigurations(self.store, config.DEFAULT),
                 ports.Schedule: self.schedule,
-                ports.Bell: self.bell,
+                ports.Dispatcher: self.dispatcher,
                 ports.Pulse: self.pulse,
                 ports.Canary: testing.MemoryCanary(self.store),
             },
@@ -231,8 +235,8 @@ def test_an_evaluation_rings_for_the_alerts_that_have_news(memory) -> None:
     )  # fmt: skip
     samples.write(sample, condition, "{}")
     tasks.evaluate([worker().id])
-    assert memory.bell.delivered
-    assert all(alert_id.startswith(f"{worker().id}/") for alert_id in memory.bell.delivered)
+    assert memory.dispatcher.delivered
+    assert all(alert_id.startswith(f"{worker().id}/") for alert_id in memory.dispatcher.delivered)
 
 
 def test_a_reconciliation_puts_back_what_is_missing(memory) -> None:

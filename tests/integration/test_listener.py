@@ -46,7 +46,7 @@ class House:
         self.samples = testing.MemorySamples(self.store)
         self.outbox = testing.MemoryOutbox(self.store)
         self.workers = testing.MemoryWorkers(self.store)
-        self.bell = testing.MemoryBell()
+        self.dispatcher = testing.MemoryDispatcher()
         self.pulse = testing.MemoryPulse(self.store)
         self.leases = testing.MemoryLeases(self.store)
         self._running: list[tuple[threading.Thread, threading.Event]] = []
@@ -55,7 +55,7 @@ class House:
         """Start a listener; the event stops it."""
         ports = {
             "feed": self.feed, "samples": self.samples, "outbox": self.outbox, "workers": self.workers,
-            "bell": self.bell, "pulse": self.pulse, "leases": self.leases, "now": NOW,
+            "dispatcher": self.dispatcher, "pulse": self.pulse, "leases": self.leases, "now": NOW,
         }  # fmt: skip
         relay = listener.Relay(**(ports | other))
         stop = threading.Event()
@@ -92,8 +92,8 @@ def test_a_worker_that_is_named_in_an_event_is_judged_once(house) -> None:
     eventually(house.led)
     for number in range(30):
         house.feed.publish(event(number))
-    eventually(lambda: len(house.bell.evaluated) >= 30)
-    assert sorted(house.bell.evaluated) == [worker(number).id for number in range(30)]
+    eventually(lambda: len(house.dispatcher.evaluated) >= 30)
+    assert sorted(house.dispatcher.evaluated) == [worker(number).id for number in range(30)]
 
 
 def test_an_event_is_judged_within_a_second(house) -> None:
@@ -102,7 +102,7 @@ def test_an_event_is_judged_within_a_second(house) -> None:
     eventually(house.led)
     began = time.monotonic()
     house.feed.publish(event())
-    eventually(lambda: house.bell.evaluated)
+    eventually(lambda: house.dispatcher.evaluated)
     assert time.monotonic() - began < 1
 
 
@@ -132,7 +132,7 @@ def test_an_event_that_cannot_be_used_is_counted_by_its_reason(house, message, r
     eventually(house.led)
     house.feed.publish(message)
     house.feed.publish(event(2))
-    eventually(lambda: house.bell.evaluated == [worker(2).id])
+    eventually(lambda: house.dispatcher.evaluated == [worker(2).id])
     eventually(lambda: house.pulse.counts().get(f"event.invalid.{reason}") == 1)
 
 
@@ -161,7 +161,7 @@ def test_what_no_event_announced_is_found_by_the_sweep(house) -> None:
     house.workers.add([worker()])
     house.samples.write(sample(worker(), NOW()), models.Condition(succeeded_at=NOW()), "an event that nobody hears")
     house.start()
-    eventually(lambda: house.bell.evaluated == [worker().id], within=8)
+    eventually(lambda: house.dispatcher.evaluated == [worker().id], within=8)
 
 
 def test_a_listener_that_takes_over_catches_up_at_once(house, monkeypatch) -> None:
@@ -170,7 +170,7 @@ def test_a_listener_that_takes_over_catches_up_at_once(house, monkeypatch) -> No
     house.workers.add([worker()])
     house.samples.write(sample(worker(), NOW()), models.Condition(succeeded_at=NOW()), "lost")
     house.start(now=lambda: NOW() + 10)
-    eventually(lambda: house.bell.evaluated == [worker().id], within=1)
+    eventually(lambda: house.dispatcher.evaluated == [worker().id], within=1)
 
 
 def test_rings_do_not_pile_up_where_nobody_judges(house, monkeypatch) -> None:
@@ -181,7 +181,7 @@ def test_rings_do_not_pile_up_where_nobody_judges(house, monkeypatch) -> None:
     house.samples.write(sample(worker(), NOW() - 10), models.Condition(succeeded_at=NOW()), "lost")
     began = time.monotonic()
     house.start(now=lambda: NOW() + 10)
-    eventually(lambda: len(house.bell.evaluated) >= 3)
+    eventually(lambda: len(house.dispatcher.evaluated) >= 3)
     assert time.monotonic() - began > 0.9
 
 
@@ -190,8 +190,8 @@ def test_a_worker_whose_collection_is_overdue_gets_a_look(house) -> None:
     late, paused, fresh = worker(1, added_at=1.0), worker(2, added_at=1.0, monitoring="paused"), worker(3)
     house.workers.add([late, paused, fresh])
     house.start()
-    eventually(lambda: house.bell.evaluated, within=8)
-    assert set(house.bell.evaluated) == {late.id}
+    eventually(lambda: house.dispatcher.evaluated, within=8)
+    assert set(house.dispatcher.evaluated) == {late.id}
 
 
 def test_who_was_just_heard_of_is_not_looked_at(house, monkeypatch) -> None:
@@ -205,7 +205,7 @@ def test_who_was_just_heard_of_is_not_looked_at(house, monkeypatch) -> None:
     house.start()
     eventually(lambda: read.count(heard.id) >= 2)
     house.feed.publish(event(1))
-    eventually(lambda: house.bell.evaluated == [heard.id])
+    eventually(lambda: house.dispatcher.evaluated == [heard.id])
     read.clear()
     eventually(lambda: read.count(silent.id) >= 3)
     assert read.count(heard.id) <= 1  # a sweep may have been under way
@@ -242,7 +242,7 @@ def test_a_lost_redis_is_tried_again(house, times) -> None:
     house.start(feed=Breaking(house.feed, times))
     eventually(house.led, within=8)
     house.feed.publish(event())
-    eventually(lambda: house.bell.evaluated)
+    eventually(lambda: house.dispatcher.evaluated)
 
 
 def test_even_a_fault_of_ours_does_not_end_it(house) -> None:
@@ -252,11 +252,11 @@ def test_even_a_fault_of_ours_does_not_end_it(house) -> None:
         def __init__(self, samples: testing.MemorySamples) -> None:
             self.samples, self.faults = samples, 1
 
-        def unjudged(self, before: float, limit: int) -> list[str]:
+        def pending(self, before: float, limit: int) -> list[str]:
             if self.faults:
                 self.faults -= 1
                 raise ZeroDivisionError
-            return self.samples.unjudged(before, limit)
+            return self.samples.pending(before, limit)
 
     house.start(samples=Faulty(house.samples))
     eventually(house.led, within=8)
@@ -269,8 +269,8 @@ def test_one_of_several_leads(house) -> None:
     eventually(house.led)
     for number in range(10):
         house.feed.publish(event(number))
-    eventually(lambda: len(house.bell.evaluated) >= 10)
-    assert sorted(house.bell.evaluated) == [worker(number).id for number in range(10)]
+    eventually(lambda: len(house.dispatcher.evaluated) >= 10)
+    assert sorted(house.dispatcher.evaluated) == [worker(number).id for number in range(10)]
 
 
 def test_one_that_stops_lets_another_lead_at_once(house) -> None:
@@ -287,7 +287,7 @@ def test_one_that_stops_lets_another_lead_at_once(house) -> None:
 
     def rung() -> bool:
         house.feed.publish(event(6))
-        return worker(6).id in house.bell.evaluated
+        return worker(6).id in house.dispatcher.evaluated
 
     eventually(rung, within=3)
 
@@ -299,13 +299,13 @@ def test_one_that_lost_its_lease_stops_leading(house) -> None:
     forget: Callable[..., Any] = house.leases._held.clear
     forget()
     assert house.leases.hold("listener", "another", 60)
-    house.bell.evaluated.clear()
+    house.dispatcher.evaluated.clear()
 
     def silent() -> bool:
-        before = len(house.bell.evaluated)
+        before = len(house.dispatcher.evaluated)
         house.feed.publish(event())
         threading.Event().wait(0.5)
-        return len(house.bell.evaluated) == before
+        return len(house.dispatcher.evaluated) == before
 
     eventually(silent, within=5)
 
@@ -318,13 +318,13 @@ def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
     assert "canary" in house.pulse.marks()
     begun = NOW()
     canary.publish(begun, begun, 1)
-    eventually(lambda: house.bell.canaries == 1, what="a ring for the canary")
+    eventually(lambda: house.dispatcher.canaries == 1, what="a ring for the canary")
     assert canary.trace().reached["heard"].begun == begun
     house.store.publish("workermon:metrics:canary", "x")
     house.feed.publish(repr(begun))
     eventually(lambda: house.pulse.counts().get("event.invalid.no_canary") == 1, what="a count of what is none")
     eventually(lambda: house.pulse.counts().get("event.invalid.not_an_object") == 1, what="a count of what is no event")
-    assert (house.bell.canaries, house.bell.evaluated) == (1, [])
+    assert (house.dispatcher.canaries, house.dispatcher.evaluated) == (1, [])
 
 
 def test_the_end_of_a_silence_is_found_by_the_sweep(house) -> None:
@@ -335,16 +335,16 @@ def test_the_end_of_a_silence_is_found_by_the_sweep(house) -> None:
     told |= dict.fromkeys(("metric", "value", "threshold")) | dict.fromkeys(("since", "at"), models.rfc3339(NOW()))
     told["worker"] = {"id": worker().id, "name": "render", "region": "us-east-1"}
     last = models.Notification.model_validate(told)
-    alert = models.Alert(rule="r", told="critical", since=1, last=last, silenced_by="file-1")
+    alert = models.Alert(rule="r", notified_severity="critical", since=1, last=last, silenced_by="file-1")
     basis = alerts.load([worker().id])[worker().id]
     assert alerts.commit(ports.Verdict(basis, {"r": alert}, (), {}, NOW()))
     window = models.Maintenance(id="file-1", rule="r", reason="x", ends=NOW() + 1)
     had = models.Configuration(rules=(), channels={}, metrics={}, collect=(), silences=(window,))
     watch = silence_expiry.Watch(
-        alerts=alerts, samples=house.samples, workers=house.workers, bell=house.bell,
+        alerts=alerts, samples=house.samples, workers=house.workers, dispatcher=house.dispatcher,
         silences=testing.MemorySilences(), configurations=testing.MemoryConfigurations(house.store, had), now=NOW,
     )  # fmt: skip
     house.start(unmute=watch.look)
     eventually(house.led)
-    assert house.bell.evaluated == []
-    eventually(lambda: house.bell.evaluated == [worker().id], within=10)
+    assert house.dispatcher.evaluated == []
+    eventually(lambda: house.dispatcher.evaluated == [worker().id], within=10)

@@ -21,7 +21,7 @@ from workermon.evaluate import evaluation
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
 from workermon.on_aws import cloudwatch, ec2, session
-from workermon.on_redis import alerts, client, configurations, learnt, leases, pulse, samples, workers
+from workermon.on_redis import alerts, client, configurations, learned_delays, leases, pulse, samples, workers
 
 TRACE = Path(__file__).parents[3] / "shared" / "data" / "ec2-cpu-traces" / "ec2_cpu_utilization_77c1ca.csv"
 
@@ -84,7 +84,7 @@ class Monitor:
         self.workers = workers.RedisWorkers(self.redis)
         self.samples = samples.RedisSamples(self.redis, "replay", lambda: models.DAY)
         self.alerts = alerts.RedisAlerts(self.redis, "replay")
-        self.learnt = learnt.RedisLearnt(self.redis)
+        self.learned_delays = learned_delays.RedisLearnedDelays(self.redis)
         self.leases = leases.RedisLeases(self.redis)
         self.pulse = pulse.RedisPulse(self.redis)
         self.schedule = testing.MemorySchedule()
@@ -101,7 +101,7 @@ class Monitor:
             samples=self.samples,
             schedule=self.schedule,
             configurations=self.configurations,
-            learnt=self.learnt,
+            learned_delays=self.learned_delays,
             leases=self.leases,
             now=self.now,
         )
@@ -193,11 +193,13 @@ def test_a_trace_gives_the_alerts_of_a_plain_loop(monitor: Monitor, now: testing
     # What people are told is what held when they were told, never the same twice in a row.
     state: str | None = None
     truth = {at: after for at, _, after in expected}
-    for message in monitor.told:
+    for message in monitor.notified_severity:
         at = datetime.fromisoformat(message.at).timestamp()
         present = message.severity if message.status == "firing" else None
         assert present == truth[int(at)]
         assert present != state
         state = present
     assert state == expected[-1][2]
-    assert [message.version for message in monitor.told] == list(range(1, len(monitor.told) + 1))
+    assert [message.version for message in monitor.notified_severity] == list(
+        range(1, len(monitor.notified_severity) + 1)
+    )

@@ -14,7 +14,7 @@ import pytest
 from conftest import use_aws
 from pydantic import SecretStr
 
-from workermon import config, fleet, models, ports, runtime, settings, testing
+from workermon import config, failpoints, fleet, models, ports, runtime, settings, testing
 from workermon.evaluate import evaluation
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
@@ -71,12 +71,12 @@ class House:
             overrides={
                 ports.Clock: self.clock,
                 ports.Schedule: self.schedule,
-                ports.Bell: testing.MemoryBell(),
+                ports.Dispatcher: testing.MemoryDispatcher(),
                 ports.Nodes: testing.MemoryNodes(["here"]),
             },
         )
         self.ids = list(self.simulation.machines)
-        fleet.add(self.ids, scope=models.Scope(region="us-east-1"), workers=self.get(ports.Workers),
+        fleet.add(self.ids, scope=models.AccountRegion(region="us-east-1"), workers=self.get(ports.Workers),
                   schedule=self.schedule, ec2=self.get(ports.Ec2), now=self.clock)  # fmt: skip
         configurations = self.get(ports.Configurations)
         assert configurations.save(config.to_configuration(config.parse(FILE, "f"), configurations.load()))
@@ -96,7 +96,7 @@ class House:
         """Judge whoever is marked, and deliver."""
         self.get(ports.Pulse).mark("listener", self.clock())
         before = len(self.post.sent)
-        marked = self.get(ports.Samples).unjudged(self.clock(), 100)
+        marked = self.get(ports.Samples).pending(self.clock(), 100)
         told = evaluation.evaluate(
             marked, alerts=self.get(ports.Alerts), samples=self.get(ports.Samples),
             configurations=self.get(ports.Configurations), pulse=self.get(ports.Pulse), now=self.clock,
@@ -227,16 +227,17 @@ def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: 
 #: A process that does one step, as a task of a worker process does, on the test's clock.
 CHILD = """
 import sys
-from workermon import evaluate, ports, runtime, settings, testing
+from workermon import ports, runtime, settings, testing
+from workermon.evaluate import evaluation
 clock = testing.ManualClock(float(sys.argv[2]))
-overrides = {ports.Clock: clock, ports.Schedule: testing.MemorySchedule(), ports.Bell: testing.MemoryBell(),
+overrides = {ports.Clock: clock, ports.Schedule: testing.MemorySchedule(), ports.Dispatcher: testing.MemoryDispatcher(),
              ports.Nodes: testing.MemoryNodes(["there"])}
 container = runtime.open(settings.Settings(), overrides=overrides)
 if sys.argv[1] == "collect":
     runtime.collect_now(container, sys.argv[3:])
 else:
     names = ("alerts", "samples", "configurations", "pulse")
-    evaluate.evaluate(sys.argv[3:], **{name: container.get(getattr(ports, name.title())) for name in names}, now=clock)
+    evaluation.evaluate(sys.argv[3:], **{name: container.get(getattr(ports, name.title())) for name in names}, now=clock)
 print("survived")
 """
 
@@ -258,7 +259,7 @@ def test_a_process_that_dies_takes_nothing_with_it(house: House, redis_url: str,
         env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert "survived" not in done.stdout, done.stderr
-    assert done.returncode != 0
+    assert done.returncode == failpoints.EXIT, done.stderr
     seen_at = house.clock()
     house.clock.advance(300)
     assert house.reconcile() == () or failpoint == "evaluate.committed"

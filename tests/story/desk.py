@@ -39,8 +39,8 @@ class Monitor:
         self.schedule = testing.MemorySchedule()
         self.desk = Desk()
         self.notifiers = {**delivery.notifiers(testing.MemorySecrets()), "log": self.desk}
-        self.learnt = testing.MemoryLearnt(self.store)
-        self.scopes = testing.MemoryScopes(self.store)
+        self.learned_delays = testing.MemoryLearnedDelays(self.store)
+        self.accounts = testing.MemoryAccounts(self.store)
         self.costs = testing.MemoryCosts()
         self.leases = testing.MemoryLeases(self.store)
 

@@ -13,7 +13,7 @@ from workermon.evaluate import evaluation
 from workermon.notify import delivery
 
 ID = "i-0abc0123456789def"
-HERE = models.Scope(region="us-east-1")
+HERE = models.AccountRegion(region="us-east-1")
 
 
 @pytest.fixture

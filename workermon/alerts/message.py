@@ -40,7 +40,7 @@ def notification(
     created_at: float,
     unit: str,
     told: models.Severity | None = None,
-    trouble: models.Trouble | None = None,
+    last_error: models.CollectionError | None = None,
 ) -> models.Notification:
     """Tell a transition of a rule.
 
@@ -57,8 +57,8 @@ def notification(
     else:
         said = _compared(rule, transition, unit)
     reason = transition.cause
-    if trouble is not None and rule.kind == "no-data" and transition.after:
-        reason = of_trouble(trouble)
+    if last_error is not None and rule.kind == "no-data" and transition.after:
+        reason = of_trouble(last_error)
     elif transition.after is None and transition.count is None and rule.kind == "threshold":
         reason = transition.reason or None
     return models.Notification(
@@ -127,10 +127,10 @@ def closed(
     There is no notification where nobody was told that it fires.
     """
     when = math.floor(at)
-    before = alert.told or alert.judged.severity
+    before = alert.notified_severity or alert.rule_state.severity
     transition = models.Transition(at=when, before=before, after=None, reason=reason)
     told = None
-    if alert.told is not None:
+    if alert.notified_severity is not None:
         last = alert.last
         told = models.Notification(
             id=identity(worker, alert.rule, None, when),
@@ -138,7 +138,7 @@ def closed(
             dedup_key=dedup_key(worker.id, alert.rule),
             kind=last.kind if last else "threshold",
             status="resolved",
-            severity=alert.told,
+            severity=alert.notified_severity,
             rule=alert.rule,
             metric=last.metric if last else None,
             value=None,
@@ -152,35 +152,35 @@ def closed(
         )
     after = models.Alert(
         rule=alert.rule,
-        judged=models.Judged(start=when),
+        rule_state=models.RuleState(start=when),
         version=version if told else alert.version,
         last=told or alert.last,
     )
     return after, transition, told
 
 
-def hears(alert: models.Alert, rule: models.Rule, severity: models.Severity) -> tuple[str, ...]:
+def channels_for(alert: models.Alert, rule: models.Rule, severity: models.Severity) -> tuple[str, ...]:
     """Return the channels that are told of a severity; with ``routes`` those too that heard of another one before."""
     channels = rule.channels(severity)
     return channels if rule.routes is None else tuple(dict.fromkeys((*channels, *alert.channels)))
 
 
-def hears_the_end(alert: models.Alert, rule: models.Rule | None) -> tuple[str, ...]:
+def channels_for_end(alert: models.Alert, rule: models.Rule | None) -> tuple[str, ...]:
     """Return the channels that are told that an alert is over: who heard of it, under a silence nobody else."""
     if alert.silenced_by is not None or alert.channels:
         return alert.channels
     return rule.notify if rule is not None and rule.routes is None else ()
 
 
-def next_version(basis: ports.Basis | ports.ScopeBasis, rule: str) -> int:
+def next_version(basis: ports.Basis | ports.AccountBasis, rule: str) -> int:
     """Return the version of an alert's next notification; it grows on when a worker is removed and added again."""
     alert = basis.alerts.get(rule)
-    return max(alert.version if alert else 0, basis.told.get(rule, 0)) + 1
+    return max(alert.version if alert else 0, basis.last_versions.get(rule, 0)) + 1
 
 
-def of_trouble(trouble: models.Trouble) -> str:
+def of_trouble(last_error: models.CollectionError) -> str:
     """Say why collections fail, in AWS's words."""
-    return errors.printable(f"{trouble.kind}: {trouble.message}")[:_LONGEST_REASON]
+    return errors.printable(f"{last_error.kind}: {last_error.message}")[:_LONGEST_REASON]
 
 
 def unsilenced(alert: models.Alert) -> str:

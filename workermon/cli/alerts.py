@@ -107,10 +107,10 @@ def _delivery(found: dict[str, Any], as_json: bool) -> None:
 
 def _explained(found: dict[str, Any]) -> Iterator[str]:
     worker = found["worker"]
-    trouble = f"; {found['trouble']['kind']}: {found['trouble']['message']}" if found["trouble"] else ""
+    last_error = f"; {found['trouble']['kind']}: {found['trouble']['message']}" if found["trouble"] else ""
     yield (
         f"{worker['name']} ({worker['id']}), {found['metric']}: {found['status']}, {found['monitoring']},"
-        f" last collected with success {found['succeeded_at'] or 'never'}{trouble}"
+        f" last collected with success {found['succeeded_at'] or 'never'}{last_error}"
     )
     if not found["rules"]:
         yield "no rule is about it"
@@ -172,10 +172,10 @@ def _notified(rule: dict[str, Any]) -> str:
     return ", ".join(rule["notify"]) or "nobody"
 
 
-def _flapping(stands: dict[str, Any]) -> str:
-    if not stands["flaps"]:
-        return f"no: {stands['counted']} turns within {stands['within']} s, {stands['turns']} make it flap"
-    return f"since its turns came too often; told again when it has held still until {stands['until']}"
+def _flapping(status: dict[str, Any]) -> str:
+    if not status["flaps"]:
+        return f"no: {status['counted']} turns within {status['within']} s, {status['turns']} make it flap"
+    return f"since its turns came too often; told again when it has held still until {status['until']}"
 
 
 def _levels(levels: dict[str, float]) -> str:

@@ -90,7 +90,7 @@ def _planned(own: session.Session, function: Any, file: config.File, skip_missin
     return own.call(
         function,
         file,
-        fleet.Terms(
+        fleet.ApplyOptions(
             region=own.default_region,
             interval=own.settings.interval,
             least=own.settings.min_interval,

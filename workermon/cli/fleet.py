@@ -11,16 +11,18 @@ from workermon import errors, models, ports
 from workermon.cli import options, output, session
 
 
-def _scope(own: session.Session, region: str | None, role_arn: str | None, external_id: str | None) -> models.Scope:
+def _scope(
+    own: session.Session, region: str | None, role_arn: str | None, external_id: str | None
+) -> models.AccountRegion:
     if external_id is not None and role_arn is None:
         raise errors.InvalidInput("--external-id", "says nothing without a role", "add --role-arn")
     where = own.region(region)
     if role_arn is None:
-        return models.Scope(region=where)
+        return models.AccountRegion(region=where)
     # The role is part of the account's name, so that two roles of one account are told apart.
     parts = role_arn.split(":")
     account = f"{parts[4]}:{parts[5].removeprefix('role/')}"
-    return models.Scope(region=where, account=account, role_arn=role_arn, external_id=external_id)
+    return models.AccountRegion(region=where, account=account, role_arn=role_arn, external_id=external_id)
 
 
 def _collect(own: session.Session, workers: Iterable[models.Worker]) -> None:
@@ -104,11 +106,11 @@ def discover(
     from workermon import fleet
 
     every = options.interval(interval, own.settings)
-    scopes = [models.Scope(region=own.region(region)) for region in dict.fromkeys(regions or (None,))]
+    accounts = [models.AccountRegion(region=own.region(region)) for region in dict.fromkeys(regions or (None,))]
     found = own.call(
         fleet.discover,
         options.pairs(tags, "--tag"),
-        scopes=scopes,
+        accounts=accounts,
         interval=every,
         labels=options.pairs(labels, "--label"),
         dry_run=dry_run,
@@ -219,7 +221,7 @@ def _row(worker: Mapping[str, Any], at: float) -> list[str]:
     metrics, last = worker["metrics"], worker["last_collected_at"]
     status = worker["status"] if worker["monitoring"] == "active" else f"{worker['status']} (paused)"
     alerts = ", ".join(f"{alert['rule']} {alert['severity']}" for alert in worker["alerts"])
-    trouble = worker["trouble"]
+    last_error = worker["trouble"]
     return [
         worker["name"],
         worker["id"],
@@ -227,7 +229,7 @@ def _row(worker: Mapping[str, Any], at: float) -> list[str]:
         status,
         *(output.quantity(metrics.get(f"{name}_utilization")) for name in ("cpu", "memory", "disk")),
         "never" if last is None else output.ago(at - models.moment(last)),
-        alerts or (f"({trouble['kind']})" if trouble else "-"),
+        alerts or (f"({last_error['kind']})" if last_error else "-"),
     ]
 
 
@@ -261,7 +263,7 @@ def show(own: session.Session, name: str, as_json: bool) -> None:
 
 
 def _lines(found: Mapping[str, Any], at: float) -> Iterable[tuple[str, str]]:
-    checks, trouble = found["status_checks"], found["trouble"]
+    checks, last_error = found["status_checks"], found["trouble"]
     yield "name", found["name"]
     yield "id", found["id"]
     yield "region", found["region"] if found["account"] == "default" else f"{found['region']}, {found['account']}"
@@ -274,8 +276,11 @@ def _lines(found: Mapping[str, Any], at: float) -> Iterable[tuple[str, str]]:
     last, due = found["last_collected_at"], found["next_run"]
     yield "last sample", "never" if last is None else f"{last}, {output.ago(at - models.moment(last))}"
     yield "next run", "not scheduled" if due is None else f"{due}, {output.ago(at - models.moment(due))}"
-    if trouble:
-        yield "trouble", f"{trouble['kind']}: {trouble['message']}, {output.ago(at - models.moment(trouble['at']))}"
+    if last_error:
+        yield (
+            "trouble",
+            f"{last_error['kind']}: {last_error['message']}, {output.ago(at - models.moment(last_error['at']))}",
+        )
     for metric, reading in found["metrics"].items():
         yield metric, "-" if reading is None else f"{output.quantity(reading)}, {output.ago(reading['age'])}"
     for event in found["events"]:

@@ -77,14 +77,14 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     parts = own.call(health.status).parts
     checks = [stage.Check(name=part.name, ok=part.ok, reason=part.reason) for part in parts]
     checks += own.call(stage.server)
-    scopes: dict[models.Scope, list[str]] = {}
+    accounts: dict[models.AccountRegion, list[str]] = {}
     for record in own.container.get(ports.Workers).every():
-        scopes.setdefault(record.worker.scope, []).append(record.worker.id)
-    if not scopes and own.default_region is not None:
-        scopes[models.Scope(region=own.default_region)] = []
-    for scope, members in scopes.items():
+        accounts.setdefault(record.worker.scope, []).append(record.worker.id)
+    if not accounts and own.default_region is not None:
+        accounts[models.AccountRegion(region=own.default_region)] = []
+    for scope, members in accounts.items():
         checks += own.call(stage.aws, scope, members)
-    if not scopes:
+    if not accounts:
         checks.append(stage.Check(name="aws", ok=False, reason="no region is configured", todo="set AWS_REGION"))
     ok = all(check.ok for check in checks)
     if as_json:

@@ -255,7 +255,7 @@ def _meant(own: session.Session, worker: str | None, region: str | None) -> tupl
     except errors.UnknownWorker:
         if not models.INSTANCE_ID.fullmatch(worker):
             raise
-    scope = models.Scope(region=own.region(region))
+    scope = models.AccountRegion(region=own.region(region))
     found = own.container.get(ports.Ec2).describe(scope, [worker]).get(worker)
     if found is None:
         output.warn(f"{worker}: EC2 in {scope.region} does not know it (any more); CloudWatch may")

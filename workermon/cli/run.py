@@ -61,7 +61,7 @@ def _prepare(own: session.Session, file: config.File | None) -> None:
 def _apply(own: session.Session, file: config.File, region: str | None) -> None:
     from workermon import config, fleet
 
-    terms = fleet.Terms(region, own.settings.interval, own.settings.min_interval, missing="skip")
+    terms = fleet.ApplyOptions(region, own.settings.interval, own.settings.min_interval, missing="skip")
     try:
         config.check_silences(file, own.now())
     except errors.InvalidInput as why:
@@ -75,8 +75,8 @@ def _apply(own: session.Session, file: config.File, region: str | None) -> None:
         done, failed = own.call(fleet.apply, file, terms._replace(verify=False)), {}
     for worker_id in done.skipped:
         log.warning("up.not_in_ec2", worker_id=worker_id, source=file.source)
-    for worker_id, trouble in failed.items():
-        log.warning("up.not_collected", worker_id=worker_id, reason=str(trouble))
+    for worker_id, last_error in failed.items():
+        log.warning("up.not_collected", worker_id=worker_id, reason=str(last_error))
 
 
 def _region(own: session.Session) -> str | None:
@@ -110,7 +110,9 @@ def demo(workers: int, seconds: int | None) -> None:
         sessions.append(own)
         assert own.settings.config is not None
         file = files.read(own.settings.config)
-        own.call(fleet.apply, file, fleet.Terms(own.default_region, own.settings.interval, own.settings.min_interval))
+        own.call(
+            fleet.apply, file, fleet.ApplyOptions(own.default_region, own.settings.interval, own.settings.min_interval)
+        )
 
     def follow() -> Iterator[models.Event | models.Notification | None]:
         return sessions[0].call(watch.watch, None)

@@ -138,7 +138,7 @@ def unsilence(own: session.Session, silence_id: str) -> None:
         )
     kept.remove([silence_id])
     muted = [one.last.worker.id for one in own.container.get(ports.Alerts).open() if one.last and one.last.worker]
-    own.container.get(ports.Samples).rejudge(list(dict.fromkeys(muted)), now)
+    own.container.get(ports.Samples).mark_pending(list(dict.fromkeys(muted)), now)
     click.echo(f"silence {silence_id} ended")
 
 
@@ -173,7 +173,7 @@ def ack(own: session.Session, alert: str, by: str | None, as_json: bool) -> None
             raise errors.WorkermonError(f"alert {alert}", "is over already", "there is nothing to acknowledge")
         raise errors.NotFound(f"alert {alert}", "none of that name fires", errors.nearest(alert, fires))
     found = fires[meant[0]]
-    seen = models.Acknowledged(alert_id=meant[0], since=found.since, by=by or _user(), at=own.now())
+    seen = models.Acknowledgement(alert_id=meant[0], since=found.since, by=by or _user(), at=own.now())
     own.container.get(ports.Silences).acknowledge(seen)
     if as_json:
         output.document({"alert": seen.alert_id, "acked_by": seen.by, "at": models.rfc3339(seen.at)})

@@ -25,7 +25,7 @@ ONWARD = 45.0
 BATCH = 100
 
 
-class Turn(NamedTuple):
+class SeverityChange(NamedTuple):
     """A place that is taken: the workers to be collected, since when, and since when its thread is at it."""
 
     number: int
@@ -53,7 +53,7 @@ class Bulkhead:
         #: By scope, who waits, in order.
         self._waiting: dict[str, dict[str, None]] = {}
 
-    def enter(self, scope: str, worker_ids: Sequence[str]) -> Turn | None:
+    def enter(self, scope: str, worker_ids: Sequence[str]) -> SeverityChange | None:
         """Take a place, or wait: ``None``. Who waited longer goes first, so the turn may be that of others."""
         with self._lock:
             now = self._clock()
@@ -65,7 +65,7 @@ class Bulkhead:
             waiting.update(dict.fromkeys(worker_ids))
             return self._next(scope, now, now) if free else None
 
-    def leave(self, turn: Turn, *, onward: bool = True) -> Turn | None:
+    def leave(self, turn: SeverityChange, *, onward: bool = True) -> SeverityChange | None:
         """Give a place back; return the next turn for this thread, if anybody waits and it is to go on."""
         with self._lock:
             now = self._clock()
@@ -92,14 +92,14 @@ class Bulkhead:
             return True
         return any(now - begun > SLOW for begun in self._running.get(scope, {}).values())
 
-    def _next(self, scope: str, now: float, first: float) -> Turn:
+    def _next(self, scope: str, now: float, first: float) -> SeverityChange:
         waiting = self._waiting.pop(scope)
         worker_ids = tuple(waiting)
         if len(worker_ids) > BATCH:  # the rest is the last in line again, so that no scope takes every turn
             self._waiting[scope] = dict.fromkeys(worker_ids[BATCH:])
         return self._turn(scope, worker_ids[:BATCH], now, first)
 
-    def _turn(self, scope: str, worker_ids: tuple[str, ...], now: float, first: float) -> Turn:
+    def _turn(self, scope: str, worker_ids: tuple[str, ...], now: float, first: float) -> SeverityChange:
         self._number += 1
         self._running.setdefault(scope, {})[self._number] = now
-        return Turn(self._number, scope, worker_ids, now, first)
+        return SeverityChange(self._number, scope, worker_ids, now, first)

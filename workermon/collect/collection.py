@@ -32,7 +32,7 @@ SETTLING = 300
 CLAIM = (10, 120)
 
 #: Seconds. EC2 knowing none of several workers looks like credentials of another account, unless it lasts this long.
-ESTRANGED = 3600
+WRONG_ACCOUNT_GRACE = 3600
 
 #: Seconds between two looks at what the day costs.
 REVIEWED = 60
@@ -111,12 +111,12 @@ def collect(
     samples: ports.Samples,
     schedule: ports.Schedule,
     configurations: ports.Configurations,
-    learnt: ports.Learnt,
+    learned_delays: ports.LearnedDelays,
     leases: ports.Leases,
     now: ports.Clock,
     again: bool = False,
     costs: ports.Costs | None = None,
-    scopes: ports.Scopes | None = None,
+    accounts: ports.Accounts | None = None,
     bulkhead: bulkheads.Bulkhead | None = None,
 ) -> Report:
     """Collect these workers: state and status checks of all, metrics of those that run.
@@ -132,7 +132,7 @@ def collect(
     unknown = [worker_id for worker_id in asked if worker_id not in records]
     _unschedule(unknown, workers, schedule, now)
     configuration = configurations.load()
-    stretch = _stretch(costs, configuration, now()) if costs is not None else {}
+    budget_decision = _stretch(costs, configuration, now()) if costs is not None else {}
     outcome = _Outcome()
     with contextlib.closing(_turns(records, bulkhead, workers)) as turns:
         for scope, members in turns:
@@ -141,12 +141,13 @@ def collect(
             failpoints.reach("collect.claimed")
             if due:
                 run = _Run(
-                    scope, at, again, configuration, ec2, cloudwatch, workers, samples, schedule, learnt, leases,
-                    outcome, stretch,
+                    scope, at, again, configuration, ec2, cloudwatch, workers, samples, schedule,
+                    learned_delays, leases,
+                    outcome, budget_decision,
                 )  # fmt: skip
                 run.collect(due)
-                if scopes is not None:
-                    scopes.note(scope.key, at, min(record.worker.interval for record in due), run.trouble())
+                if accounts is not None:
+                    accounts.note(scope.key, at, min(record.worker.interval for record in due), run.last_error())
                     failpoints.reach("collect.noted")
     return Report(
         tuple(outcome.collected),
@@ -160,27 +161,32 @@ def collect(
 
 def _stretch(costs: ports.Costs, configuration: models.Configuration, at: float) -> Mapping[str, int]:
     """Return what the budget makes of the periods; look at what the day costs each minute, over all processes."""
-    before = costs.stretch()
+    before = costs.budget_decision()
     idle = configuration.budget is None and before.budget is None
     if idle or (before.budget == configuration.budget and 0 <= at - before.at < REVIEWED):
-        return before.factors
+        return before.period_multipliers
     hours = costs.hours(min(at // models.DAY * models.DAY, at - bill.LOOK_BACK))
-    state = bill.spending(configuration, hours, at, before.factors)
-    factors = bill.stretch(configuration, state)
-    after = models.Stretch(
+    state = bill.spending(configuration, hours, at, before.period_multipliers)
+    period_multipliers = bill.budget_decision(configuration, state)
+    after = models.BudgetDecision(
         at=at,
-        factors=factors,
-        weights=bill.weights(configuration, factors),
-        projected=round(bill.projected(state, factors), 4),
+        period_multipliers=period_multipliers,
+        weights=bill.weights(configuration, period_multipliers),
+        projected=round(bill.projected(state, period_multipliers), 4),
         budget=configuration.budget,
-        since=at if factors != before.factors else before.since,
+        since=at if period_multipliers != before.period_multipliers else before.since,
     )
     if not costs.decide(after, before):
-        return before.factors  # somebody else has just decided, and it is in force in a moment
-    if factors != before.factors:
-        say = log.warning if factors else log.info
-        say("budget.stretched", factors=factors, projected=after.projected, budget=configuration.budget)
-    return factors
+        return before.period_multipliers  # somebody else has just decided, and it is in force in a moment
+    if period_multipliers != before.period_multipliers:
+        say = log.warning if period_multipliers else log.info
+        say(
+            "budget.stretched",
+            period_multipliers=period_multipliers,
+            projected=after.projected,
+            budget=configuration.budget,
+        )
+    return period_multipliers
 
 
 def event(
@@ -207,16 +213,16 @@ def event(
     return told.model_dump_json(by_alias=True)
 
 
-def _by_scope(records: Iterable[ports.Record]) -> dict[models.Scope, list[ports.Record]]:
-    scopes: dict[models.Scope, list[ports.Record]] = {}
+def _by_scope(records: Iterable[ports.Record]) -> dict[models.AccountRegion, list[ports.Record]]:
+    accounts: dict[models.AccountRegion, list[ports.Record]] = {}
     for record in records:
-        scopes.setdefault(record.worker.scope, []).append(record)
-    return scopes
+        accounts.setdefault(record.worker.scope, []).append(record)
+    return accounts
 
 
 def _turns(
     records: Mapping[str, ports.Record], bulkhead: bulkheads.Bulkhead | None, workers: ports.Workers
-) -> Generator[tuple[models.Scope, list[ports.Record]]]:
+) -> Generator[tuple[models.AccountRegion, list[ports.Record]]]:
     """Yield the records by account and region as the bulkhead lets them through, and those that waited for a thread."""
     for scope, members in _by_scope(records.values()).items():
         if bulkhead is None:
@@ -267,7 +273,7 @@ def _unschedule(unknown: Sequence[str], workers: ports.Workers, schedule: ports.
 class _Run:
     """One collection of the workers of one account and region."""
 
-    scope: models.Scope
+    scope: models.AccountRegion
     at: float
     again: bool
     configuration: models.Configuration
@@ -276,17 +282,17 @@ class _Run:
     workers: ports.Workers
     samples: ports.Samples
     schedule: ports.Schedule
-    learnt: ports.Learnt
+    learned_delays: ports.LearnedDelays
     leases: ports.Leases
     outcome: _Outcome
     #: How many periods of a metric are let go by between two looks, for the budget's sake.
-    stretch: Mapping[str, int] = field(default_factory=dict)
+    budget_decision: Mapping[str, int] = field(default_factory=dict)
     #: Why collections failed as a whole, and whether one of a running worker did not.
     refusals: list[errors.AwsError] = field(default_factory=list)
     succeeded: bool = False
     #: What was learnt of this account and region so far, and what this run adds to it.
     known: dict[str, Any] = field(default_factory=dict)
-    lessons: dict[str, Any] = field(default_factory=dict)
+    updates: dict[str, Any] = field(default_factory=dict)
     #: By metric, period and interval, of each place.
     delays: dict[tuple[str, int, int], tuple[list[polling.Delay | None], list[float | None]]] = field(
         default_factory=dict
@@ -306,7 +312,7 @@ class _Run:
         found = self._metrics(running) if running else {}
         self._write([(record, statuses[record.worker.id], found.get(record.worker.id, _Found())) for record in seen])
 
-    def trouble(self) -> models.Trouble | None:
+    def last_error(self) -> models.CollectionError | None:
         """Return why nothing could be collected here, ``None`` where something could.
 
         That EC2 does not know a worker is no trouble of its account and region.
@@ -314,7 +320,7 @@ class _Run:
         if self.succeeded or not self.refusals:
             return None
         why = self.refusals[0]
-        return models.Trouble(kind=why.kind, message=_INSTANCE.sub("an instance", str(why)), at=self.at)
+        return models.CollectionError(kind=why.kind, message=_INSTANCE.sub("an instance", str(why)), at=self.at)
 
     # --- EC2 -----------------------------------------------------------------------------------------------------
 
@@ -334,7 +340,7 @@ class _Run:
         strange = self._strange(records) if alone and not known and len(records) > 1 else None
         for record in records:
             worker = record.worker
-            if strange is not None and not self._lasted(record, str(strange), ESTRANGED):
+            if strange is not None and not self._lasted(record, str(strange), WRONG_ACCOUNT_GRACE):
                 self._failed([record], strange)
                 continue
             if worker.id in known:
@@ -362,7 +368,7 @@ class _Run:
             for record in records
             if (now := statuses.get(record.worker.id)) is not None
             and now.status != "running"
-            and states.wonders(record.condition, now.status, self.at)
+            and states.needs_reason(record.condition, now.status, self.at)
         ]
         if not wondered:
             return statuses
@@ -385,22 +391,29 @@ class _Run:
         return errors.AwsDenied(
             f"EC2 in {self.scope.region}{who}",
             "it knows none of the workers there, as it would with credentials of another account",
-            f"check the credentials, role and region; after {ESTRANGED // 60} minutes they count as terminated",
+            f"check credentials, role and region; after {WRONG_ACCOUNT_GRACE // 60} minutes they count as terminated",
         )
 
     def _lasted(self, record: ports.Record, message: str, seconds: int) -> bool:
-        trouble = record.condition.trouble
-        if trouble is None or trouble.message != message or trouble.since is None:
+        last_error = record.condition.last_error
+        if last_error is None or last_error.message != message or last_error.since is None:
             return False
-        return self.at - trouble.since >= seconds
+        return self.at - last_error.since >= seconds
 
     # --- CloudWatch ----------------------------------------------------------------------------------------------
 
     def _metrics(self, records: Sequence[ports.Record]) -> dict[str, _Found]:
         found = {record.worker.id: _Found() for record in records}
-        self.known = self.learnt.load(self.scope)
+        self.known = self.learned_delays.load(self.scope)
         search = dimensions.Search(
-            self.scope, self.at, self.cloudwatch, self.workers, self.learnt, self.leases, self.known, self.lessons
+            self.scope,
+            self.at,
+            self.cloudwatch,
+            self.workers,
+            self.learned_delays,
+            self.leases,
+            self.known,
+            self.updates,
         )
         wanted = [(metric, dimensions.key_of(metric)) for metric in self._wanted()]
         published = search.find(records, [metric for metric, _ in wanted])
@@ -433,7 +446,7 @@ class _Run:
         if asked:
             self._fetch(asked, found)
             self._learn(records, found)
-        self.learnt.save(self.scope, self.lessons)
+        self.learned_delays.save(self.scope, self.updates)
         return found
 
     def _wanted(self) -> list[models.Metric]:
@@ -502,7 +515,7 @@ class _Run:
             period=period,
             interval=record.worker.interval,
             absent=absent,
-            stretch=self.stretch.get(metric, 1),
+            budget_decision=self.budget_decision.get(metric, 1),
         )
 
     def _delay(self, record: ports.Record, metric: str, period: int) -> tuple[polling.Delay | None, float | None]:
@@ -524,7 +537,7 @@ class _Run:
 
     def _learn(self, records: Sequence[ports.Record], found: Mapping[str, _Found]) -> None:
         """Note what each metric waits for from now on, and how the datapoints waited for appeared."""
-        sights: dict[tuple[str, int, int, int], list[polling.Sight]] = {}
+        sights: dict[tuple[str, int, int, int], list[polling.Arrival]] = {}
         lateness = self.configuration.lateness
         for record in records:
             mine, condition = found[record.worker.id], record.condition
@@ -551,7 +564,7 @@ class _Run:
             known = self._delays(metric, period, interval)[0][place]
             after = polling.learn(known, each, period=period, interval=interval)
             if after is not None and after != known:
-                self.lessons[polling.name(metric, period, interval, place)] = list(after)
+                self.updates[polling.name(metric, period, interval, place)] = list(after)
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -635,8 +648,8 @@ class _Run:
             asked={**{name: at for name, at in before.asked.items() if name in names}, **sample.asked},
             expected=expected,
             delays={**{name: delay for name, delay in before.delays.items() if name in names}, **found.delays},
-            trouble=_trouble(found.wrong, self.at, before.trouble),
-            changes=states.followed(before, sample.status, self.at, status.reason),
+            last_error=_trouble(found.wrong, self.at, before.last_error),
+            changes=states.append_change(before, sample.status, self.at, status.reason),
             events=events,
             events_at=events_at,
         )
@@ -647,7 +660,7 @@ class _Run:
         if why.kind != errors.InstanceGone.kind:
             self.refusals.append(why)
         self.samples.failed_many(
-            [(record.worker, _told(why.kind, str(why), self.at, record.condition.trouble)) for record in records]
+            [(record.worker, _told(why.kind, str(why), self.at, record.condition.last_error)) for record in records]
         )
         self.outcome.failed |= {record.worker.id: why for record in records}
         self._log([record.worker.id for record in records], why)
@@ -672,17 +685,19 @@ class _Run:
         )
 
 
-def _trouble(wrong: Mapping[str, errors.AwsError], at: float, before: models.Trouble | None) -> models.Trouble | None:
+def _trouble(
+    wrong: Mapping[str, errors.AwsError], at: float, before: models.CollectionError | None
+) -> models.CollectionError | None:
     if not wrong:
         return None
     why = next(iter(wrong.values()))
     return _told(why.kind, f"{', '.join(sorted(wrong))}: {why}", at, before)
 
 
-def _told(kind: str, message: str, at: float, before: models.Trouble | None) -> models.Trouble:
+def _told(kind: str, message: str, at: float, before: models.CollectionError | None) -> models.CollectionError:
     goes_on = before is not None and before.message == message
     since = before.since if before is not None and goes_on and before.since is not None else at
-    return models.Trouble(kind=kind, message=message, at=at, since=since)
+    return models.CollectionError(kind=kind, message=message, at=at, since=since)
 
 
 def _newest(latest: models.Datapoint | None, came: Sequence[models.Datapoint]) -> models.Datapoint | None:

@@ -105,15 +105,15 @@ def key_of(metric: models.Metric) -> str:
 class Search:
     """One look for the dimensions of workers of one account and region."""
 
-    scope: models.Scope
+    scope: models.AccountRegion
     at: float
     cloudwatch: ports.CloudWatch
     workers: ports.Workers
-    learnt: ports.Learnt
+    learned_delays: ports.LearnedDelays
     leases: ports.Leases
     #: What was learnt of this account and region so far, and what this look adds to it, for its caller to save.
     known: Mapping[str, Any]
-    lessons: dict[str, Any]
+    updates: dict[str, Any]
 
     def find(self, records: Sequence[ports.Record], asked: Sequence[models.Metric]) -> Published:
         """Return under what these metrics of these workers are published; raises ``errors.RedisUnavailable`` only."""
@@ -189,7 +189,7 @@ class Search:
         self._spread(found, records, sets)
         fresh = {f"listing:{key}": listings[key].kept() for key in agents if listings[key].news(self.at)}
         # The lease is left to run out: who began before this was saved must not list it all again.
-        self.learnt.save(self.scope, fresh)
+        self.learned_delays.save(self.scope, fresh)
 
     def _spread(
         self,
@@ -280,7 +280,7 @@ class Search:
                 if lacking and not 0 <= self.at - listing.spent_at < NO_DIMENSIONS:
                     chosen += [worker_id for _, worker_id in sorted(lacking)[:LOOKUPS]]
                     listings[key] = listing._replace(spent_at=self.at)
-                    self.lessons[f"listing:{key}"] = listings[key].kept()
+                    self.updates[f"listing:{key}"] = listings[key].kept()
             if chosen:
                 wanted[key] = chosen
         return wanted

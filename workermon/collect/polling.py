@@ -77,7 +77,7 @@ class Delay(NamedTuple):
             return None
 
 
-class Sight(NamedTuple):
+class Arrival(NamedTuple):
     """How an expected datapoint appeared: at ``age`` it was there; at the age ``absent`` it had not been.
 
     Where the look before was left out (not ``watched``), ``absent`` is the age at which that would have been: it
@@ -122,7 +122,7 @@ def is_due(
     period: int,
     interval: int,
     absent: float | None,
-    stretch: int = 1,
+    budget_decision: int = 1,
 ) -> bool:
     """Tell whether a metric is worth asking for: the expected datapoint may be there by now.
 
@@ -133,8 +133,8 @@ def is_due(
     if asked is None or asked > at:
         return True
     jitter = _jitter(interval)
-    if stretch > 1:
-        return at - asked >= stretch * max(period, interval) - jitter
+    if budget_decision > 1:
+        return at - asked >= budget_decision * max(period, interval) - jitter
     if expected is None or at - asked >= period:
         return True
     age = at - expected
@@ -154,7 +154,7 @@ def sight(
     period: int,
     interval: int,
     lateness: int,
-) -> Sight | None:
+) -> Arrival | None:
     """Return how the expected datapoint appeared in what came; ``None`` where it did not, or where it teaches nothing.
 
     A datapoint that waited for us, not we for it, teaches nothing, nor does one that is later than late.
@@ -166,10 +166,10 @@ def sight(
     if expected not in map(_AT, came):
         return None
     watched = at - asked <= 1.5 * interval
-    return Sight(expected, at - expected, (asked if watched else at - interval) - expected, watched)
+    return Arrival(expected, at - expected, (asked if watched else at - interval) - expected, watched)
 
 
-def learn(before: Delay | None, sights: Sequence[Sight], *, period: int, interval: int) -> Delay | None:
+def learn(before: Delay | None, sights: Sequence[Arrival], *, period: int, interval: int) -> Delay | None:
     """Return what is known after some datapoints of one metric appeared; ``before`` itself where that is no news.
 
     What came earlier than it was learnt to overturns all that was learnt.

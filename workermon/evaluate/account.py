@@ -32,13 +32,13 @@ _LESS = "metrics are asked less often"
 
 
 def judge(
-    basis: ports.ScopeBasis,
+    basis: ports.AccountBasis,
     configuration: models.Configuration,
     *,
     monitoring_since: float | None,
     now: float,
     silences: Sequence[models.Silence] = (),
-) -> ports.ScopeVerdict | None:
+) -> ports.AccountVerdict | None:
     """Return what has turned, ``None`` where nothing has.
 
     Under one of ``silences`` it is recorded and told nobody; what still holds when that is over is told then.
@@ -48,7 +48,7 @@ def judge(
     """
     state = basis.state
     alert = basis.alerts.get(RULE) or models.Alert(rule=RULE)
-    if state.failing_since is None or state.trouble is None:
+    if state.failing_since is None or state.last_error is None:
         if not alert.open:
             return None
         ended = state.recovered_at or state.succeeded_at or now
@@ -65,58 +65,62 @@ def judge(
 
 
 def _belated(
-    basis: ports.ScopeBasis, alert: models.Alert, configuration: models.Configuration, now: float
-) -> ports.ScopeVerdict:
+    basis: ports.AccountBasis, alert: models.Alert, configuration: models.Configuration, now: float
+) -> ports.AccountVerdict:
     """Tell what nobody heard of while it was silenced; its id names the turn, so it is the same one."""
     assert alert.last is not None
     said = message.unsilenced(alert)
     version = message.next_version(basis, alert.rule)
     told = alert.last.model_copy(update={"version": version, "created_at": models.rfc3339(now)})
-    transition = models.Transition(at=math.floor(now), before=alert.told, after=alert.told, reason=said)
+    transition = models.Transition(
+        at=math.floor(now), before=alert.notified_severity, after=alert.notified_severity, reason=said
+    )
     channels = _channels(configuration)
     heard = tuple(dict.fromkeys((*alert.channels, *channels)))
     changed = alert.model_copy(update={"version": version, "last": told, "channels": heard, "silenced_by": None})
     rule = alert.rule
-    return ports.ScopeVerdict(basis, {rule: changed}, ((rule, transition, told),), {rule: channels}, now)
+    return ports.AccountVerdict(basis, {rule: changed}, ((rule, transition, told),), {rule: channels}, now)
 
 
 def budget(
-    basis: ports.ScopeBasis,
-    stretch: models.Stretch,
+    basis: ports.AccountBasis,
+    budget_decision: models.BudgetDecision,
     configuration: models.Configuration,
     *,
     now: float,
     silences: Sequence[models.Silence] = (),
-) -> ports.ScopeVerdict | None:
+) -> ports.AccountVerdict | None:
     """Return what has turned of the budget, ``None`` where nothing has; ``basis`` is that of ``models.EVERYWHERE``.
 
     It is a warning from when metrics are asked less often, critical from when that is not enough, and resolves when
     all are asked at their own periods again. Further steps to and fro are shown by ``status`` alone.
     """
     alert = basis.alerts.get(models.BUDGET) or models.Alert(rule=models.BUDGET)
-    if not stretch.factors or stretch.budget is None:
+    if not budget_decision.period_multipliers or budget_decision.budget is None:
         if not alert.open:
             return None
-        ended = max(math.floor(stretch.since or now), alert.since or 0)
+        ended = max(math.floor(budget_decision.since or now), alert.since or 0)
         summary = "budget: metrics are asked at their own periods again"
         return _made(basis, alert, None, ended, summary, None, summary, configuration, now)
     silence = silencing.muting(silences, None, models.BUDGET, now)
     if alert.open and alert.silenced_by is not None and silence is None and alert.last is not None:
         return _belated(basis, alert, configuration, now)
-    over = stretch.projected > stretch.budget
+    over = budget_decision.projected > budget_decision.budget
     after: models.Severity = "critical" if over else "warning"
-    if alert.told in ("critical", after):
+    if alert.notified_severity in ("critical", after):
         return None
-    at = math.floor(stretch.at if alert.open else stretch.since or stretch.at)
-    less = ", ".join(f"{name} each {factor} periods" for name, factor in sorted(stretch.factors.items()))
-    said = f"${stretch.projected:.2f} are expected today, of ${stretch.budget:.2f}"
+    at = math.floor(budget_decision.at if alert.open else budget_decision.since or budget_decision.at)
+    less = ", ".join(
+        f"{name} each {factor} periods" for name, factor in sorted(budget_decision.period_multipliers.items())
+    )
+    said = f"${budget_decision.projected:.2f} are expected today, of ${budget_decision.budget:.2f}"
     summary = f"budget: {said} though metrics are asked less often" if over else f"budget: {_LESS} to keep to it"
     return _made(basis, alert, after, at, summary, f"{said}; {less}", summary, configuration, now, silence)
 
 
 def closing(
-    basis: ports.ScopeBasis, configuration: models.Configuration, reason: str, now: float
-) -> ports.ScopeVerdict | None:
+    basis: ports.AccountBasis, configuration: models.Configuration, reason: str, now: float
+) -> ports.AccountVerdict | None:
     """Return the verdict that ends an open alert with a reason, ``None`` where none is open."""
     alert = basis.alerts.get(RULE)
     if alert is None or not alert.open:
@@ -124,7 +128,7 @@ def closing(
     return _verdict(basis, alert, None, max(math.floor(now), alert.since or 0), configuration, now, reason)
 
 
-def held(basis: ports.ScopeBasis | None, interval: int, now: float) -> str | None:
+def held(basis: ports.AccountBasis | None, interval: int, now: float) -> str | None:
     """Return why the silence of a worker there is not told now, ``None`` where it is to be told.
 
     ``interval`` is the worker's, in seconds.
@@ -135,21 +139,21 @@ def held(basis: ports.ScopeBasis | None, interval: int, now: float) -> str | Non
     alert = basis.alerts.get(RULE)
     told = alert is not None and alert.open
     # Where nobody collects any more silence has another reason, which must not be kept quiet.
-    if state.failing_since is not None and state.trouble is not None and (told or _is_fresh(state, now)):
-        return f"held back: collection fails in all of {state.key} ({state.trouble.kind})"
+    if state.failing_since is not None and state.last_error is not None and (told or _is_fresh(state, now)):
+        return f"held back: collection fails in all of {state.key} ({state.last_error.kind})"
     last = alert.last if alert else None
     if last is not None and last.status == "resolved" and now < models.moment(last.at) + GRACE * interval:
         return f"held back: collection in {state.key} has only just recovered"
     return None
 
 
-def _is_fresh(state: models.ScopeState, now: float) -> bool:
+def _is_fresh(state: models.AccountState, now: float) -> bool:
     """Tell whether collections go on there."""
     return now - state.at <= 2 * state.interval + LONGEST
 
 
 def _verdict(
-    basis: ports.ScopeBasis,
+    basis: ports.AccountBasis,
     alert: models.Alert,
     after: models.Severity | None,
     at: int,
@@ -157,13 +161,13 @@ def _verdict(
     now: float,
     reason: str | None = None,
     silence: models.Silence | None = None,
-) -> ports.ScopeVerdict:
+) -> ports.AccountVerdict:
     state = basis.state
     if after:
-        trouble = state.trouble
+        last_error = state.last_error
         said = f"no successful collection for {INTERVALS} intervals ({INTERVALS * state.interval} s)"
-        why = message.of_trouble(trouble) if trouble else None
-        said += f": {trouble.kind}" if trouble else ""
+        why = message.of_trouble(last_error) if last_error else None
+        said += f": {last_error.kind}" if last_error else ""
     else:
         why = reason
         said = f"collection resolved: {reason}" if reason else "collected again"
@@ -172,7 +176,7 @@ def _verdict(
 
 
 def _made(
-    basis: ports.ScopeBasis,
+    basis: ports.AccountBasis,
     alert: models.Alert,
     after: models.Severity | None,
     at: int,
@@ -182,7 +186,7 @@ def _made(
     configuration: models.Configuration,
     now: float,
     silence: models.Silence | None = None,
-) -> ports.ScopeVerdict:
+) -> ports.AccountVerdict:
     state, rule = basis.state, alert.rule
     version = message.next_version(basis, rule)
     since = alert.since if alert.open and alert.since is not None else at
@@ -192,7 +196,7 @@ def _made(
         dedup_key=message.dedup_key(state.key, rule),
         kind="collector",
         status="firing" if after else "resolved",
-        severity=after or alert.told or "critical",
+        severity=after or alert.notified_severity or "critical",
         rule=rule,
         metric=None,
         value=None,
@@ -212,18 +216,20 @@ def _made(
         heard, untold = alert.channels, None if alert.channels else alert.silenced_by
     else:
         heard, untold = alert.channels or channels, None
-    transition = models.Transition(at=at, before=alert.told, after=after, reason=recorded, silenced_by=untold)
+    transition = models.Transition(
+        at=at, before=alert.notified_severity, after=after, reason=recorded, silenced_by=untold
+    )
     changed = alert.model_copy(
         update={
             "version": version,
             "since": since if after else None,
-            "told": after,
+            "notified_severity": after,
             "last": told,
             "channels": heard if after else (),
             "silenced_by": untold if after else None,
         }
     )
-    return ports.ScopeVerdict(basis, {rule: changed}, ((rule, transition, told),), {rule: heard}, now)
+    return ports.AccountVerdict(basis, {rule: changed}, ((rule, transition, told),), {rule: heard}, now)
 
 
 def _channels(configuration: models.Configuration) -> tuple[str, ...]:

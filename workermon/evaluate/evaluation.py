@@ -54,7 +54,7 @@ def evaluate(
     pulse: ports.Pulse,
     now: ports.Clock,
     violations: Sequence[ports.Violations] = (),
-    scopes: ports.Scopes | None = None,
+    accounts: ports.Accounts | None = None,
     silences: ports.Silences | None = None,
     costs: ports.Costs | None = None,
 ) -> list[str]:
@@ -67,52 +67,58 @@ def evaluate(
     Unknown workers are passed over. What loses every race against another evaluation keeps its mark for the sweep.
     """
     told: list[str] = []
-    quiet = silences.every() if silences is not None else []
-    stretch = costs.stretch() if costs is not None else None
-    fares = _scopes(scopes, told, quiet, stretch, configurations, pulse, now, violations) if scopes is not None else {}
+    active_silences = silences.every() if silences is not None else []
+    budget_decision = costs.budget_decision() if costs is not None else None
+    account_states = (
+        _scopes(accounts, told, active_silences, budget_decision, configurations, pulse, now, violations)
+        if accounts is not None
+        else {}
+    )
     left = list(dict.fromkeys(worker_ids))
     for _ in range(TRIES):
         if not left:
             break
-        left = _round(left, told, fares, quiet, alerts, samples, configurations, pulse, now, violations)
+        left = _round(
+            left, told, account_states, active_silences, alerts, samples, configurations, pulse, now, violations
+        )
     if left:
         log.info("evaluate.raced", worker_ids=left)
     return list(dict.fromkeys(told))
 
 
 def _scopes(
-    scopes: ports.Scopes,
+    accounts: ports.Accounts,
     told: list[str],
     silences: Sequence[models.Silence],
-    stretch: models.Stretch | None,
+    budget_decision: models.BudgetDecision | None,
     configurations: ports.Configurations,
     pulse: ports.Pulse,
     now: ports.Clock,
     violations: Sequence[ports.Violations],
-) -> dict[str, ports.ScopeBasis]:
+) -> dict[str, ports.AccountBasis]:
     """Judge every account and region; return how each fares. Who loses a race looks again."""
-    bases: dict[str, ports.ScopeBasis] = {}
+    bases: dict[str, ports.AccountBasis] = {}
     for _ in range(TRIES):
-        bases = scopes.load()
-        if stretch is not None and stretch.factors and models.EVERYWHERE not in bases:
-            scopes.note(models.EVERYWHERE, stretch.since, _REVIEWED, None)
+        bases = accounts.load()
+        if budget_decision is not None and budget_decision.period_multipliers and models.EVERYWHERE not in bases:
+            accounts.note(models.EVERYWHERE, budget_decision.since, _REVIEWED, None)
             continue
-        unwell = [one for one in bases.values() if _is_unwell(one, stretch)]
+        unwell = [one for one in bases.values() if _is_unwell(one, budget_decision)]
         if not unwell:
             return bases
         configuration, monitoring_since, raced = configurations.load(), pulse.monitoring_since(), False
-        quiet = silencing.in_force(silences, configuration.silences, now())
+        active_silences = silencing.in_force(silences, configuration.silences, now())
         for basis in unwell:
-            if stretch is not None and basis.state.key == models.EVERYWHERE:
-                verdict = account.budget(basis, stretch, configuration, now=now(), silences=quiet)
+            if budget_decision is not None and basis.state.key == models.EVERYWHERE:
+                verdict = account.budget(basis, budget_decision, configuration, now=now(), silences=active_silences)
             else:
                 verdict = account.judge(
-                    basis, configuration, monitoring_since=monitoring_since, now=now(), silences=quiet
+                    basis, configuration, monitoring_since=monitoring_since, now=now(), silences=active_silences
                 )
             if verdict is None:
                 continue
             raced = True  # by us, where not by another: what is returned has to be what is written
-            if scopes.commit(verdict):
+            if accounts.commit(verdict):
                 failpoints.reach("scope.committed")
                 _announce(basis.state.key, verdict.transitions, told, violations)
         if not raced:
@@ -120,17 +126,17 @@ def _scopes(
     return bases
 
 
-def _is_unwell(basis: ports.ScopeBasis, stretch: models.Stretch | None) -> bool:
+def _is_unwell(basis: ports.AccountBasis, budget_decision: models.BudgetDecision | None) -> bool:
     """Tell whether something may have turned there."""
-    if basis.state.key == models.EVERYWHERE and (stretch is None or stretch.factors):
-        return stretch is not None
+    if basis.state.key == models.EVERYWHERE and (budget_decision is None or budget_decision.period_multipliers):
+        return budget_decision is not None
     return basis.state.failing_since is not None or any(alert.open for alert in basis.alerts.values())
 
 
 def _round(
     worker_ids: Sequence[str],
     told: list[str],
-    fares: Mapping[str, ports.ScopeBasis],
+    account_states: Mapping[str, ports.AccountBasis],
     silences: Sequence[models.Silence],
     alerts: ports.Alerts,
     samples: ports.Samples,
@@ -142,18 +148,18 @@ def _round(
     """Judge each once, add to ``told`` whose notifications were written, return who lost a race."""
     bases = alerts.load(worker_ids)
     configuration = configurations.load()
-    quiet = silencing.in_force(silences, configuration.silences, now())
+    active_silences = silencing.in_force(silences, configuration.silences, now())
     lost = [one for one, basis in bases.items() if basis.revision != configuration.revision]
     cases = [_case(basis, configuration) for one, basis in bases.items() if basis.revision == configuration.revision]
     series = _read(cases, samples)
     by_time = any(rule.kind == "no-data" for rule in configuration.rules)
     monitoring_since = pulse.monitoring_since() if by_time and cases else None
-    drafts: list[lifecycle.Draft] = []
+    drafts: list[lifecycle.VerdictBuilder] = []
     for case in cases:
         worker = case.basis.record.worker
         try:
-            fare = fares.get(worker.scope.key)
-            drafts.append(_judge(case, series, configuration, monitoring_since, fare, quiet, now()))
+            fare = account_states.get(worker.scope.key)
+            drafts.append(_judge(case, series, configuration, monitoring_since, fare, active_silences, now()))
         except Exception:
             # One worker with a state that nobody foresaw must not keep the others from being judged.
             log.exception("evaluate.failed", worker_id=worker.id)
@@ -193,10 +199,10 @@ def _begin(basis: ports.Basis) -> int:
     """
     begin = math.floor(basis.record.worker.added_at) - catalogue.BACKFILL
     for alert in basis.alerts.values():
-        if alert.judged.cursor is not None:
-            begin = max(begin, alert.judged.cursor - catalogue.BACKFILL)
-        if alert.judged.start is not None and alert.judged.cursor is None:
-            begin = max(begin, alert.judged.start)
+        if alert.rule_state.cursor is not None:
+            begin = max(begin, alert.rule_state.cursor - catalogue.BACKFILL)
+        if alert.rule_state.start is not None and alert.rule_state.cursor is None:
+            begin = max(begin, alert.rule_state.start)
     return begin
 
 
@@ -225,16 +231,16 @@ def _plan(rule: models.Rule, basis: ports.Basis, configuration: models.Configura
     if asked is None:
         return None
     alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
-    judged = alert.judged
-    if judged.cursor is None and judged.start is None:
+    rule_state = alert.rule_state
+    if rule_state.cursor is None and rule_state.start is None:
         # A state that another kind of rule of this name left has no place in this fold.
-        judged = models.Judged(start=begin)
-        alert = alert.model_copy(update={"judged": judged})
+        rule_state = models.RuleState(start=begin)
+        alert = alert.model_copy(update={"rule_state": rule_state})
     needed = threshold.reread_from(
-        judged, rule, basis.record.changed_from, period=period, lateness=configuration.lateness
+        rule_state, rule, basis.record.changed_from, period=period, lateness=configuration.lateness
     )
     if needed is None:
-        needed = judged.start if judged.cursor is None else judged.cursor
+        needed = rule_state.start if rule_state.cursor is None else rule_state.cursor
     oldest = math.floor(asked) - configuration.retention
     return _Plan(rule, alert, period, asked, math.floor(asked) - period - delay, max(needed or 0, oldest, 0))
 
@@ -261,14 +267,14 @@ def _judge(
     series: dict[tuple[str, str], models.Series],
     configuration: models.Configuration,
     monitoring_since: float | None,
-    fares: ports.ScopeBasis | None,
-    quiet: Sequence[models.Silence],
+    account_states: ports.AccountBasis | None,
+    active_silences: Sequence[models.Silence],
     at: float,
-) -> lifecycle.Draft:
+) -> lifecycle.VerdictBuilder:
     """Judge every rule for a worker, and end what no rule stands behind any more."""
     basis = case.basis
     worker, condition = basis.record.worker, basis.record.condition
-    draft = lifecycle.Draft(basis, at, quiet)
+    draft = lifecycle.VerdictBuilder(basis, at, active_silences)
     planned = {plan.rule.name: plan for plan in case.plans}
     rules = {rule.name: rule for rule in configuration.rules}
     seen_at = at if condition.collected_at is None else condition.collected_at
@@ -277,7 +283,7 @@ def _judge(
         if worker.monitoring == "paused":
             lifecycle.end(draft, rule, alert or models.Alert(rule=rule.name), "monitoring is paused", at)
             if rule.kind == state.KIND:
-                paused = draft.alerts[rule.name].model_copy(update={"judged": state.anew(condition)})
+                paused = draft.alerts[rule.name].model_copy(update={"rule_state": state.anew(condition)})
                 draft.alerts[rule.name] = paused
         elif rule.kind == state.KIND and rule.applies_to(worker):
             _remembered(draft, rule, alert, state.judge)
@@ -286,7 +292,7 @@ def _judge(
         elif reason := _why_not(rule, worker, configuration):
             lifecycle.end(draft, rule, alert, reason, at, forget=True)
         elif rule.kind == "no-data":
-            held = account.held(fares, worker.interval, at)
+            held = account.held(account_states, worker.interval, at)
             _no_data(draft, rule, alert or models.Alert(rule=rule.name), monitoring_since, held)
         elif rule.kind == event.KIND:
             _remembered(draft, rule, alert, event.judge)
@@ -303,7 +309,7 @@ def _judge(
 
 
 def _threshold(
-    draft: lifecycle.Draft,
+    draft: lifecycle.VerdictBuilder,
     plan: _Plan,
     series: dict[tuple[str, str], models.Series],
     configuration: models.Configuration,
@@ -317,9 +323,9 @@ def _threshold(
     if points and points[-1].at > plan.asked:
         points = [point for point in points if point.at <= plan.asked]
     running = record.condition.running_since
-    judged, transitions = threshold.judge(
+    rule_state, transitions = threshold.judge(
         rule,
-        plan.alert.judged,
+        plan.alert.rule_state,
         points,
         plan.horizon,
         period=plan.period,
@@ -328,47 +334,51 @@ def _threshold(
         lateness=configuration.lateness,
     )
     unit = catalogue.unit_of(metric, configuration.metrics)
-    lifecycle.tell(draft, rule, plan.alert, judged, transitions, unit=unit)
+    lifecycle.tell(draft, rule, plan.alert, rule_state, transitions, unit=unit)
 
 
 def _no_data(
-    draft: lifecycle.Draft, rule: models.Rule, alert: models.Alert, monitoring_since: float | None, held: str | None
+    draft: lifecycle.VerdictBuilder,
+    rule: models.Rule,
+    alert: models.Alert,
+    monitoring_since: float | None,
+    held: str | None,
 ) -> None:
     """Judge that no collection succeeds; ``held`` is why nobody is to be told of that now."""
     record = draft.basis.record
     # What a threshold rule of this name left has no place here.
-    judged = alert.judged if alert.judged.metric is None else models.Judged()
-    if judged.start is not None and judged.cursor is None:
+    rule_state = alert.rule_state if alert.rule_state.metric is None else models.RuleState()
+    if rule_state.start is not None and rule_state.cursor is None:
         # After a pause silence counts from the first look at the worker that is active again.
-        judged = judged.model_copy(update={"start": math.floor(draft.at), "cursor": math.floor(draft.at)})
-    judged, transitions = threshold.no_data(
+        rule_state = rule_state.model_copy(update={"start": math.floor(draft.at), "cursor": math.floor(draft.at)})
+    rule_state, transitions = threshold.no_data(
         rule,
-        judged,
+        rule_state,
         succeeded_at=record.condition.succeeded_at,
         added_at=record.worker.added_at,
         monitoring_since=monitoring_since,
         interval=record.worker.interval,
         now=draft.at,
     )
-    if held is not None and judged.severity is not None and not alert.open:
-        lifecycle.hold_back(draft, rule, alert, judged, transitions, held)
+    if held is not None and rule_state.severity is not None and not alert.open:
+        lifecycle.record_only(draft, rule, alert, rule_state, transitions, held)
         return
-    lifecycle.tell(draft, rule, alert, judged, transitions, unit="count", belated="it was held back until now")
+    lifecycle.tell(draft, rule, alert, rule_state, transitions, unit="count", belated="it was held back until now")
 
 
 def _remembered(
-    draft: lifecycle.Draft,
+    draft: lifecycle.VerdictBuilder,
     rule: models.Rule,
     alert: models.Alert | None,
     judge: Callable[
-        [models.Rule, models.Judged, models.Condition], tuple[models.Judged, tuple[models.Transition, ...]]
+        [models.Rule, models.RuleState, models.Condition], tuple[models.RuleState, tuple[models.Transition, ...]]
     ],
 ) -> None:
     """Judge what the worker's condition remembers, without a datapoint; nothing is kept where there is nothing."""
     had = alert or models.Alert(rule=rule.name)
-    judged, transitions = judge(rule, had.judged, draft.basis.record.condition)
-    if alert is not None or judged is not had.judged:
-        lifecycle.tell(draft, rule, had, judged, transitions, unit="count")
+    rule_state, transitions = judge(rule, had.rule_state, draft.basis.record.condition)
+    if alert is not None or rule_state is not had.rule_state:
+        lifecycle.tell(draft, rule, had, rule_state, transitions, unit="count")
 
 
 # --- what is said of it ------------------------------------------------------------------------------------------

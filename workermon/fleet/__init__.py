@@ -83,7 +83,7 @@ class Planned(NamedTuple):
     skipped: tuple[str, ...]
 
 
-class Terms(NamedTuple):
+class ApplyOptions(NamedTuple):
     """How a config file is to be taken.
 
     ``interval`` (seconds) and ``region`` are for workers that name none; ``least`` is the least interval allowed.
@@ -98,11 +98,11 @@ class Terms(NamedTuple):
     missing: Literal["refuse", "skip"] = "refuse"
 
 
-class Wish(NamedTuple):
+class DesiredWorker(NamedTuple):
     """A worker as somebody wants it, before EC2 was asked."""
 
     id: str
-    scope: models.Scope
+    scope: models.AccountRegion
     name: str | None
     interval: int
     labels: Mapping[str, str]
@@ -160,7 +160,7 @@ def _unknown(names: Sequence[str], workers: ports.Workers) -> errors.UnknownWork
 def add(
     instance_ids: Sequence[str],
     *,
-    scope: models.Scope,
+    scope: models.AccountRegion,
     name: str | None = None,
     interval: int = 60,
     labels: Mapping[str, str] | None = None,
@@ -186,7 +186,7 @@ def add(
         raise errors.InvalidInput(", ".join(repeated), "given more than once", "name each instance once")
     if known := workers.get(instance_ids):
         raise _monitored(known)
-    wishes = [Wish(each, scope, name, interval, labels or {}, origin) for each in instance_ids]
+    wishes = [DesiredWorker(each, scope, name, interval, labels or {}, origin) for each in instance_ids]
     _names_are_free(wishes, workers)
     instances = _verified(wishes, ec2) if verify else {}
     made = tuple(_worker(wish, instances.get(wish.id), now()) for wish in wishes)
@@ -211,7 +211,7 @@ def _monitored(known: Collection[str]) -> errors.InvalidInput:
     return errors.InvalidInput(", ".join(known), f"{verb} monitored already", "see 'workermon show', or remove first")
 
 
-def _names_are_free(wishes: Iterable[Wish], workers: ports.Workers) -> None:
+def _names_are_free(wishes: Iterable[DesiredWorker], workers: ports.Workers) -> None:
     wanted = {wish.name: wish.id for wish in wishes if wish.name is not None}
     if not wanted:
         return
@@ -226,7 +226,7 @@ def _names_are_free(wishes: Iterable[Wish], workers: ports.Workers) -> None:
             )
 
 
-def _verified(wishes: Iterable[Wish], ec2: ports.Ec2) -> dict[str, models.Instance]:
+def _verified(wishes: Iterable[DesiredWorker], ec2: ports.Ec2) -> dict[str, models.Instance]:
     """Ask EC2 for all of them; raises ``errors.NotFound`` naming each that it does not have (any more)."""
     found, missing = _ask(wishes, ec2)
     if missing:
@@ -242,14 +242,14 @@ def _absent(missing: Mapping[str, str]) -> errors.NotFound:
     )
 
 
-def _ask(wishes: Iterable[Wish], ec2: ports.Ec2) -> tuple[dict[str, models.Instance], dict[str, str]]:
+def _ask(wishes: Iterable[DesiredWorker], ec2: ports.Ec2) -> tuple[dict[str, models.Instance], dict[str, str]]:
     """Return what EC2 has of them, and of the others why not."""
-    scopes: dict[models.Scope, list[str]] = {}
+    accounts: dict[models.AccountRegion, list[str]] = {}
     for wish in wishes:
-        scopes.setdefault(wish.scope, []).append(wish.id)
+        accounts.setdefault(wish.scope, []).append(wish.id)
     found: dict[str, models.Instance] = {}
     missing: dict[str, str] = {}
-    for scope, ids in scopes.items():
+    for scope, ids in accounts.items():
         answer = ec2.describe(scope, ids)
         for each in ids:
             instance = answer.get(each)
@@ -262,7 +262,7 @@ def _ask(wishes: Iterable[Wish], ec2: ports.Ec2) -> tuple[dict[str, models.Insta
     return found, missing
 
 
-def _worker(wish: Wish, instance: models.Instance | None, at: float) -> models.Worker:
+def _worker(wish: DesiredWorker, instance: models.Instance | None, at: float) -> models.Worker:
     return models.Worker(
         id=wish.id,
         name=wish.name or _tag_name(instance) or wish.id,
@@ -322,7 +322,7 @@ def pause(
         failpoints.reach("pause.stored")
         log.info("worker.paused", worker_id=worker.id)
     # Before the entry goes: where we end here, that is what a reconciliation finds.
-    samples.rejudge([worker.id for worker in found], now())
+    samples.mark_pending([worker.id for worker in found], now())
     failpoints.reach("pause.marked")
     schedule.delete([worker.id for worker in found])
     failpoints.reach("pause.unscheduled")
@@ -347,7 +347,7 @@ def resume(
         log.info("worker.resumed", worker_id=worker.id)
     _schedule(found, workers, schedule, now)
     failpoints.reach("resume.scheduled")
-    samples.rejudge([worker.id for worker in found], now())
+    samples.mark_pending([worker.id for worker in found], now())
     failpoints.reach("resume.marked")
     return found
 
@@ -409,7 +409,7 @@ def retire(
 
 
 def leave(
-    *, workers: ports.Workers, scopes: ports.Scopes, configurations: ports.Configurations, now: ports.Clock
+    *, workers: ports.Workers, accounts: ports.Accounts, configurations: ports.Configurations, now: ports.Clock
 ) -> tuple[str, ...]:
     """Resolve the alerts about accounts and regions where no worker is collected any more; return their keys.
 
@@ -417,7 +417,7 @@ def leave(
     """
     unwell = [
         basis
-        for basis in scopes.load().values()
+        for basis in accounts.load().values()
         if basis.state.key != models.EVERYWHERE
         and (basis.state.failing_since is not None or any(alert.open for alert in basis.alerts.values()))
     ]
@@ -435,7 +435,7 @@ def leave(
             continue
         verdict = collector.closing(basis, configurations.load(), "no worker is collected there any more", now())
         # Who comes between has judged it anew, and leaves it to the next reconciliation.
-        done = scopes.forget(key, basis.version) if verdict is None else scopes.retire(verdict)
+        done = accounts.forget(key, basis.version) if verdict is None else accounts.retire(verdict)
         failpoints.reach("scope.closed")
         if done:
             log.info("scope.left", scope=key)
@@ -453,7 +453,7 @@ def forsaken(*, alerts: ports.Alerts, configurations: ports.Configurations) -> l
 def discover(
     tags: Mapping[str, str],
     *,
-    scopes: Sequence[models.Scope],
+    accounts: Sequence[models.AccountRegion],
     interval: int = 60,
     labels: Mapping[str, str] | None = None,
     origin: models.Origin = "command",
@@ -464,12 +464,12 @@ def discover(
     now: ports.Clock,
 ) -> Discovered:
     """Add every instance that carries all these tags and is not monitored yet; ``dry_run`` only tells."""
-    found: dict[str, tuple[models.Scope, models.Instance]] = {}
-    for scope in scopes:
+    found: dict[str, tuple[models.AccountRegion, models.Instance]] = {}
+    for scope in accounts:
         found.update({instance.id: (scope, instance) for instance in ec2.find(scope, tags)})
     known = workers.get(list(found))
     made = tuple(
-        _worker(Wish(each, scope, None, interval, labels or {}, origin), instance, now())
+        _worker(DesiredWorker(each, scope, None, interval, labels or {}, origin), instance, now())
         for each, (scope, instance) in sorted(found.items())
         if each not in known
     )
@@ -481,7 +481,7 @@ def discover(
 
 def _discovery_scopes(
     wanted: models.Discover, configuration: models.Configuration, region: str | None, secrets: ports.Secrets
-) -> list[models.Scope]:
+) -> list[models.AccountRegion]:
     regions = wanted.regions or ((region,) if region else ())
     if not regions:
         raise errors.InvalidInput("discover.regions", "no region is given or configured", "write it, or set AWS_REGION")
@@ -490,11 +490,11 @@ def _discovery_scopes(
 
 def _scope(
     region: str, account: str | None, configuration: models.Configuration, secrets: ports.Secrets
-) -> models.Scope:
+) -> models.AccountRegion:
     if account is None or account == "default":
-        return models.Scope(region=region)
+        return models.AccountRegion(region=region)
     how = configuration.accounts[account]
-    return models.Scope(
+    return models.AccountRegion(
         region=region,
         account=account,
         role_arn=how.role_arn,
@@ -555,7 +555,7 @@ def reconcile(
             )
     unscheduled = [step.worker_id for step in steps if step.action == "unschedule"]
     # Somebody who is paused by halves may have an alert that is not resolved yet.
-    samples.rejudge([each for each in unscheduled if each in fleet], now())
+    samples.mark_pending([each for each in unscheduled if each in fleet], now())
     schedule.delete(unscheduled)
     wanted = {step.worker_id for step in steps if step.action == "schedule"}
     current = {worker.id: worker for worker in fresh}
@@ -602,12 +602,12 @@ def _ec2_steps(
     fleet: Mapping[str, ports.Record], ec2: ports.Ec2, at: float, failed: dict[str, errors.AwsError]
 ) -> tuple[list[models.Worker], list[Step]]:
     """Compare with EC2; return workers whose name or monitoring detail is new, and the steps."""
-    scopes: dict[models.Scope, list[models.Worker]] = {}
+    accounts: dict[models.AccountRegion, list[models.Worker]] = {}
     for record in fleet.values():
-        scopes.setdefault(record.worker.scope, []).append(record.worker)
+        accounts.setdefault(record.worker.scope, []).append(record.worker)
     fresh: list[models.Worker] = []
     steps: list[Step] = []
-    for scope, members in scopes.items():
+    for scope, members in accounts.items():
         try:
             known = ec2.describe(scope, [worker.id for worker in members])
             absent = [worker.id for worker in members if worker.id not in known and at - worker.added_at > YOUNG]
@@ -667,7 +667,9 @@ def _discovery_steps(
             continue
         seen.update(instance.id for instance in instances)
         made += [
-            _worker(Wish(each.id, scope, None, wanted.interval or interval, wanted.labels, "discover"), each, at)
+            _worker(
+                DesiredWorker(each.id, scope, None, wanted.interval or interval, wanted.labels, "discover"), each, at
+            )
             for each in sorted(instances, key=lambda instance: instance.id)
             if each.id not in fleet
         ]
@@ -685,7 +687,7 @@ def _discovery_steps(
 
 def planned(
     file: config.File,
-    terms: Terms,
+    terms: ApplyOptions,
     *,
     workers: ports.Workers,
     ec2: ports.Ec2,
@@ -728,7 +730,7 @@ def planned(
 
 def apply(
     file: config.File,
-    terms: Terms,
+    terms: ApplyOptions,
     *,
     workers: ports.Workers,
     schedule: ports.Schedule,
@@ -736,8 +738,8 @@ def apply(
     alerts: ports.Alerts,
     configurations: ports.Configurations,
     setup: ports.Setup,
-    scopes: ports.Scopes,
-    bell: ports.Bell,
+    accounts: ports.Accounts,
+    dispatcher: ports.Dispatcher,
     secrets: ports.Secrets,
     now: ports.Clock,
 ) -> Applied:
@@ -763,10 +765,10 @@ def apply(
     for each in plan.removed[LEAVING:]:
         retire(each, "removed", schedule=schedule, alerts=alerts, configurations=configurations, now=now)
     if plan.removed:
-        leave(workers=workers, scopes=scopes, configurations=configurations, now=now)
+        leave(workers=workers, accounts=accounts, configurations=configurations, now=now)
     changed = _changed(plan)
     if changed:
-        _wake(workers.ids(), forsaken(alerts=alerts, configurations=configurations), bell)
+        _wake(workers.ids(), forsaken(alerts=alerts, configurations=configurations), dispatcher)
     revision = plan.after.revision if changed else plan.before.revision
     log.info("config.applied", source=file.source, revision=revision, changed=list(changed), added=len(plan.added))
     return Applied(
@@ -818,11 +820,11 @@ def _follow(plan: Planned, workers: ports.Workers, schedule: ports.Schedule, now
         failpoints.reach("apply.unscheduled")
 
 
-def _wake(worker_ids: Sequence[str], alert_ids: Sequence[str], bell: ports.Bell) -> None:
+def _wake(worker_ids: Sequence[str], alert_ids: Sequence[str], dispatcher: ports.Dispatcher) -> None:
     """Have what a new set-up means judged at once; a sweep or ``reconcile`` finds what nobody was woken for."""
     try:
-        bell.evaluate(worker_ids)
-        bell.deliver(alert_ids)
+        dispatcher.evaluate(worker_ids)
+        dispatcher.deliver(alert_ids)
     except errors.RedisUnavailable as why:
         log.warning("config.not_announced", reason=str(why))
 
@@ -830,7 +832,7 @@ def _wake(worker_ids: Sequence[str], alert_ids: Sequence[str], bell: ports.Bell)
 def _discovered(
     fleet: Mapping[str, ports.Record],
     planned: models.Configuration,
-    terms: Terms,
+    terms: ApplyOptions,
     ec2: ports.Ec2,
     secrets: ports.Secrets,
     at: float,
@@ -852,14 +854,16 @@ def _may_be_untold(record: ports.Record, configuration: models.Configuration) ->
 
 def _living(workers: Sequence[models.Worker], ec2: ports.Ec2) -> set[str]:
     """Return which of them EC2 knows as not terminated."""
-    scopes: dict[models.Scope, list[str]] = {}
+    accounts: dict[models.AccountRegion, list[str]] = {}
     for worker in workers:
-        scopes.setdefault(worker.scope, []).append(worker.id)
-    found = (instance for scope, ids in scopes.items() for instance in ec2.describe(scope, ids).values())
+        accounts.setdefault(worker.scope, []).append(worker.id)
+    found = (instance for scope, ids in accounts.items() for instance in ec2.describe(scope, ids).values())
     return {instance.id for instance in found if instance.status not in models.GONE}
 
 
-def _wishes(file: config.File, planned: models.Configuration, terms: Terms, secrets: ports.Secrets) -> list[Wish]:
+def _wishes(
+    file: config.File, planned: models.Configuration, terms: ApplyOptions, secrets: ports.Secrets
+) -> list[DesiredWorker]:
     wishes = []
     for place, section in enumerate(file.workers or ()):
         path = f"workers[{place}]"
@@ -869,7 +873,7 @@ def _wishes(file: config.File, planned: models.Configuration, terms: Terms, secr
             raise errors.InvalidInput(file.where(f"{path}.region"), why, "add it, or set AWS_REGION")
         every = _long_enough(file, path, section.interval or terms.interval, terms.least)
         scope = _scope(where, section.account, planned, secrets)
-        wishes.append(Wish(section.id, scope, section.name, every, section.labels, "file"))
+        wishes.append(DesiredWorker(section.id, scope, section.name, every, section.labels, "file"))
     if file.discover is not None and planned.discover is not None:
         _long_enough(file, "discover", planned.discover.interval or terms.interval, terms.least)
         _discovery_scopes(planned.discover, planned, terms.region, secrets)
@@ -883,7 +887,7 @@ def _long_enough(file: config.File, path: str, interval: int, least: int) -> int
     return interval
 
 
-def _updated(worker: models.Worker, wish: Wish) -> models.Worker | None:
+def _updated(worker: models.Worker, wish: DesiredWorker) -> models.Worker | None:
     """Return the worker as the file wants it, ``None`` where it is so; what a command added stays a command's."""
     after = worker.model_copy(
         update={

@@ -102,17 +102,17 @@ def pass_on(
     canary: ports.Canary,
     schedule: ports.Schedule,
     outbox: ports.Outbox,
-    bell: ports.Bell,
+    dispatcher: ports.Dispatcher,
     now: ports.Clock,
 ) -> None:
     """Pass it on from the stage whose queue it was in."""
     if stage == "collect":
         _publish(canary, schedule, now())
     else:
-        _release(canary, outbox, bell, now())
+        _release(canary, outbox, dispatcher, now())
 
 
-def hear(message: str, *, canary: ports.Canary, bell: ports.Bell, now: ports.Clock) -> bool:
+def hear(message: str, *, canary: ports.Canary, dispatcher: ports.Dispatcher, now: ports.Clock) -> bool:
     """Pass it on from the channel; ``False`` where that is no canary."""
     at = now()
     try:
@@ -122,7 +122,7 @@ def hear(message: str, *, canary: ports.Canary, bell: ports.Bell, now: ports.Clo
     if not at - models.DAY < begun < at + models.DAY:
         return False
     canary.reach("heard", begun, at)
-    bell.canary()
+    dispatcher.canary()
     return True
 
 
@@ -133,13 +133,13 @@ def _publish(canary: ports.Canary, schedule: ports.Schedule, at: float) -> None:
     canary.publish(begun, at, sent.times if sent is not None else 0)
 
 
-def _release(canary: ports.Canary, outbox: ports.Outbox, bell: ports.Bell, at: float) -> None:
+def _release(canary: ports.Canary, outbox: ports.Outbox, dispatcher: ports.Dispatcher, at: float) -> None:
     heard = canary.trace().reached.get("heard")
     if heard is None:
         return  # a message that nobody heard before
     outbox.release(parcel(heard.begun), at)
     canary.reach("judged", heard.begun, at)
-    bell.deliver([models.CANARY])
+    dispatcher.deliver([models.CANARY])
 
 
 def parcel(begun: float) -> models.Notification:

@@ -61,7 +61,7 @@ def server(*, server: ports.Server, now: ports.Clock) -> list[Check]:
 
 
 def aws(
-    scope: models.Scope,
+    scope: models.AccountRegion,
     worker_ids: list[str],
     *,
     ec2: ports.Ec2,
@@ -102,7 +102,7 @@ def aws(
     yield _clock(scope, ec2, now)
 
 
-def _clock(scope: models.Scope, ec2: ports.Ec2, now: ports.Clock) -> Check:
+def _clock(scope: models.AccountRegion, ec2: ports.Ec2, now: ports.Clock) -> Check:
     name = f"clock of AWS in {scope.key}"
     before = now()
     try:
@@ -127,7 +127,7 @@ def _compared(who: str, ahead: float, limit: int, same: float) -> str:
     return said if abs(ahead) <= limit else f"{said}, more than {limit} s"
 
 
-def _tried(permission: str, scope: models.Scope, call: Callable[[], object]) -> Check:
+def _tried(permission: str, scope: models.AccountRegion, call: Callable[[], object]) -> Check:
     name = f"{permission} in {scope.key}"
     begun = time.monotonic()
     try:

@@ -42,7 +42,7 @@ def withheld(
         return "beat does not tick"
     if any(alert_id != models.CANARY for alert_id in outbox.due(at - STUCK, 2)):
         return f"a notification waits for more than {STUCK} s"
-    if samples.unjudged(at - STUCK, 1):
+    if samples.pending(at - STUCK, 1):
         return f"a sample waits for more than {STUCK} s to be judged"
     intervals = [
         record.worker.interval

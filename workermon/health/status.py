@@ -35,7 +35,7 @@ class Part(models.Frozen):
     age: float | None = None
 
 
-class Scope(models.Frozen):
+class AccountRegion(models.Frozen):
     """How collection goes in an account and region: ``ok``, or the kind of its trouble with ``reason`` and ``since``.
 
     ``slowed`` says by operation at which part of its full rate AWS is asked there, 0 where nobody answers.
@@ -105,12 +105,12 @@ class Status(models.Frozen):
     nodes: tuple[str, ...]
     backlog: int
     queues: dict[str, int]
-    unjudged: int
+    pending: int
     lateness: float
     quarantined: dict[str, str]
     alerts: int
     counts: dict[str, int]
-    scopes: tuple[Scope, ...] = ()
+    scopes: tuple[AccountStatus, ...] = ()
     bill: Bill
     canary: Canary
 
@@ -126,7 +126,7 @@ def status(
     nodes: ports.Nodes,
     limiter: ports.Limiter,
     costs: ports.Costs,
-    scopes: ports.Scopes,
+    accounts: ports.Accounts,
     configurations: ports.Configurations,
     canary: ports.Canary,
     now: ports.Clock,
@@ -142,7 +142,7 @@ def status(
     at = now()
     quarantined = schedule.quarantined()
     lateness = _lateness(fleet, at)
-    unjudged = samples.unjudged(at - STUCK, 10_000)
+    pending = samples.pending(at - STUCK, 10_000)
     backlog = outbox.backlog()
     late = [alert_id for alert_id in outbox.due(at - STUCK, 2) if alert_id != models.CANARY]
     ticked, trace = schedule.last_tick(), canary.trace()
@@ -162,8 +162,8 @@ def status(
         _collection(fleet, lateness, at),
         Part(
             name="evaluation",
-            ok=not unjudged,
-            reason=f"{_plural(len(unjudged), 'worker')} waiting for more than {STUCK} s" if unjudged else "keeps up",
+            ok=not pending,
+            reason=f"{_plural(len(pending), 'worker')} waiting for more than {STUCK} s" if pending else "keeps up",
         ),
         _delivery(outbox.stuck(at - STUCK), backlog, waiting=bool(late)),
         _queues(queues, marks, trace, at),
@@ -173,36 +173,38 @@ def status(
         ok=all(part.ok for part in parts),
         parts=parts,
         workers=_figures(fleet),
-        troubled=dict(sorted(Counter(each.trouble.kind for _, each in fleet if each.trouble is not None).items())),
+        troubled=dict(
+            sorted(Counter(each.last_error.kind for _, each in fleet if each.last_error is not None).items())
+        ),
         nodes=tuple(answering),
         backlog=backlog,
         queues=queues,
-        unjudged=len(unjudged),
+        pending=len(pending),
         lateness=lateness,
         quarantined=quarantined,
         alerts=len(alerts.open()),
         counts=pulse.counts(),
-        scopes=_scopes({worker.scope.key for worker, _ in fleet}, scopes.load(), limiter.slowed()),
+        scopes=_scopes({worker.scope.key for worker, _ in fleet}, accounts.load(), limiter.slowed()),
         bill=_bill(costs, configurations.load(), at),
         canary=Canary(ok=flown.ok, round_trip=flown.round_trip, age=flown.age, stuck_after=flown.stuck_after),
     )
 
 
 def _scopes(
-    keys: Collection[str], known: Mapping[str, ports.ScopeBasis], slowed: Mapping[tuple[str, str], float]
-) -> tuple[Scope, ...]:
+    keys: Collection[str], known: Mapping[str, ports.AccountBasis], slowed: Mapping[tuple[str, str], float]
+) -> tuple[AccountStatus, ...]:
     """Return how it goes wherever there are workers."""
     found = []
     for key in sorted(keys):
         state = known[key].state if key in known else None
-        trouble = state.trouble if state else None
+        last_error = state.last_error if state else None
         account, _, region = key.rpartition("/")
         found.append(
-            Scope(
+            AccountStatus(
                 account=account,
                 region=region,
-                state=trouble.kind if trouble else "ok" if state else "unknown",
-                reason=trouble.message if trouble else None,
+                state=last_error.kind if last_error else "ok" if state else "unknown",
+                reason=last_error.message if last_error else None,
                 since=models.rfc3339(state.failing_since) if state and state.failing_since is not None else None,
                 slowed={api: share for (scope, api), share in sorted(slowed.items()) if scope == key},
             )
@@ -212,23 +214,23 @@ def _scopes(
 
 def _bill(costs: ports.Costs, configuration: models.Configuration, at: float) -> Bill:
     hours = costs.hours(at - models.DAY)
-    stretch = costs.stretch()
-    today = configuration.budget is not None and stretch.budget == configuration.budget
-    scopes = []
+    budget_decision = costs.budget_decision()
+    today = configuration.budget is not None and budget_decision.budget == configuration.budget
+    accounts = []
     for key in sorted({scope for hour in hours for scope, _ in (*hour.calls, *hour.metrics)}):
         account, _, region = key.rpartition("/")
         own = [bill.of_scope(hour, key) for hour in hours]
         usage = bill.day(own, at)
-        scopes.append(
+        accounts.append(
             ScopeUse(**_use(usage).model_dump(), account=account, region=region, by_metric=bill.metrics_of_day(own, at))
         )
     return Bill(
         last_24h=_use(bill.day(hours, at)),
         rate=_use(bill.pace(hours, at)),
-        scopes=tuple(scopes),
+        scopes=tuple(accounts),
         budget=configuration.budget,
-        projected=stretch.projected if today else None,
-        stretched=dict(stretch.factors) if today else {},
+        projected=budget_decision.projected if today else None,
+        stretched=dict(budget_decision.period_multipliers) if today else {},
     )
 
 
@@ -248,7 +250,7 @@ def _plural(number: int, what: str, many: str | None = None) -> str:
     return f"{number} {what if number == 1 else many or f'{what}s'}"
 
 
-def _delivery(stuck: Sequence[ports.Stuck], backlog: int, *, waiting: bool) -> Part:
+def _delivery(stuck: Sequence[ports.StuckQueue], backlog: int, *, waiting: bool) -> Part:
     if stuck:
         worst = stuck[0]
         tried = _plural(worst.attempts, "attempt")
@@ -290,7 +292,9 @@ def _lateness(fleet: _Fleet, at: float) -> float:
     """Return by how many seconds the latest collection of an active worker is over its time, successful or not."""
     late = 0.0
     for worker, condition in _watched(fleet):
-        tried = max(worker.added_at, condition.collected_at or 0, condition.trouble.at if condition.trouble else 0)
+        tried = max(
+            worker.added_at, condition.collected_at or 0, condition.last_error.at if condition.last_error else 0
+        )
         late = max(late, at - tried - worker.interval)
     return round(late, 1)
 
@@ -299,7 +303,7 @@ def _collection(fleet: _Fleet, lateness: float, at: float) -> Part:
     watched = _watched(fleet)
     late = [each for each in watched if _lateness([each], at) > 2 * each[0].interval + GRACE]
     active = [condition for _, condition in watched]
-    failing = [condition.trouble for condition in active if condition.trouble is not None]
+    failing = [condition.last_error for condition in active if condition.last_error is not None]
     if late:
         were = "was" if len(late) == 1 else "were"
         reason = (

@@ -27,7 +27,7 @@ _TYPES = ("g5.2xlarge", "c6i.4xlarge", "m6i.2xlarge", "t3.large")
 _TEAMS = ("vfx", "anim", "comp")
 
 Dimensions = frozenset[tuple[str, str]]
-Trouble = Literal["cpu", "memory", "disk", "status"]
+CollectionError = Literal["cpu", "memory", "disk", "status"]
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Incident:
     """
 
     machine: int
-    trouble: Trouble
+    last_error: CollectionError
     start: int
     length: int
     peak: float = 0.0
@@ -100,10 +100,10 @@ class Incident:
 #: With the default rules and periods of 2 s these fire after about 10, 21, 31 and 49 s, and each resolves within
 #: 20 s of that. Afterwards incidents come by chance, one each ``_EVERY`` periods.
 SCRIPT = (
-    Incident(machine=6, trouble="cpu", start=1, length=8, peak=96.0),
-    Incident(machine=12, trouble="status", start=8, length=8),
-    Incident(machine=2, trouble="memory", start=12, length=9, peak=86.0),
-    Incident(machine=18, trouble="cpu", start=21, length=7, peak=93.0),
+    Incident(machine=6, last_error="cpu", start=1, length=8, peak=96.0),
+    Incident(machine=12, last_error="status", start=8, length=8),
+    Incident(machine=2, last_error="memory", start=12, length=9, peak=86.0),
+    Incident(machine=18, last_error="cpu", start=21, length=7, peak=93.0),
 )
 _SCRIPTED = 32
 _EVERY = 12
@@ -317,14 +317,14 @@ class Simulation:
         mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _WORD
         return (mixed ^ (mixed >> 31)) / _WORD
 
-    def _incident(self, machine: Machine, trouble: Trouble, at: int) -> Incident | None:
+    def _incident(self, machine: Machine, last_error: CollectionError, at: int) -> Incident | None:
         if self._began is None or at <= self._began:
             return None
         since = (at - self._began) // self.period
         candidates = SCRIPT if since < _SCRIPTED else (self._chance((since - _SCRIPTED) // _EVERY),)
         for incident in candidates:
             if (
-                incident.trouble == trouble
+                incident.last_error == last_error
                 and incident.machine % self._count == machine.number
                 and incident.start <= since < incident.start + incident.length
             ):
@@ -335,13 +335,13 @@ class Simulation:
         found = self._chances.get(turn)
         if found is None:
             chance = random.Random(self._seed * 1_000_003 + turn)
-            trouble: Trouble = chance.choice(("cpu", "cpu", "memory", "disk", "status"))
+            last_error: CollectionError = chance.choice(("cpu", "cpu", "memory", "disk", "status"))
             found = self._chances[turn] = Incident(
                 machine=chance.randrange(10_000),
-                trouble=trouble,
+                last_error=last_error,
                 start=_SCRIPTED + turn * _EVERY,
                 length=chance.randint(6, 9),
-                peak=chance.choice((85.0, 94.0, 97.0)) if trouble != "disk" else 93.0,
+                peak=chance.choice((85.0, 94.0, 97.0)) if last_error != "disk" else 93.0,
             )
         return found
 

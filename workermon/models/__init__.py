@@ -118,7 +118,7 @@ class Series(NamedTuple):
     points: tuple[Datapoint, ...]
 
 
-class Scope(Frozen):
+class AccountRegion(Frozen):
     """Where a call goes: the account (``default`` is boto3's own credentials) and the region.
 
     ``role_arn`` and ``external_id`` say how to become that account; they take no part in its identity.
@@ -159,9 +159,11 @@ class Worker(Frozen):
     detailed: bool = False
 
     @property
-    def scope(self) -> Scope:
+    def scope(self) -> AccountRegion:
         """Return where its calls go."""
-        return Scope(region=self.region, account=self.account, role_arn=self.role_arn, external_id=self.external_id)
+        return AccountRegion(
+            region=self.region, account=self.account, role_arn=self.role_arn, external_id=self.external_id
+        )
 
 
 class Checks(Frozen):
@@ -242,7 +244,7 @@ class Query(Frozen):
     since: int
 
 
-class Trouble(Frozen):
+class CollectionError(Frozen):
     """Why the last collection of a worker failed: ``kind`` is an ``AwsError.kind``.
 
     ``since`` is when the same message first stood there without a success in between.
@@ -289,7 +291,7 @@ class Condition(Frozen):
     asked: dict[str, float] = {}
     expected: dict[str, int] = {}
     delays: dict[str, float] = {}
-    trouble: Trouble | None = None
+    last_error: CollectionError | None = None
     changes: tuple[StatusChange, ...] = ()
     events: tuple[ScheduledEvent, ...] = ()
     events_at: float | None = None
@@ -407,7 +409,7 @@ class Rule(Frozen):
         return not self.labels or all(worker.labels.get(key) == value for key, value in self.labels.items())
 
 
-class Turn(NamedTuple):
+class SeverityChange(NamedTuple):
     """From ``at`` on an alert is at ``severity`` (``None``: well)."""
 
     at: int
@@ -416,7 +418,7 @@ class Turn(NamedTuple):
     latched: int
 
 
-class Damping(Frozen):
+class FlapState(Frozen):
     """Whether an alert flaps, after all turns before those of its trail.
 
     ``recent`` are the times of the last turns from well or to well, ``fires`` what the last of them turned to.
@@ -427,7 +429,7 @@ class Damping(Frozen):
     flaps: bool = False
 
 
-class Judged(Frozen):
+class RuleState(Frozen):
     """How far a rule is judged for one worker, and with what outcome: the fold's state.
 
     ``cursor`` is the time of the last slot judged. ``trail`` lists the turns since one lateness before the cursor,
@@ -438,12 +440,12 @@ class Judged(Frozen):
     """
 
     cursor: int | None = None
-    trail: tuple[Turn, ...] = ()
+    trail: tuple[SeverityChange, ...] = ()
     trimmed: bool = False
     metric: str | None = None
     period: int | None = None
     start: int | None = None
-    damping: Damping | None = None
+    damping: FlapState | None = None
     events: tuple[str, ...] = ()
 
     @property
@@ -484,7 +486,7 @@ class Maintenance(Frozen):
     timezone: str = "UTC"
 
 
-class Acknowledged(Frozen):
+class Acknowledgement(Frozen):
     """Who has seen an alert, and when; it holds for the episode that began at ``since`` only."""
 
     alert_id: str
@@ -567,10 +569,10 @@ class Alert(Frozen):
     """
 
     rule: str
-    judged: Judged = Judged()
+    rule_state: RuleState = RuleState()
     version: int = 0
     since: int | None = None
-    told: Severity | None = None
+    notified_severity: Severity | None = None
     last: Notification | None = None
     channels: tuple[str, ...] = ()
     silenced_by: str | None = None
@@ -580,7 +582,7 @@ class Alert(Frozen):
     @property
     def open(self) -> bool:
         """Tell whether people were last told that it fires."""
-        return self.told is not None
+        return self.notified_severity is not None
 
 
 class Attempt(Frozen):
@@ -592,7 +594,7 @@ class Attempt(Frozen):
     error: str | None = None
 
 
-class Recorded(Frozen):
+class HistoryEntry(Frozen):
     """An entry of an alert's history: a transition, the notification that told it if one did, and the attempts."""
 
     transition: Transition
@@ -602,7 +604,7 @@ class Recorded(Frozen):
     attempts: tuple[Attempt, ...] = ()
 
 
-class Parcel(Frozen):
+class ClaimedNotification(Frozen):
     """A notification claimed for delivery to one channel, under a lease whose ``fence`` no other claim has."""
 
     alert_id: str
@@ -653,7 +655,7 @@ def channel_of(alert_id: str) -> str:
     return alert_id.removeprefix("channel:").removesuffix(f"/{DELIVERY}")
 
 
-class Unheard(Notification):
+class SilencedNotification(Notification):
     """What is told of the delivery to a channel, but for a silence: it is recorded and goes nowhere."""
 
     silenced_by: str
@@ -662,10 +664,12 @@ class Unheard(Notification):
 def of_delivery(text: bytes | str) -> Notification:
     """Read what was told of the delivery to a channel, or would have been."""
     data = json.loads(text)
-    return (Unheard if isinstance(data, dict) and data.get("silenced_by") else Notification).model_validate(data)
+    return (
+        SilencedNotification if isinstance(data, dict) and data.get("silenced_by") else Notification
+    ).model_validate(data)
 
 
-def told_of_delivery(channel: str, notification: Notification) -> Recorded:
+def told_of_delivery(channel: str, notification: Notification) -> HistoryEntry:
     """Return the entry of history for what was told of the delivery to a channel."""
     firing = notification.status == "firing"
     transition = Transition(
@@ -673,9 +677,9 @@ def told_of_delivery(channel: str, notification: Notification) -> Recorded:
         before=None if firing else notification.severity,
         after=notification.severity if firing else None,
         reason=notification.reason or notification.summary,
-        silenced_by=notification.silenced_by if isinstance(notification, Unheard) else None,
+        silenced_by=notification.silenced_by if isinstance(notification, SilencedNotification) else None,
     )
-    return Recorded(transition=transition, notification=notification, rule=DELIVERY, worker_id=f"channel:{channel}")
+    return HistoryEntry(transition=transition, notification=notification, rule=DELIVERY, worker_id=f"channel:{channel}")
 
 
 def alert_of_delivery(notification: Notification) -> Alert:
@@ -685,9 +689,9 @@ def alert_of_delivery(notification: Notification) -> Alert:
         rule=DELIVERY,
         version=notification.version,
         since=int(moment(notification.since)) if firing else None,
-        told=notification.severity if firing else None,
+        notified_severity=notification.severity if firing else None,
         last=notification,
-        silenced_by=notification.silenced_by if isinstance(notification, Unheard) else None,
+        silenced_by=notification.silenced_by if isinstance(notification, SilencedNotification) else None,
     )
 
 
@@ -796,7 +800,7 @@ class Configuration(Frozen):
 EVERYWHERE, BUDGET = "*/*", "budget"
 
 
-class ScopeState(Frozen):
+class AccountState(Frozen):
     """How collection goes in an account and region (``key`` as ``Scope.key``).
 
     ``trouble`` is why the newest collection there failed as a whole, ``None`` where it did not; ``failing_since`` the
@@ -810,7 +814,7 @@ class ScopeState(Frozen):
     succeeded_at: float | None = None
     recovered_at: float | None = None
     failing_since: float | None = None
-    trouble: Trouble | None = None
+    last_error: CollectionError | None = None
     sequence: int = 0
 
     @property
@@ -838,7 +842,7 @@ class Hour(Frozen):
     full: dict[tuple[str, str], int] = {}
 
 
-class Stretch(Frozen):
+class BudgetDecision(Frozen):
     """What the budget makes of the periods: ``factors`` by metric, those above 1 only; decided ``at`` a time.
 
     ``weights`` are the same by CloudWatch's ``namespace/name``. ``projected`` and ``budget`` are dollars of the day
@@ -846,7 +850,7 @@ class Stretch(Frozen):
     """
 
     at: float = 0.0
-    factors: dict[str, int] = {}
+    period_multipliers: dict[str, int] = {}
     weights: dict[str, int] = {}
     projected: float = 0.0
     budget: float | None = None

@@ -16,7 +16,7 @@ _LONGEST_REASON = 300
 
 
 def failing(
-    parcel: models.Parcel, why: errors.WorkermonError, before: models.Notification | None, at: float
+    parcel: models.ClaimedNotification, why: errors.WorkermonError, before: models.Notification | None, at: float
 ) -> models.Notification:
     """Tell that a notification was given up."""
     lost = parcel.notification
@@ -36,12 +36,12 @@ def abandoned(channel: str, before: models.Notification, at: float) -> models.No
     return _told(channel, "resolved", before, since, at, f"channel {channel}: resolved: {why}", why)
 
 
-def unheard(told: models.Notification, silence: models.Silence) -> models.Unheard:
+def unheard(told: models.Notification, silence: models.Silence) -> models.SilencedNotification:
     """Have a silence keep it from everybody."""
-    return models.Unheard.model_validate({**told.model_dump(by_alias=True), "silenced_by": silence.id})
+    return models.SilencedNotification.model_validate({**told.model_dump(by_alias=True), "silenced_by": silence.id})
 
 
-def belated(channel: str, before: models.Unheard, at: float) -> models.Notification:
+def belated(channel: str, before: models.SilencedNotification, at: float) -> models.Notification:
     """Tell what nobody heard of because of a silence that is over by now."""
     return _told(channel, "firing", before, models.moment(before.since), at, before.summary, before.reason)
 

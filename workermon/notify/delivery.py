@@ -118,20 +118,20 @@ def deliver(
     What belongs to a group is held until all that is due of it is claimed, and sent together. With ``leases`` one
     delivery gathers a group, and others give to it what they come by of that.
     """
-    courier = _Courier(outbox, configurations, notifiers, now, throttle, silences, leases, canary)
+    courier = _Sender(outbox, configurations, notifiers, now, throttle, silences, leases, canary)
     settle = SETTLE if leases is not None else 0.0
     waiting = deque(dict.fromkeys(alert_ids))
     for alert_id in filter(models.is_delivery_alert, alert_ids):
         courier.review(models.channel_of(alert_id))
     begun = now()
     under_way: dict[concurrent.futures.Future[bool], tuple[str, ...]] = {}
-    held: dict[str, list[models.Parcel]] = {}
+    held: dict[str, list[models.ClaimedNotification]] = {}
     since: dict[str, float] = {}
     given_back: set[str] = set()
-    trouble: BaseException | None = None
+    last_error: BaseException | None = None
     with concurrent.futures.ThreadPoolExecutor(max_workers=4 * PARALLEL, thread_name_prefix="deliver") as pool:
         while waiting or under_way or held:
-            while waiting and len(under_way) < PARALLEL and trouble is None:
+            while waiting and len(under_way) < PARALLEL and last_error is None:
                 if now() - begun > BUDGET:
                     log.info("deliver.left", alerts=len(waiting))
                     waiting.clear()
@@ -148,7 +148,7 @@ def deliver(
                         since.setdefault(group, time.monotonic())
                     else:
                         given_back.add(alert_id)
-            if trouble is not None:
+            if last_error is not None:
                 waiting.clear()
                 held.clear()
             elif held and not waiting:
@@ -171,24 +171,26 @@ def deliver(
             )
             for future in done:
                 of_it = under_way.pop(future)
-                trouble = trouble or future.exception()
+                last_error = last_error or future.exception()
                 if future.exception() is None and future.result():
                     waiting.extendleft(of_it)
-    if trouble is not None:
-        raise trouble
+    if last_error is not None:
+        raise last_error
 
 
-def _full(parcels: Sequence[models.Parcel]) -> bool:
+def _full(parcels: Sequence[models.ClaimedNotification]) -> bool:
     return len(parcels) >= LARGEST_GROUP
 
 
-def _alike(held: Mapping[str, Sequence[models.Parcel]], due: Sequence[str], given_back: Collection[str]) -> list[str]:
+def _alike(
+    held: Mapping[str, Sequence[models.ClaimedNotification]], due: Sequence[str], given_back: Collection[str]
+) -> list[str]:
     """Return the alerts of the rules of these groups that are due too; not those that had to wait before."""
     ends = tuple({f"/{parcels[0].notification.rule}" for parcels in held.values()})
     return [alert_id for alert_id in due if alert_id.endswith(ends) and alert_id not in given_back]
 
 
-class _Courier:
+class _Sender:
     """Takes one parcel at a time to its channel and tells the outbox how it went. Safe between threads."""
 
     def __init__(
@@ -209,11 +211,11 @@ class _Courier:
         #: Channels that are known to be in no trouble, so that Redis is asked once a delivery.
         self._well: set[str] = set()
 
-    def send(self, parcel: models.Parcel) -> bool:
+    def send(self, parcel: models.ClaimedNotification) -> bool:
         """Send a parcel; ``True`` where its lane may go on with the next."""
         if parcel.alert_id == models.CANARY:
             return self._land(parcel)
-        following: models.Parcel | None = parcel
+        following: models.ClaimedNotification | None = parcel
         for _ in range(1 + AGAIN):
             if following is None:
                 break
@@ -245,13 +247,13 @@ class _Courier:
             failpoints.reach("deliver.delivered")
         return True
 
-    def _land(self, parcel: models.Parcel) -> bool:
+    def _land(self, parcel: models.ClaimedNotification) -> bool:
         """Take the canary's parcel, which no channel gets, and record no attempt."""
         if self._outbox.skip(parcel, self._now(), None) and self._canary is not None:
             landing.accept(parcel.notification, canary=self._canary, now=self._now)
         return True
 
-    def group_of(self, parcel: models.Parcel) -> str | None:
+    def group_of(self, parcel: models.ClaimedNotification) -> str | None:
         """Name the group that a parcel belongs to; ``None`` where it goes out by itself."""
         channel = self._configurations.load().channels.get(parcel.channel)
         if channel is None or self._throttle is None or not wait_of(channel) or parcel.fence < 0:
@@ -265,7 +267,7 @@ class _Courier:
         )
         return json.dumps([parcel.channel, told.rule, *about], ensure_ascii=False)
 
-    def gathered(self, parcel: models.Parcel, group: str, *, mine: bool) -> bool:
+    def gathered(self, parcel: models.ClaimedNotification, group: str, *, mine: bool) -> bool:
         """Tell whether a parcel's group is complete, and ours to send; else the parcel is given back.
 
         ``mine``: the group is in our hands already.
@@ -288,7 +290,7 @@ class _Courier:
     def _leads(self, group: str) -> bool:
         return self._leases is None or self._leases.hold(f"group:{group}", self._owner, LEASE)
 
-    def send_group(self, parcels: Sequence[models.Parcel], group: str) -> bool:
+    def send_group(self, parcels: Sequence[models.ClaimedNotification], group: str) -> bool:
         """Send parcels of one channel as one message; ``True`` where their lanes may go on."""
         try:
             return self._send_together(parcels)
@@ -296,7 +298,7 @@ class _Courier:
             if self._leases is not None:
                 self._leases.release(f"group:{group}", self._owner)
 
-    def _send_together(self, parcels: Sequence[models.Parcel]) -> bool:
+    def _send_together(self, parcels: Sequence[models.ClaimedNotification]) -> bool:
         kept = []
         for parcel in parcels:
             if parcel.notification.reminder and self._seen(parcel):
@@ -334,13 +336,15 @@ class _Courier:
                 self.send(following)
         return True
 
-    def _hand_over(self, parcel: models.Parcel, channel: models.Channel | None) -> None:
+    def _hand_over(self, parcel: models.ClaimedNotification, channel: models.Channel | None) -> None:
         what = f"channel {parcel.channel}"
         if channel is None:
             raise errors.DeliveryFailed(what, "it is not in the configuration", "apply one that has it")
         self._guarded(parcel, channel, lambda notifier: notifier.send(channel, _worded(parcel, channel)))
 
-    def _guarded(self, parcel: models.Parcel, channel: models.Channel, send: Callable[[Any], None]) -> None:
+    def _guarded(
+        self, parcel: models.ClaimedNotification, channel: models.Channel, send: Callable[[Any], None]
+    ) -> None:
         what = f"channel {parcel.channel}"
         notifier = self._notifiers.get(channel.type)
         if notifier is None:
@@ -355,7 +359,7 @@ class _Courier:
             raise errors.DeliveryFailed(what, f"sending failed ({type(why).__name__})", "see the log") from None
 
     def _failed(
-        self, parcel: models.Parcel, why: errors.WorkermonError, *, orphan: bool, wait: float | None = None
+        self, parcel: models.ClaimedNotification, why: errors.WorkermonError, *, orphan: bool, wait: float | None = None
     ) -> bool:
         at = self._now()
         told = parcel.notification.created_at or parcel.notification.at
@@ -387,7 +391,13 @@ class _Courier:
         return False
 
     def _given_up(
-        self, parcel: models.Parcel, why: errors.WorkermonError, at: float, fields: dict[str, Any], *, orphan: bool
+        self,
+        parcel: models.ClaimedNotification,
+        why: errors.WorkermonError,
+        at: float,
+        fields: dict[str, Any],
+        *,
+        orphan: bool,
     ) -> bool:
         log.error("deliver.given_up", **fields)
         if not orphan:
@@ -396,7 +406,7 @@ class _Courier:
         failpoints.reach("deliver.given_up")
         return done
 
-    def _remind_at(self, parcel: models.Parcel) -> float | None:
+    def _remind_at(self, parcel: models.ClaimedNotification) -> float | None:
         """Return when what a parcel tells is to be told again; ``None`` where it is not."""
         channel = self._configurations.load().channels.get(parcel.channel)
         if channel is None or parcel.notification.status != "firing":
@@ -404,7 +414,7 @@ class _Courier:
         repeat = channel.repeat or REPEAT.get(channel.type)
         return self._now() + repeat if repeat else None
 
-    def _seen(self, parcel: models.Parcel) -> bool:
+    def _seen(self, parcel: models.ClaimedNotification) -> bool:
         """Tell whether somebody has seen or silenced what a reminder is about, or the channel wants none any more."""
         if self._remind_at(parcel) is None:
             return True
@@ -416,7 +426,7 @@ class _Courier:
             return True
         return self._silence_of(told.rule, told.worker, self._now()) is not None
 
-    def _wait(self, parcel: models.Parcel, channel: models.Channel | None) -> float:
+    def _wait(self, parcel: models.ClaimedNotification, channel: models.Channel | None) -> float:
         """Return for how many seconds the channel has had enough."""
         limit = limit_of(channel) if channel is not None else None
         if limit is None or self._throttle is None:
@@ -424,11 +434,11 @@ class _Courier:
         critical = parcel.notification.severity == "critical"
         return self._throttle.take(parcel.channel, limit, critical=critical, now=self._now())
 
-    def _complain(self, parcel: models.Parcel, why: errors.WorkermonError, at: float) -> None:
+    def _complain(self, parcel: models.ClaimedNotification, why: errors.WorkermonError, at: float) -> None:
         """Tell on other channels that a notification was given up; once, until the channel takes one again."""
         if parcel.notification.rule == models.DELIVERY and parcel.notification.worker is None:
             return
-        before = self._outbox.trouble(parcel.channel)
+        before = self._outbox.last_error(parcel.channel)
         if before is not None and before.status == "firing":
             self.unsilenced(parcel.channel)
             return
@@ -444,11 +454,13 @@ class _Courier:
     def _recovered(self, channel: str) -> None:
         if channel in self._well:
             return
-        before = self._outbox.trouble(channel)
+        before = self._outbox.last_error(channel)
         if before is not None and before.status == "firing":
             at = self._now()
             told, to = channel_alert.well(channel, before, at), self._others(channel)
-            if isinstance(before, models.Unheard):  # who did not hear of the trouble needs not hear of its end
+            if isinstance(
+                before, models.SilencedNotification
+            ):  # who did not hear of the trouble needs not hear of its end
                 told, to = told.model_copy(update={"reason": f"nobody was told: silence {before.silenced_by}"}), []
             self._outbox.tell(channel, told, before.id, to, at)
             failpoints.reach("trouble.over")
@@ -456,18 +468,18 @@ class _Courier:
 
     def review(self, channel: str) -> None:
         """Look at the alert about a channel again: its silence may be over, and the channel removed."""
-        before = self._outbox.trouble(channel)
+        before = self._outbox.last_error(channel)
         if channel in self._configurations.load().channels or before is None or before.status != "firing":
             self.unsilenced(channel)
             return
-        at, to = self._now(), [] if isinstance(before, models.Unheard) else self._others(channel)
+        at, to = self._now(), [] if isinstance(before, models.SilencedNotification) else self._others(channel)
         self._outbox.tell(channel, channel_alert.abandoned(channel, before, at), before.id, to, at)
         failpoints.reach("trouble.abandoned")
 
     def unsilenced(self, channel: str) -> None:
         """Tell the trouble of a channel that nobody heard of, where the silence is over and it is still there."""
-        before, at = self._outbox.trouble(channel), self._now()
-        if not isinstance(before, models.Unheard) or before.status != "firing":
+        before, at = self._outbox.last_error(channel), self._now()
+        if not isinstance(before, models.SilencedNotification) or before.status != "firing":
             return
         if self._silence_of(models.DELIVERY, None, at) is None:
             self._outbox.tell(channel, channel_alert.belated(channel, before, at), before.id, self._others(channel), at)
@@ -475,8 +487,8 @@ class _Courier:
     def _silence_of(self, rule: str, subject: models.Subject | None, at: float) -> models.Silence | None:
         """Return what mutes a rule's alert of a worker, or of none, now."""
         kept = self._silences.every() if self._silences is not None else []
-        quiet = silencing.in_force(kept, self._configurations.load().silences, at)
-        return silencing.muting(quiet, subject, rule, at)
+        active_silences = silencing.in_force(kept, self._configurations.load().silences, at)
+        return silencing.muting(active_silences, subject, rule, at)
 
     def _others(self, channel: str) -> list[str]:
         """Return the channels that rules use beside this one, else the log."""
@@ -485,7 +497,7 @@ class _Courier:
         return [name for name in used if name != channel and name in configuration.channels] or ["log"]
 
 
-def _worded(parcel: models.Parcel, channel: models.Channel) -> models.Notification:
+def _worded(parcel: models.ClaimedNotification, channel: models.Channel) -> models.Notification:
     """Return what is sent: where nothing is merged a repetition says so, for the first may have been shown."""
     told = parcel.notification
     if channel.type not in GROUPED or parcel.attempt < 2:

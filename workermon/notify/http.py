@@ -114,15 +114,15 @@ def within(
     Whatever it raises comes out as ``errors.DeliveryFailed``, in words that hold nothing of the receiver but its host.
     An exchange that has a ``status`` other than 0 is over, though it may still read.
     """
-    trouble: list[errors.DeliveryFailed] = []
+    last_error: list[errors.DeliveryFailed] = []
 
     def run() -> None:
         try:
             exchange(gate)
         except errors.DeliveryFailed as why:
-            trouble.append(why)
+            last_error.append(why)
         except Exception as why:
-            trouble.append(_failed(what, *_said(why, host)))
+            last_error.append(_failed(what, *_said(why, host)))
         finally:
             gate.close()
 
@@ -133,8 +133,8 @@ def within(
     if worker.is_alive() and not getattr(exchange, "status", 0):
         gate.shut()
         raise _failed(what, f"no answer within {deadline:g} s")
-    if trouble:
-        raise trouble[0]
+    if last_error:
+        raise last_error[0]
 
 
 def _judge(what: str, exchange: _Exchange, now: float, final: Container[int]) -> None:
@@ -235,7 +235,7 @@ class Gate:
         allowed = [entry for entry in found if self._private or is_public(str(entry[4][0]))]
         if not allowed:
             raise _Refused
-        trouble: OSError | None = None
+        last_error: OSError | None = None
         for family, kind, protocol, _, address in allowed:
             left = self._ends - time.monotonic()
             if left <= 0 or self._over:
@@ -252,13 +252,13 @@ class Gate:
                 self._open(sock)
             except OSError as why:
                 sock.close()
-                trouble = why
+                last_error = why
             except BaseException:
                 sock.close()
                 raise
             else:
                 return sock
-        raise trouble or OSError("it has no address")
+        raise last_error or OSError("it has no address")
 
     def _open(self, sock: socket.socket) -> None:
         with self._lock:

@@ -55,7 +55,7 @@ class AwsCloudWatch:
     def __init__(self, sessions: session.Sessions) -> None:
         self._sessions = sessions
 
-    def fetch(self, scope: models.Scope, queries: Sequence[models.Query], until: float) -> ports.Answer:
+    def fetch(self, scope: models.AccountRegion, queries: Sequence[models.Query], until: float) -> ports.Answer:
         """Return datapoints of each query by its place; a call that failed fails its own queries only.
 
         A query whose result stayed partial is among the failed too, beside the datapoints that came.
@@ -67,7 +67,7 @@ class AwsCloudWatch:
         return answer
 
     def dimensions(
-        self, scope: models.Scope, namespace: str, metric_name: str, instance_ids: Sequence[str] | None
+        self, scope: models.AccountRegion, namespace: str, metric_name: str, instance_ids: Sequence[str] | None
     ) -> dict[str, list[Dimensions]]:
         """Return the dimension sets that each instance published within the last three hours.
 
@@ -145,7 +145,7 @@ class _Fetching:
     def __init__(
         self,
         sessions: session.Sessions,
-        scope: models.Scope,
+        scope: models.AccountRegion,
         queries: Sequence[models.Query],
         until: float,
         answer: ports.Answer,

@@ -39,7 +39,7 @@ class AwsEc2:
     def __init__(self, sessions: session.Sessions) -> None:
         self._sessions = sessions
 
-    def describe(self, scope: models.Scope, instance_ids: Sequence[str]) -> dict[str, models.Instance]:
+    def describe(self, scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.Instance]:
         """Return what DescribeInstances knows of these ids."""
 
         def ask(client: EC2Client, ids: list[str]) -> list[models.Instance]:
@@ -48,7 +48,7 @@ class AwsEc2:
 
         return {one.id: one for one in self._of_each(scope, instance_ids, ask)}
 
-    def statuses(self, scope: models.Scope, instance_ids: Sequence[str]) -> dict[str, models.InstanceStatus]:
+    def statuses(self, scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.InstanceStatus]:
         """Return state and status checks of these ids, stopped ones included."""
 
         def ask(client: EC2Client, ids: list[str]) -> list[models.InstanceStatus]:
@@ -57,7 +57,7 @@ class AwsEc2:
 
         return {one.id: one for one in self._of_each(scope, instance_ids, ask)}
 
-    def find(self, scope: models.Scope, tags: Mapping[str, str]) -> list[models.Instance]:
+    def find(self, scope: models.AccountRegion, tags: Mapping[str, str]) -> list[models.Instance]:
         """Return every instance, not terminated or shutting down, that carries all these tags."""
         filters: list[Any] = [
             {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
@@ -73,7 +73,7 @@ class AwsEc2:
         wanted = [each for each in found if tags.items() <= each.tags.items() and each.status not in models.GONE]
         return sorted({each.id: each for each in wanted}.values(), key=lambda each: each.id)
 
-    def time(self, scope: models.Scope) -> float | None:
+    def time(self, scope: models.AccountRegion) -> float | None:
         """Return the time of EC2's own clock, by the date of its answer, be that a refusal."""
         with self._sessions.asking("EC2", scope):
             client = self._sessions.ec2(scope)
@@ -84,14 +84,16 @@ class AwsEc2:
         return session.aws_time(response)
 
     def _of_each(
-        self, scope: models.Scope, instance_ids: Sequence[str], ask: Callable[[EC2Client, list[str]], list[T]]
+        self, scope: models.AccountRegion, instance_ids: Sequence[str], ask: Callable[[EC2Client, list[str]], list[T]]
     ) -> Iterator[T]:
         asked = list(dict.fromkeys(instance_ids))
         for start in range(0, len(asked), IDS):
             with self._sessions.asking("EC2", scope):
                 yield from self._known(scope, asked[start : start + IDS], ask)
 
-    def _known(self, scope: models.Scope, ids: list[str], ask: Callable[[EC2Client, list[str]], list[T]]) -> list[T]:
+    def _known(
+        self, scope: models.AccountRegion, ids: list[str], ask: Callable[[EC2Client, list[str]], list[T]]
+    ) -> list[T]:
         """Ask for these, and again without those that EC2 does not know."""
         while ids:
             try:

@@ -33,7 +33,7 @@ class Limited:
     def __init__(self, limiter: ports.Limiter, costs: ports.Costs, now: ports.Clock) -> None:
         self._limiter, self._costs, self._now = limiter, costs, now
 
-    def __call__(self, client: Any, scope: models.Scope) -> None:
+    def __call__(self, client: Any, scope: models.AccountRegion) -> None:
         """Watch over a client from now on."""
         _Watch(scope.key, self._limiter, self._costs, self._now).over(client)
 

@@ -103,29 +103,29 @@ class Sessions:
     """The boto3 clients of each scope: made at first use, shared by a process's threads, made anew after a fork."""
 
     _lock: threading.RLock
-    _clients: dict[tuple[str, models.Scope], Any]
-    _roles: dict[models.Scope, boto3.Session]
+    _clients: dict[tuple[str, models.AccountRegion], Any]
+    _roles: dict[models.AccountRegion, boto3.Session]
     #: Of boto3's own credentials; it is also who assumes the roles.
     _own: botocore.session.Session | None
 
-    def __init__(self, watch: Callable[[Any, models.Scope], None] | None = None) -> None:
+    def __init__(self, watch: Callable[[Any, models.AccountRegion], None] | None = None) -> None:
         """``watch`` is shown each client when it is made (``limited.Limited``)."""
         self._watch = watch
         self._forget_all()
         _LIVING.add(self)
 
-    def ec2(self, scope: models.Scope) -> EC2Client:
+    def ec2(self, scope: models.AccountRegion) -> EC2Client:
         """Return the client of EC2; raises ``errors.InvalidInput`` for a region that is not known."""
         client: EC2Client = self._client("ec2", scope)
         return client
 
-    def cloudwatch(self, scope: models.Scope) -> CloudWatchClient:
+    def cloudwatch(self, scope: models.AccountRegion) -> CloudWatchClient:
         """Return the client of CloudWatch; raises ``errors.InvalidInput`` for a region that is not known."""
         client: CloudWatchClient = self._client("cloudwatch", scope)
         return client
 
     @contextlib.contextmanager
-    def asking(self, what: str, scope: models.Scope) -> Iterator[None]:
+    def asking(self, what: str, scope: models.AccountRegion) -> Iterator[None]:
         """Turn what botocore raises inside into ours; ``what`` names who is asked for which thing.
 
         After a refusal the scope's clients are made anew, so that credentials that were put right meanwhile count.
@@ -138,7 +138,7 @@ class Sessions:
                 self.forget(scope)
             raise known from why
 
-    def forget(self, scope: models.Scope) -> None:
+    def forget(self, scope: models.AccountRegion) -> None:
         """Drop the scope's clients and credentials; calls under way go on with theirs."""
         with self._lock:
             for key in [key for key in self._clients if key[1] == scope]:
@@ -160,7 +160,7 @@ class Sessions:
         self._roles = {}
         self._own = None
 
-    def _client(self, service: str, scope: models.Scope) -> Any:
+    def _client(self, service: str, scope: models.AccountRegion) -> Any:
         found = self._clients.get((service, scope))
         if found is not None:
             return found
@@ -177,7 +177,7 @@ class Sessions:
                 self._clients[service, scope] = found
             return found
 
-    def _session(self, scope: models.Scope) -> boto3.Session:
+    def _session(self, scope: models.AccountRegion) -> boto3.Session:
         if self._own is None:
             self._own = _fresh()
         if scope.role_arn is None:
@@ -230,7 +230,7 @@ def _fresh() -> botocore.session.Session:
     return session
 
 
-def _assumed(base: Any, scope: models.Scope) -> botocore.credentials.DeferredRefreshableCredentials:
+def _assumed(base: Any, scope: models.AccountRegion) -> botocore.credentials.DeferredRefreshableCredentials:
     source = base.get_credentials()
     if source is None:
         raise botocore.exceptions.NoCredentialsError
@@ -400,7 +400,7 @@ def aws_time(response: Mapping[str, Any]) -> float | None:
         return None
 
 
-def translated(error: Exception, what: str, scope: models.Scope, at: float | None = None) -> errors.AwsError:
+def translated(error: Exception, what: str, scope: models.AccountRegion, at: float | None = None) -> errors.AwsError:
     """Return our error for one of botocore's; ``what`` was asked in that scope. No secret or key is in it.
 
     ``at`` is our own time: by it a refusal is told to be the clock's doing.
@@ -426,7 +426,7 @@ def translated(error: Exception, what: str, scope: models.Scope, at: float | Non
 
 
 def _refused(
-    error: botocore.exceptions.ClientError, where: str, scope: models.Scope, at: float | None
+    error: botocore.exceptions.ClientError, where: str, scope: models.AccountRegion, at: float | None
 ) -> errors.AwsError:
     code = _code(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -474,7 +474,7 @@ def _code(error: botocore.exceptions.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code") or "unknown")
 
 
-def _shown(text: str, scope: models.Scope) -> str:
+def _shown(text: str, scope: models.AccountRegion) -> str:
     text = _ENCODED.sub("", text)
     text = _USERINFO.sub("//***@", _KEY_ID.sub("***", text))
     if scope.external_id:

@@ -47,7 +47,7 @@ class AwsPublisher:
         identity: str,
     ) -> None:
         """Publish to the topic, in the region of its ARN."""
-        scope = models.Scope(region=topic_arn.split(":")[3])
+        scope = models.AccountRegion(region=topic_arn.split(":")[3])
         request: dict[str, Any] = {
             "TopicArn": topic_arn,
             "Subject": subject,
@@ -70,7 +70,7 @@ class AwsPublisher:
                 self._clients[region] = boto3.Session().client("sns", region_name=region, config=_CONFIG)
             return self._clients[region]
 
-    def _translated(self, why: Exception, topic_arn: str, scope: models.Scope) -> errors.AwsError:
+    def _translated(self, why: Exception, topic_arn: str, scope: models.AccountRegion) -> errors.AwsError:
         known = session.translated(why, f"SNS topic {topic_arn.rpartition(':')[2]}", scope)
         if isinstance(known, errors.AwsDenied):
             # Credentials that were put right meanwhile count with the next try.

@@ -143,7 +143,9 @@ class RedisAlerts:
                         alerts=STATE.validate_json(state) if state else {},
                         version=int(version or 0),
                         revision=int(revision or 0),
-                        told={rule.decode(): int(last) for rule, last in zip(told[::2], told[1::2], strict=True)},
+                        last_versions={
+                            rule.decode(): int(last) for rule, last in zip(told[::2], told[1::2], strict=True)
+                        },
                     )
         return found
 
@@ -170,12 +172,12 @@ class RedisAlerts:
     def _write(self, mode: str, verdict: ports.Verdict) -> bool:
         return self.write(mode, _subject(verdict), verdict)
 
-    def write(self, mode: str, subject: Subject, verdict: ports.Verdict | ports.ScopeVerdict) -> bool:
+    def write(self, mode: str, subject: Subject, verdict: ports.Verdict | ports.AccountVerdict) -> bool:
         """Write a verdict of whatever it is about, in one step."""
         return bool(COMMIT.run(self._client, *self._call(mode, subject, verdict)))
 
     def _call(
-        self, mode: str, subject: Subject, verdict: ports.Verdict | ports.ScopeVerdict
+        self, mode: str, subject: Subject, verdict: ports.Verdict | ports.AccountVerdict
     ) -> tuple[list[str], list[client.Argument]]:
         basis = verdict.basis
         to_open, to_close = _turns(subject.id, verdict, retire=mode != "commit")
@@ -183,7 +185,7 @@ class RedisAlerts:
             subject.key,
             keys.alerts(subject.id),
             keys.CONFIGURATION,
-            keys.UNJUDGED,
+            keys.PENDING,
             keys.OPEN,
             keys.HISTORY_INDEX,
             keys.versions(subject.id),
@@ -214,7 +216,7 @@ class RedisAlerts:
         ]
         for rule, transition, notification in verdict.transitions:
             alert_id = f"{subject.id}/{rule}"
-            recorded = models.Recorded(
+            recorded = models.HistoryEntry(
                 transition=transition, notification=notification, rule=rule, worker_id=subject.id
             )
             names.append(keys.history(alert_id))
@@ -247,7 +249,7 @@ class RedisAlerts:
         # What was resolved or removed between the two readings is not open.
         return [found[alert_id] for alert_id in alert_ids if alert_id in found and found[alert_id].open]
 
-    def history(self, alert_id: str | None = None, limit: int = 100) -> list[models.Recorded]:
+    def history(self, alert_id: str | None = None, limit: int = 100) -> list[models.HistoryEntry]:
         """Return what was recorded, newest first, with the attempts to deliver it."""
         if limit < 1:
             return []
@@ -255,7 +257,7 @@ class RedisAlerts:
             return self._joined(self._entries([alert_id], limit))
         with client.guard(self._client):
             index: Any = self._client.zrange(keys.HISTORY_INDEX, 0, -1, desc=True, withscores=True)
-        entries: list[tuple[float, models.Recorded]] = []
+        entries: list[tuple[float, models.HistoryEntry]] = []
         for start in range(0, len(index), 50):
             chunk = index[start : start + 50]
             if len(entries) >= limit and entries[limit - 1][0] > chunk[0][1]:
@@ -264,7 +266,7 @@ class RedisAlerts:
             entries.sort(key=lambda entry: -entry[0])
         return self._joined(entries[:limit])
 
-    def _entries(self, alert_ids: Sequence[str], limit: int) -> list[tuple[float, models.Recorded]]:
+    def _entries(self, alert_ids: Sequence[str], limit: int) -> list[tuple[float, models.HistoryEntry]]:
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
             for alert_id in alert_ids:
                 pipe.lrange(keys.history(alert_id), 0, limit - 1)
@@ -273,10 +275,10 @@ class RedisAlerts:
         for texts in replies:
             for text in texts:
                 at, _, entry = text.partition(b" ")
-                found.append((float(at), models.Recorded.model_validate_json(entry)))
+                found.append((float(at), models.HistoryEntry.model_validate_json(entry)))
         return found
 
-    def _joined(self, entries: Iterable[tuple[float, models.Recorded]]) -> list[models.Recorded]:
+    def _joined(self, entries: Iterable[tuple[float, models.HistoryEntry]]) -> list[models.HistoryEntry]:
         found = [recorded for _, recorded in entries]
         alert_ids = list(dict.fromkeys(f"{one.worker_id}/{one.rule}" for one in found if one.notification))
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
@@ -302,7 +304,7 @@ def _subject(verdict: ports.Verdict) -> Subject:
 
 
 def _turns(
-    worker_id: str, verdict: ports.Verdict | ports.ScopeVerdict, *, retire: bool
+    worker_id: str, verdict: ports.Verdict | ports.AccountVerdict, *, retire: bool
 ) -> tuple[list[tuple[str, int]], list[str]]:
     """Return which alerts a verdict opens (or gives a new beginning), and which it closes."""
     before = verdict.basis.alerts

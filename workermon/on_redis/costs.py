@@ -43,11 +43,11 @@ class RedisCosts:
     def __init__(self, redis_client: redis.Redis) -> None:
         self._client = redis_client
         self._read_at = float("-inf")
-        self._stretch = models.Stretch()
+        self._stretch = models.BudgetDecision()
 
     def note(self, at: float, scope: str, operation: str, metrics: Mapping[str, int]) -> None:
         """Count a request and what it asked for, in one round trip."""
-        weights = self.stretch().weights if metrics else {}
+        weights = self.budget_decision().weights if metrics else {}
         counted: list[client.Argument] = [f"call {scope} {operation}", 1]
         for metric, number in metrics.items():
             counted += [f"metric {scope} {metric}", number]
@@ -64,21 +64,21 @@ class RedisCosts:
             replies = pipe.execute()
         return [_hour(start, found) for start, found in zip(starts, replies, strict=True) if found]
 
-    def stretch(self) -> models.Stretch:
+    def budget_decision(self) -> models.BudgetDecision:
         """Return what the budget makes of the periods, at most some seconds old."""
         now = time.monotonic()
         if now - self._read_at > REMEMBERED:
             with client.guard(self._client):
                 text: Any = self._client.get(keys.STRETCH)
-            self._stretch = models.Stretch.model_validate_json(text) if text else models.Stretch()
+            self._stretch = models.BudgetDecision.model_validate_json(text) if text else models.BudgetDecision()
             self._read_at = now
         return self._stretch
 
-    def decide(self, stretch: models.Stretch, before: models.Stretch) -> bool:
+    def decide(self, budget_decision: models.BudgetDecision, before: models.BudgetDecision) -> bool:
         """Put a decision in force, unless another one came between."""
-        had = "" if before == models.Stretch() else before.model_dump_json()
+        had = "" if before == models.BudgetDecision() else before.model_dump_json()
         self._read_at = float("-inf")
-        return bool(_DECIDE.run(self._client, [keys.STRETCH], [had, stretch.model_dump_json(), 2 * models.DAY]))
+        return bool(_DECIDE.run(self._client, [keys.STRETCH], [had, budget_decision.model_dump_json(), 2 * models.DAY]))
 
 
 def _hour(start: int, found: Mapping[bytes, bytes]) -> models.Hour:

@@ -7,7 +7,7 @@ key                                         type    owner; lifetime
 ``workermon:worker:<id>``                   hash    workers, samples: spec, condition …; until the worker is removed
 ``workermon:ledger:<id>:<hour>``            hash    samples: datapoints of an hour; the end of the hour plus retention
 ``workermon:learnt:<scope>``                hash    learnt: delays, listings, by name; 7 days after the last write
-``workermon:unjudged``                      zset    samples: worker ids by the time of the write; permanent
+``workermon:pending``                      zset    samples: worker ids by the time of the write; permanent
 ``workermon:alerts:<id>``                   hash    alerts: state and version; until the worker is removed
 ``workermon:open``                          zset    alerts: ids of the alerts that fire, by since; permanent
 ``workermon:alert-history:of:<alert>``      list    alerts: transitions, newest first; 30 days after the last
@@ -63,7 +63,7 @@ ENTRIES = 100
 ALERTS = 10_000
 
 WORKERS = "workermon:workers"
-UNJUDGED = "workermon:unjudged"
+PENDING = "workermon:pending"
 OPEN = "workermon:open"
 HISTORY_INDEX = "workermon:alert-history:index"
 OUTBOX = "workermon:outbox"
@@ -83,7 +83,7 @@ LANE, STATE, LEASE = "workermon:outbox:lane:", "workermon:outbox:state:", "worke
 
 #: Keys that may stay without a lifetime, with those of Celery's transport and of RedBeat, which own theirs.
 _PERMANENT = re.compile(
-    rb"workermon:(workers|worker:.+|alerts:.+|unjudged|open|silences|configuration|pulse|counts|canary|scopes|scope:.+"
+    rb"workermon:(workers|worker:.+|alerts:.+|pending|open|silences|configuration|pulse|counts|canary|scopes|scope:.+"
     rb"|outbox|outbox:(lane|state|lanes):.+|outbox:fence|outbox:reminders|collect:.+|redbeat.*)"
     rb"|redbeat.*|_kombu\..+|unacked.*|workermon\.(collect|evaluate|deliver).*|.+\.pidbox|celeryev\..+"
 )
@@ -104,7 +104,7 @@ def ledger(worker_id: str, hour: int | str) -> str:
     return f"{LEDGER}{worker_id}:{hour}"
 
 
-def learnt(scope: models.Scope) -> str:
+def learned_delays(scope: models.AccountRegion) -> str:
     """Name what is learnt of an account and region; who becomes another role is told apart."""
     return f"workermon:learnt:{scope.key}" + (f":{scope.role_arn}" if scope.role_arn else "")
 

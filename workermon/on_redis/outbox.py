@@ -207,7 +207,7 @@ class RedisOutbox:
         ahead = repr(now + ports.LONGEST_WAIT)
         return client.texts(_DUE.run(self._client, [keys.OUTBOX, keys.REMINDERS], [repr(now), limit, *prefixes, ahead]))
 
-    def claim(self, alert_id: str, now: float, lease: float) -> list[models.Parcel]:
+    def claim(self, alert_id: str, now: float, lease: float) -> list[models.ClaimedNotification]:
         """Claim the head of each due lane of an alert for ``lease`` seconds of Redis' own time."""
         replies = _CLAIM.run(
             self._client,
@@ -224,7 +224,7 @@ class RedisOutbox:
             ],
         )
         return [
-            models.Parcel(
+            models.ClaimedNotification(
                 alert_id=alert_id,
                 channel=keys.of_lane(lane.decode())[1],
                 notification=models.Notification.model_validate_json(head),
@@ -234,7 +234,9 @@ class RedisOutbox:
             for lane, head, fence, attempts in replies
         ]
 
-    def delivered(self, parcel: models.Parcel, at: float, remind_at: float | None = None) -> models.Parcel | None:
+    def delivered(
+        self, parcel: models.ClaimedNotification, at: float, remind_at: float | None = None
+    ) -> models.ClaimedNotification | None:
         """Record acceptance; the present state where the fence was stale and something was told since."""
         reply = self._settle(parcel, "delivered", at, None, at, remind_at)
         if len(reply) == 1:
@@ -248,25 +250,27 @@ class RedisOutbox:
             }
         )
 
-    def failed(self, parcel: models.Parcel, at: float, error: str, retry_at: float) -> bool:
+    def failed(self, parcel: models.ClaimedNotification, at: float, error: str, retry_at: float) -> bool:
         """Record the attempt and wait; where the fence was stale, have the present state sent once more if need be."""
         return bool(self._settle(parcel, "failed", at, error, retry_at)[0])
 
-    def give_up(self, parcel: models.Parcel, at: float, error: str, remind_at: float | None = None) -> bool:
+    def give_up(
+        self, parcel: models.ClaimedNotification, at: float, error: str, remind_at: float | None = None
+    ) -> bool:
         """Record the last attempt and take the notification off."""
         return bool(self._settle(parcel, "given up", at, error, at, remind_at)[0])
 
-    def skip(self, parcel: models.Parcel, at: float, remind_at: float | None) -> bool:
+    def skip(self, parcel: models.ClaimedNotification, at: float, remind_at: float | None) -> bool:
         """Take the notification off as if it had not been there."""
         return bool(self._settle(parcel, "skipped", at, None, at, remind_at)[0])
 
-    def postpone(self, parcel: models.Parcel, retry_at: float) -> bool:
+    def postpone(self, parcel: models.ClaimedNotification, retry_at: float) -> bool:
         """Give a claim back as if it had not been made."""
         lane = keys.lane(parcel.alert_id, parcel.channel)
         names = [keys.OUTBOX, keys.STATE + lane, keys.LEASE + lane]
         return bool(_POSTPONE.run(self._client, names, [lane, parcel.fence, repr(retry_at)]))
 
-    def trouble(self, channel: str) -> models.Notification | None:
+    def last_error(self, channel: str) -> models.Notification | None:
         """Return what was last told of the delivery to a channel itself."""
         with client.guard(self._client):
             said: Any = self._client.get(keys.last(models.delivery_alert(channel)))
@@ -299,7 +303,7 @@ class RedisOutbox:
                     if alert.open
                     else "",
                     alert.since or 0,
-                    "" if isinstance(notification, models.Unheard) else self._feed,
+                    "" if isinstance(notification, models.SilencedNotification) else self._feed,
                     *lanes,
                 ],
             )
@@ -314,7 +318,7 @@ class RedisOutbox:
         """Return how many notifications wait; the canary's parcel is none."""
         return int(_BACKLOG.run(self._client, [keys.OUTBOX], [keys.LANE, _CANARY]))
 
-    def stuck(self, before: float, limit: int = 100) -> list[ports.Stuck]:
+    def stuck(self, before: float, limit: int = 100) -> list[ports.StuckQueue]:
         """Return lanes that were tried in vain for long, the oldest first; looks at a thousand lanes at most."""
         with client.guard(self._client):
             lanes = client.texts(self._client.zrange(keys.OUTBOX, 0, LOOKED_AT - 1))
@@ -332,12 +336,12 @@ class RedisOutbox:
             tried = [models.Attempt.model_validate_json(entry.partition(b" ")[2]) for entry in entries]
             tried = [one for one in tried if one.channel == channel and one.notification_id == told]
             if tried and tried[-1].error is not None and tried[0].at <= before:
-                found.append(ports.Stuck(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
+                found.append(ports.StuckQueue(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
         return sorted(found, key=lambda one: one.since)[:limit]
 
     def _settle(
         self,
-        parcel: models.Parcel,
+        parcel: models.ClaimedNotification,
         how: str,
         at: float,
         error: str | None,

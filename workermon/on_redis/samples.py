@@ -227,8 +227,8 @@ class RedisSamples:
             int(again),
             repr(sample.collected_at),
             retention,
-            condition.model_dump_json(exclude={"trouble"}, exclude_defaults=True),
-            condition.trouble.model_dump_json() if condition.trouble else "",
+            condition.model_dump_json(exclude={"last_error"}, exclude_defaults=True),
+            condition.last_error.model_dump_json() if condition.last_error else "",
             self._channel,
             event,
         ]
@@ -238,17 +238,17 @@ class RedisSamples:
                 first_wins = run.field.startswith(f"{catalogue.STATUS_CHECK_FAILED}:")
                 head = f"{run.field} {run.offset} {run.at} {run.period} {int(first_wins)}"
                 arguments += [head, run.data]
-        return [keys.worker(worker.id), keys.UNJUDGED, *(keys.ledger(worker.id, hour) for hour in hours)], arguments
+        return [keys.worker(worker.id), keys.PENDING, *(keys.ledger(worker.id, hour) for hour in hours)], arguments
 
-    def failed(self, worker: models.Worker, trouble: models.Trouble) -> None:
+    def failed(self, worker: models.Worker, last_error: models.CollectionError) -> None:
         """Remember why a collection failed, and give the slot's claim back."""
-        self.failed_many([(worker, trouble)])
+        self.failed_many([(worker, last_error)])
 
-    def failed_many(self, failures: Sequence[tuple[models.Worker, models.Trouble]]) -> None:
+    def failed_many(self, failures: Sequence[tuple[models.Worker, models.CollectionError]]) -> None:
         """Do that for many in one round trip; each is a step of its own."""
         calls: list[tuple[list[str | bytes], list[client.Argument]]] = [
-            ([keys.worker(worker.id)], [worker.incarnation, "trouble", trouble.model_dump_json(), "claim", ""])
-            for worker, trouble in failures
+            ([keys.worker(worker.id)], [worker.incarnation, "trouble", last_error.model_dump_json(), "claim", ""])
+            for worker, last_error in failures
         ]
         workers.SET.run_many(self._client, calls)
 
@@ -321,12 +321,12 @@ class RedisSamples:
                 found.setdefault(worker_id, {})[hour] = ledger.fields(fields)
         return found
 
-    def unjudged(self, before: float, limit: int) -> list[str]:
+    def pending(self, before: float, limit: int) -> list[str]:
         """Return workers with a sample that was written by that time and is not judged yet, oldest first."""
         with client.guard(self._client):
-            return client.texts(self._client.zrangebyscore(keys.UNJUDGED, "-inf", before, start=0, num=limit))
+            return client.texts(self._client.zrangebyscore(keys.PENDING, "-inf", before, start=0, num=limit))
 
-    def rejudge(self, worker_ids: Iterable[str], at: float) -> None:
+    def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as to be judged."""
-        calls = [([keys.worker(one), keys.UNJUDGED], [one, repr(at)]) for one in worker_ids]
+        calls = [([keys.worker(one), keys.PENDING], [one, repr(at)]) for one in worker_ids]
         _MARK.run_many(self._client, calls)

@@ -83,7 +83,7 @@ class RedisSetup:
             alerts.COMMIT.queue(pipe, *self._alerts.retiring(verdict))
         if change.configuration is not None:
             configurations.SAVE.queue(pipe, *configurations.saving(change.configuration))
-            _MARK_ALL.queue(pipe, [keys.WORKERS, keys.UNJUDGED], [repr(change.at), keys.worker("")])
+            _MARK_ALL.queue(pipe, [keys.WORKERS, keys.PENDING], [repr(change.at), keys.worker("")])
 
 
 def _mark(connection: redis.Redis) -> str:

@@ -41,20 +41,20 @@ class RedisSilences:
             with client.guard(self._client):
                 self._client.hdel(keys.SILENCES, *wanted)
 
-    def acknowledge(self, acknowledged: models.Acknowledged) -> None:
+    def acknowledge(self, acknowledged: models.Acknowledgement) -> None:
         """Note who has seen an alert."""
         with client.guard(self._client):
             name = keys.acknowledged(acknowledged.alert_id)
             self._client.set(name, acknowledged.model_dump_json(), ex=keys.HISTORY)
 
-    def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, models.Acknowledged]:
+    def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, models.Acknowledgement]:
         """Return who has seen these alerts last."""
         if not alert_ids:
             return {}
         with client.guard(self._client):
             found: Any = self._client.mget([keys.acknowledged(each) for each in alert_ids])
         return {
-            alert_id: models.Acknowledged.model_validate_json(text)
+            alert_id: models.Acknowledgement.model_validate_json(text)
             for alert_id, text in zip(alert_ids, found, strict=True)
             if text
         }

@@ -53,12 +53,12 @@ return 1
 
 def record(fields: Sequence[Any]) -> ports.Record | None:
     """Return the record that ``FIELDS`` of a worker's hash make; ``None`` where there is no worker."""
-    spec, condition, trouble, dimensions, dimensions_at, changed_from, sequence = fields
+    spec, condition, last_error, dimensions, dimensions_at, changed_from, sequence = fields
     if spec is None:
         return None
     found = models.Condition.model_validate_json(condition) if condition else models.Condition()
-    if trouble:
-        found = found.model_copy(update={"trouble": models.Trouble.model_validate_json(trouble)})
+    if last_error:
+        found = found.model_copy(update={"last_error": models.CollectionError.model_validate_json(last_error)})
     return ports.Record(
         worker=models.Worker.model_validate_json(spec),
         condition=found,

@@ -35,7 +35,7 @@ from workermon import errors, failpoints, logs, models, ports, runtime, settings
 from workermon.evaluate import silence_expiry
 from workermon.health import canary as chirping
 from workermon.health import heartbeat
-from workermon.on_celery import bell
+from workermon.on_celery import dispatcher
 from workermon.on_celery.app import app
 
 log = logs.get(__name__)
@@ -47,7 +47,7 @@ RENEWED: Final = 1.0
 #: Seconds between two sweeps.
 SWEPT: Final = 2.0
 #: Seconds. What was written that long ago and is not judged was not announced, or its judge died.
-UNJUDGED: Final = 3.0
+PENDING: Final = 3.0
 #: Seconds. What a sweep rang for it leaves alone that long, so that rings do not pile up where evaluators are behind.
 RUNG: Final = 5.0
 #: Seconds and identifiers. What arrives together is judged together.
@@ -108,7 +108,7 @@ class Relay:
         samples: ports.Samples,
         outbox: ports.Outbox,
         workers: ports.Workers,
-        bell: ports.Bell,
+        dispatcher: ports.Dispatcher,
         pulse: ports.Pulse,
         leases: ports.Leases,
         now: ports.Clock,
@@ -118,7 +118,7 @@ class Relay:
         unmute: Callable[[], None] = lambda: None,
     ) -> None:
         self._feed, self._samples, self._outbox, self._workers = feed, samples, outbox, workers
-        self._bell, self._pulse, self._leases, self._now = bell, pulse, leases, now
+        self._bell, self._pulse, self._leases, self._now = dispatcher, pulse, leases, now
         self._reconcile, self._beat, self._canary = reconcile, beat, canary
         self._unmute = unmute
         self._owner = f"{os.getpid()}-{secrets.token_hex(6)}"
@@ -141,11 +141,11 @@ class Relay:
             samples=get(ports.Samples),
             outbox=get(ports.Outbox),
             workers=get(ports.Workers),
-            bell=get(ports.Bell),
+            dispatcher=get(ports.Dispatcher),
             pulse=get(ports.Pulse),
             leases=get(ports.Leases),
             now=get(ports.Clock),
-            reconcile=bell.CeleryBell(app).reconcile,
+            reconcile=dispatcher.CeleryDispatcher(app).reconcile,
             beat=_heart(container),
             canary=get(ports.Canary),
             unmute=_muting(container),
@@ -232,7 +232,7 @@ class Relay:
 
     def _hear_canary(self, message: str) -> None:
         assert self._canary is not None
-        if not chirping.hear(message, canary=self._canary, bell=self._bell, now=self._now):
+        if not chirping.hear(message, canary=self._canary, dispatcher=self._bell, now=self._now):
             self._refuse(message, "no_canary", time.monotonic())
 
     def _ring_heard(self) -> None:
@@ -248,16 +248,16 @@ class Relay:
         at, now = time.monotonic(), self._now()
         self._unmute()
         self._rung = {identifier: when for identifier, when in self._rung.items() if at - when < RUNG}
-        unjudged = self._unrung(self._samples.unjudged(now - UNJUDGED, FOUND))
+        pending = self._unrung(self._samples.pending(now - PENDING, FOUND))
         overdue = self._unrung(self._overdue(now))
-        self._bell.evaluate(list(dict.fromkeys([*unjudged, *overdue])))
+        self._bell.evaluate(list(dict.fromkeys([*pending, *overdue])))
         undelivered = self._unrung(self._outbox.due(now, FOUND))
         if undelivered:
             failpoints.reach("listener.found")
         self._bell.deliver(undelivered)
-        self._rung.update(dict.fromkeys([*unjudged, *overdue, *undelivered], at))
-        if unjudged:
-            log.debug("listener.unannounced", workers=len(unjudged))
+        self._rung.update(dict.fromkeys([*pending, *overdue, *undelivered], at))
+        if pending:
+            log.debug("listener.unannounced", workers=len(pending))
         for reason, number in self._invalid.items():
             self._pulse.count(f"event.invalid.{reason}", number)
         self._invalid.clear()
@@ -306,7 +306,7 @@ def _muting(container: Container) -> Callable[[], None]:
         workers=get(ports.Workers),
         silences=get(ports.Silences),
         configurations=get(ports.Configurations),
-        bell=get(ports.Bell),
+        dispatcher=get(ports.Dispatcher),
         now=get(ports.Clock),
     ).look
 

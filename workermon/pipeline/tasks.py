@@ -99,10 +99,10 @@ def collect(
     samples: FromDishka[ports.Samples],
     schedule: FromDishka[ports.Schedule],
     configurations: FromDishka[ports.Configurations],
-    learnt: FromDishka[ports.Learnt],
+    learned_delays: FromDishka[ports.LearnedDelays],
     leases: FromDishka[ports.Leases],
     costs: FromDishka[ports.Costs],
-    scopes: FromDishka[ports.Scopes],
+    accounts: FromDishka[ports.Accounts],
     gate: FromDishka[bulkhead.Bulkhead],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
@@ -110,8 +110,8 @@ def collect(
     """Collect these workers' state and metrics from AWS into the ledger."""
     report = collection.collect(
         worker_ids, ec2=ec2, cloudwatch=cloudwatch, workers=workers, samples=samples, schedule=schedule,
-        configurations=configurations, learnt=learnt, leases=leases, now=now, costs=costs, scopes=scopes,
-        bulkhead=gate,
+        configurations=configurations, learned_delays=learned_delays, leases=leases, now=now, costs=costs,
+        accounts=accounts, bulkhead=gate,
     )  # fmt: skip
     _unknown("workermon.collect", report.unknown, pulse)
     pulse.mark("collect", now())
@@ -125,10 +125,10 @@ def evaluate(
     samples: FromDishka[ports.Samples],
     configurations: FromDishka[ports.Configurations],
     violations: FromDishka[Sequence[ports.Violations]],
-    scopes: FromDishka[ports.Scopes],
+    accounts: FromDishka[ports.Accounts],
     costs: FromDishka[ports.Costs],
     silences: FromDishka[ports.Silences],
-    bell: FromDishka[ports.Bell],
+    dispatcher: FromDishka[ports.Dispatcher],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
 ) -> None:
@@ -136,9 +136,9 @@ def evaluate(
     pulse.judges(now())
     alert_ids = evaluation.evaluate(
         worker_ids, alerts=alerts, samples=samples, configurations=configurations, pulse=pulse, now=now,
-        violations=violations, scopes=scopes, silences=silences, costs=costs,
+        violations=violations, accounts=accounts, silences=silences, costs=costs,
     )  # fmt: skip
-    bell.deliver(alert_ids)
+    dispatcher.deliver(alert_ids)
     failpoints.reach("evaluate.rung")
     known = workers.known(worker_ids)
     _unknown("workermon.evaluate", [each for each in worker_ids if each not in known], pulse)
@@ -182,8 +182,8 @@ def reconcile(
     samples: FromDishka[ports.Samples],
     configurations: FromDishka[ports.Configurations],
     secrets: FromDishka[ports.Secrets],
-    scopes: FromDishka[ports.Scopes],
-    bell: FromDishka[ports.Bell],
+    accounts: FromDishka[ports.Accounts],
+    dispatcher: FromDishka[ports.Dispatcher],
     own: FromDishka[settings.Settings],
     now: FromDishka[ports.Clock],
 ) -> None:
@@ -194,8 +194,8 @@ def reconcile(
     )  # fmt: skip
     for scope, why in done.failed.items():
         log.warning("reconcile.scope_failed", scope=scope, reason=str(why))
-    fleet.leave(workers=workers, scopes=scopes, configurations=configurations, now=now)
-    bell.deliver(fleet.forsaken(alerts=alerts, configurations=configurations))
+    fleet.leave(workers=workers, accounts=accounts, configurations=configurations, now=now)
+    dispatcher.deliver(fleet.forsaken(alerts=alerts, configurations=configurations))
 
 
 @app.task(name="workermon.canary", base=Shell, sound=staticmethod(chirping.is_stage))
@@ -204,12 +204,12 @@ def canary(
     trace: FromDishka[ports.Canary],
     schedule: FromDishka[ports.Schedule],
     outbox: FromDishka[ports.Outbox],
-    bell: FromDishka[ports.Bell],
+    dispatcher: FromDishka[ports.Dispatcher],
     now: FromDishka[ports.Clock],
 ) -> None:
     """Pass the canary on from a stage: it tells whether messages go all the way round."""
     for stage in stages:
-        chirping.pass_on(stage, canary=trace, schedule=schedule, outbox=outbox, bell=bell, now=now)
+        chirping.pass_on(stage, canary=trace, schedule=schedule, outbox=outbox, dispatcher=dispatcher, now=now)
 
 
 def _unknown(task: str, worker_ids: Sequence[str], pulse: ports.Pulse) -> None:

@@ -12,29 +12,29 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from workermon.models import (
     CANARY_EVERY,
-    Acknowledged,
+    AccountRegion,
+    AccountState,
+    Acknowledgement,
     Alert,
+    BudgetDecision,
     Channel,
+    ClaimedNotification,
+    CollectionError,
     Condition,
     Configuration,
+    HistoryEntry,
     Hour,
     Instance,
     InstanceStatus,
     Limit,
     Notification,
-    Parcel,
     Query,
-    Recorded,
     Sample,
-    Scope,
-    ScopeState,
     SecretRef,
     Sent,
     Series,
     Silence,
-    Stretch,
     Transition,
-    Trouble,
     Worker,
 )
 
@@ -52,16 +52,16 @@ class Clock(Protocol):
 class Ec2(Protocol):
     """EC2 as the stages see it. An id that EC2 does not know is left out of an answer: that is not an error."""
 
-    def describe(self, scope: Scope, instance_ids: Sequence[str]) -> dict[str, Instance]:
+    def describe(self, scope: AccountRegion, instance_ids: Sequence[str]) -> dict[str, Instance]:
         """Return what DescribeInstances knows of these ids."""
 
-    def statuses(self, scope: Scope, instance_ids: Sequence[str]) -> dict[str, InstanceStatus]:
+    def statuses(self, scope: AccountRegion, instance_ids: Sequence[str]) -> dict[str, InstanceStatus]:
         """Return state and status checks of these ids, stopped ones included (DescribeInstanceStatus)."""
 
-    def find(self, scope: Scope, tags: Mapping[str, str]) -> list[Instance]:
+    def find(self, scope: AccountRegion, tags: Mapping[str, str]) -> list[Instance]:
         """Return every instance, not terminated or shutting down, that carries all these tags."""
 
-    def time(self, scope: Scope) -> float | None:
+    def time(self, scope: AccountRegion) -> float | None:
         """Return AWS' own time in whole seconds, ``None`` where it does not say; a refusal is an answer, too."""
 
 
@@ -78,7 +78,7 @@ class Answer(NamedTuple):
 class CloudWatch(Protocol):
     """CloudWatch as the stages see it."""
 
-    def fetch(self, scope: Scope, queries: Sequence[Query], until: float) -> Answer:
+    def fetch(self, scope: AccountRegion, queries: Sequence[Query], until: float) -> Answer:
         """Return datapoints from each query's ``since`` up to ``until``, in order of time (GetMetricData).
 
         Pages are followed, partial results asked for again; NaN and repeated timestamps do not come out. A query
@@ -86,7 +86,7 @@ class CloudWatch(Protocol):
         """
 
     def dimensions(
-        self, scope: Scope, namespace: str, metric_name: str, instance_ids: Sequence[str] | None
+        self, scope: AccountRegion, namespace: str, metric_name: str, instance_ids: Sequence[str] | None
     ) -> dict[str, list[tuple[tuple[str, str], ...]]]:
         """Return the dimension sets under which each instance really publishes a metric (ListMetrics).
 
@@ -129,10 +129,10 @@ class Costs(Protocol):
     def hours(self, since: float) -> list[Hour]:
         """Return the hours since the one that a time is in, oldest first; those without a request are left out."""
 
-    def stretch(self) -> Stretch:
+    def budget_decision(self) -> BudgetDecision:
         """Return what the budget makes of the periods; may be some seconds old."""
 
-    def decide(self, stretch: Stretch, before: Stretch) -> bool:
+    def decide(self, budget_decision: BudgetDecision, before: BudgetDecision) -> bool:
         """Put a decision in force; ``False`` where ``before`` is not what is there: another was faster."""
 
 
@@ -214,10 +214,10 @@ class Samples(Protocol):
     def write_many(self, writes: Sequence[tuple[Sample, Condition, str]], *, again: bool = False) -> list[Written]:
         """Write many samples, each a step of its own, in few round trips; one outcome for each, in order."""
 
-    def failed(self, worker: Worker, trouble: Trouble) -> None:
+    def failed(self, worker: Worker, last_error: CollectionError) -> None:
         """Remember why a collection failed and give the slot's claim back; nothing else of the worker changes."""
 
-    def failed_many(self, failures: Sequence[tuple[Worker, Trouble]]) -> None:
+    def failed_many(self, failures: Sequence[tuple[Worker, CollectionError]]) -> None:
         """Do that for many in one round trip."""
 
     def read(self, wanted: Sequence[tuple[str, str, int]], since: float, until: float) -> dict[tuple[str, str], Series]:
@@ -229,23 +229,23 @@ class Samples(Protocol):
     def periods(self, worker_id: str, metric: str, since: float, until: float) -> list[int]:
         """Return the periods in seconds under which the ledger holds datapoints of a metric."""
 
-    def unjudged(self, before: float, limit: int) -> list[str]:
+    def pending(self, before: float, limit: int) -> list[str]:
         """Return workers with a sample that was written by that time and is not judged yet, oldest first."""
 
-    def rejudge(self, worker_ids: Iterable[str], at: float) -> None:
+    def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as to be judged (their rules changed, say)."""
 
 
-class Learnt(Protocol):
+class LearnedDelays(Protocol):
     """What is learnt of an account and region, by name: small JSON values, bounded in number, none of one worker.
 
     It may be lost, and then is learnt again.
     """
 
-    def load(self, scope: Scope) -> dict[str, Any]:
+    def load(self, scope: AccountRegion) -> dict[str, Any]:
         """Return all of it; what cannot be read is left out."""
 
-    def save(self, scope: Scope, values: Mapping[str, Any]) -> None:
+    def save(self, scope: AccountRegion, values: Mapping[str, Any]) -> None:
         """Keep these beside the others, for another week."""
 
 
@@ -256,14 +256,14 @@ class Basis(NamedTuple):
     """What a verdict is based on; read before its datapoints.
 
     ``alerts`` is by rule, ``version`` counts the commits of this worker, ``revision`` those of the configuration.
-    ``told`` is the last version of each rule's notifications, which outlives the removal of a worker.
+    ``last_versions`` is the last version of each rule's notifications, which outlives the removal of a worker.
     """
 
     record: Record
     alerts: dict[str, Alert]
     version: int
     revision: int
-    told: dict[str, int]
+    last_versions: dict[str, int]
 
 
 class Verdict(NamedTuple):
@@ -301,24 +301,24 @@ class Alerts(Protocol):
     def open(self) -> list[Alert]:
         """Return the alerts that people were last told to be firing, the oldest first."""
 
-    def history(self, alert_id: str | None = None, limit: int = 100) -> list[Recorded]:
+    def history(self, alert_id: str | None = None, limit: int = 100) -> list[HistoryEntry]:
         """Return what was recorded of one alert, or of all, newest first."""
 
 
-class ScopeBasis(NamedTuple):
+class AccountBasis(NamedTuple):
     """What the judgement of an account and region is based on; its fields are those of ``Basis``."""
 
-    state: ScopeState
+    state: AccountState
     alerts: dict[str, Alert]
     version: int
     revision: int
-    told: dict[str, int]
+    last_versions: dict[str, int]
 
 
-class ScopeVerdict(NamedTuple):
+class AccountVerdict(NamedTuple):
     """The outcome of one judgement of an account and region; its fields are those of ``Verdict``."""
 
-    basis: ScopeBasis
+    basis: AccountBasis
     alerts: dict[str, Alert]
     transitions: tuple[tuple[str, Transition, Notification | None], ...]
     channels: dict[str, tuple[str, ...]]
@@ -329,29 +329,29 @@ class ScopeVerdict(NamedTuple):
 SET_BACK = 600
 
 
-class Scopes(Protocol):
+class Accounts(Protocol):
     """How collection goes in each account and region, and the alerts about that."""
 
-    def note(self, scope: str, at: float, interval: int, trouble: Trouble | None) -> None:
+    def note(self, scope: str, at: float, interval: int, last_error: CollectionError | None) -> None:
         """Note how a collection went that began at a time; one older than the last success changes nothing.
 
         One that is older by more than ``SET_BACK`` counts: a clock was wrong, and the times before tell nothing.
         """
 
-    def load(self) -> dict[str, ScopeBasis]:
+    def load(self) -> dict[str, AccountBasis]:
         """Return the basis of a judgement of every account and region where anything was collected, by its key."""
 
     def forget(self, scope: str, version: int) -> bool:
         """Forget how it went there, unless its alerts are no longer at that version; their history stays."""
 
-    def commit(self, verdict: ScopeVerdict) -> bool:
+    def commit(self, verdict: AccountVerdict) -> bool:
         """Write alert, history and outbox in one step; ``False``, and nothing written, where the basis moved on."""
 
-    def retire(self, verdict: ScopeVerdict) -> bool:
+    def retire(self, verdict: AccountVerdict) -> bool:
         """Commit a last verdict and forget how it went there, in one step."""
 
 
-class Stuck(NamedTuple):
+class StuckQueue(NamedTuple):
     """A lane whose head was tried first at ``since`` and was not accepted since; ``error`` is of the last attempt."""
 
     alert_id: str
@@ -374,10 +374,12 @@ class Outbox(Protocol):
         A lane whose next try is more than ``LONGEST_WAIT`` ahead may be tried too.
         """
 
-    def claim(self, alert_id: str, now: float, lease: float) -> list[Parcel]:
+    def claim(self, alert_id: str, now: float, lease: float) -> list[ClaimedNotification]:
         """Claim the head of each due lane of an alert for ``lease`` seconds of Redis' own time."""
 
-    def delivered(self, parcel: Parcel, at: float, remind_at: float | None = None) -> Parcel | None:
+    def delivered(
+        self, parcel: ClaimedNotification, at: float, remind_at: float | None = None
+    ) -> ClaimedNotification | None:
         """Record acceptance and take the notification off its lane; ``remind_at`` is when it is due again, if ever.
 
         Where the alert still fires then, ``due`` puts it into the lane once more, as a reminder.
@@ -386,19 +388,19 @@ class Outbox(Protocol):
         sent once more, so that the last word is the true one (``None`` where there is nothing to add).
         """
 
-    def failed(self, parcel: Parcel, at: float, error: str, retry_at: float) -> bool:
+    def failed(self, parcel: ClaimedNotification, at: float, error: str, retry_at: float) -> bool:
         """Record the attempt, free the lane, and wait until ``retry_at``; ``False`` where the fence was stale."""
 
-    def give_up(self, parcel: Parcel, at: float, error: str, remind_at: float | None = None) -> bool:
+    def give_up(self, parcel: ClaimedNotification, at: float, error: str, remind_at: float | None = None) -> bool:
         """Record the last attempt and take the notification off; ``False`` where the fence was stale."""
 
-    def skip(self, parcel: Parcel, at: float, remind_at: float | None) -> bool:
+    def skip(self, parcel: ClaimedNotification, at: float, remind_at: float | None) -> bool:
         """Take the notification off as if it had not been there; ``False`` where the fence was stale."""
 
-    def postpone(self, parcel: Parcel, retry_at: float) -> bool:
+    def postpone(self, parcel: ClaimedNotification, retry_at: float) -> bool:
         """Give a claim back until ``retry_at`` as if it had not been made; ``False`` where the fence was stale."""
 
-    def trouble(self, channel: str) -> Notification | None:
+    def last_error(self, channel: str) -> Notification | None:
         """Return what was last told of the delivery to a channel itself."""
 
     def tell(self, channel: str, notification: Notification, before: str | None, to: Sequence[str], at: float) -> bool:
@@ -413,7 +415,7 @@ class Outbox(Protocol):
     def backlog(self) -> int:
         """Return how many notifications wait; the canary's parcel is none."""
 
-    def stuck(self, before: float, limit: int = 100) -> list[Stuck]:
+    def stuck(self, before: float, limit: int = 100) -> list[StuckQueue]:
         """Return lanes whose head was tried first by that time, and whose last attempt failed, the oldest first."""
 
 
@@ -429,10 +431,10 @@ class Silences(Protocol):
     def remove(self, silence_ids: Iterable[str]) -> None:
         """Take them back; those that are not there are no error."""
 
-    def acknowledge(self, acknowledged: Acknowledged) -> None:
+    def acknowledge(self, acknowledged: Acknowledgement) -> None:
         """Note who has seen an alert; kept as long as the history."""
 
-    def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, Acknowledged]:
+    def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, Acknowledgement]:
         """Return who has seen these alerts last, those that somebody has."""
 
 
@@ -549,7 +551,7 @@ class Schedule(Protocol):
         """Return how many canaries beat has sent, ``None`` where it knows of none."""
 
 
-class Bell(Protocol):
+class Dispatcher(Protocol):
     """Wakes the next stage: identifiers in a Celery message. It may get lost; a sweep finds what no bell announced."""
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:

@@ -16,12 +16,12 @@ from workermon.models import (
     DAY,
     SEVERITIES,
     Condition,
-    Judged,
     Rule,
+    RuleState,
     ScheduledEvent,
     Severity,
+    SeverityChange,
     Transition,
-    Turn,
     rfc3339,
 )
 
@@ -112,32 +112,32 @@ def why_not(rule: Rule, event: ScheduledEvent, at: float) -> str | None:
     return None
 
 
-def judge(rule: Rule, judged: Judged, condition: Condition) -> tuple[Judged, tuple[Transition, ...]]:
+def judge(rule: Rule, rule_state: RuleState, condition: Condition) -> tuple[RuleState, tuple[Transition, ...]]:
     """Judge what a condition remembers; return the new state, and what turned.
 
     It is told again, at the same severity, where another event joins or one has another time. ``judged`` itself comes
     back where nothing is new.
     """
-    if judged.metric != KIND and (judged.metric is not None or judged.severity is not None):
-        judged = Judged()  # what another kind of rule of this name left
+    if rule_state.metric != KIND and (rule_state.metric is not None or rule_state.severity is not None):
+        rule_state = RuleState()  # what another kind of rule of this name left
     due = ahead(rule, condition)
     keys = tuple(key(event) for event in due)
     worst = max((severity(rule, event) for event in due), key=SEVERITIES.index, default=None)
-    if (keys, worst) == (judged.events, judged.severity):
-        return judged, ()
-    last = judged.trail[-1].at if judged.trail else 0
-    fresh = [event for event in due if key(event) not in judged.events]
-    if worst == judged.severity and not fresh:
-        return judged.model_copy(update={"events": keys}), ()
-    at = max(_appeared(rule, fresh) if fresh else _ended(judged, condition), last)
+    if (keys, worst) == (rule_state.events, rule_state.severity):
+        return rule_state, ()
+    last = rule_state.trail[-1].at if rule_state.trail else 0
+    fresh = [event for event in due if key(event) not in rule_state.events]
+    if worst == rule_state.severity and not fresh:
+        return rule_state.model_copy(update={"events": keys}), ()
+    at = max(_appeared(rule, fresh) if fresh else _ended(rule_state, condition), last)
     if worst is None:
-        reason, cause = _over(rule, judged, condition), None
+        reason, cause = _over(rule, rule_state, condition), None
     else:
         reason, cause = said(due, condition.collected_at or 0.0), _words(due)
-    named = ",".join(keys or judged.events)
-    turned = Transition(at=at, before=judged.severity, after=worst, reason=reason, cause=cause, key=named)
-    turn = Turn(at, worst, 0 if worst is None else 1 << SEVERITIES.index(worst))
-    return Judged(metric=KIND, trail=(turn,), events=keys), (turned,)
+    named = ",".join(keys or rule_state.events)
+    turned = Transition(at=at, before=rule_state.severity, after=worst, reason=reason, cause=cause, key=named)
+    turn = SeverityChange(at, worst, 0 if worst is None else 1 << SEVERITIES.index(worst))
+    return RuleState(metric=KIND, trail=(turn,), events=keys), (turned,)
 
 
 def _appeared(rule: Rule, events: Sequence[ScheduledEvent]) -> int:
@@ -148,12 +148,12 @@ def _appeared(rule: Rule, events: Sequence[ScheduledEvent]) -> int:
     )
 
 
-def _ended(judged: Judged, condition: Condition) -> int:
+def _ended(rule_state: RuleState, condition: Condition) -> int:
     """Return when the last of what was told ended: its end where that is what ended it, else when EC2 said so."""
     there = {key(event): event for event in condition.events}
     seen = condition.collected_at or 0.0
     times = [0.0]
-    for each in judged.events:
+    for each in rule_state.events:
         event = there.get(each)
         if event is not None and mark(event) is None:
             if event.not_after is not None and event.not_after <= seen:
@@ -163,12 +163,12 @@ def _ended(judged: Judged, condition: Condition) -> int:
     return math.floor(max(times))
 
 
-def _over(rule: Rule, judged: Judged, condition: Condition) -> str:
+def _over(rule: Rule, rule_state: RuleState, condition: Condition) -> str:
     """Say what became of the events that were told."""
     there = {key(event): event for event in condition.events}
     moved = {event.id for event in condition.events}
     fates = []
-    for each in judged.events:
+    for each in rule_state.events:
         event = there.get(each)
         if event is None:
             other = each.rpartition("@")[0] in moved
@@ -239,7 +239,7 @@ def _words(events: Sequence[ScheduledEvent]) -> str:
     return errors.printable(words)[:_LONGEST_CAUSE]
 
 
-def stands(rule: Rule, condition: Condition) -> str:
+def explain_state(rule: Rule, condition: Condition) -> str:
     """Say how a rule stands by what a condition remembers."""
     due = ahead(rule, condition)
     if due:

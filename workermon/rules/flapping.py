@@ -27,7 +27,7 @@ class Stand(NamedTuple):
 CALM = Stand(flaps=False)
 
 
-def after(damping: models.Damping, turn: models.Turn, option: models.Flapping) -> models.Damping:
+def after(damping: models.FlapState, turn: models.SeverityChange, option: models.Flapping) -> models.FlapState:
     """Return the state after one more turn; a change of severity alone is none."""
     fires = turn.severity is not None
     if fires == damping.fires:
@@ -36,23 +36,27 @@ def after(damping: models.Damping, turn: models.Turn, option: models.Flapping) -
     # Without a turn for that long it has held still.
     flaps = damping.flaps and bool(recent)
     recent = (*recent, turn.at)[-option.turns :]
-    return models.Damping(fires=fires, recent=recent, flaps=flaps or (fires and len(recent) >= option.turns))
+    return models.FlapState(fires=fires, recent=recent, flaps=flaps or (fires and len(recent) >= option.turns))
 
 
-def settled(rule: models.Rule, damping: models.Damping | None, turns: Iterable[models.Turn]) -> models.Damping | None:
+def settled(
+    rule: models.Rule, damping: models.FlapState | None, turns: Iterable[models.SeverityChange]
+) -> models.FlapState | None:
     """Return the state after these turns; ``None`` where the rule damps nothing or nothing is known yet."""
     if rule.flapping is None:
         return None
     for turn in turns:
-        damping = after(damping or models.Damping(), turn, rule.flapping)
+        damping = after(damping or models.FlapState(), turn, rule.flapping)
     return damping
 
 
-def among(rule: models.Rule, damping: models.Damping | None, turns: Sequence[models.Turn]) -> frozenset[int]:
+def among(
+    rule: models.Rule, damping: models.FlapState | None, turns: Sequence[models.SeverityChange]
+) -> frozenset[int]:
     """Return the times of those turns during which the alert flapped."""
     found = []
     if rule.flapping is not None:
-        state = damping or models.Damping()
+        state = damping or models.FlapState()
         for turn in turns:
             state = after(state, turn, rule.flapping)
             if state.flaps:
@@ -60,10 +64,10 @@ def among(rule: models.Rule, damping: models.Damping | None, turns: Sequence[mod
     return frozenset(found)
 
 
-def stand(rule: models.Rule, judged: models.Judged, until: int | None) -> Stand:
+def stand(rule: models.Rule, rule_state: models.RuleState, until: int | None) -> Stand:
     """Return how it stands at ``until``, the time up to which the rule is judged."""
     option = rule.flapping
-    state = settled(rule, judged.damping, judged.trail)
+    state = settled(rule, rule_state.damping, rule_state.trail)
     if option is None or state is None or not state.recent or until is None:
         return CALM
     last = state.recent[-1]
@@ -79,7 +83,7 @@ def is_told(told: models.Alert, severity: models.Severity | None) -> bool:
     """Tell whether people hear of a severity of an alert that flaps: once that it flaps, and of critical always."""
     if severity is None:
         return False
-    return not told.flapping_told or (severity == "critical" and told.told != "critical")
+    return not told.flapping_told or (severity == "critical" and told.notified_severity != "critical")
 
 
 def lasting(seconds: int) -> str:

@@ -16,13 +16,13 @@ from workermon.models import (
     SEVERITIES,
     Alert,
     Condition,
-    Judged,
     Rule,
+    RuleState,
+    SeverityChange,
     StateReason,
     Status,
     StatusChange,
     Transition,
-    Turn,
     Worker,
 )
 
@@ -89,7 +89,7 @@ class Down(NamedTuple):
 # --- what is remembered ------------------------------------------------------------------------------------------
 
 
-def wonders(before: Condition, status: Status, at: float) -> bool:
+def needs_reason(before: Condition, status: Status, at: float) -> bool:
     """Tell whether EC2 is to be asked why a worker has this status, which a collection at a time has seen."""
     if status not in DOWN or not (before.status == "running" or before.changes):
         return False
@@ -99,7 +99,7 @@ def wonders(before: Condition, status: Status, at: float) -> bool:
     return last.reason is None and at - last.at < PATIENCE
 
 
-def followed(before: Condition, status: Status, at: float, reason: StateReason | None) -> tuple[StatusChange, ...]:
+def append_change(before: Condition, status: Status, at: float, reason: StateReason | None) -> tuple[StatusChange, ...]:
     """Return the changes of a condition after a collection at a time has seen this status.
 
     There are none where nothing else was seen than that it runs, or never that it does.
@@ -136,7 +136,7 @@ def _kept(changes: tuple[StatusChange, ...], at: float) -> tuple[StatusChange, .
 # --- judgement ---------------------------------------------------------------------------------------------------
 
 
-def downs(rule: Rule, condition: Condition, start: float | None = None) -> tuple[Down, ...]:
+def outages(rule: Rule, condition: Condition, start: float | None = None) -> tuple[Down, ...]:
     """Return when a worker that was seen running stopped doing so unexpectedly, in order of time.
 
     Only the last of them can last still. That it was seen running no later than ``start`` does not count.
@@ -171,18 +171,18 @@ def _reason(changes: Iterable[StatusChange]) -> StateReason | None:
     return None
 
 
-def judge(rule: Rule, judged: Judged, condition: Condition) -> tuple[Judged, tuple[Transition, ...]]:
+def judge(rule: Rule, rule_state: RuleState, condition: Condition) -> tuple[RuleState, tuple[Transition, ...]]:
     """Judge what a condition remembers; return the new state, and what turned, in order of time.
 
     Nothing here knows the time of day. ``judged`` itself comes back where nothing is new.
     """
-    if judged.metric != KIND and (judged.metric is not None or judged.severity is not None):
-        judged = Judged()  # what another kind of rule of this name left
-    if not condition.changes and judged.severity is None:
-        return judged, ()
-    found = downs(rule, condition, judged.start)
+    if rule_state.metric != KIND and (rule_state.metric is not None or rule_state.severity is not None):
+        rule_state = RuleState()  # what another kind of rule of this name left
+    if not condition.changes and rule_state.severity is None:
+        return rule_state, ()
+    found = outages(rule, condition, rule_state.start)
     transitions: list[Transition] = []
-    severity, at = judged.severity, judged.trail[-1].at if judged.trail else 0
+    severity, at = rule_state.severity, rule_state.trail[-1].at if rule_state.trail else 0
     over = None if severity is None else _over(rule, at, found, condition)
     if over is not None:
         transitions.append(over.model_copy(update={"before": severity}))
@@ -192,7 +192,7 @@ def judge(rule: Rule, judged: Judged, condition: Condition) -> tuple[Judged, tup
         transitions.append(Transition(at=at, before=severity, after=rule.severity, reason=reason))
         severity = rule.severity
     for each in found:
-        if severity is not None or (each.back is not None and math.floor(each.at) <= (judged.cursor or 0)):
+        if severity is not None or (each.back is not None and math.floor(each.at) <= (rule_state.cursor or 0)):
             continue  # it goes on, or was recorded
         at = max(math.floor(each.at), at)
         transitions.append(_went(rule, each, at))
@@ -202,14 +202,14 @@ def judge(rule: Rule, judged: Judged, condition: Condition) -> tuple[Judged, tup
             at = max(math.floor(each.back), at)
             transitions.append(Transition(at=at, before=rule.severity, after=None, reason=_BACK))
     cursor = max((math.floor(change.at) for change in condition.changes), default=0)
-    if not transitions and cursor <= (judged.cursor or 0):
-        return judged, ()
-    trail = (Turn(at, severity, 0 if severity is None else 1 << SEVERITIES.index(severity)),)
-    state = Judged(
-        cursor=max(cursor, judged.cursor or 0),
-        trail=trail if transitions else judged.trail,
+    if not transitions and cursor <= (rule_state.cursor or 0):
+        return rule_state, ()
+    trail = (SeverityChange(at, severity, 0 if severity is None else 1 << SEVERITIES.index(severity)),)
+    state = RuleState(
+        cursor=max(cursor, rule_state.cursor or 0),
+        trail=trail if transitions else rule_state.trail,
         metric=KIND,
-        start=judged.start,
+        start=rule_state.start,
     )
     return state, tuple(transitions)
 
@@ -269,10 +269,10 @@ def said(status: Status, reason: StateReason | None) -> str:
     return f"{what}: {words} ({code})" if words else f"{what}: {code}"
 
 
-def anew(condition: Condition) -> Judged:
+def anew(condition: Condition) -> RuleState:
     """Return the state of a rule while monitoring is paused: what was seen by then plays no part in it."""
     seen = condition.collected_at
-    return Judged(start=None if seen is None else math.ceil(seen), metric=KIND)
+    return RuleState(start=None if seen is None else math.ceil(seen), metric=KIND)
 
 
 def untold(rules: Iterable[Rule], worker: Worker, condition: Condition, alerts: Mapping[str, Alert]) -> bool:
@@ -289,9 +289,9 @@ def untold(rules: Iterable[Rule], worker: Worker, condition: Condition, alerts: 
         if alert.open:
             continue
         if condition.status in GONE:
-            if judge(rule, alert.judged, condition)[0].severity is not None:
+            if judge(rule, alert.rule_state, condition)[0].severity is not None:
                 return True
-        elif condition.status == "running" or any(_ran(change, alert.judged.start) for change in condition.changes):
+        elif condition.status == "running" or any(_ran(change, alert.rule_state.start) for change in condition.changes):
             return True
     return False
 
@@ -301,7 +301,7 @@ def _ran(change: StatusChange, start: float | None) -> bool:
     return change.status == "running" and (start is None or change.seen is None or change.seen > start)
 
 
-def stands(rule: Rule, judged: Judged, condition: Condition) -> str:
+def explain_state(rule: Rule, rule_state: RuleState, condition: Condition) -> str:
     """Say how a rule stands by what a condition remembers."""
     if condition.status == "running":
         return "the instance runs"
@@ -313,9 +313,9 @@ def stands(rule: Rule, judged: Judged, condition: Condition) -> str:
     last = condition.changes[-1]
     reason = _reason(downs_now[-1:])
     text = said(condition.status if last.status in DOWN else last.status, reason)
-    if not any(_ran(change, judged.start) for change in condition.changes):
+    if not any(_ran(change, rule_state.start) for change in condition.changes):
         return f"{text}; it was not seen running since monitoring went on"
-    open_now = [down for down in downs(rule, condition, judged.start) if down.back is None]
+    open_now = [down for down in outages(rule, condition, rule_state.start) if down.back is None]
     if open_now:
         return text
     if reason is not None and reason.code in rule.expected:

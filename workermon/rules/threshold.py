@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from workermon.models import SEVERITIES, Datapoint, Judged, Rule, Severity, Transition, Turn
+from workermon.models import SEVERITIES, Datapoint, Rule, RuleState, Severity, SeverityChange, Transition
 from workermon.rules import flapping
 
 _BITS: dict[Severity, int] = {"warning": 1, "critical": 2}
@@ -76,23 +76,25 @@ class Look(NamedTuple):
     levels: tuple[Level, ...]
 
 
-def look(rule: Rule, judged: Judged, points: Sequence[Datapoint], *, period: int, expected_from: int) -> Look | None:
+def look(
+    rule: Rule, rule_state: RuleState, points: Sequence[Datapoint], *, period: int, expected_from: int
+) -> Look | None:
     """Return what the rule looks at in its present state, ``None`` where nothing was judged yet; see ``judge``."""
-    if judged.cursor is None:
+    if rule_state.cursor is None:
         return None
-    if judged.start is not None:
-        expected_from = max(expected_from, judged.start)
-    plain, last = _plain(rule), judged.cursor // period
-    values = {slot: point for slot, point in _by_slot(points, period, judged.start).items() if slot <= last}
+    if rule_state.start is not None:
+        expected_from = max(expected_from, rule_state.start)
+    plain, last = _plain(rule), rule_state.cursor // period
+    values = {slot: point for slot, point in _by_slot(points, period, rule_state.start).items() if slot <= last}
     window = _window(plain, values, last, plain.n, expected_from, period)
     recover = _window(plain, values, last, plain.recover_n, expected_from, period)
     longer = max(window, recover, key=len)
     used = tuple(point for point in reversed(longer) if point is not None)
     reach = max(plain.n, plain.recover_n)
     oldest = used[0].at // period if len(longer) == reach and used else last - 2 * reach + 1
-    begun = judged.start or 0
+    begun = rule_state.start or 0
     absent = [slot * period for slot in range(oldest, last + 1) if slot not in values and slot * period >= begun]
-    latched = judged.trail[-1].latched if judged.trail else 0
+    latched = rule_state.trail[-1].latched if rule_state.trail else 0
     levels = tuple(
         Level(
             "critical" if level.bit == _BITS["critical"] else "warning",
@@ -109,7 +111,7 @@ def look(rule: Rule, judged: Judged, points: Sequence[Datapoint], *, period: int
 
 def judge(
     rule: Rule,
-    judged: Judged,
+    rule_state: RuleState,
     points: Sequence[Datapoint],
     horizon: int,
     *,
@@ -117,7 +119,7 @@ def judge(
     expected_from: int,
     changed_from: int | None,
     lateness: int,
-) -> tuple[Judged, tuple[Transition, ...]]:
+) -> tuple[RuleState, tuple[Transition, ...]]:
     """Walk the slots after the state's cursor; return the new state and what turned, in order of time.
 
     What a revised past withdraws comes before that, newest first.
@@ -129,59 +131,59 @@ def judge(
     where the trail was trimmed by a shorter one); what comes out differently there is a correction. All times,
     ``period`` and ``lateness`` in seconds.
     """
-    if judged.cursor is not None and (judged.metric, judged.period) != (rule.metric, period):
-        judged = judged.model_copy(
+    if rule_state.cursor is not None and (rule_state.metric, rule_state.period) != (rule.metric, period):
+        rule_state = rule_state.model_copy(
             update={
                 "cursor": None,
                 "metric": rule.metric,
                 "period": period,
-                "start": judged.cursor + (judged.period or period),
-                "trail": judged.trail[-1:],
-                "damping": flapping.settled(rule, judged.damping, judged.trail[:-1]),
+                "start": rule_state.cursor + (rule_state.period or period),
+                "trail": rule_state.trail[-1:],
+                "damping": flapping.settled(rule, rule_state.damping, rule_state.trail[:-1]),
             }
         )
-    if judged.start is not None:
-        expected_from = max(expected_from, judged.start)
-    values = _by_slot(points, period, judged.start)
+    if rule_state.start is not None:
+        expected_from = max(expected_from, rule_state.start)
+    values = _by_slot(points, period, rule_state.start)
     newest = max(values, default=None)
     last = horizon // period if newest is None else max(horizon // period, newest)
 
-    if judged.cursor is None:
+    if rule_state.cursor is None:
         first = -(-expected_from // period)
         if values:
             first = min(first, min(values))
         known = first - 1
     else:
-        known = judged.cursor // period
+        known = rule_state.cursor // period
         first = known + 1
         if changed_from is not None and changed_from // period <= known:
             first = max(changed_from // period, _reach(known, period, lateness))
-            if judged.trimmed and judged.trail:  # what it was before the trail is not known any more
-                first = max(first, judged.trail[0].at // period + 1)
-            if judged.start is not None:
-                first = max(first, -(-judged.start // period))
+            if rule_state.trimmed and rule_state.trail:  # what it was before the trail is not known any more
+                first = max(first, rule_state.trail[0].at // period + 1)
+            if rule_state.start is not None:
+                first = max(first, -(-rule_state.start // period))
     last = max(last, known)
     if first > last:
-        return judged, ()
+        return rule_state, ()
 
-    kept = [turn for turn in judged.trail if turn.at // period < first]
+    kept = [turn for turn in rule_state.trail if turn.at // period < first]
     plain = _plain(rule)
     turned = _fold(plain, values, first, last, expected_from, kept[-1].latched if kept else 0, period)
-    turns = kept + [Turn(at, _SEVERITY_OF[after], after) for _, at, _, after, _, _ in turned]
+    turns = kept + [SeverityChange(at, _SEVERITY_OF[after], after) for _, at, _, after, _, _ in turned]
     trail = _trimmed(turns, last, period, lateness)
-    state = Judged(
+    state = RuleState(
         cursor=last * period,
         trail=trail,
-        trimmed=judged.trimmed or len(trail) < len(turns),
+        trimmed=rule_state.trimmed or len(trail) < len(turns),
         metric=rule.metric,
         period=period,
-        start=judged.start,
-        damping=flapping.settled(rule, judged.damping, turns[: len(turns) - len(trail)]),
+        start=rule_state.start,
+        damping=flapping.settled(rule, rule_state.damping, turns[: len(turns) - len(trail)]),
     )
-    if not turned and len(kept) == len(judged.trail):
+    if not turned and len(kept) == len(rule_state.trail):
         return state, ()
-    past = _steps(judged.trail, len(kept))
-    flaps = flapping.among(rule, judged.damping, turns)
+    past = _steps(rule_state.trail, len(kept))
+    flaps = flapping.among(rule, rule_state.damping, turns)
     transitions: list[Transition] = []
     seen = set()
     for found in turned:
@@ -205,11 +207,13 @@ def lookback(rule: Rule) -> int:
     return 2 * max(rule.breach.n, rule.recover.n)
 
 
-def reread_from(judged: Judged, rule: Rule, changed_from: int | None, *, period: int, lateness: int) -> int | None:
+def reread_from(
+    rule_state: RuleState, rule: Rule, changed_from: int | None, *, period: int, lateness: int
+) -> int | None:
     """Return from what time on ``judge`` needs datapoints; ``None`` where the fold has not begun."""
-    if judged.cursor is None or (judged.metric, judged.period) != (rule.metric, period):
+    if rule_state.cursor is None or (rule_state.metric, rule_state.period) != (rule.metric, period):
         return None
-    first = judged.cursor // period + 1
+    first = rule_state.cursor // period + 1
     if changed_from is not None:
         first = min(first, max(changed_from // period, _reach(first - 1, period, lateness)))
     return (first - lookback(rule)) * period
@@ -217,14 +221,14 @@ def reread_from(judged: Judged, rule: Rule, changed_from: int | None, *, period:
 
 def no_data(
     rule: Rule,
-    judged: Judged,
+    rule_state: RuleState,
     *,
     succeeded_at: float | None,
     added_at: float,
     monitoring_since: float | None,
     interval: int,
     now: float,
-) -> tuple[Judged, tuple[Transition, ...]]:
+) -> tuple[RuleState, tuple[Transition, ...]]:
     """Judge the absence of successful collections; return the new state and what turned.
 
     It fires ``rule.intervals`` intervals (of ``interval`` seconds) after the latest of the last success, the
@@ -232,24 +236,24 @@ def no_data(
     next success. While the monitor's start is unknown (``None``) nothing fires.
     """
     patience = rule.intervals * interval
-    state, transitions = judged, []
+    state, transitions = rule_state, []
     if state.severity is not None and succeeded_at is not None and succeeded_at > state.trail[-1].at - patience:
         at = max(math.floor(succeeded_at), state.trail[-1].at)
         reason = "a collection succeeded"
         transitions.append(Transition(at=at, before=state.severity, after=None, reason=reason))
-        state = state.model_copy(update={"trail": (Turn(at, None, 0),)})
+        state = state.model_copy(update={"trail": (SeverityChange(at, None, 0),)})
     if state.severity is None and monitoring_since is not None:
         at = math.ceil(max(succeeded_at or added_at, added_at, monitoring_since, state.start or 0) + patience)
         if now > at:
             reason = f"no successful collection for {rule.intervals} intervals ({patience} s)"
             transitions.append(Transition(at=at, before=None, after=rule.severity, reason=reason))
-            state = state.model_copy(update={"trail": (Turn(at, rule.severity, _BITS[rule.severity]),)})
+            state = state.model_copy(update={"trail": (SeverityChange(at, rule.severity, _BITS[rule.severity]),)})
     if transitions and rule.flapping is not None:
         # Nothing of the past is revised here, so all turns are settled at once.
-        turns = [Turn(one.at, one.after, 0) for one in transitions]
-        flaps = flapping.among(rule, judged.damping, turns)
+        turns = [SeverityChange(one.at, one.after, 0) for one in transitions]
+        flaps = flapping.among(rule, rule_state.damping, turns)
         transitions = [one.model_copy(update={"damped": one.at in flaps}) for one in transitions]
-        state = state.model_copy(update={"damping": flapping.settled(rule, judged.damping, turns)})
+        state = state.model_copy(update={"damping": flapping.settled(rule, rule_state.damping, turns)})
     return state, tuple(transitions)
 
 
@@ -306,7 +310,7 @@ def _reach(cursor: int, period: int, lateness: int) -> int:
     return (cursor * period - lateness) // period
 
 
-def _trimmed(trail: list[Turn], cursor: int, period: int, lateness: int) -> tuple[Turn, ...]:
+def _trimmed(trail: list[SeverityChange], cursor: int, period: int, lateness: int) -> tuple[SeverityChange, ...]:
     """Leave out the turns that nothing looks at any more, all but the last of those out of reach."""
     reach = _reach(cursor, period, lateness)
     while len(trail) > 1 and trail[1].at // period < reach:
@@ -393,7 +397,7 @@ def _clear(rule: _Rule, level: _Level, window: Sequence[Datapoint | None]) -> in
     return found
 
 
-def _steps(trail: Sequence[Turn], begin: int) -> list[tuple[int, Severity | None, Severity | None]]:
+def _steps(trail: Sequence[SeverityChange], begin: int) -> list[tuple[int, Severity | None, Severity | None]]:
     """Return the changes of severity from the turn at ``begin`` on, as ``(at, before, after)``."""
     before = trail[begin - 1].severity if begin else None
     steps = []
@@ -412,8 +416,8 @@ def _transition(
     if after is None:  # what held out longest decided: the least severe level that was latched
         level = next((level for level in plain.levels if found.before & level.bit), None)
     else:
-        judged = after if worse else before
-        level = next((level for level in plain.levels if judged and level.bit == _BITS[judged]), None)
+        rule_state = after if worse else before
+        level = next((level for level in plain.levels if rule_state and level.bit == _BITS[rule_state]), None)
     window = found.window if worse else found.recover
     point = window[0] if window and window[0] is not None and window[0].at == found.at else None
     side = "above" if plain.rising else "below"

@@ -88,16 +88,16 @@ class MemoryStore:
         self.workers: dict[str, _Kept] = {}
         #: Value by timestamp, of each (worker id, metric, period).
         self.ledger: dict[tuple[str, str, int], dict[int, float]] = {}
-        self.unjudged: dict[str, float] = {}
-        self.history: dict[str, list[tuple[float, models.Recorded]]] = {}
+        self.pending: dict[str, float] = {}
+        self.history: dict[str, list[tuple[float, models.HistoryEntry]]] = {}
         self.attempts: dict[str, list[models.Attempt]] = {}
         self.last: dict[str, models.Notification] = {}
-        self.told: dict[str, dict[str, int]] = {}
+        self.last_versions: dict[str, dict[str, int]] = {}
         self.lanes: dict[tuple[str, str], _Lane] = {}
         #: When each lane is told again, by (alert id, channel).
         self.reminders: dict[tuple[str, str], float] = {}
         #: State of the alerts of each account and region.
-        self.scopes: dict[str, dict[str, models.Alert]] = {}
+        self.accounts: dict[str, dict[str, models.Alert]] = {}
         self.fences = itertools.count(1)
         self.configuration: models.Configuration | None = None
         self.changes = 0
@@ -121,18 +121,20 @@ class MemoryStore:
         with self.lock:
             self._listeners.remove(listener)
 
-    def tell(self, subject: str, verdict: ports.Verdict | ports.ScopeVerdict) -> None:
+    def tell(self, subject: str, verdict: ports.Verdict | ports.AccountVerdict) -> None:
         """Write the history and the outbox of a verdict; the caller holds the lock."""
         for rule, transition, notification in verdict.transitions:
             alert_id = f"{subject}/{rule}"
-            recorded = models.Recorded(transition=transition, notification=notification, rule=rule, worker_id=subject)
+            recorded = models.HistoryEntry(
+                transition=transition, notification=notification, rule=rule, worker_id=subject
+            )
             entries = self.history.setdefault(alert_id, [])
             entries.insert(0, (verdict.at, recorded))
             del entries[_KEPT:]
             if notification is None:
                 continue
             self.last[alert_id] = notification
-            self.told.setdefault(subject, {})[rule] = notification.version
+            self.last_versions.setdefault(subject, {})[rule] = notification.version
             for channel in dict.fromkeys(verdict.channels.get(rule, ())):
                 lane = self.lanes.setdefault((alert_id, channel), _Lane(retry_at=verdict.at))
                 lane.waiting.append(notification)
@@ -244,7 +246,7 @@ class MemorySamples:
                 kept.changed_from = changed if kept.changed_from is None else min(changed, kept.changed_from)
             if changed is not None or not repeated:
                 kept.sequence += 1
-                self._store.unjudged.setdefault(worker.id, sample.collected_at)
+                self._store.pending.setdefault(worker.id, sample.collected_at)
             if repeated:
                 return ports.Written("repeated")
             kept.condition, kept.slot = condition, slot
@@ -269,18 +271,18 @@ class MemorySamples:
                 changed = at if changed is None else min(changed, at)
         return changed
 
-    def failed(self, worker: models.Worker, trouble: models.Trouble) -> None:
+    def failed(self, worker: models.Worker, last_error: models.CollectionError) -> None:
         """Remember why a collection failed, and give the slot's claim back."""
         with self._store.lock:
             kept = self._store.living(worker.id, worker.incarnation)
             if kept is not None:
-                kept.condition = kept.condition.model_copy(update={"trouble": trouble})
+                kept.condition = kept.condition.model_copy(update={"last_error": last_error})
                 kept.claim = None
 
-    def failed_many(self, failures: Sequence[tuple[models.Worker, models.Trouble]]) -> None:
+    def failed_many(self, failures: Sequence[tuple[models.Worker, models.CollectionError]]) -> None:
         """Do that for many."""
-        for worker, trouble in failures:
-            self.failed(worker, trouble)
+        for worker, last_error in failures:
+            self.failed(worker, last_error)
 
     def read(
         self, wanted: Sequence[tuple[str, str, int]], since: float, until: float
@@ -305,34 +307,34 @@ class MemorySamples:
                 if (worker, name) == (worker_id, metric) and any(since <= at <= until for at in points)
             )
 
-    def unjudged(self, before: float, limit: int) -> list[str]:
+    def pending(self, before: float, limit: int) -> list[str]:
         """Return workers with a sample not judged yet, oldest first."""
         with self._store.lock:
-            marks = sorted((at, worker_id) for worker_id, at in self._store.unjudged.items() if at <= before)
+            marks = sorted((at, worker_id) for worker_id, at in self._store.pending.items() if at <= before)
             return [worker_id for _, worker_id in marks[:limit]]
 
-    def rejudge(self, worker_ids: Iterable[str], at: float) -> None:
+    def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as to be judged."""
         with self._store.lock:
             for worker_id in worker_ids:
                 if kept := self._store.workers.get(worker_id):
                     kept.sequence += 1
-                    self._store.unjudged.setdefault(worker_id, at)
+                    self._store.pending.setdefault(worker_id, at)
 
 
-class MemoryLearnt:
+class MemoryLearnedDelays:
     """``ports.Learnt`` in memory."""
 
     def __init__(self, store: MemoryStore | None = None) -> None:
         self._lock = store.lock if store else threading.RLock()
         self._kept: dict[tuple[str, str | None], dict[str, Any]] = {}
 
-    def load(self, scope: models.Scope) -> dict[str, Any]:
+    def load(self, scope: models.AccountRegion) -> dict[str, Any]:
         """Return all of it."""
         with self._lock:
             return dict(self._kept.get((scope.key, scope.role_arn), {}))
 
-    def save(self, scope: models.Scope, values: Mapping[str, Any]) -> None:
+    def save(self, scope: models.AccountRegion, values: Mapping[str, Any]) -> None:
         """Keep these beside the others."""
         with self._lock:
             self._kept.setdefault((scope.key, scope.role_arn), {}).update(json.loads(json.dumps(dict(values))))
@@ -359,7 +361,7 @@ class MemorySilences:
 
     def __init__(self) -> None:
         self._silences: dict[str, models.Silence] = {}
-        self._acknowledged: dict[str, models.Acknowledged] = {}
+        self._acknowledged: dict[str, models.Acknowledgement] = {}
 
     def every(self) -> list[models.Silence]:
         """Return those that were not taken back."""
@@ -375,11 +377,11 @@ class MemorySilences:
         for each in silence_ids:
             self._silences.pop(each, None)
 
-    def acknowledge(self, acknowledged: models.Acknowledged) -> None:
+    def acknowledge(self, acknowledged: models.Acknowledgement) -> None:
         """Note who has seen an alert."""
         self._acknowledged[acknowledged.alert_id] = acknowledged
 
-    def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, models.Acknowledged]:
+    def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, models.Acknowledgement]:
         """Return who has seen these alerts last."""
         return {each: self._acknowledged[each] for each in alert_ids if each in self._acknowledged}
 
@@ -397,7 +399,7 @@ class MemoryAlerts:
             revision = store.configuration.revision if store.configuration else 0
             return {
                 one: ports.Basis(
-                    kept.record(), dict(kept.alerts), kept.version, revision, dict(store.told.get(one, {}))
+                    kept.record(), dict(kept.alerts), kept.version, revision, dict(store.last_versions.get(one, {}))
                 )
                 for one in worker_ids
                 if (kept := store.workers.get(one))
@@ -419,7 +421,7 @@ class MemoryAlerts:
             kept.version += 1
             if kept.sequence == verdict.basis.record.sequence:
                 kept.changed_from = None
-                store.unjudged.pop(kept.worker.id, None)
+                store.pending.pop(kept.worker.id, None)
             store.tell(kept.worker.id, verdict)
             return True
 
@@ -432,7 +434,7 @@ class MemoryAlerts:
                 return False
             store.tell(kept.worker.id, verdict)
             del store.workers[kept.worker.id]
-            store.unjudged.pop(kept.worker.id, None)
+            store.pending.pop(kept.worker.id, None)
             for key in [key for key in store.ledger if key[0] == kept.worker.id]:
                 del store.ledger[key]
             return True
@@ -448,13 +450,13 @@ class MemoryAlerts:
             ]
             alerts += [
                 (alert.since or 0, scope, alert.rule, alert)
-                for scope, of_scope in self._store.scopes.items()
+                for scope, of_scope in self._store.accounts.items()
                 for alert in of_scope.values()
                 if alert.open
             ]
             return [found[3] for found in sorted(alerts, key=lambda found: found[:3])]
 
-    def history(self, alert_id: str | None = None, limit: int = 100) -> list[models.Recorded]:
+    def history(self, alert_id: str | None = None, limit: int = 100) -> list[models.HistoryEntry]:
         """Return what was recorded, newest first."""
         with self._store.lock:
             if alert_id is not None:
@@ -464,7 +466,7 @@ class MemoryAlerts:
                 entries.sort(key=lambda entry: -entry[0])
             return [self._joined(recorded) for _, recorded in entries[:limit]]
 
-    def _joined(self, recorded: models.Recorded) -> models.Recorded:
+    def _joined(self, recorded: models.HistoryEntry) -> models.HistoryEntry:
         if recorded.notification is None:
             return recorded
         attempts = self._store.attempts.get(f"{recorded.worker_id}/{recorded.rule}", ())
@@ -495,7 +497,7 @@ class MemoryOutbox:
             lanes = sorted((lane.retry_at, *key) for key, lane in self._store.lanes.items() if self._free(lane, now))
             return list(dict.fromkeys(alert_id for _, alert_id, _ in lanes))[:limit]
 
-    def claim(self, alert_id: str, now: float, lease: float) -> list[models.Parcel]:
+    def claim(self, alert_id: str, now: float, lease: float) -> list[models.ClaimedNotification]:
         """Claim the head of each due lane."""
         with self._store.lock:
             parcels = []
@@ -505,7 +507,7 @@ class MemoryOutbox:
                 lane.fence, lane.leased_until = next(self._store.fences), self._store.clock() + lease
                 lane.attempts += 1
                 parcels.append(
-                    models.Parcel(
+                    models.ClaimedNotification(
                         alert_id=alert_id,
                         channel=channel,
                         notification=lane.waiting[0],
@@ -515,7 +517,9 @@ class MemoryOutbox:
                 )
             return parcels
 
-    def delivered(self, parcel: models.Parcel, at: float, remind_at: float | None = None) -> models.Parcel | None:
+    def delivered(
+        self, parcel: models.ClaimedNotification, at: float, remind_at: float | None = None
+    ) -> models.ClaimedNotification | None:
         """Record acceptance; the present state where the fence was stale."""
         with self._store.lock:
             lane = self._claimed(parcel)
@@ -530,7 +534,7 @@ class MemoryOutbox:
                 update={"notification": last, "fence": -next(self._store.fences), "attempt": parcel.attempt + 1}
             )
 
-    def failed(self, parcel: models.Parcel, at: float, error: str, retry_at: float) -> bool:
+    def failed(self, parcel: models.ClaimedNotification, at: float, error: str, retry_at: float) -> bool:
         """Record the attempt and wait."""
         with self._store.lock:
             lane = self._claimed(parcel)
@@ -545,7 +549,9 @@ class MemoryOutbox:
                 self._store.lanes.setdefault(key, _Lane(retry_at=retry_at)).waiting.append(last)
             return False
 
-    def give_up(self, parcel: models.Parcel, at: float, error: str, remind_at: float | None = None) -> bool:
+    def give_up(
+        self, parcel: models.ClaimedNotification, at: float, error: str, remind_at: float | None = None
+    ) -> bool:
         """Record the last attempt and take the notification off."""
         with self._store.lock:
             lane = self._claimed(parcel)
@@ -555,7 +561,7 @@ class MemoryOutbox:
             self._take_off(parcel, lane, remind_at)
             return True
 
-    def skip(self, parcel: models.Parcel, at: float, remind_at: float | None) -> bool:  # noqa: ARG002 - of the port
+    def skip(self, parcel: models.ClaimedNotification, at: float, remind_at: float | None) -> bool:  # noqa: ARG002 - of the port
         """Take the notification off as if it had not been there."""
         with self._store.lock:
             lane = self._claimed(parcel)
@@ -564,7 +570,7 @@ class MemoryOutbox:
             self._take_off(parcel, lane, remind_at)
             return True
 
-    def postpone(self, parcel: models.Parcel, retry_at: float) -> bool:
+    def postpone(self, parcel: models.ClaimedNotification, retry_at: float) -> bool:
         """Give a claim back as if it had not been made."""
         with self._store.lock:
             lane = self._claimed(parcel)
@@ -574,7 +580,7 @@ class MemoryOutbox:
             lane.attempts -= 1
             return True
 
-    def trouble(self, channel: str) -> models.Notification | None:
+    def last_error(self, channel: str) -> models.Notification | None:
         """Return what was last told of the delivery to a channel itself."""
         with self._store.lock:
             return self._store.last.get(models.delivery_alert(channel))
@@ -593,8 +599,8 @@ class MemoryOutbox:
             self._store.last[alert_id] = notification
             recorded = models.told_of_delivery(channel, notification)
             self._store.history.setdefault(alert_id, []).insert(0, (at, recorded))
-            self._store.scopes[alert_id.rpartition("/")[0]] = {recorded.rule: models.alert_of_delivery(notification)}
-            if not isinstance(notification, models.Unheard):
+            self._store.accounts[alert_id.rpartition("/")[0]] = {recorded.rule: models.alert_of_delivery(notification)}
+            if not isinstance(notification, models.SilencedNotification):
                 self._store.publish(f"{self._store.channel}:alerts", notification.model_dump_json(by_alias=True))
             for one in dict.fromkeys(to):
                 self._store.lanes.setdefault((alert_id, one), _Lane(retry_at=at)).waiting.append(notification)
@@ -614,7 +620,7 @@ class MemoryOutbox:
         with self._store.lock:
             return sum(len(lane.waiting) for key, lane in self._store.lanes.items() if key[0] != models.CANARY)
 
-    def stuck(self, before: float, limit: int = 100) -> list[ports.Stuck]:
+    def stuck(self, before: float, limit: int = 100) -> list[ports.StuckQueue]:
         """Return lanes that were tried in vain for long, the oldest first."""
         found = []
         with self._store.lock:
@@ -625,23 +631,23 @@ class MemoryOutbox:
                     if one.channel == channel and one.notification_id == lane.waiting[0].id
                 ]
                 if tried and tried[-1].error is not None and tried[0].at <= before:
-                    found.append(ports.Stuck(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
+                    found.append(ports.StuckQueue(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
         return sorted(found, key=lambda one: one.since)[:limit]
 
     def _free(self, lane: _Lane, now: float) -> bool:
         may = lane.retry_at <= now or lane.retry_at > now + ports.LONGEST_WAIT
         return may and lane.leased_until <= self._store.clock()
 
-    def _claimed(self, parcel: models.Parcel) -> _Lane | None:
+    def _claimed(self, parcel: models.ClaimedNotification) -> _Lane | None:
         lane = self._store.lanes.get((parcel.alert_id, parcel.channel))
         return lane if lane and lane.fence == parcel.fence else None
 
-    def _will_follow(self, parcel: models.Parcel) -> bool:
+    def _will_follow(self, parcel: models.ClaimedNotification) -> bool:
         """Tell whether something waits that nobody sends at this moment, so that it will be the last word."""
         lane = self._store.lanes.get((parcel.alert_id, parcel.channel))
         return lane is not None and len(lane.waiting) > (0 if lane.fence is None else 1)
 
-    def _take_off(self, parcel: models.Parcel, lane: _Lane, remind_at: float | None) -> None:
+    def _take_off(self, parcel: models.ClaimedNotification, lane: _Lane, remind_at: float | None) -> None:
         self._store.reminders.pop((parcel.alert_id, parcel.channel), None)
         if remind_at is not None:
             self._store.reminders[parcel.alert_id, parcel.channel] = remind_at
@@ -650,7 +656,7 @@ class MemoryOutbox:
         if not lane.waiting:
             del self._store.lanes[parcel.alert_id, parcel.channel]
 
-    def _attempted(self, parcel: models.Parcel, at: float, error: str | None) -> None:
+    def _attempted(self, parcel: models.ClaimedNotification, at: float, error: str | None) -> None:
         attempts = self._store.attempts.setdefault(parcel.alert_id, [])
         attempts.append(
             models.Attempt(notification_id=parcel.notification.id, channel=parcel.channel, at=at, error=error)
@@ -707,7 +713,7 @@ class MemorySetup:
                 MemoryAlerts(store).retire(verdict)
             if change.configuration is not None:
                 store.configuration = change.configuration
-                MemorySamples(store).rejudge(list(store.workers), change.at)
+                MemorySamples(store).mark_pending(list(store.workers), change.at)
             return True
 
 
@@ -859,19 +865,19 @@ class MemoryFeed:
             self._store.unsubscribe(listener)
 
 
-class MemoryScopes:
+class MemoryAccounts:
     """``ports.Scopes`` in memory."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
-        self._kept: dict[str, ports.ScopeBasis] = {}
+        self._kept: dict[str, ports.AccountBasis] = {}
         self._interval_at: dict[str, float] = {}
 
-    def note(self, scope: str, at: float, interval: int, trouble: models.Trouble | None) -> None:
+    def note(self, scope: str, at: float, interval: int, last_error: models.CollectionError | None) -> None:
         """Note how a collection went; one older than the last success changes nothing."""
         with self._store.lock:
             had = self._kept.get(scope)
-            basis = had or ports.ScopeBasis(models.ScopeState(key=scope, at=0, interval=interval), {}, 0, 0, {})
+            basis = had or ports.AccountBasis(models.AccountState(key=scope, at=0, interval=interval), {}, 0, 0, {})
             state = basis.state
             if interval <= state.interval or at - self._interval_at[scope] > 10 * state.interval:
                 self._interval_at[scope] = at
@@ -881,21 +887,23 @@ class MemoryScopes:
                 since = state.failing_since
                 changes: dict[str, object] = {"at": at if set_back else max(at, state.at)}
                 changes["sequence"] = state.sequence + 1
-                if trouble is not None:
-                    changes |= {"trouble": trouble, "failing_since": at if since is None else min(at, since)}
+                if last_error is not None:
+                    changes |= {"last_error": last_error, "failing_since": at if since is None else min(at, since)}
                 else:
-                    changes |= {"trouble": None, "failing_since": None, "succeeded_at": at}
+                    changes |= {"last_error": None, "failing_since": None, "succeeded_at": at}
                     changes |= {} if since is None else {"recovered_at": at}
                 state = state.model_copy(update=changes)
             self._kept[scope] = basis._replace(state=state)
 
-    def load(self) -> dict[str, ports.ScopeBasis]:
+    def load(self) -> dict[str, ports.AccountBasis]:
         """Return the basis of a judgement of every scope."""
         store = self._store
         with store.lock:
             revision = store.configuration.revision if store.configuration else 0
             return {
-                key: basis._replace(alerts=dict(basis.alerts), revision=revision, told=dict(store.told.get(key, {})))
+                key: basis._replace(
+                    alerts=dict(basis.alerts), revision=revision, last_versions=dict(store.last_versions.get(key, {}))
+                )
                 for key, basis in self._kept.items()
             }
 
@@ -906,16 +914,16 @@ class MemoryScopes:
             if kept is not None and kept.version != version:
                 return False
             self._kept.pop(scope, None)
-            self._store.scopes.pop(scope, None)
+            self._store.accounts.pop(scope, None)
             return True
 
-    def retire(self, verdict: ports.ScopeVerdict) -> bool:
+    def retire(self, verdict: ports.AccountVerdict) -> bool:
         """Commit a last verdict and forget how it went there."""
         with self._store.lock:
             key = verdict.basis.state.key
             return self.commit(verdict) and self.forget(key, self._kept[key].version)
 
-    def commit(self, verdict: ports.ScopeVerdict) -> bool:
+    def commit(self, verdict: ports.AccountVerdict) -> bool:
         """Write alert, history and outbox where the basis still holds."""
         store, key = self._store, verdict.basis.state.key
         with store.lock:
@@ -924,7 +932,7 @@ class MemoryScopes:
             if kept is None or kept.version != verdict.basis.version or verdict.basis.revision != revision:
                 return False
             self._kept[key] = kept._replace(alerts=dict(verdict.alerts), version=kept.version + 1)
-            store.scopes[key] = dict(verdict.alerts)
+            store.accounts[key] = dict(verdict.alerts)
             store.tell(key, verdict)
             return True
 
@@ -933,7 +941,7 @@ class MemoryLimiter:
     """``ports.Limiter`` that lets everything through and remembers it; ``trouble`` is raised while it is set."""
 
     def __init__(self) -> None:
-        self.trouble: errors.AwsError | None = None
+        self.last_error: errors.AwsError | None = None
         #: What was asked for and noted, as (what, scope, api), oldest first.
         self.calls: list[tuple[str, str, str]] = []
         self.shares: dict[tuple[str, str], float] = {}
@@ -941,8 +949,8 @@ class MemoryLimiter:
     def take(self, scope: str, api: str) -> None:
         """Return at once, or raise the trouble."""
         self.calls.append(("take", scope, api))
-        if self.trouble is not None:
-            raise self.trouble
+        if self.last_error is not None:
+            raise self.last_error
 
     def throttled(self, scope: str, api: str) -> None:
         """Note a refusal: half of what the rate was."""
@@ -970,7 +978,7 @@ class MemoryCosts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._hours: dict[int, models.Hour] = {}
-        self._stretch = models.Stretch()
+        self._stretch = models.BudgetDecision()
 
     def note(self, at: float, scope: str, operation: str, metrics: Mapping[str, int]) -> None:
         """Count a request and what it asked for."""
@@ -990,16 +998,16 @@ class MemoryCosts:
         with self._lock:
             return [self._hours[start] for start in sorted(self._hours) if start >= since // 3600 * 3600]
 
-    def stretch(self) -> models.Stretch:
+    def budget_decision(self) -> models.BudgetDecision:
         """Return what the budget makes of the periods."""
         return self._stretch
 
-    def decide(self, stretch: models.Stretch, before: models.Stretch) -> bool:
+    def decide(self, budget_decision: models.BudgetDecision, before: models.BudgetDecision) -> bool:
         """Put a decision in force, unless another one came between."""
         with self._lock:
-            if self._stretch not in (before, stretch):
+            if self._stretch not in (before, budget_decision):
                 return False
-            self._stretch = stretch
+            self._stretch = budget_decision
             return True
 
 
@@ -1050,8 +1058,8 @@ class MemorySchedule:
     def put(self, workers: Sequence[models.Worker], now: float) -> None:
         """Schedule them; a cadence that stands is kept."""
         for worker in workers:
-            stands = self.entries.get(worker.id)
-            if stands is None or stands[0] != worker.interval:
+            explain_state = self.entries.get(worker.id)
+            if explain_state is None or explain_state[0] != worker.interval:
                 self.entries[worker.id] = (worker.interval, now + worker.interval)
 
     def delete(self, worker_ids: Sequence[str]) -> None:
@@ -1081,7 +1089,7 @@ class MemorySchedule:
         return self.sent
 
 
-class MemoryBell:
+class MemoryDispatcher:
     """``ports.Bell`` that remembers who was rung for, oldest first."""
 
     def __init__(self) -> None:
@@ -1145,10 +1153,10 @@ class MemoryEc2:
         #: What is scheduled, by instance id.
         self.events: dict[str, tuple[models.ScheduledEvent, ...]] = {}
         self._account: dict[str, str] = {}
-        self.trouble: Exception | None = None
+        self.last_error: Exception | None = None
         #: AWS' own time.
         self.clock: Callable[[], float | None] = lambda: None
-        self.calls: list[tuple[str, models.Scope, tuple[str, ...]]] = []
+        self.calls: list[tuple[str, models.AccountRegion, tuple[str, ...]]] = []
         for instance in instances:
             self.put(instance)
 
@@ -1176,12 +1184,12 @@ class MemoryEc2:
         """Make EC2 know the instance no more."""
         self._instances = {key: value for key, value in self._instances.items() if key[1] != instance_id}
 
-    def describe(self, scope: models.Scope, instance_ids: Sequence[str]) -> dict[str, models.Instance]:
+    def describe(self, scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.Instance]:
         """Return what is known of these ids."""
         self._call("describe", scope, instance_ids)
         return {one: self._instances[scope.key, one] for one in instance_ids if (scope.key, one) in self._instances}
 
-    def statuses(self, scope: models.Scope, instance_ids: Sequence[str]) -> dict[str, models.InstanceStatus]:
+    def statuses(self, scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.InstanceStatus]:
         """Return state and checks of these ids."""
         self._call("statuses", scope, instance_ids)
         return {
@@ -1192,12 +1200,12 @@ class MemoryEc2:
             if (instance := self._instances.get((scope.key, one)))
         }
 
-    def time(self, scope: models.Scope) -> float | None:
+    def time(self, scope: models.AccountRegion) -> float | None:
         """Return AWS' own time."""
         self._call("time", scope, ())
         return self.clock()
 
-    def find(self, scope: models.Scope, tags: Mapping[str, str]) -> list[models.Instance]:
+    def find(self, scope: models.AccountRegion, tags: Mapping[str, str]) -> list[models.Instance]:
         """Return every instance that carries these tags and is not gone."""
         self._call("find", scope, ())
         return [
@@ -1206,10 +1214,10 @@ class MemoryEc2:
             if key == scope.key and instance.status not in models.GONE and tags.items() <= instance.tags.items()
         ]
 
-    def _call(self, operation: str, scope: models.Scope, instance_ids: Sequence[str]) -> None:
+    def _call(self, operation: str, scope: models.AccountRegion, instance_ids: Sequence[str]) -> None:
         self.calls.append((operation, scope, tuple(instance_ids)))
-        if self.trouble is not None:
-            raise self.trouble
+        if self.last_error is not None:
+            raise self.last_error
 
 
 class MemoryCloudWatch:
@@ -1221,7 +1229,7 @@ class MemoryCloudWatch:
 
     def __init__(self) -> None:
         self._points: dict[tuple[str, str, frozenset[tuple[str, str]]], dict[int, float]] = {}
-        self.trouble: Exception | None = None
+        self.last_error: Exception | None = None
         self.failing: dict[str, Exception] = {}
         self.calls: list[tuple[models.Query, ...]] = []
 
@@ -1240,14 +1248,14 @@ class MemoryCloudWatch:
 
     def fetch(
         self,
-        scope: models.Scope,  # noqa: ARG002 - an instance id is unique over accounts and regions
+        scope: models.AccountRegion,  # noqa: ARG002 - an instance id is unique over accounts and regions
         queries: Sequence[models.Query],
         until: float,
     ) -> ports.Answer:
         """Return datapoints in order of time."""
         self.calls.append(tuple(queries))
-        if self.trouble is not None:
-            raise self.trouble
+        if self.last_error is not None:
+            raise self.last_error
         answer = ports.Answer({}, {})
         for place, query in enumerate(queries):
             if query.metric_name in self.failing:
@@ -1262,14 +1270,14 @@ class MemoryCloudWatch:
 
     def dimensions(
         self,
-        scope: models.Scope,  # noqa: ARG002 - as above
+        scope: models.AccountRegion,  # noqa: ARG002 - as above
         namespace: str,
         metric_name: str,
         instance_ids: Sequence[str] | None,
     ) -> dict[str, list[Dimensions]]:
         """Return the dimension sets under which each instance has datapoints."""
-        if self.trouble is not None:
-            raise self.trouble
+        if self.last_error is not None:
+            raise self.last_error
         found: dict[str, list[Dimensions]] = {}
         for place, name, dimensions in self._points:
             owner = dict(dimensions).get("InstanceId", "")

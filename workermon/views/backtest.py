@@ -160,7 +160,7 @@ def episodes(
     ``segments`` follow one another, each with a period of its own. Slots before the first datapoint are not expected;
     those up to ``until`` are (a time; the last datapoint where left out).
     """
-    judged = models.Judged()
+    rule_state = models.RuleState()
     turns: list[models.Transition] = []
     points = [point for segment in segments for point in segment.points]
     for place, (period, own) in enumerate(segments):
@@ -168,9 +168,9 @@ def episodes(
             continue
         last = place == len(segments) - 1
         horizon = max(own[-1].at, until) if last and until is not None else own[-1].at
-        judged, found = threshold.judge(
+        rule_state, found = threshold.judge(
             rule,
-            judged,
+            rule_state,
             own,
             horizon,
             period=period,
@@ -358,7 +358,7 @@ def _known(record: ports.Record, metric: models.Metric) -> list[tuple[tuple[str,
 def _listed(
     pairs: Iterable[tuple[ports.Record, models.Metric]], cloudwatch: ports.CloudWatch
 ) -> dict[tuple[str, str], list[tuple[tuple[str, str], ...]]]:
-    together: dict[tuple[models.Scope, models.Metric], list[str]] = {}
+    together: dict[tuple[models.AccountRegion, models.Metric], list[str]] = {}
     for record, metric in pairs:
         together.setdefault((record.worker.scope, metric), []).append(record.worker.id)
     found = {}
@@ -375,7 +375,7 @@ def fetch(asked: Sequence[Wanted], *, cloudwatch: ports.CloudWatch) -> dict[tupl
     did not come: from half a history nobody can tell what would have fired.
     """
     # What begins at different times travels apart: a period is answered by how far back its request begins.
-    together: dict[tuple[models.Scope, Span], list[Wanted]] = {}
+    together: dict[tuple[models.AccountRegion, Span], list[Wanted]] = {}
     for one in asked:
         for span in one.spans:
             together.setdefault((one.worker.scope, span), []).append(one)
@@ -451,7 +451,7 @@ def _tried(rule: models.Rule, case: config.Case) -> Tried:
     points = [models.Datapoint(place * case.period, value) for place, value in values if value is not None]
     _, turned = threshold.judge(
         rule,
-        models.Judged(),
+        models.RuleState(),
         points,
         len(case.values) * case.period,
         period=case.period,

@@ -49,26 +49,26 @@ def why(
         raise errors.UnknownWorker(f"worker {worker.name}", "not monitored", "see 'workermon list'")
     record = basis.record
     found, at = [], now()
-    quiet = silencing.in_force(silences.every(), configuration.silences, at)
+    active_silences = silencing.in_force(silences.every(), configuration.silences, at)
     for rule in configuration.rules:
         if metric != (rule.metric if rule.kind == "threshold" else rule.kind):
             continue
         alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
         if rule.kind == "no-data":
-            stands = _silence(rule, record, alert, pulse.monitoring_since(), at)
+            explain_state = _silence(rule, record, alert, pulse.monitoring_since(), at)
         elif rule.kind == "state":
-            stands = _changes(rule, record, alert, configuration)
+            explain_state = _changes(rule, record, alert, configuration)
         elif rule.kind == "event":
-            stands = _events(rule, record, configuration)
+            explain_state = _events(rule, record, configuration)
         else:
-            stands = _threshold(rule, record, alert, configuration, samples)
+            explain_state = _threshold(rule, record, alert, configuration, samples)
         found.append(
             {
                 **_rule(rule),
                 **_state(alert),
-                **stands,
+                **explain_state,
                 "flapping": _flapping(rule, alert, at),
-                "silences": _silences(quiet, worker, rule.name, at),
+                "silences": _silences(active_silences, worker, rule.name, at),
                 "history": _history(alerts.history(f"{worker.id}/{rule.name}", HISTORY)),
             }
         )
@@ -81,8 +81,8 @@ def why(
         "collected_at": _time(condition.collected_at),
         "succeeded_at": _time(condition.succeeded_at),
         "trouble": None
-        if condition.trouble is None
-        else {"kind": condition.trouble.kind, "message": errors.printable(condition.trouble.message)},
+        if condition.last_error is None
+        else {"kind": condition.last_error.kind, "message": errors.printable(condition.last_error.message)},
         "rules": found,
     }
 
@@ -100,7 +100,7 @@ def delivery(
     Raises ``errors.NotFound`` for a channel that is not in the configuration and that nothing was told of.
     """
     channels = configurations.load().channels
-    told = outbox.trouble(channel)
+    told = outbox.last_error(channel)
     if channel not in channels and told is None:
         why = "it is not in the configuration"
         raise errors.NotFound(f"channel {errors.printable(channel)[:64]}", why, errors.nearest(channel, channels))
@@ -144,15 +144,15 @@ def _rule(rule: models.Rule) -> Document:
 
 
 def _state(alert: models.Alert) -> Document:
-    judged = alert.judged
-    latched = judged.trail[-1].latched if judged.trail else 0
+    rule_state = alert.rule_state
+    latched = rule_state.trail[-1].latched if rule_state.trail else 0
     return {
-        "state": judged.severity or "ok",
+        "state": rule_state.severity or "ok",
         "latched": [severity for bit, severity in enumerate(models.SEVERITIES) if latched & (1 << bit)],
-        "told": alert.told if alert.channels else None,
+        "told": alert.notified_severity if alert.channels else None,
         "silenced_by": alert.silenced_by,
         "since": _time(alert.since),
-        "cursor": _time(judged.cursor),
+        "cursor": _time(rule_state.cursor),
     }
 
 
@@ -160,8 +160,8 @@ def _flapping(rule: models.Rule, alert: models.Alert, now: float) -> Document | 
     """Return whether an alert flaps, and until when it has to hold still; ``None`` where the rule damps nothing."""
     if rule.flapping is None:
         return None
-    until = math.floor(now) if rule.kind == "no-data" else alert.judged.cursor
-    stand = flapping.stand(rule, alert.judged, until)
+    until = math.floor(now) if rule.kind == "no-data" else alert.rule_state.cursor
+    stand = flapping.stand(rule, alert.rule_state, until)
     return {
         "turns": rule.flapping.turns,
         "within": rule.flapping.within,
@@ -216,16 +216,18 @@ def _threshold(
         "levels": [],
     }
     reason = _why_not(rule, record, configuration)
-    judged = alert.judged
-    if reason is None and (asked is None or judged.cursor is None):
+    rule_state = alert.rule_state
+    if reason is None and (asked is None or rule_state.cursor is None):
         reason = "CloudWatch was never asked with success" if asked is None else "no slot was judged yet"
-    if judged.cursor is None or judged.period != period or asked is None:
+    if rule_state.cursor is None or rule_state.period != period or asked is None:
         return {**shown, "now": reason or f"the period became {period} s and no slot of it was judged yet"}
-    since = judged.cursor - (threshold.lookback(rule) + 1) * period
-    points = samples.read([(worker.id, metric, period)], since, judged.cursor + period - 1)[worker.id, metric].points
+    since = rule_state.cursor - (threshold.lookback(rule) + 1) * period
+    points = samples.read([(worker.id, metric, period)], since, rule_state.cursor + period - 1)[
+        worker.id, metric
+    ].points
     running = condition.running_since
     expected = math.ceil(asked if running is None else running)
-    seen = threshold.look(rule, judged, points, period=period, expected_from=expected)
+    seen = threshold.look(rule, rule_state, points, period=period, expected_from=expected)
     if seen is None:
         return {**shown, "now": reason}
     side = "above" if rule.above else "below"
@@ -260,7 +262,7 @@ def _silence(
 ) -> Document:
     worker, succeeded = record.worker, record.condition.succeeded_at
     patience = rule.intervals * worker.interval
-    start = alert.judged.start or 0
+    start = alert.rule_state.start or 0
     begun = max(succeeded or worker.added_at, worker.added_at, monitoring_since or 0, start)
     reason = None
     if worker.monitoring == "paused":
@@ -269,12 +271,12 @@ def _silence(
         reason = "the rule is for workers with other labels"
     elif monitoring_since is None:
         reason = "the monitor itself has not run long enough to tell"
-    quiet = max(0, round(now - begun))
+    active_silences = max(0, round(now - begun))
     return {
         "succeeded_at": _time(succeeded),
         "counts_from": _time(begun),
         "due": _time(begun + patience),
-        "now": reason or f"silent for {quiet} s, {patience} s make it {rule.severity}",
+        "now": reason or f"silent for {active_silences} s, {patience} s make it {rule.severity}",
     }
 
 
@@ -292,7 +294,7 @@ def _changes(
         }
         for change in record.condition.changes
     ]
-    now = _why_not(rule, record, configuration) or state.stands(rule, alert.judged, record.condition)
+    now = _why_not(rule, record, configuration) or state.explain_state(rule, alert.rule_state, record.condition)
     return {"changes": changes, "now": now}
 
 
@@ -302,18 +304,18 @@ def _events(rule: models.Rule, record: ports.Record, configuration: models.Confi
     events = [
         {**scheduled.document(event), "not_told": scheduled.why_not(rule, event, at)} for event in condition.events
     ]
-    return {"events": events, "now": _why_not(rule, record, configuration) or scheduled.stands(rule, condition)}
+    return {"events": events, "now": _why_not(rule, record, configuration) or scheduled.explain_state(rule, condition)}
 
 
-def _silences(quiet: Iterable[models.Silence], worker: models.Worker, rule: str, at: float) -> list[Document]:
+def _silences(active_silences: Iterable[models.Silence], worker: models.Worker, rule: str, at: float) -> list[Document]:
     return [
         {"id": one.id, "ends": models.rfc3339(one.ends), "reason": one.reason, "by": one.by}
-        for one in quiet
+        for one in active_silences
         if silencing.muting([one], worker, rule, at)
     ]
 
 
-def _history(entries: Iterable[models.Recorded]) -> list[Document]:
+def _history(entries: Iterable[models.HistoryEntry]) -> list[Document]:
     return [
         {
             "at": models.rfc3339(entry.transition.at),

@@ -168,14 +168,14 @@ def _seen(
 ) -> None:
     """Add who has seen each alert, and the silence that it is under."""
     seen = silences.acknowledged([one["dedup_key"] for one in fires])
-    quiet = [] if now is None else silencing.in_force(silences.every(), windows, now)
+    active_silences = [] if now is None else silencing.in_force(silences.every(), windows, now)
     for alert, one in zip(opened, fires, strict=True):
         by = seen.get(one["dedup_key"])
         one["acked_by"] = by.by if by is not None and by.since == alert.since else None
         worker = alert.last.worker if alert.last else None
         if now is not None:
             who, labels, name = (worker.id, worker.labels, worker.name) if worker else (None, {}, None)
-            silence = silencing.muted(quiet, who, labels, alert.rule, now, name=name)
+            silence = silencing.muted(active_silences, who, labels, alert.rule, now, name=name)
             one["silenced_by"] = silence.id if silence else alert.silenced_by
 
 
@@ -209,17 +209,17 @@ def _row(record: ports.Record, alerts: Sequence[models.Alert], configuration: mo
             {
                 "dedup_key": f"{worker.id}/{alert.rule}",
                 "rule": alert.rule,
-                "severity": alert.told,
+                "severity": alert.notified_severity,
                 "since": None if alert.since is None else models.rfc3339(alert.since),
                 "summary": None if alert.last is None else alert.last.summary,
             }
             for alert in sorted(alerts, key=lambda alert: alert.rule)
         ],
         "trouble": None
-        if condition.trouble is None
+        if condition.last_error is None
         else {
-            "kind": condition.trouble.kind,
-            "message": errors.printable(condition.trouble.message),
-            "at": models.rfc3339(condition.trouble.at),
+            "kind": condition.last_error.kind,
+            "message": errors.printable(condition.last_error.message),
+            "at": models.rfc3339(condition.last_error.at),
         },
     }

@@ -22,7 +22,7 @@ def commit_many(self: alerts.RedisAlerts, verdicts: Sequence[ports.Verdict]) -> 
 
 
 def write(
-    self: alerts.RedisAlerts, mode: str, subject: alerts.Subject, verdict: ports.Verdict | ports.ScopeVerdict
+    self: alerts.RedisAlerts, mode: str, subject: alerts.Subject, verdict: ports.Verdict | ports.AccountVerdict
 ) -> bool:
     """Do the same for an account."""
     done = _write(self, mode, subject, _silent(verdict))
@@ -36,7 +36,7 @@ def _silent(verdict: Any) -> Any:
     return verdict._replace(transitions=tuple((rule, turn, None) for rule, turn, _ in verdict.transitions))
 
 
-def _put(self: alerts.RedisAlerts, verdict: ports.Verdict | ports.ScopeVerdict) -> None:
+def _put(self: alerts.RedisAlerts, verdict: ports.Verdict | ports.AccountVerdict) -> None:
     for rule, _, told in verdict.transitions:
         for channel in verdict.channels.get(rule, ()) if told is not None else ():
             assert told is not None

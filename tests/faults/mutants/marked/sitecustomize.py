@@ -8,7 +8,7 @@ from workermon.on_redis import outbox
 _claim = outbox.RedisOutbox.claim
 
 
-def claim(self: outbox.RedisOutbox, alert_id: str, now: float, lease: float) -> list[models.Parcel]:
+def claim(self: outbox.RedisOutbox, alert_id: str, now: float, lease: float) -> list[models.ClaimedNotification]:
     """Claim, and mark at once."""
     parcels = _claim(self, alert_id, now, lease)
     for parcel in parcels:

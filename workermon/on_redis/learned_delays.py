@@ -12,16 +12,16 @@ from workermon import models
 from workermon.on_redis import client, keys
 
 
-class RedisLearnt:
+class RedisLearnedDelays:
     """``ports.Learnt`` on Redis."""
 
     def __init__(self, redis_client: redis.Redis) -> None:
         self._client = redis_client
 
-    def load(self, scope: models.Scope) -> dict[str, Any]:
+    def load(self, scope: models.AccountRegion) -> dict[str, Any]:
         """Return all of it."""
         with client.guard(self._client):
-            kept = cast("dict[bytes, bytes]", self._client.hgetall(keys.learnt(scope)))
+            kept = cast("dict[bytes, bytes]", self._client.hgetall(keys.learned_delays(scope)))
         found: dict[str, Any] = {}
         for name, text in kept.items():
             try:
@@ -30,11 +30,11 @@ class RedisLearnt:
                 continue
         return found
 
-    def save(self, scope: models.Scope, values: Mapping[str, Any]) -> None:
+    def save(self, scope: models.AccountRegion, values: Mapping[str, Any]) -> None:
         """Keep these beside the others."""
         if not values:
             return
-        key = keys.learnt(scope)
+        key = keys.learned_delays(scope)
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
             pipe.hset(key, mapping={name: json.dumps(value, separators=(",", ":")) for name, value in values.items()})
             pipe.expire(key, keys.LESSONS)

@@ -67,23 +67,23 @@ return 1
 """)
 
 
-class RedisScopes:
+class RedisAccounts:
     """``ports.Scopes`` on Redis; its verdicts are written as those of workers are."""
 
     def __init__(self, redis_client: redis.Redis, channel: str) -> None:
         self._client = redis_client
         self._alerts = alerts.RedisAlerts(redis_client, channel)
 
-    def note(self, scope: str, at: float, interval: int, trouble: models.Trouble | None) -> None:
+    def note(self, scope: str, at: float, interval: int, last_error: models.CollectionError | None) -> None:
         """Note how a collection went; one older than the last success changes nothing."""
-        said = trouble.model_dump_json() if trouble else ""
+        said = last_error.model_dump_json() if last_error else ""
         _NOTE.run(
             self._client,
             [keys.SCOPES, keys.scope(scope)],
             [scope, repr(at), interval, said, _INCARNATION, _FORGOTTEN, ports.SET_BACK],
         )
 
-    def load(self) -> dict[str, ports.ScopeBasis]:
+    def load(self) -> dict[str, ports.AccountBasis]:
         """Return the basis of a judgement of every scope, read in one step."""
         revision, *rows = _LOAD.run(
             self._client,
@@ -97,37 +97,37 @@ class RedisScopes:
         names = [keys.SCOPES, keys.scope(scope), keys.alerts(scope)]
         return bool(_FORGET.run(self._client, names, [scope, version]))
 
-    def commit(self, verdict: ports.ScopeVerdict) -> bool:
+    def commit(self, verdict: ports.AccountVerdict) -> bool:
         """Write alert, history and outbox in one step, where the basis still holds."""
         return self._write("commit", verdict)
 
-    def retire(self, verdict: ports.ScopeVerdict) -> bool:
+    def retire(self, verdict: ports.AccountVerdict) -> bool:
         """Commit a last verdict and forget the scope, in one step."""
         return self._write("leave", verdict)
 
-    def _write(self, mode: str, verdict: ports.ScopeVerdict) -> bool:
+    def _write(self, mode: str, verdict: ports.AccountVerdict) -> bool:
         state = verdict.basis.state
         subject = alerts.Subject(state.key, keys.scope(state.key), _INCARNATION, state.sequence)
         return self._alerts.write(mode, subject, verdict)
 
 
-def _basis(name: str, rest: Any, revision: int) -> ports.ScopeBasis:
-    (at, interval, succeeded, recovered, failing, trouble, sequence), (version, state), told = rest
-    return ports.ScopeBasis(
-        state=models.ScopeState(
+def _basis(name: str, rest: Any, revision: int) -> ports.AccountBasis:
+    (at, interval, succeeded, recovered, failing, last_error, sequence), (version, state), told = rest
+    return ports.AccountBasis(
+        state=models.AccountState(
             key=name,
             at=float(at or 0),
             interval=int(interval),
             succeeded_at=_time(succeeded),
             recovered_at=_time(recovered),
             failing_since=_time(failing),
-            trouble=models.Trouble.model_validate_json(trouble) if trouble else None,
+            last_error=models.CollectionError.model_validate_json(last_error) if last_error else None,
             sequence=int(sequence or 0),
         ),
         alerts=alerts.STATE.validate_json(state) if state else {},
         version=int(version or 0),
         revision=revision,
-        told={rule.decode(): int(last) for rule, last in zip(told[::2], told[1::2], strict=True)},
+        last_versions={rule.decode(): int(last) for rule, last in zip(told[::2], told[1::2], strict=True)},
     )
 
 

@@ -17,7 +17,7 @@ BATCH: Final = 100
 EXPIRES: Final = 30
 
 
-class CeleryBell:
+class CeleryDispatcher:
     """``ports.Bell`` over the broker."""
 
     def __init__(self, app: Any) -> None:
