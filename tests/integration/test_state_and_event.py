@@ -237,7 +237,8 @@ if sys.argv[1] == "collect":
     runtime.collect_now(container, sys.argv[3:])
 else:
     names = ("alerts", "samples", "configurations", "pulse")
-    evaluation.evaluate(sys.argv[3:], **{name: container.get(getattr(ports, name.title())) for name in names}, now=clock)
+    given = {name: container.get(getattr(ports, name.title())) for name in names}
+    evaluation.evaluate(sys.argv[3:], **given, now=clock)
 print("survived")
 """
 

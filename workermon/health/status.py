@@ -35,7 +35,7 @@ class Part(models.Frozen):
     age: float | None = None
 
 
-class AccountRegion(models.Frozen):
+class AccountStatus(models.Frozen):
     """How collection goes in an account and region: ``ok``, or the kind of its trouble with ``reason`` and ``since``.
 
     ``slowed`` says by operation at which part of its full rate AWS is asked there, 0 where nobody answers.
