@@ -203,7 +203,7 @@ def test_the_bill_shows_the_day_and_the_present_rate(world):
     found = world.status().bill
     assert (found.last_24h.calls, found.last_24h.metrics, found.last_24h.dollars) == (120, 6000, 0.06)
     assert (found.rate.calls, found.rate.metrics, found.rate.dollars) == (2880, 144_000, 1.44)
-    asked, free = found.accounts
+    asked, free = found.scopes
     assert (asked.account, asked.region, asked.dollars) == ("default", "us-east-1", 0.06)
     assert asked.by_metric == {"AWS/EC2/CPUUtilization": 6000}
     assert (free.account, free.calls, free.dollars, free.by_metric) == ("lab", 60, 0.0, {})
