@@ -183,14 +183,14 @@ def test_an_account_in_trouble_shows_as_that(world):
     world.accounts.note("gone/us-east-1", world.now(), 60, last_error)
     world.limiter.throttled("lab/us-east-1", "GetMetricData")
     world.limiter.silent("lab/us-east-1", "ListMetrics")
-    first, second = world.status().accounts
+    first, second = world.status().scopes
     assert (first.account, first.region, first.state, first.reason) == ("default", "us-east-1", "unknown", None)
     assert (second.account, second.state, second.reason) == ("lab", "throttled", "EC2: slow down")
     assert second.since == models.rfc3339(world.now())
     assert second.slowed == {"GetMetricData": 0.5, "ListMetrics": 0.0}
     world.accounts.note("lab/us-east-1", world.now() + 60, 60, None)
     world.accounts.note("default/us-east-1", world.now() + 60, 60, None)
-    assert [scope.state for scope in world.status().accounts] == ["ok", "ok"]
+    assert [scope.state for scope in world.status().scopes] == ["ok", "ok"]
 
 
 def test_the_bill_shows_the_day_and_the_present_rate(world):

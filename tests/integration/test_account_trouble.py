@@ -115,10 +115,10 @@ def test_what_is_counted_is_what_aws_was_asked(house: House) -> None:
             counted[operation] = counted.get(operation, 0) + number
     assert counted == {name: number for name, number in house.endpoint.calls.items() if number}
     assert bill.last_24h.calls == sum(house.endpoint.calls.values())
-    assert bill.last_24h.metrics == sum(sum(scope.by_metric.values()) for scope in bill.accounts)
+    assert bill.last_24h.metrics == sum(sum(scope.by_metric.values()) for scope in bill.scopes)
     assert bill.last_24h.metrics == house.endpoint.metrics_asked
     assert bill.last_24h.dollars == pytest.approx(house.endpoint.metrics_asked * 1e-5, abs=1e-4)
-    assert {(scope.account, scope.region) for scope in bill.accounts} == {("default", region) for region in REGIONS}
+    assert {(scope.account, scope.region) for scope in bill.scopes} == {("default", region) for region in REGIONS}
 
 
 @pytest.mark.parametrize(("fault", "kind"), [("deny", "denied"), ("throttle", "throttled"), ("error", "unreachable")])
