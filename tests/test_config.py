@@ -373,6 +373,29 @@ def test_hosts_of_every_kind_are_taken(host):
     config.parse(f'[channels.w]\ntype = "webhook"\nurl = "https://{host}:8443/x"\n', "f.toml")
 
 
+@pytest.mark.parametrize("key", ["secret", "url"])
+def test_a_file_cannot_name_the_credentials_of_the_node(key):
+    """A secret that names AWS_* or WORKERMON_* is refused where the file is checked: no node ever gives it away."""
+    given = {"url": '"https://example.com"', key: '{ env = "AWS_SECRET_ACCESS_KEY" }'}
+    text = '[channels.w]\ntype = "webhook"\n' + "".join(f"{name} = {value}\n" for name, value in given.items())
+    with pytest.raises(errors.InvalidInput, match=r"AWS_\* and WORKERMON_\* are never given away"):
+        config.parse(text, "f.toml")
+
+
+def test_a_secret_that_is_not_allowed_here_is_warned_of():
+    """A check says that this process would not give the secret away, and why."""
+    file = config.parse(
+        '[channels.w]\ntype = "webhook"\nurl = "https://example.com"\nsecret = { env = "DATABASE_URL" }\n', "f.toml"
+    )
+
+    def refuse(ref):
+        raise errors.SecretNotAllowed("secret", "WORKERMON_SECRETS does not allow this name here", "add it")
+
+    assert config.warnings(file, refuse) == [
+        "channels.w.secret: WORKERMON_SECRETS does not allow this name here (asked for here: DATABASE_URL)"
+    ]
+
+
 def test_what_is_valid_and_will_not_work_is_warned_of():
     """A secret that is not here, and a period that CloudWatch does not have; nothing where all is there."""
     file = config.parse(

@@ -133,9 +133,63 @@ def test_a_sound_file_of_settings_is_read() -> None:
 # --- secrets -----------------------------------------------------------------------------------------------------
 
 
-def secret_of(file: Path) -> str:
-    """Look the secret in a file up."""
-    return settings.Settings.model_construct().secret(models.SecretRef(file=str(file)))
+def secret_of(file: Path | str, folders: Path | None = None) -> str:
+    """Look up the secret in a file; ``folders`` are those that files may lie below, by default any."""
+    own = settings.Settings(secrets_dir=str(folders) if folders else "/")
+    return own.secret(models.SecretRef(file=str(file)))
+
+
+def why_not(ref: models.SecretRef, **own: str) -> str:
+    """Return why a secret is not given away."""
+    with pytest.raises(errors.InvalidInput) as caught:
+        settings.Settings(**own).secret(ref)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "aws_session_token", "WORKERMON_REDIS_URL"])
+def test_credentials_of_the_node_are_never_given_away(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting allows a variable that configures AWS or workermon: a config file could have it sent anywhere."""
+    monkeypatch.setenv(name, "redis://:hunter2@host")
+    said = why_not(models.SecretRef(env=name), secrets=f"*,{name}", redis_url="redis://h/1")
+    assert said == (
+        f"secret {name}: variables named AWS_* and WORKERMON_* are never given away; give the secret another name"
+    )
+
+
+def test_the_node_decides_which_variables_it_gives_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WORKERMON_SECRETS lists names and globs; what it does not list is refused in one line without the value."""
+    monkeypatch.setenv("OPS_SECRET", "hunter2")
+    monkeypatch.setenv("DATABASE_URL", "postgres://hunter2")
+    own = settings.Settings(secrets="PAGER, OPS_*")
+    assert own.secret(models.SecretRef(env="OPS_SECRET")) == "hunter2"
+    said = why_not(models.SecretRef(env="DATABASE_URL"), secrets="PAGER, OPS_*")
+    assert said.startswith("secret DATABASE_URL: WORKERMON_SECRETS does not allow this name here; ")
+    assert "hunter2" not in said
+
+
+def test_a_secret_file_lies_below_an_allowed_folder(elsewhere: Path) -> None:
+    """A file elsewhere, a path that climbs out and a link that leads out are refused."""
+    folder, outside = elsewhere / "secrets", elsewhere / "shadow"
+    folder.mkdir()
+    outside.write_text("root:hunter2")
+    (folder / "token").write_text("ours\n")
+    (folder / "link").symlink_to(outside)
+    (folder / "current").symlink_to("token")
+    assert secret_of(folder / "token", folder) == secret_of("token", folder) == secret_of("current", folder) == "ours"
+    for name in (outside, folder / ".." / "shadow", folder / "link", "../shadow", "/etc/shadow", "link"):
+        said = why_not(models.SecretRef(file=str(name)), secrets_dir=str(folder))
+        assert said.startswith(f"secret file {name}: it is not below a folder of WORKERMON_SECRETS_DIR; ")
+        assert "hunter2" not in said
+
+
+def test_secrets_are_looked_for_where_platforms_mount_them(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless said otherwise, files lie in /run/secrets or in 'secrets' of this user's configuration folder."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(elsewhere))
+    assert settings.Settings().secret_folders == (Path("/run/secrets"), elsewhere / "workermon" / "secrets")
+    (elsewhere / "workermon" / "secrets").mkdir(parents=True)
+    (elsewhere / "workermon" / "secrets" / "token").write_text("ours")
+    assert settings.Settings().secret(models.SecretRef(file="token")) == "ours"
+    assert settings.Settings(secrets_dir="a:/b").secret_folders == (Path("a"), Path("/b"))
 
 
 def test_a_secret_file_is_read(elsewhere: Path) -> None:

@@ -54,6 +54,10 @@ class InvalidInput(WorkermonError):
     exit_code = 2
 
 
+class SecretNotAllowed(InvalidInput):
+    """This process does not give that secret to a config file."""
+
+
 class NotFound(WorkermonError):
     """No such worker, metric, alert, rule or channel."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import re
@@ -23,12 +24,21 @@ SCHEMES = ("redis", "rediss", "sentinel", "unix")
 #: Bytes. A secret is a password or a URL; a private key has some thousand.
 LARGEST_SECRET = 64 * 1024
 
+#: Where Docker, Kubernetes and Nomad mount secrets.
+MOUNTED_SECRETS = "/run/secrets"
+
 Seconds = Annotated[int, NoDecode, BeforeValidator(models.seconds)]
 
 
 def state_home() -> Path:
     """Return the folder of the embedded server: ``$XDG_STATE_HOME/workermon``, by default below ``~/.local/state``."""
     home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "workermon"
+
+
+def config_home() -> Path:
+    """Return this user's configuration folder: ``$XDG_CONFIG_HOME/workermon``, else ``~/.config/workermon``."""
+    home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(home) / "workermon"
 
 
@@ -189,6 +199,8 @@ class Settings(BaseSettings):
     heartbeat_url: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] | None = None
+    secrets: str = "*"
+    secrets_dir: str | None = None
 
     @field_validator("*", mode="before")
     @classmethod
@@ -275,31 +287,73 @@ class Settings(BaseSettings):
             return urlunsplit(parts._replace(query=urlencode({**query, "db": "0"})))
         return urlunsplit(parts._replace(path="/0", query=urlencode(query)))
 
+    @cached_property
+    def secret_folders(self) -> tuple[Path, ...]:
+        """Return the folders below which a secret's file may lie."""
+        if self.secrets_dir is None:
+            return (Path(MOUNTED_SECRETS), config_home() / "secrets")
+        return tuple(Path(folder).expanduser() for folder in self.secrets_dir.split(":") if folder)
+
     def secret(self, ref: models.SecretRef) -> str:
-        """Look a secret up by its name; raises ``errors.InvalidInput``, which names the name only."""
-        if ref.env is not None:
-            value = os.environ.get(ref.env)
-            if not value:
-                raise errors.InvalidInput(f"secret {ref.env}", "this environment variable is not set", "set it")
-            return value
-        try:
-            value = _read_secret(Path(ref.file or ""))
-        except (OSError, UnicodeDecodeError) as why:
-            reason = getattr(why, "strerror", None) or "it is no text"
-            raise errors.InvalidInput(f"secret file {ref.file}", reason, "make it readable") from None
-        except ValueError as why:
-            raise errors.InvalidInput(f"secret file {ref.file}", str(why), "name a file with the secret only") from None
+        """Return a secret that a config file names.
+
+        Whoever edits the file chooses the name, and where the value is sent. So this process decides which names it
+        gives away: ``WORKERMON_SECRETS`` and ``WORKERMON_SECRETS_DIR``. Raises ``errors.InvalidInput``, which shows
+        the name only.
+        """
+        return self._secret_variable(ref.env) if ref.env is not None else self._secret_file(ref.file or "")
+
+    def _secret_variable(self, name: str) -> str:
+        what = f"secret {errors.printable(name)}"
+        if models.is_protected_variable(name):
+            raise errors.SecretNotAllowed(
+                what, "variables named AWS_* and WORKERMON_* are never given away", "give the secret another name"
+            )
+        patterns = [pattern.strip() for pattern in self.secrets.split(",")]
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns if pattern):
+            raise errors.SecretNotAllowed(
+                what, "WORKERMON_SECRETS does not allow this name here", "add the name to WORKERMON_SECRETS"
+            )
+        value = os.environ.get(name)
         if not value:
-            raise errors.InvalidInput(f"secret file {ref.file}", "it is empty", "write the secret into it")
+            raise errors.InvalidInput(what, "this environment variable is not set", "set it")
         return value
+
+    def _secret_file(self, name: str) -> str:
+        what = f"secret file {errors.printable(name)}"
+        try:
+            value = _read_secret(self._allowed_file(what, name))
+        except (OSError, UnicodeDecodeError) as why:
+            reason = getattr(why, "strerror", None) or "it is not text"
+            raise errors.InvalidInput(what, reason, "make it readable") from None
+        except ValueError as why:
+            raise errors.InvalidInput(what, str(why), "name a file with the secret only") from None
+        if not value:
+            raise errors.InvalidInput(what, "it is empty", "write the secret into it")
+        return value
+
+    def _allowed_file(self, what: str, name: str) -> Path:
+        """Return where a secret's file really lies: below one of the folders, whatever links lead there."""
+        folders = [folder.resolve() for folder in self.secret_folders]
+        # A relative name is looked up in each folder; an absolute one stays as it is.
+        places = [(folder / name).resolve() for folder in folders]
+        allowed = [place for place in places if any(place.is_relative_to(folder) for folder in folders)]
+        if not allowed:
+            raise errors.SecretNotAllowed(
+                what, "it is not below a folder of WORKERMON_SECRETS_DIR", f"move it below {self.secret_folders[0]}"
+                if self.secret_folders else "name a folder in WORKERMON_SECRETS_DIR",
+            )  # fmt: skip
+        return next((place for place in allowed if place.exists()), allowed[0])
 
 
 def _read_secret(file: Path) -> str:
     """Read a small regular file; one without an end, or that waits for a writer, is none."""
-    opened = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    # No link is followed any more: the place was resolved, and what has become a link since leads elsewhere.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    opened = os.open(file, flags)
     with os.fdopen(opened, "rb") as source:
         if not stat.S_ISREG(os.fstat(opened).st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         content = source.read(LARGEST_SECRET + 1)
     if len(content) > LARGEST_SECRET:
         raise ValueError(f"it is larger than {LARGEST_SECRET // 1024} KiB")

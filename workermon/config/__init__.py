@@ -122,6 +122,8 @@ def warnings(file: File, secrets: Callable[[models.SecretRef], str]) -> list[str
                 continue
             try:
                 secrets(ref)
+            except errors.SecretNotAllowed as why:
+                told.append(f"channels.{channel.name}.{key}: {why.why} (asked for here: {ref.env or ref.file})")
             except errors.InvalidInput:
                 what = f"{ref.env} is not set here" if ref.env is not None else f"{ref.file} cannot be read here"
                 told.append(f"channels.{channel.name}.{key}: {what}; the process that delivers needs it")

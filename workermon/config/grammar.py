@@ -192,6 +192,11 @@ class Secret(_Section):
         """Return what names it; one that is named in no way, or in two, is wrong at ``path``."""
         if (self.env is None) == (self.file is None):
             raise problems.Mistake(path, "names a secret by env or by file, one of the two", 'write { env = "NAME" }')
+        if self.env is not None and models.is_protected_variable(self.env):
+            raise problems.Mistake(
+                path, f"names {problems.shown(self.env)}, and AWS_* and WORKERMON_* are never given away",
+                "keep the secret in a variable of its own",
+            )  # fmt: skip
         return models.SecretRef(env=self.env, file=self.file)
 
 

@@ -695,6 +695,19 @@ def alert_of_delivery(notification: Notification) -> Alert:
     )
 
 
+#: Variables that configure AWS and workermon itself. No config file may have them sent anywhere.
+PROTECTED_VARIABLES = ("AWS_", "WORKERMON_")
+
+
+def is_protected_variable(name: str) -> bool:
+    """Tell whether an environment variable is never given away as a secret.
+
+    >>> is_protected_variable("AWS_SECRET_ACCESS_KEY"), is_protected_variable("OPS_SECRET")
+    (True, False)
+    """
+    return name.upper().startswith(PROTECTED_VARIABLES)
+
+
 class SecretRef(Frozen):
     """A secret by name only: an environment variable, or a file whose content it is (less a final newline)."""
 
