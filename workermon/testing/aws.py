@@ -1,0 +1,248 @@
+"""The ports to AWS and what is known of its limits and costs, in memory."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from workermon import errors, models, ports
+from workermon.testing import memory
+
+
+class MemoryEc2:
+    """``ports.Ec2`` over instances that a test puts in. ``trouble`` is raised by every call while it is set.
+
+    ``calls`` lists what was asked, as (operation, scope, ids).
+    """
+
+    def __init__(self, *instances: models.Instance) -> None:
+        self._instances: dict[tuple[str, str], models.Instance] = {}
+        self._checks: dict[str, models.Checks | None] = {}
+        #: What is scheduled, by instance id.
+        self.events: dict[str, tuple[models.ScheduledEvent, ...]] = {}
+        self._account: dict[str, str] = {}
+        self.last_error: Exception | None = None
+        #: AWS' own time.
+        self.clock: Callable[[], float | None] = lambda: None
+        self.calls: list[tuple[str, models.AccountRegion, tuple[str, ...]]] = []
+        for instance in instances:
+            self.put(instance)
+
+    def put(
+        self,
+        instance: models.Instance,
+        checks: models.Checks | Literal["as usual"] | None = "as usual",
+        account: str = "default",
+    ) -> None:
+        """Put an instance in, or replace it; usually a running one has both checks ok, another none."""
+        if checks == "as usual":
+            checks = models.Checks(system="ok", instance="ok") if instance.status == "running" else None
+        self._instances[f"{account}/{instance.region}", instance.id] = instance
+        self._checks[instance.id] = checks
+
+    def become(self, instance_id: str, status: models.Status, code: str | None = None) -> None:
+        """Change an instance's status, and its checks as usual; ``code`` is that of EC2's reason."""
+        reason = None if code is None else models.StateReason(code=code)
+        for (scope, found), instance in list(self._instances.items()):
+            if found == instance_id:
+                changed = instance.model_copy(update={"status": status, "reason": reason})
+                self.put(changed, account=scope.rpartition("/")[0])
+
+    def forget(self, instance_id: str) -> None:
+        """Make EC2 know the instance no more."""
+        self._instances = {key: value for key, value in self._instances.items() if key[1] != instance_id}
+
+    def describe(self, scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.Instance]:
+        """Return what is known of these ids."""
+        self._call("describe", scope, instance_ids)
+        return {one: self._instances[scope.key, one] for one in instance_ids if (scope.key, one) in self._instances}
+
+    def statuses(self, scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.InstanceStatus]:
+        """Return state and checks of these ids."""
+        self._call("statuses", scope, instance_ids)
+        return {
+            one: models.InstanceStatus(
+                id=one, status=instance.status, checks=self._checks[one], events=self.events.get(one, ())
+            )
+            for one in instance_ids
+            if (instance := self._instances.get((scope.key, one)))
+        }
+
+    def time(self, scope: models.AccountRegion) -> float | None:
+        """Return AWS' own time."""
+        self._call("time", scope, ())
+        return self.clock()
+
+    def find(self, scope: models.AccountRegion, tags: Mapping[str, str]) -> list[models.Instance]:
+        """Return every instance that carries these tags and is not gone."""
+        self._call("find", scope, ())
+        return [
+            instance
+            for (key, _), instance in sorted(self._instances.items(), key=lambda item: item[0])
+            if key == scope.key and instance.status not in models.GONE and tags.items() <= instance.tags.items()
+        ]
+
+    def _call(self, operation: str, scope: models.AccountRegion, instance_ids: Sequence[str]) -> None:
+        self.calls.append((operation, scope, tuple(instance_ids)))
+        if self.last_error is not None:
+            raise self.last_error
+
+
+class MemoryCloudWatch:
+    """``ports.CloudWatch`` over datapoints that a test puts in, given back as they are.
+
+    ``trouble`` is raised by every call while it is set, ``failing`` fails the queries of a CloudWatch metric name.
+    ``calls`` lists the queries of each fetch.
+    """
+
+    def __init__(self) -> None:
+        self._points: dict[tuple[str, str, frozenset[tuple[str, str]]], dict[int, float]] = {}
+        self.last_error: Exception | None = None
+        self.failing: dict[str, Exception] = {}
+        self.calls: list[tuple[models.Query, ...]] = []
+
+    def put(
+        self,
+        instance_id: str,
+        metric_name: str,
+        points: Iterable[tuple[int, float]],
+        *,
+        namespace: str = "AWS/EC2",
+        dimensions: Mapping[str, str] | None = None,
+    ) -> None:
+        """Put datapoints in, as (timestamp, value); ``dimensions`` are those beside ``InstanceId``."""
+        kept = frozenset({"InstanceId": instance_id, **(dimensions or {})}.items())
+        self._points.setdefault((namespace, metric_name, kept), {}).update(points)
+
+    def fetch(
+        self,
+        scope: models.AccountRegion,  # noqa: ARG002 - an instance id is unique over accounts and regions
+        queries: Sequence[models.Query],
+        until: float,
+    ) -> ports.Answer:
+        """Return datapoints in order of time."""
+        self.calls.append(tuple(queries))
+        if self.last_error is not None:
+            raise self.last_error
+        answer = ports.Answer({}, {})
+        for place, query in enumerate(queries):
+            if query.metric_name in self.failing:
+                answer.failed[place] = self.failing[query.metric_name]
+                continue
+            points = self._points.get((query.namespace, query.metric_name, frozenset(query.dimensions)), {})
+            found = (models.Datapoint(at, value) for at, value in sorted(points.items()) if query.since <= at <= until)
+            answer.series[place] = models.Series(
+                query.period, tuple(point for point in found if point.value == point.value)
+            )
+        return answer
+
+    def dimensions(
+        self,
+        scope: models.AccountRegion,  # noqa: ARG002 - as above
+        namespace: str,
+        metric_name: str,
+        instance_ids: Sequence[str] | None,
+    ) -> dict[str, list[memory.Dimensions]]:
+        """Return the dimension sets under which each instance has datapoints."""
+        if self.last_error is not None:
+            raise self.last_error
+        found: dict[str, list[memory.Dimensions]] = {}
+        for place, name, dimensions in self._points:
+            owner = dict(dimensions).get("InstanceId", "")
+            if (place, name) == (namespace, metric_name) and (instance_ids is None or owner in instance_ids):
+                found.setdefault(owner, []).append(tuple(sorted(dimensions)))
+        return {owner: sorted(sets) for owner, sets in found.items()}
+
+
+class MemoryLimiter:
+    """``ports.Limiter`` that lets everything through and remembers it; ``trouble`` is raised while it is set."""
+
+    def __init__(self) -> None:
+        self.last_error: errors.AwsError | None = None
+        #: What was asked for and noted, as (what, scope, api), oldest first.
+        self.calls: list[tuple[str, str, str]] = []
+        self.shares: dict[tuple[str, str], float] = {}
+
+    def take(self, scope: str, api: str) -> None:
+        """Return at once, or raise the trouble."""
+        self.calls.append(("take", scope, api))
+        if self.last_error is not None:
+            raise self.last_error
+
+    def throttled(self, scope: str, api: str) -> None:
+        """Note a refusal: half of what the rate was."""
+        self.calls.append(("throttled", scope, api))
+        self.shares[scope, api] = self.shares.get((scope, api), 1.0) / 2
+
+    def silent(self, scope: str, api: str) -> None:
+        """Note a silence."""
+        self.calls.append(("silent", scope, api))
+        self.shares[scope, api] = 0.0
+
+    def answered(self, scope: str, api: str) -> None:
+        """End a silence."""
+        if self.shares.get((scope, api)) == 0.0:
+            del self.shares[scope, api]
+
+    def slowed(self) -> dict[tuple[str, str], float]:
+        """Return which part of its full rate each slowed one has."""
+        return dict(self.shares)
+
+
+class MemoryLearnedDelays:
+    """``ports.Learnt`` in memory."""
+
+    def __init__(self, store: memory.MemoryStore | None = None) -> None:
+        self._lock = store.lock if store else threading.RLock()
+        self._kept: dict[tuple[str, str | None], dict[str, Any]] = {}
+
+    def load(self, scope: models.AccountRegion) -> dict[str, Any]:
+        """Return all of it."""
+        with self._lock:
+            return dict(self._kept.get((scope.key, scope.role_arn), {}))
+
+    def save(self, scope: models.AccountRegion, values: Mapping[str, Any]) -> None:
+        """Keep these beside the others."""
+        with self._lock:
+            self._kept.setdefault((scope.key, scope.role_arn), {}).update(json.loads(json.dumps(dict(values))))
+
+
+class MemoryCosts:
+    """``ports.Costs`` in memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hours: dict[int, models.Hour] = {}
+        self._stretch = models.BudgetDecision()
+
+    def note(self, at: float, scope: str, operation: str, metrics: Mapping[str, int]) -> None:
+        """Count a request and what it asked for."""
+        start = int(at // 3600) * 3600
+        with self._lock:
+            hour = self._hours.get(start) or models.Hour(start=start, begun=at)
+            calls, asked, full = dict(hour.calls), dict(hour.metrics), dict(hour.full)
+            calls[scope, operation] = calls.get((scope, operation), 0) + 1
+            for metric, number in metrics.items():
+                weight = self._stretch.weights.get(metric, 1)
+                asked[scope, metric] = asked.get((scope, metric), 0) + number
+                full[scope, metric] = full.get((scope, metric), 0) + number * weight
+            self._hours[start] = hour.model_copy(update={"calls": calls, "metrics": asked, "full": full})
+
+    def hours(self, since: float) -> list[models.Hour]:
+        """Return the hours since the one that a time is in."""
+        with self._lock:
+            return [self._hours[start] for start in sorted(self._hours) if start >= since // 3600 * 3600]
+
+    def budget_decision(self) -> models.BudgetDecision:
+        """Return what the budget makes of the periods."""
+        return self._stretch
+
+    def decide(self, budget_decision: models.BudgetDecision, before: models.BudgetDecision) -> bool:
+        """Put a decision in force, unless another one came between."""
+        with self._lock:
+            if self._stretch not in (before, budget_decision):
+                return False
+            self._stretch = budget_decision
+            return True

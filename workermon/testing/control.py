@@ -1,0 +1,228 @@
+"""The ports by which the parts of an installation are set up, find each other and show that they work, in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from workermon import models, ports
+from workermon.testing import alerts, memory, samples
+
+
+class MemoryConfigurations:
+    """``ports.Configurations`` in memory."""
+
+    def __init__(self, store: memory.MemoryStore, default: models.Configuration) -> None:
+        self._store = store
+        self._default = default.model_copy(update={"revision": 0})
+
+    def load(self) -> models.Configuration:
+        """Return the configuration in force."""
+        return self._store.configuration or self._default
+
+    def save(self, configuration: models.Configuration) -> bool:
+        """Put it in force, where its revision is the next one."""
+        with self._store.lock:
+            if configuration.revision != self.load().revision + 1:
+                return False
+            self._store.configuration = configuration
+            return True
+
+
+class MemorySetup:
+    """``ports.Setup`` in memory."""
+
+    def __init__(self, store: memory.MemoryStore) -> None:
+        self._store = store
+
+    def mark(self) -> str:
+        """Return what is another one after every change."""
+        with self._store.lock:
+            return f"{self._store.configuration.revision if self._store.configuration else 0}/{self._store.changes}"
+
+    def put(self, change: ports.Change) -> bool:
+        """Write all of it where nothing that it is based on has changed."""
+        store = self._store
+        with store.lock:
+            fleet = {one: kept.worker for one, kept in store.workers.items()}
+            same = self.mark() == change.mark and fleet.keys() == change.fleet.keys()
+            same = same and all(fleet[worker.id] == change.fleet[worker.id] for worker in change.updated)
+            bases = [verdict.basis for verdict in change.leaving]
+            if not same or any(store.workers[it.record.worker.id].version != it.version for it in bases):
+                return False
+            store.changes += 1
+            store.workers.update((worker.id, memory.StoredWorker(worker)) for worker in change.added)
+            for worker in change.updated:
+                store.workers[worker.id].worker = worker
+            for verdict in change.leaving:
+                alerts.MemoryAlerts(store).retire(verdict)
+            if change.configuration is not None:
+                store.configuration = change.configuration
+                samples.MemorySamples(store).mark_pending(list(store.workers), change.at)
+            return True
+
+
+class MemoryPulse:
+    """``ports.Pulse`` in memory."""
+
+    def __init__(self, store: memory.MemoryStore | None = None) -> None:
+        self._lock = store.lock if store else threading.RLock()
+        self._marks: dict[str, float] = {}
+        self._since: float | None = None
+        self._collects: float | None = None
+        self._counts: dict[str, int] = {}
+
+    def mark(self, part: str, at: float) -> None:
+        """Note a sign of life."""
+        with self._lock:
+            if part == "listener":
+                self._since = at if self._since is None else self._since
+                self.judges(at)
+                if self._marks.get("listener", at) - at > ports.BREAK:
+                    self._since, self._collects = at, None
+            elif part == "collect" and self._since is not None:
+                self._collects = at if self._collects is None or self._collects < self._since else self._collects
+            self._marks[part] = at
+
+    def judges(self, at: float) -> None:
+        """Note that somebody judges, whom the listener need not have woken."""
+        with self._lock:
+            heard = self._marks.get("listener")
+            if heard is not None and at - heard > ports.BREAK:
+                self._since = at
+
+    def marks(self) -> dict[str, float]:
+        """Return when each part last did its work."""
+        with self._lock:
+            return dict(self._marks)
+
+    def monitoring_since(self) -> float | None:
+        """Return since when listener and collection are there without a break."""
+        with self._lock:
+            if self._since is None:
+                return None
+            collects = self._collects is not None and self._collects >= self._since
+            return self._collects if collects else self._since + ports.START_UP
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Count something."""
+        with self._lock:
+            self._counts[what] = self._counts.get(what, 0) + number
+
+    def counts(self) -> dict[str, int]:
+        """Return all counts."""
+        with self._lock:
+            return dict(self._counts)
+
+
+class MemoryLeases:
+    """``ports.Leases`` in memory."""
+
+    def __init__(self, store: memory.MemoryStore | None = None) -> None:
+        self._store = store or memory.MemoryStore()
+        self._held: dict[str, tuple[str, float]] = {}
+
+    def hold(self, name: str, owner: str, seconds: float) -> bool:
+        """Take or extend a lease."""
+        with self._store.lock:
+            now = self._store.clock()
+            holder, until = self._held.get(name, (owner, now))
+            if holder != owner and until > now:
+                return False
+            self._held[name] = (owner, now + seconds)
+            return True
+
+    def release(self, name: str, owner: str) -> None:
+        """Give it back."""
+        with self._store.lock:
+            if self._held.get(name, ("", 0.0))[0] == owner:
+                del self._held[name]
+
+
+class MemoryCanary:
+    """``ports.Canary`` in memory."""
+
+    def __init__(self, store: memory.MemoryStore) -> None:
+        self._store = store
+        self._trace = ports.Trace({}, {}, 0)
+
+    def publish(self, begun: float, at: float, sent: int) -> None:
+        """Note that it is published, and publish it."""
+        with self._store.lock:
+            before = self._trace.reached.get("published")
+            if before is None or at - before.at > ports.CANARY_BREAK:
+                self._trace.lost.clear()
+            self._trace = self._trace._replace(sent=sent)
+            self._note("published", begun, at)
+            self._store.publish(f"{self._store.channel}:canary", repr(begun))
+
+    def reach(self, step: str, begun: float, at: float) -> None:
+        """Note that it came to a later step."""
+        with self._store.lock:
+            self._note(step, begun, at)
+
+    def trace(self) -> ports.Trace:
+        """Return how far they came."""
+        with self._store.lock:
+            return ports.Trace(dict(self._trace.reached), dict(self._trace.lost), self._trace.sent)
+
+    def _note(self, step: str, begun: float, at: float) -> None:
+        self._trace.reached[step] = ports.Reached(begun, at)
+        self._trace.lost.pop(step, None)
+        after = ports.CANARY_STEPS[ports.CANARY_STEPS.index(step) + 1 :]
+        if after:
+            self._trace.lost[after[0]] = self._trace.lost.get(after[0], 0) + 1
+
+
+class MemoryDispatcher:
+    """``ports.Bell`` that remembers who was rung for, oldest first."""
+
+    def __init__(self) -> None:
+        self.evaluated: list[str] = []
+        self.delivered: list[str] = []
+        self.canaries = 0
+
+    def evaluate(self, worker_ids: Sequence[str]) -> None:
+        """Have these workers judged."""
+        self.evaluated.extend(worker_ids)
+
+    def deliver(self, alert_ids: Sequence[str]) -> None:
+        """Have these alerts' notifications sent."""
+        self.delivered.extend(alert_ids)
+
+    def canary(self) -> None:
+        """Have the canary that was heard judged."""
+        self.canaries += 1
+
+
+class MemoryNodes:
+    """``ports.Nodes``: these names answer."""
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self.names = list(names)
+        #: Messages that wait, by queue.
+        self.waiting: dict[str, int] = {}
+
+    def queues(self) -> dict[str, int]:
+        """Return what waits."""
+        return dict(self.waiting)
+
+    def ping(self, timeout: float = 1.0) -> list[str]:  # noqa: ARG002 - they answer at once
+        """Return the names."""
+        return list(self.names)
+
+
+class MemoryServer:
+    """``ports.Server`` in memory, with settings and a clock of a test's choice."""
+
+    def __init__(self, now: ports.Clock, **own: str) -> None:
+        self.ahead, self._now = 0.0, now
+        self.own = {"maxmemory_policy": "noeviction", "aof_enabled": "1", "redis_version": "9"} | own
+
+    def settings(self) -> dict[str, str]:
+        """Return its settings."""
+        return dict(self.own)
+
+    def time(self) -> float:
+        """Return its clock."""
+        return self._now() + self.ahead

@@ -1,0 +1,247 @@
+"""The ports that bring notifications to their channels, in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+
+from workermon import errors, models, ports
+from workermon.testing import memory
+
+
+class MemoryOutbox:
+    """``ports.Outbox`` in memory."""
+
+    def __init__(self, store: memory.MemoryStore) -> None:
+        self._store = store
+
+    def due(self, now: float, limit: int) -> list[str]:
+        """Return alert ids with a lane that may be tried."""
+        with self._store.lock:
+            for key in [key for key, at in self._store.reminders.items() if at <= now]:
+                del self._store.reminders[key]
+                last = self._store.last.get(key[0])
+                if last is not None and last.status == "firing" and key not in self._store.lanes:
+                    again = last.model_copy(update={"reminder": True})
+                    self._store.lanes[key] = memory.NotificationQueue(retry_at=now, waiting=[again])
+            lanes = sorted((lane.retry_at, *key) for key, lane in self._store.lanes.items() if self._free(lane, now))
+            return list(dict.fromkeys(alert_id for _, alert_id, _ in lanes))[:limit]
+
+    def claim(self, alert_id: str, now: float, lease: float) -> list[models.ClaimedNotification]:
+        """Claim the head of each due lane."""
+        with self._store.lock:
+            parcels = []
+            for (owner, channel), lane in sorted(self._store.lanes.items(), key=lambda item: item[0]):
+                if owner != alert_id or not self._free(lane, now):
+                    continue
+                lane.fence, lane.leased_until = next(self._store.fences), self._store.clock() + lease
+                lane.attempts += 1
+                parcels.append(
+                    models.ClaimedNotification(
+                        alert_id=alert_id,
+                        channel=channel,
+                        notification=lane.waiting[0],
+                        fence=lane.fence,
+                        attempt=lane.attempts,
+                    )
+                )
+            return parcels
+
+    def delivered(
+        self, parcel: models.ClaimedNotification, at: float, remind_at: float | None = None
+    ) -> models.ClaimedNotification | None:
+        """Record acceptance; the present state where the fence was stale."""
+        with self._store.lock:
+            lane = self._claimed(parcel)
+            self._attempted(parcel, at, None)
+            if lane is not None:
+                self._take_off(parcel, lane, remind_at)
+                return None
+            last = self._store.last.get(parcel.alert_id)
+            if last is None or last.id == parcel.notification.id or self._will_follow(parcel):
+                return None
+            return parcel.model_copy(
+                update={"notification": last, "fence": -next(self._store.fences), "attempt": parcel.attempt + 1}
+            )
+
+    def failed(self, parcel: models.ClaimedNotification, at: float, error: str, retry_at: float) -> bool:
+        """Record the attempt and wait."""
+        with self._store.lock:
+            lane = self._claimed(parcel)
+            self._attempted(parcel, at, error)
+            if lane is not None:
+                lane.fence, lane.leased_until, lane.retry_at = None, 0.0, retry_at
+                return True
+            last = self._store.last.get(parcel.alert_id)
+            unsaid = last is not None and (last.id != parcel.notification.id or parcel.fence < 0)
+            if last is not None and unsaid and not self._will_follow(parcel):
+                key = (parcel.alert_id, parcel.channel)
+                self._store.lanes.setdefault(key, memory.NotificationQueue(retry_at=retry_at)).waiting.append(last)
+            return False
+
+    def give_up(
+        self, parcel: models.ClaimedNotification, at: float, error: str, remind_at: float | None = None
+    ) -> bool:
+        """Record the last attempt and take the notification off."""
+        with self._store.lock:
+            lane = self._claimed(parcel)
+            self._attempted(parcel, at, error)
+            if lane is None:
+                return False
+            self._take_off(parcel, lane, remind_at)
+            return True
+
+    def skip(self, parcel: models.ClaimedNotification, at: float, remind_at: float | None) -> bool:  # noqa: ARG002 - of the port
+        """Take the notification off as if it had not been there."""
+        with self._store.lock:
+            lane = self._claimed(parcel)
+            if lane is None:
+                return False
+            self._take_off(parcel, lane, remind_at)
+            return True
+
+    def postpone(self, parcel: models.ClaimedNotification, retry_at: float) -> bool:
+        """Give a claim back as if it had not been made."""
+        with self._store.lock:
+            lane = self._claimed(parcel)
+            if lane is None:
+                return False
+            lane.fence, lane.leased_until, lane.retry_at = None, 0.0, retry_at
+            lane.attempts -= 1
+            return True
+
+    def last_error(self, channel: str) -> models.Notification | None:
+        """Return what was last told of the delivery to a channel itself."""
+        with self._store.lock:
+            return self._store.last.get(models.delivery_alert(channel))
+
+    def tell(
+        self, channel: str, notification: models.Notification, before: str | None, to: Sequence[str], at: float
+    ) -> bool:
+        """Write what is told of the delivery to a channel, where nothing else was told meanwhile."""
+        alert_id = models.delivery_alert(channel)
+        with self._store.lock:
+            last = self._store.last.get(alert_id)
+            if last is not None and last.id == notification.id:
+                return True
+            if (last.id if last else None) != before:
+                return False
+            self._store.last[alert_id] = notification
+            recorded = models.told_of_delivery(channel, notification)
+            self._store.history.setdefault(alert_id, []).insert(0, (at, recorded))
+            self._store.accounts[alert_id.rpartition("/")[0]] = {recorded.rule: models.alert_of_delivery(notification)}
+            if not isinstance(notification, models.SilencedNotification):
+                self._store.publish(f"{self._store.channel}:alerts", notification.model_dump_json(by_alias=True))
+            for one in dict.fromkeys(to):
+                self._store.lanes.setdefault((alert_id, one), memory.NotificationQueue(retry_at=at)).waiting.append(
+                    notification
+                )
+            return True
+
+    def release(self, notification: models.Notification, at: float) -> bool:
+        """Put the canary's parcel on its way, unless the last one still is."""
+        key = (models.CANARY, models.CANARY_CHANNEL)
+        with self._store.lock:
+            if key in self._store.lanes:
+                return False
+            self._store.lanes[key] = memory.NotificationQueue(retry_at=at, waiting=[notification])
+            return True
+
+    def backlog(self) -> int:
+        """Return how many notifications wait."""
+        with self._store.lock:
+            return sum(len(lane.waiting) for key, lane in self._store.lanes.items() if key[0] != models.CANARY)
+
+    def stuck(self, before: float, limit: int = 100) -> list[ports.StuckQueue]:
+        """Return lanes that were tried in vain for long, the oldest first."""
+        found = []
+        with self._store.lock:
+            for (alert_id, channel), lane in self._store.lanes.items():
+                tried = [
+                    one
+                    for one in self._store.attempts.get(alert_id, ())
+                    if one.channel == channel and one.notification_id == lane.waiting[0].id
+                ]
+                if tried and tried[-1].error is not None and tried[0].at <= before:
+                    found.append(ports.StuckQueue(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
+        return sorted(found, key=lambda one: one.since)[:limit]
+
+    def _free(self, lane: memory.NotificationQueue, now: float) -> bool:
+        may = lane.retry_at <= now or lane.retry_at > now + ports.LONGEST_WAIT
+        return may and lane.leased_until <= self._store.clock()
+
+    def _claimed(self, parcel: models.ClaimedNotification) -> memory.NotificationQueue | None:
+        lane = self._store.lanes.get((parcel.alert_id, parcel.channel))
+        return lane if lane and lane.fence == parcel.fence else None
+
+    def _will_follow(self, parcel: models.ClaimedNotification) -> bool:
+        """Tell whether something waits that nobody sends at this moment, so that it will be the last word."""
+        lane = self._store.lanes.get((parcel.alert_id, parcel.channel))
+        return lane is not None and len(lane.waiting) > (0 if lane.fence is None else 1)
+
+    def _take_off(
+        self, parcel: models.ClaimedNotification, lane: memory.NotificationQueue, remind_at: float | None
+    ) -> None:
+        self._store.reminders.pop((parcel.alert_id, parcel.channel), None)
+        if remind_at is not None:
+            self._store.reminders[parcel.alert_id, parcel.channel] = remind_at
+        lane.waiting.pop(0)
+        lane.fence, lane.leased_until, lane.attempts, lane.retry_at = None, 0.0, 0, 0.0
+        if not lane.waiting:
+            del self._store.lanes[parcel.alert_id, parcel.channel]
+
+    def _attempted(self, parcel: models.ClaimedNotification, at: float, error: str | None) -> None:
+        attempts = self._store.attempts.setdefault(parcel.alert_id, [])
+        attempts.append(
+            models.Attempt(notification_id=parcel.notification.id, channel=parcel.channel, at=at, error=error)
+        )
+        del attempts[: -memory.KEPT]
+
+
+class MemoryThrottle:
+    """``ports.Throttle`` in memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        #: Tokens and when they were counted, by channel; until when a channel pauses.
+        self._buckets: dict[str, tuple[float, float]] = {}
+        self._paused: dict[str, float] = {}
+        self._windows: dict[str, float] = {}
+
+    def take(self, channel: str, limit: models.Limit, *, critical: bool, now: float) -> float:
+        """Take a token, or return how long to wait."""
+        with self._lock:
+            if (until := self._paused.get(channel, now)) > now:
+                return until - now
+            had, at = self._buckets.get(channel, (limit.bucket, now))
+            tokens = min(limit.bucket, had + max(0.0, now - at) * limit.rate)
+            need = 1 if critical else 1 + limit.bucket // 2
+            granted = tokens >= need
+            self._buckets[channel] = tokens - granted, now
+            return 0.0 if granted else max(0.001, (need - tokens) / limit.rate)
+
+    def window(self, group: str, *, created: float, wait: float, now: float) -> float:
+        """Return when the group closes."""
+        with self._lock:
+            if created >= self._windows.get(group, created):
+                self._windows[group] = now + wait
+            return self._windows[group]
+
+    def pause(self, channel: str, seconds: float, now: float) -> None:
+        """Let nothing out for that long."""
+        with self._lock:
+            self._paused[channel] = max(self._paused.get(channel, now), now + seconds)
+
+
+class MemorySecrets:
+    """``ports.Secrets`` over a mapping from an environment variable's or file's name to its value."""
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        self._values = dict(values or {})
+
+    def __call__(self, ref: models.SecretRef) -> str:
+        """Return it."""
+        name = ref.env or ref.file or ""
+        if name not in self._values:
+            raise errors.InvalidInput(f"secret {name}", "it is not set", "set it")
+        return self._values[name]

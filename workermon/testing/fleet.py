@@ -1,0 +1,114 @@
+"""The ports of ``workermon.ports`` that keep who is monitored, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from workermon import errors, models, ports
+from workermon.testing import memory
+
+
+class MemoryWorkers:
+    """``ports.Workers`` in memory."""
+
+    def __init__(self, store: memory.MemoryStore) -> None:
+        self._store = store
+
+    def add(self, workers: Sequence[models.Worker]) -> None:
+        """Add them all or none."""
+        with self._store.lock:
+            seen: set[str] = set()
+            for worker in workers:
+                if worker.id in seen:
+                    raise errors.InvalidInput(f"worker {worker.id}", "it is named twice", "name it once")
+                seen.add(worker.id)
+                if worker.id in self._store.workers and not self._store.living(worker.id, worker.incarnation):
+                    raise errors.InvalidInput(
+                        f"worker {worker.id}", "it is monitored already", "see 'workermon show', or remove it first"
+                    )
+            for worker in workers:
+                self._store.workers.setdefault(worker.id, memory.StoredWorker(worker))
+
+    def update(self, worker: models.Worker) -> bool:
+        """Replace how a worker is set up, where its incarnation is there."""
+        with self._store.lock:
+            kept = self._store.living(worker.id, worker.incarnation)
+            if kept is None:
+                return False
+            kept.worker = worker
+            return True
+
+    def get(self, worker_ids: Sequence[str]) -> dict[str, ports.Record]:
+        """Return those of them that are known."""
+        with self._store.lock:
+            return {one: self._store.workers[one].record() for one in worker_ids if one in self._store.workers}
+
+    def ids(self) -> list[str]:
+        """Return every worker's id, in order."""
+        with self._store.lock:
+            return sorted(self._store.workers)
+
+    def known(self, worker_ids: Sequence[str]) -> set[str]:
+        """Return which of them are monitored."""
+        with self._store.lock:
+            return {one for one in worker_ids if one in self._store.workers}
+
+    def every(self, chunk: int = 500) -> Iterator[ports.Record]:
+        """Yield the whole fleet."""
+        ids = self.ids()
+        for start in range(0, len(ids), chunk):
+            yield from self.get(ids[start : start + chunk]).values()
+
+    def found_dimensions(
+        self, worker: models.Worker, dimensions: dict[str, list[memory.Dimensions]], at: float
+    ) -> bool:
+        """Remember what ListMetrics said, unless the incarnation is gone."""
+        with self._store.lock:
+            kept = self._store.living(worker.id, worker.incarnation)
+            if kept is None:
+                return False
+            kept.dimensions, kept.dimensions_at = {name: list(sets) for name, sets in dimensions.items()}, at
+            return True
+
+
+class MemorySchedule:
+    """``ports.Schedule`` in memory. ``broken``, ``ticked`` and ``sent`` are for tests to set."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, tuple[int, float]] = {}
+        self.broken: dict[str, str] = {}
+        self.ticked: float | None = None
+        self.sent: models.Sent | None = None
+
+    def put(self, workers: Sequence[models.Worker], now: float) -> None:
+        """Schedule them; a cadence that stands is kept."""
+        for worker in workers:
+            explain_state = self.entries.get(worker.id)
+            if explain_state is None or explain_state[0] != worker.interval:
+                self.entries[worker.id] = (worker.interval, now + worker.interval)
+
+    def delete(self, worker_ids: Sequence[str]) -> None:
+        """Unschedule them."""
+        for worker_id in worker_ids:
+            self.entries.pop(worker_id, None)
+            self.broken.pop(worker_id, None)
+
+    def next_runs(self, worker_ids: Sequence[str]) -> dict[str, float]:
+        """Return when each is next due."""
+        return {one: self.entries[one][1] for one in worker_ids if one in self.entries}
+
+    def ids(self) -> set[str]:
+        """Return who has an entry, sound or broken."""
+        return set(self.entries) | set(self.broken)
+
+    def quarantined(self) -> dict[str, str]:
+        """Return the entries set aside."""
+        return dict(self.broken)
+
+    def last_tick(self) -> float | None:
+        """Return when beat last looked."""
+        return self.ticked
+
+    def canaries(self) -> models.Sent | None:
+        """Return how many canaries beat has sent."""
+        return self.sent

@@ -1,0 +1,129 @@
+"""What the in-memory ports of the repository share, as the real ones share one Redis."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from workermon import models, ports
+
+#: Seconds. A slot that passed so shortly before the last complete one is complete too (as on Redis).
+_BEHIND = 120
+#: Attempts kept of one alert, and entries of its history (as on Redis).
+KEPT = 100
+
+Dimensions = tuple[tuple[str, str], ...]
+
+
+@dataclass
+class StoredWorker:
+    """A worker and all that is kept of it."""
+
+    worker: models.Worker
+    condition: models.Condition = field(default_factory=models.Condition)
+    slot: tuple[int, int] | None = None
+    #: Which slot is claimed, and until when on the store's clock.
+    claim: tuple[tuple[int, int], float] | None = None
+    dimensions: dict[str, list[Dimensions]] = field(default_factory=dict)
+    dimensions_at: float = 0.0
+    changed_from: int | None = None
+    sequence: int = 0
+    version: int = 0
+    alerts: dict[str, models.Alert] = field(default_factory=dict)
+
+    def complete(self, slot: tuple[int, int]) -> bool:
+        """Tell whether a slot, (interval, number), is complete."""
+        if self.slot is None or self.slot[0] != slot[0]:
+            return False
+        return 0 <= (self.slot[1] - slot[1]) * slot[0] <= _BEHIND
+
+    def record(self) -> ports.Record:
+        """Return it as the ports do."""
+        return ports.Record(
+            self.worker, self.condition, dict(self.dimensions), self.dimensions_at, self.changed_from, self.sequence
+        )
+
+
+@dataclass
+class NotificationQueue:
+    """The notifications of one alert that wait for one channel."""
+
+    waiting: list[models.Notification] = field(default_factory=list)
+    retry_at: float = 0.0
+    leased_until: float = 0.0
+    fence: int | None = None
+    attempts: int = 0
+
+
+class MemoryStore:
+    """What the repository's ports share. ``clock`` is the time of leases, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, channel: str = "workermon:metrics") -> None:
+        self.clock = clock
+        self.channel = channel
+        self.lock = threading.RLock()
+        #: Every message that was published, as (channel, text), oldest first.
+        self.published: list[tuple[str, str]] = []
+        self.workers: dict[str, StoredWorker] = {}
+        #: Value by timestamp, of each (worker id, metric, period).
+        self.ledger: dict[tuple[str, str, int], dict[int, float]] = {}
+        self.pending: dict[str, float] = {}
+        self.history: dict[str, list[tuple[float, models.HistoryEntry]]] = {}
+        self.attempts: dict[str, list[models.Attempt]] = {}
+        self.last: dict[str, models.Notification] = {}
+        self.last_versions: dict[str, dict[str, int]] = {}
+        self.lanes: dict[tuple[str, str], NotificationQueue] = {}
+        #: When each lane is told again, by (alert id, channel).
+        self.reminders: dict[tuple[str, str], float] = {}
+        #: State of the alerts of each account and region.
+        self.accounts: dict[str, dict[str, models.Alert]] = {}
+        self.fences = itertools.count(1)
+        self.configuration: models.Configuration | None = None
+        self.changes = 0
+        self._listeners: list[queue.SimpleQueue[tuple[str, str]]] = []
+
+    def publish(self, channel: str, text: str) -> None:
+        """Hand a message to every listener there is."""
+        with self.lock:
+            self.published.append((channel, text))
+            for listener in self._listeners:
+                listener.put((channel, text))
+
+    def subscribe(self) -> queue.SimpleQueue[tuple[str, str]]:
+        """Return a queue of what is published from now on."""
+        with self.lock:
+            self._listeners.append(queue.SimpleQueue())
+            return self._listeners[-1]
+
+    def unsubscribe(self, listener: queue.SimpleQueue[tuple[str, str]]) -> None:
+        """End a subscription."""
+        with self.lock:
+            self._listeners.remove(listener)
+
+    def tell(self, subject: str, verdict: ports.Verdict | ports.AccountVerdict) -> None:
+        """Write the history and the outbox of a verdict; the caller holds the lock."""
+        for rule, transition, notification in verdict.transitions:
+            alert_id = f"{subject}/{rule}"
+            recorded = models.HistoryEntry(
+                transition=transition, notification=notification, rule=rule, worker_id=subject
+            )
+            entries = self.history.setdefault(alert_id, [])
+            entries.insert(0, (verdict.at, recorded))
+            del entries[KEPT:]
+            if notification is None:
+                continue
+            self.last[alert_id] = notification
+            self.last_versions.setdefault(subject, {})[rule] = notification.version
+            for channel in dict.fromkeys(verdict.channels.get(rule, ())):
+                lane = self.lanes.setdefault((alert_id, channel), NotificationQueue(retry_at=verdict.at))
+                lane.waiting.append(notification)
+            self.publish(f"{self.channel}:alerts", notification.model_dump_json(by_alias=True))
+
+    def living(self, worker_id: str, incarnation: str) -> StoredWorker | None:
+        """Return what is kept of a worker, where it still is the one meant."""
+        kept = self.workers.get(worker_id)
+        return kept if kept and kept.worker.incarnation == incarnation else None

@@ -1,0 +1,161 @@
+"""The ports that keep and announce samples, in memory."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from workermon import models, ports
+from workermon.config import catalogue
+from workermon.testing import memory
+
+
+class MemorySamples:
+    """``ports.Samples`` in memory."""
+
+    def __init__(self, store: memory.MemoryStore, retention: Callable[[], int] = lambda: models.DAY) -> None:
+        self._store = store
+        self._retention = retention
+
+    def claim(self, workers: Sequence[models.Worker], now: float, lease: float) -> list[ports.Claim]:
+        """Claim each worker's slot."""
+        with self._store.lock:
+            return [self._claim(worker, (worker.interval, int(now // worker.interval)), lease) for worker in workers]
+
+    def _claim(self, worker: models.Worker, slot: tuple[int, int], lease: float) -> ports.Claim:
+        kept = self._store.living(worker.id, worker.incarnation)
+        if kept is None:
+            return "gone"
+        if kept.complete(slot):
+            return "complete"
+        if kept.claim is not None and kept.claim[0] == slot and kept.claim[1] > self._store.clock():
+            return "taken"
+        kept.claim = slot, self._store.clock() + lease
+        return "claimed"
+
+    def write(
+        self, sample: models.Sample, condition: models.Condition, event: str, *, again: bool = False
+    ) -> ports.Written:
+        """Write datapoints, condition, the mark and the event."""
+        with self._store.lock:
+            worker = sample.worker
+            kept = self._store.living(worker.id, worker.incarnation)
+            if kept is None:
+                return ports.Written("gone")
+            changed = self._merge(worker.id, catalogue.brought(sample, self._retention()))
+            slot = (worker.interval, sample.slot)
+            repeated = kept.complete(slot) and not again
+            if changed is not None:
+                kept.changed_from = changed if kept.changed_from is None else min(changed, kept.changed_from)
+            if changed is not None or not repeated:
+                kept.sequence += 1
+                self._store.pending.setdefault(worker.id, sample.collected_at)
+            if repeated:
+                return ports.Written("repeated")
+            kept.condition, kept.slot = condition, slot
+            self._store.publish(self._store.channel, event)
+            return ports.Written("accepted")
+
+    def write_many(
+        self, writes: Sequence[tuple[models.Sample, models.Condition, str]], *, again: bool = False
+    ) -> list[ports.Written]:
+        """Write many samples; each is a step of its own."""
+        return [self.write(sample, condition, event, again=again) for sample, condition, event in writes]
+
+    def _merge(self, worker_id: str, brought: Mapping[str, models.Series]) -> int | None:
+        changed: int | None = None
+        for metric, (period, points) in brought.items():
+            ledger = self._store.ledger.setdefault((worker_id, metric, period), {})
+            for at, value in points:
+                had = ledger.get(at)
+                if had == value or (had is not None and metric == catalogue.STATUS_CHECK_FAILED):
+                    continue
+                ledger[at] = value
+                changed = at if changed is None else min(changed, at)
+        return changed
+
+    def failed(self, worker: models.Worker, last_error: models.CollectionError) -> None:
+        """Remember why a collection failed, and give the slot's claim back."""
+        with self._store.lock:
+            kept = self._store.living(worker.id, worker.incarnation)
+            if kept is not None:
+                kept.condition = kept.condition.model_copy(update={"last_error": last_error})
+                kept.claim = None
+
+    def failed_many(self, failures: Sequence[tuple[models.Worker, models.CollectionError]]) -> None:
+        """Do that for many."""
+        for worker, last_error in failures:
+            self.failed(worker, last_error)
+
+    def read(
+        self, wanted: Sequence[tuple[str, str, int]], since: float, until: float
+    ) -> dict[tuple[str, str], models.Series]:
+        """Return the series of each (worker id, metric, period)."""
+        found: dict[tuple[str, str], models.Series] = {}
+        with self._store.lock:
+            for worker_id, metric, period in wanted:
+                slots: dict[int, models.Datapoint] = {}
+                for at, value in sorted(self._store.ledger.get((worker_id, metric, period), {}).items()):
+                    slots[at // period] = models.Datapoint(at, value)
+                points = tuple(slots[slot] for slot in sorted(slots) if since <= slots[slot].at <= until)
+                found[worker_id, metric] = models.Series(period, points)
+        return found
+
+    def periods(self, worker_id: str, metric: str, since: float, until: float) -> list[int]:
+        """Return the periods under which there are datapoints."""
+        with self._store.lock:
+            return sorted(
+                period
+                for (worker, name, period), points in self._store.ledger.items()
+                if (worker, name) == (worker_id, metric) and any(since <= at <= until for at in points)
+            )
+
+    def pending(self, before: float, limit: int) -> list[str]:
+        """Return workers with a sample not judged yet, oldest first."""
+        with self._store.lock:
+            marks = sorted((at, worker_id) for worker_id, at in self._store.pending.items() if at <= before)
+            return [worker_id for _, worker_id in marks[:limit]]
+
+    def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
+        """Mark workers as to be judged."""
+        with self._store.lock:
+            for worker_id in worker_ids:
+                if kept := self._store.workers.get(worker_id):
+                    kept.sequence += 1
+                    self._store.pending.setdefault(worker_id, at)
+
+
+class MemoryFeed:
+    """``ports.Feed`` in memory: what is published in its store."""
+
+    def __init__(self, store: memory.MemoryStore) -> None:
+        self._store = store
+
+    def publish(self, text: str) -> None:
+        """Send any text, sound or not, to those that listen."""
+        self._store.publish(self._store.channel, text)
+
+    def listen(
+        self,
+        *,
+        alerts: bool = True,
+        timeout: float | Callable[[], float] = 1.0,
+        canary: Callable[[str], None] | None = None,
+    ) -> Iterator[str | None]:
+        """Yield each message as it comes, ``None`` when none came in time."""
+        listener = self._store.subscribe()
+        try:
+            yield None
+            while True:
+                try:
+                    channel, text = listener.get(timeout=timeout() if callable(timeout) else timeout)
+                except queue.Empty:
+                    yield None
+                    continue
+                if channel == f"{self._store.channel}:canary":
+                    if canary is not None:
+                        canary(text)
+                elif alerts or channel == self._store.channel:
+                    yield text
+        finally:
+            self._store.unsubscribe(listener)
