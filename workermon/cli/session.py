@@ -138,7 +138,11 @@ class Session:
 
 def is_port(hint: Any) -> bool:
     """Tell whether that is one of the protocols of ``ports``."""
-    return isinstance(hint, type) and hint.__module__ == ports.__name__ and getattr(hint, "_is_protocol", False)
+    return (
+        isinstance(hint, type)
+        and hint.__module__.startswith(f"{ports.__name__}.")
+        and getattr(hint, "_is_protocol", False)
+    )
 
 
 pass_session = click.make_pass_decorator(Session)

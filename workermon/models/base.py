@@ -1,0 +1,90 @@
+"""Names, times and durations that every model is made of."""
+
+from __future__ import annotations
+
+import functools
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from workermon import errors
+
+INSTANCE_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+
+#: Seconds. The longest interval and period that make sense: a day.
+DAY = 86_400
+
+Severity = Literal["warning", "critical"]
+#: From the least to the worst; ``None`` (well) comes before them.
+SEVERITIES: tuple[Severity, ...] = ("warning", "critical")
+
+
+@functools.lru_cache(maxsize=4096)
+def rfc3339(at: float) -> str:
+    """Write a time for people and JSON: UTC, milliseconds only where there are any.
+
+    >>> rfc3339(1_700_000_000)
+    '2023-11-14T22:13:20Z'
+    """
+    moment = datetime.fromtimestamp(at, UTC)
+    digits = "milliseconds" if round(at * 1000) % 1000 else "seconds"
+    return moment.isoformat(timespec=digits).replace("+00:00", "Z")
+
+
+def moment(text: str) -> float:
+    """Read what ``rfc3339`` wrote; raises ``ValueError`` for anything else.
+
+    >>> moment("2023-11-14T22:13:20.500Z")
+    1700000000.5
+    """
+    return datetime.fromisoformat(text).timestamp()
+
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhdw]?)")
+
+
+def seconds(text: str | int | float) -> int:
+    """Read a duration such as ``60s``, ``1.5m``, ``24h`` or plain seconds; whole seconds only.
+
+    Raises ``ValueError`` saying why for anything else (``nan``, negative, empty, parts of a second).
+    """
+    found = _DURATION.fullmatch(str(text).strip().lower())
+    if not found:
+        raise ValueError(f"{errors.printable(str(text))!r} is no duration such as 30s, 5m or 24h")
+    value = float(found[1]) * _UNITS[found[2]]
+    if value != int(value):
+        raise ValueError(f"{errors.printable(str(text))!r} is not a whole number of seconds")
+    return int(value)
+
+
+def _one_line(text: str) -> str:
+    if errors.printable(text) != text:
+        raise ValueError("has a control character, such as a newline or an escape sequence")
+    if not text.strip() or text != text.strip():
+        raise ValueError("is empty or has spaces at an end")
+    return text
+
+
+def _instance_id(text: str) -> str:
+    if not INSTANCE_ID.fullmatch(text):
+        raise ValueError("is no instance id: 'i-' and 8 or 17 hexadecimal digits, such as i-0abc123def4567890")
+    return text
+
+
+InstanceId = Annotated[str, AfterValidator(_instance_id)]
+#: A short text of a user's: one line, no control characters.
+Text = Annotated[str, Field(max_length=256), AfterValidator(_one_line)]
+
+
+class Frozen(BaseModel):
+    """The base of what is passed on: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def to_json(model: BaseModel) -> dict[str, Any]:
+    """Return the plain JSON object of a model, by the names of the contract."""
+    return model.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,127 @@
+"""The configuration in force: rules, channels, metrics, accounts and limits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from workermon.models.alert import Maintenance
+from workermon.models.base import DAY, Frozen, Text
+from workermon.models.rule import Rule
+
+#: Seconds. How late a datapoint may come, or be revised, and still find its place, where nothing else is said.
+LATENESS = 900
+
+#: Variables that configure AWS and workermon itself. No config file may have them sent anywhere.
+PROTECTED_VARIABLES = ("AWS_", "WORKERMON_")
+
+
+def is_protected_variable(name: str) -> bool:
+    """Tell whether an environment variable is never given away as a secret.
+
+    >>> is_protected_variable("AWS_SECRET_ACCESS_KEY"), is_protected_variable("OPS_SECRET")
+    (True, False)
+    """
+    return name.upper().startswith(PROTECTED_VARIABLES)
+
+
+class SecretRef(Frozen):
+    """A secret by name only: an environment variable, or a file whose content it is (less a final newline)."""
+
+    env: str | None = None
+    file: str | None = None
+
+
+class Channel(Frozen):
+    """Where notifications go; which fields a type has is said in docs/channels.md.
+
+    ``url`` and ``secret`` may be by name only. ``template`` replaces the text for people, ``per_minute`` is the most
+    that is sent in any minute, ``group_wait`` for how many seconds a group is gathered (``None``: what suits the type;
+    0: nothing is grouped), ``repeat`` after how many what still fires is told again. ``options`` are
+    of a type of a user's own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    name: str
+    type: str
+    url: str | SecretRef | None = None
+    secret: SecretRef | None = None
+    allow_private: bool = False
+    template: str | None = None
+    per_minute: float | None = None
+    group_wait: int | None = None
+    repeat: int | None = None
+    topic_arn: str | None = None
+    host: str | None = None
+    port: int | None = None
+    security: Literal["starttls", "tls", "none"] | None = None
+    user: str | None = None
+    sender: str | None = Field(default=None, alias="from")
+    to: tuple[str, ...] = ()
+    options: dict[str, str] = {}
+
+
+class Metric(Frozen):
+    """A catalogue entry: what CloudWatch is asked for under our name.
+
+    ``period`` in seconds, ``None``: as EC2 publishes it (60 with detailed monitoring, else 300).
+    ``merge`` says what becomes of several series of one worker (its filesystems, say).
+    """
+
+    name: Text
+    namespace: str
+    metric_name: str
+    statistic: str = "Average"
+    unit: str = "percent"
+    period: int | None = None
+    merge: Literal["max", "sum"] = "max"
+
+
+class Account(Frozen):
+    """How to become another AWS account: the role, and its external id by the name of the secret."""
+
+    role_arn: str
+    external_id: SecretRef | None = None
+
+
+class Discover(Frozen):
+    """Which instances belong to the fleet by their tags; no region: the one that boto3 is configured for."""
+
+    regions: tuple[str, ...] = ()
+    tags: dict[str, str] = {}
+    account: str | None = None
+    interval: int | None = None
+    labels: dict[str, str] = {}
+
+
+class Limit(Frozen):
+    """How fast one API of one account and region may be asked: ``bucket`` requests at once, ``rate`` each second."""
+
+    bucket: float = Field(ge=1, le=100_000)
+    rate: float = Field(gt=0, le=100_000)
+
+
+class Configuration(Frozen):
+    """What is in force: rules, channels, the catalogue; ``revision`` grows with each change.
+
+    ``collect`` is what is asked for; ``chosen`` what the file named for it (``None``: nothing, so the defaults and
+    what the rules need). ``budget`` is in dollars a day (UTC), ``None``: no limit. ``limits`` is by API
+    (``bill.LIMITS`` where left out). ``lateness``: for how many seconds a datapoint may come late, or be revised, and
+    find its place.
+    """
+
+    revision: int = 0
+    rules: tuple[Rule, ...]
+    channels: dict[str, Channel]
+    metrics: dict[str, Metric]
+    collect: tuple[str, ...]
+    retention: int = DAY
+    lateness: int = LATENESS
+    chosen: tuple[str, ...] | None = None
+    accounts: dict[str, Account] = {}
+    discover: Discover | None = None
+    budget: float | None = None
+    limits: dict[str, Limit] = {}
+    silences: tuple[Maintenance, ...] = ()

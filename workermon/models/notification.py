@@ -1,0 +1,128 @@
+"""What people and machines are notified of, and its way to them."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal, NamedTuple
+
+from pydantic import ConfigDict, Field
+
+from workermon.models.base import Frozen, Severity
+from workermon.models.sample import Datapoint
+
+Kind = Literal["threshold", "no-data", "state", "event", "collector"]
+
+
+class Subject(Frozen):
+    """The worker as a notification names it; ``account`` is the name of its section, ``default`` for none."""
+
+    id: str
+    name: str
+    region: str
+    account: str = "default"
+    labels: dict[str, str] = {}
+
+
+class Notification(Frozen):
+    """What people and machines are told (``docs/messages.md``).
+
+    ``at`` is the deciding time, ``created_at`` when the judgement was made, ``points`` what decided.
+    ``reminder``: it was accepted before, and still holds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    id: str
+    version: int
+    dedup_key: str
+    kind: Kind
+    status: Literal["firing", "resolved"]
+    severity: Severity
+    rule: str
+    metric: str | None
+    value: float | None
+    threshold: float | None
+    since: str
+    at: str
+    created_at: str | None = None
+    worker: Subject | None
+    summary: str
+    reason: str | None = None
+    scope: dict[str, str] | None = None
+    points: tuple[Datapoint, ...] = ()
+    reminder: bool = False
+
+
+class Attempt(Frozen):
+    """One try to deliver one notification to one channel; ``error`` is ``None`` when it was accepted."""
+
+    notification_id: str
+    channel: str
+    at: float
+    error: str | None = None
+
+
+class ClaimedNotification(Frozen):
+    """A notification claimed for delivery to one channel, under a lease whose ``fence`` no other claim has."""
+
+    alert_id: str
+    channel: str
+    notification: Notification
+    fence: int
+    attempt: int
+
+
+#: The rule of the alert that notifications could not be delivered; it always holds.
+DELIVERY = "delivery"
+
+
+class Sent(NamedTuple):
+    """When something was sent last (where it never was: since when it is to be), and how often it was."""
+
+    at: float
+    times: int
+
+
+#: Seconds between two canaries.
+CANARY_EVERY = 60
+
+#: The canary's parcel in the outbox, under an id that no alert has, and what stands where a channel's name does.
+CANARY, CANARY_CHANNEL = "workermon/canary", "canary"
+
+
+def delivery_alert(channel: str) -> str:
+    """Name the alert about the delivery to a channel.
+
+    >>> delivery_alert("ops")
+    'channel:ops/delivery'
+    """
+    return f"channel:{channel}/{DELIVERY}"
+
+
+def is_delivery_alert(alert_id: str) -> bool:
+    """Tell whether an alert is about the delivery to a channel."""
+    return alert_id.startswith("channel:") and alert_id.endswith(f"/{DELIVERY}")
+
+
+def channel_of(alert_id: str) -> str:
+    """Return the channel that an alert about a delivery is about.
+
+    >>> channel_of(delivery_alert("ops"))
+    'ops'
+    """
+    return alert_id.removeprefix("channel:").removesuffix(f"/{DELIVERY}")
+
+
+class SilencedNotification(Notification):
+    """What is told of the delivery to a channel, but for a silence: it is recorded and goes nowhere."""
+
+    silenced_by: str
+
+
+def of_delivery(text: bytes | str) -> Notification:
+    """Read what was told of the delivery to a channel, or would have been."""
+    data = json.loads(text)
+    return (
+        SilencedNotification if isinstance(data, dict) and data.get("silenced_by") else Notification
+    ).model_validate(data)

@@ -1,0 +1,126 @@
+"""A rule, and the state of its fold."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from workermon.models.base import DAY, Frozen, Severity
+from workermon.models.worker import Worker
+
+
+class Levels(Frozen):
+    """A number for each severity that is told apart; one at least."""
+
+    warning: float | None = Field(default=None, allow_inf_nan=False)
+    critical: float | None = Field(default=None, allow_inf_nan=False)
+
+    def of(self, severity: Severity) -> float | None:
+        """Return the number of that severity."""
+        return self.critical if severity == "critical" else self.warning
+
+
+class Count(Frozen):
+    """``m`` of the last ``n`` expected slots."""
+
+    m: int = Field(ge=1)
+    n: int = Field(ge=1, le=1440)
+
+    def __str__(self) -> str:
+        return f"{self.m} of {self.n}"
+
+
+class Flapping(Frozen):
+    """An alert that fires or resolves ``turns`` times within ``within`` seconds of data time flaps.
+
+    It does so until it has held still for as long.
+    """
+
+    turns: int = Field(ge=2, le=1440)
+    within: int = Field(ge=1, le=7 * DAY)
+
+
+class Rule(Frozen):
+    """When a metric is in trouble and when it is well again; only the kind ``threshold`` has a ``metric``.
+
+    ``above`` and ``below`` are strict. ``clear`` is the hysteresis, the threshold itself where left out. For
+    ``no-data`` only ``intervals`` and ``severity`` count. For ``state`` it is ``states``, ``severity`` and which codes
+    of EC2 are ``expected``. For ``event`` it is ``codes`` (empty: all), from how many seconds ``ahead`` on they are
+    told (``None``: at once), and ``severity``, unless each is as bad as its code says (``by_code``). ``notify`` are all
+    channels; ``routes`` says which of them hear of what, where not all hear of everything.
+    """
+
+    name: str
+    kind: Literal["threshold", "no-data", "state", "event"] = "threshold"
+    metric: str | None = None
+    above: Levels | None = None
+    below: Levels | None = None
+    breach: Count = Count(m=3, n=3)
+    clear: Levels | None = None
+    recover: Count = Count(m=2, n=2)
+    missing: Literal["breach", "ok", "keep"] = "keep"
+    intervals: int = 3
+    severity: Severity = "critical"
+    states: tuple[Literal["stopped", "terminated"], ...] = ("stopped", "terminated")
+    expected: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
+    ahead: int | None = None
+    by_code: bool = False
+    labels: dict[str, str] = {}
+    notify: tuple[str, ...] = ("log",)
+    routes: dict[Severity, tuple[str, ...]] | None = None
+    flapping: Flapping | None = None
+
+    def channels(self, severity: Severity) -> tuple[str, ...]:
+        """Return the channels that hear of that severity."""
+        return self.notify if self.routes is None else self.routes.get(severity, ())
+
+    def applies_to(self, worker: Worker) -> bool:
+        """Tell whether the worker carries every label asked for."""
+        return not self.labels or all(worker.labels.get(key) == value for key, value in self.labels.items())
+
+
+class SeverityChange(NamedTuple):
+    """From ``at`` on an alert is at ``severity`` (``None``: well)."""
+
+    at: int
+    severity: Severity | None
+    #: Which severities are latched, as bits: 1 warning, 2 critical. ``severity`` is the highest of them.
+    latched: int
+
+
+class FlapState(Frozen):
+    """Whether an alert flaps, after all turns before those of its trail.
+
+    ``recent`` are the times of the last turns from well or to well, ``fires`` what the last of them turned to.
+    """
+
+    fires: bool = False
+    recent: tuple[int, ...] = ()
+    flaps: bool = False
+
+
+class RuleState(Frozen):
+    """How far a rule is judged for one worker, and with what outcome: the fold's state.
+
+    ``cursor`` is the time of the last slot judged. ``trail`` lists the turns since one lateness before the cursor,
+    and the one before those, so that the state at any of these times can be taken up again; ``trimmed``: there were
+    turns before it. ``metric`` and ``period`` (seconds) are what the fold walks; ``start``: what is before that time
+    plays no part in it. Of the kinds ``state`` and ``event`` ``metric`` is that name; ``events`` are those that were
+    told, each with its time.
+    """
+
+    cursor: int | None = None
+    trail: tuple[SeverityChange, ...] = ()
+    trimmed: bool = False
+    metric: str | None = None
+    period: int | None = None
+    start: int | None = None
+    damping: FlapState | None = None
+    events: tuple[str, ...] = ()
+
+    @property
+    def severity(self) -> Severity | None:
+        """Return the state at the cursor."""
+        return self.trail[-1].severity if self.trail else None

@@ -1,0 +1,165 @@
+"""What a collection asks for and brings: datapoints, conditions of workers, and the event on the channel."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from pydantic import ConfigDict, Field
+
+from workermon.models.base import Frozen, InstanceId
+from workermon.models.worker import Checks, ScheduledEvent, StateReason, Status, Worker
+
+
+class Datapoint(NamedTuple):
+    """One value of one metric: ``at`` is CloudWatch's timestamp (the start of the period), whole seconds."""
+
+    at: int
+    value: float
+
+
+#: Makes a datapoint of a pair without a step through Python, which thousands of them take.
+datapoint: Callable[[tuple[int, float]], Datapoint] = functools.partial(tuple.__new__, Datapoint)
+
+
+class Series(NamedTuple):
+    """Datapoints of one metric in order of time, at most one a slot; ``period`` in seconds."""
+
+    period: int
+    points: tuple[Datapoint, ...]
+
+
+class Query(Frozen):
+    """One metric of one worker as CloudWatch is asked for it; ``period`` in seconds, ``since`` a time."""
+
+    worker_id: str
+    metric: str
+    namespace: str
+    metric_name: str
+    dimensions: tuple[tuple[str, str], ...]
+    statistic: str
+    period: int
+    since: int
+
+
+class CollectionError(Frozen):
+    """Why the last collection of a worker failed: ``kind`` is an ``AwsError.kind``.
+
+    ``since`` is when the same message first stood there without a success in between.
+    """
+
+    kind: str
+    message: str
+    at: float
+    since: float | None = None
+
+
+class StatusChange(Frozen):
+    """From ``at``, the first collection that saw it, a worker had a status; ``seen`` is the last that did.
+
+    ``seen`` is ``None`` as long as it has it. ``reason`` is EC2's, of a worker that does not run.
+    """
+
+    at: float
+    status: Status
+    seen: float | None = None
+    reason: StateReason | None = None
+
+
+class Condition(Frozen):
+    """What is known of a worker from its collections.
+
+    ``slot`` is ``floor(collected_at / interval)``. ``latest`` is the newest datapoint of each metric. ``asked`` is
+    the time up to which each metric was last asked for with success: slots after it are not absent but unknown.
+    ``expected`` is the datapoint that each metric waits for, ``delays`` how many seconds after its period's end one
+    is waited for before it counts as absent. ``running_since`` is the first collection that saw it running without
+    a break. ``trouble`` beside a success is of single metrics. ``changes`` are those of the status since it last ran,
+    and those within the last hour; none where it runs on. ``events`` are those that EC2 has scheduled, ``events_at``
+    is when they last changed.
+    """
+
+    status: Status = "unknown"
+    checks: Checks | None = None
+    slot: int | None = None
+    collected_at: float | None = None
+    succeeded_at: float | None = None
+    running_since: float | None = None
+    latest: dict[str, Datapoint] = {}
+    periods: dict[str, int] = {}
+    asked: dict[str, float] = {}
+    expected: dict[str, int] = {}
+    delays: dict[str, float] = {}
+    last_error: CollectionError | None = None
+    changes: tuple[StatusChange, ...] = ()
+    events: tuple[ScheduledEvent, ...] = ()
+    events_at: float | None = None
+
+
+class Sample(Frozen):
+    """What one collection of one worker brought; ``series`` only holds what CloudWatch gave."""
+
+    worker: Worker
+    collected_at: float
+    status: Status
+    checks: Checks | None = None
+    series: dict[str, Series] = {}
+    asked: dict[str, float] = {}
+
+    @property
+    def slot(self) -> int:
+        """Return the slot of this collection, ``floor(t / interval)``."""
+        return int(self.collected_at // self.worker.interval)
+
+
+class Reading(Frozen):
+    """A metric's newest datapoint as the event shows it."""
+
+    value: float
+    unit: str
+    at: str
+
+
+class Event(Frozen):
+    """``worker.metrics.collected`` on the channel; fields are only ever added while ``schema`` is 1."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    event: Literal["worker.metrics.collected"] = "worker.metrics.collected"
+    id: str
+    worker_id: InstanceId
+    worker_name: str
+    region: str
+    collected_at: str
+    status: Status
+    status_checks: Checks | None
+    metrics: dict[str, Reading | None]
+
+
+class AccountState(Frozen):
+    """How collection goes in an account and region (``key`` as ``Scope.key``).
+
+    ``trouble`` is why the newest collection there failed as a whole, ``None`` where it did not; ``failing_since`` the
+    first failure after the last success. ``interval`` is the shortest one collected there lately, ``at`` the newest
+    collection; times and durations in seconds. ``sequence`` counts what was noted.
+    """
+
+    key: str
+    at: float
+    interval: int
+    succeeded_at: float | None = None
+    recovered_at: float | None = None
+    failing_since: float | None = None
+    last_error: CollectionError | None = None
+    sequence: int = 0
+
+    @property
+    def account(self) -> str:
+        """Return the account's name."""
+        return self.key.rpartition("/")[0]
+
+    @property
+    def region(self) -> str:
+        """Return the region."""
+        return self.key.rpartition("/")[2]

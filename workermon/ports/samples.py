@@ -1,0 +1,96 @@
+"""The ledger of samples, its channel, and what is learnt from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+from workermon.models import AccountRegion, CollectionError, Condition, Sample, Series, Worker
+
+
+class Written(NamedTuple):
+    """What became of a sample.
+
+    ``accepted``; ``repeated``: its slot was complete, so datapoints were kept but no event went out; ``gone``: that
+    incarnation is no longer there and nothing was written.
+    """
+
+    outcome: Literal["accepted", "repeated", "gone"]
+
+
+#: What became of a claim: it is the caller's; the slot is complete; another holds it; that incarnation is gone.
+Claim = Literal["claimed", "complete", "taken", "gone"]
+
+
+class Samples(Protocol):
+    """The ledger of samples. A datapoint is kept at its slot, so writing it again changes nothing.
+
+    A slot of a worker is claimed by a lease and completed by the writing of its sample. A slot that passed at most
+    two minutes before the last complete one is complete too: somebody was slow, or the clock was set back a little.
+    """
+
+    def claim(self, workers: Sequence[Worker], now: float, lease: float) -> list[Claim]:
+        """Claim each worker's slot at a time for ``lease`` seconds of Redis' own time, all in one step."""
+
+    def write(self, sample: Sample, condition: Condition, event: str, *, again: bool = False) -> Written:
+        """In one step: datapoints, condition, the mark 'to be judged', and the event on the channel.
+
+        ``again`` writes although the slot is complete (a collection that somebody asked for).
+        """
+
+    def write_many(self, writes: Sequence[tuple[Sample, Condition, str]], *, again: bool = False) -> list[Written]:
+        """Write many samples, each a step of its own, in few round trips; one outcome for each, in order."""
+
+    def failed(self, worker: Worker, last_error: CollectionError) -> None:
+        """Remember why a collection failed and give the slot's claim back; nothing else of the worker changes."""
+
+    def failed_many(self, failures: Sequence[tuple[Worker, CollectionError]]) -> None:
+        """Do that for many in one round trip."""
+
+    def read(self, wanted: Sequence[tuple[str, str, int]], since: float, until: float) -> dict[tuple[str, str], Series]:
+        """Return the series of each (worker id, metric, period in seconds), ``since`` and ``until`` included.
+
+        A series without a datapoint is empty.
+        """
+
+    def periods(self, worker_id: str, metric: str, since: float, until: float) -> list[int]:
+        """Return the periods in seconds under which the ledger holds datapoints of a metric."""
+
+    def pending(self, before: float, limit: int) -> list[str]:
+        """Return workers with a sample that was written by that time and is not judged yet, oldest first."""
+
+    def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
+        """Mark workers as to be judged (their rules changed, say)."""
+
+
+class LearnedDelays(Protocol):
+    """What is learnt of an account and region, by name: small JSON values, bounded in number, none of one worker.
+
+    It may be lost, and then is learnt again.
+    """
+
+    def load(self, scope: AccountRegion) -> dict[str, Any]:
+        """Return all of it; what cannot be read is left out."""
+
+    def save(self, scope: AccountRegion, values: Mapping[str, Any]) -> None:
+        """Keep these beside the others, for another week."""
+
+
+class Feed(Protocol):
+    """The channel of samples and the feed of alert notifications, from the reader's side."""
+
+    def listen(
+        self,
+        *,
+        alerts: bool = True,
+        timeout: float | Callable[[], float] = 1.0,
+        canary: Callable[[str], None] | None = None,
+    ) -> Iterator[str | None]:
+        """Yield each message as text as it comes, ``None`` when none came for ``timeout`` seconds.
+
+        Where that is to be called, it is asked before each wait.
+
+        ``canary`` is called with each message of the canary's channel, which is heard only then and never yielded.
+        The subscription stands when this yields first (a ``None``). Raises ``errors.RedisUnavailable`` when the
+        connection breaks.
+        """
