@@ -15,56 +15,12 @@ _INCARNATION = "scope"
 #: Intervals after which a shorter one, that nobody collects at any more, is forgotten.
 _FORGOTTEN = 10
 
-# KEYS: scopes, scope. ARGV: name, time, interval, trouble ('' for none), incarnation, forgotten after, set back.
-_NOTE = client.Script("""
-local scope, at, interval = KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3])
-local had = redis.call('HMGET', scope, 'at', 'succeeded_at', 'failing_since', 'interval', 'interval_at')
-redis.call('SADD', KEYS[1], ARGV[1])
-redis.call('HSET', scope, 'incarnation', ARGV[5])
-local shortest = tonumber(had[4])
-if not shortest or interval <= shortest or at - tonumber(had[5]) > tonumber(ARGV[6]) * shortest then
-  redis.call('HSET', scope, 'interval', interval, 'interval_at', ARGV[2])
-end
-local set_back = math.max(tonumber(had[2]) or 0, tonumber(had[1]) or 0) - at > tonumber(ARGV[7])
-if had[2] and at <= tonumber(had[2]) and not set_back then return 0 end
-if at > (tonumber(had[1]) or 0) or set_back then redis.call('HSET', scope, 'at', ARGV[2]) end
-if ARGV[4] == '' then
-  redis.call('HSET', scope, 'succeeded_at', ARGV[2])
-  if had[3] then
-    redis.call('HSET', scope, 'recovered_at', ARGV[2])
-    redis.call('HDEL', scope, 'failing_since', 'trouble')
-  end
-else
-  if not had[3] or at < tonumber(had[3]) then redis.call('HSET', scope, 'failing_since', ARGV[2]) end
-  redis.call('HSET', scope, 'trouble', ARGV[4])
-end
-redis.call('HINCRBY', scope, 'seq', 1)
-return 1
-""")
+_NOTE = client.Script.load("note_collection")
 
-# KEYS: scopes, configuration. ARGV: prefixes of scope, alerts and versions. Returns the revision, then each scope.
-_LOAD = client.Script("""
-local found = {redis.call('HGET', KEYS[2], 'revision')}
-for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  found[#found + 1] = {
-    name,
-    redis.call('HMGET', ARGV[1] .. name, 'at', 'interval', 'succeeded_at', 'recovered_at', 'failing_since', 'trouble',
-      'seq'),
-    redis.call('HMGET', ARGV[2] .. name, 'version', 'alerts'),
-    redis.call('HGETALL', ARGV[3] .. name),
-  }
-end
-return found
-""")
+_LOAD = client.Script.load("load_accounts")
 
 
-# KEYS: scopes, scope, alerts. ARGV: name, version.
-_FORGET = client.Script("""
-if (redis.call('HGET', KEYS[3], 'version') or '0') ~= ARGV[2] then return 0 end
-redis.call('SREM', KEYS[1], ARGV[1])
-redis.call('DEL', KEYS[2], KEYS[3])
-return 1
-""")
+_FORGET = client.Script.load("forget_account")
 
 
 class RedisAccounts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -35,6 +36,8 @@ RETRIES = 3
 HEALTH_CHECK = 30
 
 Argument = str | bytes | int | float
+
+_SCRIPTS = Path(__file__).parent / "scripts"
 
 
 def connect(url: str) -> redis.Redis:
@@ -173,6 +176,11 @@ class Script:
     def __init__(self, text: str) -> None:
         self._text = text
         self._hash = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    @classmethod
+    def load(cls, name: str) -> Script:
+        """Read ``scripts/<name>.lua``."""
+        return cls((_SCRIPTS / f"{name}.lua").read_text("utf-8"))
 
     def run(self, client: redis.Redis, keys: Sequence[str | bytes], arguments: Sequence[Argument]) -> Any:
         """Run it and return its reply."""

@@ -9,14 +9,7 @@ import redis
 from workermon import models
 from workermon.on_redis import client, keys
 
-# KEYS: configuration. ARGV: revision, document.
-SAVE = client.Script("""
-local had = redis.call('HMGET', KEYS[1], 'revision', 'document')
-if had[1] == ARGV[1] and had[2] == ARGV[2] then return 1 end
-if tonumber(had[1] or '0') + 1 ~= tonumber(ARGV[1]) then return 0 end
-redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'document', ARGV[2])
-return 1
-""")
+SAVE = client.Script.load("save_configuration")
 
 
 def saving(configuration: models.Configuration) -> tuple[list[str], list[client.Argument]]:

@@ -19,22 +19,9 @@ KEPT = 49 * HOUR
 #: Seconds. How long a decision about the budget may be old before it is read again.
 REMEMBERED = 5.0
 
-# KEYS: hour. ARGV: time, lifetime, then fields and numbers.
-_NOTE = client.Script("""
-redis.call('HSETNX', KEYS[1], 'begun', ARGV[1])
-for place = 3, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[place], ARGV[place + 1]) end
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-return 1
-""")
+_NOTE = client.Script.load("count_request")
 
-# KEYS: stretch. ARGV: the one before ('' for none), the new one, lifetime.
-_DECIDE = client.Script("""
-local had = redis.call('GET', KEYS[1]) or ''
-if had == ARGV[2] then return 1 end
-if had ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
-return 1
-""")
+_DECIDE = client.Script.load("decide_budget")
 
 
 class RedisCosts:

@@ -6,19 +6,9 @@ import redis
 
 from workermon.on_redis import client, keys
 
-# KEYS: lease. ARGV: owner, milliseconds.
-_HOLD = client.Script("""
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-""")
+_HOLD = client.Script.load("hold_lease")
 
-# KEYS: lease. ARGV: owner.
-_RELEASE = client.Script("""
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
-return 1
-""")
+_RELEASE = client.Script.load("release_lease")
 
 
 class RedisLeases:

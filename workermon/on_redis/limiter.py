@@ -47,94 +47,13 @@ REMEMBERED = 10.0
 #: Seconds. A bucket that nobody takes from is full, so it need not be kept.
 KEPT = 3600
 
-# KEYS: bucket. ARGV: capacity, rate, patience, lent for, lending, faster, slowest, trial, kept.
-# Times are in seconds; returns tokens, seconds to wait, and 1 where nobody answers there.
-_TAKE = client.Script("""
-local capacity, rate = tonumber(ARGV[1]), tonumber(ARGV[2])
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-local had = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'factor', 'lent', 'lent_until', 'silent_until')
-local silent = tonumber(had[6])
-if silent then
-  if now < silent then return {0, tostring(silent - now), 1} end
-  redis.call('HSET', KEYS[1], 'silent_until', string.format('%.6f', now + tonumber(ARGV[8])))
-  redis.call('EXPIRE', KEYS[1], ARGV[9])
-  return {1, '0', 1}
-end
-local passed = math.max(0, now - (tonumber(had[2]) or now))
-local factor = math.min(1, (tonumber(had[3]) or 1) + passed * tonumber(ARGV[6]))
-local speed = math.min(rate, math.max(rate * factor, tonumber(ARGV[7])))
-local lent = tonumber(had[4]) or 0
-if now > (tonumber(had[5]) or 0) then lent = 0 end
-local top = math.max(1, capacity * factor - lent)
-local tokens = math.min(top, (tonumber(had[1]) or capacity) + passed * speed)
-local granted, wait = 0, 0
-if tokens >= 1 then
-  granted = 1
-  local more = math.min(tonumber(ARGV[5]) - 1, math.floor(capacity / 2 - lent))
-  if factor == 1 and more > 0 and tokens - more > capacity / 2 then
-    granted = 1 + more
-    lent = lent + more
-    redis.call('HSET', KEYS[1], 'lent', lent, 'lent_until', string.format('%.6f', now + tonumber(ARGV[4])))
-  end
-else
-  wait = (1 - tokens) / speed
-  if wait <= tonumber(ARGV[3]) then granted = 1 end
-end
-redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens - granted), 'at', string.format('%.6f', now),
-  'factor', string.format('%.6f', factor))
-redis.call('EXPIRE', KEYS[1], ARGV[9])
-return {granted, string.format('%.6f', wait), 0}
-""")
+_TAKE = client.Script.load("take_request")
 
-# KEYS: bucket. ARGV: slower, at most each, faster, kept.
-_THROTTLED = client.Script("""
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-local had = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'factor', 'slowed')
-if now - (tonumber(had[4]) or 0) < tonumber(ARGV[2]) then return 0 end
-local passed = math.max(0, now - (tonumber(had[2]) or now))
-local factor = math.min(1, (tonumber(had[3]) or 1) + passed * tonumber(ARGV[3])) * tonumber(ARGV[1])
-redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', math.min(tonumber(had[1]) or 0, 0)),
-  'at', string.format('%.6f', now), 'factor', string.format('%.6f', math.max(factor, 0.001)),
-  'slowed', string.format('%.6f', now))
-redis.call('EXPIRE', KEYS[1], ARGV[4])
-return 1
-""")
+_THROTTLED = client.Script.load("slow_down")
 
-# KEYS: bucket. ARGV: how long nobody is let out, within how long the second silence follows the first, kept.
-_SILENT = client.Script("""
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-local had = redis.call('HMGET', KEYS[1], 'silent_at', 'silent_until')
-redis.call('HSET', KEYS[1], 'silent_at', string.format('%.6f', now))
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-if not had[2] and now - (tonumber(had[1]) or 0) > tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], 'silent_until', string.format('%.6f', now + tonumber(ARGV[1])))
-return 1
-""")
+_SILENT = client.Script.load("note_silence")
 
-# KEYS: the set of buckets. ARGV: faster, prefix. Returns name, factor now, and 1 where silent, of each that is slowed.
-_SLOWED = client.Script("""
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-local found = {}
-for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  local had = redis.call('HMGET', ARGV[2] .. name, 'at', 'factor', 'silent_until')
-  if not had[1] and not had[3] then
-    redis.call('SREM', KEYS[1], name)
-  else
-    local passed = math.max(0, now - (tonumber(had[1]) or now))
-    local factor = math.min(1, (tonumber(had[2]) or 1) + passed * tonumber(ARGV[1]))
-    if had[3] or factor < 1 then
-      found[#found + 1] = {name, string.format('%.3f', factor), had[3] and 1 or 0}
-    else
-      redis.call('SREM', KEYS[1], name)
-    end
-  end
-end
-return found
-""")
+_SLOWED = client.Script.load("list_slowed")
 
 
 class _Grant(NamedTuple):

@@ -19,179 +19,22 @@ from workermon.on_redis import alerts, client, keys
 #: Lanes looked at for those that are stuck.
 LOOKED_AT = 1000
 
-# KEYS: outbox, reminders. ARGV: now, limit, prefixes of leases, lanes, last notifications and sets of lanes, and from
-# when on a time is that of a clock that was ahead.
-_DUE = client.Script("""
-for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIMIT', 0, 500)) do
-  redis.call('ZREM', KEYS[2], lane)
-  local alert = string.match(lane, '^[^:]*:(.*)$')
-  local last = redis.call('GET', ARGV[5] .. alert)
-  if last and redis.call('EXISTS', ARGV[4] .. lane) == 0 and string.find(last, '"status":"firing"', 1, true) then
-    local notification = string.match(last, '^%S+ {(.*)$')
-    redis.call('RPUSH', ARGV[4] .. lane, '{"reminder":true,' .. string.gsub(notification, ',"reminder":false', '', 1))
-    redis.call('ZADD', KEYS[1], ARGV[1], lane)
-    redis.call('SADD', ARGV[6] .. alert, lane)
-  end
-end
-local found, seen = {}, {}
-for _, range in ipairs({{'-inf', ARGV[1]}, {'(' .. ARGV[7], '+inf'}}) do
-  local start = 0
-  while #found < tonumber(ARGV[2]) do
-    local lanes = redis.call('ZRANGEBYSCORE', KEYS[1], range[1], range[2], 'LIMIT', start, 200)
-    if #lanes == 0 then break end
-    start = start + #lanes
-    for _, lane in ipairs(lanes) do
-      local alert = string.match(lane, '^[^:]*:(.*)$')
-      if not seen[alert] and #found < tonumber(ARGV[2]) and redis.call('EXISTS', ARGV[3] .. lane) == 0 then
-        seen[alert] = true
-        found[#found + 1] = alert
-      end
-    end
-  end
-end
-return found
-""")
+_DUE = client.Script.load("find_due")
 
-# KEYS: outbox, the alert's lanes, fence. ARGV: now, lease in milliseconds, token, prefixes of lane, state and lease,
-# and from when on a time is that of a clock that was ahead.
-_CLAIM = client.Script("""
-local claimed = {}
-local lanes = redis.call('SMEMBERS', KEYS[2])
-table.sort(lanes)
-for _, lane in ipairs(lanes) do
-  local state, lease = ARGV[5] .. lane, ARGV[6] .. lane
-  local holder, at = redis.call('GET', lease), redis.call('ZSCORE', KEYS[1], lane)
-  local head = redis.call('LINDEX', ARGV[4] .. lane, 0)
-  if head and not holder and at and (tonumber(at) <= tonumber(ARGV[1]) or tonumber(at) > tonumber(ARGV[7])) then
-    redis.call('HSET', state, 'fence', redis.call('INCR', KEYS[3]))
-    redis.call('HINCRBY', state, 'attempts', 1)
-    redis.call('SET', lease, ARGV[3], 'PX', ARGV[2])
-    holder = ARGV[3]
-  end
-  if head and holder == ARGV[3] then
-    local had = redis.call('HMGET', state, 'fence', 'attempts')
-    claimed[#claimed + 1] = {lane, head, had[1], had[2]}
-  end
-end
-return claimed
-""")
+_CLAIM = client.Script.load("claim_notifications")
 
-# KEYS: outbox, the alert's lanes, lane, state, lease, attempts, last, fence, reminders. ARGV: lane, fence,
-# notification's id, 'delivered', 'failed', 'given up' or 'skipped', attempt, time of the next try, time, lifetime,
-# attempts kept, time of the next reminder ('' for none).
-_SETTLE = client.Script("""
-local outbox, lanes, lane, state, lease, attempts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local name, fence, id, how = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local holder = redis.call('HGET', state, 'fence') or ''
-local mine = holder == fence
-local number = math.abs(tonumber(fence))
-if not mine and redis.call('ZCOUNT', attempts, number, number) > 0 then return {1} end
+_SETTLE = client.Script.load("settle_attempt")
 
--- What a stale fence did is told apart by its half.
-if how ~= 'skipped' then
-  redis.call('ZADD', attempts, mine and number or number + 0.5, ARGV[5])
-  redis.call('ZREMRANGEBYRANK', attempts, 0, -1 - tonumber(ARGV[9]))
-  redis.call('EXPIRE', attempts, ARGV[8])
-end
-if mine then
-  redis.call('DEL', lease)
-  if how == 'failed' then
-    redis.call('HSET', state, 'fence', '')
-    redis.call('ZADD', outbox, ARGV[6], name)
-    return {1}
-  end
-  if ARGV[10] == '' then
-    redis.call('ZREM', KEYS[9], name)
-  else
-    redis.call('ZADD', KEYS[9], ARGV[10], name)
-  end
-  redis.call('LPOP', lane)
-  redis.call('DEL', state)
-  if redis.call('EXISTS', lane) == 1 then
-    redis.call('ZADD', outbox, 0, name)
-  else
-    redis.call('ZREM', outbox, name)
-    redis.call('SREM', lanes, name)
-  end
-  return {1}
-end
+_POSTPONE = client.Script.load("postpone_attempt")
 
-local last = redis.call('GET', KEYS[7])
-if not last then return {0} end
-local last_id, notification = string.match(last, '^(%S+) (.*)$')
--- What nobody sends at this moment will be sent later than this parcel was, and so be the last word.
-if redis.call('LLEN', lane) > (holder == '' and 0 or 1) then return {0} end
-if how == 'delivered' and last_id ~= id then
-  return {0, notification, -redis.call('INCR', KEYS[8])}
-end
-if how == 'failed' and (last_id ~= id or tonumber(fence) < 0) then
-  redis.call('RPUSH', lane, notification)
-  redis.call('ZADD', outbox, ARGV[6], name)
-  redis.call('SADD', lanes, name)
-end
-return {0}
-""")
+_TELL = client.Script.load("record_channel_alert")
 
-# KEYS: outbox, state, lease. ARGV: lane, fence, time of the next try.
-_POSTPONE = client.Script("""
-if redis.call('HGET', KEYS[2], 'fence') ~= ARGV[2] then return 0 end
-redis.call('DEL', KEYS[3])
-redis.call('HSET', KEYS[2], 'fence', '')
-redis.call('HINCRBY', KEYS[2], 'attempts', -1)
-redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
-return 1
-""")
-
-# KEYS: last, history, index, outbox, the alert's lanes, open alerts, state, each lane. ARGV: the id told last ('' for
-# none), id, notification, entry of the history, alert, time, lifetime, entries kept, state ('' where it does not fire),
-# since when, feed ('' where nobody is told), the lanes' names.
-_TELL = client.Script("""
-local had = redis.call('GET', KEYS[1])
-local last = had and string.match(had, '^(%S+) ') or ''
-if last == ARGV[2] then return 1 end
-if last ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2] .. ' ' .. ARGV[3], 'EX', ARGV[7])
-redis.call('LPUSH', KEYS[2], ARGV[4])
-redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[8]) - 1)
-redis.call('EXPIRE', KEYS[2], ARGV[7])
-redis.call('ZADD', KEYS[3], ARGV[6], ARGV[5])
-redis.call('EXPIRE', KEYS[3], ARGV[7])
-if ARGV[9] == '' then
-  redis.call('ZREM', KEYS[6], ARGV[5])
-  redis.call('DEL', KEYS[7])
-else
-  redis.call('ZADD', KEYS[6], ARGV[10], ARGV[5])
-  redis.call('HSET', KEYS[7], 'alerts', ARGV[9])
-end
-if ARGV[11] ~= '' then redis.call('PUBLISH', ARGV[11], ARGV[3]) end
-for place = 8, #KEYS do
-  redis.call('RPUSH', KEYS[place], ARGV[3])
-  redis.call('ZADD', KEYS[4], 'NX', ARGV[6], ARGV[place + 4])
-  redis.call('SADD', KEYS[5], ARGV[place + 4])
-end
-return 1
-""")
-
-# KEYS: outbox, the canary's lanes, its lane. ARGV: the lane's name, notification, time.
-_RELEASE = client.Script("""
-if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
-redis.call('RPUSH', KEYS[3], ARGV[2])
-redis.call('ZADD', KEYS[1], 'NX', ARGV[3], ARGV[1])
-redis.call('SADD', KEYS[2], ARGV[1])
-return 1
-""")
+_RELEASE = client.Script.load("release_canary")
 
 #: The canary's lane.
 _CANARY = keys.lane(models.CANARY, models.CANARY_CHANNEL)
 
-# KEYS: outbox. ARGV: the lanes' prefix, the canary's lane.
-_BACKLOG = client.Script("""
-local waiting = 0
-for _, lane in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  if lane ~= ARGV[2] then waiting = waiting + redis.call('LLEN', ARGV[1] .. lane) end
-end
-return waiting
-""")
+_BACKLOG = client.Script.load("count_backlog")
 
 
 class RedisOutbox:

@@ -12,14 +12,7 @@ from workermon.on_redis import alerts, client, configurations, keys, workers
 #: Counts the changes, beside the revision, so that two that touch no rule are told apart too.
 _COUNT = "changes"
 
-# KEYS: workers, unjudged. ARGV: time, a worker's prefix.
-_MARK_ALL = client.Script("""
-for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  redis.call('HINCRBY', ARGV[2] .. id, 'seq', 1)
-  redis.call('ZADD', KEYS[2], 'NX', ARGV[1], id)
-end
-return 1
-""")
+_MARK_ALL = client.Script.load("mark_all_pending")
 
 
 class RedisSetup:

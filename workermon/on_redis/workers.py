@@ -19,36 +19,11 @@ CHUNK = 500
 
 Dimensions = dict[str, list[tuple[tuple[str, str], ...]]]
 
-# KEYS: workers, then each worker. ARGV: id, incarnation and spec of each.
-ADD = client.Script("""
-local known = {}
-for i = 2, #KEYS do
-  local incarnation = redis.call('HGET', KEYS[i], 'incarnation')
-  if incarnation and incarnation ~= ARGV[3 * i - 4] then known[#known + 1] = ARGV[3 * i - 5] end
-end
-if #known > 0 then return known end
-for i = 2, #KEYS do
-  if redis.call('EXISTS', KEYS[i]) == 0 then
-    redis.call('HSET', KEYS[i], 'incarnation', ARGV[3 * i - 4], 'spec', ARGV[3 * i - 3], 'seq', 0)
-    redis.call('ZADD', KEYS[1], 0, ARGV[3 * i - 5])
-  end
-end
-return known
-""")
+ADD = client.Script.load("add_workers")
 
-# KEYS: workers. ARGV: the fields of a record. One command for many, for sending each takes longer than reading it.
-_READ = client.Script("""
-local found = {}
-for i = 1, #KEYS do found[i] = redis.call('HMGET', KEYS[i], unpack(ARGV)) end
-return found
-""")
+_READ = client.Script.load("read_workers")
 
-# KEYS: worker. ARGV: incarnation, then fields and values.
-SET = client.Script("""
-if redis.call('HGET', KEYS[1], 'incarnation') ~= ARGV[1] then return 0 end
-for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-return 1
-""")
+SET = client.Script.load("set_worker_fields")
 
 
 def record(fields: Sequence[Any]) -> ports.Record | None:
