@@ -94,7 +94,7 @@ def test_datapoints_reach_the_ledger_and_an_event_the_channel(world: World) -> N
     report = world.collect()
     assert report == collection.Report(collected=(ONE,))
     assert world.points(CPU) == [(at(15), 40.0), (at(10), 41.5)]
-    assert world.points(catalogue.STATUS_CHECK_FAILED, 60) == [(int(NOW), 0.0)]
+    assert world.points(models.STATUS_CHECK_FAILED, 60) == [(int(NOW), 0.0)]
     assert len(world.events()) == 1
     condition = world.condition()
     assert condition.latest[CPU] == (at(10), 41.5)
@@ -156,7 +156,7 @@ def test_status_checks_are_a_metric_only_where_ec2_can_tell(
     world.add()
     world.ec2.put(models.Instance(id=ONE, region="us-east-1", status="running"), checks)
     world.collect()
-    assert world.points(catalogue.STATUS_CHECK_FAILED, 60) == written
+    assert world.points(models.STATUS_CHECK_FAILED, 60) == written
     assert (world.events()[0]["metrics"]["status_check_failed"] is None) == (not written)
 
 
@@ -650,7 +650,7 @@ def test_a_crash_after_the_claim_leaves_no_hole(world: World) -> None:
     assert world.collect().repeated == (ONE,)
     world.clock.advance(11)
     assert world.collect().collected == (ONE,)
-    assert world.points(catalogue.STATUS_CHECK_FAILED, 60) == [(int(NOW), 0.0)]
+    assert world.points(models.STATUS_CHECK_FAILED, 60) == [(int(NOW), 0.0)]
 
 
 def test_whoever_was_slow_does_not_overwrite_the_next_slot(world: World) -> None:

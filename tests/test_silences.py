@@ -414,8 +414,8 @@ def test_a_silence_without_a_schedule_is_one_window():
     assert silences.current(one, T0 - 1) is None
     assert silences.following(one, T0 - 1) == silences.current(one, T0) == (T0, T0 + 60)
     assert silences.following(one, T0) is None
-    assert silences.over(one, T0 + 60)
-    assert not silences.over(window(), T0)
+    assert models.is_over(one, T0 + 60)
+    assert not models.is_over(window(), T0)
     assert silences.current(one.model_copy(update={"begins": None}), T0 - 1e6) is not None
 
 

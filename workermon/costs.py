@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import models
-from workermon.config.catalogue import period_of
 
 #: Dollars.
 PER_METRIC = 0.01 / 1000
@@ -94,10 +93,30 @@ def month(workers: Iterable[tuple[models.Worker, Mapping[str, int]]], configurat
             continue
         for name in configuration.collect:
             if (entry := configuration.metrics.get(name)) is not None:
-                period = period_of(entry, detailed=worker.detailed)
+                period = entry.period_for(detailed=worker.detailed)
                 asked += max(1, series.get(name, 1)) / max(period, worker.interval)
     spent = dollars(asked * DAYS * models.DAY, ())
     return spent if configuration.budget is None else min(spent, configuration.budget * DAYS)
+
+
+def months(
+    before: models.Configuration,
+    after: models.Configuration,
+    fleet: Mapping[str, tuple[models.Worker, Mapping[str, int]]],
+    changed: Iterable[models.Worker],
+    removed: Iterable[str],
+) -> tuple[float, float]:
+    """Return the dollars of CloudWatch's 30 days before and after a change of the set-up; see ``month``.
+
+    ``fleet`` is by worker id, each worker with the number of series of its metrics. ``changed`` are the workers as they
+    are added or updated, ``removed`` ids.
+    """
+    then = dict(fleet)
+    for worker in changed:
+        then[worker.id] = (worker, fleet[worker.id][1] if worker.id in fleet else {})
+    for worker_id in removed:
+        then.pop(worker_id, None)
+    return month(fleet.values(), before), month(then.values(), after)
 
 
 def limit_of(api: str, configuration: models.Configuration) -> models.Limit:

@@ -11,7 +11,6 @@ from conftest import repository_in_memory, repository_on_redis
 from hypothesis import strategies
 
 from workermon import models
-from workermon.config import catalogue
 
 
 @pytest.fixture
@@ -114,7 +113,7 @@ def test_a_metric_s_name_may_hold_anything(repository, worker):
 
 def test_status_checks_are_a_series_whose_first_write_wins(repository, worker):
     """They have the slot of their collection, and a second look within it changes nothing."""
-    name, ok = catalogue.STATUS_CHECK_FAILED, models.Checks(system="ok", instance="ok")
+    name, ok = models.STATUS_CHECK_FAILED, models.Checks(system="ok", instance="ok")
     impaired = models.Checks(system="impaired", instance="ok")
     builders.write(repository.samples, builders.sample(worker, checks=ok, after=605))
     builders.write(repository.samples, builders.sample(worker, checks=impaired, after=659.5), again=True)

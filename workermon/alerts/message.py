@@ -6,7 +6,6 @@ import hashlib
 import math
 
 from workermon import errors, models, ports
-from workermon.config import catalogue
 from workermon.rules import flapping
 
 #: Hexadecimal digits of an id: 160 bits, so that no two transitions ever share one.
@@ -52,7 +51,7 @@ def notification(
         said = transition.reason
     elif rule.kind == "no-data":
         said = _silence(rule, transition, worker.interval)
-    elif rule.metric == catalogue.STATUS_CHECK_FAILED and rule.above and transition.value in (0.0, 1.0):
+    elif rule.metric == models.STATUS_CHECK_FAILED and rule.above and transition.value in (0.0, 1.0):
         said = f"{rule.metric}: EC2 status check {'impaired' if transition.value else 'ok'}{_for(transition, 'checks')}"
     else:
         said = _compared(rule, transition, unit)

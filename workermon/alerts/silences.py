@@ -7,34 +7,13 @@ minute or hour begin with ``*`` it goes by each hour that the clocks show.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import math
-import zoneinfo
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, tzinfo
-from typing import NamedTuple
-
-import cronsim
+from collections.abc import Iterable, Mapping, Sequence
 
 from workermon import errors, models
 
-#: Seconds. The longest silence: what is to be quiet for good is a rule to be changed.
-LONGEST = 365 * models.DAY
-
 #: Who made a silence of the config file.
 FILE = "the config file"
-
-#: Windows that may join before they count as one without an end.
-_JOINED = 10_000
-
-
-class Span(NamedTuple):
-    """From when until when, as times."""
-
-    begins: float
-    ends: float
-
 
 # --- what is muted -----------------------------------------------------------------------------------------------
 
@@ -104,7 +83,7 @@ def made(
         raise errors.InvalidInput("silence", "has no end", "add --for 2h, or --until a time")
     if ends <= now:
         raise errors.InvalidInput("silence", f"would have ended at {models.rfc3339(ends)}", "give a time to come")
-    if ends - now > LONGEST:
+    if ends - now > models.MAX_SILENCE:
         raise errors.InvalidInput("silence", "is longer than 365 days", "choose a shorter one, or change the rule")
     return models.Silence(
         id=silence_id,
@@ -119,30 +98,6 @@ def made(
 
 
 # --- maintenance windows -----------------------------------------------------------------------------------------
-
-
-def identity(maintenance: models.Maintenance) -> str:
-    """Name a silence of the file by what it says, but for the reason: the same in every file that says the same."""
-    said = maintenance.model_dump(mode="json", exclude={"id", "reason"})
-    return "file-" + hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def described(maintenance: models.Maintenance) -> str:
-    """Say what it mutes and when, in a line.
-
-    >>> described(models.Maintenance(id="", rule="cpu-high", reason="x", schedule="0 2 * * sun", duration=7200))
-    'rule cpu-high, 0 2 * * sun UTC for 7200 s'
-    """
-    named = (("worker", maintenance.worker), ("rule", maintenance.rule))
-    parts = [f"{what} {name}" for what, name in named if name is not None]
-    parts += [f"{key}={value}" for key, value in maintenance.labels.items()]
-    if maintenance.schedule is not None:
-        when = f"{maintenance.schedule} {maintenance.timezone} for {maintenance.duration} s"
-    else:
-        when = f"until {models.rfc3339(maintenance.ends or 0)}"
-        if maintenance.begins is not None:
-            when = f"from {models.rfc3339(maintenance.begins)} {when}"
-    return ", ".join([*parts, when])
 
 
 def opened(maintenance: models.Maintenance, now: float) -> models.Silence | None:
@@ -162,105 +117,39 @@ def opened(maintenance: models.Maintenance, now: float) -> models.Silence | None
     )
 
 
-def current(maintenance: models.Maintenance, now: float) -> Span | None:
+def current(maintenance: models.Maintenance, now: float) -> models.Span | None:
     """Return from when until when the window is that is open at a time, ``None`` where none is.
 
     Windows that overlap or meet are one, which ends with the last of them; it is said to begin with the latest.
     """
     if maintenance.schedule is None:
-        once = Span(maintenance.begins or 0.0, maintenance.ends or 0.0)
+        once = models.Span(maintenance.begins or 0.0, maintenance.ends or 0.0)
         return once if once.begins <= now < once.ends else None
     # What stands on whole minutes is the same all through one.
     span = _last(maintenance.schedule, maintenance.timezone, maintenance.duration or 0, math.floor(now / 60) * 60)
     return span if span is not None and now < span.ends else None
 
 
-def following(maintenance: models.Maintenance, now: float) -> Span | None:
+def following(maintenance: models.Maintenance, now: float) -> models.Span | None:
     """Return the next window that begins after a time and after the one open then; ``None`` where there is none."""
     if maintenance.schedule is None:
-        once = Span(maintenance.begins or 0.0, maintenance.ends or 0.0)
+        once = models.Span(maintenance.begins or 0.0, maintenance.ends or 0.0)
         return once if once.begins > now else None
     open_now = current(maintenance, now)
     after = now if open_now is None else open_now.ends
-    begins = next(_times(maintenance.schedule, maintenance.timezone, after), None)
+    begins = next(models.schedule_times(maintenance.schedule, maintenance.timezone, after), None)
     return None if begins is None else current(maintenance, begins)
 
 
-def over(maintenance: models.Maintenance, now: float) -> bool:
-    """Tell whether no window of it is open or comes any more."""
-    return maintenance.ends is not None and maintenance.ends <= now
-
-
-def check_schedule(schedule: str, timezone: str, duration: int, since: float) -> None:
-    """Raise ``ValueError``, saying why, for a schedule that never comes or whose windows join for a year.
-
-    ``since`` is a time from which its first windows are looked at.
-    """
-    if len(schedule.split()) != 5:
-        raise ValueError('has not the five fields of cron, such as "0 2 * * sun"')
-    try:
-        first = next(_times(schedule, timezone, since), None)
-    except cronsim.CronSimError as why:
-        raise ValueError(f"is no schedule of cron: {str(why).lower()}") from None
-    if first is None:
-        raise ValueError("never comes")
-    _joined(schedule, timezone, duration, first)
-
-
-def zone(name: str) -> tzinfo:
-    """Return a time zone by its name; raises ``ValueError`` for one that is not known."""
-    if name == "UTC":
-        return UTC
-    try:
-        return zoneinfo.ZoneInfo(name)
-    except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError):
-        raise ValueError("is no time zone such as Europe/Berlin") from None
-
-
-def _times(schedule: str, timezone: str, after: float) -> Iterator[float]:
-    """Return the times of a schedule after a time, in order."""
-    for found in cronsim.CronSim(schedule, datetime.fromtimestamp(math.floor(after), zone(timezone))):
-        # About the hour that comes twice the library may begin with one that is past.
-        if (at := found.timestamp()) > after:
-            yield at
-
-
-def _latest(schedule: str, timezone: str, now: float) -> float | None:
-    """Return the last time of a schedule that is not after ``now``."""
-    back = cronsim.CronSim(schedule, datetime.fromtimestamp(math.floor(now) + 1, zone(timezone)), reverse=True)
-    found = next((at for each in back if (at := each.timestamp()) <= now), None)
-    if found is None:
-        return None
-    # About the hour that comes twice the library's way back may leave out the last.
-    for later in _times(schedule, timezone, found):
-        if later > now:
-            break
-        found = later
-    return found
-
-
-def _joined(schedule: str, timezone: str, duration: int, begin: float) -> Span:
-    """Return from a beginning until when windows join; raises ``ValueError`` where that takes a year."""
-    ends = begin + duration
-    for _ in range(_JOINED):
-        latest = _latest(schedule, timezone, ends)
-        if latest is None or latest + duration <= ends:
-            return Span(begin, ends)
-        ends = latest + duration
-        if ends - begin > LONGEST:
-            break
-    raise ValueError("is open for ever: the next window begins before the last one ends")
-
-
 @functools.lru_cache(maxsize=4096)
-def _last(schedule: str, timezone: str, duration: int, minute: int) -> Span | None:
+def _last(schedule: str, timezone: str, duration: int, minute: int) -> models.Span | None:
     """Return the window that began last by a minute, with those that join it."""
-    begin = _latest(schedule, timezone, minute)
+    begin = models.latest_time(schedule, timezone, minute)
     if begin is None:
         return None
     if begin + duration <= minute:
-        return Span(begin, begin + duration)
+        return models.Span(begin, begin + duration)
     try:
-        return _joined(schedule, timezone, duration, begin)
+        return models.joined_windows(schedule, timezone, duration, begin)
     except ValueError:
-        return Span(begin, begin + duration)
+        return models.Span(begin, begin + duration)

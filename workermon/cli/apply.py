@@ -100,10 +100,16 @@ def _planned(own: session.Session, function: Any, file: config.File, skip_missin
 
 
 def _told(file: config.File, planned: fleet.Planned) -> dict[str, Any]:
+    from workermon import costs, models
     from workermon.config import export
 
+    known = {
+        record.worker.id: (record.worker, {name: len(found) for name, found in record.dimensions.items()})
+        for record in planned.fleet
+        if record.condition.status not in models.GONE
+    }
     changed = (*planned.added, *planned.updated)
-    now, then = export.prices(planned.before, planned.after, planned.fleet, changed, planned.removed)
+    now, then = costs.months(planned.before, planned.after, known, changed, planned.removed)
     return {
         "file": file.source,
         "added": [worker.id for worker in planned.added],

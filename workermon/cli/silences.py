@@ -98,12 +98,11 @@ def silences(own: session.Session, as_json: bool) -> None:
     \b
     Example: workermon silences --json
     """
-    from workermon.alerts import silences as silencing
 
     now = own.now()
     found = [_shown(one) for one in own.container.get(ports.Silences).every() if one.ends > now]
     kept = own.container.get(ports.Configurations).load().silences
-    found += [_window(one, now) for one in kept if not silencing.over(one, now)]
+    found += [_window(one, now) for one in kept if not models.is_over(one, now)]
     found.sort(key=lambda one: (not one["open"], one["ends"] or one["next"]["begins"]))
     if as_json:
         output.document({"silences": found})

@@ -424,7 +424,7 @@ class _Run:
         for record in records:
             mine = found[record.worker.id]
             for metric, key in wanted:
-                period = metrics.period_of(metric, detailed=record.worker.detailed)
+                period = metric.period_for(detailed=record.worker.detailed)
                 mine.periods[metric.name] = period
                 delay, absent = self._delay(record, metric.name, period)
                 mine.delays[metric.name] = polling.patience(
@@ -612,16 +612,16 @@ class _Run:
             collected_at=self.at,
             status=status.status,
             checks=status.checks,
-            asked={**found.asked, metrics.STATUS_CHECK_FAILED: self.at},
+            asked={**found.asked, models.STATUS_CHECK_FAILED: self.at},
         )
         # The datapoints are ours already: to validate each one again would cost a tenth of a collection.
-        checked = metrics.brought(sample, self.configuration.retention)
+        checked = sample.ledger_series(self.configuration.retention)
         return sample.model_copy(update={"series": {**found.series, **checked}})
 
     def _condition(
         self, before: models.Condition, sample: models.Sample, found: _Found, status: models.InstanceStatus
     ) -> models.Condition:
-        names = {*self.configuration.collect, metrics.STATUS_CHECK_FAILED}
+        names = {*self.configuration.collect, models.STATUS_CHECK_FAILED}
         latest = {name: point for name, point in before.latest.items() if name in names}
         for name, series in sample.series.items():
             newest = series.points[-1] if series.points else None
@@ -643,7 +643,7 @@ class _Run:
             periods={
                 **{name: period for name, period in before.periods.items() if name in names},
                 **found.periods,
-                metrics.STATUS_CHECK_FAILED: sample.worker.interval,
+                models.STATUS_CHECK_FAILED: sample.worker.interval,
             },
             asked={**{name: at for name, at in before.asked.items() if name in names}, **sample.asked},
             expected=expected,

@@ -18,7 +18,6 @@ from typing import Any
 from pydantic import Field
 
 from workermon import errors, models
-from workermon.alerts import silences as silencing
 from workermon.config import catalogue as metrics
 from workermon.config import channels, grammar, problems
 from workermon.rules import event, state
@@ -104,7 +103,7 @@ def check_silences(file: File, now: float) -> None:
         if one.ends <= now:
             why = f"was over at {models.rfc3339(one.ends)}"
             raise errors.InvalidInput(file.where(f"silences[{place}].ends"), why, "give a time to come, or remove it")
-        if one.begins is None and one.ends - now > silencing.LONGEST:
+        if one.begins is None and one.ends - now > models.MAX_SILENCE:
             why = "is more than 365 days away"
             raise errors.InvalidInput(file.where(f"silences[{place}].ends"), why, "choose a nearer one")
 
@@ -152,7 +151,7 @@ DEFAULT = models.Configuration(
         models.Rule(name="disk-high", metric="disk_utilization", above=_levels(90, 98)),
         models.Rule(
             name="status-check-failed",
-            metric=metrics.STATUS_CHECK_FAILED,
+            metric=models.STATUS_CHECK_FAILED,
             above=_levels(None, 0),
             breach=models.Count(m=2, n=2),
         ),
@@ -283,7 +282,7 @@ def _metrics(sections: Iterable[grammar.MetricSection]) -> dict[str, models.Metr
     found: dict[str, models.Metric] = {}
     for place, section in enumerate(sections):
         path = f"metrics[{place}]"
-        if section.name in (metrics.STATUS_CHECK_FAILED, *KINDS):
+        if section.name in (models.STATUS_CHECK_FAILED, *KINDS):
             raise problems.Mistake(
                 f"{path}.name", f"{section.name} does not come from CloudWatch", "choose another name"
             )
@@ -370,7 +369,7 @@ def _silence(path: str, section: grammar.SilenceSection) -> models.Maintenance:
             raise problems.Mistake(path, "has no end", todo)
         if section.begins is not None and section.ends <= section.begins:
             raise problems.Mistake(f"{path}.ends", "does not come after begins", "exchange them")
-        if section.begins is not None and section.ends - section.begins > silencing.LONGEST:
+        if section.begins is not None and section.ends - section.begins > models.MAX_SILENCE:
             raise problems.Mistake(f"{path}.ends", "is more than 365 days after begins", "choose a nearer one")
     else:
         for key in ("begins", "ends"):
@@ -379,13 +378,13 @@ def _silence(path: str, section: grammar.SilenceSection) -> models.Maintenance:
         if section.duration is None:
             raise problems.Mistake(f"{path}.duration", "is missing beside schedule", 'write duration = "2h"')
         try:
-            silencing.zone(timezone)
+            models.zone(timezone)
         except ValueError as why:
             close = difflib.get_close_matches(timezone, zoneinfo.available_timezones(), n=1)
             todo = f"did you mean {close[0]}?" if close else "see the names of the tz database"
             raise problems.Mistake(f"{path}.timezone", f"{problems.shown(timezone)!r} {why}", todo) from None
         try:
-            silencing.check_schedule(section.schedule, timezone, section.duration, _SINCE)
+            models.check_schedule(section.schedule, timezone, section.duration, _SINCE)
         except ValueError as why:
             todo = 'write minute, hour, day, month and day of the week, such as "0 2 * * sun"'
             if "for ever" in str(why):
@@ -393,7 +392,7 @@ def _silence(path: str, section: grammar.SilenceSection) -> models.Maintenance:
             raise problems.Mistake(f"{path}.schedule", f"{problems.shown(section.schedule)!r} {why}", todo) from None
     given = section.model_dump(exclude={"timezone"})
     made = models.Maintenance(id="", **given, timezone=timezone)
-    return made.model_copy(update={"id": silencing.identity(made)})
+    return made.model_copy(update={"id": models.maintenance_id(made)})
 
 
 def _limits(section: grammar.LimitsSection) -> dict[str, models.Limit]:
@@ -537,13 +536,13 @@ def _collected(
     chosen: tuple[str, ...] | None, rules: Iterable[models.Rule], catalogue: Mapping[str, models.Metric]
 ) -> tuple[str, ...]:
     if chosen is not None:
-        return tuple(name for name in dict.fromkeys(chosen) if name != metrics.STATUS_CHECK_FAILED)
+        return tuple(name for name in dict.fromkeys(chosen) if name != models.STATUS_CHECK_FAILED)
     needed = (rule.metric for rule in rules if rule.metric in catalogue)
     return tuple(dict.fromkeys((*metrics.DEFAULT, *(name for name in needed if name is not None))))
 
 
 def _references(file: File, made: models.Configuration) -> None:
-    known = {*made.metrics, metrics.STATUS_CHECK_FAILED}
+    known = {*made.metrics, models.STATUS_CHECK_FAILED}
     for place, name in enumerate(made.chosen or ()):
         if name not in known:
             raise problems.Mistake(
@@ -568,7 +567,7 @@ def _references(file: File, made: models.Configuration) -> None:
             raise problems.Mistake(
                 f"{path}.metric", f"{rule.metric} is no known metric", errors.nearest(str(rule.metric), names)
             )
-        if ours and rule.metric not in (*made.collect, metrics.STATUS_CHECK_FAILED):
+        if ours and rule.metric not in (*made.collect, models.STATUS_CHECK_FAILED):
             why = f"{rule.metric} is not collected, so the rule could never fire"
             raise problems.Mistake(f"{path}.metric", why, "add it to [collect] metrics")
     rules = {*(rule.name for rule in made.rules), *STANDING}

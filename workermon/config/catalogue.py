@@ -6,11 +6,9 @@ minute (detailed); what the CloudWatch agent publishes comes each minute where i
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Iterable, Sequence
 
-from workermon.models import DAY, Condition, Datapoint, Metric, Query, Reading, Sample, Series, Worker, rfc3339
+from workermon.models import STATUS_CHECK_FAILED, Condition, Datapoint, Metric, Query, Reading, Series, Worker, rfc3339
 
 #: Seconds. How long after a period's end its datapoint may take to appear, before anything is learnt of it
 #: (the AWS documentation promises no figure; a few minutes are usual).
@@ -18,9 +16,6 @@ DELAY = 120
 
 #: Seconds. What a new worker is asked for.
 BACKFILL = 3600
-
-#: From EC2's status checks, not from CloudWatch; its period is the worker's interval.
-STATUS_CHECK_FAILED = "status_check_failed"
 
 #: File systems that hold no data of a disk, by the CloudWatch agent's ``fstype`` dimension.
 PSEUDO_FILESYSTEMS = frozenset(
@@ -71,43 +66,6 @@ DEFAULT: tuple[str, ...] = (
 )
 
 
-def period_of(metric: Metric, *, detailed: bool) -> int:
-    """Return the period in seconds at which a worker's metric is published."""
-    return metric.period or (60 if detailed else 300)
-
-
-def unit_of(name: str, catalogue: dict[str, Metric]) -> str:
-    """Return the unit of a metric's values; ``count`` for the status checks, as CloudWatch's StatusCheckFailed."""
-    return "count" if name == STATUS_CHECK_FAILED else catalogue[name].unit
-
-
-def brought(sample: Sample, retention: int) -> dict[str, Series]:
-    """Return what a sample puts into the ledger, by metric: its series, and the status checks as one of them.
-
-    The status checks have the slot of their collection as time and the worker's interval as period. Left out is what
-    has no finite value, is older than ``retention`` (seconds) or more than a day ahead of the collection.
-    """
-    series = dict(sample.series)
-    failed = sample.checks.failed if sample.checks else None
-    if failed is not None:
-        period = sample.worker.interval
-        series.setdefault(STATUS_CHECK_FAILED, Series(period, (Datapoint(sample.slot * period, failed),)))
-    first, last = sample.collected_at - retention, sample.collected_at + DAY
-    return {metric: _sound(each, first, last) for metric, each in series.items()}
-
-
-_value = operator.itemgetter(1)
-
-
-def _sound(series: Series, first: float, last: float) -> Series:
-    points = series.points
-    # In order of time, so the ends tell for all; most often all are sound.
-    if not points or (first <= points[0].at and points[-1].at <= last and all(map(math.isfinite, map(_value, points)))):
-        return series
-    sound = (point for point in points if first <= point.at <= last and math.isfinite(point.value))
-    return series._replace(points=tuple(sound))
-
-
 def readings(
     worker: Worker, condition: Condition, names: Iterable[str], catalogue: dict[str, Metric]
 ) -> dict[str, Reading | None]:
@@ -115,7 +73,7 @@ def readings(
     found: dict[str, Reading | None] = {}
     for name in names:
         point = condition.latest.get(name)
-        unit = unit_of(name, catalogue) if name in catalogue else ""
+        unit = catalogue[name].unit if name in catalogue else ""
         found[name] = None if point is None else Reading(value=point.value, unit=unit, at=rfc3339(point.at))
     failed = condition.checks.failed if condition.checks else None
     if failed is None or condition.collected_at is None:

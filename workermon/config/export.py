@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workermon import config, costs, models, ports
-from workermon.alerts import silences
+from workermon import config, models
 from workermon.config import catalogue, grammar
 
 Table = dict[str, Any]
@@ -50,7 +49,7 @@ def text(configuration: models.Configuration, fleet: Iterable[models.Worker], no
             "retention": f"{configuration.retention}s",
             "lateness": f"{configuration.lateness}s",
         },
-        "silences": [_silence(one) for one in configuration.silences if not silences.over(one, now)],
+        "silences": [_silence(one) for one in configuration.silences if not models.is_over(one, now)],
         "budget": {} if configuration.budget is None else {"dollars_per_day": configuration.budget},
         "limits": {
             key: {"bucket": limit.bucket, "per_second": limit.rate}
@@ -72,8 +71,8 @@ def changes(before: models.Configuration, after: models.Configuration) -> dict[s
         "channels": (before.channels, after.channels),
         "collected": (_collected(before), _collected(after)),
         "silences": (
-            {silences.described(it): it for it in before.silences},
-            {silences.described(it): it for it in after.silences},
+            {models.describe_maintenance(it): it for it in before.silences},
+            {models.describe_maintenance(it): it for it in after.silences},
         ),
         "settings": (_settings(before), _settings(after)),
     }
@@ -98,27 +97,6 @@ def _settings(configuration: models.Configuration) -> dict[str, object]:
     found |= {f"limits {api}": limit for api, limit in configuration.limits.items()}
     found |= {f"account {name}": account for name, account in configuration.accounts.items()}
     return found if configuration.discover is None else found | {"discover": configuration.discover}
-
-
-def prices(
-    before: models.Configuration,
-    after: models.Configuration,
-    fleet: Iterable[ports.Record],
-    changed: Iterable[models.Worker],
-    removed: Iterable[str],
-) -> tuple[float, float]:
-    """Return what CloudWatch costs in a month, in dollars: as it stands, and as it would be."""
-    now = {
-        record.worker.id: (record.worker, {name: len(found) for name, found in record.dimensions.items()})
-        for record in fleet
-        if record.condition.status not in models.GONE
-    }
-    then = dict(now)
-    for worker in changed:
-        then[worker.id] = (worker, now[worker.id][1] if worker.id in now else {})
-    for each in removed:
-        then.pop(each, None)
-    return costs.month(now.values(), before), costs.month(then.values(), after)
 
 
 def _account_name(name: str) -> str:

@@ -210,7 +210,7 @@ def _why_not(rule: models.Rule, worker: models.Worker, configuration: models.Con
     """Return why a rule does not apply to a worker, ``None`` where it does."""
     if not rule.applies_to(worker):
         return f"the rule {rule.name} no longer applies to this worker"
-    if rule.kind != "threshold" or rule.metric == catalogue.STATUS_CHECK_FAILED:
+    if rule.kind != "threshold" or rule.metric == models.STATUS_CHECK_FAILED:
         return None
     if rule.metric not in configuration.collect or rule.metric not in configuration.metrics:
         return f"{rule.metric} is no longer collected"
@@ -222,11 +222,11 @@ def _plan(rule: models.Rule, basis: ports.Basis, configuration: models.Configura
     worker, condition = basis.record.worker, basis.record.condition
     metric = rule.metric or ""
     asked = condition.asked.get(metric)
-    if metric == catalogue.STATUS_CHECK_FAILED:
+    if metric == models.STATUS_CHECK_FAILED:
         period, delay = worker.interval, 0
         asked = condition.collected_at if asked is None else asked
     else:
-        known = catalogue.period_of(configuration.metrics[metric], detailed=worker.detailed)
+        known = configuration.metrics[metric].period_for(detailed=worker.detailed)
         period, delay = condition.periods.get(metric, known), math.ceil(condition.delays.get(metric, catalogue.DELAY))
     if asked is None:
         return None
@@ -333,7 +333,7 @@ def _threshold(
         changed_from=record.changed_from,
         lateness=configuration.lateness,
     )
-    unit = catalogue.unit_of(metric, configuration.metrics)
+    unit = configuration.unit_of(metric)
     lifecycle.tell(draft, rule, plan.alert, rule_state, transitions, unit=unit)
 
 

@@ -21,25 +21,6 @@ class Silence(Frozen):
     by: Text
 
 
-class Maintenance(Frozen):
-    """A silence of the config file: from ``begins`` until ``ends``, or ``duration`` seconds at each time of a schedule.
-
-    ``worker`` is an instance id or a name; ``schedule`` are the five fields of cron, on the clocks of ``timezone``.
-    ``id`` names what it says, all but the reason.
-    """
-
-    id: str
-    worker: str | None = None
-    labels: dict[str, str] = {}
-    rule: str | None = None
-    reason: Text
-    begins: float | None = None
-    ends: float | None = None
-    schedule: str | None = None
-    duration: int | None = None
-    timezone: str = "UTC"
-
-
 class Acknowledgement(Frozen):
     """Who has seen an alert, and when; it holds for the episode that began at ``since`` only."""
 

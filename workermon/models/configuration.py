@@ -6,9 +6,10 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from workermon.models.alert import Maintenance
 from workermon.models.base import DAY, Frozen, Text
+from workermon.models.maintenance import Maintenance
 from workermon.models.rule import Rule
+from workermon.models.sample import STATUS_CHECK_FAILED
 
 #: Seconds. How late a datapoint may come, or be revised, and still find its place, where nothing else is said.
 LATENESS = 900
@@ -78,6 +79,10 @@ class Metric(Frozen):
     period: int | None = None
     merge: Literal["max", "sum"] = "max"
 
+    def period_for(self, *, detailed: bool) -> int:
+        """Return the period in seconds at which CloudWatch has it for a worker with or without detailed monitoring."""
+        return self.period or (60 if detailed else 300)
+
 
 class Account(Frozen):
     """How to become another AWS account: the role, and its external id by the name of the secret."""
@@ -125,3 +130,7 @@ class Configuration(Frozen):
     budget: float | None = None
     limits: dict[str, Limit] = {}
     silences: tuple[Maintenance, ...] = ()
+
+    def unit_of(self, metric: str) -> str:
+        """Return the unit of a metric's values: ``count`` for the status checks, as CloudWatch's StatusCheckFailed."""
+        return "count" if metric == STATUS_CHECK_FAILED else self.metrics[metric].unit

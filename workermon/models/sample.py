@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import math
+import operator
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 
-from workermon.models.base import Frozen, InstanceId
+from workermon.models.base import DAY, Frozen, InstanceId
 from workermon.models.worker import Checks, ScheduledEvent, StateReason, Status, Worker
+
+#: The metric of EC2's status checks: from EC2, not from CloudWatch; its period is the worker's interval.
+STATUS_CHECK_FAILED = "status_check_failed"
 
 
 class Datapoint(NamedTuple):
@@ -110,6 +115,33 @@ class Sample(Frozen):
     def slot(self) -> int:
         """Return the slot of this collection, ``floor(t / interval)``."""
         return int(self.collected_at // self.worker.interval)
+
+    def ledger_series(self, retention: int) -> dict[str, Series]:
+        """Return what the sample puts into the ledger, by metric: its series, and the status checks as one of them.
+
+        The status checks have the slot of their collection as time and the worker's interval as period. A datapoint is
+        left out if its value is not finite, or if it is older than ``retention`` (seconds) or more than a day ahead of
+        the collection.
+        """
+        series = dict(self.series)
+        failed = self.checks.failed if self.checks else None
+        if failed is not None:
+            period = self.worker.interval
+            series.setdefault(STATUS_CHECK_FAILED, Series(period, (Datapoint(self.slot * period, failed),)))
+        first, last = self.collected_at - retention, self.collected_at + DAY
+        return {metric: _valid(one, first, last) for metric, one in series.items()}
+
+
+_value = operator.itemgetter(1)
+
+
+def _valid(series: Series, first: float, last: float) -> Series:
+    points = series.points
+    # They are in order of time, so the two ends tell for all. Usually all of them are valid.
+    if not points or (first <= points[0].at and points[-1].at <= last and all(map(math.isfinite, map(_value, points)))):
+        return series
+    valid = (point for point in points if first <= point.at <= last and math.isfinite(point.value))
+    return series._replace(points=tuple(valid))
 
 
 class Reading(Frozen):

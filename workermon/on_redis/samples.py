@@ -8,7 +8,6 @@ from typing import cast
 import redis
 
 from workermon import models, ports
-from workermon.config import catalogue
 from workermon.on_redis import client, keys, ledger, workers
 
 #: Hours beyond which the ledger is first asked where it begins and ends.
@@ -64,7 +63,7 @@ class RedisSamples:
     ) -> tuple[list[str | bytes], list[client.Argument]]:
         worker = sample.worker
         hours: dict[int, list[ledger.Run]] = {}
-        for metric, series in catalogue.brought(sample, retention).items():
+        for metric, series in sample.ledger_series(retention).items():
             for run in ledger.runs(metric, series):
                 hours.setdefault(run.hour, []).append(run)
         arguments: list[client.Argument] = [
@@ -82,7 +81,7 @@ class RedisSamples:
         for hour, runs in hours.items():
             arguments += [hour, len(runs)]
             for run in runs:
-                first_wins = run.field.startswith(f"{catalogue.STATUS_CHECK_FAILED}:")
+                first_wins = run.field.startswith(f"{models.STATUS_CHECK_FAILED}:")
                 head = f"{run.field} {run.offset} {run.at} {run.period} {int(first_wins)}"
                 arguments += [head, run.data]
         return [keys.worker(worker.id), keys.PENDING, *(keys.ledger(worker.id, hour) for hour in hours)], arguments

@@ -6,7 +6,6 @@ import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from workermon import models, ports
-from workermon.config import catalogue
 from workermon.testing import memory
 
 
@@ -42,7 +41,7 @@ class MemorySamples:
             kept = self._store.living(worker.id, worker.incarnation)
             if kept is None:
                 return ports.Written("gone")
-            changed = self._merge(worker.id, catalogue.brought(sample, self._retention()))
+            changed = self._merge(worker.id, sample.ledger_series(self._retention()))
             slot = (worker.interval, sample.slot)
             repeated = kept.complete(slot) and not again
             if changed is not None:
@@ -68,7 +67,7 @@ class MemorySamples:
             ledger = self._store.ledger.setdefault((worker_id, metric, period), {})
             for at, value in points:
                 had = ledger.get(at)
-                if had == value or (had is not None and metric == catalogue.STATUS_CHECK_FAILED):
+                if had == value or (had is not None and metric == models.STATUS_CHECK_FAILED):
                     continue
                 ledger[at] = value
                 changed = at if changed is None else min(changed, at)

@@ -234,7 +234,7 @@ def _recorded(
     """Return what the ledger has of a metric, by period in order of time, and the newest slot that can have come."""
     worker, condition = record.worker, record.condition
     asked = condition.asked.get(metric)
-    if metric == metrics.STATUS_CHECK_FAILED and asked is None:
+    if metric == models.STATUS_CHECK_FAILED and asked is None:
         asked = condition.collected_at
     end = now if asked is None else asked
     since = now - retention
@@ -245,7 +245,7 @@ def _recorded(
     if not found or asked is None:
         return found, None
     period = found[-1].period
-    delay = 0 if metric == metrics.STATUS_CHECK_FAILED else condition.delays.get(metric, metrics.DELAY)
+    delay = 0 if metric == models.STATUS_CHECK_FAILED else condition.delays.get(metric, metrics.DELAY)
     return found, math.floor(asked - period - delay)
 
 
@@ -264,7 +264,7 @@ _GRID, _MARGIN = 3600, 300
 
 #: What stands in CloudWatch for the status checks, which are collected from EC2: published each minute, free of charge.
 CHECKS = models.Metric(
-    name=metrics.STATUS_CHECK_FAILED,
+    name=models.STATUS_CHECK_FAILED,
     namespace="AWS/EC2",
     metric_name="StatusCheckFailed",
     statistic="Maximum",
@@ -343,7 +343,7 @@ def wanted(
     for record, metric in pairs:
         sets = _known(record, metric) or listed.get((record.worker.id, metric.name), [])
         chosen = tuple(metrics.chosen(metric, sets))
-        period = metrics.period_of(metric, detailed=record.worker.detailed)
+        period = metric.period_for(detailed=record.worker.detailed)
         if chosen:
             found.append(Wanted(record.worker, metric, spans(period, since, until), chosen))
     return found
@@ -394,7 +394,7 @@ def fetch(asked: Sequence[Wanted], *, cloudwatch: ports.CloudWatch) -> dict[tupl
             own = [answer.series[place + number] for number in range(len(one.dimensions))]
             place += len(one.dimensions)
             points = [point for point in metrics.merged(one.metric, own) if span.begin <= point.at < span.end]
-            native = metrics.period_of(one.metric, detailed=one.worker.detailed)
+            native = one.metric.period_for(detailed=one.worker.detailed)
             if one.metric.statistic in ("Sum", "SampleCount") and span.period != native:
                 points = [models.Datapoint(at, value * native / span.period) for at, value in points]
             if points:
@@ -413,12 +413,12 @@ def newest(record: ports.Record, rule: models.Rule, configuration: models.Config
     metric = _catalogue(configuration).get(rule.metric or "")
     if metric is None or record.condition.status != "running":
         return None
-    period = metrics.period_of(metric, detailed=record.worker.detailed)
+    period = metric.period_for(detailed=record.worker.detailed)
     return math.floor(at - period - record.condition.delays.get(metric.name, metrics.DELAY))
 
 
 def _catalogue(configuration: models.Configuration) -> dict[str, models.Metric]:
-    return {**configuration.metrics, metrics.STATUS_CHECK_FAILED: CHECKS}
+    return {**configuration.metrics, models.STATUS_CHECK_FAILED: CHECKS}
 
 
 def document(found: Iterable[Episode]) -> dict[str, object]:

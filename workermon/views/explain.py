@@ -40,7 +40,7 @@ def why(
     Raises ``errors.NotFound`` for a metric that is not known.
     """
     configuration = configurations.load()
-    known = (*configuration.metrics, catalogue.STATUS_CHECK_FAILED, *config.KINDS)
+    known = (*configuration.metrics, models.STATUS_CHECK_FAILED, *config.KINDS)
     if metric not in known:
         raise errors.NotFound(f"metric {metric}", "is not known", errors.nearest(metric, known))
     worker = record.worker
@@ -183,7 +183,7 @@ def _why_not(rule: models.Rule, record: ports.Record, configuration: models.Conf
         return f"the instance is {condition.status}"
     if rule.kind != "threshold":
         return None
-    if rule.metric != catalogue.STATUS_CHECK_FAILED and rule.metric not in configuration.collect:
+    if rule.metric != models.STATUS_CHECK_FAILED and rule.metric not in configuration.collect:
         return f"{rule.metric} is not collected"
     if condition.status != "running":
         return f"the instance is {condition.status}"
@@ -199,12 +199,12 @@ def _threshold(
 ) -> Document:
     worker, condition, metric = record.worker, record.condition, rule.metric or ""
     asked = condition.asked.get(metric)
-    if metric == catalogue.STATUS_CHECK_FAILED:
+    if metric == models.STATUS_CHECK_FAILED:
         period, delay = worker.interval, 0
         asked = condition.collected_at if asked is None else asked
     else:
         entry = configuration.metrics[metric]
-        period = condition.periods.get(metric, catalogue.period_of(entry, detailed=worker.detailed))
+        period = condition.periods.get(metric, entry.period_for(detailed=worker.detailed))
         delay = math.ceil(condition.delays.get(metric, catalogue.DELAY))
     shown: Document = {
         "period": period,

@@ -92,14 +92,14 @@ def history(
 
     Raises ``errors.NotFound`` for a metric that is not known.
     """
-    catalogue = configurations.load().metrics
-    known = (*catalogue, metrics.STATUS_CHECK_FAILED)
+    configuration = configurations.load()
+    known = (*configuration.metrics, models.STATUS_CHECK_FAILED)
     if metric is not None and metric not in known:
         raise errors.NotFound(f"metric {metric}", "is not known", f"one of {', '.join(known)}")
     until = now() + models.DAY  # a datapoint may be ahead of this machine's clock
     points: list[Document] = []
     for name in known if metric is None else (metric,):
-        unit = metrics.unit_of(name, catalogue)
+        unit = configuration.unit_of(name)
         points += [
             {"at": models.rfc3339(point.at), "value": point.value, "metric": name, "unit": unit}
             for point in _points(record.worker.id, name, since, until, samples)
@@ -108,7 +108,7 @@ def history(
     return {
         "worker": {"id": record.worker.id, "name": record.worker.name},
         "metric": metric,
-        "unit": None if metric is None else metrics.unit_of(metric, catalogue),
+        "unit": None if metric is None else configuration.unit_of(metric),
         "datapoints": points,
     }
 
