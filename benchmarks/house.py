@@ -237,12 +237,11 @@ def register(redis_url: str, members: Sequence[models.Worker], now: float) -> No
     for start in range(0, len(members), 500):
         some = members[start : start + 500]
         repository.add(some)
-        seen = [(worker.incarnation, json.dumps(dimensions(worker.id))) for worker in some]
-        workers.SET.run_many(
+        client.run_many(
             connected,
             [
-                ([f"workermon:worker:{worker.id}"], [incarnation, "dimensions", text, "dimensions_at", repr(now)])
-                for worker, (incarnation, text) in zip(some, seen, strict=True)
+                workers.setting(worker, dimensions=json.dumps(dimensions(worker.id)), dimensions_at=repr(now))
+                for worker in some
             ],
         )
         point = models.Datapoint(last, 20.0)

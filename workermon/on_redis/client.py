@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
@@ -23,7 +23,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
-from workermon import errors
+from workermon import errors, lua
 
 #: Seconds. A command that a person waits for fails within three where nothing answers.
 CONNECT_TIMEOUT = 2.0
@@ -36,6 +36,8 @@ RETRIES = 3
 HEALTH_CHECK = 30
 
 Argument = str | bytes | int | float
+
+R = TypeVar("R")
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -168,6 +170,18 @@ def _reason(error: BaseException) -> str:
 def texts(members: Any) -> list[str]:
     """Return the members of a reply as text."""
     return [member.decode() for member in members]
+
+
+def run(connection: redis.Redis, call: lua.Script[R]) -> R:
+    """Run a script and return its reply."""
+    with guard(connection):
+        return call.run(connection)
+
+
+def run_many(connection: redis.Redis, calls: Sequence[lua.Script[R]]) -> list[R]:
+    """Run scripts in one round trip, each a step of its own, and return their replies."""
+    with guard(connection):
+        return lua.run_many(connection, calls)
 
 
 class Script:

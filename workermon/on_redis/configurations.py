@@ -6,15 +6,23 @@ from typing import Any
 
 import redis
 
-from workermon import models
+from workermon import lua, models
 from workermon.on_redis import client, keys
 
-SAVE = client.Script.load("save_configuration")
+
+class SaveConfiguration(lua.Script[int]):
+    """Save a configuration whose revision is one above the saved one; return 1, or 0 if it is not."""
+
+    configuration: lua.Key
+    revision: lua.Argument
+    document: lua.Argument
 
 
-def saving(configuration: models.Configuration) -> tuple[list[str], list[client.Argument]]:
-    """Return what ``SAVE`` takes to save one."""
-    return [keys.CONFIGURATION], [configuration.revision, configuration.model_dump_json()]
+def saving(configuration: models.Configuration) -> SaveConfiguration:
+    """Return the call that saves one."""
+    return SaveConfiguration(
+        configuration=keys.CONFIGURATION, revision=configuration.revision, document=configuration.model_dump_json()
+    )
 
 
 class RedisConfigurations:
@@ -37,5 +45,5 @@ class RedisConfigurations:
         return self._cached
 
     def save(self, configuration: models.Configuration) -> bool:
-        """Put it in force, where its revision is one above what is there."""
-        return bool(SAVE.run(self._client, *saving(configuration)))
+        """Put it in force, if its revision is one above what is there."""
+        return bool(client.run(self._client, saving(configuration)))

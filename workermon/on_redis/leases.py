@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import redis
 
+from workermon import lua
 from workermon.on_redis import client, keys
 
-_HOLD = client.Script.load("hold_lease")
 
-_RELEASE = client.Script.load("release_lease")
+class HoldLease(lua.Script[int]):
+    """Take a lease, or extend it; return 1 if ``owner`` holds it now, 0 if somebody else does."""
+
+    lease: lua.Key
+    owner: lua.Argument
+    milliseconds: lua.Argument
+
+
+class ReleaseLease(lua.Script[int]):
+    """Give a lease back; change nothing if ``owner`` does not hold it any more."""
+
+    lease: lua.Key
+    owner: lua.Argument
 
 
 class RedisLeases:
@@ -18,9 +30,10 @@ class RedisLeases:
         self._client = redis_client
 
     def hold(self, name: str, owner: str, seconds: float) -> bool:
-        """Take the lease, or extend it where it is the owner's already."""
-        return bool(_HOLD.run(self._client, [keys.lease(name)], [owner, max(1, int(seconds * 1000))]))
+        """Take the lease, or extend it if the owner has it already."""
+        milliseconds = max(1, int(seconds * 1000))
+        return bool(client.run(self._client, HoldLease(lease=keys.lease(name), owner=owner, milliseconds=milliseconds)))
 
     def release(self, name: str, owner: str) -> None:
-        """Give it back, where it is still the owner's."""
-        _RELEASE.run(self._client, [keys.lease(name)], [owner])
+        """Give it back, if the owner still has it."""
+        client.run(self._client, ReleaseLease(lease=keys.lease(name), owner=owner))

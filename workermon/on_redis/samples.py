@@ -92,11 +92,10 @@ class RedisSamples:
 
     def failed_many(self, failures: Sequence[tuple[models.Worker, models.CollectionError]]) -> None:
         """Do that for many in one round trip; each is a step of its own."""
-        calls: list[tuple[list[str | bytes], list[client.Argument]]] = [
-            ([keys.worker(worker.id)], [worker.incarnation, "trouble", last_error.model_dump_json(), "claim", ""])
-            for worker, last_error in failures
+        calls = [
+            workers.setting(worker, trouble=last_error.model_dump_json(), claim="") for worker, last_error in failures
         ]
-        workers.SET.run_many(self._client, calls)
+        client.run_many(self._client, calls)
 
     def read(
         self, wanted: Sequence[tuple[str, str, int]], since: float, until: float

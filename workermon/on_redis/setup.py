@@ -68,14 +68,13 @@ class RedisSetup:
     def _queue(self, pipe: Any, change: ports.Change) -> None:
         pipe.hincrby(keys.CONFIGURATION, _COUNT, 1)
         if change.added:
-            workers.ADD.queue(pipe, *workers.adding(change.added))
+            workers.adding(change.added).queue(pipe)
         for worker in change.updated:
-            arguments = [worker.incarnation, "spec", worker.model_dump_json()]
-            workers.SET.queue(pipe, [keys.worker(worker.id)], arguments)
+            workers.setting(worker, spec=worker.model_dump_json()).queue(pipe)
         for verdict in change.leaving:
             alerts.COMMIT.queue(pipe, *self._alerts.retiring(verdict))
         if change.configuration is not None:
-            configurations.SAVE.queue(pipe, *configurations.saving(change.configuration))
+            configurations.saving(change.configuration).queue(pipe)
             _MARK_ALL.queue(pipe, [keys.WORKERS, keys.PENDING], [repr(change.at), keys.worker("")])
 
 

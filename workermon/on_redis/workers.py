@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from workermon import errors, models, ports
+from workermon import errors, lua, models, ports
 from workermon.on_redis import client, keys
 
 #: What a record is made of, in this order.
@@ -19,11 +19,28 @@ CHUNK = 500
 
 Dimensions = dict[str, list[tuple[tuple[str, str], ...]]]
 
-ADD = client.Script.load("add_workers")
 
-_READ = client.Script.load("read_workers")
+class AddWorkers(lua.Script[list[bytes]]):
+    """Add workers, all or none; return the ids that are there already. ``specs``: id, incarnation, spec of each."""
 
-SET = client.Script.load("set_worker_fields")
+    workers: lua.Key
+    worker_hashes: lua.Keys
+    specs: lua.Arguments
+
+
+class ReadWorkers(lua.Script[list[list[Any]]]):
+    """Return the same fields of many workers."""
+
+    worker_hashes: lua.Keys
+    fields: lua.Arguments
+
+
+class SetWorkerFields(lua.Script[int]):
+    """Set fields (names and values in turn); return 1, or 0 if this incarnation of the worker is gone."""
+
+    worker: lua.Key
+    incarnation: lua.Argument
+    fields: lua.Arguments
 
 
 def record(fields: Sequence[Any]) -> ports.Record | None:
@@ -44,12 +61,22 @@ def record(fields: Sequence[Any]) -> ports.Record | None:
     )
 
 
-def adding(workers: Sequence[models.Worker]) -> tuple[list[str], list[client.Argument]]:
-    """Return what ``ADD`` takes to add these."""
-    arguments: list[client.Argument] = [
-        part for one in workers for part in (one.id, one.incarnation, one.model_dump_json())
-    ]
-    return [keys.WORKERS, *(keys.worker(one.id) for one in workers)], arguments
+def adding(workers: Sequence[models.Worker]) -> AddWorkers:
+    """Return the call that adds these."""
+    return AddWorkers(
+        workers=keys.WORKERS,
+        worker_hashes=[keys.worker(worker.id) for worker in workers],
+        specs=[part for worker in workers for part in (worker.id, worker.incarnation, worker.model_dump_json())],
+    )
+
+
+def setting(worker: models.Worker, **fields: str) -> SetWorkerFields:
+    """Return the call that sets fields of a worker's hash."""
+    return SetWorkerFields(
+        worker=keys.worker(worker.id),
+        incarnation=worker.incarnation,
+        fields=[part for field in fields.items() for part in field],
+    )
 
 
 def _dimensions(text: bytes) -> Dimensions:
@@ -73,7 +100,7 @@ class RedisWorkers:
         for worker_id in ids:
             if ids.count(worker_id) > 1:
                 raise errors.InvalidInput(f"worker {worker_id}", "it is named twice", "name it once")
-        known = ADD.run(self._client, *adding(workers))
+        known = client.run(self._client, adding(workers))
         if known:
             raise errors.InvalidInput(
                 f"worker {', '.join(one.decode() for one in known)}",
@@ -82,9 +109,8 @@ class RedisWorkers:
             )
 
     def update(self, worker: models.Worker) -> bool:
-        """Replace how a worker is set up, where its incarnation is there."""
-        arguments = [worker.incarnation, "spec", worker.model_dump_json()]
-        return bool(SET.run(self._client, [keys.worker(worker.id)], arguments))
+        """Replace how a worker is set up, if its incarnation is there."""
+        return bool(client.run(self._client, setting(worker, spec=worker.model_dump_json())))
 
     def get(self, worker_ids: Sequence[str]) -> dict[str, ports.Record]:
         """Return those of them that are known."""
@@ -93,7 +119,8 @@ class RedisWorkers:
         replies: list[list[Any]] = []
         for start in range(0, len(worker_ids), CHUNK):
             some = worker_ids[start : start + CHUNK]
-            replies += _READ.run(self._client, [keys.worker(worker_id) for worker_id in some], FIELDS)
+            read = ReadWorkers(worker_hashes=[keys.worker(worker_id) for worker_id in some], fields=FIELDS)
+            replies += client.run(self._client, read)
         found = zip(worker_ids, map(record, replies), strict=True)
         return {worker_id: one for worker_id, one in found if one is not None}
 
@@ -123,11 +150,5 @@ class RedisWorkers:
 
     def found_dimensions(self, worker: models.Worker, dimensions: Dimensions, at: float) -> bool:
         """Remember what ListMetrics said, unless the incarnation is gone."""
-        arguments: list[client.Argument] = [
-            worker.incarnation,
-            "dimensions",
-            json.dumps(dimensions),
-            "dimensions_at",
-            repr(at),
-        ]
-        return bool(SET.run(self._client, [keys.worker(worker.id)], arguments))
+        call = setting(worker, dimensions=json.dumps(dimensions), dimensions_at=repr(at))
+        return bool(client.run(self._client, call))

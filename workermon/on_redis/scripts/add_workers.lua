@@ -1,14 +1,23 @@
--- KEYS: workers, then each worker. ARGV: id, incarnation and spec of each.
+-- Add workers: all of them, or none if one is there already. Returns the ids that are there already under another
+-- incarnation. Repeating a call whose answer was lost changes nothing.
+local workers       = KEYS[1] -- zset: the fleet's ids
+local worker_hashes_at = 2      -- KEYS[worker_hashes_at], …: hash: each worker
+local specs_at      = 1       -- ARGV[specs_at], …: id, incarnation and spec of each worker
+
 local known = {}
-for i = 2, #KEYS do
-  local incarnation = redis.call('HGET', KEYS[i], 'incarnation')
-  if incarnation and incarnation ~= ARGV[3 * i - 4] then known[#known + 1] = ARGV[3 * i - 5] end
+for i = 0, #KEYS - worker_hashes_at do
+  local id, incarnation = ARGV[specs_at + 3 * i], ARGV[specs_at + 3 * i + 1]
+  local present = redis.call('HGET', KEYS[worker_hashes_at + i], 'incarnation')
+  if present and present ~= incarnation then known[#known + 1] = id end
 end
 if #known > 0 then return known end
-for i = 2, #KEYS do
-  if redis.call('EXISTS', KEYS[i]) == 0 then
-    redis.call('HSET', KEYS[i], 'incarnation', ARGV[3 * i - 4], 'spec', ARGV[3 * i - 3], 'seq', 0)
-    redis.call('ZADD', KEYS[1], 0, ARGV[3 * i - 5])
+
+for i = 0, #KEYS - worker_hashes_at do
+  local worker = KEYS[worker_hashes_at + i]
+  local id, incarnation, spec = unpack(ARGV, specs_at + 3 * i, specs_at + 3 * i + 2)
+  if redis.call('EXISTS', worker) == 0 then
+    redis.call('HSET', worker, 'incarnation', incarnation, 'spec', spec, 'seq', 0)
+    redis.call('ZADD', workers, 0, id)
   end
 end
 return known

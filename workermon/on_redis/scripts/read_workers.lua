@@ -1,4 +1,9 @@
--- KEYS: workers. ARGV: the fields of a record. One command for many, for sending each takes longer than reading it.
-local found = {}
-for i = 1, #KEYS do found[i] = redis.call('HMGET', KEYS[i], unpack(ARGV)) end
-return found
+-- Return the same fields of many workers. One command for all, because sending each takes longer than reading it.
+local worker_hashes_at = 1 -- KEYS[worker_hashes_at], …: hash: each worker
+local fields_at = 1      -- ARGV[fields_at], …: names of fields
+
+local records = {}
+for i = worker_hashes_at, #KEYS do
+  records[#records + 1] = redis.call('HMGET', KEYS[i], unpack(ARGV, fields_at))
+end
+return records

@@ -1,3 +1,6 @@
--- KEYS: lease. ARGV: owner.
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+-- Give a lease back. Changes nothing if `owner` does not hold it any more.
+local lease = KEYS[1] -- string: the owner
+local owner = ARGV[1]
+
+if redis.call('GET', lease) == owner then redis.call('DEL', lease) end
 return 1

@@ -1,6 +1,11 @@
--- KEYS: configuration. ARGV: revision, document.
-local had = redis.call('HMGET', KEYS[1], 'revision', 'document')
-if had[1] == ARGV[1] and had[2] == ARGV[2] then return 1 end
-if tonumber(had[1] or '0') + 1 ~= tonumber(ARGV[1]) then return 0 end
-redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'document', ARGV[2])
+-- Save a configuration whose revision is one above the saved one. Returns 1, or 0 if it is not.
+-- Repeating a call whose answer was lost returns 1 and changes nothing.
+local configuration = KEYS[1] -- hash: document and revision
+local revision      = ARGV[1]
+local document      = ARGV[2]
+
+local saved_revision, saved_document = unpack(redis.call('HMGET', configuration, 'revision', 'document'))
+if saved_revision == revision and saved_document == document then return 1 end
+if tonumber(saved_revision or '0') + 1 ~= tonumber(revision) then return 0 end
+redis.call('HSET', configuration, 'revision', revision, 'document', document)
 return 1

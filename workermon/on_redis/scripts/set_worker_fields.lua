@@ -1,4 +1,8 @@
--- KEYS: worker. ARGV: incarnation, then fields and values.
-if redis.call('HGET', KEYS[1], 'incarnation') ~= ARGV[1] then return 0 end
-for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+-- Set fields of a worker. Returns 1, or 0 if this incarnation of the worker is gone.
+local worker      = KEYS[1] -- hash: the worker
+local incarnation = ARGV[1]
+local fields_at   = 2       -- ARGV[fields_at], …: names and values, in turn
+
+if redis.call('HGET', worker, 'incarnation') ~= incarnation then return 0 end
+redis.call('HSET', worker, unpack(ARGV, fields_at))
 return 1

@@ -1,0 +1,123 @@
+"""How Lua scripts are declared and called: keys and arguments have names, the text lies in a ``.lua`` file.
+
+A declaration is a class. Its docstring says what the script does and returns, its annotations name what it takes::
+
+    class HoldLease(lua.Script[int]):
+        \"""Take a lease, or extend it; return 1 if ``owner`` holds it now.\"""
+
+        lease: lua.Key
+        owner: lua.Argument
+        milliseconds: lua.Argument
+
+An instance is one call: ``HoldLease(lease=…, owner=…, milliseconds=…).run(connection)``. Redis runs it as one step.
+The text is ``scripts/hold_lease.lua`` beside the declaring module. It begins with a local of the same name for each
+key and argument, in the same order, which a test checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar, cast, dataclass_transform
+
+from redis.exceptions import NoScriptError
+
+Value = str | bytes | int | float
+R_co = TypeVar("R_co", covariant=True)
+R = TypeVar("R")
+
+#: A key. A script may take any number of keys in a list, after the others.
+Key = Annotated[str, "a key"]
+Keys = Annotated[Sequence[str], "keys"]
+#: An argument. A script may take any number of arguments in a list, after the others.
+Argument = Annotated[Value, "an argument"]
+Arguments = Annotated[Sequence[Value], "arguments"]
+
+#: Every declared script.
+DECLARED: Final[list[type[Script[Any]]]] = []
+
+
+@dataclass_transform(kw_only_default=True)
+class Script(Generic[R_co]):
+    """A call of a Lua script that replies with an ``R_co``; a subclass declares the script."""
+
+    #: The script, sent once and then named by its digest.
+    text: ClassVar[str]
+    digest: ClassVar[str]
+    path: ClassVar[Path]
+    #: The names of what it takes, in the order of the script; ``*_list`` is ``None`` where it takes no list.
+    key_names: ClassVar[tuple[str, ...]]
+    key_list: ClassVar[str | None]
+    argument_names: ClassVar[tuple[str, ...]]
+    argument_list: ClassVar[str | None]
+
+    def __init_subclass__(cls, shared: str = "", **options: Any) -> None:
+        """Declare a script; ``shared`` names a file of ``scripts/shared`` whose functions it uses."""
+        super().__init_subclass__(**options)
+        taken = inspect.get_annotations(cls, eval_str=True)
+        cls.key_names = tuple(name for name, kind in taken.items() if kind == Key)
+        cls.argument_names = tuple(name for name, kind in taken.items() if kind == Argument)
+        cls.key_list = next((name for name, kind in taken.items() if kind == Keys), None)
+        cls.argument_list = next((name for name, kind in taken.items() if kind == Arguments), None)
+        lists = [name for name in (cls.key_list, cls.argument_list) if name]
+        assert len(cls.key_names) + len(cls.argument_names) + len(lists) == len(taken), f"{cls.__name__}: unknown kind"
+        folder = Path(cast("str", sys.modules[cls.__module__].__file__)).parent / "scripts"
+        cls.path = folder / f"{re.sub(r'(?<!^)(?=[A-Z])', '_', cls.__name__).lower()}.lua"
+        cls.text = cls.path.read_text("utf-8")
+        if shared:
+            cls.text = (folder / "shared" / f"{shared}.lua").read_text("utf-8") + cls.text
+        cls.digest = hashlib.sha1(cls.text.encode(), usedforsecurity=False).hexdigest()
+        DECLARED.append(cls)
+
+    def __init__(self, **taken: Any) -> None:
+        keys: list[str] = [taken.pop(name) for name in self.key_names]
+        if self.key_list:
+            keys += taken.pop(self.key_list)
+        arguments: list[Value] = [taken.pop(name) for name in self.argument_names]
+        if self.argument_list:
+            arguments += taken.pop(self.argument_list)
+        if taken:
+            raise TypeError(f"{type(self).__name__} takes no {', '.join(taken)}")
+        #: What Redis gets after the script: the number of keys, the keys, the arguments.
+        self.parameters = (len(keys), *keys, *arguments)
+
+    def run(self, connection: Any, **options: Any) -> R_co:
+        """Run it on a client of redis-py and return the reply; ``options`` are those of ``execute_command``."""
+        try:
+            reply = connection.execute_command("EVALSHA", self.digest, *self.parameters, **options)
+        except NoScriptError:
+            reply = connection.execute_command("EVAL", self.text, *self.parameters, **options)
+        return cast("R_co", reply)
+
+    def queue(self, transaction: Any) -> None:
+        """Add it to a transaction, as whole text: a server that does not know the digest must not leave it out."""
+        transaction.execute_command("EVAL", self.text, *self.parameters)
+
+
+def run_many(connection: Any, calls: Sequence[Script[R]]) -> list[R]:
+    """Run calls in one round trip, each a step of its own, and return the replies; raises the first error."""
+    if len(calls) < 2:
+        return [call.run(connection) for call in calls]
+    replies = _send(connection, calls)
+    # A call whose script the server did not know has not run.
+    missing = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if missing:
+        for text in {calls[place].text for place in missing}:
+            connection.execute_command("SCRIPT LOAD", text)
+        for place, reply in zip(missing, _send(connection, [calls[place] for place in missing]), strict=True):
+            replies[place] = reply
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+def _send(connection: Any, calls: Sequence[Script[R]]) -> list[Any]:
+    with connection.pipeline(transaction=False) as pipe:
+        for call in calls:
+            pipe.execute_command("EVALSHA", call.digest, *call.parameters)
+        return list(pipe.execute(raise_on_error=False))
