@@ -16,7 +16,7 @@ from tests.test_collector import fleet  # noqa: F401 - a fixture
 from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
 from workermon import config, errors, models, ports, testing
 from workermon import settings as settings_of
-from workermon.alerts import lifecycle, silences
+from workermon.alerts import lifecycle, maintenance, silences
 from workermon.cli import run as run_command
 from workermon.config import export
 from workermon.evaluate import silence_expiry
@@ -32,7 +32,8 @@ def made(**changes):
 
 def muted(*found, worker_id=ID, labels=None, rule="r", now=T0 + 1.0):
     """Return the id of what mutes."""
-    one = silences.muted(found, worker_id, labels or {}, rule, now)
+    worker = models.Subject(id=worker_id, name="render-07", region="us-east-1", labels=labels or {})
+    one = silences.muting(found, worker, rule, now)
     return one and one.id
 
 
@@ -73,9 +74,9 @@ def test_of_several_the_last_to_end_is_named():
 )
 def test_a_silence_that_cannot_be_meant_is_refused(changes, why):
     """One in the past, without end, for too long or for everything is refused."""
-    given = {"worker_id": None, "labels": {}, "rule": "r", "ends": T0 + 60, "reason": "x", "by": "me", "now": T0}
+    request = silences.Request(**{"rule": "r", "ends": T0 + 60, "reason": "x", "by": "me"} | changes)
     with pytest.raises(errors.InvalidInput, match=why):
-        silences.made("s1", **given | changes)
+        silences.made("s1", request, T0)
 
 
 # --- what it does to alerts --------------------------------------------------------------------------------------
@@ -285,7 +286,7 @@ def shown(span):
 
 def open_at(text, one):
     """Return the window that is open at a time."""
-    return shown(silences.current(one, models.moment(text)))
+    return shown(maintenance.current(one, models.moment(text)))
 
 
 def test_a_window_opens_and_ends_by_the_clock():
@@ -296,15 +297,15 @@ def test_a_window_opens_and_ends_by_the_clock():
     assert open_at("2026-11-23T02:00:00Z", one) == open_at("2026-11-23T03:59:59.900Z", one) == night
     assert open_at("2026-11-23T04:00:00Z", one) is None
     for now in ("2026-11-23T01:59:59Z", "2026-11-22T04:00:00Z"):
-        assert shown(silences.following(one, models.moment(now))) == night
-    assert shown(silences.following(one, models.moment(night[0])))[0] == "2026-11-24T02:00:00Z"
+        assert shown(maintenance.following(one, models.moment(now))) == night
+    assert shown(maintenance.following(one, models.moment(night[0])))[0] == "2026-11-24T02:00:00Z"
 
 
 def test_windows_that_meet_are_one():
     """What overlaps or meets ends with the last of them, and the next window comes after that."""
     one = window("0 0 * * sat,sun", 30 * 3600)
     assert open_at("2026-11-21T12:00:00Z", one)[1] == "2026-11-23T06:00:00Z"
-    assert shown(silences.following(one, models.moment("2026-11-21T12:00:00Z")))[0] == "2026-11-28T00:00:00Z"
+    assert shown(maintenance.following(one, models.moment("2026-11-21T12:00:00Z")))[0] == "2026-11-28T00:00:00Z"
     one = window("0 9-11 * * *", 3600)
     assert open_at("2026-11-21T09:30:00Z", one)[1] == "2026-11-21T12:00:00Z"
 
@@ -325,7 +326,7 @@ def test_when_the_clocks_change(schedule, day, windows):
     one, found = window(schedule, 3600, BERLIN), []
     for minute in range(26 * 60):
         at = models.moment(f"{day}T00:00:00Z") - 2 * 3600 + 60 * minute
-        span = shown(silences.current(one, at))
+        span = shown(maintenance.current(one, at))
         if span and span not in found and span[0][:10] in (day, windows[0][0][:10]):
             found.append(span)
     assert found == windows
@@ -391,7 +392,7 @@ def test_windows_are_those_of_a_minute_by_minute_model(minute, hour, day, weekda
     far = 5 * 86_400
     begun = begins(schedule, timezone, now // 60 * 60 - far, now // 60 * 60 + far)
     one = window(schedule, duration, timezone)
-    span = silences.current(one, now)
+    span = maintenance.current(one, now)
     in_force = [at for at in begun if at <= now < at + duration]
     assert (span is not None) is bool(in_force)
     after = now
@@ -405,18 +406,18 @@ def test_windows_are_those_of_a_minute_by_minute_model(minute, hour, day, weekda
         after = span.ends
     later = [at for at in begun if at > after]
     if later and after < now + far - 86_400:
-        assert silences.following(one, now).begins == later[0]
+        assert maintenance.following(one, now).begins == later[0]
 
 
 def test_a_silence_without_a_schedule_is_one_window():
     """From its begin until its end; without a begin it is open at once."""
     one = models.Maintenance(id="w1", rule="r", reason="x", begins=T0, ends=T0 + 60)
-    assert silences.current(one, T0 - 1) is None
-    assert silences.following(one, T0 - 1) == silences.current(one, T0) == (T0, T0 + 60)
-    assert silences.following(one, T0) is None
+    assert maintenance.current(one, T0 - 1) is None
+    assert maintenance.following(one, T0 - 1) == maintenance.current(one, T0) == (T0, T0 + 60)
+    assert maintenance.following(one, T0) is None
     assert models.is_over(one, T0 + 60)
     assert not models.is_over(window(), T0)
-    assert silences.current(one.model_copy(update={"begins": None}), T0 - 1e6) is not None
+    assert maintenance.current(one.model_copy(update={"begins": None}), T0 - 1e6) is not None
 
 
 # --- windows in the config file ----------------------------------------------------------------------------------
@@ -629,7 +630,7 @@ def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker():
 
     def by(**changes):
         one = made(**changes)
-        return silences.muted([one], None, {}, "collector", T0 + 1.0) is not None
+        return silences.muting([one], None, "collector", T0 + 1.0) is not None
 
     assert by(rule="collector")
     assert not by(rule="cpu-high")

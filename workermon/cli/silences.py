@@ -57,16 +57,15 @@ def silence(
         raise errors.NotFound(f"rule {rule}", "there is none of that name", errors.nearest(rule, known))
     if rule in config.STANDING and rule not in theirs and (name is not None or labels):
         raise errors.InvalidInput(f"rule {rule}", "is of no worker", "silence it by --rule alone")
-    made = silences.made(
-        secrets.token_hex(4),
+    request = silences.Request(
         worker_id=worker_id,
         labels=options.pairs(labels, "--label"),
         rule=rule,
         ends=ends,
         reason=reason,
         by=by or _user(),
-        now=now,
     )
+    made = silences.made(secrets.token_hex(4), request, now)
     own.container.get(ports.Silences).add(made)
     if as_json:
         output.document(_shown(made))
@@ -198,9 +197,9 @@ def _shown(one: models.Silence) -> dict[str, Any]:
 
 def _window(one: models.Maintenance, now: float) -> dict[str, Any]:
     """Show a silence of the file: its times where it is open, and the next window."""
-    from workermon.alerts import silences as silencing
+    from workermon.alerts import maintenance
 
-    current, following = silencing.current(one, now), silencing.following(one, now)
+    current, following = maintenance.current(one, now), maintenance.following(one, now)
     return {
         "id": one.id,
         "worker": one.worker,
@@ -209,7 +208,7 @@ def _window(one: models.Maintenance, now: float) -> dict[str, Any]:
         "begins": models.rfc3339(current.begins) if current else None,
         "ends": models.rfc3339(current.ends) if current else None,
         "reason": one.reason,
-        "by": silencing.FILE,
+        "by": maintenance.FILE,
         "origin": "file",
         "open": current is not None,
         "next": {"begins": models.rfc3339(following.begins), "ends": models.rfc3339(following.ends)}

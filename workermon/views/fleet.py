@@ -174,8 +174,7 @@ def _seen(
         one["acked_by"] = by.by if by is not None and by.since == alert.since else None
         worker = alert.last.worker if alert.last else None
         if now is not None:
-            who, labels, name = (worker.id, worker.labels, worker.name) if worker else (None, {}, None)
-            silence = silencing.muted(active_silences, who, labels, alert.rule, now, name=name)
+            silence = silencing.muting(active_silences, worker, alert.rule, now)
             one["silenced_by"] = silence.id if silence else alert.silenced_by
 
 

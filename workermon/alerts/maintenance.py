@@ -1,0 +1,66 @@
+"""Pure: when a maintenance window of the config file is open."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from workermon import models
+
+#: Who made a silence of the config file.
+FILE = "the config file"
+
+
+def silence(maintenance: models.Maintenance, now: float) -> models.Silence | None:
+    """Return the silence that is in force at a time because of a window, ``None`` while it is shut."""
+    span = current(maintenance, now)
+    if span is None:
+        return None
+    return models.Silence(
+        id=maintenance.id,
+        worker_id=maintenance.worker,
+        labels=maintenance.labels,
+        rule=maintenance.rule,
+        begins=span.begins,
+        ends=span.ends,
+        reason=maintenance.reason,
+        by=FILE,
+    )
+
+
+def current(maintenance: models.Maintenance, now: float) -> models.Span | None:
+    """Return from when until when the window is that is open at a time, ``None`` where none is.
+
+    Windows that overlap or meet are one, which ends with the last of them; it is said to begin with the latest.
+    """
+    if maintenance.schedule is None:
+        once = models.Span(maintenance.begins or 0.0, maintenance.ends or 0.0)
+        return once if once.begins <= now < once.ends else None
+    # What stands on whole minutes is the same all through one.
+    span = _last(maintenance.schedule, maintenance.timezone, maintenance.duration or 0, math.floor(now / 60) * 60)
+    return span if span is not None and now < span.ends else None
+
+
+def following(maintenance: models.Maintenance, now: float) -> models.Span | None:
+    """Return the next window that begins after a time and after the one open then; ``None`` where there is none."""
+    if maintenance.schedule is None:
+        once = models.Span(maintenance.begins or 0.0, maintenance.ends or 0.0)
+        return once if once.begins > now else None
+    open_now = current(maintenance, now)
+    after = now if open_now is None else open_now.ends
+    begins = next(models.schedule_times(maintenance.schedule, maintenance.timezone, after), None)
+    return None if begins is None else current(maintenance, begins)
+
+
+@functools.lru_cache(maxsize=4096)
+def _last(schedule: str, timezone: str, duration: int, minute: int) -> models.Span | None:
+    """Return the window that began last by a minute, with those that join it."""
+    begin = models.latest_time(schedule, timezone, minute)
+    if begin is None:
+        return None
+    if begin + duration <= minute:
+        return models.Span(begin, begin + duration)
+    try:
+        return models.joined_windows(schedule, timezone, duration, begin)
+    except ValueError:
+        return models.Span(begin, begin + duration)
