@@ -39,7 +39,7 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@touch "$@"
 
 run: $(VENV)/run.stamp  ## watch the demo: a simulated fleet, nothing else needed (DEMO_SECONDS=60 ends it)
-	@"$(BIN)/python" -m workermon demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
+	@"$(BIN)/workermon" demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
 
 test: $(VENV)/dev.stamp  ## every test that can run here
 	@"$(BIN)/python" -m pytest -n 2 --dist worksteal $(ARGS)
