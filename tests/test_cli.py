@@ -14,7 +14,7 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from workermon import cli, config, errors, models, ports, settings, testing
+from workermon import cli, config, errors, models, ports, runtime, settings, testing
 from workermon.cli import session
 from workermon.notify import delivery
 
@@ -70,9 +70,11 @@ class Ports:
             Mapping[str, ports.Notifier]: delivery.notifiers(testing.MemorySecrets(), self.now),
         }
 
-    def get(self, port):
-        """Return a port."""
-        return self._made[port]
+    def get(self, kind):
+        """Return a port, or a stage made of these ports as the composition root makes it."""
+        if kind in self._made:
+            return self._made[kind]
+        return runtime.open(settings.Settings(_env_file=None), self._made).get(kind)
 
     def close(self):
         """Close nothing."""
@@ -315,7 +317,7 @@ def test_trouble_is_shown(ok, run, world):
     ok("add", A)
     world.ec2.last_error = errors.AwsDenied("EC2", "not authorized", "allow it")
     assert "not authorized" in one_line(run("refresh", A), 5)
-    assert json.loads(ok("show", A, "--json"))["trouble"]["kind"] == "denied"
+    assert json.loads(ok("show", A, "--json"))["last_error"]["kind"] == "denied"
     assert "(denied)" in ok("list")
 
 

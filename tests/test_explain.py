@@ -3,9 +3,9 @@
 import pytest
 
 from tests.test_evaluate import CPU, ID, MINUTE, QUIET, T0, Site, points
-from workermon import errors, models, testing
+from workermon import errors, models, testing, views
 from workermon.notify import delivery
-from workermon.views import explain, fleet
+from workermon.views import explain
 
 
 def why(site, metric="cpu_utilization"):
@@ -184,5 +184,8 @@ def test_each_attempt_to_deliver_is_shown():
     [turn] = why(site)["rules"][0]["history"]
     assert [one["error"] is None for one in turn["deliveries"]] == [False, True]
     assert "it said 500" in turn["deliveries"][0]["error"]
-    [shown] = fleet.alerts(every=True, alerts=site.alerts)["alerts"]
-    assert [one["error"] is None for one in shown["deliveries"]] == [False, True]
+    alert_view = views.AlertView(
+        alerts=site.alerts, silences=site.silences, configurations=site.configurations, now=site.clock
+    )
+    [shown] = alert_view.list(every=True).alerts
+    assert [attempt.error is None for attempt in shown.deliveries] == [False, True]

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_evaluate import CPU, ID, MINUTE, QUIET, T0, Site, points
-from workermon import models
+from workermon import models, views
 from workermon.models import Count, Flapping, FlapState, Levels, RuleState, SeverityChange
 from workermon.rules import flapping
-from workermon.views import explain, fleet
+from workermon.views import explain
 
 ONE = Count(m=1, n=1)
 OPTION = Flapping(turns=6, within=3600)
@@ -384,11 +384,14 @@ def test_why_and_alerts_say_that_it_flaps() -> None:
         (True, False),
         (False, True),
     ]
-    [alert] = fleet.alerts(alerts=site.alerts, silences=site.silences, now=site.clock)["alerts"]
-    assert alert["flapping"] is True
+    alert_view = views.AlertView(
+        alerts=site.alerts, silences=site.silences, configurations=site.configurations, now=site.clock
+    )
+    [alert] = alert_view.list().alerts
+    assert alert.flapping is True
     site.minutes([20] * 61, 9)
     [rule] = explain.why(record, "cpu_utilization", **ports, pulse=site.pulse, silences=site.silences, now=site.clock)[
         "rules"
     ]
     assert (rule["flapping"]["flaps"], rule["flapping"]["until"]) == (False, None)
-    assert fleet.alerts(every=True, alerts=site.alerts)["alerts"][0]["flapping"] is False
+    assert alert_view.list(every=True).alerts[0].flapping is False

@@ -15,7 +15,7 @@ from tests.test_cli import ok, run, world  # noqa: F401 - fixtures
 from tests.test_evaluate import ID
 from tests.test_states import MINUTE, T0, House
 from tests.test_states import RULE as DOWN
-from workermon import cli, config, errors, fleet, models
+from workermon import cli, config, errors, fleet, models, views
 from workermon.cli import alerts
 from workermon.cli import fleet as show
 from workermon.config import export
@@ -23,7 +23,6 @@ from workermon.models import DAY, ScheduledEvent
 from workermon.notify import text
 from workermon.rules import event as scheduled
 from workermon.views import explain
-from workermon.views import fleet as report
 
 RULE = models.Rule(name="scheduled", kind="event", by_code=True, notify=("ops",))
 HOUR = 3600
@@ -324,12 +323,19 @@ def test_why_lists_what_is_scheduled_and_why_it_is_not_told(site: Site) -> None:
     assert site.newest.status == "resolved"
 
 
+def shown(site: Site) -> views.WorkerDetail:
+    """Return what ``show`` says of the site's worker."""
+    view = views.FleetView(
+        workers=site.workers, alerts=site.alerts, configurations=site.configurations, schedule=site.schedule,
+        now=site.clock,
+    )  # fmt: skip
+    return view.show(site.workers.get([ID])[ID])
+
+
 def test_show_lists_what_is_scheduled(site: Site) -> None:
     """Each event with its times and what became of it."""
     site.plan(1, REBOOT)
-    found = report.worker(site.workers.get([ID])[ID], alerts=site.alerts, configurations=site.configurations,
-                          schedule=site.schedule, now=site.clock)  # fmt: skip
-    assert found["events"] == [
+    assert shown(site).to_json()["events"] == [
         {"id": "instance-event-1", "code": "system-reboot", "description": "The host is updated",
          "not_before": "2023-11-21T22:00:00Z", "not_after": "2023-11-22T00:00:00Z",
          "deadline": "2023-11-23T22:00:00Z", "state": "ahead"},
@@ -421,9 +427,9 @@ def test_the_commands_print_it(site: Site) -> None:
     lines = "\n".join(alerts._explained(explain.why(record, "state", **given)))
     assert "  rule     states stopped terminated, severity critical; notifies ops" in lines
     assert "  seen     2023-11-14T22:02:00Z stopped, Client.UserInitiatedShutdown" in lines
-    shown = dict(show._lines(report.worker(record, schedule=site.schedule, now=site.clock, **names), site.clock()))
-    assert shown["status"] == "stopped since 2023-11-14T22:02:00Z: Client.UserInitiatedShutdown"
-    assert shown["scheduled"] == "instance-retirement 2023-11-28T22:00:00Z [Completed] x"
+    lines_of_show = dict(show._lines(shown(site), site.clock()))
+    assert lines_of_show["status"] == "stopped since 2023-11-14T22:02:00Z: Client.UserInitiatedShutdown"
+    assert lines_of_show["scheduled"] == "instance-retirement 2023-11-28T22:00:00Z [Completed] x"
 
 
 def test_cases_and_backtests_of_such_a_rule_are_refused_in_a_line(tmp_path: Path) -> None:

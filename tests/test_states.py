@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.test_evaluate import ID, Site
-from workermon import config, errors, fleet, models, ports, testing
+from workermon import config, errors, fleet, models, ports, testing, views
 from workermon.alerts import lifecycle
 from workermon.collect import collection
 from workermon.rules import state
 from workermon.views import explain
-from workermon.views import fleet as report
 
 T0 = 1_699_999_200
 MINUTE = 60
@@ -583,9 +582,11 @@ def test_show_has_ec2s_reason(house: House) -> None:
 
     def shown() -> Any:
         record = house.workers.get([ID])[ID]
-        found = report.worker(record, alerts=house.alerts, configurations=house.configurations,
-                              schedule=house.schedule, now=house.clock)  # fmt: skip
-        return found["status_reason"]
+        view = views.FleetView(
+            workers=house.workers, alerts=house.alerts, configurations=house.configurations,
+            schedule=house.schedule, now=house.clock,
+        )  # fmt: skip
+        return view.show(record).to_json()["status_reason"]
 
     assert shown() is None
     house.step(1, "stopped", BY_USER)

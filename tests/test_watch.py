@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from workermon import config, models, ports, testing
+from workermon import config, models, ports, testing, views
 from workermon.views import watch
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
@@ -46,10 +46,8 @@ class World:
 
     def watch(self, ids=None):
         """Start to watch."""
-        return watch.watch(
-            ids, feed=self.feed, workers=self.workers, alerts=self.alerts, configurations=self.configurations,
-            timeout=0.01,
-        )  # fmt: skip
+        view = views.Watch(feed=self.feed, workers=self.workers, alerts=self.alerts, configurations=self.configurations)
+        return view.watch(ids, timeout=0.01)
 
     def tell(self, notification):
         """Have an alert fire, as an evaluation would."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import config, failpoints, logs, ports, settings
+from workermon import config, failpoints, logs, ports, settings, views
 from workermon import costs as bill
 from workermon.collect import bulkhead, collection
 from workermon.config import channels
@@ -235,6 +235,14 @@ class Recipes(dishka.Provider):
     def make_violations(self) -> Sequence[ports.Violations]:
         """Load our users' hooks."""
         return list(_loaded(VIOLATIONS).values())
+
+    # --- stages and views: their fields are their ports ----------------------------------------------------------
+
+    make_fleet_view = dishka.provide(views.FleetView)
+    make_alert_view = dishka.provide(views.AlertView)
+    make_history_view = dishka.provide(views.HistoryView)
+    make_silence_view = dishka.provide(views.SilenceView)
+    make_watch = dishka.provide(views.Watch)
 
 
 def _loaded(group: str, *given: Any) -> dict[str, Any]:

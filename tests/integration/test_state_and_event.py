@@ -14,13 +14,12 @@ import pytest
 from conftest import use_aws
 from pydantic import SecretStr
 
-from workermon import config, failpoints, fleet, models, ports, runtime, settings, testing
+from workermon import config, failpoints, fleet, models, ports, runtime, settings, testing, views
 from workermon.evaluate import evaluation
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
 from workermon.notify import delivery
 from workermon.views import explain
-from workermon.views import fleet as report
 
 pytestmark = pytest.mark.integration
 
@@ -213,9 +212,11 @@ def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: 
     assert house.minute() == []
     house.endpoint.recover()
     record = house.get(ports.Workers).get([first])[first]
-    shown = report.worker(record, alerts=house.get(ports.Alerts), configurations=house.get(ports.Configurations),
-                          schedule=house.schedule, now=house.clock)  # fmt: skip
-    assert [event["code"] for event in shown["events"]] == ["system-reboot", "instance-retirement"]
+    view = views.FleetView(
+        workers=house.get(ports.Workers), alerts=house.get(ports.Alerts), now=house.clock, schedule=house.schedule,
+        configurations=house.get(ports.Configurations),
+    )  # fmt: skip
+    assert [event.code for event in view.show(record).events] == ["system-reboot", "instance-retirement"]
     reboot.description = "[Completed] " + reboot.description
     assert house.minute() == []
     retired.description = "[Canceled] The host is well"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from workermon import errors, models, ports
+from workermon import errors, models
 from workermon.cli import options, output, session
+
+if TYPE_CHECKING:
+    from workermon import views
 
 
 @click.command()
@@ -21,43 +24,37 @@ def alerts(own: session.Session, every: bool, as_json: bool) -> None:
     \b
     Example: workermon alerts --all --json
     """
-    from workermon.views import fleet as report
+    from workermon import views
 
-    found = own.call(
-        report.alerts,
-        every=every,
-        silences=own.container.get(ports.Silences),
-        configurations=own.container.get(ports.Configurations),
-        now=own.now,
-    )
+    found = own.get(views.AlertView).list(every=every)
     if as_json:
         output.document(found)
         return
     rows = [
         (
-            alert["since"],
-            " ".join((alert["status"], *_marks(alert))),
-            alert["severity"],
-            alert["rule"],
-            alert["worker"]["name"] if alert["worker"] else "-",
-            alert["summary"],
+            alert.since,
+            " ".join((alert.status, *_marks(alert))),
+            alert.severity,
+            alert.rule,
+            alert.worker.name if alert.worker else "-",
+            alert.summary,
         )
-        for alert in found["alerts"]
+        for alert in found.alerts
     ]
     colours = {"critical": "red", "warning": "yellow"}
-    styles = [colours[alert["severity"]] if alert["open"] else None for alert in found["alerts"]]
+    styles = [colours[alert.severity] if alert.open else None for alert in found.alerts]
     if rows:
         output.table(("SINCE", "STATUS", "SEVERITY", "RULE", "WORKER", "SUMMARY"), rows, styles)
     else:
         click.echo("no alert" if every else "no alert fires", err=True)
 
 
-def _marks(alert: dict[str, Any]) -> Iterator[str]:
-    if alert["silenced_by"]:
+def _marks(alert: views.AlertRow) -> Iterator[str]:
+    if alert.silenced_by:
         yield "(silenced)"
-    elif alert["acked_by"]:
-        yield "(seen)"
-    if alert["flapping"]:
+    elif alert.acked_by:
+        yield "(acknowledged)"
+    if alert.flapping:
         yield "(flapping)"
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import click
 
 from workermon import errors, models, ports
 from workermon.cli import options, output, session
+
+if TYPE_CHECKING:
+    from workermon import views
 
 
 def _scope(
@@ -202,42 +205,41 @@ def listing(own: session.Session, status: str | None, labels: tuple[str, ...], a
     \b
     Example: workermon list --status running --label team=vfx
     """
-    from workermon.views import fleet as report
+    from workermon import views
 
-    found = own.call(report.fleet, status=status, labels=options.pairs(labels, "--label"))
+    found = own.get(views.FleetView).list(status=status, labels=options.pairs(labels, "--label"))
     if as_json:
         output.document(found)
         return
     at = own.now()
-    rows = [_row(worker, at) for worker in found["workers"]]
-    styles = [_style(worker) for worker in found["workers"]]
+    rows = [_row(worker, at) for worker in found.workers]
+    styles = [_style(worker) for worker in found.workers]
     if rows:
         output.table(("NAME", "ID", "REGION", "STATUS", "CPU", "MEMORY", "DISK", "SAMPLE", "ALERTS"), rows, styles)
     else:
         click.echo("no worker is monitored" if status is None and not labels else "no worker matches", err=True)
 
 
-def _row(worker: Mapping[str, Any], at: float) -> list[str]:
-    metrics, last = worker["metrics"], worker["last_collected_at"]
-    status = worker["status"] if worker["monitoring"] == "active" else f"{worker['status']} (paused)"
-    alerts = ", ".join(f"{alert['rule']} {alert['severity']}" for alert in worker["alerts"])
-    last_error = worker["trouble"]
+def _row(worker: views.WorkerRow, at: float) -> list[str]:
+    status = worker.status if worker.monitoring == "active" else f"{worker.status} (paused)"
+    alerts = ", ".join(f"{alert.rule} {alert.severity}" for alert in worker.alerts)
+    last = worker.last_collected_at
     return [
-        worker["name"],
-        worker["id"],
-        worker["region"],
+        worker.name,
+        worker.id,
+        worker.region,
         status,
-        *(output.quantity(metrics.get(f"{name}_utilization")) for name in ("cpu", "memory", "disk")),
-        "never" if last is None else output.ago(at - models.moment(last)),
-        alerts or (f"({last_error['kind']})" if last_error else "-"),
+        *(output.reading(worker.metrics.get(f"{name}_utilization")) for name in ("cpu", "memory", "disk")),
+        "never" if last is None else output.ago(at - last),
+        alerts or (f"({worker.last_error.kind})" if worker.last_error else "-"),
     ]
 
 
-def _style(worker: Mapping[str, Any]) -> str | None:
-    severities = {alert["severity"] for alert in worker["alerts"]}
+def _style(worker: views.WorkerRow) -> str | None:
+    severities = {alert.severity for alert in worker.alerts}
     if "critical" in severities:
         return "red"
-    return "yellow" if severities or worker["trouble"] else None
+    return "yellow" if severities or worker.last_error else None
 
 
 @click.command()
@@ -250,11 +252,10 @@ def show(own: session.Session, name: str, as_json: bool) -> None:
     \b
     Example: workermon show render-07
     """
-    from workermon import fleet
-    from workermon.views import fleet as report
+    from workermon import fleet, views
 
     record = own.call(fleet.resolve, [name])[0]
-    found = own.call(report.worker, record)
+    found = own.get(views.FleetView).show(record)
     if as_json:
         output.document(found)
         return
@@ -262,32 +263,38 @@ def show(own: session.Session, name: str, as_json: bool) -> None:
         click.echo(f"{key:<20} {errors.printable(value)}")
 
 
-def _lines(found: Mapping[str, Any], at: float) -> Iterable[tuple[str, str]]:
-    checks, last_error = found["status_checks"], found["trouble"]
-    yield "name", found["name"]
-    yield "id", found["id"]
-    yield "region", found["region"] if found["account"] == "default" else f"{found['region']}, {found['account']}"
-    why = found["status_reason"]
-    yield "status", found["status"] if why is None else f"{found['status']} since {why['since']}: {why['code']}"
-    yield "status checks", f"system {checks['system']}, instance {checks['instance']}" if checks else "-"
-    yield "monitoring", f"{found['monitoring']}, every {found['interval']} s"
-    yield "labels", ", ".join(f"{key}={value}" for key, value in found["labels"].items()) or "-"
-    yield "added", f"{found['added_at']} by {found['origin']}"
-    last, due = found["last_collected_at"], found["next_run"]
-    yield "last sample", "never" if last is None else f"{last}, {output.ago(at - models.moment(last))}"
-    yield "next run", "not scheduled" if due is None else f"{due}, {output.ago(at - models.moment(due))}"
-    if last_error:
-        yield (
-            "trouble",
-            f"{last_error['kind']}: {last_error['message']}, {output.ago(at - models.moment(last_error['at']))}",
-        )
-    for metric, reading in found["metrics"].items():
-        yield metric, "-" if reading is None else f"{output.quantity(reading)}, {output.ago(reading['age'])}"
-    for event in found["events"]:
-        due = event["not_before"] or "at a time that EC2 does not tell"
-        yield "scheduled", f"{event['code']} {due} {event['description']}".rstrip()
-    for alert in found["alerts"]:
-        yield "alert", f"{alert['severity']} since {alert['since']}: {alert['summary']}"
+def _lines(worker: views.WorkerDetail, at: float) -> Iterator[tuple[str, str]]:
+    yield "name", worker.name
+    yield "id", worker.id
+    yield "region", worker.region if worker.account == "default" else f"{worker.region}, {worker.account}"
+    yield "status", _status(worker)
+    checks = worker.status_checks
+    yield "status checks", f"system {checks.system}, instance {checks.instance}" if checks else "-"
+    yield "monitoring", f"{worker.monitoring}, every {worker.interval} s"
+    yield "labels", ", ".join(f"{key}={value}" for key, value in worker.labels.items()) or "-"
+    yield "added", f"{models.rfc3339(worker.added_at)} by {worker.origin}"
+    yield "last sample", "never" if worker.last_collected_at is None else _when(worker.last_collected_at, at)
+    yield "next run", "not scheduled" if worker.next_run is None else _when(worker.next_run, at)
+    if worker.last_error:
+        failed = worker.last_error
+        yield "last error", f"{failed.kind}: {failed.message}, {output.ago(at - failed.at)}"
+    for metric, reading in worker.metrics.items():
+        yield metric, "-" if reading is None else f"{output.reading(reading)}, {output.ago(reading.age)}"
+    for event in worker.events:
+        due = "at a time that EC2 does not tell" if event.not_before is None else models.rfc3339(event.not_before)
+        yield "scheduled", f"{event.code} {due} {event.description}".rstrip()
+    for alert in worker.alerts:
+        since = "-" if alert.since is None else models.rfc3339(alert.since)
+        yield "alert", f"{alert.severity} since {since}: {alert.summary}"
+
+
+def _status(worker: views.WorkerDetail) -> str:
+    why = worker.status_reason
+    return worker.status if why is None else f"{worker.status} since {models.rfc3339(why.since)}: {why.code}"
+
+
+def _when(moment: float, at: float) -> str:
+    return f"{models.rfc3339(moment)}, {output.ago(at - moment)}"
 
 
 @click.command()

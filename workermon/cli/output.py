@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from workermon import errors
+from workermon import errors, models
+
+if TYPE_CHECKING:
+    from workermon import views
 
 
-def document(found: Mapping[str, Any]) -> None:
+def document(found: views.Document | Mapping[str, Any]) -> None:
     """Print one JSON document."""
-    click.echo(json.dumps(found, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+    content = found if isinstance(found, Mapping) else found.to_json()
+    click.echo(json.dumps(content, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
 
 
 def warn(text: str) -> None:
@@ -39,11 +43,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[s
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def quantity(reading: Mapping[str, Any] | None) -> str:
-    """Return a reading of the contract's documents as people read it."""
-    if reading is None:
-        return "-"
-    value, unit = float(reading["value"]), reading["unit"]
+def reading(shown: models.Reading | None) -> str:
+    """Return a metric's newest value with its unit, ``-`` if there is none."""
+    return "-" if shown is None else quantity(shown.value, shown.unit)
+
+
+def quantity(value: float, unit: str) -> str:
+    """Return a value with its unit.
+
+    >>> quantity(97.46, "percent"), quantity(1_500_000, "bytes"), quantity(0.0, "count"), quantity(12.5, "credits")
+    ('97.5 %', '1.5 MB', '0', '12.5 credits')
+    """
     if unit == "percent":
         return f"{value:.1f} %"
     if unit == "bytes":

@@ -98,9 +98,8 @@ def demo(workers: int, seconds: int | None) -> None:
     \b
     Example: workermon demo --seconds 60
     """
-    from workermon import fleet
+    from workermon import fleet, views
     from workermon.local import demo as local
-    from workermon.views import watch
 
     logs.configure("warning")  # what the demo's own settings will say
     sessions: list[session.Session] = []
@@ -115,7 +114,7 @@ def demo(workers: int, seconds: int | None) -> None:
         )
 
     def follow() -> Iterator[models.Event | models.Notification | None]:
-        return sessions[0].call(watch.watch, None)
+        return sessions[0].get(views.Watch).watch()
 
     try:
         local.run(prepare=prepare, follow=follow, workers=workers, seconds=seconds)

@@ -67,6 +67,11 @@ class Session:
 
         return typing.cast(Container, runtime.open(own))
 
+    def get(self, kind: type[T]) -> T:
+        """Return a stage, a view or a port of the container."""
+        made: T = self.container.get(kind)
+        return made
+
     def call(self, function: Callable[..., T], *args: Any, **given: Any) -> T:
         """Call a function of a stage; those of its keyword parameters that are ports come from the container."""
         hints = typing.get_type_hints(function)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import getpass
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from workermon import errors, models, ports
 from workermon.cli import options, output, session
+
+if TYPE_CHECKING:
+    from workermon import views
 
 BY = click.option("--by", type=options.Text(), help="Who; the user of this machine where left out.")
 
@@ -43,7 +46,7 @@ def silence(
     \b
     Example: workermon silence --worker render-07 --for 2h --reason "new disk"
     """
-    from workermon import config, fleet
+    from workermon import config, fleet, views
     from workermon.alerts import silences
 
     now = own.now()
@@ -67,10 +70,11 @@ def silence(
     )
     made = silences.made(secrets.token_hex(4), request, now)
     own.container.get(ports.Silences).add(made)
+    row = views.silence_row(made)
     if as_json:
-        output.document(_shown(made))
+        output.document(row)
     else:
-        click.echo(f"silence {made.id} until {models.rfc3339(made.ends)}: {_what(_shown(made))}")
+        click.echo(f"silence {made.id} until {models.rfc3339(made.ends)}: {_what(row)}")
 
 
 def _moment(text: str) -> float:
@@ -97,16 +101,13 @@ def silences(own: session.Session, as_json: bool) -> None:
     \b
     Example: workermon silences --json
     """
+    from workermon import views
 
-    now = own.now()
-    found = [_shown(one) for one in own.container.get(ports.Silences).every() if one.ends > now]
-    kept = own.container.get(ports.Configurations).load().silences
-    found += [_window(one, now) for one in kept if not models.is_over(one, now)]
-    found.sort(key=lambda one: (not one["open"], one["ends"] or one["next"]["begins"]))
+    found = own.get(views.SilenceView).list()
     if as_json:
-        output.document({"silences": found})
-    elif found:
-        rows = [(one["id"], _when(one), _what(one), one["by"], one["reason"]) for one in found]
+        output.document(found)
+    elif found.silences:
+        rows = [(row.id, _when(row), _what(row), row.by, row.reason) for row in found.silences]
         output.table(("ID", "UNTIL", "MUTES", "BY", "REASON"), rows)
     else:
         click.echo("no silence", err=True)
@@ -179,54 +180,14 @@ def ack(own: session.Session, alert: str, by: str | None, as_json: bool) -> None
         click.echo(f"{seen.alert_id} acknowledged by {seen.by}")
 
 
-def _shown(one: models.Silence) -> dict[str, Any]:
-    return {
-        "id": one.id,
-        "worker": one.worker_id,
-        "labels": one.labels,
-        "rule": one.rule,
-        "begins": models.rfc3339(one.begins),
-        "ends": models.rfc3339(one.ends),
-        "reason": one.reason,
-        "by": one.by,
-        "origin": "command",
-        "open": True,
-        "next": None,
-    }
+def _when(row: views.SilenceRow) -> str:
+    """Return until when a silence is open, else from when to when it is open next."""
+    if row.ends is not None:
+        return models.rfc3339(row.ends)
+    return f"{models.rfc3339(row.next.begins)} to {models.rfc3339(row.next.ends)}" if row.next else "-"
 
 
-def _window(one: models.Maintenance, now: float) -> dict[str, Any]:
-    """Show a silence of the file: its times where it is open, and the next window."""
-    from workermon.alerts import maintenance
-
-    current, following = maintenance.current(one, now), maintenance.following(one, now)
-    return {
-        "id": one.id,
-        "worker": one.worker,
-        "labels": one.labels,
-        "rule": one.rule,
-        "begins": models.rfc3339(current.begins) if current else None,
-        "ends": models.rfc3339(current.ends) if current else None,
-        "reason": one.reason,
-        "by": maintenance.FILE,
-        "origin": "file",
-        "open": current is not None,
-        "next": {"begins": models.rfc3339(following.begins), "ends": models.rfc3339(following.ends)}
-        if following
-        else None,
-        "schedule": one.schedule,
-        "duration": one.duration,
-        "timezone": one.timezone if one.schedule else None,
-    }
-
-
-def _when(shown: dict[str, Any]) -> str:
-    """Say until when a silence is open, else from when to when it is next."""
-    if shown["open"]:
-        return str(shown["ends"])
-    return f"{shown['next']['begins']} to {shown['next']['ends']}" if shown["next"] else "-"
-
-
-def _what(shown: dict[str, Any]) -> str:
-    parts = [f"{key} {shown[key]}" for key in ("worker", "rule") if shown[key]]
-    return ", ".join([*parts, *(f"{key}={value}" for key, value in shown["labels"].items())])
+def _what(row: views.SilenceRow) -> str:
+    named = (("worker", row.worker), ("rule", row.rule))
+    parts = [f"{key} {name}" for key, name in named if name]
+    return ", ".join([*parts, *(f"{key}={value}" for key, value in row.labels.items())])

@@ -1,1 +1,29 @@
-"""What people read: read only, typed results that command line, API and page share."""
+"""What people read: read only, with typed results that the command line, the API and the page share."""
+
+from __future__ import annotations
+
+from workermon.views.alerts import AlertList, AlertRow, AlertView
+from workermon.views.document import Document
+from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerRow
+from workermon.views.history import History, HistoryView
+from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
+from workermon.views.watch import Message, Watch
+
+__all__ = [
+    "AlertList",
+    "AlertRow",
+    "AlertView",
+    "Document",
+    "FleetView",
+    "History",
+    "HistoryView",
+    "Message",
+    "SilenceList",
+    "SilenceRow",
+    "SilenceView",
+    "Watch",
+    "WorkerDetail",
+    "WorkerList",
+    "WorkerRow",
+    "silence_row",
+]

@@ -1,7 +1,8 @@
-"""The live feed: subscribe first, then snapshot, then drop what is older, so that nothing is missed or shown twice."""
+"""The live feed: samples and alerts as they come."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Collection, Iterator
 
@@ -12,95 +13,100 @@ from workermon.config import catalogue
 
 log = logs.get(__name__)
 
-#: Characters. A message that is longer is none of ours.
-LONGEST = 65_536
+#: Characters. A message of ours has about one KiB; a longer one is somebody else's.
+MAX_MESSAGE_LENGTH = 65_536
 
-Shown = models.Event | models.Notification
+#: What the channel carries.
+Message = models.Event | models.Notification
 
 
-def watch(
-    worker_ids: Collection[str] | None,
-    *,
-    feed: ports.Feed,
-    workers: ports.Workers,
-    alerts: ports.Alerts,
-    configurations: ports.Configurations,
-    timeout: float = 1.0,
-) -> Iterator[Shown | None]:
-    """Yield how it stands, then each sample and alert as it comes; ``None`` when nothing came for ``timeout`` seconds.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Reads the channel.
 
-    ``worker_ids``: only these workers. What is no message of ours is dropped, and logged.
+    It subscribes first, then takes a snapshot, then drops every message that is not newer than the snapshot. So no
+    message is missed, and none is shown twice.
     """
-    messages = feed.listen(alerts=True, timeout=timeout)
-    next(messages)  # the subscription stands, so that nothing falls between it and the snapshot
-    seen: dict[str, float] = {}
-    for event in _snapshot(worker_ids, workers, configurations):
-        seen[event.worker_id] = models.moment(event.collected_at)
-        yield event
-    told: dict[str, int] = {}
-    for alert in alerts.open():
-        if alert.last is not None and _wanted(alert.last, worker_ids):
-            told[alert.last.dedup_key] = alert.last.version
-            yield alert.last
-    yield None  # this was the snapshot
-    for text in messages:
-        shown = None if text is None else read(text)
-        if isinstance(shown, models.Event):
-            at = models.moment(shown.collected_at)
-            if not _wanted(shown, worker_ids) or at <= seen.get(shown.worker_id, 0):
+
+    feed: ports.Feed
+    workers: ports.Workers
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+
+    def watch(self, worker_ids: Collection[str] | None = None, *, timeout: float = 1.0) -> Iterator[Message | None]:
+        """Yield the newest sample of each worker and the alerts that fire, then each message as it comes.
+
+        Yields ``None`` at the end of the snapshot, and whenever nothing came for ``timeout`` seconds. ``worker_ids``:
+        only these workers. Messages that are not ours are logged and dropped. Raises ``errors.RedisUnavailable`` if
+        the connection breaks.
+        """
+        messages = self.feed.listen(alerts=True, timeout=timeout)
+        next(messages)  # the subscription stands, so nothing falls between it and the snapshot
+        collected: dict[str, float] = {}
+        for event in self._snapshot(worker_ids):
+            collected[event.worker_id] = models.moment(event.collected_at)
+            yield event
+        versions: dict[str, int] = {}
+        for alert in self.alerts.open():
+            if alert.last is not None and _wanted(alert.last, worker_ids):
+                versions[alert.last.dedup_key] = alert.last.version
+                yield alert.last
+        yield None
+        for text in messages:
+            message = None if text is None else read(text)
+            if isinstance(message, models.Event):
+                at = models.moment(message.collected_at)
+                if not _wanted(message, worker_ids) or at <= collected.get(message.worker_id, 0):
+                    continue
+                collected[message.worker_id] = at
+            elif isinstance(message, models.Notification):
+                if not _wanted(message, worker_ids) or message.version <= versions.get(message.dedup_key, 0):
+                    continue
+                versions[message.dedup_key] = message.version
+            elif text is not None:
                 continue
-            seen[shown.worker_id] = at
-        elif isinstance(shown, models.Notification):
-            if not _wanted(shown, worker_ids) or shown.version <= told.get(shown.dedup_key, 0):
+            yield message
+
+    def _snapshot(self, worker_ids: Collection[str] | None) -> Iterator[models.Event]:
+        configuration = self.configurations.load()
+        records = self.workers.every() if worker_ids is None else iter(self.workers.get(sorted(worker_ids)).values())
+        for record in records:
+            worker, condition = record.worker, record.condition
+            if condition.collected_at is None:
                 continue
-            told[shown.dedup_key] = shown.version
-        elif text is not None:
-            continue
-        yield shown
+            yield models.Event(
+                id=f"{worker.id}:{int(condition.collected_at // worker.interval)}",
+                worker_id=worker.id,
+                worker_name=worker.name,
+                region=worker.region,
+                collected_at=models.rfc3339(condition.collected_at),
+                status=condition.status,
+                status_checks=condition.checks,
+                metrics=catalogue.readings(worker, condition, configuration.collect, configuration.metrics),
+            )
 
 
-def read(text: str) -> Shown | None:
-    """Return a message of the channel, ``None`` for what is none of ours: no JSON, too long, another schema."""
-    if len(text) > LONGEST:
+def read(text: str) -> Message | None:
+    """Read a message of the channel; ``None`` if it is not ours: not JSON, too long, or another schema."""
+    if len(text) > MAX_MESSAGE_LENGTH:
         log.warning("watch.dropped", reason="longer than 64 KiB")
         return None
     try:
         document = json.loads(text)
         kind = models.Notification if isinstance(document, dict) and "dedup_key" in document else models.Event
-        shown = kind.model_validate(document)
-        if isinstance(shown, models.Event):
-            models.moment(shown.collected_at)
-        return shown
+        message = kind.model_validate(document)
+        if isinstance(message, models.Event):
+            models.moment(message.collected_at)
+        return message
     except (ValueError, RecursionError) as why:
-        short = why.errors()[0]["msg"] if isinstance(why, pydantic.ValidationError) else type(why).__name__
-        log.warning("watch.dropped", reason=short)
+        reason = why.errors()[0]["msg"] if isinstance(why, pydantic.ValidationError) else type(why).__name__
+        log.warning("watch.dropped", reason=reason)
         return None
 
 
-def _snapshot(
-    worker_ids: Collection[str] | None, workers: ports.Workers, configurations: ports.Configurations
-) -> Iterator[models.Event]:
-    configuration = configurations.load()
-    records = workers.every() if worker_ids is None else iter(workers.get(sorted(worker_ids)).values())
-    for record in records:
-        worker, condition = record.worker, record.condition
-        if condition.collected_at is None:
-            continue
-        yield models.Event(
-            id=f"{worker.id}:{int(condition.collected_at // worker.interval)}",
-            worker_id=worker.id,
-            worker_name=worker.name,
-            region=worker.region,
-            collected_at=models.rfc3339(condition.collected_at),
-            status=condition.status,
-            status_checks=condition.checks,
-            metrics=catalogue.readings(worker, condition, configuration.collect, configuration.metrics),
-        )
-
-
-def _wanted(shown: Shown, worker_ids: Collection[str] | None) -> bool:
+def _wanted(message: Message, worker_ids: Collection[str] | None) -> bool:
     if worker_ids is None:
         return True
-    if isinstance(shown, models.Event):
-        return shown.worker_id in worker_ids
-    return shown.worker is not None and shown.worker.id in worker_ids
+    if isinstance(message, models.Event):
+        return message.worker_id in worker_ids
+    return message.worker is not None and message.worker.id in worker_ids
