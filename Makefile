@@ -4,53 +4,80 @@ PYTHON ?= python3
 DEMO_SECONDS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench storm clean
+.PHONY: help run test check format hooks bench storm lock release-check clean
 
 help:  ## list what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
-# Made again only when what is installed changes, so a second run needs no network.
-$(VENV)/run.stamp: pyproject.toml
+define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo "error: Python: $(PYTHON) is missing or older than 3.11; install it, or name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
 		|| { echo "error: Python's venv: it is not installed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@test -x "$(BIN)/python" && "$(BIN)/python" -c '' 2>/dev/null || { rm -rf "$(VENV)"; $(PYTHON) -m venv "$(VENV)"; }
+endef
+
+# Stamps: an environment is installed again only when one of these files changes, so a second run needs no network.
+# The versions are those of the lock file. If they cannot be installed here, the newest that pyproject.toml allows are.
+$(VENV)/run.stamp: pyproject.toml requirements/run.txt
+	$(environment)
 	@echo "installing workermon into $(VENV) ..." >&2
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable .
+	@{ $(PIP) --require-hashes --requirement requirements/run.txt \
+			&& $(PIP) --no-deps --no-build-isolation --editable .; } \
+		|| { echo "warning: lock file: its versions cannot be installed here; installing the newest allowed ones" >&2; \
+			$(PIP) --editable .; }
 	@touch "$@"
 
-$(VENV)/dev.stamp: $(VENV)/run.stamp
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@echo "installing what the tests need ..." >&2
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PIP) --require-hashes --requirement requirements/dev.txt \
+		|| { echo "warning: lock file: its versions cannot be installed here; installing the newest allowed ones" >&2; \
+			$(PIP) --editable '.[dev,bench]'; }
 	@touch "$@"
 
 run: $(VENV)/run.stamp  ## watch the demo: a simulated fleet, nothing else needed (DEMO_SECONDS=60 ends it)
-	@"$(BIN)/python" -m workermon demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
+	@"$(BIN)/workermon" demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
 
 test: $(VENV)/dev.stamp  ## every test that can run here
 	@"$(BIN)/python" -m pytest -n 2 --dist worksteal $(ARGS)
 
-check: $(VENV)/dev.stamp  ## format, lint, types
+check: $(VENV)/dev.stamp  ## format, lint, spelling, types
 	@"$(BIN)/python" -m ruff format --check .
 	@"$(BIN)/python" -m ruff check .
+	@"$(BIN)/typos"
 	@"$(BIN)/python" -m mypy
 
 format: $(VENV)/dev.stamp  ## write the format
 	@"$(BIN)/python" -m ruff format .
 	@"$(BIN)/python" -m ruff check --fix .
 
-$(VENV)/bench.stamp: $(VENV)/dev.stamp
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	@touch "$@"
+hooks: $(VENV)/dev.stamp  ## have git run the checks before each commit
+	@"$(BIN)/pre-commit" install
 
-bench: $(VENV)/bench.stamp  ## measure, in ratios against a baseline of the same run (10 minutes; BENCH_FULL=1 takes longer)
+bench: $(VENV)/dev.stamp  ## measure, in ratios against a baseline of the same run (10 minutes; BENCH_FULL=1 takes longer)
 	@for program in benchmarks/bench_*.py; do "$(BIN)/python" "$$program" || exit 1; done
 
 storm: $(VENV)/dev.stamp  ## a longer storm of faults than the tests have (STORM="--seconds 600 --seed 7")
 	@PYTHONPATH=. "$(BIN)/python" tests/faults/storm.py $(or $(STORM),--seconds 300)
+
+# One resolution for Python 3.11 and newer, on Linux and macOS. The files name no index: pip's own configuration does.
+$(VENV)/lock.stamp:
+	$(environment)
+	@$(PIP) 'uv>=0.9'
+	@touch "$@"
+
+LOCK := "$(BIN)/uv" pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command "make lock"
+
+lock: $(VENV)/lock.stamp  ## renew the lock files: the newest versions that pyproject.toml allows (then run make test)
+	@$(LOCK) --group build --output-file requirements/run.txt
+	@$(LOCK) --group build --all-extras --constraint requirements/run.txt --output-file requirements/dev.txt
+
+release-check: $(VENV)/dev.stamp  ## build the package, install the wheel in a new environment, run its commands
+	@PYTHON="$(abspath $(BIN))/python" .ci/release-check
 
 clean:  ## remove what was made
 	@rm -rf "$(VENV)" build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

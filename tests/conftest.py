@@ -74,7 +74,7 @@ def eventually(predicate: Callable[[], T], within: float = 10.0, what: str = "th
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
     """Run one real server, that keeps nothing on disk, for the whole session; its ``url`` names database 1."""
-    server = embedded.Server(tmp_path_factory.mktemp("valkey"), persistent=False)
+    server = embedded.Server(tmp_path_factory.mktemp("valkey"), persistent=False, tcp=True)
     server.start()
     try:
         yield server

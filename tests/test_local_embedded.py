@@ -37,34 +37,91 @@ def server(tmp_path):
     one.stop()
 
 
-def test_it_answers_on_loopback_in_database_1(server):
+def socket_of(server: embedded.Server) -> Path:
+    """Return the path of the socket that a server listens on."""
+    return Path(settings.Address.parse(server.url).path)
+
+
+def test_it_answers_on_its_socket_in_database_1(server):
     """A started server answers at its URL, in database 1, and never evicts a key."""
     with redis.Redis.from_url(server.url) as client:
         assert client.ping()
         assert client.connection_pool.connection_kwargs["db"] == 1
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-        assert client.config_get("bind") == {"bind": "127.0.0.1"}
+
+
+def test_it_listens_on_no_port(server):
+    """No other user can take its place after a crash and be sent the password: there is no port, only a socket."""
+    with redis.Redis.from_url(server.url) as client:
+        assert client.config_get("port") == {"port": "0"}
+    assert stat.S_IMODE(socket_of(server).stat().st_mode) == 0o700
+
+
+def test_a_long_path_gets_a_short_socket(tmp_path):
+    """A data folder whose path is too long for a socket has it in a folder that only this user can enter."""
+    server = embedded.Server(tmp_path / ("long" * 30), persistent=False)
+    server.start()
+    try:
+        folder = socket_of(server).parent
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        with redis.Redis.from_url(server.url) as client:
+            assert client.ping()
+    finally:
+        server.stop()
+    assert not folder.exists()
+
+
+def test_a_port_is_there_for_who_asks(tmp_path):
+    """With ``tcp`` it listens on 127.0.0.1 alone."""
+    server = embedded.Server(tmp_path, persistent=False, tcp=True)
+    server.start()
+    try:
+        with redis.Redis.from_url(server.url) as client:
+            assert client.config_get("bind") == {"bind": "127.0.0.1"}
+    finally:
+        server.stop()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+def test_it_inherits_no_credentials(tmp_path, monkeypatch):
+    """The server's process gets a handful of variables and none of anybody's secrets."""
+    monkeypatch.setenv("OPS_SECRET", "hunter2")
+    server = embedded.Server(tmp_path, persistent=False)
+    server.start()
+    try:
+        assert b"hunter2" not in Path(f"/proc/{server.pid}/environ").read_bytes()
+    finally:
+        server.stop()
 
 
 def test_without_the_password_it_refuses(server):
     """Without the password nothing can be read."""
-    port = int(server.url.rsplit(":", 1)[1].split("/")[0])
-    with redis.Redis(port=port) as client, pytest.raises(redis.AuthenticationError):
+    with redis.Redis(unix_socket_path=str(socket_of(server))) as client, pytest.raises(redis.AuthenticationError):
         client.ping()
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
 def test_the_password_is_in_no_command_line_or_file(server):
     """The password is neither in the command line nor in a file of the folder."""
-    password = server.url.split(":", 2)[2].split("@")[0]
+    password = settings.Address.parse(server.url).password
     assert password.encode() not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
     for file in Path(f"/proc/{server.pid}/cwd").resolve().rglob("*"):
-        assert file.is_dir() or password.encode() not in file.read_bytes()
+        assert file.is_dir() or file.is_socket() or password.encode() not in file.read_bytes()
 
 
-def test_its_folder_is_the_users_alone(server, tmp_path):
-    """Nobody else can read the data folder."""
-    assert stat.S_IMODE((tmp_path / "a folder").stat().st_mode) == 0o700
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+def test_its_folder_is_the_users_alone(tmp_path, umask):
+    """Nobody else can enter the data folder, whatever the umask and whoever made it before."""
+    (tmp_path / "old").mkdir(mode=0o777)
+    before = os.umask(umask)
+    try:
+        for folder in (tmp_path / "old", tmp_path / "new"):
+            server = embedded.Server(folder, persistent=True)
+            server.start()
+            server.stop()
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    finally:
+        os.umask(before)
 
 
 def test_data_outlives_a_kill(server):

@@ -44,7 +44,8 @@ class Installation:
         self.aws = aws
         ours = ("AWS_", "WORKERMON_")
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {
-            "TEST_MARK": self.mark,
+            "PYTHON_TEST_MARK": self.mark,
+            "OPS_SECRET": "hunter2",
             "XDG_STATE_HOME": str(self.state),
             "TMPDIR": str(self.temporary),
             "AWS_ENDPOINT_URL": aws.url,
@@ -58,11 +59,11 @@ class Installation:
         self.log = tmp_path / "log"
 
     @contextlib.contextmanager
-    def started(self, *arguments, **options):
+    def started(self, *arguments, program=(sys.executable, "-m", "workermon"), **options):
         """Run a command in its own group meanwhile; what is left of it is killed."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "workermon", *arguments],
+                [*program, *arguments],
                 env=self.env,
                 start_new_session=True,
                 **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": log} | options,
@@ -173,6 +174,42 @@ def test_up_watches_a_worker_and_restarts_what_dies(machine, fleet):
         up.terminate()
         assert up.wait(15) == 0
     assert not machine.processes()
+
+
+def test_only_the_node_that_delivers_has_the_secrets(machine):
+    """Beat, the collecting node and the server do not inherit the variables that hold secrets of channels."""
+    with machine.started("up") as up:
+        eventually(lambda: machine.logged("up.running"), within=START)
+        having = {
+            line
+            for pid, line in eventually(lambda: len(machine.processes()) == 5 and machine.processes()).items()
+            if b"OPS_SECRET=hunter2" in Path(f"/proc/{pid}/environ").read_bytes()
+        }
+        up.terminate()
+        assert up.wait(15) == 0
+    assert len(having) == 2, having
+    assert all("workermon up" in line or "alerts-" in line for line in having)
+
+
+def test_nothing_is_imported_from_the_working_directory(machine, fleet, tmp_path):
+    """Modules that somebody left in the working directory are not ours to run, whatever they are called."""
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    for name in ("redis", "kombu", "redbeat", "workermon", "celeryconfig", "structlog", "gevent"):
+        (trap / f"{name}.py").write_text(f"open('{trap}/sprung', 'a').write('{name} ')\n")
+    program = Path(sys.executable).with_name("workermon")
+    if not program.exists():
+        pytest.skip("the command workermon is not installed beside this Python")
+    one = next(iter(fleet.machines))
+    with machine.started("up", program=[str(program)], cwd=trap) as up:
+        eventually(lambda: machine.logged("up.running"), within=START)
+        assert machine.run("add", one, "--interval", "2s").returncode == 0
+        first = eventually(lambda: machine.collected(one), within=START)
+        # Beat, the node that collects and the server have done their part by then, and so have imported it.
+        eventually(lambda: machine.collected(one) > first, within=START)
+        up.terminate()
+        assert up.wait(15) == 0
+    assert not (trap / "sprung").exists(), (trap / "sprung").read_text()
 
 
 def test_a_killed_up_leaves_no_process(machine):

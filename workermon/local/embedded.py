@@ -1,7 +1,9 @@
-"""The embedded server: a real Valkey on 127.0.0.1, run as a child, for those who have no Redis yet.
+"""The embedded server: a real Valkey, run as a child process, for those who have no Redis yet.
 
-Its password is random, made anew for each ``Server`` and given on standard input: it never shows in a list of
-processes or on the disk. While it runs, ``settings.address_file()`` tells this user's other commands where it is.
+It listens on a unix socket in a folder that only this user can enter. On a TCP port, another user could take the port
+after a crash and be sent the password. The password is random, new for each ``Server``, and given on standard input: it
+never shows in a list of processes or on the disk. While the server runs, ``settings.address_file()`` tells this user's
+other commands where it is.
 """
 
 from __future__ import annotations
@@ -10,14 +12,17 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote
 
 from workermon import errors, logs, settings
 from workermon.local import lifeline
@@ -31,8 +36,12 @@ START = 20.0
 STOP = 4.0
 #: Seconds that a server of a process that has just been killed may still hold its data folder.
 LOCK = 2.0
-#: How often another free port is tried where somebody was quicker.
+#: How often another free port is tried if somebody was quicker.
 PORTS = 5
+#: Bytes of a unix socket's path that every system takes (macOS has room for 103, Linux for 107).
+MAX_SOCKET_PATH = 100
+#: The variables that the server's process gets. It needs no credential of anybody's.
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
 _TODO = "set WORKERMON_REDIS_URL to a Redis server"
 
@@ -40,14 +49,18 @@ _TODO = "set WORKERMON_REDIS_URL to a Redis server"
 class Server:
     """One server process; ``persistent`` keeps its data in ``folder`` (append-only file), else it keeps none.
 
-    Not shared between threads. It dies with the process that started it.
+    ``tcp`` has it listen on a free port of 127.0.0.1 instead of a unix socket. Not shared between threads. It dies with
+    the process that started it.
     """
 
-    def __init__(self, folder: Path, *, persistent: bool) -> None:
+    def __init__(self, folder: Path, *, persistent: bool, tcp: bool = False) -> None:
         self._folder = folder
         self._persistent = persistent
+        self._tcp = tcp
         self._password = secrets.token_urlsafe(32)
-        self._port: int | None = None
+        #: A port of 127.0.0.1, or the path of a unix socket.
+        self._place: int | Path | None = None
+        self._short: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[bytes] | None = None
 
@@ -59,33 +72,36 @@ class Server:
         if self.running:
             return
         for attempt in range(PORTS):
-            self._port = _free_port()
             try:
+                self._open_folder()
+                self._place = _free_port() if self._tcp else self._socket()
                 self.respawn()
                 why = self._wait()
             except errors.RedisUnavailable:
                 self.stop()
                 raise
             if why is None:
-                log.info("redis.started", pid=self.pid, port=self._port, persistent=self._persistent)
+                log.info("redis.started", pid=self.pid, place=str(self._place), persistent=self._persistent)
                 return
             self.stop()
             if "already in use" not in why or attempt == PORTS - 1:
                 raise errors.RedisUnavailable("embedded Redis", f"it did not start ({why})", _TODO)
 
     def respawn(self) -> None:
-        """Start its process anew after it died, with the same port and password, and wait for nothing."""
-        assert self._port is not None, "never started"
+        """Start its process anew after it died, at the same place with the same password, and wait for nothing."""
+        assert self._place is not None, "never started"
         binary = _binary()
         self._open_folder()
-        self._process = self._spawn(binary, self._port)
+        self._process = self._spawn(binary, self._place)
 
     @property
     def url(self) -> str:
         """Return where it listens, its credentials included; database 1."""
-        if self._port is None:
+        if self._place is None:
             raise errors.RedisUnavailable("embedded Redis", "it was not started", _TODO)
-        return f"redis://:{self._password}@127.0.0.1:{self._port}/1"
+        if isinstance(self._place, Path):
+            return f"unix://:{self._password}@{quote(str(self._place))}?db=1"
+        return f"redis://:{self._password}@127.0.0.1:{self._place}/1"
 
     @property
     def pid(self) -> int | None:
@@ -103,16 +119,27 @@ class Server:
         return self._process.poll() if self._process else None
 
     def stop(self) -> None:
-        """Stop it, by force where it does not follow; idempotent. A later ``start`` takes a new port."""
+        """Stop it, by force if it does not follow; idempotent. A later ``start`` takes a new place."""
         if self._process is not None:
             self._end()
-        self._process, self._port = None, None
+        if isinstance(self._place, Path):
+            self._place.unlink(missing_ok=True)
+        if self._short is not None:
+            shutil.rmtree(self._short, ignore_errors=True)
+        self._process, self._place, self._short = None, None, None
         self._unlock()
 
-    def _spawn(self, binary: Path, port: int) -> subprocess.Popen[bytes]:
+    def _socket(self) -> Path:
+        """Return where the socket lies: in the data folder, or in a short temporary one if that path is too long."""
+        path = self._folder.resolve() / "server.sock"
+        if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+            return path
+        self._short = Path(tempfile.mkdtemp(prefix="workermon-"))  # which nobody else can enter
+        return self._short / "server.sock"
+
+    def _spawn(self, binary: Path, place: int | Path) -> subprocess.Popen[bytes]:
         lines = [
-            "bind 127.0.0.1",
-            f"port {port}",
+            *_listening(place),
             f"requirepass {self._password}",
             "maxmemory-policy noeviction",
             "daemonize no",
@@ -130,6 +157,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
                 start_new_session=True,  # Ctrl-C on the terminal is not its business
                 pass_fds=[self._lock.fileno()] if self._lock else [],  # the folder is in use as long as it lives
             )
@@ -141,10 +169,10 @@ class Server:
     def _wait(self) -> str | None:
         """Wait until it answers; return why it never will."""
         assert self._process is not None
-        assert self._port is not None
+        assert self._place is not None
         until = time.monotonic() + START
         while time.monotonic() < until:
-            answer = _ping("127.0.0.1", self._port, self._password)
+            answer = _ping(self._place, self._password)
             if answer.startswith("+PONG"):
                 return None
             if answer.startswith("-LOADING"):
@@ -166,7 +194,8 @@ class Server:
 
     def _open_folder(self) -> None:
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _make_private(self._folder)
             if self._persistent and self._lock is None:
                 self._lock = _locked(self._folder / "lock")
         except OSError as why:
@@ -212,6 +241,22 @@ def _locked(path: Path) -> IO[bytes]:
         return file
 
 
+def _make_private(folder: Path) -> None:
+    """Let nobody else into a folder, whatever the umask was when it was made."""
+    found = folder.stat()
+    if found.st_uid != os.getuid():
+        raise PermissionError(0, "it belongs to another user")
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        folder.chmod(0o700)
+
+
+def _listening(place: int | Path) -> list[str]:
+    """Return the lines of the server's configuration that say where it listens."""
+    if isinstance(place, Path):
+        return ["port 0", f"unixsocket {_quoted(place)}", "unixsocketperm 700"]
+    return ["bind 127.0.0.1", f"port {place}"]
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -224,11 +269,12 @@ def _quoted(path: Path) -> str:
     return f'"{text}"'
 
 
-def _ping(host: str, port: int, password: str) -> str:
-    """Return the server's answer to PING under that password, or nothing where there was none."""
+def _ping(place: int | Path, password: str) -> str:
+    """Return the server's answer to PING under that password, or nothing if there was none."""
     try:
-        with socket.create_connection((host, port), timeout=1.0) as connection:
+        with socket.socket(socket.AF_UNIX if isinstance(place, Path) else socket.AF_INET) as connection:
             connection.settimeout(1.0)
+            connection.connect(str(place) if isinstance(place, Path) else ("127.0.0.1", place))
             connection.sendall(f"AUTH {password}\r\n".encode())
             if not connection.recv(512).startswith(b"+OK"):
                 return ""
@@ -297,12 +343,12 @@ def _of_a_live_other(file: Path) -> bool:
     if not isinstance(pid, int) or not isinstance(url, str) or pid == os.getpid() or not lifeline.alive(pid):
         return False
     try:
-        parts = urlsplit(url)
-        host, port, password = parts.hostname or "", parts.port or 0, unquote(parts.password or "")
-    except ValueError:
+        address = settings.Address.parse(url)
+        place = Path(address.path) if address.path else int(address.hosts[0].rpartition(":")[2])
+    except (ValueError, IndexError):
         return False
     for _ in range(4):  # it may just be starting again
-        if _ping(host, port, password):
+        if _ping(place, address.password):
             return True
         time.sleep(0.5)
     return False

@@ -74,24 +74,79 @@ def children(
     The latter has the listener too. All run this very Python, so that no path has to be searched.
     """
     level = {"debug": "DEBUG", "error": "ERROR"}.get(own.log_level, "WARNING")
-    celery = [sys.executable, "-m", "celery", "--quiet", "-A", "workermon"]
+    # -P, and PYTHONSAFEPATH for what they start: no module is imported from the working directory.
+    celery = [sys.executable, "-P", "-m", "workermon.on_celery", "--quiet"]
     # Seconds between two signs of life, which Flower shows; each is a message, and with Celery's own 2 s they are
     # a good part of what an idle node costs.
     beats = ["--heartbeat-interval", "10"]
     node = ["--loglevel", level, "--pool", "threads", "--without-mingle", "--without-gossip", *beats]
     # Celery warns whoever is root of messages with code in them; ours are JSON.
     warnings = ",".join(filter(None, (env.get("PYTHONWARNINGS"), "ignore:You're running the worker with superuser")))
-    env = {**env, "PYTHONWARNINGS": warnings}
+    env = {**env, "PYTHONWARNINGS": warnings, "PYTHONSAFEPATH": "1"}
     mine = os.getpid()  # two of these on one machine are two sets of nodes
 
-    def consuming(name: str, queues: str, threads: int) -> supervisor.Child:
+    def consuming(name: str, queues: str, threads: int, given: Mapping[str, str]) -> supervisor.Child:
         where = ["--hostname", f"{name}-{mine}@%h", "--queues", queues, "--concurrency", str(threads)]
-        return supervisor.Child(name, [*celery, "worker", *node, *where], env)
+        return supervisor.Child(name, [*celery, "worker", *node, *where], given)
 
+    needed = without_secrets(env)
     kept: list[supervisor.Child] = []
     if worker:
-        kept.append(consuming("alerts", "workermon.evaluate,workermon.deliver", ALERTS))
-        kept.append(consuming("collect", "workermon.collect", concurrency))
+        # Only this one delivers, so only this one needs the secrets of channels.
+        kept.append(consuming("alerts", "workermon.evaluate,workermon.deliver", ALERTS, env))
+        kept.append(consuming("collect", "workermon.collect", concurrency, needed))
     if beat:
-        kept.append(supervisor.Child("beat", [*celery, "beat", "--loglevel", level], env))
+        kept.append(supervisor.Child("beat", [*celery, "beat", "--loglevel", level], needed))
     return kept
+
+
+#: What processes get that deliver nothing: the system's own variables, and by their beginnings those of Python, TLS,
+#: proxies, AWS, Celery and workermon. ``credential_process`` of an AWS profile runs with them too.
+_NEEDED = frozenset(
+    [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "TZ",
+        "TMPDIR",
+        "TERM",
+        "NO_COLOR",
+        "VIRTUAL_ENV",
+        "LD_LIBRARY_PATH",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "ALL_PROXY",
+        "C_FORCE_ROOT",
+        "COVERAGE_PROCESS_START",
+        "COVERAGE_FILE",
+    ]
+)
+_NEEDED_FAMILIES = (
+    "LC_",
+    "PYTHON",
+    "SSL_CERT_",
+    "REQUESTS_CA_",
+    "XDG_",
+    "AWS_",
+    "BOTO_",
+    "CELERY_",
+    "WORKERMON_",
+    "SSH_",
+)
+
+
+def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a process needs that delivers nothing.
+
+    >>> without_secrets({"PATH": "/bin", "AWS_PROFILE": "lab", "OPS_SECRET": "hunter2"})
+    {'PATH': '/bin', 'AWS_PROFILE': 'lab'}
+    """
+    return {
+        name: value
+        for name, value in env.items()
+        if name.upper() in _NEEDED or name.upper().startswith(_NEEDED_FAMILIES)
+    }

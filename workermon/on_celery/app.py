@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import importlib.util
 import logging
 import sys
@@ -38,6 +39,10 @@ def configuration() -> Any:
 
 class Loader(AppLoader):
     """Reads our configuration when the application's ``conf`` is first used."""
+
+    def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> Any:
+        """Import a module of ours, and not one of that name or a dependency's from the working directory."""
+        return (imp or importlib.import_module)(module, package)
 
     def read_configuration(self, env: str = "") -> Any:  # noqa: ARG002  (Celery's: the variable that would name a module)
         """Return the configuration; under Celery's own command an error is one line and an exit code."""
