@@ -16,7 +16,6 @@ from click.testing import CliRunner
 
 from workermon import cli, config, errors, models, ports, runtime, settings, testing
 from workermon.cli import session
-from workermon.notify import delivery
 
 A, B, C = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
 REGION = "us-east-1"
@@ -67,7 +66,7 @@ class Ports:
             ports.LearnedDelays: testing.MemoryLearnedDelays(self.store),
             ports.Leases: testing.MemoryLeases(self.store),
             ports.Throttle: testing.MemoryThrottle(),
-            Mapping[str, ports.Notifier]: delivery.notifiers(testing.MemorySecrets(), self.now),
+            Mapping[str, ports.Notifier]: testing.notifiers(self.now),
         }
 
     def get(self, kind):

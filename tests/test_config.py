@@ -6,7 +6,7 @@ import re
 import jsonschema
 import pytest
 
-from workermon import config, errors, models
+from workermon import config, errors, models, testing
 from workermon.config import grammar
 
 WHOLE = """
@@ -59,7 +59,7 @@ RULE = '[[rules]]\nname = "r"\nmetric = "cpu_utilization"\n'
 
 def made(text, previous=config.DEFAULT):
     """Return the configuration that a file makes."""
-    return config.to_configuration(config.parse(text, "w.toml"), previous)
+    return config.to_configuration(testing.parse(text, "w.toml"), previous)
 
 
 def refusal(text, previous=config.DEFAULT):
@@ -74,7 +74,7 @@ def refusal(text, previous=config.DEFAULT):
 
 def test_the_contract_s_file_is_taken_whole():
     """Every section of the contract's example that this version has arrives as it is written there."""
-    file = config.parse(WHOLE, "w.toml")
+    file = testing.parse(WHOLE, "w.toml")
     there = config.to_configuration(file, config.DEFAULT)
     rule = there.rules[0]
     assert [rule.name for rule in there.rules] == ["cpu-high"]
@@ -241,7 +241,7 @@ def test_no_data_is_a_rule_by_its_metric():
         ),
         ('[channels.w]\ntype="webhook"\nurl="https://example.com"\nsecret={env="A",file="b"}\n', r"one of the two"),
         ('[channels.w]\ntype="webhook"\nurl="https://example.com"\nsecret={env="hunter2 x"}\n', r"secret by name"),
-        ('[channels.l]\ntype="log"\nurl="https://example.com"\n', r"channels.l: of type log takes neither"),
+        ('[channels.l]\ntype="log"\nurl="https://example.com"\n', r"channels.l.url: is not for type log"),
         ('[channels."a b"]\ntype="log"\n', r"channels.a b: is no name"),
         ('[[metrics]]\nname="gpu"\n', r"metrics\[0\].namespace: is missing"),
         ('[[metrics]]\nname="status_check_failed"\nperiod="60s"\n', r"metrics\[0\].name: .*not come from CloudWatch"),
@@ -276,26 +276,43 @@ def test_the_lateness_is_in_force_until_a_file_says_otherwise():
     assert longer.lateness == 1800
     assert made("rules = []\n", longer).lateness == 1800
     assert made("[collect]\n", longer).lateness == 900
-    assert config.schema()["$defs"]["CollectSection"]["properties"]["lateness"]
+    assert testing.parser().schema()["$defs"]["CollectSection"]["properties"]["lateness"]
 
 
 def test_the_schema_names_every_section():
     """The JSON schema has every section that the parser knows and allows no other."""
-    schema = config.schema()
+    schema = testing.parser().schema()
     assert set(schema["properties"]) == set(grammar.Grammar.model_fields)
     assert schema["additionalProperties"] is False
     assert schema["$defs"]["WorkerSection"]["properties"]["interval"]
 
 
+@pytest.mark.parametrize(
+    ("section", "valid"),
+    [
+        ({"type": "pagerduty", "routing_key": {"env": "A"}}, True),
+        ({"type": "pagerduty"}, False),
+        ({"type": "pagerduty", "secret": {"env": "A"}, "topic_arn": "arn"}, False),
+        ({"type": "email", "host": "h", "from": "a@b.c", "to": ["a@b.c"]}, True),
+        ({"type": "email", "from": "a@b.c", "to": ["a@b.c"]}, False),
+        ({"type": "pigeon"}, False),
+    ],
+)
+def test_the_schema_knows_the_keys_of_each_type_of_channel(section, valid):
+    """A key that a type lacks or needs is right or wrong for the schema as for the parser."""
+    found = jsonschema.Draft202012Validator(testing.parser().schema())
+    assert found.is_valid({"channels": {"c": section}}) == valid
+
+
 def test_the_schema_takes_durations_as_the_parser_does():
     """A duration is a text or a whole number of seconds, for both; the schema has no words that JSON schema lacks."""
-    found = jsonschema.Draft202012Validator(config.schema())
+    found = jsonschema.Draft202012Validator(testing.parser().schema())
     for duration in ("60s", "1m", 60):
         section = {"id": "i-0abc0123456789def", "region": "us-east-1", "interval": duration}
         found.validate({"workers": [section]})
     with pytest.raises(jsonschema.ValidationError):
         found.validate({"workers": [{**section, "interval": True}]})
-    assert not re.search(r'"(le|ge|lt|gt)":', json.dumps(config.schema()))
+    assert not re.search(r'"(le|ge|lt|gt)":', json.dumps(testing.parser().schema()))
 
 
 @pytest.mark.parametrize(
@@ -317,20 +334,20 @@ def test_the_schema_takes_durations_as_the_parser_does():
 def test_the_bounds_of_a_duration_are_told_in_its_own_units(text, says):
     """Whoever wrote 33d is told of 32d; a number that Python itself refuses is wrong input too."""
     with pytest.raises(errors.InvalidInput) as caught:
-        config.parse(text, "a.toml")
+        testing.parse(text, "a.toml")
     assert says in str(caught.value)
 
 
 def test_a_budget_and_limits_are_in_force_until_a_file_says_otherwise():
     """A file without them leaves them alone; an empty section ends them."""
     text = "[budget]\ndollars_per_day = 5\n[limits]\ndescribe = { bucket = 10, per_second = 2.5 }\n"
-    first = config.to_configuration(config.parse(text, "a.toml"), config.DEFAULT)
+    first = config.to_configuration(testing.parse(text, "a.toml"), config.DEFAULT)
     assert (config.DEFAULT.budget, config.DEFAULT.limits) == (None, {})
     assert first.budget == 5.0
     assert first.limits == {"Describe": models.Limit(bucket=10, rate=2.5)}
-    second = config.to_configuration(config.parse("", "b.toml"), first)
+    second = config.to_configuration(testing.parse("", "b.toml"), first)
     assert (second.budget, second.limits) == (first.budget, first.limits)
-    third = config.to_configuration(config.parse("[budget]\n[limits]\n", "c.toml"), second)
+    third = config.to_configuration(testing.parse("[budget]\n[limits]\n", "c.toml"), second)
     assert (third.budget, third.limits) == (None, {})
 
 
@@ -351,7 +368,7 @@ def test_a_budget_and_limits_are_in_force_until_a_file_says_otherwise():
 def test_an_error_names_line_and_column(text, place):
     """What is wrong is told by the line and column of its key, of what lacks a key, or of the element."""
     with pytest.raises(errors.InvalidInput) as caught:
-        config.to_configuration(config.parse(text, "fleet.toml"), config.DEFAULT)
+        config.to_configuration(testing.parse(text, "fleet.toml"), config.DEFAULT)
     assert str(caught.value).startswith(f"fleet.toml: {place}: ")
 
 
@@ -362,7 +379,7 @@ def test_an_error_names_line_and_column(text, place):
 def test_a_host_that_cannot_be_is_refused(url):
     """White space of any kind, and a host of other characters than names have, are no address."""
     with pytest.raises(errors.InvalidInput, match=r"channels\.w\.url: is no address"):
-        config.parse(f'[channels.w]\ntype = "webhook"\nurl = "{url}"\n', "f.toml")
+        testing.parse(f'[channels.w]\ntype = "webhook"\nurl = "{url}"\n', "f.toml")
 
 
 @pytest.mark.parametrize(
@@ -370,7 +387,7 @@ def test_a_host_that_cannot_be_is_refused(url):
 )
 def test_hosts_of_every_kind_are_taken(host):
     """Names, those of other scripts, and addresses."""
-    config.parse(f'[channels.w]\ntype = "webhook"\nurl = "https://{host}:8443/x"\n', "f.toml")
+    testing.parse(f'[channels.w]\ntype = "webhook"\nurl = "https://{host}:8443/x"\n', "f.toml")
 
 
 @pytest.mark.parametrize("key", ["secret", "url"])
@@ -379,12 +396,12 @@ def test_a_file_cannot_name_the_credentials_of_the_node(key):
     given = {"url": '"https://example.com"', key: '{ env = "AWS_SECRET_ACCESS_KEY" }'}
     text = '[channels.w]\ntype = "webhook"\n' + "".join(f"{name} = {value}\n" for name, value in given.items())
     with pytest.raises(errors.InvalidInput, match=r"AWS_\* and WORKERMON_\* are never given away"):
-        config.parse(text, "f.toml")
+        testing.parse(text, "f.toml")
 
 
 def test_a_secret_that_is_not_allowed_here_is_warned_of():
     """A check says that this process would not give the secret away, and why."""
-    file = config.parse(
+    file = testing.parse(
         '[channels.w]\ntype = "webhook"\nurl = "https://example.com"\nsecret = { env = "DATABASE_URL" }\n', "f.toml"
     )
 
@@ -398,7 +415,7 @@ def test_a_secret_that_is_not_allowed_here_is_warned_of():
 
 def test_what_is_valid_and_will_not_work_is_warned_of():
     """A secret that is not here, and a period that CloudWatch does not have; nothing where all is there."""
-    file = config.parse(
+    file = testing.parse(
         '[channels.ops]\ntype = "webhook"\nurl = "https://example.com/"\nsecret = { env = "OPS_SECRET" }\n'
         '[channels.chat]\ntype = "slack"\nurl = { file = "/run/hook" }\n'
         '[[metrics]]\nname = "odd"\nnamespace = "N"\nmetric_name = "M"\nperiod = "90s"\n'
@@ -426,7 +443,7 @@ def test_what_is_valid_and_will_not_work_is_warned_of():
 )
 def test_an_interval_below_the_least_is_refused_by_its_place(text, path):
     """What apply would refuse the check refuses."""
-    file = config.parse(text, "f.toml")
+    file = testing.parse(text, "f.toml")
     config.check_intervals(file, 9)
     with pytest.raises(errors.InvalidInput, match=f"{path}.*9 s is below the least allowed, 10 s"):
         config.check_intervals(file, 10)

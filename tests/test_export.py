@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from tests.test_cli import A, B, Ports, Session, ok, one_line, run, world  # noqa: F401 - fixtures
-from workermon import config, costs, models
+from workermon import config, costs, models, testing
 from workermon.config import export
 
 FILE = """
@@ -108,19 +108,19 @@ def same(one, other):
 @pytest.mark.parametrize("text", [FILE, "", "rules = []\n", "[collect]\nretention = '1h'\n"])
 def test_what_is_exported_makes_the_same_configuration(text):
     """A file that was exported gives over any other configuration what it was exported from."""
-    made = config.to_configuration(config.parse(text, "one"), config.DEFAULT)
+    made = config.to_configuration(testing.parse(text, "one"), config.DEFAULT)
     exported = export.text(made, ())
-    assert same(config.to_configuration(config.parse(exported, "two"), config.DEFAULT), made)
-    other = config.to_configuration(config.parse(FILE, "three"), config.DEFAULT)
-    assert same(config.to_configuration(config.parse(exported, "two"), other), made)
+    assert same(config.to_configuration(testing.parse(exported, "two"), config.DEFAULT), made)
+    other = config.to_configuration(testing.parse(FILE, "three"), config.DEFAULT)
+    assert same(config.to_configuration(testing.parse(exported, "two"), other), made)
 
 
 @pytest.mark.parametrize("text", [FILE, "", CHANNELS])
 def test_what_is_exported_is_valid_by_the_schema(text):
     """An editor or a pipeline that checks files by the schema takes what export printed."""
-    made = config.to_configuration(config.parse(text, "one"), config.DEFAULT)
+    made = config.to_configuration(testing.parse(text, "one"), config.DEFAULT)
     document = tomllib.loads(export.text(made, ()))
-    jsonschema.Draft202012Validator(config.schema()).validate(document)
+    jsonschema.Draft202012Validator(testing.parser().schema()).validate(document)
     assert [one["period"] for one in document["metrics"]] == (["600s", "60s"] if text == FILE else [])
 
 
@@ -145,7 +145,7 @@ def test_a_role_given_by_command_becomes_an_account():
     )  # fmt: skip
     exported = export.text(config.DEFAULT, [worker])
     assert "hunter2" not in exported
-    found = config.parse(exported, "x")
+    found = testing.parse(exported, "x")
     config.to_configuration(found, config.DEFAULT)
     assert found.accounts["123456789012-lab-x"].role_arn == worker.role_arn
     assert found.workers[0].account == "123456789012-lab-x"

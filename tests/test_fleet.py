@@ -334,7 +334,7 @@ above = {{ critical = 50 }}
 
 def apply(world, text, **given):
     """Apply a file to a world."""
-    return world.apply(config.parse(text, "w.toml"), fleet.ApplyOptions(None, **given))
+    return world.apply(testing.parse(text, "w.toml"), fleet.ApplyOptions(None, **given))
 
 
 def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from workermon import config, models, settings
+from workermon import config, models, settings, testing
 from workermon.local import board, demo, simulation, up
 
 NOW = 1_764_000_000
@@ -144,7 +144,7 @@ def fleet():
 
 def test_its_config_file_is_one_that_apply_takes(fleet):
     """The config file holds 25 workers at the demo's interval, and a period for each metric collected."""
-    found = config.parse(demo.configuration(fleet), "demo.toml")
+    found = testing.parse(demo.configuration(fleet), "demo.toml")
     assert len(found.workers) == 25
     assert {worker.interval for worker in found.workers} == {demo.PERIOD}
     made = config.to_configuration(found, config.DEFAULT)

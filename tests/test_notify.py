@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from workermon import errors, models, ports, testing
 from workermon.models import Channel, Transition
 from workermon.notify import delivery, http
+from workermon.notify.channels import log
 
 NOW = 1_700_000_000.0
 WORKER = models.Worker(
@@ -344,7 +345,7 @@ def test_log(status: str, severity: str, level: str) -> None:
         }
     )
     with structlog.testing.capture_logs() as logged:
-        delivery.notifiers(testing.MemorySecrets())["log"].send(Channel(name="log", type="log"), told)
+        log.Log().send(Channel(name="log", type="log"), told)
     (entry,) = logged
     assert (entry["event"], entry["log_level"]) == (f"alert.{status}", level)
     assert (entry["worker_id"], entry["rule"], entry["value"], entry["summary"]) == (

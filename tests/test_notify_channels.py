@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import email
 import email.policy
+import importlib.metadata
 import json
 import pickle
 import shutil
@@ -25,15 +26,15 @@ import pytest
 from tests.conftest import eventually
 from tests.test_notify_webhook import Receiver, answer, told
 from workermon import config, errors, models, ports, testing
-from workermon.config import channels
 from workermon.models import Channel, SecretRef
-from workermon.notify import delivery, http, text
-from workermon.notify.channels import alertmanager, pagerduty, slack, sns
+from workermon.notify import channel_type, http, text
+from workermon.notify.channels import CHANNEL_TYPES, alertmanager, installed, own, pagerduty, slack, sns
 from workermon.notify.channels import email as mail_channel
 
 NOW = 1_700_000_100.0
 KEY = "R0UTINGKEY0123456789abcdefghijkl"
-SECRETS = testing.MemorySecrets({"KEY": KEY, "PASSWORD": "hunter2hunter2", "BAD": "no key\nat all"})
+USUAL = {"KEY": KEY, "PASSWORD": "hunter2hunter2", "BAD": "no key\nat all"}
+SECRETS = testing.MemorySecrets(USUAL)
 
 
 @pytest.fixture
@@ -46,15 +47,13 @@ def receiver() -> Iterator[Receiver]:
 
 def notifiers(**secrets: str) -> dict[str, ports.Notifier]:
     """Return the notifiers, with these secrets beside the usual ones."""
-    return delivery.notifiers(
-        testing.MemorySecrets({"KEY": KEY, "PASSWORD": "hunter2hunter2", "BAD": "no key\nat all", **secrets}),
-        lambda: NOW,
-    )
+    return testing.notifiers(lambda: NOW, **{**USUAL, **secrets})
 
 
 def of(kind: str, **given: Any) -> Channel:
     """Return a channel ``ops`` of a type, which may reach this machine."""
-    return Channel(name="ops", type=kind, **{"allow_private": True, **given})
+    shared = {key: given.pop(key) for key in config.channels.SHARED & given.keys()}
+    return Channel(name="ops", type=kind, options=given, **{"allow_private": True, **shared})
 
 
 def scoped() -> models.Notification:
@@ -110,7 +109,7 @@ def test_text_cannot_be_forged() -> None:
 
 def test_template_fields_are_those_that_are_checked() -> None:
     """Every field that the grammar allows in a template is there, and no other."""
-    assert sorted(text.fields(told())) == sorted(text.fields(scoped())) == sorted(channels.TEMPLATE_FIELDS)
+    assert sorted(text.fields(told())) == sorted(text.fields(scoped())) == sorted(config.channels.TEMPLATE_FIELDS)
 
 
 def test_template_replaces_the_text() -> None:
@@ -129,7 +128,7 @@ def test_template_that_does_not_render_falls_back(template: str) -> None:
 def test_template_that_does_not_render_is_refused(template: str) -> None:
     """The config file's check refuses a template that cannot render."""
     with pytest.raises(errors.InvalidInput, match=r"channels\.ops\.template"):
-        config.parse(
+        testing.parse(
             f'[channels.ops]\ntype = "sns"\ntopic_arn = "{TOPIC}"\ntemplate = {json.dumps(template)}\n', "f.toml"
         )
 
@@ -483,8 +482,8 @@ def mail(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 def post(port: int, **given: Any) -> Channel:
     """Return a channel of e-mail to that port."""
-    return of("email", **{"host": "localhost", "port": port, "sender": "monitor@example.com",
-                          "to": ("ops@example.com", "chief@example.com"), **given})  # fmt: skip
+    return of("email", **{"host": "localhost", "port": port, "from": "monitor@example.com",
+                          "to": ["ops@example.com", "chief@example.com"], **given})  # fmt: skip
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls", "none"])
@@ -641,9 +640,9 @@ def test_every_type_has_an_example_that_is_valid() -> None:
     for example in _examples():
         if "entry-points" in example:
             continue
-        config.to_configuration(config.parse(example, "example"), config.DEFAULT)
+        config.to_configuration(testing.parse(example, "example"), config.DEFAULT)
         seen |= {channel["type"] for channel in tomllib.loads(example).get("channels", {}).values()}
-    assert seen == set(channels.CHANNELS)
+    assert seen == set(CHANNEL_TYPES)
 
 
 PAGER = '[channels.c]\ntype = "pagerduty"\n'
@@ -669,9 +668,9 @@ SLACK = '[channels.c]\ntype = "slack"\n'
         (SLACK + "url = {env = 1}", "by name"),
         (SLACK + "url = {}", "one of the two"),
         (SNS, r"channels\.c\.topic_arn: is missing"),
-        (SNS + 'topic_arn = "arn:aws:sqs:us-east-1:123456789012:x"', r"channels\.c\.topic_arn: is no topic"),
-        (SNS + 'topic_arn = "arn:aws:sns:nowhere:123456789012:x"', r"channels\.c\.topic_arn: is no topic"),
-        (SNS + 'topic_arn = "arn:aws:sns:us-east-1:12345:x"', r"channels\.c\.topic_arn: is no topic"),
+        (SNS + 'topic_arn = "arn:aws:sqs:us-east-1:123456789012:x"', r"channels\.c\.topic_arn: is not a topic"),
+        (SNS + 'topic_arn = "arn:aws:sns:nowhere:123456789012:x"', r"channels\.c\.topic_arn: is not a topic"),
+        (SNS + 'topic_arn = "arn:aws:sns:us-east-1:12345:x"', r"channels\.c\.topic_arn: is not a topic"),
         (MAIL + 'user = "u"', r"channels\.c\.secret: is missing beside user"),
         (MAIL + 'password = {env = "A"}', r"channels\.c\.user: is missing"),
         (MAIL + 'user = "u"\npassword = "hunter2"', r"channels\.c\.password: must be a secret by name"),
@@ -679,9 +678,12 @@ SLACK = '[channels.c]\ntype = "slack"\n'
         (MAIL + 'security = "none"', "in the clear"),
         (MAIL + "port = 70000", r"channels\.c\.port"),
         (MAIL.replace("mail.example.com", "10.0.0.1"), r"channels\.c\.host: is a private address"),
-        (MAIL.replace("mail.example.com", "mail example"), r"channels\.c\.host: is no host"),
-        (MAIL.replace("b@example.com", "b@example.com\\nBcc: c@example.com"), r"channels\.c\.to\[0\]: is no address"),
-        (MAIL.replace("a@example.com", "nobody"), r"channels\.c\.from: is no address"),
+        (MAIL.replace("mail.example.com", "mail example"), r"channels\.c\.host: is not a host"),
+        (
+            MAIL.replace("b@example.com", "b@example.com\\nBcc: c@example.com"),
+            r"channels\.c\.to\[0\]: is not an address",
+        ),
+        (MAIL.replace("a@example.com", "nobody"), r"channels\.c\.from: is not an address"),
         (MAIL.replace('["b@example.com"]', "[]"), r"channels\.c\.to: names nobody"),
         ('[channels.c]\ntype = "apprise"\nurl = "discord://hunter2/x"', "secret by name"),
         ('[channels.c]\ntype = "alertmanager"\n', r"channels\.c\.url: is missing"),
@@ -692,41 +694,59 @@ SLACK = '[channels.c]\ntype = "slack"\n'
 def test_bad_channel(text_: str, says: str) -> None:
     """A channel that cannot work is refused by its path, and no secret is repeated."""
     with pytest.raises(errors.InvalidInput, match=says) as caught:
-        config.parse(text_, "f.toml")
+        testing.parse(text_, "f.toml")
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_own_type(monkeypatch: pytest.MonkeyPatch) -> None:
     """A type of a user's own, named by an entry point, is taken by the config file and sent to."""
-    import importlib.metadata
-
-    from workermon import runtime
-
-    point = importlib.metadata.EntryPoint("pigeon", f"{__name__}:Pigeon", channels.OWN_CHANNELS)
-    broken = importlib.metadata.EntryPoint("dodo", f"{__name__}:Dodo", channels.OWN_CHANNELS)
-
-    def found(*, group: str) -> list[importlib.metadata.EntryPoint]:
-        return [point, broken] if group == channels.OWN_CHANNELS else []
-
-    monkeypatch.setattr(channels, "entry_points", found)
-    monkeypatch.setattr(runtime, "entry_points", found)
-    file = config.parse('[channels.p]\ntype = "pigeon"\noptions = { loft = "north" }\n', "f.toml")
+    points = [
+        importlib.metadata.EntryPoint(name, f"{__name__}:{what}", own.GROUP)
+        for name, what in (("pigeon", "Pigeon"), ("dodo", "Dodo"), ("heron", "HERON"))
+    ]
+    monkeypatch.setattr(own, "entry_points", lambda *, group: points if group == own.GROUP else [])
+    types = installed()
+    assert set(types) - set(CHANNEL_TYPES) == {"pigeon", "heron"}, "what cannot be loaded is left out"
+    text_ = '[channels.p]\ntype = "pigeon"\noptions = { loft = "north" }\n[channels.h]\ntype = "heron"\nreed = "tall"\n'
+    file = config.Parser(channel_types=types).parse(text_, "f.toml")
     assert file.channels is not None
-    loaded = runtime._loaded(channels.OWN_CHANNELS, SECRETS)
-    assert set(loaded) == {"pigeon"}
-    loaded["pigeon"].send(file.channels["p"], told())
-    assert loaded["pigeon"].flown == [("north", told().id)]
+    made = channel_type.notifiers(
+        types,
+        channel_type.Dependencies(secrets=SECRETS, publisher=testing.MemoryPublisher(), now=lambda: NOW),
+    )
+    for channel in file.channels.values():
+        made[channel.type].send(channel, told())
+    assert [("north", told().id), ("tall", told().id)] == FLOWN
+    FLOWN.clear()
+
+
+#: What was sent by the types below, as (where from, notification's id).
+FLOWN: list[tuple[str, str]] = []
 
 
 class Pigeon:
-    """A channel of a user's own."""
+    """A channel of a user's own: a notifier, whose options are texts."""
 
     def __init__(self, secrets: ports.Secrets) -> None:
-        self.flown: list[tuple[str, str]] = []
+        pass
 
     def send(self, channel: Channel, notification: models.Notification) -> None:
-        self.flown.append((channel.options["loft"], notification.id))
+        FLOWN.append((str(channel.options["loft"]), notification.id))
+
+
+class Reeds(config.channels.Options):
+    reed: str
+
+
+class Heron:
+    """A channel of a user's own: a whole type, with keys of its own."""
+
+    def send(self, channel: Channel, notification: models.Notification) -> None:
+        FLOWN.append((Reeds.of(channel).reed, notification.id))
+
+
+HERON = channel_type.ChannelType(options=Reeds, notifier=lambda _: Heron())
 
 
 def test_every_example_survives_an_export() -> None:
@@ -736,11 +756,11 @@ def test_every_example_survives_an_export() -> None:
     for example in _examples():
         if "entry-points" in example:
             continue
-        made = config.to_configuration(config.parse(example, "example"), config.DEFAULT)
-        again = config.to_configuration(config.parse(export.text(made, []), "export"), config.DEFAULT)
+        made = config.to_configuration(testing.parse(example, "example"), config.DEFAULT)
+        again = config.to_configuration(testing.parse(export.text(made, []), "export"), config.DEFAULT)
         assert again.channels == made.channels
     extra = 'group_wait = "0s"\nrepeat = "4h"\nper_minute = 30\ntemplate = "a $$ \\"$summary\\"\\nb"\n'
-    made = config.to_configuration(config.parse(MAIL + extra, "example"), config.DEFAULT)
-    again = config.to_configuration(config.parse(export.text(made, []), "export"), config.DEFAULT)
+    made = config.to_configuration(testing.parse(MAIL + extra, "example"), config.DEFAULT)
+    again = config.to_configuration(testing.parse(export.text(made, []), "export"), config.DEFAULT)
     assert again.channels == made.channels
     assert (made.channels["c"].group_wait, made.channels["c"].repeat) == (0, 14_400)

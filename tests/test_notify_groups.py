@@ -14,7 +14,7 @@ import pytest
 
 from tests.test_notify_channels import certificate, mail, notifiers, of, post  # noqa: F401 - fixtures
 from tests.test_notify_webhook import Receiver, answer, told
-from workermon import config, errors, models, ports, testing
+from workermon import errors, models, ports, testing
 from workermon.models import Channel, SecretRef
 from workermon.notify import delivery, text
 from workermon.notify.channels import slack
@@ -119,7 +119,7 @@ def test_fifty_at_once_are_one_message() -> None:
         site.deliver()
         site.clock.advance(1)
     assert (site.chat.messages, len(site.pager.got)) == ([], 50)
-    site.pass_time(delivery.GROUP_WAIT)
+    site.pass_time(slack.TYPE.group_wait)
     (message,) = site.chat.messages
     assert message == sorted(f"{one}/cpu-high#1" for one in site.ids)
     assert site.outbox.backlog() == 0
@@ -132,7 +132,7 @@ def test_one_alone_is_a_message_of_its_own() -> None:
     site = Site(1)
     site.tell(*site.ids)
     site.deliver()
-    site.pass_time(delivery.GROUP_WAIT - 1)
+    site.pass_time(slack.TYPE.group_wait - 1)
     assert site.chat.messages == []
     site.pass_time(1)
     assert site.chat.messages == [[f"{site.ids[0]}/cpu-high#1"]]
@@ -144,7 +144,7 @@ def test_rules_do_not_mix() -> None:
     site.tell(*site.ids[:3])
     site.tell(*site.ids[3:], rule="disk-high")
     site.deliver()
-    site.pass_time(delivery.GROUP_WAIT)
+    site.pass_time(slack.TYPE.group_wait)
     assert sorted(len(message) for message in site.chat.messages) == [3, 3]
 
 
@@ -155,7 +155,7 @@ def test_accounts_and_regions_do_not_mix() -> None:
     site.tell(*site.ids[2:4], account="lab")
     site.tell(*site.ids[4:], account="lab", region="eu-west-1")
     site.deliver()
-    site.pass_time(delivery.GROUP_WAIT)
+    site.pass_time(slack.TYPE.group_wait)
     assert sorted(site.chat.messages) == [
         [f"{one}/cpu-high#1" for one in site.ids[start : start + 2]] for start in (0, 2, 4)
     ]
@@ -178,7 +178,7 @@ def test_a_message_that_may_be_shown_twice_says_so() -> None:
     site.chat = Slow(*[errors.DeliveryFailed("channel chat", "no answer within 10 s", "it is tried again")] * 2)
     site.tell(*site.ids)
     site.deliver()
-    site.pass_time(delivery.GROUP_WAIT + 10)
+    site.pass_time(slack.TYPE.group_wait + 10)
     assert len(shown) == 3
     assert [said.endswith(" (retry)") for said in shown] == [False, True, True]
     assert [recorded.notification.summary for recorded in site.alerts.history(f"{site.ids[0]}/cpu-high")] == [
@@ -193,7 +193,7 @@ def test_a_group_that_is_refused_is_given_up_together() -> None:
     site.tell(*site.ids)
     site.tell(*site.ids)
     site.deliver()
-    site.pass_time(3 * delivery.GROUP_WAIT)
+    site.pass_time(3 * slack.TYPE.group_wait)
     assert [message[0] for message in site.chat.messages] == [f"{site.ids[0]}/cpu-high#2"]
     assert [len(message) for message in site.chat.messages] == [50]
     about = site.alerts.history("channel:chat/delivery")
@@ -205,10 +205,10 @@ def test_who_comes_later_is_in_the_next_group() -> None:
     site = Site(10)
     site.tell(*site.ids[:5])
     site.deliver()
-    site.pass_time(delivery.GROUP_WAIT)
+    site.pass_time(slack.TYPE.group_wait)
     site.tell(*site.ids[5:])
     site.tell(*site.ids[:5])
-    site.pass_time(delivery.GROUP_WAIT + 1)
+    site.pass_time(slack.TYPE.group_wait + 1)
     assert [len(message) for message in site.chat.messages] == [5, 10]
     assert site.chat.messages[1][0] == f"{site.ids[0]}/cpu-high#2"
 
@@ -219,7 +219,7 @@ def test_a_turn_within_the_window_keeps_its_order() -> None:
     site.tell(*site.ids)
     site.tell(*site.ids)
     site.deliver()
-    site.pass_time(delivery.GROUP_WAIT + 5)
+    site.pass_time(slack.TYPE.group_wait + 5)
     told_of = [entry for message in site.chat.messages for entry in message if entry.startswith(site.ids[0])]
     assert told_of == [f"{site.ids[0]}/cpu-high#1", f"{site.ids[0]}/cpu-high#2"]
     assert len(site.chat.messages) == 2
@@ -231,7 +231,7 @@ def test_a_group_that_is_not_taken_stays_together() -> None:
     site.chat.plan = [errors.DeliveryFailed("channel chat", "it answered 503", "it is tried again")] * 3
     site.tell(*site.ids)
     site.deliver()
-    site.pass_time(delivery.GROUP_WAIT + 30)
+    site.pass_time(slack.TYPE.group_wait + 30)
     assert site.chat.calls == 4
     assert [len(message) for message in site.chat.messages] == [50]
     errors_of = [attempt.error for attempt in site.store.attempts[f"{site.ids[7]}/cpu-high"]]
@@ -252,7 +252,7 @@ def test_a_wave_is_told_in_time() -> None:
     for one in site.ids:
         site.tell(one)
         site.pass_time(1)
-    site.pass_time(3 * delivery.GROUP_WAIT)
+    site.pass_time(3 * slack.TYPE.group_wait)
     assert sum(len(message) for message in site.chat.messages) == 120
     assert len(site.chat.messages) <= 16
 
@@ -262,7 +262,7 @@ def test_a_group_takes_one_token() -> None:
     site = Site(per_minute=2)
     site.tell(*site.ids)
     site.deliver()
-    site.pass_time(delivery.GROUP_WAIT)
+    site.pass_time(slack.TYPE.group_wait)
     assert [len(message) for message in site.chat.messages] == [50]
 
 
@@ -348,7 +348,7 @@ def test_apprise_list(slack_receiver: Receiver) -> None:
 @pytest.mark.parametrize(("written", "seconds"), [('"0s"', 0), ('"30s"', 30), ("0", 0), ('"10m"', 600)])
 def test_group_wait(written: str, seconds: int) -> None:
     """How long a group is gathered is a duration, 0 among them."""
-    file = config.parse(f'[channels.c]\ntype = "slack"\nurl = {{env = "A"}}\ngroup_wait = {written}\n', "f.toml")
+    file = testing.parse(f'[channels.c]\ntype = "slack"\nurl = {{env = "A"}}\ngroup_wait = {written}\n', "f.toml")
     assert file.channels is not None
     assert file.channels["c"].group_wait == seconds
 
@@ -359,14 +359,14 @@ def test_group_wait(written: str, seconds: int) -> None:
 def test_never_grouped(line: str) -> None:
     """Webhook and PagerDuty cannot be grouped."""
     with pytest.raises(errors.InvalidInput, match="group_wait: is not for type"):
-        config.parse(f'[channels.c]\n{line}\ngroup_wait = "10s"\n', "f.toml")
+        testing.parse(f'[channels.c]\n{line}\ngroup_wait = "10s"\n', "f.toml")
 
 
 @pytest.mark.parametrize("written", ['"11m"', '"-1s"', "true", '"soon"', "[]"])
 def test_bad_group_wait(written: str) -> None:
     """What is no duration, or too long a one, is refused by its path."""
     with pytest.raises(errors.InvalidInput, match=r"channels\.c\.group_wait"):
-        config.parse(f'[channels.c]\ntype = "slack"\nurl = {{env = "A"}}\ngroup_wait = {written}\n', "f.toml")
+        testing.parse(f'[channels.c]\ntype = "slack"\nurl = {{env = "A"}}\ngroup_wait = {written}\n', "f.toml")
 
 
 def test_fifty_at_once_on_redis(redis_url: str) -> None:
@@ -383,7 +383,7 @@ def test_fifty_at_once_on_redis(redis_url: str) -> None:
         site.tell(*site.ids)
         site.deliver()
         assert (site.chat.messages, len(site.pager.got)) == ([], 50)
-        site.pass_time(delivery.GROUP_WAIT)
+        site.pass_time(slack.TYPE.group_wait)
         assert [len(message) for message in site.chat.messages] == [50]
         assert site.outbox.backlog() == 0
         (recorded,) = site.alerts.history(f"{site.ids[3]}/cpu-high")
@@ -403,7 +403,7 @@ def test_deliveries_at_once_send_one_message(redis_url: str) -> None:
         site.leases = leases.RedisLeases(connection)
         site.tell(*site.ids)
         site.deliver()
-        site.clock.advance(delivery.GROUP_WAIT)
+        site.clock.advance(slack.TYPE.group_wait)
         due = site.outbox.due(site.clock(), 1000)
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             for part in [pool.submit(site.deliver, *due[start::3]) for start in range(3)]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
-from workermon import config, errors, models
+from workermon import config, errors, models, testing
 from workermon.config import export
 from workermon.models import Count
 
@@ -106,7 +106,7 @@ type = "log"
 
 def parsed(text: str) -> models.Configuration:
     """Return the configuration of a file."""
-    return config.to_configuration(config.parse(text, "f.toml"), config.DEFAULT)
+    return config.to_configuration(testing.parse(text, "f.toml"), config.DEFAULT)
 
 
 def test_a_file_says_who_hears_of_what_and_export_gives_it_back() -> None:

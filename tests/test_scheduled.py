@@ -15,7 +15,7 @@ from tests.test_cli import ok, run, world  # noqa: F401 - fixtures
 from tests.test_evaluate import ID
 from tests.test_states import MINUTE, T0, House
 from tests.test_states import RULE as DOWN
-from workermon import cli, config, errors, fleet, models, views
+from workermon import cli, config, errors, fleet, models, testing, views
 from workermon.cli import alerts
 from workermon.cli import fleet as show
 from workermon.config import export
@@ -357,11 +357,11 @@ FILE = '[[rules]]\nname = "plans"\nmetric = "event"\n'
 )  # fmt: skip
 def test_the_file_says_all_of_it_and_export_gives_it_back(lines: str, changes: dict[str, Any]) -> None:
     """What was applied is exported as it was; a state rule too; and the difference of two is seen."""
-    made = config.to_configuration(config.parse(FILE + lines, "f"), config.DEFAULT)
+    made = config.to_configuration(testing.parse(FILE + lines, "f"), config.DEFAULT)
     assert made.rules == (models.Rule(name="plans", kind="event", notify=("log",)).model_copy(update=changes),)
     state = f'{FILE}{lines}[[rules]]\nname = "down"\nmetric = "state"\nexpected = ["Server.ScheduledStop"]\n'
-    both = config.to_configuration(config.parse(state, "f"), made)
-    again = config.to_configuration(config.parse(export.text(both, ()), "g"), config.DEFAULT)
+    both = config.to_configuration(testing.parse(state, "f"), made)
+    again = config.to_configuration(testing.parse(export.text(both, ()), "g"), config.DEFAULT)
     assert again.rules == both.rules
     assert export.changes(made, both)["rules"] == {"added": ["down"], "changed": [], "removed": []}
 
@@ -384,13 +384,13 @@ def test_the_file_says_all_of_it_and_export_gives_it_back(lines: str, changes: d
 def test_what_is_wrong_in_the_file_is_named_by_its_place(line: str, said: str) -> None:
     """Source, line, column, field, and what was meant."""
     with pytest.raises(errors.InvalidInput) as wrong:
-        config.parse(FILE + line + "\n", "f")
+        testing.parse(FILE + line + "\n", "f")
     assert said in str(wrong.value)
 
 
 def test_the_schema_knows_the_keys() -> None:
     """An editor that has the schema completes them."""
-    properties = config.schema()["$defs"]["RuleSection"]["properties"]
+    properties = testing.parser().schema()["$defs"]["RuleSection"]["properties"]
     assert {"states", "expected", "codes", "ahead"} <= set(properties)
     assert properties["states"]["items"]["enum"] == ["stopped", "terminated"]
 

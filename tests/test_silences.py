@@ -441,7 +441,7 @@ ends = "2030-01-01T04:00:00+01:00"
 
 def parsed(text):
     """Return the configuration of a file over the default one."""
-    return config.to_configuration(config.parse(text, "f.toml"), config.DEFAULT)
+    return config.to_configuration(testing.parse(text, "f.toml"), config.DEFAULT)
 
 
 @pytest.mark.parametrize(
@@ -484,11 +484,11 @@ def test_a_window_that_is_wrong_is_refused_by_its_place(old, new, said):
 
 def test_a_window_that_is_over_is_refused():
     """For what is asked for now has to be of some use; an end that is too far away is none."""
-    file = config.parse(FILE, "f.toml")
+    file = testing.parse(FILE, "f.toml")
     config.check_silences(file, models.moment("2029-12-31T00:00:00Z"))
     with pytest.raises(errors.InvalidInput, match=r"line 14, column 1: silences\[1\].ends: was over at 2030-01-01T03"):
         config.check_silences(file, models.moment("2030-01-02T00:00:00Z"))
-    endless = config.parse(FILE.replace("begins = 2030-01-01T00:00:00Z\n", ""), "f.toml")
+    endless = testing.parse(FILE.replace("begins = 2030-01-01T00:00:00Z\n", ""), "f.toml")
     with pytest.raises(errors.InvalidInput, match="more than 365 days away"):
         config.check_silences(endless, models.moment("2026-01-01T00:00:00Z"))
 
@@ -505,9 +505,9 @@ def test_what_was_applied_is_exported():
 def test_a_file_without_the_section_leaves_windows_alone():
     """And an empty section ends them; plan names them by what they say."""
     made = parsed(FILE)
-    kept = config.to_configuration(config.parse("[collect]", "g.toml"), made)
+    kept = config.to_configuration(testing.parse("[collect]", "g.toml"), made)
     assert kept.silences == made.silences
-    gone = config.to_configuration(config.parse("silences = []", "g.toml"), made)
+    gone = config.to_configuration(testing.parse("silences = []", "g.toml"), made)
     assert export.changes(made, gone)["silences"]["removed"] == [
         "rule cpu-high, 0 2 * * sun Europe/Berlin for 7200 s",
         "worker render-01, team=vfx, from 2030-01-01T00:00:00Z until 2030-01-01T03:00:00Z",
@@ -522,7 +522,7 @@ def test_a_rule_that_a_window_names_cannot_go_alone():
     """Rules without the one that a window in force is about are refused; the alert of accounts is always there."""
     made = parsed(FILE)
     with pytest.raises(errors.InvalidInput, match=r"silence file-\w{8} \(in force\)\.rule: cpu-high is no rule"):
-        config.to_configuration(config.parse("rules = []", "g.toml"), made)
+        config.to_configuration(testing.parse("rules = []", "g.toml"), made)
     assert parsed(FILE.replace('"cpu-high"', '"collector"')).silences[0].rule == "collector"
 
 
@@ -825,7 +825,7 @@ def test_a_window_of_a_worker_that_nobody_knows_is_warned_of(ok, run, applied): 
 
 def test_up_starts_with_a_window_that_is_over(applied, world):  # noqa: F811
     """A restart after a maintenance must not be refused for it; it is logged."""
-    file = config.parse(applied.read_text(), str(applied))
+    file = testing.parse(applied.read_text(), str(applied))
     world.now.advance(7200)
     own = Session(settings_of.Settings(_env_file=None), world)
     with structlog.testing.capture_logs() as logged:

@@ -409,7 +409,7 @@ def test_a_file_that_is_applied_does_not_remove_who_is_to_be_told(house: House, 
     assert house.workers.update(worker.model_copy(update={"origin": "discover"}))
     house.ec2.become(ID, status, BY_SPOT)
     house.change(channels={"ops": models.Channel(name="ops", type="log")})
-    file = config.parse(DISCOVER, "f")
+    file = testing.parse(DISCOVER, "f")
     plan = fleet.planned(
         file, fleet.ApplyOptions(region="us-east-1"), workers=house.workers, ec2=house.ec2,
         configurations=house.configurations, secrets=testing.MemorySecrets({}), now=house.clock,
@@ -598,10 +598,10 @@ FILE = '[[rules]]\nname = "down"\nmetric = "state"\n'
 
 def test_the_file_says_all_of_it() -> None:
     """Left out, it is both states, critical, and nothing is expected."""
-    [rule] = config.parse(FILE, "f").rules or ()
+    [rule] = testing.parse(FILE, "f").rules or ()
     assert rule == models.Rule(name="down", kind="state", notify=("log",))
     text = FILE + f'states = ["terminated"]\nexpected = ["{BY_USER}"]\nseverity = "warning"\nlabels = {{ a = "b" }}\n'
-    [rule] = config.parse(text, "f").rules or ()
+    [rule] = testing.parse(text, "f").rules or ()
     assert (rule.states, rule.expected, rule.severity) == (("terminated",), (BY_USER,), "warning")
 
 
@@ -628,24 +628,24 @@ def test_the_file_says_all_of_it() -> None:
 def test_what_is_wrong_in_the_file_is_named_by_its_place(line: str, said: str) -> None:
     """Source, line, column, field, and what was meant."""
     with pytest.raises(errors.InvalidInput) as wrong:
-        config.parse(FILE + line + "\n", "f")
+        testing.parse(FILE + line + "\n", "f")
     assert said in str(wrong.value)
 
 
 def test_a_metric_that_is_nearly_one_of_these_is_pointed_to_it() -> None:
     """``stat`` is no metric, and what was meant is said; a metric of one's own cannot have their names."""
-    file = config.parse('[[rules]]\nname = "a"\nmetric = "stat"\nabove = { critical = 1 }\n', "f")
+    file = testing.parse('[[rules]]\nname = "a"\nmetric = "stat"\nabove = { critical = 1 }\n', "f")
     with pytest.raises(errors.InvalidInput, match="did you mean state"):
         config.to_configuration(file, config.DEFAULT)
     with pytest.raises(errors.InvalidInput, match="does not come from CloudWatch"):
-        config.parse('[[metrics]]\nname = "event"\nnamespace = "A"\nmetric_name = "B"\n', "f")
+        testing.parse('[[metrics]]\nname = "event"\nnamespace = "A"\nmetric_name = "B"\n', "f")
     with pytest.raises(errors.InvalidInput, match="is only for metric = 'state'"):
-        config.parse('[[rules]]\nname="a"\nmetric="cpu_utilization"\nabove={critical=1}\nstates=["stopped"]\n', "f")
+        testing.parse('[[rules]]\nname="a"\nmetric="cpu_utilization"\nabove={critical=1}\nstates=["stopped"]\n', "f")
 
 
 def test_a_code_that_ec2_does_not_document_is_taken_with_a_warning() -> None:
     """EC2 may have more of them than its reference says; a slip of the pen is pointed out."""
-    file = config.parse(FILE + 'expected = ["Client.UserInitiatedShutdwon", "Server.Brandnew"]\n', "f")
+    file = testing.parse(FILE + 'expected = ["Client.UserInitiatedShutdwon", "Server.Brandnew"]\n', "f")
     first, second = config.warnings(file, lambda ref: "")
     assert f"did you mean {BY_USER}?" in first
     assert "it counts as written" in second

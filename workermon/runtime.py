@@ -17,8 +17,7 @@ import dishka
 from workermon import config, failpoints, logs, ports, settings, views
 from workermon import costs as bill
 from workermon.collect import bulkhead, collection
-from workermon.config import channels
-from workermon.notify import delivery
+from workermon.notify import channel_type, channels, delivery
 from workermon.on_aws import cloudwatch, ec2, limited, session, sns
 from workermon.on_celery import dispatcher, nodes, schedule
 from workermon.on_celery.app import app
@@ -225,11 +224,23 @@ class Recipes(dishka.Provider):
         return sns.AwsPublisher()
 
     @dishka.provide
+    def make_channel_types(self) -> Mapping[str, channel_type.ChannelType]:
+        """Return the types of channel, our users' own among them."""
+        return channels.installed()
+
+    @dishka.provide
+    def make_parser(self, types: Mapping[str, channel_type.ChannelType]) -> config.Parser:
+        """Read config files that name these types."""
+        return config.Parser(channel_types=types)
+
+    make_dependencies = dishka.provide(channel_type.Dependencies)
+
+    @dishka.provide
     def make_notifiers(
-        self, secrets: ports.Secrets, now: ports.Clock, publisher: ports.Publisher
+        self, types: Mapping[str, channel_type.ChannelType], needs: channel_type.Dependencies
     ) -> Mapping[str, ports.Notifier]:
-        """Make a notifier for each type of channel, our users' own among them."""
-        return {**_loaded(channels.OWN_CHANNELS, secrets), **delivery.notifiers(secrets, now, publisher)}
+        """Make a notifier of each type of channel."""
+        return channel_type.notifiers(types, needs)
 
     @dishka.provide
     def make_violations(self) -> Sequence[ports.Violations]:

@@ -14,7 +14,7 @@ import pager
 import rules
 from conftest import eventually
 
-from workermon import config, failpoints, models
+from workermon import config, failpoints, models, testing
 from workermon.local import embedded, endpoint, simulation
 from workermon.on_redis import alerts, client, configurations, outbox, workers
 
@@ -86,7 +86,7 @@ class Stage:
 
     def configure(self, channels: dict[str, str], **changes: object) -> None:
         """Put the rule and these channels in force; ``changes`` are of every channel, past what a file may say."""
-        file = config.parse(rules.text(1, channels), "crash.toml")
+        file = testing.parse(rules.text(1, channels), "crash.toml")
         made = config.to_configuration(file, self.configurations.load())
         changed = {name: channel.model_copy(update=changes) for name, channel in made.channels.items()}
         assert self.configurations.save(made.model_copy(update={"channels": changed}))

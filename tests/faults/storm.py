@@ -26,7 +26,7 @@ from typing import NamedTuple
 import pager
 import rules
 
-from workermon import config, logs, models, settings
+from workermon import logs, models, settings, testing
 from workermon.local import embedded, endpoint, simulation, supervisor, up
 from workermon.on_redis import alerts, client, outbox
 
@@ -185,7 +185,7 @@ class Storm:
         file = self.folder / "storm.toml"
         told = rules.text(PERIOD, {"ops": rules.channel("ops", self.pager.url)})
         file.write_text(told + rules.workers(list(self.fleet.machines), PERIOD), "utf-8")
-        config.parse(file.read_text("utf-8"), str(file))
+        testing.parse(file.read_text("utf-8"), str(file))
         done = subprocess.run(
             [sys.executable, "-m", "workermon", "apply", str(file)],
             env=env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,

@@ -27,10 +27,10 @@ CHANGES, LASTS = 12, 60
 #: Applies a file over and over, by what the command calls; the two of them start together.
 PROGRAM = f"""
 import sys, pathlib, time
-from workermon import config, fleet, ports, settings
+from workermon import fleet, ports, settings, testing
 from workermon.cli import session
 own = session.Session(settings.load())
-file = config.parse(pathlib.Path(sys.argv[1]).read_text(), sys.argv[1])
+file = testing.parse(pathlib.Path(sys.argv[1]).read_text(), sys.argv[1])
 terms = fleet.Terms("us-east-1", 1, 1)
 own.call(fleet.planned, file, terms)
 print("ready", flush=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from test_account_trouble import House
 
-from workermon import config, models, ports
+from workermon import config, models, ports, testing
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +36,7 @@ def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """Give an installation with that file in force."""
     made = House(redis_url, monkeypatch)
     configurations = made.get(ports.Configurations)
-    assert configurations.save(config.to_configuration(config.parse(CONFIG, "own"), configurations.load()))
+    assert configurations.save(config.to_configuration(testing.parse(CONFIG, "own"), configurations.load()))
     try:
         yield made
     finally:

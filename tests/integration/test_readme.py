@@ -16,7 +16,7 @@ import pytest
 from celery_house import ROOT, House, Process, opened
 from conftest import eventually
 
-from workermon import config
+from workermon import testing
 
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
@@ -106,7 +106,7 @@ def test_every_command_of_the_readme_works_as_it_stands(house: House) -> None:
 def test_every_config_file_of_the_readme_is_taken(text: str) -> None:
     """A config file that the README shows is valid as a whole."""
     assert tomllib.loads(text)
-    assert config.parse(text, "README.md")
+    assert testing.parse(text, "README.md")
 
 
 def test_the_policy_of_the_readme_allows_nothing_needless() -> None:

@@ -78,7 +78,7 @@ class House:
         fleet.add(self.ids, scope=models.AccountRegion(region="us-east-1"), workers=self.get(ports.Workers),
                   schedule=self.schedule, ec2=self.get(ports.Ec2), now=self.clock)  # fmt: skip
         configurations = self.get(ports.Configurations)
-        assert configurations.save(config.to_configuration(config.parse(FILE, "f"), configurations.load()))
+        assert configurations.save(config.to_configuration(testing.parse(FILE, "f"), configurations.load()))
         self.post = Post()
 
     def get(self, port: Any) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from workermon import config, models, testing
-from workermon.notify import delivery
 
 
 class Desk:
@@ -38,7 +37,7 @@ class Monitor:
         self.feed = testing.MemoryFeed(self.store)
         self.schedule = testing.MemorySchedule()
         self.desk = Desk()
-        self.notifiers = {**delivery.notifiers(testing.MemorySecrets()), "log": self.desk}
+        self.notifiers = {"log": self.desk}
         self.learned_delays = testing.MemoryLearnedDelays(self.store)
         self.accounts = testing.MemoryAccounts(self.store)
         self.costs = testing.MemoryCosts()

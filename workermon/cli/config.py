@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from workermon.cli import output
+from workermon.cli import files, output
 
 
 @click.group()
@@ -23,6 +23,4 @@ def schema() -> None:
     \b
     Example: workermon config schema > workermon.schema.json
     """
-    from workermon import config as grammar
-
-    output.document(grammar.schema())
+    output.document(files.parser().schema())

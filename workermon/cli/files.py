@@ -14,9 +14,15 @@ if TYPE_CHECKING:
 
 def read(place: str | Path) -> config.File:
     """Read and check a config file, ``-`` is standard input; raises ``errors.InvalidInput`` in one line."""
-    from workermon import config
+    return parser().parse(text(place), _source(place))
 
-    return config.parse(text(place), _source(place))
+
+def parser() -> config.Parser:
+    """Return the parser of config files; it needs neither Redis nor AWS."""
+    from workermon import config
+    from workermon.notify import channels
+
+    return config.Parser(channel_types=channels.installed())
 
 
 def text(place: str | Path) -> str:

@@ -7,6 +7,7 @@ not support yet is refused by name, never ignored.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import re
@@ -166,32 +167,41 @@ DEFAULT = models.Configuration(
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def parse(text: str, source: str) -> File:
-    """Read and check a config file.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Parser:
+    """Reads config files. ``channel_types`` are the types of channel that a file may name."""
 
-    Raises ``errors.InvalidInput`` with the first thing that is wrong: the source, the path in the file, its line and
-    column, why, and what to write instead.
-    """
-    if len(text) > LONGEST:
-        raise errors.InvalidInput(source, f"is longer than {LONGEST:,} characters", "split it")
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as why:
-        raise errors.InvalidInput(*problems.syntax(source, str(why)), "mend it there") from None
-    except RecursionError:
-        raise errors.InvalidInput(source, "is nested too deeply", "write it flat") from None
-    except ValueError:
-        # Of what a text may have in it, Python refuses by this alone a whole number of thousands of digits.
-        raise errors.InvalidInput(source, "has a number that is far too long", "shorten it") from None
-    try:
-        return _file(grammar.read(document), source).model_copy(update={"text": text})
-    except problems.Mistake as wrong:
-        raise errors.InvalidInput(problems.where(source, wrong.path, text), wrong.why, wrong.todo) from None
+    channel_types: channels.Types
 
+    def parse(self, text: str, source: str) -> File:
+        """Read and check a config file.
 
-def schema() -> dict[str, Any]:
-    """Return the JSON schema of the config file."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **grammar.Grammar.model_json_schema()}
+        Raises ``errors.InvalidInput`` with the first thing that is wrong: the source, the path in the file, its line
+        and column, why, and what to write instead.
+        """
+        if len(text) > LONGEST:
+            raise errors.InvalidInput(source, f"is longer than {LONGEST:,} characters", "split it")
+        try:
+            document = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as why:
+            raise errors.InvalidInput(*problems.syntax(source, str(why)), "mend it there") from None
+        except RecursionError:
+            raise errors.InvalidInput(source, "is nested too deeply", "write it flat") from None
+        except ValueError:
+            # Of what a text may have in it, Python refuses by this alone a whole number of thousands of digits.
+            raise errors.InvalidInput(source, "has a number that is far too long", "shorten it") from None
+        try:
+            return _file(grammar.read(document), source, self.channel_types).model_copy(update={"text": text})
+        except problems.Mistake as wrong:
+            raise errors.InvalidInput(problems.where(source, wrong.path, text), wrong.why, wrong.todo) from None
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON schema of the config file."""
+        document = grammar.Grammar.model_json_schema()
+        section, definitions = channels.schema(self.channel_types)
+        document["$defs"] |= definitions
+        document["properties"]["channels"]["anyOf"][0]["additionalProperties"] = section
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
 def _meant(code: str) -> str:
@@ -202,7 +212,7 @@ def _meant(code: str) -> str:
 # --- what the grammar cannot say ---------------------------------------------------------------------------------
 
 
-def _file(sections: grammar.Grammar, source: str) -> File:
+def _file(sections: grammar.Grammar, source: str, channel_types: channels.Types) -> File:
     own = _metrics(sections.metrics or ())
     file = File(
         source=source,
@@ -213,7 +223,7 @@ def _file(sections: grammar.Grammar, source: str) -> File:
         else tuple(_rule(f"rules[{i}]", it) for i, it in enumerate(sections.rules)),
         channels=None
         if sections.channels is None
-        else {name: channels.channel(name, it) for name, it in sections.channels.items()},
+        else {name: channels.read(name, it, channel_types) for name, it in sections.channels.items()},
         metrics=None if sections.metrics is None else own,
         collect=sections.collect and _collect(sections.collect),
         accounts=None if sections.accounts is None else {k: _account(k, v) for k, v in sections.accounts.items()},

@@ -1,173 +1,252 @@
-"""Channels of the config file: which keys each type takes, and what addresses, secrets and templates may be."""
+"""``[channels.NAME]``: reads a section by the options of its type, and holds the options that several types share.
+
+Which types there are, and which keys each takes, is in ``notify.channels``; the parser is handed that table.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 import string
-from importlib.metadata import entry_points
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Protocol, Self, TypeAlias
 from urllib.parse import urlsplit
+
+import pydantic
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, Strict
 
 from workermon import errors, models
 from workermon.config import grammar, problems
 
-#: Types of channels, and the keys that each must and may have beside ``type``, ``allow_private`` and ``per_minute``.
-CHANNELS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "webhook": (frozenset({"url"}), frozenset({"secret", "repeat"})),
-    "log": (frozenset(), frozenset({"repeat"})),
-    "slack": (frozenset({"url"}), frozenset({"template", "group_wait", "repeat"})),
-    "pagerduty": (frozenset({"secret"}), frozenset({"url"})),
-    "sns": (frozenset({"topic_arn"}), frozenset({"template", "repeat"})),
-    "email": (
-        frozenset({"host", "from", "to"}),
-        frozenset({"port", "security", "user", "secret", "template", "group_wait", "repeat"}),
-    ),
-    "alertmanager": (frozenset({"url"}), frozenset({"user", "secret", "repeat"})),
-    "apprise": (frozenset({"url"}), frozenset({"template", "group_wait", "repeat"})),
-}
-
-#: Types whose whole address is a secret, so that ``secret`` may name it too.
-_WHOLE_SECRET = frozenset({"slack", "apprise"})
-
-#: Entry points of this group are types of channels of a user's own.
-OWN_CHANNELS = "workermon.channels"
-
-#: What a channel's template may name, as ``$summary`` or ``${summary}``.
+#: The names that a template may use, as ``$summary`` or ``${summary}``.
 TEMPLATE_FIELDS = (
     "account", "at", "chart", "dedup_key", "id", "kind", "labels", "metric", "reason", "region", "rule", "severity",
     "silence", "since", "status", "summary", "threshold", "title", "value", "where", "worker", "worker_id",
 )  # fmt: skip
 
+#: Keys that every type of channel takes, beside ``type``.
+COMMON = ("allow_private", "per_minute")
 
-def channel(name: str, section: grammar.ChannelSection) -> models.Channel:
-    """Return the channel that a section describes; raises ``mistakes.Mistake`` for one that cannot work."""
+#: Keys that several types take. A channel has a field for each; other keys are kept among its options.
+SHARED = frozenset(models.Channel.model_fields) - {"name", "type", "options"}
+
+
+def _url(value: object) -> str | grammar.Secret:
+    if isinstance(value, str):
+        if len(value) > 2048:
+            raise ValueError("is longer than 2048 characters")
+        return value
+    if isinstance(value, dict):
+        try:
+            return grammar.Secret.model_validate(value)
+        except pydantic.ValidationError:
+            raise ValueError('must be a text, or a secret by name such as { env = "NAME" }') from None
+    raise ValueError("must be a text")
+
+
+def _wait(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("must be a duration such as 0s or 30s")
+    return models.seconds(value)
+
+
+#: An address in full, or a secret by name where the address itself is the secret.
+Url = Annotated[str | grammar.Secret, PlainValidator(_url, json_schema_input_type=str | grammar.Secret)]
+#: A secret by name; optional, because a key may have another name for it.
+Secret: TypeAlias = grammar.Secret | None
+Template = Annotated[str, Field(min_length=1, max_length=4000)]
+#: Seconds.
+Repeat = Annotated[
+    int, BeforeValidator(grammar.duration, json_schema_input_type=str | int), grammar.between(60, 7 * models.DAY)
+]
+#: Seconds; 0 switches grouping off.
+GroupWait = Annotated[int, BeforeValidator(_wait, json_schema_input_type=str | int), grammar.between(0, 600)]
+
+
+class Options(BaseModel):
+    """The keys that every type of channel takes. A type's own class adds its keys to these.
+
+    Keys of the names in ``SHARED`` become the fields of ``models.Channel``, others its ``options``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Other names of a key, for those who look for these: ``{"routing_key": "secret"}``. Each is a field of its own.
+    aliases: ClassVar[Mapping[str, str]] = {}
+    #: Keys with aliases that must be there by one of their names. Keys without aliases are required by their field.
+    required: ClassVar[tuple[str, ...]] = ()
+
+    allow_private: Annotated[bool, Strict()] = False
+    per_minute: Annotated[grammar.Number, Field(ge=2, le=60_000)] | None = None
+
+    @classmethod
+    def takes(cls) -> list[str]:
+        """Return the keys that the type takes, as the file has them."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
+    @classmethod
+    def of(cls, channel: models.Channel) -> Self:
+        """Return the options of a channel that a parser made."""
+        shared = channel.model_dump(mode="json", include=set(SHARED), exclude_defaults=True, exclude_none=True)
+        return cls.model_validate({**shared, **channel.options})
+
+    def check(self, path: str) -> None:
+        """Refuse what cannot work although each key is valid by itself; raises ``problems.Mistake``."""
+
+    def by_their_names(self, path: str) -> Self:
+        """Return the options without aliases; raises ``problems.Mistake`` for a key given twice, or not at all."""
+        changes: dict[str, Any] = {}
+        for alias, key in self.aliases.items():
+            if getattr(self, alias) is None:
+                continue
+            if getattr(self, key) is not None:
+                why = f"is another name of {key}, which is there too"
+                raise problems.Mistake(f"{path}.{alias}", why, "remove one of them")
+            changes |= {key: getattr(self, alias), alias: None}
+        options = self.model_copy(update=changes) if changes else self
+        for key in self.required:
+            if getattr(options, key) is None:
+                raise problems.Mistake(f"{path}.{key}", "is missing", "add it")
+        return options
+
+    def channel(self, name: str, type_name: str) -> models.Channel:
+        """Return the channel that these options describe."""
+        shared: dict[str, Any] = {}
+        for key in SHARED & self.model_fields_set:
+            value = getattr(self, key)
+            shared[key] = value.ref(f"channels.{name}.{key}") if isinstance(value, grammar.Secret) else value
+        own = self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True, exclude=set(SHARED))
+        return models.Channel(name=name, type=type_name, options=own, **shared)
+
+
+class ChannelType(Protocol):
+    """What the parser needs to know of a type of channel."""
+
+    @property
+    def options(self) -> type[Options]:
+        """Return the keys that it takes."""
+
+
+Types: TypeAlias = Mapping[str, ChannelType]
+
+
+def read(name: str, section: Mapping[str, Any], types: Types) -> models.Channel:
+    """Return the channel that a section describes; raises ``problems.Mistake`` for one that cannot work."""
     path = f"channels.{name}"
-    given = {"from" if key == "sender" else key for key in section.model_fields_set} - {"type"}
-    for other, of in (("routing_key", "pagerduty"), ("password", "email")):
-        if other in given:
-            if section.type != of:
-                raise problems.Mistake(f"{path}.{other}", f"is only for type {of}", "remove it")
-            if "secret" in given:
-                raise problems.Mistake(
-                    f"{path}.{other}", "is another name of secret, which is there too", "remove one of them"
-                )
-            given = given - {other} | {"secret"}
-    section_url, section_secret = section.url, section.secret or section.routing_key or section.password
-    if section.type in _WHOLE_SECRET and "secret" in given and "url" not in given:
-        section_url, section_secret = section_secret, None
-        given = given - {"secret"} | {"url"}
-    _keys(path, section, given)
-    secret = section_secret and section_secret.ref(f"{path}.secret")
-    url: str | models.SecretRef | None = None
-    if isinstance(section_url, grammar.Secret):
-        url = section_url.ref(f"{path}.url")
-    elif section_url is not None:
-        _address(f"{path}.url", section_url, section)
-        url = section_url
-    if section.type == "email":
-        _mail(path, section, secret is not None)
-    if section.template is not None:
-        _template(f"{path}.template", section.template)
-    return models.Channel(
-        name=name,
-        type=section.type,
-        url=url,
-        secret=secret,
-        allow_private=section.allow_private,
-        template=section.template,
-        per_minute=section.per_minute,
-        group_wait=section.group_wait,
-        repeat=section.repeat,
-        topic_arn=section.topic_arn,
-        host=section.host,
-        port=section.port,
-        security=section.security,
-        user=section.user,
-        sender=section.sender,
-        to=section.to,
-        options=section.options,
-    )
+    type_name = _type(path, section, types)
+    options = types[type_name].options
+    given = {key: value for key, value in section.items() if key != "type"}
+    _check_keys(path, given, type_name, types)
+    try:
+        made = options.model_validate(given)
+    except pydantic.ValidationError as wrong:
+        secrets = {"secret", *options.aliases}
+        raise problems.first(wrong, options, secrets, within=("channels", name)) from None
+    made = made.by_their_names(path)
+    made.check(path)
+    return made.channel(name, type_name)
 
 
-def _keys(path: str, section: grammar.ChannelSection, given: set[str]) -> None:
-    if section.type not in CHANNELS:
-        own = {point.name for point in entry_points(group=OWN_CHANNELS)}
-        if section.type not in own:
-            known = [*CHANNELS, *sorted(own)]
+def schema(types: Types) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the JSON schema of a section, and the definitions that it refers to."""
+    definitions: dict[str, Any] = {}
+    for type_name, kind in types.items():
+        section = kind.options.model_json_schema(ref_template="#/$defs/{model}")
+        definitions |= section.pop("$defs", {})
+        section["properties"] = {"type": {"const": type_name}, **section["properties"]}
+        section["required"] = ["type", *section.get("required", ())]
+        section["allOf"] = [
+            {"anyOf": [{"required": [name]} for name in (key, *_aliases(kind.options, key))]}
+            for key in kind.options.required
+        ]
+        definitions[f"channel {type_name}"] = section
+    return {"oneOf": [{"$ref": f"#/$defs/channel {type_name}"} for type_name in types]}, definitions
+
+
+def _aliases(options: type[Options], key: str) -> list[str]:
+    return [alias for alias, of in options.aliases.items() if of == key]
+
+
+def _type(path: str, section: Mapping[str, Any], types: Types) -> str:
+    if "type" not in section:
+        raise problems.Mistake(f"{path}.type", "is missing", "add it")
+    type_name = section["type"]
+    if not isinstance(type_name, str):
+        raise problems.Mistake(f"{path}.type", "must be a text", f"name one of {', '.join(types)}")
+    if type_name not in types:
+        why = f"{problems.shown(type_name)!r} is none of {', '.join(types)}"
+        raise problems.Mistake(f"{path}.type", why, errors.nearest(type_name, types))
+    return type_name
+
+
+def _check_keys(path: str, given: Mapping[str, Any], type_name: str, types: Types) -> None:
+    """Refuse a key that no type has, or that only other types have."""
+    takes = types[type_name].options.takes()
+    others = {key for kind in types.values() for key in kind.options.takes()}
+    for key in sorted(set(given) - set(takes)):
+        if key not in others:
             raise problems.Mistake(
-                f"{path}.type", f"{section.type!r} is none of {', '.join(known)}", errors.nearest(section.type, known)
+                f"{path}.{problems.shown(key)}", "is no key here", errors.nearest(key, ["type", *takes])
             )
-        return
-    must, may = CHANNELS[section.type]
-    if section.type == "log" and given & {"url", "secret"}:
-        raise problems.Mistake(path, "of type log takes neither url nor secret", "remove them")
-    for key in sorted(given - must - may - {"allow_private", "per_minute"}):
-        takes = ", ".join(sorted(must | may)) or "nothing"
-        raise problems.Mistake(f"{path}.{key}", f"is not for type {section.type}, which takes {takes}", "remove it")
-    for key in sorted(must - given):
-        raise problems.Mistake(f"{path}.{key}", "is missing", "add it")
-    if "user" in given and "secret" not in given:
+        own = ", ".join(sorted(set(takes) - set(COMMON))) or "nothing"
+        raise problems.Mistake(f"{path}.{key}", f"is not for type {type_name}, which takes {own}", "remove it")
+
+
+# --- checks that several types share -----------------------------------------------------------------------------
+
+
+def check_template(path: str, template: str | None) -> None:
+    """Refuse a template that cannot be filled in."""
+    text = string.Template(template or "")
+    if not text.is_valid():
+        todo = "write $summary or ${summary}; a dollar sign itself is $$"
+        raise problems.Mistake(f"{path}.template", "has a $ that begins no name", todo)
+    for name in text.get_identifiers():
+        if name not in TEMPLATE_FIELDS:
+            why = f"${problems.shown(name)} is nothing that a message has"
+            raise problems.Mistake(f"{path}.template", why, errors.nearest(name, TEMPLATE_FIELDS))
+
+
+def check_login(path: str, user: str | None, secret: Secret) -> None:
+    """Refuse a user without the secret that belongs to it."""
+    if user is not None and secret is None:
         raise problems.Mistake(f"{path}.secret", "is missing beside user", 'write secret = { env = "NAME" }')
 
 
-def _mail(path: str, section: grammar.ChannelSection, secret: bool) -> None:
-    if not section.to:
-        raise problems.Mistake(f"{path}.to", "names nobody", 'write to = ["ops@example.com"]')
-    if secret and section.user is None:
-        raise problems.Mistake(f"{path}.user", "is missing beside the secret", "add it")
-    if section.security == "none" and not section.allow_private:
-        todo = "use starttls or tls, or allow_private = true for a server of your own network"
-        raise problems.Mistake(f"{path}.security", "none sends mail in the clear", todo)
-    if section.security == "none" and secret:
-        raise problems.Mistake(f"{path}.security", "none would send the password in the clear", "use starttls or tls")
-    if not section.allow_private and section.host and (section.host == "localhost" or _is_private(section.host)):
-        todo = "set allow_private = true if it is a server of your own network"
-        raise problems.Mistake(f"{path}.host", "is a private address", todo)
+def check_url(path: str, url: str | grammar.Secret | None, *, allow_private: bool) -> str:
+    """Refuse an address that cannot work as far as its text shows, and return its host; "" for a secret by name.
 
-
-def _template(path: str, text: str) -> None:
-    template = string.Template(text)
-    if not template.is_valid():
-        raise problems.Mistake(
-            path, "has a $ that begins no name", "write $summary or ${summary}; a dollar sign itself is $$"
-        )
-    for name in template.get_identifiers():
-        if name not in TEMPLATE_FIELDS:
-            raise problems.Mistake(
-                path, f"${problems.shown(name)} is nothing that a message has", errors.nearest(name, TEMPLATE_FIELDS)
-            )
-
-
-def _address(path: str, url: str, section: grammar.ChannelSection) -> None:
-    """Check an address as far as its text goes; the address really connected to is checked on delivery."""
-    if section.type == "apprise":
-        raise problems.Mistake(path, "holds a token, so it must be a secret by name", 'write url = { env = "NAME" }')
+    The address that a delivery really connects to is checked again then.
+    """
+    if not isinstance(url, str):
+        return ""
+    path = f"{path}.url"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         parts, host = urlsplit(""), None
-    blank = errors.printable(url) != url or any(each.isspace() for each in url)
+    blank = errors.printable(url) != url or any(letter.isspace() for letter in url)
     if parts.scheme not in ("https", "http") or not host or blank or not _is_host(host):
         raise problems.Mistake(path, "is no address such as https://example.com/hook", "write it in full")
     if "@" in parts.netloc:
         raise problems.Mistake(path, "has credentials in it", "sign with a secret by name instead")
-    if section.type == "slack" and (host == "slack.com" or host.endswith(".slack.com")):
-        raise problems.Mistake(path, "of Slack is a secret itself", 'write url = { env = "NAME" }')
-    if section.allow_private:
-        return
-    if parts.scheme != "https":
-        raise problems.Mistake(
-            path, "is not https", "use https, or allow_private = true for a receiver of your own network"
-        )
-    if host == "localhost" or _is_private(host):
-        raise problems.Mistake(
-            path, "is a private address", "set allow_private = true if it is a receiver of your own network"
-        )
+    if parts.scheme != "https" and not allow_private:
+        todo = "use https, or allow_private = true for a receiver of your own network"
+        raise problems.Mistake(path, "is not https", todo)
+    check_private(path, host, "receiver", allow_private=allow_private)
+    return host
+
+
+def check_private(path: str, host: str, what: str, *, allow_private: bool) -> None:
+    """Refuse a private address that is written as one; a name is looked up when it is connected to."""
+    if not allow_private and (host == "localhost" or _is_private(host)):
+        todo = f"set allow_private = true if it is a {what} of your own network"
+        raise problems.Mistake(path, "is a private address", todo)
 
 
 def _is_host(host: str) -> bool:
-    """Tell whether a host's name can be: letters of any script, digits, hyphens and dots, or an address."""
+    """Tell whether a text can name a host: letters of any script, digits, hyphens and dots, or an address."""
     return re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", host) is not None or (
         ":" in host and re.fullmatch(r"[0-9a-f:.]+(%[\w.-]+)?", host) is not None
     )
@@ -177,4 +256,4 @@ def _is_private(host: str) -> bool:
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
-        return False  # a name: looked up, and checked, when it is connected to
+        return False

@@ -39,7 +39,7 @@ def text(configuration: models.Configuration, fleet: Iterable[models.Worker], no
         ],
         "discover": _plain(configuration.discover),
         "channels": {
-            name: _plain(channel, "name")
+            name: {**_plain(channel, "name", "options"), **channel.options}
             for name, channel in configuration.channels.items()
             if config.DEFAULT.channels.get(name) != channel
         },

@@ -18,7 +18,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainValidator,
     Strict,
     WrapValidator,
 )
@@ -35,13 +34,10 @@ LOG = "log"
 LATER_SECTIONS = ("windows", "groups", "templates")
 
 #: Keys that take a secret by name.
-SECRETS = frozenset({"secret", "external_id", "routing_key", "password"})
+SECRETS = frozenset({"external_id"})
 
 REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-\d{1,2}")
 ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
-TOPIC = re.compile(r"arn:aws[a-z-]*:sns:([a-z0-9-]+):\d{12}:[A-Za-z0-9_-]{1,256}(?:\.fifo)?", re.ASCII)
-_MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,39}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _BREACH = re.compile(r"\s*(\d{1,5})\s+of\s+(\d{1,5})\s*")
 _FLAPPING = re.compile(r"\s*(\d{1,5})\s+in\s+(\S{1,32})\s*")
@@ -75,7 +71,8 @@ def _statistic(text: str) -> str:
     return text
 
 
-def _seconds(value: object) -> int:
+def duration(value: object) -> int:
+    """Read a duration of whole seconds, one at least; raises ``ValueError`` for anything else."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("must be a duration such as 60s or 5m")
     whole = models.seconds(value)
@@ -84,8 +81,8 @@ def _seconds(value: object) -> int:
     return whole
 
 
-def _between(least: int, most: int) -> AfterValidator:
-    """Return what refuses a duration out of ``least`` to ``most`` seconds, in units that people write."""
+def between(least: int, most: int) -> AfterValidator:
+    """Return a validator that refuses a duration outside ``least`` to ``most`` seconds."""
 
     def check(seconds: int) -> int:
         if not least <= seconds <= most:
@@ -117,7 +114,7 @@ def _flapping(value: object) -> models.Flapping:
     found = _FLAPPING.fullmatch(value) if isinstance(value, str) else None
     if not found:
         raise ValueError('must read "TURNS in DURATION", such as "6 in 1h"')
-    turns, within = int(found[1]), _seconds(found[2])
+    turns, within = int(found[1]), duration(found[2])
     if not 3 <= turns <= 100:
         raise ValueError(f"asks for {turns} turns; 3 at least, 100 at most")
     if not 60 <= within <= 7 * models.DAY:
@@ -154,21 +151,18 @@ def _time(value: object) -> float:
 Name = Annotated[str, AfterValidator(_name)]
 Region = Annotated[str, AfterValidator(_region)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Duration = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(1, models.DAY)]
-Retention = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(3600, 30 * models.DAY)]
+Duration = Annotated[int, BeforeValidator(duration, json_schema_input_type=str | int), between(1, models.DAY)]
+Retention = Annotated[int, BeforeValidator(duration, json_schema_input_type=str | int), between(3600, 30 * models.DAY)]
 #: As long as a datapoint takes where nothing is learnt, at the least.
 Lateness = Annotated[
-    int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(metrics.DELAY, models.DAY)
+    int, BeforeValidator(duration, json_schema_input_type=str | int), between(metrics.DELAY, models.DAY)
 ]
-Ahead = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(60, 365 * models.DAY)]
-Repeat = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(60, 7 * models.DAY)]
+Ahead = Annotated[int, BeforeValidator(duration, json_schema_input_type=str | int), between(60, 365 * models.DAY)]
 Breach = Annotated[models.Count, BeforeValidator(_count, json_schema_input_type=str)]
 Labels = dict[models.Text, models.Text]
 Time = Annotated[float, BeforeValidator(_time, json_schema_input_type=str)]
 #: A month and a day: the longest window of a schedule.
-WindowLength = Annotated[
-    int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(60, 32 * models.DAY)
-]
+WindowLength = Annotated[int, BeforeValidator(duration, json_schema_input_type=str | int), between(60, 32 * models.DAY)]
 
 
 class _Section(BaseModel):
@@ -263,75 +257,6 @@ class RuleSection(_Section):
     cases: tuple[CaseSection, ...] = ()
 
 
-def _url(value: object) -> str | Secret:
-    if isinstance(value, str):
-        if len(value) > 2048:
-            raise ValueError("is longer than 2048 characters")
-        return value
-    if isinstance(value, dict):
-        try:
-            return Secret.model_validate(value)
-        except pydantic.ValidationError:
-            raise ValueError('must be a text, or a secret by name such as { env = "NAME" }') from None
-    raise ValueError("must be a text")
-
-
-def _wait(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("must be a duration such as 0s or 30s")
-    return models.seconds(value)
-
-
-def _topic(text: str) -> str:
-    found = TOPIC.fullmatch(text)
-    if not found or not REGION.fullmatch(found[1]):
-        raise ValueError("is no topic such as arn:aws:sns:us-east-1:123456789012:alerts")
-    return text
-
-
-def _mailbox(text: str) -> str:
-    if not _MAILBOX.fullmatch(text) or ".." in text:
-        raise ValueError("is no address such as ops@example.com")
-    return text
-
-
-def _host(text: str) -> str:
-    if not _HOST.fullmatch(text):
-        raise ValueError("is no host such as mail.example.com")
-    return text
-
-
-Mailbox = Annotated[str, AfterValidator(_mailbox)]
-
-
-class ChannelSection(_Section):
-    """``[channels.NAME]``: where notifications go. Which keys a type takes is in ``CHANNELS``.
-
-    ``routing_key`` and ``password`` are other names of ``secret``, for those who look for these.
-    """
-
-    type: Name
-    url: Annotated[str | Secret, PlainValidator(_url, json_schema_input_type=str | Secret)] | None = None
-    secret: Secret | None = None
-    routing_key: Secret | None = None
-    password: Secret | None = None
-    allow_private: Annotated[bool, Strict()] = False
-    template: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
-    per_minute: Annotated[Number, Field(ge=2, le=60_000)] | None = None
-    repeat: (
-        Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str | int), _between(60, 7 * models.DAY)] | None
-    ) = None
-    group_wait: Annotated[int, BeforeValidator(_wait, json_schema_input_type=str | int), _between(0, 600)] | None = None
-    topic_arn: Annotated[str, AfterValidator(_topic)] | None = None
-    host: Annotated[str, AfterValidator(_host)] | None = None
-    port: Annotated[int, Strict(), Field(ge=1, le=65_535)] | None = None
-    security: Literal["starttls", "tls", "none"] | None = None
-    user: models.Text | None = None
-    sender: Annotated[Mailbox | None, Field(alias="from")] = None
-    to: Annotated[tuple[Mailbox, ...], Field(max_length=100)] = ()
-    options: dict[models.Text, str] = {}
-
-
 class MetricSection(_Section):
     """``[[metrics]]``: a metric of one's own, or other values for a known one."""
 
@@ -407,7 +332,7 @@ class Grammar(_Section):
     discover: DiscoverSection | None = None
     workers: tuple[WorkerSection, ...] | None = None
     rules: tuple[RuleSection, ...] | None = None
-    channels: dict[Name, ChannelSection] | None = None
+    channels: dict[Name, dict[str, Any]] | None = None
     metrics: tuple[MetricSection, ...] | None = None
     collect: CollectSection | None = None
     accounts: dict[Name, AccountSection] | None = None

@@ -66,15 +66,20 @@ def syntax(source: str, said: str) -> tuple[str, str]:
     return (f"{source}: {found[2]}", f"is no TOML: {found[1]}") if found else (source, f"is no TOML: {said}")
 
 
-def first(wrong: pydantic.ValidationError, grammar: type[pydantic.BaseModel], secrets: Collection[str]) -> Mistake:
+def first(
+    wrong: pydantic.ValidationError,
+    grammar: type[pydantic.BaseModel],
+    secrets: Collection[str],
+    within: tuple[str, ...] = (),
+) -> Mistake:
     """Turn pydantic's first complaint about ``grammar`` into one of ours; what may be secret is never repeated.
 
-    ``secrets`` are the keys that take a secret by name.
+    ``secrets`` are the keys that take a secret by name, ``within`` is the place of ``grammar`` in the file.
     """
     # A misspelt key first: that another one is missing is often no more than its echo.
     found = min(wrong.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
     place, kind = found["loc"], found["type"]
-    path = _path(place)
+    path = _path((*within, *place))
     if kind == "extra_forbidden":
         known = _fields(grammar, place[:-1])
         return Mistake(path, "is no key here", errors.nearest(str(place[-1]), known))

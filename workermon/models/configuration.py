@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field, JsonValue
 
 from workermon.models.base import DAY, Frozen, Text
 from workermon.models.maintenance import Maintenance
@@ -35,15 +35,13 @@ class SecretRef(Frozen):
 
 
 class Channel(Frozen):
-    """Where notifications go; which fields a type has is said in docs/channels.md.
+    """Where notifications go (docs/channels.md).
 
     ``url`` and ``secret`` may be by name only. ``template`` replaces the text for people, ``per_minute`` is the most
-    that is sent in any minute, ``group_wait`` for how many seconds a group is gathered (``None``: what suits the type;
-    0: nothing is grouped), ``repeat`` after how many what still fires is told again. ``options`` are
-    of a type of a user's own.
+    that is sent in any minute, ``group_wait`` for how many seconds a group is gathered (0: nothing is grouped),
+    ``repeat`` after how many seconds a notification that still fires is sent again; ``None`` is what suits the type.
+    ``options`` are the keys that only its type knows, as the config file has them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     name: str
     type: str
@@ -54,14 +52,7 @@ class Channel(Frozen):
     per_minute: float | None = None
     group_wait: int | None = None
     repeat: int | None = None
-    topic_arn: str | None = None
-    host: str | None = None
-    port: int | None = None
-    security: Literal["starttls", "tls", "none"] | None = None
-    user: str | None = None
-    sender: str | None = Field(default=None, alias="from")
-    to: tuple[str, ...] = ()
-    options: dict[str, str] = {}
+    options: dict[str, JsonValue] = {}
 
 
 class Metric(Frozen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import json
 import math
 import random
@@ -15,9 +16,8 @@ from typing import Any
 from workermon import errors, failpoints, logs, models, ports
 from workermon.alerts import silences as silencing
 from workermon.health import canary as landing
-from workermon.notify import channel_alert, http
-from workermon.notify.channels import alertmanager, apprise, email, pagerduty, slack, sns, webhook
-from workermon.notify.channels import log as log_channel
+from workermon.notify import channel_alert, channels, http
+from workermon.notify.channel_type import ChannelType
 
 log = logs.get(__name__)
 
@@ -33,28 +33,6 @@ LONGEST_ASKED = 3600.0
 
 #: Seconds. After a day nobody waits for a notification any more; it is given up, and recorded as such.
 GIVE_UP = models.DAY
-
-#: Messages in any minute to a channel of a type, where it says nothing itself. PagerDuty takes about 120 a minute and
-#: key, Slack about one a second; what is missing here has no limit.
-PER_MINUTE: dict[str, float] = {
-    "pagerduty": 100,
-    "slack": 50,
-    "email": 60,
-    "apprise": 30,
-    "sns": 6000,
-    "alertmanager": 6000,
-    "webhook": 6000,
-}
-
-#: Types that people read: what happens to many workers within a short time is one message there.
-GROUPED = frozenset({"slack", "email", "apprise"})
-
-#: Seconds after which what still fires is told again, where a channel says nothing itself. Alertmanager keeps no alerts
-#: over a restart, and takes a repeated one for the same.
-REPEAT = {"alertmanager": 3600}
-
-#: Seconds for which a group is gathered, where its channel says nothing itself.
-GROUP_WAIT = 10
 
 #: Notifications in one message at most; of more there are several.
 LARGEST_GROUP = 200
@@ -82,22 +60,6 @@ PARALLEL = 16
 
 #: Seconds. After that nothing more is claimed, so that a task ends within its time; the sweep finds the rest.
 BUDGET = 60.0
-
-
-def notifiers(
-    secrets: ports.Secrets, now: ports.Clock = time.time, publisher: ports.Publisher | None = None
-) -> dict[str, ports.Notifier]:
-    """Return a notifier for each type of channel; without a publisher there is none for ``sns``."""
-    return {
-        "log": log_channel.Log(),
-        "webhook": webhook.Webhook(secrets, now),
-        "slack": slack.Slack(secrets, now),
-        "pagerduty": pagerduty.PagerDuty(secrets, now),
-        "email": email.Email(secrets, now),
-        "alertmanager": alertmanager.Alertmanager(secrets, now),
-        "apprise": apprise.Apprise(secrets),
-        **({"sns": sns.Sns(publisher)} if publisher else {}),
-    }
 
 
 def deliver(
@@ -411,7 +373,7 @@ class _Sender:
         channel = self._configurations.load().channels.get(parcel.channel)
         if channel is None or parcel.notification.status != "firing":
             return None
-        repeat = channel.repeat or REPEAT.get(channel.type)
+        repeat = channel.repeat or type_of(channel).repeat
         return self._now() + repeat if repeat else None
 
     def _seen(self, parcel: models.ClaimedNotification) -> bool:
@@ -500,7 +462,7 @@ class _Sender:
 def _worded(parcel: models.ClaimedNotification, channel: models.Channel) -> models.Notification:
     """Return what is sent: where nothing is merged a repetition says so, for the first may have been shown."""
     told = parcel.notification
-    if channel.type not in GROUPED or parcel.attempt < 2:
+    if not type_of(channel).shows_repetitions or parcel.attempt < 2:
         return told
     return told.model_copy(update={"summary": f"{told.summary} (retry)"})
 
@@ -516,22 +478,30 @@ def _tries(why: errors.WorkermonError) -> float:
     return http.PATIENT if isinstance(why, errors.AwsError) and not why.retryable else math.inf
 
 
+#: A type that nothing is known of: a type of your own that is not installed here.
+_UNKNOWN = dataclasses.replace(channels.CHANNEL_TYPES["log"], options=channels.own.Options)
+
+
+def type_of(channel: models.Channel) -> ChannelType:
+    """Return what is known of a channel's type."""
+    return channels.CHANNEL_TYPES.get(channel.type, _UNKNOWN)
+
+
 def wait_of(channel: models.Channel) -> int:
     """Return for how many seconds a channel gathers a group; 0 where it gathers none."""
-    if channel.type not in GROUPED:
-        return 0
-    return GROUP_WAIT if channel.group_wait is None else channel.group_wait
+    of_type = type_of(channel).group_wait
+    return of_type if not of_type or channel.group_wait is None else channel.group_wait
 
 
 def limit_of(channel: models.Channel) -> models.Limit | None:
     """Return how much a channel takes: half of what may go out in a minute at once, the other half over the minute."""
-    most = channel.per_minute or PER_MINUTE.get(channel.type)
+    most = channel.per_minute or type_of(channel).per_minute
     return models.Limit(bucket=max(1.0, most / 2), rate=most / 120) if most else None
 
 
 def _trial(channel: models.Channel, at: float, identity: str) -> list[models.Notification]:
     """Return what is sent to try a channel; where a message opens something, the one that closes it follows."""
-    return channel_alert.trial(channel, at, identity, closing=channel.type in ("pagerduty", "alertmanager"))
+    return channel_alert.trial(channel, at, identity, closing=type_of(channel).opens)
 
 
 def try_out(

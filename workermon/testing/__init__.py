@@ -8,6 +8,7 @@ from __future__ import annotations
 from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
 from workermon.testing.aws import MemoryCloudWatch, MemoryCosts, MemoryEc2, MemoryLearnedDelays, MemoryLimiter
 from workermon.testing.clock import ManualClock
+from workermon.testing.config import parse, parser
 from workermon.testing.control import (
     MemoryCanary,
     MemoryConfigurations,
@@ -18,7 +19,7 @@ from workermon.testing.control import (
     MemoryServer,
     MemorySetup,
 )
-from workermon.testing.delivery import MemoryOutbox, MemorySecrets, MemoryThrottle
+from workermon.testing.delivery import MemoryOutbox, MemoryPublisher, MemorySecrets, MemoryThrottle, notifiers
 from workermon.testing.fleet import MemorySchedule, MemoryWorkers
 from workermon.testing.memory import MemoryStore
 from workermon.testing.samples import MemoryFeed, MemorySamples
@@ -39,6 +40,7 @@ __all__ = [
     "MemoryLimiter",
     "MemoryNodes",
     "MemoryOutbox",
+    "MemoryPublisher",
     "MemoryPulse",
     "MemorySamples",
     "MemorySchedule",
@@ -49,4 +51,7 @@ __all__ = [
     "MemoryStore",
     "MemoryThrottle",
     "MemoryWorkers",
+    "notifiers",
+    "parse",
+    "parser",
 ]

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from workermon import errors, models, ports
+from workermon.notify import channel_type, channels
 from workermon.testing import memory
 
 
@@ -245,3 +246,29 @@ class MemorySecrets:
         if name not in self._values:
             raise errors.InvalidInput(f"secret {name}", "it is not set", "set it")
         return self._values[name]
+
+
+class MemoryPublisher:
+    """``ports.Publisher`` that remembers what was published, oldest first: topic, subject, and texts by protocol."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, str, dict[str, str]]] = []
+
+    def publish(
+        self,
+        topic_arn: str,
+        *,
+        subject: str,
+        messages: Mapping[str, str],
+        attributes: Mapping[str, str],  # noqa: ARG002 - of the port
+        group: str,  # noqa: ARG002 - of the port
+        identity: str,  # noqa: ARG002 - of the port
+    ) -> None:
+        """Remember it."""
+        self.published.append((topic_arn, subject, dict(messages)))
+
+
+def notifiers(now: ports.Clock, **secrets: str) -> dict[str, ports.Notifier]:
+    """Return the notifiers of every type of channel, with these secrets by name; nothing reaches AWS."""
+    needs = channel_type.Dependencies(secrets=MemorySecrets(secrets), publisher=MemoryPublisher(), now=now)
+    return channel_type.notifiers(channels.CHANNEL_TYPES, needs)

@@ -12,7 +12,8 @@ import time
 from typing import Any
 
 from workermon import models, ports
-from workermon.notify import http, text
+from workermon.config import channels
+from workermon.notify import channel_type, http, text
 
 #: Seconds. Alertmanager takes an alert for resolved when its end has come, or after its ``resolve_timeout`` where it
 #: has none. We tell the end ourselves, so the end that a firing alert is given is only for a monitor that never comes
@@ -24,6 +25,20 @@ PATH = "/api/v2/alerts"
 
 #: It found the alert itself wrong; what else refuses may be a proxy before it.
 FINAL = frozenset({400, 413, 422})
+
+
+class Options(channels.Options):
+    """``[channels.NAME]`` of type ``alertmanager``. A secret without a user is a bearer token."""
+
+    url: channels.Url
+    user: models.Text | None = None
+    secret: channels.Secret = None
+    repeat: channels.Repeat | None = None
+
+    def check(self, path: str) -> None:
+        """Refuse a user without a password, and an address that cannot work."""
+        channels.check_login(path, self.user, self.secret)
+        channels.check_url(path, self.url, allow_private=self.allow_private)
 
 
 class Alertmanager:
@@ -39,9 +54,9 @@ class Alertmanager:
             address = address.rstrip("/") + PATH
         headers = {}
         if channel.secret is not None:
-            secret = self._secrets(channel.secret)
-            pair = base64.b64encode(f"{channel.user}:{secret}".encode()).decode()
-            headers["Authorization"] = f"Basic {pair}" if channel.user is not None else f"Bearer {secret}"
+            user, secret = Options.of(channel).user, self._secrets(channel.secret)
+            pair = base64.b64encode(f"{user}:{secret}".encode()).decode()
+            headers["Authorization"] = f"Basic {pair}" if user is not None else f"Bearer {secret}"
         now = self._now()
         http.post(
             f"channel {channel.name}",
@@ -95,3 +110,13 @@ def _safe(key: str) -> str:
     'team_name'
     """
     return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in key)
+
+
+TYPE = channel_type.ChannelType(
+    options=Options,
+    notifier=lambda needs: Alertmanager(needs.secrets, needs.now),
+    per_minute=6000,
+    # Alertmanager forgets its alerts when it restarts, and takes a repeated one for the same.
+    repeat=3600,
+    opens=True,
+)

@@ -10,13 +10,34 @@ from __future__ import annotations
 import importlib
 import logging
 import socket
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from workermon import errors, models, ports
-from workermon.notify import http, text
+from workermon.config import channels, problems
+from workermon.notify import channel_type, http, text
 
 _TYPES = {"critical": "failure", "warning": "warning", "resolved": "success"}
+
+
+class Options(channels.Options):
+    """``[channels.NAME]`` of type ``apprise``. The whole address is a secret, so ``secret`` may name it too."""
+
+    aliases: ClassVar[Mapping[str, str]] = {"secret": "url"}
+    required = ("url",)
+
+    url: channels.Url | None = None
+    secret: channels.Secret = None
+    template: channels.Template | None = None
+    group_wait: channels.GroupWait | None = None
+    repeat: channels.Repeat | None = None
+
+    def check(self, path: str) -> None:
+        """Refuse an address in clear text, and a template that cannot be filled in."""
+        if isinstance(self.url, str):
+            why = "holds a token, so it must be a secret by name"
+            raise problems.Mistake(f"{path}.url", why, 'write url = { env = "NAME" }')
+        channels.check_template(path, self.template)
 
 
 class Apprise:
@@ -85,3 +106,12 @@ def _check(what: str, service: Any) -> None:
         raise errors.DeliveryFailed(
             what, "its host has a private or local address, and these are refused", "set allow_private = true"
         )
+
+
+TYPE = channel_type.ChannelType(
+    options=Options,
+    notifier=lambda needs: Apprise(needs.secrets),
+    per_minute=30,
+    group_wait=10,
+    shows_repetitions=True,
+)

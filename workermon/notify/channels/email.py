@@ -4,22 +4,79 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email import utils
 from email.message import EmailMessage
 from email.policy import SMTP as POLICY
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, Strict
 
 from workermon import errors, logs, models, ports
-from workermon.notify import http, text
+from workermon.config import channels, problems
+from workermon.notify import channel_type, http, text
 
 log = logs.get(__name__)
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
+
+
+_MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,39}")
+
+
+def _mailbox(text: str) -> str:
+    if not _MAILBOX.fullmatch(text) or ".." in text:
+        raise ValueError("is not an address such as ops@example.com")
+    return text
+
+
+def _host(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise ValueError("is not a host such as mail.example.com")
+    return text
+
+
+Mailbox = Annotated[str, AfterValidator(_mailbox)]
+
+
+class Options(channels.Options):
+    """``[channels.NAME]`` of type ``email``. ``password`` is another name of the secret that belongs to ``user``."""
+
+    aliases: ClassVar[Mapping[str, str]] = {"password": "secret"}
+
+    host: Annotated[str, AfterValidator(_host)]
+    sender: Annotated[Mailbox, Field(alias="from")]
+    to: Annotated[tuple[Mailbox, ...], Field(max_length=100)]
+    port: Annotated[int, Strict(), Field(ge=1, le=65_535)] | None = None
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    user: models.Text | None = None
+    secret: channels.Secret = None
+    password: channels.Secret = None
+    template: channels.Template | None = None
+    group_wait: channels.GroupWait | None = None
+    repeat: channels.Repeat | None = None
+
+    def check(self, path: str) -> None:
+        """Refuse mail to nobody, half a login, and whatever would go over a network in clear text."""
+        channels.check_login(path, self.user, self.secret)
+        if not self.to:
+            raise problems.Mistake(f"{path}.to", "names nobody", 'write to = ["ops@example.com"]')
+        if self.secret is not None and self.user is None:
+            raise problems.Mistake(f"{path}.user", "is missing beside the secret", "add it")
+        if self.security == "none" and not self.allow_private:
+            todo = "use starttls or tls, or allow_private = true for a server of your own network"
+            raise problems.Mistake(f"{path}.security", "none sends mail in the clear", todo)
+        if self.security == "none" and self.secret is not None:
+            why = "none would send the password in the clear"
+            raise problems.Mistake(f"{path}.security", why, "use starttls or tls")
+        channels.check_private(f"{path}.host", self.host, "server", allow_private=self.allow_private)
+        channels.check_template(path, self.template)
 
 
 class Email:
@@ -37,13 +94,11 @@ class Email:
         self._hand_over(channel, group_message(channel, notifications, self._now()))
 
     def _hand_over(self, channel: models.Channel, mail: EmailMessage) -> None:
-        what = f"channel {channel.name}"
-        host = channel.host or ""
-        port = channel.port or PORTS[channel.security or "starttls"]
+        options = Options.of(channel)
         password = self._secrets(channel.secret) if channel.secret else None
-        exchange = _Exchange(what, channel, host, port, password, mail)
-        gate = http.Gate(host, port, channel.allow_private, self._deadline)
-        http.within(what, host, gate, self._deadline, exchange, f"email-{channel.name}")
+        exchange = _Exchange(channel.name, options, password, mail)
+        gate = http.Gate(options.host, exchange.port, options.allow_private, self._deadline)
+        http.within(exchange.what, options.host, gate, self._deadline, exchange, f"email-{channel.name}")
 
 
 def message(channel: models.Channel, notification: models.Notification, now: float) -> EmailMessage:
@@ -63,10 +118,11 @@ def group_message(channel: models.Channel, notifications: Sequence[models.Notifi
 def _mail(channel: models.Channel, identity: str, thread: str, title: str, said: str, now: float) -> EmailMessage:
     mail = EmailMessage(policy=POLICY)
     mail["Subject"] = title[:200]
-    mail["From"] = channel.sender
-    mail["To"] = ", ".join(channel.to)
+    options = Options.of(channel)
+    mail["From"] = options.sender
+    mail["To"] = ", ".join(options.to)
     mail["Date"] = utils.formatdate(now)
-    domain = (channel.sender or "").rpartition("@")[2] or "workermon"
+    domain = options.sender.rpartition("@")[2]
     mail["Message-ID"] = f"<{identity}@{domain}>"
     name = base64.urlsafe_b64encode(thread.encode()).decode().rstrip("=")
     mail["References"] = f"<{name[:150]}@{domain}>"
@@ -78,11 +134,10 @@ def _mail(channel: models.Channel, identity: str, thread: str, title: str, said:
 class _Exchange:
     """One mail handed to a server; ``status`` is 250 once it is accepted."""
 
-    def __init__(
-        self, what: str, channel: models.Channel, host: str, port: int, password: str | None, mail: EmailMessage
-    ) -> None:
-        self._what, self._channel, self._host, self._port = what, channel, host, port
-        self._password, self._mail = password, mail
+    def __init__(self, channel: str, options: Options, password: str | None, mail: EmailMessage) -> None:
+        self._channel, self._options, self._password, self._mail = channel, options, password, mail
+        self.what = f"channel {channel}"
+        self.port = options.port or PORTS[options.security]
         self.status = 0
 
     def __call__(self, gate: http.Gate) -> None:
@@ -91,31 +146,30 @@ class _Exchange:
             self._speak(gate)
         except smtplib.SMTPException as why:
             if _refuses(why):
-                raise errors.DeliveryRefused(self._what, *self._said(why), http.PATIENT) from None
-            raise errors.DeliveryFailed(self._what, *self._said(why)) from None
+                raise errors.DeliveryRefused(self.what, *self._said(why), http.PATIENT) from None
+            raise errors.DeliveryFailed(self.what, *self._said(why)) from None
 
     def _speak(self, gate: http.Gate) -> None:
-        security = self._channel.security or "starttls"
+        security = self._options.security
         context = ssl.create_default_context()
-        server = _Server(gate, context if security == "tls" else None, self._host)
+        server = _Server(gate, context if security == "tls" else None, self._options.host)
         try:
-            code, said = server.connect(self._host, self._port)
+            code, said = server.connect(self._options.host, self.port)
             if code != 220:
                 raise smtplib.SMTPConnectError(code, said)
             server.ehlo_or_helo_if_needed()
             if security == "starttls":
                 if not server.has_extn("starttls"):
-                    raise errors.DeliveryFailed(
-                        self._what, f"{self._host} offers no STARTTLS", 'use a server that does, or security = "tls"'
-                    )
+                    why = f"{self._options.host} offers no STARTTLS"
+                    raise errors.DeliveryFailed(self.what, why, 'use a server that does, or security = "tls"')
                 server.starttls(context=context)
                 server.ehlo()
-            if self._channel.user is not None and self._password is not None:
-                server.login(self._channel.user, self._password)
-            left_out = server.send_message(self._mail, self._channel.sender, list(self._channel.to))
+            if self._options.user is not None and self._password is not None:
+                server.login(self._options.user, self._password)
+            left_out = server.send_message(self._mail, self._options.sender, list(self._options.to))
             self.status = 250
             if left_out:
-                log.warning("email.refused_recipients", channel=self._channel.name, number=len(left_out))
+                log.warning("email.refused_recipients", channel=self._channel, number=len(left_out))
             server.quit()
         except smtplib.SMTPException:
             if not self.status:
@@ -125,7 +179,7 @@ class _Exchange:
 
     def _said(self, why: smtplib.SMTPException) -> tuple[str, str]:
         """Return what went wrong; a server's own words may repeat an address or a credential, so only its code is."""
-        host = errors.printable(self._host)[:100]
+        host = errors.printable(self._options.host)[:100]
         if isinstance(why, smtplib.SMTPAuthenticationError):
             return f"{host} refuses user or password ({why.smtp_code})", "correct them"
         if isinstance(why, smtplib.SMTPNotSupportedError):
@@ -161,3 +215,12 @@ class _Server(smtplib.SMTP):
     def _get_socket(self, host: str, port: int, timeout: float) -> Any:  # noqa: ARG002 - smtplib's signature
         made: socket.socket = self._gate.connect()
         return self._context.wrap_socket(made, server_hostname=self._host) if self._context else made
+
+
+TYPE = channel_type.ChannelType(
+    options=Options,
+    notifier=lambda needs: Email(needs.secrets, needs.now),
+    per_minute=60,
+    group_wait=10,
+    shows_repetitions=True,
+)

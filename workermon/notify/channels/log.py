@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from workermon import logs, models
+from workermon.config import channels
+from workermon.notify import channel_type
 
 log = logs.get(__name__)
+
+
+class Options(channels.Options):
+    """``[channels.NAME]`` of type ``log``."""
+
+    repeat: channels.Repeat | None = None
 
 
 class Log:
@@ -32,3 +40,6 @@ class Log:
             notification_id=notification.id,
             channel=channel.name,
         )
+
+
+TYPE = channel_type.ChannelType(options=Options, notifier=lambda _: Log())

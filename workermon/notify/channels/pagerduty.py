@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from workermon import __version__, errors, models, ports
-from workermon.notify import http, text
+from workermon.config import channels
+from workermon.notify import channel_type, http, text
 
 #: Where events go; an account in the EU has https://events.eu.pagerduty.com/v2/enqueue.
 URL = "https://events.pagerduty.com/v2/enqueue"
@@ -20,6 +22,21 @@ LONGEST = 1024
 FINAL = frozenset({400, 401, 403, 404, 410, 413, 422})
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Options(channels.Options):
+    """``[channels.NAME]`` of type ``pagerduty``. ``routing_key`` is PagerDuty's own name for the secret."""
+
+    aliases: ClassVar[Mapping[str, str]] = {"routing_key": "secret"}
+    required = ("secret",)
+
+    secret: channels.Secret = None
+    routing_key: channels.Secret = None
+    url: channels.Url | None = None
+
+    def check(self, path: str) -> None:
+        """Refuse an address that cannot work."""
+        channels.check_url(path, self.url, allow_private=self.allow_private)
 
 
 class PagerDuty:
@@ -81,3 +98,12 @@ def event(key: str, notification: models.Notification) -> dict[str, Any]:
             },
         },
     }
+
+
+TYPE = channel_type.ChannelType(
+    options=Options,
+    notifier=lambda needs: PagerDuty(needs.secrets, needs.now),
+    # PagerDuty takes about 120 events a minute and key.
+    per_minute=100,
+    opens=True,
+)

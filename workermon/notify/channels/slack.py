@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from workermon import models, ports
-from workermon.notify import http, text
+from workermon.config import channels, problems
+from workermon.notify import channel_type, http, text
 
 #: Characters of a block's text that Slack takes (3000), less room for what is around it.
 LONGEST = 2900
@@ -20,6 +21,26 @@ BLOCKS = 50
 FINAL = frozenset({400, 403, 404, 410, 413})
 
 _COLOURS = {"critical": "#d32f2f", "warning": "#f9a825", "resolved": "#2e7d32"}
+
+
+class Options(channels.Options):
+    """``[channels.NAME]`` of type ``slack``. The whole address is a secret, so ``secret`` may name it too."""
+
+    aliases: ClassVar[Mapping[str, str]] = {"secret": "url"}
+    required = ("url",)
+
+    url: channels.Url | None = None
+    secret: channels.Secret = None
+    template: channels.Template | None = None
+    group_wait: channels.GroupWait | None = None
+    repeat: channels.Repeat | None = None
+
+    def check(self, path: str) -> None:
+        """Refuse an address of Slack's own in clear text, and a template that cannot be filled in."""
+        host = channels.check_url(path, self.url, allow_private=self.allow_private)
+        if host == "slack.com" or host.endswith(".slack.com"):
+            raise problems.Mistake(f"{path}.url", "of Slack is a secret itself", 'write url = { env = "NAME" }')
+        channels.check_template(path, self.template)
 
 
 class Slack:
@@ -95,3 +116,13 @@ def group_message(channel: models.Channel, notifications: Sequence[models.Notifi
 
 def _fact(name: str, value: str) -> str:
     return f"`{escaped(value)}`" if name in ("silence", "acknowledge") else escaped(value)
+
+
+TYPE = channel_type.ChannelType(
+    options=Options,
+    notifier=lambda needs: Slack(needs.secrets, needs.now),
+    # Slack takes about one message a second.
+    per_minute=50,
+    group_wait=10,
+    shows_repetitions=True,
+)

@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from workermon import models, ports
-from workermon.notify import text
+from workermon.config import channels, grammar
+from workermon.notify import channel_type, text
 
 #: Characters of a subject that SNS takes.
 SUBJECT = 100
 
 #: Subscriptions of programs; the others are read by people.
 _PROGRAMS = ("http", "https", "sqs", "lambda", "firehose")
+
+
+_TOPIC = re.compile(r"arn:aws[a-z-]*:sns:([a-z0-9-]+):\d{12}:[A-Za-z0-9_-]{1,256}(?:\.fifo)?", re.ASCII)
+
+
+def _topic(text: str) -> str:
+    found = _TOPIC.fullmatch(text)
+    if not found or not grammar.REGION.fullmatch(found[1]):
+        raise ValueError("is not a topic such as arn:aws:sns:us-east-1:123456789012:alerts")
+    return text
+
+
+class Options(channels.Options):
+    """``[channels.NAME]`` of type ``sns``."""
+
+    topic_arn: Annotated[str, AfterValidator(_topic)]
+    template: channels.Template | None = None
+    repeat: channels.Repeat | None = None
+
+    def check(self, path: str) -> None:
+        """Refuse a template that cannot be filled in."""
+        channels.check_template(path, self.template)
 
 
 class Sns:
@@ -25,7 +52,7 @@ class Sns:
         said = text.body(channel, notification)
         document = json.dumps(models.to_json(notification), ensure_ascii=False)
         self._publisher.publish(
-            str(channel.topic_arn),
+            Options.of(channel).topic_arn,
             subject=subject(notification),
             messages={"default": said, **dict.fromkeys(_PROGRAMS, document)},
             attributes={
@@ -44,3 +71,6 @@ def subject(notification: models.Notification) -> str:
     """Return the title as SNS takes it: ASCII, at most 100 characters, not starting with a space."""
     plain = text.title(notification).encode("ascii", "replace").decode()
     return plain if len(plain) <= SUBJECT else plain[: SUBJECT - 3] + "..."
+
+
+TYPE = channel_type.ChannelType(options=Options, notifier=lambda needs: Sns(needs.publisher), per_minute=6000)

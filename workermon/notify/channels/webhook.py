@@ -8,7 +8,20 @@ import json
 import time
 
 from workermon import models, ports
-from workermon.notify import http
+from workermon.config import channels
+from workermon.notify import channel_type, http
+
+
+class Options(channels.Options):
+    """``[channels.NAME]`` of type ``webhook``."""
+
+    url: channels.Url
+    secret: channels.Secret = None
+    repeat: channels.Repeat | None = None
+
+    def check(self, path: str) -> None:
+        """Refuse an address that cannot work."""
+        channels.check_url(path, self.url, allow_private=self.allow_private)
 
 
 class Webhook:
@@ -34,3 +47,8 @@ class Webhook:
             deadline=self._deadline,
             thread=f"webhook-{channel.name}",
         )
+
+
+TYPE = channel_type.ChannelType(
+    options=Options, notifier=lambda needs: Webhook(needs.secrets, needs.now), per_minute=6000
+)

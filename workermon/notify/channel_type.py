@@ -1,0 +1,55 @@
+"""What a type of channel is made of. Each file below ``channels`` makes one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from workermon import logs, ports
+from workermon.config import channels
+
+log = logs.get(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Dependencies:
+    """What a notifier may need to reach its receiver."""
+
+    secrets: ports.Secrets
+    publisher: ports.Publisher
+    now: ports.Clock
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelType:
+    """All that config file and delivery know of a type of channel: a row of ``channels.CHANNEL_TYPES``.
+
+    A channel's own ``per_minute``, ``group_wait`` and ``repeat`` come before those of its type.
+    """
+
+    #: The keys of ``[channels.NAME]``, and how they are checked.
+    options: type[channels.Options]
+    #: Makes the notifier, once for each process.
+    notifier: Callable[[Dependencies], ports.Notifier]
+    #: Messages in any minute; ``None``: no limit.
+    per_minute: float | None = None
+    #: Seconds for which notifications are gathered into one message; 0: each is a message of its own.
+    group_wait: int = 0
+    #: Seconds after which a notification that still fires is sent again; ``None``: it is not.
+    repeat: int | None = None
+    #: Whether the receiver shows a repeated message again, so that it has to say that it is a repetition.
+    shows_repetitions: bool = False
+    #: Whether a message opens something, such as an incident, so that a test message is followed by its end.
+    opens: bool = False
+
+
+def notifiers(types: Mapping[str, ChannelType], needs: Dependencies) -> dict[str, ports.Notifier]:
+    """Make a notifier of each type. A type of your own that fails is logged and left out."""
+    made: dict[str, ports.Notifier] = {}
+    for name, kind in types.items():
+        try:
+            made[name] = kind.notifier(needs)
+        except Exception as why:
+            # It may be a user's own code, so anything may come out of it.
+            log.error("channels.not_made", name=name, reason=repr(why))
+    return made
