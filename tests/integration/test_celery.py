@@ -17,7 +17,9 @@ import pytest
 import redis
 from celery_house import House, eventually, gone, opened
 
+from workermon import settings
 from workermon.local import embedded
+from workermon.on_celery import broker
 
 pytestmark = [
     pytest.mark.integration,
@@ -282,6 +284,32 @@ def test_nothing_that_celery_shows_has_the_password(house, redis_client, redis_s
         shown += [done.stdout, done.stderr]
     assert "redbeat_redis_url" in "".join(shown)
     assert urlsplit(redis_server.url).password not in "".join(shown)
+
+
+def test_what_celery_shows_of_a_unix_socket_or_of_sentinels_has_no_password(tmp_path: Path) -> None:
+    """The embedded server's address has its password in it, and so have the options for sentinels: neither shows."""
+    server = embedded.Server(tmp_path / "server", persistent=False)
+    server.start()
+    password = settings.Address.parse(server.url).password
+    try:
+        with opened(tmp_path, server.url) as house, contextlib.closing(redis.Redis.from_url(server.url)) as client:
+            node, beat = house.celery("worker"), house.celery("beat")
+            assert works(client, "listener")
+            eventually(lambda: ticked(client), within=READY)
+            assert answers(house)
+            shown = [node.said, beat.said]
+            for command in (["inspect", "conf"], ["inspect", "stats"], ["inspect", "report"], ["report"]):
+                done = house.run("celery", "-A", "workermon", *command)
+                assert done.returncode == 0, done.stderr
+                shown += [done.stdout, done.stderr]
+            assert "redis+socket" in "".join(shown)
+            assert password not in "".join(shown)
+    finally:
+        server.stop()
+    options = {"sentinel_kwargs": {"password": password}, "master_name": "ours"}
+    stats = broker.Connection(f"sentinel://:{password}@here:26379/0", transport_options=options).info()
+    assert stats["transport_options"] == {"sentinel_kwargs": {"password": "***"}, "master_name": "ours"}
+    assert password not in str(stats)
 
 
 def test_registered_tasks_are_those_of_the_contract(house, redis_client) -> None:

@@ -8,7 +8,7 @@ what is no message, or none that Celery can use, is logged with its reason and c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import kombu
@@ -16,7 +16,7 @@ from celery.app import amqp
 from celery.utils import dispatch
 from kombu.transport import redis as kombu_redis
 
-from workermon import logs
+from workermon import logs, settings
 from workermon.on_celery import messages
 
 log = logs.get(__name__)
@@ -112,6 +112,25 @@ class Connection(kombu.Connection):
         """Return the transport's class."""
         usual = super().get_transport_cls()
         return {kombu_redis.Transport: Transport, kombu_redis.SentinelTransport: SentinelTransport}.get(usual, usual)
+
+    def info(self) -> dict[str, Any]:
+        """Return what 'inspect stats' and Flower show of it: the address of a socket has the password in it."""
+        return {name: shown_safely(value, name) for name, value in super().info().items()}
+
+
+def shown_safely(value: Any, name: str = "") -> Any:
+    """Return a setting as it can be shown: what is named like a credential, and passwords within URLs, as ``***``.
+
+    >>> shown_safely({"sentinel_kwargs": {"password": "hunter2"}, "url": "unix://:hunter2@/run/redis?db=1"})
+    {'sentinel_kwargs': {'password': '***'}, 'url': 'unix://:***@/run/redis?db=***'}
+    """
+    if isinstance(value, Mapping):
+        return {key: shown_safely(item, str(key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown_safely(item, name) for item in value]
+    if value is not None and any(word in name.lower() for word in ("password", "secret", "token", "credential")):
+        return "***"
+    return settings.masked(value) if isinstance(value, str) and "://" in value else value
 
 
 class AMQP(amqp.AMQP):
