@@ -93,8 +93,8 @@ class Script(Generic[R_co]):
             reply = connection.execute_command("EVAL", self.text, *self.parameters, **options)
         return cast("R_co", reply)
 
-    def queue(self, transaction: Any) -> None:
-        """Add it to a transaction, as whole text: a server that does not know the digest must not leave it out."""
+    def add_to(self, transaction: Any) -> None:
+        """Add the call to a transaction, with the whole text: an unknown digest would leave one command out."""
         transaction.execute_command("EVAL", self.text, *self.parameters)
 
 

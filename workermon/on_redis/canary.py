@@ -6,13 +6,24 @@ from typing import Any
 
 import redis
 
-from workermon import ports
+from workermon import lua, ports
 from workermon.on_redis import client, keys
 
 #: Before the name of a step, the field that counts those that did not come there.
 _LOST = "lost:"
 
-_REACH = client.Script.load("reach_step")
+
+class ReachStep(lua.Script[int]):
+    """Note that a canary came to a step, and publish it if ``channel`` is not empty."""
+
+    canary: lua.Key
+    step: lua.Argument
+    next_step: lua.Argument
+    begun: lua.Argument
+    at: lua.Argument
+    longest_break: lua.Argument
+    sent: lua.Argument
+    channel: lua.Argument
 
 
 class RedisCanary:
@@ -41,9 +52,15 @@ class RedisCanary:
         )
 
     def _reach(self, step: str, begun: float, at: float, sent: str, channel: str) -> None:
-        after = ports.CANARY_STEPS[ports.CANARY_STEPS.index(step) + 1 :][:1]
-        _REACH.run(
-            self._client,
-            [keys.CANARY],
-            [step, *(after or ("",)), f"{begun!r} {at!r}", repr(at), ports.CANARY_BREAK, sent, channel],
+        following = ports.CANARY_STEPS[ports.CANARY_STEPS.index(step) + 1 :]
+        reaching = ReachStep(
+            canary=keys.CANARY,
+            step=step,
+            next_step=following[0] if following else "",
+            begun=repr(begun),
+            at=repr(at),
+            longest_break=ports.CANARY_BREAK,
+            sent=sent,
+            channel=channel,
         )
+        client.run(self._client, reaching)

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from workermon import models
+from workermon import lua, models
 from workermon.on_redis import client, keys
 
 HOUR = 3600
@@ -19,9 +19,23 @@ KEPT = 49 * HOUR
 #: Seconds. How long a decision about the budget may be old before it is read again.
 REMEMBERED = 5.0
 
-_NOTE = client.Script.load("count_request")
 
-_DECIDE = client.Script.load("decide_budget")
+class CountRequest(lua.Script[int]):
+    """Add to the counts of an hour; ``counts``: fields and numbers in turn."""
+
+    hour: lua.Key
+    at: lua.Argument
+    lifetime: lua.Argument
+    counts: lua.Arguments
+
+
+class DecideBudget(lua.Script[int]):
+    """Replace the budget's decision; return 1, or 0 if another one came between."""
+
+    decision: lua.Key
+    before: lua.Argument
+    after: lua.Argument
+    lifetime: lua.Argument
 
 
 class RedisCosts:
@@ -35,11 +49,12 @@ class RedisCosts:
     def note(self, at: float, scope: str, operation: str, metrics: Mapping[str, int]) -> None:
         """Count a request and what it asked for, in one round trip."""
         weights = self.budget_decision().weights if metrics else {}
-        counted: list[client.Argument] = [f"call {scope} {operation}", 1]
+        counted: list[lua.Value] = [f"call {scope} {operation}", 1]
         for metric, number in metrics.items():
             counted += [f"metric {scope} {metric}", number]
             counted += [f"full {scope} {metric}", number * weights.get(metric, 1)]
-        _NOTE.run(self._client, [keys.costs(int(at // HOUR) * HOUR)], [repr(at), KEPT, *counted])
+        hour = keys.costs(int(at // HOUR) * HOUR)
+        client.run(self._client, CountRequest(hour=hour, at=repr(at), lifetime=KEPT, counts=counted))
 
     def hours(self, since: float) -> list[models.Hour]:
         """Return the hours since the one that a time is in; no more than are kept."""
@@ -56,7 +71,7 @@ class RedisCosts:
         now = time.monotonic()
         if now - self._read_at > REMEMBERED:
             with client.guard(self._client):
-                text: Any = self._client.get(keys.STRETCH)
+                text: Any = self._client.get(keys.BUDGET_DECISION)
             self._stretch = models.BudgetDecision.model_validate_json(text) if text else models.BudgetDecision()
             self._read_at = now
         return self._stretch
@@ -65,7 +80,13 @@ class RedisCosts:
         """Put a decision in force, unless another one came between."""
         had = "" if before == models.BudgetDecision() else before.model_dump_json()
         self._read_at = float("-inf")
-        return bool(_DECIDE.run(self._client, [keys.STRETCH], [had, budget_decision.model_dump_json(), 2 * models.DAY]))
+        deciding = DecideBudget(
+            decision=keys.BUDGET_DECISION,
+            before=had,
+            after=budget_decision.model_dump_json(),
+            lifetime=2 * models.DAY,
+        )
+        return bool(client.run(self._client, deciding))
 
 
 def _hour(start: int, found: Mapping[bytes, bytes]) -> models.Hour:

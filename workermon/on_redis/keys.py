@@ -34,7 +34,7 @@ key                                         type    owner; lifetime
 ``workermon:limit:<scope>:<operation>``     hash    limiter: a token bucket; an hour after the last request
 ``workermon:limits``                        set     limiter: buckets that are slowed; an hour after the last was
 ``workermon:costs:<hour>``                  hash    costs: requests and metrics asked; 49 hours
-``workermon:stretch``                       string  costs: what the budget makes of the periods; 2 days
+``workermon:budget-decision``               string  costs: what the budget makes of the periods; 2 days
 ``workermon:scopes``                        set     scopes: accounts and regions collected from; permanent
 ``workermon:scope:<scope>``                 hash    scopes: how collection goes there; permanent
 ``workermon:alerts:<scope>``                hash    scopes: state and version of its alert; permanent
@@ -76,7 +76,7 @@ PULSE = "workermon:pulse"
 CANARY = "workermon:canary"
 COUNTS = "workermon:counts"
 LIMITS = "workermon:limits"
-STRETCH = "workermon:stretch"
+BUDGET_DECISION = "workermon:budget-decision"
 SCOPES = "workermon:scopes"
 LEDGER = "workermon:ledger:"
 LANE, STATE, LEASE = "workermon:outbox:lane:", "workermon:outbox:state:", "workermon:outbox:lease:"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from workermon import errors, logs, models
+from workermon import errors, logs, lua, models
 from workermon.on_redis import client, keys
 
 log = logs.get(__name__)
@@ -47,13 +47,47 @@ REMEMBERED = 10.0
 #: Seconds. A bucket that nobody takes from is full, so it need not be kept.
 KEPT = 3600
 
-_TAKE = client.Script.load("take_request")
 
-_THROTTLED = client.Script.load("slow_down")
+class TakeRequest(lua.Script[list[Any]]):
+    """Take or reserve a token; return the tokens taken, the seconds to wait, and 1 if nobody answers there."""
 
-_SILENT = client.Script.load("note_silence")
+    bucket: lua.Key
+    capacity: lua.Argument
+    rate: lua.Argument
+    patience: lua.Argument
+    lent_for: lua.Argument
+    most_lent: lua.Argument
+    recovery: lua.Argument
+    slowest: lua.Argument
+    trial: lua.Argument
+    lifetime: lua.Argument
 
-_SLOWED = client.Script.load("list_slowed")
+
+class SlowDown(lua.Script[int]):
+    """Lower the rate after AWS throttled a request; return 1, or 0 if it was lowered a moment ago."""
+
+    bucket: lua.Key
+    slower: lua.Argument
+    pause: lua.Argument
+    recovery: lua.Argument
+    lifetime: lua.Argument
+
+
+class NoteSilence(lua.Script[int]):
+    """Note that a request got no answer; return 1 if the API is shut off now."""
+
+    bucket: lua.Key
+    shut_for: lua.Argument
+    within: lua.Argument
+    lifetime: lua.Argument
+
+
+class ListSlowed(lua.Script[list[list[Any]]]):
+    """Return name, share of the full rate, and 1 if nobody answers there, of each bucket that is slowed."""
+
+    slowed_names: lua.Key
+    recovery: lua.Argument
+    bucket_prefix: lua.Argument
 
 
 class _Grant(NamedTuple):
@@ -89,11 +123,19 @@ class RedisLimiter:
                 self._grants[name] = grant._replace(tokens=grant.tokens - 1)
                 return
         limit = self._limit(api)
-        reply: Any = _TAKE.run(
-            self._client,
-            [keys.limit(name)],
-            [limit.bucket, limit.rate, self._patience, LENT, LENDING, FASTER, SLOWEST, TRIAL, KEPT],
+        taking = TakeRequest(
+            bucket=keys.limit(name),
+            capacity=limit.bucket,
+            rate=limit.rate,
+            patience=self._patience,
+            lent_for=LENT,
+            most_lent=LENDING,
+            recovery=FASTER,
+            slowest=SLOWEST,
+            trial=TRIAL,
+            lifetime=KEPT,
         )
+        reply = client.run(self._client, taking)
         granted, wait, silent = int(reply[0]), float(reply[1]), bool(reply[2])
         where = f"{api} in {scope}"
         if not granted and silent:
@@ -121,7 +163,8 @@ class RedisLimiter:
         name = f"{scope}:{api}"
         with self._lock:
             self._grants.pop(name, None)
-        if _THROTTLED.run(self._client, [keys.limit(name)], [SLOWER, AT_MOST_EACH, FASTER, KEPT]):
+        slowing = SlowDown(bucket=keys.limit(name), slower=SLOWER, pause=AT_MOST_EACH, recovery=FASTER, lifetime=KEPT)
+        if client.run(self._client, slowing):
             self._list(name)
             log.warning("limiter.slower", scope=scope, api=api)
 
@@ -130,7 +173,8 @@ class RedisLimiter:
         name = f"{scope}:{api}"
         with self._lock:
             self._grants.pop(name, None)
-        if _SILENT.run(self._client, [keys.limit(name)], [SILENCE, AGAIN, KEPT]):
+        noting = NoteSilence(bucket=keys.limit(name), shut_for=SILENCE, within=AGAIN, lifetime=KEPT)
+        if client.run(self._client, noting):
             self._list(name)
             log.warning("limiter.silent", scope=scope, api=api)
 
@@ -147,11 +191,11 @@ class RedisLimiter:
 
     def slowed(self) -> dict[tuple[str, str], float]:
         """Return which part of its full rate each slowed one has."""
-        found: Any = _SLOWED.run(self._client, [keys.LIMITS], [FASTER, keys.limit("")])
+        listing = ListSlowed(slowed_names=keys.LIMITS, recovery=FASTER, bucket_prefix=keys.limit(""))
         shares = {}
-        for name, factor, silent in found:
+        for name, share, silent in client.run(self._client, listing):
             scope, _, api = name.decode().rpartition(":")
-            shares[scope, api] = 0.0 if silent else float(factor)
+            shares[scope, api] = 0.0 if silent else float(share)
         return shares
 
     def _list(self, name: str) -> None:

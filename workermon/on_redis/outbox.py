@@ -13,28 +13,98 @@ from typing import Any
 
 import redis
 
-from workermon import models, ports
+from workermon import lua, models, ports
 from workermon.on_redis import alerts, client, keys
 
 #: Lanes looked at for those that are stuck.
 LOOKED_AT = 1000
 
-_DUE = client.Script.load("find_due")
-
-_CLAIM = client.Script.load("claim_notifications")
-
-_SETTLE = client.Script.load("settle_attempt")
-
-_POSTPONE = client.Script.load("postpone_attempt")
+#: The name of the canary's queue.
+_CANARY = keys.lane(models.CANARY, models.CANARY_CHANNEL)
 
 _TELL = client.Script.load("record_channel_alert")
 
-_RELEASE = client.Script.load("release_canary")
 
-#: The canary's lane.
-_CANARY = keys.lane(models.CANARY, models.CANARY_CHANNEL)
+class FindDue(lua.Script[list[bytes]]):
+    """Return ids of alerts that have a notification to be sent now, and queue the reminders that are due."""
 
-_BACKLOG = client.Script.load("count_backlog")
+    outbox: lua.Key
+    reminders: lua.Key
+    now: lua.Argument
+    limit: lua.Argument
+    lease_prefix: lua.Argument
+    queue_prefix: lua.Argument
+    last_prefix: lua.Argument
+    queues_prefix: lua.Argument
+    horizon: lua.Argument
+
+
+class ClaimNotifications(lua.Script[list[list[bytes]]]):
+    """Claim the head of each due queue of an alert; return queue, notification, fence and attempt of each."""
+
+    outbox: lua.Key
+    queues: lua.Key
+    last_fence: lua.Key
+    now: lua.Argument
+    milliseconds: lua.Argument
+    token: lua.Argument
+    queue_prefix: lua.Argument
+    state_prefix: lua.Argument
+    lease_prefix: lua.Argument
+    horizon: lua.Argument
+
+
+class SettleAttempt(lua.Script[list[Any]]):
+    """Record what became of a claimed notification; return whether its fence holds, and what to send if it does not."""
+
+    outbox: lua.Key
+    queues: lua.Key
+    queue: lua.Key
+    state: lua.Key
+    lease: lua.Key
+    attempts: lua.Key
+    last: lua.Key
+    last_fence: lua.Key
+    reminders: lua.Key
+    name: lua.Argument
+    fence: lua.Argument
+    notification_id: lua.Argument
+    outcome: lua.Argument
+    attempt: lua.Argument
+    retry_at: lua.Argument
+    lifetime: lua.Argument
+    most_attempts: lua.Argument
+    remind_at: lua.Argument
+
+
+class PostponeAttempt(lua.Script[int]):
+    """Give a claim back as if it had not been made; return 1, or 0 if another sender claimed the queue since."""
+
+    outbox: lua.Key
+    state: lua.Key
+    lease: lua.Key
+    name: lua.Argument
+    fence: lua.Argument
+    retry_at: lua.Argument
+
+
+class ReleaseCanary(lua.Script[int]):
+    """Queue the canary's notification; return 1, or 0 if the last one is still on its way."""
+
+    outbox: lua.Key
+    queues: lua.Key
+    queue: lua.Key
+    name: lua.Argument
+    notification: lua.Argument
+    at: lua.Argument
+
+
+class CountBacklog(lua.Script[int]):
+    """Return how many notifications wait, without the canary's."""
+
+    outbox: lua.Key
+    queue_prefix: lua.Argument
+    canary: lua.Argument
 
 
 class RedisOutbox:
@@ -45,36 +115,44 @@ class RedisOutbox:
         self._feed = f"{channel}:alerts"
 
     def due(self, now: float, limit: int) -> list[str]:
-        """Return alert ids with a lane that may be tried and is under nobody's lease, the longest due first."""
-        prefixes = [keys.LEASE, keys.LANE, keys.LAST, keys.lanes("")]
-        ahead = repr(now + ports.LONGEST_WAIT)
-        return client.texts(_DUE.run(self._client, [keys.OUTBOX, keys.REMINDERS], [repr(now), limit, *prefixes, ahead]))
+        """Return alert ids with a queue that is due and under nobody's lease, the longest due first."""
+        finding = FindDue(
+            outbox=keys.OUTBOX,
+            reminders=keys.REMINDERS,
+            now=repr(now),
+            limit=limit,
+            lease_prefix=keys.LEASE,
+            queue_prefix=keys.LANE,
+            last_prefix=keys.LAST,
+            queues_prefix=keys.lanes(""),
+            horizon=repr(now + ports.LONGEST_WAIT),
+        )
+        return client.texts(client.run(self._client, finding))
 
     def claim(self, alert_id: str, now: float, lease: float) -> list[models.ClaimedNotification]:
-        """Claim the head of each due lane of an alert for ``lease`` seconds of Redis' own time."""
-        replies = _CLAIM.run(
-            self._client,
-            [keys.OUTBOX, keys.lanes(alert_id), keys.FENCE],
-            # A claim whose answer was lost is sent again, and must know its leases.
-            [
-                repr(now),
-                max(1, int(lease * 1000)),
-                secrets.token_hex(8),
-                keys.LANE,
-                keys.STATE,
-                keys.LEASE,
-                repr(now + ports.LONGEST_WAIT),
-            ],
+        """Claim the head of each due queue of an alert for ``lease`` seconds of Redis' own time."""
+        claiming = ClaimNotifications(
+            outbox=keys.OUTBOX,
+            queues=keys.lanes(alert_id),
+            last_fence=keys.FENCE,
+            now=repr(now),
+            milliseconds=max(1, int(lease * 1000)),
+            # redis-py repeats a claim whose answer was lost, and it must know its leases again.
+            token=secrets.token_hex(8),
+            queue_prefix=keys.LANE,
+            state_prefix=keys.STATE,
+            lease_prefix=keys.LEASE,
+            horizon=repr(now + ports.LONGEST_WAIT),
         )
         return [
             models.ClaimedNotification(
                 alert_id=alert_id,
-                channel=keys.of_lane(lane.decode())[1],
+                channel=keys.of_lane(name.decode())[1],
                 notification=models.Notification.model_validate_json(head),
                 fence=int(fence),
                 attempt=int(attempts),
             )
-            for lane, head, fence, attempts in replies
+            for name, head, fence, attempts in client.run(self._client, claiming)
         ]
 
     def delivered(
@@ -109,9 +187,16 @@ class RedisOutbox:
 
     def postpone(self, parcel: models.ClaimedNotification, retry_at: float) -> bool:
         """Give a claim back as if it had not been made."""
-        lane = keys.lane(parcel.alert_id, parcel.channel)
-        names = [keys.OUTBOX, keys.STATE + lane, keys.LEASE + lane]
-        return bool(_POSTPONE.run(self._client, names, [lane, parcel.fence, repr(retry_at)]))
+        name = keys.lane(parcel.alert_id, parcel.channel)
+        postponing = PostponeAttempt(
+            outbox=keys.OUTBOX,
+            state=keys.STATE + name,
+            lease=keys.LEASE + name,
+            name=name,
+            fence=parcel.fence,
+            retry_at=repr(retry_at),
+        )
+        return bool(client.run(self._client, postponing))
 
     def last_error(self, channel: str) -> models.Notification | None:
         """Return what was last told of the delivery to a channel itself."""
@@ -153,13 +238,20 @@ class RedisOutbox:
         )
 
     def release(self, notification: models.Notification, at: float) -> bool:
-        """Put the canary's parcel on its way, unless the last one still is."""
-        names = [keys.OUTBOX, keys.lanes(models.CANARY), keys.LANE + _CANARY]
-        return bool(_RELEASE.run(self._client, names, [_CANARY, notification.model_dump_json(by_alias=True), repr(at)]))
+        """Queue the canary's notification, unless the last one is still on its way."""
+        releasing = ReleaseCanary(
+            outbox=keys.OUTBOX,
+            queues=keys.lanes(models.CANARY),
+            queue=keys.LANE + _CANARY,
+            name=_CANARY,
+            notification=notification.model_dump_json(by_alias=True),
+            at=repr(at),
+        )
+        return bool(client.run(self._client, releasing))
 
     def backlog(self) -> int:
-        """Return how many notifications wait; the canary's parcel is none."""
-        return int(_BACKLOG.run(self._client, [keys.OUTBOX], [keys.LANE, _CANARY]))
+        """Return how many notifications wait, without the canary's."""
+        return client.run(self._client, CountBacklog(outbox=keys.OUTBOX, queue_prefix=keys.LANE, canary=_CANARY))
 
     def stuck(self, before: float, limit: int = 100) -> list[ports.StuckQueue]:
         """Return lanes that were tried in vain for long, the oldest first; looks at a thousand lanes at most."""
@@ -185,37 +277,32 @@ class RedisOutbox:
     def _settle(
         self,
         parcel: models.ClaimedNotification,
-        how: str,
+        outcome: str,
         at: float,
         error: str | None,
         retry_at: float,
         remind_at: float | None = None,
     ) -> Any:
-        lane = keys.lane(parcel.alert_id, parcel.channel)
+        name = keys.lane(parcel.alert_id, parcel.channel)
         attempt = models.Attempt(notification_id=parcel.notification.id, channel=parcel.channel, at=at, error=error)
-        return _SETTLE.run(
-            self._client,
-            [
-                keys.OUTBOX,
-                keys.lanes(parcel.alert_id),
-                keys.LANE + lane,
-                keys.STATE + lane,
-                keys.LEASE + lane,
-                keys.attempts(parcel.alert_id),
-                keys.last(parcel.alert_id),
-                keys.FENCE,
-                keys.REMINDERS,
-            ],
-            [
-                lane,
-                parcel.fence,
-                parcel.notification.id,
-                how,
-                f"{parcel.fence} {attempt.model_dump_json()}",
-                repr(retry_at),
-                repr(at),
-                keys.HISTORY,
-                keys.ENTRIES,
-                "" if remind_at is None else repr(remind_at),
-            ],
+        settling = SettleAttempt(
+            outbox=keys.OUTBOX,
+            queues=keys.lanes(parcel.alert_id),
+            queue=keys.LANE + name,
+            state=keys.STATE + name,
+            lease=keys.LEASE + name,
+            attempts=keys.attempts(parcel.alert_id),
+            last=keys.last(parcel.alert_id),
+            last_fence=keys.FENCE,
+            reminders=keys.REMINDERS,
+            name=name,
+            fence=parcel.fence,
+            notification_id=parcel.notification.id,
+            outcome=outcome,
+            attempt=f"{parcel.fence} {attempt.model_dump_json()}",
+            retry_at=repr(retry_at),
+            lifetime=keys.HISTORY,
+            most_attempts=keys.ENTRIES,
+            remind_at="" if remind_at is None else repr(remind_at),
         )
+        return client.run(self._client, settling)

@@ -6,13 +6,21 @@ from typing import Any
 
 import redis
 
-from workermon import ports
+from workermon import lua, ports
 from workermon.on_redis import client, keys
 
 #: What is kept beside the marks.
 _BESIDE = {b"listener:since", b"collect:since"}
 
-_MARK = client.Script.load("mark_pulse")
+
+class MarkPulse(lua.Script[int]):
+    """Note that a part worked, and since when listener and collection work without a break."""
+
+    pulse: lua.Key
+    part: lua.Argument
+    at: lua.Argument
+    longest_break: lua.Argument
+    evaluates_only: lua.Argument
 
 
 class RedisPulse:
@@ -23,11 +31,21 @@ class RedisPulse:
 
     def mark(self, part: str, at: float) -> None:
         """Note that a part did its work."""
-        _MARK.run(self._client, [keys.PULSE], [part, repr(at), ports.BREAK, 0])
+        self._mark(part, at, evaluates_only=False)
 
     def judges(self, at: float) -> None:
-        """Note that somebody judges, whom the listener need not have woken."""
-        _MARK.run(self._client, [keys.PULSE], ["listener", repr(at), ports.BREAK, 1])
+        """Note that somebody evaluates, whom the listener need not have woken."""
+        self._mark("listener", at, evaluates_only=True)
+
+    def _mark(self, part: str, at: float, *, evaluates_only: bool) -> None:
+        marking = MarkPulse(
+            pulse=keys.PULSE,
+            part=part,
+            at=repr(at),
+            longest_break=ports.BREAK,
+            evaluates_only=int(evaluates_only),
+        )
+        client.run(self._client, marking)
 
     def marks(self) -> dict[str, float]:
         """Return when each part last did its work."""

@@ -3,29 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import redis
 
-from workermon import models, ports
+from workermon import lua, models, ports
 from workermon.on_redis import client, keys, ledger, workers
 
 #: Hours beyond which the ledger is first asked where it begins and ends.
 _MANY = 30
 
 
-_CLAIM = client.Script.load("claim_slots")
+class ClaimSlots(lua.Script[list[bytes]], shared="slots"):
+    """Claim a slot of each worker; return a ``ports.Claim`` for each. ``slots``: incarnation and slot of each."""
 
-_WRITE = client.Script.load("write_sample")
+    worker_hashes: lua.Keys
+    milliseconds: lua.Argument
+    tolerance: lua.Argument
+    slots: lua.Arguments
 
-_MARK = client.Script.load("mark_pending")
+
+class WriteSample(lua.Script[bytes], shared="slots"):
+    """Write what a collection brought and announce it; return the outcome of ``ports.Written``.
+
+    ``runs``: for each hour its start and number of runs; for each run "field offset time period first_wins" and data.
+    """
+
+    worker: lua.Key
+    pending: lua.Key
+    hours: lua.Keys
+    worker_id: lua.Argument
+    incarnation: lua.Argument
+    slot: lua.Argument
+    again: lua.Argument
+    at: lua.Argument
+    retention: lua.Argument
+    tolerance: lua.Argument
+    condition: lua.Argument
+    last_error: lua.Argument
+    channel: lua.Argument
+    event: lua.Argument
+    runs: lua.Arguments
+
+
+class MarkPending(lua.Script[int]):
+    """Mark a worker as pending, if it is there."""
+
+    worker: lua.Key
+    pending: lua.Key
+    worker_id: lua.Argument
+    at: lua.Argument
 
 
 def _slot(interval: int, number: int) -> str:
     return f"{interval}:{number}"
 
 
-Writes = Sequence[tuple[models.Sample, models.Condition, str]]
+_Write = tuple[models.Sample, models.Condition, str]
 
 
 class RedisSamples:
@@ -40,51 +74,60 @@ class RedisSamples:
         """Claim each worker's slot, all in one step."""
         if not claimants:
             return []
-        arguments: list[client.Argument] = [max(1, int(lease * 1000))]
+        slots: list[lua.Value] = []
         for worker in claimants:
-            arguments += [worker.incarnation, _slot(worker.interval, int(now // worker.interval))]
-        replies = _CLAIM.run(self._client, [keys.worker(worker.id) for worker in claimants], arguments)
-        return [cast("ports.Claim", reply.decode()) for reply in replies]
+            slots += [worker.incarnation, _slot(worker.interval, int(now // worker.interval))]
+        claim = ClaimSlots(
+            worker_hashes=[keys.worker(worker.id) for worker in claimants],
+            milliseconds=max(1, int(lease * 1000)),
+            tolerance=ports.SLOT_TOLERANCE,
+            slots=slots,
+        )
+        return [cast("ports.Claim", outcome.decode()) for outcome in client.run(self._client, claim)]
 
     def write(
         self, sample: models.Sample, condition: models.Condition, event: str, *, again: bool = False
     ) -> ports.Written:
-        """Write datapoints, condition, the mark and the event in one step."""
+        """Write datapoints, condition, the pending mark and the event in one step."""
         return self.write_many([(sample, condition, event)], again=again)[0]
 
-    def write_many(self, writes: Writes, *, again: bool = False) -> list[ports.Written]:
+    def write_many(self, writes: Sequence[_Write], *, again: bool = False) -> list[ports.Written]:
         """Write many samples in one round trip; each is a step of its own."""
         retention = self._retention()
-        calls = [self._call(sample, condition, event, again, retention) for sample, condition, event in writes]
-        return [ports.Written(reply.decode()) for reply in _WRITE.run_many(self._client, calls)]
+        calls = [self._call(write, again=again, retention=retention) for write in writes]
+        outcomes: list[Any] = client.run_many(self._client, calls)
+        return [ports.Written(outcome.decode()) for outcome in outcomes]
 
-    def _call(
-        self, sample: models.Sample, condition: models.Condition, event: str, again: bool, retention: int
-    ) -> tuple[list[str | bytes], list[client.Argument]]:
+    def _call(self, write: _Write, *, again: bool, retention: int) -> WriteSample:
+        sample, condition, event = write
         worker = sample.worker
         hours: dict[int, list[ledger.Run]] = {}
         for metric, series in sample.ledger_series(retention).items():
             for run in ledger.runs(metric, series):
                 hours.setdefault(run.hour, []).append(run)
-        arguments: list[client.Argument] = [
-            worker.id,
-            worker.incarnation,
-            _slot(worker.interval, sample.slot),
-            int(again),
-            repr(sample.collected_at),
-            retention,
-            condition.model_dump_json(exclude={"last_error"}, exclude_defaults=True),
-            condition.last_error.model_dump_json() if condition.last_error else "",
-            self._channel,
-            event,
-        ]
+        packed: list[lua.Value] = []
         for hour, runs in hours.items():
-            arguments += [hour, len(runs)]
+            packed += [hour, len(runs)]
             for run in runs:
                 first_wins = run.field.startswith(f"{models.STATUS_CHECK_FAILED}:")
-                head = f"{run.field} {run.offset} {run.at} {run.period} {int(first_wins)}"
-                arguments += [head, run.data]
-        return [keys.worker(worker.id), keys.PENDING, *(keys.ledger(worker.id, hour) for hour in hours)], arguments
+                packed += [f"{run.field} {run.offset} {run.at} {run.period} {int(first_wins)}", run.data]
+        return WriteSample(
+            worker=keys.worker(worker.id),
+            pending=keys.PENDING,
+            hours=[keys.ledger(worker.id, hour) for hour in hours],
+            worker_id=worker.id,
+            incarnation=worker.incarnation,
+            slot=_slot(worker.interval, sample.slot),
+            again=int(again),
+            at=repr(sample.collected_at),
+            retention=retention,
+            tolerance=ports.SLOT_TOLERANCE,
+            condition=condition.model_dump_json(exclude={"last_error"}, exclude_defaults=True),
+            last_error=condition.last_error.model_dump_json() if condition.last_error else "",
+            channel=self._channel,
+            event=event,
+            runs=packed,
+        )
 
     def failed(self, worker: models.Worker, last_error: models.CollectionError) -> None:
         """Remember why a collection failed, and give the slot's claim back."""
@@ -93,7 +136,8 @@ class RedisSamples:
     def failed_many(self, failures: Sequence[tuple[models.Worker, models.CollectionError]]) -> None:
         """Do that for many in one round trip; each is a step of its own."""
         calls = [
-            workers.setting(worker, trouble=last_error.model_dump_json(), claim="") for worker, last_error in failures
+            workers.setting(worker, last_error=last_error.model_dump_json(), claim="")
+            for worker, last_error in failures
         ]
         client.run_many(self._client, calls)
 
@@ -167,11 +211,14 @@ class RedisSamples:
         return found
 
     def pending(self, before: float, limit: int) -> list[str]:
-        """Return workers with a sample that was written by that time and is not judged yet, oldest first."""
+        """Return workers with a sample that was written by that time and is not evaluated yet, oldest first."""
         with client.guard(self._client):
             return client.texts(self._client.zrangebyscore(keys.PENDING, "-inf", before, start=0, num=limit))
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
-        """Mark workers as to be judged."""
-        calls = [([keys.worker(one), keys.PENDING], [one, repr(at)]) for one in worker_ids]
-        _MARK.run_many(self._client, calls)
+        """Mark workers as pending: their rules are to be evaluated."""
+        marks = [
+            MarkPending(worker=keys.worker(worker_id), pending=keys.PENDING, worker_id=worker_id, at=repr(at))
+            for worker_id in worker_ids
+        ]
+        client.run_many(self._client, marks)

@@ -68,13 +68,13 @@ class RedisSetup:
     def _queue(self, pipe: Any, change: ports.Change) -> None:
         pipe.hincrby(keys.CONFIGURATION, _COUNT, 1)
         if change.added:
-            workers.adding(change.added).queue(pipe)
+            workers.adding(change.added).add_to(pipe)
         for worker in change.updated:
-            workers.setting(worker, spec=worker.model_dump_json()).queue(pipe)
+            workers.setting(worker, spec=worker.model_dump_json()).add_to(pipe)
         for verdict in change.leaving:
             alerts.COMMIT.queue(pipe, *self._alerts.retiring(verdict))
         if change.configuration is not None:
-            configurations.saving(change.configuration).queue(pipe)
+            configurations.saving(change.configuration).add_to(pipe)
             _MARK_ALL.queue(pipe, [keys.WORKERS, keys.PENDING], [repr(change.at), keys.worker("")])
 
 

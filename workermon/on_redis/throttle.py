@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import redis
 
-from workermon import models
+from workermon import lua, models
 from workermon.on_redis import client, keys
 
 #: Seconds. A bucket that nobody takes from is full by then, so it need not be kept.
@@ -18,12 +16,35 @@ LONGEST = 30.0
 #: Seconds. How many were refused lately is counted anew after that time.
 LATELY = 30.0
 
-_TAKE = client.Script.load("take_message")
 
-_PAUSE = client.Script.load("pause_channel")
+class TakeMessage(lua.Script[bytes]):
+    """Take a token for one message to a channel; return the seconds to wait."""
+
+    bucket: lua.Key
+    capacity: lua.Argument
+    rate: lua.Argument
+    critical: lua.Argument
+    now: lua.Argument
+    lifetime: lua.Argument
+    longest_wait: lua.Argument
+    recently: lua.Argument
 
 
-_WINDOW = client.Script.load("open_window")
+class PauseChannel(lua.Script[int]):
+    """Let no message out to a channel until a time, unless it is paused for longer already."""
+
+    bucket: lua.Key
+    paused_until: lua.Argument
+    lifetime: lua.Argument
+
+
+class OpenWindow(lua.Script[bytes]):
+    """Return when the group window closes that a notification belongs to; open a new one if none is open."""
+
+    window: lua.Key
+    created: lua.Argument
+    next_close: lua.Argument
+    lifetime_milliseconds: lua.Argument
 
 
 class RedisThrottle:
@@ -34,19 +55,29 @@ class RedisThrottle:
 
     def take(self, channel: str, limit: models.Limit, *, critical: bool, now: float) -> float:
         """Take a token, or return how long to wait."""
-        reply: Any = _TAKE.run(
-            self._client,
-            [keys.throttle(channel)],
-            [limit.bucket, limit.rate, int(critical), repr(now), KEPT, LONGEST, LATELY],
+        taking = TakeMessage(
+            bucket=keys.throttle(channel),
+            capacity=limit.bucket,
+            rate=limit.rate,
+            critical=int(critical),
+            now=repr(now),
+            lifetime=KEPT,
+            longest_wait=LONGEST,
+            recently=LATELY,
         )
-        return float(reply)
+        return float(client.run(self._client, taking))
 
     def window(self, group: str, *, created: float, wait: float, now: float) -> float:
         """Return when the group closes that a notification created then belongs to."""
-        lifetime = int(1000 * (4 * wait + 60))
-        reply: Any = _WINDOW.run(self._client, [keys.window(group)], [repr(created), repr(now + wait), lifetime])
-        return float(reply)
+        opening = OpenWindow(
+            window=keys.window(group),
+            created=repr(created),
+            next_close=repr(now + wait),
+            lifetime_milliseconds=int(1000 * (4 * wait + 60)),
+        )
+        return float(client.run(self._client, opening))
 
     def pause(self, channel: str, seconds: float, now: float) -> None:
         """Let nothing out for that long."""
-        _PAUSE.run(self._client, [keys.throttle(channel)], [repr(now + seconds), KEPT])
+        pausing = PauseChannel(bucket=keys.throttle(channel), paused_until=repr(now + seconds), lifetime=KEPT)
+        client.run(self._client, pausing)

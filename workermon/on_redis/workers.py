@@ -12,7 +12,7 @@ from workermon import errors, lua, models, ports
 from workermon.on_redis import client, keys
 
 #: What a record is made of, in this order.
-FIELDS = ("spec", "condition", "trouble", "dimensions", "dimensions_at", "changed_from", "seq")
+FIELDS = ("spec", "condition", "last_error", "dimensions", "dimensions_at", "changed_from", "seq")
 
 #: Workers that one command reads: it holds the server for about a millisecond.
 CHUNK = 500

@@ -29,7 +29,7 @@ from workermon.ports.control import (
 )
 from workermon.ports.delivery import LONGEST_WAIT, Notifier, Outbox, Secrets, StuckQueue, Throttle, Violations
 from workermon.ports.fleet import Record, Schedule, Workers
-from workermon.ports.samples import Claim, Feed, LearnedDelays, Samples, Written
+from workermon.ports.samples import SLOT_TOLERANCE, Claim, Feed, LearnedDelays, Samples, Written
 
 __all__ = [
     "BREAK",
@@ -37,6 +37,7 @@ __all__ = [
     "CANARY_STEPS",
     "LONGEST_WAIT",
     "SET_BACK",
+    "SLOT_TOLERANCE",
     "START_UP",
     "AccountBasis",
     "AccountVerdict",

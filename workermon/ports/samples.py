@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from workermon.models import AccountRegion, CollectionError, Condition, Sample, Series, Worker
 
@@ -18,6 +18,10 @@ class Written(NamedTuple):
     outcome: Literal["accepted", "repeated", "gone"]
 
 
+#: Seconds. A slot that passed at most this long before the last complete one is complete too: somebody was slow, or the
+#: clock was set back a little. Above a task's time limit.
+SLOT_TOLERANCE: Final = 120
+
 #: What became of a claim: it is the caller's; the slot is complete; another holds it; that incarnation is gone.
 Claim = Literal["claimed", "complete", "taken", "gone"]
 
@@ -25,8 +29,7 @@ Claim = Literal["claimed", "complete", "taken", "gone"]
 class Samples(Protocol):
     """The ledger of samples. A datapoint is kept at its slot, so writing it again changes nothing.
 
-    A slot of a worker is claimed by a lease and completed by the writing of its sample. A slot that passed at most
-    two minutes before the last complete one is complete too: somebody was slow, or the clock was set back a little.
+    A slot of a worker is claimed by a lease and completed by the writing of its sample; see ``SLOT_TOLERANCE``.
     """
 
     def claim(self, workers: Sequence[Worker], now: float, lease: float) -> list[Claim]:

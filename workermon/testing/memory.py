@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 
 from workermon import models, ports
 
-#: Seconds. A slot that passed so shortly before the last complete one is complete too (as on Redis).
-_BEHIND = 120
 #: Attempts kept of one alert, and entries of its history (as on Redis).
 KEPT = 100
 
@@ -39,7 +37,7 @@ class StoredWorker:
         """Tell whether a slot, (interval, number), is complete."""
         if self.slot is None or self.slot[0] != slot[0]:
             return False
-        return 0 <= (self.slot[1] - slot[1]) * slot[0] <= _BEHIND
+        return 0 <= (self.slot[1] - slot[1]) * slot[0] <= ports.SLOT_TOLERANCE
 
     def record(self) -> ports.Record:
         """Return it as the ports do."""

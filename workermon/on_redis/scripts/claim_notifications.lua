@@ -1,21 +1,35 @@
--- KEYS: outbox, the alert's lanes, fence. ARGV: now, lease in milliseconds, token, prefixes of lane, state and lease,
--- and from when on a time is that of a clock that was ahead.
+-- Claim the head of each queue of an alert that is due and that nobody sends from.
+-- Returns queue, notification, fence and number of the attempt of each that `token` holds now, so a call whose answer was
+-- lost can be repeated.
+local outbox = KEYS[1]         -- zset: queues by the time of the next try
+local queues = KEYS[2]         -- set: the alert's queues
+local last_fence = KEYS[3]     -- string: counts the claims
+local now = tonumber(ARGV[1])
+local milliseconds = ARGV[2]   -- of the lease
+local token = ARGV[3]          -- names the caller
+local queue_prefix = ARGV[4]   -- list: notifications
+local state_prefix = ARGV[5]   -- hash: fence and attempts of the head
+local lease_prefix = ARGV[6]   -- string: the token of who sends the head
+-- A later time than this was written while a clock was ahead, so it counts as due.
+local horizon = tonumber(ARGV[7])
+
 local claimed = {}
-local lanes = redis.call('SMEMBERS', KEYS[2])
-table.sort(lanes)
-for _, lane in ipairs(lanes) do
-  local state, lease = ARGV[5] .. lane, ARGV[6] .. lane
-  local holder, at = redis.call('GET', lease), redis.call('ZSCORE', KEYS[1], lane)
-  local head = redis.call('LINDEX', ARGV[4] .. lane, 0)
-  if head and not holder and at and (tonumber(at) <= tonumber(ARGV[1]) or tonumber(at) > tonumber(ARGV[7])) then
-    redis.call('HSET', state, 'fence', redis.call('INCR', KEYS[3]))
+local names = redis.call('SMEMBERS', queues)
+table.sort(names)
+for _, name in ipairs(names) do
+  local state, lease = state_prefix .. name, lease_prefix .. name
+  local holder = redis.call('GET', lease)
+  local at = tonumber(redis.call('ZSCORE', outbox, name) or '')
+  local head = redis.call('LINDEX', queue_prefix .. name, 0)
+  if head and not holder and at and (at <= now or at > horizon) then
+    redis.call('HSET', state, 'fence', redis.call('INCR', last_fence))
     redis.call('HINCRBY', state, 'attempts', 1)
-    redis.call('SET', lease, ARGV[3], 'PX', ARGV[2])
-    holder = ARGV[3]
+    redis.call('SET', lease, token, 'PX', milliseconds)
+    holder = token
   end
-  if head and holder == ARGV[3] then
-    local had = redis.call('HMGET', state, 'fence', 'attempts')
-    claimed[#claimed + 1] = {lane, head, had[1], had[2]}
+  if head and holder == token then
+    local fence, attempts = unpack(redis.call('HMGET', state, 'fence', 'attempts'))
+    claimed[#claimed + 1] = {name, head, fence, attempts}
   end
 end
 return claimed

@@ -1,30 +1,28 @@
--- KEYS: the workers. ARGV: milliseconds, then incarnation and slot of each.
-local function complete(last, slot)
-  if not last then return false end
-  if last == slot then return true end
-  local interval, number = string.match(last, '^(%d+):(%d+)$')
-  local same, asked = string.match(slot, '^(%d+):(%d+)$')
-  if not interval or interval ~= same then return false end
-  local behind = (tonumber(number) - tonumber(asked)) * tonumber(interval)
-  return behind >= 0 and behind <= 120
-end
+-- Claim a slot of each worker, so that only one node collects it. Measures the lease by the server's clock.
+-- Returns for each worker: 'claimed', 'taken' (another claim holds), 'complete' (the slot was collected) or 'gone' (no
+-- such incarnation).
+local worker_hashes_at = 1           -- KEYS[worker_hashes_at], …: hash: each worker
+local milliseconds = tonumber(ARGV[1]) -- of the lease
+local tolerance = tonumber(ARGV[2])  -- seconds
+local slots_at = 3                   -- ARGV[slots_at], …: incarnation and slot of each worker
+
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local replies = {}
-for i = 1, #KEYS do
-  local incarnation, slot = ARGV[2 * i], ARGV[2 * i + 1]
-  local had = redis.call('HMGET', KEYS[i], 'incarnation', 'slot', 'claim')
-  local claimed, till
-  if had[3] then claimed, till = string.match(had[3], '^(.+) (%d+)$') end
-  if had[1] ~= incarnation then
-    replies[i] = 'gone'
-  elseif complete(had[2], slot) then
-    replies[i] = 'complete'
-  elseif claimed == slot and tonumber(till) > now then
-    replies[i] = 'taken'
+local outcomes = {}
+for i = 0, #KEYS - worker_hashes_at do
+  local worker, incarnation, slot = KEYS[worker_hashes_at + i], ARGV[slots_at + 2 * i], ARGV[slots_at + 2 * i + 1]
+  local present, completed, claim = unpack(redis.call('HMGET', worker, 'incarnation', 'slot', 'claim'))
+  local claimed, until_ = nil, nil
+  if claim then claimed, until_ = string.match(claim, '^(.+) (%d+)$') end
+  if present ~= incarnation then
+    outcomes[i + 1] = 'gone'
+  elseif is_complete(completed, slot, tolerance) then
+    outcomes[i + 1] = 'complete'
+  elseif claimed == slot and tonumber(until_) > now then
+    outcomes[i + 1] = 'taken'
   else
-    redis.call('HSET', KEYS[i], 'claim', slot .. ' ' .. string.format('%d', now + tonumber(ARGV[1])))
-    replies[i] = 'claimed'
+    redis.call('HSET', worker, 'claim', slot .. ' ' .. string.format('%d', now + milliseconds))
+    outcomes[i + 1] = 'claimed'
   end
 end
-return replies
+return outcomes

@@ -1,5 +1,10 @@
--- KEYS: hour. ARGV: time, lifetime, then fields and numbers.
-redis.call('HSETNX', KEYS[1], 'begun', ARGV[1])
-for place = 3, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[place], ARGV[place + 1]) end
-redis.call('EXPIRE', KEYS[1], ARGV[2])
+-- Add to the counts of an hour of requests to AWS.
+local hour = KEYS[1]      -- hash: counts, and 'begun' (when the first request was counted)
+local at = ARGV[1]
+local lifetime = ARGV[2]  -- seconds
+local counts_at = 3       -- ARGV[counts_at], …: fields and numbers to add, in turn
+
+redis.call('HSETNX', hour, 'begun', at)
+for i = counts_at, #ARGV, 2 do redis.call('HINCRBY', hour, ARGV[i], ARGV[i + 1]) end
+redis.call('EXPIRE', hour, lifetime)
 return 1

@@ -1,6 +1,12 @@
--- KEYS: stretch. ARGV: the one before ('' for none), the new one, lifetime.
-local had = redis.call('GET', KEYS[1]) or ''
-if had == ARGV[2] then return 1 end
-if had ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+-- Replace the budget's decision. Returns 1, or 0 if another decision came between.
+-- Repeating a call whose answer was lost returns 1 and changes nothing.
+local decision = KEYS[1]  -- string: the decision in force
+local before = ARGV[1]    -- what the new one is based on; '' for none
+local after = ARGV[2]
+local lifetime = ARGV[3]  -- seconds
+
+local present = redis.call('GET', decision) or ''
+if present == after then return 1 end
+if present ~= before then return 0 end
+redis.call('SET', decision, after, 'EX', lifetime)
 return 1

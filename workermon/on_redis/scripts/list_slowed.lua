@@ -1,19 +1,21 @@
--- KEYS: the set of buckets. ARGV: faster, prefix. Returns name, factor now, and 1 where silent, of each that is slowed.
+-- Return the buckets that are slowed: name, share of the full rate that they have now, and 1 if nobody answers there.
+-- Takes those that have recovered off the list.
+local slowed_names = KEYS[1]       -- set: names of buckets
+local recovery = tonumber(ARGV[1]) -- share of the rate that is regained each second
+local bucket_prefix = ARGV[2]      -- of the buckets' keys
+
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local found = {}
-for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  local had = redis.call('HMGET', ARGV[2] .. name, 'at', 'factor', 'silent_until')
-  if not had[1] and not had[3] then
-    redis.call('SREM', KEYS[1], name)
+local slowed = {}
+for _, name in ipairs(redis.call('SMEMBERS', slowed_names)) do
+  local at, factor, silent_until = unpack(redis.call('HMGET', bucket_prefix .. name, 'at', 'factor', 'silent_until'))
+  local passed = math.max(0, now - (tonumber(at) or now))
+  local share = math.min(1, (tonumber(factor) or 1) + passed * recovery)
+  local expired = not at and not silent_until
+  if not expired and (silent_until or share < 1) then
+    slowed[#slowed + 1] = {name, string.format('%.3f', share), silent_until and 1 or 0}
   else
-    local passed = math.max(0, now - (tonumber(had[1]) or now))
-    local factor = math.min(1, (tonumber(had[2]) or 1) + passed * tonumber(ARGV[1]))
-    if had[3] or factor < 1 then
-      found[#found + 1] = {name, string.format('%.3f', factor), had[3] and 1 or 0}
-    else
-      redis.call('SREM', KEYS[1], name)
-    end
+    redis.call('SREM', slowed_names, name)
   end
 end
-return found
+return slowed

@@ -1,6 +1,11 @@
--- KEYS: worker, unjudged. ARGV: worker id, time.
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('HINCRBY', KEYS[1], 'seq', 1)
-  redis.call('ZADD', KEYS[2], 'NX', ARGV[2], ARGV[1])
+-- Mark a worker as pending: its rules are to be evaluated. A removed worker is left alone.
+local worker    = KEYS[1]  -- hash: the worker
+local pending   = KEYS[2]  -- zset: pending workers by the time they were marked
+local worker_id = ARGV[1]
+local at        = ARGV[2]
+
+if redis.call('EXISTS', worker) == 1 then
+  redis.call('HINCRBY', worker, 'seq', 1)
+  redis.call('ZADD', pending, 'NX', at, worker_id)
 end
 return 1

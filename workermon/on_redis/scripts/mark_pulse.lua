@@ -1,17 +1,24 @@
--- KEYS: pulse. ARGV: part, time, longest break, whether it is a judgement that begins.
-local part, at = ARGV[1], tonumber(ARGV[2])
-local began = tonumber(redis.call('HGET', KEYS[1], 'listener:since') or '')
+-- Note that a part of workermon worked, and since when listener and collection work without a break.
+-- `listener:since` is the beginning of the listener's unbroken work, `collect:since` the first collection after it.
+local pulse = KEYS[1]                     -- hash: part → time
+local part = ARGV[1]
+local at = ARGV[2]
+local longest_break = tonumber(ARGV[3])   -- seconds
+-- 1 if somebody evaluates whom the listener need not have woken: then only `listener:since` may change.
+local evaluates_only = ARGV[4] == '1'
+
+local began = tonumber(redis.call('HGET', pulse, 'listener:since') or '')
 if part == 'listener' then
-  local had = tonumber(redis.call('HGET', KEYS[1], 'listener') or '')
-  local away = not had or at - had > tonumber(ARGV[3])
-  local set_back = had and had - at > tonumber(ARGV[3]) and ARGV[4] == '0'
-  if away and (had or ARGV[4] == '0') or set_back then
-    redis.call('HSET', KEYS[1], 'listener:since', ARGV[2])
+  local before = tonumber(redis.call('HGET', pulse, 'listener') or '')
+  local was_away = not before or tonumber(at) - before > longest_break
+  local set_back = before and before - tonumber(at) > longest_break and not evaluates_only
+  if was_away and (before or not evaluates_only) or set_back then
+    redis.call('HSET', pulse, 'listener:since', at)
   end
-  if set_back then redis.call('HDEL', KEYS[1], 'collect:since') end
+  if set_back then redis.call('HDEL', pulse, 'collect:since') end
 elseif part == 'collect' and began then
-  local first = tonumber(redis.call('HGET', KEYS[1], 'collect:since') or '')
-  if not first or first < began then redis.call('HSET', KEYS[1], 'collect:since', ARGV[2]) end
+  local first = tonumber(redis.call('HGET', pulse, 'collect:since') or '')
+  if not first or first < began then redis.call('HSET', pulse, 'collect:since', at) end
 end
-if ARGV[4] == '0' then redis.call('HSET', KEYS[1], part, ARGV[2]) end
+if not evaluates_only then redis.call('HSET', pulse, part, at) end
 return 1

@@ -1,9 +1,15 @@
--- KEYS: bucket. ARGV: how long nobody is let out, within how long the second silence follows the first, kept.
+-- Note that a request got no answer. The second one within some time shuts the API off for a while.
+-- Returns 1 if it is shut off now. Uses the server's clock; times are in seconds.
+local bucket = KEYS[1]             -- hash: silent_at, silent_until
+local shut_for = tonumber(ARGV[1])
+local within = tonumber(ARGV[2])
+local lifetime = ARGV[3]
+
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local had = redis.call('HMGET', KEYS[1], 'silent_at', 'silent_until')
-redis.call('HSET', KEYS[1], 'silent_at', string.format('%.6f', now))
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-if not had[2] and now - (tonumber(had[1]) or 0) > tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], 'silent_until', string.format('%.6f', now + tonumber(ARGV[1])))
+local silent_at, silent_until = unpack(redis.call('HMGET', bucket, 'silent_at', 'silent_until'))
+redis.call('HSET', bucket, 'silent_at', string.format('%.6f', now))
+redis.call('EXPIRE', bucket, lifetime)
+if not silent_until and now - (tonumber(silent_at) or 0) > within then return 0 end
+redis.call('HSET', bucket, 'silent_until', string.format('%.6f', now + shut_for))
 return 1

@@ -1,6 +1,10 @@
--- KEYS: bucket. ARGV: until, kept.
-if (tonumber(redis.call('HGET', KEYS[1], 'paused')) or 0) < tonumber(ARGV[1]) then
-  redis.call('HSET', KEYS[1], 'paused', ARGV[1])
+-- Let no message out to a channel until a time, unless it is paused for longer already.
+local bucket = KEYS[1]       -- hash: paused
+local paused_until = ARGV[1]
+local lifetime = ARGV[2]     -- seconds
+
+if (tonumber(redis.call('HGET', bucket, 'paused')) or 0) < tonumber(paused_until) then
+  redis.call('HSET', bucket, 'paused', paused_until)
 end
-redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('EXPIRE', bucket, lifetime)
 return 1

@@ -1,7 +1,14 @@
--- KEYS: outbox, state, lease. ARGV: lane, fence, time of the next try.
-if redis.call('HGET', KEYS[2], 'fence') ~= ARGV[2] then return 0 end
-redis.call('DEL', KEYS[3])
-redis.call('HSET', KEYS[2], 'fence', '')
-redis.call('HINCRBY', KEYS[2], 'attempts', -1)
-redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
+-- Give a claim back as if it had not been made. Returns 1, or 0 if another sender claimed the queue since.
+local outbox = KEYS[1]   -- zset: queues by the time of the next try
+local state = KEYS[2]    -- hash: fence and attempts of the head
+local lease = KEYS[3]    -- string: who sends the head
+local name = ARGV[1]     -- of the queue
+local fence = ARGV[2]
+local retry_at = ARGV[3]
+
+if redis.call('HGET', state, 'fence') ~= fence then return 0 end
+redis.call('DEL', lease)
+redis.call('HSET', state, 'fence', '')
+redis.call('HINCRBY', state, 'attempts', -1)
+redis.call('ZADD', outbox, retry_at, name)
 return 1

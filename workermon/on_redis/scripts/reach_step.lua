@@ -1,17 +1,26 @@
--- KEYS: canary. ARGV: step, the step after it ('' for none), "<begun> <at>", time, longest break, how many were sent and
--- the channel (both '' unless it is published).
-local step, after, at = ARGV[1], ARGV[2], tonumber(ARGV[4])
-if ARGV[6] ~= '' then
-  local before = tonumber(string.match(redis.call('HGET', KEYS[1], step) or '', '^%S+ (%S+)$') or '')
-  if not before or at - before > tonumber(ARGV[5]) then
-    for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-      if string.find(field, 'lost:', 1, true) == 1 then redis.call('HDEL', KEYS[1], field) end
+-- Note that a canary came to a step, and publish it if it is to be heard.
+-- `lost:<step>` counts the canaries that came to the step before and not to that one since the last that did.
+local canary = KEYS[1]                   -- hash: step → "<begun> <at>"; lost:<step> → count; sent → count
+local step = ARGV[1]
+local next_step = ARGV[2]                -- '' for none
+local begun = ARGV[3]                    -- when the canary was sent
+local at = ARGV[4]
+local longest_break = tonumber(ARGV[5])  -- seconds after which what was lost before is forgotten
+-- The last two are '' for every step but the first.
+local sent = ARGV[6]                     -- how many were sent so far
+local channel = ARGV[7]
+
+if sent ~= '' then
+  local before = tonumber(string.match(redis.call('HGET', canary, step) or '', '^%S+ (%S+)$') or '')
+  if not before or tonumber(at) - before > longest_break then
+    for _, field in ipairs(redis.call('HKEYS', canary)) do
+      if string.find(field, 'lost:', 1, true) == 1 then redis.call('HDEL', canary, field) end
     end
   end
-  redis.call('HSET', KEYS[1], 'sent', ARGV[6])
+  redis.call('HSET', canary, 'sent', sent)
 end
-redis.call('HSET', KEYS[1], step, ARGV[3])
-redis.call('HDEL', KEYS[1], 'lost:' .. step)
-if after ~= '' then redis.call('HINCRBY', KEYS[1], 'lost:' .. after, 1) end
-if ARGV[7] ~= '' then redis.call('PUBLISH', ARGV[7], string.match(ARGV[3], '^%S+')) end
+redis.call('HSET', canary, step, begun .. ' ' .. at)
+redis.call('HDEL', canary, 'lost:' .. step)
+if next_step ~= '' then redis.call('HINCRBY', canary, 'lost:' .. next_step, 1) end
+if channel ~= '' then redis.call('PUBLISH', channel, begun) end
 return 1

@@ -1,6 +1,13 @@
--- KEYS: outbox, the canary's lanes, its lane. ARGV: the lane's name, notification, time.
-if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
-redis.call('RPUSH', KEYS[3], ARGV[2])
-redis.call('ZADD', KEYS[1], 'NX', ARGV[3], ARGV[1])
-redis.call('SADD', KEYS[2], ARGV[1])
+-- Queue the canary's notification. Returns 1, or 0 if the last one is still on its way.
+local outbox = KEYS[1]        -- zset: queues by the time of the next try
+local queues = KEYS[2]        -- set: the canary's queues
+local queue = KEYS[3]         -- list: the canary's notification
+local name = ARGV[1]          -- of the queue
+local notification = ARGV[2]
+local at = ARGV[3]
+
+if redis.call('EXISTS', queue) == 1 then return 0 end
+redis.call('RPUSH', queue, notification)
+redis.call('ZADD', outbox, 'NX', at, name)
+redis.call('SADD', queues, name)
 return 1

@@ -1,53 +1,73 @@
--- KEYS: outbox, the alert's lanes, lane, state, lease, attempts, last, fence, reminders. ARGV: lane, fence,
--- notification's id, 'delivered', 'failed', 'given up' or 'skipped', attempt, time of the next try, time, lifetime,
--- attempts kept, time of the next reminder ('' for none).
-local outbox, lanes, lane, state, lease, attempts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local name, fence, id, how = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local holder = redis.call('HGET', state, 'fence') or ''
-local mine = holder == fence
-local number = math.abs(tonumber(fence))
-if not mine and redis.call('ZCOUNT', attempts, number, number) > 0 then return {1} end
+-- Record what became of a claimed notification, and take it off its queue or have it tried again.
+-- Returns {1} if the claim's fence still holds, or was settled with it before (a call whose answer was lost).
+-- Otherwise another sender claimed the queue since, and this attempt may have overtaken a newer one. Then it returns {0},
+-- or {0, notification, fence} if the sender is to send the present state again; that fence is negative.
+local outbox = KEYS[1]            -- zset: queues by the time of the next try
+local queues = KEYS[2]            -- set: the alert's queues
+local queue = KEYS[3]             -- list: notifications
+local state = KEYS[4]             -- hash: fence and attempts of the head
+local lease = KEYS[5]             -- string: who sends the head
+local attempts = KEYS[6]          -- zset: attempts of the alert by fence
+local last = KEYS[7]              -- string: "<id> <notification>", the last one of the alert
+local last_fence = KEYS[8]        -- string: counts the claims
+local reminders = KEYS[9]         -- zset: queues by the time of the next reminder
+local name = ARGV[1]              -- of the queue
+local fence = ARGV[2]
+local notification_id = ARGV[3]
+local outcome = ARGV[4]           -- 'delivered', 'failed', 'given up' or 'skipped'
+local attempt = ARGV[5]
+local retry_at = ARGV[6]
+local lifetime = ARGV[7]          -- seconds
+local most_attempts = ARGV[8]     -- kept of an alert
+local remind_at = ARGV[9]         -- '' for no reminder
 
--- What a stale fence did is told apart by its half.
-if how ~= 'skipped' then
-  redis.call('ZADD', attempts, mine and number or number + 0.5, ARGV[5])
-  redis.call('ZREMRANGEBYRANK', attempts, 0, -1 - tonumber(ARGV[9]))
-  redis.call('EXPIRE', attempts, ARGV[8])
+local present_fence = redis.call('HGET', state, 'fence') or ''
+local holds = present_fence == fence
+local number = math.abs(tonumber(fence))
+if not holds and redis.call('ZCOUNT', attempts, number, number) > 0 then return {1} end
+
+-- Half a number tells what a stale fence did from what the holder of that number did.
+if outcome ~= 'skipped' then
+  redis.call('ZADD', attempts, holds and number or number + 0.5, attempt)
+  redis.call('ZREMRANGEBYRANK', attempts, 0, -1 - tonumber(most_attempts))
+  redis.call('EXPIRE', attempts, lifetime)
 end
-if mine then
+
+if holds then
   redis.call('DEL', lease)
-  if how == 'failed' then
+  if outcome == 'failed' then
     redis.call('HSET', state, 'fence', '')
-    redis.call('ZADD', outbox, ARGV[6], name)
+    redis.call('ZADD', outbox, retry_at, name)
     return {1}
   end
-  if ARGV[10] == '' then
-    redis.call('ZREM', KEYS[9], name)
+  if remind_at == '' then
+    redis.call('ZREM', reminders, name)
   else
-    redis.call('ZADD', KEYS[9], ARGV[10], name)
+    redis.call('ZADD', reminders, remind_at, name)
   end
-  redis.call('LPOP', lane)
+  redis.call('LPOP', queue)
   redis.call('DEL', state)
-  if redis.call('EXISTS', lane) == 1 then
+  if redis.call('EXISTS', queue) == 1 then
     redis.call('ZADD', outbox, 0, name)
   else
     redis.call('ZREM', outbox, name)
-    redis.call('SREM', lanes, name)
+    redis.call('SREM', queues, name)
   end
   return {1}
 end
 
-local last = redis.call('GET', KEYS[7])
-if not last then return {0} end
-local last_id, notification = string.match(last, '^(%S+) (.*)$')
--- What nobody sends at this moment will be sent later than this parcel was, and so be the last word.
-if redis.call('LLEN', lane) > (holder == '' and 0 or 1) then return {0} end
-if how == 'delivered' and last_id ~= id then
-  return {0, notification, -redis.call('INCR', KEYS[8])}
+local newest = redis.call('GET', last)
+if not newest then return {0} end
+local newest_id, newest_notification = string.match(newest, '^(%S+) (.*)$')
+-- What nobody is sending at this moment will be sent later than this attempt, and so have the last word.
+local being_sent = present_fence == '' and 0 or 1
+if redis.call('LLEN', queue) > being_sent then return {0} end
+if outcome == 'delivered' and newest_id ~= notification_id then
+  return {0, newest_notification, -redis.call('INCR', last_fence)}
 end
-if how == 'failed' and (last_id ~= id or tonumber(fence) < 0) then
-  redis.call('RPUSH', lane, notification)
-  redis.call('ZADD', outbox, ARGV[6], name)
-  redis.call('SADD', lanes, name)
+if outcome == 'failed' and (newest_id ~= notification_id or tonumber(fence) < 0) then
+  redis.call('RPUSH', queue, newest_notification)
+  redis.call('ZADD', outbox, retry_at, name)
+  redis.call('SADD', queues, name)
 end
 return {0}

@@ -1,12 +1,19 @@
--- KEYS: bucket. ARGV: slower, at most each, faster, kept.
+-- Lower the rate of a bucket after AWS throttled a request, and empty it.
+-- Returns 1, or 0 if it was lowered a moment ago. Uses the server's clock; times are in seconds.
+local bucket = KEYS[1]              -- hash: tokens, at, factor, slowed
+local slower = tonumber(ARGV[1])    -- what the rate is multiplied with
+local pause = tonumber(ARGV[2])     -- it is lowered once in that time at most
+local recovery = tonumber(ARGV[3])  -- share of the rate that is regained each second
+local lifetime = ARGV[4]
+
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local had = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'factor', 'slowed')
-if now - (tonumber(had[4]) or 0) < tonumber(ARGV[2]) then return 0 end
-local passed = math.max(0, now - (tonumber(had[2]) or now))
-local factor = math.min(1, (tonumber(had[3]) or 1) + passed * tonumber(ARGV[3])) * tonumber(ARGV[1])
-redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', math.min(tonumber(had[1]) or 0, 0)),
+local tokens, at, factor, slowed = unpack(redis.call('HMGET', bucket, 'tokens', 'at', 'factor', 'slowed'))
+if now - (tonumber(slowed) or 0) < pause then return 0 end
+local passed = math.max(0, now - (tonumber(at) or now))
+factor = math.min(1, (tonumber(factor) or 1) + passed * recovery) * slower
+redis.call('HSET', bucket, 'tokens', string.format('%.6f', math.min(tonumber(tokens) or 0, 0)),
   'at', string.format('%.6f', now), 'factor', string.format('%.6f', math.max(factor, 0.001)),
   'slowed', string.format('%.6f', now))
-redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('EXPIRE', bucket, lifetime)
 return 1

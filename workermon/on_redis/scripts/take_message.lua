@@ -1,26 +1,34 @@
--- KEYS: bucket. ARGV: capacity, rate, 1 for a critical, now, kept, longest, lately. Returns the seconds to wait.
--- Those who are refused are told to come back one after another, for else all of them would ask at once.
-local capacity, rate, critical = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
+-- Take a token for one message to a channel. Returns the seconds to wait; 0 if it may go out now.
+-- Those who are refused are told to come back one after another, because otherwise all of them would ask at once.
+local bucket = KEYS[1]                -- hash: tokens, at, paused, since, critical, others
+local capacity = tonumber(ARGV[1])
+local rate = tonumber(ARGV[2])        -- tokens a second
+local critical = ARGV[3] == '1'       -- the lower half of the bucket is for critical messages only
 local now = tonumber(ARGV[4])
-local field = critical and 'critical' or 'others'
-local had = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'paused', 'since', field)
-local paused = tonumber(had[3])
+local lifetime = ARGV[5]
+local longest_wait = tonumber(ARGV[6])
+local recently = tonumber(ARGV[7])    -- seconds after which the refused are counted from 0
+
+local refused_field = critical and 'critical' or 'others'
+local tokens, at, paused, since, refused =
+  unpack(redis.call('HMGET', bucket, 'tokens', 'at', 'paused', 'since', refused_field))
+paused = tonumber(paused)
 if paused and now < paused then return string.format('%.3f', paused - now) end
-local tokens = math.min(capacity, (tonumber(had[1]) or capacity) + math.max(0, now - (tonumber(had[2]) or now)) * rate)
-local need = critical and 1 or 1 + math.floor(capacity / 2)
-local refused = tonumber(had[5]) or 0
-if now - (tonumber(had[4]) or 0) > tonumber(ARGV[7]) then
-  redis.call('HDEL', KEYS[1], 'critical', 'others')
-  redis.call('HSET', KEYS[1], 'since', string.format('%.3f', now))
+tokens = math.min(capacity, (tonumber(tokens) or capacity) + math.max(0, now - (tonumber(at) or now)) * rate)
+refused = tonumber(refused) or 0
+if now - (tonumber(since) or 0) > recently then
+  redis.call('HDEL', bucket, 'critical', 'others')
+  redis.call('HSET', bucket, 'since', string.format('%.3f', now))
   refused = 0
 end
+local needed = critical and 1 or 1 + math.floor(capacity / 2)
 local wait = 0
-if tokens >= need then
+if tokens >= needed then
   tokens = tokens - 1
 else
-  wait = math.max(0.001, math.min(tonumber(ARGV[6]), (need - tokens + refused) / rate))
-  redis.call('HSET', KEYS[1], field, refused + 1)
+  wait = math.max(0.001, math.min(longest_wait, (needed - tokens + refused) / rate))
+  redis.call('HSET', bucket, refused_field, refused + 1)
 end
-redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens), 'at', string.format('%.6f', now))
-redis.call('EXPIRE', KEYS[1], ARGV[5])
+redis.call('HSET', bucket, 'tokens', string.format('%.6f', tokens), 'at', string.format('%.6f', now))
+redis.call('EXPIRE', bucket, lifetime)
 return string.format('%.3f', wait)

@@ -1,37 +1,51 @@
--- KEYS: bucket. ARGV: capacity, rate, patience, lent for, lending, faster, slowest, trial, kept.
--- Times are in seconds; returns tokens, seconds to wait, and 1 where nobody answers there.
-local capacity, rate = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- Take a token for one request to AWS, or reserve the next one and say how long to wait for it.
+-- Returns the number of tokens taken (0: refused), the seconds to wait, and 1 if nobody answers there. A full bucket lends
+-- more than one, so that the next requests of this process need no call. Uses the server's clock; times are in seconds.
+local bucket = KEYS[1]              -- hash: tokens, at, factor, lent, lent_until, silent_until
+local capacity = tonumber(ARGV[1])
+local rate = tonumber(ARGV[2])      -- tokens a second
+local patience = tonumber(ARGV[3])  -- how long the caller may wait
+local lent_for = tonumber(ARGV[4])
+local most_lent = tonumber(ARGV[5]) -- tokens, the caller's included
+local recovery = tonumber(ARGV[6])  -- share of the rate that is regained each second
+local slowest = tonumber(ARGV[7])   -- tokens a second
+local trial = tonumber(ARGV[8])     -- how long one request may try whether somebody answers again
+local lifetime = ARGV[9]
+
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local had = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'factor', 'lent', 'lent_until', 'silent_until')
-local silent = tonumber(had[6])
-if silent then
-  if now < silent then return {0, tostring(silent - now), 1} end
-  redis.call('HSET', KEYS[1], 'silent_until', string.format('%.6f', now + tonumber(ARGV[8])))
-  redis.call('EXPIRE', KEYS[1], ARGV[9])
+local tokens, at, factor, lent, lent_until, silent_until =
+  unpack(redis.call('HMGET', bucket, 'tokens', 'at', 'factor', 'lent', 'lent_until', 'silent_until'))
+silent_until = tonumber(silent_until)
+if silent_until then
+  if now < silent_until then return {0, tostring(silent_until - now), 1} end
+  redis.call('HSET', bucket, 'silent_until', string.format('%.6f', now + trial))
+  redis.call('EXPIRE', bucket, lifetime)
   return {1, '0', 1}
 end
-local passed = math.max(0, now - (tonumber(had[2]) or now))
-local factor = math.min(1, (tonumber(had[3]) or 1) + passed * tonumber(ARGV[6]))
-local speed = math.min(rate, math.max(rate * factor, tonumber(ARGV[7])))
-local lent = tonumber(had[4]) or 0
-if now > (tonumber(had[5]) or 0) then lent = 0 end
+
+local passed = math.max(0, now - (tonumber(at) or now))
+factor = math.min(1, (tonumber(factor) or 1) + passed * recovery)
+local speed = math.min(rate, math.max(rate * factor, slowest))
+lent = tonumber(lent) or 0
+if now > (tonumber(lent_until) or 0) then lent = 0 end
+-- What is lent is held back from the top, so that all processes together take no more than the bucket allows.
 local top = math.max(1, capacity * factor - lent)
-local tokens = math.min(top, (tonumber(had[1]) or capacity) + passed * speed)
-local granted, wait = 0, 0
+tokens = math.min(top, (tonumber(tokens) or capacity) + passed * speed)
+
+local taken, wait = 0, 0
 if tokens >= 1 then
-  granted = 1
-  local more = math.min(tonumber(ARGV[5]) - 1, math.floor(capacity / 2 - lent))
+  taken = 1
+  local more = math.min(most_lent - 1, math.floor(capacity / 2 - lent))
   if factor == 1 and more > 0 and tokens - more > capacity / 2 then
-    granted = 1 + more
-    lent = lent + more
-    redis.call('HSET', KEYS[1], 'lent', lent, 'lent_until', string.format('%.6f', now + tonumber(ARGV[4])))
+    taken = 1 + more
+    redis.call('HSET', bucket, 'lent', lent + more, 'lent_until', string.format('%.6f', now + lent_for))
   end
 else
   wait = (1 - tokens) / speed
-  if wait <= tonumber(ARGV[3]) then granted = 1 end
+  if wait <= patience then taken = 1 end
 end
-redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens - granted), 'at', string.format('%.6f', now),
+redis.call('HSET', bucket, 'tokens', string.format('%.6f', tokens - taken), 'at', string.format('%.6f', now),
   'factor', string.format('%.6f', factor))
-redis.call('EXPIRE', KEYS[1], ARGV[9])
-return {granted, string.format('%.6f', wait), 0}
+redis.call('EXPIRE', bucket, lifetime)
+return {taken, string.format('%.6f', wait), 0}

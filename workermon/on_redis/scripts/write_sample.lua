@@ -1,65 +1,78 @@
--- KEYS: worker, unjudged, then the hours. ARGV: worker id, incarnation, slot, whether to write again, time, retention,
--- condition, trouble, channel, event; for each hour its start and number of runs; for each run "field offset time period
--- wins" (in one, for each argument costs its sender; wins: 1 where the first write does) and its data.
-local function complete(last, slot)
-  if not last then return false end
-  if last == slot then return true end
-  local interval, number = string.match(last, '^(%d+):(%d+)$')
-  local same, asked = string.match(slot, '^(%d+):(%d+)$')
-  if not interval or interval ~= same then return false end
-  local behind = (tonumber(number) - tonumber(asked)) * tonumber(interval)
-  return behind >= 0 and behind <= 120
-end
-local worker = KEYS[1]
-local had = redis.call('HMGET', worker, 'incarnation', 'slot', 'changed_from', 'first_hour', 'last_hour', 'trouble')
-if had[1] ~= ARGV[2] then return 'gone' end
-local repeated = ARGV[4] == '0' and complete(had[2], ARGV[3])
-local at, retention = tonumber(ARGV[5]), tonumber(ARGV[6])
-local empty = string.rep('\0', 8)
-local changed
-local known_first, known_last = tonumber(had[4] or ''), tonumber(had[5] or '')
+-- Write what a collection brought: datapoints into the ledger, the worker's condition, the mark that its rules are to
+-- be evaluated, and the event on the channel.
+-- Returns 'accepted', 'repeated' (the slot was complete: new datapoints were kept, nothing was announced), or 'gone' (no
+-- such incarnation: nothing was written).
+local worker = KEYS[1]                 -- hash: the worker
+local pending = KEYS[2]                -- zset: pending workers by the time they were marked
+local hours_at = 3                     -- KEYS[hours_at], …: hash: the ledger's hours that the datapoints belong to
+local worker_id = ARGV[1]
+local incarnation = ARGV[2]
+local slot = ARGV[3]
+local again = ARGV[4] == '1'           -- write although the slot is complete
+local at = ARGV[5]
+local retention = tonumber(ARGV[6])    -- seconds
+local tolerance = tonumber(ARGV[7])    -- seconds
+local condition = ARGV[8]
+local last_error = ARGV[9]             -- '' for none
+local channel = ARGV[10]
+local event = ARGV[11]
+-- For each hour its start and number of runs; for each run "field offset time period first_wins" and its data.
+-- Those five travel in one argument, because each argument costs its sender. first_wins is 1 if the first write of a
+-- datapoint stands, 0 if the last one does.
+local runs_at = 12                     -- ARGV[runs_at], …
+
+local present, completed, changed_from, first_hour, last_hour, error_before =
+  unpack(redis.call('HMGET', worker, 'incarnation', 'slot', 'changed_from', 'first_hour', 'last_hour', 'last_error'))
+if present ~= incarnation then return 'gone' end
+local repeated = not again and is_complete(completed, slot, tolerance)
+local ABSENT = string.rep('\0', 8) -- a datapoint that was never written (on_redis/ledger.py)
+local changed -- the time of the earliest datapoint that is new or has another value
+local known_first, known_last = tonumber(first_hour or ''), tonumber(last_hour or '')
 local first, last = known_first, known_last
-local next = 11
 
-local function merge(old, fresh)
-  local slots = {}
-  for i = 1, #fresh, 8 do
+-- Return `new` with those datapoints of `old` that are there.
+local function keep_first(old, new)
+  local merged = {}
+  for i = 1, #new, 8 do
     local kept = string.sub(old, i, i + 7)
-    slots[#slots + 1] = (#kept == 8 and kept ~= empty) and kept or string.sub(fresh, i, i + 7)
+    merged[#merged + 1] = (#kept == 8 and kept ~= ABSENT) and kept or string.sub(new, i, i + 7)
   end
-  return table.concat(slots)
+  return table.concat(merged)
 end
 
-for k = 3, #KEYS do
-  local hour, runs = tonumber(ARGV[next]), tonumber(ARGV[next + 1])
+local argument = runs_at
+for k = hours_at, #KEYS do
+  local hour, runs = tonumber(ARGV[argument]), tonumber(ARGV[argument + 1])
   local heads, fields, texts, dirty = {}, {}, {}, {}
-  -- All fields of an hour are read at once and written at once: each call counts.
+  -- All fields of an hour are read at once and written at once, because each call counts.
   for i = 1, runs do
-    local field, place, moment, every, wins =
-      string.match(ARGV[next + 2 * i], '^(.*) (%-?%d+) (%-?%d+) (%d+) ([01])$')
-    heads[i] = {field, tonumber(place) * 8, tonumber(moment), tonumber(every), wins == '1', ARGV[next + 2 * i + 1]}
+    local field, offset, time, period, first_wins =
+      string.match(ARGV[argument + 2 * i], '^(.*) (%-?%d+) (%-?%d+) (%d+) ([01])$')
+    heads[i] = {
+      field, tonumber(offset) * 8, tonumber(time), tonumber(period), first_wins == '1', ARGV[argument + 2 * i + 1],
+    }
     if texts[field] == nil then
       texts[field] = false
       fields[#fields + 1] = field
     end
   end
-  next = next + 2 + 2 * runs
+  argument = argument + 2 + 2 * runs
   for i = 1, #fields, 1000 do
-    local some = redis.call('HMGET', KEYS[k], unpack(fields, i, math.min(i + 999, #fields)))
-    for j = 1, #some do texts[fields[i + j - 1]] = some[j] or '' end
+    local read = redis.call('HMGET', KEYS[k], unpack(fields, i, math.min(i + 999, #fields)))
+    for j = 1, #read do texts[fields[i + j - 1]] = read[j] or '' end
   end
   for i = 1, runs do
-    local field, offset, time, period, wins, fresh = unpack(heads[i])
+    local field, offset, time, period, first_wins, new = unpack(heads[i])
     local text = texts[field]
-    local old = string.sub(text, offset + 1, offset + #fresh)
-    if wins then fresh = merge(old, fresh) end
-    if old ~= fresh then
-      local i = 1
-      while string.sub(old, i, i + 7) == string.sub(fresh, i, i + 7) do i = i + 8 end
-      local since = time + (i - 1) / 8 * period
+    local old = string.sub(text, offset + 1, offset + #new)
+    if first_wins then new = keep_first(old, new) end
+    if old ~= new then
+      local same = 1
+      while string.sub(old, same, same + 7) == string.sub(new, same, same + 7) do same = same + 8 end
+      local since = time + (same - 1) / 8 * period
       if not changed or since < changed then changed = since end
       if #text < offset then text = text .. string.rep('\0', offset - #text) end
-      texts[field] = string.sub(text, 1, offset) .. fresh .. string.sub(text, offset + #fresh + 1)
+      texts[field] = string.sub(text, 1, offset) .. new .. string.sub(text, offset + #new + 1)
       dirty[field] = true
     end
   end
@@ -72,40 +85,45 @@ for k = 3, #KEYS do
   end
   if #written > 0 then
     for i = 1, #written, 1000 do redis.call('HSET', KEYS[k], unpack(written, i, math.min(i + 999, #written))) end
-    local life = math.ceil(hour + 3600 + retention - at)
-    if redis.call('TTL', KEYS[k]) < life then redis.call('EXPIRE', KEYS[k], life) end
+    local lifetime = math.ceil(hour + 3600 + retention - tonumber(at))
+    if redis.call('TTL', KEYS[k]) < lifetime then redis.call('EXPIRE', KEYS[k], lifetime) end
     if not first or hour < first then first = hour end
     if not last or hour > last then last = hour end
   end
 end
 
-local said = {}
-local function say(field, value)
-  said[#said + 1] = field
-  said[#said + 1] = value
+local updates = {}
+local function set(field, value)
+  updates[#updates + 1] = field
+  updates[#updates + 1] = value
 end
 if changed then
-  local since = tonumber(had[3] or '')
-  if not since or changed < since then say('changed_from', string.format('%d', changed)) end
+  local since = tonumber(changed_from or '')
+  if not since or changed < since then set('changed_from', string.format('%d', changed)) end
   if last ~= known_last then
-    local prefix = string.match(KEYS[3], '^(.*:)')
+    -- Hours at the beginning whose lifetime is over need not be looked for again.
+    local prefix = string.match(KEYS[hours_at], '^(.*:)')
     while first < last and redis.call('EXISTS', prefix .. string.format('%d', first)) == 0 do first = first + 3600 end
   end
   if first ~= known_first or last ~= known_last then
-    say('first_hour', string.format('%d', first))
-    say('last_hour', string.format('%d', last))
+    set('first_hour', string.format('%d', first))
+    set('last_hour', string.format('%d', last))
   end
 end
 if changed or not repeated then
   redis.call('HINCRBY', worker, 'seq', 1)
-  redis.call('ZADD', KEYS[2], 'NX', ARGV[5], ARGV[1])
+  redis.call('ZADD', pending, 'NX', at, worker_id)
 end
 if not repeated then
-  say('condition', ARGV[7])
-  say('slot', ARGV[3])
-  if ARGV[8] ~= '' then say('trouble', ARGV[8]) elseif had[6] then redis.call('HDEL', worker, 'trouble') end
+  set('condition', condition)
+  set('slot', slot)
+  if last_error ~= '' then
+    set('last_error', last_error)
+  elseif error_before then
+    redis.call('HDEL', worker, 'last_error')
+  end
 end
-if #said > 0 then redis.call('HSET', worker, unpack(said)) end
+if #updates > 0 then redis.call('HSET', worker, unpack(updates)) end
 if repeated then return 'repeated' end
-redis.call('PUBLISH', ARGV[9], ARGV[10])
+redis.call('PUBLISH', channel, event)
 return 'accepted'
