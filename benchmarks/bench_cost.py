@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import house
 import redis
 
-from workermon import settings
 from workermon.local import up
 from workermon.on_redis import client
 
@@ -83,13 +82,12 @@ def measured(number: int, cycles: int, where: Path, aws: house.Endpoint) -> Cost
         env = house.environment(where, redis_server.url, aws.url)
         if number:
             subprocess.run([sys.executable, str(house.ROOT / "benchmarks/seed.py"), str(number)], env=env, check=True)
-        own = settings.Settings(redis_url=redis_server.url, _env_file=None)
         reader = Reader(redis_server.url)
         reader.start()
         with ExitStack() as stack:
             running = [
                 stack.enter_context(house.started(child.name, child.argv, child.env, where / f"{child.name}.log"))
-                for child in up.children(env, own, concurrency=up.CONCURRENCY, beat=True, worker=True)
+                for child in up.children(env)
             ]
             pids = {process.name: process.pid for process in running} | {"valkey": int(redis_server.pid or 0)}
             connected: Any = client.connect(redis_server.url)

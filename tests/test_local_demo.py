@@ -175,7 +175,6 @@ def test_nothing_of_the_users_environment_is_in_force(tmp_path):
 
 def test_every_setting_is_said(tmp_path):
     """Each setting has a value of the demo's, so that a ``.env`` file changes none."""
-    from workermon import settings
 
     env = demo.environment({}, tmp_path, "redis://here", "http://127.0.0.1:1")
     assert {f"WORKERMON_{name.upper()}" for name in settings.Settings.model_fields} <= set(env)
@@ -265,11 +264,9 @@ def test_a_demo_that_was_killed_leaves_its_folder_to_the_next(tmp_path, monkeypa
         assert not mine.exists()
 
 
-def test_celerys_words_to_root_are_not_in_the_log(monkeypatch):
+def test_celerys_words_to_root_are_not_in_the_log():
     """Each child is told that its messages are JSON; what the user says of warnings stays."""
-    monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://127.0.0.1:1/1")
-    own = settings.load()
     for said, first in ((None, "ignore:"), ("error::ValueError", "error::ValueError,ignore:")):
         env = {} if said is None else {"PYTHONWARNINGS": said}
-        kept = up.children(env, own, concurrency=1, beat=True, worker=True)
+        kept = up.children(env, concurrency=1)
         assert [child.env["PYTHONWARNINGS"].startswith(first) for child in kept] == [True] * 3

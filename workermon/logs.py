@@ -1,8 +1,12 @@
-"""structlog: one short constant name an event, with fields; console on a terminal, else JSON, on standard error."""
+"""structlog: one short constant name an event, with fields; console on a terminal, else JSON.
+
+Logs go to standard error, or to the file that Celery's ``--logfile`` names.
+"""
 
 from __future__ import annotations
 
 import logging
+import logging.handlers
 import sys
 from typing import Any
 
@@ -18,9 +22,24 @@ def _printable(_logger: Any, _name: str, event: Any) -> Any:
     return event
 
 
-def configure(level: str = "info", form: str | None = None) -> None:
-    """Send our events and the libraries' to standard error at that level; ``form`` is ``console`` or ``json``."""
-    form = form or ("console" if sys.stderr.isatty() else "json")
+#: Libraries whose debug messages show credentials: botocore prints the keys of assumed roles, urllib3 whole URLs. Which
+#: credentials boto3 found is said at "info".
+TALKATIVE = ("boto3", "botocore", "s3transfer", "urllib3")
+
+#: Libraries of whose work only warnings matter, unless somebody asks for more.
+QUIET = ("celery", "kombu", "redbeat")
+
+
+def configure(level: str = "info", form: str | None = None, file: str | None = None) -> None:
+    """Send our events and the libraries' to standard error at that level, or to ``file``.
+
+    ``form`` is ``console`` or ``json``. Left out, it is ``console`` on a terminal and ``json`` elsewhere. A file is
+    opened again when it was moved, as logrotate does. Raises ``OSError`` if it cannot be opened.
+    """
+    handler: logging.Handler = (
+        logging.handlers.WatchedFileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stderr)
+    )
+    form = form or ("console" if not file and sys.stderr.isatty() else "json")
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -29,14 +48,14 @@ def configure(level: str = "info", form: str | None = None) -> None:
         structlog.processors.format_exc_info,
         _printable,
     ]
-    render: Any = structlog.dev.ConsoleRenderer() if form == "console" else structlog.processors.JSONRenderer()
+    console = structlog.dev.ConsoleRenderer(colors=not file)
+    render: Any = console if form == "console" else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -44,10 +63,15 @@ def configure(level: str = "info", form: str | None = None) -> None:
         )
     )
     root = logging.getLogger()
+    for before in root.handlers:
+        if isinstance(before, logging.FileHandler):
+            before.close()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Which credentials and endpoint boto3 found is told at "debug", once a client.
-    logging.getLogger("botocore").setLevel("DEBUG" if level == "debug" else max(root.level, logging.WARNING))
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.INFO if level == "debug" else max(root.level, logging.WARNING))
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else max(root.level, logging.WARNING))
 
 
 def get(name: str) -> Any:

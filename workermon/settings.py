@@ -199,6 +199,7 @@ class Settings(BaseSettings):
     heartbeat_url: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] | None = None
+    log_file: str | None = None
     secrets: str = "*"
     secrets_dir: str | None = None
 

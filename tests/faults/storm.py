@@ -26,7 +26,7 @@ from typing import NamedTuple
 import pager
 import rules
 
-from workermon import logs, models, settings, testing
+from workermon import logs, models, testing
 from workermon.local import embedded, endpoint, simulation, supervisor, up
 from workermon.on_redis import alerts, client, outbox
 
@@ -193,9 +193,8 @@ class Storm:
         assert done.returncode == 0, done.stderr
 
     def _children(self, env: dict[str, str]) -> list[supervisor.Child]:
-        own = settings.Settings(_env_file=None)  # type: ignore[call-arg]
         kept = []
-        for child in up.children(env, own, concurrency=4, beat=True, worker=True):
+        for child in up.children(env, concurrency=4):
             names = [child.name] if child.name != "alerts" else ["alerts", "alerts-again"]  # two evaluators at once
             for name in names:
                 argv = [part.replace("alerts-", "again-") if name == "alerts-again" else part for part in child.argv]

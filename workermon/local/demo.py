@@ -17,7 +17,7 @@ from typing import IO
 from rich.console import Console
 from rich.live import Live
 
-from workermon import errors, logs, models, settings
+from workermon import errors, logs, models
 from workermon.local import board, embedded, endpoint, simulation, supervisor, up
 
 log = logs.get(__name__)
@@ -78,7 +78,7 @@ def run(
         except KeyboardInterrupt:
             return
         output = stack.enter_context((folder / "children.log").open("w+b")) if console.is_terminal else None
-        kept = up.children(env, settings.load(), concurrency=up.CONCURRENCY, beat=True, worker=True)
+        kept = up.children(env)
         parts = supervisor.Supervisor(kept, server=server, output=output)
         if output is not None:
             stack.callback(_tell, parts, output)
@@ -147,6 +147,9 @@ def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url:
         "WORKERMON_HEARTBEAT_URL": "",
         "WORKERMON_LOG_LEVEL": "warning",
         "WORKERMON_LOG_FORMAT": "",
+        "WORKERMON_LOG_FILE": "",
+        "WORKERMON_SECRETS": "",
+        "WORKERMON_SECRETS_DIR": "",
     }
 
 

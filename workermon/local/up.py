@@ -37,7 +37,7 @@ def run(
             with asked.interrupting():
                 server = stack.enter_context(_embedded()) if own.embedded else None
                 named = {"WORKERMON_REDIS_URL": server.url} if server else {}
-                kept = children({**os.environ, **named}, own, concurrency=concurrency, beat=beat, worker=worker)
+                kept = children({**os.environ, **named}, concurrency=concurrency, beat=beat, worker=worker)
                 if not kept and server is None:
                     raise errors.InvalidInput("up", "nothing is left to run", "leave --no-beat or --no-worker out")
                 prepare()
@@ -67,19 +67,18 @@ def _embedded() -> Iterator[embedded.Server]:
 
 
 def children(
-    env: Mapping[str, str], own: settings.Settings, *, concurrency: int, beat: bool, worker: bool
+    env: Mapping[str, str], *, concurrency: int = CONCURRENCY, beat: bool = True, worker: bool = True
 ) -> list[supervisor.Child]:
     """Return Celery's parts: beat, a node that collects, and one that judges and delivers, so neither delays the other.
 
     The latter has the listener too. All run this very Python, so that no path has to be searched.
     """
-    level = {"debug": "DEBUG", "error": "ERROR"}.get(own.log_level, "WARNING")
     # -P, and PYTHONSAFEPATH for what they start: no module is imported from the working directory.
     celery = [sys.executable, "-P", "-m", "workermon.on_celery", "--quiet"]
     # Seconds between two signs of life, which Flower shows; each is a message, and with Celery's own 2 s they are
     # a good part of what an idle node costs.
     beats = ["--heartbeat-interval", "10"]
-    node = ["--loglevel", level, "--pool", "threads", "--without-mingle", "--without-gossip", *beats]
+    node = ["--pool", "threads", "--without-mingle", "--without-gossip", *beats]
     # Celery warns whoever is root of messages with code in them; ours are JSON.
     warnings = ",".join(filter(None, (env.get("PYTHONWARNINGS"), "ignore:You're running the worker with superuser")))
     env = {**env, "PYTHONWARNINGS": warnings, "PYTHONSAFEPATH": "1"}
@@ -96,7 +95,7 @@ def children(
         kept.append(consuming("alerts", "workermon.evaluate,workermon.deliver", ALERTS, env))
         kept.append(consuming("collect", "workermon.collect", concurrency, needed))
     if beat:
-        kept.append(supervisor.Child("beat", [*celery, "beat", "--loglevel", level], needed))
+        kept.append(supervisor.Child("beat", [*celery, "beat"], needed))
     return kept
 
 

@@ -6,6 +6,7 @@ import gc
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from celery.utils.collections import DictAttribute
 from dishka.integrations.celery import DishkaTask
 
 from workermon import errors, logs, settings
+
+log = logs.get(__name__)
 
 #: Our configuration's place: inside the package where that was installed, beside it in a checkout.
 PLACES = tuple(Path(__file__).resolve().parents[above] / "celeryconfig.py" for above in (1, 2))
@@ -47,10 +50,13 @@ class Loader(AppLoader):
     def read_configuration(self, env: str = "") -> Any:  # noqa: ARG002  (Celery's: the variable that would name a module)
         """Return the configuration; under Celery's own command an error is one line and an exit code."""
         context = base.click.get_current_context(silent=True)
+        celery_command = context is not None and context.find_root().command.name == "celery"
         try:
+            if celery_command:
+                _check_options(context.find_root())
             read = DictAttribute(configuration())
         except errors.WorkermonError as why:
-            if context is None or context.find_root().command.name != "celery":
+            if not celery_command:
                 raise
             print(f"error: {why}", file=sys.stderr)  # noqa: T201
             sys.exit(why.exit_code)
@@ -72,13 +78,42 @@ app = celery.Celery(
 app.steps["worker"].add("workermon.pipeline.listener:Listener")
 
 
+def _check_options(context: Any) -> None:
+    """Refuse what Celery would take from its command line and we would not, and pass over what is another's.
+
+    ``celery`` reads ``BROKER_URL``, ``RESULT_BACKEND`` and ``CONFIG_MODULE`` from the environment, which are names that
+    any other application may use. An option on the command line is meant.
+    """
+
+    def given(option: str) -> bool:
+        source = context.get_parameter_source(option)
+        return source is not None and source.name == "COMMANDLINE"
+
+    if given("config"):
+        raise errors.InvalidInput(
+            "--config", "workermon has its own Celery configuration", "set WORKERMON_… variables, or import its app"
+        )
+    for option, variable in (("broker", "CELERY_BROKER_URL"), ("result_backend", "CELERY_RESULT_BACKEND")):
+        if not given(option) and os.environ.pop(variable, None) is not None:
+            log.warning("environment.ignored", variable=variable, instead="WORKERMON_BROKER_URL")
+
+
 @signals.setup_logging.connect(weak=False)
-def _log(loglevel: int | str | None = None, **_: Any) -> None:
+def _log(loglevel: int | str | None = None, logfile: str | None = None, **_: Any) -> None:
     own = settings.load()
-    logs.configure(own.log_level, own.log_format)
-    # What Celery itself says follows its own option, '-l'.
-    for name in ("celery", "kombu", "redbeat"):
-        logging.getLogger(name).setLevel(loglevel or logging.WARNING)
+    file = logfile or own.log_file
+    context = base.click.get_current_context(silent=True)
+    source = context.get_parameter_source("loglevel") if context is not None else None
+    level: str = own.log_level
+    if source is not None and source.name == "COMMANDLINE" and isinstance(loglevel, int):
+        level = logging.getLevelName(loglevel).lower()
+    try:
+        logs.configure(level, own.log_format, file)
+    except OSError as why:
+        print(f"error: log file {file}: {why.strerror}; name one that can be written", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    if file:
+        os.environ["WORKERMON_LOG_FILE"] = str(Path(file).resolve())  # the listener's process writes there too
 
 
 #: Objects made before the youngest are looked over, and how often the older ones are. A batch of datapoints makes tens

@@ -407,7 +407,7 @@ def _run(container: Container, stop: threading.Event) -> None:
 def main() -> None:
     """Run it as a process that ends with its parent, which holds the other end of its standard input."""
     own = settings.load()
-    logs.configure(own.log_level, own.log_format)
+    logs.configure(own.log_level, own.log_format, own.log_file)
     stop = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
