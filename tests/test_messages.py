@@ -94,6 +94,41 @@ def test_a_deep_body_is_refused() -> None:
         messages.check(message(body=base64.b64encode(b"[" * 200_000).decode()), NOW)
 
 
+def nested(levels: int) -> Any:
+    """Return lists within lists."""
+    found: Any = []
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize("levels", [messages.MAX_DEPTH + 1, 100, 900, 5000])
+def test_what_is_nested_deeply_is_refused(levels: int) -> None:
+    """A parser may take hundreds of levels, and a prefork node is wedged by them for good: they never reach a pool."""
+    text = '{"worker_ids": ' + "[" * levels + "]" * levels + "}"
+    deep = base64.b64encode(f"[[], {text}, null]".encode()).decode()
+    for raw in (
+        message(body=deep),
+        message(headers={"stamps": {"x": nested(levels)}}),
+        message(headers={"x": nested(levels)}),
+    ):
+        with pytest.raises(messages.Wrong):
+            messages.check(raw, NOW)
+
+
+def test_long_headers_are_refused() -> None:
+    """Headers are held and logged by every part: their size is bounded, whatever they are called."""
+    with pytest.raises(messages.Wrong, match="headers are longer"):
+        messages.check(message(headers={"x-anything": "y" * messages.MAX_HEADERS}), NOW)
+
+
+@pytest.mark.parametrize("name", sorted(messages.FOLLOWING))
+def test_a_header_that_has_another_task_follow_is_refused(name: str) -> None:
+    """Nothing follows our tasks, by whatever name a sender asks for it."""
+    with pytest.raises(messages.Wrong, match=name):
+        messages.check(message(headers={name: [{"task": "workermon.collect"}]}), NOW)
+
+
 @pytest.mark.parametrize(
     "header",
     [

@@ -22,6 +22,11 @@ from workermon import errors
 LONGEST: Final = 512
 #: Characters of a body. A hundred of the longest identifiers take a tenth.
 LARGEST: Final = 1024 * 1024
+#: Characters of all headers. Celery's own take a few hundred, and a trace's a few hundred more.
+MAX_HEADERS: Final = 16 * 1024
+#: Levels of objects and lists. Ours have three. Hundreds of them overflow the stack of whoever walks through them, and
+#: wedge a prefork node for good.
+MAX_DEPTH: Final = 10
 #: Seconds. None of ours is sent ahead of time; a message that waits is in the node's hands for all that time.
 AHEAD: Final = 3600
 
@@ -94,12 +99,16 @@ HEADERS: Final[Mapping[str, Callable[[object], bool]]] = {
 }
 #: What follows the arguments in a body: other tasks to be run, which ours never have.
 EMBEDDED: Final = frozenset({"callbacks", "errbacks", "chain", "chord"})
+#: Other names for that, which protocol 1 and other senders write into the headers.
+FOLLOWING: Final = EMBEDDED | {"link", "link_error", "on_error", "subtask", "subtasks"}
 
 
 def check(raw: object, now: float) -> None:
     """Look at a message as it came from the queue; raises ``Wrong`` with the reason."""
     if not isinstance(raw, dict):
         raise Wrong("it is no object")
+    if not is_shallow(raw):
+        raise Wrong(f"it is nested more than {MAX_DEPTH} levels deep")
     _check_properties(raw.get("properties"))
     _check_headers(raw.get("headers"), now)
     if raw.get("content-type") != "application/json" or raw.get("content-encoding") != "utf-8":
@@ -130,6 +139,7 @@ def _check_properties(properties: object) -> None:
 def _check_headers(headers: object, now: float) -> None:
     if not isinstance(headers, dict):
         raise Wrong("headers are no object")
+    _check_size(headers)
     for name in ("task", "id"):
         if headers.get(name) is None:
             raise Wrong(f"header {name} is missing")
@@ -137,6 +147,8 @@ def _check_headers(headers: object, now: float) -> None:
         if name in HEADERS:
             if value is not None and not HEADERS[name](value):
                 raise Wrong(f"header {name} is wrong")
+        elif name in FOLLOWING:
+            raise Wrong(f"header {name} names what follows the task")
         elif hasattr(task.Context, name):
             # It would take the place of what the node itself puts there.
             raise Wrong(f"header {name} is the node's own")
@@ -146,6 +158,26 @@ def _check_headers(headers: object, now: float) -> None:
         raise Wrong(f"eta is more than {AHEAD} s ahead")
 
 
+def _check_size(headers: dict[str, Any]) -> None:
+    if len(json.dumps(headers)) > MAX_HEADERS:
+        raise Wrong(f"headers are longer than {MAX_HEADERS} characters")
+
+
+def is_shallow(value: object) -> bool:
+    """Tell whether objects and lists are nested at most ``MAX_DEPTH`` levels deep; walks level by level.
+
+    >>> is_shallow([{"a": []}])
+    True
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [item for items in inner for item in items]
+        if not level:
+            return True
+    return False
+
+
 def _check_body(body: object, encoding: object) -> None:
     if not isinstance(body, str) or len(body) > LARGEST:
         raise Wrong("body is no text, or too long")
@@ -153,6 +185,8 @@ def _check_body(body: object, encoding: object) -> None:
         content: Any = json.loads((base64.b64decode(body) if encoding else body.encode()).decode("utf-8"))
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise Wrong("body is no JSON") from None
+    if not is_shallow(content):
+        raise Wrong(f"body is nested more than {MAX_DEPTH} levels deep")
     if not isinstance(content, list) or len(content) != 3:
         raise Wrong("body is not arguments, named arguments and what follows")
     args, kwargs, embedded = content
