@@ -61,7 +61,7 @@ bench: $(VENV)/dev.stamp  ## measure, in ratios against a baseline of the same r
 	@for program in benchmarks/bench_*.py; do "$(BIN)/python" "$$program" || exit 1; done
 
 storm: $(VENV)/dev.stamp  ## a longer storm of faults than the tests have (STORM="--seconds 600 --seed 7")
-	@PYTHONPATH=. "$(BIN)/python" tests/faults/storm.py $(or $(STORM),--seconds 300)
+	@"$(BIN)/python" -m tests.faults.storm $(or $(STORM),--seconds 300)
 
 # One resolution for Python 3.11 and newer, on Linux and macOS. The files name no index: pip's own configuration does.
 $(VENV)/lock.stamp:

@@ -1,74 +1,57 @@
-"""Fixtures that every test may ask for: a real server over a socket, and waiting for a condition with a deadline."""
+"""Fixtures that every test may ask for, and what holds for every test."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import signal
-import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import fakeredis
 import pytest
 import redis
+import structlog
 
-from workermon import models, ports, testing
+from tests.support.repositories import Repository, repository_in_memory, repository_on_redis
 from workermon.local import embedded
-from workermon.on_redis import (
-    alerts,
-    channel,
-    client,
-    configurations,
-    keys,
-    leases,
-    outbox,
-    pulse,
-    samples,
-    setup,
-    silences,
-    workers,
-)
+from workermon.on_redis import client, keys
 
 # A script that runs the tests in the background has SIGINT ignored, which the processes they start would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-T = TypeVar("T")
+#: Folders whose every test starts processes.
+PROCESSES = {"faults", "integration"}
 
 
-def use_aws(monkeypatch: pytest.MonkeyPatch, url: str, **more: str) -> None:
-    """Have boto3's chain find an endpoint with made-up credentials, and nothing of this machine's."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in {
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        **more,
-    }.items():
-        monkeypatch.setenv(name, value)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs processes or the real server, so that ``make quick`` leaves it out."""
+    here = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
+        if folder in PROCESSES or "redis_server" in getattr(item, "fixturenames", ()):
+            item.add_marker("integration")
 
 
-def eventually(predicate: Callable[[], T], within: float = 10.0, what: str = "the condition") -> T:
-    """Wait until ``predicate`` returns something true and return that; fails after ``within`` seconds.
-
-    What it raises meanwhile counts as "not yet", and is shown when the time is up.
-    """
-    deadline = time.monotonic() + within
-    pause = 0.005
-    while True:
-        raised: Exception | None = None
-        try:
-            if outcome := predicate():
-                return outcome
-        except Exception as why:
-            raised = why
-        if time.monotonic() >= deadline:
-            raise AssertionError(f"{what} did not hold within {within:g} s") from raised
-        time.sleep(pause)  # between two looks at the condition, never instead of one
-        pause = min(pause * 1.5, 0.1)
+@pytest.fixture(autouse=True)
+def _logging_is_put_back() -> Iterator[None]:
+    """Put back what a test configured of logging, for it is one for the whole process."""
+    root = logging.getLogger()
+    handlers, level, botocore = list(root.handlers), root.level, logging.getLogger("botocore").level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("botocore").setLevel(botocore)
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        # A logger keeps the configuration of its first use.
+        for name, module in list(sys.modules.items()):
+            if name.startswith("workermon"):
+                for logger in vars(module).values():
+                    if isinstance(logger, type(structlog.get_logger())):
+                        vars(logger).pop("bind", None)
 
 
 @pytest.fixture(scope="session")
@@ -101,64 +84,7 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-class Repository(NamedTuple):
-    """Every port of the repository over one store, for tests that hold for any implementation."""
-
-    workers: ports.Workers
-    samples: ports.Samples
-    alerts: ports.Alerts
-    outbox: ports.Outbox
-    configurations: ports.Configurations
-    pulse: ports.Pulse
-    leases: ports.Leases
-    feed: ports.Feed
-    silences: ports.Silences
-    setup: ports.Setup
-
-
-#: What is in force where nothing was saved.
-DEFAULT = models.Configuration(
-    rules=(models.Rule(name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90.0)),),
-    channels={"log": models.Channel(name="log", type="log")},
-    metrics={},
-    collect=("cpu_utilization",),
-)
-
-
-def repository_in_memory() -> Repository:
-    """Build the ports over a store in memory."""
-    store = testing.MemoryStore()
-    return Repository(
-        testing.MemoryWorkers(store),
-        testing.MemorySamples(store),
-        testing.MemoryAlerts(store),
-        testing.MemoryOutbox(store),
-        testing.MemoryConfigurations(store, DEFAULT),
-        testing.MemoryPulse(store),
-        testing.MemoryLeases(store),
-        testing.MemoryFeed(store),
-        testing.MemorySilences(),
-        testing.MemorySetup(store),
-    )
-
-
-def repository_on_redis(connection: redis.Redis) -> Repository:
-    """Build the ports over a Redis client."""
-    return Repository(
-        workers.RedisWorkers(connection),
-        samples.RedisSamples(connection, "workermon:metrics", lambda: models.DAY),
-        alerts.RedisAlerts(connection, "workermon:metrics"),
-        outbox.RedisOutbox(connection),
-        configurations.RedisConfigurations(connection, DEFAULT),
-        pulse.RedisPulse(connection),
-        leases.RedisLeases(connection),
-        channel.RedisFeed(connection, "workermon:metrics"),
-        silences.RedisSilences(connection),
-        setup.RedisSetup(connection, "workermon:metrics"),
-    )
-
-
-@pytest.fixture(params=["memory", "fakeredis", "redis"])
+@pytest.fixture(params=["memory", "fakeredis", pytest.param("redis", marks=pytest.mark.integration)])
 def repository(request: pytest.FixtureRequest) -> Iterator[Repository]:
     """Give the ports over each implementation in turn."""
     if request.param == "memory":

@@ -3,8 +3,7 @@
 # ruff: noqa: F811 - a fixture of another file
 from __future__ import annotations
 
-from test_collector import SCOPE, T0, Fleet, fleet  # noqa: F401
-
+from tests.test_collector import SCOPE, T0, Fleet, fleet  # noqa: F401
 from workermon import fleet as fleets
 from workermon import models, testing
 from workermon.evaluate import evaluation

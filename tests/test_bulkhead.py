@@ -6,9 +6,9 @@ import threading
 
 import hypothesis
 import pytest
-import test_collect
 from hypothesis import strategies
 
+from tests import test_collect
 from workermon import errors, testing
 from workermon.collect import bulkhead, collection
 

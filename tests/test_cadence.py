@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from conftest import eventually
-from test_scheduler import NOW, Post, app, at, beat, planned, post, worker  # noqa: F401
 
+from tests.support.waiting import eventually
+from tests.test_scheduler import NOW, Post, app, at, beat, planned, post, worker  # noqa: F401
 from workermon import config, models, testing
 from workermon.collect import collection
 from workermon.on_celery import schedule, scheduler

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 from workermon import config, models, ports, testing
 from workermon.health import canary
 from workermon.notify import delivery

@@ -13,7 +13,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
 

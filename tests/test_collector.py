@@ -6,8 +6,8 @@ import contextlib
 
 import fakeredis
 import pytest
-from conftest import repository_on_redis
 
+from tests.support.repositories import repository_on_redis
 from workermon import fleet as fleets
 from workermon import models, ports, testing
 from workermon.config import catalogue

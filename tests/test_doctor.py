@@ -5,8 +5,8 @@ import time
 
 import botocore.exceptions
 import pytest
-from conftest import use_aws
 
+from tests.support.aws import use_aws
 from tests.test_cli import REGION, A, ok, run, world  # noqa: F401 - fixtures
 from workermon import errors, models, ports, testing
 from workermon.health import doctor

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from tests import conftest
+from tests.support.repositories import Repository
 from workermon import models, ports, testing
 from workermon.alerts import lifecycle as verdicts
 from workermon.config import catalogue
@@ -556,7 +556,7 @@ def test_version_and_id_over_a_new_life() -> None:
     assert len({one.id for one in told}) == 3
 
 
-def test_on_every_store(repository: conftest.Repository) -> None:
+def test_on_every_store(repository: Repository) -> None:
     """Over each implementation of the ports: fired, corrected, resolved, delivered, each once and in order."""
     site = Site()
     configuration = site.configurations.load().model_copy(

@@ -6,7 +6,7 @@ import threading
 import pytest
 import structlog
 
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 from workermon import errors, models, testing
 from workermon.health import heartbeat
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from test_evaluate import ID, MINUTE, T0, Site
 
+from tests.test_evaluate import ID, MINUTE, T0, Site
 from workermon.models import Count, Levels, Rule
 
 KEY = f"{ID}/band"

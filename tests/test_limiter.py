@@ -7,8 +7,8 @@ import contextlib
 import time
 
 import pytest
-from conftest import eventually
 
+from tests.support.waiting import eventually
 from workermon import errors, models
 from workermon.on_redis import client, keys, limiter
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import eventually
 
+from tests.support.waiting import eventually
 from workermon import errors, settings
 from workermon.local import embedded
 

@@ -12,8 +12,8 @@ import botocore.config
 import botocore.exceptions
 import botocore.parsers
 import pytest
-from conftest import eventually
 
+from tests.support.waiting import eventually
 from workermon.local import api, endpoint, simulation
 
 PERIOD = 60

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 import structlog.testing
-from conftest import eventually
 
+from tests.support.waiting import eventually
 from workermon.local import embedded, supervisor
 
 pytestmark = pytest.mark.integration

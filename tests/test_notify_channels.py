@@ -23,7 +23,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 from tests.test_notify_webhook import Receiver, answer, told
 from workermon import config, errors, models, ports, testing
 from workermon.models import Channel, SecretRef

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 from workermon import errors, models, testing
 from workermon.models import Channel, SecretRef
 from workermon.notify import delivery, http

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Repository
 
+from tests.support.repositories import Repository
 from workermon import config, models, ports, testing
 from workermon.alerts import lifecycle
 from workermon.collect import collection

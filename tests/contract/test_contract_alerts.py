@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import builders
 import pytest
-from builders import NOW, A, B, Turn
-from conftest import DEFAULT
 
+from tests.contract import builders
+from tests.contract.builders import NOW, A, B, Turn
+from tests.support.repositories import DEFAULT
 from workermon import models
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import builders
 import pytest
-from builders import NOW, A, B, C
-from conftest import eventually
 
+from tests.contract import builders
+from tests.contract.builders import NOW, A, B, C
+from tests.support.waiting import eventually
 from workermon import models, ports, testing
 from workermon.on_redis import keys, learned_delays
 

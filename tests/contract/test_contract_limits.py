@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import NamedTuple
 
-import builders
 import fakeredis
 import pytest
-from builders import NOW
-from conftest import DEFAULT, repository_on_redis
 
+from tests.contract import builders
+from tests.contract.builders import NOW
+from tests.support.repositories import DEFAULT, repository_on_redis
 from workermon import models, ports, testing
 from workermon.on_redis import accounts, client, costs, limiter
 

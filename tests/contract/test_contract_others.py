@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import builders
-from builders import NOW
-from conftest import DEFAULT, eventually
-
+from tests.contract import builders
+from tests.contract.builders import NOW
+from tests.support.repositories import DEFAULT
+from tests.support.waiting import eventually
 from workermon import models, ports
 
 

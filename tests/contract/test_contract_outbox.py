@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import builders
 import pytest
-from builders import NOW, A, Turn
-from conftest import eventually
 
+from tests.contract import builders
+from tests.contract.builders import NOW, A, Turn
+from tests.support.waiting import eventually
 from workermon import models, ports
 
 ALERT = f"{A}/cpu-high"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import builders
 import fakeredis
 import hypothesis
 import pytest
-from builders import NOW, A
-from conftest import repository_in_memory, repository_on_redis
 from hypothesis import strategies
 
+from tests.contract import builders
+from tests.contract.builders import NOW, A
+from tests.support.repositories import repository_in_memory, repository_on_redis
 from workermon import models
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 
 import pytest
-from builders import NOW, A, B, C, Turn, verdict, worker
-from conftest import DEFAULT, Repository
 
+from tests.contract.builders import NOW, A, B, C, Turn, verdict, worker
+from tests.support.repositories import DEFAULT, Repository
 from workermon import models, ports
 
 

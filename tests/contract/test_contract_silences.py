@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from builders import NOW
-
+from tests.contract.builders import NOW
 from workermon import models
 
 

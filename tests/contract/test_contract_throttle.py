@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 
-import builders
 import fakeredis
 import pytest
-from builders import NOW
 
+from tests.contract import builders
+from tests.contract.builders import NOW
 from workermon import models, ports, testing
 from workermon.on_redis import client, keys, throttle
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import builders
 import pytest
 
+from tests.contract import builders
 from workermon import errors, models
 
 

@@ -6,11 +6,11 @@ import contextlib
 import secrets
 import threading
 
-import builders
 import pytest
-from builders import NOW, A, B, Turn
-from conftest import repository_on_redis
 
+from tests.contract import builders
+from tests.contract.builders import NOW, A, B, Turn
+from tests.support.repositories import repository_on_redis
 from workermon import models
 from workermon.on_redis import alerts, client, keys, samples
 

@@ -10,10 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pager
-import rules
-from conftest import eventually
-
+from tests.faults import pager, rules
+from tests.support.waiting import eventually
 from workermon import config, failpoints, models, testing
 from workermon.local import embedded, endpoint, simulation
 from workermon.on_redis import alerts, client, configurations, outbox, workers

@@ -1,6 +1,6 @@
 """A storm: real processes, killed and frozen, a Redis that dies, an AWS that fails, a receiver that misbehaves.
 
-``python tests/faults/storm.py --seconds 600 --seed 7`` runs a longer one by hand (``make storm``). What has to be told
+``python -m tests.faults.storm --seconds 600 --seed 7`` runs a longer one by hand (``make storm``). What has to be told
 is known beforehand: a plain loop reads it off the traces that the simulated CloudWatch serves. Compared is what a
 receiver took.
 
@@ -23,9 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pager
-import rules
-
+from tests.faults import pager, rules
 from workermon import logs, models, testing
 from workermon.local import embedded, endpoint, simulation, supervisor, up
 from workermon.on_redis import alerts, client, outbox

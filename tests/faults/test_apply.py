@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import rules
-from stage import HERE, ROOT, Stage
 
+from tests.faults import rules
+from tests.faults.stage import HERE, ROOT, Stage
 from workermon import models
 from workermon.local import embedded
 from workermon.on_redis import keys

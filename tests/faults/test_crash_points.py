@@ -7,11 +7,10 @@ import concurrent.futures
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import pager
 import pytest
-import rules
-from stage import DATABASES, ROOT, Stage
 
+from tests.faults import pager, rules
+from tests.faults.stage import DATABASES, ROOT, Stage
 from workermon.local import embedded
 
 

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import storm
+
+from tests.faults import storm
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

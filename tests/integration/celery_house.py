@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from conftest import eventually
-
 from workermon.local import endpoint, simulation
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +161,3 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
-
-
-__all__ = ["ROOT", "START", "House", "Process", "eventually", "gone", "opened"]

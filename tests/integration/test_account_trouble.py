@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import use_aws
 from pydantic import SecretStr
 
+from tests.support.aws import use_aws
 from workermon import models, ports, runtime, settings, testing
 from workermon.evaluate import evaluation
 from workermon.health import status as health

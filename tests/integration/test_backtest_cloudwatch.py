@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import use_aws
 from pydantic import SecretStr
 
+from tests.support.aws import use_aws
 from workermon import cli, models, ports, runtime, settings, testing
 from workermon.cli import session as command_line
 from workermon.local.endpoint import Endpoint

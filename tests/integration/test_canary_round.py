@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from celery_house import START, House, eventually, opened
 
+from tests.integration.celery_house import START, House, opened
+from tests.support.waiting import eventually
 from workermon.on_celery import schedule
 from workermon.on_redis import keys
 

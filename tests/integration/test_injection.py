@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import redis
-from celery_house import House, eventually, opened
 
+from tests.integration.celery_house import House, opened
+from tests.support.waiting import eventually
 from workermon import config, models, ports, runtime, settings, testing
 from workermon.local import embedded
 from workermon.on_celery.app import app

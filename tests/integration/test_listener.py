@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 from workermon import errors, models, ports, testing
 from workermon.evaluate import silence_expiry
 from workermon.pipeline import listener

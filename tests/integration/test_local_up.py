@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import eventually
 
+from tests.support.waiting import eventually
 from workermon.local import endpoint, simulation
 
 pytestmark = [

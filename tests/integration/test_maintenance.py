@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery_house import START, House, eventually, opened
 
+from tests.integration.celery_house import START, House, opened
+from tests.support.waiting import eventually
 from workermon import models
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]

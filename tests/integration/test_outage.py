@@ -8,9 +8,9 @@ import signal
 import time
 
 import pytest
-from conftest import eventually
-from test_local_up import START, Installation
 
+from tests.integration.test_local_up import START, Installation
+from tests.support.waiting import eventually
 from workermon import models
 from workermon.local import endpoint, simulation
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from test_account_trouble import House
 
+from tests.integration.test_account_trouble import House
 from workermon import config, models, ports, testing
 
 pytestmark = pytest.mark.integration

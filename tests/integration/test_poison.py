@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 import redis
-from celery_house import House, eventually, opened
+
+from tests.integration.celery_house import House, opened
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.integration,

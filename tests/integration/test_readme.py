@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from celery_house import ROOT, House, Process, opened
-from conftest import eventually
 
+from tests.integration.celery_house import ROOT, House, Process, opened
+from tests.support.waiting import eventually
 from workermon import testing
 
 README = (ROOT / "README.md").read_text("utf-8")

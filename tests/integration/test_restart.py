@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from celery_house import eventually, opened
+
+from tests.integration.celery_house import opened
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.integration,

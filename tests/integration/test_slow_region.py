@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import redis
-from celery_house import START, House, opened
-from conftest import eventually
 
+from tests.integration.celery_house import START, House, opened
+from tests.support.waiting import eventually
 from workermon import models
 from workermon.on_aws import session
 

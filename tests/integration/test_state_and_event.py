@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import use_aws
 from pydantic import SecretStr
 
+from tests.support.aws import use_aws
 from workermon import config, failpoints, fleet, models, ports, runtime, settings, testing, views
 from workermon.evaluate import evaluation
 from workermon.local.endpoint import Endpoint

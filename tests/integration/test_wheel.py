@@ -10,7 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from celery_house import ROOT
+
+from tests.integration.celery_house import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 

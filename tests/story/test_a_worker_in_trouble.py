@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from desk import Monitor
 
+from tests.story.desk import Monitor
 from workermon import fleet, models
 from workermon.collect import collection
 from workermon.evaluate import evaluation

@@ -1,0 +1,1 @@
+"""The tests: a package, so that each module is loaded once, under one name."""

@@ -1,0 +1,1 @@
+"""Claims that hold of every implementation of a port."""

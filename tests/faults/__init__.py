@@ -1,0 +1,1 @@
+"""What holds while parts die, and a storm of real processes."""

@@ -1,0 +1,1 @@
+"""One worker in trouble, to be read in order."""

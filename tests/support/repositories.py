@@ -1,0 +1,78 @@
+"""Every port of the repository over one store, in memory and on Redis."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import redis
+
+from workermon import models, ports, testing
+from workermon.on_redis import (
+    alerts,
+    channel,
+    configurations,
+    leases,
+    outbox,
+    pulse,
+    samples,
+    setup,
+    silences,
+    workers,
+)
+
+
+class Repository(NamedTuple):
+    """Every port of the repository over one store, for tests that hold for any implementation."""
+
+    workers: ports.Workers
+    samples: ports.Samples
+    alerts: ports.Alerts
+    outbox: ports.Outbox
+    configurations: ports.Configurations
+    pulse: ports.Pulse
+    leases: ports.Leases
+    feed: ports.Feed
+    silences: ports.Silences
+    setup: ports.Setup
+
+
+#: What is in force where nothing was saved.
+DEFAULT = models.Configuration(
+    rules=(models.Rule(name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90.0)),),
+    channels={"log": models.Channel(name="log", type="log")},
+    metrics={},
+    collect=("cpu_utilization",),
+)
+
+
+def repository_in_memory() -> Repository:
+    """Build the ports over a store in memory."""
+    store = testing.MemoryStore()
+    return Repository(
+        testing.MemoryWorkers(store),
+        testing.MemorySamples(store),
+        testing.MemoryAlerts(store),
+        testing.MemoryOutbox(store),
+        testing.MemoryConfigurations(store, DEFAULT),
+        testing.MemoryPulse(store),
+        testing.MemoryLeases(store),
+        testing.MemoryFeed(store),
+        testing.MemorySilences(),
+        testing.MemorySetup(store),
+    )
+
+
+def repository_on_redis(connection: redis.Redis) -> Repository:
+    """Build the ports over a Redis client."""
+    return Repository(
+        workers.RedisWorkers(connection),
+        samples.RedisSamples(connection, "workermon:metrics", lambda: models.DAY),
+        alerts.RedisAlerts(connection, "workermon:metrics"),
+        outbox.RedisOutbox(connection),
+        configurations.RedisConfigurations(connection, DEFAULT),
+        pulse.RedisPulse(connection),
+        leases.RedisLeases(connection),
+        channel.RedisFeed(connection, "workermon:metrics"),
+        silences.RedisSilences(connection),
+        setup.RedisSetup(connection, "workermon:metrics"),
+    )
