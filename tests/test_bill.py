@@ -53,7 +53,7 @@ def test_a_day_is_priced_as_aws_prices_it(metrics, requests, dollars):
 def test_the_last_24_hours_reach_into_25():
     """The oldest hour counts by the part of it that is within them."""
     hours = [hour(MIDNIGHT + 3600 * n, {CPU: 1000}, {"GetMetricData": 10}) for n in range(25)]
-    usage = costs.day(hours, MIDNIGHT + 24.5 * 3600)
+    usage = costs.used_last_day(hours, MIDNIGHT + 24.5 * 3600)
     assert usage.metrics == pytest.approx(24_500)
     assert usage.calls == pytest.approx(245)
     assert usage.dollars == pytest.approx(0.245)
@@ -64,14 +64,14 @@ def test_the_present_rate_does_not_depend_on_the_time_of_the_hour(minutes):
     """100 metrics a minute are 144,000 a day, from ten minutes after the start on."""
     asked = [min(minutes, 60), max(0, minutes - 60)]
     hours = [hour(MIDNIGHT + 3600 * n, {CPU: number * 100}) for n, number in enumerate(asked) if number]
-    usage = costs.pace(hours, MIDNIGHT + minutes * 60)
+    usage = costs.daily_rate(hours, MIDNIGHT + minutes * 60)
     assert usage.metrics == pytest.approx(144_000)
     assert usage.dollars == pytest.approx(1.44)
 
 
 def test_nothing_asked_costs_nothing():
     """An empty ledger has no rate."""
-    assert costs.day([], MIDNIGHT) == costs.pace([], MIDNIGHT) == costs.Usage(0, 0, 0)
+    assert costs.used_last_day([], MIDNIGHT) == costs.daily_rate([], MIDNIGHT) == costs.Usage(0, 0, 0)
 
 
 def test_where_a_day_stands_is_told_from_its_hours():
@@ -82,12 +82,12 @@ def test_where_a_day_stands_is_told_from_its_hours():
             update={"full": {(SCOPE, CPU): 3600, (SCOPE, OUT): 3600, (SCOPE, "Gone/x"): 3600}}
         ),
     ]
-    found = costs.spending(CONFIGURATION, hours, MIDNIGHT + 3600, {"network_out": 4})
+    found = costs.spending_today(CONFIGURATION, hours, MIDNIGHT + 3600, {"network_out": 4})
     assert found.spent == pytest.approx(0.081)
     assert found.left == 23 * 3600
     assert found.full == pytest.approx({"cpu_utilization": 1.0, "network_out": 1.0})
     assert found.others == pytest.approx(costs.PER_METRIC)
-    assert costs.projected(found, {"network_out": 4}) == pytest.approx(0.081 + 23 * 3600 * 2.25e-5)
+    assert costs.projected_dollars(found, {"network_out": 4}) == pytest.approx(0.081 + 23 * 3600 * 2.25e-5)
 
 
 FULL = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization", "network_in", "network_out"), 2.0)
@@ -115,22 +115,22 @@ FULL = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization
 )  # fmt: skip
 def test_a_budget_gives_up_the_least_important_first(full, spent, period_multipliers, expected):
     """network_out, network_in, disk, memory, cpu last; each ×2, ×4, ×8, ×15."""
-    found = costs.budget_decision(CONFIGURATION, state(full, spent, **period_multipliers))
+    found = costs.decide_multipliers(CONFIGURATION, state(full, spent, **period_multipliers))
     assert found == expected
-    assert list(found) == [name for name in costs.order(CONFIGURATION) if name in found]
+    assert list(found) == [name for name in costs.by_importance(CONFIGURATION) if name in found]
 
 
 def test_without_a_budget_nothing_is_given_up():
     """However dear it is."""
     free = CONFIGURATION.model_copy(update={"budget": None})
-    assert costs.budget_decision(free, state({"cpu_utilization": 900.0}, network_out=4)) == {}
+    assert costs.decide_multipliers(free, state({"cpu_utilization": 900.0}, network_out=4)) == {}
 
 
 def test_metrics_of_a_users_own_stand_before_memory_and_cpu():
     """Who configured them wants them more than what comes by default, and less than what tells whether it works."""
     own = CONFIGURATION.model_copy(update={"collect": ("cpu_utilization", "gpu", "network_in", "memory_utilization")})
-    assert costs.order(own) == ["network_in", "gpu", "memory_utilization", "cpu_utilization"]
-    assert "status_check_failed" not in costs.ORDER
+    assert costs.by_importance(own) == ["network_in", "gpu", "memory_utilization", "cpu_utilization"]
+    assert "status_check_failed" not in costs.IMPORTANCE
 
 
 def test_a_weight_is_by_the_name_of_cloudwatch():
@@ -146,18 +146,18 @@ def test_a_decision_is_within_the_budget_or_the_last_step(full, spent, left, bud
     """There is nothing between, and a step less would be too dear."""
     configuration = CONFIGURATION.model_copy(update={"budget": budget})
     now = state(full, spent, left)
-    found = costs.budget_decision(configuration, now)
-    dearest = dict.fromkeys(FULL, costs.FACTORS[-1])
-    assert costs.projected(now, found) <= budget or found == dearest
-    assert set(found.values()) <= set(costs.FACTORS)
+    found = costs.decide_multipliers(configuration, now)
+    dearest = dict.fromkeys(FULL, costs.MULTIPLIERS[-1])
+    assert costs.projected_dollars(now, found) <= budget or found == dearest
+    assert set(found.values()) <= set(costs.MULTIPLIERS)
 
 
 @given(full=RATES, spent=st.floats(0, 5), budget=st.floats(0.01, 100))
 def test_a_decision_stands_while_nothing_changes(full, spent, budget):
     """Asked again with its own outcome in force it says the same: periods do not go to and fro."""
     configuration = CONFIGURATION.model_copy(update={"budget": budget})
-    first = costs.budget_decision(configuration, state(full, spent))
-    assert costs.budget_decision(configuration, state(full, spent, **first)) == first
+    first = costs.decide_multipliers(configuration, state(full, spent))
+    assert costs.decide_multipliers(configuration, state(full, spent, **first)) == first
 
 
 @pytest.mark.parametrize(("api", "rate"), [("DescribeInstances", 20), ("ListMetrics", 25), ("GetMetricData", 50)])

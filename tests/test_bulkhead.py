@@ -10,7 +10,7 @@ from hypothesis import strategies
 
 from tests import test_collect
 from workermon import errors, testing
-from workermon.collect import bulkhead, collection
+from workermon.collect import bulkhead
 
 SLOW, WELL, THIRD = "default/eu-west-1", "default/us-east-1", "lab/us-east-1"
 THREADS = 8
@@ -23,27 +23,27 @@ class World:
         self.clock = testing.ManualClock(1000.0)
         self.bulkhead = bulkhead.Bulkhead(threads, self.clock)
         self.number = 0
-        self.turns: list[bulkhead.SeverityChange] = []
+        self.turns: list[bulkhead.Place] = []
         self.ran: list[str] = []
         if others:
             for scope in (SLOW, WELL):
                 self.enter(scope)
             self.finish()
 
-    def enter(self, scope: str, size: int = 1) -> bulkhead.SeverityChange | None:
+    def enter(self, scope: str, size: int = 1) -> bulkhead.Place | None:
         """Come with workers that were never there before."""
         ids = [f"{scope}:{self.number + place}" for place in range(size)]
         self.number += size
         return self.took(self.bulkhead.enter(scope, ids))
 
-    def took(self, turn: bulkhead.SeverityChange | None) -> bulkhead.SeverityChange | None:
+    def took(self, turn: bulkhead.Place | None) -> bulkhead.Place | None:
         """Note a turn as under way."""
         if turn is not None:
             self.turns.append(turn)
             self.ran += turn.worker_ids
         return turn
 
-    def leave(self, turn: bulkhead.SeverityChange) -> bulkhead.SeverityChange | None:
+    def leave(self, turn: bulkhead.Place) -> bulkhead.Place | None:
         """End a turn; what its thread goes on with is under way."""
         self.turns.remove(turn)
         return self.took(self.bulkhead.leave(turn))
@@ -79,7 +79,7 @@ def test_who_is_slow_has_half_of_the_threads() -> None:
     """All that are slow together; and for a minute after the last slow one."""
     world = World()
     first = [world.enter(SLOW) for _ in range(6)]
-    world.clock.advance(bulkhead.SLOW + 1)
+    world.clock.advance(bulkhead.SLOW_AFTER + 1)
     assert world.enter(SLOW) is None
     assert world.enter(WELL)
     for turn in first:
@@ -89,10 +89,10 @@ def test_who_is_slow_has_half_of_the_threads() -> None:
     assert [bool(world.enter(WELL)) for _ in range(4)] == [True] * 4
     world.finish()
     world.enter(THIRD)
-    world.clock.advance(bulkhead.SLOW + 1)
+    world.clock.advance(bulkhead.SLOW_AFTER + 1)
     assert [bool(world.enter(SLOW)) for _ in range(4)] == [True] * 3 + [False]
     world.finish()
-    world.clock.advance(bulkhead.REMEMBERED + 1)
+    world.clock.advance(bulkhead.SLOW_FOR + 1)
     assert [bool(world.enter(SLOW)) for _ in range(8)] == [True] * 7 + [False]
 
 
@@ -102,7 +102,7 @@ def test_a_thread_does_not_go_on_for_ever() -> None:
     turns = [world.enter(SLOW) for _ in range(THREADS - 1)]
     assert world.enter(SLOW) is None
     waiting = f"{SLOW}:{world.number - 1}"
-    world.clock.advance(bulkhead.ONWARD + 1)
+    world.clock.advance(bulkhead.GO_ON_FOR + 1)
     for turn in turns:
         assert world.leave(turn) is None
     assert waiting not in world.ran
@@ -195,21 +195,16 @@ def test_threads_at_once_keep_to_it() -> None:
 
 def test_a_collection_that_has_to_wait_is_made_by_a_later_one() -> None:
     """It asks nobody and claims nothing meanwhile; workers that were removed while they waited are passed over."""
-    fleet = test_collect.World()
+    gate = bulkhead.Bulkhead(2)
+    fleet = test_collect.World(bulkhead=gate)
     one, two, three = (f"i-0000000000000000{each}" for each in "abc")
     for each in (one, two, three):
         fleet.add(each)
-    gate = bulkhead.Bulkhead(2)
     gate.leave(gate.enter("default/eu-west-1", ["i-0000000000000000d"]))  # type: ignore[arg-type]
     held = gate.enter("default/us-east-1", [])
 
     def collect(worker_id: str) -> tuple[str, ...]:
-        return collection.collect(
-            [worker_id], ec2=fleet.ec2, cloudwatch=fleet.cloudwatch, workers=fleet.workers, samples=fleet.samples,
-            schedule=fleet.schedule, configurations=fleet.configurations, learned_delays=fleet.learned_delays,
-            leases=fleet.leases,
-            now=fleet.clock, bulkhead=gate,
-        ).collected  # fmt: skip
+        return fleet.collect(worker_id).collected
 
     assert held is not None
     assert collect(one) == collect(three) == ()
@@ -222,20 +217,15 @@ def test_a_collection_that_has_to_wait_is_made_by_a_later_one() -> None:
 
 def test_a_collection_that_fails_gives_its_place_back() -> None:
     """Also where Redis is gone in the midst of it."""
-    fleet = test_collect.World()
-    worker = fleet.add()
     gate = bulkhead.Bulkhead(2)
+    fleet = test_collect.World(bulkhead=gate)
+    worker = fleet.add()
     gate.leave(gate.enter("default/eu-west-1", ["i-0000000000000000d"]))  # type: ignore[arg-type]
     fleet.samples.write_many = broken  # type: ignore[method-assign]
     for _ in range(3):
         fleet.clock.advance(60)
         with pytest.raises(errors.RedisUnavailable):
-            collection.collect(
-                [worker.id], ec2=fleet.ec2, cloudwatch=fleet.cloudwatch, workers=fleet.workers, samples=fleet.samples,
-                schedule=fleet.schedule, configurations=fleet.configurations, learned_delays=fleet.learned_delays,
-            leases=fleet.leases,
-                now=fleet.clock, bulkhead=gate,
-            )  # fmt: skip
+            fleet.collect(worker.id)
 
 
 def broken(*_: object, **__: object) -> None:

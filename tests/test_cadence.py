@@ -14,8 +14,7 @@ from celery import Celery
 
 from tests.support.waiting import eventually
 from tests.test_scheduler import NOW, Post, app, at, beat, planned, post, worker  # noqa: F401
-from workermon import config, models, testing
-from workermon.collect import collection
+from workermon import collect, config, models, testing
 from workermon.on_celery import schedule, scheduler
 
 
@@ -36,6 +35,20 @@ class Collecting:
         self.learned_delays, self.leases = testing.MemoryLearnedDelays(self.store), testing.MemoryLeases(self.store)
         self.schedule = schedule or testing.MemorySchedule()
         self.workers.add(fleet)
+        self.stage = collect.Collection(
+            ec2=self.ec2,
+            cloudwatch=self.cloudwatch,
+            workers=self.workers,
+            samples=self.samples,
+            schedule=self.schedule,
+            configurations=self.configurations,
+            learned_delays=self.learned_delays,
+            leases=self.leases,
+            costs=testing.MemoryCosts(),
+            accounts=testing.MemoryAccounts(self.store),
+            bulkhead=collect.Bulkhead(),
+            now=self.clock,
+        )
         #: How often each worker was collected.
         self.number: Counter[str] = Counter()
 
@@ -43,12 +56,7 @@ class Collecting:
         """Collect what was sent, at that time."""
         self.clock.now = now
         for worker_ids in post.worker_ids:
-            report = collection.collect(
-                worker_ids, ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers, samples=self.samples,
-                schedule=self.schedule, configurations=self.configurations, learned_delays=self.learned_delays,
-            leases=self.leases,
-                now=self.clock,
-            )  # fmt: skip
+            report = self.stage.collect(worker_ids)
             self.number.update(report.collected)
         post.sent.clear()
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from workermon import config, errors, models, ports, testing
-from workermon.collect import collection
+from workermon import collect, config, errors, models, ports, testing, views
 from workermon.config import catalogue
 
 ONE = "i-0000000000000001a"
@@ -30,6 +30,7 @@ class World:
     ec2: testing.MemoryEc2 = field(default_factory=testing.MemoryEc2)
     cloudwatch: testing.MemoryCloudWatch = field(default_factory=testing.MemoryCloudWatch)
     schedule: testing.MemorySchedule = field(default_factory=testing.MemorySchedule)
+    bulkhead: collect.Bulkhead = field(default_factory=collect.Bulkhead)
 
     def __post_init__(self) -> None:
         self.workers = testing.MemoryWorkers(self.store)
@@ -37,6 +38,7 @@ class World:
         self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
         self.learned_delays = testing.MemoryLearnedDelays(self.store)
         self.leases = testing.MemoryLeases(self.store)
+        self.costs, self.accounts = testing.MemoryCosts(), testing.MemoryAccounts(self.store)
         self.listed: list[tuple[str, tuple[str, ...] | None]] = []
         inner = self.cloudwatch.dimensions
 
@@ -54,13 +56,25 @@ class World:
         self.ec2.put(models.Instance(id=worker_id, region=worker.region, status=status))
         return worker
 
-    def collect(self, *worker_ids: str, again: bool = False) -> collection.Report:
-        return collection.collect(
-            worker_ids or (ONE,), ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers,
-            samples=self.samples, schedule=self.schedule, configurations=self.configurations,
+    @property
+    def stage(self) -> collect.Collection:
+        return collect.Collection(
+            ec2=self.ec2,
+            cloudwatch=self.cloudwatch,
+            workers=self.workers,
+            samples=self.samples,
+            schedule=self.schedule,
+            configurations=self.configurations,
             learned_delays=self.learned_delays,
-            leases=self.leases, now=self.clock, again=again,
-        )  # fmt: skip
+            leases=self.leases,
+            costs=self.costs,
+            accounts=self.accounts,
+            bulkhead=self.bulkhead,
+            now=self.clock,
+        )
+
+    def collect(self, *worker_ids: str, again: bool = False) -> collect.Report:
+        return self.stage.collect(worker_ids or (ONE,), again=again)
 
     def condition(self, worker_id: str = ONE) -> models.Condition:
         return self.workers.get([worker_id])[worker_id].condition
@@ -92,7 +106,7 @@ def test_datapoints_reach_the_ledger_and_an_event_the_channel(world: World) -> N
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(15), 40.0), (at(10), 41.5)])
     report = world.collect()
-    assert report == collection.Report(collected=(ONE,))
+    assert report == collect.Report(collected=(ONE,))
     assert world.points(CPU) == [(at(15), 40.0), (at(10), 41.5)]
     assert world.points(models.STATUS_CHECK_FAILED, 60) == [(int(NOW), 0.0)]
     assert len(world.events()) == 1
@@ -166,7 +180,7 @@ def test_a_complete_slot_costs_no_call(world: World) -> None:
     world.collect()
     asked = len(world.ec2.calls)
     world.clock.advance(20)
-    assert world.collect() == collection.Report(repeated=(ONE,))
+    assert world.collect() == collect.Report(repeated=(ONE,))
     assert len(world.ec2.calls) == asked
     assert world.collect(again=True).collected == (ONE,)
     assert len(world.events()) == 2
@@ -175,7 +189,7 @@ def test_a_complete_slot_costs_no_call(world: World) -> None:
 def test_paused_workers_are_left_alone_unless_asked_for(world: World) -> None:
     """A paused worker is collected by refresh only."""
     world.add(monitoring="paused")
-    assert world.collect() == collection.Report(paused=(ONE,))
+    assert world.collect() == collect.Report(paused=(ONE,))
     assert world.ec2.calls == []
     assert world.collect(again=True).collected == (ONE,)
 
@@ -212,7 +226,7 @@ def test_a_worker_removed_meanwhile_writes_nothing(world: World) -> None:
         return inner(scope, ids)
 
     world.ec2.statuses = removing  # type: ignore[method-assign]
-    assert world.collect() == collection.Report()
+    assert world.collect() == collect.Report()
     assert world.events() == []
 
 
@@ -592,7 +606,7 @@ def test_a_batch_takes_one_call_of_each_kind(world: World) -> None:
 
 def test_nothing_to_do_asks_nothing(world: World) -> None:
     """An empty message is well."""
-    assert collection.Report() == world.collect("i-0000000000000000f")._replace(unknown=())
+    assert collect.Report() == dataclasses.replace(world.collect("i-0000000000000000f"), unknown=())
     assert world.ec2.calls == []
 
 
@@ -618,7 +632,7 @@ def test_a_slot_dispatched_twice_is_collected_once(world: World) -> None:
     """While one collects the other asks nothing, and there is one event."""
     world.add()
     inner = world.ec2.statuses
-    others: list[collection.Report] = []
+    others: list[collect.Report] = []
 
     def meanwhile(scope: models.AccountRegion, ids: Any) -> Any:
         world.ec2.statuses = inner  # type: ignore[method-assign]
@@ -627,7 +641,7 @@ def test_a_slot_dispatched_twice_is_collected_once(world: World) -> None:
 
     world.ec2.statuses = meanwhile  # type: ignore[method-assign]
     assert world.collect().collected == (ONE,)
-    assert others == [collection.Report(repeated=(ONE,))]
+    assert others == [collect.Report(repeated=(ONE,))]
     assert len(world.events()) == 1
 
 
@@ -851,6 +865,37 @@ def test_an_instance_that_ends_between_two_calls_keeps_what_came(world: World) -
     assert world.collect().retired == (ONE,)
 
 
+@pytest.mark.parametrize("status", ["running", "stopped"])
+def test_event_watch_list_and_show_agree(world: World, status: models.Status) -> None:
+    """They show the same readings: a worker that does not run has no values of CloudWatch, but keeps its datapoints."""
+    world.add()
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
+    world.collect()
+    world.ec2.become(ONE, status)
+    world.clock.advance(60)
+    world.collect()
+    event = world.events()[-1]
+    assert (event["metrics"][CPU] is None) is (status == "stopped")
+    assert (event["metrics"]["status_check_failed"] is None) is (status == "stopped")
+    alerts, feed = testing.MemoryAlerts(world.store), testing.MemoryFeed(world.store)
+    watch = views.Watch(feed=feed, workers=world.workers, alerts=alerts, configurations=world.configurations)
+    assert models.to_json(next(watch.watch(None))) == event  # type: ignore[arg-type]
+    fleet = views.FleetView(
+        workers=world.workers,
+        alerts=alerts,
+        configurations=world.configurations,
+        schedule=world.schedule,
+        now=world.clock,
+    )
+    (row,) = fleet.list().workers
+    assert {name: reading and models.to_json(reading) for name, reading in row.metrics.items()} == event["metrics"]
+    shown = fleet.show(world.workers.get([ONE])[ONE]).metrics
+    assert {name: reading and reading.value for name, reading in shown.items()} == {
+        name: reading and reading["value"] for name, reading in event["metrics"].items()
+    }
+    assert world.points(CPU) == [(at(10), 41.5)]
+
+
 @pytest.mark.integration
 def test_on_a_real_server_it_is_the_same(world: World, redis_client: Any) -> None:
     """Condition, datapoints and dimensions come back from Redis as they were written."""
@@ -864,7 +909,7 @@ def test_on_a_real_server_it_is_the_same(world: World, redis_client: Any) -> Non
     subscription = redis_client.pubsub()
     subscription.subscribe("workermon:metrics")
     assert subscription.get_message(timeout=5)["type"] == "subscribe"
-    assert world.collect() == collection.Report(collected=(ONE,))
+    assert world.collect() == collect.Report(collected=(ONE,))
     assert json.loads(subscription.get_message(timeout=5)["data"])["worker_id"] == ONE
     subscription.close()
     assert world.points(CPU) == [(at(10), 41.5)]
@@ -872,7 +917,7 @@ def test_on_a_real_server_it_is_the_same(world: World, redis_client: Any) -> Non
     record = world.workers.get([ONE])[ONE]
     assert record.condition.latest[CPU] == (at(10), 41.5)
     assert len(record.dimensions["CWAgent/disk_used_percent"][0]) == 4
-    assert world.collect() == collection.Report(repeated=(ONE,))
+    assert world.collect() == collect.Report(repeated=(ONE,))
     world.clock.advance(60)
     world.collect()
     assert world.condition().running_since == NOW

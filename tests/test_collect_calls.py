@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from workermon import config, models, testing
-from workermon.collect import collection
+from workermon import collect, config, models, testing
 from workermon.local import endpoint, simulation
 from workermon.on_aws import cloudwatch, ec2, session
 
@@ -35,6 +34,20 @@ class Fleet:
         self.schedule = testing.MemorySchedule()
         self.configurations = testing.MemoryConfigurations(store, config.DEFAULT.model_copy(update={"collect": names}))
         self.ids = sorted(self.simulation.machines)
+        self.stage = collect.Collection(
+            ec2=ec2.AwsEc2(self.sessions),
+            cloudwatch=cloudwatch.AwsCloudWatch(self.sessions),
+            workers=self.workers,
+            samples=self.samples,
+            schedule=self.schedule,
+            configurations=self.configurations,
+            learned_delays=self.learned_delays,
+            leases=self.leases,
+            costs=testing.MemoryCosts(),
+            accounts=testing.MemoryAccounts(store),
+            bulkhead=collect.Bulkhead(),
+            now=self.clock,
+        )
         self.workers.add(
             [
                 models.Worker(
@@ -48,13 +61,7 @@ class Fleet:
         """Collect everybody once, in batches; return the calls that it took."""
         before = Counter(self.server.calls)
         for start in range(0, len(self.ids), 100):
-            collection.collect(
-                self.ids[start : start + 100], ec2=ec2.AwsEc2(self.sessions),
-                cloudwatch=cloudwatch.AwsCloudWatch(self.sessions), workers=self.workers, samples=self.samples,
-                schedule=self.schedule, configurations=self.configurations, learned_delays=self.learned_delays,
-            leases=self.leases,
-                now=self.clock,
-            )  # fmt: skip
+            self.stage.collect(self.ids[start : start + 100])
         self.clock.advance(60)
         return self.server.calls - before
 

@@ -10,8 +10,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from workermon import config, errors, models, ports, testing
-from workermon.collect import collection
+from workermon import collect, config, errors, models, ports, testing
 from workermon.config import catalogue
 
 ONE = "i-0000000000000001a"
@@ -86,6 +85,20 @@ class World:
         self.workers.add(
             [models.Worker(id=ONE, name="one", region="us-east-1", added_at=NOW, incarnation="1", interval=interval)]
         )
+        self.stage = collect.Collection(
+            ec2=self.ec2,
+            cloudwatch=self.cloudwatch,
+            workers=self.workers,
+            samples=self.samples,
+            schedule=self.schedule,
+            configurations=self.configurations,
+            learned_delays=self.learned_delays,
+            leases=self.leases,
+            costs=testing.MemoryCosts(),
+            accounts=testing.MemoryAccounts(self.store),
+            bulkhead=collect.Bulkhead(),
+            now=lambda: self.clock() + self.skew,
+        )
         #: When each value of the ledger was first there.
         self.found: dict[tuple[int, float], float] = {}
 
@@ -98,14 +111,9 @@ class World:
         self.cloudwatch.values[at].sort()
         return at
 
-    def collect(self, *, again: bool = False) -> collection.Report:
+    def collect(self, *, again: bool = False) -> collect.Report:
         """Collect once, now."""
-        return collection.collect(
-            [ONE], ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers, samples=self.samples,
-            schedule=self.schedule, configurations=self.configurations, learned_delays=self.learned_delays,
-            leases=self.leases,
-            now=lambda: self.clock() + self.skew, again=again,
-        )  # fmt: skip
+        return self.stage.collect([ONE], again=again)
 
     def ledger(self) -> dict[int, float]:
         """Return what is in the ledger."""

@@ -6,8 +6,7 @@ import pytest
 import structlog
 
 from tests.test_collect import CPU, NOW, ONE, TWO, World
-from workermon import config, costs, errors, models, testing
-from workermon.collect import collection as collect
+from workermon import config, costs, errors, models
 from workermon.models import DAY
 
 SCOPE = "default/us-east-1"
@@ -17,19 +16,7 @@ OUT = "AWS/EC2/NetworkOut"
 
 
 class Billed(World):
-    """A world with costs, and with a record of accounts and regions."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.costs, self.accounts = testing.MemoryCosts(), testing.MemoryAccounts(self.store)
-
-    def collect(self, *worker_ids: str, again: bool = False) -> collect.Report:
-        return collect.collect(
-            worker_ids or (ONE,), ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers,
-            samples=self.samples, schedule=self.schedule, configurations=self.configurations,
-            learned_delays=self.learned_delays,
-            leases=self.leases, now=self.clock, again=again, costs=self.costs, accounts=self.accounts,
-        )  # fmt: skip
+    """A world in which costs and the state of accounts and regions are looked at."""
 
     def state(self, scope: str = SCOPE) -> models.AccountState:
         return self.accounts.load()[scope].state
@@ -207,4 +194,4 @@ def test_what_somebody_asks_for_is_collected_whatever_the_budget(world: Billed) 
 
 def test_status_checks_are_in_no_order_of_sacrifice() -> None:
     """They are free, and so never given up."""
-    assert "status_check_failed" not in costs.order(config.DEFAULT)
+    assert "status_check_failed" not in costs.by_importance(config.DEFAULT)

@@ -55,7 +55,16 @@ class World:
         records: list[ports.Record] = list(self.workers.get(self.ids).values())
         updates: dict[str, Any] = {}
         known = self.learned_delays.load(HERE)
-        search = dimensions.Search(HERE, at, self.aws, self.workers, self.learned_delays, self.leases, known, updates)  # type: ignore[arg-type]
+        search = dimensions.Search(
+            scope=HERE,
+            at=at,
+            cloudwatch=self.aws,  # type: ignore[arg-type]
+            workers=self.workers,
+            learned_delays=self.learned_delays,
+            leases=self.leases,
+            known=known,
+            updates=updates,
+        )
         found = search.find(records, asked)
         self.learned_delays.save(HERE, updates)
         return found
@@ -71,11 +80,11 @@ def test_metrics_of_ec2_need_no_look() -> None:
     world = World(2)
     found = world.find(asked=[CPU])
     assert found.sets == {each: {dimensions.key_of(CPU): [of(each)]} for each in world.ids}
-    assert not found.wrong
+    assert not found.failures
     assert world.aws.asked == []
 
 
-@pytest.mark.parametrize("number", [1, dimensions.FEW, dimensions.FEW + 1])
+@pytest.mark.parametrize("number", [1, dimensions.SMALL_BATCH, dimensions.SMALL_BATCH + 1])
 def test_what_is_published_is_found_and_kept(number: int) -> None:
     """Few are looked up by themselves, more are listed together; either way it is asked once and kept with each."""
     world = World(number)
@@ -85,18 +94,18 @@ def test_what_is_published_is_found_and_kept(number: int) -> None:
     assert found.sets[first][KEY] == world.aws.published[first]
     assert world.workers.get([first])[first].dimensions == {KEY: world.aws.published[first]}
     assert all(not found.sets[each].get(KEY) for each in others)
-    assert world.aws.asked == [None if number > dimensions.FEW else tuple(world.ids)]
+    assert world.aws.asked == [None if number > dimensions.SMALL_BATCH else tuple(world.ids)]
     assert world.find(NOW + 60).sets[first][KEY] == world.aws.published[first]
     assert len(world.aws.asked) == 1
 
 
-@pytest.mark.parametrize("number", [1, dimensions.FEW + 1])
+@pytest.mark.parametrize("number", [1, dimensions.SMALL_BATCH + 1])
 def test_a_refusal_is_no_absence(number: int) -> None:
     """Where AWS refuses, the metric is wrong with the reason for each worker, and not absent for any."""
     world = World(number)
     world.aws.refusal = DENIED
     found = world.find()
-    assert {each: str(wrong[MEMORY.name]) for each, wrong in found.wrong.items()} == dict.fromkeys(
+    assert {each: str(why[MEMORY.name]) for each, why in found.failures.items()} == dict.fromkeys(
         world.ids, str(DENIED)
     )
     assert all(KEY not in sets for sets in found.sets.values())
@@ -105,14 +114,14 @@ def test_a_refusal_is_no_absence(number: int) -> None:
 
 def test_what_was_known_outlives_a_refusal() -> None:
     """A refusal later takes nothing from who was found before."""
-    world = World(dimensions.FEW + 1)
+    world = World(dimensions.SMALL_BATCH + 1)
     world.aws.published = {each: [of(each)] for each in world.ids}
     world.find()
     world.aws.refusal = DENIED
-    later = world.find(NOW + dimensions.DIMENSIONS + 1)
+    later = world.find(NOW + dimensions.DIMENSIONS_KEPT + 1)
     assert len(world.aws.asked) == 2
     assert {each: sets[KEY] for each, sets in later.sets.items()} == world.aws.published
-    assert not later.wrong
+    assert not later.failures
 
 
 def test_redis_out_of_reach_is_raised() -> None:

@@ -222,8 +222,10 @@ def test_a_plan_refuses_what_apply_refuses(run, tmp_path):  # noqa: F811
 def test_a_budget_bounds_the_price():
     """A month costs no more than thirty days of the budget; paused workers cost nothing."""
     worker = models.Worker(id=A, name=A, region="us-east-1", added_at=0, incarnation="1", detailed=True)
-    plain = costs.month([(worker, {})], config.DEFAULT)
+    plain = costs.monthly_dollars([(worker, {})], config.DEFAULT)
     assert plain == pytest.approx(5 * 30 * 1440 / 1000 * 0.01)
-    assert costs.month([(worker, {"disk_utilization": 3})], config.DEFAULT) == pytest.approx(plain * 7 / 5)
-    assert costs.month([(worker, {})], config.DEFAULT.model_copy(update={"budget": 0.01})) == pytest.approx(0.3)
-    assert costs.month([(worker.model_copy(update={"monitoring": "paused"}), {})], config.DEFAULT) == 0
+    assert costs.monthly_dollars([(worker, {"disk_utilization": 3})], config.DEFAULT) == pytest.approx(plain * 7 / 5)
+    assert costs.monthly_dollars([(worker, {})], config.DEFAULT.model_copy(update={"budget": 0.01})) == pytest.approx(
+        0.3
+    )
+    assert costs.monthly_dollars([(worker.model_copy(update={"monitoring": "paused"}), {})], config.DEFAULT) == 0

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.repositories import Repository
-from workermon import config, models, ports, testing
+from workermon import collect, config, models, ports, testing
 from workermon.alerts import lifecycle
-from workermon.collect import collection
 from workermon.evaluate import evaluation
 
 NOW = 1_700_000_100.0
@@ -31,6 +30,20 @@ class House:
         self.schedule, self.learned_delays = (
             testing.MemorySchedule(),
             testing.MemoryLearnedDelays(testing.MemoryStore()),
+        )
+        self.stage = collect.Collection(
+            ec2=self.ec2,
+            cloudwatch=self,
+            workers=repository.workers,
+            samples=repository.samples,
+            schedule=self.schedule,
+            configurations=repository.configurations,
+            learned_delays=self.learned_delays,
+            leases=repository.leases,
+            costs=testing.MemoryCosts(),
+            accounts=testing.MemoryAccounts(testing.MemoryStore()),
+            bulkhead=collect.Bulkhead(),
+            now=self.clock,
         )
         rule = models.Rule(name="hot", metric=CPU, above=models.Levels(critical=90.0), breach=models.Count(m=1, n=1))
         before = repository.configurations.load()
@@ -65,14 +78,9 @@ class House:
         verdict = lifecycle.closing(basis, self.to.configurations.load(), "it is no longer monitored", self.clock())
         assert self.to.alerts.retire(verdict)
 
-    def collect(self) -> collection.Report:
+    def collect(self) -> collect.Report:
         """Collect it now, and judge it."""
-        report = collection.collect(
-            [ONE], ec2=self.ec2, cloudwatch=self, workers=self.to.workers, samples=self.to.samples,
-            schedule=self.schedule, configurations=self.to.configurations, learned_delays=self.learned_delays,
-            leases=self.to.leases,
-            now=self.clock,
-        )  # fmt: skip
+        report = self.stage.collect([ONE])
         evaluation.evaluate(
             [ONE], alerts=self.to.alerts, samples=self.to.samples, configurations=self.to.configurations,
             pulse=self.to.pulse, now=self.clock,
@@ -166,12 +174,7 @@ def test_a_listing_of_another_account_names_nobody_of_ours(repository: Repositor
         each: [(("InstanceId", each), ("Whose", "lab's"))] for each in (ONE, *(each.id for each in fleet))
     }
     house.clock.advance(60)
-    collection.collect(
-        [each.id for each in fleet], ec2=house.ec2, cloudwatch=house, workers=repository.workers,
-        samples=repository.samples, schedule=house.schedule, configurations=repository.configurations,
-        learned_delays=house.learned_delays,
-            leases=repository.leases, now=house.clock,
-    )  # fmt: skip
+    house.stage.collect([each.id for each in fleet])
     records = repository.workers.get([ONE, fleet[0].id])
     assert records[fleet[0].id].dimensions
     assert records[ONE].dimensions == {}

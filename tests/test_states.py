@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.test_evaluate import ID, Site
-from workermon import config, errors, fleet, models, ports, testing, views
+from workermon import collect, config, errors, fleet, models, ports, testing, views
 from workermon.alerts import lifecycle
-from workermon.collect import collection
 from workermon.rules import state
 from workermon.views import explain
 
@@ -37,17 +36,29 @@ class House(Site):
         self.learned_delays = testing.MemoryLearnedDelays(self.store)
         self.leases = testing.MemoryLeases(self.store)
 
+    @property
+    def stage(self) -> collect.Collection:
+        return collect.Collection(
+            ec2=self.ec2,
+            cloudwatch=self.cloudwatch,
+            workers=self.workers,
+            samples=self.samples,
+            schedule=self.schedule,
+            configurations=self.configurations,
+            learned_delays=self.learned_delays,
+            leases=self.leases,
+            costs=testing.MemoryCosts(),
+            accounts=testing.MemoryAccounts(self.store),
+            bulkhead=collect.Bulkhead(),
+            now=self.clock,
+        )
+
     def collect(self, minute: float, status: models.Status | None = None, code: str | None = None) -> Any:
         """Collect at a minute, after the instance has become this."""
         self.clock.now = T0 + minute * MINUTE
         if status is not None:
             self.ec2.become(ID, status, code)
-        return collection.collect(
-            [ID], ec2=self.ec2, cloudwatch=self.cloudwatch, workers=self.workers, samples=self.samples,
-            schedule=self.schedule, configurations=self.configurations, learned_delays=self.learned_delays,
-            leases=self.leases,
-            now=self.clock, again=True,
-        )  # fmt: skip
+        return self.stage.collect([ID], again=True)
 
     def step(self, minute: float, status: models.Status | None = None, code: str | None = None) -> list[str]:
         """Collect and evaluate."""

@@ -22,14 +22,17 @@ def point(at: int) -> models.Datapoint:
     return models.Datapoint(T + at, 1.0)
 
 
+def look(expected: int | None, asked: float | None, at: float) -> polling.Look:
+    """Return a look at a metric each 300 s, one each minute."""
+    return polling.Look(expected, asked, at, 300, 60)
+
+
 def due(
-    age: float, *, asked: float = 60, absent: float | None = None, expected: int = T + 300, budget_decision: int = 1
+    age: float, *, asked: float = 60, absent: float | None = None, expected: int = T + 300, multiplier: int = 1
 ) -> bool:
     """Tell whether the look at an age of the expected datapoint asks, the last one being ``asked`` seconds ago."""
     at = expected + age
-    return polling.is_due(
-        expected, at - asked, at, period=300, interval=60, absent=absent, budget_decision=budget_decision
-    )
+    return polling.is_due(look(expected, at - asked, at), absent, multiplier)
 
 
 @pytest.mark.parametrize(
@@ -46,29 +49,29 @@ def due(
         (100, {"absent": 320, "asked": -50}, True),  # the clock was set back
         (280, {"absent": 320, "expected": T // 2400 * 2400}, True),  # tried now and then
         (200, {"absent": 320, "expected": T // 2400 * 2400}, False),
-        (330, {"absent": 320, "asked": 300, "budget_decision": 3}, False),
-        (330, {"absent": 320, "asked": 900, "budget_decision": 3}, True),
+        (330, {"absent": 320, "asked": 300, "multiplier": 3}, False),
+        (330, {"absent": 320, "asked": 900, "multiplier": 3}, True),
     ],
 )
 def test_a_look_asks_where_something_new_may_be(age: float, more: dict, says: bool) -> None:
-    """Before its time, within it and beyond it; learnt, not learnt, and stretched."""
+    """Before its time, within it and beyond it; learnt, not learned, and with longer periods."""
     assert due(age, **more) is says
 
 
 def test_what_was_never_asked_for_or_never_seen_is_asked_for() -> None:
     """Nothing can be waited for then."""
-    assert polling.is_due(None, None, T, period=300, interval=60, absent=None)
-    assert polling.is_due(T, None, T, period=300, interval=60, absent=900)
-    assert polling.is_due(None, T - 1, T, period=300, interval=60, absent=None)
+    assert polling.is_due(look(None, None, T), None)
+    assert polling.is_due(look(T, None, T), 900)
+    assert polling.is_due(look(None, T - 1, T), None)
 
 
 def learn(delay: polling.Delay | None, number: int, age: float = 380, absent: float = 320, watched: bool = True):
     """Return what is known after the datapoint of a slot was seen to appear."""
-    sight = polling.Arrival(T + number * 300, age, absent, watched)
-    return polling.learn(delay, [sight], period=300, interval=60)
+    arrival = polling.Arrival(T + number * 300, age, absent, watched)
+    return polling.learn(delay, [arrival], period=300, interval=60)
 
 
-def test_nothing_is_made_of_a_few_sights() -> None:
+def test_nothing_is_made_of_a_few_arrivals() -> None:
     """Only from the fifth datapoint on that was watched coming; those that were not do not count."""
     delay = None
     for number in range(4):
@@ -131,7 +134,7 @@ def test_what_is_learnt_survives_its_being_kept() -> None:
 
 
 def test_no_place_believes_more_than_the_others_saw() -> None:
-    """Where one place knew late datapoints only, the others' sights hold it back."""
+    """Where one place knew late datapoints only, the others' arrivals hold it back."""
     late, usual = None, None
     for number in range(8):
         late, usual = learn(late, number, age=700, absent=640), learn(usual, number)
@@ -139,25 +142,25 @@ def test_no_place_believes_more_than_the_others_saw() -> None:
     assert polling.absent([None] * 6, 60) == [None] * 6
 
 
-def test_a_sight_teaches_only_where_we_waited() -> None:
+def test_an_arrival_teaches_only_where_we_waited() -> None:
     """Not after an outage of ours, not of what has not come, not of what is later than late."""
-    given = {"period": 300, "interval": 60, "lateness": LATE}
-    assert polling.sight(T, T + 320, T + 380, [point(0)], **given) == polling.Arrival(T, 380, 320, True)
-    assert polling.sight(T, T + 80, T + 380, [point(0)], **given) == polling.Arrival(T, 380, 320, False)
-    assert polling.sight(T, T - 300, T + 380, [point(0)], **given) is None
-    assert polling.sight(T, T + 320, T + 380, [point(300)], **given) is None
-    assert polling.sight(T, T + 1140, T + 1200, [point(0)], **given) is not None
-    assert polling.sight(T, T + 1141, T + 1201, [point(0)], **given) is None
-    assert polling.sight(T, T + 500, T + 380, [point(0)], **given) is None
-    assert polling.sight(None, T, T + 60, [point(0)], **given) is None
+    assert polling.arrival(look(T, T + 320, T + 380), [point(0)], lateness=LATE) == polling.Arrival(T, 380, 320, True)
+    assert polling.arrival(look(T, T + 80, T + 380), [point(0)], lateness=LATE) == polling.Arrival(T, 380, 320, False)
+    assert polling.arrival(look(T, T - 300, T + 380), [point(0)], lateness=LATE) is None
+    assert polling.arrival(look(T, T + 320, T + 380), [point(300)], lateness=LATE) is None
+    assert polling.arrival(look(T, T + 1140, T + 1200), [point(0)], lateness=LATE) is not None
+    assert polling.arrival(look(T, T + 1141, T + 1201), [point(0)], lateness=LATE) is None
+    assert polling.arrival(look(T, T + 500, T + 380), [point(0)], lateness=LATE) is None
+    assert polling.arrival(look(None, T, T + 60), [point(0)], lateness=LATE) is None
 
 
 def since(latest: int | None, asked: int | None, at: int, **given: int) -> tuple[int, int]:
     """Return both beginnings in seconds after ``T``, for a worker added at ``T``."""
     known = None if latest is None else point(latest)
-    wanted = {"period": 300, "retention": models.DAY, "lateness": LATE, **given}
-    near, whole = polling.since(known, None if asked is None else T + asked, T, T + at, **wanted)
-    return near - T, whole - T
+    wanted = {"retention": models.DAY, "lateness": LATE, **given}
+    seen = polling.Look(None, None if asked is None else T + asked, T + at, wanted.pop("period", 300), 60)
+    begin = polling.since(seen, known, T, **wanted)
+    return begin.recent_since - T, begin.full_since - T
 
 
 def test_a_window_begins_at_the_watermark_less_the_lateness() -> None:
@@ -178,8 +181,8 @@ def test_a_failure_after_some_datapoints_came_does_not_move_the_watermark() -> N
 
 def test_who_fell_silent_is_asked_for_little_until_it_speaks() -> None:
     """An hour and the lateness before it was last asked for; all of it in case something is there."""
-    near, whole = since(0, 6 * HOUR, 6 * HOUR + 60)
-    assert (near, whole) == (6 * HOUR - 4500, -1200)
+    recent, full = since(0, 6 * HOUR, 6 * HOUR + 60)
+    assert (recent, full) == (6 * HOUR - 4500, -1200)
     assert since(0, 600, 6 * HOUR) == (-1200, -1200)  # it was us who were away
 
 
@@ -229,12 +232,12 @@ def test_a_short_lateness_waits_as_long_and_learns_as_much() -> None:
         delay = learn(delay, number, age=800, absent=740)
     waits = [polling.patience(delay, period=300, interval=60, lateness=late) for late in (120, LATE, 7200)]
     assert waits == [560, 560, 560]
-    assert polling.sight(T, T + 740, T + 800, [point(0)], period=300, interval=60, lateness=120) is not None
+    assert polling.arrival(look(T, T + 740, T + 800), [point(0)], lateness=120) is not None
     for number in range(8, 40):
         delay = learn(delay, number, age=4000, absent=3940)
     assert polling.patience(delay, period=300, interval=60, lateness=120) == LATE
     assert polling.patience(delay, period=300, interval=60, lateness=7200) > 3000
-    assert polling.sight(T, T + 3940, T + 4000, [point(0)], period=300, interval=60, lateness=7200) is not None
+    assert polling.arrival(look(T, T + 3940, T + 4000), [point(0)], lateness=7200) is not None
 
 
 _TIMES = strategies.integers(0, 3 * models.DAY)
@@ -252,14 +255,14 @@ def test_a_window_holds_all_that_may_still_come(
     latest: int | None, asked: int | None, at: int, period: int, retention: int, lateness: int
 ) -> None:
     """One lateness before the watermark, but for what is older than the retention; and it begins on a period."""
-    near, whole = since(latest, asked, at, period=period, retention=retention, lateness=lateness)
-    assert near >= whole
-    assert (near + T) % period == (whole + T) % period == 0
+    recent, full = since(latest, asked, at, period=period, retention=retention, lateness=lateness)
+    assert recent >= full
+    assert (recent + T) % period == (full + T) % period == 0
     watermark = min(each for each in (latest, asked, at) if each is not None)
     if latest is not None:
-        assert whole <= max(watermark - lateness, at - retention)
+        assert full <= max(watermark - lateness, at - retention)
         # No wider than is needed, by two periods at most: of the grid, and for what differs between datapoints.
-        assert whole > max(watermark - lateness, at - retention) - 2 * period - 1
+        assert full > max(watermark - lateness, at - retention) - 2 * period - 1
 
 
 @hypothesis.given(

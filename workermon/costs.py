@@ -1,4 +1,4 @@
-"""Pure: from what was asked of AWS to dollars, and what a budget gives up first.
+"""Pure: what workermon's requests to AWS cost, and what it asks for less often to stay within a budget.
 
 The prices are those of the AWS pricing page of CloudWatch for us-east-1, section "APIs": GetMetricData $0.01 for 1,000
 metrics requested, never in the free tier, up to five statistics of one metric billed as one; ListMetrics,
@@ -17,25 +17,25 @@ from workermon import models
 PER_METRIC = 0.01 / 1000
 PER_REQUEST = 0.01 / 1000
 
-#: Requests a day that the free million of a month comes to, for each account.
+#: Requests a day of each account that are free: a million a month.
 FREE_REQUESTS = 1_000_000 / 30
 
 #: Operations of CloudWatch that are billed by the request.
 REQUESTS = frozenset({"ListMetrics", "GetMetricStatistics"})
 
-#: What is known of AWS' own limits for each account and region. The Describe calls of EC2 refill 20 a second into a
-#: bucket of 100; CloudWatch names rates only, so its buckets hold a second.
+#: AWS' own limits for each account and region. EC2's Describe calls have a bucket of 100 that refills by 20 a second.
+#: CloudWatch documents rates only, so each of its buckets holds one second.
 LIMITS: dict[str, models.Limit] = {
     "Describe": models.Limit(bucket=100, rate=20),
     "ListMetrics": models.Limit(bucket=25, rate=25),
     "GetMetricData": models.Limit(bucket=50, rate=50),
 }
 
-#: By how much a period may be stretched, in order.
-FACTORS = (2, 4, 8, 15)
+#: By how much a period may be multiplied, in order.
+MULTIPLIERS = (2, 4, 8, 15)
 
-#: What is given up first comes first; metrics of a user's own stand where ``None`` is. Status checks are free.
-ORDER: tuple[str | None, ...] = (
+#: From the least important metric to the most important one; ``None`` is a user's own metrics. Status checks are free.
+IMPORTANCE: tuple[str | None, ...] = (
     "network_out",
     "network_in",
     "disk_write_bytes",
@@ -47,20 +47,20 @@ ORDER: tuple[str | None, ...] = (
     "cpu_utilization",
 )
 
-#: Of the budget. Periods get shorter again only where that stays below this, lest they go to and fro.
-RELAXED = 0.9
+#: Part of the budget. Periods get shorter again only if the day stays below it, so that they do not go to and fro.
+RELAX_BELOW = 0.9
 
-#: Seconds. The shortest time from which a rate is told, and the one that it looks back.
-SHORTEST, LOOK_BACK = 300, 3600
+#: Seconds. A rate is that of the last hour, or of what there is of it, but of no less than five minutes.
+LOOK_BACK, MIN_LOOK_BACK = 3600, 300
 
 HOUR = 3600
 
-#: Of a month, as it is priced.
-DAYS = 30
+#: Days of a month, as it is priced.
+MONTH_DAYS = 30
 
 
 class Usage(NamedTuple):
-    """Requests, metrics asked and dollars of a day."""
+    """What a day has: ``calls`` are requests, ``metrics`` those asked for."""
 
     calls: float
     metrics: float
@@ -68,10 +68,11 @@ class Usage(NamedTuple):
 
 
 class Spending(NamedTuple):
-    """Where a day (UTC) stands: dollars ``spent``, seconds ``left``, and what is being spent.
+    """What a day (UTC) has cost by now, and at which rate it goes on.
 
-    ``full`` are metrics asked a second where no period is stretched, by name; ``others`` dollars a second of what no
-    period changes; ``factors`` those in force.
+    ``spent`` is in dollars, ``left`` in seconds. ``full`` are metrics asked a second, by name, as they would be with
+    all multipliers at 1; ``others`` are dollars a second that no multiplier changes. ``period_multipliers`` are those
+    in force.
     """
 
     spent: float
@@ -81,32 +82,34 @@ class Spending(NamedTuple):
     period_multipliers: Mapping[str, int]
 
 
-def month(workers: Iterable[tuple[models.Worker, Mapping[str, int]]], configuration: models.Configuration) -> float:
+def monthly_dollars(
+    workers: Iterable[tuple[models.Worker, Mapping[str, int]]], configuration: models.Configuration
+) -> float:
     """Return the dollars that 30 days of GetMetricData cost for a fleet that runs all the time.
 
-    Beside each worker stands how many series each of its metrics has, 1 where it is not known yet. Each metric is
-    asked for once a period, or once an interval where that is longer; no more than the budget is spent.
+    ``workers`` are pairs of a worker and the number of series of each of its metrics (1 if not known yet). Each metric
+    is asked for once a period, or once an interval if that is longer. The result is never above the budget.
     """
-    asked = 0.0
+    per_second = 0.0
     for worker, series in workers:
         if worker.monitoring == "paused":
             continue
         for name in configuration.collect:
             if (entry := configuration.metrics.get(name)) is not None:
                 period = entry.period_for(detailed=worker.detailed)
-                asked += max(1, series.get(name, 1)) / max(period, worker.interval)
-    spent = dollars(asked * DAYS * models.DAY, ())
-    return spent if configuration.budget is None else min(spent, configuration.budget * DAYS)
+                per_second += max(1, series.get(name, 1)) / max(period, worker.interval)
+    spent = dollars(per_second * MONTH_DAYS * models.DAY, ())
+    return spent if configuration.budget is None else min(spent, configuration.budget * MONTH_DAYS)
 
 
-def months(
+def monthly_change(
     before: models.Configuration,
     after: models.Configuration,
     fleet: Mapping[str, tuple[models.Worker, Mapping[str, int]]],
     changed: Iterable[models.Worker],
     removed: Iterable[str],
 ) -> tuple[float, float]:
-    """Return the dollars of CloudWatch's 30 days before and after a change of the set-up; see ``month``.
+    """Return what 30 days of GetMetricData cost before and after a change of the set-up; see ``monthly_dollars``.
 
     ``fleet`` is by worker id, each worker with the number of series of its metrics. ``changed`` are the workers as they
     are added or updated, ``removed`` ids.
@@ -116,11 +119,11 @@ def months(
         then[worker.id] = (worker, fleet[worker.id][1] if worker.id in fleet else {})
     for worker_id in removed:
         then.pop(worker_id, None)
-    return month(fleet.values(), before), month(then.values(), after)
+    return monthly_dollars(fleet.values(), before), monthly_dollars(then.values(), after)
 
 
 def limit_of(api: str, configuration: models.Configuration) -> models.Limit:
-    """Return how fast an operation may be asked: as configured, else as AWS says; what is unknown as a Describe.
+    """Return how fast an operation may be called: as configured, else as AWS says, for others as for Describe calls.
 
     >>> bare = models.Configuration(rules=(), channels={}, metrics={}, collect=())
     >>> limit_of("DescribeInstanceStatus", bare).rate
@@ -131,33 +134,33 @@ def limit_of(api: str, configuration: models.Configuration) -> models.Limit:
 
 
 def dollars(metrics: float, requests: Iterable[float], days: float = 1.0) -> float:
-    """Price metrics asked by GetMetricData, and requests of each account, over some days.
+    """Return the price of metrics asked for with GetMetricData, and of the requests of each account, over some days.
 
     >>> round(dollars(100 * 5 * 1440, ()), 2)  # 100 instances, 5 metrics, each minute of a day
     7.2
     >>> dollars(0, [30_000]), round(dollars(0, [133_333.34]), 2)
     (0.0, 1.0)
     """
-    beyond = sum(max(0.0, each - FREE_REQUESTS * days) for each in requests)
+    beyond = sum(max(0.0, number - FREE_REQUESTS * days) for number in requests)
     return metrics * PER_METRIC + beyond * PER_REQUEST
 
 
-def day(hours: Sequence[models.Hour], now: float) -> Usage:
-    """Return what the last 24 hours brought; an hour that is only in part within them counts in part."""
+def used_last_day(hours: Sequence[models.Hour], now: float) -> Usage:
+    """Return what the last 24 hours had; the oldest hour counts by the part of it that is within them."""
     return _usage(hours, now - models.DAY, now)[0]
 
 
-def pace(hours: Sequence[models.Hour], now: float) -> Usage:
-    """Return what a day would bring at the rate of the last hour."""
+def daily_rate(hours: Sequence[models.Hour], now: float) -> Usage:
+    """Return what a day has at the rate of the last hour."""
     usage, seconds = _usage(hours, now - LOOK_BACK, now)
     times = models.DAY / seconds
     requests = _requests(hours, now - LOOK_BACK, now)
     metrics = usage.metrics * times
-    return Usage(usage.calls * times, metrics, dollars(metrics, [each * times for each in requests.values()]))
+    return Usage(usage.calls * times, metrics, dollars(metrics, [number * times for number in requests.values()]))
 
 
-def of_scope(hour: models.Hour, scope: str) -> models.Hour:
-    """Return what of an hour is of one account and region, by its key."""
+def of_account_region(hour: models.Hour, scope: str) -> models.Hour:
+    """Return the part of an hour that is of one account and region; ``scope`` is its key."""
 
     def own(counts: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
         return {key: number for key, number in counts.items() if key[0] == scope}
@@ -165,23 +168,28 @@ def of_scope(hour: models.Hour, scope: str) -> models.Hour:
     return hour.model_copy(update={"calls": own(hour.calls), "metrics": own(hour.metrics), "full": own(hour.full)})
 
 
-def metrics_of_day(hours: Sequence[models.Hour], now: float) -> dict[str, int]:
-    """Return the metrics asked in the last 24 hours by ``namespace/name``."""
-    found: dict[str, float] = {}
+def metrics_last_day(hours: Sequence[models.Hour], now: float) -> dict[str, int]:
+    """Return how often each metric was asked for in the last 24 hours, by ``namespace/name``."""
+    numbers: dict[str, float] = {}
     for hour, share in _shares(hours, now - models.DAY, now):
         for (_, metric), number in hour.metrics.items():
-            found[metric] = found.get(metric, 0.0) + number * share
-    return {metric: round(found[metric]) for metric in sorted(found)}
+            numbers[metric] = numbers.get(metric, 0.0) + number * share
+    return {metric: round(numbers[metric]) for metric in sorted(numbers)}
 
 
-def spending(
+def needed_since(at: float) -> float:
+    """Return from when on the hours are needed to tell how a day stands at a time."""
+    return min(at // models.DAY * models.DAY, at - LOOK_BACK)
+
+
+def spending_today(
     configuration: models.Configuration, hours: Sequence[models.Hour], now: float, period_multipliers: Mapping[str, int]
 ) -> Spending:
-    """Return where the day stands, from the hours of it and the one before."""
+    """Return how the day stands at ``now``; ``hours`` are those since ``needed_since(now)``."""
     midnight = now // models.DAY * models.DAY
     today, _ = _usage(hours, midnight, now)
     _, seconds = _usage(hours, now - LOOK_BACK, now)
-    names = _names(configuration)
+    names = _our_names(configuration)
     full: dict[str, float] = {}
     others = 0.0
     for hour, share in _shares(hours, now - LOOK_BACK, now):
@@ -193,19 +201,17 @@ def spending(
     return Spending(today.dollars, midnight + models.DAY - now, full, others, dict(period_multipliers))
 
 
-def projected(state: Spending, period_multipliers: Mapping[str, int]) -> float:
-    """Return the dollars of the whole day, where these factors hold for the rest of it."""
-    rate = (
-        sum(number / period_multipliers.get(name, 1) for name, number in state.full.items()) * PER_METRIC + state.others
-    )
-    return state.spent + rate * state.left
+def projected_dollars(state: Spending, period_multipliers: Mapping[str, int]) -> float:
+    """Return the dollars of the whole day if these multipliers hold for the rest of it."""
+    metrics = sum(number / period_multipliers.get(name, 1) for name, number in state.full.items())
+    return state.spent + (metrics * PER_METRIC + state.others) * state.left
 
 
-def budget_decision(configuration: models.Configuration, state: Spending) -> dict[str, int]:
-    """Return by metric how many times its period it is asked at, so that the day stays within the budget.
+def decide_multipliers(configuration: models.Configuration, state: Spending) -> dict[str, int]:
+    """Return by what the period of each metric is multiplied, so that the day stays within the budget.
 
-    The least important metric goes through all its factors before the next one is touched. Metrics at their own
-    period are left out; where even the last step is too dear, that is the answer all the same.
+    The least important metric goes through all multipliers before the next one gets any. Metrics at their own period
+    are left out. If even the last step costs too much, it is returned all the same.
     """
     budget = configuration.budget
     if budget is None:
@@ -213,24 +219,42 @@ def budget_decision(configuration: models.Configuration, state: Spending) -> dic
     ladder = list(_ladder(configuration))
     present = next((place for place, step in enumerate(ladder) if step == dict(state.period_multipliers)), 0)
     for place, step in enumerate(ladder):
-        allowed = budget if place >= present else budget * RELAXED
-        if projected(state, step) <= allowed:
+        allowed = budget if place >= present else budget * RELAX_BELOW
+        if projected_dollars(state, step) <= allowed:
             return step
     return ladder[-1]
 
 
+def decide(
+    configuration: models.Configuration, hours: Sequence[models.Hour], at: float, before: models.BudgetDecision
+) -> models.BudgetDecision:
+    """Return the budget's decision at a time; ``hours`` are those since ``needed_since(at)``."""
+    state = spending_today(configuration, hours, at, before.period_multipliers)
+    multipliers = decide_multipliers(configuration, state)
+    return models.BudgetDecision(
+        at=at,
+        period_multipliers=multipliers,
+        weights=weights(configuration, multipliers),
+        projected=round(projected_dollars(state, multipliers), 4),
+        budget=configuration.budget,
+        since=at if multipliers != before.period_multipliers else before.since,
+    )
+
+
 def weights(configuration: models.Configuration, period_multipliers: Mapping[str, int]) -> dict[str, int]:
-    """Return factors by CloudWatch's ``namespace/name``."""
+    """Return multipliers by CloudWatch's ``namespace/name``."""
     return {
-        metric: period_multipliers[name] for metric, name in _names(configuration).items() if name in period_multipliers
+        metric: period_multipliers[name]
+        for metric, name in _our_names(configuration).items()
+        if name in period_multipliers
     }
 
 
-def order(configuration: models.Configuration) -> list[str]:
-    """Return the metrics asked for, what is given up first at the front."""
-    own = [name for name in configuration.collect if name not in ORDER]
+def by_importance(configuration: models.Configuration) -> list[str]:
+    """Return the metrics that are asked for, the least important one first."""
+    own = [name for name in configuration.collect if name not in IMPORTANCE]
     ranked: list[str] = []
-    for name in ORDER:
+    for name in IMPORTANCE:
         if name is None:
             ranked += own
         elif name in configuration.collect:
@@ -241,18 +265,18 @@ def order(configuration: models.Configuration) -> list[str]:
 def _ladder(configuration: models.Configuration) -> Iterable[dict[str, int]]:
     step: dict[str, int] = {}
     yield step
-    for name in order(configuration):
-        for factor in FACTORS:
-            step = {**step, name: factor}
+    for name in by_importance(configuration):
+        for multiplier in MULTIPLIERS:
+            step = {**step, name: multiplier}
             yield step
 
 
-def _names(configuration: models.Configuration) -> dict[str, str]:
-    """Return our name of each metric of CloudWatch; of several that share one, that which is given up last."""
+def _our_names(configuration: models.Configuration) -> dict[str, str]:
+    """Return our name of each metric of CloudWatch; if several share one, that of the most important."""
     catalogue = configuration.metrics
     return {
         f"{catalogue[name].namespace}/{catalogue[name].metric_name}": name
-        for name in order(configuration)
+        for name in by_importance(configuration)
         if name in catalogue
     }
 
@@ -268,7 +292,7 @@ def _shares(hours: Sequence[models.Hour], since: float, until: float) -> Iterabl
 
 
 def _usage(hours: Sequence[models.Hour], since: float, until: float) -> tuple[Usage, float]:
-    """Return what a span brought, and for how many seconds of it anything was counted."""
+    """Return what a span had, and for how many seconds of it requests were counted."""
     calls = metrics = 0.0
     begun = until
     for hour, share in _shares(hours, since, until):
@@ -277,15 +301,15 @@ def _usage(hours: Sequence[models.Hour], since: float, until: float) -> tuple[Us
         begun = min(begun, max(hour.begun, hour.start, since))
     days = (until - since) / models.DAY
     used = dollars(metrics, _requests(hours, since, until).values(), days)
-    return Usage(calls, metrics, used), max(until - begun, SHORTEST)
+    return Usage(calls, metrics, used), max(until - begun, MIN_LOOK_BACK)
 
 
 def _requests(hours: Sequence[models.Hour], since: float, until: float) -> dict[str, float]:
-    """Return the requests that are billed as such, by account."""
-    found: dict[str, float] = {}
+    """Return the requests that are billed, by account."""
+    numbers: dict[str, float] = {}
     for hour, share in _shares(hours, since, until):
         for (scope, operation), number in hour.calls.items():
             if operation in REQUESTS:
                 account = scope.rpartition("/")[0]
-                found[account] = found.get(account, 0.0) + number * share
-    return found
+                numbers[account] = numbers.get(account, 0.0) + number * share
+    return numbers

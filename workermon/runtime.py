@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import config, failpoints, logs, ports, settings, views
-from workermon import costs as bill
-from workermon.collect import bulkhead, collection
+from workermon import collect, config, failpoints, logs, ports, settings, views
+from workermon.costs import limit_of
 from workermon.notify import channel_type, channels, delivery
 from workermon.on_aws import cloudwatch, ec2, limited, session, sns
 from workermon.on_celery import dispatcher, nodes, schedule
@@ -77,9 +76,9 @@ class Recipes(dishka.Provider):
         return time.time
 
     @dishka.provide
-    def make_bulkhead(self) -> bulkhead.Bulkhead:
-        """Share out the threads of this process; who knows how many there are tells it (pipeline/tasks.py)."""
-        return bulkhead.Bulkhead()
+    def make_bulkhead(self) -> collect.Bulkhead:
+        """Share out the threads of this process; a node sets how many there are when it starts (pipeline/tasks.py)."""
+        return collect.Bulkhead()
 
     @dishka.provide
     def make_secrets(self, own: settings.Settings) -> ports.Secrets:
@@ -137,7 +136,7 @@ class Recipes(dishka.Provider):
     @dishka.provide
     def make_limiter(self, redis: Redis, kept: ports.Configurations) -> ports.Limiter:
         """Limit what is asked of AWS as the configuration in force says."""
-        return limiter.RedisLimiter(redis.client, lambda api: bill.limit_of(api, kept.load()))
+        return limiter.RedisLimiter(redis.client, lambda api: limit_of(api, kept.load()))
 
     @dishka.provide
     def make_costs(self, redis: Redis) -> ports.Costs:
@@ -249,6 +248,7 @@ class Recipes(dishka.Provider):
 
     # --- stages and views: their fields are their ports ----------------------------------------------------------
 
+    make_collection = dishka.provide(collect.Collection)
     make_fleet_view = dishka.provide(views.FleetView)
     make_alert_view = dishka.provide(views.AlertView)
     make_history_view = dishka.provide(views.HistoryView)
@@ -287,25 +287,6 @@ def open(  # noqa: A001  (named where used: runtime.open)
 
 def _always(thing: Any) -> Callable[[], Any]:
     return lambda: thing
-
-
-def collect_now(container: dishka.Container, worker_ids: Sequence[str]) -> collection.Report:
-    """Collect workers in this process, because somebody asked for it: their slot may be complete already."""
-    return collection.collect(
-        worker_ids,
-        ec2=container.get(ports.Ec2),
-        cloudwatch=container.get(ports.CloudWatch),
-        workers=container.get(ports.Workers),
-        samples=container.get(ports.Samples),
-        schedule=container.get(ports.Schedule),
-        configurations=container.get(ports.Configurations),
-        learned_delays=container.get(ports.LearnedDelays),
-        leases=container.get(ports.Leases),
-        costs=container.get(ports.Costs),
-        accounts=container.get(ports.Accounts),
-        now=container.get(ports.Clock),
-        again=True,
-    )
 
 
 def try_channel(container: dishka.Container, name: str) -> int:

@@ -44,13 +44,13 @@ NEAR = 6
 
 #: Writes on the way without a point of their own, and why.
 WITHOUT = {
-    "collect/collection._claimed samples.claim": "collect.claimed stands behind its call",
+    "collect/collection._claim samples.claim": "collect.claimed stands behind its call",
     "collect/collection._unschedule schedule.delete": "of who is not monitored; the next message does it again",
     "collect/collection._unschedule schedule.put": "as reconcile does",
     "collect/dimensions._spread workers.found_dimensions": "learnt anew",
     "collect/dimensions._look_up workers.found_dimensions": "learnt anew",
-    "collect/collection._retire schedule.delete": "of who is gone; the next collection or reconcile does it again",
-    "collect/collection._retire schedule.put": "of who is there after all, as reconcile does",
+    "collect/batch._retire schedule.delete": "of who is gone; the next collection or reconcile does it again",
+    "collect/batch._retire schedule.put": "of who is there after all, as reconcile does",
     "evaluate/evaluation._scopes accounts.note": "the next evaluation notes the budget again",
     "fleet/__init__._schedule schedule.put": "add., resume. and apply.scheduled stand behind its calls",
     "fleet/__init__._schedule schedule.delete": "add., resume. and apply.scheduled stand behind its calls",
@@ -80,6 +80,7 @@ def on_an_alert_s_way() -> dict[str, int | None]:
     """Return the writes and sends of the stages, each with how many lines behind it a point stands, if one does."""
     found: dict[str, int | None] = {}
     for module in (
+        "collect/batch",
         "collect/collection",
         "collect/dimensions",
         "evaluate/evaluation",

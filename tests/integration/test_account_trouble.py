@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.support.aws import use_aws
-from workermon import models, ports, runtime, settings, testing
+from workermon import collect, models, ports, runtime, settings, testing
 from workermon.evaluate import evaluation
 from workermon.health import status as health
 from workermon.local.endpoint import Endpoint
@@ -59,7 +59,7 @@ class House:
 
     def collect(self) -> Any:
         """Collect everybody as somebody who asks for it does."""
-        return runtime.collect_now(self.container, self.ids)
+        return self.container.get(collect.Collection).collect(self.ids, again=True)
 
     def minute(self) -> None:
         """Let a minute go by, with a collection and the judgements of it."""
@@ -129,7 +129,7 @@ def test_an_account_that_is_refused_is_one_alert(house: House, fault: Any, kind:
     for _ in range(5):
         house.minute()
     found = house.status()
-    assert [(scope.region, scope.state) for scope in found.accounts] == [(one, kind) for one in sorted(REGIONS)]
+    assert [(scope.region, scope.state) for scope in found.scopes] == [(one, kind) for one in sorted(REGIONS)]
     fires = {alert.last.dedup_key: alert.last for alert in house.get(ports.Alerts).open()}
     keys = {f"default/{region}/collector" for region in REGIONS}
     assert set(fires) == keys
@@ -140,7 +140,7 @@ def test_an_account_that_is_refused_is_one_alert(house: House, fault: Any, kind:
         house.minute()
     assert house.get(ports.Alerts).open() == []
     assert set(house.told) == keys
-    assert [scope.state for scope in house.status().accounts] == ["ok", "ok"]
+    assert [scope.state for scope in house.status().scopes] == ["ok", "ok"]
 
 
 def test_a_role_that_is_refused_is_trouble_and_no_empty_account(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_a_role_that_is_refused_is_trouble_and_no_empty_account(house: House, mo
     assert report.failed[lab.id].kind == "denied"
     assert "hush" not in str(report.failed[lab.id])
     assert report.retired == ()
-    states = {f"{each.account}/{each.region}": each.state for each in house.status().accounts}
+    states = {f"{each.account}/{each.region}": each.state for each in house.status().scopes}
     assert states == {"default/eu-west-1": "ok", "default/us-east-1": "ok", "lab/us-east-1": "denied"}
     house.endpoint.recover()
     assert house.collect().failed == {}

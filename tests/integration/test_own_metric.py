@@ -60,4 +60,4 @@ def test_a_metric_of_ones_own_behaves_like_the_built_in_ones(house: House) -> No
     open_alerts = house.get(ports.Alerts).open()
     assert {alert.last.metric for alert in open_alerts if alert.last} == {"fullest_disk"}
     assert len(open_alerts) == len(house.ids)
-    assert all("CWAgent/disk_used_percent" in scope.by_metric for scope in house.status().bill.accounts)
+    assert all("CWAgent/disk_used_percent" in scope.by_metric for scope in house.status().bill.scopes)

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from workermon import config, models, testing
-from workermon.collect import collection
+from workermon import collect, config, models, testing
 from workermon.evaluate import evaluation
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
@@ -88,13 +87,7 @@ class Monitor:
         self.leases = leases.RedisLeases(self.redis)
         self.pulse = pulse.RedisPulse(self.redis)
         self.schedule = testing.MemorySchedule()
-        self.turns: Turns = []
-        self.told: list[models.Notification] = []
-
-    def step(self, worker_id: str) -> None:
-        """Collect and judge once, and keep what was recorded of the CPU's rule."""
-        collection.collect(
-            [worker_id],
+        self.collection = collect.Collection(
             ec2=ec2.AwsEc2(self.sessions),
             cloudwatch=cloudwatch.AwsCloudWatch(self.sessions),
             workers=self.workers,
@@ -103,8 +96,17 @@ class Monitor:
             configurations=self.configurations,
             learned_delays=self.learned_delays,
             leases=self.leases,
+            costs=testing.MemoryCosts(),
+            accounts=testing.MemoryAccounts(testing.MemoryStore()),
+            bulkhead=collect.Bulkhead(),
             now=self.now,
         )
+        self.turns: Turns = []
+        self.told: list[models.Notification] = []
+
+    def step(self, worker_id: str) -> None:
+        """Collect and judge once, and keep what was recorded of the CPU's rule."""
+        self.collection.collect([worker_id])
         evaluation.evaluate(
             [worker_id],
             alerts=self.alerts,
@@ -193,13 +195,13 @@ def test_a_trace_gives_the_alerts_of_a_plain_loop(monitor: Monitor, now: testing
     # What people are told is what held when they were told, never the same twice in a row.
     state: str | None = None
     truth = {at: after for at, _, after in expected}
-    for message in monitor.notified_severity:
+    for message in monitor.told:
         at = datetime.fromisoformat(message.at).timestamp()
         present = message.severity if message.status == "firing" else None
         assert present == truth[int(at)]
         assert present != state
         state = present
     assert state == expected[-1][2]
-    assert [message.version for message in monitor.notified_severity] == list(
-        range(1, len(monitor.notified_severity) + 1)
+    assert [message.version for message in monitor.told] == list(
+        range(1, len(monitor.told) + 1)
     )

@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.support.aws import use_aws
-from workermon import config, failpoints, fleet, models, ports, runtime, settings, testing, views
+from workermon import collect, config, failpoints, fleet, models, ports, runtime, settings, testing, views
 from workermon.evaluate import evaluation
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
@@ -88,7 +88,7 @@ class House:
     def minute(self) -> list[str]:
         """Let a minute go by: collect, judge, deliver; return (worker, rule, status) of what was sent."""
         self.clock.advance(60)
-        runtime.collect_now(self.container, self.ids)
+        self.container.get(collect.Collection).collect(self.ids, again=True)
         return self.judge()
 
     def judge(self) -> list[str]:
@@ -175,7 +175,7 @@ def test_a_terminated_worker_is_told_though_everybody_hurries(house: House) -> N
     house.simulation.set_state(first, "terminated", ("Server.SpotInstanceTermination", "no capacity"))
     assert house.reconcile() == ()
     house.clock.advance(60)
-    assert runtime.collect_now(house.container, house.ids).retired == (first,)
+    assert house.container.get(collect.Collection).collect(house.ids, again=True).retired == (first,)
     assert first not in house.schedule.ids()
     assert house.reconcile() == ()
     house.clock.advance(3600)  # nobody judged: whoever did died
@@ -228,14 +228,14 @@ def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: 
 #: A process that does one step, as a task of a worker process does, on the test's clock.
 CHILD = """
 import sys
-from workermon import ports, runtime, settings, testing
+from workermon import collect, ports, runtime, settings, testing
 from workermon.evaluate import evaluation
 clock = testing.ManualClock(float(sys.argv[2]))
 overrides = {ports.Clock: clock, ports.Schedule: testing.MemorySchedule(), ports.Dispatcher: testing.MemoryDispatcher(),
              ports.Nodes: testing.MemoryNodes(["there"])}
 container = runtime.open(settings.Settings(), overrides=overrides)
 if sys.argv[1] == "collect":
-    runtime.collect_now(container, sys.argv[3:])
+    container.get(collect.Collection).collect(sys.argv[3:], again=True)
 else:
     names = ("alerts", "samples", "configurations", "pulse")
     given = {name: container.get(getattr(ports, name.title())) for name in names}
@@ -254,7 +254,7 @@ def test_a_process_that_dies_takes_nothing_with_it(house: House, redis_url: str,
     house.simulation.set_state(first, "terminated", ("Server.SpotInstanceTermination", "no capacity"))
     house.clock.advance(60)
     if step == "evaluate":
-        runtime.collect_now(house.container, house.ids)
+        house.container.get(collect.Collection).collect(house.ids, again=True)
     environment = {**os.environ, "WORKERMON_REDIS_URL": redis_url, "WORKERMON_FAILPOINT": failpoint}
     done = subprocess.run(
         [sys.executable, "-c", CHILD, step, str(house.clock()), *house.ids],

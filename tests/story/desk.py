@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from workermon import config, models, testing
+from workermon import collect, config, models, testing
 
 
 class Desk:
@@ -42,6 +42,21 @@ class Monitor:
         self.accounts = testing.MemoryAccounts(self.store)
         self.costs = testing.MemoryCosts()
         self.leases = testing.MemoryLeases(self.store)
+
+        self.collection = collect.Collection(
+            ec2=self.ec2,
+            cloudwatch=self.cloudwatch,
+            workers=self.workers,
+            samples=self.samples,
+            schedule=self.schedule,
+            configurations=self.configurations,
+            learned_delays=self.learned_delays,
+            leases=self.leases,
+            costs=self.costs,
+            accounts=self.accounts,
+            bulkhead=collect.Bulkhead(),
+            now=self.now,
+        )
 
     def run(self, stage: Callable[..., Any], *identifiers: Any, **given: Any) -> Any:
         """Call a stage with identifiers; what else it needs comes from here."""

@@ -8,7 +8,6 @@ import pytest
 
 from tests.story.desk import Monitor
 from workermon import fleet, models
-from workermon.collect import collection
 from workermon.evaluate import evaluation
 from workermon.notify import delivery
 
@@ -34,7 +33,7 @@ def minutes(monitor, *cpu):
         at = int(monitor.now()) // 60 * 60
         monitor.cloudwatch.put(ID, "CPUUtilization", [(at, value)])
         monitor.now.advance(60)
-        monitor.run(collection.collect, [ID])
+        monitor.collection.collect([ID])
         monitor.run(delivery.deliver, monitor.run(evaluation.evaluate, [ID]))
 
 
@@ -93,7 +92,7 @@ def test_5_an_outage_of_the_monitor_is_made_up_for(monitor):
     monitor.cloudwatch.put(ID, "CPUUtilization", [(at + 60 * n, 97.0 if n < 20 else 50.0) for n in range(30)])
     monitor.now.advance(30 * 60)
 
-    monitor.run(collection.collect, [ID])
+    monitor.collection.collect([ID])
     monitor.run(delivery.deliver, monitor.run(evaluation.evaluate, [ID]))
 
     series = monitor.samples.read([(ID, "cpu_utilization", 60)], at, monitor.now())[ID, "cpu_utilization"]

@@ -109,7 +109,7 @@ def _told(file: config.File, planned: fleet.Planned) -> dict[str, Any]:
         if record.condition.status not in models.GONE
     }
     changed = (*planned.added, *planned.updated)
-    now, then = costs.months(planned.before, planned.after, known, changed, planned.removed)
+    now, then = costs.monthly_change(planned.before, planned.after, known, changed, planned.removed)
     return {
         "file": file.source,
         "added": [worker.id for worker in planned.added],

@@ -130,9 +130,9 @@ class Session:
         """Collect workers here and now, and say what became of each."""
         if not worker_ids:
             return Collected({}, (), ())
-        from workermon import runtime
+        from workermon import collect
 
-        report = runtime.collect_now(typing.cast(Any, self.container), list(worker_ids))
+        report = self.get(collect.Collection).collect(list(worker_ids), again=True)
         return Collected(report.failed, report.paused, report.retired)
 
     def close(self) -> None:

@@ -1,1 +1,5 @@
-"""Collect: identifiers in, samples out."""
+"""Collect: identifiers in; samples go to the ledger, and one event per worker goes to the channel."""
+
+from workermon.collect.bulkhead import Bulkhead as Bulkhead
+from workermon.collect.collection import Collection as Collection
+from workermon.collect.collection import Report as Report

@@ -1,7 +1,7 @@
 """One slow account and region must not take every thread of a node: who may collect now, and who waits for a place.
 
-It lives in one process and is shared by its threads. Where there is one account and region only, and in a process that
-does one thing at a time, it stops nobody. Who has to wait costs no thread: the next one that is free takes it over.
+A bulkhead lives in one process and is shared by its threads. It holds nobody back if there is only one account and
+region, or if the process has one thread. Waiting workers block no thread: the next free thread collects them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,24 @@ from workermon import logs
 
 log = logs.get(__name__)
 
-#: Seconds. A collection is a few calls of 50 to 300 ms; what takes longer is slow, and is remembered so long after.
-SLOW, REMEMBERED = 5.0, 60.0
+#: Seconds. A collection is a few calls of 50 to 300 ms; one that takes longer than this is slow.
+SLOW_AFTER = 5.0
 
-#: Seconds for which a thread goes on with what waits, and then ends its task: below the task's time limits.
-ONWARD = 45.0
+#: Seconds for which an account and region counts as slow after its last slow collection.
+SLOW_FOR = 60.0
 
-#: Workers that are taken over at once: a cohort.
-BATCH = 100
+#: Seconds for which a thread goes on collecting workers that wait, before its task ends: below the task's time limits.
+GO_ON_FOR = 45.0
+
+#: Waiting workers that a thread takes at once, as many as a batch holds.
+MAX_WORKERS = 100
 
 
-class SeverityChange(NamedTuple):
-    """A place that is taken: the workers to be collected, since when, and since when its thread is at it."""
+class Place(NamedTuple):
+    """A place that a thread holds, and the workers that it collects there.
+
+    ``begun`` is when it took the place, ``first`` when it took the first one of its task.
+    """
 
     number: int
     scope: str
@@ -36,9 +42,9 @@ class SeverityChange(NamedTuple):
 
 
 class Bulkhead:
-    """Safe between threads. ``threads`` is how many the process has, ``clock`` in seconds.
+    """Admits collections. ``threads`` is how many the process has; ``clock`` is in seconds. Safe between threads.
 
-    One thread is left to the others by each account and region, and half of them by all that are slow together.
+    An account and region leaves one thread to the others. All slow ones together leave half of the threads.
     """
 
     def __init__(self, threads: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,59 +53,60 @@ class Bulkhead:
         self._lock = threading.Lock()
         self._number = 0
         self._seen: set[str] = set()
-        #: By scope, since when each turn there goes on, by its number.
+        #: By scope, since when each place there is held, by its number.
         self._running: dict[str, dict[int, float]] = {}
         self._slow_until: dict[str, float] = {}
-        #: By scope, who waits, in order.
+        #: By scope, the workers that wait, in order.
         self._waiting: dict[str, dict[str, None]] = {}
 
-    def enter(self, scope: str, worker_ids: Sequence[str]) -> SeverityChange | None:
-        """Take a place, or wait: ``None``. Who waited longer goes first, so the turn may be that of others."""
+    def enter(self, scope: str, worker_ids: Sequence[str]) -> Place | None:
+        """Return a place, or ``None``: these workers wait. Others that waited longer go first, so it may be theirs."""
         with self._lock:
             now = self._clock()
             self._seen.add(scope)
             free = self._is_free(scope, now)
             if free and scope not in self._waiting:
-                return self._turn(scope, tuple(worker_ids), now, now)
+                return self._take(scope, tuple(worker_ids), now, now)
             waiting = self._waiting.setdefault(scope, {})
             waiting.update(dict.fromkeys(worker_ids))
             return self._next(scope, now, now) if free else None
 
-    def leave(self, turn: SeverityChange, *, onward: bool = True) -> SeverityChange | None:
-        """Give a place back; return the next turn for this thread, if anybody waits and it is to go on."""
+    def leave(self, place: Place, *, onward: bool = True) -> Place | None:
+        """Give a place back. Return the next one for this thread, if workers wait and the thread is to go on."""
         with self._lock:
             now = self._clock()
-            del self._running[turn.scope][turn.number]
-            if now - turn.begun > SLOW:
-                if self._slow_until.get(turn.scope, 0.0) < now and len(self._seen) > 1:
-                    log.warning("collect.slow", scope=turn.scope, seconds=round(now - turn.begun, 1))
-                self._slow_until[turn.scope] = now + REMEMBERED
-            if not onward or now - turn.first > ONWARD:
+            del self._running[place.scope][place.number]
+            if now - place.begun > SLOW_AFTER:
+                limits = self.threads > 1 and len(self._seen) > 1
+                if limits and self._slow_until.get(place.scope, 0.0) < now:
+                    log.warning("collect.slow", scope=place.scope, seconds=round(now - place.begun, 1))
+                self._slow_until[place.scope] = now + SLOW_FOR
+            if not onward or now - place.first > GO_ON_FOR:
                 return None
             scope = next((scope for scope in self._waiting if self._is_free(scope, now)), None)
-            return None if scope is None else self._next(scope, now, turn.first)
+            return None if scope is None else self._next(scope, now, place.first)
 
     def _is_free(self, scope: str, now: float) -> bool:
         if self.threads < 2 or len(self._seen) < 2:
             return True
         if self._is_slow(scope, now):
-            slow = sum(len(turns) for other, turns in self._running.items() if self._is_slow(other, now))
+            slow = sum(len(held) for other, held in self._running.items() if self._is_slow(other, now))
             return slow < self.threads // 2
         return len(self._running.get(scope, ())) < self.threads - 1
 
     def _is_slow(self, scope: str, now: float) -> bool:
         if self._slow_until.get(scope, 0.0) > now:
             return True
-        return any(now - begun > SLOW for begun in self._running.get(scope, {}).values())
+        return any(now - begun > SLOW_AFTER for begun in self._running.get(scope, {}).values())
 
-    def _next(self, scope: str, now: float, first: float) -> SeverityChange:
+    def _next(self, scope: str, now: float, first: float) -> Place:
         waiting = self._waiting.pop(scope)
         worker_ids = tuple(waiting)
-        if len(worker_ids) > BATCH:  # the rest is the last in line again, so that no scope takes every turn
-            self._waiting[scope] = dict.fromkeys(worker_ids[BATCH:])
-        return self._turn(scope, worker_ids[:BATCH], now, first)
+        if len(worker_ids) > MAX_WORKERS:  # the rest queues up again, so that no scope takes every place
+            self._waiting[scope] = dict.fromkeys(worker_ids[MAX_WORKERS:])
+        return self._take(scope, worker_ids[:MAX_WORKERS], now, first)
 
-    def _turn(self, scope: str, worker_ids: tuple[str, ...], now: float, first: float) -> SeverityChange:
+    def _take(self, scope: str, worker_ids: tuple[str, ...], now: float, first: float) -> Place:
         self._number += 1
         self._running.setdefault(scope, {})[self._number] = now
-        return SeverityChange(self._number, scope, worker_ids, now, first)
+        return Place(self._number, scope, worker_ids, now, first)

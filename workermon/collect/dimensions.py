@@ -1,36 +1,37 @@
 """Under which dimensions each worker's metrics are published, as CloudWatch's ListMetrics says.
 
-Metrics of EC2 itself have the instance's id alone. Those of an agent are looked for: one batch lists a metric of the
-whole region, once an hour, for all of them; who joins later, lacks the metric or fell silent is looked up by itself,
-few at a time. What is found is kept with the worker, what was listed with its account and region.
+Metrics of EC2 itself have the instance's id alone. Those of an agent have to be looked up. Once an hour one batch lists
+a metric of the whole region, for all batches. Workers that joined later, lack the metric or fell silent are looked up
+by themselves, few at a time. The dimensions are kept with the worker, and what was listed with its account and region.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from workermon import errors, logs, models, ports
 
 log = logs.get(__name__)
 
-#: Seconds. How long a metric's dimensions are taken for granted, and how long that there are none: an agent that was
-#: just installed shows up in ListMetrics within 15 minutes.
-DIMENSIONS = 3600
-NO_DIMENSIONS = 300
+#: Seconds for which a metric's dimensions are taken for granted.
+DIMENSIONS_KEPT = 3600
+#: Seconds for which a metric is taken for absent: a newly installed agent shows up in ListMetrics within 15 minutes.
+ABSENCE_KEPT = 300
 
-#: Workers of one batch that are looked up one by one; more of them are listed together, with all of their region.
-FEW = 5
-#: So many never seen before are looked up one by one in a batch while the listing of their region is not due.
-NEWCOMERS = 20
-#: So many that lack a metric are looked up in each ``NO_DIMENSIONS`` seconds, over all batches of a region.
-LOOKUPS = 2
+#: Workers. A batch of no more than this is looked up worker by worker; for a larger one all of the region is listed.
+SMALL_BATCH = 5
+#: New workers that a larger batch looks up one by one while the listing of its region is not due.
+MAX_NEW_LOOKUPS = 20
+#: Workers that lack a metric and are looked up every ``ABSENCE_KEPT`` seconds, over all batches of a region.
+MAX_LOOKUPS = 2
 
-#: Seconds. While one lists a region's metrics no other does; how long until it is tried again where AWS refused.
-LISTING = 120
-REFUSED = 300
+#: Seconds. One process at a time lists a region's metrics, for no longer than this.
+LISTING_LEASE = 120
+#: Seconds until the listing is tried again after AWS refused it.
+RETRY_LISTING_AFTER = 300
 
 #: Records read from the repository at once.
 CHUNK = 500
@@ -40,70 +41,84 @@ EC2 = "AWS/EC2"
 Dimensions = tuple[tuple[str, str], ...]
 
 
-class Published(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Published:
     """What was found of each worker, by its id.
 
-    ``sets`` are the dimension sets by ``key_of`` a metric; a key that nobody looked for yet is left out, and there is
-    none where nothing is published. ``wrong`` says by the metric's name why it could not be looked for, where what was
-    known before does not serve.
+    ``sets`` are the dimension sets by ``key_of`` a metric: none if nothing is published; a metric that nobody looked
+    up yet is left out. ``failures`` says by the metric's name why it could not be looked up, if what was known before
+    does not serve.
     """
 
     sets: dict[str, dict[str, list[Dimensions]]]
-    wrong: dict[str, dict[str, errors.AwsError]]
+    failures: dict[str, dict[str, errors.AwsError]]
 
 
 class _Listing(NamedTuple):
     """What is known of ListMetrics of one metric over a region.
 
     ``at`` is when all of it was listed last, ``spent_at`` when workers that lack it were last looked up one by one;
-    ``wrong`` is why it could not be listed at ``refused_at``.
+    ``failure`` is why it could not be listed at ``refused_at``.
     """
 
     at: float = 0.0
     spent_at: float = 0.0
     refused_at: float = 0.0
-    wrong: errors.AwsError | None = None
+    failure: errors.AwsError | None = None
 
     @classmethod
     def of(cls, value: Any) -> _Listing:
         try:
-            at, spent_at, refused_at, wrong = value
-            return cls(float(at), float(spent_at), float(refused_at), _KINDS[wrong[0]](*wrong[1:4]) if wrong else None)
+            at, spent_at, refused_at, failure = value
+            why = _KINDS[failure[0]](*failure[1:4]) if failure else None
+            return cls(float(at), float(spent_at), float(refused_at), why)
         except (TypeError, ValueError, KeyError, IndexError):
             return cls()
 
-    def kept(self) -> list[Any]:
-        why = self.wrong
+    def to_json(self) -> list[Any]:
+        why = self.failure
         return [self.at, self.spent_at, self.refused_at, [why.kind, why.what, why.why, why.todo] if why else None]
 
-    def news(self, at: float) -> bool:
+    def is_from(self, at: float) -> bool:
+        """Tell whether it was listed, or refused, at that time."""
         return at in (self.at, self.refused_at)
 
-    def refused_lately(self, at: float) -> bool:
-        return self.wrong is not None and 0 <= at - self.refused_at < REFUSED
+    def is_fresh(self, at: float) -> bool:
+        return 0 <= at - self.at < DIMENSIONS_KEPT
+
+    def was_refused(self, at: float) -> bool:
+        """Tell whether it was refused so lately that it is not tried again yet."""
+        return self.failure is not None and 0 <= at - self.refused_at < RETRY_LISTING_AFTER
 
     def why(self, at: float) -> errors.AwsError | None:
-        """Return why it could not be listed, also while somebody tries again."""
-        return self.wrong if 0 <= at - self.refused_at < DIMENSIONS else None
+        """Return why it could not be listed, also while another process tries again."""
+        return self.failure if 0 <= at - self.refused_at < DIMENSIONS_KEPT else None
 
     def covers(self, worker: models.Worker) -> bool:
-        """Tell whether what it does not have of a worker is not there."""
+        """Tell whether what the listing lacks of a worker is not there."""
         return worker.added_at < self.at
 
 
 _KINDS: dict[str, type[errors.AwsError]] = {
-    each.kind: each for each in (errors.AwsError, errors.AwsThrottled, errors.AwsUnreachable, errors.AwsDenied)
+    kind.kind: kind for kind in (errors.AwsError, errors.AwsThrottled, errors.AwsUnreachable, errors.AwsDenied)
 }
 
 
 def key_of(metric: models.Metric) -> str:
-    """Name what ListMetrics was asked for, in the record of what it said."""
+    """Return the key under which the dimensions of a metric are kept."""
     return f"{metric.namespace}/{metric.metric_name}"
 
 
-@dataclass
+def _listing_key(key: str) -> str:
+    return f"listing:{key}"
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Search:
-    """One look for the dimensions of workers of one account and region."""
+    """One search for the dimensions of workers of one account and region, at a time; made for one ``find``.
+
+    ``known`` is what was learned of this account and region; the search adds to ``updates``, and the caller saves it.
+    """
 
     scope: models.AccountRegion
     at: float
@@ -111,184 +126,174 @@ class Search:
     workers: ports.Workers
     learned_delays: ports.LearnedDelays
     leases: ports.Leases
-    #: What was learnt of this account and region so far, and what this look adds to it, for its caller to save.
     known: Mapping[str, Any]
     updates: dict[str, Any]
+    _records: Sequence[ports.Record] = ()
+    #: Metrics of agents by their key, the listing of each, and by worker the dimension sets found so far.
+    _agents: dict[str, models.Metric] = dataclasses.field(default_factory=dict)
+    _listings: dict[str, _Listing] = dataclasses.field(default_factory=dict)
+    _sets: dict[str, dict[str, list[Dimensions]]] = dataclasses.field(default_factory=dict)
 
-    def find(self, records: Sequence[ports.Record], asked: Sequence[models.Metric]) -> Published:
-        """Return under what these metrics of these workers are published; raises ``errors.RedisUnavailable`` only."""
-        wanted = {key_of(metric): metric for metric in asked}
-        agents = {key: metric for key, metric in wanted.items() if metric.namespace != EC2}
-        sets: dict[str, dict[str, list[Dimensions]]] = {}
+    def find(self, records: Sequence[ports.Record], metrics: Sequence[models.Metric]) -> Published:
+        """Return under what these metrics of these workers are published. Raises ``errors.RedisUnavailable`` only."""
+        by_key = {key_of(metric): metric for metric in metrics}
+        self._records = records
+        self._agents = {key: metric for key, metric in by_key.items() if metric.namespace != EC2}
         for record in records:
             own: list[Dimensions] = [(("InstanceId", record.worker.id),)]
-            sets[record.worker.id] = {
-                **{key: own for key in wanted if key not in agents},
-                **{key: record.dimensions[key] for key in agents if key in record.dimensions},
+            self._sets[record.worker.id] = {
+                **{key: own for key in by_key if key not in self._agents},
+                **{key: record.dimensions[key] for key in self._agents if key in record.dimensions},
             }
-        wrong: dict[str, dict[str, errors.AwsError]] = {}
-        if not agents:
-            return Published(sets, wrong)
-        listings = {key: _Listing.of(self.known.get(f"listing:{key}")) for key in agents}
-        if len(records) > FEW:
-            self._list_all(agents, listings, records, sets)
-        looked_up = self._look_up(agents, listings, records, sets)
-        for record in records:
-            for name, metric in agents.items():
-                self._settle(record, name, metric, listings[name], looked_up, sets, wrong)
-        return Published(sets, wrong)
+        failures: dict[str, dict[str, errors.AwsError]] = {}
+        if self._agents:
+            self._listings = {key: _Listing.of(self.known.get(_listing_key(key))) for key in self._agents}
+            if len(records) > SMALL_BATCH:
+                self._list_region()
+            looked_up = self._look_up()
+            for record in records:
+                for key, metric in self._agents.items():
+                    why = self._settle(record, key, looked_up)
+                    if why is not None:
+                        failures.setdefault(record.worker.id, {})[metric.name] = why
+        return Published(self._sets, failures)
 
     def _settle(
-        self,
-        record: ports.Record,
-        key: str,
-        metric: models.Metric,
-        listing: _Listing,
-        looked_up: Mapping[tuple[str, str], errors.AwsError | None],
-        sets: Mapping[str, dict[str, list[Dimensions]]],
-        wrong: dict[str, dict[str, errors.AwsError]],
-    ) -> None:
-        """Tell apart, where no dimensions are known, that there are none, that AWS refused, and that nobody asked."""
-        mine = sets[record.worker.id]
-        if mine.get(key):
-            return
-        known = key in mine and record.dimensions_at > listing.refused_at
-        why = looked_up.get((record.worker.id, key), None if known else listing.why(self.at))
-        if why is not None:
-            wrong.setdefault(record.worker.id, {})[metric.name] = why
-        elif listing.covers(record.worker):
-            mine.setdefault(key, [])
+        self, record: ports.Record, key: str, looked_up: Mapping[tuple[str, str], errors.AwsError | None]
+    ) -> errors.AwsError | None:
+        """Tell three cases apart if no dimensions are known: there are none, AWS refused, nobody asked yet.
 
-    def _list_all(
-        self,
-        agents: Mapping[str, models.Metric],
-        listings: dict[str, _Listing],
-        records: Sequence[ports.Record],
-        sets: Mapping[str, dict[str, list[Dimensions]]],
-    ) -> None:
-        """List the metrics of the whole region where that is due and nobody else does; all batches profit."""
+        Return why AWS refused.
+        """
+        own = self._sets[record.worker.id]
+        if own.get(key):
+            return None
+        listing = self._listings[key]
+        known = key in own and record.dimensions_at > listing.refused_at
+        why = looked_up.get((record.worker.id, key), None if known else listing.why(self.at))
+        if why is None and listing.covers(record.worker):
+            own.setdefault(key, [])
+        return why
+
+    def _list_region(self) -> None:
+        """List the metrics of the whole region, if that is due and no other process does it; all batches profit."""
         owner = uuid.uuid4().hex
         found: dict[str, dict[str, list[Dimensions]]] = {}
-        for key, metric in agents.items():
-            listing = listings[key]
-            if 0 <= self.at - listing.at < DIMENSIONS or listing.refused_lately(self.at):
+        for key, metric in self._agents.items():
+            listing = self._listings[key]
+            if listing.is_fresh(self.at) or listing.was_refused(self.at):
                 continue
             name = f"listing:{self.scope.key}:{self.scope.role_arn or ''}:{key}"
-            if not self.leases.hold(name, owner, LISTING):
+            if not self.leases.hold(name, owner, LISTING_LEASE):
                 continue
             try:
                 listed = self.cloudwatch.dimensions(self.scope, metric.namespace, metric.metric_name, None)
             except errors.WorkermonError as why:
                 refusal = errors.of_aws(why)
                 log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(refusal))
-                listings[key] = listing._replace(refused_at=self.at, wrong=refusal)
+                self._listings[key] = listing._replace(refused_at=self.at, failure=refusal)
             else:
-                listings[key] = _Listing(at=self.at, spent_at=self.at)
-                for worker_id, each in listed.items():
-                    found.setdefault(worker_id, {})[key] = each
-        self._spread(found, records, sets)
-        fresh = {f"listing:{key}": listings[key].kept() for key in agents if listings[key].news(self.at)}
-        # The lease is left to run out: who began before this was saved must not list it all again.
+                self._listings[key] = _Listing(at=self.at, spent_at=self.at)
+                for worker_id, sets in listed.items():
+                    found.setdefault(worker_id, {})[key] = sets
+        self._spread(found)
+        fresh = {
+            _listing_key(key): listing.to_json() for key, listing in self._listings.items() if listing.is_from(self.at)
+        }
+        # The lease is left to expire: a process that began before this was saved must not list everything again.
         self.learned_delays.save(self.scope, fresh)
 
-    def _spread(
-        self,
-        found: Mapping[str, dict[str, list[Dimensions]]],
-        records: Sequence[ports.Record],
-        sets: Mapping[str, dict[str, list[Dimensions]]],
-    ) -> None:
-        """Hand what was listed to every worker that it is of, also those of other batches."""
-        own = {record.worker.id: record for record in records}
-        others = [worker_id for worker_id in found if worker_id not in own]
+    def _spread(self, found: Mapping[str, dict[str, list[Dimensions]]]) -> None:
+        """Hand what was listed to every worker that it is of, also to those of other batches."""
+        records = {record.worker.id: record for record in self._records}
+        others = [worker_id for worker_id in found if worker_id not in records]
         for start in range(0, len(others), CHUNK):
-            own |= self.workers.get(others[start : start + CHUNK])
-        for worker_id, each in found.items():
-            record = own.get(worker_id)
+            records |= self.workers.get(others[start : start + CHUNK])
+        for worker_id, sets in found.items():
+            record = records.get(worker_id)
             if record is None or record.worker.scope != self.scope:
                 continue
-            if worker_id in sets:
-                sets[worker_id].update(each)
-            merged = {**record.dimensions, **each}
+            if worker_id in self._sets:
+                self._sets[worker_id].update(sets)
+            merged = {**record.dimensions, **sets}
             if merged != record.dimensions:
                 self.workers.found_dimensions(record.worker, merged, self.at)
 
-    def _look_up(
-        self,
-        agents: Mapping[str, models.Metric],
-        listings: dict[str, _Listing],
-        records: Sequence[ports.Record],
-        sets: Mapping[str, dict[str, list[Dimensions]]],
-    ) -> dict[tuple[str, str], errors.AwsError | None]:
+    def _look_up(self) -> dict[tuple[str, str], errors.AwsError | None]:
         """Ask ListMetrics for single workers: new ones, those that lack a metric.
 
-        Return for each that was asked for, by id and key, why there was no answer, ``None`` where there was one.
+        Return for each that was asked for, by id and key, why there was no answer; ``None`` if there was one.
         """
-        outcome: dict[tuple[str, str], errors.AwsError | None] = {}
-        asked_for = self._to_look_up(agents, listings, records, sets)
+        looked_up: dict[tuple[str, str], errors.AwsError | None] = {}
         fresh: dict[str, dict[str, list[Dimensions]]] = {}
-        for key, worker_ids in asked_for.items():
-            metric = agents[key]
-            before = next((why for why in outcome.values() if why is not None), None)
+        for key, worker_ids in self._to_look_up().items():
+            metric = self._agents[key]
+            before = next((why for why in looked_up.values() if why is not None), None)
             try:
                 if before is not None and before.retryable:
-                    raise before  # it would keep us waiting, or be throttled, for this one too
+                    raise before  # AWS would keep us waiting, or throttle us, for this one too
                 listed = self.cloudwatch.dimensions(self.scope, metric.namespace, metric.metric_name, worker_ids)
             except errors.WorkermonError as why:
-                outcome |= dict.fromkeys(((worker_id, key) for worker_id in worker_ids), errors.of_aws(why))
+                looked_up |= dict.fromkeys(((worker_id, key) for worker_id in worker_ids), errors.of_aws(why))
                 log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(why))
                 continue
             for worker_id in worker_ids:
-                outcome[worker_id, key] = None
-                # Who fell silent is no longer listed after three hours, and may speak again as before.
-                fresh.setdefault(worker_id, {})[key] = listed.get(worker_id) or sets[worker_id].get(key, [])
-        for record in records:
-            mine = fresh.get(record.worker.id)
-            if mine is None:
+                looked_up[worker_id, key] = None
+                # A silent metric is no longer listed after three hours, and may be published again as before.
+                known = self._sets[worker_id].get(key, [])
+                fresh.setdefault(worker_id, {})[key] = listed.get(worker_id) or known
+        for record in self._records:
+            own = fresh.get(record.worker.id)
+            if own is None:
                 continue
-            sets[record.worker.id].update(mine)
-            self.workers.found_dimensions(record.worker, {**record.dimensions, **mine}, self.at)
-        return outcome
+            self._sets[record.worker.id].update(own)
+            self.workers.found_dimensions(record.worker, {**record.dimensions, **own}, self.at)
+        return looked_up
 
-    def _to_look_up(
-        self,
-        agents: Mapping[str, models.Metric],
-        listings: dict[str, _Listing],
-        records: Sequence[ports.Record],
-        sets: Mapping[str, dict[str, list[Dimensions]]],
-    ) -> dict[str, list[str]]:
-        few = len(records) <= FEW
-        wanted: dict[str, list[str]] = {}
-        for key in agents:
-            listing = listings[key]
-            if listing.refused_lately(self.at) or not (few or listing.at):
+    def _to_look_up(self) -> dict[str, list[str]]:
+        """Return the ids of the workers to look up, by the metric's key."""
+        small = len(self._records) <= SMALL_BATCH
+        wanted = {
+            key: self._chosen(key, small)
+            for key, listing in self._listings.items()
+            if not listing.was_refused(self.at) and (small or listing.at)
+        }
+        return {key: worker_ids for key, worker_ids in wanted.items() if worker_ids}
+
+    def _chosen(self, key: str, small: bool) -> list[str]:
+        listing = self._listings[key]
+        new, lacking, old = self._candidates(key)
+        if small:
+            return new + lacking + old
+        chosen = new[:MAX_NEW_LOOKUPS]
+        if lacking and not 0 <= self.at - listing.spent_at < ABSENCE_KEPT:
+            chosen += lacking[:MAX_LOOKUPS]
+            self._listings[key] = listing._replace(spent_at=self.at)
+            self.updates[_listing_key(key)] = self._listings[key].to_json()
+        return chosen
+
+    def _candidates(self, key: str) -> tuple[list[str], list[str], list[str]]:
+        """Return who is new, who lacks a metric (looked up longest ago first), and whose dimensions are old."""
+        listing, metric = self._listings[key], self._agents[key].name
+        new, lacking, old = [], [], []
+        for record in self._records:
+            worker_id, age = record.worker.id, self.at - record.dimensions_at
+            own = self._sets[worker_id]
+            if key not in own and not listing.covers(record.worker):
+                new.append(worker_id)
+            elif 0 <= age < ABSENCE_KEPT:
                 continue
-            new, lacking, old = [], [], []
-            for record in records:
-                worker_id, age = record.worker.id, self.at - record.dimensions_at
-                if key not in sets[worker_id] and not listing.covers(record.worker):
-                    new.append(worker_id)
-                elif 0 <= age < NO_DIMENSIONS:
-                    continue
-                elif not sets[worker_id].get(key) or _is_silent(record, agents[key].name):
-                    lacking.append((record.dimensions_at, worker_id))
-                elif not 0 <= age < DIMENSIONS and not 0 <= self.at - listing.at < DIMENSIONS:
-                    old.append(worker_id)
-            if few:
-                chosen = new + [worker_id for _, worker_id in lacking] + old
-            else:
-                chosen = new[:NEWCOMERS]
-                if lacking and not 0 <= self.at - listing.spent_at < NO_DIMENSIONS:
-                    chosen += [worker_id for _, worker_id in sorted(lacking)[:LOOKUPS]]
-                    listings[key] = listing._replace(spent_at=self.at)
-                    self.updates[f"listing:{key}"] = listings[key].kept()
-            if chosen:
-                wanted[key] = chosen
-        return wanted
+            elif not own.get(key) or _is_silent(record, metric):
+                lacking.append((record.dimensions_at, worker_id))
+            elif not 0 <= age < DIMENSIONS_KEPT and not listing.is_fresh(self.at):
+                old.append(worker_id)
+        return new, [worker_id for _, worker_id in sorted(lacking)], old
 
 
 def _is_silent(record: ports.Record, metric: str) -> bool:
+    """Tell whether a metric was asked for, in vain, for long."""
     condition = record.condition
     latest, asked = condition.latest.get(metric), condition.asked.get(metric)
     if latest is None or asked is None:
         return False
-    return asked - latest.at > 2 * NO_DIMENSIONS + 3 * condition.periods.get(metric, 0)
+    return asked - latest.at > 2 * ABSENCE_KEPT + 3 * condition.periods.get(metric, 0)

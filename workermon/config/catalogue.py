@@ -6,9 +6,9 @@ minute (detailed); what the CloudWatch agent publishes comes each minute where i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from workermon.models import STATUS_CHECK_FAILED, Condition, Datapoint, Metric, Query, Reading, Series, Worker, rfc3339
+from workermon.models import Datapoint, Metric, Query, Series
 
 #: Seconds. How long after a period's end its datapoint may take to appear, before anything is learnt of it
 #: (the AWS documentation promises no figure; a few minutes are usual).
@@ -64,24 +64,6 @@ DEFAULT: tuple[str, ...] = (
     "network_in",
     "network_out",
 )
-
-
-def readings(
-    worker: Worker, condition: Condition, names: Iterable[str], catalogue: dict[str, Metric]
-) -> dict[str, Reading | None]:
-    """Return a worker's newest datapoint of each of these metrics and of its status checks, ``None`` where none is."""
-    found: dict[str, Reading | None] = {}
-    for name in names:
-        point = condition.latest.get(name)
-        unit = catalogue[name].unit if name in catalogue else ""
-        found[name] = None if point is None else Reading(value=point.value, unit=unit, at=rfc3339(point.at))
-    failed = condition.checks.failed if condition.checks else None
-    if failed is None or condition.collected_at is None:
-        found[STATUS_CHECK_FAILED] = None
-    else:
-        slot = condition.collected_at // worker.interval * worker.interval
-        found[STATUS_CHECK_FAILED] = Reading(value=failed, unit="count", at=rfc3339(slot))
-    return found
 
 
 def query(worker_id: str, metric: Metric, period: int, since: int, dimensions: tuple[tuple[str, str], ...]) -> Query:

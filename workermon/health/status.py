@@ -219,14 +219,16 @@ def _bill(costs: ports.Costs, configuration: models.Configuration, at: float) ->
     accounts = []
     for key in sorted({scope for hour in hours for scope, _ in (*hour.calls, *hour.metrics)}):
         account, _, region = key.rpartition("/")
-        own = [bill.of_scope(hour, key) for hour in hours]
-        usage = bill.day(own, at)
+        own = [bill.of_account_region(hour, key) for hour in hours]
+        usage = bill.used_last_day(own, at)
         accounts.append(
-            ScopeUse(**_use(usage).model_dump(), account=account, region=region, by_metric=bill.metrics_of_day(own, at))
+            ScopeUse(
+                **_use(usage).model_dump(), account=account, region=region, by_metric=bill.metrics_last_day(own, at)
+            )
         )
     return Bill(
-        last_24h=_use(bill.day(hours, at)),
-        rate=_use(bill.pace(hours, at)),
+        last_24h=_use(bill.used_last_day(hours, at)),
+        rate=_use(bill.daily_rate(hours, at)),
         scopes=tuple(accounts),
         budget=configuration.budget,
         projected=budget_decision.projected if today else None,

@@ -39,6 +39,7 @@ from workermon.models.configuration import (
     SecretRef,
     is_protected_variable,
 )
+from workermon.models.event import Event, Reading, readings
 from workermon.models.maintenance import (
     MAX_SILENCE,
     Maintenance,
@@ -76,9 +77,7 @@ from workermon.models.sample import (
     CollectionError,
     Condition,
     Datapoint,
-    Event,
     Query,
-    Reading,
     Sample,
     Series,
     StatusChange,
@@ -184,6 +183,7 @@ __all__ = [
     "maintenance_id",
     "moment",
     "of_delivery",
+    "readings",
     "rfc3339",
     "schedule_times",
     "seconds",

@@ -104,7 +104,7 @@ class Configuration(Frozen):
 
     ``collect`` is what is asked for; ``chosen`` what the file named for it (``None``: nothing, so the defaults and
     what the rules need). ``budget`` is in dollars a day (UTC), ``None``: no limit. ``limits`` is by API
-    (``bill.LIMITS`` where left out). ``lateness``: for how many seconds a datapoint may come late, or be revised, and
+    (``costs.LIMITS`` where left out). ``lateness``: for how many seconds a datapoint may come late, or be revised, and
     find its place.
     """
 

@@ -1,4 +1,4 @@
-"""What a collection asks for and brings: datapoints, conditions of workers, and the event on the channel."""
+"""What a collection asks for and brings: datapoints, samples, and conditions of workers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from pydantic import ConfigDict, Field
-
-from workermon.models.base import DAY, Frozen, InstanceId
+from workermon.models.base import DAY, Frozen
 from workermon.models.worker import Checks, ScheduledEvent, StateReason, Status, Worker
 
 #: The metric of EC2's status checks: from EC2, not from CloudWatch; its period is the worker's interval.
@@ -79,9 +77,9 @@ class Condition(Frozen):
     the time up to which each metric was last asked for with success: slots after it are not absent but unknown.
     ``expected`` is the datapoint that each metric waits for, ``delays`` how many seconds after its period's end one
     is waited for before it counts as absent. ``running_since`` is the first collection that saw it running without
-    a break. ``trouble`` beside a success is of single metrics. ``changes`` are those of the status since it last ran,
-    and those within the last hour; none where it runs on. ``events`` are those that EC2 has scheduled, ``events_at``
-    is when they last changed.
+    a break. ``last_error`` beside a success is of single metrics. ``changes`` are those of the status since it last
+    ran, and those within the last hour; none while it runs on. ``events`` are those that EC2 has scheduled,
+    ``events_at`` is when they last changed.
     """
 
     status: Status = "unknown"
@@ -144,35 +142,10 @@ def _valid(series: Series, first: float, last: float) -> Series:
     return series._replace(points=tuple(valid))
 
 
-class Reading(Frozen):
-    """A metric's newest datapoint as the event shows it."""
-
-    value: float
-    unit: str
-    at: str
-
-
-class Event(Frozen):
-    """``worker.metrics.collected`` on the channel; fields are only ever added while ``schema`` is 1."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
-
-    schema_: Literal[1] = Field(default=1, alias="schema")
-    event: Literal["worker.metrics.collected"] = "worker.metrics.collected"
-    id: str
-    worker_id: InstanceId
-    worker_name: str
-    region: str
-    collected_at: str
-    status: Status
-    status_checks: Checks | None
-    metrics: dict[str, Reading | None]
-
-
 class AccountState(Frozen):
-    """How collection goes in an account and region (``key`` as ``Scope.key``).
+    """How collection goes in an account and region (``key`` as ``AccountRegion.key``).
 
-    ``trouble`` is why the newest collection there failed as a whole, ``None`` where it did not; ``failing_since`` the
+    ``last_error`` is why the newest collection there failed as a whole, ``None`` if it did not; ``failing_since`` the
     first failure after the last success. ``interval`` is the shortest one collected there lately, ``at`` the newest
     collection; times and durations in seconds. ``sequence`` counts what was noted.
     """

@@ -93,26 +93,12 @@ broker.refused.connect(_count_invalid, weak=False)
 @app.task(name="workermon.collect", base=Shell, sound=staticmethod(is_worker_id))
 def collect(
     worker_ids: list[str],
-    ec2: FromDishka[ports.Ec2],
-    cloudwatch: FromDishka[ports.CloudWatch],
-    workers: FromDishka[ports.Workers],
-    samples: FromDishka[ports.Samples],
-    schedule: FromDishka[ports.Schedule],
-    configurations: FromDishka[ports.Configurations],
-    learned_delays: FromDishka[ports.LearnedDelays],
-    leases: FromDishka[ports.Leases],
-    costs: FromDishka[ports.Costs],
-    accounts: FromDishka[ports.Accounts],
-    gate: FromDishka[bulkhead.Bulkhead],
+    stage: FromDishka[collection.Collection],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
 ) -> None:
     """Collect these workers' state and metrics from AWS into the ledger."""
-    report = collection.collect(
-        worker_ids, ec2=ec2, cloudwatch=cloudwatch, workers=workers, samples=samples, schedule=schedule,
-        configurations=configurations, learned_delays=learned_delays, leases=leases, now=now, costs=costs,
-        accounts=accounts, bulkhead=gate,
-    )  # fmt: skip
+    report = stage.collect(worker_ids)
     _unknown("workermon.collect", report.unknown, pulse)
     pulse.mark("collect", now())
 

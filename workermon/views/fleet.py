@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workermon import errors, models, ports
-from workermon.config import catalogue
 from workermon.rules import event as scheduled
 from workermon.rules import state
 from workermon.views.document import Document, Time
@@ -183,7 +182,7 @@ def _row(record: ports.Record, alerts: Sequence[models.Alert], configuration: mo
         "labels": worker.labels,
         "status_checks": condition.checks,
         "last_collected_at": condition.collected_at,
-        "metrics": catalogue.readings(worker, condition, configuration.collect, configuration.metrics),
+        "metrics": models.readings(worker, condition, configuration),
         "alerts": tuple(
             OpenAlert(
                 dedup_key=f"{worker.id}/{alert.rule}",

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator
 import pydantic
 
 from workermon import logs, models, ports
-from workermon.config import catalogue
 
 log = logs.get(__name__)
 
@@ -74,16 +73,7 @@ class Watch:
             worker, condition = record.worker, record.condition
             if condition.collected_at is None:
                 continue
-            yield models.Event(
-                id=f"{worker.id}:{int(condition.collected_at // worker.interval)}",
-                worker_id=worker.id,
-                worker_name=worker.name,
-                region=worker.region,
-                collected_at=models.rfc3339(condition.collected_at),
-                status=condition.status,
-                status_checks=condition.checks,
-                metrics=catalogue.readings(worker, condition, configuration.collect, configuration.metrics),
-            )
+            yield models.Event.of(worker, condition, configuration)
 
 
 def read(text: str) -> Message | None:

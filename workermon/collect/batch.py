@@ -1,0 +1,152 @@
+"""The workers of one account and region in one collection: EC2 is asked, then CloudWatch, then samples are written.
+
+Three outcomes never blur: a datapoint; no datapoint, and then nothing is written for it; a failure, and then the
+worker keeps a ``CollectionError`` and the next collection asks again from where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from workermon import errors, failpoints, logs, models, ports
+from workermon.collect import condition, event, series, statuses
+from workermon.collect.run import Run
+
+log = logs.get(__name__)
+
+#: What the record of an account and region must not keep after a worker was removed.
+_INSTANCE = re.compile(r"\bi-[0-9a-f]{8,17}\b")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of each worker of a batch, by id, as in ``Report``.
+
+    ``account_error`` says why nothing could be collected in this account and region; ``None`` if something could.
+    """
+
+    collected: list[str] = dataclasses.field(default_factory=list)
+    repeated: list[str] = dataclasses.field(default_factory=list)
+    retired: list[str] = dataclasses.field(default_factory=list)
+    failed: dict[str, errors.AwsError] = dataclasses.field(default_factory=dict)
+    account_error: models.CollectionError | None = None
+
+
+class _Answered(NamedTuple):
+    """A worker, with what EC2 and CloudWatch answered."""
+
+    record: ports.Record
+    status: models.InstanceStatus
+    fetched: series.Fetched
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Collects workers of one account and region whose slots are claimed."""
+
+    run: Run
+    status_lookup: statuses.StatusLookup
+    series_fetch: series.SeriesFetch
+    workers: ports.Workers
+    samples: ports.Samples
+    schedule: ports.Schedule
+
+    def collect(self, records: Sequence[ports.Record]) -> Outcome:
+        """Ask EC2 for all, CloudWatch for those that run, and write. Raises ``errors.RedisUnavailable`` only."""
+        found = self.status_lookup.look_up(records)
+        self._keep_failures(records, found.failed)
+        seen = [record for record in records if record.worker.id in found.known]
+        running = [record for record in seen if found.known[record.worker.id].status == "running"]
+        fetched = self.series_fetch.fetch(running) if running else {}
+        answered = [
+            _Answered(record, found.known[record.worker.id], fetched.get(record.worker.id) or series.Fetched())
+            for record in seen
+        ]
+        outcome = Outcome(failed=dict(found.failed), account_error=self._account_error(found.failed, answered))
+        self._write(answered, outcome)
+        failures = {
+            each.record.worker.id: next(iter(each.fetched.failures.values()))
+            for each in answered
+            if each.fetched.failures
+        }
+        self._log(failures)
+        outcome.failed.update(failures)
+        return outcome
+
+    def _account_error(
+        self, failed: Mapping[str, errors.AwsError], answered: Sequence[_Answered]
+    ) -> models.CollectionError | None:
+        """Return why nothing could be collected. That EC2 does not know a worker is no error of the whole account."""
+        if any(each.status.status == "running" and not each.fetched.failed for each in answered):
+            return None
+        whole = [why for why in failed.values() if why.kind != errors.InstanceGone.kind]
+        whole += [next(iter(each.fetched.failures.values())) for each in answered if each.fetched.failed]
+        if not whole:
+            return None
+        message = _INSTANCE.sub("an instance", str(whole[0]))
+        return models.CollectionError(kind=whole[0].kind, message=message, at=self.run.at)
+
+    def _write(self, answered: Sequence[_Answered], outcome: Outcome) -> None:
+        writes: list[tuple[models.Sample, models.Condition, str]] = []
+        for record, status, fetched in answered:
+            sample = condition.sample_of(self.run, record.worker, status, fetched)
+            after = condition.after(self.run, record.condition, sample, status, fetched)
+            writes.append((sample, after, event.encode(record.worker, after, self.run.configuration)))
+        replies = self.samples.write_many(writes, again=self.run.again)
+        failpoints.reach("collect.written")
+        gone: dict[str, models.Worker] = {}
+        for (sample, _, _), written in zip(writes, replies, strict=True):
+            if written.outcome == "gone":
+                continue  # it was removed meanwhile
+            into = outcome.repeated if written.outcome == "repeated" else outcome.collected
+            into.append(sample.worker.id)
+            if sample.status in models.GONE:
+                gone[sample.worker.id] = sample.worker
+        if gone:
+            # After the sample, so that after a crash in between the next collection retires it.
+            self._retire(gone)
+            outcome.retired.extend(gone)
+
+    def _retire(self, gone: Mapping[str, models.Worker]) -> None:
+        """Unschedule terminated workers."""
+        self.schedule.delete(list(gone))
+        log.info("worker.retired", region=self.run.scope.region, worker_ids=list(gone))
+        # A worker that was added again meanwhile (in another account, say) must keep its entry.
+        added_again = [
+            record.worker
+            for worker_id, record in self.workers.get(list(gone)).items()
+            if record.worker.incarnation != gone[worker_id].incarnation and record.worker.monitoring == "active"
+        ]
+        if added_again:
+            self.schedule.put(added_again, self.run.at)
+
+    def _keep_failures(self, records: Sequence[ports.Record], failed: Mapping[str, errors.AwsError]) -> None:
+        """Keep why there is no status of some workers, and give their claims back."""
+        if not failed:
+            return
+        self.samples.failed_many(
+            [
+                (record.worker, condition.collection_error(why, str(why), self.run.at, record.condition.last_error))
+                for record in records
+                if (why := failed.get(record.worker.id)) is not None
+            ]
+        )
+        self._log(failed)
+
+    def _log(self, failed: Mapping[str, errors.AwsError]) -> None:
+        """Log failures, once for each kind and place."""
+        alike: dict[tuple[str, str], list[str]] = {}
+        for worker_id, why in failed.items():
+            alike.setdefault((why.kind, why.what), []).append(worker_id)
+        for (kind, _), worker_ids in alike.items():
+            log.warning(
+                "collect.failed",
+                scope=self.run.scope.key,
+                kind=kind,
+                reason=str(failed[worker_ids[0]]),
+                number=len(worker_ids),
+                worker_ids=worker_ids[:10],
+            )

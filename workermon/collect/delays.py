@@ -1,0 +1,56 @@
+"""What one run knows of the ages at which datapoints appear, and what it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workermon.collect import polling
+from workermon.collect.run import Run
+
+#: What delays are learned apart for: metric, period and interval (seconds).
+_Key = tuple[str, int, int]
+
+
+class Delays:
+    """The learned delays of one account and region, as one run reads them and adds to them.
+
+    ``known`` is what was learned before. ``conclude`` puts what this run learned into ``updates``; the caller saves it.
+    """
+
+    def __init__(self, run: Run, known: Mapping[str, Any], updates: dict[str, Any]) -> None:
+        self._run, self._known, self._updates = run, known, updates
+        #: Of each place within the interval, the delay, and up to which age a datapoint is surely absent.
+        self._of: dict[_Key, tuple[list[polling.Delay | None], list[float | None]]] = {}
+        self._arrivals: dict[tuple[_Key, int], list[polling.Arrival]] = {}
+
+    def of(self, metric: str, look: polling.Look) -> tuple[polling.Delay | None, float | None]:
+        """Return the delay that applies to a look, and up to which age (seconds) a datapoint is surely absent."""
+        if look.expected is None:
+            return None, None
+        of_places, absent = self._load((metric, look.period, look.interval))
+        place = polling.place(look.interval, look.expected, self._run.at)
+        return of_places[place], absent[place]
+
+    def note(self, metric: str, look: polling.Look, arrival: polling.Arrival) -> None:
+        """Note how a datapoint that was waited for arrived."""
+        place = polling.place(look.interval, arrival.expected, self._run.at)
+        self._arrivals.setdefault(((metric, look.period, look.interval), place), []).append(arrival)
+
+    def conclude(self) -> None:
+        """Turn what was noted into updates."""
+        for (key, place), arrivals in self._arrivals.items():
+            metric, period, interval = key
+            before = self._load(key)[0][place]
+            after = polling.learn(before, arrivals, period=period, interval=interval)
+            if after is not None and after != before:
+                self._updates[polling.name(metric, period, interval, place)] = list(after)
+
+    def _load(self, key: _Key) -> tuple[list[polling.Delay | None], list[float | None]]:
+        found = self._of.get(key)
+        if found is None:
+            metric, period, interval = key
+            names = [polling.name(metric, period, interval, place) for place in range(polling.PLACES)]
+            of_places = [polling.Delay.of(self._known.get(name)) for name in names]
+            found = self._of[key] = of_places, polling.absent(of_places, interval)
+        return found

@@ -1,0 +1,10 @@
+"""The event ``worker.metrics.collected``: what the channel says of one worker and collection."""
+
+from __future__ import annotations
+
+from workermon import models
+
+
+def encode(worker: models.Worker, condition: models.Condition, configuration: models.Configuration) -> str:
+    """Return the event as JSON: the newest datapoint of each metric, ``null`` for none."""
+    return models.Event.of(worker, condition, configuration).model_dump_json(by_alias=True)

@@ -1,0 +1,203 @@
+"""The datapoints of the workers of one run: which metrics are due, and what CloudWatch answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from workermon import errors, models, ports
+from workermon.collect import delays, dimensions, polling
+from workermon.collect.run import Run
+from workermon.config import catalogue
+
+
+@dataclasses.dataclass(slots=True)
+class Fetched:
+    """What CloudWatch brought for one worker, by metric.
+
+    ``answered`` are the metrics asked for with success, ``refused`` those asked for in vain. ``failures`` says why a
+    metric has no answer; it also holds the metrics that could not be asked for. ``asked`` is the time up to which a
+    metric was asked for, ``periods`` are in seconds, ``delays`` say how many seconds after its period's end a
+    datapoint is waited for. ``expected`` is the datapoint that each answered metric waits for next.
+    """
+
+    series: dict[str, models.Series] = dataclasses.field(default_factory=dict)
+    asked: dict[str, float] = dataclasses.field(default_factory=dict)
+    periods: dict[str, int] = dataclasses.field(default_factory=dict)
+    delays: dict[str, float] = dataclasses.field(default_factory=dict)
+    expected: dict[str, int | None] = dataclasses.field(default_factory=dict)
+    failures: dict[str, errors.AwsError] = dataclasses.field(default_factory=dict)
+    answered: set[str] = dataclasses.field(default_factory=set)
+    refused: set[str] = dataclasses.field(default_factory=set)
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether the collection failed, and not only single metrics of it."""
+        if not self.failures or self.answered:
+            return False
+        return bool(self.refused) or self.failures.keys() >= self.periods.keys()
+
+
+class _Planned(NamedTuple):
+    """A query with the worker and metric that it is for; from ``full_since`` on datapoints may be missing."""
+
+    worker_id: str
+    metric: str
+    query: models.Query
+    full_since: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesFetch:
+    """Asks CloudWatch for the workers of one run."""
+
+    run: Run
+    cloudwatch: ports.CloudWatch
+    workers: ports.Workers
+    learned_delays: ports.LearnedDelays
+    leases: ports.Leases
+
+    def fetch(self, records: Sequence[ports.Record]) -> dict[str, Fetched]:
+        """Return what CloudWatch has for these running workers, by id. Raises ``errors.RedisUnavailable`` only."""
+        known = self.learned_delays.load(self.run.scope)
+        updates: dict[str, Any] = {}
+        published = self._search(known, updates).find(records, self.run.wanted())
+        ages = delays.Delays(self.run, known, updates)
+        fetched = {
+            record.worker.id: Fetched(failures=dict(published.failures.get(record.worker.id, {}))) for record in records
+        }
+        planned: list[_Planned] = []
+        for record in records:
+            sets = published.sets[record.worker.id]
+            for metric in self.run.wanted():
+                planned += self._plan(record, metric, sets, ages, fetched[record.worker.id])
+        if planned:
+            self._ask(planned, fetched)
+            for record in records:
+                self._learn(record, fetched[record.worker.id], ages)
+            ages.conclude()
+        self.learned_delays.save(self.run.scope, updates)
+        return fetched
+
+    def _search(self, known: Mapping[str, Any], updates: dict[str, Any]) -> dimensions.Search:
+        return dimensions.Search(
+            scope=self.run.scope,
+            at=self.run.at,
+            cloudwatch=self.cloudwatch,
+            workers=self.workers,
+            learned_delays=self.learned_delays,
+            leases=self.leases,
+            known=known,
+            updates=updates,
+        )
+
+    def _plan(
+        self,
+        record: ports.Record,
+        metric: models.Metric,
+        published: Mapping[str, list[dimensions.Dimensions]],
+        ages: delays.Delays,
+        fetched: Fetched,
+    ) -> list[_Planned]:
+        """Return the queries for one metric of a worker; none if it is not due, or nobody publishes it."""
+        worker, condition, name = record.worker, record.condition, metric.name
+        period = metric.period_for(detailed=worker.detailed)
+        look = polling.Look(
+            condition.expected.get(name), condition.asked.get(name), self.run.at, period, worker.interval
+        )
+        delay, absent = ages.of(name, look)
+        fetched.periods[name] = period
+        fetched.delays[name] = polling.patience(
+            delay, period=period, interval=worker.interval, lateness=self.run.configuration.lateness
+        )
+        if name in fetched.failures or not self._is_due(condition, name, look, absent):
+            return []
+        sets = published.get(dimensions.key_of(metric))
+        if sets is None:
+            return []  # nobody could look up its dimensions: unknown, not absent
+        # If nobody publishes it, it is absent, as far as can be known now.
+        fetched.asked[name] = self.run.at
+        begin = polling.since(
+            look,
+            condition.latest.get(name),
+            worker.added_at,
+            retention=self.run.configuration.retention,
+            lateness=self.run.configuration.lateness,
+        )
+        return [
+            _Planned(
+                worker.id,
+                name,
+                catalogue.query(worker.id, metric, period, begin.recent_since, each),
+                begin.full_since,
+            )
+            for each in catalogue.chosen(metric, sets)
+        ]
+
+    def _is_due(self, condition: models.Condition, metric: str, look: polling.Look, absent: float | None) -> bool:
+        if self.run.again or condition.periods.get(metric) != look.period or condition.status != "running":
+            return True
+        return polling.is_due(look, absent, self.run.period_multipliers.get(metric, 1))
+
+    def _ask(self, planned: Sequence[_Planned], fetched: Mapping[str, Fetched]) -> None:
+        answer = self._call([each.query for each in planned])
+        # A metric that was silent for long is asked for its last hour only. If it is back, fetch all that is missing.
+        back = [
+            place
+            for place, each in enumerate(planned)
+            if each.full_since < each.query.since and place in answer.series and answer.series[place].points
+        ]
+        if back:
+            more = self._call(
+                [planned[place].query.model_copy(update={"since": planned[place].full_since}) for place in back]
+            )
+            answer.series.update({back[place]: series for place, series in more.series.items()})
+            answer.failed.update({back[place]: why for place, why in more.failed.items()})
+        places: dict[tuple[str, str], list[int]] = {}
+        for place, each in enumerate(planned):
+            places.setdefault((each.worker_id, each.metric), []).append(place)
+        for (worker_id, name), of_metric in places.items():
+            self._take(answer, of_metric, name, fetched[worker_id])
+
+    def _take(self, answer: ports.Answer, places: Sequence[int], name: str, fetched: Fetched) -> None:
+        """Take the answers to the queries of one metric of a worker."""
+        why = next((answer.failed[place] for place in places if place in answer.failed), None)
+        if why is None:
+            fetched.answered.add(name)
+        else:
+            fetched.failures[name] = errors.of_aws(why)
+            fetched.refused.add(name)
+            del fetched.asked[name]
+        # Of several filesystems all must have answered: the fullest of some is not the fullest.
+        if why is None or len(places) == 1:
+            series = [answer.series[place] for place in places if place in answer.series]
+            if merged := catalogue.merged(self.run.configuration.metrics[name], series):
+                fetched.series[name] = models.Series(fetched.periods[name], merged)
+
+    def _call(self, queries: Sequence[models.Query]) -> ports.Answer:
+        try:
+            return self.cloudwatch.fetch(self.run.scope, queries, self.run.at)
+        except errors.WorkermonError as why:
+            return ports.Answer({}, dict.fromkeys(range(len(queries)), why))
+
+    def _learn(self, record: ports.Record, fetched: Fetched, ages: delays.Delays) -> None:
+        """Note what each metric waits for from now on, and how the datapoints that were waited for arrived."""
+        condition, interval = record.condition, record.worker.interval
+        lateness = self.run.configuration.lateness
+        for name in fetched.answered:
+            period = fetched.periods[name]
+            came = fetched.series[name].points if name in fetched.series else ()
+            before = condition.latest.get(name)
+            latest = came[-1] if came and (before is None or came[-1].at >= before.at) else before
+            fetched.expected[name] = polling.expected(latest, came, period=period, lateness=lateness)
+            if self.run.again or interval > period or condition.periods.get(name) != period:
+                continue
+            # Only the datapoint after the newest teaches; one that fills a gap is late anyway.
+            waited = None if before is None else before.at + period
+            look = polling.Look(waited, condition.asked.get(name), self.run.at, period, interval)
+            arrival = polling.arrival(look, came, lateness=lateness)
+            if arrival is not None:
+                ages.note(name, look, arrival)
+        for name in fetched.refused:
+            fetched.expected[name] = None

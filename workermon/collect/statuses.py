@@ -1,0 +1,125 @@
+"""What EC2 says of workers: state, status checks, scheduled events, and the reason of a stop."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from workermon import errors, logs, models, ports
+from workermon.collect.run import Run
+from workermon.rules import state
+
+log = logs.get(__name__)
+
+#: Seconds. A newly launched instance may be unknown to some of EC2's servers for a moment (eventual consistency).
+SETTLING = 300
+
+#: Seconds. If EC2 knows none of several workers, the credentials are probably those of another account. After this
+#: long the workers count as terminated all the same.
+WRONG_ACCOUNT_GRACE = 3600
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Statuses:
+    """What EC2 answered, by worker id; ``failed`` says why there is no answer for a worker."""
+
+    known: dict[str, models.InstanceStatus]
+    failed: dict[str, errors.AwsError]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StatusLookup:
+    """Asks EC2 for the workers of one run."""
+
+    run: Run
+    ec2: ports.Ec2
+
+    def look_up(self, records: Sequence[ports.Record]) -> Statuses:
+        """Return the status of each worker. Raises ``errors.RedisUnavailable`` only."""
+        worker_ids = [record.worker.id for record in records]
+        try:
+            answered = self.ec2.statuses(self.run.scope, worker_ids)
+        except errors.WorkermonError as why:
+            return Statuses({}, dict.fromkeys(worker_ids, errors.of_aws(why)))
+        missing = [record for record in records if record.worker.id not in answered]
+        confirmed = self._confirm_missing(missing, nobody_known=not answered)
+        return Statuses(self._with_reasons(records, answered) | confirmed.known, confirmed.failed)
+
+    def _confirm_missing(self, records: Sequence[ports.Record], *, nobody_known: bool) -> Statuses:
+        """Return the status of those that DescribeInstanceStatus left out; DescribeInstances has to confirm it.
+
+        ``nobody_known``: it left out everybody, so these may be the credentials of another account.
+        """
+        if not records:
+            return Statuses({}, {})
+        worker_ids = [record.worker.id for record in records]
+        try:
+            known = self.ec2.describe(self.run.scope, worker_ids)
+        except errors.WorkermonError as why:
+            return Statuses({}, dict.fromkeys(worker_ids, errors.of_aws(why)))
+        confirmed = Statuses({}, {})
+        denial = self._wrong_account(len(records)) if nobody_known and not known and len(records) > 1 else None
+        for record in records:
+            worker_id = record.worker.id
+            if denial is not None and not self._has_lasted(record, str(denial), WRONG_ACCOUNT_GRACE):
+                confirmed.failed[worker_id] = denial
+            elif worker_id in known:
+                instance = known[worker_id]
+                confirmed.known[worker_id] = models.InstanceStatus(
+                    id=worker_id, status=instance.status, events=None, reason=instance.reason
+                )
+            elif record.condition.status != "unknown" or self.run.at - record.worker.added_at > SETTLING:
+                # EC2 knew it before, and is missing it in two answers now.
+                confirmed.known[worker_id] = models.InstanceStatus(
+                    id=worker_id, status="terminated", events=None, reason=state.VANISHED
+                )
+            else:
+                confirmed.failed[worker_id] = errors.InstanceGone(
+                    f"EC2 in {self.run.scope.region}",
+                    f"{worker_id} is not known there",
+                    "check its id, region and account; workermon keeps looking for five minutes after it was added",
+                )
+        return confirmed
+
+    def _with_reasons(
+        self, records: Sequence[ports.Record], answered: dict[str, models.InstanceStatus]
+    ) -> dict[str, models.InstanceStatus]:
+        """Return the statuses with EC2's reasons for those that ran until now, where it gives any."""
+        stopped = [
+            record.worker.id
+            for record in records
+            if (now := answered.get(record.worker.id)) is not None
+            and now.status != "running"
+            and state.needs_reason(record.condition, now.status, self.run.at)
+        ]
+        if not stopped:
+            return answered
+        scope = self.run.scope
+        try:
+            known = self.ec2.describe(scope, stopped)
+        except errors.WorkermonError as why:
+            log.warning("collect.no_reasons", scope=scope.key, number=len(stopped), reason=str(errors.of_aws(why)))
+            return answered
+        # If this answer says that an instance runs, its reason is of another change.
+        reasons = {instance.id: instance.reason for instance in known.values() if instance.status in state.DOWN}
+        return answered | {
+            worker_id: answered[worker_id].model_copy(update={"reason": reasons[worker_id]})
+            for worker_id in stopped
+            if worker_id in reasons
+        }
+
+    def _wrong_account(self, number: int) -> errors.AwsDenied:
+        scope = self.run.scope
+        log.warning("collect.none_known", scope=scope.key, number=number)
+        role = f" as {scope.role_arn}" if scope.role_arn else ""
+        return errors.AwsDenied(
+            f"EC2 in {scope.region}{role}",
+            "it knows none of the workers there, as it would with credentials of another account",
+            f"check credentials, role and region; after {WRONG_ACCOUNT_GRACE // 60} minutes they count as terminated",
+        )
+
+    def _has_lasted(self, record: ports.Record, message: str, seconds: int) -> bool:
+        last_error = record.condition.last_error
+        if last_error is None or last_error.message != message or last_error.since is None:
+            return False
+        return self.run.at - last_error.since >= seconds
