@@ -202,6 +202,4 @@ def test_a_trace_gives_the_alerts_of_a_plain_loop(monitor: Monitor, now: testing
         assert present != state
         state = present
     assert state == expected[-1][2]
-    assert [message.version for message in monitor.told] == list(
-        range(1, len(monitor.told) + 1)
-    )
+    assert [message.version for message in monitor.told] == list(range(1, len(monitor.told) + 1))
