@@ -111,6 +111,7 @@ def test_what_is_nested_deeply_is_refused(levels: int) -> None:
         message(body=deep),
         message(headers={"stamps": {"x": nested(levels)}}),
         message(headers={"x": nested(levels)}),
+        message(properties={"x": nested(levels)}),
     ):
         with pytest.raises(messages.Wrong):
             messages.check(raw, NOW)

@@ -26,13 +26,16 @@ QUEUES = ("workermon.collect", "workermon.evaluate", "workermon.deliver")
 GOOD = [[], {"worker_ids": ["i-0123456789abcdef0"]}, {}]
 
 #: Each as (body, headers, properties): one of them is wrong.
+DEEP: Any = json.loads("[" * 400 + "]" * 400)
+
 POISON: list[tuple[Any, Mapping[str, Any], Mapping[str, Any]]] = [
+    ([[], {"worker_ids": DEEP}, {}], {}, {}),
     *((body, {}, {}) for body in (None, 5, [], [[]], {}, "x")),
     *(([*GOOD[:2], embedded], {}, {}) for embedded in ({"callbacks": 5}, {"chain": 9}, {"errbacks": 7, "chord": 1})),
     *(
         (GOOD, header, {})
         for header in (
-            {"timelimit": "x"}, {"id": ["a"]}, {"task": ["a"]}, {"stamped_headers": 5}, {"shadow": ["x"]},
+            {"stamps": {"x": DEEP}}, {"x": DEEP}, {"link": [5]}, {"timelimit": "x"}, {"id": ["a"]}, {"task": ["a"]}, {"stamped_headers": 5}, {"shadow": ["x"]},
             {"eta": "9999-12-31T00:00:00"}, {"callbacks": 5}, {"get": None}, {"group": 5},
         )
     ),
