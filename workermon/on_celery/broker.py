@@ -117,6 +117,13 @@ class Connection(kombu.Connection):
         """Return what 'inspect stats' and Flower show of it: the address of a socket has the password in it."""
         return {name: shown_safely(value, name) for name, value in super().info().items()}
 
+    def as_uri(self, include_password: bool = False, *args: Any, **options: Any) -> str:
+        """Return its URL; Flower asks for it with the password, to look at the queues itself."""
+        if not include_password:
+            return str(super().as_uri(False, *args, **options))
+        plain = kombu.Connection(**dict(self._info(resolve=False)))
+        return str(plain.as_uri(True, *args, **options))
+
 
 def shown_safely(value: Any, name: str = "") -> Any:
     """Return a setting as it can be shown: what is named like a credential, and passwords within URLs, as ``***``.
