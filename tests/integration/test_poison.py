@@ -35,7 +35,8 @@ POISON: list[tuple[Any, Mapping[str, Any], Mapping[str, Any]]] = [
     *(
         (GOOD, header, {})
         for header in (
-            {"stamps": {"x": DEEP}}, {"x": DEEP}, {"link": [5]}, {"timelimit": "x"}, {"id": ["a"]}, {"task": ["a"]}, {"stamped_headers": 5}, {"shadow": ["x"]},
+            {"stamps": {"x": DEEP}}, {"x": DEEP}, {"link": [5]}, {"timelimit": "x"},
+            {"id": ["a"]}, {"task": ["a"]}, {"stamped_headers": 5}, {"shadow": ["x"]},
             {"eta": "9999-12-31T00:00:00"}, {"callbacks": 5}, {"get": None}, {"group": 5},
         )
     ),
