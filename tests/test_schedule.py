@@ -13,7 +13,7 @@ import redis
 from celery import Celery
 from redbeat import schedulers
 
-from workermon import errors, models
+from workermon import errors, models, settings
 from workermon.on_celery import app as ours
 from workermon.on_celery import nodes, schedule
 
@@ -108,7 +108,7 @@ def test_other_regions_accounts_and_intervals_are_other_cohorts(planned, redis_c
     """Only what one AWS call can ask travels together."""
     fleet = [worker(1), worker(2, region="eu-west-1"), worker(3, account="lab"), worker(4, interval=300)]
     planned.put(fleet, NOW)
-    assert len(set(redis_client.hvals(schedule.COHORTS))) == 4
+    assert len(set(redis_client.hvals(settings.SCHEDULE_COHORTS))) == 4
 
 
 def test_putting_again_keeps_the_cadence(planned) -> None:
@@ -126,7 +126,7 @@ def test_another_interval_moves_the_worker_to_another_cohort(planned, redis_clie
     told = json.loads(redis_client.hget(f"{KEY}{worker().id}", "definition"))
     assert told["schedule"]["every"] == 300
     assert told["options"]["expires"] == 300
-    assert redis_client.keys(f"{schedule.COHORT}*") == [b"workermon:redbeat:cohort:default/us-east-1/300"]
+    assert redis_client.keys(f"{settings.SCHEDULE_COHORT}*") == [b"workermon:redbeat:cohort:default/us-east-1/300"]
     assert NOW < planned.next_runs([worker().id])[worker().id] <= NOW + 300
 
 
@@ -136,7 +136,7 @@ def test_a_gap_in_a_cohort_is_filled_again(planned, redis_client) -> None:
     planned.put(fleet, NOW)
     planned.delete([fleet[3].id])
     planned.put([worker(999)], NOW)
-    counts = dict(redis_client.zrange(f"{schedule.COHORT}default/us-east-1/60", 0, -1, withscores=True))
+    counts = dict(redis_client.zrange(f"{settings.SCHEDULE_COHORT}default/us-east-1/60", 0, -1, withscores=True))
     assert counts == {b"0": 100.0, b"1": 100.0}
 
 
@@ -218,7 +218,7 @@ def test_a_stock_beat_shows_by_its_lock(planned, app, redis_client) -> None:
     redis_client.set("redbeat::lock", "x", px=4000)
     at = redis_client.time()
     assert planned.last_tick() == pytest.approx(at[0] + at[1] / 1e6 - 1, abs=0.5)
-    redis_client.set(schedule.TICK, at[0] + 100)
+    redis_client.set(settings.SCHEDULE_TICK, at[0] + 100)
     assert planned.last_tick() == at[0] + 100
 
 

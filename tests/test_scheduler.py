@@ -14,7 +14,7 @@ from celery.schedules import crontab
 from kombu.exceptions import OperationalError
 from redbeat import schedulers
 
-from workermon import models
+from workermon import models, settings
 from workermon.on_celery import app as ours
 from workermon.on_celery import schedule, scheduler
 
@@ -242,7 +242,7 @@ def sound(**changes: Any) -> str:
         ("{nonsense", "cannot be read"),
         (b"\xff\xfe\x00", "cannot be read"),
         ("[" * 100_000, "cannot be read"),
-        ("[1, 2]", "no JSON object"),
+        ("[1, 2]", "not a JSON object"),
         (sound(colour="red"), "unknown field 'colour'"),
         (sound(schedule={"__type__": "lunar", "every": 1}), "unknown type"),
         (sound(schedule={"__type__": "interval"}), "cannot be read"),
@@ -415,9 +415,9 @@ def test_a_canary_that_cannot_be_sent_stops_nothing(beat, post, planned) -> None
 def test_a_broken_account_of_canaries_is_written_anew(beat, post, planned, redis_client, broken) -> None:
     """Nonsense, another type of key and a time that is yet to come end beat no more than anything else does."""
     if broken == "string":
-        redis_client.set(schedule.CANARY, "x")
+        redis_client.set(settings.SCHEDULE_CANARY, "x")
     else:
-        redis_client.hset(schedule.CANARY, mapping={"at": "x" if broken == "text" else NOW + 9e9, "times": 4})
+        redis_client.hset(settings.SCHEDULE_CANARY, mapping={"at": "x" if broken == "text" else NOW + 9e9, "times": 4})
     at(beat, NOW)
     at(beat, NOW + 60)
     assert len(canaries(post)) == 1

@@ -31,8 +31,8 @@ R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 
 #: A key. A script may take any number of keys in a list, after the others.
-Key = Annotated[str, "a key"]
-Keys = Annotated[Sequence[str], "keys"]
+Key = Annotated[str | bytes, "a key"]
+Keys = Annotated[Sequence[str] | Sequence[bytes], "keys"]
 #: An argument. A script may take any number of arguments in a list, after the others.
 Argument = Annotated[Value, "an argument"]
 Arguments = Annotated[Sequence[Value], "arguments"]
@@ -74,7 +74,7 @@ class Script(Generic[R_co]):
         DECLARED.append(cls)
 
     def __init__(self, **taken: Any) -> None:
-        keys: list[str] = [taken.pop(name) for name in self.key_names]
+        keys: list[str | bytes] = [taken.pop(name) for name in self.key_names]
         if self.key_list:
             keys += taken.pop(self.key_list)
         arguments: list[Value] = [taken.pop(name) for name in self.argument_names]

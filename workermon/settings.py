@@ -9,7 +9,7 @@ import re
 import stat
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 import dotenv.parser
@@ -26,6 +26,18 @@ LARGEST_SECRET = 64 * 1024
 
 #: Where Docker, Kubernetes and Nomad mount secrets.
 MOUNTED_SECRETS = "/run/secrets"
+
+#: The pub/sub channel of samples.
+CHANNEL: Final = "workermon:metrics"
+
+# Names of the schedule in Redis. on_celery writes them and may not import on_redis, whose keys.py lists them.
+#: Before a worker's id in the name of its RedBeat entry.
+ENTRY_PREFIX: Final = "workermon:collect:"
+SCHEDULE_COHORTS: Final = "workermon:redbeat:cohorts"
+SCHEDULE_COHORT: Final = "workermon:redbeat:cohort:"
+SCHEDULE_QUARANTINE: Final = "workermon:redbeat:quarantine"
+SCHEDULE_TICK: Final = "workermon:redbeat:tick"
+SCHEDULE_CANARY: Final = "workermon:redbeat:canary"
 
 Seconds = Annotated[int, NoDecode, BeforeValidator(models.seconds)]
 
@@ -192,7 +204,7 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr | None = None
     broker_url: SecretStr | None = None
-    channel: str = Field(default="workermon:metrics", min_length=1, max_length=256)
+    channel: str = Field(default=CHANNEL, min_length=1, max_length=256)
     config: Path | None = None
     interval: Seconds = Field(default=60, ge=1, le=models.DAY)
     min_interval: Seconds = Field(default=10, ge=1, le=models.DAY)

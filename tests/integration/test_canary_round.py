@@ -16,7 +16,7 @@ from celery import Celery
 
 from tests.integration.celery_house import START, House, opened
 from tests.support.waiting import eventually
-from workermon.on_celery import schedule
+from workermon import settings
 from workermon.on_redis import keys
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 @pytest.fixture
 def house(tmp_path: Path, redis_url: str, redis_client: redis.Redis) -> Iterator[House]:
     """Give an installation whose beat has to send a canary as soon as it is there."""
-    redis_client.hset(schedule.CANARY, mapping={"at": time.time() - 61, "times": 1})
+    redis_client.hset(settings.SCHEDULE_CANARY, mapping={"at": time.time() - 61, "times": 1})
     with opened(tmp_path, redis_url) as made:
         yield made
 

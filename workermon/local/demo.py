@@ -17,7 +17,7 @@ from typing import IO
 from rich.console import Console
 from rich.live import Live
 
-from workermon import errors, logs, models
+from workermon import errors, logs, models, settings
 from workermon.local import board, embedded, endpoint, simulation, supervisor, up
 
 log = logs.get(__name__)
@@ -140,7 +140,7 @@ def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url:
         "no_proxy": direct,
         "WORKERMON_REDIS_URL": redis_url,
         "WORKERMON_BROKER_URL": "",
-        "WORKERMON_CHANNEL": "workermon:metrics",
+        "WORKERMON_CHANNEL": settings.CHANNEL,
         "WORKERMON_CONFIG": str(folder / "demo.toml"),
         "WORKERMON_INTERVAL": f"{PERIOD}s",
         "WORKERMON_MIN_INTERVAL": "1s",

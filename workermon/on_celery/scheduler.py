@@ -1,27 +1,26 @@
 """Beat: RedBeat's scheduler over the same entries, with those that are due together sent together.
 
-A fleet of 20,000 workers at 60 s is beyond stock RedBeat, which needs 3 ms and two round trips for each entry. Here the
-due entries of one tick are read in chunks, those of ``workermon.collect`` with equal options (a cohort) become one
-message, and a chunk is marked as run in one script after its messages went out: a message that could not be sent is
-sent again at the next tick. Entries of other tasks run as RedBeat runs them.
+Stock RedBeat needs 3 ms and two round trips for each entry: too slow for 20,000 workers at 60 s. This one reads
+the due entries of a tick in chunks and sends the collections of a cohort as one message. It marks a chunk as run after
+its messages went out, in one script. A message that could not be sent goes out at the next tick. Entries of other tasks
+run as RedBeat runs them.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from celery.schedules import schedule as every
 from kombu.exceptions import EncodeError
 from redbeat import schedulers
-from redbeat.decoder import RedBeatJSONDecoder, RedBeatJSONEncoder
+from redbeat.decoder import RedBeatJSONEncoder
 
-from workermon import errors, logs, models
-from workermon.on_celery import schedule
+from workermon import errors, logs, lua, models, settings
+from workermon.on_celery import entry, schedule
+from workermon.on_celery.entry import StoredEntry
 
 log = logs.get(__name__)
 
@@ -31,97 +30,39 @@ CHUNK: Final = 500
 BATCH: Final = 100
 #: Entries looked at in each tick for a next run that lies too far ahead.
 LOOKED_AT: Final = 100
-#: Seconds. What a next run may lie beyond one interval before it is mended: RedBeat's scores are whole seconds.
+#: Seconds. How far a next run may lie beyond one interval before it is mended: RedBeat's scores are whole seconds.
 SLACK: Final = 2.0
 
 
-_FIELDS: Final = frozenset({"name", "task", "args", "kwargs", "options", "schedule", "enabled"})
+class ReadEntries(lua.Script[list[Any]]):
+    """Return definition and meta of each entry, in turn."""
 
-# An entry that was deleted, changed or run by another since it was read is left as it is.
-_RAN = """
-local ran = 0
-for i = 1, #ARGV, 4 do
-  local entry, seen, following, meta = unpack(ARGV, i, i + 3)
-  local score = redis.call('ZSCORE', KEYS[1], entry)
-  if score and tonumber(score) == tonumber(seen) and redis.call('TYPE', entry).ok == 'hash'
-      and redis.call('HEXISTS', entry, 'definition') == 1 then
-    redis.call('ZADD', KEYS[1], following, entry)
-    if meta ~= '' then redis.call('HSET', entry, 'meta', meta) end
-    ran = ran + 1
-  end
-end
-return ran
-"""
-
-# One command for a chunk instead of one for each entry; a key of another type gives its error as text.
-_FETCH = """
-local found = {}
-for i = 1, #KEYS do
-  local answer = redis.pcall('HMGET', KEYS[i], 'definition', 'meta')
-  if answer.err then answer = {'', answer.err} end
-  found[2 * i - 1], found[2 * i] = answer[1], answer[2]
-end
-return found
-"""
-
-# The key itself stays, for it may be anybody's; only the schedule forgets it.
-_SET_ASIDE = """
-redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
-return redis.call('ZREM', KEYS[1], ARGV[1])
-"""
+    entries: lua.Keys
 
 
-class Malformed(Exception):
-    """An entry cannot be read; the message says why."""
+class MarkRun(lua.Script[int]):
+    """Give entries their next run; ``runs``: key, next run as it was read, next run and meta of each."""
+
+    schedule: lua.Key
+    runs: lua.Arguments
 
 
-class Due(NamedTuple):
-    """An entry as it was read: its key and score as Redis gave them, and what its two fields say."""
+class QuarantineEntry(lua.Script[int]):
+    """Take an entry that cannot run off the schedule and keep the reason."""
 
-    key: bytes
-    score: float
-    definition: dict[str, Any]
-    meta: dict[str, Any]
-
-    @property
-    def regular(self) -> bool:
-        """Tell whether it runs at an interval."""
-        return type(self.definition["schedule"]) is every
-
-    @property
-    def batchable(self) -> bool:
-        """Tell whether it may travel with others: a collection at an interval, and nothing but identifiers."""
-        ids = self.definition["kwargs"].get("worker_ids") if self.definition["kwargs"] else None
-        return (
-            self.regular
-            and self.definition["task"] == schedule.TASK
-            and not self.definition["args"]
-            and set(self.definition["kwargs"] or ()) == {"worker_ids"}
-            and isinstance(ids, list)
-            and all(isinstance(worker_id, str) for worker_id in ids)
-        )
-
-    @property
-    def interval(self) -> float:
-        """Return the seconds between two runs; only of a regular one."""
-        return float(self.definition["schedule"].run_every.total_seconds())
-
-    @property
-    def phase(self) -> float:
-        """Return its place on the grid of its interval, in seconds; only of a regular one."""
-        cohort = str((self.definition["options"].get("headers") or {}).get("cohort", ""))
-        number = cohort.rpartition("#")[2]
-        if number.isdecimal():
-            return schedule.phase(int(number), self.interval)
-        return self.score % self.interval
+    schedule: lua.Key
+    quarantine: lua.Key
+    entry: lua.Argument
+    name: lua.Argument
+    record: lua.Argument
 
 
 class Entry(schedulers.RedBeatSchedulerEntry):
-    """RedBeat's entry, for those of ``beat_schedule`` in the configuration: a broken one is written anew."""
+    """RedBeat's entry, for those of ``beat_schedule`` in the configuration; a broken one is written anew."""
 
     @classmethod
     def from_key(cls, key: str, app: Any = None) -> Any:
-        """Read it; raises ``KeyError`` where it is not there or cannot be read."""
+        """Read it; raises ``KeyError`` if it is not there or cannot be read."""
         try:
             return super().from_key(key, app=app)
         except (ValueError, TypeError, AttributeError, schedulers.redis.exceptions.ResponseError) as why:
@@ -131,7 +72,7 @@ class Entry(schedulers.RedBeatSchedulerEntry):
 
 
 class Scheduler(schedulers.RedBeatScheduler):
-    """``beat_scheduler``; a lost Redis ends it with an error, and its supervisor starts it again."""
+    """``beat_scheduler``. Without Redis it ends with an error, and its supervisor starts it again."""
 
     Entry = Entry
     lock: Any = None
@@ -152,20 +93,24 @@ class Scheduler(schedulers.RedBeatScheduler):
     def _schedule_key(self) -> str:
         return str(self.app.redbeat_conf.schedule_key)
 
+    @property
+    def _prefix(self) -> str:
+        return str(self.app.redbeat_conf.key_prefix)
+
     def tick(self, *_: Any, **__: Any) -> float:
         """Send what is due; returns the seconds until the next look."""
         self._hold()
         now = self.clock()
         client = self._redis
         pipe = client.pipeline(transaction=False)
-        pipe.set(schedule.TICK, f"{now:.3f}")
+        pipe.set(settings.SCHEDULE_TICK, f"{now:.3f}")
         pipe.execute_command("ZRANGE", self._schedule_key, 0, f"{now:.6f}", "BYSCORE", "WITHSCORES", NEVER_DECODE=True)
         due = _scored(pipe.execute()[1])
         for number, some in enumerate(schedule.chunks(due, CHUNK)):
             if number:
                 self._hold()
             self._dispatch(some, now)
-        self._look(now)
+        self._mend(now)
         if now >= self._canary_due:
             self._send_canary(now)
         soonest = client.execute_command(
@@ -200,65 +145,70 @@ class Scheduler(schedulers.RedBeatScheduler):
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def _read(self, members: Sequence[tuple[bytes, float]]) -> list[Due]:
-        """Return the sound ones; those that cannot be read are set aside with the reason."""
+    def _read(self, members: Sequence[tuple[bytes, float]]) -> list[StoredEntry]:
+        """Return the sound entries; quarantine those that cannot be read."""
         if not members:
             return []
-        answers = self._redis.execute_command(
-            "EVAL", _FETCH, len(members), *(key for key, _ in members), NEVER_DECODE=True
-        )
-        read: list[Due] = []
-        for (key, score), answer in zip(members, zip(answers[::2], answers[1::2], strict=True), strict=True):
+        answers = ReadEntries(entries=[key for key, _ in members]).run(self._redis, NEVER_DECODE=True)
+        read: list[StoredEntry] = []
+        for (key, score), fields in zip(members, zip(answers[::2], answers[1::2], strict=True), strict=True):
             try:
-                found = _parse(key, score, answer, str(self.app.redbeat_conf.key_prefix))
-            except Malformed as why:
-                self._set_aside(key, str(why))
-            else:
-                if found is None:
-                    self._redis.zrem(self._schedule_key, key)
-                else:
-                    read.append(found)
-                    if found.regular:
-                        self._intervals[key] = found.interval
+                stored = entry.parse(key, score, fields, self._prefix)
+            except entry.MalformedEntry as why:
+                self._quarantine(key, str(why))
+                continue
+            if stored is None:
+                self._redis.zrem(self._schedule_key, key)
+                continue
+            read.append(stored)
+            if stored.regular:
+                self._intervals[key] = stored.interval
         return read
 
-    def _set_aside(self, key: bytes, reason: str) -> None:
-        name = schedule.text(key).removeprefix(str(self.app.redbeat_conf.key_prefix))
-        record = json.dumps({"reason": reason, "at": round(self.clock(), 3)})
-        self._redis.eval(_SET_ASIDE, 2, self._schedule_key, schedule.QUARANTINE, key, name, record)
+    def _quarantine(self, key: bytes, reason: str) -> None:
+        name = schedule.text(key).removeprefix(self._prefix)
+        quarantine = QuarantineEntry(
+            schedule=self._schedule_key,
+            quarantine=settings.SCHEDULE_QUARANTINE,
+            entry=key,
+            name=name,
+            record=json.dumps({"reason": reason, "at": round(self.clock(), 3)}),
+        )
+        quarantine.run(self._redis)
         log.error("beat.entry_quarantined", entry=name, reason=reason)
 
     # --- sending -------------------------------------------------------------------------------------------------
 
     def _dispatch(self, members: Sequence[tuple[bytes, float]], now: float) -> None:
-        groups: dict[str, list[Due]] = {}
-        for entry in self._read(members):
-            if not entry.definition["enabled"]:
+        groups: dict[str, list[StoredEntry]] = {}
+        for due in self._read(members):
+            if not due.definition["enabled"]:
                 continue
-            if entry.batchable:
-                groups.setdefault(json.dumps(entry.definition["options"], sort_keys=True), []).append(entry)
+            if due.batchable:
+                groups.setdefault(json.dumps(due.definition["options"], sort_keys=True), []).append(due)
             else:
-                self._dispatch_stock(entry)
-        sent: list[Due] = []
-        for entries in groups.values():
-            for some in schedule.chunks(entries, BATCH):
+                self._dispatch_stock(due)
+        sent: list[StoredEntry] = []
+        for group in groups.values():
+            for some in schedule.chunks(group, BATCH):
                 if self._send(some):
                     sent += some
-        self._ran(sent, now)
+        self._mark_run(sent, now)
 
-    def _send(self, entries: Sequence[Due]) -> bool:
-        options = dict(entries[0].definition["options"])
+    def _send(self, group: Sequence[StoredEntry]) -> bool:
+        """Send a cohort's collection; tell whether it went out."""
+        options = dict(group[0].definition["options"])
         options["headers"] = {**(options.get("headers") or {}), "celery_beat_task": True}
-        worker_ids = list(dict.fromkeys(i for entry in entries for i in entry.definition["kwargs"]["worker_ids"]))
+        worker_ids = list(dict.fromkeys(i for due in group for i in due.definition["kwargs"]["worker_ids"]))
         try:
             self.app.send_task(schedule.TASK, kwargs={"worker_ids": worker_ids}, producer=self.producer, **options)
         except (ValueError, TypeError, LookupError, EncodeError) as why:
             # It can never be sent: an unknown queue, an unreadable 'expires'.
-            for entry in entries:
-                self._set_aside(entry.key, f"its message cannot be made: {why!r}")
+            for due in group:
+                self._quarantine(due.key, f"its message cannot be made: {why!r}")
             return False
         except Exception as why:
-            # Not marked as run, so the next tick tries again; whatever it is, the other messages are to go out.
+            # It is not marked as run, so the next tick tries again. Whatever it is, the other messages must go out.
             log.error(
                 "beat.not_sent", workers=len(worker_ids), cohort=options["headers"].get("cohort"), reason=repr(why)
             )
@@ -266,48 +216,43 @@ class Scheduler(schedulers.RedBeatScheduler):
         log.debug("beat.sent", workers=len(worker_ids), cohort=options["headers"].get("cohort"))
         return True
 
-    def _ran(self, entries: Sequence[Due], now: float) -> None:
-        if not entries:
+    def _mark_run(self, sent: Sequence[StoredEntry], now: float) -> None:
+        if not sent:
             return
-        args: list[Any] = []
+        runs: list[Any] = []
         written: dict[tuple[float, int], str] = {}  # a cohort's members share it
-        for entry in entries:
-            interval = entry.interval
-            upcoming = schedule.following(now, entry.phase, interval)
-            count = entry.meta.get("total_run_count")
+        for due in sent:
+            interval = due.interval
+            upcoming = schedule.following(now, due.phase, interval)
+            count = due.meta.get("total_run_count")
             # The place on the grid, not the moment of sending, so that stock RedBeat keeps the cadence too.
             ran = (upcoming - interval, (count if isinstance(count, int) else 0) + 1)
             if ran not in written:
                 meta = {"last_run_at": datetime.fromtimestamp(ran[0], UTC), "total_run_count": ran[1]}
                 written[ran] = json.dumps(meta, cls=RedBeatJSONEncoder)
-            args += [entry.key, repr(entry.score), f"{upcoming:.6f}", written[ran]]
-        self._redis.register_script(_RAN)(keys=[self._schedule_key], args=args)
+            runs += [due.key, repr(due.score), f"{upcoming:.6f}", written[ran]]
+        MarkRun(schedule=self._schedule_key, runs=runs).run(self._redis)
 
-    def _dispatch_stock(self, entry: Due) -> None:
+    def _dispatch_stock(self, due: StoredEntry) -> None:
         try:
-            made = self.Entry(app=self.app, **entry.definition)
-            made.last_run_at = _past(entry.meta.get("last_run_at"), self.app.now())
-            made.total_run_count = entry.meta.get("total_run_count") or 0
-            made.is_due()
+            stock = self.Entry(app=self.app, **due.definition)
+            stock.last_run_at = _past(due.meta.get("last_run_at"), self.app.now())
+            stock.total_run_count = due.meta.get("total_run_count") or 0
+            stock.is_due()
         except Exception as why:
             # Whatever somebody's schedule raises, it must not stop the others.
-            self._set_aside(entry.key, f"it cannot be scheduled: {why!r}")
+            self._quarantine(due.key, f"it cannot be scheduled: {why!r}")
             return
-        self.maybe_due(made, **self._maybe_due_kwargs)
+        self.maybe_due(stock, **self._maybe_due_kwargs)
 
     def _send_canary(self, now: float) -> None:
-        """Send one each minute, over restarts too; the first a minute after the first start.
+        """Send one each minute, across restarts too; the first a minute after the first start.
 
-        It is no entry: those are the workers', and nothing else.
+        It is not an entry: those are the workers', and nothing else.
         """
-        try:
-            at, times = self._redis.hmget(schedule.CANARY, "at", "times")
-            last, number = None if at is None else float(at), int(times or 0)
-        except (ValueError, schedulers.redis.exceptions.ResponseError):
-            self._redis.delete(schedule.CANARY)
-            last, number = None, 0
-        if last is None or not last <= now:  # a clock was wrong
-            self._redis.hset(schedule.CANARY, mapping={"at": f"{now:.3f}", "times": number})
+        last, number = self._last_canary()
+        if last is None or not last <= now:  # the clock was wrong
+            self._note_canary(now, number)
             last = now
         self._canary_due = last + models.CANARY_EVERY
         if now < self._canary_due:
@@ -315,19 +260,34 @@ class Scheduler(schedulers.RedBeatScheduler):
         self._canary_due = now + models.CANARY_EVERY
         try:
             self.app.send_task(
-                "workermon.canary", kwargs={"stages": ["collect"]}, queue=schedule.QUEUE, expires=models.CANARY_EVERY,
+                "workermon.canary",
+                kwargs={"stages": ["collect"]},
+                queue=schedule.QUEUE,
+                expires=models.CANARY_EVERY,
                 producer=self.producer,
-            )  # fmt: skip
+            )
         except Exception as why:
-            # Whatever it is, the collections have to go on.
+            # Whatever it is, the collections must go on.
             log.error("beat.canary_not_sent", reason=repr(why))
             return
-        self._redis.hset(schedule.CANARY, mapping={"at": f"{now:.3f}", "times": number + 1})
+        self._note_canary(now, number + 1)
+
+    def _last_canary(self) -> tuple[float | None, int]:
+        """Return when the last one was sent and how many were; what cannot be read is written anew."""
+        try:
+            at, times = self._redis.hmget(settings.SCHEDULE_CANARY, "at", "times")
+            return None if at is None else float(at), int(times or 0)
+        except (ValueError, schedulers.redis.exceptions.ResponseError):
+            self._redis.delete(settings.SCHEDULE_CANARY)
+            return None, 0
+
+    def _note_canary(self, at: float, times: int) -> None:
+        self._redis.hset(settings.SCHEDULE_CANARY, mapping={"at": f"{at:.3f}", "times": times})
 
     # --- mending -------------------------------------------------------------------------------------------------
 
-    def _look(self, now: float) -> None:
-        """Look at some entries, others at each tick: a next run too far ahead (a clock was wrong) would starve one."""
+    def _mend(self, now: float) -> None:
+        """Check some entries, others at each tick: a next run too far ahead (the clock was wrong) would starve one."""
         members = _scored(
             self._redis.execute_command(
                 "ZRANGE", self._schedule_key, self._looked_up_to, self._looked_up_to + LOOKED_AT - 1, "WITHSCORES",
@@ -337,16 +297,16 @@ class Scheduler(schedulers.RedBeatScheduler):
         if len(members) < LOOKED_AT and self._looked_up_to + len(members) < len(self._intervals) / 2:
             self._intervals.clear()  # most of them are gone
         self._looked_up_to = self._looked_up_to + LOOKED_AT if len(members) == LOOKED_AT else 0
-        # Who runs within an interval that was read before need not be read again.
-        strange = [each for each in members if each[1] > now + self._intervals.get(each[0], 0.0) + SLACK]
-        args: list[Any] = []
-        for entry in self._read(strange):
-            if entry.regular and entry.score > now + entry.interval + SLACK:
-                upcoming = schedule.following(now, entry.phase, entry.interval)
-                args += [entry.key, repr(entry.score), f"{upcoming:.6f}", ""]
-                log.warning("beat.entry_mended", entry=schedule.text(entry.key), was=entry.score, due=upcoming)
-        if args:
-            self._redis.register_script(_RAN)(keys=[self._schedule_key], args=args)
+        # An entry that runs within its interval, as it was last read, need not be read again.
+        suspects = [(key, score) for key, score in members if score > now + self._intervals.get(key, 0.0) + SLACK]
+        runs: list[Any] = []
+        for stored in self._read(suspects):
+            if stored.regular and stored.score > now + stored.interval + SLACK:
+                upcoming = schedule.following(now, stored.phase, stored.interval)
+                runs += [stored.key, repr(stored.score), f"{upcoming:.6f}", ""]
+                log.warning("beat.entry_mended", entry=schedule.text(stored.key), was=stored.score, due=upcoming)
+        if runs:
+            MarkRun(schedule=self._schedule_key, runs=runs).run(self._redis)
 
 
 def _scored(answer: Sequence[Any]) -> list[tuple[bytes, float]]:
@@ -357,71 +317,5 @@ def _scored(answer: Sequence[Any]) -> list[tuple[bytes, float]]:
 
 
 def _past(at: Any, now: datetime) -> Any:
-    # Beat would wait for a last run in the future to pass.
+    # Beat would wait until a last run in the future is over.
     return None if isinstance(at, datetime) and at > now else at
-
-
-#: RedBeat makes one for each entry that it reads, which takes as long as the reading.
-_DECODER: Final = RedBeatJSONDecoder()
-_TYPED: Final = '"__type__"'
-
-
-@functools.lru_cache(1000)
-def _interval(seconds: float, relative: object) -> Any:
-    return every(run_every=seconds, relative=relative)
-
-
-def _decoded(written: str) -> Any:
-    """Read a definition or meta as RedBeat does; an interval without its hooks, for most entries have nothing else."""
-    if written.count(_TYPED) == 1:
-        found = json.loads(written)
-        plan = found.get("schedule") if isinstance(found, dict) else None
-        if isinstance(plan, dict) and plan.get("__type__") == "interval" and type(plan.get("every")) in (int, float):
-            found["schedule"] = _interval(plan["every"], plan["relative"])
-            return found
-    return _DECODER.decode(written)
-
-
-@functools.lru_cache(1000)
-def _meta(written: bytes) -> Any:
-    # The members of a cohort have the same.
-    return _DECODER.decode(written.decode())
-
-
-def _parse(key: bytes, score: float, answer: Any, prefix: str) -> Due | None:
-    """Read an entry strictly; ``None`` where it is gone. Raises ``Malformed`` with the reason."""
-    if answer[0] == b"" and answer[1]:
-        raise Malformed(f"its key holds no entry: {schedule.text(answer[1])}")
-    if answer[0] is None:
-        return None
-    definition: Any
-    try:
-        definition = _decoded(answer[0].decode())
-    except Exception as why:
-        # RedBeat's decoder builds schedules from what it reads, so anything may come out of it.
-        raise Malformed(f"its definition cannot be read: {why!r}") from None
-    if not isinstance(definition, dict):
-        raise Malformed("its definition is no JSON object")
-    if unknown := set(definition) - _FIELDS:
-        raise Malformed(f"its definition has the unknown field {min(unknown)!r}")
-    definition = {"args": [], "kwargs": {}, "options": {}, "enabled": True} | definition
-    if definition.get("name") is None or prefix + str(definition["name"]) != schedule.text(key):
-        raise Malformed(f"its name {definition.get('name')!r} is not that of its key")
-    if not isinstance(definition.get("task"), str):
-        raise Malformed("it names no task")
-    for field, kind in (("args", (list, type(None))), ("kwargs", (dict, type(None))), ("options", (dict, type(None)))):
-        if not isinstance(definition[field], kind):
-            raise Malformed(f"its {field} are of the wrong type")
-    definition["options"] = definition["options"] or {}
-    if not isinstance(definition["options"].get("headers") or {}, dict):
-        raise Malformed("its headers are of the wrong type")
-    plan = definition.get("schedule")
-    if not hasattr(plan, "is_due"):
-        raise Malformed("its schedule is of an unknown type")
-    if isinstance(plan, every) and hasattr(plan, "run_every") and not plan.run_every.total_seconds() > 0:
-        raise Malformed("its interval is not above zero")
-    try:
-        meta = _meta(answer[1] or b"")
-    except Exception:
-        meta = {}
-    return Due(key, score, definition, meta if isinstance(meta, dict) else {"last_run_at": None})

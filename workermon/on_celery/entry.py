@@ -1,0 +1,146 @@
+"""RedBeat's entries as they lie in Redis, read strictly: whatever is there, beat must not stop."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from celery import schedules
+from redbeat.decoder import RedBeatJSONDecoder
+
+from workermon.on_celery import schedule
+
+#: What a definition may have.
+_FIELDS: Final = frozenset({"name", "task", "args", "kwargs", "options", "schedule", "enabled"})
+#: What a definition that lacks a field has there.
+_DEFAULTS: Final[Mapping[str, Any]] = {"args": [], "kwargs": {}, "options": {}, "enabled": True}
+#: RedBeat makes one for each entry that it reads, which takes as long as the reading.
+_DECODER: Final = RedBeatJSONDecoder()
+_TYPED: Final = '"__type__"'
+
+
+class MalformedEntry(Exception):
+    """An entry cannot be read; the message says why."""
+
+
+class StoredEntry(NamedTuple):
+    """An entry as it was read: its key and next run as Redis gave them, and what its two fields say."""
+
+    key: bytes
+    score: float
+    definition: dict[str, Any]
+    meta: dict[str, Any]
+
+    @property
+    def regular(self) -> bool:
+        """Tell whether it runs at an interval."""
+        return type(self.definition["schedule"]) is schedules.schedule
+
+    @property
+    def batchable(self) -> bool:
+        """Tell whether it may travel with others: a collection at an interval, and nothing but identifiers."""
+        kwargs = self.definition["kwargs"] or {}
+        worker_ids = kwargs.get("worker_ids")
+        return (
+            self.regular
+            and self.definition["task"] == schedule.TASK
+            and not self.definition["args"]
+            and set(kwargs) == {"worker_ids"}
+            and isinstance(worker_ids, list)
+            and all(isinstance(worker_id, str) for worker_id in worker_ids)
+        )
+
+    @property
+    def interval(self) -> float:
+        """Return the seconds between two runs; only of a regular one."""
+        return float(self.definition["schedule"].run_every.total_seconds())
+
+    @property
+    def phase(self) -> float:
+        """Return its place on the grid of its interval, in seconds; only of a regular one."""
+        cohort = str((self.definition["options"].get("headers") or {}).get("cohort", ""))
+        number = cohort.rpartition("#")[2]
+        if number.isdecimal():
+            return schedule.phase(int(number), self.interval)
+        return self.score % self.interval
+
+
+def parse(key: bytes, score: float, fields: tuple[bytes | None, bytes | None], prefix: str) -> StoredEntry | None:
+    """Read an entry from its two fields; ``None`` if it is gone. Raises ``MalformedEntry`` with the reason.
+
+    ``prefix`` is what RedBeat puts before an entry's name to make its key.
+    """
+    written, meta = fields
+    if written == b"" and meta:
+        raise MalformedEntry(f"its key holds no entry: {schedule.text(meta)}")
+    if written is None:
+        return None
+    definition = _definition(written)
+    if definition.get("name") is None or prefix + str(definition["name"]) != schedule.text(key):
+        raise MalformedEntry(f"its name {definition.get('name')!r} is not that of its key")
+    _check_types(definition)
+    _check_schedule(definition.get("schedule"))
+    return StoredEntry(key, score, definition, _meta(meta or b""))
+
+
+def _definition(written: bytes) -> dict[str, Any]:
+    try:
+        definition = _decode(written.decode())
+    except Exception as why:
+        # RedBeat's decoder builds schedules from what it reads, so it may raise anything.
+        raise MalformedEntry(f"its definition cannot be read: {why!r}") from None
+    if not isinstance(definition, dict):
+        raise MalformedEntry("its definition is not a JSON object")
+    if unknown := set(definition) - _FIELDS:
+        raise MalformedEntry(f"its definition has the unknown field {min(unknown)!r}")
+    return {**_DEFAULTS, **definition}
+
+
+def _check_types(definition: dict[str, Any]) -> None:
+    if not isinstance(definition.get("task"), str):
+        raise MalformedEntry("it names no task")
+    for field, kind in (("args", list), ("kwargs", dict), ("options", dict)):
+        if not isinstance(definition[field], kind | None):
+            raise MalformedEntry(f"its {field} are of the wrong type")
+    definition["options"] = definition["options"] or {}
+    if not isinstance(definition["options"].get("headers") or {}, dict):
+        raise MalformedEntry("its headers are of the wrong type")
+
+
+def _check_schedule(plan: Any) -> None:
+    if not hasattr(plan, "is_due"):
+        raise MalformedEntry("its schedule is of an unknown type")
+    at_interval = isinstance(plan, schedules.schedule) and hasattr(plan, "run_every")
+    if at_interval and not plan.run_every.total_seconds() > 0:
+        raise MalformedEntry("its interval is not above zero")
+
+
+def _decode(written: str) -> Any:
+    """Read a definition as RedBeat does; an interval without its hooks, because most entries have nothing else."""
+    if written.count(_TYPED) == 1:
+        definition = json.loads(written)
+        plan = definition.get("schedule") if isinstance(definition, dict) else None
+        if isinstance(plan, dict) and plan.get("__type__") == "interval" and type(plan.get("every")) in (int, float):
+            definition["schedule"] = _interval(plan["every"], plan["relative"])
+            return definition
+    return _DECODER.decode(written)
+
+
+@functools.lru_cache(1000)
+def _interval(seconds: float, relative: object) -> Any:
+    return schedules.schedule(run_every=seconds, relative=relative)
+
+
+@functools.lru_cache(1000)  # the members of a cohort have the same
+def _decoded_meta(written: bytes) -> Any:
+    return _DECODER.decode(written.decode())
+
+
+def _meta(written: bytes) -> dict[str, Any]:
+    try:
+        meta = _decoded_meta(written)
+    except Exception:
+        return {}
+    return meta if isinstance(meta, dict) else {"last_run_at": None}

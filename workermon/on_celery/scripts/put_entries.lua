@@ -1,0 +1,53 @@
+-- Write the schedule entries of workers, and put each worker into a cohort, whose members run together.
+-- A worker keeps its cohort while account, region and interval stay. Otherwise it joins the one with the fewest members,
+-- or founds the one with the lowest free number. The next run stays as it is if it is at most an interval ahead.
+local schedule = KEYS[1]                -- zset: RedBeat's: entries by the time of the next run
+local cohorts = KEYS[2]                 -- hash: worker id → cohort
+local quarantine = KEYS[3]              -- hash: name of an entry that could not be read → reason
+local now = tonumber(ARGV[1])
+local cohort_prefix = ARGV[2]           -- zset: cohort number → members, of one account, region and interval
+local cohort_size = tonumber(ARGV[3])   -- members at most
+local golden = tonumber(ARGV[4])        -- a cohort's number times this, less its whole part, is its place in the interval
+local spread = tonumber(ARGV[5])        -- part of the interval over which cohorts spread
+-- Of each worker: its entry's key, the entry's name, worker id, group (account, region, interval), interval, and the
+-- entry's definition with '#@number@' where the number of its cohort belongs.
+local entries_at = 6                    -- ARGV[entries_at], …
+
+local function join_cohort(group)
+  local key = cohort_prefix .. group
+  local number = redis.call('ZRANGEBYSCORE', key, '-inf', cohort_size - 1, 'LIMIT', 0, 1)[1]
+  if not number then
+    number = 0
+    while redis.call('ZSCORE', key, number) do number = number + 1 end
+  end
+  redis.call('ZINCRBY', key, 1, number)
+  return tostring(number)
+end
+
+for i = entries_at, #ARGV, 6 do
+  local entry, name, worker_id, group, interval_text, template = unpack(ARGV, i, i + 5)
+  local interval = tonumber(interval_text)
+  local cohort = redis.call('HGET', cohorts, worker_id)
+  local number = cohort and string.sub(cohort, 1, #group + 1) == group .. '#' and string.sub(cohort, #group + 2)
+  local stays = number ~= nil and number ~= false
+  if not stays then
+    if cohort then leave_cohort(cohort_prefix, cohort) end
+    number = join_cohort(group)
+    redis.call('HSET', cohorts, worker_id, group .. '#' .. number)
+  end
+  local kind = redis.call('TYPE', entry).ok
+  if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', entry) end
+  local definition = string.gsub(template, '#@number@', '#' .. number, 1)
+  if redis.call('HGET', entry, 'definition') ~= definition then
+    redis.call('HSET', entry, 'definition', definition)
+  end
+  redis.call('HSETNX', entry, 'meta', '{"last_run_at": null}')
+  local score = tonumber(redis.call('ZSCORE', schedule, entry) or '')
+  if not (stays and score and score >= 0 and score <= now + interval) then
+    local phase = (tonumber(number) * golden % 1) * spread * interval
+    local due = (math.floor((now - phase) / interval) + 1) * interval + phase
+    redis.call('ZADD', schedule, string.format('%.6f', due), entry)
+  end
+  redis.call('HDEL', quarantine, name)
+end
+return 1
