@@ -21,17 +21,17 @@ class Received(NamedTuple):
 
     at: float
     id: str
-    told: dict[str, Any]
+    document: dict[str, Any]
 
     @property
     def key(self) -> str:
         """Return the alert that it is about."""
-        return str(self.told["dedup_key"])
+        return str(self.document["dedup_key"])
 
     @property
     def firing(self) -> bool:
         """Tell whether it opens something."""
-        return bool(self.told["status"] == "firing")
+        return bool(self.document["status"] == "firing")
 
 
 class Pager:
@@ -109,7 +109,7 @@ class Pager:
 
     def wrong(self, key: str) -> str | None:
         """Return what is wrong with the order of what was taken about an alert."""
-        versions = [each.notified_severity["version"] for each in self.of(key)]
+        versions = [each.document["version"] for each in self.of(key)]
         if versions != sorted(versions):
             return f"{key}: out of order: {versions}"
         if len({each.id for each in self.of(key)}) != len(set(versions)):

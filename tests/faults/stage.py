@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.faults import pager, rules
+from tests.support.servers import database
 from tests.support.waiting import eventually
 from workermon import config, failpoints, models, testing
 from workermon.local import embedded, endpoint, simulation
@@ -51,7 +52,7 @@ class Stage:
         self.pager.start()
         self.other.start()
         self.log = folder / "processes.log"
-        url = f"{server.url.rpartition('/')[0]}/{number % DATABASES + 1}"
+        url = database(server.url, number % DATABASES + 1)
         self.connection = client.connect(url)
         self.connection.flushdb()
         self.configurations = configurations.RedisConfigurations(self.connection, config.DEFAULT)
@@ -172,7 +173,7 @@ class Stage:
     def told(self, status: str, key: str | None = None) -> bool:
         """Tell whether that is the last word about an alert so far, and nothing waits."""
         of = self.pager.of(key or self.key)
-        return bool(of) and of[-1].notified_severity["status"] == status and not self.outbox.backlog()
+        return bool(of) and of[-1].document["status"] == status and not self.outbox.backlog()
 
     def until(self, status: str, key: str | None = None) -> None:
         """Wait for the last word."""
@@ -189,7 +190,7 @@ class Stage:
         """See that each fired and resolved in turn, once for each page, that nobody else was told, and what is left."""
         for key in keys or (self.key,):
             told = {each.id: each for each in self.pager.of(key)}.values()
-            assert [page.notified_severity["status"] for page in told] == ["firing", "resolved"] * pages, (
+            assert [page.document["status"] for page in told] == ["firing", "resolved"] * pages, (
                 self.point,
                 key,
             )

@@ -299,7 +299,7 @@ class Storm:
         for page in rung:
             about = page.key, int(_moment(page))
             if about not in real or about in seen:
-                extra.append(f"{page.key} at {about[1] - self.begin} ({page.notified_severity['status']}, {page.id})")
+                extra.append(f"{page.key} at {about[1] - self.begin} ({page.document['status']}, {page.id})")
                 continue
             seen.add(about)
             rows.append((about[1] - self.begin, page.at - about[1] - PERIOD, page.key.partition("/")[0]))
@@ -320,15 +320,15 @@ class Storm:
         """A repetition may come late; what is new may not come behind what is newer."""
         newest, seen = 0, set()
         for each in self.pager.of(key):
-            if each.id not in seen and each.notified_severity["version"] < newest:
-                return f"{key}: version {each.notified_severity['version']} after {newest}"
+            if each.id not in seen and each.document["version"] < newest:
+                return f"{key}: version {each.document['version']} after {newest}"
             seen.add(each.id)
-            newest = max(newest, each.notified_severity["version"])
+            newest = max(newest, each.document["version"])
         return None
 
 
 def _moment(received: pager.Received) -> float:
-    return models.moment(received.notified_severity["at"])
+    return models.moment(received.document["at"])
 
 
 def main() -> int:

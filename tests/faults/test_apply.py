@@ -31,7 +31,7 @@ from workermon import fleet, ports, settings, testing
 from workermon.cli import session
 own = session.Session(settings.load())
 file = testing.parse(pathlib.Path(sys.argv[1]).read_text(), sys.argv[1])
-terms = fleet.Terms("us-east-1", 1, 1)
+terms = fleet.ApplyOptions("us-east-1", 1, 1)
 own.call(fleet.planned, file, terms)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -152,7 +152,7 @@ def test_what_runs_sees_a_new_file_within_two_seconds(stage: Stage) -> None:
         stage.until("resolved")
         stage.until("firing", f"{stage.worker_id}/cpu-hot")
         over, hot = stage.pager.of(stage.key)[-1], stage.pager.of(f"{stage.worker_id}/cpu-hot")[0]
-        assert over.notified_severity["reason"] == "the rule cpu-high was removed"
+        assert over.document["reason"] == "the rule cpu-high was removed"
         assert over.at - applied < 2.0
         assert hot.at - applied < 2.0
     finally:

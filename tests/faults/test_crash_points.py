@@ -242,7 +242,7 @@ def given_up(stage: Stage) -> None:
         stage.until("resolved")
         stage.until("resolved", about)
     stage.check(stage.key, about)
-    assert [each.notified_severity["status"] for each in stage.other.of(stage.key)][-1] == "resolved"
+    assert [each.document["status"] for each in stage.other.of(stage.key)][-1] == "resolved"
 
 
 def forsaken(stage: Stage) -> None:
@@ -258,13 +258,13 @@ def forsaken(stage: Stage) -> None:
         stage.until("firing", about)
         stage.other.manner = lambda: "refuse"
         stage.load(10.0)
-        stage.wait(lambda: stage.pager.of(stage.key)[-1].notified_severity["status"] == "resolved", "the resolved")
+        stage.wait(lambda: stage.pager.of(stage.key)[-1].document["status"] == "resolved", "the resolved")
         assert stage.outbox.backlog(), "what ops refuses waits"
     stage.configure(chat)
     stage.dies("run")
     with stage.running():
         stage.until("resolved", about)
-    assert stage.pager.of(about)[-1].notified_severity["reason"] == "the channel was removed"
+    assert stage.pager.of(about)[-1].document["reason"] == "the channel was removed"
     last = [attempt.error for attempt in stage.alerts.history(stage.key, 1)[0].attempts if attempt.channel == "ops"][-1]
     assert (last or "").startswith("given up: channel ops: it is not in the configuration")
     stage.check(stage.key, about)
@@ -287,7 +287,7 @@ def reminded(stage: Stage) -> None:
         after = len(stage.pager.received)
         stage.let_pass(6.0)
     assert len(stage.pager.received) == after, "what is over is not repeated"
-    assert [each.notified_severity["reminder"] for each in stage.pager.received][-2:] == [True, False]
+    assert [each.document["reminder"] for each in stage.pager.received][-2:] == [True, False]
     stage.check()
 
 
@@ -311,7 +311,7 @@ def while_removed(stage: Stage) -> None:
         stage.dies("remove", stage.worker_id)
         stage.command("remove", stage.worker_id)
         stage.until("resolved")
-        assert stage.pager.of(stage.key)[-1].notified_severity["reason"]
+        assert stage.pager.of(stage.key)[-1].document["reason"]
     assert not stage.left_of(stage.worker_id)
     stage.check()
 
@@ -326,7 +326,7 @@ def while_paused(stage: Stage) -> None:
     with stage.running():
         stage.until("resolved")
         stage.wait(lambda: not stage.entries(), "the entry's end")
-    assert stage.pager.of(stage.key)[-1].notified_severity["reason"] == "monitoring is paused"
+    assert stage.pager.of(stage.key)[-1].document["reason"] == "monitoring is paused"
     stage.check()
 
 
@@ -374,7 +374,7 @@ def while_applied(stage: Stage) -> None:
         stage.load(10.0, stays)
         stage.until("resolved", f"{stays}/cpu-hot")
         stage.wait(lambda: stage.entries() == {stays, comes}, "the entries of the file")
-    reasons = {one: stage.pager.of(f"{one}/cpu-high")[-1].notified_severity["reason"] for one in (stays, leaves)}
+    reasons = {one: stage.pager.of(f"{one}/cpu-high")[-1].document["reason"] for one in (stays, leaves)}
     assert reasons == {stays: "the rule cpu-high was removed", leaves: "removed"}
     assert not stage.left_of(leaves)
     stage.check(f"{stays}/cpu-high", f"{leaves}/cpu-high", f"{stays}/cpu-hot")

@@ -15,6 +15,7 @@ import redis
 from celery import Celery
 
 from tests.integration.celery_house import START, House, opened
+from tests.support.servers import database
 from tests.support.waiting import eventually
 from workermon import settings
 from workermon.on_redis import keys
@@ -46,7 +47,7 @@ def canary(house: House) -> tuple[bool, str]:
 
 def send(house: House, number: int = 4) -> None:
     """Send canaries as beat does, without its minute between them."""
-    broker = house.env["WORKERMON_REDIS_URL"].rpartition("/")[0] + "/0"
+    broker = database(house.env["WORKERMON_REDIS_URL"], 0)
     with Celery(broker=broker, set_as_current=False) as app:
         for _ in range(number):
             app.send_task("workermon.canary", kwargs={"stages": ["collect"]}, queue="workermon.collect")
