@@ -58,6 +58,38 @@ def test_the_wheel_holds_our_configuration_and_claims_no_name_of_its_users(wheel
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"workermon"}
 
 
+def test_the_wheel_holds_every_lua_script(wheel) -> None:
+    """Each file of Lua in the source is in it, at the same place."""
+    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "workermon").rglob("*.lua")}
+    assert there
+    assert {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".lua")} == there
+
+
+def test_scripts_run_from_the_wheel(installed, tmp_path, redis_url) -> None:
+    """The installed package takes a lease, and schedules a worker, by scripts that it reads from its own folder."""
+    program = (
+        "import workermon\n"
+        "from workermon import models\n"
+        "from workermon.on_celery import app, schedule\n"
+        "from workermon.on_redis import client, leases\n"
+        "lease = leases.RedisLeases(client.connect(__import__('os').environ['WORKERMON_REDIS_URL']))\n"
+        "taken = [lease.hold('sweep', 'one', 10), lease.hold('sweep', 'two', 10)]\n"
+        "worker = models.Worker(id='i-0aaaaaaa', name='a', region='us-east-1', incarnation='one', added_at=0)\n"
+        "planned = schedule.RedBeatSchedule(app.app)\n"
+        "planned.put([worker], 0.0)\n"
+        "print(workermon.__file__, taken, planned.ids())\n"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WORKERMON_", "CELERY_"))}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        env=clean | {"PYTHONPATH": str(installed), "WORKERMON_REDIS_URL": redis_url}, cwd=tmp_path,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.split(" ", 1) == [f"{installed}/workermon/__init__.py", "[True, False] {'i-0aaaaaaa'}\n"], (
+        done.stderr
+    )
+
+
 def test_celery_finds_application_and_configuration_in_the_wheel(installed, tmp_path) -> None:
     """In an empty folder 'celery -A workermon' has our settings."""
     done = celery(installed, tmp_path, "-A", "workermon", "report", WORKERMON_REDIS_URL="redis://:hush@127.0.0.1:1/1")

@@ -1,6 +1,6 @@
 -- Claim the head of each queue of an alert that is due and that nobody sends from.
--- Returns queue, notification, fence and number of the attempt of each that `token` holds now, so a call whose answer was
--- lost can be repeated.
+-- Returns queue, notification, fence and number of the attempt of each that `token` holds now, so a call whose answer
+-- was lost can be repeated.
 local outbox = KEYS[1]         -- zset: queues by the time of the next try
 local queues = KEYS[2]         -- set: the alert's queues
 local last_fence = KEYS[3]     -- string: counts the claims

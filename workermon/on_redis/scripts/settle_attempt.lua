@@ -1,7 +1,7 @@
 -- Record what became of a claimed notification, and take it off its queue or have it tried again.
 -- Returns {1} if the claim's fence still holds, or was settled with it before (a call whose answer was lost).
--- Otherwise another sender claimed the queue since, and this attempt may have overtaken a newer one. Then it returns {0},
--- or {0, notification, fence} if the sender is to send the present state again; that fence is negative.
+-- Otherwise another sender claimed the queue since, and this attempt may have overtaken a newer one. Then it returns
+-- {0}, or {0, notification, fence} if the sender is to send the present state again; that fence is negative.
 local outbox = KEYS[1]            -- zset: queues by the time of the next try
 local queues = KEYS[2]            -- set: the alert's queues
 local queue = KEYS[3]             -- list: notifications

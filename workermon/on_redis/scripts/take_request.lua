@@ -1,6 +1,7 @@
 -- Take a token for one request to AWS, or reserve the next one and say how long to wait for it.
--- Returns the number of tokens taken (0: refused), the seconds to wait, and 1 if nobody answers there. A full bucket lends
--- more than one, so that the next requests of this process need no call. Uses the server's clock; times are in seconds.
+-- Returns the number of tokens taken (0: refused), the seconds to wait, and 1 if nobody answers there. A full bucket
+-- lends more than one, so that the next requests of this process need no call.
+-- Uses the server's clock; times are in seconds.
 local bucket = KEYS[1]              -- hash: tokens, at, factor, lent, lent_until, silent_until
 local capacity = tonumber(ARGV[1])
 local rate = tonumber(ARGV[2])      -- tokens a second

@@ -1,7 +1,7 @@
 -- Write what a collection brought: datapoints into the ledger, the worker's condition, the mark that its rules are to
 -- be evaluated, and the event on the channel.
--- Returns 'accepted', 'repeated' (the slot was complete: new datapoints were kept, nothing was announced), or 'gone' (no
--- such incarnation: nothing was written).
+-- Returns 'accepted', 'repeated' (the slot was complete: new datapoints were kept, nothing was announced), or 'gone'
+-- (no such incarnation: nothing was written).
 local worker = KEYS[1]                 -- hash: the worker
 local pending = KEYS[2]                -- zset: pending workers by the time they were marked
 local hours_at = 3                     -- KEYS[hours_at], …: hash: the ledger's hours that the datapoints belong to

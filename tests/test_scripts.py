@@ -1,0 +1,204 @@
+"""The Lua scripts: what Python declares and what lies in the files are the same, and no script has a fault."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+import pytest
+import redis
+
+from tests.support import lua_lint
+from workermon import lua, on_celery, on_redis
+from workermon.on_celery import app, schedule, scheduler
+from workermon.on_redis import alerts, canary, client, costs, leases, limiter, outbox, pulse, setup, throttle, workers
+
+PACKAGE = Path(lua.__file__).parent
+
+#: Scripts that are still called by the place of their keys and arguments: a list that only gets shorter.
+REMAINING = {
+    path.stem
+    for module in PACKAGE.rglob("*.py")
+    for path in [Path(name) for name in re.findall(r'Script\.load\("(\w+)"\)', module.read_text("utf-8"))]
+}
+
+#: ``local name = KEYS[1]``, and what begins at a place: ``local hours_at = 3 -- KEYS[hours_at], …``.
+NAMED = re.compile(r"^local (\w+)\s*= (?:tonumber\()?(KEYS|ARGV)\[(\d+)\]")
+LISTED = re.compile(r"^local (\w+)_at\s*= (\d+)\s+-- (KEYS|ARGV)\[\1_at\]")
+
+
+def declared() -> list[type[lua.Script[Any]]]:
+    """Return every script that a module of ours declares."""
+    assert [app, schedule, scheduler, alerts, canary, costs, leases, limiter, outbox, pulse, setup, throttle, workers]
+    return [script for script in lua.DECLARED if script.__module__.startswith("workermon.")]
+
+
+def head(text: str) -> dict[str, list[str]]:
+    """Return the names of the keys and arguments in the order of the table that a script begins with.
+
+    A name is at its place; what begins at a place comes last, with a star.
+    """
+    found: dict[str, dict[int, str]] = {"KEYS": {}, "ARGV": {}}
+    for line in text.splitlines():
+        if named := NAMED.match(line):
+            assert int(named[3]) not in found[named[2]], line
+            found[named[2]][int(named[3])] = named[1]
+        elif listed := LISTED.match(line):
+            found[listed[3]][int(listed[2])] = f"*{listed[1]}"
+        elif line and not line.lstrip().startswith("--"):
+            break
+    for places in found.values():
+        assert sorted(places) == list(range(1, len(places) + 1))
+    return {table: [places[place] for place in sorted(places)] for table, places in found.items()}
+
+
+@pytest.mark.parametrize("script", declared(), ids=lambda script: script.__name__)
+def test_a_script_begins_with_the_names_of_its_declaration(script: type[lua.Script[Any]]) -> None:
+    """Its first locals are the declared keys and arguments, by the same names in the same order."""
+    assert head(script.path.read_text("utf-8")) == {
+        "KEYS": [*script.key_names, *([f"*{script.key_list}"] if script.key_list else [])],
+        "ARGV": [*script.argument_names, *([f"*{script.argument_list}"] if script.argument_list else [])],
+    }
+
+
+@pytest.mark.parametrize("script", declared(), ids=lambda script: script.__name__)
+def test_a_script_reads_keys_and_arguments_by_name_only(script: type[lua.Script[Any]]) -> None:
+    """Below its first locals no number stands for a key or an argument."""
+    for line in script.path.read_text("utf-8").splitlines():
+        if re.search(r"(KEYS|ARGV)\[\d", line):
+            assert NAMED.match(line), line
+
+
+@pytest.mark.parametrize("script", declared(), ids=lambda script: script.__name__)
+def test_a_script_says_what_it_does(script: type[lua.Script[Any]]) -> None:
+    """The file begins with its contract, and the declaration has it in short."""
+    assert script.path.read_text("utf-8").startswith("-- ")
+    assert script.__doc__
+
+
+def test_every_file_is_declared_once() -> None:
+    """No file lies there that no declaration reads, and no two read the same."""
+    files = sorted(path for path in PACKAGE.rglob("*.lua") if path.parent.name == "scripts")
+    used = [script.path for script in declared()] + [PACKAGE / "on_redis/scripts" / f"{name}.lua" for name in REMAINING]
+    assert sorted(used) == files
+
+
+def test_every_shared_file_is_used() -> None:
+    """No shared function lies there that no script begins with."""
+    for path in PACKAGE.rglob("shared/*.lua"):
+        text = path.read_text("utf-8")
+        assert any(script.text.startswith(text) for script in declared()), path
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_no_python_file_holds_lua(path: Path) -> None:
+    """A call of Redis from Lua is written in a file of Lua."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not re.search(r"redis\.p?call|KEYS\[1\]|ARGV\[1\]", node.value), f"{path}:{node.lineno}"
+
+
+def test_the_scripts_have_no_fault() -> None:
+    """Each can be read, sets no global, and declares nothing that it does not use."""
+    for package in (on_redis, on_celery):
+        assert package.__file__ is not None
+        faults = lua_lint.lint_folder(Path(package.__file__).parent / "scripts")
+        assert [fault for fault in faults if not any(name in fault for name in REMAINING)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("local a = 1\nreturn a\n", []),
+        ("local a = 1\nreturn b\n", [(1, "local a is never used"), (2, "b is not defined")]),
+        ("a = 1\n", [(1, "a is set and is not a local")]),
+        ("function f() return 1 end\n", [(1, "a function is not local")]),
+        ("local t = {key = 1, [KEYS[1]] = 2}\nreturn t.key\n", []),
+        (
+            "for i = 1, #KEYS do redis.call('DEL', KEYS[j]) end\n",
+            [(1, "j is not defined"), (1, "local i is never used")],
+        ),
+        ("for _, k in ipairs(KEYS) do redis.call('DEL', k) end\n", []),
+        ("local function f(x) return 1 end\nreturn f()\n", [(1, "local x is never used")]),
+        (
+            "local x = 1\nlocal f = function() x = 2 end\nf() \n",
+            [(1, "local x is never used"), (3, "space at the end")],
+        ),
+        ("repeat local done = true until done\n", []),
+    ],
+)
+def test_the_linter_finds_faults(text: str, faults: list[tuple[int, str]]) -> None:
+    """A global and an unused local are told with their line."""
+    assert lua_lint.lint(text) == faults
+
+
+def test_the_linter_finds_a_wrong_syntax() -> None:
+    """What the parser does not take is a fault, not an error."""
+    ((_, fault),) = lua_lint.lint("if then\n")
+    assert fault.startswith("it cannot be read")
+
+
+@pytest.mark.parametrize("script", declared(), ids=lambda script: script.__name__)
+def test_the_server_takes_a_script(script: type[lua.Script[Any]], redis_client: redis.Redis) -> None:
+    """The real server compiles it, to the digest by which it is called."""
+    assert redis_client.script_load(script.text) == script.digest
+
+
+def a_lease(owner: str) -> leases.HoldLease:
+    """Return a call that takes a lease."""
+    return leases.HoldLease(lease="a lease", owner=owner, milliseconds=10_000)
+
+
+def test_a_call_takes_exactly_what_is_declared() -> None:
+    """What is missing or unknown is an error before anything is sent."""
+    with pytest.raises(KeyError):
+        leases.HoldLease(lease="a", owner="b")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="HoldLease takes no more"):
+        leases.HoldLease(lease="a", owner="b", milliseconds=1, more=2)  # type: ignore[call-arg]
+
+
+def test_a_declaration_names_known_kinds_only() -> None:
+    """An annotation that is neither a key nor an argument is an error where the script is declared."""
+    with pytest.raises(AssertionError, match="unknown kind"):
+
+        class HoldLease(lua.Script[int]):
+            lease: str
+
+
+@pytest.mark.parametrize("server", ["fakeredis", "redis"])
+def test_a_server_that_forgot_the_script_gets_it_again(server: str, request: pytest.FixtureRequest) -> None:
+    """A call, many calls and a transaction run after the server lost its scripts, each once."""
+    connection = fakeredis.FakeRedis() if server == "fakeredis" else request.getfixturevalue("redis_client")
+    connection.script_flush()
+    assert client.run(connection, a_lease("one")) == 1
+    connection.script_flush()
+    mixed: list[lua.Script[int]] = [
+        a_lease("one"),
+        a_lease("two"),
+        leases.ReleaseLease(lease="a lease", owner="one"),
+        a_lease("two"),
+    ]
+    assert client.run_many(connection, mixed) == [1, 0, 1, 1]
+    connection.script_flush()
+    with connection.pipeline(transaction=True) as pipe:
+        a_lease("three").add_to(pipe)
+        leases.ReleaseLease(lease="a lease", owner="two").add_to(pipe)
+        assert pipe.execute() == [0, 1]
+
+
+def test_many_calls_are_one_round_trip(redis_client: redis.Redis) -> None:
+    """They go out together, and the first one that fails is raised after all were read."""
+    calls = [a_lease(str(number)) for number in range(50)]
+    client.run_many(redis_client, calls)
+    before = redis_client.info("stats")["total_reads_processed"]
+    assert client.run_many(redis_client, calls) == [1] + [0] * 49
+    # The pipeline is one reading or two for the server, by the size of its buffer; the last is INFO itself.
+    assert redis_client.info("stats")["total_reads_processed"] - before <= 3
+    redis_client.lpush("no lease", "x")
+    wrong = leases.HoldLease(lease="no lease", owner="one", milliseconds=10_000)
+    with pytest.raises(redis.ResponseError):
+        lua.run_many(redis_client, [wrong, a_lease("0")])
+    redis_client.delete("no lease", "a lease")
