@@ -5,6 +5,7 @@ Times are seconds since 1970 (UTC) inside and RFC 3339 at the border; durations 
 
 from __future__ import annotations
 
+from workermon.models.access import ROLES, AuditEntry, LoginSession, Role, Token, may
 from workermon.models.alert import (
     Acknowledgement,
     Alert,
@@ -112,6 +113,7 @@ __all__ = [
     "LATENESS",
     "MAX_SILENCE",
     "PROTECTED_VARIABLES",
+    "ROLES",
     "SEVERITIES",
     "STATUS_CHECK_FAILED",
     "Account",
@@ -120,6 +122,7 @@ __all__ = [
     "Acknowledgement",
     "Alert",
     "Attempt",
+    "AuditEntry",
     "BudgetDecision",
     "Channel",
     "Check",
@@ -143,6 +146,7 @@ __all__ = [
     "Kind",
     "Levels",
     "Limit",
+    "LoginSession",
     "Maintenance",
     "Metric",
     "Monitoring",
@@ -150,6 +154,7 @@ __all__ = [
     "Origin",
     "Query",
     "Reading",
+    "Role",
     "Rule",
     "RuleState",
     "Sample",
@@ -167,6 +172,7 @@ __all__ = [
     "StatusChange",
     "Subject",
     "Text",
+    "Token",
     "Transition",
     "Worker",
     "alert_of_delivery",
@@ -181,6 +187,7 @@ __all__ = [
     "joined_windows",
     "latest_time",
     "maintenance_id",
+    "may",
     "moment",
     "of_delivery",
     "readings",

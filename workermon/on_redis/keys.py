@@ -39,6 +39,10 @@ key                                         type    owner; lifetime
 ``workermon:scope:<scope>``                 hash    scopes: how collection goes there; permanent
 ``workermon:alerts:<scope>``                hash    scopes: state and version of its alert; permanent
 ``workermon:alerts:channel:<channel>``      hash    outbox: the alert that it takes nothing; until it is over
+``workermon:tokens``                        hash    access: tokens by name, each with the hash of its secret; permanent
+``workermon:login-session:<hash>``          string  access: a browser that logged in; until it ends
+``workermon:login-failures:<address>``      string  access: failed logins from an address; 10 minutes
+``workermon:audit``                         zset    audit trail: writes by time, the newest 10,000; permanent
 ==========================================  ======  ====================================================================
 
 An ``<alert>`` is ``<id>/<rule>``, a ``<lane>`` is ``<channel, percent-encoded>:<alert>``, an ``<hour>`` its start in
@@ -78,12 +82,14 @@ COUNTS = "workermon:counts"
 LIMITS = "workermon:limits"
 BUDGET_DECISION = "workermon:budget-decision"
 SCOPES = "workermon:scopes"
+TOKENS = "workermon:tokens"
+AUDIT = "workermon:audit"
 LEDGER = "workermon:ledger:"
 LANE, STATE, LEASE = "workermon:outbox:lane:", "workermon:outbox:state:", "workermon:outbox:lease:"
 
 #: Keys that may stay without a lifetime, with those of Celery's transport and of RedBeat, which own theirs.
 _PERMANENT = re.compile(
-    rb"workermon:(workers|worker:.+|alerts:.+|pending|open|silences|configuration|pulse|counts|canary|scopes|scope:.+"
+    rb"workermon:(workers|worker:.+|alerts:.+|pending|open|silences|configuration|pulse|counts|canary|scopes|scope:.+|tokens|audit"
     rb"|outbox|outbox:(lane|state|lanes):.+|outbox:fence|outbox:reminders|collect:.+|redbeat.*)"
     rb"|redbeat.*|_kombu\..+|unacked.*|workermon\.(collect|evaluate|deliver).*|.+\.pidbox|celeryev\..+"
 )
@@ -158,6 +164,16 @@ def of_lane(member: str) -> tuple[str, str]:
 def lease(name: str) -> str:
     """Name a lease."""
     return f"workermon:lease:{name}"
+
+
+def login_session(digest: str) -> str:
+    """Name a browser that logged in."""
+    return f"workermon:login-session:{digest}"
+
+
+def login_failures(address: str) -> str:
+    """Name the count of failed logins from an address."""
+    return f"workermon:login-failures:{address}"
 
 
 def limit(name: str) -> str:

@@ -7,6 +7,7 @@ else is said they raise ``errors.RedisUnavailable`` or ``errors.AwsError`` and i
 
 from __future__ import annotations
 
+from workermon.ports.access import FAILURES_KEPT, MAX_AUDIT_ENTRIES, Access, AuditTrail
 from workermon.ports.alerts import SET_BACK, AccountBasis, Accounts, AccountVerdict, Alerts, Basis, Silences, Verdict
 from workermon.ports.aws import Answer, CloudWatch, Costs, Ec2, Limiter, Publisher
 from workermon.ports.control import (
@@ -35,15 +36,19 @@ __all__ = [
     "BREAK",
     "CANARY_BREAK",
     "CANARY_STEPS",
+    "FAILURES_KEPT",
     "LONGEST_WAIT",
+    "MAX_AUDIT_ENTRIES",
     "SET_BACK",
     "SLOT_TOLERANCE",
     "START_UP",
+    "Access",
     "AccountBasis",
     "AccountVerdict",
     "Accounts",
     "Alerts",
     "Answer",
+    "AuditTrail",
     "Basis",
     "Canary",
     "Change",
