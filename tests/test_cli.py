@@ -594,8 +594,8 @@ def commands():
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
 def test_the_page_says_what_help_says(name, command):
-    """docs/commands.md lists each command with every option of its --help, whose text has an example."""
-    page = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    """docs/reference/commands.md lists each command with every option of its --help, whose text has an example."""
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text("utf-8")
     rows = [line for line in page.splitlines() if line.startswith(f"| `{name}") and "`" in line]
     assert rows, f"no row for {name}"
     shown = CliRunner().invoke(cli.cli, [*name.split(), "--help"])
@@ -608,8 +608,8 @@ def test_the_page_says_what_help_says(name, command):
 
 
 def test_the_page_names_no_option_that_is_not_there():
-    """Each option in a row of docs/commands.md exists."""
-    page = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    """Each option in a row of docs/reference/commands.md exists."""
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text("utf-8")
     for name, command in commands():
         [row] = [line for line in page.splitlines() if re.match(rf"\| `{name}[ `]", line)]
         known = {option for parameter in command.params for option in parameter.opts}

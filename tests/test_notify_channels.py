@@ -626,7 +626,7 @@ def test_apprise_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # --- the config file ---------------------------------------------------------------------------------------------
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "channels.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "reference" / "channels.md"
 
 
 def _examples() -> list[str]:
@@ -635,7 +635,7 @@ def _examples() -> list[str]:
 
 
 def test_every_type_has_an_example_that_is_valid() -> None:
-    """docs/channels.md has an example for each type, and each is a valid config file."""
+    """docs/reference/channels.md has an example for each type, and each is a valid config file."""
     seen = set()
     for example in _examples():
         if "entry-points" in example:

@@ -91,7 +91,7 @@ def test_the_heartbeat_is_a_web_address(monkeypatch, url) -> None:
     monkeypatch.setenv("WORKERMON_HEARTBEAT_URL", url)
     assert refused() == (
         "WORKERMON_HEARTBEAT_URL: is no URL such as https://example.com/ping; "
-        "see 'Settings' in docs/commands.md for what it takes"
+        "see docs/reference/settings.md for what it takes"
     )
     monkeypatch.setenv("WORKERMON_HEARTBEAT_URL", "https://example.com:8443/ping/x?y=z")
     assert settings.load().heartbeat_url is not None

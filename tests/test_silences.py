@@ -852,12 +852,12 @@ def test_a_rule_of_ones_own_with_such_a_name_is_silenced_like_any_other(ok, worl
 
 
 def test_the_page_has_an_example_that_is_valid():
-    """What docs/judgement.md shows of windows is a file that can be applied."""
-    page = (Path(__file__).parent.parent / "docs" / "judgement.md").read_text("utf-8")
+    """What docs/how-to/silences-and-maintenance-windows.md shows of windows is a file that can be applied."""
+    page = (Path(__file__).parent.parent / "docs" / "how-to" / "silences-and-maintenance-windows.md").read_text("utf-8")
     [example] = [block.partition("```")[0] for block in page.split("```toml\n") if block.startswith("[[silences]]")]
     first, second = parsed(example).silences
     assert (first.schedule, first.duration, first.timezone) == ("0 2 * * sun", 7200, "Europe/Berlin")
-    assert (second.worker, second.begins, second.ends) == ("render-07", 1_796_148_000, 1_796_158_800)
+    assert (second.worker, second.begins, second.ends) == ("render-07", 2_237_997_600, 2_238_008_400)
 
 
 def test_apply_says_that_windows_changed_and_has_what_fires_judged(ok, world, applied):  # noqa: F811

@@ -534,11 +534,13 @@ def test_state_survives_json() -> None:
 
 
 def test_the_example_of_the_docs() -> None:
-    """The worked example of docs/judgement.md turns as its table says."""
+    """The worked example of docs/explanation/evaluation.md turns as its table says."""
     used = rule(clear=Levels(warning=75, critical=85), breach=Count(m=2, n=3), recover=Count(m=2, n=2), missing="keep")
     rows = [
         [cell.strip() for cell in line.strip("|\n ").split("|")][1:]
-        for line in (Path(__file__).parent.parent / "docs" / "judgement.md").read_text("utf-8").splitlines()
+        for line in (Path(__file__).parent.parent / "docs" / "explanation" / "evaluation.md")
+        .read_text("utf-8")
+        .splitlines()
         if line.startswith(("| value |", "| state |"))
     ]
     values = [None if cell == "–" else float(cell) for cell in rows[0]]
@@ -546,5 +548,5 @@ def test_the_example_of_the_docs() -> None:
     shown, state = [], None
     for slot in range(len(values)):
         state = turns.get(slot, state)
-        shown.append(state or "well")
+        shown.append(state or "ok")
     assert shown == rows[1]

@@ -37,7 +37,7 @@ class WorkermonError(Exception):
 
     #: Whether the same call may succeed later without anybody's doing.
     retryable = False
-    #: What the command exits with (docs/commands.md).
+    #: What the command exits with (docs/reference/exit-codes.md).
     exit_code = 1
 
     def __init__(self, what: str, why: str, todo: str) -> None:

@@ -398,5 +398,5 @@ def load() -> Settings:
         where = "_".join(str(part) for part in first["loc"]) or "interval"
         why = first["msg"].removeprefix("Value error, ")
         raise errors.InvalidInput(
-            f"WORKERMON_{where.upper()}", why, "see 'Settings' in docs/commands.md for what it takes"
+            f"WORKERMON_{where.upper()}", why, "see docs/reference/settings.md for what it takes"
         ) from None

@@ -14,7 +14,7 @@ import redis
 from tests.integration.celery_house import ROOT, House, opened
 from tests.support.waiting import eventually
 
-SCHEMA = json.loads((ROOT / "docs" / "event.schema.json").read_text("utf-8"))
+SCHEMA = json.loads((ROOT / "docs" / "reference" / "event.schema.json").read_text("utf-8"))
 
 
 @pytest.fixture

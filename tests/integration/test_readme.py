@@ -1,118 +1,96 @@
-"""Every command of the README is run as it stands there, and every file in it is taken."""
+"""Every command of README and docs is run as it stands there, against a simulated AWS."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import shlex
-import signal
-import socket
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.celery_house import ROOT, House, Process, opened
+from tests.integration.celery_house import ROOT, House, opened
+from tests.integration.pages import LASTING, Block, blocks, pages, reader
 from tests.support.waiting import eventually
-from workermon import testing
 
-README = (ROOT / "README.md").read_text("utf-8")
-COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
-BLOCKS = {kind: re.findall(rf"^```{kind}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) for kind in ("toml", "json")}
-#: Its place in the README is taken by an instance of the simulation.
-INSTANCE = "i-0abc0123456789def"
-
-#: Those that run until they are told to stop, with what they show when they are there; Flower answers instead.
-LASTING = {
-    "workermon up": "supervisor",
-    "workermon watch": "cpu_utilization",
-    "celery -A workermon beat": "is starting",
-    "celery -A workermon worker": "workermon.collect",
-    "celery -A workermon flower": "",
+README = ROOT / "README.md"
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+#: Secrets that pages have in their channels.
+SECRETS = {
+    "OPS_SECRET": "hush",
+    "SLACK_URL": "https://hooks.example.com/hush",
+    "PAGERDUTY_KEY": "hush",
+    "LAB_EXTERNAL_ID": "a-long-random-text",
 }
-FLOWER = ("127.0.0.1", 5555)
-#: Set-up of this very environment: 'make test' runs this test, and 'make run' is the demo, which has tests of its own.
-ELSEWHERE = {"make run", "make test", ". .venv/bin/activate"}
 
-
-def lasting(command: str) -> str | None:
-    """Return the name in ``LASTING`` of a command that runs until it is told to stop."""
-    return next((name for name in LASTING if command.startswith(name)), None)
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
 def house(redis_url: str, tmp_path: Path) -> Iterator[House]:
-    """Give an installation with a fleet that is tagged as the README's, in a folder without the source."""
+    """Give an installation with a fleet that is tagged as the pages', in a folder without the source."""
     with opened(tmp_path, redis_url, workers=4) as made:
-        made.env |= {"PYTHONPATH": str(ROOT), "OPS_SECRET": "hush"}
+        made.env |= {"PYTHONPATH": str(ROOT)} | SECRETS
         del made.env["WORKERMON_MIN_INTERVAL"]
         made.cwd = tmp_path
         yield made
 
 
-def start(house: House, command: str) -> Process:
-    """Start a command of the README as it stands there."""
-    program, *words = shlex.split(command.replace(INSTANCE, house.ids[0]))
-    assert program in {"workermon", "celery"}
-    return house.start(program, *words)
-
-
-def answers() -> bool:
-    """Tell whether Flower takes connections."""
-    with contextlib.closing(socket.create_connection(FLOWER, timeout=1)):
-        return True
-
-
-@pytest.mark.integration
-@pytest.mark.timeout(300)
 def test_every_command_of_the_readme_works_as_it_stands(house: House) -> None:
     """Each command ends with 0, in the README's order; what lasts comes up, and Ctrl-C ends it with 0."""
-    (house.folder / "fleet.toml").write_text(BLOCKS["toml"][0], "utf-8")
-    running: list[Process] = []
-    ran = []
-    try:
-        for command in COMMANDS:
-            if command in ELSEWHERE:
-                continue
-            ran.append(command)
-            process = start(house, command)
-            name = lasting(command)
-            if name is None:
-                assert process.popen.wait(60) == 0, f"{command}\n{process.said}"
-                continue
-            running.append(process)
-            eventually(
-                lambda process=process, shown=LASTING[name]: shown in process.said if shown else answers(),
-                within=60,
-                what=f"what {command} shows when it is there",
-            )
-            if name == "workermon watch":
-                process.popen.send_signal(signal.SIGINT)
-                assert process.popen.wait(20) == 0
-    finally:
-        for process in reversed(running):
-            if process.alive():
-                process.popen.send_signal(signal.SIGINT)
-        for process in running:
-            if process.alive():
-                process.stop(within=25)
-    assert len(ran) == len(COMMANDS) - len(ELSEWHERE)
-    assert {lasting(command) for command in ran} >= set(LASTING)
+    with reader(house) as person:
+        person.follow(README)
+    for name in LASTING:
+        assert any(command.startswith(name) for command in person.ran), name
 
 
-@pytest.mark.parametrize("text", BLOCKS["toml"])
-def test_every_config_file_of_the_readme_is_taken(text: str) -> None:
-    """A config file that the README shows is valid as a whole."""
-    assert tomllib.loads(text)
-    assert testing.parse(text, "README.md")
+def test_the_tutorial_can_be_followed(house: House, tmp_path: Path) -> None:
+    """Beside a running demo, as 'make run' starts it, each command of the tutorial ends with 0."""
+    for name in [name for name in house.env if name.startswith(("WORKERMON_", "AWS_"))]:
+        del house.env[name]
+    demo = house.start("workermon", "demo")
+    eventually(
+        lambda: "render-07" in house.run("workermon", "list").stdout, within=60, what="the demo's fleet in 'list'"
+    )
+    with reader(house) as person:
+        person.follow(TUTORIAL)
+    assert person.ran[0] == "make run"
+    demo.stop()
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_every_command_of_the_how_to_pages_works_as_it_stands(house: House, half: int) -> None:
+    """Beside a running 'up', each command of each page ends with 0, with the file that the page shows before it."""
+    rows = "".join(f"{1_700_000_000 + 60 * minute},{minute % 100}\n" for minute in range(300))
+    (house.folder / "cpu_utilization.csv").write_text(f"timestamp,value\n{rows}", "utf-8")
+    with reader(house) as person:
+        person.run("workermon up")
+        person.run("workermon add i-0abc0123456789def --name render-07 --label team=vfx")
+        for page in HOW_TO[half::2]:
+            person.follow(page)
+
+
+def test_no_page_has_commands_that_nobody_runs() -> None:
+    """Commands stand on pages that a test follows; elsewhere only those of make, which are checked here."""
+    followed = {README, TUTORIAL, *HOW_TO}
+    left = {
+        command.split()[0]
+        for page in pages() if page not in followed
+        for block in blocks(page) for command in block.commands
+    }  # fmt: skip
+    assert left <= {"make"}
+
+
+def policy() -> Block:
+    """Return the README's IAM policy."""
+    [found] = [block for block in blocks(README) if block.kind == "json"]
+    return found
 
 
 def test_the_policy_of_the_readme_allows_nothing_needless() -> None:
     """The IAM policy is JSON, and each action that it allows is one that the code calls."""
-    [policy] = BLOCKS["json"]
-    [statement] = json.loads(policy)["Statement"]
+    [statement] = json.loads(policy().text)["Statement"]
     source = "".join(path.read_text("utf-8") for path in (ROOT / "workermon" / "on_aws").glob("*.py"))
     asked = {
         action

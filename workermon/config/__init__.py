@@ -144,7 +144,7 @@ def _levels(warning: float | None, critical: float | None) -> models.Levels:
     return models.Levels(warning=warning, critical=critical)
 
 
-#: What holds where no file says otherwise (docs/commands.md lists it).
+#: What holds where no file says otherwise (docs/reference/config-file.md lists it).
 DEFAULT = models.Configuration(
     rules=(
         models.Rule(name="cpu-high", metric="cpu_utilization", above=_levels(80, 90)),

@@ -1,6 +1,6 @@
 """The catalogue: under which name, statistic and unit CloudWatch has what we call a metric.
 
-``docs/commands.md`` lists the names. What EC2 itself publishes comes each 5 minutes (basic monitoring) or each
+``docs/reference/metrics.md`` lists the names. What EC2 itself publishes comes each 5 minutes (basic monitoring) or each
 minute (detailed); what the CloudWatch agent publishes comes each minute where its configuration says nothing else.
 """
 

@@ -1,6 +1,6 @@
 """The grammar of the config file: its sections, their keys, and what each key may say by itself.
 
-``docs/commands.md`` tells it and what was decided in it. What one key means for another is ``config``'s to check, or
+``docs/reference/config-file.md`` describes it. What one key means for another is checked by ``config`` or
 ``channels``'.
 """
 

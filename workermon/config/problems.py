@@ -93,7 +93,7 @@ def first(
         choices = re.findall(r"'([^']*)'", str(found.get("ctx", {}).get("expected", "")))
         return Mistake(path, f"{shown(found['input'])!r} is none of {', '.join(choices)}", "choose one of them")
     why = _TYPES.get(kind) or found["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    return Mistake(path, why, "see 'The config file' in docs/commands.md")
+    return Mistake(path, why, "see docs/reference/config-file.md")
 
 
 def _path(where: Iterable[int | str]) -> str:

@@ -35,7 +35,7 @@ class SecretRef(Frozen):
 
 
 class Channel(Frozen):
-    """Where notifications go (docs/channels.md).
+    """Where notifications go (docs/reference/channels.md).
 
     ``url`` and ``secret`` may be by name only. ``template`` replaces the text for people, ``per_minute`` is the most
     that is sent in any minute, ``group_wait`` for how many seconds a group is gathered (0: nothing is grouped),

@@ -24,7 +24,7 @@ class Subject(Frozen):
 
 
 class Notification(Frozen):
-    """What people and machines are told (``docs/messages.md``).
+    """What people and machines are told (``docs/reference/messages.md``).
 
     ``at`` is the deciding time, ``created_at`` when the judgement was made, ``points`` what decided.
     ``reminder``: it was accepted before, and still holds.

@@ -2,7 +2,7 @@
 
 A slot is one period of a metric, ``floor(at / period)``. Each level of a rule (warning, critical) is latched when at
 least ``m`` of the last ``n`` counted slots breach it, and unlatched when it does not fire and enough slots are clear
-of it; the severity is the highest level that is latched. ``docs/judgement.md`` tells it to users.
+of it; the severity is the highest level that is latched. ``docs/explanation/evaluation.md`` explains it to users.
 
 Nothing here knows the time of day but ``no_data``, which is told.
 """

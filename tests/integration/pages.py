@@ -1,0 +1,180 @@
+"""The project's pages as programs: their config files and commands, in the order in which a reader meets them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from tests.integration.celery_house import ROOT, House, Process
+from tests.support.waiting import eventually
+
+#: The instance that pages name; an instance of the simulation takes its place.
+INSTANCE = "i-0abc0123456789def"
+
+#: Commands that run until Ctrl-C, with what they show once they are up; Flower takes connections instead.
+LASTING = {
+    "workermon up": "supervisor",
+    "workermon watch": "cpu_utilization",
+    "celery -A workermon beat": "is starting",
+    "celery -A workermon worker": "workermon.collect",
+    "celery -A workermon flower": "",
+}
+#: Set-up of this very environment, which is there already.
+PREPARED = {". .venv/bin/activate"}
+
+
+class Block(NamedTuple):
+    """A fenced block of a page: its language, and its lines without the page's indentation."""
+
+    kind: str
+    text: str
+
+    @property
+    def commands(self) -> list[str]:
+        """Return the commands of a ``console`` block."""
+        return re.findall(r"^\$ (.+)$", self.text, re.MULTILINE) if self.kind == "console" else []
+
+    @property
+    def file(self) -> str | None:
+        """Return the name of the file that a ``toml`` block shows; ``None`` for other blocks."""
+        if self.kind != "toml":
+            return None
+        named = re.match(r"# ([\w.-]+\.toml)\n", self.text)
+        return named[1] if named else "fleet.toml"
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the fenced blocks of a page."""
+    found = re.finditer(
+        r"^(?P<indent> *)```(?P<kind>\w*)\n(?P<text>.*?)^(?P=indent)```$",
+        page.read_text("utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+    return [Block(each["kind"], re.sub(rf"^{each['indent']}", "", each["text"], flags=re.MULTILINE)) for each in found]
+
+
+def pages() -> list[Path]:
+    """Return every page of the project."""
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def check_make(command: str) -> None:
+    """Fail unless each target of a ``make`` command exists."""
+    recipes = (ROOT / "Makefile").read_text("utf-8")
+    for word in shlex.split(command)[1:]:
+        assert "=" in word or re.search(rf"^{re.escape(word)}:", recipes, re.MULTILINE), f"{command}: no target {word}"
+
+
+def check_compose(command: str) -> None:
+    """Fail unless a ``docker compose up`` command names services of the compose file, and options that Compose has."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    _, _, verb, *words = shlex.split(command)
+    assert verb == "up", command
+    for word in words:
+        if not word.startswith("-"):
+            assert word.partition("=")[0] in services, f"{command}: no service {word}"
+        else:
+            assert word in {"--build", "--detach", "--scale"}, command
+
+
+class Reader:
+    """Somebody who follows pages in an installation; what was started is ended with it."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        #: Commands that were run, as the pages show them.
+        self.ran: list[str] = []
+        self._lasting: list[Process] = []
+        #: Where Flower listens: not at its own port, for another test may run it at the same time.
+        self._flower = free_port()
+        house.env["FLOWER_PORT"] = str(self._flower)
+
+    def follow(self, page: Path) -> None:
+        """Write each config file of a page and run each of its commands; fail with the first that fails."""
+        for block in blocks(page):
+            if block.file is not None:
+                (self.house.folder / block.file).write_text(block.text, "utf-8")
+            for command in block.commands:
+                self.run(command)
+
+    def run(self, command: str) -> None:
+        """Run a command as it stands there; one that lasts stays, but for ``watch``."""
+        self.ran.append(command)
+        if command in PREPARED:
+            return
+        if command.startswith("make "):
+            check_make(command)
+            return
+        if command.startswith("docker compose "):
+            check_compose(command)
+            return
+        command, _, target = command.partition(" > ")
+        name = next((each for each in LASTING if command.startswith(each)), None)
+        program, *words = shlex.split(command.replace(INSTANCE, self.house.ids[0]))
+        assert program in {"workermon", "celery"}, command
+        if name is None:
+            self._finish(command, program, words, target)
+            return
+        process = self.house.start(program, *words)
+        self._lasting.append(process)
+        eventually(
+            lambda: LASTING[name] in process.said if LASTING[name] else self._flower_answers(),
+            within=60, what=f"what {command} shows when it is up",
+        )  # fmt: skip
+        if name == "workermon watch":
+            self._interrupt(process)
+
+    def close(self) -> None:
+        """Press Ctrl-C in each command that still runs, the last first, and see that it ends well."""
+        for process in reversed(self._lasting):
+            if process.alive():
+                process.popen.send_signal(signal.SIGINT)
+        for process in self._lasting:
+            if process.alive():
+                process.stop(within=25)
+
+    def _finish(self, command: str, program: str, words: list[str], target: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", program, *words],
+            env=self.house.env, cwd=self.house.cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        if target:
+            (self.house.folder / target).write_text(done.stdout, "utf-8")
+
+    def _interrupt(self, process: Process) -> None:
+        process.popen.send_signal(signal.SIGINT)
+        assert process.popen.wait(20) == 0
+
+    def _flower_answers(self) -> bool:
+        with contextlib.closing(socket.create_connection(("127.0.0.1", self._flower), timeout=1)):
+            return True
+
+
+@contextlib.contextmanager
+def reader(house: House) -> Iterator[Reader]:
+    """Give a reader and end what he started."""
+    made = Reader(house)
+    try:
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,106 @@
+"""The pages: their links lead somewhere, their config files are valid, and they can be read on a narrow screen."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from workermon import testing
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+WIDEST = 120
+FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+pytestmark = pytest.mark.skipif(not (ROOT / "Makefile").exists(), reason="only a checkout has all pages")
+
+
+def prose(page: Path) -> str:
+    """Return a page without its fenced blocks and code."""
+    return re.sub(r"`[^`\n]*`", "", FENCED.sub("", page.read_text("utf-8")))
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that a page's headings have on the usual hosts."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", page.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each link to a file names one that exists, and each anchor a heading of that page."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", page.read_text("utf-8"))):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(file), target
+
+
+def test_every_page_is_reachable() -> None:
+    """From the README a reader gets to every page by links."""
+    seen, due = set(), [ROOT / "README.md"]
+    while due:
+        page = due.pop()
+        if page in seen or page.suffix != ".md":
+            continue
+        seen.add(page)
+        due += [
+            (page.parent / target.partition("#")[0]).resolve()
+            for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)) if "://" not in target and target[0] != "#"
+        ]  # fmt: skip
+    assert set(PAGES) <= seen
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_no_line_is_too_long(page: Path) -> None:
+    """Outside tables no line has more than 120 characters."""
+    long = [
+        line for line in page.read_text("utf-8").splitlines() if len(line) > WIDEST and not line.startswith(("|", "!["))
+    ]
+    assert not long
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_config_files_are_valid(page: Path) -> None:
+    """Each config file that a page shows is valid, together with what its rules need."""
+    for _, kind, text in FENCED.findall(page.read_text("utf-8")):
+        if kind != "toml" or text.lstrip().startswith("# pyproject.toml"):
+            continue
+        assert tomllib.loads(text)
+        named = set(re.findall(r'"([\w-]+)"', " ".join(re.findall(r"notify = (.+)", text))))
+        missing = named - set(tomllib.loads(text).get("channels", {})) - {"log"}
+        channels = "".join(f'\n[channels.{name}]\ntype = "log"\n' for name in sorted(missing))
+        assert testing.parse(re.sub(r"^ +", "", text, flags=re.MULTILINE) + channels, page.name)
+
+
+#: Turns of phrase of an English that has to be read twice; each with what to write.
+AVOIDED = {
+    r"(?<!there )(?<!There )\bis no (?!longer|more)\w+": "is not a …",
+    r"\b(?:is|are|be|been|was|were) told\b": "notified, shown, reported",
+    r"\bwho is\b(?! on call)": "name them: workers, people",
+    r"\bwhoever\b(?! (?:has|was notified|can|loses))": "name them",
+    r"\bjudge(?:d|s|ment)?\b": "evaluate",
+    r"\bfares?\b": "state",
+    r"\bbells?\b": "message",
+    r"\blest\b": "so that … not",
+    r"\bas ever\b": "as always",
+}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_the_english_is_plain(page: Path) -> None:
+    """No page uses a turn of phrase that its readers had to read twice."""
+    text = prose(page)
+    found = [
+        f"{match[0]!r}: write {instead!r}"
+        for pattern, instead in AVOIDED.items()
+        for match in re.finditer(pattern, text)
+    ]
+    assert not found
