@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format hooks bench storm lock release-check clean
+.PHONY: help run quick test cover check format hooks bench storm lock release-check clean
 
 help:  ## list what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -40,6 +40,9 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 
 run: $(VENV)/run.stamp  ## watch the demo: a simulated fleet, nothing else needed (DEMO_SECONDS=60 ends it)
 	@"$(BIN)/workermon" demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
+
+quick: $(VENV)/dev.stamp  ## the tests that need no process and no server (a minute)
+	@"$(BIN)/python" -m pytest -n 2 --dist worksteal -m "not integration" $(ARGS)
 
 test: $(VENV)/dev.stamp  ## every test that can run here
 	@"$(BIN)/python" -m pytest -n 2 --dist worksteal $(ARGS)

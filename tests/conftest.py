@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 #: Folders whose every test starts processes.
 PROCESSES = {"faults", "integration"}
+#: Python's own names of how a process is started.
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,8 +35,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
-        if folder in PROCESSES or "redis_server" in getattr(item, "fixturenames", ()):
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        real = "redis_server" in getattr(item, "fixturenames", ()) or "redis" in parameters
+        if real or folder in PROCESSES:
             item.add_marker("integration")
+
+
+class _Processes:
+    """Whether the test that runs may start processes: an audit hook, once added, stays."""
+
+    allowed = True
+
+    @classmethod
+    def audit(cls, event: str, _arguments: object) -> None:
+        """Refuse a process where none is allowed."""
+        if not cls.allowed and event in STARTS:
+            raise RuntimeError(f"{event}: this test starts a process; mark it with pytest.mark.integration")
+
+
+sys.addaudithook(_Processes.audit)
+
+
+@pytest.fixture(autouse=True)
+def _no_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let a test start a process only where it is marked, so that ``make quick`` stays quick."""
+    _Processes.allowed = request.node.get_closest_marker("integration") is not None
+    yield
+    _Processes.allowed = True
 
 
 @pytest.fixture(autouse=True)
@@ -46,11 +75,12 @@ def _logging_is_put_back() -> Iterator[None]:
     logging.getLogger("botocore").setLevel(botocore)
     if structlog.is_configured():
         structlog.reset_defaults()
-        # A logger keeps the configuration of its first use.
+        # A logger keeps the configuration of its first use. By its very type: Celery's proxies act when looked at.
+        lazy = type(structlog.get_logger())
         for name, module in list(sys.modules.items()):
             if name.startswith("workermon"):
                 for logger in vars(module).values():
-                    if isinstance(logger, type(structlog.get_logger())):
+                    if type(logger) is lazy:
                         vars(logger).pop("bind", None)
 
 
@@ -84,7 +114,7 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-@pytest.fixture(params=["memory", "fakeredis", pytest.param("redis", marks=pytest.mark.integration)])
+@pytest.fixture(params=["memory", "fakeredis", "redis"])
 def repository(request: pytest.FixtureRequest) -> Iterator[Repository]:
     """Give the ports over each implementation in turn."""
     if request.param == "memory":
@@ -94,3 +124,17 @@ def repository(request: pytest.FixtureRequest) -> Iterator[Repository]:
     else:
         with contextlib.closing(client.connect(request.getfixturevalue("redis_url"))) as connection:
             yield repository_on_redis(connection)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a certificate of its own for localhost; give the folder of ``c.pem`` and ``key.pem``."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed, so there is no certificate to try")
+    folder = tmp_path_factory.mktemp("certificate")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", str(folder / "key.pem"), "-out", str(folder / "c.pem")],
+        check=True, capture_output=True, timeout=30,
+    )  # fmt: skip
+    return folder

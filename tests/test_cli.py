@@ -616,6 +616,7 @@ def test_the_page_names_no_option_that_is_not_there():
         assert set(re.findall(r"--[a-z-]+", row.split("|")[1])) <= known, name
 
 
+@pytest.mark.integration
 def test_help_is_quick():
     """--help loads neither boto3 nor Celery nor a client of Redis."""
     program = "import sys; from workermon import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
@@ -626,6 +627,7 @@ def test_help_is_quick():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.integration
 def test_a_reader_that_had_enough_is_no_error():
     """Output into a closed pipe ends the command silently."""
     reading, writing = os.pipe()
@@ -638,6 +640,7 @@ def test_a_reader_that_had_enough_is_no_error():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("url", "code"),
     [
@@ -662,6 +665,7 @@ def test_a_wrong_redis_is_one_line_without_its_password(url, code, tmp_path):
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.integration
 def test_up_without_its_redis_says_what_every_command_says(tmp_path):
     """The server is named by its place, with what to do."""
     done = subprocess.run(

@@ -19,6 +19,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("named", "lines", "code"),
     [("", 3, 0), ("b", 3, 0), ("a", 0, failpoints.EXIT), ("a:3", 2, failpoints.EXIT), ("a:4", 3, 0)],

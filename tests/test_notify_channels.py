@@ -415,20 +415,6 @@ def test_sns_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- e-mail ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a certificate for localhost; give its file, which holds the key too."""
-    folder = tmp_path_factory.mktemp("certificate")
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed, so there is no certificate to try")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", str(folder / "key.pem"), "-out", str(folder / "c.pem")],
-        check=True, capture_output=True, timeout=30,
-    )  # fmt: skip
-    return folder
-
-
 class Mailbox:
     """What an SMTP server got: envelopes, and who logged in. ``refuse`` is its answer to a mail."""
 

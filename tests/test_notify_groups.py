@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_notify_channels import certificate, mail, notifiers, of, post  # noqa: F401 - fixtures
+from tests.test_notify_channels import mail, notifiers, of, post  # noqa: F401 - fixtures
 from tests.test_notify_webhook import Receiver, answer, told
 from workermon import errors, models, ports, testing
 from workermon.models import Channel, SecretRef

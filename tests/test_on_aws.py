@@ -565,6 +565,7 @@ def test_clients_are_made_once_a_scope(sessions: session.Sessions) -> None:
     assert sessions.ec2(models.AccountRegion(region="eu-west-1")).meta.region_name == "eu-west-1"
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_makes_its_own_clients(sessions: session.Sessions) -> None:
     """A client inherited over a fork would share the parent's socket."""

@@ -88,6 +88,7 @@ def test_git_hooks_run_what_make_check_runs() -> None:
     assert entries == checks
 
 
+@pytest.mark.integration
 def test_ci_calls_the_script_on_every_python_that_is_promised() -> None:
     """The workflow is valid, runs .ci/run, and covers each Python from requires-python on that has been released."""
     path = ROOT / ".github" / "workflows" / "ci.yml"
