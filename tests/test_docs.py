@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workermon import testing
+from workermon import settings, testing
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -78,6 +78,13 @@ def test_config_files_are_valid(page: Path) -> None:
         missing = named - set(tomllib.loads(text).get("channels", {})) - {"log"}
         channels = "".join(f'\n[channels.{name}]\ntype = "log"\n' for name in sorted(missing))
         assert testing.parse(re.sub(r"^ +", "", text, flags=re.MULTILINE) + channels, page.name)
+
+
+def test_every_setting_is_on_its_page() -> None:
+    """docs/reference/settings.md has a row for each variable that is read, and no other row."""
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(WORKERMON_\w+)`", page, re.MULTILINE)
+    assert sorted(rows) == sorted(f"WORKERMON_{name.upper()}" for name in settings.Settings.model_fields)
 
 
 #: Turns of phrase of an English that has to be read twice; each with what to write.
