@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tests.support.waiting import eventually
 from workermon import config, models, ports, testing
 from workermon.health import canary
-from workermon.notify import delivery
 from workermon.on_redis import canary as on_redis
 from workermon.on_redis import channel, client, keys, outbox
 
@@ -74,9 +73,9 @@ class House:
     def deliver(self):
         """Do what the task of deliveries does with what it was rung for."""
         rung, self.dispatcher.delivered = self.dispatcher.delivered, []
-        delivery.deliver(
-            rung, outbox=self.outbox, configurations=self.configurations, notifiers={}, now=self.now, canary=self.canary
-        )
+        delivery = testing.MemoryDelivery(self.store, self.configurations, {}, self.now)
+        delivery.canary = self.canary
+        delivery.deliver(rung)
 
     def look(self):
         """Return how it goes."""

@@ -12,7 +12,6 @@ from workermon.alerts import lifecycle as verdicts
 from workermon.config import catalogue
 from workermon.evaluate import evaluation as evaluate
 from workermon.models import Count, Datapoint, Levels, Rule, Series
-from workermon.notify import delivery
 
 MINUTE = 60
 T0 = 1_699_999_200
@@ -580,15 +579,13 @@ def test_on_every_store(repository: Repository) -> None:
     got: list[tuple[str, int]] = []
 
     class Receiver:
-        def send(self, channel: models.Channel, notification: models.Notification) -> None:
-            got.append((notification.status, notification.version))
+        def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
+            got.extend((each.status, each.version) for each in notifications)
 
-    delivery.deliver(
-        [f"{ID}/cpu-high"],
-        outbox=repository.outbox,
-        configurations=repository.configurations,
-        notifiers={"webhook": Receiver()},
-        now=site.clock,
+    delivery = testing.MemoryDelivery(
+        testing.MemoryStore(), repository.configurations, {"webhook": Receiver()}, site.clock
     )
+    delivery.outbox = repository.outbox
+    delivery.deliver([f"{ID}/cpu-high"])
     assert got == [("firing", 1), ("firing", 2), ("resolved", 3)]
     assert repository.outbox.backlog() == 0

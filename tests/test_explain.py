@@ -4,7 +4,6 @@ import pytest
 
 from tests.test_evaluate import CPU, ID, MINUTE, QUIET, T0, Site, points
 from workermon import errors, models, testing, views
-from workermon.notify import delivery
 from workermon.views import explain
 
 
@@ -113,13 +112,7 @@ def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over():
     site.silences.remove(["s1"])
     site.samples.mark_pending([ID], site.clock())
     [alert] = site.evaluate()
-    delivery.deliver(
-        [alert],
-        outbox=testing.MemoryOutbox(site.store),
-        configurations=site.configurations,
-        notifiers={"log": Broken(refusals=0)},
-        now=site.clock,
-    )
+    testing.MemoryDelivery(site.store, site.configurations, {"log": Broken(refusals=0)}, site.clock).deliver([alert])
     [rule] = why(site)["rules"]
     assert (rule["told"], rule["silenced_by"]) == ("critical", None)
     assert [(one["silenced_by"], len(one["deliveries"])) for one in rule["history"]] == [(None, 1), ("s1", 0)]
@@ -158,7 +151,7 @@ class Broken:
         self.refusals = refusals
         self.tries = 0
 
-    def send(self, channel, notification):
+    def send(self, channel, notifications):
         """Refuse the first one, or as many as were asked for."""
         self.tries += 1
         if self.tries <= self.refusals:
@@ -171,15 +164,9 @@ def test_each_attempt_to_deliver_is_shown():
     site.change(channels={"ops": models.Channel(name="ops", type="webhook")})
     site.collected(T0 + 300, points([95, 96, 97]))
     [alert] = site.evaluate()
-    outbox, channel = testing.MemoryOutbox(site.store), Broken()
+    delivery = testing.MemoryDelivery(site.store, site.configurations, {"webhook": Broken()}, site.clock)
     for _ in range(2):
-        delivery.deliver(
-            [alert],
-            outbox=outbox,
-            configurations=site.configurations,
-            notifiers={"webhook": channel},
-            now=site.clock,
-        )
+        delivery.deliver([alert])
         site.clock.now += 3600
     [turn] = why(site)["rules"][0]["history"]
     assert [one["error"] is None for one in turn["deliveries"]] == [False, True]

@@ -45,7 +45,6 @@ ALLOWED: dict[str, set[str]] = {
 REMAINING: set[tuple[str, str]] = {
     ("cli.run", "local"),
     ("fleet", "evaluate"),
-    ("notify.delivery", "health"),
     ("pipeline.listener", "on_celery"),
     ("pipeline.tasks", "on_celery"),
 }

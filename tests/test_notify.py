@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import structlog.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workermon import errors, models, ports, testing
+from workermon import errors, models, notify, ports, testing
 from workermon.models import Channel, Transition
-from workermon.notify import delivery, http
-from workermon.notify.channels import log
+from workermon.notify import delivery, policy, sender
+from workermon.notify.channels import CHANNEL_TYPES, log
 
 NOW = 1_700_000_000.0
 WORKER = models.Worker(
@@ -31,7 +31,8 @@ class Receiver:
         self.calls = 0
         self._lock = threading.Lock()
 
-    def send(self, channel: Channel, notification: models.Notification) -> None:
+    def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
+        (notification,) = notifications
         with self._lock:
             self.calls += 1
             step = self.plan.pop(0) if self.plan else None
@@ -56,7 +57,6 @@ class Site:
         self.store = testing.MemoryStore(self.clock)
         testing.MemoryWorkers(self.store).add([WORKER])
         self.alerts = testing.MemoryAlerts(self.store)
-        self.outbox: ports.Outbox = testing.MemoryOutbox(self.store)
         self.configurations = testing.MemoryConfigurations(
             self.store,
             models.Configuration(
@@ -66,6 +66,8 @@ class Site:
                 collect=(),
             ),
         )
+        self.delivery = testing.MemoryDelivery(self.store, self.configurations, {}, self.clock)
+        self.outbox = self.delivery.outbox
         self.version = 0
 
     def tell(self, *rules: str, channels: tuple[str, ...] = ("ops",)) -> None:
@@ -96,13 +98,13 @@ class Site:
             assert self.alerts.commit(verdict)
 
     def deliver(self, receiver: ports.Notifier, *alert_ids: str) -> None:
-        delivery.deliver(
-            alert_ids or (ALERT,),
-            outbox=self.outbox,
-            configurations=self.configurations,
-            notifiers={"webhook": receiver},
-            now=self.clock,
-        )
+        """Deliver these alerts."""
+        self.delivery.notifiers = {"webhook": receiver, "log": receiver}
+        self.delivery.deliver(alert_ids or (ALERT,))
+
+    def deliver_due(self, receiver: ports.Notifier) -> None:
+        """Deliver whatever is due."""
+        self.deliver(receiver, *self.outbox.due(self.clock(), 1000))
 
     def attempts(self, alert_id: str = ALERT) -> list[str | None]:
         """Return how each attempt went, oldest first."""
@@ -183,10 +185,10 @@ def test_channels_do_not_wait_for_each_other() -> None:
     others = threading.Event()
 
     class Hanging(Receiver):
-        def send(self, channel: Channel, notification: models.Notification) -> None:
-            if (channel.name, notification.rule) == ("chat", "cpu-high"):
+        def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
+            if (channel.name, notifications[0].rule) == ("chat", "cpu-high"):
                 assert others.wait(10), "the others wait for this one"
-            super().send(channel, notification)
+            super().send(channel, notifications)
             if len(self.got) >= 9:
                 others.set()
 
@@ -245,14 +247,14 @@ def test_stale_fence_is_bounded() -> None:
 
     late.plan = [slow] * 50
     site.deliver(late)
-    assert late.calls == 1 + delivery.AGAIN
+    assert late.calls == 1 + sender.MAX_RESENDS
 
 
 def test_channel_gone() -> None:
     """A channel that the configuration no longer has is recorded as the reason, tried for a while, and given up."""
     site, receiver = Site("chat"), Receiver()
     site.tell()
-    for _ in range(delivery.ORPHAN_TRIES):
+    for _ in range(policy.REMOVED_CHANNEL_ATTEMPTS):
         assert site.outbox.backlog() == 1
         site.deliver(receiver)
         site.clock.advance(400)
@@ -345,7 +347,7 @@ def test_log(status: str, severity: str, level: str) -> None:
         }
     )
     with structlog.testing.capture_logs() as logged:
-        log.Log().send(Channel(name="log", type="log"), told)
+        log.Log().send(Channel(name="log", type="log"), [told])
     (entry,) = logged
     assert (entry["event"], entry["log_level"]) == (f"alert.{status}", level)
     assert (entry["worker_id"], entry["rule"], entry["value"], entry["summary"]) == (
@@ -363,34 +365,22 @@ def limited(site: Site, **given: float | None) -> None:
     site.configurations.save(had.model_copy(update={"revision": had.revision + 1, "channels": channels}))
 
 
-def send(site: Site, receiver: ports.Notifier, throttle: ports.Throttle) -> None:
-    """Deliver what is due."""
-    delivery.deliver(
-        site.outbox.due(site.clock(), 1000),
-        outbox=site.outbox,
-        configurations=site.configurations,
-        notifiers={"webhook": receiver, "log": receiver},
-        now=site.clock,
-        throttle=throttle,
-    )
-
-
 def test_no_channel_gets_more_than_it_takes() -> None:
     """In no minute more goes out than the channel takes, all of it in time, each once and as no failed attempt."""
-    site, throttle = Site(), testing.MemoryThrottle()
+    site = Site()
     limited(site, ops=30)
     rules = [f"rule-{number}" for number in range(60)]
     site.tell(*rules)
     times: list[float] = []
 
     class Timed(Receiver):
-        def send(self, channel: Channel, notification: models.Notification) -> None:
+        def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
             times.append(site.clock())
-            super().send(channel, notification)
+            super().send(channel, notifications)
 
     receiver = Timed()
     for _ in range(400):
-        send(site, receiver, throttle)
+        site.deliver_due(receiver)
         site.clock.advance(1)
     assert len(receiver.got) == len(set(receiver.got)) == 60
     assert all(sum(begin <= at < begin + 60 for at in times) <= 30 for begin in times)
@@ -399,22 +389,22 @@ def test_no_channel_gets_more_than_it_takes() -> None:
 
 def test_who_asks_for_a_wait_gets_nothing_else() -> None:
     """After a Retry-After the whole channel pauses, not one alert only."""
-    site, throttle = Site(), testing.MemoryThrottle()
+    site = Site()
     site.tell("cpu-high")
     receiver = Receiver(refusal(60))
-    send(site, receiver, throttle)
+    site.deliver_due(receiver)
     site.tell("disk-high")
     site.clock.advance(30)
-    send(site, receiver, throttle)
+    site.deliver_due(receiver)
     assert receiver.calls == 1
     site.clock.advance(31)
-    send(site, receiver, throttle)
+    site.deliver_due(receiver)
     assert len(receiver.got) == 2
 
 
 def test_given_up_is_told_elsewhere() -> None:
     """When a notification is given up another channel is told once, and told again when the channel is well."""
-    site, throttle = Site("ops", "chat"), testing.MemoryThrottle()
+    site = Site("ops", "chat")
     rule = models.Rule(
         name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90), notify=("ops", "chat")
     )
@@ -424,16 +414,16 @@ def test_given_up_is_told_elsewhere() -> None:
     broken = True
 
     class Half:
-        def send(self, channel: Channel, notification: models.Notification) -> None:
+        def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
             if channel.name == "ops" and broken:
                 raise refusal()
-            told.append((channel.name, notification))
+            told.extend((channel.name, each) for each in notifications)
 
     site.tell("cpu-high", "disk-high")
-    send(site, Half(), throttle)
+    site.deliver_due(Half())
     site.clock.advance(models.DAY + 400)
-    send(site, Half(), throttle)
-    send(site, Half(), throttle)
+    site.deliver_due(Half())
+    site.deliver_due(Half())
     assert site.outbox.backlog() == 0
     ((channel, notification),) = told
     assert (channel, notification.status, notification.severity) == ("chat", "firing", "critical")
@@ -445,8 +435,8 @@ def test_given_up_is_told_elsewhere() -> None:
     broken = False
     site.tell("cpu-high")
     site.clock.advance(10)
-    send(site, Half(), throttle)
-    send(site, Half(), throttle)
+    site.deliver_due(Half())
+    site.deliver_due(Half())
     assert [(channel, each.status) for channel, each in told[1:]] == [("ops", "firing"), ("chat", "resolved")]
     assert told[-1][1].dedup_key == notification.dedup_key
     assert told[-1][1].version == 2
@@ -475,15 +465,15 @@ def test_what_is_refused_does_not_block_what_follows() -> None:
 
 def test_a_refusal_that_may_pass_is_tried_for_about_an_hour() -> None:
     """A receiver whose deployment went wrong has its tries, an hour in all, and no day."""
-    site, receiver = Site("ops", "log"), Receiver(*[final(http.PATIENT)] * 50)
+    site, receiver = Site("ops", "log"), Receiver(*[final(policy.PATIENT_ATTEMPTS)] * 50)
     site.tell()
     while (ALERT, "ops") in site.store.lanes and site.clock() < NOW + 3 * 3600:
         site.deliver(receiver)
         site.clock.advance(1)
-    assert receiver.calls == http.PATIENT
+    assert receiver.calls == policy.PATIENT_ATTEMPTS
     # 57 minutes on the average, each of the waits being drawn from 0 on.
     assert 1800 < site.clock() - NOW < 2 * 3600
-    assert site.attempts()[-1] == f"given up: {final(http.PATIENT)}"
+    assert site.attempts()[-1] == f"given up: {final(policy.PATIENT_ATTEMPTS)}"
 
 
 def test_the_alert_about_a_channel_ends_with_the_channel() -> None:
@@ -507,16 +497,23 @@ def test_the_alert_about_a_channel_ends_with_the_channel() -> None:
 
 def test_given_up_where_no_other_channel_is() -> None:
     """Where no rule uses another channel the log is told, and that it was given up itself is told nobody."""
-    site, throttle = Site(), testing.MemoryThrottle()
+    site = Site()
     site.tell()
-    send(site, Receiver(refusal()), throttle)
+    site.deliver_due(Receiver(refusal()))
     site.clock.advance(models.DAY + 400)
-    send(site, Receiver(refusal()), throttle)
+    site.deliver_due(Receiver(refusal()))
     (parcel,) = site.outbox.claim("channel:ops/delivery", site.clock(), 15)
     assert parcel.channel == "log"
 
 
 # --- trying a channel out ----------------------------------------------------------------------------------------
+
+
+def channel_test(site: Site, notifiers: Mapping[str, ports.Notifier]) -> notify.ChannelTest:
+    """Return what tries the channels of a site."""
+    return notify.ChannelTest(
+        configurations=site.configurations, channel_types=CHANNEL_TYPES, notifiers=notifiers, now=site.clock
+    )
 
 
 @pytest.mark.parametrize(("kind", "statuses"), [("webhook", ["firing"]), ("pagerduty", ["firing", "resolved"])])
@@ -530,10 +527,10 @@ def test_a_channel_is_tried(kind: str, statuses: list[str]) -> None:
     got: list[models.Notification] = []
 
     class Desk:
-        def send(self, channel: Channel, notification: models.Notification) -> None:
-            got.append(notification)
+        def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
+            got.extend(notifications)
 
-    sent = delivery.try_out("ops", configurations=site.configurations, notifiers={kind: Desk()}, now=site.clock)
+    sent = channel_test(site, {kind: Desk()}).send("ops")
     assert sent == len(got)
     assert [each.status for each in got] == statuses
     assert len({each.dedup_key for each in got}) == 1
@@ -544,7 +541,7 @@ def test_a_channel_is_tried(kind: str, statuses: list[str]) -> None:
 def test_a_channel_that_is_not_there() -> None:
     """A channel that is not configured is not found, and the nearest name is given."""
     with pytest.raises(errors.NotFound, match="did you mean ops"):
-        delivery.try_out("opps", configurations=Site().configurations, notifiers={}, now=testing.ManualClock())
+        channel_test(Site(), {}).send("opps")
 
 
 # --- reminders ---------------------------------------------------------------------------------------------------
@@ -557,9 +554,9 @@ class Reader(Receiver):
         super().__init__(*plan)
         self.reminders: list[bool] = []
 
-    def send(self, channel: Channel, notification: models.Notification) -> None:
-        super().send(channel, notification)
-        self.reminders.append(notification.reminder)
+    def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
+        super().send(channel, notifications)
+        self.reminders.extend(each.reminder for each in notifications)
 
 
 def repeating(repeat: int | None) -> Site:
@@ -571,29 +568,17 @@ def repeating(repeat: int | None) -> Site:
     return site
 
 
-def remind(site: Site, receiver: ports.Notifier, silences: ports.Silences | None = None) -> None:
-    """Deliver what is due."""
-    delivery.deliver(
-        site.outbox.due(site.clock(), 10),
-        outbox=site.outbox,
-        configurations=site.configurations,
-        notifiers={"webhook": receiver},
-        now=site.clock,
-        silences=silences,
-    )
-
-
 def test_reminders_until_it_is_over() -> None:
     """What still fires is told again each so often, and no more once it is over."""
     site, receiver = repeating(3600), Reader()
     site.tell()
     for _ in range(3 * 60 + 1):
-        remind(site, receiver)
+        site.deliver_due(receiver)
         site.clock.advance(60)
     assert receiver.reminders == [False, True, True, True]
     site.tell()
     for _ in range(180):
-        remind(site, receiver)
+        site.deliver_due(receiver)
         site.clock.advance(60)
     assert receiver.reminders == [False, True, True, True, False]
     assert [version for _, _, version in receiver.got] == [1, 1, 1, 1, 2]
@@ -603,9 +588,9 @@ def test_no_reminder_without_being_asked() -> None:
     """A channel without repeat is told once."""
     site, receiver = repeating(None), Reader()
     site.tell()
-    remind(site, receiver)
+    site.deliver_due(receiver)
     site.clock.advance(models.DAY)
-    remind(site, receiver)
+    site.deliver_due(receiver)
     assert receiver.reminders == [False]
 
 
@@ -613,11 +598,11 @@ def test_a_reminder_that_is_not_accepted_is_no_loss() -> None:
     """A reminder of an old alert that fails is recorded, told nowhere else, and followed by the next one."""
     site, receiver = repeating(models.DAY), Reader()
     site.tell()
-    remind(site, receiver)
+    site.deliver_due(receiver)
     receiver.plan = [refusal()]
     for _ in range(2):
         site.clock.advance(models.DAY + 1)
-        remind(site, receiver)
+        site.deliver_due(receiver)
     assert receiver.reminders == [False, True]
     assert site.outbox.last_error("ops") is None
     assert (site.attempts()[1] or "").startswith("reminder: channel ops")
@@ -626,14 +611,14 @@ def test_a_reminder_that_is_not_accepted_is_no_loss() -> None:
 def test_seen_or_silenced_is_not_repeated() -> None:
     """What somebody acknowledged or silenced is not repeated while that holds."""
     site, receiver = repeating(3600), Reader()
-    silences = testing.MemorySilences()
+    silences = site.delivery.silences
     site.tell()
-    remind(site, receiver, silences)
+    site.deliver_due(receiver)
     silences.acknowledge(models.Acknowledgement(alert_id=ALERT, since=int(NOW), by="me", at=site.clock()))
     site.clock.advance(3601)
-    remind(site, receiver, silences)
+    site.deliver_due(receiver)
     assert receiver.reminders == [False]
     silences.acknowledge(models.Acknowledgement(alert_id=ALERT, since=int(NOW) - 5, by="me", at=site.clock()))
     site.clock.advance(3601)
-    remind(site, receiver, silences)
+    site.deliver_due(receiver)
     assert receiver.reminders == [False, True], "it was another episode that was seen"

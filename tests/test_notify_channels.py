@@ -15,7 +15,7 @@ import subprocess
 import time
 import tomllib
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from email import utils as mail_utils
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from tests.support.waiting import eventually
 from tests.test_notify_webhook import Receiver, answer, told
 from workermon import config, errors, models, ports, testing
 from workermon.models import Channel, SecretRef
-from workermon.notify import channel_type, http, text
+from workermon.notify import channel_type, http, policy, text
 from workermon.notify.channels import CHANNEL_TYPES, alertmanager, installed, own, pagerduty, slack, sns
 from workermon.notify.channels import email as mail_channel
 
@@ -115,13 +115,13 @@ def test_template_fields_are_those_that_are_checked() -> None:
 def test_template_replaces_the_text() -> None:
     """A template's names become the message's, and a dollar sign stays one."""
     channel = of("email", template="$$5 says ${worker}: $value of $threshold in $region")
-    assert text.body(channel, told()) == "$5 says rénder-07: 97.5 % of 90 % in us-east-1"
+    assert text.body(channel, [told()]) == "$5 says rénder-07: 97.5 % of 90 % in us-east-1"
 
 
 @pytest.mark.parametrize("template", ["$nothing", "100 $", "${}", "${summary.__class__}"])
 def test_template_that_does_not_render_falls_back(template: str) -> None:
     """A template that came into force all the same and does not render gives the plain text."""
-    assert text.body(of("email", template=template), told()) == text.plain(told())
+    assert text.body(of("email", template=template), [told()]) == text.plain(told())
 
 
 @pytest.mark.parametrize("template", ["$nothing", "100 $", "${}", "${summary.__class__}", ""])
@@ -141,9 +141,9 @@ def test_pagerduty_triggers_and_resolves(receiver: Receiver) -> None:
     receiver.plan = [answer(202), answer(202), answer(202)]
     channel = of("pagerduty", url=receiver.url, secret=SecretRef(env="KEY"))
     sender = notifiers()["pagerduty"]
-    sender.send(channel, told(1, severity="warning"))
-    sender.send(channel, told(2))
-    sender.send(channel, told(3, status="resolved"))
+    sender.send(channel, [told(1, severity="warning")])
+    sender.send(channel, [told(2)])
+    sender.send(channel, [told(3, status="resolved")])
     events = [json.loads(got.body) for got in receiver.got]
     assert [event["event_action"] for event in events] == ["trigger", "trigger", "resolve"]
     assert {event["dedup_key"] for event in events} == {"i-0abc0123456789def/cpu-high"}
@@ -165,7 +165,7 @@ def test_pagerduty_slows_down(receiver: Receiver) -> None:
     """What PagerDuty refuses as too much carries the wait that it asks for, and no key."""
     receiver.plan = [answer(429, Retry_After="17")]
     with pytest.raises(errors.DeliveryFailed) as caught:
-        notifiers()["pagerduty"].send(of("pagerduty", url=receiver.url, secret=SecretRef(env="KEY")), told())
+        notifiers()["pagerduty"].send(of("pagerduty", url=receiver.url, secret=SecretRef(env="KEY")), [told()])
     assert caught.value.retry_after == 17
     assert KEY not in str(caught.value)
 
@@ -173,7 +173,7 @@ def test_pagerduty_slows_down(receiver: Receiver) -> None:
 def test_pagerduty_bad_key(receiver: Receiver) -> None:
     """A secret that can be no routing key is refused without showing it, and nothing is sent."""
     with pytest.raises(errors.InvalidInput, match="no routing key") as caught:
-        notifiers()["pagerduty"].send(of("pagerduty", url=receiver.url, secret=SecretRef(env="BAD")), told())
+        notifiers()["pagerduty"].send(of("pagerduty", url=receiver.url, secret=SecretRef(env="BAD")), [told()])
     assert "at all" not in str(caught.value)
     assert receiver.connections == 0
 
@@ -183,7 +183,7 @@ def test_pagerduty_bad_key(receiver: Receiver) -> None:
 
 def test_slack_message(receiver: Receiver) -> None:
     """Slack gets a text for notices and a block with the facts, the address being a secret."""
-    notifiers(URL=receiver.url + "\n")["slack"].send(of("slack", url=SecretRef(env="URL")), told())
+    notifiers(URL=receiver.url + "\n")["slack"].send(of("slack", url=SecretRef(env="URL")), [told()])
     (got,) = receiver.got
     document = json.loads(got.body)
     assert document["text"].startswith("[FIRING critical] rénder-07")
@@ -197,9 +197,9 @@ def test_slack_message(receiver: Receiver) -> None:
 def test_slack_escapes() -> None:
     """Nothing that others wrote becomes a mention or a link; what the template's author wrote does."""
     bad = told(summary="<!channel> & <https://evil|here>")
-    assert "<!" not in json.dumps(slack.message(of("slack"), bad))
-    assert "<https" not in json.dumps(slack.message(of("slack"), bad))
-    own = slack.message(of("slack", template="<https://runbook|run book> $summary"), bad)
+    assert "<!" not in json.dumps(slack.message(of("slack"), [bad]))
+    assert "<https" not in json.dumps(slack.message(of("slack"), [bad]))
+    own = slack.message(of("slack", template="<https://runbook|run book> $summary"), [bad])
     said = own["attachments"][0]["blocks"][0]["text"]["text"]
     assert said == "<https://runbook|run book> &lt;!channel&gt; &amp; &lt;https://evil|here&gt;"
 
@@ -208,7 +208,7 @@ def test_slack_address_stays_secret(receiver: Receiver) -> None:
     """A failure shows nothing of Slack's address but its host."""
     receiver.plan = [answer(404)]
     with pytest.raises(errors.DeliveryFailed) as caught:
-        notifiers(URL=receiver.url)["slack"].send(of("slack", url=SecretRef(env="URL")), told())
+        notifiers(URL=receiver.url)["slack"].send(of("slack", url=SecretRef(env="URL")), [told()])
     assert "T0KEN" not in str(caught.value)
 
 
@@ -217,11 +217,11 @@ def test_http_channels_are_guarded(receiver: Receiver, kind: str) -> None:
     """No channel that speaks HTTP reaches a private address, or follows a redirect, unless it may."""
     channel = of(kind, url=f"https://127.0.0.1:{receiver.port}/", secret=SecretRef(env="KEY"), allow_private=False)
     with pytest.raises(errors.DeliveryFailed, match="refused"):
-        notifiers()[kind].send(channel, told())
+        notifiers()[kind].send(channel, [told()])
     assert receiver.connections == 0
     receiver.plan = [answer(307, Location=f"http://127.0.0.1:{receiver.port}/elsewhere")]
     with pytest.raises(errors.DeliveryFailed, match="not followed"):
-        notifiers()[kind].send(of(kind, url=receiver.url, secret=SecretRef(env="KEY")), told())
+        notifiers()[kind].send(of(kind, url=receiver.url, secret=SecretRef(env="KEY")), [told()])
     assert receiver.connections == 1
 
 
@@ -243,8 +243,8 @@ def test_what_a_refusal_is_worth(receiver: Receiver, kind: str, at_once: set[int
     for status in sorted(at_once | patiently | later):
         receiver.plan = [answer(status)]
         with pytest.raises(errors.DeliveryFailed) as caught:
-            notifiers()[kind].send(of(kind, url=receiver.url, secret=SecretRef(env="KEY")), told())
-        tries = 1 if status in at_once else http.PATIENT if status in patiently else None
+            notifiers()[kind].send(of(kind, url=receiver.url, secret=SecretRef(env="KEY")), [told()])
+        tries = 1 if status in at_once else policy.PATIENT_ATTEMPTS if status in patiently else None
         assert getattr(caught.value, "tries", None) == tries, status
         assert caught.value.retryable == (status in later), status
         assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
@@ -257,7 +257,7 @@ def test_a_wait_that_is_asked_for_is_read(receiver: Receiver, status: int) -> No
     for written, asked in (("25", 25), (date, 40)):
         receiver.plan = [answer(status, Retry_After=written, Date=mail_utils.formatdate(NOW, usegmt=True))]
         with pytest.raises(errors.DeliveryFailed) as caught:
-            notifiers()["pagerduty"].send(of("pagerduty", url=receiver.url, secret=SecretRef(env="KEY")), told())
+            notifiers()["pagerduty"].send(of("pagerduty", url=receiver.url, secret=SecretRef(env="KEY")), [told()])
         assert caught.value.retry_after == asked
 
 
@@ -266,7 +266,7 @@ def test_alertmanager_posts_both_severities(receiver: Receiver) -> None:
     channel = of(
         "alertmanager", url=f"http://127.0.0.1:{receiver.port}/am/", user="u", secret=SecretRef(env="PASSWORD")
     )
-    notifiers()["alertmanager"].send(channel, told())
+    notifiers()["alertmanager"].send(channel, [told()])
     (got,) = receiver.got
     assert got.line == "POST /am/api/v2/alerts HTTP/1.1"
     assert got.headers["authorization"] == "Basic " + base64.b64encode(b"u:hunter2hunter2").decode()
@@ -283,7 +283,7 @@ def test_alertmanager_posts_both_severities(receiver: Receiver) -> None:
 def test_alertmanager_bearer(receiver: Receiver) -> None:
     """A secret without a user is a bearer token."""
     channel = of("alertmanager", url=f"http://127.0.0.1:{receiver.port}", secret=SecretRef(env="KEY"))
-    notifiers()["alertmanager"].send(channel, told())
+    notifiers()["alertmanager"].send(channel, [told()])
     assert receiver.got[0].headers["authorization"] == f"Bearer {KEY}"
 
 
@@ -329,11 +329,11 @@ def test_real_alertmanager(real_alertmanager: str) -> None:
     """A real Alertmanager shows an alert, its change of severity as one alert, and its end."""
     now = time.time()
     since = models.rfc3339(int(now) - 300)
-    sender = alertmanager.Alertmanager(SECRETS)
+    sender = alertmanager.Alertmanager(SECRETS, http.Client(time.time))
     channel = of("alertmanager", url=real_alertmanager)
 
     def send(minutes: int, **changes: object) -> None:
-        sender.send(channel, told(since=since, at=models.rfc3339(int(now) - 60 * minutes), **changes))
+        sender.send(channel, [told(since=since, at=models.rfc3339(int(now) - 60 * minutes), **changes)])
 
     send(5, severity="warning")
     eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "warning")], what="the warning")
@@ -360,7 +360,7 @@ def test_sns_message() -> None:
         def publish(self, topic_arn: str, **given: Any) -> None:
             got.append((topic_arn, given))
 
-    sns.Sns(Publisher()).send(of("sns", topic_arn=TOPIC), told(summary="ü" * 300))
+    sns.Sns(Publisher()).send(of("sns", topic_arn=TOPIC), [told(summary="ü" * 300)])
     ((topic, given),) = got
     assert topic == TOPIC
     assert given["subject"].isascii()
@@ -390,13 +390,13 @@ def test_sns_on_moto(monkeypatch: pytest.MonkeyPatch) -> None:
         name = queues.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         topics.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=name)
         sender = sns.Sns(on_sns.AwsPublisher())
-        sender.send(of("sns", topic_arn=arn), told())
+        sender.send(of("sns", topic_arn=arn), [told()])
         (message,) = queues.receive_message(QueueUrl=queue)["Messages"]
         envelope = json.loads(message["Body"])
         assert envelope["Subject"].startswith("[FIRING critical]")
         assert "cpu-high" in envelope["Message"]
         with pytest.raises(errors.AwsError, match="gone"):
-            sender.send(of("sns", topic_arn=arn.replace("alerts", "gone")), told())
+            sender.send(of("sns", topic_arn=arn.replace("alerts", "gone")), [told()])
     finally:
         server.stop()
 
@@ -409,7 +409,7 @@ def test_sns_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     with pytest.raises(errors.AwsUnreachable):
-        sns.Sns(on_sns.AwsPublisher()).send(of("sns", topic_arn=TOPIC), told())
+        sns.Sns(on_sns.AwsPublisher()).send(of("sns", topic_arn=TOPIC), [told()])
 
 
 # --- e-mail ------------------------------------------------------------------------------------------------------
@@ -476,7 +476,7 @@ def post(port: int, **given: Any) -> Channel:
 def test_email(mail: Callable[..., tuple[Mailbox, int]], security: str) -> None:
     """A mail reaches every recipient, whichever way it is secured."""
     box, port = mail(security)
-    notifiers()["email"].send(post(port, security=security), told())
+    notifiers()["email"].send(post(port, security=security), [told()])
     (envelope,) = box.envelopes
     assert envelope.rcpt_tos == ["ops@example.com", "chief@example.com"]
     got = email.message_from_bytes(envelope.content, policy=email.policy.default)
@@ -492,11 +492,11 @@ def test_email_logs_in(mail: Callable[..., tuple[Mailbox, int]]) -> None:
     """User and password are used over TLS only, and a wrong one is refused without being shown."""
     box, port = mail(auth=True)
     channel = post(port, user="monitor", secret=SecretRef(env="PASSWORD"))
-    notifiers()["email"].send(channel, told())
+    notifiers()["email"].send(channel, [told()])
     assert box.logins == [(b"monitor", b"hunter2hunter2")]
     assert len(box.envelopes) == 1
     with pytest.raises(errors.DeliveryFailed, match="refuses user or password") as caught:
-        notifiers(PASSWORD="wr0ng-wr0ng")["email"].send(channel, told())
+        notifiers(PASSWORD="wr0ng-wr0ng")["email"].send(channel, [told()])
     assert "wr0ng" not in str(caught.value)
 
 
@@ -505,22 +505,22 @@ def test_email_refused(mail: Callable[..., tuple[Mailbox, int]]) -> None:
     box, port = mail()
     box.refuse = "451 later, hunter2hunter2"
     with pytest.raises(errors.DeliveryFailed, match="answered 451") as caught:
-        notifiers()["email"].send(post(port), told())
+        notifiers()["email"].send(post(port), [told()])
     assert "hunter2" not in str(caught.value)
     box.refuse = ""
-    notifiers()["email"].send(post(port), told())
+    notifiers()["email"].send(post(port), [told()])
     assert len(box.envelopes) == 1
     box.refuse = "554 no, hunter2hunter2"
     with pytest.raises(errors.DeliveryRefused, match="answered 554") as final:
-        notifiers()["email"].send(post(port), told())
-    assert final.value.tries == http.PATIENT
+        notifiers()["email"].send(post(port), [told()])
+    assert final.value.tries == policy.PATIENT_ATTEMPTS
 
 
 def test_email_without_starttls(mail: Callable[..., tuple[Mailbox, int]]) -> None:
     """A server that offers no TLS gets nothing, unless the channel says so."""
     box, port = mail("none")
     with pytest.raises(errors.DeliveryFailed, match="no STARTTLS"):
-        notifiers()["email"].send(post(port), told())
+        notifiers()["email"].send(post(port), [told()])
     assert box.envelopes == []
 
 
@@ -529,7 +529,7 @@ def test_email_certificate(mail: Callable[..., tuple[Mailbox, int]], monkeypatch
     box, port = mail()
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(errors.DeliveryFailed, match="certificate of localhost is not valid"):
-        notifiers()["email"].send(post(port), told())
+        notifiers()["email"].send(post(port), [told()])
     assert box.envelopes == []
 
 
@@ -537,7 +537,7 @@ def test_email_private_address(mail: Callable[..., tuple[Mailbox, int]]) -> None
     """Without allow_private no server of a private network is connected to."""
     box, port = mail()
     with pytest.raises(errors.DeliveryFailed, match="refused"):
-        notifiers()["email"].send(post(port, allow_private=False), told())
+        notifiers()["email"].send(post(port, allow_private=False), [told()])
     assert box.envelopes == []
 
 
@@ -547,7 +547,7 @@ def test_email_deadline() -> None:
         sender = mail_channel.Email(SECRETS, lambda: NOW, deadline=0.4)
         began = time.monotonic()
         with pytest.raises(errors.DeliveryFailed, match="answer"):
-            sender.send(post(server.getsockname()[1]), told())
+            sender.send(post(server.getsockname()[1]), [told()])
         assert time.monotonic() - began < 3
 
 
@@ -555,7 +555,7 @@ def test_email_no_header_of_others(mail: Callable[..., tuple[Mailbox, int]]) -> 
     """What others wrote adds no header and no recipient."""
     box, port = mail()
     bad = told(summary="x\r\nBcc: thief@example.com\r\n\r\nbody")
-    notifiers()["email"].send(post(port), bad)
+    notifiers()["email"].send(post(port), [bad])
     (envelope,) = box.envelopes
     got = email.message_from_bytes(envelope.content, policy=email.policy.default)
     assert got["Bcc"] is None
@@ -571,14 +571,14 @@ def test_apprise(receiver: Receiver) -> None:
     url = f"json://127.0.0.1:{receiver.port}/T0KEN?redirect=yes"
     sender = notifiers(URL=url)["apprise"]
     channel = of("apprise", url=SecretRef(env="URL"))
-    sender.send(channel, told())
+    sender.send(channel, [told()])
     document = json.loads(receiver.got[0].body)
     assert document["title"].startswith("[FIRING critical]")
     assert "silence: workermon silence" in document["message"]
     assert document["type"] == "failure"
     receiver.plan = [answer(302, Location=f"http://127.0.0.1:{receiver.port}/elsewhere")]
     with pytest.raises(errors.DeliveryFailed, match="did not take it") as caught:
-        sender.send(channel, told())
+        sender.send(channel, [told()])
     assert "T0KEN" not in str(caught.value)
     assert receiver.connections == 2
 
@@ -589,7 +589,7 @@ def test_apprise_is_guarded(receiver: Receiver) -> None:
     channel = of("apprise", url=SecretRef(env="URL"), allow_private=False)
     for scheme, why in (("json", "not encrypted"), ("jsons", "private")):
         with pytest.raises(errors.DeliveryFailed, match=why):
-            notifiers(URL=f"{scheme}://127.0.0.1:{receiver.port}/")["apprise"].send(channel, told())
+            notifiers(URL=f"{scheme}://127.0.0.1:{receiver.port}/")["apprise"].send(channel, [told()])
     assert receiver.connections == 0
 
 
@@ -597,7 +597,7 @@ def test_apprise_unknown_service() -> None:
     """An address that apprise does not know is refused without being shown."""
     pytest.importorskip("apprise")
     with pytest.raises(errors.InvalidInput, match="none that apprise knows") as caught:
-        notifiers(URL="nonsense://T0KEN")["apprise"].send(of("apprise", url=SecretRef(env="URL")), told())
+        notifiers(URL="nonsense://T0KEN")["apprise"].send(of("apprise", url=SecretRef(env="URL")), [told()])
     assert "T0KEN" not in str(caught.value)
 
 
@@ -607,7 +607,7 @@ def test_apprise_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "apprise", None)
     with pytest.raises(errors.InvalidInput, match=r"pip install 'workermon\[apprise\]'"):
-        notifiers(URL="json://localhost")["apprise"].send(of("apprise", url=SecretRef(env="URL")), told())
+        notifiers(URL="json://localhost")["apprise"].send(of("apprise", url=SecretRef(env="URL")), [told()])
 
 
 # --- the config file ---------------------------------------------------------------------------------------------
@@ -702,7 +702,7 @@ def test_own_type(monkeypatch: pytest.MonkeyPatch) -> None:
         channel_type.Dependencies(secrets=SECRETS, publisher=testing.MemoryPublisher(), now=lambda: NOW),
     )
     for channel in file.channels.values():
-        made[channel.type].send(channel, told())
+        made[channel.type].send(channel, [told()])
     assert [("north", told().id), ("tall", told().id)] == FLOWN
     FLOWN.clear()
 
@@ -728,8 +728,8 @@ class Reeds(config.channels.Options):
 class Heron:
     """A channel of a user's own: a whole type, with keys of its own."""
 
-    def send(self, channel: Channel, notification: models.Notification) -> None:
-        FLOWN.append((Reeds.of(channel).reed, notification.id))
+    def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
+        FLOWN.extend((Reeds.of(channel).reed, each.id) for each in notifications)
 
 
 HERON = channel_type.ChannelType(options=Reeds, notifier=lambda _: Heron())

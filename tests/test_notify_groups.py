@@ -7,7 +7,7 @@ import contextlib
 import email
 import email.policy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -16,10 +16,17 @@ from tests.test_notify_channels import mail, notifiers, of, post  # noqa: F401 -
 from tests.test_notify_webhook import Receiver, answer, told
 from workermon import errors, models, ports, testing
 from workermon.models import Channel, SecretRef
-from workermon.notify import delivery, text
+from workermon.notify import groups, text
 from workermon.notify.channels import slack
 
 NOW = 1_700_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def _no_settling(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Send a group as soon as all that is due of it is claimed, unless several deliver at once."""
+    if "redis_url" not in request.fixturenames:
+        monkeypatch.setattr(groups, "SETTLE", 0.0)
 
 
 class Chat:
@@ -30,10 +37,7 @@ class Chat:
         self.messages: list[list[str]] = []
         self.calls = 0
 
-    def send(self, channel: Channel, notification: models.Notification) -> None:
-        self.send_group(channel, [notification])
-
-    def send_group(self, channel: Channel, notifications: list[models.Notification]) -> None:
+    def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
         self.calls += 1
         if self.plan:
             raise self.plan.pop(0)
@@ -46,8 +50,8 @@ class Pager:
     def __init__(self) -> None:
         self.got: list[str] = []
 
-    def send(self, channel: Channel, notification: models.Notification) -> None:
-        self.got.append(notification.dedup_key)
+    def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
+        self.got.extend(each.dedup_key for each in notifications)
 
 
 class Site:
@@ -63,9 +67,7 @@ class Site:
                 for one in self.ids
             ]
         )
-        self.alerts, self.outbox = testing.MemoryAlerts(self.store), testing.MemoryOutbox(self.store)
-        self.throttle = testing.MemoryThrottle()
-        self.leases: ports.Leases | None = None
+        self.alerts = testing.MemoryAlerts(self.store)
         channels = {
             "chat": Channel(name="chat", type="slack", **chat),
             "pager": Channel(name="pager", type="pagerduty", per_minute=60_000),
@@ -74,6 +76,7 @@ class Site:
             self.store, models.Configuration(rules=(), channels=channels, metrics={}, collect=())
         )
         self.chat, self.pager = Chat(), Pager()
+        self.delivery = testing.MemoryDelivery(self.store, self.configurations, {}, self.clock)
         self.versions = dict.fromkeys(self.ids, 0)
 
     def tell(self, *ids: str, rule: str = "cpu-high", account: str = "default", region: str = "us-east-1") -> None:
@@ -94,15 +97,8 @@ class Site:
 
     def deliver(self, *alert_ids: str) -> None:
         """Deliver these, or what is due."""
-        delivery.deliver(
-            alert_ids or self.outbox.due(self.clock(), 1000),
-            outbox=self.outbox,
-            configurations=self.configurations,
-            notifiers={"slack": self.chat, "pagerduty": self.pager},
-            now=self.clock,
-            throttle=self.throttle,
-            leases=self.leases,
-        )
+        self.delivery.notifiers = {"slack": self.chat, "pagerduty": self.pager}
+        self.delivery.deliver(alert_ids or self.delivery.outbox.due(self.clock(), 1000))
 
     def pass_time(self, seconds: int) -> None:
         """Let time pass, delivering each second."""
@@ -122,7 +118,7 @@ def test_fifty_at_once_are_one_message() -> None:
     site.pass_time(slack.TYPE.group_wait)
     (message,) = site.chat.messages
     assert message == sorted(f"{one}/cpu-high#1" for one in site.ids)
-    assert site.outbox.backlog() == 0
+    assert site.delivery.outbox.backlog() == 0
     attempts = site.store.attempts[f"{site.ids[0]}/cpu-high"]
     assert [attempt.error for attempt in attempts] == [None, None]
 
@@ -160,7 +156,7 @@ def test_accounts_and_regions_do_not_mix() -> None:
         [f"{one}/cpu-high#1" for one in site.ids[start : start + 2]] for start in (0, 2, 4)
     ]
     lab = {"id": "i-0abc", "name": "one", "region": "us-east-1", "account": "lab"}
-    said = text.group_body(of("email"), [told(worker=lab), told(worker=lab)]).splitlines()
+    said = text.body(of("email"), [told(worker=lab), told(worker=lab)]).splitlines()
     assert said[0].endswith("cpu-high: 2 alerts in us-east-1, account lab")
     assert "(one (i-0abc) in us-east-1, account lab)" in said[1]
 
@@ -171,9 +167,9 @@ def test_a_message_that_may_be_shown_twice_says_so() -> None:
     shown: list[str] = []
 
     class Slow(Chat):
-        def send_group(self, channel: Channel, notifications: list[models.Notification]) -> None:
+        def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
             shown.append(notifications[0].summary)
-            super().send_group(channel, notifications)
+            super().send(channel, notifications)
 
     site.chat = Slow(*[errors.DeliveryFailed("channel chat", "no answer within 10 s", "it is tried again")] * 2)
     site.tell(*site.ids)
@@ -281,7 +277,7 @@ def many(number: int, **changes: Any) -> list[models.Notification]:
 def test_a_list_says_how_many_and_which() -> None:
     """The message counts and lists the alerts, the worst first, and says how to silence them all."""
     group = [*many(2, severity="warning"), *many(1), *many(1, status="resolved")]
-    lines = text.group_body(of("email"), group).splitlines()
+    lines = text.body(of("email"), group).splitlines()
     assert lines[0] == "[FIRING 3, RESOLVED 1 critical] cpu-high: 4 alerts in us-east-1"
     assert lines[1].startswith("[FIRING critical] render-000")
     assert lines[4].startswith("[RESOLVED] render-000")
@@ -290,18 +286,18 @@ def test_a_list_says_how_many_and_which() -> None:
 
 def test_a_long_list_is_cut() -> None:
     """A list of hundreds names some and counts the others."""
-    lines = text.group_body(of("email"), many(500)).splitlines()
+    lines = text.body(of("email"), many(500)).splitlines()
     assert len(lines) < 70
     assert "and 440 more: see 'workermon alerts'" in lines
 
 
 def test_slack_list(slack_receiver: Receiver) -> None:
     """Slack gets one message, in blocks that it takes, with nothing of others as markup."""
-    notifiers(URL=slack_receiver.url)["slack"].send_group(of("slack", url=SecretRef(env="URL")), many(150))  # type: ignore[attr-defined]
+    notifiers(URL=slack_receiver.url)["slack"].send(of("slack", url=SecretRef(env="URL")), many(150))
     (got,) = slack_receiver.got
     document = json.loads(got.body)
     blocks = document["attachments"][0]["blocks"]
-    assert 1 < len(blocks) <= slack.BLOCKS
+    assert 1 < len(blocks) <= slack.MAX_BLOCKS
     assert all(0 < len(block["text"]["text"]) <= 3000 for block in blocks)
     assert "<b>" not in got.body.decode()
     assert document["text"].startswith("[FIRING 150 critical] cpu-high: 150 alerts in us-east-1")
@@ -309,7 +305,7 @@ def test_slack_list(slack_receiver: Receiver) -> None:
 
 def test_slack_list_by_template() -> None:
     """A template is filled in once for each alert of a group."""
-    document = slack.group_message(of("slack", template="*$worker* $value"), many(3))
+    document = slack.message(of("slack", template="*$worker* $value"), many(3))
     said = document["attachments"][0]["blocks"][0]["text"]["text"]
     assert said.splitlines()[1:] == ["*render-000* 97.5 %", "*render-001* 97.5 %", "*render-002* 97.5 %"]
 
@@ -326,8 +322,8 @@ def test_mail_list(mail: Any) -> None:  # noqa: F811 - a fixture
     """A group is one mail, whose Message-ID is the same when it is sent again."""
     box, port = mail()
     sender: Any = notifiers()["email"]
-    sender.send_group(post(port), many(50))
-    sender.send_group(post(port), list(reversed(many(50))))
+    sender.send(post(port), many(50))
+    sender.send(post(port), list(reversed(many(50))))
     first, again = (email.message_from_bytes(one.content, policy=email.policy.default) for one in box.envelopes)
     assert first["Message-ID"] == again["Message-ID"]
     assert first["Subject"] == "[FIRING 50 critical] cpu-high: 50 alerts in us-east-1"
@@ -339,7 +335,7 @@ def test_apprise_list(slack_receiver: Receiver) -> None:
     pytest.importorskip("apprise")
     sender: Any = notifiers(URL=f"json://127.0.0.1:{slack_receiver.port}/")["apprise"]
     slack_receiver.plan = [answer(200)]
-    sender.send_group(of("apprise", url=SecretRef(env="URL")), many(5))
+    sender.send(of("apprise", url=SecretRef(env="URL")), many(5))
     document = json.loads(slack_receiver.got[0].body)
     assert document["title"] == "[FIRING 5 critical] cpu-high: 5 alerts in us-east-1"
     assert "render-004" in document["message"]
@@ -378,14 +374,14 @@ def test_fifty_at_once_on_redis(redis_url: str) -> None:
         repository = workers.RedisWorkers(connection)
         repository.add([record.worker for record in testing.MemoryWorkers(site.store).every()])
         site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")  # type: ignore[assignment]
-        site.outbox = outbox.RedisOutbox(connection)  # type: ignore[assignment]
-        site.throttle = throttle.RedisThrottle(connection)  # type: ignore[assignment]
+        site.delivery.outbox = outbox.RedisOutbox(connection)  # type: ignore[assignment]
+        site.delivery.throttle = throttle.RedisThrottle(connection)  # type: ignore[assignment]
         site.tell(*site.ids)
         site.deliver()
         assert (site.chat.messages, len(site.pager.got)) == ([], 50)
         site.pass_time(slack.TYPE.group_wait)
         assert [len(message) for message in site.chat.messages] == [50]
-        assert site.outbox.backlog() == 0
+        assert site.delivery.outbox.backlog() == 0
         (recorded,) = site.alerts.history(f"{site.ids[3]}/cpu-high")
         assert sorted(attempt.channel for attempt in recorded.attempts) == ["chat", "pager"]
 
@@ -398,16 +394,16 @@ def test_deliveries_at_once_send_one_message(redis_url: str) -> None:
         site = Site(150)
         workers.RedisWorkers(connection).add([each.worker for each in testing.MemoryWorkers(site.store).every()])
         site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")  # type: ignore[assignment]
-        site.outbox = outbox.RedisOutbox(connection)  # type: ignore[assignment]
-        site.throttle = throttle.RedisThrottle(connection)  # type: ignore[assignment]
-        site.leases = leases.RedisLeases(connection)
+        site.delivery.outbox = outbox.RedisOutbox(connection)  # type: ignore[assignment]
+        site.delivery.throttle = throttle.RedisThrottle(connection)  # type: ignore[assignment]
+        site.delivery.leases = leases.RedisLeases(connection)
         site.tell(*site.ids)
         site.deliver()
         site.clock.advance(slack.TYPE.group_wait)
-        due = site.outbox.due(site.clock(), 1000)
+        due = site.delivery.outbox.due(site.clock(), 1000)
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             for part in [pool.submit(site.deliver, *due[start::3]) for start in range(3)]:
                 part.result()
         assert [len(message) for message in site.chat.messages] == [150]
-        assert site.outbox.backlog() == 0
+        assert site.delivery.outbox.backlog() == 0
         assert connection.keys("workermon:lease:*") == []

@@ -23,7 +23,7 @@ import pytest
 from tests.support.waiting import eventually
 from workermon import errors, models, testing
 from workermon.models import Channel, SecretRef
-from workermon.notify import delivery, http
+from workermon.notify import http, policy, transport
 from workermon.notify.channels import webhook
 
 TOKEN = "T0KEN-in-the-path"
@@ -152,13 +152,13 @@ def channel(url: str | None, *, private: bool = True, secret: str | None = None)
 
 def hook(deadline: float = 5.0, now: float = 1_700_000_000.0) -> webhook.Webhook:
     """Return a notifier that knows one secret."""
-    return webhook.Webhook(testing.MemorySecrets({"OPS_SECRET": "sésame"}), lambda: now, deadline=deadline)
+    return webhook.Webhook(testing.MemorySecrets({"OPS_SECRET": "sésame"}), http.Client(lambda: now, deadline))
 
 
 def refused(to: Channel, deadline: float = 5.0, now: float = 1_700_000_000.0) -> errors.DeliveryFailed:
     """Return why a notification is not accepted; nothing of the address but its host is in it."""
     with pytest.raises(errors.DeliveryFailed) as caught:
-        hook(deadline, now).send(to, told())
+        hook(deadline, now).send(to, [told()])
     assert TOKEN not in str(caught.value)
     assert TOKEN not in repr(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
@@ -167,7 +167,7 @@ def refused(to: Channel, deadline: float = 5.0, now: float = 1_700_000_000.0) ->
 
 def test_what_is_sent(receiver: Receiver) -> None:
     """The receiver gets the contract's message by POST, with its idempotency key, and no signature without a secret."""
-    hook().send(channel(receiver.url), told())
+    hook().send(channel(receiver.url), [told()])
     (got,) = receiver.got
     assert got.line == f"POST /hook/{TOKEN}?key={TOKEN} HTTP/1.1"
     document = json.loads(got.body)
@@ -183,7 +183,7 @@ def test_what_is_sent(receiver: Receiver) -> None:
 @pytest.mark.integration
 def test_signature_as_openssl_makes_it(receiver: Receiver) -> None:
     """The signature is the HMAC of the very bytes that were sent, as another program computes it."""
-    hook().send(channel(receiver.url, secret="OPS_SECRET"), told())
+    hook().send(channel(receiver.url, secret="OPS_SECRET"), [told()])
     (got,) = receiver.got
     signature = got.headers["x-workermon-signature"]
     assert signature == "sha256=" + hmac.new("sésame".encode(), got.body, hashlib.sha256).hexdigest()
@@ -203,7 +203,7 @@ def test_signature_as_openssl_makes_it(receiver: Receiver) -> None:
 def test_missing_secret_sends_nothing(receiver: Receiver) -> None:
     """Where the secret is missing nothing is sent unsigned."""
     with pytest.raises(errors.InvalidInput, match="OTHER"):
-        hook().send(channel(receiver.url, secret="OTHER"), told())
+        hook().send(channel(receiver.url, secret="OTHER"), [told()])
     assert receiver.connections == 0
 
 
@@ -211,7 +211,7 @@ def test_missing_secret_sends_nothing(receiver: Receiver) -> None:
 def test_accepted(receiver: Receiver, status: int) -> None:
     """Any 2xx accepts."""
     receiver.plan = [answer(status)]
-    hook().send(channel(receiver.url), told())
+    hook().send(channel(receiver.url), [told()])
     assert len(receiver.got) == 1
 
 
@@ -224,7 +224,7 @@ def test_not_accepted(receiver: Receiver, status: int) -> None:
     assert why.retry_after is None
     # It may be a receiver that is being deployed: what it refuses is tried for some minutes, the rest for a day.
     assert why.retryable == (status in (408, 409, 425, 429) or status >= 500)
-    assert getattr(why, "tries", None) == (None if why.retryable else http.PATIENT)
+    assert getattr(why, "tries", None) == (None if why.retryable else policy.PATIENT_ATTEMPTS)
     assert len(receiver.got) == 1
 
 
@@ -289,7 +289,7 @@ def test_drips_its_body(receiver: Receiver) -> None:
     """Once its status is known the rest of a reply is not waited for."""
     receiver.plan = [receiver.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000)]
     began = time.monotonic()
-    hook().send(channel(receiver.url), told())
+    hook().send(channel(receiver.url), [told()])
     assert time.monotonic() - began < 4
 
 
@@ -337,7 +337,7 @@ def test_proxies_are_not_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatc
     """Proxies of the environment are not used."""
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    hook().send(channel(receiver.url), told())
+    hook().send(channel(receiver.url), [told()])
     assert len(receiver.got) == 1
 
 
@@ -369,13 +369,13 @@ OTHERS = {
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public(address: str) -> None:
     """A public address is one."""
-    assert http.is_public(address)
+    assert transport.is_public(address)
 
 
 @pytest.mark.parametrize("address", OTHERS.values(), ids=OTHERS)
 def test_not_public(address: str) -> None:
     """Private, local, translated and other special addresses are not public."""
-    assert not http.is_public(address)
+    assert not transport.is_public(address)
 
 
 def test_http_only_where_private_is_allowed(receiver: Receiver) -> None:
@@ -404,8 +404,8 @@ def test_checked_where_it_connects(receiver: Receiver, monkeypatch: pytest.Monke
     def connect(sock: socket.socket, address: object) -> None:
         real(sock, ("127.0.0.1", receiver.port))
 
-    monkeypatch.setattr(http.socket, "getaddrinfo", rebound)
-    monkeypatch.setattr(http.socket.socket, "connect", connect)
+    monkeypatch.setattr(transport.socket, "getaddrinfo", rebound)
+    monkeypatch.setattr(transport.socket.socket, "connect", connect)
     assert "refused" in str(refused(channel(f"https://example.com/{TOKEN}", private=False)))
     eventually(lambda: receiver.connections == 1, what="the connection")
     assert receiver.got == []
@@ -417,8 +417,8 @@ def test_a_dead_address_leaves_time_for_the_next(receiver: Receiver, monkeypatch
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
     entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (closed, receiver.port)]
-    monkeypatch.setattr(http.socket, "getaddrinfo", lambda *_, **__: entries)
-    hook().send(channel("http://receiver.internal/"), told())
+    monkeypatch.setattr(transport.socket, "getaddrinfo", lambda *_, **__: entries)
+    hook().send(channel("http://receiver.internal/"), [told()])
     assert len(receiver.got) == 1
 
 
@@ -434,7 +434,7 @@ def test_slow_name_server(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -
         finally:
             returned.set()
 
-    monkeypatch.setattr(http.socket, "getaddrinfo", slow)
+    monkeypatch.setattr(transport.socket, "getaddrinfo", slow)
     assert "no answer within 0.3 s" in str(refused(channel(receiver.url), deadline=0.3))
     found.set()
     assert returned.wait(5)
@@ -476,7 +476,7 @@ def test_https(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -
     receiver, certificate = secure
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     to = channel(f"https://localhost:{receiver.port}/{TOKEN}", secret="OPS_SECRET")
-    hook().send(to, told())
+    hook().send(to, [told()])
     assert json.loads(receiver.got[0].body)["version"] == 7
     receiver.plan = [receiver.drip(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: yes\r\n" * 1000)]
     assert "no answer within 0.7 s" in str(refused(to, deadline=0.7))
@@ -496,7 +496,7 @@ def test_nothing_is_left(receiver: Receiver) -> None:
     """After many deliveries no thread and no socket of theirs is left."""
     to, sender = channel(receiver.url), hook()
     for _ in range(20):
-        sender.send(to, told())
+        sender.send(to, [told()])
     eventually(
         lambda: not any(thread.name == "webhook-ops" for thread in threading.enumerate()), what="the threads' end"
     )
@@ -525,13 +525,7 @@ def test_failing_receiver_gets_each_once_and_in_order(receiver: Receiver) -> Non
     for _ in range(3):
         site.tell()
     for _ in range(12):
-        delivery.deliver(
-            [test_notify.ALERT],
-            outbox=site.outbox,
-            configurations=site.configurations,
-            notifiers={"webhook": hook(deadline=0.5)},
-            now=site.clock,
-        )
+        site.deliver(hook(deadline=0.5))
         site.clock.advance(400)
     assert site.outbox.backlog() == 0
     accepted = [

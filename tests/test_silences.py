@@ -21,7 +21,6 @@ from workermon.cli import run as run_command
 from workermon.config import export
 from workermon.evaluate import silence_expiry
 from workermon.models import Count
-from workermon.notify import delivery
 
 
 def made(**changes):
@@ -688,7 +687,8 @@ class Half:
     def __init__(self):
         self.works, self.got = False, []
 
-    def send(self, channel, notification):
+    def send(self, channel, notifications):
+        (notification,) = notifications
         if channel.name == "ops" and not self.works:
             raise test_notify.refusal()
         if notification.rule == models.DELIVERY:
@@ -704,12 +704,13 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers):
     )
     kept = testing.MemorySilences()
     kept.add(mute)
+    delivery = testing.MemoryDelivery(
+        site.store, site.configurations, {"webhook": receiver, "log": receiver}, site.clock
+    )
+    delivery.silences = kept
 
     def deliver(*alert_ids):
-        delivery.deliver(
-            [*alert_ids, *site.outbox.due(site.clock(), 1000)], outbox=site.outbox, configurations=site.configurations,
-            notifiers={"webhook": receiver, "log": receiver}, now=site.clock, silences=kept,
-        )  # fmt: skip
+        delivery.deliver([*alert_ids, *site.outbox.due(site.clock(), 1000)])
 
     site.tell()
     deliver()

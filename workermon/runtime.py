@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import collect, config, failpoints, logs, ports, settings, views
+from workermon import collect, config, failpoints, logs, notify, ports, settings, views
 from workermon.costs import limit_of
-from workermon.notify import channel_type, channels, delivery
+from workermon.notify import channel_health, channel_type, channels, groups, sender
 from workermon.on_aws import cloudwatch, ec2, limited, session, sns
 from workermon.on_celery import dispatcher, nodes, schedule
 from workermon.on_celery.app import app
@@ -260,6 +260,11 @@ class Recipes(dishka.Provider):
     # --- stages and views: their fields are their ports ----------------------------------------------------------
 
     make_collection = dishka.provide(collect.Collection)
+    make_channel_health = dishka.provide(channel_health.ChannelHealth)
+    make_grouping = dishka.provide(groups.Grouping)
+    make_sender = dishka.provide(sender.Sender)
+    make_delivery = dishka.provide(notify.Delivery)
+    make_channel_test = dishka.provide(notify.ChannelTest)
     make_fleet_view = dishka.provide(views.FleetView)
     make_alert_view = dishka.provide(views.AlertView)
     make_history_view = dishka.provide(views.HistoryView)
@@ -298,16 +303,6 @@ def open(  # noqa: A001  (named where used: runtime.open)
 
 def _always(thing: Any) -> Callable[[], Any]:
     return lambda: thing
-
-
-def try_channel(container: dishka.Container, name: str) -> int:
-    """Send a test message through a channel; return how many messages it took."""
-    return delivery.try_out(
-        name,
-        configurations=container.get(ports.Configurations),
-        notifiers=container.get(Mapping[str, ports.Notifier]),
-        now=container.get(ports.Clock),
-    )
 
 
 def default_region() -> str | None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ import pytest
 from pydantic import SecretStr
 
 from tests.support.aws import use_aws
-from workermon import collect, config, failpoints, fleet, models, ports, runtime, settings, testing, views
+from workermon import collect, config, failpoints, fleet, models, notify, ports, runtime, settings, testing, views
 from workermon.evaluate import evaluation
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
-from workermon.notify import delivery
 from workermon.views import explain
 
 pytestmark = pytest.mark.integration
@@ -49,9 +48,9 @@ class Post:
     def __init__(self) -> None:
         self.sent: list[models.Notification] = []
 
-    def send(self, channel: models.Channel, notification: models.Notification) -> None:
-        """Take it."""
-        self.sent.append(notification)
+    def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
+        """Take them."""
+        self.sent.extend(notifications)
 
 
 class House:
@@ -65,6 +64,7 @@ class House:
         use_aws(monkeypatch, self.endpoint.url, AWS_REGION="us-east-1")
         monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
         self.schedule = testing.MemorySchedule()
+        self.post = Post()
         self.container = runtime.open(
             settings.Settings(redis_url=SecretStr(redis_url)),
             overrides={
@@ -72,6 +72,7 @@ class House:
                 ports.Schedule: self.schedule,
                 ports.Dispatcher: testing.MemoryDispatcher(),
                 ports.Nodes: testing.MemoryNodes(["here"]),
+                Mapping[str, ports.Notifier]: {"log": self.post},
             },
         )
         self.ids = list(self.simulation.machines)
@@ -79,7 +80,6 @@ class House:
                   schedule=self.schedule, ec2=self.get(ports.Ec2), now=self.clock)  # fmt: skip
         configurations = self.get(ports.Configurations)
         assert configurations.save(config.to_configuration(testing.parse(FILE, "f"), configurations.load()))
-        self.post = Post()
 
     def get(self, port: Any) -> Any:
         """Return a port."""
@@ -105,10 +105,7 @@ class House:
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
         """Send what waits of these alerts."""
-        delivery.deliver(
-            alert_ids, outbox=self.get(ports.Outbox), configurations=self.get(ports.Configurations),
-            notifiers={"log": self.post}, now=self.clock,
-        )  # fmt: skip
+        self.get(notify.Delivery).deliver(alert_ids)
 
     def why(self, worker_id: str, metric: str) -> Any:
         """Explain the one rule of a kind."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from workermon import collect, config, models, testing
@@ -15,9 +15,9 @@ class Desk:
     def __init__(self) -> None:
         self.read: list[models.Notification] = []
 
-    def send(self, channel: models.Channel, notification: models.Notification) -> None:
+    def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
         """Take part as a channel."""
-        self.read.append(notification)
+        self.read.extend(notifications)
 
 
 class Monitor:
@@ -37,7 +37,7 @@ class Monitor:
         self.feed = testing.MemoryFeed(self.store)
         self.schedule = testing.MemorySchedule()
         self.desk = Desk()
-        self.notifiers = {"log": self.desk}
+        self.delivery = testing.MemoryDelivery(self.store, self.configurations, {"log": self.desk}, self.now)
         self.learned_delays = testing.MemoryLearnedDelays(self.store)
         self.accounts = testing.MemoryAccounts(self.store)
         self.costs = testing.MemoryCosts()

@@ -9,7 +9,6 @@ import pytest
 from tests.story.desk import Monitor
 from workermon import fleet, models
 from workermon.evaluate import evaluation
-from workermon.notify import delivery
 
 ID = "i-0abc0123456789def"
 HERE = models.AccountRegion(region="us-east-1")
@@ -34,7 +33,7 @@ def minutes(monitor, *cpu):
         monitor.cloudwatch.put(ID, "CPUUtilization", [(at, value)])
         monitor.now.advance(60)
         monitor.collection.collect([ID])
-        monitor.run(delivery.deliver, monitor.run(evaluation.evaluate, [ID]))
+        monitor.delivery.deliver(monitor.run(evaluation.evaluate, [ID]))
 
 
 def test_1_adding_a_worker_checks_it_with_ec2_and_schedules_its_id(monitor):
@@ -93,7 +92,7 @@ def test_5_an_outage_of_the_monitor_is_made_up_for(monitor):
     monitor.now.advance(30 * 60)
 
     monitor.collection.collect([ID])
-    monitor.run(delivery.deliver, monitor.run(evaluation.evaluate, [ID]))
+    monitor.delivery.deliver(monitor.run(evaluation.evaluate, [ID]))
 
     series = monitor.samples.read([(ID, "cpu_utilization", 60)], at, monitor.now())[ID, "cpu_utilization"]
     assert len(series.points) == 30
@@ -108,7 +107,7 @@ def test_6_removing_it_resolves_what_fires_and_forgets_it(monitor):
     minutes(monitor, 97.0, 97.0, 97.0)
 
     monitor.run(fleet.remove, [ID])
-    monitor.run(delivery.deliver, [f"{ID}/cpu-high"])
+    monitor.delivery.deliver([f"{ID}/cpu-high"])
 
     assert [(one.status, one.reason) for one in monitor.desk.read] == [("firing", None), ("resolved", "removed")]
     assert monitor.workers.ids() == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typing
-
 import click
 
 from workermon.cli import options, output, session
@@ -14,14 +12,14 @@ from workermon.cli import options, output, session
 @options.as_json
 @session.pass_session
 def notify_test(own: session.Session, channel: str, as_json: bool) -> None:
-    """Send a test message through a channel, at once; what it opens (an incident) it closes again.
+    """Send a test message through a channel, now. If it opens an incident, another one closes it.
 
     \b
     Example: workermon notify-test ops
     """
-    from workermon import runtime
+    from workermon import notify
 
-    sent = runtime.try_channel(typing.cast(typing.Any, own.container), channel)
+    sent = own.get(notify.ChannelTest).send(channel)
     if as_json:
         output.document({"channel": channel, "accepted": True, "messages": sent})
         return

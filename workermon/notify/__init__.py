@@ -1,1 +1,8 @@
 """Deliver: what waits in the outbox goes to its channels."""
+
+from __future__ import annotations
+
+from workermon.notify.channel_test import ChannelTest
+from workermon.notify.delivery import Delivery
+
+__all__ = ["ChannelTest", "Delivery"]

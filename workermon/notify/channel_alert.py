@@ -1,4 +1,4 @@
-"""Pure: what is told of the delivery itself: that a channel took nothing for a day, that it is well again, a test.
+"""Pure: the notifications about a channel: that it took nothing for a day, and that it is well again.
 
 No kind of notification is about a channel; ``collector`` is the nearest, for it is of the monitor and of no worker.
 """
@@ -44,35 +44,6 @@ def unheard(told: models.Notification, silence: models.Silence) -> models.Silenc
 def belated(channel: str, before: models.SilencedNotification, at: float) -> models.Notification:
     """Tell what nobody heard of because of a silence that is over by now."""
     return _told(channel, "firing", before, models.moment(before.since), at, before.summary, before.reason)
-
-
-def trial(channel: models.Channel, at: float, identity: str, *, closing: bool) -> list[models.Notification]:
-    """Return a test message, and the one that closes what it opened where that is wanted."""
-    found = []
-    for version, status in enumerate(("firing", "resolved") if closing else ("firing",), start=1):
-        found.append(
-            models.Notification.model_validate(
-                {
-                    "id": f"test-{identity}-{version}",
-                    "version": version,
-                    "dedup_key": f"test-{identity}/notify-test",
-                    "kind": "collector",
-                    "status": status,
-                    "severity": "warning",
-                    "rule": "notify-test",
-                    "metric": None,
-                    "value": None,
-                    "threshold": None,
-                    "since": models.rfc3339(int(at)),
-                    "at": models.rfc3339(int(at)),
-                    "created_at": models.rfc3339(at),
-                    "worker": None,
-                    "scope": EVERYWHERE,
-                    "summary": f"test of channel {channel.name}: nothing is wrong",
-                }
-            )
-        )
-    return found
 
 
 def _told(

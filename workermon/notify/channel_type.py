@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from workermon import logs, ports
+from workermon import errors, logs, models, ports
 from workermon.config import channels
 
 log = logs.get(__name__)
@@ -29,7 +29,7 @@ class ChannelType:
 
     #: The keys of ``[channels.NAME]``, and how they are checked.
     options: type[channels.Options]
-    #: Makes the notifier, once for each process.
+    #: Makes the notifier, once in each process.
     notifier: Callable[[Dependencies], ports.Notifier]
     #: Messages in any minute; ``None``: no limit.
     per_minute: float | None = None
@@ -41,6 +41,24 @@ class ChannelType:
     shows_repetitions: bool = False
     #: Whether a message opens something, such as an incident, so that a test message is followed by its end.
     opens: bool = False
+
+
+class _Missing:
+    """``ports.Notifier`` of a type that nothing here knows."""
+
+    def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:  # noqa: ARG002
+        """Fail."""
+        what, why = f"channel {channel.name}", f"nothing here sends to {channel.type}"
+        raise errors.DeliveryFailed(what, why, "use another type, or install what does")
+
+
+#: A type of your own that is not installed here.
+UNKNOWN = ChannelType(options=channels.Options, notifier=lambda _: _Missing())
+
+
+def of(channel: models.Channel, types: Mapping[str, ChannelType]) -> ChannelType:
+    """Return the type of a channel."""
+    return types.get(channel.type, UNKNOWN)
 
 
 def notifiers(types: Mapping[str, ChannelType], needs: Dependencies) -> dict[str, ports.Notifier]:

@@ -1,10 +1,11 @@
-"""What people are told: what, where, since when, the value and the threshold, a small chart, how to silence it."""
+"""Messages for people: what, where, since when, the value and the threshold, a small chart, how to silence it."""
 
 from __future__ import annotations
 
 import shlex
 import string
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from workermon import errors, logs, models
 from workermon.alerts import message
@@ -16,10 +17,10 @@ log = logs.get(__name__)
 _BARS = "▁▂▃▄▅▆▇█"
 
 #: Values that a sparkline shows at most.
-_WIDEST = 40
+MAX_BARS = 40
 
 #: Alerts that a message about a group lists; the others are counted.
-_LISTED = 60
+MAX_LISTED = 60
 
 _SIGNS = {"firing": "FIRING", "resolved": "RESOLVED"}
 
@@ -36,15 +37,15 @@ def title(notification: models.Notification) -> str:
 
 
 def _summary(notification: models.Notification) -> str:
-    """Return the line for people; how long it is until something begins was true when it was first said."""
+    """Return the line for people. A reminder leaves out how long it is until an event begins: that time has passed."""
     repeated = notification.reminder and notification.kind == event.KIND
     return event.later(notification.summary) if repeated else notification.summary
 
 
 def fields(notification: models.Notification) -> dict[str, str]:
-    """Return what a template may name; what there is not is empty."""
+    """Return the values that a template may name (``config.channels.TEMPLATE_FIELDS``); "" for what is absent."""
     worker, scope = notification.worker, notification.scope or {}
-    unit = unit_of(notification)
+    unit = _unit(notification)
     return {
         "id": notification.id,
         "dedup_key": notification.dedup_key,
@@ -54,8 +55,8 @@ def fields(notification: models.Notification) -> dict[str, str]:
         "kind": notification.kind,
         "rule": notification.rule,
         "metric": notification.metric or "",
-        "value": _shown(notification.value, unit),
-        "threshold": _shown(notification.threshold, unit),
+        "value": _quantity(notification.value, unit),
+        "threshold": _quantity(notification.threshold, unit),
         "since": notification.since,
         "at": notification.at,
         "summary": _summary(notification),
@@ -72,7 +73,7 @@ def fields(notification: models.Notification) -> dict[str, str]:
 
 
 def where(notification: models.Notification) -> str:
-    """Name what it is about: the worker with its id and region, else the account and region, or all of it."""
+    """Name the subject: the worker with its id and region, or the channel, the account and region, or workermon."""
     if notification.worker is not None:
         worker = notification.worker
         shown = worker.id if worker.name == worker.id else f"{worker.name} ({worker.id})"
@@ -101,7 +102,7 @@ def sparkline(values: Sequence[float]) -> str:
     >>> sparkline([1, 5, 9, 5]), sparkline([3, 3]), sparkline([])
     ('▁▅█▅', '▅▅', '')
     """
-    shown = values[-_WIDEST:]
+    shown = values[-MAX_BARS:]
     if not shown:
         return ""
     least, most = min(shown), max(shown)
@@ -113,29 +114,31 @@ def sparkline(values: Sequence[float]) -> str:
 
 def plain(notification: models.Notification) -> str:
     """Return the whole message, a fact a line."""
-    had = fields(notification)
-    lines = [had["title"], f"where: {had['where']}"]
-    if had["labels"]:
-        lines.append(f"labels: {had['labels']}")
-    lines.append(f"since: {had['since']}" + (f", decided at {had['at']}" if had["at"] != had["since"] else ""))
-    if had["metric"] and had["value"]:
-        lines.append(f"value: {had['metric']} {had['value']}" + (f" {had['chart']}" if had["chart"] else ""))
-    if had["metric"] and had["threshold"]:
-        lines.append(f"threshold: {had['threshold']}")
-    if had["reason"]:
-        lines.append(f"reason: {had['reason']}")
+    about = fields(notification)
+    lines = [about["title"], f"where: {about['where']}"]
+    if about["labels"]:
+        lines.append(f"labels: {about['labels']}")
+    decided = f", decided at {about['at']}" if about["at"] != about["since"] else ""
+    lines.append(f"since: {about['since']}{decided}")
+    if about["metric"] and about["value"]:
+        chart = f" {about['chart']}" if about["chart"] else ""
+        lines.append(f"value: {about['metric']} {about['value']}{chart}")
+    if about["metric"] and about["threshold"]:
+        lines.append(f"threshold: {about['threshold']}")
+    if about["reason"]:
+        lines.append(f"reason: {about['reason']}")
     if notification.status == "firing":
-        lines.append(f"silence: {had['silence']}")
-        lines.append(f"acknowledge: workermon ack {shlex.quote(had['dedup_key'])}")
+        lines.append(f"silence: {about['silence']}")
+        lines.append(f"acknowledge: workermon ack {shlex.quote(about['dedup_key'])}")
     return "\n".join(errors.printable(line) for line in lines)
 
 
 def rendered(
     channel: models.Channel, notification: models.Notification, escape: Callable[[str], str] = str
 ) -> str | None:
-    """Fill in a channel's template with the notification's fields, each escaped; ``None`` where there is none.
+    """Fill in a channel's template with the notification's fields, each escaped; ``None`` if it has no template.
 
-    A template that does not render is logged and counts as none, for the alert itself is what matters.
+    A template that does not render is logged and counts as none, because the alert itself is what matters.
     """
     if channel.template is None:
         return None
@@ -147,47 +150,52 @@ def rendered(
         return None
 
 
-def body(channel: models.Channel, notification: models.Notification) -> str:
-    """Return the text for people: by the channel's template where it has one."""
-    return rendered(channel, notification) or plain(notification)
+def subject(notifications: Sequence[models.Notification]) -> str:
+    """Return one line for a message about a notification, or about many of one rule."""
+    return title(notifications[0]) if len(notifications) == 1 else _group_title(notifications)
 
 
-def group_title(notifications_: Sequence[models.Notification]) -> str:
-    """Return one line for a message about many alerts of one rule."""
-    firing = [told for told in notifications_ if told.status == "firing"]
-    counts = [f"FIRING {len(firing)}"] if firing else []
-    if over := len(notifications_) - len(firing):
-        counts.append(f"RESOLVED {over}")
-    first = notifications_[0]
-    worst = " critical" if any(told.severity == "critical" for told in firing) else ""
+def body(channel: models.Channel, notifications: Sequence[models.Notification]) -> str:
+    """Return the text of a message for people; the channel's template is filled in once for each notification."""
+    if len(notifications) > 1 and channel.template is None:
+        return "\n".join((_group_title(notifications), *group_lines(notifications)))
+    return "\n\n".join(rendered(channel, each) or plain(each) for each in notifications)
+
+
+def state(notifications: Sequence[models.Notification]) -> Literal["critical", "warning", "resolved"]:
+    """Return the worst severity that fires, or ``resolved``."""
+    firing = {each.severity for each in notifications if each.status == "firing"}
+    return "critical" if "critical" in firing else "warning" if firing else "resolved"
+
+
+def _group_title(notifications: Sequence[models.Notification]) -> str:
+    firing = sum(each.status == "firing" for each in notifications)
+    counts = [f"FIRING {firing}"] if firing else []
+    if resolved := len(notifications) - firing:
+        counts.append(f"RESOLVED {resolved}")
+    first = notifications[0]
+    worst = " critical" if state(notifications) == "critical" else ""
     region = f" in {_place(first.worker)}" if first.worker else ""
-    return errors.printable(f"[{', '.join(counts)}{worst}] {first.rule}: {len(notifications_)} alerts{region}")
+    return errors.printable(f"[{', '.join(counts)}{worst}] {first.rule}: {len(notifications)} alerts{region}")
 
 
-def group_lines(notifications_: Sequence[models.Notification]) -> list[str]:
-    """Return a line for each alert of a group, those that fire first, critical before warning; then how to silence."""
+def group_lines(notifications: Sequence[models.Notification]) -> list[str]:
+    """Return a line for each alert of a group, the worst first, and how to silence them all."""
     order = {"critical": 0, "warning": 1}
-    ranked = sorted(notifications_, key=lambda told: (told.status != "firing", order[told.severity], where(told)))
-    lines = [f"{title(told)}, since {told.since} ({where(told)})" for told in ranked[:_LISTED]]
-    if more := len(ranked) - _LISTED:
-        lines += [f"and {more} more: see 'workermon alerts'"] if more > 0 else []
-    if any(told.status == "firing" for told in ranked):
+    ranked = sorted(notifications, key=lambda each: (each.status != "firing", order[each.severity], where(each)))
+    lines = [f"{title(each)}, since {each.since} ({where(each)})" for each in ranked[:MAX_LISTED]]
+    if len(ranked) > MAX_LISTED:
+        lines.append(f"and {len(ranked) - MAX_LISTED} more: see 'workermon alerts'")
+    if ranked[0].status == "firing":
         lines.append(f"silence: workermon silence --rule {shlex.quote(ranked[0].rule)} --for 2h --reason '…'")
     return [errors.printable(line) for line in lines]
 
 
-def group_body(channel: models.Channel, notifications_: Sequence[models.Notification]) -> str:
-    """Return the text about a group: by the channel's template once for each where it has one."""
-    if channel.template is not None:
-        return "\n\n".join(body(channel, told) for told in notifications_)
-    return "\n".join((group_title(notifications_), *group_lines(notifications_)))
+def _unit(notification: models.Notification) -> str:
+    """Return the unit of the metric: ``count`` for one that the catalogue does not know."""
+    metric = catalogue.CATALOGUE.get(notification.metric or "")
+    return metric.unit if metric else "count"
 
 
-def unit_of(notification: models.Notification) -> str:
-    """Return the unit of the metric where it is one that is known by name, else none."""
-    found = catalogue.CATALOGUE.get(notification.metric or "")
-    return found.unit if found else "count"
-
-
-def _shown(value: float | None, unit: str) -> str:
+def _quantity(value: float | None, unit: str) -> str:
     return "" if value is None else message.quantity(value, unit)

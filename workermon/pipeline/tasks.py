@@ -7,18 +7,17 @@ judgements and deliveries that were lost are found by the listener's sweep. So a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from celery import signals
 from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME, DishkaTask, FromDishka, setup_dishka
 
-from workermon import errors, failpoints, fleet, logs, models, ports, runtime, settings
+from workermon import errors, failpoints, fleet, logs, models, notify, ports, runtime, settings
 from workermon.collect import bulkhead, collection
 from workermon.evaluate import evaluation
 from workermon.health import canary as chirping
-from workermon.notify import delivery
 from workermon.on_celery import broker
 from workermon.on_celery.app import app
 
@@ -134,28 +133,12 @@ def evaluate(
 @app.task(name="workermon.deliver", base=Shell, sound=staticmethod(is_alert_id))
 def deliver(
     alert_ids: list[str],
-    outbox: FromDishka[ports.Outbox],
-    configurations: FromDishka[ports.Configurations],
-    notifiers: FromDishka[Mapping[str, ports.Notifier]],
-    throttle: FromDishka[ports.Throttle],
-    silences: FromDishka[ports.Silences],
-    leases: FromDishka[ports.Leases],
-    canary: FromDishka[ports.Canary],
+    stage: FromDishka[notify.Delivery],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
 ) -> None:
     """Send the waiting notifications of these alerts to their channels."""
-    delivery.deliver(
-        alert_ids,
-        outbox=outbox,
-        configurations=configurations,
-        notifiers=notifiers,
-        now=now,
-        throttle=throttle,
-        silences=silences,
-        leases=leases,
-        canary=canary,
-    )
+    stage.deliver(alert_ids)
     pulse.mark("deliver", now())
 
 

@@ -84,10 +84,13 @@ class Secrets(Protocol):
 
 
 class Notifier(Protocol):
-    """One kind of channel."""
+    """Sends to the channels of one type."""
 
-    def send(self, channel: Channel, notification: Notification) -> None:
-        """Send it, or raise ``errors.DeliveryFailed`` within the lease."""
+    def send(self, channel: Channel, notifications: Sequence[Notification]) -> None:
+        """Send one message, or raise ``errors.DeliveryFailed`` within 10 s.
+
+        It is about one notification, or about several of one rule if the type gathers groups.
+        """
 
 
 class Throttle(Protocol):

@@ -20,7 +20,14 @@ from workermon.testing.control import (
     MemoryServer,
     MemorySetup,
 )
-from workermon.testing.delivery import MemoryOutbox, MemoryPublisher, MemorySecrets, MemoryThrottle, notifiers
+from workermon.testing.delivery import (
+    MemoryDelivery,
+    MemoryOutbox,
+    MemoryPublisher,
+    MemorySecrets,
+    MemoryThrottle,
+    notifiers,
+)
 from workermon.testing.fleet import MemorySchedule, MemoryWorkers
 from workermon.testing.memory import MemoryStore
 from workermon.testing.samples import MemoryFeed, MemorySamples
@@ -35,6 +42,7 @@ __all__ = [
     "MemoryCloudWatch",
     "MemoryConfigurations",
     "MemoryCosts",
+    "MemoryDelivery",
     "MemoryDispatcher",
     "MemoryEc2",
     "MemoryFeed",

@@ -1,12 +1,12 @@
 """The channel ``apprise``: any of the services that the library of that name reaches, by its own URLs.
 
-The library brings its own client, so less can be promised than for the other channels: what a receiver asks for by
-Retry-After is not seen, and addresses are checked when the name is looked up, not on the connection. Redirects are
-switched off.
+The library brings its own client, so this channel promises less than the others: it does not see Retry-After, and
+addresses are checked when the name is looked up, not on the connection. Redirects are switched off.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
 import socket
@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 
 from workermon import errors, models, ports
 from workermon.config import channels, problems
-from workermon.notify import channel_type, http, text
+from workermon.notify import http, text, transport
+from workermon.notify.channel_type import ChannelType
 
-_TYPES = {"critical": "failure", "warning": "warning", "resolved": "success"}
+_KINDS = {"critical": "failure", "warning": "warning", "resolved": "success"}
 
 
 class Options(channels.Options):
@@ -40,55 +41,66 @@ class Options(channels.Options):
         channels.check_template(path, self.template)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Apprise:
     """``ports.Notifier`` by the library apprise, which is an extra: ``pip install 'workermon[apprise]'``."""
 
-    def __init__(self, secrets: ports.Secrets, *, deadline: float | None = None) -> None:
-        self._secrets, self._deadline = secrets, deadline or http.DEADLINE
+    secrets: ports.Secrets
+    deadline: float = transport.DEADLINE
 
-    def send(self, channel: models.Channel, notification: models.Notification) -> None:
-        """Send it; raises ``errors.DeliveryFailed`` where the service did not take it."""
-        state = "resolved" if notification.status == "resolved" else notification.severity
-        own = text.rendered(channel, notification)
-        said = own if own is not None else text.plain(notification).partition("\n")[2]
-        self._notify(channel, text.title(notification), said, _TYPES[state])
+    def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
+        """Send one message; raises ``errors.DeliveryFailed`` if the service did not take it."""
+        body = text.body(channel, notifications)
+        if channel.template is None:
+            # The first line is the title.
+            body = body.partition("\n")[2]
+        exchange = _Exchange(
+            channel=channel,
+            services=self._services(channel),
+            title=text.subject(notifications),
+            body=body,
+            kind=_KINDS[text.state(notifications)],
+        )
+        receiver = transport.Receiver(channel.name, "the service", 0, channel.allow_private)
+        transport.run(receiver, exchange, self.deadline, f"apprise-{channel.name}")
 
-    def send_group(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
-        """Send one message about many alerts of one rule."""
-        own = text.group_body(channel, notifications)
-        said = own if channel.template is not None else own.partition("\n")[2]
-        firing = {told.severity for told in notifications if told.status == "firing"}
-        state = "critical" if "critical" in firing else "warning" if firing else "resolved"
-        self._notify(channel, text.group_title(notifications), said, _TYPES[state])
-
-    def _notify(self, channel: models.Channel, title: str, said: str, kind: str) -> None:
-        what = f"channel {channel.name}"
-        library = _library(what)
-        asset = library.AppriseAsset(http_redirects=False, secure_logging=True)
-        sender = library.Apprise(asset=asset)
-        if not sender.add(http.address(channel, self._secrets) or ""):
-            raise errors.InvalidInput(what, "its url is none that apprise knows", "see apprise's list of services")
-        for service in sender:
+    def _services(self, channel: models.Channel) -> Any:
+        library = _library(channel)
+        services = library.Apprise(asset=library.AppriseAsset(http_redirects=False, secure_logging=True))
+        if not services.add(http.address(channel, self.secrets) or ""):
+            why = "its url is none that apprise knows"
+            raise errors.InvalidInput(f"channel {channel.name}", why, "see apprise's list of services")
+        for service in services:
             service.redirects = False
-
-        def exchange(_: http.Gate) -> None:
-            if not channel.allow_private:
-                for service in sender:
-                    _check(what, service)
-            if not sender.notify(title=title, body=said, notify_type=kind):
-                raise errors.DeliveryFailed(what, "the service did not take it", "it is tried again; check its url")
-
-        gate = http.Gate("", 0, channel.allow_private, self._deadline)
-        http.within(what, "the service", gate, self._deadline, exchange, f"apprise-{channel.name}")
+        return services
 
 
-def _library(what: str) -> Any:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Exchange:
+    """One message handed to apprise's own client."""
+
+    channel: models.Channel
+    services: Any
+    title: str
+    body: str
+    kind: str
+
+    def __call__(self, _: transport.Transport) -> None:
+        """Check where it would go, and send it."""
+        what = f"channel {self.channel.name}"
+        if not self.channel.allow_private:
+            for service in self.services:
+                _check(what, service)
+        if not self.services.notify(title=self.title, body=self.body, notify_type=self.kind):
+            raise errors.DeliveryFailed(what, "the service did not take it", "it is tried again; check its url")
+
+
+def _library(channel: models.Channel) -> Any:
     try:
         library = importlib.import_module("apprise")
     except ImportError:
-        raise errors.InvalidInput(
-            what, "the library apprise is not installed", "install it: pip install 'workermon[apprise]'"
-        ) from None
+        what, why = f"channel {channel.name}", "the library apprise is not installed"
+        raise errors.InvalidInput(what, why, "install it: pip install 'workermon[apprise]'") from None
     # Its log may repeat addresses that hold a token.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     return library
@@ -101,14 +113,13 @@ def _check(what: str, service: Any) -> None:
         return
     if not getattr(service, "secure", True):
         raise errors.DeliveryFailed(what, "its url is not encrypted", "use the secure form of it, or allow_private")
-    found = socket.getaddrinfo(str(host), None, type=socket.SOCK_STREAM)
-    if not all(http.is_public(str(entry[4][0])) for entry in found):
-        raise errors.DeliveryFailed(
-            what, "its host has a private or local address, and these are refused", "set allow_private = true"
-        )
+    entries = socket.getaddrinfo(str(host), None, type=socket.SOCK_STREAM)
+    if not all(transport.is_public(str(entry[4][0])) for entry in entries):
+        why = "its host has a private or local address, and these are refused"
+        raise errors.DeliveryFailed(what, why, "set allow_private = true")
 
 
-TYPE = channel_type.ChannelType(
+TYPE = ChannelType(
     options=Options,
     notifier=lambda needs: Apprise(needs.secrets),
     per_minute=30,

@@ -1,14 +1,14 @@
-"""The channel ``email``: SMTP with TLS. A mail is taken for sent when the server accepted it for one recipient."""
+"""The channel ``email``: SMTP with TLS. A mail counts as sent when the server accepted it for one recipient."""
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import re
 import smtplib
 import socket
 import ssl
-import time
 from collections.abc import Mapping, Sequence
 from email import utils
 from email.message import EmailMessage
@@ -19,7 +19,8 @@ from pydantic import AfterValidator, Field, Strict
 
 from workermon import errors, logs, models, ports
 from workermon.config import channels, problems
-from workermon.notify import channel_type, http, text
+from workermon.notify import policy, text, transport
+from workermon.notify.channel_type import ChannelType
 
 log = logs.get(__name__)
 
@@ -79,145 +80,141 @@ class Options(channels.Options):
         channels.check_template(path, self.template)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Email:
     """``ports.Notifier`` by SMTP."""
 
-    def __init__(self, secrets: ports.Secrets, now: ports.Clock = time.time, *, deadline: float | None = None) -> None:
-        self._secrets, self._now, self._deadline = secrets, now, deadline or http.DEADLINE
+    secrets: ports.Secrets
+    now: ports.Clock
+    deadline: float = transport.DEADLINE
 
-    def send(self, channel: models.Channel, notification: models.Notification) -> None:
-        """Send it within the deadline; raises ``errors.DeliveryFailed`` where no recipient was accepted."""
-        self._hand_over(channel, message(channel, notification, self._now()))
-
-    def send_group(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
-        """Send one mail about many alerts of one rule."""
-        self._hand_over(channel, group_message(channel, notifications, self._now()))
-
-    def _hand_over(self, channel: models.Channel, mail: EmailMessage) -> None:
+    def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
+        """Send one mail; raises ``errors.DeliveryFailed`` if no recipient was accepted."""
         options = Options.of(channel)
-        password = self._secrets(channel.secret) if channel.secret else None
-        exchange = _Exchange(channel.name, options, password, mail)
-        gate = http.Gate(options.host, exchange.port, options.allow_private, self._deadline)
-        http.within(exchange.what, options.host, gate, self._deadline, exchange, f"email-{channel.name}")
+        password = self.secrets(channel.secret) if channel.secret else None
+        mail = message(channel, notifications, self.now())
+        port = options.port or PORTS[options.security]
+        receiver = transport.Receiver(channel.name, options.host, port, options.allow_private)
+        exchange = _Exchange(receiver, options, password, mail)
+        transport.run(receiver, exchange, self.deadline, f"email-{channel.name}")
 
 
-def message(channel: models.Channel, notification: models.Notification, now: float) -> EmailMessage:
-    """Return the mail; its Message-ID is the notification's, so that a repeated one can be told."""
-    said = text.body(channel, notification)
-    # Mails of one alert make one thread in the reader's mailbox.
-    return _mail(channel, notification.id, notification.dedup_key, text.title(notification), said, now)
-
-
-def group_message(channel: models.Channel, notifications: Sequence[models.Notification], now: float) -> EmailMessage:
-    """Return the mail about a group; its Message-ID is made of theirs."""
-    together = hashlib.sha256("\n".join(sorted(told.id for told in notifications)).encode()).hexdigest()[:40]
-    said = text.group_body(channel, notifications)
-    return _mail(channel, together, f"group/{notifications[0].rule}", text.group_title(notifications), said, now)
-
-
-def _mail(channel: models.Channel, identity: str, thread: str, title: str, said: str, now: float) -> EmailMessage:
+def message(channel: models.Channel, notifications: Sequence[models.Notification], now: float) -> EmailMessage:
+    """Return the mail. Its Message-ID is made of the notifications', so that a repeated one can be told."""
+    options, first = Options.of(channel), notifications[0]
+    if len(notifications) == 1:
+        # Mails of one alert make one thread in the reader's mailbox.
+        identity, thread = first.id, first.dedup_key
+    else:
+        ids = "\n".join(sorted(each.id for each in notifications))
+        identity, thread = hashlib.sha256(ids.encode()).hexdigest()[:40], f"group/{first.rule}"
+    domain = options.sender.rpartition("@")[2]
+    reference = base64.urlsafe_b64encode(thread.encode()).decode().rstrip("=")
     mail = EmailMessage(policy=POLICY)
-    mail["Subject"] = title[:200]
-    options = Options.of(channel)
+    mail["Subject"] = text.subject(notifications)[:200]
     mail["From"] = options.sender
     mail["To"] = ", ".join(options.to)
     mail["Date"] = utils.formatdate(now)
-    domain = options.sender.rpartition("@")[2]
     mail["Message-ID"] = f"<{identity}@{domain}>"
-    name = base64.urlsafe_b64encode(thread.encode()).decode().rstrip("=")
-    mail["References"] = f"<{name[:150]}@{domain}>"
+    mail["References"] = f"<{reference[:150]}@{domain}>"
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(said)
+    mail.set_content(text.body(channel, notifications))
     return mail
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Exchange:
-    """One mail handed to a server; ``status`` is 250 once it is accepted."""
+    """One mail handed to a server."""
 
-    def __init__(self, channel: str, options: Options, password: str | None, mail: EmailMessage) -> None:
-        self._channel, self._options, self._password, self._mail = channel, options, password, mail
-        self.what = f"channel {channel}"
-        self.port = options.port or PORTS[options.security]
-        self.status = 0
+    receiver: transport.Receiver
+    options: Options
+    password: str | None
+    mail: EmailMessage
 
-    def __call__(self, gate: http.Gate) -> None:
+    def __call__(self, connected: transport.Transport) -> None:
         """Speak SMTP."""
         try:
-            self._speak(gate)
+            self._speak(connected)
         except smtplib.SMTPException as why:
             if _refuses(why):
-                raise errors.DeliveryRefused(self.what, *self._said(why), http.PATIENT) from None
-            raise errors.DeliveryFailed(self.what, *self._said(why)) from None
+                raise errors.DeliveryRefused(
+                    self.receiver.what, *self._described(why), policy.PATIENT_ATTEMPTS
+                ) from None
+            raise errors.DeliveryFailed(self.receiver.what, *self._described(why)) from None
 
-    def _speak(self, gate: http.Gate) -> None:
-        security = self._options.security
+    def _speak(self, connected: transport.Transport) -> None:
         context = ssl.create_default_context()
-        server = _Server(gate, context if security == "tls" else None, self._options.host)
+        host, security = self.receiver.host, self.options.security
+        server = _Server(connected, context if security == "tls" else None, host)
         try:
-            code, said = server.connect(self._options.host, self.port)
+            code, answer = server.connect(host, self.receiver.port)
             if code != 220:
-                raise smtplib.SMTPConnectError(code, said)
+                raise smtplib.SMTPConnectError(code, answer)
             server.ehlo_or_helo_if_needed()
             if security == "starttls":
-                if not server.has_extn("starttls"):
-                    why = f"{self._options.host} offers no STARTTLS"
-                    raise errors.DeliveryFailed(self.what, why, 'use a server that does, or security = "tls"')
-                server.starttls(context=context)
-                server.ehlo()
-            if self._options.user is not None and self._password is not None:
-                server.login(self._options.user, self._password)
-            left_out = server.send_message(self._mail, self._options.sender, list(self._options.to))
-            self.status = 250
-            if left_out:
-                log.warning("email.refused_recipients", channel=self._channel, number=len(left_out))
+                self._start_tls(server, context)
+            if self.options.user is not None and self.password is not None:
+                server.login(self.options.user, self.password)
+            refused = server.send_message(self.mail, self.options.sender, list(self.options.to))
+            connected.answered = True
+            if refused:
+                log.warning("email.refused_recipients", channel=self.receiver.channel, number=len(refused))
             server.quit()
         except smtplib.SMTPException:
-            if not self.status:
+            if not connected.answered:
                 raise
         finally:
             server.close()
 
-    def _said(self, why: smtplib.SMTPException) -> tuple[str, str]:
-        """Return what went wrong; a server's own words may repeat an address or a credential, so only its code is."""
-        host = errors.printable(self._options.host)[:100]
-        if isinstance(why, smtplib.SMTPAuthenticationError):
-            return f"{host} refuses user or password ({why.smtp_code})", "correct them"
-        if isinstance(why, smtplib.SMTPNotSupportedError):
-            return f"{host} does not offer what is asked of it (login, or addresses beyond ASCII)", "see its features"
-        if isinstance(why, smtplib.SMTPRecipientsRefused):
-            codes = sorted({str(code) for code, _ in why.recipients.values()})
-            return f"{host} refuses every recipient ({', '.join(codes)})", "see the addresses in to"
-        if isinstance(why, smtplib.SMTPSenderRefused):
-            return f"{host} refuses the sender ({why.smtp_code})", "see the address in from"
-        if isinstance(why, smtplib.SMTPResponseException):
-            return f"{host} answered {why.smtp_code}", "it is tried again; see the server's log"
-        if isinstance(why, smtplib.SMTPServerDisconnected):
-            return f"{host} did not answer in time, or ended the connection", "it is tried again"
+    def _start_tls(self, server: smtplib.SMTP, context: ssl.SSLContext) -> None:
+        if not server.has_extn("starttls"):
+            why = f"{self.receiver.host} offers no STARTTLS"
+            raise errors.DeliveryFailed(self.receiver.what, why, 'use a server that does, or security = "tls"')
+        server.starttls(context=context)
+        server.ehlo()
+
+    def _described(self, why: smtplib.SMTPException) -> tuple[str, str]:
+        """Return what went wrong, by the server's code: its own words may repeat an address or a credential."""
+        host = errors.printable(self.receiver.host)[:100]
+        match why:
+            case smtplib.SMTPAuthenticationError():
+                return f"{host} refuses user or password ({why.smtp_code})", "correct them"
+            case smtplib.SMTPNotSupportedError():
+                return f"{host} lacks what is asked of it (login, or addresses beyond ASCII)", "see its features"
+            case smtplib.SMTPRecipientsRefused():
+                codes = sorted({str(code) for code, _ in why.recipients.values()})
+                return f"{host} refuses every recipient ({', '.join(codes)})", "see the addresses in to"
+            case smtplib.SMTPSenderRefused():
+                return f"{host} refuses the sender ({why.smtp_code})", "see the address in from"
+            case smtplib.SMTPResponseException():
+                return f"{host} answered {why.smtp_code}", "it is tried again; see the server's log"
+            case smtplib.SMTPServerDisconnected():
+                return f"{host} did not answer in time, or ended the connection", "it is tried again"
         return f"{host} does not speak SMTP as expected ({type(why).__name__})", "see host, port and security"
 
 
 def _refuses(why: smtplib.SMTPException) -> bool:
-    """Tell whether a server's answer is a permanent one (5yz, of every recipient where it is about those)."""
+    """Tell whether a server's answer is permanent: a code of 500 to 599, of every recipient if it is about these."""
     if isinstance(why, smtplib.SMTPRecipientsRefused):
         return all(500 <= code < 600 for code, _ in why.recipients.values())
     return isinstance(why, smtplib.SMTPResponseException) and 500 <= why.smtp_code < 600
 
 
 class _Server(smtplib.SMTP):
-    """SMTP whose socket comes through the gate; with a context it speaks TLS from the first byte."""
+    """SMTP over a checked connection; with a context it speaks TLS from the first byte."""
 
-    def __init__(self, gate: http.Gate, context: ssl.SSLContext | None, host: str) -> None:
-        super().__init__(timeout=http.DEADLINE)
-        self._gate, self._context = gate, context
+    def __init__(self, connected: transport.Transport, context: ssl.SSLContext | None, host: str) -> None:
+        super().__init__(timeout=transport.DEADLINE)
+        self._connected, self._context = connected, context
         # What the certificate is compared with.
         self._host = host
 
     def _get_socket(self, host: str, port: int, timeout: float) -> Any:  # noqa: ARG002 - smtplib's signature
-        made: socket.socket = self._gate.connect()
+        made: socket.socket = self._connected.connect()
         return self._context.wrap_socket(made, server_hostname=self._host) if self._context else made
 
 
-TYPE = channel_type.ChannelType(
+TYPE = ChannelType(
     options=Options,
     notifier=lambda needs: Email(needs.secrets, needs.now),
     per_minute=60,

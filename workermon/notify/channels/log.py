@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from workermon import logs, models
 from workermon.config import channels
-from workermon.notify import channel_type
+from workermon.notify.channel_type import ChannelType
 
 log = logs.get(__name__)
 
@@ -16,10 +18,14 @@ class Options(channels.Options):
 
 
 class Log:
-    """``ports.Notifier`` into the log: ``alert.firing`` (error where critical, else warning), ``alert.resolved``."""
+    """``ports.Notifier`` into the log: ``alert.firing`` (error if critical, else warning), ``alert.resolved``."""
 
-    def send(self, channel: models.Channel, notification: models.Notification) -> None:
-        """Write it."""
+    def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
+        """Write a line for each."""
+        for notification in notifications:
+            self._write(channel, notification)
+
+    def _write(self, channel: models.Channel, notification: models.Notification) -> None:
         firing = notification.status == "firing"
         write = (log.error if notification.severity == "critical" else log.warning) if firing else log.info
         write(
@@ -42,4 +48,4 @@ class Log:
         )
 
 
-TYPE = channel_type.ChannelType(options=Options, notifier=lambda _: Log())
+TYPE = ChannelType(options=Options, notifier=lambda _: Log())

@@ -1,16 +1,18 @@
 """Types of channel of your own: what packages name by entry points of the group ``workermon.channels``.
 
-An entry point names a ``ChannelType``, or what makes a notifier from the lookup of secrets.
+An entry point names a ``ChannelType``, or a callable that takes the lookup of secrets and returns a ``Single``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from typing import Protocol
 
 from workermon import logs, models, ports
 from workermon.config import channels
-from workermon.notify import channel_type
+from workermon.notify.channel_type import ChannelType
 
 log = logs.get(__name__)
 
@@ -32,21 +34,29 @@ class Options(channels.Options):
         channels.check_template(path, self.template)
 
 
-class Own:
-    """``ports.Notifier`` around one of a user's own, which sees the texts of ``options`` as ``channel.options``."""
-
-    def __init__(self, notifier: ports.Notifier) -> None:
-        self._notifier = notifier
+class Single(Protocol):
+    """What a package of your own gives: it gets one notification, and ``channel.options`` are the texts above."""
 
     def send(self, channel: models.Channel, notification: models.Notification) -> None:
+        """Send it within 10 s, or raise ``errors.DeliveryFailed``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Own:
+    """``ports.Notifier`` around one of your own."""
+
+    notifier: Single
+
+    def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
         """Have it sent."""
         given = channel.model_copy(update={"options": channel.options.get("options", {})})
-        self._notifier.send(given, notification)
+        for notification in notifications:
+            self.notifier.send(given, notification)
 
 
-def load() -> dict[str, channel_type.ChannelType]:
+def load() -> dict[str, ChannelType]:
     """Return the types by name. One that cannot be loaded is logged and left out."""
-    types: dict[str, channel_type.ChannelType] = {}
+    types: dict[str, ChannelType] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         try:
             types[point.name] = _type(point)
@@ -56,9 +66,9 @@ def load() -> dict[str, channel_type.ChannelType]:
     return types
 
 
-def _type(point: EntryPoint) -> channel_type.ChannelType:
+def _type(point: EntryPoint) -> ChannelType:
     named = point.load()
-    if isinstance(named, channel_type.ChannelType):
+    if isinstance(named, ChannelType):
         return named
-    make: Callable[[ports.Secrets], ports.Notifier] = named
-    return channel_type.ChannelType(options=Options, notifier=lambda needs: Own(make(needs.secrets)))
+    make: Callable[[ports.Secrets], Single] = named
+    return ChannelType(options=Options, notifier=lambda needs: Own(make(needs.secrets)))

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from workermon import __version__, errors, models, ports
 from workermon.config import channels
-from workermon.notify import channel_type, http, text
+from workermon.notify import http, text
+from workermon.notify.channel_type import ChannelType
 
-#: Where events go; an account in the EU has https://events.eu.pagerduty.com/v2/enqueue.
+#: Where events go. An account in the EU has https://events.eu.pagerduty.com/v2/enqueue.
 URL = "https://events.pagerduty.com/v2/enqueue"
 
 #: Characters of a summary and of a source that PagerDuty takes.
-LONGEST = 1024
+MAX_TEXT_LENGTH = 1024
 
-#: A service that says so means it: the event or the key is wrong, and nothing but a change of ours helps.
+#: PagerDuty means it: the event or the key is wrong, and only a change on our side helps.
 FINAL = frozenset({400, 401, 403, 404, 410, 413, 422})
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -39,31 +40,23 @@ class Options(channels.Options):
         channels.check_url(path, self.url, allow_private=self.allow_private)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class PagerDuty:
     """``ports.Notifier`` by events that trigger and resolve; PagerDuty merges those of one ``dedup_key``."""
 
-    def __init__(self, secrets: ports.Secrets, now: ports.Clock = time.time, *, deadline: float | None = None) -> None:
-        self._secrets, self._now, self._deadline = secrets, now, deadline or http.DEADLINE
+    secrets: ports.Secrets
+    client: http.Client
 
-    def send(self, channel: models.Channel, notification: models.Notification) -> None:
-        """Send the event; 202 accepts it. Raises ``errors.InvalidInput`` for a routing key that cannot be one."""
-        what = f"channel {channel.name}"
-        key = self._secrets(channel.secret).strip() if channel.secret else ""
+    def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
+        """Send the event; 202 accepts it. Raises ``errors.InvalidInput`` if the secret cannot be a routing key."""
+        (notification,) = notifications
+        key = self.secrets(channel.secret).strip() if channel.secret else ""
         if not _KEY.fullmatch(key):
-            raise errors.InvalidInput(
-                what, "its secret is no routing key of PagerDuty", "give the 32 characters of an Events API v2 key"
-            )
-        http.post(
-            what,
-            http.address(channel, self._secrets) or URL,
-            json.dumps(event(key, notification), ensure_ascii=False).encode(),
-            {},
-            private=channel.allow_private,
-            now=self._now(),
-            deadline=self._deadline,
-            thread=f"pagerduty-{channel.name}",
-            final=FINAL,
-        )
+            what, why = f"channel {channel.name}", "its secret is no routing key of PagerDuty"
+            raise errors.InvalidInput(what, why, "give the 32 characters of an Events API v2 key")
+        address = http.address(channel, self.secrets) or URL
+        body = json.dumps(event(key, notification), ensure_ascii=False).encode()
+        self.client.post(http.Request(channel=channel, address=address, body=body, final=FINAL))
 
 
 def event(key: str, notification: models.Notification) -> dict[str, Any]:
@@ -75,9 +68,9 @@ def event(key: str, notification: models.Notification) -> dict[str, Any]:
         "dedup_key": notification.dedup_key,
         "client": f"workermon {__version__}",
         "payload": {
-            "summary": notification.summary[:LONGEST],
-            "source": about["where"][:LONGEST],
-            # Of PagerDuty's four severities these two mean the same as ours.
+            "summary": notification.summary[:MAX_TEXT_LENGTH],
+            "source": about["where"][:MAX_TEXT_LENGTH],
+            # PagerDuty has four severities; these two mean the same as ours.
             "severity": notification.severity,
             "timestamp": notification.at,
             "component": about["worker_id"] or about["account"],
@@ -100,9 +93,9 @@ def event(key: str, notification: models.Notification) -> dict[str, Any]:
     }
 
 
-TYPE = channel_type.ChannelType(
+TYPE = ChannelType(
     options=Options,
-    notifier=lambda needs: PagerDuty(needs.secrets, needs.now),
+    notifier=lambda needs: PagerDuty(needs.secrets, http.Client(needs.now)),
     # PagerDuty takes about 120 events a minute and key.
     per_minute=100,
     opens=True,

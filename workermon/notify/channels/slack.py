@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from workermon import models, ports
 from workermon.config import channels, problems
-from workermon.notify import channel_type, http, text
+from workermon.notify import http, text
+from workermon.notify.channel_type import ChannelType
 
 #: Characters of a block's text that Slack takes (3000), less room for what is around it.
-LONGEST = 2900
+MAX_BLOCK_LENGTH = 2900
 
 #: Blocks of one message that Slack takes.
-BLOCKS = 50
+MAX_BLOCKS = 50
 
-#: What Slack answers where the message, the webhook or its room is not (any more) what it should be.
+#: Slack answers so if the message, the webhook or its room is not (any more) what it should be.
 FINAL = frozenset({400, 403, 404, 410, 413})
 
 _COLOURS = {"critical": "#d32f2f", "warning": "#f9a825", "resolved": "#2e7d32"}
@@ -43,84 +44,66 @@ class Options(channels.Options):
         channels.check_template(path, self.template)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Slack:
     """``ports.Notifier`` by Slack's incoming webhooks."""
 
-    def __init__(self, secrets: ports.Secrets, now: ports.Clock = time.time, *, deadline: float | None = None) -> None:
-        self._secrets, self._now, self._deadline = secrets, now, deadline or http.DEADLINE
+    secrets: ports.Secrets
+    client: http.Client
 
-    def send(self, channel: models.Channel, notification: models.Notification) -> None:
-        """Post it; any 2xx accepts it."""
-        self._post(channel, message(channel, notification))
-
-    def send_group(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
-        """Post one message about many alerts of one rule."""
-        self._post(channel, group_message(channel, notifications))
-
-    def _post(self, channel: models.Channel, document: dict[str, Any]) -> None:
-        http.post(
-            f"channel {channel.name}",
-            http.address(channel, self._secrets),
-            json.dumps(document, ensure_ascii=False).encode(),
-            {},
-            private=channel.allow_private,
-            now=self._now(),
-            deadline=self._deadline,
-            thread=f"slack-{channel.name}",
-            final=FINAL,
-        )
+    def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
+        """Post one message; any 2xx accepts it."""
+        address = http.address(channel, self.secrets)
+        body = json.dumps(message(channel, notifications), ensure_ascii=False).encode()
+        self.client.post(http.Request(channel=channel, address=address, body=body, final=FINAL))
 
 
-def escaped(said: str) -> str:
+def escaped(plain: str) -> str:
     """Escape what Slack's markup would take for a link, a mention or an entity.
 
     >>> escaped("<!channel> a & b")
     '&lt;!channel&gt; a &amp; b'
     """
-    return said.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def message(channel: models.Channel, notification: models.Notification) -> dict[str, Any]:
+def message(channel: models.Channel, notifications: Sequence[models.Notification]) -> dict[str, Any]:
     """Return the message: its text for a phone's notice, and blocks for the channel."""
+    parts = [_facts(channel, notifications[0])] if len(notifications) == 1 else _list(channel, notifications)
+    blocks = [{"type": "section", "text": {"type": "mrkdwn", "text": part}} for part in parts]
+    colour = _COLOURS[text.state(notifications)]
+    headline = escaped(text.subject(notifications))[:MAX_BLOCK_LENGTH]
+    return {"text": headline, "attachments": [{"color": colour, "blocks": blocks}]}
+
+
+def _facts(channel: models.Channel, notification: models.Notification) -> str:
     own = text.rendered(channel, notification, escaped)
-    headline = escaped(text.title(notification))
-    if own is not None:
-        said = own
-    else:
+    if own is None:
         first, *rest = text.plain(notification).splitlines()
         facts = [line.partition(": ") for line in rest]
-        said = "\n".join([f"*{escaped(first)}*", *(f"*{name}:* {_fact(name, value)}" for name, _, value in facts)])
-    state = "resolved" if notification.status == "resolved" else notification.severity
-    block = {"type": "section", "text": {"type": "mrkdwn", "text": said[:LONGEST]}}
-    return {"text": headline[:LONGEST], "attachments": [{"color": _COLOURS[state], "blocks": [block]}]}
-
-
-def group_message(channel: models.Channel, notifications: Sequence[models.Notification]) -> dict[str, Any]:
-    """Return the message about a group; lists that are too long for a block go on in the next."""
-    headline = escaped(text.group_title(notifications))
-    own = [text.rendered(channel, told, escaped) for told in notifications] if channel.template is not None else []
-    lines = [said for said in own if said is not None] or [
-        f"• {escaped(one)}" for one in text.group_lines(notifications)
-    ]
-    parts = [f"*{headline}*"]
-    for line in lines:
-        if len(parts[-1]) + len(line) + 1 > LONGEST:
-            parts.append("")
-        parts[-1] += f"{chr(10) if parts[-1] else ''}{line[: LONGEST - 1]}"
-    firing = [told for told in notifications if told.status == "firing"]
-    critical = any(told.severity == "critical" for told in firing)
-    state = "resolved" if not firing else "critical" if critical else "warning"
-    blocks = [{"type": "section", "text": {"type": "mrkdwn", "text": part}} for part in parts[:BLOCKS]]
-    return {"text": headline[:LONGEST], "attachments": [{"color": _COLOURS[state], "blocks": blocks}]}
+        own = "\n".join([f"*{escaped(first)}*", *(f"*{name}:* {_fact(name, value)}" for name, _, value in facts)])
+    return own[:MAX_BLOCK_LENGTH]
 
 
 def _fact(name: str, value: str) -> str:
     return f"`{escaped(value)}`" if name in ("silence", "acknowledge") else escaped(value)
 
 
-TYPE = channel_type.ChannelType(
+def _list(channel: models.Channel, notifications: Sequence[models.Notification]) -> list[str]:
+    """Return the list of a group, cut into blocks that Slack takes."""
+    own = [text.rendered(channel, each, escaped) for each in notifications] if channel.template is not None else []
+    lines = [line for line in own if line is not None]
+    parts = [f"*{escaped(text.subject(notifications))}*"]
+    for line in lines or [f"• {escaped(line)}" for line in text.group_lines(notifications)]:
+        if len(parts[-1]) + len(line) + 1 > MAX_BLOCK_LENGTH:
+            parts.append("")
+        parts[-1] += f"{chr(10) if parts[-1] else ''}{line[: MAX_BLOCK_LENGTH - 1]}"
+    return parts[:MAX_BLOCKS]
+
+
+TYPE = ChannelType(
     options=Options,
-    notifier=lambda needs: Slack(needs.secrets, needs.now),
+    notifier=lambda needs: Slack(needs.secrets, http.Client(needs.now)),
     # Slack takes about one message a second.
     per_minute=50,
     group_wait=10,

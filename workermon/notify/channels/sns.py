@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 from workermon import models, ports
 from workermon.config import channels, grammar
-from workermon.notify import channel_type, text
+from workermon.notify import text
+from workermon.notify.channel_type import ChannelType
 
 #: Characters of a subject that SNS takes.
-SUBJECT = 100
+MAX_SUBJECT_LENGTH = 100
 
-#: Subscriptions of programs; the others are read by people.
+#: Protocols of programs, which get JSON; people read the others.
 _PROGRAMS = ("http", "https", "sqs", "lambda", "firehose")
 
 
@@ -41,20 +44,20 @@ class Options(channels.Options):
         channels.check_template(path, self.template)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Sns:
     """``ports.Notifier`` through ``ports.Publisher``."""
 
-    def __init__(self, publisher: ports.Publisher) -> None:
-        self._publisher = publisher
+    publisher: ports.Publisher
 
-    def send(self, channel: models.Channel, notification: models.Notification) -> None:
+    def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
         """Publish it; raises ``errors.AwsError`` and its kinds."""
-        said = text.body(channel, notification)
+        (notification,) = notifications
         document = json.dumps(models.to_json(notification), ensure_ascii=False)
-        self._publisher.publish(
+        self.publisher.publish(
             Options.of(channel).topic_arn,
             subject=subject(notification),
-            messages={"default": said, **dict.fromkeys(_PROGRAMS, document)},
+            messages={"default": text.body(channel, notifications), **dict.fromkeys(_PROGRAMS, document)},
             attributes={
                 "id": notification.id,
                 "dedup_key": notification.dedup_key,
@@ -70,7 +73,7 @@ class Sns:
 def subject(notification: models.Notification) -> str:
     """Return the title as SNS takes it: ASCII, at most 100 characters, not starting with a space."""
     plain = text.title(notification).encode("ascii", "replace").decode()
-    return plain if len(plain) <= SUBJECT else plain[: SUBJECT - 3] + "..."
+    return plain if len(plain) <= MAX_SUBJECT_LENGTH else plain[: MAX_SUBJECT_LENGTH - 3] + "..."
 
 
-TYPE = channel_type.ChannelType(options=Options, notifier=lambda needs: Sns(needs.publisher), per_minute=6000)
+TYPE = ChannelType(options=Options, notifier=lambda needs: Sns(needs.publisher), per_minute=6000)

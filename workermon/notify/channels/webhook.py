@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import hmac
 import json
-import time
+from collections.abc import Sequence
 
 from workermon import models, ports
 from workermon.config import channels
-from workermon.notify import channel_type, http
+from workermon.notify import http
+from workermon.notify.channel_type import ChannelType
 
 
 class Options(channels.Options):
@@ -24,31 +26,27 @@ class Options(channels.Options):
         channels.check_url(path, self.url, allow_private=self.allow_private)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Webhook:
     """``ports.Notifier`` by HTTP POST."""
 
-    def __init__(self, secrets: ports.Secrets, now: ports.Clock = time.time, *, deadline: float | None = None) -> None:
-        self._secrets, self._now, self._deadline = secrets, now, deadline or http.DEADLINE
+    secrets: ports.Secrets
+    client: http.Client
 
-    def send(self, channel: models.Channel, notification: models.Notification) -> None:
-        """Post it within the deadline; any 2xx accepts it, all else raises ``errors.DeliveryFailed``."""
+    def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
+        """Post it; any 2xx accepts it."""
+        (notification,) = notifications
         body = json.dumps(models.to_json(notification), separators=(",", ":"), ensure_ascii=False).encode()
         headers = {"Idempotency-Key": notification.id}
         if channel.secret is not None:
-            key = self._secrets(channel.secret).encode()
+            key = self.secrets(channel.secret).encode()
             headers["X-Workermon-Signature"] = f"sha256={hmac.new(key, body, hashlib.sha256).hexdigest()}"
-        http.post(
-            f"channel {channel.name}",
-            http.address(channel, self._secrets),
-            body,
-            headers,
-            private=channel.allow_private,
-            now=self._now(),
-            deadline=self._deadline,
-            thread=f"webhook-{channel.name}",
-        )
+        address = http.address(channel, self.secrets)
+        self.client.post(http.Request(channel=channel, address=address, body=body, headers=headers))
 
 
-TYPE = channel_type.ChannelType(
-    options=Options, notifier=lambda needs: Webhook(needs.secrets, needs.now), per_minute=6000
+TYPE = ChannelType(
+    options=Options,
+    notifier=lambda needs: Webhook(needs.secrets, http.Client(needs.now)),
+    per_minute=6000,
 )

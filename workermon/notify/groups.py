@@ -1,0 +1,146 @@
+"""Which notifications become one message: those of a rule, an account and region to one channel within some seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import time
+from collections.abc import Mapping
+
+from workermon import failpoints, models, ports
+from workermon.notify import channel_type, policy
+from workermon.notify.channel_type import ChannelType
+
+#: Notifications in one message. If there are more, they become several messages.
+MAX_GROUP_SIZE = 200
+
+#: Seconds for which a claimed notification is held for others of its group. With the send less than the lease.
+HOLD = 2.0
+
+#: Seconds for which more of a group is looked for after the last of it was found: other processes give it back.
+SETTLE = 0.5
+
+#: Alerts that are looked through for others of a group.
+MAX_DUE = 2000
+
+#: Seconds for which a process is the only one that gathers a group; as long as the lease of a notification.
+LEASE = 15.0
+
+#: Windows that a notification waits for. One that is older was given back several times, and waits for no other.
+MAX_WINDOWS = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+    """Claimed notifications that are sent as one message."""
+
+    name: str
+    claims: list[models.ClaimedNotification]
+    #: When the first of them was claimed, on the monotonic clock.
+    since: float
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether no other fits in."""
+        return len(self.claims) >= MAX_GROUP_SIZE
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """Decides what is grouped, and who gathers a group when."""
+
+    outbox: ports.Outbox
+    configurations: ports.Configurations
+    channel_types: Mapping[str, ChannelType]
+    throttle: ports.Throttle
+    leases: ports.Leases
+    now: ports.Clock
+
+    def start(self) -> Gathering:
+        """Return what gathers groups for one delivery."""
+        return Gathering(self)
+
+    def name(self, claimed: models.ClaimedNotification) -> str | None:
+        """Return the name of the group that a notification belongs to; ``None`` if it is sent by itself."""
+        # The present state that is sent once more after a lost lease has a fence below 0, and waits for nobody.
+        if not self._wait(claimed) or claimed.fence < 0:
+            return None
+        notification = claimed.notification
+        scope = notification.scope or {}
+        if notification.worker is not None:
+            about = (notification.worker.account, notification.worker.region)
+        else:
+            about = (scope.get("account", ""), scope.get("region", ""))
+        return json.dumps([claimed.channel, notification.rule, *about], ensure_ascii=False)
+
+    def closes_at(self, claimed: models.ClaimedNotification, group: str) -> float:
+        """Return when the window of a notification's group closes; a time that has passed if it waits for none."""
+        notification, at, wait = claimed.notification, self.now(), self._wait(claimed)
+        created = models.moment(notification.created_at or notification.at)
+        if claimed.attempt > 1 or at - created > MAX_WINDOWS * wait:
+            return at
+        return self.throttle.window(group, created=created, wait=wait, now=at)
+
+    def _wait(self, claimed: models.ClaimedNotification) -> int:
+        channel = self.configurations.load().channels.get(claimed.channel)
+        return 0 if channel is None else policy.group_wait(channel, channel_type.of(channel, self.channel_types))
+
+
+class Gathering:
+    """The groups that one delivery gathers. Of several processes one gathers a group; the others leave theirs to it."""
+
+    def __init__(self, grouping: Grouping) -> None:
+        self._grouping, self._owner = grouping, secrets.token_hex(8)
+        self._groups: dict[str, Group] = {}
+        self._given_back: set[str] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether a group is being gathered."""
+        return bool(self._groups)
+
+    def add(self, claimed: models.ClaimedNotification, name: str) -> None:
+        """Hold a notification until its group is sent, or give it back until its window closes."""
+        closes_at = self._grouping.closes_at(claimed, name)
+        at = self._grouping.now()
+        if at >= closes_at and (name in self._groups or self._leads(name)):
+            self._groups.setdefault(name, Group(name, [], time.monotonic())).claims.append(claimed)
+            return
+        # If another process gathers the group it is due at once, for that one to find.
+        self._grouping.outbox.postpone(claimed, max(at, closes_at))
+        failpoints.reach("group.postponed")
+        self._given_back.add(claimed.alert_id)
+
+    def due(self) -> list[str]:
+        """Return alerts that are due and may belong to one of the groups, without those that were given back."""
+        rules = tuple({f"/{group.claims[0].notification.rule}" for group in self._groups.values()})
+        due = self._grouping.outbox.due(self._grouping.now(), MAX_DUE)
+        return [alert_id for alert_id in due if alert_id.endswith(rules) and alert_id not in self._given_back]
+
+    def pop_complete(self, *, all_claimed: bool) -> list[Group]:
+        """Return the groups that are sent now. ``all_claimed``: nothing more is known that may belong to one."""
+        at = time.monotonic()
+        complete = [
+            group
+            for group in self._groups.values()
+            if group.is_full or at - group.since > HOLD or (all_claimed and at - group.since >= SETTLE)
+        ]
+        for group in complete:
+            del self._groups[group.name]
+        return complete
+
+    def release(self, group: Group) -> None:
+        """Let another process gather the next group of that name."""
+        self._grouping.leases.release(_lease(group.name), self._owner)
+
+    def abandon(self) -> None:
+        """Forget what is held; it is due again when its lease ends."""
+        self._groups.clear()
+
+    def _leads(self, name: str) -> bool:
+        return self._grouping.leases.hold(_lease(name), self._owner, LEASE)
+
+
+def _lease(group: str) -> str:
+    return f"group:{group}"

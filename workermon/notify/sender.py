@@ -1,0 +1,212 @@
+"""Sends one claimed notification, or one group, to its channel, and records in the outbox how that went."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from workermon import errors, failpoints, logs, models, ports
+from workermon.alerts import silences
+from workermon.notify import channel_type, policy
+from workermon.notify.channel_health import ChannelHealth
+from workermon.notify.channel_type import ChannelType
+
+log = logs.get(__name__)
+
+#: How often the present state is sent once more, at most, because a lease ended while it was sent.
+MAX_RESENDS = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """Takes claimed notifications to their channels. Safe between threads."""
+
+    outbox: ports.Outbox
+    configurations: ports.Configurations
+    channel_types: Mapping[str, ChannelType]
+    notifiers: Mapping[str, ports.Notifier]
+    throttle: ports.Throttle
+    silences: ports.Silences
+    canary: ports.Canary
+    channel_health: ChannelHealth
+    now: ports.Clock
+
+    def send(self, claimed: models.ClaimedNotification, resends: int = MAX_RESENDS) -> bool:
+        """Send a notification; ``True`` if its queue may go on with the next."""
+        if claimed.alert_id == models.CANARY:
+            return self._accept_canary(claimed)
+        if self._is_unneeded(claimed):
+            return self.outbox.skip(claimed, self.now(), self._remind_at(claimed))
+        channel = self._channel(claimed)
+        # The present state that is sent once more after a lost lease (fence below 0) has no queue to wait in.
+        wait = self._wait(channel, [claimed]) if claimed.fence > 0 else 0.0
+        if wait:
+            self.outbox.postpone(claimed, self.now() + wait)
+            return False
+        try:
+            self._hand_over([claimed], channel)
+        except errors.WorkermonError as why:
+            return self._failed(policy.Failure(claimed, self.now(), why, channel_removed=channel is None))
+        failpoints.reach("deliver.sent")
+        log.info(
+            "deliver.accepted",
+            alert_id=claimed.alert_id,
+            channel=claimed.channel,
+            notification_id=claimed.notification.id,
+            attempt=claimed.attempt,
+        )
+        # Before it is taken off: if this process ends in between, another sends it again and does this again.
+        self.channel_health.accepted(claimed.channel)
+        present = self.outbox.delivered(claimed, self.now(), self._remind_at(claimed))
+        failpoints.reach("deliver.delivered")
+        # Whoever comes back after its lease has ended may have spoken after a newer state: then that is sent again.
+        return present is None or not resends or self.send(present, resends - 1)
+
+    def send_group(self, claims: Sequence[models.ClaimedNotification]) -> bool:
+        """Send notifications of one channel as one message; ``True`` if their queues may go on."""
+        needed = self._without_unneeded(claims)
+        if len(needed) < 2:
+            return all(self.send(claimed) for claimed in needed)
+        first, channel = needed[0], self._channel(needed[0])
+        wait = self._wait(channel, needed)
+        if wait or channel is None:
+            for claimed in needed:
+                self.outbox.postpone(claimed, self.now() + (wait or policy.FIRST_WAIT))
+            return False
+        try:
+            self._hand_over(needed, channel)
+        except errors.WorkermonError as why:
+            return self._group_failed(needed, why)
+        failpoints.reach("group.sent")
+        log.info("deliver.accepted_group", channel=first.channel, rule=first.notification.rule, alerts=len(needed))
+        self.channel_health.accepted(first.channel)
+        for claimed in needed:
+            present = self.outbox.delivered(claimed, self.now(), self._remind_at(claimed))
+            failpoints.reach("group.delivered")
+            if present is not None:
+                self.send(present)
+        return True
+
+    def _accept_canary(self, claimed: models.ClaimedNotification) -> bool:
+        """Take off the canary, which no channel gets, and note that it came all the way round."""
+        if self.outbox.skip(claimed, self.now(), None):
+            self.canary.reach("accepted", models.moment(claimed.notification.since), self.now())
+        return True
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    def _channel(self, claimed: models.ClaimedNotification) -> models.Channel | None:
+        return self.configurations.load().channels.get(claimed.channel)
+
+    def _wait(self, channel: models.Channel | None, claims: Sequence[models.ClaimedNotification]) -> float:
+        """Return for how many seconds the channel gets nothing more, because it has had enough."""
+        if channel is None:
+            return 0.0
+        limit = policy.rate(channel, channel_type.of(channel, self.channel_types))
+        if limit is None:
+            return 0.0
+        critical = any(claimed.notification.severity == "critical" for claimed in claims)
+        return self.throttle.take(channel.name, limit, critical=critical, now=self.now())
+
+    def _hand_over(self, claims: Sequence[models.ClaimedNotification], channel: models.Channel | None) -> None:
+        what = f"channel {claims[0].channel}"
+        if channel is None:
+            raise errors.DeliveryFailed(what, "it is not in the configuration", "apply one that has it")
+        notifier = self.notifiers.get(channel.type)
+        if notifier is None:
+            raise errors.DeliveryFailed(what, f"nothing here sends to {channel.type}", "use another type")
+        kind = channel_type.of(channel, self.channel_types)
+        try:
+            notifier.send(channel, [_as_sent(claimed, kind) for claimed in claims])
+        except errors.WorkermonError:
+            raise
+        except Exception as why:
+            # Its text may hold a secret, so only its type is recorded.
+            log.exception("deliver.broken", alert_id=claims[0].alert_id, channel=channel.name)
+            raise errors.DeliveryFailed(what, f"sending failed ({type(why).__name__})", "see the log") from None
+
+    # --- failures ------------------------------------------------------------------------------------------------
+
+    def _group_failed(self, claims: Sequence[models.ClaimedNotification], why: errors.WorkermonError) -> bool:
+        # All wait for the same time, so that they stay together.
+        backoff = policy.backoff(claims[0].attempt)
+        given_up = [self._failed(policy.Failure(each, self.now(), why, backoff=backoff)) for each in claims]
+        return any(given_up)
+
+    def _failed(self, failure: policy.Failure) -> bool:
+        """Record a failed attempt; ``True`` if the notification is given up, so that its queue may go on."""
+        claimed = failure.claimed
+        if claimed.notification.reminder:
+            # There is another one later. What was sent first was accepted.
+            log.warning("deliver.reminder_failed", **_fields(failure))
+            return self.outbox.give_up(claimed, failure.at, f"reminder: {failure.why}", self._remind_at(claimed))
+        if failure.is_final:
+            return self._give_up(failure)
+        wait = failure.wait
+        if failure.asked is not None:
+            self.throttle.pause(claimed.channel, min(failure.asked, policy.LONGEST_PAUSE), failure.at)
+        log.warning("deliver.failed", **_fields(failure), retry_in=round(wait, 3))
+        self.outbox.failed(claimed, failure.at, str(failure.why), failure.at + wait)
+        failpoints.reach("deliver.failed")
+        return False
+
+    def _give_up(self, failure: policy.Failure) -> bool:
+        log.error("deliver.given_up", **_fields(failure))
+        if not failure.channel_removed:
+            self.channel_health.gave_up(failure.claimed, failure.why)
+        done = self.outbox.give_up(failure.claimed, failure.at, f"given up: {failure.why}")
+        failpoints.reach("deliver.given_up")
+        return done
+
+    # --- reminders -----------------------------------------------------------------------------------------------
+
+    def _remind_at(self, claimed: models.ClaimedNotification) -> float | None:
+        """Return when the notification is sent again; ``None`` if it is not."""
+        channel = self._channel(claimed)
+        if channel is None or claimed.notification.status != "firing":
+            return None
+        repeat = policy.repeat(channel, channel_type.of(channel, self.channel_types))
+        return None if repeat is None else self.now() + repeat
+
+    def _without_unneeded(self, claims: Sequence[models.ClaimedNotification]) -> list[models.ClaimedNotification]:
+        """Take off the reminders that nobody needs, and return the others."""
+        needed = []
+        for claimed in claims:
+            if self._is_unneeded(claimed):
+                self.outbox.skip(claimed, self.now(), self._remind_at(claimed))
+            else:
+                needed.append(claimed)
+        return needed
+
+    def _is_unneeded(self, claimed: models.ClaimedNotification) -> bool:
+        """Tell whether it is a reminder that nobody needs: acknowledged, silenced, or not wanted by the channel."""
+        notification = claimed.notification
+        if not notification.reminder:
+            return False
+        if self._remind_at(claimed) is None:
+            return True
+        acknowledged = self.silences.acknowledged([claimed.alert_id]).get(claimed.alert_id)
+        if acknowledged is not None and acknowledged.since == models.moment(notification.since):
+            return True
+        at = self.now()
+        active_silences = silences.in_force(self.silences.every(), self.configurations.load().silences, at)
+        return silences.muting(active_silences, notification.worker, notification.rule, at) is not None
+
+
+def _as_sent(claimed: models.ClaimedNotification, kind: ChannelType) -> models.Notification:
+    """Return what is sent. If the receiver shows each message, a repetition says so: the first may have been shown."""
+    notification = claimed.notification
+    if not kind.shows_repetitions or claimed.attempt < 2:
+        return notification
+    return notification.model_copy(update={"summary": f"{notification.summary} (retry)"})
+
+
+def _fields(failure: policy.Failure) -> dict[str, object]:
+    """Return what a log event says of a failure."""
+    return {
+        "alert_id": failure.claimed.alert_id,
+        "channel": failure.claimed.channel,
+        "notification_id": failure.claimed.notification.id,
+        "attempt": failure.claimed.attempt,
+        "reason": str(failure.why),
+    }

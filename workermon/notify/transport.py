@@ -1,0 +1,217 @@
+"""How a channel reaches its receiver: within a deadline, and nobody but who is meant.
+
+Unless the channel allows private addresses, only public ones are connected to. That is checked on the address really
+connected to, because a name server may answer differently each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from urllib3 import exceptions as http_errors
+
+from workermon import errors
+
+#: Seconds. From looking up the name to the last byte read. Less than the lease of a delivery, so that it ends first.
+DEADLINE = 10.0
+
+#: Seconds for each address of a receiver, so that a dead one leaves time for the next.
+CONNECT_TIMEOUT = 3.0
+
+#: Networks that ``ipaddress`` (of some Python versions) takes for global, and that lead elsewhere: NAT64 (RFC 6052,
+#: 8215), 6to4 (RFC 3056, 7526), protocol assignments (RFC 6890).
+_TRANSLATED_NETWORKS = tuple(
+    ipaddress.ip_network(text)
+    for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "192.88.99.0/24", "192.0.0.0/24")
+)
+
+
+def is_public(address: str) -> bool:
+    """Tell whether an IP address is one of the public internet, neither private nor leading elsewhere.
+
+    >>> is_public("93.184.215.14"), is_public("169.254.169.254"), is_public("::ffff:10.0.0.1")
+    (True, False, False)
+    """
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_loopback or ip.is_link_local:
+        return False
+    return ip.is_global and not any(ip.version == net.version and ip in net for net in _TRANSLATED_NETWORKS)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Receiver:
+    """Who is connected to, on behalf of which channel."""
+
+    channel: str
+    host: str
+    port: int
+    allow_private: bool
+
+    @property
+    def what(self) -> str:
+        """Return what an error names."""
+        return f"channel {self.channel}"
+
+
+class _AddressRefused(Exception):
+    """The receiver has no address that the channel may reach."""
+
+
+class _DeadlinePassed(Exception):
+    """The time is over."""
+
+
+class Transport:
+    """A connection to a receiver, whose address is checked and whose time is limited.
+
+    ``answered`` is set by whoever uses it once the receiver's answer is known. What is still read after that is not
+    waited for.
+    """
+
+    def __init__(self, receiver: Receiver, deadline: float) -> None:
+        self._receiver = receiver
+        self._ends_at = time.monotonic() + deadline
+        self._lock = threading.Lock()
+        self._closed = False
+        self._duplicate: socket.socket | None = None
+        self.answered = False
+
+    def connect(self) -> socket.socket:
+        """Connect to the first address that is allowed and answers."""
+        receiver = self._receiver
+        entries = socket.getaddrinfo(receiver.host, receiver.port, type=socket.SOCK_STREAM)
+        allowed = [entry for entry in entries if receiver.allow_private or is_public(str(entry[4][0]))]
+        if not allowed:
+            raise _AddressRefused
+        last_error: OSError | None = None
+        for family, kind, protocol, _, address in allowed:
+            left = self._ends_at - time.monotonic()
+            if left <= 0 or self._closed:
+                raise _DeadlinePassed
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(min(CONNECT_TIMEOUT, left))
+                sock.connect(address)
+                self._check(sock)
+            except OSError as why:
+                sock.close()
+                last_error = why
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+        raise last_error or OSError("it has no address")
+
+    def _check(self, sock: socket.socket) -> None:
+        # What counts is who is at the other end, not what a name server said.
+        if not self._receiver.allow_private and not is_public(str(sock.getpeername()[0])):
+            raise _AddressRefused
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(max(0.01, self._ends_at - time.monotonic()))
+        with self._lock:
+            if self._closed:
+                raise _DeadlinePassed
+            # TLS takes the socket over into an object of its own, so a duplicate is kept for ending it.
+            self._duplicate = sock.dup()
+
+    def abort(self) -> None:
+        """End the connection from another thread, or forbid it if it does not stand yet."""
+        with self._lock:
+            self._closed = True
+            if self._duplicate is not None:
+                with contextlib.suppress(OSError):
+                    self._duplicate.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        with self._lock:
+            self._closed = True
+            if self._duplicate is not None:
+                self._duplicate.close()
+                self._duplicate = None
+
+
+def run(receiver: Receiver, exchange: Callable[[Transport], None], deadline: float, thread: str) -> None:
+    """Run an exchange with a receiver in a thread of that name, for ``deadline`` seconds at most.
+
+    Whatever it raises comes out as ``errors.DeliveryFailed``, in words that hold nothing of the receiver but its host.
+    """
+    transport = Transport(receiver, deadline)
+    raised: list[errors.DeliveryFailed] = []
+
+    def work() -> None:
+        try:
+            exchange(transport)
+        except errors.DeliveryFailed as why:
+            raised.append(why)
+        except Exception as why:
+            raised.append(errors.DeliveryFailed(receiver.what, *_described(why, receiver.host)))
+        finally:
+            transport.close()
+
+    worker = threading.Thread(target=work, name=thread, daemon=True)
+    worker.start()
+    # A look-up of a name, and a reply that drips, know no time limit of their own: so the clock is watched here.
+    worker.join(deadline)
+    if worker.is_alive() and not transport.answered:
+        transport.abort()
+        raise errors.DeliveryFailed(receiver.what, f"no answer within {deadline:g} s", "it is tried again")
+    if raised:
+        raise raised[0]
+
+
+def _described(why: BaseException, host: str) -> tuple[str, str]:
+    """Return what went wrong and what to do, in words that hold nothing of the address but its host."""
+    where = errors.printable(host)[:100]
+    for link in _chain(why):
+        if known := _known(link, where):
+            return known
+    chain = list(_chain(why))
+    if any(isinstance(link, http.client.HTTPException | http_errors.ProtocolError | ConnectionError) for link in chain):
+        return f"{where} ended the connection without an answer", "it is tried again"
+    reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), type(why).__name__)
+    return f"{where} cannot be reached ({reason})", "it is tried again"
+
+
+def _chain(why: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those that it comes from, ten at most."""
+    link: BaseException | None = why
+    for _ in range(10):
+        if link is None:
+            return
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _known(why: BaseException, where: str) -> tuple[str, str] | None:
+    match why:
+        case _AddressRefused():
+            return (
+                f"{where} has a private, local or otherwise unreachable address, and these are refused",
+                "set allow_private = true if it is a receiver of your own network",
+            )
+        case ssl.SSLCertVerificationError():
+            return f"the certificate of {where} is not valid: {why.verify_message}", "mend the receiver's certificate"
+        case ssl.SSLError():
+            return f"TLS with {where} failed ({why.reason or 'no reason given'})", "see what the receiver speaks"
+        case socket.gaierror():
+            return f"the name {where} cannot be looked up", "mend the url or the name server"
+        case TimeoutError() | _DeadlinePassed() | http_errors.TimeoutError():
+            return f"{where} did not answer in time", "it is tried again"
+        case ConnectionRefusedError():
+            return f"{where} refuses the connection", "see whether the receiver runs"
+    return None
