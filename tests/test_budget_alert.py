@@ -3,10 +3,11 @@
 # ruff: noqa: F811 - a fixture of another file
 from __future__ import annotations
 
+from tests.support.stages import stage
 from tests.test_collector import SCOPE, T0, Fleet, fleet  # noqa: F401
-from workermon import fleet as fleets
 from workermon import models, testing
 from workermon.evaluate import evaluation
+from workermon.fleet import Cleanup
 from workermon.notify import text
 
 BUDGET = "*/*/budget"
@@ -118,11 +119,6 @@ def test_it_is_no_account_in_trouble(fleet):
     """A reconciliation does not end it for want of workers, and the alerts of accounts go their own way."""
     spent = Spent(fleet)
     spent.decide(60, network_out=2)
-    assert (
-        fleets.leave(
-            workers=fleet.workers, accounts=fleet.accounts, configurations=fleet.configurations, now=fleet.clock
-        )
-        == ()
-    )
+    assert stage(Cleanup, fleet).close_unused_accounts() == ()
     fleet.minutes(2, 6)
     assert {alert.last.dedup_key for alert in fleet.alerts.open() if alert.last} == {BUDGET, f"{SCOPE}/collector"}

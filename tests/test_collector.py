@@ -8,11 +8,12 @@ import fakeredis
 import pytest
 
 from tests.support.repositories import repository_on_redis
-from workermon import fleet as fleets
+from tests.support.stages import stage
 from workermon import models, ports, testing
 from workermon.config import catalogue
 from workermon.evaluate import account
 from workermon.evaluate import evaluation as evaluate
+from workermon.fleet import Cleanup
 from workermon.on_redis import accounts, client
 
 T0 = 1_699_999_200
@@ -219,16 +220,16 @@ def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet):
 def test_where_no_worker_is_collected_any_more_it_is_over(fleet):
     """The last of its workers was removed or paused; while one is there the next collection says how it goes."""
     fleet.minutes(1, 4)
-    given = {"workers": fleet.workers, "accounts": fleet.accounts, "configurations": fleet.configurations}
+    cleanup = stage(Cleanup, fleet)
     for worker in fleet.ours[:2]:
         assert fleet.workers.update(worker.model_copy(update={"monitoring": "paused"}))
-    assert fleets.leave(**given, now=fleet.clock) == ()
+    assert cleanup.close_unused_accounts() == ()
     basis = fleet.alerts.load([IDS[2]])[IDS[2]]
     assert fleet.alerts.retire(ports.Verdict(basis, {}, (), {}, fleet.clock()))
     assert [alert.rule for alert in fleet.alerts.open()] == ["collector"]
-    assert fleets.leave(**given, now=fleet.clock) == (SCOPE,)
+    assert cleanup.close_unused_accounts() == (SCOPE,)
     assert fleet.alerts.open() == []
-    assert fleets.leave(**given, now=fleet.clock) == ()
+    assert cleanup.close_unused_accounts() == ()
     told = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
     assert (told.status, told.reason) == ("resolved", "no worker is collected there any more")
     fleet.told.clear()

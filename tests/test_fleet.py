@@ -2,7 +2,8 @@
 
 import pytest
 
-from workermon import config, errors, fleet, models, testing
+from tests.support.stages import stage
+from workermon import config, errors, fleet, models, ports, testing
 
 A, B, C = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
 REGION = "us-east-1"
@@ -30,17 +31,18 @@ class World:
             models.Instance(id=C, region=REGION, status="stopped", tags={"Role": "render"}),
         )
 
-    def __getattr__(self, name):
-        """Return a function of ``fleet`` that takes its ports from here."""
-        function = getattr(fleet, name)
+    @property
+    def members(self):
+        """Return the stage that changes who is monitored."""
+        return stage(fleet.Members, self)
 
-        def call(*args, **given):
-            names = function.__kwdefaults__ or {}
-            known = function.__code__.co_varnames[: function.__code__.co_argcount + function.__code__.co_kwonlyargcount]
-            ports = {each: getattr(self, each) for each in known if each in self.__dict__ and each not in names}
-            return function(*args, **{**ports, **given})
+    def add(self, ids, **given):
+        """Monitor instances."""
+        return self.members.add(ids, fleet.AddOptions(scope=HERE, **given))
 
-        return call
+    def reconcile(self, **given):
+        """Repair what can be repaired."""
+        return stage(fleet.Reconciliation, self).reconcile(**given)
 
     def worker(self, worker_id):
         """Return a worker as the repository has it."""
@@ -59,7 +61,7 @@ class World:
             rule=rule, version=1, since=int(self.now()), notified_severity="critical", last=told, channels=("log",)
         )
         turn = models.Transition(at=int(self.now()), before=None, after="critical")
-        verdict = fleet.ports.Verdict(basis, {rule: alert}, ((rule, turn, told),), {rule: ("log",)}, self.now())
+        verdict = ports.Verdict(basis, {rule: alert}, ((rule, turn, told),), {rule: ("log",)}, self.now())
         assert self.alerts.commit(verdict)
 
 
@@ -71,7 +73,7 @@ def world():
 
 def test_adding_takes_name_and_detail_from_ec2_and_schedules(world):
     """A worker is named by its tag, made safe for a line, else by its id; it has an entry at once."""
-    made = world.add([A, B, C], scope=HERE, interval=30, labels={"team": "vfx"})
+    made = world.add([A, B, C], interval=30, labels={"team": "vfx"})
     assert [(one.name, one.detailed, one.named) for one in made] == [
         ("render-01", False, False),
         ("two\\nlines", True, False),
@@ -88,7 +90,7 @@ def test_adding_is_all_or_nothing_and_names_every_unknown_instance(world):
     world.ec2.become(B, "terminated")
     unknown = "i-0ffffffffffffffff"
     with pytest.raises(errors.NotFound) as caught:
-        world.add([A, unknown, B], scope=HERE)
+        world.add([A, unknown, B])
     assert unknown in str(caught.value)
     assert B in str(caught.value)
     assert A not in str(caught.value)
@@ -100,15 +102,15 @@ def test_aws_out_of_reach_adds_nothing(world):
     """Where EC2 cannot be asked nothing is added, and --no-verify does not ask."""
     world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "try again")
     with pytest.raises(errors.AwsUnreachable):
-        world.add([A], scope=HERE)
+        world.add([A])
     assert world.workers.ids() == []
-    assert world.add([A], scope=HERE, verify=False)[0].name == A
+    assert world.add([A], verify=False)[0].name == A
 
 
 @pytest.mark.parametrize(
     ("ids", "given", "says"),
     [
-        (["i-1"], {}, "is no instance id"),
+        (["i-1"], {}, "is not an instance id"),
         ([A, A], {}, "given more than once"),
         ([A, B], {"name": "x"}, "names one worker, not 2"),
         ([A], {"name": B}, "is the id of another instance"),
@@ -117,76 +119,76 @@ def test_aws_out_of_reach_adds_nothing(world):
 def test_bad_input_is_refused(world, ids, given, says):
     """What cannot be meant is refused before EC2 is asked."""
     with pytest.raises(errors.InvalidInput, match=says):
-        world.add(ids, scope=HERE, **given)
+        world.add(ids, **given)
     assert world.ec2.calls == []
 
 
 def test_a_duplicate_or_a_taken_name_is_refused(world):
     """A worker is added once, and a given name belongs to one worker."""
-    world.add([A], scope=HERE, name="one")
+    world.add([A], name="one")
     with pytest.raises(errors.InvalidInput, match="is monitored already"):
-        world.add([A, B], scope=HERE)
+        world.add([A, B])
     with pytest.raises(errors.InvalidInput, match=f"is the name of {A} already"):
-        world.add([B], scope=HERE, name="one")
+        world.add([B], name="one")
     assert world.workers.ids() == [A]
 
 
 def test_workers_are_meant_by_id_or_name(world):
     """Ids and names are resolved, each worker once; unknown ones are all named, shared names refused with the ids."""
-    world.add([A, B], scope=HERE)
-    assert [record.worker.id for record in world.resolve(["render-01", B, A])] == [A, B]
+    world.add([A, B])
+    assert [record.worker.id for record in stage(fleet.Lookup, world).resolve(["render-01", B, A])] == [A, B]
     with pytest.raises(errors.UnknownWorker, match=r"render-02, nobody: not monitored; did you mean render-01\?"):
-        world.resolve(["render-02", A, "nobody"])
+        stage(fleet.Lookup, world).resolve(["render-02", A, "nobody"])
     world.ec2.put(models.Instance(id=C, region=REGION, status="running", name="render-01"))
-    world.add([C], scope=HERE)
+    world.add([C])
     with pytest.raises(errors.InvalidInput, match=f"use an id: {A}, {C}"):
-        world.resolve(["render-01"])
+        stage(fleet.Lookup, world).resolve(["render-01"])
 
 
 def test_pause_and_resume_may_be_repeated(world):
     """A paused worker has no entry, a resumed one has; doing it twice changes nothing."""
-    world.add([A], scope=HERE)
+    world.add([A])
     for _ in range(2):
-        world.pause(["render-01"])
+        world.members.pause(["render-01"])
         assert world.worker(A).monitoring == "paused"
         assert world.schedule.ids() == set()
     for _ in range(2):
-        world.resume([A])
+        world.members.resume([A])
         assert world.worker(A).monitoring == "active"
         assert world.schedule.ids() == {A}
     with pytest.raises(errors.UnknownWorker):
-        world.pause([B])
+        world.members.pause([B])
 
 
 @pytest.mark.parametrize("change", ["pause", "resume"])
 def test_pause_and_resume_have_the_alerts_judged(world, change):
     """Pausing and resuming mark a worker as to be judged, so that its alerts resolve, or fire again, promptly."""
-    world.add([A], scope=HERE)
+    world.add([A])
     assert world.samples.pending(world.now(), 10) == []
-    getattr(world, change)([A])
+    getattr(world.members, change)([A])
     assert world.samples.pending(world.now(), 10) == [A]
 
 
 def test_remove_resolves_its_alerts_and_forgets_the_worker(world):
     """Removing resolves what fires, with the reason, and leaves neither worker nor entry; again it is no error."""
-    world.add([A, B], scope=HERE)
+    world.add([A, B])
     world.fires(A)
-    removed, unknown = world.remove(["render-01", C])
-    assert [one.id for one in removed] == [A]
-    assert unknown == (C,)
+    removed = world.members.remove(["render-01", C])
+    assert [worker.id for worker in removed.workers] == [A]
+    assert removed.unknown == (C,)
     assert world.workers.ids() == [B]
     assert world.schedule.ids() == {B}
     told = [entry.notification for entry in world.alerts.history(f"{A}/cpu-high")]
     assert (told[0].status, told[0].reason) == ("resolved", "removed")
-    assert world.remove([A]) == ((), (A,))
+    assert world.members.remove([A]) == fleet.Removed((), (A,))
     with pytest.raises(errors.UnknownWorker):
-        world.remove([B, "nobody"])
+        world.members.remove([B, "nobody"])
     assert world.workers.ids() == [B]
 
 
 def test_remove_wins_over_evaluations_that_race_it(world):
     """A removal that loses to evaluations tries again until it holds."""
-    world.add([A], scope=HERE)
+    world.add([A])
     plain, losses = world.alerts, [3]
 
     class Racing(testing.MemoryAlerts):
@@ -194,18 +196,18 @@ def test_remove_wins_over_evaluations_that_race_it(world):
             if losses[0]:
                 losses[0] -= 1
                 basis = plain.load([A])[A]
-                assert plain.commit(fleet.ports.Verdict(basis, {}, (), {}, world.now()))
+                assert plain.commit(ports.Verdict(basis, {}, (), {}, world.now()))
             return super().retire(verdict)
 
     world.alerts = Racing(world.store)
-    world.remove([A])
+    world.members.remove([A])
     assert losses == [0]
     assert world.workers.ids() == []
 
 
 def test_a_removal_that_never_holds_says_so(world):
     """A removal gives up after many lost races, with one clear line, instead of running for ever."""
-    world.add([A], scope=HERE)
+    world.add([A])
 
     class Never(testing.MemoryAlerts):
         def retire(self, verdict):
@@ -213,12 +215,12 @@ def test_a_removal_that_never_holds_says_so(world):
 
     world.alerts = Never(world.store)
     with pytest.raises(errors.WorkermonError, match="try again"):
-        world.remove([A])
+        world.members.remove([A])
 
 
 def test_a_worker_that_is_removed_while_it_is_scheduled_leaves_no_entry(world):
     """An entry that a resume puts back during a removal is taken away again."""
-    world.add([A], scope=HERE)
+    world.add([A])
 
     class Slow(testing.MemorySchedule):
         def put(self, workers, now):
@@ -226,17 +228,17 @@ def test_a_worker_that_is_removed_while_it_is_scheduled_leaves_no_entry(world):
             world.workers._store.workers.pop(A, None)  # a removal, right now
 
     world.schedule = Slow()
-    world.resume([A])
+    world.members.resume([A])
     assert world.schedule.ids() == set()
 
 
 def test_discover_adds_what_carries_the_tags(world):
     """Instances with all the tags are added, known ones reported; a dry run changes nothing."""
-    world.add([A], scope=HERE)
-    dry = world.discover({"Role": "render"}, accounts=[HERE], dry_run=True)
+    world.add([A])
+    dry = stage(fleet.Discovery, world).discover({"Role": "render"}, [HERE], dry_run=True)
     assert ([one.id for one in dry.added], dry.known) == ([C], (A,))
     assert world.workers.ids() == [A]
-    world.discover({"Role": "render"}, accounts=[HERE], interval=120)
+    stage(fleet.Discovery, world).discover({"Role": "render"}, [HERE], interval=120)
     assert world.workers.ids() == [A, C]
     assert world.schedule.entries[C][0] == 120
     assert world.worker(C).origin == "command"
@@ -244,8 +246,8 @@ def test_discover_adds_what_carries_the_tags(world):
 
 def test_reconcile_repairs_the_schedule(world):
     """Missing and broken entries are put, ghosts and those of paused workers deleted; a dry run only tells."""
-    world.add([A, B, C], scope=HERE)
-    world.pause([C])
+    world.add([A, B, C])
+    world.members.pause([C])
     world.schedule.delete([A])
     world.schedule.broken[B] = "no JSON"
     world.schedule.entries[C] = (60, 0)
@@ -267,9 +269,9 @@ def test_reconcile_repairs_the_schedule(world):
 
 def test_reconcile_follows_ec2(world):
     """Names and monitoring detail are refreshed, given names kept; terminated and vanished workers are retired."""
-    world.add([A], scope=HERE)
-    world.add([B], scope=HERE, name="mine")
-    world.add([C], scope=HERE)
+    world.add([A])
+    world.add([B], name="mine")
+    world.add([C])
     world.ec2.put(models.Instance(id=A, region=REGION, status="running", name="render-99", detailed=True))
     world.ec2.put(models.Instance(id=B, region=REGION, status="running", name="other"))
     world.ec2.become(C, "terminated")
@@ -289,7 +291,7 @@ def test_reconcile_follows_ec2(world):
 
 def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(world):
     """Where EC2 knows none of several workers nobody is forgotten, but those that a collection found terminated."""
-    world.add([A, B], scope=HERE)
+    world.add([A, B])
     world.now.advance(3600)
     for each in (A, B):
         world.ec2.forget(each)
@@ -307,7 +309,7 @@ def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(worl
 
 def test_reconcile_repairs_the_schedule_also_without_aws(world):
     """EC2 out of reach is reported for its scope, retires nobody, and the schedule is repaired all the same."""
-    world.add([A], scope=HERE)
+    world.add([A])
     world.schedule.delete([A])
     world.now.advance(3600)
     world.ec2.last_error = errors.AwsDenied("EC2", "not authorized", "allow it")
@@ -334,7 +336,7 @@ above = {{ critical = 50 }}
 
 def apply(world, text, **given):
     """Apply a file to a world."""
-    return world.apply(testing.parse(text, "w.toml"), fleet.ApplyOptions(None, **given))
+    return stage(fleet.Application, world).apply(testing.parse(text, "w.toml"), fleet.ApplyOptions(None, **given))
 
 
 def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world):
@@ -353,7 +355,7 @@ def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world):
 
 def test_what_a_command_added_stays(world):
     """A file that lacks a worker of a command leaves it, also after an earlier file had named it."""
-    world.add([A, C], scope=HERE)
+    world.add([A, C])
     apply(world, FILE)
     assert world.worker(A).interval == 30
     done = apply(world, "workers = []\n")
@@ -367,7 +369,7 @@ def test_apply_checks_everything_before_the_first_write(world):
     with pytest.raises(errors.NotFound, match=B):
         apply(world, FILE)
     with pytest.raises(errors.InvalidInput, match=r"workers\[0\].interval: 30 s is below the least allowed, 60 s"):
-        apply(world, FILE, least=60)
+        apply(world, FILE, min_interval=60)
     with pytest.raises(errors.InvalidInput, match=r"workers\[0\].region: is missing"):
         apply(world, f'[[workers]]\nid = "{A}"\n')
     world.ec2.last_error = errors.AwsDenied("EC2", "no", "allow it")
@@ -390,15 +392,15 @@ def test_apply_tries_again_where_somebody_else_was_quicker(world):
     def others():
         there = world.configurations.load()
         assert world.configurations.save(there.model_copy(update={"revision": 1, "retention": 7200}))
-        world.add([C], scope=HERE)
+        world.add([C])
         yield
-        world.remove([C])
-        world.pause([A])
+        world.members.remove([C])
+        world.members.pause([A])
         yield
         while True:
             yield
 
-    world.add([A], scope=HERE)
+    world.add([A])
     changes = others()
 
     class Racing(testing.MemorySetup):
@@ -480,18 +482,18 @@ def test_the_alert_about_a_channel_that_a_file_lacks_is_looked_at(world):
         }
     )  # fmt: skip
     assert testing.MemoryOutbox(world.store).tell("ops", told, None, ["log"], world.now())
-    assert world.forsaken() == []
+    assert stage(fleet.Cleanup, world).orphaned_channel_alerts() == []
     apply(world, FILE.replace("50", "60"))
     assert world.dispatcher.delivered == []
     apply(world, "[channels]\n")
     assert world.dispatcher.delivered == ["channel:ops/delivery"]
-    assert world.forsaken() == ["channel:ops/delivery"]
+    assert stage(fleet.Cleanup, world).orphaned_channel_alerts() == ["channel:ops/delivery"]
 
 
 def test_more_than_leave_in_one_step_leave_all_the_same(world, monkeypatch):
     """A file that many leave by is in force at once; those beyond what one step takes go after it."""
     apply(world, FILE)
-    monkeypatch.setattr(fleet, "LEAVING", 1)
+    monkeypatch.setattr("workermon.fleet.apply.MAX_REMOVED_AT_ONCE", 1)
     assert apply(world, "workers = []\n").removed == (A, B)
     assert world.workers.ids() == []
     assert world.schedule.ids() == set()
@@ -499,7 +501,7 @@ def test_more_than_leave_in_one_step_leave_all_the_same(world, monkeypatch):
 
 def test_reconcile_completes_a_pause(world):
     """Who was paused by halves loses its entry and is judged, so that its alerts resolve."""
-    world.add([A], scope=HERE)
+    world.add([A])
     world.workers.update(world.worker(A).model_copy(update={"monitoring": "paused"}))
     world.reconcile()
     assert world.schedule.ids() == set()
@@ -520,7 +522,7 @@ def test_accounts_are_resolved_by_name(world):
 
 def test_discovery_keeps_the_fleet_in_step(world):
     """[discover] brings what carries the tags, and removes what it brought once the tags are gone; nobody else."""
-    world.add([B], scope=HERE)
+    world.add([B])
     text = f'[discover]\nregions = ["{REGION}"]\ntags = {{ Role = "render" }}\ninterval = "120s"\n'
     assert apply(world, text).added == (A, C)
     assert (world.worker(A).origin, world.worker(A).interval) == ("discover", 120)

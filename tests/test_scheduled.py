@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.stages import stage
 from tests.test_cli import ok, run, world  # noqa: F401 - fixtures
 from tests.test_evaluate import ID
 from tests.test_states import MINUTE, T0, House
@@ -237,8 +238,7 @@ def test_pause_removal_and_silence_hold_here_too(site: Site) -> None:
     assert site.alerts.history(f"{ID}/scheduled")[0].transition.silenced_by == "s"
     site.plan(11, REBOOT, RETIRED)
     assert site.newest.reason == "the silence s is over, and it still fires"
-    fleet.remove([ID], workers=site.workers, schedule=site.schedule, alerts=site.alerts,
-                 configurations=site.configurations, now=site.clock)  # fmt: skip
+    stage(fleet.Members, site).remove([ID])
     assert site.newest.reason == "removed"
     assert site.alerts.open() == []
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.stages import stage
 from tests.test_evaluate import ID, Site
 from workermon import collect, config, errors, fleet, models, ports, testing, views
 from workermon.alerts import lifecycle
@@ -356,20 +357,15 @@ def test_a_crash_before_the_judgement_leaves_the_mark(house: House) -> None:
 
 def removal(house: House, how: str) -> None:
     """Have the worker leave the fleet."""
-    common = {"schedule": house.schedule, "alerts": house.alerts, "configurations": house.configurations,
-              "now": house.clock}  # fmt: skip
     if how == "remove":
-        fleet.remove([ID], workers=house.workers, **common)
+        stage(fleet.Members, house).remove([ID])
     else:
         reconcile(house)
 
 
 def reconcile(house: House) -> fleet.Reconciled:
     """Repair what can be repaired."""
-    return fleet.reconcile(
-        workers=house.workers, schedule=house.schedule, ec2=house.ec2, alerts=house.alerts, samples=house.samples,
-        configurations=house.configurations, secrets=testing.MemorySecrets({}), now=house.clock, region="us-east-1",
-    )  # fmt: skip
+    return stage(fleet.Reconciliation, house).reconcile(region="us-east-1")
 
 
 @pytest.mark.parametrize(("how", "reason"), [("remove", "removed"), ("reconcile", "terminated")])
@@ -421,10 +417,7 @@ def test_a_file_that_is_applied_does_not_remove_who_is_to_be_told(house: House, 
     house.ec2.become(ID, status, BY_SPOT)
     house.change(channels={"ops": models.Channel(name="ops", type="log")})
     file = testing.parse(DISCOVER, "f")
-    plan = fleet.planned(
-        file, fleet.ApplyOptions(region="us-east-1"), workers=house.workers, ec2=house.ec2,
-        configurations=house.configurations, secrets=testing.MemorySecrets({}), now=house.clock,
-    )  # fmt: skip
+    plan = stage(fleet.Application, house).plan(file, fleet.ApplyOptions(region="us-east-1"))
     assert plan.removed == (() if status == "terminated" else (ID,))
 
 

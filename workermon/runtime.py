@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import collect, config, failpoints, logs, notify, ports, settings, views
+from workermon import collect, config, failpoints, fleet, logs, notify, ports, settings, views
 from workermon.costs import limit_of
 from workermon.notify import channel_health, channel_type, channels, groups, sender
 from workermon.on_aws import cloudwatch, ec2, limited, session, sns
@@ -259,6 +259,13 @@ class Recipes(dishka.Provider):
 
     # --- stages and views: their fields are their ports ----------------------------------------------------------
 
+    make_lookup = dishka.provide(fleet.Lookup)
+    make_enrolment = dishka.provide(fleet.Enrolment)
+    make_cleanup = dishka.provide(fleet.Cleanup)
+    make_members = dishka.provide(fleet.Members)
+    make_discovery = dishka.provide(fleet.Discovery)
+    make_reconciliation = dishka.provide(fleet.Reconciliation)
+    make_application = dishka.provide(fleet.Application)
     make_collection = dishka.provide(collect.Collection)
     make_channel_health = dishka.provide(channel_health.ChannelHealth)
     make_grouping = dishka.provide(groups.Grouping)

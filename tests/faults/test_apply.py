@@ -31,14 +31,15 @@ from workermon import fleet, ports, settings, testing
 from workermon.cli import session
 own = session.Session(settings.load())
 file = testing.parse(pathlib.Path(sys.argv[1]).read_text(), sys.argv[1])
-terms = fleet.ApplyOptions("us-east-1", 1, 1)
-own.call(fleet.planned, file, terms)
+options = fleet.ApplyOptions("us-east-1", 1, 1)
+stage = own.get(fleet.Application)
+stage.plan(file, options)
 print("ready", flush=True)
 sys.stdin.readline()
 until, kept = time.time() + {LASTS}, own.container.get(ports.Configurations)
 end = kept.load().revision + {CHANGES}
 while kept.load().revision < end and time.time() < until:
-    own.call(fleet.apply, file, terms)
+    stage.apply(file, options)
 """
 
 #: The workers with their labels, and the rules.

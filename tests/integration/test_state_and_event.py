@@ -76,8 +76,8 @@ class House:
             },
         )
         self.ids = list(self.simulation.machines)
-        fleet.add(self.ids, scope=models.AccountRegion(region="us-east-1"), workers=self.get(ports.Workers),
-                  schedule=self.schedule, ec2=self.get(ports.Ec2), now=self.clock)  # fmt: skip
+        here = models.AccountRegion(region="us-east-1")
+        self.get(fleet.Members).add(self.ids, fleet.AddOptions(scope=here))
         configurations = self.get(ports.Configurations)
         assert configurations.save(config.to_configuration(testing.parse(FILE, "f"), configurations.load()))
 
@@ -116,9 +116,7 @@ class House:
 
     def reconcile(self) -> Any:
         """Repair what can be repaired."""
-        names = ("workers", "ec2", "alerts", "samples", "configurations", "secrets")
-        given = {name: self.get(getattr(ports, name.title())) for name in names}
-        return fleet.reconcile(**given, schedule=self.schedule, now=self.clock, region="us-east-1").steps
+        return self.get(fleet.Reconciliation).reconcile(region="us-east-1").steps
 
     def close(self) -> None:
         """End it."""

@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from workermon import collect, config, models, testing
+from tests.support.stages import stage
+from workermon import collect, config, fleet, models, testing
 
 
 class Desk:
@@ -57,6 +58,8 @@ class Monitor:
             bulkhead=collect.Bulkhead(),
             now=self.now,
         )
+
+        self.members = stage(fleet.Members, self)
 
     def run(self, stage: Callable[..., Any], *identifiers: Any, **given: Any) -> Any:
         """Call a stage with identifiers; what else it needs comes from here."""

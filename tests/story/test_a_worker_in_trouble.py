@@ -23,7 +23,7 @@ def monitor() -> Monitor:
 def add(monitor):
     """Let EC2 have an instance, and monitor it."""
     monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
-    monitor.run(fleet.add, [ID], scope=HERE, interval=60)
+    monitor.members.add([ID], fleet.AddOptions(scope=HERE, interval=60))
 
 
 def minutes(monitor, *cpu):
@@ -106,7 +106,7 @@ def test_6_removing_it_resolves_what_fires_and_forgets_it(monitor):
     add(monitor)
     minutes(monitor, 97.0, 97.0, 97.0)
 
-    monitor.run(fleet.remove, [ID])
+    monitor.members.remove([ID])
     monitor.delivery.deliver([f"{ID}/cpu-high"])
 
     assert [(one.status, one.reason) for one in monitor.desk.read] == [("firing", None), ("resolved", "removed")]

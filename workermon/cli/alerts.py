@@ -78,7 +78,7 @@ def why(own: session.Session, name: str, metric: str, as_json: bool) -> None:
     if models.is_delivery_alert(f"{name}/{metric}"):
         _delivery(own.call(explain.delivery, models.channel_of(f"{name}/{metric}")), as_json)
         return
-    record = own.call(fleet.resolve, [name])[0]
+    record = own.get(fleet.Lookup).resolve([name])[0]
     found = own.call(explain.why, record, metric)
     if as_json:
         output.document(found)

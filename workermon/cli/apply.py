@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +40,14 @@ def plan(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> 
     found = files.read(file)
     own.check_regions(found)
     config.check_silences(found, own.now())
-    planned = _planned(own, fleet.planned, found, skip_missing)
+    planned = own.get(fleet.Application).plan(found, _options(own, skip_missing))
     told = _told(found, planned)
     _strangers(found, planned)
     _starved(planned)
     if as_json:
         output.document(told)
     else:
-        _show(told, same=_same(planned))
+        _show(told, same=planned.is_empty)
 
 
 @click.command()
@@ -69,37 +70,33 @@ def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) ->
     config.check_silences(found, own.now())
     for text in config.warnings(found, own.settings.secret):
         output.warn(text)
-    planned = _planned(own, fleet.planned, found, skip_missing)
+    planned = own.get(fleet.Application).plan(found, _options(own, skip_missing))
     told = _told(found, planned)
     _strangers(found, planned)
     _starved(planned)
-    done = _planned(own, fleet.apply, found, skip_missing)
+    done = own.get(fleet.Application).apply(found, _options(own, skip_missing))
     for worker_id, why in own.collect(done.added).failed.items():
         output.warn(f"{worker_id}: {why}")
     if as_json:
-        output.document({**told, **{key: _plain(value) for key, value in done._asdict().items()}})
+        output.document({**told, **{key: _plain(value) for key, value in dataclasses.asdict(done).items()}})
         return
-    _show(told, same=_same(planned))
+    _show(told, same=planned.is_empty)
     changed = f"changed {', '.join(done.changed)}" if done.changed else "rules and channels are unchanged"
     click.echo(f"{found.source}: applied, revision {done.revision}; {changed}")
 
 
-def _planned(own: session.Session, function: Any, file: config.File, skip_missing: bool) -> Any:
+def _options(own: session.Session, skip_missing: bool) -> fleet.ApplyOptions:
     from workermon import fleet
 
-    return own.call(
-        function,
-        file,
-        fleet.ApplyOptions(
-            region=own.default_region,
-            interval=own.settings.interval,
-            least=own.settings.min_interval,
-            missing="skip" if skip_missing else "refuse",
-        ),
+    return fleet.ApplyOptions(
+        region=own.default_region,
+        interval=own.settings.interval,
+        min_interval=own.settings.min_interval,
+        missing="skip" if skip_missing else "refuse",
     )
 
 
-def _told(file: config.File, planned: fleet.Planned) -> dict[str, Any]:
+def _told(file: config.File, planned: fleet.Plan) -> dict[str, Any]:
     from workermon import costs, models
     from workermon.config import export
 
@@ -121,7 +118,7 @@ def _told(file: config.File, planned: fleet.Planned) -> dict[str, Any]:
     }
 
 
-def _strangers(file: config.File, planned: fleet.Planned) -> None:
+def _strangers(file: config.File, planned: fleet.Plan) -> None:
     """Warn of a silence that is about a worker that nobody has heard of: it may be meant for later, or be misspelt."""
     workers = [record.worker for record in planned.fleet] + [*planned.added, *planned.updated]
     known = {name for worker in workers for name in (worker.id, worker.name)}
@@ -132,7 +129,7 @@ def _strangers(file: config.File, planned: fleet.Planned) -> None:
             output.warn(f"silences[{place}].worker: there is no {one.worker} yet{hint}")
 
 
-def _starved(planned: fleet.Planned) -> None:
+def _starved(planned: fleet.Plan) -> None:
     """Warn of a rule that stays in force while the file ends the collection of its metric."""
     configuration = planned.after
     for rule in configuration.rules:
@@ -141,12 +138,6 @@ def _starved(planned: fleet.Planned) -> None:
                 f"rule {rule.name}: {rule.metric} is not collected, so it can never fire; add it to [collect] metrics,"
                 " or write the [[rules]] that shall hold"
             )
-
-
-def _same(planned: fleet.Planned) -> bool:
-    """Tell whether a file changes neither fleet nor configuration."""
-    before, after = (each.model_copy(update={"revision": 0}) for each in (planned.before, planned.after))
-    return before == after and not (planned.added or planned.updated or planned.removed)
 
 
 def _show(told: dict[str, Any], *, same: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workermon import errors, models, ports
+from workermon import errors, models
 from workermon.cli import options, output, session
 
 if TYPE_CHECKING:
@@ -68,15 +68,14 @@ def add(
     from workermon import fleet
 
     every = options.interval(interval, own.settings)
-    made = own.call(
-        fleet.add,
-        instance_ids,
+    wanted = fleet.AddOptions(
         scope=_scope(own, region, role_arn, external_id),
         name=name,
         interval=every,
         labels=options.pairs(labels, "--label"),
         verify=not no_verify,
     )
+    made = own.get(fleet.Members).add(instance_ids, wanted)
     _collect(own, made)
     for worker in made:
         click.echo(f"added {worker.id} as {worker.name}, every {worker.interval} s")
@@ -109,11 +108,10 @@ def discover(
     from workermon import fleet
 
     every = options.interval(interval, own.settings)
-    accounts = [models.AccountRegion(region=own.region(region)) for region in dict.fromkeys(regions or (None,))]
-    found = own.call(
-        fleet.discover,
+    scopes = [models.AccountRegion(region=own.region(region)) for region in dict.fromkeys(regions or (None,))]
+    found = own.get(fleet.Discovery).discover(
         options.pairs(tags, "--tag"),
-        accounts=accounts,
+        scopes,
         interval=every,
         labels=options.pairs(labels, "--label"),
         dry_run=dry_run,
@@ -143,11 +141,10 @@ def remove(own: session.Session, names: tuple[str, ...]) -> None:
     """
     from workermon import fleet
 
-    removed, unknown = own.call(fleet.remove, names, silences=own.container.get(ports.Silences))
-    own.call(fleet.leave)
-    for worker in removed:
+    removed = own.get(fleet.Members).remove(names)
+    for worker in removed.workers:
         click.echo(f"removed {_named(worker)}")
-    for each in unknown:
+    for each in removed.unknown:
         click.echo(f"{each} was not monitored", err=True)
 
 
@@ -164,9 +161,8 @@ def pause(own: session.Session, names: tuple[str, ...]) -> None:
     """
     from workermon import fleet
 
-    for worker in own.call(fleet.pause, names):
+    for worker in own.get(fleet.Members).pause(names):
         click.echo(f"paused {_named(worker)}")
-    own.call(fleet.leave)
 
 
 @click.command()
@@ -180,7 +176,7 @@ def resume(own: session.Session, names: tuple[str, ...]) -> None:
     """
     from workermon import fleet
 
-    resumed = own.call(fleet.resume, names)
+    resumed = own.get(fleet.Members).resume(names)
     _collect(own, resumed)
     for worker in resumed:
         click.echo(f"resumed {_named(worker)}")
@@ -254,7 +250,7 @@ def show(own: session.Session, name: str, as_json: bool) -> None:
     """
     from workermon import fleet, views
 
-    record = own.call(fleet.resolve, [name])[0]
+    record = own.get(fleet.Lookup).resolve([name])[0]
     found = own.get(views.FleetView).show(record)
     if as_json:
         output.document(found)
@@ -308,7 +304,7 @@ def refresh(own: session.Session, names: tuple[str, ...]) -> None:
     """
     from workermon import fleet
 
-    records = own.call(fleet.resolve, names)
+    records = own.get(fleet.Lookup).resolve(names)
     done = own.collect([record.worker.id for record in records])
     for record in records:
         worker = record.worker
@@ -336,7 +332,8 @@ def reconcile(own: session.Session, dry_run: bool, as_json: bool) -> None:
     """
     from workermon import fleet
 
-    done = own.call(fleet.reconcile, interval=own.settings.interval, region=own.default_region, dry_run=dry_run)
+    stage = own.get(fleet.Reconciliation)
+    done = stage.reconcile(region=own.default_region, interval=own.settings.interval, dry_run=dry_run)
     if as_json:
         output.document(
             {

@@ -34,7 +34,7 @@ def history(own: session.Session, name: str, metric: str | None, since: int, as_
 
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
-    record = own.call(fleet.resolve, [name])[0]
+    record = own.get(fleet.Lookup).resolve([name])[0]
     found = own.get(views.HistoryView).history(record, metric, own.now() - since)
     if as_json:
         output.document(found)

@@ -251,7 +251,7 @@ def _meant(own: session.Session, worker: str | None, region: str | None) -> tupl
     if worker is None:
         return list(own.container.get(ports.Workers).every()), False
     try:
-        return own.call(fleet.resolve, [worker]), False
+        return own.get(fleet.Lookup).resolve([worker]), False
     except errors.UnknownWorker:
         if not models.INSTANCE_ID.fullmatch(worker):
             raise
@@ -309,7 +309,7 @@ def _on_ledger(own: session.Session, file: config.File, worker: str | None, metr
     from workermon.views import backtest
 
     if worker is not None:
-        records = own.call(fleet.resolve, [worker])
+        records = own.get(fleet.Lookup).resolve([worker])
     else:
         records = list(own.container.get(ports.Workers).every())
     made = config.to_configuration(file, own.container.get(ports.Configurations).load())

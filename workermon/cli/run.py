@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,7 @@ def _prepare(own: session.Session, file: config.File | None) -> None:
     region = _region(own)
     if file is not None:
         _apply(own, file, region)
-    done = own.call(fleet.reconcile, interval=own.settings.interval, region=region)
+    done = own.get(fleet.Reconciliation).reconcile(region=region, interval=own.settings.interval)
     for scope, why in done.failed.items():
         log.warning("up.not_reconciled", scope=scope, reason=str(why))
 
@@ -61,18 +62,19 @@ def _prepare(own: session.Session, file: config.File | None) -> None:
 def _apply(own: session.Session, file: config.File, region: str | None) -> None:
     from workermon import config, fleet
 
-    terms = fleet.ApplyOptions(region, own.settings.interval, own.settings.min_interval, missing="skip")
+    stage = own.get(fleet.Application)
+    options = fleet.ApplyOptions(region, own.settings.interval, own.settings.min_interval, missing="skip")
     try:
         config.check_silences(file, own.now())
     except errors.InvalidInput as why:
         # A window that is over by now must not keep the monitor from its start.
         log.warning("up.silence_over", reason=str(why))
     try:
-        done = own.call(fleet.apply, file, terms)
+        done = stage.apply(file, options)
         failed = own.collect(done.added).failed
     except errors.AwsError as why:
         log.warning("up.not_verified", reason=str(why))
-        done, failed = own.call(fleet.apply, file, terms._replace(verify=False)), {}
+        done, failed = stage.apply(file, dataclasses.replace(options, verify=False)), {}
     for worker_id in done.skipped:
         log.warning("up.not_in_ec2", worker_id=worker_id, source=file.source)
     for worker_id, last_error in failed.items():
@@ -109,9 +111,8 @@ def demo(workers: int, seconds: int | None) -> None:
         sessions.append(own)
         assert own.settings.config is not None
         file = files.read(own.settings.config)
-        own.call(
-            fleet.apply, file, fleet.ApplyOptions(own.default_region, own.settings.interval, own.settings.min_interval)
-        )
+        options = fleet.ApplyOptions(own.default_region, own.settings.interval, own.settings.min_interval)
+        own.get(fleet.Application).apply(file, options)
 
     def follow() -> Iterator[models.Event | models.Notification | None]:
         return sessions[0].get(views.Watch).watch()

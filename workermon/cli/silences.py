@@ -53,7 +53,7 @@ def silence(
     if lasting is not None and until is not None:
         raise click.UsageError("--for and --until are two answers to one question")
     ends = _moment(until) if until is not None else None if lasting is None else now + lasting
-    worker_id = None if name is None else own.call(fleet.resolve, [name])[0].worker.id
+    worker_id = None if name is None else own.get(fleet.Lookup).resolve([name])[0].worker.id
     theirs = [each.name for each in own.container.get(ports.Configurations).load().rules]
     known = (*theirs, *config.STANDING)
     if rule is not None and rule not in known:

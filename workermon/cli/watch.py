@@ -26,7 +26,7 @@ def watch(own: session.Session, names: tuple[str, ...], as_json: bool, seconds: 
     """
     from workermon import fleet, views
 
-    ids = frozenset(record.worker.id for record in own.call(fleet.resolve, names)) if names else None
+    ids = frozenset(record.worker.id for record in own.get(fleet.Lookup).resolve(names)) if names else None
     until = None if seconds is None else own.now() + seconds
     try:
         for message in own.get(views.Watch).watch(ids):

@@ -144,27 +144,17 @@ def deliver(
 
 @app.task(name="workermon.reconcile", base=Shell)
 def reconcile(
-    workers: FromDishka[ports.Workers],
-    schedule: FromDishka[ports.Schedule],
-    ec2: FromDishka[ports.Ec2],
-    alerts: FromDishka[ports.Alerts],
-    samples: FromDishka[ports.Samples],
-    configurations: FromDishka[ports.Configurations],
-    secrets: FromDishka[ports.Secrets],
-    accounts: FromDishka[ports.Accounts],
+    stage: FromDishka[fleet.Reconciliation],
+    cleanup: FromDishka[fleet.Cleanup],
     dispatcher: FromDishka[ports.Dispatcher],
     own: FromDishka[settings.Settings],
-    now: FromDishka[ports.Clock],
 ) -> None:
     """Repair what repository, schedule and EC2 disagree about."""
-    done = fleet.reconcile(
-        workers=workers, schedule=schedule, ec2=ec2, alerts=alerts, samples=samples, configurations=configurations,
-        secrets=secrets, now=now, interval=own.interval, region=runtime.default_region(),
-    )  # fmt: skip
+    done = stage.reconcile(region=runtime.default_region(), interval=own.interval)
     for scope, why in done.failed.items():
         log.warning("reconcile.scope_failed", scope=scope, reason=str(why))
-    fleet.leave(workers=workers, accounts=accounts, configurations=configurations, now=now)
-    dispatcher.deliver(fleet.forsaken(alerts=alerts, configurations=configurations))
+    cleanup.close_unused_accounts()
+    dispatcher.deliver(cleanup.orphaned_channel_alerts())
 
 
 @app.task(name="workermon.canary", base=Shell, sound=staticmethod(chirping.is_stage))

@@ -1,0 +1,275 @@
+"""A config file becomes the set-up: first a plan, then all of it in one step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from workermon import config, errors, failpoints, logs, models, ports
+from workermon.alerts import lifecycle
+from workermon.fleet.cleanup import Cleanup
+from workermon.fleet.desired import Described, DesiredWorker, check_names, describe
+from workermon.fleet.discovery import Discovery
+from workermon.fleet.enrolment import Enrolment
+from workermon.fleet.scopes import Scopes
+from workermon.rules import state
+
+log = logs.get(__name__)
+
+#: Races that an applied file may lose against other changes of the set-up before it fails.
+MAX_APPLY_TRIES = 50
+
+#: Workers that are removed in the one step in which a file is applied, for each takes about 0.1 ms of Redis' time. The
+#: others are removed one by one after it.
+MAX_REMOVED_AT_ONCE = 1000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """How a config file is applied.
+
+    ``interval`` (seconds) and ``region`` are for workers that name none; ``min_interval`` is the least one allowed.
+    ``verify`` asks EC2 for new workers and for what ``[discover]`` finds (otherwise a reconciliation adds that later).
+    ``missing`` says what becomes of workers that EC2 does not have.
+    """
+
+    region: str | None
+    interval: int = 60
+    min_interval: int = 10
+    verify: bool = True
+    missing: Literal["refuse", "skip"] = "refuse"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a config file changes: the configuration ``before`` and ``after``, and what becomes of the fleet.
+
+    ``fleet`` is as it is now; ``skipped`` are workers of the file that EC2 does not have.
+    """
+
+    before: models.Configuration
+    after: models.Configuration
+    fleet: tuple[ports.Record, ...]
+    added: tuple[models.Worker, ...]
+    updated: tuple[models.Worker, ...]
+    removed: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Return the names of the parts of the configuration that change."""
+        return tuple(
+            name
+            for name in models.Configuration.model_fields
+            if name != "revision" and getattr(self.after, name) != getattr(self.before, name)
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing changes."""
+        return not (self.added or self.updated or self.removed or self.changed)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What a config file changed; ``skipped`` are workers of the file that EC2 does not have."""
+
+    revision: int
+    changed: tuple[str, ...]
+    added: tuple[str, ...]
+    updated: tuple[str, ...]
+    removed: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """The stage that makes fleet, rules and channels what a config file says."""
+
+    discovery: Discovery
+    enrolment: Enrolment
+    cleanup: Cleanup
+    workers: ports.Workers
+    schedule: ports.Schedule
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+    setup: ports.Setup
+    ec2: ports.Ec2
+    secrets: ports.Secrets
+    dispatcher: ports.Dispatcher
+    now: ports.Clock
+
+    def plan(self, file: config.File, options: ApplyOptions) -> Plan:
+        """Return what ``apply`` would do with the same arguments. Raises what it would, and writes nothing."""
+        before = self.configurations.load()
+        after = config.to_configuration(file, before)
+        records = {record.worker.id: record for record in self.workers.every()}
+        desired = _desired(file, options, Scopes(after, self.secrets))
+        check_names(desired, self.workers)
+        new = [worker for worker in desired if worker.id not in records]
+        described = describe(new, self.ec2) if options.verify else Described({}, {})
+        if described.missing and options.missing == "refuse":
+            raise described.not_found()
+        at = self.now()
+        added = [
+            worker.to_worker(described.instances.get(worker.id), at)
+            for worker in new
+            if worker.id not in described.missing
+        ]
+        wanted = {worker.id for worker in desired}
+        removed = []
+        if file.workers is not None:
+            fleet = (record.worker for record in records.values())
+            removed = [worker.id for worker in fleet if worker.origin == "file" and worker.id not in wanted]
+        if file.discover is not None and options.verify:
+            others = {worker_id: record for worker_id, record in records.items() if worker_id not in wanted}
+            found, gone = self._discover(others, after, options)
+            added += [worker for worker in found if worker.id not in wanted]
+            removed += gone
+        changes = (worker.changed(records[worker.id].worker) for worker in desired if worker.id in records)
+        return Plan(
+            before=before,
+            after=after,
+            fleet=tuple(records.values()),
+            added=tuple(added),
+            updated=tuple(worker for worker in changes if worker is not None),
+            removed=tuple(dict.fromkeys(removed)),
+            skipped=tuple(described.missing),
+        )
+
+    def apply(self, file: config.File, options: ApplyOptions) -> Applied:
+        """Make fleet, rules and channels what a file says, in one step; all of it is checked before.
+
+        If two files are applied at the same time, the second is compared again with what the first one made. The
+        schedule follows; if a crash leaves part of that undone, ``Reconciliation`` or the same file completes it.
+        Raises ``errors.InvalidInput``, ``errors.NotFound``, and what EC2 raises, all before anything is written.
+        """
+        plan = self._write(file, options)
+        failpoints.reach("apply.written")
+        self._update_schedule(plan)
+        for worker_id in plan.removed[MAX_REMOVED_AT_ONCE:]:
+            self.cleanup.retire(worker_id, "removed")
+        if plan.removed:
+            self.cleanup.close_unused_accounts()
+        changed = plan.changed
+        if changed:
+            self._dispatch()
+        revision = plan.after.revision if changed else plan.before.revision
+        log.info("config.applied", source=file.source, revision=revision, changed=list(changed), added=len(plan.added))
+        return Applied(
+            revision=revision,
+            changed=changed,
+            added=tuple(worker.id for worker in plan.added),
+            updated=tuple(worker.id for worker in plan.updated),
+            removed=plan.removed,
+            skipped=plan.skipped,
+        )
+
+    def _write(self, file: config.File, options: ApplyOptions) -> Plan:
+        """Plan and write until no other change of the set-up comes in between."""
+        for _ in range(MAX_APPLY_TRIES):
+            mark = self.setup.mark()
+            plan = self.plan(file, options)
+            failpoints.reach("apply.planned")
+            # An empty plan is not written: files that change something would lose every race against it.
+            if plan.is_empty:
+                return plan
+            bases = self.alerts.load(plan.removed[:MAX_REMOVED_AT_ONCE])
+            if self.setup.put(_change(plan, mark, bases, self.now())):
+                return plan
+        raise errors.WorkermonError(file.source, f"the set-up changed {MAX_APPLY_TRIES} times meanwhile", "try again")
+
+    def _update_schedule(self, plan: Plan) -> None:
+        """Make the schedule what the set-up says, also if an earlier file was not completed."""
+        entries, removed = self.schedule.ids(), set(plan.removed)
+        workers = {
+            record.worker.id: record.worker
+            for record in plan.fleet
+            if record.worker.id not in entries | removed and record.condition.status not in models.GONE
+        }
+        workers |= {worker.id: worker for worker in (*plan.added, *plan.updated)}
+        self.enrolment.put_entries([worker for worker in workers.values() if worker.monitoring == "active"])
+        failpoints.reach("apply.scheduled")
+        if removed:
+            self.schedule.delete(sorted(removed))
+            failpoints.reach("apply.unscheduled")
+
+    def _dispatch(self) -> None:
+        """Have everything evaluated by the new set-up at once; a sweep or a reconciliation finds what this misses."""
+        try:
+            self.dispatcher.evaluate(self.workers.ids())
+            self.dispatcher.deliver(self.cleanup.orphaned_channel_alerts())
+        except errors.RedisUnavailable as why:
+            log.warning("config.not_announced", reason=str(why))
+
+    def _discover(
+        self, fleet: Mapping[str, ports.Record], after: models.Configuration, options: ApplyOptions
+    ) -> tuple[list[models.Worker], list[str]]:
+        """Return the workers that ``[discover]`` adds, and the ids of those that it removes."""
+        found = self.discovery.compare(fleet, after, region=options.region, interval=options.interval)
+        for why in found.failed.values():
+            raise why
+        gone = [step.worker_id for step in found.steps if step.action == "remove"]
+        # A terminated worker is left to a reconciliation, which waits until its end was notified.
+        doubtful = [worker_id for worker_id in gone if _may_be_unnotified(fleet[worker_id], after)]
+        alive = self._alive([fleet[worker_id].worker for worker_id in doubtful])
+        return found.workers, [worker_id for worker_id in gone if worker_id not in doubtful or worker_id in alive]
+
+    def _alive(self, workers: Sequence[models.Worker]) -> set[str]:
+        """Return which workers EC2 knows as not terminated."""
+        by_scope: dict[models.AccountRegion, list[str]] = {}
+        for worker in workers:
+            by_scope.setdefault(worker.scope, []).append(worker.id)
+        found = (instance for scope, ids in by_scope.items() for instance in self.ec2.describe(scope, ids).values())
+        return {instance.id for instance in found if instance.status not in models.GONE}
+
+
+def _may_be_unnotified(record: ports.Record, configuration: models.Configuration) -> bool:
+    return state.untold(configuration.rules, record.worker, record.condition, {})
+
+
+def _change(plan: Plan, mark: str, bases: Mapping[str, ports.Basis], at: float) -> ports.Change:
+    return ports.Change(
+        mark=mark,
+        fleet={record.worker.id: record.worker for record in plan.fleet},
+        added=plan.added,
+        updated=plan.updated,
+        leaving=[lifecycle.closing(basis, plan.before, "removed", at) for basis in bases.values()],
+        configuration=plan.after if plan.changed else None,
+        at=at,
+    )
+
+
+def _desired(file: config.File, options: ApplyOptions, scopes: Scopes) -> list[DesiredWorker]:
+    """Return the workers of a file. Raises ``errors.InvalidInput`` for what no worker can be."""
+    desired = []
+    for place, section in enumerate(file.workers or ()):
+        path = f"workers[{place}]"
+        region = section.region or options.region
+        if region is None:
+            why = "is missing, and none is configured"
+            raise errors.InvalidInput(file.where(f"{path}.region"), why, "add it, or set AWS_REGION")
+        interval = section.interval or options.interval
+        _check_interval(file, path, interval, options.min_interval)
+        desired.append(
+            DesiredWorker(
+                id=section.id,
+                scope=scopes.of(region, section.account),
+                name=section.name,
+                interval=interval,
+                labels=section.labels,
+                origin="file",
+            )
+        )
+    wanted = scopes.configuration.discover
+    if file.discover is not None and wanted is not None:
+        _check_interval(file, "discover", wanted.interval or options.interval, options.min_interval)
+        scopes.of_discovery(wanted, options.region)
+    return desired
+
+
+def _check_interval(file: config.File, path: str, interval: int, min_interval: int) -> None:
+    if interval < min_interval:
+        why = f"{interval} s is below the least allowed, {min_interval} s"
+        raise errors.InvalidInput(file.where(f"{path}.interval"), why, "choose a longer one")

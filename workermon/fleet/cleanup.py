@@ -1,0 +1,82 @@
+"""What is left behind: a worker that leaves, alerts of accounts that have no worker, alerts of removed channels."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from workermon import errors, failpoints, logs, models, ports
+from workermon.alerts import lifecycle
+from workermon.evaluate import account
+
+log = logs.get(__name__)
+
+#: Races that a removal may lose against evaluations of the same worker before it fails; each takes milliseconds.
+MAX_RETIRE_TRIES = 50
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Cleanup:
+    """Resolves alerts whose subject is gone, and deletes what is kept of it."""
+
+    workers: ports.Workers
+    schedule: ports.Schedule
+    alerts: ports.Alerts
+    accounts: ports.Accounts
+    configurations: ports.Configurations
+    now: ports.Clock
+
+    def retire(self, worker_id: str, reason: str) -> None:
+        """Resolve a worker's open alerts with a reason and delete all of it, whatever task is running meanwhile."""
+        self.schedule.delete([worker_id])
+        failpoints.reach("remove.unscheduled")
+        for _ in range(MAX_RETIRE_TRIES):
+            basis = self.alerts.load([worker_id]).get(worker_id)
+            if basis is None:
+                break
+            if self.alerts.retire(lifecycle.closing(basis, self.configurations.load(), reason, self.now())):
+                break
+        else:
+            raise errors.WorkermonError(
+                f"worker {worker_id}", f"its alerts changed {MAX_RETIRE_TRIES} times meanwhile", "try again"
+            )
+        failpoints.reach("remove.retired")
+        self.schedule.delete([worker_id])  # a resume or a reconciliation may have put it back
+
+    def close_unused_accounts(self) -> tuple[str, ...]:
+        """Resolve the alerts about accounts and regions where no worker is collected any more; return their keys.
+
+        What is known of the errors there is forgotten. If a worker is there after all, its next collection notes it.
+        """
+        failing = [
+            basis
+            for basis in self.accounts.load().values()
+            if basis.state.key != models.EVERYWHERE
+            and (basis.state.failing_since is not None or any(alert.open for alert in basis.alerts.values()))
+        ]
+        if not failing:
+            return ()
+        collected = {
+            record.worker.scope.key
+            for record in self.workers.every()
+            if record.worker.monitoring == "active" and record.condition.status not in models.GONE
+        }
+        unused = [basis for basis in failing if basis.state.key not in collected]
+        return tuple(basis.state.key for basis in unused if self._close(basis))
+
+    def orphaned_channel_alerts(self) -> list[str]:
+        """Return the ids of alerts about the delivery to channels that the configuration no longer has."""
+        channels = self.configurations.load().channels
+        keys = [
+            alert.last.dedup_key for alert in self.alerts.open() if alert.last is not None and alert.last.worker is None
+        ]
+        return [key for key in keys if models.is_delivery_alert(key) and models.channel_of(key) not in channels]
+
+    def _close(self, basis: ports.AccountBasis) -> bool:
+        """Close an account and region; ``False`` if it was evaluated meanwhile: the next reconciliation looks again."""
+        key, reason = basis.state.key, "no worker is collected there any more"
+        verdict = account.closing(basis, self.configurations.load(), reason, self.now())
+        closed = self.accounts.forget(key, basis.version) if verdict is None else self.accounts.retire(verdict)
+        failpoints.reach("scope.closed")
+        if closed:
+            log.info("scope.left", scope=key)
+        return closed

@@ -1,0 +1,120 @@
+"""Workers as a user wants them, and what is checked before they are added."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Iterable, Mapping
+
+from workermon import errors, models, ports
+
+#: Characters of a name that comes from a tag (EC2 allows 256; control characters grow when they are escaped).
+MAX_NAME_LENGTH = 256
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredWorker:
+    """A worker as a user wants it, before EC2 was asked; ``interval`` in seconds."""
+
+    id: str
+    scope: models.AccountRegion
+    name: str | None
+    interval: int
+    labels: Mapping[str, str]
+    origin: models.Origin
+
+    def to_worker(self, instance: models.Instance | None, at: float) -> models.Worker:
+        """Return the worker to add, named by the user, else by its instance's ``Name`` tag, else by its id."""
+        return models.Worker(
+            id=self.id,
+            name=self.name or tag_name(instance) or self.id,
+            named=self.name is not None,
+            region=self.scope.region,
+            account=self.scope.account,
+            role_arn=self.scope.role_arn,
+            external_id=self.scope.external_id,
+            interval=self.interval,
+            labels=dict(self.labels),
+            origin=self.origin,
+            added_at=at,
+            incarnation=uuid.uuid4().hex,
+            detailed=instance is not None and instance.detailed,
+        )
+
+    def changed(self, worker: models.Worker) -> models.Worker | None:
+        """Return a monitored worker as it is wanted; ``None`` if it is so already.
+
+        What a command added still counts as added by a command.
+        """
+        after = worker.model_copy(
+            update={
+                "name": self.name or worker.name,
+                "named": self.name is not None,
+                "region": self.scope.region,
+                "account": self.scope.account,
+                "role_arn": self.scope.role_arn,
+                "external_id": self.scope.external_id,
+                "interval": self.interval,
+                "labels": dict(self.labels),
+                "origin": "command" if worker.origin == "command" else self.origin,
+            }
+        )
+        return None if after == worker else after
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Described:
+    """What EC2 has of some workers, by id, and of the others why not."""
+
+    instances: dict[str, models.Instance]
+    missing: dict[str, str]
+
+    def not_found(self) -> errors.NotFound:
+        """Return the error that names all that are missing."""
+        return errors.NotFound(
+            f"{'instances' if len(self.missing) > 1 else 'instance'} {', '.join(self.missing)}",
+            ", ".join(dict.fromkeys(self.missing.values())),
+            "check id, region and account; nothing was added",
+        )
+
+
+def tag_name(instance: models.Instance | None) -> str:
+    """Return an instance's ``Name`` tag as a worker's name: on one line, and empty if there is none."""
+    if instance is None or not instance.name:
+        return ""
+    return errors.printable(instance.name).strip()[:MAX_NAME_LENGTH].strip()
+
+
+def describe(desired: Iterable[DesiredWorker], ec2: ports.Ec2) -> Described:
+    """Ask EC2 for these workers; a terminated one counts as missing."""
+    by_scope: dict[models.AccountRegion, list[str]] = {}
+    for worker in desired:
+        by_scope.setdefault(worker.scope, []).append(worker.id)
+    described = Described({}, {})
+    for scope, worker_ids in by_scope.items():
+        answer = ec2.describe(scope, worker_ids)
+        for worker_id in worker_ids:
+            instance = answer.get(worker_id)
+            if instance is None:
+                described.missing[worker_id] = f"unknown to EC2 in {scope.region}"
+            elif instance.status in models.GONE:
+                described.missing[worker_id] = f"{instance.status} in {scope.region}"
+            else:
+                described.instances[worker_id] = instance
+    return described
+
+
+def check_names(desired: Iterable[DesiredWorker], workers: ports.Workers) -> None:
+    """Raise ``errors.InvalidInput`` if a wanted name is another worker's name or another instance's id."""
+    wanted = {worker.name: worker.id for worker in desired if worker.name is not None}
+    if not wanted:
+        return
+    for name, worker_id in wanted.items():
+        if models.INSTANCE_ID.fullmatch(name) and name != worker_id:
+            raise errors.InvalidInput(f"name {name}", "is the id of another instance", "choose another")
+    for record in workers.every():
+        owner = wanted.get(record.worker.name)
+        if owner is not None and owner != record.worker.id:
+            raise errors.InvalidInput(
+                f"name {record.worker.name}", f"is the name of {record.worker.id} already", "choose another"
+            )

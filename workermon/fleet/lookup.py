@@ -1,0 +1,68 @@
+"""Which workers a user means: by instance id or by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from workermon import errors, models, ports
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Matches:
+    """The workers that names stand for, each once and in order, and the names that no worker has."""
+
+    records: list[ports.Record]
+    unknown: list[str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """Finds workers in the repository."""
+
+    workers: ports.Workers
+
+    def resolve(self, names: Sequence[str]) -> list[ports.Record]:
+        """Return the workers of these instance ids or names, each once, in order.
+
+        Raises ``errors.UnknownWorker`` naming all that are not monitored, ``errors.InvalidInput`` for a name that
+        several workers share.
+        """
+        matches = self.match(names)
+        if matches.unknown:
+            raise self.unknown_error(matches.unknown)
+        return matches.records
+
+    def match(self, names: Sequence[str]) -> Matches:
+        """Return the workers of these instance ids or names. Raises ``errors.InvalidInput`` for a shared name."""
+        wanted = list(dict.fromkeys(names))
+        by_id = self.workers.get([name for name in wanted if models.INSTANCE_ID.fullmatch(name)])
+        by_name = self._by_name({name for name in wanted if name not in by_id})
+        found: dict[str, ports.Record] = {}
+        unknown = []
+        for name in wanted:
+            records = [by_id[name]] if name in by_id else by_name.get(name, [])
+            if len(records) > 1:
+                ids = ", ".join(record.worker.id for record in records)
+                raise errors.InvalidInput(
+                    f"worker {name}", f"is the name of {len(records)} workers", f"use an id: {ids}"
+                )
+            if records:
+                found.setdefault(records[0].worker.id, records[0])
+            else:
+                unknown.append(name)
+        return Matches(list(found.values()), unknown)
+
+    def unknown_error(self, names: Sequence[str]) -> errors.UnknownWorker:
+        """Return the error that says that no worker has these names, and what may be meant."""
+        plural = f"workers {', '.join(names)}" if len(names) > 1 else f"worker {names[0]}"
+        hint = errors.nearest(names[0], (record.worker.name for record in self.workers.every()))
+        todo = hint if hint.startswith("did you mean") else "see 'workermon list'"
+        return errors.UnknownWorker(plural, "not monitored", todo)
+
+    def _by_name(self, names: set[str]) -> dict[str, list[ports.Record]]:
+        by_name: dict[str, list[ports.Record]] = {}
+        for record in self.workers.every() if names else ():
+            if record.worker.name in names:
+                by_name.setdefault(record.worker.name, []).append(record)
+        return by_name

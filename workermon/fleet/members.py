@@ -1,0 +1,159 @@
+"""How a worker is added, paused, resumed and removed."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+
+from workermon import errors, failpoints, logs, models, ports
+from workermon.fleet.cleanup import Cleanup
+from workermon.fleet.desired import DesiredWorker, check_names, describe
+from workermon.fleet.enrolment import Enrolment
+from workermon.fleet.lookup import Lookup
+
+log = logs.get(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AddOptions:
+    """How instances are added.
+
+    ``name`` is for a single one; without it, it is the instance's ``Name`` tag, else its id. ``interval`` in seconds.
+    ``verify`` asks EC2 first.
+    """
+
+    scope: models.AccountRegion
+    name: str | None = None
+    interval: int = 60
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    verify: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Removed:
+    """The workers that were removed, and the instance ids that were not monitored."""
+
+    workers: tuple[models.Worker, ...]
+    unknown: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """Changes who is monitored. Everything is verified before the first write, and every call may be repeated."""
+
+    lookup: Lookup
+    enrolment: Enrolment
+    cleanup: Cleanup
+    workers: ports.Workers
+    schedule: ports.Schedule
+    samples: ports.Samples
+    silences: ports.Silences
+    ec2: ports.Ec2
+    now: ports.Clock
+
+    def add(self, instance_ids: Sequence[str], options: AddOptions) -> tuple[models.Worker, ...]:
+        """Monitor instances: all of them or none.
+
+        Raises ``errors.InvalidInput`` for an instance that is monitored already or a name that is taken,
+        ``errors.NotFound`` naming every instance that EC2 does not have.
+        """
+        _check_ids(instance_ids, options.name)
+        if known := self.workers.get(instance_ids):
+            raise _monitored(known)
+        desired = [
+            DesiredWorker(
+                id=instance_id,
+                scope=options.scope,
+                name=options.name,
+                interval=options.interval,
+                labels=options.labels,
+                origin="command",
+            )
+            for instance_id in instance_ids
+        ]
+        check_names(desired, self.workers)
+        instances: Mapping[str, models.Instance] = {}
+        if options.verify:
+            described = describe(desired, self.ec2)
+            if described.missing:
+                raise described.not_found()
+            instances = described.instances
+        added = tuple(worker.to_worker(instances.get(worker.id), self.now()) for worker in desired)
+        self.enrolment.enrol(added)
+        for worker in added:
+            log.info("worker.added", worker_id=worker.id, region=worker.region, origin=worker.origin)
+        return added
+
+    def pause(self, names: Sequence[str]) -> tuple[models.Worker, ...]:
+        """Stop collecting workers for a while; a paused worker stays paused.
+
+        Datapoints stay. Open alerts resolve with the reason at the next evaluation.
+        """
+        paused = self._set_monitoring(names, "paused")
+        for worker in paused:
+            self.workers.update(worker)
+            failpoints.reach("pause.stored")
+            log.info("worker.paused", worker_id=worker.id)
+        # Before the entry is deleted: after a crash here, a reconciliation finds the entry.
+        self.samples.mark_pending([worker.id for worker in paused], self.now())
+        failpoints.reach("pause.marked")
+        self.schedule.delete([worker.id for worker in paused])
+        failpoints.reach("pause.unscheduled")
+        self.cleanup.close_unused_accounts()
+        return paused
+
+    def resume(self, names: Sequence[str]) -> tuple[models.Worker, ...]:
+        """Collect workers again. A worker that is not paused keeps its cadence, and gets its entry if it lacks it."""
+        resumed = self._set_monitoring(names, "active")
+        for worker in resumed:
+            self.workers.update(worker)
+            failpoints.reach("resume.stored")
+            log.info("worker.resumed", worker_id=worker.id)
+        self.enrolment.put_entries(resumed)
+        failpoints.reach("resume.scheduled")
+        self.samples.mark_pending([worker.id for worker in resumed], self.now())
+        failpoints.reach("resume.marked")
+        return resumed
+
+    def remove(self, names: Sequence[str]) -> Removed:
+        """Forget workers with their datapoints, state and silences; open alerts resolve with the reason.
+
+        An instance id that is not monitored is no error. A *name* that no worker has is ``errors.UnknownWorker``, and
+        then nothing is removed.
+        """
+        matches = self.lookup.match(names)
+        if unknown_names := [name for name in matches.unknown if not models.INSTANCE_ID.fullmatch(name)]:
+            raise self.lookup.unknown_error(unknown_names)
+        removed = tuple(record.worker for record in matches.records)
+        for worker in removed:
+            self.cleanup.retire(worker.id, "removed")
+            log.info("worker.removed", worker_id=worker.id)
+        worker_ids = {worker.id for worker in removed}
+        self.silences.remove([silence.id for silence in self.silences.every() if silence.worker_id in worker_ids])
+        self.schedule.delete(matches.unknown)  # an entry without a worker would be a ghost
+        self.cleanup.close_unused_accounts()
+        return Removed(removed, tuple(matches.unknown))
+
+    def _set_monitoring(self, names: Sequence[str], monitoring: models.Monitoring) -> tuple[models.Worker, ...]:
+        return tuple(
+            record.worker.model_copy(update={"monitoring": monitoring}) for record in self.lookup.resolve(names)
+        )
+
+
+def _check_ids(instance_ids: Sequence[str], name: str | None) -> None:
+    """Raise ``errors.InvalidInput`` for what cannot be added, whatever is monitored."""
+    if name is not None and len(instance_ids) > 1:
+        raise errors.InvalidInput("--name", f"names one worker, not {len(instance_ids)}", "add them one by one")
+    for instance_id in instance_ids:
+        if not models.INSTANCE_ID.fullmatch(instance_id):
+            raise errors.InvalidInput(instance_id[:64], "is not an instance id", "write it as i-0abc123def4567890")
+    if repeated := [worker_id for worker_id, number in collections.Counter(instance_ids).items() if number > 1]:
+        raise errors.InvalidInput(", ".join(repeated), "given more than once", "name each instance once")
+
+
+def _monitored(worker_ids: Collection[str]) -> errors.InvalidInput:
+    verb = "is" if len(worker_ids) == 1 else "are"
+    return errors.InvalidInput(
+        ", ".join(worker_ids), f"{verb} monitored already", "see 'workermon show', or remove first"
+    )

@@ -1,0 +1,189 @@
+"""Repository, schedule and EC2 are kept in step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+
+from workermon import errors, logs, models, ports
+from workermon.fleet.cleanup import Cleanup
+from workermon.fleet.desired import tag_name
+from workermon.fleet.discovery import Discovery
+from workermon.fleet.enrolment import Enrolment
+from workermon.fleet.steps import Comparison, Step
+from workermon.rules import state
+
+log = logs.get(__name__)
+
+#: Seconds. EC2 may not know an instance for a moment after its launch, so a worker this young does not count as gone.
+YOUNG = 300
+
+#: Steps after which a worker is no longer monitored.
+_LEAVING = frozenset({"retire", "remove"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What was (or would be) repaired; ``failed`` says, by the key of an account and region, why EC2 had no answer."""
+
+    steps: tuple[Step, ...]
+    failed: dict[str, errors.AwsError]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """The stage that repairs what repository, schedule and EC2 disagree about."""
+
+    discovery: Discovery
+    enrolment: Enrolment
+    cleanup: Cleanup
+    workers: ports.Workers
+    schedule: ports.Schedule
+    samples: ports.Samples
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+    ec2: ports.Ec2
+    now: ports.Clock
+
+    def reconcile(self, *, region: str | None = None, interval: int = 60, dry_run: bool = False) -> Reconciled:
+        """Repair them; ``dry_run`` changes nothing.
+
+        ``interval`` (seconds) and ``region`` are for ``[discover]``, if it names none. If EC2 is out of reach, the
+        schedule is repaired all the same, and ``failed`` says where and why.
+        """
+        fleet = {record.worker.id: record for record in self.workers.every()}
+        steps = self._compare_schedule(fleet)
+        changed = self._compare_ec2(fleet)
+        configuration = self.configurations.load()
+        found = self.discovery.compare(fleet, configuration, region=region, interval=interval)
+        steps = self._settled([*steps, *changed.steps, *found.steps], configuration)
+        if not dry_run:
+            self._repair(fleet, steps, changed.workers, found.workers)
+        return Reconciled(tuple(steps), changed.failed | found.failed)
+
+    def _compare_schedule(self, fleet: Mapping[str, ports.Record]) -> list[Step]:
+        entries = self.schedule.ids()
+        # An entry is set aside under its name, which ends with the id. Entries of other programs are not touched.
+        broken = {name.rpartition(":")[2]: why for name, why in self.schedule.quarantined().items()}
+        broken = {worker_id: why for worker_id, why in broken.items() if worker_id in entries}
+        return _schedule_steps(fleet, entries, broken)
+
+    def _compare_ec2(self, fleet: Mapping[str, ports.Record]) -> Comparison:
+        by_scope: dict[models.AccountRegion, list[ports.Record]] = {}
+        for record in fleet.values():
+            by_scope.setdefault(record.worker.scope, []).append(record)
+        comparison = Comparison()
+        for scope, records in by_scope.items():
+            try:
+                self._compare_scope(scope, records, comparison)
+            except errors.AwsError as why:
+                comparison.failed[scope.key] = why
+        return comparison
+
+    def _compare_scope(
+        self, scope: models.AccountRegion, records: Sequence[ports.Record], comparison: Comparison
+    ) -> None:
+        """Add to a comparison how the workers of one account and region differ from EC2."""
+        at = self.now()
+        known = self.ec2.describe(scope, [record.worker.id for record in records])
+        absent = {
+            record.worker.id: record
+            for record in records
+            if record.worker.id not in known and at - record.worker.added_at > YOUNG
+        }
+        confirmed = self.ec2.statuses(scope, list(absent)) if absent else {}
+        gone = {worker_id: record for worker_id, record in absent.items() if worker_id not in confirmed}
+        alive = [worker_id for worker_id, record in gone.items() if record.condition.status not in models.GONE]
+        if not known and not confirmed and len(alive) > 1:
+            # As in a collection: rather these are another account's credentials than that all workers went at once.
+            comparison.failed[scope.key] = errors.AwsDenied(
+                f"EC2 in {scope.region}",
+                "it knows none of the workers there, as it would with credentials of another account",
+                "check the credentials, role and region; their collections tell when they count as terminated",
+            )
+            gone = {worker_id: record for worker_id, record in gone.items() if worker_id not in alive}
+        comparison.steps.extend(Step("retire", worker_id, "unknown to EC2") for worker_id in gone)
+        for record in records:
+            if record.worker.id in known:
+                _compare_instance(record.worker, known[record.worker.id], comparison)
+
+    def _settled(self, steps: Sequence[Step], configuration: models.Configuration) -> list[Step]:
+        """Return each step once, without those that must wait, and without repairs of workers that leave."""
+        waiting = self._unnotified([step.worker_id for step in steps if step.action == "retire"], configuration)
+        leaving = {step.worker_id for step in steps if step.action in _LEAVING} - waiting
+        return list(
+            dict.fromkeys(
+                step
+                for step in steps
+                if (step.worker_id in leaving if step.action in _LEAVING else step.worker_id not in leaving)
+            )
+        )
+
+    def _unnotified(self, worker_ids: Sequence[str], configuration: models.Configuration) -> set[str]:
+        """Return which terminated workers must stay until their end was collected, evaluated and notified.
+
+        Their own collections see it within an interval. If they were retired before, nobody would be notified of it.
+        """
+        if not worker_ids or not any(rule.kind == state.KIND for rule in configuration.rules):
+            return set()
+        return {
+            worker_id
+            for worker_id, basis in self.alerts.load(worker_ids).items()
+            if state.untold(configuration.rules, basis.record.worker, basis.record.condition, basis.alerts)
+        }
+
+    def _repair(
+        self,
+        fleet: Mapping[str, ports.Record],
+        steps: Sequence[Step],
+        changed: Sequence[models.Worker],
+        added: Sequence[models.Worker],
+    ) -> None:
+        leaving: dict[str, str] = {}
+        for step in steps:
+            if step.action in _LEAVING:
+                leaving.setdefault(step.worker_id, step.reason)
+        for worker in changed:
+            if worker.id not in leaving:
+                self.workers.update(worker)
+        for worker_id, reason in leaving.items():
+            self.cleanup.retire(worker_id, reason)
+        unscheduled = [step.worker_id for step in steps if step.action == "unschedule"]
+        # If a pause was left half done, an alert may not have been resolved yet.
+        self.samples.mark_pending([worker_id for worker_id in unscheduled if worker_id in fleet], self.now())
+        self.schedule.delete(unscheduled)
+        current = {worker_id: record.worker for worker_id, record in fleet.items()}
+        current |= {worker.id: worker for worker in changed}
+        scheduled = sorted({step.worker_id for step in steps if step.action == "schedule"})
+        self.enrolment.put_entries([current[worker_id] for worker_id in scheduled])
+        self.enrolment.enrol(added)
+        for step in steps:
+            log.info("fleet.reconciled", action=step.action, worker_id=step.worker_id, reason=step.reason)
+
+
+def _compare_instance(worker: models.Worker, instance: models.Instance, comparison: Comparison) -> None:
+    if instance.status in models.GONE:
+        comparison.steps.append(Step("retire", worker.id, "terminated"))
+        return
+    name = worker.name if worker.named else tag_name(instance) or worker.id
+    if (name, instance.detailed) != (worker.name, worker.detailed):
+        comparison.workers.append(worker.model_copy(update={"name": name, "detailed": instance.detailed}))
+        comparison.steps.append(Step("refresh", worker.id, "its name or monitoring detail changed in EC2"))
+
+
+def _schedule_steps(
+    fleet: Mapping[str, ports.Record], entries: Collection[str], broken: Mapping[str, str]
+) -> list[Step]:
+    steps = []
+    for worker_id, record in fleet.items():
+        if record.condition.status in models.GONE:
+            continue  # its collection has deleted the entry, or will
+        if record.worker.monitoring == "paused":
+            if worker_id in entries:
+                steps.append(Step("unschedule", worker_id, "paused, but it had an entry"))
+        elif worker_id in broken:
+            steps.append(Step("schedule", worker_id, f"its entry could not be read: {broken[worker_id]}"))
+        elif worker_id not in entries:
+            steps.append(Step("schedule", worker_id, "it had no entry"))
+    ghosts = sorted({*entries, *broken} - set(fleet))
+    return steps + [Step("unschedule", ghost, "an entry without a worker") for ghost in ghosts]

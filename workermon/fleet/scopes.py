@@ -1,0 +1,39 @@
+"""From the names of a config file to accounts and regions."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from workermon import errors, models, ports
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scopes:
+    """Knows the accounts of a configuration, and their secrets."""
+
+    configuration: models.Configuration
+    secrets: ports.Secrets
+
+    def of(self, region: str, account: str | None) -> models.AccountRegion:
+        """Return where calls go for an account by its name; ``None`` is boto3's own credentials."""
+        if account is None or account == "default":
+            return models.AccountRegion(region=region)
+        role = self.configuration.accounts[account]
+        return models.AccountRegion(
+            region=region,
+            account=account,
+            role_arn=role.role_arn,
+            external_id=None if role.external_id is None else self.secrets(role.external_id),
+        )
+
+    def of_discovery(self, wanted: models.Discover, region: str | None) -> list[models.AccountRegion]:
+        """Return where to search; ``region`` is used if the file names none.
+
+        Raises ``errors.InvalidInput`` if there is no region at all.
+        """
+        regions = wanted.regions or ((region,) if region else ())
+        if not regions:
+            raise errors.InvalidInput(
+                "discover.regions", "no region is given or configured", "write it, or set AWS_REGION"
+            )
+        return [self.of(name, wanted.account) for name in regions]

@@ -1,0 +1,29 @@
+"""What is to be repaired, and what a comparison of the fleet with EC2 found."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+from workermon import errors, models
+
+
+class Step(NamedTuple):
+    """One repair, and why it is needed."""
+
+    action: Literal["schedule", "unschedule", "refresh", "retire", "add", "remove"]
+    worker_id: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Comparison:
+    """How the fleet differs from EC2.
+
+    ``workers`` are those to write: new ones, or ones whose set-up changed. ``failed`` says, by the key of an account
+    and region, why EC2 could not be asked there.
+    """
+
+    workers: list[models.Worker] = dataclasses.field(default_factory=list)
+    steps: list[Step] = dataclasses.field(default_factory=list)
+    failed: dict[str, errors.AwsError] = dataclasses.field(default_factory=dict)
