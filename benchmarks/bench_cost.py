@@ -1,8 +1,8 @@
 """The CPU of everything for each worker and cycle of five metrics, against a bare boto3 loop and the plain design.
 
-Beat, the node that collects, the node that listens, judges and delivers, and Valkey run as ``workermon up`` runs them,
+Beat, the node that collects, the node that listens, evaluates and delivers, and Valkey run as ``workermon up`` runs them,
 on real minutes. After two cycles they are measured over whole intervals. The endpoint's CPU is not counted, nor is
-that of the reader here, which hears every sample as it is published and tells how late it was.
+that of the reader here, which receives every sample as it is published and measures how late it was.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def _told(cost: Cost) -> None:
 
 def _rest(costs: list[Cost], names: list[str], idle: Cost) -> None:
     house.table(
-        f"Collections: due at beat until heard on the channel, with AWS answering after {house.LATENCY * 1000:.0f} ms",
+        f"Collections: due at beat until received on the channel, with AWS answering after {house.LATENCY * 1000:.0f} ms",
         ["workers", "samples", "of", "late p50 s", "late p99 s", "p99 / interval (< 0.1)", "AWS calls a sample",
          "points a query", "unjudged 5 s later"],
         [

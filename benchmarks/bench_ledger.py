@@ -34,7 +34,7 @@ def written(number: int, url: str) -> tuple[float, float, float]:
     for start in range(0, number, 500):
         repository.add(members[start : start + 500])
     condition = models.Condition(status="running")
-    # The worker's own fields and its place among those to be judged are there first, and no datapoint's.
+    # The worker's own fields and its place among the pending ones are there first, without a datapoint.
     first = [_sample(worker, hour, {}) for worker in members]
     for start in range(0, number, 500):
         ledger.write_many([(sample, condition, "{}") for sample in first[start : start + 500]])

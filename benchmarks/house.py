@@ -1,7 +1,7 @@
 """What the benchmarks share: a real Valkey, processes of their own, CPU seconds and memory by process, tables.
 
 Everything listens on 127.0.0.1 and ends with the benchmark. ``BENCH_SIZES`` says at how many workers is measured
-(``1000,10000`` where nothing is said; ``BENCH_FULL=1`` adds 50,000).
+(``1000,10000`` by default; ``BENCH_FULL=1`` adds 50,000).
 """
 
 from __future__ import annotations

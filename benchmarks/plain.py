@@ -1,7 +1,7 @@
 """The plain design: an entry, a message and two calls a worker, the outcome as JSON into Redis and on a channel.
 
 ``celery -A plain worker`` and ``celery -A plain beat``, with stock RedBeat, run it; the settings are those of
-workermon's own nodes where they matter to the cost. Nothing is judged.
+workermon's own nodes where they matter to the cost. Nothing is evaluated.
 """
 
 from __future__ import annotations

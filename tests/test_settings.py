@@ -90,7 +90,7 @@ def test_the_heartbeat_is_a_web_address(monkeypatch, url) -> None:
     """What nobody could ask for is refused at the start, and not shown, for it is a secret."""
     monkeypatch.setenv("WORKERMON_HEARTBEAT_URL", url)
     assert refused() == (
-        "WORKERMON_HEARTBEAT_URL: is no URL such as https://example.com/ping; "
+        "WORKERMON_HEARTBEAT_URL: is not a URL such as https://example.com/ping; "
         "see docs/reference/settings.md for what it takes"
     )
     monkeypatch.setenv("WORKERMON_HEARTBEAT_URL", "https://example.com:8443/ping/x?y=z")
@@ -115,7 +115,7 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch) -> None:
 def test_a_file_of_settings_that_is_no_text_is_named() -> None:
     """A ``.env`` in another encoding is refused by its name."""
     Path(".env").write_bytes("WORKERMON_CHANNEL=caf\u00e9\n".encode("latin-1"))
-    assert refused() == ".env: it is no text in UTF-8; save it as UTF-8"
+    assert refused() == ".env: it is not UTF-8 text; save it as UTF-8"
 
 
 def test_a_line_of_it_that_says_nothing_is_named() -> None:

@@ -1,7 +1,7 @@
 """Crash points: named places at which a test has the process exit, as if it were killed there; off in normal runs.
 
 ``WORKERMON_FAILPOINT=evaluate.committed`` exits when that place is reached, ``evaluate.committed:3`` when it is for the
-third time. It is read once, as the composition root is imported; where it is unset, ``reach`` is one comparison.
+third time. It is read once, when the composition root is imported. If it is unset, ``reach`` is one comparison.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _lock = threading.Lock()
 
 
 def arm(spec: str | None) -> None:
-    """Exit at the point that ``name`` or ``name:times`` names; at none where it is empty or ``None``."""
+    """Exit at the point that ``name`` or ``name:times`` names; at none if it is empty or ``None``."""
     global _armed, _left
     name, _, times = (spec or "").partition(":")
     _left = int(times) if times.isdigit() else 1

@@ -92,8 +92,8 @@ def _service(query: dict[str, str]) -> str:
 class Address(NamedTuple):
     """A Redis URL taken apart, so that its credentials can be handed on apart from it.
 
-    ``hosts`` are those of the sentinels where ``service`` (the master's group) is named, ``sentinel`` is what they
-    ask for themselves (``username``, ``password``); ``path`` is of a unix socket.
+    ``hosts`` are those of the sentinels if ``service`` (the master's group) is named. ``sentinel`` is what they ask for
+    themselves (``username``, ``password``); ``path`` is of a unix socket.
     """
 
     scheme: str
@@ -141,7 +141,7 @@ class Address(NamedTuple):
             return ";".join(f"sentinel://{self._credentials}{host}/{self.database}" for host in self.hosts)
         query = {name: value for name, value in self.query.items() if name.startswith("ssl_")}
         if self.scheme == "rediss":
-            # Kombu would verify nothing where nothing is said.
+            # Without this option Kombu would verify nothing.
             query.setdefault("ssl_cert_reqs", "required")
         options = f"?{urlencode(query)}" if query else ""
         return f"{self.scheme}://{self._credentials}{self.hosts[0]}/{self.database}{options}"
@@ -231,7 +231,7 @@ class Settings(BaseSettings):
     @classmethod
     def _web_address(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not is_web_address(value.get_secret_value()):
-            raise ValueError("is no URL such as https://example.com/ping")
+            raise ValueError("is not a URL such as https://example.com/ping")
         return value
 
     @field_validator("redis_url", "broker_url")
@@ -245,7 +245,7 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError(_APART) from None
         if parts.scheme not in SCHEMES or not (parts.netloc or parts.scheme == "unix"):
-            raise ValueError("is no URL such as redis://host:6379/1, rediss:// or sentinel://")
+            raise ValueError("is not a URL such as redis://host:6379/1, rediss:// or sentinel://")
         # What the text of urllib's errors holds may be a piece of the password, so it is never passed on.
         if (
             parts.fragment
@@ -273,9 +273,9 @@ class Settings(BaseSettings):
 
     @cached_property
     def state_url(self) -> str:
-        """Return the URL of state and schedule, with its credentials; the embedded server's where it runs.
+        """Return the URL of state and schedule, with its credentials; the embedded server's if it runs.
 
-        Raises ``errors.RedisUnavailable`` where neither is there.
+        Raises ``errors.RedisUnavailable`` if there is neither.
         """
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
@@ -291,7 +291,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def broker(self) -> str:
-        """Return the URL of Celery's broker: database 0 of the same server where nothing else is said."""
+        """Return the URL of Celery's broker: database 0 of the same server, unless it is set."""
         if self.broker_url is not None:
             return self.broker_url.get_secret_value()
         parts = urlsplit(self.state_url)
@@ -381,7 +381,7 @@ def _check_env_file() -> None:
     except (FileNotFoundError, IsADirectoryError):
         return
     except UnicodeDecodeError:
-        raise errors.InvalidInput(".env", "it is no text in UTF-8", "save it as UTF-8") from None
+        raise errors.InvalidInput(".env", "it is not UTF-8 text", "save it as UTF-8") from None
     except OSError as why:
         raise errors.InvalidInput(".env", (why.strerror or "it cannot be read").lower(), "make it readable") from None
     if wrong is not None:

@@ -245,7 +245,7 @@ class Api:
 def _listed(params: dict[str, Any], name: str) -> list[Any]:
     found = params.get(name) or []
     if not isinstance(found, list):
-        raise ValueError(f"{name} is no list")
+        raise ValueError(f"{name} is not a list")
     return found
 
 

@@ -1,4 +1,4 @@
-"""``workermon demo``: all of ``up`` on a simulated fleet whose load moves, and nothing of it left at the end."""
+"""``workermon demo``: all of ``up`` on a simulated fleet whose load moves, that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ PERIOD = 2
 HISTORY = 60
 #: Frames a second of the live table.
 FRAMES = 4
-#: Seconds until the channel is tried again where its connection broke.
+#: Seconds until the channel is tried again after its connection broke.
 AGAIN = 0.5
-#: Lines of what the children said that are shown at the end where one of them died.
+#: Lines of the children's output that are shown at the end if one of them died.
 TAIL = 20
 
 #: How a demo's folder is named, and the file in it that its process holds locked.
 FOLDERS = "workermon-demo-"
 OWNER = "owner"
 
-#: Starts an iterator over how it stands and what comes then; ``None`` where nothing came for a while.
+#: Starts an iterator over the present state and what follows; it yields ``None`` if nothing came for a while.
 Follow = Callable[[], Iterator[models.Event | models.Notification | None]]
 
 
@@ -125,7 +125,7 @@ def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url:
     """
     ours = ("AWS_", "BOTO_", "CELERY_", "WORKERMON_")
     kept = {name: value for name, value in outer.items() if not name.upper().startswith(ours)}
-    # A proxy is not to be asked for this machine.
+    # No proxy for this machine.
     direct = ",".join(filter(None, (outer.get("NO_PROXY") or outer.get("no_proxy"), "127.0.0.1")))
     return kept | {
         "AWS_ACCESS_KEY_ID": "simulated",
@@ -155,7 +155,7 @@ def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url:
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """Make a folder that is gone at the end, and remove those of demos that were killed."""
+    """Make a folder and remove it at the end; also remove the folders of demos that were killed."""
     _sweep(Path(tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(prefix=FOLDERS))
     try:
@@ -218,7 +218,7 @@ class _Shown:
                         sys.stdout.write(board.line(shown) + "\n")
                         sys.stdout.flush()
         except BrokenPipeError:
-            # Nobody reads any more: that is the end, and no failure.
+            # The reader closed the pipe. That ends the demo and is not a failure.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception as why:
             self.failed = why

@@ -2,8 +2,8 @@
 
 It listens on a unix socket in a folder that only this user can enter. On a TCP port, another user could take the port
 after a crash and be sent the password. The password is random, new for each ``Server``, and given on standard input: it
-never shows in a list of processes or on the disk. While the server runs, ``settings.address_file()`` tells this user's
-other commands where it is.
+never shows in a list of processes or on the disk. While the server runs, this user's other
+commands find its address in ``settings.address_file()``.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Return where it listens, its credentials included; database 1."""
+        """Return its URL with its credentials; database 1."""
         if self._place is None:
             raise errors.RedisUnavailable("embedded Redis", "it was not started", _TODO)
         if isinstance(self._place, Path):
@@ -110,12 +110,12 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Tell whether its process is there."""
+        """Tell whether its process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def returncode(self) -> int | None:
-        """Return how its process ended, as ``subprocess`` tells it."""
+        """Return how its process ended, as ``subprocess`` reports it."""
         return self._process.poll() if self._process else None
 
     def stop(self) -> None:
@@ -251,7 +251,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _listening(place: int | Path) -> list[str]:
-    """Return the lines of the server's configuration that say where it listens."""
+    """Return the lines of the server's configuration for the place where it listens."""
     if isinstance(place, Path):
         return ["port 0", f"unixsocket {_quoted(place)}", "unixsocketperm 700"]
     return ["bind 127.0.0.1", f"port {place}"]
@@ -264,7 +264,7 @@ def _free_port() -> int:
 
 
 def _quoted(path: Path) -> str:
-    """Quote a path for the server's configuration, where it may hold spaces."""
+    """Quote a path for the server's configuration; it may contain spaces."""
     text = str(path.resolve()).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'
 
@@ -291,7 +291,7 @@ _created: list[Path] = []
 
 
 def advertise(url: str) -> bool:
-    """Tell this user's other commands where the embedded server is; ``False`` where one of another process runs."""
+    """Show this user's other commands where the embedded server is; ``False`` if another process runs one."""
     file = settings.address_file()
     if _of_a_live_other(file):
         return False
@@ -311,7 +311,7 @@ def advertise(url: str) -> bool:
 
 
 def withdraw() -> None:
-    """Take back what this process advertised, and the folders that it made for it where they are empty; idempotent."""
+    """Take back what this process advertised, and the folders that it made for it if they are empty; idempotent."""
     file = settings.address_file()
     if _advertised and _read(file) == _advertised:
         file.unlink(missing_ok=True)
@@ -337,7 +337,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _of_a_live_other(file: Path) -> bool:
-    """Tell whether another process's server is really there: its process lives, and it answers."""
+    """Tell whether another process's server is really there: its process lives and answers."""
     found = _read(file)
     pid, url = found.get("pid"), found.get("redis_url")
     if not isinstance(pid, int) or not isinstance(url, str) or pid == os.getpid() or not lifeline.alive(pid):

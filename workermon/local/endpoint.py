@@ -93,7 +93,7 @@ class Endpoint:
         self.api = Api(simulation)
         #: Seconds that every answer takes at least.
         self.latency = 0.0
-        #: Seconds by which AWS' clock is ahead of that of the requests' senders.
+        #: Seconds by which AWS's clock is ahead of the senders'.
         self.ahead = 0.0
         #: How often each action was called, failed calls included.
         self.calls: Counter[str] = Counter()
@@ -133,7 +133,7 @@ class Endpoint:
         self.stopping = threading.Event()
 
     def fail(self, kind: Fault, action: str | None = None, times: int | None = None, region: str | None = None) -> None:
-        """Have an action (all where ``None``) fail in that way, ``times`` times or until ``recover``.
+        """Have an action (all if ``None``) fail in that way, ``times`` times or until ``recover``.
 
         Where a region is given, only what is asked of that.
         """
@@ -141,7 +141,7 @@ class Endpoint:
             self._failing[action] = _Failing(kind, times, region)
 
     def recover(self, action: str | None = None) -> None:
-        """Have an action (all where ``None``) work again; what hangs is dropped."""
+        """Have an action (all if ``None``) work again; what hangs is dropped."""
         with self._changed:
             if action is None:
                 self._failing.clear()
@@ -263,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
         raise Refused("InvalidSignatureException", f"Signature {said}: {signed} is off by more than 5 min.", 403)
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """Return the time of AWS' clock as the Date of an answer."""
+        """Return the time of AWS's clock as the Date of an answer."""
         return super().date_time_string(timestamp or time.time() + self.server.endpoint.ahead)
 
     def _request(self, body: bytes) -> tuple[str, str, dict[str, Any]]:
@@ -279,7 +279,7 @@ class _Handler(BaseHTTPRequestHandler):
             params = wire.from_form(parse_qsl(body.decode(), keep_blank_values=True))
             protocol, action = "query", str(params.pop("Action", ""))
         if not isinstance(params, dict):
-            raise ValueError("the request is no structure")
+            raise ValueError("the request is not a structure")
         return protocol, action, params
 
     def _respond(self, service: str, protocol: str, action: str, answer: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ class Scheduled:
     description: str = ""
 
 
-#: EC2's reasons for a state where nothing else is said.
+#: EC2's default reasons for a state.
 REASONS = {
     "pending": ("pending", "pending"),
     **dict.fromkeys(
@@ -208,7 +208,7 @@ class Simulation:
         self.machines[instance_id].checks = None if system is None else (system, instance)
 
     def forget(self, instance_id: str) -> None:
-        """Have EC2 know an instance no longer, as an hour after its termination; its metrics stay."""
+        """Have EC2 forget an instance, as an hour after its termination; its metrics stay."""
         del self.machines[instance_id]
 
     def replay(

@@ -1,4 +1,4 @@
-"""Runs named children, starts anew what dies, and stops all of them together."""
+"""Runs named children, restarts what dies, and stops all of them together."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from workermon.local import embedded, lifeline
 
 log = logs.get(__name__)
 
-#: Seconds before the first new start of what died, and at most, doubling between.
+#: Seconds before a child's first restart, and at most; the pause doubles in between.
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 5.0
-#: Seconds that a child has to live until its next death counts as a first one.
+#: Seconds that a child has to live before its next death counts as the first again.
 SETTLED = 30.0
 #: Seconds between two looks at the children.
 LOOK = 0.1
@@ -48,7 +48,7 @@ class _Kept:
         self.due: float | None = None
 
     def died(self, why: str, now: float) -> None:
-        """Plan the next start, the later the more often it died."""
+        """Plan the next start; the more often it died, the later."""
         if now - self.since >= SETTLED:
             self.wait = FIRST_WAIT
         log.warning("child.died", child=self.name, why=why, restart_in=self.wait)
@@ -57,7 +57,7 @@ class _Kept:
 
 
 class Supervisor:
-    """Keeps children and, where there is one, the embedded server alive.
+    """Keeps children alive, and the embedded server if there is one.
 
     All of it has to run in one thread, the main one if possible: children end with the thread that started them.
     ``output`` gets what children print; by default our standard error, for standard output is data.
@@ -93,7 +93,7 @@ class Supervisor:
                 self._start(each, time.monotonic())
 
     def poll(self) -> None:
-        """Look after the children once: note deaths, start anew what is due."""
+        """Look after the children once: note deaths, restart what is due."""
         now = time.monotonic()
         for each in self._kept:
             if each.due is None:
@@ -107,7 +107,7 @@ class Supervisor:
                 self._start(each, now)
 
     def run(self, until: Callable[[], bool], tick: Callable[[], None] = lambda: None) -> None:
-        """Start the children and look after them until that holds; the caller stops them."""
+        """Start the children and look after them until the condition holds; the caller stops them."""
         self.start()
         while not until():
             self.poll()
@@ -196,7 +196,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """What a terminal or a service manager asked for: once is to stop, twice is to stop now."""
+    """What a terminal or a service manager asked for: one signal stops, a second one stops at once."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -210,7 +210,7 @@ class Signals:
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[Signals]:
-        """Hear SIGINT, SIGTERM and SIGHUP meanwhile; only in the main thread."""
+        """Handle SIGINT, SIGTERM and SIGHUP meanwhile; only in the main thread."""
         known = [signal.SIGINT, signal.SIGTERM]
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             known.append(signal.SIGHUP)  # ignored: it was started with nohup
@@ -223,7 +223,7 @@ class Signals:
 
     @contextlib.contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Have what is heard meanwhile raise ``Interrupted`` at once, and not only be noted."""
+        """Have a signal raise ``Interrupted`` at once instead of only being noted."""
         if self.asked.is_set():
             raise Interrupted
         self._interrupting = True

@@ -1,4 +1,4 @@
-"""``workermon up``: beat, worker processes and listener on this machine, with an embedded Redis where none is named."""
+"""``workermon up``: beat, worker processes and listener on this machine, with an embedded Redis if none is named."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logs.get(__name__)
 
 #: Threads that collect: AWS answers in 50–300 ms, so most of them wait.
 CONCURRENCY = 8
-#: Threads that judge and deliver; a channel may take its time, the others go on.
+#: Threads that evaluate and deliver. A slow channel holds one of them; the others go on.
 ALERTS = 6
 
 
@@ -52,7 +52,7 @@ def run(
 
 @contextlib.contextmanager
 def _embedded() -> Iterator[embedded.Server]:
-    """Run this user's own server, found by the other commands meanwhile."""
+    """Run this user's own server; the other commands find it meanwhile."""
     server = embedded.Server(settings.state_home() / "data", persistent=True)
     try:
         server.start()
@@ -69,7 +69,7 @@ def _embedded() -> Iterator[embedded.Server]:
 def children(
     env: Mapping[str, str], *, concurrency: int = CONCURRENCY, beat: bool = True, worker: bool = True
 ) -> list[supervisor.Child]:
-    """Return Celery's parts: beat, a node that collects, and one that judges and delivers, so neither delays the other.
+    """Return Celery's parts: beat, a node that collects, and one that evaluates and delivers, so that neither waits.
 
     The latter has the listener too. All run this very Python, so that no path has to be searched.
     """
@@ -79,7 +79,7 @@ def children(
     # a good part of what an idle node costs.
     beats = ["--heartbeat-interval", "10"]
     node = ["--pool", "threads", "--without-mingle", "--without-gossip", *beats]
-    # Celery warns whoever is root of messages with code in them; ours are JSON.
+    # Celery warns root of messages that contain code; ours are JSON.
     warnings = ",".join(filter(None, (env.get("PYTHONWARNINGS"), "ignore:You're running the worker with superuser")))
     env = {**env, "PYTHONWARNINGS": warnings, "PYTHONSAFEPATH": "1"}
     mine = os.getpid()  # two of these on one machine are two sets of nodes
@@ -139,7 +139,7 @@ _NEEDED_FAMILIES = (
 
 
 def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that a process needs that delivers nothing.
+    """Return the variables for a process that delivers nothing.
 
     >>> without_secrets({"PATH": "/bin", "AWS_PROFILE": "lab", "OPS_SECRET": "hunter2"})
     {'PATH': '/bin', 'AWS_PROFILE': 'lab'}
