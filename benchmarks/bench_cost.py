@@ -1,6 +1,6 @@
 """The CPU of everything for each worker and cycle of five metrics, against a bare boto3 loop and the plain design.
 
-Beat, the node that collects, the node that listens, evaluates and delivers, and Valkey run as ``workermon up`` runs them,
+Beat, the node that collects, the node that listens, evaluates and delivers, and Valkey run as with ``workermon up``,
 on real minutes. After two cycles they are measured over whole intervals. The endpoint's CPU is not counted, nor is
 that of the reader here, which receives every sample as it is published and measures how late it was.
 """
@@ -233,9 +233,9 @@ def _told(cost: Cost) -> None:
 
 def _rest(costs: list[Cost], names: list[str], idle: Cost) -> None:
     house.table(
-        f"Collections: due at beat until received on the channel, with AWS answering after {house.LATENCY * 1000:.0f} ms",
+        f"Collections, from due at beat until received, with AWS answering after {house.LATENCY * 1000:.0f} ms",
         ["workers", "samples", "of", "late p50 s", "late p99 s", "p99 / interval (< 0.1)", "AWS calls a sample",
-         "points a query", "unjudged 5 s later"],
+         "points a query", "pending 5 s later"],
         [
             [each.workers, each.samples, round(each.workers * each.elapsed / house.INTERVAL), f"{each.late[0]:.2f}",
              f"{each.late[1]:.2f}", f"{each.late[1] / house.INTERVAL:.3f}", f"{each.calls:.4f}", f"{each.points:.1f}",
