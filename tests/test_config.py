@@ -232,9 +232,9 @@ def test_no_data_is_a_rule_by_its_metric():
         ('[channels.w]\ntype="webhook"\nurl="https://169.254.169.254/"\n', r"channels.w.url: is a private address"),
         (
             '[channels.w]\ntype="webhook"\nurl="ftp://example.com"\nallow_private=true\n',
-            r"channels.w.url: is no address",
+            r"channels.w.url: is not an address",
         ),
-        ('[channels.w]\ntype="webhook"\nurl="https://[::1"\n', r"channels.w.url: is no address"),
+        ('[channels.w]\ntype="webhook"\nurl="https://[::1"\n', r"channels.w.url: is not an address"),
         (
             '[channels.w]\ntype="webhook"\nurl="https://example.com"\nsecret="hunter2"\n',
             r"secret: must be a secret by name",
@@ -378,7 +378,7 @@ def test_an_error_names_line_and_column(text, place):
 )
 def test_a_host_that_cannot_be_is_refused(url):
     """White space of any kind, and a host of other characters than names have, are no address."""
-    with pytest.raises(errors.InvalidInput, match=r"channels\.w\.url: is no address"):
+    with pytest.raises(errors.InvalidInput, match=r"channels\.w\.url: is not an address"):
         testing.parse(f'[channels.w]\ntype = "webhook"\nurl = "{url}"\n', "f.toml")
 
 

@@ -451,8 +451,8 @@ def test_unknown_name() -> None:
 
 @pytest.mark.parametrize("url", [None, "", "ftp://example.com/", "https:///x", "https://exa mple:99999/", "nonsense"])
 def test_no_address(url: str | None) -> None:
-    """What is no address of HTTP is a failure that says so."""
-    assert "is no address" in str(refused(channel(url)))
+    """What is not an address of HTTP is a failure that says so."""
+    assert "is not an address" in str(refused(channel(url)))
 
 
 def test_tls_is_verified(receiver: Receiver) -> None:

@@ -200,10 +200,10 @@ def check_template(path: str, template: str | None) -> None:
     text = string.Template(template or "")
     if not text.is_valid():
         todo = "write $summary or ${summary}; a dollar sign itself is $$"
-        raise problems.Mistake(f"{path}.template", "has a $ that begins no name", todo)
+        raise problems.Mistake(f"{path}.template", "has a $ that does not begin a name", todo)
     for name in text.get_identifiers():
         if name not in TEMPLATE_FIELDS:
-            why = f"${problems.shown(name)} is nothing that a message has"
+            why = f"${problems.shown(name)} is not a field of a message"
             raise problems.Mistake(f"{path}.template", why, errors.nearest(name, TEMPLATE_FIELDS))
 
 
@@ -228,7 +228,7 @@ def check_url(path: str, url: str | grammar.Secret | None, *, allow_private: boo
         parts, host = urlsplit(""), None
     blank = errors.printable(url) != url or any(letter.isspace() for letter in url)
     if parts.scheme not in ("https", "http") or not host or blank or not _is_host(host):
-        raise problems.Mistake(path, "is no address such as https://example.com/hook", "write it in full")
+        raise problems.Mistake(path, "is not an address such as https://example.com/hook", "write it in full")
     if "@" in parts.netloc:
         raise problems.Mistake(path, "has credentials in it", "sign with a secret by name instead")
     if parts.scheme != "https" and not allow_private:

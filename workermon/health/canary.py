@@ -161,8 +161,3 @@ def parcel(begun: float) -> models.Notification:
         worker=None,
         summary="nothing is wrong",
     )
-
-
-def accept(told: models.Notification, *, canary: ports.Canary, now: ports.Clock) -> None:
-    """Note that its parcel came out of the outbox."""
-    canary.reach("accepted", models.moment(told.since), now())

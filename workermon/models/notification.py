@@ -54,6 +54,19 @@ class Notification(Frozen):
     reminder: bool = False
 
 
+class TopicMessage(Frozen):
+    """A message to a topic of Amazon SNS: ``texts`` by protocol, ``default`` among them.
+
+    A FIFO topic keeps the order of a ``group``, and takes each ``identity`` once.
+    """
+
+    subject: str
+    texts: dict[str, str]
+    attributes: dict[str, str]
+    group: str
+    identity: str
+
+
 class Attempt(Frozen):
     """One try to deliver one notification to one channel; ``error`` is ``None`` when it was accepted."""
 

@@ -108,8 +108,8 @@ def _target(channel: models.Channel, address: str | None) -> _Target:
     except (ValueError, UnicodeError):
         parts, host = None, ""
     if parts is None or parts.scheme not in ("http", "https") or not host:
-        why = "its url is no address such as https://example.com/hook"
-        raise errors.DeliveryFailed(what, why, "mend the configuration")
+        why = "its url is not an address such as https://example.com/hook"
+        raise errors.DeliveryFailed(what, why, "correct the configuration")
     if parts.scheme != "https" and not channel.allow_private:
         todo = "use https, or set allow_private for your own network"
         raise errors.DeliveryFailed(what, "its url is not https", todo)

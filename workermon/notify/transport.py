@@ -205,11 +205,11 @@ def _known(why: BaseException, where: str) -> tuple[str, str] | None:
                 "set allow_private = true if it is a receiver of your own network",
             )
         case ssl.SSLCertVerificationError():
-            return f"the certificate of {where} is not valid: {why.verify_message}", "mend the receiver's certificate"
+            return f"the certificate of {where} is not valid: {why.verify_message}", "renew the receiver's certificate"
         case ssl.SSLError():
             return f"TLS with {where} failed ({why.reason or 'no reason given'})", "see what the receiver speaks"
         case socket.gaierror():
-            return f"the name {where} cannot be looked up", "mend the url or the name server"
+            return f"the name {where} cannot be looked up", "correct the url or the name server"
         case TimeoutError() | _DeadlinePassed() | http_errors.TimeoutError():
             return f"{where} did not answer in time", "it is tried again"
         case ConnectionRefusedError():

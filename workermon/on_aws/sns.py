@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 import boto3
@@ -36,29 +35,23 @@ class AwsPublisher:
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
 
-    def publish(
-        self,
-        topic_arn: str,
-        *,
-        subject: str,
-        messages: Mapping[str, str],
-        attributes: Mapping[str, str],
-        group: str,
-        identity: str,
-    ) -> None:
+    def publish(self, topic_arn: str, message: models.TopicMessage) -> None:
         """Publish to the topic, in the region of its ARN."""
         scope = models.AccountRegion(region=topic_arn.split(":")[3])
         request: dict[str, Any] = {
             "TopicArn": topic_arn,
-            "Subject": subject,
-            "Message": json.dumps(messages, ensure_ascii=False),
+            "Subject": message.subject,
+            "Message": json.dumps(message.texts, ensure_ascii=False),
             "MessageStructure": "json",
             "MessageAttributes": {
-                name: {"DataType": "String", "StringValue": value} for name, value in attributes.items() if value
+                name: {"DataType": "String", "StringValue": value}
+                for name, value in message.attributes.items()
+                if value
             },
         }
         if topic_arn.endswith(".fifo"):
-            request |= {"MessageGroupId": _fitting(group), "MessageDeduplicationId": _fitting(identity)}
+            request["MessageGroupId"] = _fitting(message.group)
+            request["MessageDeduplicationId"] = _fitting(message.identity)
         try:
             self._client(scope.region).publish(**request)
         except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError, ValueError) as why:

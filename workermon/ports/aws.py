@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from workermon.models import AccountRegion, BudgetDecision, Hour, Instance, InstanceStatus, Query, Series
+from workermon.models import AccountRegion, BudgetDecision, Hour, Instance, InstanceStatus, Query, Series, TopicMessage
 
 
 class Ec2(Protocol):
@@ -98,18 +98,5 @@ class Costs(Protocol):
 class Publisher(Protocol):
     """Amazon SNS."""
 
-    def publish(
-        self,
-        topic_arn: str,
-        *,
-        subject: str,
-        messages: Mapping[str, str],
-        attributes: Mapping[str, str],
-        group: str,
-        identity: str,
-    ) -> None:
-        """Publish to a topic: ``messages`` by protocol, ``default`` among them.
-
-        ``group`` keeps the order and ``identity`` the uniqueness where the topic is a FIFO one. Raises
-        ``errors.AwsError`` and its kinds.
-        """
+    def publish(self, topic_arn: str, message: TopicMessage) -> None:
+        """Publish to a topic; raises ``errors.AwsError`` and its kinds."""

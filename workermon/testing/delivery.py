@@ -249,23 +249,14 @@ class MemorySecrets:
 
 
 class MemoryPublisher:
-    """``ports.Publisher`` that remembers what was published, oldest first: topic, subject, and texts by protocol."""
+    """``ports.Publisher`` that remembers what was published, as (topic, message), oldest first."""
 
     def __init__(self) -> None:
-        self.published: list[tuple[str, str, dict[str, str]]] = []
+        self.published: list[tuple[str, models.TopicMessage]] = []
 
-    def publish(
-        self,
-        topic_arn: str,
-        *,
-        subject: str,
-        messages: Mapping[str, str],
-        attributes: Mapping[str, str],  # noqa: ARG002 - of the port
-        group: str,  # noqa: ARG002 - of the port
-        identity: str,  # noqa: ARG002 - of the port
-    ) -> None:
+    def publish(self, topic_arn: str, message: models.TopicMessage) -> None:
         """Remember it."""
-        self.published.append((topic_arn, subject, dict(messages)))
+        self.published.append((topic_arn, message))
 
 
 def notifiers(now: ports.Clock, **secrets: str) -> dict[str, ports.Notifier]:

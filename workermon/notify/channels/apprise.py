@@ -68,7 +68,7 @@ class Apprise:
         library = _library(channel)
         services = library.Apprise(asset=library.AppriseAsset(http_redirects=False, secure_logging=True))
         if not services.add(http.address(channel, self.secrets) or ""):
-            why = "its url is none that apprise knows"
+            why = "apprise does not know the service of its url"
             raise errors.InvalidInput(f"channel {channel.name}", why, "see apprise's list of services")
         for service in services:
             service.redirects = False

@@ -54,10 +54,9 @@ class Sns:
         """Publish it; raises ``errors.AwsError`` and its kinds."""
         (notification,) = notifications
         document = json.dumps(models.to_json(notification), ensure_ascii=False)
-        self.publisher.publish(
-            Options.of(channel).topic_arn,
+        message = models.TopicMessage(
             subject=subject(notification),
-            messages={"default": text.body(channel, notifications), **dict.fromkeys(_PROGRAMS, document)},
+            texts={"default": text.body(channel, notifications), **dict.fromkeys(_PROGRAMS, document)},
             attributes={
                 "id": notification.id,
                 "dedup_key": notification.dedup_key,
@@ -68,6 +67,7 @@ class Sns:
             group=notification.dedup_key,
             identity=notification.id,
         )
+        self.publisher.publish(Options.of(channel).topic_arn, message)
 
 
 def subject(notification: models.Notification) -> str:
