@@ -47,9 +47,10 @@ quick: $(VENV)/dev.stamp  ## the tests that need no process and no server (a min
 test: $(VENV)/dev.stamp  ## every test that can run here
 	@"$(BIN)/python" -m pytest -n 2 --dist worksteal $(ARGS)
 
-check: $(VENV)/dev.stamp  ## format, lint, spelling, types
+check: $(VENV)/dev.stamp  ## format, lint (Python and Lua), spelling, types
 	@"$(BIN)/python" -m ruff format --check .
 	@"$(BIN)/python" -m ruff check .
+	@"$(BIN)/python" -m tests.support.lua_lint
 	@"$(BIN)/typos"
 	@"$(BIN)/python" -m mypy
 
