@@ -93,7 +93,7 @@ AVOIDED = {
     r"\b(?:is|are|be|been|was|were) told\b": "notified, shown, reported",
     r"\bwho is\b(?! on call)": "name them: workers, people",
     r"\bwhoever\b(?! (?:has|was notified|can|loses))": "name them",
-    r"\bjudge(?:d|s|ment)?\b": "evaluate",
+    r"\b(?:judge[ds]?|judgement)\b": "evaluate",
     r"\bfares?\b": "state",
     r"\bbells?\b": "message",
     r"\blest\b": "so that … not",

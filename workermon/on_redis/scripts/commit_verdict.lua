@@ -1,10 +1,10 @@
 -- KEYS: worker, alerts, configuration, unjudged, open, index, versions, outbox, workers (of a scope: scopes), the
--- ledger's without the hour; of each transition its history; of each notification the last one and the lanes; of each of
--- its lanes that.
+-- ledger's without the hour; of each transition its history; of each notification the last one and the lanes; of each
+-- of its lanes that.
 -- ARGV: 'commit', 'retire' or 'leave' (that of a scope), worker id, incarnation, version, revision, sequence, token,
--- state, time, feed, lifetime, entries, alerts in the index; how many alerts to open and for each its id and since; how
--- many to close and their ids; how many transitions and for each its alert, entry and 0, or the number of its lanes plus
--- 1, rule, version, id, notification, lanes.
+-- state, time, feed, lifetime, entries, alerts in the index; how many alerts to open and for each its id and since;
+-- how many to close and their ids; how many transitions and for each its alert, entry and 0, or the number of its
+-- lanes plus 1, rule, version, id, notification, lanes.
 local worker, alerts, unjudged, open = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
 local index, versions, outbox = KEYS[6], KEYS[7], KEYS[8]
 local retire, worker_id, at = ARGV[1] ~= 'commit', ARGV[2], ARGV[9]

@@ -1,6 +1,6 @@
--- KEYS: last, history, index, outbox, the alert's lanes, open alerts, state, each lane. ARGV: the id told last ('' for
--- none), id, notification, entry of the history, alert, time, lifetime, entries kept, state ('' where it does not fire),
--- since when, feed ('' where nobody is told), the lanes' names.
+-- KEYS: last, history, index, outbox, the alert's lanes, open alerts, state, each lane. ARGV: the id told last (''
+-- for none), id, notification, entry of the history, alert, time, lifetime, entries kept, state ('' where it does not
+-- fire), since when, feed ('' where nobody is told), the lanes' names.
 local had = redis.call('GET', KEYS[1])
 local last = had and string.match(had, '^(%S+) ') or ''
 if last == ARGV[2] then return 1 end
