@@ -10,27 +10,31 @@ import json
 import resource
 import sys
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import boto3
 import house
 
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef, MetricStatTypeDef, MetricTypeDef
 
-def queries(start: int) -> list[dict]:
+
+def queries(start: int) -> list[MetricDataQueryTypeDef]:
     """Return the 500 queries of the 100 workers from that number on."""
     ids = [f"i-{start + place:017x}" for place in range(100)]
     asked = [("AWS/EC2", "CPUUtilization", "Average"), ("CWAgent", "mem_used_percent", "Average"),
              ("CWAgent", "disk_used_percent", "Average"), ("AWS/EC2", "NetworkIn", "Sum"),
              ("AWS/EC2", "NetworkOut", "Sum")]  # fmt: skip
-    found = []
+    found: list[MetricDataQueryTypeDef] = []
     for worker in ids:
         for namespace, name, statistic in asked:
             sets = house.dimensions(worker).get(f"{namespace}/{name}", [(("InstanceId", worker),)])[0]
-            metric = {
+            metric: MetricTypeDef = {
                 "Namespace": namespace,
                 "MetricName": name,
                 "Dimensions": [{"Name": key, "Value": value} for key, value in sets],
             }
-            stat = {"Metric": metric, "Period": 60, "Stat": statistic}
+            stat: MetricStatTypeDef = {"Metric": metric, "Period": 60, "Stat": statistic}
             found.append({"Id": f"q{len(found)}", "MetricStat": stat, "ReturnData": True})
     return found
 

@@ -56,7 +56,8 @@ class Reader(threading.Thread):
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
-        self._pubsub: Any = redis.Redis.from_url(url).pubsub(ignore_subscribe_messages=True)
+        connection: Any = redis.Redis.from_url(url)
+        self._pubsub = connection.pubsub(ignore_subscribe_messages=True)
         self._pubsub.subscribe("workermon:metrics")
         self._ended = threading.Event()
         self.heard: list[tuple[float, bytes]] = []

@@ -10,6 +10,7 @@ import json
 import os
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import boto3
 import botocore.config
@@ -35,10 +36,10 @@ app.conf.update(
 #: What beat holds while it runs.
 LOCK = "redbeat::lock"
 _lock = threading.Lock()
-_clients: dict[str, object] = {}
+_clients: dict[str, Any] = {}
 
 
-def _made() -> dict[str, object]:
+def _made() -> dict[str, Any]:
     with _lock:
         if not _clients:
             config = botocore.config.Config(max_pool_connections=32)
@@ -53,7 +54,7 @@ def collect(worker_id: str) -> None:
     """Collect one worker."""
     made = _made()
     found = made["ec2"].describe_instance_status(InstanceIds=[worker_id], IncludeAllInstances=True)
-    queries = []
+    queries: list[dict[str, Any]] = []
     for namespace, name in (("AWS/EC2", "CPUUtilization"), ("CWAgent", "mem_used_percent"),
                             ("CWAgent", "disk_used_percent"), ("AWS/EC2", "NetworkIn"),
                             ("AWS/EC2", "NetworkOut")):  # fmt: skip

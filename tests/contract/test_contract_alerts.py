@@ -6,29 +6,30 @@ import pytest
 
 from tests.contract import builders
 from tests.contract.builders import NOW, A, B, Turn
-from tests.support.repositories import DEFAULT
-from workermon import models
+from tests.support.present import present
+from tests.support.repositories import DEFAULT, Repository
+from workermon import models, ports
 
 
 @pytest.fixture
-def worker(repository):
+def worker(repository: Repository) -> models.Worker:
     """Give a worker that is monitored."""
     worker = builders.worker()
     repository.workers.add([worker])
     return worker
 
 
-def load(repository, worker_id=A):
+def load(repository: Repository, worker_id: str = A) -> ports.Basis:
     """Load the basis of one worker."""
     return repository.alerts.load([worker_id])[worker_id]
 
 
-def judge(repository, *turns, at=NOW, worker_id=A):
+def judge(repository: Repository, *turns: Turn, at: float = NOW, worker_id: str = A) -> bool:
     """Load, judge and commit."""
     return repository.alerts.commit(builders.verdict(load(repository, worker_id), *turns, at=at))
 
 
-def test_a_basis_of_known_workers_only(repository, worker):
+def test_a_basis_of_known_workers_only(repository: Repository, worker: models.Worker) -> None:
     """A worker without alerts has an empty basis, an unknown one none."""
     found = repository.alerts.load([A, B])
     assert set(found) == {A}
@@ -37,7 +38,7 @@ def test_a_basis_of_known_workers_only(repository, worker):
     assert repository.alerts.load([]) == {}
 
 
-def test_a_commit_is_loaded_back(repository, worker):
+def test_a_commit_is_loaded_back(repository: Repository, worker: models.Worker) -> None:
     """State, version and what was told come back as they were written."""
     verdict = builders.verdict(load(repository), Turn(), Turn("resolved", "disk-high", told=False))
     assert repository.alerts.commit(verdict)
@@ -47,7 +48,7 @@ def test_a_commit_is_loaded_back(repository, worker):
     assert basis.last_versions == {"cpu-high": 1}
 
 
-def test_of_two_commits_on_one_basis_one_wins(repository, worker):
+def test_of_two_commits_on_one_basis_one_wins(repository: Repository, worker: models.Worker) -> None:
     """The other changes nothing, not even history or outbox."""
     basis = load(repository)
     assert repository.alerts.commit(builders.verdict(basis, Turn()))
@@ -57,7 +58,7 @@ def test_of_two_commits_on_one_basis_one_wins(repository, worker):
     assert repository.outbox.backlog() == 1
 
 
-def test_many_commits_are_steps_of_their_own(repository, worker):
+def test_many_commits_are_steps_of_their_own(repository: Repository, worker: models.Worker) -> None:
     """The one whose basis moved on is refused, the others stand."""
     repository.workers.add([builders.worker(B)])
     stale, fresh = load(repository), load(repository, B)
@@ -72,7 +73,7 @@ def test_many_commits_are_steps_of_their_own(repository, worker):
     assert repository.alerts.commit_many([]) == []
 
 
-def test_a_commit_on_changed_rules_is_refused(repository, worker):
+def test_a_commit_on_changed_rules_is_refused(repository: Repository, worker: models.Worker) -> None:
     """The rules that were judged by must still be those in force."""
     basis = load(repository)
     assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
@@ -83,7 +84,7 @@ def test_a_commit_on_changed_rules_is_refused(repository, worker):
     assert repository.alerts.commit(builders.verdict(basis, Turn()))
 
 
-def test_a_commit_for_a_gone_incarnation_is_refused(repository, worker):
+def test_a_commit_for_a_gone_incarnation_is_refused(repository: Repository, worker: models.Worker) -> None:
     """An evaluator that was overtaken by remove and add leaves the new life alone."""
     basis = load(repository)
     assert repository.alerts.retire(builders.verdict(basis))
@@ -92,7 +93,7 @@ def test_a_commit_for_a_gone_incarnation_is_refused(repository, worker):
     assert load(repository)[1:] == ({}, 0, 0, {})
 
 
-def test_a_sample_written_meanwhile_is_judged_next(repository, worker):
+def test_a_sample_written_meanwhile_is_judged_next(repository: Repository, worker: models.Worker) -> None:
     """A commit takes back only the marks of what it has seen."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
     basis = load(repository)
@@ -105,14 +106,15 @@ def test_a_sample_written_meanwhile_is_judged_next(repository, worker):
     assert load(repository).record.changed_from is None
 
 
-def test_open_alerts_come_oldest_first(repository, worker):
+def test_open_alerts_come_oldest_first(repository: Repository, worker: models.Worker) -> None:
     """An alert is open from the notification that it fires to the one that it is resolved."""
     repository.workers.add([builders.worker(B)])
     assert repository.alerts.open() == []
     judge(repository, Turn(at=NOW + 60), Turn(rule="disk-high", at=NOW - 60))
     judge(repository, Turn(at=NOW), worker_id=B)
     opened = repository.alerts.open()
-    assert [(one.last.worker.id, one.rule) for one in opened] == [(A, "disk-high"), (B, "cpu-high"), (A, "cpu-high")]
+    firing = [(present(present(one.last).worker).id, one.rule) for one in opened]
+    assert firing == [(A, "disk-high"), (B, "cpu-high"), (A, "cpu-high")]
     assert opened[0] == load(repository).alerts["disk-high"]
     judge(repository)
     assert repository.alerts.open() == opened
@@ -120,14 +122,14 @@ def test_open_alerts_come_oldest_first(repository, worker):
     assert repository.alerts.open() == opened[1:]
 
 
-def test_an_open_alert_with_a_new_beginning_takes_its_place(repository, worker):
+def test_an_open_alert_with_a_new_beginning_takes_its_place(repository: Repository, worker: models.Worker) -> None:
     """The order follows the present episodes."""
     judge(repository, Turn(at=NOW), Turn(rule="disk-high", at=NOW + 60))
     judge(repository, Turn(at=NOW + 120, version=2))
     assert [one.rule for one in repository.alerts.open()] == ["disk-high", "cpu-high"]
 
 
-def test_an_alert_that_a_verdict_lacks_is_gone(repository, worker):
+def test_an_alert_that_a_verdict_lacks_is_gone(repository: Repository, worker: models.Worker) -> None:
     """A verdict replaces all of a worker's alerts."""
     judge(repository, Turn(), Turn(rule="disk-high"))
     basis = load(repository)
@@ -138,7 +140,7 @@ def test_an_alert_that_a_verdict_lacks_is_gone(repository, worker):
     assert [one.rule for one in repository.alerts.open()] == ["disk-high"]
 
 
-def test_history_tells_of_one_alert_newest_first(repository, worker):
+def test_history_tells_of_one_alert_newest_first(repository: Repository, worker: models.Worker) -> None:
     """Each transition comes back as it was, with the notification that told it."""
     verdict = builders.verdict(load(repository), Turn())
     repository.alerts.commit(verdict)
@@ -152,7 +154,7 @@ def test_history_tells_of_one_alert_newest_first(repository, worker):
     assert repository.alerts.history(f"{A}/nothing") == []
 
 
-def test_history_of_all_comes_by_time_of_record(repository, worker):
+def test_history_of_all_comes_by_time_of_record(repository: Repository, worker: models.Worker) -> None:
     """The newest of all alerts come first, however the alerts are interleaved."""
     ids = [f"i-{number:08x}" for number in range(60)]
     repository.workers.add([builders.worker(one) for one in ids])
@@ -166,7 +168,7 @@ def test_history_of_all_comes_by_time_of_record(repository, worker):
     assert repository.alerts.history(limit=0) == []
 
 
-def test_history_of_one_alert_is_bounded(repository, worker):
+def test_history_of_one_alert_is_bounded(repository: Repository, worker: models.Worker) -> None:
     """A flapping alert keeps its last hundred transitions."""
     for number in range(105):
         judge(repository, Turn(told=False, at=NOW + number), at=NOW + number)
@@ -174,7 +176,7 @@ def test_history_of_one_alert_is_bounded(repository, worker):
     assert [one.transition.at - NOW for one in found] == list(range(104, 4, -1))
 
 
-def test_attempts_are_joined_to_what_they_delivered(repository, worker):
+def test_attempts_are_joined_to_what_they_delivered(repository: Repository, worker: models.Worker) -> None:
     """History shows each try of each notification, and nobody else's."""
     judge(repository, Turn(channels=("ops",)))
     judge(repository, Turn("resolved", version=2, channels=("ops",)))
@@ -193,7 +195,7 @@ def test_attempts_are_joined_to_what_they_delivered(repository, worker):
     assert [(one.notification_id, one.error) for one in resolved.attempts] == [(f"{alert_id}#2", "HTTP 404")]
 
 
-def test_retiring_forgets_the_worker_but_not_its_story(repository, worker):
+def test_retiring_forgets_the_worker_but_not_its_story(repository: Repository, worker: models.Worker) -> None:
     """What is undelivered and what happened outlive the worker."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
     judge(repository, Turn())
@@ -205,12 +207,12 @@ def test_retiring_forgets_the_worker_but_not_its_story(repository, worker):
     assert repository.alerts.open() == []
     assert repository.samples.pending(NOW * 2, 10) == []
     assert repository.samples.read([(A, "cpu_utilization", 60)], NOW, NOW)[A, "cpu_utilization"].points == ()
-    assert [one.notification.status for one in repository.alerts.history()] == ["resolved", "firing"]
+    assert [present(one.notification).status for one in repository.alerts.history()] == ["resolved", "firing"]
     assert repository.outbox.backlog() == 2
     assert not repository.alerts.retire(verdict)
 
 
-def test_retiring_needs_the_present_alerts(repository, worker):
+def test_retiring_needs_the_present_alerts(repository: Repository, worker: models.Worker) -> None:
     """A last word on an old basis is refused; one under changed rules is not."""
     basis = load(repository)
     judge(repository, Turn())
@@ -221,7 +223,7 @@ def test_retiring_needs_the_present_alerts(repository, worker):
     assert repository.alerts.retire(builders.verdict(basis, Turn("resolved", version=2)))
 
 
-def test_nothing_brings_a_retired_worker_back(repository, worker):
+def test_nothing_brings_a_retired_worker_back(repository: Repository, worker: models.Worker) -> None:
     """Whatever was running finds that the incarnation is gone."""
     basis, late = load(repository), builders.sample(worker, (0, 1.0))
     repository.alerts.retire(builders.verdict(basis))
@@ -237,7 +239,7 @@ def test_nothing_brings_a_retired_worker_back(repository, worker):
     assert repository.alerts.history() == []
 
 
-def test_versions_grow_over_removal_and_adding(repository, worker):
+def test_versions_grow_over_removal_and_adding(repository: Repository, worker: models.Worker) -> None:
     """A receiver that orders by version is never told an older one."""
     judge(repository, Turn(version=7))
     repository.alerts.retire(builders.verdict(load(repository), Turn("resolved", version=8)))
@@ -245,7 +247,7 @@ def test_versions_grow_over_removal_and_adding(repository, worker):
     assert load(repository)[1:] == ({}, 0, 0, {"cpu-high": 8})
 
 
-def test_notifications_are_announced_on_the_feed(repository, worker):
+def test_notifications_are_announced_on_the_feed(repository: Repository, worker: models.Worker) -> None:
     """Each is heard once, as the JSON that a webhook gets; what was not told is not heard."""
     listening = repository.feed.listen(timeout=0.05)
     assert next(listening) is None
@@ -253,7 +255,7 @@ def test_notifications_are_announced_on_the_feed(repository, worker):
     assert next(deaf) is None
     judge(repository, Turn(), Turn(rule="disk-high", told=False))
     repository.alerts.retire(builders.verdict(load(repository), Turn("resolved", version=2)))
-    heard = [models.Notification.model_validate_json(next(listening)) for _ in range(2)]
+    heard = [models.Notification.model_validate_json(present(next(listening))) for _ in range(2)]
     assert [(one.dedup_key, one.status, one.version) for one in heard] == [
         (f"{A}/cpu-high", "firing", 1),
         (f"{A}/cpu-high", "resolved", 2),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import redis
 
 from tests.contract import builders
 from tests.contract.builders import NOW, A, B, C
+from tests.support.repositories import Repository
 from tests.support.waiting import eventually
 from workermon import models, ports, testing
 from workermon.on_redis import keys, learned_delays
@@ -14,21 +16,21 @@ SCOPE = models.AccountRegion(region="us-east-1")
 
 
 @pytest.fixture
-def worker(repository):
+def worker(repository: Repository) -> models.Worker:
     """Give a worker that is monitored, each minute."""
     worker = builders.worker()
     repository.workers.add([worker])
     return worker
 
 
-def test_a_slot_is_claimed_once(repository, worker):
+def test_a_slot_is_claimed_once(repository: Repository, worker: models.Worker) -> None:
     """The second claim of a slot finds it taken; the next slot is another."""
     assert repository.samples.claim([worker], NOW + 601, 30) == ["claimed"]
     assert repository.samples.claim([worker], NOW + 655, 30) == ["taken"]
     assert repository.samples.claim([worker], NOW + 660, 30) == ["claimed"]
 
 
-def test_a_claim_is_completed_by_the_sample(repository, worker):
+def test_a_claim_is_completed_by_the_sample(repository: Repository, worker: models.Worker) -> None:
     """Once the sample is written the slot is complete, and stays so."""
     repository.samples.claim([worker], NOW + 601, 0.001)
     builders.write(repository.samples, builders.sample(worker, after=602))
@@ -36,21 +38,21 @@ def test_a_claim_is_completed_by_the_sample(repository, worker):
     assert repository.samples.claim([worker], NOW + 660, 30) == ["claimed"]
 
 
-def test_a_claim_that_nothing_came_of_runs_out(repository, worker):
+def test_a_claim_that_nothing_came_of_runs_out(repository: Repository, worker: models.Worker) -> None:
     """Its holder may have died: a later run within the slot has it."""
     assert repository.samples.claim([worker], NOW + 601, 0.05) == ["claimed"]
     eventually(lambda: repository.samples.claim([worker], NOW + 602, 30) == ["claimed"], what="the lease's end")
     assert repository.samples.claim([worker], NOW + 603, 30) == ["taken"]
 
 
-def test_a_failure_gives_the_claim_back(repository, worker):
+def test_a_failure_gives_the_claim_back(repository: Repository, worker: models.Worker) -> None:
     """Whoever comes next within the slot may try."""
     repository.samples.claim([worker], NOW + 601, 30)
     repository.samples.failed(worker, models.CollectionError(kind="throttled", message="slow down", at=NOW + 602))
     assert repository.samples.claim([worker], NOW + 610, 30) == ["claimed"]
 
 
-def test_each_of_many_claims_has_its_own_outcome(repository, worker):
+def test_each_of_many_claims_has_its_own_outcome(repository: Repository, worker: models.Worker) -> None:
     """Complete, taken, new and gone in one step."""
     others = [builders.worker(B), builders.worker(C)]
     repository.workers.add(others)
@@ -61,7 +63,7 @@ def test_each_of_many_claims_has_its_own_outcome(repository, worker):
     assert repository.samples.claim([], NOW, 30) == []
 
 
-def test_a_slot_shortly_before_the_last_complete_one_is_complete(repository, worker):
+def test_a_slot_shortly_before_the_last_complete_one_is_complete(repository: Repository, worker: models.Worker) -> None:
     """Somebody was slow, or the clock was set back a little: what went by is not collected again."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0), after=660))
     assert repository.samples.claim([worker], NOW + 600, 30) == ["complete"]
@@ -72,14 +74,14 @@ def test_a_slot_shortly_before_the_last_complete_one_is_complete(repository, wor
     assert repository.samples.claim([worker], NOW + 500, 30) == ["claimed"]
 
 
-def test_a_new_interval_is_claimed_anew(repository, worker):
+def test_a_new_interval_is_claimed_anew(repository: Repository, worker: models.Worker) -> None:
     """A complete slot of another interval says nothing."""
     builders.write(repository.samples, builders.sample(worker, after=601))
     other = worker.model_copy(update={"interval": 120})
     assert repository.samples.claim([other], NOW + 602, 30) == ["claimed"]
 
 
-def test_many_failures_are_noted_in_one_go(repository, worker):
+def test_many_failures_are_noted_in_one_go(repository: Repository, worker: models.Worker) -> None:
     """Each worker keeps its own trouble; who is gone keeps none."""
     other = builders.worker(B)
     repository.workers.add([other])
@@ -98,7 +100,7 @@ def updates(request: pytest.FixtureRequest) -> ports.LearnedDelays:
     return learned_delays.RedisLearnedDelays(request.getfixturevalue("redis_client"))
 
 
-def test_what_is_learnt_is_kept_by_name(updates):
+def test_what_is_learnt_is_kept_by_name(updates: ports.LearnedDelays) -> None:
     """Later values replace earlier ones of the same name, and leave the others alone."""
     assert updates.load(SCOPE) == {}
     updates.save(SCOPE, {"a": [1, 2.5, None], "b": "x"})
@@ -107,7 +109,7 @@ def test_what_is_learnt_is_kept_by_name(updates):
     assert updates.load(SCOPE) == {"a": [3], "b": "x"}
 
 
-def test_each_account_and_region_learns_for_itself(updates):
+def test_each_account_and_region_learns_for_itself(updates: ports.LearnedDelays) -> None:
     """So does who becomes another role, whatever the account is called."""
     accounts = [
         SCOPE,
@@ -120,7 +122,7 @@ def test_each_account_and_region_learns_for_itself(updates):
     assert [updates.load(scope) for scope in accounts] == [{"a": number} for number in range(4)]
 
 
-def test_what_cannot_be_read_is_as_if_it_was_never_learnt(redis_client):
+def test_what_cannot_be_read_is_as_if_it_was_never_learnt(redis_client: redis.Redis) -> None:
     """A broken value hides no other, and the key does not live for ever."""
     updates = learned_delays.RedisLearnedDelays(redis_client)
     updates.save(SCOPE, {"a": 1})

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import fakeredis
 import pytest
+import redis
 
 from tests.contract import builders
 from tests.contract.builders import NOW
+from tests.support.present import present
 from tests.support.repositories import DEFAULT, repository_on_redis
 from workermon import models, ports, testing
 from workermon.on_redis import accounts, client, costs, limiter
@@ -30,7 +33,7 @@ class Kept(NamedTuple):
 
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
-def kept(request):
+def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
     """Give the ports over each implementation in turn."""
     if request.param == "memory":
         store = testing.MemoryStore()
@@ -44,6 +47,7 @@ def kept(request):
         )
         return
     with contextlib.ExitStack() as stack:
+        connection: redis.Redis
         if request.param == "fakeredis":
             connection = fakeredis.FakeRedis()
         else:
@@ -83,14 +87,14 @@ def verdict(basis: ports.AccountBasis, status: str, version: int, at: int = NOW)
 # --- the limiter -------------------------------------------------------------------------------------------------
 
 
-def test_a_full_rate_is_not_slowed(kept):
+def test_a_full_rate_is_not_slowed(kept: Kept) -> None:
     """Nothing is reported of an API that was never refused."""
     kept.limiter.take(SCOPE, "DescribeInstances")
     kept.limiter.answered(SCOPE, "DescribeInstances")
     assert kept.limiter.slowed() == {}
 
 
-def test_a_refusal_halves_the_rate_of_that_api_alone(kept):
+def test_a_refusal_halves_the_rate_of_that_api_alone(kept: Kept) -> None:
     """Other operations, and other accounts and regions, go on as before."""
     kept.limiter.take(SCOPE, "GetMetricData")
     kept.limiter.throttled(SCOPE, "GetMetricData")
@@ -103,7 +107,7 @@ def test_a_refusal_halves_the_rate_of_that_api_alone(kept):
 # --- costs -------------------------------------------------------------------------------------------------------
 
 
-def test_requests_and_metrics_are_counted_by_the_hour(kept):
+def test_requests_and_metrics_are_counted_by_the_hour(kept: Kept) -> None:
     """Each account, region, operation and metric has a count of its own; names may have spaces."""
     assert kept.costs.hours(NOW) == []
     kept.costs.note(NOW + 5, SCOPE, "GetMetricData", {"AWS/EC2/CPUUtilization": 3, "My App/a b": 1})
@@ -118,7 +122,7 @@ def test_requests_and_metrics_are_counted_by_the_hour(kept):
     assert kept.costs.hours(NOW + 3600) == [second]
 
 
-def test_a_decision_replaces_only_the_one_it_was_made_from(kept):
+def test_a_decision_replaces_only_the_one_it_was_made_from(kept: Kept) -> None:
     """Of two that decide at once one wins; what is asked meanwhile counts in full too."""
     before = kept.costs.budget_decision()
     assert before == models.BudgetDecision()
@@ -137,7 +141,7 @@ def test_a_decision_replaces_only_the_one_it_was_made_from(kept):
 # --- accounts and regions ----------------------------------------------------------------------------------------
 
 
-def test_a_failure_lasts_until_the_next_success(kept):
+def test_a_failure_lasts_until_the_next_success(kept: Kept) -> None:
     """Since when it fails is the first failure after the last success; what came late changes nothing."""
     kept.accounts.note(SCOPE, NOW, 60, None)
     kept.accounts.note(SCOPE, NOW + 60, 60, DENIED)
@@ -146,7 +150,7 @@ def test_a_failure_lasts_until_the_next_success(kept):
     state = kept.accounts.load()[SCOPE].state
     assert (state.account, state.region, state.interval) == ("lab", "eu-west-1", 60)
     assert (state.succeeded_at, state.failing_since, state.at) == (NOW, NOW + 60, NOW + 120)
-    assert state.last_error.kind == "throttled"
+    assert present(state.last_error).kind == "throttled"
     kept.accounts.note(SCOPE, NOW + 180, 60, None)
     state = kept.accounts.load()[SCOPE].state
     assert (state.succeeded_at, state.recovered_at, state.failing_since) == (NOW + 180, NOW + 180, None)
@@ -154,14 +158,14 @@ def test_a_failure_lasts_until_the_next_success(kept):
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_a_clock_that_was_set_back_ends_no_record(kept, failing):
+def test_a_clock_that_was_set_back_ends_no_record(kept: Kept, failing: bool) -> None:
     """What is noted two hours before what stands there counts, whether that was a success or a failure."""
     kept.accounts.note(SCOPE, NOW + 7200, 60, None)
     kept.accounts.note(SCOPE, NOW + 7260, 60, DENIED if failing else None)
     kept.accounts.note(SCOPE, NOW, 60, DENIED)
     kept.accounts.note(SCOPE, NOW + 60, 60, DENIED)
     state = kept.accounts.load()[SCOPE].state
-    assert (state.failing_since, state.at, state.last_error.kind) == (NOW, NOW + 60, "denied")
+    assert (state.failing_since, state.at, present(state.last_error).kind) == (NOW, NOW + 60, "denied")
     kept.accounts.note(SCOPE, NOW + 120, 60, None)
     state = kept.accounts.load()[SCOPE].state
     assert (state.succeeded_at, state.recovered_at, state.failing_since, state.at) == (
@@ -174,7 +178,7 @@ def test_a_clock_that_was_set_back_ends_no_record(kept, failing):
     assert kept.accounts.load()[SCOPE].state.last_error is None
 
 
-def test_the_shortest_interval_counts_while_it_is_used(kept):
+def test_the_shortest_interval_counts_while_it_is_used(kept: Kept) -> None:
     """A longer one takes its place when the shorter one was not seen for long."""
     for at, interval in ((0, 300), (10, 60), (20, 300)):
         kept.accounts.note(SCOPE, NOW + at, interval, None)
@@ -183,7 +187,7 @@ def test_the_shortest_interval_counts_while_it_is_used(kept):
     assert kept.accounts.load()[SCOPE].state.interval == 300
 
 
-def test_an_alert_of_an_account_is_written_like_a_workers(kept):
+def test_an_alert_of_an_account_is_written_like_a_workers(kept: Kept) -> None:
     """State, version, history and outbox in one step; it is among the open alerts until it resolves."""
     kept.accounts.note(SCOPE, NOW, 60, DENIED)
     basis = kept.accounts.load()[SCOPE]
@@ -192,7 +196,7 @@ def test_an_alert_of_an_account_is_written_like_a_workers(kept):
     after = kept.accounts.load()[SCOPE]
     assert after.alerts["collector"].notified_severity == "critical"
     assert after.last_versions == {"collector": 1}
-    assert [alert.last.dedup_key for alert in kept.alerts.open()] == [f"{SCOPE}/collector"]
+    assert [present(alert.last).dedup_key for alert in kept.alerts.open()] == [f"{SCOPE}/collector"]
     assert kept.outbox.due(NOW + 1, 10) == [f"{SCOPE}/collector"]
     parcels = kept.outbox.claim(f"{SCOPE}/collector", NOW + 1, 10)
     assert [(one.channel, one.notification.version, one.notification.worker) for one in parcels] == [
@@ -202,11 +206,11 @@ def test_an_alert_of_an_account_is_written_like_a_workers(kept):
     assert kept.accounts.commit(verdict(after, "resolved", 2, NOW + 60))
     assert kept.alerts.open() == []
     history = kept.alerts.history(f"{SCOPE}/collector")
-    assert [one.notification.version for one in history] == [2, 1]
+    assert [present(one.notification).version for one in history] == [2, 1]
     assert [one.worker_id for one in kept.alerts.history()] == [SCOPE, SCOPE]
 
 
-def test_an_account_that_was_left_is_forgotten(kept):
+def test_an_account_that_was_left_is_forgotten(kept: Kept) -> None:
     """Unless its alert has turned meanwhile; its history stays, and its versions go on."""
     kept.accounts.note(SCOPE, NOW, 60, DENIED)
     assert kept.accounts.commit(verdict(kept.accounts.load()[SCOPE], "firing", 1))
@@ -220,7 +224,7 @@ def test_an_account_that_was_left_is_forgotten(kept):
     assert (basis.state.failing_since, basis.version, basis.last_versions) == (NOW - 60, 0, {"collector": 2})
 
 
-def test_a_last_verdict_forgets_in_the_same_step(kept):
+def test_a_last_verdict_forgets_in_the_same_step(kept: Kept) -> None:
     """It tells the end and leaves nothing that could be judged again, unless the alert has turned meanwhile."""
     kept.accounts.note(SCOPE, NOW, 60, DENIED)
     early = kept.accounts.load()[SCOPE]
@@ -228,11 +232,11 @@ def test_a_last_verdict_forgets_in_the_same_step(kept):
     assert not kept.accounts.retire(verdict(early, "resolved", 2))
     assert kept.accounts.retire(verdict(kept.accounts.load()[SCOPE], "resolved", 2))
     assert (kept.accounts.load(), kept.alerts.open()) == ({}, [])
-    assert [one.notification.version for one in kept.alerts.history(f"{SCOPE}/collector")] == [2, 1]
+    assert [present(one.notification).version for one in kept.alerts.history(f"{SCOPE}/collector")] == [2, 1]
     assert kept.outbox.backlog() == 4
 
 
-def test_a_changed_configuration_stands_in_the_way_of_a_verdict(kept):
+def test_a_changed_configuration_stands_in_the_way_of_a_verdict(kept: Kept) -> None:
     """It was made with other channels."""
     kept.accounts.note(SCOPE, NOW, 60, DENIED)
     basis = kept.accounts.load()[SCOPE]

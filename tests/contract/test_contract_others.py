@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from tests.contract import builders
 from tests.contract.builders import NOW
-from tests.support.repositories import DEFAULT
+from tests.support.repositories import DEFAULT, Repository
 from tests.support.waiting import eventually
 from workermon import models, ports
 
 
-def test_the_default_holds_until_something_is_saved(repository):
+def test_the_default_holds_until_something_is_saved(repository: Repository) -> None:
     """It has revision 0."""
     assert repository.configurations.load() == DEFAULT
 
 
-def test_a_configuration_follows_exactly_one_revision(repository):
+def test_a_configuration_follows_exactly_one_revision(repository: Repository) -> None:
     """Two that save at once: one wins; nothing is saved twice or out of order."""
     first = DEFAULT.model_copy(update={"revision": 1, "retention": 7200})
     assert not repository.configurations.save(DEFAULT)
@@ -40,7 +40,7 @@ def test_a_configuration_follows_exactly_one_revision(repository):
     assert repository.configurations.load() == second
 
 
-def test_parts_are_seen_alive_at_their_last_mark(repository):
+def test_parts_are_seen_alive_at_their_last_mark(repository: Repository) -> None:
     """Each part has its own mark."""
     assert repository.pulse.marks() == {}
     repository.pulse.mark("collect", NOW + 0.25)
@@ -49,7 +49,7 @@ def test_parts_are_seen_alive_at_their_last_mark(repository):
     assert repository.pulse.marks() == {"collect": NOW + 1.5, "listener": NOW}
 
 
-def test_monitoring_began_after_the_last_break(repository):
+def test_monitoring_began_after_the_last_break(repository: Repository) -> None:
     """A listener that was away for more than 10 s begins anew; a shorter pause, or another part, is nothing."""
     assert repository.pulse.monitoring_since() is None
     repository.pulse.mark("evaluate", NOW - 10)
@@ -61,7 +61,7 @@ def test_monitoring_began_after_the_last_break(repository):
         assert repository.pulse.monitoring_since() == NOW + since
 
 
-def test_monitoring_begins_with_the_first_collection(repository):
+def test_monitoring_begins_with_the_first_collection(repository: Repository) -> None:
     """Silence counts from the first collection after the listener's return; later ones change nothing."""
     repository.pulse.mark("collect", NOW - 1)
     repository.pulse.mark("listener", NOW)
@@ -73,7 +73,7 @@ def test_monitoring_begins_with_the_first_collection(repository):
     assert repository.pulse.marks() == {"collect": NOW + 400, "listener": NOW + 9}
 
 
-def test_a_clock_that_was_set_back_begins_the_monitor_anew(repository):
+def test_a_clock_that_was_set_back_begins_the_monitor_anew(repository: Repository) -> None:
     """Else it would have begun in the future, and nobody's silence would be told until then."""
     repository.pulse.mark("listener", NOW + 7200)
     repository.pulse.mark("collect", NOW + 7201)
@@ -85,7 +85,7 @@ def test_a_clock_that_was_set_back_begins_the_monitor_anew(repository):
     assert repository.pulse.monitoring_since() == NOW + 3
 
 
-def test_collectors_that_do_not_come_back_are_silence_too(repository):
+def test_collectors_that_do_not_come_back_are_silence_too(repository: Repository) -> None:
     """Where no collection comes silence counts all the same, half a minute after the listener's return."""
     repository.pulse.mark("listener", NOW - 1000)
     repository.pulse.mark("collect", NOW - 999)
@@ -93,7 +93,7 @@ def test_collectors_that_do_not_come_back_are_silence_too(repository):
     assert repository.pulse.monitoring_since() == NOW + ports.START_UP
 
 
-def test_what_is_judged_before_the_listener_is_back_has_not_been_monitored(repository):
+def test_what_is_judged_before_the_listener_is_back_has_not_been_monitored(repository: Repository) -> None:
     """A judgement that waited in a queue while all was down does not take the outage for the workers' silence."""
     repository.pulse.judges(NOW - 2000)
     assert repository.pulse.monitoring_since() is None
@@ -109,7 +109,7 @@ def test_what_is_judged_before_the_listener_is_back_has_not_been_monitored(repos
     assert repository.pulse.monitoring_since() == NOW + 2
 
 
-def test_counts_add_up(repository):
+def test_counts_add_up(repository: Repository) -> None:
     """Each name has its own count."""
     assert repository.pulse.counts() == {}
     repository.pulse.count("event.invalid")
@@ -118,7 +118,7 @@ def test_counts_add_up(repository):
     assert repository.pulse.counts() == {"event.invalid": 5, "event.other": 1}
 
 
-def test_a_lease_has_one_owner(repository):
+def test_a_lease_has_one_owner(repository: Repository) -> None:
     """The owner extends it, another waits until it is given back; names do not touch one another."""
     leases = repository.leases
     assert leases.hold("listener", "a", 60)
@@ -132,14 +132,14 @@ def test_a_lease_has_one_owner(repository):
     leases.release("nobody's", "a")
 
 
-def test_a_lease_ends_by_itself(repository):
+def test_a_lease_ends_by_itself(repository: Repository) -> None:
     """An owner that died is followed by another."""
     assert repository.leases.hold("listener", "a", 0.05)
     assert eventually(lambda: repository.leases.hold("listener", "b", 60), what="the lease being over")
     assert not repository.leases.hold("listener", "a", 60)
 
 
-def test_the_feed_stands_when_it_yields_first(repository):
+def test_the_feed_stands_when_it_yields_first(repository: Repository) -> None:
     """What is published after the first ``None`` is heard, in order, by everybody that listens."""
     worker = builders.worker()
     repository.workers.add([worker])

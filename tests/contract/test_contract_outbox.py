@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Protocol
+
 import pytest
 
 from tests.contract import builders
 from tests.contract.builders import NOW, A, Turn
+from tests.support.present import present
+from tests.support.repositories import Repository
 from tests.support.waiting import eventually
 from workermon import models, ports
 
@@ -14,13 +19,21 @@ ALERT = f"{A}/cpu-high"
 LONG, SHORT = 60.0, 0.001
 
 
+class Tell(Protocol):
+    """Commits turns of the worker, one after the other."""
+
+    def __call__(
+        self, *statuses: str, channels: tuple[str, ...] = ("ops",), rule: str = "cpu-high", at: int = NOW
+    ) -> None: ...
+
+
 @pytest.fixture
-def tell(repository):
+def tell(repository: Repository) -> Tell:
     """Give a function that commits turns of the worker, one after the other."""
     repository.workers.add([builders.worker()])
     versions = iter(range(1, 1000))
 
-    def commit(*statuses, channels=("ops",), rule="cpu-high", at=NOW):
+    def commit(*statuses: str, channels: tuple[str, ...] = ("ops",), rule: str = "cpu-high", at: float = NOW) -> None:
         for status in statuses:
             basis = repository.alerts.load([A])[A]
             turn = Turn(status, rule, channels, version=next(versions))
@@ -29,29 +42,29 @@ def tell(repository):
     return commit
 
 
-def claim(repository, now=NOW, lease=LONG):
+def claim(repository: Repository, now: float = NOW, lease: float = LONG) -> list[models.ClaimedNotification]:
     """Claim what is due of the alert."""
     return repository.outbox.claim(ALERT, now, lease)
 
 
-def reclaim(repository):
+def reclaim(repository: Repository) -> list[models.ClaimedNotification]:
     """Claim after somebody's short lease is over."""
     return eventually(lambda: claim(repository), what="the lease being over")
 
 
-def brief(parcels):
+def brief(parcels: Iterable[models.ClaimedNotification]) -> list[tuple[str, int, int]]:
     """Show parcels by channel, version and attempt."""
     return [(one.channel, one.notification.version, one.attempt) for one in parcels]
 
 
-def test_an_empty_outbox_has_nothing_to_do(repository):
+def test_an_empty_outbox_has_nothing_to_do(repository: Repository) -> None:
     """Nothing is due, nothing can be claimed."""
     assert repository.outbox.due(NOW, 10) == []
     assert claim(repository) == []
     assert repository.outbox.backlog() == 0
 
 
-def test_a_notification_waits_for_each_channel(repository, tell):
+def test_a_notification_waits_for_each_channel(repository: Repository, tell: Tell) -> None:
     """A channel named twice is told once; a claim gives the notification whole."""
     tell("firing", channels=("ops", "log", "ops"))
     assert repository.outbox.backlog() == 2
@@ -62,14 +75,14 @@ def test_a_notification_waits_for_each_channel(repository, tell):
     assert parcels[0].fence != parcels[1].fence
 
 
-def test_a_notification_without_a_channel_waits_for_nobody(repository, tell):
+def test_a_notification_without_a_channel_waits_for_nobody(repository: Repository, tell: Tell) -> None:
     """A rule may notify nobody."""
     tell("firing", channels=())
     assert repository.outbox.backlog() == 0
     assert repository.outbox.due(NOW, 10) == []
 
 
-def test_a_channel_s_name_may_hold_anything(repository, tell):
+def test_a_channel_s_name_may_hold_anything(repository: Repository, tell: Tell) -> None:
     """Colons and slashes are nothing special."""
     tell("firing", channels=("a:b/c %é",))
     (parcel,) = claim(repository)
@@ -78,7 +91,7 @@ def test_a_channel_s_name_may_hold_anything(repository, tell):
     assert repository.outbox.backlog() == 0
 
 
-def test_of_two_claims_one_wins(repository, tell):
+def test_of_two_claims_one_wins(repository: Repository, tell: Tell) -> None:
     """What is under a lease is neither due nor claimed again."""
     tell("firing")
     assert len(claim(repository)) == 1
@@ -87,7 +100,7 @@ def test_of_two_claims_one_wins(repository, tell):
     assert repository.outbox.backlog() == 1
 
 
-def test_an_alert_keeps_its_order(repository, tell):
+def test_an_alert_keeps_its_order(repository: Repository, tell: Tell) -> None:
     """The next one comes when the one before is accepted."""
     tell("firing", "resolved", "firing")
     for version in (1, 2, 3):
@@ -100,7 +113,7 @@ def test_an_alert_keeps_its_order(repository, tell):
     assert repository.outbox.backlog() == 0
 
 
-def test_a_clock_that_was_ahead_keeps_nothing_waiting(repository, tell):
+def test_a_clock_that_was_ahead_keeps_nothing_waiting(repository: Repository, tell: Tell) -> None:
     """A next try more than the longest wait ahead was written by a wrong clock; no other one comes sooner for it."""
     tell("firing")
     (parcel,) = claim(repository, NOW + models.DAY)
@@ -113,7 +126,7 @@ def test_a_clock_that_was_ahead_keeps_nothing_waiting(repository, tell):
     assert claim(repository, NOW + 1) == []
 
 
-def test_a_failure_waits_for_its_time(repository, tell):
+def test_a_failure_waits_for_its_time(repository: Repository, tell: Tell) -> None:
     """The same notification is tried again, and what comes behind it waits too."""
     tell("firing")
     (parcel,) = claim(repository)
@@ -125,7 +138,7 @@ def test_a_failure_waits_for_its_time(repository, tell):
     assert brief(claim(repository, NOW + 30)) == [("ops", 1, 2)]
 
 
-def test_no_channel_blocks_another(repository, tell):
+def test_no_channel_blocks_another(repository: Repository, tell: Tell) -> None:
     """A channel that fails holds up its own lane only."""
     tell("firing", channels=("ops", "log"))
     log, ops = claim(repository)
@@ -137,7 +150,7 @@ def test_no_channel_blocks_another(repository, tell):
     assert repository.outbox.backlog() == 3
 
 
-def test_no_alert_blocks_another(repository, tell):
+def test_no_alert_blocks_another(repository: Repository, tell: Tell) -> None:
     """The longest due come first, as many as are asked for."""
     tell("firing", rule="a", at=NOW + 2)
     tell("firing", rule="b", at=NOW + 1)
@@ -148,7 +161,7 @@ def test_no_alert_blocks_another(repository, tell):
     assert repository.outbox.due(NOW + 2, 10) == [f"{A}/a"]
 
 
-def test_giving_up_makes_room_for_the_next(repository, tell):
+def test_giving_up_makes_room_for_the_next(repository: Repository, tell: Tell) -> None:
     """What a channel will never accept does not hold up what it may."""
     tell("firing", "resolved")
     (parcel,) = claim(repository)
@@ -156,7 +169,7 @@ def test_giving_up_makes_room_for_the_next(repository, tell):
     assert brief(claim(repository)) == [("ops", 2, 1)]
 
 
-def test_a_lease_that_is_over_is_free(repository, tell):
+def test_a_lease_that_is_over_is_free(repository: Repository, tell: Tell) -> None:
     """A sender that died is replaced; its attempt counts and its fence is no longer good."""
     tell("firing")
     (dead,) = claim(repository, lease=SHORT)
@@ -171,7 +184,7 @@ def test_a_lease_that_is_over_is_free(repository, tell):
     assert repository.outbox.backlog() == 0
 
 
-def test_a_late_outcome_counts_where_nobody_came_between(repository, tell):
+def test_a_late_outcome_counts_where_nobody_came_between(repository: Repository, tell: Tell) -> None:
     """A lease that is over but that nobody has taken is no reason to send twice."""
     tell("firing")
     (parcel,) = claim(repository, lease=SHORT)
@@ -180,7 +193,7 @@ def test_a_late_outcome_counts_where_nobody_came_between(repository, tell):
     assert repository.outbox.backlog() == 0
 
 
-def test_who_was_overtaken_says_the_last_word_again(repository, tell):
+def test_who_was_overtaken_says_the_last_word_again(repository: Repository, tell: Tell) -> None:
     """A stale 'firing' after somebody's 'resolved' is followed by 'resolved'."""
     tell("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
@@ -188,24 +201,24 @@ def test_who_was_overtaken_says_the_last_word_again(repository, tell):
     assert repository.outbox.delivered(quick, NOW) is None
     (quick,) = claim(repository)
     assert repository.outbox.delivered(quick, NOW) is None
-    again = repository.outbox.delivered(stale, NOW)
+    again = present(repository.outbox.delivered(stale, NOW))
     assert (again.alert_id, again.channel, again.notification.version) == (ALERT, "ops", 2)
     assert repository.outbox.delivered(again, NOW) is None
     assert repository.outbox.backlog() == 0
 
 
-def test_who_was_overtaken_while_the_last_word_is_on_its_way_says_it_again(repository, tell):
+def test_who_was_overtaken_while_the_last_word_is_on_its_way_says_it_again(repository: Repository, tell: Tell) -> None:
     """Nobody can tell which of the two arrives first."""
     tell("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
     (quick,) = reclaim(repository)
     repository.outbox.delivered(quick, NOW)
     (on_its_way,) = claim(repository)
-    assert repository.outbox.delivered(stale, NOW).notification.version == 2
+    assert present(repository.outbox.delivered(stale, NOW)).notification.version == 2
     assert repository.outbox.delivered(on_its_way, NOW) is None
 
 
-def test_what_will_be_sent_anyway_is_not_sent_twice(repository, tell):
+def test_what_will_be_sent_anyway_is_not_sent_twice(repository: Repository, tell: Tell) -> None:
     """The last word waits for somebody to claim it: nothing to add."""
     tell("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
@@ -215,7 +228,7 @@ def test_what_will_be_sent_anyway_is_not_sent_twice(repository, tell):
     assert brief(claim(repository)) == [("ops", 2, 1)]
 
 
-def test_the_last_word_is_kept_where_saying_it_again_failed(repository, tell):
+def test_the_last_word_is_kept_where_saying_it_again_failed(repository: Repository, tell: Tell) -> None:
     """It waits in its lane, and is the last thing sent."""
     tell("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
@@ -223,7 +236,7 @@ def test_the_last_word_is_kept_where_saying_it_again_failed(repository, tell):
     repository.outbox.delivered(quick, NOW)
     (quick,) = claim(repository)
     repository.outbox.delivered(quick, NOW)
-    again = repository.outbox.delivered(stale, NOW)
+    again = present(repository.outbox.delivered(stale, NOW))
     assert not repository.outbox.failed(again, NOW, "HTTP 503", NOW + 10)
     assert repository.outbox.due(NOW + 9, 10) == []
     assert repository.outbox.due(NOW + 10, 10) == [ALERT]
@@ -233,7 +246,7 @@ def test_the_last_word_is_kept_where_saying_it_again_failed(repository, tell):
     assert repository.outbox.backlog() == 0
 
 
-def test_an_unclear_failure_that_was_overtaken_has_the_last_word_said_again(repository, tell):
+def test_an_unclear_failure_that_was_overtaken_has_the_last_word_said_again(repository: Repository, tell: Tell) -> None:
     """A request that timed out may still have arrived, after what came later."""
     tell("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
@@ -245,7 +258,7 @@ def test_an_unclear_failure_that_was_overtaken_has_the_last_word_said_again(repo
     assert [one.notification.version for one in claim(repository, NOW + 10)] == [2]
 
 
-def test_settling_twice_is_settling_once(repository, tell):
+def test_settling_twice_is_settling_once(repository: Repository, tell: Tell) -> None:
     """An outcome whose answer was lost may be told again."""
     tell("firing", "resolved", "firing")
     (parcel,) = claim(repository)
@@ -256,7 +269,7 @@ def test_settling_twice_is_settling_once(repository, tell):
     assert repository.outbox.backlog() == 2
 
 
-def test_the_outbox_outlives_the_worker(repository, tell):
+def test_the_outbox_outlives_the_worker(repository: Repository, tell: Tell) -> None:
     """Its last notifications are delivered in order after it was removed, and after it was added anew."""
     tell("firing")
     basis = repository.alerts.load([A])[A]
@@ -269,7 +282,7 @@ def test_the_outbox_outlives_the_worker(repository, tell):
     assert repository.outbox.backlog() == 0
 
 
-def deliver(repository, now=NOW, remind_at=None):
+def deliver(repository: Repository, now: float = NOW, remind_at: float | None = None) -> list[tuple[int, bool]]:
     """Claim the head of each lane and have it accepted; return what it was."""
     parcels = claim(repository, now)
     for parcel in parcels:
@@ -277,7 +290,7 @@ def deliver(repository, now=NOW, remind_at=None):
     return [(parcel.notification.version, parcel.notification.reminder) for parcel in parcels]
 
 
-def test_what_still_fires_is_told_again(repository, tell):
+def test_what_still_fires_is_told_again(repository: Repository, tell: Tell) -> None:
     """A notification that is to be repeated is due again at its time, as a reminder, as often as that is asked for."""
     tell("firing")
     assert deliver(repository, NOW, NOW + 100) == [(1, False)]
@@ -292,7 +305,7 @@ def test_what_still_fires_is_told_again(repository, tell):
     assert repository.outbox.due(NOW + 10_000, 10) == []
 
 
-def test_what_is_over_is_not_told_again(repository, tell):
+def test_what_is_over_is_not_told_again(repository: Repository, tell: Tell) -> None:
     """An alert that resolves is told at once, and is not repeated any more."""
     tell("firing")
     deliver(repository, NOW, NOW + 100)
@@ -302,7 +315,7 @@ def test_what_is_over_is_not_told_again(repository, tell):
     assert repository.outbox.due(NOW + 1000, 10) == []
 
 
-def test_no_reminder_before_the_end_is_delivered(repository, tell):
+def test_no_reminder_before_the_end_is_delivered(repository: Repository, tell: Tell) -> None:
     """While the end of an alert waits nothing is put before or behind it."""
     tell("firing")
     deliver(repository, NOW, NOW + 100)
@@ -311,7 +324,7 @@ def test_no_reminder_before_the_end_is_delivered(repository, tell):
     assert repository.outbox.backlog() == 1
 
 
-def test_a_reminder_may_be_skipped(repository, tell):
+def test_a_reminder_may_be_skipped(repository: Repository, tell: Tell) -> None:
     """What is skipped leaves no attempt, and may be due again later."""
     tell("firing")
     deliver(repository, NOW, NOW + 100)
@@ -325,7 +338,7 @@ def test_a_reminder_may_be_skipped(repository, tell):
     assert repository.outbox.due(NOW + 300, 10) == [ALERT]
 
 
-def test_what_was_tried_in_vain_for_long_is_stuck(repository, tell):
+def test_what_was_tried_in_vain_for_long_is_stuck(repository: Repository, tell: Tell) -> None:
     """A lane shows with its attempts, its first and its last error; not one that is new, or that was accepted."""
     tell("firing", channels=("ops", "log"))
     assert repository.outbox.stuck(NOW + 999) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import fakeredis
 import hypothesis
 import pytest
@@ -9,47 +11,53 @@ from hypothesis import strategies
 
 from tests.contract import builders
 from tests.contract.builders import NOW, A
-from tests.support.repositories import repository_in_memory, repository_on_redis
+from tests.support.repositories import Repository, repository_in_memory, repository_on_redis
 from workermon import models
 
 
 @pytest.fixture
-def worker(repository):
+def worker(repository: Repository) -> models.Worker:
     """Give a worker that is monitored, each minute."""
     worker = builders.worker()
     repository.workers.add([worker])
     return worker
 
 
-def read(repository, metric="cpu_utilization", period=60, since=NOW - 86_400, until=NOW + 86_400):
+def read(
+    repository: Repository,
+    metric: str = "cpu_utilization",
+    period: int = 60,
+    since: float = NOW - 86_400,
+    until: float = NOW + 86_400,
+) -> list[tuple[float, float]]:
     """Read one series as (seconds after NOW, value)."""
     series = repository.samples.read([(A, metric, period)], since, until)[A, metric]
     assert series.period == period
     return [(at - NOW, value) for at, value in series.points]
 
 
-def test_written_datapoints_are_read_at_their_times(repository, worker):
+def test_written_datapoints_are_read_at_their_times(repository: Repository, worker: models.Worker) -> None:
     """Values come back exactly, zero and negative ones too, and gaps stay gaps."""
     pairs = [(-120, 0.0), (0, -1.5), (60, 0.1), (300, 1e300)]
     assert builders.write(repository.samples, builders.sample(worker, *pairs)) == "accepted"
     assert read(repository) == pairs
 
 
-def test_both_ends_of_a_reading_belong_to_it(repository, worker):
+def test_both_ends_of_a_reading_belong_to_it(repository: Repository, worker: models.Worker) -> None:
     """Since and until are included, and nothing beyond them."""
     builders.write(repository.samples, builders.sample(worker, *((at, float(at)) for at in range(-7200, 600, 60))))
     assert read(repository, since=NOW - 3660, until=NOW + 60) == [(at, float(at)) for at in range(-3660, 61, 60)]
     assert read(repository, since=NOW - 59, until=NOW - 1) == []
 
 
-def test_a_reading_without_a_beginning_finds_everything(repository, worker):
+def test_a_reading_without_a_beginning_finds_everything(repository: Repository, worker: models.Worker) -> None:
     """From 1970 until far ahead is a reading like any other."""
     pairs = [(-82_800, 1.0), (0, 2.0)]
     builders.write(repository.samples, builders.sample(worker, *pairs))
     assert read(repository, since=0, until=NOW * 2) == pairs
 
 
-def test_a_series_without_a_datapoint_is_empty(repository, worker):
+def test_a_series_without_a_datapoint_is_empty(repository: Repository, worker: models.Worker) -> None:
     """What was asked for is answered, also for a worker that nobody knows."""
     wanted = [(A, "cpu_utilization", 60), (builders.B, "cpu_utilization", 300)]
     assert repository.samples.read(wanted, 0, NOW) == {
@@ -59,21 +67,21 @@ def test_a_series_without_a_datapoint_is_empty(repository, worker):
     assert repository.samples.read([], 0, NOW) == {}
 
 
-def test_a_revised_datapoint_replaces_the_former(repository, worker):
+def test_a_revised_datapoint_replaces_the_former(repository: Repository, worker: models.Worker) -> None:
     """CloudWatch's later word for the same time counts."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0), (60, 2.0)))
     builders.write(repository.samples, builders.sample(worker, (60, 3.0), after=700))
     assert read(repository) == [(0, 1.0), (60, 3.0)]
 
 
-def test_times_off_the_period_are_kept_exactly(repository, worker):
+def test_times_off_the_period_are_kept_exactly(repository: Repository, worker: models.Worker) -> None:
     """A datapoint keeps its timestamp; of two in one slot the later counts."""
     builders.write(repository.samples, builders.sample(worker, (7, 1.0), (67, 2.0), (60, 9.0)))
     assert read(repository) == [(7, 1.0), (67, 2.0)]
 
 
 @pytest.mark.parametrize("period", [1, 7, 60, 420, 3600, 5400, 86_400])
-def test_every_period_finds_its_place(repository, worker, period):
+def test_every_period_finds_its_place(repository: Repository, worker: models.Worker, period: int) -> None:
     """Also periods that do not divide an hour, or are longer than one."""
     first = NOW // period * period - NOW
     pairs = [(first - number * period, float(number)) for number in range(3600 // period + 3, -1, -1)]
@@ -83,14 +91,14 @@ def test_every_period_finds_its_place(repository, worker, period):
     assert repository.samples.periods(A, "cpu_utilization", NOW - 86_400, NOW) == [period]
 
 
-def test_what_is_no_value_is_absent(repository, worker):
+def test_what_is_no_value_is_absent(repository: Repository, worker: models.Worker) -> None:
     """NaN and infinity are not kept, nor what is older than the retention or far ahead."""
     pairs = [(0, float("nan")), (60, float("inf")), (-90_000, 1.0), (90_000, 1.0), (120, 5.0)]
     builders.write(repository.samples, builders.sample(worker, *pairs))
     assert read(repository, since=0, until=NOW * 2) == [(120, 5.0)]
 
 
-def test_each_period_of_a_metric_is_a_series_of_its_own(repository, worker):
+def test_each_period_of_a_metric_is_a_series_of_its_own(repository: Repository, worker: models.Worker) -> None:
     """A change from five minutes to one loses nothing and mixes nothing."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0), period=300))
     builders.write(repository.samples, builders.sample(worker, (300, 2.0), after=700))
@@ -101,7 +109,7 @@ def test_each_period_of_a_metric_is_a_series_of_its_own(repository, worker):
     assert repository.samples.periods(A, "network_in", NOW, NOW + 600) == []
 
 
-def test_a_metric_s_name_may_hold_anything(repository, worker):
+def test_a_metric_s_name_may_hold_anything(repository: Repository, worker: models.Worker) -> None:
     """A colon or a percent sign in a name is nothing special."""
     for number, name in enumerate(["a:60", "a%3A60", "a"]):
         series = {name: models.Series(60, builders.points((0, float(number))))}
@@ -111,7 +119,7 @@ def test_a_metric_s_name_may_hold_anything(repository, worker):
     assert read(repository, "a") == [(0, 2.0)]
 
 
-def test_status_checks_are_a_series_whose_first_write_wins(repository, worker):
+def test_status_checks_are_a_series_whose_first_write_wins(repository: Repository, worker: models.Worker) -> None:
     """They have the slot of their collection, and a second look within it changes nothing."""
     name, ok = models.STATUS_CHECK_FAILED, models.Checks(system="ok", instance="ok")
     impaired = models.Checks(system="impaired", instance="ok")
@@ -123,7 +131,7 @@ def test_status_checks_are_a_series_whose_first_write_wins(repository, worker):
     assert read(repository, name) == [(600, 0.0), (660, 1.0)]
 
 
-def test_a_complete_slot_is_repeated(repository, worker):
+def test_a_complete_slot_is_repeated(repository: Repository, worker: models.Worker) -> None:
     """A second collection of one slot keeps its datapoints, but neither condition nor event change."""
     first, second = builders.sample(worker, (0, 1.0), after=601), builders.sample(worker, (60, 2.0), after=655)
     listening = repository.feed.listen(timeout=0.05)
@@ -136,21 +144,21 @@ def test_a_complete_slot_is_repeated(repository, worker):
     assert read(repository) == [(0, 1.0), (60, 2.0)]
 
 
-def test_again_writes_although_the_slot_is_complete(repository, worker):
+def test_again_writes_although_the_slot_is_complete(repository: Repository, worker: models.Worker) -> None:
     """A collection that somebody asked for is shown."""
     builders.write(repository.samples, builders.sample(worker, after=601))
     assert builders.write(repository.samples, builders.sample(worker, after=602), again=True) == "accepted"
     assert repository.workers.get([A])[A].condition.collected_at == NOW + 602
 
 
-def test_a_clock_that_stepped_back_stops_nothing(repository, worker):
+def test_a_clock_that_stepped_back_stops_nothing(repository: Repository, worker: models.Worker) -> None:
     """A lower slot is a slot like any other."""
     builders.write(repository.samples, builders.sample(worker, after=6000))
     assert builders.write(repository.samples, builders.sample(worker, (0, 1.0), after=600)) == "accepted"
     assert repository.workers.get([A])[A].condition.collected_at == NOW + 600
 
 
-def test_a_new_interval_starts_new_slots(repository, worker):
+def test_a_new_interval_starts_new_slots(repository: Repository, worker: models.Worker) -> None:
     """A slot's number counts together with the interval that made it."""
     at = 60.0 * 29 - NOW % 60  # the same number at two intervals
     assert builders.write(repository.samples, builders.sample(worker, after=at)) == "accepted"
@@ -159,7 +167,7 @@ def test_a_new_interval_starts_new_slots(repository, worker):
     assert builders.write(repository.samples, builders.sample(other, after=at)) == "accepted"
 
 
-def test_the_condition_is_what_the_last_sample_said(repository, worker):
+def test_the_condition_is_what_the_last_sample_said(repository: Repository, worker: models.Worker) -> None:
     """It comes back whole, and a trouble with it."""
     sample = builders.sample(worker, (0, 41.25), checks=models.Checks(system="ok", instance="initializing"))
     known = builders.condition(
@@ -175,7 +183,7 @@ def test_the_condition_is_what_the_last_sample_said(repository, worker):
     assert repository.workers.get([A])[A].condition == known
 
 
-def test_a_failure_changes_nothing_but_the_trouble(repository, worker):
+def test_a_failure_changes_nothing_but_the_trouble(repository: Repository, worker: models.Worker) -> None:
     """Failure is not absence; the next success ends it."""
     sample = builders.sample(worker, (0, 1.0))
     builders.write(repository.samples, sample)
@@ -189,7 +197,7 @@ def test_a_failure_changes_nothing_but_the_trouble(repository, worker):
     assert repository.workers.get([A])[A].condition.last_error is None
 
 
-def test_nothing_is_written_for_a_gone_incarnation(repository, worker):
+def test_nothing_is_written_for_a_gone_incarnation(repository: Repository, worker: models.Worker) -> None:
     """A task that still runs for an earlier life writes nothing, whichever way."""
     for gone in (builders.worker(incarnation="earlier"), builders.worker(builders.B)):
         listening = repository.feed.listen(timeout=0.05)
@@ -207,10 +215,10 @@ def test_nothing_is_written_for_a_gone_incarnation(repository, worker):
     assert repository.workers.get([A, builders.B])[A].condition == models.Condition()
 
 
-def test_what_changed_is_known_by_its_earliest_time(repository, worker):
+def test_what_changed_is_known_by_its_earliest_time(repository: Repository, worker: models.Worker) -> None:
     """The judge has to go back to the first datapoint that is new or revised, no further."""
 
-    def changed_from():
+    def changed_from() -> float | None:
         found = repository.workers.get([A])[A].changed_from
         return None if found is None else found - NOW
 
@@ -233,7 +241,7 @@ def test_what_changed_is_known_by_its_earliest_time(repository, worker):
     assert changed_from() == -4000
 
 
-def test_a_sample_is_unjudged_until_it_is_judged(repository):
+def test_a_sample_is_unjudged_until_it_is_judged(repository: Repository) -> None:
     """The oldest comes first, and a newer sample does not put it off."""
     ids = [builders.C, builders.A, builders.B]
     repository.workers.add([builders.worker(one) for one in ids])
@@ -248,7 +256,7 @@ def test_a_sample_is_unjudged_until_it_is_judged(repository):
     assert repository.samples.pending(NOW + 9999, 10) == [builders.C, builders.B]
 
 
-def test_a_repeated_sample_without_news_wakes_nobody(repository, worker):
+def test_a_repeated_sample_without_news_wakes_nobody(repository: Repository, worker: models.Worker) -> None:
     """Only a datapoint that is new or revised makes a complete slot worth judging again."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
     repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A]))
@@ -261,7 +269,7 @@ def test_a_repeated_sample_without_news_wakes_nobody(repository, worker):
     assert repository.workers.get([A])[A].sequence > before
 
 
-def test_workers_can_be_marked_for_another_judgement(repository, worker):
+def test_workers_can_be_marked_for_another_judgement(repository: Repository, worker: models.Worker) -> None:
     """Changed rules make every worker worth judging, those that are known."""
     repository.samples.mark_pending(iter([A, builders.B]), NOW + 0.5)
     assert repository.samples.pending(NOW + 1, 10) == [A]
@@ -269,7 +277,7 @@ def test_workers_can_be_marked_for_another_judgement(repository, worker):
     repository.samples.mark_pending([], NOW)
 
 
-def test_many_samples_are_written_in_one_go(repository, worker):
+def test_many_samples_are_written_in_one_go(repository: Repository, worker: models.Worker) -> None:
     """Each keeps its own outcome."""
     other = builders.worker(builders.B)
     repository.workers.add([other])
@@ -295,7 +303,9 @@ _POINTS = strategies.dictionaries(
     order=strategies.randoms(use_true_random=False),
 )
 @hypothesis.settings(max_examples=60, deadline=None)
-def test_the_order_of_writes_does_not_matter(kind, truth, period, order):
+def test_the_order_of_writes_does_not_matter(
+    kind: str, truth: dict[int, float], period: int, order: random.Random
+) -> None:
     """Any order, cut and repetition of the same datapoints leaves the same ledger."""
     repository = repository_in_memory() if kind == "memory" else repository_on_redis(fakeredis.FakeRedis())
     worker = builders.worker()

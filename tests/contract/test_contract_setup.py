@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def _save(repository: Repository) -> None:
 
 
 def _put(repository: Repository) -> None:
-    nothing = {"added": [], "updated": [], "leaving": [], "configuration": None}
+    nothing: dict[str, Any] = {"added": [], "updated": [], "leaving": [], "configuration": None}
     assert repository.setup.put(change(repository, **nothing))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.contract.builders import NOW
+from tests.support.repositories import Repository
 from workermon import models
 
 
@@ -12,7 +13,7 @@ def silence(silence_id: str, ends: float, **changes: object) -> models.Silence:
     return models.Silence.model_validate(given)
 
 
-def test_silences_are_kept_until_taken_back(repository):
+def test_silences_are_kept_until_taken_back(repository: Repository) -> None:
     """They come in the order of their ends, whole; taking back what is not there is no error."""
     late, soon = silence("b", NOW + 20, labels={"team": "vfx"}), silence("a", NOW + 10.5, worker_id="i-0abc1234")
     assert repository.silences.every() == []
@@ -25,7 +26,7 @@ def test_silences_are_kept_until_taken_back(repository):
     assert repository.silences.every() == [late]
 
 
-def test_what_is_over_is_forgotten_with_the_next(repository):
+def test_what_is_over_is_forgotten_with_the_next(repository: Repository) -> None:
     """A silence that was over before another began is gone then."""
     repository.silences.add(silence("a", NOW + 10))
     new = silence("b", NOW + 40, begins=NOW + 10)
@@ -33,7 +34,7 @@ def test_what_is_over_is_forgotten_with_the_next(repository):
     assert repository.silences.every() == [new]
 
 
-def test_the_last_to_acknowledge_is_known(repository):
+def test_the_last_to_acknowledge_is_known(repository: Repository) -> None:
     """Each alert has its own; those that nobody has seen are left out."""
     first = models.Acknowledgement(alert_id="i-0abc1234/r", since=5, by="me", at=NOW)
     second = first.model_copy(update={"by": "you", "since": None})
@@ -44,7 +45,7 @@ def test_the_last_to_acknowledge_is_known(repository):
     assert repository.silences.acknowledged([]) == {}
 
 
-def test_what_a_silence_kept_of_a_channel_is_known(repository):
+def test_what_a_silence_kept_of_a_channel_is_known(repository: Repository) -> None:
     """It goes into the history with the silence and to nobody; what takes its place is told as ever."""
     told = {"id": "1", "version": 1, "dedup_key": "channel:ops/delivery", "kind": "collector", "status": "firing"}
     told |= {"severity": "critical", "rule": "delivery", "since": models.rfc3339(NOW), "at": models.rfc3339(NOW)}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Iterator
 
 import fakeredis
 import pytest
 
 from tests.contract import builders
 from tests.contract.builders import NOW
+from tests.support.repositories import Repository
 from workermon import models, ports, testing
 from workermon.on_redis import client, keys, throttle
 
@@ -17,7 +19,7 @@ LIMIT = models.Limit(bucket=10, rate=1)
 
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
-def bucket(request):
+def bucket(request: pytest.FixtureRequest) -> Iterator[ports.Throttle]:
     """Give a throttle of each implementation in turn."""
     if request.param == "memory":
         yield testing.MemoryThrottle()
@@ -33,7 +35,7 @@ def take(bucket: ports.Throttle, now: float, *, critical: bool = True, channel: 
     return bucket.take(channel, LIMIT, critical=critical, now=now)
 
 
-def test_a_bucket_and_a_rate(bucket):
+def test_a_bucket_and_a_rate(bucket: ports.Throttle) -> None:
     """What the bucket holds goes out at once, the rest at its rate."""
     assert [take(bucket, NOW) for _ in range(10)] == [0] * 10
     assert take(bucket, NOW) > 0
@@ -41,13 +43,13 @@ def test_a_bucket_and_a_rate(bucket):
     assert take(bucket, NOW + 1.01) > 0
 
 
-def test_never_more_than_its_limit(bucket):
+def test_never_more_than_its_limit(bucket: ports.Throttle) -> None:
     """Over any minute no more goes out than the bucket and its rate allow."""
     granted = sum(take(bucket, NOW + second / 4) == 0 for second in range(240))
     assert granted <= 10 + 60
 
 
-def test_criticals_first(bucket):
+def test_criticals_first(bucket: ports.Throttle) -> None:
     """Others leave half of the bucket to criticals, and wait while these come."""
     assert [take(bucket, NOW, critical=False) for _ in range(5)] == [0] * 5
     assert take(bucket, NOW, critical=False) > 0
@@ -57,14 +59,14 @@ def test_criticals_first(bucket):
     assert take(bucket, NOW + 60, critical=False) == 0
 
 
-def test_channels_do_not_share(bucket):
+def test_channels_do_not_share(bucket: ports.Throttle) -> None:
     """Each channel has its own bucket."""
     for _ in range(20):
         take(bucket, NOW)
     assert take(bucket, NOW, channel="chat") == 0
 
 
-def test_a_pause(bucket):
+def test_a_pause(bucket: ports.Throttle) -> None:
     """A pause lets nothing out until it is over, and a shorter one does not end it."""
     bucket.pause("ops", 60, NOW)
     bucket.pause("ops", 5, NOW)
@@ -72,7 +74,7 @@ def test_a_pause(bucket):
     assert take(bucket, NOW + 61) == 0
 
 
-def test_a_clock_set_back(bucket):
+def test_a_clock_set_back(bucket: ports.Throttle) -> None:
     """A clock that is set back neither empties nor fills the bucket."""
     for _ in range(10):
         take(bucket, NOW)
@@ -80,7 +82,7 @@ def test_a_clock_set_back(bucket):
     assert take(bucket, NOW - 998) == 0
 
 
-def test_a_window(bucket):
+def test_a_window(bucket: ports.Throttle) -> None:
     """A group closes some time after its first; what was created after that opens the next one."""
     assert bucket.window("chat/cpu-high", created=NOW, wait=10, now=NOW + 1) == NOW + 11
     assert bucket.window("chat/cpu-high", created=NOW + 5, wait=10, now=NOW + 6) == NOW + 11
@@ -90,7 +92,7 @@ def test_a_window(bucket):
     assert bucket.window("chat/cpu-high", created=NOW + 5, wait=10, now=NOW + 12) == NOW + 22
 
 
-def test_it_survives_a_restart(redis_url):
+def test_it_survives_a_restart(redis_url: str) -> None:
     """Another process finds the bucket as the first one left it, and it does not stay for ever."""
     with contextlib.closing(client.connect(redis_url)) as first:
         for _ in range(10):
@@ -100,7 +102,7 @@ def test_it_survives_a_restart(redis_url):
         assert 0 < second.ttl(keys.throttle("ops")) <= throttle.KEPT
 
 
-def test_who_is_refused_comes_back_one_after_another(redis_url):
+def test_who_is_refused_comes_back_one_after_another(redis_url: str) -> None:
     """The more are refused the longer each is told to wait, up to a bound, so that they do not ask all at once."""
     with contextlib.closing(client.connect(redis_url)) as connection:
         bucket = throttle.RedisThrottle(connection)
@@ -125,7 +127,7 @@ def of_delivery(version: int, status: str = "firing") -> models.Notification:
     )  # fmt: skip
 
 
-def test_postponed(repository):
+def test_postponed(repository: Repository) -> None:
     """A claim that is given back waits for its time, counts as no try, and leaves no attempt."""
     worker = builders.worker()
     repository.workers.add([worker])
@@ -143,7 +145,7 @@ def test_postponed(repository):
     assert recorded.attempts == ()
 
 
-def test_told_of_the_delivery(repository):
+def test_told_of_the_delivery(repository: Repository) -> None:
     """What is told of a channel's delivery goes to other channels and into the history, once."""
     outbox = repository.outbox
     assert outbox.last_error("ops") is None
@@ -164,7 +166,7 @@ def test_told_of_the_delivery(repository):
     assert repository.alerts.open() == []
 
 
-def test_what_is_told_of_the_delivery_is_seen_live(repository):
+def test_what_is_told_of_the_delivery_is_seen_live(repository: Repository) -> None:
     """Who watches sees it fire and resolve, once each; what a silence keeps from people is no news."""
     messages = repository.feed.listen(timeout=0.2)
     assert next(messages) is None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.contract import builders
+from tests.support.repositories import Repository
 from workermon import errors, models
 
 
-def test_an_added_worker_is_found_as_it_was_set_up(repository):
+def test_an_added_worker_is_found_as_it_was_set_up(repository: Repository) -> None:
     """What add was given, get gives back."""
     worker = builders.worker(labels={"team": "vfx"}, external_id="x", role_arn="arn:aws:iam::123456789012:role/r")
     repository.workers.add([worker])
@@ -18,7 +19,7 @@ def test_an_added_worker_is_found_as_it_was_set_up(repository):
     assert (record.dimensions, record.changed_from, record.sequence) == ({}, None, 0)
 
 
-def test_unknown_workers_are_left_out(repository):
+def test_unknown_workers_are_left_out(repository: Repository) -> None:
     """Asking for what is not there is no error."""
     assert repository.workers.get([builders.A]) == {}
     assert repository.workers.get([]) == {}
@@ -26,7 +27,7 @@ def test_unknown_workers_are_left_out(repository):
     assert list(repository.workers.every()) == []
 
 
-def test_adding_is_all_or_nothing(repository):
+def test_adding_is_all_or_nothing(repository: Repository) -> None:
     """One worker that is monitored already keeps the others out."""
     repository.workers.add([builders.worker(builders.B)])
     with pytest.raises(errors.InvalidInput, match=rf"{builders.B}.*monitored already"):
@@ -35,21 +36,21 @@ def test_adding_is_all_or_nothing(repository):
     assert repository.workers.get([builders.B])[builders.B].worker.incarnation == "first"
 
 
-def test_who_is_monitored_is_known_without_reading_them(repository):
+def test_who_is_monitored_is_known_without_reading_them(repository: Repository) -> None:
     """Of some ids those are named that are monitored."""
     repository.workers.add([builders.worker(builders.A)])
     assert repository.workers.known([builders.A, builders.B]) == {builders.A}
     assert repository.workers.known([]) == set()
 
 
-def test_a_worker_named_twice_is_refused(repository):
+def test_a_worker_named_twice_is_refused(repository: Repository) -> None:
     """Two set-ups of one worker cannot both be meant."""
     with pytest.raises(errors.InvalidInput, match="named twice"):
         repository.workers.add([builders.worker(), builders.worker(name="other")])
     assert repository.workers.ids() == []
 
 
-def test_adding_the_same_incarnation_again_changes_nothing(repository):
+def test_adding_the_same_incarnation_again_changes_nothing(repository: Repository) -> None:
     """An add whose answer was lost may be sent again."""
     worker = builders.worker()
     repository.workers.add([worker])
@@ -57,13 +58,13 @@ def test_adding_the_same_incarnation_again_changes_nothing(repository):
     assert repository.workers.ids() == [worker.id]
 
 
-def test_adding_nobody_is_well(repository):
+def test_adding_nobody_is_well(repository: Repository) -> None:
     """An empty list adds nobody."""
     repository.workers.add([])
     assert repository.workers.ids() == []
 
 
-def test_the_fleet_comes_in_order_and_in_chunks(repository):
+def test_the_fleet_comes_in_order_and_in_chunks(repository: Repository) -> None:
     """However small the chunk, every worker comes once, ordered by id."""
     ids = [f"i-{number:08x}" for number in range(25)]
     repository.workers.add([builders.worker(one) for one in reversed(ids)])
@@ -72,7 +73,7 @@ def test_the_fleet_comes_in_order_and_in_chunks(repository):
         assert [record.worker.id for record in repository.workers.every(chunk)] == ids
 
 
-def test_an_update_replaces_the_set_up_only(repository):
+def test_an_update_replaces_the_set_up_only(repository: Repository) -> None:
     """What was found of the worker stays."""
     worker = builders.worker()
     repository.workers.add([worker])
@@ -84,7 +85,7 @@ def test_an_update_replaces_the_set_up_only(repository):
     assert record.condition.status == "running"
 
 
-def test_an_update_of_another_incarnation_is_refused(repository):
+def test_an_update_of_another_incarnation_is_refused(repository: Repository) -> None:
     """Who holds an earlier life's set-up cannot write it over the present one."""
     repository.workers.add([builders.worker()])
     assert not repository.workers.update(builders.worker(incarnation="earlier", name="old"))
@@ -93,18 +94,21 @@ def test_an_update_of_another_incarnation_is_refused(repository):
     assert repository.workers.ids() == [builders.A]
 
 
-def test_dimensions_are_remembered(repository):
+def test_dimensions_are_remembered(repository: Repository) -> None:
     """What ListMetrics said comes back by metric, in its order."""
     worker = builders.worker()
     repository.workers.add([worker])
-    found = {"mem": [(("InstanceId", worker.id),)], "disk": [(("InstanceId", worker.id), ("path", "/")), ()]}
+    found: dict[str, list[tuple[tuple[str, str], ...]]] = {
+        "mem": [(("InstanceId", worker.id),)],
+        "disk": [(("InstanceId", worker.id), ("path", "/")), ()],
+    }
     assert repository.workers.found_dimensions(worker, found, builders.NOW + 0.25)
     record = repository.workers.get([worker.id])[worker.id]
     assert record.dimensions == found
     assert record.dimensions_at == builders.NOW + 0.25
 
 
-def test_dimensions_of_a_gone_incarnation_are_dropped(repository):
+def test_dimensions_of_a_gone_incarnation_are_dropped(repository: Repository) -> None:
     """A late answer for a removed worker leaves nothing behind."""
     assert not repository.workers.found_dimensions(builders.worker(), {"mem": []}, builders.NOW)
     assert repository.workers.get([builders.A]) == {}

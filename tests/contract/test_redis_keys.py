@@ -5,32 +5,37 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
+import redis
 
 from tests.contract import builders
 from tests.contract.builders import NOW, A, B, Turn
-from tests.support.repositories import repository_on_redis
+from tests.support.repositories import Repository, repository_on_redis
 from workermon import models
 from workermon.on_redis import alerts, client, keys, samples
+
+T = TypeVar("T")
 
 ALERT = f"{A}/cpu-high"
 
 
 @pytest.fixture
-def connection(redis_url):
+def connection(redis_url: str) -> Iterator[redis.Redis]:
     """Give a client as every process has it."""
     with contextlib.closing(client.connect(redis_url)) as connection:
         yield connection
 
 
 @pytest.fixture
-def repository(connection):
+def repository(connection: redis.Redis) -> Repository:
     """Give the ports on the real server."""
     return repository_on_redis(connection)
 
 
-def traces(redis_client, worker_id=A):
+def traces(redis_client: redis.Redis, worker_id: str = A) -> list[str]:
     """Return every key whose name or value names the worker, but for what stands on its own."""
     alone = ("workermon:alert-history:", "workermon:outbox")
     names = [key.decode() for key in redis_client.scan_iter(count=1000)]
@@ -38,24 +43,24 @@ def traces(redis_client, worker_id=A):
     return sorted(name for name, text in texts.items() if worker_id in text)
 
 
-def content(redis_client, name):
+def content(redis_client: redis.Redis, name: str) -> object:
     """Return all that a key holds."""
-    readers = {
-        "zset": lambda: redis_client.zrange(name, 0, -1),
-        "hash": lambda: redis_client.hgetall(name),
-        "set": lambda: redis_client.smembers(name),
-        "list": lambda: redis_client.lrange(name, 0, -1),
-        "string": lambda: redis_client.get(name),
+    readers: dict[bytes | str, Callable[[], object]] = {
+        b"zset": lambda: redis_client.zrange(name, 0, -1),
+        b"hash": lambda: redis_client.hgetall(name),
+        b"set": lambda: redis_client.smembers(name),
+        b"list": lambda: redis_client.lrange(name, 0, -1),
+        b"string": lambda: redis_client.get(name),
     }
-    return readers[redis_client.type(name).decode()]()
+    return readers[redis_client.type(name)]()
 
 
-def together(*jobs):
+def together(*jobs: Callable[[], T]) -> list[T]:
     """Run functions in threads that start at once, and return what they returned."""
     start = threading.Barrier(len(jobs))
-    outcomes = [None] * len(jobs)
+    outcomes: dict[int, T] = {}
 
-    def run(place, job):
+    def run(place: int, job: Callable[[], T]) -> None:
         start.wait()
         outcomes[place] = job()
 
@@ -65,67 +70,69 @@ def together(*jobs):
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive(), "a thread hangs"
-    return outcomes
+    return [outcomes[place] for place in range(len(jobs))]
 
 
-def test_no_write_brings_a_removed_worker_back(repository, redis_client):
-    """Whatever runs while a worker is retired, no key, member or value of it is left, in any of many races."""
+def retired_while_written(repository: Repository, incarnation: str) -> None:
+    """Add a worker, and retire it while everything that writes about it runs."""
+    worker = builders.worker(incarnation=incarnation)
+    repository.workers.add([worker])
+    builders.write(repository.samples, builders.sample(worker, (-7200, 1.0), (0, 2.0)))
+    basis = repository.alerts.load([A])[A]
+    repository.alerts.commit(builders.verdict(basis, Turn(channels=())))
     last_error = models.CollectionError(kind="denied", message="no", at=NOW)
+    gone = threading.Event()
+
+    def until_gone(write: Callable[[int], object]) -> Callable[[], None]:
+        def run() -> None:
+            for number in range(10_000):
+                write(number)
+                if gone.is_set():
+                    write(number + 1)
+                    return
+
+        return run
+
+    def collect(number: int) -> None:
+        sample = builders.sample(worker, (number * 600, 1.0), after=number * 60)
+        builders.write(repository.samples, sample, again=True)
+
+    def evaluate(_number: int) -> None:
+        for known in repository.alerts.load([A]).values():
+            repository.alerts.commit(builders.verdict(known, Turn(version=2, channels=())))
+
+    def retire() -> None:
+        try:
+            while known := repository.alerts.load([A]):
+                repository.alerts.retire(builders.verdict(known[A], Turn("resolved", channels=())))
+        finally:
+            gone.set()
+
+    together(
+        until_gone(collect),
+        until_gone(lambda number: repository.workers.found_dimensions(worker, {"m": []}, number)),
+        until_gone(lambda _number: repository.samples.failed(worker, last_error)),
+        until_gone(lambda _number: repository.workers.update(worker)),
+        until_gone(lambda number: repository.samples.mark_pending([A], NOW + number)),
+        until_gone(evaluate),
+        retire,
+    )
+
+
+def test_no_write_brings_a_removed_worker_back(repository: Repository, redis_client: redis.Redis) -> None:
+    """Whatever runs while a worker is retired, no key, member or value of it is left, in any of many races."""
     other = builders.worker(B)
     repository.workers.add([other])
     builders.write(repository.samples, builders.sample(other, (0, 1.0)))
     for attempt in range(25):
-        worker = builders.worker(incarnation=f"life {attempt}")
-        repository.workers.add([worker])
-        builders.write(repository.samples, builders.sample(worker, (-7200, 1.0), (0, 2.0)))
-        basis = repository.alerts.load([A])[A]
-        repository.alerts.commit(builders.verdict(basis, Turn(channels=())))
-        gone = threading.Event()
-
-        def until_gone(write, gone=gone):
-            def run():
-                for number in range(10_000):
-                    write(number)
-                    if gone.is_set():
-                        write(number + 1)
-                        return
-
-            return run
-
-        def retire(gone=gone):
-            try:
-                while known := repository.alerts.load([A]):
-                    repository.alerts.retire(builders.verdict(known[A], Turn("resolved", channels=())))
-            finally:
-                gone.set()
-
-        together(
-            until_gone(
-                lambda number, worker=worker: builders.write(
-                    repository.samples,
-                    builders.sample(worker, (number * 600, 1.0), after=number * 60),
-                    again=True,
-                )
-            ),
-            until_gone(lambda number, worker=worker: repository.workers.found_dimensions(worker, {"m": []}, number)),
-            until_gone(lambda number, worker=worker: repository.samples.failed(worker, last_error)),
-            until_gone(lambda number, worker=worker: repository.workers.update(worker)),
-            until_gone(lambda number: repository.samples.mark_pending([A], NOW + number)),
-            until_gone(
-                lambda number: [
-                    repository.alerts.commit(builders.verdict(basis, Turn(version=2, channels=())))
-                    for basis in repository.alerts.load([A]).values()
-                ]
-            ),
-            retire,
-        )
+        retired_while_written(repository, f"life {attempt}")
         assert traces(redis_client) == []
         assert repository.alerts.open() == []
     assert traces(redis_client, B)
     assert repository.workers.ids() == [B]
 
 
-def test_a_removal_finds_hours_far_apart(repository, redis_client):
+def test_a_removal_finds_hours_far_apart(repository: Repository, redis_client: redis.Redis) -> None:
     """Every hour that was ever written goes, also after a long pause and when the clock stepped back."""
     worker = builders.worker()
     repository.workers.add([worker])
@@ -136,23 +143,25 @@ def test_a_removal_finds_hours_far_apart(repository, redis_client):
     assert traces(redis_client) == []
 
 
-def test_hours_that_are_over_are_not_looked_for_again(repository, redis_client):
+def test_hours_that_are_over_are_not_looked_for_again(repository: Repository, redis_client: redis.Redis) -> None:
     """The ledger's beginning moves on with what is really there."""
     worker = builders.worker()
     repository.workers.add([worker])
     builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
     redis_client.delete(keys.ledger(A, NOW))
     builders.write(repository.samples, builders.sample(worker, (30 * 3600, 1.0), after=30 * 3600.0))
-    assert int(redis_client.hget(keys.worker(A), "first_hour")) == NOW + 30 * 3600
+    first = redis_client.hget(keys.worker(A), "first_hour")
+    assert first is not None
+    assert int(first) == NOW + 30 * 3600
 
 
-def test_an_hour_lives_until_its_end_and_the_retention(connection, redis_client):
+def test_an_hour_lives_until_its_end_and_the_retention(connection: redis.Redis, redis_client: redis.Redis) -> None:
     """A later, or shorter, retention never takes from what is there already."""
     repository = repository_on_redis(connection)
     worker = builders.worker()
     repository.workers.add([worker])
 
-    def write(after, retention, value):
+    def write(after: float, retention: int, value: float) -> int:
         sample = builders.sample(worker, (0, value), after=after)
         written = samples.RedisSamples(connection, "workermon:metrics", lambda: retention)
         assert written.write(sample, builders.condition(sample), "{}").outcome == "accepted"
@@ -163,7 +172,7 @@ def test_an_hour_lives_until_its_end_and_the_retention(connection, redis_client)
     assert write(720.0, 86_400, 3.0) == pytest.approx(3600 + 86_400 - 720, abs=3)
 
 
-def test_what_outlives_its_worker_has_a_lifetime(repository, redis_client):
+def test_what_outlives_its_worker_has_a_lifetime(repository: Repository, redis_client: redis.Redis) -> None:
     """History goes after thirty days; the outbox leaves nothing when all is delivered."""
     repository.workers.add([builders.worker()])
     basis = repository.alerts.load([A])[A]
@@ -182,11 +191,11 @@ def test_what_outlives_its_worker_has_a_lifetime(repository, redis_client):
         assert redis_client.ttl(name) == pytest.approx(30 * 86_400, abs=5)
 
 
-def test_adding_at_once_lets_one_in(redis_url):
+def test_adding_at_once_lets_one_in(redis_url: str) -> None:
     """Of many that add the same worker with different set-ups, one succeeds and the others are told."""
     connections = [client.connect(redis_url) for _ in range(6)]
 
-    def add(number):
+    def add(number: int) -> str | int:
         worker = builders.worker(incarnation=f"of {number}", name=f"name {number}")
         try:
             repository_on_redis(connections[number]).workers.add([builders.worker(f"i-1000000{number}"), worker])
@@ -203,7 +212,7 @@ def test_adding_at_once_lets_one_in(redis_url):
         connection.close()
 
 
-def test_of_many_commits_on_one_basis_one_is_written(repository, connection):
+def test_of_many_commits_on_one_basis_one_is_written(repository: Repository, connection: redis.Redis) -> None:
     """The transition is recorded and told once."""
     repository.workers.add([builders.worker()])
     for number in range(10):
@@ -215,14 +224,14 @@ def test_of_many_commits_on_one_basis_one_is_written(repository, connection):
     assert len(repository.alerts.history()) == 10
 
 
-def test_of_many_claims_one_wins_and_order_stands(repository):
+def test_of_many_claims_one_wins_and_order_stands(repository: Repository) -> None:
     """Senders that race deliver every notification once, in order."""
     repository.workers.add([builders.worker()])
     for version in range(1, 31):
         repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], Turn(version=version)))
     sent, fences = [], []
 
-    def send():
+    def send() -> None:
         while repository.outbox.backlog():
             for parcel in repository.outbox.claim(ALERT, NOW, 15):
                 sent.append(parcel.notification.version)
@@ -234,7 +243,7 @@ def test_of_many_claims_one_wins_and_order_stands(repository):
     assert len(set(fences)) == 30
 
 
-def test_what_redis_py_sends_twice_counts_once(repository, monkeypatch):
+def test_what_redis_py_sends_twice_counts_once(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commit, claim, delivery, configuration and add know themselves when their answer was lost."""
     monkeypatch.setattr(secrets, "token_hex", lambda size: "the same call")
     worker = builders.worker()
@@ -252,22 +261,22 @@ def test_what_redis_py_sends_twice_counts_once(repository, monkeypatch):
     assert [repository.configurations.save(configuration) for _ in range(2)] == [True, True]
 
 
-def test_each_step_is_one_script(repository, connection, redis_client):
+def test_each_step_is_one_script(repository: Repository, connection: redis.Redis, redis_client: redis.Redis) -> None:
     """A sample is one call of the server, and so are a judgement's reading and its writing."""
     worker = builders.worker()
     repository.workers.add([worker])
 
-    def calls(of):
+    def calls(of: Callable[[], object]) -> int:
         """Count the commands that came from a client, not from a script."""
         redis_client.config_resetstat()
         of()
         stats = redis_client.info("commandstats")
-        return stats.get("cmdstat_evalsha", {}).get("calls", 0) + stats.get("cmdstat_eval", {}).get("calls", 0)
+        return sum(int(stats.get(name, {}).get("calls", 0)) for name in ("cmdstat_evalsha", "cmdstat_eval"))
 
-    def write():
+    def write() -> None:
         builders.write(repository.samples, builders.sample(worker, (0, 1.0)), again=True)
 
-    def judge():
+    def judge() -> None:
         repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], Turn(told=False)))
 
     for step, expected in ((write, 1), (judge, 2)):
@@ -275,7 +284,7 @@ def test_each_step_is_one_script(repository, connection, redis_client):
         assert calls(step) == expected
 
 
-def test_a_commit_that_only_moves_on_writes_one_hash(repository, redis_client):
+def test_a_commit_that_only_moves_on_writes_one_hash(repository: Repository, redis_client: redis.Redis) -> None:
     """Nothing is recorded, announced or queued where nothing turned."""
     worker = builders.worker()
     repository.workers.add([worker])
@@ -292,17 +301,17 @@ def test_a_commit_that_only_moves_on_writes_one_hash(repository, redis_client):
     assert stats["cmdstat_hset"]["calls"] == 1
 
 
-def test_a_reader_never_sees_half_a_commit(repository, redis_url):
+def test_a_reader_never_sees_half_a_commit(repository: Repository, redis_url: str) -> None:
     """State and version belong together in every basis that is loaded meanwhile."""
     repository.workers.add([builders.worker()])
     done = threading.Event()
 
-    def write():
+    def write() -> None:
         for version in range(1, 101):
             repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], Turn(version=version)))
         done.set()
 
-    def read():
+    def read() -> str:
         with contextlib.closing(client.connect(redis_url)) as other:
             reader = alerts.RedisAlerts(other, "workermon:metrics")
             while not done.is_set():

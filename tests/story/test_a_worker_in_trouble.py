@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.story.desk import Monitor
+from tests.support.present import present
 from workermon import fleet, models
 from workermon.evaluate import evaluation
 
@@ -20,13 +21,13 @@ def monitor() -> Monitor:
     return Monitor()
 
 
-def add(monitor):
+def add(monitor: Monitor) -> None:
     """Let EC2 have an instance, and monitor it."""
     monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
     monitor.members.add([ID], fleet.AddOptions(scope=HERE, interval=60))
 
 
-def minutes(monitor, *cpu):
+def minutes(monitor: Monitor, *cpu: float) -> None:
     """Let that many minutes pass with these loads; each is collected, judged and delivered as it comes."""
     for value in cpu:
         at = int(monitor.now()) // 60 * 60
@@ -36,14 +37,14 @@ def minutes(monitor, *cpu):
         monitor.delivery.deliver(monitor.run(evaluation.evaluate, [ID]))
 
 
-def test_1_adding_a_worker_checks_it_with_ec2_and_schedules_its_id(monitor):
+def test_1_adding_a_worker_checks_it_with_ec2_and_schedules_its_id(monitor: Monitor) -> None:
     """Adding takes the name from EC2, and schedules nothing but the id."""
     add(monitor)
     assert monitor.workers.get([ID])[ID].worker.name == "render-07"
     assert monitor.schedule.ids() == {ID}
 
 
-def test_2_a_collection_writes_the_ledger_and_one_event(monitor):
+def test_2_a_collection_writes_the_ledger_and_one_event(monitor: Monitor) -> None:
     """A collection brings datapoints into the ledger at CloudWatch's own times, and tells the channel."""
     add(monitor)
     heard = monitor.feed.listen(timeout=0.01)
@@ -53,13 +54,13 @@ def test_2_a_collection_writes_the_ledger_and_one_event(monitor):
 
     series = monitor.samples.read([(ID, "cpu_utilization", 60)], 0, monitor.now())[ID, "cpu_utilization"]
     assert series.points == (models.Datapoint(1_700_000_040, 41.2),)
-    event = json.loads(next(heard))
+    event = json.loads(present(next(heard)))
     assert event["event"] == "worker.metrics.collected"
     assert event["metrics"]["cpu_utilization"] == {"value": 41.2, "unit": "percent", "at": "2023-11-14T22:14:00Z"}
     assert event["metrics"]["memory_utilization"] is None, "absent is null, never 0"
 
 
-def test_3_three_of_three_datapoints_above_90_fire(monitor):
+def test_3_three_of_three_datapoints_above_90_fire(monitor: Monitor) -> None:
     """Two datapoints above the threshold are not enough, exactly 90 is not above it, three fire once."""
     add(monitor)
     minutes(monitor, 97.0, 97.0, 79.0, 90.0)
@@ -72,7 +73,7 @@ def test_3_three_of_three_datapoints_above_90_fire(monitor):
     assert last.summary == "render-07: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints"
 
 
-def test_4_it_clears_when_two_of_two_are_well_again(monitor):
+def test_4_it_clears_when_two_of_two_are_well_again(monitor: Monitor) -> None:
     """It resolves once, at the time of the datapoint that decided, and nobody is told anything else."""
     add(monitor)
     minutes(monitor, 97.0, 97.0, 97.0, 97.0, 50.0, 50.0, 50.0)
@@ -83,7 +84,7 @@ def test_4_it_clears_when_two_of_two_are_well_again(monitor):
     assert monitor.alerts.open() == []
 
 
-def test_5_an_outage_of_the_monitor_is_made_up_for(monitor):
+def test_5_an_outage_of_the_monitor_is_made_up_for(monitor: Monitor) -> None:
     """What happened while nobody looked is in the ledger afterwards, and pages nobody for what is over."""
     add(monitor)
     minutes(monitor, 50.0)
@@ -101,7 +102,7 @@ def test_5_an_outage_of_the_monitor_is_made_up_for(monitor):
     assert [(one.before, one.after) for one in episode] == [(None, "critical"), ("critical", None)]
 
 
-def test_6_removing_it_resolves_what_fires_and_forgets_it(monitor):
+def test_6_removing_it_resolves_what_fires_and_forgets_it(monitor: Monitor) -> None:
     """A removal tells why the alert is over, and leaves neither worker nor entry."""
     add(monitor)
     minutes(monitor, 97.0, 97.0, 97.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import redis
 
@@ -31,7 +31,7 @@ class RedisFeed:
         alerts: bool = True,
         timeout: float | Callable[[], float] = 1.0,
         canary: Callable[[str], None] | None = None,
-    ) -> Iterator[str | None]:
+    ) -> Generator[str | None, None, None]:
         """Yield each message as text, ``None`` when none came in time; on a connection of its own.
 
         redis-py would subscribe anew after a break and say nothing; here a break is an error, for messages were lost.

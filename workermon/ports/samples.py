@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from workermon.models import AccountRegion, CollectionError, Condition, Sample, Series, Worker
@@ -88,7 +88,7 @@ class Feed(Protocol):
         alerts: bool = True,
         timeout: float | Callable[[], float] = 1.0,
         canary: Callable[[str], None] | None = None,
-    ) -> Iterator[str | None]:
+    ) -> Generator[str | None, None, None]:
         """Yield each message as text as it comes, ``None`` when none came for ``timeout`` seconds.
 
         Where that is to be called, it is asked before each wait.

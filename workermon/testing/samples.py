@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
 from workermon import models, ports
 from workermon.testing import memory
@@ -140,7 +140,7 @@ class MemoryFeed:
         alerts: bool = True,
         timeout: float | Callable[[], float] = 1.0,
         canary: Callable[[str], None] | None = None,
-    ) -> Iterator[str | None]:
+    ) -> Generator[str | None, None, None]:
         """Yield each message as it comes, ``None`` when none came in time."""
         listener = self._store.subscribe()
         try:

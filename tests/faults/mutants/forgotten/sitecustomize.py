@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from workermon import failpoints
 from workermon.on_redis import keys, outbox
 
@@ -10,7 +12,7 @@ _due = outbox.RedisOutbox.due
 
 def due(self: outbox.RedisOutbox, now: float, limit: int) -> list[str]:
     """Take off, then put in; whoever names the crash point behind it means what is between."""
-    lanes = self._client.zrangebyscore(keys.REMINDERS, "-inf", now)
+    lanes = cast("list[bytes]", self._client.zrangebyscore(keys.REMINDERS, "-inf", now))
     if lanes:
         self._client.zrem(keys.REMINDERS, *lanes)
         failpoints.reach("listener.found")

@@ -1,0 +1,13 @@
+"""What may be missing elsewhere and must be there in a test."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def present(value: T | None) -> T:
+    """Return a value; fails where there is none."""
+    assert value is not None
+    return value
