@@ -47,5 +47,5 @@ def stage(kind: type[T], world: Any) -> T:
         ports.Silences: testing.MemorySilences(),
     }
     made |= {port: getattr(world, name) for name, port in NAMES.items() if getattr(world, name, None) is not None}
-    found: T = runtime.open(settings.Settings(_env_file=None), made).get(kind)  # type: ignore[call-arg]
+    found: T = runtime.open(settings.Settings(_env_file=None), made).get(kind)
     return found
