@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from workermon import settings, testing
+from workermon.config import catalogue
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -78,6 +79,22 @@ def test_config_files_are_valid(page: Path) -> None:
         missing = named - set(tomllib.loads(text).get("channels", {})) - {"log"}
         channels = "".join(f'\n[channels.{name}]\ntype = "log"\n' for name in sorted(missing))
         assert testing.parse(re.sub(r"^ +", "", text, flags=re.MULTILINE) + channels, page.name)
+
+
+def test_every_metric_is_on_its_page() -> None:
+    """docs/reference/metrics.md names each metric of the catalogue."""
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text("utf-8")
+    assert {name for name in catalogue.CATALOGUE if f"`{name}`" not in page} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_files_that_pages_name_exist(page: Path) -> None:
+    """A path in backticks below a folder of this project names a file or folder that is there."""
+    named = re.findall(
+        r"`((?:workermon|tests|docs|deploy|benchmarks|requirements)/(?:[\w/-]*\.\w+|[\w/-]*/))`",
+        page.read_text("utf-8"),
+    )
+    assert [path for path in named if "NAME" not in path and not (ROOT / path).exists()] == []
 
 
 def test_every_setting_is_on_its_page() -> None:
