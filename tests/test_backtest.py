@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.rules import changed
 from workermon import cli, config, errors, models, ports, testing
-from workermon.config import catalogue
+from workermon.rules import horizon, threshold
 from workermon.views import backtest
 
 TRACES = Path(__file__).parents[2] / "shared" / "data" / "ec2-cpu-traces"
@@ -264,7 +265,7 @@ def test_the_ledger_is_judged_by_worker_and_rule():
     [(record, segments, [episode])] = found
     assert (record.worker.id, [series.period for series in segments]) == (ids[1], [300, 60])
     assert episode == backtest.Episode("cpu-high", ids[1], "critical", slow[2].at, fast[1].at, 95.0)
-    assert catalogue.DELAY < 500
+    assert horizon.DELAY < 500
 
 
 # --- cases -------------------------------------------------------------------------------------------------------
@@ -333,10 +334,10 @@ def test_a_case_that_cannot_be_meant_is_refused(tmp_path, text, said):
 
 def test_the_peak_is_the_furthest_value():
     """Of a rule that fires below it is the lowest; of absent slots alone there is none."""
-    low = models.Rule(name="low", metric="m", below=models.Levels(warning=10), breach=models.Count(m=1, n=1))
+    low = threshold.KIND.rule(name="low", metric="m", below=models.Levels(warning=10), breach=models.Count(m=1, n=1))
     points = tuple(models.Datapoint(60 * place, value) for place, value in enumerate([20, 5, 3, 7, 20, 20]))
     assert [one.peak for one in backtest.episodes(low, [models.Series(60, points)])] == [3]
-    silent = low.model_copy(update={"missing": "breach"})
+    silent = changed(low, missing="breach")
     ends = (models.Datapoint(0, 20.0), models.Datapoint(600, 20.0), models.Datapoint(660, 20.0))
     [only] = backtest.episodes(silent, [models.Series(60, ends)])
     assert (only.begin, only.end, only.peak) == (60, 660, 20.0)
@@ -383,7 +384,7 @@ def history(metric, points, since):
     cloudwatch = testing.MemoryCloudWatch()
     cloudwatch.put(W, metric.metric_name, points, namespace=metric.namespace)
     made = config.DEFAULT.model_copy(update={"metrics": {**config.DEFAULT.metrics, metric.name: metric}})
-    rule = models.Rule(name="r", metric=metric.name, above=models.Levels(warning=1))
+    rule = threshold.KIND.rule(name="r", metric=metric.name, above=models.Levels(warning=1))
     record = ports.Record(worker, models.Condition(status="running"), {}, 0.0, None, 0)
     asked = backtest.wanted([record], [rule], made, since, cloudwatch=cloudwatch, now=now)
     return asked, backtest.fetch(asked, cloudwatch=cloudwatch)

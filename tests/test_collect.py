@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from workermon import collect, config, errors, models, ports, testing, views
-from workermon.config import catalogue
+from workermon.rules import horizon
 
 ONE = "i-0000000000000001a"
 TWO = "i-0000000000000002b"
@@ -426,7 +426,7 @@ def test_the_window_is_the_last_hour_first_and_then_the_watermark_less_the_laten
     world.add(added_at=NOW)
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(70), 1.0), (at(60), 2.0), (at(10), 3.0)])
     world.collect()
-    assert world.queries(CPU)[0].since == NOW - catalogue.BACKFILL
+    assert world.queries(CPU)[0].since == NOW - horizon.BACKFILL
     assert world.points(CPU) == [(at(60), 2.0), (at(10), 3.0)]
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(20), 2.5), (at(5), 4.0), (at(10), 3.5)])
     world.clock.advance(60)
@@ -454,7 +454,7 @@ def test_a_metric_never_seen_is_looked_for_since_it_was_last_asked_for(world: Wo
     world.cloudwatch.last_error = None
     world.clock.advance(5 * 3600)
     world.collect()
-    assert world.queries(CPU)[0].since == NOW - catalogue.BACKFILL
+    assert world.queries(CPU)[0].since == NOW - horizon.BACKFILL
 
 
 def test_detailed_monitoring_is_asked_for_by_the_minute(world: World) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies
 
 from workermon import collect, config, errors, models, ports, testing
-from workermon.config import catalogue
+from workermon.rules import horizon
 
 ONE = "i-0000000000000001a"
 CPU = "cpu_utilization"
@@ -285,7 +285,7 @@ def test_a_metric_that_fell_silent_is_not_asked_for_all_of_its_silence() -> None
         world.publish(number, late=(200 - number) * 60)
     world.publish(200)
     world.run(190 * 60)
-    assert max(world.cloudwatch.widths) <= catalogue.BACKFILL + 2 * models.LATENESS + 300
+    assert max(world.cloudwatch.widths) <= horizon.BACKFILL + 2 * models.LATENESS + 300
     world.run(20 * 60)
     assert len([width for width in world.cloudwatch.widths if width > 7200]) == 1
     assert world.ledger() == world.cloudwatch.at(world.clock())
@@ -303,7 +303,7 @@ def test_a_clock_that_is_set_loses_nothing(step: int) -> None:
     world.run(1800)
     world.skew = 0.0
     world.run(1800)
-    begin = NOW - catalogue.BACKFILL
+    begin = NOW - horizon.BACKFILL
     held = {at: value for at, value in world.cloudwatch.at(world.clock()).items() if at >= begin}
     assert {at: value for at, value in world.ledger().items() if at >= begin} == held
 

@@ -15,6 +15,7 @@ from workermon.evaluate import account
 from workermon.evaluate import evaluation as evaluate
 from workermon.fleet import Cleanup
 from workermon.on_redis import accounts, client
+from workermon.rules import threshold
 
 T0 = 1_699_999_200
 SCOPE = "lab/eu-west-1"
@@ -259,7 +260,9 @@ def test_without_a_rule_about_silence_everybody_hears_of_it():
         configuration = CONFIGURATION.model_copy(update={"rules": rules})
         return account.judge(basis, configuration, monitoring_since=T0 - 999, now=T0 + 200).channels["collector"]
 
-    cpu = models.Rule(name="a", metric="cpu_utilization", above=models.Levels(critical=1), notify=("ops", "log"))
+    cpu = threshold.KIND.rule(
+        name="a", metric="cpu_utilization", above=models.Levels(critical=1), notify=("ops", "log")
+    )
     assert heard(cpu, cpu) == ("ops", "log")
     assert heard(cpu, models.Rule(name="b", kind="no-data", notify=("night",))) == ("night",)
     assert heard() == ("log",)

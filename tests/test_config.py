@@ -6,8 +6,9 @@ import re
 import jsonschema
 import pytest
 
-from workermon import config, errors, models, testing
+from workermon import config, errors, models, rules, testing
 from workermon.config import grammar
+from workermon.rules import threshold
 
 WHOLE = """
 [discover]
@@ -77,9 +78,10 @@ def test_the_contract_s_file_is_taken_whole():
     file = testing.parse(WHOLE, "w.toml")
     there = config.to_configuration(file, config.DEFAULT)
     rule = there.rules[0]
+    asked = threshold.KIND.options(rule)
     assert [rule.name for rule in there.rules] == ["cpu-high"]
-    assert (rule.above.warning, rule.above.critical, rule.clear.critical) == (80, 90, 85)
-    assert (rule.breach, rule.recover) == (models.Count(m=3, n=5), models.Count(m=2, n=2))
+    assert (asked.above.warning, asked.above.critical, asked.clear.critical) == (80, 90, 85)
+    assert (asked.breach, asked.recover) == (models.Count(m=3, n=5), models.Count(m=2, n=2))
     assert rule.notify == ("ops",)
     assert there.channels["ops"].secret == models.SecretRef(env="OPS_SECRET")
     assert there.metrics["gpu_utilization"].period == 60
@@ -93,24 +95,18 @@ def test_the_contract_s_file_is_taken_whole():
 
 def test_with_no_file_the_contract_s_rules_hold():
     """The default rules are the five that the contract states, and they notify the log."""
-    told = {
-        rule.name: (
-            rule.metric or rule.kind,
-            rule.above and (rule.above.warning, rule.above.critical),
-            str(rule.breach),
-        )
-        for rule in config.DEFAULT.rules
+    shown = {
+        rule.name: (rule.metric or rule.kind, rules.KINDS[rule.kind].export(rule)) for rule in config.DEFAULT.rules
     }
-    assert told == {
-        "cpu-high": ("cpu_utilization", (80, 90), "3 of 3"),
-        "memory-high": ("memory_utilization", (80, 90), "3 of 3"),
-        "disk-high": ("disk_utilization", (90, 98), "3 of 3"),
-        "status-check-failed": ("status_check_failed", (None, 0), "2 of 2"),
-        "no-data": ("no-data", None, "3 of 3"),
+    counts = {"breach": "3 of 3", "recover": "2 of 2", "missing": "keep"}
+    assert shown == {
+        "cpu-high": ("cpu_utilization", {"above": {"warning": 80, "critical": 90}, **counts}),
+        "memory-high": ("memory_utilization", {"above": {"warning": 80, "critical": 90}, **counts}),
+        "disk-high": ("disk_utilization", {"above": {"warning": 90, "critical": 98}, **counts}),
+        "status-check-failed": ("status_check_failed", {"above": {"critical": 0}, **counts, "breach": "2 of 2"}),
+        "no-data": ("no-data", {"intervals": 3, "severity": "critical"}),
     }
     assert all(rule.notify == ("log",) for rule in config.DEFAULT.rules)
-    assert config.DEFAULT.rules[-1].intervals == 3
-    assert config.DEFAULT.rules[-1].severity == "critical"
 
 
 def test_an_empty_file_changes_nothing():
@@ -164,7 +160,7 @@ def test_a_known_metric_takes_another_period():
 def test_no_data_is_a_rule_by_its_metric():
     """A rule with metric no-data says after how many intervals, and how severe."""
     rule = made('[[rules]]\nname="silent"\nmetric="no-data"\nintervals=5\nseverity="warning"\n').rules[0]
-    assert (rule.name, rule.kind, rule.intervals, rule.severity) == ("silent", "no-data", 5, "warning")
+    assert (rule.name, rule.kind, rule.options, rule.severity) == ("silent", "no-data", {"intervals": 5}, "warning")
 
 
 @pytest.mark.parametrize(

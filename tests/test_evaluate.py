@@ -7,22 +7,24 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from tests.support.repositories import Repository
+from tests.support.rules import changed
 from workermon import models, ports, testing
 from workermon.alerts import lifecycle as verdicts
 from workermon.config import catalogue
 from workermon.evaluate import evaluation as evaluate
 from workermon.models import Count, Datapoint, Levels, Rule, Series
+from workermon.rules import threshold
 
 MINUTE = 60
 T0 = 1_699_999_200
-CPU = Rule(
+CPU = threshold.KIND.rule(
     name="cpu-high",
     metric="cpu_utilization",
     above=Levels(warning=80, critical=90),
     notify=("ops",),
 )
 QUIET = Rule(name="no-data", kind="no-data")
-CHECK = Rule(
+CHECK = threshold.KIND.rule(
     name="check", metric="status_check_failed", above=Levels(critical=0), breach=Count(m=2, n=2), notify=("ops",)
 )
 ID = "i-0abc0123456789def"
@@ -174,7 +176,7 @@ def test_fires_and_resolves() -> None:
 
 def test_severity_changes() -> None:
     """A change of severity is told as firing; a resolved alert has the severity that was told last."""
-    site = Site(CPU.model_copy(update={"breach": Count(m=1, n=1), "recover": Count(m=1, n=1)}))
+    site = Site(changed(CPU, breach=Count(m=1, n=1), recover=Count(m=1, n=1)))
     site.minutes([85, 95, 85, 50])
     assert site.told() == [
         ("firing", "warning", 0), ("firing", "critical", 1), ("firing", "warning", 2), ("resolved", "warning", 3),
@@ -216,7 +218,7 @@ def test_any_grouping_records_the_same() -> None:
 
 def test_late_datapoint_corrects() -> None:
     """A late datapoint that undoes an alert is recorded as a correction, and the present, well, is told."""
-    site = Site(CPU.model_copy(update={"missing": "breach"}))
+    site = Site(changed(CPU, missing="breach"))
     site.collected(T0, {})
     site.collected(T0 + 5 * MINUTE, points([95, 95]))
     site.evaluate()
@@ -233,7 +235,7 @@ def test_late_datapoint_corrects() -> None:
 
 def test_failure_is_not_absence() -> None:
     """While CloudWatch is not asked with success nothing is absent, however late it gets."""
-    site = Site(CPU.model_copy(update={"missing": "breach"}))
+    site = Site(changed(CPU, missing="breach"))
     site.collected(T0 + 5 * MINUTE, points([20, 20, 20]))
     site.clock.advance(10 * 3600)
     assert site.evaluate() == []
@@ -268,7 +270,7 @@ def test_not_running_resolves(status: models.Status) -> None:
 
 def test_restarted_worker_begins_anew() -> None:
     """What was measured before a stop does not count after it."""
-    site = Site(CPU.model_copy(update={"missing": "breach"}))
+    site = Site(changed(CPU, missing="breach"))
     site.minutes([20, 95, 95])
     site.collected(T0 + 400, status="stopped")
     site.evaluate()
@@ -327,8 +329,11 @@ def test_rule_removed() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"rules": (CPU.model_copy(update={"labels": {"team": "vfx"}}),)}, "no longer applies"),
-        ({"collect": ()}, "no longer collected"),
+        (
+            {"rules": (CPU.model_copy(update={"labels": {"team": "vfx"}}),)},
+            "the rule is for workers with team=vfx only",
+        ),
+        ({"collect": ()}, "is not collected"),
     ],
 )
 def test_rule_no_longer_applies(changes: dict[str, object], reason: str) -> None:

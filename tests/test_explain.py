@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.rules import changed
 from tests.test_evaluate import CPU, ID, MINUTE, QUIET, T0, Site, points
 from workermon import errors, models, testing, views
 from workermon.views import explain
@@ -46,7 +47,7 @@ def test_the_recorded_reason_outlives_a_change_of_the_rule():
     """What was decided under another threshold is told as it was recorded, not reckoned anew."""
     site = Site()
     site.minutes([95, 96, 97])
-    site.change(rules=(CPU.model_copy(update={"above": models.Levels(warning=98, critical=99)}),))
+    site.change(rules=(changed(CPU, above=models.Levels(warning=98, critical=99)),))
     [rule] = why(site)["rules"]
     assert rule["above"] == {"warning": 98, "critical": 99}
     assert rule["history"][0]["reason"] == "3 of 3 values above 90"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.rules import changed
 from tests.test_evaluate import CPU, ID, MINUTE, QUIET, T0, Site, points
 from workermon import models, views
 from workermon.models import Count, Flapping, FlapState, Levels, RuleState, SeverityChange
@@ -17,9 +18,9 @@ from workermon.views import explain
 ONE = Count(m=1, n=1)
 OPTION = Flapping(turns=6, within=3600)
 #: Each datapoint turns it.
-RULE = CPU.model_copy(update={"breach": ONE, "recover": ONE, "flapping": OPTION})
+RULE = changed(CPU, breach=ONE, recover=ONE, flapping=OPTION)
 #: Warnings alone.
-MILD = RULE.model_copy(update={"above": Levels(warning=80)})
+MILD = changed(RULE, above=Levels(warning=80))
 
 Told = tuple[str, str, int]
 
@@ -227,7 +228,7 @@ def test_a_silenced_one_is_told_to_flap_when_the_silence_is_over() -> None:
 
 def test_no_data_can_flap() -> None:
     """The rule about silence is damped by the same option, over the time that passes."""
-    rule = QUIET.model_copy(update={"intervals": 1, "notify": ("ops",), "flapping": Flapping(turns=3, within=3600)})
+    rule = changed(QUIET, intervals=1, notify=("ops",), flapping=Flapping(turns=3, within=3600))
     site = Site(rule)
     at: float = T0
     for _ in range(5):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.test_evaluate import ID, MINUTE, T0, Site
-from workermon.models import Count, Levels, Rule
+from workermon.models import Count, Levels
+from workermon.rules import threshold
 
 KEY = f"{ID}/band"
 #: Fires at once above 80 (critical: 90), and stays while it is above 75 (85).
-BAND = Rule(
+BAND = threshold.KIND.rule(
     name="band", metric="cpu_utilization", above=Levels(warning=80, critical=90), clear=Levels(warning=75, critical=85),
     breach=Count(m=1, n=1), recover=Count(m=1, n=1), notify=("ops",),
 )  # fmt: skip

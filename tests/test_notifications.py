@@ -9,6 +9,7 @@ import pytest
 from workermon import models, ports
 from workermon.alerts import message
 from workermon.models import Alert, Datapoint, Levels, Rule, Transition
+from workermon.rules import threshold, wording
 
 T0 = 1_700_000_000
 WORKER = models.Worker(
@@ -19,7 +20,7 @@ WORKER = models.Worker(
     added_at=T0,
     incarnation="first",
 )
-CPU = Rule(
+CPU = threshold.KIND.rule(
     name="cpu-high",
     metric="cpu_utilization",
     above=Levels(warning=80, critical=90),
@@ -120,7 +121,7 @@ def test_summaries(transition: dict[str, object], summary: str) -> None:
 
 def test_below() -> None:
     """A rule below reads the other way round."""
-    rule = Rule(name="credits", metric="cpu_credit_balance", below=Levels(critical=50))
+    rule = threshold.KIND.rule(name="credits", metric="cpu_credit_balance", below=Levels(critical=50))
     fired = FIRED.model_copy(update={"value": 12.0, "threshold": 50.0})
     assert told(fired, rule, "credits").summary.endswith(
         "cpu_credit_balance 12 credits < 50 credits for 3 of 3 datapoints"
@@ -131,7 +132,7 @@ def test_below() -> None:
 
 def test_status_checks() -> None:
     """A status check is told in words, not as 1 > 0."""
-    rule = Rule(name="status", metric="status_check_failed", above=Levels(critical=0))
+    rule = threshold.KIND.rule(name="status", metric="status_check_failed", above=Levels(critical=0))
     fired = FIRED.model_copy(update={"value": 1.0, "threshold": 0.0, "count": "2 of 2"})
     assert told(fired, rule, "count").summary == (
         "render-07: status_check_failed: EC2 status check impaired for 2 of 2 checks"
@@ -164,7 +165,7 @@ def test_no_data() -> None:
 )
 def test_quantities(value: float, unit: str, shown: str) -> None:
     """A value is written with its unit as people read it."""
-    assert message.quantity(value, unit) == shown
+    assert wording.quantity(value, unit) == shown
 
 
 def basis(*alerts: Alert, last_versions: dict[str, int] | None = None) -> ports.Basis:

@@ -14,6 +14,7 @@ from workermon import errors, models, notify, ports, testing
 from workermon.models import Channel, Transition
 from workermon.notify import delivery, policy, sender
 from workermon.notify.channels import CHANNEL_TYPES, log
+from workermon.rules import threshold
 
 NOW = 1_700_000_000.0
 WORKER = models.Worker(
@@ -405,7 +406,7 @@ def test_who_asks_for_a_wait_gets_nothing_else() -> None:
 def test_given_up_is_told_elsewhere() -> None:
     """When a notification is given up another channel is told once, and told again when the channel is well."""
     site = Site("ops", "chat")
-    rule = models.Rule(
+    rule = threshold.KIND.rule(
         name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90), notify=("ops", "chat")
     )
     had = site.configurations.load()

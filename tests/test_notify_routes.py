@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.rules import changed
 from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
 from workermon import config, errors, models, testing
 from workermon.config import export
@@ -11,12 +12,13 @@ from workermon.models import Count
 
 ONE = Count(m=1, n=1)
 #: Warnings to the chat, criticals to both.
-ROUTED = CPU.model_copy(
-    update={
-        "breach": ONE, "recover": ONE, "notify": ("chat", "pager"),
-        "routes": {"warning": ("chat",), "critical": ("chat", "pager")},
-    }
-)  # fmt: skip
+ROUTED = changed(
+    CPU,
+    breach=ONE,
+    recover=ONE,
+    notify=("chat", "pager"),
+    routes={"warning": ("chat",), "critical": ("chat", "pager")},
+)
 
 
 def got(site: Site, channel: str) -> list[tuple[str, str]]:

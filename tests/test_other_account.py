@@ -10,6 +10,7 @@ from tests.support.repositories import Repository
 from workermon import collect, config, models, ports, testing
 from workermon.alerts import lifecycle
 from workermon.evaluate import evaluation
+from workermon.rules import threshold
 
 NOW = 1_700_000_100.0
 ONE = "i-0000000000000001a"
@@ -45,7 +46,9 @@ class House:
             bulkhead=collect.Bulkhead(),
             now=self.clock,
         )
-        rule = models.Rule(name="hot", metric=CPU, above=models.Levels(critical=90.0), breach=models.Count(m=1, n=1))
+        rule = threshold.KIND.rule(
+            name="hot", metric=CPU, above=models.Levels(critical=90.0), breach=models.Count(m=1, n=1)
+        )
         before = repository.configurations.load()
         made = config.DEFAULT.model_copy(update={"revision": before.revision + 1, "collect": (CPU,), "rules": (rule,)})
         assert repository.configurations.save(made)

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.rules import changed
 from tests.support.stages import stage
 from tests.test_cli import ok, run, world  # noqa: F401 - fixtures
 from tests.test_evaluate import ID
@@ -22,10 +23,10 @@ from workermon.cli import fleet as show
 from workermon.config import export
 from workermon.models import DAY, ScheduledEvent
 from workermon.notify import text
-from workermon.rules import event as scheduled
+from workermon.rules import Facts, event
 from workermon.views import explain
 
-RULE = models.Rule(name="scheduled", kind="event", by_code=True, notify=("ops",))
+RULE = event.KIND.rule(name="scheduled", by_code=True, notify=("ops",))
 HOUR = 3600
 REBOOT = ScheduledEvent(
     id="instance-event-1", code="system-reboot", description="The host is updated", not_before=T0 + 7 * DAY,
@@ -161,7 +162,7 @@ def test_completed_events_alone_are_nothing(site: Site) -> None:
 
 def test_a_rule_may_wait_until_it_is_near() -> None:
     """``ahead`` has it told that long before it begins, at exactly that time."""
-    made = Site(RULE.model_copy(update={"ahead": 2 * DAY}))
+    made = Site(changed(RULE, ahead=2 * DAY))
     made.plan(1, REBOOT)
     assert made.news() == []
     made.plan(5 * 1440 + 7, REBOOT)
@@ -172,7 +173,7 @@ def test_a_rule_may_wait_until_it_is_near() -> None:
 
 def test_codes_and_severity_are_the_rules(site: Site) -> None:
     """Only the events named, and as bad as the rule says; by default retirement and stop are critical."""
-    made = Site(RULE.model_copy(update={"codes": ("instance-stop",), "severity": "warning", "by_code": False}))
+    made = Site(changed(RULE, codes=("instance-stop",), severity="warning", by_code=False))
     stop = ScheduledEvent(id="3", code="instance-stop", not_before=T0 + DAY)
     made.plan(1, REBOOT, RETIRED)
     assert made.news() == []
@@ -180,7 +181,7 @@ def test_codes_and_severity_are_the_rules(site: Site) -> None:
     assert made.news() == [("firing", "warning", 2)]
     site.plan(1, stop)
     assert site.news() == [("firing", "critical", 1)]
-    assert {code for code, severity in scheduled.CODES.items() if severity == "critical"} == {
+    assert {code for code, severity in event.CODES.items() if severity == "critical"} == {
         "instance-stop", "instance-retirement",
     }  # fmt: skip
 
@@ -263,7 +264,7 @@ def courses(draw: st.DrawFn) -> list[tuple[ScheduledEvent, ...]]:
     some = st.builds(
         ScheduledEvent,
         id=st.sampled_from("abc"),
-        code=st.sampled_from(sorted(scheduled.CODES)),
+        code=st.sampled_from(sorted(event.CODES)),
         description=st.sampled_from(["", "[Completed] x", "[Canceled] x"]),
         not_before=st.sampled_from([T0 + 2 * MINUTE, T0 + DAY]),
         not_after=st.sampled_from([None, T0 + 3 * MINUTE]),
@@ -277,15 +278,15 @@ def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledE
     condition, rule_state, seen = models.Condition(), models.RuleState(), []
     for minute, listed in enumerate(course):
         at = T0 + minute * MINUTE
-        events, events_at = scheduled.listed(condition, listed, at)
+        events, events_at = event.listed(condition, listed, at)
         condition = models.Condition(collected_at=at, events=events, events_at=events_at)
         if looks[minute] or minute == len(course) - 1:
-            rule_state, transitions = scheduled.judge(RULE, rule_state, condition)
+            rule_state, transitions = event.KIND.judge(RULE, rule_state, Facts(condition=condition), None)
             seen += [one.at for one in transitions]
             assert len(transitions) <= 1
-            assert scheduled.judge(RULE, rule_state, condition) == (rule_state, ())
+            assert event.KIND.judge(RULE, rule_state, Facts(condition=condition), None) == (rule_state, ())
     ahead = [
-        one for one in {scheduled.key(event): event for event in course[-1]}.values()
+        one for one in {event.key(one): one for one in course[-1]}.values()
         if not one.description and (one.not_after is None or one.not_after > condition.collected_at)
     ]  # fmt: skip
     worst = {"instance-stop", "instance-retirement"} & {one.code for one in ahead}
@@ -315,10 +316,10 @@ def test_why_lists_what_is_scheduled_and_why_it_is_not_told(site: Site) -> None:
         ("system-reboot", None), ("instance-retirement", "EC2 says it is completed"),
     ]  # fmt: skip
     assert found["now"].startswith("system-reboot scheduled for")
-    site.change(rules=(RULE.model_copy(update={"ahead": DAY}),))
+    site.change(rules=(changed(RULE, ahead=DAY),))
     site.evaluate()
     assert why(site)["now"] == (
-        "nothing to tell of: system-reboot 2023-11-21T22:00:00Z: it is told from 2023-11-20T22:00:00Z on"
+        "nothing to notify of: system-reboot 2023-11-21T22:00:00Z: it is notified from 2023-11-20T22:00:00Z on"
     )
     assert site.newest.status == "resolved"
 
@@ -358,7 +359,7 @@ FILE = '[[rules]]\nname = "plans"\nmetric = "event"\n'
 def test_the_file_says_all_of_it_and_export_gives_it_back(lines: str, changes: dict[str, Any]) -> None:
     """What was applied is exported as it was; a state rule too; and the difference of two is seen."""
     made = config.to_configuration(testing.parse(FILE + lines, "f"), config.DEFAULT)
-    assert made.rules == (models.Rule(name="plans", kind="event", notify=("log",)).model_copy(update=changes),)
+    assert made.rules == (event.KIND.rule("plans", **changes),)
     state = f'{FILE}{lines}[[rules]]\nname = "down"\nmetric = "state"\nexpected = ["Server.ScheduledStop"]\n'
     both = config.to_configuration(testing.parse(state, "f"), made)
     again = config.to_configuration(testing.parse(export.text(both, ()), "g"), config.DEFAULT)

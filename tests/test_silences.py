@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests import test_collector, test_notify
+from tests.support.rules import changed
 from tests.test_cli import A, Session, _silent, fires, ok, one_line, run, world  # noqa: F401 - fixtures
 from tests.test_collector import fleet  # noqa: F401 - a fixture
 from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
@@ -143,7 +144,7 @@ def test_who_was_told_hears_the_end_even_in_a_silence():
 def test_a_worse_severity_within_a_silence_waits_for_its_end():
     """Who heard of a warning hears of critical after the silence; the end reaches them once."""
     one = Count(m=1, n=1)
-    site = Site(CPU.model_copy(update={"breach": one, "recover": one}))
+    site = Site(changed(CPU, breach=one, recover=one))
     site.minutes([85])
     site.silences.add(made(rule="cpu-high", ends=T0 + 5 * MINUTE))
     site.minutes([95], 1)

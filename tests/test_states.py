@@ -9,17 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.rules import changed
 from tests.support.stages import stage
 from tests.test_evaluate import ID, Site
 from workermon import collect, config, errors, fleet, models, ports, testing, views
 from workermon.alerts import lifecycle
-from workermon.rules import state
+from workermon.rules import Facts, state, threshold
 from workermon.views import explain
 
 T0 = 1_699_999_200
 MINUTE = 60
 RULE = models.Rule(name="down", kind="state", notify=("ops",))
-CPU = models.Rule(name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90), notify=("ops",))
+CPU = threshold.KIND.rule(name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90), notify=("ops",))
 BY_USER = "Client.UserInitiatedShutdown"
 BY_ITSELF = "Client.InstanceInitiatedShutdown"
 BY_SPOT = "Server.SpotInstanceTermination"
@@ -151,7 +152,7 @@ def test_a_worker_that_was_never_seen_running_is_not_told() -> None:
 
 def test_what_is_expected_is_not_told() -> None:
     """A code that the rule names is no alert, another one is; so is a termination after a stop that was none."""
-    made = House(RULE.model_copy(update={"expected": (BY_USER,)}))
+    made = House(changed(RULE, expected=(BY_USER,)))
     made.step(0)
     made.step(1, "stopped", BY_USER)
     assert made.heard() == []
@@ -167,8 +168,8 @@ def test_what_is_expected_is_not_told() -> None:
 def test_a_rule_may_be_about_one_of_them() -> None:
     """``stopping`` counts for stopped and ``shutting-down`` for terminated, each for nothing else."""
     made = House(
-        RULE.model_copy(update={"name": "gone", "states": ("terminated",), "severity": "warning"}),
-        RULE.model_copy(update={"name": "off", "states": ("stopped",)}),
+        changed(RULE, name="gone", states=("terminated",), severity="warning"),
+        changed(RULE, name="off", states=("stopped",)),
     )
     made.step(0)
     made.step(1, "stopping", BY_USER)
@@ -242,7 +243,7 @@ def test_a_reason_that_nobody_gives_stops_nothing(house: House) -> None:
 
 def test_a_reason_that_comes_late_and_is_expected_withdraws_the_alert() -> None:
     """What was told without a reason is over, as a correction, when EC2 gives one that the rule expects."""
-    made = House(RULE.model_copy(update={"expected": (BY_USER,)}))
+    made = House(changed(RULE, expected=(BY_USER,)))
     made.step(0)
     made.step(1, "stopped")
     assert made.heard() == [("firing", 1)]
@@ -276,7 +277,7 @@ def test_the_reason_of_another_state_is_not_taken(house: House) -> None:
 )  # fmt: skip
 def test_what_people_read_is_in_words(reason: models.StateReason | None, words: str) -> None:
     """A documented code has its meaning, another one EC2's own words; nothing of it can steer a terminal."""
-    assert state.said("stopped", reason) == words
+    assert state.describe_status("stopped", reason) == words
 
 
 def test_an_instance_that_ec2_does_not_know_any_more_is_told_so(house: House) -> None:
@@ -424,7 +425,7 @@ def test_a_file_that_is_applied_does_not_remove_who_is_to_be_told(house: House, 
 @pytest.mark.parametrize("case", ["paused", "no rule", "expected", "never ran"])
 def test_who_has_nothing_to_tell_is_retired_at_once(case: str) -> None:
     """Where no alert is to come the reconciliation does not wait for one."""
-    made = House(*{"no rule": (CPU,), "expected": (RULE.model_copy(update={"expected": (BY_SPOT,)}),)}.get(case, ()))
+    made = House(*{"no rule": (CPU,), "expected": (changed(RULE, expected=(BY_SPOT,)),)}.get(case, ()))
     made.step(0, "stopped" if case == "never ran" else None)
     if case == "paused":
         made.pause()
@@ -468,10 +469,10 @@ def test_the_turns_are_those_of_a_plain_loop_whoever_looks_when(course: list[mod
             running_since=None if status != "running" else condition.running_since or at,
         )  # fmt: skip
         if looks[minute] or minute == len(course) - 1:
-            rule_state, transitions = state.judge(RULE, rule_state, condition)
+            rule_state, transitions = state.KIND.judge(RULE, rule_state, Facts(condition=condition), None)
             assert rule_state.severity == (transitions[-1].after if transitions else rule_state.severity)
             turned += [(one.at, one.after) for one in transitions]
-            assert state.judge(RULE, rule_state, condition) == (rule_state, ())
+            assert state.KIND.judge(RULE, rule_state, Facts(condition=condition), None) == (rule_state, ())
     expected, ran, down = [], False, False
     for minute, status in enumerate(course):
         if status == "running":
@@ -499,7 +500,7 @@ def test_what_is_remembered_is_bounded(house: House) -> None:
     """A worker that goes up and down all the time keeps a dozen changes, and its last run among them."""
     for minute in range(1, 30):
         house.collect(minute, "stopped" if minute % 2 else "running", BY_USER)
-    assert len(house.condition.changes) <= state.MOST
+    assert len(house.condition.changes) <= state.MAX_CHANGES
     house.evaluate()
     assert house.heard() == [("firing", 29)]
 
@@ -541,7 +542,7 @@ def test_a_changed_rule_holds_for_what_fires() -> None:
     made.change(rules=(RULE.model_copy(update={"severity": "warning"}),))
     made.evaluate()
     assert (made.last().status, made.last().severity) == ("firing", "warning")
-    made.change(rules=(RULE.model_copy(update={"states": ("terminated",)}),))
+    made.change(rules=(changed(RULE, states=("terminated",)),))
     made.evaluate()
     assert made.last().status == "resolved"
     made.change(rules=(RULE,))
@@ -574,7 +575,7 @@ def test_why_tells_what_was_seen_and_how_the_rule_stands(house: House) -> None:
         ("running", None), ("stopped", BY_USER),
     ]  # fmt: skip
     assert found["history"][0]["reason"] == found["now"]
-    house.change(rules=(RULE.model_copy(update={"expected": (BY_USER,)}),))
+    house.change(rules=(changed(RULE, expected=(BY_USER,)),))
     house.evaluate()
     assert why(house)["now"].endswith("that is expected")
     house.pause()
@@ -606,7 +607,8 @@ def test_the_file_says_all_of_it() -> None:
     assert rule == models.Rule(name="down", kind="state", notify=("log",))
     text = FILE + f'states = ["terminated"]\nexpected = ["{BY_USER}"]\nseverity = "warning"\nlabels = {{ a = "b" }}\n'
     [rule] = testing.parse(text, "f").rules or ()
-    assert (rule.states, rule.expected, rule.severity) == (("terminated",), (BY_USER,), "warning")
+    asked = state.KIND.options(rule)
+    assert (asked.states, asked.expected, rule.severity) == (("terminated",), (BY_USER,), "warning")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -14,14 +13,25 @@ from hypothesis import strategies as st
 
 from workermon import models
 from workermon.models import Count, Datapoint, Levels, Rule, RuleState, Severity
-from workermon.rules import threshold
+from workermon.rules import Facts, Horizon, no_data, threshold
 
 MINUTE = 60
 #: A whole number of hours, so that slots of every period begin here.
 T0 = 1_699_999_200
 nan = math.nan
 
-judge = functools.partial(threshold.judge, lateness=models.LATENESS)
+
+def judge(
+    used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **known: Any
+) -> tuple[RuleState, tuple[models.Transition, ...]]:
+    """Fold datapoints up to the slot at ``horizon``; ``known`` are further facts."""
+    facts = Facts(series={used.metric or "": models.Series(period, tuple(points))}, **known)
+    return threshold.KIND.judge(used, state, facts, Horizon.until(horizon, period))
+
+
+def needed_from(used: Rule, state: RuleState, period: int, **known: Any) -> int | None:
+    """Return from what time on the fold needs datapoints."""
+    return threshold.KIND.needed_from(used, state, Horizon.until(T0, period), Facts(**known))
 
 
 def rule(**changes: object) -> Rule:
@@ -33,7 +43,7 @@ def rule(**changes: object) -> Rule:
         "breach": Count(m=1, n=1),
         "recover": Count(m=1, n=1),
     }
-    return Rule.model_validate({**given, **changes})
+    return threshold.KIND.rule(**{**given, **changes})
 
 
 def series(values: Sequence[float | None]) -> list[Datapoint]:
@@ -237,12 +247,13 @@ class Turned(NamedTuple):
 
 def model(used: Rule, points: dict[int, Datapoint], last: int, period: int, expected_from: int) -> list[Turned]:
     """Judge a whole series by a plain loop that shares nothing with the fold."""
+    asked = threshold.KIND.options(used)
     begin = min([*points, math.ceil(expected_from / period)])
     latched = {"warning": False, "critical": False}
     turns: list[Turned] = []
     severity: Severity | None = None
     for slot in range(begin, last + 1):
-        if slot not in points and (used.missing == "keep" or slot * period < expected_from):
+        if slot not in points and (asked.missing == "keep" or slot * period < expected_from):
             continue
 
         def last_counted(n: int, slot: int = slot) -> list[float | None]:
@@ -250,31 +261,31 @@ def model(used: Rule, points: dict[int, Datapoint], last: int, period: int, expe
             for back in range(2 * n):
                 if slot - back in points:
                     seen.append(points[slot - back].value)
-                elif used.missing != "keep" and (slot - back) * period >= expected_from:
+                elif asked.missing != "keep" and (slot - back) * period >= expected_from:
                     seen.append(None)
             return seen[:n]
 
         for name in ("warning", "critical"):
-            limits = used.above or used.below
+            limits = asked.above or asked.below
             assert limits
             limit = limits.critical if name == "critical" else limits.warning
             if limit is None:
                 continue
             clear = limit
-            if used.clear:
-                level = used.clear.critical if name == "critical" else used.clear.warning
+            if asked.clear:
+                level = asked.clear.critical if name == "critical" else asked.clear.warning
                 clear = limit if level is None else level
             bad = [
-                (used.missing == "breach") if value is None else (value > limit if used.above else value < limit)
-                for value in last_counted(used.breach.n)
+                (asked.missing == "breach") if value is None else (value > limit if asked.above else value < limit)
+                for value in last_counted(asked.breach.n)
             ]
             good = [
-                (used.missing == "ok") if value is None else (value <= clear if used.above else value >= clear)
-                for value in last_counted(used.recover.n)
+                (asked.missing == "ok") if value is None else (value <= clear if asked.above else value >= clear)
+                for value in last_counted(asked.recover.n)
             ]
-            if bad.count(True) >= used.breach.m:
+            if bad.count(True) >= asked.breach.m:
                 latched[name] = True
-            elif good.count(True) >= used.recover.m:
+            elif good.count(True) >= asked.recover.m:
                 latched[name] = False
         now: Severity | None = "critical" if latched["critical"] else "warning" if latched["warning"] else None
         if now != severity:
@@ -356,7 +367,7 @@ def test_sixty_calls_equal_one(
     state, turns = RuleState(), []
     for cut in [*cuts, len(values) - 1]:
         until = T0 + period * cut
-        need = threshold.reread_from(state, used, None, period=period, lateness=models.LATENESS)
+        need = needed_from(used, state, period)
         known = [point for point in points if point.at <= until and (need is None or point.at >= need)]
         state, transitions = judge(
             used, state, known, until, period=period, expected_from=expected_from, changed_from=None
@@ -408,7 +419,7 @@ def test_late_and_revised(
             continue
         changed_from = min(pending, default=None)
         pending = []
-        need = threshold.reread_from(state, used, changed_from, period=period, lateness=lateness)
+        need = needed_from(used, state, period, changed_from=changed_from, lateness=lateness)
         state, transitions = judge(
             used,
             state,
@@ -477,13 +488,14 @@ def test_another_lateness_upsets_no_fold(used: Rule, values: list[float | None],
 
 # --- no data -----------------------------------------------------------------------------------------------------
 
-QUIET = Rule(name="no-data", kind="no-data", intervals=3)
+QUIET = no_data.KIND.rule(name="no-data", intervals=3)
 
 
 def silence(state: RuleState, now: float, **known: float | None) -> tuple[RuleState, list[tuple[int, str | None]]]:
     """Judge a worker of 60 s that was added at 1,000 and is watched since 0, with what is known overridden."""
-    facts = {"succeeded_at": None, "added_at": 1000.0, "monitoring_since": 0.0, **known}
-    state, transitions = threshold.no_data(QUIET, state, interval=60, now=now, **facts)
+    condition = models.Condition(succeeded_at=known.pop("succeeded_at", None))
+    facts = {"condition": condition, "added_at": 1000.0, "monitoring_since": 0.0, **known}
+    state, transitions = no_data.KIND.judge(QUIET, state, Facts(at=now, interval=60, **facts), None)
     return state, [(transition.at, transition.after) for transition in transitions]
 
 

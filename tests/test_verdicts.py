@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 
 from workermon import models, ports
 from workermon.alerts import lifecycle
-from workermon.models import Alert, Levels, Rule, RuleState, Severity, SeverityChange, Silence, Transition
+from workermon.models import Alert, Levels, RuleState, Severity, SeverityChange, Silence, Transition
+from workermon.rules import threshold
 
 T0 = 1_700_000_000
 WORKER = models.Worker(
     id="i-0abc0123456789def", name="render-07", region="us-east-1", added_at=T0 - 3600, incarnation="first"
 )
-CPU = Rule(name="cpu-high", metric="cpu_utilization", above=Levels(warning=80, critical=90), notify=("ops",))
+CPU = threshold.KIND.rule(
+    name="cpu-high", metric="cpu_utilization", above=Levels(warning=80, critical=90), notify=("ops",)
+)
 SILENCE = Silence(id="s", rule="cpu-high", begins=T0, ends=T0 + 3600, reason="a test", by="somebody")
 WELL = Alert(rule="cpu-high", rule_state=RuleState(cursor=T0))
 

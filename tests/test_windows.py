@@ -10,7 +10,7 @@ from hypothesis import strategies
 
 from workermon import models
 from workermon.collect import polling
-from workermon.config import catalogue
+from workermon.rules import horizon
 
 T = 1_699_999_200
 HOUR = 3600
@@ -79,7 +79,7 @@ def test_nothing_is_made_of_a_few_arrivals() -> None:
         delay = learn(delay, number)
     assert delay is not None
     assert delay.absent is None
-    assert polling.patience(delay, period=300, interval=60, lateness=LATE) == catalogue.DELAY
+    assert polling.patience(delay, period=300, interval=60, lateness=LATE) == horizon.DELAY
     delay = learn(delay, 4, watched=False)
     assert delay.absent is None
     delay = learn(delay, 5)

@@ -15,21 +15,26 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Say what was probably meant, else what there is.
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """Ask for the known name that was probably meant, ``None`` if none is close.
 
-    >>> nearest("cpu_utilisation", ["cpu_utilization", "network_in"])
+    >>> did_you_mean("cpu_utilisation", ["cpu_utilization", "network_in"])
     'did you mean cpu_utilization?'
+    """
+    close = difflib.get_close_matches(name, sorted(known), n=5)
+    # Letters that changed places are a likelier slip than another letter.
+    close.sort(key=lambda candidate: sorted(candidate) != sorted(name))
+    return f"did you mean {close[0]}?" if close else None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Ask for the name that was probably meant; if none is close, list the known names.
+
     >>> nearest("x", ["a", "b"])
     'known: a, b'
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3)
-    if close:
-        # Letters that changed places are a likelier slip than another letter.
-        close.sort(key=lambda one: sorted(one) != sorted(name))
-        return f"did you mean {close[0]}?"
-    return f"known: {', '.join(names)}" if names else "there is none yet"
+    return did_you_mean(name, names) or (f"known: {', '.join(names)}" if names else "there is none yet")
 
 
 class WorkermonError(Exception):

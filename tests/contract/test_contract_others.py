@@ -7,6 +7,7 @@ from tests.contract.builders import NOW
 from tests.support.repositories import DEFAULT, Repository
 from tests.support.waiting import eventually
 from workermon import models, ports
+from workermon.rules import threshold
 
 
 def test_the_default_holds_until_something_is_saved(repository: Repository) -> None:
@@ -27,7 +28,7 @@ def test_a_configuration_follows_exactly_one_revision(repository: Repository) ->
         revision=2,
         rules=(
             models.Rule(name="no-data", kind="no-data", labels={"team": "vfx"}),
-            models.Rule(name="r", metric="m", below=models.Levels(warning=0.5), notify=("ops", "log")),
+            threshold.KIND.rule(name="r", metric="m", below=models.Levels(warning=0.5), notify=("ops", "log")),
         ),
         channels={
             "ops": models.Channel(name="ops", type="webhook", url="https://x", secret=models.SecretRef(env="S")),

@@ -193,7 +193,7 @@ def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: 
         first, "system-reboot", now + 20 * models.DAY, now + 20 * models.DAY + 7200, description="Maintenance <host>"
     )
     assert house.minute() == []
-    assert house.why(first, "event")["events"][0]["not_told"].startswith("it is told from")
+    assert house.why(first, "event")["events"][0]["not_told"].startswith("it is notified from")
     reboot.not_before, reboot.not_after, reboot.deadline = now + models.DAY, now + 2 * models.DAY, now + 9 * models.DAY
     assert house.minute() == ["render-01 plans firing"]
     told = house.post.sent[-1]

@@ -19,6 +19,7 @@ from workermon.on_redis import (
     silences,
     workers,
 )
+from workermon.rules import threshold
 
 
 class Repository(NamedTuple):
@@ -38,7 +39,7 @@ class Repository(NamedTuple):
 
 #: What is in force where nothing was saved.
 DEFAULT = models.Configuration(
-    rules=(models.Rule(name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90.0)),),
+    rules=(threshold.KIND.rule(name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90.0)),),
     channels={"log": models.Channel(name="log", type="log")},
     metrics={},
     collect=("cpu_utilization",),

@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from workermon import models, ports
+from workermon import models, ports, rules
 from workermon.alerts import message, silences
-from workermon.rules import event, flapping
+from workermon.rules import flapping, wording
 
 
 class VerdictBuilder:
@@ -191,7 +191,7 @@ def _stand(
 ) -> flapping.Stand:
     if rule.flapping is None and not alert.flapping:
         return flapping.CALM
-    return flapping.stand(rule, rule_state, math.floor(draft.at) if rule.kind == "no-data" else rule_state.cursor)
+    return flapping.stand(rule, rule_state, rules.KINDS[rule.kind].evaluated_until(rule_state, draft.at))
 
 
 def _differs(alert: models.Alert, rule_state: models.RuleState, transitions: Iterable[models.Transition]) -> bool:
@@ -272,7 +272,7 @@ def _of_flapping(matter: _AlertContext, made: models.Transition) -> models.Trans
     if stand.flaps:
         return made.model_copy(update={"at": stand.last, "reason": "it turns too often"})
     if option is not None and stand.still is not None:
-        reason = f"it has held still for {flapping.lasting(option.within)}"
+        reason = f"it has held still for {wording.duration(option.within)}"
         return made.model_copy(update={"at": stand.still, "reason": reason})
     reason = "its turns are no longer damped" if option is None else "it does not flap after all"
     return made.model_copy(update={"at": made.at if cursor is None else cursor, "reason": reason})
@@ -327,7 +327,7 @@ def _freed(draft: VerdictBuilder, rule: models.Rule, alert: models.Alert) -> _An
         "version": message.next_version(draft.basis, rule.name),
         "created_at": models.rfc3339(draft.at),
         "reason": reason,
-        "summary": event.later(alert.last.summary) if rule.kind == event.KIND else alert.last.summary,
+        "summary": rules.KINDS[rule.kind].later(alert.last.summary),
     }
     channels = message.channels_for(alert, rule, alert.notified_severity)
     return _Announcement(None, said, alert.last.model_copy(update=changes), channels, _heard(alert, channels))

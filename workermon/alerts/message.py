@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 
-from workermon import errors, models, ports
-from workermon.rules import flapping
+from workermon import models, ports, rules
+from workermon.rules import flapping, wording
 
 #: Hexadecimal digits of an id: 160 bits, so that no two transitions ever share one.
 _ID_LENGTH = 40
-
-#: Characters of an AWS error that a notification repeats.
-_LONGEST_REASON = 300
 
 
 def dedup_key(subject: str, rule: str) -> str:
@@ -47,19 +44,9 @@ def notification(
     ``unit`` is the metric's, ``trouble`` why collections fail (of ``no-data``). Times in seconds.
     """
     severity = transition.after or told or transition.before or rule.severity
-    if rule.kind in ("state", "event"):
-        said = transition.reason
-    elif rule.kind == "no-data":
-        said = _silence(rule, transition, worker.interval)
-    elif rule.metric == models.STATUS_CHECK_FAILED and rule.above and transition.value in (0.0, 1.0):
-        said = f"{rule.metric}: EC2 status check {'impaired' if transition.value else 'ok'}{_for(transition, 'checks')}"
-    else:
-        said = _compared(rule, transition, unit)
-    reason = transition.cause
-    if last_error is not None and rule.kind == "no-data" and transition.after:
-        reason = of_trouble(last_error)
-    elif transition.after is None and transition.count is None and rule.kind == "threshold":
-        reason = transition.reason or None
+    kind = rules.KINDS[rule.kind]
+    said = kind.summary(rule, transition, unit, worker.interval)
+    reason = kind.reason(transition, last_error)
     return models.Notification(
         # What is scheduled is known by what it is and when: the same set of events may come again, as another version.
         id=identity(
@@ -103,7 +90,7 @@ def of_flapping(
     state = f"{transition.after or 'ok'} flapping {'on' if begins else 'off'}"
     changes: dict[str, object] = {}
     if begins and rule.flapping is not None:
-        still = flapping.lasting(rule.flapping.within)
+        still = wording.duration(rule.flapping.within)
         said = f"{rule.name} is flapping: {stand.turns} turns within {still}; told again when"
         changes = {
             "id": identity(worker, rule.name, state, transition.at),
@@ -177,79 +164,9 @@ def next_version(basis: ports.Basis | ports.AccountBasis, rule: str) -> int:
     return max(alert.version if alert else 0, basis.last_versions.get(rule, 0)) + 1
 
 
-def of_trouble(last_error: models.CollectionError) -> str:
-    """Say why collections fail, in AWS's words."""
-    return errors.printable(f"{last_error.kind}: {last_error.message}")[:_LONGEST_REASON]
-
-
 def unsilenced(alert: models.Alert) -> str:
     """Say why people hear only now of an alert that was silenced."""
     return f"the silence {alert.silenced_by} is over, and it still fires"
-
-
-def quantity(value: float, unit: str) -> str:
-    """Write a value with its unit, as people read it.
-
-    >>> quantity(97.5, "percent"), quantity(1_530_000.0, "bytes"), quantity(3, "count")
-    ('97.5 %', '1.53 MB', '3')
-    """
-    if unit == "percent":
-        return f"{_number(value)} %"
-    if unit == "count":
-        return _number(value)
-    if unit == "bytes":
-        for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if abs(value) >= factor:
-                return f"{_number(value / factor)} {prefix}B"
-        return f"{_number(value)} B"
-    return f"{_number(value)} {unit}"
-
-
-def _number(value: float) -> str:
-    """Two decimals where they say something; more where two would make nothing of a value that is not 0."""
-    if value == round(value, 2):
-        return f"{value:.2f}".rstrip("0").rstrip(".")
-    return f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) >= 1 else f"{value:.3g}"
-
-
-def _compared(rule: models.Rule, transition: models.Transition, unit: str) -> str:
-    limits = rule.above or rule.below
-    sign, opposite = (">", "≤") if rule.above else ("<", "≥")
-    rank = {severity: place for place, severity in enumerate((None, *models.SEVERITIES))}
-    worse = rank[transition.after] > rank[transition.before]
-    limit = transition.threshold
-    if not worse and transition.before is not None and transition.after is not None:
-        clear = rule.clear.of(transition.before) if rule.clear else None
-        limit = clear if clear is not None else limits.of(transition.before) if limits else None
-    if transition.count is None or limit is None:
-        return f"{rule.metric} {transition.after or 'resolved'}: {transition.reason}"
-    compared = f"{sign if worse else opposite} "
-    if transition.value is None:
-        said = f"{rule.metric} absent, taken for {compared}{quantity(limit, unit)}"
-    else:
-        said = f"{rule.metric} {_beside(transition.value, limit, unit)} {compared}{quantity(limit, unit)}"
-    said += _for(transition, "datapoints")
-    if not worse and transition.after is not None and transition.threshold is not None:
-        said += f", {transition.after} still: {sign} {quantity(transition.threshold, unit)}"
-    return said
-
-
-def _beside(value: float, limit: float, unit: str) -> str:
-    """Write a value that must not look like the limit that it is beyond."""
-    shown = quantity(value, unit)
-    if value != limit and shown == quantity(limit, unit):
-        return f"{value!r} %" if unit == "percent" else f"{value!r}{'' if unit == 'count' else f' {unit}'}"
-    return shown
-
-
-def _for(transition: models.Transition, what: str) -> str:
-    return f" for {transition.count} {what}" if transition.count else ""
-
-
-def _silence(rule: models.Rule, transition: models.Transition, interval: int) -> str:
-    if transition.after is None:
-        return "collected again"
-    return f"no successful collection for {rule.intervals} intervals ({rule.intervals * interval} s)"
 
 
 def _subject(worker: models.Worker) -> models.Subject:

@@ -214,9 +214,9 @@ def _on_cloudwatch(
         why = f"{since} s is not within what CloudWatch keeps, 5 minutes to {most // models.DAY} days"
         raise errors.InvalidInput("--since", why, "write one such as 14d")
     made = config.to_configuration(file, own.container.get(ports.Configurations).load())
-    rules = [rule for rule in made.rules if rule.kind == "threshold" and metric in (None, rule.metric)]
+    rules = backtest.over_metrics(made, metric)
     if metric is not None and not rules:
-        known = [rule.metric or "" for rule in made.rules if rule.kind == "threshold"]
+        known = [rule.metric or "" for rule in backtest.over_metrics(made)]
         raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
     records, stranger = _meant(own, worker, region)
     if stranger:
@@ -313,7 +313,7 @@ def _on_ledger(own: session.Session, file: config.File, worker: str | None, metr
     else:
         records = list(own.container.get(ports.Workers).every())
     made = config.to_configuration(file, own.container.get(ports.Configurations).load())
-    rules = [rule for rule in made.rules if rule.kind == "threshold" and metric in (None, rule.metric)]
+    rules = backtest.over_metrics(made, metric)
     drawn: list[Drawn] = []
     for rule in rules:
         for record, segments, episodes in own.call(backtest.ledger, records, rule, made):

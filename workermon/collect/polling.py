@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from workermon import models
-from workermon.config import catalogue
+from workermon.rules import horizon
 
 #: Seconds. A collection may start this much earlier or later than its place in the interval (a quarter of it at most).
 JITTER = 5.0
@@ -220,7 +220,7 @@ def patience(delay: Delay | None, *, period: int, interval: int, lateness: int) 
     That is the usual age and one more look: by then the datapoint was asked for, in vain, when it usually is there.
     """
     if delay is None or delay.seen < MIN_ARRIVALS:
-        return catalogue.DELAY
+        return horizon.DELAY
     return min(max(delay.usual - period, 0.0) + interval, _latest(lateness))
 
 
@@ -235,11 +235,11 @@ def since(look: Look, latest: models.Datapoint | None, added_at: float, *, reten
     at, period = look.at, look.period
     reached = min(at if look.asked is None else look.asked, at)
     if latest is None:
-        full = min(added_at if look.asked is None else look.asked, at) - catalogue.BACKFILL
+        full = min(added_at if look.asked is None else look.asked, at) - horizon.BACKFILL
     else:
         full = min(latest.at, reached) - lateness - period
     full = max(full, at - retention)
-    recent = reached - catalogue.BACKFILL - lateness
+    recent = reached - horizon.BACKFILL - lateness
     silent = latest is not None and look.asked is not None and latest.at < recent
     recent = max(full, recent) if silent else full
     return Begin(int(recent // period) * period, int(full // period) * period)

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workermon.models import Datapoint, Metric, Query, Series
-
-#: Seconds. How long after a period's end its datapoint may take to appear, before anything is learnt of it
-#: (the AWS documentation promises no figure; a few minutes are usual).
-DELAY = 120
-
-#: Seconds. What a new worker is asked for.
-BACKFILL = 3600
+from workermon.models import (
+    BUDGET,
+    DELIVERY,
+    STATUS_CHECK_FAILED,
+    Channel,
+    Configuration,
+    Count,
+    Datapoint,
+    Levels,
+    Metric,
+    Query,
+    Series,
+)
+from workermon.rules import no_data, section, threshold
 
 #: File systems that hold no data of a disk, by the CloudWatch agent's ``fstype`` dimension.
 PSEUDO_FILESYSTEMS = frozenset(
@@ -56,13 +62,36 @@ CATALOGUE: dict[str, Metric] = {
     )
 }
 
-#: What is asked for where nothing else is said.
-DEFAULT: tuple[str, ...] = (
+#: The metrics that are collected by default.
+DEFAULT_METRICS: tuple[str, ...] = (
     "cpu_utilization",
     "memory_utilization",
     "disk_utilization",
     "network_in",
     "network_out",
+)
+
+
+#: The channels that exist without a config file.
+DEFAULT_CHANNELS: dict[str, Channel] = {section.LOG: Channel(name=section.LOG, type="log")}
+
+#: Rules that always hold, beside those of the file: about collection in an account, delivery to a channel, the budget.
+STANDING = ("collector", DELIVERY, BUDGET)
+
+#: The configuration without a config file (docs/reference/config-file.md lists it).
+DEFAULT = Configuration(
+    rules=(
+        threshold.KIND.rule("cpu-high", metric="cpu_utilization", above=Levels(warning=80, critical=90)),
+        threshold.KIND.rule("memory-high", metric="memory_utilization", above=Levels(warning=80, critical=90)),
+        threshold.KIND.rule("disk-high", metric="disk_utilization", above=Levels(warning=90, critical=98)),
+        threshold.KIND.rule(
+            "status-check-failed", metric=STATUS_CHECK_FAILED, above=Levels(critical=0), breach=Count(m=2, n=2)
+        ),
+        no_data.KIND.rule("no-data"),
+    ),
+    channels=DEFAULT_CHANNELS,
+    metrics=CATALOGUE,
+    collect=DEFAULT_METRICS,
 )
 
 

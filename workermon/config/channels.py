@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 
 from workermon import errors, models
 from workermon.config import grammar, problems
+from workermon.models import fields
 
 #: The names that a template may use, as ``$summary`` or ``${summary}``.
 TEMPLATE_FIELDS = (
@@ -56,11 +57,9 @@ Url = Annotated[str | grammar.Secret, PlainValidator(_url, json_schema_input_typ
 Secret: TypeAlias = grammar.Secret | None
 Template = Annotated[str, Field(min_length=1, max_length=4000)]
 #: Seconds.
-Repeat = Annotated[
-    int, BeforeValidator(grammar.duration, json_schema_input_type=str | int), grammar.between(60, 7 * models.DAY)
-]
+Repeat = Annotated[fields.Seconds, fields.between(60, 7 * models.DAY)]
 #: Seconds; 0 switches grouping off.
-GroupWait = Annotated[int, BeforeValidator(_wait, json_schema_input_type=str | int), grammar.between(0, 600)]
+GroupWait = Annotated[int, BeforeValidator(_wait, json_schema_input_type=str | int), fields.between(0, 600)]
 
 
 class Options(BaseModel):
@@ -77,7 +76,7 @@ class Options(BaseModel):
     required: ClassVar[tuple[str, ...]] = ()
 
     allow_private: Annotated[bool, Strict()] = False
-    per_minute: Annotated[grammar.Number, Field(ge=2, le=60_000)] | None = None
+    per_minute: Annotated[fields.Number, Field(ge=2, le=60_000)] | None = None
 
     @classmethod
     def takes(cls) -> list[str]:

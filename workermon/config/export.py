@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workermon import config, models
+from workermon import models
 from workermon.config import catalogue, grammar
+from workermon.rules import KINDS, Kinds
 
 Table = dict[str, Any]
 
@@ -15,7 +16,9 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _UNSAFE = re.compile(r'["\\\x00-\x1f\x7f]')
 
 
-def text(configuration: models.Configuration, fleet: Iterable[models.Worker], now: float = 0.0) -> str:
+def text(
+    configuration: models.Configuration, fleet: Iterable[models.Worker], now: float = 0.0, kinds: Kinds = KINDS
+) -> str:
     """Return the config file that makes this set-up; each section is there, so that nothing else is left standing.
 
     Workers that ``[discover]`` brought are left out: their tags bring them again; and silences that are over by
@@ -30,7 +33,7 @@ def text(configuration: models.Configuration, fleet: Iterable[models.Worker], no
             given = models.SecretRef(env=f"EXTERNAL_ID_{secret}") if worker.external_id is not None else None
             accounts[name] = _account(worker.role_arn, given)
     document: dict[str, Any] = {
-        "rules": [_rule(rule) for rule in configuration.rules],
+        "rules": [_rule(rule, kinds) for rule in configuration.rules],
         "workers": [_worker(worker) for worker in sorted(workers, key=lambda worker: worker.id)],
         "metrics": [
             {**it.model_dump(exclude_none=True), "period": f"{it.period}s"}
@@ -41,7 +44,7 @@ def text(configuration: models.Configuration, fleet: Iterable[models.Worker], no
         "channels": {
             name: {**_plain(channel, "name", "options"), **channel.options}
             for name, channel in configuration.channels.items()
-            if config.DEFAULT.channels.get(name) != channel
+            if catalogue.DEFAULT_CHANNELS.get(name) != channel
         },
         "accounts": accounts,
         "collect": {
@@ -125,21 +128,9 @@ def _worker(worker: models.Worker) -> Table:
     return {**found, "interval": f"{worker.interval}s", **({"labels": worker.labels} if worker.labels else {})}
 
 
-def _rule(rule: models.Rule) -> Table:
-    found: Table = {"name": rule.name, "metric": rule.metric if rule.kind == "threshold" else rule.kind}
-    if rule.kind == "no-data":
-        found |= {"intervals": rule.intervals, "severity": rule.severity}
-    elif rule.kind == "state":
-        found |= {"states": rule.states, "expected": rule.expected, "severity": rule.severity}
-    elif rule.kind == "event":
-        found |= {"codes": rule.codes} if rule.codes else {}
-        found |= {} if rule.ahead is None else {"ahead": f"{rule.ahead}s"}
-        found |= {} if rule.by_code else {"severity": rule.severity}
-    else:
-        for side in ("above", "below", "clear"):
-            if (levels := getattr(rule, side)) is not None:
-                found[side] = levels.model_dump(exclude_none=True)
-        found |= {"breach": str(rule.breach), "recover": str(rule.recover), "missing": rule.missing}
+def _rule(rule: models.Rule, kinds: Kinds) -> Table:
+    kind = kinds[rule.kind]
+    found: Table = {"name": rule.name, "metric": rule.metric or kind.pseudo_metric, **kind.export(rule)}
     if rule.flapping is not None:
         found["flapping"] = f"{rule.flapping.turns} in {rule.flapping.within}s"
     notify = rule.notify if rule.routes is None else rule.routes

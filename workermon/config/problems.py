@@ -70,7 +70,7 @@ def first(
     wrong: pydantic.ValidationError,
     grammar: type[pydantic.BaseModel],
     secrets: Collection[str],
-    within: tuple[str, ...] = (),
+    within: tuple[str | int, ...] = (),
 ) -> Mistake:
     """Turn pydantic's first complaint about ``grammar`` into one of ours; what may be secret is never repeated.
 

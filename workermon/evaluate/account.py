@@ -12,9 +12,10 @@ import hashlib
 import math
 from collections.abc import Sequence
 
-from workermon import models, ports
+from workermon import models, ports, rules
 from workermon.alerts import message
 from workermon.alerts import silences as silencing
+from workermon.rules import wording
 
 #: The name of the rule, which always holds.
 RULE = "collector"
@@ -166,7 +167,7 @@ def _verdict(
     if after:
         last_error = state.last_error
         said = f"no successful collection for {INTERVALS} intervals ({INTERVALS * state.interval} s)"
-        why = message.of_trouble(last_error) if last_error else None
+        why = wording.collection_error(last_error) if last_error else None
         said += f": {last_error.kind}" if last_error else ""
     else:
         why = reason
@@ -234,8 +235,8 @@ def _made(
 
 def _channels(configuration: models.Configuration) -> tuple[str, ...]:
     """Who hears of silence hears of this; without such a rule everybody who hears of anything does."""
-    rules = configuration.rules
-    chosen = [rule for rule in rules if rule.kind == "no-data"] or list(rules)
+    about = [rule for rule in configuration.rules if rules.KINDS[rule.kind].about_collection]
+    chosen = about or list(configuration.rules)
     return tuple(dict.fromkeys(channel for rule in chosen for channel in rule.channels("critical"))) or ("log",)
 
 

@@ -7,16 +7,16 @@ but ``no-data`` and ``collector``: what woke this up, how often and how late cha
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from workermon import failpoints, logs, models, ports
+from workermon import failpoints, logs, models, ports, rules
 from workermon.alerts import lifecycle, message
 from workermon.alerts import silences as silencing
-from workermon.config import catalogue
 from workermon.evaluate import account
-from workermon.rules import event, state, threshold
+from workermon.rules import state
 
 log = logs.get(__name__)
 
@@ -28,14 +28,16 @@ _REVIEWED = 60
 
 
 class _Plan(NamedTuple):
-    """A rule to be judged for a worker over a metric's datapoints; times and period in seconds."""
+    """A rule to be evaluated; ``unit`` is of its values.
+
+    Over datapoints it has a ``horizon`` and needs them from ``needed`` on (a time).
+    """
 
     rule: models.Rule
-    alert: models.Alert
-    period: int
-    asked: float
-    horizon: int
-    needed: int
+    alert: models.Alert | None
+    unit: str
+    horizon: rules.Horizon | None = None
+    needed: int = 0
 
 
 class _Case(NamedTuple):
@@ -152,7 +154,7 @@ def _round(
     lost = [one for one, basis in bases.items() if basis.revision != configuration.revision]
     cases = [_case(basis, configuration) for one, basis in bases.items() if basis.revision == configuration.revision]
     series = _read(cases, samples)
-    by_time = any(rule.kind == "no-data" for rule in configuration.rules)
+    by_time = any(rules.KINDS[rule.kind].by_clock for rule in configuration.rules)
     monitoring_since = pulse.monitoring_since() if by_time and cases else None
     drafts: list[lifecycle.VerdictBuilder] = []
     for case in cases:
@@ -180,15 +182,21 @@ def _round(
 
 
 def _case(basis: ports.Basis, configuration: models.Configuration) -> _Case:
-    """Return what is to be judged for a worker; over datapoints that is nothing where it is paused or does not run."""
+    """Return which rules are to be evaluated for a worker."""
     worker, condition = basis.record.worker, basis.record.condition
-    plans = []
-    if worker.monitoring == "active" and condition.status == "running":
-        begin = _begin(basis)
-        for rule in configuration.rules:
-            if rule.kind == "threshold" and _why_not(rule, worker, configuration) is None:
-                plans.append(_plan(rule, basis, configuration, begin))
-    return _Case(basis, tuple(plan for plan in plans if plan is not None))
+    if worker.monitoring == "paused":
+        return _Case(basis, ())
+    begin, plans = _begin(basis), []
+    for rule in configuration.rules:
+        kind = rules.KINDS[rule.kind]
+        if condition.status in kind.ends_with or kind.not_applied(rule, worker, configuration) is not None:
+            continue
+        unit = kind.unit(rule, configuration)
+        if not kind.metrics(rule):
+            plans.append(_Plan(rule, basis.alerts.get(rule.name), unit))
+        elif condition.status == "running" and (plan := _plan(rule, basis, configuration, begin)) is not None:
+            plans.append(plan._replace(unit=unit))
+    return _Case(basis, tuple(plans))
 
 
 def _begin(basis: ports.Basis) -> int:
@@ -197,65 +205,48 @@ def _begin(basis: ports.Basis) -> int:
     That is an hour before the worker was added, or, where other rules are judged already, an hour before where they
     are: a new rule finds what goes on without digging through the whole ledger.
     """
-    begin = math.floor(basis.record.worker.added_at) - catalogue.BACKFILL
+    begin = math.floor(basis.record.worker.added_at) - rules.BACKFILL
     for alert in basis.alerts.values():
         if alert.rule_state.cursor is not None:
-            begin = max(begin, alert.rule_state.cursor - catalogue.BACKFILL)
+            begin = max(begin, alert.rule_state.cursor - rules.BACKFILL)
         if alert.rule_state.start is not None and alert.rule_state.cursor is None:
             begin = max(begin, alert.rule_state.start)
     return begin
 
 
-def _why_not(rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
-    """Return why a rule does not apply to a worker, ``None`` where it does."""
-    if not rule.applies_to(worker):
-        return f"the rule {rule.name} no longer applies to this worker"
-    if rule.kind != "threshold" or rule.metric == models.STATUS_CHECK_FAILED:
-        return None
-    if rule.metric not in configuration.collect or rule.metric not in configuration.metrics:
-        return f"{rule.metric} is no longer collected"
-    return None
-
-
 def _plan(rule: models.Rule, basis: ports.Basis, configuration: models.Configuration, begin: int) -> _Plan | None:
-    """Return from where up to where a rule is to be judged, ``None`` while its metric was never asked."""
-    worker, condition = basis.record.worker, basis.record.condition
-    metric = rule.metric or ""
-    asked = condition.asked.get(metric)
-    if metric == models.STATUS_CHECK_FAILED:
-        period, delay = worker.interval, 0
-        asked = condition.collected_at if asked is None else asked
-    else:
-        known = configuration.metrics[metric].period_for(detailed=worker.detailed)
-        period, delay = condition.periods.get(metric, known), math.ceil(condition.delays.get(metric, catalogue.DELAY))
-    if asked is None:
+    """Return from where up to where to evaluate a rule over datapoints, ``None`` if there is nothing to read."""
+    kind, record = rules.KINDS[rule.kind], basis.record
+    horizon = kind.horizon(rule, record.worker, record.condition, configuration)
+    if horizon is None or horizon.asked is None:
         return None
     alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
     rule_state = alert.rule_state
     if rule_state.cursor is None and rule_state.start is None:
-        # A state that another kind of rule of this name left has no place in this fold.
+        # The state of a rule of another kind and the same name has no place in this fold.
         rule_state = models.RuleState(start=begin)
         alert = alert.model_copy(update={"rule_state": rule_state})
-    needed = threshold.reread_from(
-        rule_state, rule, basis.record.changed_from, period=period, lateness=configuration.lateness
-    )
+    facts = rules.Facts(changed_from=record.changed_from, lateness=configuration.lateness)
+    needed = kind.needed_from(rule, rule_state, horizon, facts)
     if needed is None:
         needed = rule_state.start if rule_state.cursor is None else rule_state.cursor
-    oldest = math.floor(asked) - configuration.retention
-    return _Plan(rule, alert, period, asked, math.floor(asked) - period - delay, max(needed or 0, oldest, 0))
+    oldest = math.floor(horizon.asked) - configuration.retention
+    return _Plan(rule, alert, "", horizon, max(needed or 0, oldest, 0))
 
 
 def _read(cases: Sequence[_Case], samples: ports.Samples) -> dict[tuple[str, str], models.Series]:
     """Read every series that the cases need, all at once."""
     wanted = {
-        (case.basis.record.worker.id, plan.rule.metric or "", plan.period): plan
+        (case.basis.record.worker.id, metric, plan.horizon.period): plan
         for case in cases
         for plan in case.plans
+        if plan.horizon is not None
+        for metric in rules.KINDS[plan.rule.kind].metrics(plan.rule)
     }
     if not wanted:
         return {}
-    since = min(plan.needed for case in cases for plan in case.plans)
-    until = max(plan.asked for case in cases for plan in case.plans)
+    since = min(plan.needed for plan in wanted.values())
+    until = max(plan.horizon.asked or 0.0 for plan in wanted.values() if plan.horizon is not None)
     return samples.read(list(wanted), since, until)
 
 
@@ -275,110 +266,79 @@ def _judge(
     basis = case.basis
     worker, condition = basis.record.worker, basis.record.condition
     draft = lifecycle.VerdictBuilder(basis, at, active_silences)
-    planned = {plan.rule.name: plan for plan in case.plans}
-    rules = {rule.name: rule for rule in configuration.rules}
+    plans = {plan.rule.name: plan for plan in case.plans}
+    known = {rule.name for rule in configuration.rules}
     seen_at = at if condition.collected_at is None else condition.collected_at
+    held = account.held(account_states, worker.interval, at)
     for rule in configuration.rules:
-        alert = basis.alerts.get(rule.name)
+        kind, alert = rules.KINDS[rule.kind], basis.alerts.get(rule.name)
         if worker.monitoring == "paused":
-            lifecycle.end(draft, rule, alert or models.Alert(rule=rule.name), "monitoring is paused", at)
-            if rule.kind == state.KIND:
-                paused = draft.alerts[rule.name].model_copy(update={"rule_state": state.anew(condition)})
-                draft.alerts[rule.name] = paused
-        elif rule.kind == state.KIND and rule.applies_to(worker):
-            _remembered(draft, rule, alert, state.judge)
-        elif condition.status in models.GONE:
-            lifecycle.end(draft, rule, alert, state.SAID[condition.status], seen_at)
-        elif reason := _why_not(rule, worker, configuration):
+            _pause(draft, rule, alert or models.Alert(rule=rule.name))
+        elif condition.status in kind.ends_with & models.GONE:
+            lifecycle.end(draft, rule, alert, state.STATUS_TEXT[condition.status], seen_at)
+        elif reason := kind.not_applied(rule, worker, configuration):
             lifecycle.end(draft, rule, alert, reason, at, forget=True)
-        elif rule.kind == "no-data":
-            held = account.held(account_states, worker.interval, at)
-            _no_data(draft, rule, alert or models.Alert(rule=rule.name), monitoring_since, held)
-        elif rule.kind == event.KIND:
-            _remembered(draft, rule, alert, event.judge)
-        elif condition.status in state.DOWN:
-            lifecycle.end(draft, rule, alert, state.SAID[condition.status], seen_at)
-        elif plan := planned.get(rule.name):
-            _threshold(draft, plan, series, configuration)
+        elif condition.status in kind.ends_with:
+            lifecycle.end(draft, rule, alert, state.STATUS_TEXT[condition.status], seen_at)
+        elif plan := plans.get(rule.name):
+            facts = _facts(draft, plan, series, configuration.lateness, monitoring_since)
+            _evaluate(draft, plan, facts, held if kind.about_collection else None)
         elif alert is not None:
             draft.alerts[rule.name] = alert
     for name, alert in basis.alerts.items():
-        if name not in rules:
+        if name not in known:
             lifecycle.end(draft, None, alert, f"the rule {name} was removed", at, forget=True)
     return draft
 
 
-def _threshold(
+def _pause(draft: lifecycle.VerdictBuilder, rule: models.Rule, alert: models.Alert) -> None:
+    """End an alert, and keep the state that its rule begins with after the pause."""
+    lifecycle.end(draft, rule, alert, "monitoring is paused", draft.at)
+    paused = draft.alerts[rule.name]
+    rule_state = rules.KINDS[rule.kind].paused(paused.rule_state, draft.basis.record.condition)
+    draft.alerts[rule.name] = paused.model_copy(update={"rule_state": rule_state})
+
+
+def _facts(
     draft: lifecycle.VerdictBuilder,
     plan: _Plan,
-    series: dict[tuple[str, str], models.Series],
-    configuration: models.Configuration,
-) -> None:
-    """Judge a rule over a metric's datapoints."""
-    record = draft.basis.record
-    rule, metric = plan.rule, plan.rule.metric or ""
-    found = series.get((record.worker.id, metric))
-    # A datapoint from the future would carry the cursor beyond those that are still to come.
-    points: Sequence[models.Datapoint] = found.points if found else ()
-    if points and points[-1].at > plan.asked:
-        points = [point for point in points if point.at <= plan.asked]
-    running = record.condition.running_since
-    rule_state, transitions = threshold.judge(
-        rule,
-        plan.alert.rule_state,
-        points,
-        plan.horizon,
-        period=plan.period,
-        expected_from=math.ceil(plan.asked if running is None else running),
-        changed_from=record.changed_from,
-        lateness=configuration.lateness,
-    )
-    unit = configuration.unit_of(metric)
-    lifecycle.tell(draft, rule, plan.alert, rule_state, transitions, unit=unit)
-
-
-def _no_data(
-    draft: lifecycle.VerdictBuilder,
-    rule: models.Rule,
-    alert: models.Alert,
+    series: Mapping[tuple[str, str], models.Series],
+    lateness: int,
     monitoring_since: float | None,
-    held: str | None,
-) -> None:
-    """Judge that no collection succeeds; ``held`` is why nobody is to be told of that now."""
+) -> rules.Facts:
+    """Return what is known of the worker, with the datapoints that the plan asks for."""
     record = draft.basis.record
-    # What a threshold rule of this name left has no place here.
-    rule_state = alert.rule_state if alert.rule_state.metric is None else models.RuleState()
-    if rule_state.start is not None and rule_state.cursor is None:
-        # After a pause silence counts from the first look at the worker that is active again.
-        rule_state = rule_state.model_copy(update={"start": math.floor(draft.at), "cursor": math.floor(draft.at)})
-    rule_state, transitions = threshold.no_data(
-        rule,
-        rule_state,
-        succeeded_at=record.condition.succeeded_at,
-        added_at=record.worker.added_at,
+    own: dict[str, models.Series] = {}
+    if plan.horizon is not None:
+        for metric in rules.KINDS[plan.rule.kind].metrics(plan.rule):
+            if (record.worker.id, metric) in series:
+                own[metric] = _until(series[record.worker.id, metric], plan.horizon.asked or 0.0)
+    return dataclasses.replace(
+        rules.Facts.about(record.worker, record.condition, plan.horizon),
+        series=own,
+        changed_from=record.changed_from,
+        lateness=lateness,
+        at=draft.at,
         monitoring_since=monitoring_since,
-        interval=record.worker.interval,
-        now=draft.at,
     )
+
+
+def _until(series: models.Series, asked: float) -> models.Series:
+    """Return a series without datapoints from the future: they would carry the cursor beyond those still to come."""
+    if not series.points or series.points[-1].at <= asked:
+        return series
+    return series._replace(points=tuple(point for point in series.points if point.at <= asked))
+
+
+def _evaluate(draft: lifecycle.VerdictBuilder, plan: _Plan, facts: rules.Facts, held: str | None) -> None:
+    """Evaluate a rule; ``held`` is why nobody is to be notified now. If nothing is new, nothing is kept."""
+    rule, kind = plan.rule, rules.KINDS[plan.rule.kind]
+    alert = plan.alert or models.Alert(rule=rule.name)
+    rule_state, transitions = kind.judge(rule, alert.rule_state, facts, plan.horizon)
     if held is not None and rule_state.severity is not None and not alert.open:
         lifecycle.record_only(draft, rule, alert, rule_state, transitions, held)
-        return
-    lifecycle.tell(draft, rule, alert, rule_state, transitions, unit="count", belated="it was held back until now")
-
-
-def _remembered(
-    draft: lifecycle.VerdictBuilder,
-    rule: models.Rule,
-    alert: models.Alert | None,
-    judge: Callable[
-        [models.Rule, models.RuleState, models.Condition], tuple[models.RuleState, tuple[models.Transition, ...]]
-    ],
-) -> None:
-    """Judge what the worker's condition remembers, without a datapoint; nothing is kept where there is nothing."""
-    had = alert or models.Alert(rule=rule.name)
-    rule_state, transitions = judge(rule, had.rule_state, draft.basis.record.condition)
-    if alert is not None or rule_state is not had.rule_state:
-        lifecycle.tell(draft, rule, had, rule_state, transitions, unit="count")
+    elif plan.alert is not None or rule_state is not alert.rule_state:
+        lifecycle.tell(draft, rule, alert, rule_state, transitions, unit=plan.unit, belated=kind.late_reason)
 
 
 # --- what is said of it ------------------------------------------------------------------------------------------

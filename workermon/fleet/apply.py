@@ -6,14 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from workermon import config, errors, failpoints, logs, models, ports
+from workermon import config, errors, failpoints, logs, models, ports, rules
 from workermon.alerts import lifecycle
 from workermon.fleet.cleanup import Cleanup
 from workermon.fleet.desired import Described, DesiredWorker, check_names, describe
 from workermon.fleet.discovery import Discovery
 from workermon.fleet.enrolment import Enrolment
 from workermon.fleet.scopes import Scopes
-from workermon.rules import state
 
 log = logs.get(__name__)
 
@@ -226,7 +225,7 @@ class Application:
 
 
 def _may_be_unnotified(record: ports.Record, configuration: models.Configuration) -> bool:
-    return state.untold(configuration.rules, record.worker, record.condition, {})
+    return rules.owe_end(configuration.rules, record.worker, record.condition, {})
 
 
 def _change(plan: Plan, mark: str, bases: Mapping[str, ports.Basis], at: float) -> ports.Change:

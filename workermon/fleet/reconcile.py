@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
-from workermon import errors, logs, models, ports
+from workermon import errors, logs, models, ports, rules
 from workermon.fleet.cleanup import Cleanup
 from workermon.fleet.desired import tag_name
 from workermon.fleet.discovery import Discovery
 from workermon.fleet.enrolment import Enrolment
 from workermon.fleet.steps import Comparison, Step
-from workermon.rules import state
 
 log = logs.get(__name__)
 
@@ -124,12 +123,12 @@ class Reconciliation:
 
         Their own collections see it within an interval. If they were retired before, nobody would be notified of it.
         """
-        if not worker_ids or not any(rule.kind == state.KIND for rule in configuration.rules):
+        if not worker_ids:
             return set()
         return {
             worker_id
             for worker_id, basis in self.alerts.load(worker_ids).items()
-            if state.untold(configuration.rules, basis.record.worker, basis.record.condition, basis.alerts)
+            if rules.owe_end(configuration.rules, basis.record.worker, basis.record.condition, basis.alerts)
         }
 
     def _repair(

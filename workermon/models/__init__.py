@@ -61,7 +61,6 @@ from workermon.models.notification import (
     DELIVERY,
     Attempt,
     ClaimedNotification,
-    Kind,
     Notification,
     Sent,
     SilencedNotification,
@@ -88,6 +87,7 @@ from workermon.models.sample import (
 from workermon.models.usage import BUDGET, EVERYWHERE, BudgetDecision, Hour
 from workermon.models.worker import (
     GONE,
+    STOPPED,
     AccountRegion,
     Check,
     Checks,
@@ -117,6 +117,7 @@ __all__ = [
     "ROLES",
     "SEVERITIES",
     "STATUS_CHECK_FAILED",
+    "STOPPED",
     "Account",
     "AccountRegion",
     "AccountState",
@@ -144,7 +145,6 @@ __all__ = [
     "Instance",
     "InstanceId",
     "InstanceStatus",
-    "Kind",
     "Levels",
     "Limit",
     "LoginSession",

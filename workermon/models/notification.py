@@ -10,8 +10,6 @@ from pydantic import ConfigDict, Field
 from workermon.models.base import Frozen, Severity
 from workermon.models.sample import Datapoint
 
-Kind = Literal["threshold", "no-data", "state", "event", "collector"]
-
 
 class Subject(Frozen):
     """The worker as a notification names it; ``account`` is the name of its section, ``default`` for none."""
@@ -36,7 +34,8 @@ class Notification(Frozen):
     id: str
     version: int
     dedup_key: str
-    kind: Kind
+    #: A kind of rule, or ``collector``.
+    kind: str
     status: Literal["firing", "resolved"]
     severity: Severity
     rule: str

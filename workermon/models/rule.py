@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -42,31 +42,18 @@ class Flapping(Frozen):
 
 
 class Rule(Frozen):
-    """When a metric is in trouble and when it is well again; only the kind ``threshold`` has a ``metric``.
+    """When a worker is in trouble, and when it is well again.
 
-    ``above`` and ``below`` are strict. ``clear`` is the hysteresis, the threshold itself where left out. For
-    ``no-data`` only ``intervals`` and ``severity`` count. For ``state`` it is ``states``, ``severity`` and which codes
-    of EC2 are ``expected``. For ``event`` it is ``codes`` (empty: all), from how many seconds ``ahead`` on they are
-    told (``None``: at once), and ``severity``, unless each is as bad as its code says (``by_code``). ``notify`` are all
-    channels; ``routes`` says which of them hear of what, where not all hear of everything.
+    ``kind`` names the kind of rule, and ``options`` are what that kind asks for; ``rules.KINDS`` reads them. ``metric``
+    is ``None`` for a kind that is not about a metric. ``severity`` is that of a rule without thresholds. ``notify`` are
+    all channels; ``routes`` says which severities each of them is notified of, if not of all.
     """
 
     name: str
-    kind: Literal["threshold", "no-data", "state", "event"] = "threshold"
+    kind: str = "threshold"
     metric: str | None = None
-    above: Levels | None = None
-    below: Levels | None = None
-    breach: Count = Count(m=3, n=3)
-    clear: Levels | None = None
-    recover: Count = Count(m=2, n=2)
-    missing: Literal["breach", "ok", "keep"] = "keep"
-    intervals: int = 3
     severity: Severity = "critical"
-    states: tuple[Literal["stopped", "terminated"], ...] = ("stopped", "terminated")
-    expected: tuple[str, ...] = ()
-    codes: tuple[str, ...] = ()
-    ahead: int | None = None
-    by_code: bool = False
+    options: dict[str, Any] = {}
     labels: dict[str, str] = {}
     notify: tuple[str, ...] = ("log",)
     routes: dict[Severity, tuple[str, ...]] | None = None

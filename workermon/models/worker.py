@@ -11,6 +11,8 @@ from workermon.models.base import DAY, Frozen, InstanceId, Text
 Status = Literal["pending", "running", "stopping", "stopped", "shutting-down", "terminated", "unknown"]
 #: States in which an instance is gone for good.
 GONE: frozenset[Status] = frozenset({"shutting-down", "terminated"})
+#: States of an instance that is stopped and may start again.
+STOPPED: frozenset[Status] = frozenset({"stopping", "stopped"})
 Check = Literal["ok", "impaired", "insufficient-data", "not-applicable", "initializing"]
 Monitoring = Literal["active", "paused"]
 Origin = Literal["command", "file", "discover"]

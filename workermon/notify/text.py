@@ -7,10 +7,9 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from workermon import errors, logs, models
-from workermon.alerts import message
+from workermon import errors, logs, models, rules
 from workermon.config import catalogue
-from workermon.rules import event
+from workermon.rules import wording
 
 log = logs.get(__name__)
 
@@ -38,8 +37,8 @@ def title(notification: models.Notification) -> str:
 
 def _summary(notification: models.Notification) -> str:
     """Return the line for people. A reminder leaves out how long it is until an event begins: that time has passed."""
-    repeated = notification.reminder and notification.kind == event.KIND
-    return event.later(notification.summary) if repeated else notification.summary
+    kind = rules.KINDS.get(notification.kind)
+    return kind.later(notification.summary) if notification.reminder and kind else notification.summary
 
 
 def fields(notification: models.Notification) -> dict[str, str]:
@@ -198,4 +197,4 @@ def _unit(notification: models.Notification) -> str:
 
 
 def _quantity(value: float | None, unit: str) -> str:
-    return "" if value is None else message.quantity(value, unit)
+    return "" if value is None else wording.quantity(value, unit)

@@ -1,1 +1,52 @@
-"""What a rule says of its datapoints: pure, one file a kind."""
+"""The kinds of rules: pure, one file a kind and one row in ``KINDS``. ``horizon`` and ``slots`` are what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from workermon import models
+from workermon.rules import event, no_data, state, threshold
+from workermon.rules.horizon import BACKFILL, DELAY, Horizon, delay_of
+from workermon.rules.kind import Explanation, Facts, Judgement, Kind
+from workermon.rules.section import Mistake
+
+Kinds: TypeAlias = Mapping[str, Kind[Any]]
+
+#: Every kind of rule by its name, which is ``Rule.kind``.
+KINDS: Kinds = {kind.name: kind for kind in (threshold.KIND, no_data.KIND, state.KIND, event.KIND)}
+
+
+def kind_of(given: Mapping[str, object], kinds: Kinds = KINDS) -> Kind[Any]:
+    """Return the kind that a [[rules]] asks for by its keys. One that no other kind claims is a threshold."""
+    return next((kind for kind in kinds.values() if kind.claims(given)), kinds[threshold.KIND.name])
+
+
+def owe_end(
+    rules: Iterable[models.Rule],
+    worker: models.Worker,
+    condition: models.Condition,
+    alerts: Mapping[str, models.Alert],
+) -> bool:
+    """Return whether a rule has yet to notify of the end of an instance: then the worker must not be cleared away."""
+    return any(
+        KINDS[rule.kind].owes_end(rule, worker, condition, alerts.get(rule.name) or models.Alert(rule=rule.name))
+        for rule in rules
+    )
+
+
+__all__ = [
+    "BACKFILL",
+    "DELAY",
+    "KINDS",
+    "Explanation",
+    "Facts",
+    "Horizon",
+    "Judgement",
+    "Kind",
+    "Kinds",
+    "Mistake",
+    "delay_of",
+    "kind_of",
+    "owe_end",
+]

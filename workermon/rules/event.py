@@ -1,7 +1,7 @@
-"""Pure: what EC2 has scheduled for an instance, and when that is told.
+"""The kind ``event``: EC2 has scheduled an event for an instance, such as a reboot or its retirement.
 
-EC2 lists such events days ahead, and the completed ones for up to a week after. What was listed is remembered in the
-worker's condition; the time by which one is ahead or over is that of the collection that brought it.
+EC2 lists such events days ahead, and completed ones for up to a week. The worker's condition remembers what was listed.
+Whether an event is ahead or over is decided by the time of the collection that brought it.
 """
 
 from __future__ import annotations
@@ -9,24 +9,27 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated
 
 from workermon import errors
 from workermon.models import (
     DAY,
+    GONE,
     SEVERITIES,
     Condition,
+    Frozen,
     Rule,
     RuleState,
     ScheduledEvent,
     Severity,
     SeverityChange,
+    Text,
     Transition,
+    fields,
     rfc3339,
 )
-
-#: The name by which a rule asks for this kind, and ``why`` for its explanation.
-KIND: Literal["event"] = "event"
+from workermon.rules import kind, section, wording
+from workermon.rules.horizon import Horizon
 
 #: Every code that EC2 documents (InstanceStatusEvent of the API reference, 2016-11-15), and how bad it is: what ends
 #: the instance, or only takes it away for a while.
@@ -38,12 +41,129 @@ CODES: dict[str, Severity] = {
     "system-reboot": "warning",
 }
 
-#: How the description of an event begins that is over: the first is documented, the others are what EC2 writes.
-_MARKS = {"[completed]": "completed", "[canceled]": "cancelled", "[cancelled]": "cancelled"}
+#: How the description of an event begins if the event is over. The first is documented, EC2 writes the others.
+_OVER = {"[completed]": "completed", "[canceled]": "cancelled", "[cancelled]": "cancelled"}
 
-#: Characters of EC2's words that are repeated, and of all of them together.
-_LONGEST = 160
-_LONGEST_CAUSE = 300
+#: Characters of EC2's words that are repeated, for one event and for all of them together.
+_MAX_WORDS = 160
+_MAX_CAUSE = 300
+
+
+class EventSection(section.RuleSection):
+    """The keys of an ``event`` rule."""
+
+    codes: tuple[Text, ...] = ()
+    ahead: Annotated[fields.Seconds, fields.between(60, 365 * DAY)] | None = None
+    severity: Severity = "critical"
+
+
+class Options(Frozen):
+    """Which ``codes`` it is about (empty: all), and from how many seconds ``ahead`` on (``None``: at once).
+
+    ``by_code``: each event is as severe as its code, not as the rule.
+    """
+
+    codes: tuple[str, ...] = ()
+    ahead: int | None = None
+    by_code: bool = False
+
+
+class EventDetails(Frozen):
+    """An event as JSON has it: times in RFC 3339, ``state`` is ``ahead`` or what became of it.
+
+    ``not_told`` is why the rule does not notify of it now.
+    """
+
+    id: str
+    code: str
+    description: str
+    not_before: str | None
+    not_after: str | None
+    deadline: str | None
+    state: str
+    not_told: str | None = None
+
+
+class Details(Frozen):
+    """The events that the worker's condition remembers."""
+
+    events: tuple[EventDetails, ...]
+
+
+class Event(kind.Kind[Options]):
+    """EC2 has scheduled an event for the instance."""
+
+    name = "event"
+    pseudo_metric = "event"
+    section_type = EventSection
+    options_type = Options
+    ends_with = GONE
+
+    def parse(self, given: EventSection) -> tuple[Options, Severity]:
+        """Return which events it is about."""
+        if not given.codes and "codes" in given.model_fields_set:
+            raise section.Mistake("codes", "names no event", f"leave it out for all: {', '.join(CODES)}")
+        for place, code in enumerate(given.codes):
+            if code not in CODES:
+                why = f"{errors.printable(code)[:64]} is no code of EC2"
+                raise section.Mistake(f"codes[{place}]", why, errors.nearest(code, CODES))
+        by_code = "severity" not in given.model_fields_set
+        codes = tuple(dict.fromkeys(given.codes))
+        return Options(codes=codes, ahead=given.ahead, by_code=by_code), given.severity
+
+    def export(self, rule: Rule) -> dict[str, object]:
+        """Return the keys of a rule."""
+        options = self.options(rule)
+        keys: dict[str, object] = {"codes": options.codes} if options.codes else {}
+        keys |= {} if options.ahead is None else {"ahead": f"{options.ahead}s"}
+        return keys if options.by_code else keys | {"severity": rule.severity}
+
+    def judge(self, rule: Rule, rule_state: RuleState, facts: kind.Facts, horizon: Horizon | None) -> kind.Judgement:
+        """Compare the events of the condition with those that were notified."""
+        return _judge(rule, self.options(rule), rule_state, facts.condition)
+
+    def summary(self, rule: Rule, transition: Transition, unit: str, interval: int) -> str:
+        """Return what is ahead."""
+        return transition.reason
+
+    def later(self, summary: str) -> str:
+        """Leave out how long it is until the event: that was true when the summary was written.
+
+        >>> KIND.later("a: system-reboot scheduled for 2026-12-01T06:00:00Z (in 7 days): words (in 2 days)")
+        'a: system-reboot scheduled for 2026-12-01T06:00:00Z: words (in 2 days)'
+        """
+        return _UNTIL.sub("", summary, count=1)
+
+    def conditions(self, rule: Rule) -> dict[str, object]:
+        """Return codes, time ahead and severity."""
+        options = self.options(rule)
+        severity = "by code" if options.by_code else rule.severity
+        return {"codes": list(options.codes or CODES), "ahead": options.ahead, "severity": severity}
+
+    def described(self, rule: Rule) -> tuple[str, ...]:
+        """Return codes, time ahead and severity in words."""
+        options = self.options(rule)
+        ahead = (f"{options.ahead} s ahead",) if options.ahead else ()
+        severity = "by code" if options.by_code else rule.severity
+        return (f"codes {' '.join(options.codes or CODES)}", *ahead, f"severity {severity}")
+
+    def explain(
+        self, rule: Rule, rule_state: RuleState, facts: kind.Facts, horizon: Horizon | None
+    ) -> kind.Explanation:
+        """Explain the events that the condition remembers."""
+        options, condition = self.options(rule), facts.condition
+        at = condition.collected_at or 0.0
+        events = tuple(
+            details(event).model_copy(update={"not_told": why_not(options, event, at)}) for event in condition.events
+        )
+        lines = (
+            f"{event.code} {event.not_before or '-'} {event.description}"
+            f"{f'; not notified: {event.not_told}' if event.not_told else ''}"
+            for event in events
+        )
+        return kind.Explanation(
+            _now(options, condition), Details(events=events), tuple(("event", line) for line in lines)
+        )
 
 
 # --- what is remembered ------------------------------------------------------------------------------------------
@@ -52,20 +172,20 @@ _LONGEST_CAUSE = 300
 def listed(
     before: Condition, events: Sequence[ScheduledEvent] | None, at: float
 ) -> tuple[tuple[ScheduledEvent, ...], float | None]:
-    """Return a condition's events after a collection at a time was told these, and when they last changed.
+    """Return a condition's events after a collection at a time listed these, and when they last changed.
 
-    ``None`` is that nobody was told: nothing changes.
+    ``None`` is that EC2 was not asked: nothing changes.
     """
     if events is None or (not events and not before.events):
         return before.events, before.events_at
     known = {key(event): event.seen_at for event in before.events}
-    found = [event.model_copy(update={"seen_at": known.get(key(event), at)}) for event in events]
-    after = tuple(sorted({key(event): event for event in found}.values(), key=_order))
+    seen = [event.model_copy(update={"seen_at": known.get(key(event), at)}) for event in events]
+    after = tuple(sorted({key(event): event for event in seen}.values(), key=_order))
     return after, before.events_at if after == before.events else at
 
 
 def key(event: ScheduledEvent) -> str:
-    """Name an event with its time: put off, it is another one.
+    """Name an event with its time: an event that is put off is another one.
 
     >>> key(ScheduledEvent(id="instance-event-1", code="system-reboot", not_before=1_700_000_000))
     'instance-event-1@1700000000'
@@ -77,85 +197,85 @@ def _order(event: ScheduledEvent) -> tuple[float, str]:
     return math.inf if event.not_before is None else event.not_before, event.id
 
 
-def mark(event: ScheduledEvent) -> str | None:
-    """Return what EC2 says became of an event: ``completed`` or ``cancelled``, ``None`` where it is to come."""
+def outcome(event: ScheduledEvent) -> str | None:
+    """Return what EC2 says became of an event: ``completed`` or ``cancelled``, ``None`` if it is to come."""
     begin, end, _ = event.description.lstrip().partition("]")
-    return _MARKS.get((begin + end).lower())
+    return _OVER.get((begin + end).lower())
 
 
-# --- judgement ---------------------------------------------------------------------------------------------------
+# --- evaluation --------------------------------------------------------------------------------------------------
 
 
-def severity(rule: Rule, event: ScheduledEvent) -> Severity:
-    """Return how bad an event is: as the rule says, else as its code does."""
-    return CODES.get(event.code, "warning") if rule.by_code else rule.severity
+def severity_of(rule: Rule, options: Options, event: ScheduledEvent) -> Severity:
+    """Return how severe an event is: as its code, or as the rule."""
+    return CODES.get(event.code, "warning") if options.by_code else rule.severity
 
 
-def ahead(rule: Rule, condition: Condition) -> tuple[ScheduledEvent, ...]:
-    """Return what is to be told of at the newest collection: what comes or goes on, the earliest first."""
+def ahead(options: Options, condition: Condition) -> tuple[ScheduledEvent, ...]:
+    """Return the events to notify of at the newest collection: those that come or go on, the earliest first."""
     at = condition.collected_at
     if at is None:
         return ()
-    return tuple(event for event in condition.events if why_not(rule, event, at) is None)
+    return tuple(event for event in condition.events if why_not(options, event, at) is None)
 
 
-def why_not(rule: Rule, event: ScheduledEvent, at: float) -> str | None:
-    """Return why a rule does not tell of an event at a time, ``None`` where it does."""
-    if rule.codes and event.code not in rule.codes:
+def why_not(options: Options, event: ScheduledEvent, at: float) -> str | None:
+    """Return why a rule does not notify of an event at a time, ``None`` if it does."""
+    if options.codes and event.code not in options.codes:
         return f"the rule is not about {event.code}"
-    if (over := mark(event)) is not None:
+    if (over := outcome(event)) is not None:
         return f"EC2 says it is {over}"
     if event.not_after is not None and event.not_after <= at:
         return f"its end, {rfc3339(event.not_after)}, is past"
-    if rule.ahead is not None and event.not_before is not None and event.not_before - rule.ahead > at:
-        return f"it is told from {rfc3339(event.not_before - rule.ahead)} on"
+    if options.ahead is not None and event.not_before is not None and event.not_before - options.ahead > at:
+        return f"it is notified from {rfc3339(event.not_before - options.ahead)} on"
     return None
 
 
-def judge(rule: Rule, rule_state: RuleState, condition: Condition) -> tuple[RuleState, tuple[Transition, ...]]:
-    """Judge what a condition remembers; return the new state, and what turned.
+def _judge(rule: Rule, options: Options, rule_state: RuleState, condition: Condition) -> kind.Judgement:
+    """Compare the events of a condition with those that were notified.
 
-    It is told again, at the same severity, where another event joins or one has another time. ``judged`` itself comes
-    back where nothing is new.
+    If another event joins or one has another time, it is notified again, at the same severity.
     """
-    if rule_state.metric != KIND and (rule_state.metric is not None or rule_state.severity is not None):
-        rule_state = RuleState()  # what another kind of rule of this name left
-    due = ahead(rule, condition)
+    if rule_state.metric != Event.name and (rule_state.metric is not None or rule_state.severity is not None):
+        rule_state = RuleState()  # that of a rule of another kind and the same name
+    due = ahead(options, condition)
     keys = tuple(key(event) for event in due)
-    worst = max((severity(rule, event) for event in due), key=SEVERITIES.index, default=None)
+    worst = max((severity_of(rule, options, event) for event in due), key=SEVERITIES.index, default=None)
     if (keys, worst) == (rule_state.events, rule_state.severity):
         return rule_state, ()
     last = rule_state.trail[-1].at if rule_state.trail else 0
     fresh = [event for event in due if key(event) not in rule_state.events]
     if worst == rule_state.severity and not fresh:
         return rule_state.model_copy(update={"events": keys}), ()
-    at = max(_appeared(rule, fresh) if fresh else _ended(rule_state, condition), last)
+    at = max(_appeared(options, fresh) if fresh else _ended(rule_state, condition), last)
     if worst is None:
-        reason, cause = _over(rule, rule_state, condition), None
+        reason, cause = _over(options, rule_state, condition), None
     else:
-        reason, cause = said(due, condition.collected_at or 0.0), _words(due)
+        reason, cause = describe_all(due, condition.collected_at or 0.0), _words(due)
     named = ",".join(keys or rule_state.events)
-    turned = Transition(at=at, before=rule_state.severity, after=worst, reason=reason, cause=cause, key=named)
-    turn = SeverityChange(at, worst, 0 if worst is None else 1 << SEVERITIES.index(worst))
-    return RuleState(metric=KIND, trail=(turn,), events=keys), (turned,)
+    transition = Transition(at=at, before=rule_state.severity, after=worst, reason=reason, cause=cause, key=named)
+    change = SeverityChange(at, worst, 0 if worst is None else 1 << SEVERITIES.index(worst))
+    return RuleState(metric=Event.name, trail=(change,), events=keys), (transition,)
 
 
-def _appeared(rule: Rule, events: Sequence[ScheduledEvent]) -> int:
-    """Return when the last of these was there to be told."""
-    return max(
-        math.floor(max(event.seen_at or 0.0, (event.not_before or 0) - rule.ahead if rule.ahead is not None else 0))
-        for event in events
-    )
+def _appeared(options: Options, events: Sequence[ScheduledEvent]) -> int:
+    """Return when the last of these was due to be notified."""
+    times = [0.0]
+    for event in events:
+        due = 0 if options.ahead is None else (event.not_before or 0) - options.ahead
+        times.append(max(event.seen_at or 0.0, due))
+    return math.floor(max(times))
 
 
 def _ended(rule_state: RuleState, condition: Condition) -> int:
-    """Return when the last of what was told ended: its end where that is what ended it, else when EC2 said so."""
+    """Return when the last of the notified events ended: at its end if that ended it, else when EC2 said so."""
     there = {key(event): event for event in condition.events}
     seen = condition.collected_at or 0.0
     times = [0.0]
-    for each in rule_state.events:
-        event = there.get(each)
-        if event is not None and mark(event) is None:
+    for name in rule_state.events:
+        event = there.get(name)
+        if event is not None and outcome(event) is None:
             if event.not_after is not None and event.not_after <= seen:
                 times.append(event.not_after)
         else:
@@ -163,46 +283,46 @@ def _ended(rule_state: RuleState, condition: Condition) -> int:
     return math.floor(max(times))
 
 
-def _over(rule: Rule, rule_state: RuleState, condition: Condition) -> str:
-    """Say what became of the events that were told."""
+def _over(options: Options, rule_state: RuleState, condition: Condition) -> str:
+    """Say what became of the events that were notified."""
     there = {key(event): event for event in condition.events}
     moved = {event.id for event in condition.events}
     fates = []
-    for each in rule_state.events:
-        event = there.get(each)
+    for name in rule_state.events:
+        event = there.get(name)
         if event is None:
-            other = each.rpartition("@")[0] in moved
+            other = name.rpartition("@")[0] in moved
             fates.append("it was put off" if other else "EC2 no longer lists it")
         else:
-            why = why_not(rule, event, condition.collected_at or 0.0)
+            why = why_not(options, event, condition.collected_at or 0.0)
             fates.append(f"{event.code}: {why}" if why is not None else "")
-    return f"no event is ahead any more: {'; '.join(dict.fromkeys(one for one in fates if one))}"[:_LONGEST_CAUSE]
+    return f"no event is ahead any more: {'; '.join(dict.fromkeys(fate for fate in fates if fate))}"[:_MAX_CAUSE]
 
 
 # --- words -------------------------------------------------------------------------------------------------------
 
 
-def said(events: Sequence[ScheduledEvent], at: float) -> str:
+def describe_all(events: Sequence[ScheduledEvent], at: float) -> str:
     """Say what is ahead at a time: the earliest of the events in full, the others by code and time."""
     first, *others = events
-    text = one(first, at)
+    text = describe(first, at)
     if others:
         more = ", ".join(f"{event.code} {_when(event)}" for event in others[:3])
         text += f"; and {len(others)} more: {more}{' …' if len(others) > 3 else ''}"
     return text
 
 
-def one(event: ScheduledEvent, at: float) -> str:
-    """Say what an event is, when, and until when it may be put off.
+def describe(event: ScheduledEvent, at: float) -> str:
+    """Say what an event is, when it is, and until when it may be put off.
 
-    >>> one(ScheduledEvent(id="1", code="system-reboot", not_before=1_700_086_400), 1_700_000_000)
+    >>> describe(ScheduledEvent(id="1", code="system-reboot", not_before=1_700_086_400), 1_700_000_000)
     'system-reboot scheduled for 2023-11-15T22:13:20Z (in 24 hours)'
     """
     text = f"{event.code} scheduled for {_when(event)}"
     if event.not_before is not None:
         begun = event.not_before <= at
         text = f"{event.code} due since {_when(event)}" if begun else f"{text} (in {_span(event.not_before - at)})"
-    words = errors.printable(event.description.strip())[:_LONGEST]
+    words = errors.printable(event.description.strip())[:_MAX_WORDS]
     text += f": {words}" if words else ""
     if event.deadline is not None and event.deadline > at:
         text += f" (it can be put off until {rfc3339(event.deadline)})"
@@ -220,43 +340,39 @@ def _span(seconds: float) -> str:
     return "a minute"
 
 
-def later(text: str) -> str:
-    """Leave out of what was said how long it was until then: for those who read it later than it was written.
-
-    >>> later("a: system-reboot scheduled for 2026-12-01T06:00:00Z (in 7 days): words (in 2 days)")
-    'a: system-reboot scheduled for 2026-12-01T06:00:00Z: words (in 2 days)'
-    """
-    return _UNTIL.sub("", text, count=1)
-
-
-#: What ``one`` puts behind a time.
+#: What ``describe`` puts behind a time.
 _UNTIL = re.compile(r"(?<=\dZ) \(in (?:\d+ (?:days|hours|minutes)|a minute)\)")
 
 
 def _words(events: Sequence[ScheduledEvent]) -> str:
     """Return EC2's own words for events, each with its id and code."""
     words = "; ".join(f"{event.id} {event.code} {event.description.strip()}".strip() for event in events)
-    return errors.printable(words)[:_LONGEST_CAUSE]
+    return errors.printable(words)[:_MAX_CAUSE]
 
 
-def explain_state(rule: Rule, condition: Condition) -> str:
+def _now(options: Options, condition: Condition) -> str:
     """Say how a rule stands by what a condition remembers."""
-    due = ahead(rule, condition)
+    due = ahead(options, condition)
     if due:
-        return said(due, condition.collected_at or 0.0)
+        return describe_all(due, condition.collected_at or 0.0)
     if not condition.events:
         return "EC2 has scheduled nothing" if condition.collected_at is not None else "EC2 was not asked yet"
     first = condition.events[0]
-    return f"nothing to tell of: {first.code} {_when(first)}: {why_not(rule, first, condition.collected_at or 0.0)}"
+    why = why_not(options, first, condition.collected_at or 0.0)
+    return f"nothing to notify of: {first.code} {_when(first)}: {why}"
 
 
-def document(event: ScheduledEvent) -> dict[str, str | None]:
-    """Return an event as JSON documents have it: times in RFC 3339, ``state`` is ``ahead`` or what became of it."""
-    times = {"not_before": event.not_before, "not_after": event.not_after, "deadline": event.deadline}
-    return {
-        "id": errors.printable(event.id),
-        "code": errors.printable(event.code),
-        "description": errors.printable(event.description.strip()),
-        **{name: None if at is None else rfc3339(at) for name, at in times.items()},
-        "state": mark(event) or "ahead",
-    }
+def details(event: ScheduledEvent) -> EventDetails:
+    """Return an event as JSON documents have it."""
+    return EventDetails(
+        id=errors.printable(event.id),
+        code=errors.printable(event.code),
+        description=errors.printable(event.description.strip()),
+        not_before=wording.time(event.not_before),
+        not_after=wording.time(event.not_after),
+        deadline=wording.time(event.deadline),
+        state=outcome(event) or "ahead",
+    )
+
+
+KIND = Event()

@@ -84,15 +84,3 @@ def is_told(told: models.Alert, severity: models.Severity | None) -> bool:
     if severity is None:
         return False
     return not told.flapping_told or (severity == "critical" and told.notified_severity != "critical")
-
-
-def lasting(seconds: int) -> str:
-    """Write a duration for people.
-
-    >>> lasting(3600), lasting(5400), lasting(90)
-    ('1 h', '90 min', '90 s')
-    """
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds % size == 0:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

@@ -1,13 +1,14 @@
-"""Pure: which changes of an instance's state are worth remembering, and when a stop is unexpected.
+"""The kind ``state``: a worker stopped running unexpectedly.
 
-The time of a change is that of the collection that saw it first. What was seen is remembered in the worker's condition,
-so that it does not matter when somebody looks at it: a stop that is over by then is recorded, one that lasts is told.
+The time of a change is that of the collection that saw it first. The worker's condition remembers what was seen, so it
+does not matter when a rule is evaluated: a stop that is over by then is recorded, one that lasts is notified.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from workermon import errors
@@ -16,28 +17,33 @@ from workermon.models import (
     SEVERITIES,
     Alert,
     Condition,
+    Frozen,
     Rule,
     RuleState,
+    Severity,
     SeverityChange,
     StateReason,
     Status,
     StatusChange,
+    Text,
     Transition,
     Worker,
+    rfc3339,
 )
+from workermon.rules import kind, section, wording
+from workermon.rules.horizon import Horizon
 
-#: The name by which a rule asks for this kind, and ``why`` for its explanation.
-KIND: Literal["state"] = "state"
+DownState = Literal["stopped", "terminated"]
 
 #: Statuses in which a worker does not run any more, and what a rule calls them.
-DOWN: dict[Status, Literal["stopped", "terminated"]] = {
+DOWN: dict[Status, DownState] = {
     "stopping": "stopped",
     "stopped": "stopped",
     "shutting-down": "terminated",
     "terminated": "terminated",
 }
 
-#: What EC2 documents as codes of a StateReason (the API reference, 2016-11-15), in words.
+#: The codes of a StateReason that EC2 documents (the API reference, 2016-11-15), in words.
 CODES = {
     "Client.InstanceInitiatedShutdown": "it was shut down from its own operating system",
     "Client.InstanceTerminated": "it was terminated or rebooted while an image of it was made",
@@ -53,31 +59,73 @@ CODES = {
     "Server.SpotInstanceTermination": "EC2 took back the Spot capacity and terminated it",
 }
 
+#: The form of a StateReason's code. EC2 may use more codes than it documents.
+_CODE = re.compile(r"(?:Client|Server)(?:\.[A-Z][A-Za-z]{1,63}){1,3}")
+
 #: Stands for the reason of an instance that EC2 does not know any more.
 VANISHED = StateReason(code="unknown to EC2")
 
 #: What became of a worker with such a status, in words.
-SAID: dict[Status, str] = {
+STATUS_TEXT: dict[Status, str] = {
     "stopping": "the instance is being stopped",
     "stopped": "the instance is stopped",
     "shutting-down": "the instance is being terminated",
     "terminated": "the instance is terminated",
 }
 
-#: Seconds that what is over is remembered, for those who judge late.
+#: Seconds for which a change that is over is remembered, for an evaluation that comes late.
 KEPT = 3600
 
-#: Changes that are remembered at most: two whole stops and a bit.
-MOST = 12
+#: How many changes are remembered: two whole stops and a little more.
+MAX_CHANGES = 12
 
 #: Seconds after a change during which EC2 is asked again for a reason that it did not give.
 PATIENCE = 300
 
 #: Characters of EC2's words that are repeated.
-_LONGEST = 200
+_MAX_WORDS = 200
+
+_BACK = "the instance runs again"
 
 
-class Down(NamedTuple):
+class StateSection(section.RuleSection):
+    """The keys of a ``state`` rule."""
+
+    states: tuple[DownState, ...] = ("stopped", "terminated")
+    expected: tuple[Text, ...] = ()
+    severity: Severity = "critical"
+
+
+class Options(Frozen):
+    """Which states it is about, and the codes of EC2 that are expected, so that it does not fire for them."""
+
+    states: tuple[DownState, ...] = ("stopped", "terminated")
+    expected: tuple[str, ...] = ()
+
+
+class ReasonDetails(Frozen):
+    """EC2's reason for a state."""
+
+    code: str
+    message: str
+
+
+class ChangeDetails(Frozen):
+    """A change of the worker's status; ``seen_until`` is ``None`` while it lasts."""
+
+    at: str
+    status: Status
+    seen_until: str | None
+    reason: ReasonDetails | None
+
+
+class Details(Frozen):
+    """The changes that the worker's condition remembers."""
+
+    changes: tuple[ChangeDetails, ...]
+
+
+class Outage(NamedTuple):
     """A worker stopped running at ``at``, in a way that a rule is about; at ``back`` it ran again, if it does."""
 
     at: float
@@ -86,11 +134,102 @@ class Down(NamedTuple):
     back: float | None = None
 
 
+class State(kind.Kind[Options]):
+    """A worker stopped running unexpectedly."""
+
+    name = "state"
+    pseudo_metric = "state"
+    section_type = StateSection
+    options_type = Options
+    ends_with = frozenset()
+
+    def parse(self, given: StateSection) -> tuple[Options, Severity]:
+        """Return which states it is about, and which codes are expected."""
+        if not given.states:
+            raise section.Mistake("states", "names no state", 'write ["stopped", "terminated"], or one of them')
+        for place, code in enumerate(given.expected):
+            if code not in CODES and not _CODE.fullmatch(code):
+                why = f"{errors.printable(code)[:64]} is no code of EC2"
+                raise section.Mistake(f"expected[{place}]", why, errors.nearest(code, CODES))
+        unique = tuple(dict.fromkeys(given.states)), tuple(dict.fromkeys(given.expected))
+        return Options(states=unique[0], expected=unique[1]), given.severity
+
+    def warnings(self, rule: Rule) -> tuple[str, ...]:
+        """Warn of an expected code that EC2 does not document."""
+        unknown = [code for code in self.options(rule).expected if code not in CODES]
+        return tuple(
+            f"{code} is none of the codes that EC2 documents; "
+            f"{errors.did_you_mean(code, CODES) or 'it counts as written'}"
+            for code in unknown
+        )
+
+    def export(self, rule: Rule) -> dict[str, object]:
+        """Return the keys of a rule."""
+        options = self.options(rule)
+        return {"states": options.states, "expected": options.expected, "severity": rule.severity}
+
+    def judge(self, rule: Rule, rule_state: RuleState, facts: kind.Facts, horizon: Horizon | None) -> kind.Judgement:
+        """Fold the changes that the condition remembers."""
+        return _judge(self.options(rule), rule.severity, rule_state, facts.condition)
+
+    def paused(self, rule_state: RuleState, condition: Condition) -> RuleState:
+        """Return a state for which a worker that was seen running before does not count."""
+        seen = condition.collected_at
+        return RuleState(start=None if seen is None else math.ceil(seen), metric=self.name)
+
+    def owes_end(self, rule: Rule, worker: Worker, condition: Condition, alert: Alert) -> bool:
+        """Return whether the termination is yet to be seen by a collection, or to be evaluated."""
+        if worker.monitoring == "paused" or alert.open or "terminated" not in self.options(rule).states:
+            return False
+        if not rule.applies_to(worker):
+            return False
+        if condition.status in GONE:
+            state, _ = _judge(self.options(rule), rule.severity, alert.rule_state, condition)
+            return state.severity is not None
+        start = alert.rule_state.start
+        return condition.status == "running" or any(_was_running(change, start) for change in condition.changes)
+
+    def summary(self, rule: Rule, transition: Transition, unit: str, interval: int) -> str:
+        """Return what became of the instance."""
+        return transition.reason
+
+    def conditions(self, rule: Rule) -> dict[str, object]:
+        """Return states and codes."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in self.export(rule).items()}
+
+    def described(self, rule: Rule) -> tuple[str, ...]:
+        """Return states and codes in words."""
+        options = self.options(rule)
+        expected = (f"expected {' '.join(options.expected)}",) if options.expected else ()
+        return (f"states {' '.join(options.states)}", *expected, f"severity {rule.severity}")
+
+    def explain(
+        self, rule: Rule, rule_state: RuleState, facts: kind.Facts, horizon: Horizon | None
+    ) -> kind.Explanation:
+        """Explain the changes that the condition remembers."""
+        changes = facts.condition.changes
+        details = Details(
+            changes=tuple(
+                ChangeDetails(
+                    at=rfc3339(change.at),
+                    status=change.status,
+                    seen_until=wording.time(change.seen),
+                    reason=change.reason
+                    and ReasonDetails(code=change.reason.code, message=errors.printable(change.reason.message)),
+                )
+                for change in changes
+            )
+        )
+        lines = (f"{rfc3339(one.at)} {one.status}{f', {one.reason.code}' if one.reason else ''}" for one in changes)
+        now = _now(self.options(rule), rule_state, facts.condition)
+        return kind.Explanation(now, details, tuple(("seen", line) for line in lines))
+
+
 # --- what is remembered ------------------------------------------------------------------------------------------
 
 
 def needs_reason(before: Condition, status: Status, at: float) -> bool:
-    """Tell whether EC2 is to be asked why a worker has this status, which a collection at a time has seen."""
+    """Return whether to ask EC2 why a worker has this status, which the collection at a time saw."""
     if status not in DOWN or not (before.status == "running" or before.changes):
         return False
     last = before.changes[-1] if before.changes else None
@@ -100,9 +239,9 @@ def needs_reason(before: Condition, status: Status, at: float) -> bool:
 
 
 def append_change(before: Condition, status: Status, at: float, reason: StateReason | None) -> tuple[StatusChange, ...]:
-    """Return the changes of a condition after a collection at a time has seen this status.
+    """Return the changes of a condition after the collection at a time saw this status.
 
-    There are none where nothing else was seen than that it runs, or never that it does.
+    There are none if the worker was only ever seen running, or never.
     """
     changes = before.changes
     if not changes:
@@ -123,84 +262,80 @@ def append_change(before: Condition, status: Status, at: float, reason: StateRea
         changes = (*changes, StatusChange(at=at, status=status, reason=reason or (last.reason if same else None)))
     if status == "running" and at - changes[-1].at > KEPT:
         return ()
-    return _kept(changes, at)
+    return _recent(changes, at)
 
 
-def _kept(changes: tuple[StatusChange, ...], at: float) -> tuple[StatusChange, ...]:
-    """Leave out what is over for long; the last time that it ran stays, for what came after it."""
+def _recent(changes: tuple[StatusChange, ...], at: float) -> tuple[StatusChange, ...]:
+    """Drop the changes that are over for long; the last time that it ran stays, for what came after it."""
     ran = max((place for place, change in enumerate(changes) if change.status == "running"), default=0)
     recent = (place for place, change in enumerate(changes) if change.seen is None or at - change.seen <= KEPT)
-    return changes[max(min(ran, next(recent, ran)), len(changes) - MOST) :]
+    return changes[max(min(ran, next(recent, ran)), len(changes) - MAX_CHANGES) :]
 
 
-# --- judgement ---------------------------------------------------------------------------------------------------
+# --- evaluation --------------------------------------------------------------------------------------------------
 
 
-def outages(rule: Rule, condition: Condition, start: float | None = None) -> tuple[Down, ...]:
-    """Return when a worker that was seen running stopped doing so unexpectedly, in order of time.
+def outages(options: Options, condition: Condition, start: float | None = None) -> tuple[Outage, ...]:
+    """Return the times when a worker that was seen running stopped unexpectedly, in order of time.
 
-    Only the last of them can last still. That it was seen running no later than ``start`` does not count.
+    Only the last outage can still last. That the worker was seen running no later than ``start`` does not count.
     """
-    found: list[Down] = []
-    down: Down | None = None
+    closed: list[Outage] = []
+    outage: Outage | None = None
     ran = False
-    changes = condition.changes
-    for place, change in enumerate(changes):
+    for place, change in enumerate(condition.changes):
         if change.status == "running":
-            if down is not None:
-                found.append(down._replace(back=change.at))
-                down = None
-            ran = _ran(change, start)
-        elif ran and down is None and DOWN[change.status] in rule.states:
-            reason = _reason(changes[place:])
-            if reason is None or reason.code not in rule.expected:
-                down = Down(change.at, change.status, reason)
-    return tuple(found if down is None else [*found, down])
+            if outage is not None:
+                closed.append(outage._replace(back=change.at))
+                outage = None
+            ran = _was_running(change, start)
+        elif ran and outage is None and DOWN[change.status] in options.states:
+            reason = _reason(condition.changes[place:])
+            if reason is None or reason.code not in options.expected:
+                outage = Outage(change.at, change.status, reason)
+    return tuple(closed if outage is None else [*closed, outage])
 
 
 def _reason(changes: Iterable[StatusChange]) -> StateReason | None:
-    """Return the reason of the first change: what EC2 said of it, or later of the state that it led to."""
-    group: str | None = None
+    """Return the reason of the first change: EC2's reason for it, or later for the state that it led to."""
+    first: str | None = None
     for change in changes:
-        kind = DOWN.get(change.status)
-        group = group or kind
-        if kind != group:
+        state = DOWN.get(change.status)
+        first = first or state
+        if state != first:
             return None
         if change.reason is not None:
             return change.reason
     return None
 
 
-def judge(rule: Rule, rule_state: RuleState, condition: Condition) -> tuple[RuleState, tuple[Transition, ...]]:
-    """Judge what a condition remembers; return the new state, and what turned, in order of time.
-
-    Nothing here knows the time of day. ``judged`` itself comes back where nothing is new.
-    """
-    if rule_state.metric != KIND and (rule_state.metric is not None or rule_state.severity is not None):
-        rule_state = RuleState()  # what another kind of rule of this name left
+def _judge(options: Options, worst: Severity, rule_state: RuleState, condition: Condition) -> kind.Judgement:
+    """Fold the changes of a condition; ``worst`` is the rule's severity."""
+    if rule_state.metric != State.name and (rule_state.metric is not None or rule_state.severity is not None):
+        rule_state = RuleState()  # that of a rule of another kind and the same name
     if not condition.changes and rule_state.severity is None:
         return rule_state, ()
-    found = outages(rule, condition, rule_state.start)
+    known = outages(options, condition, rule_state.start)
     transitions: list[Transition] = []
     severity, at = rule_state.severity, rule_state.trail[-1].at if rule_state.trail else 0
-    over = None if severity is None else _over(rule, at, found, condition)
+    over = None if severity is None else _end(options, at, known, condition)
     if over is not None:
         transitions.append(over.model_copy(update={"before": severity}))
         severity, at = None, over.at
-    elif severity is not None and severity != rule.severity:
+    elif severity is not None and severity != worst:
         reason = "the severity of the rule was changed"
-        transitions.append(Transition(at=at, before=severity, after=rule.severity, reason=reason))
-        severity = rule.severity
-    for each in found:
-        if severity is not None or (each.back is not None and math.floor(each.at) <= (rule_state.cursor or 0)):
+        transitions.append(Transition(at=at, before=severity, after=worst, reason=reason))
+        severity = worst
+    for outage in known:
+        if severity is not None or (outage.back is not None and math.floor(outage.at) <= (rule_state.cursor or 0)):
             continue  # it goes on, or was recorded
-        at = max(math.floor(each.at), at)
-        transitions.append(_went(rule, each, at))
-        if each.back is None:
-            severity = rule.severity
+        at = max(math.floor(outage.at), at)
+        transitions.append(_begin(worst, outage, at))
+        if outage.back is None:
+            severity = worst
         else:
-            at = max(math.floor(each.back), at)
-            transitions.append(Transition(at=at, before=rule.severity, after=None, reason=_BACK))
+            at = max(math.floor(outage.back), at)
+            transitions.append(Transition(at=at, before=worst, after=None, reason=_BACK))
     cursor = max((math.floor(change.at) for change in condition.changes), default=0)
     if not transitions and cursor <= (rule_state.cursor or 0):
         return rule_state, ()
@@ -208,25 +343,22 @@ def judge(rule: Rule, rule_state: RuleState, condition: Condition) -> tuple[Rule
     state = RuleState(
         cursor=max(cursor, rule_state.cursor or 0),
         trail=trail if transitions else rule_state.trail,
-        metric=KIND,
+        metric=State.name,
         start=rule_state.start,
     )
     return state, tuple(transitions)
 
 
-_BACK = "the instance runs again"
-
-
-def _over(rule: Rule, fired: int, found: Sequence[Down], condition: Condition) -> Transition | None:
-    """Return how what fired at a time ended, ``None`` where it goes on."""
-    same = next((each for each in found if math.floor(each.at) == fired), None)
+def _end(options: Options, fired: int, known: Sequence[Outage], condition: Condition) -> Transition | None:
+    """Return how the outage that fired at a time ended, ``None`` if it goes on."""
+    same = next((outage for outage in known if math.floor(outage.at) == fired), None)
     if same is not None:
         return None if same.back is None else _ended(max(math.floor(same.back), fired), _BACK)
-    if found and found[-1].back is None:
+    if known and known[-1].back is None:
         return None
     seen = condition.collected_at
     if condition.status == "running":
-        # Whoever saw it run before it stopped, and wrote so later, has seen nothing new.
+        # A collection that saw it running before it stopped, and wrote that later, has seen nothing new.
         if seen is None or seen <= fired:
             return None
         since = condition.running_since
@@ -235,7 +367,7 @@ def _over(rule: Rule, fired: int, found: Sequence[Down], condition: Condition) -
     if not down:
         return None
     reason = _reason(down[-1:])
-    if reason is not None and reason.code in rule.expected:
+    if reason is not None and reason.code in options.expected:
         return _ended(fired, f"{reason.code} is expected", correction=True)
     return _ended(fired, "the rule was changed", correction=True)
 
@@ -244,80 +376,56 @@ def _ended(at: int, reason: str, *, correction: bool = False) -> Transition:
     return Transition(at=at, before=None, after=None, reason=reason, correction=correction)
 
 
-def _went(rule: Rule, down: Down, at: int) -> Transition:
-    """Return the turn to firing for a worker that stopped running."""
+def _begin(severity: Severity, outage: Outage, at: int) -> Transition:
+    """Return the transition to firing for a worker that stopped running."""
     cause = None
-    if down.reason is not None:
-        words = down.reason.message.removeprefix(down.reason.code).lstrip(": ")
-        cause = errors.printable(f"{down.reason.code}: {words}" if words else down.reason.code)[:_LONGEST]
-    return Transition(at=at, before=None, after=rule.severity, reason=said(down.status, down.reason), cause=cause)
+    if outage.reason is not None:
+        words = outage.reason.message.removeprefix(outage.reason.code).lstrip(": ")
+        cause = errors.printable(f"{outage.reason.code}: {words}" if words else outage.reason.code)[:_MAX_WORDS]
+    reason = describe_status(outage.status, outage.reason)
+    return Transition(at=at, before=None, after=severity, reason=reason, cause=cause)
 
 
-def said(status: Status, reason: StateReason | None) -> str:
+def describe_status(status: Status, reason: StateReason | None) -> str:
     """Say in words what became of a worker, and why.
 
-    >>> said("stopped", StateReason(code="Server.ScheduledStop"))
+    >>> describe_status("stopped", StateReason(code="Server.ScheduledStop"))
     'the instance is stopped: EC2 stopped it for a scheduled retirement (Server.ScheduledStop)'
     """
-    what = SAID.get(status, f"the instance is {status}")
+    what = STATUS_TEXT.get(status, f"the instance is {status}")
     if reason is None:
         return f"{what}: EC2 gave no reason"
-    code = errors.printable(reason.code)[:_LONGEST]
+    code = errors.printable(reason.code)[:_MAX_WORDS]
     if reason.code in CODES:
         return f"{what}: {CODES[reason.code]} ({code})"
-    words = errors.printable(reason.message.removeprefix(reason.code).lstrip(": "))[:_LONGEST]
+    words = errors.printable(reason.message.removeprefix(reason.code).lstrip(": "))[:_MAX_WORDS]
     return f"{what}: {words} ({code})" if words else f"{what}: {code}"
 
 
-def anew(condition: Condition) -> RuleState:
-    """Return the state of a rule while monitoring is paused: what was seen by then plays no part in it."""
-    seen = condition.collected_at
-    return RuleState(start=None if seen is None else math.ceil(seen), metric=KIND)
-
-
-def untold(rules: Iterable[Rule], worker: Worker, condition: Condition, alerts: Mapping[str, Alert]) -> bool:
-    """Tell whether that EC2 has terminated a worker is yet to be seen by its collection, or to be judged.
-
-    Whoever clears it away before that takes the alert with it.
-    """
-    if worker.monitoring == "paused":
-        return False
-    for rule in rules:
-        if rule.kind != KIND or "terminated" not in rule.states or not rule.applies_to(worker):
-            continue
-        alert = alerts.get(rule.name) or Alert(rule=rule.name)
-        if alert.open:
-            continue
-        if condition.status in GONE:
-            if judge(rule, alert.rule_state, condition)[0].severity is not None:
-                return True
-        elif condition.status == "running" or any(_ran(change, alert.rule_state.start) for change in condition.changes):
-            return True
-    return False
-
-
-def _ran(change: StatusChange, start: float | None) -> bool:
-    """Tell whether a worker was seen running later than ``start``; a change without ``seen`` goes on."""
+def _was_running(change: StatusChange, start: float | None) -> bool:
+    """Return whether a worker was seen running later than ``start``; a change without ``seen`` goes on."""
     return change.status == "running" and (start is None or change.seen is None or change.seen > start)
 
 
-def explain_state(rule: Rule, rule_state: RuleState, condition: Condition) -> str:
+def _now(options: Options, rule_state: RuleState, condition: Condition) -> str:
     """Say how a rule stands by what a condition remembers."""
     if condition.status == "running":
         return "the instance runs"
     if condition.status not in DOWN:
-        return f"the instance is {condition.status}, which turns nothing"
-    downs_now = [change for change in condition.changes if change.status in DOWN]
-    if not downs_now:
-        return f"{SAID[condition.status]}; it was never seen running"
+        return f"the instance is {condition.status}, which changes nothing"
+    stops = [change for change in condition.changes if change.status in DOWN]
+    if not stops:
+        return f"{STATUS_TEXT[condition.status]}; it was never seen running"
     last = condition.changes[-1]
-    reason = _reason(downs_now[-1:])
-    text = said(condition.status if last.status in DOWN else last.status, reason)
-    if not any(_ran(change, rule_state.start) for change in condition.changes):
+    reason = _reason(stops[-1:])
+    text = describe_status(condition.status if last.status in DOWN else last.status, reason)
+    if not any(_was_running(change, rule_state.start) for change in condition.changes):
         return f"{text}; it was not seen running since monitoring went on"
-    open_now = [down for down in outages(rule, condition, rule_state.start) if down.back is None]
-    if open_now:
+    if any(outage.back is None for outage in outages(options, condition, rule_state.start)):
         return text
-    if reason is not None and reason.code in rule.expected:
+    if reason is not None and reason.code in options.expected:
         return f"{text}; that is expected"
-    return f"{text}; the rule is about {' and '.join(rule.states)} only"
+    return f"{text}; the rule is about {' and '.join(options.states)} only"
+
+
+KIND = State()

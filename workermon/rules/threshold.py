@@ -1,458 +1,317 @@
-"""Pure judgement: a rule folded over the expected slots of a metric, in order of their time.
-
-A slot is one period of a metric, ``floor(at / period)``. Each level of a rule (warning, critical) is latched when at
-least ``m`` of the last ``n`` counted slots breach it, and unlatched when it does not fire and enough slots are clear
-of it; the severity is the highest level that is latched. ``docs/explanation/evaluation.md`` explains it to users.
-
-Nothing here knows the time of day but ``no_data``, which is told.
-"""
+"""The kind ``threshold``: a metric is above or below a number for M of N slots."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal
 
-from workermon.models import SEVERITIES, Datapoint, Rule, RuleState, Severity, SeverityChange, Transition
-from workermon.rules import flapping
-
-_BITS: dict[Severity, int] = {"warning": 1, "critical": 2}
-_SEVERITY_OF: tuple[Severity | None, ...] = (None, "warning", "critical", "critical")
+from workermon import models
+from workermon.rules import kind, section, slots, wording
+from workermon.rules.horizon import Horizon
 
 
-class _Level(NamedTuple):
-    """One level of a rule, as the loop needs it."""
+class ThresholdSection(section.RuleSection):
+    """The keys of a rule with a threshold."""
 
-    bit: int
-    threshold: float
-    clear: float
-
-
-class _Rule(NamedTuple):
-    """A rule as the loop needs it: plain numbers, no models."""
-
-    levels: tuple[_Level, ...]
-    rising: bool
-    m: int
-    n: int
-    recover_m: int
-    recover_n: int
-    keep: bool
-    breach: bool
+    above: section.Levels | None = None
+    below: section.Levels | None = None
+    breach: section.Count = models.Count(m=3, n=3)
+    clear: section.Levels | None = None
+    recover: section.Count = models.Count(m=2, n=2)
+    missing: Literal["breach", "ok", "keep"] = "keep"
+    flapping: section.Flapping | None = None
+    cases: tuple[section.CaseSection, ...] = ()
 
 
-class _Turned(NamedTuple):
-    """A slot at which something was latched or unlatched; the windows are newest first, ``None`` is absent."""
+class Options(models.Frozen):
+    """``above`` and ``below`` are strict, and one of the two. ``clear`` is the hysteresis, by default the threshold."""
 
-    slot: int
-    at: int
-    before: int
-    after: int
-    window: Sequence[Datapoint | None]
-    recover: Sequence[Datapoint | None]
+    above: models.Levels | None = None
+    below: models.Levels | None = None
+    breach: models.Count = models.Count(m=3, n=3)
+    clear: models.Levels | None = None
+    recover: models.Count = models.Count(m=2, n=2)
+    missing: Literal["breach", "ok", "keep"] = "keep"
+
+    @property
+    def side(self) -> Literal["above", "below"]:
+        """Return on which side of the threshold it breaches."""
+        return "below" if self.above is None else "above"
+
+    @property
+    def thresholds(self) -> models.Levels:
+        """Return the thresholds."""
+        return self.above or self.below or models.Levels()
+
+    @property
+    def limits(self) -> slots.Limits:
+        """Return what the fold over slots compares them with."""
+        return slots.Limits(
+            slots.levels(self.thresholds, self.clear),
+            self.above is not None,
+            self.breach.m,
+            self.breach.n,
+            self.recover.m,
+            self.recover.n,
+            self.missing,
+        )
 
 
-class Level(NamedTuple):
-    """One level of a rule as it stands: how many of the counted slots breach it, and how many are clear of it."""
+class PointDetails(models.Frozen):
+    """A datapoint as JSON has it."""
 
-    severity: Severity
+    at: str
+    value: float
+
+
+class LevelDetails(models.Frozen):
+    """A level as it stands: ``breaching`` of ``of`` counted slots, ``clear_of`` of ``recovering`` ones are clear."""
+
+    severity: models.Severity
     threshold: float
     clear: float
     latched: bool
     breaching: int
-    cleared: int
-
-
-class Look(NamedTuple):
-    """What a rule looks at where it is judged up to: the counted slots, newest last, and those without a datapoint.
-
-    ``counted`` and ``recovering`` are how many slots the two windows hold; ``absent`` are times of slots.
-    """
-
-    points: tuple[Datapoint, ...]
-    absent: tuple[int, ...]
-    counted: int
+    of: int
+    clear_of: int
     recovering: int
-    levels: tuple[Level, ...]
 
 
-def look(
-    rule: Rule, rule_state: RuleState, points: Sequence[Datapoint], *, period: int, expected_from: int
-) -> Look | None:
-    """Return what the rule looks at in its present state, ``None`` where nothing was judged yet; see ``judge``."""
-    if rule_state.cursor is None:
-        return None
-    if rule_state.start is not None:
-        expected_from = max(expected_from, rule_state.start)
-    plain, last = _plain(rule), rule_state.cursor // period
-    values = {slot: point for slot, point in _by_slot(points, period, rule_state.start).items() if slot <= last}
-    window = _window(plain, values, last, plain.n, expected_from, period)
-    recover = _window(plain, values, last, plain.recover_n, expected_from, period)
-    longer = max(window, recover, key=len)
-    used = tuple(point for point in reversed(longer) if point is not None)
-    reach = max(plain.n, plain.recover_n)
-    oldest = used[0].at // period if len(longer) == reach and used else last - 2 * reach + 1
-    begun = rule_state.start or 0
-    absent = [slot * period for slot in range(oldest, last + 1) if slot not in values and slot * period >= begun]
-    latched = rule_state.trail[-1].latched if rule_state.trail else 0
-    levels = tuple(
-        Level(
-            "critical" if level.bit == _BITS["critical"] else "warning",
-            level.threshold,
-            level.clear,
-            bool(latched & level.bit),
-            _breaching(plain, level, window),
-            _clear(plain, level, recover),
+class Details(models.Frozen):
+    """What the rule looked at; durations in seconds, times in RFC 3339."""
+
+    period: int
+    delay: int
+    asked: str | None
+    horizon: str | None
+    points: tuple[PointDetails, ...] = ()
+    missing: tuple[str, ...] = ()
+    levels: tuple[LevelDetails, ...] = ()
+
+
+class Threshold(kind.Kind[Options]):
+    """A metric is above or below a number for M of N slots."""
+
+    name = "threshold"
+    section_type = ThresholdSection
+    options_type = Options
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limits: kind.ByRule[slots.Limits] = kind.ByRule(lambda rule: self.options(rule).limits)
+
+    # --- the config file ---------------------------------------------------------------------------------------------
+
+    def parse(self, given: ThresholdSection) -> tuple[Options, models.Severity]:
+        """Return the thresholds of a [[rules]]."""
+        if (given.above is None) == (given.below is None):
+            why = "needs a threshold: above or below, one of the two"
+            raise section.Mistake("", why, "write above = { critical = 90 }")
+        side = "below" if given.above is None else "above"
+        levels = given.above or given.below or section.Levels()
+        if levels.warning is None and levels.critical is None:
+            todo = "write { warning = …, critical = … }, or one of them"
+            raise section.Mistake(side, "names no threshold", todo)
+        _check_order(levels, side)
+        if given.clear is not None:
+            _check_clear(given.clear, levels, side)
+        return Options(
+            above=given.above and given.above.levels(),
+            below=given.below and given.below.levels(),
+            breach=given.breach,
+            clear=given.clear and given.clear.levels(),
+            recover=given.recover,
+            missing=given.missing,
+        ), "critical"
+
+    def export(self, rule: models.Rule) -> dict[str, object]:
+        """Return the keys of a rule."""
+        options, keys = self.options(rule), dict[str, object]()
+        for key in ("above", "below", "clear"):
+            if (levels := getattr(options, key)) is not None:
+                keys[key] = levels.model_dump(exclude_none=True)
+        return keys | {"breach": str(options.breach), "recover": str(options.recover), "missing": options.missing}
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
+
+    def needed_from(
+        self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
+    ) -> int | None:
+        """Return from what time on the fold needs datapoints."""
+        return slots.needed_from(rule_state, self._limits(rule), _walk(rule, facts, horizon))
+
+    def judge(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
+    ) -> kind.Judgement:
+        """Fold the slots after the cursor."""
+        if horizon is None or horizon.newest is None:
+            return rule_state, ()
+        return slots.judge(rule, self._limits(rule), rule_state, _walk(rule, facts, horizon))
+
+    # --- wording -----------------------------------------------------------------------------------------------------
+
+    def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
+        """Return the value beside the threshold that decided."""
+        options = self.options(rule)
+        if rule.metric == models.STATUS_CHECK_FAILED and options.above and transition.value in (0.0, 1.0):
+            verdict = "impaired" if transition.value else "ok"
+            return f"{rule.metric}: EC2 status check {verdict}{wording.for_count(transition, 'checks')}"
+        sign, opposite = (">", "≤") if options.side == "above" else ("<", "≥")
+        rank = {severity: place for place, severity in enumerate((None, *models.SEVERITIES))}
+        worse = rank[transition.after] > rank[transition.before]
+        limit = transition.threshold
+        if not worse and transition.before is not None and transition.after is not None:
+            clear = options.clear.of(transition.before) if options.clear else None
+            limit = options.thresholds.of(transition.before) if clear is None else clear
+        if transition.count is None or limit is None:
+            return f"{rule.metric} {transition.after or 'resolved'}: {transition.reason}"
+        compared = f"{sign if worse else opposite} {wording.quantity(limit, unit)}"
+        if transition.value is None:
+            text = f"{rule.metric} absent, taken for {compared}"
+        else:
+            text = f"{rule.metric} {wording.quantity_beside(transition.value, limit, unit)} {compared}"
+        text += wording.for_count(transition, "datapoints")
+        if not worse and transition.after is not None and transition.threshold is not None:
+            text += f", {transition.after} still: {sign} {wording.quantity(transition.threshold, unit)}"
+        return text
+
+    def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
+        """Return why an alert is over if no value decided it."""
+        if transition.after is None and transition.count is None:
+            return transition.reason or None
+        return transition.cause
+
+    def conditions(self, rule: models.Rule) -> dict[str, object]:
+        """Return thresholds and counts."""
+        keys = self.export(rule)
+        return {**{key: keys[key] for key in keys if key != "missing"}, "absent": keys["missing"]}
+
+    def described(self, rule: models.Rule) -> tuple[str, ...]:
+        """Return thresholds and counts in words."""
+        options = self.options(rule)
+        sides = (("above", options.above), ("below", options.below), ("clear", options.clear))
+        thresholds = tuple(f"{key} {wording.levels(levels)}" for key, levels in sides if levels is not None)
+        return (*thresholds, f"breach {options.breach}", f"recover {options.recover}", f"missing {options.missing}")
+
+    def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
+        """Return the span of the slots that decide at the cursor."""
+        if rule_state.cursor is None or rule_state.period is None:
+            return None
+        period = rule_state.period
+        return rule_state.cursor - (self._limits(rule).lookback + 1) * period, rule_state.cursor + period - 1
+
+    def explain(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
+    ) -> kind.Explanation:
+        """Explain the slots at the cursor."""
+        assert horizon is not None
+        details = Details(
+            period=horizon.period,
+            delay=horizon.delay,
+            asked=wording.time(horizon.asked),
+            horizon=wording.time(horizon.newest),
         )
-        for level in plain.levels
-    )
-    return Look(used, tuple(absent), len(window), len(recover), levels)
-
-
-def judge(
-    rule: Rule,
-    rule_state: RuleState,
-    points: Sequence[Datapoint],
-    horizon: int,
-    *,
-    period: int,
-    expected_from: int,
-    changed_from: int | None,
-    lateness: int,
-) -> tuple[RuleState, tuple[Transition, ...]]:
-    """Walk the slots after the state's cursor; return the new state and what turned, in order of time.
-
-    What a revised past withdraws comes before that, newest first.
-
-    ``points`` reach at least ``lookback(rule)`` slots before the first slot that is judged. ``horizon`` is the time
-    of the newest slot that can have come: an absent one after it is unknown, not absent. Slots before
-    ``expected_from`` that have no datapoint are not expected. ``changed_from``, the earliest datapoint written since
-    the last judgement, has what it may have changed judged again, up to one ``lateness`` before the cursor (less far
-    where the trail was trimmed by a shorter one); what comes out differently there is a correction. All times,
-    ``period`` and ``lateness`` in seconds.
-    """
-    if rule_state.cursor is not None and (rule_state.metric, rule_state.period) != (rule.metric, period):
-        rule_state = rule_state.model_copy(
+        if horizon.asked is None:
+            return _explanation("CloudWatch was never asked with success", details, rule_state)
+        if rule_state.cursor is None:
+            return _explanation("no slot was evaluated yet", details, rule_state)
+        if rule_state.period != horizon.period:
+            now = f"the period became {horizon.period} s and no slot of it was evaluated yet"
+            return _explanation(now, details, rule_state)
+        view = slots.view(self._limits(rule), rule_state, _walk(rule, facts, horizon))
+        assert view is not None
+        shown = details.model_copy(
             update={
-                "cursor": None,
-                "metric": rule.metric,
-                "period": period,
-                "start": rule_state.cursor + (rule_state.period or period),
-                "trail": rule_state.trail[-1:],
-                "damping": flapping.settled(rule, rule_state.damping, rule_state.trail[:-1]),
+                "points": tuple(PointDetails(at=models.rfc3339(at), value=value) for at, value in view.points),
+                "missing": tuple(models.rfc3339(at) for at in view.absent),
+                "levels": tuple(
+                    LevelDetails(
+                        severity=level.severity,
+                        threshold=level.threshold,
+                        clear=level.clear,
+                        latched=level.latched,
+                        breaching=level.breaching,
+                        of=view.counted,
+                        clear_of=level.cleared,
+                        recovering=view.recovering,
+                    )
+                    for level in view.levels
+                ),
             }
         )
-    if rule_state.start is not None:
-        expected_from = max(expected_from, rule_state.start)
-    values = _by_slot(points, period, rule_state.start)
-    newest = max(values, default=None)
-    last = horizon // period if newest is None else max(horizon // period, newest)
+        return _explanation("; ".join(_levels_now(self.options(rule), view)), shown, rule_state)
 
-    if rule_state.cursor is None:
-        first = -(-expected_from // period)
-        if values:
-            first = min(first, min(values))
-        known = first - 1
-    else:
-        known = rule_state.cursor // period
-        first = known + 1
-        if changed_from is not None and changed_from // period <= known:
-            first = max(changed_from // period, _reach(known, period, lateness))
-            if rule_state.trimmed and rule_state.trail:  # what it was before the trail is not known any more
-                first = max(first, rule_state.trail[0].at // period + 1)
-            if rule_state.start is not None:
-                first = max(first, -(-rule_state.start // period))
-    last = max(last, known)
-    if first > last:
-        return rule_state, ()
+    # --- backtest ----------------------------------------------------------------------------------------------------
 
-    kept = [turn for turn in rule_state.trail if turn.at // period < first]
-    plain = _plain(rule)
-    turned = _fold(plain, values, first, last, expected_from, kept[-1].latched if kept else 0, period)
-    turns = kept + [SeverityChange(at, _SEVERITY_OF[after], after) for _, at, _, after, _, _ in turned]
-    trail = _trimmed(turns, last, period, lateness)
-    state = RuleState(
-        cursor=last * period,
-        trail=trail,
-        trimmed=rule_state.trimmed or len(trail) < len(turns),
+    def peak(self, rule: models.Rule, values: Sequence[float]) -> float | None:
+        """Return the value furthest beyond the threshold."""
+        return (max if self.options(rule).side == "above" else min)(values, default=None)
+
+
+def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
+    return slots.Walk(
         metric=rule.metric,
-        period=period,
-        start=rule_state.start,
-        damping=flapping.settled(rule, rule_state.damping, turns[: len(turns) - len(trail)]),
+        points=facts.points(rule.metric),
+        period=horizon.period,
+        horizon=horizon.newest or 0,
+        expected_from=facts.expected_from,
+        changed_from=facts.changed_from,
+        lateness=facts.lateness,
     )
-    if not turned and len(kept) == len(rule_state.trail):
-        return state, ()
-    past = _steps(rule_state.trail, len(kept))
-    flaps = flapping.among(rule, rule_state.damping, turns)
-    transitions: list[Transition] = []
-    seen = set()
-    for found in turned:
-        before, after = _SEVERITY_OF[found.before], _SEVERITY_OF[found.after]
-        if before == after:
+
+
+def _is_beyond(value: float, other: float, side: str) -> bool:
+    return value > other if side == "above" else value < other
+
+
+def _check_order(levels: section.Levels, side: str) -> None:
+    """Refuse a critical threshold that is not beyond the warning."""
+    if levels.warning is None or levels.critical is None or _is_beyond(levels.critical, levels.warning, side):
+        return
+    why = f"{levels.critical:g} must be {side} the warning, {levels.warning:g}"
+    raise section.Mistake(f"{side}.critical", why, "exchange them, or leave one out")
+
+
+def _check_clear(clear: section.Levels, levels: section.Levels, side: str) -> None:
+    """Refuse a hysteresis that would make the alert flap, or that is about no threshold of the rule."""
+    if clear.warning is None and clear.critical is None:
+        raise section.Mistake("clear", "names no number", "write { warning = …, critical = … }, or leave it out")
+    for severity in models.SEVERITIES:
+        cleared, threshold = clear.levels().of(severity), levels.levels().of(severity)
+        if cleared is None:
             continue
-        seen.add((found.at, before, after))
-        if (found.at, before, after) not in past:
-            transition = _transition(rule, plain, found, before, after, correction=found.slot <= known)
-            transitions.append(transition.model_copy(update={"damped": True}) if found.at in flaps else transition)
-    withdrawn = [
-        _withdrawn(at, before, after, values.get(at // period))
-        for at, before, after in reversed(past)
-        if (at, before, after) not in seen
+        if threshold is None:
+            raise section.Mistake(f"clear.{severity}", f"clears a severity that {side} does not have", "remove it")
+        if _is_beyond(cleared, threshold, side):
+            why = f"{cleared:g} is {side} the threshold, {threshold:g}, so the alert would flap"
+            todo = f"choose {threshold:g} or {'less' if side == 'above' else 'more'}"
+            raise section.Mistake(f"clear.{severity}", why, todo)
+
+
+def _levels_now(options: Options, view: slots.View) -> list[str]:
+    return [
+        f"{level.cleared} of {view.recovering} values not {options.side} {level.clear:.15g},"
+        f" {options.recover} end {level.severity}"
+        if level.latched
+        else f"{level.breaching} of {view.counted} values {options.side} {level.threshold:.15g},"
+        f" {options.breach} make it {level.severity}"
+        for level in view.levels
     ]
-    return state, (*withdrawn, *transitions)
 
 
-def lookback(rule: Rule) -> int:
-    """Return how many slots before a slot its judgement may look at, itself included."""
-    return 2 * max(rule.breach.n, rule.recover.n)
-
-
-def reread_from(
-    rule_state: RuleState, rule: Rule, changed_from: int | None, *, period: int, lateness: int
-) -> int | None:
-    """Return from what time on ``judge`` needs datapoints; ``None`` where the fold has not begun."""
-    if rule_state.cursor is None or (rule_state.metric, rule_state.period) != (rule.metric, period):
-        return None
-    first = rule_state.cursor // period + 1
-    if changed_from is not None:
-        first = min(first, max(changed_from // period, _reach(first - 1, period, lateness)))
-    return (first - lookback(rule)) * period
-
-
-def no_data(
-    rule: Rule,
-    rule_state: RuleState,
-    *,
-    succeeded_at: float | None,
-    added_at: float,
-    monitoring_since: float | None,
-    interval: int,
-    now: float,
-) -> tuple[RuleState, tuple[Transition, ...]]:
-    """Judge the absence of successful collections; return the new state and what turned.
-
-    It fires ``rule.intervals`` intervals (of ``interval`` seconds) after the latest of the last success, the
-    worker's addition, the state's ``start`` and the monitor's own start, at exactly that time; it is over with the
-    next success. While the monitor's start is unknown (``None``) nothing fires.
-    """
-    patience = rule.intervals * interval
-    state, transitions = rule_state, []
-    if state.severity is not None and succeeded_at is not None and succeeded_at > state.trail[-1].at - patience:
-        at = max(math.floor(succeeded_at), state.trail[-1].at)
-        reason = "a collection succeeded"
-        transitions.append(Transition(at=at, before=state.severity, after=None, reason=reason))
-        state = state.model_copy(update={"trail": (SeverityChange(at, None, 0),)})
-    if state.severity is None and monitoring_since is not None:
-        at = math.ceil(max(succeeded_at or added_at, added_at, monitoring_since, state.start or 0) + patience)
-        if now > at:
-            reason = f"no successful collection for {rule.intervals} intervals ({patience} s)"
-            transitions.append(Transition(at=at, before=None, after=rule.severity, reason=reason))
-            state = state.model_copy(update={"trail": (SeverityChange(at, rule.severity, _BITS[rule.severity]),)})
-    if transitions and rule.flapping is not None:
-        # Nothing of the past is revised here, so all turns are settled at once.
-        turns = [SeverityChange(one.at, one.after, 0) for one in transitions]
-        flaps = flapping.among(rule, rule_state.damping, turns)
-        transitions = [one.model_copy(update={"damped": one.at in flaps}) for one in transitions]
-        state = state.model_copy(update={"damping": flapping.settled(rule, rule_state.damping, turns)})
-    return state, tuple(transitions)
-
-
-#: Rules as the loop needs them, by identity: a configuration's are judged thousands of times.
-_PLAIN: dict[int, tuple[Rule, _Rule]] = {}
-#: So many are kept; more than any configuration has.
-_KEPT = 2000
-
-
-def _plain(rule: Rule) -> _Rule:
-    """Return a rule as the loop needs it, made once."""
-    kept = _PLAIN.get(id(rule))
-    if kept is None or kept[0] is not rule:
-        if len(_PLAIN) >= _KEPT:
-            _PLAIN.clear()
-        kept = _PLAIN[id(rule)] = rule, _made_plain(rule)
-    return kept[1]
-
-
-def _made_plain(rule: Rule) -> _Rule:
-    limits = rule.above or rule.below
-    levels = []
-    for severity in SEVERITIES:
-        threshold = limits.of(severity) if limits else None
-        if threshold is not None:
-            clear = rule.clear.of(severity) if rule.clear else None
-            levels.append(_Level(_BITS[severity], threshold, threshold if clear is None else clear))
-    return _Rule(
-        tuple(levels),
-        rule.above is not None,
-        rule.breach.m,
-        rule.breach.n,
-        rule.recover.m,
-        rule.recover.n,
-        rule.missing == "keep",
-        rule.missing == "breach",
+def _explanation(now: str, details: Details, rule_state: models.RuleState) -> kind.Explanation:
+    points = "  ".join(f"{point.at[11:]} {point.value:g}" for point in details.points)
+    until = "nothing yet" if rule_state.cursor is None else models.rfc3339(rule_state.cursor)
+    evaluated = (
+        f"up to {until}; period {details.period} s, delay {details.delay} s,"
+        f" absent counts up to {details.horizon or '-'}"
     )
-
-
-def _by_slot(points: Sequence[Datapoint], period: int, start: int | None) -> dict[int, Datapoint]:
-    """Return one datapoint a slot; what is no number counts as absent."""
-    values: dict[int, Datapoint] = {}
-    for point in points:
-        if (start is not None and point.at < start) or not math.isfinite(point.value):
-            continue
-        slot = point.at // period
-        if slot not in values or point.at >= values[slot].at:
-            values[slot] = point
-    return values
-
-
-def _reach(cursor: int, period: int, lateness: int) -> int:
-    """Return the earliest slot that may be judged again when ``cursor`` is the last slot judged."""
-    return (cursor * period - lateness) // period
-
-
-def _trimmed(trail: list[SeverityChange], cursor: int, period: int, lateness: int) -> tuple[SeverityChange, ...]:
-    """Leave out the turns that nothing looks at any more, all but the last of those out of reach."""
-    reach = _reach(cursor, period, lateness)
-    while len(trail) > 1 and trail[1].at // period < reach:
-        trail = trail[1:]
-    return tuple(trail)
-
-
-def _fold(
-    rule: _Rule, values: dict[int, Datapoint], first: int, last: int, expected: int, latched: int, period: int
-) -> list[_Turned]:
-    """Walk the slots from ``first`` to ``last``; nothing but numbers and tuples, for this is the hot path."""
-    turned = []
-    longest = 2 * max(rule.n, rule.recover_n)
-    absent = 0
-    slot = first
-    present = iter(sorted(slot for slot in values if slot >= first))
-    upcoming = next(present, None)
-    while slot <= last:
-        while upcoming is not None and upcoming < slot:
-            upcoming = next(present, None)
-        point = values.get(slot)
-        if point is None:
-            # Nothing can turn here: the slot counts for nothing, or the windows hold nothing else than such slots.
-            if rule.keep or slot * period < expected or absent > longest:
-                ahead = last + 1 if upcoming is None else upcoming
-                if not rule.keep and slot * period < expected:
-                    ahead = min(ahead, -(-expected // period))
-                slot = ahead
-                continue
-            absent += 1
-        else:
-            absent = 0
-        window = _window(rule, values, slot, rule.n, expected, period)
-        recover = _window(rule, values, slot, rule.recover_n, expected, period) if latched else ()
-        after = 0
-        for level in rule.levels:
-            if _breaching(rule, level, window) >= rule.m or (
-                latched & level.bit and _clear(rule, level, recover) < rule.recover_m
-            ):
-                after |= level.bit
-        if after != latched:
-            turned.append(_Turned(slot, slot * period if point is None else point.at, latched, after, window, recover))
-            latched = after
-        slot += 1
-    return turned
-
-
-def _window(
-    rule: _Rule, values: dict[int, Datapoint], slot: int, n: int, expected: int, period: int
-) -> list[Datapoint | None]:
-    """Return the last ``n`` slots that count, newest first, looking back at most ``2 n`` slots in all."""
-    counted: list[Datapoint | None] = []
-    for place in range(slot, slot - 2 * n, -1):
-        point = values.get(place)
-        if point is None and (rule.keep or place * period < expected):
-            continue
-        counted.append(point)
-        if len(counted) == n:
-            break
-    return counted
-
-
-def _breaching(rule: _Rule, level: _Level, window: Sequence[Datapoint | None]) -> int:
-    found = 0
-    for point in window:
-        if point is None:
-            found += rule.breach
-        elif rule.rising:
-            found += point.value > level.threshold
-        else:
-            found += point.value < level.threshold
-    return found
-
-
-def _clear(rule: _Rule, level: _Level, window: Sequence[Datapoint | None]) -> int:
-    found = 0
-    for point in window:
-        if point is None:
-            found += not rule.breach
-        elif rule.rising:
-            found += point.value <= level.clear
-        else:
-            found += point.value >= level.clear
-    return found
-
-
-def _steps(trail: Sequence[SeverityChange], begin: int) -> list[tuple[int, Severity | None, Severity | None]]:
-    """Return the changes of severity from the turn at ``begin`` on, as ``(at, before, after)``."""
-    before = trail[begin - 1].severity if begin else None
-    steps = []
-    for turn in trail[begin:]:
-        if turn.severity != before:
-            steps.append((turn.at, before, turn.severity))
-        before = turn.severity
-    return steps
-
-
-def _transition(
-    rule: Rule, plain: _Rule, found: _Turned, before: Severity | None, after: Severity | None, *, correction: bool
-) -> Transition:
-    """Return the transition of a slot at which the severity changed, with the level and window that decided it."""
-    worse = found.after > found.before
-    if after is None:  # what held out longest decided: the least severe level that was latched
-        level = next((level for level in plain.levels if found.before & level.bit), None)
-    else:
-        rule_state = after if worse else before
-        level = next((level for level in plain.levels if rule_state and level.bit == _BITS[rule_state]), None)
-    window = found.window if worse else found.recover
-    point = window[0] if window and window[0] is not None and window[0].at == found.at else None
-    side = "above" if plain.rising else "below"
-    if level is None:
-        threshold, count, reason = None, None, "the rule no longer has this level"
-    else:
-        number = _breaching(plain, level, window) if worse else _clear(plain, level, window)
-        count = f"{number} of {len(window)}"
-        reason = f"{count} values {'' if worse else 'not '}{side} {level.threshold if worse else level.clear:.15g}"
-        absent = sum(point is None for point in window)
-        if absent:
-            reason += f", {absent} absent (missing = {rule.missing})"
-        threshold = level.threshold if worse else level.clear
-    if not worse and after:
-        threshold = next(level.threshold for level in plain.levels if level.bit == _BITS[after])
-    return Transition(
-        at=found.at,
-        before=before,
-        after=after,
-        value=None if point is None else point.value,
-        threshold=threshold,
-        points=tuple(point for point in reversed(window) if point is not None),
-        count=count,
-        correction=correction,
-        reason=reason + (", seen late: a datapoint came late or was revised" if correction else ""),
+    lines = (
+        ("points", points or "none"),
+        ("missing", "  ".join(at[11:] for at in details.missing) or "none"),
+        ("judged", evaluated),
     )
+    return kind.Explanation(now, details, lines)
 
 
-def _withdrawn(at: int, before: Severity | None, after: Severity | None, point: Datapoint | None) -> Transition:
-    """Return the transition back for one from ``before`` to ``after`` that a revised past no longer shows."""
-    return Transition(
-        at=at,
-        before=after,
-        after=before,
-        value=None if point is None else point.value,
-        correction=True,
-        reason=f"a datapoint came late or was revised: it did not turn from {before or 'well'} to {after or 'well'}",
-    )
+KIND = Threshold()

@@ -1,6 +1,6 @@
 """Backtest: recorded datapoints judged by the rules of a file, and the cases that a file gives for its own rules.
 
-What is thought is in ``thresholds``: this only reads a trace, hands it over whole, and pairs what turned into episodes.
+The kind of a rule evaluates it: this only reads a trace, hands it over whole, and pairs the transitions into episodes.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from workermon import config, costs, errors, models, ports
+from workermon import config, costs, errors, models, ports, rules
 from workermon.config import catalogue as metrics
-from workermon.rules import threshold
 
 #: Seconds. The period of a trace that has one datapoint only: what EC2 publishes at.
 LONE = 300
@@ -131,15 +130,21 @@ def _value(text: str, where: str) -> float | None:
 # --- what would have fired ---------------------------------------------------------------------------------------
 
 
+def over_metrics(configuration: models.Configuration, metric: str | None = None) -> list[models.Rule]:
+    """Return the rules over datapoints, which can be replayed; of one metric only if it is given."""
+    every = [rule for rule in configuration.rules if rules.KINDS[rule.kind].metrics(rule)]
+    return [rule for rule in every if metric in (None, rule.metric)]
+
+
 def rules_for(configuration: models.Configuration, metric: str | None, source: str) -> list[models.Rule]:
-    """Return the threshold rules over the metric of a trace.
+    """Return the rules over the metric of a trace.
 
     Where ``metric`` is ``None`` it is the one that all of them are about, or else the one that ``source`` (the name of
     the trace) has in it. Raises ``errors.NotFound`` where no rule is about that metric, ``errors.InvalidInput`` where
     it cannot be told which is meant.
     """
-    rules = [rule for rule in configuration.rules if rule.kind == "threshold"]
-    known = list(dict.fromkeys(rule.metric or "" for rule in rules))
+    replayed = over_metrics(configuration)
+    known = list(dict.fromkeys(rule.metric or "" for rule in replayed))
     if metric is None:
         named = known if len(known) == 1 else [name for name in known if name in source]
         if len(named) != 1:
@@ -149,7 +154,7 @@ def rules_for(configuration: models.Configuration, metric: str | None, source: s
         metric = named[0]
     if metric not in known:
         raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
-    return [rule for rule in rules if rule.metric == metric]
+    return [rule for rule in replayed if rule.metric == metric]
 
 
 def episodes(
@@ -160,24 +165,18 @@ def episodes(
     ``segments`` follow one another, each with a period of its own. Slots before the first datapoint are not expected;
     those up to ``until`` are (a time; the last datapoint where left out).
     """
-    rule_state = models.RuleState()
+    kind, rule_state = rules.KINDS[rule.kind], models.RuleState()
     turns: list[models.Transition] = []
     points = [point for segment in segments for point in segment.points]
     for place, (period, own) in enumerate(segments):
         if not own:
             continue
         last = place == len(segments) - 1
-        horizon = max(own[-1].at, until) if last and until is not None else own[-1].at
-        rule_state, found = threshold.judge(
-            rule,
-            rule_state,
-            own,
-            horizon,
-            period=period,
-            expected_from=own[0].at // period * period,
-            changed_from=None,
-            lateness=models.LATENESS,
+        newest = max(own[-1].at, until) if last and until is not None else own[-1].at
+        facts = rules.Facts(
+            series={rule.metric or "": models.Series(period, own)}, expected_from=own[0].at // period * period
         )
+        rule_state, found = kind.judge(rule, rule_state, facts, rules.Horizon.until(newest, period))
         turns += found
     return _paired(rule, turns, points, worker)
 
@@ -206,8 +205,7 @@ def _paired(
 
 def _peak(rule: models.Rule, points: Iterable[models.Datapoint], begin: int, end: int | None) -> float | None:
     values = [value for at, value in points if begin <= at and (end is None or at < end)]
-    furthest = max if rule.above is not None else min
-    return furthest(values, default=None)
+    return rules.KINDS[rule.kind].peak(rule, values)
 
 
 def ledger(
@@ -244,9 +242,8 @@ def _recorded(
     found.sort(key=lambda series: series.points[0].at)
     if not found or asked is None:
         return found, None
-    period = found[-1].period
-    delay = 0 if metric == models.STATUS_CHECK_FAILED else condition.delays.get(metric, metrics.DELAY)
-    return found, math.floor(asked - period - delay)
+    delay = 0 if metric == models.STATUS_CHECK_FAILED else rules.delay_of(metric, condition)
+    return found, rules.Horizon(found[-1].period, delay, asked).newest
 
 
 # --- CloudWatch's own history ------------------------------------------------------------------------------------
@@ -318,7 +315,7 @@ def spans(period: int, since: int, until: int) -> tuple[Span, ...]:
 
 def wanted(
     records: Sequence[ports.Record],
-    rules: Sequence[models.Rule],
+    replayed: Sequence[models.Rule],
     configuration: models.Configuration,
     since: int,
     *,
@@ -335,7 +332,7 @@ def wanted(
     pairs = [
         (record, catalogue[name])
         for record in records
-        for name in dict.fromkeys(rule.metric or "" for rule in rules if rule.applies_to(record.worker))
+        for name in dict.fromkeys(rule.metric or "" for rule in replayed if rule.applies_to(record.worker))
         if name in catalogue
     ]
     listed = _listed([pair for pair in pairs if not _known(*pair)], cloudwatch)
@@ -414,7 +411,7 @@ def newest(record: ports.Record, rule: models.Rule, configuration: models.Config
     if metric is None or record.condition.status != "running":
         return None
     period = metric.period_for(detailed=record.worker.detailed)
-    return math.floor(at - period - record.condition.delays.get(metric.name, metrics.DELAY))
+    return rules.Horizon(period, rules.delay_of(metric.name, record.condition), at).newest
 
 
 def _catalogue(configuration: models.Configuration) -> dict[str, models.Metric]:
@@ -441,23 +438,18 @@ def document(found: Iterable[Episode]) -> dict[str, object]:
 # --- cases of a file ---------------------------------------------------------------------------------------------
 
 
-def test(rules: Iterable[models.Rule], cases: Mapping[str, Sequence[config.Case]]) -> list[Tried]:
+def test(tested: Iterable[models.Rule], cases: Mapping[str, Sequence[config.Case]]) -> list[Tried]:
     """Judge every case by its rule; ``cases`` are by the rule's name."""
-    return [_tried(rule, case) for rule in rules for case in cases.get(rule.name, ())]
+    return [_tried(rule, case) for rule in tested for case in cases.get(rule.name, ())]
 
 
 def _tried(rule: models.Rule, case: config.Case) -> Tried:
     values = enumerate(case.values, start=1)
     points = [models.Datapoint(place * case.period, value) for place, value in values if value is not None]
-    _, turned = threshold.judge(
-        rule,
-        models.RuleState(),
-        points,
-        len(case.values) * case.period,
-        period=case.period,
-        expected_from=case.period,
-        changed_from=None,
-        lateness=models.LATENESS,
+    horizon = rules.Horizon.until(len(case.values) * case.period, case.period)
+    facts = rules.Facts(
+        series={rule.metric or "": models.Series(case.period, tuple(points))}, expected_from=case.period
     )
+    _, turned = rules.KINDS[rule.kind].judge(rule, models.RuleState(), facts, horizon)
     got = tuple((turn.at // case.period, turn.after or "ok") for turn in turned)
     return Tried(rule.name, case.name, case.turns, got)

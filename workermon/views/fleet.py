@@ -160,7 +160,7 @@ def event_row(event: models.ScheduledEvent) -> EventRow:
         not_before=event.not_before,
         not_after=event.not_after,
         deadline=event.deadline,
-        state=scheduled.mark(event) or "ahead",
+        state=scheduled.outcome(event) or "ahead",
     )
 
 

@@ -1,0 +1,224 @@
+"""From the sections of a config file to its models: what the grammar cannot check, because it takes several keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from workermon import errors, models
+from workermon.config import catalogue, channels, grammar, problems, rules, silences
+from workermon.config.file import File
+from workermon.rules import KINDS, Kinds
+
+
+def build(sections: grammar.Grammar, source: str, channel_types: channels.Types, kinds: Kinds) -> File:
+    """Return the file that the sections describe; raises ``problems.Mistake`` for the first thing that is wrong."""
+    read = [rules.read(place, given, kinds) for place, given in enumerate(sections.rules or ())]
+    file = File(
+        source=source,
+        workers=sections.workers,
+        discover=_discover(sections.discover),
+        rules=None if sections.rules is None else tuple(rule for rule, _ in read),
+        channels=None
+        if sections.channels is None
+        else {name: channels.read(name, section, channel_types) for name, section in sections.channels.items()},
+        metrics=None if sections.metrics is None else _metrics(sections.metrics, kinds),
+        collect=sections.collect,
+        accounts=None
+        if sections.accounts is None
+        else {name: _account(name, section) for name, section in sections.accounts.items()},
+        budget=sections.budget,
+        limits=None if sections.limits is None else _limits(sections.limits),
+        silences=None
+        if sections.silences is None
+        else tuple(silences.read(place, section) for place, section in enumerate(sections.silences)),
+        cases={rule.name: cases for rule, cases in read if cases},
+    )
+    _check_names(file, read)
+    if file.collect is not None:
+        _check_lateness(file.collect)
+    return file
+
+
+def _check_names(file: File, read: Iterable[rules.Read]) -> None:
+    """Refuse names and silences that are there twice, and a worker that is named like another instance."""
+    for place, (_, cases) in enumerate(read):
+        _check_unique(f"rules[{place}].cases", "name", (case.name for case in cases))
+    workers = file.workers or ()
+    _check_unique("workers", "id", (worker.id for worker in workers))
+    _check_unique("workers", "name", (worker.name for worker in workers))
+    _check_unique("rules", "name", (rule.name for rule in file.rules or ()))
+    for place, silence in enumerate(file.silences or ()):
+        if any(silence.id == other.id for other in (file.silences or ())[:place]):
+            raise problems.Mistake(f"silences[{place}]", "says what another one says", "remove one of them")
+    for place, worker in enumerate(workers):
+        if worker.name and models.INSTANCE_ID.fullmatch(worker.name) and worker.name != worker.id:
+            raise problems.Mistake(f"workers[{place}].name", "is the id of another instance", "choose another name")
+
+
+def _check_unique(section: str, key: str, values: Iterable[str | None]) -> None:
+    places: dict[str, int] = {}
+    for place, value in enumerate(values):
+        if value is None:
+            continue
+        if value in places:
+            why = f"{value} is {section}[{places[value]}] already"
+            raise problems.Mistake(f"{section}[{place}].{key}", why, "remove one of them")
+        places[value] = place
+
+
+def _check_lateness(section: grammar.CollectSection) -> None:
+    """Refuse a lateness that leaves no room in the ledger for what rules look back at from there."""
+    if 2 * section.lateness > section.retention:
+        why = f"is more than half of the retention, {section.retention} s"
+        todo = f"choose {section.retention // 2}s at most, or a retention of {2 * section.lateness}s"
+        raise problems.Mistake("collect.lateness", why, todo)
+
+
+def _discover(section: grammar.DiscoverSection | None) -> models.Discover | None:
+    if section is None:
+        return None
+    if section.regions and not section.tags:
+        why = "is missing, so every instance would be meant"
+        raise problems.Mistake("discover.tags", why, 'write tags = { Role = "…" }')
+    return models.Discover(**dict(section))
+
+
+def _account(name: str, section: grammar.AccountSection) -> models.Account:
+    if name == "default":
+        raise problems.Mistake("accounts.default", "is the name of boto3's own credentials", "choose another name")
+    return models.Account(
+        role_arn=section.role_arn,
+        external_id=section.external_id and section.external_id.ref(f"accounts.{name}.external_id"),
+    )
+
+
+def _metrics(sections: Iterable[grammar.MetricSection], kinds: Kinds) -> dict[str, models.Metric]:
+    metrics: dict[str, models.Metric] = {}
+    reserved = {models.STATUS_CHECK_FAILED, *(kind.pseudo_metric for kind in kinds.values())}
+    for place, section in enumerate(sections):
+        path = f"metrics[{place}]"
+        if section.name in reserved:
+            why = f"{section.name} does not come from CloudWatch"
+            raise problems.Mistake(f"{path}.name", why, "choose another name")
+        if section.name in metrics:
+            raise problems.Mistake(f"{path}.name", f"{section.name} is described already", "remove one of them")
+        metrics[section.name] = _metric(path, section)
+    return metrics
+
+
+def _metric(path: str, section: grammar.MetricSection) -> models.Metric:
+    """Return a metric: a known one with other values, or one of the user's own."""
+    given = section.model_dump(exclude_none=True)
+    known = catalogue.CATALOGUE.get(section.name)
+    if known is not None:
+        return known.model_copy(update=given)
+    for key in ("namespace", "metric_name"):
+        if key not in given:
+            why = f"is missing, and {section.name} is no known metric"
+            todo = f"add it, or: {errors.nearest(section.name, catalogue.CATALOGUE)}"
+            raise problems.Mistake(f"{path}.{key}", why, todo)
+    given.setdefault("merge", "sum" if given.get("statistic") in ("Sum", "SampleCount") else "max")
+    return models.Metric(**given)
+
+
+def _limits(section: grammar.LimitsSection) -> dict[str, models.Limit]:
+    given = {grammar.LIMITED[key]: getattr(section, key) for key in grammar.LimitsSection.model_fields}
+    return {
+        api: models.Limit(bucket=limit.bucket, rate=limit.per_second)
+        for api, limit in given.items()
+        if limit is not None
+    }
+
+
+# --- putting it in force ---------------------------------------------------------------------------------------------
+
+
+def to_configuration(file: File, previous: models.Configuration, kinds: Kinds = KINDS) -> models.Configuration:
+    """Return the configuration once the file is applied over ``previous``; its revision is one higher.
+
+    A section that the file lacks is taken from ``previous``. Raises ``errors.InvalidInput`` for a reference to a
+    metric, channel, rule or account that neither has.
+    """
+    keys = {"rules", "accounts", "limits", "silences"}
+    changes: dict[str, Any] = {key: value for key in keys if (value := getattr(file, key)) is not None}
+    if file.channels is not None:
+        changes["channels"] = {**catalogue.DEFAULT_CHANNELS, **file.channels}
+    if file.metrics is not None:
+        changes["metrics"] = {**catalogue.CATALOGUE, **file.metrics}
+    if file.collect is not None:
+        collect = file.collect
+        changes |= {"retention": collect.retention, "lateness": collect.lateness, "chosen": collect.metrics}
+    if file.discover is not None:
+        changes["discover"] = file.discover if file.discover.tags else None
+    if file.budget is not None:
+        changes["budget"] = file.budget.dollars_per_day
+    made = previous.model_copy(update={**changes, "revision": previous.revision + 1})
+    made = made.model_copy(update={"collect": _collected(made, kinds)})
+    try:
+        _check_references(file, made, kinds)
+    except problems.Mistake as wrong:
+        raise errors.InvalidInput(file.where(wrong.path), wrong.why, wrong.todo) from None
+    return made
+
+
+def _collected(made: models.Configuration, kinds: Kinds) -> tuple[str, ...]:
+    """Return the metrics to collect: those that the file chose, else the defaults and what the rules need."""
+    if made.chosen is not None:
+        return tuple(name for name in dict.fromkeys(made.chosen) if name != models.STATUS_CHECK_FAILED)
+    needed = (name for rule in made.rules for name in kinds[rule.kind].metrics(rule) if name in made.metrics)
+    return tuple(dict.fromkeys((*catalogue.DEFAULT_METRICS, *needed)))
+
+
+def _check_references(file: File, made: models.Configuration, kinds: Kinds) -> None:
+    """Refuse a name of a metric, channel, rule or account that the configuration does not have."""
+    known = {*made.metrics, models.STATUS_CHECK_FAILED}
+    for place, name in enumerate(made.chosen or ()):
+        _check_known(f"collect.metrics[{place}]", name, known, "known metric")
+    for place, rule in enumerate(made.rules):
+        path = f"rule {rule.name} (in force)" if file.rules is None else f"rules[{place}]"
+        _check_channels(path, rule, made.channels)
+        _check_metrics(path, rule, made, kinds, ours=file.rules is not None)
+    names = {*(rule.name for rule in made.rules), *catalogue.STANDING}
+    for place, silence in enumerate(made.silences):
+        path = f"silence {silence.id} (in force)" if file.silences is None else f"silences[{place}]"
+        if silence.rule is not None:
+            _check_known(f"{path}.rule", silence.rule, names, "rule")
+    for path, account in _accounts(file):
+        if account is not None and account != "default":
+            _check_known(path, account, made.accounts, "account")
+
+
+def _check_known(path: str, name: str, known: Iterable[str], what: str) -> None:
+    if name not in known:
+        raise problems.Mistake(path, f"{name} is no {what}", errors.nearest(name, known))
+
+
+def _check_channels(path: str, rule: models.Rule, channels: Mapping[str, models.Channel]) -> None:
+    lists = {"notify": rule.notify}
+    if rule.routes is not None:
+        lists = {f"notify.{severity}": names for severity, names in rule.routes.items()}
+    for key, names in lists.items():
+        for place, name in enumerate(names):
+            _check_known(f"{path}.{key}[{place}]", name, channels, "channel")
+
+
+def _check_metrics(path: str, rule: models.Rule, made: models.Configuration, kinds: Kinds, *, ours: bool) -> None:
+    """Refuse a metric that is not known; ``ours``: the rule is of the file, so its metric has to be collected."""
+    pseudo_metrics = [kind.pseudo_metric for kind in kinds.values() if kind.pseudo_metric is not None]
+    for metric in kinds[rule.kind].metrics(rule):
+        if metric == models.STATUS_CHECK_FAILED:
+            continue
+        if metric not in made.metrics:
+            names = (*made.metrics, models.STATUS_CHECK_FAILED, *pseudo_metrics)
+            raise problems.Mistake(f"{path}.metric", f"{metric} is no known metric", errors.nearest(metric, names))
+        if ours and metric not in made.collect:
+            why = f"{metric} is not collected, so the rule could never fire"
+            raise problems.Mistake(f"{path}.metric", why, "add it to [collect] metrics")
+
+
+def _accounts(file: File) -> Iterable[tuple[str, str | None]]:
+    if file.discover is not None:
+        yield "discover.account", file.discover.account
+    for place, worker in enumerate(file.workers or ()):
+        yield f"workers[{place}].account", worker.account

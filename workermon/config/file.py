@@ -1,0 +1,97 @@
+"""A valid config file, and what is checked of it before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import Field
+
+from workermon import errors, models
+from workermon.config import grammar, problems
+from workermon.config.rules import Case
+from workermon.rules import KINDS, Kinds
+
+
+class File(models.Frozen):
+    """A valid config file; ``None`` is a section that it does not have, so that part is left alone.
+
+    ``source`` names it in errors. ``cases`` are those of its rules, by the rule's name.
+    """
+
+    source: str
+    workers: tuple[grammar.WorkerSection, ...] | None = None
+    discover: models.Discover | None = None
+    rules: tuple[models.Rule, ...] | None = None
+    channels: dict[str, models.Channel] | None = None
+    metrics: dict[str, models.Metric] | None = None
+    collect: grammar.CollectSection | None = None
+    accounts: dict[str, models.Account] | None = None
+    budget: grammar.BudgetSection | None = None
+    limits: dict[str, models.Limit] | None = None
+    silences: tuple[models.Maintenance, ...] | None = None
+    cases: dict[str, tuple[Case, ...]] = Field(default_factory=dict)
+    text: str = Field(default="", repr=False)
+
+    def where(self, path: str) -> str:
+        """Return how an error names a place of this file: source, path, and line and column where they are known."""
+        return problems.where(self.source, path, self.text)
+
+
+#: Seconds. The periods below a minute that CloudWatch has; above, any number of minutes.
+SHORT_PERIODS = frozenset({1, 5, 10, 20, 30})
+
+
+def check_intervals(file: File, least: int) -> None:
+    """Refuse an interval below the least allowed, in seconds."""
+    intervals = [(f"workers[{place}].interval", worker.interval) for place, worker in enumerate(file.workers or ())]
+    intervals.append(("discover.interval", file.discover.interval if file.discover else None))
+    for path, interval in intervals:
+        if interval is not None and interval < least:
+            why = f"{interval} s is below the least allowed, {least} s"
+            raise errors.InvalidInput(file.where(path), why, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
+
+
+def check_silences(file: File, now: float) -> None:
+    """Refuse a silence that is over, or that ends too late."""
+    for place, silence in enumerate(file.silences or ()):
+        if silence.ends is None:
+            continue
+        path = file.where(f"silences[{place}].ends")
+        if silence.ends <= now:
+            why = f"was over at {models.rfc3339(silence.ends)}"
+            raise errors.InvalidInput(path, why, "give a time to come, or remove it")
+        if silence.begins is None and silence.ends - now > models.MAX_SILENCE:
+            raise errors.InvalidInput(path, "is more than 365 days away", "choose a nearer one")
+
+
+def warnings(file: File, secrets: Callable[[models.SecretRef], str], kinds: Kinds = KINDS) -> list[str]:
+    """Return what is valid in a file but does not work here, or may not be meant.
+
+    ``secrets`` looks up a secret. Another process may have one that is missing here.
+    """
+    texts = [warning for channel in (file.channels or {}).values() for warning in _secret_warnings(channel, secrets)]
+    for rule in file.rules or ():
+        texts += [f"rule {rule.name}: {warning}" for warning in kinds[rule.kind].warnings(rule)]
+    for name, metric in (file.metrics or {}).items():
+        period = metric.period
+        if period is not None and period not in SHORT_PERIODS and period % 60:
+            why = f"CloudWatch takes 1, 5, 10, 20, 30 and multiples of 60 s, not {period} s"
+            texts.append(f"metrics.{name}.period: {why}")
+    return texts
+
+
+def _secret_warnings(channel: models.Channel, secrets: Callable[[models.SecretRef], str]) -> list[str]:
+    texts = []
+    for key in ("url", "secret"):
+        ref = getattr(channel, key)
+        if not isinstance(ref, models.SecretRef):
+            continue
+        path = f"channels.{channel.name}.{key}"
+        try:
+            secrets(ref)
+        except errors.SecretNotAllowed as why:
+            texts.append(f"{path}: {why.why} (asked for here: {ref.env or ref.file})")
+        except errors.InvalidInput:
+            what = f"{ref.env} is not set here" if ref.env is not None else f"{ref.file} cannot be read here"
+            texts.append(f"{path}: {what}; the process that delivers needs it")
+    return texts

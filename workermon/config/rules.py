@@ -1,0 +1,109 @@
+"""``[[rules]]``: reads a section by its kind of rule, and holds the cases that it gives.
+
+Which kinds there are, and which keys each takes, is in ``workermon.rules``; the parser is handed that table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pydantic
+
+from workermon import errors, models, rules
+from workermon.config import problems
+from workermon.rules import section
+
+
+class Case(models.Frozen):
+    """A case of a rule: values in slots of ``period`` seconds, ``None`` where absent, and what they must turn.
+
+    ``turns`` are ``(number of the value, state)``, the first value is 1, the state ``ok``, ``warning`` or ``critical``.
+    """
+
+    name: str
+    values: tuple[float | None, ...]
+    period: int
+    turns: tuple[tuple[int, str], ...]
+
+
+class Read(NamedTuple):
+    """A rule and its cases."""
+
+    rule: models.Rule
+    cases: tuple[Case, ...]
+
+
+def read(place: int, given: Mapping[str, Any], kinds: rules.Kinds) -> Read:
+    """Return the rule that a section describes; raises ``problems.Mistake`` for one that cannot work."""
+    path, kind = f"rules[{place}]", rules.kind_of(given, kinds)
+    _check_keys(path, given, kind, kinds)
+    try:
+        keys = kind.section_type.model_validate(given)
+    except pydantic.ValidationError as wrong:
+        raise problems.first(wrong, kind.section_type, (), within=("rules", place)) from None
+    try:
+        options, severity = kind.parse(keys)
+    except rules.Mistake as wrong:
+        raise problems.Mistake(f"{path}.{wrong.key}" if wrong.key else path, wrong.why, wrong.todo) from None
+    rule = models.Rule(
+        name=keys.name,
+        kind=kind.name,
+        metric=keys.metric if kind.pseudo_metric is None else None,
+        severity=severity,
+        options=options.model_dump(mode="json", exclude_defaults=True),
+        labels=keys.labels,
+        flapping=getattr(keys, "flapping", None),
+        **_notified(keys),
+    )
+    return Read(rule, _cases(path, getattr(keys, "cases", ())))
+
+
+def schema(kinds: rules.Kinds) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the JSON schema of a section with the keys of all kinds, and the definitions that it refers to."""
+    merged = section.RuleSection.model_json_schema()
+    definitions: dict[str, Any] = merged.pop("$defs", {})
+    for kind in kinds.values():
+        own = kind.section_type.model_json_schema()
+        definitions |= own.get("$defs", {})
+        merged["properties"] |= own["properties"]
+    return merged, definitions
+
+
+def _check_keys(path: str, given: Mapping[str, Any], kind: rules.Kind[Any], kinds: rules.Kinds) -> None:
+    """Refuse a key that no kind has, or that only other kinds have."""
+    takes = kind.section_type.model_fields
+    for key in given:
+        if key in takes:
+            continue
+        others = [other for other in kinds.values() if key in other.section_type.model_fields]
+        if not others:
+            raise problems.Mistake(f"{path}.{problems.shown(key)}", "is no key here", errors.nearest(key, takes))
+        if kind.pseudo_metric is None:
+            asked_by = " or ".join(dict.fromkeys(other.asked_by for other in others))
+            raise problems.Mistake(f"{path}.{key}", f"is only for {asked_by}", "remove it")
+        raise problems.Mistake(f"{path}.{key}", f"is not for {kind.asked_by}", kind.misplaced(key))
+
+
+def _notified(keys: section.RuleSection) -> dict[str, Any]:
+    """Return a rule's channels: all of them, and which severities each is notified of if the file says so."""
+    given: Any = keys.notify
+    if isinstance(given, dict):
+        return {"notify": tuple(dict.fromkeys(name for names in given.values() for name in names)), "routes": given}
+    return {"notify": tuple(dict.fromkeys(given))}
+
+
+def _cases(path: str, sections: tuple[section.CaseSection, ...]) -> tuple[Case, ...]:
+    cases = []
+    for place, given in enumerate(sections):
+        turns = tuple((turn.at, turn.to) for turn in given.turns)
+        for number, (at, _) in enumerate(turns):
+            where = f"{path}.cases[{place}].turns[{number}].at"
+            if at > len(given.values):
+                raise problems.Mistake(where, f"there are {len(given.values)} values only", "number them from 1")
+            if number and at <= turns[number - 1][0]:
+                raise problems.Mistake(where, "comes before the turn above it", "list the turns in order of time")
+        values = tuple(value if math.isfinite(value) else None for value in given.values)
+        cases.append(Case(name=given.name, values=values, period=given.period, turns=turns))
+    return tuple(cases)

@@ -1,0 +1,60 @@
+"""``[[silences]]``: maintenance windows, once or at the times of a schedule."""
+
+from __future__ import annotations
+
+import zoneinfo
+
+from workermon import errors, models
+from workermon.config import grammar, problems
+
+#: The beginning of 2026 in UTC. Schedules are checked from here on, so that checking one needs no clock.
+_SINCE = 1_767_225_600
+
+
+def read(place: int, section: grammar.SilenceSection) -> models.Maintenance:
+    """Return the window that a section describes; raises ``problems.Mistake`` for one that cannot work."""
+    path = f"silences[{place}]"
+    if section.worker is None and section.rule is None and not section.labels:
+        raise problems.Mistake(path, "would mute everything", "name a worker, labels or a rule")
+    if section.schedule is None:
+        _check_once(path, section)
+    else:
+        _check_schedule(path, section, section.schedule)
+    given = section.model_dump(exclude={"timezone"})
+    made = models.Maintenance(id="", **given, timezone=section.timezone or "UTC")
+    return made.model_copy(update={"id": models.maintenance_id(made)})
+
+
+def _check_once(path: str, section: grammar.SilenceSection) -> None:
+    for key in ("duration", "timezone"):
+        if key in section.model_fields_set:
+            todo = 'add schedule = "0 2 * * sun", or remove it'
+            raise problems.Mistake(f"{path}.{key}", "is only for a schedule", todo)
+    if section.ends is None:
+        raise problems.Mistake(path, "has no end", "add ends, or schedule and duration")
+    if section.begins is not None and section.ends <= section.begins:
+        raise problems.Mistake(f"{path}.ends", "does not come after begins", "exchange them")
+    if section.begins is not None and section.ends - section.begins > models.MAX_SILENCE:
+        raise problems.Mistake(f"{path}.ends", "is more than 365 days after begins", "choose a nearer one")
+
+
+def _check_schedule(path: str, section: grammar.SilenceSection, schedule: str) -> None:
+    for key in ("begins", "ends"):
+        if key in section.model_fields_set:
+            raise problems.Mistake(f"{path}.{key}", "does not go with a schedule", "keep one of the two")
+    if section.duration is None:
+        raise problems.Mistake(f"{path}.duration", "is missing beside schedule", 'write duration = "2h"')
+    timezone = section.timezone or "UTC"
+    try:
+        models.zone(timezone)
+    except ValueError as why:
+        meant = errors.did_you_mean(timezone, zoneinfo.available_timezones())
+        todo = meant or "see the names of the tz database"
+        raise problems.Mistake(f"{path}.timezone", f"{problems.shown(timezone)!r} {why}", todo) from None
+    try:
+        models.check_schedule(schedule, timezone, section.duration, _SINCE)
+    except ValueError as why:
+        todo = 'write minute, hour, day, month and day of the week, such as "0 2 * * sun"'
+        if "for ever" in str(why):
+            todo = "choose a shorter duration, or change the rule"
+        raise problems.Mistake(f"{path}.schedule", f"{problems.shown(schedule)!r} {why}", todo) from None

@@ -1,0 +1,64 @@
+"""When a slot without a datapoint counts as absent: the only place that decides it.
+
+CloudWatch's datapoints appear some time after their period's end. Until then a missing datapoint is unknown, not
+absent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from workermon.models import STATUS_CHECK_FAILED, Condition, Configuration, Worker
+
+#: Seconds. How long after a period's end its datapoint may take to appear, before a delay is learned
+#: (the AWS documentation promises no figure; a few minutes are usual).
+DELAY = 120
+
+#: Seconds. How far back a new worker is collected, and a new rule evaluated.
+BACKFILL = 3600
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Horizon:
+    """How far a metric of a worker is known; durations in seconds.
+
+    ``delay`` is how long after its period's end a datapoint is waited for. ``asked`` is the time up to which the metric
+    was last collected with success, ``None`` if it never was.
+    """
+
+    period: int
+    delay: int
+    asked: float | None
+
+    @classmethod
+    def until(cls, newest: int, period: int) -> Horizon:
+        """Return the horizon of recorded datapoints, whose newest slot is at a time.
+
+        >>> Horizon.until(1_700_000_000, 60).newest
+        1700000000
+        """
+        return cls(period, 0, newest + period)
+
+    @property
+    def newest(self) -> int | None:
+        """Return the time of the newest slot that can have come; a later slot without a datapoint is unknown."""
+        return None if self.asked is None else math.floor(self.asked) - self.period - self.delay
+
+
+def of_metric(metric: str, worker: Worker, condition: Condition, configuration: Configuration) -> Horizon:
+    """Return the horizon of a worker's metric.
+
+    The status checks of EC2 are known as soon as they are collected. Raises ``KeyError`` for an unknown metric.
+    """
+    asked = condition.asked.get(metric)
+    if metric == STATUS_CHECK_FAILED:
+        return Horizon(worker.interval, 0, condition.collected_at if asked is None else asked)
+    published = configuration.metrics[metric].period_for(detailed=worker.detailed)
+    period = condition.periods.get(metric, published)
+    return Horizon(period, delay_of(metric, condition), asked)
+
+
+def delay_of(metric: str, condition: Condition) -> int:
+    """Return how many whole seconds after its period's end a datapoint of a CloudWatch metric is waited for."""
+    return math.ceil(condition.delays.get(metric, DELAY))

@@ -1,0 +1,270 @@
+"""What every kind of rule says of itself. A kind is one file of this package and one row in ``KINDS``.
+
+Config, evaluation, explanation, backtest, export and notifications go through this interface only.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+from workermon import models
+from workermon.rules import section
+from workermon.rules.horizon import Horizon, of_metric
+
+Options = TypeVar("Options", bound=models.Frozen)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of a worker when a rule is evaluated; times and durations in seconds.
+
+    ``series`` are the datapoints of the metrics that the kind asked for, by metric; none lies after the horizon's
+    ``asked``. A slot before ``expected_from`` without a datapoint is not expected. ``changed_from`` is the earliest
+    datapoint written since the last evaluation. ``at`` is the time of the evaluation, and ``monitoring_since`` the time
+    since when the monitor itself runs (``None``: unknown). Only kinds that go ``by_clock`` may look at these two.
+    """
+
+    interval: int = 60
+    added_at: float = 0.0
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    condition: models.Condition = dataclasses.field(default_factory=models.Condition)
+    series: Mapping[str, models.Series] = dataclasses.field(default_factory=dict)
+    expected_from: int = 0
+    changed_from: int | None = None
+    lateness: int = models.LATENESS
+    at: float = 0.0
+    monitoring_since: float | None = None
+
+    @classmethod
+    def about(cls, worker: models.Worker, condition: models.Condition, horizon: Horizon | None = None) -> Facts:
+        """Return what is known of a worker, without datapoints and times."""
+        expected_from = condition.running_since
+        if expected_from is None:
+            expected_from = 0.0 if horizon is None or horizon.asked is None else horizon.asked
+        return cls(
+            interval=worker.interval,
+            added_at=worker.added_at,
+            labels=worker.labels,
+            condition=condition,
+            expected_from=math.ceil(expected_from),
+        )
+
+    def points(self, metric: str | None) -> tuple[models.Datapoint, ...]:
+        """Return the datapoints of a metric, none if there is no series."""
+        series = self.series.get(metric or "")
+        return () if series is None else series.points
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Explanation:
+    """The present state of a rule: ``now`` in a sentence, ``details`` as JSON has them, ``lines`` as label and text."""
+
+    now: str
+    details: models.Frozen
+    lines: tuple[tuple[str, str], ...] = ()
+
+
+Judgement = tuple[models.RuleState, tuple[models.Transition, ...]]
+
+
+Value = TypeVar("Value")
+
+#: More rules than any configuration has.
+_MAX_REMEMBERED = 2000
+
+
+class ByRule(Generic[Value]):
+    """Remembers what is computed from a rule, by the rule's identity: a rule is evaluated thousands of times."""
+
+    def __init__(self, compute: Callable[[models.Rule], Value]) -> None:
+        self._compute = compute
+        self._known: dict[int, tuple[models.Rule, Value]] = {}
+
+    def __call__(self, rule: models.Rule) -> Value:
+        """Return the value of a rule."""
+        known = self._known.get(id(rule))
+        if known is None or known[0] is not rule:
+            if len(self._known) >= _MAX_REMEMBERED:
+                self._known.clear()
+            known = self._known[id(rule)] = rule, self._compute(rule)
+        return known[1]
+
+
+class Kind(abc.ABC, Generic[Options]):
+    """A kind of rule. A new kind overrides what differs from these defaults, which suit a rule over one metric."""
+
+    #: The name of the kind in ``Rule.kind`` and in JSON.
+    name: ClassVar[str]
+    #: The name that stands in the place of a metric in the file and in ``why``; ``None``: a real metric does.
+    pseudo_metric: ClassVar[str | None] = None
+    #: The [[rules]] section with the keys of the kind.
+    section_type: ClassVar[type[section.RuleSection]]
+    #: What a rule of the kind consists of, in ``Rule.options``.
+    options_type: type[Options]
+    #: The rule is evaluated against the present time, not against the time of its last datapoint.
+    by_clock: ClassVar[bool] = False
+    #: The rule fires if collection fails. It waits while the collection of the whole account and region fails, and
+    #: alerts about that collection go to its channels.
+    about_collection: ClassVar[bool] = False
+    #: Statuses of the instance in which a firing alert resolves and nothing is evaluated.
+    ends_with: ClassVar[frozenset[models.Status]] = models.STOPPED | models.GONE
+    #: The reason of a notification about a state that no transition of this evaluation led to.
+    late_reason: ClassVar[str] = "the rule was changed"
+
+    def __init__(self) -> None:
+        self._options: ByRule[Options] = ByRule(lambda rule: self.options_type.model_validate(rule.options))
+
+    # --- the config file ---------------------------------------------------------------------------------------------
+
+    def claims(self, given: Mapping[str, object]) -> bool:
+        """Return whether the keys of a [[rules]] ask for this kind."""
+        return self.pseudo_metric is not None and given.get("metric") == self.pseudo_metric
+
+    @abc.abstractmethod
+    def parse(self, given: Any) -> tuple[Options, models.Severity]:
+        """Return what a [[rules]] asks for; ``given`` is a ``section_type``.
+
+        Raises ``section.Mistake`` for what its keys may not say together.
+        """
+
+    @property
+    def asked_by(self) -> str:
+        """Return how the file asks for this kind, for an error."""
+        return f"metric = {self.pseudo_metric!r}"
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Return the keys that it takes, beside those of every rule."""
+        return frozenset(self.section_type.model_fields) - frozenset(section.RuleSection.model_fields)
+
+    def misplaced(self, key: str) -> str:
+        """Return what to do about a key of another kind."""
+        if key == "cases":
+            return "remove them; there are no values to try it on"
+        return f"remove it; it takes {', '.join(sorted(self.keys))}"
+
+    def warnings(self, rule: models.Rule) -> tuple[str, ...]:
+        """Return what is valid in a rule but may not be meant, for ``rules check``."""
+        return ()
+
+    @abc.abstractmethod
+    def export(self, rule: models.Rule) -> dict[str, object]:
+        """Return the keys of the kind as the file has them."""
+
+    # --- what it needs -----------------------------------------------------------------------------------------------
+
+    def metrics(self, rule: models.Rule) -> tuple[str, ...]:
+        """Return the metrics whose datapoints it looks at."""
+        return () if rule.metric is None else (rule.metric,)
+
+    def unit(self, rule: models.Rule, configuration: models.Configuration) -> str:
+        """Return the unit of the values that it compares."""
+        return "count" if rule.metric is None else configuration.unit_of(rule.metric)
+
+    def horizon(
+        self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
+    ) -> Horizon | None:
+        """Return how far the rule can be evaluated over datapoints; ``None``: it needs none."""
+        if rule.metric is None:
+            return None
+        return of_metric(rule.metric, worker, condition, configuration)
+
+    def needed_from(
+        self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: Facts
+    ) -> int | None:
+        """Return from what time on ``judge`` needs datapoints; ``None`` if it has not begun. ``facts`` has none yet."""
+        return None
+
+    def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
+        """Return why a rule does not apply to a worker, ``None`` if it does."""
+        if not rule.applies_to(worker):
+            wanted = ", ".join(f"{key}={value}" for key, value in rule.labels.items())
+            return f"the rule is for workers with {wanted} only"
+        for metric in self.metrics(rule):
+            if metric == models.STATUS_CHECK_FAILED:
+                continue
+            if metric not in configuration.collect or metric not in configuration.metrics:
+                return f"{metric} is not collected"
+        return None
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def judge(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: Facts, horizon: Horizon | None
+    ) -> Judgement:
+        """Fold the facts after the state's cursor; return the new state and the transitions, in order of time.
+
+        It is pure: no I/O, no clock. The same state object comes back if nothing is new.
+        """
+
+    def paused(self, rule_state: models.RuleState, condition: models.Condition) -> models.RuleState:
+        """Return the state to keep while monitoring is paused; ``rule_state`` begins anew at the pause."""
+        return rule_state
+
+    def evaluated_until(self, rule_state: models.RuleState, at: float) -> int | None:
+        """Return the time up to which a rule is evaluated when that is asked at a time."""
+        return int(at) if self.by_clock else rule_state.cursor
+
+    def owes_end(
+        self, rule: models.Rule, worker: models.Worker, condition: models.Condition, alert: models.Alert
+    ) -> bool:
+        """Return whether the end of the instance is yet to be notified: then it must not be cleared away."""
+        return False
+
+    # --- wording -----------------------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
+        """Return what a notification says of a transition, after the worker's name.
+
+        ``unit`` is the metric's, ``interval`` the worker's in seconds.
+        """
+
+    def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
+        """Return the reason that a notification gives; ``last_error`` is why collections of the worker fail."""
+        return transition.cause
+
+    def later(self, summary: str) -> str:
+        """Return a summary for somebody who reads it later than it was written."""
+        return summary
+
+    @abc.abstractmethod
+    def conditions(self, rule: models.Rule) -> dict[str, object]:
+        """Return what a rule asks for, as the JSON of ``why`` has it."""
+
+    @abc.abstractmethod
+    def described(self, rule: models.Rule) -> tuple[str, ...]:
+        """Return what a rule asks for, in words for ``why``."""
+
+    def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
+        """Return from when until when ``explain`` needs datapoints; ``None``: it needs none."""
+        return None
+
+    @abc.abstractmethod
+    def explain(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: Facts, horizon: Horizon | None
+    ) -> Explanation:
+        """Explain the present state of a rule."""
+
+    # --- backtest ----------------------------------------------------------------------------------------------------
+
+    def peak(self, rule: models.Rule, values: list[float]) -> float | None:
+        """Return the value furthest beyond the threshold, of those while it fired; ``None`` if there are none."""
+        return max(values, default=None)
+
+    # --- rules of the kind -------------------------------------------------------------------------------------------
+
+    def rule(self, name: str, **keys: Any) -> models.Rule:
+        """Return a rule of this kind; ``keys`` are fields of ``models.Rule`` and of the options."""
+        common = {key: keys.pop(key) for key in tuple(keys) if key in models.Rule.model_fields}
+        options = self.options_type(**keys).model_dump(mode="json", exclude_defaults=True)
+        return models.Rule(name=name, kind=self.name, options=options, **common)
+
+    def options(self, rule: models.Rule) -> Options:
+        """Return what a rule of this kind asks for."""
+        return self._options(rule)

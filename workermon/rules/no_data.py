@@ -1,0 +1,146 @@
+"""The kind ``no-data``: no collection of a worker succeeds for some intervals."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import Field, Strict
+
+from workermon import models
+from workermon.rules import flapping, kind, section, slots, wording
+from workermon.rules.horizon import Horizon
+
+
+class NoDataSection(section.RuleSection):
+    """The keys of a ``no-data`` rule."""
+
+    intervals: Annotated[int, Strict(), Field(ge=1, le=1440)] = 3
+    severity: models.Severity = "critical"
+    flapping: section.Flapping | None = None
+
+
+class Options(models.Frozen):
+    """After how many intervals of the worker without a successful collection it fires."""
+
+    intervals: int = 3
+
+
+class Details(models.Frozen):
+    """From when the silence of a worker counts, and when it is due to fire; times in RFC 3339."""
+
+    succeeded_at: str | None
+    counts_from: str
+    due: str
+
+
+class NoData(kind.Kind[Options]):
+    """No collection of a worker succeeds for some intervals."""
+
+    name = "no-data"
+    pseudo_metric = "no-data"
+    section_type = NoDataSection
+    options_type = Options
+    by_clock = True
+    about_collection = True
+    ends_with = models.GONE
+    late_reason = "it was held back until now"
+
+    def parse(self, given: NoDataSection) -> tuple[Options, models.Severity]:
+        """Return the number of intervals."""
+        return Options(intervals=given.intervals), given.severity
+
+    def misplaced(self, key: str) -> str:
+        """Return what to do about a key of another kind."""
+        return super().misplaced(key) if key == "cases" else "remove it; intervals is its threshold"
+
+    def export(self, rule: models.Rule) -> dict[str, object]:
+        """Return the keys of a rule."""
+        return {"intervals": self.options(rule).intervals, "severity": rule.severity}
+
+    def judge(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
+    ) -> kind.Judgement:
+        """Return the new state and what changed by the time of the facts.
+
+        It fires at the time that ``due`` says. It resolves with the next success. Nothing fires while the start of the
+        monitor is unknown.
+        """
+        state = rule_state if rule_state.metric is None else models.RuleState()  # that of another kind is left behind
+        if state.start is not None and state.cursor is None:
+            # After a pause the silence counts from the first evaluation of the worker that is active again.
+            now = math.floor(facts.at)
+            state = state.model_copy(update={"start": now, "cursor": now})
+        before, transitions = state, list[models.Transition]()
+        patience, succeeded = self.patience(rule, facts), facts.condition.succeeded_at
+        if state.severity is not None and succeeded is not None and succeeded > state.trail[-1].at - patience:
+            at = max(math.floor(succeeded), state.trail[-1].at)
+            reason = "a collection succeeded"
+            transitions.append(models.Transition(at=at, before=state.severity, after=None, reason=reason))
+            state = state.model_copy(update={"trail": (models.SeverityChange(at, None, 0),)})
+        if state.severity is None and facts.monitoring_since is not None:
+            at = math.ceil(self.counts_from(state, facts) + patience)
+            if facts.at > at:
+                reason = self._reason(rule, facts.interval)
+                transitions.append(models.Transition(at=at, before=None, after=rule.severity, reason=reason))
+                change = models.SeverityChange(at, rule.severity, slots.BITS[rule.severity])
+                state = state.model_copy(update={"trail": (change,)})
+        if transitions and rule.flapping is not None:
+            # No past is revised here, so all changes are settled at once.
+            changes = [models.SeverityChange(one.at, one.after, 0) for one in transitions]
+            flaps = flapping.among(rule, before.damping, changes)
+            transitions = [one.model_copy(update={"damped": one.at in flaps}) for one in transitions]
+            state = state.model_copy(update={"damping": flapping.settled(rule, before.damping, changes)})
+        return state, tuple(transitions)
+
+    def patience(self, rule: models.Rule, facts: kind.Facts) -> int:
+        """Return for how many seconds a worker may be silent."""
+        return self.options(rule).intervals * facts.interval
+
+    def counts_from(self, rule_state: models.RuleState, facts: kind.Facts) -> float:
+        """Return since when silence counts.
+
+        That is the latest of the last success, the worker's addition, the state's start and the monitor's own start.
+        """
+        succeeded = facts.condition.succeeded_at or facts.added_at
+        return max(succeeded, facts.added_at, facts.monitoring_since or 0, rule_state.start or 0)
+
+    def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
+        """Return for how long no collection succeeded."""
+        return "collected again" if transition.after is None else self._reason(rule, interval)
+
+    def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
+        """Return why collections fail."""
+        if last_error is not None and transition.after:
+            return wording.collection_error(last_error)
+        return transition.cause
+
+    def conditions(self, rule: models.Rule) -> dict[str, object]:
+        """Return the number of intervals."""
+        return self.export(rule)
+
+    def described(self, rule: models.Rule) -> tuple[str, ...]:
+        """Return the number of intervals in words."""
+        return (f"intervals {self.options(rule).intervals}",)
+
+    def explain(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
+    ) -> kind.Explanation:
+        """Explain for how long the worker is silent."""
+        begun, patience = self.counts_from(rule_state, facts), self.patience(rule, facts)
+        details = Details(
+            succeeded_at=wording.time(facts.condition.succeeded_at),
+            counts_from=models.rfc3339(begun),
+            due=models.rfc3339(begun + patience),
+        )
+        if facts.monitoring_since is None:
+            return kind.Explanation("the monitor itself has not run long enough to tell", details)
+        silent = max(0, round(facts.at - begun))
+        return kind.Explanation(f"silent for {silent} s, {patience} s make it {rule.severity}", details)
+
+    def _reason(self, rule: models.Rule, interval: int) -> str:
+        intervals = self.options(rule).intervals
+        return f"no successful collection for {intervals} intervals ({intervals * interval} s)"
+
+
+KIND = NoData()

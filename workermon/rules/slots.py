@@ -1,0 +1,443 @@
+"""The fold over the slots of a metric: at most one datapoint a slot, walked in order of time.
+
+A slot is one period of a metric, ``floor(at / period)``. Each level of a rule (warning, critical) latches when at least
+``m`` of the last ``n`` counted slots breach it. It unlatches when it does not fire and enough slots are clear of it.
+The severity is the highest latched level. ``docs/explanation/evaluation.md`` explains it to users.
+
+Nothing here does I/O or reads a clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from workermon.models import (
+    LATENESS,
+    SEVERITIES,
+    Datapoint,
+    Levels,
+    Rule,
+    RuleState,
+    Severity,
+    SeverityChange,
+    Transition,
+)
+from workermon.rules import flapping
+
+#: The bit by which each severity is latched.
+BITS: dict[Severity, int] = {"warning": 1, "critical": 2}
+_SEVERITY_OF: tuple[Severity | None, ...] = (None, "warning", "critical", "critical")
+
+
+class Level(NamedTuple):
+    """One level of a rule: its threshold, and the value at which it clears."""
+
+    severity: Severity
+    bit: int
+    threshold: float
+    clear: float
+
+
+class Limits(NamedTuple):
+    """What slots are compared with, as plain numbers for the loop.
+
+    ``m`` of ``n`` slots latch a level, ``recover_m`` of ``recover_n`` unlatch it. ``rising``: values above the
+    threshold breach it, else values below. ``missing`` is what an absent slot counts as.
+    """
+
+    levels: tuple[Level, ...]
+    rising: bool
+    m: int
+    n: int
+    recover_m: int
+    recover_n: int
+    missing: Literal["breach", "ok", "keep"]
+
+    @property
+    def lookback(self) -> int:
+        """Return how many slots the fold may look at to decide one slot, itself included."""
+        return 2 * max(self.n, self.recover_n)
+
+
+def levels(thresholds: Levels, clear: Levels | None) -> tuple[Level, ...]:
+    """Return the levels of thresholds, the least severe first; a level clears at its threshold by default."""
+    made = []
+    for severity in SEVERITIES:
+        threshold = thresholds.of(severity)
+        if threshold is not None:
+            cleared = clear.of(severity) if clear else None
+            made.append(Level(severity, BITS[severity], threshold, threshold if cleared is None else cleared))
+    return tuple(made)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """The datapoints of one metric, and which slots of it are expected; all times and durations in seconds.
+
+    ``points`` reach at least ``Limits.lookback`` slots before the first slot that is evaluated. ``horizon`` is the time
+    of the newest slot that can have come: a later slot without a datapoint is unknown, not absent. A slot before
+    ``expected_from`` without a datapoint is not expected. ``changed_from`` is the earliest datapoint written since the
+    last evaluation: slots that it may have changed are evaluated again, up to one ``lateness`` before the cursor.
+    """
+
+    metric: str | None
+    points: Sequence[Datapoint]
+    period: int
+    horizon: int
+    expected_from: int
+    changed_from: int | None = None
+    lateness: int = LATENESS
+
+
+class View(NamedTuple):
+    """The slots that a rule compares at its cursor: the datapoints, newest last, and the absent slots.
+
+    ``counted`` and ``recovering`` are the sizes of the two windows; ``absent`` are times of slots.
+    """
+
+    points: tuple[Datapoint, ...]
+    absent: tuple[int, ...]
+    counted: int
+    recovering: int
+    levels: tuple[LevelView, ...]
+
+
+class LevelView(NamedTuple):
+    """One level at the cursor: how many of the counted slots breach it, and how many are clear of it."""
+
+    severity: Severity
+    threshold: float
+    clear: float
+    latched: bool
+    breaching: int
+    cleared: int
+
+
+class _Change(NamedTuple):
+    """A slot at which levels latched or unlatched; the windows are newest first, ``None`` is an absent slot."""
+
+    slot: int
+    at: int
+    before: int
+    after: int
+    window: Sequence[Datapoint | None]
+    recover: Sequence[Datapoint | None]
+
+
+class _Grid:
+    """Datapoints by slot, and the two windows that look back from a slot."""
+
+    __slots__ = ("expected", "keep", "period", "values")
+
+    def __init__(self, values: dict[int, Datapoint], period: int, expected: int, limits: Limits) -> None:
+        self.values, self.period, self.expected = values, period, expected
+        self.keep = limits.missing == "keep"
+
+    def window(self, slot: int, size: int) -> list[Datapoint | None]:
+        """Return the last ``size`` slots that count, newest first, looking back at most ``2 size`` slots."""
+        values, period, keep, expected = self.values, self.period, self.keep, self.expected
+        counted: list[Datapoint | None] = []
+        for place in range(slot, slot - 2 * size, -1):
+            point = values.get(place)
+            if point is None and (keep or place * period < expected):
+                continue
+            counted.append(point)
+            if len(counted) == size:
+                break
+        return counted
+
+
+def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tuple[RuleState, tuple[Transition, ...]]:
+    """Walk the slots after the state's cursor; return the new state and the transitions, in order of time.
+
+    Transitions that a revised past withdraws come before them, newest first. What comes out differently before the
+    cursor is a correction. If a shorter lateness trimmed the trail, less of the past is evaluated again.
+    """
+    period = walk.period
+    rule_state = _for_series(rule, rule_state, walk)
+    expected_from = max(walk.expected_from, rule_state.start or walk.expected_from)
+    values = by_slot(walk.points, period, rule_state.start)
+    first, known, last = _range(rule_state, values, walk, expected_from)
+    if first > last:
+        return rule_state, ()
+
+    kept = [change for change in rule_state.trail if change.at // period < first]
+    grid = _Grid(values, period, expected_from, limits)
+    changes = _fold(limits, grid, first, last, kept[-1].latched if kept else 0)
+    trail = kept + [SeverityChange(change.at, _SEVERITY_OF[change.after], change.after) for change in changes]
+    recent = _trimmed(trail, last, period, walk.lateness)
+    state = RuleState(
+        cursor=last * period,
+        trail=recent,
+        trimmed=rule_state.trimmed or len(recent) < len(trail),
+        metric=walk.metric,
+        period=period,
+        start=rule_state.start,
+        damping=flapping.settled(rule, rule_state.damping, trail[: len(trail) - len(recent)]),
+    )
+    if not changes and len(kept) == len(rule_state.trail):
+        return state, ()
+    past = _steps(rule_state.trail, len(kept))
+    flaps = flapping.among(rule, rule_state.damping, trail)
+    transitions: list[Transition] = []
+    seen = set()
+    for change in changes:
+        before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
+        if before == after:
+            continue
+        step = (change.at, before, after)
+        seen.add(step)
+        if step not in past:
+            transition = _transition(limits, change, correction=change.slot <= known)
+            transitions.append(transition.model_copy(update={"damped": True}) if change.at in flaps else transition)
+    withdrawn = [_withdrawn(step, values.get(step[0] // period)) for step in reversed(past) if step not in seen]
+    return state, (*withdrawn, *transitions)
+
+
+def view(limits: Limits, rule_state: RuleState, walk: Walk) -> View | None:
+    """Return the slots that the rule compares at its cursor; ``None`` if no slot was evaluated yet."""
+    if rule_state.cursor is None:
+        return None
+    period, last = walk.period, rule_state.cursor // walk.period
+    expected_from = max(walk.expected_from, rule_state.start or walk.expected_from)
+    values = {slot: point for slot, point in by_slot(walk.points, period, rule_state.start).items() if slot <= last}
+    grid = _Grid(values, period, expected_from, limits)
+    window, recover = grid.window(last, limits.n), grid.window(last, limits.recover_n)
+    longer = max(window, recover, key=len)
+    used = tuple(point for point in reversed(longer) if point is not None)
+    reach = max(limits.n, limits.recover_n)
+    oldest = used[0].at // period if len(longer) == reach and used else last - 2 * reach + 1
+    begun = rule_state.start or 0
+    absent = [slot * period for slot in range(oldest, last + 1) if slot not in values and slot * period >= begun]
+    latched = rule_state.trail[-1].latched if rule_state.trail else 0
+    shown = tuple(
+        LevelView(
+            level.severity,
+            level.threshold,
+            level.clear,
+            bool(latched & level.bit),
+            _breaching(limits, level, window),
+            _clear(limits, level, recover),
+        )
+        for level in limits.levels
+    )
+    return View(used, tuple(absent), len(window), len(recover), shown)
+
+
+def needed_from(rule_state: RuleState, limits: Limits, walk: Walk) -> int | None:
+    """Return from what time on ``judge`` needs datapoints; ``None`` if the fold has not begun for this series.
+
+    ``walk`` needs no datapoints here.
+    """
+    if rule_state.cursor is None or (rule_state.metric, rule_state.period) != (walk.metric, walk.period):
+        return None
+    first = rule_state.cursor // walk.period + 1
+    if walk.changed_from is not None:
+        reach = _reach(first - 1, walk.period, walk.lateness)
+        first = min(first, max(walk.changed_from // walk.period, reach))
+    return (first - limits.lookback) * walk.period
+
+
+def by_slot(points: Sequence[Datapoint], period: int, start: int | None) -> dict[int, Datapoint]:
+    """Return one datapoint a slot, the newest of each; a value that is not finite counts as absent."""
+    values: dict[int, Datapoint] = {}
+    for point in points:
+        if (start is not None and point.at < start) or not math.isfinite(point.value):
+            continue
+        slot = point.at // period
+        if slot not in values or point.at >= values[slot].at:
+            values[slot] = point
+    return values
+
+
+def _for_series(rule: Rule, rule_state: RuleState, walk: Walk) -> RuleState:
+    """Return the state to go on with: if metric or period changed, the fold begins anew after the old cursor."""
+    if rule_state.cursor is None or (rule_state.metric, rule_state.period) == (walk.metric, walk.period):
+        return rule_state
+    return rule_state.model_copy(
+        update={
+            "cursor": None,
+            "metric": walk.metric,
+            "period": walk.period,
+            "start": rule_state.cursor + (rule_state.period or walk.period),
+            "trail": rule_state.trail[-1:],
+            "damping": flapping.settled(rule, rule_state.damping, rule_state.trail[:-1]),
+        }
+    )
+
+
+def _range(rule_state: RuleState, values: dict[int, Datapoint], walk: Walk, expected_from: int) -> tuple[int, int, int]:
+    """Return the first slot to evaluate, the last one that was evaluated before, and the last one to evaluate."""
+    period = walk.period
+    newest = max(values, default=None)
+    last = walk.horizon // period if newest is None else max(walk.horizon // period, newest)
+    if rule_state.cursor is None:
+        first = -(-expected_from // period)
+        if values:
+            first = min(first, min(values))
+        known = first - 1
+    else:
+        known = rule_state.cursor // period
+        first = known + 1
+        if walk.changed_from is not None and walk.changed_from // period <= known:
+            first = max(walk.changed_from // period, _reach(known, period, walk.lateness))
+            if rule_state.trimmed and rule_state.trail:  # the state before the trail is not known any more
+                first = max(first, rule_state.trail[0].at // period + 1)
+            if rule_state.start is not None:
+                first = max(first, -(-rule_state.start // period))
+    return first, known, max(last, known)
+
+
+def _reach(cursor: int, period: int, lateness: int) -> int:
+    """Return the earliest slot that may be evaluated again if ``cursor`` is the last slot evaluated."""
+    return (cursor * period - lateness) // period
+
+
+def _trimmed(trail: list[SeverityChange], cursor: int, period: int, lateness: int) -> tuple[SeverityChange, ...]:
+    """Drop the changes that are out of reach, all but the last of them."""
+    reach = _reach(cursor, period, lateness)
+    while len(trail) > 1 and trail[1].at // period < reach:
+        trail = trail[1:]
+    return tuple(trail)
+
+
+def _fold(limits: Limits, grid: _Grid, first: int, last: int, latched: int) -> list[_Change]:
+    """Walk the slots from ``first`` to ``last``; only numbers and tuples, for this is the hot path."""
+    changes = []
+    values, period, expected, keep = grid.values, grid.period, grid.expected, grid.keep
+    absent = 0
+    slot = first
+    present = iter(sorted(slot for slot in values if slot >= first))
+    upcoming = next(present, None)
+    while slot <= last:
+        while upcoming is not None and upcoming < slot:
+            upcoming = next(present, None)
+        point = values.get(slot)
+        if point is None:
+            # Nothing can change here: the slot does not count, or the windows hold only such slots.
+            if keep or slot * period < expected or absent > limits.lookback:
+                ahead = last + 1 if upcoming is None else upcoming
+                if not keep and slot * period < expected:
+                    ahead = min(ahead, -(-expected // period))
+                slot = ahead
+                continue
+            absent += 1
+        else:
+            absent = 0
+        window = grid.window(slot, limits.n)
+        recover = grid.window(slot, limits.recover_n) if latched else []
+        after = _latched(limits, latched, window, recover)
+        if after != latched:
+            changes.append(_Change(slot, slot * period if point is None else point.at, latched, after, window, recover))
+            latched = after
+        slot += 1
+    return changes
+
+
+def _latched(
+    limits: Limits, latched: int, window: Sequence[Datapoint | None], recover: Sequence[Datapoint | None]
+) -> int:
+    """Return which levels are latched after a slot, as bits."""
+    after = 0
+    for level in limits.levels:
+        if _breaching(limits, level, window) >= limits.m or (
+            latched & level.bit and _clear(limits, level, recover) < limits.recover_m
+        ):
+            after |= level.bit
+    return after
+
+
+def _breaching(limits: Limits, level: Level, window: Sequence[Datapoint | None]) -> int:
+    number, threshold = 0, level.threshold
+    for point in window:
+        if point is None:
+            number += limits.missing == "breach"
+        elif limits.rising:
+            number += point.value > threshold
+        else:
+            number += point.value < threshold
+    return number
+
+
+def _clear(limits: Limits, level: Level, window: Sequence[Datapoint | None]) -> int:
+    number, clear = 0, level.clear
+    for point in window:
+        if point is None:
+            number += limits.missing != "breach"
+        elif limits.rising:
+            number += point.value <= clear
+        else:
+            number += point.value >= clear
+    return number
+
+
+_Step = tuple[int, Severity | None, Severity | None]
+
+
+def _steps(trail: Sequence[SeverityChange], begin: int) -> list[_Step]:
+    """Return the changes of severity from the place ``begin`` of the trail on, as ``(at, before, after)``."""
+    before = trail[begin - 1].severity if begin else None
+    steps = []
+    for change in trail[begin:]:
+        if change.severity != before:
+            steps.append((change.at, before, change.severity))
+        before = change.severity
+    return steps
+
+
+def _transition(limits: Limits, change: _Change, *, correction: bool) -> Transition:
+    """Return the transition of a slot at which the severity changed, with the level and window that decided it."""
+    before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
+    worse = change.after > change.before
+    level = _deciding_level(limits, change)
+    window = change.window if worse else change.recover
+    point = window[0] if window and window[0] is not None and window[0].at == change.at else None
+    side = "above" if limits.rising else "below"
+    if level is None:
+        threshold, count, reason = None, None, "the rule no longer has this level"
+    else:
+        number = _breaching(limits, level, window) if worse else _clear(limits, level, window)
+        count = f"{number} of {len(window)}"
+        threshold = level.threshold if worse else level.clear
+        reason = f"{count} values {'' if worse else 'not '}{side} {threshold:.15g}"
+        absent = sum(point is None for point in window)
+        if absent:
+            reason += f", {absent} absent (missing = {limits.missing})"
+    if not worse and after:
+        threshold = next(level.threshold for level in limits.levels if level.severity == after)
+    return Transition(
+        at=change.at,
+        before=before,
+        after=after,
+        value=None if point is None else point.value,
+        threshold=threshold,
+        points=tuple(point for point in reversed(window) if point is not None),
+        count=count,
+        correction=correction,
+        reason=reason + (", seen late: a datapoint came late or was revised" if correction else ""),
+    )
+
+
+def _deciding_level(limits: Limits, change: _Change) -> Level | None:
+    """Return the level that decided a change; ``None`` if the rule no longer has it."""
+    before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
+    if after is None:  # the level that cleared last decided: the least severe one that was latched
+        return next((level for level in limits.levels if change.before & level.bit), None)
+    decided = after if change.after > change.before else before
+    return next((level for level in limits.levels if level.severity == decided), None)
+
+
+def _withdrawn(step: _Step, point: Datapoint | None) -> Transition:
+    """Return the transition back for a change of severity that a revised past no longer shows."""
+    at, before, after = step
+    return Transition(
+        at=at,
+        before=after,
+        after=before,
+        value=None if point is None else point.value,
+        correction=True,
+        reason=f"a datapoint came late or was revised: it did not turn from {before or 'well'} to {after or 'well'}",
+    )

@@ -1,0 +1,91 @@
+"""Values, durations and errors as notifications and explanations write them."""
+
+from __future__ import annotations
+
+from workermon import errors, models
+
+#: Characters of an AWS error that a notification repeats.
+_MAX_ERROR_LENGTH = 300
+
+
+def quantity(value: float, unit: str) -> str:
+    """Write a value with its unit.
+
+    >>> quantity(97.5, "percent"), quantity(1_530_000.0, "bytes"), quantity(3, "count")
+    ('97.5 %', '1.53 MB', '3')
+    """
+    if unit == "percent":
+        return f"{_number(value)} %"
+    if unit == "count":
+        return _number(value)
+    if unit == "bytes":
+        for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if abs(value) >= factor:
+                return f"{_number(value / factor)} {prefix}B"
+        return f"{_number(value)} B"
+    return f"{_number(value)} {unit}"
+
+
+def quantity_beside(value: float, limit: float, unit: str) -> str:
+    """Write a value that must not look like the limit that it is beyond.
+
+    >>> quantity_beside(90.001, 90.0, "percent")
+    '90.001 %'
+    """
+    shown = quantity(value, unit)
+    if value != limit and shown == quantity(limit, unit):
+        return f"{value!r} %" if unit == "percent" else f"{value!r}{'' if unit == 'count' else f' {unit}'}"
+    return shown
+
+
+def _number(value: float) -> str:
+    """Two decimals where they say something; more if two would turn a value into 0."""
+    if value == round(value, 2):
+        return f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) >= 1 else f"{value:.3g}"
+
+
+def duration(seconds: int) -> str:
+    """Write a duration.
+
+    >>> duration(3600), duration(5400), duration(90)
+    ('1 h', '90 min', '90 s')
+    """
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def levels(thresholds: models.Levels) -> str:
+    """Write thresholds.
+
+    >>> levels(models.Levels(warning=80, critical=90))
+    'warning 80 critical 90'
+    """
+    given = ((severity, thresholds.of(severity)) for severity in models.SEVERITIES)
+    return " ".join(f"{severity} {value:g}" for severity, value in given if value is not None)
+
+
+def for_count(transition: models.Transition, what: str) -> str:
+    """Write how many of the values decided a transition, such as ``for 3 of 3 datapoints``."""
+    return f" for {transition.count} {what}" if transition.count else ""
+
+
+def collection_error(last_error: models.CollectionError) -> str:
+    """Write why collections fail, in AWS's words."""
+    return errors.printable(f"{last_error.kind}: {last_error.message}")[:_MAX_ERROR_LENGTH]
+
+
+def time_of_day(at: float) -> str:
+    """Write the time of day.
+
+    >>> time_of_day(1_700_000_000)
+    '22:13:20Z'
+    """
+    return models.rfc3339(at)[11:]
+
+
+def time(at: float | None) -> str | None:
+    """Write a time for JSON, ``None`` if there is none."""
+    return None if at is None else models.rfc3339(at)
