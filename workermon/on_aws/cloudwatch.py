@@ -1,4 +1,4 @@
-"""CloudWatch: datapoints and the dimensions under which they are published. Its dicts go no further."""
+"""CloudWatch: datapoints and the dimensions under which they are published. boto3's dicts stay in this module."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ DATAPOINTS = 100_800
 #: How often a query whose result stays partial is asked for in one fetch.
 TRIES = 3
 
-#: Calls that one fetch may spend on finding out which of its queries CloudWatch finds wrong.
+#: Calls that one fetch may spend on finding the queries that CloudWatch rejects.
 SEARCHES = 60
 
-#: Seconds. A query that looks this much further back than the first of a call goes into another one, lest one worker
-#: that was away makes every other's window as wide as its own.
+#: Seconds. A query that looks this much further back than the first of a call goes into another call, so that one
+#: worker that was away does not make every other's window as wide as its own.
 SPREAD = 3600
 
 #: Seconds. The widest grid to which a call's window is aligned, so that unusual periods do not widen it for nothing.
@@ -36,7 +36,7 @@ GRID = 3600
 #: Up to so many instances are looked up one by one.
 FEW = 5
 
-#: Pages of one answer that are followed; far above any real answer, below any endless one.
+#: Pages of one answer that are read: far more than any real answer has, so that an endless one ends.
 PAGES = 1000
 
 Dimensions = tuple[tuple[str, str], ...]
@@ -56,9 +56,9 @@ class AwsCloudWatch:
         self._sessions = sessions
 
     def fetch(self, scope: models.AccountRegion, queries: Sequence[models.Query], until: float) -> ports.Answer:
-        """Return datapoints of each query by its place; a call that failed fails its own queries only.
+        """Return the datapoints of each query by its place. A call that fails affects only its own queries.
 
-        A query whose result stayed partial is among the failed too, beside the datapoints that came.
+        A query whose result stayed partial counts as failed, although its datapoints are returned.
         """
         answer = ports.Answer({}, {})
         fetching = _Fetching(self._sessions, scope, queries, until, answer)
@@ -82,7 +82,7 @@ class AwsCloudWatch:
                     raise RuntimeError("its pages do not end")
                 return _sorted(found)
             whole = len(wanted) > FEW and self._list(
-                # A fleet much larger than what is asked for has more pages than instances: then one by one is less.
+                # If the fleet is much larger than what is asked for, it has more pages than instances: one by one is cheaper.
                 client,
                 namespace,
                 metric_name,
@@ -106,9 +106,9 @@ class AwsCloudWatch:
         found: dict[str, dict[Dimensions, Dimensions]],
         pages: int,
     ) -> bool:
-        """Add what ListMetrics tells to ``found``; ``False`` where there is more than that many pages.
+        """Add what ListMetrics returns to ``found``; ``False`` if there are more than that many pages.
 
-        A set is known by its sorted self, but asked for in the order given: some endpoints compare in order.
+        Sets are compared sorted, but asked for in the order given, because some endpoints compare in order.
         """
         only: dict[str, str] = {"Name": "InstanceId"}
         if instance_id is not None:
@@ -140,7 +140,7 @@ def _sorted(found: dict[str, dict[Dimensions, Dimensions]]) -> dict[str, list[Di
 
 
 class _Fetching:
-    """One fetch: which calls it takes, and what became of each query."""
+    """One fetch: its calls, and the result of each query."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class _Fetching:
         self._silence: errors.AwsError | None = None
 
     def calls(self, places: Sequence[int]) -> Iterator[list[int]]:
-        """Divide queries into calls within CloudWatch's limits, those with like windows together."""
+        """Divide queries into calls within CloudWatch's limits, those with similar windows together."""
         call: list[int] = []
         periods: set[int] = set()
         rate = 0.0  # datapoints a second, over all queries of the call
@@ -186,7 +186,7 @@ class _Fetching:
         return since // grid * grid, (int(self._until) // grid + 1) * grid
 
     def ask(self, call: list[int]) -> None:
-        """Ask for these, and again for what came in part; what fails is noted."""
+        """Ask for these, and again for partial results; note what fails."""
         for _ in range(TRIES):
             try:
                 results = self._results(call)
@@ -210,7 +210,7 @@ class _Fetching:
             self._answer.failed[place] = why
 
     def _parts(self, call: list[int]) -> list[list[int]]:
-        """Divide a call of which CloudWatch finds something wrong: by what is asked, then in halves."""
+        """Divide a call that CloudWatch rejects: by metric, then in halves."""
         kinds: dict[tuple[str, str, str, int], list[int]] = {}
         for place in call:
             query = self._queries[place]
@@ -251,7 +251,7 @@ class _Fetching:
     def _points(self, query: models.Query, points: dict[int, float]) -> tuple[models.Datapoint, ...]:
         last = self._until + query.period
         found = sorted(points.items())
-        # Most often all of them are as they should be, and looking at each one by itself costs more than the rest.
+        # Almost always all of them are valid, and checking each one costs more than the rest.
         if found and not (
             query.since <= found[0][0] and found[-1][0] <= last and all(map(math.isfinite, points.values()))
         ):

@@ -1,7 +1,7 @@
 """GetMetricData and DescribeInstanceStatus around botocore's walk over each value, most of what a collection costs.
 
-Signing, retries, credentials, endpoints and errors stay botocore's. Of CloudWatch only where it speaks JSON, for then
-queries and results look the same on the wire as in Python; in any other protocol nothing changes.
+Signing, retries, credentials, endpoints and errors stay botocore's. CloudWatch only if it speaks JSON, because then
+queries and results look the same on the wire as in Python. With any other protocol nothing changes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _read(response_dict: dict[str, Any], customized_response_dict: dict[str, Any
     try:
         body = json.loads(response_dict["body"])
     except ValueError:
-        return  # botocore says what it thinks of it
+        return  # botocore reports what is wrong with it
     if isinstance(body, dict) and isinstance(body.get("MetricDataResults"), list):
         customized_response_dict["MetricDataResults"] = body.pop("MetricDataResults")
         response_dict["body"] = json.dumps({**body, "MetricDataResults": []}).encode()
@@ -68,7 +68,7 @@ def _read_statuses(response_dict: dict[str, Any], customized_response_dict: dict
     try:
         root = ElementTree.fromstring(response_dict["body"])  # noqa: S314  (the parser that botocore uses)
     except ElementTree.ParseError:
-        return  # botocore says what it thinks of it
+        return  # botocore reports what is wrong with it
     found = next((child for child in root if _name(child) == "instanceStatusSet"), None)
     if found is None:
         return

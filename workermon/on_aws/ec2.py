@@ -1,4 +1,4 @@
-"""EC2: state, status checks and tags of instances. Its dicts go no further."""
+"""EC2: state, status checks and tags of instances. boto3's dicts stay in this module."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LONGEST = 500
 
 _STATUSES = frozenset(get_args(models.Status))
 _CHECKS = frozenset(get_args(models.Check))
-#: EC2 names the ids that it minds: "The instance IDs 'i-1, i-2' do not exist", 'Invalid id: "i-3"'.
+#: EC2 names the ids that it rejects: "The instance IDs 'i-1, i-2' do not exist", 'Invalid id: "i-3"'.
 _UNKNOWN = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "InvalidInstanceId"})
 _NAMED = re.compile(r"[\w-]+")
 
@@ -69,12 +69,12 @@ class AwsEc2:
                 Filters=filters, PaginationConfig={"PageSize": 1000}
             )
             found = [_instance(each, scope.region) for each in _instances(pages)]
-        # EC2 takes * and ? of a filter's value for wildcards; a tag is meant as it is written.
+        # In a filter EC2 treats * and ? as wildcards; a tag is meant literally.
         wanted = [each for each in found if tags.items() <= each.tags.items() and each.status not in models.GONE]
         return sorted({each.id: each for each in wanted}.values(), key=lambda each: each.id)
 
     def time(self, scope: models.AccountRegion) -> float | None:
-        """Return the time of EC2's own clock, by the date of its answer, be that a refusal."""
+        """Return the time of EC2's own clock from the date of its answer, even if it refuses."""
         with self._sessions.asking("EC2", scope):
             client = self._sessions.ec2(scope)
             try:
@@ -112,7 +112,7 @@ class AwsEc2:
         return [*self._known(scope, ids[:half], ask), *self._known(scope, ids[half:], ask)]
 
 
-# An answer without its list is no answer: as "no instances" it would retire a fleet.
+# An answer without its list does not mean "no instances": that would retire a fleet.
 def _instances(pages: Any) -> Iterator[Any]:
     reservations = itertools.chain.from_iterable(page["Reservations"] for page in pages)
     return itertools.chain.from_iterable(each.get("Instances") or () for each in reservations)
@@ -155,7 +155,7 @@ def _event(found: Any) -> models.ScheduledEvent:
 
 
 def _time(found: Any) -> int | None:
-    """Return a time as botocore or EC2 gives it in whole seconds; ``None`` where there is none that can be read."""
+    """Return a time as botocore or EC2 gives it in whole seconds; ``None`` if there is none, or it cannot be read."""
     try:
         moment = found if isinstance(found, datetime) else datetime.fromisoformat(str(found or ""))
     except ValueError:
@@ -179,5 +179,5 @@ def _check(found: Any) -> models.Check | None:
     status = (found or {}).get("Status")
     if not status:
         return None
-    # What EC2 may say one day and we do not know yet is neither ok nor impaired.
+    # A value that EC2 may introduce one day is neither ok nor impaired.
     return cast(models.Check, status) if status in _CHECKS else "insufficient-data"

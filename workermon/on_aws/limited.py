@@ -1,4 +1,4 @@
-"""A client that wraps a client: each request takes its token first, and is counted when it is answered.
+"""A client that wraps a client: each request takes a token first, and is counted when it is answered.
 
 It stands at boto3's own events, so that every request counts as AWS counts it: each page, each retry, and each half of
 a call that was asked again because of one bad id.
@@ -17,7 +17,7 @@ from workermon.on_aws import session
 
 log = logs.get(__name__)
 
-#: Up to so many statistics of one metric are billed as one (the AWS pricing page of CloudWatch).
+#: Up to this many statistics of one metric are billed as one (the AWS pricing page of CloudWatch).
 STATISTICS = 5
 
 #: Where a request's count waits for its answer, in botocore's context of the call.
@@ -28,13 +28,13 @@ _AT_ONCE = (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientE
 
 
 class Limited:
-    """Watches over the clients of each scope; given to ``session.Sessions``. Safe between threads."""
+    """Limits and counts the clients of each account and region; given to ``session.Sessions``. Safe between threads."""
 
     def __init__(self, limiter: ports.Limiter, costs: ports.Costs, now: ports.Clock) -> None:
         self._limiter, self._costs, self._now = limiter, costs, now
 
     def __call__(self, client: Any, scope: models.AccountRegion) -> None:
-        """Watch over a client from now on."""
+        """Limit and count a client from now on."""
         _Watch(scope.key, self._limiter, self._costs, self._now).over(client)
 
 
@@ -70,7 +70,7 @@ class _Watch:
         if isinstance(exception, _SLOW):
             self._limiter.silent(self._scope, operation)
         elif isinstance(exception, _AT_ONCE):
-            self._limiter.answered(self._scope, operation)  # in vain, but it keeps nobody waiting any more
+            self._limiter.answered(self._scope, operation)  # it failed, but keeps nobody waiting any more
         if parsed_response is None:
             return
         self._limiter.answered(self._scope, operation)

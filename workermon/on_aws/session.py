@@ -1,7 +1,7 @@
-"""Accounts and regions: one set of boto3 clients for each, and what boto3's errors mean to us.
+"""Accounts and regions: one set of boto3 clients for each, and boto3's errors as ours.
 
-Credentials and endpoints come from boto3's own chain and nowhere else; a scope with a role becomes that role by
-AssumeRole and is renewed before it expires.
+Credentials and endpoints come from boto3's own chain and nowhere else; for one with a role they come
+from AssumeRole and are renewed before they expire.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def known_regions() -> frozenset[str]:
 def default_region() -> str | None:
     """Return the region that boto3 is configured for, or ``AWS_REGION``, as the other SDKs read it. Asks nobody.
 
-    Raises ``errors.AwsDenied`` where boto3's configuration cannot be read.
+    Raises ``errors.AwsDenied`` if boto3's configuration cannot be read.
     """
     try:
         given = botocore.configprovider.EnvironmentProvider("AWS_REGION", os.environ).provide()
@@ -83,7 +83,7 @@ def default_region() -> str | None:
 
 
 def parse_timestamp(value: Any) -> datetime:
-    """Read a timestamp as AWS writes it: epoch seconds or ISO 8601; what else there is goes to botocore's parser.
+    """Read a timestamp as AWS writes it: epoch seconds or ISO 8601; anything else goes to botocore's parser.
 
     botocore tries ``dateutil`` with the local zone for each one, which is a third of a collection's CPU.
     """
@@ -100,12 +100,12 @@ def parse_timestamp(value: Any) -> datetime:
 
 
 class Sessions:
-    """The boto3 clients of each scope: made at first use, shared by a process's threads, made anew after a fork."""
+    """The boto3 clients of each account and region: made at first use, shared by threads, made anew after a fork."""
 
     _lock: threading.RLock
     _clients: dict[tuple[str, models.AccountRegion], Any]
     _roles: dict[models.AccountRegion, boto3.Session]
-    #: Of boto3's own credentials; it is also who assumes the roles.
+    #: With boto3's own credentials; it also assumes the roles.
     _own: botocore.session.Session | None
 
     def __init__(self, watch: Callable[[Any, models.AccountRegion], None] | None = None) -> None:
@@ -126,9 +126,9 @@ class Sessions:
 
     @contextlib.contextmanager
     def asking(self, what: str, scope: models.AccountRegion) -> Iterator[None]:
-        """Turn what botocore raises inside into ours; ``what`` names who is asked for which thing.
+        """Turn botocore's errors into ours; ``what`` names the service and the operation.
 
-        After a refusal the scope's clients are made anew, so that credentials that were put right meanwhile count.
+        After a refusal the clients are made anew, so that corrected credentials take effect.
         """
         try:
             yield
@@ -139,7 +139,7 @@ class Sessions:
             raise known from why
 
     def forget(self, scope: models.AccountRegion) -> None:
-        """Drop the scope's clients and credentials; calls under way go on with theirs."""
+        """Drop the clients and credentials; calls under way go on with theirs."""
         with self._lock:
             for key in [key for key in self._clients if key[1] == scope]:
                 del self._clients[key]
@@ -167,7 +167,7 @@ class Sessions:
         with self._lock:
             found = self._clients.get((service, scope))
             if found is None:
-                # Behind the lock, for all of AWS' regions are read here: threads at once would have them many times.
+                # Behind the lock, because all of AWS's regions are read here: threads at once would read them many times.
                 check_region(scope.region)
                 session = self._session(scope)
                 found = session.client(service, region_name=scope.region, config=_CONFIG)  # type: ignore[call-overload]
@@ -195,7 +195,7 @@ def check_region(region: str) -> None:
     if region in known:
         return
     near = difflib.get_close_matches(region, known, 5)
-    # Swapped letters are the likeliest slip, and count for two in difflib.
+    # Swapped letters are the most likely mistake, and count as two in difflib.
     near.sort(key=lambda each: sorted(each) != sorted(region))
     raise errors.InvalidInput(
         f"region {region}",
@@ -305,7 +305,7 @@ _WRONG = frozenset(
         "UnrecognizedClientException",
     }
 )
-#: What AWS answers where the clock of this machine is wrong, and for other reasons (the list of the AWS SDK for .NET;
+#: What AWS answers if the clock of this machine is wrong, and for other reasons (the list of the AWS SDK for .NET;
 #: EC2 says AuthFailure).
 _BY_CLOCK = frozenset(
     {
@@ -352,7 +352,7 @@ _NO_CREDENTIALS = (
     botocore.exceptions.SSOError,
     botocore.exceptions.LoginError,
 )
-#: Nobody answers, so that asking the next thing would only cost the same time again.
+#: Nothing answers, so the next request would only cost the same time again.
 _SILENT = (
     botocore.exceptions.ConnectTimeoutError,
     botocore.exceptions.ReadTimeoutError,
@@ -372,7 +372,7 @@ _LONGEST = 300
 
 
 def silent(error: BaseException) -> bool:
-    """Tell whether an error of ours says that nobody answered at all."""
+    """Tell whether an error of ours says that nothing answered."""
     return isinstance(error.__cause__, _SILENT)
 
 
@@ -382,7 +382,7 @@ def is_throttle(code: str, status: int | None) -> bool:
 
 
 def invalid(error: BaseException) -> bool:
-    """Tell whether an error of ours says that AWS understood the request and finds its content wrong."""
+    """Tell whether an error of ours says that AWS understood the request and rejects its content."""
     why = error.__cause__
     return (
         type(error) is errors.AwsError
@@ -392,7 +392,7 @@ def invalid(error: BaseException) -> bool:
 
 
 def aws_time(response: Mapping[str, Any]) -> float | None:
-    """Return the time of AWS' own clock when it answered so, in whole seconds; an error is an answer, too."""
+    """Return the time of AWS's own clock when it answered, in whole seconds; an error is an answer too."""
     headers = (response.get("ResponseMetadata") or {}).get("HTTPHeaders") or {}
     try:
         return parsedate_to_datetime(str(headers.get("date") or "")).timestamp()
@@ -401,9 +401,9 @@ def aws_time(response: Mapping[str, Any]) -> float | None:
 
 
 def translated(error: Exception, what: str, scope: models.AccountRegion, at: float | None = None) -> errors.AwsError:
-    """Return our error for one of botocore's; ``what`` was asked in that scope. No secret or key is in it.
+    """Return our error for one of botocore's; ``what`` was asked of that account and region. No secret or key is in it.
 
-    ``at`` is our own time: by it a refusal is told to be the clock's doing.
+    ``at`` is our own time: it shows whether the clock is the reason of a refusal.
     """
     where = f"{what} in {scope.region}"
     if scope.role_arn is not None:
@@ -456,7 +456,7 @@ def _refused(
 
 
 def _clock(error: botocore.exceptions.ClientError, at: float | None) -> str | None:
-    """Say how far off this machine's clock is, where that is why AWS refused."""
+    """Say how far off this machine's clock is, if that is why AWS refused."""
     code, theirs = _code(error), aws_time(error.response)
     if code not in _BY_CLOCK:
         return None

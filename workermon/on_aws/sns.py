@@ -1,4 +1,4 @@
-"""SNS: one message to one topic. Its clients are its own, for a delivery must be over before its lease is."""
+"""SNS: one message to one topic. It has clients of its own, because a delivery must be over before its lease."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import botocore.exceptions
 from workermon import errors, models
 from workermon.on_aws import session
 
-#: Seconds. Together less than the lease of a delivery (15 s); what fails is tried again by the outbox, not here.
+#: Seconds. Together less than the lease of a delivery (15 s); the outbox retries what fails, not this module.
 CONNECT_TIMEOUT, READ_TIMEOUT = 3, 8
 
 #: Bytes of a message that SNS takes.
@@ -66,12 +66,12 @@ class AwsPublisher:
     def _translated(self, why: Exception, topic_arn: str, scope: models.AccountRegion) -> errors.AwsError:
         known = session.translated(why, f"SNS topic {topic_arn.rpartition(':')[2]}", scope)
         if isinstance(known, errors.AwsDenied):
-            # Credentials that were put right meanwhile count with the next try.
+            # Corrected credentials take effect with the next attempt.
             with self._lock:
                 self._clients.pop(scope.region, None)
         return known
 
 
 def _fitting(text: str) -> str:
-    """Make a text one that SNS takes for a group or an identity: 128 characters of ASCII without spaces."""
+    """Turn a text into one that SNS accepts for a group or an identity: 128 characters of ASCII without spaces."""
     return "".join(letter if 33 <= ord(letter) <= 126 else "_" for letter in text)[:128]
