@@ -82,7 +82,7 @@ class AwsCloudWatch:
                     raise RuntimeError("its pages do not end")
                 return _sorted(found)
             whole = len(wanted) > FEW and self._list(
-                # If the fleet is much larger than what is asked for, it has more pages than instances: one by one is cheaper.
+                # A fleet much larger than what is asked for has more pages than instances: then one by one is cheaper.
                 client,
                 namespace,
                 metric_name,

@@ -167,7 +167,7 @@ class Sessions:
         with self._lock:
             found = self._clients.get((service, scope))
             if found is None:
-                # Behind the lock, because all of AWS's regions are read here: threads at once would read them many times.
+                # Behind the lock, because all of AWS's regions are read here, and threads would each read them.
                 check_region(scope.region)
                 session = self._session(scope)
                 found = session.client(service, region_name=scope.region, config=_CONFIG)  # type: ignore[call-overload]
