@@ -22,6 +22,7 @@ from workermon.testing.control import (
 )
 from workermon.testing.delivery import (
     MemoryDelivery,
+    MemoryNotifier,
     MemoryOutbox,
     MemoryPublisher,
     MemorySecrets,
@@ -30,6 +31,7 @@ from workermon.testing.delivery import (
 )
 from workermon.testing.fleet import MemorySchedule, MemoryWorkers
 from workermon.testing.memory import MemoryStore
+from workermon.testing.monitor import Monitor
 from workermon.testing.samples import MemoryFeed, MemorySamples
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "MemoryLeases",
     "MemoryLimiter",
     "MemoryNodes",
+    "MemoryNotifier",
     "MemoryOutbox",
     "MemoryPublisher",
     "MemoryPulse",
@@ -62,6 +65,7 @@ __all__ = [
     "MemoryStore",
     "MemoryThrottle",
     "MemoryWorkers",
+    "Monitor",
     "notifiers",
     "parse",
     "parser",

@@ -259,6 +259,17 @@ class MemoryPublisher:
         self.published.append((topic_arn, message))
 
 
+class MemoryNotifier:
+    """``ports.Notifier`` that puts what it is given into a list, oldest first."""
+
+    def __init__(self, received: list[models.Notification] | None = None) -> None:
+        self.received: list[models.Notification] = [] if received is None else received
+
+    def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:  # noqa: ARG002
+        """Take them."""
+        self.received.extend(notifications)
+
+
 def notifiers(now: ports.Clock, **secrets: str) -> dict[str, ports.Notifier]:
     """Return the notifiers of every type of channel, with these secrets by name; nothing reaches AWS."""
     needs = channel_type.Dependencies(secrets=MemorySecrets(secrets), publisher=MemoryPublisher(), now=now)

@@ -1,0 +1,57 @@
+"""The monitor in memory that we ship for tests."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from workermon import collect, fleet, models, runtime, testing
+
+ID = "i-0abc0123456789def"
+HERE = models.AccountRegion(region="us-east-1")
+
+
+def recipes() -> list[type]:
+    """Return whatever the composition root makes of ports."""
+    kinds = [factory.provides.type_hint for factory in runtime.Recipes(None).factories]
+    return [kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+
+
+@pytest.mark.parametrize("kind", recipes())
+def test_every_stage_and_view_can_be_made_in_memory(kind: type) -> None:
+    """What the composition root makes of ports, a monitor in memory makes of its own."""
+    assert isinstance(testing.Monitor().get(kind), kind)
+
+
+def test_what_is_no_stage_is_refused() -> None:
+    """Whoever asks for something that is not made of ports learns so."""
+    with pytest.raises(LookupError, match="neither a port nor made of ports"):
+        testing.Monitor().get(int)
+
+
+def test_a_port_that_was_replaced_reaches_the_stage() -> None:
+    """A test may put a port of its own in the place of another at any time."""
+    monitor = testing.Monitor()
+    monitor.workers = testing.MemoryWorkers(testing.MemoryStore())
+    assert monitor.get(collect.Collection).workers is monitor.workers
+
+
+def test_the_way_from_a_worker_to_its_event_takes_no_server() -> None:
+    """A worker is added and collected, and its event published, all in this process and on the test's clock."""
+    monitor = testing.Monitor(now=1_700_000_040.0)
+    monitor.ec2.put(models.Instance(id=ID, region=HERE.region, status="running"))
+    monitor.get(fleet.Members).add([ID], fleet.AddOptions(scope=HERE))
+    monitor.cloudwatch.put(ID, "CPUUtilization", [(1_700_000_040, 97.0)])
+    monitor.clock.advance(300)
+    assert monitor.collect().collected == (ID,)
+    [(channel, event)] = monitor.store.published
+    assert channel == "workermon:metrics"
+    assert models.Event.model_validate_json(event).worker_id == ID
+
+
+def test_a_configuration_is_changed_in_place() -> None:
+    """A test changes a part of the configuration in force, which has the next revision then."""
+    monitor = testing.Monitor()
+    monitor.configure(retention=7200)
+    assert (monitor.configurations.load().retention, monitor.configurations.load().revision) == (7200, 1)

@@ -1,0 +1,158 @@
+"""The whole monitor in memory: every port, every stage made of them, and a clock that a test moves."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast, get_type_hints
+
+from workermon import collect, config, models, notify, ports
+from workermon.notify import channel_type, channels
+from workermon.testing.access import MemoryAccess, MemoryAuditTrail
+from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
+from workermon.testing.aws import MemoryCloudWatch, MemoryCosts, MemoryEc2, MemoryLearnedDelays, MemoryLimiter
+from workermon.testing.clock import ManualClock
+from workermon.testing.control import (
+    MemoryCanary,
+    MemoryConfigurations,
+    MemoryDispatcher,
+    MemoryLeases,
+    MemoryNodes,
+    MemoryPulse,
+    MemoryServer,
+    MemorySetup,
+)
+from workermon.testing.delivery import MemoryNotifier, MemoryOutbox, MemoryPublisher, MemorySecrets, MemoryThrottle
+from workermon.testing.fleet import MemorySchedule, MemoryWorkers
+from workermon.testing.memory import MemoryStore
+from workermon.testing.samples import MemoryFeed, MemorySamples
+
+T = TypeVar("T")
+
+#: The attribute of a ``Monitor`` that is each port, by the type by which a stage asks for it.
+PORTS: Mapping[Any, str] = {
+    ports.Access: "access",
+    ports.Accounts: "accounts",
+    ports.Alerts: "alerts",
+    ports.AuditTrail: "audit_trail",
+    ports.Canary: "canary",
+    ports.Clock: "clock",
+    ports.CloudWatch: "cloudwatch",
+    ports.Configurations: "configurations",
+    ports.Costs: "costs",
+    ports.Dispatcher: "dispatcher",
+    ports.Ec2: "ec2",
+    ports.Feed: "feed",
+    ports.LearnedDelays: "learned_delays",
+    ports.Leases: "leases",
+    ports.Limiter: "limiter",
+    ports.Nodes: "nodes",
+    ports.Outbox: "outbox",
+    ports.Publisher: "publisher",
+    ports.Pulse: "pulse",
+    ports.Samples: "samples",
+    ports.Schedule: "schedule",
+    ports.Secrets: "secrets",
+    ports.Server: "server",
+    ports.Setup: "setup",
+    ports.Silences: "silences",
+    ports.Throttle: "throttle",
+    ports.Workers: "workers",
+    Mapping[str, channel_type.ChannelType]: "channel_types",
+    Mapping[str, ports.Notifier]: "notifiers",
+    Sequence[ports.Violations]: "violations",
+    collect.Bulkhead: "bulkhead",
+    config.Parser: "parser",
+}
+
+
+class Monitor:
+    """Every port in memory, and each stage made of them.
+
+    Nothing leaves the process: what a channel of any type would send is in ``received``. Each port is an attribute,
+    and may be replaced by one of your own at any time; a stage that is asked for afterwards has it::
+
+        monitor = testing.Monitor()
+        monitor.ec2.put(models.Instance(id="i-0abc1234", region="us-east-1", status="running"))
+        monitor.get(fleet.Members).add(["i-0abc1234"], fleet.AddOptions(scope=scope))
+        monitor.cloudwatch.put("i-0abc1234", "CPUUtilization", [(int(monitor.clock()), 97.0)])
+        monitor.clock.advance(300)
+        monitor.collect()
+        monitor.deliver()
+
+    ``now`` is the time at first, in seconds since 1970; ``configuration`` is the one in force.
+    """
+
+    def __init__(self, configuration: models.Configuration = config.DEFAULT, now: float = 1_700_000_000.0) -> None:
+        self.clock = ManualClock(now)
+        self.store = MemoryStore(self.clock)
+        self.ec2 = MemoryEc2()
+        self.cloudwatch = MemoryCloudWatch()
+        self.limiter = MemoryLimiter()
+        self.costs: ports.Costs = MemoryCosts()
+        self.learned_delays: ports.LearnedDelays = MemoryLearnedDelays(self.store)
+        self.bulkhead = collect.Bulkhead()
+        self.workers: ports.Workers = MemoryWorkers(self.store)
+        self.samples: ports.Samples = MemorySamples(self.store, lambda: self.configurations.load().retention)
+        self.alerts: ports.Alerts = MemoryAlerts(self.store)
+        self.accounts: ports.Accounts = MemoryAccounts(self.store)
+        self.silences: ports.Silences = MemorySilences()
+        self.outbox: ports.Outbox = MemoryOutbox(self.store)
+        self.throttle: ports.Throttle = MemoryThrottle()
+        self.configurations: ports.Configurations = MemoryConfigurations(self.store, configuration)
+        self.setup: ports.Setup = MemorySetup(self.store)
+        self.pulse: ports.Pulse = MemoryPulse(self.store)
+        self.canary: ports.Canary = MemoryCanary(self.store)
+        self.leases: ports.Leases = MemoryLeases(self.store)
+        self.feed: ports.Feed = MemoryFeed(self.store)
+        self.access: ports.Access = MemoryAccess()
+        self.audit_trail: ports.AuditTrail = MemoryAuditTrail()
+        self.schedule = MemorySchedule()
+        self.dispatcher = MemoryDispatcher()
+        self.nodes = MemoryNodes()
+        self.server = MemoryServer(self.clock)
+        self.secrets: ports.Secrets = MemorySecrets()
+        self.publisher = MemoryPublisher()
+        #: What channels were sent, oldest first.
+        self.received: list[models.Notification] = []
+        self.channel_types: Mapping[str, channel_type.ChannelType] = channels.CHANNEL_TYPES
+        self.notifiers: Mapping[str, ports.Notifier] = dict.fromkeys(self.channel_types, MemoryNotifier(self.received))
+        self.violations: Sequence[ports.Violations] = []
+
+    @property
+    def parser(self) -> config.Parser:
+        """Return the parser of config files that name the types of channel there are."""
+        return config.Parser(channel_types=self.channel_types)
+
+    def get(self, kind: type[T]) -> T:
+        """Return a stage or a view, made of the ports that its fields name by type, as the composition root does."""
+        return cast("T", self._made(kind))
+
+    def collect(self, *worker_ids: str, again: bool = False) -> collect.Report:
+        """Collect these workers, or all that are scheduled."""
+        return self.get(collect.Collection).collect(worker_ids or sorted(self.schedule.ids()), again=again)
+
+    def deliver(self, *alert_ids: str) -> None:
+        """Send what waits for these alerts, or whatever is due."""
+        self.get(notify.Delivery).deliver(alert_ids or self.outbox.due(self.clock(), 1000))
+
+    def configure(self, **changes: object) -> None:
+        """Put a configuration in force that differs from the present one so."""
+        had = self.configurations.load()
+        changed = had.model_copy(update={"revision": had.revision + 1, **changes})
+        assert self.configurations.save(changed), "somebody else changed the configuration meanwhile"
+
+    def _made(self, kind: Any) -> Any:
+        if kind in PORTS:
+            return getattr(self, PORTS[kind])
+        if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+            raise LookupError(f"{kind} is neither a port nor made of ports")
+        return kind(**{name: self._made(port) for name, port in _fields(kind).items()})
+
+
+@functools.cache
+def _fields(kind: Any) -> dict[str, Any]:
+    """Return the types of a stage's fields by name."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
