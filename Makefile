@@ -67,6 +67,9 @@ bench: $(VENV)/dev.stamp  ## measure, in ratios against a baseline of the same r
 storm: $(VENV)/dev.stamp  ## a longer storm of faults than the tests have (STORM="--seconds 600 --seed 7")
 	@"$(BIN)/python" -m tests.faults.storm $(or $(STORM),--seconds 300)
 
+picture: $(VENV)/run.stamp  ## record docs/demo.svg anew
+	@"$(BIN)/python" docs/record_demo.py
+
 # One resolution for Python 3.11 and newer, on Linux and macOS. The files name no index: pip's own configuration does.
 $(VENV)/lock.stamp:
 	$(environment)
