@@ -3,113 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 import structlog.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workermon import errors, models, notify, ports, testing
-from workermon.models import Channel, Transition
+from tests.support.delivering import ALERT, NOW, WORKER, Receiver, Site, refusal
+from workermon import errors, models, notify, ports
+from workermon.models import Channel
 from workermon.notify import delivery, policy, sender
-from workermon.notify.channels import CHANNEL_TYPES, log
+from workermon.notify.channels import CHANNEL_TYPES
 from workermon.rules import threshold
-
-NOW = 1_700_000_000.0
-WORKER = models.Worker(
-    id="i-0abc0123456789def", name="render-07", region="us-east-1", added_at=NOW, incarnation="first"
-)
-ALERT = f"{WORKER.id}/cpu-high"
-
-
-class Receiver:
-    """A notifier that does what its plan says, then accepts; ``got`` is what it accepted, by channel."""
-
-    def __init__(self, *plan: Exception | Callable[[], None]) -> None:
-        self.plan = list(plan)
-        self.got: list[tuple[str, str, int]] = []
-        self.calls = 0
-        self._lock = threading.Lock()
-
-    def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
-        (notification,) = notifications
-        with self._lock:
-            self.calls += 1
-            step = self.plan.pop(0) if self.plan else None
-        if isinstance(step, Exception):
-            raise step
-        if step is not None:
-            step()
-        with self._lock:
-            self.got.append((channel.name, notification.dedup_key, notification.version))
-
-
-def refusal(after: float | None = None) -> errors.DeliveryFailed:
-    """Return a refusal that asks for this wait."""
-    return errors.DeliveryFailed("channel ops", "it answered 503", "it is tried again", after)
-
-
-class Site:
-    """An outbox with a worker, and a configuration with the channels ``ops`` and ``chat``."""
-
-    def __init__(self, *channels: str) -> None:
-        self.clock = testing.ManualClock(NOW)
-        self.store = testing.MemoryStore(self.clock)
-        testing.MemoryWorkers(self.store).add([WORKER])
-        self.alerts = testing.MemoryAlerts(self.store)
-        self.configurations = testing.MemoryConfigurations(
-            self.store,
-            models.Configuration(
-                rules=(),
-                channels={name: Channel(name=name, type="webhook") for name in channels or ("ops",)},
-                metrics={},
-                collect=(),
-            ),
-        )
-        self.delivery = testing.MemoryDelivery(self.store, self.configurations, {}, self.clock)
-        self.outbox = self.delivery.outbox
-        self.version = 0
-
-    def tell(self, *rules: str, channels: tuple[str, ...] = ("ops",)) -> None:
-        """Put the next notification of each rule into the outbox."""
-        for rule in rules or ("cpu-high",):
-            self.version += 1
-            firing = self.version % 2
-            told = models.Notification(
-                id=f"id-{self.version}",
-                version=self.version,
-                dedup_key=f"{WORKER.id}/{rule}",
-                kind="threshold",
-                status="firing" if firing else "resolved",
-                severity="critical",
-                rule=rule,
-                metric="cpu_utilization",
-                value=97.5,
-                threshold=90.0,
-                since=models.rfc3339(NOW),
-                at=models.rfc3339(NOW),
-                created_at=models.rfc3339(self.clock()),
-                worker=models.Subject(id=WORKER.id, name=WORKER.name, region=WORKER.region),
-                summary="render-07: cpu_utilization 97.5 % > 90 %",
-            )
-            basis = self.alerts.load([WORKER.id])[WORKER.id]
-            transition = Transition(at=int(NOW), before=None, after="critical")
-            verdict = ports.Verdict(basis, basis.alerts, ((rule, transition, told),), {rule: channels}, self.clock())
-            assert self.alerts.commit(verdict)
-
-    def deliver(self, receiver: ports.Notifier, *alert_ids: str) -> None:
-        """Deliver these alerts."""
-        self.delivery.notifiers = {"webhook": receiver, "log": receiver}
-        self.delivery.deliver(alert_ids or (ALERT,))
-
-    def deliver_due(self, receiver: ports.Notifier) -> None:
-        """Deliver whatever is due."""
-        self.deliver(receiver, *self.outbox.due(self.clock(), 1000))
-
-    def attempts(self, alert_id: str = ALERT) -> list[str | None]:
-        """Return how each attempt went, oldest first."""
-        return [attempt.error for attempt in self.store.attempts.get(alert_id, [])]
 
 
 def test_all_of_a_lane_in_order() -> None:
@@ -321,39 +227,6 @@ def test_time_is_bounded() -> None:
     site.deliver(receiver, *(f"{WORKER.id}/rule-{number}" for number in range(40)))
     assert 0 < len(receiver.got) <= delivery.PARALLEL
     assert len(site.outbox.due(site.clock(), 100)) == 40 - len(receiver.got)
-
-
-@pytest.mark.parametrize(
-    ("status", "severity", "level"),
-    [("firing", "critical", "error"), ("firing", "warning", "warning"), ("resolved", "critical", "info")],
-)
-def test_log(status: str, severity: str, level: str) -> None:
-    """The channel log writes one event with what a reader needs."""
-    told = models.Notification.model_validate(
-        {
-            "id": "n",
-            "version": 1,
-            "dedup_key": ALERT,
-            "kind": "threshold",
-            "status": status,
-            "severity": severity,
-            "rule": "cpu-high",
-            "metric": "cpu_utilization",
-            "value": 97.5,
-            "threshold": 90.0,
-            "since": "2023-11-14T22:13:20Z",
-            "at": "2023-11-14T22:13:20Z",
-            "worker": {"id": WORKER.id, "name": "render-07", "region": "us-east-1"},
-            "summary": "render-07: too much",
-        }
-    )
-    with structlog.testing.capture_logs() as logged:
-        log.Log().send(Channel(name="log", type="log"), [told])
-    (entry,) = logged
-    assert (entry["event"], entry["log_level"]) == (f"alert.{status}", level)
-    assert (entry["worker_id"], entry["rule"], entry["value"], entry["summary"]) == (
-        WORKER.id, "cpu-high", 97.5, "render-07: too much",
-    )  # fmt: skip
 
 
 # --- how much goes out -------------------------------------------------------------------------------------------

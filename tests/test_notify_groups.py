@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import email
-import email.policy
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from tests.test_notify_channels import mail, notifiers, of, post  # noqa: F401 - fixtures
-from tests.test_notify_webhook import Receiver, answer, told
+from tests.support.notifications import many, notification, of
 from workermon import errors, models, ports, testing
-from workermon.models import Channel, SecretRef
+from workermon.models import Channel
 from workermon.notify import groups, text
 from workermon.notify.channels import slack
 
@@ -84,7 +80,7 @@ class Site:
         for one in ids:
             self.versions[one] += 1
             firing = self.versions[one] % 2
-            turn = told(
+            turn = notification(
                 self.versions[one], id=f"{one}-{rule}-{self.versions[one]}", dedup_key=f"{one}/{rule}", rule=rule,
                 status="firing" if firing else "resolved", created_at=models.rfc3339(self.clock()),
                 worker={"id": one, "name": f"render-{one[-4:]}", "region": region, "account": account},
@@ -156,7 +152,7 @@ def test_accounts_and_regions_do_not_mix() -> None:
         [f"{one}/cpu-high#1" for one in site.ids[start : start + 2]] for start in (0, 2, 4)
     ]
     lab = {"id": "i-0abc", "name": "one", "region": "us-east-1", "account": "lab"}
-    said = text.body(of("email"), [told(worker=lab), told(worker=lab)]).splitlines()
+    said = text.body(of("email"), [notification(worker=lab), notification(worker=lab)]).splitlines()
     assert said[0].endswith("cpu-high: 2 alerts in us-east-1, account lab")
     assert "(one (i-0abc) in us-east-1, account lab)" in said[1]
 
@@ -265,15 +261,6 @@ def test_a_group_takes_one_token() -> None:
 # --- what is said ------------------------------------------------------------------------------------------------
 
 
-def many(number: int, **changes: Any) -> list[models.Notification]:
-    """Return alerts of one rule on many workers."""
-    return [
-        told(1, id=f"n{place}", dedup_key=f"i-{place}/cpu-high", summary=f"render-{place:03}: <b> 97 % > 90 %",
-             worker={"id": f"i-{place}", "name": f"render-{place:03}", "region": "us-east-1"}, **changes)
-        for place in range(number)
-    ]  # fmt: skip
-
-
 def test_a_list_says_how_many_and_which() -> None:
     """The message counts and lists the alerts, the worst first, and says how to silence them all."""
     group = [*many(2, severity="warning"), *many(1), *many(1, status="resolved")]
@@ -289,80 +276,6 @@ def test_a_long_list_is_cut() -> None:
     lines = text.body(of("email"), many(500)).splitlines()
     assert len(lines) < 70
     assert "and 440 more: see 'workermon alerts'" in lines
-
-
-def test_slack_list(slack_receiver: Receiver) -> None:
-    """Slack gets one message, in blocks that it takes, with nothing of others as markup."""
-    notifiers(URL=slack_receiver.url)["slack"].send(of("slack", url=SecretRef(env="URL")), many(150))
-    (got,) = slack_receiver.got
-    document = json.loads(got.body)
-    blocks = document["attachments"][0]["blocks"]
-    assert 1 < len(blocks) <= slack.MAX_BLOCKS
-    assert all(0 < len(block["text"]["text"]) <= 3000 for block in blocks)
-    assert "<b>" not in got.body.decode()
-    assert document["text"].startswith("[FIRING 150 critical] cpu-high: 150 alerts in us-east-1")
-
-
-def test_slack_list_by_template() -> None:
-    """A template is filled in once for each alert of a group."""
-    document = slack.message(of("slack", template="*$worker* $value"), many(3))
-    said = document["attachments"][0]["blocks"][0]["text"]["text"]
-    assert said.splitlines()[1:] == ["*render-000* 97.5 %", "*render-001* 97.5 %", "*render-002* 97.5 %"]
-
-
-@pytest.fixture
-def slack_receiver() -> Iterator[Receiver]:
-    """Run a receiver on a free port."""
-    server = Receiver()
-    yield server
-    server.stop()
-
-
-def test_mail_list(mail: Any) -> None:  # noqa: F811 - a fixture
-    """A group is one mail, whose Message-ID is the same when it is sent again."""
-    box, port = mail()
-    sender: Any = notifiers()["email"]
-    sender.send(post(port), many(50))
-    sender.send(post(port), list(reversed(many(50))))
-    first, again = (email.message_from_bytes(one.content, policy=email.policy.default) for one in box.envelopes)
-    assert first["Message-ID"] == again["Message-ID"]
-    assert first["Subject"] == "[FIRING 50 critical] cpu-high: 50 alerts in us-east-1"
-    assert "render-049" in first.get_content()
-
-
-def test_apprise_list(slack_receiver: Receiver) -> None:
-    """A group is one message of apprise's."""
-    pytest.importorskip("apprise")
-    sender: Any = notifiers(URL=f"json://127.0.0.1:{slack_receiver.port}/")["apprise"]
-    slack_receiver.plan = [answer(200)]
-    sender.send(of("apprise", url=SecretRef(env="URL")), many(5))
-    document = json.loads(slack_receiver.got[0].body)
-    assert document["title"] == "[FIRING 5 critical] cpu-high: 5 alerts in us-east-1"
-    assert "render-004" in document["message"]
-
-
-@pytest.mark.parametrize(("written", "seconds"), [('"0s"', 0), ('"30s"', 30), ("0", 0), ('"10m"', 600)])
-def test_group_wait(written: str, seconds: int) -> None:
-    """How long a group is gathered is a duration, 0 among them."""
-    file = testing.parse(f'[channels.c]\ntype = "slack"\nurl = {{env = "A"}}\ngroup_wait = {written}\n', "f.toml")
-    assert file.channels is not None
-    assert file.channels["c"].group_wait == seconds
-
-
-@pytest.mark.parametrize(
-    "line", ['type = "webhook"\nurl = "https://example.com"', 'type = "pagerduty"\nsecret = {env = "A"}']
-)
-def test_never_grouped(line: str) -> None:
-    """Webhook and PagerDuty cannot be grouped."""
-    with pytest.raises(errors.InvalidInput, match="group_wait: is not for type"):
-        testing.parse(f'[channels.c]\n{line}\ngroup_wait = "10s"\n', "f.toml")
-
-
-@pytest.mark.parametrize("written", ['"11m"', '"-1s"', "true", '"soon"', "[]"])
-def test_bad_group_wait(written: str) -> None:
-    """What is no duration, or too long a one, is refused by its path."""
-    with pytest.raises(errors.InvalidInput, match=r"channels\.c\.group_wait"):
-        testing.parse(f'[channels.c]\ntype = "slack"\nurl = {{env = "A"}}\ngroup_wait = {written}\n', "f.toml")
 
 
 def test_fifty_at_once_on_redis(redis_url: str) -> None:

@@ -10,7 +10,8 @@ import structlog
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests import test_collector, test_notify
+from tests import test_collector
+from tests.support import delivering
 from tests.support.rules import changed
 from tests.test_cli import A, Session, _silent, fires, ok, one_line, run, world  # noqa: F401 - fixtures
 from tests.test_collector import fleet  # noqa: F401 - a fixture
@@ -691,7 +692,7 @@ class Half:
     def send(self, channel, notifications):
         (notification,) = notifications
         if channel.name == "ops" and not self.works:
-            raise test_notify.refusal()
+            raise delivering.refusal()
         if notification.rule == models.DELIVERY:
             self.got.append((channel.name, notification.status, notification.version))
 
@@ -699,9 +700,9 @@ class Half:
 @pytest.mark.parametrize("recovers", [False, True])
 def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers):
     """The alert that a channel takes nothing is recorded, and told by the sweep if it still holds then."""
-    site, receiver = test_notify.Site("ops", "log"), Half()
+    site, receiver = delivering.Site("ops", "log"), Half()
     mute = models.Silence(
-        id="s1", rule="delivery", begins=0.0, ends=test_notify.NOW + models.DAY + 1000, reason="x", by="me"
+        id="s1", rule="delivery", begins=0.0, ends=delivering.NOW + models.DAY + 1000, reason="x", by="me"
     )
     kept = testing.MemorySilences()
     kept.add(mute)

@@ -14,133 +14,19 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.support import delivering
+from tests.support.notifications import notification
+from tests.support.receiver import TOKEN, Receiver, answer
 from tests.support.waiting import eventually
 from workermon import errors, models, testing
 from workermon.models import Channel, SecretRef
 from workermon.notify import http, policy, transport
 from workermon.notify.channels import webhook
-
-TOKEN = "T0KEN-in-the-path"
-
-
-class Got(NamedTuple):
-    line: str
-    headers: dict[str, str]
-    body: bytes
-
-
-Step = Callable[[socket.socket], None]
-
-
-def answer(status: int, **headers: str) -> Step:
-    """Answer with a status and these headers."""
-    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-
-    def step(peer: socket.socket) -> None:
-        peer.sendall(f"HTTP/1.1 {status} Whatever\r\n{lines}Content-Length: 2\r\n\r\nok".encode())
-
-    return step
-
-
-class Receiver:
-    """An HTTP server that takes one step of its plan a request, and answers 200 when the plan is over."""
-
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self._tls = tls
-        self.plan: list[Step] = []
-        self.got: list[Got] = []
-        self.connections = 0
-        self.over = threading.Event()
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook/{TOKEN}?key={TOKEN}"
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                peer, _ = self._server.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self._one, args=(peer,), daemon=True).start()
-
-    def _one(self, peer: socket.socket) -> None:
-        if self._tls is not None:
-            try:
-                peer = self._tls.wrap_socket(peer, server_side=True)
-            except OSError:
-                return
-        with peer, peer.makefile("rb") as reader:
-            line = reader.readline().decode("latin-1").strip()
-            if not line:
-                return
-            headers = {}
-            while (text := reader.readline().decode("latin-1").strip()) != "":
-                name, _, value = text.partition(":")
-                headers[name.lower()] = value.strip()
-            body = reader.read(int(headers.get("content-length", "0")))
-            self.got.append(Got(line, headers, body))
-            step = self.plan.pop(0) if self.plan else answer(200)
-            try:
-                step(peer)
-            except OSError:
-                self.over.set()
-
-    def drip(self, text: bytes) -> Step:
-        """Send a byte each 20 ms until the other end is gone."""
-
-        def step(peer: socket.socket) -> None:
-            for place in range(len(text)):
-                peer.sendall(text[place : place + 1])
-                if self.over.wait(0.02):
-                    return
-
-        return step
-
-    def hang(self, peer: socket.socket) -> None:
-        self.over.wait(30)
-
-    def cut(self, peer: socket.socket) -> None:
-        peer.sendall(b"HTTP/1.1 20")
-
-    def stop(self) -> None:
-        self.over.set()
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-        self._thread.join(5)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """Run a receiver on a free port."""
-    server = Receiver()
-    yield server
-    server.stop()
-
-
-def told(version: int = 7, **changes: object) -> models.Notification:
-    """Return a notification, by default the contract's example."""
-    return models.Notification.model_validate(
-        {
-            "id": f"4f1c{version:036x}", "version": version, "dedup_key": "i-0abc0123456789def/cpu-high",
-            "kind": "threshold", "status": "firing", "severity": "critical", "rule": "cpu-high",
-            "metric": "cpu_utilization", "value": 97.5, "threshold": 90.0, "since": "2023-11-14T22:13:20Z",
-            "at": "2023-11-14T22:13:20Z",
-            "worker": {"id": "i-0abc0123456789def", "name": "rénder-07", "region": "us-east-1", "labels": {"a": "b"}},
-            "summary": "rénder-07: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints", **changes,
-        }
-    )  # fmt: skip
 
 
 def channel(url: str | None, *, private: bool = True, secret: str | None = None) -> Channel:
@@ -158,7 +44,7 @@ def hook(deadline: float = 5.0, now: float = 1_700_000_000.0) -> webhook.Webhook
 def refused(to: Channel, deadline: float = 5.0, now: float = 1_700_000_000.0) -> errors.DeliveryFailed:
     """Return why a notification is not accepted; nothing of the address but its host is in it."""
     with pytest.raises(errors.DeliveryFailed) as caught:
-        hook(deadline, now).send(to, [told()])
+        hook(deadline, now).send(to, [notification()])
     assert TOKEN not in str(caught.value)
     assert TOKEN not in repr(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
@@ -167,11 +53,11 @@ def refused(to: Channel, deadline: float = 5.0, now: float = 1_700_000_000.0) ->
 
 def test_what_is_sent(receiver: Receiver) -> None:
     """The receiver gets the contract's message by POST, with its idempotency key, and no signature without a secret."""
-    hook().send(channel(receiver.url), [told()])
+    hook().send(channel(receiver.url), [notification()])
     (got,) = receiver.got
     assert got.line == f"POST /hook/{TOKEN}?key={TOKEN} HTTP/1.1"
     document = json.loads(got.body)
-    assert document == models.to_json(told())
+    assert document == models.to_json(notification())
     assert (document["schema"], document["version"], document["worker"]["name"]) == (1, 7, "rénder-07")
     assert got.headers["idempotency-key"] == document["id"]
     assert got.headers["content-type"] == "application/json"
@@ -183,7 +69,7 @@ def test_what_is_sent(receiver: Receiver) -> None:
 @pytest.mark.integration
 def test_signature_as_openssl_makes_it(receiver: Receiver) -> None:
     """The signature is the HMAC of the very bytes that were sent, as another program computes it."""
-    hook().send(channel(receiver.url, secret="OPS_SECRET"), [told()])
+    hook().send(channel(receiver.url, secret="OPS_SECRET"), [notification()])
     (got,) = receiver.got
     signature = got.headers["x-workermon-signature"]
     assert signature == "sha256=" + hmac.new("sésame".encode(), got.body, hashlib.sha256).hexdigest()
@@ -203,7 +89,7 @@ def test_signature_as_openssl_makes_it(receiver: Receiver) -> None:
 def test_missing_secret_sends_nothing(receiver: Receiver) -> None:
     """Where the secret is missing nothing is sent unsigned."""
     with pytest.raises(errors.InvalidInput, match="OTHER"):
-        hook().send(channel(receiver.url, secret="OTHER"), [told()])
+        hook().send(channel(receiver.url, secret="OTHER"), [notification()])
     assert receiver.connections == 0
 
 
@@ -211,7 +97,7 @@ def test_missing_secret_sends_nothing(receiver: Receiver) -> None:
 def test_accepted(receiver: Receiver, status: int) -> None:
     """Any 2xx accepts."""
     receiver.plan = [answer(status)]
-    hook().send(channel(receiver.url), [told()])
+    hook().send(channel(receiver.url), [notification()])
     assert len(receiver.got) == 1
 
 
@@ -289,7 +175,7 @@ def test_drips_its_body(receiver: Receiver) -> None:
     """Once its status is known the rest of a reply is not waited for."""
     receiver.plan = [receiver.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000)]
     began = time.monotonic()
-    hook().send(channel(receiver.url), [told()])
+    hook().send(channel(receiver.url), [notification()])
     assert time.monotonic() - began < 4
 
 
@@ -337,7 +223,7 @@ def test_proxies_are_not_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatc
     """Proxies of the environment are not used."""
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    hook().send(channel(receiver.url), [told()])
+    hook().send(channel(receiver.url), [notification()])
     assert len(receiver.got) == 1
 
 
@@ -418,7 +304,7 @@ def test_a_dead_address_leaves_time_for_the_next(receiver: Receiver, monkeypatch
         closed = server.getsockname()[1]
     entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (closed, receiver.port)]
     monkeypatch.setattr(transport.socket, "getaddrinfo", lambda *_, **__: entries)
-    hook().send(channel("http://receiver.internal/"), [told()])
+    hook().send(channel("http://receiver.internal/"), [notification()])
     assert len(receiver.got) == 1
 
 
@@ -476,7 +362,7 @@ def test_https(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -
     receiver, certificate = secure
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     to = channel(f"https://localhost:{receiver.port}/{TOKEN}", secret="OPS_SECRET")
-    hook().send(to, [told()])
+    hook().send(to, [notification()])
     assert json.loads(receiver.got[0].body)["version"] == 7
     receiver.plan = [receiver.drip(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: yes\r\n" * 1000)]
     assert "no answer within 0.7 s" in str(refused(to, deadline=0.7))
@@ -496,7 +382,7 @@ def test_nothing_is_left(receiver: Receiver) -> None:
     """After many deliveries no thread and no socket of theirs is left."""
     to, sender = channel(receiver.url), hook()
     for _ in range(20):
-        sender.send(to, [told()])
+        sender.send(to, [notification()])
     eventually(
         lambda: not any(thread.name == "webhook-ops" for thread in threading.enumerate()), what="the threads' end"
     )
@@ -508,9 +394,7 @@ def test_nothing_is_left(receiver: Receiver) -> None:
 
 def test_failing_receiver_gets_each_once_and_in_order(receiver: Receiver) -> None:
     """A receiver that fails in every way gets each notification, in order, and accepts each once."""
-    from tests import test_notify
-
-    site = test_notify.Site()
+    site = delivering.Site()
     had = site.configurations.load()
     site.configurations.save(
         had.model_copy(

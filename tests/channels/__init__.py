@@ -1,0 +1,1 @@
+"""Each type of channel against a server of its kind."""

@@ -1,0 +1,179 @@
+"""A type of channel is one file and a row of a table: nothing else has to know of it."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+
+from tests.channels.new_type import rooms
+from tests.support.delivering import NOW, WORKER, Site
+from tests.support.receiver import Receiver, answer
+from workermon import config, errors, models, notify, testing
+from workermon.config import export
+from workermon.notify import channel_type
+from workermon.notify.channels import CHANNEL_TYPES
+
+#: The row.
+TYPES = {**CHANNEL_TYPES, "rooms": rooms.TYPE}
+PARSER = config.Parser(channel_types=TYPES)
+
+FILE = """
+[channels.ops]
+type = "rooms"
+url = "{url}"
+allow_private = true
+room = "#ops"
+mention = "@night-shift"
+token = {{ env = "ROOMS_TOKEN" }}
+
+[channels.log]
+type = "log"
+"""
+
+
+def configuration(url: str = "http://127.0.0.1:1/") -> models.Configuration:
+    """Return what the file puts in force."""
+    return config.to_configuration(PARSER.parse(FILE.format(url=url), "f.toml"), config.DEFAULT)
+
+
+class Office(Site):
+    """A site with the channel ``ops`` of the new type, which reaches a server on this machine."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        super().__init__()
+        self.receiver = receiver
+        assert self.configurations.save(configuration(receiver.url))
+        needs = channel_type.Dependencies(
+            secrets=testing.MemorySecrets({"ROOMS_TOKEN": "hunter2"}),
+            publisher=testing.MemoryPublisher(),
+            now=self.clock,
+        )
+        self.delivery.channel_types = TYPES
+        self.delivery.notifiers = channel_type.notifiers(TYPES, needs)
+
+    def pass_time(self, seconds: int) -> None:
+        """Let time pass, and deliver what is due then."""
+        self.clock.advance(seconds)
+        self.delivery.deliver_due()
+
+    def sent(self) -> list[str]:
+        """Return the texts that the server got, oldest first."""
+        return [json.loads(got.body)["text"] for got in self.receiver.got]
+
+
+def test_a_file_names_it() -> None:
+    """The parser takes its keys, checks them as the type says, and export gives back what it read."""
+    made = configuration()
+    channel = made.channels["ops"]
+    assert (channel.type, channel.secret) == ("rooms", models.SecretRef(env="ROOMS_TOKEN"))
+    assert rooms.Options.of(channel).room == "#ops"
+    again = config.to_configuration(PARSER.parse(export.text(made, []), "export"), config.DEFAULT)
+    assert again.channels == made.channels
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('room = "#ops"', 'room = "ops"', "line 6, column 1: channels.ops.room: is not a room such as #ops"),
+        ('room = "#ops"', "", "channels.ops.room: is missing; add it"),
+        ('room = "#ops"', 'roem = "#ops"', "channels.ops.roem: is no key here; did you mean room?"),
+        ('room = "#ops"', 'topic_arn = "x"', "channels.ops.topic_arn: is not for type rooms, which takes"),
+        ('token = {{ env = "ROOMS_TOKEN" }}', "", "channels.ops.secret: is missing; add it"),
+        ('token = {{ env = "ROOMS_TOKEN" }}', 'token = "hunter2"', "channels.ops.token: must be a secret by name"),
+        ("@night-shift", "@all", "channels.ops.mention: would wake everybody; name a person or a team"),
+        ('"rooms"', '"room"', "'room' is none of webhook, log"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_its_place(old: str, new: str, says: str) -> None:
+    """Its own checks, and those of every type, name the line and never a secret."""
+    assert old in FILE
+    with pytest.raises(errors.InvalidInput) as caught:
+        PARSER.parse(FILE.replace(old, new).format(url="https://example.com"), "f.toml")
+    assert says in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_schema_knows_it() -> None:
+    """An editor that has the schema knows its keys; without the row it is no type."""
+    section = {"type": "rooms", "url": "https://example.com", "room": "#ops", "token": {"env": "A"}}
+    for types, valid in ((TYPES, True), (CHANNEL_TYPES, False)):
+        schema = config.Parser(channel_types=types).schema()
+        assert jsonschema.Draft202012Validator(schema).is_valid({"channels": {"ops": section}}) == valid
+
+
+def test_it_is_delivered_to_a_server(receiver: Receiver) -> None:
+    """A notification reaches the room after its group has been gathered, with the token."""
+    office = Office(receiver)
+    office.tell()
+    office.delivery.deliver_due()
+    assert receiver.got == []
+    office.pass_time(rooms.TYPE.group_wait)
+    (got,) = receiver.got
+    assert got.headers["authorization"] == "Bearer hunter2"
+    assert json.loads(got.body)["room"] == "#ops"
+    assert office.sent()[0].startswith("@night-shift [FIRING critical] render-07")
+    assert office.outbox.backlog() == 0
+
+
+def test_it_is_grouped(receiver: Receiver) -> None:
+    """What happens to several workers is one message with a list."""
+    office = Office(receiver)
+    others = [WORKER.model_copy(update={"id": f"i-0abc{number:04x}", "incarnation": "1"}) for number in range(3)]
+    testing.MemoryWorkers(office.store).add(others)
+    for worker in others:
+        office.tell(worker=worker)
+    office.delivery.deliver_due()
+    office.pass_time(rooms.TYPE.group_wait)
+    (text,) = office.sent()
+    assert "cpu-high: 3 alerts in us-east-1" in text
+
+
+def test_it_is_retried(receiver: Receiver) -> None:
+    """What the server does not accept is sent again after the wait that it asks for, and says so."""
+    office = Office(receiver)
+    receiver.plan = [answer(503, Retry_After="60")]
+    office.tell()
+    office.pass_time(30)
+    office.pass_time(59)
+    assert len(receiver.got) == 1
+    office.pass_time(2)
+    first, again = office.sent()
+    assert "(retry)" not in first
+    assert "(retry)" in again
+    assert [error is None for error in office.attempts()] == [False, True]
+
+
+def test_it_is_refused(receiver: Receiver) -> None:
+    """What the server refuses for good is given up at once, and another channel says so."""
+    office = Office(receiver)
+    receiver.plan = [answer(404)]
+    office.tell()
+    office.pass_time(30)
+    assert [(error or "")[:9] for error in office.attempts()] == ["given up:"]
+    about = office.alerts.history("channel:ops/delivery")
+    assert [entry.transition.after for entry in about] == ["critical"]
+
+
+def test_it_is_repeated(receiver: Receiver) -> None:
+    """An alert that still fires is sent again as often as the type says."""
+    office = Office(receiver)
+    office.tell()
+    office.pass_time(30)
+    office.pass_time(7200)
+    office.pass_time(30)
+    assert ["STILL FIRING" in text for text in office.sent()] == [False, True]
+
+
+def test_it_is_tried_by_a_test_message(receiver: Receiver) -> None:
+    """A test message opens something there, so a second one closes it."""
+    office = Office(receiver)
+    tried = notify.ChannelTest(
+        configurations=office.configurations,
+        channel_types=TYPES,
+        notifiers=office.delivery.notifiers,
+        now=lambda: NOW,
+    ).send("ops")
+    assert tried == 2
+    assert ["[RESOLVED]" in text for text in office.sent()] == [False, True]

@@ -1,0 +1,121 @@
+"""The channel ``email``: mail over TLS, with nothing of others in its headers."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.mailbox import Mailbox, post
+from tests.support.notifications import NOW, SECRETS, many, notification, notifiers
+from workermon import errors
+from workermon.models import SecretRef
+from workermon.notify import policy
+from workermon.notify.channels import email as mail_channel
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls", "none"])
+def test_email(mail: Callable[..., tuple[Mailbox, int]], security: str) -> None:
+    """A mail reaches every recipient, whichever way it is secured."""
+    box, port = mail(security)
+    notifiers()["email"].send(post(port, security=security), [notification()])
+    (envelope,) = box.envelopes
+    assert envelope.rcpt_tos == ["ops@example.com", "chief@example.com"]
+    got = email.message_from_bytes(envelope.content, policy=email.policy.default)
+    assert got["Subject"] == "[FIRING critical] rénder-07: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints"
+    assert (got["From"], got["To"]) == ("monitor@example.com", "ops@example.com, chief@example.com")
+    assert got["Message-ID"] == f"<{notification().id}@example.com>"
+    body = got.get_content()
+    assert "where: rénder-07 (i-0abc0123456789def) in us-east-1" in body
+    assert "silence: workermon silence" in body
+
+
+def test_email_logs_in(mail: Callable[..., tuple[Mailbox, int]]) -> None:
+    """User and password are used over TLS only, and a wrong one is refused without being shown."""
+    box, port = mail(auth=True)
+    channel = post(port, user="monitor", secret=SecretRef(env="PASSWORD"))
+    notifiers()["email"].send(channel, [notification()])
+    assert box.logins == [(b"monitor", b"hunter2hunter2")]
+    assert len(box.envelopes) == 1
+    with pytest.raises(errors.DeliveryFailed, match="refuses user or password") as caught:
+        notifiers(PASSWORD="wr0ng-wr0ng")["email"].send(channel, [notification()])
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_email_refused(mail: Callable[..., tuple[Mailbox, int]]) -> None:
+    """A mail that the server does not take is a failure that says its code."""
+    box, port = mail()
+    box.refuse = "451 later, hunter2hunter2"
+    with pytest.raises(errors.DeliveryFailed, match="answered 451") as caught:
+        notifiers()["email"].send(post(port), [notification()])
+    assert "hunter2" not in str(caught.value)
+    box.refuse = ""
+    notifiers()["email"].send(post(port), [notification()])
+    assert len(box.envelopes) == 1
+    box.refuse = "554 no, hunter2hunter2"
+    with pytest.raises(errors.DeliveryRefused, match="answered 554") as final:
+        notifiers()["email"].send(post(port), [notification()])
+    assert final.value.tries == policy.PATIENT_ATTEMPTS
+
+
+def test_email_without_starttls(mail: Callable[..., tuple[Mailbox, int]]) -> None:
+    """A server that offers no TLS gets nothing, unless the channel says so."""
+    box, port = mail("none")
+    with pytest.raises(errors.DeliveryFailed, match="no STARTTLS"):
+        notifiers()["email"].send(post(port), [notification()])
+    assert box.envelopes == []
+
+
+def test_email_certificate(mail: Callable[..., tuple[Mailbox, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server with an unknown certificate gets nothing."""
+    box, port = mail()
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(errors.DeliveryFailed, match="certificate of localhost is not valid"):
+        notifiers()["email"].send(post(port), [notification()])
+    assert box.envelopes == []
+
+
+def test_email_private_address(mail: Callable[..., tuple[Mailbox, int]]) -> None:
+    """Without allow_private no server of a private network is connected to."""
+    box, port = mail()
+    with pytest.raises(errors.DeliveryFailed, match="refused"):
+        notifiers()["email"].send(post(port, allow_private=False), [notification()])
+    assert box.envelopes == []
+
+
+def test_email_deadline() -> None:
+    """A server that says nothing is left at the deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sender = mail_channel.Email(SECRETS, lambda: NOW, deadline=0.4)
+        began = time.monotonic()
+        with pytest.raises(errors.DeliveryFailed, match="answer"):
+            sender.send(post(server.getsockname()[1]), [notification()])
+        assert time.monotonic() - began < 3
+
+
+def test_email_no_header_of_others(mail: Callable[..., tuple[Mailbox, int]]) -> None:
+    """What others wrote adds no header and no recipient."""
+    box, port = mail()
+    bad = notification(summary="x\r\nBcc: thief@example.com\r\n\r\nbody")
+    notifiers()["email"].send(post(port), [bad])
+    (envelope,) = box.envelopes
+    got = email.message_from_bytes(envelope.content, policy=email.policy.default)
+    assert got["Bcc"] is None
+    assert envelope.rcpt_tos == ["ops@example.com", "chief@example.com"]
+
+
+def test_mail_list(mail: Any) -> None:
+    """A group is one mail, whose Message-ID is the same when it is sent again."""
+    box, port = mail()
+    sender: Any = notifiers()["email"]
+    sender.send(post(port), many(50))
+    sender.send(post(port), list(reversed(many(50))))
+    first, again = (email.message_from_bytes(one.content, policy=email.policy.default) for one in box.envelopes)
+    assert first["Message-ID"] == again["Message-ID"]
+    assert first["Subject"] == "[FIRING 50 critical] cpu-high: 50 alerts in us-east-1"
+    assert "render-049" in first.get_content()

@@ -1,0 +1,55 @@
+"""The channel ``pagerduty``: incidents under our own key."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.notifications import KEY, notification, notifiers, of
+from tests.support.receiver import Receiver, answer
+from workermon import errors
+from workermon.models import SecretRef
+from workermon.notify.channels import pagerduty
+
+
+def test_pagerduty_triggers_and_resolves(receiver: Receiver) -> None:
+    """An alert triggers, changes and resolves one incident, under its own dedup_key."""
+    receiver.plan = [answer(202), answer(202), answer(202)]
+    channel = of("pagerduty", url=receiver.url, secret=SecretRef(env="KEY"))
+    sender = notifiers()["pagerduty"]
+    sender.send(channel, [notification(1, severity="warning")])
+    sender.send(channel, [notification(2)])
+    sender.send(channel, [notification(3, status="resolved")])
+    events = [json.loads(got.body) for got in receiver.got]
+    assert [event["event_action"] for event in events] == ["trigger", "trigger", "resolve"]
+    assert {event["dedup_key"] for event in events} == {"i-0abc0123456789def/cpu-high"}
+    assert {event["routing_key"] for event in events} == {KEY}
+    assert [event["payload"]["severity"] for event in events] == ["warning", "critical", "critical"]
+    payload = events[1]["payload"]
+    assert payload["summary"] == notification().summary
+    assert payload["source"] == "rénder-07 (i-0abc0123456789def) in us-east-1"
+    assert payload["timestamp"] == "2023-11-14T22:13:20Z"
+    assert (payload["custom_details"]["value"], payload["custom_details"]["labels"]) == (97.5, {"a": "b"})
+
+
+def test_pagerduty_long_summary() -> None:
+    """A summary is cut to what PagerDuty takes."""
+    assert len(pagerduty.event("k", notification(summary="x" * 5000))["payload"]["summary"]) == 1024
+
+
+def test_pagerduty_slows_down(receiver: Receiver) -> None:
+    """What PagerDuty refuses as too much carries the wait that it asks for, and no key."""
+    receiver.plan = [answer(429, Retry_After="17")]
+    with pytest.raises(errors.DeliveryFailed) as caught:
+        notifiers()["pagerduty"].send(of("pagerduty", url=receiver.url, secret=SecretRef(env="KEY")), [notification()])
+    assert caught.value.retry_after == 17
+    assert KEY not in str(caught.value)
+
+
+def test_pagerduty_bad_key(receiver: Receiver) -> None:
+    """A secret that can be no routing key is refused without showing it, and nothing is sent."""
+    with pytest.raises(errors.InvalidInput, match="not a routing key") as caught:
+        notifiers()["pagerduty"].send(of("pagerduty", url=receiver.url, secret=SecretRef(env="BAD")), [notification()])
+    assert "at all" not in str(caught.value)
+    assert receiver.connections == 0

@@ -1,0 +1,63 @@
+"""The channel ``slack``: one message, with nothing of others as markup."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.notifications import many, notification, notifiers, of
+from tests.support.receiver import Receiver, answer
+from workermon import errors
+from workermon.models import SecretRef
+from workermon.notify.channels import slack
+
+
+def test_slack_message(receiver: Receiver) -> None:
+    """Slack gets a text for notices and a block with the facts, the address being a secret."""
+    notifiers(URL=receiver.url + "\n")["slack"].send(of("slack", url=SecretRef(env="URL")), [notification()])
+    (got,) = receiver.got
+    document = json.loads(got.body)
+    assert document["text"].startswith("[FIRING critical] rénder-07")
+    (attachment,) = document["attachments"]
+    said = attachment["blocks"][0]["text"]["text"]
+    assert "*where:* rénder-07 (i-0abc0123456789def) in us-east-1" in said
+    assert "*silence:* `workermon silence --worker" in said
+    assert "&gt; 90 %" in said
+
+
+def test_slack_escapes() -> None:
+    """Nothing that others wrote becomes a mention or a link; what the template's author wrote does."""
+    bad = notification(summary="<!channel> & <https://evil|here>")
+    assert "<!" not in json.dumps(slack.message(of("slack"), [bad]))
+    assert "<https" not in json.dumps(slack.message(of("slack"), [bad]))
+    own = slack.message(of("slack", template="<https://runbook|run book> $summary"), [bad])
+    said = own["attachments"][0]["blocks"][0]["text"]["text"]
+    assert said == "<https://runbook|run book> &lt;!channel&gt; &amp; &lt;https://evil|here&gt;"
+
+
+def test_slack_address_stays_secret(receiver: Receiver) -> None:
+    """A failure shows nothing of Slack's address but its host."""
+    receiver.plan = [answer(404)]
+    with pytest.raises(errors.DeliveryFailed) as caught:
+        notifiers(URL=receiver.url)["slack"].send(of("slack", url=SecretRef(env="URL")), [notification()])
+    assert "T0KEN" not in str(caught.value)
+
+
+def test_slack_list(receiver: Receiver) -> None:
+    """Slack gets one message, in blocks that it takes, with nothing of others as markup."""
+    notifiers(URL=receiver.url)["slack"].send(of("slack", url=SecretRef(env="URL")), many(150))
+    (got,) = receiver.got
+    document = json.loads(got.body)
+    blocks = document["attachments"][0]["blocks"]
+    assert 1 < len(blocks) <= slack.MAX_BLOCKS
+    assert all(0 < len(block["text"]["text"]) <= 3000 for block in blocks)
+    assert "<b>" not in got.body.decode()
+    assert document["text"].startswith("[FIRING 150 critical] cpu-high: 150 alerts in us-east-1")
+
+
+def test_slack_list_by_template() -> None:
+    """A template is filled in once for each alert of a group."""
+    document = slack.message(of("slack", template="*$worker* $value"), many(3))
+    said = document["attachments"][0]["blocks"][0]["text"]["text"]
+    assert said.splitlines()[1:] == ["*render-000* 97.5 %", "*render-001* 97.5 %", "*render-002* 97.5 %"]

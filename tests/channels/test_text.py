@@ -1,0 +1,89 @@
+"""Messages for people: what they say, and what a template makes of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.notifications import notification, of
+from workermon import config, errors, models, testing
+from workermon.notify import text
+
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:alerts"
+
+
+def scoped() -> models.Notification:
+    """Return a notification about an account."""
+    return notification(
+        dedup_key="lab/us-east-1/collector", kind="collector", rule="collector", metric=None, value=None,
+        threshold=None,
+        worker=None, scope={"account": "lab", "region": "us-east-1"}, summary="account lab in us-east-1: denied",
+        reason="denied: <not> allowed",
+    )  # fmt: skip
+
+
+def test_text_says_what_people_ask() -> None:
+    """The text says what, where, since when, the value with its course, the threshold, and how to silence it."""
+    points = [models.Datapoint(1_700_000_000 + 60 * at, value) for at, value in enumerate((85.0, 91.0, 97.5))]
+    said = text.plain(notification(points=points))
+    assert said.splitlines() == [
+        "[FIRING critical] rénder-07: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints",
+        "where: rénder-07 (i-0abc0123456789def) in us-east-1",
+        "labels: a=b",
+        "since: 2023-11-14T22:13:20Z",
+        "value: cpu_utilization 97.5 % ▁▄█",
+        "threshold: 90 %",
+        "silence: workermon silence --worker i-0abc0123456789def --rule cpu-high --for 2h --reason '…'",
+        "acknowledge: workermon ack i-0abc0123456789def/cpu-high",
+    ]
+
+
+def test_text_of_what_is_over() -> None:
+    """What is over is not silenced any more, and says its reason."""
+    said = text.plain(notification(status="resolved", reason="the worker was removed"))
+    assert said.startswith("[RESOLVED] ")
+    assert "reason: the worker was removed" in said
+    assert "silence" not in said
+
+
+def test_text_of_an_account() -> None:
+    """An alert of an account names account and region, and is silenced by its rule."""
+    said = text.plain(scoped())
+    assert "where: account lab in us-east-1" in said
+    assert "workermon silence --rule collector --for 2h" in said
+
+
+def test_text_cannot_be_forged() -> None:
+    """Control characters of what others wrote begin no line of their own."""
+    said = text.plain(notification(summary="x\nwhere: elsewhere\x1b[31m"))
+    assert "\x1b" not in said
+    assert len([line for line in said.splitlines() if line.startswith("where:")]) == 1
+
+
+def test_template_fields_are_those_that_are_checked() -> None:
+    """Every field that the grammar allows in a template is there, and no other."""
+    assert (
+        sorted(text.fields(notification())) == sorted(text.fields(scoped())) == sorted(config.channels.TEMPLATE_FIELDS)
+    )
+
+
+def test_template_replaces_the_text() -> None:
+    """A template's names become the message's, and a dollar sign stays one."""
+    channel = of("email", template="$$5 says ${worker}: $value of $threshold in $region")
+    assert text.body(channel, [notification()]) == "$5 says rénder-07: 97.5 % of 90 % in us-east-1"
+
+
+@pytest.mark.parametrize("template", ["$nothing", "100 $", "${}", "${summary.__class__}"])
+def test_template_that_does_not_render_falls_back(template: str) -> None:
+    """A template that came into force all the same and does not render gives the plain text."""
+    assert text.body(of("email", template=template), [notification()]) == text.plain(notification())
+
+
+@pytest.mark.parametrize("template", ["$nothing", "100 $", "${}", "${summary.__class__}", ""])
+def test_template_that_does_not_render_is_refused(template: str) -> None:
+    """The config file's check refuses a template that cannot render."""
+    with pytest.raises(errors.InvalidInput, match=r"channels\.ops\.template"):
+        testing.parse(
+            f'[channels.ops]\ntype = "sns"\ntopic_arn = "{TOPIC}"\ntemplate = {json.dumps(template)}\n', "f.toml"
+        )

@@ -1,0 +1,106 @@
+"""An outbox with a worker, and a notifier that does what its plan says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from workermon import errors, models, ports, testing
+from workermon.models import Channel, Transition
+
+NOW = 1_700_000_000.0
+WORKER = models.Worker(
+    id="i-0abc0123456789def", name="render-07", region="us-east-1", added_at=NOW, incarnation="first"
+)
+ALERT = f"{WORKER.id}/cpu-high"
+
+
+class Receiver:
+    """A notifier that does what its plan says, then accepts; ``got`` is what it accepted, by channel."""
+
+    def __init__(self, *plan: Exception | Callable[[], None]) -> None:
+        self.plan = list(plan)
+        self.got: list[tuple[str, str, int]] = []
+        self.calls = 0
+        self._lock = threading.Lock()
+
+    def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
+        (notification,) = notifications
+        with self._lock:
+            self.calls += 1
+            step = self.plan.pop(0) if self.plan else None
+        if isinstance(step, Exception):
+            raise step
+        if step is not None:
+            step()
+        with self._lock:
+            self.got.append((channel.name, notification.dedup_key, notification.version))
+
+
+def refusal(after: float | None = None) -> errors.DeliveryFailed:
+    """Return a refusal that asks for this wait."""
+    return errors.DeliveryFailed("channel ops", "it answered 503", "it is tried again", after)
+
+
+class Site:
+    """An outbox with a worker, and a configuration with the channels ``ops`` and ``chat``."""
+
+    def __init__(self, *channels: str) -> None:
+        self.clock = testing.ManualClock(NOW)
+        self.store = testing.MemoryStore(self.clock)
+        testing.MemoryWorkers(self.store).add([WORKER])
+        self.alerts = testing.MemoryAlerts(self.store)
+        self.configurations = testing.MemoryConfigurations(
+            self.store,
+            models.Configuration(
+                rules=(),
+                channels={name: Channel(name=name, type="webhook") for name in channels or ("ops",)},
+                metrics={},
+                collect=(),
+            ),
+        )
+        self.delivery = testing.MemoryDelivery(self.store, self.configurations, {}, self.clock)
+        self.outbox = self.delivery.outbox
+        self.version = 0
+
+    def tell(self, *rules: str, channels: tuple[str, ...] = ("ops",), worker: models.Worker = WORKER) -> None:
+        """Put the next notification of each rule about a worker into the outbox."""
+        for rule in rules or ("cpu-high",):
+            self.version += 1
+            firing = self.version % 2
+            notification = models.Notification(
+                id=f"id-{self.version}",
+                version=self.version,
+                dedup_key=f"{worker.id}/{rule}",
+                kind="threshold",
+                status="firing" if firing else "resolved",
+                severity="critical",
+                rule=rule,
+                metric="cpu_utilization",
+                value=97.5,
+                threshold=90.0,
+                since=models.rfc3339(NOW),
+                at=models.rfc3339(NOW),
+                created_at=models.rfc3339(self.clock()),
+                worker=models.Subject(id=worker.id, name=worker.name, region=worker.region),
+                summary="render-07: cpu_utilization 97.5 % > 90 %",
+            )
+            basis = self.alerts.load([worker.id])[worker.id]
+            transition = Transition(at=int(NOW), before=None, after="critical")
+            verdict = ports.Verdict(
+                basis, basis.alerts, ((rule, transition, notification),), {rule: channels}, self.clock()
+            )
+            assert self.alerts.commit(verdict)
+
+    def deliver(self, receiver: ports.Notifier, *alert_ids: str) -> None:
+        """Deliver these alerts."""
+        self.delivery.notifiers = {"webhook": receiver, "log": receiver}
+        self.delivery.deliver(alert_ids or (ALERT,))
+
+    def deliver_due(self, receiver: ports.Notifier) -> None:
+        """Deliver whatever is due."""
+        self.deliver(receiver, *self.outbox.due(self.clock(), 1000))
+
+    def attempts(self, alert_id: str = ALERT) -> list[str | None]:
+        """Return how each attempt went, oldest first."""
+        return [attempt.error for attempt in self.store.attempts.get(alert_id, [])]
