@@ -87,7 +87,7 @@ class Site:
             )  # fmt: skip
             basis = self.alerts.load([one])[one]
             transition = models.Transition(at=int(NOW), before=None, after="critical")
-            channels = {rule: ("chat", "pager")}
+            channels: dict[str, tuple[str, ...]] = {rule: ("chat", "pager")}
             verdict = ports.Verdict(basis, basis.alerts, ((rule, transition, turn),), channels, self.clock())
             assert self.alerts.commit(verdict)
 
@@ -173,9 +173,9 @@ def test_a_message_that_may_be_shown_twice_says_so() -> None:
     site.pass_time(slack.TYPE.group_wait + 10)
     assert len(shown) == 3
     assert [said.endswith(" (retry)") for said in shown] == [False, True, True]
-    assert [recorded.notification.summary for recorded in site.alerts.history(f"{site.ids[0]}/cpu-high")] == [
-        shown[0]
-    ], "the history has what was decided"
+    (recorded,) = site.alerts.history(f"{site.ids[0]}/cpu-high")
+    assert recorded.notification is not None
+    assert recorded.notification.summary == shown[0], "the history has what was decided"
 
 
 def test_a_group_that_is_refused_is_given_up_together() -> None:
@@ -287,8 +287,8 @@ def test_fifty_at_once_on_redis(redis_url: str) -> None:
         repository = workers.RedisWorkers(connection)
         repository.add([record.worker for record in testing.MemoryWorkers(site.store).every()])
         site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")  # type: ignore[assignment]
-        site.delivery.outbox = outbox.RedisOutbox(connection)  # type: ignore[assignment]
-        site.delivery.throttle = throttle.RedisThrottle(connection)  # type: ignore[assignment]
+        site.delivery.outbox = outbox.RedisOutbox(connection)
+        site.delivery.throttle = throttle.RedisThrottle(connection)
         site.tell(*site.ids)
         site.deliver()
         assert (site.chat.messages, len(site.pager.got)) == ([], 50)
@@ -307,8 +307,8 @@ def test_deliveries_at_once_send_one_message(redis_url: str) -> None:
         site = Site(150)
         workers.RedisWorkers(connection).add([each.worker for each in testing.MemoryWorkers(site.store).every()])
         site.alerts = alerts.RedisAlerts(connection, "workermon:metrics")  # type: ignore[assignment]
-        site.delivery.outbox = outbox.RedisOutbox(connection)  # type: ignore[assignment]
-        site.delivery.throttle = throttle.RedisThrottle(connection)  # type: ignore[assignment]
+        site.delivery.outbox = outbox.RedisOutbox(connection)
+        site.delivery.throttle = throttle.RedisThrottle(connection)
         site.delivery.leases = leases.RedisLeases(connection)
         site.tell(*site.ids)
         site.deliver()

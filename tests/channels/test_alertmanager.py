@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_real_alertmanager(real_alertmanager: str) -> None:
     sender = alertmanager.Alertmanager(SECRETS, http.Client(time.time))
     channel = of("alertmanager", url=real_alertmanager)
 
-    def send(minutes: int, **changes: object) -> None:
+    def send(minutes: int, **changes: Any) -> None:
         sender.send(channel, [notification(since=since, at=models.rfc3339(int(now) - 60 * minutes), **changes)])
 
     send(5, severity="warning")

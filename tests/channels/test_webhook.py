@@ -290,8 +290,8 @@ def test_checked_where_it_connects(receiver: Receiver, monkeypatch: pytest.Monke
     def connect(sock: socket.socket, address: object) -> None:
         real(sock, ("127.0.0.1", receiver.port))
 
-    monkeypatch.setattr(transport.socket, "getaddrinfo", rebound)
-    monkeypatch.setattr(transport.socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", rebound)
+    monkeypatch.setattr(socket.socket, "connect", connect)
     assert "refused" in str(refused(channel(f"https://example.com/{TOKEN}", private=False)))
     eventually(lambda: receiver.connections == 1, what="the connection")
     assert receiver.got == []
@@ -303,7 +303,7 @@ def test_a_dead_address_leaves_time_for_the_next(receiver: Receiver, monkeypatch
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
     entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (closed, receiver.port)]
-    monkeypatch.setattr(transport.socket, "getaddrinfo", lambda *_, **__: entries)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
     hook().send(channel("http://receiver.internal/"), [notification()])
     assert len(receiver.got) == 1
 
@@ -320,7 +320,7 @@ def test_slow_name_server(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -
         finally:
             returned.set()
 
-    monkeypatch.setattr(transport.socket, "getaddrinfo", slow)
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
     assert "no answer within 0.3 s" in str(refused(channel(receiver.url), deadline=0.3))
     found.set()
     assert returned.wait(5)
@@ -419,7 +419,7 @@ def test_failing_receiver_gets_each_once_and_in_order(receiver: Receiver) -> Non
     ]
     assert accepted == [1, 2, 3]
     assert [json.loads(got.body)["version"] for got in receiver.got] == [1, 1, 1, 1, 2, 2, 3, 3]
-    keys = {}
+    keys: dict[int, set[str]] = {}
     for got in receiver.got:
         keys.setdefault(json.loads(got.body)["version"], set()).add(got.headers["idempotency-key"])
     assert all(len(found) == 1 for found in keys.values())
