@@ -25,7 +25,8 @@ def judge(
     used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **known: Any
 ) -> tuple[RuleState, tuple[models.Transition, ...]]:
     """Fold datapoints up to the slot at ``horizon``; ``known`` are further facts."""
-    facts = Facts(series={used.metric or "": models.Series(period, tuple(points))}, **known)
+    condition = models.Condition(running_since=known.pop("expected_from"))
+    facts = Facts(series={used.metric or "": models.Series(period, tuple(points))}, condition=condition, **known)
     return threshold.KIND.judge(used, state, facts, Horizon.until(horizon, period))
 
 

@@ -7,7 +7,6 @@ but ``no-data`` and ``collector``: what woke this up, how often and how late cha
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -269,6 +268,15 @@ def _judge(
     plans = {plan.rule.name: plan for plan in case.plans}
     known = {rule.name for rule in configuration.rules}
     seen_at = at if condition.collected_at is None else condition.collected_at
+    facts = rules.Facts.about(
+        worker,
+        condition,
+        series=_until_horizon(case, series),
+        changed_from=basis.record.changed_from,
+        lateness=configuration.lateness,
+        at=at,
+        monitoring_since=monitoring_since,
+    )
     held = account.held(account_states, worker.interval, at)
     for rule in configuration.rules:
         kind, alert = rules.KINDS[rule.kind], basis.alerts.get(rule.name)
@@ -281,7 +289,6 @@ def _judge(
         elif condition.status in kind.ends_with:
             lifecycle.end(draft, rule, alert, state.STATUS_TEXT[condition.status], seen_at)
         elif plan := plans.get(rule.name):
-            facts = _facts(draft, plan, series, configuration.lateness, monitoring_since)
             _evaluate(draft, plan, facts, held if kind.about_collection else None)
         elif alert is not None:
             draft.alerts[rule.name] = alert
@@ -299,35 +306,21 @@ def _pause(draft: lifecycle.VerdictBuilder, rule: models.Rule, alert: models.Ale
     draft.alerts[rule.name] = paused.model_copy(update={"rule_state": rule_state})
 
 
-def _facts(
-    draft: lifecycle.VerdictBuilder,
-    plan: _Plan,
-    series: Mapping[tuple[str, str], models.Series],
-    lateness: int,
-    monitoring_since: float | None,
-) -> rules.Facts:
-    """Return what is known of the worker, with the datapoints that the plan asks for."""
-    record = draft.basis.record
+def _until_horizon(case: _Case, series: Mapping[tuple[str, str], models.Series]) -> dict[str, models.Series]:
+    """Return the worker's series by metric, without datapoints from the future.
+
+    They would carry a cursor beyond those that are still to come.
+    """
+    worker_id = case.basis.record.worker.id
     own: dict[str, models.Series] = {}
-    if plan.horizon is not None:
+    for plan in case.plans:
+        if plan.horizon is None or plan.horizon.asked is None:
+            continue
         for metric in rules.KINDS[plan.rule.kind].metrics(plan.rule):
-            if (record.worker.id, metric) in series:
-                own[metric] = _until(series[record.worker.id, metric], plan.horizon.asked or 0.0)
-    return dataclasses.replace(
-        rules.Facts.about(record.worker, record.condition, plan.horizon),
-        series=own,
-        changed_from=record.changed_from,
-        lateness=lateness,
-        at=draft.at,
-        monitoring_since=monitoring_since,
-    )
-
-
-def _until(series: models.Series, asked: float) -> models.Series:
-    """Return a series without datapoints from the future: they would carry the cursor beyond those still to come."""
-    if not series.points or series.points[-1].at <= asked:
-        return series
-    return series._replace(points=tuple(point for point in series.points if point.at <= asked))
+            one = series.get((worker_id, metric))
+            if one is not None and metric not in own:
+                own[metric] = one.until(plan.horizon.asked)
+    return own
 
 
 def _evaluate(draft: lifecycle.VerdictBuilder, plan: _Plan, facts: rules.Facts, held: str | None) -> None:

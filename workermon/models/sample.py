@@ -32,6 +32,12 @@ class Series(NamedTuple):
     period: int
     points: tuple[Datapoint, ...]
 
+    def until(self, at: float) -> Series:
+        """Return the series without datapoints after a time."""
+        if not self.points or self.points[-1].at <= at:
+            return self
+        return self._replace(points=tuple(point for point in self.points if point.at <= at))
+
 
 class Query(Frozen):
     """One metric of one worker as CloudWatch is asked for it; ``period`` in seconds, ``since`` a time."""

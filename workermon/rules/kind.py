@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -20,12 +19,12 @@ Options = TypeVar("Options", bound=models.Frozen)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known of a worker when a rule is evaluated; times and durations in seconds.
+    """What is known of a worker when its rules are evaluated; times and durations in seconds.
 
-    ``series`` are the datapoints of the metrics that the kind asked for, by metric; none lies after the horizon's
-    ``asked``. A slot before ``expected_from`` without a datapoint is not expected. ``changed_from`` is the earliest
-    datapoint written since the last evaluation. ``at`` is the time of the evaluation, and ``monitoring_since`` the time
-    since when the monitor itself runs (``None``: unknown). Only kinds that go ``by_clock`` may look at these two.
+    ``series`` are the datapoints of the metrics that the rules asked for, by metric; none lies after the horizon's
+    ``asked``. ``changed_from`` is the earliest datapoint written since the last evaluation. Only kinds that go
+    ``by_clock`` may look at ``at``, the time of the evaluation, and ``monitoring_since``, since when the monitor itself
+    runs (``None``: unknown).
     """
 
     interval: int = 60
@@ -33,25 +32,22 @@ class Facts:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     condition: models.Condition = dataclasses.field(default_factory=models.Condition)
     series: Mapping[str, models.Series] = dataclasses.field(default_factory=dict)
-    expected_from: int = 0
     changed_from: int | None = None
     lateness: int = models.LATENESS
     at: float = 0.0
     monitoring_since: float | None = None
 
     @classmethod
-    def about(cls, worker: models.Worker, condition: models.Condition, horizon: Horizon | None = None) -> Facts:
-        """Return what is known of a worker, without datapoints and times."""
-        expected_from = condition.running_since
-        if expected_from is None:
-            expected_from = 0.0 if horizon is None or horizon.asked is None else horizon.asked
+    def about(cls, worker: models.Worker, condition: models.Condition, **others: Any) -> Facts:
+        """Return what is known of a worker, and ``others`` by their names."""
         return cls(
-            interval=worker.interval,
-            added_at=worker.added_at,
-            labels=worker.labels,
-            condition=condition,
-            expected_from=math.ceil(expected_from),
+            interval=worker.interval, added_at=worker.added_at, labels=worker.labels, condition=condition, **others
         )
+
+    @classmethod
+    def recorded(cls, metric: str, series: models.Series, begin: int) -> Facts:
+        """Return recorded datapoints of a metric, of a worker that runs since ``begin``."""
+        return cls(series={metric: series}, condition=models.Condition(status="running", running_since=begin))
 
     def points(self, metric: str | None) -> tuple[models.Datapoint, ...]:
         """Return the datapoints of a metric, none if there is no series."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -249,12 +250,14 @@ class Threshold(kind.Kind[Options]):
 
 
 def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
+    running_since = facts.condition.running_since
+    expected_from = (horizon.asked or 0.0) if running_since is None else running_since
     return slots.Walk(
         metric=rule.metric,
         points=facts.points(rule.metric),
         period=horizon.period,
         horizon=horizon.newest or 0,
-        expected_from=facts.expected_from,
+        expected_from=math.ceil(expected_from),
         changed_from=facts.changed_from,
         lateness=facts.lateness,
     )

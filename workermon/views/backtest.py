@@ -173,9 +173,8 @@ def episodes(
             continue
         last = place == len(segments) - 1
         newest = max(own[-1].at, until) if last and until is not None else own[-1].at
-        facts = rules.Facts(
-            series={rule.metric or "": models.Series(period, own)}, expected_from=own[0].at // period * period
-        )
+        begin = own[0].at // period * period
+        facts = rules.Facts.recorded(rule.metric or "", models.Series(period, own), begin)
         rule_state, found = kind.judge(rule, rule_state, facts, rules.Horizon.until(newest, period))
         turns += found
     return _paired(rule, turns, points, worker)
@@ -447,9 +446,8 @@ def _tried(rule: models.Rule, case: config.Case) -> Tried:
     values = enumerate(case.values, start=1)
     points = [models.Datapoint(place * case.period, value) for place, value in values if value is not None]
     horizon = rules.Horizon.until(len(case.values) * case.period, case.period)
-    facts = rules.Facts(
-        series={rule.metric or "": models.Series(case.period, tuple(points))}, expected_from=case.period
-    )
+    series = models.Series(case.period, tuple(points))
+    facts = rules.Facts.recorded(rule.metric or "", series, case.period)
     _, turned = rules.KINDS[rule.kind].judge(rule, models.RuleState(), facts, horizon)
     got = tuple((turn.at // case.period, turn.after or "ok") for turn in turned)
     return Tried(rule.name, case.name, case.turns, got)

@@ -6,7 +6,6 @@ kind of the rule.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -182,8 +181,9 @@ def _explanation(
     if span is not None and horizon is not None:
         wanted = [(record.worker.id, metric, horizon.period) for metric in kind.metrics(rule)]
         series = {metric: found for (_, metric), found in samples.read(wanted, *span).items()}
-    facts = dataclasses.replace(
-        rules.Facts.about(record.worker, record.condition, horizon),
+    facts = rules.Facts.about(
+        record.worker,
+        record.condition,
         series=series,
         at=now,
         monitoring_since=pulse.monitoring_since() if kind.by_clock else None,
