@@ -179,14 +179,14 @@ def test_times_are_read_in_every_form_that_is_promised():
 @pytest.mark.parametrize(
     ("lines", "where"),
     [
-        (["timestamp,value", "0,1", "60,abc"], "t: line 3: 'abc' is no number"),
-        (["timestamp,value", "yesterday,1"], "t: line 2: 'yesterday' is no time"),
+        (["timestamp,value", "0,1", "60,abc"], "t: line 3: 'abc' is not a number"),
+        (["timestamp,value", "yesterday,1"], "t: line 2: 'yesterday' is not a time"),
         (["timestamp,value", "", "0,1,2"], "t: line 3: has 3 cells, not 2"),
-        (["timestamp,value", "-5,1"], "t: line 2: '-5' is no time"),
-        (["timestamp,value", "999999999999,1"], "t: line 2: '999999999999' is no time"),
+        (["timestamp,value", "-5,1"], "t: line 2: '-5' is not a time"),
+        (["timestamp,value", "999999999999,1"], "t: line 2: '999999999999' is not a time"),
         (["0,1", "60,2"], "t: line 1: has not the columns timestamp and value"),
         (["timestamp,value", '"0,1'], "t: line 2: has 1 cells, not 2"),
-        (["timestamp,value", "0,1_0"], "t: line 2: '1_0' is no number"),
+        (["timestamp,value", "0,1_0"], "t: line 2: '1_0' is not a number"),
         (["timestamp,value"], "t: has no datapoint"),
         ([], "t: has no datapoint"),
     ],
@@ -422,7 +422,7 @@ def test_a_price_is_that_of_every_query():
         (["--cloudwatch", "--period", "5m"], "--period: is for a trace"),
         (["--cloudwatch", "--since", "1s"], "--since: 1 s is not within what CloudWatch keeps, 5 minutes to 454 days"),
         (["--cloudwatch", "--since", "455d"], "is not within what CloudWatch keeps"),
-        (["--cloudwatch", "--since", "soon"], "is no duration"),
+        (["--cloudwatch", "--since", "soon"], "is not a duration"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(tmp_path, monkeypatch, options, said):

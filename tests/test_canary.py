@@ -179,7 +179,7 @@ def test_a_night_without_anybody_is_no_loss(step):
 
 
 def test_a_message_that_is_no_canary_passes_nothing_on():
-    """What is no time of about now is refused, whatever it is."""
+    """What is not a time of about now is refused, whatever it is."""
     house = House()
     for text in ("", "x", "nan", "inf", "-1", "1e400", str(NOW + 90_000), '{"schema": 1}'):
         assert not canary.hear(text, canary=house.canary, dispatcher=house.dispatcher, now=house.now)

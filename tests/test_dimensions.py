@@ -125,7 +125,7 @@ def test_what_was_known_outlives_a_refusal() -> None:
 
 
 def test_redis_out_of_reach_is_raised() -> None:
-    """That Redis is out of reach is no trouble of AWS, and not swallowed."""
+    """That Redis is out of reach is not trouble of AWS, and not swallowed."""
     world = World(1)
     world.aws.refusal = errors.RedisUnavailable("Redis", "is out of reach", "start it")
     with pytest.raises(errors.RedisUnavailable):

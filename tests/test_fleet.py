@@ -170,7 +170,7 @@ def test_pause_and_resume_have_the_alerts_judged(world, change):
 
 
 def test_remove_resolves_its_alerts_and_forgets_the_worker(world):
-    """Removing resolves what fires, with the reason, and leaves neither worker nor entry; again it is no error."""
+    """Removing resolves what fires, with the reason, and leaves neither worker nor entry; again it is not an error."""
     world.add([A, B])
     world.fires(A)
     removed = world.members.remove(["render-01", C])

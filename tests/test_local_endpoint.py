@@ -138,7 +138,7 @@ def test_unknown_ids_are_named(fleet, ec2):
 
 
 def test_a_malformed_id_is_refused(ec2):
-    """What is no instance id is told from one that is not there."""
+    """What is not an instance id is told from one that is not there."""
     assert refused(ec2.describe_instances, InstanceIds=["i-xyz"])["Code"] == "InvalidInstanceID.Malformed"
 
 

@@ -126,18 +126,22 @@ def test_a_file_says_who_hears_of_what_and_export_gives_it_back() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"chat", "pager"]', '"chat", "pagr"]', "rules[0].notify.critical[1]: pagr is no channel; did you mean pager?"),
+        (
+            '"chat", "pager"]',
+            '"chat", "pagr"]',
+            "[0].notify.critical[1]: pagr is not a known channel; did you mean pager?",
+        ),
         (
             'warning = ["chat"]',
             'warn = ["chat"]',
-            "line 6, column 1: rules[0].notify: has 'warn', which is no severity: did you mean warning?",
+            "line 6, column 1: rules[0].notify: has 'warn', which is not a severity: did you mean warning?",
         ),
         ('warning = ["chat"]', 'warning = "chat"', "rules[0].notify: must name the channels for warning in a list"),
         ('warning = ["chat"]', "warning = [1]", "rules[0].notify: must name the channels for warning in a list"),
         ("6 in 90m", "6 of 90m", 'line 7, column 1: rules[0].flapping: must read "TURNS in DURATION"'),
         ("6 in 90m", "2 in 90m", "rules[0].flapping: asks for 2 turns; 3 at least"),
         ("6 in 90m", "6 in 30s", "rules[0].flapping: looks at less than a minute"),
-        ("6 in 90m", "6 in 90x", "rules[0].flapping: '90x' is no duration"),
+        ("6 in 90m", "6 in 90x", "rules[0].flapping: '90x' is not a duration"),
         ('"6 in 90m"', "6", "rules[0].flapping: must read"),
     ],
 )

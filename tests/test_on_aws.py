@@ -543,7 +543,7 @@ def test_regions_are_those_of_every_partition() -> None:
 
 
 def test_the_default_region_is_boto3s(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing configured is no region."""
+    """Without a configured region there is none."""
     assert session.default_region() is None
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     assert session.default_region() == "eu-west-1"

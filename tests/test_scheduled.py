@@ -370,12 +370,12 @@ def test_the_file_says_all_of_it_and_export_gives_it_back(lines: str, changes: d
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('codes = ["instance-retirment"]', "line 4, column 10: rules[0].codes[0]: instance-retirment is no code of EC2;"
-         " did you mean instance-retirement?"),
+        ('codes = ["instance-retirment"]', "line 4, column 10: rules[0].codes[0]: instance-retirment is"
+         " not a code of EC2; did you mean instance-retirement?"),
         ("codes = []", "rules[0].codes: names no event; leave it out for all"),
-        ('ahead = "14 days"', "line 4, column 1: rules[0].ahead: '14 days' is no duration"),
+        ('ahead = "14 days"', "line 4, column 1: rules[0].ahead: '14 days' is not a duration"),
         ('ahead = "1s"', "rules[0].ahead: must be at least 1m and at most 365d"),
-        ('ahed = "1d"', "rules[0].ahed: is no key here; did you mean ahead?"),
+        ('ahed = "1d"', "rules[0].ahed: is not a known key; did you mean ahead?"),
         ("breach = \"1 of 1\"", "rules[0].breach: is not for metric = 'event'; remove it; it takes ahead, codes"),
         ('states = ["stopped"]', "rules[0].states: is not for metric = 'event'"),
         ('flapping = "5 in 1h"', "rules[0].flapping: is not for metric = 'event'"),

@@ -78,8 +78,8 @@ CASES: list[tuple[str, dict[str, object], list[float | None], list[tuple[int, st
     ("9.9 is, and 10 is well again",
      {"above": None, "below": Levels(critical=10)}, [9.9, 10.0], [(0, "critical"), (1, None)]),
     ("an absent value is not 0 and turns nothing", {"above": None, "below": Levels(critical=10)}, [None, None, 50], []),
-    ("what is no number is absent", CRITICAL, [nan, math.inf, -math.inf], []),
-    ("what is no number does not recover either", CRITICAL, [95, nan, nan], [(0, "critical")]),
+    ("what is not a number is absent", CRITICAL, [nan, math.inf, -math.inf], []),
+    ("what is not a number does not recover either", CRITICAL, [95, nan, nan], [(0, "critical")]),
     ("two of three are not enough for 3 of 3", THREE, [95, 95, 50, 95, 95], []),
     ("three in a row are", THREE, [95, 95, 95], [(2, "critical")]),
     ("one good value is not enough for 2 of 2", THREE, [95, 95, 95, 50, 95, 50], [(2, "critical")]),
@@ -110,7 +110,7 @@ CASES: list[tuple[str, dict[str, object], list[float | None], list[tuple[int, st
      {**THREE, "missing": "keep"}, [95, 95, 95, *[None] * 50], [(2, "critical")]),
     ("fewer than recover's m that count cannot recover",
      {**THREE, "missing": "keep"}, [95, 95, 95, 50, None, None, None, 50], [(2, "critical")]),
-    ("nothing at all is no trouble where absent is kept", THREE, [None] * 10, []),
+    ("nothing at all fires nothing if absent is kept", THREE, [None] * 10, []),
     ("nothing at all fires where absent is a breach", {**THREE, "missing": "breach"}, [None] * 10, [(2, "critical")]),
 ]  # fmt: skip
 

@@ -78,7 +78,7 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; a reader that had enough of its output ends it, and that is no error."""
+        """Run a command; a reader that had enough of its output ends it, and that is not an error."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as why:  # click itself would make 1 of it

@@ -27,7 +27,7 @@ class InstanceId(TextType):
         """Return it, or refuse."""
         if not models.INSTANCE_ID.fullmatch(value):
             shown = errors.printable(value)[:64]
-            self.fail(f"{shown!r} is no instance id such as i-0abc123def4567890", param, ctx)
+            self.fail(f"{shown!r} is not an instance id such as i-0abc123def4567890", param, ctx)
         return str(value)
 
 
@@ -71,7 +71,7 @@ class Pair(Text):
         text = super().convert(value, param, ctx)
         key, equals, given = text.partition("=")
         if not equals or not key.strip() or not given.strip():
-            self.fail(f"{text[:64]!r} is no key=value such as team=vfx", param, ctx)
+            self.fail(f"{text[:64]!r} is not key=value, such as team=vfx", param, ctx)
         return text
 
 
@@ -86,7 +86,7 @@ class Role(TextType):
 
         if not grammar.ROLE.fullmatch(value):
             shown = errors.printable(value)[:64]
-            self.fail(f"{shown!r} is no role such as arn:aws:iam::123456789012:role/workermon", param, ctx)
+            self.fail(f"{shown!r} is not a role such as arn:aws:iam::123456789012:role/workermon", param, ctx)
         return str(value)
 
 

@@ -79,7 +79,7 @@ class Batch:
     def _account_error(
         self, failed: Mapping[str, errors.AwsError], answered: Sequence[_Answered]
     ) -> models.CollectionError | None:
-        """Return why nothing could be collected. That EC2 does not know a worker is no error of the whole account."""
+        """Return why nothing could be collected. A worker that EC2 does not know is no failure of its account."""
         if any(each.status.status == "running" and not each.fetched.failed for each in answered):
             return None
         whole = [why for why in failed.values() if why.kind != errors.InstanceGone.kind]

@@ -115,7 +115,7 @@ def _metric(path: str, section: grammar.MetricSection) -> models.Metric:
         return known.model_copy(update=given)
     for key in ("namespace", "metric_name"):
         if key not in given:
-            why = f"is missing, and {section.name} is no known metric"
+            why = f"is missing, and {section.name} is not a known metric"
             todo = f"add it, or: {errors.nearest(section.name, catalogue.CATALOGUE)}"
             raise problems.Mistake(f"{path}.{key}", why, todo)
     given.setdefault("merge", "sum" if given.get("statistic") in ("Sum", "SampleCount") else "max")
@@ -174,7 +174,7 @@ def _check_references(file: File, made: models.Configuration, kinds: Kinds) -> N
     """Refuse a name of a metric, channel, rule or account that the configuration does not have."""
     known = {*made.metrics, models.STATUS_CHECK_FAILED}
     for place, name in enumerate(made.chosen or ()):
-        _check_known(f"collect.metrics[{place}]", name, known, "known metric")
+        _check_known(f"collect.metrics[{place}]", name, known, "metric")
     for place, rule in enumerate(made.rules):
         path = f"rule {rule.name} (in force)" if file.rules is None else f"rules[{place}]"
         _check_channels(path, rule, made.channels)
@@ -191,7 +191,7 @@ def _check_references(file: File, made: models.Configuration, kinds: Kinds) -> N
 
 def _check_known(path: str, name: str, known: Iterable[str], what: str) -> None:
     if name not in known:
-        raise problems.Mistake(path, f"{name} is no {what}", errors.nearest(name, known))
+        raise problems.Mistake(path, f"{name} is not a known {what}", errors.nearest(name, known))
 
 
 def _check_channels(path: str, rule: models.Rule, channels: Mapping[str, models.Channel]) -> None:
@@ -211,7 +211,7 @@ def _check_metrics(path: str, rule: models.Rule, made: models.Configuration, kin
             continue
         if metric not in made.metrics:
             names = (*made.metrics, models.STATUS_CHECK_FAILED, *pseudo_metrics)
-            raise problems.Mistake(f"{path}.metric", f"{metric} is no known metric", errors.nearest(metric, names))
+            raise problems.Mistake(f"{path}.metric", f"{metric} is not a known metric", errors.nearest(metric, names))
         if ours and metric not in made.collect:
             why = f"{metric} is not collected, so the rule could never fire"
             raise problems.Mistake(f"{path}.metric", why, "add it to [collect] metrics")

@@ -185,7 +185,7 @@ def _check_keys(path: str, given: Mapping[str, Any], type_name: str, types: Type
     for key in sorted(set(given) - set(takes)):
         if key not in others:
             raise problems.Mistake(
-                f"{path}.{problems.shown(key)}", "is no key here", errors.nearest(key, ["type", *takes])
+                f"{path}.{problems.shown(key)}", "is not a known key", errors.nearest(key, ["type", *takes])
             )
         own = ", ".join(sorted(set(takes) - set(COMMON))) or "nothing"
         raise problems.Mistake(f"{path}.{key}", f"is not for type {type_name}, which takes {own}", "remove it")

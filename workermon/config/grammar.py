@@ -39,19 +39,19 @@ _STATISTIC = re.compile(
 
 def _region(text: str) -> str:
     if not REGION.fullmatch(text):
-        raise ValueError("is no region such as us-east-1")
+        raise ValueError("is not a region such as us-east-1")
     return text
 
 
 def _role(text: str) -> str:
     if not ROLE.fullmatch(text):
-        raise ValueError("is no role such as arn:aws:iam::123456789012:role/workermon")
+        raise ValueError("is not a role such as arn:aws:iam::123456789012:role/workermon")
     return text
 
 
 def _statistic(text: str) -> str:
     if not _STATISTIC.fullmatch(text):
-        raise ValueError("is no statistic of CloudWatch such as Average, Sum, Maximum or p99")
+        raise ValueError("is not a statistic of CloudWatch such as Average, Sum, Maximum or p99")
     return text
 
 
@@ -216,5 +216,5 @@ def _known_sections(document: Mapping[str, object]) -> None:
             raise problems.Mistake(f"[{section}]", "is not supported in this version", "remove it")
         if section not in known:
             raise problems.Mistake(
-                f"[{problems.shown(section)}]", "is no section of a config file", errors.nearest(section, known)
+                f"[{problems.shown(section)}]", "is not a section of a config file", errors.nearest(section, known)
             )

@@ -82,7 +82,7 @@ def first(
     path = _path((*within, *place))
     if kind == "extra_forbidden":
         known = _fields(grammar, place[:-1])
-        return Mistake(path, "is no key here", errors.nearest(str(place[-1]), known))
+        return Mistake(path, "is not a known key", errors.nearest(str(place[-1]), known))
     if kind == "missing":
         return Mistake(path, "is missing", "add it")
     if any(part in secrets for part in place):

@@ -79,7 +79,7 @@ def _check_keys(path: str, given: Mapping[str, Any], kind: rules.Kind[Any], kind
             continue
         others = [other for other in kinds.values() if key in other.section_type.model_fields]
         if not others:
-            raise problems.Mistake(f"{path}.{problems.shown(key)}", "is no key here", errors.nearest(key, takes))
+            raise problems.Mistake(f"{path}.{problems.shown(key)}", "is not a known key", errors.nearest(key, takes))
         if kind.pseudo_metric is None:
             asked_by = " or ".join(dict.fromkeys(other.asked_by for other in others))
             raise problems.Mistake(f"{path}.{key}", f"is only for {asked_by}", "remove it")

@@ -119,7 +119,7 @@ class Members:
     def remove(self, names: Sequence[str]) -> Removed:
         """Forget workers with their datapoints, state and silences; open alerts resolve with the reason.
 
-        An instance id that is not monitored is no error. A *name* that no worker has is ``errors.UnknownWorker``, and
+        An instance id that is not monitored is skipped. A *name* that no worker has is ``errors.UnknownWorker``;
         then nothing is removed.
         """
         matches = self.lookup.match(names)

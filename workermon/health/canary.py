@@ -113,7 +113,7 @@ def pass_on(
 
 
 def hear(message: str, *, canary: ports.Canary, dispatcher: ports.Dispatcher, now: ports.Clock) -> bool:
-    """Pass it on from the channel; ``False`` where that is no canary."""
+    """Pass it on from the channel; ``False`` where that is not a canary."""
     at = now()
     try:
         begun = float(message)

@@ -53,7 +53,7 @@ def seconds(text: str | int | float) -> int:
     """
     found = _DURATION.fullmatch(str(text).strip().lower())
     if not found:
-        raise ValueError(f"{errors.printable(str(text))!r} is no duration such as 30s, 5m or 24h")
+        raise ValueError(f"{errors.printable(str(text))!r} is not a duration such as 30s, 5m or 24h")
     value = float(found[1]) * _UNITS[found[2]]
     if value != int(value):
         raise ValueError(f"{errors.printable(str(text))!r} is not a whole number of seconds")
@@ -70,7 +70,7 @@ def _one_line(text: str) -> str:
 
 def _instance_id(text: str) -> str:
     if not INSTANCE_ID.fullmatch(text):
-        raise ValueError("is no instance id: 'i-' and 8 or 17 hexadecimal digits, such as i-0abc123def4567890")
+        raise ValueError("is not an instance id: 'i-' and 8 or 17 hexadecimal digits, such as i-0abc123def4567890")
     return text
 
 

@@ -25,7 +25,7 @@ def is_name(text: str) -> bool:
 
 def _name(text: str) -> str:
     if not is_name(text):
-        raise ValueError("is no name: up to 64 letters, digits, '-', '_' and '.', the first a letter or digit")
+        raise ValueError("is not a name: up to 64 letters, digits, '-', '_' and '.', the first a letter or digit")
     return text
 
 

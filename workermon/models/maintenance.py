@@ -90,7 +90,7 @@ def check_schedule(schedule: str, timezone: str, duration: int, since: float) ->
     try:
         first = next(schedule_times(schedule, timezone, since), None)
     except cronsim.CronSimError as why:
-        raise ValueError(f"is no schedule of cron: {str(why).lower()}") from None
+        raise ValueError(f"is not a schedule of cron: {str(why).lower()}") from None
     if first is None:
         raise ValueError("never comes")
     joined_windows(schedule, timezone, duration, first)
@@ -103,7 +103,7 @@ def zone(name: str) -> tzinfo:
     try:
         return zoneinfo.ZoneInfo(name)
     except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError):
-        raise ValueError("is no time zone such as Europe/Berlin") from None
+        raise ValueError("is not a time zone such as Europe/Berlin") from None
 
 
 def schedule_times(schedule: str, timezone: str, after: float) -> Iterator[float]:

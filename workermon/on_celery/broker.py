@@ -21,7 +21,7 @@ from workermon.on_celery import messages
 
 log = logs.get(__name__)
 
-#: What parsing raises where an item is no JSON, or JSON but no message. Errors of the connection are others.
+#: What parsing raises where an item is not JSON, or JSON but no message. Errors of the connection are others.
 _NO_MESSAGE = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, ArithmeticError)
 
 #: The queues of our tasks (celeryconfig.py). Nodes talk to each other over others, whose messages are no tasks.

@@ -106,21 +106,21 @@ FOLLOWING: Final = EMBEDDED | {"link", "link_error", "on_error", "subtask", "sub
 def check(raw: object, now: float) -> None:
     """Look at a message as it came from the queue; raises ``Wrong`` with the reason."""
     if not isinstance(raw, dict):
-        raise Wrong("it is no object")
+        raise Wrong("it is not an object")
     if not is_shallow(raw):
         raise Wrong(f"it is nested more than {MAX_DEPTH} levels deep")
     _check_properties(raw.get("properties"))
     _check_headers(raw.get("headers"), now)
     if raw.get("content-type") != "application/json" or raw.get("content-encoding") != "utf-8":
-        raise Wrong("its content is no JSON in UTF-8")
+        raise Wrong("its content is not JSON in UTF-8")
     _check_body(raw.get("body"), raw["properties"].get("body_encoding"))
 
 
 def _check_properties(properties: object) -> None:
     if not isinstance(properties, dict):
-        raise Wrong("properties are no object")
+        raise Wrong("properties are not an object")
     if not _identifier(properties.get("delivery_tag")):
-        raise Wrong("delivery_tag is no text")
+        raise Wrong("delivery_tag is not text")
     delivery = properties.get("delivery_info")
     if not isinstance(delivery, dict) or not all(_text(delivery.get(name)) for name in ("exchange", "routing_key")):
         raise Wrong("delivery_info does not say where it was sent")
@@ -129,16 +129,16 @@ def _check_properties(properties: object) -> None:
         raise Wrong("delivery_info names a consumer")
     for name in ("reply_to", "correlation_id"):
         if properties.get(name) is not None and not _text(properties[name]):
-            raise Wrong(f"{name} is no text")
+            raise Wrong(f"{name} is not text")
     if properties.get("priority") is not None and not _count(properties["priority"]):
-        raise Wrong("priority is no number")
+        raise Wrong("priority is not a number")
     if properties.get("body_encoding") not in (None, "base64"):
         raise Wrong("body_encoding is unknown")
 
 
 def _check_headers(headers: object, now: float) -> None:
     if not isinstance(headers, dict):
-        raise Wrong("headers are no object")
+        raise Wrong("headers are not an object")
     _check_size(headers)
     for name in ("task", "id"):
         if headers.get(name) is None:
@@ -180,20 +180,20 @@ def is_shallow(value: object) -> bool:
 
 def _check_body(body: object, encoding: object) -> None:
     if not isinstance(body, str) or len(body) > LARGEST:
-        raise Wrong("body is no text, or too long")
+        raise Wrong("body is not text, or too long")
     try:
         content: Any = json.loads((base64.b64decode(body) if encoding else body.encode()).decode("utf-8"))
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise Wrong("body is no JSON") from None
+        raise Wrong("body is not JSON") from None
     if not is_shallow(content):
         raise Wrong(f"body is nested more than {MAX_DEPTH} levels deep")
     if not isinstance(content, list) or len(content) != 3:
         raise Wrong("body is not arguments, named arguments and what follows")
     args, kwargs, embedded = content
     if not isinstance(args, list) or not isinstance(kwargs, dict):
-        raise Wrong("arguments are no list and no object")
+        raise Wrong("arguments are neither a list nor an object")
     if embedded is not None and not isinstance(embedded, dict):
-        raise Wrong("what follows the arguments is no object")
+        raise Wrong("what follows the arguments is not an object")
     for name, value in (embedded or {}).items():
         if name not in EMBEDDED or value is not None:
             raise Wrong(f"{errors.printable(name)[:40]} follows the arguments")

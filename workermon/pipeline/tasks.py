@@ -43,7 +43,7 @@ def is_alert_id(identifier: object) -> bool:
 
 
 class Shell(DishkaTask):
-    """What every task does before its own work: what is no identifier is counted and logged, and goes no further."""
+    """What every task does before its own work: what is not an identifier is counted, logged and dropped."""
 
     abstract = True
     #: What an identifier of this task looks like.
@@ -60,12 +60,12 @@ class Shell(DishkaTask):
             return None
         for parameter, given in bound.items():
             if not isinstance(given, list):
-                self._refuse(f"{parameter} is no list of identifiers but {type(given).__name__}")
+                self._refuse(f"{parameter} is not a list of identifiers but {type(given).__name__}")
                 return None
             sound = type(self).sound or is_worker_id
             bound[parameter] = list(dict.fromkeys(identifier for identifier in given if sound(identifier)))
             if wrong := [identifier for identifier in given if not sound(identifier)]:
-                self._refuse(f"{parameter} holds what is no identifier: {str(wrong[0])[:80]!r}", len(wrong))
+                self._refuse(f"{parameter} holds what is not an identifier: {str(wrong[0])[:80]!r}", len(wrong))
             if not bound[parameter]:
                 return None
         try:

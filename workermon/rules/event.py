@@ -105,7 +105,7 @@ class Event(kind.Kind[Options]):
             raise section.Mistake("codes", "names no event", f"leave it out for all: {', '.join(CODES)}")
         for place, code in enumerate(given.codes):
             if code not in CODES:
-                why = f"{errors.printable(code)[:64]} is no code of EC2"
+                why = f"{errors.printable(code)[:64]} is not a code of EC2"
                 raise section.Mistake(f"codes[{place}]", why, errors.nearest(code, CODES))
         by_code = "severity" not in given.model_fields_set
         codes = tuple(dict.fromkeys(given.codes))

@@ -63,7 +63,7 @@ def _routes(value: object, handler: Handler) -> Any:
     for severity, names in value.items():
         if severity not in models.SEVERITIES:
             meant = errors.nearest(str(severity), models.SEVERITIES)
-            raise ValueError(f"has {errors.printable(str(severity))[:64]!r}, which is no severity: {meant}")
+            raise ValueError(f"has {errors.printable(str(severity))[:64]!r}, which is not a severity: {meant}")
         if not isinstance(names, list) or not all(isinstance(name, str) and fields.is_name(name) for name in names):
             raise ValueError(f"must name the channels for {severity} in a list")
     return {severity: tuple(dict.fromkeys(names)) for severity, names in value.items()}

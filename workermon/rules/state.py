@@ -149,7 +149,7 @@ class State(kind.Kind[Options]):
             raise section.Mistake("states", "names no state", 'write ["stopped", "terminated"], or one of them')
         for place, code in enumerate(given.expected):
             if code not in CODES and not _CODE.fullmatch(code):
-                why = f"{errors.printable(code)[:64]} is no code of EC2"
+                why = f"{errors.printable(code)[:64]} is not a code of EC2"
                 raise section.Mistake(f"expected[{place}]", why, errors.nearest(code, CODES))
         unique = tuple(dict.fromkeys(given.states)), tuple(dict.fromkeys(given.expected))
         return Options(states=unique[0], expected=unique[1]), given.severity

@@ -112,7 +112,7 @@ def _time(text: str, where: str) -> int:
     except (ValueError, OverflowError, OSError):
         at = -1.0
     if at < 0:
-        why = f"{errors.printable(text[:40])!r} is no time"
+        why = f"{errors.printable(text[:40])!r} is not a time"
         raise errors.InvalidInput(where, why, "write 2026-11-23T16:00:00Z, 2026-11-23 16:00:00 (UTC), or epoch seconds")
     return math.floor(at)
 
@@ -121,7 +121,7 @@ def _value(text: str, where: str) -> float | None:
     if text.lower() in _ABSENT:
         return None
     if not _NUMBER.fullmatch(text):
-        why = f"{errors.printable(text[:40])!r} is no number"
+        why = f"{errors.printable(text[:40])!r} is not a number"
         raise errors.InvalidInput(where, why, "write a number; leave it empty where there is none")
     value = float(text)
     return value if math.isfinite(value) else None
