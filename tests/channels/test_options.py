@@ -122,6 +122,6 @@ def test_never_grouped(line: str) -> None:
 
 @pytest.mark.parametrize("written", ['"11m"', '"-1s"', "true", '"soon"', "[]"])
 def test_bad_group_wait(written: str) -> None:
-    """What is no duration, or too long a one, is refused by its path."""
+    """What is not a duration, or too long a one, is refused by its path."""
     with pytest.raises(errors.InvalidInput, match=r"channels\.c\.group_wait"):
         testing.parse(f'[channels.c]\ntype = "slack"\nurl = {{env = "A"}}\ngroup_wait = {written}\n', "f.toml")

@@ -78,7 +78,7 @@ def test_a_file_names_it() -> None:
     [
         ('room = "#ops"', 'room = "ops"', "line 6, column 1: channels.ops.room: is not a room such as #ops"),
         ('room = "#ops"', "", "channels.ops.room: is missing; add it"),
-        ('room = "#ops"', 'roem = "#ops"', "channels.ops.roem: is no key here; did you mean room?"),
+        ('room = "#ops"', 'roem = "#ops"', "channels.ops.roem: is not a known key; did you mean room?"),
         ('room = "#ops"', 'topic_arn = "x"', "channels.ops.topic_arn: is not for type rooms, which takes"),
         ('token = {{ env = "ROOMS_TOKEN" }}', "", "channels.ops.secret: is missing; add it"),
         ('token = {{ env = "ROOMS_TOKEN" }}', 'token = "hunter2"', "channels.ops.token: must be a secret by name"),
