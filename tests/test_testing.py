@@ -50,6 +50,13 @@ def test_the_way_from_a_worker_to_its_event_takes_no_server() -> None:
     assert models.Event.model_validate_json(event).worker_id == ID
 
 
+def test_a_container_over_its_ports_runs_in_memory() -> None:
+    """Tasks and commands take a container, and one over a monitor's ports has the stages over those ports."""
+    monitor = testing.Monitor()
+    with runtime.open(overrides=monitor.overrides()) as container:
+        assert container.get(collect.Collection).workers is monitor.workers
+
+
 def test_a_configuration_is_changed_in_place() -> None:
     """A test changes a part of the configuration in force, which has the next revision then."""
     monitor = testing.Monitor()

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from tests.support.aws import use_aws
 from workermon import cli, models, ports, runtime, settings, testing
 from workermon.cli import session as command_line
-from workermon.local.endpoint import Endpoint
+from workermon.local.endpoint import Endpoint, Fault
 from workermon.local.simulation import AGENT, Simulation
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -231,7 +231,7 @@ def test_the_role_of_a_worker_asks(house: House) -> None:
 
 
 @pytest.mark.parametrize("fault", ["deny", "error"])
-def test_what_aws_refuses_is_one_line(house: House, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_what_aws_refuses_is_one_line(house: House, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
     """From half a history nobody can tell: it exits 5 and tells nothing."""
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     house.add()

@@ -29,7 +29,8 @@ def heard(channel: redis.client.PubSub) -> dict[str, Any]:
     message = eventually(
         lambda: channel.get_message(ignore_subscribe_messages=True, timeout=0.2), within=20, what="an event"
     )
-    return json.loads(message["data"])
+    event: dict[str, Any] = json.loads(message["data"])
+    return event
 
 
 @pytest.mark.integration

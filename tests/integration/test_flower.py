@@ -17,6 +17,7 @@ import pytest
 from tests.integration.celery_house import House, opened
 from tests.support.waiting import eventually
 from workermon import models
+from workermon.local import embedded
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -45,11 +46,12 @@ class Flower:
         if login:
             request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
         with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.read().decode()
+            return str(answer.read(), "utf-8")
 
     def tasks(self) -> dict[str, Any]:
         """Return the tasks that it knows."""
-        return json.loads(self.get("/api/tasks?limit=1000"))
+        found: dict[str, Any] = json.loads(self.get("/api/tasks?limit=1000"))
+        return found
 
 
 def identifiers(text: str) -> list[str]:
@@ -60,10 +62,12 @@ def identifiers(text: str) -> list[str]:
     assert name in ("worker_ids", "alert_ids")
     for value in values:
         assert models.INSTANCE_ID.fullmatch(value.split("/")[0])
-    return values
+    return list(values)
 
 
-def test_flower_shows_the_tasks_with_identifiers_only_and_no_password(house, redis_server) -> None:
+def test_flower_shows_the_tasks_with_identifiers_only_and_no_password(
+    house: House, redis_server: embedded.Server
+) -> None:
     """Its API needs the login; it names tasks, queues and nodes, and neither page nor API shows Redis' password."""
     house.celery("worker")
     flower = Flower(house)

@@ -15,7 +15,7 @@ import redis
 
 from tests.integration.celery_house import House, opened
 from tests.support.waiting import eventually
-from workermon import config, models, ports, runtime, settings, testing
+from workermon import models, ports, runtime, settings, testing
 from workermon.local import embedded
 from workermon.on_celery.app import app
 from workermon.pipeline import tasks
@@ -56,7 +56,7 @@ def noted(house: House) -> Counter[tuple[str, int]]:
 
 def collected(client: redis.Redis, count: int) -> bool:
     """Wait until that many collections went by."""
-    seen: set[bytes] = set()
+    seen: set[bytes | str] = set()
 
     def enough() -> bool:
         seen.add(client.hget("workermon:pulse", "collect") or b"")
@@ -67,7 +67,9 @@ def collected(client: redis.Redis, count: int) -> bool:
 
 @pytest.mark.integration
 @pytest.mark.timeout(120)
-def test_each_forked_process_makes_its_own_clients_once_and_the_parent_none(house, redis_client) -> None:
+def test_each_forked_process_makes_its_own_clients_once_and_the_parent_none(
+    house: House, redis_client: redis.Redis
+) -> None:
     """Over many tasks a child makes one set of clients and closes it at its end; the parent of the pool makes none."""
     node = house.celery("worker", "-P", "prefork", "-c", "2", "-I", "spy")
     house.celery("beat")
@@ -86,7 +88,9 @@ def test_each_forked_process_makes_its_own_clients_once_and_the_parent_none(hous
 @pytest.mark.integration
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("pool", ["threads", "solo"])
-def test_one_process_makes_one_set_of_clients_for_all_its_threads(house, redis_client, pool) -> None:
+def test_one_process_makes_one_set_of_clients_for_all_its_threads(
+    house: House, redis_client: redis.Redis, pool: str
+) -> None:
     """Threads share the clients of their process, and they are closed at its end."""
     node = house.celery("worker", "-P", pool, "-I", "spy")
     house.celery("beat")
@@ -104,43 +108,6 @@ NOW = 1_800_000_000.0
 NOWHERE: Any = "redis://:hush@127.0.0.1:1/1"
 
 
-class Memory:
-    """A container whose ports are all in memory."""
-
-    def __init__(self) -> None:
-        self.store, self.clock = testing.MemoryStore(), testing.ManualClock(NOW)
-        self.ec2, self.cloudwatch = testing.MemoryEc2(), testing.MemoryCloudWatch()
-        self.dispatcher, self.pulse, self.schedule = (
-            testing.MemoryDispatcher(),
-            testing.MemoryPulse(),
-            testing.MemorySchedule(),
-        )
-        self.workers, self.alerts = testing.MemoryWorkers(self.store), testing.MemoryAlerts(self.store)
-        self.container = runtime.open(
-            settings.Settings(redis_url=NOWHERE),
-            {
-                ports.Clock: self.clock,
-                ports.Ec2: self.ec2,
-                ports.CloudWatch: self.cloudwatch,
-                ports.Workers: self.workers,
-                ports.Samples: testing.MemorySamples(self.store),
-                ports.Alerts: self.alerts,
-                ports.LearnedDelays: testing.MemoryLearnedDelays(self.store),
-                ports.Leases: testing.MemoryLeases(self.store),
-                ports.Limiter: testing.MemoryLimiter(),
-                ports.Costs: testing.MemoryCosts(),
-                ports.Accounts: testing.MemoryAccounts(self.store),
-                ports.Silences: testing.MemorySilences(),
-                ports.Outbox: testing.MemoryOutbox(self.store),
-                ports.Configurations: testing.MemoryConfigurations(self.store, config.DEFAULT),
-                ports.Schedule: self.schedule,
-                ports.Dispatcher: self.dispatcher,
-                ports.Pulse: self.pulse,
-                ports.Canary: testing.MemoryCanary(self.store),
-            },
-        )
-
-
 @pytest.fixture
 def configured(monkeypatch: pytest.MonkeyPatch, redis_server: embedded.Server) -> None:
     """Let this process' Celery application find its settings: the session's server, as in every other test."""
@@ -148,13 +115,14 @@ def configured(monkeypatch: pytest.MonkeyPatch, redis_server: embedded.Server) -
 
 
 @pytest.fixture
-def memory(configured: None) -> Iterator[Memory]:
+def memory(configured: None) -> Iterator[testing.Monitor]:
     """Give the tasks of this process ports in memory."""
-    made = Memory()
-    tasks.use(made.container)
-    yield made
+    monitor = testing.Monitor(now=NOW)
+    container = runtime.open(settings.Settings(redis_url=NOWHERE), monitor.overrides())
+    tasks.use(container)
+    yield monitor
     tasks.close()
-    made.container.close()
+    container.close()
 
 
 def worker(number: int = 1, **other: Any) -> models.Worker:
@@ -164,7 +132,7 @@ def worker(number: int = 1, **other: Any) -> models.Worker:
     return models.Worker(**(fields | other))
 
 
-def test_the_ports_in_memory_take_the_place_of_the_real_ones(memory) -> None:
+def test_the_ports_in_memory_take_the_place_of_the_real_ones(memory: testing.Monitor) -> None:
     """Called with identifiers only, a task collects from an EC2 in memory into a ledger in memory."""
     memory.ec2.put(models.Instance(id=worker().id, region="us-east-1", status="running"))
     memory.workers.add([worker()])
@@ -174,7 +142,7 @@ def test_the_ports_in_memory_take_the_place_of_the_real_ones(memory) -> None:
     assert memory.pulse.marks() == {"collect": NOW}
 
 
-def test_what_is_injected_is_no_parameter_of_the_message(configured) -> None:
+def test_what_is_injected_is_no_parameter_of_the_message(configured: None) -> None:
     """A task's signature shows its identifiers, and nothing else can be put into a message."""
     parameters = {
         name: list(inspect.signature(app.tasks[f"workermon.{name}"].run).parameters)
@@ -198,14 +166,16 @@ def test_what_is_injected_is_no_parameter_of_the_message(configured) -> None:
     ],
     ids=str,
 )
-def test_what_holds_no_identifiers_is_counted_and_goes_no_further(memory, arguments, counted) -> None:
+def test_what_holds_no_identifiers_is_counted_and_goes_no_further(
+    memory: testing.Monitor, arguments: tuple[tuple[Any, ...], dict[str, Any]], counted: int
+) -> None:
     """No stage sees it; the count tells that it came."""
     tasks.collect(*arguments[0], **arguments[1])
     assert memory.pulse.counts() == ({"message.invalid": counted} if counted else {})
     assert memory.pulse.marks() == {}
 
 
-def test_sound_identifiers_beside_broken_ones_are_worked_on(memory) -> None:
+def test_sound_identifiers_beside_broken_ones_are_worked_on(memory: testing.Monitor) -> None:
     """One broken identifier in a batch costs the others nothing."""
     memory.ec2.put(models.Instance(id=worker().id, region="us-east-1", status="running"))
     memory.workers.add([worker()])
@@ -214,17 +184,16 @@ def test_sound_identifiers_beside_broken_ones_are_worked_on(memory) -> None:
     assert memory.pulse.counts() == {"message.invalid": 1}
 
 
-def test_unknown_workers_are_counted(memory) -> None:
+def test_unknown_workers_are_counted(memory: testing.Monitor) -> None:
     """A message about workers that nobody monitors (any more) changes nothing but a count."""
     tasks.collect([worker(5).id])
     tasks.evaluate([worker(5).id, worker(6).id])
     assert memory.pulse.counts() == {"message.unknown_worker": 3}
 
 
-def test_an_evaluation_rings_for_the_alerts_that_have_news(memory) -> None:
+def test_an_evaluation_rings_for_the_alerts_that_have_news(memory: testing.Monitor) -> None:
     """What was judged to be in trouble is handed on by the alert's id."""
     memory.workers.add([worker()])
-    samples: ports.Samples = memory.container.get(ports.Samples)
     points = tuple(models.Datapoint(int(NOW) - 3600 + 300 * number, 97.0) for number in range(12))
     sample = models.Sample(
         worker=worker(), collected_at=NOW, status="running",
@@ -234,13 +203,13 @@ def test_an_evaluation_rings_for_the_alerts_that_have_news(memory) -> None:
         status="running", collected_at=NOW, succeeded_at=NOW, running_since=NOW - 3600,
         periods={"cpu_utilization": 300}, asked={"cpu_utilization": NOW},
     )  # fmt: skip
-    samples.write(sample, condition, "{}")
+    memory.samples.write(sample, condition, "{}")
     tasks.evaluate([worker().id])
     assert memory.dispatcher.delivered
     assert all(alert_id.startswith(f"{worker().id}/") for alert_id in memory.dispatcher.delivered)
 
 
-def test_a_reconciliation_puts_back_what_is_missing(memory) -> None:
+def test_a_reconciliation_puts_back_what_is_missing(memory: testing.Monitor) -> None:
     """The task without identifiers gives a worker that lost its entry another one."""
     memory.ec2.put(models.Instance(id=worker().id, region="us-east-1", status="running"))
     memory.workers.add([worker()])
@@ -248,7 +217,9 @@ def test_a_reconciliation_puts_back_what_is_missing(memory) -> None:
     assert memory.schedule.ids() == {worker().id}
 
 
-def test_a_lost_redis_fails_the_task_in_one_line(memory, capsys, monkeypatch) -> None:
+def test_a_lost_redis_fails_the_task_in_one_line(
+    memory: testing.Monitor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The reason is logged; nobody repeats the task, for the next interval or the sweep does."""
     tasks.close()
     lost = runtime.open(settings.Settings(redis_url=NOWHERE))
@@ -266,7 +237,7 @@ class Hook:
         """Do nothing."""
 
 
-def test_hooks_for_violations_come_from_entry_points(monkeypatch) -> None:
+def test_hooks_for_violations_come_from_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     """A class or an object that a user's package names is loaded; one that breaks stops nothing."""
 
     class Point:
@@ -285,7 +256,7 @@ def test_hooks_for_violations_come_from_entry_points(monkeypatch) -> None:
     assert [type(hook) for hook in hooks] == [Hook, Hook]
 
 
-def test_opening_a_container_connects_to_nothing(monkeypatch) -> None:
+def test_opening_a_container_connects_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """It can be opened where there is no Redis, no AWS and no setting."""
     for name in ("WORKERMON_REDIS_URL", "WORKERMON_BROKER_URL"):
         monkeypatch.delenv(name, raising=False)

@@ -86,7 +86,7 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     made.stop()
 
 
-def test_a_worker_that_is_named_in_an_event_is_judged_once(house) -> None:
+def test_a_worker_that_is_named_in_an_event_is_judged_once(house: House) -> None:
     """Each event rings once, and what comes together rings together."""
     house.start()
     eventually(house.led)
@@ -96,7 +96,7 @@ def test_a_worker_that_is_named_in_an_event_is_judged_once(house) -> None:
     assert sorted(house.dispatcher.evaluated) == [worker(number).id for number in range(30)]
 
 
-def test_an_event_is_judged_within_a_second(house) -> None:
+def test_an_event_is_judged_within_a_second(house: House) -> None:
     """Gathering costs no more than a moment."""
     house.start()
     eventually(house.led)
@@ -126,7 +126,7 @@ def test_an_event_is_judged_within_a_second(house) -> None:
         (event(padding="ü" * 33_000).encode().decode(), "too_large"),
     ],
 )
-def test_an_event_that_cannot_be_used_is_counted_by_its_reason(house, message, reason) -> None:
+def test_an_event_that_cannot_be_used_is_counted_by_its_reason(house: House, message, reason) -> None:
     """It rings nobody, and the next one is heard."""
     house.start()
     eventually(house.led)
@@ -136,12 +136,12 @@ def test_an_event_that_cannot_be_used_is_counted_by_its_reason(house, message, r
     eventually(lambda: house.pulse.counts().get(f"event.invalid.{reason}") == 1)
 
 
-def test_fields_that_were_added_later_hurt_no_listener(house) -> None:
+def test_fields_that_were_added_later_hurt_no_listener(house: House) -> None:
     """An event of schema 1 may have fields that we do not know."""
     assert listener.named(event(colour="red")) == worker().id
 
 
-def test_a_flood_of_bad_events_is_logged_now_and_then(house, capsys) -> None:
+def test_a_flood_of_bad_events_is_logged_now_and_then(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     """A thousand of them are a thousand in the count, and one line or two in the log."""
     house.start()
     eventually(house.led)
@@ -156,7 +156,7 @@ def sample(each: models.Worker, at: float) -> models.Sample:
     return models.Sample(worker=each, collected_at=at, status="running")
 
 
-def test_what_no_event_announced_is_found_by_the_sweep(house) -> None:
+def test_what_no_event_announced_is_found_by_the_sweep(house: House) -> None:
     """A sample whose event was lost is judged within seconds."""
     house.workers.add([worker()])
     house.samples.write(sample(worker(), NOW()), models.Condition(succeeded_at=NOW()), "an event that nobody hears")
@@ -164,7 +164,7 @@ def test_what_no_event_announced_is_found_by_the_sweep(house) -> None:
     eventually(lambda: house.dispatcher.evaluated == [worker().id], within=8)
 
 
-def test_a_listener_that_takes_over_catches_up_at_once(house, monkeypatch) -> None:
+def test_a_listener_that_takes_over_catches_up_at_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies unjudged is rung for as soon as it leads, not a sweep later."""
     monkeypatch.setattr(listener, "SWEPT", 60.0)
     house.workers.add([worker()])
@@ -173,7 +173,7 @@ def test_a_listener_that_takes_over_catches_up_at_once(house, monkeypatch) -> No
     eventually(lambda: house.dispatcher.evaluated == [worker().id], within=1)
 
 
-def test_rings_do_not_pile_up_where_nobody_judges(house, monkeypatch) -> None:
+def test_rings_do_not_pile_up_where_nobody_judges(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a worker stays unjudged the sweep rings again only each few seconds."""
     monkeypatch.setattr(listener, "SWEPT", 0.05)
     monkeypatch.setattr(listener, "RUNG", 0.5)
@@ -185,7 +185,7 @@ def test_rings_do_not_pile_up_where_nobody_judges(house, monkeypatch) -> None:
     assert time.monotonic() - began > 0.9
 
 
-def test_a_worker_whose_collection_is_overdue_gets_a_look(house) -> None:
+def test_a_worker_whose_collection_is_overdue_gets_a_look(house: House) -> None:
     """Nothing comes any more, so time alone has it judged; a paused one and one in time are left alone."""
     late, paused, fresh = worker(1, added_at=1.0), worker(2, added_at=1.0, monitoring="paused"), worker(3)
     house.workers.add([late, paused, fresh])
@@ -194,7 +194,7 @@ def test_a_worker_whose_collection_is_overdue_gets_a_look(house) -> None:
     assert set(house.dispatcher.evaluated) == {late.id}
 
 
-def test_who_was_just_heard_of_is_not_looked_at(house, monkeypatch) -> None:
+def test_who_was_just_heard_of_is_not_looked_at(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep reads those whose events stay away; the others were judged when they were heard."""
     monkeypatch.setattr(listener, "SWEPT", 0.05)
     heard, silent = worker(1, interval=86_400), worker(2, interval=86_400)
@@ -211,7 +211,7 @@ def test_who_was_just_heard_of_is_not_looked_at(house, monkeypatch) -> None:
     assert read.count(heard.id) <= 1  # a sweep may have been under way
 
 
-def test_the_fleet_is_kept_in_step_with_ec2_now_and_then(house, monkeypatch) -> None:
+def test_the_fleet_is_kept_in_step_with_ec2_now_and_then(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that leads rings for a reconciliation each few minutes, not at once."""
     rung: list[float] = []
     monkeypatch.setattr(listener, "RECONCILED", 0.5)
@@ -237,7 +237,7 @@ class Breaking:
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_lost_redis_is_tried_again(house, times) -> None:
+def test_a_lost_redis_is_tried_again(house: House, times) -> None:
     """However often the connection breaks, it listens again."""
     house.start(feed=Breaking(house.feed, times))
     eventually(house.led, within=8)
@@ -245,7 +245,7 @@ def test_a_lost_redis_is_tried_again(house, times) -> None:
     eventually(lambda: house.dispatcher.evaluated)
 
 
-def test_even_a_fault_of_ours_does_not_end_it(house) -> None:
+def test_even_a_fault_of_ours_does_not_end_it(house: House) -> None:
     """Whatever a sweep raises is logged, and it goes on."""
 
     class Faulty:
@@ -262,7 +262,7 @@ def test_even_a_fault_of_ours_does_not_end_it(house) -> None:
     eventually(house.led, within=8)
 
 
-def test_one_of_several_leads(house) -> None:
+def test_one_of_several_leads(house: House) -> None:
     """With three listeners each event rings once."""
     for _ in range(3):
         house.start()
@@ -273,7 +273,7 @@ def test_one_of_several_leads(house) -> None:
     assert sorted(house.dispatcher.evaluated) == [worker(number).id for number in range(10)]
 
 
-def test_one_that_stops_lets_another_lead_at_once(house) -> None:
+def test_one_that_stops_lets_another_lead_at_once(house: House) -> None:
     """A clean stop takes no second, and gives the lease back."""
     stop = house.start()
     eventually(house.led)
@@ -292,7 +292,7 @@ def test_one_that_stops_lets_another_lead_at_once(house) -> None:
     eventually(rung, within=3)
 
 
-def test_one_that_lost_its_lease_stops_leading(house) -> None:
+def test_one_that_lost_its_lease_stops_leading(house: House) -> None:
     """Who was asleep too long does not ring beside the new leader."""
     house.start()
     eventually(house.led)
@@ -327,7 +327,7 @@ def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
     assert (house.dispatcher.canaries, house.dispatcher.evaluated) == (1, [])
 
 
-def test_the_end_of_a_silence_is_found_by_the_sweep(house) -> None:
+def test_the_end_of_a_silence_is_found_by_the_sweep(house: House) -> None:
     """Nothing is collected, nothing announced: who fires still is rung for soon after the window has ended."""
     house.workers.add([worker()])
     alerts, told = testing.MemoryAlerts(house.store), {"id": "1", "version": 1, "dedup_key": f"{worker().id}/r"}

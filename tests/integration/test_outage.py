@@ -6,10 +6,11 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.integration.test_local_up import START, Installation
+from tests.integration.machine import START, Installation
 from tests.support.waiting import eventually
 from workermon import models
 from workermon.local import endpoint, simulation
@@ -36,13 +37,19 @@ def recorded(machine: Installation, worker_id: str, metric: str) -> dict[float, 
     return found
 
 
+def recorded_since(machine: Installation, worker_id: str, metric: str, since: float) -> None:
+    """Wait for a datapoint that is later."""
+    what = f"{metric} of {worker_id} after the outage"
+    eventually(lambda: max(recorded(machine, worker_id, metric)) > since, within=START, what=what)
+
+
 def served(fleet: simulation.Simulation, worker_id: str, name: str, until: float) -> dict[float, float]:
     """Return what CloudWatch has of a metric before a time."""
     (stream,) = [each for each in fleet.streams.values() if (each.machine.id, each.name) == (worker_id, name)]
     return dict(fleet.points(stream, 0, until))
 
 
-def test_after_an_outage_of_everything_the_ledger_has_every_datapoint(tmp_path):
+def test_after_an_outage_of_everything_the_ledger_has_every_datapoint(tmp_path: Path) -> None:
     """Beat, nodes, listener and Redis are killed while AWS is being asked; later ones take up where they were."""
     fleet = simulation.Simulation(time.time, 2, period=PERIOD, history=60)
     aws = endpoint.Endpoint(fleet)
@@ -71,11 +78,7 @@ def test_after_an_outage_of_everything_the_ledger_has_every_datapoint(tmp_path):
             back = time.time()
             for one in fleet.machines:
                 for metric in NAMES:
-                    eventually(
-                        lambda one=one, metric=metric: max(recorded(machine, one, metric)) > back,
-                        within=START,
-                        what=f"{metric} of {one} after the outage",
-                    )
+                    recorded_since(machine, one, metric, back)
             until = killed + 6 * PERIOD
             for one in fleet.machines:
                 for metric, name in NAMES.items():

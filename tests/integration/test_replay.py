@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -159,7 +159,9 @@ def monitor(redis_url: str, now: testing.ManualClock, monkeypatch: pytest.Monkey
 
 @pytest.mark.integration
 @pytest.mark.parametrize("trace", [recorded_trace, generated_trace], ids=["recorded", "generated"])
-def test_a_trace_gives_the_alerts_of_a_plain_loop(monitor: Monitor, now: testing.ManualClock, trace) -> None:
+def test_a_trace_gives_the_alerts_of_a_plain_loop(
+    monitor: Monitor, now: testing.ManualClock, trace: Callable[[], list[float]]
+) -> None:
     """However collection falls, the transitions are those of a plain loop over the file, with their times."""
     values = trace()
     end = int(now())

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.integration.celery_house import opened
 from tests.support.waiting import eventually
@@ -17,7 +18,7 @@ pytestmark = [
 ]
 
 
-def test_a_restart_is_nobodys_silence(tmp_path, redis_url, redis_client) -> None:
+def test_a_restart_is_nobodys_silence(tmp_path: Path, redis_url: str, redis_client: redis.Redis) -> None:
     """Node and beat are killed for more than three intervals; once they are back no worker is told to be silent."""
     with opened(tmp_path, redis_url) as house:
         house.add(house.ids, interval="2s")

@@ -103,6 +103,11 @@ def recorded(house: House, worker_id: str, metric: str) -> dict[float, float]:
     return {models.moment(point["at"]): point["value"] for point in points}
 
 
+def caught_up(house: House, worker_id: str, metric: str, until: float) -> None:
+    """Wait for the ledger to have what came to a time."""
+    eventually(lambda: max(recorded(house, worker_id, metric)) >= until, within=30)
+
+
 def served(house: House, worker_id: str, name: str, until: float) -> dict[float, float]:
     """Return what CloudWatch has of a metric before a time."""
     streams = house.simulation.streams.values()
@@ -150,7 +155,7 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
             assert [one["state"] for one in asked(house, "status")["scopes"]] == ["ok", "ok"]
             cpu, network = ("cpu_utilization", "CPUUtilization"), ("network_in", "NetworkIn")
             for one, (metric, name) in ((slow[0], cpu), (slow[-1], network), (well[0], cpu)):
-                eventually(lambda one=one, metric=metric: max(recorded(house, one, metric)) >= ended, within=30)
+                caught_up(house, one, metric, ended)
                 have = {at: value for at, value in recorded(house, one, metric).items() if at < ended}
                 had = {at: value for at, value in served(house, one, name, ended).items() if at >= min(have)}
                 assert have == had

@@ -51,21 +51,21 @@ def celery(installed: Path, cwd: Path, *arguments: str, **env: str) -> subproces
     )  # fmt: skip
 
 
-def test_the_wheel_holds_our_configuration_and_claims_no_name_of_its_users(wheel) -> None:
+def test_the_wheel_holds_our_configuration_and_claims_no_name_of_its_users(wheel: Path) -> None:
     """It has workermon/celeryconfig.py, nothing beside the package, and no test."""
     names = zipfile.ZipFile(wheel).namelist()
     assert "workermon/celeryconfig.py" in names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"workermon"}
 
 
-def test_the_wheel_holds_every_lua_script(wheel) -> None:
+def test_the_wheel_holds_every_lua_script(wheel: Path) -> None:
     """Each file of Lua in the source is in it, at the same place."""
     there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "workermon").rglob("*.lua")}
     assert there
     assert {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".lua")} == there
 
 
-def test_scripts_run_from_the_wheel(installed, tmp_path, redis_url) -> None:
+def test_scripts_run_from_the_wheel(installed: Path, tmp_path: Path, redis_url: str) -> None:
     """The installed package takes a lease, and schedules a worker, by scripts that it reads from its own folder."""
     program = (
         "import workermon\n"
@@ -90,7 +90,7 @@ def test_scripts_run_from_the_wheel(installed, tmp_path, redis_url) -> None:
     )
 
 
-def test_celery_finds_application_and_configuration_in_the_wheel(installed, tmp_path) -> None:
+def test_celery_finds_application_and_configuration_in_the_wheel(installed: Path, tmp_path: Path) -> None:
     """In an empty folder 'celery -A workermon' has our settings."""
     done = celery(installed, tmp_path, "-A", "workermon", "report", WORKERMON_REDIS_URL="redis://:hush@127.0.0.1:1/1")
     assert done.returncode == 0, done.stderr
@@ -98,7 +98,7 @@ def test_celery_finds_application_and_configuration_in_the_wheel(installed, tmp_
     assert "hush" not in done.stdout + done.stderr
 
 
-def test_a_celeryconfig_of_our_users_stays_theirs(installed, tmp_path) -> None:
+def test_a_celeryconfig_of_our_users_stays_theirs(installed: Path, tmp_path: Path) -> None:
     """Neither a module of that name beside them nor Celery's own variable changes what our application reads."""
     (tmp_path / "celeryconfig.py").write_text("broker_url = 'redis://theirs:7/7'\nraise SystemExit('not yours')\n")
     done = celery(
@@ -110,7 +110,7 @@ def test_a_celeryconfig_of_our_users_stays_theirs(installed, tmp_path) -> None:
     assert "@127.0.0.1:1/0" in done.stdout
 
 
-def test_a_node_starts_from_the_wheel(installed, tmp_path, redis_url) -> None:
+def test_a_node_starts_from_the_wheel(installed: Path, tmp_path: Path, redis_url: str) -> None:
     """A node with its listener comes up and answers with the tasks of the contract."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("WORKERMON_", "CELERY_"))}
     node = subprocess.Popen(

@@ -40,7 +40,7 @@ class RedisFeed:
         if canary is not None:
             channels = (*channels, self._canary)
         apart = self._canary.encode()
-        with client.guard(self._client), self._client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
+        with client.guard(self._client), self._client.pubsub() as pubsub:
             pubsub.subscribe(*channels)
             awaited = len(channels)
             heard = asked = time.monotonic()

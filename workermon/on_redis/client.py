@@ -106,8 +106,8 @@ def _through_sentinels(url: str) -> redis.Redis:
     options = _options()
     # Each is asked once: the command itself is what is tried again, with all of them.
     impatient = {**options, "retry": Retry(NoBackoff(), 0)}
-    manager = Sentinel(sentinels, sentinel_kwargs={**impatient, **to_sentinels})  # type: ignore[no-untyped-call]
-    client: redis.Redis = manager.master_for(  # type: ignore[no-untyped-call]
+    manager = Sentinel(sentinels, sentinel_kwargs={**impatient, **to_sentinels})
+    client: redis.Redis = manager.master_for(
         service,
         db=int(parts.path.strip("/") or 0),
         username=unquote(user) or None,

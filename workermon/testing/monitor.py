@@ -129,6 +129,10 @@ class Monitor:
         """Return a stage or a view, made of the ports that its fields name by type, as the composition root does."""
         return cast("T", self._made(kind))
 
+    def overrides(self) -> dict[Any, Any]:
+        """Return the ports by type, for ``runtime.open``: what runs over such a container runs in memory."""
+        return {kind: self._made(kind) for kind in PORTS}
+
     def collect(self, *worker_ids: str, again: bool = False) -> collect.Report:
         """Collect these workers, or all that are scheduled."""
         return self.get(collect.Collection).collect(worker_ids or sorted(self.schedule.ids()), again=again)
