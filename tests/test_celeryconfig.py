@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,7 +44,7 @@ URLS = [
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_no_credential_is_in_what_celery_shows(configured, url) -> None:
+def test_no_credential_is_in_what_celery_shows(configured: Callable[..., Celery], url: str) -> None:
     """The table behind 'inspect conf' and Flower, the report and the broker's address hide the password."""
     app = configured(url)
     shown = [str(app.conf.table(with_defaults=True)), app.conf.humanize(), app.connection().as_uri()]
@@ -54,7 +56,7 @@ def test_no_credential_is_in_what_celery_shows(configured, url) -> None:
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_redbeat_and_the_broker_get_the_credentials_all_the_same(configured, url) -> None:
+def test_redbeat_and_the_broker_get_the_credentials_all_the_same(configured: Callable[..., Celery], url: str) -> None:
     """RedBeat's client and Kombu's connection have password, database and place of the URL."""
     app = configured(url)
     password = "hu/sh@" if "%2F" in url else "hush"
@@ -68,7 +70,7 @@ def test_redbeat_and_the_broker_get_the_credentials_all_the_same(configured, url
 
 
 @pytest.mark.parametrize("url", [url for url in URLS if not url.startswith("sentinel")])
-def test_what_is_configured_makes_a_connection(configured, url) -> None:
+def test_what_is_configured_makes_a_connection(configured: Callable[..., Celery], url: str) -> None:
     """redis-py takes every option that it is given, for the broker and for RedBeat."""
     app = configured(url)
     schedulers.get_redis(app).connection_pool.make_connection()
@@ -83,14 +85,14 @@ def test_what_is_configured_makes_a_connection(configured, url) -> None:
     assert int(found["db"]) == 0
 
 
-def test_the_broker_verifies_certificates(configured) -> None:
+def test_the_broker_verifies_certificates(configured: Callable[..., Celery]) -> None:
     """Over TLS Kombu verifies, though it would not where nothing is said; what is said counts."""
     assert configured("rediss://localhost/1").connection().ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     said = configured("rediss://localhost/1?ssl_cert_reqs=none&ssl_ca_certs=/etc/ca.pem").connection().ssl
     assert said == {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_ca_certs": "/etc/ca.pem"}
 
 
-def test_sentinels_are_handed_on(configured) -> None:
+def test_sentinels_are_handed_on(configured: Callable[..., Celery]) -> None:
     """Kombu gets every sentinel and the service's name; RedBeat too, and both what the sentinels ask for."""
     app = configured("sentinel://:hush@one:1,two/1?service=ops&sentinel_password=more")
     assert app.conf.broker_url == "sentinel://:hush@one:1/0;sentinel://:hush@two/0"
@@ -101,13 +103,13 @@ def test_sentinels_are_handed_on(configured) -> None:
     assert options["sentinel_kwargs"] == {"password": "more"}
 
 
-def test_a_broker_of_its_own_is_used_as_it_is(configured) -> None:
+def test_a_broker_of_its_own_is_used_as_it_is(configured: Callable[..., Celery]) -> None:
     """WORKERMON_BROKER_URL names server and database of the messages."""
     app = configured("redis://localhost/1", WORKERMON_BROKER_URL="redis://:hush@elsewhere:7/4")
     assert app.conf.broker_url == "redis://:hush@elsewhere:7/4"
 
 
-def test_only_json_is_spoken_and_nothing_is_kept(configured) -> None:
+def test_only_json_is_spoken_and_nothing_is_kept(configured: Callable[..., Celery]) -> None:
     """No other content is accepted, no result is stored, a message is acknowledged when its work is done."""
     conf = configured("redis://localhost/1").conf
     assert conf.accept_content == ["json"]
@@ -116,21 +118,21 @@ def test_only_json_is_spoken_and_nothing_is_kept(configured) -> None:
     assert (conf.task_acks_late, conf.task_reject_on_worker_lost, conf.worker_prefetch_multiplier) == (True, True, 1)
 
 
-def test_a_task_is_given_again_only_when_it_cannot_run_any_more(configured) -> None:
+def test_a_task_is_given_again_only_when_it_cannot_run_any_more(configured: Callable[..., Celery]) -> None:
     """The visibility timeout lies above the hard time limit."""
     conf = configured("redis://localhost/1").conf
     assert conf.task_soft_time_limit < conf.task_time_limit < conf.broker_transport_options["visibility_timeout"]
 
 
 @pytest.mark.parametrize(("least", "loop"), [("10s", 1.0), ("60s", 1.0), ("5s", 0.2), ("1s", 0.2)])
-def test_beat_looks_often_enough_and_holds_its_lock(configured, least, loop) -> None:
+def test_beat_looks_often_enough_and_holds_its_lock(configured: Callable[..., Celery], least: str, loop: float) -> None:
     """Its loop is short where intervals are; the lock lasts at least five loops."""
     conf = configured("redis://localhost/1", WORKERMON_MIN_INTERVAL=least).conf
     assert conf.beat_max_loop_interval == loop
     assert conf.redbeat_lock_timeout >= max(5, 5 * loop)
 
 
-def test_each_queue_gets_its_own_messages(configured) -> None:
+def test_each_queue_gets_its_own_messages(configured: Callable[..., Celery]) -> None:
     """Every task's queue has an exchange and a key that no other queue shares."""
     app = configured("redis://localhost/1")
     assert {name: (queue.exchange.name, queue.routing_key) for name, queue in app.amqp.queues.items()} == {
@@ -140,7 +142,7 @@ def test_each_queue_gets_its_own_messages(configured) -> None:
         assert app.amqp.router.route({}, f"workermon.{name}")["queue"].name == f"workermon.{name}"
 
 
-def test_every_setting_is_one_that_celery_or_redbeat_knows(configured) -> None:
+def test_every_setting_is_one_that_celery_or_redbeat_knows(configured: Callable[..., Celery]) -> None:
     """None is misspelt."""
     configured("redis://localhost/1")
     ours_only = {name for name in vars(ours.configuration()) if not name.startswith("_")}
@@ -148,7 +150,9 @@ def test_every_setting_is_one_that_celery_or_redbeat_knows(configured) -> None:
     assert unknown == {"redbeat_lock_timeout", "redbeat_redis_url", "redbeat_redis_options", "redbeat_key_prefix"}
 
 
-def test_a_missing_server_is_an_error_only_when_settings_are_needed(monkeypatch, tmp_path) -> None:
+def test_a_missing_server_is_an_error_only_when_settings_are_needed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Making the application needs none; the first look at its settings says what is missing."""
     monkeypatch.delenv("WORKERMON_REDIS_URL", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

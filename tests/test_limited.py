@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING, Any
 
 import botocore.awsrequest
 import botocore.exceptions
@@ -10,6 +11,9 @@ import pytest
 
 from workermon import errors, models, testing
 from workermon.on_aws import cloudwatch, ec2, limited, session
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef, MetricTypeDef
 
 SCOPE = models.AccountRegion(region="us-east-1")
 NOW = 1_700_000_000.0
@@ -19,6 +23,10 @@ STATUS_PAGE = (
     '<DescribeInstanceStatusResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><instanceStatusSet/>{token}'
     "</DescribeInstanceStatusResponse>"
 )
+#: What the network gives: a status and a body, or nothing but an error.
+Answer = tuple[int, str] | Exception
+XML: Any = {"content-type": "text/xml"}
+
 THROTTLE = (
     "<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow down</Message></Error></Errors></Response>"
 )
@@ -27,53 +35,53 @@ THROTTLE = (
 class Wire:
     """Answers a client's requests in order, in the place of the network; the last answer goes on."""
 
-    def __init__(self, *answers) -> None:
+    def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
-        self.requests = []
+        self.requests: list[botocore.awsrequest.AWSPreparedRequest] = []
 
-    def over(self, client) -> None:
+    def over(self, client: Any) -> None:
         """Take the requests of a client; it is asked after the limiter."""
         client.meta.events.register_last("before-send", self)
 
-    def __call__(self, request, **_):
+    def __call__(self, request: botocore.awsrequest.AWSPreparedRequest, **_: object) -> botocore.awsrequest.AWSResponse:
         """Answer one."""
         self.requests.append(request)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         status, body = answer
-        response = botocore.awsrequest.AWSResponse(request.url, status, {"content-type": "text/xml"}, None)
+        response: Any = botocore.awsrequest.AWSResponse(request.url, status, XML, None)
         response._content = body.encode()
-        return response
+        return response  # type: ignore[no-any-return]
 
 
 class House:
     """The clients of a process, watched over."""
 
-    def __init__(self, *answers) -> None:
+    def __init__(self, *answers: Answer) -> None:
         self.limiter, self.costs = testing.MemoryLimiter(), testing.MemoryCosts()
         self.wire = Wire(*answers)
         watch = limited.Limited(self.limiter, self.costs, lambda: NOW)
 
-        def both(client, scope):
+        def both(client: Any, scope: models.AccountRegion) -> None:
             watch(client, scope)
             self.wire.over(client)
 
         self.sessions = session.Sessions(both)
 
     @property
-    def calls(self):
+    def calls(self) -> dict[str, int]:
         """Return the requests that were counted, by operation."""
         return {name: number for hour in self.costs.hours(NOW) for (_, name), number in hour.calls.items()}
 
     @property
-    def metrics(self):
+    def metrics(self) -> dict[str, int]:
         """Return the metrics that were counted."""
         return {name: number for hour in self.costs.hours(NOW) for (_, name), number in hour.metrics.items()}
 
 
 @pytest.fixture(autouse=True)
-def _own_aws(monkeypatch):
+def _own_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
@@ -91,7 +99,7 @@ def queries(*names: str, statistic: str = "Average") -> list[models.Query]:
     ]  # fmt: skip
 
 
-def test_each_page_takes_a_token_and_counts_as_a_request():
+def test_each_page_takes_a_token_and_counts_as_a_request() -> None:
     """A paginator's second page is a call like the first."""
     house = House((200, STATUS_PAGE.format(token="<nextToken>more</nextToken>")), (200, STATUS_PAGE.format(token="")))
     ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
@@ -100,7 +108,7 @@ def test_each_page_takes_a_token_and_counts_as_a_request():
     assert house.metrics == {}
 
 
-def test_each_retry_takes_a_token_and_a_refusal_slows_all():
+def test_each_retry_takes_a_token_and_a_refusal_slows_all() -> None:
     """What AWS refuses three times is three requests; the limiter hears of each."""
     house = House((503, THROTTLE))
     with pytest.raises(errors.AwsThrottled):
@@ -110,7 +118,7 @@ def test_each_retry_takes_a_token_and_a_refusal_slows_all():
     assert house.calls == {"DescribeInstanceStatus": session.ATTEMPTS}
 
 
-def test_no_token_no_request():
+def test_no_token_no_request() -> None:
     """The limiter's refusal comes out as it is, and nothing is sent, counted or retried."""
     house = House((200, STATUS_PAGE.format(token="")))
     house.limiter.last_error = errors.AwsThrottled("DescribeInstanceStatus", "the rate is used up", "wait")
@@ -120,7 +128,7 @@ def test_no_token_no_request():
     assert [what for what, _, _ in house.limiter.calls] == ["take"]
 
 
-def test_redis_out_of_reach_is_told_as_that():
+def test_redis_out_of_reach_is_told_as_that() -> None:
     """Not as a fault of AWS."""
     house = House((200, STATUS_PAGE.format(token="")))
     house.limiter.last_error = errors.RedisUnavailable("Redis", "gone", "start it")
@@ -128,7 +136,7 @@ def test_redis_out_of_reach_is_told_as_that():
         ec2.AwsEc2(house.sessions).statuses(SCOPE, [A])
 
 
-def test_a_silent_endpoint_is_noted_and_a_refused_connection_is_not():
+def test_a_silent_endpoint_is_noted_and_a_refused_connection_is_not() -> None:
     """Only silence keeps threads waiting."""
     silent = House(botocore.exceptions.ReadTimeoutError(endpoint_url="https://x"))
     with pytest.raises(errors.AwsUnreachable):
@@ -141,7 +149,7 @@ def test_a_silent_endpoint_is_noted_and_a_refused_connection_is_not():
     assert down.calls == {}, "nobody was there to count it"
 
 
-def test_a_connection_that_is_refused_ends_a_silence():
+def test_a_connection_that_is_refused_ends_a_silence() -> None:
     """Who tried finds that it keeps nobody waiting any more: the others need not wait for the next trial."""
     house = House(botocore.exceptions.ConnectionClosedError(endpoint_url="https://x"))
     key = (SCOPE.key, "DescribeInstanceStatus")
@@ -151,7 +159,7 @@ def test_a_connection_that_is_refused_ends_a_silence():
     assert house.limiter.slowed() == {}
 
 
-def test_metrics_are_counted_by_name_once_aws_took_the_request():
+def test_metrics_are_counted_by_name_once_aws_took_the_request() -> None:
     """By CloudWatch's names, whatever the window; a refused request is no metric asked."""
     answered = (200, "{}")
     house = House(answered)
@@ -167,9 +175,13 @@ def test_metrics_are_counted_by_name_once_aws_took_the_request():
     assert denied.metrics == {}
 
 
-def stat(name: str, statistic: str, instance: str = A) -> dict:
+def stat(name: str, statistic: str, instance: str = A) -> MetricDataQueryTypeDef:
     """Write one query as boto3 has it."""
-    metric = {"Namespace": "N", "MetricName": name, "Dimensions": [{"Name": "InstanceId", "Value": instance}]}
+    metric: MetricTypeDef = {
+        "Namespace": "N",
+        "MetricName": name,
+        "Dimensions": [{"Name": "InstanceId", "Value": instance}],
+    }
     return {"Id": "q", "MetricStat": {"Metric": metric, "Period": 60, "Stat": statistic}}
 
 
@@ -184,6 +196,8 @@ def stat(name: str, statistic: str, instance: str = A) -> dict:
         pytest.param([], {}, id="none"),
     ],
 )
-def test_up_to_five_statistics_of_one_metric_are_billed_as_one(asked, billed):
+def test_up_to_five_statistics_of_one_metric_are_billed_as_one(
+    asked: list[MetricDataQueryTypeDef], billed: dict[str, int]
+) -> None:
     """As the pricing page has it."""
     assert limited.billed(asked) == billed

@@ -7,17 +7,19 @@ import io
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 
+from tests.support.present import present
 from workermon import config, models, settings, testing
 from workermon.local import board, demo, simulation, up
 
 NOW = 1_764_000_000
 
 
-def event(number=1, **fields):
+def event(number: int = 1, **fields: Any) -> models.Event:
     """Return an event of one worker, of the time ``NOW``."""
     content = {
         "id": f"i-{number:017x}:{NOW}",
@@ -32,7 +34,9 @@ def event(number=1, **fields):
     return models.Event.model_validate(content | fields)
 
 
-def notification(number=1, status="firing", severity="critical", **fields):
+def notification(
+    number: int = 1, status: str = "firing", severity: str = "critical", **fields: Any
+) -> models.Notification:
     """Return a notification about one worker's cpu."""
     content = {
         "id": f"{number}-{status}",
@@ -53,15 +57,16 @@ def notification(number=1, status="firing", severity="critical", **fields):
     return models.Notification.model_validate(content | fields)
 
 
-def shown(one, width=120, height=50):
+def shown(one: RenderableType, width: int = 120, height: int = 50) -> str:
     """Return what a terminal of that size shows."""
-    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+    screen = io.StringIO()
+    console = Console(file=screen, width=width, height=height, force_terminal=True, color_system=None)
     console.print(one, height=height)
-    return console.file.getvalue()
+    return screen.getvalue()
 
 
 @pytest.fixture
-def table():
+def table() -> board.Board:
     """A board, two seconds after ``NOW``."""
     return board.Board(lambda: NOW + 2)
 
@@ -69,7 +74,7 @@ def table():
 # --- what it shows
 
 
-def test_a_worker_is_shown_with_its_load(table):
+def test_a_worker_is_shown_with_its_load(table: board.Board) -> None:
     """A worker's row has its name, checks, load and the age of its sample."""
     table.take(event())
     (row,) = [line for line in shown(table).splitlines() if "render-01" in line]
@@ -78,7 +83,7 @@ def test_a_worker_is_shown_with_its_load(table):
     assert "2 s" in row
 
 
-def test_an_open_alert_is_shown_until_it_resolves(table):
+def test_an_open_alert_is_shown_until_it_resolves(table: board.Board) -> None:
     """A firing alert stands at its worker and in the list; resolved, only in the list."""
     table.take(event())
     table.take(notification())
@@ -90,7 +95,7 @@ def test_an_open_alert_is_shown_until_it_resolves(table):
     assert "1 fired, 1 resolved" in text
 
 
-def test_absent_values_are_shown_as_absent(table):
+def test_absent_values_are_shown_as_absent(table: board.Board) -> None:
     """What has no datapoint is a dash, never a zero."""
     table.take(event(metrics={"cpu_utilization": None}, status="stopped", status_checks=None))
     (row,) = [line for line in shown(table).splitlines() if "render-01" in line]
@@ -100,7 +105,7 @@ def test_absent_values_are_shown_as_absent(table):
 
 
 @pytest.mark.parametrize("width", [10, 20, 39, 40, 60, 80, 100, 200])
-def test_it_fits_any_width(table, width):
+def test_it_fits_any_width(table: board.Board, width: int) -> None:
     """No line is wider than the terminal, however narrow that is."""
     for number in range(1, 26):
         table.take(event(number))
@@ -109,7 +114,7 @@ def test_it_fits_any_width(table, width):
     assert "ren" in shown(table, width=width)
 
 
-def test_on_a_low_terminal_those_in_trouble_stay(table):
+def test_on_a_low_terminal_those_in_trouble_stay(table: board.Board) -> None:
     """Where not all rows fit, workers with an alert are among those shown, and it says how many are left out."""
     for number in range(1, 26):
         table.take(event(number))
@@ -120,7 +125,7 @@ def test_on_a_low_terminal_those_in_trouble_stay(table):
     assert "more, all well" in text
 
 
-def test_a_line_has_time_state_rule_worker_and_reason():
+def test_a_line_has_time_state_rule_worker_and_reason() -> None:
     """Piped, an alert is one line: TIME firing|resolved RULE WORKER reason."""
     assert board.line(notification()) == (
         "2025-11-24T16:00:00Z firing cpu-high render-01 cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints"
@@ -133,25 +138,24 @@ def test_a_line_has_time_state_rule_worker_and_reason():
 
 
 @pytest.fixture
-def fleet():
+def fleet() -> simulation.Simulation:
     """The demo's fleet, its incidents begun at ``NOW``."""
-    moment = [float(NOW)]
-    one = simulation.Simulation(lambda: moment[0], 25, period=demo.PERIOD, history=demo.HISTORY)
+    one = simulation.Simulation(testing.ManualClock(NOW), 25, period=demo.PERIOD, history=demo.HISTORY)
     one.begin()
-    one.moment = moment
     return one
 
 
-def test_its_config_file_is_one_that_apply_takes(fleet):
+def test_its_config_file_is_one_that_apply_takes(fleet: simulation.Simulation) -> None:
     """The config file holds 25 workers at the demo's interval, and a period for each metric collected."""
     found = testing.parse(demo.configuration(fleet), "demo.toml")
-    assert len(found.workers) == 25
-    assert {worker.interval for worker in found.workers} == {demo.PERIOD}
+    workers = present(found.workers)
+    assert len(workers) == 25
+    assert {worker.interval for worker in workers} == {demo.PERIOD}
     made = config.to_configuration(found, config.DEFAULT)
     assert {made.metrics[name].period for name in made.collect} == {demo.PERIOD}
 
 
-def test_nothing_of_the_users_environment_is_in_force(tmp_path):
+def test_nothing_of_the_users_environment_is_in_force(tmp_path: Path) -> None:
     """Neither AWS credentials nor settings nor proxies of the user reach the demo; the path does."""
     outer = {
         "PATH": "/bin",
@@ -173,14 +177,14 @@ def test_nothing_of_the_users_environment_is_in_force(tmp_path):
         assert Path(env[name]).parent == tmp_path
 
 
-def test_every_setting_is_said(tmp_path):
+def test_every_setting_is_said(tmp_path: Path) -> None:
     """Each setting has a value of the demo's, so that a ``.env`` file changes none."""
 
     env = demo.environment({}, tmp_path, "redis://here", "http://127.0.0.1:1")
     assert {f"WORKERMON_{name.upper()}" for name in settings.Settings.model_fields} <= set(env)
 
 
-def test_the_environment_is_put_back(tmp_path, monkeypatch):
+def test_the_environment_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the demo the environment is as it was."""
     monkeypatch.setenv("AWS_PROFILE", "production")
     before = dict(os.environ)
@@ -189,20 +193,26 @@ def test_the_environment_is_put_back(tmp_path, monkeypatch):
     assert dict(os.environ) == before
 
 
-def breaches(fleet, name, above, seconds):
+def at_second(fleet: simulation.Simulation, second: float) -> None:
+    """Set the fleet's clock to so many seconds since the beginning."""
+    assert isinstance(fleet.now, testing.ManualClock)
+    fleet.now.now = NOW + second
+
+
+def breaches(fleet: simulation.Simulation, name: str, above: float, seconds: float) -> list[tuple[str, int, int]]:
     """Return (worker, first, last) of each run of values above a threshold, in seconds since the beginning."""
-    fleet.moment[0] = NOW + seconds
+    at_second(fleet, seconds)
     found = []
     for stream in fleet.streams.values():
         if stream.name == name and stream.shape not in ("full", "tmpfs"):
-            points = fleet.points(stream, NOW - demo.HISTORY, NOW + seconds)
+            points = fleet.points(stream, NOW - demo.HISTORY, fleet.now())
             times = [at - NOW for at, value in points if value > above]
             if times:
                 found.append((stream.machine.name, times[0], times[-1]))
     return found
 
 
-def test_the_script_fires_early_and_resolves_in_time(fleet):
+def test_the_script_fires_early_and_resolves_in_time(fleet: simulation.Simulation) -> None:
     """The first incident begins within one period, lasts long enough for 3 of 3, and ends before 20 s."""
     ((worker, first, last),) = breaches(fleet, "CPUUtilization", 90, 40)
     assert worker == "render-07"
@@ -211,40 +221,38 @@ def test_the_script_fires_early_and_resolves_in_time(fleet):
     assert last < 20
 
 
-def test_without_an_incident_nothing_is_above_a_threshold(fleet):
+def test_without_an_incident_nothing_is_above_a_threshold(fleet: simulation.Simulation) -> None:
     """Before the script and beside it the fleet is calm, by every default rule."""
     assert [name for name, _, _ in breaches(fleet, "CPUUtilization", 80, 38)] == ["render-07"]
     assert [name for name, _, _ in breaches(fleet, "mem_used_percent", 80, 50)] == ["render-03"]
     assert breaches(fleet, "disk_used_percent", 90, 50) == []
 
 
-def test_a_status_check_fails_for_a_while(fleet):
+def test_a_status_check_fails_for_a_while(fleet: simulation.Simulation) -> None:
     """One worker's instance check is impaired between 16 and 32 s, and ok before and after."""
     machine = next(each for each in fleet.machines.values() if each.name == "render-13")
     seen = []
     for second in range(0, 60, 2):
-        fleet.moment[0] = NOW + second
+        at_second(fleet, second)
         if fleet.status(machine) == ("ok", "impaired"):
             seen.append(second)
     assert seen == list(range(16, 32, 2))
 
 
-def test_incidents_go_on_after_the_script(fleet):
+def test_incidents_go_on_after_the_script(fleet: simulation.Simulation) -> None:
     """After the scripted ones, incidents come by chance, as long as it runs."""
     later = [name for name, _, last in breaches(fleet, "CPUUtilization", 80, 900) if last > 300]
     assert len(later) >= 3
 
 
-def test_a_fleet_of_one_has_all_the_incidents():
+def test_a_fleet_of_one_has_all_the_incidents() -> None:
     """With one worker the same incidents happen, to that one."""
-    moment = [float(NOW)]
-    alone = simulation.Simulation(lambda: moment[0], 1, period=demo.PERIOD)
+    alone = simulation.Simulation(testing.ManualClock(NOW), 1, period=demo.PERIOD)
     alone.begin()
-    alone.moment = moment
     assert breaches(alone, "CPUUtilization", 90, 40)
 
 
-def test_a_demo_that_was_killed_leaves_its_folder_to_the_next(tmp_path, monkeypatch):
+def test_a_demo_that_was_killed_leaves_its_folder_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders whose process is gone are removed; one in use, somebody's link and what nobody owned yet are not."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     dead, alive, unowned = (tmp_path / f"workermon-demo-{name}" for name in ("dead", "alive", "unowned"))
@@ -264,7 +272,7 @@ def test_a_demo_that_was_killed_leaves_its_folder_to_the_next(tmp_path, monkeypa
         assert not mine.exists()
 
 
-def test_celerys_words_to_root_are_not_in_the_log():
+def test_celerys_words_to_root_are_not_in_the_log() -> None:
     """Each child is told that its messages are JSON; what the user says of warnings stays."""
     for said, first in ((None, "ignore:"), ("error::ValueError", "error::ValueError,ignore:")):
         env = {} if said is None else {"PYTHONWARNINGS": said}

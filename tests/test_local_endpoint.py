@@ -6,6 +6,8 @@ import datetime
 import http.client
 import json
 import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import botocore.config
@@ -14,34 +16,38 @@ import botocore.parsers
 import pytest
 
 from tests.support.waiting import eventually
+from workermon import testing
 from workermon.local import api, endpoint, simulation
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_cloudwatch.literals import ScanByType
+    from mypy_boto3_cloudwatch.type_defs import (
+        DimensionTypeDef,
+        GetMetricDataOutputTypeDef,
+        MetricDataQueryTypeDef,
+        MetricTypeDef,
+    )
+    from mypy_boto3_ec2 import EC2Client
 
 PERIOD = 60
 NOW = 1_764_000_030
 
 
-class Clock:
-    def __init__(self):
-        self.at = float(NOW)
-
-    def __call__(self):
-        return self.at
-
-
 @pytest.fixture
-def clock():
+def clock() -> testing.ManualClock:
     """A clock that only moves when it is told."""
-    return Clock()
+    return testing.ManualClock(NOW)
 
 
 @pytest.fixture
-def fleet(clock):
+def fleet(clock: testing.ManualClock) -> simulation.Simulation:
     """Twelve instances that publish each minute."""
     return simulation.Simulation(clock, 12, period=PERIOD)
 
 
 @pytest.fixture
-def aws(fleet):
+def aws(fleet: simulation.Simulation) -> Iterator[endpoint.Endpoint]:
     """The endpoint over that fleet."""
     one = endpoint.Endpoint(fleet)
     one.start()
@@ -49,10 +55,11 @@ def aws(fleet):
     one.stop()
 
 
-def client(aws, service, **config):
+def client(aws: endpoint.Endpoint, service: str, **config: Any) -> Any:
     """Return a boto3 client that tries once."""
     options = {"retries": {"total_max_attempts": 1}, "read_timeout": 2, **config}
-    return boto3.client(
+    make: Any = boto3.client  # typed for names that are literals only
+    return make(
         service,
         endpoint_url=aws.url,
         region_name="us-east-1",
@@ -63,59 +70,74 @@ def client(aws, service, **config):
 
 
 @pytest.fixture
-def ec2(aws):
+def ec2(aws: endpoint.Endpoint) -> EC2Client:
     """boto3's EC2."""
-    return client(aws, "ec2")
+    made: EC2Client = client(aws, "ec2")
+    return made
 
 
 @pytest.fixture
-def cloudwatch(aws):
+def cloudwatch(aws: endpoint.Endpoint) -> CloudWatchClient:
     """boto3's CloudWatch."""
-    return client(aws, "cloudwatch")
+    made: CloudWatchClient = client(aws, "cloudwatch")
+    return made
 
 
-def ids(fleet):
+def ids(fleet: simulation.Simulation) -> list[str]:
     """Return the ids of the fleet, in order."""
     return list(fleet.machines)
 
 
-def query(instance_id, name="CPUUtilization", namespace="AWS/EC2", dimensions=None, number=0, period=PERIOD):
+def query(
+    instance_id: str,
+    name: str = "CPUUtilization",
+    namespace: str = "AWS/EC2",
+    dimensions: list[DimensionTypeDef] | None = None,
+    number: int = 0,
+    period: int = PERIOD,
+) -> MetricDataQueryTypeDef:
     """Return one query of GetMetricData."""
     dimensions = dimensions or [{"Name": "InstanceId", "Value": instance_id}]
-    metric = {"Namespace": namespace, "MetricName": name, "Dimensions": dimensions}
+    metric: MetricTypeDef = {"Namespace": namespace, "MetricName": name, "Dimensions": dimensions}
     return {"Id": f"q{number}", "MetricStat": {"Metric": metric, "Period": period, "Stat": "Average"}}
 
 
-def utc(at):
+def utc(at: float) -> datetime.datetime:
     """Return a time as boto3 wants it."""
     return datetime.datetime.fromtimestamp(at, datetime.UTC)
 
 
-def ask(cloudwatch, queries, since=NOW - 600, until=NOW, **more):
+def ask(
+    cloudwatch: CloudWatchClient,
+    queries: list[MetricDataQueryTypeDef],
+    since: float = NOW - 600,
+    until: float = NOW,
+    **more: Any,
+) -> GetMetricDataOutputTypeDef:
     """Call GetMetricData, the oldest datapoint first."""
     return cloudwatch.get_metric_data(
         MetricDataQueries=queries, StartTime=utc(since), EndTime=utc(until), ScanBy="TimestampAscending", **more
     )
 
 
-def refused(call, **arguments):
+def refused(call: Callable[..., object], **arguments: Any) -> dict[str, Any]:
     """Return the error with which a call is refused."""
     with pytest.raises(botocore.exceptions.ClientError) as raised:
         call(**arguments)
-    return raised.value.response["Error"]
+    return dict(raised.value.response["Error"])
 
 
 # --- EC2
 
 
-def test_ids_look_like_real_ones(fleet):
+def test_ids_look_like_real_ones(fleet: simulation.Simulation) -> None:
     """Instances have ids of 17 hexadecimal digits, and names in order."""
     machines = list(fleet.machines.values())
     assert all(len(machine.id) == 19 and int(machine.id[2:], 16) for machine in machines)
     assert [machine.name for machine in machines[:3]] == ["render-01", "render-02", "render-03"]
 
 
-def test_an_instance_is_described(fleet, ec2):
+def test_an_instance_is_described(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """DescribeInstances tells name, state, tags and monitoring."""
     wanted = ids(fleet)[:2]
     found = ec2.describe_instances(InstanceIds=wanted)["Reservations"]
@@ -127,7 +149,7 @@ def test_an_instance_is_described(fleet, ec2):
     assert instances[0]["LaunchTime"].tzinfo
 
 
-def test_unknown_ids_are_named(fleet, ec2):
+def test_unknown_ids_are_named(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """One unknown id fails the call and is named; several are named together."""
     unknown = "i-00000000000000001"
     error = refused(ec2.describe_instance_status, InstanceIds=[ids(fleet)[0], unknown])
@@ -137,18 +159,18 @@ def test_unknown_ids_are_named(fleet, ec2):
     assert error["Message"] == f"The instance IDs '{unknown}, i-00000000000000002' do not exist"
 
 
-def test_a_malformed_id_is_refused(ec2):
+def test_a_malformed_id_is_refused(ec2: EC2Client) -> None:
     """What is not an instance id is told from one that is not there."""
     assert refused(ec2.describe_instances, InstanceIds=["i-xyz"])["Code"] == "InvalidInstanceID.Malformed"
 
 
-def test_more_than_100_ids_are_refused(ec2):
+def test_more_than_100_ids_are_refused(ec2: EC2Client) -> None:
     """DescribeInstanceStatus takes 100 ids."""
     many = [f"i-{number:017x}" for number in range(101)]
     assert refused(ec2.describe_instance_status, InstanceIds=many)["Code"] == "InvalidParameterValue"
 
 
-def test_stopped_instances_show_only_when_asked_for(fleet, ec2):
+def test_stopped_instances_show_only_when_asked_for(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """A stopped instance is missing from the statuses unless all instances are asked for."""
     stopped = ids(fleet)[3]
     fleet.set_state(stopped, "stopped")
@@ -160,11 +182,11 @@ def test_stopped_instances_show_only_when_asked_for(fleet, ec2):
     assert one["SystemStatus"]["Status"] == "not-applicable"
 
 
-def test_checks_can_be_impaired_and_healed(fleet, ec2):
+def test_checks_can_be_impaired_and_healed(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """Status checks are ok, impaired while a test says so, and ok again."""
     one = ids(fleet)[0]
 
-    def checks():
+    def checks() -> tuple[str, str]:
         (found,) = ec2.describe_instance_status(InstanceIds=[one])["InstanceStatuses"]
         return found["SystemStatus"]["Status"], found["InstanceStatus"]["Status"]
 
@@ -175,28 +197,28 @@ def test_checks_can_be_impaired_and_healed(fleet, ec2):
     assert checks() == ("ok", "ok")
 
 
-def test_pages_are_followed(fleet, ec2):
+def test_pages_are_followed(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """Both describing calls page, and the pages together are the fleet, each instance once."""
     pages = ec2.get_paginator("describe_instance_status").paginate(PaginationConfig={"PageSize": 5})
     found = [each["InstanceId"] for page in pages for each in page["InstanceStatuses"]]
     assert found == ids(fleet)
-    pages = list(ec2.get_paginator("describe_instances").paginate(PaginationConfig={"PageSize": 5}))
-    found = [each["InstanceId"] for page in pages for one in page["Reservations"] for each in one["Instances"]]
-    assert len(pages) == 3
+    described = list(ec2.get_paginator("describe_instances").paginate(PaginationConfig={"PageSize": 5}))
+    found = [each["InstanceId"] for page in described for one in page["Reservations"] for each in one["Instances"]]
+    assert len(described) == 3
     assert found == ids(fleet)
 
 
-def test_page_size_and_ids_exclude_one_another(fleet, ec2):
+def test_page_size_and_ids_exclude_one_another(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """Ids together with a page size are refused, as is a page of fewer than five."""
     error = refused(ec2.describe_instances, InstanceIds=ids(fleet)[:1], MaxResults=5)
     assert error["Code"] == "InvalidParameterCombination"
     assert refused(ec2.describe_instances, MaxResults=4)["Code"] == "InvalidParameterValue"
 
 
-def test_filters_choose(fleet, ec2):
+def test_filters_choose(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """Tags and states filter; a wildcard matches; an unknown filter is refused."""
 
-    def names(*filters):
+    def names(*filters: tuple[str, list[str]]) -> list[str]:
         found = ec2.describe_instances(Filters=[{"Name": name, "Values": values} for name, values in filters])
         return [one["Instances"][0]["InstanceId"] for one in found["Reservations"]]
 
@@ -208,7 +230,7 @@ def test_filters_choose(fleet, ec2):
     assert refused(ec2.describe_instances, Filters=[{"Name": "color", "Values": ["red"]}])["Code"]
 
 
-def test_another_region_is_empty(fleet, aws):
+def test_another_region_is_empty(fleet: simulation.Simulation, aws: endpoint.Endpoint) -> None:
     """An instance is only known in its region."""
     other = boto3.client(
         "ec2", endpoint_url=aws.url, region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b"
@@ -217,7 +239,7 @@ def test_another_region_is_empty(fleet, aws):
     assert refused(other.describe_instances, InstanceIds=ids(fleet)[:1])["Code"] == "InvalidInstanceID.NotFound"
 
 
-def test_a_forgotten_instance_is_not_found(fleet, ec2):
+def test_a_forgotten_instance_is_not_found(fleet: simulation.Simulation, ec2: EC2Client) -> None:
     """An instance that EC2 forgot is not found any more."""
     gone = ids(fleet)[0]
     fleet.forget(gone)
@@ -227,7 +249,9 @@ def test_a_forgotten_instance_is_not_found(fleet, ec2):
 # --- CloudWatch
 
 
-def test_datapoints_are_aligned_and_appear_after_their_period(fleet, cloudwatch, clock):
+def test_datapoints_are_aligned_and_appear_after_their_period(
+    fleet: simulation.Simulation, cloudwatch: CloudWatchClient, clock: testing.ManualClock
+) -> None:
     """Timestamps are multiples of the period, oldest first as asked, and the newest period has ended."""
     (result,) = ask(cloudwatch, [query(ids(fleet)[0])])["MetricDataResults"]
     times = [int(at.timestamp()) for at in result["Timestamps"]]
@@ -237,7 +261,7 @@ def test_datapoints_are_aligned_and_appear_after_their_period(fleet, cloudwatch,
     assert all(0 < value <= simulation.CALM for value in result["Values"])
 
 
-def test_newest_come_first_where_nothing_is_said(fleet, cloudwatch):
+def test_newest_come_first_where_nothing_is_said(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:
     """Without ScanBy the newest datapoint comes first."""
     (result,) = cloudwatch.get_metric_data(
         MetricDataQueries=[query(ids(fleet)[0])], StartTime=utc(NOW - 600), EndTime=utc(NOW)
@@ -245,18 +269,20 @@ def test_newest_come_first_where_nothing_is_said(fleet, cloudwatch):
     assert result["Timestamps"] == sorted(result["Timestamps"], reverse=True)
 
 
-def test_a_served_datapoint_never_changes(fleet, cloudwatch, clock):
+def test_a_served_datapoint_never_changes(
+    fleet: simulation.Simulation, cloudwatch: CloudWatchClient, clock: testing.ManualClock
+) -> None:
     """The same times have the same values later, also once incidents have begun."""
     (before,) = ask(cloudwatch, [query(ids(fleet)[6])])["MetricDataResults"]
     fleet.begin()
-    clock.at += 300
+    clock.now += 300
     (after,) = ask(cloudwatch, [query(ids(fleet)[6])], until=NOW + 300)["MetricDataResults"]
     count = len(before["Values"])
     assert after["Values"][:count] == before["Values"]
     assert max(after["Values"][count:]) > 90
 
 
-def test_publication_can_be_delayed(fleet, cloudwatch):
+def test_publication_can_be_delayed(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:
     """A delayed metric's newest datapoints are not there yet; others are."""
     one = ids(fleet)[0]
     fleet.delays["CPUUtilization"] = 180
@@ -264,13 +290,15 @@ def test_publication_can_be_delayed(fleet, cloudwatch):
     assert len(soon["Values"]) - len(late["Values"]) == 3
 
 
-def test_a_stopped_instance_publishes_nothing(fleet, cloudwatch, clock):
+def test_a_stopped_instance_publishes_nothing(
+    fleet: simulation.Simulation, cloudwatch: CloudWatchClient, clock: testing.ManualClock
+) -> None:
     """While an instance is stopped it has no datapoints, before and after it does."""
     one = ids(fleet)[0]
     fleet.set_state(one, "stopped")
-    clock.at += 300
+    clock.now += 300
     fleet.set_state(one, "running")
-    clock.at += 300
+    clock.now += 300
     (result,) = ask(cloudwatch, [query(one)], since=NOW - 120, until=NOW + 600)["MetricDataResults"]
     times = {int(at.timestamp()) for at in result["Timestamps"]}
     assert not [at for at in times if NOW <= at < NOW + 300]
@@ -278,7 +306,7 @@ def test_a_stopped_instance_publishes_nothing(fleet, cloudwatch, clock):
     assert [at for at in times if at >= NOW + 300]
 
 
-def test_a_longer_period_is_averaged(fleet, cloudwatch):
+def test_a_longer_period_is_averaged(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:
     """A period of five minutes has the mean of its minutes."""
     one, start = ids(fleet)[0], (NOW - 1200) // 300 * 300
     (minutes,) = ask(cloudwatch, [query(one)], since=start, until=start + 300)["MetricDataResults"]
@@ -287,10 +315,10 @@ def test_a_longer_period_is_averaged(fleet, cloudwatch):
     assert [int(at.timestamp()) for at in five["Timestamps"]] == [start]
 
 
-def test_dimensions_must_match_exactly(fleet, cloudwatch):
+def test_dimensions_must_match_exactly(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:
     """A query whose dimension set differs by one returns nothing and no error."""
     one = fleet.machines[ids(fleet)[0]]
-    full = [
+    full: list[DimensionTypeDef] = [
         {"Name": "InstanceId", "Value": one.id},
         {"Name": "ImageId", "Value": one.image},
         {"Name": "InstanceType", "Value": one.type},
@@ -303,7 +331,7 @@ def test_dimensions_must_match_exactly(fleet, cloudwatch):
     assert none["StatusCode"] == "Complete"
 
 
-def test_501_queries_are_refused(fleet, cloudwatch):
+def test_501_queries_are_refused(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:
     """GetMetricData takes 500 queries."""
     one = ids(fleet)[0]
     assert len(ask(cloudwatch, [query(one, number=n) for n in range(500)])["MetricDataResults"]) == 500
@@ -313,14 +341,16 @@ def test_501_queries_are_refused(fleet, cloudwatch):
 
 
 @pytest.mark.parametrize("scan", ["TimestampAscending", "TimestampDescending"])
-def test_datapoints_page(fleet, aws, cloudwatch, scan):
+def test_datapoints_page(
+    fleet: simulation.Simulation, aws: endpoint.Endpoint, cloudwatch: CloudWatchClient, scan: ScanByType
+) -> None:
     """Paged, the same datapoints come, each once, and each query is complete on its last page only."""
     queries = [query(one, number=n) for n, one in enumerate(ids(fleet)[:4])]
-    arguments = {"MetricDataQueries": queries, "StartTime": utc(NOW - 600), "EndTime": utc(NOW), "ScanBy": scan}
+    arguments: Any = {"MetricDataQueries": queries, "StartTime": utc(NOW - 600), "EndTime": utc(NOW), "ScanBy": scan}
     whole = {each["Id"]: each["Values"] for each in cloudwatch.get_metric_data(**arguments)["MetricDataResults"]}
     aws.api.datapoints = 7
     pages = list(cloudwatch.get_paginator("get_metric_data").paginate(**arguments))
-    paged = {name: [] for name in whole}
+    paged: dict[str, list[float]] = {name: [] for name in whole}
     for page in pages:
         assert sum(len(each["Values"]) for each in page["MetricDataResults"]) <= 7
         for each in page["MetricDataResults"]:
@@ -331,16 +361,18 @@ def test_datapoints_page(fleet, aws, cloudwatch, scan):
     assert "PartialData" in {each["StatusCode"] for each in pages[0]["MetricDataResults"]}
 
 
-def test_a_wrong_token_is_refused(fleet, cloudwatch):
+def test_a_wrong_token_is_refused(fleet: simulation.Simulation, cloudwatch: CloudWatchClient) -> None:
     """A made-up token is an error of its own kind."""
     with pytest.raises(cloudwatch.exceptions.InvalidNextToken):
         ask(cloudwatch, [query(ids(fleet)[0])], NextToken="made up")
 
 
-def test_metrics_are_listed_with_their_dimensions(fleet, aws, cloudwatch):
+def test_metrics_are_listed_with_their_dimensions(
+    fleet: simulation.Simulation, aws: endpoint.Endpoint, cloudwatch: CloudWatchClient
+) -> None:
     """ListMetrics gives each filesystem's dimensions, by instance or for all, over pages."""
     one = ids(fleet)[0]
-    arguments = {"Namespace": "CWAgent", "MetricName": "disk_used_percent"}
+    arguments: Any = {"Namespace": "CWAgent", "MetricName": "disk_used_percent"}
     aws.api.metrics = 4
     pages = cloudwatch.get_paginator("list_metrics").paginate(**arguments)
     every = [each for page in pages for each in page["Metrics"]]
@@ -352,24 +384,26 @@ def test_metrics_are_listed_with_their_dimensions(fleet, aws, cloudwatch):
     assert len(every) == len({json.dumps(each) for each in every})
 
 
-def test_a_trace_is_replayed(fleet, cloudwatch, clock):
+def test_a_trace_is_replayed(
+    fleet: simulation.Simulation, cloudwatch: CloudWatchClient, clock: testing.ManualClock
+) -> None:
     """A trace's values come with its timestamps, once their time has come."""
     one = ids(fleet)[0]
     start = NOW // PERIOD * PERIOD
     trace = [(start + n * PERIOD, 10.0 * n) for n in range(5)]
     fleet.replay(one, "CPUUtilization", trace)
-    clock.at = start + 3 * PERIOD
+    clock.now = start + 3 * PERIOD
     (result,) = ask(cloudwatch, [query(one)], since=start, until=start + 600)["MetricDataResults"]
     assert result["Values"] == [0.0, 10.0, 20.0]
-    clock.at = start + 600
+    clock.now = start + 600
     (result,) = ask(cloudwatch, [query(one)], since=start, until=start + 600)["MetricDataResults"]
     assert result["Values"] == [value for _, value in trace]
 
 
-def test_the_load_depends_on_seed_and_time_only(clock):
+def test_the_load_depends_on_seed_and_time_only(clock: testing.ManualClock) -> None:
     """Two fleets of one seed are alike; another seed is another fleet."""
 
-    def load(seed):
+    def load(seed: int) -> dict[tuple[str, str], list[tuple[int, float]]]:
         fleet = simulation.Simulation(clock, 3, period=PERIOD, seed=seed)
         return {
             (stream.machine.id, stream.name): list(fleet.points(stream, NOW - 600, NOW))
@@ -383,7 +417,7 @@ def test_the_load_depends_on_seed_and_time_only(clock):
 # --- the other protocols, and STS
 
 
-def post(aws, service, body, **headers):
+def post(aws: endpoint.Endpoint, service: str, body: bytes | str, **headers: str) -> tuple[int, str]:
     """Send a request as another SDK would; return status and text."""
     connection = http.client.HTTPConnection(aws.url.removeprefix("http://"), timeout=5)
     credential = f"AWS4-HMAC-SHA256 Credential=AKIA/20251124/us-east-1/{service}/aws4_request, SignedHeaders=host"
@@ -394,7 +428,7 @@ def post(aws, service, body, **headers):
     return answer.status, text
 
 
-def test_cloudwatch_speaks_json(fleet, aws):
+def test_cloudwatch_speaks_json(fleet: simulation.Simulation, aws: endpoint.Endpoint) -> None:
     """SDKs that speak JSON get the same datapoints."""
     body = {"MetricDataQueries": [query(ids(fleet)[0])], "StartTime": NOW - 600, "EndTime": NOW}
     target = {"X-Amz-Target": "GraniteServiceVersion20100801.GetMetricData"}
@@ -405,7 +439,7 @@ def test_cloudwatch_speaks_json(fleet, aws):
     assert result["Timestamps"][0] % PERIOD == 0
 
 
-def test_cloudwatch_speaks_query(fleet, aws):
+def test_cloudwatch_speaks_query(fleet: simulation.Simulation, aws: endpoint.Endpoint) -> None:
     """SDKs that speak the older protocol get the same datapoints, as XML."""
     stat = "MetricDataQueries.member.1.MetricStat"
     body = (
@@ -420,7 +454,7 @@ def test_cloudwatch_speaks_query(fleet, aws):
     assert "<StatusCode>Complete</StatusCode>" in text
 
 
-def test_an_unsigned_request_is_refused(aws):
+def test_an_unsigned_request_is_refused(aws: endpoint.Endpoint) -> None:
     """Without a signature nothing is answered."""
     connection = http.client.HTTPConnection(aws.url.removeprefix("http://"), timeout=5)
     connection.request("POST", "/", "Action=DescribeInstances")
@@ -429,7 +463,7 @@ def test_an_unsigned_request_is_refused(aws):
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"\x9f", b"\xbf\x61a", b"\x81" * 100, b"\xa1\x61a\x1c", b"\x00"])
-def test_bad_cbor_is_refused(aws, body):
+def test_bad_cbor_is_refused(aws: endpoint.Endpoint, body: bytes | str) -> None:
     """Whatever is no CBOR structure is answered with a client error, and the connection stays usable."""
     connection = http.client.HTTPConnection(aws.url.removeprefix("http://"), timeout=5)
     credential = "AWS4-HMAC-SHA256 Credential=AKIA/20251124/us-east-1/monitoring/aws4_request, SignedHeaders=host"
@@ -442,7 +476,7 @@ def test_bad_cbor_is_refused(aws, body):
     connection.close()
 
 
-def test_roles_are_assumed(aws):
+def test_roles_are_assumed(aws: endpoint.Endpoint) -> None:
     """A role gives temporary credentials; a wrong external id is refused."""
     sts = client(aws, "sts")
     arn = "arn:aws:iam::123456789012:role/workermon"
@@ -467,7 +501,14 @@ def test_roles_are_assumed(aws):
         ("error", "InternalError", "InternalServiceError"),
     ],
 )
-def test_it_fails_as_aws_does(aws, ec2, cloudwatch, kind, of_ec2, of_cloudwatch):
+def test_it_fails_as_aws_does(
+    aws: endpoint.Endpoint,
+    ec2: EC2Client,
+    cloudwatch: CloudWatchClient,
+    kind: endpoint.Fault,
+    of_ec2: str,
+    of_cloudwatch: str,
+) -> None:
     """Each service's own code comes for a fault, as often as asked for; then calls succeed again."""
     aws.fail(kind, times=2)
     assert refused(ec2.describe_instances)["Code"] == of_ec2
@@ -477,7 +518,7 @@ def test_it_fails_as_aws_does(aws, ec2, cloudwatch, kind, of_ec2, of_cloudwatch)
     assert aws.calls == {"DescribeInstances": 2, "ListMetrics": 2}
 
 
-def test_one_action_can_fail_alone(aws, ec2, cloudwatch):
+def test_one_action_can_fail_alone(aws: endpoint.Endpoint, ec2: EC2Client, cloudwatch: CloudWatchClient) -> None:
     """A fault of one action leaves the others alone, until it recovers."""
     aws.fail("deny", "ListMetrics")
     assert refused(cloudwatch.list_metrics)["Code"] == "AccessDenied"
@@ -486,7 +527,7 @@ def test_one_action_can_fail_alone(aws, ec2, cloudwatch):
     assert cloudwatch.list_metrics()["Metrics"]
 
 
-def test_it_can_hang(aws):
+def test_it_can_hang(aws: endpoint.Endpoint) -> None:
     """A hanging call is never answered; the client's time limit ends it, and stopping does not wait for it."""
     hanging = client(aws, "ec2", read_timeout=0.3)
     aws.fail("hang")
@@ -497,7 +538,7 @@ def test_it_can_hang(aws):
     assert time.monotonic() - before < 2
 
 
-def test_it_can_drop_the_connection_or_talk_nonsense(aws, ec2):
+def test_it_can_drop_the_connection_or_talk_nonsense(aws: endpoint.Endpoint, ec2: EC2Client) -> None:
     """A dropped connection and a page of HTML come out as what botocore makes of them."""
     aws.fail("drop", times=1)
     with pytest.raises(botocore.exceptions.ConnectionClosedError):
@@ -508,7 +549,7 @@ def test_it_can_drop_the_connection_or_talk_nonsense(aws, ec2):
     assert ec2.describe_instances()["Reservations"]
 
 
-def test_latency_slows_each_answer(aws, ec2):
+def test_latency_slows_each_answer(aws: endpoint.Endpoint, ec2: EC2Client) -> None:
     """With a latency set an answer takes that long."""
     aws.latency = 0.2
     before = time.monotonic()
@@ -516,13 +557,15 @@ def test_latency_slows_each_answer(aws, ec2):
     assert time.monotonic() - before >= 0.2
 
 
-def test_what_is_billed_is_counted(fleet, aws, cloudwatch):
+def test_what_is_billed_is_counted(
+    fleet: simulation.Simulation, aws: endpoint.Endpoint, cloudwatch: CloudWatchClient
+) -> None:
     """Metrics asked for are counted, for that is what AWS bills."""
     ask(cloudwatch, [query(one, number=n) for n, one in enumerate(ids(fleet)[:5])])
     assert aws.metrics_asked == 5
 
 
-def test_it_restarts_on_its_port(aws, ec2):
+def test_it_restarts_on_its_port(aws: endpoint.Endpoint, ec2: EC2Client) -> None:
     """Stopped it refuses connections, started again it is there under the same address."""
     url = aws.url
     assert ec2.describe_instances()["Reservations"]
@@ -534,6 +577,6 @@ def test_it_restarts_on_its_port(aws, ec2):
     assert eventually(lambda: ec2.describe_instances()["Reservations"])
 
 
-def test_too_many_ids_never_reach_the_fleet():
+def test_too_many_ids_never_reach_the_fleet() -> None:
     """The limits are AWS's own."""
     assert (api.STATUS_IDS, api.QUERIES, api.DATAPOINTS) == (100, 500, 100_800)

@@ -8,16 +8,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import pytest
 import redis
 import structlog.testing
 
+from tests.support.present import present
 from tests.support.waiting import eventually
 from workermon.local import embedded, supervisor
 
 pytestmark = pytest.mark.integration
+
+T = TypeVar("T")
 
 #: A child that notes each of its starts, then lives as long as it is let.
 PATIENT = "import sys, time; open(sys.argv[1], 'a').write('x'); time.sleep(60)"
@@ -34,12 +39,12 @@ while True:
 """
 
 
-def child(name, program, file):
+def child(name: str, program: str, file: Path) -> supervisor.Child:
     """Return a child that runs a small program with a file to write to."""
     return supervisor.Child(name, [sys.executable, "-c", program, str(file)], dict(os.environ))
 
 
-def runs(pid):
+def runs(pid: int) -> bool:
     """Tell whether a process runs; one that only waits to be reaped does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
@@ -47,13 +52,19 @@ def runs(pid):
         return False
 
 
-@pytest.fixture
-def keep():
-    """Make supervisors that are stopped at the end, whatever happens."""
-    made = []
+class Keep(Protocol):
+    """Makes supervisors."""
 
-    def make(*children, **options):
-        made.append(supervisor.Supervisor(children, **options))
+    def __call__(self, *children: supervisor.Child, server: embedded.Server | None = None) -> supervisor.Supervisor: ...
+
+
+@pytest.fixture
+def keep() -> Iterator[Keep]:
+    """Make supervisors that are stopped at the end, whatever happens."""
+    made: list[supervisor.Supervisor] = []
+
+    def make(*children: supervisor.Child, server: embedded.Server | None = None) -> supervisor.Supervisor:
+        made.append(supervisor.Supervisor(children, server=server))
         return made[-1]
 
     yield make
@@ -61,17 +72,17 @@ def keep():
         each.stop(lambda: True)
 
 
-def polled(one, condition, within=10.0):
+def polled(one: supervisor.Supervisor, condition: Callable[[], T], within: float = 10.0) -> T:
     """Look after the children until a condition holds."""
 
-    def look():
+    def look() -> T:
         one.poll()
         return condition()
 
     return eventually(look, within=within)
 
 
-def test_a_killed_child_is_started_anew(keep, tmp_path):
+def test_a_killed_child_is_started_anew(keep: Keep, tmp_path: Path) -> None:
     """A killed child is back after a second, not sooner, under another process id."""
     one = keep(child("patient", PATIENT, tmp_path / "starts"))
     one.start()
@@ -84,23 +95,23 @@ def test_a_killed_child_is_started_anew(keep, tmp_path):
     assert one.pids["patient"] != first
 
 
-def test_the_pause_before_a_new_start_grows(keep, tmp_path, monkeypatch):
+def test_the_pause_before_a_new_start_grows(keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What dies at once is started after 1, 2, 4 and then each 5 pauses, so that it cannot storm."""
     moment = [0.0]
-    monkeypatch.setattr(supervisor.time, "monotonic", lambda: moment[0])
+    monkeypatch.setattr(time, "monotonic", lambda: moment[0])
     kept = supervisor._Kept("hasty", lambda: 1, lambda: 3)
     waits = []
     for _ in range(5):
         kept.died("exit code 3", moment[0])
-        waits.append(kept.due - moment[0])
-        kept.since = moment[0] = kept.due
+        waits.append(present(kept.due) - moment[0])
+        kept.since = moment[0] = present(kept.due)
     assert waits == [1, 2, 4, 5, 5]
     moment[0] += supervisor.SETTLED
     kept.died("exit code 3", moment[0])
-    assert kept.due - moment[0] == 1
+    assert present(kept.due) - moment[0] == 1
 
 
-def test_a_death_is_logged_with_its_reason(keep, tmp_path):
+def test_a_death_is_logged_with_its_reason(keep: Keep, tmp_path: Path) -> None:
     """The log says which child died and why: its exit code, or the signal's name."""
     one = keep(child("hasty", HASTY, tmp_path / "starts"))
     with structlog.testing.capture_logs() as said:
@@ -112,7 +123,7 @@ def test_a_death_is_logged_with_its_reason(keep, tmp_path):
     assert supervisor.reason(1) == "exit code 1"
 
 
-def test_other_children_are_left_alone(keep, tmp_path):
+def test_other_children_are_left_alone(keep: Keep, tmp_path: Path) -> None:
     """A child that dies again and again disturbs no other."""
     one = keep(child("hasty", HASTY, tmp_path / "a"), child("patient", PATIENT, tmp_path / "b"))
     one.start()
@@ -122,7 +133,7 @@ def test_other_children_are_left_alone(keep, tmp_path):
     assert (tmp_path / "b").read_text() == "x"
 
 
-def test_a_program_that_is_not_there_stops_nobody(keep, tmp_path):
+def test_a_program_that_is_not_there_stops_nobody(keep: Keep, tmp_path: Path) -> None:
     """A child that cannot even be started counts as one that dies."""
     missing = supervisor.Child("missing", [str(tmp_path / "nothing here")], {})
     one = keep(missing, child("patient", PATIENT, tmp_path / "b"))
@@ -131,7 +142,7 @@ def test_a_program_that_is_not_there_stops_nobody(keep, tmp_path):
     assert "patient" in one.pids
 
 
-def test_a_stop_is_quick_and_leaves_nothing(keep, tmp_path):
+def test_a_stop_is_quick_and_leaves_nothing(keep: Keep, tmp_path: Path) -> None:
     """Children that follow SIGTERM are gone at once; a second stop changes nothing."""
     one = keep(child("a", PATIENT, tmp_path / "a"), child("b", PATIENT, tmp_path / "b"))
     one.start()
@@ -143,7 +154,9 @@ def test_a_stop_is_quick_and_leaves_nothing(keep, tmp_path):
     assert not any(runs(pid) for pid in pids)
 
 
-def test_a_stubborn_child_is_asked_pressed_and_killed(keep, tmp_path, monkeypatch):
+def test_a_stubborn_child_is_asked_pressed_and_killed(
+    keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A child that ignores SIGTERM gets SIGQUIT, then is killed together with what it started."""
     monkeypatch.setattr(supervisor, "COLD", 0.5)
     monkeypatch.setattr(supervisor, "KILL", 1.0)
@@ -157,12 +170,12 @@ def test_a_stubborn_child_is_asked_pressed_and_killed(keep, tmp_path, monkeypatc
     eventually(lambda: not any(runs(pid) for pid in pids))
 
 
-def test_the_longest_stop_is_within_ten_seconds():
+def test_the_longest_stop_is_within_ten_seconds() -> None:
     """Children that have to be killed and a server that has to be killed still end within 10 s."""
     assert supervisor.KILL + embedded.STOP <= 10
 
 
-def test_in_a_hurry_nobody_is_asked_twice(keep, tmp_path):
+def test_in_a_hurry_nobody_is_asked_twice(keep: Keep, tmp_path: Path) -> None:
     """Asked twice to stop, it kills at once."""
     said = tmp_path / "said"
     one = keep(child("stubborn", STUBBORN, said))
@@ -173,7 +186,7 @@ def test_in_a_hurry_nobody_is_asked_twice(keep, tmp_path):
     assert time.monotonic() - before < 1
 
 
-def test_a_dead_server_comes_back_under_its_address(keep, tmp_path):
+def test_a_dead_server_comes_back_under_its_address(keep: Keep, tmp_path: Path) -> None:
     """The embedded server is started anew on the same port with the same data; children are left alone."""
     server = embedded.Server(tmp_path / "data", persistent=True)
     server.start()
@@ -182,7 +195,7 @@ def test_a_dead_server_comes_back_under_its_address(keep, tmp_path):
     pids, url = dict(one.pids), server.url
     with redis.Redis.from_url(url) as client:
         client.set("a", "1")
-        os.kill(server.pid, signal.SIGKILL)
+        os.kill(present(server.pid), signal.SIGKILL)
         assert polled(one, lambda: client.get("a")) == b"1"
     assert server.url == url
     assert one.pids == pids
@@ -190,7 +203,7 @@ def test_a_dead_server_comes_back_under_its_address(keep, tmp_path):
     assert not server.running
 
 
-def test_children_print_to_standard_error(tmp_path):
+def test_children_print_to_standard_error(tmp_path: Path) -> None:
     """What children print on standard output goes to standard error, for standard output is data."""
     program = """
 import sys
@@ -221,7 +234,7 @@ print("stopped", flush=True)
 """
 
 
-def parent(program, file):
+def parent(program: str, file: Path) -> subprocess.Popen[str]:
     """Start a process that supervises one child."""
     return subprocess.Popen(
         [sys.executable, "-c", PARENT, program, str(file)],
@@ -232,11 +245,11 @@ def parent(program, file):
     )
 
 
-def test_a_killed_supervisor_takes_its_children_along(tmp_path):
+def test_a_killed_supervisor_takes_its_children_along(tmp_path: Path) -> None:
     """kill -9 of the supervisor leaves no child."""
     with parent(PATIENT, tmp_path / "starts") as one:
         try:
-            pid = int(one.stdout.readline())
+            pid = int(present(one.stdout).readline())
             eventually(lambda: (tmp_path / "starts").exists())
         finally:
             one.kill()
@@ -244,25 +257,25 @@ def test_a_killed_supervisor_takes_its_children_along(tmp_path):
 
 
 @pytest.mark.parametrize("order", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_all(tmp_path, order):
+def test_a_signal_stops_all(tmp_path: Path, order: signal.Signals) -> None:
     """SIGINT to the terminal's whole group, SIGTERM and SIGHUP stop children and supervisor, which ends well."""
     with parent(PATIENT, tmp_path / "starts") as one:
         try:
-            pid = int(one.stdout.readline())
+            pid = int(present(one.stdout).readline())
             eventually(lambda: (tmp_path / "starts").exists())
             os.killpg(one.pid, order)
             assert one.wait(10) == 0
-            assert one.stdout.read() == "stopped\n"
+            assert present(one.stdout).read() == "stopped\n"
             assert not runs(pid)
         finally:
             one.kill()
 
 
-def test_a_second_ctrl_c_is_a_harder_stop(tmp_path):
+def test_a_second_ctrl_c_is_a_harder_stop(tmp_path: Path) -> None:
     """The second Ctrl-C does not wait for a child that takes its time."""
     with parent(STUBBORN, tmp_path / "said") as one:
         try:
-            one.stdout.readline()
+            present(one.stdout).readline()
             eventually(lambda: (tmp_path / "said").read_text().count("ready") == 2)
             one.send_signal(signal.SIGINT)
             eventually(lambda: str(int(signal.SIGTERM)) in (tmp_path / "said").read_text().split())
@@ -274,7 +287,7 @@ def test_a_second_ctrl_c_is_a_harder_stop(tmp_path):
             one.kill()
 
 
-def test_signals_are_heard_only_meanwhile():
+def test_signals_are_heard_only_meanwhile() -> None:
     """Before and after, signals do what they did before."""
     before = signal.getsignal(signal.SIGTERM)
     asked = supervisor.Signals()
@@ -301,7 +314,7 @@ sys.exit(0)
 """
 
 
-def test_ctrl_c_while_modules_are_being_made_ends_well(tmp_path):
+def test_ctrl_c_while_modules_are_being_made_ends_well(tmp_path: Path) -> None:
     """What CPython notes of an interruption that passes through the text of a dataclass does not end the process."""
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])

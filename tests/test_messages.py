@@ -58,7 +58,7 @@ def test_what_celery_itself_sends_is_sound() -> None:
         message(body=json.dumps(GOOD), properties={"body_encoding": None}),
     ],
 )  # fmt: skip
-def test_sound_messages_pass(sound) -> None:
+def test_sound_messages_pass(sound: dict[str, Any]) -> None:
     """What other senders of the same protocol write passes, an ending soon and a trace's headers included."""
     messages.check(sound, NOW)
 
@@ -66,7 +66,7 @@ def test_sound_messages_pass(sound) -> None:
 @pytest.mark.parametrize(
     "content", [None, 5, [], [[]], {}, "x", [[], {}], [[], {}, {}, {}], [{}, {}, {}], [[], [], {}]]
 )
-def test_a_body_of_another_shape_is_refused(content) -> None:
+def test_a_body_of_another_shape_is_refused(content: Any) -> None:
     """A body is a list of a list, an object and an object."""
     with pytest.raises(messages.Wrong):
         messages.check(message(content), NOW)
@@ -75,14 +75,14 @@ def test_a_body_of_another_shape_is_refused(content) -> None:
 @pytest.mark.parametrize(
     "embedded", [5, [], {"callbacks": 5}, {"chain": 9}, {"chain": []}, {"errbacks": []}, {"chord": {}}, {"get": None}]
 )
-def test_nothing_follows_the_arguments(embedded) -> None:
+def test_nothing_follows_the_arguments(embedded: Any) -> None:
     """Our tasks have no callbacks, so a message has none."""
     with pytest.raises(messages.Wrong):
         messages.check(message([[], {}, embedded]), NOW)
 
 
 @pytest.mark.parametrize("body", ["", None, 5, "!", "=", base64.b64encode(b"\xff").decode(), "W" * 2_000_000, "é"])
-def test_a_body_that_is_no_json_is_refused(body) -> None:
+def test_a_body_that_is_no_json_is_refused(body: Any) -> None:
     """Nothing, what is not text, no base64, no UTF-8 and what is too long are refused."""
     with pytest.raises(messages.Wrong):
         messages.check(message(body=body), NOW)
@@ -144,7 +144,7 @@ def test_a_header_that_has_another_task_follow_is_refused(name: str) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_headers_that_celery_would_choke_on_are_refused(header) -> None:
+def test_headers_that_celery_would_choke_on_are_refused(header: dict[str, Any]) -> None:
     """Each header that Celery uses has the type that it uses it as, and none takes the place of the node's own."""
     with pytest.raises(messages.Wrong, match=next(iter(header)) if "celery." not in str(header) else "Celery"):
         messages.check(message(headers=header), NOW)
@@ -160,7 +160,7 @@ def test_headers_that_celery_would_choke_on_are_refused(header) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_properties_that_kombu_would_choke_on_are_refused(properties) -> None:
+def test_properties_that_kombu_would_choke_on_are_refused(properties: dict[str, Any]) -> None:
     """Where it was sent and its tag are text."""
     with pytest.raises(messages.Wrong):
         messages.check(message(properties=properties), NOW)
@@ -172,20 +172,20 @@ def test_properties_that_kombu_would_choke_on_are_refused(properties) -> None:
      {"headers": "x"}, {"properties": "x"}],
     ids=str,
 )  # fmt: skip
-def test_an_envelope_of_another_kind_is_refused(over) -> None:
+def test_an_envelope_of_another_kind_is_refused(over: dict[str, Any]) -> None:
     """Content is JSON in UTF-8; headers and properties are objects."""
     with pytest.raises(messages.Wrong):
         messages.check(message() | over, NOW)
 
 
 @pytest.mark.parametrize("raw", [None, 5, "x", [], {}])
-def test_what_is_no_message_is_refused(raw) -> None:
+def test_what_is_no_message_is_refused(raw: Any) -> None:
     """Anything that JSON can be is looked at."""
     with pytest.raises(messages.Wrong):
         messages.check(raw, NOW)
 
 
-def test_the_queues_looked_at_are_those_of_the_configuration(monkeypatch) -> None:
+def test_the_queues_looked_at_are_those_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every queue of our tasks is looked at."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://127.0.0.1:6379/1")
     assert {queue.name for queue in app.configuration().task_queues} == broker.QUEUES
@@ -211,8 +211,8 @@ def test_a_message_that_the_consumer_chokes_on_all_the_same_is_rejected() -> Non
 
     broker.refused.connect(hear)
     try:
-        taken = Taken()
-        broker._Careful()._guarded("workermon.collect", lambda _: {}["gone"])(taken)
+        taken, nothing = Taken(), dict[str, str]()
+        broker._Careful()._guarded("workermon.collect", lambda _: nothing["gone"])(taken)
     finally:
         broker.refused.disconnect(hear)
     assert taken.acknowledged

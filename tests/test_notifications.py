@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ FIRED = Transition(
 )
 
 
-def told(transition: Transition, rule: Rule = CPU, unit: str = "percent", **more: object) -> models.Notification:
+def told(transition: Transition, rule: Rule = CPU, unit: str = "percent", **more: Any) -> models.Notification:
     """Return the notification of a transition."""
     return message.notification(
         WORKER, rule, transition, version=7, since=T0 - 60, created_at=T0 + 200, unit=unit, **more

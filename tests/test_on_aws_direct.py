@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -45,9 +46,14 @@ def fetched(aws: endpoint.Endpoint, until: float) -> dict[int, models.Series]:
 def test_the_short_way_brings_what_botocore_brings(aws: endpoint.Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """Queries and datapoints are the same with and without it."""
     until = time.time() - 300
-    taken = []
+    taken: list[object] = []
     read = direct._read
-    monkeypatch.setattr(direct, "_read", lambda **each: taken.append(each) or read(**each))
+
+    def noting(**given: Any) -> Any:
+        taken.append(given)
+        return read(**given)
+
+    monkeypatch.setattr(direct, "_read", noting)
     short = fetched(aws, until)
     assert taken
     monkeypatch.setattr(direct, "shorten", lambda client: None)
@@ -59,7 +65,8 @@ def test_the_short_way_brings_what_botocore_brings(aws: endpoint.Endpoint, monke
 def test_a_refusal_stays_botocores(aws: endpoint.Endpoint) -> None:
     """What CloudWatch refuses or garbles is told in botocore's words."""
     sessions = session.Sessions()
-    for kind, said in (("deny", "AccessDenied"), ("garbage", "CloudWatch")):
+    faults: list[tuple[endpoint.Fault, str]] = [("deny", "AccessDenied"), ("garbage", "CloudWatch")]
+    for kind, said in faults:
         aws.fail(kind, "GetMetricData")
         with pytest.raises(AssertionError, match=said):
             fetched(aws, time.time())
@@ -87,7 +94,8 @@ STATUSES = b"""<?xml version="1.0" encoding="UTF-8"?>
 
 def told(body: bytes, status: int = 200) -> tuple[bytes, dict[str, object]]:
     """Return what is left to botocore of an answer, and what is read past it."""
-    response, read = {"status_code": status, "body": body}, {}
+    response: dict[str, Any] = {"status_code": status, "body": body}
+    read: dict[str, object] = {}
     direct._read_statuses(response, read)
     return response["body"], read
 

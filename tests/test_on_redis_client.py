@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -39,7 +40,7 @@ def _exhaust(listening: Iterator[str | None]) -> None:
         assert time.monotonic() < until, "it went on for 5 s"
 
 
-def test_a_server_that_is_gone_is_named_within_three_seconds():
+def test_a_server_that_is_gone_is_named_within_three_seconds() -> None:
     """The line says which server and why, and what to do; never the password."""
     port = _refused()
     began = time.monotonic()
@@ -49,7 +50,7 @@ def test_a_server_that_is_gone_is_named_within_three_seconds():
     assert told.exit_code == 4
 
 
-def test_a_server_that_says_nothing_is_given_up(monkeypatch):
+def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something listens but never answers: one time limit, no more tries."""
     monkeypatch.setattr(client, "TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as mute:
@@ -59,7 +60,7 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch):
     assert told.why == "no answer in time"
 
 
-def test_what_answers_but_is_no_redis_is_said_so():
+def test_what_answers_but_is_no_redis_is_said_so() -> None:
     """A web server behind the port is a wrong URL."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -75,7 +76,7 @@ def test_what_answers_but_is_no_redis_is_said_so():
         assert "no Redis" in _told(f"redis://:s3cret@127.0.0.1:{server.getsockname()[1]}/1").why
 
 
-def test_a_wrong_password_is_no_outage(redis_url):
+def test_a_wrong_password_is_no_outage(redis_url: str) -> None:
     """Whoever reads it corrects the URL, and sees neither the wrong nor the right one."""
     where = redis_url.rpartition("@")[2]
     began = time.monotonic()
@@ -86,7 +87,7 @@ def test_a_wrong_password_is_no_outage(redis_url):
         assert redis_url.split(":")[2].partition("@")[0] not in str(told)
 
 
-def test_sentinels_that_are_gone_are_told_without_their_options():
+def test_sentinels_that_are_gone_are_told_without_their_options() -> None:
     """redis-py's own text shows how it connects."""
     told = _told(f"sentinel://u:s3cret@127.0.0.1:{_refused()},127.0.0.1:{_refused()}/2?service=mymaster")
     assert "no sentinel names a master" in told.why
@@ -105,17 +106,17 @@ def test_sentinels_that_are_gone_are_told_without_their_options():
         "",
     ],
 )
-def test_a_url_that_means_nothing_is_refused_without_showing_it(url):
+def test_a_url_that_means_nothing_is_refused_without_showing_it(url: str) -> None:
     """It may hold a password anywhere."""
     with pytest.raises(errors.InvalidInput) as caught:
         client.connect(url)
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_url_is_read_whole():
+def test_a_url_is_read_whole() -> None:
     """Escapes, database, TLS, sockets and Sentinel's list arrive where redis-py wants them."""
 
-    def options(url):
+    def options(url: str) -> dict[str, Any]:
         return client.connect(url).connection_pool.connection_kwargs
 
     found = options("redis://us%40er:p%3Aw@host:7000/3")
@@ -127,7 +128,9 @@ def test_a_url_is_read_whole():
     assert options("redis://h/1?decode_responses=true")["decode_responses"] is False
     assert client.connect("rediss://h").connection_pool.connection_class is redis.SSLConnection
     assert options("unix:///run/redis.sock?db=2")["path"] == "/run/redis.sock"
-    pool = client.connect("sentinel://u:p%3Aw@one:1,[::1]:2,three/4?service=main&sentinel_password=sp").connection_pool
+    pool: Any = client.connect(
+        "sentinel://u:p%3Aw@one:1,[::1]:2,three/4?service=main&sentinel_password=sp"
+    ).connection_pool
     assert (pool.service_name, pool.connection_kwargs["password"], pool.connection_kwargs["db"]) == ("main", "p:w", 4)
     sentinels = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
     assert [(one["host"], one["port"], one["password"]) for one in sentinels] == [
@@ -135,7 +138,7 @@ def test_a_url_is_read_whole():
     ]  # fmt: skip
 
 
-def test_a_script_survives_a_server_that_forgot_it(redis_client):
+def test_a_script_survives_a_server_that_forgot_it(redis_client: redis.Redis) -> None:
     """After a restart the first call sends it again, alone and among many."""
     double = client.Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
     assert double.run(redis_client, ["workermon:outbox:fence"], [2]) == 2
@@ -146,7 +149,7 @@ def test_a_script_survives_a_server_that_forgot_it(redis_client):
     assert double.run_many(redis_client, []) == []
 
 
-def test_a_script_s_own_error_is_one_line(redis_client):
+def test_a_script_s_own_error_is_one_line(redis_client: redis.Redis) -> None:
     """Also among many that went well."""
     broken = client.Script("return redis.call('LPUSH', KEYS[1], 1)")
     redis_client.set("workermon:outbox:fence", 1)
@@ -156,7 +159,7 @@ def test_a_script_s_own_error_is_one_line(redis_client):
         assert "\n" not in str(caught.value)
 
 
-def test_a_feed_whose_connection_breaks_says_so(redis_url, redis_client):
+def test_a_feed_whose_connection_breaks_says_so(redis_url: str, redis_client: redis.Redis) -> None:
     """redis-py would subscribe anew and hide that messages were lost."""
     with contextlib.closing(client.connect(redis_url)) as connection:
         listening = channel.RedisFeed(connection, "workermon:metrics").listen(timeout=0.05)
@@ -168,7 +171,7 @@ def test_a_feed_whose_connection_breaks_says_so(redis_url, redis_client):
             _exhaust(listening)
 
 
-def test_a_feed_that_falls_silent_says_so(redis_url, monkeypatch):
+def test_a_feed_that_falls_silent_says_so(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is not there any more answers no ping; a quiet one does."""
     monkeypatch.setattr(channel, "SILENCE", 0.1)
     with contextlib.closing(client.connect(redis_url)) as connection:

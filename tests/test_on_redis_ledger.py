@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 
 import hypothesis
 import pytest
@@ -15,14 +16,14 @@ from workermon.on_redis import keys, ledger
 _HOUR = 1_699_999_200
 
 
-def _unpack(runs, period, low=0, high=2**40):
+def _unpack(runs: Sequence[ledger.Run], period: int, low: int = 0, high: int = 2**40) -> list[Datapoint]:
     """Lay runs into strings as the server does, and read them back."""
     strings: dict[tuple[int, bytes], bytes] = {}
     for run in runs:
         key = run.hour, run.field.encode()
         text = strings.get(key, b"").ljust(run.offset * 8, b"\0")
         strings[key] = text[: run.offset * 8] + run.data + text[run.offset * 8 + len(run.data) :]
-    found = []
+    found: list[Datapoint] = []
     for (hour, name), text in strings.items():
         for (_, period_read), parts in ledger.fields({name: text}).items():
             assert period_read == period
@@ -31,7 +32,7 @@ def _unpack(runs, period, low=0, high=2**40):
     return sorted(found)
 
 
-def test_a_packed_datapoint_is_eight_bytes_at_its_slot():
+def test_a_packed_datapoint_is_eight_bytes_at_its_slot() -> None:
     """The first slot of an hour is the string's beginning, and slots that follow one another are one run."""
     points = [Datapoint(_HOUR + at, float(at)) for at in (0, 60, 120, 300)]
     runs = ledger.runs("cpu", Series(60, tuple(points)))
@@ -41,7 +42,7 @@ def test_a_packed_datapoint_is_eight_bytes_at_its_slot():
     ]
 
 
-def test_no_value_that_can_be_written_reads_as_absent():
+def test_no_value_that_can_be_written_reads_as_absent() -> None:
     """Only the one NaN that stands for it has eight zero bytes; zero itself has not."""
     (run,) = ledger.runs("cpu", Series(60, (Datapoint(_HOUR, 0.0),)))
     assert run.data != bytes(8)
@@ -57,7 +58,7 @@ def test_no_value_that_can_be_written_reads_as_absent():
     ),
     period=strategies.integers(1, 86_400),
 )
-def test_whatever_is_packed_is_unpacked(truth, period):
+def test_whatever_is_packed_is_unpacked(truth: dict[int, float], period: int) -> None:
     """Every time, period and value comes back exactly, the bits of a negative zero too."""
     points = [Datapoint(at, value) for at, value in sorted(truth.items())]
     found = _unpack(ledger.runs("cpu", Series(period, tuple(points))), period)
@@ -70,7 +71,7 @@ def test_whatever_is_packed_is_unpacked(truth, period):
     period=strategies.sampled_from([1, 7, 60, 300, 420, 5400]),
     ends=strategies.tuples(strategies.integers(-9500, 9500), strategies.integers(-9500, 9500)),
 )
-def test_a_part_is_what_lies_between_its_slots(times, period, ends):
+def test_a_part_is_what_lies_between_its_slots(times: set[int], period: int, ends: tuple[int, int]) -> None:
     """Reading some slots gives those of the whole, no more and no fewer."""
     low, high = ((_HOUR + end) // period for end in ends)
     points = [Datapoint(at, 1.0) for at in sorted(times)]
@@ -78,19 +79,19 @@ def test_a_part_is_what_lies_between_its_slots(times, period, ends):
     assert _unpack(runs, period, low, high) == [point for point in points if low <= point.at // period <= high]
 
 
-def test_a_string_cut_within_a_datapoint_gives_the_whole_ones():
+def test_a_string_cut_within_a_datapoint_gives_the_whole_ones() -> None:
     """Half a datapoint is none."""
     (run,) = ledger.runs("cpu", Series(60, (Datapoint(_HOUR, 1.0), Datapoint(_HOUR + 60, 2.0))))
     assert list(ledger.datapoints(run.data[:-3], _HOUR, 60, 0, 0, 2**40)) == [Datapoint(_HOUR, 1.0)]
 
 
 @pytest.mark.parametrize("channel", ["log", "a:b", "a%3Ab", "é /", ""])
-def test_a_lane_is_read_back_as_its_alert_and_channel(channel):
+def test_a_lane_is_read_back_as_its_alert_and_channel(channel: str) -> None:
     """No name of a channel can be mistaken for another lane."""
     assert keys.of_lane(keys.lane("i-0aaaaaaa/a:b", channel)) == ("i-0aaaaaaa/a:b", channel)
 
 
-def test_permanent_keys_are_the_listed_ones():
+def test_permanent_keys_are_the_listed_ones() -> None:
     """What has a lifetime in the list of keys may not stay without one."""
     assert all(map(keys.permanent, [b"workermon:workers", b"workermon:worker:i-0aaaaaaa", b"workermon:outbox:fence"]))
     for key in (keys.ledger("i-0aaaaaaa", 0), keys.history("i/r"), keys.attempts("i/r"), keys.last("i/r"), "other"):

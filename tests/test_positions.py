@@ -1,12 +1,18 @@
 """Lines and columns of a config file's keys, compared with what tomllib reads."""
 
+from __future__ import annotations
+
 import tomllib
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workermon.config import positions
+
+#: The keys and places in lists that lead to a value.
+Path = tuple[str | int, ...]
 
 TRICKY = '''
 # [comment] = "no key"
@@ -42,7 +48,7 @@ url = "https://example.com/#x"
 '''
 
 
-def paths(value, path=()):
+def paths(value: object, path: Path = ()) -> Iterator[Path]:
     """Return every path of a document."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
@@ -51,7 +57,7 @@ def paths(value, path=()):
 
 
 @pytest.mark.parametrize("text", [TRICKY, TRICKY.replace("\n", "\r\n")])
-def test_every_path_has_a_place(text):
+def test_every_path_has_a_place(text: str) -> None:
     """Texts, comments, arrays, inline and dotted tables and arrays of tables all give the paths that tomllib has."""
     found = positions.find(text)
     assert set(found) == set(paths(tomllib.loads(text)))
@@ -60,11 +66,11 @@ def test_every_path_has_a_place(text):
             assert text[offset:].lstrip("\"'").startswith(path[-1]), path
 
 
-def test_places_are_lines_and_columns():
+def test_places_are_lines_and_columns() -> None:
     """A key is told by its own line and column, a table of an array by its header's."""
     found = positions.find(TRICKY)
 
-    def place(*path):
+    def place(*path: str | int) -> tuple[int, int]:
         return positions.line_and_column(TRICKY, found[path])
 
     assert place("rules", 0, "above", "critical") == (14, 25)
@@ -74,7 +80,7 @@ def test_places_are_lines_and_columns():
     assert place("a", "b", "c d", "y z", 2, "k") == (10, 41)
 
 
-def written(value):
+def written(value: object) -> str:
     """Write a value as TOML in one line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{quoted(key)} = {written(inner)}" for key, inner in value.items()) + "}"
@@ -83,7 +89,7 @@ def written(value):
     return quoted(value) if isinstance(value, str) else str(value)
 
 
-def quoted(text):
+def quoted(text: str) -> str:
     """Write a text as TOML."""
     return '"' + "".join(c if c.isalnum() or c in " #=[]{}',." else f"\\U{ord(c):08X}" for c in text) + '"'
 
@@ -98,7 +104,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(TEXTS, VALUES, max_size=4))
-def test_any_document_has_the_paths_that_tomllib_reads(document):
+def test_any_document_has_the_paths_that_tomllib_reads(document: dict[str, object]) -> None:
     """Whatever the keys and values, no path is missed or made up."""
     # An inline table is one line, so arrays of several lines stand outside of them only.
     text = "".join(f"{quoted(key)} = {written(value)}\n" for key, value in document.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -47,15 +47,17 @@ def names(client: redis.Redis) -> str:
     found: list[Any] = []
     for key in client.scan_iter():
         kind = client.type(key)
-        value: Any = {
+        readers: dict[bytes | str, Callable[[Any], object]] = {
             b"hash": client.hgetall, b"zset": lambda k: client.zrange(k, 0, -1), b"set": client.smembers,
             b"list": lambda k: client.lrange(k, 0, -1), b"string": client.get,
-        }[kind](key)  # fmt: skip
-        found += [key, value]
+        }  # fmt: skip
+        found += [key, readers[kind](key)]
     return repr(found)
 
 
-def test_an_entry_holds_the_identifier_and_nothing_else_of_the_worker(planned, redis_client) -> None:
+def test_an_entry_holds_the_identifier_and_nothing_else_of_the_worker(
+    planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+) -> None:
     """The raw hash names task, queue, interval and the worker's id; no name, region's role, label or credential."""
     secret = worker(7, name="render-07", role_arn="arn:aws:iam::1:role/x", external_id="hush", labels={"team": "vfx"})
     planned.put([secret], NOW)
@@ -72,7 +74,7 @@ def test_an_entry_holds_the_identifier_and_nothing_else_of_the_worker(planned, r
     assert not [word for word in ("render", "arn:", "hush", "vfx") if word in repr(raw)]
 
 
-def test_stock_redbeat_reads_the_entry(planned, app) -> None:
+def test_stock_redbeat_reads_the_entry(planned: schedule.RedBeatSchedule, app: Celery) -> None:
     """RedBeat's own class loads it, and finds it due."""
     planned.put([worker()], NOW)
     entry = schedulers.RedBeatSchedulerEntry.from_key(f"{KEY}{worker().id}", app=app)
@@ -82,13 +84,13 @@ def test_stock_redbeat_reads_the_entry(planned, app) -> None:
     assert entry.is_due().is_due
 
 
-def test_the_first_run_is_within_an_interval(planned) -> None:
+def test_the_first_run_is_within_an_interval(planned: schedule.RedBeatSchedule) -> None:
     """A new entry is due at the next point of its cohort's grid."""
     planned.put([worker()], NOW + 1)
     assert NOW + 1 < planned.next_runs([worker().id])[worker().id] <= NOW + 61
 
 
-def test_workers_of_one_place_and_interval_are_due_together_up_to_a_hundred(planned) -> None:
+def test_workers_of_one_place_and_interval_are_due_together_up_to_a_hundred(planned: schedule.RedBeatSchedule) -> None:
     """250 workers make three cohorts, the largest of a hundred, each with one time."""
     fleet = [worker(number) for number in range(250)]
     planned.put(fleet, NOW)
@@ -96,7 +98,7 @@ def test_workers_of_one_place_and_interval_are_due_together_up_to_a_hundred(plan
     assert sorted(times.values()) == [50, 100, 100]
 
 
-def test_cohorts_spread_and_leave_the_last_tenth_free(planned) -> None:
+def test_cohorts_spread_and_leave_the_last_tenth_free(planned: schedule.RedBeatSchedule) -> None:
     """Phases of many cohorts lie apart, all in the first nine tenths of the interval."""
     phases = sorted(schedule.phase(number, 60) for number in range(100))
     assert phases[0] >= 0
@@ -104,14 +106,16 @@ def test_cohorts_spread_and_leave_the_last_tenth_free(planned) -> None:
     assert max(later - sooner for sooner, later in itertools.pairwise(phases)) < 60 * 0.9 / 50
 
 
-def test_other_regions_accounts_and_intervals_are_other_cohorts(planned, redis_client) -> None:
+def test_other_regions_accounts_and_intervals_are_other_cohorts(
+    planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+) -> None:
     """Only what one AWS call can ask travels together."""
     fleet = [worker(1), worker(2, region="eu-west-1"), worker(3, account="lab"), worker(4, interval=300)]
     planned.put(fleet, NOW)
     assert len(set(redis_client.hvals(settings.SCHEDULE_COHORTS))) == 4
 
 
-def test_putting_again_keeps_the_cadence(planned) -> None:
+def test_putting_again_keeps_the_cadence(planned: schedule.RedBeatSchedule) -> None:
     """The time of the next run does not move when an entry is put again, even near its end."""
     planned.put([worker()], NOW)
     before = planned.next_runs([worker().id])
@@ -119,29 +123,33 @@ def test_putting_again_keeps_the_cadence(planned) -> None:
     assert planned.next_runs([worker().id]) == before
 
 
-def test_another_interval_moves_the_worker_to_another_cohort(planned, redis_client) -> None:
+def test_another_interval_moves_the_worker_to_another_cohort(
+    planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+) -> None:
     """Its old cohort loses the member, and the entry says the new interval."""
     planned.put([worker()], NOW)
     planned.put([worker(interval=300)], NOW)
-    told = json.loads(redis_client.hget(f"{KEY}{worker().id}", "definition"))
+    told = json.loads(redis_client.hget(f"{KEY}{worker().id}", "definition") or "")
     assert told["schedule"]["every"] == 300
     assert told["options"]["expires"] == 300
     assert redis_client.keys(f"{settings.SCHEDULE_COHORT}*") == [b"workermon:redbeat:cohort:default/us-east-1/300"]
     assert NOW < planned.next_runs([worker().id])[worker().id] <= NOW + 300
 
 
-def test_a_gap_in_a_cohort_is_filled_again(planned, redis_client) -> None:
+def test_a_gap_in_a_cohort_is_filled_again(planned: schedule.RedBeatSchedule, redis_client: redis.Redis) -> None:
     """A new worker takes the place of a removed one instead of founding another cohort."""
     fleet = [worker(number) for number in range(200)]
     planned.put(fleet, NOW)
     planned.delete([fleet[3].id])
     planned.put([worker(999)], NOW)
-    counts = dict(redis_client.zrange(f"{settings.SCHEDULE_COHORT}default/us-east-1/60", 0, -1, withscores=True))
-    assert counts == {b"0": 100.0, b"1": 100.0}
+    counts: Any = redis_client.zrange(f"{settings.SCHEDULE_COHORT}default/us-east-1/60", 0, -1, withscores=True)
+    assert dict(counts) == {b"0": 100.0, b"1": 100.0}
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_nothing_of_a_deleted_worker_is_left(planned, redis_client, times) -> None:
+def test_nothing_of_a_deleted_worker_is_left(
+    planned: schedule.RedBeatSchedule, redis_client: redis.Redis, times: int
+) -> None:
     """After a deletion, or two, no key, member, field or value names the worker; the others stand."""
     fleet = [worker(number) for number in range(3)]
     planned.put(fleet, NOW)
@@ -153,7 +161,9 @@ def test_nothing_of_a_deleted_worker_is_left(planned, redis_client, times) -> No
     assert redis_client.keys("*") == []
 
 
-def test_what_a_crossing_dispatch_leaves_is_found_and_deleted(planned, redis_client) -> None:
+def test_what_a_crossing_dispatch_leaves_is_found_and_deleted(
+    planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+) -> None:
     """A hash with only its meta, in no schedule, counts as a broken entry and goes with a deletion."""
     redis_client.hset(f"{KEY}{worker().id}", "meta", "{}")
     assert planned.ids() == {worker().id}
@@ -162,7 +172,9 @@ def test_what_a_crossing_dispatch_leaves_is_found_and_deleted(planned, redis_cli
     assert planned.ids() == set()
 
 
-def test_a_deletion_that_does_not_last_is_an_error(planned, app, monkeypatch) -> None:
+def test_a_deletion_that_does_not_last_is_an_error(
+    planned: schedule.RedBeatSchedule, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where another beat keeps writing the entry, the caller learns that it is still there."""
     monkeypatch.setattr(schedule.RedBeatSchedule, "_left", lambda self, ids: list(ids))
     with pytest.raises(errors.WorkermonError, match="comes back"):
@@ -181,7 +193,9 @@ def test_a_deletion_that_does_not_last_is_an_error(planned, app, monkeypatch) ->
     ],
     ids=["bad JSON", "wrong type", "no hash", "not scheduled", "far ahead", "never"],
 )
-def test_putting_mends_what_was_spoilt(planned, redis_client, spoil) -> None:
+def test_putting_mends_what_was_spoilt(
+    planned: schedule.RedBeatSchedule, redis_client: redis.Redis, spoil: Callable[[redis.Redis, str], object]
+) -> None:
     """Whatever happened to an entry, it is sound and due within an interval when it was put again."""
     planned.put([worker()], NOW)
     sound = redis_client.hget(f"{KEY}{worker().id}", "definition")
@@ -191,7 +205,7 @@ def test_putting_mends_what_was_spoilt(planned, redis_client, spoil) -> None:
     assert NOW <= planned.next_runs([worker().id])[worker().id] <= NOW + 60
 
 
-def test_redis_out_of_reach_is_one_line_without_the_password(app, monkeypatch) -> None:
+def test_redis_out_of_reach_is_one_line_without_the_password(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     """No traceback of redis-py's reaches a caller, and no password."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://:hush@127.0.0.1:1/1")
     lost = Celery("test", loader=ours.Loader, set_as_current=False)
@@ -201,7 +215,9 @@ def test_redis_out_of_reach_is_one_line_without_the_password(app, monkeypatch) -
     assert "\n" not in str(told.value)
 
 
-def test_a_name_with_bytes_that_are_no_text_hurts_nobody(planned, redis_client) -> None:
+def test_a_name_with_bytes_that_are_no_text_hurts_nobody(
+    planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+) -> None:
     """Members that are no UTF-8 are passed over."""
     planned.put([worker()], NOW)
     redis_client.zadd("redbeat::schedule", {b"redbeat:\xff\xfe": 1})
@@ -210,7 +226,9 @@ def test_a_name_with_bytes_that_are_no_text_hurts_nobody(planned, redis_client) 
     assert worker().id in found
 
 
-def test_a_stock_beat_shows_by_its_lock(planned, app, redis_client) -> None:
+def test_a_stock_beat_shows_by_its_lock(
+    planned: schedule.RedBeatSchedule, app: Celery, redis_client: redis.Redis
+) -> None:
     """RedBeat's own scheduler writes no time, but extends its lock; one without an end is nobody's sign of life."""
     assert planned.last_tick() is None
     redis_client.set("redbeat::lock", "x")
@@ -222,7 +240,7 @@ def test_a_stock_beat_shows_by_its_lock(planned, app, redis_client) -> None:
     assert planned.last_tick() == at[0] + 100
 
 
-def test_what_waits_in_the_queues_is_counted(app, redis_client, redis_url) -> None:
+def test_what_waits_in_the_queues_is_counted(app: Celery, redis_client: redis.Redis, redis_url: str) -> None:
     """Messages of each queue, of every priority, and those in a node's hands."""
     asked = nodes.CeleryNodes(app)
     assert asked.queues() == {
@@ -237,7 +255,7 @@ def test_what_waits_in_the_queues_is_counted(app, redis_client, redis_url) -> No
     }  # fmt: skip
 
 
-def test_a_broker_out_of_reach_is_told_in_one_line(monkeypatch) -> None:
+def test_a_broker_out_of_reach_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the broker is gone its queues are no zeros."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://127.0.0.1:1/1")
     with pytest.raises(errors.RedisUnavailable, match="broker"):

@@ -49,7 +49,7 @@ def refused() -> str:
         "http://u:hunter2@127.0.0.1/1",
     ],
 )
-def test_no_piece_of_a_password_is_shown(monkeypatch, variable, url) -> None:
+def test_no_piece_of_a_password_is_shown(monkeypatch: pytest.MonkeyPatch, variable: str, url: str) -> None:
     """A URL that cannot be taken apart is refused by the name of its variable, with nothing of it in the text."""
     monkeypatch.setenv(variable, url)
     said = refused()
@@ -58,7 +58,7 @@ def test_no_piece_of_a_password_is_shown(monkeypatch, variable, url) -> None:
     assert "secret" not in said
 
 
-def test_an_unescaped_password_is_told_how_to_be_written(monkeypatch) -> None:
+def test_an_unescaped_password_is_told_how_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """The text says how those characters are written."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://u:hunter2/secret@127.0.0.1:6379/1")
     assert "%2F" in refused()
@@ -72,7 +72,7 @@ def test_an_unescaped_password_is_told_how_to_be_written(monkeypatch) -> None:
         "redis://h:6379?db=2", "redis://u:p@w@h:6379/1", "redis://@h/1", "redis://:6379/1",
     ],
 )  # fmt: skip
-def test_a_url_as_it_should_be_passes(monkeypatch, url) -> None:
+def test_a_url_as_it_should_be_passes(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Every form that the page of commands names is taken."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", url)
     assert settings.load().state_url == url
@@ -86,7 +86,7 @@ def test_a_url_that_is_shown_hides_what_could_be_secret() -> None:
 
 
 @pytest.mark.parametrize("url", ["example.com", "ftp://example.com", "https://", "https://a b/", "https://h:x/", "h\n"])
-def test_the_heartbeat_is_a_web_address(monkeypatch, url) -> None:
+def test_the_heartbeat_is_a_web_address(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """What nobody could ask for is refused at the start, and not shown, for it is a secret."""
     monkeypatch.setenv("WORKERMON_HEARTBEAT_URL", url)
     assert refused() == (
@@ -98,13 +98,13 @@ def test_the_heartbeat_is_a_web_address(monkeypatch, url) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[31m"])
-def test_the_channel_is_printable(monkeypatch, name) -> None:
+def test_the_channel_is_printable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The channel's name goes into logs and onto terminals."""
     monkeypatch.setenv("WORKERMON_CHANNEL", name)
     assert refused().startswith("WORKERMON_CHANNEL: ")
 
 
-def test_an_empty_variable_is_an_unset_one(monkeypatch) -> None:
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each variable that is there but empty counts as not there, also above a line of the file ``.env``."""
     Path(".env").write_text("WORKERMON_HEARTBEAT_URL=https://example.com/\n")
     for name in settings.Settings.model_fields:
@@ -142,7 +142,7 @@ def secret_of(file: Path | str, folders: Path | None = None) -> str:
 def why_not(ref: models.SecretRef, **own: str) -> str:
     """Return why a secret is not given away."""
     with pytest.raises(errors.InvalidInput) as caught:
-        settings.Settings(**own).secret(ref)
+        settings.Settings.model_validate(own).secret(ref)
     return str(caught.value)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import hypothesis
 import pytest
 from hypothesis import strategies
 
+from tests.support.present import present
 from workermon import models
 from workermon.collect import polling
 from workermon.rules import horizon
@@ -53,7 +55,7 @@ def due(
         (330, {"absent": 320, "asked": 900, "multiplier": 3}, True),
     ],
 )
-def test_a_look_asks_where_something_new_may_be(age: float, more: dict, says: bool) -> None:
+def test_a_look_asks_where_something_new_may_be(age: float, more: dict[str, Any], says: bool) -> None:
     """Before its time, within it and beyond it; learnt, not learned, and with longer periods."""
     assert due(age, **more) is says
 
@@ -65,15 +67,17 @@ def test_what_was_never_asked_for_or_never_seen_is_asked_for() -> None:
     assert polling.is_due(look(None, T - 1, T), None)
 
 
-def learn(delay: polling.Delay | None, number: int, age: float = 380, absent: float = 320, watched: bool = True):
+def learn(
+    delay: polling.Delay | None, number: int, age: float = 380, absent: float = 320, watched: bool = True
+) -> polling.Delay:
     """Return what is known after the datapoint of a slot was seen to appear."""
     arrival = polling.Arrival(T + number * 300, age, absent, watched)
-    return polling.learn(delay, [arrival], period=300, interval=60)
+    return present(polling.learn(delay, [arrival], period=300, interval=60))
 
 
 def test_nothing_is_made_of_a_few_arrivals() -> None:
     """Only from the fifth datapoint on that was watched coming; those that were not do not count."""
-    delay = None
+    delay: polling.Delay | None = None
     for number in range(4):
         delay = learn(delay, number)
         delay = learn(delay, number)

@@ -32,9 +32,7 @@ class RedisSetup:
         with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
             leaving = [verdict.basis.record.worker.id for verdict in change.leaving]
             try:
-                pipe.watch(
-                    keys.CONFIGURATION, keys.WORKERS, *map(keys.alerts, leaving)
-                )
+                pipe.watch(keys.CONFIGURATION, keys.WORKERS, *map(keys.alerts, leaving))
                 if not self._holds(change):
                     return False
                 pipe.multi()

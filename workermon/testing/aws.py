@@ -160,7 +160,7 @@ class MemoryLimiter:
     """``ports.Limiter`` that lets everything through and remembers it; ``trouble`` is raised while it is set."""
 
     def __init__(self) -> None:
-        self.last_error: errors.AwsError | None = None
+        self.last_error: errors.WorkermonError | None = None
         #: What was asked for and noted, as (what, scope, api), oldest first.
         self.calls: list[tuple[str, str, str]] = []
         self.shares: dict[tuple[str, str], float] = {}
