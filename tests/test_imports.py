@@ -78,7 +78,6 @@ REMAINING_TESTS: set[str] = {
     "test_flapping: test_evaluate",
     "test_lateness: test_evaluate",
     "test_notify_routes: test_evaluate",
-    "test_outage: test_local_up",
     "test_own_metric: test_account_trouble",
     "test_scheduled: test_cli",
     "test_scheduled: test_evaluate",
