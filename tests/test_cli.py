@@ -188,11 +188,11 @@ def test_a_first_sample_that_fails_is_a_warning(run, world):
     [
         (["add", "i-1"], 2, "'i-1' is not an instance id"),
         (["add"], 2, "Missing argument"),
-        (["add", A, "--interval", "5s"], 2, "below the least allowed, 10 s"),
-        (["add", A, "--interval", "25h"], 2, "above the most allowed"),
+        (["add", A, "--interval", "5s"], 2, "below the shortest allowed, 10 s"),
+        (["add", A, "--interval", "25h"], 2, "above the longest allowed"),
         (["add", A, "--interval", "nan"], 2, "'nan' is not a duration"),
         (["add", A, "--interval", "-60"], 2, "'-60' is not a duration"),
-        (["add", A, "--interval", "0"], 2, "below the least allowed"),
+        (["add", A, "--interval", "0"], 2, "below the shortest allowed"),
         (["add", A, "--interval", "1.5s"], 2, "not a whole number"),
         (["add", A, "--region", "us-east-11"], 2, "did you mean us-east-1"),
         (["add", A, "--region", "mars"], 2, "AWS has no region of that name"),
@@ -434,7 +434,7 @@ def test_rules_check_needs_neither_redis_nor_aws(tmp_path):
         CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own), 2
     )
     place.write_bytes(b"\xff\xfe")
-    assert "is no UTF-8 text" in one_line(CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own), 2)
+    assert "is not UTF-8 text" in one_line(CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own), 2)
 
 
 def test_a_worker_without_a_name_is_said_once(ok, world):
@@ -456,7 +456,7 @@ def test_rules_check_says_what_apply_would(tmp_path, monkeypatch):
     place = tmp_path / "fleet.toml"
     own = Session(settings.Settings(_env_file=None), None)
     place.write_text('[[workers]]\nid = "i-0aaaaaaaaaaaaaaaa"\ninterval = "5s"\n')
-    assert "below the least allowed" in one_line(
+    assert "below the shortest allowed" in one_line(
         CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own), 2
     )
     monkeypatch.delenv("OPS_SECRET", raising=False)
@@ -504,7 +504,7 @@ def test_status_tells_of_accounts_and_of_money(ok, run, world):
     assert "longer periods to stay within it: network_out ×15" in shown
     assert f"account default in {REGION}: denied since " in shown
     assert "EC2 in us-east-1: no\\x1b[31m; allow it" in shown
-    assert f"account default in {REGION}: GetMetricData asked at 50% of its rate, for AWS refused more" in shown
+    assert f"account default in {REGION}: GetMetricData asked at 50% of its rate, because AWS refused more" in shown
     assert f"account default in {REGION}: ListMetrics does not answer" in shown
     found = json.loads(run("status", "--json").stdout)
     assert found["scopes"][0]["slowed"] == {"GetMetricData": 0.5, "ListMetrics": 0.0}

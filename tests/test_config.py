@@ -444,5 +444,5 @@ def test_an_interval_below_the_least_is_refused_by_its_place(text, path):
     """What apply would refuse the check refuses."""
     file = testing.parse(text, "f.toml")
     config.check_intervals(file, 9)
-    with pytest.raises(errors.InvalidInput, match=f"{path}.*9 s is below the least allowed, 10 s"):
+    with pytest.raises(errors.InvalidInput, match=f"{path}.*9 s is below the shortest allowed, 10 s"):
         config.check_intervals(file, 10)

@@ -368,7 +368,7 @@ def test_apply_checks_everything_before_the_first_write(world):
     world.ec2.forget(B)
     with pytest.raises(errors.NotFound, match=B):
         apply(world, FILE)
-    with pytest.raises(errors.InvalidInput, match=r"workers\[0\].interval: 30 s is below the least allowed, 60 s"):
+    with pytest.raises(errors.InvalidInput, match=r"workers\[0\].interval: 30 s is below the shortest allowed, 60 s"):
         apply(world, FILE, min_interval=60)
     with pytest.raises(errors.InvalidInput, match=r"workers\[0\].region: is missing"):
         apply(world, f'[[workers]]\nid = "{A}"\n')
@@ -465,7 +465,7 @@ def test_what_a_file_means_is_judged_at_once(world):
 
     class Deaf(testing.MemoryDispatcher):
         def evaluate(self, worker_ids):
-            raise errors.RedisUnavailable("broker", "it takes no messages", "see that it runs")
+            raise errors.RedisUnavailable("broker", "it takes no messages", "check that it runs")
 
     world.dispatcher = Deaf()
     assert apply(world, FILE.replace("50", "60")).changed == ("rules",)

@@ -189,10 +189,10 @@ def test_codes_and_severity_are_the_rules(site: Site) -> None:
 def test_an_event_without_times_is_told_too(site: Site) -> None:
     """What EC2 does not tell is said so, and sorts last; a code that nobody knows is a warning."""
     site.plan(1, ScheduledEvent(id="x", code="brand-new", description="odd\nthing"), RETIRED)
-    assert site.newest.summary.endswith("; and 1 more: brand-new a time that EC2 does not tell")
+    assert site.newest.summary.endswith("; and 1 more: brand-new a time that EC2 does not give")
     site.plan(2, ScheduledEvent(id="x", code="brand-new", description="odd\nthing"))
     assert site.news()[-1][1] == "warning"
-    assert "brand-new scheduled for a time that EC2 does not tell: odd\\nthing" in site.newest.summary
+    assert "brand-new scheduled for a time that EC2 does not give: odd\\nthing" in site.newest.summary
 
 
 # --- what is no news ---------------------------------------------------------------------------------------------

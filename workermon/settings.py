@@ -263,7 +263,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _interval_is_allowed(self) -> Settings:
         if self.interval < self.min_interval:
-            raise ValueError(f"interval {self.interval} s is below the least allowed, {self.min_interval} s")
+            raise ValueError(f"interval {self.interval} s is below the shortest allowed, {self.min_interval} s")
         return self
 
     @cached_property

@@ -53,14 +53,14 @@ INTERRUPTED = 130
 
 
 class Commands(click.Group):
-    """The root: loads commands by name, and turns whatever goes wrong into one line and an exit code."""
+    """The root: loads commands by name, and turns any error into one line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the commands' names, in the order in which they are first needed."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        """Load a command; ``None`` where there is none of that name."""
+        """Load a command; ``None`` if there is none of that name."""
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name].partition(":")
@@ -71,14 +71,14 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is meant, or say which one probably was."""
+        """Find the command, or suggest the one that was probably meant."""
         close = difflib.get_close_matches(args[0], COMMANDS, n=1)
         if args[0] not in COMMANDS and close and not args[0].startswith("-"):
             ctx.fail(f"No such command {args[0][:64]!r}; did you mean {close[0]}?")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; a reader that had enough of its output ends it, and that is not an error."""
+        """Run a command. A reader that closes the pipe ends it, which is not an error."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as why:  # click itself would make 1 of it
@@ -102,13 +102,13 @@ class Commands(click.Group):
 
 
 def failed(why: BaseException) -> int:
-    """Tell on standard error, in one line, what went wrong; return the exit code."""
+    """Print an error in one line on standard error; return the exit code."""
     if isinstance(why, SystemExit):
         return why.code if isinstance(why.code, int) else int(why.code is not None)
     if isinstance(why, KeyboardInterrupt | click.Abort):
         return INTERRUPTED
     if isinstance(why, BrokenPipeError):
-        # Who read our output had enough; the interpreter must not trip over it once more while it ends.
+        # The reader closed the pipe; the interpreter must not fail on it again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     line, code = described(why)
@@ -136,12 +136,12 @@ def described(why: BaseException) -> tuple[str, int]:
         where = ".".join(str(part) for part in first["loc"]) or "input"
         return f"{where}: {first['msg'].removeprefix('Value error, ')}; see 'workermon --help'", 2
     if module in ("redis", "kombu"):
-        return f"Redis: {kind}; see that it runs and takes our password", 4
+        return f"Redis: {kind}; check that it runs and accepts the password", 4
     if module in ("boto3", "botocore"):
-        return f"AWS: {kind}; see that credentials, region and endpoint are right", 5
+        return f"AWS: {kind}; check credentials, region and endpoint", 5
     if isinstance(why, OSError):
-        return errors.printable(f"{why.filename or 'system'}: {why.strerror or kind}; mend it and try again"), 1
-    # Its text may hold anything, a secret too; so only its kind and place are told.
+        return errors.printable(f"{why.filename or 'system'}: {why.strerror or kind}; correct it and try again"), 1
+    # Its text may contain anything, a secret too. So only its kind and place are shown.
     frame = traceback.extract_tb(why.__traceback__)[-1] if why.__traceback__ else None
     place = f" in {os.path.basename(frame.filename)} line {frame.lineno}" if frame else ""  # noqa: PTH119 - a bare name
     return f"workermon: unexpected {kind}{place}; set WORKERMON_LOG_LEVEL=debug to see more, and report it", 1

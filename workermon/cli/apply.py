@@ -1,4 +1,4 @@
-"""``plan``, ``apply`` and ``export``: what a config file would change, that made so, and the set-up as such a file."""
+"""``plan``, ``apply`` and ``export``: show what a config file would change, apply it, print the set-up as one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from workermon import config, fleet
 
 FILE = click.argument("file", metavar="FILE")
-#: What one of each kind of thing is called that a file changes beside workers.
+#: The singular of each kind of thing, beside workers, that a file changes.
 KINDS = {
     "rules": "rule", "channels": "channel", "collected": "metric", "silences": "silence", "settings": "setting",
 }  # fmt: skip
@@ -28,9 +28,9 @@ SKIP = click.option("--skip-missing", is_flag=True, help="Leave out workers that
 @options.as_json
 @session.pass_session
 def plan(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> None:
-    """Tell what a config file would change, and what CloudWatch would cost a month.
+    """Show what a config file would change, and what CloudWatch would cost a month.
 
-    Nothing is changed. What apply would refuse is refused.
+    It changes nothing, and refuses what apply would refuse.
 
     \b
     Example: workermon plan fleet.toml
@@ -56,9 +56,9 @@ def plan(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> 
 @options.as_json
 @session.pass_session
 def apply(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> None:
-    """Make the set-up what a config file says: all or nothing.
+    """Apply a config file in one step: all of it or nothing.
 
-    It tells what plan tells.
+    It shows what plan shows.
 
     \b
     Example: workermon apply fleet.toml
@@ -119,7 +119,7 @@ def _told(file: config.File, planned: fleet.Plan) -> dict[str, Any]:
 
 
 def _strangers(file: config.File, planned: fleet.Plan) -> None:
-    """Warn of a silence that is about a worker that nobody has heard of: it may be meant for later, or be misspelt."""
+    """Warn of a silence for an unknown worker: it may be meant for later, or be misspelt."""
     workers = [record.worker for record in planned.fleet] + [*planned.added, *planned.updated]
     known = {name for worker in workers for name in (worker.id, worker.name)}
     for place, one in enumerate(file.silences or ()):
@@ -130,13 +130,13 @@ def _strangers(file: config.File, planned: fleet.Plan) -> None:
 
 
 def _starved(planned: fleet.Plan) -> None:
-    """Warn of a rule that stays in force while the file ends the collection of its metric."""
+    """Warn of a rule that stays while the file ends the collection of its metric."""
     configuration = planned.after
     for rule in configuration.rules:
         if rule.metric in configuration.metrics and rule.metric not in configuration.collect:
             output.warn(
                 f"rule {rule.name}: {rule.metric} is not collected, so it can never fire; add it to [collect] metrics,"
-                " or write the [[rules]] that shall hold"
+                " or write the [[rules]] that should apply"
             )
 
 

@@ -1,4 +1,4 @@
-"""A series as a chart of characters, with the time in which something fired marked below it."""
+"""A series as a chart of characters, with the times of alerts marked below it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def draw(
 ) -> list[str]:
     """Return the lines of a chart: the highest value of each column, then the columns in which something fired.
 
-    ``spans`` are ``(from, to, severity)`` in seconds, ``to`` ``None`` where it still fires; ``width`` in characters.
+    ``spans`` are ``(from, to, severity)`` in seconds, ``to`` is ``None`` if it still fires; ``width`` in characters.
     """
     if not points:
         return []

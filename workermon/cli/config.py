@@ -9,7 +9,7 @@ from workermon.cli import files, output
 
 @click.group()
 def config() -> None:
-    """Tell about the config file.
+    """Describe the config file.
 
     \b
     Example: workermon config schema > workermon.schema.json

@@ -32,7 +32,7 @@ def text(place: str | Path) -> str:
         raw = sys.stdin.buffer.read() if str(place) == "-" else Path(place).read_bytes()
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as why:
-        raise errors.InvalidInput(source, f"is no UTF-8 text (byte {why.start})", "save it as UTF-8") from None
+        raise errors.InvalidInput(source, f"is not UTF-8 text (byte {why.start})", "save it as UTF-8") from None
     except (OSError, ValueError) as why:
         reason = getattr(why, "strerror", None) or "is not a path"
         raise errors.InvalidInput(source, reason, "name a file that can be read") from None

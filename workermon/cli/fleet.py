@@ -18,7 +18,7 @@ def _scope(
     own: session.Session, region: str | None, role_arn: str | None, external_id: str | None
 ) -> models.AccountRegion:
     if external_id is not None and role_arn is None:
-        raise errors.InvalidInput("--external-id", "says nothing without a role", "add --role-arn")
+        raise errors.InvalidInput("--external-id", "has no meaning without a role", "add --role-arn")
     where = own.region(region)
     if role_arn is None:
         return models.AccountRegion(region=where)
@@ -29,7 +29,7 @@ def _scope(
 
 
 def _collect(own: session.Session, workers: Iterable[models.Worker]) -> None:
-    """Take the first sample at once; what goes wrong is a warning, for the next interval tries again."""
+    """Take the first sample at once. A failure is a warning, because the next interval tries again."""
     active = [worker.id for worker in workers if worker.monitoring == "active"]
     try:
         failed: Mapping[str, errors.WorkermonError] = own.collect(active).failed
@@ -41,13 +41,13 @@ def _collect(own: session.Session, workers: Iterable[models.Worker]) -> None:
 
 @click.command()
 @click.argument("instance_ids", metavar="INSTANCE_ID...", nargs=-1, required=True, type=options.InstanceId())
-@click.option("--region", type=options.Text(), help="Where they are; boto3's own region where left out.")
+@click.option("--region", type=options.Text(), help="Their region; by default the one that boto3 is configured for.")
 @click.option("--role-arn", type=options.Role(), help="The role to assume for them.")
 @click.option("--external-id", type=options.Text(), help="The external id that the role asks for.")
 @click.option("--name", type=options.Text(), help="A name instead of the instance's Name tag.")
 @options.INTERVAL
 @options.LABELS
-@click.option("--no-verify", is_flag=True, help="Do not ask EC2 whether they are there.")
+@click.option("--no-verify", is_flag=True, help="Do not ask EC2 whether they exist.")
 @session.pass_session
 def add(
     own: session.Session,
@@ -86,7 +86,7 @@ def add(
 @click.option("--region", "regions", type=options.Text(), multiple=True, help="Where to look; may be repeated.")
 @options.INTERVAL
 @options.LABELS
-@click.option("--dry-run", is_flag=True, help="Only tell what would be added.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be added.")
 @options.as_json
 @session.pass_session
 def discover(
@@ -98,9 +98,9 @@ def discover(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Find instances by tag, and add those not monitored.
+    """Find instances by tag, and add those that are not monitored.
 
-    Without a tag every instance is found.
+    Without a tag every instance matches.
 
     \b
     Example: workermon discover --tag Role=render --region us-east-1 --dry-run
@@ -125,16 +125,16 @@ def discover(
     for worker in found.added:
         click.echo(f"{'would add' if dry_run else 'added'} {worker.id} as {worker.name}, {worker.region}")
     if not found.added:
-        output.warn(f"nothing new was found; {len(found.known)} of the instances found are monitored already")
+        output.warn(f"nothing new; {len(found.known)} of the instances found are monitored already")
 
 
 @click.command()
 @options.WORKERS
 @session.pass_session
 def remove(own: session.Session, names: tuple[str, ...]) -> None:
-    """Forget workers; may be repeated.
+    """Stop monitoring workers and delete their data; may be repeated.
 
-    Their open alerts resolve, and nothing of them stays in Redis but the alerts' history.
+    Their open alerts resolve. The history of their alerts stays.
 
     \b
     Example: workermon remove render-07 i-0abc123def4567890
@@ -183,7 +183,7 @@ def resume(own: session.Session, names: tuple[str, ...]) -> None:
 
 
 def _named(worker: models.Worker) -> str:
-    """Return a worker's id, and its name where that is another."""
+    """Return a worker's id, and its name if it has another one."""
     return worker.id if worker.name == worker.id else f"{worker.id}, {worker.name}"
 
 
@@ -277,7 +277,7 @@ def _lines(worker: views.WorkerDetail, at: float) -> Iterator[tuple[str, str]]:
     for metric, reading in worker.metrics.items():
         yield metric, "-" if reading is None else f"{output.reading(reading)}, {output.ago(reading.age)}"
     for event in worker.events:
-        due = "at a time that EC2 does not tell" if event.not_before is None else models.rfc3339(event.not_before)
+        due = "at a time that EC2 does not give" if event.not_before is None else models.rfc3339(event.not_before)
         yield "scheduled", f"{event.code} {due} {event.description}".rstrip()
     for alert in worker.alerts:
         since = "-" if alert.since is None else models.rfc3339(alert.since)
@@ -297,7 +297,7 @@ def _when(moment: float, at: float) -> str:
 @options.WORKERS
 @session.pass_session
 def refresh(own: session.Session, names: tuple[str, ...]) -> None:
-    """Collect workers now, an interval or not.
+    """Collect workers now.
 
     \b
     Example: workermon refresh render-07
@@ -311,7 +311,7 @@ def refresh(own: session.Session, names: tuple[str, ...]) -> None:
         if worker.id in done.paused:
             output.warn(f"{worker.id} is paused, so it was not collected")
         elif worker.id in done.retired:
-            output.warn(f"{worker.id} is terminated, so it is collected no more")
+            output.warn(f"{worker.id} is terminated, so it is no longer collected")
         elif worker.id not in done.failed:
             click.echo(f"refreshed {_named(worker)}")
     for worker_id, why in list(done.failed.items())[1:]:
@@ -321,11 +321,11 @@ def refresh(own: session.Session, names: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Only tell what would be repaired.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be repaired.")
 @options.as_json
 @session.pass_session
 def reconcile(own: session.Session, dry_run: bool, as_json: bool) -> None:
-    """Repair where fleet, schedule and EC2 disagree.
+    """Repair differences between fleet, schedule and EC2.
 
     \b
     Example: workermon reconcile --dry-run

@@ -1,4 +1,4 @@
-"""``status`` and ``doctor``: is all of it alive, and does it have what it needs."""
+"""``status`` and ``doctor``: does every part work, and does it have what it needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workermon.cli import options, output, session
 @options.as_json
 @click.pass_context
 def status(ctx: click.Context, as_json: bool) -> None:
-    """Tell whether every part is alive; exits 0 only then.
+    """Show whether every part works; exit 0 only then.
 
     \b
     Example: workermon status --json
@@ -50,7 +50,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
             if scope.reason is not None:
                 click.echo(f"{where}: {scope.state} since {scope.since}: {errors.printable(scope.reason)}")
             for api, share in scope.slowed.items():
-                said = f"asked at {share:.0%} of its rate, for AWS refused more" if share else "does not answer"
+                said = f"asked at {share:.0%} of its rate, because AWS refused more" if share else "does not answer"
                 click.echo(f"{where}: {api} {said}")
         for kind, number in found.troubled.items():
             click.echo(f"collection fails for {number}: {kind}")
@@ -63,9 +63,9 @@ def status(ctx: click.Context, as_json: bool) -> None:
 @options.as_json
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Tell whether every part is alive, and try what it needs.
+    """Show whether every part works, and try what it needs.
 
-    That is AWS' permissions, Redis' settings and the clock. It exits 0 only if all is well.
+    It tries AWS permissions, Redis settings and the clocks, and exits 0 only if all is well.
 
     \b
     Example: workermon doctor

@@ -1,4 +1,4 @@
-"""The parameters that several commands share: what they take, and how they refuse."""
+"""The parameters that several commands share: what they accept, and how they refuse the rest."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Role(TextType):
 
 
 def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
-    """Return ``key=value`` texts as a mapping; a key that is given twice with two values is refused."""
+    """Return ``key=value`` texts as a mapping; refuse a key that is given twice with two values."""
     found: dict[str, str] = {}
     for text in given:
         key, _, value = (part.strip() for part in text.partition("="))
@@ -101,14 +101,14 @@ def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
 
 
 def interval(given: int | None, own: settings.Settings) -> int:
-    """Return the interval in seconds that was given, else the default; refuses what is not allowed."""
+    """Return the given interval in seconds, or the default; refuse what is not allowed."""
     if given is None:
         return own.interval
     if given < own.min_interval:
-        why = f"{given} s is below the least allowed, {own.min_interval} s"
+        why = f"{given} s is below the shortest allowed, {own.min_interval} s"
         raise errors.InvalidInput("--interval", why, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
     if given > models.DAY:
-        raise errors.InvalidInput("--interval", f"{given} s is above the most allowed, 24 h", "choose a shorter one")
+        raise errors.InvalidInput("--interval", f"{given} s is above the longest allowed, 24 h", "choose a shorter one")
     return given
 
 

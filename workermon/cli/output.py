@@ -1,4 +1,4 @@
-"""Printing: tables on a terminal, plain columns in a pipe, JSON where it is asked for."""
+"""Printing: tables on a terminal, plain columns in a pipe, JSON if asked for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def warn(text: str) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str | None] | None = None) -> None:
-    """Print rows under a head: boxed on a terminal, else plain columns; ``styles`` are rich's, one a row."""
+    """Print rows under a head: with borders on a terminal, else plain columns; ``styles`` are rich's, one a row."""
     cells = [[errors.printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich import box, console, text

@@ -1,4 +1,4 @@
-"""``rules check``, ``test`` and ``backtest``: a config file, its cases, and what it would have fired."""
+"""``rules check``, ``test`` and ``backtest``: a config file, its test cases, and what it would have fired."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def check(own: session.Session, file: str, as_json: bool) -> None:
 @options.as_json
 @click.pass_context
 def test(ctx: click.Context, file: str, as_json: bool) -> None:
-    """Run the cases that a config file gives for its rules.
+    """Run the test cases that a config file contains for its rules.
 
-    It exits 1 where one of them turns otherwise than expected. Neither Redis nor AWS is needed.
+    It exits 1 if one of them fails. It needs neither Redis nor AWS.
 
     \b
     Example: workermon rules test fleet.toml
@@ -115,12 +115,14 @@ def _turns(turns: tuple[tuple[int, str], ...]) -> str:
 @click.argument("file", metavar="FILE")
 @click.option("--worker", "worker", type=options.Text(), metavar="WORKER", help="One worker only.")
 @click.option("--csv", "trace", metavar="TRACE", help="A CSV with the columns timestamp,value.")
-@click.option("--metric", type=options.Text(), help="What the CSV holds, where the rules are about several.")
-@click.option("--period", type=options.Duration(), metavar="5m", help="Its period; its median step where left out.")
-@click.option("--cloudwatch", "asks", is_flag=True, help="What CloudWatch itself has kept; tells the price first.")
-@click.option("--since", type=options.Duration(), metavar="14d", help="How far back CloudWatch is asked (14d).")
-@click.option("--region", metavar="REGION", help="Where a worker is that is not monitored.")
-@click.option("--yes", is_flag=True, help="Ask CloudWatch without asking you.")
+@click.option("--metric", type=options.Text(), help="The metric in the CSV, if the rules are about several.")
+@click.option(
+    "--period", type=options.Duration(), metavar="5m", help="The period of the CSV; by default its median step."
+)
+@click.option("--cloudwatch", "asks", is_flag=True, help="Use CloudWatch's own history; shows the price first.")
+@click.option("--since", type=options.Duration(), metavar="14d", help="How far back to ask CloudWatch (14d).")
+@click.option("--region", metavar="REGION", help="The region of a worker that is not monitored.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @options.as_json
 @session.pass_session
 def replay(
@@ -136,10 +138,10 @@ def replay(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Tell what the rules of a config file would have fired on recorded data.
+    """Show what the rules of a config file would have fired on recorded data.
 
-    That is a CSV trace (neither Redis nor AWS is needed then), or CloudWatch's own history, else the ledger: of one
-    worker, or of all. CloudWatch is asked only after its price was told and agreed to.
+    The data is a CSV trace (then neither Redis nor AWS is needed), CloudWatch's own history, or the ledger: of one
+    worker or of all. CloudWatch is asked only after you have seen the price and agreed.
 
     \b
     Example: workermon rules backtest fleet.toml --csv cpu.csv
@@ -220,7 +222,7 @@ def _on_cloudwatch(
         raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
     records, stranger = _meant(own, worker, region)
     if stranger:
-        # Nobody gave it labels, so none can be asked for.
+        # It has no labels, so rules cannot ask for any.
         rules = [rule.model_copy(update={"labels": {}}) for rule in rules]
     begin = int(own.now()) - since
     asked = own.call(backtest.wanted, records, rules, made, begin)
@@ -245,7 +247,7 @@ def _on_cloudwatch(
 
 
 def _meant(own: session.Session, worker: str | None, region: str | None) -> tuple[list[ports.Record], bool]:
-    """Return who is meant, and whether that is an instance that is not monitored."""
+    """Return the workers, and whether they are an instance that is not monitored."""
     from workermon import fleet
 
     if worker is None:
@@ -272,7 +274,7 @@ def _meant(own: session.Session, worker: str | None, region: str | None) -> tupl
 
 
 def _asks() -> bool:
-    """Tell whether there is somebody to be asked."""
+    """Return whether somebody can be asked."""
     return sys.stdin.isatty()
 
 
@@ -281,7 +283,7 @@ def _note(text: str) -> None:
 
 
 def _agreed(asked: Sequence[backtest.Wanted], begin: int, *, yes: bool) -> None:
-    """Tell the price, and have it agreed to."""
+    """Show the price and ask for confirmation."""
     from workermon.views import backtest
 
     number, dollars = backtest.price(asked)
@@ -299,9 +301,9 @@ def _agreed(asked: Sequence[backtest.Wanted], begin: int, *, yes: bool) -> None:
     if yes:
         return
     if not _asks():
-        raise errors.InvalidInput("--cloudwatch", "it costs that, and nobody can be asked here", "add --yes")
+        raise errors.InvalidInput("--cloudwatch", "that costs money, and nobody can confirm it here", "add --yes")
     if not click.confirm("ask for it?", err=True):
-        raise errors.WorkermonError("rules backtest", "it was not agreed to", "nothing was asked of CloudWatch")
+        raise errors.WorkermonError("rules backtest", "you did not agree", "nothing was asked of CloudWatch")
 
 
 def _on_ledger(own: session.Session, file: config.File, worker: str | None, metric: str | None) -> list[Drawn]:

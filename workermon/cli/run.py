@@ -18,15 +18,15 @@ log = logs.get(__name__)
 
 
 @click.command()
-@click.option("--concurrency", type=click.IntRange(1, 256), help="Threads that collect; 8 where left out.")
-@click.option("--no-beat", is_flag=True, help="Run no beat here: another machine has it.")
-@click.option("--no-worker", is_flag=True, help="Run neither worker processes nor listener here.")
+@click.option("--concurrency", type=click.IntRange(1, 256), help="Threads that collect; 8 by default.")
+@click.option("--no-beat", is_flag=True, help="Do not run beat here: another machine does.")
+@click.option("--no-worker", is_flag=True, help="Do not run worker processes and the listener here.")
 @session.pass_session
 def up(own: session.Session, concurrency: int | None, no_beat: bool, no_worker: bool) -> None:
     """Run the whole pipeline on this machine, until Ctrl-C.
 
-    That is beat, worker processes and listener; what dies is started anew.
-    With WORKERMON_REDIS_URL unset an embedded Redis runs too. The file of WORKERMON_CONFIG is applied first.
+    That is beat, worker processes and listener. A process that dies is restarted. If WORKERMON_REDIS_URL is unset, an
+    embedded Redis runs too. The file of WORKERMON_CONFIG is applied first.
 
     \b
     Example: WORKERMON_CONFIG=fleet.toml workermon up --concurrency 16
@@ -47,10 +47,10 @@ def up(own: session.Session, concurrency: int | None, no_beat: bool, no_worker: 
 
 
 def _prepare(own: session.Session, file: config.File | None) -> None:
-    """Apply the config file and reconcile. AWS out of reach stops neither, for it may be back in a minute."""
+    """Apply the config file and reconcile. If AWS is out of reach both go on: it may be back in a minute."""
     from workermon import fleet
 
-    own.container.get(ports.Workers).ids()  # where Redis is out of reach, this says so best
+    own.container.get(ports.Workers).ids()  # if Redis is out of reach, this reports it best
     region = _region(own)
     if file is not None:
         _apply(own, file, region)
@@ -67,7 +67,7 @@ def _apply(own: session.Session, file: config.File, region: str | None) -> None:
     try:
         config.check_silences(file, own.now())
     except errors.InvalidInput as why:
-        # A window that is over by now must not keep the monitor from its start.
+        # A window that is over must not keep the monitor from starting.
         log.warning("up.silence_over", reason=str(why))
     try:
         done = stage.apply(file, options)
@@ -91,11 +91,11 @@ def _region(own: session.Session) -> str | None:
 
 @click.command()
 @click.option("--workers", type=click.IntRange(1, 1000), default=25, show_default=True, help="Size of the fleet.")
-@click.option("--seconds", type=click.IntRange(min=1), help="End by itself after that many seconds.")
+@click.option("--seconds", type=click.IntRange(min=1), help="End after that many seconds.")
 def demo(workers: int, seconds: int | None) -> None:
     """Run the whole pipeline on a simulated fleet.
 
-    Nothing else is needed, and nothing is left behind. A live table on a terminal; in a pipe, a line for each alert.
+    It needs nothing else and leaves nothing behind. A terminal shows a live table, a pipe gets a line for each alert.
 
     \b
     Example: workermon demo --seconds 60
@@ -103,7 +103,7 @@ def demo(workers: int, seconds: int | None) -> None:
     from workermon import fleet, views
     from workermon.local import demo as local
 
-    logs.configure("warning")  # what the demo's own settings will say
+    logs.configure("warning")  # as the demo's own settings will
     sessions: list[session.Session] = []
 
     def prepare() -> None:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Container(Protocol):
-    """What makes a port by its type; dishka's containers do."""
+    """Something that makes a port by its type, as dishka's containers do."""
 
     def get(self, dependency_type: Any, /) -> Any:
         """Return the one of this container."""
@@ -29,7 +29,7 @@ class Container(Protocol):
 
 
 class Collected(NamedTuple):
-    """Of whom a collection failed and why, and who was not collected: paused, or terminated."""
+    """The workers whose collection failed and why, and those that were not collected: paused or terminated."""
 
     failed: Mapping[str, errors.AwsError]
     paused: tuple[str, ...]
@@ -37,7 +37,7 @@ class Collected(NamedTuple):
 
 
 class Session:
-    """One command line. Nothing is read, imported or connected to before it is needed."""
+    """One command line. It reads, imports and connects to nothing before it is needed."""
 
     def __init__(self, own: settings.Settings | None = None, container: Container | None = None) -> None:
         self._own, self._given = own, container
@@ -53,7 +53,7 @@ class Session:
         return own
 
     def serve(self) -> None:
-        """Log as the settings say: this command runs until it is stopped, and its log is what it tells."""
+        """Log as the settings say: this command runs until it is stopped, and its log is its output."""
         logs.configure(self.settings.log_level, self.settings.log_format)
 
     @cached_property
@@ -62,7 +62,7 @@ class Session:
         own = self.settings
         if self._given is not None:
             return self._given
-        own.state_url  # noqa: B018 - where there is no server to be found, this says so in one line
+        own.state_url  # noqa: B018 - if no server can be found, this says so in one line
         from workermon import runtime
 
         return typing.cast(Container, runtime.open(own))
@@ -87,9 +87,9 @@ class Session:
         return float(self.container.get(ports.Clock)())
 
     def region(self, given: str | None) -> str:
-        """Return the region that was given, else the one that boto3 is configured for.
+        """Return the given region, or the one that boto3 is configured for.
 
-        Raises ``errors.InvalidInput`` where there is none, or AWS has none of that name.
+        Raises ``errors.InvalidInput`` if there is none, or AWS has none of that name.
         """
         region = given or self.default_region
         if region is None:
@@ -103,7 +103,7 @@ class Session:
         return region
 
     def check_regions(self, file: config.File) -> None:
-        """Refuse a config file that names a region which AWS does not have."""
+        """Refuse a config file that names a region that AWS does not have."""
         named = [(f"workers[{place}]", worker.region) for place, worker in enumerate(file.workers or ())]
         named += [("discover.regions", region) for region in (file.discover.regions if file.discover else ())]
         for path, region in named:
@@ -127,7 +127,7 @@ class Session:
         return runtime.known_regions()
 
     def collect(self, worker_ids: Sequence[str]) -> Collected:
-        """Collect workers here and now, and say what became of each."""
+        """Collect workers here and now, and return the result of each."""
         if not worker_ids:
             return Collected({}, (), ())
         from workermon import collect

@@ -1,4 +1,4 @@
-"""``silence``, ``silences``, ``unsilence`` and ``ack``: what is not to be told for a while, and who has seen what."""
+"""``silence``, ``silences``, ``unsilence`` and ``ack``: what notifies nobody for a while, and who looks after what."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workermon.cli import options, output, session
 if TYPE_CHECKING:
     from workermon import views
 
-BY = click.option("--by", type=options.Text(), help="Who; the user of this machine where left out.")
+BY = click.option("--by", type=options.Text(), help="Your name; by default the user of this machine.")
 
 
 @click.command()
@@ -38,10 +38,10 @@ def silence(
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Tell nobody of alerts for a while.
+    """Notify nobody of alerts for a while.
 
-    Of what is named all has to be true of an alert. It is judged and recorded as ever. What still fires when the
-    silence is over is told then; what people know of already they are told the end of.
+    An alert has to match everything that you name. It is still evaluated and recorded. If it still fires when the
+    silence ends, it notifies then. The end of an alert that had notified before is notified in any case.
 
     \b
     Example: workermon silence --worker render-07 --for 2h --reason "new disk"
@@ -51,7 +51,7 @@ def silence(
 
     now = own.now()
     if lasting is not None and until is not None:
-        raise click.UsageError("--for and --until are two answers to one question")
+        raise click.UsageError("--for and --until exclude each other")
     ends = _moment(until) if until is not None else None if lasting is None else now + lasting
     worker_id = None if name is None else own.get(fleet.Lookup).resolve([name])[0].worker.id
     theirs = [each.name for each in own.container.get(ports.Configurations).load().rules]
@@ -59,7 +59,7 @@ def silence(
     if rule is not None and rule not in known:
         raise errors.NotFound(f"rule {rule}", "there is none of that name", errors.nearest(rule, known))
     if rule in config.STANDING and rule not in theirs and (name is not None or labels):
-        raise errors.InvalidInput(f"rule {rule}", "is of no worker", "silence it by --rule alone")
+        raise errors.InvalidInput(f"rule {rule}", "is not about a worker", "silence it by --rule alone")
     request = silences.Request(
         worker_id=worker_id,
         labels=options.pairs(labels, "--label"),
@@ -96,7 +96,7 @@ def _user() -> str:
 @options.as_json
 @session.pass_session
 def silences(own: session.Session, as_json: bool) -> None:
-    """List the silences in force, the first to end first, then the windows of the config file that are shut.
+    """List active silences, the first to end first, then the windows of the config file that are closed.
 
     \b
     Example: workermon silences --json
@@ -119,7 +119,7 @@ def silences(own: session.Session, as_json: bool) -> None:
 def unsilence(own: session.Session, silence_id: str) -> None:
     """End a silence now.
 
-    What still fires is told within seconds.
+    Alerts that still fire notify within seconds.
 
     \b
     Example: workermon unsilence 3f2a9c01
@@ -130,7 +130,7 @@ def unsilence(own: session.Session, silence_id: str) -> None:
     of_file = [one.id for one in own.container.get(ports.Configurations).load().silences]
     if silence_id in of_file:
         why = "stands in the config file"
-        raise errors.InvalidInput(f"silence {silence_id}", why, "take it out there and apply the file")
+        raise errors.InvalidInput(f"silence {silence_id}", why, "remove it there and apply the file")
     if silence_id not in known:
         raise errors.NotFound(
             f"silence {silence_id}", "there is none of that id", errors.nearest(silence_id, [*known, *of_file])
@@ -147,9 +147,9 @@ def unsilence(own: session.Session, silence_id: str) -> None:
 @options.as_json
 @session.pass_session
 def ack(own: session.Session, alert: str, by: str | None, as_json: bool) -> None:
-    """Say that somebody has seen an alert that fires.
+    """Note that somebody is looking after an alert that fires.
 
-    ALERT is its dedup_key, the worker and the rule. It holds until the alert is over.
+    ALERT is its dedup_key, the worker and the rule. The note ends with the alert.
 
     \b
     Example: workermon ack i-0abc123def4567890/cpu-high
@@ -181,7 +181,7 @@ def ack(own: session.Session, alert: str, by: str | None, as_json: bool) -> None
 
 
 def _when(row: views.SilenceRow) -> str:
-    """Return until when a silence is open, else from when to when it is open next."""
+    """Return until when a silence is active, or from when to when it is active next."""
     if row.ends is not None:
         return models.rfc3339(row.ends)
     return f"{models.rfc3339(row.next.begins)} to {models.rfc3339(row.next.ends)}" if row.next else "-"

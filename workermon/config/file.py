@@ -42,12 +42,12 @@ SHORT_PERIODS = frozenset({1, 5, 10, 20, 30})
 
 
 def check_intervals(file: File, least: int) -> None:
-    """Refuse an interval below the least allowed, in seconds."""
+    """Refuse an interval below the shortest allowed, in seconds."""
     intervals = [(f"workers[{place}].interval", worker.interval) for place, worker in enumerate(file.workers or ())]
     intervals.append(("discover.interval", file.discover.interval if file.discover else None))
     for path, interval in intervals:
         if interval is not None and interval < least:
-            why = f"{interval} s is below the least allowed, {least} s"
+            why = f"{interval} s is below the shortest allowed, {least} s"
             raise errors.InvalidInput(file.where(path), why, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
 
 

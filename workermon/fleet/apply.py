@@ -270,5 +270,5 @@ def _desired(file: config.File, options: ApplyOptions, scopes: Scopes) -> list[D
 
 def _check_interval(file: config.File, path: str, interval: int, min_interval: int) -> None:
     if interval < min_interval:
-        why = f"{interval} s is below the least allowed, {min_interval} s"
+        why = f"{interval} s is below the shortest allowed, {min_interval} s"
         raise errors.InvalidInput(file.where(f"{path}.interval"), why, "choose a longer one")

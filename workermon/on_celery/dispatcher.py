@@ -48,5 +48,5 @@ class CeleryDispatcher:
             self._app.send_task(task, kwargs=kwargs, queue=queue, expires=EXPIRES)
         except (CeleryError, KombuError, OSError) as why:
             raise errors.RedisUnavailable(
-                "broker", f"it takes no messages ({type(why).__name__})", "see that it runs and takes our password"
+                "broker", f"it takes no messages ({type(why).__name__})", "check that it runs and accepts the password"
             ) from None

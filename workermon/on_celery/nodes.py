@@ -23,7 +23,7 @@ class CeleryNodes:
             answers = self._app.control.ping(timeout=timeout)
         except (CeleryError, KombuError, OSError) as why:
             raise errors.RedisUnavailable(
-                "broker", f"it cannot be asked ({type(why).__name__})", "see that it runs and takes our password"
+                "broker", f"it cannot be asked ({type(why).__name__})", "check that it runs and accepts the password"
             ) from None
         return sorted({name for answer in answers or () for name in answer})
 
@@ -37,5 +37,5 @@ class CeleryNodes:
                 return {**waiting, "unacked": int(channel.client.hlen(channel.unacked_key))}
         except gone as why:
             raise errors.RedisUnavailable(
-                "broker", f"it cannot be asked ({type(why).__name__})", "see that it runs and takes our password"
+                "broker", f"it cannot be asked ({type(why).__name__})", "check that it runs and accepts the password"
             ) from None

@@ -78,7 +78,9 @@ def reaching() -> Iterator[None]:
         yield
     except schedulers.redis.exceptions.RedisError as why:
         reason = "it refuses the password" if "auth" in type(why).__name__.lower() else type(why).__name__
-        raise errors.RedisUnavailable("Redis (schedule)", reason, "see that it runs and takes our password") from None
+        raise errors.RedisUnavailable(
+            "Redis (schedule)", reason, "check that it runs and accepts the password"
+        ) from None
 
 
 def definition(worker: models.Worker) -> str:

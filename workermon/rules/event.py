@@ -330,7 +330,7 @@ def describe(event: ScheduledEvent, at: float) -> str:
 
 
 def _when(event: ScheduledEvent) -> str:
-    return "a time that EC2 does not tell" if event.not_before is None else rfc3339(event.not_before)
+    return "a time that EC2 does not give" if event.not_before is None else rfc3339(event.not_before)
 
 
 def _span(seconds: float) -> str:
