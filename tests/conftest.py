@@ -48,7 +48,7 @@ class _Processes:
 
     @classmethod
     def audit(cls, event: str, _arguments: object) -> None:
-        """Refuse a process where none is allowed."""
+        """Refuse a process if none is allowed."""
         if not cls.allowed and event in STARTS:
             raise RuntimeError(f"{event}: this test starts a process; mark it with pytest.mark.integration")
 
@@ -58,7 +58,7 @@ sys.addaudithook(_Processes.audit)
 
 @pytest.fixture(autouse=True)
 def _no_process(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let a test start a process only where it is marked, so that ``make quick`` stays quick."""
+    """Let a test start a process only if it is marked, so that ``make quick`` stays quick."""
     _Processes.allowed = request.node.get_closest_marker("integration") is not None
     yield
     _Processes.allowed = True
@@ -66,7 +66,7 @@ def _no_process(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _logging_is_put_back() -> Iterator[None]:
-    """Put back what a test configured of logging, for it is one for the whole process."""
+    """Put back what a test configured of logging, because it is one for the whole process."""
     root = logging.getLogger()
     handlers, level, botocore = list(root.handlers), root.level, logging.getLogger("botocore").level
     yield

@@ -1,4 +1,4 @@
-"""What rules would have fired on a trace, compared with a loop that knows nothing of the judgement's code."""
+"""What rules would have fired on a trace, compared with a loop that knows nothing of the evaluation's code."""
 
 import csv
 import itertools
@@ -54,7 +54,7 @@ RULES = {
 
 
 def plain_loop(rows, period, rule):
-    """Judge rows of ``(time, value or None)`` slot by slot, as the manual says; return the episodes."""
+    """Evaluate rows of ``(time, value or None)`` slot by slot, as the manual says; return the episodes."""
     slots = {}
     for at, value in rows:
         if value is not None:
@@ -240,7 +240,7 @@ def test_of_several_metrics_the_meant_one_has_to_be_told(tmp_path):
 
 
 def test_the_ledger_is_judged_by_worker_and_rule():
-    """Each worker with the rule's labels has its episodes; a period that changed midway is judged on."""
+    """Each worker with the rule's labels has its episodes; a period that changed midway is evaluated on."""
     now, store = testing.ManualClock(1_700_000_000), testing.MemoryStore()
     workers, samples = testing.MemoryWorkers(store), testing.MemorySamples(store)
     ids = ["i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"]
@@ -296,7 +296,7 @@ def try_cases(tmp_path, text, *more):
 
 
 def test_cases_of_a_file_are_run(tmp_path):
-    """Cases that hold exit 0 and are told one by one."""
+    """Cases that hold exit 0 and are reported one by one."""
     done = try_cases(tmp_path, CASES)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.splitlines() == [
@@ -327,7 +327,7 @@ def test_a_case_that_does_not_hold_fails(tmp_path):
     ],
 )
 def test_a_case_that_cannot_be_meant_is_refused(tmp_path, text, said):
-    """What is wrong in a case is told by its place, with exit code 2."""
+    """What is wrong in a case is reported by its place, with exit code 2."""
     done = try_cases(tmp_path, text)
     assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
 

@@ -134,7 +134,7 @@ def test_metrics_of_a_users_own_stand_before_memory_and_cpu():
 
 
 def test_a_weight_is_by_the_name_of_cloudwatch():
-    """So that what is counted by that name can be told in full."""
+    """So that what is counted by that name can be reported in full."""
     assert costs.weights(CONFIGURATION, {"network_out": 4}) == {OUT: 4}
 
 

@@ -128,7 +128,7 @@ def test_several_in_a_row_name_the_part_that_does_not_pass_them_on(step, after, 
 
 
 def test_beat_that_ticks_and_sends_none_is_named():
-    """An entry of beat's that never comes is told, and beat's own silence is left to beat's part."""
+    """An entry of beat's that never comes is reported, and beat's own silence is left to beat's part."""
     house = House()
     house.minute()
     house.now.advance(canary.PATIENCE + 1)
@@ -192,7 +192,7 @@ def test_a_message_that_is_no_canary_passes_nothing_on():
 
 
 def test_one_that_waits_in_the_outbox_is_joined_by_no_other():
-    """While delivery takes none there is one parcel, however many set out."""
+    """While delivery takes none there is one notification, however many set out."""
     house = House("accepted")
     for _ in range(9):
         house.minute()

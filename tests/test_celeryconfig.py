@@ -86,7 +86,7 @@ def test_what_is_configured_makes_a_connection(configured: Callable[..., Celery]
 
 
 def test_the_broker_verifies_certificates(configured: Callable[..., Celery]) -> None:
-    """Over TLS Kombu verifies, though it would not where nothing is said; what is said counts."""
+    """Over TLS Kombu verifies, though it would not by itself; what is said counts."""
     assert configured("rediss://localhost/1").connection().ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     said = configured("rediss://localhost/1?ssl_cert_reqs=none&ssl_ca_certs=/etc/ca.pem").connection().ssl
     assert said == {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_ca_certs": "/etc/ca.pem"}

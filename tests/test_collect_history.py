@@ -17,7 +17,7 @@ ONE = "i-0000000000000001a"
 CPU = "cpu_utilization"
 #: On a whole hour.
 NOW = 1_699_999_200.0
-#: Seconds after its period's end that a datapoint appears where it is not late.
+#: Seconds after its period's end that a datapoint appears if it is not late.
 LAG = 70
 
 
@@ -213,9 +213,9 @@ def test_a_datapoint_is_there_an_interval_and_half_a_minute_after_it_is_served(
     seed: int,
     lateness: int,
 ) -> None:
-    """However much was learnt not to ask too early: also where ages differ a little, and where one comes late.
+    """However much was learned not to ask too early: also where ages differ a little, and where one comes late.
 
-    Later than usual, where that is allowed, it may take a period.
+    Later than usual, if that is allowed, it may take a period.
     """
     # As the schedule has it: no look is so near the end of its slot that a late start takes it into the next.
     phase *= interval
@@ -263,7 +263,7 @@ def test_what_is_learnt_serves_others_of_the_same_place() -> None:
 
 
 def test_datapoints_that_come_earlier_than_before_are_asked_for_earlier_again() -> None:
-    """What was learnt is tried now and then, and overturned by what is seen."""
+    """What was learned is tried now and then, and overturned by what is seen."""
     world = World(phase=10)
     for number in range(72):
         world.publish(number, lag=250 if number < 24 else 20)

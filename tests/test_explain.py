@@ -44,7 +44,7 @@ def test_a_firing_alert_is_explained_by_what_was_recorded():
 
 
 def test_the_recorded_reason_outlives_a_change_of_the_rule():
-    """What was decided under another threshold is told as it was recorded, not reckoned anew."""
+    """What was decided under another threshold is reported as it was recorded, not reckoned anew."""
     site = Site()
     site.minutes([95, 96, 97])
     site.change(rules=(changed(CPU, above=models.Levels(warning=98, critical=99)),))
@@ -120,7 +120,7 @@ def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over():
 
 
 def test_who_heard_of_a_warning_is_said_to_have_been_told_when_a_silence_keeps_the_rest():
-    """People were told that it fires, and a silence keeps from them that it became critical."""
+    """People were notified that it fires, and a silence keeps from them that it became critical."""
     site = Site()
     site.minutes([85, 85, 85])
     active_silences(site, T0)

@@ -1,4 +1,4 @@
-"""Alerts that flap: when they are said to, what is told meanwhile and at the end, whoever looks when."""
+"""Alerts that flap: when they are said to, what is reported meanwhile and at the end, whoever looks when."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def told(site: Site) -> list[Told]:
 
 
 def last(site: Site) -> models.Notification:
-    """Return what was told last."""
+    """Return what was reported last."""
     return site.store.lanes[f"{ID}/cpu-high", "ops"].waiting[-1]
 
 
@@ -48,7 +48,7 @@ def waves(number: int, value: float = 85.0) -> list[float]:
 
 
 def plain(turns: Sequence[tuple[int, bool]], option: Flapping, until: int) -> bool:
-    """Tell whether it flaps, by looking at all turns for each time: slow and simple."""
+    """Tell whether it flaps, by looking at all transitions for each time: slow and simple."""
     flaps, before = False, None
     for place, (at, fires) in enumerate(turns):
         if before is not None and at - before >= option.within:
@@ -70,7 +70,7 @@ def plain(turns: Sequence[tuple[int, bool]], option: Flapping, until: int) -> bo
 def test_it_flaps_when_a_plain_loop_says_so(
     steps: list[int], number: int, within: int, beyond: int, data: st.DataObject
 ) -> None:
-    """However the turns are divided between what is settled and the trail, the state is that of a plain loop."""
+    """However the transitions are divided between what is settled and the trail, the state is that of a plain loop."""
     option = Flapping(turns=number, within=within)
     times = [sum(steps[: place + 1]) for place in range(len(steps))]
     turns = [SeverityChange(at, "warning" if place % 2 == 0 else None, 1 - place % 2) for place, at in enumerate(times)]
@@ -90,11 +90,11 @@ def test_a_change_of_severity_is_no_turn() -> None:
     assert flapping.settled(RULE, None, turns) == FlapState(fires=True, recent=(0,))
 
 
-# --- what is told ------------------------------------------------------------------------------------------------
+# --- what is reported ------------------------------------------------------------------------------------------------
 
 
 def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
-    """Six turns are told; with the seventh, which fires, that it flaps; then nothing until it has held still."""
+    """Six turns are reported; with the seventh, which fires, that it flaps; then nothing until it has held still."""
     site = Site(MILD)
     site.minutes(waves(20))
     assert [one[2] for one in told(site)] == [0, 1, 2, 3, 4, 5, 6]
@@ -107,7 +107,7 @@ def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
     recorded = list(reversed(site.alerts.history(f"{ID}/cpu-high")))
     assert [one.transition.damped for one in recorded] == [False] * 7 + [True] * 13
     assert all("damped" in one.transition.reason and one.notification is None for one in recorded[7:])
-    # The last turn, at minute 19, was to well.
+    # The last transition, at minute 19, was to well.
     site.minutes([20] * 59, 20)
     assert len(told(site)) == 7
     assert site.alert().open
@@ -133,7 +133,7 @@ def test_what_fires_when_it_has_held_still_is_told_to_fire() -> None:
 
 
 def test_critical_is_told_all_the_same() -> None:
-    """A warning that flaps and gets critical is told so, once until it has held still."""
+    """A warning that flaps and gets critical is reported so, once until it has held still."""
     site = Site(RULE)
     site.minutes([*waves(8), 95, 20, 95, 85, 95, 20])
     assert told(site)[6:] == [("firing", "warning", 6), ("firing", "critical", 8)]
@@ -143,7 +143,7 @@ def test_critical_is_told_all_the_same() -> None:
 
 
 def test_slow_turns_are_all_told() -> None:
-    """Turns that are further apart than the option says are told one by one."""
+    """Turns that are further apart than the option says are reported one by one."""
     site = Site(MILD)
     values = [85.0 if slot % 26 < 13 else 20.0 for slot in range(26 * 5)]
     site.minutes(values)
@@ -160,7 +160,7 @@ def test_without_the_option_nothing_is_damped() -> None:
 
 
 def test_a_late_evaluation_tells_the_present_alone() -> None:
-    """An hour of turns that is seen at once is told as one thing: it fires, and flaps."""
+    """An hour of transitions that is seen at once is reported as one thing: it fires, and flaps."""
     site = Site(MILD)
     for slot, value in enumerate(waves(41)):
         site.collected(T0 + (slot + 3) * MINUTE, {T0 + slot * MINUTE: value})
@@ -182,7 +182,7 @@ def test_what_flapped_unseen_says_nothing() -> None:
 
 
 def test_the_option_taken_away_tells_the_present() -> None:
-    """With the option the damping goes: how it stands is told with the next judgement."""
+    """With the option the damping goes: how it stands is reported with the next evaluation."""
     site = Site(MILD)
     site.minutes(waves(10))
     assert len(told(site)) == 7
@@ -300,7 +300,7 @@ values_of = st.lists(
 def test_minute_by_minute_people_hear_what_a_plain_loop_says(
     values: list[float | None], turns: int, minutes: int
 ) -> None:
-    """Each turn until it flaps, that it flaps, nothing meanwhile, and how it stands when it has held still."""
+    """Each transition until it flaps, that it flaps, nothing meanwhile, and how it stands when it has held still."""
     option = Flapping(turns=turns, within=minutes * 60)
     site = Site(MILD.model_copy(update={"flapping": option}))
     site.minutes([20.0, *values])
@@ -313,7 +313,7 @@ def test_minute_by_minute_people_hear_what_a_plain_loop_says(
 
 
 def turned(site: Site) -> set[tuple[int, str | None]]:
-    """Return the turns of the history that datapoints decided."""
+    """Return the transitions of the history that datapoints decided."""
     return {
         (one.transition.at, one.transition.after)
         for one in site.alerts.history(f"{ID}/cpu-high", 1000)

@@ -67,7 +67,7 @@ def test_a_stage_that_stands_still_is_told(part, said):
 
 
 def test_what_waits_is_told():
-    """A sample that nobody judges, and a notification that nobody sends, withhold it."""
+    """A sample that nobody evaluates, and a notification that nobody sends, withhold it."""
     house = House()
     house.samples.mark_pending([house.worker.id], NOW - 61)
     assert "to be judged" in house.withheld()

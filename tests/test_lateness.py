@@ -1,4 +1,4 @@
-"""The lateness of the file where it is judged: how far back the past is seen, and what a change of it leaves be."""
+"""The lateness of the file if it is evaluated: how far back the past is seen, and what a change of it leaves be."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BAND = threshold.KIND.rule(
 
 
 def revise(site: Site, now: int, slots: dict[int, float]) -> list[str]:
-    """Collect at a minute that brings other values for slots of long ago, and judge it."""
+    """Collect at a minute that brings other values for slots of long ago, and evaluate it."""
     at = T0 + MINUTE * now
     site.collected(at + 3 * MINUTE, {T0 + MINUTE * slot: value for slot, value in slots.items()} | {at: 78.0})
     return site.evaluate()
@@ -39,7 +39,7 @@ def test_an_open_alert_stays_as_it_is_when_the_lateness_grows() -> None:
 
 
 def test_an_open_alert_stays_as_it_is_when_the_lateness_shrinks() -> None:
-    """It resolves by what comes, as ever."""
+    """It resolves by what comes, as always."""
     site = Site(BAND)
     site.change(lateness=7200)
     site.minutes([50, 85, *[78.0] * 60])

@@ -58,7 +58,7 @@ def test_a_bucket_lets_its_content_go_at_once_and_then_the_rate(connection: redi
 
 
 def test_what_would_take_too_long_is_refused_and_takes_nothing(connection: redis.Redis) -> None:
-    """It is told as throttled, in one line; who asks later is not later for it."""
+    """It is reported as throttled, in one line; who asks later is not later for it."""
     one, waits = make(connection, bucket=1, rate=1, patience=2.0)
     for _ in range(3):
         one.take(SCOPE, API)
@@ -150,7 +150,7 @@ def test_a_slowed_rate_is_shared(connection: redis.Redis) -> None:
 
 
 def test_two_silences_shut_an_api_and_one_tries_it(connection: redis.Redis) -> None:
-    """The others are told at once, so that a silent region keeps no thread; the first answer opens it to all."""
+    """The others are notified at once, so that a silent region keeps no thread; the first answer opens it to all."""
     one, _ = make(connection)
     other, _ = make(connection)
     one.take(SCOPE, API)

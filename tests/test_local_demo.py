@@ -273,7 +273,7 @@ def test_a_demo_that_was_killed_leaves_its_folder_to_the_next(tmp_path: Path, mo
 
 
 def test_celerys_words_to_root_are_not_in_the_log() -> None:
-    """Each child is told that its messages are JSON; what the user says of warnings stays."""
+    """Each child knows that its messages are JSON; what the user says of warnings stays."""
     for said, first in ((None, "ignore:"), ("error::ValueError", "error::ValueError,ignore:")):
         env = {} if said is None else {"PYTHONWARNINGS": said}
         kept = up.children(env, concurrency=1)

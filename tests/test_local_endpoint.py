@@ -36,7 +36,7 @@ NOW = 1_764_000_030
 
 @pytest.fixture
 def clock() -> testing.ManualClock:
-    """A clock that only moves when it is told."""
+    """A clock that only moves when it is told to."""
     return testing.ManualClock(NOW)
 
 
@@ -160,7 +160,7 @@ def test_unknown_ids_are_named(fleet: simulation.Simulation, ec2: EC2Client) -> 
 
 
 def test_a_malformed_id_is_refused(ec2: EC2Client) -> None:
-    """What is not an instance id is told from one that is not there."""
+    """What is not an instance id is told apart from one that is not there."""
     assert refused(ec2.describe_instances, InstanceIds=["i-xyz"])["Code"] == "InvalidInstanceID.Malformed"
 
 
@@ -560,7 +560,7 @@ def test_latency_slows_each_answer(aws: endpoint.Endpoint, ec2: EC2Client) -> No
 def test_what_is_billed_is_counted(
     fleet: simulation.Simulation, aws: endpoint.Endpoint, cloudwatch: CloudWatchClient
 ) -> None:
-    """Metrics asked for are counted, for that is what AWS bills."""
+    """Metrics asked for are counted, because that is what AWS bills."""
     ask(cloudwatch, [query(one, number=n) for n, one in enumerate(ids(fleet)[:5])])
     assert aws.metrics_asked == 5
 

@@ -120,7 +120,7 @@ def test_fifty_at_once_are_one_message() -> None:
 
 
 def test_one_alone_is_a_message_of_its_own() -> None:
-    """A single alert waits for its group, and then is told as ever."""
+    """A single alert waits for its group, and then is reported as always."""
     site = Site(1)
     site.tell(*site.ids)
     site.deliver()
@@ -206,7 +206,7 @@ def test_who_comes_later_is_in_the_next_group() -> None:
 
 
 def test_a_turn_within_the_window_keeps_its_order() -> None:
-    """An alert that fires and resolves within one window is told both, in order."""
+    """An alert that fires and resolves within one window is reported twice, in order."""
     site = Site(3)
     site.tell(*site.ids)
     site.tell(*site.ids)
@@ -239,7 +239,7 @@ def test_nothing_waits_where_nothing_is_grouped() -> None:
 
 
 def test_a_wave_is_told_in_time() -> None:
-    """Alerts that come one after the other for minutes are told within two windows each, in few messages."""
+    """Alerts that come one after the other for minutes are reported within two windows each, in few messages."""
     site = Site(120)
     for one in site.ids:
         site.tell(one)

@@ -61,7 +61,7 @@ def test_who_heard_of_the_warning_hears_that_it_got_worse() -> None:
 
 
 def test_a_severity_without_channels_is_told_nobody() -> None:
-    """Nor is its end; what is critical later is told."""
+    """Nor is its end; what is critical later is reported."""
     site = Site(routed(critical=("pager",)))
     site.minutes([85, 20, 85, 95, 20])
     assert got(site, "chat") == []
@@ -80,7 +80,7 @@ def test_the_end_reaches_all_who_heard_whatever_the_rule_says_by_then() -> None:
 
 
 def test_after_a_silence_the_severity_decides() -> None:
-    """What was muted is told to those whom its severity is for."""
+    """What was muted is reported to those whom its severity is for."""
     site = Site(ROUTED)
     site.silences.add(models.Silence(id="s1", rule="cpu-high", begins=T0, ends=T0 + 5 * MINUTE, reason="x", by="me"))
     site.minutes([85, 85, 85])

@@ -63,7 +63,7 @@ def test_the_short_way_brings_what_botocore_brings(aws: endpoint.Endpoint, monke
 
 
 def test_a_refusal_stays_botocores(aws: endpoint.Endpoint) -> None:
-    """What CloudWatch refuses or garbles is told in botocore's words."""
+    """What CloudWatch refuses or garbles is reported in botocore's words."""
     sessions = session.Sessions()
     faults: list[tuple[endpoint.Fault, str]] = [("deny", "AccessDenied"), ("garbage", "CloudWatch")]
     for kind, said in faults:

@@ -1,4 +1,4 @@
-"""What a user is told of Redis, and what becomes of the connection."""
+"""What a user learns of Redis, and what becomes of the connection."""
 
 from __future__ import annotations
 

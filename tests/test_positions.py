@@ -67,7 +67,7 @@ def test_every_path_has_a_place(text: str) -> None:
 
 
 def test_places_are_lines_and_columns() -> None:
-    """A key is told by its own line and column, a table of an array by its header's."""
+    """A key is reported by its own line and column, a table of an array by its header's."""
     found = positions.find(TRICKY)
 
     def place(*path: str | int) -> tuple[int, int]:

@@ -131,7 +131,7 @@ def test_the_scripts_have_no_fault() -> None:
     ],
 )
 def test_the_linter_finds_faults(text: str, faults: list[tuple[int, str]]) -> None:
-    """A global and an unused local are told with their line."""
+    """A global and an unused local are reported with their line."""
     assert lua_lint.lint(text) == faults
 
 

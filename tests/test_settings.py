@@ -87,7 +87,7 @@ def test_a_url_that_is_shown_hides_what_could_be_secret() -> None:
 
 @pytest.mark.parametrize("url", ["example.com", "ftp://example.com", "https://", "https://a b/", "https://h:x/", "h\n"])
 def test_the_heartbeat_is_a_web_address(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """What nobody could ask for is refused at the start, and not shown, for it is a secret."""
+    """What nobody could ask for is refused at the start, and not shown, because it is a secret."""
     monkeypatch.setenv("WORKERMON_HEARTBEAT_URL", url)
     assert refused() == (
         "WORKERMON_HEARTBEAT_URL: is not a URL such as https://example.com/ping; "

@@ -53,7 +53,7 @@ def series(values: Sequence[float | None]) -> list[Datapoint]:
 
 
 def outcome(used: Rule, values: Sequence[float | None], **changes: int) -> list[tuple[int, str | None]]:
-    """Return the turns as ``(slot, severity)`` of one call over all values."""
+    """Return the transitions as ``(slot, severity)`` of one call over all values."""
     _, transitions = judge(
         used,
         RuleState(),
@@ -70,7 +70,7 @@ CRITICAL = {"above": Levels(critical=90)}
 THREE = {**CRITICAL, "breach": Count(m=3, n=3), "recover": Count(m=2, n=2)}
 BAND = {**CRITICAL, "clear": Levels(critical=85)}
 
-#: A sentence; the rule; the values; the turns.
+#: A sentence; the rule; the values; the transitions.
 CASES: list[tuple[str, dict[str, object], list[float | None], list[tuple[int, str | None]]]] = [
     ("90 is not above 90", CRITICAL, [90.0], []),
     ("a little more than 90 is", CRITICAL, [90.0, 90.001], [(1, "critical")]),
@@ -122,7 +122,7 @@ def test_cases(used: dict[str, object], values: list[float | None], turns: list[
 
 
 def test_before_expected() -> None:
-    """A slot before the expected time counts where it has a datapoint, and is not missed where it has none."""
+    """A slot before the expected time counts if it has a datapoint, and is not missed if it has none."""
     used = rule(**{**THREE, "missing": "breach"})
     assert outcome(used, [95, None, None, 95, None], expected_from=T0 + 3 * MINUTE) == [(4, "critical")]
     assert outcome(used, [None] * 5, expected_from=T0 + 3 * MINUTE) == []
@@ -196,7 +196,7 @@ def test_revised_past_is_a_correction() -> None:
 
 
 def test_reach() -> None:
-    """A datapoint older than one lateness changes nothing that was judged."""
+    """A datapoint older than one lateness changes nothing that was evaluated."""
     used = rule(**CRITICAL)
     slots = models.LATENESS // MINUTE
     values: list[float | None] = [50.0] * (slots + 3)
@@ -247,7 +247,7 @@ class Turned(NamedTuple):
 
 
 def model(used: Rule, points: dict[int, Datapoint], last: int, period: int, expected_from: int) -> list[Turned]:
-    """Judge a whole series by a plain loop that shares nothing with the fold."""
+    """Evaluate a whole series by a plain loop that shares nothing with the fold."""
     asked = threshold.KIND.options(used)
     begin = min([*points, math.ceil(expected_from / period)])
     latched = {"warning": False, "critical": False}
@@ -414,7 +414,7 @@ def test_late_and_revised(
             if known.get(slot) != point:
                 changed.append(point.at)
             known[slot] = point
-        # Wake-ups may be lost: what changed is remembered until the next judgement.
+        # Wake-ups may be lost: what changed is remembered until the next evaluation.
         pending += changed
         if step < end and data.draw(st.booleans()):
             continue
@@ -470,7 +470,7 @@ def test_a_longer_lateness_reaches_no_further_than_the_trail() -> None:
 @given(rules(), st.lists(VALUES, min_size=20, max_size=120), st.data())
 @settings(max_examples=300, deadline=None)
 def test_another_lateness_upsets_no_fold(used: Rule, values: list[float | None], data: st.DataObject) -> None:
-    """However it is changed between judgements, told of changes or not, data that did not change turn nothing."""
+    """However it is changed between evaluations, told of changes or not, data that did not change turn nothing."""
     points = series(values)
     state, turns = RuleState(), []
     for cut in [*sorted(data.draw(st.sets(st.integers(0, len(values) - 1), max_size=12))), len(values) - 1]:
@@ -493,7 +493,7 @@ QUIET = no_data.KIND.rule(name="no-data", intervals=3)
 
 
 def silence(state: RuleState, now: float, **known: float | None) -> tuple[RuleState, list[tuple[int, str | None]]]:
-    """Judge a worker of 60 s that was added at 1,000 and is watched since 0, with what is known overridden."""
+    """Evaluate a worker of 60 s that was added at 1,000 and is watched since 0, with what is known overridden."""
     condition = models.Condition(succeeded_at=known.pop("succeeded_at", None))
     facts = {"condition": condition, "added_at": 1000.0, "monitoring_since": 0.0, **known}
     state, transitions = no_data.KIND.judge(QUIET, state, Facts(at=now, interval=60, **facts), None)

@@ -1,4 +1,4 @@
-"""When a metric is asked for, from when on, and what is learnt of delays: each rule by itself."""
+"""When a metric is asked for, from when on, and what is learned of delays: each rule by itself."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def due(
 @pytest.mark.parametrize(
     ("age", "more", "says"),
     [
-        (100, {}, True),  # nothing is learnt: each look asks
+        (100, {}, True),  # nothing is learned: each look asks
         (-20, {}, False),  # its period has not begun
         (-3, {}, True),  # a look may come a little early
         (100, {"absent": 320}, False),
         (322, {"absent": 320}, False),  # a look may come a little late
         (330, {"absent": 320}, True),
         (3000, {"absent": 320}, True),  # overdue
-        (100, {"absent": 320, "asked": 300}, True),  # once a period, whatever was learnt
+        (100, {"absent": 320, "asked": 300}, True),  # once a period, whatever was learned
         (100, {"absent": 320, "asked": -50}, True),  # the clock was set back
         (280, {"absent": 320, "expected": T // 2400 * 2400}, True),  # tried now and then
         (200, {"absent": 320, "expected": T // 2400 * 2400}, False),
@@ -56,7 +56,7 @@ def due(
     ],
 )
 def test_a_look_asks_where_something_new_may_be(age: float, more: dict[str, Any], says: bool) -> None:
-    """Before its time, within it and beyond it; learnt, not learned, and with longer periods."""
+    """Before its time, within it and beyond it; learned, not learned, and with longer periods."""
     assert due(age, **more) is says
 
 
@@ -102,7 +102,7 @@ def test_the_least_age_counts_for_two_windows() -> None:
 
 
 def test_what_comes_earlier_than_learnt_overturns_it() -> None:
-    """All is learnt anew then."""
+    """All is learned anew then."""
     delay = None
     for number in range(8):
         delay = learn(delay, number)

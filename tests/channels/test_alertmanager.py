@@ -25,7 +25,7 @@ from workermon.notify.channels import alertmanager
 
 
 def test_alertmanager_posts_both_severities(receiver: Receiver) -> None:
-    """Each turn is sent as the severity at hand and the other one as over, so that no old one stays."""
+    """Each transition is sent as the severity at hand and the other one as over, so that no old one stays."""
     channel = of(
         "alertmanager", url=f"http://127.0.0.1:{receiver.port}/am/", user="u", secret=SecretRef(env="PASSWORD")
     )

@@ -1,4 +1,4 @@
-"""What every implementation promises of claims of a slot, and of what is learnt of an account and region."""
+"""What every implementation promises of claims of a slot, and of what is learned of an account and region."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_many_failures_are_noted_in_one_go(repository: Repository, worker: model
 
 @pytest.fixture(params=["memory", "redis"])
 def updates(request: pytest.FixtureRequest) -> ports.LearnedDelays:
-    """Give what is learnt, over each implementation in turn."""
+    """Give what is learned, over each implementation in turn."""
     if request.param == "memory":
         return testing.MemoryLearnedDelays()
     return learned_delays.RedisLearnedDelays(request.getfixturevalue("redis_client"))

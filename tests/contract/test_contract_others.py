@@ -75,7 +75,7 @@ def test_monitoring_begins_with_the_first_collection(repository: Repository) -> 
 
 
 def test_a_clock_that_was_set_back_begins_the_monitor_anew(repository: Repository) -> None:
-    """Else it would have begun in the future, and nobody's silence would be told until then."""
+    """Else it would have begun in the future, and nobody's silence would be reported until then."""
     repository.pulse.mark("listener", NOW + 7200)
     repository.pulse.mark("collect", NOW + 7201)
     repository.pulse.mark("listener", NOW)
@@ -95,7 +95,7 @@ def test_collectors_that_do_not_come_back_are_silence_too(repository: Repository
 
 
 def test_what_is_judged_before_the_listener_is_back_has_not_been_monitored(repository: Repository) -> None:
-    """A judgement that waited in a queue while all was down does not take the outage for the workers' silence."""
+    """An evaluation that waited in a queue while all was down does not take the outage for the workers' silence."""
     repository.pulse.judges(NOW - 2000)
     assert repository.pulse.monitoring_since() is None
     repository.pulse.mark("listener", NOW - 1000)

@@ -53,7 +53,7 @@ def reclaim(repository: Repository) -> list[models.ClaimedNotification]:
 
 
 def brief(parcels: Iterable[models.ClaimedNotification]) -> list[tuple[str, int, int]]:
-    """Show parcels by channel, version and attempt."""
+    """Show notifications by channel, version and attempt."""
     return [(one.channel, one.notification.version, one.attempt) for one in parcels]
 
 
@@ -65,7 +65,7 @@ def test_an_empty_outbox_has_nothing_to_do(repository: Repository) -> None:
 
 
 def test_a_notification_waits_for_each_channel(repository: Repository, tell: Tell) -> None:
-    """A channel named twice is told once; a claim gives the notification whole."""
+    """A channel named twice is reported once; a claim gives the notification whole."""
     tell("firing", channels=("ops", "log", "ops"))
     assert repository.outbox.backlog() == 2
     assert repository.outbox.due(NOW, 10) == [ALERT]
@@ -139,7 +139,7 @@ def test_a_failure_waits_for_its_time(repository: Repository, tell: Tell) -> Non
 
 
 def test_no_channel_blocks_another(repository: Repository, tell: Tell) -> None:
-    """A channel that fails holds up its own lane only."""
+    """A channel that fails holds up its own queue only."""
     tell("firing", channels=("ops", "log"))
     log, ops = claim(repository)
     repository.outbox.failed(ops, NOW, "HTTP 503", NOW + 3600)
@@ -229,7 +229,7 @@ def test_what_will_be_sent_anyway_is_not_sent_twice(repository: Repository, tell
 
 
 def test_the_last_word_is_kept_where_saying_it_again_failed(repository: Repository, tell: Tell) -> None:
-    """It waits in its lane, and is the last thing sent."""
+    """It waits in its queue, and is the last thing sent."""
     tell("firing", "resolved")
     (stale,) = claim(repository, lease=SHORT)
     (quick,) = reclaim(repository)
@@ -259,7 +259,7 @@ def test_an_unclear_failure_that_was_overtaken_has_the_last_word_said_again(repo
 
 
 def test_settling_twice_is_settling_once(repository: Repository, tell: Tell) -> None:
-    """An outcome whose answer was lost may be told again."""
+    """An outcome whose answer was lost may be reported again."""
     tell("firing", "resolved", "firing")
     (parcel,) = claim(repository)
     assert repository.outbox.delivered(parcel, NOW) is None
@@ -283,7 +283,7 @@ def test_the_outbox_outlives_the_worker(repository: Repository, tell: Tell) -> N
 
 
 def deliver(repository: Repository, now: float = NOW, remind_at: float | None = None) -> list[tuple[int, bool]]:
-    """Claim the head of each lane and have it accepted; return what it was."""
+    """Claim the head of each queue and have it accepted; return what it was."""
     parcels = claim(repository, now)
     for parcel in parcels:
         assert repository.outbox.delivered(parcel, now, remind_at) is None
@@ -306,7 +306,7 @@ def test_what_still_fires_is_told_again(repository: Repository, tell: Tell) -> N
 
 
 def test_what_is_over_is_not_told_again(repository: Repository, tell: Tell) -> None:
-    """An alert that resolves is told at once, and is not repeated any more."""
+    """An alert that resolves is reported at once, and is not repeated any more."""
     tell("firing")
     deliver(repository, NOW, NOW + 100)
     tell("resolved", at=NOW + 50)
@@ -339,7 +339,7 @@ def test_a_reminder_may_be_skipped(repository: Repository, tell: Tell) -> None:
 
 
 def test_what_was_tried_in_vain_for_long_is_stuck(repository: Repository, tell: Tell) -> None:
-    """A lane shows with its attempts, its first and its last error; not one that is new, or that was accepted."""
+    """A queue shows with its attempts, its first and its last error; not one that is new, or that was accepted."""
     tell("firing", channels=("ops", "log"))
     assert repository.outbox.stuck(NOW + 999) == []
     for after, error in ((0, "refused"), (40, "timeout")):

@@ -216,7 +216,7 @@ def test_nothing_is_written_for_a_gone_incarnation(repository: Repository, worke
 
 
 def test_what_changed_is_known_by_its_earliest_time(repository: Repository, worker: models.Worker) -> None:
-    """The judge has to go back to the first datapoint that is new or revised, no further."""
+    """Evaluation has to go back to the first datapoint that is new or revised, no further."""
 
     def changed_from() -> float | None:
         found = repository.workers.get([A])[A].changed_from
@@ -257,7 +257,7 @@ def test_a_sample_is_unjudged_until_it_is_judged(repository: Repository) -> None
 
 
 def test_a_repeated_sample_without_news_wakes_nobody(repository: Repository, worker: models.Worker) -> None:
-    """Only a datapoint that is new or revised makes a complete slot worth judging again."""
+    """Only a datapoint that is new or revised makes a complete slot worth evaluating again."""
     builders.write(repository.samples, builders.sample(worker, (0, 1.0)))
     repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A]))
     before = repository.workers.get([A])[A].sequence
@@ -270,7 +270,7 @@ def test_a_repeated_sample_without_news_wakes_nobody(repository: Repository, wor
 
 
 def test_workers_can_be_marked_for_another_judgement(repository: Repository, worker: models.Worker) -> None:
-    """Changed rules make every worker worth judging, those that are known."""
+    """Changed rules make every worker worth evaluating, those that are known."""
     repository.samples.mark_pending(iter([A, builders.B]), NOW + 0.5)
     assert repository.samples.pending(NOW + 1, 10) == [A]
     assert repository.samples.pending(NOW, 10) == []

@@ -50,7 +50,7 @@ def begun(repository: Repository) -> Repository:
 
 
 def test_everything_at_once(begun: Repository) -> None:
-    """Who comes, who changes, who leaves with a last word, and the rules: all of it, and all are to be judged."""
+    """Who comes, who changes, who leaves with a last word, and the rules: all of it, and all are to be evaluated."""
     assert seen(begun) == ({A: 60, B: 60}, models.DAY, ["cpu-high"], 1)
     assert begun.setup.put(change(begun))
     assert seen(begun) == ({A: 30, C: 60}, 7200, [], 2)
@@ -60,7 +60,7 @@ def test_everything_at_once(begun: Repository) -> None:
 
 
 def test_a_configuration_that_stays_has_nobody_judged(begun: Repository) -> None:
-    """Without a configuration the revision stays, and nobody is to be judged; the mark is another all the same."""
+    """Without a configuration the revision stays, and nobody is to be evaluated; the mark is another all the same."""
     before = begun.setup.mark()
     assert begun.setup.put(change(begun, configuration=None))
     assert (begun.configurations.load().revision, begun.samples.pending(NOW, 10)) == (0, [])

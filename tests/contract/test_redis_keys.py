@@ -192,7 +192,7 @@ def test_what_outlives_its_worker_has_a_lifetime(repository: Repository, redis_c
 
 
 def test_adding_at_once_lets_one_in(redis_url: str) -> None:
-    """Of many that add the same worker with different set-ups, one succeeds and the others are told."""
+    """Of many that add the same worker with different set-ups, one succeeds and the others are notified."""
     connections = [client.connect(redis_url) for _ in range(6)]
 
     def add(number: int) -> str | int:
@@ -262,7 +262,7 @@ def test_what_redis_py_sends_twice_counts_once(repository: Repository, monkeypat
 
 
 def test_each_step_is_one_script(repository: Repository, connection: redis.Redis, redis_client: redis.Redis) -> None:
-    """A sample is one call of the server, and so are a judgement's reading and its writing."""
+    """A sample is one call of the server, and so are an evaluation's reading and its writing."""
     worker = builders.worker()
     repository.workers.add([worker])
 
@@ -285,7 +285,7 @@ def test_each_step_is_one_script(repository: Repository, connection: redis.Redis
 
 
 def test_a_commit_that_only_moves_on_writes_one_hash(repository: Repository, redis_client: redis.Redis) -> None:
-    """Nothing is recorded, announced or queued where nothing turned."""
+    """Nothing is recorded, announced or queued if nothing turned."""
     worker = builders.worker()
     repository.workers.add([worker])
     basis = repository.alerts.load([A])[A]

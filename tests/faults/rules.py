@@ -1,10 +1,10 @@
-"""The config file of the fault tests: a rule whose answer a plain loop knows, and who is told."""
+"""The config file of the fault tests: a rule whose answer a plain loop knows, and who is notified."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-#: What fires, and what is well again: the plain loop of the storm says the same.
+#: What fires, and what is ok again: the plain loop of the storm says the same.
 RULE = """
 [[rules]]
 name = "{name}"

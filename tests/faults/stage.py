@@ -1,4 +1,4 @@
-"""One installation for one crash: a database, an AWS, instances and somebody who is told, all of its own."""
+"""One installation for one crash: a database, an AWS, instances and somebody who is notified, all of its own."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Stage:
         return str(path)
 
     def load(self, value: float, *worker_ids: str) -> None:
-        """Have CPUs stand there from now on, the first one's where none is named; what was served stays as it was."""
+        """Have CPUs stand there from now on, the first one's if none is named; what was served stays as it was."""
         now = int(time.time())
         for worker_id in worker_ids or (self.worker_id,):
             stream = next(
@@ -168,7 +168,7 @@ class Stage:
         """Return the end of what its processes wrote."""
         return self.log.read_text("utf-8", "replace")[-3000:]
 
-    # --- what was told -------------------------------------------------------------------------------------------
+    # --- what was reported -------------------------------------------------------------------------------------------
 
     def told(self, status: str, key: str | None = None) -> bool:
         """Tell whether that is the last word about an alert so far, and nothing waits."""

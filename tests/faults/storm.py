@@ -35,7 +35,7 @@ ROOT = HERE.parents[1]
 PERIOD = 2
 #: Seconds that the processes have to start before the storm.
 CALM = 15
-#: Seconds until everything must have been told once the storm is over.
+#: Seconds until everything must have been reported once the storm is over.
 DRAIN = 90
 #: Seconds. An episode this long is there when an outage of everything, restarts included, is over; a shorter one may
 #: be over before anybody could see it, and is then in the history only.
@@ -60,7 +60,7 @@ class Episode(NamedTuple):
 
     @property
     def long(self) -> bool:
-        """Tell whether it must have been told."""
+        """Tell whether it must have been reported."""
         return self.clears - self.fires >= LONG
 
 
@@ -135,7 +135,7 @@ class Storm:
         self._envs: dict[str, dict[str, str]] = {}
 
     def run(self) -> Outcome:
-        """Have it rage, heal everything, wait until all is told, and compare."""
+        """Have it rage, heal everything, wait until all is reported, and compare."""
         self.aws.start()
         self.pager.start()
         self.server.start()

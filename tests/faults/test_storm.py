@@ -1,4 +1,4 @@
-"""A minute of everything going wrong at once: whoever has to be told is told, once, and nothing stays open."""
+"""A minute of everything going wrong at once: what has to be notified is notified, once, and nothing stays open."""
 
 from __future__ import annotations
 

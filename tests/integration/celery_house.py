@@ -49,7 +49,7 @@ class Process:
         return found
 
     def stop(self, within: float = 15.0) -> int:
-        """End it as a supervisor would, and return its exit code; by force where it does not end in time."""
+        """End it as a supervisor would, and return its exit code; by force if it does not end in time."""
         if self.alive():
             self.popen.terminate()
         try:

@@ -158,7 +158,7 @@ def test_nothing_is_asked_before_its_price_is_agreed_to(house: House, monkeypatc
 
 
 def test_what_is_older_than_is_kept_comes_in_longer_periods(house: House) -> None:
-    """Before 15 days minutes are gone: five-minute averages are judged there, each in a request of its own."""
+    """Before 15 days minutes are gone: five-minute averages are evaluated there, each in a request of its own."""
     house.add(labels={"team": "vfx"})
     points = house.serve(25)
     done = house.run(
@@ -177,7 +177,7 @@ def test_what_is_older_than_is_kept_comes_in_longer_periods(house: House) -> Non
 
 
 def test_dimensions_are_those_that_are_really_published(house: House) -> None:
-    """A disk has several series: each real one is asked for and billed, and the fullest one is judged."""
+    """A disk has several series: each real one is asked for and billed, and the fullest one is evaluated."""
     house.add()
     disks = [
         stream for key, stream in house.simulation.streams.items()

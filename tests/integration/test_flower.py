@@ -55,7 +55,7 @@ class Flower:
 
 
 def identifiers(text: str) -> list[str]:
-    """Return the identifiers of a task's ``kwargs`` as Flower shows them, failing where there is anything else."""
+    """Return the identifiers of a task's ``kwargs`` as Flower shows them, failing if there is anything else."""
     shown = json.loads(text.replace("'", '"'))
     assert len(shown) == 1
     ((name, values),) = shown.items()

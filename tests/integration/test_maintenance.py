@@ -1,4 +1,4 @@
-"""A maintenance window of the config file over real processes: what fires within it is told when it has ended."""
+"""A maintenance window of the config file over real processes: what fires within it is reported when it has ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workermon import models
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
-#: Seconds. The window's length, and how long after its end what fires has to be told (sweep, judgement, delivery).
+#: Seconds. The window's length, and how long after its end what fires has to be reported (sweep, evaluation, delivery).
 WINDOW, SOON = 15, 10
 
 FILE = """
@@ -48,7 +48,7 @@ def alert(house: House) -> dict[str, Any] | None:
 
 
 def test_what_fires_in_a_window_is_told_soon_after_it(house: House, redis_client: Any, tmp_path: Path) -> None:
-    """Though its worker is collected each hour only: the end itself is what has it judged again."""
+    """Though its worker is collected each hour only: the end itself is what has it evaluated again."""
     node = house.celery("worker", "-P", "threads")
     eventually(lambda: redis_client.hget("workermon:pulse", "listener"), within=START, what="a listener")
     ends = int(time.time()) + WINDOW

@@ -44,7 +44,7 @@ def house(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 
 
 def test_a_metric_of_ones_own_behaves_like_the_built_in_ones(house: House) -> None:
-    """Its dimensions are found, its datapoints recorded and judged, and it is counted in the bill under its name."""
+    """Its dimensions are found, its datapoints recorded and evaluated, and it is counted in the bill under its name."""
     for _ in range(3):
         house.minute()
     worker_id = house.ids[0]

@@ -19,7 +19,7 @@ pytestmark = [
 
 
 def test_a_restart_is_nobodys_silence(tmp_path: Path, redis_url: str, redis_client: redis.Redis) -> None:
-    """Node and beat are killed for more than three intervals; once they are back no worker is told to be silent."""
+    """Node and beat are killed for more than three intervals; once they are back no worker is reported to be silent."""
     with opened(tmp_path, redis_url) as house:
         house.add(house.ids, interval="2s")
 

@@ -8,6 +8,6 @@ T = TypeVar("T")
 
 
 def present(value: T | None) -> T:
-    """Return a value; fails where there is none."""
+    """Return a value; fails if there is none."""
     assert value is not None
     return value

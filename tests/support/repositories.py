@@ -37,7 +37,7 @@ class Repository(NamedTuple):
     setup: ports.Setup
 
 
-#: What is in force where nothing was saved.
+#: What is in force if nothing was saved.
 DEFAULT = models.Configuration(
     rules=(threshold.KIND.rule(name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90.0)),),
     channels={"log": models.Channel(name="log", type="log")},

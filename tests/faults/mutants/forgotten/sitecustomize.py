@@ -1,4 +1,4 @@
-"""A build that takes a reminder off its list before it is in its lane; Python runs this file as it starts."""
+"""A build that takes a reminder off its list before it is in its queue; Python runs this file as it starts."""
 
 from __future__ import annotations
 
