@@ -29,7 +29,7 @@ def silence(maintenance: models.Maintenance, now: float) -> models.Silence | Non
 
 
 def current(maintenance: models.Maintenance, now: float) -> models.Span | None:
-    """Return from when until when the window is that is open at a time, ``None`` where none is.
+    """Return from when until when the window is that is open at a time, ``None`` if none is.
 
     Windows that overlap or meet are one, which ends with the last of them; it is said to begin with the latest.
     """
@@ -42,7 +42,7 @@ def current(maintenance: models.Maintenance, now: float) -> models.Span | None:
 
 
 def following(maintenance: models.Maintenance, now: float) -> models.Span | None:
-    """Return the next window that begins after a time and after the one open then; ``None`` where there is none."""
+    """Return the next window that begins after a time and after the one open then; ``None`` if there is none."""
     if maintenance.schedule is None:
         once = models.Span(maintenance.begins or 0.0, maintenance.ends or 0.0)
         return once if once.begins > now else None

@@ -1,7 +1,7 @@
 """The workers of one account and region in one collection: EC2 is asked, then CloudWatch, then samples are written.
 
 Three outcomes never blur: a datapoint; no datapoint, and then nothing is written for it; a failure, and then the
-worker keeps a ``CollectionError`` and the next collection asks again from where it was.
+worker keeps a ``CollectionError`` and the next collection asks again from if it was.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class File(models.Frozen):
     text: str = Field(default="", repr=False)
 
     def where(self, path: str) -> str:
-        """Return how an error names a place of this file: source, path, and line and column where they are known."""
+        """Return how an error names a place of this file: source, path, and line and column if they are known."""
         return problems.where(self.source, path, self.text)
 
 

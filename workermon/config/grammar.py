@@ -165,7 +165,7 @@ class LimitsSection(fields.Section):
 
 
 class SilenceSection(fields.Section):
-    """``[[silences]]``: what is told to nobody, once (``begins``, ``ends``) or at the times of a schedule.
+    """``[[silences]]``: alerts that notify nobody, once (``begins``, ``ends``) or at the times of a schedule.
 
     ``schedule`` are the five fields of cron on the clocks of ``timezone``, each the begin of a window of ``duration``.
     """

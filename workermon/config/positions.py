@@ -1,6 +1,6 @@
 """Where in a TOML text each key and each element of an array stands: line and column, which ``tomllib`` does not tell.
 
-The text has to be valid TOML, as ``tomllib`` judges it. A path is a tuple of keys and places, as in
+The text has to be valid TOML, as ``tomllib`` evaluates it. A path is a tuple of keys and places, as in
 ``("rules", 0, "above", "critical")``.
 """
 

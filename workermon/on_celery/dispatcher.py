@@ -24,7 +24,7 @@ class CeleryDispatcher:
         self._app = app
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
-        """Have these workers judged."""
+        """Have these workers evaluated."""
         self._ring("workermon.evaluate", "worker_ids", worker_ids)
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ class CeleryDispatcher:
         self._ring("workermon.deliver", "alert_ids", alert_ids)
 
     def canary(self) -> None:
-        """Have the canary that was heard judged."""
+        """Have the canary that the listener received evaluated."""
         self._send("workermon.canary", "workermon.evaluate", {"stages": ["evaluate"]})
 
     def reconcile(self) -> None:

@@ -127,7 +127,7 @@ class RedBeatSchedule:
         return str(self._app.redbeat_conf.key_prefix) + settings.ENTRY_PREFIX + worker_id
 
     def put(self, workers: Sequence[models.Worker], now: float) -> None:
-        """Schedule them, or change what is scheduled; keep the next run where it is sound, and mend what is broken."""
+        """Schedule them, or change what is scheduled; keep the next run if it is sound, and mend what is broken."""
         with reaching():
             for some in chunks(workers, CHUNK):
                 entries: list[lua.Value] = []

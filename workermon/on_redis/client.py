@@ -25,7 +25,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from workermon import errors, lua
 
-#: Seconds. A command that a person waits for fails within three where nothing answers.
+#: Seconds. A command that a person waits for fails within three if nothing answers.
 CONNECT_TIMEOUT = 2.0
 #: Seconds. Our longest script takes milliseconds; the rest is for a server that forks or syncs its file.
 TIMEOUT = 4.0

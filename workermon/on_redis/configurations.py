@@ -26,7 +26,7 @@ def saving(configuration: models.Configuration) -> SaveConfiguration:
 
 
 class RedisConfigurations:
-    """``ports.Configurations`` on Redis; ``default`` (as revision 0) holds where none was saved."""
+    """``ports.Configurations`` on Redis; ``default`` (as revision 0) holds if none was saved."""
 
     def __init__(self, redis_client: redis.Redis, default: models.Configuration) -> None:
         self._client = redis_client
@@ -34,7 +34,7 @@ class RedisConfigurations:
         self._cached = self._default
 
     def load(self) -> models.Configuration:
-        """Return the configuration in force; one small reading where it has not changed."""
+        """Return the configuration in force; one small reading if it has not changed."""
         with client.guard(self._client):
             revision: Any = self._client.hget(keys.CONFIGURATION, "revision")
             cached = self._cached

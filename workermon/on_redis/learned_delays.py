@@ -1,4 +1,4 @@
-"""What is learnt of an account and region, by all worker processes for one another."""
+"""What is learned of an account and region, by all worker processes for one another."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A series' field is ``<metric>:<period>``, with ``:<phase>`` where its times are not multiples of the period (their
 remainder). A datapoint's place in the string is its slot, ``floor(at / period)``, less the hour's first. Its bytes are
 those of a big-endian double, with the bits of a NaN turned over: so eight zero bytes, which is what a string has
-where nothing was written, are that NaN, "absent"; and a NaN cannot be written.
+if nothing was written, are that NaN, "absent"; and a NaN cannot be written.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How fast AWS may be asked: a token bucket for each account, region and API, shared by all worker processes.
 
-Who finds the bucket empty reserves the next token and waits for it, where that is soon enough. A bucket that is more
+Who finds the bucket empty reserves the next token and waits for it, if that is soon enough. A bucket that is more
 than half full lends some tokens for a second, so that most requests need no round trip; what is lent is held back from
 the bucket's top, so that together nobody asks more than the bucket allows.
 """

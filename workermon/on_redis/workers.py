@@ -44,7 +44,7 @@ class SetWorkerFields(lua.Script[int]):
 
 
 def record(fields: Sequence[Any]) -> ports.Record | None:
-    """Return the record that ``FIELDS`` of a worker's hash make; ``None`` where there is no worker."""
+    """Return the record that ``FIELDS`` of a worker's hash make; ``None`` if there is no worker."""
     spec, condition, last_error, dimensions, dimensions_at, changed_from, sequence = fields
     if spec is None:
         return None

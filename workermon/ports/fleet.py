@@ -12,7 +12,7 @@ class Record(NamedTuple):
     """A worker as it was set up, and as it was last found.
 
     ``dimensions`` is what ListMetrics said, by metric name; ``changed_from`` is the earliest datapoint that was
-    written since the last judgement (``None``: none), ``sequence`` counts the writes.
+    written since the last evaluation (``None``: none), ``sequence`` counts the writes.
     """
 
     worker: Worker

@@ -1,4 +1,4 @@
-"""The ledger of samples, its channel, and what is learnt from them."""
+"""The ledger of samples, its channel, and what is learned from them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Samples(Protocol):
         """Claim each worker's slot at a time for ``lease`` seconds of Redis' own time, all in one step."""
 
     def write(self, sample: Sample, condition: Condition, event: str, *, again: bool = False) -> Written:
-        """In one step: datapoints, condition, the mark 'to be judged', and the event on the channel.
+        """In one step: datapoints, condition, the mark 'to be evaluated', and the event on the channel.
 
         ``again`` writes although the slot is complete (a collection that somebody asked for).
         """
@@ -60,16 +60,16 @@ class Samples(Protocol):
         """Return the periods in seconds under which the ledger holds datapoints of a metric."""
 
     def pending(self, before: float, limit: int) -> list[str]:
-        """Return workers with a sample that was written by that time and is not judged yet, oldest first."""
+        """Return workers with a sample that was written by that time and is not evaluated yet, oldest first."""
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
-        """Mark workers as to be judged (their rules changed, say)."""
+        """Mark workers as to be evaluated (their rules changed, say)."""
 
 
 class LearnedDelays(Protocol):
-    """What is learnt of an account and region, by name: small JSON values, bounded in number, none of one worker.
+    """What is learned of an account and region, by name: small JSON values, bounded in number, none of one worker.
 
-    It may be lost, and then is learnt again.
+    It may be lost, and then is learned again.
     """
 
     def load(self, scope: AccountRegion) -> dict[str, Any]:

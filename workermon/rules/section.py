@@ -104,7 +104,7 @@ class CaseSection(fields.Section):
 
 
 class RuleSection(fields.Section):
-    """``[[rules]]``: when a metric is in trouble, and when it is well again.
+    """``[[rules]]``: when a metric is in trouble, and when it is ok again.
 
     These are the keys of every rule. A kind adds its own in a subclass.
     """

@@ -305,7 +305,7 @@ def _trimmed(trail: list[SeverityChange], cursor: int, period: int, lateness: in
 
 
 def _fold(limits: Limits, grid: _Grid, first: int, last: int, latched: int) -> list[_Change]:
-    """Walk the slots from ``first`` to ``last``; only numbers and tuples, for this is the hot path."""
+    """Walk the slots from ``first`` to ``last``; only numbers and tuples, because this is the hot path."""
     changes = []
     values, period, expected, keep = grid.values, grid.period, grid.expected, grid.keep
     absent = 0

@@ -110,13 +110,13 @@ class MemorySamples:
             )
 
     def pending(self, before: float, limit: int) -> list[str]:
-        """Return workers with a sample not judged yet, oldest first."""
+        """Return workers with a sample not evaluated yet, oldest first."""
         with self._store.lock:
             marks = sorted((at, worker_id) for worker_id, at in self._store.pending.items() if at <= before)
             return [worker_id for _, worker_id in marks[:limit]]
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
-        """Mark workers as to be judged."""
+        """Mark workers as to be evaluated."""
         with self._store.lock:
             for worker_id in worker_ids:
                 if kept := self._store.workers.get(worker_id):

@@ -1,4 +1,4 @@
-"""Backtest: recorded datapoints judged by the rules of a file, and the cases that a file gives for its own rules.
+"""Backtest: recorded datapoints evaluated by the rules of a file, and the cases that a file gives for its own rules.
 
 The kind of a rule evaluates it: this only reads a trace, hands it over whole, and pairs the transitions into episodes.
 """
@@ -26,7 +26,7 @@ _ABSENT = frozenset({"", "nan", "null", "none", "-", "inf", "+inf", "-inf", "+na
 
 
 class Episode(NamedTuple):
-    """From leaving well to being well again; times are those of the deciding datapoints.
+    """From leaving well to being ok again; times are those of the deciding datapoints.
 
     ``severity`` is the worst that it reached, ``end`` is ``None`` while it is open. ``peak`` is the value furthest
     beyond the threshold while it fired, ``None`` where every slot of it was absent.
@@ -61,7 +61,7 @@ def read_trace(lines: Iterable[str], source: str, period: int | None = None) -> 
     """Read a CSV with the columns ``timestamp,value``; rows may be in any order.
 
     Of rows with the same timestamp the last one counts. A value that is empty or not finite is absent. ``period`` in
-    seconds; where it is not given it is the median step of the timestamps. Raises ``errors.InvalidInput`` with the
+    seconds; if it is not given it is the median step of the timestamps. Raises ``errors.InvalidInput`` with the
     number of the line.
     """
     rows = csv.reader(lines)
@@ -140,8 +140,8 @@ def rules_for(configuration: models.Configuration, metric: str | None, source: s
     """Return the rules over the metric of a trace.
 
     Where ``metric`` is ``None`` it is the one that all of them are about, or else the one that ``source`` (the name of
-    the trace) has in it. Raises ``errors.NotFound`` where no rule is about that metric, ``errors.InvalidInput`` where
-    it cannot be told which is meant.
+    the trace) has in it. Raises ``errors.NotFound`` if no rule is about that metric, ``errors.InvalidInput`` where
+    it is not clear which is meant.
     """
     replayed = over_metrics(configuration)
     known = list(dict.fromkeys(rule.metric or "" for rule in replayed))
@@ -438,7 +438,7 @@ def document(found: Iterable[Episode]) -> dict[str, object]:
 
 
 def test(tested: Iterable[models.Rule], cases: Mapping[str, Sequence[config.Case]]) -> list[Tried]:
-    """Judge every case by its rule; ``cases`` are by the rule's name."""
+    """Evaluate every case by its rule; ``cases`` are by the rule's name."""
     return [_tried(rule, case) for rule in tested for case in cases.get(rule.name, ())]
 
 

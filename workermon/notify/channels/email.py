@@ -100,7 +100,7 @@ class Email:
 
 
 def message(channel: models.Channel, notifications: Sequence[models.Notification], now: float) -> EmailMessage:
-    """Return the mail. Its Message-ID is made of the notifications', so that a repeated one can be told."""
+    """Return the mail. Its Message-ID is made of the notifications', so that a repeated one can be recognized."""
     options, first = Options.of(channel), notifications[0]
     if len(notifications) == 1:
         # Mails of one alert make one thread in the reader's mailbox.
