@@ -20,6 +20,11 @@ broker_transport_options = {
     # Seconds, and every n-th time: how often nodes look for such messages. With Celery's defaults it is 100 s.
     "unacked_restore_interval": 30,
     "unacked_restore_throttle": 1,
+    # Kombu's default names are the same in every application. On a shared database each application would take the
+    # others' messages for lost, and send them again.
+    "unacked_key": _settings.UNACKED,
+    "unacked_index_key": _settings.UNACKED_INDEX,
+    "unacked_mutex_key": _settings.UNACKED_MUTEX,
     # Seconds, so that a hanging server is noticed. Longer than the poll for messages, which waits 1 s.
     "socket_timeout": 15,
     "socket_connect_timeout": 4,
@@ -86,6 +91,10 @@ worker_proc_alive_timeout = 15.0
 
 # --- what others see ------------------------------------------------------------------------------------------
 
+# Not Celery's defaults: 'inspect' and 'control' would reach the nodes of every application on the broker, and Flower
+# would show their tasks.
+control_exchange = _settings.CONTROL_EXCHANGE
+event_exchange = event_queue_prefix = _settings.EVENT_EXCHANGE
 # Flower and 'celery events' need these. Messages are batches, so events stay few.
 worker_send_task_events = True
 task_send_sent_event = True
@@ -113,5 +122,5 @@ redbeat_redis_options = {
     "socket_timeout": 4,
     **({} if _state.path else {"socket_connect_timeout": 4}),
 }
-# RedBeat's own default. It is named here because it is part of the entries' names in Redis.
-redbeat_key_prefix = "redbeat:"
+# Not RedBeat's default: on a shared database beat would run and delete the entries of other applications.
+redbeat_key_prefix = _settings.REDBEAT_PREFIX

@@ -102,7 +102,7 @@ def measured(number: int, cycles: int, where: Path, aws: house.Endpoint) -> Cost
                 time.sleep(house.INTERVAL)  # a new fleet was late all at once; what comes after that is measured
             before, asked = {name: house.cpu(pid) for name, pid in pids.items()}, aws.stats()
             began, first = time.time(), len(reader.heard)
-            due = dict(connected.zrange("redbeat::schedule", 0, -1, withscores=True))
+            due = dict(connected.zrange("workermon:redbeat::schedule", 0, -1, withscores=True))
             time.sleep(cycles * house.INTERVAL if number else 15)  # what is measured is a length of time
             spent = {name: house.cpu(pid) - before[name] for name, pid in pids.items()}
             answered, elapsed = aws.stats(), time.time() - began

@@ -35,10 +35,10 @@ def scheduled(number: int, connected: Any) -> None:
             "total_run_count": 1,
         }
     )
-    due = connected.zrange("redbeat::schedule", 0, -1, withscores=True)
+    due = connected.zrange("workermon:redbeat::schedule", 0, -1, withscores=True)
     pipe = connected.pipeline(transaction=False)
     for key, score in due:
-        pipe.zadd("redbeat::schedule", {key: score - 2 * house.INTERVAL})
+        pipe.zadd("workermon:redbeat::schedule", {key: score - 2 * house.INTERVAL})
         pipe.hset(key, "meta", ran)
     pipe.execute()
 

@@ -118,7 +118,7 @@ def test_a_leader_that_slept_sends_the_chunk_in_its_hand_at_most(
     if asleep == "before its tick":
         sleep()
     else:
-        inner = first._read if asleep == "with a chunk in its hand" else first._ran
+        inner = first._read if asleep == "with a chunk in its hand" else first._mark_run
         reads: list[int] = []
 
         def sleeping(*given: Any) -> Any:
@@ -170,7 +170,7 @@ def test_two_beats_at_once_collect_nobody_twice(app, post, planned) -> None:
     for each in beats:
         each.lock_key, each.producer = None, None
         # Neither marks what it sent, as if both had read it at the same moment.
-        each._ran = lambda entries, now: None  # type: ignore[method-assign]
+        each._mark_run = lambda entries, now: None  # type: ignore[method-assign]
     for each in beats:
         at(each, NOW + 61)
     assert sum(map(len, post.worker_ids)) == 10

@@ -109,15 +109,15 @@ def test_a_worker_s_life_by_commands(run, aws, redis_client):
     assert unknown in run("add", other, unknown, code=3).stderr
     [listed] = json.loads(run("list", "--json").stdout)["workers"]
     assert (listed["id"], listed["status"], listed["interval"]) == (one, "running", 30)
-    entry = json.loads(redis_client.hget(f"redbeat:workermon:collect:{one}", "definition"))
+    entry = json.loads(redis_client.hget(f"workermon:redbeat:workermon:collect:{one}", "definition"))
     assert (entry["task"], entry["kwargs"], entry["args"]) == ("workermon.collect", {"worker_ids": [one]}, [])
     shown = json.loads(run("show", "life-1", "--json").stdout)
     assert shown["next_run"]
     assert shown["status_checks"]["system"] == "ok"
     run("pause", one)
-    assert not redis_client.exists(f"redbeat:workermon:collect:{one}")
+    assert not redis_client.exists(f"workermon:redbeat:workermon:collect:{one}")
     run("resume", one)
-    assert redis_client.exists(f"redbeat:workermon:collect:{one}")
+    assert redis_client.exists(f"workermon:redbeat:workermon:collect:{one}")
     assert traces(redis_client, one)
     run("remove", "life-1")
     assert traces(redis_client, one) == []
@@ -129,13 +129,13 @@ def test_discover_and_reconcile_by_commands(run, aws, redis_client):
     one, other = launch(aws, "found-1", "found-2")
     assert run("discover", "--tag", "Set=found-1", "--region", REGION).stdout.count("added") == 2
     aws.terminate_instances(InstanceIds=[other])
-    redis_client.delete(f"redbeat:workermon:collect:{one}")
-    redis_client.zrem("redbeat::schedule", f"redbeat:workermon:collect:{one}")
+    redis_client.delete(f"workermon:redbeat:workermon:collect:{one}")
+    redis_client.zrem("workermon:redbeat::schedule", f"workermon:redbeat:workermon:collect:{one}")
     steps = json.loads(run("reconcile", "--dry-run", "--json").stdout)["steps"]
     assert {(step["action"], step["worker"]) for step in steps} == {("schedule", one), ("retire", other)}
     run("reconcile")
     assert [each["id"] for each in json.loads(run("list", "--json").stdout)["workers"]] == [one]
-    assert redis_client.exists(f"redbeat:workermon:collect:{one}")
+    assert redis_client.exists(f"workermon:redbeat:workermon:collect:{one}")
     assert json.loads(run("reconcile", "--json").stdout)["steps"] == []
 
 

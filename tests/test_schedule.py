@@ -18,7 +18,7 @@ from workermon.on_celery import app as ours
 from workermon.on_celery import nodes, schedule
 
 NOW = 1_800_000_000.0
-KEY = "redbeat:workermon:collect:"
+KEY = "workermon:redbeat:workermon:collect:"
 
 
 def worker(number: int = 1, **other: Any) -> models.Worker:
@@ -132,7 +132,7 @@ def test_another_interval_moves_the_worker_to_another_cohort(
     told = json.loads(redis_client.hget(f"{KEY}{worker().id}", "definition") or "")
     assert told["schedule"]["every"] == 300
     assert told["options"]["expires"] == 300
-    assert redis_client.keys(f"{settings.SCHEDULE_COHORT}*") == [b"workermon:redbeat:cohort:default/us-east-1/300"]
+    assert redis_client.keys(f"{settings.SCHEDULE_COHORT}*") == [b"workermon:schedule:cohort:default/us-east-1/300"]
     assert NOW < planned.next_runs([worker().id])[worker().id] <= NOW + 300
 
 
@@ -187,9 +187,9 @@ def test_a_deletion_that_does_not_last_is_an_error(
         lambda client, key: client.hset(key, "definition", "{nonsense"),
         lambda client, key: (client.delete(key), client.lpush(key, "a list")),
         lambda client, key: client.delete(key),
-        lambda client, key: client.zrem("redbeat::schedule", key),
-        lambda client, key: client.zadd("redbeat::schedule", {key: NOW * 2}),
-        lambda client, key: client.zadd("redbeat::schedule", {key: -1}),
+        lambda client, key: client.zrem("workermon:redbeat::schedule", key),
+        lambda client, key: client.zadd("workermon:redbeat::schedule", {key: NOW * 2}),
+        lambda client, key: client.zadd("workermon:redbeat::schedule", {key: -1}),
     ],
     ids=["bad JSON", "wrong type", "no hash", "not scheduled", "far ahead", "never"],
 )
@@ -220,8 +220,8 @@ def test_a_name_with_bytes_that_are_no_text_hurts_nobody(
 ) -> None:
     """Members that are no UTF-8 are passed over."""
     planned.put([worker()], NOW)
-    redis_client.zadd("redbeat::schedule", {b"redbeat:\xff\xfe": 1})
-    redis_client.zadd("redbeat::schedule", {f"{KEY}".encode() + b"\xff": 1})
+    redis_client.zadd("workermon:redbeat::schedule", {b"workermon:redbeat:\xff\xfe": 1})
+    redis_client.zadd("workermon:redbeat::schedule", {f"{KEY}".encode() + b"\xff": 1})
     found: Sequence[str] = sorted(planned.ids())
     assert worker().id in found
 
@@ -231,9 +231,9 @@ def test_a_stock_beat_shows_by_its_lock(
 ) -> None:
     """RedBeat's own scheduler writes no time, but extends its lock; one without an end is nobody's sign of life."""
     assert planned.last_tick() is None
-    redis_client.set("redbeat::lock", "x")
+    redis_client.set("workermon:redbeat::lock", "x")
     assert planned.last_tick() is None
-    redis_client.set("redbeat::lock", "x", px=4000)
+    redis_client.set("workermon:redbeat::lock", "x", px=4000)
     at = redis_client.time()
     assert planned.last_tick() == pytest.approx(at[0] + at[1] / 1e6 - 1, abs=0.5)
     redis_client.set(settings.SCHEDULE_TICK, at[0] + 100)
@@ -249,7 +249,7 @@ def test_what_waits_in_the_queues_is_counted(app: Celery, redis_client: redis.Re
     with redis.Redis.from_url(redis_url.removesuffix("/1") + "/0") as broker:
         broker.lpush("workermon.collect", "a", "b")
         broker.lpush("workermon.evaluate\x06\x163", "c")
-        broker.hset("unacked", "tag", "d")
+        broker.hset("workermon:unacked", "tag", "d")
     assert asked.queues() == {
         "workermon.collect": 2, "workermon.deliver": 0, "workermon.evaluate": 1, "unacked": 1,
     }  # fmt: skip

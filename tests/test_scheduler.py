@@ -19,8 +19,8 @@ from workermon.on_celery import app as ours
 from workermon.on_celery import schedule, scheduler
 
 NOW = 1_800_000_000.0
-KEY = "redbeat:workermon:collect:"
-SCHEDULE = "redbeat::schedule"
+KEY = "workermon:redbeat:workermon:collect:"
+SCHEDULE = "workermon:redbeat::schedule"
 
 
 def worker(number: int = 1, **other: Any) -> models.Worker:
@@ -291,8 +291,8 @@ def test_a_message_that_cannot_be_made_sets_its_entry_aside(app, planned, redis_
 def test_a_name_that_is_no_text_is_set_aside(beat, post, planned, redis_client) -> None:
     """Members with bytes that are no UTF-8 stop nothing."""
     planned.put([worker()], NOW)
-    redis_client.hset(b"redbeat:\xff\xfe", "definition", sound())
-    redis_client.zadd(SCHEDULE, {b"redbeat:\xff\xfe": 1, b"gone": 2})
+    redis_client.hset(b"workermon:redbeat:\xff\xfe", "definition", sound())
+    redis_client.zadd(SCHEDULE, {b"workermon:redbeat:\xff\xfe": 1, b"gone": 2})
     at(beat, NOW + 61)
     assert post.worker_ids == [[worker().id]]
     assert redis_client.zcard(SCHEDULE) == 1
@@ -328,8 +328,8 @@ def test_entries_of_other_tasks_run_as_redbeat_runs_them(app, post, redis_client
     beat = scheduler.Scheduler(app)
     beat.lock = Held()
     beat.producer = None
-    redis_client.zadd(SCHEDULE, {"redbeat:tidy": 1})
-    redis_client.hset("redbeat:tidy", "meta", '{"last_run_at": null}')
+    redis_client.zadd(SCHEDULE, {"workermon:redbeat:tidy": 1})
+    redis_client.hset("workermon:redbeat:tidy", "meta", '{"last_run_at": null}')
     beat.tick()
     assert {(name, str(kwargs)) for name, kwargs, _ in post.sent} == {
         ("theirs.tidy", "{'deep': True}"), ("theirs.nightly", "{}"),
@@ -341,9 +341,9 @@ def test_entries_of_other_tasks_run_as_redbeat_runs_them(app, post, redis_client
 def test_a_broken_entry_of_the_configuration_is_written_anew(app, post, redis_client) -> None:
     """A static entry that somebody spoilt does not keep beat from starting."""
     app.conf.beat_schedule = {"tidy": {"task": "theirs.tidy", "schedule": 5.0}}
-    redis_client.lpush("redbeat:tidy", "no hash")
+    redis_client.lpush("workermon:redbeat:tidy", "no hash")
     scheduler.Scheduler(app)
-    assert json.loads(redis_client.hget("redbeat:tidy", "definition"))["task"] == "theirs.tidy"
+    assert json.loads(redis_client.hget("workermon:redbeat:tidy", "definition"))["task"] == "theirs.tidy"
 
 
 def test_the_time_of_the_last_look_is_told(beat, planned) -> None:

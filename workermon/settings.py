@@ -30,14 +30,26 @@ MOUNTED_SECRETS = "/run/secrets"
 #: The pub/sub channel of samples.
 CHANNEL: Final = "workermon:metrics"
 
-# Names of the schedule in Redis. on_celery writes them and may not import on_redis, whose keys.py lists them.
-#: Before a worker's id in the name of its RedBeat entry.
+# Names in Redis that Celery, Kombu and RedBeat use for us. on_celery may not import on_redis, whose keys.py lists them.
+#: Before the name of an entry in RedBeat's keys, and before a worker's id in the name of its entry.
+REDBEAT_PREFIX: Final = "workermon:redbeat:"
 ENTRY_PREFIX: Final = "workermon:collect:"
-SCHEDULE_COHORTS: Final = "workermon:redbeat:cohorts"
-SCHEDULE_COHORT: Final = "workermon:redbeat:cohort:"
-SCHEDULE_QUARANTINE: Final = "workermon:redbeat:quarantine"
-SCHEDULE_TICK: Final = "workermon:redbeat:tick"
-SCHEDULE_CANARY: Final = "workermon:redbeat:canary"
+SCHEDULE_COHORTS: Final = "workermon:schedule:cohorts"
+SCHEDULE_COHORT: Final = "workermon:schedule:cohort:"
+SCHEDULE_QUARANTINE: Final = "workermon:schedule:quarantine"
+SCHEDULE_TICK: Final = "workermon:schedule:tick"
+SCHEDULE_CANARY: Final = "workermon:schedule:canary"
+#: The messages that nodes have in their hands, the same by time, and who looks for lost ones.
+UNACKED: Final = "workermon:unacked"
+UNACKED_INDEX: Final = "workermon:unacked-index"
+UNACKED_MUTEX: Final = "workermon:unacked-mutex"
+#: Which queues an exchange has (its name stands at the end), which of them stay, and when the others are over.
+BINDING: Final = "workermon:binding:%s"
+BINDING_PERMANENT: Final = "workermon:binding-permanent:%s"
+BINDING_DEADLINES: Final = "workermon:binding-deadlines"
+#: Remote control, and the events of nodes and tasks.
+CONTROL_EXCHANGE: Final = "workermon"
+EVENT_EXCHANGE: Final = "workermon.events"
 
 Seconds = Annotated[int, NoDecode, BeforeValidator(models.seconds)]
 

@@ -75,9 +75,9 @@ def test_it_goes_from_beat_all_the_way_round_and_nobody_is_told(house: House, re
     assert canary(house)[1].startswith("round trip ")
     assert json.loads(house.run("workermon", "alerts", "--all", "--json").stdout) == {"alerts": []}
     of_it = redis_client.keys("workermon:*canary*")
-    assert sorted(of_it) == [b"workermon:canary", b"workermon:redbeat:canary"]
+    assert sorted(of_it) == [b"workermon:canary", b"workermon:schedule:canary"]
     assert redis_client.exists("workermon:outbox", "workermon:alert-history:index") == 0
-    assert redis_client.zcard("redbeat::schedule") == 0
+    assert redis_client.zcard("workermon:redbeat::schedule") == 0
 
 
 def test_a_listener_that_is_gone_is_named(house: House, redis_client: redis.Redis) -> None:

@@ -46,7 +46,7 @@ def pulse(client: redis.Redis, part: str) -> float:
 
 def ticked(client: redis.Redis) -> float:
     """Return when beat last looked, 0 for never."""
-    return float(client.get("workermon:redbeat:tick") or 0)
+    return float(client.get("workermon:schedule:tick") or 0)
 
 
 def works(client: redis.Redis, *parts: str) -> bool:

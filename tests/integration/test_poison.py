@@ -108,15 +108,15 @@ def test_no_message_stays_in_a_nodes_hands(
     eventually(lambda: not any(broker.llen(queue) for queue in QUEUES), within=10, what="empty queues")
     assert node.alive()
     assert "Traceback" not in node.said
-    eventually(lambda: not broker.exists("unacked"), what="nothing in hand")
+    eventually(lambda: not broker.exists("workermon:unacked"), what="nothing in hand")
 
 
 def test_nodes_words_among_themselves_stop_nothing(house: House, broker: redis.Redis) -> None:
     """What is no message on the channel over which nodes talk is passed over."""
     node = house.celery("worker", "-P", "threads")
-    eventually(lambda: broker.publish("/0.celery.pidbox", b"{}"), within=40, what="a node that hears it")
+    eventually(lambda: broker.publish("/0.workermon.pidbox", b"{}"), within=40, what="a node that hears it")
     for raw in (b"[]", b"5", b'{"properties": {}}', b"x"):
-        assert broker.publish("/0.celery.pidbox", raw) == 1
+        assert broker.publish("/0.workermon.pidbox", raw) == 1
     assert house.run("celery", "-A", "workermon", "inspect", "ping").returncode == 0
     assert node.alive()
     assert "Unrecoverable" not in node.said

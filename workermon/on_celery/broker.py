@@ -14,6 +14,7 @@ from typing import Any, Final
 import kombu
 from celery.app import amqp
 from celery.utils import dispatch
+from kombu import connection
 from kombu.transport import redis as kombu_redis
 
 from workermon import logs, settings
@@ -38,6 +39,11 @@ def _refuse(queue: str, reason: str) -> None:
 
 class _Careful:
     """Passes over items that are no messages, or none for Celery; for a channel of Kombu's."""
+
+    # Kombu has no option for these.
+    keyprefix_queue = settings.BINDING
+    keyprefix_binding_permanent = settings.BINDING_PERMANENT
+    keyprefix_binding_deadlines = settings.BINDING_DEADLINES
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -105,24 +111,43 @@ class SentinelTransport(kombu_redis.SentinelTransport):
     Channel = SentinelChannel
 
 
-class Connection(kombu.Connection):
-    """A connection that uses them; its URL says ``redis``, ``rediss`` or ``sentinel`` as ever."""
+class _Ours:
+    """Uses these transports and shows no password; for a connection of Kombu's, whose URL says ``redis`` as ever."""
 
     def get_transport_cls(self) -> Any:
         """Return the transport's class."""
-        usual = super().get_transport_cls()
+        usual = super().get_transport_cls()  # type: ignore[misc]
         return {kombu_redis.Transport: Transport, kombu_redis.SentinelTransport: SentinelTransport}.get(usual, usual)
 
     def info(self) -> dict[str, Any]:
         """Return what 'inspect stats' and Flower show of it: the address of a socket has the password in it."""
-        return {name: shown_safely(value, name) for name, value in super().info().items()}
+        return {name: shown_safely(value, name) for name, value in super().info().items()}  # type: ignore[misc]
 
     def as_uri(self, include_password: bool = False, *args: Any, **options: Any) -> str:
         """Return its URL; Flower asks for it with the password, to look at the queues itself."""
         if not include_password:
-            return str(super().as_uri(False, *args, **options))
-        plain = kombu.Connection(**dict(self._info(resolve=False)))
+            return str(super().as_uri(False, *args, **options))  # type: ignore[misc]
+        plain = kombu.Connection(**dict(self._info(resolve=False)))  # type: ignore[attr-defined]
         return str(plain.as_uri(True, *args, **options))
+
+
+class _PooledConnection(_Ours, connection.PooledConnection):
+    """A connection of a pool."""
+
+
+class _Pool(connection.ConnectionPool):
+    """The connections that messages are sent over."""
+
+    def new(self) -> _PooledConnection:
+        return _PooledConnection(self, **dict(self.connection._info(resolve=False)))
+
+
+class Connection(_Ours, kombu.Connection):
+    """A connection that uses our transports, by itself and in a pool."""
+
+    def Pool(self, limit: int | None = None, **options: Any) -> _Pool:  # noqa: N802  (Kombu's)
+        """Return a pool of such connections."""
+        return _Pool(self, limit, **options)
 
 
 def shown_safely(value: Any, name: str = "") -> Any:

@@ -25,7 +25,8 @@ class CeleryNodes:
             raise errors.RedisUnavailable(
                 "broker", f"it cannot be asked ({type(why).__name__})", "check that it runs and accepts the password"
             ) from None
-        return sorted({name for answer in answers or () for name in answer})
+        # Two nodes of one name are two.
+        return sorted(name for answer in answers or () for name in answer)
 
     def queues(self) -> dict[str, int]:
         """Return how many messages wait in each queue of ours, and how many nodes have in their hands."""

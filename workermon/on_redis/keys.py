@@ -90,8 +90,8 @@ LANE, STATE, LEASE = "workermon:outbox:lane:", "workermon:outbox:state:", "worke
 #: Keys that may stay without a lifetime, with those of Celery's transport and of RedBeat, which own theirs.
 _PERMANENT = re.compile(
     rb"workermon:(workers|worker:.+|alerts:.+|pending|open|silences|configuration|pulse|counts|canary|scopes|scope:.+|tokens|audit"
-    rb"|outbox|outbox:(lane|state|lanes):.+|outbox:fence|outbox:reminders|collect:.+|redbeat.*)"
-    rb"|redbeat.*|_kombu\..+|unacked.*|workermon\.(collect|evaluate|deliver).*|.+\.pidbox|celeryev\..+"
+    rb"|outbox|outbox:(lane|state|lanes):.+|outbox:fence|outbox:reminders|redbeat:.+|schedule:.+|unacked.*|binding.+)"
+    rb"|workermon\.(collect|evaluate|deliver).*|.+\.workermon\.pidbox|workermon\.events.+"
 )
 
 

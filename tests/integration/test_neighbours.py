@@ -1,0 +1,181 @@
+"""Another Celery application on the same server, the same database and the same broker: neither touches the other."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+
+from tests.integration.celery_house import START, House, Process, opened
+from tests.support.waiting import eventually
+from workermon.on_redis import keys
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+#: An application as people write it, with every default of Celery and RedBeat. ``slow`` runs until its file is there.
+THEIRS = """
+import os, time, pathlib, celery
+app = celery.Celery("theirs", broker=os.environ["THEIR_BROKER"])
+app.conf.update(
+    task_acks_late=True, worker_concurrency=4, worker_pool="threads",
+    beat_scheduler="redbeat.RedBeatScheduler", redbeat_redis_url=os.environ["THEIR_REDBEAT"], beat_max_loop_interval=1,
+    beat_schedule={"tidy": {"task": "theirs.tidy", "schedule": 1.0}},
+)
+folder = pathlib.Path(os.environ["THEIR_FOLDER"])
+def note(what):
+    with (folder / what).open("a") as file: file.write("x")
+@app.task(name="theirs.tidy")
+def tidy(): note("tidied")
+@app.task(name="theirs.slow")
+def slow():
+    note("begun")
+    while not (folder / "enough").exists(): time.sleep(0.05)
+    note("ended")
+"""
+
+
+class Neighbour:
+    """Their application, its processes, and what its tasks wrote down."""
+
+    def __init__(self, house: House, folder: Path, broker: str, database: str) -> None:
+        folder.mkdir()
+        (folder / "theirs.py").write_text(THEIRS)
+        self._house, self._folder = house, folder
+        self.env = {"PYTHONPATH": f"{folder}:{house.cwd}", "THEIR_FOLDER": str(folder)}
+        self.env |= {"THEIR_BROKER": broker, "THEIR_REDBEAT": database}
+
+    def celery(self, *arguments: str) -> Process:
+        """Start ``celery -A theirs arguments``."""
+        return self._house.start("celery", "-A", "theirs", *arguments, env=self.env)
+
+    def times(self, what: str) -> int:
+        """Return how often a task wrote that."""
+        path = self._folder / what
+        return path.stat().st_size if path.exists() else 0
+
+    def let_go(self) -> None:
+        """Let the slow tasks end."""
+        (self._folder / "enough").touch()
+
+
+@pytest.fixture
+def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
+    """Give an installation of three instances."""
+    with opened(tmp_path, redis_url) as made:
+        yield made
+
+
+@pytest.fixture
+def neighbour(house: House, tmp_path: Path, redis_url: str) -> Neighbour:
+    """Give another application on our broker, with its RedBeat in our database."""
+    return Neighbour(house, tmp_path / "theirs", urlsplit(redis_url)._replace(path="/0").geturl(), redis_url)
+
+
+@pytest.fixture
+def broker(redis_client: redis.Redis, neighbour: Neighbour) -> Iterator[Any]:
+    """Give a client of the broker's database; the other application's keys are its own matter."""
+    with contextlib.closing(redis.Redis.from_url(neighbour.env["THEIR_BROKER"])) as client:
+        yield client
+        for each in (client, redis_client):
+            for key in each.scan_iter():
+                if not key.startswith(b"workermon"):
+                    each.delete(key)
+
+
+def start(house: House, neighbour: Neighbour, first: str) -> None:
+    """Start both applications, one after the other, until each works."""
+    for application in (house, neighbour) if first == "ours" else (neighbour, house):
+        application.celery("worker")
+        application.celery("beat")
+        if application is house:
+            works(house)
+        else:
+            eventually(lambda: neighbour.times("tidied"), within=START, what="their task")
+
+
+def works(house: House) -> None:
+    """Wait until our node answers and our beat ticks."""
+    eventually(lambda: beats(house), within=START, what="our beat")
+    eventually(lambda: status(house)["nodes"], within=START, what="our node")
+
+
+def beats(house: House) -> bool:
+    """Tell whether our beat ticks."""
+    return any(part["name"] == "beat" and part["ok"] for part in status(house)["parts"])
+
+
+def status(house: House) -> dict[str, Any]:
+    """Return what status says."""
+    done = house.run("workermon", "status", "--json")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_two_applications_on_one_server_leave_each_other_alone(
+    house: House, neighbour: Neighbour, broker: Any, redis_client: redis.Redis, first: str
+) -> None:
+    """Each runs its own tasks and entries, whoever starts first, and status counts our node only."""
+    house.add(house.ids[:1])
+    start(house, neighbour, first)
+    assert len(status(house)["nodes"]) == 1
+    collected, tidied = float(redis_client.hget(keys.PULSE, "collect") or 0), neighbour.times("tidied")
+    eventually(
+        lambda: float(redis_client.hget(keys.PULSE, "collect") or 0) > collected, within=START, what="a collection"
+    )
+    eventually(lambda: neighbour.times("tidied") >= tidied + 3, within=START, what="their entry")
+    assert redis_client.hexists("redbeat:tidy", "definition")
+    assert set(redis_client.zrange("redbeat::schedule", 0, -1)) == {b"redbeat:tidy", b"redbeat:celery.backend_cleanup"}
+    assert redis_client.smembers("redbeat::statics") == {b"tidy"}
+
+
+def test_our_node_does_not_restart_their_tasks(house: House, neighbour: Neighbour, broker: Any) -> None:
+    """A task that their node has in its hands for hours stays there when our node starts and looks for lost ones."""
+    neighbour.celery("worker")
+    sent = house.start("celery", "-A", "theirs", "call", "theirs.slow", env=neighbour.env)
+    assert sent.popen.wait(START) == 0
+    eventually(lambda: neighbour.times("begun"), within=START, what="their slow task")
+    for tag in broker.zrange("unacked_index", 0, -1):
+        broker.zadd("unacked_index", {tag: 1})  # since 1970
+    house.celery("worker")
+    eventually(lambda: status(house)["nodes"], within=START, what="our node")
+    assert broker.zcard("unacked_index") == 1
+    assert broker.llen("celery") == 0
+    neighbour.let_go()
+    eventually(lambda: neighbour.times("ended"), what="its end")
+    assert neighbour.times("begun") == 1
+
+
+def test_their_node_does_not_restart_our_tasks(house: House, neighbour: Neighbour, broker: Any) -> None:
+    """What our node has in its hands is under names that no default of Celery has."""
+    house.celery("worker")
+    eventually(lambda: status(house)["nodes"], within=START, what="our node")
+    eventually(lambda: list(broker.scan_iter("*workermon*")), what="our keys")
+    assert [key for key in broker.scan_iter() if b"workermon" not in key] == []
+
+
+def test_beat_leaves_their_static_entries_alone(
+    house: House, neighbour: Neighbour, redis_client: redis.Redis, broker: Any
+) -> None:
+    """Beat removes static entries that left the configuration: of its own only."""
+    theirs = neighbour.celery("beat")
+    eventually(lambda: redis_client.smembers("redbeat::statics"), within=START, what="their entry")
+    theirs.stop()
+    house.celery("beat")
+    eventually(lambda: beats(house), within=START, what="our beat")
+    assert redis_client.hexists("redbeat:tidy", "definition")
+    assert redis_client.zcard("redbeat::schedule") == 2
+    assert not broker.llen("celery")
+
+
+def test_two_nodes_of_one_name_are_two(house: House, broker: Any) -> None:
+    """Nodes that share a name, as two containers do, each count."""
+    for _ in range(2):
+        house.celery("worker", "-n", "same@host")
+    eventually(lambda: status(house)["nodes"] == ["same@host", "same@host"], within=START, what="both nodes")
