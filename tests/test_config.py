@@ -166,8 +166,8 @@ def test_no_data_is_a_rule_by_its_metric():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[[rules]\n", r"line 1, column \d+: is no TOML: "),
-        ("a = 1\na = 2\n", r"line 2, column \d+: is no TOML: "),
+        ("[[rules]\n", r"line 1, column \d+: is not TOML: "),
+        ("a = 1\na = 2\n", r"line 2, column \d+: is not TOML: "),
         ("[budget]\ndollars_per_day = 0\n", r"budget.dollars_per_day: should be greater than or equal to 0.01; see"),
         ("[budget]\ndollars_per_day = nan\n", r"budget.dollars_per_day: must be a finite number; see"),
         ('[budget]\ndollars_per_day = "5"\n', r"budget.dollars_per_day: must be a number; see"),

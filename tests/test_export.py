@@ -105,7 +105,10 @@ def same(one, other):
     return one.model_copy(update={"revision": 0}) == other.model_copy(update={"revision": 0})
 
 
-@pytest.mark.parametrize("text", [FILE, "", "rules = []\n", "[collect]\nretention = '1h'\n"])
+OWN = '[[metrics]]\nname = "gpu"\nnamespace = "CWAgent"\nmetric_name = "utilization_gpu"\n'
+
+
+@pytest.mark.parametrize("text", [FILE, "", "rules = []\n", "[collect]\nretention = '1h'\n", OWN])
 def test_what_is_exported_makes_the_same_configuration(text):
     """A file that was exported gives over any other configuration what it was exported from."""
     made = config.to_configuration(testing.parse(text, "one"), config.DEFAULT)

@@ -449,9 +449,9 @@ def parsed(text):
     ("old", "new", "said"),
     [
         ("0 2 * * sun", "0 2 * * sud", "line 5, column 1: silences[0].schedule: '0 2 * * sud' is not a schedule"),
-        ("0 2 * * sun", "0 2 * *", "silences[0].schedule: '0 2 * *' has not the five fields"),
-        ("0 2 * * sun", "0 0 2 * * sun", "has not the five fields"),
-        ("0 2 * * sun", "@daily", "has not the five fields"),
+        ("0 2 * * sun", "0 2 * *", "silences[0].schedule: '0 2 * *' does not have the five fields"),
+        ("0 2 * * sun", "0 0 2 * * sun", "does not have the five fields"),
+        ("0 2 * * sun", "@daily", "does not have the five fields"),
         ("0 2 * * sun", "0 0 30 2 *", "is not a schedule"),
         ("Europe/Berlin", "Europe/Berln", "line 7, column 1: silences[0].timezone: 'Europe/Berln' is not a time zone"),
         ("Europe/Berlin", "Europe/Berln", "did you mean Europe/Berlin?"),

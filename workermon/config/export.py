@@ -36,9 +36,7 @@ def text(
         "rules": [_rule(rule, kinds) for rule in configuration.rules],
         "workers": [_worker(worker) for worker in sorted(workers, key=lambda worker: worker.id)],
         "metrics": [
-            {**it.model_dump(exclude_none=True), "period": f"{it.period}s"}
-            for name, it in configuration.metrics.items()
-            if catalogue.CATALOGUE.get(name) != it
+            _metric(metric) for name, metric in configuration.metrics.items() if catalogue.CATALOGUE.get(name) != metric
         ],
         "discover": _plain(configuration.discover),
         "channels": {
@@ -126,6 +124,11 @@ def _worker(worker: models.Worker) -> Table:
     if worker.account != "default":
         found["account"] = _account_name(worker.account)
     return {**found, "interval": f"{worker.interval}s", **({"labels": worker.labels} if worker.labels else {})}
+
+
+def _metric(metric: models.Metric) -> Table:
+    found = metric.model_dump(exclude_none=True)
+    return found if metric.period is None else found | {"period": f"{metric.period}s"}
 
 
 def _rule(rule: models.Rule, kinds: Kinds) -> Table:

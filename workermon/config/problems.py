@@ -57,13 +57,13 @@ def where(source: str, path: str, text: str) -> str:
 
 
 def syntax(source: str, said: str) -> tuple[str, str]:
-    """Return place and reason of what ``tomllib`` said of a text that is no TOML.
+    """Return place and reason of what ``tomllib`` said of a text that is not TOML.
 
     >>> syntax("fleet.toml", "Invalid value (at line 1, column 8)")
-    ('fleet.toml: line 1, column 8', 'is no TOML: Invalid value')
+    ('fleet.toml: line 1, column 8', 'is not TOML: Invalid value')
     """
     found = re.fullmatch(r"(.*) \(at (line \d+, column \d+|end of document)\)", said)
-    return (f"{source}: {found[2]}", f"is no TOML: {found[1]}") if found else (source, f"is no TOML: {said}")
+    return (f"{source}: {found[2]}", f"is not TOML: {found[1]}") if found else (source, f"is not TOML: {said}")
 
 
 def first(

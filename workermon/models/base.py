@@ -17,7 +17,7 @@ INSTANCE_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 DAY = 86_400
 
 Severity = Literal["warning", "critical"]
-#: From the least to the worst; ``None`` (well) comes before them.
+#: From the least to the worst; ``None`` (resolved) comes before them.
 SEVERITIES: tuple[Severity, ...] = ("warning", "critical")
 
 
@@ -49,12 +49,12 @@ _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhdw]?)")
 def seconds(text: str | int | float) -> int:
     """Read a duration such as ``60s``, ``1.5m``, ``24h`` or plain seconds; whole seconds only.
 
-    Raises ``ValueError`` saying why for anything else (``nan``, negative, empty, parts of a second).
+    Raises ``ValueError`` for anything else (``nan``, negative, empty, parts of a second).
     """
-    found = _DURATION.fullmatch(str(text).strip().lower())
-    if not found:
+    match = _DURATION.fullmatch(str(text).strip().lower())
+    if not match:
         raise ValueError(f"{errors.printable(str(text))!r} is not a duration such as 30s, 5m or 24h")
-    value = float(found[1]) * _UNITS[found[2]]
+    value = float(match[1]) * _UNITS[match[2]]
     if value != int(value):
         raise ValueError(f"{errors.printable(str(text))!r} is not a whole number of seconds")
     return int(value)
@@ -75,12 +75,12 @@ def _instance_id(text: str) -> str:
 
 
 InstanceId = Annotated[str, AfterValidator(_instance_id)]
-#: A short text of a user's: one line, no control characters.
+#: A short text that a user wrote: one line, no control characters.
 Text = Annotated[str, Field(max_length=256), AfterValidator(_one_line)]
 
 
 class Frozen(BaseModel):
-    """The base of what is passed on: immutable, unknown fields refused."""
+    """The base of all models: immutable, unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

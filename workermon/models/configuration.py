@@ -11,7 +11,7 @@ from workermon.models.maintenance import Maintenance
 from workermon.models.rule import Rule
 from workermon.models.sample import STATUS_CHECK_FAILED
 
-#: Seconds. How late a datapoint may come, or be revised, and still find its place, where nothing else is said.
+#: Seconds. How late a datapoint may come or be revised and still count, by default.
 LATENESS = 900
 
 #: Variables that configure AWS and workermon itself. No config file may have them sent anywhere.
@@ -19,7 +19,7 @@ PROTECTED_VARIABLES = ("AWS_", "WORKERMON_")
 
 
 def is_protected_variable(name: str) -> bool:
-    """Tell whether an environment variable is never given away as a secret.
+    """Return whether an environment variable may never be given away as a secret.
 
     >>> is_protected_variable("AWS_SECRET_ACCESS_KEY"), is_protected_variable("OPS_SECRET")
     (True, False)
@@ -28,7 +28,7 @@ def is_protected_variable(name: str) -> bool:
 
 
 class SecretRef(Frozen):
-    """A secret by name only: an environment variable, or a file whose content it is (less a final newline)."""
+    """A secret by name: an environment variable, or a file that holds it (a final newline is dropped)."""
 
     env: str | None = None
     file: str | None = None
@@ -56,10 +56,10 @@ class Channel(Frozen):
 
 
 class Metric(Frozen):
-    """A catalogue entry: what CloudWatch is asked for under our name.
+    """A catalogue entry: what CloudWatch calls the metric that we call ``name``.
 
-    ``period`` in seconds, ``None``: as EC2 publishes it (60 with detailed monitoring, else 300).
-    ``merge`` says what becomes of several series of one worker (its filesystems, say).
+    ``period`` in seconds, ``None``: as EC2 publishes it (60 with detailed monitoring, else 300). ``merge`` is how
+    several series of one worker, such as those of its filesystems, become one.
     """
 
     name: Text
@@ -83,7 +83,7 @@ class Account(Frozen):
 
 
 class Discover(Frozen):
-    """Which instances belong to the fleet by their tags; no region: the one that boto3 is configured for."""
+    """The instances with these tags belong to the fleet; no region: the one that boto3 is configured for."""
 
     regions: tuple[str, ...] = ()
     tags: dict[str, str] = {}
@@ -93,19 +93,19 @@ class Discover(Frozen):
 
 
 class Limit(Frozen):
-    """How fast one API of one account and region may be asked: ``bucket`` requests at once, ``rate`` each second."""
+    """How fast an API of an account and region may be asked: ``bucket`` requests at once, ``rate`` per second."""
 
     bucket: float = Field(ge=1, le=100_000)
     rate: float = Field(gt=0, le=100_000)
 
 
 class Configuration(Frozen):
-    """What is in force: rules, channels, the catalogue; ``revision`` grows with each change.
+    """What is in force; ``revision`` grows with each change.
 
-    ``collect`` is what is asked for; ``chosen`` what the file named for it (``None``: nothing, so the defaults and
-    what the rules need). ``budget`` is in dollars a day (UTC), ``None``: no limit. ``limits`` is by API
-    (``costs.LIMITS`` where left out). ``lateness``: for how many seconds a datapoint may come late, or be revised, and
-    find its place.
+    ``collect`` are the metrics to collect, ``chosen`` those that the file named (``None``: none, so the defaults and
+    what the rules need). ``budget`` is in dollars a day (UTC), ``None``: no limit. ``limits`` is by API, by default
+    ``costs.LIMITS``. ``lateness`` is how many seconds late a datapoint may come or be revised and still count,
+    ``retention`` for how many seconds it is kept.
     """
 
     revision: int = 0

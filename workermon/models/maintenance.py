@@ -52,13 +52,13 @@ class Maintenance(Frozen):
 
 
 def maintenance_id(maintenance: Maintenance) -> str:
-    """Name a silence of the file by what it says, but for the reason: the same in every file that says the same."""
-    said = maintenance.model_dump(mode="json", exclude={"id", "reason"})
-    return "file-" + hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+    """Return the id of a window, made of all its keys but the reason: equal windows have equal ids."""
+    keys = maintenance.model_dump(mode="json", exclude={"id", "reason"})
+    return "file-" + hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def describe_maintenance(maintenance: Maintenance) -> str:
-    """Say what it mutes and when, in a line.
+    """Say in one line what a window mutes, and when.
 
     >>> describe_maintenance(Maintenance(id="", rule="cpu-high", reason="x", schedule="0 2 * * sun", duration=7200))
     'rule cpu-high, 0 2 * * sun UTC for 7200 s'
@@ -76,17 +76,17 @@ def describe_maintenance(maintenance: Maintenance) -> str:
 
 
 def is_over(maintenance: Maintenance, now: float) -> bool:
-    """Tell whether no window of it is open or comes any more."""
+    """Return whether it is over for good."""
     return maintenance.ends is not None and maintenance.ends <= now
 
 
 def check_schedule(schedule: str, timezone: str, duration: int, since: float) -> None:
-    """Raise ``ValueError``, saying why, for a schedule that never comes or whose windows join for a year.
+    """Raise ``ValueError`` for a schedule that is not valid, that never comes or whose windows join for a year.
 
-    ``since`` is a time from which its first windows are looked at.
+    Its windows are checked from ``since`` on (a time).
     """
     if len(schedule.split()) != 5:
-        raise ValueError('has not the five fields of cron, such as "0 2 * * sun"')
+        raise ValueError('does not have the five fields of cron, such as "0 2 * * sun"')
     try:
         first = next(schedule_times(schedule, timezone, since), None)
     except cronsim.CronSimError as why:
@@ -97,7 +97,7 @@ def check_schedule(schedule: str, timezone: str, duration: int, since: float) ->
 
 
 def zone(name: str) -> tzinfo:
-    """Return a time zone by its name; raises ``ValueError`` for one that is not known."""
+    """Return a time zone by its name; raises ``ValueError`` if it is not known."""
     if name == "UTC":
         return UTC
     try:
@@ -108,28 +108,28 @@ def zone(name: str) -> tzinfo:
 
 def schedule_times(schedule: str, timezone: str, after: float) -> Iterator[float]:
     """Return the times of a schedule after a time, in order."""
-    for found in cronsim.CronSim(schedule, datetime.fromtimestamp(math.floor(after), zone(timezone))):
-        # About the hour that comes twice the library may begin with one that is past.
-        if (at := found.timestamp()) > after:
+    for moment in cronsim.CronSim(schedule, datetime.fromtimestamp(math.floor(after), zone(timezone))):
+        # Around the hour that comes twice, the library may begin with a time that has passed.
+        if (at := moment.timestamp()) > after:
             yield at
 
 
 def latest_time(schedule: str, timezone: str, now: float) -> float | None:
     """Return the last time of a schedule that is not after ``now``."""
     back = cronsim.CronSim(schedule, datetime.fromtimestamp(math.floor(now) + 1, zone(timezone)), reverse=True)
-    found = next((at for each in back if (at := each.timestamp()) <= now), None)
-    if found is None:
+    latest = next((at for moment in back if (at := moment.timestamp()) <= now), None)
+    if latest is None:
         return None
-    # About the hour that comes twice the library's way back may leave out the last.
-    for later in schedule_times(schedule, timezone, found):
+    # Around the hour that comes twice, the library's way back may leave out the last time.
+    for later in schedule_times(schedule, timezone, latest):
         if later > now:
             break
-        found = later
-    return found
+        latest = later
+    return latest
 
 
 def joined_windows(schedule: str, timezone: str, duration: int, begin: float) -> Span:
-    """Return from a beginning until when windows join; raises ``ValueError`` where that takes a year."""
+    """Return the span of the windows that join from ``begin`` on; raises ``ValueError`` if they join for a year."""
     ends = begin + duration
     for _ in range(_MAX_JOINED):
         latest = latest_time(schedule, timezone, ends)

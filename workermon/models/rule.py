@@ -11,7 +11,7 @@ from workermon.models.worker import Worker
 
 
 class Levels(Frozen):
-    """A number for each severity that is told apart; one at least."""
+    """A number for each severity; one at least."""
 
     warning: float | None = Field(default=None, allow_inf_nan=False)
     critical: float | None = Field(default=None, allow_inf_nan=False)
@@ -32,9 +32,9 @@ class Count(Frozen):
 
 
 class Flapping(Frozen):
-    """An alert that fires or resolves ``turns`` times within ``within`` seconds of data time flaps.
+    """An alert flaps if it fires or resolves ``turns`` times within ``within`` seconds of data time.
 
-    It does so until it has held still for as long.
+    It stops flapping when it has not changed for as long.
     """
 
     turns: int = Field(ge=2, le=1440)
@@ -60,16 +60,16 @@ class Rule(Frozen):
     flapping: Flapping | None = None
 
     def channels(self, severity: Severity) -> tuple[str, ...]:
-        """Return the channels that hear of that severity."""
+        """Return the channels that are notified of a severity."""
         return self.notify if self.routes is None else self.routes.get(severity, ())
 
     def applies_to(self, worker: Worker) -> bool:
-        """Tell whether the worker carries every label asked for."""
+        """Return whether a worker has every label that the rule asks for."""
         return not self.labels or all(worker.labels.get(key) == value for key, value in self.labels.items())
 
 
 class SeverityChange(NamedTuple):
-    """From ``at`` on an alert is at ``severity`` (``None``: well)."""
+    """From ``at`` on an alert is at ``severity`` (``None``: resolved)."""
 
     at: int
     severity: Severity | None
@@ -78,9 +78,9 @@ class SeverityChange(NamedTuple):
 
 
 class FlapState(Frozen):
-    """Whether an alert flaps, after all turns before those of its trail.
+    """Whether an alert flaps, after all changes before those of its trail.
 
-    ``recent`` are the times of the last turns from well or to well, ``fires`` what the last of them turned to.
+    ``recent`` are the times at which it last fired or resolved, ``fires`` is whether it fires after the last of them.
     """
 
     fires: bool = False
@@ -89,13 +89,13 @@ class FlapState(Frozen):
 
 
 class RuleState(Frozen):
-    """How far a rule is judged for one worker, and with what outcome: the fold's state.
+    """How far a rule is evaluated for one worker, and with what result: the state of the fold.
 
-    ``cursor`` is the time of the last slot judged. ``trail`` lists the turns since one lateness before the cursor,
-    and the one before those, so that the state at any of these times can be taken up again; ``trimmed``: there were
-    turns before it. ``metric`` and ``period`` (seconds) are what the fold walks; ``start``: what is before that time
-    plays no part in it. Of the kinds ``state`` and ``event`` ``metric`` is that name; ``events`` are those that were
-    told, each with its time.
+    ``cursor`` is the time of the last slot evaluated. ``trail`` lists the changes since one lateness before the cursor,
+    and the change before those, so that the fold can go back to any time in between; ``trimmed``: there were earlier
+    changes. ``metric`` and ``period`` (seconds) are the series that the fold walks; a kind without a metric
+    puts its name there. Nothing before ``start`` counts. ``events`` are the scheduled events that were notified, each
+    with its time.
     """
 
     cursor: int | None = None

@@ -22,12 +22,12 @@ class Datapoint(NamedTuple):
     value: float
 
 
-#: Makes a datapoint of a pair without a step through Python, which thousands of them take.
+#: Makes a datapoint of a pair without a step through Python: there are thousands of them.
 datapoint: Callable[[tuple[int, float]], Datapoint] = functools.partial(tuple.__new__, Datapoint)
 
 
 class Series(NamedTuple):
-    """Datapoints of one metric in order of time, at most one a slot; ``period`` in seconds."""
+    """Datapoints of one metric in order of time, at most one per slot; ``period`` in seconds."""
 
     period: int
     points: tuple[Datapoint, ...]
@@ -40,7 +40,7 @@ class Series(NamedTuple):
 
 
 class Query(Frozen):
-    """One metric of one worker as CloudWatch is asked for it; ``period`` in seconds, ``since`` a time."""
+    """A request to CloudWatch for one metric of one worker; ``period`` in seconds, ``since`` a time."""
 
     worker_id: str
     metric: str
@@ -55,7 +55,7 @@ class Query(Frozen):
 class CollectionError(Frozen):
     """Why the last collection of a worker failed: ``kind`` is an ``AwsError.kind``.
 
-    ``since`` is when the same message first stood there without a success in between.
+    ``since`` is when the same message first came up, without a success in between.
     """
 
     kind: str
@@ -65,9 +65,9 @@ class CollectionError(Frozen):
 
 
 class StatusChange(Frozen):
-    """From ``at``, the first collection that saw it, a worker had a status; ``seen`` is the last that did.
+    """A status of a worker from ``at``, the first collection that saw it, to ``seen``, the last one.
 
-    ``seen`` is ``None`` as long as it has it. ``reason`` is EC2's, of a worker that does not run.
+    ``seen`` is ``None`` while the status lasts. ``reason`` is EC2's, for a worker that does not run.
     """
 
     at: float
@@ -79,13 +79,14 @@ class StatusChange(Frozen):
 class Condition(Frozen):
     """What is known of a worker from its collections.
 
-    ``slot`` is ``floor(collected_at / interval)``. ``latest`` is the newest datapoint of each metric. ``asked`` is
-    the time up to which each metric was last asked for with success: slots after it are not absent but unknown.
-    ``expected`` is the datapoint that each metric waits for, ``delays`` how many seconds after its period's end one
-    is waited for before it counts as absent. ``running_since`` is the first collection that saw it running without
-    a break. ``last_error`` beside a success is of single metrics. ``changes`` are those of the status since it last
-    ran, and those within the last hour; none while it runs on. ``events`` are those that EC2 has scheduled,
-    ``events_at`` is when they last changed.
+    ``slot`` is ``floor(collected_at / interval)``. ``running_since`` is the first collection that saw the worker
+    running without a break. ``last_error`` beside a success is about single metrics. ``changes`` are the status changes
+    since the worker last ran, and those of the last hour; none while it keeps running. ``events`` are the events that
+    EC2 has scheduled, ``events_at`` is when they last changed.
+
+    By metric: ``latest`` is the newest datapoint, and ``asked`` the time up to which the metric was last asked for with
+    success: a slot after it is unknown, not absent. ``expected`` is the datapoint that is waited for, and ``delays``
+    for how many seconds after its period's end, before it counts as absent.
     """
 
     status: Status = "unknown"
@@ -106,7 +107,7 @@ class Condition(Frozen):
 
 
 class Sample(Frozen):
-    """What one collection of one worker brought; ``series`` only holds what CloudWatch gave."""
+    """The result of one collection of one worker; ``series`` holds only what CloudWatch has."""
 
     worker: Worker
     collected_at: float
@@ -149,11 +150,11 @@ def _valid(series: Series, first: float, last: float) -> Series:
 
 
 class AccountState(Frozen):
-    """How collection goes in an account and region (``key`` as ``AccountRegion.key``).
+    """Whether collection works in an account and region (``key`` is ``AccountRegion.key``).
 
     ``last_error`` is why the newest collection there failed as a whole, ``None`` if it did not; ``failing_since`` the
-    first failure after the last success. ``interval`` is the shortest one collected there lately, ``at`` the newest
-    collection; times and durations in seconds. ``sequence`` counts what was noted.
+    first failure after the last success. ``interval`` is the shortest interval collected there lately, ``at`` the
+    newest collection; times and durations in seconds. ``sequence`` counts the collections noted.
     """
 
     key: str

@@ -1,18 +1,21 @@
-"""What is asked of AWS, and what the budget makes of it."""
+"""What AWS is asked for, and what the budget decides about it."""
 
 from __future__ import annotations
 
 from workermon.models.base import Frozen
 
-#: The key of what is of the whole installation and of no account and region, and the rule about its budget.
-EVERYWHERE, BUDGET = "*/*", "budget"
+#: Stands for the whole installation in the place of an ``AccountRegion.key``.
+EVERYWHERE = "*/*"
+
+#: The rule about the budget, which always holds.
+BUDGET = "budget"
 
 
 class Hour(Frozen):
-    """What was asked of AWS within an hour from ``start`` on (a time), counted from ``begun`` on.
+    """The requests to AWS within an hour from ``start`` on (a time), counted from ``begun`` on.
 
-    ``calls`` are requests by ``(scope key, operation)``, ``metrics`` the metrics asked by ``(scope key,
-    namespace/name)``, ``full`` those that would have been asked without a budget.
+    ``calls`` are requests by ``(AccountRegion.key, operation)``, ``metrics`` the metrics asked for by
+    ``(AccountRegion.key, namespace/name)``, ``full`` those that would have been asked for without a budget.
     """
 
     start: int
@@ -23,10 +26,10 @@ class Hour(Frozen):
 
 
 class BudgetDecision(Frozen):
-    """What the budget makes of the periods: ``factors`` by metric, those above 1 only; decided ``at`` a time.
+    """By what the budget multiplies the period of each metric, those above 1 only; decided ``at`` a time.
 
-    ``weights`` are the same by CloudWatch's ``namespace/name``. ``projected`` and ``budget`` are dollars of the day
-    (UTC) that ``at`` is in; ``since`` is when these factors were decided.
+    ``weights`` are the same multipliers by CloudWatch's ``namespace/name``. ``projected`` and ``budget`` are dollars of
+    the day (UTC) of ``at``. ``since`` is when these multipliers were decided.
     """
 
     at: float = 0.0

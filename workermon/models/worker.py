@@ -1,4 +1,4 @@
-"""A monitored EC2 instance, and what EC2 says of it."""
+"""A monitored EC2 instance, and what EC2 says about it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import Field
 from workermon.models.base import DAY, Frozen, InstanceId, Text
 
 Status = Literal["pending", "running", "stopping", "stopped", "shutting-down", "terminated", "unknown"]
-#: States in which an instance is gone for good.
+#: Statuses in which an instance is gone for good.
 GONE: frozenset[Status] = frozenset({"shutting-down", "terminated"})
-#: States of an instance that is stopped and may start again.
+#: Statuses of an instance that is stopped and may start again.
 STOPPED: frozenset[Status] = frozenset({"stopping", "stopped"})
 Check = Literal["ok", "impaired", "insufficient-data", "not-applicable", "initializing"]
 Monitoring = Literal["active", "paused"]
@@ -19,9 +19,9 @@ Origin = Literal["command", "file", "discover"]
 
 
 class AccountRegion(Frozen):
-    """Where a call goes: the account (``default`` is boto3's own credentials) and the region.
+    """An account (``default``: boto3's own credentials) and a region, where calls go.
 
-    ``role_arn`` and ``external_id`` say how to become that account; they take no part in its identity.
+    ``role_arn`` and ``external_id`` say how to become that account. They are not part of its identity.
     """
 
     region: str
@@ -31,16 +31,16 @@ class AccountRegion(Frozen):
 
     @property
     def key(self) -> str:
-        """Name this scope where a limiter, a cohort or a figure is kept for it."""
+        """Return the name under which limits, cohorts and figures are kept for it."""
         return f"{self.account}/{self.region}"
 
 
 class Worker(Frozen):
-    """A monitored EC2 instance, as its user set it up.
+    """A monitored EC2 instance, as its user set it up; ``interval`` in seconds.
 
-    ``incarnation`` is new each time that the worker is added, so that what an earlier life left behind matches
-    nothing; ``detailed`` says whether CloudWatch has a datapoint a minute (else each five). ``named``: its user
-    gave the name; otherwise it follows the instance's ``Name`` tag.
+    ``incarnation`` is new each time the worker is added, so that nothing left over from before matches it.
+    ``detailed``: CloudWatch has a datapoint each minute, not each five. ``named``: its user gave the name, so it does
+    not follow the instance's ``Name`` tag.
     """
 
     id: InstanceId
@@ -60,7 +60,7 @@ class Worker(Frozen):
 
     @property
     def scope(self) -> AccountRegion:
-        """Return where its calls go."""
+        """Return the account and region where its calls go."""
         return AccountRegion(
             region=self.region, account=self.account, role_arn=self.role_arn, external_id=self.external_id
         )
@@ -74,7 +74,7 @@ class Checks(Frozen):
 
     @property
     def failed(self) -> float | None:
-        """Return 1 when one is impaired, 0 when both are ok, else ``None``: EC2 cannot tell (yet)."""
+        """Return 1 if one is impaired, 0 if both are ok, else ``None``: EC2 cannot tell (yet)."""
         if "impaired" in (self.system, self.instance):
             return 1.0
         return 0.0 if self.system == self.instance == "ok" else None
@@ -88,10 +88,9 @@ class StateReason(Frozen):
 
 
 class ScheduledEvent(Frozen):
-    """What EC2 has scheduled for an instance; times in seconds, ``None`` where it tells none.
+    """An event that EC2 has scheduled for an instance; times in seconds, ``None`` if EC2 gives none.
 
-    ``deadline`` is until when its start may be put off. ``seen_at`` is the first collection that found it at
-    ``not_before``.
+    Its start can be put off until ``deadline``. ``seen_at`` is the first collection that listed it at ``not_before``.
     """
 
     id: str
@@ -104,9 +103,9 @@ class ScheduledEvent(Frozen):
 
 
 class Instance(Frozen):
-    """What EC2's DescribeInstances tells of one instance; ``name`` is its ``Name`` tag.
+    """One instance in EC2's DescribeInstances; ``name`` is its ``Name`` tag.
 
-    ``reason`` is of its last change of state, where EC2 gives one.
+    ``reason`` is of its last change of state, ``None`` if EC2 gives none.
     """
 
     id: str
@@ -119,9 +118,9 @@ class Instance(Frozen):
 
 
 class InstanceStatus(Frozen):
-    """What EC2's DescribeInstanceStatus tells of one instance; no checks where EC2 gave none.
+    """One instance in EC2's DescribeInstanceStatus; ``checks`` is ``None`` if EC2 gave none.
 
-    ``events`` is ``None`` where EC2 was not asked for them. ``reason`` is that of DescribeInstances, where it was.
+    ``events`` is ``None`` if EC2 was not asked for them. ``reason`` comes from DescribeInstances, if that was asked.
     """
 
     id: str

@@ -1,7 +1,7 @@
-"""Pure: when an alert flaps, so that its turns are damped, and when it has held still again.
+"""When an alert flaps, so that its changes are not notified, and when it has been still for long enough.
 
-It is part of the fold: what is said of a time depends on the turns up to then, never on when somebody looked. An alert
-begins to flap by firing, so that it is open while it flaps.
+This is part of the fold: what is said of a time depends on the changes up to then, never on when somebody evaluates. An
+alert begins to flap by firing, so it is open while it flaps.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from workermon import models
 
 
 class Stand(NamedTuple):
-    """How it stands with an alert: whether it flaps, its turns within the time looked at, the last of them.
+    """Whether an alert flaps at a time, how often it changed within the span that counts, and when it changed last.
 
-    ``still`` is the time at which it had held still, where it flapped and has not turned since.
+    ``still`` is the time at which it stopped flapping, if it has not changed since.
     """
 
     flaps: bool
@@ -27,45 +27,45 @@ class Stand(NamedTuple):
 CALM = Stand(flaps=False)
 
 
-def after(damping: models.FlapState, turn: models.SeverityChange, option: models.Flapping) -> models.FlapState:
-    """Return the state after one more turn; a change of severity alone is none."""
-    fires = turn.severity is not None
+def after(damping: models.FlapState, change: models.SeverityChange, option: models.Flapping) -> models.FlapState:
+    """Return the state after one more change; only firing and resolving count, not a change of severity."""
+    fires = change.severity is not None
     if fires == damping.fires:
         return damping
-    recent = tuple(at for at in damping.recent if at > turn.at - option.within)
-    # Without a turn for that long it has held still.
+    recent = tuple(at for at in damping.recent if at > change.at - option.within)
+    # Without a change for so long it stopped flapping.
     flaps = damping.flaps and bool(recent)
-    recent = (*recent, turn.at)[-option.turns :]
+    recent = (*recent, change.at)[-option.turns :]
     return models.FlapState(fires=fires, recent=recent, flaps=flaps or (fires and len(recent) >= option.turns))
 
 
 def settled(
-    rule: models.Rule, damping: models.FlapState | None, turns: Iterable[models.SeverityChange]
+    rule: models.Rule, damping: models.FlapState | None, changes: Iterable[models.SeverityChange]
 ) -> models.FlapState | None:
-    """Return the state after these turns; ``None`` where the rule damps nothing or nothing is known yet."""
+    """Return the state after these changes; ``None`` if the rule has no ``flapping``, or nothing is known yet."""
     if rule.flapping is None:
         return None
-    for turn in turns:
-        damping = after(damping or models.FlapState(), turn, rule.flapping)
+    for change in changes:
+        damping = after(damping or models.FlapState(), change, rule.flapping)
     return damping
 
 
 def among(
-    rule: models.Rule, damping: models.FlapState | None, turns: Sequence[models.SeverityChange]
+    rule: models.Rule, damping: models.FlapState | None, changes: Sequence[models.SeverityChange]
 ) -> frozenset[int]:
-    """Return the times of those turns during which the alert flapped."""
-    found = []
-    if rule.flapping is not None:
-        state = damping or models.FlapState()
-        for turn in turns:
-            state = after(state, turn, rule.flapping)
-            if state.flaps:
-                found.append(turn.at)
-    return frozenset(found)
+    """Return the times of those changes during which the alert flapped."""
+    if rule.flapping is None:
+        return frozenset()
+    times, state = set(), damping or models.FlapState()
+    for change in changes:
+        state = after(state, change, rule.flapping)
+        if state.flaps:
+            times.add(change.at)
+    return frozenset(times)
 
 
 def stand(rule: models.Rule, rule_state: models.RuleState, until: int | None) -> Stand:
-    """Return how it stands at ``until``, the time up to which the rule is judged."""
+    """Return whether an alert flaps at ``until``, the time up to which the rule is evaluated."""
     option = rule.flapping
     state = settled(rule, rule_state.damping, rule_state.trail)
     if option is None or state is None or not state.recent or until is None:
