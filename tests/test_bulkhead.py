@@ -8,7 +8,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from tests import test_collect
+from tests.support import collecting
+from tests.support.present import present
 from workermon import errors, testing
 from workermon.collect import bulkhead
 
@@ -16,7 +17,7 @@ SLOW, WELL, THIRD = "default/eu-west-1", "default/us-east-1", "lab/us-east-1"
 THREADS = 8
 
 
-class World:
+class Turns:
     """A bulkhead on a clock of ours, and the turns that are under way."""
 
     def __init__(self, threads: int = THREADS, *, others: bool = True) -> None:
@@ -43,8 +44,9 @@ class World:
             self.ran += turn.worker_ids
         return turn
 
-    def leave(self, turn: bulkhead.Place) -> bulkhead.Place | None:
+    def leave(self, turn: bulkhead.Place | None) -> bulkhead.Place | None:
         """End a turn; what its thread goes on with is under way."""
+        assert turn is not None
         self.turns.remove(turn)
         return self.took(self.bulkhead.leave(turn))
 
@@ -56,7 +58,7 @@ class World:
 
 def test_where_there_is_one_account_and_region_nobody_waits() -> None:
     """All threads are its, however slow it is."""
-    world = World(others=False)
+    world = Turns(others=False)
     for _ in range(THREADS):
         assert world.enter(SLOW)
         world.clock.advance(60)
@@ -65,7 +67,7 @@ def test_where_there_is_one_account_and_region_nobody_waits() -> None:
 
 def test_one_thread_is_left_to_the_others() -> None:
     """Also while nothing is slow yet; and who waits comes next, by the thread that is free first."""
-    world = World()
+    world = Turns()
     for _ in range(THREADS - 1):
         assert world.enter(SLOW)
     assert world.enter(SLOW, 2) is None
@@ -77,7 +79,7 @@ def test_one_thread_is_left_to_the_others() -> None:
 
 def test_who_is_slow_has_half_of_the_threads() -> None:
     """All that are slow together; and for a minute after the last slow one."""
-    world = World()
+    world = Turns()
     first = [world.enter(SLOW) for _ in range(6)]
     world.clock.advance(bulkhead.SLOW_AFTER + 1)
     assert world.enter(SLOW) is None
@@ -98,7 +100,7 @@ def test_who_is_slow_has_half_of_the_threads() -> None:
 
 def test_a_thread_does_not_go_on_for_ever() -> None:
     """Its task ends in time; who still waits goes with the next one that comes, and before it."""
-    world = World()
+    world = Turns()
     turns = [world.enter(SLOW) for _ in range(THREADS - 1)]
     assert world.enter(SLOW) is None
     waiting = f"{SLOW}:{world.number - 1}"
@@ -113,17 +115,17 @@ def test_a_thread_does_not_go_on_for_ever() -> None:
 
 def test_a_failure_gives_its_place_back_and_takes_nobody_over() -> None:
     """Who waits is left to a thread that is well."""
-    world = World()
+    world = Turns()
     turns = [world.enter(SLOW) for _ in range(THREADS - 1)]
     assert world.enter(SLOW) is None
-    assert world.bulkhead.leave(turns[0], onward=False) is None
+    assert world.bulkhead.leave(present(turns[0]), onward=False) is None
     assert world.enter(SLOW) is not None
 
 
 @pytest.mark.parametrize("threads", [0, 1])
 def test_a_process_that_does_one_thing_at_a_time_stops_nobody(threads: int) -> None:
     """A child of the prefork pool, say."""
-    world = World(threads)
+    world = Turns(threads)
     for _ in range(3):
         world.clock.advance(60)
         assert world.enter(SLOW)
@@ -143,7 +145,7 @@ def test_a_process_that_does_one_thing_at_a_time_stops_nobody(threads: int) -> N
 )
 def test_nobody_is_lost_and_no_share_is_exceeded(threads: int, steps: list[tuple[str, str, int]]) -> None:
     """Whoever comes, is slow and leaves in any order: each runs once, and no one account and region has it all."""
-    world = World(threads)
+    world = Turns(threads)
     for what, scope, number in steps:
         if what == "enter":
             if len(world.turns) < threads:  # there is a thread that could take the message
@@ -169,8 +171,9 @@ def test_nobody_is_lost_and_no_share_is_exceeded(threads: int, steps: list[tuple
 def test_threads_at_once_keep_to_it() -> None:
     """Many threads that come and go at once: never more than the share, and everybody had a turn."""
     gate = bulkhead.Bulkhead(4)
-    gate.leave(gate.enter(WELL, ["first"]))  # type: ignore[arg-type]
-    lock, inside, most, ran = threading.Lock(), [0], [0], []
+    gate.leave(present(gate.enter(WELL, ["first"])))
+    lock, inside, most = threading.Lock(), [0], [0]
+    ran: list[str] = []
 
     def run(name: str) -> None:
         for number in range(50):
@@ -196,11 +199,12 @@ def test_threads_at_once_keep_to_it() -> None:
 def test_a_collection_that_has_to_wait_is_made_by_a_later_one() -> None:
     """It asks nobody and claims nothing meanwhile; workers that were removed while they waited are passed over."""
     gate = bulkhead.Bulkhead(2)
-    fleet = test_collect.World(bulkhead=gate)
+    fleet = collecting.World()
+    fleet.bulkhead = gate
     one, two, three = (f"i-0000000000000000{each}" for each in "abc")
     for each in (one, two, three):
         fleet.add(each)
-    gate.leave(gate.enter("default/eu-west-1", ["i-0000000000000000d"]))  # type: ignore[arg-type]
+    gate.leave(present(gate.enter("default/eu-west-1", ["i-0000000000000000d"])))
     held = gate.enter("default/us-east-1", [])
 
     def collect(worker_id: str) -> tuple[str, ...]:
@@ -215,13 +219,14 @@ def test_a_collection_that_has_to_wait_is_made_by_a_later_one() -> None:
     assert collect(one) == ()  # its slot is complete
 
 
-def test_a_collection_that_fails_gives_its_place_back() -> None:
+def test_a_collection_that_fails_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where Redis is gone in the midst of it."""
     gate = bulkhead.Bulkhead(2)
-    fleet = test_collect.World(bulkhead=gate)
+    fleet = collecting.World()
+    fleet.bulkhead = gate
     worker = fleet.add()
-    gate.leave(gate.enter("default/eu-west-1", ["i-0000000000000000d"]))  # type: ignore[arg-type]
-    fleet.samples.write_many = broken  # type: ignore[method-assign]
+    gate.leave(present(gate.enter("default/eu-west-1", ["i-0000000000000000d"])))
+    monkeypatch.setattr(fleet.samples, "write_many", broken)
     for _ in range(3):
         fleet.clock.advance(60)
         with pytest.raises(errors.RedisUnavailable):

@@ -4,90 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from tests.support.collecting import CPU, DISK, MEMORY, NOW, ONE, TWO, World
 from workermon import collect, config, errors, models, ports, testing, views
 from workermon.rules import horizon
-
-ONE = "i-0000000000000001a"
-TWO = "i-0000000000000002b"
-CPU = "cpu_utilization"
-DISK = "disk_utilization"
-MEMORY = "memory_utilization"
-#: On a whole minute and five minutes.
-NOW = 1_700_000_100.0
-
-
-@dataclass
-class World:
-    """Every port of a collection in memory."""
-
-    clock: testing.ManualClock = field(default_factory=lambda: testing.ManualClock(NOW))
-    store: testing.MemoryStore = field(default_factory=testing.MemoryStore)
-    ec2: testing.MemoryEc2 = field(default_factory=testing.MemoryEc2)
-    cloudwatch: testing.MemoryCloudWatch = field(default_factory=testing.MemoryCloudWatch)
-    schedule: testing.MemorySchedule = field(default_factory=testing.MemorySchedule)
-    bulkhead: collect.Bulkhead = field(default_factory=collect.Bulkhead)
-
-    def __post_init__(self) -> None:
-        self.workers = testing.MemoryWorkers(self.store)
-        self.samples = testing.MemorySamples(self.store)
-        self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
-        self.learned_delays = testing.MemoryLearnedDelays(self.store)
-        self.leases = testing.MemoryLeases(self.store)
-        self.costs, self.accounts = testing.MemoryCosts(), testing.MemoryAccounts(self.store)
-        self.listed: list[tuple[str, tuple[str, ...] | None]] = []
-        inner = self.cloudwatch.dimensions
-
-        def listing(scope: models.AccountRegion, namespace: str, name: str, ids: Any) -> Any:
-            self.listed.append((name, None if ids is None else tuple(ids)))
-            return inner(scope, namespace, name, ids)
-
-        self.cloudwatch.dimensions = listing  # type: ignore[method-assign]
-
-    def add(self, worker_id: str = ONE, status: models.Status = "running", **given: Any) -> models.Worker:
-        given = {"name": f"w-{worker_id[-1]}", "region": "us-east-1", "added_at": NOW - 7200, **given}
-        worker = models.Worker(id=worker_id, incarnation=f"{worker_id}-1", **given)
-        self.workers.add([worker])
-        self.schedule.put([worker], self.clock())
-        self.ec2.put(models.Instance(id=worker_id, region=worker.region, status=status))
-        return worker
-
-    @property
-    def stage(self) -> collect.Collection:
-        return collect.Collection(
-            ec2=self.ec2,
-            cloudwatch=self.cloudwatch,
-            workers=self.workers,
-            samples=self.samples,
-            schedule=self.schedule,
-            configurations=self.configurations,
-            learned_delays=self.learned_delays,
-            leases=self.leases,
-            costs=self.costs,
-            accounts=self.accounts,
-            bulkhead=self.bulkhead,
-            now=self.clock,
-        )
-
-    def collect(self, *worker_ids: str, again: bool = False) -> collect.Report:
-        return self.stage.collect(worker_ids or (ONE,), again=again)
-
-    def condition(self, worker_id: str = ONE) -> models.Condition:
-        return self.workers.get([worker_id])[worker_id].condition
-
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(text) for _, text in self.store.published]
-
-    def points(self, metric: str, period: int = 300, worker_id: str = ONE) -> list[tuple[int, float]]:
-        found = self.samples.read([(worker_id, metric, period)], 0, NOW * 2)
-        return [tuple(point) for point in found[worker_id, metric].points]
-
-    def queries(self, metric: str) -> list[models.Query]:
-        return [query for query in self.cloudwatch.calls[-1] if query.metric == metric]
 
 
 @pytest.fixture
@@ -203,7 +126,7 @@ def test_an_unknown_worker_loses_its_schedule(world: World) -> None:
     assert world.schedule.ids() == {ONE}
 
 
-def test_a_worker_added_meanwhile_keeps_its_entry(world: World) -> None:
+def test_a_worker_added_meanwhile_keeps_its_entry(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unscheduling an unknown id gives the entry back where it was added in that moment."""
     inner = world.schedule.delete
 
@@ -211,12 +134,12 @@ def test_a_worker_added_meanwhile_keeps_its_entry(world: World) -> None:
         world.add()
         inner(worker_ids)
 
-    world.schedule.delete = racing  # type: ignore[method-assign]
+    monkeypatch.setattr(world.schedule, "delete", racing)
     assert world.collect().unknown == (ONE,)
     assert world.schedule.ids() == {ONE}
 
 
-def test_a_worker_removed_meanwhile_writes_nothing(world: World) -> None:
+def test_a_worker_removed_meanwhile_writes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample of an incarnation that is gone is dropped."""
     worker = world.add()
     inner = world.ec2.statuses
@@ -225,7 +148,7 @@ def test_a_worker_removed_meanwhile_writes_nothing(world: World) -> None:
         del world.store.workers[worker.id]
         return inner(scope, ids)
 
-    world.ec2.statuses = removing  # type: ignore[method-assign]
+    monkeypatch.setattr(world.ec2, "statuses", removing)
     assert world.collect() == collect.Report()
     assert world.events() == []
 
@@ -275,10 +198,10 @@ def test_a_terminated_worker_is_retired(world: World, status: models.Status) -> 
     assert world.events()[-1]["status"] == status
 
 
-def test_a_vanished_worker_is_retired_only_when_confirmed(world: World) -> None:
+def test_a_vanished_worker_is_retired_only_when_confirmed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that only DescribeInstanceStatus left out goes on; one that EC2 does not know at all is terminated."""
     world.add()
-    world.ec2.statuses = lambda scope, ids: {}  # type: ignore[method-assign]
+    monkeypatch.setattr(world.ec2, "statuses", lambda scope, ids: {})
     assert world.collect().retired == ()
     assert world.condition().status == "running"
     world.ec2.forget(ONE)
@@ -310,10 +233,10 @@ def test_a_worker_that_ec2_knew_is_retired_however_new(world: World) -> None:
     assert world.collect().retired == (ONE,)
 
 
-def test_a_failure_to_confirm_retires_nobody(world: World) -> None:
+def test_a_failure_to_confirm_retires_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the second look fails, it is trouble."""
     world.add()
-    world.ec2.statuses = lambda scope, ids: {}  # type: ignore[method-assign]
+    monkeypatch.setattr(world.ec2, "statuses", lambda scope, ids: {})
     world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "wait")
     report = world.collect()
     assert report.failed.keys() == {ONE}
@@ -321,7 +244,7 @@ def test_a_failure_to_confirm_retires_nobody(world: World) -> None:
     assert world.schedule.ids() == {ONE}
 
 
-def test_ec2_failing_is_trouble_of_its_scope_only(world: World) -> None:
+def test_ec2_failing_is_trouble_of_its_scope_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers of other regions go on; those of this one keep their condition and gain the reason."""
     world.add()
     world.add(TWO, region="eu-west-1")
@@ -332,7 +255,7 @@ def test_ec2_failing_is_trouble_of_its_scope_only(world: World) -> None:
             raise errors.AwsDenied("EC2 in us-east-1", "UnauthorizedOperation", "allow it")
         return inner(scope, ids)
 
-    world.ec2.statuses = failing  # type: ignore[method-assign]
+    monkeypatch.setattr(world.ec2, "statuses", failing)
     report = world.collect(ONE, TWO)
     assert report.collected == (TWO,)
     assert report.failed.keys() == {ONE}
@@ -341,7 +264,7 @@ def test_ec2_failing_is_trouble_of_its_scope_only(world: World) -> None:
     )
     assert world.condition().succeeded_at is None
     assert [event["worker_id"] for event in world.events()] == [TWO]
-    world.ec2.statuses = inner  # type: ignore[method-assign]
+    monkeypatch.setattr(world.ec2, "statuses", inner)
     world.collect()
     assert world.condition().last_error is None
     assert world.condition().succeeded_at == NOW
@@ -354,14 +277,14 @@ def test_an_unusable_scope_is_a_failure_and_not_the_end(world: World) -> None:
     assert world.collect().failed[ONE].kind == "failed"
 
 
-def test_redis_out_of_reach_is_raised(world: World) -> None:
+def test_redis_out_of_reach_is_raised(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing can be noted then, so the task fails."""
     world.add()
 
     def broken(*_: Any, **__: Any) -> Any:
         raise errors.RedisUnavailable("Redis", "gone", "start it")
 
-    world.samples.write_many = broken  # type: ignore[method-assign]
+    monkeypatch.setattr(world.samples, "write_many", broken)
     with pytest.raises(errors.RedisUnavailable):
         world.collect()
 
@@ -406,7 +329,9 @@ def test_one_failed_metric_does_not_hide_the_others(world: World) -> None:
     assert condition.succeeded_at == NOW
 
 
-def test_what_came_of_a_partial_result_is_kept_and_asked_for_again(world: World) -> None:
+def test_what_came_of_a_partial_result_is_kept_and_asked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Datapoints beside a failure are written, but the metric does not count as asked."""
     world.add()
 
@@ -415,7 +340,7 @@ def test_what_came_of_a_partial_result_is_kept_and_asked_for_again(world: World)
         series = {n: models.Series(query.period, (models.Datapoint(at(10), 1.0),)) for n, query in enumerate(queries)}
         return ports.Answer(series, dict.fromkeys(range(len(queries)), why))
 
-    world.cloudwatch.fetch = partial  # type: ignore[method-assign]
+    monkeypatch.setattr(world.cloudwatch, "fetch", partial)
     world.collect()
     assert world.points(CPU) == [(at(10), 1.0)]
     assert CPU not in world.condition().asked
@@ -486,7 +411,7 @@ def test_disk_utilization_is_that_of_the_fullest_real_filesystem(world: World) -
     assert len(world.queries(DISK)) == 2
 
 
-def test_the_fullest_of_some_filesystems_is_not_the_fullest(world: World) -> None:
+def test_the_fullest_of_some_filesystems_is_not_the_fullest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where one filesystem's query failed, the metric failed."""
     world.add()
     disk(world, "/", "xfs", 40.0)
@@ -500,7 +425,7 @@ def test_the_fullest_of_some_filesystems_is_not_the_fullest(world: World) -> Non
         answer.failed[place] = errors.AwsUnreachable("CloudWatch", "no answer", "wait")
         return answer
 
-    world.cloudwatch.fetch = failing  # type: ignore[method-assign]
+    monkeypatch.setattr(world.cloudwatch, "fetch", failing)
     world.collect()
     assert world.points(DISK, 60) == []
     assert DISK not in world.condition().asked
@@ -512,27 +437,29 @@ def test_dimensions_are_listed_once_an_hour_and_after_five_minutes_where_there_w
     world.add(TWO)
     disk(world, "/", "xfs", 40.0)
     world.collect(ONE, TWO)
-    assert world.listed == [("mem_used_percent", (ONE, TWO)), ("disk_used_percent", (ONE, TWO))]
+    assert world.cloudwatch.listed == [("mem_used_percent", (ONE, TWO)), ("disk_used_percent", (ONE, TWO))]
     world.clock.advance(240)
     world.collect(ONE, TWO)
-    assert len(world.listed) == 2
+    assert len(world.cloudwatch.listed) == 2
     for worker_id in (ONE, TWO):
         minutes = [(at(-n), 1.0) for n in range(4, 70)]
         world.cloudwatch.put(worker_id, "mem_used_percent", minutes, namespace="CWAgent")
         world.cloudwatch.put(worker_id, "disk_used_percent", minutes, namespace="CWAgent", dimensions={"path": "/"})
     world.clock.advance(60)
     world.collect(ONE, TWO)
-    assert len(world.listed) == 4
+    assert len(world.cloudwatch.listed) == 4
     assert world.points(MEMORY, 60) == [(at(-4), 1.0), (at(-5), 1.0)]
     world.clock.advance(3540)
     world.collect(ONE)
-    assert len(world.listed) == 4
+    assert len(world.cloudwatch.listed) == 4
     world.clock.advance(60)
     world.collect(ONE)
-    assert world.listed[4:] == [("mem_used_percent", (ONE,)), ("disk_used_percent", (ONE,))]
+    assert world.cloudwatch.listed[4:] == [("mem_used_percent", (ONE,)), ("disk_used_percent", (ONE,))]
 
 
-def test_listing_that_fails_is_trouble_unless_the_dimensions_are_known(world: World) -> None:
+def test_listing_that_fails_is_trouble_unless_the_dimensions_are_known(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without dimensions the metric failed; with those of an hour ago it goes on."""
     world.add()
     disk(world, "/", "xfs", 40.0)
@@ -542,17 +469,17 @@ def test_listing_that_fails_is_trouble_unless_the_dimensions_are_known(world: Wo
     def denied(*_: Any) -> Any:
         raise errors.AwsDenied("CloudWatch", "ListMetrics: AccessDenied", "allow it")
 
-    world.cloudwatch.dimensions = denied  # type: ignore[method-assign]
+    monkeypatch.setattr(world.cloudwatch, "dimensions", denied)
     world.collect()
     last_error = world.condition().last_error
     assert last_error is not None
     assert last_error.message.startswith("disk_utilization, memory_utilization: ")
     assert DISK not in world.condition().asked
-    world.cloudwatch.dimensions = inner  # type: ignore[method-assign]
+    monkeypatch.setattr(world.cloudwatch, "dimensions", inner)
     world.clock.advance(60)
     world.collect()
     assert world.condition().last_error is None
-    world.cloudwatch.dimensions = denied  # type: ignore[method-assign]
+    monkeypatch.setattr(world.cloudwatch, "dimensions", denied)
     world.clock.advance(3600)
     disk(world, "/", "xfs", *[50.0] * 60)
     report = world.collect()
@@ -590,7 +517,7 @@ def test_two_metrics_of_one_name_are_told_apart(world: World) -> None:
     world.cloudwatch.put(ONE, "mem_used_percent", [(at(1), 7.0)], namespace="CWAgent")
     world.collect()
     assert world.points("memory_peak", 60) == world.points(MEMORY, 60) == [(at(1), 7.0)]
-    assert world.listed == [("mem_used_percent", (ONE,))]
+    assert world.cloudwatch.listed == [("mem_used_percent", (ONE,))]
 
 
 def test_a_batch_takes_one_call_of_each_kind(world: World) -> None:
@@ -628,24 +555,24 @@ def only(world: World, *names: str) -> None:
     assert world.configurations.save(before.model_copy(update={"revision": before.revision + 1, "collect": names}))
 
 
-def test_a_slot_dispatched_twice_is_collected_once(world: World) -> None:
+def test_a_slot_dispatched_twice_is_collected_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one collects the other asks nothing, and there is one event."""
     world.add()
     inner = world.ec2.statuses
     others: list[collect.Report] = []
 
     def meanwhile(scope: models.AccountRegion, ids: Any) -> Any:
-        world.ec2.statuses = inner  # type: ignore[method-assign]
+        monkeypatch.setattr(world.ec2, "statuses", inner)
         others.append(world.collect())
         return inner(scope, ids)
 
-    world.ec2.statuses = meanwhile  # type: ignore[method-assign]
+    monkeypatch.setattr(world.ec2, "statuses", meanwhile)
     assert world.collect().collected == (ONE,)
     assert others == [collect.Report(repeated=(ONE,))]
     assert len(world.events()) == 1
 
 
-def test_a_crash_after_the_claim_leaves_no_hole(world: World) -> None:
+def test_a_crash_after_the_claim_leaves_no_hole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the lease has run out a later run within the slot collects it."""
     world.store.clock = world.clock
     world.add()
@@ -656,10 +583,11 @@ def test_a_crash_after_the_claim_leaves_no_hole(world: World) -> None:
     def dying(*_: Any) -> Any:
         raise Killed
 
-    inner, world.ec2.statuses = world.ec2.statuses, dying  # type: ignore[method-assign]
+    inner = world.ec2.statuses
+    monkeypatch.setattr(world.ec2, "statuses", dying)
     with pytest.raises(Killed):
         world.collect()
-    world.ec2.statuses = inner  # type: ignore[method-assign]
+    monkeypatch.setattr(world.ec2, "statuses", inner)
     world.clock.advance(20)
     assert world.collect().repeated == (ONE,)
     world.clock.advance(11)
@@ -667,19 +595,19 @@ def test_a_crash_after_the_claim_leaves_no_hole(world: World) -> None:
     assert world.points(models.STATUS_CHECK_FAILED, 60) == [(int(NOW), 0.0)]
 
 
-def test_whoever_was_slow_does_not_overwrite_the_next_slot(world: World) -> None:
+def test_whoever_was_slow_does_not_overwrite_the_next_slot(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Datapoints count, but condition and event are those of the later collection."""
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
     inner = world.cloudwatch.fetch
 
     def slow(scope: models.AccountRegion, queries: Any, until: float) -> ports.Answer:
-        world.cloudwatch.fetch = inner  # type: ignore[method-assign]
+        monkeypatch.setattr(world.cloudwatch, "fetch", inner)
         world.clock.advance(60)
         assert world.collect().collected == (ONE,)
         return inner(scope, queries, until)
 
-    world.cloudwatch.fetch = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(world.cloudwatch, "fetch", slow)
     assert world.collect().repeated == (ONE,)
     assert len(world.events()) == 1
     assert world.condition().collected_at == NOW + 60
@@ -732,10 +660,10 @@ def test_one_listing_serves_every_batch_for_an_hour(world: World) -> None:
         for start in range(0, 24, 8):
             world.collect(*ids[start : start + 8])
         world.clock.advance(60)
-    assert world.listed == [("mem_used_percent", None)]
+    assert world.cloudwatch.listed == [("mem_used_percent", None)]
     assert all(world.points(MEMORY, 60, worker_id) for worker_id in ids)
     world.collect(*ids[:8])
-    assert len(world.listed) == 2
+    assert len(world.cloudwatch.listed) == 2
 
 
 def test_a_batch_that_came_second_knows_that_it_does_not_know(world: World) -> None:
@@ -743,7 +671,7 @@ def test_a_batch_that_came_second_knows_that_it_does_not_know(world: World) -> N
     ids = many(world)
     assert world.leases.hold("listing:default/us-east-1::CWAgent/mem_used_percent", "another", 60)
     assert world.collect(*ids).failed == {}
-    assert world.listed == []
+    assert world.cloudwatch.listed == []
     assert MEMORY not in world.condition(ids[0]).asked
     assert world.condition(ids[0]).succeeded_at == NOW
 
@@ -756,7 +684,7 @@ def test_who_joins_after_the_listing_is_looked_up(world: World) -> None:
     world.add(TWO, added_at=world.clock())
     world.cloudwatch.put(TWO, "mem_used_percent", [(at(1), 9.0)], namespace="CWAgent")
     world.collect(*ids, TWO)
-    assert world.listed[1:] == [("mem_used_percent", (TWO,))]
+    assert world.cloudwatch.listed[1:] == [("mem_used_percent", (TWO,))]
     assert world.points(MEMORY, 60, TWO) == [(at(1), 9.0)]
 
 
@@ -769,8 +697,8 @@ def test_those_without_an_agent_cost_few_calls(world: World) -> None:
     for _ in range(55):
         world.collect(*ids, *without)
         world.clock.advance(60)
-    assert [asked for _, asked in world.listed].count(None) == 1
-    assert sum(len(asked) for _, asked in world.listed if asked is not None) <= 22
+    assert [asked for _, asked in world.cloudwatch.listed].count(None) == 1
+    assert sum(len(asked) for _, asked in world.cloudwatch.listed if asked is not None) <= 22
     assert world.condition(without[0]).asked[MEMORY] == NOW + 54 * 60
 
 
@@ -792,7 +720,7 @@ def test_dimensions_that_change_are_found(world: World) -> None:
     assert [when for when, value in world.points(DISK, 60) if value == 60.0] == [at(-n) for n in range(5, 35)]
 
 
-def test_a_listing_that_is_denied_is_trouble_of_its_metrics_only(world: World) -> None:
+def test_a_listing_that_is_denied_is_trouble_of_its_metrics_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other metrics make the collection a success; ListMetrics is not asked for at each look."""
     ids = many(world)
     only(world, CPU, MEMORY)
@@ -802,7 +730,7 @@ def test_a_listing_that_is_denied_is_trouble_of_its_metrics_only(world: World) -
         tried.append(asked)
         raise errors.AwsDenied("CloudWatch", "ListMetrics: AccessDenied", "allow it")
 
-    world.cloudwatch.dimensions = denied  # type: ignore[method-assign]
+    monkeypatch.setattr(world.cloudwatch, "dimensions", denied)
     for _ in range(10):
         report = world.collect(*ids)
         world.clock.advance(60)
@@ -816,7 +744,7 @@ def test_a_listing_that_is_denied_is_trouble_of_its_metrics_only(world: World) -
     assert len(tried) == 2
 
 
-def test_where_no_metric_came_the_collection_failed(world: World) -> None:
+def test_where_no_metric_came_the_collection_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no success that nothing else was due when CloudWatch refused."""
     world.add()
     only(world, CPU)
@@ -824,7 +752,7 @@ def test_where_no_metric_came_the_collection_failed(world: World) -> None:
     world.collect()
     assert world.condition().succeeded_at is None
     only(world, MEMORY)
-    world.cloudwatch.dimensions = lambda *_: {}  # type: ignore[method-assign]
+    monkeypatch.setattr(world.cloudwatch, "dimensions", lambda *_: {})
     world.clock.advance(60)
     world.collect()
     assert world.condition().succeeded_at == NOW + 60
@@ -847,7 +775,7 @@ def test_a_metric_of_ones_own_is_like_any_other(world: World) -> None:
     assert world.events()[0]["metrics"]["gpu"]["value"] == 72.0
 
 
-def test_an_instance_that_ends_between_two_calls_keeps_what_came(world: World) -> None:
+def test_an_instance_that_ends_between_two_calls_keeps_what_came(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its metrics are asked for all the same; the next look retires it."""
     world.add()
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
@@ -858,7 +786,7 @@ def test_an_instance_that_ends_between_two_calls_keeps_what_came(world: World) -
         world.ec2.become(ONE, "terminated")
         return found
 
-    world.ec2.statuses = ending  # type: ignore[method-assign]
+    monkeypatch.setattr(world.ec2, "statuses", ending)
     assert world.collect().retired == ()
     assert world.points(CPU) == [(at(10), 41.5)]
     world.clock.advance(60)
@@ -897,12 +825,12 @@ def test_event_watch_list_and_show_agree(world: World, status: models.Status) ->
 
 
 @pytest.mark.integration
-def test_on_a_real_server_it_is_the_same(world: World, redis_client: Any) -> None:
+def test_on_a_real_server_it_is_the_same(world: World, redis_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Condition, datapoints and dimensions come back from Redis as they were written."""
     from workermon.on_redis import samples, workers
 
-    world.workers = workers.RedisWorkers(redis_client)  # type: ignore[assignment]
-    world.samples = samples.RedisSamples(redis_client, "workermon:metrics", lambda: models.DAY)  # type: ignore[assignment]
+    monkeypatch.setattr(world, "workers", workers.RedisWorkers(redis_client))
+    monkeypatch.setattr(world, "samples", samples.RedisSamples(redis_client, "workermon:metrics", lambda: models.DAY))
     world.add()
     disk(world, "/", "xfs", 40.0)
     world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])

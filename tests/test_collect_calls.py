@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -18,36 +19,22 @@ NOW = 1_699_999_200.0
 FIVE = ("cpu_utilization", "memory_utilization", "network_in", "network_out", "disk_read_bytes")
 
 
-class Fleet:
+class Fleet(testing.Monitor):
     """Workers of a simulated AWS, collected in batches of a hundred by real boto3 clients."""
 
     def __init__(
         self, workers: int, names: tuple[str, ...] = FIVE, *, detailed: bool = True, history: int = 300
     ) -> None:
-        self.clock = testing.ManualClock(NOW)
+        super().__init__(config.DEFAULT.model_copy(update={"collect": names}), NOW)
         self.simulation = simulation.Simulation(self.clock, workers, history=history, detailed=detailed)
-        self.server = endpoint.Endpoint(self.simulation)
+        self.endpoint = endpoint.Endpoint(self.simulation)
         self.sessions = session.Sessions()
-        store = testing.MemoryStore(self.clock)
-        self.workers, self.samples = testing.MemoryWorkers(store), testing.MemorySamples(store)
-        self.learned_delays, self.leases = testing.MemoryLearnedDelays(store), testing.MemoryLeases(store)
-        self.schedule = testing.MemorySchedule()
-        self.configurations = testing.MemoryConfigurations(store, config.DEFAULT.model_copy(update={"collect": names}))
-        self.ids = sorted(self.simulation.machines)
-        self.stage = collect.Collection(
+        self.stage = dataclasses.replace(
+            self.get(collect.Collection),
             ec2=ec2.AwsEc2(self.sessions),
             cloudwatch=cloudwatch.AwsCloudWatch(self.sessions),
-            workers=self.workers,
-            samples=self.samples,
-            schedule=self.schedule,
-            configurations=self.configurations,
-            learned_delays=self.learned_delays,
-            leases=self.leases,
-            costs=testing.MemoryCosts(),
-            accounts=testing.MemoryAccounts(store),
-            bulkhead=collect.Bulkhead(),
-            now=self.clock,
         )
+        self.ids = sorted(self.simulation.machines)
         self.workers.add(
             [
                 models.Worker(
@@ -59,11 +46,11 @@ class Fleet:
 
     def cycle(self) -> Counter[str]:
         """Collect everybody once, in batches; return the calls that it took."""
-        before = Counter(self.server.calls)
+        before = Counter(self.endpoint.calls)
         for start in range(0, len(self.ids), 100):
             self.stage.collect(self.ids[start : start + 100])
         self.clock.advance(60)
-        return self.server.calls - before
+        return self.endpoint.calls - before
 
 
 @pytest.fixture
@@ -77,15 +64,15 @@ def fleets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def make(*given: Any, **named: Any) -> Fleet:
         fleet = Fleet(*given, **named)
-        fleet.server.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", fleet.server.url)
+        fleet.endpoint.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", fleet.endpoint.url)
         made.append(fleet)
         return fleet
 
     yield make
     for fleet in made:
         fleet.sessions.close()
-        fleet.server.stop()
+        fleet.endpoint.stop()
 
 
 def test_a_thousand_workers_take_two_calls_a_hundred(fleets: Any) -> None:
@@ -113,7 +100,7 @@ def test_basic_monitoring_takes_no_call_where_nothing_can_be_new(fleets: Any) ->
     fleet.simulation.period, fleet.simulation.delay = 300, 45
     for _ in range(45):
         fleet.cycle()
-    calls = sum((fleet.cycle() for _ in range(40)), Counter())
+    calls: Counter[str] = sum((fleet.cycle() for _ in range(40)), Counter())
     assert calls["DescribeInstanceStatus"] == 40
     assert 8 <= calls["GetMetricData"] <= 10
 
@@ -146,9 +133,9 @@ def test_a_day_is_caught_up_within_the_limits_of_a_call(fleets: Any) -> None:
 def test_a_retry_of_a_part_does_not_repeat_the_rest(fleets: Any) -> None:
     """Where one of two calls fails, its own series alone are asked for again at the next look."""
     fleet = fleets(20, history=models.DAY + 3600)
-    fleet.server.fail("throttle", "GetMetricData", times=3)  # as often as boto3 tries
+    fleet.endpoint.fail("throttle", "GetMetricData", times=3)  # as often as boto3 tries
     assert fleet.cycle()["GetMetricData"] == 4
-    asked = fleet.server.metrics_asked
+    asked = fleet.endpoint.metrics_asked
     read = fleet.samples.read([(one, name, 60) for one in fleet.ids for name in FIVE], NOW - models.DAY, NOW)
     lacking = len([series for series in read.values() if not series.points])
     assert 0 < lacking < 100

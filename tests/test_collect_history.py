@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,48 +57,30 @@ class Served:
 
     def dimensions(
         self, scope: models.AccountRegion, namespace: str, metric_name: str, instance_ids: object
-    ) -> dict[str, list]:
+    ) -> dict[str, list[tuple[tuple[str, str], ...]]]:
         """Nothing but what EC2 publishes is there."""
         return {}
 
 
-class World:
-    """One worker with one metric, over the ports in memory."""
+class World(testing.Monitor):
+    """One worker with one metric, whose CloudWatch knows when each value appeared."""
 
     def __init__(
         self, *, interval: int = 60, period: int = 300, phase: float = 0.0, lateness: int = models.LATENESS
     ) -> None:
-        self.clock = testing.ManualClock(NOW + phase)
+        cpu = config.DEFAULT.metrics[CPU].model_copy(update={"period": period})
+        changes = {"metrics": {CPU: cpu}, "collect": (CPU,), "lateness": lateness}
+        super().__init__(config.DEFAULT.model_copy(update=changes), NOW + phase)
         self.interval, self.period = interval, period
         #: Seconds that our clock is ahead of the true one.
         self.skew = 0.0
-        self.store = testing.MemoryStore(self.clock)
-        self.cloudwatch = Served(self.clock)
-        self.ec2 = testing.MemoryEc2(models.Instance(id=ONE, region="us-east-1", status="running"))
-        self.workers, self.samples = testing.MemoryWorkers(self.store), testing.MemorySamples(self.store)
-        self.learned_delays, self.leases = testing.MemoryLearnedDelays(self.store), testing.MemoryLeases(self.store)
-        self.schedule = testing.MemorySchedule()
-        cpu = config.DEFAULT.metrics[CPU].model_copy(update={"period": period})
-        self.configurations = testing.MemoryConfigurations(
-            self.store,
-            config.DEFAULT.model_copy(update={"metrics": {CPU: cpu}, "collect": (CPU,), "lateness": lateness}),
-        )
+        self.served = Served(self.clock)
+        self.ec2.put(models.Instance(id=ONE, region="us-east-1", status="running"))
         self.workers.add(
             [models.Worker(id=ONE, name="one", region="us-east-1", added_at=NOW, incarnation="1", interval=interval)]
         )
-        self.stage = collect.Collection(
-            ec2=self.ec2,
-            cloudwatch=self.cloudwatch,
-            workers=self.workers,
-            samples=self.samples,
-            schedule=self.schedule,
-            configurations=self.configurations,
-            learned_delays=self.learned_delays,
-            leases=self.leases,
-            costs=testing.MemoryCosts(),
-            accounts=testing.MemoryAccounts(self.store),
-            bulkhead=collect.Bulkhead(),
-            now=lambda: self.clock() + self.skew,
+        self.stage = dataclasses.replace(
+            self.get(collect.Collection), cloudwatch=self.served, now=lambda: self.clock() + self.skew
         )
         #: When each value of the ledger was first there.
         self.found: dict[tuple[int, float], float] = {}
@@ -105,13 +88,13 @@ class World:
     def publish(self, number: int, *, late: float = 0.0, value: float | None = None, lag: float = LAG) -> int:
         """Have the datapoint of a slot, counted from the beginning, appear, ``late`` seconds later than usual."""
         at = int(NOW) + number * self.period
-        self.cloudwatch.values.setdefault(at, []).append(
+        self.served.values.setdefault(at, []).append(
             (at + self.period + lag + late, float(number) if value is None else value)
         )
-        self.cloudwatch.values[at].sort()
+        self.served.values[at].sort()
         return at
 
-    def collect(self, *, again: bool = False) -> collect.Report:
+    def look(self, *, again: bool = False) -> collect.Report:
         """Collect once, now."""
         return self.stage.collect([ONE], again=again)
 
@@ -123,7 +106,7 @@ class World:
         """Let an interval pass and collect; ``jitter`` seconds late."""
         self.clock.advance(self.interval)
         self.clock.advance(jitter)
-        self.collect()
+        self.look()
         for point in self.ledger().items():
             self.found.setdefault(point, self.clock())
         self.clock.advance(-jitter)
@@ -184,12 +167,12 @@ def test_in_the_end_the_ledger_is_what_cloudwatch_held(
             world.clock.advance(interval)
             continue
         world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "wait") if "ec2" in kinds else None
-        world.cloudwatch.down = "aws" in kinds
-        world.cloudwatch.partial = 2 if "partial" in kinds else None
+        world.served.down = "aws" in kinds
+        world.served.partial = 2 if "partial" in kinds else None
         world.tick()
-    world.ec2.last_error, world.cloudwatch.down, world.cloudwatch.partial = None, False, None
+    world.ec2.last_error, world.served.down, world.served.partial = None, False, None
     world.run(2 * period + 2 * interval)
-    assert world.ledger() == world.cloudwatch.at(world.clock())
+    assert world.ledger() == world.served.at(world.clock())
 
 
 @hypothesis.given(
@@ -226,7 +209,7 @@ def test_a_datapoint_is_there_an_interval_and_half_a_minute_after_it_is_served(
             world.publish(number, late=late.get(number, 0) * lateness + chance.uniform(0, 15), lag=lag)
     for _ in range((42 * period + lateness) // interval):
         world.tick(jitter=chance.uniform(0, min(3.0, interval / 5)))
-    for at, [(served, value)] in world.cloudwatch.values.items():
+    for at, [(served, value)] in world.served.values.items():
         wait = interval if served - at - period <= models.LATENESS else interval + period
         assert world.found[at, value] <= max(served, NOW + phase) + wait + 30, (at - NOW) / period
 
@@ -237,11 +220,11 @@ def test_basic_monitoring_costs_about_one_ask_in_five_minutes() -> None:
     for number in range(48):
         world.publish(number)
     world.run(45 * 60)
-    before = len(world.cloudwatch.asks)
+    before = len(world.served.asks)
     assert before > 25
     world.run(2 * 3600)
-    assert len(world.cloudwatch.asks) - before <= 24 * 1.25
-    assert world.ledger() == world.cloudwatch.at(world.clock())
+    assert len(world.served.asks) - before <= 24 * 1.25
+    assert world.ledger() == world.served.at(world.clock())
 
 
 def test_what_is_learnt_serves_others_of_the_same_place() -> None:
@@ -256,10 +239,10 @@ def test_what_is_learnt_serves_others_of_the_same_place() -> None:
     assert not [name for name in kept if ONE in name]
     other = World()
     other.learned_delays.save(worker.scope, kept)
-    other.cloudwatch.values = world.cloudwatch.values
+    other.served.values = world.served.values
     other.clock.now = world.clock.now
     other.run(30 * 60)
-    assert len(other.cloudwatch.asks) <= 12
+    assert len(other.served.asks) <= 12
 
 
 def test_datapoints_that_come_earlier_than_before_are_asked_for_earlier_again() -> None:
@@ -285,10 +268,10 @@ def test_a_metric_that_fell_silent_is_not_asked_for_all_of_its_silence() -> None
         world.publish(number, late=(200 - number) * 60)
     world.publish(200)
     world.run(190 * 60)
-    assert max(world.cloudwatch.widths) <= horizon.BACKFILL + 2 * models.LATENESS + 300
+    assert max(world.served.widths) <= horizon.BACKFILL + 2 * models.LATENESS + 300
     world.run(20 * 60)
-    assert len([width for width in world.cloudwatch.widths if width > 7200]) == 1
-    assert world.ledger() == world.cloudwatch.at(world.clock())
+    assert len([width for width in world.served.widths if width > 7200]) == 1
+    assert world.ledger() == world.served.at(world.clock())
     assert len(world.ledger()) == 21
 
 
@@ -304,7 +287,7 @@ def test_a_clock_that_is_set_loses_nothing(step: int) -> None:
     world.skew = 0.0
     world.run(1800)
     begin = NOW - horizon.BACKFILL
-    held = {at: value for at, value in world.cloudwatch.at(world.clock()).items() if at >= begin}
+    held = {at: value for at, value in world.served.at(world.clock()).items() if at >= begin}
     assert {at: value for at, value in world.ledger().items() if at >= begin} == held
 
 
@@ -312,9 +295,9 @@ def test_timestamps_of_the_future_stop_nothing() -> None:
     """A datapoint ahead of our clock is kept, and what comes after it is asked for all the same."""
     world = World(period=60)
     ahead = int(NOW) + 1200
-    world.cloudwatch.values[ahead] = [(NOW, 99.0)]
+    world.served.values[ahead] = [(NOW, 99.0)]
     for number in range(60):
         world.publish(number)
-    world.cloudwatch.values[ahead] = [(NOW, 99.0)]
+    world.served.values[ahead] = [(NOW, 99.0)]
     world.run(3600)
-    assert world.ledger() == world.cloudwatch.at(world.clock())
+    assert world.ledger() == world.served.at(world.clock())

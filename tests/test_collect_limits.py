@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import structlog
 
-from tests.test_collect import CPU, NOW, ONE, TWO, World
+from tests.support.collecting import CPU, NOW, ONE, TWO, World
+from tests.support.present import present
 from workermon import config, costs, errors, models
 from workermon.models import DAY
 
@@ -22,8 +25,7 @@ class Billed(World):
         return self.accounts.load()[scope].state
 
     def budget(self, dollars: float | None) -> None:
-        before = self.configurations.load()
-        assert self.configurations.save(before.model_copy(update={"revision": before.revision + 1, "budget": dollars}))
+        self.configure(budget=dollars)
 
     def asked(self) -> set[str]:
         """Return the metrics that the last collection asked for."""
@@ -57,7 +59,7 @@ def test_an_account_where_ec2_refuses_is_in_trouble(world: Billed, last_error: e
     world.ec2.last_error = last_error
     world.collect()
     state = world.state()
-    assert (state.failing_since, state.last_error.kind, state.succeeded_at) == (NOW, last_error.kind, None)
+    assert (state.failing_since, present(state.last_error).kind, state.succeeded_at) == (NOW, last_error.kind, None)
     assert ONE not in state.model_dump_json()
 
 
@@ -67,7 +69,7 @@ def test_an_account_where_cloudwatch_refuses_everything_is_in_trouble(world: Bil
     world.add(TWO, status="stopped")
     world.cloudwatch.last_error = THROTTLED
     world.collect(ONE, TWO)
-    assert world.state().last_error.kind == "throttled"
+    assert present(world.state().last_error).kind == "throttled"
 
 
 def test_an_account_where_one_metric_fails_is_well(world: Billed) -> None:
@@ -87,21 +89,21 @@ def test_a_worker_whose_id_is_gone_is_no_trouble_of_the_account(world: Billed) -
     assert (world.state().succeeded_at, world.state().last_error) == (NOW, None)
 
 
-def test_one_account_in_trouble_says_nothing_of_another(world: Billed) -> None:
+def test_one_account_in_trouble_says_nothing_of_another(world: Billed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has its own record."""
     world.add()
     world.add(TWO, region="eu-west-1")
     inner = world.ec2.statuses
 
-    def statuses(scope, ids):
+    def statuses(scope: models.AccountRegion, ids: Sequence[str]) -> dict[str, models.InstanceStatus]:
         if scope.region == "eu-west-1":
             raise DENIED
         return inner(scope, ids)
 
-    world.ec2.statuses = statuses
+    monkeypatch.setattr(world.ec2, "statuses", statuses)
     world.collect(ONE, TWO)
     assert world.state().last_error is None
-    assert world.state("default/eu-west-1").last_error.kind == "denied"
+    assert present(world.state("default/eu-west-1").last_error).kind == "denied"
 
 
 # --- the budget --------------------------------------------------------------------------------------------------

@@ -69,9 +69,7 @@ TECHNOLOGY = {
 #: Test modules that other test modules import, still to go: a list that only gets shorter.
 REMAINING_TESTS: set[str] = {
     "test_budget_alert: test_collector",
-    "test_bulkhead: test_collect",
     "test_cadence: test_scheduler",
-    "test_collect_limits: test_collect",
     "test_doctor: test_cli",
     "test_explain: test_evaluate",
     "test_export: test_cli",

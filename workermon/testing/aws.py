@@ -102,6 +102,8 @@ class MemoryCloudWatch:
         self.last_error: Exception | None = None
         self.failing: dict[str, Exception] = {}
         self.calls: list[tuple[models.Query, ...]] = []
+        #: The name of each metric whose dimensions were asked for, and of which instances.
+        self.listed: list[tuple[str, tuple[str, ...] | None]] = []
 
     def put(
         self,
@@ -146,6 +148,7 @@ class MemoryCloudWatch:
         instance_ids: Sequence[str] | None,
     ) -> dict[str, list[memory.Dimensions]]:
         """Return the dimension sets under which each instance has datapoints."""
+        self.listed.append((metric_name, None if instance_ids is None else tuple(instance_ids)))
         if self.last_error is not None:
             raise self.last_error
         found: dict[str, list[memory.Dimensions]] = {}

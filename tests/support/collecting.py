@@ -1,0 +1,53 @@
+"""A monitor whose collections are looked at."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from workermon import collect, models, testing
+
+ONE = "i-0000000000000001a"
+TWO = "i-0000000000000002b"
+CPU = "cpu_utilization"
+DISK = "disk_utilization"
+MEMORY = "memory_utilization"
+#: On a whole minute and five minutes.
+NOW = 1_700_000_100.0
+
+
+class World(testing.Monitor):
+    """A monitor in memory; what a test names no worker for is about ``ONE``."""
+
+    def __init__(self) -> None:
+        super().__init__(now=NOW)
+
+    def add(self, worker_id: str = ONE, status: models.Status = "running", **given: Any) -> models.Worker:
+        """Monitor an instance that EC2 has."""
+        given = {"name": f"w-{worker_id[-1]}", "region": "us-east-1", "added_at": NOW - 7200, **given}
+        worker = models.Worker(id=worker_id, incarnation=f"{worker_id}-1", **given)
+        self.workers.add([worker])
+        self.schedule.put([worker], self.clock())
+        self.ec2.put(models.Instance(id=worker_id, region=worker.region, status=status))
+        return worker
+
+    def collect(self, *worker_ids: str, again: bool = False) -> collect.Report:
+        """Collect these workers."""
+        return super().collect(*(worker_ids or (ONE,)), again=again)
+
+    def condition(self, worker_id: str = ONE) -> models.Condition:
+        """Return what is known of a worker."""
+        return self.workers.get([worker_id])[worker_id].condition
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return what was published, oldest first."""
+        return [json.loads(text) for _, text in self.store.published]
+
+    def points(self, metric: str, period: int = 300, worker_id: str = ONE) -> list[tuple[int, float]]:
+        """Return what the ledger has, as (time, value)."""
+        found = self.samples.read([(worker_id, metric, period)], 0, NOW * 2)
+        return [(point.at, point.value) for point in found[worker_id, metric].points]
+
+    def queries(self, metric: str) -> list[models.Query]:
+        """Return what the last fetch asked of a metric."""
+        return [query for query in self.cloudwatch.calls[-1] if query.metric == metric]
