@@ -31,6 +31,9 @@ class House:
         self.dispatcher = testing.MemoryDispatcher()
         self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
         self.broken = broken
+        self.stage = canary.Canary(
+            trace=self.canary, schedule=self.schedule, outbox=self.outbox, dispatcher=self.dispatcher, now=self.now
+        )
         self.pulse.mark("canary", NOW)
 
     def minute(self, broken=None, *, beats=True):
@@ -50,7 +53,7 @@ class House:
         assert said == "workermon:metrics:canary"
         if broken == "heard":
             return
-        assert canary.hear(text, canary=self.canary, dispatcher=self.dispatcher, now=self.now)
+        assert self.stage.hear(text)
         if broken == "judged":
             return
         assert self.dispatcher.canaries
@@ -61,14 +64,7 @@ class House:
 
     def pass_on(self, stage):
         """Do what the task does."""
-        canary.pass_on(
-            stage,
-            canary=self.canary,
-            schedule=self.schedule,
-            outbox=self.outbox,
-            dispatcher=self.dispatcher,
-            now=self.now,
-        )
+        self.stage.pass_on(stage)
 
     def deliver(self):
         """Do what the task of deliveries does with what it was rung for."""
@@ -79,7 +75,7 @@ class House:
 
     def look(self):
         """Return how it goes."""
-        return canary.look(canary=self.canary, schedule=self.schedule, pulse=self.pulse, now=self.now)
+        return canary.CanaryCheck(trace=self.canary, schedule=self.schedule, pulse=self.pulse, now=self.now).check()
 
 
 def test_it_goes_round_and_leaves_nothing():
@@ -182,7 +178,7 @@ def test_a_message_that_is_no_canary_passes_nothing_on():
     """What is not a time of about now is refused, whatever it is."""
     house = House()
     for text in ("", "x", "nan", "inf", "-1", "1e400", str(NOW + 90_000), '{"schema": 1}'):
-        assert not canary.hear(text, canary=house.canary, dispatcher=house.dispatcher, now=house.now)
+        assert not house.stage.hear(text)
     assert (house.dispatcher.canaries, house.canary.trace().reached) == (0, {})
     house.pass_on("evaluate")
     assert house.outbox.due(NOW, 9) == []
@@ -267,7 +263,7 @@ def test_the_trace_says_how_far_they_came(kept):
 def test_its_parcel_goes_through_the_outbox_and_is_never_counted(kept):
     """It is due, claimed under a lease and taken out as any other; a second one waits for no place."""
     _, box, _ = kept
-    told = canary.parcel(NOW)
+    told = canary.notification(NOW)
     assert (box.release(told, NOW), box.release(told, NOW)) == (True, False)
     assert (box.due(NOW, 9), box.backlog()) == ([models.CANARY], 0)
     [parcel] = box.claim(models.CANARY, NOW, 15)
@@ -294,7 +290,7 @@ def test_nothing_of_it_is_named_but_where_keys_are(redis_client, redis_url):
     with contextlib.closing(client.connect(redis_url)) as one:
         trace, box = on_redis.RedisCanary(one, "c"), outbox.RedisOutbox(one)
         trace.publish(NOW, NOW, 1)
-        box.release(canary.parcel(NOW), NOW)
+        box.release(canary.notification(NOW), NOW)
         [parcel] = box.claim(models.CANARY, NOW, 15)
         box.skip(parcel, NOW, None)
     assert sorted(redis_client.keys()) == [keys.CANARY.encode(), keys.FENCE.encode()]

@@ -1,5 +1,6 @@
 """Doctor: each thing that it tries is shown to fail."""
 
+import dataclasses
 import json
 import time
 
@@ -15,11 +16,17 @@ from workermon.on_aws import cloudwatch, ec2, session
 from workermon.on_redis import server
 
 
+def a_doctor(**given):
+    """Return a doctor with these ports; those that a test does not use are not there."""
+    names = [field.name for field in dataclasses.fields(doctor.Doctor)]
+    return doctor.Doctor(**{name: given.get(name) for name in names})
+
+
 def checks(**own):
     """Return the checks of a server with these settings, by name."""
     clock = testing.ManualClock(1000)
     memory = testing.MemoryServer(clock, **own)
-    return {check.name: check for check in doctor.server(server=memory, now=clock)}
+    return {check.name: check for check in a_doctor(server=memory, now=clock).examine_server()}
 
 
 def test_a_server_that_forgets_is_told():
@@ -38,7 +45,7 @@ def test_clocks_that_differ_are_told(ahead, well):
     clock = testing.ManualClock(1000)
     memory = testing.MemoryServer(clock)
     memory.ahead = ahead
-    [found] = [check for check in doctor.server(server=memory, now=clock) if check.name == "clock"]
+    [found] = [check for check in a_doctor(server=memory, now=clock).examine_server() if check.name == "clock"]
     assert found.ok is well
 
 
@@ -59,8 +66,8 @@ def test_a_missing_permission_is_named():
     """Each permission is tried by itself, so the one that lacks is told by its name."""
     memory = testing.MemoryEc2(models.Instance(id=A, region=REGION, status="running"))
     found = list(
-        doctor.aws(
-            models.AccountRegion(region=REGION), [A], ec2=memory, cloudwatch=Denied(), now=testing.ManualClock(9000)
+        a_doctor(ec2=memory, cloudwatch=Denied(), now=testing.ManualClock(9000)).examine_aws(
+            models.AccountRegion(region=REGION), [A]
         )
     )
     assert [(check.name.split(" ")[0], check.ok) for check in found] == [
@@ -87,8 +94,8 @@ def test_the_clock_of_aws_is_compared(ahead, well, said):
     """Half a minute between this machine and AWS is too much, for datapoints are judged by their time."""
     memory, now = testing.MemoryEc2(), testing.ManualClock(9000)
     memory.clock = lambda: None if ahead is None else 9000 + ahead
-    *_, found = doctor.aws(
-        models.AccountRegion(region=REGION), [], ec2=memory, cloudwatch=testing.MemoryCloudWatch(), now=now
+    *_, found = a_doctor(ec2=memory, cloudwatch=testing.MemoryCloudWatch(), now=now).examine_aws(
+        models.AccountRegion(region=REGION), []
     )
     assert (found.name, found.ok, found.reason) == (f"clock of AWS in default/{REGION}", well, said)
     assert (found.todo is None) is well
@@ -97,8 +104,8 @@ def test_the_clock_of_aws_is_compared(ahead, well, said):
 def test_without_a_worker_each_permission_is_tried_all_the_same():
     """An id that nobody has is asked for, for a call without ids would be none."""
     memory = testing.MemoryEc2()
-    list(doctor.aws(models.AccountRegion(region=REGION), [], ec2=memory, cloudwatch=testing.MemoryCloudWatch(),
-                    now=testing.ManualClock(9000)))  # fmt: skip
+    one = a_doctor(ec2=memory, cloudwatch=testing.MemoryCloudWatch(), now=testing.ManualClock(9000))
+    list(one.examine_aws(models.AccountRegion(region=REGION), []))
     assert [(what, bool(ids)) for what, _, ids in memory.calls] == [
         ("find", False),
         ("statuses", True),
@@ -142,7 +149,8 @@ def aws(monkeypatch):
         scope = models.AccountRegion(region="us-east-1")
         ids = list(simulated.machines)[:members]
         ports_ = {"ec2": ec2.AwsEc2(sessions), "cloudwatch": cloudwatch.AwsCloudWatch(sessions), "now": time.time}
-        return {check.name.removesuffix(" in default/us-east-1"): check for check in doctor.aws(scope, ids, **ports_)}
+        found = a_doctor(**ports_).examine_aws(scope, ids)
+        return {check.name.removesuffix(" in default/us-east-1"): check for check in found}
 
     yield served, look
     sessions.close()

@@ -2,10 +2,9 @@
 
 import pytest
 
-from workermon import config, errors, models, ports, testing
+from workermon import config, errors, health, models, ports, testing
 from workermon.alerts import message
-from workermon.health import canary
-from workermon.health import status as health
+from workermon.health import canary, status
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
 
@@ -38,9 +37,11 @@ class World:
 
     def status(self):
         """Look at every part."""
-        names = ("workers", "samples", "alerts", "outbox", "schedule", "pulse", "nodes", "now")
-        names += ("limiter", "costs", "accounts", "configurations", "canary")
-        return health.status(**{name: getattr(self, name) for name in names})
+        return health.StatusCheck(
+            workers=self.workers, samples=self.samples, alerts=self.alerts, outbox=self.outbox, schedule=self.schedule,
+            pulse=self.pulse, nodes=self.nodes, limiter=self.limiter, costs=self.costs, accounts=self.accounts,
+            configurations=self.configurations, trace=self.canary, now=self.now,
+        ).status()  # fmt: skip
 
     def add(self, worker_id, status="running", **given):
         """Monitor a worker whose collection has just brought that status."""
@@ -107,12 +108,12 @@ def test_collection_that_is_not_even_tried_is_late(world):
     world.add(B, monitoring="paused")
     world.add("i-0cccccccccccccccc", status="terminated")
     world.schedule.delete(["i-0cccccccccccccccc"])
-    world.now.advance(3 * worker.interval + health.GRACE)
+    world.now.advance(3 * worker.interval + status.GRACE)
     world.beat()
     assert down(world.status()) == []
     world.now.advance(1)
     assert down(world.status()) == ["collection"]
-    assert world.status().lateness == 2 * worker.interval + health.GRACE + 1
+    assert world.status().lateness == 2 * worker.interval + status.GRACE + 1
 
 
 def test_collection_is_down_where_it_fails_for_all(world):
@@ -142,7 +143,7 @@ def test_what_waits_too_long_shows_who_is_dead(world):
     world.samples.mark_pending([worker.id], world.now())
     assert down(world.status()) == []
     assert (world.status().backlog, world.status().alerts) == (1, 1)
-    world.now.advance(health.STUCK + 1)
+    world.now.advance(status.STUCK + 1)
     world.beat()
     assert down(world.status()) == ["evaluation", "delivery"]
 
@@ -230,7 +231,7 @@ def test_messages_that_nobody_takes_show(world):
     assert "2 messages for collect, which last worked never" in part(found, "queues").reason
     assert found.queues == world.nodes.waiting
     world.pulse.mark("collect", world.now())
-    world.now.advance(health.UNTOUCHED)
+    world.now.advance(status.UNTOUCHED)
     world.beat()
     assert down(world.status()) == []
     world.now.advance(1)
@@ -238,7 +239,7 @@ def test_messages_that_nobody_takes_show(world):
     assert "last worked 91 s ago" in part(world.status(), "queues").reason
     world.canary.publish(world.now(), world.now(), 1)
     assert down(world.status()) == []
-    world.now.advance(health.UNTOUCHED + 1)
+    world.now.advance(status.UNTOUCHED + 1)
     world.beat()
     assert down(world.status()) == ["queues"]
     world.nodes.waiting["workermon.collect"] = 0
@@ -277,7 +278,7 @@ def test_one_is_not_many(world):
 def test_a_canary_that_goes_round_is_told(world):
     """What the last one took and when it was shows; before the first one nothing is wrong, and nothing is claimed."""
     assert part(world.status(), "canary").reason == "beat has not sent one yet"
-    assert world.status().canary == health.Canary(ok=True, round_trip=None, age=None, stuck_after=None)
+    assert world.status().canary == status.CanaryStatus(ok=True, round_trip=None, age=None, stuck_after=None)
     world.schedule.sent = models.Sent(world.now(), 1)
     world.canary.publish(world.now(), world.now(), 1)
     for step in ("heard", "judged", "accepted"):
@@ -286,7 +287,7 @@ def test_a_canary_that_goes_round_is_told(world):
     world.beat()
     found = world.status()
     assert (part(found, "canary").reason, part(found, "canary").age) == ("round trip 0.4 s, 12 s ago", 12.0)
-    assert found.canary == health.Canary(ok=True, round_trip=0.4, age=12.0, stuck_after=None)
+    assert found.canary == status.CanaryStatus(ok=True, round_trip=0.4, age=12.0, stuck_after=None)
     assert models.to_json(found)["canary"] == {"ok": True, "round_trip": 0.4, "age": 12.0, "stuck_after": None}
 
 
@@ -306,7 +307,7 @@ def test_a_canary_that_is_stuck_is_a_part_that_is_down(world):
 
 def test_the_canarys_parcel_is_no_notification_that_waits(world):
     """It is in no figure, and the delivery of others is not judged by it."""
-    assert world.outbox.release(canary.parcel(world.now()), world.now())
+    assert world.outbox.release(canary.notification(world.now()), world.now())
     world.now.advance(600)
     world.beat()
     found = world.status()

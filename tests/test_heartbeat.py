@@ -5,9 +5,10 @@ import threading
 
 import pytest
 import structlog
+from pydantic import SecretStr
 
 from tests.support.waiting import eventually
-from workermon import errors, models, testing
+from workermon import errors, health, models, testing
 from workermon.health import heartbeat
 
 NOW = 1_700_000_000
@@ -36,10 +37,12 @@ class House:
 
     def withheld(self):
         """Return why nothing is requested."""
-        return heartbeat.withheld(
+        return heartbeat.PipelineCheck(
             workers=self.workers, samples=self.samples, outbox=self.outbox, schedule=self.schedule, pulse=self.pulse,
-            canary=self.canary, now=self.now,
-        )  # fmt: skip
+            canary_check=health.CanaryCheck(
+                trace=self.canary, schedule=self.schedule, pulse=self.pulse, now=self.now
+            ), now=self.now,
+        ).fault()  # fmt: skip
 
 
 def test_a_pipeline_that_works_beats():
@@ -70,7 +73,7 @@ def test_what_waits_is_told():
     """A sample that nobody evaluates, and a notification that nobody sends, withhold it."""
     house = House()
     house.samples.mark_pending([house.worker.id], NOW - 61)
-    assert "to be judged" in house.withheld()
+    assert "to be evaluated" in house.withheld()
     house = House()
     house.outbox.due = lambda before, limit: ["x"] if before == NOW - 60 else []
     assert "notification waits" in house.withheld()
@@ -99,13 +102,20 @@ def receiver():
     server.server_close()
 
 
+class Looks:
+    """A check of the pipeline that says what it is given."""
+
+    def __init__(self, look):
+        self.fault = look
+
+
 def test_it_is_requested_while_all_works(receiver):
     """The address is requested once a beat, and not at all where a part does not work."""
     url = f"http://127.0.0.1:{receiver.server_port}/secret"
-    heartbeat.Heart(url, lambda: None)()
+    heartbeat.Heartbeat(check=Looks(lambda: None), url=SecretStr(url)).beat()
     eventually(lambda: receiver.seen == ["/secret"], what="the request")
     with structlog.testing.capture_logs() as logged:
-        heartbeat.Heart(url, lambda: "beat does not tick")()
+        heartbeat.Heartbeat(check=Looks(lambda: "beat does not tick"), url=SecretStr(url)).beat()
         eventually(lambda: logged, what="the log line")
     assert (logged[0]["event"], logged[0]["reason"]) == ("heartbeat.withheld", "beat does not tick")
     assert receiver.seen == ["/secret"]
@@ -123,7 +133,7 @@ def test_what_fails_is_logged_without_the_address(receiver, path, look, said):
     """A refusal, a dead receiver and Redis away stop nothing and show no secret."""
     url = f"http://127.0.0.1:{receiver.server_port}{path}" if path else "http://127.0.0.1:1/secret"
     with structlog.testing.capture_logs() as logged:
-        heartbeat.Heart(url, look)()
+        heartbeat.Heartbeat(check=Looks(look), url=SecretStr(url)).beat()
         eventually(lambda: logged, what="the log line")
     assert said in logged[0]["reason"]
     assert "secret" not in str(logged)

@@ -38,6 +38,8 @@ ALLOWED: dict[str, set[str]] = {
     "testing": {"collect", "notify", *PURE},
     "runtime": {"__all__"},
     **{key: {"runtime", "settings", *STAGES, *READERS, *PURE} for key in ("pipeline", "cli", "web")},
+    # The tasks are registered with the Celery application when their module is imported, before there is a container.
+    "pipeline": {"runtime", "settings", "on_celery", *STAGES, *READERS, *PURE},
     "celeryconfig": {"settings"},
 }
 
@@ -45,8 +47,6 @@ ALLOWED: dict[str, set[str]] = {
 REMAINING: set[tuple[str, str]] = {
     ("cli.run", "local"),
     ("fleet.cleanup", "evaluate"),
-    ("pipeline.listener", "on_celery"),
-    ("pipeline.tasks", "on_celery"),
 }
 
 #: Which technology may be imported where.

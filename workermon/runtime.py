@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import collect, config, failpoints, fleet, logs, notify, ports, settings, views
+from workermon import collect, config, failpoints, fleet, health, logs, notify, ports, settings, views
 from workermon.costs import limit_of
 from workermon.notify import channel_health, channel_type, channels, groups, sender
 from workermon.on_aws import cloudwatch, ec2, limited, session, sns
@@ -277,6 +277,16 @@ class Recipes(dishka.Provider):
     make_history_view = dishka.provide(views.HistoryView)
     make_silence_view = dishka.provide(views.SilenceView)
     make_watch = dishka.provide(views.Watch)
+    make_status_check = dishka.provide(health.StatusCheck)
+    make_doctor = dishka.provide(health.Doctor)
+    make_canary_stage = dishka.provide(health.Canary)
+    make_canary_check = dishka.provide(health.CanaryCheck)
+    make_pipeline_check = dishka.provide(health.PipelineCheck)
+
+    @dishka.provide
+    def make_heartbeat(self, check: health.PipelineCheck, own: settings.Settings) -> health.Heartbeat:
+        """Request the URL that the settings name."""
+        return health.Heartbeat(check=check, url=own.heartbeat_url)
 
 
 def _loaded(group: str, *given: Any) -> dict[str, Any]:

@@ -11,9 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 from tests.support.aws import use_aws
-from workermon import collect, models, ports, runtime, settings, testing
+from workermon import collect, health, models, ports, runtime, settings, testing
 from workermon.evaluate import evaluation
-from workermon.health import status as health
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
 from workermon.on_aws import session
@@ -80,9 +79,8 @@ class House:
 
     def status(self) -> health.Status:
         """Look at every part."""
-        names = ("workers", "samples", "alerts", "outbox", "schedule", "pulse", "nodes", "limiter", "costs", "accounts",
-                 "configurations", "canary")  # fmt: skip
-        return health.status(**{name: self.get(getattr(ports, name.title())) for name in names}, now=self.clock)
+        found: health.Status = self.get(health.StatusCheck).status()
+        return found
 
     def close(self) -> None:
         """End it."""

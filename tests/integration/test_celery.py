@@ -204,7 +204,7 @@ def test_the_listener_beside_forks_ends_with_its_node(house: House, redis_client
     assert works(redis_client, "listener")
 
     def listeners() -> list[int]:
-        return [pid for pid in node.children() if b"pipeline.listener" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid in node.children() if b"pipeline.process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     (first,) = listeners()
     os.kill(first, signal.SIGKILL)

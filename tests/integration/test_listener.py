@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.support.waiting import eventually
-from workermon import errors, models, ports, testing
+from workermon import errors, health, models, ports, testing
 from workermon.evaluate import silence_expiry
-from workermon.pipeline import listener
+from workermon.pipeline import listener, subscription, sweep
 
 NOW = time.time
 
@@ -53,13 +53,29 @@ class House:
 
     def start(self, **other: Any) -> threading.Event:
         """Start a listener; the event stops it."""
-        ports = {
+        schedule, trace = testing.MemorySchedule(), testing.MemoryCanary(self.store)
+        check = health.PipelineCheck(
+            workers=self.workers, samples=self.samples, outbox=self.outbox, schedule=schedule, pulse=self.pulse,
+            canary_check=health.CanaryCheck(trace=trace, schedule=schedule, pulse=self.pulse, now=NOW), now=NOW,
+        )  # fmt: skip
+        configuration = other.pop("configuration", models.Configuration(rules=(), channels={}, metrics={}, collect=()))
+        parts = {
             "feed": self.feed, "samples": self.samples, "outbox": self.outbox, "workers": self.workers,
             "dispatcher": self.dispatcher, "pulse": self.pulse, "leases": self.leases, "now": NOW,
+            "canary": health.Canary(
+                trace=other.pop("trace", trace), schedule=schedule, outbox=self.outbox, dispatcher=self.dispatcher,
+                now=NOW,
+            ),
+            "heartbeat": health.Heartbeat(check=check, url=None),
+            "silence_expiry": silence_expiry.Watch(
+                alerts=testing.MemoryAlerts(self.store), samples=self.samples, workers=self.workers,
+                dispatcher=self.dispatcher, silences=testing.MemorySilences(),
+                configurations=testing.MemoryConfigurations(self.store, configuration), now=NOW,
+            ),
         }  # fmt: skip
-        relay = listener.Relay(**(ports | other))
+        leading = listener.Listener(**(parts | other))
         stop = threading.Event()
-        thread = threading.Thread(target=relay.run, args=(stop,), daemon=True)
+        thread = threading.Thread(target=leading.run, args=(stop,), daemon=True)
         thread.start()
         self._running.append((thread, stop))
         return stop
@@ -80,7 +96,7 @@ class House:
 @pytest.fixture
 def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """Give in-memory ports, swept often; what was started over them is stopped."""
-    monkeypatch.setattr(listener, "SWEPT", 0.2)
+    monkeypatch.setattr(sweep, "INTERVAL", 0.2)
     made = House()
     yield made
     made.stop()
@@ -138,7 +154,7 @@ def test_an_event_that_cannot_be_used_is_counted_by_its_reason(house: House, mes
 
 def test_fields_that_were_added_later_hurt_no_listener(house: House) -> None:
     """An event of schema 1 may have fields that we do not know."""
-    assert listener.named(event(colour="red")) == worker().id
+    assert subscription.worker_of(event(colour="red")) == worker().id
 
 
 def test_a_flood_of_bad_events_is_logged_now_and_then(house: House, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +182,7 @@ def test_what_no_event_announced_is_found_by_the_sweep(house: House) -> None:
 
 def test_a_listener_that_takes_over_catches_up_at_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies unjudged is rung for as soon as it leads, not a sweep later."""
-    monkeypatch.setattr(listener, "SWEPT", 60.0)
+    monkeypatch.setattr(sweep, "INTERVAL", 60.0)
     house.workers.add([worker()])
     house.samples.write(sample(worker(), NOW()), models.Condition(succeeded_at=NOW()), "lost")
     house.start(now=lambda: NOW() + 10)
@@ -175,8 +191,8 @@ def test_a_listener_that_takes_over_catches_up_at_once(house: House, monkeypatch
 
 def test_rings_do_not_pile_up_where_nobody_judges(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a worker stays unjudged the sweep rings again only each few seconds."""
-    monkeypatch.setattr(listener, "SWEPT", 0.05)
-    monkeypatch.setattr(listener, "RUNG", 0.5)
+    monkeypatch.setattr(sweep, "INTERVAL", 0.05)
+    monkeypatch.setattr(sweep, "PATIENCE", 0.5)
     house.workers.add([worker()])
     house.samples.write(sample(worker(), NOW() - 10), models.Condition(succeeded_at=NOW()), "lost")
     began = time.monotonic()
@@ -196,7 +212,7 @@ def test_a_worker_whose_collection_is_overdue_gets_a_look(house: House) -> None:
 
 def test_who_was_just_heard_of_is_not_looked_at(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep reads those whose events stay away; the others were judged when they were heard."""
-    monkeypatch.setattr(listener, "SWEPT", 0.05)
+    monkeypatch.setattr(sweep, "INTERVAL", 0.05)
     heard, silent = worker(1, interval=86_400), worker(2, interval=86_400)
     house.workers.add([heard, silent])
     read: list[str] = []
@@ -213,10 +229,11 @@ def test_who_was_just_heard_of_is_not_looked_at(house: House, monkeypatch: pytes
 
 def test_the_fleet_is_kept_in_step_with_ec2_now_and_then(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that leads rings for a reconciliation each few minutes, not at once."""
-    rung: list[float] = []
-    monkeypatch.setattr(listener, "RECONCILED", 0.5)
+    monkeypatch.setattr(listener, "RECONCILIATION", 0.5)
     began = time.monotonic()
-    house.start(reconcile=lambda: rung.append(time.monotonic() - began))
+    rung: list[float] = []
+    monkeypatch.setattr(house.dispatcher, "reconcile", lambda: rung.append(time.monotonic() - began))
+    house.start()
     eventually(lambda: len(rung) == 2)
     assert rung[0] >= 0.5
     assert rung[1] - rung[0] >= 0.5
@@ -313,7 +330,7 @@ def test_one_that_lost_its_lease_stops_leading(house: House) -> None:
 def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
     """Each that is heard on its own channel rings for an evaluation; what is none there, or elsewhere, is counted."""
     canary = testing.MemoryCanary(house.store)
-    house.start(canary=canary)
+    house.start(trace=canary)
     eventually(house.led, what="a leader")
     assert "canary" in house.pulse.marks()
     begun = NOW()
@@ -340,11 +357,7 @@ def test_the_end_of_a_silence_is_found_by_the_sweep(house: House) -> None:
     assert alerts.commit(ports.Verdict(basis, {"r": alert}, (), {}, NOW()))
     window = models.Maintenance(id="file-1", rule="r", reason="x", ends=NOW() + 1)
     had = models.Configuration(rules=(), channels={}, metrics={}, collect=(), silences=(window,))
-    watch = silence_expiry.Watch(
-        alerts=alerts, samples=house.samples, workers=house.workers, dispatcher=house.dispatcher,
-        silences=testing.MemorySilences(), configurations=testing.MemoryConfigurations(house.store, had), now=NOW,
-    )  # fmt: skip
-    house.start(unmute=watch.look)
+    house.start(configuration=had)
     eventually(house.led)
     assert house.dispatcher.evaluated == []
     eventually(lambda: house.dispatcher.evaluated == [worker().id], within=10)

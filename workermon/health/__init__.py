@@ -1,1 +1,20 @@
 """Is the monitor itself alive."""
+
+from __future__ import annotations
+
+from workermon.health.canary import Canary, CanaryCheck
+from workermon.health.doctor import Doctor, Examination
+from workermon.health.heartbeat import Heartbeat, PipelineCheck
+from workermon.health.status import Bill, Status, StatusCheck
+
+__all__ = [
+    "Bill",
+    "Canary",
+    "CanaryCheck",
+    "Doctor",
+    "Examination",
+    "Heartbeat",
+    "PipelineCheck",
+    "Status",
+    "StatusCheck",
+]

@@ -1,18 +1,20 @@
-"""Doctor: tries what ``status`` only looks at: AWS' permissions, the server's settings, the clock."""
+"""Doctor: tries what ``status`` only reads: AWS permissions, the settings of Redis, the clocks."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from workermon import errors, models, ports
 from workermon.config import catalogue
+from workermon.health import status
 
 #: Seconds by which the clocks of this machine and of the server may differ.
 SKEW = 5
 
-#: Seconds by which the clocks of this machine and of AWS may differ: half of the shortest period of EC2's metrics, for
-#: a slot is judged by when its datapoint can have come. From five minutes on AWS refuses every request.
+#: Seconds by which the clocks of this machine and of AWS may differ: half of the shortest period of EC2's metrics,
+#: because a slot counts as missing by when its datapoint was due. From five minutes on AWS refuses every request.
 AWS_SKEW = 30
 
 #: Workers that are named to AWS in one try.
@@ -20,7 +22,7 @@ NAMED = 1
 
 
 class Check(models.Frozen):
-    """One thing that was tried; ``todo`` says what helps where it is not ok."""
+    """One thing that was tried; ``todo`` says what to do if it is not ok."""
 
     name: str
     ok: bool
@@ -28,103 +30,128 @@ class Check(models.Frozen):
     todo: str | None = None
 
 
-def server(*, server: ports.Server, now: ports.Clock) -> list[Check]:
-    """Look at the settings of Redis and at its clock."""
-    own = server.settings()
-    before = now()
-    theirs = server.time()
-    ahead = theirs - (before + now()) / 2
+class Examination(models.Frozen):
+    """All that was tried; ``ok`` only if every check is."""
+
+    ok: bool
+    checks: tuple[Check, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Doctor:
+    """Tries every part, Redis' settings, and each permission in each account and region."""
+
+    status_check: status.StatusCheck
+    workers: ports.Workers
+    server: ports.Server
+    ec2: ports.Ec2
+    cloudwatch: ports.CloudWatch
+    now: ports.Clock
+
+    def examine(self, default_region: str | None) -> Examination:
+        """Try everything; without a worker AWS is tried in ``default_region``, if there is one."""
+        checks = [Check(name=part.name, ok=part.ok, reason=part.reason) for part in self.status_check.status().parts]
+        checks += self.examine_server()
+        members: dict[models.AccountRegion, list[str]] = {}
+        for record in self.workers.every():
+            members.setdefault(record.worker.scope, []).append(record.worker.id)
+        if not members and default_region is not None:
+            members[models.AccountRegion(region=default_region)] = []
+        for scope, worker_ids in members.items():
+            checks += self.examine_aws(scope, worker_ids)
+        if not members:
+            checks.append(Check(name="aws", ok=False, reason="no region is configured", todo="set AWS_REGION"))
+        return Examination(ok=all(check.ok for check in checks), checks=tuple(checks))
+
+    def examine_server(self) -> list[Check]:
+        """Look at the settings of Redis and at its clock."""
+        own = self.server.settings()
+        before = self.now()
+        theirs = self.server.time()
+        ahead = theirs - (before + self.now()) / 2
+        return [_eviction(own), _persistence(own), _clock("clock", "Redis", ahead, SKEW, 0.05)]
+
+    def examine_aws(self, scope: models.AccountRegion, worker_ids: Sequence[str]) -> Iterator[Check]:
+        """Try each permission in an account and region, on a worker if there is one, and compare AWS' clock."""
+        named = list(worker_ids[:NAMED])
+        until = self.now()
+        entry = catalogue.CATALOGUE["cpu_utilization"]
+        instance = named[0] if named else "i-00000000000000000"
+        query = models.Query(
+            worker_id=instance,
+            metric=entry.name,
+            namespace=entry.namespace,
+            metric_name=entry.metric_name,
+            dimensions=(("InstanceId", instance),),
+            statistic=entry.statistic,
+            period=300,
+            since=int(until) - 900,
+        )
+
+        def describe() -> object:
+            if named:
+                return self.ec2.describe(scope, named)
+            return self.ec2.find(scope, {"workermon:doctor": "none"})
+
+        def fetch() -> None:
+            for why in self.cloudwatch.fetch(scope, [query], until).failed.values():
+                raise why
+
+        yield _tried("ec2:DescribeInstances", scope, describe)
+        yield _tried("ec2:DescribeInstanceStatus", scope, lambda: self.ec2.statuses(scope, [instance]))
+        yield _tried(
+            "cloudwatch:ListMetrics",
+            scope,
+            lambda: self.cloudwatch.dimensions(scope, entry.namespace, entry.metric_name, [instance]),
+        )
+        yield _tried("cloudwatch:GetMetricData", scope, fetch)
+        yield self._clock_of_aws(scope)
+
+    def _clock_of_aws(self, scope: models.AccountRegion) -> Check:
+        name = f"clock of AWS in {scope.key}"
+        before = self.now()
+        try:
+            theirs = self.ec2.time(scope)
+        except errors.AwsError as why:
+            return Check(name=name, ok=False, reason=errors.printable(f"{why.kind}: {why.why}"), todo=why.todo)
+        if theirs is None:
+            return Check(name=name, ok=True, reason="AWS does not say")
+        ahead = theirs + 0.5 - (before + self.now()) / 2  # AWS says whole seconds
+        return _clock(name, "AWS", ahead, AWS_SKEW, 1.0)
+
+
+def _eviction(own: Mapping[str, str]) -> Check:
     policy = own.get("maxmemory_policy")
-    kept = own.get("aof_enabled") == "1"
-    # A server that never wrote a snapshot says so by its last one being at its start; only its absence is certain.
+    ok = policy in (None, "noeviction")
+    return Check(
+        name="redis eviction",
+        ok=ok,
+        reason=f"maxmemory-policy is {policy}" if policy else "the server does not say",
+        todo=None if ok else "set maxmemory-policy noeviction, or keys vanish",
+    )
+
+
+def _persistence(own: Mapping[str, str]) -> Check:
+    appends = own.get("aof_enabled") == "1"
+    # A server that never wrote a snapshot gives its own start as the last one; only the absence is certain.
     snapshots = int(own.get("rdb_last_save_time", "0") or 0) > 0 and own.get("rdb_last_bgsave_status") == "ok"
-    return [
-        Check(
-            name="redis eviction",
-            ok=policy in (None, "noeviction"),
-            reason=f"maxmemory-policy is {policy}" if policy else "the server does not say",
-            todo=None if policy in (None, "noeviction") else "set maxmemory-policy noeviction, or keys vanish",
-        ),
-        Check(
-            name="redis persistence",
-            ok=kept or snapshots,
-            reason="append-only file" if kept else "snapshots only" if snapshots else "nothing is written to disk",
-            todo=None if kept else "set appendonly yes, or a crash forgets alerts",
-        ),
-        Check(
-            name="clock",
-            ok=abs(ahead) <= SKEW,
-            reason=_compared("Redis", ahead, SKEW, 0.05),
-            todo=None if abs(ahead) <= SKEW else _SYNCHRONISE,
-        ),
-    ]
-
-
-def aws(
-    scope: models.AccountRegion,
-    worker_ids: list[str],
-    *,
-    ec2: ports.Ec2,
-    cloudwatch: ports.CloudWatch,
-    now: ports.Clock,
-) -> Iterator[Check]:
-    """Try each permission in an account and region, on a worker where there is one, and look at AWS' clock."""
-    named = worker_ids[:NAMED]
-    until = now()
-    entry = catalogue.CATALOGUE["cpu_utilization"]
-    instance = named[0] if named else "i-00000000000000000"
-    query = models.Query(
-        worker_id=instance,
-        metric=entry.name,
-        namespace=entry.namespace,
-        metric_name=entry.metric_name,
-        dimensions=(("InstanceId", instance),),
-        statistic=entry.statistic,
-        period=300,
-        since=int(until) - 900,
+    return Check(
+        name="redis persistence",
+        ok=appends or snapshots,
+        reason="append-only file" if appends else "snapshots only" if snapshots else "nothing is written to disk",
+        todo=None if appends else "set appendonly yes, or a crash forgets alerts",
     )
 
-    def describe() -> object:
-        return ec2.describe(scope, named) if named else ec2.find(scope, {"workermon:doctor": "none"})
 
-    def fetch() -> None:
-        for why in cloudwatch.fetch(scope, [query], until).failed.values():
-            raise why
-
-    yield _tried("ec2:DescribeInstances", scope, describe)
-    yield _tried("ec2:DescribeInstanceStatus", scope, lambda: ec2.statuses(scope, [instance]))
-    yield _tried(
-        "cloudwatch:ListMetrics",
-        scope,
-        lambda: cloudwatch.dimensions(scope, entry.namespace, entry.metric_name, [instance]),
-    )
-    yield _tried("cloudwatch:GetMetricData", scope, fetch)
-    yield _clock(scope, ec2, now)
-
-
-def _clock(scope: models.AccountRegion, ec2: ports.Ec2, now: ports.Clock) -> Check:
-    name = f"clock of AWS in {scope.key}"
-    before = now()
-    try:
-        theirs = ec2.time(scope)
-    except errors.AwsError as why:
-        return Check(name=name, ok=False, reason=errors.printable(f"{why.kind}: {why.why}"), todo=why.todo)
-    if theirs is None:
-        return Check(name=name, ok=True, reason="AWS does not say")
-    ahead = theirs + 0.5 - (before + now()) / 2  # it tells whole seconds
-    ok = abs(ahead) <= AWS_SKEW
-    return Check(name=name, ok=ok, reason=_compared("AWS", ahead, AWS_SKEW, 1.0), todo=None if ok else _SYNCHRONISE)
-
-
-_SYNCHRONISE = "synchronise the clocks (chrony, ntpd)"
-
-
-def _compared(who: str, ahead: float, limit: int, same: float) -> str:
-    """Say how a clock differs from ours, where that can be seen."""
+def _clock(name: str, whose: str, ahead: float, limit: int, same: float) -> Check:
+    """Compare a clock with ours: ``ahead`` in seconds, up to ``limit`` is well, up to ``same`` cannot be measured."""
+    ok = abs(ahead) <= limit
     if abs(ahead) <= same:
-        return "agrees"
-    said = f"{who} is {abs(ahead):.1f} s {'ahead' if ahead > 0 else 'behind'}"
-    return said if abs(ahead) <= limit else f"{said}, more than {limit} s"
+        reason = "agrees"
+    else:
+        reason = f"{whose} is {abs(ahead):.1f} s {'ahead' if ahead > 0 else 'behind'}"
+        reason += "" if ok else f", more than {limit} s"
+    return Check(name=name, ok=ok, reason=reason, todo=None if ok else "synchronise the clocks (chrony, ntpd)")
 
 
 def _tried(permission: str, scope: models.AccountRegion, call: Callable[[], object]) -> Check:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from workermon import costs as bill
-from workermon import models, ports
-from workermon.health import canary as flying
+from workermon import costs, models, ports
+from workermon.health import canary
 
-#: Seconds. The listener marks itself each few seconds; another takes over within 5.
-LISTENER = 15
+#: Seconds. The listener leaves a mark each few seconds; another takes over within 5.
+MAX_LISTENER_AGE = 15
 
-#: Seconds. What waits that long for evaluation or delivery, though it may be done at once, waits for somebody dead.
+#: Seconds. What waits that long for evaluation or delivery, though it is due at once, waits for a part that is dead.
 STUCK = 60
 
-#: Seconds. A queue with messages of which none was worked on for that long has nobody who takes them; with nothing else
-#: to do, the canary is the only message of a minute.
+#: Seconds. If no message of a queue was worked on for that long, nobody takes them; on an idle system the canary is the
+#: only message of a minute.
 UNTOUCHED = models.CANARY_EVERY + 30
 
 #: Seconds beyond three intervals after which a collection that was not even tried is late.
@@ -36,9 +36,9 @@ class Part(models.Frozen):
 
 
 class AccountStatus(models.Frozen):
-    """How collection goes in an account and region: ``ok``, or the kind of its trouble with ``reason`` and ``since``.
+    """How collection goes in an account and region: ``ok``, or the kind of its error with ``reason`` and ``since``.
 
-    ``slowed`` says by operation at which part of its full rate AWS is asked there, 0 where nobody answers.
+    ``slowed`` is by operation the share of its full rate at which AWS is asked, 0 if AWS does not answer.
     """
 
     account: str
@@ -66,10 +66,10 @@ class ScopeUse(Use):
 
 
 class Bill(models.Frozen):
-    """What AWS is asked, and for how much: of the last 24 hours, and of a day at the rate of the last hour.
+    """What AWS is asked and what that costs: in the last 24 hours, and in a day at the rate of the last hour.
 
-    ``budget`` is in dollars a day (UTC), ``projected`` those of this day; ``stretched`` says by metric how many times
-    its period it is asked at to stay within.
+    ``budget`` is in dollars a day (UTC), ``projected`` the dollars of this day; ``stretched`` is by metric the factor
+    by which its period is lengthened to stay within the budget.
     """
 
     last_24h: Use
@@ -80,10 +80,10 @@ class Bill(models.Frozen):
     stretched: dict[str, int]
 
 
-class Canary(models.Frozen):
-    """How the last canary that went all the way round did: seconds that it took, and since then.
+class CanaryStatus(models.Frozen):
+    """The last canary that went all the way round: how many seconds it took, and how many ago that was.
 
-    ``stuck_after`` is the last step that the present ones come to, ``None`` where they go round.
+    ``stuck_after`` is the last step that canaries reach at present, ``None`` if they go round.
     """
 
     ok: bool
@@ -93,9 +93,9 @@ class Canary(models.Frozen):
 
 
 class Status(models.Frozen):
-    """All parts, and figures: ``workers`` by monitoring and status, ``troubled`` by the kind of trouble.
+    """All parts, and figures: ``workers`` by monitoring and status, ``troubled`` by the kind of their last error.
 
-    ``queues`` says how many messages wait in each, and as ``unacked`` how many are in a node's hands.
+    ``queues`` is how many messages wait in each, and as ``unacked`` how many a node holds.
     """
 
     ok: bool
@@ -112,88 +112,95 @@ class Status(models.Frozen):
     counts: dict[str, int]
     scopes: tuple[AccountStatus, ...] = ()
     bill: Bill
-    canary: Canary
+    canary: CanaryStatus
 
 
-def status(
-    *,
-    workers: ports.Workers,
-    samples: ports.Samples,
-    alerts: ports.Alerts,
-    outbox: ports.Outbox,
-    schedule: ports.Schedule,
-    pulse: ports.Pulse,
-    nodes: ports.Nodes,
-    limiter: ports.Limiter,
-    costs: ports.Costs,
-    accounts: ports.Accounts,
-    configurations: ports.Configurations,
-    canary: ports.Canary,
-    now: ports.Clock,
-    patience: float = 1.0,
-) -> Status:
-    """Look at every part; an empty fleet is well. ``patience`` (seconds) is how long nodes may take to answer.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StatusCheck:
+    """Reads the signs of life of every part."""
 
-    Raises ``errors.RedisUnavailable`` where Redis itself does not answer: then nothing else can be known.
-    """
-    fleet = [(record.worker, record.condition) for record in workers.every()]
-    answering = nodes.ping(patience)
-    queues, marks = nodes.queues(), pulse.marks()
-    at = now()
-    quarantined = schedule.quarantined()
-    lateness = _lateness(fleet, at)
-    pending = samples.pending(at - STUCK, 10_000)
-    backlog = outbox.backlog()
-    late = [alert_id for alert_id in outbox.due(at - STUCK, 2) if alert_id != models.CANARY]
-    ticked, trace = schedule.last_tick(), canary.trace()
-    flown = flying.judge(schedule.canaries(), trace, ticked=ticked, listens="canary" in marks, at=at)
-    parts = (
-        Part(name="redis", ok=True, reason="answers"),
-        _signed("beat", ticked, flying.BEAT, at, "looked for what is due", "start 'celery -A workermon beat'"),
-        Part(
-            name="worker processes",
-            ok=bool(answering),
-            reason=f"{len(answering)} {'answers' if len(answering) == 1 else 'answer'}"
-            if answering
-            else f"none answers within {patience:g} s",
-        ),
-        _signed("listener", marks.get("listener"), LISTENER, at, "listened", "start 'celery -A workermon worker'"),
-        _schedule(fleet, schedule.ids(), quarantined),
-        _collection(fleet, lateness, at),
-        Part(
-            name="evaluation",
-            ok=not pending,
-            reason=f"{_plural(len(pending), 'worker')} waiting for more than {STUCK} s" if pending else "keeps up",
-        ),
-        _delivery(outbox.stuck(at - STUCK), backlog, waiting=bool(late)),
-        _queues(queues, marks, trace, at),
-        Part(name="canary", ok=flown.ok, reason=flown.reason, age=flown.age),
-    )
-    return Status(
-        ok=all(part.ok for part in parts),
-        parts=parts,
-        workers=_figures(fleet),
-        troubled=dict(
-            sorted(Counter(each.last_error.kind for _, each in fleet if each.last_error is not None).items())
-        ),
-        nodes=tuple(answering),
-        backlog=backlog,
-        queues=queues,
-        pending=len(pending),
-        lateness=lateness,
-        quarantined=quarantined,
-        alerts=len(alerts.open()),
-        counts=pulse.counts(),
-        scopes=_scopes({worker.scope.key for worker, _ in fleet}, accounts.load(), limiter.slowed()),
-        bill=_bill(costs, configurations.load(), at),
-        canary=Canary(ok=flown.ok, round_trip=flown.round_trip, age=flown.age, stuck_after=flown.stuck_after),
-    )
+    workers: ports.Workers
+    samples: ports.Samples
+    alerts: ports.Alerts
+    outbox: ports.Outbox
+    schedule: ports.Schedule
+    pulse: ports.Pulse
+    nodes: ports.Nodes
+    limiter: ports.Limiter
+    costs: ports.Costs
+    accounts: ports.Accounts
+    configurations: ports.Configurations
+    trace: ports.Canary
+    now: ports.Clock
+
+    def status(self, patience: float = 1.0) -> Status:
+        """Look at every part; an empty fleet is well. ``patience``: seconds that nodes may take to answer.
+
+        Raises ``errors.RedisUnavailable`` if Redis itself does not answer: then nothing else can be known.
+        """
+        fleet = [(record.worker, record.condition) for record in self.workers.every()]
+        answering = self.nodes.ping(patience)
+        queues, marks = self.nodes.queues(), self.pulse.marks()
+        at = self.now()
+        quarantined = self.schedule.quarantined()
+        lateness = _lateness(fleet, at)
+        pending = self.samples.pending(at - STUCK, 10_000)
+        backlog = self.outbox.backlog()
+        ticked, trace = self.schedule.last_tick(), self.trace.trace()
+        finding = canary.judge(self.schedule.canaries(), trace, ticked=ticked, listens="canary" in marks, at=at)
+        parts = (
+            Part(name="redis", ok=True, reason="answers"),
+            _signed("beat", ticked, canary.MAX_BEAT_AGE, at),
+            _nodes(answering, patience),
+            _signed("listener", marks.get("listener"), MAX_LISTENER_AGE, at),
+            _schedule(fleet, self.schedule.ids(), quarantined),
+            _collection(fleet, lateness, at),
+            _evaluation(pending),
+            self._delivery(backlog, at),
+            _queues(queues, marks, trace, at),
+            Part(name="canary", ok=finding.ok, reason=finding.reason, age=finding.age),
+        )
+        return Status(
+            ok=all(part.ok for part in parts),
+            parts=parts,
+            workers=_figures(fleet),
+            troubled=_by_error(fleet),
+            nodes=tuple(answering),
+            backlog=backlog,
+            queues=queues,
+            pending=len(pending),
+            lateness=lateness,
+            quarantined=quarantined,
+            alerts=len(self.alerts.open()),
+            counts=self.pulse.counts(),
+            scopes=_scopes({worker.scope.key for worker, _ in fleet}, self.accounts.load(), self.limiter.slowed()),
+            bill=_bill(self.costs, self.configurations.load(), at),
+            canary=CanaryStatus(
+                ok=finding.ok,
+                round_trip=finding.round_trip,
+                age=finding.age,
+                stuck_after=finding.stuck_after,
+            ),
+        )
+
+    def _delivery(self, backlog: int, at: float) -> Part:
+        late = [alert_id for alert_id in self.outbox.due(at - STUCK, 2) if alert_id != models.CANARY]
+        stuck = self.outbox.stuck(at - STUCK)
+        if stuck:
+            worst = stuck[0]
+            tried = _plural(worst.attempts, "attempt")
+            more = f" (and {len(stuck) - 1} more)" if len(stuck) > 1 else ""
+            reason = f"channel {worst.channel} does not take {worst.alert_id}{more} after {tried}: {worst.error}"
+            return Part(name="delivery", ok=False, reason=reason)
+        waits = "waits" if backlog == 1 else "wait"
+        reason = f"{_plural(backlog, 'notification')} {waits}" if backlog else "nothing waits"
+        return Part(name="delivery", ok=not late, reason=reason)
 
 
 def _scopes(
     keys: Collection[str], known: Mapping[str, ports.AccountBasis], slowed: Mapping[tuple[str, str], float]
 ) -> tuple[AccountStatus, ...]:
-    """Return how it goes wherever there are workers."""
+    """Return how collection goes wherever there are workers."""
     found = []
     for key in sorted(keys):
         state = known[key].state if key in known else None
@@ -212,23 +219,25 @@ def _scopes(
     return tuple(found)
 
 
-def _bill(costs: ports.Costs, configuration: models.Configuration, at: float) -> Bill:
-    hours = costs.hours(at - models.DAY)
-    budget_decision = costs.budget_decision()
+def _bill(usage: ports.Costs, configuration: models.Configuration, at: float) -> Bill:
+    hours = usage.hours(at - models.DAY)
+    budget_decision = usage.budget_decision()
     today = configuration.budget is not None and budget_decision.budget == configuration.budget
     accounts = []
     for key in sorted({scope for hour in hours for scope, _ in (*hour.calls, *hour.metrics)}):
         account, _, region = key.rpartition("/")
-        own = [bill.of_account_region(hour, key) for hour in hours]
-        usage = bill.used_last_day(own, at)
+        own = [costs.of_account_region(hour, key) for hour in hours]
         accounts.append(
             ScopeUse(
-                **_use(usage).model_dump(), account=account, region=region, by_metric=bill.metrics_last_day(own, at)
+                **_use(costs.used_last_day(own, at)).model_dump(),
+                account=account,
+                region=region,
+                by_metric=costs.metrics_last_day(own, at),
             )
         )
     return Bill(
-        last_24h=_use(bill.used_last_day(hours, at)),
-        rate=_use(bill.daily_rate(hours, at)),
+        last_24h=_use(costs.used_last_day(hours, at)),
+        rate=_use(costs.daily_rate(hours, at)),
         scopes=tuple(accounts),
         budget=configuration.budget,
         projected=budget_decision.projected if today else None,
@@ -236,11 +245,19 @@ def _bill(costs: ports.Costs, configuration: models.Configuration, at: float) ->
     )
 
 
-def _use(usage: bill.Usage) -> Use:
+def _use(usage: costs.Usage) -> Use:
     return Use(calls=round(usage.calls), metrics=round(usage.metrics), dollars=round(usage.dollars, 4))
 
 
-def _signed(name: str, last: float | None, limit: float, at: float, did: str, todo: str) -> Part:
+#: What each part does, and what to do if it does not.
+_SIGNS = {
+    "beat": ("looked for what is due", "start 'celery -A workermon beat'"),
+    "listener": ("listened", "start 'celery -A workermon worker'"),
+}
+
+
+def _signed(name: str, last: float | None, limit: float, at: float) -> Part:
+    did, todo = _SIGNS[name]
     if last is None:
         return Part(name=name, ok=False, reason=f"never {did}: {todo}")
     age = max(0.0, round(at - last, 1))
@@ -248,31 +265,31 @@ def _signed(name: str, last: float | None, limit: float, at: float, did: str, to
     return Part(name=name, ok=ok, reason=f"last {did} {age:g} s ago" + ("" if ok else f": {todo}"), age=age)
 
 
+def _nodes(answering: Sequence[str], patience: float) -> Part:
+    reason = f"{len(answering)} {'answers' if len(answering) == 1 else 'answer'}"
+    if not answering:
+        reason = f"none answers within {patience:g} s"
+    return Part(name="worker processes", ok=bool(answering), reason=reason)
+
+
+def _evaluation(pending: Sequence[str]) -> Part:
+    reason = f"{_plural(len(pending), 'worker')} waiting for more than {STUCK} s" if pending else "keeps up"
+    return Part(name="evaluation", ok=not pending, reason=reason)
+
+
 def _plural(number: int, what: str, many: str | None = None) -> str:
     return f"{number} {what if number == 1 else many or f'{what}s'}"
 
 
-def _delivery(stuck: Sequence[ports.StuckQueue], backlog: int, *, waiting: bool) -> Part:
-    if stuck:
-        worst = stuck[0]
-        tried = _plural(worst.attempts, "attempt")
-        more = f" (and {len(stuck) - 1} more)" if len(stuck) > 1 else ""
-        reason = f"channel {worst.channel} does not take {worst.alert_id}{more} after {tried}: {worst.error}"
-        return Part(name="delivery", ok=False, reason=reason)
-    waits = "waits" if backlog == 1 else "wait"
-    reason = f"{_plural(backlog, 'notification')} {waits}" if backlog else "nothing waits"
-    return Part(name="delivery", ok=not waiting, reason=reason)
-
-
 def _queues(queues: Mapping[str, int], marks: Mapping[str, float], trace: ports.Trace, at: float) -> Part:
-    """Look at each stage's queue: one with messages of which none was worked on for long has nobody who takes them.
+    """Look at each stage's queue: if none of its messages was worked on for long, nobody takes them.
 
-    A canary that comes by was worked on, too, and where nothing else is to do it is the only message.
+    A canary counts as work; on an idle system it is the only message.
     """
     left = []
     for stage, step in (("collect", "published"), ("evaluate", "judged"), ("deliver", "accepted")):
-        flown = trace.reached.get(step)
-        last = max([*filter(None, (marks.get(stage), flown and flown.at))], default=None)
+        reached = trace.reached.get(step)
+        last = max([*filter(None, (marks.get(stage), reached and reached.at))], default=None)
         waiting = queues.get(f"workermon.{stage}", 0)
         if waiting and (last is None or at - last > UNTOUCHED):
             since = "never" if last is None else f"{round(at - last)} s ago"
@@ -333,6 +350,11 @@ def _schedule(fleet: _Fleet, entries: Collection[str], quarantined: dict[str, st
     ]
     reason = f"{', '.join(wrong)}: run 'workermon reconcile'" if wrong else _plural(len(active), "entry", "entries")
     return Part(name="schedule", ok=not wrong, reason=reason)
+
+
+def _by_error(fleet: _Fleet) -> dict[str, int]:
+    kinds = Counter(condition.last_error.kind for _, condition in fleet if condition.last_error is not None)
+    return dict(sorted(kinds.items()))
 
 
 def _figures(fleet: _Fleet) -> dict[str, int]:

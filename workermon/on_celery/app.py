@@ -75,7 +75,7 @@ app = celery.Celery(
     task_cls=DishkaTask,
     include=["workermon.pipeline.tasks"],
 )
-app.steps["worker"].add("workermon.pipeline.listener:Listener")
+app.steps["worker"].add("workermon.pipeline.bootstep:ListenerStep")
 
 
 def _check_options(context: Any) -> None:

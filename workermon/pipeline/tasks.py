@@ -14,10 +14,10 @@ from celery import signals
 from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME, DishkaTask, FromDishka, setup_dishka
 
-from workermon import errors, failpoints, fleet, logs, models, notify, ports, runtime, settings
+from workermon import errors, failpoints, fleet, health, logs, models, notify, ports, runtime, settings
 from workermon.collect import bulkhead, collection
 from workermon.evaluate import evaluation
-from workermon.health import canary as chirping
+from workermon.health import canary as canaries
 from workermon.on_celery import broker
 from workermon.on_celery.app import app
 
@@ -157,18 +157,11 @@ def reconcile(
     dispatcher.deliver(cleanup.orphaned_channel_alerts())
 
 
-@app.task(name="workermon.canary", base=Shell, sound=staticmethod(chirping.is_stage))
-def canary(
-    stages: list[str],
-    trace: FromDishka[ports.Canary],
-    schedule: FromDishka[ports.Schedule],
-    outbox: FromDishka[ports.Outbox],
-    dispatcher: FromDishka[ports.Dispatcher],
-    now: FromDishka[ports.Clock],
-) -> None:
-    """Pass the canary on from a stage: it tells whether messages go all the way round."""
-    for stage in stages:
-        chirping.pass_on(stage, canary=trace, schedule=schedule, outbox=outbox, dispatcher=dispatcher, now=now)
+@app.task(name="workermon.canary", base=Shell, sound=staticmethod(canaries.is_stage))
+def canary(stages: list[str], stage: FromDishka[health.Canary]) -> None:
+    """Pass the canary on from a stage: it shows whether messages go all the way round."""
+    for name in stages:
+        stage.pass_on(name)
 
 
 def _unknown(task: str, worker_ids: Sequence[str], pulse: ports.Pulse) -> None:

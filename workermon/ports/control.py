@@ -110,6 +110,9 @@ class Dispatcher(Protocol):
     def canary(self) -> None:
         """Have the canary that was heard judged."""
 
+    def reconcile(self) -> None:
+        """Have repository, schedule and EC2 compared."""
+
 
 #: Seconds without a mark after which the listener has been away. It marks itself each 2 s, another takes over within 5.
 BREAK = 10

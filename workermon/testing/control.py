@@ -181,6 +181,7 @@ class MemoryDispatcher:
         self.evaluated: list[str] = []
         self.delivered: list[str] = []
         self.canaries = 0
+        self.reconciliations = 0
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Have these workers judged."""
@@ -193,6 +194,10 @@ class MemoryDispatcher:
     def canary(self) -> None:
         """Have the canary that was heard judged."""
         self.canaries += 1
+
+    def reconcile(self) -> None:
+        """Have repository, schedule and EC2 compared."""
+        self.reconciliations += 1
 
 
 class MemoryNodes:

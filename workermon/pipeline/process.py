@@ -1,0 +1,85 @@
+"""The listener as a process that ends with its parent: ``python -m workermon.pipeline.process``.
+
+A node that forks runs it so, because a fork copies the locks that a thread holds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Final
+
+from dishka import Container
+
+from workermon import logs, runtime, settings
+from workermon.pipeline import listener
+
+log = logs.get(__name__)
+
+#: Seconds between two looks at the parent.
+LOOK: Final = 0.5
+#: Seconds that the process has to end by itself.
+ENDING: Final = 2.0
+
+
+def start() -> subprocess.Popen[bytes]:
+    """Start it as a child of this process."""
+    return subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE)  # noqa: S603  (our own module)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End it, by force if it does not end in time."""
+    if process.stdin is not None:
+        process.stdin.close()  # the end of its input tells it to stop
+    try:
+        process.wait(ENDING)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def run(container: Container, stop: threading.Event) -> None:
+    """Run a listener until ``stop``; if it cannot be made yet, try again."""
+    while not stop.is_set():
+        try:
+            listener.Listener.of(container).run(stop)
+        except Exception as why:
+            # Something could not be made yet, such as a connection.
+            log.error("listener.failed", reason=str(why) or repr(why))
+            stop.wait(listener.PATIENCE[-1])
+
+
+def main() -> None:
+    """Run it until its parent ends or closes its standard input."""
+    own = settings.load()
+    logs.configure(own.log_level, own.log_format, own.log_file)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    threading.Thread(target=_watch, args=(os.getppid(), stop), name="parent", daemon=True).start()
+    container = runtime.open(own)
+    try:
+        run(container, stop)
+    finally:
+        container.close()
+
+
+def _watch(parent: int, stop: threading.Event) -> None:
+    # The pipe's other end may live on in a forked child, so the parent itself is watched too.
+    closed = threading.Event()
+
+    def read() -> None:
+        sys.stdin.buffer.read()
+        closed.set()
+
+    threading.Thread(target=read, name="input", daemon=True).start()
+    while not closed.wait(LOOK) and os.getppid() == parent:
+        pass
+    stop.set()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What the listener does with each message of the channel: it gathers the workers that are named, and enqueues them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Final
+
+import pydantic
+
+from workermon import failpoints, health, logs, models, ports
+
+log = logs.get(__name__)
+
+#: Seconds and identifiers. Workers whose events arrive together are evaluated together.
+GATHERED: Final = 0.2
+BATCH: Final = 100
+#: Seconds between two looks around while no event comes and none is gathered; each look wakes the process.
+IDLE: Final = 0.5
+#: Bytes. Our events have about one KiB.
+MAX_EVENT_SIZE: Final = 64 * 1024
+#: Seconds between two log lines about the same fault of events.
+LOG_INTERVAL: Final = 10.0
+
+
+class InvalidEvent(Exception):
+    """An event cannot be used; its message is the reason in a word or two, for counting."""
+
+
+def worker_of(message: str) -> str:
+    """Return the id of the worker that an event is about; raises ``InvalidEvent`` with the reason."""
+    if len(message) > MAX_EVENT_SIZE or len(message.encode("utf-8", "surrogatepass")) > MAX_EVENT_SIZE:
+        raise InvalidEvent("too_large")
+    try:
+        event = json.loads(message)
+    except (ValueError, RecursionError):
+        raise InvalidEvent("not_json") from None
+    if not isinstance(event, dict):
+        raise InvalidEvent("not_an_object")
+    if type(event.get("schema")) is not int or event["schema"] != 1:
+        raise InvalidEvent("unknown_schema")
+    if event.get("event") != "worker.metrics.collected":
+        raise InvalidEvent("unknown_event")
+    try:
+        return models.Event.model_validate(event).worker_id
+    except pydantic.ValidationError:
+        raise InvalidEvent("wrong_fields") from None
+
+
+class Subscription:
+    """Takes the messages of the channel; times are of a monotonic clock."""
+
+    def __init__(self, *, dispatcher: ports.Dispatcher, canary: health.Canary) -> None:
+        self._dispatcher, self._canary = dispatcher, canary
+        self._gathered: dict[str, None] = {}
+        self._gathering_since = 0.0
+        self._invalid: Counter[str] = Counter()
+        self._logged: dict[str, float] = {}
+        #: When an event of each worker came last.
+        self.heard: dict[str, float] = {}
+
+    def forget(self) -> None:
+        """Forget what came before this process leads."""
+        self._gathered.clear()
+        self.heard.clear()
+
+    def timeout(self) -> float:
+        """Return how many seconds to wait for the next message."""
+        return GATHERED / 2 if self._gathered else IDLE
+
+    def hear(self, message: str, at: float) -> None:
+        """Take an event; one that cannot be used is counted."""
+        try:
+            worker_id = worker_of(message)
+        except InvalidEvent as why:
+            self._refuse(message, str(why), at)
+            return
+        if not self._gathered:
+            self._gathering_since = at
+        self._gathered[worker_id] = None
+        self.heard[worker_id] = at
+        failpoints.reach("listener.heard")
+
+    def hear_canary(self, message: str, at: float) -> None:
+        """Take a message of the canary's channel."""
+        if not self._canary.hear(message):
+            self._refuse(message, "no_canary", at)
+
+    def enqueue_if_due(self, at: float) -> None:
+        """Enqueue an evaluation once enough workers are gathered, or the first has waited long enough."""
+        if len(self._gathered) >= BATCH or at - self._gathering_since >= GATHERED:
+            self.enqueue()
+
+    def enqueue(self) -> None:
+        """Enqueue an evaluation of the workers gathered, if there are any."""
+        if self._gathered:
+            self._dispatcher.evaluate(list(self._gathered))
+            failpoints.reach("listener.rung")
+            self._gathered.clear()
+
+    def take_invalid(self) -> dict[str, int]:
+        """Return how many events could not be used since the last call, by reason."""
+        counts = dict(self._invalid)
+        self._invalid.clear()
+        return counts
+
+    def _refuse(self, message: str, reason: str, at: float) -> None:
+        self._invalid[reason] += 1
+        if at - self._logged.get(reason, float("-inf")) >= LOG_INTERVAL:
+            self._logged[reason] = at
+            log.warning("event.invalid", reason=reason, number=self._invalid[reason], begins=message[:80])

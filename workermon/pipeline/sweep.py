@@ -1,0 +1,104 @@
+"""The sweep: finds in Redis what no message announced, because messages get lost.
+
+It runs beside the listener and not in beat, so that it outlives beat.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from workermon import failpoints, logs, ports
+
+log = logs.get(__name__)
+
+#: Seconds between two sweeps.
+INTERVAL: Final = 2.0
+#: Seconds. A sample written that long ago and still not evaluated was not announced, or its evaluator died.
+UNANNOUNCED: Final = 3.0
+#: Seconds. What a sweep has enqueued it leaves alone that long, so that messages do not pile up if evaluators are slow.
+PATIENCE: Final = 5.0
+#: Identifiers found by one sweep.
+MAX_FOUND: Final = 2000
+#: Seconds in which the whole fleet is looked over once for overdue collections.
+ROUND: Final = 30.0
+#: Workers looked over by each sweep at least: a fleet of some hundreds is looked over each time.
+MIN_SHARE: Final = 500
+#: Intervals without a success after which time alone may make a worker's alerts fire.
+OVERDUE: Final = 1.5
+
+
+class Sweep:
+    """Enqueues what is overdue. ``at`` is of a monotonic clock; ``heard`` is when each worker's last event came."""
+
+    def __init__(
+        self,
+        *,
+        samples: ports.Samples,
+        outbox: ports.Outbox,
+        workers: ports.Workers,
+        dispatcher: ports.Dispatcher,
+        now: ports.Clock,
+    ) -> None:
+        self._samples, self._outbox, self._workers = samples, outbox, workers
+        self._dispatcher, self._now = dispatcher, now
+        self._enqueued: dict[str, float] = {}
+        self._intervals: dict[str, int] = {}
+        self._fleet: Iterator[str] = iter(())
+        self._share = 0
+
+    def forget(self) -> None:
+        """Forget what was enqueued before this process leads."""
+        self._enqueued.clear()
+
+    def sweep(self, at: float, heard: dict[str, float]) -> None:
+        """Enqueue workers with a sample that nobody evaluated or without one for long, and alerts that wait."""
+        now = self._now()
+        self._enqueued = {identifier: when for identifier, when in self._enqueued.items() if at - when < PATIENCE}
+        pending = self._left(self._samples.pending(now - UNANNOUNCED, MAX_FOUND))
+        overdue = self._left(self._overdue(now, at, heard))
+        self._dispatcher.evaluate(list(dict.fromkeys([*pending, *overdue])))
+        undelivered = self._left(self._outbox.due(now, MAX_FOUND))
+        if undelivered:
+            failpoints.reach("listener.found")
+        self._dispatcher.deliver(undelivered)
+        self._enqueued.update(dict.fromkeys([*pending, *overdue, *undelivered], at))
+        if pending:
+            log.debug("listener.unannounced", workers=len(pending))
+
+    def _left(self, identifiers: Sequence[str]) -> list[str]:
+        return [identifier for identifier in identifiers if identifier not in self._enqueued]
+
+    def _overdue(self, now: float, at: float, heard: dict[str, float]) -> list[str]:
+        """Look over a share of the fleet; return the workers that time alone brings closer to ``no-data``."""
+        records = self._share_of_fleet(at, heard)
+        self._intervals.update((record.worker.id, record.worker.interval) for record in records)
+        return [
+            record.worker.id
+            for record in records
+            if record.worker.monitoring == "active"
+            and now - max(record.condition.succeeded_at or 0.0, record.worker.added_at)
+            > OVERDUE * record.worker.interval
+        ]
+
+    def _share_of_fleet(self, at: float, heard: dict[str, float]) -> Sequence[ports.Record]:
+        worker_ids = list(itertools.islice(self._fleet, self._share))
+        if len(worker_ids) < self._share or not self._share:
+            self._start_round(heard)
+        # A worker whose event has just come was enqueued for it. Only the others are read, so a healthy fleet costs
+        # next to nothing.
+        return list(self._workers.get([one for one in worker_ids if self._is_silent(one, at, heard)]).values())
+
+    def _start_round(self, heard: dict[str, float]) -> None:
+        fleet = self._workers.ids()
+        self._fleet = iter(fleet)
+        self._share = max(MIN_SHARE, int(len(fleet) * INTERVAL / ROUND) + 1)
+        for known in (heard, self._intervals):
+            for gone in known.keys() - set(fleet):
+                del known[gone]
+
+    def _is_silent(self, worker_id: str, at: float, heard: Mapping[str, float]) -> bool:
+        patience = OVERDUE * self._intervals.get(worker_id, 0)
+        return at - heard.get(worker_id, -math.inf) > patience
