@@ -20,6 +20,9 @@ from tests.support.repositories import Repository, repository_in_memory, reposit
 from workermon.local import embedded
 from workermon.on_redis import client, keys
 
+#: Fixtures of more than one module.
+pytest_plugins = ["tests.support.beat"]
+
 # A script that runs the tests in the background has SIGINT ignored, which the processes they start would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

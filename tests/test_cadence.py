@@ -1,54 +1,35 @@
 """Beat and collection together over many intervals: as often as it should be, with late ticks and wrong clocks."""
 
-# ruff: noqa: F811 - fixtures of another file
-
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery
+from redbeat import schedulers
 
+from tests.support.beat import NOW, Post, at, worker
 from tests.support.waiting import eventually
-from tests.test_scheduler import NOW, Post, app, at, beat, planned, post, worker  # noqa: F401
-from workermon import collect, config, models, testing
+from workermon import collect, config, models, ports, testing
 from workermon.on_celery import schedule, scheduler
 
 
-class Collecting:
+class Collecting(testing.Monitor):
     """Collections in memory of what beat sends, on a clock of its own."""
 
-    def __init__(self, fleet: list[models.Worker], schedule: Any = None) -> None:
-        self.clock = testing.ManualClock(NOW)
-        self.store = testing.MemoryStore(self.clock)
-        self.workers, self.samples = testing.MemoryWorkers(self.store), testing.MemorySamples(self.store)
-        self.ec2 = testing.MemoryEc2(
-            *(models.Instance(id=each.id, region=each.region, status="running") for each in fleet)
-        )
-        self.cloudwatch = testing.MemoryCloudWatch()
-        self.configurations = testing.MemoryConfigurations(
-            self.store, config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)})
-        )
-        self.learned_delays, self.leases = testing.MemoryLearnedDelays(self.store), testing.MemoryLeases(self.store)
-        self.schedule = schedule or testing.MemorySchedule()
+    def __init__(self, fleet: Sequence[models.Worker], schedule: ports.Schedule | None = None) -> None:
+        super().__init__(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), NOW)
+        for each in fleet:
+            self.ec2.put(models.Instance(id=each.id, region=each.region, status="running"))
         self.workers.add(fleet)
-        self.stage = collect.Collection(
-            ec2=self.ec2,
-            cloudwatch=self.cloudwatch,
-            workers=self.workers,
-            samples=self.samples,
-            schedule=self.schedule,
-            configurations=self.configurations,
-            learned_delays=self.learned_delays,
-            leases=self.leases,
-            costs=testing.MemoryCosts(),
-            accounts=testing.MemoryAccounts(self.store),
-            bulkhead=collect.Bulkhead(),
-            now=self.clock,
-        )
+        self.stage = self.get(collect.Collection)
+        if schedule is not None:
+            self.stage = dataclasses.replace(self.stage, schedule=schedule)
         #: How often each worker was collected.
         self.number: Counter[str] = Counter()
 
@@ -62,7 +43,9 @@ class Collecting:
 
 
 @pytest.mark.parametrize("interval", [10, 60, 90])
-def test_a_worker_is_collected_a_hundred_times_in_a_hundred_intervals(beat, post, planned, interval) -> None:
+def test_a_worker_is_collected_a_hundred_times_in_a_hundred_intervals(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, interval: int
+) -> None:
     """Give or take one: with ticks that come late by up to two seconds, and messages that wait for a while."""
     regions = ("us-east-1", "eu-west-1", "eu-north-1")
     fleet = [worker(number, interval=interval, region=region) for number, region in enumerate(regions)]
@@ -81,19 +64,19 @@ def real_lock(app: Celery, client: redis.Redis, beat: scheduler.Scheduler) -> An
     """Return RedBeat's lock for a beat, not taken yet; a second long."""
     beat.lock_timeout = 1
     lock = client.lock(beat.lock_key, timeout=1, sleep=0.05)
-    lock.lua_extend = client.register_script(scheduler.schedulers.LUA_EXTEND_TO_SCRIPT)
+    lock.lua_extend = client.register_script(schedulers.LUA_EXTEND_TO_SCRIPT)
     beat.lock, beat.producer = lock, None
     return lock
 
 
 @pytest.mark.parametrize("asleep", ["before its tick", "with a chunk in its hand", "after a chunk was sent"])
 def test_a_leader_that_slept_sends_the_chunk_in_its_hand_at_most(
-    app,
-    post,
-    planned,
-    redis_client,
-    monkeypatch,
-    asleep,
+    app: Celery,
+    post: Post,
+    planned: schedule.RedBeatSchedule,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    asleep: str,
 ) -> None:
     """Another beat has taken over meanwhile; nobody is collected twice, and no next run is put back."""
     monkeypatch.setattr(scheduler, "CHUNK", 100)
@@ -140,7 +123,9 @@ def test_a_leader_that_slept_sends_the_chunk_in_its_hand_at_most(
 
 
 @pytest.mark.parametrize("step", [-models.DAY, -7200, -45, 45, 7200, models.DAY])
-def test_a_clock_that_is_set_starves_and_floods_nobody(beat, post, planned, step) -> None:
+def test_a_clock_that_is_set_starves_and_floods_nobody(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, step: int
+) -> None:
     """Back or forth, by little or much: a worker is collected in each interval of the new clock, and once."""
     fleet = [worker(number, region=region) for number, region in ((1, "us-east-1"), (2, "eu-west-1"))]
     planned.put(fleet, NOW)
@@ -161,7 +146,9 @@ def test_a_clock_that_is_set_starves_and_floods_nobody(beat, post, planned, step
     assert all(now - 1 < run <= now + 60 for run in times)
 
 
-def test_two_beats_at_once_collect_nobody_twice(app, post, planned) -> None:
+def test_two_beats_at_once_collect_nobody_twice(
+    app: Celery, post: Post, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where both send everything, for their locks were lost, say: a slot is collected once."""
     fleet = [worker(number) for number in range(5)]
     planned.put(fleet, NOW)
@@ -170,7 +157,7 @@ def test_two_beats_at_once_collect_nobody_twice(app, post, planned) -> None:
     for each in beats:
         each.lock_key, each.producer = None, None
         # Neither marks what it sent, as if both had read it at the same moment.
-        each._mark_run = lambda entries, now: None  # type: ignore[method-assign]
+        monkeypatch.setattr(each, "_mark_run", lambda entries, now: None)
     for each in beats:
         at(each, NOW + 61)
     assert sum(map(len, post.worker_ids)) == 10

@@ -13,33 +13,10 @@ import redis
 from celery import Celery
 from redbeat import schedulers
 
-from workermon import errors, models, settings
+from tests.support.beat import KEY, NOW, worker
+from workermon import errors, settings
 from workermon.on_celery import app as ours
 from workermon.on_celery import nodes, schedule
-
-NOW = 1_800_000_000.0
-KEY = "workermon:redbeat:workermon:collect:"
-
-
-def worker(number: int = 1, **other: Any) -> models.Worker:
-    """Return a worker; ``number`` makes its id."""
-    instance_id = f"i-{number:017x}"
-    fields = {"id": instance_id, "name": instance_id, "region": "us-east-1", "added_at": NOW, "incarnation": "one"}
-    return models.Worker(**(fields | other))
-
-
-@pytest.fixture
-def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
-    """Give a Celery application with our configuration on an empty server."""
-    monkeypatch.setenv("WORKERMON_REDIS_URL", redis_url)
-    monkeypatch.delenv("WORKERMON_BROKER_URL", raising=False)
-    return Celery("test", loader=ours.Loader, set_as_current=False)
-
-
-@pytest.fixture
-def planned(app: Celery) -> schedule.RedBeatSchedule:
-    """Give the schedule."""
-    return schedule.RedBeatSchedule(app)
 
 
 def names(client: redis.Redis) -> str:

@@ -11,92 +11,17 @@ import pytest
 import redis
 from celery import Celery
 from celery.schedules import crontab
-from kombu.exceptions import OperationalError
 from redbeat import schedulers
 
+from tests.support.beat import KEY, NOW, SCHEDULE, Held, Post, at, worker
+from tests.support.present import present
 from workermon import models, settings
-from workermon.on_celery import app as ours
 from workermon.on_celery import schedule, scheduler
 
-NOW = 1_800_000_000.0
-KEY = "workermon:redbeat:workermon:collect:"
-SCHEDULE = "workermon:redbeat::schedule"
 
-
-def worker(number: int = 1, **other: Any) -> models.Worker:
-    """Return a worker; ``number`` makes its id."""
-    instance_id = f"i-{number:017x}"
-    fields = {"id": instance_id, "name": instance_id, "region": "us-east-1", "added_at": NOW, "incarnation": "one"}
-    return models.Worker(**(fields | other))
-
-
-class Post:
-    """Takes what is sent in the place of a broker."""
-
-    def __init__(self, app: Celery) -> None:
-        self.sent: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
-        self.down = False
-        app.send_task = self.send_task
-
-    def send_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> None:
-        """Take a message, or fail as a broker that is away."""
-        if self.down:
-            raise OperationalError("away")
-        self.sent.append((name, kwargs, options))
-
-    @property
-    def worker_ids(self) -> list[list[str]]:
-        """Return the identifiers of each message of a collection."""
-        return [kwargs["worker_ids"] for name, kwargs, _ in self.sent if name == "workermon.collect"]
-
-
-class Held:
-    """A lock that counts."""
-
-    def __init__(self) -> None:
-        self.extended = 0
-
-    def extend(self, seconds: int) -> None:
-        """Count."""
-        self.extended += 1
-
-
-@pytest.fixture
-def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
-    """Give a Celery application with our configuration on an empty server."""
-    monkeypatch.setenv("WORKERMON_REDIS_URL", redis_url)
-    monkeypatch.delenv("WORKERMON_BROKER_URL", raising=False)
-    return Celery("test", loader=ours.Loader, set_as_current=False)
-
-
-@pytest.fixture
-def post(app: Celery) -> Post:
-    """Give what takes the messages."""
-    return Post(app)
-
-
-@pytest.fixture
-def planned(app: Celery) -> schedule.RedBeatSchedule:
-    """Give the schedule."""
-    return schedule.RedBeatSchedule(app)
-
-
-@pytest.fixture
-def beat(app: Celery, post: Post) -> scheduler.Scheduler:
-    """Give beat, holding its lock."""
-    made = scheduler.Scheduler(app)
-    made.lock = Held()
-    made.producer = None
-    return made
-
-
-def at(beat: scheduler.Scheduler, now: float) -> float:
-    """Let beat look at what is due at that time; returns how long it wants to sleep."""
-    beat.clock = lambda: now
-    return beat.tick()
-
-
-def test_a_cohort_travels_in_one_message(beat, post, planned) -> None:
+def test_a_cohort_travels_in_one_message(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+) -> None:
     """A hundred workers that are due together are one message with their identifiers only, which expires."""
     fleet = [worker(number) for number in range(100)]
     planned.put(fleet, NOW)
@@ -108,14 +33,18 @@ def test_a_cohort_travels_in_one_message(beat, post, planned) -> None:
     assert message[2]["headers"] == {"cohort": "default/us-east-1/60#0", "celery_beat_task": True}
 
 
-def test_another_cohort_is_another_message(beat, post, planned) -> None:
+def test_another_cohort_is_another_message(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+) -> None:
     """Workers of two regions do not travel together though they are due at once."""
     planned.put([worker(1), worker(2, region="eu-west-1")], NOW)
     at(beat, NOW + 61)
     assert sorted(post.worker_ids) == [[worker(1).id], [worker(2).id]]
 
 
-def test_nothing_is_sent_before_it_is_due(beat, post, planned) -> None:
+def test_nothing_is_sent_before_it_is_due(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+) -> None:
     """Beat wakes when the next entry is due, and not much before."""
     planned.put([worker()], NOW)
     due = planned.next_runs([worker().id])[worker().id]
@@ -125,7 +54,7 @@ def test_nothing_is_sent_before_it_is_due(beat, post, planned) -> None:
     assert post.worker_ids == [[worker().id]]
 
 
-def test_the_cadence_does_not_drift(beat, post, planned) -> None:
+def test_the_cadence_does_not_drift(beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule) -> None:
     """Ticks that come late by up to a second leave every run on its grid, each interval once."""
     planned.put([worker()], NOW)
     due = planned.next_runs([worker().id])[worker().id]
@@ -135,7 +64,7 @@ def test_the_cadence_does_not_drift(beat, post, planned) -> None:
     assert len(post.worker_ids) == 20
 
 
-def test_overdue_runs_become_one(beat, post, planned) -> None:
+def test_overdue_runs_become_one(beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule) -> None:
     """After an hour without beat a worker is collected once, and then at its next place on the grid."""
     planned.put([worker()], NOW)
     due = planned.next_runs([worker().id])[worker().id]
@@ -144,7 +73,9 @@ def test_overdue_runs_become_one(beat, post, planned) -> None:
     assert planned.next_runs([worker().id])[worker().id] == pytest.approx(due + 3660)
 
 
-def test_what_could_not_be_sent_is_sent_at_the_next_tick(beat, post, planned) -> None:
+def test_what_could_not_be_sent_is_sent_at_the_next_tick(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+) -> None:
     """A broker that is away loses no run, nor does it stop beat."""
     planned.put([worker()], NOW)
     post.down = True
@@ -154,7 +85,9 @@ def test_what_could_not_be_sent_is_sent_at_the_next_tick(beat, post, planned) ->
     assert post.worker_ids == [[worker().id]]
 
 
-def test_the_lock_is_extended_between_chunks(beat, post, planned, monkeypatch) -> None:
+def test_the_lock_is_extended_between_chunks(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A long tick does not lose the lock, and stops within one chunk where it did."""
     monkeypatch.setattr(scheduler, "CHUNK", 100)
     planned.put([worker(number) for number in range(350)], NOW)
@@ -172,7 +105,9 @@ def test_the_lock_is_extended_between_chunks(beat, post, planned, monkeypatch) -
     assert 1 <= len(post.sent) <= 2
 
 
-def test_an_entry_deleted_while_it_is_sent_stays_deleted(beat, post, planned, redis_client) -> None:
+def test_an_entry_deleted_while_it_is_sent_stays_deleted(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+) -> None:
     """Marking a run writes nothing of an entry that is gone."""
     planned.put([worker()], NOW)
     send = post.send_task
@@ -188,7 +123,9 @@ def test_an_entry_deleted_while_it_is_sent_stays_deleted(beat, post, planned, re
     assert redis_client.zcard(SCHEDULE) == 0
 
 
-def test_an_entry_changed_while_it_is_sent_keeps_its_change(beat, post, planned) -> None:
+def test_an_entry_changed_while_it_is_sent_keeps_its_change(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+) -> None:
     """Marking a run does not put back the old time of an entry that got another interval."""
     planned.put([worker()], NOW)
     send = post.send_task
@@ -203,7 +140,9 @@ def test_an_entry_changed_while_it_is_sent_keeps_its_change(beat, post, planned)
     assert changed % 3600 == pytest.approx(schedule.phase(0, 3600), abs=1e-5)
 
 
-def test_stock_redbeat_runs_the_entries_and_keeps_the_schedule(app, post, planned) -> None:
+def test_stock_redbeat_runs_the_entries_and_keeps_the_schedule(
+    app: Celery, post: Post, planned: schedule.RedBeatSchedule
+) -> None:
     """RedBeat's own scheduler sends each worker's collection when it is due, and once an interval."""
     planned.put([worker(number) for number in range(3)], time.time() - 100)
     stock = schedulers.RedBeatScheduler(app)
@@ -216,7 +155,9 @@ def test_stock_redbeat_runs_the_entries_and_keeps_the_schedule(app, post, planne
     assert all(when > time.time() + 50 for when in planned.next_runs([worker(0).id]).values())
 
 
-def test_after_our_beat_stock_redbeat_runs_the_next_one_in_time(app, beat, post, planned, redis_client) -> None:
+def test_after_our_beat_stock_redbeat_runs_the_next_one_in_time(
+    app: Celery, beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+) -> None:
     """What we leave in an entry's meta has stock RedBeat wait for the same next run."""
     planned.put([worker()], time.time() - 100)
     at(beat, time.time())
@@ -224,7 +165,7 @@ def test_after_our_beat_stock_redbeat_runs_the_next_one_in_time(app, beat, post,
     ready = entry.is_due()
     assert not ready.is_due
     assert time.time() + ready.next == pytest.approx(planned.next_runs([worker().id])[worker().id], abs=0.1)
-    assert json.loads(redis_client.hget(f"{KEY}{worker().id}", "meta"))["total_run_count"] == 1
+    assert json.loads(redis_client.hget(f"{KEY}{worker().id}", "meta") or "")["total_run_count"] == 1
 
 
 def sound(**changes: Any) -> str:
@@ -259,7 +200,12 @@ def sound(**changes: Any) -> str:
     ids=lambda value: str(value)[:40] if isinstance(value, str) else "other",
 )
 def test_a_malformed_entry_is_set_aside_and_the_others_run(
-    beat, post, planned, redis_client: redis.Redis, definition: Any, reason: str
+    beat: scheduler.Scheduler,
+    post: Post,
+    planned: schedule.RedBeatSchedule,
+    redis_client: redis.Redis,
+    definition: Any,
+    reason: str,
 ) -> None:
     """It leaves the schedule with its reason, at once and for good."""
     planned.put([worker()], NOW)
@@ -275,7 +221,9 @@ def test_a_malformed_entry_is_set_aside_and_the_others_run(
     assert redis_client.zscore(SCHEDULE, key) is None
 
 
-def test_a_message_that_cannot_be_made_sets_its_entry_aside(app, planned, redis_client) -> None:
+def test_a_message_that_cannot_be_made_sets_its_entry_aside(
+    app: Celery, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+) -> None:
     """An option that Celery refuses is no reason to try for ever."""
     beat = scheduler.Scheduler(app)
     beat.lock = Held()
@@ -288,7 +236,9 @@ def test_a_message_that_cannot_be_made_sets_its_entry_aside(app, planned, redis_
     assert redis_client.zcard(SCHEDULE) == 0
 
 
-def test_a_name_that_is_no_text_is_set_aside(beat, post, planned, redis_client) -> None:
+def test_a_name_that_is_no_text_is_set_aside(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+) -> None:
     """Members with bytes that are no UTF-8 stop nothing."""
     planned.put([worker()], NOW)
     redis_client.hset(b"workermon:redbeat:\xff\xfe", "definition", sound())
@@ -299,16 +249,24 @@ def test_a_name_that_is_no_text_is_set_aside(beat, post, planned, redis_client) 
 
 
 @pytest.mark.parametrize("meta", ["{nonsense", "[]", '"text"', b"\xff", '{"last_run_at": {"__type__": "datetime"}}'])
-def test_a_broken_meta_is_written_anew(beat, post, planned, redis_client, meta) -> None:
+def test_a_broken_meta_is_written_anew(
+    beat: scheduler.Scheduler,
+    post: Post,
+    planned: schedule.RedBeatSchedule,
+    redis_client: redis.Redis,
+    meta: str | bytes,
+) -> None:
     """What RedBeat remembers of an entry is no reason not to run it."""
     planned.put([worker()], NOW)
     redis_client.hset(f"{KEY}{worker().id}", "meta", meta)
     at(beat, NOW + 61)
     assert post.worker_ids == [[worker().id]]
-    assert json.loads(redis_client.hget(f"{KEY}{worker().id}", "meta"))["total_run_count"] == 1
+    assert json.loads(redis_client.hget(f"{KEY}{worker().id}", "meta") or "")["total_run_count"] == 1
 
 
-def test_a_last_run_in_the_future_starves_no_entry(beat, post, planned, redis_client, app) -> None:
+def test_a_last_run_in_the_future_starves_no_entry(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis, app: Celery
+) -> None:
     """Neither a meta nor a score that a wrong clock wrote keeps a worker from its next run."""
     planned.put([worker()], NOW)
     entry = schedulers.RedBeatSchedulerEntry.from_key(f"{KEY}{worker().id}", app=app)
@@ -319,7 +277,7 @@ def test_a_last_run_in_the_future_starves_no_entry(beat, post, planned, redis_cl
     assert post.worker_ids == [[worker().id]]
 
 
-def test_entries_of_other_tasks_run_as_redbeat_runs_them(app, post, redis_client) -> None:
+def test_entries_of_other_tasks_run_as_redbeat_runs_them(app: Celery, post: Post, redis_client: redis.Redis) -> None:
     """A user's own entries, from the configuration or written with RedBeat, keep their arguments and schedules."""
     app.conf.beat_schedule = {"tidy": {"task": "theirs.tidy", "schedule": 5.0, "kwargs": {"deep": True}}}
     schedulers.RedBeatSchedulerEntry(
@@ -338,22 +296,24 @@ def test_entries_of_other_tasks_run_as_redbeat_runs_them(app, post, redis_client
     assert len(post.sent) == 2
 
 
-def test_a_broken_entry_of_the_configuration_is_written_anew(app, post, redis_client) -> None:
+def test_a_broken_entry_of_the_configuration_is_written_anew(
+    app: Celery, post: Post, redis_client: redis.Redis
+) -> None:
     """A static entry that somebody spoilt does not keep beat from starting."""
     app.conf.beat_schedule = {"tidy": {"task": "theirs.tidy", "schedule": 5.0}}
     redis_client.lpush("workermon:redbeat:tidy", "no hash")
     scheduler.Scheduler(app)
-    assert json.loads(redis_client.hget("workermon:redbeat:tidy", "definition"))["task"] == "theirs.tidy"
+    assert json.loads(redis_client.hget("workermon:redbeat:tidy", "definition") or "")["task"] == "theirs.tidy"
 
 
-def test_the_time_of_the_last_look_is_told(beat, planned) -> None:
+def test_the_time_of_the_last_look_is_told(beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule) -> None:
     """Whether beat lives can be seen from outside."""
     assert planned.last_tick() is None
     at(beat, NOW)
     assert planned.last_tick() == NOW
 
 
-def test_a_disabled_entry_does_not_run(beat, post, redis_client) -> None:
+def test_a_disabled_entry_does_not_run(beat: scheduler.Scheduler, post: Post, redis_client: redis.Redis) -> None:
     """RedBeat's own switch is respected."""
     redis_client.hset(f"{KEY}bad", "definition", sound(enabled=False))
     redis_client.zadd(SCHEDULE, {f"{KEY}bad": 1})
@@ -369,7 +329,9 @@ def canaries(post: Post) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return [(kwargs, options) for name, kwargs, options in post.sent if name == "workermon.canary"]
 
 
-def test_a_canary_is_sent_each_minute(beat, post, planned, app, redis_client) -> None:
+def test_a_canary_is_sent_each_minute(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, app: Celery, redis_client: redis.Redis
+) -> None:
     """The first a minute after the first start, then one a minute; it is counted, and is no entry."""
     assert planned.canaries() is None
     at(beat, NOW)
@@ -385,7 +347,7 @@ def test_a_canary_is_sent_each_minute(beat, post, planned, app, redis_client) ->
     assert redis_client.zcard(SCHEDULE) == 0
 
 
-def test_the_canarys_minute_outlives_beat(beat, post, app) -> None:
+def test_the_canarys_minute_outlives_beat(beat: scheduler.Scheduler, post: Post, app: Celery) -> None:
     """Another beat goes on where the first one was, and sends at once what is over its time."""
     at(beat, NOW)
     other = scheduler.Scheduler(app)
@@ -400,7 +362,9 @@ def test_the_canarys_minute_outlives_beat(beat, post, app) -> None:
     assert len(canaries(post)) == 2
 
 
-def test_a_canary_that_cannot_be_sent_stops_nothing(beat, post, planned) -> None:
+def test_a_canary_that_cannot_be_sent_stops_nothing(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+) -> None:
     """Collections of that tick are marked as they are, and it is not counted as sent."""
     at(beat, NOW)
     post.down = True
@@ -412,7 +376,9 @@ def test_a_canary_that_cannot_be_sent_stops_nothing(beat, post, planned) -> None
 
 
 @pytest.mark.parametrize("broken", ["future", "text", "string"])
-def test_a_broken_account_of_canaries_is_written_anew(beat, post, planned, redis_client, broken) -> None:
+def test_a_broken_account_of_canaries_is_written_anew(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis, broken: str
+) -> None:
     """Nonsense, another type of key and a time that is yet to come end beat no more than anything else does."""
     if broken == "string":
         redis_client.set(settings.SCHEDULE_CANARY, "x")
@@ -421,4 +387,4 @@ def test_a_broken_account_of_canaries_is_written_anew(beat, post, planned, redis
     at(beat, NOW)
     at(beat, NOW + 60)
     assert len(canaries(post)) == 1
-    assert planned.canaries().at == NOW + 60
+    assert present(planned.canaries()).at == NOW + 60

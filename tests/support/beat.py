@@ -1,0 +1,90 @@
+"""Beat over a real server, and what it sends; the fixtures are there for every test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from workermon import models
+from workermon.on_celery import app as ours
+from workermon.on_celery import schedule, scheduler
+
+NOW = 1_800_000_000.0
+KEY = "workermon:redbeat:workermon:collect:"
+SCHEDULE = "workermon:redbeat::schedule"
+
+
+def worker(number: int = 1, **other: Any) -> models.Worker:
+    """Return a worker; ``number`` makes its id."""
+    instance_id = f"i-{number:017x}"
+    fields = {"id": instance_id, "name": instance_id, "region": "us-east-1", "added_at": NOW, "incarnation": "one"}
+    return models.Worker(**(fields | other))
+
+
+class Post:
+    """Takes what is sent in the place of a broker."""
+
+    def __init__(self, app: Celery) -> None:
+        self.sent: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+        self.down = False
+        app.send_task = self.send_task
+
+    def send_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> None:
+        """Take a message, or fail as a broker that is away."""
+        if self.down:
+            raise OperationalError("away")
+        self.sent.append((name, kwargs, options))
+
+    @property
+    def worker_ids(self) -> list[list[str]]:
+        """Return the identifiers of each message of a collection."""
+        return [kwargs["worker_ids"] for name, kwargs, _ in self.sent if name == "workermon.collect"]
+
+
+class Held:
+    """A lock that counts."""
+
+    def __init__(self) -> None:
+        self.extended = 0
+
+    def extend(self, seconds: int) -> None:
+        """Count."""
+        self.extended += 1
+
+
+@pytest.fixture
+def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
+    """Give a Celery application with our configuration on an empty server."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", redis_url)
+    monkeypatch.delenv("WORKERMON_BROKER_URL", raising=False)
+    return Celery("test", loader=ours.Loader, set_as_current=False)
+
+
+@pytest.fixture
+def post(app: Celery) -> Post:
+    """Give what takes the messages."""
+    return Post(app)
+
+
+@pytest.fixture
+def planned(app: Celery) -> schedule.RedBeatSchedule:
+    """Give the schedule."""
+    return schedule.RedBeatSchedule(app)
+
+
+@pytest.fixture
+def beat(app: Celery, post: Post) -> scheduler.Scheduler:
+    """Give beat, holding its lock."""
+    made = scheduler.Scheduler(app)
+    made.lock = Held()
+    made.producer = None
+    return made
+
+
+def at(beat: scheduler.Scheduler, now: float) -> float:
+    """Let beat look at what is due at that time; returns how long it wants to sleep."""
+    beat.clock = lambda: now
+    return beat.tick()
