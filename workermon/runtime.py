@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import collect, config, failpoints, fleet, health, logs, notify, ports, settings, views
+from workermon import collect, config, failpoints, fleet, health, logs, notify, ports, rules, settings, views
 from workermon.costs import limit_of
 from workermon.notify import channel_health, channel_type, channels, groups, sender
 from workermon.on_aws import cloudwatch, ec2, limited, session, sns
@@ -239,9 +239,14 @@ class Recipes(dishka.Provider):
         return channels.installed()
 
     @dishka.provide
-    def make_parser(self, types: Mapping[str, channel_type.ChannelType]) -> config.Parser:
-        """Read config files that name these types."""
-        return config.Parser(channel_types=types)
+    def make_kinds(self) -> rules.Kinds:
+        """Return the kinds of rules."""
+        return rules.KINDS
+
+    @dishka.provide
+    def make_parser(self, types: Mapping[str, channel_type.ChannelType], kinds: rules.Kinds) -> config.Parser:
+        """Read config files that name these types and kinds."""
+        return config.Parser(channel_types=types, kinds=kinds)
 
     make_dependencies = dishka.provide(channel_type.Dependencies)
 

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast, get_type_hints
 
-from workermon import collect, config, models, notify, ports
+from workermon import collect, config, models, notify, ports, rules
 from workermon.notify import channel_type, channels
 from workermon.testing.access import MemoryAccess, MemoryAuditTrail
 from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
@@ -64,6 +64,7 @@ PORTS: Mapping[Any, str] = {
     Sequence[ports.Violations]: "violations",
     collect.Bulkhead: "bulkhead",
     config.Parser: "parser",
+    rules.Kinds: "kinds",
 }
 
 
@@ -118,12 +119,13 @@ class Monitor:
         self.received: list[models.Notification] = []
         self.channel_types: Mapping[str, channel_type.ChannelType] = channels.CHANNEL_TYPES
         self.notifiers: Mapping[str, ports.Notifier] = dict.fromkeys(self.channel_types, MemoryNotifier(self.received))
+        self.kinds: rules.Kinds = rules.KINDS
         self.violations: Sequence[ports.Violations] = []
 
     @property
     def parser(self) -> config.Parser:
-        """Return the parser of config files that name the types of channel there are."""
-        return config.Parser(channel_types=self.channel_types)
+        """Return the parser of config files that name the types of channel and the kinds of rule there are."""
+        return config.Parser(channel_types=self.channel_types, kinds=self.kinds)
 
     def get(self, kind: type[T]) -> T:
         """Return a stage or a view, made of the ports that its fields name by type, as the composition root does."""
