@@ -7,7 +7,7 @@ import pytest
 from tests.support.rules import changed
 from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
 from workermon import config, errors, models, testing
-from workermon.config import export
+from workermon.config import difference, export
 from workermon.models import Count
 
 ONE = Count(m=1, n=1)
@@ -120,7 +120,7 @@ def test_a_file_says_who_hears_of_what_and_export_gives_it_back() -> None:
     assert parsed(export.text(made, [])).rules == made.rules
     alike = parsed(FILE.replace('{ critical = ["pager"] }', '["pager"]'))
     assert alike.rules[1].routes is None
-    assert export.changes(made, alike)["rules"]["changed"] == ["quiet"]
+    assert difference.changes(made, alike).rules.changed == ("quiet",)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tests.test_states import RULE as DOWN
 from workermon import cli, config, errors, fleet, models, testing, views
 from workermon.cli import alerts
 from workermon.cli import fleet as show
-from workermon.config import export
+from workermon.config import difference, export
 from workermon.models import DAY, ScheduledEvent
 from workermon.notify import text
 from workermon.rules import Facts, event
@@ -364,7 +364,7 @@ def test_the_file_says_all_of_it_and_export_gives_it_back(lines: str, changes: d
     both = config.to_configuration(testing.parse(state, "f"), made)
     again = config.to_configuration(testing.parse(export.text(both, ()), "g"), config.DEFAULT)
     assert again.rules == both.rules
-    assert export.changes(made, both)["rules"] == {"added": ["down"], "changed": [], "removed": []}
+    assert difference.changes(made, both).rules == difference.Names(added=("down",), changed=(), removed=())
 
 
 @pytest.mark.parametrize(

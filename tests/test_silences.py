@@ -20,7 +20,7 @@ from workermon import config, errors, models, ports, testing
 from workermon import settings as settings_of
 from workermon.alerts import lifecycle, maintenance, silences
 from workermon.cli import run as run_command
-from workermon.config import export
+from workermon.config import difference, export
 from workermon.evaluate import silence_expiry
 from workermon.models import Count
 
@@ -509,14 +509,14 @@ def test_a_file_without_the_section_leaves_windows_alone():
     kept = config.to_configuration(testing.parse("[collect]", "g.toml"), made)
     assert kept.silences == made.silences
     gone = config.to_configuration(testing.parse("silences = []", "g.toml"), made)
-    assert export.changes(made, gone)["silences"]["removed"] == [
+    assert difference.changes(made, gone).silences.removed == (
         "rule cpu-high, 0 2 * * sun Europe/Berlin for 7200 s",
         "worker render-01, team=vfx, from 2030-01-01T00:00:00Z until 2030-01-01T03:00:00Z",
-    ]
+    )
     reworded = parsed(FILE.replace("patching", "patch night"))
-    assert [*export.changes(made, reworded)["silences"].values()] == [
-        [], ["rule cpu-high, 0 2 * * sun Europe/Berlin for 7200 s"], []
-    ]  # fmt: skip
+    assert difference.changes(made, reworded).silences == difference.Names(
+        added=(), changed=("rule cpu-high, 0 2 * * sun Europe/Berlin for 7200 s",), removed=()
+    )
 
 
 def test_a_rule_that_a_window_names_cannot_go_alone():

@@ -98,7 +98,7 @@ def _options(own: session.Session, skip_missing: bool) -> fleet.ApplyOptions:
 
 def _told(file: config.File, planned: fleet.Plan) -> dict[str, Any]:
     from workermon import costs, models
-    from workermon.config import export
+    from workermon.config import difference
 
     known = {
         record.worker.id: (record.worker, {name: len(found) for name, found in record.dimensions.items()})
@@ -113,7 +113,7 @@ def _told(file: config.File, planned: fleet.Plan) -> dict[str, Any]:
         "updated": [worker.id for worker in planned.updated],
         "removed": list(planned.removed),
         "skipped": list(planned.skipped),
-        **export.changes(planned.before, planned.after),
+        **dataclasses.asdict(difference.changes(planned.before, planned.after)),
         "dollars_per_month": {"before": round(now, 2), "after": round(then, 2)},
     }
 

@@ -1,7 +1,7 @@
-"""The catalogue: under which name, statistic and unit CloudWatch has what we call a metric.
+"""The catalogue of metrics: namespace, name, statistic and unit in CloudWatch. And the default configuration.
 
-``docs/reference/metrics.md`` lists the names. What EC2 itself publishes comes each 5 minutes (basic monitoring) or each
-minute (detailed); what the CloudWatch agent publishes comes each minute where its configuration says nothing else.
+``docs/reference/metrics.md`` lists the names. EC2 publishes its metrics every 5 minutes (basic monitoring) or every
+minute (detailed monitoring), the CloudWatch agent every minute by default.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from workermon.models import (
 )
 from workermon.rules import no_data, section, threshold
 
-#: File systems that hold no data of a disk, by the CloudWatch agent's ``fstype`` dimension.
+#: Filesystems that are not on a disk, by the CloudWatch agent's ``fstype`` dimension.
 PSEUDO_FILESYSTEMS = frozenset(
     {"autofs", "cgroup", "cgroup2", "devtmpfs", "efivarfs", "overlay", "proc", "ramfs", "squashfs", "sysfs", "tmpfs"}
 )
@@ -96,7 +96,7 @@ DEFAULT = Configuration(
 
 
 def query(worker_id: str, metric: Metric, period: int, since: int, dimensions: tuple[tuple[str, str], ...]) -> Query:
-    """Return what asks CloudWatch for a metric of a worker under one dimension set, from a time on."""
+    """Return the query for a metric of a worker under one dimension set, from a time on."""
     return Query(
         worker_id=worker_id,
         metric=metric.name,
@@ -110,17 +110,17 @@ def query(worker_id: str, metric: Metric, period: int, since: int, dimensions: t
 
 
 def chosen(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
-    """Return the dimension sets that count: real filesystems only, and no sum of others beside those others.
+    """Return the dimension sets that count: real filesystems only, and no sum beside what it sums up.
 
-    An agent may publish aggregates too, under fewer dimensions: where filesystems are told apart an aggregate mixes
-    the real with the pseudo ones, and in a sum it would count twice.
+    An agent may publish aggregates too, under fewer dimensions. Beside single filesystems, an aggregate mixes real ones
+    with pseudo ones, and in a sum it would count twice.
     """
-    named = [dict(each) for each in sets]
-    if any("fstype" in each for each in named):
-        named = [each for each in named if each.get("fstype", "tmpfs") not in PSEUDO_FILESYSTEMS]
+    candidates = [dict(dimensions) for dimensions in sets]
+    if any("fstype" in dimensions for dimensions in candidates):
+        candidates = [one for one in candidates if one.get("fstype", "tmpfs") not in PSEUDO_FILESYSTEMS]
     if metric.merge == "sum":
-        named = [each for each in named if not any(each.items() < other.items() for other in named)]
-    return [tuple(each.items()) for each in named]
+        candidates = [one for one in candidates if not any(one.items() < other.items() for other in candidates)]
+    return [tuple(dimensions.items()) for dimensions in candidates]
 
 
 def merged(metric: Metric, series: Sequence[Series]) -> tuple[Datapoint, ...]:
@@ -128,8 +128,8 @@ def merged(metric: Metric, series: Sequence[Series]) -> tuple[Datapoint, ...]:
     if len(series) == 1:
         return series[0].points
     values: dict[int, list[float]] = {}
-    for each in series:
-        for at, value in each.points:
+    for one in series:
+        for at, value in one.points:
             values.setdefault(at, []).append(value)
     merge = max if metric.merge == "max" else sum
     return tuple(Datapoint(at, float(merge(values[at]))) for at in sorted(values))

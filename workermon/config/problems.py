@@ -1,6 +1,6 @@
-"""What is wrong in a config file, told in one clear line: the source, line and column, the path, why, and what to do.
+"""What is wrong in a config file, in one clear line: the source, line and column, the path, why, and what to do.
 
-What is checked knows paths only, as in ``rules[0].above.critical``; where in the text that is comes from ``positions``.
+Checks know paths only, such as ``rules[0].above.critical``. ``positions`` finds their place in the text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pydantic
 from workermon import errors
 from workermon.config import positions
 
-#: Complaints of pydantic in our words.
+#: The errors of pydantic in our words.
 _TYPES = {
     "string_type": "must be a text",
     "float_type": "must be a number",
@@ -38,17 +38,17 @@ class Mistake(Exception):
 
 
 def shown(text: object) -> str:
-    """Return what the file says, fit for a line: printable, and not longer than 64 characters."""
+    """Return text of the file, fit for a line: printable, and not longer than 64 characters."""
     return errors.printable(str(text))[:64]
 
 
 def where(source: str, path: str, text: str) -> str:
-    """Return how an error names a place of a file: source, path, and line and column where the text tells them."""
+    """Return how an error names a place of a file: source, path, and if they are found line and column."""
     if not path:
         return source
     offsets = {_path(place): offset for place, offset in positions.find(text).items()} if text else {}
     there = path.strip("[]") if path.startswith("[") else path
-    while there and there not in offsets:  # a key that is missing has the place of what lacks it
+    while there and there not in offsets:  # a missing key has the place of the table that lacks it
         there = there[: max(there.rfind("."), there.rfind("["), 0)]
     if not there:
         return f"{source}: {path}"
@@ -56,14 +56,14 @@ def where(source: str, path: str, text: str) -> str:
     return f"{source}: line {line}, column {column}: {path}"
 
 
-def syntax(source: str, said: str) -> tuple[str, str]:
-    """Return place and reason of what ``tomllib`` said of a text that is not TOML.
+def syntax(source: str, message: str) -> tuple[str, str]:
+    """Return place and reason of an error of ``tomllib``.
 
     >>> syntax("fleet.toml", "Invalid value (at line 1, column 8)")
     ('fleet.toml: line 1, column 8', 'is not TOML: Invalid value')
     """
-    found = re.fullmatch(r"(.*) \(at (line \d+, column \d+|end of document)\)", said)
-    return (f"{source}: {found[2]}", f"is not TOML: {found[1]}") if found else (source, f"is not TOML: {said}")
+    found = re.fullmatch(r"(.*) \(at (line \d+, column \d+|end of document)\)", message)
+    return (f"{source}: {found[2]}", f"is not TOML: {found[1]}") if found else (source, f"is not TOML: {message}")
 
 
 def first(
@@ -72,11 +72,11 @@ def first(
     secrets: Collection[str],
     within: tuple[str | int, ...] = (),
 ) -> Mistake:
-    """Turn pydantic's first complaint about ``grammar`` into one of ours; what may be secret is never repeated.
+    """Turn pydantic's first error about ``grammar`` into one of ours; what may be secret is never repeated.
 
     ``secrets`` are the keys that take a secret by name, ``within`` is the place of ``grammar`` in the file.
     """
-    # A misspelt key first: that another one is missing is often no more than its echo.
+    # A misspelt key first: often another one is missing only because of it.
     found = min(wrong.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
     place, kind = found["loc"], found["type"]
     path = _path((*within, *place))
