@@ -73,7 +73,7 @@ def test_what_answers_but_is_no_redis_is_said_so() -> None:
                         taken.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         threading.Thread(target=serve, daemon=True).start()
-        assert "no Redis" in _told(f"redis://:s3cret@127.0.0.1:{server.getsockname()[1]}/1").why
+        assert "not Redis" in _told(f"redis://:s3cret@127.0.0.1:{server.getsockname()[1]}/1").why
 
 
 def test_a_wrong_password_is_no_outage(redis_url: str) -> None:

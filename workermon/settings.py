@@ -27,6 +27,9 @@ LARGEST_SECRET = 64 * 1024
 #: Where Docker, Kubernetes and Nomad mount secrets.
 MOUNTED_SECRETS = "/run/secrets"
 
+#: Of Redis, major and minor. ZMSCORE, and ranges by ZRANGE, are of that version.
+OLDEST_REDIS: Final = (6, 2)
+
 #: The pub/sub channel of samples.
 CHANNEL: Final = "workermon:metrics"
 
@@ -91,6 +94,12 @@ def masked(url: str) -> str:
         place = f"{who.split(':')[0]}:***@{where}" if ":" in who else f"***@{where}"
     query = "&".join(f"{pair.split('=')[0]}=***" for pair in parts.query.split("&")) if parts.query else ""
     return urlunsplit(SplitResult(parts.scheme, place, parts.path, query, ""))
+
+
+def too_old(version: str) -> bool:
+    """Tell whether a version of Redis lacks what is needed; one that cannot be read is taken for new enough."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return found is not None and (int(found[1]), int(found[2])) < OLDEST_REDIS
 
 
 _LOGIN = ("username", "password")

@@ -132,6 +132,8 @@ def _eviction(own: Mapping[str, str]) -> Check:
 
 
 def _persistence(own: Mapping[str, str]) -> Check:
+    if "aof_enabled" not in own:
+        return Check(name="redis persistence", ok=True, reason="the server does not say")
     appends = own.get("aof_enabled") == "1"
     # A server that never wrote a snapshot gives its own start as the last one; only the absence is certain.
     snapshots = int(own.get("rdb_last_save_time", "0") or 0) > 0 and own.get("rdb_last_bgsave_status") == "ok"

@@ -11,19 +11,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    InvalidResponse,
-    NoPermissionError,
-    NoScriptError,
-    RedisError,
-)
+from redis.exceptions import AuthenticationError, NoScriptError, RedisError
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from workermon import errors, lua
+from workermon.on_redis import refusals
 
 #: Seconds. A command that a person waits for fails within three if nothing answers.
 CONNECT_TIMEOUT = 2.0
@@ -85,7 +78,16 @@ def _options() -> dict[str, Any]:
         "socket_timeout": TIMEOUT,
         "retry": _Patience(ExponentialWithJitterBackoff(base=0.1, cap=1.0), RETRIES, (redis.ConnectionError,)),
         "health_check_interval": HEALTH_CHECK,
+        "redis_connect_func": _greet,
     }
+
+
+def _greet(connection: Any) -> None:
+    """Log in as redis-py does, and refuse a server that is too old or part of a cluster."""
+    try:
+        connection.on_connect_check_health(check_health=False)
+    finally:  # such a server may refuse the database too, which says less
+        refusals.check_greeting(connection.handshake_metadata)
 
 
 def _through_sentinels(url: str) -> redis.Redis:
@@ -139,32 +141,7 @@ def guard(client: redis.Redis) -> Iterator[None]:
 
 def unavailable(client: redis.Redis, error: RedisError) -> errors.RedisUnavailable:
     """Return our error for one of redis-py's."""
-    where = place(client)
-    if isinstance(error, AuthenticationError | AuthorizationError):
-        return errors.RedisUnavailable(where, "it refuses user or password", "correct them in WORKERMON_REDIS_URL")
-    if isinstance(error, NoPermissionError):
-        return errors.RedisUnavailable(where, "its access rules refuse a command", "allow its user all of workermon:*")
-    if isinstance(error, BusyLoadingError):
-        return errors.RedisUnavailable(where, "it is still loading its data", "try again when it is done")
-    todo = "start it, or correct WORKERMON_REDIS_URL"
-    if isinstance(error, InvalidResponse):
-        return errors.RedisUnavailable(where, "what answers there is no Redis", "correct WORKERMON_REDIS_URL")
-    if isinstance(error, MasterNotFoundError):  # its text shows how the sentinels are connected to
-        return errors.RedisUnavailable(where, "no sentinel names a master of that service", todo)
-    if isinstance(error, redis.TimeoutError):
-        return errors.RedisUnavailable(where, "no answer in time", todo)
-    if isinstance(error, redis.ConnectionError):
-        return errors.RedisUnavailable(where, _reason(error), todo)
-    return errors.RedisUnavailable(where, f"it refuses a command ({error})", "see the server's log")
-
-
-def _reason(error: BaseException) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror.lower()
-        cause = cause.__cause__ or cause.__context__
-    return "the connection broke" if "connecting" in str(error) else str(error).lower().rstrip(".") or "out of reach"
+    return errors.RedisUnavailable(place(client), *refusals.explain(error))
 
 
 def texts(members: Any) -> list[str]:

@@ -1,0 +1,212 @@
+"""What a server refuses, said as what it is: on a real server in that state where it can be had."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from redis.exceptions import RedisError, ResponseError
+
+from tests.support.waiting import eventually
+from workermon import errors, models
+from workermon.local import embedded
+from workermon.on_redis import client, leases, refusals, server, workers
+
+pytestmark = pytest.mark.integration
+
+WORKER = models.Worker(id="i-0aaaaaaa", name="a", region="us-east-1", incarnation="one", added_at=0)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[redis.Redis]:
+    """Give a client of a server that this test may bring into any state."""
+    made = embedded.Server(tmp_path / "valkey", persistent=False, tcp=True)
+    made.start()
+    try:
+        with contextlib.closing(redis.Redis.from_url(made.url)) as connected:
+            yield connected
+    finally:
+        made.stop()
+
+
+def url(of: redis.Redis, user: str = "") -> str:
+    """Return the URL of a client's server, for another user if named."""
+    options = of.connection_pool.connection_kwargs
+    return f"redis://{user or ':' + options['password']}@{options['host']}:{options['port']}/1"
+
+
+def told(address: str, call: Callable[[redis.Redis], object] | None = None) -> str:
+    """Return the error of a command that writes."""
+    with contextlib.closing(client.connect(address)) as connected, pytest.raises(errors.RedisUnavailable) as caught:
+        (call or (lambda it: workers.RedisWorkers(it).add([WORKER])))(connected)
+    assert caught.value.exit_code == 4
+    assert "\n" not in str(caught.value)
+    return str(caught.value).partition(": ")[2]
+
+
+def test_a_replica_is_named_as_that(own: redis.Redis, redis_url: str) -> None:
+    """A client that still talks to a server that became a replica learns what to change."""
+    parts = urlsplit(redis_url)
+    own.config_set("masterauth", str(parts.password))
+    own.replicaof(str(parts.hostname), str(parts.port))
+    assert told(url(own)) == (
+        "it is a read-only replica; name its primary in WORKERMON_REDIS_URL, or the sentinels (sentinel://)"
+    )
+    own.config_set("replica-serve-stale-data", "no")
+    own.replicaof("127.0.0.1", "1")
+    assert eventually(lambda: "lost its primary" in told(url(own)))
+
+
+def test_a_full_server_is_named_as_that(own: redis.Redis) -> None:
+    """A server at its limit of memory says what to raise."""
+    own.config_set("maxmemory", 1)
+    assert told(url(own)) == "it is out of memory; raise its maxmemory, with the policy noeviction"
+
+
+def test_too_few_replicas_are_named_as_that(own: redis.Redis) -> None:
+    """A server that waits for its replicas says so."""
+    own.config_set("min-replicas-to-write", 1)
+    assert told(url(own)).startswith("it has too few replicas to take writes; ")
+
+
+@pytest.mark.parametrize(
+    ("rights", "refused"),
+    [
+        ("~workermon* +@all -evalsha -eval", "the command eval"),
+        ("~workermon* +@all -hset", "the command hset"),
+        ("~workermon:workers +@all", "a key"),
+        ("~workermon* +@all -@connection", "the command select"),
+    ],
+)
+def test_access_rules_name_what_they_refuse(own: redis.Redis, rights: str, refused: str) -> None:
+    """A missing right is named, by command or key as far as the server tells."""
+    own.execute_command("ACL", "SETUSER", "narrow", "on", ">secret", "resetkeys", "&*", *rights.split())
+    said = told(url(own, "narrow:secret"))
+    assert said.startswith(f"its access rules refuse {refused}"), said
+    assert said.endswith(f"; {refusals.RIGHTS}")
+
+
+def test_a_database_that_is_not_there_is_named_as_that(own: redis.Redis) -> None:
+    """A number in the URL beyond the server's databases is no refused command."""
+    said = told(f"{url(own)[:-1]}9999")
+    assert said == "it has no database of that number; name another one in WORKERMON_REDIS_URL"
+
+
+def test_cluster_mode_is_named_as_that(tmp_path: Path) -> None:
+    """A node of a cluster is refused with what to use instead."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    node = subprocess.Popen(
+        [embedded._binary(), "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", "",
+         "--dir", str(tmp_path), "--cluster-port", str(port + 1 if port < 65000 else port - 1)],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        with contextlib.closing(redis.Redis(port=port)) as plain:
+            eventually(plain.ping)
+        for database in (0, 1):
+            said = told(f"redis://127.0.0.1:{port}/{database}")
+            assert said == "it runs in cluster mode; use a server, or Sentinel, without cluster mode"
+    finally:
+        node.terminate()
+        node.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("MISCONF Errors writing to the AOF file: No space left on device", "it cannot write its data to disk"),
+        ("LOADING Valkey is loading the dataset in memory", "it is still loading its data"),
+        ("ERR unknown command `HELLO`, with args beginning with: `3`", "it is too old, or some of its commands are"),
+        ("ERR wrong kind of value \x1b[31m", "it refuses a command (wrong kind of value"),
+        ("NOPERM No permissions to access the 'workermon:x' key", "its access rules refuse the key workermon:x"),
+        ("NOPERM No permissions to access the '/0.workermon.pidbox' channel", "its access rules refuse the channel /0"),
+    ],
+)
+def test_an_answer_is_said_as_what_it_is(answer: str, why: str) -> None:
+    """What a server says in such a state becomes one line without a control character."""
+    from redis._parsers.base import BaseParser
+
+    raised = BaseParser.parse_error(answer)
+    assert isinstance(raised, RedisError)
+    said, todo = refusals.explain(raised)
+    assert said.startswith(why)
+    assert todo
+    assert "\x1b" not in said
+
+
+class Old:
+    """A server that says it is another version: hands on to the real one, and writes its greeting anew."""
+
+    def __init__(self, real: str, version: bytes) -> None:
+        parts = urlsplit(real)
+        self._real, self._version = (parts.hostname, parts.port), version
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://:{parts.password}@127.0.0.1:{self._listening.getsockname()[1]}/1"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                taken, _ = self._listening.accept()
+                real = socket.create_connection(self._real)
+                threading.Thread(target=self._pass, args=(taken, real), daemon=True).start()
+                threading.Thread(target=self._pass, args=(real, taken), daemon=True).start()
+
+    def _pass(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                data = data.replace(b"$6\r\nvalkey\r\n", b"$5\r\nredis\r\n")
+                other.sendall(re.sub(rb"(version\r\n)\$\d+\r\n[\d.]+\r\n", self._greeting, data))
+            other.shutdown(socket.SHUT_WR)
+
+    def _greeting(self, found: re.Match[bytes]) -> bytes:
+        return b"%b$%d\r\n%b\r\n" % (found[1], len(self._version), self._version)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listening.close()
+
+
+def test_a_server_that_is_too_old_is_refused_by_everything(redis_url: str) -> None:
+    """The first command says the version and what is needed, whatever it is; nothing was written."""
+    with contextlib.closing(Old(redis_url, b"6.0.16")) as old:
+        calls: list[Callable[[Any], object]] = [
+            lambda it: workers.RedisWorkers(it).add([WORKER]),
+            lambda it: workers.RedisWorkers(it).ids(),
+            lambda it: leases.RedisLeases(it).hold("one", "me", 1),
+        ]
+        for call in calls:
+            said = told(old.url, call)
+            assert said == "it is too old (Redis 6.0.16); use Redis 6.2 or newer, or Valkey"
+
+
+@pytest.mark.parametrize("version", [b"6.2.0", b"8.4.1", b"unknown"])
+def test_a_server_that_is_new_enough_is_taken(redis_url: str, version: bytes) -> None:
+    """6.2 is new enough, and so is what gives no version that can be read."""
+    with contextlib.closing(Old(redis_url, version)) as other, contextlib.closing(client.connect(other.url)) as it:
+        assert workers.RedisWorkers(it).ids() == []
+
+
+def test_a_server_that_does_not_tell_its_settings_tells_nothing(own: redis.Redis) -> None:
+    """Without the right to INFO the settings are empty, which is no error."""
+    own.execute_command("ACL", "SETUSER", "narrow", "on", ">secret", "~workermon*", "+@all", "-info")
+    with contextlib.closing(client.connect(url(own, "narrow:secret"))) as narrow:
+        assert server.RedisServer(narrow).settings() == {}
+    with contextlib.closing(client.connect("redis://127.0.0.1:1/1")) as gone, pytest.raises(errors.RedisUnavailable):
+        server.RedisServer(gone).settings()
+
+
+def test_other_errors_keep_their_text() -> None:
+    """What is not known is shown as the server says it."""
+    assert refusals.explain(ResponseError("something new"))[0] == "it refuses a command (something new)"
