@@ -80,7 +80,7 @@ def _check_keys(path: str, given: Mapping[str, Any], kind: rules.Kind[Any], kind
         others = [other for other in kinds.values() if key in other.section_type.model_fields]
         if not others:
             raise problems.Mistake(f"{path}.{problems.shown(key)}", "is not a known key", errors.nearest(key, takes))
-        if kind.pseudo_metric is None:
+        if not kind.claims(given):  # a threshold, because no other kind claims it
             asked_by = " or ".join(dict.fromkeys(other.asked_by for other in others))
             raise problems.Mistake(f"{path}.{key}", f"is only for {asked_by}", "remove it")
         raise problems.Mistake(f"{path}.{key}", f"is not for {kind.asked_by}", kind.misplaced(key))

@@ -130,7 +130,7 @@ class Kind(abc.ABC, Generic[Options]):
     @property
     def asked_by(self) -> str:
         """Return how the file asks for this kind, for an error."""
-        return f"metric = {self.pseudo_metric!r}"
+        return f"metric = {self.pseudo_metric!r}" if self.pseudo_metric is not None else f"a {self.name} rule"
 
     @property
     def keys(self) -> frozenset[str]:

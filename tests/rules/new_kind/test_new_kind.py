@@ -1,0 +1,107 @@
+"""A kind of rule is one file and a row of a table: nothing else has to know of it."""
+
+from __future__ import annotations
+
+import tomllib
+
+import jsonschema
+import pytest
+
+from tests.rules.new_kind import unchanged
+from workermon import config, errors, models, rules
+from workermon.config import export
+from workermon.notify import channels
+from workermon.rules import Facts, Horizon
+
+#: The row.
+KINDS = {**rules.KINDS, unchanged.KIND.name: unchanged.KIND}
+PARSER = config.Parser(channel_types=channels.CHANNEL_TYPES, kinds=KINDS)
+
+MINUTE = 60
+T0 = 1_699_999_200
+
+FILE = """
+[[rules]]
+name = "cpu-hangs"
+metric = "cpu_utilization"
+unchanged = 3
+severity = "critical"
+notify = ["log"]
+
+[[rules]]
+name = "cpu-high"
+metric = "cpu_utilization"
+above = { critical = 90 }
+"""
+
+
+def configuration(text: str = FILE) -> models.Configuration:
+    """Return what a file puts in force."""
+    return config.to_configuration(PARSER.parse(text, "f.toml"), config.DEFAULT, KINDS)
+
+
+def test_a_file_asks_for_it() -> None:
+    """The parser reads the keys of the kind, and the other kinds read theirs beside it."""
+    hangs, high = configuration().rules
+    assert (hangs.kind, hangs.metric, hangs.severity) == ("unchanged", "cpu_utilization", "critical")
+    assert unchanged.KIND.options(hangs) == unchanged.Options(unchanged=3)
+    assert high.kind == "threshold"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "unchanged = 3",
+            "unchanged = 1",
+            "line 5, column 1: rules[0].unchanged: should be greater than or equal to 2",
+        ),
+        ("unchanged = 3", 'unchanged = 3\nbreach = "1 of 1"', "rules[0].breach: is not for unchanged = …"),
+        ("unchanged = 3", "unchangd = 3", "rules[0].unchangd: is not a known key"),
+        ("cpu_utilization", "status_check_failed", "line 4, column 1: rules[0].metric: is the same as long as all is"),
+        ("above = { critical = 90 }", 'above = { critical = 90 }\nahead = "1h"', "is only for metric = 'event'"),
+    ],
+)
+def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:
+    """Its keys are checked and named by their place as those of any kind."""
+    with pytest.raises(errors.InvalidInput) as refused:
+        configuration(FILE.replace(old, new, 1))
+    assert says in str(refused.value)
+
+
+def test_without_the_row_it_is_not_known() -> None:
+    """The kinds that come with workermon know nothing of its key."""
+    with pytest.raises(errors.InvalidInput, match=r"rules\[0\].unchanged: is not a known key"):
+        config.Parser(channel_types=channels.CHANNEL_TYPES).parse(FILE, "f.toml")
+
+
+def test_it_is_exported_and_valid_by_the_schema() -> None:
+    """What was applied is exported as a file that makes the same, and an editor knows its key."""
+    made = configuration()
+    text = export.text(made, (), kinds=KINDS)
+    assert configuration(text).rules == made.rules
+    jsonschema.Draft202012Validator(PARSER.schema()).validate(tomllib.loads(text))
+
+
+def test_it_survives_being_stored() -> None:
+    """A configuration comes back from JSON with the options of the kind."""
+    made = configuration()
+    assert models.Configuration.model_validate_json(made.model_dump_json()).rules == made.rules
+
+
+@pytest.mark.parametrize("cuts", [[9], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [3, 3, 7, 9]])
+def test_it_is_a_pure_fold(cuts: list[int]) -> None:
+    """However often it is evaluated, it fires and resolves at the times of the deciding datapoints."""
+    rule = configuration().rules[0]
+    points = [
+        models.Datapoint(T0 + MINUTE * place, value) for place, value in enumerate([1, 2, 2, 2, 2, 3, 4, 4, 4, 5.0])
+    ]
+    state, transitions = models.RuleState(), list[models.Transition]()
+    for cut in cuts:
+        series = models.Series(MINUTE, tuple(points[: cut + 1]))
+        facts = Facts(series={"cpu_utilization": series})
+        state, found = unchanged.KIND.judge(rule, state, facts, Horizon.until(T0 + MINUTE * cut, MINUTE))
+        transitions += found
+    assert [((one.at - T0) // MINUTE, one.after) for one in transitions] == [
+        (3, "critical"), (5, None), (8, "critical"), (9, None),
+    ]  # fmt: skip
