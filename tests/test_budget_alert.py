@@ -3,10 +3,9 @@
 # ruff: noqa: F811 - a fixture of another file
 from __future__ import annotations
 
-from tests.support.stages import stage
+from tests.support import stages
 from tests.test_collector import SCOPE, T0, Fleet, fleet  # noqa: F401
 from workermon import models, testing
-from workermon.evaluate import evaluation
 from workermon.fleet import Cleanup
 from workermon.notify import text
 
@@ -17,7 +16,7 @@ class Spent:
     """A fleet and what was decided of its budget; each look is a judgement."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self.fleet, self.costs, self.since, self.told = fleet, testing.MemoryCosts(), 0.0, []
+        self.fleet, self.costs, self.since, self.told = fleet, fleet.costs, 0.0, []
         self.silences = testing.MemorySilences()
 
     def decide(self, after: float, projected: float = 4.0, **period_multipliers: int) -> None:
@@ -34,10 +33,10 @@ class Spent:
     def judge(self, after: float) -> None:
         """Judge one worker, and with it the budget."""
         self.fleet.clock.now = T0 + after
-        self.told += evaluation.evaluate(
+        self.told += stages.evaluated(
             [self.fleet.elsewhere.id], alerts=self.fleet.alerts, samples=self.fleet.samples,
             configurations=self.fleet.configurations, pulse=self.fleet.pulse, now=self.fleet.clock,
-            accounts=self.fleet.accounts, silences=self.silences, costs=self.costs,
+silences=self.silences, costs=self.costs,
         )  # fmt: skip
 
     def last(self) -> models.Notification:
@@ -119,6 +118,6 @@ def test_it_is_no_account_in_trouble(fleet):
     """A reconciliation does not end it for want of workers, and the alerts of accounts go their own way."""
     spent = Spent(fleet)
     spent.decide(60, network_out=2)
-    assert stage(Cleanup, fleet).close_unused_accounts() == ()
+    assert stages.stage(Cleanup, fleet).close_unused_accounts() == ()
     fleet.minutes(2, 6)
     assert {alert.last.dedup_key for alert in fleet.alerts.open() if alert.last} == {BUDGET, f"{SCOPE}/collector"}

@@ -14,6 +14,7 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
+from tests.support import stages
 from workermon import cli, config, errors, models, ports, runtime, settings, testing
 from workermon.cli import session
 
@@ -145,7 +146,7 @@ def fires(world, worker_id, rule="cpu-high", status="firing", version=1):
         id=f"n{version}", version=version, dedup_key=f"{worker_id}/{rule}", kind="threshold", status=status,
         severity="critical", rule=rule, metric="cpu_utilization", value=97.0, threshold=90.0,
         since="2026-11-23T16:00:00Z", at="2026-11-23T16:00:00Z",
-        worker=models.Subject(id=worker_id, name="render-01", region=REGION), summary="render-01: 97 % > 90 %",
+        worker=models.WorkerSummary(id=worker_id, name="render-01", region=REGION), summary="render-01: 97 % > 90 %",
     )  # fmt: skip
     firing = status == "firing"
     alert = models.Alert(
@@ -722,16 +723,13 @@ def test_a_channel_is_tried_by_command(ok, run, world):
 
 def test_the_alert_about_a_channel_is_listed_and_acknowledged(world, ok):
     """What a channel did not take is an alert as any other: listed with its scope, seen by whom, and in the history."""
-    told = models.Notification.model_validate(
-        {
-            "id": "d1", "version": 1, "dedup_key": "channel:ops/delivery", "kind": "collector", "status": "firing",
-            "severity": "critical", "rule": "delivery", "metric": None, "value": None, "threshold": None,
-            "since": "2026-11-23T16:00:00Z", "at": "2026-11-23T16:00:00Z", "worker": None,
-            "scope": {"account": "*", "region": "*", "channel": "ops"}, "summary": "channel ops: given up: x",
-            "reason": "channel ops: it refuses this (404 Not Found); see the receiver's log",
-        }
-    )  # fmt: skip
-    assert testing.MemoryOutbox(world.store).tell("ops", told, None, ["log"], world.now())
+    stages.give_up(
+        "ops",
+        alerts=world.alerts,
+        configurations=world.get(ports.Configurations),
+        now=world.now,
+        why="it refuses this (404 Not Found)",
+    )
     (alert,) = json.loads(ok("alerts", "--json"))["alerts"]
     assert (alert["worker"], alert["scope"]["channel"], alert["open"]) == (None, "ops", True)
     assert "404" in alert["reason"]
@@ -745,7 +743,7 @@ def test_the_alert_about_a_channel_is_listed_and_acknowledged(world, ok):
     assert (why["channel"], why["state"], why["type"], why["waiting"]) == ("ops", "critical", None, [])
     assert [one["after"] for one in why["history"]] == ["critical"]
     said = ok("why", "channel:ops", "delivery").splitlines()
-    assert said[0] == "channel ops (removed), delivery: critical since 2026-11-23T16:00:00Z"
+    assert said[0] == f"channel ops (removed), delivery: critical since {models.rfc3339(world.now())}"
     assert "404" in said[1]
 
 

@@ -22,7 +22,7 @@ class Billed(World):
     """A world in which costs and the state of accounts and regions are looked at."""
 
     def state(self, scope: str = SCOPE) -> models.AccountState:
-        return self.accounts.load()[scope].state
+        return self.accounts.load()[scope]
 
     def budget(self, dollars: float | None) -> None:
         self.configure(budget=dollars)

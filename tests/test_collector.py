@@ -7,12 +7,12 @@ import contextlib
 import fakeredis
 import pytest
 
+from tests.support import stages
 from tests.support.repositories import repository_on_redis
-from tests.support.stages import stage
 from workermon import models, ports, testing
+from workermon.alerts import lifecycle
 from workermon.config import catalogue
 from workermon.evaluate import account
-from workermon.evaluate import evaluation as evaluate
 from workermon.fleet import Cleanup
 from workermon.on_redis import accounts, client
 from workermon.rules import threshold
@@ -49,8 +49,9 @@ class Fleet:
             kept = repository_on_redis(connection)
             self.workers, self.samples, self.alerts = kept.workers, kept.samples, kept.alerts
             self.outbox, self.pulse, self.configurations = kept.outbox, kept.pulse, kept.configurations
-            self.accounts = accounts.RedisAccounts(connection, "workermon:metrics")
+            self.accounts = accounts.RedisAccounts(connection)
         self.configurations.save(CONFIGURATION)
+        self.costs = testing.MemoryCosts()
         self.told: list[str] = []
         self.silences: ports.Silences | None = None
         self.marked = T0 - 100.0
@@ -92,10 +93,10 @@ class Fleet:
         self.marked = self.clock.now
         self.pulse.mark("listener", self.marked)
         self.pulse.mark("collect", self.marked)
-        told = evaluate.evaluate(
+        told = stages.evaluated(
             [worker.id for worker in (self.elsewhere, *self.ours)], alerts=self.alerts, samples=self.samples,
-            configurations=self.configurations, pulse=self.pulse, now=self.clock, accounts=self.accounts,
-            silences=self.silences,
+            configurations=self.configurations, pulse=self.pulse, now=self.clock,
+            silences=self.silences, costs=self.costs,
         )  # fmt: skip
         self.told += told
         return told
@@ -209,19 +210,20 @@ def test_an_outage_of_the_monitor_is_no_trouble_of_the_account(fleet):
 def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet):
     """When nothing is collected there any more, say."""
     fleet.minutes(1, 4)
-    basis = fleet.accounts.load()[SCOPE]
-    verdict = account.closing(basis, CONFIGURATION, "no worker is left there", T0 + 400)
-    assert fleet.accounts.commit(verdict)
+    basis = fleet.alerts.load_standing().accounts[SCOPE]
+    verdict = lifecycle.closing(basis, CONFIGURATION, "no worker is left there", T0 + 400)
+    assert fleet.alerts.commit(verdict)
     assert fleet.alerts.open() == []
     told = fleet.alerts.history(f"{SCOPE}/collector")[0].notification
     assert (told.status, told.reason) == ("resolved", "no worker is left there")
-    assert account.closing(fleet.accounts.load()[SCOPE], CONFIGURATION, "again", T0 + 500) is None
+    basis = fleet.alerts.load_standing().accounts[SCOPE]
+    assert lifecycle.closing(basis, CONFIGURATION, "again", T0 + 500).transitions == ()
 
 
 def test_where_no_worker_is_collected_any_more_it_is_over(fleet):
     """The last of its workers was removed or paused; while one is there the next collection says how it goes."""
     fleet.minutes(1, 4)
-    cleanup = stage(Cleanup, fleet)
+    cleanup = stages.stage(Cleanup, fleet)
     for worker in fleet.ours[:2]:
         assert fleet.workers.update(worker.model_copy(update={"monitoring": "paused"}))
     assert cleanup.close_unused_accounts() == ()
@@ -254,11 +256,13 @@ def test_without_a_rule_about_silence_everybody_hears_of_it():
     state = models.AccountState(
         key=SCOPE, at=T0 + 120, interval=60, failing_since=T0, last_error=last_error("denied", T0)
     )
-    basis = ports.AccountBasis(state, {}, 0, 0, {})
+    basis = ports.Basis(models.account_subject(SCOPE), state)
 
     def heard(*rules: models.Rule) -> tuple[str, ...]:
         configuration = CONFIGURATION.model_copy(update={"rules": rules})
-        return account.judge(basis, configuration, monitoring_since=T0 - 999, now=T0 + 200).channels["collector"]
+        builder = lifecycle.VerdictBuilder(basis, T0 + 200)
+        account.judge(builder, state, configuration, monitoring_since=T0 - 999)
+        return builder.channels["collector"]
 
     cpu = threshold.KIND.rule(
         name="a", metric="cpu_utilization", above=models.Levels(critical=1), notify=("ops", "log")

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from tests.support import stages
 from tests.support.repositories import Repository
 from tests.support.rules import changed
 from workermon import models, ports, testing
-from workermon.alerts import lifecycle as verdicts
+from workermon.alerts import lifecycle
 from workermon.config import catalogue
-from workermon.evaluate import evaluation as evaluate
 from workermon.models import Count, Datapoint, Levels, Rule, Series
 from workermon.rules import threshold
 
@@ -108,7 +108,7 @@ class Site:
         self.samples.write(sample, self.condition, "{}", again=True)
 
     def evaluate(self, *worker_ids: str) -> list[str]:
-        return evaluate.evaluate(
+        return stages.evaluated(
             worker_ids or (ID,),
             alerts=self.alerts,
             samples=self.samples,
@@ -452,8 +452,9 @@ class Racing:
     def __init__(self, alerts: ports.Alerts, times: int) -> None:
         self._alerts, self.times = alerts, times
         self.history, self.open, self.retire = alerts.history, alerts.open, alerts.retire
+        self.load_standing, self.load_channel = alerts.load_standing, alerts.load_channel
 
-    def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis]:
+    def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis[ports.Record]]:
         return self._alerts.load(worker_ids)
 
     def commit_many(self, verdicts: Sequence[ports.Verdict]) -> list[bool]:
@@ -552,7 +553,7 @@ def test_version_and_id_over_a_new_life() -> None:
     site = Site()
     site.minutes([95, 95, 95])
     basis = site.alerts.load([ID])[ID]
-    assert site.alerts.retire(verdicts.closing(basis, site.configurations.load(), "removed", T0 + 400))
+    assert site.alerts.retire(lifecycle.closing(basis, site.configurations.load(), "removed", T0 + 400))
     site.worker = site.add(ID, incarnation="another")
     site.minutes([95, 95, 95])
     told = [one.notification for one in reversed(site.alerts.history(f"{ID}/cpu-high")) if one.notification]

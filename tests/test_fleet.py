@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support import stages
 from tests.support.stages import stage
 from workermon import config, errors, fleet, models, ports, testing
 
@@ -55,7 +56,7 @@ class World:
             id="n1", version=1, dedup_key=f"{worker_id}/{rule}", kind="threshold", status="firing",
             severity="critical", rule=rule, metric="cpu_utilization", value=97.0, threshold=90.0,
             since=models.rfc3339(self.now()), at=models.rfc3339(self.now()),
-            worker=models.Subject(id=worker_id, name="x", region=REGION), summary="it is hot",
+            worker=models.WorkerSummary(id=worker_id, name="x", region=REGION), summary="it is hot",
         )  # fmt: skip
         alert = models.Alert(
             rule=rule, version=1, since=int(self.now()), notified_severity="critical", last=told, channels=("log",)
@@ -474,14 +475,7 @@ def test_what_a_file_means_is_judged_at_once(world):
 def test_the_alert_about_a_channel_that_a_file_lacks_is_looked_at(world):
     """Whoever delivers is woken for it at once, and by each reconciliation until it is over."""
     apply(world, FILE + '[channels.ops]\ntype = "webhook"\nurl = "https://a.example"\n')
-    told = models.Notification.model_validate(
-        {
-            "id": "d1", "version": 1, "dedup_key": "channel:ops/delivery", "kind": "collector", "status": "firing",
-            "severity": "critical", "rule": "delivery", "metric": None, "value": None, "threshold": None,
-            "since": models.rfc3339(world.now()), "at": models.rfc3339(world.now()), "worker": None, "summary": "x",
-        }
-    )  # fmt: skip
-    assert testing.MemoryOutbox(world.store).tell("ops", told, None, ["log"], world.now())
+    stages.give_up("ops", alerts=world.alerts, configurations=world.configurations, now=world.now)
     assert stage(fleet.Cleanup, world).orphaned_channel_alerts() == []
     apply(world, FILE.replace("50", "60"))
     assert world.dispatcher.delivered == []

@@ -3,7 +3,7 @@
 import pytest
 
 from workermon import config, errors, health, models, ports, testing
-from workermon.alerts import message
+from workermon.alerts import message, subject
 from workermon.health import canary, status
 
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
@@ -251,9 +251,8 @@ def test_a_channel_that_takes_nothing_shows(world):
     worker = world.add(A)
     basis = world.alerts.load([A])[A]
     turn = models.Transition(at=int(world.now()), before=None, after="critical", value=95.0)
-    told = message.notification(
-        worker, config.DEFAULT.rules[0], turn, version=1, since=world.now(), created_at=world.now(), unit="percent"
-    )
+    details = message.Details(version=1, since=world.now(), created_at=world.now(), unit="percent")
+    told = message.notification(subject.of_worker(worker), config.DEFAULT.rules[0], turn, details)
     verdict = ports.Verdict(basis, {}, (("cpu-high", turn, told),), {"cpu-high": ("ops",)}, world.now())
     assert world.alerts.commit(verdict)
     assert next(part for part in world.status().parts if part.name == "delivery").reason == "1 notification waits"

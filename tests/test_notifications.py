@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from workermon import models, ports
-from workermon.alerts import message
+from workermon.alerts import lifecycle, message, subject
 from workermon.models import Alert, Datapoint, Levels, Rule, Transition
 from workermon.rules import threshold, wording
 
@@ -39,11 +39,10 @@ FIRED = Transition(
 )
 
 
-def told(transition: Transition, rule: Rule = CPU, unit: str = "percent", **more: Any) -> models.Notification:
+def told(transition: Transition, rule: Rule = CPU, **more: Any) -> models.Notification:
     """Return the notification of a transition."""
-    return message.notification(
-        WORKER, rule, transition, version=7, since=T0 - 60, created_at=T0 + 200, unit=unit, **more
-    )
+    details: dict[str, Any] = {"version": 7, "since": T0 - 60, "created_at": T0 + 200, "unit": "percent"} | more
+    return message.notification(subject.of_worker(WORKER), rule, transition, message.Details(**details))
 
 
 def test_as_the_contract_shows() -> None:
@@ -80,16 +79,23 @@ def test_as_the_contract_shows() -> None:
     }
 
 
+def named(**changes: object) -> str:
+    """Return the id of the same transition of another worker."""
+    worker = models.worker_subject(WORKER.model_copy(update=changes))
+    return message.identity(worker, "cpu-high", "critical", T0)
+
+
 def test_id_names_the_transition() -> None:
     """A replay has the same id; another time, state, rule, worker or incarnation has another."""
     again = told(FIRED).id
+    assert again == named()
     assert told(FIRED.model_copy(update={"value": 91.0, "correction": True})).id == again
     others = {
         told(FIRED.model_copy(update={"at": T0 + 60})).id,
         told(FIRED.model_copy(update={"after": "warning"})).id,
         told(FIRED, CPU.model_copy(update={"name": "cpu"})).id,
-        message.identity(WORKER.model_copy(update={"incarnation": "second"}), "cpu-high", "critical", T0),
-        message.identity(WORKER.model_copy(update={"id": "i-0abc0123456789dee"}), "cpu-high", "critical", T0),
+        named(incarnation="second"),
+        named(id="i-0abc0123456789dee"),
     }
     assert len(others) == 5
     assert again not in others
@@ -124,29 +130,55 @@ def test_below() -> None:
     """A rule below reads the other way round."""
     rule = threshold.KIND.rule(name="credits", metric="cpu_credit_balance", below=Levels(critical=50))
     fired = FIRED.model_copy(update={"value": 12.0, "threshold": 50.0})
-    assert told(fired, rule, "credits").summary.endswith(
+    assert told(fired, rule, unit="credits").summary.endswith(
         "cpu_credit_balance 12 credits < 50 credits for 3 of 3 datapoints"
     )
     clear = fired.model_copy(update={"before": "critical", "after": None, "value": 51.5, "count": "2 of 2"})
-    assert told(clear, rule, "credits").summary.endswith("51.5 credits ≥ 50 credits for 2 of 2 datapoints")
+    assert told(clear, rule, unit="credits").summary.endswith("51.5 credits ≥ 50 credits for 2 of 2 datapoints")
 
 
 def test_status_checks() -> None:
     """A status check is told in words, not as 1 > 0."""
     rule = threshold.KIND.rule(name="status", metric="status_check_failed", above=Levels(critical=0))
     fired = FIRED.model_copy(update={"value": 1.0, "threshold": 0.0, "count": "2 of 2"})
-    assert told(fired, rule, "count").summary == (
+    assert told(fired, rule, unit="count").summary == (
         "render-07: status_check_failed: EC2 status check impaired for 2 of 2 checks"
     )
 
 
-def test_no_data() -> None:
-    """Silence is told with the intervals, and why collections fail."""
+def test_what_a_kind_says_of_the_present() -> None:
+    """A kind says itself how it stands and why; an error of AWS is one line."""
     rule = Rule(name="no-data", kind="no-data")
     transition = Transition(at=T0, before=None, after="critical", reason="…")
-    found = told(transition, rule, last_error=models.CollectionError(kind="denied", message="not\nallowed", at=T0))
+    last_error = models.CollectionError(kind="denied", message="not\nallowed", at=T0)
+    found = told(transition, rule, interval=60, last_error=last_error)
     assert found.summary == "render-07: no successful collection for 3 intervals (180 s)"
     assert (found.kind, found.metric, found.reason) == ("no-data", None, r"denied: not\nallowed")
+
+
+SUBJECTS = {
+    "lab/eu-west-1": subject.of_account(models.AccountState(key="lab/eu-west-1", at=T0, interval=60)),
+    "*/*": subject.INSTALLATION,
+    "channel:ops": subject.of_channel("ops"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "scope", "summary"),
+    [
+        ("lab/eu-west-1", {"account": "lab", "region": "eu-west-1"}, "account lab in eu-west-1: it fails"),
+        ("*/*", {"account": "*", "region": "*"}, "budget: it fails"),
+        ("channel:ops", {"account": "*", "region": "*", "channel": "ops"}, "channel ops: it fails"),
+    ],
+)
+def test_what_is_about_no_worker(name: str, scope: dict[str, str], summary: str) -> None:
+    """An alert of an account, of the installation or of a channel has a scope in the place of a worker."""
+    rule = Rule(name="budget", kind="collector")
+    fired = Transition(at=T0, before=None, after="warning", reason="it fails", cause="AWS said no")
+    details = message.Details(version=1, since=T0, created_at=T0)
+    found = message.notification(SUBJECTS[name], rule, fired, details)
+    assert (found.kind, found.worker, found.scope) == ("collector", None, scope)
+    assert (found.dedup_key, found.summary, found.reason) == (f"{name}/budget", summary, "AWS said no")
 
 
 @pytest.mark.parametrize(
@@ -169,16 +201,16 @@ def test_quantities(value: float, unit: str, shown: str) -> None:
     assert wording.quantity(value, unit) == shown
 
 
-def basis(*alerts: Alert, last_versions: dict[str, int] | None = None) -> ports.Basis:
-    """Return a basis with these alerts."""
+def next_version(*alerts: Alert, last_versions: dict[str, int] | None = None) -> int:
+    """Return the version of the next notification of an alert."""
     record = ports.Record(WORKER, models.Condition(), {}, 0.0, None, 1)
-    return ports.Basis(record, {alert.rule: alert for alert in alerts}, 3, 0, last_versions or {})
+    known = {alert.rule: alert for alert in alerts}
+    basis = ports.Basis(models.worker_subject(WORKER), record, known, 3, 0, last_versions or {})
+    return lifecycle.VerdictBuilder(basis, T0).next_version("cpu-high")
 
 
 def test_version_outlives_removal() -> None:
     """A worker that is added again goes on with the versions of its earlier life."""
-    assert message.next_version(basis(last_versions={"cpu-high": 9}), "cpu-high") == 10
-    assert (
-        message.next_version(basis(Alert(rule="cpu-high", version=12), last_versions={"cpu-high": 9}), "cpu-high") == 13
-    )
-    assert message.next_version(basis(), "cpu-high") == 1
+    assert next_version(last_versions={"cpu-high": 9}) == 10
+    assert next_version(Alert(rule="cpu-high", version=12), last_versions={"cpu-high": 9}) == 13
+    assert next_version() == 1

@@ -88,7 +88,9 @@ class Site:
             basis = self.alerts.load([one])[one]
             transition = models.Transition(at=int(NOW), before=None, after="critical")
             channels: dict[str, tuple[str, ...]] = {rule: ("chat", "pager")}
-            verdict = ports.Verdict(basis, basis.alerts, ((rule, transition, turn),), channels, self.clock())
+            verdict = ports.Verdict(
+                basis, basis.alerts, (ports.RecordedTransition(rule, transition, turn),), channels, self.clock()
+            )
             assert self.alerts.commit(verdict)
 
     def deliver(self, *alert_ids: str) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.support import stages
 from tests.support.repositories import Repository
 from workermon import collect, config, models, ports, testing
 from workermon.alerts import lifecycle
-from workermon.evaluate import evaluation
 from workermon.rules import threshold
 
 NOW = 1_700_000_100.0
@@ -84,7 +84,7 @@ class House:
     def collect(self) -> collect.Report:
         """Collect it now, and judge it."""
         report = self.stage.collect([ONE])
-        evaluation.evaluate(
+        stages.evaluated(
             [ONE], alerts=self.to.alerts, samples=self.to.samples, configurations=self.to.configurations,
             pulse=self.to.pulse, now=self.clock,
         )  # fmt: skip

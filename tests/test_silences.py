@@ -16,12 +16,11 @@ from tests.support.rules import changed
 from tests.test_cli import A, Session, _silent, fires, ok, one_line, run, world  # noqa: F401 - fixtures
 from tests.test_collector import fleet  # noqa: F401 - a fixture
 from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
-from workermon import config, errors, models, ports, testing
+from workermon import config, errors, evaluate, models, ports, testing
 from workermon import settings as settings_of
 from workermon.alerts import lifecycle, maintenance, silences
 from workermon.cli import run as run_command
 from workermon.config import difference, export
-from workermon.evaluate import silence_expiry
 from workermon.models import Count
 
 
@@ -33,7 +32,7 @@ def made(**changes):
 
 def muted(*found, worker_id=ID, labels=None, rule="r", now=T0 + 1.0):
     """Return the id of what mutes."""
-    worker = models.Subject(id=worker_id, name="render-07", region="us-east-1", labels=labels or {})
+    worker = models.WorkerSummary(id=worker_id, name="render-07", region="us-east-1", labels=labels or {})
     one = silences.muting(found, worker, rule, now)
     return one and one.id
 
@@ -541,7 +540,7 @@ def maintained(site, **changes):
 def watch(site):
     """Return what looks for ends of silences, and whom it wakes to deliver."""
     dispatcher = testing.MemoryDispatcher()
-    return dispatcher, silence_expiry.Watch(
+    return dispatcher, evaluate.SilenceExpiry(
         alerts=site.alerts, samples=site.samples, workers=site.workers,
         silences=site.silences, configurations=site.configurations, dispatcher=dispatcher, now=site.clock,
     )  # fmt: skip
@@ -598,15 +597,15 @@ def test_the_sweep_finds_what_the_end_sets_free(by):
         site.silences.add(made(rule="cpu-high", ends=T0 + 8 * MINUTE))
     site.minutes([95, 96, 97])
     _, ends = watch(site)
-    ends.look()
+    ends.check()
     assert site.samples.pending(T0 + 1e6, 10) == []
     site.clock.now = T0 + 8 * MINUTE
     _, late = watch(site)
     for one in (ends, late):  # one that was there before the end, and one that starts after it
-        one.look()
+        one.check()
         assert site.samples.pending(T0 + 1e6, 10) == [ID]
         site.store.pending.clear()
-        one.look()
+        one.check()
         assert site.samples.pending(T0 + 1e6, 10) == []
     site.evaluate()
     assert waiting(site) == [("firing", "critical")]
@@ -619,9 +618,9 @@ def test_the_sweep_leaves_alone_what_another_silence_mutes():
     site.silences.add(made(rule="cpu-high"))
     site.minutes([95, 96, 97])
     _, ends = watch(site)
-    ends.look()
+    ends.check()
     site.clock.now = T0 + 9 * MINUTE
-    ends.look()
+    ends.check()
     assert site.samples.pending(T0 + 1e6, 10) == []
 
 
@@ -725,17 +724,17 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers):
     assert (recorded.transition.after, recorded.transition.silenced_by) == ("critical", "s1")
     assert receiver.got == []
     dispatcher = testing.MemoryDispatcher()
-    ends = silence_expiry.Watch(
+    ends = evaluate.SilenceExpiry(
         alerts=site.alerts, samples=testing.MemorySamples(site.store), workers=testing.MemoryWorkers(site.store),
         silences=kept, configurations=site.configurations, dispatcher=dispatcher, now=site.clock,
     )  # fmt: skip
-    ends.look()
+    ends.check()
     if recovers:
         receiver.works = True
         site.tell()
         deliver()
     site.clock.advance(1000)
-    ends.look()
+    ends.check()
     assert dispatcher.delivered == ([] if recovers else ["channel:ops/delivery"])
     deliver(*dispatcher.delivered)
     assert receiver.got == ([] if recovers else [("log", "firing", 2)])

@@ -192,7 +192,7 @@ def test_labels_silences_and_the_end_of_a_rule_hold_here_too(house: House) -> No
     assert entry.transition.silenced_by == "s"
     house.step(5)
     told = house.last()
-    assert told.reason == "the silence s is over, and it still fires"
+    assert told.reason == "Client.UserInitiatedShutdown; the silence s is over, and it still fires"
     house.change(rules=(CPU,))
     house.evaluate()
     assert house.last().reason == "the rule down was removed"
@@ -660,7 +660,7 @@ def test_a_code_that_ec2_does_not_document_is_taken_with_a_warning() -> None:
 def test_the_notification_of_the_end_keeps_its_kind(house: House) -> None:
     """What closes the alert without a judgement is of the same kind and names the worker."""
     house.step(1, "stopped", BY_USER)
-    basis: ports.Basis = house.alerts.load([ID])[ID]
+    basis: ports.Basis[ports.Record] = house.alerts.load([ID])[ID]
     verdict = lifecycle.closing(basis, house.configurations.load(), "removed", T0 + 600)
     [(_, _, told)] = verdict.transitions
     assert told is not None

@@ -26,14 +26,18 @@ WELL = Alert(rule="cpu-high", rule_state=RuleState(cursor=T0))
 def draft(*alerts: Alert, at: float = T0 + 600.5, active_silences: Sequence[Silence] = ()) -> lifecycle.VerdictBuilder:
     """Return a draft for a worker with these alerts."""
     record = ports.Record(WORKER, models.Condition(), {}, 0.0, None, 1)
-    return lifecycle.VerdictBuilder(
-        ports.Basis(record, {alert.rule: alert for alert in alerts}, 3, 0, {}), at, active_silences
-    )
+    basis = ports.Basis(models.worker_subject(WORKER), record, {alert.rule: alert for alert in alerts}, version=3)
+    return lifecycle.VerdictBuilder(basis, at, active_silences)
 
 
 def explain_state(severity: Severity | None, at: int = T0 + 60) -> RuleState:
     """Return the state of a rule that turned to a severity at a time."""
     return RuleState(cursor=at, trail=(SeverityChange(at, severity, 0 if severity is None else 1),))
+
+
+def judged(alert: Alert, rule_state: RuleState, *transitions: Transition) -> lifecycle.Judgement:
+    """Return a judgement of the rule."""
+    return lifecycle.Judgement(rule=CPU, alert=alert, rule_state=rule_state, transitions=transitions, unit="percent")
 
 
 def told(
@@ -45,7 +49,7 @@ def told(
 ) -> ports.Verdict:
     """Return the verdict on one judgement of the rule."""
     made = draft(alert, active_silences=active_silences, at=at)
-    lifecycle.tell(made, CPU, alert, rule_state, transitions, unit="percent")
+    lifecycle.apply(made, judged(alert, rule_state, *transitions))
     return made.verdict()
 
 
@@ -116,7 +120,8 @@ def test_the_end_of_a_silence_tells_the_turn_that_nobody_heard_of() -> None:
 def test_what_is_held_back_is_recorded_with_the_reason() -> None:
     """What is held back is recorded, says so, and people know of it as little as before."""
     made = draft(WELL)
-    lifecycle.record_only(made, CPU, WELL, explain_state("critical"), [fired()], "held back: the account is in trouble")
+    judgement = judged(WELL, explain_state("critical"), fired())
+    lifecycle.record_only(made, judgement, "held back: the account is in trouble")
     ((_, turn, said),) = made.transitions
     assert (turn.reason, said) == ("it is high; held back: the account is in trouble", None)
     assert (made.alerts["cpu-high"].notified_severity, made.alerts["cpu-high"].since) == (None, T0 + 60)
@@ -125,16 +130,16 @@ def test_what_is_held_back_is_recorded_with_the_reason() -> None:
 def test_an_end_is_told_once() -> None:
     """Who heard that it fires hears that it ended; ending it again changes nothing; what is forgotten is not kept."""
     made = draft(FIRING)
-    lifecycle.end(made, CPU, FIRING, "the instance is stopped", T0 + 600)
+    lifecycle.resolve(made, FIRING, CPU, "the instance is stopped", T0 + 600)
     ((_, turn, said),) = made.transitions
     assert (turn.after, made.channels) == (None, {"cpu-high": ("ops",)})
     assert said is not None
     ended = made.alerts["cpu-high"]
     again = draft(ended)
-    lifecycle.end(again, CPU, ended, "the instance is stopped", T0 + 660)
+    lifecycle.resolve(again, ended, CPU, "the instance is stopped", T0 + 660)
     assert (again.alerts["cpu-high"] is ended, again.transitions) == (True, [])
     gone = draft(FIRING)
-    lifecycle.end(gone, None, FIRING, "the rule was removed", T0 + 600, forget=True)
+    lifecycle.forget(gone, FIRING, None, "the rule was removed", T0 + 600)
     assert (gone.alerts, len(gone.transitions)) == ({}, 1)
 
 

@@ -24,7 +24,7 @@ def told(worker_id, version, status="firing"):
     return models.Notification(
         id=f"n{version}", version=version, dedup_key=f"{worker_id}/r", kind="threshold", status=status,
         severity="critical", rule="r", metric=None, value=None, threshold=None, since="x", at="x",
-        worker=models.Subject(id=worker_id, name="x", region="us-east-1"), summary="x",
+        worker=models.WorkerSummary(id=worker_id, name="x", region="us-east-1"), summary="x",
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import dishka
 
-from workermon import collect, config, failpoints, fleet, health, logs, notify, ports, rules, settings, views
+from workermon import collect, config, evaluate, failpoints, fleet, health, logs, notify, ports, rules, settings, views
 from workermon.costs import limit_of
 from workermon.notify import channel_health, channel_type, channels, groups, sender
 from workermon.on_aws import cloudwatch, ec2, limited, session, sns
@@ -145,9 +145,9 @@ class Recipes(dishka.Provider):
         return costs.RedisCosts(redis.client)
 
     @dishka.provide
-    def make_accounts(self, redis: Redis, own: settings.Settings) -> ports.Accounts:
-        """Keep how each account and region fares."""
-        return accounts.RedisAccounts(redis.client, own.channel)
+    def make_accounts(self, redis: Redis) -> ports.Accounts:
+        """Keep how collection goes in each account and region."""
+        return accounts.RedisAccounts(redis.client)
 
     @dishka.provide
     def make_learned_delays(self, redis: Redis) -> ports.LearnedDelays:
@@ -160,9 +160,9 @@ class Recipes(dishka.Provider):
         return alerts.RedisAlerts(redis.client, own.channel)
 
     @dishka.provide
-    def make_outbox(self, redis: Redis, own: settings.Settings) -> ports.Outbox:
+    def make_outbox(self, redis: Redis) -> ports.Outbox:
         """Keep what is to be delivered."""
-        return outbox.RedisOutbox(redis.client, own.channel)
+        return outbox.RedisOutbox(redis.client)
 
     @dishka.provide
     def make_throttle(self, redis: Redis) -> ports.Throttle:
@@ -272,6 +272,8 @@ class Recipes(dishka.Provider):
     make_reconciliation = dishka.provide(fleet.Reconciliation)
     make_application = dishka.provide(fleet.Application)
     make_collection = dishka.provide(collect.Collection)
+    make_evaluation = dishka.provide(evaluate.Evaluation)
+    make_silence_expiry = dishka.provide(evaluate.SilenceExpiry)
     make_channel_health = dishka.provide(channel_health.ChannelHealth)
     make_grouping = dishka.provide(groups.Grouping)
     make_sender = dishka.provide(sender.Sender)

@@ -55,7 +55,7 @@ def notification(alert_id: str, version: int = 1, status: str = "firing", **othe
         "since": models.rfc3339(NOW),
         "at": models.rfc3339(NOW),
         "created_at": models.rfc3339(NOW),
-        "worker": models.Subject(id=worker_id, name=worker_id, region="us-east-1"),
+        "worker": models.WorkerSummary(id=worker_id, name=worker_id, region="us-east-1"),
         "summary": f"{alert_id} {status}",
         **other,
     }
@@ -71,18 +71,19 @@ class Turn:
     rule: str = "cpu-high"
     channels: tuple[str, ...] = ("log",)
     told: bool = True
+    silenced_by: str | None = None
     version: int = 1
     at: int = NOW
 
 
-def verdict(basis: ports.Basis, *turns: Turn, at: float = NOW) -> ports.Verdict:
+def verdict(basis: ports.Basis[Any], *turns: Turn, at: float = NOW) -> ports.Verdict:
     """Judge: each turn changes its alert, the others only go on."""
-    worker_id = basis.record.worker.id
+    subject = basis.subject.id
     alerts = dict(basis.alerts)
     transitions, channels = [], {}
     for turn in turns:
         firing = turn.status == "firing"
-        told = notification(f"{worker_id}/{turn.rule}", turn.version, turn.status) if turn.told else None
+        told = notification(f"{subject}/{turn.rule}", turn.version, turn.status) if turn.told else None
         before = alerts.get(turn.rule, models.Alert(rule=turn.rule))
         alerts[turn.rule] = before.model_copy(
             update={
@@ -100,7 +101,8 @@ def verdict(basis: ports.Basis, *turns: Turn, at: float = NOW) -> ports.Verdict:
             value=97.5,
             threshold=90.0,
             points=points((0, 97.5)),
+            silenced_by=turn.silenced_by,
         )
-        transitions.append((turn.rule, transition, told))
+        transitions.append(ports.RecordedTransition(turn.rule, transition, told))
         channels[turn.rule] = turn.channels
     return ports.Verdict(basis, alerts, tuple(transitions), channels, at)

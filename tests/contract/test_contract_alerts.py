@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.contract import builders
@@ -19,7 +21,7 @@ def worker(repository: Repository) -> models.Worker:
     return worker
 
 
-def load(repository: Repository, worker_id: str = A) -> ports.Basis:
+def load(repository: Repository, worker_id: str = A) -> ports.Basis[ports.Record]:
     """Load the basis of one worker."""
     return repository.alerts.load([worker_id])[worker_id]
 
@@ -34,7 +36,7 @@ def test_a_basis_of_known_workers_only(repository: Repository, worker: models.Wo
     found = repository.alerts.load([A, B])
     assert set(found) == {A}
     assert found[A].record == repository.workers.get([A])[A]
-    assert found[A][1:] == ({}, 0, 0, {})
+    assert found[A] == ports.Basis(models.worker_subject(worker), found[A].record)
     assert repository.alerts.load([]) == {}
 
 
@@ -90,7 +92,8 @@ def test_a_commit_for_a_gone_incarnation_is_refused(repository: Repository, work
     assert repository.alerts.retire(builders.verdict(basis))
     repository.workers.add([builders.worker(incarnation="second")])
     assert not repository.alerts.commit(builders.verdict(basis, Turn()))
-    assert load(repository)[1:] == ({}, 0, 0, {})
+    basis = load(repository)
+    assert (basis.alerts, basis.version, basis.revision, basis.last_versions) == ({}, 0, 0, {})
 
 
 def test_a_sample_written_meanwhile_is_judged_next(repository: Repository, worker: models.Worker) -> None:
@@ -149,7 +152,7 @@ def test_history_tells_of_one_alert_newest_first(repository: Repository, worker:
     found = repository.alerts.history(f"{A}/cpu-high")
     assert [(one.transition.after, one.notification is None) for one in found] == [(None, True), ("critical", False)]
     rule, transition, notification = verdict.transitions[0]
-    assert found[1] == models.HistoryEntry(transition=transition, notification=notification, rule=rule, worker_id=A)
+    assert found[1] == models.HistoryEntry(transition=transition, notification=notification, rule=rule, subject=A)
     assert repository.alerts.history(f"{A}/cpu-high", limit=1) == found[:1]
     assert repository.alerts.history(f"{A}/nothing") == []
 
@@ -162,7 +165,7 @@ def test_history_of_all_comes_by_time_of_record(repository: Repository, worker: 
         for number, one in enumerate(ids):
             judge(repository, Turn(version=turn + 1), worker_id=one, at=NOW + turn * 1000 + number)
     everything = repository.alerts.history(limit=1000)
-    assert [one.worker_id for one in everything] == ids[::-1] + ids[::-1]
+    assert [one.subject for one in everything] == ids[::-1] + ids[::-1]
     assert repository.alerts.history(limit=70) == everything[:70]
     assert repository.alerts.history(limit=3) == everything[:3]
     assert repository.alerts.history(limit=0) == []
@@ -244,16 +247,17 @@ def test_versions_grow_over_removal_and_adding(repository: Repository, worker: m
     judge(repository, Turn(version=7))
     repository.alerts.retire(builders.verdict(load(repository), Turn("resolved", version=8)))
     repository.workers.add([builders.worker(incarnation="second")])
-    assert load(repository)[1:] == ({}, 0, 0, {"cpu-high": 8})
+    basis = load(repository)
+    assert (basis.alerts, basis.version, basis.revision, basis.last_versions) == ({}, 0, 0, {"cpu-high": 8})
 
 
 def test_notifications_are_announced_on_the_feed(repository: Repository, worker: models.Worker) -> None:
-    """Each is heard once, as the JSON that a webhook gets; what was not told is not heard."""
+    """Each is heard once, as the JSON that a webhook gets; what notifies nobody, or is silenced, is not heard."""
     listening = repository.feed.listen(timeout=0.05)
     assert next(listening) is None
     deaf = repository.feed.listen(alerts=False, timeout=0.05)
     assert next(deaf) is None
-    judge(repository, Turn(), Turn(rule="disk-high", told=False))
+    judge(repository, Turn(), Turn(rule="disk-high", told=False), Turn(rule="muted", silenced_by="s1"))
     repository.alerts.retire(builders.verdict(load(repository), Turn("resolved", version=2)))
     heard = [models.Notification.model_validate_json(present(next(listening))) for _ in range(2)]
     assert [(one.dedup_key, one.status, one.version) for one in heard] == [
@@ -264,3 +268,87 @@ def test_notifications_are_announced_on_the_feed(repository: Repository, worker:
     assert next(deaf) is None
     listening.close()
     deaf.close()
+
+
+# --- alerts about no worker --------------------------------------------------------------------------------------
+
+
+def of_installation(repository: Repository) -> ports.Basis[None]:
+    """Return the basis of the installation."""
+    return repository.alerts.load_standing().installation
+
+
+def of_channel(repository: Repository) -> ports.Basis[None]:
+    """Return the basis of a channel."""
+    return repository.alerts.load_channel("ops")
+
+
+OTHERS = pytest.mark.parametrize(
+    ("basis_of", "subject"),
+    [(of_installation, models.INSTALLATION), (of_channel, models.channel_subject("ops"))],
+)
+
+
+@OTHERS
+def test_every_subject_is_committed_as_a_worker_is(
+    repository: Repository, basis_of: Callable[[Repository], ports.Basis[None]], subject: models.SubjectKey
+) -> None:
+    """State, version, history, outbox and open alerts; of two commits on one basis one wins."""
+    basis = basis_of(repository)
+    assert basis == ports.Basis(subject, None)
+    firing = builders.verdict(basis, Turn(channels=("chat", "log", "chat")))
+    assert repository.alerts.commit(firing)
+    assert not repository.alerts.commit(builders.verdict(basis, Turn("resolved", version=2))), "another was faster"
+    basis = basis_of(repository)
+    assert (basis.alerts, basis.version, basis.last_versions) == (firing.alerts, 1, {"cpu-high": 1})
+    assert repository.alerts.open() == [firing.alerts["cpu-high"]]
+    alert_id = f"{subject.id}/cpu-high"
+    assert repository.outbox.due(NOW, 10) == [alert_id]
+    parcels = repository.outbox.claim(alert_id, NOW, 15)
+    assert sorted(parcel.channel for parcel in parcels) == ["chat", "log"]
+    assert repository.alerts.commit(
+        builders.verdict(basis, Turn("resolved", version=2, channels=("chat",)), at=NOW + 5)
+    )
+    over, begun = repository.alerts.history(alert_id)
+    assert (begun.transition.after, over.transition.after, over.subject) == ("critical", None, subject.id)
+    assert len(repository.alerts.history()) == 2
+    assert repository.alerts.open() == []
+
+
+@OTHERS
+def test_a_changed_configuration_stands_in_the_way_of_every_subject(
+    repository: Repository, basis_of: Callable[[Repository], ports.Basis[None]], subject: models.SubjectKey
+) -> None:
+    """A verdict about other channels or another budget is made anew."""
+    basis = basis_of(repository)
+    assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
+    assert not repository.alerts.commit(builders.verdict(basis, Turn()))
+    assert repository.alerts.commit(builders.verdict(basis_of(repository), Turn()))
+
+
+@OTHERS
+def test_a_retired_subject_leaves_its_story(
+    repository: Repository, basis_of: Callable[[Repository], ports.Basis[None]], subject: models.SubjectKey
+) -> None:
+    """Its alerts go, the history and the versions stay."""
+    assert repository.alerts.commit(builders.verdict(basis_of(repository), Turn()))
+    assert repository.alerts.retire(builders.verdict(basis_of(repository), Turn("resolved", version=2)))
+    basis = basis_of(repository)
+    assert (basis.alerts, basis.version, basis.last_versions) == ({}, 0, {"cpu-high": 2})
+    assert repository.alerts.open() == []
+    assert len(repository.alerts.history(f"{subject.id}/cpu-high")) == 2
+
+
+def test_what_a_silence_keeps_from_people_is_no_news(repository: Repository) -> None:
+    """It is recorded with the silence, goes to nobody, and is not seen live."""
+    listening = repository.feed.listen(timeout=0.05)
+    assert next(listening) is None
+    muted = builders.verdict(of_channel(repository), Turn(channels=(), silenced_by="s1"))
+    assert repository.alerts.commit(muted)
+    assert next(listening) is None
+    assert repository.outbox.backlog() == 0
+    [entry] = repository.alerts.history("channel:ops/cpu-high")
+    assert entry.transition.silenced_by == "s1"
+    assert repository.alerts.commit(builders.verdict(of_channel(repository), Turn(version=2)))
+    assert next(listening) is not None
+    listening.close()

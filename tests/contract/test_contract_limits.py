@@ -56,14 +56,19 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
         yield Kept(
             limiter.RedisLimiter(connection, lambda api: models.Limit(bucket=100, rate=20)),
             costs.RedisCosts(connection),
-            accounts.RedisAccounts(connection, "workermon:metrics"),
+            accounts.RedisAccounts(connection),
             others.alerts,
             others.outbox,
             others.configurations,
         )
 
 
-def verdict(basis: ports.AccountBasis, status: str, version: int, at: int = NOW) -> ports.AccountVerdict:
+def basis_of(kept: Kept) -> ports.Basis[models.AccountState]:
+    """Return what a verdict about the account and region is based on."""
+    return kept.alerts.load_standing().accounts[SCOPE]
+
+
+def verdict(basis: ports.Basis[models.AccountState], status: str, version: int, at: int = NOW) -> ports.Verdict:
     """Judge an account and region: its one alert fires or resolves."""
     firing = status == "firing"
     told = builders.notification(f"{SCOPE}/collector", version, status, worker=None).model_copy(
@@ -79,9 +84,8 @@ def verdict(basis: ports.AccountBasis, status: str, version: int, at: int = NOW)
     transition = models.Transition(
         at=at, before=None if firing else "critical", after="critical" if firing else None, reason="denied"
     )
-    return ports.AccountVerdict(
-        basis, {"collector": alert}, (("collector", transition, told),), {"collector": ("log", "ops")}, at
-    )
+    recorded = ports.RecordedTransition("collector", transition, told)
+    return ports.Verdict(basis, {"collector": alert}, (recorded,), {"collector": ("log", "ops")}, at)
 
 
 # --- the limiter -------------------------------------------------------------------------------------------------
@@ -147,12 +151,12 @@ def test_a_failure_lasts_until_the_next_success(kept: Kept) -> None:
     kept.accounts.note(SCOPE, NOW + 60, 60, DENIED)
     kept.accounts.note(SCOPE, NOW + 120, 60, DENIED.model_copy(update={"kind": "throttled"}))
     kept.accounts.note(SCOPE, NOW - 5, 60, DENIED)
-    state = kept.accounts.load()[SCOPE].state
+    state = kept.accounts.load()[SCOPE]
     assert (state.account, state.region, state.interval) == ("lab", "eu-west-1", 60)
     assert (state.succeeded_at, state.failing_since, state.at) == (NOW, NOW + 60, NOW + 120)
     assert present(state.last_error).kind == "throttled"
     kept.accounts.note(SCOPE, NOW + 180, 60, None)
-    state = kept.accounts.load()[SCOPE].state
+    state = kept.accounts.load()[SCOPE]
     assert (state.succeeded_at, state.recovered_at, state.failing_since) == (NOW + 180, NOW + 180, None)
     assert state.last_error is None
 
@@ -164,10 +168,10 @@ def test_a_clock_that_was_set_back_ends_no_record(kept: Kept, failing: bool) -> 
     kept.accounts.note(SCOPE, NOW + 7260, 60, DENIED if failing else None)
     kept.accounts.note(SCOPE, NOW, 60, DENIED)
     kept.accounts.note(SCOPE, NOW + 60, 60, DENIED)
-    state = kept.accounts.load()[SCOPE].state
+    state = kept.accounts.load()[SCOPE]
     assert (state.failing_since, state.at, present(state.last_error).kind) == (NOW, NOW + 60, "denied")
     kept.accounts.note(SCOPE, NOW + 120, 60, None)
-    state = kept.accounts.load()[SCOPE].state
+    state = kept.accounts.load()[SCOPE]
     assert (state.succeeded_at, state.recovered_at, state.failing_since, state.at) == (
         NOW + 120,
         NOW + 120,
@@ -175,25 +179,25 @@ def test_a_clock_that_was_set_back_ends_no_record(kept: Kept, failing: bool) -> 
         NOW + 120,
     )
     kept.accounts.note(SCOPE, NOW + 90, 60, DENIED)
-    assert kept.accounts.load()[SCOPE].state.last_error is None
+    assert kept.accounts.load()[SCOPE].last_error is None
 
 
 def test_the_shortest_interval_counts_while_it_is_used(kept: Kept) -> None:
     """A longer one takes its place when the shorter one was not seen for long."""
     for at, interval in ((0, 300), (10, 60), (20, 300)):
         kept.accounts.note(SCOPE, NOW + at, interval, None)
-    assert kept.accounts.load()[SCOPE].state.interval == 60
+    assert kept.accounts.load()[SCOPE].interval == 60
     kept.accounts.note(SCOPE, NOW + 1000, 300, None)
-    assert kept.accounts.load()[SCOPE].state.interval == 300
+    assert kept.accounts.load()[SCOPE].interval == 300
 
 
 def test_an_alert_of_an_account_is_written_like_a_workers(kept: Kept) -> None:
     """State, version, history and outbox in one step; it is among the open alerts until it resolves."""
     kept.accounts.note(SCOPE, NOW, 60, DENIED)
-    basis = kept.accounts.load()[SCOPE]
-    assert kept.accounts.commit(verdict(basis, "firing", 1))
-    assert not kept.accounts.commit(verdict(basis, "resolved", 1)), "the basis has moved on"
-    after = kept.accounts.load()[SCOPE]
+    basis = basis_of(kept)
+    assert kept.alerts.commit(verdict(basis, "firing", 1))
+    assert not kept.alerts.commit(verdict(basis, "resolved", 1)), "the basis has moved on"
+    after = basis_of(kept)
     assert after.alerts["collector"].notified_severity == "critical"
     assert after.last_versions == {"collector": 1}
     assert [present(alert.last).dedup_key for alert in kept.alerts.open()] == [f"{SCOPE}/collector"]
@@ -203,34 +207,35 @@ def test_an_alert_of_an_account_is_written_like_a_workers(kept: Kept) -> None:
         ("log", 1, None),
         ("ops", 1, None),
     ]
-    assert kept.accounts.commit(verdict(after, "resolved", 2, NOW + 60))
+    assert kept.alerts.commit(verdict(after, "resolved", 2, NOW + 60))
     assert kept.alerts.open() == []
     history = kept.alerts.history(f"{SCOPE}/collector")
     assert [present(one.notification).version for one in history] == [2, 1]
-    assert [one.worker_id for one in kept.alerts.history()] == [SCOPE, SCOPE]
+    assert [one.subject for one in kept.alerts.history()] == [SCOPE, SCOPE]
 
 
 def test_an_account_that_was_left_is_forgotten(kept: Kept) -> None:
     """Unless its alert has turned meanwhile; its history stays, and its versions go on."""
     kept.accounts.note(SCOPE, NOW, 60, DENIED)
-    assert kept.accounts.commit(verdict(kept.accounts.load()[SCOPE], "firing", 1))
-    assert not kept.accounts.forget(SCOPE, 0)
-    assert kept.accounts.commit(verdict(kept.accounts.load()[SCOPE], "resolved", 2))
-    assert kept.accounts.forget(SCOPE, 2)
+    assert kept.alerts.commit(verdict(basis_of(kept), "firing", 1))
+    early = basis_of(kept)
+    assert kept.alerts.commit(verdict(early, "resolved", 2))
+    assert not kept.alerts.retire(ports.Verdict(early, {}, (), {}, NOW))
+    assert kept.alerts.retire(ports.Verdict(basis_of(kept), {}, (), {}, NOW))
     assert kept.accounts.load() == {}
     assert len(kept.alerts.history(f"{SCOPE}/collector")) == 2
     kept.accounts.note(SCOPE, NOW - 60, 60, DENIED)
-    basis = kept.accounts.load()[SCOPE]
-    assert (basis.state.failing_since, basis.version, basis.last_versions) == (NOW - 60, 0, {"collector": 2})
+    basis = basis_of(kept)
+    assert (basis.record.failing_since, basis.version, basis.last_versions) == (NOW - 60, 0, {"collector": 2})
 
 
 def test_a_last_verdict_forgets_in_the_same_step(kept: Kept) -> None:
     """It tells the end and leaves nothing that could be judged again, unless the alert has turned meanwhile."""
     kept.accounts.note(SCOPE, NOW, 60, DENIED)
-    early = kept.accounts.load()[SCOPE]
-    assert kept.accounts.commit(verdict(early, "firing", 1))
-    assert not kept.accounts.retire(verdict(early, "resolved", 2))
-    assert kept.accounts.retire(verdict(kept.accounts.load()[SCOPE], "resolved", 2))
+    early = basis_of(kept)
+    assert kept.alerts.commit(verdict(early, "firing", 1))
+    assert not kept.alerts.retire(verdict(early, "resolved", 2))
+    assert kept.alerts.retire(verdict(basis_of(kept), "resolved", 2))
     assert (kept.accounts.load(), kept.alerts.open()) == ({}, [])
     assert [present(one.notification).version for one in kept.alerts.history(f"{SCOPE}/collector")] == [2, 1]
     assert kept.outbox.backlog() == 4
@@ -239,7 +244,7 @@ def test_a_last_verdict_forgets_in_the_same_step(kept: Kept) -> None:
 def test_a_changed_configuration_stands_in_the_way_of_a_verdict(kept: Kept) -> None:
     """It was made with other channels."""
     kept.accounts.note(SCOPE, NOW, 60, DENIED)
-    basis = kept.accounts.load()[SCOPE]
+    basis = basis_of(kept)
     assert kept.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
-    assert not kept.accounts.commit(verdict(basis, "firing", 1))
-    assert kept.accounts.commit(verdict(kept.accounts.load()[SCOPE], "firing", 1))
+    assert not kept.alerts.commit(verdict(basis, "firing", 1))
+    assert kept.alerts.commit(verdict(basis_of(kept), "firing", 1))

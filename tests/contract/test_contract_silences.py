@@ -43,21 +43,3 @@ def test_the_last_to_acknowledge_is_known(repository: Repository) -> None:
     repository.silences.acknowledge(second)
     assert repository.silences.acknowledged([first.alert_id, "i-0abc1234/other"]) == {first.alert_id: second}
     assert repository.silences.acknowledged([]) == {}
-
-
-def test_what_a_silence_kept_of_a_channel_is_known(repository: Repository) -> None:
-    """It goes into the history with the silence and to nobody; what takes its place is told as ever."""
-    told = {"id": "1", "version": 1, "dedup_key": "channel:ops/delivery", "kind": "collector", "status": "firing"}
-    told |= {"severity": "critical", "rule": "delivery", "since": models.rfc3339(NOW), "at": models.rfc3339(NOW)}
-    told |= dict.fromkeys(("metric", "value", "threshold", "worker")) | {"summary": "it takes nothing"}
-    unheard = models.SilencedNotification.model_validate(told | {"silenced_by": "s1"})
-    assert repository.outbox.tell("ops", unheard, None, [], NOW)
-    assert repository.outbox.last_error("ops") == unheard
-    assert repository.outbox.backlog() == 0
-    [recorded] = repository.alerts.history("channel:ops/delivery")
-    assert recorded.transition.silenced_by == "s1"
-    plain = models.Notification.model_validate(told | {"id": "2", "version": 2})
-    assert repository.outbox.tell("ops", plain, "1", ["log"], NOW + 1)
-    assert repository.outbox.last_error("ops") == plain
-    [parcel] = repository.outbox.claim("channel:ops/delivery", NOW + 1, 15)
-    assert parcel.notification == plain

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator
 
 import fakeredis
@@ -115,18 +114,6 @@ def test_who_is_refused_comes_back_one_after_another(redis_url: str) -> None:
 # --- the outbox --------------------------------------------------------------------------------------------------
 
 
-def of_delivery(version: int, status: str = "firing") -> models.Notification:
-    """Return what is told of the delivery to the channel ops."""
-    return models.Notification.model_validate(
-        {
-            "id": f"of-delivery-{version}", "version": version, "dedup_key": models.delivery_alert("ops"),
-            "kind": "collector", "status": status, "severity": "critical", "rule": models.DELIVERY, "metric": None,
-            "value": None, "threshold": None, "since": models.rfc3339(NOW), "at": models.rfc3339(NOW), "worker": None,
-            "summary": "channel ops: given up", "scope": {"account": "*", "region": "*"},
-        }
-    )  # fmt: skip
-
-
 def test_postponed(repository: Repository) -> None:
     """A claim that is given back waits for its time, counts as no try, and leaves no attempt."""
     worker = builders.worker()
@@ -143,44 +130,3 @@ def test_postponed(repository: Repository) -> None:
     assert not repository.outbox.postpone(parcel, NOW + 60), "the fence is another's"
     (recorded,) = repository.alerts.history(alert_id)
     assert recorded.attempts == ()
-
-
-def test_told_of_the_delivery(repository: Repository) -> None:
-    """What is told of a channel's delivery goes to other channels and into the history, once."""
-    outbox = repository.outbox
-    assert outbox.last_error("ops") is None
-    assert outbox.tell("ops", of_delivery(1), None, ["chat", "log", "chat"], NOW)
-    assert outbox.tell("ops", of_delivery(1), None, ["chat", "log"], NOW), "an answer that was lost"
-    assert not outbox.tell("ops", of_delivery(2, "resolved"), None, ["chat"], NOW), "another was faster"
-    assert outbox.last_error("ops") == of_delivery(1)
-    assert [alert.last for alert in repository.alerts.open()] == [of_delivery(1)]
-    assert outbox.backlog() == 2
-    assert outbox.due(NOW, 10) == ["channel:ops/delivery"]
-    parcels = outbox.claim("channel:ops/delivery", NOW, 15)
-    assert sorted(parcel.channel for parcel in parcels) == ["chat", "log"]
-    assert outbox.tell("ops", of_delivery(2, "resolved"), "of-delivery-1", ["chat"], NOW + 5)
-    over, begun = repository.alerts.history("channel:ops/delivery")
-    assert (begun.transition.after, over.transition.after) == ("critical", None)
-    assert over.notification == of_delivery(2, "resolved")
-    assert len(repository.alerts.history()) == 2
-    assert repository.alerts.open() == []
-
-
-def test_what_is_told_of_the_delivery_is_seen_live(repository: Repository) -> None:
-    """Who watches sees it fire and resolve, once each; what a silence keeps from people is no news."""
-    messages = repository.feed.listen(timeout=0.2)
-    assert next(messages) is None
-    outbox = repository.outbox
-    assert outbox.tell("ops", of_delivery(1), None, ["log"], NOW)
-    assert outbox.tell("ops", of_delivery(1), None, ["log"], NOW), "an answer that was lost"
-    assert outbox.tell("ops", of_delivery(2, "resolved"), "of-delivery-1", ["log"], NOW)
-    unheard = models.SilencedNotification.model_validate(
-        {**of_delivery(3).model_dump(by_alias=True), "silenced_by": "s1"}
-    )
-    assert outbox.tell("ops", unheard, "of-delivery-2", [], NOW)
-    seen = [text for text in itertools.islice(messages, 5) if text is not None]
-    assert [models.Notification.model_validate_json(text) for text in seen] == [
-        of_delivery(1),
-        of_delivery(2, "resolved"),
-    ]
-    assert [alert.silenced_by for alert in repository.alerts.open()] == ["s1"]

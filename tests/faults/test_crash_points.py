@@ -30,10 +30,10 @@ WRITES = {
     "dispatcher": {"canary", "deliver", "evaluate"},
     "configurations": {"save"},
     "notifier": {"send"},
-    "outbox": {"claim", "delivered", "due", "failed", "give_up", "postpone", "release", "skip", "tell"},
+    "outbox": {"claim", "delivered", "due", "failed", "give_up", "postpone", "release", "skip"},
     "samples": {"claim", "mark_pending", "write", "write_many"},
     "schedule": {"delete", "put"},
-    "accounts": {"commit", "forget", "note", "retire"},
+    "accounts": {"note"},
     "setup": {"put"},
     "silences": {"add", "remove"},
     "workers": {"add", "found_dimensions", "update"},
@@ -51,7 +51,6 @@ WITHOUT = {
     "collect/dimensions._look_up workers.found_dimensions": "learnt anew",
     "collect/batch._retire schedule.delete": "of who is gone; the next collection or reconcile does it again",
     "collect/batch._retire schedule.put": "of who is there after all, as reconcile does",
-    "evaluate/evaluation._scopes accounts.note": "the next evaluation notes the budget again",
     "fleet/enrolment.put_entries schedule.put": "add., resume. and apply.scheduled stand behind its calls",
     "fleet/enrolment.put_entries schedule.delete": "add., resume. and apply.scheduled stand behind its calls",
     "fleet/members.remove silences.remove": "a silence of who is not monitored mutes nobody, and ends",
@@ -60,6 +59,7 @@ WITHOUT = {
     "fleet/reconcile._repair workers.update": "done again by the next one",
     "fleet/reconcile._repair samples.mark_pending": "before the entry goes, by which the next one finds it",
     "fleet/reconcile._repair schedule.delete": "done again by the next one",
+    "fleet/apply._write setup.put": "apply.written stands behind its call",
     "fleet/apply._dispatch dispatcher.evaluate": "the last of apply; the sweep finds whom it would have woken",
     "fleet/apply._dispatch dispatcher.deliver": "the last of apply; reconcile dispatches it again",
     "pipeline/tasks.reconcile dispatcher.deliver": "the last of it; the next one rings again",
@@ -70,8 +70,8 @@ WITHOUT = {
     "notify/sender._accept_canary outbox.skip": "of the canary, which is no alert",
     "notify/sender._hand_over notifier.send": "deliver.sent stands behind its call",
     "notify/sender._failed outbox.give_up": "of a reminder; the next one is noted in the same step",
-    "notify/channel_health._notify_after_silence outbox.tell": "the sweep that calls it calls it again",
     "pipeline/sweep.sweep dispatcher.deliver": "the last of a sweep; the next one finds the same",
+    "notify/channel_health._change alerts.commit": "trouble.told, .over and .abandoned stand behind its calls",
 }
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from tests.support import stages
 from tests.support.aws import use_aws
 from workermon import collect, health, models, ports, runtime, settings, testing
-from workermon.evaluate import evaluation
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
 from workermon.on_aws import session
@@ -70,10 +70,9 @@ class House:
             pulse.mark("listener", self.marked)
             pulse.mark("collect", self.marked)
         for _ in range(2):
-            self.told += evaluation.evaluate(
+            self.told += stages.evaluated(
                 self.ids, alerts=self.get(ports.Alerts), samples=self.get(ports.Samples),
                 configurations=self.get(ports.Configurations), pulse=pulse, now=self.clock,
-                accounts=self.get(ports.Accounts),
             )  # fmt: skip
             self.clock.advance(1)
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.waiting import eventually
-from workermon import errors, health, models, ports, testing
-from workermon.evaluate import silence_expiry
+from workermon import errors, evaluate, health, models, ports, testing
 from workermon.pipeline import listener, subscription, sweep
 
 NOW = time.time
@@ -67,7 +66,7 @@ class House:
                 now=NOW,
             ),
             "heartbeat": health.Heartbeat(check=check, url=None),
-            "silence_expiry": silence_expiry.Watch(
+            "silence_expiry": evaluate.SilenceExpiry(
                 alerts=testing.MemoryAlerts(self.store), samples=self.samples, workers=self.workers,
                 dispatcher=self.dispatcher, silences=testing.MemorySilences(),
                 configurations=testing.MemoryConfigurations(self.store, configuration), now=NOW,

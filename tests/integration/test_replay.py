@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import stages
 from workermon import collect, config, models, testing
-from workermon.evaluate import evaluation
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
 from workermon.on_aws import cloudwatch, ec2, session
@@ -107,7 +107,7 @@ class Monitor:
     def step(self, worker_id: str) -> None:
         """Collect and judge once, and keep what was recorded of the CPU's rule."""
         self.collection.collect([worker_id])
-        evaluation.evaluate(
+        stages.evaluated(
             [worker_id],
             alerts=self.alerts,
             samples=self.samples,

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from tests.support import stages
 from tests.support.aws import use_aws
 from workermon import collect, config, failpoints, fleet, models, notify, ports, runtime, settings, testing, views
-from workermon.evaluate import evaluation
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
 from workermon.views import explain
@@ -96,7 +96,7 @@ class House:
         self.get(ports.Pulse).mark("listener", self.clock())
         before = len(self.post.sent)
         marked = self.get(ports.Samples).pending(self.clock(), 100)
-        told = evaluation.evaluate(
+        told = stages.evaluated(
             marked, alerts=self.get(ports.Alerts), samples=self.get(ports.Samples),
             configurations=self.get(ports.Configurations), pulse=self.get(ports.Pulse), now=self.clock,
         )  # fmt: skip
@@ -224,7 +224,7 @@ def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: 
 CHILD = """
 import sys
 from workermon import collect, ports, runtime, settings, testing
-from workermon.evaluate import evaluation
+from workermon.evaluate import Evaluation
 clock = testing.ManualClock(float(sys.argv[2]))
 overrides = {ports.Clock: clock, ports.Schedule: testing.MemorySchedule(), ports.Dispatcher: testing.MemoryDispatcher(),
              ports.Nodes: testing.MemoryNodes(["there"])}
@@ -232,9 +232,7 @@ container = runtime.open(settings.Settings(), overrides=overrides)
 if sys.argv[1] == "collect":
     container.get(collect.Collection).collect(sys.argv[3:], again=True)
 else:
-    names = ("alerts", "samples", "configurations", "pulse")
-    given = {name: container.get(getattr(ports, name.title())) for name in names}
-    evaluation.evaluate(sys.argv[3:], **given, now=clock)
+    container.get(Evaluation).evaluate(sys.argv[3:])
 print("survived")
 """
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tests.support.stages import stage
-from workermon import collect, config, fleet, models, testing
+from workermon import collect, config, evaluate, fleet, models, testing
 
 
 class Desk:
@@ -22,7 +20,7 @@ class Desk:
 
 
 class Monitor:
-    """Ports by the names that the stages give them; ``run`` calls a stage with those that it asks for."""
+    """Every stage, and its ports by the names that the stages give them."""
 
     def __init__(self) -> None:
         self.now = testing.ManualClock(1_700_000_040.0)
@@ -59,14 +57,5 @@ class Monitor:
             now=self.now,
         )
 
+        self.evaluation = stage(evaluate.Evaluation, self)
         self.members = stage(fleet.Members, self)
-
-    def run(self, stage: Callable[..., Any], *identifiers: Any, **given: Any) -> Any:
-        """Call a stage with identifiers; what else it needs comes from here."""
-        asked = inspect.signature(stage).parameters.values()
-        found = {
-            each.name: getattr(self, each.name)
-            for each in asked
-            if each.kind is each.KEYWORD_ONLY and each.name not in given and hasattr(self, each.name)
-        }
-        return stage(*identifiers, **found, **given)

@@ -9,7 +9,6 @@ import pytest
 from tests.story.desk import Monitor
 from tests.support.present import present
 from workermon import fleet, models
-from workermon.evaluate import evaluation
 
 ID = "i-0abc0123456789def"
 HERE = models.AccountRegion(region="us-east-1")
@@ -34,7 +33,7 @@ def minutes(monitor: Monitor, *cpu: float) -> None:
         monitor.cloudwatch.put(ID, "CPUUtilization", [(at, value)])
         monitor.now.advance(60)
         monitor.collection.collect([ID])
-        monitor.delivery.deliver(monitor.run(evaluation.evaluate, [ID]))
+        monitor.delivery.deliver(monitor.evaluation.evaluate([ID]))
 
 
 def test_1_adding_a_worker_checks_it_with_ec2_and_schedules_its_id(monitor: Monitor) -> None:
@@ -93,7 +92,7 @@ def test_5_an_outage_of_the_monitor_is_made_up_for(monitor: Monitor) -> None:
     monitor.now.advance(30 * 60)
 
     monitor.collection.collect([ID])
-    monitor.delivery.deliver(monitor.run(evaluation.evaluate, [ID]))
+    monitor.delivery.deliver(monitor.evaluation.evaluate([ID]))
 
     series = monitor.samples.read([(ID, "cpu_utilization", 60)], at, monitor.now())[ID, "cpu_utilization"]
     assert len(series.points) == 30

@@ -82,13 +82,17 @@ class Site:
                 since=models.rfc3339(NOW),
                 at=models.rfc3339(NOW),
                 created_at=models.rfc3339(self.clock()),
-                worker=models.Subject(id=worker.id, name=worker.name, region=worker.region),
+                worker=models.WorkerSummary(id=worker.id, name=worker.name, region=worker.region),
                 summary="render-07: cpu_utilization 97.5 % > 90 %",
             )
             basis = self.alerts.load([worker.id])[worker.id]
             transition = Transition(at=int(NOW), before=None, after="critical")
             verdict = ports.Verdict(
-                basis, basis.alerts, ((rule, transition, notification),), {rule: channels}, self.clock()
+                basis,
+                basis.alerts,
+                (ports.RecordedTransition(rule, transition, notification),),
+                {rule: channels},
+                self.clock(),
             )
             assert self.alerts.commit(verdict)
 

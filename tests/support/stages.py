@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from workermon import ports, runtime, settings, testing
+from workermon import errors, evaluate, models, ports, runtime, settings, testing
+from workermon.notify import channel_health
 
 T = TypeVar("T")
 
@@ -19,6 +21,7 @@ NAMES: dict[str, Any] = {
     "ec2": ports.Ec2,
     "learned_delays": ports.LearnedDelays,
     "leases": ports.Leases,
+    "pulse": ports.Pulse,
     "samples": ports.Samples,
     "schedule": ports.Schedule,
     "secrets": ports.Secrets,
@@ -49,3 +52,54 @@ def stage(kind: type[T], world: Any) -> T:
     made |= {port: getattr(world, name) for name, port in NAMES.items() if getattr(world, name, None) is not None}
     found: T = runtime.open(settings.Settings(_env_file=None), made).get(kind)
     return found
+
+
+def evaluated(
+    worker_ids: Sequence[str],
+    *,
+    alerts: ports.Alerts,
+    samples: ports.Samples,
+    configurations: ports.Configurations,
+    pulse: ports.Pulse,
+    now: ports.Clock,
+    violations: Sequence[ports.Violations] = (),
+    silences: ports.Silences | None = None,
+    costs: ports.Costs | None = None,
+) -> list[str]:
+    """Evaluate workers; return the ids of the alerts that have something new to be delivered."""
+    stage = evaluate.Evaluation(
+        alerts=alerts,
+        samples=samples,
+        configurations=configurations,
+        silences=silences or testing.MemorySilences(),
+        costs=costs or testing.MemoryCosts(),
+        pulse=pulse,
+        violations=violations,
+        now=now,
+    )
+    return stage.evaluate(worker_ids)
+
+
+def give_up(
+    channel: str,
+    *,
+    alerts: ports.Alerts,
+    configurations: ports.Configurations,
+    now: ports.Clock,
+    why: str = "it refuses this (404 Not Found)",
+    silences: ports.Silences | None = None,
+) -> None:
+    """Have a channel's alert fire, as a delivery does that gave a notification up."""
+    health = channel_health.ChannelHealth(
+        alerts=alerts, configurations=configurations, silences=silences or testing.MemorySilences(), now=now
+    )
+    at = models.rfc3339(now())
+    lost = models.Notification(
+        id="lost", version=1, dedup_key="i-0abc1234/cpu-high", kind="threshold", status="firing", severity="critical",
+        rule="cpu-high", metric="cpu_utilization", value=97.5, threshold=90.0, since=at, at=at, worker=None,
+        summary="render-07: it is hot",
+    )  # fmt: skip
+    claimed = models.ClaimedNotification(
+        alert_id=lost.dedup_key, channel=channel, notification=lost, fence=1, attempt=5
+    )
+    health.gave_up(claimed, errors.DeliveryFailed(f"channel {channel}", why, "see the receiver's log"))

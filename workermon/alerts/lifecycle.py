@@ -1,54 +1,88 @@
-"""Pure: what becomes of a judgement: who is told what of it, and what is silenced, damped, held back or ended.
+"""Pure: the life of an alert, whatever its subject: what a judgement opens, changes, resolves, or only records.
 
-A judgement says how it stands with a rule; people were told how it stood. They hear of it where the two differ, where
-more joins what they know of, where an alert begins to flap or has held still, and where a silence that kept it from
-them is over. Everything else is recorded alone.
+A judgement says how it stands with a rule; people were notified how it stood. They are notified again if the two
+differ, if more joins what they know of, if an alert begins to flap or has held still, and if a silence that kept it
+from them is over. Everything else is recorded only.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any
 
-from workermon import models, ports, rules
-from workermon.alerts import message, silences
+from workermon import models, ports
+from workermon.alerts import audience, message, silences, subject
 from workermon.rules import flapping, wording
 
 
-class VerdictBuilder:
-    """A verdict in the making: the judgements of one worker's rules, taken in one after the other.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a judge says of one rule of a subject.
 
-    ``at`` is when it is made, in seconds; ``quiet`` are the silences in force.
+    ``alert`` is the alert as it was, ``rule_state`` the state now, ``transitions`` what led there. ``until`` is the
+    time up to which the rule was judged (seconds; ``None``: the state's cursor). ``unit`` is the metric's, ``interval``
+    (seconds) the worker's, ``last_error`` why its collections fail. ``summary`` and ``cause`` are of subjects that
+    are not workers. ``late_reason`` is why people are notified although nothing of this judgement changed.
     """
 
-    def __init__(self, basis: ports.Basis, at: float, active_silences: Sequence[models.Silence] = ()) -> None:
-        self.basis, self.at, self._quiet = basis, at, active_silences
+    rule: models.Rule
+    alert: models.Alert
+    rule_state: models.RuleState
+    transitions: Sequence[models.Transition] = ()
+    until: int | None = None
+    unit: str = "count"
+    interval: int = 0
+    last_error: models.CollectionError | None = None
+    summary: str | None = None
+    cause: str | None = None
+    late_reason: str = "the rule was changed"
+
+
+class VerdictBuilder:
+    """A verdict in the making: the judgements of one subject's rules, applied one after the other.
+
+    ``at`` is when it is made, in seconds; ``active_silences`` are those in force.
+    """
+
+    def __init__(self, basis: ports.Basis[Any], at: float, active_silences: Sequence[models.Silence] = ()) -> None:
+        self.basis, self.at, self._active_silences = basis, at, active_silences
         self.alerts: dict[str, models.Alert] = {}
-        self.transitions: list[tuple[str, models.Transition, models.Notification | None]] = []
+        self.transitions: list[ports.RecordedTransition] = []
         self.channels: dict[str, tuple[str, ...]] = {}
 
-    def muted(self, rule: str) -> models.Silence | None:
-        """Return the silence that a rule's alert is under now."""
-        if not self._quiet:
+    @functools.cached_property
+    def subject(self) -> subject.Subject:
+        """Return what the verdict is about."""
+        return subject.of(self.basis)
+
+    def silence_of(self, rule: str) -> models.Silence | None:
+        """Return the silence that mutes a rule's alert now."""
+        if not self._active_silences:
             return None
-        return silences.muting(self._quiet, self.basis.record.worker, rule, self.at)
+        return silences.muting(self._active_silences, self.subject.worker, rule, self.at)
+
+    def next_version(self, rule: str) -> int:
+        """Return the version of an alert's next notification; it keeps growing over a subject's incarnations."""
+        alert = self.basis.alerts.get(rule)
+        return max(alert.version if alert else 0, self.basis.last_versions.get(rule, 0)) + 1
 
     def verdict(self) -> ports.Verdict:
         """Return what is to be written."""
         return ports.Verdict(self.basis, self.alerts, tuple(self.transitions), self.channels, self.at)
 
 
-class _AlertContext(NamedTuple):
-    """A judgement of which people are to hear.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _AlertContext:
+    """A judgement of which people are notified.
 
-    ``silence`` is the one that the alert is under, ``since`` when the episode began. ``begins`` and ``ends``: that it
-    flaps was not told before, or is over.
+    ``silence`` is the one that mutes the alert, ``since`` when the episode began. ``begins`` and ``ends``: people are
+    notified that it flaps, or that it no longer does.
     """
 
-    rule: models.Rule
-    alert: models.Alert
-    rule_state: models.RuleState
+    judgement: Judgement
     stand: flapping.Stand
     silence: models.Silence | None
     since: int | None
@@ -56,111 +90,84 @@ class _AlertContext(NamedTuple):
     ends: bool
 
 
-class _Announcement(NamedTuple):
-    """What people hear: a transition in the place of one of the judgement's, or besides them where that is ``None``.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Announcement:
+    """What people are notified of: a transition that replaces one of the judgement's, or that is added to them."""
 
-    ``channels`` are told now; ``heard`` are all that were told of what goes on. ``untold`` is the silence because of
-    which nobody is.
-    """
-
-    instead_of: models.Transition | None
+    replaces: models.Transition | None
     transition: models.Transition
     notification: models.Notification
-    channels: tuple[str, ...]
-    heard: tuple[str, ...]
-    untold: str | None = None
+    audience: audience.Audience
 
 
 # --- one judgement -----------------------------------------------------------------------------------------------
 
 
-def tell(
-    draft: VerdictBuilder,
-    rule: models.Rule,
-    alert: models.Alert,
-    rule_state: models.RuleState,
-    transitions: Sequence[models.Transition],
-    *,
-    unit: str,
-    belated: str = "the rule was changed",
-) -> None:
-    """Take a judgement into the draft; people hear of it where the present is not what they were told last.
-
-    ``unit`` is the metric's; ``belated`` is why it differs where nothing of the judgement turned.
-    """
-    silence = draft.muted(rule.name)
-    freed = alert.silenced_by is not None and silence is None and rule_state.severity is not None
-    stand = _stand(draft, rule, alert, rule_state)
-    if stand.flaps and not freed and not flapping.is_told(alert, rule_state.severity):
-        _damp(draft, alert, rule_state, transitions)
+def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
+    """Apply a judgement; people are notified if the present is not what they were notified of last."""
+    alert, rule_state = judgement.alert, judgement.rule_state
+    silence = builder.silence_of(alert.rule)
+    unsilenced = alert.silenced_by is not None and silence is None and rule_state.severity is not None
+    stand = _stand(judgement)
+    if stand.flaps and not unsilenced and not flapping.is_told(alert, rule_state.severity):
+        _damp(builder, judgement)
         return
     begins, ends = stand.flaps and not alert.flapping_told, alert.flapping and not stand.flaps
-    late = freed and rule_state.severity == alert.notified_severity
-    if (
-        rule_state is alert.rule_state
-        and rule_state.severity == alert.notified_severity
-        and not (late or begins or ends)
-    ):
-        draft.alerts[rule.name] = alert
+    late = unsilenced and rule_state.severity == alert.notified_severity
+    unchanged = rule_state is alert.rule_state and rule_state.severity == alert.notified_severity
+    if unchanged and not (late or begins or ends):
+        builder.alerts[alert.rule] = alert
         return
-    after, news = _followed(alert, rule_state, transitions, stand), None
-    if begins or (ends and alert.flapping_told) or _differs(alert, rule_state, transitions):
-        matter = _AlertContext(rule, alert, rule_state, stand, silence, after.since, begins, ends)
-        news = _turned(draft, matter, transitions, unit, belated)
+    after = _after(judgement, stand)
+    announcement = None
+    if begins or (ends and alert.flapping_told) or _differs(judgement):
+        context = _AlertContext(
+            judgement=judgement, stand=stand, silence=silence, since=after.since, begins=begins, ends=ends
+        )
+        announcement = _changed(builder, context)
     elif late:
-        news = _freed(draft, rule, alert)
-    if news is None:
-        _record(draft, after, transitions)
+        announcement = _unsilenced(builder, judgement)
+    if announcement is None:
+        _record(builder, after, judgement.transitions)
     else:
-        _publish(draft, after, transitions, news)
+        _publish(builder, after, judgement.transitions, announcement)
 
 
-def record_only(
-    draft: VerdictBuilder,
-    rule: models.Rule,
-    alert: models.Alert,
-    rule_state: models.RuleState,
-    transitions: Sequence[models.Transition],
-    why: str,
-) -> None:
-    """Take a judgement into the draft of which nobody hears for now."""
-    since = _since(alert, rule_state, transitions)
-    draft.alerts[rule.name] = alert.model_copy(update={"rule_state": rule_state, "since": since})
-    said = [one.model_copy(update={"reason": f"{one.reason}; {why}"}) for one in transitions]
-    draft.transitions += [(rule.name, one, None) for one in said]
+def record_only(builder: VerdictBuilder, judgement: Judgement, reason: str) -> None:
+    """Apply a judgement of which nobody is notified for now, with the reason for that."""
+    alert, rule_state = judgement.alert, judgement.rule_state
+    since = _since(alert, rule_state, judgement.transitions)
+    builder.alerts[alert.rule] = alert.model_copy(update={"rule_state": rule_state, "since": since})
+    for transition in judgement.transitions:
+        recorded = transition.model_copy(update={"reason": f"{transition.reason}; {reason}"})
+        builder.transitions.append(ports.RecordedTransition(alert.rule, recorded, None))
 
 
-def end(
-    draft: VerdictBuilder,
-    rule: models.Rule | None,
-    alert: models.Alert | None,
-    reason: str,
-    at: float,
-    *,
-    forget: bool = False,
-) -> None:
-    """Resolve an alert with the reason and have its judgement begin anew; ``forget`` keeps nothing of it.
+def resolve(builder: VerdictBuilder, alert: models.Alert, rule: models.Rule | None, reason: str, at: float) -> None:
+    """Resolve an alert without a datapoint, with the reason; its judgement begins anew at that time.
 
-    ``rule`` is ``None`` where it is no more.
+    ``rule`` is ``None`` if it was removed. Resolving an alert again changes nothing.
     """
-    if alert is None:
-        return
-    after = alert if _is_ended(alert) else _close(draft, rule, alert, reason, at)
-    if not forget:
-        draft.alerts[alert.rule] = after
+    builder.alerts[alert.rule] = alert if _is_resolved(alert) else _close(builder, alert, rule, reason, at)
 
 
-def closing(basis: ports.Basis, configuration: models.Configuration, reason: str, at: float) -> ports.Verdict:
-    """Return the verdict that resolves every open alert of a worker with the reason, at that time."""
+def forget(builder: VerdictBuilder, alert: models.Alert, rule: models.Rule | None, reason: str, at: float) -> None:
+    """Resolve an alert as ``resolve`` does and keep nothing of it."""
+    if not _is_resolved(alert):
+        _close(builder, alert, rule, reason, at)
+
+
+def closing(basis: ports.Basis[Any], configuration: models.Configuration, reason: str, at: float) -> ports.Verdict:
+    """Return the verdict that resolves every open alert of a subject with the reason, at that time."""
     rules = {rule.name: rule for rule in configuration.rules}
-    draft = VerdictBuilder(basis, at)
+    builder = VerdictBuilder(basis, at)
     for name, alert in basis.alerts.items():
-        draft.alerts[name] = _close(draft, rules.get(name), alert, reason, at)
-    return draft.verdict()
+        builder.alerts[name] = _close(builder, alert, rules.get(name), reason, max(at, alert.since or 0))
+    return builder.verdict()
 
 
-def _is_ended(alert: models.Alert) -> bool:
-    """Tell whether nobody was told of it and its judgement is about to begin anew."""
+def _is_resolved(alert: models.Alert) -> bool:
+    """Tell whether nobody was notified that it fires and its judgement is about to begin anew."""
     rule_state = alert.rule_state
     return (
         alert.notified_severity is None
@@ -171,45 +178,63 @@ def _is_ended(alert: models.Alert) -> bool:
 
 
 def _close(
-    draft: VerdictBuilder, rule: models.Rule | None, alert: models.Alert, reason: str, at: float
+    builder: VerdictBuilder, alert: models.Alert, rule: models.Rule | None, reason: str, at: float
 ) -> models.Alert:
-    """Return an alert after its end; take that into the draft where it fired."""
-    version = message.next_version(draft.basis, alert.rule)
-    worker = draft.basis.record.worker
-    after, transition, told = message.closed(worker, alert, reason, at, version=version, created_at=draft.at)
-    if transition.before is not None:
-        draft.transitions.append((alert.rule, transition, told))
-        draft.channels[alert.rule] = message.channels_for_end(alert, rule)
-    return after
+    """Return an alert after its end; record that if it fired, and notify of it whoever knows that it fired."""
+    when = math.floor(at)
+    after = models.Alert(
+        rule=alert.rule, rule_state=models.RuleState(start=when), version=alert.version, last=alert.last
+    )
+    before = alert.notified_severity or alert.rule_state.severity
+    transition = models.Transition(at=when, before=before, after=None, reason=reason)
+    if alert.notified_severity is None:
+        if before is not None:
+            builder.transitions.append(ports.RecordedTransition(alert.rule, transition, None))
+        return after
+    notified = audience.of(rule, alert, None, None)
+    details = message.Details(
+        version=builder.next_version(alert.rule),
+        since=when if alert.since is None else alert.since,
+        created_at=builder.at,
+    )
+    notification = message.resolution(builder.subject, alert, transition, details)
+    transition = transition.model_copy(update={"silenced_by": notified.silenced_by})
+    builder.transitions.append(ports.RecordedTransition(alert.rule, transition, notification))
+    builder.channels[alert.rule] = notified.channels
+    return after.model_copy(update={"version": notification.version, "last": notification})
+
+
+def state_after(transition: models.Transition) -> models.RuleState:
+    """Return the state of a rule that is judged by what is known now and by no slots."""
+    severity = transition.after
+    latched = 0 if severity is None else 1 << models.SEVERITIES.index(severity)
+    return models.RuleState(trail=(models.SeverityChange(transition.at, severity, latched),))
 
 
 # --- how it stands -----------------------------------------------------------------------------------------------
 
 
-def _stand(
-    draft: VerdictBuilder, rule: models.Rule, alert: models.Alert, rule_state: models.RuleState
-) -> flapping.Stand:
-    if rule.flapping is None and not alert.flapping:
+def _stand(judgement: Judgement) -> flapping.Stand:
+    if judgement.rule.flapping is None and not judgement.alert.flapping:
         return flapping.CALM
-    return flapping.stand(rule, rule_state, rules.KINDS[rule.kind].evaluated_until(rule_state, draft.at))
+    until = judgement.rule_state.cursor if judgement.until is None else judgement.until
+    return flapping.stand(judgement.rule, judgement.rule_state, until)
 
 
-def _differs(alert: models.Alert, rule_state: models.RuleState, transitions: Iterable[models.Transition]) -> bool:
-    """Tell whether the present is not what people were told last: in its severity, or in that more joined it."""
-    if rule_state.severity != alert.notified_severity:
+def _differs(judgement: Judgement) -> bool:
+    """Tell whether the present is not what people were notified of last: another severity, or more joined it."""
+    severity = judgement.rule_state.severity
+    if severity != judgement.alert.notified_severity:
         return True
-    return rule_state.severity is not None and any(
-        one.before == one.after == rule_state.severity for one in transitions
-    )
+    return severity is not None and any(turn.before == turn.after == severity for turn in judgement.transitions)
 
 
-def _followed(
-    alert: models.Alert, rule_state: models.RuleState, transitions: Sequence[models.Transition], stand: flapping.Stand
-) -> models.Alert:
-    """Return an alert that stands as it was judged, whatever people were told."""
+def _after(judgement: Judgement, stand: flapping.Stand) -> models.Alert:
+    """Return the alert as it is judged now, whatever people were notified of."""
+    alert, rule_state = judgement.alert, judgement.rule_state
     # While it flaps it is one episode, whatever becomes of it.
     goes_on = stand.flaps and alert.flapping and alert.open
-    since = alert.since if goes_on else _since(alert, rule_state, transitions)
+    since = alert.since if goes_on else _since(alert, rule_state, judgement.transitions)
     changes: dict[str, object] = {"rule_state": rule_state, "since": since}
     if stand.flaps or alert.flapping:
         changes |= {"flapping": stand.flaps, "flapping_told": stand.flaps}
@@ -217,58 +242,61 @@ def _followed(
 
 
 def _since(alert: models.Alert, rule_state: models.RuleState, transitions: Sequence[models.Transition]) -> int | None:
-    """Return when the present episode began, ``None`` where there is none."""
+    """Return when the present episode began; ``None`` if there is none."""
     if rule_state.severity is None:
         return None
     for place in range(len(rule_state.trail) - 1, -1, -1):
         if rule_state.trail[place].severity is None:
             return rule_state.trail[place + 1].at
-    began = [one.at for one in transitions if one.before is None and one.after is not None]
+    began = [turn.at for turn in transitions if turn.before is None and turn.after is not None]
     if began:
         return max(began)
     return rule_state.trail[0].at if alert.since is None else alert.since
 
 
-# --- what is said, and to whom -----------------------------------------------------------------------------------
+# --- what people are notified of ---------------------------------------------------------------------------------
 
 
-def _turned(
-    draft: VerdictBuilder, matter: _AlertContext, transitions: Sequence[models.Transition], unit: str, belated: str
-) -> _Announcement:
-    """Return what people hear of a present that is not what they were told last."""
-    found = _deciding(matter, transitions)
-    said = _unseen(draft, matter, belated) if found is None else found
-    notification = _worded(draft, matter, said, unit)
-    channels, heard, untold = _audience(matter)
-    if said.damped or untold is not None:
-        said = said.model_copy(update={"damped": False, "silenced_by": untold})
-    return _Announcement(found, said, notification, channels, heard, untold)
+def _changed(builder: VerdictBuilder, context: _AlertContext) -> _Announcement:
+    """Return what people are notified of if the present is not what they were notified of last."""
+    judgement = context.judgement
+    deciding = _deciding(context)
+    transition = _without_transition(builder, context) if deciding is None else deciding
+    notification = _notification(builder, context, transition)
+    notified = audience.of(judgement.rule, judgement.alert, judgement.rule_state.severity, context.silence)
+    if transition.damped or notified.silenced_by is not None:
+        transition = transition.model_copy(update={"damped": False, "silenced_by": notified.silenced_by})
+    return _Announcement(replaces=deciding, transition=transition, notification=notification, audience=notified)
 
 
-def _deciding(matter: _AlertContext, transitions: Sequence[models.Transition]) -> models.Transition | None:
-    """Return the turn that led to the present, ``None`` where none did.
+def _deciding(context: _AlertContext) -> models.Transition | None:
+    """Return the transition that led to the present; ``None`` if none did.
 
-    It is the latest; of a turn that was withdrawn and one that took its place at the same time, the latter.
+    It is the latest. If one was withdrawn and another took its place at the same time, it is the other.
     """
-    matching = [one for one in transitions if one.after == matter.rule_state.severity]
-    if matter.ends:
-        matching = [one for one in matching if one.at >= (matter.stand.still or 0) and not one.damped]
-    return max(matching, key=lambda one: (one.at, one.count is not None), default=None)
+    severity = context.judgement.rule_state.severity
+    matching = [turn for turn in context.judgement.transitions if turn.after == severity]
+    if context.ends:
+        matching = [turn for turn in matching if turn.at >= (context.stand.still or 0) and not turn.damped]
+    return max(matching, key=lambda turn: (turn.at, turn.count is not None), default=None)
 
 
-def _unseen(draft: VerdictBuilder, matter: _AlertContext, belated: str) -> models.Transition:
-    """Return a transition for what changed without a turn."""
-    trail = matter.rule_state.trail
-    at = trail[-1].at if trail else math.floor(draft.at)
+def _without_transition(builder: VerdictBuilder, context: _AlertContext) -> models.Transition:
+    """Return a transition for what changed although nothing of the judgement did."""
+    judgement = context.judgement
+    trail = judgement.rule_state.trail
     made = models.Transition(
-        at=at, before=matter.alert.notified_severity, after=matter.rule_state.severity, reason=belated
+        at=trail[-1].at if trail else math.floor(builder.at),
+        before=judgement.alert.notified_severity,
+        after=judgement.rule_state.severity,
+        reason=judgement.late_reason,
     )
-    return _of_flapping(matter, made) if matter.begins or matter.ends else made
+    return _of_flapping(context, made) if context.begins or context.ends else made
 
 
-def _of_flapping(matter: _AlertContext, made: models.Transition) -> models.Transition:
-    """Say what decided where no turn did: that it flaps, or flaps no longer."""
-    option, stand, cursor = matter.rule.flapping, matter.stand, matter.rule_state.cursor
+def _of_flapping(context: _AlertContext, made: models.Transition) -> models.Transition:
+    """Say what decided if no datapoint did: that the alert flaps, or no longer does."""
+    option, stand, cursor = context.judgement.rule.flapping, context.stand, context.judgement.rule_state.cursor
     if stand.flaps:
         return made.model_copy(update={"at": stand.last, "reason": "it turns too often"})
     if option is not None and stand.still is not None:
@@ -278,106 +306,98 @@ def _of_flapping(matter: _AlertContext, made: models.Transition) -> models.Trans
     return made.model_copy(update={"at": made.at if cursor is None else cursor, "reason": reason})
 
 
-def _worded(draft: VerdictBuilder, matter: _AlertContext, said: models.Transition, unit: str) -> models.Notification:
-    rule, alert, record = matter.rule, matter.alert, draft.basis.record
-    began = alert.since if matter.since is None else matter.since
-    notification = message.notification(
-        record.worker,
-        rule,
-        said,
-        version=message.next_version(draft.basis, rule.name),
-        since=said.at if began is None else began,
-        created_at=draft.at,
-        unit=unit,
-        told=alert.notified_severity,
-        last_error=record.condition.last_error,
+def _notification(
+    builder: VerdictBuilder, context: _AlertContext, transition: models.Transition
+) -> models.Notification:
+    judgement = context.judgement
+    rule, alert = judgement.rule, judgement.alert
+    began = alert.since if context.since is None else context.since
+    details = message.Details(
+        version=builder.next_version(alert.rule),
+        since=transition.at if began is None else began,
+        created_at=builder.at,
+        notified_severity=alert.notified_severity,
+        unit=judgement.unit,
+        interval=judgement.interval,
+        last_error=judgement.last_error,
+        summary=judgement.summary,
+        cause=judgement.cause,
     )
-    if not (matter.stand.flaps or matter.ends):
-        return notification
-    return message.of_flapping(notification, record.worker, rule, said, matter.stand, begins=matter.begins)
+    notification = message.notification(builder.subject, rule, transition, details)
+    if context.begins:
+        return message.begins_to_flap(notification, builder.subject, rule, transition, context.stand)
+    if context.stand.flaps:
+        return message.still_flaps(notification)
+    if context.ends:
+        return message.flaps_no_more(notification, builder.subject, rule, transition)
+    return notification
 
 
-def _audience(matter: _AlertContext) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
-    """Return who is told, who has heard of the episode by then, and the silence because of which nobody is told."""
-    rule, alert, severity, silence = matter.rule, matter.alert, matter.rule_state.severity, matter.silence
-    if severity is None:
-        # Whoever heard that it fires hears that it is over, whatever the rule says by then.
-        channels = message.channels_for_end(alert, rule)
-        return channels, (), None if channels else alert.silenced_by
-    if silence is not None:
-        return (), alert.channels, silence.id
-    channels = message.channels_for(alert, rule, severity)
-    return channels, _heard(alert, channels), None
-
-
-def _heard(alert: models.Alert, channels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return who was told of an episode, once these are told too."""
-    return tuple(dict.fromkeys((*alert.channels, *channels)))
-
-
-def _freed(draft: VerdictBuilder, rule: models.Rule, alert: models.Alert) -> _Announcement | None:
-    """Return what nobody heard of under a silence that is over; its id names the turn, so it is the same one."""
-    if alert.last is None or alert.notified_severity is None:
+def _unsilenced(builder: VerdictBuilder, judgement: Judgement) -> _Announcement | None:
+    """Return what nobody was notified of under a silence that is over now."""
+    alert = judgement.alert
+    severity = alert.notified_severity
+    if alert.last is None or severity is None:
         return None
-    reason = message.unsilenced(alert)
-    said = models.Transition(
-        at=math.floor(draft.at), before=alert.notified_severity, after=alert.notified_severity, reason=reason
+    transition = models.Transition(
+        at=math.floor(builder.at), before=severity, after=severity, reason=message.unsilenced(alert)
     )
-    changes = {
-        "version": message.next_version(draft.basis, rule.name),
-        "created_at": models.rfc3339(draft.at),
-        "reason": reason,
-        "summary": rules.KINDS[rule.kind].later(alert.last.summary),
-    }
-    channels = message.channels_for(alert, rule, alert.notified_severity)
-    return _Announcement(None, said, alert.last.model_copy(update=changes), channels, _heard(alert, channels))
+    return _Announcement(
+        replaces=None,
+        transition=transition,
+        notification=message.repeated(alert.last, alert, builder.next_version(alert.rule), builder.at),
+        audience=audience.of(judgement.rule, alert, severity, None),
+    )
 
 
-# --- what is taken into the draft --------------------------------------------------------------------------------
+# --- what is written ---------------------------------------------------------------------------------------------
 
 
 def _publish(
-    draft: VerdictBuilder, alert: models.Alert, transitions: Sequence[models.Transition], news: _Announcement
+    builder: VerdictBuilder,
+    alert: models.Alert,
+    transitions: Sequence[models.Transition],
+    announcement: _Announcement,
 ) -> None:
-    """Take a judgement into the draft with what people hear of it."""
-    severity = news.transition.after
+    """Write an alert and its transitions, one of which notifies people."""
+    notified, severity = announcement.audience, announcement.transition.after
     changes = {
-        "version": news.notification.version,
+        "version": announcement.notification.version,
         "notified_severity": severity,
-        "last": news.notification,
-        "channels": news.heard,
-        "silenced_by": None if severity is None else news.untold,
+        "last": announcement.notification,
+        "channels": notified.heard,
+        "silenced_by": None if severity is None else notified.silenced_by,
     }
-    draft.channels[alert.rule] = news.channels
-    if news.instead_of is None:
-        transitions = [*transitions, news.transition]
+    builder.channels[alert.rule] = notified.channels
+    if announcement.replaces is None:
+        transitions = [*transitions, announcement.transition]
     else:
-        transitions = [news.transition if one is news.instead_of else one for one in transitions]
-    _record(draft, alert.model_copy(update=changes), transitions, news)
+        transitions = [announcement.transition if one is announcement.replaces else one for one in transitions]
+    _record(builder, alert.model_copy(update=changes), transitions, announcement)
 
 
-def _damp(
-    draft: VerdictBuilder, alert: models.Alert, rule_state: models.RuleState, transitions: Sequence[models.Transition]
-) -> None:
-    """Take a judgement of an alert that flaps into the draft; nobody is told."""
-    since = alert.since if alert.open else _since(alert, rule_state, transitions)
-    _record(draft, alert.model_copy(update={"rule_state": rule_state, "since": since, "flapping": True}), transitions)
+def _damp(builder: VerdictBuilder, judgement: Judgement) -> None:
+    """Write a judgement of an alert that flaps; nobody is notified."""
+    alert, rule_state = judgement.alert, judgement.rule_state
+    since = alert.since if alert.open else _since(alert, rule_state, judgement.transitions)
+    changes = {"rule_state": rule_state, "since": since, "flapping": True}
+    _record(builder, alert.model_copy(update=changes), judgement.transitions)
 
 
 def _record(
-    draft: VerdictBuilder,
+    builder: VerdictBuilder,
     alert: models.Alert,
-    transitions: Sequence[models.Transition],
-    news: _Announcement | None = None,
+    transitions: Iterable[models.Transition],
+    announcement: _Announcement | None = None,
 ) -> None:
-    """Take an alert and its transitions into the draft; ``news`` tells one of them."""
-    draft.alerts[alert.rule] = alert
-    for one in transitions:
-        told = news.notification if news is not None and one is news.transition else None
-        draft.transitions.append((alert.rule, _said(one), told))
-
-
-def _said(transition: models.Transition) -> models.Transition:
-    if not transition.damped:
-        return transition
-    return transition.model_copy(update={"reason": f"{transition.reason}; damped: the alert is flapping"})
+    """Write an alert and its transitions; the announcement's one has the notification."""
+    builder.alerts[alert.rule] = alert
+    for transition in transitions:
+        announced = announcement is not None and transition is announcement.transition
+        notification = announcement.notification if announcement is not None and announced else None
+        if transition.damped:
+            reason = f"{transition.reason}; damped: the alert is flapping"
+            recorded = transition.model_copy(update={"reason": reason})
+        else:
+            recorded = transition
+        builder.transitions.append(ports.RecordedTransition(alert.rule, recorded, notification))

@@ -22,7 +22,7 @@ class Request:
 
 
 def muting(
-    silences: Iterable[models.Silence], worker: models.Worker | models.Subject | None, rule: str, now: float
+    silences: Iterable[models.Silence], worker: models.Worker | models.WorkerSummary | None, rule: str, now: float
 ) -> models.Silence | None:
     """Return the silence that mutes a rule's alert at a time; ``None`` if none does.
 
@@ -33,7 +33,7 @@ def muting(
     return max(matching, key=lambda silence: (silence.ends, silence.id), default=None)
 
 
-def _covers(silence: models.Silence, worker: models.Worker | models.Subject | None, rule: str) -> bool:
+def _covers(silence: models.Silence, worker: models.Worker | models.WorkerSummary | None, rule: str) -> bool:
     if silence.rule not in (None, rule):
         return False
     if worker is None:

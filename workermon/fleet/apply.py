@@ -228,7 +228,7 @@ def _may_be_unnotified(record: ports.Record, configuration: models.Configuration
     return rules.owe_end(configuration.rules, record.worker, record.condition, {})
 
 
-def _change(plan: Plan, mark: str, bases: Mapping[str, ports.Basis], at: float) -> ports.Change:
+def _change(plan: Plan, mark: str, bases: Mapping[str, ports.Basis[ports.Record]], at: float) -> ports.Change:
     return ports.Change(
         mark=mark,
         fleet={record.worker.id: record.worker for record in plan.fleet},

@@ -6,7 +6,6 @@ import dataclasses
 
 from workermon import errors, failpoints, logs, models, ports
 from workermon.alerts import lifecycle
-from workermon.evaluate import account
 
 log = logs.get(__name__)
 
@@ -21,7 +20,6 @@ class Cleanup:
     workers: ports.Workers
     schedule: ports.Schedule
     alerts: ports.Alerts
-    accounts: ports.Accounts
     configurations: ports.Configurations
     now: ports.Clock
 
@@ -49,9 +47,8 @@ class Cleanup:
         """
         failing = [
             basis
-            for basis in self.accounts.load().values()
-            if basis.state.key != models.EVERYWHERE
-            and (basis.state.failing_since is not None or any(alert.open for alert in basis.alerts.values()))
+            for basis in self.alerts.load_standing().accounts.values()
+            if basis.record.failing_since is not None or any(alert.open for alert in basis.alerts.values())
         ]
         if not failing:
             return ()
@@ -60,8 +57,8 @@ class Cleanup:
             for record in self.workers.every()
             if record.worker.monitoring == "active" and record.condition.status not in models.GONE
         }
-        unused = [basis for basis in failing if basis.state.key not in collected]
-        return tuple(basis.state.key for basis in unused if self._close(basis))
+        unused = [basis for basis in failing if basis.record.key not in collected]
+        return tuple(basis.record.key for basis in unused if self._close(basis))
 
     def orphaned_channel_alerts(self) -> list[str]:
         """Return the ids of alerts about the delivery to channels that the configuration no longer has."""
@@ -71,11 +68,10 @@ class Cleanup:
         ]
         return [key for key in keys if models.is_delivery_alert(key) and models.channel_of(key) not in channels]
 
-    def _close(self, basis: ports.AccountBasis) -> bool:
+    def _close(self, basis: ports.Basis[models.AccountState]) -> bool:
         """Close an account and region; ``False`` if it was evaluated meanwhile: the next reconciliation looks again."""
-        key, reason = basis.state.key, "no worker is collected there any more"
-        verdict = account.closing(basis, self.configurations.load(), reason, self.now())
-        closed = self.accounts.forget(key, basis.version) if verdict is None else self.accounts.retire(verdict)
+        key, reason = basis.record.key, "no worker is collected there any more"
+        closed = self.alerts.retire(lifecycle.closing(basis, self.configurations.load(), reason, self.now()))
         failpoints.reach("scope.closed")
         if closed:
             log.info("scope.left", scope=key)

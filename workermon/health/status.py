@@ -198,12 +198,12 @@ class StatusCheck:
 
 
 def _scopes(
-    keys: Collection[str], known: Mapping[str, ports.AccountBasis], slowed: Mapping[tuple[str, str], float]
+    keys: Collection[str], known: Mapping[str, models.AccountState], slowed: Mapping[tuple[str, str], float]
 ) -> tuple[AccountStatus, ...]:
     """Return how collection goes wherever there are workers."""
     found = []
     for key in sorted(keys):
-        state = known[key].state if key in known else None
+        state = known.get(key)
         last_error = state.last_error if state else None
         account, _, region = key.rpartition("/")
         found.append(

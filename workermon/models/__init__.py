@@ -12,8 +12,6 @@ from workermon.models.alert import (
     HistoryEntry,
     Silence,
     Transition,
-    alert_of_delivery,
-    told_of_delivery,
 )
 from workermon.models.base import (
     DAY,
@@ -63,13 +61,11 @@ from workermon.models.notification import (
     ClaimedNotification,
     Notification,
     Sent,
-    SilencedNotification,
-    Subject,
     TopicMessage,
+    WorkerSummary,
     channel_of,
     delivery_alert,
     is_delivery_alert,
-    of_delivery,
 )
 from workermon.models.rule import Count, Flapping, FlapState, Levels, Rule, RuleState, SeverityChange
 from workermon.models.sample import (
@@ -83,6 +79,14 @@ from workermon.models.sample import (
     Series,
     StatusChange,
     datapoint,
+)
+from workermon.models.subject import (
+    INSTALLATION,
+    SubjectKey,
+    SubjectKind,
+    account_subject,
+    channel_subject,
+    worker_subject,
 )
 from workermon.models.usage import BUDGET, EVERYWHERE, BudgetDecision, Hour
 from workermon.models.worker import (
@@ -110,6 +114,7 @@ __all__ = [
     "DELIVERY",
     "EVERYWHERE",
     "GONE",
+    "INSTALLATION",
     "INSTANCE_ID",
     "LATENESS",
     "MAX_SILENCE",
@@ -166,19 +171,21 @@ __all__ = [
     "Severity",
     "SeverityChange",
     "Silence",
-    "SilencedNotification",
     "Span",
     "StateReason",
     "Status",
     "StatusChange",
-    "Subject",
+    "SubjectKey",
+    "SubjectKind",
     "Text",
     "Token",
     "TopicMessage",
     "Transition",
     "Worker",
-    "alert_of_delivery",
+    "WorkerSummary",
+    "account_subject",
     "channel_of",
+    "channel_subject",
     "check_schedule",
     "datapoint",
     "delivery_alert",
@@ -191,12 +198,11 @@ __all__ = [
     "maintenance_id",
     "may",
     "moment",
-    "of_delivery",
     "readings",
     "rfc3339",
     "schedule_times",
     "seconds",
     "to_json",
-    "told_of_delivery",
+    "worker_subject",
     "zone",
 ]

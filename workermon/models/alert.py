@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from workermon.models.base import Frozen, Severity, Text, moment
-from workermon.models.notification import DELIVERY, Attempt, Notification, SilencedNotification
+from workermon.models.base import Frozen, Severity, Text
+from workermon.models.notification import Attempt, Notification
 from workermon.models.rule import RuleState
 from workermon.models.sample import Datapoint
 
@@ -80,36 +80,13 @@ class Alert(Frozen):
 
 
 class HistoryEntry(Frozen):
-    """An entry of an alert's history: a transition, the notification that told it if one did, and the attempts."""
+    """An entry of an alert's history: a transition, its notification if there is one, and the attempts to deliver it.
+
+    ``subject`` is the id of what the alert is about.
+    """
 
     transition: Transition
     notification: Notification | None = None
     rule: str
-    worker_id: str
+    subject: str
     attempts: tuple[Attempt, ...] = ()
-
-
-def told_of_delivery(channel: str, notification: Notification) -> HistoryEntry:
-    """Return the entry of history for what was told of the delivery to a channel."""
-    firing = notification.status == "firing"
-    transition = Transition(
-        at=int(moment(notification.at)),
-        before=None if firing else notification.severity,
-        after=notification.severity if firing else None,
-        reason=notification.reason or notification.summary,
-        silenced_by=notification.silenced_by if isinstance(notification, SilencedNotification) else None,
-    )
-    return HistoryEntry(transition=transition, notification=notification, rule=DELIVERY, worker_id=f"channel:{channel}")
-
-
-def alert_of_delivery(notification: Notification) -> Alert:
-    """Return how the alert about the delivery to a channel stands after what was told of it last."""
-    firing = notification.status == "firing"
-    return Alert(
-        rule=DELIVERY,
-        version=notification.version,
-        since=int(moment(notification.since)) if firing else None,
-        notified_severity=notification.severity if firing else None,
-        last=notification,
-        silenced_by=notification.silenced_by if isinstance(notification, SilencedNotification) else None,
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
@@ -11,7 +10,7 @@ from workermon.models.base import Frozen, Severity
 from workermon.models.sample import Datapoint
 
 
-class Subject(Frozen):
+class WorkerSummary(Frozen):
     """The worker as a notification names it; ``account`` is the name of its section, ``default`` for none."""
 
     id: str
@@ -45,7 +44,7 @@ class Notification(Frozen):
     since: str
     at: str
     created_at: str | None = None
-    worker: Subject | None
+    worker: WorkerSummary | None
     summary: str
     reason: str | None = None
     scope: dict[str, str] | None = None
@@ -124,17 +123,3 @@ def channel_of(alert_id: str) -> str:
     'ops'
     """
     return alert_id.removeprefix("channel:").removesuffix(f"/{DELIVERY}")
-
-
-class SilencedNotification(Notification):
-    """What is told of the delivery to a channel, but for a silence: it is recorded and goes nowhere."""
-
-    silenced_by: str
-
-
-def of_delivery(text: bytes | str) -> Notification:
-    """Read what was told of the delivery to a channel, or would have been."""
-    data = json.loads(text)
-    return (
-        SilencedNotification if isinstance(data, dict) and data.get("silenced_by") else Notification
-    ).model_validate(data)

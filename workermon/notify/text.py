@@ -85,7 +85,7 @@ def where(notification: models.Notification) -> str:
     return f"account {scope['account']} in {scope.get('region', '')}"
 
 
-def _place(worker: models.Subject) -> str:
+def _place(worker: models.WorkerSummary) -> str:
     return worker.region if worker.account == "default" else f"{worker.region}, account {worker.account}"
 
 

@@ -1,32 +1,78 @@
-"""State and history of the alerts; a verdict, its history and its place in the outbox are written in one step."""
+"""State and history of the alerts of every subject; a verdict is written in one step, with history and outbox."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
 from pydantic import TypeAdapter
 
-from workermon import models, ports
-from workermon.on_redis import client, keys, workers
+from workermon import lua, models, ports
+from workermon.on_redis import accounts, client, keys, workers
 
 #: State of the alerts of one subject, by rule.
-STATE = TypeAdapter(dict[str, models.Alert])
-
-_LOAD = client.Script.load("load_alerts")
-
-COMMIT = client.Script.load("commit_verdict")
+_STATE = TypeAdapter(dict[str, models.Alert])
 
 
-class Subject(NamedTuple):
-    """What a verdict is about: a worker, or an account and region; ``key`` names the hash that has its ``seq``."""
+class LoadWorkers(lua.Script[list[Any]]):
+    """Return the configuration's revision, then of each worker its fields, the state of its alerts, its versions."""
 
-    id: str
-    key: str
-    incarnation: str
-    sequence: int
+    configuration: lua.Key
+    hashes: lua.Keys
+    fields: lua.Arguments
+
+
+class LoadStanding(lua.Script[list[Any]]):
+    """Return the configuration's revision, then the same of the installation and of each account and region."""
+
+    configuration: lua.Key
+    accounts: lua.Key
+    installation: lua.Argument
+    account_prefix: lua.Argument
+    alerts_prefix: lua.Argument
+    versions_prefix: lua.Argument
+    fields: lua.Arguments
+
+
+class LoadSubject(lua.Script[list[Any]]):
+    """Return the configuration's revision, the state of a subject's alerts, its versions."""
+
+    configuration: lua.Key
+    alerts: lua.Key
+    versions: lua.Key
+
+
+class CommitVerdict(lua.Script[int]):
+    """Write a verdict with history and outbox; return 0, and write nothing, if what it is based on has changed."""
+
+    record: lua.Key
+    alerts: lua.Key
+    configuration: lua.Key
+    pending: lua.Key
+    open: lua.Key
+    index: lua.Key
+    versions: lua.Key
+    outbox: lua.Key
+    members: lua.Key
+    entries: lua.Keys
+    retire: lua.Argument
+    subject: lua.Argument
+    incarnation: lua.Argument
+    version: lua.Argument
+    revision: lua.Argument
+    sequence: lua.Argument
+    token: lua.Argument
+    state: lua.Argument
+    at: lua.Argument
+    feed: lua.Argument
+    lifetime: lua.Argument
+    alerts_lifetime: lua.Argument
+    most_entries: lua.Argument
+    most_alerts: lua.Argument
+    ledger_prefix: lua.Argument
+    changes: lua.Arguments
 
 
 class RedisAlerts:
@@ -36,107 +82,101 @@ class RedisAlerts:
         self._client = redis_client
         self._feed = f"{channel}:alerts"
 
-    def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis]:
+    def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis[ports.Record]]:
         """Return the basis of a judgement of those workers that are known; each is read in one step."""
         found = {}
         for start in range(0, len(worker_ids), workers.CHUNK):
-            some = worker_ids[start : start + workers.CHUNK]
-            names = [name for one in some for name in (keys.worker(one), keys.alerts(one), keys.versions(one))]
-            revision, *replies = _LOAD.run(self._client, [keys.CONFIGURATION, *names], workers.FIELDS)
-            for worker_id, (fields, (version, state), told) in zip(some, replies, strict=True):
+            chunk = worker_ids[start : start + workers.CHUNK]
+            loading = LoadWorkers(
+                configuration=keys.CONFIGURATION,
+                hashes=[name for each in chunk for name in (keys.worker(each), keys.alerts(each), keys.versions(each))],
+                fields=workers.FIELDS,
+            )
+            revision, *replies = client.run(self._client, loading)
+            for worker_id, (fields, *alerts) in zip(chunk, replies, strict=True):
                 record = workers.record(fields)
                 if record is not None:
-                    found[worker_id] = ports.Basis(
-                        record=record,
-                        alerts=STATE.validate_json(state) if state else {},
-                        version=int(version or 0),
-                        revision=int(revision or 0),
-                        last_versions={
-                            rule.decode(): int(last) for rule, last in zip(told[::2], told[1::2], strict=True)
-                        },
-                    )
+                    found[worker_id] = _basis(models.worker_subject(record.worker), record, revision, *alerts)
         return found
 
+    def load_standing(self) -> ports.Standing:
+        """Return the basis of a judgement of every account and region, and of the installation, read in one step."""
+        loading = LoadStanding(
+            configuration=keys.CONFIGURATION,
+            accounts=keys.ACCOUNTS,
+            installation=models.INSTALLATION.id,
+            account_prefix=keys.account(""),
+            alerts_prefix=keys.alerts(""),
+            versions_prefix=keys.versions(""),
+            fields=accounts.FIELDS,
+        )
+        revision, installation, *rows = client.run(self._client, loading)
+        found = {}
+        for name, fields, *alerts in rows:
+            key = name.decode()
+            found[key] = _basis(models.account_subject(key), accounts.state(key, fields), revision, *alerts)
+        return ports.Standing(found, _basis(models.INSTALLATION, None, revision, *installation))
+
+    def load_channel(self, channel: str) -> ports.Basis[None]:
+        """Return the basis of a judgement of a channel."""
+        subject = models.channel_subject(channel)
+        loading = LoadSubject(
+            configuration=keys.CONFIGURATION, alerts=keys.alerts(subject.id), versions=keys.versions(subject.id)
+        )
+        return _basis(subject, None, *client.run(self._client, loading))
+
     def commit(self, verdict: ports.Verdict) -> bool:
-        """Write alerts, history and outbox in one step, where the basis still holds."""
-        return self._write("commit", verdict)
+        """Write alerts, history and outbox in one step, if the basis still holds."""
+        return bool(client.run(self._client, self.writing(verdict)))
 
     def commit_many(self, verdicts: Sequence[ports.Verdict]) -> list[bool]:
         """Commit verdicts in one round trip, each a step of its own."""
-        calls = [self._call("commit", _subject(verdict), verdict) for verdict in verdicts]
-        return [bool(reply) for reply in COMMIT.run_many(self._client, calls)]
+        calls = [self.writing(verdict) for verdict in verdicts]
+        return [bool(reply) for reply in client.run_many(self._client, calls)]
 
     def retire(self, verdict: ports.Verdict) -> bool:
-        """Commit a last verdict and delete every key and member of the worker, in one step.
+        """Commit a last verdict and delete every key and member of the subject, in one step."""
+        return bool(client.run(self._client, self.writing(verdict, retire=True)))
 
-        A changed configuration does not stand in the way: it is the worker that goes.
-        """
-        return self._write("retire", verdict)
-
-    def retiring(self, verdict: ports.Verdict) -> tuple[list[str], list[client.Argument]]:
-        """Return what ``COMMIT`` takes to commit a last verdict."""
-        return self._call("retire", _subject(verdict), verdict)
-
-    def _write(self, mode: str, verdict: ports.Verdict) -> bool:
-        return self.write(mode, _subject(verdict), verdict)
-
-    def write(self, mode: str, subject: Subject, verdict: ports.Verdict | ports.AccountVerdict) -> bool:
-        """Write a verdict of whatever it is about, in one step."""
-        return bool(COMMIT.run(self._client, *self._call(mode, subject, verdict)))
-
-    def _call(
-        self, mode: str, subject: Subject, verdict: ports.Verdict | ports.AccountVerdict
-    ) -> tuple[list[str], list[client.Argument]]:
+    def writing(self, verdict: ports.Verdict, *, retire: bool = False) -> CommitVerdict:
+        """Return the call that writes a verdict, and that deletes the subject if ``retire``."""
         basis = verdict.basis
-        to_open, to_close = _turns(subject.id, verdict, retire=mode != "commit")
-        names = [
-            subject.key,
-            keys.alerts(subject.id),
-            keys.CONFIGURATION,
-            keys.PENDING,
-            keys.OPEN,
-            keys.HISTORY_INDEX,
-            keys.versions(subject.id),
-            keys.OUTBOX,
-            keys.SCOPES if mode == "leave" else keys.WORKERS,
-            keys.ledger(subject.id, ""),
-        ]
-        arguments: list[client.Argument] = [
-            mode,
-            subject.id,
-            subject.incarnation,
-            basis.version,
-            basis.revision,
-            subject.sequence,
-            # A commit whose answer was lost is sent again, and must know itself.
-            secrets.token_hex(8),
-            STATE.dump_json(verdict.alerts, by_alias=True, exclude_defaults=True),
-            repr(verdict.at),
-            self._feed,
-            keys.HISTORY,
-            keys.ENTRIES,
-            keys.ALERTS,
-            len(to_open),
-            *(part for turn in to_open for part in turn),
-            len(to_close),
-            *to_close,
-            len(verdict.transitions),
-        ]
-        for rule, transition, notification in verdict.transitions:
-            alert_id = f"{subject.id}/{rule}"
-            recorded = models.HistoryEntry(
-                transition=transition, notification=notification, rule=rule, worker_id=subject.id
-            )
-            names.append(keys.history(alert_id))
-            arguments += [alert_id, f"{verdict.at!r} {recorded.model_dump_json(by_alias=True)}"]
-            if notification is None:
-                arguments.append(0)
-                continue
-            lanes = [keys.lane(alert_id, channel) for channel in dict.fromkeys(verdict.channels.get(rule, ()))]
-            names += [keys.last(alert_id), keys.lanes(alert_id), *(f"{keys.LANE}{lane}" for lane in lanes)]
-            text = notification.model_dump_json(by_alias=True)
-            arguments += [len(lanes) + 1, rule, notification.version, notification.id, text, *lanes]
-        return names, arguments
+        kind, subject, incarnation = basis.subject
+        names, changes = _transitions(verdict)
+        alerts = keys.alerts(subject)
+        record, members = {
+            "worker": (keys.worker(subject), keys.WORKERS),
+            "account": (keys.account(subject), keys.ACCOUNTS),
+        }.get(kind, (alerts, alerts))
+        return CommitVerdict(
+            record=record,
+            alerts=alerts,
+            configuration=keys.CONFIGURATION,
+            pending=keys.PENDING,
+            open=keys.OPEN,
+            index=keys.HISTORY_INDEX,
+            versions=keys.versions(subject),
+            outbox=keys.OUTBOX,
+            members=members,
+            entries=names,
+            retire=int(retire),
+            subject=subject,
+            incarnation="" if record == alerts else incarnation,
+            version=basis.version,
+            revision=basis.revision,
+            sequence=basis.record.sequence if kind == "worker" else "",
+            # redis-py repeats a commit whose answer was lost, and it must know itself again.
+            token=secrets.token_hex(8),
+            state=_STATE.dump_json(verdict.alerts, by_alias=True, exclude_defaults=True),
+            at=repr(verdict.at),
+            feed=self._feed,
+            lifetime=keys.HISTORY,
+            alerts_lifetime="" if record != alerts else _lifetime(verdict),
+            most_entries=keys.ENTRIES,
+            most_alerts=keys.ALERTS,
+            ledger_prefix=keys.ledger(subject, ""),
+            changes=[*_opened_and_closed(verdict, retire=retire), *changes],
+        )
 
     def open(self) -> list[models.Alert]:
         """Return the alerts that fire, the oldest first."""
@@ -145,14 +185,14 @@ class RedisAlerts:
         # What an alert is about may have slashes of its own, a rule's name has none.
         owners = list(dict.fromkeys(alert_id.rpartition("/")[0] for alert_id in alert_ids))
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
-            for worker_id in owners:
-                pipe.hget(keys.alerts(worker_id), "alerts")
+            for subject in owners:
+                pipe.hget(keys.alerts(subject), "alerts")
             states: list[Any] = pipe.execute()
         found = {
-            f"{worker_id}/{rule}": alert
-            for worker_id, state in zip(owners, states, strict=True)
+            f"{subject}/{rule}": alert
+            for subject, state in zip(owners, states, strict=True)
             if state
-            for rule, alert in STATE.validate_json(state).items()
+            for rule, alert in _STATE.validate_json(state).items()
         }
         # What was resolved or removed between the two readings is not open.
         return [found[alert_id] for alert_id in alert_ids if alert_id in found and found[alert_id].open]
@@ -188,7 +228,7 @@ class RedisAlerts:
 
     def _joined(self, entries: Iterable[tuple[float, models.HistoryEntry]]) -> list[models.HistoryEntry]:
         found = [recorded for _, recorded in entries]
-        alert_ids = list(dict.fromkeys(f"{one.worker_id}/{one.rule}" for one in found if one.notification))
+        alert_ids = list(dict.fromkeys(f"{one.subject}/{one.rule}" for one in found if one.notification))
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
             for alert_id in alert_ids:
                 pipe.zrange(keys.attempts(alert_id), 0, -1)
@@ -199,34 +239,66 @@ class RedisAlerts:
                 attempt = models.Attempt.model_validate_json(member.partition(b" ")[2])
                 tried.setdefault((alert_id, attempt.notification_id), []).append(attempt)
         return [
-            one.model_copy(update={"attempts": tuple(tried.get((f"{one.worker_id}/{one.rule}", notification.id), ()))})
+            one.model_copy(update={"attempts": tuple(tried.get((f"{one.subject}/{one.rule}", notification.id), ()))})
             if (notification := one.notification)
             else one
             for one in found
         ]
 
 
-def _subject(verdict: ports.Verdict) -> Subject:
-    record = verdict.basis.record
-    return Subject(record.worker.id, keys.worker(record.worker.id), record.worker.incarnation, record.sequence)
+def _basis(
+    subject: models.SubjectKey, record: Any, revision: bytes | None, state: Sequence[Any], versions: Sequence[bytes]
+) -> ports.Basis[Any]:
+    version, alerts = state
+    return ports.Basis(
+        subject=subject,
+        record=record,
+        alerts=_STATE.validate_json(alerts) if alerts else {},
+        version=int(version or 0),
+        revision=int(revision or 0),
+        last_versions={rule.decode(): int(last) for rule, last in zip(versions[::2], versions[1::2], strict=True)},
+    )
 
 
-def _turns(
-    worker_id: str, verdict: ports.Verdict | ports.AccountVerdict, *, retire: bool
-) -> tuple[list[tuple[str, int]], list[str]]:
-    """Return which alerts a verdict opens (or gives a new beginning), and which it closes."""
-    before = verdict.basis.alerts
-    if retire:
-        return [], [f"{worker_id}/{rule}" for rule in {**before, **verdict.alerts}]
+def _lifetime(verdict: ports.Verdict) -> int:
+    """Return for how long alerts are kept that nobody removes, in seconds; 0 while one of them is open."""
+    return 0 if any(alert.open for alert in verdict.alerts.values()) else keys.HISTORY
+
+
+def _opened_and_closed(verdict: ports.Verdict, *, retire: bool) -> list[lua.Value]:
+    """Return which alerts a verdict opens (or gives a new beginning) and which it closes, as the script takes it."""
+    subject, before = verdict.basis.subject.id, verdict.basis.alerts
     fresh = models.Alert(rule="")
-    to_open = [
-        (f"{worker_id}/{rule}", alert.since or 0)
+    if retire:
+        closed = [f"{subject}/{rule}" for rule in {**before, **verdict.alerts}]
+        return [0, len(closed), *closed]
+    opened = [
+        (f"{subject}/{rule}", alert.since or 0)
         for rule, alert in verdict.alerts.items()
         if alert.open and not (before.get(rule, fresh).open and before[rule].since == alert.since)
     ]
-    to_close = [
-        f"{worker_id}/{rule}"
-        for rule, alert in before.items()
-        if alert.open and not verdict.alerts.get(rule, fresh).open
+    closed = [
+        f"{subject}/{rule}" for rule, alert in before.items() if alert.open and not verdict.alerts.get(rule, fresh).open
     ]
-    return to_open, to_close
+    return [len(opened), *(part for alert in opened for part in alert), len(closed), *closed]
+
+
+def _transitions(verdict: ports.Verdict) -> tuple[list[str], list[lua.Value]]:
+    """Return the keys and arguments of a verdict's transitions, as the script takes them."""
+    subject = verdict.basis.subject.id
+    names: list[str] = []
+    arguments: list[lua.Value] = [len(verdict.transitions)]
+    for rule, transition, notification in verdict.transitions:
+        alert_id = f"{subject}/{rule}"
+        entry = models.HistoryEntry(transition=transition, notification=notification, rule=rule, subject=subject)
+        names.append(keys.history(alert_id))
+        arguments += [alert_id, f"{verdict.at!r} {entry.model_dump_json(by_alias=True)}"]
+        if notification is None:
+            arguments.append(0)
+            continue
+        queues = [keys.lane(alert_id, channel) for channel in dict.fromkeys(verdict.channels.get(rule, ()))]
+        names += [keys.last(alert_id), keys.lanes(alert_id), *(f"{keys.LANE}{queue}" for queue in queues)]
+        text = notification.model_dump_json(by_alias=True)
+        published = int(transition.silenced_by is None)
+        arguments += [len(queues) + 1, rule, notification.version, notification.id, text, published, *queues]
+    return names, arguments

@@ -8,7 +8,8 @@ key                                         type    owner; lifetime
 ``workermon:ledger:<id>:<hour>``            hash    samples: datapoints of an hour; the end of the hour plus retention
 ``workermon:learnt:<scope>``                hash    learnt: delays, listings, by name; 7 days after the last write
 ``workermon:pending``                      zset    samples: worker ids by the time of the write; permanent
-``workermon:alerts:<id>``                   hash    alerts: state and version; until the worker is removed
+``workermon:alerts:<id>``                   hash    alerts: state and version; until the subject is removed (that of a
+                                                    channel or the installation: 30 days after an alert is over)
 ``workermon:open``                          zset    alerts: ids of the alerts that fire, by since; permanent
 ``workermon:alert-history:of:<alert>``      list    alerts: transitions, newest first; 30 days after the last
 ``workermon:alert-history:attempts:<alert>``  zset  outbox: attempts by fence; 30 days after the last
@@ -35,19 +36,18 @@ key                                         type    owner; lifetime
 ``workermon:limits``                        set     limiter: buckets that are slowed; an hour after the last was
 ``workermon:costs:<hour>``                  hash    costs: requests and metrics asked; 49 hours
 ``workermon:budget-decision``               string  costs: what the budget makes of the periods; 2 days
-``workermon:scopes``                        set     scopes: accounts and regions collected from; permanent
-``workermon:scope:<scope>``                 hash    scopes: how collection goes there; permanent
-``workermon:alerts:<scope>``                hash    scopes: state and version of its alert; permanent
-``workermon:alerts:channel:<channel>``      hash    outbox: the alert that it takes nothing; until it is over
+``workermon:accounts``                      set     accounts: accounts and regions collected from; permanent
+``workermon:account:<scope>``               hash    accounts: how collection goes there; until nobody collects there
 ``workermon:tokens``                        hash    access: tokens by name, each with the hash of its secret; permanent
 ``workermon:login-session:<hash>``          string  access: a browser that logged in; until it ends
 ``workermon:login-failures:<address>``      string  access: failed logins from an address; 10 minutes
 ``workermon:audit``                         zset    audit trail: writes by time, the newest 10,000; permanent
 ==========================================  ======  ====================================================================
 
-An ``<alert>`` is ``<id>/<rule>``, a ``<lane>`` is ``<channel, percent-encoded>:<alert>``, an ``<hour>`` its start in
-seconds, a ``<scope>`` is ``<account>/<region>``. What is named ``alert-history`` and ``outbox`` stands on its own and
-outlives the worker; a scope's alerts, history and notifications are kept as a worker's are.
+An ``<id>`` is that of a worker; of alerts it is that of a subject: a worker, a ``<scope>``, the installation (``*/*``)
+or ``channel:<channel>``. An ``<alert>`` is ``<id>/<rule>``, a ``<lane>`` is ``<channel, percent-encoded>:<alert>``, an
+``<hour>`` its start in seconds, a ``<scope>`` is ``<account>/<region>``. What is named ``alert-history`` and ``outbox``
+stands on its own and outlives its subject.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ CANARY = "workermon:canary"
 COUNTS = "workermon:counts"
 LIMITS = "workermon:limits"
 BUDGET_DECISION = "workermon:budget-decision"
-SCOPES = "workermon:scopes"
+ACCOUNTS = "workermon:accounts"
 TOKENS = "workermon:tokens"
 AUDIT = "workermon:audit"
 LEDGER = "workermon:ledger:"
@@ -89,7 +89,8 @@ LANE, STATE, LEASE = "workermon:outbox:lane:", "workermon:outbox:state:", "worke
 
 #: Keys that may stay without a lifetime, with those of Celery's transport and of RedBeat, which own theirs.
 _PERMANENT = re.compile(
-    rb"workermon:(workers|worker:.+|alerts:.+|pending|open|silences|configuration|pulse|counts|canary|scopes|scope:.+|tokens|audit"
+    rb"workermon:(workers|worker:.+|alerts:.+|pending|open|silences|configuration|pulse|counts|canary|tokens|audit"
+    rb"|accounts|account:.+"
     rb"|outbox|outbox:(lane|state|lanes):.+|outbox:fence|outbox:reminders|redbeat:.+|schedule:.+|unacked.*|binding.+)"
     rb"|workermon\.(collect|evaluate|deliver).*|.+\.workermon\.pidbox|workermon\.events.+"
 )
@@ -115,9 +116,9 @@ def learned_delays(scope: models.AccountRegion) -> str:
     return f"workermon:learnt:{scope.key}" + (f":{scope.role_arn}" if scope.role_arn else "")
 
 
-def alerts(worker_id: str) -> str:
-    """Name the state of a worker's alerts."""
-    return f"workermon:alerts:{worker_id}"
+def alerts(subject: str) -> str:
+    """Name the state of a subject's alerts."""
+    return f"workermon:alerts:{subject}"
 
 
 def history(alert_id: str) -> str:
@@ -140,9 +141,9 @@ def acknowledged(alert_id: str) -> str:
     return f"workermon:alert-history:ack:{alert_id}"
 
 
-def versions(worker_id: str) -> str:
-    """Name the last versions of a worker's notifications."""
-    return f"workermon:alert-history:versions:{worker_id}"
+def versions(subject: str) -> str:
+    """Name the last versions of a subject's notifications."""
+    return f"workermon:alert-history:versions:{subject}"
 
 
 def lanes(alert_id: str) -> str:
@@ -196,6 +197,6 @@ def window(group: str) -> str:
     return f"workermon:throttle-window:{group}"
 
 
-def scope(name: str) -> str:
+def account(key: str) -> str:
     """Name how collection goes in an account and region."""
-    return f"workermon:scope:{name}"
+    return f"workermon:account:{key}"

@@ -8,21 +8,18 @@ a negative number: no lane has that.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from typing import Any
 
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import alerts, client, keys
+from workermon.on_redis import client, keys
 
 #: Lanes looked at for those that are stuck.
 LOOKED_AT = 1000
 
 #: The name of the canary's queue.
 _CANARY = keys.lane(models.CANARY, models.CANARY_CHANNEL)
-
-_TELL = client.Script.load("record_channel_alert")
 
 
 class FindDue(lua.Script[list[bytes]]):
@@ -108,11 +105,10 @@ class CountBacklog(lua.Script[int]):
 
 
 class RedisOutbox:
-    """``ports.Outbox`` on Redis; what is told of the delivery itself is also published on ``<channel>:alerts``."""
+    """``ports.Outbox`` on Redis."""
 
-    def __init__(self, redis_client: redis.Redis, channel: str = "workermon:metrics") -> None:
+    def __init__(self, redis_client: redis.Redis) -> None:
         self._client = redis_client
-        self._feed = f"{channel}:alerts"
 
     def due(self, now: float, limit: int) -> list[str]:
         """Return alert ids with a queue that is due and under nobody's lease, the longest due first."""
@@ -197,45 +193,6 @@ class RedisOutbox:
             retry_at=repr(retry_at),
         )
         return bool(client.run(self._client, postponing))
-
-    def last_error(self, channel: str) -> models.Notification | None:
-        """Return what was last told of the delivery to a channel itself."""
-        with client.guard(self._client):
-            said: Any = self._client.get(keys.last(models.delivery_alert(channel)))
-        return models.of_delivery(said.partition(b" ")[2]) if said else None
-
-    def tell(
-        self, channel: str, notification: models.Notification, before: str | None, to: Sequence[str], at: float
-    ) -> bool:
-        """Write what is told of the delivery to a channel, where nothing else was told meanwhile."""
-        alert_id = models.delivery_alert(channel)
-        lanes = [keys.lane(alert_id, one) for one in dict.fromkeys(to)]
-        recorded = models.told_of_delivery(channel, notification)
-        alert = models.alert_of_delivery(notification)
-        names = [keys.last(alert_id), keys.history(alert_id), keys.HISTORY_INDEX, keys.OUTBOX, keys.lanes(alert_id)]
-        names += [keys.OPEN, keys.alerts(alert_id.rpartition("/")[0])]
-        return bool(
-            _TELL.run(
-                self._client,
-                [*names, *(keys.LANE + lane for lane in lanes)],
-                [
-                    before or "",
-                    notification.id,
-                    notification.model_dump_json(by_alias=True),
-                    f"{at!r} {recorded.model_dump_json(by_alias=True)}",
-                    alert_id,
-                    repr(at),
-                    keys.HISTORY,
-                    keys.ENTRIES,
-                    alerts.STATE.dump_json({alert.rule: alert}, by_alias=True, exclude_defaults=True)
-                    if alert.open
-                    else "",
-                    alert.since or 0,
-                    "" if isinstance(notification, models.SilencedNotification) else self._feed,
-                    *lanes,
-                ],
-            )
-        )
 
     def release(self, notification: models.Notification, at: float) -> bool:
         """Queue the canary's notification, unless the last one is still on its way."""

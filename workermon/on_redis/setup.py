@@ -6,13 +6,20 @@ from typing import Any
 
 import redis
 
-from workermon import models, ports
+from workermon import lua, models, ports
 from workermon.on_redis import alerts, client, configurations, keys, workers
 
 #: Counts the changes, beside the revision, so that two that touch no rule are told apart too.
 _COUNT = "changes"
 
-_MARK_ALL = client.Script.load("mark_all_pending")
+
+class MarkAllPending(lua.Script[int]):
+    """Mark every worker as to be evaluated."""
+
+    workers: lua.Key
+    pending: lua.Key
+    at: lua.Argument
+    worker_prefix: lua.Argument
 
 
 class RedisSetup:
@@ -30,7 +37,7 @@ class RedisSetup:
     def put(self, change: ports.Change) -> bool:
         """Write all of it in one step, where nothing that it is based on has changed."""
         with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
-            leaving = [verdict.basis.record.worker.id for verdict in change.leaving]
+            leaving = [verdict.basis.subject.id for verdict in change.leaving]
             try:
                 pipe.watch(keys.CONFIGURATION, keys.WORKERS, *map(keys.alerts, leaving))
                 if not self._holds(change):
@@ -52,7 +59,7 @@ class RedisSetup:
             for worker in change.updated:
                 pipe.hget(keys.worker(worker.id), "spec")
             for verdict in change.leaving:
-                pipe.hget(keys.alerts(verdict.basis.record.worker.id), "version")
+                pipe.hget(keys.alerts(verdict.basis.subject.id), "version")
             replies: list[Any] = pipe.execute()
         specs, versions = replies[: len(change.updated)], replies[len(change.updated) :]
         return all(
@@ -70,10 +77,13 @@ class RedisSetup:
         for worker in change.updated:
             workers.setting(worker, spec=worker.model_dump_json()).add_to(pipe)
         for verdict in change.leaving:
-            alerts.COMMIT.queue(pipe, *self._alerts.retiring(verdict))
+            self._alerts.writing(verdict, retire=True).add_to(pipe)
         if change.configuration is not None:
             configurations.saving(change.configuration).add_to(pipe)
-            _MARK_ALL.queue(pipe, [keys.WORKERS, keys.PENDING], [repr(change.at), keys.worker("")])
+            marking = MarkAllPending(
+                workers=keys.WORKERS, pending=keys.PENDING, at=repr(change.at), worker_prefix=keys.worker("")
+            )
+            marking.add_to(pipe)
 
 
 def _mark(connection: redis.Redis) -> str:

@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from dishka import Container
 
-from workermon import errors, health, logs, ports
-from workermon.evaluate import silence_expiry
+from workermon import errors, evaluate, health, logs, ports
 from workermon.pipeline import background, leadership, subscription, sweep
 
 log = logs.get(__name__)
@@ -56,7 +55,7 @@ class Listener:
     leases: ports.Leases
     canary: health.Canary
     heartbeat: health.Heartbeat
-    silence_expiry: silence_expiry.Watch
+    silence_expiry: evaluate.SilenceExpiry
     now: ports.Clock
 
     @classmethod
@@ -73,7 +72,7 @@ class Listener:
             leases=get(ports.Leases),
             canary=get(health.Canary),
             heartbeat=get(health.Heartbeat),
-            silence_expiry=get(silence_expiry.Watch),
+            silence_expiry=get(evaluate.SilenceExpiry),
             now=get(ports.Clock),
         )
 
@@ -145,7 +144,7 @@ class _Lead:
 
     def _sweep_now(self, at: float) -> None:
         own = self._own
-        own.silence_expiry.look()
+        own.silence_expiry.check()
         self._sweep.sweep(at, self._subscription.heard)
         for reason, number in self._subscription.take_invalid().items():
             own.pulse.count(f"event.invalid.{reason}", number)

@@ -105,24 +105,15 @@ def collect(
 @app.task(name="workermon.evaluate", base=Shell, sound=staticmethod(is_worker_id))
 def evaluate(
     worker_ids: list[str],
+    stage: FromDishka[evaluation.Evaluation],
     workers: FromDishka[ports.Workers],
-    alerts: FromDishka[ports.Alerts],
-    samples: FromDishka[ports.Samples],
-    configurations: FromDishka[ports.Configurations],
-    violations: FromDishka[Sequence[ports.Violations]],
-    accounts: FromDishka[ports.Accounts],
-    costs: FromDishka[ports.Costs],
-    silences: FromDishka[ports.Silences],
     dispatcher: FromDishka[ports.Dispatcher],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
 ) -> None:
-    """Judge these workers by the rules over the ledger: the threshold-notification task."""
+    """Evaluate these workers by the rules over the ledger: the threshold-notification task."""
     pulse.judges(now())
-    alert_ids = evaluation.evaluate(
-        worker_ids, alerts=alerts, samples=samples, configurations=configurations, pulse=pulse, now=now,
-        violations=violations, accounts=accounts, silences=silences, costs=costs,
-    )  # fmt: skip
+    alert_ids = stage.evaluate(worker_ids)
     dispatcher.deliver(alert_ids)
     failpoints.reach("evaluate.rung")
     known = workers.known(worker_ids)

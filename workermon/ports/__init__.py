@@ -8,7 +8,7 @@ else is said they raise ``errors.RedisUnavailable`` or ``errors.AwsError`` and i
 from __future__ import annotations
 
 from workermon.ports.access import FAILURES_KEPT, MAX_AUDIT_ENTRIES, Access, AuditTrail
-from workermon.ports.alerts import SET_BACK, AccountBasis, Accounts, AccountVerdict, Alerts, Basis, Silences, Verdict
+from workermon.ports.alerts import SET_BACK, Accounts, Alerts, Basis, RecordedTransition, Silences, Standing, Verdict
 from workermon.ports.aws import Answer, CloudWatch, Costs, Ec2, Limiter, Publisher
 from workermon.ports.control import (
     BREAK,
@@ -43,8 +43,6 @@ __all__ = [
     "SLOT_TOLERANCE",
     "START_UP",
     "Access",
-    "AccountBasis",
-    "AccountVerdict",
     "Accounts",
     "Alerts",
     "Answer",
@@ -70,12 +68,14 @@ __all__ = [
     "Pulse",
     "Reached",
     "Record",
+    "RecordedTransition",
     "Samples",
     "Schedule",
     "Secrets",
     "Server",
     "Setup",
     "Silences",
+    "Standing",
     "StuckQueue",
     "Throttle",
     "Trace",

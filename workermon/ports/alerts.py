@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from workermon.models import (
     AccountState,
@@ -13,82 +14,95 @@ from workermon.models import (
     HistoryEntry,
     Notification,
     Silence,
+    SubjectKey,
     Transition,
 )
 from workermon.ports.fleet import Record
 
+Stored = TypeVar("Stored", covariant=True)
 
-class Basis(NamedTuple):
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Basis(Generic[Stored]):
     """What a verdict is based on; read before its datapoints.
 
-    ``alerts`` is by rule, ``version`` counts the commits of this worker, ``revision`` those of the configuration.
-    ``last_versions`` is the last version of each rule's notifications, which outlives the removal of a worker.
+    ``record`` is what is stored of the subject itself: a ``Record`` of a worker, an ``AccountState`` of an account and
+    region, ``None`` if there is nothing but its alerts. ``alerts`` is by rule, ``version`` counts their commits,
+    ``revision`` those of the configuration. ``last_versions`` is the last version of each rule's notifications, which
+    outlives the subject.
     """
 
-    record: Record
-    alerts: dict[str, Alert]
-    version: int
-    revision: int
-    last_versions: dict[str, int]
+    subject: SubjectKey
+    record: Stored
+    alerts: dict[str, Alert] = dataclasses.field(default_factory=dict)
+    version: int = 0
+    revision: int = 0
+    last_versions: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
-class Verdict(NamedTuple):
-    """The outcome of one judgement of one worker, to be written in one step if its basis still holds.
+class RecordedTransition(NamedTuple):
+    """A transition of a rule's alert for the history, with the notification of it if there is one."""
 
-    ``alerts`` replaces all of the worker's; ``transitions`` are ``(rule, transition, notification or None)``;
-    ``channels`` says where each rule's notifications go.
+    rule: str
+    transition: Transition
+    notification: Notification | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of one judgement of one subject, to be written in one step if its basis still holds.
+
+    ``alerts`` replaces all of the subject's; ``channels`` says where each rule's notifications go; ``at`` is when it
+    was made, in seconds.
     """
 
-    basis: Basis
+    basis: Basis[Any]
     alerts: dict[str, Alert]
-    transitions: tuple[tuple[str, Transition, Notification | None], ...]
-    channels: dict[str, tuple[str, ...]]
+    transitions: tuple[RecordedTransition, ...]
+    channels: Mapping[str, tuple[str, ...]]
     at: float
+
+
+class Standing(NamedTuple):
+    """What the alerts about accounts and regions (by key) and about the installation are based on."""
+
+    accounts: dict[str, Basis[AccountState]]
+    installation: Basis[None]
 
 
 class Alerts(Protocol):
-    """State of the alerts, their history, and what waits to be delivered."""
+    """State of the alerts of every subject, their history, and what waits to be delivered."""
 
-    def load(self, worker_ids: Sequence[str]) -> dict[str, Basis]:
+    def load(self, worker_ids: Sequence[str]) -> dict[str, Basis[Record]]:
         """Return the basis of a judgement of those workers that are known."""
 
-    def commit(self, verdict: Verdict) -> bool:
-        """Write alerts, history and outbox in one step; ``False``, and nothing written, where the basis moved on.
+    def load_standing(self) -> Standing:
+        """Return the basis of a judgement of every account and region collected from, and of the installation."""
 
-        The basis is the worker's incarnation, the alerts' version and cursors, and the rules' revision.
+    def load_channel(self, channel: str) -> Basis[None]:
+        """Return the basis of a judgement of a channel."""
+
+    def commit(self, verdict: Verdict) -> bool:
+        """Write alerts, history and outbox in one step; ``False``, and nothing written, if the basis moved on.
+
+        The basis is the subject's incarnation, the alerts' version and cursors, and the configuration's revision. What
+        a silence keeps from people is not published on the feed.
         """
 
     def commit_many(self, verdicts: Sequence[Verdict]) -> list[bool]:
-        """Commit verdicts of different workers, each a step of its own, in few round trips; in order."""
+        """Commit verdicts of different subjects, each a step of its own, in few round trips; in order."""
 
     def retire(self, verdict: Verdict) -> bool:
-        """Commit a last verdict and delete every key and member of the worker, in one step."""
+        """Commit a last verdict and delete every key and member of the subject, in one step.
+
+        The history and what waits to be delivered stay. A changed configuration does not stand in the way.
+        """
 
     def open(self) -> list[Alert]:
-        """Return the alerts that people were last told to be firing, the oldest first."""
+        """Return the alerts that people were last notified of as firing, the oldest first."""
 
     def history(self, alert_id: str | None = None, limit: int = 100) -> list[HistoryEntry]:
         """Return what was recorded of one alert, or of all, newest first."""
-
-
-class AccountBasis(NamedTuple):
-    """What the judgement of an account and region is based on; its fields are those of ``Basis``."""
-
-    state: AccountState
-    alerts: dict[str, Alert]
-    version: int
-    revision: int
-    last_versions: dict[str, int]
-
-
-class AccountVerdict(NamedTuple):
-    """The outcome of one judgement of an account and region; its fields are those of ``Verdict``."""
-
-    basis: AccountBasis
-    alerts: dict[str, Alert]
-    transitions: tuple[tuple[str, Transition, Notification | None], ...]
-    channels: dict[str, tuple[str, ...]]
-    at: float
 
 
 #: Seconds. No collection takes so long; a note so much older than the last success is of a clock that was set back.
@@ -96,7 +110,7 @@ SET_BACK = 600
 
 
 class Accounts(Protocol):
-    """How collection goes in each account and region, and the alerts about that."""
+    """How collection goes in each account and region."""
 
     def note(self, scope: str, at: float, interval: int, last_error: CollectionError | None) -> None:
         """Note how a collection went that began at a time; one older than the last success changes nothing.
@@ -104,17 +118,8 @@ class Accounts(Protocol):
         One that is older by more than ``SET_BACK`` counts: a clock was wrong, and the times before tell nothing.
         """
 
-    def load(self) -> dict[str, AccountBasis]:
-        """Return the basis of a judgement of every account and region where anything was collected, by its key."""
-
-    def forget(self, scope: str, version: int) -> bool:
-        """Forget how it went there, unless its alerts are no longer at that version; their history stays."""
-
-    def commit(self, verdict: AccountVerdict) -> bool:
-        """Write alert, history and outbox in one step; ``False``, and nothing written, where the basis moved on."""
-
-    def retire(self, verdict: AccountVerdict) -> bool:
-        """Commit a last verdict and forget how it went there, in one step."""
+    def load(self) -> dict[str, AccountState]:
+        """Return how it goes in every account and region where anything was collected, by its key."""
 
 
 class Silences(Protocol):

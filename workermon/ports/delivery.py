@@ -57,15 +57,6 @@ class Outbox(Protocol):
     def postpone(self, parcel: ClaimedNotification, retry_at: float) -> bool:
         """Give a claim back until ``retry_at`` as if it had not been made; ``False`` where the fence was stale."""
 
-    def last_error(self, channel: str) -> Notification | None:
-        """Return what was last told of the delivery to a channel itself."""
-
-    def tell(self, channel: str, notification: Notification, before: str | None, to: Sequence[str], at: float) -> bool:
-        """Write what is told of the delivery to a channel, its history and its lanes in one step.
-
-        ``before`` is the id of what was told last (``None``: nothing). ``False`` where that is not so any more.
-        """
-
     def release(self, notification: Notification, at: float) -> bool:
         """Put the canary's parcel on its way, recorded nowhere; ``False`` where its last one has not gone yet."""
 

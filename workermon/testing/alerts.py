@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from workermon import models, ports
 from workermon.testing import memory
+
+Stored = TypeVar("Stored")
 
 
 class MemoryAlerts:
@@ -14,50 +17,55 @@ class MemoryAlerts:
     def __init__(self, store: memory.MemoryStore) -> None:
         self._store = store
 
-    def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis]:
-        """Return the basis of a judgement."""
-        store = self._store
-        with store.lock:
-            revision = store.configuration.revision if store.configuration else 0
+    def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis[ports.Record]]:
+        """Return the basis of a judgement of these workers."""
+        with self._store.lock:
             return {
-                one: ports.Basis(
-                    kept.record(), dict(kept.alerts), kept.version, revision, dict(store.last_versions.get(one, {}))
-                )
-                for one in worker_ids
-                if (kept := store.workers.get(one))
+                worker_id: self._basis(models.worker_subject(stored.worker), stored.record())
+                for worker_id in worker_ids
+                if (stored := self._store.workers.get(worker_id))
             }
+
+    def load_standing(self) -> ports.Standing:
+        """Return the basis of a judgement of every account and region, and of the installation."""
+        with self._store.lock:
+            accounts = {
+                key: self._basis(models.account_subject(key), state) for key, state in self._store.accounts.items()
+            }
+            return ports.Standing(accounts, self._basis(models.INSTALLATION, None))
+
+    def load_channel(self, channel: str) -> ports.Basis[None]:
+        """Return the basis of a judgement of a channel."""
+        with self._store.lock:
+            return self._basis(models.channel_subject(channel), None)
 
     def commit_many(self, verdicts: Sequence[ports.Verdict]) -> list[bool]:
         """Commit them one by one."""
         return [self.commit(verdict) for verdict in verdicts]
 
     def commit(self, verdict: ports.Verdict) -> bool:
-        """Write alerts, history and outbox where the basis still holds."""
-        store = self._store
+        """Write alerts, history and outbox if the basis still holds."""
+        store, subject = self._store, verdict.basis.subject
         with store.lock:
-            revision = store.configuration.revision if store.configuration else 0
-            kept = self._holding(verdict)
-            if kept is None or verdict.basis.revision != revision:
+            if not self._holds(verdict) or verdict.basis.revision != store.revision:
                 return False
-            kept.alerts = dict(verdict.alerts)
-            kept.version += 1
-            if kept.sequence == verdict.basis.record.sequence:
-                kept.changed_from = None
-                store.pending.pop(kept.worker.id, None)
-            store.tell(kept.worker.id, verdict)
+            self._write(verdict)
+            stored = store.workers.get(subject.id)
+            if stored is not None and stored.sequence == verdict.basis.record.sequence:
+                stored.changed_from = None
+                store.pending.pop(subject.id, None)
             return True
 
     def retire(self, verdict: ports.Verdict) -> bool:
-        """Commit a last verdict and forget the worker."""
-        store = self._store
+        """Commit a last verdict and forget the subject."""
+        store, subject = self._store, verdict.basis.subject.id
         with store.lock:
-            kept = self._holding(verdict)
-            if kept is None:
+            if not self._holds(verdict):
                 return False
-            store.tell(kept.worker.id, verdict)
-            del store.workers[kept.worker.id]
-            store.pending.pop(kept.worker.id, None)
-            for key in [key for key in store.ledger if key[0] == kept.worker.id]:
+            self._write(verdict)
+            for kept in (store.alerts, store.workers, store.accounts, store.pending):
+                kept.pop(subject, None)
+            for key in [key for key in store.ledger if key[0] == subject]:
                 del store.ledger[key]
             return True
 
@@ -65,18 +73,12 @@ class MemoryAlerts:
         """Return the alerts that fire, the oldest first."""
         with self._store.lock:
             alerts = [
-                (alert.since or 0, kept.worker.id, alert.rule, alert)
-                for kept in self._store.workers.values()
-                for alert in kept.alerts.values()
+                (alert.since or 0, subject, alert.rule, alert)
+                for subject, stored in self._store.alerts.items()
+                for alert in stored.alerts.values()
                 if alert.open
             ]
-            alerts += [
-                (alert.since or 0, scope, alert.rule, alert)
-                for scope, of_scope in self._store.accounts.items()
-                for alert in of_scope.values()
-                if alert.open
-            ]
-            return [found[3] for found in sorted(alerts, key=lambda found: found[:3])]
+        return [alert for _, _, _, alert in sorted(alerts, key=lambda each: each[:3])]
 
     def history(self, alert_id: str | None = None, limit: int = 100) -> list[models.HistoryEntry]:
         """Return what was recorded, newest first."""
@@ -91,32 +93,58 @@ class MemoryAlerts:
     def _joined(self, recorded: models.HistoryEntry) -> models.HistoryEntry:
         if recorded.notification is None:
             return recorded
-        attempts = self._store.attempts.get(f"{recorded.worker_id}/{recorded.rule}", ())
+        attempts = self._store.attempts.get(f"{recorded.subject}/{recorded.rule}", ())
         tried = tuple(one for one in attempts if one.notification_id == recorded.notification.id)
         return recorded.model_copy(update={"attempts": tried})
 
-    def _holding(self, verdict: ports.Verdict) -> memory.StoredWorker | None:
-        worker = verdict.basis.record.worker
-        kept = self._store.living(worker.id, worker.incarnation)
-        return kept if kept and kept.version == verdict.basis.version else None
+    def _basis(self, subject: models.SubjectKey, record: Stored) -> ports.Basis[Stored]:
+        stored = self._store.alerts.get(subject.id, memory.StoredAlerts())
+        last_versions = dict(self._store.last_versions.get(subject.id, {}))
+        return ports.Basis(subject, record, dict(stored.alerts), stored.version, self._store.revision, last_versions)
+
+    def _holds(self, verdict: ports.Verdict) -> bool:
+        """Tell whether the subject is still the one meant, and its alerts are those that the verdict is based on."""
+        store, subject = self._store, verdict.basis.subject
+        if subject.kind == "worker" and store.living(subject.id, subject.incarnation) is None:
+            return False
+        if subject.kind == "account" and subject.id not in store.accounts:
+            return False
+        return store.alerts.get(subject.id, memory.StoredAlerts()).version == verdict.basis.version
+
+    def _write(self, verdict: ports.Verdict) -> None:
+        """Write alerts, history and outbox of a verdict."""
+        store, subject = self._store, verdict.basis.subject.id
+        store.alerts[subject] = memory.StoredAlerts(dict(verdict.alerts), verdict.basis.version + 1)
+        for rule, transition, notification in verdict.transitions:
+            alert_id = f"{subject}/{rule}"
+            entry = models.HistoryEntry(transition=transition, notification=notification, rule=rule, subject=subject)
+            entries = store.history.setdefault(alert_id, [])
+            entries.insert(0, (verdict.at, entry))
+            del entries[memory.KEPT :]
+            if notification is None:
+                continue
+            store.last[alert_id] = notification
+            store.last_versions.setdefault(subject, {})[rule] = notification.version
+            for channel in dict.fromkeys(verdict.channels.get(rule, ())):
+                waiting = store.lanes.setdefault((alert_id, channel), memory.NotificationQueue(retry_at=verdict.at))
+                waiting.waiting.append(notification)
+            if transition.silenced_by is None:
+                store.publish(f"{store.channel}:alerts", notification.model_dump_json(by_alias=True))
 
 
 class MemoryAccounts:
-    """``ports.Scopes`` in memory."""
+    """``ports.Accounts`` in memory."""
 
     def __init__(self, store: memory.MemoryStore) -> None:
         self._store = store
-        self._kept: dict[str, ports.AccountBasis] = {}
-        self._interval_at: dict[str, float] = {}
 
     def note(self, scope: str, at: float, interval: int, last_error: models.CollectionError | None) -> None:
         """Note how a collection went; one older than the last success changes nothing."""
-        with self._store.lock:
-            had = self._kept.get(scope)
-            basis = had or ports.AccountBasis(models.AccountState(key=scope, at=0, interval=interval), {}, 0, 0, {})
-            state = basis.state
-            if interval <= state.interval or at - self._interval_at[scope] > 10 * state.interval:
-                self._interval_at[scope] = at
+        store = self._store
+        with store.lock:
+            state = store.accounts.get(scope) or models.AccountState(key=scope, at=0, interval=interval)
+            if interval <= state.interval or at - store.intervals_at[scope] > 10 * state.interval:
+                store.intervals_at[scope] = at
                 state = state.model_copy(update={"interval": interval})
             set_back = max(state.succeeded_at or 0, state.at) - at > ports.SET_BACK
             if state.succeeded_at is None or at > state.succeeded_at or set_back:
@@ -129,48 +157,12 @@ class MemoryAccounts:
                     changes |= {"last_error": None, "failing_since": None, "succeeded_at": at}
                     changes |= {} if since is None else {"recovered_at": at}
                 state = state.model_copy(update=changes)
-            self._kept[scope] = basis._replace(state=state)
+            store.accounts[scope] = state
 
-    def load(self) -> dict[str, ports.AccountBasis]:
-        """Return the basis of a judgement of every scope."""
-        store = self._store
-        with store.lock:
-            revision = store.configuration.revision if store.configuration else 0
-            return {
-                key: basis._replace(
-                    alerts=dict(basis.alerts), revision=revision, last_versions=dict(store.last_versions.get(key, {}))
-                )
-                for key, basis in self._kept.items()
-            }
-
-    def forget(self, scope: str, version: int) -> bool:
-        """Forget how it went there, unless its alerts moved on."""
+    def load(self) -> dict[str, models.AccountState]:
+        """Return how it goes in every account and region."""
         with self._store.lock:
-            kept = self._kept.get(scope)
-            if kept is not None and kept.version != version:
-                return False
-            self._kept.pop(scope, None)
-            self._store.accounts.pop(scope, None)
-            return True
-
-    def retire(self, verdict: ports.AccountVerdict) -> bool:
-        """Commit a last verdict and forget how it went there."""
-        with self._store.lock:
-            key = verdict.basis.state.key
-            return self.commit(verdict) and self.forget(key, self._kept[key].version)
-
-    def commit(self, verdict: ports.AccountVerdict) -> bool:
-        """Write alert, history and outbox where the basis still holds."""
-        store, key = self._store, verdict.basis.state.key
-        with store.lock:
-            revision = store.configuration.revision if store.configuration else 0
-            kept = self._kept.get(key)
-            if kept is None or kept.version != verdict.basis.version or verdict.basis.revision != revision:
-                return False
-            self._kept[key] = kept._replace(alerts=dict(verdict.alerts), version=kept.version + 1)
-            store.accounts[key] = dict(verdict.alerts)
-            store.tell(key, verdict)
-            return True
+            return dict(self._store.accounts)
 
 
 class MemorySilences:

@@ -47,8 +47,9 @@ class MemorySetup:
             fleet = {one: kept.worker for one, kept in store.workers.items()}
             same = self.mark() == change.mark and fleet.keys() == change.fleet.keys()
             same = same and all(fleet[worker.id] == change.fleet[worker.id] for worker in change.updated)
-            bases = [verdict.basis for verdict in change.leaving]
-            if not same or any(store.workers[it.record.worker.id].version != it.version for it in bases):
+            bases = alerts.MemoryAlerts(store).load([verdict.basis.subject.id for verdict in change.leaving])
+            moved_on = any(bases[it.basis.subject.id].version != it.basis.version for it in change.leaving if same)
+            if not same or moved_on:
                 return False
             store.changes += 1
             store.workers.update((worker.id, memory.StoredWorker(worker)) for worker in change.added)

@@ -111,34 +111,6 @@ class MemoryOutbox:
             lane.attempts -= 1
             return True
 
-    def last_error(self, channel: str) -> models.Notification | None:
-        """Return what was last told of the delivery to a channel itself."""
-        with self._store.lock:
-            return self._store.last.get(models.delivery_alert(channel))
-
-    def tell(
-        self, channel: str, notification: models.Notification, before: str | None, to: Sequence[str], at: float
-    ) -> bool:
-        """Write what is told of the delivery to a channel, where nothing else was told meanwhile."""
-        alert_id = models.delivery_alert(channel)
-        with self._store.lock:
-            last = self._store.last.get(alert_id)
-            if last is not None and last.id == notification.id:
-                return True
-            if (last.id if last else None) != before:
-                return False
-            self._store.last[alert_id] = notification
-            recorded = models.told_of_delivery(channel, notification)
-            self._store.history.setdefault(alert_id, []).insert(0, (at, recorded))
-            self._store.accounts[alert_id.rpartition("/")[0]] = {recorded.rule: models.alert_of_delivery(notification)}
-            if not isinstance(notification, models.SilencedNotification):
-                self._store.publish(f"{self._store.channel}:alerts", notification.model_dump_json(by_alias=True))
-            for one in dict.fromkeys(to):
-                self._store.lanes.setdefault((alert_id, one), memory.NotificationQueue(retry_at=at)).waiting.append(
-                    notification
-                )
-            return True
-
     def release(self, notification: models.Notification, at: float) -> bool:
         """Put the canary's parcel on its way, unless the last one still is."""
         key = (models.CANARY, models.CANARY_CHANNEL)
@@ -287,6 +259,7 @@ class MemoryDelivery:
         now: ports.Clock,
     ) -> None:
         self.outbox: ports.Outbox = MemoryOutbox(store)
+        self.alerts: ports.Alerts = alerts.MemoryAlerts(store)
         self.configurations = configurations
         self.channel_types = channels.CHANNEL_TYPES
         self.notifiers = notifiers
@@ -307,7 +280,7 @@ class MemoryDelivery:
     def stage(self) -> notify.Delivery:
         """Return the stage made of these ports."""
         health = channel_health.ChannelHealth(
-            outbox=self.outbox, configurations=self.configurations, silences=self.silences, now=self.now
+            alerts=self.alerts, configurations=self.configurations, silences=self.silences, now=self.now
         )
         grouping = groups.Grouping(
             outbox=self.outbox,

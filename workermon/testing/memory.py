@@ -30,8 +30,6 @@ class StoredWorker:
     dimensions_at: float = 0.0
     changed_from: int | None = None
     sequence: int = 0
-    version: int = 0
-    alerts: dict[str, models.Alert] = field(default_factory=dict)
 
     def complete(self, slot: tuple[int, int]) -> bool:
         """Tell whether a slot, (interval, number), is complete."""
@@ -44,6 +42,14 @@ class StoredWorker:
         return ports.Record(
             self.worker, self.condition, dict(self.dimensions), self.dimensions_at, self.changed_from, self.sequence
         )
+
+
+@dataclass
+class StoredAlerts:
+    """The alerts of one subject by rule, and how often they were committed."""
+
+    alerts: dict[str, models.Alert] = field(default_factory=dict)
+    version: int = 0
 
 
 @dataclass
@@ -77,12 +83,20 @@ class MemoryStore:
         self.lanes: dict[tuple[str, str], NotificationQueue] = {}
         #: When each lane is told again, by (alert id, channel).
         self.reminders: dict[tuple[str, str], float] = {}
-        #: State of the alerts of each account and region.
-        self.accounts: dict[str, dict[str, models.Alert]] = {}
+        #: How collection goes in each account and region, and when its shortest interval was noted, by key.
+        self.accounts: dict[str, models.AccountState] = {}
+        self.intervals_at: dict[str, float] = {}
+        #: The alerts of each subject, by its id.
+        self.alerts: dict[str, StoredAlerts] = {}
         self.fences = itertools.count(1)
         self.configuration: models.Configuration | None = None
         self.changes = 0
         self._listeners: list[queue.SimpleQueue[tuple[str, str]]] = []
+
+    @property
+    def revision(self) -> int:
+        """Return the revision of the configuration in force."""
+        return self.configuration.revision if self.configuration else 0
 
     def publish(self, channel: str, text: str) -> None:
         """Hand a message to every listener there is."""
@@ -101,25 +115,6 @@ class MemoryStore:
         """End a subscription."""
         with self.lock:
             self._listeners.remove(listener)
-
-    def tell(self, subject: str, verdict: ports.Verdict | ports.AccountVerdict) -> None:
-        """Write the history and the outbox of a verdict; the caller holds the lock."""
-        for rule, transition, notification in verdict.transitions:
-            alert_id = f"{subject}/{rule}"
-            recorded = models.HistoryEntry(
-                transition=transition, notification=notification, rule=rule, worker_id=subject
-            )
-            entries = self.history.setdefault(alert_id, [])
-            entries.insert(0, (verdict.at, recorded))
-            del entries[KEPT:]
-            if notification is None:
-                continue
-            self.last[alert_id] = notification
-            self.last_versions.setdefault(subject, {})[rule] = notification.version
-            for channel in dict.fromkeys(verdict.channels.get(rule, ())):
-                lane = self.lanes.setdefault((alert_id, channel), NotificationQueue(retry_at=verdict.at))
-                lane.waiting.append(notification)
-            self.publish(f"{self.channel}:alerts", notification.model_dump_json(by_alias=True))
 
     def living(self, worker_id: str, incarnation: str) -> StoredWorker | None:
         """Return what is kept of a worker, where it still is the one meant."""

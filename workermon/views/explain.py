@@ -93,18 +93,18 @@ def delivery(
     Raises ``errors.NotFound`` for a channel that is not in the configuration and that nothing was told of.
     """
     channels = configurations.load().channels
-    told = outbox.last_error(channel)
-    if channel not in channels and told is None:
+    alert = alerts.load_channel(channel).alerts.get(models.DELIVERY)
+    if channel not in channels and alert is None:
         why = "it is not in the configuration"
         raise errors.NotFound(f"channel {errors.printable(channel)[:64]}", why, errors.nearest(channel, channels))
-    fires = told is not None and told.status == "firing"
+    last = alert.last if alert is not None and alert.open else None
     return {
         "channel": channel,
         "type": channels[channel].type if channel in channels else None,
         "rule": models.DELIVERY,
-        "state": told.severity if told is not None and fires else "ok",
-        "since": told.since if told is not None and fires else None,
-        "reason": told.reason if told is not None and fires else None,
+        "state": "ok" if last is None else last.severity,
+        "since": None if last is None else last.since,
+        "reason": None if last is None else last.reason,
         "waiting": [
             {"alert": one.alert_id, "attempts": one.attempts, "since": models.rfc3339(one.since), "error": one.error}
             for one in outbox.stuck(now())
@@ -166,7 +166,7 @@ def _not_evaluated(rule: models.Rule, record: ports.Record, configuration: model
 
 def _explanation(
     rule: models.Rule,
-    basis: ports.Basis,
+    basis: ports.Basis[ports.Record],
     configuration: models.Configuration,
     samples: ports.Samples,
     pulse: ports.Pulse,

@@ -1,79 +1,112 @@
--- KEYS: worker, alerts, configuration, unjudged, open, index, versions, outbox, workers (of a scope: scopes), the
--- ledger's without the hour; of each transition its history; of each notification the last one and the lanes; of each
--- of its lanes that.
--- ARGV: 'commit', 'retire' or 'leave' (that of a scope), worker id, incarnation, version, revision, sequence, token,
--- state, time, feed, lifetime, entries, alerts in the index; how many alerts to open and for each its id and since;
--- how many to close and their ids; how many transitions and for each its alert, entry and 0, or the number of its
--- lanes plus 1, rule, version, id, notification, lanes.
-local worker, alerts, unjudged, open = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
-local index, versions, outbox = KEYS[6], KEYS[7], KEYS[8]
-local retire, worker_id, at = ARGV[1] ~= 'commit', ARGV[2], ARGV[9]
-local lifetime = tonumber(ARGV[11])
-local had = redis.call('HMGET', worker, 'incarnation', 'seq', 'first_hour', 'last_hour')
-if had[1] ~= ARGV[3] then return 0 end
-local state = redis.call('HMGET', alerts, 'version', 'token')
-if state[2] == ARGV[7] then return 1 end
-if (state[1] or '0') ~= ARGV[4] then return 0 end
-if not retire and (redis.call('HGET', KEYS[3], 'revision') or '0') ~= ARGV[5] then return 0 end
+-- Write a verdict: the alerts' new state, their transitions into the history, their notifications into the outbox.
+-- Returns 1, or 0 if what the verdict is based on has changed; then nothing is written.
+-- Repeating a call whose answer was lost (same token) returns 1 and changes nothing.
+local record = KEYS[1]             -- hash: the subject itself, or its alerts if there is no other hash
+local alerts = KEYS[2]             -- hash: version and state of the subject's alerts
+local configuration = KEYS[3]      -- hash: document and revision
+local pending = KEYS[4]            -- zset: workers to be evaluated
+local open = KEYS[5]               -- zset: ids of open alerts by the beginning of the episode
+local index = KEYS[6]              -- zset: ids of alerts by the time of their last entry
+local versions = KEYS[7]           -- hash: last version of each rule's notifications
+local outbox = KEYS[8]             -- zset: queues by the time of the next try
+local members = KEYS[9]            -- zset or set: all subjects of this kind; the subject's alerts if there is none
+local entries_at = 10              -- KEYS[entries_at], …: of each transition its alert's history, and if it notifies
+                                   -- the alert's last notification, the set of its queues, and those queues
+local retire = ARGV[1] == '1'      -- also delete the subject
+local subject = ARGV[2]            -- its id
+local incarnation = ARGV[3]        -- '' if there is no hash of the subject itself
+local version = ARGV[4]
+local revision = ARGV[5]
+local sequence = ARGV[6]           -- of the worker's last sample, '' of another subject
+local token = ARGV[7]
+local state = ARGV[8]
+local at = ARGV[9]
+local feed = ARGV[10]              -- the channel on which notifications are published
+local lifetime = tonumber(ARGV[11]) -- seconds for which history and last notifications are kept
+local alerts_lifetime = ARGV[12]   -- the same of the subject's alerts: '' if they go with the subject, '0' for ever
+local most_entries = tonumber(ARGV[13])
+local most_alerts = tonumber(ARGV[14])
+local ledger_prefix = ARGV[15]
+-- How many alerts to open, and of each its id and the beginning; how many to close, and their ids; how many transitions,
+-- and of each the alert's id, the entry and the number of queues plus 1 (0 if it notifies nobody), and if it notifies
+-- rule, version, id, notification, whether it is published, and the queues' names.
+local changes_at = 16              -- ARGV[changes_at], …
 
-local a, k = 14, 11
-local function following()
-  a = a + 1
-  return ARGV[a - 1]
+local present, present_sequence, first_hour, last_hour =
+  unpack(redis.call('HMGET', record, 'incarnation', 'seq', 'first_hour', 'last_hour'))
+if incarnation ~= '' and present ~= incarnation then return 0 end
+local present_version, present_token = unpack(redis.call('HMGET', alerts, 'version', 'token'))
+if present_token == token then return 1 end
+if (present_version or '0') ~= version then return 0 end
+if not retire and (redis.call('HGET', configuration, 'revision') or '0') ~= revision then return 0 end
+
+local next_argument, next_key = changes_at, entries_at
+local function argument()
+  next_argument = next_argument + 1
+  return ARGV[next_argument - 1]
 end
 local function key()
-  k = k + 1
-  return KEYS[k - 1]
+  next_key = next_key + 1
+  return KEYS[next_key - 1]
 end
 
-for _ = 1, tonumber(following()) do
-  local alert = following()
-  redis.call('ZADD', open, following(), alert)
+for _ = 1, tonumber(argument()) do
+  local alert = argument()
+  redis.call('ZADD', open, argument(), alert)
 end
-for _ = 1, tonumber(following()) do redis.call('ZREM', open, following()) end
-local told = false
-for _ = 1, tonumber(following()) do
-  local alert, history = following(), key()
-  redis.call('LPUSH', history, following())
-  redis.call('LTRIM', history, 0, tonumber(ARGV[12]) - 1)
+for _ = 1, tonumber(argument()) do redis.call('ZREM', open, argument()) end
+local notifies = false
+for _ = 1, tonumber(argument()) do
+  local alert, history = argument(), key()
+  redis.call('LPUSH', history, argument())
+  redis.call('LTRIM', history, 0, most_entries - 1)
   redis.call('EXPIRE', history, lifetime)
   redis.call('ZADD', index, at, alert)
-  local lanes = tonumber(following()) - 1
-  if lanes >= 0 then
-    told = true
-    local last, of_alert = key(), key()
-    local rule, version = following(), following()
-    local id, notification = following(), following()
-    redis.call('HSET', versions, rule, version)
-    redis.call('SET', last, id .. ' ' .. notification, 'EX', lifetime)
-    for _ = 1, lanes do
-      local lane = following()
+  local queues = tonumber(argument()) - 1
+  if queues >= 0 then
+    notifies = true
+    local last, queues_of_alert = key(), key()
+    local rule, notification_version = argument(), argument()
+    local notification_id, notification, published = argument(), argument(), argument() == '1'
+    redis.call('HSET', versions, rule, notification_version)
+    redis.call('SET', last, notification_id .. ' ' .. notification, 'EX', lifetime)
+    for _ = 1, queues do
+      local queue = argument()
       redis.call('RPUSH', key(), notification)
-      redis.call('ZADD', outbox, 'NX', at, lane)
-      redis.call('SADD', of_alert, lane)
+      redis.call('ZADD', outbox, 'NX', at, queue)
+      redis.call('SADD', queues_of_alert, queue)
     end
-    redis.call('PUBLISH', ARGV[10], notification)
+    if published then redis.call('PUBLISH', feed, notification) end
   end
 end
-if k > 11 then
+if next_key > entries_at then
   redis.call('ZREMRANGEBYSCORE', index, '-inf', tonumber(at) - lifetime)
-  redis.call('ZREMRANGEBYRANK', index, 0, -1 - tonumber(ARGV[13]))
+  redis.call('ZREMRANGEBYRANK', index, 0, -1 - most_alerts)
   redis.call('EXPIRE', index, lifetime)
 end
-if told or retire then redis.call('EXPIRE', versions, lifetime) end
+if notifies or retire then redis.call('EXPIRE', versions, lifetime) end
 
 if retire then
-  redis.call('DEL', worker, alerts)
-  redis.call(ARGV[1] == 'leave' and 'SREM' or 'ZREM', KEYS[9], worker_id)
-  redis.call('ZREM', unjudged, worker_id)
-  if had[3] then
-    for hour = tonumber(had[3]), tonumber(had[4]), 3600 do redis.call('DEL', KEYS[10] .. string.format('%d', hour)) end
+  if members ~= alerts then
+    redis.call(redis.call('TYPE', members).ok == 'zset' and 'ZREM' or 'SREM', members, subject)
+  end
+  redis.call('DEL', record, alerts)
+  redis.call('ZREM', pending, subject)
+  if first_hour then
+    for hour = tonumber(first_hour), tonumber(last_hour), 3600 do
+      redis.call('DEL', ledger_prefix .. string.format('%d', hour))
+    end
   end
   return 1
 end
-redis.call('HSET', alerts, 'version', string.format('%d', tonumber(ARGV[4]) + 1), 'token', ARGV[7], 'alerts', ARGV[8])
-if had[2] == ARGV[6] then
-  redis.call('HDEL', worker, 'changed_from')
-  redis.call('ZREM', unjudged, worker_id)
+redis.call('HSET', alerts, 'version', string.format('%d', tonumber(version) + 1), 'token', token, 'alerts', state)
+if alerts_lifetime == '0' then
+  redis.call('PERSIST', alerts)
+elseif alerts_lifetime ~= '' then
+  redis.call('EXPIRE', alerts, alerts_lifetime)
+end
+if sequence ~= '' and present_sequence == sequence then
+  redis.call('HDEL', record, 'changed_from')
+  redis.call('ZREM', pending, subject)
 end
 return 1

@@ -1,6 +1,11 @@
--- KEYS: workers, unjudged. ARGV: time, a worker's prefix.
-for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  redis.call('HINCRBY', ARGV[2] .. id, 'seq', 1)
-  redis.call('ZADD', KEYS[2], 'NX', ARGV[1], id)
+-- Mark every worker as to be evaluated.
+local workers = KEYS[1]       -- zset: the fleet's ids
+local pending = KEYS[2]       -- zset: workers to be evaluated by the time they were marked
+local at = ARGV[1]
+local worker_prefix = ARGV[2]
+
+for _, id in ipairs(redis.call('ZRANGE', workers, 0, -1)) do
+  redis.call('HINCRBY', worker_prefix .. id, 'seq', 1)
+  redis.call('ZADD', pending, 'NX', at, id)
 end
 return 1

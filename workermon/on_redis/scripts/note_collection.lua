@@ -1,24 +1,38 @@
--- KEYS: scopes, scope. ARGV: name, time, interval, trouble ('' for none), incarnation, forgotten after, set back.
-local scope, at, interval = KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3])
-local had = redis.call('HMGET', scope, 'at', 'succeeded_at', 'failing_since', 'interval', 'interval_at')
-redis.call('SADD', KEYS[1], ARGV[1])
-redis.call('HSET', scope, 'incarnation', ARGV[5])
-local shortest = tonumber(had[4])
-if not shortest or interval <= shortest or at - tonumber(had[5]) > tonumber(ARGV[6]) * shortest then
-  redis.call('HSET', scope, 'interval', interval, 'interval_at', ARGV[2])
+-- Note how a collection went in an account and region. Returns 1, or 0 if it is older than the last success and so
+-- changes nothing.
+local accounts = KEYS[1]         -- set: keys of the accounts and regions collected from
+local account = KEYS[2]          -- hash: how collection goes there
+local name = ARGV[1]
+local started_at = ARGV[2]       -- of the collection
+local interval = tonumber(ARGV[3]) -- seconds
+local last_error = ARGV[4]       -- '' for none
+local incarnation = ARGV[5]
+local forgotten_after = tonumber(ARGV[6]) -- intervals, after which a shorter one no longer counts
+local set_back = tonumber(ARGV[7]) -- seconds: what is so much older comes from a clock that was set back
+
+local at = tonumber(started_at)
+local newest, succeeded_at, failing_since, shortest, shortest_at =
+  unpack(redis.call('HMGET', account, 'at', 'succeeded_at', 'failing_since', 'interval', 'interval_at'))
+redis.call('SADD', accounts, name)
+redis.call('HSET', account, 'incarnation', incarnation)
+if not shortest or interval <= tonumber(shortest)
+  or at - tonumber(shortest_at) > forgotten_after * tonumber(shortest) then
+  redis.call('HSET', account, 'interval', interval, 'interval_at', started_at)
 end
-local set_back = math.max(tonumber(had[2]) or 0, tonumber(had[1]) or 0) - at > tonumber(ARGV[7])
-if had[2] and at <= tonumber(had[2]) and not set_back then return 0 end
-if at > (tonumber(had[1]) or 0) or set_back then redis.call('HSET', scope, 'at', ARGV[2]) end
-if ARGV[4] == '' then
-  redis.call('HSET', scope, 'succeeded_at', ARGV[2])
-  if had[3] then
-    redis.call('HSET', scope, 'recovered_at', ARGV[2])
-    redis.call('HDEL', scope, 'failing_since', 'trouble')
+local was_set_back = math.max(tonumber(succeeded_at or '0'), tonumber(newest or '0')) - at > set_back
+if succeeded_at and at <= tonumber(succeeded_at) and not was_set_back then return 0 end
+if at > tonumber(newest or '0') or was_set_back then redis.call('HSET', account, 'at', started_at) end
+if last_error == '' then
+  redis.call('HSET', account, 'succeeded_at', started_at)
+  if failing_since then
+    redis.call('HSET', account, 'recovered_at', started_at)
+    redis.call('HDEL', account, 'failing_since', 'last_error')
   end
 else
-  if not had[3] or at < tonumber(had[3]) then redis.call('HSET', scope, 'failing_since', ARGV[2]) end
-  redis.call('HSET', scope, 'trouble', ARGV[4])
+  if not failing_since or at < tonumber(failing_since) then
+    redis.call('HSET', account, 'failing_since', started_at)
+  end
+  redis.call('HSET', account, 'last_error', last_error)
 end
-redis.call('HINCRBY', scope, 'seq', 1)
+redis.call('HINCRBY', account, 'seq', 1)
 return 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from workermon import failpoints, ports
 from workermon.on_redis import alerts, keys
 
-_commit_many, _write = alerts.RedisAlerts.commit_many, alerts.RedisAlerts.write
+_commit_many, _commit = alerts.RedisAlerts.commit_many, alerts.RedisAlerts.commit
 
 
 def commit_many(self: alerts.RedisAlerts, verdicts: Sequence[ports.Verdict]) -> list[bool]:
@@ -21,22 +21,21 @@ def commit_many(self: alerts.RedisAlerts, verdicts: Sequence[ports.Verdict]) -> 
     return written
 
 
-def write(
-    self: alerts.RedisAlerts, mode: str, subject: alerts.Subject, verdict: ports.Verdict | ports.AccountVerdict
-) -> bool:
+def commit(self: alerts.RedisAlerts, verdict: ports.Verdict) -> bool:
     """Do the same for an account."""
-    done = _write(self, mode, subject, _silent(verdict))
+    done = _commit(self, _silent(verdict))
     failpoints.reach("scope.committed")
     if done:
         _put(self, verdict)
     return done
 
 
-def _silent(verdict: Any) -> Any:
-    return verdict._replace(transitions=tuple((rule, turn, None) for rule, turn, _ in verdict.transitions))
+def _silent(verdict: ports.Verdict) -> ports.Verdict:
+    transitions = tuple(recorded._replace(notification=None) for recorded in verdict.transitions)
+    return dataclasses.replace(verdict, transitions=transitions)
 
 
-def _put(self: alerts.RedisAlerts, verdict: ports.Verdict | ports.AccountVerdict) -> None:
+def _put(self: alerts.RedisAlerts, verdict: ports.Verdict) -> None:
     for rule, _, told in verdict.transitions:
         for channel in verdict.channels.get(rule, ()) if told is not None else ():
             assert told is not None
@@ -47,4 +46,4 @@ def _put(self: alerts.RedisAlerts, verdict: ports.Verdict | ports.AccountVerdict
 
 
 alerts.RedisAlerts.commit_many = commit_many  # type: ignore[method-assign]
-alerts.RedisAlerts.write = write  # type: ignore[method-assign]
+alerts.RedisAlerts.commit = commit  # type: ignore[method-assign]

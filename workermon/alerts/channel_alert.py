@@ -1,0 +1,82 @@
+"""Pure: what becomes of the alert about the delivery to a channel."""
+
+from __future__ import annotations
+
+import math
+
+from workermon import errors, models
+from workermon.alerts import lifecycle, standing
+
+#: Characters of an error that an alert repeats.
+MAX_CAUSE = 300
+
+
+def gave_up(
+    builder: lifecycle.VerdictBuilder,
+    configuration: models.Configuration,
+    claimed: models.ClaimedNotification,
+    error: errors.WorkermonError,
+) -> None:
+    """Fire, because a notification was given up; nothing changes if the alert fires already."""
+    transition = None
+    if _alert(builder).rule_state.severity is None:
+        transition = models.Transition(
+            at=math.floor(builder.at),
+            before=None,
+            after="critical",
+            reason=f"given up: {claimed.notification.summary}",
+            cause=str(error)[:MAX_CAUSE],
+            key=models.rfc3339(builder.at),
+        )
+    _apply(builder, configuration, transition)
+
+
+def accepted(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> None:
+    """Resolve, because the channel accepted a notification; nothing changes if the alert does not fire."""
+    alert = _alert(builder)
+    if alert.rule_state.severity is None:
+        return
+    transition = models.Transition(
+        at=max(math.floor(builder.at), alert.since or 0),
+        before=alert.rule_state.severity,
+        after=None,
+        reason="it delivers again",
+        key=models.rfc3339(builder.at),
+    )
+    _apply(builder, configuration, transition)
+
+
+def review(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> None:
+    """Look at the alert again: the channel may have been removed, and the silence that muted the alert may be over."""
+    alert = _alert(builder)
+    if _channel(builder) in configuration.channels:
+        _apply(builder, configuration)
+    elif alert.open:
+        lifecycle.resolve(builder, alert, _rule(builder, configuration), "the channel was removed", builder.at)
+
+
+def _channel(builder: lifecycle.VerdictBuilder) -> str:
+    return models.channel_of(builder.basis.subject.id)
+
+
+def _rule(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> models.Rule:
+    return standing.delivery(configuration, _channel(builder))
+
+
+def _alert(builder: lifecycle.VerdictBuilder) -> models.Alert:
+    return builder.basis.alerts.get(models.DELIVERY) or models.Alert(rule=models.DELIVERY)
+
+
+def _apply(
+    builder: lifecycle.VerdictBuilder,
+    configuration: models.Configuration,
+    transition: models.Transition | None = None,
+) -> None:
+    alert = _alert(builder)
+    judgement = lifecycle.Judgement(
+        rule=_rule(builder, configuration),
+        alert=alert,
+        rule_state=alert.rule_state if transition is None else lifecycle.state_after(transition),
+        transitions=() if transition is None else (transition,),
+    )
+    lifecycle.apply(builder, judgement)

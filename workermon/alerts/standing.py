@@ -1,0 +1,32 @@
+"""Pure: the rules that always hold, of which the config file says nothing, and which channels they notify."""
+
+from __future__ import annotations
+
+from workermon import models, rules
+
+#: The rule about an account and region in which nothing can be collected.
+COLLECTOR = "collector"
+
+
+def collector(configuration: models.Configuration) -> models.Rule:
+    """Return the rule about accounts and regions: it notifies whoever is notified of missing data."""
+    return models.Rule(name=COLLECTOR, kind="collector", notify=_everybody(configuration))
+
+
+def budget(configuration: models.Configuration) -> models.Rule:
+    """Return the rule about the budget."""
+    return models.Rule(name=models.BUDGET, kind="collector", notify=_everybody(configuration))
+
+
+def delivery(configuration: models.Configuration, channel: str) -> models.Rule:
+    """Return the rule about a channel: it notifies the other channels that rules use, or else the log."""
+    used = dict.fromkeys(name for rule in configuration.rules for name in rule.notify)
+    others = tuple(name for name in used if name != channel and name in configuration.channels)
+    return models.Rule(name=models.DELIVERY, kind="collector", notify=others or ("log",))
+
+
+def _everybody(configuration: models.Configuration) -> tuple[str, ...]:
+    """Return the channels of rules about missing data; without such a rule, the channels of all rules."""
+    about = [rule for rule in configuration.rules if rules.KINDS[rule.kind].about_collection]
+    chosen = about or list(configuration.rules)
+    return tuple(dict.fromkeys(channel for rule in chosen for channel in rule.channels("critical"))) or ("log",)

@@ -1,0 +1,76 @@
+"""Pure: what an alert is about: a worker, an account and region, the installation, or a channel."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from workermon import models, ports
+
+#: The account and the region in the scope of what is about no single one.
+ANY = "*"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What an alert is about, and how notifications name it.
+
+    ``title`` is what a summary begins with; if it is empty, a summary begins with the rule's name. Exactly one of
+    ``worker`` and ``scope`` is given: they are the notification's fields of these names.
+    """
+
+    key: models.SubjectKey
+    title: str
+    worker: models.WorkerSummary | None = None
+    scope: Mapping[str, str] | None = None
+
+    def alert_id(self, rule: str) -> str:
+        """Name a rule's alert over its life; this is also the notification's ``dedup_key``."""
+        return f"{self.key.id}/{rule}"
+
+
+def of_worker(worker: models.Worker) -> Subject:
+    """Return the subject that a worker is."""
+    return Subject(
+        key=models.worker_subject(worker),
+        title=worker.name,
+        worker=models.WorkerSummary(
+            id=worker.id, name=worker.name, region=worker.region, account=worker.account, labels=worker.labels
+        ),
+    )
+
+
+def of_account(state: models.AccountState) -> Subject:
+    """Return the subject that an account and region is."""
+    return Subject(
+        key=models.account_subject(state.key),
+        title=f"account {state.account} in {state.region}",
+        scope={"account": state.account, "region": state.region},
+    )
+
+
+def of_channel(channel: str) -> Subject:
+    """Return the subject that a channel is."""
+    return Subject(
+        key=models.channel_subject(channel),
+        title=f"channel {channel}",
+        scope={"account": ANY, "region": ANY, "channel": channel},
+    )
+
+
+#: The installation as a whole.
+INSTALLATION = Subject(key=models.INSTALLATION, title="", scope={"account": ANY, "region": ANY})
+
+
+def of(basis: ports.Basis[Any]) -> Subject:
+    """Return the subject that a basis is about."""
+    return _MAKERS[basis.subject.kind](basis)
+
+
+_MAKERS: dict[models.SubjectKind, Callable[[ports.Basis[Any]], Subject]] = {
+    "worker": lambda basis: of_worker(basis.record.worker),
+    "account": lambda basis: of_account(basis.record),
+    "installation": lambda _: INSTALLATION,
+    "channel": lambda basis: of_channel(models.channel_of(basis.subject.id)),
+}

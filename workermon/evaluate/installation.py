@@ -1,0 +1,57 @@
+"""Pure: what is true of the installation: whether it keeps to its budget."""
+
+from __future__ import annotations
+
+import math
+
+from workermon import models
+from workermon.alerts import lifecycle, standing
+
+
+def judge(
+    builder: lifecycle.VerdictBuilder, decision: models.BudgetDecision, configuration: models.Configuration
+) -> None:
+    """Judge what the budget does.
+
+    The alert is a warning from when metrics are asked less often, critical from when that is not enough, and resolves
+    when all are asked at their own periods again. It does not go back from critical to warning: only ``status`` shows
+    such steps.
+    """
+    alert = builder.basis.alerts.get(models.BUDGET) or models.Alert(rule=models.BUDGET)
+    transition = _transition(decision, alert, builder.at)
+    if transition is None and alert.rule_state.severity is None:
+        return
+    judgement = lifecycle.Judgement(
+        rule=standing.budget(configuration),
+        alert=alert,
+        rule_state=alert.rule_state if transition is None else lifecycle.state_after(transition),
+        transitions=() if transition is None else (transition,),
+    )
+    lifecycle.apply(builder, judgement)
+
+
+def _transition(decision: models.BudgetDecision, alert: models.Alert, now: float) -> models.Transition | None:
+    """Return what changes; ``None`` if nothing does."""
+    before = alert.rule_state.severity
+    if not decision.period_multipliers or decision.budget is None:
+        if before is None:
+            return None
+        at = max(math.floor(decision.since or now), alert.since or 0)
+        reason = "metrics are asked at their own periods again"
+        return models.Transition(at=at, before=before, after=None, reason=reason, cause=f"{models.BUDGET}: {reason}")
+    exceeded = decision.projected > decision.budget
+    after: models.Severity = "critical" if exceeded else "warning"
+    if before in ("critical", after):
+        return None
+    expected = f"${decision.projected:.2f} are expected today, of ${decision.budget:.2f}"
+    multipliers = sorted(decision.period_multipliers.items())
+    less_often = ", ".join(f"{name} each {factor} periods" for name, factor in multipliers)
+    return models.Transition(
+        at=math.floor(decision.since or decision.at if before is None else decision.at),
+        before=before,
+        after=after,
+        reason=f"{expected} though metrics are asked less often"
+        if exceeded
+        else "metrics are asked less often to keep to it",
+        cause=f"{expected}; {less_often}",
+    )

@@ -1,0 +1,221 @@
+"""Pure: what is true of a worker, rule by rule."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from workermon import models, ports, rules
+from workermon.alerts import lifecycle
+from workermon.evaluate import account
+from workermon.rules import state
+
+#: Series by worker id and metric.
+SeriesByMetric = Mapping[tuple[str, str], models.Series]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What workers are judged with, beside what is stored of each.
+
+    ``accounts`` are the alerts of accounts and regions by key, ``monitoring_since`` is when the monitor itself began.
+    """
+
+    configuration: models.Configuration
+    active_silences: Sequence[models.Silence]
+    accounts: Mapping[str, ports.Basis[models.AccountState]]
+    monitoring_since: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A rule to be judged for a worker; times in seconds.
+
+    ``alert`` is ``None`` if there was none before. ``horizon`` says how far the rule's metrics can be judged, and
+    ``needed`` from when on their datapoints are needed; a rule without a metric has neither.
+    """
+
+    rule: models.Rule
+    alert: models.Alert | None
+    unit: str
+    horizon: rules.Horizon | None = None
+    needed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One worker to be judged: what that is based on, and the rules that can be judged now."""
+
+    basis: ports.Basis[ports.Record]
+    plans: tuple[Plan, ...]
+
+    @property
+    def worker_id(self) -> str:
+        """Return the worker's id."""
+        return self.basis.record.worker.id
+
+
+# --- what is to be judged ----------------------------------------------------------------------------------------
+
+
+def case(basis: ports.Basis[ports.Record], configuration: models.Configuration) -> Case:
+    """Return which rules are to be judged for a worker; only a worker that runs has its datapoints judged."""
+    worker, condition = basis.record.worker, basis.record.condition
+    if worker.monitoring == "paused":
+        return Case(basis=basis, plans=())
+    begin, plans = _begin(basis), []
+    for rule in configuration.rules:
+        kind = rules.KINDS[rule.kind]
+        if condition.status in kind.ends_with or kind.not_applied(rule, worker, configuration) is not None:
+            continue
+        if not kind.metrics(rule):
+            unit = kind.unit(rule, configuration)
+            plans.append(Plan(rule=rule, alert=basis.alerts.get(rule.name), unit=unit))
+        elif condition.status == "running" and (plan := _plan(rule, basis, configuration, begin)) is not None:
+            plans.append(plan)
+    return Case(basis=basis, plans=tuple(plans))
+
+
+def _begin(basis: ports.Basis[ports.Record]) -> int:
+    """Return where a rule begins that was never judged for this worker.
+
+    That is an hour before the worker was added, or if other rules are judged already, an hour before where they are: a
+    new rule finds what goes on without digging through the whole ledger.
+    """
+    begin = math.floor(basis.record.worker.added_at) - rules.BACKFILL
+    for alert in basis.alerts.values():
+        if alert.rule_state.cursor is not None:
+            begin = max(begin, alert.rule_state.cursor - rules.BACKFILL)
+        if alert.rule_state.start is not None and alert.rule_state.cursor is None:
+            begin = max(begin, alert.rule_state.start)
+    return begin
+
+
+def _plan(
+    rule: models.Rule, basis: ports.Basis[ports.Record], configuration: models.Configuration, begin: int
+) -> Plan | None:
+    """Return from where up to where a rule is to be judged over datapoints; ``None`` if there is nothing to read."""
+    kind, record = rules.KINDS[rule.kind], basis.record
+    horizon = kind.horizon(rule, record.worker, record.condition, configuration)
+    if horizon is None or horizon.asked is None:
+        return None
+    alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
+    rule_state = alert.rule_state
+    if rule_state.cursor is None and rule_state.start is None:
+        # The state of a rule of another kind and the same name has no place in this fold.
+        rule_state = models.RuleState(start=begin)
+        alert = alert.model_copy(update={"rule_state": rule_state})
+    facts = rules.Facts(changed_from=record.changed_from, lateness=configuration.lateness)
+    needed = kind.needed_from(rule, rule_state, horizon, facts)
+    if needed is None:
+        needed = rule_state.start if rule_state.cursor is None else rule_state.cursor
+    oldest = math.floor(horizon.asked) - configuration.retention
+    return Plan(
+        rule=rule,
+        alert=alert,
+        unit=kind.unit(rule, configuration),
+        horizon=horizon,
+        needed=max(needed or 0, oldest, 0),
+    )
+
+
+# --- the judgement -----------------------------------------------------------------------------------------------
+
+
+def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric, context: Context) -> None:
+    """Judge every rule for a worker, and end the alerts of rules that are gone."""
+    record = case.basis.record
+    facts = rules.Facts.about(
+        record.worker,
+        record.condition,
+        series=_until_horizon(case, series),
+        changed_from=record.changed_from,
+        lateness=context.configuration.lateness,
+        at=builder.at,
+        monitoring_since=context.monitoring_since,
+    )
+    held_back = account.held_back(context.accounts.get(record.worker.scope.key), record.worker.interval, builder.at)
+    plans = {plan.rule.name: plan for plan in case.plans}
+    for rule in context.configuration.rules:
+        if record.worker.monitoring == "paused":
+            _pause(builder, case, rule)
+        elif _ended(builder, case, rule, context.configuration):
+            continue
+        elif plan := plans.get(rule.name):
+            _evaluate(builder, plan, facts, held_back if rules.KINDS[rule.kind].about_collection else None)
+        elif rule.name in case.basis.alerts:
+            builder.alerts[rule.name] = case.basis.alerts[rule.name]
+    names = {rule.name for rule in context.configuration.rules}
+    for name, alert in case.basis.alerts.items():
+        if name not in names:
+            lifecycle.forget(builder, alert, None, f"the rule {name} was removed", builder.at)
+
+
+def _pause(builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule) -> None:
+    """End an alert, and keep the state that its rule begins with after the pause."""
+    alert = case.basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
+    lifecycle.resolve(builder, alert, rule, "monitoring is paused", builder.at)
+    paused = builder.alerts[rule.name]
+    rule_state = rules.KINDS[rule.kind].paused(paused.rule_state, case.basis.record.condition)
+    builder.alerts[rule.name] = paused.model_copy(update={"rule_state": rule_state})
+
+
+def _ended(
+    builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule, configuration: models.Configuration
+) -> bool:
+    """End the alert of a rule that cannot be judged for this worker; tell whether that is so."""
+    worker, condition = case.basis.record.worker, case.basis.record.condition
+    kind, alert = rules.KINDS[rule.kind], case.basis.alerts.get(rule.name)
+    gone = condition.status in kind.ends_with & models.GONE
+    not_applied = None if gone else kind.not_applied(rule, worker, configuration)
+    if not_applied is not None:
+        if alert is not None:
+            lifecycle.forget(builder, alert, rule, not_applied, builder.at)
+        return True
+    if gone or condition.status in kind.ends_with:
+        seen_at = builder.at if condition.collected_at is None else condition.collected_at
+        if alert is not None:
+            lifecycle.resolve(builder, alert, rule, state.STATUS_TEXT[condition.status], seen_at)
+        return True
+    return False
+
+
+def _until_horizon(case: Case, series: SeriesByMetric) -> dict[str, models.Series]:
+    """Return the worker's series by metric, without datapoints from the future.
+
+    They would carry a cursor beyond those that are still to come.
+    """
+    own: dict[str, models.Series] = {}
+    for plan in case.plans:
+        if plan.horizon is None or plan.horizon.asked is None:
+            continue
+        for metric in rules.KINDS[plan.rule.kind].metrics(plan.rule):
+            found = series.get((case.worker_id, metric))
+            if found is not None and metric not in own:
+                own[metric] = found.until(plan.horizon.asked)
+    return own
+
+
+def _evaluate(builder: lifecycle.VerdictBuilder, plan: Plan, facts: rules.Facts, held_back: str | None) -> None:
+    """Judge a rule; ``held_back`` is why nobody is to be notified now. If nothing is new, nothing is kept."""
+    rule, kind = plan.rule, rules.KINDS[plan.rule.kind]
+    alert = plan.alert or models.Alert(rule=rule.name)
+    rule_state, transitions = kind.judge(rule, alert.rule_state, facts, plan.horizon)
+    if plan.alert is None and rule_state is alert.rule_state:
+        return
+    judgement = lifecycle.Judgement(
+        rule=rule,
+        alert=alert,
+        rule_state=rule_state,
+        transitions=transitions,
+        until=kind.evaluated_until(rule_state, builder.at),
+        unit=plan.unit,
+        interval=facts.interval,
+        last_error=facts.condition.last_error,
+        late_reason=kind.late_reason,
+    )
+    if held_back is not None and rule_state.severity is not None and not alert.open:
+        lifecycle.record_only(builder, judgement, held_back)
+    else:
+        lifecycle.apply(builder, judgement)
