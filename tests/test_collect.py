@@ -127,7 +127,7 @@ def test_an_unknown_worker_loses_its_schedule(world: World) -> None:
 
 
 def test_a_worker_added_meanwhile_keeps_its_entry(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unscheduling an unknown id gives the entry back where it was added in that moment."""
+    """Unscheduling an unknown id gives the entry back if it was added in that moment."""
     inner = world.schedule.delete
 
     def racing(worker_ids: Any) -> None:

@@ -130,7 +130,7 @@ def test_without_a_budget_nothing_is_looked_at(world: Billed) -> None:
 
 
 def test_a_day_too_dear_lengthens_the_least_important_periods(world: Billed) -> None:
-    """network_out is asked each so many periods; cpu and the status checks as ever, and no datapoint is lost."""
+    """network_out is asked each so many periods; cpu and the status checks as always, and no datapoint is lost."""
     world.add()
     spend(world, 9)
     world.budget(5)

@@ -269,7 +269,7 @@ def test_bad_input_gives_one_line_that_says_where_and_why(text, says):
 
 
 def test_the_lateness_is_in_force_until_a_file_says_otherwise():
-    """A quarter of an hour where nothing is said; a file without [collect] leaves it alone."""
+    """A quarter of an hour if nothing is said; a file without [collect] leaves it alone."""
     assert config.DEFAULT.lateness == models.LATENESS == 900
     longer = made('[collect]\nlateness = "30m"\n')
     assert longer.lateness == 1800
@@ -331,7 +331,7 @@ def test_the_schema_takes_durations_as_the_parser_does():
     ],
 )
 def test_the_bounds_of_a_duration_are_told_in_its_own_units(text, says):
-    """Whoever wrote 33d is told of 32d; a number that Python itself refuses is wrong input too."""
+    """Whoever wrote 33d is reported of 32d; a number that Python itself refuses is wrong input too."""
     with pytest.raises(errors.InvalidInput) as caught:
         testing.parse(text, "a.toml")
     assert says in str(caught.value)
@@ -365,7 +365,7 @@ def test_a_budget_and_limits_are_in_force_until_a_file_says_otherwise():
     ],
 )
 def test_an_error_names_line_and_column(text, place):
-    """What is wrong is told by the line and column of its key, of what lacks a key, or of the element."""
+    """What is wrong is reported by the line and column of its key, of what lacks a key, or of the element."""
     with pytest.raises(errors.InvalidInput) as caught:
         config.to_configuration(testing.parse(text, "fleet.toml"), config.DEFAULT)
     assert str(caught.value).startswith(f"fleet.toml: {place}: ")

@@ -104,7 +104,7 @@ def active_silences(site, begins=0.0):
 
 
 def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over():
-    """Nobody is said to have been told of what a silence keeps, and what is told at its end is shown there alone."""
+    """What a silence holds back is not shown as notified; what notifies at its end is shown there alone."""
     site = Site()
     active_silences(site)
     site.minutes([95, 96, 97])

@@ -259,7 +259,7 @@ def test_no_data_can_flap() -> None:
 
 
 def expected(values: Sequence[float | None], option: Flapping) -> list[tuple[str, int]]:
-    """Return what people are told where each datapoint is judged as it comes, as (what, minute): a plain loop."""
+    """Return what notifies if each datapoint is evaluated as it comes, as (what, minute): a plain loop."""
     said: list[tuple[str, int]] = []
     turns: list[int] = []
     fires = flaps = False

@@ -360,7 +360,7 @@ def test_equals_a_plain_loop(
 def test_sixty_calls_equal_one(
     used: Rule, values: list[float | None], period: int, expected: int, data: st.DataObject
 ) -> None:
-    """In any grouping, with repetitions, datapoints in order give the same turns, times and final state as one call."""
+    """In any grouping, with repetitions, datapoints in order give the transitions, times and final state of one call."""
     points = [Datapoint(T0 + period * slot, value) for slot, value in enumerate(values) if value is not None]
     expected_from = T0 + period * expected
     horizon = T0 + period * (len(values) - 1)
@@ -390,7 +390,7 @@ def test_late_and_revised(
 ) -> None:
     """Datapoints that come late, out of order or revised within the lateness leave the state that one call gives.
 
-    What was recorded on the way, corrections included, adds up to the turns of a plain loop over the final series.
+    What was recorded on the way, corrections included, adds up to the transitions of a plain loop over them all.
     """
     reach = min(lateness // period, 60)
     arrivals = sorted(
@@ -449,7 +449,7 @@ def test_late_and_revised(
 
 
 def test_a_longer_lateness_reaches_no_further_than_the_trail() -> None:
-    """What an alert was before the turns that were forgotten is not guessed: it stays open, and its past as it was."""
+    """What an alert was before forgotten transitions is not guessed: it stays open, and its past as it was."""
     used = rule(clear=Levels(warning=75, critical=85))
     values: list[float | None] = [82.0, 78.0, 95.0, *[78.0] * 60]  # since the fourth value a warning, within its band
     short, long = {"lateness": 600}, {"lateness": 7200}

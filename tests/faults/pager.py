@@ -1,4 +1,4 @@
-"""Who is told: a receiver over real HTTP of webhooks, of PagerDuty's events, which it merges as PagerDuty does, and of
+"""The receiver over real HTTP: of webhooks, of PagerDuty's events, which it merges as PagerDuty does, and of
 Slack's messages, which it merges as little as Slack does. It can misbehave."""
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """A storm: real processes, killed and frozen, a Redis that dies, an AWS that fails, a receiver that misbehaves.
 
-``python -m tests.faults.storm --seconds 600 --seed 7`` runs a longer one by hand (``make storm``). What has to be told
+``python -m tests.faults.storm --seconds 600 --seed 7`` runs a longer one by hand (``make storm``). What has to notify
 is known beforehand: a plain loop reads it off the traces that the simulated CloudWatch serves. Compared is what a
 receiver took.
 
 Redis keeps an append-only file with ``appendfsync everysec``, as the embedded one does: killed, it may come back up to
-two seconds younger. Promised is then that nothing of the present is lost, and that what is told again has the same id.
+two seconds younger. Promised is then that nothing of the present is lost, and that what notifies again has the same id.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ SEVERITIES: tuple[Severity, ...] = ("warning", "critical")
 
 @functools.lru_cache(maxsize=4096)
 def rfc3339(at: float) -> str:
-    """Write a time for people and JSON: UTC, milliseconds only where there are any.
+    """Write a time for people and JSON: UTC, milliseconds only if there are any.
 
     >>> rfc3339(1_700_000_000)
     '2023-11-14T22:13:20Z'

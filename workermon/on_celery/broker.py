@@ -112,7 +112,7 @@ class SentinelTransport(kombu_redis.SentinelTransport):
 
 
 class _Ours:
-    """Uses these transports and shows no password; for a connection of Kombu's, whose URL says ``redis`` as ever."""
+    """Uses these transports and shows no password; for a connection of Kombu's, whose URL says ``redis`` as always."""
 
     def get_transport_cls(self) -> Any:
         """Return the transport's class."""
