@@ -331,7 +331,7 @@ def test_the_schema_takes_durations_as_the_parser_does():
     ],
 )
 def test_the_bounds_of_a_duration_are_told_in_its_own_units(text, says):
-    """Whoever wrote 33d is reported of 32d; a number that Python itself refuses is wrong input too."""
+    """33d is refused with the limit, 32d; a number that Python itself refuses is wrong input too."""
     with pytest.raises(errors.InvalidInput) as caught:
         testing.parse(text, "a.toml")
     assert says in str(caught.value)

@@ -36,7 +36,7 @@ NOW = 1_764_000_030
 
 @pytest.fixture
 def clock() -> testing.ManualClock:
-    """A clock that only moves when it is reported to."""
+    """A clock that only moves when it is told to."""
     return testing.ManualClock(NOW)
 
 

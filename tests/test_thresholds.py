@@ -360,7 +360,7 @@ def test_equals_a_plain_loop(
 def test_sixty_calls_equal_one(
     used: Rule, values: list[float | None], period: int, expected: int, data: st.DataObject
 ) -> None:
-    """In any grouping, with repetitions, datapoints in order give the transitions, times and final state of one call."""
+    """In any grouping, with repetitions, datapoints in order give the transitions and final state of one call."""
     points = [Datapoint(T0 + period * slot, value) for slot, value in enumerate(values) if value is not None]
     expected_from = T0 + period * expected
     horizon = T0 + period * (len(values) - 1)

@@ -187,7 +187,7 @@ class Stage:
             raise AssertionError(f"{self.point}: {what}\n{self.said}") from None
 
     def check(self, *keys: str, pages: int = 1) -> None:
-        """See that each fired and resolved in turn, once for each page, that nothing else notified, and what is left."""
+        """See that each fired and resolved in turn, once for each page, that nothing else notified."""
         for key in keys or (self.key,):
             told = {each.id: each for each in self.pager.of(key)}.values()
             assert [page.document["status"] for page in told] == ["firing", "resolved"] * pages, (
