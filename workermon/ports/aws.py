@@ -9,7 +9,7 @@ from workermon.models import AccountRegion, BudgetDecision, Hour, Instance, Inst
 
 
 class Ec2(Protocol):
-    """EC2 as the stages see it. An id that EC2 does not know is left out of an answer: that is not an error."""
+    """EC2. An answer leaves out ids that EC2 does not know: that is not an error."""
 
     def describe(self, scope: AccountRegion, instance_ids: Sequence[str]) -> dict[str, Instance]:
         """Return what DescribeInstances knows of these ids."""
@@ -18,16 +18,16 @@ class Ec2(Protocol):
         """Return state and status checks of these ids, stopped ones included (DescribeInstanceStatus)."""
 
     def find(self, scope: AccountRegion, tags: Mapping[str, str]) -> list[Instance]:
-        """Return every instance, not terminated or shutting down, that carries all these tags."""
+        """Return every instance that has all these tags and is neither terminated nor shutting down."""
 
     def time(self, scope: AccountRegion) -> float | None:
-        """Return AWS' own time in whole seconds, ``None`` where it does not say; a refusal is an answer, too."""
+        """Return AWS' own time in whole seconds, ``None`` if it does not say. A refusal tells the time too."""
 
 
 class Answer(NamedTuple):
-    """Of some queries: the series of those that were answered, and what became of the others.
+    """The series of the queries that were answered, and the errors of the others, by place in the request.
 
-    ``series`` is keyed by the query's place in the request; an answered query without a datapoint has an empty one.
+    An answered query without a datapoint has an empty series.
     """
 
     series: dict[int, Series]
@@ -35,13 +35,13 @@ class Answer(NamedTuple):
 
 
 class CloudWatch(Protocol):
-    """CloudWatch as the stages see it."""
+    """CloudWatch."""
 
     def fetch(self, scope: AccountRegion, queries: Sequence[Query], until: float) -> Answer:
         """Return datapoints from each query's ``since`` up to ``until``, in order of time (GetMetricData).
 
-        Pages are followed, partial results asked for again; NaN and repeated timestamps do not come out. A query
-        that stayed partial is among the failed, beside the datapoints that did come.
+        Pages are followed and partial results asked for again; NaN and repeated timestamps are dropped. A query that
+        stays partial is among the failed, beside the datapoints that did come.
         """
 
     def dimensions(
@@ -56,43 +56,43 @@ class CloudWatch(Protocol):
 class Limiter(Protocol):
     """How fast AWS may be asked: one limit for each account, region and API, shared by all worker processes.
 
-    ``scope`` is a ``Scope.key``, ``api`` the name of an operation. Time is Redis' own.
+    ``scope`` is an ``AccountRegion.key``, ``api`` the name of an operation. Time is Redis' own.
     """
 
     def take(self, scope: str, api: str) -> None:
-        """Return when one request may go out.
+        """Wait until one request may go out.
 
-        Raises ``errors.AwsThrottled`` where that would take longer than a collection may wait, and
-        ``errors.AwsUnreachable`` where the API was silent a moment ago and somebody else tries it.
+        Raises ``errors.AwsThrottled`` if that would take longer than a collection may wait, and
+        ``errors.AwsUnreachable`` if the API did not answer a moment ago and somebody else is trying it.
         """
 
     def throttled(self, scope: str, api: str) -> None:
-        """Note that AWS refused a request as too many: from now on slower, and faster again bit by bit."""
+        """Note that AWS refused a request as too many: slow down, then speed up again step by step."""
 
     def silent(self, scope: str, api: str) -> None:
-        """Note that nobody answered: for a while only one request at a time is let out to try."""
+        """Note that the API did not answer: for a while only one request at a time may go out."""
 
     def answered(self, scope: str, api: str) -> None:
-        """Note that somebody answered, which ends a silence."""
+        """Note that the API answered, which lifts that limit."""
 
     def slowed(self) -> dict[tuple[str, str], float]:
-        """Return by (scope, API) which part of its full rate each slowed one has, 0 where it is silent."""
+        """Return the part of its full rate that each slowed (scope, API) has, 0 if it does not answer."""
 
 
 class Costs(Protocol):
-    """What was asked of AWS, by the hour, and what the budget makes of it."""
+    """The requests to AWS by the hour, and the budget's decision."""
 
     def note(self, at: float, scope: str, operation: str, metrics: Mapping[str, int]) -> None:
-        """Count a request, and the metrics asked in it by ``namespace/name``."""
+        """Count a request, and the metrics that it asked for by ``namespace/name``."""
 
     def hours(self, since: float) -> list[Hour]:
-        """Return the hours since the one that a time is in, oldest first; those without a request are left out."""
+        """Return the hours with requests, from the hour of a time on, oldest first."""
 
     def budget_decision(self) -> BudgetDecision:
-        """Return what the budget makes of the periods; may be some seconds old."""
+        """Return the budget's decision; it may be some seconds old."""
 
     def decide(self, budget_decision: BudgetDecision, before: BudgetDecision) -> bool:
-        """Put a decision in force; ``False`` where ``before`` is not what is there: another was faster."""
+        """Put a decision in force; ``False`` if ``before`` is not in force any more: somebody else was faster."""
 
 
 class Publisher(Protocol):

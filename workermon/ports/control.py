@@ -17,20 +17,20 @@ class Clock(Protocol):
 
 
 class Configurations(Protocol):
-    """The configuration in force; the defaults of the contract where none was applied."""
+    """The configuration in force: the default one before a file is applied."""
 
     def load(self) -> Configuration:
-        """Return it; cheap where it has not changed."""
+        """Return the configuration; cheap if it has not changed."""
 
     def save(self, configuration: Configuration) -> bool:
-        """Put it in force; ``False`` where ``revision`` is not exactly one above what is there."""
+        """Put a configuration in force; ``False`` unless its ``revision`` is one above the one in force."""
 
 
 class Change(NamedTuple):
-    """A set-up that is to be in force, and what that is based on.
+    """A change of the set-up, and what it is based on.
 
-    ``mark`` is what ``Setup.mark`` returned before ``fleet`` (who is monitored, by id) and the configuration were read.
-    ``leaving`` are the last verdicts of those who leave; ``configuration`` is ``None`` where it stays as it is.
+    ``mark`` is what ``Setup.mark`` returned before ``fleet`` (the monitored workers by id) and the configuration were
+    read. ``leaving`` are the last verdicts of workers that are removed. ``configuration`` is ``None`` if it stays.
     """
 
     mark: str
@@ -43,28 +43,28 @@ class Change(NamedTuple):
 
 
 class Setup(Protocol):
-    """The whole set-up, changed at once: nobody sees a part of it."""
+    """The whole set-up, changed at once: nobody sees half of a change."""
 
     def mark(self) -> str:
-        """Return what is another one after every change of the set-up."""
+        """Return a value that differs after every change of the set-up."""
 
     def put(self, change: Change) -> bool:
-        """Write all of it in one step; ``False``, and nothing written, where what it is based on has changed.
+        """Write a change in one step; ``False``, and nothing is written, if what it is based on has changed.
 
-        That are the mark, who is monitored, the workers that are to change, and the alerts of those who leave. Where
-        the configuration changes everybody is marked as to be judged.
+        It is based on the mark, on who is monitored, on the workers to change, and on the alerts of workers that are
+        removed. If the configuration changes, every worker is marked as pending.
         """
 
 
-#: Seconds. After such a pause between two that were published, those lost before count no more.
+#: Seconds. After such a pause between two published canaries, those lost before it no longer count.
 CANARY_BREAK = 3 * CANARY_EVERY
-#: Where each comes by after beat has sent it: a worker process published it, the listener heard it, an evaluation put
-#: its parcel into the outbox, and delivery took that out.
+#: The way of a canary after beat sent it: a worker process published it, the listener received it, an evaluation put
+#: its notification into the outbox, and delivery took that out.
 CANARY_STEPS = ("published", "heard", "judged", "accepted")
 
 
 class Reached(NamedTuple):
-    """When a canary came to a step, and when that same canary had set out."""
+    """When a canary came to a step, and when that canary was sent."""
 
     begun: float
     at: float
@@ -73,8 +73,8 @@ class Reached(NamedTuple):
 class Trace(NamedTuple):
     """How far canaries came (``CANARY_STEPS``).
 
-    ``reached`` has for each step the last canary that came there, ``lost`` how many came to the step before since then
-    (the last of them may still be under way), ``sent`` how many beat had sent when one was published last.
+    By step, ``reached`` is the last canary that came there, and ``lost`` how many came to the step before it since then
+    (the last of them may still be under way). ``sent`` is how many beat had sent when one was last published.
     """
 
     reached: dict[str, Reached]
@@ -86,44 +86,45 @@ class Canary(Protocol):
     """The trace that canaries leave, and their own channel (``canary``)."""
 
     def publish(self, begun: float, at: float, sent: int) -> None:
-        """In one step: note that it is published, and publish it; ``sent`` is how many beat has sent so far.
+        """Publish a canary and note that, in one step; ``sent`` is how many beat has sent so far.
 
-        What was lost before a long break counts no more.
+        Canaries lost before a long break no longer count.
         """
 
     def reach(self, step: str, begun: float, at: float) -> None:
-        """Note that the canary that set out at ``begun`` came to a later step."""
+        """Note that the canary that was sent at ``begun`` came to a later step."""
 
     def trace(self) -> Trace:
         """Return how far they came."""
 
 
 class Dispatcher(Protocol):
-    """Wakes the next stage: identifiers in a Celery message. It may get lost; a sweep finds what no bell announced."""
+    """Wakes the next stage by a Celery message with identifiers. If the message is lost, a sweep finds the work."""
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
-        """Have these workers judged."""
+        """Have these workers evaluated."""
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
         """Have the notifications of these alerts sent."""
 
     def canary(self) -> None:
-        """Have the canary that was heard judged."""
+        """Have the received canary evaluated."""
 
     def reconcile(self) -> None:
         """Have repository, schedule and EC2 compared."""
 
 
-#: Seconds without a mark after which the listener has been away. It marks itself each 2 s, another takes over within 5.
+#: Seconds without a sign of life after which the listener counts as away. It gives one each 2 s, and a standby takes
+#: over within 5 s.
 BREAK = 10
-#: Seconds. Beat and collectors are at work by then: imports, and the lock of a beat that was killed, take most of it.
+#: Seconds after which beat and collections work. Most of it is imports, and the lock of a beat that was killed.
 START_UP = 30
 
 
 class Pulse(Protocol):
-    """Signs of life of each part (``listener``, ``collect``, ``evaluate``, ``deliver``), and counts of what went by.
+    """Signs of life of each part (``listener``, ``collect``, ``evaluate``, ``deliver``), and counts of events.
 
-    ``canary``: when a listener that hears canaries began to lead.
+    The part ``canary`` is when a listener that receives canaries took the lead.
     """
 
     def mark(self, part: str, at: float) -> None:
@@ -133,15 +134,15 @@ class Pulse(Protocol):
         """Return when each part last did its work."""
 
     def monitoring_since(self) -> float | None:
-        """Return since when the monitor is whole: ``None`` before its listener ever was there.
+        """Return since when the monitor works without a break, ``None`` before its listener first ran.
 
-        It begins where the listener was away for more than ``BREAK``, and is whole with the first collection after
-        that, at most ``START_UP`` later: where none comes, silence is the monitor's own, and counts all the same.
-        Where the listener's clock was set back by more than ``BREAK`` it begins too: times before that tell nothing.
+        It begins anew if the listener was away for more than ``BREAK``, with the first collection after that, at most
+        ``START_UP`` later: if none comes, the silence is real and counts. It also begins anew if the listener's clock
+        was set back by more than ``BREAK``, because times before that say nothing.
         """
 
     def judges(self, at: float) -> None:
-        """Note that a judgement begins: what waited in a queue may be judged before the listener is back."""
+        """Note that an evaluation begins: what waited in a queue may be evaluated before the listener is back."""
 
     def count(self, what: str, number: int = 1) -> None:
         """Count something by a name such as ``event.invalid``."""
@@ -151,30 +152,30 @@ class Pulse(Protocol):
 
 
 class Leases(Protocol):
-    """Who may do what only one may do. Time is Redis' own."""
+    """Leases for work that only one process may do at a time. Time is Redis' own."""
 
     def hold(self, name: str, owner: str, seconds: float) -> bool:
-        """Take the lease, or extend it where it is the owner's already; ``False`` where another holds it."""
+        """Take or extend a lease; ``False`` if somebody else holds it."""
 
     def release(self, name: str, owner: str) -> None:
-        """Give it back, where it is still the owner's."""
+        """Give a lease back, if it is still the owner's."""
 
 
 class Server(Protocol):
-    """The server that holds the state, as far as its own settings matter."""
+    """The Redis server: its settings and its clock."""
 
     def settings(self) -> dict[str, str]:
-        """Return what it says of itself, by name, such as ``maxmemory_policy`` and ``aof_enabled``."""
+        """Return the server's settings by name, such as ``maxmemory_policy`` and ``aof_enabled``."""
 
     def time(self) -> float:
-        """Return its clock."""
+        """Return the server's time."""
 
 
 class Nodes(Protocol):
     """Celery's worker nodes."""
 
     def ping(self, timeout: float = 1.0) -> list[str]:
-        """Return the names of those that answer."""
+        """Return the names of the nodes that answer."""
 
     def queues(self) -> dict[str, int]:
-        """Return how many messages wait in each queue of ours, and as ``unacked`` how many are in a node's hands."""
+        """Return how many messages wait in each of our queues, and as ``unacked`` how many a node holds."""

@@ -1,4 +1,4 @@
-"""The repository of workers, the schedule and the set-up as a whole."""
+"""The repository of workers, and the schedule of their collections."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from workermon.models import Condition, Sent, Worker
 
 
 class Record(NamedTuple):
-    """A worker as it was set up, and as it was last found.
+    """A worker as its user set it up, and its condition.
 
-    ``dimensions`` is what ListMetrics said, by metric name; ``changed_from`` is the earliest datapoint that was
+    ``dimensions`` are the dimension sets of ListMetrics, by metric name; ``changed_from`` is the earliest datapoint that was
     written since the last evaluation (``None``: none), ``sequence`` counts the writes.
     """
 
@@ -27,19 +27,19 @@ class Workers(Protocol):
     """The repository of monitored workers."""
 
     def add(self, workers: Sequence[Worker]) -> None:
-        """Add them all or none; raises ``errors.InvalidInput`` where one is monitored already."""
+        """Add them all or none; raises ``errors.InvalidInput`` if one is monitored already."""
 
     def update(self, worker: Worker) -> bool:
-        """Replace how it is set up; ``False`` where its incarnation is no longer there."""
+        """Replace a worker's set-up; ``False`` if its incarnation is gone."""
 
     def get(self, worker_ids: Sequence[str]) -> dict[str, Record]:
-        """Return those of them that are known."""
+        """Return those that are monitored."""
 
     def ids(self) -> list[str]:
         """Return every worker's id, in order."""
 
     def known(self, worker_ids: Sequence[str]) -> set[str]:
-        """Return which of them are monitored, and read nothing else of them."""
+        """Return which of these are monitored, without reading their records."""
 
     def every(self, chunk: int = 500) -> Iterator[Record]:
         """Yield the whole fleet, read in chunks."""
@@ -47,29 +47,29 @@ class Workers(Protocol):
     def found_dimensions(
         self, worker: Worker, dimensions: dict[str, list[tuple[tuple[str, str], ...]]], at: float
     ) -> bool:
-        """Remember what ListMetrics said of a worker, unless its incarnation is gone."""
+        """Keep the dimension sets of a worker; ``False`` if its incarnation is gone."""
 
 
 class Schedule(Protocol):
-    """The RedBeat entries: one for each worker, identifiers only."""
+    """The RedBeat entries: one per worker, with identifiers only."""
 
     def put(self, workers: Sequence[Worker], now: float) -> None:
-        """Schedule them, or change what is scheduled; a cadence that stands is kept."""
+        """Schedule workers, or change their entries; an unchanged cadence goes on."""
 
     def delete(self, worker_ids: Sequence[str]) -> None:
-        """Unschedule them, checked: no entry is left when this returns."""
+        """Unschedule workers: no entry is left when this returns."""
 
     def next_runs(self, worker_ids: Sequence[str]) -> dict[str, float]:
-        """Return when each scheduled worker of these is next due."""
+        """Return when each of these workers is due next, if it is scheduled."""
 
     def ids(self) -> set[str]:
-        """Return the ids of the workers that have an entry, sound or broken."""
+        """Return the ids of workers with an entry, readable or not."""
 
     def quarantined(self) -> dict[str, str]:
-        """Return the entries that were set aside because they could not be read, each with the reason."""
+        """Return the entries that were set aside because they could not be read, with the reasons."""
 
     def last_tick(self) -> float | None:
         """Return when beat last looked for what is due."""
 
     def canaries(self) -> Sent | None:
-        """Return how many canaries beat has sent, ``None`` where it knows of none."""
+        """Return how many canaries beat has sent, ``None`` if it knows of none."""

@@ -9,10 +9,10 @@ from workermon.models import AccountRegion, CollectionError, Condition, Sample, 
 
 
 class Written(NamedTuple):
-    """What became of a sample.
+    """The outcome of writing a sample.
 
-    ``accepted``; ``repeated``: its slot was complete, so datapoints were kept but no event went out; ``gone``: that
-    incarnation is no longer there and nothing was written.
+    ``accepted``; ``repeated``: its slot was complete already, so datapoints were kept but no event was published;
+    ``gone``: the incarnation is gone and nothing was written.
     """
 
     outcome: Literal["accepted", "repeated", "gone"]
@@ -22,7 +22,7 @@ class Written(NamedTuple):
 #: clock was set back a little. Above a task's time limit.
 SLOT_TOLERANCE: Final = 120
 
-#: What became of a claim: it is the caller's; the slot is complete; another holds it; that incarnation is gone.
+#: The outcome of a claim: it is the caller's; the slot is complete; somebody else holds it; the incarnation is gone.
 Claim = Literal["claimed", "complete", "taken", "gone"]
 
 
@@ -33,19 +33,19 @@ class Samples(Protocol):
     """
 
     def claim(self, workers: Sequence[Worker], now: float, lease: float) -> list[Claim]:
-        """Claim each worker's slot at a time for ``lease`` seconds of Redis' own time, all in one step."""
+        """Claim the slot of each worker at a time, for ``lease`` seconds of Redis' own time, all in one step."""
 
     def write(self, sample: Sample, condition: Condition, event: str, *, again: bool = False) -> Written:
-        """In one step: datapoints, condition, the mark 'to be evaluated', and the event on the channel.
+        """Write datapoints and condition, mark the worker as pending and publish the event, in one step.
 
-        ``again`` writes although the slot is complete (a collection that somebody asked for).
+        ``again`` writes even if the slot is complete: a user asked for this collection.
         """
 
     def write_many(self, writes: Sequence[tuple[Sample, Condition, str]], *, again: bool = False) -> list[Written]:
-        """Write many samples, each a step of its own, in few round trips; one outcome for each, in order."""
+        """Write many samples, each in a step of its own, in few round trips; one outcome each, in order."""
 
     def failed(self, worker: Worker, last_error: CollectionError) -> None:
-        """Remember why a collection failed and give the slot's claim back; nothing else of the worker changes."""
+        """Keep why a collection failed and give the slot's claim back; nothing else of the worker changes."""
 
     def failed_many(self, failures: Sequence[tuple[Worker, CollectionError]]) -> None:
         """Do that for many in one round trip."""
@@ -63,17 +63,17 @@ class Samples(Protocol):
         """Return workers with a sample that was written by that time and is not evaluated yet, oldest first."""
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
-        """Mark workers as to be evaluated (their rules changed, say)."""
+        """Mark workers as to be evaluated, for example because their rules changed."""
 
 
 class LearnedDelays(Protocol):
-    """What is learned of an account and region, by name: small JSON values, bounded in number, none of one worker.
+    """What is learned about an account and region, by name: few small JSON values, none about a single worker.
 
-    It may be lost, and then is learned again.
+    What is lost is learned again.
     """
 
     def load(self, scope: AccountRegion) -> dict[str, Any]:
-        """Return all of it; what cannot be read is left out."""
+        """Return all values; those that cannot be read are left out."""
 
     def save(self, scope: AccountRegion, values: Mapping[str, Any]) -> None:
         """Keep these beside the others, for another week."""
@@ -89,11 +89,9 @@ class Feed(Protocol):
         timeout: float | Callable[[], float] = 1.0,
         canary: Callable[[str], None] | None = None,
     ) -> Generator[str | None, None, None]:
-        """Yield each message as text as it comes, ``None`` when none came for ``timeout`` seconds.
+        """Yield each message as text when it comes, ``None`` if none came for ``timeout`` seconds.
 
-        Where that is to be called, it is asked before each wait.
-
-        ``canary`` is called with each message of the canary's channel, which is heard only then and never yielded.
-        The subscription stands when this yields first (a ``None``). Raises ``errors.RedisUnavailable`` when the
-        connection breaks.
+        A callable ``timeout`` is asked before each wait. ``canary`` is called with each message of the canary's
+        channel; without it that channel is not subscribed. The first ``None`` says that the subscription stands.
+        Raises ``errors.RedisUnavailable`` if the connection breaks.
         """
