@@ -11,8 +11,8 @@ from workermon.models import Condition, Sent, Worker
 class Record(NamedTuple):
     """A worker as its user set it up, and its condition.
 
-    ``dimensions`` are the dimension sets of ListMetrics, by metric name; ``changed_from`` is the earliest datapoint that was
-    written since the last evaluation (``None``: none), ``sequence`` counts the writes.
+    ``dimensions`` are the dimension sets of ListMetrics, by metric name. ``changed_from`` is the earliest datapoint
+    written since the last evaluation (``None``: none). ``sequence`` counts the writes.
     """
 
     worker: Worker
