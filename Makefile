@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test cover check picture format hooks bench storm lock release-check clean
+.PHONY: help run quick cover test check picture format hooks bench storm lock release-check clean
 
 help:  ## list what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -43,6 +43,9 @@ run: $(VENV)/run.stamp  ## watch the demo: a simulated fleet, nothing else neede
 
 quick: $(VENV)/dev.stamp  ## the tests that need no process and no server (a minute)
 	@"$(BIN)/python" -m pytest -n 2 --dist worksteal -m "not integration" $(ARGS)
+
+cover: $(VENV)/dev.stamp  ## the tests that run in one process, with the branches that they cover (5 minutes)
+	@"$(BIN)/python" -m pytest -n 2 --dist worksteal -m "not processes" --cov --cov-report=term $(ARGS)
 
 test: $(VENV)/dev.stamp  ## every test that can run here
 	@"$(BIN)/python" -m pytest -n 2 --dist worksteal $(ARGS)

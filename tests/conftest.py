@@ -27,21 +27,26 @@ pytest_plugins = ["tests.support.beat"]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-#: Folders whose every test starts processes.
-PROCESSES = {"faults", "integration"}
+#: Folders whose every test is an integration test, and what starts processes of ours for a test.
+INTEGRATION = {"faults", "integration"}
+STARTERS = {"tests.integration.celery_house", "tests.integration.machine"}
 #: Python's own names of how a process is started.
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs processes or the real server, so that ``make quick`` leaves it out."""
+    """Mark what needs processes or the real server, which ``make quick`` and ``make cover`` leave out."""
     here = Path(__file__).parent
     for item in items:
         folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         real = "redis_server" in getattr(item, "fixturenames", ()) or "redis" in parameters
-        if real or folder in PROCESSES:
+        if real or folder in INTEGRATION:
             item.add_marker("integration")
+        module = item.getparent(pytest.Module)
+        used = {getattr(value, "__module__", None) for value in vars(module.obj).values()} if module else set()
+        if folder == "faults" or used & STARTERS:
+            item.add_marker("processes")
 
 
 class _Processes:
