@@ -14,7 +14,7 @@ SCOPE = "default/us-east-1"
 CPU, OUT = "AWS/EC2/CPUUtilization", "AWS/EC2/NetworkOut"
 
 
-def hour(start: int, metrics: dict[str, int], calls: dict[str, int] | None = None, **other) -> models.Hour:
+def hour(start: int, metrics: dict[str, int], calls: dict[str, int] | None = None, **other: float) -> models.Hour:
     """Count an hour of one account and region."""
     return models.Hour(
         **{"begun": start, **other},
@@ -45,12 +45,12 @@ def state(
         pytest.param(0, [], 0.0, id="nothing asked, and EC2's calls are free"),
     ],
 )
-def test_a_day_is_priced_as_aws_prices_it(metrics, requests, dollars):
+def test_a_day_is_priced_as_aws_prices_it(metrics: int, requests: list[int], dollars: float) -> None:
     """Metrics by the thousand, requests beyond the free million."""
     assert costs.dollars(metrics, requests) == pytest.approx(dollars, abs=0.001)
 
 
-def test_the_last_24_hours_reach_into_25():
+def test_the_last_24_hours_reach_into_25() -> None:
     """The oldest hour counts by the part of it that is within them."""
     hours = [hour(MIDNIGHT + 3600 * n, {CPU: 1000}, {"GetMetricData": 10}) for n in range(25)]
     usage = costs.used_last_day(hours, MIDNIGHT + 24.5 * 3600)
@@ -60,7 +60,7 @@ def test_the_last_24_hours_reach_into_25():
 
 
 @pytest.mark.parametrize("minutes", [10, 30, 60, 90, 119])
-def test_the_present_rate_does_not_depend_on_the_time_of_the_hour(minutes):
+def test_the_present_rate_does_not_depend_on_the_time_of_the_hour(minutes: int) -> None:
     """100 metrics a minute are 144,000 a day, from ten minutes after the start on."""
     asked = [min(minutes, 60), max(0, minutes - 60)]
     hours = [hour(MIDNIGHT + 3600 * n, {CPU: number * 100}) for n, number in enumerate(asked) if number]
@@ -69,12 +69,12 @@ def test_the_present_rate_does_not_depend_on_the_time_of_the_hour(minutes):
     assert usage.dollars == pytest.approx(1.44)
 
 
-def test_nothing_asked_costs_nothing():
+def test_nothing_asked_costs_nothing() -> None:
     """An empty ledger has no rate."""
     assert costs.used_last_day([], MIDNIGHT) == costs.daily_rate([], MIDNIGHT) == costs.Usage(0, 0, 0)
 
 
-def test_where_a_day_stands_is_told_from_its_hours():
+def test_where_a_day_stands_is_told_from_its_hours() -> None:
     """What was spent since midnight, what is left, and the full rate by our names; yesterday is not today's."""
     hours = [
         hour(MIDNIGHT - 3600, {CPU: 3_600_000}),
@@ -113,27 +113,29 @@ FULL = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization
         pytest.param({"network_out": 1}, 5.1, {}, dict.fromkeys(FULL, 15), id="what is spent is spent"),
     ],
 )  # fmt: skip
-def test_a_budget_gives_up_the_least_important_first(full, spent, period_multipliers, expected):
+def test_a_budget_gives_up_the_least_important_first(
+    full: dict[str, float], spent: float, period_multipliers: dict[str, int], expected: dict[str, int]
+) -> None:
     """network_out, network_in, disk, memory, cpu last; each ×2, ×4, ×8, ×15."""
     found = costs.decide_multipliers(CONFIGURATION, state(full, spent, **period_multipliers))
     assert found == expected
     assert list(found) == [name for name in costs.by_importance(CONFIGURATION) if name in found]
 
 
-def test_without_a_budget_nothing_is_given_up():
+def test_without_a_budget_nothing_is_given_up() -> None:
     """However dear it is."""
     free = CONFIGURATION.model_copy(update={"budget": None})
     assert costs.decide_multipliers(free, state({"cpu_utilization": 900.0}, network_out=4)) == {}
 
 
-def test_metrics_of_a_users_own_stand_before_memory_and_cpu():
+def test_metrics_of_a_users_own_stand_before_memory_and_cpu() -> None:
     """Who configured them wants them more than what comes by default, and less than what tells whether it works."""
     own = CONFIGURATION.model_copy(update={"collect": ("cpu_utilization", "gpu", "network_in", "memory_utilization")})
     assert costs.by_importance(own) == ["network_in", "gpu", "memory_utilization", "cpu_utilization"]
     assert "status_check_failed" not in costs.IMPORTANCE
 
 
-def test_a_weight_is_by_the_name_of_cloudwatch():
+def test_a_weight_is_by_the_name_of_cloudwatch() -> None:
     """So that what is counted by that name can be reported in full."""
     assert costs.weights(CONFIGURATION, {"network_out": 4}) == {OUT: 4}
 
@@ -142,7 +144,9 @@ RATES = st.fixed_dictionaries({name: st.floats(0, 50) for name in FULL})
 
 
 @given(full=RATES, spent=st.floats(0, 10), left=st.floats(0, models.DAY), budget=st.floats(0.01, 100))
-def test_a_decision_is_within_the_budget_or_the_last_step(full, spent, left, budget):
+def test_a_decision_is_within_the_budget_or_the_last_step(
+    full: dict[str, float], spent: float, left: float, budget: float
+) -> None:
     """There is nothing between, and a step less would be too dear."""
     configuration = CONFIGURATION.model_copy(update={"budget": budget})
     now = state(full, spent, left)
@@ -153,7 +157,7 @@ def test_a_decision_is_within_the_budget_or_the_last_step(full, spent, left, bud
 
 
 @given(full=RATES, spent=st.floats(0, 5), budget=st.floats(0.01, 100))
-def test_a_decision_stands_while_nothing_changes(full, spent, budget):
+def test_a_decision_stands_while_nothing_changes(full: dict[str, float], spent: float, budget: float) -> None:
     """Asked again with its own outcome in force it says the same: periods do not go to and fro."""
     configuration = CONFIGURATION.model_copy(update={"budget": budget})
     first = costs.decide_multipliers(configuration, state(full, spent))
@@ -161,7 +165,7 @@ def test_a_decision_stands_while_nothing_changes(full, spent, budget):
 
 
 @pytest.mark.parametrize(("api", "rate"), [("DescribeInstances", 20), ("ListMetrics", 25), ("GetMetricData", 50)])
-def test_limits_are_those_of_aws_unless_configured(api, rate):
+def test_limits_are_those_of_aws_unless_configured(api: str, rate: float) -> None:
     """A family of its own for each kind of call."""
     assert costs.limit_of(api, CONFIGURATION).rate == rate
     slow = models.Limit(bucket=3, rate=0.5)

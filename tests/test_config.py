@@ -1,11 +1,15 @@
 """The config file: what is taken, what is refused with which line, and what it makes of what is in force."""
 
+from __future__ import annotations
+
 import json
 import re
+from typing import NoReturn
 
 import jsonschema
 import pytest
 
+from tests.support.present import present
 from workermon import config, errors, models, rules, testing
 from workermon.config import grammar
 from workermon.rules import threshold
@@ -58,12 +62,12 @@ external_id = { env = "LAB_EXTERNAL_ID" }
 RULE = '[[rules]]\nname = "r"\nmetric = "cpu_utilization"\n'
 
 
-def made(text, previous=config.DEFAULT):
+def made(text: str, previous: models.Configuration = config.DEFAULT) -> models.Configuration:
     """Return the configuration that a file makes."""
     return config.to_configuration(testing.parse(text, "w.toml"), previous)
 
 
-def refusal(text, previous=config.DEFAULT):
+def refusal(text: str, previous: models.Configuration = config.DEFAULT) -> str:
     """Return the one line with which a file is refused."""
     with pytest.raises(errors.InvalidInput) as caught:
         made(text, previous)
@@ -73,14 +77,14 @@ def refusal(text, previous=config.DEFAULT):
     return line
 
 
-def test_the_contract_s_file_is_taken_whole():
+def test_the_contract_s_file_is_taken_whole() -> None:
     """Every section of the contract's example that this version has arrives as it is written there."""
     file = testing.parse(WHOLE, "w.toml")
     there = config.to_configuration(file, config.DEFAULT)
     rule = there.rules[0]
     asked = threshold.KIND.options(rule)
     assert [rule.name for rule in there.rules] == ["cpu-high"]
-    assert (asked.above.warning, asked.above.critical, asked.clear.critical) == (80, 90, 85)
+    assert (asked.above, present(asked.clear).critical) == (models.Levels(warning=80, critical=90), 85)
     assert (asked.breach, asked.recover) == (models.Count(m=3, n=5), models.Count(m=2, n=2))
     assert rule.notify == ("ops",)
     assert there.channels["ops"].secret == models.SecretRef(env="OPS_SECRET")
@@ -88,12 +92,12 @@ def test_the_contract_s_file_is_taken_whole():
     assert there.collect == ("cpu_utilization", "memory_utilization", "gpu_utilization")
     assert there.retention == models.DAY
     assert there.accounts["lab"].external_id == models.SecretRef(env="LAB_EXTERNAL_ID")
-    assert there.discover.tags == {"Role": "render"}
+    assert present(there.discover).tags == {"Role": "render"}
     assert there.revision == 1
-    assert file.workers[0].interval == 60
+    assert present(file.workers)[0].interval == 60
 
 
-def test_with_no_file_the_contract_s_rules_hold():
+def test_with_no_file_the_contract_s_rules_hold() -> None:
     """The default rules are the five that the contract states, and they notify the log."""
     shown = {
         rule.name: (rule.metric or rule.kind, rules.KINDS[rule.kind].export(rule)) for rule in config.DEFAULT.rules
@@ -109,12 +113,12 @@ def test_with_no_file_the_contract_s_rules_hold():
     assert all(rule.notify == ("log",) for rule in config.DEFAULT.rules)
 
 
-def test_an_empty_file_changes_nothing():
+def test_an_empty_file_changes_nothing() -> None:
     """A file without any section leaves every part alone."""
     assert made("").model_copy(update={"revision": 0}) == config.DEFAULT
 
 
-def test_an_absent_section_leaves_that_part_alone():
+def test_an_absent_section_leaves_that_part_alone() -> None:
     """A second file that only has channels leaves the rules and metrics of the first."""
     first = made(WHOLE)
     second = made('[channels.ops]\ntype = "log"\n', first)
@@ -124,7 +128,7 @@ def test_an_absent_section_leaves_that_part_alone():
     assert second.revision == 2
 
 
-def test_what_an_earlier_file_brought_and_this_one_lacks_is_removed():
+def test_what_an_earlier_file_brought_and_this_one_lacks_is_removed() -> None:
     """Rules, channels, metrics and accounts of an earlier file go when the section no longer names them."""
     first = made(WHOLE)
     second = made(RULE + "below = { critical = 1 }\n[channels.other]\ntype = 'log'\n[accounts]\n", first)
@@ -136,20 +140,20 @@ def test_what_an_earlier_file_brought_and_this_one_lacks_is_removed():
     assert third.chosen is None
 
 
-def test_a_rule_left_alone_keeps_its_channel_or_the_file_is_refused():
+def test_a_rule_left_alone_keeps_its_channel_or_the_file_is_refused() -> None:
     """Removing the channel of a rule that stays in force is refused by the rule's name."""
     line = refusal('[channels.other]\ntype = "log"\n', made(WHOLE))
     assert "rule cpu-high (in force).notify[0]: ops is not a known channel" in line
 
 
-def test_a_metric_that_a_rule_needs_is_collected_where_nothing_is_chosen():
+def test_a_metric_that_a_rule_needs_is_collected_where_nothing_is_chosen() -> None:
     """Without [collect] a rule's metric is asked for beside the defaults; with it, the rule is refused."""
     text = '[[rules]]\nname="r"\nmetric="disk_read_bytes"\nabove={critical=1}\n'
     assert made(text).collect == (*config.DEFAULT.collect, "disk_read_bytes")
     assert "disk_read_bytes is not collected" in refusal(text + '[collect]\nmetrics=["cpu_utilization"]\n')
 
 
-def test_a_known_metric_takes_another_period():
+def test_a_known_metric_takes_another_period() -> None:
     """A [[metrics]] entry of a known name changes what it gives and keeps the rest of the catalogue's."""
     there = made('[[metrics]]\nname = "cpu_utilization"\nperiod = "2s"\n')
     assert there.metrics["cpu_utilization"] == config.DEFAULT.metrics["cpu_utilization"].model_copy(
@@ -157,7 +161,7 @@ def test_a_known_metric_takes_another_period():
     )
 
 
-def test_no_data_is_a_rule_by_its_metric():
+def test_no_data_is_a_rule_by_its_metric() -> None:
     """A rule with metric no-data says after how many intervals, and how severe."""
     rule = made('[[rules]]\nname="silent"\nmetric="no-data"\nintervals=5\nseverity="warning"\n').rules[0]
     assert (rule.name, rule.kind, rule.options, rule.severity) == ("silent", "no-data", {"intervals": 5}, "warning")
@@ -261,14 +265,14 @@ def test_no_data_is_a_rule_by_its_metric():
         ('[accounts.lab]\nrole_arn="arn:aws:iam::123456789012:role/x"\nexternal_id="hunter2"\n', r"secret by name"),
     ],
 )
-def test_bad_input_gives_one_line_that_says_where_and_why(text, says):
+def test_bad_input_gives_one_line_that_says_where_and_why(text: str, says: str) -> None:
     """Each wrong file is refused with its path and the reason, and a secret in it is not repeated."""
     line = refusal(text)
     assert re.search(says, line), line
     assert "hunter2" not in line
 
 
-def test_the_lateness_is_in_force_until_a_file_says_otherwise():
+def test_the_lateness_is_in_force_until_a_file_says_otherwise() -> None:
     """A quarter of an hour if nothing is said; a file without [collect] leaves it alone."""
     assert config.DEFAULT.lateness == models.LATENESS == 900
     longer = made('[collect]\nlateness = "30m"\n')
@@ -278,7 +282,7 @@ def test_the_lateness_is_in_force_until_a_file_says_otherwise():
     assert testing.parser().schema()["$defs"]["CollectSection"]["properties"]["lateness"]
 
 
-def test_the_schema_names_every_section():
+def test_the_schema_names_every_section() -> None:
     """The JSON schema has every section that the parser knows and allows no other."""
     schema = testing.parser().schema()
     assert set(schema["properties"]) == set(grammar.Grammar.model_fields)
@@ -297,13 +301,13 @@ def test_the_schema_names_every_section():
         ({"type": "pigeon"}, False),
     ],
 )
-def test_the_schema_knows_the_keys_of_each_type_of_channel(section, valid):
+def test_the_schema_knows_the_keys_of_each_type_of_channel(section: dict[str, object], valid: bool) -> None:
     """A key that a type lacks or needs is right or wrong for the schema as for the parser."""
     found = jsonschema.Draft202012Validator(testing.parser().schema())
     assert found.is_valid({"channels": {"c": section}}) == valid
 
 
-def test_the_schema_takes_durations_as_the_parser_does():
+def test_the_schema_takes_durations_as_the_parser_does() -> None:
     """A duration is a text or a whole number of seconds, for both; the schema has no words that JSON schema lacks."""
     found = jsonschema.Draft202012Validator(testing.parser().schema())
     for duration in ("60s", "1m", 60):
@@ -330,14 +334,14 @@ def test_the_schema_takes_durations_as_the_parser_does():
         ("[collect]\nlateness = " + "9" * 5000 + "\n", "a.toml: has a number that is far too long; shorten it"),
     ],
 )
-def test_the_bounds_of_a_duration_are_told_in_its_own_units(text, says):
+def test_the_bounds_of_a_duration_are_told_in_its_own_units(text: str, says: str) -> None:
     """33d is refused with the limit, 32d; a number that Python itself refuses is wrong input too."""
     with pytest.raises(errors.InvalidInput) as caught:
         testing.parse(text, "a.toml")
     assert says in str(caught.value)
 
 
-def test_a_budget_and_limits_are_in_force_until_a_file_says_otherwise():
+def test_a_budget_and_limits_are_in_force_until_a_file_says_otherwise() -> None:
     """A file without them leaves them alone; an empty section ends them."""
     text = "[budget]\ndollars_per_day = 5\n[limits]\ndescribe = { bucket = 10, per_second = 2.5 }\n"
     first = config.to_configuration(testing.parse(text, "a.toml"), config.DEFAULT)
@@ -364,7 +368,7 @@ def test_a_budget_and_limits_are_in_force_until_a_file_says_otherwise():
         ('[[workers]]\nid = "i-1"\n', "line 2, column 1: workers[0].id"),
     ],
 )
-def test_an_error_names_line_and_column(text, place):
+def test_an_error_names_line_and_column(text: str, place: str) -> None:
     """What is wrong is reported by the line and column of its key, of what lacks a key, or of the element."""
     with pytest.raises(errors.InvalidInput) as caught:
         config.to_configuration(testing.parse(text, "fleet.toml"), config.DEFAULT)
@@ -375,7 +379,7 @@ def test_an_error_names_line_and_column(text, place):
     "url",
     ["https://exa mple.com/", "https://example.com/\\u00a0x", "https://exa<mple.com/", "https://a..b/", "https://a,b/"],
 )
-def test_a_host_that_cannot_be_is_refused(url):
+def test_a_host_that_cannot_be_is_refused(url: str) -> None:
     """White space of any kind, and a host of other characters than names have, are no address."""
     with pytest.raises(errors.InvalidInput, match=r"channels\.w\.url: is not an address"):
         testing.parse(f'[channels.w]\ntype = "webhook"\nurl = "{url}"\n', "f.toml")
@@ -384,13 +388,13 @@ def test_a_host_that_cannot_be_is_refused(url):
 @pytest.mark.parametrize(
     "host", ["example.com", "xn--bcher-kva.example", "bücher.example", "[2606:4700::1111]", "a_b.example"]
 )
-def test_hosts_of_every_kind_are_taken(host):
+def test_hosts_of_every_kind_are_taken(host: str) -> None:
     """Names, those of other scripts, and addresses."""
     testing.parse(f'[channels.w]\ntype = "webhook"\nurl = "https://{host}:8443/x"\n', "f.toml")
 
 
 @pytest.mark.parametrize("key", ["secret", "url"])
-def test_a_file_cannot_name_the_credentials_of_the_node(key):
+def test_a_file_cannot_name_the_credentials_of_the_node(key: str) -> None:
     """A secret that names AWS_* or WORKERMON_* is refused where the file is checked: no node ever gives it away."""
     given = {"url": '"https://example.com"', key: '{ env = "AWS_SECRET_ACCESS_KEY" }'}
     text = '[channels.w]\ntype = "webhook"\n' + "".join(f"{name} = {value}\n" for name, value in given.items())
@@ -398,13 +402,13 @@ def test_a_file_cannot_name_the_credentials_of_the_node(key):
         testing.parse(text, "f.toml")
 
 
-def test_a_secret_that_is_not_allowed_here_is_warned_of():
+def test_a_secret_that_is_not_allowed_here_is_warned_of() -> None:
     """A check says that this process would not give the secret away, and why."""
     file = testing.parse(
         '[channels.w]\ntype = "webhook"\nurl = "https://example.com"\nsecret = { env = "DATABASE_URL" }\n', "f.toml"
     )
 
-    def refuse(ref):
+    def refuse(ref: models.SecretRef) -> NoReturn:
         raise errors.SecretNotAllowed("secret", "WORKERMON_SECRETS does not allow this name here", "add it")
 
     assert config.warnings(file, refuse) == [
@@ -412,7 +416,7 @@ def test_a_secret_that_is_not_allowed_here_is_warned_of():
     ]
 
 
-def test_what_is_valid_and_will_not_work_is_warned_of():
+def test_what_is_valid_and_will_not_work_is_warned_of() -> None:
     """A secret that is not here, and a period that CloudWatch does not have; nothing where all is there."""
     file = testing.parse(
         '[channels.ops]\ntype = "webhook"\nurl = "https://example.com/"\nsecret = { env = "OPS_SECRET" }\n'
@@ -422,7 +426,7 @@ def test_what_is_valid_and_will_not_work_is_warned_of():
         "f.toml",
     )
 
-    def none(ref):
+    def none(ref: models.SecretRef) -> NoReturn:
         raise errors.InvalidInput("secret", "hunter2", "set it")
 
     assert config.warnings(file, none) == [
@@ -440,7 +444,7 @@ def test_what_is_valid_and_will_not_work_is_warned_of():
         ('[discover]\nregions = ["us-east-1"]\ninterval = "9s"\n[discover.tags]\na = "b"\n', "discover.interval"),
     ],
 )
-def test_an_interval_below_the_least_is_refused_by_its_place(text, path):
+def test_an_interval_below_the_least_is_refused_by_its_place(text: str, path: str) -> None:
     """What apply would refuse the check refuses."""
     file = testing.parse(text, "f.toml")
     config.check_intervals(file, 9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ def needed_from(used: Rule, state: RuleState, period: int, **known: Any) -> int 
 
 def rule(**changes: object) -> Rule:
     """Return a rule above 80 warning / 90 critical, 1 of 1, unless told otherwise."""
-    given: dict[str, object] = {
+    given: dict[str, Any] = {
         "name": "cpu-high",
         "metric": "cpu_utilization",
         "above": Levels(warning=80, critical=90),
@@ -71,7 +71,7 @@ THREE = {**CRITICAL, "breach": Count(m=3, n=3), "recover": Count(m=2, n=2)}
 BAND = {**CRITICAL, "clear": Levels(critical=85)}
 
 #: A sentence; the rule; the values; the transitions.
-CASES: list[tuple[str, dict[str, object], list[float | None], list[tuple[int, str | None]]]] = [
+CASES: list[tuple[str, Mapping[str, object], list[float | None], list[tuple[int, str | None]]]] = [
     ("90 is not above 90", CRITICAL, [90.0], []),
     ("a little more than 90 is", CRITICAL, [90.0, 90.001], [(1, "critical")]),
     ("10 is not below 10", {"above": None, "below": Levels(critical=10)}, [10.0], []),
@@ -325,7 +325,8 @@ def rules(draw: st.DrawFn) -> Rule:
     )
 
 
-VALUES = st.one_of(st.none(), st.sampled_from([20.0, 40.0, 55.0, 60.0, 65.0, 70.0, 75.0, 95.0]))
+NUMBERS = st.sampled_from([20.0, 40.0, 55.0, 60.0, 65.0, 70.0, 75.0, 95.0])
+VALUES = st.one_of(st.none(), NUMBERS)
 PERIODS = st.sampled_from([10, 60, 300, 3600])
 
 
@@ -401,10 +402,11 @@ def test_late_and_revised(
     for slot in data.draw(st.lists(st.integers(0, len(values) - 1), max_size=5)):
         value = values[slot]
         if value is not None:
-            arrivals.append((slot + reach, 9, slot, data.draw(VALUES.filter(lambda value: value is not None))))
+            arrivals.append((slot + reach, 9, slot, data.draw(NUMBERS)))
     arrivals.sort(key=lambda arrival: arrival[:3])
     known: dict[int, Datapoint] = {}
-    state, recorded = RuleState(), []
+    state = RuleState()
+    recorded: list[models.Transition] = []
     pending: list[int] = []
     end = max([len(values) - 1, *(arrival[0] for arrival in arrivals)])
     for step in range(end + 1):
@@ -495,7 +497,7 @@ QUIET = no_data.KIND.rule(name="no-data", intervals=3)
 def silence(state: RuleState, now: float, **known: float | None) -> tuple[RuleState, list[tuple[int, str | None]]]:
     """Evaluate a worker of 60 s that was added at 1,000 and is watched since 0, with what is known overridden."""
     condition = models.Condition(succeeded_at=known.pop("succeeded_at", None))
-    facts = {"condition": condition, "added_at": 1000.0, "monitoring_since": 0.0, **known}
+    facts: dict[str, Any] = {"condition": condition, "added_at": 1000.0, "monitoring_since": 0.0, **known}
     state, transitions = no_data.KIND.judge(QUIET, state, Facts(at=now, interval=60, **facts), None)
     return state, [(transition.at, transition.after) for transition in transitions]
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(predicate: Callable[[], T], within: float = 10.0, what: str = "the condition") -> T:
+def eventually(predicate: Callable[[], T], within: float = 30.0, what: str = "the condition") -> T:
     """Wait until ``predicate`` returns something true and return that; fails after ``within`` seconds.
 
     What it raises meanwhile counts as "not yet", and is shown when the time is up.
