@@ -144,18 +144,22 @@ def _check_headers(headers: object, now: float) -> None:
         if headers.get(name) is None:
             raise Wrong(f"header {name} is missing")
     for name, value in headers.items():
-        if name in HEADERS:
-            if value is not None and not HEADERS[name](value):
-                raise Wrong(f"header {name} is wrong")
-        elif name in FOLLOWING:
-            raise Wrong(f"header {name} names what follows the task")
-        elif hasattr(task.Context, name):
-            # It would take the place of what the node itself puts there.
-            raise Wrong(f"header {name} is the node's own")
+        _check_header(name, value)
     if headers["task"].startswith("celery."):
         raise Wrong("it names a task of Celery's own")
     if headers.get("eta") and _moment(headers["eta"]) > now + AHEAD:
         raise Wrong(f"eta is more than {AHEAD} s ahead")
+
+
+def _check_header(name: str, value: object) -> None:
+    if name in HEADERS:
+        if value is not None and not HEADERS[name](value):
+            raise Wrong(f"header {name} is wrong")
+    elif name in FOLLOWING:
+        raise Wrong(f"header {name} names what follows the task")
+    elif hasattr(task.Context, name):
+        # It would take the place of what the node itself puts there.
+        raise Wrong(f"header {name} is the node's own")
 
 
 def _check_size(headers: dict[str, Any]) -> None:

@@ -4,14 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from typing import Any
 
 import redis
+from redis.client import PubSub
 
 from workermon import errors
 from workermon.on_redis import client
 
 #: Seconds of silence after which the server is asked for a sign of life, and after twice which it counts as gone.
 SILENCE = 5.0
+
+
+class _Watched:
+    """A subscription that asks the server for a sign of life when nothing comes."""
+
+    def __init__(self, pubsub: PubSub) -> None:
+        self._pubsub = pubsub
+        self._heard = self._asked = time.monotonic()
+        self.is_silent = False
+
+    def receive(self, timeout: float) -> dict[str, Any] | None:
+        """Return the next message, ``None`` if none came in time."""
+        message: dict[str, Any] | None = self._pubsub.get_message(timeout=min(timeout, SILENCE))
+        now = time.monotonic()
+        if message is not None:
+            self._heard = now
+        elif now - self._heard > 2 * SILENCE:
+            self.is_silent = True
+        elif now - max(self._heard, self._asked) > SILENCE:
+            self._pubsub.ping()
+            self._asked = now
+        return message
 
 
 class RedisFeed:
@@ -43,22 +67,15 @@ class RedisFeed:
         with client.guard(self._client), self._client.pubsub() as pubsub:
             pubsub.subscribe(*channels)
             awaited = len(channels)
-            heard = asked = time.monotonic()
+            watched = _Watched(pubsub)
             while True:
-                patience = timeout() if callable(timeout) else timeout
-                message = pubsub.get_message(timeout=min(patience, SILENCE))
-                now = time.monotonic()
+                message = watched.receive(timeout() if callable(timeout) else timeout)
+                if watched.is_silent:
+                    raise self._broken("it fell silent")
                 if message is None:
-                    if now - heard > 2 * SILENCE:
-                        raise self._broken("it fell silent")
-                    if now - max(heard, asked) > SILENCE:
-                        pubsub.ping()
-                        asked = now
                     if not awaited:
                         yield None
-                    continue
-                heard = now
-                if message["type"] == "subscribe":
+                elif message["type"] == "subscribe":
                     awaited -= 1
                     if awaited < 0:
                         raise self._broken("the connection broke")
