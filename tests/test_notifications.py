@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workermon import models, ports
+from workermon import models, ports, rules
 from workermon.alerts import lifecycle, message, subject
 from workermon.models import Alert, Datapoint, Levels, Rule, Transition
 from workermon.rules import threshold, wording
@@ -42,6 +42,7 @@ FIRED = Transition(
 def told(transition: Transition, rule: Rule = CPU, **more: Any) -> models.Notification:
     """Return the notification of a transition."""
     details: dict[str, Any] = {"version": 7, "since": T0 - 60, "created_at": T0 + 200, "unit": "percent"} | more
+    details["kind"] = rules.KINDS[rule.kind]
     return message.notification(subject.of_worker(WORKER), rule, transition, message.Details(**details))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from workermon import errors, evaluate, models, ports, runtime, settings, testing
+from workermon import errors, evaluate, models, ports, rules, runtime, settings, testing
 from workermon.notify import channel_health
 
 T = TypeVar("T")
@@ -75,6 +75,7 @@ def evaluated(
         costs=costs or testing.MemoryCosts(),
         pulse=pulse,
         violations=violations,
+        kinds=rules.KINDS,
         now=now,
     )
     return stage.evaluate(worker_ids)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from workermon import models, ports
+from workermon import models, ports, rules
 from workermon.alerts import audience, message, silences, subject
 from workermon.rules import flapping, wording
 
@@ -44,11 +44,17 @@ class Judgement:
 class VerdictBuilder:
     """A verdict in the making: the judgements of one subject's rules, applied one after the other.
 
-    ``at`` is when it is made, in seconds; ``active_silences`` are those in force.
+    ``at`` is when it is made, in seconds; ``active_silences`` are those in force, ``kinds`` the kinds of rules.
     """
 
-    def __init__(self, basis: ports.Basis[Any], at: float, active_silences: Sequence[models.Silence] = ()) -> None:
-        self.basis, self.at, self._active_silences = basis, at, active_silences
+    def __init__(
+        self,
+        basis: ports.Basis[Any],
+        at: float,
+        active_silences: Sequence[models.Silence] = (),
+        kinds: rules.Kinds = rules.KINDS,
+    ) -> None:
+        self.basis, self.at, self._active_silences, self.kinds = basis, at, active_silences, kinds
         self.alerts: dict[str, models.Alert] = {}
         self.transitions: list[ports.RecordedTransition] = []
         self.channels: dict[str, tuple[str, ...]] = {}
@@ -159,10 +165,10 @@ def forget(builder: VerdictBuilder, alert: models.Alert, rule: models.Rule | Non
 
 def closing(basis: ports.Basis[Any], configuration: models.Configuration, reason: str, at: float) -> ports.Verdict:
     """Return the verdict that resolves every open alert of a subject with the reason, at that time."""
-    rules = {rule.name: rule for rule in configuration.rules}
+    by_name = {rule.name: rule for rule in configuration.rules}
     builder = VerdictBuilder(basis, at)
     for name, alert in basis.alerts.items():
-        builder.alerts[name] = _close(builder, alert, rules.get(name), reason, max(at, alert.since or 0))
+        builder.alerts[name] = _close(builder, alert, by_name.get(name), reason, max(at, alert.since or 0))
     return builder.verdict()
 
 
@@ -313,6 +319,7 @@ def _notification(
     rule, alert = judgement.rule, judgement.alert
     began = alert.since if context.since is None else context.since
     details = message.Details(
+        kind=builder.kinds.get(rule.kind),
         version=builder.next_version(alert.rule),
         since=transition.at if began is None else began,
         created_at=builder.at,
@@ -345,7 +352,16 @@ def _unsilenced(builder: VerdictBuilder, judgement: Judgement) -> _Announcement 
     return _Announcement(
         replaces=None,
         transition=transition,
-        notification=message.repeated(alert.last, alert, builder.next_version(alert.rule), builder.at),
+        notification=message.repeated(
+            alert.last,
+            alert,
+            message.Details(
+                kind=builder.kinds.get(alert.last.kind),
+                version=builder.next_version(alert.rule),
+                since=transition.at,
+                created_at=builder.at,
+            ),
+        ),
         audience=audience.of(judgement.rule, alert, severity, None),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from typing import Any
 
 from workermon import models, rules
 from workermon.alerts.subject import Subject
@@ -17,15 +18,16 @@ _ID_LENGTH = 40
 class Details:
     """What a notification says beside its transition; times in seconds.
 
-    ``since`` is when the episode began. ``notified_severity`` is the severity of the last notification, which a
-    resolved alert repeats. ``unit`` is the metric's, ``interval`` the worker's, ``last_error`` why its
-    collections fail.
-    ``summary`` and ``cause`` are of subjects that are no worker; without them the transition speaks for itself.
+    ``since`` is when the episode began. ``kind`` is the kind of a rule about workers, ``None`` for other subjects: they
+    have ``summary`` and ``cause`` instead. ``notified_severity`` is the severity of the last notification, which a
+    resolved alert repeats. ``unit`` is the metric's, ``interval`` the worker's, ``last_error`` why its collections
+    fail.
     """
 
     version: int
     since: float
     created_at: float
+    kind: rules.Kind[Any] | None = None
     notified_severity: models.Severity | None = None
     unit: str = "count"
     interval: int = 0
@@ -49,10 +51,9 @@ def notification(
 ) -> models.Notification:
     """Return the notification of a transition."""
     severity = transition.after or details.notified_severity or transition.before or rule.severity
-    kind = rules.KINDS.get(rule.kind)
-    if kind is not None:
-        said = kind.summary(rule, transition, details.unit, details.interval)
-        reason = kind.reason(transition, details.last_error)
+    if details.kind is not None:
+        said = details.kind.summary(rule, transition, details.unit, details.interval)
+        reason = details.kind.reason(transition, details.last_error)
     else:
         said = transition.reason if details.summary is None else details.summary
         reason = details.cause if details.cause is not None and transition.after else transition.cause
@@ -149,18 +150,18 @@ def resolution(
     )
 
 
-def repeated(last: models.Notification, alert: models.Alert, version: int, created_at: float) -> models.Notification:
+def repeated(last: models.Notification, alert: models.Alert, details: Details) -> models.Notification:
     """Return the notification that nobody got under a silence which is over now; its id stays that of the transition.
 
     How long something was ahead when it was first written is left out, because it is read later.
     """
-    reason, kind = unsilenced(alert), rules.KINDS.get(last.kind)
+    reason = unsilenced(alert)
     return last.model_copy(
         update={
-            "version": version,
-            "created_at": models.rfc3339(created_at),
+            "version": details.version,
+            "created_at": models.rfc3339(details.created_at),
             "reason": f"{last.reason}; {reason}" if last.reason else reason,
-            "summary": last.summary if kind is None else kind.later(last.summary),
+            "summary": last.summary if details.kind is None else details.kind.later(last.summary),
         }
     )
 

@@ -8,14 +8,14 @@ from workermon import models, rules
 COLLECTOR = "collector"
 
 
-def collector(configuration: models.Configuration) -> models.Rule:
+def collector(configuration: models.Configuration, kinds: rules.Kinds) -> models.Rule:
     """Return the rule about accounts and regions: it notifies whoever is notified of missing data."""
-    return models.Rule(name=COLLECTOR, kind="collector", notify=_everybody(configuration))
+    return models.Rule(name=COLLECTOR, kind="collector", notify=_everybody(configuration, kinds))
 
 
-def budget(configuration: models.Configuration) -> models.Rule:
+def budget(configuration: models.Configuration, kinds: rules.Kinds) -> models.Rule:
     """Return the rule about the budget."""
-    return models.Rule(name=models.BUDGET, kind="collector", notify=_everybody(configuration))
+    return models.Rule(name=models.BUDGET, kind="collector", notify=_everybody(configuration, kinds))
 
 
 def delivery(configuration: models.Configuration, channel: str) -> models.Rule:
@@ -25,8 +25,8 @@ def delivery(configuration: models.Configuration, channel: str) -> models.Rule:
     return models.Rule(name=models.DELIVERY, kind="collector", notify=others or ("log",))
 
 
-def _everybody(configuration: models.Configuration) -> tuple[str, ...]:
+def _everybody(configuration: models.Configuration, kinds: rules.Kinds) -> tuple[str, ...]:
     """Return the channels of rules about missing data; without such a rule, the channels of all rules."""
-    about = [rule for rule in configuration.rules if rules.KINDS[rule.kind].about_collection]
+    about = [rule for rule in configuration.rules if kinds[rule.kind].about_collection]
     chosen = about or list(configuration.rules)
     return tuple(dict.fromkeys(channel for rule in chosen for channel in rule.channels("critical"))) or ("log",)

@@ -32,6 +32,7 @@ class Evaluation:
     costs: ports.Costs
     pulse: ports.Pulse
     violations: Sequence[ports.Violations]
+    kinds: rules.Kinds
     now: ports.Clock
 
     def evaluate(self, worker_ids: Sequence[str]) -> list[str]:
@@ -92,12 +93,12 @@ class _Run:
         active_silences = silences.in_force(self._silences, configuration.silences, at)
         builders = []
         if concerned:
-            builder = lifecycle.VerdictBuilder(standing.installation, at, active_silences)
+            builder = lifecycle.VerdictBuilder(standing.installation, at, active_silences, self._stage.kinds)
             installation.judge(builder, decision, configuration)
             builders.append(builder)
         monitoring_since = self._stage.pulse.monitoring_since() if unwell else None
         for basis in unwell:
-            builder = lifecycle.VerdictBuilder(basis, at, active_silences)
+            builder = lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds)
             account.judge(builder, basis.record, configuration, monitoring_since)
             builders.append(builder)
         return [builder for builder in builders if builder.transitions]
@@ -111,7 +112,7 @@ class _Run:
         stage = self._stage
         bases = stage.alerts.load(worker_ids)
         configuration = stage.configurations.load()
-        by_clock = any(rules.KINDS[rule.kind].by_clock for rule in configuration.rules)
+        by_clock = any(stage.kinds[rule.kind].by_clock for rule in configuration.rules)
         context = worker.Context(
             configuration=configuration,
             active_silences=silences.in_force(self._silences, configuration.silences, stage.now()),
@@ -119,7 +120,11 @@ class _Run:
             monitoring_since=stage.pulse.monitoring_since() if bases and by_clock else None,
         )
         lost = [worker_id for worker_id, basis in bases.items() if basis.revision != configuration.revision]
-        cases = [worker.case(basis, configuration) for worker_id, basis in bases.items() if worker_id not in lost]
+        cases = [
+            worker.case(basis, configuration, stage.kinds)
+            for worker_id, basis in bases.items()
+            if worker_id not in lost
+        ]
         series = self._read(cases)
         builders = [builder for case in cases if (builder := self._judge(case, series, context)) is not None]
         failpoints.reach("evaluate.judged")
@@ -139,7 +144,7 @@ class _Run:
             for case in cases
             for plan in case.plans
             if plan.horizon is not None
-            for metric in rules.KINDS[plan.rule.kind].metrics(plan.rule)
+            for metric in plan.kind.metrics(plan.rule)
         }
         if not wanted:
             return {}
@@ -150,7 +155,7 @@ class _Run:
     def _judge(
         self, case: worker.Case, series: worker.SeriesByMetric, context: worker.Context
     ) -> lifecycle.VerdictBuilder | None:
-        builder = lifecycle.VerdictBuilder(case.basis, self._stage.now(), context.active_silences)
+        builder = lifecycle.VerdictBuilder(case.basis, self._stage.now(), context.active_silences, self._stage.kinds)
         try:
             worker.judge(builder, case, series, context)
         except Exception:

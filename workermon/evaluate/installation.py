@@ -22,7 +22,7 @@ def judge(
     if transition is None and alert.rule_state.severity is None:
         return
     judgement = lifecycle.Judgement(
-        rule=standing.budget(configuration),
+        rule=standing.budget(configuration, builder.kinds),
         alert=alert,
         rule_state=alert.rule_state if transition is None else lifecycle.state_after(transition),
         transitions=() if transition is None else (transition,),

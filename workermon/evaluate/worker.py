@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from workermon import models, ports, rules
 from workermon.alerts import lifecycle
@@ -37,6 +38,7 @@ class Plan:
     """
 
     rule: models.Rule
+    kind: rules.Kind[Any]
     alert: models.Alert | None
     unit: str
     horizon: rules.Horizon | None = None
@@ -59,21 +61,22 @@ class Case:
 # --- what is to be judged ----------------------------------------------------------------------------------------
 
 
-def case(basis: ports.Basis[ports.Record], configuration: models.Configuration) -> Case:
+def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, kinds: rules.Kinds) -> Case:
     """Return which rules are to be judged for a worker; only a worker that runs has its datapoints judged."""
     worker, condition = basis.record.worker, basis.record.condition
     if worker.monitoring == "paused":
         return Case(basis=basis, plans=())
     begin, plans = _begin(basis), []
     for rule in configuration.rules:
-        kind = rules.KINDS[rule.kind]
+        kind = kinds[rule.kind]
         if condition.status in kind.ends_with or kind.not_applied(rule, worker, configuration) is not None:
             continue
         if not kind.metrics(rule):
             unit = kind.unit(rule, configuration)
-            plans.append(Plan(rule=rule, alert=basis.alerts.get(rule.name), unit=unit))
-        elif condition.status == "running" and (plan := _plan(rule, basis, configuration, begin)) is not None:
-            plans.append(plan)
+            plans.append(Plan(rule=rule, kind=kind, alert=basis.alerts.get(rule.name), unit=unit))
+        elif condition.status == "running":
+            plan = Plan(rule=rule, kind=kind, alert=basis.alerts.get(rule.name), unit=kind.unit(rule, configuration))
+            plans += _over_datapoints(plan, basis, configuration, begin)
     return Case(basis=basis, plans=tuple(plans))
 
 
@@ -92,32 +95,26 @@ def _begin(basis: ports.Basis[ports.Record]) -> int:
     return begin
 
 
-def _plan(
-    rule: models.Rule, basis: ports.Basis[ports.Record], configuration: models.Configuration, begin: int
-) -> Plan | None:
-    """Return from where up to where a rule is to be judged over datapoints; ``None`` if there is nothing to read."""
-    kind, record = rules.KINDS[rule.kind], basis.record
-    horizon = kind.horizon(rule, record.worker, record.condition, configuration)
+def _over_datapoints(
+    plan: Plan, basis: ports.Basis[ports.Record], configuration: models.Configuration, begin: int
+) -> list[Plan]:
+    """Return the plan with from where up to where the rule is evaluated; none if there is nothing to read."""
+    rule, record = plan.rule, basis.record
+    horizon = plan.kind.horizon(rule, record.worker, record.condition, configuration)
     if horizon is None or horizon.asked is None:
-        return None
-    alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
+        return []
+    alert = plan.alert or models.Alert(rule=rule.name)
     rule_state = alert.rule_state
     if rule_state.cursor is None and rule_state.start is None:
         # The state of a rule of another kind and the same name has no place in this fold.
         rule_state = models.RuleState(start=begin)
         alert = alert.model_copy(update={"rule_state": rule_state})
     facts = rules.Facts(changed_from=record.changed_from, lateness=configuration.lateness)
-    needed = kind.needed_from(rule, rule_state, horizon, facts)
+    needed = plan.kind.needed_from(rule, rule_state, horizon, facts)
     if needed is None:
         needed = rule_state.start if rule_state.cursor is None else rule_state.cursor
     oldest = math.floor(horizon.asked) - configuration.retention
-    return Plan(
-        rule=rule,
-        alert=alert,
-        unit=kind.unit(rule, configuration),
-        horizon=horizon,
-        needed=max(needed or 0, oldest, 0),
-    )
+    return [dataclasses.replace(plan, alert=alert, horizon=horizon, needed=max(needed or 0, oldest, 0))]
 
 
 # --- the judgement -----------------------------------------------------------------------------------------------
@@ -143,7 +140,7 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
         elif _ended(builder, case, rule, context.configuration):
             continue
         elif plan := plans.get(rule.name):
-            _evaluate(builder, plan, facts, held_back if rules.KINDS[rule.kind].about_collection else None)
+            _evaluate(builder, plan, facts, held_back if plan.kind.about_collection else None)
         elif rule.name in case.basis.alerts:
             builder.alerts[rule.name] = case.basis.alerts[rule.name]
     names = {rule.name for rule in context.configuration.rules}
@@ -157,7 +154,7 @@ def _pause(builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule) -> 
     alert = case.basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
     lifecycle.resolve(builder, alert, rule, "monitoring is paused", builder.at)
     paused = builder.alerts[rule.name]
-    rule_state = rules.KINDS[rule.kind].paused(paused.rule_state, case.basis.record.condition)
+    rule_state = builder.kinds[rule.kind].paused(paused.rule_state, case.basis.record.condition)
     builder.alerts[rule.name] = paused.model_copy(update={"rule_state": rule_state})
 
 
@@ -166,7 +163,7 @@ def _ended(
 ) -> bool:
     """End the alert of a rule that cannot be judged for this worker; tell whether that is so."""
     worker, condition = case.basis.record.worker, case.basis.record.condition
-    kind, alert = rules.KINDS[rule.kind], case.basis.alerts.get(rule.name)
+    kind, alert = builder.kinds[rule.kind], case.basis.alerts.get(rule.name)
     gone = condition.status in kind.ends_with & models.GONE
     not_applied = None if gone else kind.not_applied(rule, worker, configuration)
     if not_applied is not None:
@@ -190,7 +187,7 @@ def _until_horizon(case: Case, series: SeriesByMetric) -> dict[str, models.Serie
     for plan in case.plans:
         if plan.horizon is None or plan.horizon.asked is None:
             continue
-        for metric in rules.KINDS[plan.rule.kind].metrics(plan.rule):
+        for metric in plan.kind.metrics(plan.rule):
             found = series.get((case.worker_id, metric))
             if found is not None and metric not in own:
                 own[metric] = found.until(plan.horizon.asked)
@@ -199,7 +196,7 @@ def _until_horizon(case: Case, series: SeriesByMetric) -> dict[str, models.Serie
 
 def _evaluate(builder: lifecycle.VerdictBuilder, plan: Plan, facts: rules.Facts, held_back: str | None) -> None:
     """Judge a rule; ``held_back`` is why nobody is to be notified now. If nothing is new, nothing is kept."""
-    rule, kind = plan.rule, rules.KINDS[plan.rule.kind]
+    rule, kind = plan.rule, plan.kind
     alert = plan.alert or models.Alert(rule=rule.name)
     rule_state, transitions = kind.judge(rule, alert.rule_state, facts, plan.horizon)
     if plan.alert is None and rule_state is alert.rule_state:
