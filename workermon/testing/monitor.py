@@ -161,4 +161,4 @@ class Monitor:
 def _fields(kind: Any) -> dict[str, Any]:
     """Return the types of a stage's fields by name."""
     hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}

@@ -27,7 +27,7 @@ local alerts_lifetime = ARGV[12]   -- the same of the subject's alerts: '' if th
 local most_entries = tonumber(ARGV[13])
 local most_alerts = tonumber(ARGV[14])
 local ledger_prefix = ARGV[15]
--- How many alerts to open, and of each its id and the beginning; how many to close, and their ids; how many transitions,
+-- How many alerts to open, and of each its id and the beginning; how many to close, and their ids; how many transitions
 -- and of each the alert's id, the entry and the number of queues plus 1 (0 if it notifies nobody), and if it notifies
 -- rule, version, id, notification, whether it is published, and the queues' names.
 local changes_at = 16              -- ARGV[changes_at], …

@@ -1,4 +1,4 @@
--- Read what verdicts about workers are based on. One command for all, because sending each takes longer than reading it.
+-- Read what verdicts about workers are based on. One command for all, because sending costs more than reading.
 -- Returns the configuration's revision, then of each worker its fields, version and state of its alerts, and the last
 -- versions of its notifications.
 local configuration = KEYS[1] -- hash: document and revision
