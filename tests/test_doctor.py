@@ -12,7 +12,7 @@ from tests.test_cli import REGION, A, ok, run, world  # noqa: F401 - fixtures
 from workermon import errors, models, ports, testing
 from workermon.health import doctor
 from workermon.local import endpoint, simulation
-from workermon.on_aws import cloudwatch, ec2, session
+from workermon.on_aws import cloudwatch, ec2, error_kinds, session
 from workermon.on_redis import server
 
 
@@ -227,7 +227,7 @@ def test_what_names_the_clock_without_a_date(code, message, clock):
     """Codes and messages that are about time alone say so by themselves; the others leave both causes open."""
     response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 403}}
     refusal = botocore.exceptions.ClientError(response, "DescribeInstances")
-    known = session.translated(refusal, "EC2", models.AccountRegion(region="us-east-1"), time.time())
+    known = error_kinds.translate(refusal, "EC2", models.AccountRegion(region="us-east-1"), time.time())
     assert isinstance(known, errors.AwsDenied)
     assert ("this machine's clock is wrong" in known.why) is clock
     assert "clock" in known.todo

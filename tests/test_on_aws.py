@@ -20,7 +20,7 @@ from moto import mock_aws
 
 from workermon import errors, models
 from workermon.local import endpoint, simulation
-from workermon.on_aws import cloudwatch, ec2, session
+from workermon.on_aws import cloudwatch, ec2, error_kinds, metric_data, regions, session
 
 SCOPE = models.AccountRegion(region="us-east-1")
 A, B, C = (f"i-{n:017x}" for n in (10, 11, 12))
@@ -291,7 +291,7 @@ def test_partial_results_alone_are_asked_for_again(sessions: session.Sessions, o
 
 def test_what_stays_partial_or_unanswered_has_failed(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
     """After a few tries it is an error, beside the datapoints that came; an omitted result is no empty one."""
-    for _ in range(cloudwatch.TRIES):
+    for _ in range(metric_data.MAX_TRIES):
         on_cloudwatch.add_response(
             "get_metric_data", {"MetricDataResults": [result(0, (NOW - 60, 1.0), status="PartialData")]}
         )
@@ -326,13 +326,13 @@ def test_one_bad_query_does_not_sink_the_batch(sessions: session.Sessions, on_cl
 
 def test_the_search_for_bad_queries_is_bounded(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
     """Where every query of five hundred is bad, it takes tens of calls and not a thousand."""
-    for _ in range(cloudwatch.SEARCHES + 2):
+    for _ in range(metric_data.MAX_SEARCHES + 2):
         on_cloudwatch.add_client_error("get_metric_data", "ValidationError", "no", 400)
     calls: list[str] = []
     sessions.cloudwatch(SCOPE).meta.events.register("before-call.*.*", lambda model, **_: calls.append(model.name))
     answer = fetch(sessions, *(query(f"i-{n:017x}") for n in range(500)))
     assert len(answer.failed) == 500
-    assert len(calls) <= cloudwatch.SEARCHES + 2
+    assert len(calls) <= metric_data.MAX_SEARCHES + 2
     on_cloudwatch._queue.clear()
 
 
@@ -360,8 +360,8 @@ def test_calls_stay_within_the_datapoints_of_one_answer(sessions: session.Sessio
     queries = [query(f"i-{n:017x}", since=NOW - models.DAY) for n in range(120)]
     fetching = cloudwatch.AwsCloudWatch(sessions)
     fetching.fetch(SCOPE, queries, NOW)
-    assert max(sizes) <= cloudwatch.DATAPOINTS
-    assert len(sizes) == 2 * cloudwatch.TRIES
+    assert max(sizes) <= metric_data.MAX_DATAPOINTS
+    assert len(sizes) == 2 * metric_data.MAX_TRIES
     on_cloudwatch._queue.clear()
 
 
@@ -486,7 +486,7 @@ def refusal(code: str, message: str = "", status: int = 400, operation: str = "D
 )  # fmt: skip
 def test_each_error_has_its_kind(why: Exception, kind: str) -> None:
     """Throttled, denied and unreachable are told apart; all survive pickling."""
-    known = session.translated(why, "EC2", SCOPE)
+    known = error_kinds.translate(why, "EC2", SCOPE)
     assert known.kind == kind
     assert known.what == "EC2 in us-east-1"
     assert known.todo
@@ -504,7 +504,7 @@ def test_no_secret_is_in_an_error() -> None:
         botocore.exceptions.EndpointConnectionError(endpoint_url="http://me:s3cr3t@x", error="no"),
         ValueError("x" * 5000),
     ):
-        text = str(session.translated(why, "EC2", scope))
+        text = str(error_kinds.translate(why, "EC2", scope))
         for secret in ("AKIA", "s3cr3t", "xxxxxxxx" * 50):
             assert secret not in text
         assert "\n" not in text
@@ -512,9 +512,9 @@ def test_no_secret_is_in_an_error() -> None:
 
 def test_a_refused_role_is_told_apart_from_a_missing_permission() -> None:
     """AssumeRole that is denied points at the trust policy, an operation at the IAM policy."""
-    role = session.translated(refusal("AccessDenied", "", 403, "AssumeRole"), "EC2", SCOPE)
+    role = error_kinds.translate(refusal("AccessDenied", "", 403, "AssumeRole"), "EC2", SCOPE)
     assert "trust policy" in role.todo
-    denied = session.translated(refusal("AccessDenied", "", 403, "GetMetricData"), "CloudWatch", SCOPE)
+    denied = error_kinds.translate(refusal("AccessDenied", "", 403, "GetMetricData"), "CloudWatch", SCOPE)
     assert denied.todo == "allow cloudwatch:GetMetricData in the IAM policy"
 
 
@@ -539,21 +539,21 @@ def test_an_unknown_region_names_the_nearest(sessions: session.Sessions, region:
 
 def test_regions_are_those_of_every_partition() -> None:
     """China and GovCloud are regions too."""
-    assert {"us-east-1", "cn-north-1", "us-gov-west-1"} <= session.known_regions()
+    assert {"us-east-1", "cn-north-1", "us-gov-west-1"} <= regions.known_regions()
 
 
 def test_the_default_region_is_boto3s(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a configured region there is none."""
-    assert session.default_region() is None
+    assert regions.default_region() is None
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    assert session.default_region() == "eu-west-1"
+    assert regions.default_region() == "eu-west-1"
     monkeypatch.setenv("AWS_REGION", "eu-west-2")
-    assert session.default_region() == "eu-west-2"
+    assert regions.default_region() == "eu-west-2"
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_PROFILE", "none-such")
     with pytest.raises(errors.AwsDenied, match="none-such"):
-        session.default_region()
+        regions.default_region()
 
 
 # --- sessions ----------------------------------------------------------------------------------------------------
@@ -739,7 +739,7 @@ def test_threads_that_begin_at_once_read_the_regions_once(
     monkeypatch.setattr(
         botocore.session.Session, "get_available_partitions", lambda own: read.append(own) or usual(own)
     )
-    session.known_regions.cache_clear()
+    regions.known_regions.cache_clear()
     together = threading.Barrier(4)
 
     def begin(_: int) -> Any:

@@ -17,7 +17,7 @@ import dishka
 from workermon import collect, config, evaluate, failpoints, fleet, health, logs, notify, ports, rules, settings, views
 from workermon.costs import limit_of
 from workermon.notify import channel_health, channel_type, channels, groups, sender
-from workermon.on_aws import cloudwatch, ec2, limited, session, sns
+from workermon.on_aws import cloudwatch, ec2, limited, regions, session, sns
 from workermon.on_celery import dispatcher, nodes, schedule
 from workermon.on_celery.app import app
 from workermon.on_redis import (
@@ -331,9 +331,9 @@ def _always(thing: Any) -> Callable[[], Any]:
 
 def default_region() -> str | None:
     """Return the region that boto3 is configured for."""
-    return session.default_region()
+    return regions.default_region()
 
 
 def known_regions() -> frozenset[str]:
     """Return the regions that AWS has."""
-    return session.known_regions()
+    return regions.known_regions()

@@ -1,7 +1,7 @@
-"""GetMetricData and DescribeInstanceStatus around botocore's walk over each value, most of what a collection costs.
+"""A short cut for GetMetricData and DescribeInstanceStatus: botocore's walk over each value is most of their cost.
 
-Signing, retries, credentials, endpoints and errors stay botocore's. CloudWatch only if it speaks JSON, because then
-queries and results look the same on the wire as in Python. With any other protocol nothing changes.
+Signing, retries, credentials, endpoints and errors stay botocore's. For CloudWatch it applies only if the protocol is
+JSON, because then queries and results look the same on the wire as in Python.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 _GET = "GetMetricData"
 
-#: What of an instance's status is read: an element and one within it, and how botocore names both.
+#: The parts of an instance's status that are read: an element, one within it, and botocore's names of both.
 _WITHIN = {
     "instanceState": ("name", "InstanceState", "Name"),
     "systemStatus": ("status", "SystemStatus", "Status"),
@@ -21,7 +21,7 @@ _WITHIN = {
 
 
 def shorten(client: Any) -> None:
-    """Have this client of CloudWatch or EC2 read its longest answer the short way, and CloudWatch's write its queries.
+    """Have a client of CloudWatch or EC2 take the short cut.
 
     GetMetricData's ``MetricDataResults`` then holds what CloudWatch wrote: timestamps are seconds since 1970.
     DescribeInstanceStatus' ``InstanceStatuses`` holds ids, states, checks and scheduled events, whose times are as EC2
@@ -35,7 +35,7 @@ def shorten(client: Any) -> None:
 
 
 class _Serializer:
-    """botocore's serializer, which no event can stand in for; the queries are written at once."""
+    """botocore's serializer, but queries are written as they are. No event of botocore can do this."""
 
     def __init__(self, usual: Any) -> None:
         self._usual = usual
@@ -56,7 +56,7 @@ def _read(response_dict: dict[str, Any], customized_response_dict: dict[str, Any
     try:
         body = json.loads(response_dict["body"])
     except ValueError:
-        return  # botocore reports what is wrong with it
+        return  # botocore raises its error
     if isinstance(body, dict) and isinstance(body.get("MetricDataResults"), list):
         customized_response_dict["MetricDataResults"] = body.pop("MetricDataResults")
         response_dict["body"] = json.dumps({**body, "MetricDataResults": []}).encode()
@@ -68,7 +68,7 @@ def _read_statuses(response_dict: dict[str, Any], customized_response_dict: dict
     try:
         root = ElementTree.fromstring(response_dict["body"])  # noqa: S314  (the parser that botocore uses)
     except ElementTree.ParseError:
-        return  # botocore reports what is wrong with it
+        return  # botocore raises its error
     found = next((child for child in root if _name(child) == "instanceStatusSet"), None)
     if found is None:
         return
@@ -85,7 +85,7 @@ def _status(item: ElementTree.Element) -> dict[str, Any]:
             status["InstanceId"] = child.text or ""
         elif name in _WITHIN:
             inner, outer, key = _WITHIN[name]
-            text = next((one.text or "" for one in child if _name(one) == inner), None)
+            text = next((part.text or "" for part in child if _name(part) == inner), None)
             status[outer] = {} if text is None else {key: text}
         elif name == "eventsSet" and len(child):
             status["Events"] = [_event(each) for each in child]

@@ -1,4 +1,4 @@
-"""EC2: state, status checks and tags of instances. boto3's dicts stay in this module."""
+"""EC2: state, status checks and tags of instances. Its dicts go no further."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 import botocore.exceptions
 
 from workermon import logs, models
-from workermon.on_aws import session
+from workermon.on_aws import error_kinds, session
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -20,17 +20,17 @@ log = logs.get(__name__)
 
 T = TypeVar("T")
 
-#: Ids of one call: the limit of DescribeInstanceStatus, and as many as DescribeInstances needs.
-IDS = 100
+#: Ids of one call: the limit of DescribeInstanceStatus.
+MAX_IDS = 100
 
 #: Characters of EC2's descriptions that are kept.
-_LONGEST = 500
+_MAX_TEXT_LENGTH = 500
 
 _STATUSES = frozenset(get_args(models.Status))
 _CHECKS = frozenset(get_args(models.Check))
-#: EC2 names the ids that it rejects: "The instance IDs 'i-1, i-2' do not exist", 'Invalid id: "i-3"'.
+#: EC2 names the ids that it refuses: "The instance IDs 'i-1, i-2' do not exist", 'Invalid id: "i-3"'.
 _UNKNOWN = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "InvalidInstanceId"})
-_NAMED = re.compile(r"[\w-]+")
+_WORD = re.compile(r"[\w-]+")
 
 
 class AwsEc2:
@@ -46,7 +46,7 @@ class AwsEc2:
             pages = client.get_paginator("describe_instances").paginate(InstanceIds=ids)
             return [_instance(found, scope.region) for found in _instances(pages)]
 
-        return {one.id: one for one in self._of_each(scope, instance_ids, ask)}
+        return {found.id: found for found in self._in_calls(scope, instance_ids, ask)}
 
     def statuses(self, scope: models.AccountRegion, instance_ids: Sequence[str]) -> dict[str, models.InstanceStatus]:
         """Return state and status checks of these ids, stopped ones included."""
@@ -55,7 +55,7 @@ class AwsEc2:
             pages = client.get_paginator("describe_instance_status").paginate(InstanceIds=ids, IncludeAllInstances=True)
             return [_status(found) for page in pages for found in page["InstanceStatuses"]]
 
-        return {one.id: one for one in self._of_each(scope, instance_ids, ask)}
+        return {found.id: found for found in self._in_calls(scope, instance_ids, ask)}
 
     def find(self, scope: models.AccountRegion, tags: Mapping[str, str]) -> list[models.Instance]:
         """Return every instance, not terminated or shutting down, that carries all these tags."""
@@ -69,50 +69,54 @@ class AwsEc2:
                 Filters=filters, PaginationConfig={"PageSize": 1000}
             )
             found = [_instance(each, scope.region) for each in _instances(pages)]
-        # In a filter EC2 treats * and ? as wildcards; a tag is meant literally.
-        wanted = [each for each in found if tags.items() <= each.tags.items() and each.status not in models.GONE]
-        return sorted({each.id: each for each in wanted}.values(), key=lambda each: each.id)
+        # EC2 reads * and ? of a filter's value as wildcards; here a tag has to match as it is written.
+        matching = {
+            instance.id: instance
+            for instance in found
+            if tags.items() <= instance.tags.items() and instance.status not in models.GONE
+        }
+        return [matching[instance_id] for instance_id in sorted(matching)]
 
     def time(self, scope: models.AccountRegion) -> float | None:
-        """Return the time of EC2's own clock from the date of its answer, even if it refuses."""
+        """Return the time of EC2's own clock, from the date of its answer; a refusal has one, too."""
         with self._sessions.asking("EC2", scope):
             client = self._sessions.ec2(scope)
             try:
                 response: Mapping[str, Any] = client.describe_instance_status(MaxResults=5)
             except botocore.exceptions.ClientError as why:
                 response = why.response
-        return session.aws_time(response)
+        return error_kinds.aws_time(response)
 
-    def _of_each(
+    def _in_calls(
         self, scope: models.AccountRegion, instance_ids: Sequence[str], ask: Callable[[EC2Client, list[str]], list[T]]
     ) -> Iterator[T]:
         asked = list(dict.fromkeys(instance_ids))
-        for start in range(0, len(asked), IDS):
+        for start in range(0, len(asked), MAX_IDS):
             with self._sessions.asking("EC2", scope):
-                yield from self._known(scope, asked[start : start + IDS], ask)
+                yield from self._known(scope, asked[start : start + MAX_IDS], ask)
 
     def _known(
         self, scope: models.AccountRegion, ids: list[str], ask: Callable[[EC2Client, list[str]], list[T]]
     ) -> list[T]:
-        """Ask for these, and again without those that EC2 does not know."""
+        """Ask for these ids, and again without those that EC2 does not know."""
         while ids:
             try:
                 return ask(self._sessions.ec2(scope), ids)
             except botocore.exceptions.ClientError as why:
                 if why.response.get("Error", {}).get("Code") not in _UNKNOWN:
                     raise
-                unknown = set(ids).intersection(_NAMED.findall(str(why.response["Error"].get("Message"))))
+                unknown = set(ids).intersection(_WORD.findall(str(why.response["Error"].get("Message"))))
                 if not unknown:
-                    break  # it names none of ours: find them by halves
+                    break  # it names none of ours: search by halves
                 log.info("ec2.unknown_instances", region=scope.region, instance_ids=sorted(unknown))
-                ids = [one for one in ids if one not in unknown]
+                ids = [instance_id for instance_id in ids if instance_id not in unknown]
         if len(ids) <= 1:
             return []
         half = len(ids) // 2
         return [*self._known(scope, ids[:half], ask), *self._known(scope, ids[half:], ask)]
 
 
-# An answer without its list does not mean "no instances": that would retire a fleet.
+# An answer without its list raises: read as "no instances", it would retire a fleet.
 def _instances(pages: Any) -> Iterator[Any]:
     reservations = itertools.chain.from_iterable(page["Reservations"] for page in pages)
     return itertools.chain.from_iterable(each.get("Instances") or () for each in reservations)
@@ -125,7 +129,7 @@ def _instance(found: Any, region: str) -> models.Instance:
         region=region,
         status=_state(found.get("State")),
         name=tags.get("Name") or None,
-        # "pending": from its next datapoints on there is one a minute.
+        # "pending": its next datapoints come once a minute.
         detailed=(found.get("Monitoring") or {}).get("State") in ("enabled", "pending"),
         tags=tags,
         reason=_reason(found.get("StateReason")),
@@ -147,7 +151,7 @@ def _event(found: Any) -> models.ScheduledEvent:
     return models.ScheduledEvent(
         id=str(found.get("InstanceEventId") or code),
         code=code,
-        description=str(found.get("Description") or "")[:_LONGEST],
+        description=str(found.get("Description") or "")[:_MAX_TEXT_LENGTH],
         not_before=_time(found.get("NotBefore")),
         not_after=_time(found.get("NotAfter")),
         deadline=_time(found.get("NotBeforeDeadline")),
@@ -155,7 +159,7 @@ def _event(found: Any) -> models.ScheduledEvent:
 
 
 def _time(found: Any) -> int | None:
-    """Return a time as botocore or EC2 gives it in whole seconds; ``None`` if there is none, or it cannot be read."""
+    """Return a time, as botocore or EC2 gives it, in whole seconds; ``None`` if there is none that can be read."""
     try:
         moment = found if isinstance(found, datetime) else datetime.fromisoformat(str(found or ""))
     except ValueError:
@@ -166,7 +170,9 @@ def _time(found: Any) -> int | None:
 def _reason(found: Any) -> models.StateReason | None:
     code = str((found or {}).get("Code") or "")
     return (
-        models.StateReason(code=code[:_LONGEST], message=str(found.get("Message") or "")[:_LONGEST]) if code else None
+        models.StateReason(code=code[:_MAX_TEXT_LENGTH], message=str(found.get("Message") or "")[:_MAX_TEXT_LENGTH])
+        if code
+        else None
     )
 
 
@@ -179,5 +185,5 @@ def _check(found: Any) -> models.Check | None:
     status = (found or {}).get("Status")
     if not status:
         return None
-    # A value that EC2 may introduce one day is neither ok nor impaired.
+    # A status that EC2 may add one day is neither ok nor impaired.
     return cast(models.Check, status) if status in _CHECKS else "insufficient-data"

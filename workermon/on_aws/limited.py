@@ -1,7 +1,7 @@
-"""A client that wraps a client: each request takes a token first, and is counted when it is answered.
+"""Rate limits and counts of requests: each takes its token before it is sent, and is counted when it is answered.
 
-It stands at boto3's own events, so that every request counts as AWS counts it: each page, each retry, and each half of
-a call that was asked again because of one bad id.
+Both hang on boto3's own events, so that requests count as AWS counts them: each page, each retry, and each half of a
+call that was repeated because of one bad id.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 import botocore.exceptions
 
 from workermon import errors, logs, models, ports
-from workermon.on_aws import session
+from workermon.on_aws import error_kinds
 
 log = logs.get(__name__)
 
-#: Up to this many statistics of one metric are billed as one (the AWS pricing page of CloudWatch).
-STATISTICS = 5
+#: Statistics of one metric that are billed as one (the AWS pricing page of CloudWatch).
+BILLED_TOGETHER = 5
 
-#: Where a request's count waits for its answer, in botocore's context of the call.
+#: The key in botocore's context of a call under which the count of a request waits for its answer.
 _ASKED = "workermon_asked"
 
 _SLOW = (botocore.exceptions.ConnectTimeoutError, botocore.exceptions.ReadTimeoutError)
@@ -28,14 +28,14 @@ _AT_ONCE = (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientE
 
 
 class Limited:
-    """Limits and counts the clients of each account and region; given to ``session.Sessions``. Safe between threads."""
+    """Limits and counts the requests of clients; given to ``session.Sessions``. Safe between threads."""
 
     def __init__(self, limiter: ports.Limiter, costs: ports.Costs, now: ports.Clock) -> None:
         self._limiter, self._costs, self._now = limiter, costs, now
 
     def __call__(self, client: Any, scope: models.AccountRegion) -> None:
-        """Limit and count a client from now on."""
-        _Watch(scope.key, self._limiter, self._costs, self._now).over(client)
+        """Limit and count a client's requests from now on."""
+        _Watch(scope.key, self._limiter, self._costs, self._now).attach(client)
 
 
 class _Watch:
@@ -44,7 +44,7 @@ class _Watch:
     def __init__(self, scope: str, limiter: ports.Limiter, costs: ports.Costs, now: ports.Clock) -> None:
         self._scope, self._limiter, self._costs, self._now = scope, limiter, costs, now
 
-    def over(self, client: Any) -> None:
+    def attach(self, client: Any) -> None:
         service = client.meta.service_model.service_id.hyphenize()
         client.meta.events.register(f"before-parameter-build.{service}", self._asked)
         client.meta.events.register(f"before-send.{service}", self._sends)
@@ -70,16 +70,16 @@ class _Watch:
         if isinstance(exception, _SLOW):
             self._limiter.silent(self._scope, operation)
         elif isinstance(exception, _AT_ONCE):
-            self._limiter.answered(self._scope, operation)  # it failed, but keeps nobody waiting any more
+            self._limiter.answered(self._scope, operation)  # it failed, but at once: nobody is kept waiting
         if parsed_response is None:
             return
         self._limiter.answered(self._scope, operation)
         refused = parsed_response.get("Error")
-        if refused and session.is_throttle(
+        if refused and error_kinds.is_throttle(
             str(refused.get("Code")), parsed_response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         ):
             self._limiter.throttled(self._scope, operation)
-        # What is refused is not billed.
+        # A refused request is not billed.
         self._costs.note(self._now(), self._scope, operation, {} if refused else context.get(_ASKED) or {})
 
 
@@ -94,7 +94,7 @@ def billed(queries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         statistics.setdefault((name, dimensions), set()).add(asked["Stat"])
     counted: Counter[str] = Counter()
     for (name, _), asked_for in statistics.items():
-        counted[name] += -(-len(asked_for) // STATISTICS)
+        counted[name] += -(-len(asked_for) // BILLED_TOGETHER)
     return dict(counted)
 
 

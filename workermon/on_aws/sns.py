@@ -11,13 +11,11 @@ import botocore.config
 import botocore.exceptions
 
 from workermon import errors, models
-from workermon.on_aws import session
+from workermon.on_aws import error_kinds, session
 
 #: Seconds. Together less than the lease of a delivery (15 s); the outbox retries what fails, not this module.
 CONNECT_TIMEOUT, READ_TIMEOUT = 3, 8
 
-#: Bytes of a message that SNS takes.
-LARGEST = 256 * 1024
 
 _CONFIG = botocore.config.Config(
     connect_timeout=CONNECT_TIMEOUT,
@@ -55,7 +53,7 @@ class AwsPublisher:
         try:
             self._client(scope.region).publish(**request)
         except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError, ValueError) as why:
-            raise self._translated(why, topic_arn, scope) from None
+            raise self._translate(why, topic_arn, scope) from None
 
     def _client(self, region: str) -> Any:
         with self._lock:
@@ -63,8 +61,8 @@ class AwsPublisher:
                 self._clients[region] = boto3.Session().client("sns", region_name=region, config=_CONFIG)
             return self._clients[region]
 
-    def _translated(self, why: Exception, topic_arn: str, scope: models.AccountRegion) -> errors.AwsError:
-        known = session.translated(why, f"SNS topic {topic_arn.rpartition(':')[2]}", scope)
+    def _translate(self, why: Exception, topic_arn: str, scope: models.AccountRegion) -> errors.AwsError:
+        known = error_kinds.translate(why, f"SNS topic {topic_arn.rpartition(':')[2]}", scope)
         if isinstance(known, errors.AwsDenied):
             # Corrected credentials take effect with the next attempt.
             with self._lock:

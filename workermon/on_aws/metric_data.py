@@ -1,0 +1,235 @@
+"""GetMetricData: queries are divided into calls, and each answer finds its query."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from workermon import errors, logs, models, ports
+from workermon.on_aws import error_kinds, session
+
+log = logs.get(__name__)
+
+#: CloudWatch's limits for one call.
+MAX_QUERIES = 500
+MAX_DATAPOINTS = 100_800
+
+#: How often a query whose result stays partial is asked for in one fetch.
+MAX_TRIES = 3
+
+#: Calls that one fetch may spend on finding out which of its queries CloudWatch refuses.
+MAX_SEARCHES = 60
+
+#: Seconds. A query that looks this much further back than the first of a call goes into another call, so that a worker
+#: that was away does not widen everybody's window.
+MAX_SPREAD = 3600
+
+#: Seconds. The widest grid to which a call's window is aligned, so that unusual periods do not widen it for nothing.
+MAX_GRID = 3600
+
+#: Pages of one answer that are followed: far above any real answer, below any endless one.
+MAX_PAGES = 1000
+
+
+@dataclass
+class _Result:
+    points: dict[int, float] = field(default_factory=dict)
+    status: str = "missing"
+
+
+class Fetch:
+    """One fetch: which calls it takes, and what becomes of each query."""
+
+    def __init__(
+        self,
+        sessions: session.Sessions,
+        scope: models.AccountRegion,
+        queries: Sequence[models.Query],
+        until: float,
+    ) -> None:
+        self._sessions = sessions
+        self._scope = scope
+        self._queries = queries
+        self._until = until
+        self._answer = ports.Answer({}, {})
+        self._searches = MAX_SEARCHES
+        self._silence: errors.AwsError | None = None
+
+    def run(self) -> ports.Answer:
+        """Return datapoints of each query by its place; ``failed`` says why there are none, or not all."""
+        for call in self._calls():
+            self._ask(call)
+        return self._answer
+
+    def _calls(self) -> Iterator[list[int]]:
+        """Divide the queries into calls within CloudWatch's limits, those with like windows together."""
+        call: list[int] = []
+        periods: set[int] = set()
+        rate = 0.0  # datapoints a second, over all queries of the call
+        for place in sorted(range(len(self._queries)), key=lambda place: -self._queries[place].since):
+            query = self._queries[place]
+            start, end = self._window(query.since, periods | {query.period})
+            points = (end - start) * (rate + 1 / query.period)
+            apart = bool(call) and self._queries[call[0]].since - query.since > MAX_SPREAD
+            if call and (apart or len(call) >= MAX_QUERIES or points > MAX_DATAPOINTS):
+                yield call
+                call, periods, rate = [], set(), 0.0
+            call.append(place)
+            periods.add(query.period)
+            rate += 1 / query.period
+        if call:
+            yield call
+
+    def _window(self, since: int, periods: set[int]) -> tuple[int, int]:
+        """Return start and end of a call that looks back to ``since``, on a grid that fits all its periods."""
+        grid = math.lcm(*periods)
+        if grid > MAX_GRID:
+            grid = max(periods)
+        # The end is exclusive, and a datapoint stands at the start of its period.
+        return since // grid * grid, (int(self._until) // grid + 1) * grid
+
+    def _ask(self, call: list[int]) -> None:
+        """Ask for these queries, and again for those that came in part. Note what failed."""
+        for _ in range(MAX_TRIES):
+            try:
+                results = self._results(call)
+            except errors.WorkermonError as why:
+                self._fail(call, why)
+                return
+            call = self._take(call, results)
+            if not call:
+                return
+        log.warning("cloudwatch.partial", region=self._scope.region, number=len(call))
+
+    def _fail(self, call: list[int], why: errors.WorkermonError) -> None:
+        if error_kinds.is_silent(why):
+            self._silence = self._silence or (why if isinstance(why, errors.AwsError) else None)
+        if len(call) > 1 and error_kinds.is_invalid(why) and self._searches > 0:
+            for part in self._parts(call):
+                self._searches -= 1
+                self._ask(part)
+            return
+        for place in call:
+            self._answer.failed[place] = why
+
+    def _parts(self, call: list[int]) -> list[list[int]]:
+        """Divide a call that CloudWatch refuses because of its content: by what is asked for, then in halves."""
+        kinds: dict[tuple[str, str, str, int], list[int]] = {}
+        for place in call:
+            query = self._queries[place]
+            kinds.setdefault((query.namespace, query.metric_name, query.statistic, query.period), []).append(place)
+        if len(kinds) > 1:
+            return list(kinds.values())
+        half = len(call) // 2
+        return [call[:half], call[half:]]
+
+    def _take(self, call: list[int], results: dict[int, _Result]) -> list[int]:
+        """Take the results of a call; return the queries to ask for again."""
+        again: list[int] = []
+        for place in call:
+            query, result = self._queries[place], results[place]
+            if result.status != "missing":
+                self._answer.series[place] = models.Series(query.period, self._points(query, result.points))
+            if result.status == "Complete":
+                self._answer.failed.pop(place, None)
+                continue
+            if result.status in _REFUSED:
+                self._answer.series.pop(place, None)
+            else:
+                again.append(place)
+            self._answer.failed[place] = self._why(query, result.status, partial=place in self._answer.series)
+        return again
+
+    def _why(self, query: models.Query, status: str, *, partial: bool) -> errors.AwsError:
+        """Return why a query has no complete result."""
+        where = f"CloudWatch in {self._scope.region}"
+        what = f"GetMetricData: {query.namespace} {query.metric_name} of {query.worker_id}"
+        if status == "Forbidden":
+            todo = "allow cloudwatch:GetMetricData in the IAM policy"
+            return errors.AwsDenied(where, f"{what} is forbidden", todo)
+        if status == "InternalError":
+            why = "met an internal error"
+        else:
+            why = "came in part only" if partial else "was not answered"
+        return errors.AwsUnreachable(where, f"{what} {why}", "it is asked again at the next collection")
+
+    def _points(self, query: models.Query, points: dict[int, float]) -> tuple[models.Datapoint, ...]:
+        last = self._until + query.period
+        found = sorted(points.items())
+        # Usually all of them are valid, and to look at each one would cost more than the rest.
+        if found and not (
+            query.since <= found[0][0] and found[-1][0] <= last and all(map(math.isfinite, points.values()))
+        ):
+            found = [(at, value) for at, value in found if query.since <= at <= last and math.isfinite(value)]
+        return tuple(map(models.datapoint, found))
+
+    def _results(self, call: list[int]) -> dict[int, _Result]:
+        if self._silence is not None:
+            raise self._silence
+        results = {place: _Result() for place in call}
+        queries = [self._queries[place] for place in call]
+        start, end = self._window(min(query.since for query in queries), {query.period for query in queries})
+        asked: dict[str, Any] = {
+            "MetricDataQueries": [_query(place, self._queries[place]) for place in call],
+            "StartTime": datetime.fromtimestamp(start, UTC),
+            "EndTime": datetime.fromtimestamp(end, UTC),
+            "ScanBy": "TimestampAscending",
+        }
+        with self._sessions.asking("CloudWatch", self._scope):
+            client = self._sessions.cloudwatch(self._scope)
+            token: str | None = None
+            for _ in range(MAX_PAGES):
+                page = client.get_metric_data(**asked)
+                self._read(page, results)
+                before, token = token, page.get("NextToken")
+                if not token:
+                    return results
+                if token == before:
+                    break
+                asked["NextToken"] = token
+            raise RuntimeError("its pages do not end")
+
+    def _read(self, page: Any, results: dict[int, _Result]) -> None:
+        for found in page["MetricDataResults"]:
+            identifier = str(found["Id"])
+            place = int(identifier[1:]) if identifier[1:].isdecimal() else -1
+            result = results.get(place)
+            if result is None:
+                continue
+            result.status = str(found.get("StatusCode") or "Complete")
+            times, values = found.get("Timestamps") or (), found.get("Values") or ()
+            # Through ``direct`` they are plain numbers, thousands of them.
+            plain = set(map(type, times)) <= _NUMBERS
+            result.points.update(zip(map(int if plain else _seconds, times), map(float, values), strict=False))
+
+
+_NUMBERS = frozenset({int, float})
+
+#: Status codes of a query that is not worth asking for again in this fetch.
+_REFUSED = frozenset({"Forbidden", "InternalError"})
+
+
+def _seconds(at: Any) -> int:
+    """Return a timestamp in whole seconds, from a number or text of the answer, or from botocore's ``datetime``."""
+    if isinstance(at, int | float):
+        return int(at)
+    return int((at if isinstance(at, datetime) else session.parse_timestamp(at)).timestamp())
+
+
+def _query(place: int, query: models.Query) -> dict[str, Any]:
+    return {
+        "Id": f"q{place}",
+        "MetricStat": {
+            "Metric": {
+                "Namespace": query.namespace,
+                "MetricName": query.metric_name,
+                "Dimensions": [{"Name": name, "Value": value} for name, value in query.dimensions],
+            },
+            "Period": query.period,
+            "Stat": query.statistic,
+        },
+        "ReturnData": True,
+    }

@@ -1,0 +1,74 @@
+"""ListMetrics: the dimensions under which a metric was published lately."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+
+#: Instances. No more than this are looked up one by one.
+FEW = 5
+
+#: Pages of one answer that are followed: far above any real answer, below any endless one.
+MAX_PAGES = 1000
+
+Dimensions = tuple[tuple[str, str], ...]
+
+
+class Listing:
+    """Lists one metric of an account and region. The caller translates errors."""
+
+    def __init__(self, client: CloudWatchClient, namespace: str, metric_name: str) -> None:
+        self._client, self._namespace, self._metric_name = client, namespace, metric_name
+        #: By instance: a set is known by its sorted self, but used in the order given, for some endpoints compare it.
+        self._found: dict[str, dict[Dimensions, Dimensions]] = {}
+
+    def all_instances(self) -> dict[str, list[Dimensions]]:
+        """Return the dimension sets of every instance. Raises ``RuntimeError`` if the pages do not end."""
+        if not self._list({"Name": "InstanceId"}, None, MAX_PAGES):
+            raise RuntimeError("its pages do not end")
+        return self._sorted()
+
+    def instances(self, instance_ids: Sequence[str]) -> dict[str, list[Dimensions]]:
+        """Return the dimension sets of some instances."""
+        wanted = set(instance_ids)
+        # A fleet much larger than what is asked for has more pages than instances: then one by one takes fewer calls.
+        complete = len(wanted) > FEW and self._list({"Name": "InstanceId"}, wanted, len(wanted))
+        if not complete:
+            for instance_id in sorted(wanted):
+                self._list({"Name": "InstanceId", "Value": instance_id}, wanted, MAX_PAGES)
+        return self._sorted()
+
+    def _list(self, dimension: dict[str, str], wanted: set[str] | None, max_pages: int) -> bool:
+        """Take what has this dimension; ``False`` if there are more than that many pages."""
+        request: dict[str, Any] = {
+            "Namespace": self._namespace,
+            "MetricName": self._metric_name,
+            "Dimensions": [dimension],
+            "RecentlyActive": "PT3H",
+        }
+        token: str | None = None
+        for _ in range(max_pages):
+            page = self._client.list_metrics(**request)
+            for metric in page["Metrics"]:
+                self._take(metric, wanted)
+            before, token = token, page.get("NextToken")
+            if not token:
+                return True
+            if token == before:
+                raise RuntimeError("the same page came twice")
+            request["NextToken"] = token
+        return False
+
+    def _take(self, metric: Any, wanted: set[str] | None) -> None:
+        if metric.get("Namespace") != self._namespace or metric.get("MetricName") != self._metric_name:
+            return
+        dimensions = tuple((each["Name"], each["Value"]) for each in metric.get("Dimensions") or ())
+        owner = dict(dimensions).get("InstanceId")
+        if owner is not None and (wanted is None or owner in wanted):
+            self._found.setdefault(owner, {})[tuple(sorted(dimensions))] = dimensions
+
+    def _sorted(self) -> dict[str, list[Dimensions]]:
+        return {instance_id: [sets[key] for key in sorted(sets)] for instance_id, sets in self._found.items()}

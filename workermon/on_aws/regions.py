@@ -1,0 +1,52 @@
+"""The regions of AWS, and the one that boto3 is configured for."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+
+import botocore.configprovider
+import botocore.exceptions
+import botocore.session
+
+from workermon import errors
+
+
+@functools.cache
+def known_regions() -> frozenset[str]:
+    """Return every region that botocore knows EC2 in, over all partitions. It asks no server."""
+    session = botocore.session.Session()
+    return frozenset(
+        region
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions("ec2", partition_name=partition)
+    )
+
+
+def default_region() -> str | None:
+    """Return the region that boto3 is configured for, or ``AWS_REGION``, as the other SDKs read it. It asks no server.
+
+    Raises ``errors.AwsDenied`` if boto3's configuration cannot be read.
+    """
+    try:
+        given = botocore.configprovider.EnvironmentProvider("AWS_REGION", os.environ).provide()
+        region: str | None = given or botocore.session.get_session().get_config_variable("region")
+        return region
+    except botocore.exceptions.BotoCoreError as why:
+        raise errors.AwsDenied("AWS configuration", str(why), "check AWS_PROFILE and ~/.aws/config") from why
+
+
+def check_region(region: str) -> None:
+    """Raise ``errors.InvalidInput``, naming the nearest, for a region that botocore does not know."""
+    known = known_regions()
+    if region in known:
+        return
+    near = difflib.get_close_matches(region, known, 5)
+    # Swapped letters are the likeliest slip, and difflib counts them as two.
+    near.sort(key=lambda name: sorted(name) != sorted(region))
+    raise errors.InvalidInput(
+        f"region {region}",
+        "AWS has no such region",
+        f"did you mean {near[0]}?" if near else "give one such as us-east-1",
+    )
