@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from tests.rules.new_kind import unchanged
-from workermon import config, errors, models, rules
+from workermon import config, errors, evaluate, models, rules, testing
 from workermon.config import export
 from workermon.notify import channels
 from workermon.rules import Facts, Horizon
@@ -105,3 +105,33 @@ def test_it_is_a_pure_fold(cuts: list[int]) -> None:
     assert [((one.at - T0) // MINUTE, one.after) for one in transitions] == [
         (3, "critical"), (5, None), (8, "critical"), (9, None),
     ]  # fmt: skip
+
+
+def test_it_is_evaluated_and_notified() -> None:
+    """The stages evaluate a worker by it, record the transitions and notify with its words."""
+    monitor = testing.Monitor(configuration(), T0)
+    monitor.kinds = KINDS
+    worker = models.Worker(
+        id="i-0abc0123456789def",
+        name="render-07",
+        region="us-east-1",
+        added_at=T0 - 3600,
+        incarnation="x",
+        detailed=True,
+    )
+    monitor.ec2.put(models.Instance(id=worker.id, region="us-east-1", status="running", detailed=True))
+    monitor.workers.add([worker])
+    monitor.schedule.put([worker], T0)
+    values = [40.0, 97.0, 97.0, 97.0, 50.0]
+    monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T0 + MINUTE * n, value) for n, value in enumerate(values)])
+    for _ in range(12):
+        monitor.clock.advance(MINUTE)
+        monitor.collect()
+        monitor.get(evaluate.Evaluation).evaluate([worker.id])
+        monitor.deliver()
+    told = [one for one in monitor.received if one.rule == "cpu-hangs"]
+    assert [(one.kind, one.status, one.severity, one.at) for one in told] == [
+        ("unchanged", "firing", "critical", models.rfc3339(T0 + 3 * MINUTE)),
+        ("unchanged", "resolved", "critical", models.rfc3339(T0 + 4 * MINUTE)),
+    ]
+    assert told[0].summary == "render-07: cpu_utilization hangs at 97 %"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from workermon import models
 from workermon.models import Count, Datapoint, Levels, Rule, RuleState, Severity
-from workermon.rules import Facts, Horizon, no_data, threshold
+from workermon.rules import Facts, Horizon, threshold
 
 MINUTE = 60
 #: A whole number of hours, so that slots of every period begin here.
@@ -489,58 +489,6 @@ def test_another_lateness_upsets_no_fold(used: Rule, values: list[float | None],
     assert state.severity == once.severity
 
 
-# --- no data -----------------------------------------------------------------------------------------------------
-
-QUIET = no_data.KIND.rule(name="no-data", intervals=3)
-
-
-def silence(state: RuleState, now: float, **known: float | None) -> tuple[RuleState, list[tuple[int, str | None]]]:
-    """Evaluate a worker of 60 s that was added at 1,000 and is watched since 0, with what is known overridden."""
-    condition = models.Condition(succeeded_at=known.pop("succeeded_at", None))
-    facts: dict[str, Any] = {"condition": condition, "added_at": 1000.0, "monitoring_since": 0.0, **known}
-    state, transitions = no_data.KIND.judge(QUIET, state, Facts(at=now, interval=60, **facts), None)
-    return state, [(transition.at, transition.after) for transition in transitions]
-
-
-def test_no_data_fires_at_its_own_time() -> None:
-    """Silence fires when three intervals are over, with exactly that time, however late it is looked at."""
-    assert silence(RuleState(), 1180)[1] == []
-    assert silence(RuleState(), 1181)[1] == silence(RuleState(), 99_000)[1] == [(1180, "critical")]
-
-
-@pytest.mark.parametrize(
-    ("known", "at"),
-    [({"succeeded_at": 2000.0}, 2180), ({"succeeded_at": 2000.5}, 2181), ({"monitoring_since": 5000.0}, 5180)],
-    ids=["the last success", "a part of a second", "the monitor's own start"],
-)
-def test_no_data_counts_from(known: dict[str, float], at: int) -> None:
-    """Silence counts from the latest of last success, addition and the monitor's own start."""
-    assert silence(RuleState(), at, **known)[1] == []
-    assert silence(RuleState(), at + 0.1, **known)[1] == [(at, "critical")]
-
-
-def test_no_data_waits_for_the_monitor() -> None:
-    """While the monitor's start is unknown nothing fires."""
-    assert silence(RuleState(), 99_000, monitoring_since=None)[1] == []
-
-
-def test_no_data_is_over_with_the_next_success() -> None:
-    """It resolves at the time of the next success, and not because the monitor started anew."""
-    state, _ = silence(RuleState(), 1500)
-    state, turns = silence(state, 1600, monitoring_since=1550.0)
-    assert (turns, state.severity) == ([], "critical")
-    state, turns = silence(state, 1700, succeeded_at=1650.2)
-    assert (turns, state.severity) == ([(1650, None)], None)
-    assert silence(state, 1700, succeeded_at=1650.2)[1] == []
-
-
-def test_no_data_between_two_looks() -> None:
-    """A success and a new silence between two looks are both told, with their own times."""
-    state, _ = silence(RuleState(), 1500)
-    _, turns = silence(state, 9000, succeeded_at=2000.0)
-    assert turns == [(2000, None), (2180, "critical")]
-
-
 def test_state_survives_json() -> None:
     """The state comes back from JSON as it went."""
     state, _ = judged_once(rule(), series([95, 50, 95]), T0, MINUTE, T0)
@@ -553,7 +501,7 @@ def test_the_example_of_the_docs() -> None:
     used = rule(clear=Levels(warning=75, critical=85), breach=Count(m=2, n=3), recover=Count(m=2, n=2), missing="keep")
     rows = [
         [cell.strip() for cell in line.strip("|\n ").split("|")][1:]
-        for line in (Path(__file__).parent.parent / "docs" / "explanation" / "evaluation.md")
+        for line in (Path(__file__).parents[2] / "docs" / "explanation" / "evaluation.md")
         .read_text("utf-8")
         .splitlines()
         if line.startswith(("| value |", "| state |"))
