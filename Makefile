@@ -50,12 +50,13 @@ cover: $(VENV)/dev.stamp  ## the tests that run in one process, with the branche
 test: $(VENV)/dev.stamp  ## every test that can run here
 	@"$(BIN)/python" -m pytest -n 2 --dist worksteal $(ARGS)
 
-check: $(VENV)/dev.stamp  ## format, lint (Python and Lua), spelling, types
+check: $(VENV)/dev.stamp  ## format, lint (Python and Lua), spelling, types, sizes
 	@"$(BIN)/python" -m ruff format --check .
 	@"$(BIN)/python" -m ruff check .
 	@"$(BIN)/python" -m tests.support.lua_lint
 	@"$(BIN)/typos"
 	@"$(BIN)/python" -m mypy
+	@"$(BIN)/python" -m pytest --quiet tests/test_ratchet.py
 
 format: $(VENV)/dev.stamp  ## write the format
 	@"$(BIN)/python" -m ruff format .

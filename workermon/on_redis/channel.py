@@ -60,9 +60,7 @@ class RedisFeed:
 
         redis-py would subscribe anew after a break and say nothing; here a break is an error, for messages were lost.
         """
-        channels = self._channels if alerts else self._channels[:1]
-        if canary is not None:
-            channels = (*channels, self._canary)
+        channels = (*self._channels[: 1 + alerts], *((self._canary,) if canary else ()))
         apart = self._canary.encode()
         with client.guard(self._client), self._client.pubsub() as pubsub:
             pubsub.subscribe(*channels)
