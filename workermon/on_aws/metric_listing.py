@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from workermon.on_aws.metric_data import MAX_PAGES
+
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
 #: Instances. No more than this are looked up one by one.
 FEW = 5
-
-#: Pages of one answer that are followed: far above any real answer, below any endless one.
-MAX_PAGES = 1000
 
 Dimensions = tuple[tuple[str, str], ...]
 

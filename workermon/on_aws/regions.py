@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 
@@ -42,11 +41,5 @@ def check_region(region: str) -> None:
     known = known_regions()
     if region in known:
         return
-    near = difflib.get_close_matches(region, known, 5)
-    # Swapped letters are the likeliest slip, and difflib counts them as two.
-    near.sort(key=lambda name: sorted(name) != sorted(region))
-    raise errors.InvalidInput(
-        f"region {region}",
-        "AWS has no such region",
-        f"did you mean {near[0]}?" if near else "give one such as us-east-1",
-    )
+    todo = errors.did_you_mean(region, known) or "give one such as us-east-1"
+    raise errors.InvalidInput(f"region {region}", "AWS has no such region", todo)
