@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.waiting import eventually
-from workermon import config, models, ports, testing
+from workermon import health, models, notify, ports, testing
 from workermon.health import canary
 from workermon.on_redis import canary as on_redis
 from workermon.on_redis import channel, client, keys, outbox
@@ -18,22 +18,13 @@ STEPS = ports.CANARY_STEPS
 EVERY = models.CANARY_EVERY
 
 
-class House:
-    """In-memory ports; ``broken`` is the step that no canary comes to, ``beats`` whether beat runs."""
+class House(testing.Monitor):
+    """A monitor in memory; ``broken`` is the step that no canary comes to, ``beats`` whether beat runs."""
 
     def __init__(self, broken=None):
-        self.now = testing.ManualClock(NOW)
-        self.store = testing.MemoryStore(self.now)
-        self.canary = testing.MemoryCanary(self.store)
-        self.schedule = testing.MemorySchedule()
-        self.pulse = testing.MemoryPulse(self.store)
-        self.outbox = testing.MemoryOutbox(self.store)
-        self.dispatcher = testing.MemoryDispatcher()
-        self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
+        super().__init__(now=NOW)
+        self.now = self.clock
         self.broken = broken
-        self.stage = canary.Canary(
-            trace=self.canary, schedule=self.schedule, outbox=self.outbox, dispatcher=self.dispatcher, now=self.now
-        )
         self.pulse.mark("canary", NOW)
 
     def minute(self, broken=None, *, beats=True):
@@ -53,7 +44,7 @@ class House:
         assert said == "workermon:metrics:canary"
         if broken == "heard":
             return
-        assert self.stage.hear(text)
+        assert self.get(health.Canary).hear(text)
         if broken == "judged":
             return
         assert self.dispatcher.canaries
@@ -64,18 +55,16 @@ class House:
 
     def pass_on(self, stage):
         """Do what the task does."""
-        self.stage.pass_on(stage)
+        self.get(health.Canary).pass_on(stage)
 
     def deliver(self):
         """Do what the task of deliveries does with what it was rung for."""
         rung, self.dispatcher.delivered = self.dispatcher.delivered, []
-        delivery = testing.MemoryDelivery(self.store, self.configurations, {}, self.now)
-        delivery.canary = self.canary
-        delivery.deliver(rung)
+        self.get(notify.Delivery).deliver(rung)
 
     def look(self):
         """Return how it goes."""
-        return canary.CanaryCheck(trace=self.canary, schedule=self.schedule, pulse=self.pulse, now=self.now).check()
+        return self.get(health.CanaryCheck).check()
 
 
 def test_it_goes_round_and_leaves_nothing():
@@ -178,13 +167,15 @@ def test_a_message_that_is_no_canary_passes_nothing_on():
     """What is not a time of about now is refused, whatever it is."""
     house = House()
     for text in ("", "x", "nan", "inf", "-1", "1e400", str(NOW + 90_000), '{"schema": 1}'):
-        assert not house.stage.hear(text)
+        assert not house.get(health.Canary).hear(text)
     assert (house.dispatcher.canaries, house.canary.trace().reached) == (0, {})
     house.pass_on("evaluate")
     assert house.outbox.due(NOW, 9) == []
-    assert [canary.is_stage(each) for each in ("collect", "evaluate", "deliver", None, 1)] == [True, True, False] + [
-        False
-    ] * 2
+    assert [canary.is_canary_stage(each) for each in ("collect", "evaluate", "deliver", None, 1)] == [
+        True,
+        True,
+        False,
+    ] + [False] * 2
 
 
 def test_one_that_waits_in_the_outbox_is_joined_by_no_other():

@@ -1,6 +1,5 @@
 """Doctor: each thing that it tries is shown to fail."""
 
-import dataclasses
 import json
 import time
 
@@ -9,24 +8,17 @@ import pytest
 
 from tests.support.aws import use_aws
 from tests.test_cli import REGION, A, ok, run, world  # noqa: F401 - fixtures
-from workermon import errors, models, ports, testing
-from workermon.health import doctor
+from workermon import errors, health, models, ports, testing
 from workermon.local import endpoint, simulation
 from workermon.on_aws import cloudwatch, ec2, error_kinds, session
 from workermon.on_redis import server
 
 
-def a_doctor(**given):
-    """Return a doctor with these ports; those that a test does not use are not there."""
-    names = [field.name for field in dataclasses.fields(doctor.Doctor)]
-    return doctor.Doctor(**{name: given.get(name) for name in names})
-
-
 def checks(**own):
     """Return the checks of a server with these settings, by name."""
-    clock = testing.ManualClock(1000)
-    memory = testing.MemoryServer(clock, **own)
-    return {check.name: check for check in a_doctor(server=memory, now=clock).examine_server()}
+    monitor = testing.Monitor(now=1000)
+    monitor.server = testing.MemoryServer(monitor.clock, **own)
+    return {check.name: check for check in monitor.get(health.Doctor).examine_server()}
 
 
 def test_a_server_that_forgets_is_told():
@@ -42,10 +34,9 @@ def test_a_server_that_forgets_is_told():
 @pytest.mark.parametrize(("ahead", "well"), [(0, True), (4, True), (-30, False), (6, False)])
 def test_clocks_that_differ_are_told(ahead, well):
     """More than 5 s between this machine and the server is not well."""
-    clock = testing.ManualClock(1000)
-    memory = testing.MemoryServer(clock)
-    memory.ahead = ahead
-    [found] = [check for check in a_doctor(server=memory, now=clock).examine_server() if check.name == "clock"]
+    monitor = testing.Monitor(now=1000)
+    monitor.server.ahead = ahead
+    [found] = [check for check in monitor.get(health.Doctor).examine_server() if check.name == "clock"]
     assert found.ok is well
 
 
@@ -64,12 +55,10 @@ class Denied:
 
 def test_a_missing_permission_is_named():
     """Each permission is tried by itself, so the one that lacks is told by its name."""
-    memory = testing.MemoryEc2(models.Instance(id=A, region=REGION, status="running"))
-    found = list(
-        a_doctor(ec2=memory, cloudwatch=Denied(), now=testing.ManualClock(9000)).examine_aws(
-            models.AccountRegion(region=REGION), [A]
-        )
-    )
+    monitor = testing.Monitor(now=9000)
+    monitor.ec2.put(models.Instance(id=A, region=REGION, status="running"))
+    monitor.cloudwatch = Denied()
+    found = list(monitor.get(health.Doctor).examine_aws(models.AccountRegion(region=REGION), [A]))
     assert [(check.name.split(" ")[0], check.ok) for check in found] == [
         ("ec2:DescribeInstances", True),
         ("ec2:DescribeInstanceStatus", True),
@@ -92,21 +81,18 @@ def test_a_missing_permission_is_named():
 )
 def test_the_clock_of_aws_is_compared(ahead, well, said):
     """Half a minute between this machine and AWS is too much, for datapoints are judged by their time."""
-    memory, now = testing.MemoryEc2(), testing.ManualClock(9000)
-    memory.clock = lambda: None if ahead is None else 9000 + ahead
-    *_, found = a_doctor(ec2=memory, cloudwatch=testing.MemoryCloudWatch(), now=now).examine_aws(
-        models.AccountRegion(region=REGION), []
-    )
+    monitor = testing.Monitor(now=9000)
+    monitor.ec2.clock = lambda: None if ahead is None else 9000 + ahead
+    *_, found = monitor.get(health.Doctor).examine_aws(models.AccountRegion(region=REGION), [])
     assert (found.name, found.ok, found.reason) == (f"clock of AWS in default/{REGION}", well, said)
     assert (found.todo is None) is well
 
 
 def test_without_a_worker_each_permission_is_tried_all_the_same():
     """An id that nobody has is asked for, for a call without ids would be none."""
-    memory = testing.MemoryEc2()
-    one = a_doctor(ec2=memory, cloudwatch=testing.MemoryCloudWatch(), now=testing.ManualClock(9000))
-    list(one.examine_aws(models.AccountRegion(region=REGION), []))
-    assert [(what, bool(ids)) for what, _, ids in memory.calls] == [
+    monitor = testing.Monitor(now=9000)
+    list(monitor.get(health.Doctor).examine_aws(models.AccountRegion(region=REGION), []))
+    assert [(what, bool(ids)) for what, _, ids in monitor.ec2.calls] == [
         ("find", False),
         ("statuses", True),
         ("time", False),
@@ -148,9 +134,11 @@ def aws(monkeypatch):
     def look(members):
         scope = models.AccountRegion(region="us-east-1")
         ids = list(simulated.machines)[:members]
-        ports_ = {"ec2": ec2.AwsEc2(sessions), "cloudwatch": cloudwatch.AwsCloudWatch(sessions), "now": time.time}
-        found = a_doctor(**ports_).examine_aws(scope, ids)
-        return {check.name.removesuffix(" in default/us-east-1"): check for check in found}
+        monitor = testing.Monitor()
+        monitor.clock = time.time
+        monitor.ec2, monitor.cloudwatch = ec2.AwsEc2(sessions), cloudwatch.AwsCloudWatch(sessions)
+        checks = monitor.get(health.Doctor).examine_aws(scope, ids)
+        return {check.name.removesuffix(" in default/us-east-1"): check for check in checks}
 
     yield served, look
     sessions.close()

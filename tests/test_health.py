@@ -9,24 +9,13 @@ from workermon.health import canary, status
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
 
 
-class World:
-    """In-memory ports with every part alive."""
+class World(testing.Monitor):
+    """A monitor in memory with every part alive."""
 
     def __init__(self):
-        self.store = testing.MemoryStore()
-        self.now = testing.ManualClock()
-        self.workers = testing.MemoryWorkers(self.store)
-        self.samples = testing.MemorySamples(self.store)
-        self.alerts = testing.MemoryAlerts(self.store)
-        self.outbox = testing.MemoryOutbox(self.store)
-        self.schedule = testing.MemorySchedule()
-        self.pulse = testing.MemoryPulse(self.store)
-        self.nodes = testing.MemoryNodes(["collect@here"])
-        self.limiter = testing.MemoryLimiter()
-        self.costs = testing.MemoryCosts()
-        self.accounts = testing.MemoryAccounts(self.store)
-        self.configurations = testing.MemoryConfigurations(self.store, config.DEFAULT)
-        self.canary = testing.MemoryCanary(self.store)
+        super().__init__()
+        self.now = self.clock
+        self.nodes.names = ["collect@here"]
         self.beat()
 
     def beat(self):
@@ -37,11 +26,7 @@ class World:
 
     def status(self):
         """Look at every part."""
-        return health.StatusCheck(
-            workers=self.workers, samples=self.samples, alerts=self.alerts, outbox=self.outbox, schedule=self.schedule,
-            pulse=self.pulse, nodes=self.nodes, limiter=self.limiter, costs=self.costs, accounts=self.accounts,
-            configurations=self.configurations, trace=self.canary, now=self.now,
-        ).status()  # fmt: skip
+        return self.get(health.StatusCheck).status()
 
     def add(self, worker_id, status="running", **given):
         """Monitor a worker whose collection has just brought that status."""

@@ -3,29 +3,22 @@
 import http.server
 import threading
 
+import pydantic
 import pytest
 import structlog
-from pydantic import SecretStr
 
 from tests.support.waiting import eventually
 from workermon import errors, health, models, testing
-from workermon.health import heartbeat
+from workermon.pipeline import background
 
 NOW = 1_700_000_000
 
 
-class House:
+class House(testing.Monitor):
     """A pipeline that works."""
 
     def __init__(self):
-        self.now = testing.ManualClock(NOW)
-        self.store = testing.MemoryStore(self.now)
-        self.workers = testing.MemoryWorkers(self.store)
-        self.samples = testing.MemorySamples(self.store)
-        self.outbox = testing.MemoryOutbox(self.store)
-        self.schedule = testing.MemorySchedule()
-        self.pulse = testing.MemoryPulse(self.store)
-        self.canary = testing.MemoryCanary(self.store)
+        super().__init__(now=NOW)
         self.tick = NOW - 1
         self.schedule.last_tick = lambda: self.tick
         self.worker = models.Worker(
@@ -37,12 +30,7 @@ class House:
 
     def withheld(self):
         """Return why nothing is requested."""
-        return heartbeat.PipelineCheck(
-            workers=self.workers, samples=self.samples, outbox=self.outbox, schedule=self.schedule, pulse=self.pulse,
-            canary_check=health.CanaryCheck(
-                trace=self.canary, schedule=self.schedule, pulse=self.pulse, now=self.now
-            ), now=self.now,
-        ).fault()  # fmt: skip
+        return self.get(health.PipelineCheck).fault()
 
 
 def test_a_pipeline_that_works_beats():
@@ -102,41 +90,67 @@ def receiver():
     server.server_close()
 
 
-class Looks:
-    """A check of the pipeline that says what it is given."""
-
-    def __init__(self, look):
-        self.fault = look
+def beat(house, url):
+    """Let the heart beat once, and return what was logged."""
+    with structlog.testing.capture_logs() as logged:
+        health.Heartbeat(check=house.get(health.PipelineCheck), url=pydantic.SecretStr(url)).beat()
+    return logged
 
 
 def test_it_is_requested_while_all_works(receiver):
     """The address is requested once a beat, and not at all where a part does not work."""
-    url = f"http://127.0.0.1:{receiver.server_port}/secret"
-    heartbeat.Heartbeat(check=Looks(lambda: None), url=SecretStr(url)).beat()
-    eventually(lambda: receiver.seen == ["/secret"], what="the request")
-    with structlog.testing.capture_logs() as logged:
-        heartbeat.Heartbeat(check=Looks(lambda: "beat does not tick"), url=SecretStr(url)).beat()
-        eventually(lambda: logged, what="the log line")
-    assert (logged[0]["event"], logged[0]["reason"]) == ("heartbeat.withheld", "beat does not tick")
+    house, url = House(), f"http://127.0.0.1:{receiver.server_port}/secret"
+    beat(house, url)
+    assert receiver.seen == ["/secret"]
+    house.tick = None
+    [logged] = beat(house, url)
+    assert (logged["event"], logged["reason"]) == ("heartbeat.withheld", "beat does not tick")
     assert receiver.seen == ["/secret"]
 
 
-def _lost():
+def test_without_an_address_nothing_is_looked_at():
+    """Where no dead-man's switch is configured, nobody reads the state for one."""
+    health.Heartbeat(check=None, url=None).beat()
+
+
+def _lost(*_):
     raise errors.RedisUnavailable("Redis", "is gone", "start it")
 
 
 @pytest.mark.parametrize(
-    ("path", "look", "said"),
-    [("/bad", lambda: None, "500"), (None, lambda: None, "URLError"), ("/x", _lost, "is gone")],
+    ("path", "lost", "said"), [("/bad", False, "500"), (None, False, "URLError"), ("/x", True, "is gone")]
 )
-def test_what_fails_is_logged_without_the_address(receiver, path, look, said):
+def test_what_fails_is_logged_without_the_address(receiver, path, lost, said):
     """A refusal, a dead receiver and Redis away stop nothing and show no secret."""
     url = f"http://127.0.0.1:{receiver.server_port}{path}" if path else "http://127.0.0.1:1/secret"
-    with structlog.testing.capture_logs() as logged:
-        heartbeat.Heartbeat(check=Looks(look), url=SecretStr(url)).beat()
-        eventually(lambda: logged, what="the log line")
-    assert said in logged[0]["reason"]
+    house = House()
+    if lost:
+        house.outbox.due = _lost
+    logged = beat(house, url)
+    assert said in logged[-1]["reason"]
     assert "secret" not in str(logged)
+
+
+def test_whoever_asks_for_a_call_in_the_background_does_not_wait():
+    """A call that hangs holds nobody up, and is not started a second time beside itself."""
+    started, let_go = [], threading.Event()
+
+    def hang():
+        started.append(threading.get_ident())
+        let_go.wait(10)
+
+    call = background.Background("heartbeat", hang)
+    call.start()
+    eventually(lambda: started, what="the first call")
+    call.start()
+    let_go.set()
+
+    def again():
+        call.start()
+        return len(started) == 2
+
+    eventually(again, what="a second call, once the first is over")
+    assert threading.get_ident() not in started
 
 
 def test_a_canary_that_gets_stuck_is_told():

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from workermon import errors, logs, ports, runtime, settings
 from workermon.on_celery.app import app
-from workermon.pipeline import listener, tasks
+from workermon.pipeline import container, listener, tasks
 
 log = logs.get("monitor")
 
@@ -56,14 +56,14 @@ def main() -> None:
     logs.configure(own.log_level, own.log_format)
     app.set_default()
     dispatcher = Dispatcher()
-    container = runtime.open(own, overrides={ports.Dispatcher: dispatcher})
-    tasks.use(container)
-    get = container.get
+    opened = runtime.open(own, overrides={ports.Dispatcher: dispatcher})
+    container.use(opened)
+    get = opened.get
     tasks.reconcile()
     for _ in range(2):
         threading.Thread(target=dispatcher.hear, daemon=True).start()
     stop = threading.Event()
-    threading.Thread(target=listener.Listener.of(container).run, args=(stop,), daemon=True).start()
+    threading.Thread(target=listener.Listener.of(opened).run, args=(stop,), daemon=True).start()
     while not stop.wait(0.5):
         try:
             tasks.collect(sorted(get(ports.Schedule).ids()))

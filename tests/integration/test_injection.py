@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 from workermon import models, ports, runtime, settings, testing
 from workermon.local import embedded
 from workermon.on_celery.app import app
-from workermon.pipeline import tasks
+from workermon.pipeline import container, tasks
 
 #: Loaded into every process of a node by ``-I``: notes who makes and closes what.
 SPY = """
@@ -118,11 +118,11 @@ def configured(monkeypatch: pytest.MonkeyPatch, redis_server: embedded.Server) -
 def memory(configured: None) -> Iterator[testing.Monitor]:
     """Give the tasks of this process ports in memory."""
     monitor = testing.Monitor(now=NOW)
-    container = runtime.open(settings.Settings(redis_url=NOWHERE), monitor.overrides())
-    tasks.use(container)
+    opened = runtime.open(settings.Settings(redis_url=NOWHERE), monitor.overrides())
+    container.use(opened)
     yield monitor
-    tasks.close()
     container.close()
+    opened.close()
 
 
 def worker(number: int = 1, **other: Any) -> models.Worker:
@@ -221,9 +221,9 @@ def test_a_lost_redis_fails_the_task_in_one_line(
     memory: testing.Monitor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reason is logged; nobody repeats the task, for the next interval or the sweep does."""
-    tasks.close()
+    container.close()
     lost = runtime.open(settings.Settings(redis_url=NOWHERE))
-    tasks.use(lost)
+    container.use(lost)
     with pytest.raises(Exception, match=r"127\.0\.0\.1:1"):
         tasks.collect([worker().id])
     assert "hush" not in capsys.readouterr().out
@@ -251,8 +251,8 @@ def test_hooks_for_violations_come_from_entry_points(monkeypatch: pytest.MonkeyP
 
     points = [Point("b", Hook), Point("a", ImportError("no")), Point("c", Hook())]
     monkeypatch.setattr(runtime, "entry_points", lambda group: points if group == "workermon.violations" else [])
-    with runtime.open(settings.Settings()) as container:
-        hooks = container.get(Sequence[ports.Violations])
+    with runtime.open(settings.Settings()) as opened:
+        hooks = opened.get(Sequence[ports.Violations])
     assert [type(hook) for hook in hooks] == [Hook, Hook]
 
 

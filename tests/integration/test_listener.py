@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -36,45 +37,25 @@ def event(number: int = 1, **other: Any) -> str:
     return json.dumps(told | other)
 
 
-class House:
+class House(testing.Monitor):
     """In-memory ports and listeners over them."""
 
     def __init__(self) -> None:
-        self.store = testing.MemoryStore()
-        self.feed = testing.MemoryFeed(self.store)
-        self.samples = testing.MemorySamples(self.store)
-        self.outbox = testing.MemoryOutbox(self.store)
-        self.workers = testing.MemoryWorkers(self.store)
-        self.dispatcher = testing.MemoryDispatcher()
-        self.pulse = testing.MemoryPulse(self.store)
-        self.leases = testing.MemoryLeases(self.store)
+        super().__init__()
         self._running: list[tuple[threading.Thread, threading.Event]] = []
 
     def start(self, **other: Any) -> threading.Event:
         """Start a listener; the event stops it."""
-        schedule, trace = testing.MemorySchedule(), testing.MemoryCanary(self.store)
-        check = health.PipelineCheck(
-            workers=self.workers, samples=self.samples, outbox=self.outbox, schedule=schedule, pulse=self.pulse,
-            canary_check=health.CanaryCheck(trace=trace, schedule=schedule, pulse=self.pulse, now=NOW), now=NOW,
+        found = listener.Listener(
+            feed=other.pop("feed", self.feed), samples=other.pop("samples", self.samples), outbox=self.outbox,
+            workers=self.workers, dispatcher=self.dispatcher, pulse=self.pulse, leases=self.leases,
+            now=other.pop("now", NOW), canary=dataclasses.replace(self.get(health.Canary), now=NOW),
+            heartbeat=health.Heartbeat(check=self.get(health.PipelineCheck), url=None),
+            silence_expiry=dataclasses.replace(self.get(evaluate.SilenceExpiry), now=NOW),
         )  # fmt: skip
-        configuration = other.pop("configuration", models.Configuration(rules=(), channels={}, metrics={}, collect=()))
-        parts = {
-            "feed": self.feed, "samples": self.samples, "outbox": self.outbox, "workers": self.workers,
-            "dispatcher": self.dispatcher, "pulse": self.pulse, "leases": self.leases, "now": NOW,
-            "canary": health.Canary(
-                trace=other.pop("trace", trace), schedule=schedule, outbox=self.outbox, dispatcher=self.dispatcher,
-                now=NOW,
-            ),
-            "heartbeat": health.Heartbeat(check=check, url=None),
-            "silence_expiry": evaluate.SilenceExpiry(
-                alerts=testing.MemoryAlerts(self.store), samples=self.samples, workers=self.workers,
-                dispatcher=self.dispatcher, silences=testing.MemorySilences(),
-                configurations=testing.MemoryConfigurations(self.store, configuration), now=NOW,
-            ),
-        }  # fmt: skip
-        leading = listener.Listener(**(parts | other))
+        assert not other
         stop = threading.Event()
-        thread = threading.Thread(target=leading.run, args=(stop,), daemon=True)
+        thread = threading.Thread(target=found.run, args=(stop,), daemon=True)
         thread.start()
         self._running.append((thread, stop))
         return stop
@@ -230,12 +211,11 @@ def test_the_fleet_is_kept_in_step_with_ec2_now_and_then(house: House, monkeypat
     """The one that leads rings for a reconciliation each few minutes, not at once."""
     monkeypatch.setattr(listener, "RECONCILIATION", 0.5)
     began = time.monotonic()
-    rung: list[float] = []
-    monkeypatch.setattr(house.dispatcher, "reconcile", lambda: rung.append(time.monotonic() - began))
     house.start()
-    eventually(lambda: len(rung) == 2)
-    assert rung[0] >= 0.5
-    assert rung[1] - rung[0] >= 0.5
+    eventually(lambda: house.dispatcher.reconciliations == 1)
+    assert time.monotonic() - began >= 0.5
+    eventually(lambda: house.dispatcher.reconciliations == 2)
+    assert time.monotonic() - began >= 1.0
 
 
 class Breaking:
@@ -328,8 +308,8 @@ def test_one_that_lost_its_lease_stops_leading(house: House) -> None:
 
 def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
     """Each that is heard on its own channel rings for an evaluation; what is none there, or elsewhere, is counted."""
-    canary = testing.MemoryCanary(house.store)
-    house.start(trace=canary)
+    canary = house.canary
+    house.start()
     eventually(house.led, what="a leader")
     assert "canary" in house.pulse.marks()
     begun = NOW()
@@ -356,7 +336,8 @@ def test_the_end_of_a_silence_is_found_by_the_sweep(house: House) -> None:
     assert alerts.commit(ports.Verdict(basis, {"r": alert}, (), {}, NOW()))
     window = models.Maintenance(id="file-1", rule="r", reason="x", ends=NOW() + 1)
     had = models.Configuration(rules=(), channels={}, metrics={}, collect=(), silences=(window,))
-    house.start(configuration=had)
+    house.configurations = testing.MemoryConfigurations(house.store, had)
+    house.start()
     eventually(house.led)
     assert house.dispatcher.evaluated == []
     eventually(lambda: house.dispatcher.evaluated == [worker().id], within=10)

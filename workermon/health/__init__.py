@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workermon.health.canary import Canary, CanaryCheck
+from workermon.health.canary import Canary, CanaryCheck, is_canary_stage
 from workermon.health.doctor import Doctor, Examination
 from workermon.health.heartbeat import Heartbeat, PipelineCheck
 from workermon.health.status import Bill, Status, StatusCheck
@@ -17,4 +17,5 @@ __all__ = [
     "PipelineCheck",
     "Status",
     "StatusCheck",
+    "is_canary_stage",
 ]

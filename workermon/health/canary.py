@@ -102,7 +102,7 @@ class CanaryCheck:
 # --- passing it on -----------------------------------------------------------------------------------------------
 
 
-def is_stage(identifier: object) -> bool:
+def is_canary_stage(identifier: object) -> bool:
     """Tell whether a message may name that."""
     return identifier in STAGES
 

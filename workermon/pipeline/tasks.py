@@ -1,95 +1,25 @@
 """The tasks, three lines each: plain parameters are identifiers, ``FromDishka[…]`` ones are made where the task runs.
 
-None of them retries, for none of them holds the truth: a collection that failed comes again at the next interval, and
-judgements and deliveries that were lost are found by the listener's sweep. So a task may fail, be lost or run twice.
+None of them retries, because none holds the truth: a collection that failed is repeated at the next interval, and the
+listener's sweep finds evaluations and deliveries that were lost. So a task may fail, be lost or run twice.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
-from celery import signals
-from dishka import Container
-from dishka.integrations.celery import CONTAINER_NAME, DishkaTask, FromDishka, setup_dishka
+from dishka.integrations.celery import FromDishka
 
-from workermon import errors, failpoints, fleet, health, logs, models, notify, ports, runtime, settings
-from workermon.collect import bulkhead, collection
+from workermon import failpoints, fleet, health, logs, notify, ports, runtime, settings
+from workermon.collect import collection
 from workermon.evaluate import evaluation
-from workermon.health import canary as canaries
-from workermon.on_celery import broker
 from workermon.on_celery.app import app
+from workermon.pipeline import shell
 
 log = logs.get(__name__)
 
-#: Characters. An alert's id is a worker's id, a slash and a rule's name.
-LONGEST_ALERT_ID = 600
 
-
-def is_worker_id(identifier: object) -> bool:
-    """Tell whether that is an instance id."""
-    return isinstance(identifier, str) and models.INSTANCE_ID.fullmatch(identifier) is not None
-
-
-def is_alert_id(identifier: object) -> bool:
-    """Tell whether that can be an alert's id."""
-    return (
-        isinstance(identifier, str)
-        and "/" in identifier.strip("/")
-        and len(identifier) <= LONGEST_ALERT_ID
-        and errors.printable(identifier) == identifier
-    )
-
-
-class Shell(DishkaTask):
-    """What every task does before its own work: what is not an identifier is counted, logged and dropped."""
-
-    abstract = True
-    #: What an identifier of this task looks like.
-    sound: ClassVar[Callable[[object], bool] | None] = None
-    #: Celery reports these in one line, not with a traceback.
-    throws = (errors.WorkermonError,)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it with the sound identifiers of a message; other messages are acknowledged and that is all."""
-        try:
-            bound = inspect.signature(self.run).bind(*args, **kwargs).arguments
-        except TypeError as why:
-            self._refuse(str(why))
-            return None
-        for parameter, given in bound.items():
-            if not isinstance(given, list):
-                self._refuse(f"{parameter} is not a list of identifiers but {type(given).__name__}")
-                return None
-            sound = type(self).sound or is_worker_id
-            bound[parameter] = list(dict.fromkeys(identifier for identifier in given if sound(identifier)))
-            if wrong := [identifier for identifier in given if not sound(identifier)]:
-                self._refuse(f"{parameter} holds what is not an identifier: {str(wrong[0])[:80]!r}", len(wrong))
-            if not bound[parameter]:
-                return None
-        try:
-            return self.run(**bound)
-        except errors.WorkermonError as why:
-            log.error("task.failed", task=self.name, reason=str(why), retryable=why.retryable)
-            raise
-
-    def _refuse(self, reason: str, number: int = 1) -> None:
-        log.warning("task.refused", task=self.name, reason=reason, number=number)
-        _count_invalid(number)
-
-
-def _count_invalid(number: int = 1, **_: Any) -> None:
-    try:
-        container().get(ports.Pulse).count("message.invalid", number)
-    except errors.WorkermonError as why:
-        log.warning("task.not_counted", reason=str(why))
-
-
-broker.refused.connect(_count_invalid, weak=False)
-
-
-@app.task(name="workermon.collect", base=Shell, sound=staticmethod(is_worker_id))
+@app.task(name="workermon.collect", base=shell.Shell)
 def collect(
     worker_ids: list[str],
     stage: FromDishka[collection.Collection],
@@ -102,7 +32,7 @@ def collect(
     pulse.mark("collect", now())
 
 
-@app.task(name="workermon.evaluate", base=Shell, sound=staticmethod(is_worker_id))
+@app.task(name="workermon.evaluate", base=shell.Shell)
 def evaluate(
     worker_ids: list[str],
     stage: FromDishka[evaluation.Evaluation],
@@ -121,7 +51,7 @@ def evaluate(
     pulse.mark("evaluate", now())
 
 
-@app.task(name="workermon.deliver", base=Shell, sound=staticmethod(is_alert_id))
+@app.task(name="workermon.deliver", base=shell.Shell, is_valid=staticmethod(shell.is_alert_id))
 def deliver(
     alert_ids: list[str],
     stage: FromDishka[notify.Delivery],
@@ -133,7 +63,7 @@ def deliver(
     pulse.mark("deliver", now())
 
 
-@app.task(name="workermon.reconcile", base=Shell)
+@app.task(name="workermon.reconcile", base=shell.Shell)
 def reconcile(
     stage: FromDishka[fleet.Reconciliation],
     cleanup: FromDishka[fleet.Cleanup],
@@ -148,7 +78,7 @@ def reconcile(
     dispatcher.deliver(cleanup.orphaned_channel_alerts())
 
 
-@app.task(name="workermon.canary", base=Shell, sound=staticmethod(canaries.is_stage))
+@app.task(name="workermon.canary", base=shell.Shell, is_valid=staticmethod(health.is_canary_stage))
 def canary(stages: list[str], stage: FromDishka[health.Canary]) -> None:
     """Pass the canary on from a stage: it shows whether messages go all the way round."""
     for name in stages:
@@ -159,39 +89,3 @@ def _unknown(task: str, worker_ids: Sequence[str], pulse: ports.Pulse) -> None:
     if worker_ids:
         log.warning("task.unknown_workers", task=task, worker_ids=list(worker_ids)[:10], number=len(worker_ids))
         pulse.count("message.unknown_worker", len(worker_ids))
-
-
-# --- the container of a worker process ---------------------------------------------------------------------------
-
-
-def container() -> Container:
-    """Return the container of this process."""
-    held: Container | None = app.conf.get(CONTAINER_NAME)
-    if held is None:
-        use(held := runtime.open())
-    return held
-
-
-def use(opened: Container) -> None:
-    """Have the tasks of this process take what they need from this container."""
-    setup_dishka(opened, app)
-
-
-def _open(sender: Any = None, **_: Any) -> None:
-    # Before the pool starts, and again in each child that was forked: it must not share its parent's. Nothing is made
-    # before a task asks for it, so a parent that only forks has no client.
-    use(opened := runtime.open())
-    threads = getattr(sender, "concurrency", None)  # of a node; a child that was forked does one thing at a time
-    opened.get(bulkhead.Bulkhead).threads = threads if isinstance(threads, int) else 1
-
-
-def close(**_: Any) -> None:
-    """Close the container of this process."""
-    if held := app.conf.pop(CONTAINER_NAME, None):
-        held.close()
-
-
-signals.worker_init.connect(_open, weak=False)
-signals.worker_process_init.connect(_open, weak=False)
-signals.worker_process_shutdown.connect(close, weak=False)
-signals.worker_shutdown.connect(close, weak=False)

@@ -1,0 +1,45 @@
+"""The container of a worker process: one in each process, opened before its first task and closed at its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+from dishka import Container
+from dishka.integrations.celery import CONTAINER_NAME, setup_dishka
+
+from workermon import collect, runtime
+from workermon.on_celery.app import app
+
+
+def current() -> Container:
+    """Return the container of this process."""
+    held: Container | None = app.conf.get(CONTAINER_NAME)
+    if held is None:
+        use(held := runtime.open())
+    return held
+
+
+def use(opened: Container) -> None:
+    """Have the tasks of this process take what they need from this container."""
+    setup_dishka(opened, app)
+
+
+def _open(sender: Any = None, **_: Any) -> None:
+    # Before the pool starts, and again in each forked child: it must not share its parent's. Nothing is made before a
+    # task asks for it, so a parent that only forks has no client.
+    use(opened := runtime.open())
+    threads = getattr(sender, "concurrency", None)  # of a node; a forked child does one thing at a time
+    opened.get(collect.Bulkhead).threads = threads if isinstance(threads, int) else 1
+
+
+def close(**_: Any) -> None:
+    """Close the container of this process."""
+    if held := app.conf.pop(CONTAINER_NAME, None):
+        held.close()
+
+
+signals.worker_init.connect(_open, weak=False)
+signals.worker_process_init.connect(_open, weak=False)
+signals.worker_process_shutdown.connect(close, weak=False)
+signals.worker_shutdown.connect(close, weak=False)

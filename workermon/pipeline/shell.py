@@ -1,0 +1,82 @@
+"""What stands around every task: a message with something else than identifiers harms nothing."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from dishka.integrations.celery import DishkaTask
+
+from workermon import errors, logs, models, ports
+from workermon.on_celery import broker
+from workermon.pipeline import container
+
+log = logs.get(__name__)
+
+#: Characters. An alert's id is a worker's id, a slash and a rule's name.
+MAX_ALERT_ID_LENGTH = 600
+
+
+def is_worker_id(identifier: object) -> bool:
+    """Tell whether that is an instance id."""
+    return isinstance(identifier, str) and models.INSTANCE_ID.fullmatch(identifier) is not None
+
+
+def is_alert_id(identifier: object) -> bool:
+    """Tell whether that can be an alert's id."""
+    return (
+        isinstance(identifier, str)
+        and "/" in identifier.strip("/")
+        and len(identifier) <= MAX_ALERT_ID_LENGTH
+        and errors.printable(identifier) == identifier
+    )
+
+
+class Shell(DishkaTask):
+    """What every task does before its own work: what is not an identifier is counted, logged, and goes no further."""
+
+    abstract = True
+    #: What an identifier of this task looks like.
+    is_valid: ClassVar[Callable[[object], bool] | None] = None
+    #: Celery reports these in one line, not with a traceback.
+    throws = (errors.WorkermonError,)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it with the valid identifiers of a message; a message without one is acknowledged, and nothing else."""
+        try:
+            bound = inspect.signature(self.run).bind(*args, **kwargs).arguments
+        except TypeError as why:
+            self._refuse(str(why))
+            return None
+        for parameter, given in bound.items():
+            if not isinstance(given, list):
+                self._refuse(f"{parameter} is not a list of identifiers but {type(given).__name__}")
+                return None
+            is_valid = type(self).is_valid or is_worker_id
+            bound[parameter] = list(dict.fromkeys(identifier for identifier in given if is_valid(identifier)))
+            if wrong := [identifier for identifier in given if not is_valid(identifier)]:
+                self._refuse(
+                    f"{parameter} holds something that is not an identifier: {str(wrong[0])[:80]!r}", len(wrong)
+                )
+            if not bound[parameter]:
+                return None
+        try:
+            return self.run(**bound)
+        except errors.WorkermonError as why:
+            log.error("task.failed", task=self.name, reason=str(why), retryable=why.retryable)
+            raise
+
+    def _refuse(self, reason: str, number: int = 1) -> None:
+        log.warning("task.refused", task=self.name, reason=reason, number=number)
+        _count_invalid(number)
+
+
+def _count_invalid(number: int = 1, **_: Any) -> None:
+    try:
+        container.current().get(ports.Pulse).count("message.invalid", number)
+    except errors.WorkermonError as why:
+        log.warning("task.not_counted", reason=str(why))
+
+
+broker.refused.connect(_count_invalid, weak=False)
