@@ -159,7 +159,7 @@ def test_no_message_stops_a_node(house: House, redis_client: redis.Redis, redis_
     house.celery("beat")
     assert works(redis_client, "collect", "evaluate")
     assert node.alive()
-    assert "no list of identifiers" in node.said
+    assert "not a list of identifiers" in node.said
     broker.close()
 
 
