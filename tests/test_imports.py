@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(STAGES | READERS, PURE),
     **{key: {"errors", "models", "ports", "settings", "logs"} for key in ("on_aws", "local")},
     **{key: {"errors", "models", "ports", "settings", "logs", "lua"} for key in ("on_redis", "on_celery")},
-    "testing": {"collect", "notify", *PURE},
+    "testing": {"collect", "evaluate", "notify", *PURE},
     "runtime": {"__all__"},
     **{key: {"runtime", "settings", *STAGES, *READERS, *PURE} for key in ("pipeline", "cli", "web")},
     # The tasks are registered with the Celery application when their module is imported, before there is a container.

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast, get_type_hints
 
-from workermon import collect, config, models, notify, ports, rules
+from workermon import collect, config, evaluate, models, notify, ports, rules
 from workermon.notify import channel_type, channels
 from workermon.testing.access import MemoryAccess, MemoryAuditTrail
 from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
@@ -80,6 +80,7 @@ class Monitor:
         monitor.cloudwatch.put("i-0abc1234", "CPUUtilization", [(int(monitor.clock()), 97.0)])
         monitor.clock.advance(300)
         monitor.collect()
+        monitor.evaluate()
         monitor.deliver()
 
     ``now`` is the time at first, in seconds since 1970; ``configuration`` is the one in force.
@@ -138,6 +139,11 @@ class Monitor:
     def collect(self, *worker_ids: str, again: bool = False) -> collect.Report:
         """Collect these workers, or all that are scheduled."""
         return self.get(collect.Collection).collect(worker_ids or sorted(self.schedule.ids()), again=again)
+
+    def evaluate(self, *worker_ids: str) -> list[str]:
+        """Evaluate these workers, or all that are pending; return the alerts that have notifications waiting."""
+        pending = worker_ids or self.samples.pending(self.clock(), 1000)
+        return self.get(evaluate.Evaluation).evaluate(pending)
 
     def deliver(self, *alert_ids: str) -> None:
         """Send what waits for these alerts, or whatever is due."""
