@@ -114,7 +114,7 @@ def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
     site.minutes([20], 79)
     assert told(site)[7:] == [("resolved", "warning", 79)]
     assert last(site).summary == "render-07: cpu-high resolved: it has held still for 1 h"
-    assert (site.alert().flapping, site.alert().flapping_told, site.alert().open) == (False, False, False)
+    assert (site.alert().flapping, site.alert().flapping_notified, site.alert().open) == (False, False, False)
     site.minutes([20, 85, 20], 80)
     assert [one[0] for one in told(site)[8:]] == ["firing", "resolved"]
 
@@ -209,7 +209,7 @@ def test_what_ends_the_alert_ends_its_flapping(end: str) -> None:
     assert [one[0] for one in told(site)[7:]] == ["resolved"]
     assert "flapping" not in last(site).summary
     alert = site.alerts.load([ID])[ID].alerts.get("cpu-high")
-    assert alert is None or not (alert.flapping or alert.flapping_told or alert.rule_state.damping)
+    assert alert is None or not (alert.flapping or alert.flapping_notified or alert.rule_state.damping)
 
 
 def test_a_silenced_one_is_told_to_flap_when_the_silence_is_over() -> None:

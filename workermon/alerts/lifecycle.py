@@ -24,8 +24,8 @@ class Judgement:
 
     ``alert`` is the alert as it was, ``rule_state`` the state now, ``transitions`` what led there. ``until`` is the
     time up to which the rule was judged (seconds; ``None``: the state's cursor). ``unit`` is the metric's, ``interval``
-    (seconds) the worker's, ``last_error`` why its collections fail. ``summary`` and ``cause`` are of subjects that
-    are not workers. ``late_reason`` is why people are notified although nothing of this judgement changed.
+    (seconds) the worker's, ``last_error`` why its collections fail. ``late_reason`` is why people are notified although
+    nothing of this judgement changed.
     """
 
     rule: models.Rule
@@ -36,8 +36,6 @@ class Judgement:
     unit: str = "count"
     interval: int = 0
     last_error: models.CollectionError | None = None
-    summary: str | None = None
-    cause: str | None = None
     late_reason: str = "the rule was changed"
 
 
@@ -115,10 +113,10 @@ def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
     silence = builder.silence_of(alert.rule)
     unsilenced = alert.silenced_by is not None and silence is None and rule_state.severity is not None
     stand = _stand(judgement)
-    if stand.flaps and not unsilenced and not flapping.is_told(alert, rule_state.severity):
+    if stand.flaps and not unsilenced and not flapping.notifies(alert, rule_state.severity):
         _damp(builder, judgement)
         return
-    begins, ends = stand.flaps and not alert.flapping_told, alert.flapping and not stand.flaps
+    begins, ends = stand.flaps and not alert.flapping_notified, alert.flapping and not stand.flaps
     late = unsilenced and rule_state.severity == alert.notified_severity
     unchanged = rule_state is alert.rule_state and rule_state.severity == alert.notified_severity
     if unchanged and not (late or begins or ends):
@@ -126,7 +124,7 @@ def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
         return
     after = _after(judgement, stand)
     announcement = None
-    if begins or (ends and alert.flapping_told) or _differs(judgement):
+    if begins or (ends and alert.flapping_notified) or _differs(judgement):
         context = _AlertContext(
             judgement=judgement, stand=stand, silence=silence, since=after.since, begins=begins, ends=ends
         )
@@ -232,7 +230,7 @@ def _differs(judgement: Judgement) -> bool:
     severity = judgement.rule_state.severity
     if severity != judgement.alert.notified_severity:
         return True
-    return severity is not None and any(turn.before == turn.after == severity for turn in judgement.transitions)
+    return severity is not None and any(each.before == each.after == severity for each in judgement.transitions)
 
 
 def _after(judgement: Judgement, stand: flapping.Stand) -> models.Alert:
@@ -243,7 +241,7 @@ def _after(judgement: Judgement, stand: flapping.Stand) -> models.Alert:
     since = alert.since if goes_on else _since(alert, rule_state, judgement.transitions)
     changes: dict[str, object] = {"rule_state": rule_state, "since": since}
     if stand.flaps or alert.flapping:
-        changes |= {"flapping": stand.flaps, "flapping_told": stand.flaps}
+        changes |= {"flapping": stand.flaps, "flapping_notified": stand.flaps}
     return alert.model_copy(update=changes)
 
 
@@ -254,7 +252,7 @@ def _since(alert: models.Alert, rule_state: models.RuleState, transitions: Seque
     for place in range(len(rule_state.trail) - 1, -1, -1):
         if rule_state.trail[place].severity is None:
             return rule_state.trail[place + 1].at
-    began = [turn.at for turn in transitions if turn.before is None and turn.after is not None]
+    began = [each.at for each in transitions if each.before is None and each.after is not None]
     if began:
         return max(began)
     return rule_state.trail[0].at if alert.since is None else alert.since
@@ -281,10 +279,10 @@ def _deciding(context: _AlertContext) -> models.Transition | None:
     It is the latest. If one was withdrawn and another took its place at the same time, it is the other.
     """
     severity = context.judgement.rule_state.severity
-    matching = [turn for turn in context.judgement.transitions if turn.after == severity]
+    matching = [each for each in context.judgement.transitions if each.after == severity]
     if context.ends:
-        matching = [turn for turn in matching if turn.at >= (context.stand.still or 0) and not turn.damped]
-    return max(matching, key=lambda turn: (turn.at, turn.count is not None), default=None)
+        matching = [each for each in matching if each.at >= (context.stand.still or 0) and not each.damped]
+    return max(matching, key=lambda each: (each.at, each.count is not None), default=None)
 
 
 def _without_transition(builder: VerdictBuilder, context: _AlertContext) -> models.Transition:
@@ -327,8 +325,6 @@ def _notification(
         unit=judgement.unit,
         interval=judgement.interval,
         last_error=judgement.last_error,
-        summary=judgement.summary,
-        cause=judgement.cause,
     )
     notification = message.notification(builder.subject, rule, transition, details)
     if context.begins:
@@ -349,19 +345,16 @@ def _unsilenced(builder: VerdictBuilder, judgement: Judgement) -> _Announcement 
     transition = models.Transition(
         at=math.floor(builder.at), before=severity, after=severity, reason=message.unsilenced(alert)
     )
+    details = message.Details(
+        kind=builder.kinds.get(alert.last.kind),
+        version=builder.next_version(alert.rule),
+        since=transition.at,
+        created_at=builder.at,
+    )
     return _Announcement(
         replaces=None,
         transition=transition,
-        notification=message.repeated(
-            alert.last,
-            alert,
-            message.Details(
-                kind=builder.kinds.get(alert.last.kind),
-                version=builder.next_version(alert.rule),
-                since=transition.at,
-                created_at=builder.at,
-            ),
-        ),
+        notification=message.repeated(alert.last, alert, details),
         audience=audience.of(judgement.rule, alert, severity, None),
     )
 

@@ -18,8 +18,8 @@ _ID_LENGTH = 40
 class Details:
     """What a notification says beside its transition; times in seconds.
 
-    ``since`` is when the episode began. ``kind`` is the kind of a rule about workers, ``None`` for other subjects: they
-    have ``summary`` and ``cause`` instead. ``notified_severity`` is the severity of the last notification, which a
+    ``since`` is when the episode began. ``kind`` is the kind of a rule about workers; it is ``None`` for other subjects,
+    whose transitions speak for themselves. ``notified_severity`` is the severity of the last notification, which a
     resolved alert repeats. ``unit`` is the metric's, ``interval`` the worker's, ``last_error`` why its collections
     fail.
     """
@@ -32,8 +32,6 @@ class Details:
     unit: str = "count"
     interval: int = 0
     last_error: models.CollectionError | None = None
-    summary: str | None = None
-    cause: str | None = None
 
 
 def identity(subject: models.SubjectKey, rule: str, state: str | None, at: int | str) -> str:
@@ -51,12 +49,10 @@ def notification(
 ) -> models.Notification:
     """Return the notification of a transition."""
     severity = transition.after or details.notified_severity or transition.before or rule.severity
+    text, reason = transition.reason, transition.cause
     if details.kind is not None:
-        said = details.kind.summary(rule, transition, details.unit, details.interval)
+        text = details.kind.summary(rule, transition, details.unit, details.interval)
         reason = details.kind.reason(transition, details.last_error)
-    else:
-        said = transition.reason if details.summary is None else details.summary
-        reason = details.cause if details.cause is not None and transition.after else transition.cause
     # What has a key of its own may come again at the same time, as another version.
     named = transition.at if transition.key is None else f"{transition.key} {details.version}"
     return models.Notification(
@@ -75,14 +71,14 @@ def notification(
         created_at=models.rfc3339(details.created_at),
         worker=subject.worker,
         scope=None if subject.scope is None else dict(subject.scope),
-        summary=f"{subject.title or rule.name}: {said}",
+        summary=f"{subject.title or rule.name}: {text}",
         reason=reason,
         points=transition.points,
     )
 
 
 def begins_to_flap(
-    told: models.Notification,
+    notified: models.Notification,
     subject: Subject,
     rule: models.Rule,
     transition: models.Transition,
@@ -94,28 +90,28 @@ def begins_to_flap(
     """
     assert rule.flapping is not None
     still = wording.duration(rule.flapping.within)
-    said = f"{rule.name} is flapping: {stand.turns} turns within {still}; told again when it has held still for {still}"
-    return told.model_copy(
+    text = f"{rule.name} is flapping: {stand.turns} turns within {still}; told again when it has held still for {still}"
+    return notified.model_copy(
         update={
             "id": identity(subject.key, rule.name, f"{transition.after or 'ok'} flapping on", transition.at),
-            "summary": f"{subject.title}: {said}",
-            "reason": told.summary.removeprefix(f"{subject.title}: "),
+            "summary": f"{subject.title}: {text}",
+            "reason": notified.summary.removeprefix(f"{subject.title}: "),
         }
     )
 
 
-def still_flaps(told: models.Notification) -> models.Notification:
+def still_flaps(notified: models.Notification) -> models.Notification:
     """Have a notification say that the alert goes on flapping."""
-    return told.model_copy(update={"summary": f"{told.summary} (it is flapping)"})
+    return notified.model_copy(update={"summary": f"{notified.summary} (it is flapping)"})
 
 
 def flaps_no_more(
-    told: models.Notification, subject: Subject, rule: models.Rule, transition: models.Transition
+    notified: models.Notification, subject: Subject, rule: models.Rule, transition: models.Transition
 ) -> models.Notification:
     """Have a notification say why the alert flaps no longer, unless a datapoint decided that."""
     if transition.count is not None or transition.value is not None:
-        return told
-    return told.model_copy(
+        return notified
+    return notified.model_copy(
         update={
             "id": identity(subject.key, rule.name, f"{transition.after or 'ok'} flapping off", transition.at),
             "summary": f"{subject.title}: {rule.name} {transition.after or 'resolved'}: {transition.reason}",

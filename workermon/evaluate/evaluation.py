@@ -85,19 +85,19 @@ class _Run:
     def _judge_standing(self, standing: ports.Standing) -> list[lifecycle.VerdictBuilder]:
         """Return the verdicts that change something."""
         decision = self._stage.costs.budget_decision()
-        unwell = [basis for basis in standing.accounts.values() if _may_change(basis)]
-        concerned = bool(decision.period_multipliers) or _fires(standing.installation)
-        if not unwell and not concerned:
+        accounts = [basis for basis in standing.accounts.values() if _may_change(basis)]
+        budget_may_change = bool(decision.period_multipliers) or _fires(standing.installation)
+        if not accounts and not budget_may_change:
             return []
         configuration, at = self._stage.configurations.load(), self._stage.now()
         active_silences = silences.in_force(self._silences, configuration.silences, at)
         builders = []
-        if concerned:
+        if budget_may_change:
             builder = lifecycle.VerdictBuilder(standing.installation, at, active_silences, self._stage.kinds)
             installation.judge(builder, decision, configuration)
             builders.append(builder)
-        monitoring_since = self._stage.pulse.monitoring_since() if unwell else None
-        for basis in unwell:
+        monitoring_since = self._stage.pulse.monitoring_since() if accounts else None
+        for basis in accounts:
             builder = lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds)
             account.judge(builder, basis.record, configuration, monitoring_since)
             builders.append(builder)
@@ -195,7 +195,7 @@ def _may_change(basis: ports.Basis[models.AccountState]) -> bool:
 
 def _log(alert_id: str, rule: str, transition: models.Transition, *, notified: bool) -> None:
     log.info(
-        "alert.turned",
+        "alert.changed",
         alert_id=alert_id,
         rule=rule,
         before=transition.before,
@@ -204,5 +204,5 @@ def _log(alert_id: str, rule: str, transition: models.Transition, *, notified: b
         value=transition.value,
         reason=transition.reason,
         correction=transition.correction,
-        told=notified,
+        notified=notified,
     )

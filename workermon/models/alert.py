@@ -9,7 +9,10 @@ from workermon.models.sample import Datapoint
 
 
 class Silence(Frozen):
-    """Alerts that are not to be told from ``begins`` until ``ends``: those that all of what it names is true of."""
+    """Alerts that notify nobody from ``begins`` until ``ends``: those that everything it names is true of.
+
+    ``worker_id`` is an instance id, or the name that a maintenance window gives.
+    """
 
     id: str
     worker_id: str | None = None
@@ -34,8 +37,9 @@ class Transition(Frozen):
     """A change of an alert: at ``at`` (the time of the deciding datapoint) it went from ``before`` to ``after``.
 
     ``points`` are those of the window that decided, ``count`` how many of how many of its slots did (``2 of 3``).
-    ``correction``: a revised past, not a new turn of events. ``silenced_by``: the silence because of which its
-    notification went nowhere. ``cause`` is what EC2 says of it; ``key`` names it where its time alone does not.
+    ``correction``: a revised past, not something new. ``silenced_by``: the silence because of which nobody was
+    notified. ``damped``: the alert was flapping. ``cause`` is what EC2, AWS or a channel says of it; ``key`` names the
+    transition if its time alone does not.
     """
 
     at: int
@@ -54,12 +58,12 @@ class Transition(Frozen):
 
 
 class Alert(Frozen):
-    """One rule of one worker over its life: the fold's state, and what was told of it last.
+    """One rule of one subject over its life: how it stands, and what people were notified of last.
 
     ``version`` counts the notifications of this ``dedup_key``; ``since`` is when the present episode began;
-    ``channels`` are those that were told of it, and so have to hear of its end. ``silenced_by``: the silence because
-    of which nobody heard of what it is at now; that is told when the silence is over. ``flapping``: its turns are
-    damped; ``flapping_told``: people have heard so, and are told when it has held still.
+    ``channels`` were notified of it, and are notified of its end. ``silenced_by``: the silence because of which nobody
+    was notified of the present severity; that happens when the silence is over. ``flapping``: its transitions are
+    damped; ``flapping_notified``: people were notified of that, and are notified again when it has held still.
     """
 
     rule: str
@@ -71,11 +75,11 @@ class Alert(Frozen):
     channels: tuple[str, ...] = ()
     silenced_by: str | None = None
     flapping: bool = False
-    flapping_told: bool = False
+    flapping_notified: bool = False
 
     @property
     def open(self) -> bool:
-        """Tell whether people were last told that it fires."""
+        """Tell whether people were last notified that it fires."""
         return self.notified_severity is not None
 
 

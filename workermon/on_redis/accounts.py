@@ -52,16 +52,16 @@ class RedisAccounts:
     def __init__(self, redis_client: redis.Redis) -> None:
         self._client = redis_client
 
-    def note(self, scope: str, at: float, interval: int, last_error: models.CollectionError | None) -> None:
+    def note(self, key: str, at: float, interval: int, last_error: models.CollectionError | None) -> None:
         """Note how a collection went; one older than the last success changes nothing."""
         noting = NoteCollection(
             accounts=keys.ACCOUNTS,
-            account=keys.account(scope),
-            name=scope,
+            account=keys.account(key),
+            name=key,
             started_at=repr(at),
             interval=interval,
             last_error=last_error.model_dump_json() if last_error else "",
-            incarnation=models.account_subject(scope).incarnation,
+            incarnation=models.account_subject(key).incarnation,
             forgotten_after=_FORGOTTEN_AFTER,
             set_back=ports.SET_BACK,
         )

@@ -112,10 +112,10 @@ SET_BACK = 600
 class Accounts(Protocol):
     """How collection goes in each account and region."""
 
-    def note(self, scope: str, at: float, interval: int, last_error: CollectionError | None) -> None:
+    def note(self, key: str, at: float, interval: int, last_error: CollectionError | None) -> None:
         """Note how a collection went that began at a time; one older than the last success changes nothing.
 
-        One that is older by more than ``SET_BACK`` counts: a clock was wrong, and the times before tell nothing.
+        One that is older by more than ``SET_BACK`` counts: a clock was wrong, and the times before mean nothing.
         """
 
     def load(self) -> dict[str, AccountState]:
@@ -123,7 +123,7 @@ class Accounts(Protocol):
 
 
 class Silences(Protocol):
-    """What is not to be told, and who has seen what."""
+    """What notifies nobody for a while, and who has seen which alert."""
 
     def every(self) -> list[Silence]:
         """Return those that were not taken back, the first to end first; some may be over."""
@@ -132,10 +132,10 @@ class Silences(Protocol):
         """Put it in force, and forget those that were over before it begins."""
 
     def remove(self, silence_ids: Iterable[str]) -> None:
-        """Take them back; those that are not there are no error."""
+        """Take them back; an unknown id is not an error."""
 
     def acknowledge(self, acknowledged: Acknowledgement) -> None:
         """Note who has seen an alert; kept as long as the history."""
 
     def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, Acknowledgement]:
-        """Return who has seen these alerts last, those that somebody has."""
+        """Return who has seen each of these alerts last; an alert that nobody has seen is left out."""

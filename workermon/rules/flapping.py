@@ -79,8 +79,8 @@ def stand(rule: models.Rule, rule_state: models.RuleState, until: int | None) ->
     return Stand(True, sum(at > last - option.within for at in state.recent), last)
 
 
-def is_told(told: models.Alert, severity: models.Severity | None) -> bool:
-    """Tell whether people hear of a severity of an alert that flaps: once that it flaps, and of critical always."""
+def notifies(alert: models.Alert, severity: models.Severity | None) -> bool:
+    """Tell whether a severity of an alert that flaps notifies: once that it flaps, and critical always."""
     if severity is None:
         return False
-    return not told.flapping_told or (severity == "critical" and told.notified_severity != "critical")
+    return not alert.flapping_notified or (severity == "critical" and alert.notified_severity != "critical")

@@ -138,13 +138,13 @@ class MemoryAccounts:
     def __init__(self, store: memory.MemoryStore) -> None:
         self._store = store
 
-    def note(self, scope: str, at: float, interval: int, last_error: models.CollectionError | None) -> None:
+    def note(self, key: str, at: float, interval: int, last_error: models.CollectionError | None) -> None:
         """Note how a collection went; one older than the last success changes nothing."""
         store = self._store
         with store.lock:
-            state = store.accounts.get(scope) or models.AccountState(key=scope, at=0, interval=interval)
-            if interval <= state.interval or at - store.intervals_at[scope] > 10 * state.interval:
-                store.intervals_at[scope] = at
+            state = store.accounts.get(key) or models.AccountState(key=key, at=0, interval=interval)
+            if interval <= state.interval or at - store.intervals_at[key] > 10 * state.interval:
+                store.intervals_at[key] = at
                 state = state.model_copy(update={"interval": interval})
             set_back = max(state.succeeded_at or 0, state.at) - at > ports.SET_BACK
             if state.succeeded_at is None or at > state.succeeded_at or set_back:
@@ -157,7 +157,7 @@ class MemoryAccounts:
                     changes |= {"last_error": None, "failing_since": None, "succeeded_at": at}
                     changes |= {} if since is None else {"recovered_at": at}
                 state = state.model_copy(update=changes)
-            store.accounts[scope] = state
+            store.accounts[key] = state
 
     def load(self) -> dict[str, models.AccountState]:
         """Return how it goes in every account and region."""
