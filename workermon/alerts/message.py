@@ -18,8 +18,8 @@ _ID_LENGTH = 40
 class Details:
     """What a notification says beside its transition; times in seconds.
 
-    ``since`` is when the episode began. ``kind`` is the kind of a rule about workers; it is ``None`` for other subjects,
-    whose transitions speak for themselves. ``notified_severity`` is the severity of the last notification, which a
+    ``since`` is when the episode began. ``kind`` is the kind of a rule about workers, ``None`` for others: their
+    transitions speak for themselves. ``notified_severity`` is the severity of the last notification, which a
     resolved alert repeats. ``unit`` is the metric's, ``interval`` the worker's, ``last_error`` why its collections
     fail.
     """
