@@ -27,9 +27,8 @@ pytest_plugins = ["tests.support.beat"]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-#: Folders whose every test is an integration test, and what starts processes of ours for a test.
+#: Folders whose every test is an integration test.
 INTEGRATION = {"faults", "integration"}
-STARTERS = {"tests.integration.celery_house", "tests.integration.machine"}
 #: Python's own names of how a process is started.
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 
@@ -43,10 +42,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         real = "redis_server" in getattr(item, "fixturenames", ()) or "redis" in parameters
         if real or folder in INTEGRATION:
             item.add_marker("integration")
-        module = item.getparent(pytest.Module)
-        used = {getattr(value, "__module__", None) for value in vars(module.obj).values()} if module else set()
-        if folder == "faults" or used & STARTERS:
-            item.add_marker("processes")
 
 
 class _Processes:
