@@ -325,7 +325,7 @@ def test_refresh_collects_now(ok, world):
     """A refresh within the same interval brings what CloudWatch has by now."""
     ok("add", A)
     at = int(world.now()) // 300 * 300
-    world.cloudwatch.put(A, "CPUUtilization", [(at, 77.0)])
+    world.cloudwatch.put(A, "CPUUtilization", [(at - 300, 77.0)])
     world.now.advance(5)
     ok("refresh", "render-01")
     assert json.loads(ok("show", A, "--json"))["metrics"]["cpu_utilization"]["value"] == 77.0

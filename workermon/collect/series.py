@@ -173,7 +173,9 @@ class SeriesFetch:
         if why is None or len(places) == 1:
             series = [answer.series[place] for place in places if place in answer.series]
             if merged := catalogue.merged(self.run.configuration.metrics[name], series):
-                fetched.series[name] = models.Series(fetched.periods[name], merged)
+                series_over = models.Series(fetched.periods[name], merged).over_by(self.run.at)
+                if series_over.points:
+                    fetched.series[name] = series_over
 
     def _call(self, queries: Sequence[models.Query]) -> ports.Answer:
         try:

@@ -38,6 +38,13 @@ class Series(NamedTuple):
             return self
         return self._replace(points=tuple(point for point in self.points if point.at <= at))
 
+    def over_by(self, at: float) -> Series:
+        """Return the series without periods that were still running at a time.
+
+        CloudWatch answers with the running period too: its sum, and even its average, is not what it will be.
+        """
+        return self.until(at - self.period)
+
 
 class Query(Frozen):
     """A request to CloudWatch for one metric of one worker; ``period`` in seconds, ``since`` a time."""

@@ -390,6 +390,8 @@ def fetch(asked: Sequence[Wanted], *, cloudwatch: ports.CloudWatch) -> dict[tupl
             own = [answer.series[place + number] for number in range(len(one.dimensions))]
             place += len(one.dimensions)
             points = [point for point in metrics.merged(one.metric, own) if span.begin <= point.at < span.end]
+            if span.end == max(each.end for each in one.spans):  # CloudWatch answers with the running period too
+                points = list(models.Series(span.period, tuple(points)).over_by(span.end).points)
             native = one.metric.period_for(detailed=one.worker.detailed)
             if one.metric.statistic in ("Sum", "SampleCount") and span.period != native:
                 points = [models.Datapoint(at, value * native / span.period) for at, value in points]
