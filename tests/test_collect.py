@@ -717,7 +717,9 @@ def test_dimensions_that_change_are_found(world: World) -> None:
     for _ in range(30):
         world.collect()
         world.clock.advance(60)
-    assert [when for when, value in world.points(DISK, 60) if value == 60.0] == [at(-n) for n in range(5, 34)]  # the next is running
+    assert [when for when, value in world.points(DISK, 60) if value == 60.0] == [
+        at(-n) for n in range(5, 34)
+    ]  # the next is running
 
 
 def test_a_listing_that_is_denied_is_trouble_of_its_metrics_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
