@@ -63,7 +63,7 @@ def test_a_budget_that_has_metrics_asked_less_often_is_told_once(fleet):
     assert text.plain(told).splitlines()[1] == "where: workermon"
     assert told.reason == "$4.00 are expected today, of $5.00; network_out each 2 periods"
     assert [alert.rule for alert in fleet.alerts.open()] == ["budget"]
-    assert [parcel.channel for parcel in fleet.outbox.claim(BUDGET, fleet.clock.now, 5)] == ["ops"]
+    assert [claimed.channel for claimed in fleet.outbox.claim(BUDGET, fleet.clock.now, 5)] == ["ops"]
     spent.decide(240)
     assert spent.told == [BUDGET] * 2
     over = spent.last()
@@ -109,7 +109,7 @@ def test_a_silenced_budget_is_told_when_the_silence_is_over(fleet):
     spent.decide(60, network_out=2)
     assert fleet.outbox.due(T0 + 100, 10) == []
     spent.judge(601)
-    assert [parcel.channel for parcel in fleet.outbox.claim(BUDGET, fleet.clock.now, 5)] == ["ops"]
+    assert [claimed.channel for claimed in fleet.outbox.claim(BUDGET, fleet.clock.now, 5)] == ["ops"]
     spent.decide(660)
     assert spent.last().status == "resolved"
 

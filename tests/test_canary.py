@@ -74,7 +74,7 @@ def test_it_goes_round_and_leaves_nothing():
     house.minute()
     assert house.look() == canary.Finding(True, "round trip 0.25 s, 0 s ago", 0.25, 0.0)
     assert house.outbox.due(house.now() + 9, 9) == []
-    assert (house.store.lanes, house.store.history, house.store.attempts, house.store.last) == ({}, {}, {}, {})
+    assert (house.store.queues, house.store.history, house.store.attempts, house.store.last) == ({}, {}, {}, {})
     assert testing.MemoryAlerts(house.store).open() == []
     assert {said for said, _ in house.store.published} == {"workermon:metrics:canary"}
 
@@ -184,7 +184,7 @@ def test_one_that_waits_in_the_outbox_is_joined_by_no_other():
     for _ in range(9):
         house.minute()
     assert len(house.outbox.claim(models.CANARY, house.now(), 15)[0].notification.id) > 7
-    assert [len(lane.waiting) for lane in house.store.lanes.values()] == [1]
+    assert [len(queue.waiting) for queue in house.store.queues.values()] == [1]
 
 
 @given(st.lists(st.sampled_from([None, *STEPS, "away"]), max_size=40))
@@ -251,16 +251,16 @@ def test_the_trace_says_how_far_they_came(kept):
     assert trace.trace().lost == {"heard": 1}
 
 
-def test_its_parcel_goes_through_the_outbox_and_is_never_counted(kept):
+def test_its_notification_goes_through_the_outbox_and_is_never_counted(kept):
     """It is due, claimed under a lease and taken out as any other; a second one waits for no place."""
     _, box, _ = kept
     told = canary.notification(NOW)
     assert (box.release(told, NOW), box.release(told, NOW)) == (True, False)
     assert (box.due(NOW, 9), box.backlog()) == ([models.CANARY], 0)
-    [parcel] = box.claim(models.CANARY, NOW, 15)
-    assert (parcel.notification, parcel.channel) == (told, models.CANARY_CHANNEL)
+    [claimed] = box.claim(models.CANARY, NOW, 15)
+    assert (claimed.notification, claimed.channel) == (told, models.CANARY_CHANNEL)
     assert box.due(NOW, 9) == []
-    assert box.skip(parcel, NOW, None)
+    assert box.skip(claimed, NOW, None)
     assert box.release(told, NOW + 60)
 
 
@@ -282,7 +282,7 @@ def test_nothing_of_it_is_named_but_where_keys_are(redis_client, redis_url):
         trace, box = on_redis.RedisCanary(one, "c"), outbox.RedisOutbox(one)
         trace.publish(NOW, NOW, 1)
         box.release(canary.notification(NOW), NOW)
-        [parcel] = box.claim(models.CANARY, NOW, 15)
-        box.skip(parcel, NOW, None)
+        [claimed] = box.claim(models.CANARY, NOW, 15)
+        box.skip(claimed, NOW, None)
     assert sorted(redis_client.keys()) == [keys.CANARY.encode(), keys.FENCE.encode()]
     assert redis_client.memory_usage(keys.CANARY) < 500

@@ -146,7 +146,7 @@ def test_one_alert_for_the_account_and_none_for_each_worker(fleet, kind):
     assert (after.notification.version, before.notification.version) == (2, 1)
     assert after.notification.at == models.rfc3339(T0 + 420)
     assert after.notification.id != before.notification.id
-    assert [parcel.channel for parcel in fleet.outbox.claim(f"{SCOPE}/collector", fleet.clock.now, 5)] == ["ops"]
+    assert [claimed.channel for claimed in fleet.outbox.claim(f"{SCOPE}/collector", fleet.clock.now, 5)] == ["ops"]
 
 
 def test_what_is_held_back_is_recorded_with_the_reason(fleet):

@@ -170,8 +170,8 @@ def test_fires_and_resolves() -> None:
     assert (fired.version, resolved.version) == (1, 2)
     assert fired.since == resolved.since == fired.at
     assert resolved.summary == "render-07: cpu_utilization 30 % ≤ 80 % for 2 of 2 datapoints"
-    assert set(site.store.lanes) == {(f"{ID}/cpu-high", "ops")}
-    assert [one.id for one in site.store.lanes[f"{ID}/cpu-high", "ops"].waiting] == [fired.id, resolved.id]
+    assert set(site.store.queues) == {(f"{ID}/cpu-high", "ops")}
+    assert [one.id for one in site.store.queues[f"{ID}/cpu-high", "ops"].waiting] == [fired.id, resolved.id]
 
 
 def test_severity_changes() -> None:
@@ -318,7 +318,7 @@ def test_rule_removed() -> None:
     site.change(rules=(QUIET,))
     assert site.evaluate() == [f"{ID}/cpu-high"]
     assert site.told()[-1][:2] == ("resolved", "critical")
-    assert len(site.store.lanes[f"{ID}/cpu-high", "ops"].waiting) == 2
+    assert len(site.store.queues[f"{ID}/cpu-high", "ops"].waiting) == 2
     assert "cpu-high" not in site.alerts.load([ID])[ID].alerts
     site.change(rules=(CPU,))
     site.minutes([95, 95, 95], begin=3)
@@ -354,8 +354,8 @@ def test_channels_told_hear_the_end() -> None:
     site.minutes([95, 95, 95])
     site.change(rules=(CPU.model_copy(update={"notify": ("other",)}),))
     site.minutes([20, 20], begin=3)
-    assert [one.status for one in site.store.lanes[f"{ID}/cpu-high", "ops"].waiting] == ["firing", "resolved"]
-    assert (f"{ID}/cpu-high", "other") not in site.store.lanes
+    assert [one.status for one in site.store.queues[f"{ID}/cpu-high", "ops"].waiting] == ["firing", "resolved"]
+    assert (f"{ID}/cpu-high", "other") not in site.store.queues
 
 
 def test_status_check() -> None:

@@ -27,16 +27,16 @@ Told = tuple[str, str, int]
 
 def told(site: Site) -> list[Told]:
     """Return what waits for the channel, as (status, severity, minute)."""
-    lane = site.store.lanes.get((f"{ID}/cpu-high", "ops"))
+    queue = site.store.queues.get((f"{ID}/cpu-high", "ops"))
     return [
         (one.status, one.severity, (int(models.moment(one.at)) - T0) // MINUTE)
-        for one in (lane.waiting if lane else ())
+        for one in (queue.waiting if queue else ())
     ]
 
 
 def last(site: Site) -> models.Notification:
     """Return what was reported last."""
-    return site.store.lanes[f"{ID}/cpu-high", "ops"].waiting[-1]
+    return site.store.queues[f"{ID}/cpu-high", "ops"].waiting[-1]
 
 
 def waves(number: int, value: float = 85.0) -> list[float]:
@@ -127,7 +127,7 @@ def test_what_fires_when_it_has_held_still_is_told_to_fire() -> None:
     assert last(site).summary == "render-07: cpu-high warning: it has held still for 1 h"
     assert site.alert().notified_severity == "warning"
     assert not site.alert().flapping
-    assert len({one.id for one in site.store.lanes[f"{ID}/cpu-high", "ops"].waiting}) == 8
+    assert len({one.id for one in site.store.queues[f"{ID}/cpu-high", "ops"].waiting}) == 8
     site.minutes([20], 70)
     assert told(site)[8:] == [("resolved", "warning", 70)]
 
@@ -220,7 +220,7 @@ def test_a_silenced_one_is_told_to_flap_when_the_silence_is_over() -> None:
     assert told(site) == []
     assert site.alert().flapping
     site.minutes([85, 85], 17)
-    [one] = site.store.lanes[f"{ID}/cpu-high", "ops"].waiting
+    [one] = site.store.queues[f"{ID}/cpu-high", "ops"].waiting
     assert "is flapping" in one.summary
     site.minutes([20] * 70, 19)
     assert [status for status, _, _ in told(site)] == ["firing", "resolved"]
@@ -239,20 +239,20 @@ def test_no_data_can_flap() -> None:
         at += 120
     site.collected(at)
     site.evaluate()
-    lane = site.store.lanes[f"{ID}/no-data", "ops"].waiting
-    assert [one.status for one in lane] == ["firing", "resolved", "firing"]
-    assert "is flapping" in lane[-1].summary
+    queue = site.store.queues[f"{ID}/no-data", "ops"].waiting
+    assert [one.status for one in queue] == ["firing", "resolved", "firing"]
+    assert "is flapping" in queue[-1].summary
     # It is collected all the time from then on.
     for _ in range(59):
         at += 60
         site.collected(at)
         site.evaluate()
-    assert len(lane) == 3
+    assert len(queue) == 3
     at += 60
     site.collected(at)
     site.evaluate()
-    lane = site.store.lanes[f"{ID}/no-data", "ops"].waiting
-    assert [one.status for one in lane][3:] == ["resolved"]
+    queue = site.store.queues[f"{ID}/no-data", "ops"].waiting
+    assert [one.status for one in queue][3:] == ["resolved"]
 
 
 # --- whoever looks when ------------------------------------------------------------------------------------------
@@ -304,10 +304,10 @@ def test_minute_by_minute_people_hear_what_a_plain_loop_says(
     option = Flapping(turns=turns, within=minutes * 60)
     site = Site(MILD.model_copy(update={"flapping": option}))
     site.minutes([20.0, *values])
-    lane = site.store.lanes.get((f"{ID}/cpu-high", "ops"))
+    queue = site.store.queues.get((f"{ID}/cpu-high", "ops"))
     found = [
         ("flapping" if "is flapping" in one.summary else one.status, (int(models.moment(one.at)) - T0) // MINUTE)
-        for one in (lane.waiting if lane else ())
+        for one in (queue.waiting if queue else ())
     ]
     assert found == expected([20.0, *values], option)
 

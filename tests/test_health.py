@@ -242,8 +242,8 @@ def test_a_channel_that_takes_nothing_shows(world):
     assert world.alerts.commit(verdict)
     assert next(part for part in world.status().parts if part.name == "delivery").reason == "1 notification waits"
     for _ in range(2):
-        (parcel,) = world.outbox.claim(f"{A}/cpu-high", world.now(), 15)
-        world.outbox.failed(parcel, world.now(), "secret OPS_SECRET: not set", world.now() + 30)
+        (claimed,) = world.outbox.claim(f"{A}/cpu-high", world.now(), 15)
+        world.outbox.failed(claimed, world.now(), "secret OPS_SECRET: not set", world.now() + 30)
         assert down(world.status()) == []
         world.now.advance(30)
         world.beat()
@@ -289,7 +289,7 @@ def test_a_canary_that_is_stuck_is_a_part_that_is_down(world):
     assert found.canary.stuck_after == "published"
 
 
-def test_the_canarys_parcel_is_no_notification_that_waits(world):
+def test_the_canarys_notification_is_none_that_waits(world):
     """It is in no figure, and the delivery of others is not judged by it."""
     assert world.outbox.release(canary.notification(world.now()), world.now())
     world.now.advance(600)

@@ -18,7 +18,7 @@ from workermon.notify.channels import CHANNEL_TYPES
 from workermon.rules import threshold
 
 
-def test_all_of_a_lane_in_order() -> None:
+def test_all_of_a_queue_in_order() -> None:
     """What waits of an alert goes out in one delivery, in order, each once."""
     site, receiver = Site(), Receiver()
     for _ in range(5):
@@ -31,7 +31,7 @@ def test_all_of_a_lane_in_order() -> None:
 
 
 def test_failure_keeps_the_order() -> None:
-    """While the first of a lane is not accepted nothing overtakes it."""
+    """While the first of a queue is not accepted nothing overtakes it."""
     site, receiver = Site(), Receiver(refusal(), refusal())
     site.tell()
     site.tell()
@@ -63,10 +63,10 @@ def test_waits_are_bounded(attempt: int, asked: float | None) -> None:
     """A wait is at most doubled each time, five minutes by itself, an hour where the receiver asks for more."""
     site = Site()
     site.tell()
-    site.store.lanes[ALERT, "ops"].attempts = attempt - 1
+    site.store.queues[ALERT, "ops"].attempts = attempt - 1
     site.deliver(Receiver(refusal(asked)))
     by_itself, by_receiver = min(300, 2 ** min(attempt - 1, 20)), min(asked or 0, 3600)
-    assert NOW + by_receiver <= site.store.lanes[ALERT, "ops"].retry_at <= NOW + max(by_itself, by_receiver)
+    assert NOW + by_receiver <= site.store.queues[ALERT, "ops"].retry_at <= NOW + max(by_itself, by_receiver)
 
 
 def test_given_up_after_a_day() -> None:
@@ -101,11 +101,11 @@ def test_channels_do_not_wait_for_each_other() -> None:
 
     receiver = Hanging()
     site.deliver(receiver, ALERT, f"{WORKER.id}/disk-high")
-    lanes: dict[tuple[str, str], list[int]] = {}
+    queues: dict[tuple[str, str], list[int]] = {}
     for channel, alert, version in receiver.got:
-        lanes.setdefault((channel, alert), []).append(version)
-    assert len(lanes) == 4
-    assert all(versions == sorted(versions) and len(versions) == 3 for versions in lanes.values())
+        queues.setdefault((channel, alert), []).append(version)
+    assert len(queues) == 4
+    assert all(versions == sorted(versions) and len(versions) == 3 for versions in queues.values())
 
 
 def test_many_alerts() -> None:
@@ -345,7 +345,7 @@ def test_a_refusal_that_may_pass_is_tried_for_about_an_hour() -> None:
     """A receiver whose deployment went wrong has its tries, an hour in all, and no day."""
     site, receiver = Site("ops", "log"), Receiver(*[final(policy.PATIENT_ATTEMPTS)] * 50)
     site.tell()
-    while (ALERT, "ops") in site.store.lanes and site.clock() < NOW + 3 * 3600:
+    while (ALERT, "ops") in site.store.queues and site.clock() < NOW + 3 * 3600:
         site.deliver(receiver)
         site.clock.advance(1)
     assert receiver.calls == policy.PATIENT_ATTEMPTS
@@ -380,8 +380,8 @@ def test_given_up_where_no_other_channel_is() -> None:
     site.deliver_due(Receiver(refusal()))
     site.clock.advance(models.DAY + 400)
     site.deliver_due(Receiver(refusal()))
-    (parcel,) = site.outbox.claim("channel:ops/delivery", site.clock(), 15)
-    assert parcel.channel == "log"
+    (claimed,) = site.outbox.claim("channel:ops/delivery", site.clock(), 15)
+    assert claimed.channel == "log"
 
 
 # --- trying a channel out ----------------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ ROUTED = changed(
 
 def got(site: Site, channel: str) -> list[tuple[str, str]]:
     """Return what waits for a channel, as (status, severity)."""
-    lane = site.store.lanes.get((f"{ID}/cpu-high", channel))
-    return [(one.status, one.severity) for one in lane.waiting] if lane else []
+    queue = site.store.queues.get((f"{ID}/cpu-high", channel))
+    return [(one.status, one.severity) for one in queue.waiting] if queue else []
 
 
 def routed(**routes: tuple[str, ...]) -> models.Rule:

@@ -86,9 +86,9 @@ def test_a_string_cut_within_a_datapoint_gives_the_whole_ones() -> None:
 
 
 @pytest.mark.parametrize("channel", ["log", "a:b", "a%3Ab", "é /", ""])
-def test_a_lane_is_read_back_as_its_alert_and_channel(channel: str) -> None:
+def test_a_queue_is_read_back_as_its_alert_and_channel(channel: str) -> None:
     """No name of a channel can be mistaken for another queue."""
-    assert keys.of_lane(keys.lane("i-0aaaaaaa/a:b", channel)) == ("i-0aaaaaaa/a:b", channel)
+    assert keys.of_queue(keys.queue("i-0aaaaaaa/a:b", channel)) == ("i-0aaaaaaa/a:b", channel)
 
 
 def test_permanent_keys_are_the_listed_ones() -> None:

@@ -84,8 +84,8 @@ def test_a_silence_that_cannot_be_meant_is_refused(changes, why):
 
 def waiting(site, channel="ops"):
     """Return what waits for a channel, as (status, severity)."""
-    lane = site.store.lanes.get((f"{ID}/cpu-high", channel))
-    return [(one.status, one.severity) for one in lane.waiting] if lane else []
+    queue = site.store.queues.get((f"{ID}/cpu-high", channel))
+    return [(one.status, one.severity) for one in queue.waiting] if queue else []
 
 
 def test_a_muted_alert_is_recorded_and_told_when_it_still_fires():
@@ -100,7 +100,7 @@ def test_a_muted_alert_is_recorded_and_told_when_it_still_fires():
     assert (site.alert().notified_severity, site.alert().silenced_by, site.alert().channels) == ("critical", "s1", ())
     site.minutes([99, 99, 99], 4)  # the collection of minute 5 is the first after the silence
     assert waiting(site) == [("firing", "critical")]
-    [told] = site.store.lanes[f"{ID}/cpu-high", "ops"].waiting
+    [told] = site.store.queues[f"{ID}/cpu-high", "ops"].waiting
     assert (told.since, told.version, told.id) == (models.rfc3339(T0 + 2 * MINUTE), 2, recorded.notification.id)
     assert "silence s1 is over" in told.reason
     site.minutes([99, 20, 20], 7)
@@ -557,7 +557,7 @@ def test_a_window_mutes_and_what_still_fires_is_told_at_its_end(changes):
     assert waiting(site) == []
     site.minutes([99, 99, 99], 4)
     assert waiting(site) == [("firing", "critical")]
-    [told] = site.store.lanes[f"{ID}/cpu-high", "ops"].waiting
+    [told] = site.store.queues[f"{ID}/cpu-high", "ops"].waiting
     assert "silence file-1 is over" in told.reason
 
 
@@ -645,10 +645,10 @@ def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker():
 def received(fleet):  # noqa: F811
     """Return what a channel that takes everything has got by now of the account's alert."""
     found, alert_id = [], f"{test_collector.SCOPE}/collector"
-    while parcels := fleet.outbox.claim(alert_id, fleet.clock(), 15):
-        for parcel in parcels:
-            fleet.outbox.delivered(parcel, fleet.clock())
-            found.append((parcel.channel, parcel.notification.status))
+    while claims := fleet.outbox.claim(alert_id, fleet.clock(), 15):
+        for claimed in claims:
+            fleet.outbox.delivered(claimed, fleet.clock())
+            found.append((claimed.channel, claimed.notification.status))
     return found
 
 

@@ -184,12 +184,12 @@ def test_attempts_are_joined_to_what_they_delivered(repository: Repository, work
     judge(repository, Turn(channels=("ops",)))
     judge(repository, Turn("resolved", version=2, channels=("ops",)))
     outbox, alert_id = repository.outbox, f"{A}/cpu-high"
-    (parcel,) = outbox.claim(alert_id, NOW, 15)
-    outbox.failed(parcel, NOW + 1, "HTTP 503", NOW + 5)
-    (parcel,) = outbox.claim(alert_id, NOW + 5, 15)
-    outbox.delivered(parcel, NOW + 6)
-    (parcel,) = outbox.claim(alert_id, NOW + 6, 15)
-    outbox.give_up(parcel, NOW + 7, "HTTP 404")
+    (claimed,) = outbox.claim(alert_id, NOW, 15)
+    outbox.failed(claimed, NOW + 1, "HTTP 503", NOW + 5)
+    (claimed,) = outbox.claim(alert_id, NOW + 5, 15)
+    outbox.delivered(claimed, NOW + 6)
+    (claimed,) = outbox.claim(alert_id, NOW + 6, 15)
+    outbox.give_up(claimed, NOW + 7, "HTTP 404")
     resolved, firing = repository.alerts.history(alert_id)
     assert [(one.channel, one.at - NOW, one.error) for one in firing.attempts] == [
         ("ops", 1, "HTTP 503"),
@@ -304,8 +304,8 @@ def test_every_subject_is_committed_as_a_worker_is(
     assert repository.alerts.open() == [firing.alerts["cpu-high"]]
     alert_id = f"{subject.id}/cpu-high"
     assert repository.outbox.due(NOW, 10) == [alert_id]
-    parcels = repository.outbox.claim(alert_id, NOW, 15)
-    assert sorted(parcel.channel for parcel in parcels) == ["chat", "log"]
+    claims = repository.outbox.claim(alert_id, NOW, 15)
+    assert sorted(claimed.channel for claimed in claims) == ["chat", "log"]
     assert repository.alerts.commit(
         builders.verdict(basis, Turn("resolved", version=2, channels=("chat",)), at=NOW + 5)
     )

@@ -202,8 +202,8 @@ def test_an_alert_of_an_account_is_written_like_a_workers(kept: Kept) -> None:
     assert after.last_versions == {"collector": 1}
     assert [present(alert.last).dedup_key for alert in kept.alerts.open()] == [f"{SCOPE}/collector"]
     assert kept.outbox.due(NOW + 1, 10) == [f"{SCOPE}/collector"]
-    parcels = kept.outbox.claim(f"{SCOPE}/collector", NOW + 1, 10)
-    assert [(one.channel, one.notification.version, one.notification.worker) for one in parcels] == [
+    claims = kept.outbox.claim(f"{SCOPE}/collector", NOW + 1, 10)
+    assert [(one.channel, one.notification.version, one.notification.worker) for one in claims] == [
         ("log", 1, None),
         ("ops", 1, None),
     ]

@@ -52,9 +52,9 @@ def reclaim(repository: Repository) -> list[models.ClaimedNotification]:
     return eventually(lambda: claim(repository), what="the lease being over")
 
 
-def brief(parcels: Iterable[models.ClaimedNotification]) -> list[tuple[str, int, int]]:
+def brief(claims: Iterable[models.ClaimedNotification]) -> list[tuple[str, int, int]]:
     """Show notifications by channel, version and attempt."""
-    return [(one.channel, one.notification.version, one.attempt) for one in parcels]
+    return [(one.channel, one.notification.version, one.attempt) for one in claims]
 
 
 def test_an_empty_outbox_has_nothing_to_do(repository: Repository) -> None:
@@ -69,10 +69,10 @@ def test_a_notification_waits_for_each_channel(repository: Repository, tell: Tel
     tell("firing", channels=("ops", "log", "ops"))
     assert repository.outbox.backlog() == 2
     assert repository.outbox.due(NOW, 10) == [ALERT]
-    parcels = claim(repository)
-    assert brief(parcels) == [("log", 1, 1), ("ops", 1, 1)]
-    assert parcels[0].notification == builders.notification(ALERT, 1)
-    assert parcels[0].fence != parcels[1].fence
+    claims = claim(repository)
+    assert brief(claims) == [("log", 1, 1), ("ops", 1, 1)]
+    assert claims[0].notification == builders.notification(ALERT, 1)
+    assert claims[0].fence != claims[1].fence
 
 
 def test_a_notification_without_a_channel_waits_for_nobody(repository: Repository, tell: Tell) -> None:
@@ -85,9 +85,9 @@ def test_a_notification_without_a_channel_waits_for_nobody(repository: Repositor
 def test_a_channel_s_name_may_hold_anything(repository: Repository, tell: Tell) -> None:
     """Colons and slashes are nothing special."""
     tell("firing", channels=("a:b/c %é",))
-    (parcel,) = claim(repository)
-    assert (parcel.channel, parcel.alert_id) == ("a:b/c %é", ALERT)
-    assert repository.outbox.delivered(parcel, NOW) is None
+    (claimed,) = claim(repository)
+    assert (claimed.channel, claimed.alert_id) == ("a:b/c %é", ALERT)
+    assert repository.outbox.delivered(claimed, NOW) is None
     assert repository.outbox.backlog() == 0
 
 
@@ -104,10 +104,10 @@ def test_an_alert_keeps_its_order(repository: Repository, tell: Tell) -> None:
     """The next one comes when the one before is accepted."""
     tell("firing", "resolved", "firing")
     for version in (1, 2, 3):
-        parcels = claim(repository)
-        assert brief(parcels) == [("ops", version, 1)]
+        claims = claim(repository)
+        assert brief(claims) == [("ops", version, 1)]
         assert claim(repository) == []
-        assert repository.outbox.delivered(parcels[0], NOW) is None
+        assert repository.outbox.delivered(claims[0], NOW) is None
     assert claim(repository) == []
     assert repository.outbox.due(NOW * 2, 10) == []
     assert repository.outbox.backlog() == 0
@@ -116,12 +116,12 @@ def test_an_alert_keeps_its_order(repository: Repository, tell: Tell) -> None:
 def test_a_clock_that_was_ahead_keeps_nothing_waiting(repository: Repository, tell: Tell) -> None:
     """A next try more than the longest wait ahead was written by a wrong clock; no other one comes sooner for it."""
     tell("firing")
-    (parcel,) = claim(repository, NOW + models.DAY)
-    assert repository.outbox.failed(parcel, NOW + models.DAY, "HTTP 503", NOW + models.DAY + 30)
+    (claimed,) = claim(repository, NOW + models.DAY)
+    assert repository.outbox.failed(claimed, NOW + models.DAY, "HTTP 503", NOW + models.DAY + 30)
     assert repository.outbox.due(NOW, 10) == [ALERT]
-    (parcel,) = claim(repository)
-    assert parcel.attempt == 2
-    assert repository.outbox.failed(parcel, NOW, "HTTP 429", NOW + 3600)
+    (claimed,) = claim(repository)
+    assert claimed.attempt == 2
+    assert repository.outbox.failed(claimed, NOW, "HTTP 429", NOW + 3600)
     assert repository.outbox.due(NOW + 1, 10) == []
     assert claim(repository, NOW + 1) == []
 
@@ -129,8 +129,8 @@ def test_a_clock_that_was_ahead_keeps_nothing_waiting(repository: Repository, te
 def test_a_failure_waits_for_its_time(repository: Repository, tell: Tell) -> None:
     """The same notification is tried again, and what comes behind it waits too."""
     tell("firing")
-    (parcel,) = claim(repository)
-    assert repository.outbox.failed(parcel, NOW, "HTTP 503", NOW + 30)
+    (claimed,) = claim(repository)
+    assert repository.outbox.failed(claimed, NOW, "HTTP 503", NOW + 30)
     tell("resolved")
     assert repository.outbox.due(NOW + 29, 10) == []
     assert claim(repository, NOW + 29) == []
@@ -164,8 +164,8 @@ def test_no_alert_blocks_another(repository: Repository, tell: Tell) -> None:
 def test_giving_up_makes_room_for_the_next(repository: Repository, tell: Tell) -> None:
     """What a channel will never accept does not hold up what it may."""
     tell("firing", "resolved")
-    (parcel,) = claim(repository)
-    assert repository.outbox.give_up(parcel, NOW, "HTTP 400")
+    (claimed,) = claim(repository)
+    assert repository.outbox.give_up(claimed, NOW, "HTTP 400")
     assert brief(claim(repository)) == [("ops", 2, 1)]
 
 
@@ -187,9 +187,9 @@ def test_a_lease_that_is_over_is_free(repository: Repository, tell: Tell) -> Non
 def test_a_late_outcome_counts_where_nobody_came_between(repository: Repository, tell: Tell) -> None:
     """A lease that is over but that nobody has taken is no reason to send twice."""
     tell("firing")
-    (parcel,) = claim(repository, lease=SHORT)
+    (claimed,) = claim(repository, lease=SHORT)
     eventually(lambda: repository.outbox.due(NOW, 1), what="the lease being over")
-    assert repository.outbox.delivered(parcel, NOW) is None
+    assert repository.outbox.delivered(claimed, NOW) is None
     assert repository.outbox.backlog() == 0
 
 
@@ -240,9 +240,9 @@ def test_the_last_word_is_kept_where_saying_it_again_failed(repository: Reposito
     assert not repository.outbox.failed(again, NOW, "HTTP 503", NOW + 10)
     assert repository.outbox.due(NOW + 9, 10) == []
     assert repository.outbox.due(NOW + 10, 10) == [ALERT]
-    (parcel,) = claim(repository, NOW + 10)
-    assert parcel.notification.version == 2
-    assert repository.outbox.delivered(parcel, NOW) is None
+    (claimed,) = claim(repository, NOW + 10)
+    assert claimed.notification.version == 2
+    assert repository.outbox.delivered(claimed, NOW) is None
     assert repository.outbox.backlog() == 0
 
 
@@ -261,8 +261,8 @@ def test_an_unclear_failure_that_was_overtaken_has_the_last_word_said_again(repo
 def test_settling_twice_is_settling_once(repository: Repository, tell: Tell) -> None:
     """An outcome whose answer was lost may be reported again."""
     tell("firing", "resolved", "firing")
-    (parcel,) = claim(repository)
-    assert repository.outbox.delivered(parcel, NOW) is None
+    (claimed,) = claim(repository)
+    assert repository.outbox.delivered(claimed, NOW) is None
     assert repository.outbox.backlog() == 2
     (other,) = claim(repository)
     assert repository.outbox.failed(other, NOW, "HTTP 503", NOW)
@@ -276,18 +276,18 @@ def test_the_outbox_outlives_the_worker(repository: Repository, tell: Tell) -> N
     repository.alerts.retire(builders.verdict(basis, Turn("resolved", channels=("ops",), version=2)))
     repository.workers.add([builders.worker(incarnation="second")])
     for version in (1, 2):
-        (parcel,) = claim(repository)
-        assert parcel.notification.version == version
-        repository.outbox.delivered(parcel, NOW)
+        (claimed,) = claim(repository)
+        assert claimed.notification.version == version
+        repository.outbox.delivered(claimed, NOW)
     assert repository.outbox.backlog() == 0
 
 
 def deliver(repository: Repository, now: float = NOW, remind_at: float | None = None) -> list[tuple[int, bool]]:
     """Claim the head of each queue and have it accepted; return what it was."""
-    parcels = claim(repository, now)
-    for parcel in parcels:
-        assert repository.outbox.delivered(parcel, now, remind_at) is None
-    return [(parcel.notification.version, parcel.notification.reminder) for parcel in parcels]
+    claims = claim(repository, now)
+    for claimed in claims:
+        assert repository.outbox.delivered(claimed, now, remind_at) is None
+    return [(claimed.notification.version, claimed.notification.reminder) for claimed in claims]
 
 
 def test_what_still_fires_is_told_again(repository: Repository, tell: Tell) -> None:
@@ -299,9 +299,9 @@ def test_what_still_fires_is_told_again(repository: Repository, tell: Tell) -> N
     assert deliver(repository, NOW + 100, NOW + 200) == [(1, True)]
     assert repository.outbox.due(NOW + 199, 10) == []
     assert repository.outbox.due(NOW + 200, 10) == [ALERT]
-    (parcel,) = claim(repository, NOW + 200)
-    assert parcel.notification == builders.notification(ALERT, 1, reminder=True)
-    assert repository.outbox.delivered(parcel, NOW + 200) is None
+    (claimed,) = claim(repository, NOW + 200)
+    assert claimed.notification == builders.notification(ALERT, 1, reminder=True)
+    assert repository.outbox.delivered(claimed, NOW + 200) is None
     assert repository.outbox.due(NOW + 10_000, 10) == []
 
 
@@ -329,9 +329,9 @@ def test_a_reminder_may_be_skipped(repository: Repository, tell: Tell) -> None:
     tell("firing")
     deliver(repository, NOW, NOW + 100)
     repository.outbox.due(NOW + 100, 10)
-    (parcel,) = claim(repository, NOW + 100)
-    assert repository.outbox.skip(parcel, NOW + 100, NOW + 300)
-    assert not repository.outbox.skip(parcel, NOW + 100, NOW + 300)
+    (claimed,) = claim(repository, NOW + 100)
+    assert repository.outbox.skip(claimed, NOW + 100, NOW + 300)
+    assert not repository.outbox.skip(claimed, NOW + 100, NOW + 300)
     assert repository.outbox.backlog() == 0
     (recorded,) = repository.alerts.history(ALERT)
     assert len(recorded.attempts) == 1
@@ -343,13 +343,13 @@ def test_what_was_tried_in_vain_for_long_is_stuck(repository: Repository, tell: 
     tell("firing", channels=("ops", "log"))
     assert repository.outbox.stuck(NOW + 999) == []
     for after, error in ((0, "refused"), (40, "timeout")):
-        for parcel in claim(repository, now=NOW + after):
-            if parcel.channel == "log":
-                repository.outbox.delivered(parcel, NOW)
+        for claimed in claim(repository, now=NOW + after):
+            if claimed.channel == "log":
+                repository.outbox.delivered(claimed, NOW)
             else:
-                repository.outbox.failed(parcel, NOW + after, error, NOW + after + 1)
+                repository.outbox.failed(claimed, NOW + after, error, NOW + after + 1)
     assert repository.outbox.stuck(NOW - 1) == []
     assert repository.outbox.stuck(NOW) == [ports.StuckQueue(ALERT, "ops", 2, NOW, "timeout")]
-    (parcel,) = claim(repository, now=NOW + 80)
-    repository.outbox.delivered(parcel, NOW + 81)
+    (claimed,) = claim(repository, now=NOW + 80)
+    repository.outbox.delivered(claimed, NOW + 81)
     assert repository.outbox.stuck(NOW + 999) == []

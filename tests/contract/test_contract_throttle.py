@@ -121,12 +121,12 @@ def test_postponed(repository: Repository) -> None:
     basis = repository.alerts.load([worker.id])[worker.id]
     assert repository.alerts.commit(builders.verdict(basis, builders.Turn()))
     alert_id = f"{worker.id}/cpu-high"
-    (parcel,) = repository.outbox.claim(alert_id, NOW, 15)
-    assert repository.outbox.postpone(parcel, NOW + 30)
+    (claimed,) = repository.outbox.claim(alert_id, NOW, 15)
+    assert repository.outbox.postpone(claimed, NOW + 30)
     assert repository.outbox.due(NOW + 29, 10) == []
     assert repository.outbox.due(NOW + 31, 10) == [alert_id]
     (again,) = repository.outbox.claim(alert_id, NOW + 31, 15)
-    assert (again.attempt, again.notification) == (1, parcel.notification)
-    assert not repository.outbox.postpone(parcel, NOW + 60), "the fence is another's"
+    assert (again.attempt, again.notification) == (1, claimed.notification)
+    assert not repository.outbox.postpone(claimed, NOW + 60), "the fence is another's"
     (recorded,) = repository.alerts.history(alert_id)
     assert recorded.attempts == ()

@@ -180,9 +180,9 @@ def test_what_outlives_its_worker_has_a_lifetime(repository: Repository, redis_c
     repository.alerts.retire(
         builders.verdict(repository.alerts.load([A])[A], Turn("resolved", version=2, channels=("ops",)))
     )
-    while parcels := repository.outbox.claim(ALERT, NOW, 15):
-        for parcel in parcels:
-            repository.outbox.delivered(parcel, NOW)
+    while claims := repository.outbox.claim(ALERT, NOW, 15):
+        for claimed in claims:
+            repository.outbox.delivered(claimed, NOW)
     left = {key.decode() for key in redis_client.scan_iter()}
     assert left == {
         keys.history(ALERT), keys.attempts(ALERT), keys.last(ALERT), keys.versions(A), keys.HISTORY_INDEX, keys.FENCE,
@@ -233,10 +233,10 @@ def test_of_many_claims_one_wins_and_order_stands(repository: Repository) -> Non
 
     def send() -> None:
         while repository.outbox.backlog():
-            for parcel in repository.outbox.claim(ALERT, NOW, 15):
-                sent.append(parcel.notification.version)
-                fences.append(parcel.fence)
-                repository.outbox.delivered(parcel, NOW)
+            for claimed in repository.outbox.claim(ALERT, NOW, 15):
+                sent.append(claimed.notification.version)
+                fences.append(claimed.fence)
+                repository.outbox.delivered(claimed, NOW)
 
     together(*[send] * 5)
     assert sent == list(range(1, 31))

@@ -71,7 +71,7 @@ WITHOUT = {
     "notify/sender._hand_over notifier.send": "deliver.sent stands behind its call",
     "notify/sender._failed outbox.give_up": "of a reminder; the next one is noted in the same step",
     "pipeline/sweep.sweep dispatcher.deliver": "the last of a sweep; the next one finds the same",
-    "notify/channel_health._change alerts.commit": "trouble.told, .over and .abandoned stand behind its calls",
+    "notify/channel_health._change alerts.commit": "channel.fired, .resolved and .reviewed stand behind its calls",
 }
 
 
@@ -236,7 +236,7 @@ def given_up(stage: Stage) -> None:
     stage.other.manner = lambda: "never"
     stage.command("add", stage.worker_id, "--interval", "1s")
     stage.load(97.0)
-    if stage.point != "trouble.over":
+    if stage.point != "channel.resolved":
         stage.dies("run")
     with stage.running():
         stage.until("firing")
@@ -244,7 +244,7 @@ def given_up(stage: Stage) -> None:
     stage.other.manner = lambda: "take"
     stage.load(10.0)
     stage.let_pass(4.0)
-    if stage.point in ("trouble.over", "deliver.delivered"):
+    if stage.point in ("channel.resolved", "deliver.delivered"):
         stage.dies("run")
     with stage.running():
         stage.until("resolved")
@@ -412,8 +412,8 @@ SCENES = {
     "grouped": Scene(in_a_group, ("group.postponed", "group.sent", "group.delivered", "group.delivered:2"), 3),
     "account": Scene(of_an_account, ("scope.committed", "deliver.sent")),
     "left": Scene(while_left, ("scope.closed",)),
-    "given up": Scene(given_up, ("trouble.told", "deliver.given_up", "trouble.over", "deliver.delivered")),
-    "forsaken": Scene(forsaken, ("trouble.abandoned",)),
+    "given up": Scene(given_up, ("channel.fired", "deliver.given_up", "channel.resolved", "deliver.delivered")),
+    "forsaken": Scene(forsaken, ("channel.reviewed",)),
     "reminded": Scene(reminded, ("listener.found", "deliver.sent", "deliver.delivered")),
     "added": Scene(while_added, ("add.stored", "add.scheduled")),
     "removed": Scene(while_removed, ("remove.unscheduled", "remove.retired")),

@@ -119,7 +119,7 @@ def test_a_queue_of_deliveries_that_nobody_reads_is_named(house: House, redis_cl
     assert (code, told["canary"]["stuck_after"], told["backlog"]) == (1, "judged", 0)
     assert [each["name"] for each in told["parts"] if not each["ok"]] in (["canary"], ["queues", "canary"])
     assert "by the queue workermon.deliver" in canary(house)[1]
-    assert redis_client.llen("workermon:outbox:lane:canary:workermon/canary") == 1
+    assert redis_client.llen("workermon:outbox:queue:canary:workermon/canary") == 1
     house.celery("worker", "-Q", "workermon.deliver", "-n", "deliver@here")
     eventually(lambda: round_trips(redis_client), within=START, what="a canary that is accepted")
     assert canary(house)[0]

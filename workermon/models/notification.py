@@ -98,7 +98,7 @@ class Sent(NamedTuple):
 #: Seconds between two canaries.
 CANARY_EVERY = 60
 
-#: The canary's parcel in the outbox, under an id that no alert has, and what stands where a channel's name does.
+#: The canary's notification in the outbox, under an id that no alert has, and what stands where a channel's name does.
 CANARY, CANARY_CHANNEL = "workermon/canary", "canary"
 
 

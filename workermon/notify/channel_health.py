@@ -34,17 +34,17 @@ class ChannelHealth:
             channel_alert.gave_up(builder, configuration, claimed, why)
 
         if self._change(claimed.channel, fire, opens=True):
-            failpoints.reach("trouble.told")
+            failpoints.reach("channel.fired")
 
     def accepted(self, channel: str) -> None:
         """Resolve, because the channel accepted a notification."""
         if self._change(channel, channel_alert.accepted):
-            failpoints.reach("trouble.over")
+            failpoints.reach("channel.resolved")
 
     def review(self, channel: str) -> None:
         """Look at the alert again: its silence may be over, and the channel may have been removed."""
         if self._change(channel, channel_alert.review):
-            failpoints.reach("trouble.abandoned")
+            failpoints.reach("channel.reviewed")
 
     def _change(self, channel: str, change: Change, *, opens: bool = False) -> bool:
         """Change the alert as it is now, if it fires or the change ``opens`` it; ``True`` if something was written."""

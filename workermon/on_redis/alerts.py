@@ -296,8 +296,8 @@ def _transitions(verdict: ports.Verdict) -> tuple[list[str], list[lua.Value]]:
         if notification is None:
             arguments.append(0)
             continue
-        queues = [keys.lane(alert_id, channel) for channel in dict.fromkeys(verdict.channels.get(rule, ()))]
-        names += [keys.last(alert_id), keys.lanes(alert_id), *(f"{keys.LANE}{queue}" for queue in queues)]
+        queues = [keys.queue(alert_id, channel) for channel in dict.fromkeys(verdict.channels.get(rule, ()))]
+        names += [keys.last(alert_id), keys.queues(alert_id), *(f"{keys.QUEUE}{queue}" for queue in queues)]
         text = notification.model_dump_json(by_alias=True)
         published = int(transition.silenced_by is None)
         arguments += [len(queues) + 1, rule, notification.version, notification.id, text, published, *queues]

@@ -16,12 +16,12 @@ key                                         type    owner; lifetime
 ``workermon:alert-history:last:<alert>``    string  alerts: the last notification; 30 days
 ``workermon:alert-history:versions:<id>``   hash    alerts: last version of each rule; 30 days
 ``workermon:alert-history:index``           zset    alerts: ids of alerts by last entry; 30 days after the last
-``workermon:outbox``                        zset    outbox: lanes by the time of the next try; permanent
-``workermon:outbox:lane:<lane>``            list    alerts, outbox: notifications; until all are delivered
-``workermon:outbox:state:<lane>``           hash    outbox: fence and tries of the head; as its lane
-``workermon:outbox:lease:<lane>``           string  outbox: who sends the head; the lease, 15 s at most
-``workermon:outbox:lanes:<alert>``          set     alerts, outbox: the alert's lanes; as those
-``workermon:outbox:reminders``              zset    outbox: lanes by the time of the next reminder; permanent
+``workermon:outbox``                        zset    outbox: queues by the time of the next try; permanent
+``workermon:outbox:queue:<queue>``          list    alerts, outbox: notifications; until all are delivered
+``workermon:outbox:state:<queue>``          hash    outbox: fence and tries of the head; as its queue
+``workermon:outbox:lease:<queue>``          string  outbox: who sends the head; the lease, 15 s at most
+``workermon:outbox:queues:<alert>``         set     alerts, outbox: the alert's queues; as those
+``workermon:outbox:reminders``              zset    outbox: queues by the time of the next reminder; permanent
 ``workermon:outbox:fence``                  string  outbox: counts the claims; permanent
 ``workermon:throttle-window:<group>``       string  throttle: when a group closes; some waits of it
 ``workermon:throttle:<channel>``            hash    throttle: a token bucket; an hour after the last message
@@ -45,7 +45,7 @@ key                                         type    owner; lifetime
 ==========================================  ======  ====================================================================
 
 An ``<id>`` is that of a worker; of alerts it is that of a subject: a worker, a ``<scope>``, the installation (``*/*``)
-or ``channel:<channel>``. An ``<alert>`` is ``<id>/<rule>``, a ``<lane>`` is ``<channel, percent-encoded>:<alert>``, an
+or ``channel:<channel>``. An ``<alert>`` is ``<id>/<rule>``, a ``<queue>`` is ``<channel, percent-encoded>:<alert>``, an
 ``<hour>`` its start in seconds, a ``<scope>`` is ``<account>/<region>``. What is named ``alert-history`` and ``outbox``
 stands on its own and outlives its subject.
 """
@@ -85,13 +85,13 @@ ACCOUNTS = "workermon:accounts"
 TOKENS = "workermon:tokens"
 AUDIT = "workermon:audit"
 LEDGER = "workermon:ledger:"
-LANE, STATE, LEASE = "workermon:outbox:lane:", "workermon:outbox:state:", "workermon:outbox:lease:"
+QUEUE, STATE, LEASE = "workermon:outbox:queue:", "workermon:outbox:state:", "workermon:outbox:lease:"
 
 #: Keys that may stay without a lifetime, with those of Celery's transport and of RedBeat, which own theirs.
 _PERMANENT = re.compile(
     rb"workermon:(workers|worker:.+|alerts:.+|pending|open|silences|configuration|pulse|counts|canary|tokens|audit"
     rb"|accounts|account:.+"
-    rb"|outbox|outbox:(lane|state|lanes):.+|outbox:fence|outbox:reminders|redbeat:.+|schedule:.+|unacked.*|binding.+)"
+    rb"|outbox|outbox:(queue|state|queues):.+|outbox:fence|outbox:reminders|redbeat:.+|schedule:.+|unacked.*|binding.+)"
     rb"|workermon\.(collect|evaluate|deliver).*|.+\.workermon\.pidbox|workermon\.events.+"
 )
 
@@ -146,18 +146,18 @@ def versions(subject: str) -> str:
     return f"workermon:alert-history:versions:{subject}"
 
 
-def lanes(alert_id: str) -> str:
-    """Name the set of an alert's lanes."""
-    return f"workermon:outbox:lanes:{alert_id}"
+def queues(alert_id: str) -> str:
+    """Name the set of an alert's queues."""
+    return f"workermon:outbox:queues:{alert_id}"
 
 
-def lane(alert_id: str, channel: str) -> str:
+def queue(alert_id: str, channel: str) -> str:
     """Name an alert on a channel, as a member of the outbox."""
     return f"{quote(channel, safe='')}:{alert_id}"
 
 
-def of_lane(member: str) -> tuple[str, str]:
-    """Return the alert's id and the channel of a lane."""
+def of_queue(member: str) -> tuple[str, str]:
+    """Return the alert's id and the channel of a queue."""
     channel, _, alert_id = member.partition(":")
     return alert_id, unquote(channel)
 

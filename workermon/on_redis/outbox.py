@@ -1,8 +1,8 @@
-"""Notifications on their way: each alert has a lane for each channel, sent from in order, under a lease with a fence.
+"""Notifications on their way: each alert has a queue for each channel, sent from in order, under a lease with a fence.
 
-A fence is a number that no other claim has. A claim's outcome counts only where the lane still has its fence; one that
-nobody has claimed since is good also after its lease. A parcel that is sent once more because its fence was stale has
-a negative number: no lane has that.
+A fence is a number that no other claim has. A claim's outcome counts only where the queue still has its fence; one that
+nobody has claimed since is good also after its lease. A claimed that is sent once more because its fence was stale has
+a negative number: no queue has that.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import redis
 from workermon import lua, models, ports
 from workermon.on_redis import client, keys
 
-#: Lanes looked at for those that are stuck.
+#: Queues looked at for those that are stuck.
 LOOKED_AT = 1000
 
 #: The name of the canary's queue.
-_CANARY = keys.lane(models.CANARY, models.CANARY_CHANNEL)
+_CANARY = keys.queue(models.CANARY, models.CANARY_CHANNEL)
 
 
 class FindDue(lua.Script[list[bytes]]):
@@ -118,9 +118,9 @@ class RedisOutbox:
             now=repr(now),
             limit=limit,
             lease_prefix=keys.LEASE,
-            queue_prefix=keys.LANE,
+            queue_prefix=keys.QUEUE,
             last_prefix=keys.LAST,
-            queues_prefix=keys.lanes(""),
+            queues_prefix=keys.queues(""),
             horizon=repr(now + ports.LONGEST_WAIT),
         )
         return client.texts(client.run(self._client, finding))
@@ -129,13 +129,13 @@ class RedisOutbox:
         """Claim the head of each due queue of an alert for ``lease`` seconds of Redis' own time."""
         claiming = ClaimNotifications(
             outbox=keys.OUTBOX,
-            queues=keys.lanes(alert_id),
+            queues=keys.queues(alert_id),
             last_fence=keys.FENCE,
             now=repr(now),
             milliseconds=max(1, int(lease * 1000)),
             # redis-py repeats a claim whose answer was lost, and it must know its leases again.
             token=secrets.token_hex(8),
-            queue_prefix=keys.LANE,
+            queue_prefix=keys.QUEUE,
             state_prefix=keys.STATE,
             lease_prefix=keys.LEASE,
             horizon=repr(now + ports.LONGEST_WAIT),
@@ -143,7 +143,7 @@ class RedisOutbox:
         return [
             models.ClaimedNotification(
                 alert_id=alert_id,
-                channel=keys.of_lane(name.decode())[1],
+                channel=keys.of_queue(name.decode())[1],
                 notification=models.Notification.model_validate_json(head),
                 fence=int(fence),
                 attempt=int(attempts),
@@ -152,44 +152,44 @@ class RedisOutbox:
         ]
 
     def delivered(
-        self, parcel: models.ClaimedNotification, at: float, remind_at: float | None = None
+        self, claimed: models.ClaimedNotification, at: float, remind_at: float | None = None
     ) -> models.ClaimedNotification | None:
         """Record acceptance; the present state where the fence was stale and something was told since."""
-        reply = self._settle(parcel, "delivered", at, None, at, remind_at)
+        reply = self._settle(claimed, "delivered", at, None, at, remind_at)
         if len(reply) == 1:
             return None
         _, notification, fence = reply
-        return parcel.model_copy(
+        return claimed.model_copy(
             update={
                 "notification": models.Notification.model_validate_json(notification),
                 "fence": int(fence),
-                "attempt": parcel.attempt + 1,
+                "attempt": claimed.attempt + 1,
             }
         )
 
-    def failed(self, parcel: models.ClaimedNotification, at: float, error: str, retry_at: float) -> bool:
+    def failed(self, claimed: models.ClaimedNotification, at: float, error: str, retry_at: float) -> bool:
         """Record the attempt and wait; where the fence was stale, have the present state sent once more if need be."""
-        return bool(self._settle(parcel, "failed", at, error, retry_at)[0])
+        return bool(self._settle(claimed, "failed", at, error, retry_at)[0])
 
     def give_up(
-        self, parcel: models.ClaimedNotification, at: float, error: str, remind_at: float | None = None
+        self, claimed: models.ClaimedNotification, at: float, error: str, remind_at: float | None = None
     ) -> bool:
         """Record the last attempt and take the notification off."""
-        return bool(self._settle(parcel, "given up", at, error, at, remind_at)[0])
+        return bool(self._settle(claimed, "given up", at, error, at, remind_at)[0])
 
-    def skip(self, parcel: models.ClaimedNotification, at: float, remind_at: float | None) -> bool:
+    def skip(self, claimed: models.ClaimedNotification, at: float, remind_at: float | None) -> bool:
         """Take the notification off as if it had not been there."""
-        return bool(self._settle(parcel, "skipped", at, None, at, remind_at)[0])
+        return bool(self._settle(claimed, "skipped", at, None, at, remind_at)[0])
 
-    def postpone(self, parcel: models.ClaimedNotification, retry_at: float) -> bool:
+    def postpone(self, claimed: models.ClaimedNotification, retry_at: float) -> bool:
         """Give a claim back as if it had not been made."""
-        name = keys.lane(parcel.alert_id, parcel.channel)
+        name = keys.queue(claimed.alert_id, claimed.channel)
         postponing = PostponeAttempt(
             outbox=keys.OUTBOX,
             state=keys.STATE + name,
             lease=keys.LEASE + name,
             name=name,
-            fence=parcel.fence,
+            fence=claimed.fence,
             retry_at=repr(retry_at),
         )
         return bool(client.run(self._client, postponing))
@@ -198,8 +198,8 @@ class RedisOutbox:
         """Queue the canary's notification, unless the last one is still on its way."""
         releasing = ReleaseCanary(
             outbox=keys.OUTBOX,
-            queues=keys.lanes(models.CANARY),
-            queue=keys.LANE + _CANARY,
+            queues=keys.queues(models.CANARY),
+            queue=keys.QUEUE + _CANARY,
             name=_CANARY,
             notification=notification.model_dump_json(by_alias=True),
             at=repr(at),
@@ -208,20 +208,20 @@ class RedisOutbox:
 
     def backlog(self) -> int:
         """Return how many notifications wait, without the canary's."""
-        return client.run(self._client, CountBacklog(outbox=keys.OUTBOX, queue_prefix=keys.LANE, canary=_CANARY))
+        return client.run(self._client, CountBacklog(outbox=keys.OUTBOX, queue_prefix=keys.QUEUE, canary=_CANARY))
 
     def stuck(self, before: float, limit: int = 100) -> list[ports.StuckQueue]:
-        """Return lanes that were tried in vain for long, the oldest first; looks at a thousand lanes at most."""
+        """Return queues that were tried in vain for long, the oldest first; looks at a thousand queues at most."""
         with client.guard(self._client):
-            lanes = client.texts(self._client.zrange(keys.OUTBOX, 0, LOOKED_AT - 1))
+            queues = client.texts(self._client.zrange(keys.OUTBOX, 0, LOOKED_AT - 1))
             with self._client.pipeline(transaction=False) as pipe:
-                for lane in lanes:
-                    pipe.lindex(keys.LANE + lane, 0)
-                    pipe.zrange(keys.attempts(keys.of_lane(lane)[0]), 0, -1)
+                for queue in queues:
+                    pipe.lindex(keys.QUEUE + queue, 0)
+                    pipe.zrange(keys.attempts(keys.of_queue(queue)[0]), 0, -1)
                 replies = pipe.execute()
         found = []
-        for lane, head, entries in zip(lanes, replies[::2], replies[1::2], strict=True):
-            alert_id, channel = keys.of_lane(lane)
+        for queue, head, entries in zip(queues, replies[::2], replies[1::2], strict=True):
+            alert_id, channel = keys.of_queue(queue)
             if head is None:
                 continue
             told = models.Notification.model_validate_json(head).id
@@ -233,30 +233,30 @@ class RedisOutbox:
 
     def _settle(
         self,
-        parcel: models.ClaimedNotification,
+        claimed: models.ClaimedNotification,
         outcome: str,
         at: float,
         error: str | None,
         retry_at: float,
         remind_at: float | None = None,
     ) -> Any:
-        name = keys.lane(parcel.alert_id, parcel.channel)
-        attempt = models.Attempt(notification_id=parcel.notification.id, channel=parcel.channel, at=at, error=error)
+        name = keys.queue(claimed.alert_id, claimed.channel)
+        attempt = models.Attempt(notification_id=claimed.notification.id, channel=claimed.channel, at=at, error=error)
         settling = SettleAttempt(
             outbox=keys.OUTBOX,
-            queues=keys.lanes(parcel.alert_id),
-            queue=keys.LANE + name,
+            queues=keys.queues(claimed.alert_id),
+            queue=keys.QUEUE + name,
             state=keys.STATE + name,
             lease=keys.LEASE + name,
-            attempts=keys.attempts(parcel.alert_id),
-            last=keys.last(parcel.alert_id),
+            attempts=keys.attempts(claimed.alert_id),
+            last=keys.last(claimed.alert_id),
             last_fence=keys.FENCE,
             reminders=keys.REMINDERS,
             name=name,
-            fence=parcel.fence,
-            notification_id=parcel.notification.id,
+            fence=claimed.fence,
+            notification_id=claimed.notification.id,
             outcome=outcome,
-            attempt=f"{parcel.fence} {attempt.model_dump_json()}",
+            attempt=f"{claimed.fence} {attempt.model_dump_json()}",
             retry_at=repr(retry_at),
             lifetime=keys.HISTORY,
             most_attempts=keys.ENTRIES,

@@ -9,7 +9,7 @@ from workermon.models import Channel, ClaimedNotification, Limit, Notification, 
 
 
 class StuckQueue(NamedTuple):
-    """A lane whose head was tried first at ``since`` and was not accepted since; ``error`` is of the last attempt."""
+    """A queue whose first notification was tried at ``since`` and failed; ``error`` is of the last attempt."""
 
     alert_id: str
     channel: str
@@ -18,53 +18,54 @@ class StuckQueue(NamedTuple):
     error: str
 
 
-#: Seconds. No lane waits longer for its next try; one that would was written by a clock that was ahead, and is due.
+#: Seconds. No queue waits longer for its next attempt. A time further ahead was written by a clock that was wrong, and
+#: the queue is due.
 LONGEST_WAIT = 3700
 
 
 class Outbox(Protocol):
-    """Notifications on their way. A lane is one alert on one channel; each keeps its order."""
+    """Notifications on their way. There is a queue for each alert and channel, which keeps its order.
+
+    A claim has a lease and a fence. Once another sender has claimed the queue the fence is stale.
+    """
 
     def due(self, now: float, limit: int) -> list[str]:
-        """Return alert ids with a lane whose head may be tried by now and is under nobody's lease.
-
-        A lane whose next try is more than ``LONGEST_WAIT`` ahead may be tried too.
-        """
+        """Return ids of alerts with a queue whose first notification may be sent now and is under nobody's lease."""
 
     def claim(self, alert_id: str, now: float, lease: float) -> list[ClaimedNotification]:
-        """Claim the head of each due lane of an alert for ``lease`` seconds of Redis' own time."""
+        """Claim the first notification of each due queue of an alert for ``lease`` seconds of Redis' own time."""
 
     def delivered(
-        self, parcel: ClaimedNotification, at: float, remind_at: float | None = None
+        self, claimed: ClaimedNotification, at: float, remind_at: float | None = None
     ) -> ClaimedNotification | None:
-        """Record acceptance and take the notification off its lane; ``remind_at`` is when it is due again, if ever.
+        """Record that the notification was accepted, and take it off its queue.
 
-        Where the alert still fires then, ``due`` puts it into the lane once more, as a reminder.
+        If the alert still fires at ``remind_at``, ``due`` queues the notification again, as a reminder.
 
-        Where the fence was stale nothing is taken off; the answer is the alert's present state as a parcel to be
-        sent once more, so that the last word is the true one (``None`` where there is nothing to add).
+        If the fence is stale nothing is taken off. Then the alert's present state is returned, to be sent once more, so
+        that the last message is the true one; ``None`` if there is nothing to add.
         """
 
-    def failed(self, parcel: ClaimedNotification, at: float, error: str, retry_at: float) -> bool:
-        """Record the attempt, free the lane, and wait until ``retry_at``; ``False`` where the fence was stale."""
+    def failed(self, claimed: ClaimedNotification, at: float, error: str, retry_at: float) -> bool:
+        """Record the attempt, free the queue, and wait until ``retry_at``; ``False`` if the fence is stale."""
 
-    def give_up(self, parcel: ClaimedNotification, at: float, error: str, remind_at: float | None = None) -> bool:
-        """Record the last attempt and take the notification off; ``False`` where the fence was stale."""
+    def give_up(self, claimed: ClaimedNotification, at: float, error: str, remind_at: float | None = None) -> bool:
+        """Record the last attempt and take the notification off; ``False`` if the fence is stale."""
 
-    def skip(self, parcel: ClaimedNotification, at: float, remind_at: float | None) -> bool:
-        """Take the notification off as if it had not been there; ``False`` where the fence was stale."""
+    def skip(self, claimed: ClaimedNotification, at: float, remind_at: float | None) -> bool:
+        """Take the notification off as if it had not been there; ``False`` if the fence is stale."""
 
-    def postpone(self, parcel: ClaimedNotification, retry_at: float) -> bool:
-        """Give a claim back until ``retry_at`` as if it had not been made; ``False`` where the fence was stale."""
+    def postpone(self, claimed: ClaimedNotification, retry_at: float) -> bool:
+        """Give a claim back until ``retry_at`` as if it had not been made; ``False`` if the fence is stale."""
 
     def release(self, notification: Notification, at: float) -> bool:
-        """Put the canary's parcel on its way, recorded nowhere; ``False`` where its last one has not gone yet."""
+        """Queue the canary's notification, recorded nowhere; ``False`` if its last one is still on its way."""
 
     def backlog(self) -> int:
-        """Return how many notifications wait; the canary's parcel is none."""
+        """Return how many notifications wait, without the canary's."""
 
     def stuck(self, before: float, limit: int = 100) -> list[StuckQueue]:
-        """Return lanes whose head was tried first by that time, and whose last attempt failed, the oldest first."""
+        """Return queues whose first notification was tried first by that time, and failed last, the oldest first."""
 
 
 class Secrets(Protocol):

@@ -126,7 +126,7 @@ class MemoryAlerts:
             store.last[alert_id] = notification
             store.last_versions.setdefault(subject, {})[rule] = notification.version
             for channel in dict.fromkeys(verdict.channels.get(rule, ())):
-                waiting = store.lanes.setdefault((alert_id, channel), memory.NotificationQueue(retry_at=verdict.at))
+                waiting = store.queues.setdefault((alert_id, channel), memory.NotificationQueue(retry_at=verdict.at))
                 waiting.waiting.append(notification)
             if transition.silenced_by is None:
                 store.publish(f"{store.channel}:alerts", notification.model_dump_json(by_alias=True))

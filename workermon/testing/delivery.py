@@ -17,156 +17,157 @@ class MemoryOutbox:
         self._store = store
 
     def due(self, now: float, limit: int) -> list[str]:
-        """Return alert ids with a lane that may be tried."""
+        """Return alert ids with a queue that may be tried."""
         with self._store.lock:
             for key in [key for key, at in self._store.reminders.items() if at <= now]:
                 del self._store.reminders[key]
                 last = self._store.last.get(key[0])
-                if last is not None and last.status == "firing" and key not in self._store.lanes:
+                if last is not None and last.status == "firing" and key not in self._store.queues:
                     again = last.model_copy(update={"reminder": True})
-                    self._store.lanes[key] = memory.NotificationQueue(retry_at=now, waiting=[again])
-            lanes = sorted((lane.retry_at, *key) for key, lane in self._store.lanes.items() if self._free(lane, now))
-            return list(dict.fromkeys(alert_id for _, alert_id, _ in lanes))[:limit]
+                    self._store.queues[key] = memory.NotificationQueue(retry_at=now, waiting=[again])
+            queues = self._store.queues.items()
+            due = sorted((queue.retry_at, *key) for key, queue in queues if self._free(queue, now))
+            return list(dict.fromkeys(alert_id for _, alert_id, _ in due))[:limit]
 
     def claim(self, alert_id: str, now: float, lease: float) -> list[models.ClaimedNotification]:
-        """Claim the head of each due lane."""
+        """Claim the head of each due queue."""
         with self._store.lock:
-            parcels = []
-            for (owner, channel), lane in sorted(self._store.lanes.items(), key=lambda item: item[0]):
-                if owner != alert_id or not self._free(lane, now):
+            claims = []
+            for (owner, channel), queue in sorted(self._store.queues.items(), key=lambda item: item[0]):
+                if owner != alert_id or not self._free(queue, now):
                     continue
-                lane.fence, lane.leased_until = next(self._store.fences), self._store.clock() + lease
-                lane.attempts += 1
-                parcels.append(
+                queue.fence, queue.leased_until = next(self._store.fences), self._store.clock() + lease
+                queue.attempts += 1
+                claims.append(
                     models.ClaimedNotification(
                         alert_id=alert_id,
                         channel=channel,
-                        notification=lane.waiting[0],
-                        fence=lane.fence,
-                        attempt=lane.attempts,
+                        notification=queue.waiting[0],
+                        fence=queue.fence,
+                        attempt=queue.attempts,
                     )
                 )
-            return parcels
+            return claims
 
     def delivered(
-        self, parcel: models.ClaimedNotification, at: float, remind_at: float | None = None
+        self, claimed: models.ClaimedNotification, at: float, remind_at: float | None = None
     ) -> models.ClaimedNotification | None:
         """Record acceptance; the present state where the fence was stale."""
         with self._store.lock:
-            lane = self._claimed(parcel)
-            self._attempted(parcel, at, None)
-            if lane is not None:
-                self._take_off(parcel, lane, remind_at)
+            queue = self._queue_of(claimed)
+            self._attempted(claimed, at, None)
+            if queue is not None:
+                self._take_off(claimed, queue, remind_at)
                 return None
-            last = self._store.last.get(parcel.alert_id)
-            if last is None or last.id == parcel.notification.id or self._will_follow(parcel):
+            last = self._store.last.get(claimed.alert_id)
+            if last is None or last.id == claimed.notification.id or self._will_follow(claimed):
                 return None
-            return parcel.model_copy(
-                update={"notification": last, "fence": -next(self._store.fences), "attempt": parcel.attempt + 1}
+            return claimed.model_copy(
+                update={"notification": last, "fence": -next(self._store.fences), "attempt": claimed.attempt + 1}
             )
 
-    def failed(self, parcel: models.ClaimedNotification, at: float, error: str, retry_at: float) -> bool:
+    def failed(self, claimed: models.ClaimedNotification, at: float, error: str, retry_at: float) -> bool:
         """Record the attempt and wait."""
         with self._store.lock:
-            lane = self._claimed(parcel)
-            self._attempted(parcel, at, error)
-            if lane is not None:
-                lane.fence, lane.leased_until, lane.retry_at = None, 0.0, retry_at
+            queue = self._queue_of(claimed)
+            self._attempted(claimed, at, error)
+            if queue is not None:
+                queue.fence, queue.leased_until, queue.retry_at = None, 0.0, retry_at
                 return True
-            last = self._store.last.get(parcel.alert_id)
-            unsaid = last is not None and (last.id != parcel.notification.id or parcel.fence < 0)
-            if last is not None and unsaid and not self._will_follow(parcel):
-                key = (parcel.alert_id, parcel.channel)
-                self._store.lanes.setdefault(key, memory.NotificationQueue(retry_at=retry_at)).waiting.append(last)
+            last = self._store.last.get(claimed.alert_id)
+            newer = last is not None and (last.id != claimed.notification.id or claimed.fence < 0)
+            if last is not None and newer and not self._will_follow(claimed):
+                key = (claimed.alert_id, claimed.channel)
+                self._store.queues.setdefault(key, memory.NotificationQueue(retry_at=retry_at)).waiting.append(last)
             return False
 
     def give_up(
-        self, parcel: models.ClaimedNotification, at: float, error: str, remind_at: float | None = None
+        self, claimed: models.ClaimedNotification, at: float, error: str, remind_at: float | None = None
     ) -> bool:
         """Record the last attempt and take the notification off."""
         with self._store.lock:
-            lane = self._claimed(parcel)
-            self._attempted(parcel, at, error)
-            if lane is None:
+            queue = self._queue_of(claimed)
+            self._attempted(claimed, at, error)
+            if queue is None:
                 return False
-            self._take_off(parcel, lane, remind_at)
+            self._take_off(claimed, queue, remind_at)
             return True
 
-    def skip(self, parcel: models.ClaimedNotification, at: float, remind_at: float | None) -> bool:  # noqa: ARG002 - of the port
+    def skip(self, claimed: models.ClaimedNotification, at: float, remind_at: float | None) -> bool:  # noqa: ARG002 - of the port
         """Take the notification off as if it had not been there."""
         with self._store.lock:
-            lane = self._claimed(parcel)
-            if lane is None:
+            queue = self._queue_of(claimed)
+            if queue is None:
                 return False
-            self._take_off(parcel, lane, remind_at)
+            self._take_off(claimed, queue, remind_at)
             return True
 
-    def postpone(self, parcel: models.ClaimedNotification, retry_at: float) -> bool:
+    def postpone(self, claimed: models.ClaimedNotification, retry_at: float) -> bool:
         """Give a claim back as if it had not been made."""
         with self._store.lock:
-            lane = self._claimed(parcel)
-            if lane is None:
+            queue = self._queue_of(claimed)
+            if queue is None:
                 return False
-            lane.fence, lane.leased_until, lane.retry_at = None, 0.0, retry_at
-            lane.attempts -= 1
+            queue.fence, queue.leased_until, queue.retry_at = None, 0.0, retry_at
+            queue.attempts -= 1
             return True
 
     def release(self, notification: models.Notification, at: float) -> bool:
-        """Put the canary's parcel on its way, unless the last one still is."""
+        """Queue the canary's notification, unless its last one is still on its way."""
         key = (models.CANARY, models.CANARY_CHANNEL)
         with self._store.lock:
-            if key in self._store.lanes:
+            if key in self._store.queues:
                 return False
-            self._store.lanes[key] = memory.NotificationQueue(retry_at=at, waiting=[notification])
+            self._store.queues[key] = memory.NotificationQueue(retry_at=at, waiting=[notification])
             return True
 
     def backlog(self) -> int:
         """Return how many notifications wait."""
         with self._store.lock:
-            return sum(len(lane.waiting) for key, lane in self._store.lanes.items() if key[0] != models.CANARY)
+            return sum(len(queue.waiting) for key, queue in self._store.queues.items() if key[0] != models.CANARY)
 
     def stuck(self, before: float, limit: int = 100) -> list[ports.StuckQueue]:
-        """Return lanes that were tried in vain for long, the oldest first."""
+        """Return queues that were tried in vain for long, the oldest first."""
         found = []
         with self._store.lock:
-            for (alert_id, channel), lane in self._store.lanes.items():
+            for (alert_id, channel), queue in self._store.queues.items():
                 tried = [
                     one
                     for one in self._store.attempts.get(alert_id, ())
-                    if one.channel == channel and one.notification_id == lane.waiting[0].id
+                    if one.channel == channel and one.notification_id == queue.waiting[0].id
                 ]
                 if tried and tried[-1].error is not None and tried[0].at <= before:
                     found.append(ports.StuckQueue(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
         return sorted(found, key=lambda one: one.since)[:limit]
 
-    def _free(self, lane: memory.NotificationQueue, now: float) -> bool:
-        may = lane.retry_at <= now or lane.retry_at > now + ports.LONGEST_WAIT
-        return may and lane.leased_until <= self._store.clock()
+    def _free(self, queue: memory.NotificationQueue, now: float) -> bool:
+        may = queue.retry_at <= now or queue.retry_at > now + ports.LONGEST_WAIT
+        return may and queue.leased_until <= self._store.clock()
 
-    def _claimed(self, parcel: models.ClaimedNotification) -> memory.NotificationQueue | None:
-        lane = self._store.lanes.get((parcel.alert_id, parcel.channel))
-        return lane if lane and lane.fence == parcel.fence else None
+    def _queue_of(self, claimed: models.ClaimedNotification) -> memory.NotificationQueue | None:
+        queue = self._store.queues.get((claimed.alert_id, claimed.channel))
+        return queue if queue and queue.fence == claimed.fence else None
 
-    def _will_follow(self, parcel: models.ClaimedNotification) -> bool:
+    def _will_follow(self, claimed: models.ClaimedNotification) -> bool:
         """Tell whether something waits that nobody sends at this moment, so that it will be the last word."""
-        lane = self._store.lanes.get((parcel.alert_id, parcel.channel))
-        return lane is not None and len(lane.waiting) > (0 if lane.fence is None else 1)
+        queue = self._store.queues.get((claimed.alert_id, claimed.channel))
+        return queue is not None and len(queue.waiting) > (0 if queue.fence is None else 1)
 
     def _take_off(
-        self, parcel: models.ClaimedNotification, lane: memory.NotificationQueue, remind_at: float | None
+        self, claimed: models.ClaimedNotification, queue: memory.NotificationQueue, remind_at: float | None
     ) -> None:
-        self._store.reminders.pop((parcel.alert_id, parcel.channel), None)
+        self._store.reminders.pop((claimed.alert_id, claimed.channel), None)
         if remind_at is not None:
-            self._store.reminders[parcel.alert_id, parcel.channel] = remind_at
-        lane.waiting.pop(0)
-        lane.fence, lane.leased_until, lane.attempts, lane.retry_at = None, 0.0, 0, 0.0
-        if not lane.waiting:
-            del self._store.lanes[parcel.alert_id, parcel.channel]
+            self._store.reminders[claimed.alert_id, claimed.channel] = remind_at
+        queue.waiting.pop(0)
+        queue.fence, queue.leased_until, queue.attempts, queue.retry_at = None, 0.0, 0, 0.0
+        if not queue.waiting:
+            del self._store.queues[claimed.alert_id, claimed.channel]
 
-    def _attempted(self, parcel: models.ClaimedNotification, at: float, error: str | None) -> None:
-        attempts = self._store.attempts.setdefault(parcel.alert_id, [])
+    def _attempted(self, claimed: models.ClaimedNotification, at: float, error: str | None) -> None:
+        attempts = self._store.attempts.setdefault(claimed.alert_id, [])
         attempts.append(
-            models.Attempt(notification_id=parcel.notification.id, channel=parcel.channel, at=at, error=error)
+            models.Attempt(notification_id=claimed.notification.id, channel=claimed.channel, at=at, error=error)
         )
         del attempts[: -memory.KEPT]
 

@@ -80,8 +80,8 @@ class MemoryStore:
         self.attempts: dict[str, list[models.Attempt]] = {}
         self.last: dict[str, models.Notification] = {}
         self.last_versions: dict[str, dict[str, int]] = {}
-        self.lanes: dict[tuple[str, str], NotificationQueue] = {}
-        #: When each lane is told again, by (alert id, channel).
+        self.queues: dict[tuple[str, str], NotificationQueue] = {}
+        #: When the notification of each queue is sent again, by (alert id, channel).
         self.reminders: dict[tuple[str, str], float] = {}
         #: How collection goes in each account and region, and when its shortest interval was noted, by key.
         self.accounts: dict[str, models.AccountState] = {}

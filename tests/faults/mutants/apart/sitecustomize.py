@@ -39,10 +39,10 @@ def _put(self: alerts.RedisAlerts, verdict: ports.Verdict) -> None:
     for rule, _, told in verdict.transitions:
         for channel in verdict.channels.get(rule, ()) if told is not None else ():
             assert told is not None
-            lane = keys.lane(told.dedup_key, channel)
-            self._client.rpush(keys.LANE + lane, told.model_dump_json(by_alias=True))
-            self._client.zadd(keys.OUTBOX, {lane: verdict.at}, nx=True)
-            self._client.sadd(keys.lanes(told.dedup_key), lane)
+            queue = keys.queue(told.dedup_key, channel)
+            self._client.rpush(keys.QUEUE + queue, told.model_dump_json(by_alias=True))
+            self._client.zadd(keys.OUTBOX, {queue: verdict.at}, nx=True)
+            self._client.sadd(keys.queues(told.dedup_key), queue)
 
 
 alerts.RedisAlerts.commit_many = commit_many  # type: ignore[method-assign]

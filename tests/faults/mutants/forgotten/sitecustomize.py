@@ -12,11 +12,11 @@ _due = outbox.RedisOutbox.due
 
 def due(self: outbox.RedisOutbox, now: float, limit: int) -> list[str]:
     """Take off, then put in; whoever names the crash point behind it means what is between."""
-    lanes = cast("list[bytes]", self._client.zrangebyscore(keys.REMINDERS, "-inf", now))
-    if lanes:
-        self._client.zrem(keys.REMINDERS, *lanes)
+    queues = cast("list[bytes]", self._client.zrangebyscore(keys.REMINDERS, "-inf", now))
+    if queues:
+        self._client.zrem(keys.REMINDERS, *queues)
         failpoints.reach("listener.found")
-        self._client.zadd(keys.REMINDERS, dict.fromkeys(lanes, now))
+        self._client.zadd(keys.REMINDERS, dict.fromkeys(queues, now))
     return _due(self, now, limit)
 
 

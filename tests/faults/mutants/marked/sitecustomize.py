@@ -10,10 +10,10 @@ _claim = outbox.RedisOutbox.claim
 
 def claim(self: outbox.RedisOutbox, alert_id: str, now: float, lease: float) -> list[models.ClaimedNotification]:
     """Claim, and mark at once."""
-    parcels = _claim(self, alert_id, now, lease)
-    for parcel in parcels:
-        self.delivered(parcel, now)
-    return parcels
+    claims = _claim(self, alert_id, now, lease)
+    for claimed in claims:
+        self.delivered(claimed, now)
+    return claims
 
 
 outbox.RedisOutbox.claim = claim  # type: ignore[method-assign]
