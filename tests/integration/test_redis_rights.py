@@ -1,0 +1,75 @@
+"""The rights that the documentation lists are enough for everything, and no key or channel lies outside them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.integration.celery_house import ROOT, START, House, opened
+from tests.support.waiting import eventually
+from workermon.local import embedded
+from workermon.on_redis import keys
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+PAGE = ROOT / "docs" / "reference" / "redis-keys.md"
+
+
+def documented() -> list[str]:
+    """Return the words of the command that the page tells to run."""
+    (command,) = re.findall(r"^ACL SETUSER (?:.+\n)*?(?=```)", PAGE.read_text("utf-8"), re.M)
+    return [word.replace(">PASSWORD", ">secret") for word in str(command).split()]
+
+
+@pytest.fixture
+def admin(tmp_path: Path) -> Iterator[redis.Redis]:
+    """Give a client that may do everything, of a server that has the documented user."""
+    made = embedded.Server(tmp_path / "valkey", persistent=False, tcp=True)
+    made.start()
+    try:
+        with contextlib.closing(redis.Redis.from_url(made.url)) as connected:
+            connected.execute_command(*documented())
+            yield connected
+    finally:
+        made.stop()
+
+
+def refused(admin: redis.Redis) -> list[tuple[Any, Any]]:
+    """Return what the server refused so far."""
+    return [(entry["reason"], entry["object"]) for entry in admin.acl_log()]
+
+
+@pytest.mark.parametrize("withheld", [[], ["-info"]], ids=["as documented", "without INFO"])
+def test_everything_runs_with_the_documented_rights(tmp_path: Path, admin: redis.Redis, withheld: list[str]) -> None:
+    """A fleet is added, collected, evaluated and removed; commands of Celery's work; the server refused nothing."""
+    admin.execute_command("ACL", "SETUSER", "workermon", *withheld)
+    options = admin.connection_pool.connection_kwargs
+    url = f"redis://workermon:secret@{options['host']}:{options['port']}/1"
+    (tmp_path / "house").mkdir()
+    with opened(tmp_path / "house", url) as house:
+        house.celery("worker")
+        house.celery("beat")
+        house.add(house.ids)
+        worked = lambda: {part.decode() for part in admin.hgetall(keys.PULSE)}  # noqa: E731
+        eventually(lambda: {"collect", "evaluate", "listener"} <= worked(), within=START, what="the whole way")
+        eventually(lambda: status(house) == 0, within=START, what="status")
+        assert house.run("workermon", "doctor").returncode == 0
+        done = house.run("celery", "-A", "workermon", "inspect", "ping")
+        assert done.returncode == 0, done.stderr
+        for command in (["list"], ["show", house.ids[0]], ["pause", house.ids[0]], ["resume", house.ids[0]],
+                        ["refresh", house.ids[0]], ["alerts", "--all"], ["reconcile"], ["remove", *house.ids]):  # fmt: skip
+            done = house.run("workermon", *command)
+            assert done.returncode == 0, (command, done.stderr)
+    assert {what for what in refused(admin) if what != ("command", "info")} == set()
+    assert bool(refused(admin)) is bool(withheld)
+
+
+def status(house: House) -> int:
+    """Return the exit code of status."""
+    return house.run("workermon", "status").returncode
