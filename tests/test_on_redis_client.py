@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from workermon import errors
-from workermon.on_redis import channel, client
+from workermon.on_redis import channel, client, costs, keys
 
 
 def _refused() -> int:
@@ -138,24 +138,30 @@ def test_a_url_is_read_whole() -> None:
     ]  # fmt: skip
 
 
+def counting(hour: str, number: int) -> costs.CountRequest:
+    """Return a call that adds to a count."""
+    return costs.CountRequest(hour=hour, at=1, lifetime=60, counts=["call", number])
+
+
 def test_a_script_survives_a_server_that_forgot_it(redis_client: redis.Redis) -> None:
-    """After a restart the first call sends it again, alone and among many."""
-    double = client.Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
-    assert double.run(redis_client, ["workermon:outbox:fence"], [2]) == 2
+    """After a restart the first call sends it again, alone and among many, and each call counts once."""
+    hour = keys.costs(0)
+    assert client.run(redis_client, counting(hour, 2)) == 1
     redis_client.script_flush()
-    assert double.run(redis_client, ["workermon:outbox:fence"], [2]) == 4
+    assert client.run(redis_client, counting(hour, 2)) == 1
+    assert redis_client.hget(hour, "call") == b"4"
     redis_client.script_flush()
-    assert double.run_many(redis_client, [(["workermon:outbox:fence"], [1])] * 3) == [5, 6, 7]
-    assert double.run_many(redis_client, []) == []
+    assert client.run_many(redis_client, [counting(hour, 1)] * 3) == [1, 1, 1]
+    assert redis_client.hget(hour, "call") == b"7"
+    assert client.run_many(redis_client, []) == []
 
 
 def test_a_script_s_own_error_is_one_line(redis_client: redis.Redis) -> None:
     """Also among many that went well."""
-    broken = client.Script("return redis.call('LPUSH', KEYS[1], 1)")
-    redis_client.set("workermon:outbox:fence", 1)
+    redis_client.set(keys.costs(0), 1, ex=60)
     for calls in (1, 2):
         with pytest.raises(errors.RedisUnavailable, match="it refuses a command") as caught:
-            broken.run_many(redis_client, [(["workermon:outbox:fence"], [])] * calls)
+            client.run_many(redis_client, [counting(keys.costs(0), 1)] * calls)
         assert "\n" not in str(caught.value)
 
 

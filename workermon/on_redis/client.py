@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.exceptions import AuthenticationError, NoScriptError, RedisError
+from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
@@ -28,11 +26,7 @@ RETRIES = 3
 #: Seconds after which an idle connection is asked for a sign of life before it is used.
 HEALTH_CHECK = 30
 
-Argument = str | bytes | int | float
-
 R = TypeVar("R")
-
-_SCRIPTS = Path(__file__).parent / "scripts"
 
 
 def connect(url: str) -> redis.Redis:
@@ -159,55 +153,3 @@ def run_many(connection: redis.Redis, calls: Sequence[lua.Script[R]]) -> list[R]
     """Run scripts in one round trip, each a step of its own, and return their replies."""
     with guard(connection):
         return lua.run_many(connection, calls)
-
-
-class Script:
-    """A Lua script: one step that nothing comes between. It is sent once, and named by its hash from then on."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._hash = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-    @classmethod
-    def load(cls, name: str) -> Script:
-        """Read ``scripts/<name>.lua``."""
-        return cls((_SCRIPTS / f"{name}.lua").read_text("utf-8"))
-
-    def run(self, client: redis.Redis, keys: Sequence[str | bytes], arguments: Sequence[Argument]) -> Any:
-        """Run it and return its reply."""
-        with guard(client):
-            try:
-                return client.evalsha(self._hash, len(keys), *keys, *arguments)
-            except NoScriptError:
-                return client.eval(self._text, len(keys), *keys, *arguments)
-
-    def queue(self, pipe: Any, keys: Sequence[str | bytes], arguments: Sequence[Argument]) -> None:
-        """Add it to a transaction, whole: a server that does not know its hash must not leave it out."""
-        pipe.eval(self._text, len(keys), *keys, *arguments)
-
-    def run_many(
-        self, client: redis.Redis, calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]]
-    ) -> list[Any]:
-        """Run it for each (keys, arguments) in one round trip, each a step of its own, and return the replies."""
-        if len(calls) < 2:
-            return [self.run(client, keys, arguments) for keys, arguments in calls]
-        with guard(client):
-            replies = self._send(client, calls)
-            # What the server did not know it did not run.
-            again = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            if again:
-                client.script_load(self._text)
-                for place, reply in zip(again, self._send(client, [calls[place] for place in again]), strict=True):
-                    replies[place] = reply
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-            return replies
-
-    def _send(
-        self, client: redis.Redis, calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]]
-    ) -> list[Any]:
-        with client.pipeline(transaction=False) as pipe:
-            for keys, arguments in calls:
-                pipe.evalsha(self._hash, len(keys), *keys, *arguments)
-            return list(pipe.execute(raise_on_error=False))
