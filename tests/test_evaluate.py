@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pytest
 
-from tests.support import stages
+from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points
 from tests.support.repositories import Repository
 from tests.support.rules import changed
 from workermon import models, ports, testing
 from workermon.alerts import lifecycle
-from workermon.config import catalogue
-from workermon.models import Count, Datapoint, Levels, Rule, Series
+from workermon.models import Count, Levels, Series
 from workermon.rules import threshold
 
-MINUTE = 60
-T0 = 1_699_999_200
-CPU = threshold.KIND.rule(
-    name="cpu-high",
-    metric="cpu_utilization",
-    above=Levels(warning=80, critical=90),
-    notify=("ops",),
-)
-QUIET = Rule(name="no-data", kind="no-data")
 CHECK = threshold.KIND.rule(
     name="check", metric="status_check_failed", above=Levels(critical=0), breach=Count(m=2, n=2), notify=("ops",)
 )
-ID = "i-0abc0123456789def"
 
 
 class Hook:
@@ -41,123 +30,6 @@ class Hook:
         self.called.append(notification)
         if self.last_error:
             raise self.last_error
-
-
-class Site:
-    """A monitored worker whose collections a test makes up; ``asked`` is what CloudWatch was asked up to."""
-
-    def __init__(self, *rules: Rule) -> None:
-        self.clock = testing.ManualClock(T0)
-        self.store = testing.MemoryStore(self.clock)
-        self.workers = testing.MemoryWorkers(self.store)
-        self.samples = testing.MemorySamples(self.store)
-        self.alerts: ports.Alerts = testing.MemoryAlerts(self.store)
-        self.configurations = testing.MemoryConfigurations(
-            self.store,
-            models.Configuration(
-                rules=rules or (CPU,), channels={}, metrics=catalogue.CATALOGUE, collect=("cpu_utilization",)
-            ),
-        )
-        self.pulse = testing.MemoryPulse(self.store)
-        self.silences = testing.MemorySilences()
-        self.pulse.mark("listener", T0 - 10_000)
-        self.hooks: list[ports.Violations] = []
-        self.condition = models.Condition()
-        self.worker = self.add(ID)
-
-    def add(self, worker_id: str, **changes: object) -> models.Worker:
-        worker = models.Worker.model_validate(
-            {"id": worker_id, "name": "render-07", "region": "us-east-1", "added_at": T0, "detailed": True,
-             "incarnation": f"of {worker_id}"} | changes
-        )  # fmt: skip
-        self.workers.add([worker])
-        return worker
-
-    def collected(
-        self,
-        at: float,
-        cpu: Mapping[int, float] | None = None,
-        *,
-        status: models.Status = "running",
-        failed: bool | None = False,
-        period: int = MINUTE,
-        worker: models.Worker | None = None,
-    ) -> None:
-        """Write a collection at ``at``: ``cpu`` is the value by time."""
-        worker = worker or self.worker
-        self.clock.now = max(self.clock.now, at)
-        running = status == "running"
-        checks = None
-        if running and failed is not None:
-            checks = models.Checks(system="impaired" if failed else "ok", instance="ok")
-        series = {"cpu_utilization": Series(period, tuple(Datapoint(*one) for one in sorted((cpu or {}).items())))}
-        asked = {"cpu_utilization": at} if running else dict(self.condition.asked)
-        had = self.condition
-        self.condition = models.Condition(
-            status=status,
-            checks=checks,
-            collected_at=at,
-            succeeded_at=at,
-            running_since=(at if had.running_since is None else had.running_since) if running else None,
-            asked=asked | {"status_check_failed": at},
-            periods={"cpu_utilization": period},
-        )
-        sample = models.Sample(
-            worker=worker, collected_at=at, status=status, checks=checks, series=series if running else {}, asked=asked
-        )
-        self.samples.write(sample, self.condition, "{}", again=True)
-
-    def evaluate(self, *worker_ids: str) -> list[str]:
-        return stages.evaluated(
-            worker_ids or (ID,),
-            alerts=self.alerts,
-            samples=self.samples,
-            configurations=self.configurations,
-            pulse=self.pulse,
-            now=self.clock,
-            violations=self.hooks,
-            silences=self.silences,
-        )
-
-    def minutes(self, values: Sequence[float | None], begin: int = 0) -> None:
-        """Collect each minute and evaluate: each value comes three minutes after its slot began."""
-        for slot, value in enumerate(values, begin):
-            at = T0 + MINUTE * slot
-            self.collected(at + 3 * MINUTE, {} if value is None else {at: value})
-            self.evaluate()
-
-    def change(self, **changes: object) -> None:
-        """Put another configuration in force."""
-        had = self.configurations.load()
-        assert self.configurations.save(had.model_copy(update={"revision": had.revision + 1, **changes}))
-
-    def told(self, alert_id: str = f"{ID}/cpu-high") -> list[tuple[str, str, int]]:
-        """Return what people were told, as (status, severity, minute of the deciding time), oldest first."""
-        return [
-            (one.notification.status, one.notification.severity, (one.transition.at - T0) // MINUTE)
-            for one in reversed(self.alerts.history(alert_id))
-            if one.notification
-        ]
-
-    def recorded(self, alert_id: str = f"{ID}/cpu-high") -> list[tuple[str | None, int, bool, bool]]:
-        """Return the history as (severity, minute, correction, told), oldest first."""
-        return [
-            (
-                one.transition.after,
-                (one.transition.at - T0) // MINUTE,
-                one.transition.correction,
-                bool(one.notification),
-            )
-            for one in reversed(self.alerts.history(alert_id))
-        ]
-
-    def alert(self, rule: str = "cpu-high") -> models.Alert:
-        return self.alerts.load([ID])[ID].alerts[rule]
-
-
-def points(values: Sequence[float | None], begin: int = 0) -> dict[int, float]:
-    """Return values a minute apart by their time."""
-    return {T0 + MINUTE * slot: value for slot, value in enumerate(values, begin) if value is not None}
 
 
 def test_fires_and_resolves() -> None:
@@ -509,7 +381,7 @@ def test_hook() -> None:
     """A user's hook hears of each transition that is told; what it raises stops neither others nor alerts."""
     site = Site()
     broken, sound = Hook(RuntimeError("mine")), Hook()
-    site.hooks = [broken, sound]
+    site.violations = [broken, sound]
     site.minutes([95, 95, 95, 20, 20])
     assert [one.status for one in sound.called] == [one.status for one in broken.called] == ["firing", "resolved"]
 
@@ -570,8 +442,8 @@ def test_on_every_store(repository: Repository) -> None:
     assert repository.configurations.save(configuration)
     repository.workers.add([site.worker])
     repository.pulse.mark("listener", T0)
-    site.samples, site.alerts, site.pulse = repository.samples, repository.alerts, repository.pulse  # type: ignore[assignment]
-    site.configurations = repository.configurations  # type: ignore[assignment]
+    site.samples, site.alerts, site.pulse = repository.samples, repository.alerts, repository.pulse
+    site.configurations = repository.configurations
     site.minutes([85, 95, 95, 95, 95, None, 20, 20])
     site.collected(T0 + 12 * MINUTE, {T0 + 5 * MINUTE: 20})
     site.evaluate()

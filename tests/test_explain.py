@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points
 from tests.support.rules import changed
-from tests.test_evaluate import CPU, ID, MINUTE, QUIET, T0, Site, points
 from workermon import errors, models, testing, views
 from workermon.views import explain
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points
 from tests.support.rules import changed
-from tests.test_evaluate import CPU, ID, MINUTE, QUIET, T0, Site, points
 from workermon import models, views
 from workermon.models import Count, Flapping, FlapState, Levels, RuleState, SeverityChange
 from workermon.rules import flapping

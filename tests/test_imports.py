@@ -101,19 +101,11 @@ TECHNOLOGY = {
 REMAINING_TESTS: set[str] = {
     "test_budget_alert: test_collector",
     "test_doctor: test_cli",
-    "test_explain: test_evaluate",
     "test_export: test_cli",
-    "test_flapping: test_evaluate",
-    "test_lateness: test_evaluate",
-    "test_notify_routes: test_evaluate",
     "test_own_metric: test_account_trouble",
     "test_scheduled: test_cli",
-    "test_scheduled: test_evaluate",
-    "test_scheduled: test_states",
     "test_silences: test_cli",
     "test_silences: test_collector",
-    "test_silences: test_evaluate",
-    "test_states: test_evaluate",
 }
 
 

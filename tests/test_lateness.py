@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.test_evaluate import ID, MINUTE, T0, Site
+from tests.support.evaluating import ID, MINUTE, T0, Site
 from workermon.models import Count, Levels
 from workermon.rules import threshold
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.evaluating import CPU, ID, MINUTE, T0, Site
 from tests.support.rules import changed
-from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
 from workermon import config, errors, models, testing
 from workermon.config import difference, export
 from workermon.models import Count

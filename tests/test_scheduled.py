@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.collected import RULE as DOWN
+from tests.support.collected import House
+from tests.support.evaluating import ID, MINUTE, T0
 from tests.support.rules import changed
 from tests.support.stages import stage
 from tests.test_cli import ok, run, world  # noqa: F401 - fixtures
-from tests.test_evaluate import ID
-from tests.test_states import MINUTE, T0, House
-from tests.test_states import RULE as DOWN
 from workermon import cli, config, errors, fleet, models, testing, views
 from workermon.cli import alerts
 from workermon.cli import fleet as show
@@ -251,7 +251,7 @@ def test_a_replay_has_the_same_id() -> None:
         made = Site()
         made.plan(0)
         made.ec2.events[ID] = (REBOOT,)
-        made.collect(1)
+        made.look(1)
         made.clock.advance(late)
         made.evaluate()
         ids.append((made.newest.id, made.newest.at))

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from tests import test_collector
 from tests.support import delivering
+from tests.support.evaluating import CPU, ID, MINUTE, T0, Site
 from tests.support.rules import changed
 from tests.test_cli import A, Session, _silent, fires, ok, one_line, run, world  # noqa: F401 - fixtures
 from tests.test_collector import fleet  # noqa: F401 - a fixture
-from tests.test_evaluate import CPU, ID, MINUTE, T0, Site
 from workermon import config, errors, evaluate, models, ports, testing
 from workermon import settings as settings_of
 from workermon.alerts import lifecycle, maintenance, silences

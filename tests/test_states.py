@@ -9,87 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.collected import RULE, House
+from tests.support.evaluating import ID, MINUTE, T0
 from tests.support.rules import changed
 from tests.support.stages import stage
-from tests.test_evaluate import ID, Site
-from workermon import collect, config, errors, fleet, models, ports, testing, views
+from workermon import config, errors, fleet, models, ports, testing, views
 from workermon.alerts import lifecycle
 from workermon.rules import Facts, state, threshold
 from workermon.views import explain
 
-T0 = 1_699_999_200
-MINUTE = 60
-RULE = models.Rule(name="down", kind="state", notify=("ops",))
 CPU = threshold.KIND.rule(name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90), notify=("ops",))
 BY_USER = "Client.UserInitiatedShutdown"
 BY_ITSELF = "Client.InstanceInitiatedShutdown"
 BY_SPOT = "Server.SpotInstanceTermination"
-
-
-class House(Site):
-    """A worker that is really collected: EC2, the collection and the judgement are the ones in force."""
-
-    def __init__(self, *rules: models.Rule) -> None:
-        super().__init__(*(rules or (RULE,)))
-        self.ec2 = testing.MemoryEc2(models.Instance(id=ID, region="us-east-1", status="running"))
-        self.cloudwatch = testing.MemoryCloudWatch()
-        self.schedule = testing.MemorySchedule()
-        self.schedule.put([self.worker], T0)
-        self.learned_delays = testing.MemoryLearnedDelays(self.store)
-        self.leases = testing.MemoryLeases(self.store)
-
-    @property
-    def stage(self) -> collect.Collection:
-        return collect.Collection(
-            ec2=self.ec2,
-            cloudwatch=self.cloudwatch,
-            workers=self.workers,
-            samples=self.samples,
-            schedule=self.schedule,
-            configurations=self.configurations,
-            learned_delays=self.learned_delays,
-            leases=self.leases,
-            costs=testing.MemoryCosts(),
-            accounts=testing.MemoryAccounts(self.store),
-            bulkhead=collect.Bulkhead(),
-            now=self.clock,
-        )
-
-    def collect(self, minute: float, status: models.Status | None = None, code: str | None = None) -> Any:
-        """Collect at a minute, after the instance has become this."""
-        self.clock.now = T0 + minute * MINUTE
-        if status is not None:
-            self.ec2.become(ID, status, code)
-        return self.stage.collect([ID], again=True)
-
-    def step(self, minute: float, status: models.Status | None = None, code: str | None = None) -> list[str]:
-        """Collect and evaluate."""
-        self.collect(minute, status, code)
-        return self.evaluate()
-
-    def pause(self, paused: bool = True) -> None:
-        worker = self.workers.get([ID])[ID].worker
-        assert self.workers.update(worker.model_copy(update={"monitoring": "paused" if paused else "active"}))
-
-    @property
-    def condition(self) -> models.Condition:
-        return self.workers.get([ID])[ID].condition
-
-    @condition.setter
-    def condition(self, value: models.Condition) -> None:
-        """The base class makes up conditions; here a collection does."""
-
-    def heard(self, rule: str = "down") -> list[tuple[str, int]]:
-        """Return what people were told, as (status, minute), oldest first."""
-        return [(status, minute) for status, _, minute in self.told(f"{ID}/{rule}")]
-
-    def last(self, rule: str = "down") -> models.Notification:
-        """Return the newest notification."""
-        return next(one.notification for one in self.alerts.history(f"{ID}/{rule}") if one.notification)
-
-    def describes(self) -> int:
-        """Return how often DescribeInstances was asked."""
-        return sum(operation == "describe" for operation, _, _ in self.ec2.calls)
 
 
 @pytest.fixture
@@ -225,7 +157,7 @@ def test_a_reason_that_nobody_gives_stops_nothing(house: House) -> None:
         raise errors.AwsDenied("EC2", "not allowed", "allow it")
 
     house.ec2.describe = refuse  # type: ignore[method-assign]
-    report_ = house.collect(1, "stopped", BY_USER)
+    report_ = house.look(1, "stopped", BY_USER)
     assert (report_.failed, report_.collected) == ({}, (ID,))
     house.evaluate()
     assert house.last().summary.endswith("the instance is stopped: EC2 gave no reason")
@@ -323,7 +255,7 @@ def test_a_pause_of_a_running_worker_that_is_seen_running_afterwards_loses_nothi
     house.pause()
     house.evaluate()
     house.pause(paused=False)
-    house.collect(3)  # nobody judges between the two
+    house.look(3)  # nobody judges between the two
     house.step(4, "stopped", BY_USER)
     assert house.heard() == [("firing", 4)]
 
@@ -336,7 +268,7 @@ def test_a_terminated_worker_ends_the_other_alerts_and_begins_this_one() -> None
         made.cloudwatch.put(ID, "CPUUtilization", [(T0 + slot * MINUTE, 95.0) for slot in range(minute)])
         made.step(minute)
     assert {alert.rule for alert in made.alerts.open()} == {"cpu-high"}
-    made.collect(7, "terminated", BY_SPOT)
+    made.look(7, "terminated", BY_SPOT)
     assert made.schedule.ids() == set()
     told = made.evaluate()
     assert sorted(told) == [f"{ID}/cpu-high", f"{ID}/down"]
@@ -349,7 +281,7 @@ def test_a_terminated_worker_ends_the_other_alerts_and_begins_this_one() -> None
 
 def test_a_crash_before_the_judgement_leaves_the_mark(house: House) -> None:
     """The sweep finds a terminated worker that nobody judged, however much later, and tells it with the first time."""
-    house.collect(1, "terminated", BY_SPOT)
+    house.look(1, "terminated", BY_SPOT)
     house.clock.advance(7 * 3600)
     assert house.samples.pending(house.clock(), 10) == [ID]
     assert house.evaluate(*house.samples.pending(house.clock(), 10)) == [f"{ID}/down"]
@@ -385,7 +317,7 @@ def test_a_reconciliation_that_sees_the_end_first_leaves_it_to_be_told(house: Ho
     house.clock.now = T0 + 30
     house.ec2.become(ID, "terminated", BY_SPOT)
     assert reconcile(house).steps == ()
-    house.collect(1)
+    house.look(1)
     assert reconcile(house).steps == ()
     assert house.workers.ids() == [ID]
     house.evaluate()
@@ -440,8 +372,8 @@ def test_who_has_nothing_to_tell_is_retired_at_once(case: str) -> None:
 
 def test_a_stop_that_was_over_before_it_was_seen_is_recorded_and_not_told(house: House) -> None:
     """Nobody is woken, and the history has both turns with their times."""
-    house.collect(1, "stopped", BY_USER)
-    house.collect(2, "running")
+    house.look(1, "stopped", BY_USER)
+    house.look(2, "running")
     assert house.evaluate() == []
     entries = [
         (one.transition.at, one.transition.after, one.notification) for one in house.alerts.history(f"{ID}/down")
@@ -499,7 +431,7 @@ def test_what_a_running_worker_remembers_goes_after_an_hour(house: House) -> Non
 def test_what_is_remembered_is_bounded(house: House) -> None:
     """A worker that goes up and down all the time keeps a dozen changes, and its last run among them."""
     for minute in range(1, 30):
-        house.collect(minute, "stopped" if minute % 2 else "running", BY_USER)
+        house.look(minute, "stopped" if minute % 2 else "running", BY_USER)
     assert len(house.condition.changes) <= state.MAX_CHANGES
     house.evaluate()
     assert house.heard() == [("firing", 29)]

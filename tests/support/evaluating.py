@@ -1,0 +1,124 @@
+"""A monitored worker whose collections a test makes up, and its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from workermon import models, ports, testing
+from workermon.config import catalogue
+from workermon.models import Datapoint, Levels, Rule, Series
+from workermon.rules import threshold
+
+MINUTE = 60
+T0 = 1_699_999_200
+CPU = threshold.KIND.rule(
+    name="cpu-high",
+    metric="cpu_utilization",
+    above=Levels(warning=80, critical=90),
+    notify=("ops",),
+)
+QUIET = Rule(name="no-data", kind="no-data")
+ID = "i-0abc0123456789def"
+
+
+class Site(testing.Monitor):
+    """A monitored worker whose collections a test makes up; ``asked`` is what CloudWatch was asked up to."""
+
+    def __init__(self, *rules: Rule) -> None:
+        super().__init__(
+            models.Configuration(
+                rules=rules or (CPU,), channels={}, metrics=catalogue.CATALOGUE, collect=("cpu_utilization",)
+            ),
+            T0,
+        )
+        self.violations: list[ports.Violations] = []
+        self.pulse.mark("listener", T0 - 10_000)
+        self.condition = models.Condition()
+        self.worker = self.add(ID)
+
+    def add(self, worker_id: str, **changes: object) -> models.Worker:
+        """Monitor a worker."""
+        worker = models.Worker.model_validate(
+            {"id": worker_id, "name": "render-07", "region": "us-east-1", "added_at": T0, "detailed": True,
+             "incarnation": f"of {worker_id}"} | changes
+        )  # fmt: skip
+        self.workers.add([worker])
+        return worker
+
+    def collected(
+        self,
+        at: float,
+        cpu: Mapping[int, float] | None = None,
+        *,
+        status: models.Status = "running",
+        failed: bool | None = False,
+        period: int = MINUTE,
+        worker: models.Worker | None = None,
+    ) -> None:
+        """Write a collection at ``at``: ``cpu`` is the value by time."""
+        worker = worker or self.worker
+        self.clock.now = max(self.clock.now, at)
+        running = status == "running"
+        checks = None
+        if running and failed is not None:
+            checks = models.Checks(system="impaired" if failed else "ok", instance="ok")
+        series = {"cpu_utilization": Series(period, tuple(Datapoint(*one) for one in sorted((cpu or {}).items())))}
+        asked = {"cpu_utilization": at} if running else dict(self.condition.asked)
+        had = self.condition
+        self.condition = models.Condition(
+            status=status,
+            checks=checks,
+            collected_at=at,
+            succeeded_at=at,
+            running_since=(at if had.running_since is None else had.running_since) if running else None,
+            asked=asked | {"status_check_failed": at},
+            periods={"cpu_utilization": period},
+        )
+        sample = models.Sample(
+            worker=worker, collected_at=at, status=status, checks=checks, series=series if running else {}, asked=asked
+        )
+        self.samples.write(sample, self.condition, "{}", again=True)
+
+    def evaluate(self, *worker_ids: str) -> list[str]:
+        """Evaluate these workers, or the one."""
+        return super().evaluate(*(worker_ids or (ID,)))
+
+    def minutes(self, values: Sequence[float | None], begin: int = 0) -> None:
+        """Collect each minute and evaluate: each value comes three minutes after its slot began."""
+        for slot, value in enumerate(values, begin):
+            at = T0 + MINUTE * slot
+            self.collected(at + 3 * MINUTE, {} if value is None else {at: value})
+            self.evaluate()
+
+    def change(self, **changes: object) -> None:
+        """Put another configuration in force."""
+        self.configure(**changes)
+
+    def told(self, alert_id: str = f"{ID}/cpu-high") -> list[tuple[str, str, int]]:
+        """Return what people were told, as (status, severity, minute of the deciding time), oldest first."""
+        return [
+            (one.notification.status, one.notification.severity, (one.transition.at - T0) // MINUTE)
+            for one in reversed(self.alerts.history(alert_id))
+            if one.notification
+        ]
+
+    def recorded(self, alert_id: str = f"{ID}/cpu-high") -> list[tuple[str | None, int, bool, bool]]:
+        """Return the history as (severity, minute, correction, told), oldest first."""
+        return [
+            (
+                one.transition.after,
+                (one.transition.at - T0) // MINUTE,
+                one.transition.correction,
+                bool(one.notification),
+            )
+            for one in reversed(self.alerts.history(alert_id))
+        ]
+
+    def alert(self, rule: str = "cpu-high") -> models.Alert:
+        """Return the state of an alert."""
+        return self.alerts.load([ID])[ID].alerts[rule]
+
+
+def points(values: Sequence[float | None], begin: int = 0) -> dict[int, float]:
+    """Return values a minute apart by their time."""
+    return {T0 + MINUTE * slot: value for slot, value in enumerate(values, begin) if value is not None}
