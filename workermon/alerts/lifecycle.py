@@ -1,6 +1,6 @@
-"""Pure: the life of an alert, whatever its subject: what a judgement opens, changes, resolves, or only records.
+"""Pure: the life of an alert, whatever its subject: what an evaluation opens, changes, resolves, or only records.
 
-A judgement says how it stands with a rule; people were notified how it stood. They are notified again if the two
+An evaluation says how it stands with a rule; people were notified how it stood. They are notified again if the two
 differ, if more joins what they know of, if an alert begins to flap or has held still, and if a silence that kept it
 from them is over. Everything else is recorded only.
 """
@@ -20,12 +20,12 @@ from workermon.rules import flapping, wording
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What a judge says of one rule of a subject.
+    """What an evaluation says of one rule of a subject.
 
     ``alert`` is the alert as it was, ``rule_state`` the state now, ``transitions`` what led there. ``until`` is the
     time up to which the rule was judged (seconds; ``None``: the state's cursor). ``unit`` is the metric's, ``interval``
     (seconds) the worker's, ``last_error`` why its collections fail. ``late_reason`` is why people are notified although
-    nothing of this judgement changed.
+    nothing of this evaluation changed.
     """
 
     rule: models.Rule
@@ -40,7 +40,7 @@ class Judgement:
 
 
 class VerdictBuilder:
-    """A verdict in the making: the judgements of one subject's rules, applied one after the other.
+    """A verdict in the making: the evaluations of one subject's rules, applied one after the other.
 
     ``at`` is when it is made, in seconds; ``active_silences`` are those in force, ``kinds`` the kinds of rules.
     """
@@ -80,7 +80,7 @@ class VerdictBuilder:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _AlertContext:
-    """A judgement of which people are notified.
+    """An evaluation of which people are notified.
 
     ``silence`` is the one that mutes the alert, ``since`` when the episode began. ``begins`` and ``ends``: people are
     notified that it flaps, or that it no longer does.
@@ -96,7 +96,7 @@ class _AlertContext:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Announcement:
-    """What people are notified of: a transition that replaces one of the judgement's, or that is added to them."""
+    """What people are notified of: a transition that replaces one of the evaluation's, or that is added to them."""
 
     replaces: models.Transition | None
     transition: models.Transition
@@ -104,11 +104,11 @@ class _Announcement:
     audience: audience.Audience
 
 
-# --- one judgement -----------------------------------------------------------------------------------------------
+# --- one evaluation -----------------------------------------------------------------------------------------------
 
 
 def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
-    """Apply a judgement; people are notified if the present is not what they were notified of last."""
+    """Apply an evaluation; people are notified if the present is not what they were notified of last."""
     alert, rule_state = judgement.alert, judgement.rule_state
     silence = builder.silence_of(alert.rule)
     unsilenced = alert.silenced_by is not None and silence is None and rule_state.severity is not None
@@ -138,7 +138,7 @@ def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
 
 
 def record_only(builder: VerdictBuilder, judgement: Judgement, reason: str) -> None:
-    """Apply a judgement of which nobody is notified for now, with the reason for that."""
+    """Apply an evaluation of which nobody is notified for now, with the reason for that."""
     alert, rule_state = judgement.alert, judgement.rule_state
     since = _since(alert, rule_state, judgement.transitions)
     builder.alerts[alert.rule] = alert.model_copy(update={"rule_state": rule_state, "since": since})
@@ -148,7 +148,7 @@ def record_only(builder: VerdictBuilder, judgement: Judgement, reason: str) -> N
 
 
 def resolve(builder: VerdictBuilder, alert: models.Alert, rule: models.Rule | None, reason: str, at: float) -> None:
-    """Resolve an alert without a datapoint, with the reason; its judgement begins anew at that time.
+    """Resolve an alert without a datapoint, with the reason; its evaluation begins anew at that time.
 
     ``rule`` is ``None`` if it was removed. Resolving an alert again changes nothing.
     """
@@ -171,7 +171,7 @@ def closing(basis: ports.Basis[Any], configuration: models.Configuration, reason
 
 
 def _is_resolved(alert: models.Alert) -> bool:
-    """Tell whether nobody was notified that it fires and its judgement is about to begin anew."""
+    """Tell whether nobody was notified that it fires and its evaluation is about to begin anew."""
     rule_state = alert.rule_state
     return (
         alert.notified_severity is None
@@ -209,7 +209,7 @@ def _close(
 
 
 def state_after(transition: models.Transition) -> models.RuleState:
-    """Return the state of a rule that is judged by what is known now and by no slots."""
+    """Return the state of a rule that is evaluated by what is known now and by no slots."""
     severity = transition.after
     latched = 0 if severity is None else 1 << models.SEVERITIES.index(severity)
     return models.RuleState(trail=(models.SeverityChange(transition.at, severity, latched),))
@@ -234,7 +234,7 @@ def _differs(judgement: Judgement) -> bool:
 
 
 def _after(judgement: Judgement, stand: flapping.Stand) -> models.Alert:
-    """Return the alert as it is judged now, whatever people were notified of."""
+    """Return the alert as it is evaluated now, whatever people were notified of."""
     alert, rule_state = judgement.alert, judgement.rule_state
     # While it flaps it is one episode, whatever becomes of it.
     goes_on = stand.flaps and alert.flapping and alert.open
@@ -286,7 +286,7 @@ def _deciding(context: _AlertContext) -> models.Transition | None:
 
 
 def _without_transition(builder: VerdictBuilder, context: _AlertContext) -> models.Transition:
-    """Return a transition for what changed although nothing of the judgement did."""
+    """Return a transition for what changed although the evaluation did not."""
     judgement = context.judgement
     trail = judgement.rule_state.trail
     made = models.Transition(
@@ -386,7 +386,7 @@ def _publish(
 
 
 def _damp(builder: VerdictBuilder, judgement: Judgement) -> None:
-    """Write a judgement of an alert that flaps; nobody is notified."""
+    """Write an evaluation of an alert that flaps; nobody is notified."""
     alert, rule_state = judgement.alert, judgement.rule_state
     since = alert.since if alert.open else _since(alert, rule_state, judgement.transitions)
     changes = {"rule_state": rule_state, "since": since, "flapping": True}

@@ -1,7 +1,7 @@
 """Pure: what is true of an account and region: whether anything can be collected there.
 
 One alert about the account and region says what would otherwise be said once for each worker: its workers' alerts about
-missing data are evaluated and recorded as ever, but notify only if they still fire when it is over.
+missing data are evaluated and recorded as always, but notify only if they still fire when it is over.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def judge(
     configuration: models.Configuration,
     monitoring_since: float | None,
 ) -> None:
-    """Judge an account and region.
+    """Evaluate an account and region.
 
     The alert fires three intervals after the last success, or after the monitor's own start if that was later, and
     resolves with the next success. While the monitor's start is unknown it does not fire.

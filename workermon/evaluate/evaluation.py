@@ -17,7 +17,7 @@ from workermon.evaluate import account, installation, worker
 
 log = logs.get(__name__)
 
-#: Races that a judgement may lose against others of the same subject; after that the sweep finds its mark.
+#: Races that an evaluation may lose against others of the same subject; after that the sweep finds its mark.
 TRIES = 5
 
 

@@ -11,7 +11,7 @@ from workermon.alerts import lifecycle, standing
 def judge(
     builder: lifecycle.VerdictBuilder, decision: models.BudgetDecision, configuration: models.Configuration
 ) -> None:
-    """Judge what the budget does.
+    """Evaluate what the budget does.
 
     The alert is a warning from when metrics are asked less often, critical from when that is not enough, and resolves
     when all are asked at their own periods again. It does not go back from critical to warning: only ``status`` shows

@@ -18,7 +18,7 @@ SeriesByMetric = Mapping[tuple[str, str], models.Series]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What workers are judged with, beside what is stored of each.
+    """What workers are evaluated with, beside what is stored of each.
 
     ``accounts`` are the alerts of accounts and regions by key, ``monitoring_since`` is when the monitor itself began.
     """
@@ -31,9 +31,9 @@ class Context:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A rule to be judged for a worker; times in seconds.
+    """A rule to be evaluated for a worker; times in seconds.
 
-    ``alert`` is ``None`` if there was none before. ``horizon`` says how far the rule's metrics can be judged, and
+    ``alert`` is ``None`` if there was none before. ``horizon`` says how far the rule's metrics can be evaluated, and
     ``needed`` from when on their datapoints are needed; a rule without a metric has neither.
     """
 
@@ -47,7 +47,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One worker to be judged: what that is based on, and the rules that can be judged now."""
+    """One worker to be evaluated: what that is based on, and the rules that can be evaluated now."""
 
     basis: ports.Basis[ports.Record]
     plans: tuple[Plan, ...]
@@ -58,11 +58,11 @@ class Case:
         return self.basis.record.worker.id
 
 
-# --- what is to be judged ----------------------------------------------------------------------------------------
+# --- what is to be evaluated ----------------------------------------------------------------------------------------
 
 
 def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, kinds: rules.Kinds) -> Case:
-    """Return which rules are to be judged for a worker; only a worker that runs has its datapoints judged."""
+    """Return which rules are to be evaluated for a worker; only a worker that runs has its datapoints evaluated."""
     worker, condition = basis.record.worker, basis.record.condition
     if worker.monitoring == "paused":
         return Case(basis=basis, plans=())
@@ -81,9 +81,9 @@ def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, 
 
 
 def _begin(basis: ports.Basis[ports.Record]) -> int:
-    """Return where a rule begins that was never judged for this worker.
+    """Return where a rule begins that was never evaluated for this worker.
 
-    That is an hour before the worker was added, or if other rules are judged already, an hour before where they are: a
+    That is an hour before the worker was added, or if other rules are evaluated already, an hour before if they are: a
     new rule finds what goes on without digging through the whole ledger.
     """
     begin = math.floor(basis.record.worker.added_at) - rules.BACKFILL
@@ -117,11 +117,11 @@ def _over_datapoints(
     return [dataclasses.replace(plan, alert=alert, horizon=horizon, needed=max(needed or 0, oldest, 0))]
 
 
-# --- the judgement -----------------------------------------------------------------------------------------------
+# --- the evaluation -----------------------------------------------------------------------------------------------
 
 
 def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric, context: Context) -> None:
-    """Judge every rule for a worker, and end the alerts of rules that are gone."""
+    """Evaluate every rule for a worker, and end the alerts of rules that are gone."""
     record = case.basis.record
     facts = rules.Facts.about(
         record.worker,
@@ -161,7 +161,7 @@ def _pause(builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule) -> 
 def _ended(
     builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule, configuration: models.Configuration
 ) -> bool:
-    """End the alert of a rule that cannot be judged for this worker; tell whether that is so."""
+    """End the alert of a rule that cannot be evaluated for this worker; tell whether that is so."""
     worker, condition = case.basis.record.worker, case.basis.record.condition
     kind, alert = builder.kinds[rule.kind], case.basis.alerts.get(rule.name)
     gone = condition.status in kind.ends_with & models.GONE
@@ -195,7 +195,7 @@ def _until_horizon(case: Case, series: SeriesByMetric) -> dict[str, models.Serie
 
 
 def _evaluate(builder: lifecycle.VerdictBuilder, plan: Plan, facts: rules.Facts, held_back: str | None) -> None:
-    """Judge a rule; ``held_back`` is why nobody is to be notified now. If nothing is new, nothing is kept."""
+    """Evaluate a rule; ``held_back`` is why nobody is to be notified now. If nothing is new, nothing is kept."""
     rule, kind = plan.rule, plan.kind
     alert = plan.alert or models.Alert(rule=rule.name)
     rule_state, transitions = kind.judge(rule, alert.rule_state, facts, plan.horizon)

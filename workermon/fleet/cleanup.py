@@ -41,7 +41,7 @@ class Cleanup:
         self.schedule.delete([worker_id])  # a resume or a reconciliation may have put it back
 
     def close_unused_accounts(self) -> tuple[str, ...]:
-        """Resolve the alerts about accounts and regions where no worker is collected any more; return their keys.
+        """Resolve the alerts about accounts and regions if no worker is collected any more; return their keys.
 
         What is known of the errors there is forgotten. If a worker is there after all, its next collection notes it.
         """

@@ -337,7 +337,7 @@ def _collection(fleet: _Fleet, lateness: float, at: float) -> Part:
 
 def _schedule(fleet: _Fleet, entries: Collection[str], quarantined: dict[str, str]) -> Part:
     active = {worker.id for worker, _ in _watched(fleet)}
-    broken = {name for name in quarantined if name.rpartition(":")[2] in entries}  # others' are not ours to judge
+    broken = {name for name in quarantined if name.rpartition(":")[2] in entries}  # others' are not ours
     missing, ghosts = active - set(entries), set(entries) - {worker.id for worker, _ in fleet}
     wrong = [
         f"{len(which)} {what}"

@@ -21,9 +21,9 @@ class WorkerSummary(Frozen):
 
 
 class Notification(Frozen):
-    """What people and machines are told (``docs/reference/messages.md``).
+    """What people and machines are notified of (``docs/reference/messages.md``).
 
-    ``at`` is the deciding time, ``created_at`` when the judgement was made, ``points`` what decided.
+    ``at`` is the deciding time, ``created_at`` when the evaluation was made, ``points`` what decided.
     ``reminder``: it was accepted before, and still holds.
     """
 

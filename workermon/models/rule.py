@@ -42,7 +42,7 @@ class Flapping(Frozen):
 
 
 class Rule(Frozen):
-    """When a worker is in trouble, and when it is well again.
+    """When a worker is in trouble, and when it is ok again.
 
     ``kind`` names the kind of rule, and ``options`` are what that kind asks for; ``rules.KINDS`` reads them. ``metric``
     is ``None`` for a kind that is not about a metric. ``severity`` is that of a rule without thresholds. ``notify`` are

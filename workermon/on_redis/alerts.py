@@ -83,7 +83,7 @@ class RedisAlerts:
         self._feed = f"{channel}:alerts"
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis[ports.Record]]:
-        """Return the basis of a judgement of those workers that are known; each is read in one step."""
+        """Return the basis of an evaluation of those workers that are known; each is read in one step."""
         found = {}
         for start in range(0, len(worker_ids), workers.CHUNK):
             chunk = worker_ids[start : start + workers.CHUNK]
@@ -100,7 +100,7 @@ class RedisAlerts:
         return found
 
     def load_standing(self) -> ports.Standing:
-        """Return the basis of a judgement of every account and region, and of the installation, read in one step."""
+        """Return the basis of an evaluation of every account and region, and of the installation, read in one step."""
         loading = LoadStanding(
             configuration=keys.CONFIGURATION,
             accounts=keys.ACCOUNTS,
@@ -118,7 +118,7 @@ class RedisAlerts:
         return ports.Standing(found, _basis(models.INSTALLATION, None, revision, *installation))
 
     def load_channel(self, channel: str) -> ports.Basis[None]:
-        """Return the basis of a judgement of a channel."""
+        """Return the basis of an evaluation of a channel."""
         subject = models.channel_subject(channel)
         loading = LoadSubject(
             configuration=keys.CONFIGURATION, alerts=keys.alerts(subject.id), versions=keys.versions(subject.id)

@@ -154,7 +154,7 @@ class RedisOutbox:
     def delivered(
         self, claimed: models.ClaimedNotification, at: float, remind_at: float | None = None
     ) -> models.ClaimedNotification | None:
-        """Record acceptance; the present state where the fence was stale and something was told since."""
+        """Record acceptance; the present state where the fence was stale and something was reported since."""
         reply = self._settle(claimed, "delivered", at, None, at, remind_at)
         if len(reply) == 1:
             return None

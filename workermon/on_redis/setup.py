@@ -35,7 +35,7 @@ class RedisSetup:
             return _mark(self._client)
 
     def put(self, change: ports.Change) -> bool:
-        """Write all of it in one step, where nothing that it is based on has changed."""
+        """Write all of it in one step, if nothing that it is based on has changed."""
         with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
             leaving = [verdict.basis.subject.id for verdict in change.leaving]
             try:

@@ -50,7 +50,7 @@ class RecordedTransition(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of one judgement of one subject, to be written in one step if its basis still holds.
+    """The outcome of one evaluation of one subject, to be written in one step if its basis still holds.
 
     ``alerts`` replaces all of the subject's; ``channels`` says where each rule's notifications go; ``at`` is when it
     was made, in seconds.
@@ -74,13 +74,13 @@ class Alerts(Protocol):
     """State of the alerts of every subject, their history, and what waits to be delivered."""
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, Basis[Record]]:
-        """Return the basis of a judgement of those workers that are known."""
+        """Return the basis of an evaluation of those workers that are known."""
 
     def load_standing(self) -> Standing:
-        """Return the basis of a judgement of every account and region collected from, and of the installation."""
+        """Return the basis of an evaluation of every account and region collected from, and of the installation."""
 
     def load_channel(self, channel: str) -> Basis[None]:
-        """Return the basis of a judgement of a channel."""
+        """Return the basis of an evaluation of a channel."""
 
     def commit(self, verdict: Verdict) -> bool:
         """Write alerts, history and outbox in one step; ``False``, and nothing written, if the basis moved on.

@@ -95,7 +95,7 @@ class Throttle(Protocol):
         """
 
     def window(self, group: str, *, created: float, wait: float, now: float) -> float:
-        """Return when the group closes that a notification created then belongs to; it opens one where there is none.
+        """Return when the group closes that a notification created then belongs to; it opens one if there is none.
 
         A notification belongs to the last window if that was not closed yet when it was created.
         """

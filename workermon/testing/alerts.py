@@ -18,7 +18,7 @@ class MemoryAlerts:
         self._store = store
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis[ports.Record]]:
-        """Return the basis of a judgement of these workers."""
+        """Return the basis of an evaluation of these workers."""
         with self._store.lock:
             return {
                 worker_id: self._basis(models.worker_subject(stored.worker), stored.record())
@@ -27,7 +27,7 @@ class MemoryAlerts:
             }
 
     def load_standing(self) -> ports.Standing:
-        """Return the basis of a judgement of every account and region, and of the installation."""
+        """Return the basis of an evaluation of every account and region, and of the installation."""
         with self._store.lock:
             accounts = {
                 key: self._basis(models.account_subject(key), state) for key, state in self._store.accounts.items()
@@ -35,7 +35,7 @@ class MemoryAlerts:
             return ports.Standing(accounts, self._basis(models.INSTALLATION, None))
 
     def load_channel(self, channel: str) -> ports.Basis[None]:
-        """Return the basis of a judgement of a channel."""
+        """Return the basis of an evaluation of a channel."""
         with self._store.lock:
             return self._basis(models.channel_subject(channel), None)
 

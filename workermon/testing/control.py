@@ -41,7 +41,7 @@ class MemorySetup:
             return f"{self._store.configuration.revision if self._store.configuration else 0}/{self._store.changes}"
 
     def put(self, change: ports.Change) -> bool:
-        """Write all of it where nothing that it is based on has changed."""
+        """Write all of it if nothing that it is based on has changed."""
         store = self._store
         with store.lock:
             fleet = {one: kept.worker for one, kept in store.workers.items()}
@@ -86,7 +86,7 @@ class MemoryPulse:
             self._marks[part] = at
 
     def judges(self, at: float) -> None:
-        """Note that somebody judges, whom the listener need not have woken."""
+        """Note that somebody evaluates, whom the listener need not have woken."""
         with self._lock:
             heard = self._marks.get("listener")
             if heard is not None and at - heard > ports.BREAK:
@@ -185,7 +185,7 @@ class MemoryDispatcher:
         self.reconciliations = 0
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
-        """Have these workers judged."""
+        """Have these workers evaluated."""
         self.evaluated.extend(worker_ids)
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
@@ -193,7 +193,7 @@ class MemoryDispatcher:
         self.delivered.extend(alert_ids)
 
     def canary(self) -> None:
-        """Have the canary that was heard judged."""
+        """Have the canary that the listener received evaluated."""
         self.canaries += 1
 
     def reconcile(self) -> None:
