@@ -21,7 +21,6 @@ from workermon.on_aws import cloudwatch, ec2, limited, regions, session, sns
 from workermon.on_celery import dispatcher, nodes, schedule
 from workermon.on_celery.app import app
 from workermon.on_redis import (
-    access,
     accounts,
     alerts,
     canary,
@@ -188,16 +187,6 @@ class Recipes(dishka.Provider):
     def make_canary(self, redis: Redis, own: settings.Settings) -> ports.Canary:
         """Keep the trace of canaries."""
         return canary.RedisCanary(redis.client, own.channel)
-
-    @dishka.provide
-    def make_access(self, redis: Redis) -> ports.Access:
-        """Keep tokens and sessions."""
-        return access.RedisAccess(redis.client)
-
-    @dishka.provide
-    def make_audit_trail(self, redis: Redis) -> ports.AuditTrail:
-        """Keep what was changed by whom."""
-        return access.RedisAuditTrail(redis.client)
 
     @dishka.provide
     def make_leases(self, redis: Redis) -> ports.Leases:

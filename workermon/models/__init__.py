@@ -5,7 +5,6 @@ Times are seconds since 1970 (UTC) inside and RFC 3339 at the border; durations 
 
 from __future__ import annotations
 
-from workermon.models.access import ROLES, AuditEntry, LoginSession, Role, Token, may
 from workermon.models.alert import (
     Acknowledgement,
     Alert,
@@ -119,7 +118,6 @@ __all__ = [
     "LATENESS",
     "MAX_SILENCE",
     "PROTECTED_VARIABLES",
-    "ROLES",
     "SEVERITIES",
     "STATUS_CHECK_FAILED",
     "STOPPED",
@@ -129,7 +127,6 @@ __all__ = [
     "Acknowledgement",
     "Alert",
     "Attempt",
-    "AuditEntry",
     "BudgetDecision",
     "Channel",
     "Check",
@@ -152,7 +149,6 @@ __all__ = [
     "InstanceStatus",
     "Levels",
     "Limit",
-    "LoginSession",
     "Maintenance",
     "Metric",
     "Monitoring",
@@ -160,7 +156,6 @@ __all__ = [
     "Origin",
     "Query",
     "Reading",
-    "Role",
     "Rule",
     "RuleState",
     "Sample",
@@ -178,7 +173,6 @@ __all__ = [
     "SubjectKey",
     "SubjectKind",
     "Text",
-    "Token",
     "TopicMessage",
     "Transition",
     "Worker",
@@ -196,7 +190,6 @@ __all__ = [
     "joined_windows",
     "latest_time",
     "maintenance_id",
-    "may",
     "moment",
     "readings",
     "rfc3339",

@@ -38,10 +38,6 @@ key                                         type    owner; lifetime
 ``workermon:budget-decision``               string  costs: what the budget makes of the periods; 2 days
 ``workermon:accounts``                      set     accounts: accounts and regions collected from; permanent
 ``workermon:account:<scope>``               hash    accounts: how collection goes there; until nobody collects there
-``workermon:tokens``                        hash    access: tokens by name, each with the hash of its secret; permanent
-``workermon:login-session:<hash>``          string  access: a browser that logged in; until it ends
-``workermon:login-failures:<address>``      string  access: failed logins from an address; 10 minutes
-``workermon:audit``                         zset    audit trail: writes by time, the newest 10,000; permanent
 ==========================================  ======  ====================================================================
 
 An ``<id>`` is that of a worker; of alerts it is that of a subject: a worker, a ``<scope>``, the installation (``*/*``)
@@ -82,14 +78,12 @@ COUNTS = "workermon:counts"
 LIMITS = "workermon:limits"
 BUDGET_DECISION = "workermon:budget-decision"
 ACCOUNTS = "workermon:accounts"
-TOKENS = "workermon:tokens"
-AUDIT = "workermon:audit"
 LEDGER = "workermon:ledger:"
 QUEUE, STATE, LEASE = "workermon:outbox:queue:", "workermon:outbox:state:", "workermon:outbox:lease:"
 
 #: Keys that may stay without a lifetime, with those of Celery's transport and of RedBeat, which own theirs.
 _PERMANENT = re.compile(
-    rb"workermon:(workers|worker:.+|alerts:.+|pending|open|silences|configuration|pulse|counts|canary|tokens|audit"
+    rb"workermon:(workers|worker:.+|alerts:.+|pending|open|silences|configuration|pulse|counts|canary"
     rb"|accounts|account:.+"
     rb"|outbox|outbox:(queue|state|queues):.+|outbox:fence|outbox:reminders|redbeat:.+|schedule:.+|unacked.*|binding.+)"
     rb"|workermon\.(collect|evaluate|deliver).*|.+\.workermon\.pidbox|workermon\.events.+"
@@ -165,16 +159,6 @@ def of_queue(member: str) -> tuple[str, str]:
 def lease(name: str) -> str:
     """Name a lease."""
     return f"workermon:lease:{name}"
-
-
-def login_session(digest: str) -> str:
-    """Name a browser that logged in."""
-    return f"workermon:login-session:{digest}"
-
-
-def login_failures(address: str) -> str:
-    """Name the count of failed logins from an address."""
-    return f"workermon:login-failures:{address}"
 
 
 def limit(name: str) -> str:

@@ -7,7 +7,6 @@ else is said they raise ``errors.RedisUnavailable`` or ``errors.AwsError`` and i
 
 from __future__ import annotations
 
-from workermon.ports.access import FAILURES_KEPT, MAX_AUDIT_ENTRIES, Access, AuditTrail
 from workermon.ports.alerts import SET_BACK, Accounts, Alerts, Basis, RecordedTransition, Silences, Standing, Verdict
 from workermon.ports.aws import Answer, CloudWatch, Costs, Ec2, Limiter, Publisher
 from workermon.ports.control import (
@@ -36,17 +35,13 @@ __all__ = [
     "BREAK",
     "CANARY_BREAK",
     "CANARY_STEPS",
-    "FAILURES_KEPT",
     "LONGEST_WAIT",
-    "MAX_AUDIT_ENTRIES",
     "SET_BACK",
     "SLOT_TOLERANCE",
     "START_UP",
-    "Access",
     "Accounts",
     "Alerts",
     "Answer",
-    "AuditTrail",
     "Basis",
     "Canary",
     "Change",

@@ -5,7 +5,6 @@ The repository's ports share one ``MemoryStore``, as the real ones share one Red
 
 from __future__ import annotations
 
-from workermon.testing.access import MemoryAccess, MemoryAuditTrail
 from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
 from workermon.testing.aws import MemoryCloudWatch, MemoryCosts, MemoryEc2, MemoryLearnedDelays, MemoryLimiter
 from workermon.testing.clock import ManualClock
@@ -36,10 +35,8 @@ from workermon.testing.samples import MemoryFeed, MemorySamples
 
 __all__ = [
     "ManualClock",
-    "MemoryAccess",
     "MemoryAccounts",
     "MemoryAlerts",
-    "MemoryAuditTrail",
     "MemoryCanary",
     "MemoryCloudWatch",
     "MemoryConfigurations",

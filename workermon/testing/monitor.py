@@ -9,7 +9,6 @@ from typing import Any, TypeVar, cast, get_type_hints
 
 from workermon import collect, config, evaluate, models, notify, ports, rules
 from workermon.notify import channel_type, channels
-from workermon.testing.access import MemoryAccess, MemoryAuditTrail
 from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
 from workermon.testing.aws import MemoryCloudWatch, MemoryCosts, MemoryEc2, MemoryLearnedDelays, MemoryLimiter
 from workermon.testing.clock import ManualClock
@@ -32,10 +31,8 @@ T = TypeVar("T")
 
 #: The attribute of a ``Monitor`` that is each port, by the type by which a stage asks for it.
 PORTS: Mapping[Any, str] = {
-    ports.Access: "access",
     ports.Accounts: "accounts",
     ports.Alerts: "alerts",
-    ports.AuditTrail: "audit_trail",
     ports.Canary: "canary",
     ports.Clock: "clock",
     ports.CloudWatch: "cloudwatch",
@@ -108,8 +105,6 @@ class Monitor:
         self.canary: ports.Canary = MemoryCanary(self.store)
         self.leases: ports.Leases = MemoryLeases(self.store)
         self.feed: ports.Feed = MemoryFeed(self.store)
-        self.access: ports.Access = MemoryAccess()
-        self.audit_trail: ports.AuditTrail = MemoryAuditTrail()
         self.schedule = MemorySchedule()
         self.dispatcher = MemoryDispatcher()
         self.nodes = MemoryNodes()
