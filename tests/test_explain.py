@@ -2,15 +2,15 @@
 
 import pytest
 
+from tests.support import stages
 from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points
 from tests.support.rules import changed
 from workermon import errors, models, testing, views
-from workermon.views import explain
 
 
 def why(site, metric="cpu_utilization"):
     """Explain a metric of the site's worker."""
-    return explain.why(
+    return stages.why(
         site.workers.get([ID])[ID],
         metric,
         alerts=site.alerts,

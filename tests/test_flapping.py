@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import stages
 from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points
 from tests.support.rules import changed
 from workermon import models, views
 from workermon.models import Count, Flapping, FlapState, Levels, RuleState, SeverityChange
 from workermon.rules import flapping
-from workermon.views import explain
 
 ONE = Count(m=1, n=1)
 OPTION = Flapping(turns=6, within=3600)
@@ -375,7 +375,7 @@ def test_why_and_alerts_say_that_it_flaps() -> None:
     site.minutes(waves(9))
     record = site.workers.get([ID])[ID]
     ports = {"alerts": site.alerts, "samples": site.samples, "configurations": site.configurations}
-    [rule] = explain.why(record, "cpu_utilization", **ports, pulse=site.pulse, silences=site.silences, now=site.clock)[
+    [rule] = stages.why(record, "cpu_utilization", **ports, pulse=site.pulse, silences=site.silences, now=site.clock)[
         "rules"
     ]
     until = models.rfc3339(T0 + 68 * MINUTE)
@@ -391,7 +391,7 @@ def test_why_and_alerts_say_that_it_flaps() -> None:
     [alert] = alert_view.list().alerts
     assert alert.flapping is True
     site.minutes([20] * 61, 9)
-    [rule] = explain.why(record, "cpu_utilization", **ports, pulse=site.pulse, silences=site.silences, now=site.clock)[
+    [rule] = stages.why(record, "cpu_utilization", **ports, pulse=site.pulse, silences=site.silences, now=site.clock)[
         "rules"
     ]
     assert (rule["flapping"]["flaps"], rule["flapping"]["until"]) == (False, None)

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import stages
 from tests.support.collected import RULE as DOWN
 from tests.support.collected import House
 from tests.support.evaluating import ID, MINUTE, T0
@@ -24,7 +25,6 @@ from workermon.config import difference, export
 from workermon.models import DAY, ScheduledEvent
 from workermon.notify import text
 from workermon.rules import Facts, event
-from workermon.views import explain
 
 RULE = event.KIND.rule(name="scheduled", by_code=True, notify=("ops",))
 HOUR = 3600
@@ -300,7 +300,7 @@ def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledE
 
 def why(site: Site) -> Any:
     """Explain the rule."""
-    return explain.why(
+    return stages.why(
         site.workers.get([ID])[ID], "event", alerts=site.alerts, samples=site.samples,
         configurations=site.configurations, pulse=site.pulse, silences=site.silences, now=site.clock,
     )["rules"][0]  # fmt: skip
@@ -422,10 +422,10 @@ def test_the_commands_print_it(site: Site) -> None:
     names = {"alerts": site.alerts, "configurations": site.configurations}
     given = {"samples": site.samples, "pulse": site.pulse, "silences": site.silences, "now": site.clock, **names}
     record = site.workers.get([ID])[ID]
-    lines = "\n".join(alerts._explained(explain.why(record, "event", **given)))
+    lines = "\n".join(alerts._explained(stages.why(record, "event", **given)))
     assert "  event    system-reboot 2023-11-21T22:00:00Z The host is updated\n" in lines
     assert "instance-retirement 2023-11-28T22:00:00Z [Completed] x; not told: EC2 says it is completed" in lines
-    lines = "\n".join(alerts._explained(explain.why(record, "state", **given)))
+    lines = "\n".join(alerts._explained(stages.why(record, "state", **given)))
     assert "  rule     states stopped terminated, severity critical; notifies ops" in lines
     assert "  seen     2023-11-14T22:02:00Z stopped, Client.UserInitiatedShutdown" in lines
     lines_of_show = dict(show._lines(shown(site), site.clock()))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import stages
 from tests.support.collected import RULE, House
 from tests.support.evaluating import ID, MINUTE, T0
 from tests.support.rules import changed
@@ -16,7 +17,6 @@ from tests.support.stages import stage
 from workermon import config, errors, fleet, models, ports, testing, views
 from workermon.alerts import lifecycle
 from workermon.rules import Facts, state, threshold
-from workermon.views import explain
 
 CPU = threshold.KIND.rule(name="cpu-high", metric="cpu_utilization", above=models.Levels(critical=90), notify=("ops",))
 BY_USER = "Client.UserInitiatedShutdown"
@@ -489,7 +489,7 @@ def test_a_changed_rule_holds_for_what_fires() -> None:
 
 def why(house: House) -> dict[str, Any]:
     """Explain the rule."""
-    document = explain.why(
+    document = stages.why(
         house.workers.get([ID])[ID], "state", alerts=house.alerts, samples=house.samples,
         configurations=house.configurations, pulse=house.pulse, silences=house.silences, now=house.clock,
     )  # fmt: skip

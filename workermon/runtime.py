@@ -268,6 +268,7 @@ class Recipes(dishka.Provider):
     make_sender = dishka.provide(sender.Sender)
     make_delivery = dishka.provide(notify.Delivery)
     make_channel_test = dishka.provide(notify.ChannelTest)
+    make_explanation = dishka.provide(views.Explanation)
     make_fleet_view = dishka.provide(views.FleetView)
     make_alert_view = dishka.provide(views.AlertView)
     make_history_view = dishka.provide(views.HistoryView)

@@ -18,7 +18,6 @@ from tests.support.aws import use_aws
 from workermon import collect, config, failpoints, fleet, models, notify, ports, runtime, settings, testing, views
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
-from workermon.views import explain
 
 pytestmark = pytest.mark.integration
 
@@ -112,7 +111,7 @@ class House:
         names = ("alerts", "samples", "configurations", "pulse", "silences")
         record = self.get(ports.Workers).get([worker_id])[worker_id]
         given = {name: self.get(getattr(ports, name.title())) for name in names}
-        return explain.why(record, metric, **given, now=self.clock)["rules"][0]
+        return stages.why(record, metric, **given, now=self.clock)["rules"][0]
 
     def reconcile(self) -> Any:
         """Repair what can be repaired."""

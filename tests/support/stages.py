@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from workermon import errors, evaluate, models, ports, rules, runtime, settings, testing
+from workermon import errors, evaluate, models, ports, rules, runtime, settings, testing, views
 from workermon.notify import channel_health
 
 T = TypeVar("T")
@@ -104,3 +104,28 @@ def give_up(
         alert_id=lost.dedup_key, channel=channel, notification=lost, fence=1, attempt=5
     )
     health.gave_up(claimed, errors.DeliveryFailed(f"channel {channel}", why, "see the receiver's log"))
+
+
+def why(
+    record: ports.Record,
+    metric: str,
+    *,
+    alerts: ports.Alerts,
+    samples: ports.Samples,
+    configurations: ports.Configurations,
+    pulse: ports.Pulse,
+    silences: ports.Silences,
+    now: ports.Clock,
+) -> dict[str, Any]:
+    """Return how the rules over a metric are explained for a worker."""
+    explanation = views.Explanation(
+        alerts=alerts,
+        samples=samples,
+        configurations=configurations,
+        outbox=testing.MemoryOutbox(testing.MemoryStore()),
+        pulse=pulse,
+        silences=silences,
+        kinds=rules.KINDS,
+        now=now,
+    )
+    return explanation.why(record, metric)

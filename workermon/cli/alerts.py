@@ -72,14 +72,14 @@ def why(own: session.Session, name: str, metric: str, as_json: bool) -> None:
     \b
     Example: workermon why render-07 cpu_utilization
     """
-    from workermon import fleet
-    from workermon.views import explain
+    from workermon import fleet, views
 
+    explanation = own.get(views.Explanation)
     if models.is_delivery_alert(f"{name}/{metric}"):
-        _delivery(own.call(explain.delivery, models.channel_of(f"{name}/{metric}")), as_json)
+        _delivery(explanation.delivery(models.channel_of(f"{name}/{metric}")), as_json)
         return
     record = own.get(fleet.Lookup).resolve([name])[0]
-    found = own.call(explain.why, record, metric)
+    found = explanation.why(record, metric)
     if as_json:
         output.document(found)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from workermon.views.alerts import AlertList, AlertRow, AlertView
 from workermon.views.document import Document
+from workermon.views.explain import Explanation
 from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerRow
 from workermon.views.history import History, HistoryView
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
@@ -14,6 +15,7 @@ __all__ = [
     "AlertRow",
     "AlertView",
     "Document",
+    "Explanation",
     "FleetView",
     "History",
     "HistoryView",

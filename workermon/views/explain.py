@@ -6,11 +6,12 @@ kind of the rule.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from workermon import errors, models, ports, rules
-from workermon.alerts import silences as silencing
+from workermon.alerts import silences
 from workermon.rules import flapping
 
 #: Entries of an alert's history that are shown.
@@ -19,110 +20,139 @@ HISTORY = 10
 Document = dict[str, Any]
 
 
-def why(
-    record: ports.Record,
-    metric: str,
-    *,
-    alerts: ports.Alerts,
-    samples: ports.Samples,
-    configurations: ports.Configurations,
-    pulse: ports.Pulse,
-    silences: ports.Silences,
-    now: ports.Clock,
-) -> Document:
-    """Return how every rule over a metric stands for a worker, and what was decided last.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Explains the rules of a worker, and the delivery to a channel."""
 
-    The kinds of rules without a metric have a name in its place, such as ``no-data``.
+    alerts: ports.Alerts
+    samples: ports.Samples
+    configurations: ports.Configurations
+    outbox: ports.Outbox
+    pulse: ports.Pulse
+    silences: ports.Silences
+    kinds: rules.Kinds
+    now: ports.Clock
 
-    Raises ``errors.NotFound`` for a metric that is not known.
-    """
-    configuration = configurations.load()
-    pseudo_metrics = [kind.pseudo_metric for kind in rules.KINDS.values() if kind.pseudo_metric is not None]
-    known = (*configuration.metrics, models.STATUS_CHECK_FAILED, *pseudo_metrics)
-    if metric not in known:
-        raise errors.NotFound(f"metric {metric}", "is not known", errors.nearest(metric, known))
-    worker = record.worker
-    basis = alerts.load([worker.id]).get(worker.id)
-    if basis is None:
-        raise errors.UnknownWorker(f"worker {worker.name}", "not monitored", "see 'workermon list'")
-    record = basis.record
-    found, at = [], now()
-    active_silences = silencing.in_force(silences.every(), configuration.silences, at)
-    for rule in configuration.rules:
-        kind = rules.KINDS[rule.kind]
-        if metric != kind.pseudo_metric and metric not in kind.metrics(rule):
-            continue
+    def why(self, record: ports.Record, metric: str) -> Document:
+        """Return the state of every rule over a metric for a worker, and the last decisions.
+
+        The kinds of rules without a metric have a name in its place, such as ``no-data``. Raises ``errors.NotFound``
+        for a metric that is not known.
+        """
+        configuration = self.configurations.load()
+        pseudo_metrics = [kind.pseudo_metric for kind in self.kinds.values() if kind.pseudo_metric is not None]
+        known = (*configuration.metrics, models.STATUS_CHECK_FAILED, *pseudo_metrics)
+        if metric not in known:
+            raise errors.NotFound(f"metric {metric}", "is not known", errors.nearest(metric, known))
+        worker = record.worker
+        basis = self.alerts.load([worker.id]).get(worker.id)
+        if basis is None:
+            raise errors.UnknownWorker(f"worker {worker.name}", "not monitored", "see 'workermon list'")
+        condition = basis.record.condition
+        return {
+            "worker": {"id": worker.id, "name": worker.name},
+            "metric": metric,
+            "status": condition.status,
+            "monitoring": worker.monitoring,
+            "collected_at": _time(condition.collected_at),
+            "succeeded_at": _time(condition.succeeded_at),
+            "trouble": None
+            if condition.last_error is None
+            else {"kind": condition.last_error.kind, "message": errors.printable(condition.last_error.message)},
+            "rules": [
+                self._rule(rule, basis, configuration)
+                for rule in configuration.rules
+                if metric == self.kinds[rule.kind].pseudo_metric or metric in self.kinds[rule.kind].metrics(rule)
+            ],
+        }
+
+    def delivery(self, channel: str) -> Document:
+        """Return whether a channel takes notifications, what waits for it in vain, and its alert.
+
+        Raises ``errors.NotFound`` for a channel that is not in the configuration and has no alert.
+        """
+        channels = self.configurations.load().channels
+        alert = self.alerts.load_channel(channel).alerts.get(models.DELIVERY)
+        if channel not in channels and alert is None:
+            why = "it is not in the configuration"
+            raise errors.NotFound(f"channel {errors.printable(channel)[:64]}", why, errors.nearest(channel, channels))
+        last = alert.last if alert is not None and alert.open else None
+        return {
+            "channel": channel,
+            "type": channels[channel].type if channel in channels else None,
+            "rule": models.DELIVERY,
+            "state": "ok" if last is None else last.severity,
+            "since": None if last is None else last.since,
+            "reason": None if last is None else last.reason,
+            "waiting": [
+                {
+                    "alert": stuck.alert_id,
+                    "attempts": stuck.attempts,
+                    "since": models.rfc3339(stuck.since),
+                    "error": stuck.error,
+                }
+                for stuck in self.outbox.stuck(self.now())
+                if stuck.channel == channel
+            ],
+            "history": _history(self.alerts.history(models.delivery_alert(channel), HISTORY)),
+        }
+
+    def _rule(
+        self, rule: models.Rule, basis: ports.Basis[ports.Record], configuration: models.Configuration
+    ) -> Document:
+        """Return the state of a rule, explained by its kind, and the last decisions."""
+        kind, record, at = self.kinds[rule.kind], basis.record, self.now()
         alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
-        explanation = _explanation(rule, basis, configuration, samples, pulse, at)
-        found.append(
-            {
-                **_rule(rule),
-                **_state(alert),
-                **models.to_json(explanation.details),
-                "now": _not_evaluated(rule, record, configuration) or explanation.now,
-                "flapping": _flapping(rule, alert, at),
-                "silences": _silences(active_silences, worker, rule.name, at),
-                "history": _history(alerts.history(f"{worker.id}/{rule.name}", HISTORY)),
-            }
+        explanation = self._explanation(rule, alert.rule_state, record, configuration)
+        until = kind.evaluated_until(alert.rule_state, at)
+        active_silences = silences.in_force(self.silences.every(), configuration.silences, at)
+        return {
+            "rule": rule.name,
+            "kind": rule.kind,
+            **kind.conditions(rule),
+            **_notified(rule),
+            **_state(alert),
+            **models.to_json(explanation.details),
+            "now": _not_evaluated(kind, rule, record, configuration) or explanation.now,
+            "flapping": _flapping(rule, alert, until),
+            "silences": _silences(active_silences, record.worker, rule.name, at),
+            "history": _history(self.alerts.history(f"{record.worker.id}/{rule.name}", HISTORY)),
+        }
+
+    def _explanation(
+        self,
+        rule: models.Rule,
+        rule_state: models.RuleState,
+        record: ports.Record,
+        configuration: models.Configuration,
+    ) -> rules.Explanation:
+        """Have the kind of the rule explain its state, with the datapoints that it asks for."""
+        kind = self.kinds[rule.kind]
+        horizon = kind.horizon(rule, record.worker, record.condition, configuration)
+        series: dict[str, models.Series] = {}
+        span = kind.explained_over(rule, rule_state)
+        if span is not None and horizon is not None:
+            wanted = [(record.worker.id, metric, horizon.period) for metric in kind.metrics(rule)]
+            series = {metric: found for (_, metric), found in self.samples.read(wanted, *span).items()}
+        facts = rules.Facts.about(
+            record.worker,
+            record.condition,
+            series=series,
+            at=self.now(),
+            monitoring_since=self.pulse.monitoring_since() if kind.by_clock else None,
         )
-    condition = record.condition
-    return {
-        "worker": {"id": worker.id, "name": worker.name},
-        "metric": metric,
-        "status": condition.status,
-        "monitoring": worker.monitoring,
-        "collected_at": _time(condition.collected_at),
-        "succeeded_at": _time(condition.succeeded_at),
-        "trouble": None
-        if condition.last_error is None
-        else {"kind": condition.last_error.kind, "message": errors.printable(condition.last_error.message)},
-        "rules": found,
-    }
-
-
-def delivery(
-    channel: str,
-    *,
-    alerts: ports.Alerts,
-    outbox: ports.Outbox,
-    configurations: ports.Configurations,
-    now: ports.Clock,
-) -> Document:
-    """Return how the delivery to a channel stands: whether it takes something, what waits in vain, what was told of it.
-
-    Raises ``errors.NotFound`` for a channel that is not in the configuration and that nothing was told of.
-    """
-    channels = configurations.load().channels
-    alert = alerts.load_channel(channel).alerts.get(models.DELIVERY)
-    if channel not in channels and alert is None:
-        why = "it is not in the configuration"
-        raise errors.NotFound(f"channel {errors.printable(channel)[:64]}", why, errors.nearest(channel, channels))
-    last = alert.last if alert is not None and alert.open else None
-    return {
-        "channel": channel,
-        "type": channels[channel].type if channel in channels else None,
-        "rule": models.DELIVERY,
-        "state": "ok" if last is None else last.severity,
-        "since": None if last is None else last.since,
-        "reason": None if last is None else last.reason,
-        "waiting": [
-            {"alert": one.alert_id, "attempts": one.attempts, "since": models.rfc3339(one.since), "error": one.error}
-            for one in outbox.stuck(now())
-            if one.channel == channel
-        ],
-        "history": _history(alerts.history(models.delivery_alert(channel), HISTORY)),
-    }
+        return kind.explain(rule, rule_state, facts, horizon)
 
 
 def _time(at: float | None) -> str | None:
     return None if at is None else models.rfc3339(at)
 
 
-def _rule(rule: models.Rule) -> Document:
-    shown: Document = {"rule": rule.name, "kind": rule.kind, **rules.KINDS[rule.kind].conditions(rule)}
+def _notified(rule: models.Rule) -> Document:
+    shown: Document = {"labels": rule.labels, "notify": list(rule.notify)}
     if rule.routes is not None:
         shown["routes"] = {severity: list(names) for severity, names in rule.routes.items()}
-    return {**shown, "labels": rule.labels, "notify": list(rule.notify)}
+    return shown
 
 
 def _state(alert: models.Alert) -> Document:
@@ -138,11 +168,11 @@ def _state(alert: models.Alert) -> Document:
     }
 
 
-def _flapping(rule: models.Rule, alert: models.Alert, now: float) -> Document | None:
-    """Return whether an alert flaps, and until when it has to hold still; ``None`` where the rule damps nothing."""
+def _flapping(rule: models.Rule, alert: models.Alert, until: int | None) -> Document | None:
+    """Return whether an alert flaps, and until when it has to be still; ``None`` if the rule has no ``flapping``."""
     if rule.flapping is None:
         return None
-    stand = flapping.stand(rule, alert.rule_state, rules.KINDS[rule.kind].evaluated_until(alert.rule_state, now))
+    stand = flapping.stand(rule, alert.rule_state, until)
     return {
         "turns": rule.flapping.turns,
         "within": rule.flapping.within,
@@ -152,9 +182,11 @@ def _flapping(rule: models.Rule, alert: models.Alert, now: float) -> Document | 
     }
 
 
-def _not_evaluated(rule: models.Rule, record: ports.Record, configuration: models.Configuration) -> str | None:
+def _not_evaluated(
+    kind: rules.Kind[Any], rule: models.Rule, record: ports.Record, configuration: models.Configuration
+) -> str | None:
     """Return why a rule is not evaluated at present, ``None`` if it is."""
-    worker, status, kind = record.worker, record.condition.status, rules.KINDS[rule.kind]
+    worker, status = record.worker, record.condition.status
     if worker.monitoring == "paused":
         return "monitoring is paused"
     if (reason := kind.not_applied(rule, worker, configuration)) is not None:
@@ -164,38 +196,11 @@ def _not_evaluated(rule: models.Rule, record: ports.Record, configuration: model
     return None
 
 
-def _explanation(
-    rule: models.Rule,
-    basis: ports.Basis[ports.Record],
-    configuration: models.Configuration,
-    samples: ports.Samples,
-    pulse: ports.Pulse,
-    now: float,
-) -> rules.Explanation:
-    """Have the kind of the rule explain its state, with the datapoints that it asks for."""
-    kind, record = rules.KINDS[rule.kind], basis.record
-    rule_state = (basis.alerts.get(rule.name) or models.Alert(rule=rule.name)).rule_state
-    horizon = kind.horizon(rule, record.worker, record.condition, configuration)
-    series: dict[str, models.Series] = {}
-    span = kind.explained_over(rule, rule_state)
-    if span is not None and horizon is not None:
-        wanted = [(record.worker.id, metric, horizon.period) for metric in kind.metrics(rule)]
-        series = {metric: found for (_, metric), found in samples.read(wanted, *span).items()}
-    facts = rules.Facts.about(
-        record.worker,
-        record.condition,
-        series=series,
-        at=now,
-        monitoring_since=pulse.monitoring_since() if kind.by_clock else None,
-    )
-    return kind.explain(rule, rule_state, facts, horizon)
-
-
 def _silences(active_silences: Iterable[models.Silence], worker: models.Worker, rule: str, at: float) -> list[Document]:
     return [
         {"id": one.id, "ends": models.rfc3339(one.ends), "reason": one.reason, "by": one.by}
         for one in active_silences
-        if silencing.muting([one], worker, rule, at)
+        if silences.muting([one], worker, rule, at)
     ]
 
 

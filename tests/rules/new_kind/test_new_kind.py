@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from tests.rules.new_kind import unchanged
-from workermon import config, errors, evaluate, models, rules, testing
+from workermon import config, errors, evaluate, models, rules, testing, views
 from workermon.config import export
 from workermon.notify import channels
 from workermon.rules import Facts, Horizon
@@ -124,7 +124,7 @@ def test_it_is_evaluated_and_notified() -> None:
     monitor.schedule.put([worker], T0)
     values = [40.0, 97.0, 97.0, 97.0, 50.0]
     monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T0 + MINUTE * n, value) for n, value in enumerate(values)])
-    for _ in range(12):
+    for _ in range(7):
         monitor.clock.advance(MINUTE)
         monitor.collect()
         monitor.get(evaluate.Evaluation).evaluate([worker.id])
@@ -135,3 +135,8 @@ def test_it_is_evaluated_and_notified() -> None:
         ("unchanged", "resolved", "critical", models.rfc3339(T0 + 4 * MINUTE)),
     ]
     assert told[0].summary == "render-07: cpu_utilization hangs at 97 %"
+    (record,) = monitor.workers.get([worker.id]).values()
+    hangs, high = monitor.get(views.Explanation).why(record, "cpu_utilization")["rules"]
+    assert (hangs["rule"], hangs["kind"], hangs["unchanged"], hangs["state"]) == ("cpu-hangs", "unchanged", 3, "ok")
+    assert (hangs["values"][-1], hangs["now"]) == (50.0, "2 different values in 3 slots")
+    assert (high["rule"], high["kind"]) == ("cpu-high", "threshold")
