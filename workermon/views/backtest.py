@@ -158,14 +158,19 @@ def rules_for(configuration: models.Configuration, metric: str | None, source: s
 
 
 def episodes(
-    rule: models.Rule, segments: Sequence[models.Series], *, worker: str | None = None, until: int | None = None
+    rule: models.Rule,
+    segments: Sequence[models.Series],
+    *,
+    worker: str | None = None,
+    until: int | None = None,
+    kinds: rules.Kinds = rules.KINDS,
 ) -> list[Episode]:
     """Return the episodes of a rule over datapoints, in order of time.
 
     ``segments`` follow one another, each with a period of its own. Slots before the first datapoint are not expected;
     those up to ``until`` are (a time; the last datapoint where left out).
     """
-    kind, rule_state = rules.KINDS[rule.kind], models.RuleState()
+    kind, rule_state = kinds[rule.kind], models.RuleState()
     turns: list[models.Transition] = []
     points = [point for segment in segments for point in segment.points]
     for place, (period, own) in enumerate(segments):
@@ -177,13 +182,15 @@ def episodes(
         facts = rules.Facts.recorded(rule.metric or "", models.Series(period, own), begin)
         rule_state, found = kind.judge(rule, rule_state, facts, rules.Horizon.until(newest, period))
         turns += found
-    return _paired(rule, turns, points, worker)
+    return [
+        episode._replace(peak=kind.peak(rule, [value for at, value in points if _within(at, episode)]))
+        for episode in _paired(rule, turns, worker)
+    ]
 
 
 def _paired(
     rule: models.Rule,
     turns: Sequence[models.Transition],
-    points: Sequence[models.Datapoint],
     worker: str | None,
 ) -> list[Episode]:
     found: list[Episode] = []
@@ -195,16 +202,15 @@ def _paired(
                 begin, worst = turn.at, turn.after
             worst = max(worst, turn.after, key=models.SEVERITIES.index)
         elif begin is not None:
-            found.append(Episode(rule.name, worker, worst, begin, turn.at, _peak(rule, points, begin, turn.at)))
+            found.append(Episode(rule.name, worker, worst, begin, turn.at, None))
             begin = None
     if begin is not None:
-        found.append(Episode(rule.name, worker, worst, begin, None, _peak(rule, points, begin, None)))
+        found.append(Episode(rule.name, worker, worst, begin, None, None))
     return found
 
 
-def _peak(rule: models.Rule, points: Iterable[models.Datapoint], begin: int, end: int | None) -> float | None:
-    values = [value for at, value in points if begin <= at and (end is None or at < end)]
-    return rules.KINDS[rule.kind].peak(rule, values)
+def _within(at: int, episode: Episode) -> bool:
+    return episode.begin <= at and (episode.end is None or at < episode.end)
 
 
 def ledger(

@@ -12,6 +12,7 @@ from workermon import config, errors, evaluate, models, rules, testing, views
 from workermon.config import export
 from workermon.notify import channels
 from workermon.rules import Facts, Horizon
+from workermon.views import backtest
 
 #: The row.
 KINDS = {**rules.KINDS, unchanged.KIND.name: unchanged.KIND}
@@ -140,3 +141,13 @@ def test_it_is_evaluated_and_notified() -> None:
     assert (hangs["rule"], hangs["kind"], hangs["unchanged"], hangs["state"]) == ("cpu-hangs", "unchanged", 3, "ok")
     assert (hangs["values"][-1], hangs["now"]) == (50.0, "2 different values in 3 slots")
     assert (high["rule"], high["kind"]) == ("cpu-high", "threshold")
+
+
+def test_it_is_backtested() -> None:
+    """Recorded datapoints give the episodes that the rule would have fired, with the kind's own peak."""
+    rule = configuration().rules[0]
+    values = [1.0, 97.0, 97.0, 97.0, 50.0]
+    points = tuple(models.Datapoint(T0 + MINUTE * place, value) for place, value in enumerate(values))
+    [episode] = backtest.episodes(rule, [models.Series(MINUTE, points)], kinds=KINDS)
+    assert (episode.severity, episode.begin, episode.end) == ("critical", T0 + 3 * MINUTE, T0 + 4 * MINUTE)
+    assert episode.peak == 97.0
