@@ -100,7 +100,7 @@ def test_it_is_said_once_and_told_again_when_it_has_held_still() -> None:
     assert [one[2] for one in told(site)] == [0, 1, 2, 3, 4, 5, 6]
     said = last(site)
     assert (said.status, said.severity, said.version) == ("firing", "warning", 7)
-    wanted = "render-07: cpu-high is flapping: 6 turns within 1 h; told again when it has held still for 1 h"
+    wanted = "render-07: cpu-high is flapping: 6 transitions within 1 h; notifies again when it has held still for 1 h"
     assert said.summary == wanted
     assert said.reason == "cpu_utilization 85 % > 80 % for 1 of 1 datapoints"
     assert site.alert().flapping

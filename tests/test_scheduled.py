@@ -424,7 +424,7 @@ def test_the_commands_print_it(site: Site) -> None:
     record = site.workers.get([ID])[ID]
     lines = "\n".join(alerts._explained(stages.why(record, "event", **given)))
     assert "  event    system-reboot 2023-11-21T22:00:00Z The host is updated\n" in lines
-    assert "instance-retirement 2023-11-28T22:00:00Z [Completed] x; not told: EC2 says it is completed" in lines
+    assert "instance-retirement 2023-11-28T22:00:00Z [Completed] x; not notified: EC2 says it is completed" in lines
     lines = "\n".join(alerts._explained(stages.why(record, "state", **given)))
     assert "  rule     states stopped terminated, severity critical; notifies ops" in lines
     assert "  seen     2023-11-14T22:02:00Z stopped, Client.UserInitiatedShutdown" in lines

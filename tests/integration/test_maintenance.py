@@ -71,5 +71,5 @@ def test_what_fires_in_a_window_is_told_soon_after_it(house: House, redis_client
     assert (found["silenced_by"], found["version"]) == (None, 2)
     assert "is over, and it still fires" in found["reason"]
     why = house.run("workermon", "why", house.ids[0], "status_check_failed").stdout
-    assert "told nobody: silence file-" in why
+    assert "not notified: silence file-" in why
     assert node.alive()

@@ -90,7 +90,8 @@ def begins_to_flap(
     """
     assert rule.flapping is not None
     still = wording.duration(rule.flapping.within)
-    text = f"{rule.name} is flapping: {stand.turns} turns within {still}; told again when it has held still for {still}"
+    often = f"{stand.turns} transitions within {still}"
+    text = f"{rule.name} is flapping: {often}; notifies again when it has held still for {still}"
     return notified.model_copy(
         update={
             "id": identity(subject.key, rule.name, f"{transition.after or 'ok'} flapping on", transition.at),

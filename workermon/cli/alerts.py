@@ -1,4 +1,4 @@
-"""``alerts`` and ``why``: what fires, what is over, and why it is so."""
+"""``alerts`` and ``why``: what fires, what is over, and why."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--all", "every", is_flag=True, help="Those that are over too.")
+@click.option("--all", "every", is_flag=True, help="Past alerts too.")
 @options.as_json
 @session.pass_session
 def alerts(own: session.Session, every: bool, as_json: bool) -> None:
@@ -64,10 +64,10 @@ def _marks(alert: views.AlertRow) -> Iterator[str]:
 @options.as_json
 @session.pass_session
 def why(own: session.Session, name: str, metric: str, as_json: bool) -> None:
-    """Tell why an alert fires, or does not.
+    """Explain why an alert fires, or does not.
 
-    For each rule over the metric (or no-data, state, event): how it stands, the datapoints looked at, the missing ones,
-    what was decided last with the reason that was recorded, and each attempt to deliver it.
+    For each rule over the metric (or no-data, state, event): its state, the datapoints that it looks at, the missing
+    ones, the last transitions with their recorded reasons, and each attempt to deliver.
 
     \b
     Example: workermon why render-07 cpu_utilization
@@ -110,14 +110,10 @@ def _explained(found: dict[str, Any]) -> Iterator[str]:
         f" last collected with success {found['succeeded_at'] or 'never'}{last_error}"
     )
     if not found["rules"]:
-        yield "no rule is about it"
+        yield "no rule is over it"
     for rule in found["rules"]:
-        since = f" since {rule['since']}" if rule["since"] else ""
-        told = "people were told" if rule["told"] else "nobody is told that it fires"
-        if rule["told"] and rule["silenced_by"]:
-            told += ", but not of how it stands now"
         yield ""
-        yield f"{rule['rule']}: {rule['state']}{since}; {told}"
+        yield f"{rule['rule']}: {_state(rule)}"
         wants = [f"{side} {_levels(rule[side])}" for side in ("above", "below", "clear") if side in rule]
         wants += [f"{key} {rule[key]}" for key in ("breach", "recover", "intervals") if key in rule]
         wants += [f"missing {rule['absent']}"] if "absent" in rule else []
@@ -136,27 +132,36 @@ def _explained(found: dict[str, Any]) -> Iterator[str]:
             yield f"  points   {points or 'none'}"
             yield f"  missing  {'  '.join(_clock(at) for at in rule['missing']) or 'none'}"
             yield (
-                f"  judged   up to {rule['cursor'] or 'nothing yet'}; period {rule['period']} s,"
+                f"  slots    evaluated up to {rule['cursor'] or 'nothing yet'}; period {rule['period']} s,"
                 f" delay {rule['delay']} s, absent counts up to {rule['horizon'] or '-'}"
             )
         for one in rule.get("changes", ()):
             why = f", {one['reason']['code']}" if one["reason"] else ""
             yield f"  seen     {one['at']} {one['status']}{why}"
         for one in rule.get("events", ()):
-            told = f"; not told: {one['not_told']}" if one["not_told"] else ""
+            told = f"; not notified: {one['not_told']}" if one["not_told"] else ""
             yield f"  event    {one['code']} {one['not_before'] or '-'} {one['description']}{told}"
         for one in rule["history"]:
             yield from _turn(one)
 
 
+def _state(rule: dict[str, Any]) -> str:
+    """Return a rule's state in words, and what people were last notified of."""
+    if rule["state"] == "ok":
+        return "not firing" + ("; the last notification says that it fires" if rule["told"] else "")
+    since = f" since {rule['since']}" if rule["since"] else ""
+    silenced = ", but not of the present state" if rule["told"] and rule["silenced_by"] else ""
+    return f"{rule['state']}{since}; {'notified' if rule['told'] else 'not notified'}{silenced}"
+
+
 def _turn(one: dict[str, Any]) -> Iterator[str]:
     yield f"  {one['at']} {one['before']} → {one['after']}: {one['reason']}"
     if one["damped"]:
-        yield "    told nobody: it was flapping"
+        yield "    not notified: flapping"
     elif one["silenced_by"]:
-        yield f"    told nobody: silence {one['silenced_by']}"
+        yield f"    not notified: silence {one['silenced_by']}"
     elif not one["told"]:
-        yield "    told nobody"
+        yield "    not notified"
     for each in one["deliveries"]:
         yield f"    {each['at']} {each['channel']}: {each['error'] or 'accepted'}"
     if one["told"] and not one["deliveries"] and not one["silenced_by"]:
@@ -171,8 +176,8 @@ def _notified(rule: dict[str, Any]) -> str:
 
 def _flapping(status: dict[str, Any]) -> str:
     if not status["flaps"]:
-        return f"no: {status['counted']} turns within {status['within']} s, {status['turns']} make it flap"
-    return f"since its turns came too often; told again when it has held still until {status['until']}"
+        return f"no: {status['counted']} transitions within {status['within']} s, {status['turns']} make it flap"
+    return f"changes too often; notifies again when it has held still until {status['until']}"
 
 
 def _levels(levels: dict[str, float]) -> str:
