@@ -94,7 +94,7 @@ TECHNOLOGY = {
     "smtplib": ("notify",),
     "cronsim": ("models",),
     "apprise": ("notify",),
-    "rich": ("cli", "local", "views"),
+    "rich": ("cli",),
 }
 
 #: Test modules that other test modules import, still to go: a list that only gets shorter.

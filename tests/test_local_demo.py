@@ -1,137 +1,19 @@
-"""What the demo is made of: its environment, its config file, its script of incidents, and what it shows."""
+"""What the demo is made of: its environment, its config file, its script of incidents."""
 
 from __future__ import annotations
 
 import fcntl
-import io
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
 
 from tests.support.present import present
-from workermon import config, models, settings, testing
-from workermon.local import board, demo, simulation, up
+from workermon import config, settings, testing
+from workermon.local import demo, simulation, up
 
 NOW = 1_764_000_000
-
-
-def event(number: int = 1, **fields: Any) -> models.Event:
-    """Return an event of one worker, of the time ``NOW``."""
-    content = {
-        "id": f"i-{number:017x}:{NOW}",
-        "worker_id": f"i-{number:017x}",
-        "worker_name": f"render-{number:02d}",
-        "region": "us-east-1",
-        "collected_at": models.rfc3339(NOW),
-        "status": "running",
-        "status_checks": {"system": "ok", "instance": "ok"},
-        "metrics": {"cpu_utilization": {"value": 41.2, "unit": "percent", "at": models.rfc3339(NOW)}},
-    }
-    return models.Event.model_validate(content | fields)
-
-
-def notification(
-    number: int = 1, status: str = "firing", severity: str = "critical", **fields: Any
-) -> models.Notification:
-    """Return a notification about one worker's cpu."""
-    content = {
-        "id": f"{number}-{status}",
-        "version": 1,
-        "dedup_key": f"i-{number:017x}/cpu-high",
-        "kind": "threshold",
-        "status": status,
-        "severity": severity,
-        "rule": "cpu-high",
-        "metric": "cpu_utilization",
-        "value": 97.5,
-        "threshold": 90.0,
-        "since": models.rfc3339(NOW),
-        "at": models.rfc3339(NOW),
-        "worker": {"id": f"i-{number:017x}", "name": f"render-{number:02d}", "region": "us-east-1"},
-        "summary": f"render-{number:02d}: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints",
-    }
-    return models.Notification.model_validate(content | fields)
-
-
-def shown(one: RenderableType, width: int = 120, height: int = 50) -> str:
-    """Return what a terminal of that size shows."""
-    screen = io.StringIO()
-    console = Console(file=screen, width=width, height=height, force_terminal=True, color_system=None)
-    console.print(one, height=height)
-    return screen.getvalue()
-
-
-@pytest.fixture
-def table() -> board.Board:
-    """A board, two seconds after ``NOW``."""
-    return board.Board(lambda: NOW + 2)
-
-
-# --- what it shows
-
-
-def test_a_worker_is_shown_with_its_load(table: board.Board) -> None:
-    """A worker's row has its name, checks, load and the age of its sample."""
-    table.take(event())
-    (row,) = [line for line in shown(table).splitlines() if "render-01" in line]
-    assert "ok/ok" in row
-    assert "41.2 %" in row
-    assert "2 s" in row
-
-
-def test_an_open_alert_is_shown_until_it_resolves(table: board.Board) -> None:
-    """A firing alert stands at its worker and in the list; resolved, only in the list."""
-    table.take(event())
-    table.take(notification())
-    assert shown(table).count("cpu-high") == 2
-    table.take(notification(status="resolved"))
-    text = shown(table)
-    assert text.count("cpu-high") == 2
-    assert "resolved" in text
-    assert "1 fired, 1 resolved" in text
-
-
-def test_absent_values_are_shown_as_absent(table: board.Board) -> None:
-    """What has no datapoint is a dash, never a zero."""
-    table.take(event(metrics={"cpu_utilization": None}, status="stopped", status_checks=None))
-    (row,) = [line for line in shown(table).splitlines() if "render-01" in line]
-    assert "stopped" in row
-    assert " - " in row
-    assert "0.0" not in row
-
-
-@pytest.mark.parametrize("width", [10, 20, 39, 40, 60, 80, 100, 200])
-def test_it_fits_any_width(table: board.Board, width: int) -> None:
-    """No line is wider than the terminal, however narrow that is."""
-    for number in range(1, 26):
-        table.take(event(number))
-    table.take(notification())
-    assert max(map(len, shown(table, width=width).splitlines())) <= width
-    assert "ren" in shown(table, width=width)
-
-
-def test_on_a_low_terminal_those_in_trouble_stay(table: board.Board) -> None:
-    """Where not all rows fit, workers with an alert are among those shown, and it says how many are left out."""
-    for number in range(1, 26):
-        table.take(event(number))
-    table.take(notification(25))
-    text = shown(table, height=20)
-    assert len(text.splitlines()) <= 20
-    assert "render-25" in text
-    assert "more, all well" in text
-
-
-def test_a_line_has_time_state_rule_worker_and_reason() -> None:
-    """Piped, an alert is one line: TIME firing|resolved RULE WORKER reason."""
-    assert board.line(notification()) == (
-        "2025-11-24T16:00:00Z firing cpu-high render-01 cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints"
-    )
-    stopped = notification(status="resolved", reason="the instance was stopped", summary="cpu-high is over")
-    assert board.line(stopped).endswith("resolved cpu-high render-01 cpu-high is over (the instance was stopped)")
 
 
 # --- what it is made of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,12 @@ def demo(workers: int, seconds: int | None) -> None:
     \b
     Example: workermon demo --seconds 60
     """
+    import time
+
+    from rich.console import Console
+
     from workermon import fleet, views
+    from workermon.cli import board
     from workermon.local import demo as local
 
     logs.configure("warning")  # as the demo's own settings will
@@ -117,8 +123,26 @@ def demo(workers: int, seconds: int | None) -> None:
     def follow() -> Iterator[models.Event | models.Notification | None]:
         return sessions[0].get(views.Watch).watch()
 
+    console = Console()
+
+    def show(messages: Iterator[models.Event | models.Notification]) -> None:
+        if console.is_terminal:
+            board.show(messages, console, board.Board(time.time, title="workermon demo"))
+            return
+        for message in messages:
+            if isinstance(message, models.Notification):
+                click.echo(board.line(message))
+                sys.stdout.flush()
+
     try:
-        local.run(prepare=prepare, follow=follow, workers=workers, seconds=seconds)
+        local.run(
+            prepare=prepare,
+            follow=follow,
+            show=show,
+            live=console.is_terminal,
+            workers=workers,
+            seconds=seconds,
+        )
     finally:
         for own in sessions:
             own.close()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 
 import click
 
 from workermon import errors, models
 from workermon.cli import options, output, session
+
+Message = models.Event | models.Notification
 
 
 @click.command()
@@ -19,7 +22,8 @@ from workermon.cli import options, output, session
 def watch(own: session.Session, names: tuple[str, ...], as_json: bool, seconds: int | None) -> None:
     """Show samples and alerts as they come, until Ctrl-C.
 
-    The newest sample of each worker and the alerts that fire come first.
+    A terminal shows a live table, with the alerts on top. A pipe gets a line for each message; the newest sample of
+    each worker and the alerts that fire come first.
 
     \b
     Example: workermon watch render-07 --json
@@ -27,22 +31,45 @@ def watch(own: session.Session, names: tuple[str, ...], as_json: bool, seconds: 
     from workermon import fleet, views
 
     ids = frozenset(record.worker.id for record in own.get(fleet.Lookup).resolve(names)) if names else None
-    until = None if seconds is None else own.now() + seconds
+    messages = _until(own, own.get(views.Watch).watch(ids), seconds)
     try:
-        for message in own.get(views.Watch).watch(ids):
-            if message is None:
-                sys.stdout.flush()
-            elif as_json:
-                click.echo(json.dumps(models.to_json(message), ensure_ascii=False))
-            else:
-                click.echo(line(message))
-            if until is not None and own.now() >= until:
-                return
+        if as_json or not sys.stdout.isatty():
+            _print(messages, as_json=as_json)
+        else:
+            _draw(own, messages)
     except KeyboardInterrupt:
         return
 
 
-def line(message: models.Event | models.Notification) -> str:
+def _until(own: session.Session, messages: Iterator[Message | None], seconds: int | None) -> Iterator[Message | None]:
+    """Yield messages for that many seconds."""
+    end = None if seconds is None else own.now() + seconds
+    for message in messages:
+        yield message
+        if end is not None and own.now() >= end:
+            return
+
+
+def _print(messages: Iterator[Message | None], *, as_json: bool) -> None:
+    for message in messages:
+        if message is None:
+            sys.stdout.flush()
+        elif as_json:
+            click.echo(json.dumps(models.to_json(message), ensure_ascii=False))
+        else:
+            click.echo(line(message))
+
+
+def _draw(own: session.Session, messages: Iterator[Message | None]) -> None:
+    from rich.console import Console
+
+    from workermon.cli import board
+
+    coming = (message for message in messages if message is not None)
+    board.show(coming, Console(), board.Board(own.now, title="workermon watch"))
+
+
+def line(message: Message) -> str:
     """Return a sample or an alert as one line."""
     if isinstance(message, models.Notification):
         colour = "green" if message.status == "resolved" else "red" if message.severity == "critical" else "yellow"

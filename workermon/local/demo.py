@@ -14,11 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from rich.console import Console
-from rich.live import Live
-
 from workermon import errors, logs, models, settings
-from workermon.local import board, embedded, endpoint, simulation, supervisor, up
+from workermon.local import embedded, endpoint, simulation, supervisor, up
 
 log = logs.get(__name__)
 
@@ -26,8 +23,6 @@ log = logs.get(__name__)
 PERIOD = 2
 #: Seconds of datapoints that are there at the start; an hour of them would only delay the first picture.
 HISTORY = 60
-#: Frames a second of the live table.
-FRAMES = 4
 #: Seconds until the channel is tried again after its connection broke.
 AGAIN = 0.5
 #: Lines of the children's output that are shown at the end if one of them died.
@@ -39,6 +34,8 @@ OWNER = "owner"
 
 #: Starts an iterator over the present state and what follows; it yields ``None`` if nothing came for a while.
 Follow = Callable[[], Iterator[models.Event | models.Notification | None]]
+#: Shows messages until there are no more.
+Show = Callable[[Iterator[models.Event | models.Notification]], None]
 
 
 def run(
@@ -47,15 +44,18 @@ def run(
     follow: Follow,
     workers: int = 25,
     seconds: float | None = None,
-    console: Console | None = None,
+    show: Show,
+    live: bool,
 ) -> None:
-    """Run it until a signal, or for ``seconds`` from now; the table on a terminal, else a line for each alert.
+    """Run it until a signal, or for ``seconds`` from now.
+
+    ``show`` is called in a thread with the messages as they come. If it draws over the terminal (``live``), what the
+    children print is kept back.
 
     Meanwhile the environment of this process is the demo's own: its Redis, its AWS, its config file, nothing of the
     user's. ``prepare`` applies that config file, as ``up`` would; ``follow`` reads the channel.
     """
     logs.configure("warning")
-    console = console or Console()
     began = time.monotonic()
     asked = supervisor.Signals()
     with asked.heard(), contextlib.ExitStack() as stack:
@@ -77,13 +77,13 @@ def run(
                 prepare()
         except KeyboardInterrupt:
             return
-        output = stack.enter_context((folder / "children.log").open("w+b")) if console.is_terminal else None
+        output = stack.enter_context((folder / "children.log").open("w+b")) if live else None
         kept = up.children(env)
         parts = supervisor.Supervisor(kept, server=server, output=output)
         if output is not None:
             stack.callback(_tell, parts, output)
         stack.callback(parts.stop, lambda: asked.twice)
-        shown = stack.enter_context(_shown(follow, console, asked))
+        shown = stack.enter_context(_shown(follow, show, asked))
 
         def over() -> bool:
             return asked.asked.is_set() or (seconds is not None and time.monotonic() - began >= seconds)
@@ -199,24 +199,15 @@ def _tell(parts: supervisor.Supervisor, output: IO[bytes]) -> None:
 class _Shown:
     """The thread that shows; ``failed`` is what ended it before its time."""
 
-    def __init__(self, follow: Follow, console: Console, asked: supervisor.Signals) -> None:
+    def __init__(self, follow: Follow, show: Show, asked: supervisor.Signals) -> None:
         self.failed: Exception | None = None
         self.over = threading.Event()
-        self._follow, self._console, self._asked = follow, console, asked
+        self._follow, self._show, self._asked = follow, show, asked
         self.thread = threading.Thread(target=self._run, name="demo", daemon=True)
 
     def _run(self) -> None:
         try:
-            if self._console.is_terminal:
-                fleet = board.Board(time.time)
-                with Live(fleet, console=self._console, refresh_per_second=FRAMES, screen=False):
-                    for shown in self._coming():
-                        fleet.take(shown)
-            else:
-                for shown in self._coming():
-                    if isinstance(shown, models.Notification):
-                        sys.stdout.write(board.line(shown) + "\n")
-                        sys.stdout.flush()
+            self._show(self._coming())
         except BrokenPipeError:
             # The reader closed the pipe. That ends the demo and is not a failure.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -239,8 +230,8 @@ class _Shown:
 
 
 @contextlib.contextmanager
-def _shown(follow: Follow, console: Console, asked: supervisor.Signals) -> Iterator[_Shown]:
-    shown = _Shown(follow, console, asked)
+def _shown(follow: Follow, show: Show, asked: supervisor.Signals) -> Iterator[_Shown]:
+    shown = _Shown(follow, show, asked)
     shown.thread.start()
     try:
         yield shown

@@ -1,0 +1,233 @@
+"""The live table of ``watch`` and ``demo``: what it shows, at any size, and that a terminal gets it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from rich.console import Console, RenderableType
+
+from workermon import models
+from workermon.cli import board
+
+NOW = 1_764_000_000
+ROOT = Path(__file__).parents[1]
+
+
+def event(number: int = 1, **fields: Any) -> models.Event:
+    """Return an event of one worker, of the time ``NOW``."""
+    content = {
+        "id": f"i-{number:017x}:{NOW}",
+        "worker_id": f"i-{number:017x}",
+        "worker_name": f"render-{number:02d}",
+        "region": "us-east-1",
+        "collected_at": models.rfc3339(NOW),
+        "status": "running",
+        "status_checks": {"system": "ok", "instance": "ok"},
+        "metrics": {"cpu_utilization": {"value": 41.2, "unit": "percent", "at": models.rfc3339(NOW)}},
+    }
+    return models.Event.model_validate(content | fields)
+
+
+def notification(
+    number: int = 1, status: str = "firing", severity: str = "critical", **fields: Any
+) -> models.Notification:
+    """Return a notification about one worker's cpu."""
+    content = {
+        "id": f"{number}-{status}",
+        "version": 1,
+        "dedup_key": f"i-{number:017x}/cpu-high",
+        "kind": "threshold",
+        "status": status,
+        "severity": severity,
+        "rule": "cpu-high",
+        "metric": "cpu_utilization",
+        "value": 97.5,
+        "threshold": 90.0,
+        "since": models.rfc3339(NOW),
+        "at": models.rfc3339(NOW),
+        "worker": {"id": f"i-{number:017x}", "name": f"render-{number:02d}", "region": "us-east-1"},
+        "summary": f"render-{number:02d}: cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints",
+    }
+    return models.Notification.model_validate(content | fields)
+
+
+def shown(one: RenderableType, width: int = 120, height: int = 50) -> str:
+    """Return what a terminal of that size shows."""
+    screen = io.StringIO()
+    console = Console(file=screen, width=width, height=height, force_terminal=True, color_system=None)
+    console.print(one, height=height)
+    return screen.getvalue()
+
+
+@pytest.fixture
+def table() -> board.Board:
+    """A board, two seconds after ``NOW``."""
+    return board.Board(lambda: NOW + 2, title="workermon watch")
+
+
+# --- what it shows
+
+
+def test_a_worker_is_shown_with_its_load(table: board.Board) -> None:
+    """A worker's row has its name, checks, load and the age of its sample."""
+    table.take(event())
+    (row,) = [line for line in shown(table, width=140).splitlines() if "render-01" in line]
+    assert "ok/ok" in row
+    assert "41.2 %" in row
+    assert " 2s" in row
+
+
+def test_an_open_alert_is_shown_until_it_resolves(table: board.Board) -> None:
+    """A firing alert stands at its worker and in the list; resolved, only in the list."""
+    table.take(event())
+    table.take(notification())
+    assert shown(table).count("cpu-high") == 2
+    table.take(notification(status="resolved"))
+    text = shown(table)
+    assert text.count("cpu-high") == 1
+    assert "resolved" in text
+    assert "1 fired, 1 resolved" in text
+
+
+def test_absent_values_are_shown_as_absent(table: board.Board) -> None:
+    """What has no datapoint is a dash, never a zero."""
+    table.take(event(metrics={"cpu_utilization": None}, status="stopped", status_checks=None))
+    (row,) = [line for line in shown(table).splitlines() if "render-01" in line]
+    assert "stopped" in row
+    assert " - " in row
+    assert "0.0" not in row
+
+
+@pytest.mark.parametrize("width", [10, 20, 39, 40, 60, 80, 100, 200])
+def test_it_fits_any_width(table: board.Board, width: int) -> None:
+    """No line is wider than the terminal, however narrow that is."""
+    for number in range(1, 26):
+        table.take(event(number))
+    table.take(notification())
+    assert max(map(len, shown(table, width=width).splitlines())) <= width
+    assert "ren" in shown(table, width=width)
+
+
+def test_on_a_low_terminal_those_in_trouble_stay(table: board.Board) -> None:
+    """Where not all rows fit, workers with an alert are among those shown, and it says how many are left out."""
+    for number in range(1, 26):
+        table.take(event(number))
+    table.take(notification(25))
+    text = shown(table, height=20)
+    assert len(text.splitlines()) <= 20
+    assert "render-25" in text
+    assert "more, all well" in text
+
+
+def test_a_line_has_time_state_rule_worker_and_reason() -> None:
+    """Piped, an alert is one line: TIME firing|resolved RULE WORKER reason."""
+    assert board.line(notification()) == (
+        "2025-11-24T16:00:00Z firing cpu-high render-01 cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints"
+    )
+    stopped = notification(status="resolved", reason="the instance was stopped", summary="cpu-high is over")
+    assert board.line(stopped).endswith("resolved cpu-high render-01 cpu-high is over (the instance was stopped)")
+
+
+def test_alerts_stand_on_top_the_worst_first(table: board.Board) -> None:
+    """A critical alert stands above a warning that is newer, and both above every worker."""
+    table.take(event())
+    table.take(notification(1))
+    table.take(notification(2, severity="warning", at=models.rfc3339(NOW + 1)))
+    lines = shown(table, width=80).splitlines()
+    [critical] = [place for place, line in enumerate(lines) if line.startswith("critical")]
+    [warning] = [place for place, line in enumerate(lines) if line.startswith("warning")]
+    [worker] = [place for place, line in enumerate(lines) if f"i-{1:017x}" in line]
+    assert critical < warning < worker
+
+
+def test_on_80_columns_ids_are_whole_and_values_have_unit_and_age(table: board.Board) -> None:
+    """Nothing that somebody would copy or compare is cut on the terminal that everybody has."""
+    reading = {"value": 100.0, "unit": "percent", "at": models.rfc3339(NOW - 598)}
+    metrics = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization"), reading)
+    for number in range(1, 4):
+        table.take(event(number, metrics=metrics))
+    text = shown(table, width=80)
+    for number in range(1, 4):
+        (row,) = [line for line in text.splitlines() if f"i-{number:017x}" in line]
+        assert f"render-{number:02d}" in row
+        assert re.findall(r"100\.0 % +10m", row) == ["100.0 % 10m"] * 3
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 50, 60, 70])
+def test_an_id_is_whole_or_not_there(table: board.Board, width: int) -> None:
+    """On a narrow terminal other columns go before an id would be cut."""
+    table.take(event())
+    text = shown(table, width=width)
+    assert f"i-{1:017x}" in text or "i-0" not in text
+
+
+def test_an_impaired_worker_is_seen_without_colours(table: board.Board) -> None:
+    """A failed status check and the severity of an alert are words and marks, not colours alone."""
+    table.take(event(status_checks={"system": "ok", "instance": "impaired"}))
+    table.take(notification())
+    (row,) = [line for line in shown(table, width=80).splitlines() if f"i-{1:017x}" in line]
+    assert row.startswith("!! ")
+    assert " impaired " in row
+
+
+# --- on a terminal -----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def terminal(redis_url: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run a command on a terminal of 100 columns; gives the process, and the end that reads what it shows."""
+    ours, theirs = pty.openpty()
+    env = {name: value for name, value in os.environ.items() if not name.startswith("WORKERMON_")}
+    env |= {"WORKERMON_REDIS_URL": redis_url, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "NO_COLOR": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workermon", *arguments],
+        stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT, env=env, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        yield process, ours
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def read_until(reader: int, wanted: str, publish: Callable[[], object] = lambda: None, within: float = 40.0) -> str:
+    """Read what a terminal shows until that is there; ``publish`` is called again and again meanwhile."""
+    text, deadline = "", time.monotonic() + within
+    while wanted not in text:
+        assert time.monotonic() < deadline, f"no {wanted!r} in {text[-2000:]}"
+        publish()
+        if select.select([reader], [], [], 0.2)[0]:
+            try:
+                text += os.read(reader, 65_536).decode("utf-8", "replace")
+            except OSError:  # Linux says so where a terminal's other end is closed
+                raise AssertionError(f"it ended without {wanted!r}: {text[-2000:]}") from None
+    return text
+
+
+def test_watch_on_a_terminal_draws_the_table_until_ctrl_c(redis_client: redis.Redis, redis_url: str) -> None:
+    """Messages of the channel come into the table as they are published, and Ctrl-C ends it with exit code 0."""
+    sample, alert = (message.model_dump_json(by_alias=True) for message in (event(), notification()))
+    with terminal(redis_url, "watch") as (process, reader):
+        # The table is drawn before the subscription stands, so what is published is published again.
+        text = read_until(reader, "41.2 %", lambda: redis_client.publish("workermon:metrics", sample))
+        assert "workermon watch" in text
+        read_until(reader, "critical", lambda: redis_client.publish("workermon:metrics:alerts", alert))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
