@@ -6,157 +6,20 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import pytest
-import structlog
 from click.testing import CliRunner
 
 from tests.support import stages
-from workermon import cli, config, errors, models, ports, runtime, settings, testing
-from workermon.cli import session
+from tests.support.commands import REGION, A, B, C, Session, fires, one_line
+from workermon import cli, errors, models, ports, settings, testing
 
-A, B, C = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
-REGION = "us-east-1"
 ROOT = Path(__file__).parent.parent
 
 
-class Ports:
-    """A container of in-memory ports, and the little world behind them."""
-
-    def __init__(self):
-        self.store = testing.MemoryStore()
-        self.now = testing.ManualClock()
-        self.ec2 = testing.MemoryEc2(
-            models.Instance(id=A, region=REGION, status="running", name="render-01", tags={"Role": "render"}),
-            models.Instance(id=B, region=REGION, status="stopped", name="render-02", tags={"Role": "render"}),
-        )
-        self.cloudwatch = testing.MemoryCloudWatch()
-        at = int(self.now()) // 300 * 300
-        self.cloudwatch.put(A, "CPUUtilization", [(at - 600, 41.0), (at - 300, 42.5)])
-        self.schedule = testing.MemorySchedule()
-        self.pulse = testing.MemoryPulse(self.store)
-        self.nodes = testing.MemoryNodes(["collect@here"])
-        self.alerts = testing.MemoryAlerts(self.store)
-        self.samples = testing.MemorySamples(self.store)
-        self.workers = testing.MemoryWorkers(self.store)
-        self._made = {
-            ports.Clock: self.now,
-            ports.Ec2: self.ec2,
-            ports.CloudWatch: self.cloudwatch,
-            ports.Schedule: self.schedule,
-            ports.Workers: self.workers,
-            ports.Samples: self.samples,
-            ports.Alerts: self.alerts,
-            ports.Outbox: testing.MemoryOutbox(self.store),
-            ports.Configurations: testing.MemoryConfigurations(self.store, config.DEFAULT),
-            ports.Pulse: self.pulse,
-            ports.Canary: testing.MemoryCanary(self.store),
-            ports.Silences: testing.MemorySilences(),
-            ports.Server: testing.MemoryServer(self.now),
-            ports.Nodes: self.nodes,
-            ports.Secrets: testing.MemorySecrets(),
-            ports.Feed: testing.MemoryFeed(self.store),
-            ports.Limiter: testing.MemoryLimiter(),
-            ports.Costs: testing.MemoryCosts(),
-            ports.Accounts: testing.MemoryAccounts(self.store),
-            ports.Setup: testing.MemorySetup(self.store),
-            ports.Dispatcher: testing.MemoryDispatcher(),
-            ports.LearnedDelays: testing.MemoryLearnedDelays(self.store),
-            ports.Leases: testing.MemoryLeases(self.store),
-            ports.Throttle: testing.MemoryThrottle(),
-            Mapping[str, ports.Notifier]: testing.notifiers(self.now),
-        }
-
-    def get(self, kind):
-        """Return a port, or a stage made of these ports as the composition root makes it."""
-        if kind in self._made:
-            return self._made[kind]
-        return runtime.open(settings.Settings(_env_file=None), self._made).get(kind)
-
-    def close(self):
-        """Close nothing."""
-
-
-class Session(session.Session):
-    """A session that asks nobody for regions."""
-
-    default_region = REGION
-    known_regions = frozenset({REGION, "eu-west-1"})
-
-
-@pytest.fixture(autouse=True)
-def _silent(monkeypatch):
-    """Keep what a command sets up for its process's log out of this one, and the log off standard output."""
-
-    def drop(*_):
-        raise structlog.DropEvent
-
-    monkeypatch.setattr("workermon.logs.configure", lambda *_: None)
-    structlog.configure(processors=[drop])
-    yield
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def world():
-    """Give in-memory ports."""
-    return Ports()
-
-
-@pytest.fixture
-def run(world):
-    """Give a function that runs a command line and returns its result."""
-
-    def call(*args, **given):
-        own = settings.Settings(_env_file=None)
-        return CliRunner().invoke(cli.cli, list(args), obj=Session(own, world), **given)
-
-    return call
-
-
-@pytest.fixture
-def ok(run):
-    """Give a function that runs a command line, which has to exit with 0, and returns its standard output."""
-
-    def call(*args, **given):
-        done = run(*args, **given)
-        assert done.exit_code == 0, done.output
-        return done.stdout
-
-    return call
-
-
-def one_line(done, code):
-    """Return the error of a command line that failed: one line, on standard error, with that exit code."""
-    assert done.exit_code == code, done.output
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, lines
-    assert re.fullmatch(r"error: [^:]+: .+; .+", lines[0]), lines
-    assert not done.stdout
-    return lines[0]
-
-
-def fires(world, worker_id, rule="cpu-high", status="firing", version=1):
-    """Have an alert of a worker fire or resolve, as an evaluation would."""
-    basis = world.alerts.load([worker_id])[worker_id]
-    told = models.Notification(
-        id=f"n{version}", version=version, dedup_key=f"{worker_id}/{rule}", kind="threshold", status=status,
-        severity="critical", rule=rule, metric="cpu_utilization", value=97.0, threshold=90.0,
-        since="2026-11-23T16:00:00Z", at="2026-11-23T16:00:00Z",
-        worker=models.WorkerSummary(id=worker_id, name="render-01", region=REGION), summary="render-01: 97 % > 90 %",
-    )  # fmt: skip
-    firing = status == "firing"
-    alert = models.Alert(
-        rule=rule, version=version, since=1_795_449_600, notified_severity="critical" if firing else None, last=told,
-        channels=("log",) if firing else (),
-    )  # fmt: skip
-    turn = models.Transition(
-        at=1_795_449_600, before=None if firing else "critical", after="critical" if firing else None
-    )
-    assert world.alerts.commit(ports.Verdict(basis, {rule: alert}, ((rule, turn, told),), {rule: ()}, world.now()))
+pytestmark = pytest.mark.usefixtures("silent_log")
 
 
 def test_add_collects_at_once(ok, world):
@@ -170,7 +33,7 @@ def test_add_collects_at_once(ok, world):
     assert listed[0]["metrics"]["memory_utilization"] is None
     assert listed[0]["interval"] == 60
     assert listed[0]["labels"] == {"team": "vfx"}
-    assert listed[0]["last_collected_at"] == models.rfc3339(world.now())
+    assert listed[0]["last_collected_at"] == models.rfc3339(world.clock())
     assert listed[0]["alerts"] == []
     assert world.schedule.ids() == {A}
 
@@ -273,9 +136,9 @@ def test_pause_and_resume(ok, world):
     ok("pause", A)
     assert json.loads(ok("list", "--json"))["workers"][0]["monitoring"] == "paused"
     assert "running (paused)" in ok("list")
-    world.now.advance(100)
+    world.clock.advance(100)
     ok("resume", A)
-    assert json.loads(ok("show", A, "--json"))["last_collected_at"] == models.rfc3339(world.now())
+    assert json.loads(ok("show", A, "--json"))["last_collected_at"] == models.rfc3339(world.clock())
 
 
 def test_list_filters(ok):
@@ -300,13 +163,13 @@ def test_show_tells_everything(ok, world):
     """One worker's page has checks, values with their age, what fires, and when it is collected next."""
     ok("add", A)
     fires(world, A)
-    world.now.advance(30)
+    world.clock.advance(30)
     shown = json.loads(ok("show", "render-01", "--json"))
     assert shown["status_checks"] == {"system": "ok", "instance": "ok"}
     assert shown["next_run"] == models.rfc3339(world.schedule.entries[A][1])
     assert shown["alerts"][0]["rule"] == "cpu-high"
     point = shown["metrics"]["cpu_utilization"]
-    assert point["age"] == round(world.now() - models.moment(point["at"]))
+    assert point["age"] == round(world.clock() - models.moment(point["at"]))
     text = ok("show", A)
     for part in ("system ok, instance ok", "42.5 %", "critical since", "next run"):
         assert part in text
@@ -324,9 +187,9 @@ def test_trouble_is_shown(ok, run, world):
 def test_refresh_collects_now(ok, world):
     """A refresh within the same interval brings what CloudWatch has by now."""
     ok("add", A)
-    at = int(world.now()) // 300 * 300
+    at = int(world.clock()) // 300 * 300
     world.cloudwatch.put(A, "CPUUtilization", [(at - 300, 77.0)])
-    world.now.advance(5)
+    world.clock.advance(5)
     ok("refresh", "render-01")
     assert json.loads(ok("show", A, "--json"))["metrics"]["cpu_utilization"]["value"] == 77.0
 
@@ -334,7 +197,7 @@ def test_refresh_collects_now(ok, world):
 def test_history_is_by_cloudwatch_s_timestamps(ok, run, world):
     """History gives datapoints with metric and unit beside, as JSON, as a trace in CSV, and as a table."""
     ok("add", A)
-    at = int(world.now()) // 300 * 300
+    at = int(world.clock()) // 300 * 300
     found = json.loads(ok("history", "render-01", "cpu_utilization", "--json"))
     assert (found["metric"], found["unit"]) == ("cpu_utilization", "percent")
     assert [(one["at"], one["value"]) for one in found["datapoints"]] == [
@@ -346,7 +209,7 @@ def test_history_is_by_cloudwatch_s_timestamps(ok, run, world):
         f"{models.rfc3339(at - 600)},41.0",
         f"{models.rfc3339(at - 300)},42.5",
     ]
-    since = int(world.now()) - (at - 300)
+    since = int(world.clock()) - (at - 300)
     assert len(json.loads(ok("history", A, "cpu_utilization", "--since", str(since), "--json"))["datapoints"]) == 1
     every = {one["metric"] for one in json.loads(ok("history", A, "--json"))["datapoints"]}
     assert every == {"cpu_utilization", "status_check_failed"}
@@ -471,8 +334,8 @@ def test_rules_check_says_what_apply_would(tmp_path, monkeypatch):
 
 def test_status_is_0_only_if_every_part_is_alive(run, world):
     """With all parts alive and no worker the status is well; a part that is down shows, and the exit code is 1."""
-    world.schedule.ticked = world.now()
-    world.pulse.mark("listener", world.now())
+    world.schedule.ticked = world.clock()
+    world.pulse.mark("listener", world.clock())
     done = run("status", "--json")
     assert done.exit_code == 0, done.stdout
     assert json.loads(done.stdout)["ok"] is True
@@ -485,16 +348,18 @@ def test_status_is_0_only_if_every_part_is_alive(run, world):
 def test_status_tells_of_accounts_and_of_money(ok, run, world):
     """Calls and dollars a day, what the budget makes longer, and the account and region that AWS refuses."""
     ok("add", A)
-    world.schedule.ticked = world.now()
-    world.pulse.mark("listener", world.now())
-    last_error = models.CollectionError(kind="denied", message="EC2 in us-east-1: no\x1b[31m; allow it", at=world.now())
+    world.schedule.ticked = world.clock()
+    world.pulse.mark("listener", world.clock())
+    last_error = models.CollectionError(
+        kind="denied", message="EC2 in us-east-1: no\x1b[31m; allow it", at=world.clock()
+    )
     accounts, costs, limits = (world.get(port) for port in (ports.Accounts, ports.Costs, ports.Limiter))
-    accounts.note(f"default/{REGION}", world.now() + 1, 60, last_error)
+    accounts.note(f"default/{REGION}", world.clock() + 1, 60, last_error)
     limits.throttled(f"default/{REGION}", "GetMetricData")
     limits.silent(f"default/{REGION}", "ListMetrics")
-    costs.note(world.now(), f"default/{REGION}", "GetMetricData", {"AWS/EC2/NetworkOut": 30_000})
+    costs.note(world.clock(), f"default/{REGION}", "GetMetricData", {"AWS/EC2/NetworkOut": 30_000})
     budget_decision = models.BudgetDecision(
-        at=world.now(), period_multipliers={"network_out": 15}, projected=7.25, budget=5.0
+        at=world.clock(), period_multipliers={"network_out": 15}, projected=7.25, budget=5.0
     )
     costs.decide(budget_decision, models.BudgetDecision())
     configurations = world.get(ports.Configurations)
@@ -522,9 +387,9 @@ def test_watch_shows_how_it_stands_first(ok, world):
         def listen(self, *, alerts=True, timeout=1.0):
             for text in super().listen(alerts=alerts, timeout=0.01):
                 yield text
-                world.now.advance(1)
+                world.clock.advance(1)
 
-    world._made[ports.Feed] = Ending(world.store)
+    world.feed = Ending(world.store)
     event, alert = (json.loads(line) for line in ok("watch", "--json", "--seconds", "2").splitlines())
     assert (event["event"], event["worker_id"], event["schema"]) == ("worker.metrics.collected", A, 1)
     assert (alert["dedup_key"], alert["status"]) == (f"{A}/cpu-high", "firing")
@@ -727,7 +592,7 @@ def test_the_alert_about_a_channel_is_listed_and_acknowledged(world, ok):
         "ops",
         alerts=world.alerts,
         configurations=world.get(ports.Configurations),
-        now=world.now,
+        now=world.clock,
         why="it refuses this (404 Not Found)",
     )
     (alert,) = json.loads(ok("alerts", "--json"))["alerts"]
@@ -743,7 +608,7 @@ def test_the_alert_about_a_channel_is_listed_and_acknowledged(world, ok):
     assert (why["channel"], why["state"], why["type"], why["waiting"]) == ("ops", "critical", None, [])
     assert [one["after"] for one in why["history"]] == ["critical"]
     said = ok("why", "channel:ops", "delivery").splitlines()
-    assert said[0] == f"channel ops (removed), delivery: critical since {models.rfc3339(world.now())}"
+    assert said[0] == f"channel ops (removed), delivery: critical since {models.rfc3339(world.clock())}"
     assert "404" in said[1]
 
 

@@ -7,7 +7,7 @@ import botocore.exceptions
 import pytest
 
 from tests.support.aws import use_aws
-from tests.test_cli import REGION, A, ok, run, world  # noqa: F401 - fixtures
+from tests.support.commands import REGION, A
 from workermon import errors, health, models, ports, testing
 from workermon.local import endpoint, simulation
 from workermon.on_aws import cloudwatch, ec2, error_kinds, session
@@ -99,7 +99,7 @@ def test_without_a_worker_each_permission_is_tried_all_the_same():
     ]
 
 
-def test_the_command_exits_0_only_if_all_is_well(ok, run, world):  # noqa: F811
+def test_the_command_exits_0_only_if_all_is_well(ok, run, world):
     """Nothing runs here, so that it exits 1; its document has every part and every try."""
     ok("add", A)
     done = run("doctor", "--json")

@@ -6,7 +6,7 @@ import tomllib
 import jsonschema
 import pytest
 
-from tests.test_cli import A, B, Ports, Session, ok, one_line, run, world  # noqa: F401 - fixtures
+from tests.support.commands import A, B, one_line
 from workermon import config, costs, models, testing
 from workermon.config import export
 
@@ -127,7 +127,7 @@ def test_what_is_exported_is_valid_by_the_schema(text):
     assert [one["period"] for one in document["metrics"]] == (["600s", "60s"] if text == FILE else [])
 
 
-def test_export_and_apply_are_a_round_trip(ok, run, world, tmp_path):  # noqa: F811
+def test_export_and_apply_are_a_round_trip(ok, run, world, tmp_path):
     """Applying what was exported changes nothing where it came from, and makes the same fleet elsewhere."""
     file = tmp_path / "fleet.toml"
     file.write_text(FILE, "utf-8")
@@ -154,7 +154,7 @@ def test_a_role_given_by_command_becomes_an_account():
     assert found.workers[0].account == "123456789012-lab-x"
 
 
-def test_a_plan_tells_the_difference_and_changes_nothing(ok, run, world, tmp_path):  # noqa: F811
+def test_a_plan_tells_the_difference_and_changes_nothing(ok, run, world, tmp_path):
     """plan names workers, rules, channels and metrics that come, change or go, with the price; apply tells the same."""
     file = tmp_path / "fleet.toml"
     file.write_text(FILE, "utf-8")
@@ -191,7 +191,7 @@ def test_a_plan_tells_the_difference_and_changes_nothing(ok, run, world, tmp_pat
         ("role/workermon", "role/other", "changed setting account lab"),
     ],
 )
-def test_a_plan_tells_of_definitions_that_change_under_their_names(ok, tmp_path, old, new, line):  # noqa: F811
+def test_a_plan_tells_of_definitions_that_change_under_their_names(ok, tmp_path, old, new, line):
     """A metric of another period, other tags and another role are no silent changes."""
     file = tmp_path / "fleet.toml"
     file.write_text(FILE, "utf-8")
@@ -203,7 +203,7 @@ def test_a_plan_tells_of_definitions_that_change_under_their_names(ok, tmp_path,
     assert "nothing changes" not in told
 
 
-def test_rules_that_a_file_leaves_without_their_metric_are_warned_of(ok, run, tmp_path):  # noqa: F811
+def test_rules_that_a_file_leaves_without_their_metric_are_warned_of(ok, run, tmp_path):
     """A file without rules may end the collection of what rules in force are about; plan and apply say which."""
     file = tmp_path / "fleet.toml"
     file.write_text('[collect]\nmetrics = ["cpu_utilization", "disk_utilization"]\n', "utf-8")
@@ -215,7 +215,7 @@ def test_rules_that_a_file_leaves_without_their_metric_are_warned_of(ok, run, tm
     assert run("plan", str(file)).stderr == ""
 
 
-def test_a_plan_refuses_what_apply_refuses(run, tmp_path):  # noqa: F811
+def test_a_plan_refuses_what_apply_refuses(run, tmp_path):
     """An instance that EC2 does not have is exit code 3 in a plan too."""
     file = tmp_path / "fleet.toml"
     file.write_text('[[workers]]\nid = "i-0dddddddddddddddd"\nregion = "us-east-1"\n', "utf-8")

@@ -17,7 +17,6 @@ from tests.support.collected import House
 from tests.support.evaluating import ID, MINUTE, T0
 from tests.support.rules import changed
 from tests.support.stages import stage
-from tests.test_cli import ok, run, world  # noqa: F401 - fixtures
 from workermon import cli, config, errors, fleet, models, testing, views
 from workermon.cli import alerts
 from workermon.cli import fleet as show
@@ -448,7 +447,7 @@ def test_cases_and_backtests_of_such_a_rule_are_refused_in_a_line(tmp_path: Path
     assert "no rule is about a metric" in done.stderr
 
 
-def test_apply_export_and_apply_again_change_nothing(ok: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_apply_export_and_apply_again_change_nothing(ok: Any, tmp_path: Path) -> None:
     """By command: ``plan`` names both rules as new, and what was exported is what is in force."""
     file = tmp_path / "f.toml"
     file.write_text(FILE + 'ahead = "14d"\n[[rules]]\nname = "down"\nmetric = "state"\nstates = ["stopped"]\n', "utf-8")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests import test_collector
 from tests.support import delivering
+from tests.support.commands import A, Session, fires, one_line
 from tests.support.evaluating import CPU, ID, MINUTE, T0, Site
 from tests.support.rules import changed
-from tests.test_cli import A, Session, _silent, fires, ok, one_line, run, world  # noqa: F401 - fixtures
 from tests.test_collector import fleet  # noqa: F401 - a fixture
 from workermon import config, errors, evaluate, models, ports, testing
 from workermon import settings as settings_of
@@ -179,7 +179,7 @@ def test_a_silence_of_another_rule_mutes_nothing():
 # --- the commands ------------------------------------------------------------------------------------------------
 
 
-def test_a_silence_is_made_listed_and_ended(ok, run, world):  # noqa: F811
+def test_a_silence_is_made_listed_and_ended(ok, run, world):
     """silence, silences and unsilence agree on one document; alerts and why name the silence."""
     ok("add", A)
     fires(world, A)
@@ -197,7 +197,7 @@ def test_a_silence_is_made_listed_and_ended(ok, run, world):  # noqa: F811
     assert alert["silenced_by"] is None
 
 
-def test_a_silence_by_label_names_its_labels(ok):  # noqa: F811
+def test_a_silence_by_label_names_its_labels(ok):
     """Several labels all have to be true; the list shows them."""
     given = ("--label", "team=vfx", "--label", "tier=1", "--rule", "cpu-high")
     made = json.loads(ok("silence", *given, "--for", "90m", "--reason", "x", "--by", "kim", "--json"))
@@ -205,7 +205,7 @@ def test_a_silence_by_label_names_its_labels(ok):  # noqa: F811
     assert "rule cpu-high, team=vfx, tier=1" in ok("silences")
 
 
-def test_the_silences_of_a_worker_go_with_it(ok, world):  # noqa: F811
+def test_the_silences_of_a_worker_go_with_it(ok, world):
     """remove leaves no silence that names the worker."""
     ok("add", A)
     ok("silence", "--worker", A, "--for", "2h", "--reason", "x")
@@ -229,12 +229,12 @@ def test_the_silences_of_a_worker_go_with_it(ok, world):  # noqa: F811
         (("--worker", "render-99", "--reason", "x", "--for", "2h"), 3),
     ],
 )
-def test_a_silence_that_is_refused_says_so_in_one_line(run, given, code):  # noqa: F811
+def test_a_silence_that_is_refused_says_so_in_one_line(run, given, code):
     """In the past, endless, for everything, without a reason, or of what is not there."""
     one_line(run("silence", *given), code)
 
 
-def test_an_alert_is_acknowledged_until_it_is_over(ok, run, world):  # noqa: F811
+def test_an_alert_is_acknowledged_until_it_is_over(ok, run, world):
     """acked_by is who said so; a later episode is not acknowledged; what is over exits 1, a stranger 3."""
     ok("add", A)
     assert "did you mean" not in one_line(run("ack", f"{A}/cpu-high"), 3)
@@ -249,14 +249,14 @@ def test_an_alert_is_acknowledged_until_it_is_over(ok, run, world):  # noqa: F81
     assert "is over already" in one_line(run("ack", f"{A}/cpu-high"), 1)
 
 
-def test_an_acknowledgement_is_of_one_episode(ok, world):  # noqa: F811
+def test_an_acknowledgement_is_of_one_episode(ok, world):
     """One that was given to an earlier episode does not count for the present one."""
     ok("add", A)
     fires(world, A)
     from workermon import ports
 
     world.get(ports.Silences).acknowledge(
-        models.Acknowledgement(alert_id=f"{A}/cpu-high", since=5, by="kim", at=world.now())
+        models.Acknowledgement(alert_id=f"{A}/cpu-high", since=5, by="kim", at=world.clock())
     )
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
     assert alert["acked_by"] is None
@@ -642,7 +642,7 @@ def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker():
     assert not by(worker_id=ID)
 
 
-def received(fleet):  # noqa: F811
+def received(fleet):
     """Return what a channel that takes everything has got by now of the account's alert."""
     found, alert_id = [], f"{test_collector.SCOPE}/collector"
     while claims := fleet.outbox.claim(alert_id, fleet.clock(), 15):
@@ -653,7 +653,7 @@ def received(fleet):  # noqa: F811
 
 
 @pytest.mark.parametrize("by", ["command", "file"])
-def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet, by):  # noqa: F811
+def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet, by):
     """Recorded with the silence; told at its end, as is its own end to those who heard."""
     mute = {"id": "s1", "rule": "collector", "reason": "x", "begins": 0.0, "ends": test_collector.T0 + 600.0}
     fleet.silences = testing.MemorySilences()
@@ -673,7 +673,7 @@ def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet, by):  # n
     assert received(fleet) == [("ops", "resolved")]
 
 
-def test_an_account_that_recovers_unheard_says_nothing(fleet):  # noqa: F811
+def test_an_account_that_recovers_unheard_says_nothing(fleet):
     """Who did not hear of the trouble does not hear of its end."""
     fleet.silences = testing.MemorySilences()
     fleet.silences.add(made(rule="collector", begins=0.0, ends=test_collector.T0 + 1e6))
@@ -750,10 +750,10 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers):
 
 
 @pytest.fixture
-def applied(ok, world, tmp_path):  # noqa: F811
+def applied(ok, world, tmp_path):
     """Apply a file with a window that is always open but for a minute of the year, and one that is shut now."""
     file = tmp_path / "fleet.toml"
-    now = world.now()
+    now = world.clock()
     ends = models.rfc3339(now + 3600)
     file.write_text(
         f"""
@@ -774,7 +774,7 @@ timezone = "Europe/Berlin"
     return file
 
 
-def test_silences_lists_windows_with_their_origin(ok, run, world, applied):  # noqa: F811
+def test_silences_lists_windows_with_their_origin(ok, run, world, applied):
     """Those that are open first, then when each is next; one of the file is taken back by its file only."""
     ok("add", A)
     ok("silence", "--rule", "cpu-high", "--for", "2h", "--reason", "x")
@@ -782,7 +782,7 @@ def test_silences_lists_windows_with_their_origin(ok, run, world, applied):  # n
     assert [(one["origin"], one["open"], one["reason"]) for one in found] == [
         ("file", True, "move"), ("command", True, "x"), ("file", False, "patching"),
     ]  # fmt: skip
-    assert found[0]["ends"] == models.rfc3339(world.now() + 3600)
+    assert found[0]["ends"] == models.rfc3339(world.clock() + 3600)
     assert found[0]["next"] is None
     assert found[2]["next"]["begins"].endswith("-12-31T23:00:00Z")
     assert (found[2]["begins"], found[2]["ends"]) == (None, None)
@@ -797,7 +797,7 @@ def test_silences_lists_windows_with_their_origin(ok, run, world, applied):  # n
     )
 
 
-def test_plan_apply_and_export_agree_on_windows(ok, run, world, applied, tmp_path):  # noqa: F811
+def test_plan_apply_and_export_agree_on_windows(ok, run, world, applied, tmp_path):
     """plan names what would change; what export gives changes nothing; what is over is refused."""
     out = tmp_path / "again.toml"
     out.write_text(ok("export"))
@@ -807,13 +807,13 @@ def test_plan_apply_and_export_agree_on_windows(ok, run, world, applied, tmp_pat
     shown = ok("plan", str(applied))
     assert "removed silence rule collector, 0 0 1 1 * Europe/Berlin for 3600 s" in shown
     assert "added silence rule collector, 0 0 1 2 * Europe/Berlin for 3600 s" in shown
-    applied.write_text(text.replace(models.rfc3339(world.now() + 3600), "2001-01-01T00:00:00Z"))
+    applied.write_text(text.replace(models.rfc3339(world.clock() + 3600), "2001-01-01T00:00:00Z"))
     for command in (("plan",), ("apply",), ("rules", "check")):
         assert "silences[0].ends: was over at 2001" in one_line(run(*command, str(applied)), 2)
     assert 'reason = "move"' in ok("export"), "nothing was applied"
 
 
-def test_a_window_of_a_worker_that_nobody_knows_is_warned_of(ok, run, applied):  # noqa: F811
+def test_a_window_of_a_worker_that_nobody_knows_is_warned_of(ok, run, applied):
     """It may be meant for later, so it is not an error; a misspelt name gets a hint."""
     ok("add", A)
     windows = (
@@ -827,10 +827,10 @@ def test_a_window_of_a_worker_that_nobody_knows_is_warned_of(ok, run, applied): 
         assert done.stderr == "warning: silences[2].worker: there is no rendre-01 yet; did you mean render-01?\n"
 
 
-def test_up_starts_with_a_window_that_is_over(applied, world):  # noqa: F811
+def test_up_starts_with_a_window_that_is_over(applied, world):
     """A restart after a maintenance must not be refused for it; it is logged."""
     file = testing.parse(applied.read_text(), str(applied))
-    world.now.advance(7200)
+    world.clock.advance(7200)
     own = Session(settings_of.Settings(_env_file=None), world)
     with structlog.testing.capture_logs() as logged:
         run_command._apply(own, file, "us-east-1")
@@ -838,7 +838,7 @@ def test_up_starts_with_a_window_that_is_over(applied, world):  # noqa: F811
     assert len(world.get(ports.Configurations).load().silences) == 2
 
 
-def test_the_alert_of_accounts_is_silenced_by_its_rule_alone(ok, run):  # noqa: F811
+def test_the_alert_of_accounts_is_silenced_by_its_rule_alone(ok, run):
     """collector, budget and delivery are rules that are always there; they are of no worker."""
     for rule in ("collector", "budget", "delivery"):
         made = json.loads(ok("silence", "--rule", rule, "--for", "2h", "--reason", "x", "--json"))
@@ -846,7 +846,7 @@ def test_the_alert_of_accounts_is_silenced_by_its_rule_alone(ok, run):  # noqa: 
     one_line(run("silence", "--rule", "collector", "--label", "a=1", "--for", "2h", "--reason", "x"), 2)
 
 
-def test_a_rule_of_ones_own_with_such_a_name_is_silenced_like_any_other(ok, world):  # noqa: F811
+def test_a_rule_of_ones_own_with_such_a_name_is_silenced_like_any_other(ok, world):
     """It has workers, whatever the other one of its name has."""
     kept = world.get(ports.Configurations)
     had = kept.load()
@@ -864,7 +864,7 @@ def test_the_page_has_an_example_that_is_valid():
     assert (second.worker, second.begins, second.ends) == ("render-07", 2_237_997_600, 2_238_008_400)
 
 
-def test_apply_says_that_windows_changed_and_has_what_fires_judged(ok, world, applied):  # noqa: F811
+def test_apply_says_that_windows_changed_and_has_what_fires_judged(ok, world, applied):
     """A window that is taken out is told of in the change, and every worker is marked as to be judged."""
     ok("add", A)
     world.store.pending.clear()

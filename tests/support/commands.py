@@ -1,0 +1,128 @@
+"""The command line over a monitor in memory; the fixtures are there for every test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NoReturn
+
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+from workermon import cli, models, ports, runtime, settings, testing
+from workermon.cli import session
+
+A, B, C = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
+REGION = "us-east-1"
+
+
+class Ports(testing.Monitor):
+    """A container over a monitor in memory, with two instances that nobody watches yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ec2.put(models.Instance(id=A, region=REGION, status="running", name="render-01", tags={"Role": "render"}))
+        self.ec2.put(models.Instance(id=B, region=REGION, status="stopped", name="render-02", tags={"Role": "render"}))
+        self.nodes.names = ["collect@here"]
+        self.notifiers = testing.notifiers(self.clock)
+        at = int(self.clock()) // 300 * 300
+        self.cloudwatch.put(A, "CPUUtilization", [(at - 600, 41.0), (at - 300, 42.5)])
+
+    def get(self, kind: Any) -> Any:
+        """Return a port, a stage made of these ports, or what else the composition root makes over them."""
+        try:
+            return super().get(kind)
+        except LookupError:
+            return runtime.open(settings.Settings(_env_file=None), self.overrides()).get(kind)
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+class Session(session.Session):
+    """A session that asks nobody for regions."""
+
+    default_region = REGION
+    known_regions = frozenset({REGION, "eu-west-1"})
+
+
+@pytest.fixture
+def silent_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep what a command sets up for its process's log out of this one, and the log off standard output."""
+
+    def drop(*_: object) -> NoReturn:
+        raise structlog.DropEvent
+
+    monkeypatch.setattr("workermon.logs.configure", lambda *_: None)
+    structlog.configure(processors=[drop])
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def world() -> Ports:
+    """Give in-memory ports."""
+    return Ports()
+
+
+@pytest.fixture
+def run(world: Ports, silent_log: None) -> Callable[..., Result]:
+    """Give a function that runs a command line and returns its result."""
+
+    def call(*args: str, **given: Any) -> Result:
+        container: Any = world
+        own = settings.Settings(_env_file=None)
+        return CliRunner().invoke(cli.cli, list(args), obj=Session(own, container), **given)
+
+    return call
+
+
+@pytest.fixture
+def ok(run: Callable[..., Result]) -> Callable[..., str]:
+    """Give a function that runs a command line, which has to exit with 0, and returns its standard output."""
+
+    def call(*args: str, **given: Any) -> str:
+        done = run(*args, **given)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return call
+
+
+def one_line(done: Result, code: int) -> str:
+    """Return the error of a command line that failed: one line, on standard error, with that exit code."""
+    assert done.exit_code == code, done.output
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, lines
+    assert re.fullmatch(r"error: [^:]+: .+; .+", lines[0]), lines
+    assert not done.stdout
+    return lines[0]
+
+
+def fires(
+    world: testing.Monitor,
+    worker_id: str,
+    rule: str = "cpu-high",
+    status: Literal["firing", "resolved"] = "firing",
+    version: int = 1,
+) -> None:
+    """Have an alert of a worker fire or resolve, as an evaluation would."""
+    basis = world.alerts.load([worker_id])[worker_id]
+    told = models.Notification(
+        id=f"n{version}", version=version, dedup_key=f"{worker_id}/{rule}", kind="threshold", status=status,
+        severity="critical", rule=rule, metric="cpu_utilization", value=97.0, threshold=90.0,
+        since="2026-11-23T16:00:00Z", at="2026-11-23T16:00:00Z",
+        worker=models.WorkerSummary(id=worker_id, name="render-01", region=REGION), summary="render-01: 97 % > 90 %",
+    )  # fmt: skip
+    firing = status == "firing"
+    alert = models.Alert(
+        rule=rule, version=version, since=1_795_449_600, notified_severity="critical" if firing else None, last=told,
+        channels=("log",) if firing else (),
+    )  # fmt: skip
+    turn = models.Transition(
+        at=1_795_449_600, before=None if firing else "critical", after="critical" if firing else None
+    )
+    assert world.alerts.commit(
+        ports.Verdict(basis, {rule: alert}, (ports.RecordedTransition(rule, turn, told),), {rule: ()}, world.clock())
+    )
