@@ -21,7 +21,7 @@ from workermon.local import embedded
 from workermon.on_redis import client, keys
 
 #: Fixtures of more than one module.
-pytest_plugins = ["tests.support.beat", "tests.support.commands"]
+pytest_plugins = ["tests.support.beat", "tests.support.commands", "tests.support.refused"]
 
 # A script that runs the tests in the background has SIGINT ignored, which the processes they start would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

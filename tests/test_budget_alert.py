@@ -1,11 +1,9 @@
 """What is told of the budget: once that metrics are asked less often, once that it is not kept, and when it is over."""
 
-# ruff: noqa: F811 - a fixture of another file
 from __future__ import annotations
 
-from tests.support import stages
-from tests.test_collector import SCOPE, T0, Fleet, fleet  # noqa: F401
-from workermon import models, testing
+from tests.support.refused import SCOPE, T0, Fleet
+from workermon import models
 from workermon.fleet import Cleanup
 from workermon.notify import text
 
@@ -17,7 +15,7 @@ class Spent:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet, self.costs, self.since, self.told = fleet, fleet.costs, 0.0, []
-        self.silences = testing.MemorySilences()
+        self.silences = fleet.silences
 
     def decide(self, after: float, projected: float = 4.0, **period_multipliers: int) -> None:
         """Decide what is asked how often, as collections do each minute, and judge twice."""
@@ -33,11 +31,7 @@ class Spent:
     def judge(self, after: float) -> None:
         """Judge one worker, and with it the budget."""
         self.fleet.clock.now = T0 + after
-        self.told += stages.evaluated(
-            [self.fleet.elsewhere.id], alerts=self.fleet.alerts, samples=self.fleet.samples,
-            configurations=self.fleet.configurations, pulse=self.fleet.pulse, now=self.fleet.clock,
-silences=self.silences, costs=self.costs,
-        )  # fmt: skip
+        self.told += self.fleet.evaluate(self.fleet.elsewhere.id)
 
     def last(self) -> models.Notification:
         """Return what was told last."""
@@ -118,6 +112,6 @@ def test_it_is_no_account_in_trouble(fleet):
     """A reconciliation does not end it for want of workers, and the alerts of accounts go their own way."""
     spent = Spent(fleet)
     spent.decide(60, network_out=2)
-    assert stages.stage(Cleanup, fleet).close_unused_accounts() == ()
+    assert fleet.get(Cleanup).close_unused_accounts() == ()
     fleet.minutes(2, 6)
     assert {alert.last.dedup_key for alert in fleet.alerts.open() if alert.last} == {BUDGET, f"{SCOPE}/collector"}

@@ -2,128 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-
-import fakeredis
 import pytest
 
-from tests.support import stages
-from tests.support.repositories import repository_on_redis
-from workermon import models, ports, testing
+from tests.support.refused import CONFIGURATION, IDS, SCOPE, T0, last_error
+from workermon import models, ports
 from workermon.alerts import lifecycle
-from workermon.config import catalogue
 from workermon.evaluate import account
 from workermon.fleet import Cleanup
-from workermon.on_redis import accounts, client
 from workermon.rules import threshold
-
-T0 = 1_699_999_200
-SCOPE = "lab/eu-west-1"
-IDS = tuple(f"i-0000000{number}" for number in range(3))
-CONFIGURATION = models.Configuration(
-    rules=(models.Rule(name="silence", kind="no-data", notify=("ops",)),),
-    channels={},
-    metrics=catalogue.CATALOGUE,
-    collect=("cpu_utilization",),
-    revision=1,
-)
-
-
-def last_error(kind: str, at: float) -> models.CollectionError:
-    """Say why a collection failed."""
-    return models.CollectionError(kind=kind, message=f"EC2 in eu-west-1: it is {kind}; wait", at=at)
-
-
-class Fleet:
-    """Three workers of one account and region, and one elsewhere, over some implementation of the ports."""
-
-    def __init__(self, connection=None) -> None:
-        self.clock = testing.ManualClock(T0)
-        if connection is None:
-            store = testing.MemoryStore(self.clock)
-            self.workers, self.samples = testing.MemoryWorkers(store), testing.MemorySamples(store)
-            self.alerts, self.outbox = testing.MemoryAlerts(store), testing.MemoryOutbox(store)
-            self.pulse, self.accounts = testing.MemoryPulse(store), testing.MemoryAccounts(store)
-            self.configurations: ports.Configurations = testing.MemoryConfigurations(store, CONFIGURATION)
-        else:
-            kept = repository_on_redis(connection)
-            self.workers, self.samples, self.alerts = kept.workers, kept.samples, kept.alerts
-            self.outbox, self.pulse, self.configurations = kept.outbox, kept.pulse, kept.configurations
-            self.accounts = accounts.RedisAccounts(connection)
-        self.configurations.save(CONFIGURATION)
-        self.costs = testing.MemoryCosts()
-        self.told: list[str] = []
-        self.silences: ports.Silences | None = None
-        self.marked = T0 - 100.0
-        self.elsewhere = self.add("i-0000000f", region="us-east-1")
-        self.ours = [self.add(one) for one in IDS]
-        for worker in (self.elsewhere, *self.ours):
-            self.collected(worker, 0)
-
-    def add(self, worker_id: str, **changes) -> models.Worker:
-        """Monitor one."""
-        worker = models.Worker(
-            **{"region": "eu-west-1", "account": "lab", **changes}, id=worker_id, name=worker_id, added_at=T0,
-            incarnation=worker_id,
-        )  # fmt: skip
-        self.workers.add([worker])
-        return worker
-
-    def collected(self, worker: models.Worker, after: float) -> None:
-        """Write a collection that succeeded."""
-        at = T0 + after
-        sample = models.Sample(worker=worker, collected_at=at, status="running")
-        condition = models.Condition(status="running", collected_at=at, succeeded_at=at, slot=sample.slot)
-        self.samples.write(sample, condition, "{}")
-        self.accounts.note(worker.scope.key, at, worker.interval, None)
-
-    def refused(self, after: float, kind: str = "denied") -> None:
-        """Have a collection of all three fail."""
-        for worker in self.ours:
-            self.samples.failed(worker, last_error(kind, T0 + after))
-        self.accounts.note(SCOPE, T0 + after, 60, last_error(kind, T0 + after))
-
-    def evaluate(self, after: float, *, away: bool = False) -> list[str]:
-        """Judge everybody at a time; return who is to hear of something. ``away``: nobody listened meanwhile."""
-        self.clock.now = T0 + after
-        while not away and self.marked < self.clock.now:
-            self.pulse.mark("listener", self.marked)
-            self.pulse.mark("collect", self.marked)
-            self.marked += 10
-        self.marked = self.clock.now
-        self.pulse.mark("listener", self.marked)
-        self.pulse.mark("collect", self.marked)
-        told = stages.evaluated(
-            [worker.id for worker in (self.elsewhere, *self.ours)], alerts=self.alerts, samples=self.samples,
-            configurations=self.configurations, pulse=self.pulse, now=self.clock,
-            silences=self.silences, costs=self.costs,
-        )  # fmt: skip
-        self.told += told
-        return told
-
-    def minutes(self, first: int, last: int, kind: str | None = "denied") -> None:
-        """Let minutes go by, each with a collection that fails (or succeeds, without a kind), judged as they go."""
-        for minute in range(first, last + 1):
-            self.collected(self.elsewhere, 60 * minute)
-            if kind is not None:
-                self.refused(60 * minute, kind)
-            else:
-                for worker in self.ours:
-                    self.collected(worker, 60 * minute)
-            for second in (1, 11, 31, 51):
-                self.evaluate(60 * minute + second)
-
-
-@pytest.fixture(params=["memory", "fakeredis", "redis"])
-def fleet(request):
-    """Give the fleet over each implementation in turn."""
-    if request.param == "memory":
-        yield Fleet()
-    elif request.param == "fakeredis":
-        yield Fleet(fakeredis.FakeRedis())
-    else:
-        with contextlib.closing(client.connect(request.getfixturevalue("redis_url"))) as connection:
-            yield Fleet(connection)
 
 
 @pytest.mark.parametrize("kind", ["denied", "throttled", "unreachable"])
@@ -165,7 +51,7 @@ def test_who_is_still_silent_when_it_is_over_is_told(fleet):
     for second in (420, 480, 540):
         for worker in (fleet.elsewhere, *fleet.ours[1:]):
             fleet.collected(worker, second)
-        fleet.evaluate(second + 1)
+        fleet.evaluate_at(second + 1)
         if second == 420:
             assert fleet.told == [f"{SCOPE}/collector"]
     assert fleet.told == [f"{SCOPE}/collector", f"{IDS[0]}/silence"]
@@ -179,7 +65,7 @@ def test_a_worker_that_is_silent_alone_is_told_as_ever(fleet):
     for minute in range(1, 5):
         for worker in (fleet.elsewhere, *fleet.ours[1:]):
             fleet.collected(worker, 60 * minute)
-        fleet.evaluate(60 * minute + 1)
+        fleet.evaluate_at(60 * minute + 1)
     assert fleet.told == [f"{IDS[0]}/silence"]
 
 
@@ -194,16 +80,16 @@ def test_two_refusals_in_a_row_are_nothing_yet(fleet):
 def test_an_outage_of_the_monitor_is_no_trouble_of_the_account(fleet):
     """The intervals are counted from the monitor's own start."""
     fleet.refused(60)
-    fleet.evaluate(61)
+    fleet.evaluate_at(61)
     fleet.refused(4000)
-    assert fleet.evaluate(4001, away=True) == []
+    assert fleet.evaluate_at(4001, away=True) == []
     for after in range(4010, 4160, 10):
-        fleet.evaluate(after)
+        fleet.evaluate_at(after)
         fleet.collected(fleet.elsewhere, after)
     assert fleet.told == []
     for after in range(4160, 4200, 10):
         fleet.refused(after)
-        fleet.evaluate(after)
+        fleet.evaluate_at(after)
     assert fleet.told == [f"{SCOPE}/collector"]
 
 
@@ -223,7 +109,7 @@ def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet):
 def test_where_no_worker_is_collected_any_more_it_is_over(fleet):
     """The last of its workers was removed or paused; while one is there the next collection says how it goes."""
     fleet.minutes(1, 4)
-    cleanup = stages.stage(Cleanup, fleet)
+    cleanup = fleet.get(Cleanup)
     for worker in fleet.ours[:2]:
         assert fleet.workers.update(worker.model_copy(update={"monitoring": "paused"}))
     assert cleanup.close_unused_accounts() == ()
@@ -238,7 +124,7 @@ def test_where_no_worker_is_collected_any_more_it_is_over(fleet):
     fleet.told.clear()
     for after in range(300, 900, 30):
         fleet.collected(fleet.elsewhere, after)
-        fleet.evaluate(after + 1)
+        fleet.evaluate_at(after + 1)
     assert fleet.told == [], "what is known of a place that was left fires no more"
 
 
@@ -247,7 +133,7 @@ def test_a_failure_after_which_nobody_collects_holds_nothing_back(fleet):
     fleet.refused(60)
     for after in range(61, 700, 30):
         fleet.collected(fleet.elsewhere, after)
-        fleet.evaluate(after)
+        fleet.evaluate_at(after)
     assert sorted(fleet.told) == [f"{worker_id}/silence" for worker_id in IDS]
 
 

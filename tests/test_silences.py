@@ -10,12 +10,10 @@ import structlog
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests import test_collector
-from tests.support import delivering
+from tests.support import delivering, refused
 from tests.support.commands import A, Session, fires, one_line
 from tests.support.evaluating import CPU, ID, MINUTE, T0, Site
 from tests.support.rules import changed
-from tests.test_collector import fleet  # noqa: F401 - a fixture
 from workermon import config, errors, evaluate, models, ports, testing
 from workermon import settings as settings_of
 from workermon.alerts import lifecycle, maintenance, silences
@@ -644,7 +642,7 @@ def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker():
 
 def received(fleet):
     """Return what a channel that takes everything has got by now of the account's alert."""
-    found, alert_id = [], f"{test_collector.SCOPE}/collector"
+    found, alert_id = [], f"{refused.SCOPE}/collector"
     while claims := fleet.outbox.claim(alert_id, fleet.clock(), 15):
         for claimed in claims:
             fleet.outbox.delivered(claimed, fleet.clock())
@@ -655,7 +653,7 @@ def received(fleet):
 @pytest.mark.parametrize("by", ["command", "file"])
 def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet, by):
     """Recorded with the silence; told at its end, as is its own end to those who heard."""
-    mute = {"id": "s1", "rule": "collector", "reason": "x", "begins": 0.0, "ends": test_collector.T0 + 600.0}
+    mute = {"id": "s1", "rule": "collector", "reason": "x", "begins": 0.0, "ends": refused.T0 + 600.0}
     fleet.silences = testing.MemorySilences()
     if by == "command":
         fleet.silences.add(models.Silence.model_validate(mute | {"by": "me"}))
@@ -665,7 +663,7 @@ def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet, by):
         assert fleet.configurations.save(had.model_copy(update=changes))
     fleet.minutes(1, 8)
     assert received(fleet) == []
-    [recorded] = fleet.alerts.history(f"{test_collector.SCOPE}/collector")
+    [recorded] = fleet.alerts.history(f"{refused.SCOPE}/collector")
     assert recorded.transition.silenced_by == "s1"
     fleet.minutes(9, 12)
     assert received(fleet) == [("ops", "firing")]
@@ -676,11 +674,11 @@ def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet, by):
 def test_an_account_that_recovers_unheard_says_nothing(fleet):
     """Who did not hear of the trouble does not hear of its end."""
     fleet.silences = testing.MemorySilences()
-    fleet.silences.add(made(rule="collector", begins=0.0, ends=test_collector.T0 + 1e6))
+    fleet.silences.add(made(rule="collector", begins=0.0, ends=refused.T0 + 1e6))
     fleet.minutes(1, 6)
     fleet.minutes(7, 8, None)
     assert received(fleet) == []
-    turns = [one.transition for one in fleet.alerts.history(f"{test_collector.SCOPE}/collector")]
+    turns = [one.transition for one in fleet.alerts.history(f"{refused.SCOPE}/collector")]
     assert [(turn.after, turn.silenced_by) for turn in turns] == [(None, "s1"), ("critical", "s1")]
 
 
