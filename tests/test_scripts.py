@@ -12,9 +12,22 @@ import pytest
 import redis
 
 from tests.support import lua_lint
-from workermon import lua, on_celery, on_redis
+from workermon import lua, on_celery, on_redis, settings
 from workermon.on_celery import app, schedule, scheduler
-from workermon.on_redis import alerts, canary, client, costs, leases, limiter, outbox, pulse, setup, throttle, workers
+from workermon.on_redis import (
+    alerts,
+    canary,
+    client,
+    costs,
+    keys,
+    leases,
+    limiter,
+    outbox,
+    pulse,
+    setup,
+    throttle,
+    workers,
+)
 
 PACKAGE = Path(lua.__file__).parent
 
@@ -92,6 +105,49 @@ def test_no_python_file_holds_lua(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert not re.search(r"redis\.p?call|KEYS\[1\]|ARGV\[1\]", node.value), f"{path}:{node.lineno}"
+
+
+#: Modules that name keys, and what elsewhere looks like one: the channel's default in memory, a tag of EC2.
+NAMES_KEYS = {"settings.py", "on_redis/keys.py"}
+NO_KEYS = {"workermon:metrics", "workermon:doctor"}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_no_other_module_names_a_key(path: Path) -> None:
+    """A key is named in on_redis/keys.py, or in settings if Celery's part of workermon needs it."""
+    if path.relative_to(PACKAGE).as_posix() in NAMES_KEYS:
+        return
+    tree = ast.parse(path.read_text("utf-8"))
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    named = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
+        and re.match(r"workermon:[a-z{]|redbeat:", node.value)
+    ]  # fmt: skip
+    assert not set(named) - NO_KEYS
+
+
+def test_no_script_names_a_key() -> None:
+    """A script gets its keys, and the prefixes of keys, from who calls it."""
+    for path in PACKAGE.rglob("*.lua"):
+        assert "workermon:" not in path.read_text("utf-8"), path
+
+
+@pytest.mark.parametrize(
+    ("key", "kinds"),
+    [
+        (keys.worker("i-0aaaaaaa"), {"hash"}),
+        (keys.QUEUE + keys.queue("i-0aaaaaaa/cpu", "a/b"), {"list"}),
+        (keys.ledger("i-0aaaaaaa", 3600), {"hash"}),
+        (f"{settings.REDBEAT_PREFIX}:schedule", {"hash", "zset"}),
+        ("workermon:nothing", set()),
+        ("celery", set()),
+    ],
+)
+def test_a_key_is_found_in_the_list(key: str, kinds: set[str]) -> None:
+    """What keys.py names it lists, with its type."""
+    assert {row.type for row in keys.listed(key.encode())} == kinds
 
 
 def test_the_scripts_have_no_fault() -> None:

@@ -60,6 +60,7 @@ def test_everything_runs_with_the_documented_rights(tmp_path: Path, admin: redis
         eventually(lambda: all(admin.hexists(keys.PULSE, part) for part in parts), within=START, what="the whole way")
         eventually(lambda: status(house) == 0, within=START, what="status")
         assert house.run("workermon", "doctor").returncode == 0
+        assert unlisted(admin) == []
         done = house.run("celery", "-A", "workermon", "inspect", "ping")
         assert done.returncode == 0, done.stderr
         for command in ("show", "pause", "resume", "refresh", "remove"):
@@ -70,6 +71,20 @@ def test_everything_runs_with_the_documented_rights(tmp_path: Path, admin: redis
             assert done.returncode == 0, (command, done.stderr)
     assert {what for what in refused(admin) if what != ("command", "info")} == set()
     assert bool(refused(admin)) is bool(withheld)
+
+
+def unlisted(admin: redis.Redis) -> list[tuple[str, str]]:
+    """Return the keys, with their types, of both databases that keys.py does not list, or lists otherwise."""
+    found = []
+    for database in (0, 1):
+        admin.select(database)
+        for key in admin.scan_iter(count=1000):
+            answer: Any = admin.type(key)
+            kind = answer.decode()
+            rows = [row for row in keys.listed(key) if row.type == kind]
+            if kind != "none" and (not rows or (admin.ttl(key) == -1 and all(row.expires for row in rows))):
+                found.append((key.decode(), kind))
+    return found
 
 
 def status(house: House) -> int:

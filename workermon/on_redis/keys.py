@@ -1,57 +1,172 @@
-"""Every key in Redis: what it holds, who writes it, and how long it lives. Nothing else names a key.
+"""Every key in Redis: what it holds, who writes it, and how long it lives. ``LISTED`` has them all.
 
-==========================================  ======  ====================================================================
-key                                         type    owner; lifetime
-==========================================  ======  ====================================================================
-``workermon:workers``                       zset    workers: the fleet's ids, all with score 0; permanent
-``workermon:worker:<id>``                   hash    workers, samples: spec, condition …; until the worker is removed
-``workermon:ledger:<id>:<hour>``            hash    samples: datapoints of an hour; the end of the hour plus retention
-``workermon:learnt:<scope>``                hash    learnt: delays, listings, by name; 7 days after the last write
-``workermon:pending``                      zset    samples: worker ids by the time of the write; permanent
-``workermon:alerts:<id>``                   hash    alerts: state and version; until the subject is removed (that of a
-                                                    channel or the installation: 30 days after an alert is over)
-``workermon:open``                          zset    alerts: ids of the alerts that fire, by since; permanent
-``workermon:alert-history:of:<alert>``      list    alerts: transitions, newest first; 30 days after the last
-``workermon:alert-history:attempts:<alert>``  zset  outbox: attempts by fence; 30 days after the last
-``workermon:alert-history:last:<alert>``    string  alerts: the last notification; 30 days
-``workermon:alert-history:versions:<id>``   hash    alerts: last version of each rule; 30 days
-``workermon:alert-history:index``           zset    alerts: ids of alerts by last entry; 30 days after the last
-``workermon:outbox``                        zset    outbox: queues by the time of the next try; permanent
-``workermon:outbox:queue:<queue>``          list    alerts, outbox: notifications; until all are delivered
-``workermon:outbox:state:<queue>``          hash    outbox: fence and tries of the head; as its queue
-``workermon:outbox:lease:<queue>``          string  outbox: who sends the head; the lease, 15 s at most
-``workermon:outbox:queues:<alert>``         set     alerts, outbox: the alert's queues; as those
-``workermon:outbox:reminders``              zset    outbox: queues by the time of the next reminder; permanent
-``workermon:outbox:fence``                  string  outbox: counts the claims; permanent
-``workermon:throttle-window:<group>``       string  throttle: when a group closes; some waits of it
-``workermon:throttle:<channel>``            hash    throttle: a token bucket; an hour after the last message
-``workermon:alert-history:ack:<alert>``     string  silences: who has seen it; 30 days
-``workermon:silences``                      hash    silences: those in force, by id; permanent
-``workermon:configuration``                 hash    configurations: document, revision, changes; permanent
-``workermon:pulse``                         hash    pulse: when each part last worked; permanent
-``workermon:counts``                        hash    pulse: what went by; permanent
-``workermon:canary``                        hash    canary: when one came to each step; permanent
-``workermon:lease:<name>``                  string  leases: the owner; the lease
-``workermon:limit:<scope>:<operation>``     hash    limiter: a token bucket; an hour after the last request
-``workermon:limits``                        set     limiter: buckets that are slowed; an hour after the last was
-``workermon:costs:<hour>``                  hash    costs: requests and metrics asked; 49 hours
-``workermon:budget-decision``               string  costs: what the budget makes of the periods; 2 days
-``workermon:accounts``                      set     accounts: accounts and regions collected from; permanent
-``workermon:account:<scope>``               hash    accounts: how collection goes there; until nobody collects there
-==========================================  ======  ====================================================================
-
-An ``<id>`` is that of a worker; of alerts it is that of a subject: a worker, a ``<scope>``, the installation (``*/*``)
-or ``channel:<channel>``. An ``<alert>`` is ``<id>/<rule>``, a ``<queue>`` is ``<channel, percent-encoded>:<alert>``, an
-``<hour>`` its start in seconds, a ``<scope>`` is ``<account>/<region>``. What is named ``alert-history`` and ``outbox``
-stands on its own and outlives its subject.
+A ``<subject>`` is what an alert is about: a worker's id, a ``<scope>``, the installation (``*/*``) or
+``channel:<channel>``. An ``<alert>`` is ``<subject>/<rule>``, a ``<queue>`` is ``<channel, percent-encoded>:<alert>``,
+an ``<hour>`` its start in seconds, a ``<scope>`` is ``<account>/<region>``. What is named ``alert-history`` and
+``outbox`` stands on its own and outlives its subject. The names that Celery, Kombu and RedBeat use for us are in
+``settings``.
 """
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from workermon import models
+from workermon import models, settings
+
+
+class Listed(NamedTuple):
+    """A key, or all keys of a form; ``lifetime`` says in words until when it is kept."""
+
+    name: str
+    type: str
+    owner: str
+    holds: str
+    lifetime: str
+    #: Whether Redis itself ends it.
+    expires: bool = False
+
+
+LISTED = (
+    Listed("workermon:workers", "zset", "workers", "the fleet's ids, all with score 0", "permanent"),
+    Listed("workermon:worker:<id>", "hash", "workers, samples", "spec, condition …", "the worker is removed"),
+    Listed(
+        "workermon:ledger:<id>:<hour>",
+        "hash",
+        "samples",
+        "datapoints of an hour",
+        "the end of the hour plus retention",
+        expires=True,
+    ),
+    Listed(
+        "workermon:learned-delays:<scope>",
+        "hash",
+        "learned_delays",
+        "delays, listings, by name",
+        "7 days after the last write",
+        expires=True,
+    ),
+    Listed("workermon:pending", "zset", "samples", "worker ids by the time of the write", "permanent"),
+    Listed(
+        "workermon:alerts:<subject>",
+        "hash",
+        "alerts",
+        "state and version",
+        "its subject is removed; of a channel or the installation 30 days after",
+    ),
+    Listed("workermon:open", "zset", "alerts", "ids of the alerts that fire, by since", "permanent"),
+    Listed(
+        "workermon:alert-history:of:<alert>",
+        "list",
+        "alerts",
+        "transitions, newest first",
+        "30 days after the last",
+        expires=True,
+    ),
+    Listed(
+        "workermon:alert-history:attempts:<alert>",
+        "zset",
+        "outbox",
+        "attempts by fence",
+        "30 days after the last",
+        expires=True,
+    ),
+    Listed(
+        "workermon:alert-history:last:<alert>", "string", "alerts", "the last notification", "30 days", expires=True
+    ),
+    Listed(
+        "workermon:alert-history:versions:<subject>",
+        "hash",
+        "alerts",
+        "last version of each rule",
+        "30 days",
+        expires=True,
+    ),
+    Listed(
+        "workermon:alert-history:index",
+        "zset",
+        "alerts",
+        "ids of alerts by last entry",
+        "30 days after the last",
+        expires=True,
+    ),
+    Listed("workermon:outbox", "zset", "outbox", "queues by the time of the next try", "permanent"),
+    Listed("workermon:outbox:queue:<queue>", "list", "alerts, outbox", "notifications", "all are delivered"),
+    Listed("workermon:outbox:state:<queue>", "hash", "outbox", "fence and tries of the head", "as its queue"),
+    Listed(
+        "workermon:outbox:lease:<queue>",
+        "string",
+        "outbox",
+        "who sends the head",
+        "the lease, 15 s at most",
+        expires=True,
+    ),
+    Listed("workermon:outbox:queues:<alert>", "set", "alerts, outbox", "the alert's queues", "as those queues"),
+    Listed("workermon:outbox:reminders", "zset", "outbox", "queues by the time of the next reminder", "permanent"),
+    Listed("workermon:outbox:fence", "string", "outbox", "counts the claims", "permanent"),
+    Listed(
+        "workermon:throttle-window:<group>",
+        "string",
+        "throttle",
+        "when a group closes",
+        "some waits of it",
+        expires=True,
+    ),
+    Listed(
+        "workermon:throttle:<channel>",
+        "hash",
+        "throttle",
+        "a token bucket",
+        "an hour after the last message",
+        expires=True,
+    ),
+    Listed("workermon:alert-history:ack:<alert>", "string", "silences", "who has seen it", "30 days", expires=True),
+    Listed("workermon:silences", "hash", "silences", "those in force, by id", "permanent"),
+    Listed("workermon:configuration", "hash", "configurations", "document, revision, changes", "permanent"),
+    Listed("workermon:pulse", "hash", "pulse", "when each part last worked", "permanent"),
+    Listed("workermon:counts", "hash", "pulse", "what went by", "permanent"),
+    Listed("workermon:canary", "hash", "canary", "when one came to each step", "permanent"),
+    Listed("workermon:lease:<name>", "string", "leases", "the owner", "the lease", expires=True),
+    Listed(
+        "workermon:limit:<scope>:<operation>",
+        "hash",
+        "limiter",
+        "a token bucket",
+        "an hour after the last request",
+        expires=True,
+    ),
+    Listed("workermon:limits", "set", "limiter", "buckets that are slowed", "an hour after the last was", expires=True),
+    Listed("workermon:costs:<hour>", "hash", "costs", "requests and metrics asked", "49 hours", expires=True),
+    Listed(
+        "workermon:budget-decision", "string", "costs", "what the budget makes of the periods", "2 days", expires=True
+    ),
+    Listed("workermon:accounts", "set", "accounts", "accounts and regions collected from", "permanent"),
+    Listed("workermon:account:<scope>", "hash", "accounts", "how collection goes there", "nobody collects there"),
+    # Of the schedule, in the same database.
+    Listed(
+        f"{settings.REDBEAT_PREFIX}<entry>", "hash", "RedBeat", "an entry: definition and meta", "its worker is removed"
+    ),
+    Listed(
+        f"{settings.REDBEAT_PREFIX}:schedule", "zset", "RedBeat", "entries by the time of the next run", "permanent"
+    ),
+    Listed(f"{settings.REDBEAT_PREFIX}:statics", "set", "RedBeat", "entries of the configuration", "permanent"),
+    Listed(f"{settings.REDBEAT_PREFIX}:lock", "string", "RedBeat", "which beat runs", "5 s", expires=True),
+    Listed(settings.SCHEDULE_COHORTS, "hash", "schedule", "worker id → <scope>/<interval>#<number>", "permanent"),
+    Listed(f"{settings.SCHEDULE_COHORT}<scope>/<interval>", "zset", "schedule", "cohort number → members", "permanent"),
+    Listed(settings.SCHEDULE_QUARANTINE, "hash", "schedule", "name of a broken entry → reason, time", "permanent"),
+    Listed(settings.SCHEDULE_TICK, "string", "scheduler", "when beat last looked for what is due", "permanent"),
+    Listed(settings.SCHEDULE_CANARY, "hash", "scheduler", "when a canary was last sent, and how often", "permanent"),
+    # Of the messages, in the broker's database.
+    Listed("workermon.<queue>", "list", "Kombu", "messages that wait, of each priority", "they are taken"),
+    Listed(settings.UNACKED, "hash", "Kombu", "messages that nodes have in their hands", "they are done"),
+    Listed(settings.UNACKED_INDEX, "zset", "Kombu", "the same by time", "they are done"),
+    Listed(settings.UNACKED_MUTEX, "string", "Kombu", "who looks for lost messages", "300 s", expires=True),
+    Listed(settings.BINDING % "<exchange>", "set", "Kombu", "the queues of an exchange", "permanent"),
+    Listed(settings.BINDING_PERMANENT % "<exchange>", "set", "Kombu", "those of them that stay", "permanent"),
+    Listed(settings.BINDING_DEADLINES, "zset", "Kombu", "when the others are over", "permanent"),
+    Listed("<node>.workermon.pidbox<priority>", "list", "Kombu", "answers to remote control", "they are taken"),
+)
 
 #: Seconds. What is known of an alert after its last transition is kept for this long.
 HISTORY = 30 * 86_400
@@ -81,18 +196,23 @@ ACCOUNTS = "workermon:accounts"
 LEDGER = "workermon:ledger:"
 QUEUE, STATE, LEASE = "workermon:outbox:queue:", "workermon:outbox:state:", "workermon:outbox:lease:"
 
-#: Keys that may stay without a lifetime, with those of Celery's transport and of RedBeat, which own theirs.
-_PERMANENT = re.compile(
-    rb"workermon:(workers|worker:.+|alerts:.+|pending|open|silences|configuration|pulse|counts|canary"
-    rb"|accounts|account:.+"
-    rb"|outbox|outbox:(queue|state|queues):.+|outbox:fence|outbox:reminders|redbeat:.+|schedule:.+|unacked.*|binding.+)"
-    rb"|workermon\.(collect|evaluate|deliver).*|.+\.workermon\.pidbox|workermon\.events.+"
-)
+
+def _pattern(name: str) -> str:
+    return re.sub(r"<[^<>]+>", ".*", re.escape(name))
+
+
+_FORMS = [(re.compile(_pattern(row.name), re.DOTALL), row) for row in LISTED]
+
+
+def listed(key: bytes) -> list[Listed]:
+    """Return the rows that a key may belong to."""
+    name = key.decode("utf-8", "backslashreplace")
+    return [row for form, row in _FORMS if form.fullmatch(name)]
 
 
 def permanent(key: bytes) -> bool:
     """Tell whether a key may be without a lifetime."""
-    return _PERMANENT.fullmatch(key) is not None
+    return any(not row.expires for row in listed(key))
 
 
 def worker(worker_id: str) -> str:
@@ -107,7 +227,7 @@ def ledger(worker_id: str, hour: int | str) -> str:
 
 def learned_delays(scope: models.AccountRegion) -> str:
     """Name what is learnt of an account and region; who becomes another role is told apart."""
-    return f"workermon:learnt:{scope.key}" + (f":{scope.role_arn}" if scope.role_arn else "")
+    return f"workermon:learned-delays:{scope.key}" + (f":{scope.role_arn}" if scope.role_arn else "")
 
 
 def alerts(subject: str) -> str:
