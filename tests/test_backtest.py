@@ -261,7 +261,9 @@ def test_the_ledger_is_judged_by_worker_and_rule():
             )
             samples.write(sample, models.Condition(asked={"cpu_utilization": points[-1].at + 500}), "{}", again=True)
     rule = config.DEFAULT.rules[0].model_copy(update={"labels": {"n": "1"}})
-    found = backtest.ledger(list(workers.get(ids).values()), rule, config.DEFAULT, samples=samples, now=now)
+    found = backtest.LedgerBacktest(samples=samples, now=now).replay(
+        list(workers.get(ids).values()), rule, config.DEFAULT
+    )
     [(record, segments, [episode])] = found
     assert (record.worker.id, [series.period for series in segments]) == (ids[1], [300, 60])
     assert episode == backtest.Episode("cpu-high", ids[1], "critical", slow[2].at, fast[1].at, 95.0)
@@ -386,8 +388,9 @@ def history(metric, points, since):
     made = config.DEFAULT.model_copy(update={"metrics": {**config.DEFAULT.metrics, metric.name: metric}})
     rule = threshold.KIND.rule(name="r", metric=metric.name, above=models.Levels(warning=1))
     record = ports.Record(worker, models.Condition(status="running"), {}, 0.0, None, 0)
-    asked = backtest.wanted([record], [rule], made, since, cloudwatch=cloudwatch, now=now)
-    return asked, backtest.fetch(asked, cloudwatch=cloudwatch)
+    history = backtest.CloudWatchHistory(cloudwatch=cloudwatch, now=now)
+    asked = history.wanted([record], [rule], made, since)
+    return asked, history.fetch(asked)
 
 
 W = "i-0aaaaaaaaaaaaaaaa"

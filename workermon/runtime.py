@@ -274,6 +274,8 @@ class Recipes(dishka.Provider):
     make_history_view = dishka.provide(views.HistoryView)
     make_silence_view = dishka.provide(views.SilenceView)
     make_watch = dishka.provide(views.Watch)
+    make_ledger_backtest = dishka.provide(views.LedgerBacktest)
+    make_cloudwatch_history = dishka.provide(views.CloudWatchHistory)
     make_status_check = dishka.provide(health.StatusCheck)
     make_doctor = dishka.provide(health.Doctor)
     make_canary_stage = dishka.provide(health.Canary)

@@ -225,9 +225,9 @@ def _on_cloudwatch(
         # It has no labels, so rules cannot ask for any.
         rules = [rule.model_copy(update={"labels": {}}) for rule in rules]
     begin = int(own.now()) - since
-    asked = own.call(backtest.wanted, records, rules, made, begin)
+    asked = own.get(backtest.CloudWatchHistory).wanted(records, rules, made, begin)
     _agreed(asked, begin, yes=yes)
-    series = own.call(backtest.fetch, asked)
+    series = own.get(backtest.CloudWatchHistory).fetch(asked)
     drawn: list[Drawn] = []
     absent: dict[str, None] = {}
     for rule in rules:
@@ -318,7 +318,7 @@ def _on_ledger(own: session.Session, file: config.File, worker: str | None, metr
     rules = backtest.over_metrics(made, metric)
     drawn: list[Drawn] = []
     for rule in rules:
-        for record, segments, episodes in own.call(backtest.ledger, records, rule, made):
+        for record, segments, episodes in own.get(backtest.LedgerBacktest).replay(records, rule, made):
             points = [point for segment in segments for point in segment.points]
             drawn.append((rule.name, record.worker.name, points, episodes))
     return drawn

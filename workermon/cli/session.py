@@ -1,10 +1,9 @@
-"""What every command needs: the settings, the container, and a way to call a stage with its ports filled in."""
+"""What every command needs: the settings, the container, and the container with its stages."""
 
 from __future__ import annotations
 
-import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -72,16 +71,6 @@ class Session:
         made: T = self.container.get(kind)
         return made
 
-    def call(self, function: Callable[..., T], *args: Any, **given: Any) -> T:
-        """Call a function of a stage; those of its keyword parameters that are ports come from the container."""
-        hints = typing.get_type_hints(function)
-        needed = {
-            name: self.container.get(hints[name])
-            for name, parameter in inspect.signature(function).parameters.items()
-            if parameter.kind is parameter.KEYWORD_ONLY and name not in given and is_port(hints.get(name))
-        }
-        return function(*args, **needed, **given)
-
     def now(self) -> float:
         """Return the time now."""
         return float(self.container.get(ports.Clock)())
@@ -139,15 +128,6 @@ class Session:
         """Close what was opened."""
         if "container" in self.__dict__ and self._given is None:
             self.container.close()
-
-
-def is_port(hint: Any) -> bool:
-    """Tell whether that is one of the protocols of ``ports``."""
-    return (
-        isinstance(hint, type)
-        and hint.__module__.startswith(f"{ports.__name__}.")
-        and getattr(hint, "_is_protocol", False)
-    )
 
 
 pass_session = click.make_pass_decorator(Session)

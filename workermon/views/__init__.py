@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workermon.views.alerts import AlertList, AlertRow, AlertView
+from workermon.views.backtest import CloudWatchHistory, LedgerBacktest
 from workermon.views.document import Document
 from workermon.views.explain import Explanation
 from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerRow
@@ -14,11 +15,13 @@ __all__ = [
     "AlertList",
     "AlertRow",
     "AlertView",
+    "CloudWatchHistory",
     "Document",
     "Explanation",
     "FleetView",
     "History",
     "HistoryView",
+    "LedgerBacktest",
     "Message",
     "SilenceList",
     "SilenceRow",

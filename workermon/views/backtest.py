@@ -6,6 +6,7 @@ The kind of a rule evaluates it: this only reads a trace, hands it over whole, a
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import math
 import re
@@ -213,24 +214,6 @@ def _within(at: int, episode: Episode) -> bool:
     return episode.begin <= at and (episode.end is None or at < episode.end)
 
 
-def ledger(
-    records: Sequence[ports.Record],
-    rule: models.Rule,
-    configuration: models.Configuration,
-    *,
-    samples: ports.Samples,
-    now: ports.Clock,
-) -> list[tuple[ports.Record, list[models.Series], list[Episode]]]:
-    """Return for each worker that a threshold rule applies to its datapoints in the ledger, and the episodes."""
-    metric = rule.metric or ""
-    found = []
-    for record in records:
-        if rule.applies_to(record.worker):
-            segments, until = _recorded(record, metric, configuration.retention, samples, now())
-            found.append((record, segments, episodes(rule, segments, worker=record.worker.id, until=until)))
-    return found
-
-
 def _recorded(
     record: ports.Record, metric: str, retention: int, samples: ports.Samples, now: float
 ) -> tuple[list[models.Series], int | None]:
@@ -318,39 +301,6 @@ def spans(period: int, since: int, until: int) -> tuple[Span, ...]:
     return tuple(reversed(found))
 
 
-def wanted(
-    records: Sequence[ports.Record],
-    replayed: Sequence[models.Rule],
-    configuration: models.Configuration,
-    since: int,
-    *,
-    cloudwatch: ports.CloudWatch,
-    now: ports.Clock,
-) -> list[Wanted]:
-    """Return what threshold rules need of CloudWatch for those that they apply to; what is not known there is left out.
-
-    Asks ListMetrics for those of whom it is not known yet under which dimensions they publish a metric.
-    """
-    until = math.floor(now())
-    since = since // LONE * LONE
-    catalogue = _catalogue(configuration)
-    pairs = [
-        (record, catalogue[name])
-        for record in records
-        for name in dict.fromkeys(rule.metric or "" for rule in replayed if rule.applies_to(record.worker))
-        if name in catalogue
-    ]
-    listed = _listed([pair for pair in pairs if not _known(*pair)], cloudwatch)
-    found = []
-    for record, metric in pairs:
-        sets = _known(record, metric) or listed.get((record.worker.id, metric.name), [])
-        chosen = tuple(metrics.chosen(metric, sets))
-        period = metric.period_for(detailed=record.worker.detailed)
-        if chosen:
-            found.append(Wanted(record.worker, metric, spans(period, since, until), chosen))
-    return found
-
-
 def _known(record: ports.Record, metric: models.Metric) -> list[tuple[tuple[str, str], ...]]:
     if metric.namespace == "AWS/EC2":
         return [(("InstanceId", record.worker.id),)]
@@ -367,42 +317,6 @@ def _listed(
     for (scope, metric), worker_ids in together.items():
         sets = cloudwatch.dimensions(scope, metric.namespace, metric.metric_name, worker_ids)
         found.update({(worker_id, metric.name): each for worker_id, each in sets.items()})
-    return found
-
-
-def fetch(asked: Sequence[Wanted], *, cloudwatch: ports.CloudWatch) -> dict[tuple[str, str], list[models.Series]]:
-    """Return the series of each (worker id, metric) from CloudWatch, a part of it for each period in order of time.
-
-    Sums over a longer period than the metric's own are divided to that. Raises ``errors.AwsError`` where any of it
-    did not come: from half a history nobody can tell what would have fired.
-    """
-    # What begins at different times travels apart: a period is answered by how far back its request begins.
-    together: dict[tuple[models.AccountRegion, Span], list[Wanted]] = {}
-    for one in asked:
-        for span in one.spans:
-            together.setdefault((one.worker.scope, span), []).append(one)
-    found: dict[tuple[str, str], list[models.Series]] = {}
-    for (scope, span), members in sorted(together.items(), key=lambda item: item[0][1].begin):
-        queries = [
-            metrics.query(one.worker.id, one.metric, span.period, span.begin, each)
-            for one in members
-            for each in one.dimensions
-        ]
-        answer = cloudwatch.fetch(scope, queries, span.end - 1)
-        for why in answer.failed.values():
-            raise why
-        place = 0
-        for one in members:
-            own = [answer.series[place + number] for number in range(len(one.dimensions))]
-            place += len(one.dimensions)
-            points = [point for point in metrics.merged(one.metric, own) if span.begin <= point.at < span.end]
-            if span.end == max(each.end for each in one.spans):  # CloudWatch answers with the running period too
-                points = list(models.Series(span.period, tuple(points)).over_by(span.end).points)
-            native = one.metric.period_for(detailed=one.worker.detailed)
-            if one.metric.statistic in ("Sum", "SampleCount") and span.period != native:
-                points = [models.Datapoint(at, value * native / span.period) for at, value in points]
-            if points:
-                found.setdefault((one.worker.id, one.metric.name), []).append(models.Series(span.period, tuple(points)))
     return found
 
 
@@ -459,3 +373,100 @@ def _tried(rule: models.Rule, case: config.Case) -> Tried:
     _, turned = rules.KINDS[rule.kind].judge(rule, models.RuleState(), facts, horizon)
     got = tuple((turn.at // case.period, turn.after or "ok") for turn in turned)
     return Tried(rule.name, case.name, case.turns, got)
+
+
+# --- stages ------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerBacktest:
+    """Replays rules over the ledger."""
+
+    samples: ports.Samples
+    now: ports.Clock
+
+    def replay(
+        self, records: Sequence[ports.Record], rule: models.Rule, configuration: models.Configuration
+    ) -> list[tuple[ports.Record, list[models.Series], list[Episode]]]:
+        """Return for each worker that a threshold rule applies to its datapoints in the ledger, and the episodes."""
+        metric = rule.metric or ""
+        found = []
+        for record in records:
+            if rule.applies_to(record.worker):
+                segments, until = _recorded(record, metric, configuration.retention, self.samples, self.now())
+                found.append((record, segments, episodes(rule, segments, worker=record.worker.id, until=until)))
+        return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CloudWatchHistory:
+    """Reads CloudWatch's own history, for which it charges."""
+
+    cloudwatch: ports.CloudWatch
+    now: ports.Clock
+
+    def wanted(
+        self,
+        records: Sequence[ports.Record],
+        replayed: Sequence[models.Rule],
+        configuration: models.Configuration,
+        since: int,
+    ) -> list[Wanted]:
+        """Return what threshold rules need of CloudWatch for their workers; unknown metrics are left out.
+
+        Asks ListMetrics for those of whom it is not known yet under which dimensions they publish a metric.
+        """
+        until = math.floor(self.now())
+        since = since // LONE * LONE
+        catalogue = _catalogue(configuration)
+        pairs = [
+            (record, catalogue[name])
+            for record in records
+            for name in dict.fromkeys(rule.metric or "" for rule in replayed if rule.applies_to(record.worker))
+            if name in catalogue
+        ]
+        listed = _listed([pair for pair in pairs if not _known(*pair)], self.cloudwatch)
+        found = []
+        for record, metric in pairs:
+            sets = _known(record, metric) or listed.get((record.worker.id, metric.name), [])
+            chosen = tuple(metrics.chosen(metric, sets))
+            period = metric.period_for(detailed=record.worker.detailed)
+            if chosen:
+                found.append(Wanted(record.worker, metric, spans(period, since, until), chosen))
+        return found
+
+    def fetch(self, asked: Sequence[Wanted]) -> dict[tuple[str, str], list[models.Series]]:
+        """Return the series of each (worker id, metric) from CloudWatch, a part of it for each period in order of time.
+
+        Sums over a longer period than the metric's own are divided to that. Raises ``errors.AwsError`` where any of it
+        did not come: from half a history nobody can tell what would have fired.
+        """
+        # What begins at different times travels apart: a period is answered by how far back its request begins.
+        together: dict[tuple[models.AccountRegion, Span], list[Wanted]] = {}
+        for one in asked:
+            for span in one.spans:
+                together.setdefault((one.worker.scope, span), []).append(one)
+        found: dict[tuple[str, str], list[models.Series]] = {}
+        for (scope, span), members in sorted(together.items(), key=lambda item: item[0][1].begin):
+            queries = [
+                metrics.query(one.worker.id, one.metric, span.period, span.begin, each)
+                for one in members
+                for each in one.dimensions
+            ]
+            answer = self.cloudwatch.fetch(scope, queries, span.end - 1)
+            for why in answer.failed.values():
+                raise why
+            place = 0
+            for one in members:
+                own = [answer.series[place + number] for number in range(len(one.dimensions))]
+                place += len(one.dimensions)
+                points = [point for point in metrics.merged(one.metric, own) if span.begin <= point.at < span.end]
+                if span.end == max(each.end for each in one.spans):  # CloudWatch answers with the running period too
+                    points = list(models.Series(span.period, tuple(points)).over_by(span.end).points)
+                native = one.metric.period_for(detailed=one.worker.detailed)
+                if one.metric.statistic in ("Sum", "SampleCount") and span.period != native:
+                    points = [models.Datapoint(at, value * native / span.period) for at, value in points]
+                if points:
+                    series = models.Series(span.period, tuple(points))
+                    found.setdefault((one.worker.id, one.metric.name), []).append(series)
+        return found
