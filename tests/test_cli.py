@@ -555,7 +555,7 @@ def test_why_is_told_in_words_and_as_a_document(ok, run, world):
     assert "cpu-high: not firing; the last notification says that it fires\n" in text
     assert "no attempt to deliver it yet" in text
     [rule] = json.loads(ok("why", A, "cpu_utilization", "--json"))["rules"]
-    assert (rule["rule"], rule["told"], rule["history"][0]["after"]) == ("cpu-high", "critical", "critical")
+    assert (rule["rule"], rule["notified"], rule["history"][0]["after"]) == ("cpu-high", "critical", "critical")
     assert "did you mean" in one_line(run("why", A, "cpu_utilisation"), 3)
     assert "not monitored" in one_line(run("why", "render-99", "cpu_utilization"), 3)
 
@@ -615,4 +615,4 @@ def test_the_alert_about_a_channel_is_listed_and_acknowledged(world, ok):
 def test_why_of_a_channel_that_is_not_there(run, ok):
     """A channel that nothing is known of is named with the nearest; one that is well says so."""
     assert "channel lgo" in one_line(run("why", "channel:lgo", "delivery"), 3)
-    assert ok("why", "channel:log", "delivery") == "channel log (log), delivery: ok\n"
+    assert ok("why", "channel:log", "delivery") == "channel log (log), delivery: not firing\n"

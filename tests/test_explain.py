@@ -32,10 +32,15 @@ def test_a_firing_alert_is_explained_by_what_was_recorded():
     site = Site()
     site.minutes([50, 95, 96, 97, 60])
     [rule] = why(site)["rules"]
-    assert (rule["rule"], rule["state"], rule["told"], rule["since"]) == ("cpu-high", "critical", "critical", minute(3))
+    assert (rule["rule"], rule["state"], rule["notified"], rule["since"]) == (
+        "cpu-high",
+        "critical",
+        "critical",
+        minute(3),
+    )
     assert rule["latched"] == ["warning", "critical"]
     [turn] = rule["history"]
-    assert (turn["before"], turn["after"], turn["at"], turn["told"]) == ("ok", "critical", minute(3), True)
+    assert (turn["before"], turn["after"], turn["at"], turn["notified"]) == ("ok", "critical", minute(3), True)
     assert turn["reason"] == "3 of 3 values above 90"
     assert [one["value"] for one in turn["points"]] == [95, 96, 97]
     assert [one["value"] for one in rule["points"]] == [96, 97, 60]
@@ -58,7 +63,7 @@ def test_what_does_not_fire_is_explained_too():
     site = Site()
     site.minutes([50, 95, None, 96])
     [rule] = why(site)["rules"]
-    assert (rule["state"], rule["told"], rule["history"], rule["latched"]) == ("ok", None, [], [])
+    assert (rule["state"], rule["notified"], rule["history"], rule["latched"]) == ("ok", None, [], [])
     assert [(one["at"], one["value"]) for one in rule["points"]] == [(minute(0), 50), (minute(1), 95), (minute(3), 96)]
     assert rule["missing"] == [minute(2)]
     assert (
@@ -109,13 +114,13 @@ def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over():
     active_silences(site)
     site.minutes([95, 96, 97])
     [rule] = why(site)["rules"]
-    assert (rule["state"], rule["told"], rule["silenced_by"]) == ("critical", None, "s1")
+    assert (rule["state"], rule["notified"], rule["silenced_by"]) == ("critical", None, "s1")
     site.silences.remove(["s1"])
     site.samples.mark_pending([ID], site.clock())
     [alert] = site.evaluate()
     testing.MemoryDelivery(site.store, site.configurations, {"log": Broken(refusals=0)}, site.clock).deliver([alert])
     [rule] = why(site)["rules"]
-    assert (rule["told"], rule["silenced_by"]) == ("critical", None)
+    assert (rule["notified"], rule["silenced_by"]) == ("critical", None)
     assert [(one["silenced_by"], len(one["deliveries"])) for one in rule["history"]] == [(None, 1), ("s1", 0)]
 
 
@@ -126,7 +131,7 @@ def test_who_heard_of_a_warning_is_said_to_have_been_told_when_a_silence_keeps_t
     active_silences(site, T0)
     site.minutes([95, 96, 97], 3)
     [rule] = why(site)["rules"]
-    assert (rule["state"], rule["told"], rule["silenced_by"]) == ("critical", "critical", "s1")
+    assert (rule["state"], rule["notified"], rule["silenced_by"]) == ("critical", "critical", "s1")
 
 
 def test_what_an_absent_slot_counts_as_is_not_hidden_by_which_are_absent():

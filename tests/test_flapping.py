@@ -380,7 +380,7 @@ def test_why_and_alerts_say_that_it_flaps() -> None:
     ]
     until = models.rfc3339(T0 + 68 * MINUTE)
     assert rule["flapping"] == {"turns": 6, "within": 3600, "flaps": True, "counted": 6, "until": until}
-    assert [(one["damped"], one["told"]) for one in rule["history"]][:3] == [
+    assert [(one["damped"], one["notified"]) for one in rule["history"]][:3] == [
         (True, False),
         (True, False),
         (False, True),

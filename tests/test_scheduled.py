@@ -305,13 +305,13 @@ def why(site: Site) -> Any:
     )["rules"][0]  # fmt: skip
 
 
-def test_why_lists_what_is_scheduled_and_why_it_is_not_told(site: Site) -> None:
+def test_why_lists_what_is_scheduled_and_why_it_is_not_notified(site: Site) -> None:
     """Nothing, something told, something over: each with how it stands."""
     assert why(site)["now"] == "EC2 has scheduled nothing"
     site.plan(1, REBOOT, RETIRED.model_copy(update={"description": "[Completed] x"}))
     found = why(site)
     assert found["severity"] == "by code"
-    assert [(one["code"], one["not_told"]) for one in found["events"]] == [
+    assert [(one["code"], one["not_notified"]) for one in found["events"]] == [
         ("system-reboot", None), ("instance-retirement", "EC2 says it is completed"),
     ]  # fmt: skip
     assert found["now"].startswith("system-reboot scheduled for")
@@ -421,10 +421,10 @@ def test_the_commands_print_it(site: Site) -> None:
     names = {"alerts": site.alerts, "configurations": site.configurations}
     given = {"samples": site.samples, "pulse": site.pulse, "silences": site.silences, "now": site.clock, **names}
     record = site.workers.get([ID])[ID]
-    lines = "\n".join(alerts._explained(stages.why(record, "event", **given)))
+    lines = "\n".join(alerts._worker_lines(stages.explained(record, "event", **given)))
     assert "  event    system-reboot 2023-11-21T22:00:00Z The host is updated\n" in lines
     assert "instance-retirement 2023-11-28T22:00:00Z [Completed] x; not notified: EC2 says it is completed" in lines
-    lines = "\n".join(alerts._explained(stages.why(record, "state", **given)))
+    lines = "\n".join(alerts._worker_lines(stages.explained(record, "state", **given)))
     assert "  rule     states stopped terminated, severity critical; notifies ops" in lines
     assert "  seen     2023-11-14T22:02:00Z stopped, Client.UserInitiatedShutdown" in lines
     lines_of_show = dict(show._lines(shown(site), site.clock()))

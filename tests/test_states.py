@@ -501,7 +501,7 @@ def test_why_tells_what_was_seen_and_how_the_rule_stands(house: House) -> None:
     assert why(house)["now"] == "the instance runs"
     house.step(1, "stopped", BY_USER)
     found = why(house)
-    assert (found["state"], found["told"], found["since"]) == ("critical", "critical", models.rfc3339(T0 + MINUTE))
+    assert (found["state"], found["notified"], found["since"]) == ("critical", "critical", models.rfc3339(T0 + MINUTE))
     assert found["now"] == f"the instance is stopped: somebody stopped or terminated it through EC2 ({BY_USER})"
     assert [(one["status"], one["reason"] and one["reason"]["code"]) for one in found["changes"]] == [
         ("running", None), ("stopped", BY_USER),

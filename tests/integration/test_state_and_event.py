@@ -152,7 +152,7 @@ def test_a_worker_that_stops_by_itself_is_told_and_one_that_its_user_stops_is_no
     )
     assert told.reason == "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
     found = house.why(first, "state")
-    assert (found["state"], found["told"]) == ("critical", "critical")
+    assert (found["state"], found["notified"]) == ("critical", "critical")
     assert [each["error"] for each in found["history"][0]["deliveries"]] == [None]
     assert house.why(second, "state")["now"].endswith("that is expected")
     house.simulation.set_state(first, "pending")
@@ -192,7 +192,7 @@ def test_what_ec2_schedules_is_told_days_ahead_and_over_when_ec2_says_so(house: 
         first, "system-reboot", now + 20 * models.DAY, now + 20 * models.DAY + 7200, description="Maintenance <host>"
     )
     assert house.minute() == []
-    assert house.why(first, "event")["events"][0]["not_told"].startswith("it is notified from")
+    assert house.why(first, "event")["events"][0]["not_notified"].startswith("it is notified from")
     reboot.not_before, reboot.not_after, reboot.deadline = now + models.DAY, now + 2 * models.DAY, now + 9 * models.DAY
     assert house.minute() == ["render-01 plans firing"]
     told = house.post.sent[-1]

@@ -106,7 +106,7 @@ def give_up(
     health.gave_up(claimed, errors.DeliveryFailed(f"channel {channel}", why, "see the receiver's log"))
 
 
-def why(
+def explained(
     record: ports.Record,
     metric: str,
     *,
@@ -116,7 +116,7 @@ def why(
     pulse: ports.Pulse,
     silences: ports.Silences,
     now: ports.Clock,
-) -> dict[str, Any]:
+) -> views.WorkerExplanation:
     """Return how the rules over a metric are explained for a worker."""
     explanation = views.Explanation(
         alerts=alerts,
@@ -129,3 +129,8 @@ def why(
         now=now,
     )
     return explanation.why(record, metric)
+
+
+def why(record: ports.Record, metric: str, **given: Any) -> dict[str, Any]:
+    """Return the same as JSON has it."""
+    return explained(record, metric, **given).to_json()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -76,113 +76,92 @@ def why(own: session.Session, name: str, metric: str, as_json: bool) -> None:
 
     explanation = own.get(views.Explanation)
     if models.is_delivery_alert(f"{name}/{metric}"):
-        _delivery(explanation.delivery(models.channel_of(f"{name}/{metric}")), as_json)
+        channel = explanation.delivery(models.channel_of(f"{name}/{metric}"))
+        _print(channel, _channel_lines(channel), as_json=as_json)
         return
-    record = own.get(fleet.Lookup).resolve([name])[0]
-    found = explanation.why(record, metric)
+    worker = explanation.why(own.get(fleet.Lookup).resolve([name])[0], metric)
+    _print(worker, _worker_lines(worker), as_json=as_json)
+
+
+def _print(found: views.Document, lines: Iterator[str], *, as_json: bool) -> None:
     if as_json:
         output.document(found)
         return
-    for line in _explained(found):
+    for line in lines:
         click.echo(errors.printable(line))
 
 
-def _delivery(found: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        output.document(found)
-        return
-    since = f" since {found['since']}" if found["since"] else ""
-    lines = [f"channel {found['channel']} ({found['type'] or 'removed'}), {found['rule']}: {found['state']}{since}"]
-    lines += [f"  reason   {found['reason']}"] if found["reason"] else []
-    lines += [
-        f"  waits    {one['alert']} since {one['since']}, {one['attempts']} attempts: {one['error']}"
-        for one in found["waiting"]
-    ]
-    for line in [*lines, *(line for one in found["history"] for line in _turn(one))]:
-        click.echo(errors.printable(line))
+def _channel_lines(found: views.ChannelExplanation) -> Iterator[str]:
+    state = "not firing" if found.state == "ok" else f"{found.state} since {found.since}"
+    yield f"channel {found.channel} ({found.type or 'removed'}), {found.rule}: {state}"
+    if found.reason:
+        yield f"  reason   {found.reason}"
+    for waiting in found.waiting:
+        since = models.rfc3339(waiting.since)
+        yield f"  waiting  {waiting.alert} since {since}, {waiting.attempts} attempts: {waiting.error}"
+    for turn in found.history:
+        yield from _turn_lines(turn)
 
 
-def _explained(found: dict[str, Any]) -> Iterator[str]:
-    worker = found["worker"]
-    last_error = f"; {found['trouble']['kind']}: {found['trouble']['message']}" if found["trouble"] else ""
+def _worker_lines(found: views.WorkerExplanation) -> Iterator[str]:
+    failed = f"; {found.last_error.kind}: {found.last_error.message}" if found.last_error else ""
+    succeeded = "never" if found.succeeded_at is None else models.rfc3339(found.succeeded_at)
     yield (
-        f"{worker['name']} ({worker['id']}), {found['metric']}: {found['status']}, {found['monitoring']},"
-        f" last collected with success {found['succeeded_at'] or 'never'}{last_error}"
+        f"{found.worker.name} ({found.worker.id}), {found.metric}: {found.status}, {found.monitoring},"
+        f" last successful collection {succeeded}{failed}"
     )
-    if not found["rules"]:
+    if not found.rules:
         yield "no rule is over it"
-    for rule in found["rules"]:
+    for rule in found.rules:
         yield ""
-        yield f"{rule['rule']}: {_state(rule)}"
-        wants = [f"{side} {_levels(rule[side])}" for side in ("above", "below", "clear") if side in rule]
-        wants += [f"{key} {rule[key]}" for key in ("breach", "recover", "intervals") if key in rule]
-        wants += [f"missing {rule['absent']}"] if "absent" in rule else []
-        wants += [f"{key} {' '.join(rule[key])}" for key in ("states", "expected", "codes") if rule.get(key)]
-        wants += [f"{rule['ahead']} s ahead"] if rule.get("ahead") else []
-        wants += [f"severity {rule['severity']}"] if rule["kind"] in ("state", "event") else []
-        wants += [f"only {key}={value}" for key, value in rule["labels"].items()]
-        yield f"  rule     {', '.join(wants)}; notifies {_notified(rule)}"
-        yield f"  now      {rule['now']}"
-        if rule["flapping"]:
-            yield f"  flapping {_flapping(rule['flapping'])}"
-        for one in rule["silences"]:
-            yield f"  silence  {one['id']} until {one['ends']} by {one['by']}: {one['reason']}"
-        if "points" in rule:
-            points = "  ".join(f"{_clock(one['at'])} {one['value']:g}" for one in rule["points"])
-            yield f"  points   {points or 'none'}"
-            yield f"  missing  {'  '.join(_clock(at) for at in rule['missing']) or 'none'}"
-            yield (
-                f"  slots    evaluated up to {rule['cursor'] or 'nothing yet'}; period {rule['period']} s,"
-                f" delay {rule['delay']} s, absent counts up to {rule['horizon'] or '-'}"
-            )
-        for one in rule.get("changes", ()):
-            why = f", {one['reason']['code']}" if one["reason"] else ""
-            yield f"  seen     {one['at']} {one['status']}{why}"
-        for one in rule.get("events", ()):
-            told = f"; not notified: {one['not_told']}" if one["not_told"] else ""
-            yield f"  event    {one['code']} {one['not_before'] or '-'} {one['description']}{told}"
-        for one in rule["history"]:
-            yield from _turn(one)
+        yield from _rule_lines(rule)
 
 
-def _state(rule: dict[str, Any]) -> str:
+def _rule_lines(rule: views.RuleExplanation) -> Iterator[str]:
+    yield f"{rule.rule}: {_state(rule)}"
+    conditions = [*rule.described, *(f"only {key}={value}" for key, value in rule.labels.items())]
+    yield f"  rule     {', '.join(conditions)}; notifies {_channels(rule)}"
+    yield f"  now      {rule.now}"
+    if rule.flapping:
+        yield f"  flapping {_flapping(rule.flapping)}"
+    for silence in rule.silences:
+        yield f"  silence  {silence.id} until {models.rfc3339(silence.ends)} by {silence.by}: {silence.reason}"
+    for label, text in rule.lines:
+        yield f"  {label:<8} {text}"
+    for turn in rule.history:
+        yield from _turn_lines(turn)
+
+
+def _state(rule: views.RuleExplanation) -> str:
     """Return a rule's state in words, and what people were last notified of."""
-    if rule["state"] == "ok":
-        return "not firing" + ("; the last notification says that it fires" if rule["told"] else "")
-    since = f" since {rule['since']}" if rule["since"] else ""
-    silenced = ", but not of the present state" if rule["told"] and rule["silenced_by"] else ""
-    return f"{rule['state']}{since}; {'notified' if rule['told'] else 'not notified'}{silenced}"
+    if rule.state == "ok":
+        return "not firing" + ("; the last notification says that it fires" if rule.notified else "")
+    since = "" if rule.since is None else f" since {models.rfc3339(rule.since)}"
+    silenced = ", but not of the present state" if rule.notified and rule.silenced_by else ""
+    return f"{rule.state}{since}; {'notified' if rule.notified else 'not notified'}{silenced}"
 
 
-def _turn(one: dict[str, Any]) -> Iterator[str]:
-    yield f"  {one['at']} {one['before']} → {one['after']}: {one['reason']}"
-    if one["damped"]:
+def _turn_lines(turn: views.Turn) -> Iterator[str]:
+    yield f"  {models.rfc3339(turn.at)} {turn.before} → {turn.after}: {turn.reason}"
+    if turn.damped:
         yield "    not notified: flapping"
-    elif one["silenced_by"]:
-        yield f"    not notified: silence {one['silenced_by']}"
-    elif not one["told"]:
+    elif turn.silenced_by:
+        yield f"    not notified: silence {turn.silenced_by}"
+    elif not turn.notified:
         yield "    not notified"
-    for each in one["deliveries"]:
-        yield f"    {each['at']} {each['channel']}: {each['error'] or 'accepted'}"
-    if one["told"] and not one["deliveries"] and not one["silenced_by"]:
+    for delivery in turn.deliveries:
+        yield f"    {models.rfc3339(delivery.at)} {delivery.channel}: {delivery.error or 'accepted'}"
+    if turn.notified and not turn.deliveries:
         yield "    no attempt to deliver it yet"
 
 
-def _notified(rule: dict[str, Any]) -> str:
-    if "routes" in rule:
-        return ", ".join(f"{', '.join(names) or 'nobody'} ({what})" for what, names in rule["routes"].items())
-    return ", ".join(rule["notify"]) or "nobody"
+def _channels(rule: views.RuleExplanation) -> str:
+    if rule.routes is not None:
+        return ", ".join(f"{', '.join(names) or 'nobody'} ({what})" for what, names in rule.routes.items())
+    return ", ".join(rule.notify) or "nobody"
 
 
-def _flapping(status: dict[str, Any]) -> str:
-    if not status["flaps"]:
-        return f"no: {status['counted']} transitions within {status['within']} s, {status['turns']} make it flap"
-    return f"changes too often; notifies again when it has held still until {status['until']}"
-
-
-def _levels(levels: dict[str, float]) -> str:
-    return " ".join(f"{severity} {value:g}" for severity, value in levels.items())
-
-
-def _clock(at: str) -> str:
-    return at[11:]
+def _flapping(state: views.FlappingState) -> str:
+    if state.until is None:
+        return f"no: {state.counted} transitions within {state.within} s, {state.turns} make it flap"
+    return f"changes too often; notifies again when it has held still until {models.rfc3339(state.until)}"

@@ -71,7 +71,7 @@ class Options(Frozen):
 class EventDetails(Frozen):
     """An event as JSON has it: times in RFC 3339, ``state`` is ``ahead`` or what became of it.
 
-    ``not_told`` is why the rule does not notify of it now.
+    ``not_notified`` is why the rule does not notify of it now.
     """
 
     id: str
@@ -81,7 +81,7 @@ class EventDetails(Frozen):
     not_after: str | None
     deadline: str | None
     state: str
-    not_told: str | None = None
+    not_notified: str | None = None
 
 
 class Details(Frozen):
@@ -154,11 +154,12 @@ class Event(kind.Kind[Options]):
         options, condition = self.options(rule), facts.condition
         at = condition.collected_at or 0.0
         events = tuple(
-            details(event).model_copy(update={"not_told": why_not(options, event, at)}) for event in condition.events
+            details(event).model_copy(update={"not_notified": why_not(options, event, at)})
+            for event in condition.events
         )
         lines = (
             f"{event.code} {event.not_before or '-'} {event.description}"
-            f"{f'; not notified: {event.not_told}' if event.not_told else ''}"
+            f"{f'; not notified: {event.not_notified}' if event.not_notified else ''}"
             for event in events
         )
         return kind.Explanation(

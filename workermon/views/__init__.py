@@ -5,7 +5,14 @@ from __future__ import annotations
 from workermon.views.alerts import AlertList, AlertRow, AlertView
 from workermon.views.backtest import CloudWatchHistory, LedgerBacktest
 from workermon.views.document import Document
-from workermon.views.explain import Explanation
+from workermon.views.explain import (
+    ChannelExplanation,
+    Explanation,
+    FlappingState,
+    RuleExplanation,
+    Turn,
+    WorkerExplanation,
+)
 from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerRow
 from workermon.views.history import History, HistoryView
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
@@ -15,19 +22,24 @@ __all__ = [
     "AlertList",
     "AlertRow",
     "AlertView",
+    "ChannelExplanation",
     "CloudWatchHistory",
     "Document",
     "Explanation",
+    "FlappingState",
     "FleetView",
     "History",
     "HistoryView",
     "LedgerBacktest",
     "Message",
+    "RuleExplanation",
     "SilenceList",
     "SilenceRow",
     "SilenceView",
+    "Turn",
     "Watch",
     "WorkerDetail",
+    "WorkerExplanation",
     "WorkerList",
     "WorkerRow",
     "silence_row",

@@ -7,17 +7,162 @@ kind of the rule.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
+
+from pydantic import Field, SerializationInfo, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
 
 from workermon import errors, models, ports, rules
 from workermon.alerts import silences
 from workermon.rules import flapping
+from workermon.views.document import Document, Time, absent
+from workermon.views.history import WorkerName
 
 #: Entries of an alert's history that are shown.
 HISTORY = 10
 
-Document = dict[str, Any]
+# --- types -------------------------------------------------------------------------------------------------------
+
+
+class Point(Document):
+    """A datapoint."""
+
+    at: Time
+    value: float
+
+
+class Delivery(Document):
+    """One attempt to deliver; ``error`` is null if the channel accepted it."""
+
+    channel: str
+    at: Time
+    error: str | None
+
+
+class Turn(Document):
+    """A recorded transition, with the reason recorded then; ``before`` and ``after`` are a severity or ``ok``.
+
+    ``correction``: only the past changed. ``damped``: nobody was notified, because the alert was flapping. ``notified``
+    says whether a notification was made, ``notification`` is its id.
+    """
+
+    at: Time
+    before: str
+    after: str
+    reason: str
+    value: float | None
+    threshold: float | None
+    count: str | None
+    points: tuple[Point, ...]
+    correction: bool
+    damped: bool
+    notified: bool
+    silenced_by: str | None
+    notification: str | None
+    deliveries: tuple[Delivery, ...]
+
+
+class FlappingState(Document):
+    """Whether an alert flaps: ``turns`` within ``within`` seconds make it, ``counted`` there are.
+
+    ``until`` is the time until which it has to be still, null if it does not flap.
+    """
+
+    turns: int
+    within: int
+    flaps: bool
+    counted: int
+    until: Time | None
+
+
+class ActiveSilence(Document):
+    """A silence that mutes an alert."""
+
+    id: str
+    ends: Time
+    reason: str
+    by: str
+
+
+class RuleExplanation(Document):
+    """The state of one rule for a worker.
+
+    ``conditions`` (what the rule asks for) and ``details`` (what it looked at) are of the rule's kind; in JSON their
+    fields stand beside the others. ``described`` and ``lines`` say both in words, and are not in JSON. ``notified`` is
+    the severity that people know of, null if nobody was notified. ``cursor`` is the newest slot evaluated.
+    """
+
+    rule: str
+    kind: str
+    conditions: dict[str, Any]
+    described: tuple[str, ...] = Field(exclude=True)
+    labels: dict[str, str]
+    notify: tuple[str, ...]
+    routes: dict[models.Severity, tuple[str, ...]] | None = Field(default=None, exclude_if=absent)
+    state: str
+    latched: tuple[models.Severity, ...]
+    notified: models.Severity | None
+    silenced_by: str | None
+    since: Time | None
+    cursor: Time | None
+    details: SerializeAsAny[models.Frozen]
+    lines: tuple[tuple[str, str], ...] = Field(exclude=True)
+    now: str
+    flapping: FlappingState | None
+    silences: tuple[ActiveSilence, ...]
+    history: tuple[Turn, ...]
+
+    @model_serializer(mode="wrap")
+    def _flat(self, handler: SerializerFunctionWrapHandler, _info: SerializationInfo) -> dict[str, Any]:
+        shown: dict[str, Any] = {}
+        for name, value in handler(self).items():
+            shown |= value if name in ("conditions", "details") else {name: value}
+        return shown
+
+
+class CollectionFailure(Document):
+    """Why the newest collection failed; ``kind`` is an ``AwsError.kind``."""
+
+    kind: str
+    message: str
+
+
+class WorkerExplanation(Document):
+    """The state of every rule over a metric for a worker."""
+
+    worker: WorkerName
+    metric: str
+    status: models.Status
+    monitoring: models.Monitoring
+    collected_at: Time | None
+    succeeded_at: Time | None
+    last_error: CollectionFailure | None
+    rules: tuple[RuleExplanation, ...]
+
+
+class WaitingAlert(Document):
+    """An alert whose notification a channel has not accepted since a time; ``error`` is of the last attempt."""
+
+    alert: str
+    attempts: int
+    since: Time
+    error: str
+
+
+class ChannelExplanation(Document):
+    """Whether a channel accepts notifications; ``type`` is null if it is no longer in the configuration."""
+
+    channel: str
+    type: str | None
+    rule: str
+    state: str
+    since: str | None
+    reason: str | None
+    waiting: tuple[WaitingAlert, ...]
+    history: tuple[Turn, ...]
+
+
+# --- the view ----------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +178,7 @@ class Explanation:
     kinds: rules.Kinds
     now: ports.Clock
 
-    def why(self, record: ports.Record, metric: str) -> Document:
+    def why(self, record: ports.Record, metric: str) -> WorkerExplanation:
         """Return the state of every rule over a metric for a worker, and the last decisions.
 
         The kinds of rules without a metric have a name in its place, such as ``no-data``. Raises ``errors.NotFound``
@@ -49,24 +194,25 @@ class Explanation:
         if basis is None:
             raise errors.UnknownWorker(f"worker {worker.name}", "not monitored", "see 'workermon list'")
         condition = basis.record.condition
-        return {
-            "worker": {"id": worker.id, "name": worker.name},
-            "metric": metric,
-            "status": condition.status,
-            "monitoring": worker.monitoring,
-            "collected_at": _time(condition.collected_at),
-            "succeeded_at": _time(condition.succeeded_at),
-            "trouble": None
-            if condition.last_error is None
-            else {"kind": condition.last_error.kind, "message": errors.printable(condition.last_error.message)},
-            "rules": [
+        error = condition.last_error
+        return WorkerExplanation(
+            worker=WorkerName(id=worker.id, name=worker.name),
+            metric=metric,
+            status=condition.status,
+            monitoring=worker.monitoring,
+            collected_at=condition.collected_at,
+            succeeded_at=condition.succeeded_at,
+            last_error=None
+            if error is None
+            else CollectionFailure(kind=error.kind, message=errors.printable(error.message)),
+            rules=tuple(
                 self._rule(rule, basis, configuration)
                 for rule in configuration.rules
                 if metric == self.kinds[rule.kind].pseudo_metric or metric in self.kinds[rule.kind].metrics(rule)
-            ],
-        }
+            ),
+        )
 
-    def delivery(self, channel: str) -> Document:
+    def delivery(self, channel: str) -> ChannelExplanation:
         """Return whether a channel takes notifications, what waits for it in vain, and its alert.
 
         Raises ``errors.NotFound`` for a channel that is not in the configuration and has no alert.
@@ -77,47 +223,56 @@ class Explanation:
             why = "it is not in the configuration"
             raise errors.NotFound(f"channel {errors.printable(channel)[:64]}", why, errors.nearest(channel, channels))
         last = alert.last if alert is not None and alert.open else None
-        return {
-            "channel": channel,
-            "type": channels[channel].type if channel in channels else None,
-            "rule": models.DELIVERY,
-            "state": "ok" if last is None else last.severity,
-            "since": None if last is None else last.since,
-            "reason": None if last is None else last.reason,
-            "waiting": [
-                {
-                    "alert": stuck.alert_id,
-                    "attempts": stuck.attempts,
-                    "since": models.rfc3339(stuck.since),
-                    "error": stuck.error,
-                }
+        return ChannelExplanation(
+            channel=channel,
+            type=channels[channel].type if channel in channels else None,
+            rule=models.DELIVERY,
+            state="ok" if last is None else last.severity,
+            since=None if last is None else last.since,
+            reason=None if last is None else last.reason,
+            waiting=tuple(
+                WaitingAlert(alert=stuck.alert_id, attempts=stuck.attempts, since=stuck.since, error=stuck.error)
                 for stuck in self.outbox.stuck(self.now())
                 if stuck.channel == channel
-            ],
-            "history": _history(self.alerts.history(models.delivery_alert(channel), HISTORY)),
-        }
+            ),
+            history=_history(self.alerts.history(models.delivery_alert(channel), HISTORY)),
+        )
 
     def _rule(
         self, rule: models.Rule, basis: ports.Basis[ports.Record], configuration: models.Configuration
-    ) -> Document:
+    ) -> RuleExplanation:
         """Return the state of a rule, explained by its kind, and the last decisions."""
         kind, record, at = self.kinds[rule.kind], basis.record, self.now()
         alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
         explanation = self._explanation(rule, alert.rule_state, record, configuration)
-        until = kind.evaluated_until(alert.rule_state, at)
-        active_silences = silences.in_force(self.silences.every(), configuration.silences, at)
-        return {
-            "rule": rule.name,
-            "kind": rule.kind,
-            **kind.conditions(rule),
-            **_notified(rule),
-            **_state(alert),
-            **models.to_json(explanation.details),
-            "now": _not_evaluated(kind, rule, record, configuration) or explanation.now,
-            "flapping": _flapping(rule, alert, until),
-            "silences": _silences(active_silences, record.worker, rule.name, at),
-            "history": _history(self.alerts.history(f"{record.worker.id}/{rule.name}", HISTORY)),
-        }
+        active = silences.in_force(self.silences.every(), configuration.silences, at)
+        rule_state = alert.rule_state
+        latched = rule_state.trail[-1].latched if rule_state.trail else 0
+        return RuleExplanation(
+            rule=rule.name,
+            kind=rule.kind,
+            conditions=kind.conditions(rule),
+            described=kind.described(rule),
+            labels=rule.labels,
+            notify=rule.notify,
+            routes=rule.routes,
+            state=rule_state.severity or "ok",
+            latched=tuple(severity for bit, severity in enumerate(models.SEVERITIES) if latched & (1 << bit)),
+            notified=alert.notified_severity if alert.channels else None,
+            silenced_by=alert.silenced_by,
+            since=alert.since,
+            cursor=rule_state.cursor,
+            details=explanation.details,
+            lines=explanation.lines,
+            now=_not_evaluated(kind, rule, record, configuration) or explanation.now,
+            flapping=_flapping(rule, alert, kind.evaluated_until(rule_state, at)),
+            silences=tuple(
+                ActiveSilence(id=silence.id, ends=silence.ends, reason=silence.reason, by=silence.by)
+                for silence in active
+                if silences.muting([silence], record.worker, rule.name, at)
+            ),
+            history=_history(self.alerts.history(f"{record.worker.id}/{rule.name}", HISTORY)),
+        )
 
     def _explanation(
         self,
@@ -144,42 +299,18 @@ class Explanation:
         return kind.explain(rule, rule_state, facts, horizon)
 
 
-def _time(at: float | None) -> str | None:
-    return None if at is None else models.rfc3339(at)
-
-
-def _notified(rule: models.Rule) -> Document:
-    shown: Document = {"labels": rule.labels, "notify": list(rule.notify)}
-    if rule.routes is not None:
-        shown["routes"] = {severity: list(names) for severity, names in rule.routes.items()}
-    return shown
-
-
-def _state(alert: models.Alert) -> Document:
-    rule_state = alert.rule_state
-    latched = rule_state.trail[-1].latched if rule_state.trail else 0
-    return {
-        "state": rule_state.severity or "ok",
-        "latched": [severity for bit, severity in enumerate(models.SEVERITIES) if latched & (1 << bit)],
-        "told": alert.notified_severity if alert.channels else None,
-        "silenced_by": alert.silenced_by,
-        "since": _time(alert.since),
-        "cursor": _time(rule_state.cursor),
-    }
-
-
-def _flapping(rule: models.Rule, alert: models.Alert, until: int | None) -> Document | None:
+def _flapping(rule: models.Rule, alert: models.Alert, until: int | None) -> FlappingState | None:
     """Return whether an alert flaps, and until when it has to be still; ``None`` if the rule has no ``flapping``."""
     if rule.flapping is None:
         return None
     stand = flapping.stand(rule, alert.rule_state, until)
-    return {
-        "turns": rule.flapping.turns,
-        "within": rule.flapping.within,
-        "flaps": stand.flaps,
-        "counted": stand.turns,
-        "until": models.rfc3339(stand.last + rule.flapping.within) if stand.flaps and stand.last is not None else None,
-    }
+    return FlappingState(
+        turns=rule.flapping.turns,
+        within=rule.flapping.within,
+        flaps=stand.flaps,
+        counted=stand.turns,
+        until=stand.last + rule.flapping.within if stand.flaps and stand.last is not None else None,
+    )
 
 
 def _not_evaluated(
@@ -196,44 +327,36 @@ def _not_evaluated(
     return None
 
 
-def _silences(active_silences: Iterable[models.Silence], worker: models.Worker, rule: str, at: float) -> list[Document]:
-    return [
-        {"id": one.id, "ends": models.rfc3339(one.ends), "reason": one.reason, "by": one.by}
-        for one in active_silences
-        if silences.muting([one], worker, rule, at)
-    ]
+def _history(entries: Iterable[models.HistoryEntry]) -> tuple[Turn, ...]:
+    return tuple(_turn(entry.transition, entry) for entry in entries)
 
 
-def _history(entries: Iterable[models.HistoryEntry]) -> list[Document]:
-    return [
-        {
-            "at": models.rfc3339(entry.transition.at),
-            "before": entry.transition.before or "ok",
-            "after": entry.transition.after or "ok",
-            "reason": entry.transition.reason,
-            "value": entry.transition.value,
-            "threshold": entry.transition.threshold,
-            "count": entry.transition.count,
-            "points": [{"at": models.rfc3339(at), "value": value} for at, value in entry.transition.points],
-            "correction": entry.transition.correction,
-            "damped": entry.transition.damped,
-            "told": entry.notification is not None and entry.transition.silenced_by is None,
-            "silenced_by": entry.transition.silenced_by,
-            "notification": None if entry.notification is None else entry.notification.id,
-            # What is told when a silence ends has the id of the turn that it kept from people.
-            "deliveries": [] if entry.transition.silenced_by is not None else deliveries(entry.attempts),
-        }
-        for entry in entries
-    ]
-
-
-def deliveries(attempts: Sequence[models.Attempt]) -> list[Document]:
-    """Return each attempt to deliver; ``error`` is null where it was accepted."""
-    return [
-        {
-            "channel": one.channel,
-            "at": models.rfc3339(one.at),
-            "error": None if one.error is None else errors.printable(one.error),
-        }
-        for one in attempts
-    ]
+def _turn(transition: models.Transition, entry: models.HistoryEntry) -> Turn:
+    silenced = transition.silenced_by is not None
+    return Turn(
+        at=transition.at,
+        before=transition.before or "ok",
+        after=transition.after or "ok",
+        reason=transition.reason,
+        value=transition.value,
+        threshold=transition.threshold,
+        count=transition.count,
+        points=tuple(Point(at=at, value=value) for at, value in transition.points),
+        correction=transition.correction,
+        damped=transition.damped,
+        notified=entry.notification is not None and not silenced,
+        silenced_by=transition.silenced_by,
+        notification=None if entry.notification is None else entry.notification.id,
+        # The notification sent at the end of a silence has the id of the transition that the silence kept back; its
+        # attempts are shown there.
+        deliveries=()
+        if silenced
+        else tuple(
+            Delivery(
+                channel=attempt.channel,
+                at=attempt.at,
+                error=None if attempt.error is None else errors.printable(attempt.error),
+            )
+            for attempt in entry.attempts
+        ),
+    )
