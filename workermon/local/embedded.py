@@ -134,8 +134,15 @@ class Server:
         path = self._folder.resolve() / "server.sock"
         if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
             return path
-        self._short = Path(tempfile.mkdtemp(prefix="workermon-"))  # which nobody else can enter
-        return self._short / "server.sock"
+        # The user's own temporary folder may be as long. What is made here nobody else can enter.
+        for parent in (None, "/tmp", "/var/tmp"):  # noqa: S108
+            with contextlib.suppress(OSError):
+                folder = Path(tempfile.mkdtemp(prefix="workermon-", dir=parent))
+                if len(os.fsencode(folder / "server.sock")) <= MAX_SOCKET_PATH:
+                    self._short = folder
+                    return folder / "server.sock"
+                folder.rmdir()
+        raise errors.RedisUnavailable("embedded Redis", "no temporary folder has a path that is short enough", _TODO)
 
     def _spawn(self, binary: Path, place: int | Path) -> subprocess.Popen[bytes]:
         lines = [
