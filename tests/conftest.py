@@ -23,9 +23,11 @@ from workermon.on_redis import client, keys
 #: Fixtures of more than one module.
 pytest_plugins = ["tests.support.beat", "tests.support.commands", "tests.support.refused"]
 
-# A script that runs the tests in the background has SIGINT ignored, which the processes they start would inherit.
+# A script that runs the tests in the background has SIGINT ignored, and nohup SIGHUP. Their processes inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 #: Folders whose every test is an integration test.
 INTEGRATION = {"faults", "integration"}

@@ -144,7 +144,7 @@ def test_a_killed_up_leaves_no_process(machine: Installation) -> None:
     """kill -9 of ``up`` leaves neither node, beat nor server, and the next one starts."""
     with machine.started("up") as up:
         eventually(lambda: machine.logged("up.running"), within=START)
-        assert len(machine.processes()) == 5
+        eventually(lambda: len(machine.processes()) == 5, what="five processes")
         up.kill()
         up.wait()
         eventually(lambda: not machine.processes(), what="the end of all processes")
