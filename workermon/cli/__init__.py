@@ -5,7 +5,6 @@ Importing this loads neither boto3 nor Celery nor a client of Redis, so that ``w
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -72,9 +71,10 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or suggest the one that was probably meant."""
-        close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-        if args[0] not in COMMANDS and close and not args[0].startswith("-"):
-            ctx.fail(f"No such command {args[0][:64]!r}; did you mean {close[0]}?")
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            meant = errors.did_you_mean(args[0], COMMANDS)
+            if meant is not None:
+                ctx.fail(f"No such command {args[0][:64]!r}; {meant}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

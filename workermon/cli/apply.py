@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -124,9 +123,8 @@ def _strangers(file: config.File, planned: fleet.Plan) -> None:
     known = {name for worker in workers for name in (worker.id, worker.name)}
     for place, one in enumerate(file.silences or ()):
         if one.worker is not None and one.worker not in known:
-            meant = difflib.get_close_matches(one.worker, known, n=1)
-            hint = f"; did you mean {meant[0]}?" if meant else ""
-            output.warn(f"silences[{place}].worker: there is no {one.worker} yet{hint}")
+            meant = errors.did_you_mean(one.worker, known)
+            output.warn(f"silences[{place}].worker: there is no {one.worker} yet{f'; {meant}' if meant else ''}")
 
 
 def _starved(planned: fleet.Plan) -> None:
