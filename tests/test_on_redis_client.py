@@ -13,14 +13,9 @@ from typing import Any
 import pytest
 import redis
 
+from tests.support.free_ports import free_port
 from workermon import errors
 from workermon.on_redis import channel, client, costs, keys
-
-
-def _refused() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _told(url: str) -> errors.RedisUnavailable:
@@ -42,7 +37,7 @@ def _exhaust(listening: Iterator[str | None]) -> None:
 
 def test_a_server_that_is_gone_is_named_within_three_seconds() -> None:
     """The line says which server and why, and what to do; never the password."""
-    port = _refused()
+    port = free_port()
     began = time.monotonic()
     told = _told(f"redis://user:s3cret@127.0.0.1:{port}/1")
     assert time.monotonic() - began < 3
@@ -89,7 +84,7 @@ def test_a_wrong_password_is_no_outage(redis_url: str) -> None:
 
 def test_sentinels_that_are_gone_are_told_without_their_options() -> None:
     """redis-py's own text shows how it connects."""
-    told = _told(f"sentinel://u:s3cret@127.0.0.1:{_refused()},127.0.0.1:{_refused()}/2?service=mymaster")
+    told = _told(f"sentinel://u:s3cret@127.0.0.1:{free_port()},127.0.0.1:{free_port()}/2?service=mymaster")
     assert "no sentinel names a master" in told.why
     assert "ConnectionPool" not in str(told)
 

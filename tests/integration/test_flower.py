@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.integration.celery_house import House, opened
+from tests.support.free_ports import free_port
 from tests.support.waiting import eventually
 from workermon import models
 from workermon.local import embedded
@@ -33,9 +33,7 @@ class Flower:
     """A running Flower, asked over HTTP."""
 
     def __init__(self, house: House) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.process = house.celery(
             "flower", "--address=127.0.0.1", f"--port={self.port}", env={"FLOWER_BASIC_AUTH": "ops:hush"}
         )

@@ -16,6 +16,7 @@ import pytest
 import redis
 from redis.exceptions import RedisError, ResponseError
 
+from tests.support.free_ports import free_port
 from tests.support.waiting import eventually
 from workermon import errors, models
 from workermon.local import embedded
@@ -103,12 +104,10 @@ def test_a_database_that_is_not_there_is_named_as_that(own: redis.Redis) -> None
 
 def test_cluster_mode_is_named_as_that(tmp_path: Path) -> None:
     """A node of a cluster is refused with what to use instead."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port, bus = free_port(), free_port()
     node = subprocess.Popen(
         [embedded._binary(), "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", "",
-         "--dir", str(tmp_path), "--cluster-port", str(port + 1 if port < 65000 else port - 1)],
+         "--dir", str(tmp_path), "--cluster-port", str(bus)],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
     try:
