@@ -14,8 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from workermon import errors, views
-from workermon.cli import session
-from workermon.local import board
+from workermon.cli import live_table, session
 
 #: Seconds. By then one alert has resolved and another fires.
 SECONDS = 40
@@ -26,7 +25,7 @@ WIDTH, HEIGHT = 112, 40
 
 def main() -> None:
     """Run the demo, follow it as any other command would, and write the picture beside this file."""
-    table = board.Board(time.time)
+    table = live_table.Board(time.time, title="workermon demo")
     with tempfile.TemporaryDirectory() as state:
         os.environ["XDG_STATE_HOME"] = state  # a demo or an 'up' of this user stays out of the picture
         os.environ.pop("WORKERMON_REDIS_URL", None)
@@ -44,7 +43,7 @@ def main() -> None:
     Path(__file__).with_name("demo.svg").write_text(picture, "utf-8")
 
 
-def follow(table: board.Board) -> None:
+def follow(table: live_table.Board) -> None:
     """Show the table what the demo publishes, until shortly before it ends."""
     deadline = time.monotonic() + START
     while True:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from workermon import models, ports, rules
-from workermon.alerts import lifecycle, message, subject
+from workermon.alerts import lifecycle, message, notification_id, subject
 from workermon.models import Alert, Datapoint, Levels, Rule, Transition
 from workermon.rules import threshold, wording
 
@@ -83,7 +83,7 @@ def test_as_the_contract_shows() -> None:
 def named(**changes: object) -> str:
     """Return the id of the same transition of another worker."""
     worker = models.worker_subject(WORKER.model_copy(update=changes))
-    return message.identity(worker, "cpu-high", "critical", T0)
+    return notification_id.of_transition(worker, "cpu-high", "critical", T0)
 
 
 def test_id_names_the_transition() -> None:

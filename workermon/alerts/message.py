@@ -1,17 +1,14 @@
-"""Pure: what notifications say, and the one place where a notification's id is hashed."""
+"""Pure: what notifications say."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from typing import Any
 
 from workermon import models, rules
+from workermon.alerts import notification_id
 from workermon.alerts.subject import Subject
 from workermon.rules import flapping, wording
-
-#: Hexadecimal digits of an id: 160 bits, so that no two transitions ever share one.
-_ID_LENGTH = 40
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,16 +31,6 @@ class Details:
     last_error: models.CollectionError | None = None
 
 
-def identity(subject: models.SubjectKey, rule: str, state: str | None, at: int | str) -> str:
-    """Return the id of a transition's notification.
-
-    It is the same after a replay, and another one for a new episode or a new incarnation of the subject. ``at`` is the
-    time of the transition, or what else names it.
-    """
-    text = "\n".join((subject.incarnation, subject.id, rule, state or "ok", str(at)))
-    return hashlib.sha256(text.encode()).hexdigest()[:_ID_LENGTH]
-
-
 def notification(
     subject: Subject, rule: models.Rule, transition: models.Transition, details: Details
 ) -> models.Notification:
@@ -56,7 +43,7 @@ def notification(
     # What has a key of its own may come again at the same time, as another version.
     named = transition.at if transition.key is None else f"{transition.key} {details.version}"
     return models.Notification(
-        id=identity(subject.key, rule.name, transition.after, named),
+        id=notification_id.of_transition(subject.key, rule.name, transition.after, named),
         version=details.version,
         dedup_key=subject.alert_id(rule.name),
         kind=rule.kind,
@@ -94,7 +81,9 @@ def begins_to_flap(
     text = f"{rule.name} is flapping: {often}; notifies again when it has held still for {still}"
     return notified.model_copy(
         update={
-            "id": identity(subject.key, rule.name, f"{transition.after or 'ok'} flapping on", transition.at),
+            "id": notification_id.of_transition(
+                subject.key, rule.name, f"{transition.after or 'ok'} flapping on", transition.at
+            ),
             "summary": f"{subject.title}: {text}",
             "reason": notified.summary.removeprefix(f"{subject.title}: "),
         }
@@ -114,7 +103,9 @@ def flaps_no_more(
         return notified
     return notified.model_copy(
         update={
-            "id": identity(subject.key, rule.name, f"{transition.after or 'ok'} flapping off", transition.at),
+            "id": notification_id.of_transition(
+                subject.key, rule.name, f"{transition.after or 'ok'} flapping off", transition.at
+            ),
             "summary": f"{subject.title}: {rule.name} {transition.after or 'resolved'}: {transition.reason}",
         }
     )
@@ -126,7 +117,7 @@ def resolution(
     """Return the notification that an open alert is over without a datapoint; ``transition`` has the reason."""
     last = alert.last
     return models.Notification(
-        id=identity(subject.key, alert.rule, None, transition.at),
+        id=notification_id.of_transition(subject.key, alert.rule, None, transition.at),
         version=details.version,
         dedup_key=subject.alert_id(alert.rule),
         kind=last.kind if last else "threshold",

@@ -106,7 +106,7 @@ def demo(workers: int, seconds: int | None) -> None:
     from rich.console import Console
 
     from workermon import fleet, views
-    from workermon.cli import board
+    from workermon.cli import live_table
     from workermon.local import demo as local
 
     logs.configure("warning")  # as the demo's own settings will
@@ -127,11 +127,11 @@ def demo(workers: int, seconds: int | None) -> None:
 
     def show(messages: Iterator[models.Event | models.Notification]) -> None:
         if console.is_terminal:
-            board.show(messages, console, board.Board(time.time, title="workermon demo"))
+            live_table.show(messages, console, live_table.Board(time.time, title="workermon demo"))
             return
         for message in messages:
             if isinstance(message, models.Notification):
-                click.echo(board.line(message))
+                click.echo(live_table.line(message))
                 sys.stdout.flush()
 
     try:

@@ -63,10 +63,10 @@ def _print(messages: Iterator[Message | None], *, as_json: bool) -> None:
 def _draw(own: session.Session, messages: Iterator[Message | None]) -> None:
     from rich.console import Console
 
-    from workermon.cli import board
+    from workermon.cli import live_table
 
     coming = (message for message in messages if message is not None)
-    board.show(coming, Console(), board.Board(own.now, title="workermon watch"))
+    live_table.show(coming, Console(), live_table.Board(own.now, title="workermon watch"))
 
 
 def line(message: Message) -> str:

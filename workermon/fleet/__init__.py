@@ -11,9 +11,9 @@ from workermon.fleet.apply import Plan as Plan
 from workermon.fleet.cleanup import Cleanup as Cleanup
 from workermon.fleet.discovery import Discovered as Discovered
 from workermon.fleet.discovery import Discovery as Discovery
-from workermon.fleet.enrolment import Enrolment as Enrolment
 from workermon.fleet.lookup import Lookup as Lookup
 from workermon.fleet.members import AddOptions as AddOptions
+from workermon.fleet.members import Enrolment as Enrolment
 from workermon.fleet.members import Members as Members
 from workermon.fleet.members import Removed as Removed
 from workermon.fleet.reconcile import Reconciled as Reconciled

@@ -11,7 +11,7 @@ from workermon.alerts import lifecycle
 from workermon.fleet.cleanup import Cleanup
 from workermon.fleet.desired import Described, DesiredWorker, check_names, describe
 from workermon.fleet.discovery import Discovery
-from workermon.fleet.enrolment import Enrolment
+from workermon.fleet.members import Enrolment
 from workermon.fleet.scopes import Scopes
 
 log = logs.get(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from workermon import errors, logs, models, ports
 from workermon.fleet.desired import DesiredWorker
-from workermon.fleet.enrolment import Enrolment
+from workermon.fleet.members import Enrolment
 from workermon.fleet.scopes import Scopes
 from workermon.fleet.steps import Comparison, Step
 

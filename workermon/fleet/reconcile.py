@@ -9,7 +9,7 @@ from workermon import errors, logs, models, ports, rules
 from workermon.fleet.cleanup import Cleanup
 from workermon.fleet.desired import tag_name
 from workermon.fleet.discovery import Discovery
-from workermon.fleet.enrolment import Enrolment
+from workermon.fleet.members import Enrolment
 from workermon.fleet.steps import Comparison, Step
 
 log = logs.get(__name__)

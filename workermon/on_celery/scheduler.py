@@ -19,15 +19,13 @@ from redbeat import schedulers
 from redbeat.decoder import RedBeatJSONEncoder
 
 from workermon import errors, logs, lua, models, settings
-from workermon.on_celery import entry, schedule
+from workermon.on_celery import coalescing, entry, schedule
 from workermon.on_celery.entry import StoredEntry
 
 log = logs.get(__name__)
 
 #: Entries that are read, sent and marked before the lock is extended: about 60 ms.
 CHUNK: Final = 500
-#: Identifiers in one message.
-BATCH: Final = 100
 #: Entries looked at in each tick for a next run that lies too far ahead.
 LOOKED_AT: Final = 100
 #: Seconds. How far a next run may lie beyond one interval before it is mended: RedBeat's scores are whole seconds.
@@ -180,40 +178,36 @@ class Scheduler(schedulers.RedBeatScheduler):
     # --- sending -------------------------------------------------------------------------------------------------
 
     def _dispatch(self, members: Sequence[tuple[bytes, float]], now: float) -> None:
-        groups: dict[str, list[StoredEntry]] = {}
+        batchable: list[StoredEntry] = []
         for due in self._read(members):
             if not due.definition["enabled"]:
                 continue
             if due.batchable:
-                groups.setdefault(json.dumps(due.definition["options"], sort_keys=True), []).append(due)
+                batchable.append(due)
             else:
                 self._dispatch_stock(due)
         sent: list[StoredEntry] = []
-        for group in groups.values():
-            for some in schedule.chunks(group, BATCH):
-                if self._send(some):
-                    sent += some
+        for message in coalescing.coalesce(batchable):
+            if self._send(message):
+                sent += message.entries
         self._mark_run(sent, now)
 
-    def _send(self, group: Sequence[StoredEntry]) -> bool:
-        """Send a cohort's collection; tell whether it went out."""
-        options = dict(group[0].definition["options"])
-        options["headers"] = {**(options.get("headers") or {}), "celery_beat_task": True}
-        worker_ids = list(dict.fromkeys(i for due in group for i in due.definition["kwargs"]["worker_ids"]))
+    def _send(self, message: coalescing.Collect) -> bool:
+        """Send the collection of a cohort, or of a part of it; tell whether it went out."""
+        workers, options = len(message.worker_ids), message.options
+        kwargs = {"worker_ids": message.worker_ids}
         try:
-            self.app.send_task(schedule.TASK, kwargs={"worker_ids": worker_ids}, producer=self.producer, **options)
+            self.app.send_task(schedule.TASK, kwargs=kwargs, producer=self.producer, **options)
         except (ValueError, TypeError, LookupError, EncodeError) as why:
             # It can never be sent: an unknown queue, an unreadable 'expires'.
-            for due in group:
+            for due in message.entries:
                 self._quarantine(due.key, f"its message cannot be made: {why!r}")
             return False
         except Exception as why:
             # It is not marked as run, so the next tick tries again. Whatever it is, the other messages must go out.
-            log.error(
-                "beat.not_sent", workers=len(worker_ids), cohort=options["headers"].get("cohort"), reason=repr(why)
-            )
+            log.error("beat.not_sent", workers=workers, cohort=options["headers"].get("cohort"), reason=repr(why))
             return False
-        log.debug("beat.sent", workers=len(worker_ids), cohort=options["headers"].get("cohort"))
+        log.debug("beat.sent", workers=workers, cohort=options["headers"].get("cohort"))
         return True
 
     def _mark_run(self, sent: Sequence[StoredEntry], now: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, keys, ledger, workers
+from workermon.on_redis import client, datapoint_packing, keys, workers
 
 #: Hours beyond which the ledger is first asked where it begins and ends.
 _MANY = 30
@@ -101,9 +101,9 @@ class RedisSamples:
     def _call(self, write: _Write, *, again: bool, retention: int) -> WriteSample:
         sample, condition, event = write
         worker = sample.worker
-        hours: dict[int, list[ledger.Run]] = {}
+        hours: dict[int, list[datapoint_packing.Run]] = {}
         for metric, series in sample.ledger_series(retention).items():
-            for run in ledger.runs(metric, series):
+            for run in datapoint_packing.runs(metric, series):
                 hours.setdefault(run.hour, []).append(run)
         packed: list[lua.Value] = []
         for hour, runs in hours.items():
@@ -156,9 +156,11 @@ class RedisSamples:
             for hour, fields in hours.get(worker_id, {}).items():
                 for phase, data in fields.get((metric, period), ()):
                     phases.add(phase)
-                    points += ledger.datapoints(data, hour, period, phase, int(since // period), int(until // period))
+                    points += datapoint_packing.datapoints(
+                        data, hour, period, phase, int(since // period), int(until // period)
+                    )
             if len(phases) > 1:
-                points = ledger.merged(period, points)
+                points = datapoint_packing.merged(period, points)
             found[worker_id, metric] = models.Series(
                 period, tuple([point for point in points if since <= point.at <= until])
             )
@@ -175,7 +177,9 @@ class RedisSamples:
                 since <= point.at <= until
                 for hour, fields in hours.items()
                 for phase, data in fields.get((metric, period), ())
-                for point in ledger.datapoints(data, hour, period, phase, int(since // period), int(until // period))
+                for point in datapoint_packing.datapoints(
+                    data, hour, period, phase, int(since // period), int(until // period)
+                )
             )
         ]
 
@@ -184,11 +188,14 @@ class RedisSamples:
     ) -> dict[str, dict[int, dict[tuple[str, int], list[tuple[int, bytes]]]]]:
         """Return the sorted fields of each worker's hours that may hold datapoints between two times."""
         spans = {
-            worker_id: (min(ledger.hour_of(since, period) for period in of), int(until // ledger.HOUR) * ledger.HOUR)
+            worker_id: (
+                min(datapoint_packing.hour_of(since, period) for period in of),
+                int(until // datapoint_packing.HOUR) * datapoint_packing.HOUR,
+            )
             for worker_id, of in periods.items()
         }
         with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
-            long = [one for one, (first, last) in spans.items() if last - first > _MANY * ledger.HOUR]
+            long = [one for one, (first, last) in spans.items() if last - first > _MANY * datapoint_packing.HOUR]
             if long:
                 for worker_id in long:
                     pipe.hmget(keys.worker(worker_id), "first_hour", "last_hour")
@@ -199,7 +206,7 @@ class RedisSamples:
             asked = [
                 (worker_id, hour)
                 for worker_id, (first, last) in spans.items()
-                for hour in range(first, last + 1, ledger.HOUR)
+                for hour in range(first, last + 1, datapoint_packing.HOUR)
             ]
             for worker_id, hour in asked:
                 pipe.hgetall(keys.ledger(worker_id, hour))
@@ -207,7 +214,7 @@ class RedisSamples:
         found: dict[str, dict[int, dict[tuple[str, int], list[tuple[int, bytes]]]]] = {}
         for (worker_id, hour), fields in zip(asked, replies, strict=True):
             if fields:
-                found.setdefault(worker_id, {})[hour] = ledger.fields(fields)
+                found.setdefault(worker_id, {})[hour] = datapoint_packing.fields(fields)
         return found
 
     def pending(self, before: float, limit: int) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, Strict
 
 from workermon import models
-from workermon.rules import flapping, kind, section, slots, wording
+from workermon.rules import flapping, kind, parsing, section, slots, wording
 from workermon.rules.horizon import Horizon
 
 
@@ -17,7 +17,7 @@ class NoDataSection(section.RuleSection):
 
     intervals: Annotated[int, Strict(), Field(ge=1, le=1440)] = 3
     severity: models.Severity = "critical"
-    flapping: section.Flapping | None = None
+    flapping: parsing.Flapping | None = None
 
 
 class Options(models.Frozen):

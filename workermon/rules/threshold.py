@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from workermon import models
-from workermon.rules import kind, section, slots, wording
+from workermon.rules import kind, parsing, section, slots, wording
 from workermon.rules.horizon import Horizon
 
 
@@ -16,11 +16,11 @@ class ThresholdSection(section.RuleSection):
 
     above: section.Levels | None = None
     below: section.Levels | None = None
-    breach: section.Count = models.Count(m=3, n=3)
+    breach: parsing.Count = models.Count(m=3, n=3)
     clear: section.Levels | None = None
-    recover: section.Count = models.Count(m=2, n=2)
+    recover: parsing.Count = models.Count(m=2, n=2)
     missing: Literal["breach", "ok", "keep"] = "keep"
-    flapping: section.Flapping | None = None
+    flapping: parsing.Flapping | None = None
     cases: tuple[section.CaseSection, ...] = ()
 
 

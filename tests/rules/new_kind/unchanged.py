@@ -8,14 +8,14 @@ from typing import Annotated, Any
 from pydantic import Field, Strict
 
 from workermon import models
-from workermon.rules import kind, section, slots, wording
+from workermon.rules import kind, parsing, section, slots, wording
 from workermon.rules.horizon import Horizon
 
 
 class UnchangedSection(section.RuleSection):
     """The keys of an ``unchanged`` rule."""
 
-    unchanged: Annotated[int, Strict(), Field(ge=2, le=section.MAX_SLOTS)]
+    unchanged: Annotated[int, Strict(), Field(ge=2, le=parsing.MAX_SLOTS)]
     severity: models.Severity = "warning"
 
 

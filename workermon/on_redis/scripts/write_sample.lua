@@ -25,7 +25,7 @@ local present, completed, changed_from, first_hour, last_hour, error_before =
   unpack(redis.call('HMGET', worker, 'incarnation', 'slot', 'changed_from', 'first_hour', 'last_hour', 'last_error'))
 if present ~= incarnation then return 'gone' end
 local repeated = not again and is_complete(completed, slot, tolerance)
-local ABSENT = string.rep('\0', 8) -- a datapoint that was never written (on_redis/ledger.py)
+local ABSENT = string.rep('\0', 8) -- a datapoint that was never written (on_redis/datapoint_packing.py)
 local changed -- the time of the earliest datapoint that is new or has another value
 local known_first, known_last = tonumber(first_hour or ''), tonumber(last_hour or '')
 local first, last = known_first, known_last

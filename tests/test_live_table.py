@@ -21,7 +21,7 @@ import redis
 from rich.console import Console, RenderableType
 
 from workermon import models
-from workermon.cli import board
+from workermon.cli import live_table
 
 NOW = 1_764_000_000
 ROOT = Path(__file__).parents[1]
@@ -74,15 +74,15 @@ def shown(one: RenderableType, width: int = 120, height: int = 50) -> str:
 
 
 @pytest.fixture
-def table() -> board.Board:
+def table() -> live_table.Board:
     """A board, two seconds after ``NOW``."""
-    return board.Board(lambda: NOW + 2, title="workermon watch")
+    return live_table.Board(lambda: NOW + 2, title="workermon watch")
 
 
 # --- what it shows
 
 
-def test_a_worker_is_shown_with_its_load(table: board.Board) -> None:
+def test_a_worker_is_shown_with_its_load(table: live_table.Board) -> None:
     """A worker's row has its name, checks, load and the age of its sample."""
     table.take(event())
     (row,) = [line for line in shown(table, width=140).splitlines() if "render-01" in line]
@@ -91,7 +91,7 @@ def test_a_worker_is_shown_with_its_load(table: board.Board) -> None:
     assert " 2s" in row
 
 
-def test_an_open_alert_is_shown_until_it_resolves(table: board.Board) -> None:
+def test_an_open_alert_is_shown_until_it_resolves(table: live_table.Board) -> None:
     """A firing alert stands at its worker and in the list; resolved, only in the list."""
     table.take(event())
     table.take(notification())
@@ -103,7 +103,7 @@ def test_an_open_alert_is_shown_until_it_resolves(table: board.Board) -> None:
     assert "1 fired, 1 resolved" in text
 
 
-def test_absent_values_are_shown_as_absent(table: board.Board) -> None:
+def test_absent_values_are_shown_as_absent(table: live_table.Board) -> None:
     """What has no datapoint is a dash, never a zero."""
     table.take(event(metrics={"cpu_utilization": None}, status="stopped", status_checks=None))
     (row,) = [line for line in shown(table).splitlines() if "render-01" in line]
@@ -113,7 +113,7 @@ def test_absent_values_are_shown_as_absent(table: board.Board) -> None:
 
 
 @pytest.mark.parametrize("width", [10, 20, 39, 40, 60, 80, 100, 200])
-def test_it_fits_any_width(table: board.Board, width: int) -> None:
+def test_it_fits_any_width(table: live_table.Board, width: int) -> None:
     """No line is wider than the terminal, however narrow that is."""
     for number in range(1, 26):
         table.take(event(number))
@@ -122,7 +122,7 @@ def test_it_fits_any_width(table: board.Board, width: int) -> None:
     assert "ren" in shown(table, width=width)
 
 
-def test_on_a_low_terminal_those_in_trouble_stay(table: board.Board) -> None:
+def test_on_a_low_terminal_those_in_trouble_stay(table: live_table.Board) -> None:
     """Where not all rows fit, workers with an alert are among those shown, and it says how many are left out."""
     for number in range(1, 26):
         table.take(event(number))
@@ -135,14 +135,14 @@ def test_on_a_low_terminal_those_in_trouble_stay(table: board.Board) -> None:
 
 def test_a_line_has_time_state_rule_worker_and_reason() -> None:
     """Piped, an alert is one line: TIME firing|resolved RULE WORKER reason."""
-    assert board.line(notification()) == (
+    assert live_table.line(notification()) == (
         "2025-11-24T16:00:00Z firing cpu-high render-01 cpu_utilization 97.5 % > 90 % for 3 of 3 datapoints"
     )
     stopped = notification(status="resolved", reason="the instance was stopped", summary="cpu-high is over")
-    assert board.line(stopped).endswith("resolved cpu-high render-01 cpu-high is over (the instance was stopped)")
+    assert live_table.line(stopped).endswith("resolved cpu-high render-01 cpu-high is over (the instance was stopped)")
 
 
-def test_alerts_stand_on_top_the_worst_first(table: board.Board) -> None:
+def test_alerts_stand_on_top_the_worst_first(table: live_table.Board) -> None:
     """A critical alert stands above a warning that is newer, and both above every worker."""
     table.take(event())
     table.take(notification(1))
@@ -154,7 +154,7 @@ def test_alerts_stand_on_top_the_worst_first(table: board.Board) -> None:
     assert critical < warning < worker
 
 
-def test_on_80_columns_ids_are_whole_and_values_have_unit_and_age(table: board.Board) -> None:
+def test_on_80_columns_ids_are_whole_and_values_have_unit_and_age(table: live_table.Board) -> None:
     """Nothing that somebody would copy or compare is cut on the terminal that everybody has."""
     reading = {"value": 100.0, "unit": "percent", "at": models.rfc3339(NOW - 598)}
     metrics = dict.fromkeys(("cpu_utilization", "memory_utilization", "disk_utilization"), reading)
@@ -168,14 +168,14 @@ def test_on_80_columns_ids_are_whole_and_values_have_unit_and_age(table: board.B
 
 
 @pytest.mark.parametrize("width", [20, 30, 40, 50, 60, 70])
-def test_an_id_is_whole_or_not_there(table: board.Board, width: int) -> None:
+def test_an_id_is_whole_or_not_there(table: live_table.Board, width: int) -> None:
     """On a narrow terminal other columns go before an id would be cut."""
     table.take(event())
     text = shown(table, width=width)
     assert f"i-{1:017x}" in text or "i-0" not in text
 
 
-def test_an_impaired_worker_is_seen_without_colours(table: board.Board) -> None:
+def test_an_impaired_worker_is_seen_without_colours(table: live_table.Board) -> None:
     """A failed status check and the severity of an alert are words and marks, not colours alone."""
     table.take(event(status_checks={"system": "ok", "instance": "impaired"}))
     table.take(notification())

@@ -1,0 +1,38 @@
+"""Pure: due entries of one cohort are coalesced into few messages."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from workermon.on_celery import schedule
+from workermon.on_celery.entry import StoredEntry
+
+#: Identifiers in one message.
+BATCH: Final = 100
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Collect:
+    """One message: the collection of the workers of these entries, and the options that it is sent with."""
+
+    entries: Sequence[StoredEntry]
+    worker_ids: list[str]
+    options: Mapping[str, Any]
+
+
+def coalesce(due: Iterable[StoredEntry]) -> list[Collect]:
+    """Return the messages for due entries: those with the same options together, ``BATCH`` at most in each."""
+    cohorts: dict[str, list[StoredEntry]] = {}
+    for stored in due:
+        cohorts.setdefault(json.dumps(stored.definition["options"], sort_keys=True), []).append(stored)
+    return [_collect(some) for cohort in cohorts.values() for some in schedule.chunks(cohort, BATCH)]
+
+
+def _collect(entries: Sequence[StoredEntry]) -> Collect:
+    options = dict(entries[0].definition["options"])
+    options["headers"] = {**(options.get("headers") or {}), "celery_beat_task": True}
+    worker_ids = dict.fromkeys(i for stored in entries for i in stored.definition["kwargs"]["worker_ids"])
+    return Collect(entries, list(worker_ids), options)

@@ -1,0 +1,59 @@
+"""The texts that the kinds of rules share, parsed: "3 of 3", "6 in 1h", and who is notified."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+from pydantic import ValidatorFunctionWrapHandler as Handler
+
+from workermon import errors, models
+from workermon.models import fields
+
+_COUNT = re.compile(r"\s*(\d{1,5})\s+of\s+(\d{1,5})\s*")
+_FLAPPING = re.compile(r"\s*(\d{1,5})\s+in\s+(\S{1,32})\s*")
+
+#: Slots. The longest window of a rule: a day of one-minute slots.
+MAX_SLOTS = 1440
+
+
+def _count(value: object) -> models.Count:
+    match = _COUNT.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError('must read "M of N", such as "3 of 3"')
+    m, n = int(match[1]), int(match[2])
+    if not 1 <= m <= n:
+        raise ValueError(f"asks for {m} of {n} slots; M must be at least 1 and at most N")
+    if n > MAX_SLOTS:
+        raise ValueError(f"looks at {n} slots; {MAX_SLOTS} at most")
+    return models.Count(m=m, n=n)
+
+
+def _flapping(value: object) -> models.Flapping:
+    match = _FLAPPING.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError('must read "TURNS in DURATION", such as "6 in 1h"')
+    turns, within = int(match[1]), fields.duration(match[2])
+    if not 3 <= turns <= 100:
+        raise ValueError(f"asks for {turns} turns; 3 at least, 100 at most")
+    if not 60 <= within <= 7 * models.DAY:
+        raise ValueError("looks at less than a minute or more than 7 days")
+    return models.Flapping(turns=turns, within=within)
+
+
+def routes(value: object, handler: Handler) -> Any:
+    """Read who is notified: a list, or a table of lists by severity."""
+    if not isinstance(value, dict):
+        return handler(value)
+    for severity, names in value.items():
+        if severity not in models.SEVERITIES:
+            meant = errors.nearest(str(severity), models.SEVERITIES)
+            raise ValueError(f"has {errors.printable(str(severity))[:64]!r}, which is not a severity: {meant}")
+        if not isinstance(names, list) or not all(isinstance(name, str) and fields.is_name(name) for name in names):
+            raise ValueError(f"must name the channels for {severity} in a list")
+    return {severity: tuple(dict.fromkeys(names)) for severity, names in value.items()}
+
+
+Count = Annotated[models.Count, BeforeValidator(_count, json_schema_input_type=str)]
+Flapping = Annotated[models.Flapping, BeforeValidator(_flapping, json_schema_input_type=str)]
