@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support import delivering, refused
-from tests.support.commands import A, Session, fires, one_line
+from tests.support.commands import A, B, Session, fires, one_line
 from tests.support.evaluating import CPU, ID, MINUTE, T0, Site
 from tests.support.rules import changed
 from workermon import config, errors, evaluate, models, ports, testing
@@ -38,13 +38,15 @@ def muted(*found, worker_id=ID, labels=None, rule="r", now=T0 + 1.0):
 @pytest.mark.parametrize(
     ("changes", "alert", "is_muted"),
     [
-        ({"worker_id": ID}, {}, True),
-        ({"worker_id": "i-0aaaaaaaaaaaaaaaa"}, {}, False),
+        ({"worker": ID}, {}, True),
+        ({"worker": "render-07"}, {}, True),
+        ({"worker": "render-08"}, {}, False),
+        ({"worker": "i-0aaaaaaaaaaaaaaaa"}, {}, False),
         ({"rule": "r"}, {}, True),
         ({"rule": "q"}, {}, False),
         ({"labels": {"a": "1"}}, {"labels": {"a": "1", "b": "2"}}, True),
         ({"labels": {"a": "1", "b": "3"}}, {"labels": {"a": "1", "b": "2"}}, False),
-        ({"worker_id": ID, "rule": "q"}, {}, False),
+        ({"worker": ID, "rule": "q"}, {}, False),
         ({"rule": "r"}, {"now": T0 - 1}, False),
         ({"rule": "r"}, {"now": T0 + 3600}, False),
         ({"rule": "r"}, {"now": T0 + 3599.9}, True),
@@ -72,7 +74,7 @@ def test_of_several_the_last_to_end_is_named():
 )
 def test_a_silence_that_cannot_be_meant_is_refused(changes, why):
     """One in the past, without end, for too long or for everything is refused."""
-    request = silences.Request(**{"rule": "r", "ends": T0 + 60, "reason": "x", "by": "me"} | changes)
+    request = models.SilenceRequest(**{"rule": "r", "ends": T0 + 60, "reason": "x", "by": "me"} | changes)
     with pytest.raises(errors.InvalidInput, match=why):
         silences.made("s1", request, T0)
 
@@ -154,7 +156,7 @@ def test_a_worse_severity_within_a_silence_waits_for_its_end():
 def test_a_muted_alert_of_a_worker_that_goes_says_nothing():
     """Pausing or removing a worker whose alert nobody heard of tells nobody."""
     site = Site()
-    site.silences.add(made(worker_id=ID))
+    site.silences.add(made(worker=ID))
     site.minutes([95, 96, 97])
     basis = site.alerts.load([ID])[ID]
     verdict = lifecycle.closing(basis, site.configurations.load(), "removed", T0 + 600)
@@ -182,7 +184,7 @@ def test_a_silence_is_made_listed_and_ended(ok, run, world):
     ok("add", A)
     fires(world, A)
     made = json.loads(ok("silence", "--worker", "render-01", "--for", "2h", "--reason", "new disk", "--json"))
-    assert (made["worker"], made["reason"], made["rule"]) == (A, "new disk", None)
+    assert (made["worker"], made["reason"], made["rule"]) == ("render-01", "new disk", None)
     assert models.moment(made["ends"]) - models.moment(made["begins"]) == 7200
     assert json.loads(ok("silences", "--json"))["silences"] == [made]
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
@@ -193,6 +195,22 @@ def test_a_silence_is_made_listed_and_ended(ok, run, world):
     assert one_line(run("unsilence", made["id"]), 3)
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
     assert alert["silenced_by"] is None
+
+
+def test_a_silence_by_name_is_of_whoever_has_that_name(ok, world):
+    """It stays for a replacement of the same name; one by id is of that instance alone, and goes with it."""
+    ok("add", A)
+    by_name = json.loads(ok("silence", "--worker", "render-01", "--for", "2h", "--reason", "x", "--json"))
+    by_id = json.loads(ok("silence", "--worker", A, "--for", "3h", "--reason", "x", "--json"))
+    fires(world, A)
+    [alert] = json.loads(ok("alerts", "--json"))["alerts"]
+    assert alert["silenced_by"] == by_id["id"]
+    ok("remove", A)
+    ok("add", B, "--name", "render-01")
+    fires(world, B)
+    [alert] = json.loads(ok("alerts", "--json"))["alerts"]
+    assert (alert["worker"]["id"], alert["silenced_by"]) == (B, by_name["id"])
+    assert [one["id"] for one in json.loads(ok("silences", "--json"))["silences"]] == [by_name["id"]]
 
 
 def test_a_silence_by_label_names_its_labels(ok):
@@ -240,8 +258,10 @@ def test_an_alert_is_acknowledged_until_it_is_over(ok, run, world):
     ok("ack", f"{A}/cpu-high", "--by", "kim")
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
     assert alert["acked_by"] == "kim"
-    ok("ack", "render-01/cpu-high", "--by", "sam")
+    again = json.loads(ok("ack", "render-01/cpu-high", "--by", "sam", "--json"))
     assert json.loads(ok("alerts", "--json"))["alerts"][0]["acked_by"] == "sam"
+    assert (again["alert"], again["acked_by"], again["previous"]["acked_by"]) == (f"{A}/cpu-high", "sam", "kim")
+    assert "acknowledged by lee, as sam did at " in ok("ack", f"{A}/cpu-high", "--by", "lee")
     assert f"did you mean {A}/cpu-high?" in one_line(run("ack", f"{A}/cpu-hihg"), 3)
     fires(world, A, status="resolved", version=2)
     assert "is over already" in one_line(run("ack", f"{A}/cpu-high"), 1)
@@ -634,10 +654,10 @@ def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker():
 
     assert by(rule="collector")
     assert not by(rule="cpu-high")
-    assert not by(rule="collector", worker_id=ID)
+    assert not by(rule="collector", worker=ID)
     assert not by(rule="collector", labels={"a": "1"})
     assert not by(labels={"a": "1"})
-    assert not by(worker_id=ID)
+    assert not by(worker=ID)
 
 
 def received(fleet):

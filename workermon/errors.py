@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 #: Control characters, among them newlines and the start of an escape sequence, never reach a terminal or a log line.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -71,6 +71,12 @@ class NotFound(WorkermonError):
 
 class UnknownWorker(NotFound):
     """No worker is monitored under that id or name."""
+
+
+def unknown_worker(names: Sequence[str], known: Iterable[str]) -> UnknownWorker:
+    """Return the error that says that no worker has these names; ``known`` are the names that there are."""
+    plural = f"workers {', '.join(names)}" if len(names) > 1 else f"worker {names[0]}"
+    return UnknownWorker(plural, "not monitored", did_you_mean(names[0], known) or "see 'workermon list'")
 
 
 class RedisUnavailable(WorkermonError):

@@ -263,6 +263,8 @@ class Recipes(dishka.Provider):
     make_collection = dishka.provide(collect.Collection)
     make_evaluation = dishka.provide(evaluate.Evaluation)
     make_silence_expiry = dishka.provide(evaluate.SilenceExpiry)
+    make_silencing = dishka.provide(evaluate.Silencing)
+    make_acknowledging = dishka.provide(evaluate.Acknowledging)
     make_channel_health = dishka.provide(channel_health.ChannelHealth)
     make_grouping = dishka.provide(groups.Grouping)
     make_sender = dishka.provide(sender.Sender)

@@ -18,7 +18,7 @@ def silence(maintenance: models.Maintenance, now: float) -> models.Silence | Non
         return None
     return models.Silence(
         id=maintenance.id,
-        worker_id=maintenance.worker,
+        worker=maintenance.worker,
         labels=maintenance.labels,
         rule=maintenance.rule,
         begins=span.begins,

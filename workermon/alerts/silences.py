@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from workermon import errors, models
 from workermon.alerts import maintenance
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """A silence that somebody asks for; ``ends`` is a time in seconds, ``None`` if none was given."""
-
-    worker_id: str | None = None
-    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    rule: str | None = None
-    ends: float | None
-    reason: str
-    by: str
 
 
 def muting(
@@ -37,10 +24,17 @@ def _covers(silence: models.Silence, worker: models.Worker | models.WorkerSummar
     if silence.rule not in (None, rule):
         return False
     if worker is None:
-        return silence.worker_id is None and not silence.labels
-    return silence.worker_id in (None, worker.id, worker.name) and all(
+        return silence.worker is None and not silence.labels
+    return _means(silence.worker, worker) and all(
         worker.labels.get(key) == value for key, value in silence.labels.items()
     )
+
+
+def _means(name: str | None, worker: models.Worker | models.WorkerSummary) -> bool:
+    """Tell whether a silence's worker is this one: an id means that instance, a name whoever has it."""
+    if name is None:
+        return True
+    return name == (worker.id if models.INSTANCE_ID.fullmatch(name) else worker.name)
 
 
 def in_force(
@@ -50,12 +44,12 @@ def in_force(
     return [*silences, *(found for window in windows if (found := maintenance.silence(window, now)) is not None)]
 
 
-def made(silence_id: str, request: Request, now: float) -> models.Silence:
+def made(silence_id: str, request: models.SilenceRequest, now: float) -> models.Silence:
     """Return a silence from now on.
 
     Raises ``errors.InvalidInput`` for one that would mute everything, is over already, has no end or ends too late.
     """
-    if request.worker_id is None and request.rule is None and not request.labels:
+    if request.worker is None and request.rule is None and not request.labels:
         raise errors.InvalidInput("silence", "would mute everything", "name a worker, a label or a rule")
     if request.ends is None:
         raise errors.InvalidInput("silence", "has no end", "add --for 2h, or --until a time")
@@ -66,7 +60,7 @@ def made(silence_id: str, request: Request, now: float) -> models.Silence:
         raise errors.InvalidInput("silence", "is longer than 365 days", "choose a shorter one, or change the rule")
     return models.Silence(
         id=silence_id,
-        worker_id=request.worker_id,
+        worker=request.worker,
         labels=dict(request.labels),
         rule=request.rule,
         begins=now,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import getpass
-import secrets
 from typing import TYPE_CHECKING
 
 import click
 
-from workermon import errors, models, ports
+from workermon import errors, models
 from workermon.cli import options, output, session
 
 if TYPE_CHECKING:
@@ -46,30 +45,19 @@ def silence(
     \b
     Example: workermon silence --worker render-07 --for 2h --reason "new disk"
     """
-    from workermon import config, fleet, views
-    from workermon.alerts import silences
+    from workermon import evaluate, views
 
-    now = own.now()
     if lasting is not None and until is not None:
         raise click.UsageError("--for and --until exclude each other")
-    ends = _moment(until) if until is not None else None if lasting is None else now + lasting
-    worker_id = None if name is None else own.get(fleet.Lookup).resolve([name])[0].worker.id
-    theirs = [each.name for each in own.container.get(ports.Configurations).load().rules]
-    known = (*theirs, *config.STANDING)
-    if rule is not None and rule not in known:
-        raise errors.NotFound(f"rule {rule}", "there is none of that name", errors.nearest(rule, known))
-    if rule in config.STANDING and rule not in theirs and (name is not None or labels):
-        raise errors.InvalidInput(f"rule {rule}", "is not about a worker", "silence it by --rule alone")
-    request = silences.Request(
-        worker_id=worker_id,
+    request = models.SilenceRequest(
+        worker=name,
         labels=options.pairs(labels, "--label"),
         rule=rule,
-        ends=ends,
+        ends=_moment(until) if until is not None else None if lasting is None else own.now() + lasting,
         reason=reason,
         by=by or _user(),
     )
-    made = silences.made(secrets.token_hex(4), request, now)
-    own.container.get(ports.Silences).add(made)
+    made = own.get(evaluate.Silencing).add(request)
     row = views.silence_row(made)
     if as_json:
         output.document(row)
@@ -124,20 +112,9 @@ def unsilence(own: session.Session, silence_id: str) -> None:
     \b
     Example: workermon unsilence 3f2a9c01
     """
-    kept = own.container.get(ports.Silences)
-    now = own.now()
-    known = [one.id for one in kept.every() if one.ends > now]
-    of_file = [one.id for one in own.container.get(ports.Configurations).load().silences]
-    if silence_id in of_file:
-        why = "stands in the config file"
-        raise errors.InvalidInput(f"silence {silence_id}", why, "remove it there and apply the file")
-    if silence_id not in known:
-        raise errors.NotFound(
-            f"silence {silence_id}", "there is none of that id", errors.nearest(silence_id, [*known, *of_file])
-        )
-    kept.remove([silence_id])
-    muted = [one.last.worker.id for one in own.container.get(ports.Alerts).open() if one.last and one.last.worker]
-    own.container.get(ports.Samples).mark_pending(list(dict.fromkeys(muted)), now)
+    from workermon import evaluate
+
+    own.get(evaluate.Silencing).remove(silence_id)
     click.echo(f"silence {silence_id} ended")
 
 
@@ -154,30 +131,15 @@ def ack(own: session.Session, alert: str, by: str | None, as_json: bool) -> None
     \b
     Example: workermon ack i-0abc123def4567890/cpu-high
     """
-    alerts = own.container.get(ports.Alerts)
-    fires = {one.last.dedup_key: one for one in alerts.open() if one.last is not None}
-    name, _, rule = alert.rpartition("/")
-    # A worker's name in the place of its id.
-    meant = [
-        key
-        for key, one in fires.items()
-        if key == alert or (one.last and one.last.worker and one.last.worker.name == name and one.rule == rule)
-    ]
-    if len(meant) > 1:
-        raise errors.InvalidInput(
-            f"alert {alert}", f"is that of {len(meant)} workers", f"use one of {', '.join(meant)}"
-        )
-    if not meant:
-        if any(one.notification for one in alerts.history(alert, 10)):
-            raise errors.WorkermonError(f"alert {alert}", "is over already", "there is nothing to acknowledge")
-        raise errors.NotFound(f"alert {alert}", "none of that name fires", errors.nearest(alert, fires))
-    found = fires[meant[0]]
-    seen = models.Acknowledgement(alert_id=meant[0], since=found.since, by=by or _user(), at=own.now())
-    own.container.get(ports.Silences).acknowledge(seen)
+    from workermon import evaluate, views
+
+    acknowledged = own.get(evaluate.Acknowledging).acknowledge(alert, by or _user())
+    row = views.acknowledgement_row(acknowledged.acknowledgement, acknowledged.previous)
     if as_json:
-        output.document({"alert": seen.alert_id, "acked_by": seen.by, "at": models.rfc3339(seen.at)})
-    else:
-        click.echo(f"{seen.alert_id} acknowledged by {seen.by}")
+        output.document(row)
+        return
+    before = f", as {row.previous.acked_by} did at {models.rfc3339(row.previous.at)}" if row.previous else ""
+    click.echo(f"{row.alert} acknowledged by {row.acked_by}{before}")
 
 
 def _when(row: views.SilenceRow) -> str:

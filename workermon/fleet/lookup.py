@@ -55,10 +55,7 @@ class Lookup:
 
     def unknown_error(self, names: Sequence[str]) -> errors.UnknownWorker:
         """Return the error that says that no worker has these names, and what may be meant."""
-        plural = f"workers {', '.join(names)}" if len(names) > 1 else f"worker {names[0]}"
-        hint = errors.nearest(names[0], (record.worker.name for record in self.workers.every()))
-        todo = hint if hint.startswith("did you mean") else "see 'workermon list'"
-        return errors.UnknownWorker(plural, "not monitored", todo)
+        return errors.unknown_worker(names, (record.worker.name for record in self.workers.every()))
 
     def _by_name(self, names: set[str]) -> dict[str, list[ports.Record]]:
         by_name: dict[str, list[ports.Record]] = {}

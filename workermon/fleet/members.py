@@ -160,7 +160,7 @@ class Members:
             self.cleanup.retire(worker.id, "removed")
             log.info("worker.removed", worker_id=worker.id)
         worker_ids = {worker.id for worker in removed}
-        self.silences.remove([silence.id for silence in self.silences.every() if silence.worker_id in worker_ids])
+        self.silences.remove([silence.id for silence in self.silences.every() if silence.worker in worker_ids])
         self.schedule.delete(matches.unknown)  # an entry without a worker would be a ghost
         self.cleanup.close_unused_accounts()
         return Removed(removed, tuple(matches.unknown))

@@ -10,6 +10,7 @@ from workermon.models.alert import (
     Alert,
     HistoryEntry,
     Silence,
+    SilenceRequest,
     Transition,
 )
 from workermon.models.base import (
@@ -166,6 +167,7 @@ __all__ = [
     "Severity",
     "SeverityChange",
     "Silence",
+    "SilenceRequest",
     "Span",
     "StateReason",
     "Status",

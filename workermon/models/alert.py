@@ -11,15 +11,29 @@ from workermon.models.sample import Datapoint
 class Silence(Frozen):
     """Alerts that notify nobody from ``begins`` until ``ends``: those that everything it names is true of.
 
-    ``worker_id`` is an instance id, or the name that a maintenance window gives.
+    ``worker`` is an instance id, or a name: then it means whoever has that name, also a replacement.
     """
 
     id: str
-    worker_id: str | None = None
+    worker: str | None = None
     labels: dict[str, str] = {}
     rule: str | None = None
     begins: float
     ends: float
+    reason: Text
+    by: Text
+
+
+class SilenceRequest(Frozen):
+    """A silence that somebody asks for; ``ends`` is a time in seconds, ``None`` if none was given.
+
+    ``worker`` is an instance id, or a name: then it means whoever has that name, also a replacement.
+    """
+
+    worker: Text | None = None
+    labels: dict[str, str] = {}
+    rule: Text | None = None
+    ends: float | None
     reason: Text
     by: Text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workermon.views.alerts import AlertList, AlertRow, AlertView
+from workermon.views.alerts import AcknowledgementRow, AlertList, AlertRow, AlertView, acknowledgement_row
 from workermon.views.backtest import CloudWatchHistory, LedgerBacktest
 from workermon.views.document import Document
 from workermon.views.explain import (
@@ -19,6 +19,7 @@ from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silen
 from workermon.views.watch import Message, Watch
 
 __all__ = [
+    "AcknowledgementRow",
     "AlertList",
     "AlertRow",
     "AlertView",
@@ -42,5 +43,6 @@ __all__ = [
     "WorkerExplanation",
     "WorkerList",
     "WorkerRow",
+    "acknowledgement_row",
     "silence_row",
 ]

@@ -39,6 +39,20 @@ class AlertRow(models.Notification):
     deliveries: tuple[DeliveryAttempt, ...] | None = Field(default=None, exclude_if=absent)
 
 
+class AcknowledgedBy(Document):
+    """Who acknowledged an alert, and when."""
+
+    acked_by: str
+    at: Time
+
+
+class AcknowledgementRow(AcknowledgedBy):
+    """An alert (its ``dedup_key``) that somebody acknowledged; ``previous`` is who had done so before."""
+
+    alert: str
+    previous: AcknowledgedBy | None
+
+
 class AlertList(Document):
     """Alerts that fire, the oldest first; then those that are over, the newest first, one row for each episode."""
 
@@ -97,6 +111,18 @@ class AlertView:
                 )
             )
         return rows
+
+
+def acknowledgement_row(
+    acknowledgement: models.Acknowledgement, previous: models.Acknowledgement | None
+) -> AcknowledgementRow:
+    """Return an acknowledgement that was just made, and the one that it replaces if there is one."""
+    return AcknowledgementRow(
+        alert=acknowledgement.alert_id,
+        acked_by=acknowledgement.by,
+        at=acknowledgement.at,
+        previous=AcknowledgedBy(acked_by=previous.by, at=previous.at) if previous else None,
+    )
 
 
 def _silenced_by(

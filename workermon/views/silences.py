@@ -72,7 +72,7 @@ def silence_row(silence: models.Silence) -> SilenceRow:
     """Return a silence that a command made."""
     return SilenceRow(
         id=silence.id,
-        worker=silence.worker_id,
+        worker=silence.worker,
         labels=silence.labels,
         rule=silence.rule,
         begins=silence.begins,

@@ -1,0 +1,62 @@
+"""How somebody notes that they look after an alert."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from workermon import errors, logs, models, ports
+
+log = logs.get(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """An acknowledgement, and the one that it replaces; ``None`` if nobody had acknowledged this episode."""
+
+    acknowledgement: models.Acknowledgement
+    previous: models.Acknowledgement | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledging:
+    """Notes who looks after an alert."""
+
+    alerts: ports.Alerts
+    silences: ports.Silences
+    now: ports.Clock
+
+    def acknowledge(self, alert: str, by: str) -> Acknowledged:
+        """Note that somebody looks after an alert that fires, until it resolves.
+
+        ``alert`` is its ``dedup_key``; in it a worker's name may stand in the place of its id. Raises
+        ``errors.NotFound`` if no such alert fires, ``errors.InvalidInput`` if several do,
+        ``errors.WorkermonError`` if it resolved already.
+        """
+        firing = self._firing(alert)
+        assert firing.last is not None
+        alert_id = firing.last.dedup_key
+        previous = self.silences.acknowledged([alert_id]).get(alert_id)
+        acknowledgement = models.Acknowledgement(alert_id=alert_id, since=firing.since, by=by, at=self.now())
+        self.silences.acknowledge(acknowledgement)
+        log.info("alert.acknowledged", alert_id=alert_id, by=by)
+        same_episode = previous is not None and previous.since == firing.since
+        return Acknowledged(acknowledgement, previous if same_episode else None)
+
+    def _firing(self, alert: str) -> models.Alert:
+        firing = {each.last.dedup_key: each for each in self.alerts.open() if each.last is not None}
+        if alert in firing:
+            return firing[alert]
+        name, _, rule = alert.rpartition("/")
+        meant = [
+            key
+            for key, each in firing.items()
+            if each.rule == rule and each.last and each.last.worker and each.last.worker.name == name
+        ]
+        if len(meant) > 1:
+            why, todo = f"is that of {len(meant)} workers", f"use one of {', '.join(meant)}"
+            raise errors.InvalidInput(f"alert {alert}", why, todo)
+        if meant:
+            return firing[meant[0]]
+        if any(entry.notification for entry in self.alerts.history(alert, 10)):
+            raise errors.WorkermonError(f"alert {alert}", "is over already", "there is nothing to acknowledge")
+        raise errors.NotFound(f"alert {alert}", "none of that name fires", errors.nearest(alert, firing))

@@ -1,0 +1,75 @@
+"""How a silence is made and ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+
+from workermon import config, errors, logs, models, ports
+from workermon.alerts import silences
+
+log = logs.get(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Silencing:
+    """Silences alerts for a while, and ends a silence before its time."""
+
+    silences: ports.Silences
+    configurations: ports.Configurations
+    workers: ports.Workers
+    alerts: ports.Alerts
+    samples: ports.Samples
+    now: ports.Clock
+
+    def add(self, request: models.SilenceRequest) -> models.Silence:
+        """Silence what is asked for, from now on.
+
+        Raises ``errors.NotFound`` for a worker or rule that there is not, ``errors.InvalidInput`` for a silence that
+        cannot be meant.
+        """
+        self._check_worker(request)
+        self._check_rule(request)
+        silence = silences.made(secrets.token_hex(4), request, self.now())
+        self.silences.add(silence)
+        log.info("silence.added", silence_id=silence.id, by=silence.by)
+        return silence
+
+    def remove(self, silence_id: str) -> models.Silence:
+        """End a silence now; alerts that it kept from people and that still fire notify within seconds.
+
+        Raises ``errors.NotFound`` if none is active under that id, ``errors.InvalidInput`` for one of the config file.
+        """
+        at = self.now()
+        active = {silence.id: silence for silence in self.silences.every() if silence.ends > at}
+        of_file = [window.id for window in self.configurations.load().silences]
+        what = f"silence {silence_id}"
+        if silence_id in of_file:
+            raise errors.InvalidInput(what, "stands in the config file", "remove it there and apply the file")
+        if silence_id not in active:
+            todo = errors.nearest(silence_id, [*active, *of_file])
+            raise errors.NotFound(what, "there is none of that id", todo)
+        self.silences.remove([silence_id])
+        firing = [alert.last for alert in self.alerts.open() if alert.last is not None]
+        self.samples.mark_pending(list(dict.fromkeys(last.worker.id for last in firing if last.worker)), at)
+        log.info("silence.removed", silence_id=silence_id)
+        return active[silence_id]
+
+    def _check_worker(self, request: models.SilenceRequest) -> None:
+        if request.worker is None:
+            return
+        names = [record.worker.name for record in self.workers.every()]
+        is_id = models.INSTANCE_ID.fullmatch(request.worker) is not None
+        if not (self.workers.get([request.worker]) if is_id else request.worker in names):
+            raise errors.unknown_worker([request.worker], names)
+
+    def _check_rule(self, request: models.SilenceRequest) -> None:
+        of_file = [rule.name for rule in self.configurations.load().rules]
+        if request.rule is None or request.rule in of_file:
+            return
+        known = (*of_file, *config.STANDING)
+        if request.rule not in known:
+            todo = errors.nearest(request.rule, known)
+            raise errors.NotFound(f"rule {request.rule}", "there is none of that name", todo)
+        if request.worker is not None or request.labels:
+            raise errors.InvalidInput(f"rule {request.rule}", "is not about a worker", "silence it by its name alone")
