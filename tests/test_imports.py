@@ -72,6 +72,7 @@ ALLOWED: dict[str, set[str]] = {
         "health",
         "runtime",
     },
+    "web": {"errors", "logs", "models", "settings", "ports"},
     "celeryconfig": {"settings"},
 }
 
@@ -88,7 +89,11 @@ TECHNOLOGY = {
     "redis": ("on_redis", "local", "lua"),
     "boto3": ("on_aws",),
     "botocore": ("on_aws",),
-    "dishka": ("runtime", "on_celery", "pipeline"),
+    "dishka": ("runtime", "on_celery", "pipeline", "web"),
+    "fastapi": ("web",),
+    "starlette": ("web",),
+    "uvicorn": ("web",),
+    "jinja2": ("web",),
     "click": ("cli",),
     "urllib3": ("notify",),
     "smtplib": ("notify",),

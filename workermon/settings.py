@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import ipaddress
 import json
 import os
 import re
@@ -216,6 +217,33 @@ def is_web_address(url: str) -> bool:
     return errors.printable(url) == url and not any(each.isspace() for each in url)
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address can be reached from this machine only."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+#: What a header of HTTP may be named. Those that mean something by themselves name no user.
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_NO_USER_HEADERS = frozenset({"authorization", "cookie", "host", "origin", "referer", "content-length", "content-type"})
+#: A host name, or an address of IPv4 or IPv6.
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _is_host(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return _HOST.fullmatch(host) is not None and not host.replace(".", "").isdigit()
+    return True
+
+
 class Settings(BaseSettings):
     """The environment variables ``WORKERMON_…``, or a ``.env`` file in the working directory."""
 
@@ -235,6 +263,11 @@ class Settings(BaseSettings):
     log_file: str | None = None
     secrets: str = "*"
     secrets_dir: str | None = None
+    web_host: str = "127.0.0.1"
+    web_port: int = Field(default=8650, ge=1, le=65535)
+    web_proxies: str | None = None
+    web_user_header: str | None = None
+    web_user_role: models.Role = "viewer"
 
     @field_validator("*", mode="before")
     @classmethod
@@ -280,6 +313,38 @@ class Settings(BaseSettings):
             if not all(_is_place(place) for place in places) or not re.fullmatch(r"[0-9]{1,9}", database):
                 raise ValueError(f"needs a port and a database number, such as redis://host:6379/1; {_ESCAPED}")
         return value
+
+    @field_validator("web_host")
+    @classmethod
+    def _host(cls, value: str) -> str:
+        host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        if not _is_host(host):
+            raise ValueError("is not a host name or address such as 127.0.0.1")
+        return host
+
+    @field_validator("web_user_header")
+    @classmethod
+    def _header(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
+        if value is not None and (not _HEADER.fullmatch(value) or value.lower() in _NO_USER_HEADERS):
+            raise ValueError("is not a header that may name a user, such as X-Forwarded-User")
+        if value is not None and not info.data.get("web_proxies"):
+            raise ValueError("is believed from nobody, because WORKERMON_WEB_PROXIES names no proxy")
+        return value
+
+    @field_validator("web_proxies")
+    @classmethod
+    def _networks(cls, value: str | None) -> str | None:
+        try:
+            _ = [ipaddress.ip_network(part.strip()) for part in (value or "").split(",") if part.strip()]
+        except ValueError:
+            raise ValueError("is not a list of networks such as 10.0.0.0/8,192.0.2.7/32") from None
+        return value
+
+    @cached_property
+    def web_networks(self) -> tuple[Network, ...]:
+        """Return the networks of the proxies that the page believes."""
+        parts = (part.strip() for part in (self.web_proxies or "").split(","))
+        return tuple(ipaddress.ip_network(part) for part in parts if part)
 
     @model_validator(mode="after")
     def _interval_is_allowed(self) -> Settings:

@@ -5,6 +5,7 @@ Times are seconds since 1970 (UTC) inside and RFC 3339 at the border; durations 
 
 from __future__ import annotations
 
+from workermon.models.access import ROLES, Role
 from workermon.models.alert import (
     Acknowledgement,
     Alert,
@@ -119,6 +120,7 @@ __all__ = [
     "LATENESS",
     "MAX_SILENCE",
     "PROTECTED_VARIABLES",
+    "ROLES",
     "SEVERITIES",
     "STATUS_CHECK_FAILED",
     "STOPPED",
@@ -157,6 +159,7 @@ __all__ = [
     "Origin",
     "Query",
     "Reading",
+    "Role",
     "Rule",
     "RuleState",
     "Sample",

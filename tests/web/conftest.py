@@ -1,0 +1,36 @@
+"""The application over a monitor in memory, asked by a client of the same process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.support.commands import Ports
+from workermon import runtime, settings
+from workermon.web import app
+
+Serve = Callable[..., TestClient]
+
+
+@pytest.fixture
+def serve(world: Ports, silent_log: None) -> Iterator[Serve]:
+    """Give a function that serves the monitor ``world`` with these settings, and returns a client of it."""
+    opened = []
+
+    def make(client: str = "127.0.0.1", base_url: str = "http://localhost:8650", **own: str | int) -> TestClient:
+        container = runtime.open(settings.Settings(_env_file=None, **own), world.overrides())  # type: ignore[arg-type]
+        opened.append(container)
+        created = app.create_app(container)
+        return TestClient(created, base_url=base_url, client=(client, 50000), raise_server_exceptions=False)
+
+    yield make
+    for container in opened:
+        container.close()
+
+
+@pytest.fixture
+def web(serve: Serve) -> TestClient:
+    """Give a client on this machine, of whom no login is asked."""
+    return serve()

@@ -1,0 +1,76 @@
+"""The application: its routers, and what every request passes on its way to them."""
+
+from __future__ import annotations
+
+import dishka
+from dishka.integrations.fastapi import setup_dishka
+from fastapi import FastAPI
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from workermon import __version__, errors, settings
+from workermon.web import gate, probes, problems
+
+#: Each module that serves something has a ``router``.
+ROUTERS = (
+    probes.router,
+)  # fmt: skip
+
+#: What every answer says to a browser: nothing from elsewhere, no frame around it, nothing kept.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+def create_app(container: dishka.Container) -> FastAPI:
+    """Return the application over a container, whose stages and views its routes take."""
+    app = FastAPI(title="workermon", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.settings = container.get(settings.Settings)
+    for router in ROUTERS:
+        app.include_router(router)
+    problems.register(app)
+    setup_dishka(container, app)
+    app.add_middleware(Frame, own=app.state.settings)  # added last: every request passes it first
+    return app
+
+
+class Frame:
+    """The outermost layer: refuses a wrong ``Host``, puts ``HEADERS`` on each answer, and answers what nobody foresaw.
+
+    What a route says of caching stays; an answer that says nothing is not kept.
+    """
+
+    def __init__(self, app: ASGIApp, own: settings.Settings) -> None:
+        self.app, self.own = app, own
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = False
+
+        async def framed(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("Cache-Control", "no-store")
+                headers.update({name: value for name, value in HEADERS.items() if name not in headers})
+            await send(message)
+
+        try:
+            gate.check_host(self.own, Headers(scope=scope).get("host"))
+            await self.app(scope, receive, framed)
+        except errors.WorkermonError as why:
+            await problems.answer(why)(scope, receive, framed)
+        except Exception as why:
+            problem = problems.unexpected(why)
+            if begun:
+                raise problem from None  # the connection ends: half an answer must not look whole
+            await problems.answer(problem, 500)(scope, receive, framed)

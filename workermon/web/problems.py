@@ -1,0 +1,109 @@
+"""Errors as answers: RFC 9457, with the three parts of a command's error line in ``title``, ``detail``, ``action``."""
+
+from __future__ import annotations
+
+import http
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from workermon import errors, logs
+
+log = logs.get(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+#: The status of each kind of error; the first that fits counts.
+_STATUSES: tuple[tuple[type[errors.WorkermonError], int], ...] = (
+    (errors.SecretNotAllowed, 403),
+    (errors.InvalidInput, 400),
+    (errors.NotFound, 404),
+    (errors.RedisUnavailable, 503),
+    (errors.AwsThrottled, 503),
+    (errors.AwsUnreachable, 504),
+    (errors.InstanceGone, 404),
+    (errors.AwsError, 502),
+    (errors.WorkermonError, 409),
+)
+
+#: What to do about an answer that the framework itself gives.
+_ACTIONS = {404: "see /api/v1/docs for what there is", 405: "see /api/v1/docs for what may be done there"}
+
+
+class Refused(errors.WorkermonError):
+    """A request is refused with a status of HTTP; ``headers`` go with the answer."""
+
+    def __init__(self, status: int, what: str, why: str, todo: str) -> None:
+        super().__init__(what, why, todo)
+        self.args = (status, what, why, todo)
+        self.status = status
+        self.headers: dict[str, str] = {}
+
+
+def status_of(why: errors.WorkermonError) -> int:
+    """Return the status of HTTP that stands for an error."""
+    if isinstance(why, Refused):
+        return why.status
+    return next(status for kind, status in _STATUSES if isinstance(why, kind))
+
+
+def answer(why: errors.WorkermonError, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error as a problem."""
+    status = status or status_of(why)
+    given = dict(headers or {}) | (why.headers if isinstance(why, Refused) else {})
+    if status == 503:
+        given.setdefault("Retry-After", "5")
+    content = {
+        "type": "about:blank",
+        "title": errors.printable(why.what),
+        "status": status,
+        "detail": errors.printable(why.why),
+        "action": errors.printable(why.todo),
+    }
+    return JSONResponse(content, status, given, MEDIA_TYPE)
+
+
+def unexpected(why: Exception) -> errors.WorkermonError:
+    """Log an error that nobody foresaw, and return what may be shown of it: its text may contain anything."""
+    frame = traceback.extract_tb(why.__traceback__)[-1] if why.__traceback__ else None
+    place = f"{Path(frame.filename).name} line {frame.lineno}" if frame else "an unknown place"
+    log.error("web.failed", kind=type(why).__name__, place=place)
+    reason = f"unexpected {type(why).__name__} in {place}"
+    return errors.WorkermonError("workermon", reason, "see the log, and report it")
+
+
+def register(app: FastAPI) -> None:
+    """Answer every error of an app by a problem."""
+    app.add_exception_handler(errors.WorkermonError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _of_framework)
+
+
+def _ours(_request: Request, why: Exception) -> Response:
+    assert isinstance(why, errors.WorkermonError)
+    return answer(why)
+
+
+def _invalid(_request: Request, why: Exception) -> Response:
+    """Name the first thing that is wrong; what was sent is not repeated, for it may be a secret."""
+    assert isinstance(why, RequestValidationError)
+    first = why.errors()[0]
+    if first["type"] == "json_invalid":
+        return answer(errors.InvalidInput("request", "its body is not JSON", "send one JSON document"), 400)
+    where = ".".join(str(part)[:64] for part in first["loc"]) or "request"
+    reason = str(first["msg"]).removeprefix("Value error, ")[:300]
+    return answer(errors.InvalidInput(where, reason, "see /api/v1/docs for what it takes"), 422)
+
+
+def _of_framework(request: Request, why: Exception) -> Response:
+    assert isinstance(why, HTTPException)
+    phrase = http.HTTPStatus(why.status_code).phrase.lower()
+    action = _ACTIONS.get(why.status_code, "see /api/v1/docs")
+    problem = errors.WorkermonError(f"{request.method} {request.url.path[:128]}", phrase, action)
+    return answer(problem, why.status_code, why.headers)
