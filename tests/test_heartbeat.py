@@ -8,7 +8,8 @@ import pytest
 import structlog
 
 from tests.support.waiting import eventually
-from workermon import errors, health, models, testing
+from workermon import errors, health, models, notify, testing
+from workermon.notify import channel_health
 from workermon.pipeline import background
 
 NOW = 1_700_000_000
@@ -65,6 +66,24 @@ def test_what_waits_is_told():
     house = House()
     house.outbox.due = lambda before, limit: ["x"] if before == NOW - 60 else []
     assert "notification waits" in house.withheld()
+
+
+def test_a_channel_that_accepts_nothing_is_told():
+    """While its alert fires nothing is requested; a failure that may pass does not withhold it."""
+    house = House()
+    house.configure(
+        channels={"ops": models.Channel(name="ops", type="webhook"), **house.configurations.load().channels}
+    )
+    house.failures.note("ops", NOW, "it answered 500", retried=True)
+    assert house.withheld() is None
+    house.clock.advance(301)
+    house.tick = house.clock()
+    for part in ("collect", "evaluate"):
+        house.pulse.mark(part, house.clock())
+    house.deliver(*house.get(notify.ChannelWatch).overdue())
+    assert house.withheld() == "channel ops accepts nothing: it answered 500"
+    house.get(channel_health.ChannelHealth).accepted("ops")
+    assert house.withheld() is None, "it accepted something"
 
 
 @pytest.fixture

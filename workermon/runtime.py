@@ -25,6 +25,7 @@ from workermon.on_redis import (
     alerts,
     canary,
     channel,
+    channel_failures,
     client,
     configurations,
     costs,
@@ -164,6 +165,11 @@ class Recipes(dishka.Provider):
         return outbox.RedisOutbox(redis.client)
 
     @dishka.provide
+    def make_channel_failures(self, redis: Redis) -> ports.ChannelFailures:
+        """Keep which channels accept nothing."""
+        return channel_failures.RedisChannelFailures(redis.client)
+
+    @dishka.provide
     def make_throttle(self, redis: Redis) -> ports.Throttle:
         """Limit what goes out to each channel."""
         return throttle.RedisThrottle(redis.client)
@@ -269,6 +275,7 @@ class Recipes(dishka.Provider):
     make_grouping = dishka.provide(groups.Grouping)
     make_sender = dishka.provide(sender.Sender)
     make_delivery = dishka.provide(notify.Delivery)
+    make_channel_watch = dishka.provide(notify.ChannelWatch)
     make_channel_test = dishka.provide(notify.ChannelTest)
     make_explanation = dishka.provide(views.Explanation)
     make_fleet_view = dishka.provide(views.FleetView)

@@ -96,7 +96,9 @@ def test_every_example_survives_an_export() -> None:
         made = config.to_configuration(testing.parse(example, "example"), config.DEFAULT)
         again = config.to_configuration(testing.parse(export.text(made, []), "export"), config.DEFAULT)
         assert again.channels == made.channels
-    extra = 'group_wait = "0s"\nrepeat = "4h"\nper_minute = 30\ntemplate = "a $$ \\"$summary\\"\\nb"\n'
+    extra = (
+        'group_wait = "0s"\nrepeat = "4h"\nper_minute = 30\nalert_after = "2m"\ntemplate = "a $$ \\"$summary\\"\\nb"\n'
+    )
     made = config.to_configuration(testing.parse(MAIL + extra, "example"), config.DEFAULT)
     again = config.to_configuration(testing.parse(export.text(made, []), "export"), config.DEFAULT)
     assert again.channels == made.channels

@@ -12,7 +12,7 @@ from tests.contract import builders
 from tests.contract.builders import NOW
 from tests.support.repositories import Repository
 from workermon import models, ports, testing
-from workermon.on_redis import client, keys, throttle
+from workermon.on_redis import channel_failures, client, keys, throttle
 
 LIMIT = models.Limit(bucket=10, rate=1)
 
@@ -130,3 +130,42 @@ def test_postponed(repository: Repository) -> None:
     assert not repository.outbox.postpone(claimed, NOW + 60), "the fence is another's"
     (recorded,) = repository.alerts.history(alert_id)
     assert recorded.attempts == ()
+
+
+# --- which channels accept nothing -------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "fakeredis", "redis"])
+def failures(request: pytest.FixtureRequest) -> Iterator[ports.ChannelFailures]:
+    """Give the failures of channels of each implementation in turn."""
+    if request.param == "memory":
+        yield testing.MemoryChannelFailures()
+    elif request.param == "fakeredis":
+        yield channel_failures.RedisChannelFailures(fakeredis.FakeRedis())
+    else:
+        with contextlib.closing(client.connect(request.getfixturevalue("redis_url"))) as connection:
+            yield channel_failures.RedisChannelFailures(connection)
+
+
+def test_failures_of_a_channel_begin_with_the_first(failures: ports.ChannelFailures) -> None:
+    """The beginning is that of the first attempt, all else of the last; a channel that accepts again begins anew."""
+    assert failures.load() == {}
+    failures.note("ops", NOW, "it answered 500", retried=True)
+    failures.note("chät room", NOW + 1, "two words", retried=False)
+    failures.note("ops", NOW + 7.5, "it answered 503", retried=False)
+    assert failures.load() == {
+        "ops": ports.FailingChannel(since=NOW, at=NOW + 7.5, retried=False, error="it answered 503"),
+        "chät room": ports.FailingChannel(since=NOW + 1, at=NOW + 1, retried=False, error="two words"),
+    }
+    failures.clear("ops")
+    failures.clear("ops")
+    assert list(failures.load()) == ["chät room"]
+    failures.note("ops", NOW + 60, "again", retried=True)
+    assert failures.load()["ops"].since == NOW + 60
+
+
+def test_failures_do_not_begin_in_the_future(failures: ports.ChannelFailures) -> None:
+    """What a clock noted that was ahead is moved back by the next attempt."""
+    failures.note("ops", NOW + 86_400, "x", retried=True)
+    failures.note("ops", NOW, "x", retried=True)
+    assert failures.load()["ops"].since == NOW

@@ -92,7 +92,11 @@ def give_up(
 ) -> None:
     """Have a channel's alert fire, as a delivery does that gave a notification up."""
     health = channel_health.ChannelHealth(
-        alerts=alerts, configurations=configurations, silences=silences or testing.MemorySilences(), now=now
+        alerts=alerts,
+        configurations=configurations,
+        silences=silences or testing.MemorySilences(),
+        failures=testing.MemoryChannelFailures(),
+        now=now,
     )
     at = models.rfc3339(now())
     lost = models.Notification(

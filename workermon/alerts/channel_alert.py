@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from workermon import errors, models
+from workermon import errors, models, ports
 from workermon.alerts import lifecycle, standing
 
 #: Characters of an error that an alert repeats.
@@ -46,13 +46,30 @@ def accepted(builder: lifecycle.VerdictBuilder, configuration: models.Configurat
     _apply(builder, configuration, transition)
 
 
-def review(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> None:
-    """Look at the alert again: the channel may have been removed, and the silence that muted the alert may be over."""
+def review(
+    builder: lifecycle.VerdictBuilder, configuration: models.Configuration, failing: ports.FailingChannel | None
+) -> None:
+    """Look at the alert again: the channel may have been removed, and the silence that muted the alert may be over.
+
+    It fires if the channel accepts nothing for too long; ``failing`` says so, and is ``None`` otherwise.
+    """
     alert = _alert(builder)
     if _channel(builder) in configuration.channels:
-        _apply(builder, configuration)
+        fires = failing is not None and alert.rule_state.severity is None
+        _apply(builder, configuration, _dead(builder.at, failing) if fires and failing is not None else None)
     elif alert.open:
         lifecycle.resolve(builder, alert, _rule(builder, configuration), "the channel was removed", builder.at)
+
+
+def _dead(at: float, failing: ports.FailingChannel) -> models.Transition:
+    return models.Transition(
+        at=math.floor(at),
+        before=None,
+        after="critical",
+        reason=f"it has accepted nothing since {models.rfc3339(math.floor(failing.since))}",
+        cause=failing.error[:MAX_CAUSE],
+        key=models.rfc3339(at),
+    )
 
 
 def _channel(builder: lifecycle.VerdictBuilder) -> str:

@@ -26,7 +26,7 @@ TEMPLATE_FIELDS = (
 )  # fmt: skip
 
 #: Keys that every type of channel takes, beside ``type``.
-COMMON = ("allow_private", "per_minute")
+COMMON = ("alert_after", "allow_private", "per_minute")
 
 #: Keys that several types take. A channel has a field for each; other keys are kept among its options.
 SHARED = frozenset(models.Channel.model_fields) - {"name", "type", "options"}
@@ -58,6 +58,8 @@ Secret: TypeAlias = grammar.Secret | None
 Template = Annotated[str, Field(min_length=1, max_length=4000)]
 #: Seconds.
 Repeat = Annotated[fields.Seconds, fields.between(60, 7 * models.DAY)]
+#: Seconds.
+AlertAfter = Annotated[fields.Seconds, fields.between(10, models.DAY)]
 #: Seconds; 0 switches grouping off.
 GroupWait = Annotated[int, BeforeValidator(_wait, json_schema_input_type=str | int), fields.between(0, 600)]
 
@@ -77,6 +79,7 @@ class Options(BaseModel):
 
     allow_private: Annotated[bool, Strict()] = False
     per_minute: Annotated[fields.Number, Field(ge=2, le=60_000)] | None = None
+    alert_after: AlertAfter | None = None
 
     @classmethod
     def takes(cls) -> list[str]:

@@ -33,13 +33,15 @@ class PipelineCheck:
     schedule: ports.Schedule
     pulse: ports.Pulse
     canary_check: canary.CanaryCheck
+    failures: ports.ChannelFailures
+    alerts: ports.Alerts
     now: ports.Clock
 
     def fault(self) -> str | None:
         """Return which part does not work; ``None`` if all do.
 
-        All work if beat ticks, the outbox moves, the canary goes round and, if any worker is active, a collection
-        and an evaluation ended lately.
+        All work if beat ticks, the outbox moves, every channel accepts what it gets, the canary goes round and, if any
+        worker is active, a collection and an evaluation ended lately.
         """
         at, tick = self.now(), self.schedule.last_tick()
         if tick is None or at - tick > canary.MAX_BEAT_AGE:
@@ -48,10 +50,17 @@ class PipelineCheck:
             return f"a notification waits for more than {STUCK} s"
         if self.samples.pending(at - STUCK, 1):
             return f"a sample waits for more than {STUCK} s to be evaluated"
-        if (stopped := self._stopped_stage(at)) is not None:
-            return stopped
+        if (fault := self._dead_channel() or self._stopped_stage(at)) is not None:
+            return fault
         found = self.canary_check.check()
         return None if found.ok else f"canary {found.reason}"
+
+    def _dead_channel(self) -> str | None:
+        for channel, failing in self.failures.load().items():
+            alert = self.alerts.load_channel(channel).alerts.get(models.DELIVERY)
+            if alert is not None and alert.open:
+                return f"channel {channel} accepts nothing: {failing.error}"
+        return None
 
     def _stopped_stage(self, at: float) -> str | None:
         intervals = [

@@ -40,6 +40,7 @@ class Channel(Frozen):
     ``url`` and ``secret`` may be by name only. ``template`` replaces the text for people, ``per_minute`` is the most
     that is sent in any minute, ``group_wait`` for how many seconds a group is gathered (0: nothing is grouped),
     ``repeat`` after how many seconds a notification that still fires is sent again; ``None`` is what suits the type.
+    ``alert_after`` is for how many seconds it accepts nothing until other channels are notified of that.
     ``options`` are the keys that only its type knows, as the config file has them.
     """
 
@@ -52,6 +53,7 @@ class Channel(Frozen):
     per_minute: float | None = None
     group_wait: int | None = None
     repeat: int | None = None
+    alert_after: int | None = None
     options: dict[str, JsonValue] = {}
 
 

@@ -1,4 +1,7 @@
-"""The alert about a channel: it fires when a notification is given up, and resolves when the channel accepts one."""
+"""The alert about a channel: it fires if the channel accepts nothing for too long, or if a notification is given up.
+
+It resolves when the channel accepts one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable
 
 from workermon import errors, failpoints, logs, models, ports
 from workermon.alerts import channel_alert, lifecycle, silences
+from workermon.notify import policy
 
 log = logs.get(__name__)
 
@@ -23,7 +27,12 @@ class ChannelHealth:
     alerts: ports.Alerts
     configurations: ports.Configurations
     silences: ports.Silences
+    failures: ports.ChannelFailures
     now: ports.Clock
+
+    def failed(self, channel: str, why: errors.WorkermonError, *, retried: bool) -> None:
+        """Note that the channel did not accept something; ``retried``: it is tried again."""
+        self.failures.note(channel, self.now(), errors.printable(str(why))[: channel_alert.MAX_CAUSE], retried=retried)
 
     def gave_up(self, claimed: models.ClaimedNotification, why: errors.WorkermonError) -> None:
         """Fire, because a notification was given up; nothing changes if the alert fires already."""
@@ -38,13 +47,38 @@ class ChannelHealth:
 
     def accepted(self, channel: str) -> None:
         """Resolve, because the channel accepted a notification."""
+        # First, so that a review that fires meanwhile sees it.
+        self.failures.clear(channel)
+        self._resolve(channel)
+
+    def review(self, channel: str) -> None:
+        """Look at the alert again.
+
+        The channel may have accepted nothing for too long, the alert's silence may be over, and the channel may have
+        been removed.
+        """
+        configured = self.configurations.load().channels.get(channel)
+        if configured is None:
+            self.failures.clear(channel)
+        failing = self._dead(configured)
+
+        def look(builder: lifecycle.VerdictBuilder, configuration: models.Configuration) -> None:
+            channel_alert.review(builder, configuration, failing)
+
+        if self._change(channel, look, opens=failing is not None):
+            failpoints.reach("channel.reviewed")
+        if failing is not None and self._dead(configured) is None:
+            # It accepted something while this fired.
+            self._resolve(channel)
+
+    def _resolve(self, channel: str) -> None:
         if self._change(channel, channel_alert.accepted):
             failpoints.reach("channel.resolved")
 
-    def review(self, channel: str) -> None:
-        """Look at the alert again: its silence may be over, and the channel may have been removed."""
-        if self._change(channel, channel_alert.review):
-            failpoints.reach("channel.reviewed")
+    def _dead(self, channel: models.Channel | None) -> ports.FailingChannel | None:
+        """Return since when a channel accepts nothing, ``None`` if that is not too long."""
+        failing = None if channel is None else self.failures.load().get(channel.name)
+        return failing if failing and channel and policy.is_dead(channel, failing, self.now()) else None
 
     def _change(self, channel: str, change: Change, *, opens: bool = False) -> bool:
         """Change the alert as it is now, if it fires or the change ``opens`` it; ``True`` if something was written."""

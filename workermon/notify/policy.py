@@ -6,7 +6,7 @@ import dataclasses
 import math
 import random
 
-from workermon import errors, models
+from workermon import errors, models, ports
 from workermon.notify.channel_type import ChannelType
 
 #: Seconds. The wait after a failure is drawn from 0 to a limit that doubles from the first to the last of these (full
@@ -27,6 +27,10 @@ REMOVED_CHANNEL_ATTEMPTS = 6
 
 #: Attempts until a refusal counts that may be the receiver's own trouble, such as a broken deployment: about an hour.
 PATIENT_ATTEMPTS = 30
+
+
+#: Seconds for which a channel accepts nothing until other channels are notified of that.
+ALERT_AFTER = 300
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,3 +98,12 @@ def group_wait(channel: models.Channel, kind: ChannelType) -> int:
 def repeat(channel: models.Channel, kind: ChannelType) -> int | None:
     """Return after how many seconds a notification that still fires is sent again; ``None``: it is not."""
     return channel.repeat or kind.repeat
+
+
+def is_dead(channel: models.Channel, failing: ports.FailingChannel, now: float) -> bool:
+    """Tell whether a channel has accepted nothing for so long that other channels are notified of that.
+
+    One failure that is not tried again, such as that of a reminder, is not enough: there must be another one later.
+    """
+    until = now if failing.retried else failing.at
+    return until - failing.since >= (ALERT_AFTER if channel.alert_after is None else channel.alert_after)

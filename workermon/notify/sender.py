@@ -46,6 +46,8 @@ class Sender:
         try:
             self._hand_over([claimed], channel)
         except errors.WorkermonError as why:
+            if channel is not None:
+                self.channel_health.failed(channel.name, why, retried=not claimed.notification.reminder)
             return self._failed(policy.Failure(claimed, self.now(), why, channel_removed=channel is None))
         failpoints.reach("deliver.sent")
         log.info(
@@ -76,6 +78,8 @@ class Sender:
         try:
             self._hand_over(needed, channel)
         except errors.WorkermonError as why:
+            retried = any(not claimed.notification.reminder for claimed in needed)
+            self.channel_health.failed(channel.name, why, retried=retried)
             return self._group_failed(needed, why)
         failpoints.reach("group.sent")
         log.info("deliver.accepted_group", channel=first.channel, rule=first.notification.rule, alerts=len(needed))

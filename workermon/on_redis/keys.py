@@ -104,6 +104,7 @@ LISTED = (
     ),
     Listed("workermon:outbox:queues:<alert>", "set", "alerts, outbox", "the alert's queues", "as those queues"),
     Listed("workermon:outbox:reminders", "zset", "outbox", "queues by the time of the next reminder", "permanent"),
+    Listed("workermon:outbox:failing", "hash", "channel_failures", "channels that accept nothing", "they accept again"),
     Listed("workermon:outbox:fence", "string", "outbox", "counts the claims", "permanent"),
     Listed(
         "workermon:throttle-window:<group>",
@@ -183,6 +184,7 @@ OPEN = "workermon:open"
 HISTORY_INDEX = "workermon:alert-history:index"
 OUTBOX = "workermon:outbox"
 FENCE = "workermon:outbox:fence"
+FAILING_CHANNELS = "workermon:outbox:failing"
 REMINDERS = "workermon:outbox:reminders"
 LAST = "workermon:alert-history:last:"
 SILENCES = "workermon:silences"

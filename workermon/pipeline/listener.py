@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dishka import Container
 
-from workermon import errors, evaluate, health, logs, ports
+from workermon import errors, evaluate, health, logs, notify, ports
 from workermon.pipeline import background, leadership, subscription, sweep
 
 log = logs.get(__name__)
@@ -56,6 +56,7 @@ class Listener:
     canary: health.Canary
     heartbeat: health.Heartbeat
     silence_expiry: evaluate.SilenceExpiry
+    channel_watch: notify.ChannelWatch
     now: ports.Clock
 
     @classmethod
@@ -73,6 +74,7 @@ class Listener:
             canary=get(health.Canary),
             heartbeat=get(health.Heartbeat),
             silence_expiry=get(evaluate.SilenceExpiry),
+            channel_watch=get(notify.ChannelWatch),
             now=get(ports.Clock),
         )
 
@@ -145,7 +147,7 @@ class _Lead:
     def _sweep_now(self, at: float) -> None:
         own = self._own
         own.silence_expiry.check()
-        self._sweep.sweep(at, self._subscription.heard)
+        self._sweep.sweep(at, self._subscription.heard, own.channel_watch.overdue())
         for reason, number in self._subscription.take_invalid().items():
             own.pulse.count(f"event.invalid.{reason}", number)
         own.pulse.mark(leadership.NAME, own.now())

@@ -53,14 +53,17 @@ class Sweep:
         """Forget what was enqueued before this process leads."""
         self._enqueued.clear()
 
-    def sweep(self, at: float, heard: dict[str, float]) -> None:
-        """Enqueue workers with a sample that nobody evaluated or without one for long, and alerts that wait."""
+    def sweep(self, at: float, heard: dict[str, float], alert_ids: Sequence[str] = ()) -> None:
+        """Enqueue workers with a sample that nobody evaluated or without one for long, and alerts that wait.
+
+        ``alert_ids`` are more alerts that a delivery has to look at.
+        """
         now = self._now()
         self._enqueued = {identifier: when for identifier, when in self._enqueued.items() if at - when < PATIENCE}
         pending = self._left(self._samples.pending(now - UNANNOUNCED, MAX_FOUND))
         overdue = self._left(self._overdue(now, at, heard))
         self._dispatcher.evaluate(list(dict.fromkeys([*pending, *overdue])))
-        undelivered = self._left(self._outbox.due(now, MAX_FOUND))
+        undelivered = self._left([*self._outbox.due(now, MAX_FOUND), *alert_ids])
         if undelivered:
             failpoints.reach("listener.found")
         self._dispatcher.deliver(undelivered)

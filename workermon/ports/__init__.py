@@ -27,7 +27,17 @@ from workermon.ports.control import (
     Setup,
     Trace,
 )
-from workermon.ports.delivery import LONGEST_WAIT, Notifier, Outbox, Secrets, StuckQueue, Throttle, Violations
+from workermon.ports.delivery import (
+    LONGEST_WAIT,
+    ChannelFailures,
+    FailingChannel,
+    Notifier,
+    Outbox,
+    Secrets,
+    StuckQueue,
+    Throttle,
+    Violations,
+)
 from workermon.ports.fleet import Record, Schedule, Workers
 from workermon.ports.samples import SLOT_TOLERANCE, Claim, Feed, LearnedDelays, Samples, Written
 
@@ -45,6 +55,7 @@ __all__ = [
     "Basis",
     "Canary",
     "Change",
+    "ChannelFailures",
     "Claim",
     "Clock",
     "CloudWatch",
@@ -52,6 +63,7 @@ __all__ = [
     "Costs",
     "Dispatcher",
     "Ec2",
+    "FailingChannel",
     "Feed",
     "LearnedDelays",
     "Leases",

@@ -18,6 +18,18 @@ class StuckQueue(NamedTuple):
     error: str
 
 
+class FailingChannel(NamedTuple):
+    """A channel that has accepted nothing since an attempt failed at ``since``; ``at`` and ``error`` are of the last.
+
+    ``retried``: what failed last is tried again.
+    """
+
+    since: float
+    at: float
+    retried: bool
+    error: str
+
+
 #: Seconds. No queue waits longer for its next attempt. A time further ahead was written by a clock that was wrong, and
 #: the queue is due.
 LONGEST_WAIT = 3700
@@ -66,6 +78,19 @@ class Outbox(Protocol):
 
     def stuck(self, before: float, limit: int = 100) -> list[StuckQueue]:
         """Return queues whose first notification was tried first by that time, and failed last, the oldest first."""
+
+
+class ChannelFailures(Protocol):
+    """Which channels accept nothing, and since when."""
+
+    def note(self, channel: str, at: float, error: str, *, retried: bool) -> None:
+        """Note a failed attempt. A beginning after ``at`` came from a wrong clock, and is moved."""
+
+    def clear(self, channel: str) -> None:
+        """Forget the failures: the channel accepted something, or was removed."""
+
+    def load(self) -> dict[str, FailingChannel]:
+        """Return the channels whose last attempt failed, by name."""
 
 
 class Secrets(Protocol):

@@ -20,6 +20,7 @@ from workermon.testing.control import (
     MemorySetup,
 )
 from workermon.testing.delivery import (
+    MemoryChannelFailures,
     MemoryDelivery,
     MemoryNotifier,
     MemoryOutbox,
@@ -38,6 +39,7 @@ __all__ = [
     "MemoryAccounts",
     "MemoryAlerts",
     "MemoryCanary",
+    "MemoryChannelFailures",
     "MemoryCloudWatch",
     "MemoryConfigurations",
     "MemoryCosts",

@@ -172,6 +172,31 @@ class MemoryOutbox:
         del attempts[: -memory.KEPT]
 
 
+class MemoryChannelFailures:
+    """``ports.ChannelFailures`` in memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failing: dict[str, ports.FailingChannel] = {}
+
+    def note(self, channel: str, at: float, error: str, *, retried: bool) -> None:
+        """Note a failed attempt."""
+        with self._lock:
+            noted = self._failing.get(channel)
+            since = at if noted is None else min(noted.since, at)
+            self._failing[channel] = ports.FailingChannel(since=since, at=at, retried=retried, error=error)
+
+    def clear(self, channel: str) -> None:
+        """Forget the failures of a channel."""
+        with self._lock:
+            self._failing.pop(channel, None)
+
+    def load(self) -> dict[str, ports.FailingChannel]:
+        """Return the channels whose last attempt failed, by name."""
+        with self._lock:
+            return dict(self._failing)
+
+
 class MemoryThrottle:
     """``ports.Throttle`` in memory."""
 
@@ -265,6 +290,7 @@ class MemoryDelivery:
         self.channel_types = channels.CHANNEL_TYPES
         self.notifiers = notifiers
         self.throttle: ports.Throttle = MemoryThrottle()
+        self.failures: ports.ChannelFailures = MemoryChannelFailures()
         self.silences: ports.Silences = alerts.MemorySilences()
         self.leases: ports.Leases = control.MemoryLeases(store)
         self.canary: ports.Canary = control.MemoryCanary(store)
@@ -278,10 +304,20 @@ class MemoryDelivery:
         """Send whatever is due."""
         self.deliver(self.outbox.due(self.now(), 1000))
 
+    def overdue(self) -> list[str]:
+        """Return the alerts about channels that have to be looked at."""
+        return notify.ChannelWatch(
+            failures=self.failures, alerts=self.alerts, configurations=self.configurations, now=self.now
+        ).overdue()
+
     def stage(self) -> notify.Delivery:
         """Return the stage made of these ports."""
         health = channel_health.ChannelHealth(
-            alerts=self.alerts, configurations=self.configurations, silences=self.silences, now=self.now
+            alerts=self.alerts,
+            configurations=self.configurations,
+            silences=self.silences,
+            failures=self.failures,
+            now=self.now,
         )
         grouping = groups.Grouping(
             outbox=self.outbox,

@@ -22,7 +22,14 @@ from workermon.testing.control import (
     MemoryServer,
     MemorySetup,
 )
-from workermon.testing.delivery import MemoryNotifier, MemoryOutbox, MemoryPublisher, MemorySecrets, MemoryThrottle
+from workermon.testing.delivery import (
+    MemoryChannelFailures,
+    MemoryNotifier,
+    MemoryOutbox,
+    MemoryPublisher,
+    MemorySecrets,
+    MemoryThrottle,
+)
 from workermon.testing.fleet import MemorySchedule, MemoryWorkers
 from workermon.testing.memory import MemoryStore
 from workermon.testing.samples import MemoryFeed, MemorySamples
@@ -55,6 +62,7 @@ PORTS: Mapping[Any, str] = {
     ports.Setup: "setup",
     ports.Silences: "silences",
     ports.Throttle: "throttle",
+    ports.ChannelFailures: "failures",
     ports.Workers: "workers",
     Mapping[str, channel_type.ChannelType]: "channel_types",
     Mapping[str, ports.Notifier]: "notifiers",
@@ -99,6 +107,7 @@ class Monitor:
         self.silences: ports.Silences = MemorySilences()
         self.outbox: ports.Outbox = MemoryOutbox(self.store)
         self.throttle: ports.Throttle = MemoryThrottle()
+        self.failures: ports.ChannelFailures = MemoryChannelFailures()
         self.configurations: ports.Configurations = MemoryConfigurations(self.store, configuration)
         self.setup: ports.Setup = MemorySetup(self.store)
         self.pulse: ports.Pulse = MemoryPulse(self.store)

@@ -1,0 +1,50 @@
+"""Which channels accept nothing, and since when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+from workermon import lua, ports
+from workermon.on_redis import client, keys
+
+
+class NoteChannelFailure(lua.Script[int]):
+    """Note a failed attempt to deliver to a channel."""
+
+    failing: lua.Key
+    channel: lua.Argument
+    at: lua.Argument
+    retried: lua.Argument
+    reason: lua.Argument
+
+
+class RedisChannelFailures:
+    """``ports.ChannelFailures`` on Redis."""
+
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self._client = redis_client
+
+    def note(self, channel: str, at: float, error: str, *, retried: bool) -> None:
+        """Note a failed attempt."""
+        noting = NoteChannelFailure(
+            failing=keys.FAILING_CHANNELS, channel=channel, at=repr(at), retried=int(retried), reason=error
+        )
+        client.run(self._client, noting)
+
+    def clear(self, channel: str) -> None:
+        """Forget the failures of a channel."""
+        with client.guard(self._client):
+            self._client.hdel(keys.FAILING_CHANNELS, channel)
+
+    def load(self) -> dict[str, ports.FailingChannel]:
+        """Return the channels whose last attempt failed, by name."""
+        with client.guard(self._client):
+            noted: Any = self._client.hgetall(keys.FAILING_CHANNELS)
+        return {name.decode(): _failing(text.decode()) for name, text in noted.items()}
+
+
+def _failing(text: str) -> ports.FailingChannel:
+    since, at, retried, error = text.split(" ", 3)
+    return ports.FailingChannel(since=float(since), at=float(at), retried=retried == "1", error=error)
