@@ -224,11 +224,24 @@ def test_alerts_lists_what_fires_and_what_is_over(ok, world):
     [alert] = json.loads(ok("alerts", "--json"))["alerts"]
     assert (alert["dedup_key"], alert["status"], alert["schema"]) == (f"{A}/cpu-high", "firing", 1)
     assert (alert["acked_by"], alert["silenced_by"]) == (None, None)
-    assert "render-01: 97 % > 90 %" in ok("alerts")
+    assert re.search(r"cpu-high  render-01  97 % > 90 %$", ok("alerts"), re.MULTILINE)
     fires(world, A, status="resolved", version=2)
     assert json.loads(ok("alerts", "--json")) == {"alerts": []}
     [over] = json.loads(ok("alerts", "--all", "--json"))["alerts"]
     assert (over["status"], over["version"], over["open"]) == ("resolved", 2, False)
+
+
+def test_alerts_are_chosen_and_a_name_that_means_nothing_is_refused(ok, run, world):
+    """--worker, --rule and --since choose; a worker or rule that is not known is 3, --since without --all is 2."""
+    ok("add", A)
+    fires(world, A)
+    fires(world, A, status="resolved", version=2)
+    assert "resolved" in ok("alerts", "--all", "--worker", "render-01", "--rule", "cpu-high", "--since", "365d")
+    done = run("alerts", "--all", "--worker", A, "--rule", "disk-high")
+    assert (done.exit_code, done.stderr) == (0, "no alert matches\n")
+    assert "did you mean cpu-high" in one_line(run("alerts", "--rule", "cpu-hihg"), 3)
+    assert "not monitored" in one_line(run("alerts", "--worker", "render-99"), 3)
+    assert "add --all" in one_line(run("alerts", "--since", "7d"), 2)
 
 
 def test_discover(ok, world):

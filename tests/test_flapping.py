@@ -395,4 +395,4 @@ def test_why_and_alerts_say_that_it_flaps() -> None:
         "rules"
     ]
     assert (rule["flapping"]["flaps"], rule["flapping"]["until"]) == (False, None)
-    assert alert_view.list(every=True).alerts[0].flapping is False
+    assert alert_view.list(views.AlertFilter(state="all")).alerts[0].flapping is False

@@ -62,7 +62,9 @@ def test_as_the_contract_shows() -> None:
         "metric": "cpu_utilization",
         "value": 97.5,
         "threshold": 90.0,
+        "unit": "percent",
         "since": "2023-11-14T22:12:20Z",
+        "condition_since": "2023-11-14T22:12:20Z",
         "at": "2023-11-14T22:13:20Z",
         "created_at": "2023-11-14T22:16:40Z",
         "worker": {

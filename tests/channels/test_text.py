@@ -39,6 +39,38 @@ def test_text_says_what_people_ask() -> None:
     ]
 
 
+def test_text_says_when_it_began_beside_when_it_fired() -> None:
+    """Since when the condition holds is what people ask; when the alert fired stands beside it."""
+    began = {"condition_since": "2023-11-14T22:11:20Z", "at": "2023-11-14T22:20:00Z"}
+    said = text.plain(notification(**began)).splitlines()
+    assert "since: 2023-11-14T22:11:20Z, fired at 2023-11-14T22:13:20Z, decided at 2023-11-14T22:20:00Z" in said
+
+
+def test_a_metric_of_ones_own_has_its_unit_everywhere() -> None:
+    """Value and threshold are written with the unit that the config file gives to the metric."""
+    said = text.plain(notification(metric="queue_age", unit="ms", value=1500.0, threshold=900.0))
+    assert "value: queue_age 1500 ms" in said
+    assert "threshold: 900 ms" in said
+
+
+@pytest.mark.parametrize(
+    ("states", "title"),
+    [
+        (("critical", "critical", "critical", "warning"), "[FIRING 3 critical, 1 warning] cpu-high: 4 alerts in"),
+        (("warning", "warning"), "[FIRING 2 warning] cpu-high: 2 alerts in"),
+        (("critical", "warning", None), "[FIRING 1 critical, 1 warning; RESOLVED 1] cpu-high: 3 alerts in"),
+        ((None, None), "[RESOLVED 2] cpu-high: 2 alerts in"),
+    ],
+)
+def test_the_title_of_a_group_counts_each_severity(states: tuple[str | None, ...], title: str) -> None:
+    """A warning among critical alerts is counted as one, and what is over as over."""
+    group = [
+        notification(place, status="firing" if severity else "resolved", severity=severity or "critical")
+        for place, severity in enumerate(states)
+    ]
+    assert text.subject(group).startswith(title)
+
+
 def test_text_of_what_is_over() -> None:
     """What is over is not silenced any more, and says its reason."""
     said = text.plain(notification(status="resolved", reason="the worker was removed"))

@@ -82,14 +82,14 @@ class VerdictBuilder:
 class _AlertContext:
     """An evaluation of which people are notified.
 
-    ``silence`` is the one that mutes the alert, ``since`` when the episode began. ``begins`` and ``ends``: people are
-    notified that it flaps, or that it no longer does.
+    ``silence`` is the one that mutes the alert, ``after`` the alert as it is evaluated now. ``begins`` and ``ends``:
+    people are notified that it flaps, or that it no longer does.
     """
 
     judgement: Judgement
     stand: flapping.Stand
     silence: models.Silence | None
-    since: int | None
+    after: models.Alert
     begins: bool
     ends: bool
 
@@ -126,7 +126,7 @@ def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
     announcement = None
     if begins or (ends and alert.flapping_notified) or _differs(judgement):
         context = _AlertContext(
-            judgement=judgement, stand=stand, silence=silence, since=after.since, begins=begins, ends=ends
+            judgement=judgement, stand=stand, silence=silence, after=after, begins=begins, ends=ends
         )
         announcement = _changed(builder, context)
     elif late:
@@ -140,8 +140,8 @@ def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
 def record_only(builder: VerdictBuilder, judgement: Judgement, reason: str) -> None:
     """Apply an evaluation of which nobody is notified for now, with the reason for that."""
     alert, rule_state = judgement.alert, judgement.rule_state
-    since = _since(alert, rule_state, judgement.transitions)
-    builder.alerts[alert.rule] = alert.model_copy(update={"rule_state": rule_state, "since": since})
+    episode = _episode(alert, rule_state, judgement.transitions)
+    builder.alerts[alert.rule] = alert.model_copy(update={"rule_state": rule_state, **episode})
     for transition in judgement.transitions:
         recorded = transition.model_copy(update={"reason": f"{transition.reason}; {reason}"})
         builder.transitions.append(ports.RecordedTransition(alert.rule, recorded, None))
@@ -199,6 +199,7 @@ def _close(
     details = message.Details(
         version=builder.next_version(alert.rule),
         since=when if alert.since is None else alert.since,
+        condition_since=alert.condition_since,
         created_at=builder.at,
     )
     notification = message.resolution(builder.subject, alert, transition, details)
@@ -238,8 +239,9 @@ def _after(judgement: Judgement, stand: flapping.Stand) -> models.Alert:
     alert, rule_state = judgement.alert, judgement.rule_state
     # While it flaps it is one episode, whatever becomes of it.
     goes_on = stand.flaps and alert.flapping and alert.open
-    since = alert.since if goes_on else _since(alert, rule_state, judgement.transitions)
-    changes: dict[str, object] = {"rule_state": rule_state, "since": since}
+    changes: dict[str, object] = {"rule_state": rule_state}
+    if not goes_on:
+        changes |= _episode(alert, rule_state, judgement.transitions)
     if stand.flaps or alert.flapping:
         changes |= {"flapping": stand.flaps, "flapping_notified": stand.flaps}
     return alert.model_copy(update=changes)
@@ -256,6 +258,18 @@ def _since(alert: models.Alert, rule_state: models.RuleState, transitions: Seque
     if began:
         return max(began)
     return rule_state.trail[0].at if alert.since is None else alert.since
+
+
+def _episode(
+    alert: models.Alert, rule_state: models.RuleState, transitions: Sequence[models.Transition]
+) -> dict[str, int | None]:
+    """Return the fields of an alert that say when the present episode began, and when its condition did."""
+    since = _since(alert, rule_state, transitions)
+    if since is None:
+        return {"since": None, "condition_since": None}
+    began = [each.condition_since for each in transitions if each.before is None and each.after and each.at == since]
+    known = [*began, alert.condition_since if alert.since == since else None]
+    return {"since": since, "condition_since": next((at for at in known if at is not None), since)}
 
 
 # --- what people are notified of ---------------------------------------------------------------------------------
@@ -315,11 +329,12 @@ def _notification(
 ) -> models.Notification:
     judgement = context.judgement
     rule, alert = judgement.rule, judgement.alert
-    began = alert.since if context.since is None else context.since
+    episode = alert if context.after.since is None else context.after
     details = message.Details(
         kind=builder.kinds.get(rule.kind),
         version=builder.next_version(alert.rule),
-        since=transition.at if began is None else began,
+        since=transition.at if episode.since is None else episode.since,
+        condition_since=episode.condition_since,
         created_at=builder.at,
         notified_severity=alert.notified_severity,
         unit=judgement.unit,
@@ -388,8 +403,9 @@ def _publish(
 def _damp(builder: VerdictBuilder, judgement: Judgement) -> None:
     """Write an evaluation of an alert that flaps; nobody is notified."""
     alert, rule_state = judgement.alert, judgement.rule_state
-    since = alert.since if alert.open else _since(alert, rule_state, judgement.transitions)
-    changes = {"rule_state": rule_state, "since": since, "flapping": True}
+    changes: dict[str, object] = {"rule_state": rule_state, "flapping": True}
+    if not alert.open:
+        changes |= _episode(alert, rule_state, judgement.transitions)
     _record(builder, alert.model_copy(update=changes), judgement.transitions)
 
 

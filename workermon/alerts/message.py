@@ -15,7 +15,8 @@ from workermon.rules import flapping, wording
 class Details:
     """What a notification says beside its transition; times in seconds.
 
-    ``since`` is when the episode began. ``kind`` is the kind of a rule about workers, ``None`` for others: their
+    ``since`` is when the episode began, ``condition_since`` when the condition did that made it fire; ``None``: then
+    too. ``kind`` is the kind of a rule about workers, ``None`` for others: their
     transitions speak for themselves. ``notified_severity`` is the severity of the last notification, which a
     resolved alert repeats. ``unit`` is the metric's, ``interval`` the worker's, ``last_error`` why its collections
     fail.
@@ -24,6 +25,7 @@ class Details:
     version: int
     since: float
     created_at: float
+    condition_since: float | None = None
     kind: rules.Kind[Any] | None = None
     notified_severity: models.Severity | None = None
     unit: str = "count"
@@ -53,7 +55,9 @@ def notification(
         metric=rule.metric,
         value=transition.value,
         threshold=transition.threshold,
+        unit=None if rule.metric is None else details.unit,
         since=models.rfc3339(details.since),
+        condition_since=_condition_since(details),
         at=models.rfc3339(transition.at),
         created_at=models.rfc3339(details.created_at),
         worker=subject.worker,
@@ -127,7 +131,9 @@ def resolution(
         metric=last.metric if last else None,
         value=None,
         threshold=last.threshold if last else None,
+        unit=last.unit if last else None,
         since=models.rfc3339(details.since),
+        condition_since=_condition_since(details),
         at=models.rfc3339(transition.at),
         created_at=models.rfc3339(details.created_at),
         worker=subject.worker,
@@ -152,6 +158,10 @@ def repeated(last: models.Notification, alert: models.Alert, details: Details) -
             "summary": last.summary if details.kind is None else details.kind.later(last.summary),
         }
     )
+
+
+def _condition_since(details: Details) -> str:
+    return models.rfc3339(details.since if details.condition_since is None else details.condition_since)
 
 
 def unsilenced(alert: models.Alert) -> str:

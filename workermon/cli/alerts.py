@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from workermon import errors, models
-from workermon.cli import options, output, session
+from workermon import errors, models, ports
+from workermon.cli import options, output, session, tables
 
 if TYPE_CHECKING:
     from workermon import views
@@ -16,37 +17,90 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--all", "every", is_flag=True, help="Past alerts too.")
+@click.option("--since", type=options.Duration(), metavar="7d", help="With --all: how far back.")
+@click.option("--worker", type=options.Text(), metavar="WORKER", help="Only alerts of this worker.")
+@click.option("--rule", type=options.Text(), help="Only alerts of this rule.")
 @options.as_json
 @session.pass_session
-def alerts(own: session.Session, every: bool, as_json: bool) -> None:
+def alerts(
+    own: session.Session, every: bool, since: int | None, worker: str | None, rule: str | None, as_json: bool
+) -> None:
     """List the alerts that fire, the oldest first.
 
+    With --all, those that are over come next, the newest first. SINCE is when the condition began, FIRED when the alert
+    did. A terminal that is narrow shows less; a pipe and --json have everything.
+
     \b
-    Example: workermon alerts --all --json
+    Example: workermon alerts --all --since 7d --worker render-07
     """
     from workermon import views
 
-    found = own.get(views.AlertView).list(every=every)
+    if since is not None and not every:
+        raise errors.InvalidInput("--since", "is for alerts that are over", "add --all")
+    wanted = views.AlertFilter(
+        state="all" if every else "open",
+        since=None if since is None else own.now() - since,
+        worker=worker,
+        rule=rule,
+    )
+    found = own.get(views.AlertView).list(wanted)
+    if not found.alerts:
+        _check_known(own, worker, rule)
     if as_json:
         output.document(found)
-        return
+    elif found.alerts:
+        _show(found.alerts, own.now(), every=every)
+    else:
+        nothing = "no alert" if every else "no alert fires"
+        click.echo("no alert matches" if worker or rule or since else nothing, err=True)
+
+
+def _check_known(own: session.Session, worker: str | None, rule: str | None) -> None:
+    """Refuse a worker or rule that nothing is known of, since it is probably misspelt."""
+    from workermon import config, fleet
+
+    if worker is not None:
+        own.get(fleet.Lookup).resolve([worker])
+    if rule is not None:
+        known = (*(each.name for each in own.container.get(ports.Configurations).load().rules), *config.STANDING)
+        if rule not in known:
+            raise errors.NotFound(f"rule {rule}", "there is none of that name", errors.nearest(rule, known))
+
+
+def _show(found: Sequence[views.AlertRow], now: float, *, every: bool) -> None:
     rows = [
-        (
-            alert.since,
+        [
+            output.time(alert.condition_since, now),
+            output.time(alert.since, now),
+            *([output.time(alert.ended_at, now) if alert.ended_at else "-"] if every else []),
             " ".join((alert.status, *_marks(alert))),
             alert.severity,
             alert.rule,
-            alert.worker.name if alert.worker else "-",
-            alert.summary,
-        )
-        for alert in found.alerts
+            output.subject(alert),
+            _summary(alert),
+        ]
+        for alert in found
+    ]
+    # Without room, that a past alert has ended says its status, and of those that fire only the marks say more.
+    marked = any(mark for alert in found for mark in _marks(alert))
+    head = [
+        tables.Column("SINCE"),
+        tables.Column("FIRED", leaves=2),
+        *([tables.Column("ENDED")] if every else []),
+        tables.Column("STATUS", leaves=0 if marked else 3),
+        tables.Column("SEVERITY"),
+        tables.Column("RULE", least=12),
+        tables.Column("WORKER", least=9),
+        tables.Column("SUMMARY", least=20),
     ]
     colours = {"critical": "red", "warning": "yellow"}
-    styles = [colours[alert.severity] if alert.open else None for alert in found.alerts]
-    if rows:
-        output.table(("SINCE", "STATUS", "SEVERITY", "RULE", "WORKER", "SUMMARY"), rows, styles)
-    else:
-        click.echo("no alert" if every else "no alert fires", err=True)
+    tables.show(head, rows, [colours[alert.severity] if alert.open else None for alert in found])
+
+
+def _summary(alert: views.AlertRow) -> str:
+    """Return what an alert says; a terminal leaves out the metric, for which the rule's name stands beside it."""
+    text = output.reason(alert)
+    return text.removeprefix(alert.metric).lstrip(": ") if alert.metric and sys.stdout.isatty() else text
 
 
 def _marks(alert: views.AlertRow) -> Iterator[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from workermon import errors, models
-from workermon.cli import options, output, session
+from workermon.cli import options, output, session, tables
 
 if TYPE_CHECKING:
     from workermon import views
@@ -208,12 +208,28 @@ def listing(own: session.Session, status: str | None, labels: tuple[str, ...], a
         output.document(found)
         return
     at = own.now()
-    rows = [_row(worker, at) for worker in found.workers]
-    styles = [_style(worker) for worker in found.workers]
-    if rows:
-        output.table(("NAME", "ID", "REGION", "STATUS", "CPU", "MEMORY", "DISK", "SAMPLE", "ALERTS"), rows, styles)
+    if found.workers:
+        _show(found.workers, at)
     else:
         click.echo("no worker is monitored" if status is None and not labels else "no worker matches", err=True)
+
+
+#: An id is never cut: it is what other commands take.
+_HEAD = (
+    tables.Column("NAME", least=8),
+    tables.Column("ID"),
+    tables.Column("REGION", leaves=3),
+    tables.Column("STATUS", leaves=1),
+    tables.Column("CPU"),
+    tables.Column("MEMORY"),
+    tables.Column("DISK"),
+    tables.Column("SAMPLE", leaves=2),
+    tables.Column("ALERTS", least=8),
+)
+
+
+def _show(workers: Sequence[views.WorkerRow], at: float) -> None:
+    tables.show(_HEAD, [_row(worker, at) for worker in workers], [_style(worker) for worker in workers])
 
 
 def _row(worker: views.WorkerRow, at: float) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import errors, models
-from workermon.cli import options, output, session
+from workermon.cli import options, output, session, tables
 
 if TYPE_CHECKING:
     from workermon import health
@@ -33,7 +33,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
         output.document(models.to_json(found))
     else:
         rows = [("ok" if part.ok else "DOWN", part.name, errors.printable(part.reason)) for part in found.parts]
-        output.table(("STATE", "PART", "WHY"), rows, [None if part.ok else "red" for part in found.parts])
+        tables.show(("STATE", "PART", "WHY"), rows, [None if part.ok else "red" for part in found.parts])
         for line in _figures(found):
             click.echo(errors.printable(line))
     ctx.exit(0 if found.ok else 1)
@@ -98,5 +98,5 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
             )
             for check in found.checks
         ]
-        output.table(("STATE", "WHAT", "WHY"), rows, [None if check.ok else "red" for check in found.checks])
+        tables.show(("STATE", "WHAT", "WHY"), rows, [None if check.ok else "red" for check in found.checks])
     ctx.exit(0 if found.ok else 1)

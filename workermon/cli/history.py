@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import models
-from workermon.cli import options, output, session
+from workermon.cli import options, output, session, tables
 
 if TYPE_CHECKING:
     from workermon import views
@@ -45,7 +45,7 @@ def history(own: session.Session, name: str, metric: str | None, since: int, as_
             (models.rfc3339(point.at), point.metric, output.quantity(point.value, point.unit))
             for point in found.datapoints
         ]
-        output.table(("TIME", "METRIC", "VALUE"), rows)
+        tables.show(("TIME", "METRIC", "VALUE"), rows)
     else:
         click.echo("no datapoint yet", err=True)
 

@@ -35,23 +35,8 @@ _MARKS = {"warning": "!", "critical": "!!"}
 
 def line(notification: models.Notification) -> str:
     """Return one alert as one line: time, ``firing`` or ``resolved``, rule, worker, and why."""
-    return errors.printable(
-        f"{notification.at} {notification.status} {notification.rule} {_subject(notification)} {_reason(notification)}"
-    )
-
-
-def _subject(notification: models.Notification) -> str:
-    if notification.worker is not None:
-        return notification.worker.name
-    scope = notification.scope or {}
-    return scope.get("channel") or "/".join(scope[key] for key in ("account", "region") if key in scope) or "-"
-
-
-def _reason(notification: models.Notification) -> str:
-    reason = notification.summary.removeprefix(f"{_subject(notification)}: ")
-    if notification.reason and notification.reason not in reason:
-        reason = f"{reason} ({notification.reason})"
-    return reason
+    about = f"{notification.rule} {output.subject(notification)} {output.reason(notification)}"
+    return errors.printable(f"{notification.at} {notification.status} {about}")
 
 
 def age(seconds: float) -> str:
@@ -137,8 +122,8 @@ class Board:
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append(f"{state:<8} ", style=_STYLES[state])
         text.append(f"{age(self._now() - models.moment(alert.at)):>4}  ", style="dim")
-        text.append(f"{errors.printable(_subject(alert))}  ", style="bold")
-        return text.append(f"{errors.printable(alert.rule)}  {errors.printable(_reason(alert))}")
+        text.append(f"{errors.printable(output.subject(alert))}  ", style="bold")
+        return text.append(f"{errors.printable(alert.rule)}  {errors.printable(output.reason(alert))}")
 
     def _fleet(self, width: int, most: int) -> list[RenderableType]:
         if not self._events:

@@ -1,10 +1,10 @@
-"""Printing: tables on a terminal, plain columns in a pipe, JSON if asked for."""
+"""Printing: JSON documents, warnings, and how values, ages and times are written."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,23 +24,6 @@ def document(found: views.Document | Mapping[str, Any]) -> None:
 def warn(text: str) -> None:
     """Print a warning on standard error, in one line."""
     click.echo(f"warning: {errors.printable(text)}", err=True)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str | None] | None = None) -> None:
-    """Print rows under a head: with borders on a terminal, else plain columns; ``styles`` are rich's, one a row."""
-    cells = [[errors.printable(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        from rich import box, console, text
-        from rich import table as rich_table
-
-        shown = rich_table.Table(*head, box=box.SIMPLE_HEAD)
-        for place, row in enumerate(cells):
-            shown.add_row(*(text.Text(cell) for cell in row), style=styles[place] if styles else None)
-        console.Console().print(shown)
-        return
-    widths = [max(len(row[column]) for row in [list(head), *cells]) for column in range(len(head))]
-    for row in [list(head), *cells]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def reading(shown: models.Reading | None) -> str:
@@ -64,6 +47,21 @@ def quantity(value: float, unit: str) -> str:
     return f"{value:g}" if unit == "count" else f"{value:g} {unit}"
 
 
+def subject(notification: models.Notification) -> str:
+    """Name what an alert is about as commands take it: a worker's name, else its account, channel or group."""
+    return notification.worker.name if notification.worker else notification.dedup_key.rpartition("/")[0]
+
+
+def reason(notification: models.Notification) -> str:
+    """Return what a notification says, without the worker's name."""
+    said = notification.summary
+    if notification.worker is not None:
+        said = said.removeprefix(f"{notification.worker.name}: ")
+    if notification.reason and notification.reason not in said:
+        said = f"{said} ({notification.reason})"
+    return said
+
+
 def ago(age: float) -> str:
     """Return how long ago something was, to one unit.
 
@@ -73,6 +71,20 @@ def ago(age: float) -> str:
     if age < 0:
         return f"in {span(-age)}"
     return f"{span(age)} ago"
+
+
+def time(text: str, now: float) -> str:
+    """Return a time in RFC 3339 as short as a table on a terminal can have it; a pipe gets it whole.
+
+    >>> time("2026-11-27T03:17:22Z", models.moment("2026-11-27T09:00:00Z"))
+    '2026-11-27T03:17:22Z'
+    """
+    if not sys.stdout.isatty():
+        return text
+    day, _, clock = text.partition("T")
+    if day == models.rfc3339(now)[:10]:
+        return f"{clock[:8]}Z"
+    return f"{day[5:] if day[:4] == models.rfc3339(now)[:4] else day} {clock[:5]}Z"
 
 
 def span(seconds: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import errors, models, ports
-from workermon.cli import chart, files, options, output, session
+from workermon.cli import chart, files, options, output, session, tables
 
 if TYPE_CHECKING:
     from workermon import config
@@ -183,7 +183,7 @@ def replay(
         for one in sorted(every, key=lambda one: one.begin)
     ]
     if rows:
-        output.table(("RULE", "WORKER", "SEVERITY", "FROM", "TO", "LASTED", "PEAK"), rows)
+        tables.show(("RULE", "WORKER", "SEVERITY", "FROM", "TO", "LASTED", "PEAK"), rows)
     else:
         click.echo("nothing would have fired", err=True)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import errors, models
-from workermon.cli import options, output, session
+from workermon.cli import options, output, session, tables
 
 if TYPE_CHECKING:
     from workermon import views
@@ -96,7 +96,7 @@ def silences(own: session.Session, as_json: bool) -> None:
         output.document(found)
     elif found.silences:
         rows = [(row.id, _when(row), _what(row), row.by, row.reason) for row in found.silences]
-        output.table(("ID", "UNTIL", "MUTES", "BY", "REASON"), rows)
+        tables.show(("ID", "UNTIL", "MUTES", "BY", "REASON"), rows)
     else:
         click.echo("no silence", err=True)
 

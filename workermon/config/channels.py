@@ -21,8 +21,8 @@ from workermon.models import fields
 
 #: The names that a template may use, as ``$summary`` or ``${summary}``.
 TEMPLATE_FIELDS = (
-    "account", "at", "chart", "dedup_key", "id", "kind", "labels", "metric", "reason", "region", "rule", "severity",
-    "silence", "since", "status", "summary", "threshold", "title", "value", "where", "worker", "worker_id",
+    "account", "at", "chart", "dedup_key", "fired", "id", "kind", "labels", "metric", "reason", "region", "rule",
+    "severity", "silence", "since", "status", "summary", "threshold", "title", "value", "where", "worker", "worker_id",
 )  # fmt: skip
 
 #: Keys that every type of channel takes, beside ``type``.

@@ -81,7 +81,8 @@ def _transition(
     if severity is not None or monitoring_since is None or not lasts:
         return None
     patience = INTERVALS * state.interval
-    at = math.ceil(max(failing_since - state.interval, monitoring_since) + patience)
+    begun = max(failing_since - state.interval, monitoring_since)
+    at = math.ceil(begun + patience)
     if now <= at:
         return None
     return models.Transition(
@@ -90,6 +91,7 @@ def _transition(
         after="critical",
         reason=f"no successful collection for {INTERVALS} intervals ({patience} s): {last_error.kind}",
         cause=wording.collection_error(last_error),
+        condition_since=math.floor(begun),
     )
 
 

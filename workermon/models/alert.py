@@ -53,7 +53,8 @@ class Transition(Frozen):
     ``points`` are those of the window that decided, ``count`` how many of how many of its slots did (``2 of 3``).
     ``correction``: a revised past, not something new. ``silenced_by``: the silence because of which nobody was
     notified. ``damped``: the alert was flapping. ``cause`` is what EC2, AWS or a channel says of it; ``key`` names the
-    transition if its time alone does not.
+    transition if its time alone does not. ``condition_since`` is when the condition began that made it fire,
+    such as the time of the first datapoint beyond the threshold; ``None``: at ``at``.
     """
 
     at: int
@@ -69,21 +70,24 @@ class Transition(Frozen):
     damped: bool = False
     cause: str | None = None
     key: str | None = None
+    condition_since: int | None = None
 
 
 class Alert(Frozen):
     """One rule of one subject over its life: how it stands, and what people were notified of last.
 
-    ``version`` counts the notifications of this ``dedup_key``; ``since`` is when the present episode began;
-    ``channels`` were notified of it, and are notified of its end. ``silenced_by``: the silence because of which nobody
-    was notified of the present severity; that happens when the silence is over. ``flapping``: its transitions are
-    damped; ``flapping_notified``: people were notified of that, and are notified again when it has held still.
+    ``version`` counts the notifications of this ``dedup_key``; ``since`` is when the present episode began, and
+    ``condition_since`` when the condition did that made it fire; ``channels`` were notified of it, and are notified of
+    its end. ``silenced_by``: the silence because of which nobody was notified of the present severity; that happens
+    when the silence is over. ``flapping``: its transitions are damped; ``flapping_notified``: people were notified of
+    that, and are notified again when it has held still.
     """
 
     rule: str
     rule_state: RuleState = RuleState()
     version: int = 0
     since: int | None = None
+    condition_since: int | None = None
     notified_severity: Severity | None = None
     last: Notification | None = None
     channels: tuple[str, ...] = ()

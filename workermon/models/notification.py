@@ -23,7 +23,9 @@ class WorkerSummary(Frozen):
 class Notification(Frozen):
     """What people and machines are notified of (``docs/reference/messages.md``).
 
-    ``at`` is the deciding time, ``created_at`` when the evaluation was made, ``points`` what decided.
+    ``at`` is the deciding time, ``since`` that of the transition with which the episode began, ``condition_since`` when
+    the condition began that made it fire. ``created_at`` is when the evaluation was made, ``points`` what decided.
+    ``unit`` is that of ``value`` and ``threshold``.
     ``reminder``: it was accepted before, and still holds.
     """
 
@@ -41,7 +43,9 @@ class Notification(Frozen):
     metric: str | None
     value: float | None
     threshold: float | None
+    unit: str | None = None
     since: str
+    condition_since: str | None = None
     at: str
     created_at: str | None = None
     worker: WorkerSummary | None

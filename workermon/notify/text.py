@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import string
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from workermon import errors, logs, models, rules
@@ -56,7 +57,8 @@ def fields(notification: models.Notification) -> dict[str, str]:
         "metric": notification.metric or "",
         "value": _quantity(notification.value, unit),
         "threshold": _quantity(notification.threshold, unit),
-        "since": notification.since,
+        "since": notification.condition_since or notification.since,
+        "fired": notification.since,
         "at": notification.at,
         "summary": _summary(notification),
         "reason": notification.reason or "",
@@ -117,8 +119,7 @@ def plain(notification: models.Notification) -> str:
     lines = [about["title"], f"where: {about['where']}"]
     if about["labels"]:
         lines.append(f"labels: {about['labels']}")
-    decided = f", decided at {about['at']}" if about["at"] != about["since"] else ""
-    lines.append(f"since: {about['since']}{decided}")
+    lines.append(f"since: {about['since']}{_fired(about)}")
     if about["metric"] and about["value"]:
         chart = f" {about['chart']}" if about["chart"] else ""
         lines.append(f"value: {about['metric']} {about['value']}{chart}")
@@ -130,6 +131,12 @@ def plain(notification: models.Notification) -> str:
         lines.append(f"silence: {about['silence']}")
         lines.append(f"acknowledge: workermon ack {shlex.quote(about['dedup_key'])}")
     return "\n".join(errors.printable(line) for line in lines)
+
+
+def _fired(about: Mapping[str, str]) -> str:
+    """Say when the alert fired and when this was decided, as far as those are other times than its beginning."""
+    fired = f", fired at {about['fired']}" if about["fired"] != about["since"] else ""
+    return fired + (f", decided at {about['at']}" if about["at"] not in (about["since"], about["fired"]) else "")
 
 
 def rendered(
@@ -168,21 +175,25 @@ def state(notifications: Sequence[models.Notification]) -> Literal["critical", "
 
 
 def _group_title(notifications: Sequence[models.Notification]) -> str:
-    firing = sum(each.status == "firing" for each in notifications)
-    counts = [f"FIRING {firing}"] if firing else []
-    if resolved := len(notifications) - firing:
+    firing = Counter(each.severity for each in notifications if each.status == "firing")
+    counts = []
+    if firing:
+        by_severity = (f"{firing[severity]} {severity}" for severity in reversed(models.SEVERITIES) if firing[severity])
+        counts.append(f"FIRING {', '.join(by_severity)}")
+    if resolved := len(notifications) - firing.total():
         counts.append(f"RESOLVED {resolved}")
     first = notifications[0]
-    worst = " critical" if state(notifications) == "critical" else ""
     region = f" in {_place(first.worker)}" if first.worker else ""
-    return errors.printable(f"[{', '.join(counts)}{worst}] {first.rule}: {len(notifications)} alerts{region}")
+    return errors.printable(f"[{'; '.join(counts)}] {first.rule}: {len(notifications)} alerts{region}")
 
 
 def group_lines(notifications: Sequence[models.Notification]) -> list[str]:
     """Return a line for each alert of a group, the worst first, and how to silence them all."""
     order = {"critical": 0, "warning": 1}
     ranked = sorted(notifications, key=lambda each: (each.status != "firing", order[each.severity], where(each)))
-    lines = [f"{title(each)}, since {each.since} ({where(each)})" for each in ranked[:MAX_LISTED]]
+    lines = [
+        f"{title(each)}, since {each.condition_since or each.since} ({where(each)})" for each in ranked[:MAX_LISTED]
+    ]
     if len(ranked) > MAX_LISTED:
         lines.append(f"and {len(ranked) - MAX_LISTED} more: see 'workermon alerts'")
     if ranked[0].status == "firing":
@@ -191,7 +202,9 @@ def group_lines(notifications: Sequence[models.Notification]) -> list[str]:
 
 
 def _unit(notification: models.Notification) -> str:
-    """Return the unit of the metric: ``count`` for one that the catalogue does not know."""
+    """Return the unit of the value; one that was written before units were recorded has that of the catalogue."""
+    if notification.unit is not None:
+        return notification.unit
     metric = catalogue.CATALOGUE.get(notification.metric or "")
     return metric.unit if metric else "count"
 

@@ -79,10 +79,17 @@ class NoData(kind.Kind[Options]):
             transitions.append(models.Transition(at=at, before=state.severity, after=None, reason=reason))
             state = state.model_copy(update={"trail": (models.SeverityChange(at, None, 0),)})
         if state.severity is None and facts.monitoring_since is not None:
-            at = math.ceil(self.counts_from(state, facts) + patience)
+            begun = self.counts_from(state, facts)
+            at = math.ceil(begun + patience)
             if facts.at > at:
-                reason = self._reason(rule, facts.interval)
-                transitions.append(models.Transition(at=at, before=None, after=rule.severity, reason=reason))
+                fires = models.Transition(
+                    at=at,
+                    before=None,
+                    after=rule.severity,
+                    reason=self._reason(rule, facts.interval),
+                    condition_since=math.floor(begun),
+                )
+                transitions.append(fires)
                 change = models.SeverityChange(at, rule.severity, slots.BITS[rule.severity])
                 state = state.model_copy(update={"trail": (change,)})
         if transitions and rule.flapping is not None:

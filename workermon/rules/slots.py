@@ -395,6 +395,7 @@ def _transition(limits: Limits, change: _Change, *, correction: bool) -> Transit
     level = _deciding_level(limits, change)
     window = change.window if worse else change.recover
     point = window[0] if window and window[0] is not None and window[0].at == change.at else None
+    began = None if level is None or before is not None else _began(limits, level, change)
     side = "above" if limits.rising else "below"
     if level is None:
         threshold, count, reason = None, None, "the rule no longer has this level"
@@ -417,8 +418,15 @@ def _transition(limits: Limits, change: _Change, *, correction: bool) -> Transit
         points=tuple(point for point in reversed(window) if point is not None),
         count=count,
         correction=correction,
+        condition_since=began,
         reason=reason + (", seen late: a datapoint came late or was revised" if correction else ""),
     )
+
+
+def _began(limits: Limits, level: Level, change: _Change) -> int:
+    """Return the time of the first datapoint beyond the threshold in the window that latched a level."""
+    beyond = [point.at for point in change.window if point is not None and _breaching(limits, level, [point])]
+    return min(beyond, default=change.at)
 
 
 def _deciding_level(limits: Limits, change: _Change) -> Level | None:

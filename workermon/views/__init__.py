@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from workermon.views.alerts import AcknowledgementRow, AlertList, AlertRow, AlertView, acknowledgement_row
+from workermon.views.alerts import (
+    AcknowledgementRow,
+    AlertFilter,
+    AlertList,
+    AlertRow,
+    AlertView,
+    acknowledgement_row,
+)
 from workermon.views.backtest import CloudWatchHistory, LedgerBacktest
 from workermon.views.document import Document
 from workermon.views.explain import (
@@ -20,6 +27,7 @@ from workermon.views.watch import Message, Watch
 
 __all__ = [
     "AcknowledgementRow",
+    "AlertFilter",
     "AlertList",
     "AlertRow",
     "AlertView",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -12,8 +12,9 @@ from workermon import models, ports
 from workermon.alerts import silences as silencing
 from workermon.views.document import Document, Time, absent
 
-#: Entries of the alert history that ``alerts --all`` looks at.
+#: Entries of the alert history that are looked at for alerts that are over; more if a time or a name is asked for.
 HISTORY = 1000
+LONG_HISTORY = 20_000
 
 
 class DeliveryAttempt(Document):
@@ -28,11 +29,14 @@ class DeliveryAttempt(Document):
 class AlertRow(models.Notification):
     """An alert: its newest notification, and what is known beside it.
 
-    ``open`` says whether it fires. ``deliveries`` are the attempts for all notifications of the episode, the oldest
-    first; only those who ask for alerts that are over get them.
+    ``open`` says whether it fires. ``condition_since`` is when the condition began that made it fire, ``since`` when it
+    fired, ``ended_at`` when it was over. ``deliveries`` are the attempts for all notifications of the episode, the
+    oldest first; only those who ask for alerts that are over get them.
     """
 
     open: bool
+    condition_since: str
+    ended_at: str | None
     acked_by: str | None
     silenced_by: str | None
     flapping: bool
@@ -60,6 +64,40 @@ class AlertList(Document):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AlertFilter:
+    """Which alerts are meant.
+
+    ``state`` is ``open`` (those that fire) or ``all``. ``since`` leaves out those that were over before that time, in
+    seconds. ``worker`` is an instance id or a name, ``rule`` a rule's name.
+    """
+
+    state: Literal["open", "all"] = "open"
+    since: float | None = None
+    worker: str | None = None
+    rule: str | None = None
+
+    def matches(self, row: AlertRow) -> bool:
+        """Tell whether an alert is meant; its ``state`` aside."""
+        if self.rule not in (None, row.rule):
+            return False
+        if self.worker is not None and (row.worker is None or self.worker not in (row.worker.id, row.worker.name)):
+            return False
+        return self.since is None or row.open or models.moment(row.ended_at or row.at) >= self.since
+
+
+#: The alerts that fire.
+OPEN = AlertFilter()
+
+
+@dataclasses.dataclass(slots=True)
+class _Episode:
+    """An alert from its first notification to its end: its row, and the attempts to deliver, the oldest first."""
+
+    row: AlertRow
+    attempts: list[DeliveryAttempt] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AlertView:
     """Reads alerts, and who acknowledged or silenced them."""
 
@@ -68,30 +106,35 @@ class AlertView:
     configurations: ports.Configurations
     now: ports.Clock
 
-    def list(self, *, every: bool = False) -> AlertList:
-        """Return the alerts that fire; ``every`` adds those that are over, and each attempt to deliver them."""
+    def list(self, wanted: AlertFilter = OPEN) -> AlertList:
+        """Return the alerts that are meant; with those that are over comes each attempt to deliver them."""
         firing = self._firing()
-        if not every:
-            return AlertList(alerts=tuple(firing))
-        rows = {(row.dedup_key, row.since): row for row in firing}
-        attempts: dict[tuple[str, str], list[DeliveryAttempt]] = {episode: [] for episode in rows}
-        for entry in self.alerts.history(limit=HISTORY):
-            notification = entry.notification
-            if notification is None:
-                continue
-            episode = notification.dedup_key, notification.since
-            rows.setdefault(episode, _row(notification))
-            attempts.setdefault(episode, [])[:0] = [
-                DeliveryAttempt(
-                    channel=attempt.channel, at=attempt.at, error=attempt.error, notification=notification.id
-                )
-                for attempt in entry.attempts
-            ]
-        return AlertList(
-            alerts=tuple(
-                row.model_copy(update={"deliveries": tuple(attempts[episode])}) for episode, row in rows.items()
-            )
+        if wanted.state == "open":
+            return AlertList(alerts=tuple(row for row in firing if wanted.matches(row)))
+        rows = (
+            episode.row.model_copy(update={"deliveries": tuple(episode.attempts)})
+            for episode in self._episodes(firing, wanted)
+            if wanted.matches(episode.row)
         )
+        return AlertList(alerts=tuple(rows))
+
+    def _episodes(self, firing: Sequence[AlertRow], wanted: AlertFilter) -> Iterator[_Episode]:
+        """Yield the episodes that fire, then those that are over, the newest first."""
+        episodes = [_Episode(row) for row in firing]
+        # The episode to which the next older notification of an alert belongs.
+        current: dict[str, _Episode] = {episode.row.dedup_key: episode for episode in episodes}
+        everything = wanted.since is None and wanted.worker is None and wanted.rule is None
+        for entry in self.alerts.history(limit=HISTORY if everything else LONG_HISTORY):
+            last = entry.notification
+            if last is None:
+                continue
+            episode = current.get(last.dedup_key)
+            if episode is None or (last.status == "resolved" and episode.row.id != last.id):
+                episode = _Episode(_row(last, ended_at=last.at if last.status == "resolved" else None))
+                current[last.dedup_key] = episode
+                episodes.append(episode)
+            episode.attempts[:0] = _attempts(entry, last)
+        yield from episodes
 
     def _firing(self) -> Sequence[AlertRow]:
         alerts = [(alert, alert.last) for alert in self.alerts.open() if alert.last is not None]
@@ -125,6 +168,13 @@ def acknowledgement_row(
     )
 
 
+def _attempts(entry: models.HistoryEntry, notification: models.Notification) -> list[DeliveryAttempt]:
+    return [
+        DeliveryAttempt(channel=attempt.channel, at=attempt.at, error=attempt.error, notification=notification.id)
+        for attempt in entry.attempts
+    ]
+
+
 def _silenced_by(
     alert: models.Alert, last: models.Notification, silences: Sequence[models.Silence], at: float
 ) -> str | None:
@@ -133,5 +183,12 @@ def _silenced_by(
 
 
 def _row(notification: models.Notification, **fields: Any) -> AlertRow:
-    about = {"open": False, "acked_by": None, "silenced_by": None, "flapping": False} | fields
-    return AlertRow.model_construct(**{**dict(notification), **about})
+    about: Mapping[str, Any] = {
+        "open": False,
+        "condition_since": notification.condition_since or notification.since,
+        "ended_at": None,
+        "acked_by": None,
+        "silenced_by": None,
+        "flapping": False,
+    }
+    return AlertRow.model_construct(**{**dict(notification), **about, **fields})
