@@ -1,5 +1,7 @@
 """The alerts as people read them: since when, until when, and which of them are meant."""
 
+from typing import Any, Literal
+
 import pytest
 
 from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site
@@ -11,19 +13,19 @@ OTHER = "i-0abc0123456789de0"
 DUE = 3 * MINUTE
 
 
-def view(site):
+def view(site: Site) -> views.AlertView:
     """Return the view over a site."""
     return views.AlertView(
         alerts=site.alerts, silences=site.silences, configurations=site.configurations, now=site.clock
     )
 
 
-def time(slot):
+def time(slot: int) -> str:
     """Return the time of a slot as documents have it."""
     return models.rfc3339(T0 + slot * MINUTE)
 
 
-def test_an_alert_says_when_its_condition_began_when_it_fired_and_when_it_was_over():
+def test_an_alert_says_when_its_condition_began_when_it_fired_and_when_it_was_over() -> None:
     """The first of the three datapoints beyond the threshold is when it began, the third when it fired."""
     site = Site()
     site.minutes([50, 95, 96, 97])
@@ -36,7 +38,7 @@ def test_an_alert_says_when_its_condition_began_when_it_fired_and_when_it_was_ov
     assert models.to_json(row)["condition_since"] == time(1)
 
 
-def test_a_value_between_those_that_count_does_not_begin_the_condition():
+def test_a_value_between_those_that_count_does_not_begin_the_condition() -> None:
     """Of 3 of 5 the first datapoint that is beyond the threshold counts, not the first of the window."""
     site = Site(changed(CPU, breach=models.Count(m=3, n=5)))
     site.minutes([50, 50, 95, 50, 95, 95])
@@ -44,7 +46,7 @@ def test_a_value_between_those_that_count_does_not_begin_the_condition():
     assert (row.condition_since, row.since) == (time(2), time(5))
 
 
-def test_a_change_of_severity_goes_on_with_the_condition_that_began_it():
+def test_a_change_of_severity_goes_on_with_the_condition_that_began_it() -> None:
     """What was a warning and is critical now began with the warning."""
     site = Site()
     site.minutes([85, 85, 85, 95, 95, 95])
@@ -52,7 +54,7 @@ def test_a_change_of_severity_goes_on_with_the_condition_that_began_it():
     assert (row.severity, row.condition_since, row.since) == ("critical", time(0), time(2))
 
 
-def test_silence_begins_with_the_last_success():
+def test_silence_begins_with_the_last_success() -> None:
     """An alert about missing data began when the last collection succeeded, intervals before it fires."""
     site = Site(QUIET)
     site.collected(T0, {})
@@ -63,14 +65,14 @@ def test_silence_begins_with_the_last_success():
     assert (row.condition_since, row.since) == (time(0), models.rfc3339(T0 + DUE))
 
 
-def test_alerts_are_chosen_by_worker_rule_and_time():
+def test_alerts_are_chosen_by_worker_rule_and_time() -> None:
     """A worker is meant by id or name; what was over before the time is left out, what fires never is."""
     site = Site()
     site.minutes([95, 95, 95, 50, 50])
     everything = views.AlertFilter(state="all")
     [over] = view(site).list(everything).alerts
 
-    def chosen(**wanted):
+    def chosen(**wanted: Any) -> list[str]:
         return [row.id for row in view(site).list(views.AlertFilter(state="all", **wanted)).alerts]
 
     assert chosen(worker=ID) == chosen(worker="render-07") == chosen(rule="cpu-high") == [over.id]
@@ -81,7 +83,7 @@ def test_alerts_are_chosen_by_worker_rule_and_time():
     assert firing == [True], "what fires is not over, however old it is"
 
 
-def test_each_episode_is_one_row():
+def test_each_episode_is_one_row() -> None:
     """Two episodes of one alert are two rows, and one that changed its severity is one."""
     site = Site()
     site.minutes([85, 85, 85, 95, 95, 95, 50, 50, 85, 85, 85])
@@ -89,7 +91,7 @@ def test_each_episode_is_one_row():
     assert [(row.since, row.ended_at) for row in rows] == [(time(10), None), (time(2), time(7))]
 
 
-def test_an_alert_written_by_an_older_version_began_when_it_fired():
+def test_an_alert_written_by_an_older_version_began_when_it_fired() -> None:
     """Where no beginning was recorded it is the time at which the alert fired, never nothing."""
     site = Site()
     site.minutes([95, 95, 95])
@@ -103,7 +105,7 @@ def test_an_alert_written_by_an_older_version_began_when_it_fired():
 
 
 @pytest.mark.parametrize("state", ["open", "all"])
-def test_an_alert_has_the_unit_of_its_value(state):
+def test_an_alert_has_the_unit_of_its_value(state: Literal["open", "all"]) -> None:
     """A reader can write the value without knowing the metric."""
     site = Site()
     site.minutes([95, 95, 95])

@@ -1,5 +1,7 @@
 """Tables of the command line: what a narrow terminal leaves out, and what it never cuts."""
 
+from collections.abc import Sequence
+
 from workermon.cli import tables
 
 HEAD = (
@@ -11,19 +13,19 @@ HEAD = (
 ROW = ["render-with-a-long-name", "i-0abc0123456789def", "us-east-1", "cpu-high critical, disk-high warning"]
 
 
-def lines(width, head=HEAD, row=ROW):
+def lines(width: int, head: Sequence[tables.Column] = HEAD, row: Sequence[str] = ROW) -> list[str]:
     """Return the lines of a table of one row."""
     return [line for shown in tables.draw(head, [row], width) for line in shown]
 
 
-def test_a_wide_terminal_shows_everything():
+def test_a_wide_terminal_shows_everything() -> None:
     """Nothing is cut or left out where there is room."""
     head, row = lines(200)
     assert head.split() == ["NAME", "ID", "REGION", "ALERTS"]
     assert all(cell in row for cell in ROW)
 
 
-def test_an_id_is_whole_on_every_terminal():
+def test_an_id_is_whole_on_every_terminal() -> None:
     """What other commands take is never cut, however narrow it is; the other cells give way."""
     for width in range(10, 130):
         shown = lines(width)
@@ -32,14 +34,14 @@ def test_an_id_is_whole_on_every_terminal():
             assert all(len(line) <= width for line in shown), width
 
 
-def test_a_column_that_may_leave_does_before_others_are_cut_too_far():
+def test_a_column_that_may_leave_does_before_others_are_cut_too_far() -> None:
     """The region goes first, then names and alerts are cut with an ellipsis."""
     head, row = lines(45)
     assert "REGION" not in head
     assert row.count("…") == 2
 
 
-def test_a_long_last_cell_is_wrapped_below_itself():
+def test_a_long_last_cell_is_wrapped_below_itself() -> None:
     """A reason is read whole: its lines stand below one another."""
     head = (tables.Column("STATE"), tables.Column("PART"), tables.Column("WHY"))
     shown = lines(40, head, ["DOWN", "listener", "last listened 400 s ago: start 'celery -A workermon worker'"])
@@ -51,7 +53,7 @@ def test_a_long_last_cell_is_wrapped_below_itself():
     ]
 
 
-def test_wide_letters_are_counted_as_a_terminal_shows_them():
+def test_wide_letters_are_counted_as_a_terminal_shows_them() -> None:
     """Columns stay below one another if a name is in a script of double width."""
     head = (tables.Column("NAME"), tables.Column("ID"))
     [[_], [wide], [narrow]] = tables.draw(head, [["東京", "i-1"], ["abcd", "i-2"]], 80)

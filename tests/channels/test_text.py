@@ -41,8 +41,8 @@ def test_text_says_what_people_ask() -> None:
 
 def test_text_says_when_it_began_beside_when_it_fired() -> None:
     """Since when the condition holds is what people ask; when the alert fired stands beside it."""
-    began = {"condition_since": "2023-11-14T22:11:20Z", "at": "2023-11-14T22:20:00Z"}
-    said = text.plain(notification(**began)).splitlines()
+    told = notification(condition_since="2023-11-14T22:11:20Z", at="2023-11-14T22:20:00Z")
+    said = text.plain(told).splitlines()
     assert "since: 2023-11-14T22:11:20Z, fired at 2023-11-14T22:13:20Z, decided at 2023-11-14T22:20:00Z" in said
 
 
