@@ -20,8 +20,9 @@ from workermon.views.explain import (
     Turn,
     WorkerExplanation,
 )
-from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerRow
+from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerQuery, WorkerRow
 from workermon.views.history import History, HistoryView
+from workermon.views.paging import Page, Position, page
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
 from workermon.views.watch import Message, Watch
 
@@ -41,6 +42,8 @@ __all__ = [
     "HistoryView",
     "LedgerBacktest",
     "Message",
+    "Page",
+    "Position",
     "RuleExplanation",
     "SilenceList",
     "SilenceRow",
@@ -50,7 +53,9 @@ __all__ = [
     "WorkerDetail",
     "WorkerExplanation",
     "WorkerList",
+    "WorkerQuery",
     "WorkerRow",
     "acknowledgement_row",
+    "page",
     "silence_row",
 ]

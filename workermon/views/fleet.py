@@ -10,6 +10,7 @@ from workermon import errors, models, ports
 from workermon.rules import event as scheduled
 from workermon.rules import state
 from workermon.views.document import Document, Time
+from workermon.views.paging import Page, Position, page
 
 # --- types -------------------------------------------------------------------------------------------------------
 
@@ -53,6 +54,22 @@ class WorkerList(Document):
     """The workers of the fleet, by name."""
 
     workers: tuple[WorkerRow, ...]
+
+
+class WorkerQuery(Document):
+    """Which workers; ``text`` is part of a name, an id or a label, whatever its case. All that is given has to match."""
+
+    status: str | None = None
+    labels: Mapping[str, str] = {}
+    text: str = ""
+
+    def matches(self, record: ports.Record) -> bool:
+        """Tell whether a worker is one of them."""
+        worker, text = record.worker, self.text.casefold()
+        if self.status not in (None, record.condition.status) or not self.labels.items() <= worker.labels.items():
+            return False
+        shown = (worker.name, worker.id, *(f"{key}={value}" for key, value in worker.labels.items()))
+        return not text or any(text in each.casefold() for each in shown)
 
 
 class AgedReading(models.Reading):
@@ -112,15 +129,20 @@ class FleetView:
 
     def list(self, *, status: str | None = None, labels: Mapping[str, str] | None = None) -> WorkerList:
         """Return the workers, by name; only those with this status and all these labels, if any are given."""
+        return WorkerList(workers=self._rows(self._matching(WorkerQuery(status=status, labels=labels or {}))))
+
+    def page(self, query: WorkerQuery, *, limit: int, after: Position | None) -> Page[WorkerRow]:
+        """Return a page of the workers that match, by name; only its own rows are made."""
+        records, following = page(self._matching(query), _position, limit=limit, after=after)
+        return Page(self._rows(records), following)
+
+    def _matching(self, query: WorkerQuery) -> Sequence[ports.Record]:
+        return sorted((record for record in self.workers.every() if query.matches(record)), key=_position)
+
+    def _rows(self, records: Iterable[ports.Record]) -> tuple[WorkerRow, ...]:
         configuration = self.configurations.load()
         firing = _by_worker(self.alerts.open())
-        wanted = (labels or {}).items()
-        rows = [
-            WorkerRow(**_row(record, firing.get(record.worker.id, ()), configuration))
-            for record in self.workers.every()
-            if (status is None or record.condition.status == status) and wanted <= record.worker.labels.items()
-        ]
-        return WorkerList(workers=tuple(sorted(rows, key=lambda row: (row.name, row.id))))
+        return tuple(WorkerRow(**_row(record, firing.get(record.worker.id, ()), configuration)) for record in records)
 
     def show(self, record: ports.Record) -> WorkerDetail:
         """Return all that is known of one worker."""
@@ -144,6 +166,10 @@ class FleetView:
             events=tuple(event_row(event) for event in condition.events),
             next_run=self.schedule.next_runs([worker.id]).get(worker.id),
         )
+
+
+def _position(record: ports.Record) -> Position:
+    return record.worker.name, record.worker.id
 
 
 def aged(reading: models.Reading, at: float) -> AgedReading:
