@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 
 import pydantic
 
@@ -65,6 +66,18 @@ class Watch:
             elif text is not None:
                 continue
             yield message
+
+    def follow(self, *, timeout: float = 1.0) -> Generator[Message | None, None, None]:
+        """Yield each message from now on, without a snapshot.
+
+        Yields ``None`` when the subscription stands, and whenever nothing came for ``timeout`` seconds. Messages that
+        are not ours are logged and dropped. Raises ``errors.RedisUnavailable`` if the connection breaks.
+        """
+        with contextlib.closing(self.feed.listen(alerts=True, timeout=timeout)) as texts:
+            for text in texts:
+                message = None if text is None else read(text)
+                if text is None or message is not None:
+                    yield message
 
     def _snapshot(self, worker_ids: Collection[str] | None) -> Iterator[models.Event]:
         configuration = self.configurations.load()

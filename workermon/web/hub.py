@@ -1,0 +1,205 @@
+"""One subscription to the channel for all clients of the stream, and a bounded backlog for each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Collection, Generator
+from typing import NamedTuple
+
+from workermon import errors, logs, models, views
+from workermon.web import problems
+
+log = logs.get(__name__)
+
+#: Messages that wait for a client, all clients share their bytes; who lags further behind is dropped.
+MAX_BACKLOG = 2000
+#: Bytes that are written to a client at once.
+MAX_CHUNK = 65_536
+#: Clients at once. Each costs a connection and some KB.
+MAX_CLIENTS = 500
+#: Seconds in which the subscription has to stand.
+PATIENCE = 5.0
+
+Follow = Callable[[], Generator[views.Message | None, None, None]]
+
+
+class Frame(NamedTuple):
+    """A message as the stream sends it; ``worker_id`` is ``None`` if it is about no worker."""
+
+    worker_id: str | None
+    content: bytes
+
+
+def frame(message: views.Message) -> Frame:
+    """Return a message of the channel as a server-sent event ``sample`` or ``alert``."""
+    if isinstance(message, models.Event):
+        kind, worker_id, identity = "sample", message.worker_id, message.id
+    else:
+        kind, worker_id, identity = "alert", message.worker.id if message.worker else None, message.id
+    data = json.dumps(models.to_json(message), ensure_ascii=False)
+    text = f"event: {kind}\nid: {errors.printable(identity)}\ndata: {data}\n\n"
+    return Frame(worker_id, text.encode("utf-8", "replace"))
+
+
+class Client:
+    """One client of the stream; all of it runs on the event loop. ``is_over``: nothing comes any more."""
+
+    def __init__(self, worker_ids: Collection[str]) -> None:
+        self._worker_ids = frozenset(worker_ids)
+        self._waiting: list[bytes] = []
+        self._wake = asyncio.Event()
+        self.is_over = False
+
+    def offer(self, sent: Frame) -> None:
+        """Queue a message that this client wants; end a client that lags too far behind."""
+        if self.is_over or (self._worker_ids and sent.worker_id not in self._worker_ids):
+            return
+        if len(self._waiting) >= MAX_BACKLOG:
+            log.warning("stream.dropped", reason=f"{MAX_BACKLOG} messages wait for a client")
+            self.end()
+            return
+        self._waiting.append(sent.content)
+        self._wake.set()
+
+    def end(self) -> None:
+        """End the stream of this client; what waits for it is dropped."""
+        self.is_over = True
+        self._waiting.clear()
+        self._wake.set()
+
+    async def next(self, timeout: float) -> bytes:
+        """Return what waits, empty if nothing came in time or the stream is over."""
+        try:
+            await asyncio.wait_for(self._wake.wait(), timeout)
+        except TimeoutError:
+            return b""
+        taken, size = 0, 0
+        while taken < len(self._waiting) and (not taken or size + len(self._waiting[taken]) <= MAX_CHUNK):
+            size += len(self._waiting[taken])
+            taken += 1
+        chunk = b"".join(self._waiting[:taken])
+        del self._waiting[:taken]
+        if not self._waiting and not self.is_over:
+            self._wake.clear()
+        return chunk
+
+
+class _LoopClosed(Exception):
+    """The server has stopped."""
+
+
+def _on(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *given: object) -> None:
+    """Call something on the event loop, from the thread."""
+    try:
+        loop.call_soon_threadsafe(call, *given)
+    except RuntimeError:
+        raise _LoopClosed from None
+
+
+class Hub:
+    """Hands each message of the channel to every client.
+
+    A thread follows the channel while there is a client. If its connection breaks, messages are lost, so every stream
+    ends: a client connects again, and reads anew what it shows.
+    """
+
+    def __init__(self, follow: Follow) -> None:
+        self._follow = follow
+        self._lock = threading.Lock()
+        self._clients: set[Client] = set()
+        self._standing: asyncio.Event | None = None
+        self._failure: errors.WorkermonError | None = None
+        self._is_closed = False
+
+    async def join(self, worker_ids: Collection[str] = ()) -> Client:
+        """Add a client that gets messages from now on, only of these workers if any are given.
+
+        Raises ``problems.Refused`` if there are too many, ``errors.RedisUnavailable`` if the channel cannot be
+        followed.
+        """
+        client = Client(worker_ids)
+        with self._lock:
+            if self._is_closed or len(self._clients) >= MAX_CLIENTS:
+                raise problems.Refused(503, "stream", f"{MAX_CLIENTS} clients follow it already", "try again later")
+            self._clients.add(client)
+            if self._standing is None:
+                self._standing = asyncio.Event()
+                loop = asyncio.get_running_loop()
+                threading.Thread(
+                    target=self._run, args=(loop, self._standing), name="workermon-stream", daemon=True
+                ).start()
+            standing = self._standing
+        try:
+            await asyncio.wait_for(standing.wait(), PATIENCE)
+        except TimeoutError:
+            self.leave(client)
+            raise errors.RedisUnavailable("Redis", "did not answer in time", "try again later") from None
+        if client.is_over:
+            raise self._failure or errors.RedisUnavailable("Redis", "the connection broke", "try again later")
+        return client
+
+    def leave(self, client: Client) -> None:
+        """Forget a client."""
+        client.end()
+        with self._lock:
+            self._clients.discard(client)
+
+    def close(self) -> None:
+        """End every stream; from the event loop, when the server stops."""
+        with self._lock:
+            self._is_closed = True
+            clients, self._clients = self._clients, set()
+        for client in clients:
+            client.end()
+
+    @property
+    def size(self) -> int:
+        """Return how many clients there are."""
+        return len(self._clients)
+
+    # --- the thread --------------------------------------------------------------------------------------------------
+
+    def _run(self, loop: asyncio.AbstractEventLoop, standing: asyncio.Event) -> None:
+        with contextlib.suppress(_LoopClosed):
+            try:
+                with contextlib.closing(self._follow()) as messages:
+                    for message in messages:
+                        if message is not None:
+                            _on(loop, self._spread, frame(message))
+                        else:
+                            _on(loop, standing.set)
+                        if self._retire(standing):
+                            return
+            except errors.WorkermonError as why:
+                log.warning("stream.broken", reason=str(why))
+                self._fail(loop, standing, why)
+
+    def _retire(self, standing: asyncio.Event) -> bool:
+        """Tell whether nobody follows the stream any more; the next client starts another thread."""
+        with self._lock:
+            if self._clients:
+                return False
+            if self._standing is standing:
+                self._standing = None
+            return True
+
+    def _fail(self, loop: asyncio.AbstractEventLoop, standing: asyncio.Event, why: errors.WorkermonError) -> None:
+        with self._lock:
+            clients, self._clients = self._clients, set()
+            self._failure, self._standing = why, None
+
+        def end() -> None:
+            for client in clients:
+                client.end()
+            standing.set()
+
+        _on(loop, end)
+
+    def _spread(self, sent: Frame) -> None:
+        for client in list(self._clients):
+            client.offer(sent)
+            if client.is_over:
+                self.leave(client)
