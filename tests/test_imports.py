@@ -72,7 +72,7 @@ ALLOWED: dict[str, set[str]] = {
         "health",
         "runtime",
     },
-    "web": {"errors", "logs", "models", "settings", "ports", "views"},
+    "web": {"errors", "logs", "models", "settings", "ports", "views", "fleet", "health"},
     "celeryconfig": {"settings"},
 }
 

@@ -92,12 +92,7 @@ class Role(TextType):
 
 def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
     """Return ``key=value`` texts as a mapping; refuse a key that is given twice with two values."""
-    found: dict[str, str] = {}
-    for text in given:
-        key, _, value = (part.strip() for part in text.partition("="))
-        if found.setdefault(key, value) != value:
-            raise errors.InvalidInput(option, f"{key} is given twice", "give each key once")
-    return found
+    return models.pairs(given, option)
 
 
 def interval(given: int | None, own: settings.Settings) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -58,6 +59,22 @@ def seconds(text: str | int | float) -> int:
     if value != int(value):
         raise ValueError(f"{errors.printable(str(text))!r} is not a whole number of seconds")
     return int(value)
+
+
+def pairs(texts: Iterable[str], what: str) -> dict[str, str]:
+    """Return texts ``key=value`` as a mapping.
+
+    Raises ``errors.InvalidInput`` about ``what`` for a key that is given twice with two values.
+
+    >>> pairs(["team=vfx", "tier = 1"], "--label")
+    {'team': 'vfx', 'tier': '1'}
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        key, _, value = (part.strip() for part in text.partition("="))
+        if found.setdefault(key, value) != value:
+            raise errors.InvalidInput(what, f"{key} is given twice", "give each key once")
+    return found
 
 
 def _one_line(text: str) -> str:

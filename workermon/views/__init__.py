@@ -9,6 +9,7 @@ from workermon.views.alerts import (
     AlertRow,
     AlertView,
     acknowledgement_row,
+    alert_position,
 )
 from workermon.views.backtest import CloudWatchHistory, LedgerBacktest
 from workermon.views.document import Document
@@ -56,6 +57,7 @@ __all__ = [
     "WorkerQuery",
     "WorkerRow",
     "acknowledgement_row",
+    "alert_position",
     "page",
     "silence_row",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -11,6 +11,7 @@ from pydantic import Field
 from workermon import models, ports
 from workermon.alerts import silences as silencing
 from workermon.views.document import Document, Time, absent
+from workermon.views.paging import Position
 
 #: Entries of the alert history that are looked at for alerts that are over; more if a time or a name is asked for.
 HISTORY = 1000
@@ -110,13 +111,13 @@ class AlertView:
         """Return the alerts that are meant; with those that are over comes each attempt to deliver them."""
         firing = self._firing()
         if wanted.state == "open":
-            return AlertList(alerts=tuple(row for row in firing if wanted.matches(row)))
+            return _sorted(row for row in firing if wanted.matches(row))
         rows = (
             episode.row.model_copy(update={"deliveries": tuple(episode.attempts)})
             for episode in self._episodes(firing, wanted)
             if wanted.matches(episode.row)
         )
-        return AlertList(alerts=tuple(rows))
+        return _sorted(rows)
 
     def _episodes(self, firing: Sequence[AlertRow], wanted: AlertFilter) -> Iterator[_Episode]:
         """Yield the episodes that fire, then those that are over, the newest first."""
@@ -173,6 +174,19 @@ def _attempts(entry: models.HistoryEntry, notification: models.Notification) -> 
         DeliveryAttempt(channel=attempt.channel, at=attempt.at, error=attempt.error, notification=notification.id)
         for attempt in entry.attempts
     ]
+
+
+def _sorted(rows: Iterable[AlertRow]) -> AlertList:
+    return AlertList(alerts=tuple(sorted(rows, key=alert_position)))
+
+
+def alert_position(row: AlertRow) -> Position:
+    """Return what alerts are sorted by: those that fire, the oldest first; then those that are over, the newest first.
+
+    The position stays while the alert fires, and after it is over.
+    """
+    at = models.moment(row.since) if row.open else -models.moment(row.at)
+    return 1 - row.open, at, row.dedup_key, row.since
 
 
 def _silenced_by(

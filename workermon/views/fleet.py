@@ -57,7 +57,7 @@ class WorkerList(Document):
 
 
 class WorkerQuery(Document):
-    """Which workers; ``text`` is part of a name, an id or a label, whatever its case. All that is given has to match."""
+    """Which workers: all that is given has to match; ``text`` is part of a name, id or label, whatever its case."""
 
     status: str | None = None
     labels: Mapping[str, str] = {}

@@ -8,12 +8,15 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from workermon import __version__, errors, settings
-from workermon.web import gate, probes, problems
+from workermon import __version__, errors, settings, views
+from workermon.web import api_read, gate, hub, openapi, probes, problems, stream
 
 #: Each module that serves something has a ``router``.
 ROUTERS = (
     probes.router,
+    api_read.router,
+    stream.router,
+    openapi.router,
 )  # fmt: skip
 
 #: What every answer says to a browser: nothing from elsewhere, no frame around it, nothing kept.
@@ -31,6 +34,7 @@ def create_app(container: dishka.Container) -> FastAPI:
     """Return the application over a container, whose stages and views its routes take."""
     app = FastAPI(title="workermon", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.settings = container.get(settings.Settings)
+    app.state.hub = hub.Hub(lambda: container.get(views.Watch).follow())
     for router in ROUTERS:
         app.include_router(router)
     problems.register(app)

@@ -27,20 +27,20 @@ Follow = Callable[[], Generator[views.Message | None, None, None]]
 
 
 class Frame(NamedTuple):
-    """A message as the stream sends it; ``worker_id`` is ``None`` if it is about no worker."""
+    """A message as the stream sends it; ``worker_id`` is empty if it is about no worker."""
 
-    worker_id: str | None
+    worker_id: str
     content: bytes
 
 
 def frame(message: views.Message) -> Frame:
     """Return a message of the channel as a server-sent event ``sample`` or ``alert``."""
     if isinstance(message, models.Event):
-        kind, worker_id, identity = "sample", message.worker_id, message.id
+        kind, worker_id = "sample", message.worker_id
     else:
-        kind, worker_id, identity = "alert", message.worker.id if message.worker else None, message.id
+        kind, worker_id = "alert", message.worker.id if message.worker else ""
     data = json.dumps(models.to_json(message), ensure_ascii=False)
-    text = f"event: {kind}\nid: {errors.printable(identity)}\ndata: {data}\n\n"
+    text = f"event: {kind}\nid: {errors.printable(message.id)}\ndata: {data}\n\n"
     return Frame(worker_id, text.encode("utf-8", "replace"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,7 +23,7 @@ PATIENCE = 30.0
 #: Milliseconds after which a browser connects again.
 RETRY = 3000
 
-router = APIRouter(prefix="/api/v1", tags=["stream"])
+router = APIRouter(prefix="/api/v1")
 
 
 class StreamQuery(BaseModel):
@@ -64,7 +64,8 @@ class EventStream(Response):
         beat = loop.time() + HEARTBEAT
         while not gone.done():
             coming = asyncio.ensure_future(self._client.next(max(0.0, beat - loop.time())))
-            await asyncio.wait({coming, gone}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {coming, gone}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not coming.done():
                 coming.cancel()
                 return
@@ -106,7 +107,9 @@ async def _disconnected(receive: Receive) -> None:
 @router.get(
     "/stream",
     response_class=EventStream,
+    status_code=200,
     summary="Follow samples and alerts",
+    tags=["stream"],
     responses={200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}},
 )
 async def stream(request: Request, caller: gate.Viewer, query: Annotated[StreamQuery, Query()]) -> Response:  # noqa: ARG001

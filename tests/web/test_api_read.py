@@ -1,0 +1,165 @@
+"""The API's reading routes: what the commands print as JSON, in pages, with problems for what cannot be meant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.support.commands import A, B, C, Ports, fires
+from workermon import errors
+
+Ok = Callable[..., str]
+
+
+def problem(web: TestClient, path: str, status: int) -> dict[str, Any]:
+    """Return the problem that a request gets, with that status."""
+    answer = web.get(path)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    found: dict[str, Any] = answer.json()
+    assert found["status"] == status
+    assert found["title"]
+    assert found["detail"]
+    assert found["action"]
+    return found
+
+
+@pytest.fixture
+def fleet(ok: Ok, world: Ports) -> None:
+    """Have two workers, one of which is in trouble."""
+    ok("add", A, "--label", "team=vfx")
+    ok("add", B, "--label", "team=web", "--label", "tier=1")
+    fires(world, A)
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("workers", ("list",)),
+        ("workers?status=running&label=team%3Dvfx", ("list", "--status", "running", "--label", "team=vfx")),
+        (f"workers/{A}", ("show", A)),
+        ("workers/render-01", ("show", "render-01")),
+        (f"workers/{A}/history", ("history", A)),
+        (f"workers/{A}/history?metric=cpu_utilization&since=2h", ("history", A, "cpu_utilization", "--since", "2h")),
+        (f"workers/{A}/why?metric=cpu_utilization", ("why", A, "cpu_utilization")),
+        ("alerts", ("alerts",)),
+        ("alerts?state=all", ("alerts", "--all")),
+        ("silences", ("silences",)),
+    ],
+)
+def test_the_api_says_what_the_command_says(web: TestClient, ok: Ok, fleet: None, path: str, command: Any) -> None:
+    """A route's document is that of its command, field by field; lists have the next page's cursor beside."""
+    ok("silence", "--rule", "cpu-high", "--for", "2h", "--reason", "new disk")
+    answer = web.get(f"/api/v1/{path}")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Type"] == "application/json"
+    found = answer.json()
+    if path.startswith(("workers?", "alerts")) or path == "workers":
+        assert found.pop("next") is None
+    assert found == json.loads(ok(*command, "--json"))
+
+
+def test_status_is_200_also_if_a_part_is_down(web: TestClient, run: Callable[..., Any], world: Ports) -> None:
+    """Nothing runs here, so the command exits with 1; the API answers the same document with 200."""
+    done = run("status", "--json")
+    assert done.exit_code == 1
+    answer = web.get("/api/v1/status")
+    assert (answer.status_code, answer.json()) == (200, json.loads(done.stdout))
+
+
+def test_the_fleet_is_walked_in_pages(web: TestClient, ok: Ok, fleet: None) -> None:
+    """Pages follow one another by name; one that was removed meanwhile breaks nothing."""
+    first = web.get("/api/v1/workers?limit=1").json()
+    assert [each["name"] for each in first["workers"]] == ["render-01"]
+    ok("remove", A)
+    second = web.get("/api/v1/workers", params={"limit": 1, "cursor": first["next"]}).json()
+    assert ([each["name"] for each in second["workers"]], second["next"]) == (["render-02"], None)
+
+
+def test_alerts_are_walked_in_pages(web: TestClient, ok: Ok, world: Ports, fleet: None) -> None:
+    """Those that fire come first; an alert that ends between two pages is not skipped."""
+    fires(world, A, status="resolved", version=2)
+    fires(world, B)
+    first = web.get("/api/v1/alerts?state=all&limit=1").json()
+    assert [(each["dedup_key"], each["open"]) for each in first["alerts"]] == [(f"{B}/cpu-high", True)]
+    second = web.get("/api/v1/alerts", params={"state": "all", "limit": 1, "cursor": first["next"]}).json()
+    assert [(each["dedup_key"], each["open"]) for each in second["alerts"]] == [(f"{A}/cpu-high", False)]
+    assert second["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("q=RENDER-02", ["render-02"]),
+        ("q=tier%3D1", ["render-02"]),
+        (f"q={A[-6:]}", ["render-01"]),
+        ("label=team%3Dweb&label=tier%3D1", ["render-02"]),
+        ("label=team%3Dweb&status=running", []),
+        ("q=%3Cscript%3E", []),
+    ],
+)
+def test_the_fleet_is_filtered(web: TestClient, fleet: None, query: str, names: list[str]) -> None:
+    """Text is looked for in names, ids and labels whatever its case; all filters have to match."""
+    found = web.get(f"/api/v1/workers?{query}").json()["workers"]
+    assert [each["name"] for each in found] == names
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("workers?limit=0", 422, "query.limit"),
+        ("workers?limit=1001", 422, "query.limit"),
+        ("workers?limit=x", 422, "query.limit"),
+        ("workers?cursor=abc", 400, "cursor"),
+        ("workers?cursor=", 400, "cursor"),
+        ("alerts?cursor=%00", 400, "cursor"),
+        ("workers?status=gone", 422, "query.status"),
+        ("workers?label=team", 422, "query.label.0"),
+        ("workers?label=a%3D1&label=a%3D2", 400, "label"),
+        ("workers?colour=red", 422, "query.colour"),
+        ("alerts?state=none", 422, "query.state"),
+        (f"workers/{C}", 404, f"worker {C}"),
+        ("workers/%0A", 422, "path.id"),
+        ("workers/..%2F..%2Fetc%2Fpasswd", 404, "GET /api/v1/workers/../../etc/passwd"),
+        (f"workers/{A}/history?metric=nothing", 404, "metric nothing"),
+        (f"workers/{A}/history?since=yesterday", 422, "query.since"),
+        (f"workers/{A}/history?since=nan", 422, "query.since"),
+        (f"workers/{A}/why", 422, "query.metric"),
+        (f"workers/{A}/why?metric=nothing", 404, "metric nothing"),
+        ("nothing", 404, "GET /api/v1/nothing"),
+        ("stream?worker=x", 422, "query.worker.0"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_problem(web: TestClient, fleet: None, path: str, status: int, says: str) -> None:
+    """Each has a status, and says in three parts what is wrong."""
+    assert problem(web, f"/api/v1/{path}", status)["title"] == says
+
+
+def test_a_cursor_of_another_list_is_refused(web: TestClient, fleet: None) -> None:
+    """A cursor of the fleet does not go on in the alerts."""
+    cursor = web.get("/api/v1/workers?limit=1").json()["next"]
+    assert problem(web, f"/api/v1/alerts?cursor={cursor}", 400)["detail"] == "is not one that this list gave"
+
+
+def test_redis_out_of_reach_is_503(web: TestClient, world: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer says so and when to try again; the process goes on."""
+
+    def down() -> Any:
+        raise errors.RedisUnavailable("Redis", "it is out of reach", "start it")
+
+    monkeypatch.setattr(world.alerts, "open", down)
+    assert problem(web, "/api/v1/alerts", 503)["title"] == "Redis"
+    assert web.get("/api/v1/alerts").headers["Retry-After"] == "5"
+
+
+def test_a_name_of_markup_is_text(web: TestClient, ok: Ok) -> None:
+    """A name with quotes and angle brackets comes back as it is, in JSON that a browser does not take for a page."""
+    name = "<script>alert('\"')</script>"
+    ok("add", A, "--name", name)
+    answer = web.get("/api/v1/workers", params={"q": "<SCRIPT>"})
+    assert [each["name"] for each in answer.json()["workers"]] == [name]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"

@@ -1,0 +1,169 @@
+"""The routes of the API that read: each is a view, and answers what the command of that name prints as JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from dishka.integrations.fastapi import DishkaSyncRoute, FromDishka
+from fastapi import APIRouter, Path, Query
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from starlette.responses import Response
+
+from workermon import fleet, health, models, views
+from workermon.web import documents, gate, paging
+
+router = APIRouter(prefix="/api/v1", route_class=DishkaSyncRoute)
+
+
+def _pair(text: str) -> str:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or not value.strip():
+        raise ValueError("is not key=value, such as team=vfx")
+    return text
+
+
+def _seconds(given: object) -> int:
+    return models.seconds(given) if isinstance(given, str | int | float) else models.seconds(str(given))
+
+
+Pair = Annotated[models.Text, AfterValidator(_pair)]
+#: Seconds, or a text such as ``90s``, ``5m``, ``24h``.
+Duration = Annotated[
+    int,
+    BeforeValidator(_seconds),
+    Field(le=10 * 366 * models.DAY),
+    WithJsonSchema({"anyOf": [{"type": "string", "examples": ["60s", "5m", "24h"]}, {"type": "integer"}]}),
+]
+#: An instance id, or a name.
+WorkerId = Annotated[models.Text, Path(alias="id", description="An instance id or a name.")]
+Limit = Annotated[int, Field(ge=1, le=paging.MAX_LIMIT)]
+
+
+class WorkersQuery(documents.Fields):
+    """Which workers, and which page of them."""
+
+    limit: Limit = paging.DEFAULT_LIMIT
+    cursor: str | None = None
+    status: models.Status | None = None
+    label: list[Pair] = Field(default=[], max_length=50, description="key=value; may be repeated, all have to match.")
+    q: str = Field(default="", max_length=256, description="Part of a name, an id or a label.")
+
+    def query(self) -> views.WorkerQuery:
+        """Return it as the view takes it."""
+        return views.WorkerQuery(status=self.status, labels=models.pairs(self.label, "label"), text=self.q)
+
+
+class AlertsQuery(documents.Fields):
+    """Which alerts, and which page of them."""
+
+    state: Literal["open", "all"] = "open"
+    since: Duration | None = Field(default=None, description="Leaves out what was over before.")
+    worker: models.Text | None = Field(default=None, description="An instance id or a name.")
+    rule: models.Text | None = None
+    limit: Limit = paging.DEFAULT_LIMIT
+    cursor: str | None = None
+
+    def filter(self, now: float) -> views.AlertFilter:
+        """Return it as the view takes it."""
+        since = None if self.since is None else now - self.since
+        return views.AlertFilter(state=self.state, since=since, worker=self.worker, rule=self.rule)
+
+
+class HistoryQuery(documents.Fields):
+    """Which datapoints."""
+
+    metric: models.Text | None = None
+    since: Duration = Field(default=3600, description="How far back.")
+
+
+class WhyQuery(documents.Fields):
+    """What is to be explained."""
+
+    metric: models.Text
+
+
+class WorkerPage(views.WorkerList):
+    """A page of the fleet by name; ``next`` is the cursor of the next one."""
+
+    next: str | None
+
+
+class AlertPage(views.AlertList):
+    """A page of the alerts; ``next`` is the cursor of the next one."""
+
+    next: str | None
+
+
+@router.get("/workers", response_model=WorkerPage, summary="List workers", tags=["workers"])
+def workers(
+    query: Annotated[WorkersQuery, Query()],
+    caller: gate.Viewer,  # noqa: ARG001
+    fleet_view: FromDishka[views.FleetView],
+) -> Response:
+    """Return a page of the fleet by name, as ``list --json``."""
+    after = paging.decode("workers", query.cursor)
+    rows, following = fleet_view.page(query.query(), limit=query.limit, after=after)
+    return documents.answer(WorkerPage(workers=rows, next=paging.encode("workers", following)))
+
+
+@router.get("/workers/{id}", response_model=views.WorkerDetail, summary="Show a worker", tags=["workers"])
+def worker(
+    worker_id: WorkerId,
+    caller: gate.Viewer,  # noqa: ARG001
+    lookup: FromDishka[fleet.Lookup],
+    fleet_view: FromDishka[views.FleetView],
+) -> Response:
+    """Return all that is known of one worker, as ``show --json``."""
+    return documents.answer(fleet_view.show(lookup.resolve([worker_id])[0]))
+
+
+@router.get("/workers/{id}/history", response_model=views.History, summary="Show datapoints", tags=["workers"])
+def history(
+    worker_id: WorkerId,
+    query: Annotated[HistoryQuery, Query()],
+    caller: gate.Viewer,  # noqa: ARG001
+    lookup: FromDishka[fleet.Lookup],
+    history_view: FromDishka[views.HistoryView],
+) -> Response:
+    """Return the datapoints of a metric, or of every metric, as ``history --json``."""
+    record = lookup.resolve([worker_id])[0]
+    return documents.answer(history_view.history(record, query.metric, history_view.now() - query.since))
+
+
+@router.get(
+    "/workers/{id}/why", response_model=views.WorkerExplanation, summary="Explain a worker's alerts", tags=["workers"]
+)
+def why(
+    worker_id: WorkerId,
+    query: Annotated[WhyQuery, Query()],
+    caller: gate.Viewer,  # noqa: ARG001
+    lookup: FromDishka[fleet.Lookup],
+    explanation: FromDishka[views.Explanation],
+) -> Response:
+    """Return why an alert fires or does not, as ``why --json``."""
+    return documents.answer(explanation.why(lookup.resolve([worker_id])[0], query.metric))
+
+
+@router.get("/alerts", response_model=AlertPage, summary="List alerts", tags=["alerts"])
+def alerts(
+    query: Annotated[AlertsQuery, Query()],
+    caller: gate.Viewer,  # noqa: ARG001
+    alert_view: FromDishka[views.AlertView],
+) -> Response:
+    """Return the alerts that fire, or all of them, as ``alerts --json``."""
+    after = paging.decode("alerts", query.cursor)
+    found = alert_view.list(query.filter(alert_view.now()))
+    rows, following = views.page(found.alerts, views.alert_position, limit=query.limit, after=after)
+    return documents.answer(AlertPage(alerts=rows, next=paging.encode("alerts", following)))
+
+
+@router.get("/silences", response_model=views.SilenceList, summary="List silences", tags=["silences"])
+def silences(caller: gate.Viewer, silence_view: FromDishka[views.SilenceView]) -> Response:  # noqa: ARG001
+    """Return the silences in force and the windows of the config file, as ``silences --json``."""
+    return documents.answer(silence_view.list())
+
+
+@router.get("/status", response_model=health.Status, summary="Show whether every part is alive", tags=["status"])
+def status(caller: gate.Viewer, check: FromDishka[health.StatusCheck]) -> Response:  # noqa: ARG001
+    """Return the state of every part, as ``status --json``. The answer is 200 also if a part is down."""
+    return documents.answer(check.status())

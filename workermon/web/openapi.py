@@ -1,0 +1,83 @@
+"""The API described in OpenAPI 3.1, made of the routes' own types; and the page that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from workermon import __version__, views
+from workermon.web import gate, problems
+
+router = APIRouter(prefix="/api/v1", include_in_schema=False)
+
+DESCRIPTION = """\
+Everything that workermon's commands show and do, as JSON over HTTP. Times are RFC 3339 in UTC, durations are seconds.
+Readers ignore fields that they do not know; requests with unknown fields are refused.
+
+On a loopback address no login is asked. Elsewhere send `Authorization: Bearer TOKEN`; `workermon token create` makes
+one. A write may carry an `Idempotency-Key`: repeated with the same key and body, it is done once, and gives the first
+answer again."""
+
+#: What a login is; none is asked on loopback.
+SECURITY: dict[str, dict[str, str]] = {
+    "token": {"type": "http", "scheme": "bearer", "description": "A token of `workermon token create`."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "workermon_session",
+        "description": "Who logged in on the page.",
+    },
+}
+
+
+class Problem(views.Document):
+    """An error (RFC 9457): ``title`` says what, ``detail`` why, ``action`` what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    action: str
+
+
+def schema(app: FastAPI) -> dict[str, Any]:
+    """Return the document that describes the API of an app."""
+    document = get_openapi(
+        title="workermon", version=__version__, openapi_version="3.1.0", description=DESCRIPTION, routes=app.routes
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):  # the framework's own errors, which ours replace
+        schemas.pop(name, None)
+    schemas["Problem"] = Problem.model_json_schema()
+    content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    components["responses"] = {"Problem": {"description": "A problem, in three parts.", "content": content}}
+    components["securitySchemes"] = SECURITY
+    for operation in operations(document):
+        responses = operation["responses"]
+        if "Validation Error" in responses.get("422", {}).get("description", ""):
+            del responses["422"]
+        for status in ("4XX", "5XX"):
+            responses[status] = {"$ref": "#/components/responses/Problem"}
+        operation["security"] = [{}, *({name: []} for name in SECURITY)]
+    return document
+
+
+def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield each operation that a schema describes."""
+    for path in document["paths"].values():
+        yield from path.values()
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request, caller: gate.Viewer) -> Response:  # noqa: ARG001
+    """Return the schema of this API."""
+    app: FastAPI = request.app
+    if app.openapi_schema is None:
+        app.openapi_schema = schema(app)
+    return JSONResponse(app.openapi_schema)
