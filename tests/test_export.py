@@ -5,9 +5,10 @@ import tomllib
 
 import jsonschema
 import pytest
+from click.testing import CliRunner
 
-from tests.support.commands import A, B, one_line
-from workermon import config, costs, models, testing
+from tests.support.commands import A, B, C, Session, one_line
+from workermon import cli, config, costs, errors, fleet, models, testing
 from workermon.config import export
 
 FILE = """
@@ -160,7 +161,7 @@ def test_a_plan_tells_the_difference_and_changes_nothing(ok, run, world, tmp_pat
     file.write_text(FILE, "utf-8")
     told = json.loads(ok("plan", str(file), "--json"))
     assert sorted(told["added"]) == [A, B]
-    assert told["rules"] == {
+    assert told["rule_changes"] == {
         "added": ["quiet"],
         "changed": ["cpu-high"],
         "removed": ["memory-high", "disk-high", "status-check-failed", "no-data"],
@@ -177,9 +178,10 @@ def test_a_plan_tells_the_difference_and_changes_nothing(ok, run, world, tmp_pat
     assert told["dollars_per_month"] == {"before": 0.0, "after": round(month, 2)}
     assert json.loads(ok("list", "--json"))["workers"] == []
     applied = json.loads(ok("apply", str(file), "--json"))
-    assert {key: applied[key] for key in told} == told
+    assert {key: applied[key] for key in told} == told | {"revision": 1}
     text = ok("plan", str(file))
-    assert text.splitlines()[:-1] == ["nothing changes"]
+    assert text.splitlines()[0] == "nothing changes"
+    assert [line for line in text.splitlines() if line.startswith(("added", "changed", "removed"))] == []
     assert text.splitlines()[-1] == f"CloudWatch: about ${month:.2f} a month, ${month:.2f} before"
 
 
@@ -205,6 +207,7 @@ def test_a_plan_tells_of_definitions_that_change_under_their_names(ok, tmp_path,
 
 def test_rules_that_a_file_leaves_without_their_metric_are_warned_of(ok, run, tmp_path):
     """A file without rules may end the collection of what rules in force are about; plan and apply say which."""
+    ok("add", A)
     file = tmp_path / "fleet.toml"
     file.write_text('[collect]\nmetrics = ["cpu_utilization", "disk_utilization"]\n', "utf-8")
     for command in ("plan", "apply"):
@@ -213,6 +216,78 @@ def test_rules_that_a_file_leaves_without_their_metric_are_warned_of(ok, run, tm
         assert [line.split(":")[1] for line in done.stderr.splitlines()] == [" rule memory-high"]
     file.write_text("[collect]\n", "utf-8")
     assert run("plan", str(file)).stderr == ""
+
+
+COVERED = f"""
+[[workers]]
+id = "{A}"
+region = "us-east-1"
+labels = {{ team = "vfx" }}
+[[workers]]
+id = "{B}"
+region = "us-east-1"
+[[rules]]
+name = "every"
+metric = "cpu_utilization"
+above = {{ critical = 90 }}
+[[rules]]
+name = "one"
+metric = "cpu_utilization"
+above = {{ critical = 95 }}
+labels = {{ team = "vfx" }}
+[[rules]]
+name = "nobody"
+metric = "cpu_utilization"
+above = {{ critical = 99 }}
+labels = {{ team = "vfxx" }}
+"""
+
+
+@pytest.mark.parametrize("command", ["plan", "apply"])
+def test_how_many_workers_each_rule_applies_to_is_said(ok, run, tmp_path, command):
+    """A rule whose labels no worker has is warned of: it is mostly a misspelt label."""
+    file = tmp_path / "fleet.toml"
+    file.write_text(COVERED, "utf-8")
+    shown = run(command, str(file))
+    assert "rule every applies to 2 workers\nrule one applies to 1 worker\n" in shown.stdout
+    assert shown.stderr == "warning: rule nobody: applies to no worker; none has team=vfxx\n"
+    report = json.loads(run(command, str(file), "--json").stdout)
+    assert report["rules"] == [
+        {"name": "every", "workers": 2}, {"name": "one", "workers": 1}, {"name": "nobody", "workers": 0},
+    ]  # fmt: skip
+    assert report["warnings"] == ["rule nobody: applies to no worker; none has team=vfxx"]
+
+
+def test_rules_check_counts_the_workers_of_the_file_and_those_that_are_monitored(ok, run, tmp_path):
+    """Without Redis the file's own workers count; a rule for those that [discover] may bring is not warned of."""
+    file = tmp_path / "fleet.toml"
+    file.write_text(COVERED, "utf-8")
+    alone = CliRunner().invoke(cli.cli, ["rules", "check", str(file), "--json"], obj=Session())
+    assert json.loads(alone.stdout)["coverage"][1] == {"name": "one", "workers": 1}
+    assert alone.stderr == "warning: rule nobody: applies to no worker; none has team=vfxx\n"
+    ok("add", C, "--no-verify", "--label", "team=vfxx")
+    assert "rule nobody applies to 1 worker\n" in ok("rules", "check", str(file))
+    discover = '[discover]\ntags = { Role = "render" }\nlabels = { team = "vfxx" }\n'
+    file.write_text(discover + COVERED, "utf-8")
+    assert CliRunner().invoke(cli.cli, ["rules", "check", str(file)], obj=Session()).stderr == ""
+
+
+def test_a_fleet_without_workers_is_warned_of_once(run, tmp_path):
+    """A file of rules alone that is applied first is no list of warnings."""
+    file = tmp_path / "fleet.toml"
+    file.write_text("[collect]\n", "utf-8")
+    assert run("plan", str(file)).stderr == "warning: no worker is monitored, so no rule applies to any\n"
+
+
+def test_a_file_is_not_applied_over_a_revision_that_its_author_did_not_see(world):
+    """Who names the revision that they looked at is refused if another one is in force; nothing is written."""
+    stage = world.get(fleet.Application)
+    file = testing.parse("[budget]\ndollars_per_day = 5\n")
+    options = fleet.ApplyOptions(region="us-east-1", revision=0)
+    assert stage.apply(file, options).revision == 1
+    with pytest.raises(errors.RevisionChanged, match="revision 1 of the set-up is in force, not 0"):
+        stage.apply(testing.parse("[budget]\ndollars_per_day = 6\n"), options)
+    assert world.configurations.load().budget == 5
 
 
 def test_a_plan_refuses_what_apply_refuses(run, tmp_path):

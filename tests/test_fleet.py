@@ -337,7 +337,9 @@ above = {{ critical = 50 }}
 
 def apply(world, text, **given):
     """Apply a file to a world."""
-    return stage(fleet.Application, world).apply(testing.parse(text, "w.toml"), fleet.ApplyOptions(None, **given))
+    return stage(fleet.Application, world).apply(
+        testing.parse(text, "w.toml"), fleet.ApplyOptions(region=None, **given)
+    )
 
 
 def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world):

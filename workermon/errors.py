@@ -69,6 +69,15 @@ class NotFound(WorkermonError):
     exit_code = 3
 
 
+class RevisionChanged(WorkermonError):
+    """Another revision of the configuration is in force than the caller looked at."""
+
+    def __init__(self, what: str, expected: int, present: int) -> None:
+        why = f"revision {present} of the set-up is in force, not {expected}"
+        super().__init__(what, why, "look at what changed, and apply it again")
+        self.args = (what, expected, present)
+
+
 class UnknownWorker(NotFound):
     """No worker is monitored under that id or name."""
 

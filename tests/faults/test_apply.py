@@ -31,7 +31,7 @@ from workermon import fleet, ports, settings, testing
 from workermon.cli import session
 own = session.Session(settings.load())
 file = testing.parse(pathlib.Path(sys.argv[1]).read_text(), sys.argv[1])
-options = fleet.ApplyOptions("us-east-1", 1, 1)
+options = fleet.ApplyOptions(region="us-east-1", interval=1, min_interval=1)
 stage = own.get(fleet.Application)
 stage.plan(file, options)
 print("ready", flush=True)

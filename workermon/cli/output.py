@@ -12,18 +12,25 @@ import click
 from workermon import errors, models
 
 if TYPE_CHECKING:
-    from workermon import views
+    import pydantic
+
+    from workermon import fleet
 
 
-def document(found: views.Document | Mapping[str, Any]) -> None:
+def document(found: pydantic.BaseModel | Mapping[str, Any]) -> None:
     """Print one JSON document."""
-    content = found if isinstance(found, Mapping) else found.to_json()
+    content = found if isinstance(found, Mapping) else models.to_json(found)
     click.echo(json.dumps(content, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
 
 
 def warn(text: str) -> None:
     """Print a warning on standard error, in one line."""
     click.echo(f"warning: {errors.printable(text)}", err=True)
+
+
+def rule_coverage(rule: fleet.RuleCoverage) -> str:
+    """Return how many workers a rule applies to, in words."""
+    return f"rule {rule.name} applies to {rule.workers} worker{'' if rule.workers == 1 else 's'}"
 
 
 def reading(shown: models.Reading | None) -> str:

@@ -38,17 +38,20 @@ def rules() -> None:
 def check(own: session.Session, file: str, as_json: bool) -> None:
     """Validate a config file, without Redis or AWS.
 
+    If Redis can be reached, the workers that are monitored count where it says how many workers a rule applies to.
+
     \b
     Example: workermon rules check fleet.toml
     """
-    from workermon import config
+    from workermon import config, fleet
 
     found = files.read(file)
     made = config.to_configuration(found, config.DEFAULT)
     config.check_intervals(found, own.settings.min_interval)
     config.check_silences(found, time.time())
     own.check_regions(found)
-    warned = config.warnings(found, own.settings.secret)
+    coverage = fleet.check_coverage(found, made, _monitored(own))
+    warned = [*config.warnings(found, own.settings.secret), *coverage.warnings]
     for text in warned:
         output.warn(text)
     if as_json:
@@ -61,6 +64,7 @@ def check(own: session.Session, file: str, as_json: bool) -> None:
                 "channels": list(made.channels),
                 "workers": [worker.id for worker in found.workers or ()],
                 "collect": list(made.collect),
+                "coverage": [models.to_json(rule) for rule in coverage.rules],
             }
         )
         return
@@ -68,6 +72,17 @@ def check(own: session.Session, file: str, as_json: bool) -> None:
         f"{found.source}: valid; rules: {', '.join(rule.name for rule in made.rules) or 'none'};"
         f" channels: {', '.join(made.channels)}; workers: {len(found.workers or ())}"
     )
+    for rule in coverage.rules:
+        click.echo(output.rule_coverage(rule))
+
+
+def _monitored(own: session.Session) -> list[models.Worker]:
+    """Return the workers that are monitored; none if Redis is out of reach."""
+    try:
+        records = own.get(ports.Workers).every()  # type: ignore[type-abstract]
+    except errors.RedisUnavailable:
+        return []
+    return [record.worker for record in records if record.condition.status not in models.GONE]
 
 
 @rules.command()

@@ -64,7 +64,13 @@ def _apply(own: session.Session, file: config.File, region: str | None) -> None:
     from workermon import config, fleet
 
     stage = own.get(fleet.Application)
-    options = fleet.ApplyOptions(region, own.settings.interval, own.settings.min_interval, missing="skip")
+    options = fleet.ApplyOptions(
+        region=region,
+        interval=own.settings.interval,
+        min_interval=own.settings.min_interval,
+        missing="skip",
+        past_silences="keep",
+    )
     try:
         config.check_silences(file, own.now())
     except errors.InvalidInput as why:
@@ -117,7 +123,9 @@ def demo(workers: int, seconds: int | None) -> None:
         sessions.append(own)
         assert own.settings.config is not None
         file = files.read(own.settings.config)
-        options = fleet.ApplyOptions(own.default_region, own.settings.interval, own.settings.min_interval)
+        options = fleet.ApplyOptions(
+            region=own.default_region, interval=own.settings.interval, min_interval=own.settings.min_interval
+        )
         own.get(fleet.Application).apply(file, options)
 
     def follow() -> Iterator[models.Event | models.Notification | None]:

@@ -17,6 +17,7 @@ from workermon.config import build, channels, grammar, problems, rules
 from workermon.config.build import to_configuration
 from workermon.config.catalogue import DEFAULT, STANDING
 from workermon.config.file import File, check_intervals, check_silences, warnings
+from workermon.config.grammar import WorkerSection
 from workermon.config.rules import Case
 from workermon.rules import KINDS, Kinds
 
@@ -73,6 +74,7 @@ __all__ = [
     "Case",
     "File",
     "Parser",
+    "WorkerSection",
     "check_intervals",
     "check_silences",
     "to_configuration",

@@ -5,10 +5,10 @@ and repaired by ``Reconciliation``. Every call may be repeated.
 """
 
 from workermon.fleet.apply import Application as Application
-from workermon.fleet.apply import Applied as Applied
-from workermon.fleet.apply import ApplyOptions as ApplyOptions
-from workermon.fleet.apply import Plan as Plan
 from workermon.fleet.cleanup import Cleanup as Cleanup
+from workermon.fleet.coverage import CheckedCoverage as CheckedCoverage
+from workermon.fleet.coverage import RuleCoverage as RuleCoverage
+from workermon.fleet.coverage import check_coverage as check_coverage
 from workermon.fleet.discovery import Discovered as Discovered
 from workermon.fleet.discovery import Discovery as Discovery
 from workermon.fleet.lookup import Lookup as Lookup
@@ -16,6 +16,8 @@ from workermon.fleet.members import AddOptions as AddOptions
 from workermon.fleet.members import Enrolment as Enrolment
 from workermon.fleet.members import Members as Members
 from workermon.fleet.members import Removed as Removed
+from workermon.fleet.plan import ApplyOptions as ApplyOptions
+from workermon.fleet.plan import ChangeReport as ChangeReport
 from workermon.fleet.reconcile import Reconciled as Reconciled
 from workermon.fleet.reconcile import Reconciliation as Reconciliation
 from workermon.fleet.steps import Step as Step

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from workermon import config, errors, failpoints, logs, models, ports, rules
 from workermon.alerts import lifecycle
@@ -12,6 +11,7 @@ from workermon.fleet.cleanup import Cleanup
 from workermon.fleet.desired import Described, DesiredWorker, check_names, describe
 from workermon.fleet.discovery import Discovery
 from workermon.fleet.members import Enrolment
+from workermon.fleet.plan import ApplyOptions, ChangeReport, Plan
 from workermon.fleet.scopes import Scopes
 
 log = logs.get(__name__)
@@ -22,64 +22,6 @@ MAX_APPLY_TRIES = 50
 #: Workers that are removed in the one step in which a file is applied, for each takes about 0.1 ms of Redis' time. The
 #: others are removed one by one after it.
 MAX_REMOVED_AT_ONCE = 1000
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ApplyOptions:
-    """How a config file is applied.
-
-    ``interval`` (seconds) and ``region`` are for workers that name none; ``min_interval`` is the least one allowed.
-    ``verify`` asks EC2 for new workers and for what ``[discover]`` finds (otherwise a reconciliation adds that later).
-    ``missing`` says what becomes of workers that EC2 does not have.
-    """
-
-    region: str | None
-    interval: int = 60
-    min_interval: int = 10
-    verify: bool = True
-    missing: Literal["refuse", "skip"] = "refuse"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a config file changes: the configuration ``before`` and ``after``, and what becomes of the fleet.
-
-    ``fleet`` is as it is now; ``skipped`` are workers of the file that EC2 does not have.
-    """
-
-    before: models.Configuration
-    after: models.Configuration
-    fleet: tuple[ports.Record, ...]
-    added: tuple[models.Worker, ...]
-    updated: tuple[models.Worker, ...]
-    removed: tuple[str, ...]
-    skipped: tuple[str, ...]
-
-    @property
-    def changed(self) -> tuple[str, ...]:
-        """Return the names of the parts of the configuration that change."""
-        return tuple(
-            name
-            for name in models.Configuration.model_fields
-            if name != "revision" and getattr(self.after, name) != getattr(self.before, name)
-        )
-
-    @property
-    def is_empty(self) -> bool:
-        """Tell whether nothing changes."""
-        return not (self.added or self.updated or self.removed or self.changed)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
-    """What a config file changed; ``skipped`` are workers of the file that EC2 does not have."""
-
-    revision: int
-    changed: tuple[str, ...]
-    added: tuple[str, ...]
-    updated: tuple[str, ...]
-    removed: tuple[str, ...]
-    skipped: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +39,20 @@ class Application:
     ec2: ports.Ec2
     secrets: ports.Secrets
     dispatcher: ports.Dispatcher
+    kinds: rules.Kinds
     now: ports.Clock
 
-    def plan(self, file: config.File, options: ApplyOptions) -> Plan:
+    def plan(self, file: config.File, options: ApplyOptions) -> ChangeReport:
         """Return what ``apply`` would do with the same arguments. Raises what it would, and writes nothing."""
+        return self._plan(file, options).report(self.kinds, self.secrets)
+
+    def _plan(self, file: config.File, options: ApplyOptions) -> Plan:
         before = self.configurations.load()
-        after = config.to_configuration(file, before)
+        if options.revision not in (None, before.revision):
+            raise errors.RevisionChanged(file.source, options.revision, before.revision)
+        if options.past_silences == "refuse":
+            config.check_silences(file, self.now())
+        after = config.to_configuration(file, before, self.kinds)
         records = {record.worker.id: record for record in self.workers.every()}
         desired = _desired(file, options, Scopes(after, self.secrets))
         check_names(desired, self.workers)
@@ -128,6 +78,7 @@ class Application:
             removed += gone
         changes = (worker.changed(records[worker.id].worker) for worker in desired if worker.id in records)
         return Plan(
+            file=file,
             before=before,
             after=after,
             fleet=tuple(records.values()),
@@ -137,12 +88,13 @@ class Application:
             skipped=tuple(described.missing),
         )
 
-    def apply(self, file: config.File, options: ApplyOptions) -> Applied:
+    def apply(self, file: config.File, options: ApplyOptions) -> ChangeReport:
         """Make fleet, rules and channels what a file says, in one step; all of it is checked before.
 
         If two files are applied at the same time, the second is compared again with what the first one made. The
         schedule follows; if a crash leaves part of that undone, ``Reconciliation`` or the same file completes it.
-        Raises ``errors.InvalidInput``, ``errors.NotFound``, and what EC2 raises, all before anything is written.
+        Raises ``errors.InvalidInput``, ``errors.NotFound``, ``errors.RevisionChanged`` and what EC2 raises, all before
+        anything is written.
         """
         plan = self._write(file, options)
         failpoints.reach("apply.written")
@@ -156,20 +108,13 @@ class Application:
             self._dispatch()
         revision = plan.after.revision if changed else plan.before.revision
         log.info("config.applied", source=file.source, revision=revision, changed=list(changed), added=len(plan.added))
-        return Applied(
-            revision=revision,
-            changed=changed,
-            added=tuple(worker.id for worker in plan.added),
-            updated=tuple(worker.id for worker in plan.updated),
-            removed=plan.removed,
-            skipped=plan.skipped,
-        )
+        return plan.report(self.kinds, self.secrets).model_copy(update={"revision": revision})
 
     def _write(self, file: config.File, options: ApplyOptions) -> Plan:
         """Plan and write until no other change of the set-up comes in between."""
         for _ in range(MAX_APPLY_TRIES):
             mark = self.setup.mark()
-            plan = self.plan(file, options)
+            plan = self._plan(file, options)
             failpoints.reach("apply.planned")
             # An empty plan is not written: files that change something would lose every race against it.
             if plan.is_empty:

@@ -1,0 +1,161 @@
+"""What a config file changes: the plan, and the report of it that command line and API share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Literal
+
+from workermon import config, costs, errors, models, ports, rules
+from workermon.config import difference
+from workermon.fleet.coverage import RuleCoverage, coverage_warnings, rule_coverage
+
+
+class MonthlyPrice(models.Frozen):
+    """Dollars that 30 days of GetMetricData cost, before and after the change."""
+
+    before: float
+    after: float
+
+
+class ChangeReport(models.Frozen):
+    """What a config file changes of a set-up.
+
+    ``revision`` is the one in force: that it was compared with, or that it became. Workers are instance ids;
+    ``skipped`` are those that EC2 does not have. ``changed`` are the parts of the configuration that change, ``rules``
+    those that apply afterwards.
+    """
+
+    file: str
+    revision: int
+    added: tuple[str, ...]
+    updated: tuple[str, ...]
+    removed: tuple[str, ...]
+    skipped: tuple[str, ...]
+    changed: tuple[str, ...]
+    rules: tuple[RuleCoverage, ...]
+    rule_changes: difference.Names
+    channels: difference.Names
+    collected: difference.Names
+    silences: difference.Names
+    settings: difference.Names
+    dollars_per_month: MonthlyPrice
+    warnings: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing changes."""
+        return not (self.added or self.updated or self.removed or self.changed)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyOptions:
+    """How a config file is applied.
+
+    ``interval`` (seconds) and ``region`` are for workers that name none; ``min_interval`` is the least one allowed.
+    ``verify`` asks EC2 for new workers and for what ``[discover]`` finds (otherwise a reconciliation adds that later).
+    ``missing`` says what becomes of workers that EC2 does not have, ``past_silences`` of silences that are over.
+    ``revision`` is the one that has to be in force, ``None`` for any.
+    """
+
+    region: str | None
+    interval: int = 60
+    min_interval: int = 10
+    verify: bool = True
+    missing: Literal["refuse", "skip"] = "refuse"
+    past_silences: Literal["refuse", "keep"] = "refuse"
+    revision: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a config file changes: the configuration ``before`` and ``after``, and what becomes of the fleet.
+
+    ``fleet`` is as it is now; ``skipped`` are workers of the file that EC2 does not have.
+    """
+
+    file: config.File
+    before: models.Configuration
+    after: models.Configuration
+    fleet: tuple[ports.Record, ...]
+    added: tuple[models.Worker, ...]
+    updated: tuple[models.Worker, ...]
+    removed: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Return the names of the parts of the configuration that change."""
+        return tuple(
+            name
+            for name in models.Configuration.model_fields
+            if name != "revision" and getattr(self.after, name) != getattr(self.before, name)
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing changes."""
+        return not (self.added or self.updated or self.removed or self.changed)
+
+    def fleet_after(self) -> list[models.Worker]:
+        """Return the workers that are monitored afterwards, without terminated ones."""
+        present = (record.worker for record in self.fleet if record.condition.status not in models.GONE)
+        workers = {worker.id: worker for worker in (*present, *self.updated, *self.added)}
+        return [worker for worker in workers.values() if worker.id not in self.removed]
+
+    def report(self, kinds: rules.Kinds, secrets: ports.Secrets) -> ChangeReport:
+        """Return what people and programs are shown of it."""
+        changes = difference.changes(self.before, self.after)
+        workers = self.fleet_after()
+        covered = rule_coverage(self.after, workers, kinds)
+        return ChangeReport(
+            file=self.file.source,
+            revision=self.before.revision,
+            added=tuple(worker.id for worker in self.added),
+            updated=tuple(worker.id for worker in self.updated),
+            removed=self.removed,
+            skipped=self.skipped,
+            changed=self.changed,
+            rules=covered,
+            rule_changes=changes.rules,
+            channels=changes.channels,
+            collected=changes.collected,
+            silences=changes.silences,
+            settings=changes.settings,
+            dollars_per_month=self._price(),
+            warnings=(
+                *config.warnings(self.file, secrets, kinds),
+                *self._unknown_silenced(),
+                *self._not_collected(),
+                *coverage_warnings(covered, self.after, workers),
+                *(f"{worker_id}: EC2 does not have it, so it is left out" for worker_id in self.skipped),
+            ),
+        )
+
+    def _price(self) -> MonthlyPrice:
+        known = {
+            record.worker.id: (record.worker, {name: len(found) for name, found in record.dimensions.items()})
+            for record in self.fleet
+            if record.condition.status not in models.GONE
+        }
+        changed = (*self.added, *self.updated)
+        before, after = costs.monthly_change(self.before, self.after, known, changed, self.removed)
+        return MonthlyPrice(before=round(before, 2), after=round(after, 2))
+
+    def _unknown_silenced(self) -> Iterator[str]:
+        """Warn of a silence for an unknown worker: it may be meant for later, or be misspelt."""
+        workers = [record.worker for record in self.fleet] + [*self.added, *self.updated]
+        known = {name for worker in workers for name in (worker.id, worker.name)}
+        for place, silence in enumerate(self.file.silences or ()):
+            if silence.worker is not None and silence.worker not in known:
+                hint = errors.did_you_mean(silence.worker, known)
+                yield f"silences[{place}].worker: there is no {silence.worker} yet{f'; {hint}' if hint else ''}"
+
+    def _not_collected(self) -> Iterator[str]:
+        """Warn of a rule that stays while the file ends the collection of its metric."""
+        for rule in self.after.rules:
+            if rule.metric in self.after.metrics and rule.metric not in self.after.collect:
+                yield (
+                    f"rule {rule.name}: {rule.metric} is not collected, so it can never fire; add it to [collect]"
+                    " metrics, or write the [[rules]] that should apply"
+                )
