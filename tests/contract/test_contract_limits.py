@@ -126,6 +126,16 @@ def test_requests_and_metrics_are_counted_by_the_hour(kept: Kept) -> None:
     assert kept.costs.hours(NOW + 3600) == [second]
 
 
+def test_totals_only_grow(kept: Kept) -> None:
+    """What was counted in any hour is in the totals, and stays there."""
+    assert kept.costs.totals() == models.UsageTotals()
+    kept.costs.note(NOW, SCOPE, "GetMetricData", {"AWS/EC2/CPUUtilization": 3, "My App/a b": 1})
+    kept.costs.note(NOW + 90 * models.DAY, SCOPE, "GetMetricData", {"AWS/EC2/CPUUtilization": 2})
+    totals = kept.costs.totals()
+    assert totals.calls == {(SCOPE, "GetMetricData"): 2}
+    assert totals.metrics == {(SCOPE, "AWS/EC2/CPUUtilization"): 5, (SCOPE, "My App/a b"): 1}
+
+
 def test_a_decision_replaces_only_the_one_it_was_made_from(kept: Kept) -> None:
     """Of two that decide at once one wins; what is asked meanwhile counts in full too."""
     before = kept.costs.budget_decision()

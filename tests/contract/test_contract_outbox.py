@@ -66,8 +66,10 @@ def test_an_empty_outbox_has_nothing_to_do(repository: Repository) -> None:
 
 def test_a_notification_waits_for_each_channel(repository: Repository, tell: Tell) -> None:
     """A channel named twice is reported once; a claim gives the notification whole."""
+    assert repository.outbox.pending() == {}
     tell("firing", channels=("ops", "log", "ops"))
     assert repository.outbox.backlog() == 2
+    assert repository.outbox.pending() == {"log": 1, "ops": 1}
     assert repository.outbox.due(NOW, 10) == [ALERT]
     claims = claim(repository)
     assert brief(claims) == [("log", 1, 1), ("ops", 1, 1)]

@@ -90,7 +90,7 @@ from workermon.models.subject import (
     channel_subject,
     worker_subject,
 )
-from workermon.models.usage import BUDGET, EVERYWHERE, BudgetDecision, Hour
+from workermon.models.usage import BUDGET, EVERYWHERE, BudgetDecision, Hour, UsageTotals
 from workermon.models.worker import (
     GONE,
     STOPPED,
@@ -181,6 +181,7 @@ __all__ = [
     "Text",
     "TopicMessage",
     "Transition",
+    "UsageTotals",
     "Worker",
     "WorkerSummary",
     "account_subject",

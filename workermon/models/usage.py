@@ -25,6 +25,13 @@ class Hour(Frozen):
     full: dict[tuple[str, str], int] = {}
 
 
+class UsageTotals(Frozen):
+    """All requests to AWS since the installation began to count them; the keys are those of ``Hour``."""
+
+    calls: dict[tuple[str, str], int] = {}
+    metrics: dict[tuple[str, str], int] = {}
+
+
 class BudgetDecision(Frozen):
     """By what the budget multiplies the period of each metric, those above 1 only; decided ``at`` a time.
 

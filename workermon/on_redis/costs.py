@@ -21,9 +21,10 @@ REMEMBERED = 5.0
 
 
 class CountRequest(lua.Script[int]):
-    """Add to the counts of an hour; ``counts``: fields and numbers in turn."""
+    """Add to the counts of an hour and to those of all time; ``counts``: fields and numbers in turn."""
 
     hour: lua.Key
+    totals: lua.Key
     at: lua.Argument
     lifetime: lua.Argument
     counts: lua.Arguments
@@ -54,7 +55,9 @@ class RedisCosts:
             counted += [f"metric {scope} {metric}", number]
             counted += [f"full {scope} {metric}", number * weights.get(metric, 1)]
         hour = keys.costs(int(at // HOUR) * HOUR)
-        client.run(self._client, CountRequest(hour=hour, at=repr(at), lifetime=KEPT, counts=counted))
+        client.run(
+            self._client, CountRequest(hour=hour, totals=keys.COST_TOTALS, at=repr(at), lifetime=KEPT, counts=counted)
+        )
 
     def hours(self, since: float) -> list[models.Hour]:
         """Return the hours since the one that a time is in; no more than are kept."""
@@ -65,6 +68,13 @@ class RedisCosts:
                 pipe.hgetall(keys.costs(start))
             replies = pipe.execute()
         return [_hour(start, found) for start, found in zip(starts, replies, strict=True) if found]
+
+    def totals(self) -> models.UsageTotals:
+        """Return the counts of all time."""
+        with client.guard(self._client):
+            counts: Any = self._client.hgetall(keys.COST_TOTALS)
+        hour = _hour(0, counts)
+        return models.UsageTotals(calls=hour.calls, metrics=hour.metrics)
 
     def budget_decision(self) -> models.BudgetDecision:
         """Return what the budget makes of the periods, at most some seconds old."""

@@ -138,6 +138,7 @@ LISTED = (
         expires=True,
     ),
     Listed("workermon:limits", "set", "limiter", "buckets that are slowed", "an hour after the last was", expires=True),
+    Listed("workermon:cost-totals", "hash", "costs", "requests and metrics asked since the start", "permanent"),
     Listed("workermon:costs:<hour>", "hash", "costs", "requests and metrics asked", "49 hours", expires=True),
     Listed(
         "workermon:budget-decision", "string", "costs", "what the budget makes of the periods", "2 days", expires=True
@@ -194,6 +195,7 @@ CANARY = "workermon:canary"
 COUNTS = "workermon:counts"
 LIMITS = "workermon:limits"
 BUDGET_DECISION = "workermon:budget-decision"
+COST_TOTALS = "workermon:cost-totals"
 ACCOUNTS = "workermon:accounts"
 LEDGER = "workermon:ledger:"
 QUEUE, STATE, LEASE = "workermon:outbox:queue:", "workermon:outbox:state:", "workermon:outbox:lease:"

@@ -7,6 +7,7 @@ a negative number: no queue has that.
 
 from __future__ import annotations
 
+import collections
 import secrets
 from typing import Any
 
@@ -209,6 +210,20 @@ class RedisOutbox:
     def backlog(self) -> int:
         """Return how many notifications wait, without the canary's."""
         return client.run(self._client, CountBacklog(outbox=keys.OUTBOX, queue_prefix=keys.QUEUE, canary=_CANARY))
+
+    def pending(self) -> dict[str, int]:
+        """Return by channel how many notifications wait, without the canary's."""
+        waiting: collections.Counter[str] = collections.Counter()
+        with client.guard(self._client):
+            queues = [queue for queue in client.texts(self._client.zrange(keys.OUTBOX, 0, -1)) if queue != _CANARY]
+            for start in range(0, len(queues), LOOKED_AT):
+                some = queues[start : start + LOOKED_AT]
+                with self._client.pipeline(transaction=False) as pipe:
+                    for queue in some:
+                        pipe.llen(keys.QUEUE + queue)
+                    for queue, length in zip(some, pipe.execute(), strict=True):
+                        waiting[keys.of_queue(queue)[1]] += length
+        return {channel: number for channel, number in waiting.items() if number}
 
     def stuck(self, before: float, limit: int = 100) -> list[ports.StuckQueue]:
         """Return queues that were tried in vain for long, the oldest first; looks at a thousand queues at most."""

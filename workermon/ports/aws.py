@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from workermon.models import AccountRegion, BudgetDecision, Hour, Instance, InstanceStatus, Query, Series, TopicMessage
+from workermon.models import (
+    AccountRegion,
+    BudgetDecision,
+    Hour,
+    Instance,
+    InstanceStatus,
+    Query,
+    Series,
+    TopicMessage,
+    UsageTotals,
+)
 
 
 class Ec2(Protocol):
@@ -87,6 +97,9 @@ class Costs(Protocol):
 
     def hours(self, since: float) -> list[Hour]:
         """Return the hours with requests, from the hour of a time on, oldest first."""
+
+    def totals(self) -> UsageTotals:
+        """Return the counts of all time, which only grow."""
 
     def budget_decision(self) -> BudgetDecision:
         """Return the budget's decision; it may be some seconds old."""

@@ -76,6 +76,9 @@ class Outbox(Protocol):
     def backlog(self) -> int:
         """Return how many notifications wait, without the canary's."""
 
+    def pending(self) -> dict[str, int]:
+        """Return by channel how many notifications wait, without the canary's."""
+
     def stuck(self, before: float, limit: int = 100) -> list[StuckQueue]:
         """Return queues whose first notification was tried first by that time, and failed last, the oldest first."""
 

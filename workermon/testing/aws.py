@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -237,6 +238,16 @@ class MemoryCosts:
         """Return the hours since the one that a time is in."""
         with self._lock:
             return [self._hours[start] for start in sorted(self._hours) if start >= since // 3600 * 3600]
+
+    def totals(self) -> models.UsageTotals:
+        """Return the counts of all time."""
+        calls: collections.Counter[tuple[str, str]] = collections.Counter()
+        metrics: collections.Counter[tuple[str, str]] = collections.Counter()
+        with self._lock:
+            for hour in self._hours.values():
+                calls.update(hour.calls)
+                metrics.update(hour.metrics)
+        return models.UsageTotals(calls=dict(calls), metrics=dict(metrics))
 
     def budget_decision(self) -> models.BudgetDecision:
         """Return what the budget makes of the periods."""

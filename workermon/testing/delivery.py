@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import threading
 from collections.abc import Mapping, Sequence
 
@@ -125,6 +126,15 @@ class MemoryOutbox:
         """Return how many notifications wait."""
         with self._store.lock:
             return sum(len(queue.waiting) for key, queue in self._store.queues.items() if key[0] != models.CANARY)
+
+    def pending(self) -> dict[str, int]:
+        """Return by channel how many notifications wait."""
+        waiting: collections.Counter[str] = collections.Counter()
+        with self._store.lock:
+            for (alert_id, channel), queue in self._store.queues.items():
+                if alert_id != models.CANARY and queue.waiting:
+                    waiting[channel] += len(queue.waiting)
+        return dict(waiting)
 
     def stuck(self, before: float, limit: int = 100) -> list[ports.StuckQueue]:
         """Return queues that were tried in vain for long, the oldest first."""

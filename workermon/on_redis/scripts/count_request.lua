@@ -1,10 +1,14 @@
--- Add to the counts of an hour of requests to AWS.
+-- Add to the counts of an hour of requests to AWS, and to those of all time.
 local hour = KEYS[1]      -- hash: counts, and 'begun' (when the first request was counted)
+local totals = KEYS[2]    -- hash: counts
 local at = ARGV[1]
 local lifetime = ARGV[2]  -- seconds
 local counts_at = 3       -- ARGV[counts_at], …: fields and numbers to add, in turn
 
 redis.call('HSETNX', hour, 'begun', at)
-for i = counts_at, #ARGV, 2 do redis.call('HINCRBY', hour, ARGV[i], ARGV[i + 1]) end
+for i = counts_at, #ARGV, 2 do
+  redis.call('HINCRBY', hour, ARGV[i], ARGV[i + 1])
+  redis.call('HINCRBY', totals, ARGV[i], ARGV[i + 1])
+end
 redis.call('EXPIRE', hour, lifetime)
 return 1
