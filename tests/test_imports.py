@@ -93,6 +93,7 @@ TECHNOLOGY = {
     "starlette": ("web",),
     "uvicorn": ("web",),
     "jinja2": ("web",),
+    "prometheus_client": ("web",),
     "click": ("cli",),
     "urllib3": ("notify",),
     "smtplib": ("notify",),

@@ -135,7 +135,7 @@ def test_a_url_is_read_whole() -> None:
 
 def counting(hour: str, number: int) -> costs.CountRequest:
     """Return a call that adds to a count."""
-    return costs.CountRequest(hour=hour, totals=f"{hour}-totals", at=1, lifetime=60, counts=["call", number])
+    return costs.CountRequest(hour=hour, totals=keys.COST_TOTALS, at=1, lifetime=60, counts=["call", number])
 
 
 def test_a_script_survives_a_server_that_forgot_it(redis_client: redis.Redis) -> None:

@@ -287,6 +287,7 @@ class Recipes(dishka.Provider):
     make_cloudwatch_history = dishka.provide(views.CloudWatchHistory)
     make_status_check = dishka.provide(health.StatusCheck)
     make_doctor = dishka.provide(health.Doctor)
+    make_exposition = dishka.provide(health.Exposition)
     make_canary_stage = dishka.provide(health.Canary)
     make_canary_check = dishka.provide(health.CanaryCheck)
     make_pipeline_check = dishka.provide(health.PipelineCheck)

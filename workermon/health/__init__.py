@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from workermon.health.canary import Canary, CanaryCheck, is_canary_stage
 from workermon.health.doctor import Doctor, Examination
+from workermon.health.exposition import Exposition, Figures
 from workermon.health.heartbeat import Heartbeat, PipelineCheck
 from workermon.health.status import Bill, Status, StatusCheck
 
@@ -13,6 +14,8 @@ __all__ = [
     "CanaryCheck",
     "Doctor",
     "Examination",
+    "Exposition",
+    "Figures",
     "Heartbeat",
     "PipelineCheck",
     "Status",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from workermon import costs, models, ports
 from workermon.health import canary
@@ -23,7 +24,40 @@ UNTOUCHED = models.CANARY_EVERY + 30
 GRACE = 30
 
 
-_Fleet = Sequence[tuple[models.Worker, models.Condition]]
+class WorkerSigns(NamedTuple):
+    """What the status needs of a worker. A fleet of these is small in memory; times are in seconds."""
+
+    id: str
+    scope: str
+    monitoring: models.Monitoring
+    status: models.Status
+    interval: int
+    added_at: float
+    collected_at: float | None
+    last_error: models.CollectionError | None
+
+    @classmethod
+    def of(cls, record: ports.Record) -> WorkerSigns:
+        """Return the signs of a record."""
+        worker, condition = record.worker, record.condition
+        return cls(
+            worker.id,
+            worker.scope.key,
+            worker.monitoring,
+            condition.status,
+            worker.interval,
+            worker.added_at,
+            condition.collected_at,
+            condition.last_error,
+        )
+
+    @property
+    def is_watched(self) -> bool:
+        """Tell whether it has to be collected: it is neither paused nor terminated."""
+        return self.monitoring == "active" and self.status not in models.GONE
+
+
+_Fleet = Sequence[WorkerSigns]
 
 
 class Part(models.Frozen):
@@ -138,7 +172,10 @@ class StatusCheck:
 
         Raises ``errors.RedisUnavailable`` if Redis itself does not answer: then nothing else can be known.
         """
-        fleet = [(record.worker, record.condition) for record in self.workers.every()]
+        return self.status_of([WorkerSigns.of(record) for record in self.workers.every()], patience)
+
+    def status_of(self, fleet: Sequence[WorkerSigns], patience: float = 1.0) -> Status:
+        """Look at every part, for who has read the fleet already."""
         answering = self.nodes.ping(patience)
         queues, marks = self.nodes.queues(), self.pulse.marks()
         at = self.now()
@@ -173,7 +210,7 @@ class StatusCheck:
             quarantined=quarantined,
             alerts=len(self.alerts.open()),
             counts=self.pulse.counts(),
-            scopes=_scopes({worker.scope.key for worker, _ in fleet}, self.accounts.load(), self.limiter.slowed()),
+            scopes=_scopes({worker.scope for worker in fleet}, self.accounts.load(), self.limiter.slowed()),
             bill=_bill(self.costs, self.configurations.load(), at),
             canary=CanaryStatus(
                 ok=finding.ok,
@@ -302,43 +339,40 @@ def _queues(queues: Mapping[str, int], marks: Mapping[str, float], trace: ports.
     return Part(name="queues", ok=True, reason=reason)
 
 
-def _watched(fleet: _Fleet) -> list[tuple[models.Worker, models.Condition]]:
-    """Return those that have to be collected: neither paused nor terminated."""
-    return [each for each in fleet if each[0].monitoring == "active" and each[1].status not in models.GONE]
+def _watched(fleet: _Fleet) -> list[WorkerSigns]:
+    """Return those that have to be collected."""
+    return [worker for worker in fleet if worker.is_watched]
 
 
 def _lateness(fleet: _Fleet, at: float) -> float:
     """Return by how many seconds the latest collection of an active worker is over its time, successful or not."""
     late = 0.0
-    for worker, condition in _watched(fleet):
-        tried = max(
-            worker.added_at, condition.collected_at or 0, condition.last_error.at if condition.last_error else 0
-        )
+    for worker in _watched(fleet):
+        tried = max(worker.added_at, worker.collected_at or 0, worker.last_error.at if worker.last_error else 0)
         late = max(late, at - tried - worker.interval)
     return round(late, 1)
 
 
 def _collection(fleet: _Fleet, lateness: float, at: float) -> Part:
     watched = _watched(fleet)
-    late = [each for each in watched if _lateness([each], at) > 2 * each[0].interval + GRACE]
-    active = [condition for _, condition in watched]
-    failing = [condition.last_error for condition in active if condition.last_error is not None]
+    late = [worker for worker in watched if _lateness([worker], at) > 2 * worker.interval + GRACE]
+    failing = [worker.last_error for worker in watched if worker.last_error is not None]
     if late:
         were = "was" if len(late) == 1 else "were"
         reason = (
             f"{_plural(len(late), 'worker')} {were} not collected for three intervals, the worst is {lateness:g} s late"
         )
         return Part(name="collection", ok=False, reason=reason, age=lateness)
-    if active and len(failing) == len(active):
+    if watched and len(failing) == len(watched):
         return Part(name="collection", ok=False, reason=f"fails for every worker: {failing[0].message}", age=lateness)
-    reason = f"fails for {len(failing)} of {len(active)} workers" if failing else "is in time"
+    reason = f"fails for {len(failing)} of {len(watched)} workers" if failing else "is in time"
     return Part(name="collection", ok=True, reason=reason, age=lateness)
 
 
 def _schedule(fleet: _Fleet, entries: Collection[str], quarantined: dict[str, str]) -> Part:
-    active = {worker.id for worker, _ in _watched(fleet)}
+    active = {worker.id for worker in _watched(fleet)}
     broken = {name for name in quarantined if name.rpartition(":")[2] in entries}  # others' are not ours
-    missing, ghosts = active - set(entries), set(entries) - {worker.id for worker, _ in fleet}
+    missing, ghosts = active - set(entries), set(entries) - {worker.id for worker in fleet}
     wrong = [
         f"{len(which)} {what}"
         for which, what in (
@@ -353,11 +387,11 @@ def _schedule(fleet: _Fleet, entries: Collection[str], quarantined: dict[str, st
 
 
 def _by_error(fleet: _Fleet) -> dict[str, int]:
-    kinds = Counter(condition.last_error.kind for _, condition in fleet if condition.last_error is not None)
+    kinds = Counter(worker.last_error.kind for worker in fleet if worker.last_error is not None)
     return dict(sorted(kinds.items()))
 
 
 def _figures(fleet: _Fleet) -> dict[str, int]:
-    found = Counter(worker.monitoring for worker, _ in fleet)
-    states = Counter(condition.status for _, condition in fleet)
+    found = Counter(worker.monitoring for worker in fleet)
+    states = Counter(worker.status for worker in fleet)
     return {"all": len(fleet), **dict(sorted(found.items())), **dict(sorted(states.items()))}

@@ -9,10 +9,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workermon import __version__, errors, settings, views
-from workermon.web import api_read, gate, hub, openapi, probes, problems, stream
+from workermon.web import api_read, gate, hub, metrics, openapi, probes, problems, stream
 
 #: Each module that serves something has a ``router``.
 ROUTERS = (
+    metrics.router,
     probes.router,
     api_read.router,
     stream.router,
@@ -35,6 +36,7 @@ def create_app(container: dishka.Container) -> FastAPI:
     app = FastAPI(title="workermon", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.settings = container.get(settings.Settings)
     app.state.hub = hub.Hub(lambda: container.get(views.Watch).follow())
+    app.state.metrics = metrics.Cache()
     for router in ROUTERS:
         app.include_router(router)
     problems.register(app)

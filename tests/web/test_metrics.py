@@ -1,0 +1,198 @@
+"""What Prometheus reads: every line as its own library would write it, and what the contract names."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterable
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Metric, exposition
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.contract import builders
+from tests.support.commands import A, Ports
+from tests.web.conftest import Serve
+from workermon import config, fleet, health, models, ports
+from workermon.web import metrics, prometheus
+
+TEXTS = st.text(max_size=12)
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=12)
+
+
+class Written:
+    """A collector of the library for the samples of one worker, as a plain program would write it."""
+
+    def __init__(self, worker: models.Worker, condition: models.Condition) -> None:
+        self.worker, self.condition = worker, condition
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the families in their order."""
+        worker, condition = self.worker, self.condition
+        own = {"id": worker.id, "name": worker.name, "region": worker.region, "account": worker.account}
+        labels = own | prometheus.label_names(worker.labels)
+        info = GaugeMetricFamily(
+            "workermon_worker_info", "A monitored worker, with its labels as label_NAME", labels=[*labels]
+        )
+        info.add_metric([*labels.values()], 1)
+        yield info
+        status = GaugeMetricFamily(
+            "workermon_worker_status", "The status of a worker's instance", labels=["id", "status"]
+        )
+        status.add_metric([worker.id, condition.status], 1)
+        yield status
+        checks = GaugeMetricFamily(
+            "workermon_status_check", "A status check of EC2: 1 is ok, 0 is impaired", labels=["id", "check"]
+        )
+        for check, outcome in (("system", "ok"), ("instance", "impaired")):
+            checks.add_metric([worker.id, check], outcome == "ok")
+        yield checks
+        value = GaugeMetricFamily(
+            "workermon_metric_value", "The newest datapoint of a worker's metric, in the metric's unit",
+            labels=[*own, "metric"],
+        )  # fmt: skip
+        at = GaugeMetricFamily(
+            "workermon_metric_timestamp_seconds", "The CloudWatch timestamp of that datapoint", labels=[*own, "metric"]
+        )
+        point = condition.latest["cpu_utilization"]
+        value.add_metric([*own.values(), "cpu_utilization"], point.value)
+        at.add_metric([*own.values(), "cpu_utilization"], point.at)
+        failed = [*own.values(), models.STATUS_CHECK_FAILED]
+        value.add_metric(failed, 1)
+        at.add_metric(failed, int(condition.collected_at or 0) // worker.interval * worker.interval)
+        yield value
+        yield at
+
+
+@given(NAMES, st.dictionaries(NAMES, TEXTS, max_size=3), st.floats(allow_nan=False, allow_infinity=False))
+def test_a_workers_lines_are_those_of_the_library(name: str, labels: dict[str, str], value: float) -> None:
+    """Whatever name, labels and value a worker has, each line equals what prometheus-client writes."""
+    worker = builders.worker(name=name, labels={})
+    worker = worker.model_copy(update={"labels": labels})
+    condition = models.Condition(
+        status="running",
+        collected_at=builders.NOW + 61.5,
+        checks=models.Checks(system="ok", instance="impaired"),
+        latest={"cpu_utilization": models.Datapoint(builders.NOW, value)},
+    )
+    families = prometheus.Families()
+    families.add(ports.Record(worker, condition, {}, 0, None, 1), config.DEFAULT)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Written(worker, condition))
+    assert families.written().decode() == exposition.generate_latest(registry).decode()
+
+
+@pytest.fixture
+def monitor(world: Ports) -> Ports:
+    """Give a monitor of one worker that was collected, which has a label."""
+    world.get(fleet.Members).add(
+        [A], fleet.AddOptions(scope=models.AccountRegion(region="us-east-1"), labels={"team": 'a"b'})
+    )
+    world.collect(A)
+    return world
+
+
+def families(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Return the samples of a page by name."""
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+def test_the_page_has_what_the_contract_names(monitor: Ports, web: TestClient) -> None:
+    """Worker, checks, values with their times, accounts, calls, dollars, queues, parts and version are there."""
+    answer = web.get("/metrics", headers={"Accept-Encoding": "identity"})
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    page = families(answer.text)
+    own = {"id": A, "name": "render-01", "region": "us-east-1", "account": "default"}
+    assert page["workermon_worker_info"] == [(own | {"label_team": 'a"b'}, 1.0)]
+    assert page["workermon_worker_status"] == [({"id": A, "status": "running"}, 1.0)]
+    values = {labels["metric"]: value for labels, value in page["workermon_metric_value"]}
+    assert values["cpu_utilization"] == 42.5
+    times = {labels["metric"]: value for labels, value in page["workermon_metric_timestamp_seconds"]}
+    assert times["cpu_utilization"] == int(monitor.clock()) // 300 * 300 - 300
+    assert page["workermon_collection_age_seconds"] == [({"account": "default", "region": "us-east-1"}, 0.0)]
+    assert {labels["part"] for labels, _ in page["workermon_part_up"]} >= {"redis", "beat", "listener", "canary"}
+    assert "workermon_canary_round_trip_seconds" not in page
+
+
+def test_requests_are_counted_by_account_operation_and_metric(monitor: Ports, web: TestClient) -> None:
+    """The three counters of AWS hold what was counted, and the dollars follow from the metrics."""
+    monitor.costs.note(monitor.clock(), "lab/eu-west-1", "GetMetricData", {"AWS/EC2/CPUUtilization": 1000})
+    page = families(web.get("/metrics").text)
+    where = {"account": "lab", "region": "eu-west-1"}
+    assert (where | {"operation": "GetMetricData"}, 1.0) in page["workermon_aws_calls_total"]
+    assert (where | {"metric": "AWS/EC2/CPUUtilization"}, 1000.0) in page["workermon_aws_metrics_requested_total"]
+    dollars = {labels["account"]: value for labels, value in page["workermon_aws_dollars_total"]}
+    assert dollars["lab"] == pytest.approx(0.01)
+
+
+def test_an_alert_is_there_while_it_fires(monitor: Ports, web: TestClient) -> None:
+    """workermon_alert names the alert, its worker, rule and severity; it goes with the alert."""
+    impaired = models.Checks(system="ok", instance="impaired")
+    monitor.ec2.put(models.Instance(id=A, region="us-east-1", status="running", name="render-01"), checks=impaired)
+    for _ in range(3):
+        monitor.clock.advance(60)
+        monitor.collect(A)
+        monitor.evaluate(A)
+    firing = {"dedup_key": f"{A}/status-check-failed", "id": A, "rule": "status-check-failed", "severity": "critical"}
+    assert families(web.get("/metrics").text)["workermon_alert"] == [(firing, 1.0)]
+
+
+def test_series_of_a_removed_worker_vanish(monitor: Ports, web: TestClient) -> None:
+    """After 'remove' no series of the worker is left once the page is made anew."""
+    monitor.get(fleet.Members).remove([A])
+    assert A not in web.get("/metrics").text
+
+
+def test_openmetrics_is_given_if_asked_for(monitor: Ports, web: TestClient) -> None:
+    """The other format is parsed by the library's own strict parser, and ends with its mark."""
+    answer = web.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    names = {family.name for family in openmetrics.text_string_to_metric_families(answer.text)}
+    assert {"workermon_worker_info", "workermon_part_up", "workermon_build_info"} <= names
+    assert answer.text.endswith("# EOF\n")
+
+
+def test_it_is_compressed_if_the_reader_can(monitor: Ports, web: TestClient) -> None:
+    """Prometheus asks for gzip and gets it."""
+    answer = web.get("/metrics", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert "workermon_build_info" in answer.text
+
+
+def test_redis_is_read_once_in_five_seconds(monitor: Ports) -> None:
+    """However many scrape, the page is made anew only when it is five seconds old."""
+    at = [100.0]
+    cache = metrics.Cache(lambda: at[0])
+    exposition_: health.Exposition = monitor.get(health.Exposition)
+    first = cache.page(exposition_)
+    at[0] += 4.9
+    assert cache.page(exposition_) is first
+    at[0] += 0.1
+    assert cache.page(exposition_) is not first
+
+
+@pytest.mark.integration
+def test_promtool_has_nothing_to_say(monitor: Ports, web: TestClient) -> None:
+    """Debian's 'promtool check metrics' accepts the page without a word."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    monitor.costs.note(monitor.clock(), "lab/eu-west-1", "GetMetricData", {"AWS/EC2/CPUUtilization": 1000})
+    text = web.get("/metrics").content
+    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=60)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_a_login_is_needed_where_the_api_needs_one(monitor: Ports, serve: Serve) -> None:
+    """On another address than loopback nobody reads it without a token."""
+    client = serve(web_host="0.0.0.0", base_url="http://monitor.example")
+    assert client.get("/metrics").status_code == 401

@@ -1,0 +1,203 @@
+"""Pure: what is known of the fleet, in Prometheus' text format.
+
+The families that have a sample for each worker are written here line by line, in a tenth of the time that the library
+takes. The tests compare the lines with the library's, which sorts labels by name. All other families are the library's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, NamedTuple
+
+from prometheus_client import CollectorRegistry, Metric, exposition
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.utils import floatToGoString
+
+from workermon import __version__, health, models, ports
+
+TEXT_TYPE: Final = exposition.CONTENT_TYPE_PLAIN_0_0_4
+OPENMETRICS_TYPE: Final = openmetrics.CONTENT_TYPE_LATEST
+
+#: A sample of a family by the values of its labels.
+Samples = Mapping[tuple[str, ...], float]
+
+_NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_]")
+_TO_ESCAPE = re.compile(r'[\\\n"]')
+_ESCAPES = {"\\": r"\\", "\n": r"\n", '"': r"\""}
+
+
+class Page(NamedTuple):
+    """A page in both formats: the first part is the same in either."""
+
+    workers: bytes
+    text: bytes
+    openmetrics: bytes
+
+
+class Families:
+    """The families with a sample for each worker; ``add`` takes the workers one by one."""
+
+    def __init__(self) -> None:
+        self._info: list[str] = []
+        self._status: list[str] = []
+        self._checks: list[str] = []
+        self._values: list[str] = []
+        self._times: list[str] = []
+
+    def add(self, record: ports.Record, configuration: models.Configuration) -> None:
+        """Add a worker's samples. What it has no value of has no sample."""
+        worker, condition = record.worker, record.condition
+        ident = f'id="{worker.id}"'
+        first = f'account="{escape(worker.account)}",{ident}'
+        last = f'name="{escape(worker.name)}",region="{escape(worker.region)}"'
+        labels = "".join(f'{name}="{escape(value)}",' for name, value in sorted(label_names(worker.labels).items()))
+        self._info.append(f"workermon_worker_info{{{first},{labels}{last}}} 1.0\n")
+        self._status.append(f'workermon_worker_status{{{ident},status="{condition.status}"}} 1.0\n')
+        if condition.checks is not None:
+            for check, outcome in condition.checks:
+                if outcome in ("ok", "impaired"):
+                    flag = "1.0" if outcome == "ok" else "0.0"
+                    self._checks.append(f'workermon_status_check{{check="{check}",{ident}}} {flag}\n')
+        for metric, reading in models.readings(worker, condition, configuration).items():
+            if reading is not None:
+                about = f'{{{first},metric="{escape(metric)}",{last}}}'
+                self._values.append(f"workermon_metric_value{about} {floatToGoString(reading.value)}\n")
+                at = floatToGoString(models.moment(reading.at))
+                self._times.append(f"workermon_metric_timestamp_seconds{about} {at}\n")
+
+    def written(self) -> bytes:
+        """Return what was added."""
+        families = (
+            ("workermon_worker_info", "A monitored worker, with its labels as label_NAME", self._info),
+            ("workermon_worker_status", "The status of a worker's instance", self._status),
+            ("workermon_status_check", "A status check of EC2: 1 is ok, 0 is impaired", self._checks),
+            ("workermon_metric_value", "The newest datapoint of a worker's metric, in the metric's unit", self._values),
+            ("workermon_metric_timestamp_seconds", "The CloudWatch timestamp of that datapoint", self._times),
+        )
+        return b"".join(
+            f"# HELP {name} {text}\n# TYPE {name} gauge\n{''.join(lines)}".encode() for name, text, lines in families
+        )
+
+
+def escape(value: str) -> str:
+    """Return a label's value as the format wants it."""
+    return _TO_ESCAPE.sub(lambda match: _ESCAPES[match[0]], value) if _TO_ESCAPE.search(value) else value
+
+
+def label_names(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return a worker's labels by Prometheus' names: ``label_`` and the name, with ``_`` for what may not be in it.
+
+    Of two names that become the same one, the later in the alphabet gets a number.
+
+    >>> label_names({"team": "vfx", "cost-center": "7", "cost.center": "8"})
+    {'label_cost_center': '7', 'label_cost_center_2': '8', 'label_team': 'vfx'}
+    """
+    named: dict[str, str] = {}
+    for name in sorted(labels):
+        plain = "label_" + _NOT_IN_NAME.sub("_", name)
+        number, free = 1, plain
+        while free in named:
+            number += 1
+            free = f"{plain}_{number}"
+        named[free] = labels[name]
+    return named
+
+
+def page(exposition_: health.Exposition) -> Page:
+    """Read everything and write it down."""
+    families = Families()
+    figures = exposition_.read(families.add)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Figures(figures))
+    return Page(families.written(), exposition.generate_latest(registry), openmetrics.generate_latest(registry))
+
+
+class _Figures:
+    """A collector of the library."""
+
+    def __init__(self, figures: health.Figures) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every family but those of ``Families``."""
+        figures = self._figures
+        yield _alerts(figures.alerts)
+        gauge = _adder(GaugeMetricFamily)
+        ages: Samples = {(account, region): age for (account, region), age in figures.collection_ages.items()}
+        yield gauge(
+            "workermon_collection_age_seconds",
+            "The age of the newest collection of the worker that waits longest",
+            ("account", "region"),
+            ages,
+        )
+        yield from _usage(figures)
+        yield gauge(
+            "workermon_queue_messages",
+            "Messages that wait in a queue of Celery",
+            ("queue",),
+            {(queue,): number for queue, number in figures.status.queues.items()},
+        )
+        yield gauge(
+            "workermon_outbox_pending",
+            "Notifications that wait for a channel",
+            ("channel",),
+            {(channel,): number for channel, number in figures.pending.items()},
+        )
+        trip = figures.status.canary.round_trip
+        yield gauge(
+            "workermon_canary_round_trip_seconds",
+            "How long the last canary took through the whole pipeline",
+            (),
+            {} if trip is None else {(): trip},
+        )
+        yield gauge(
+            "workermon_part_up",
+            "A part of the pipeline, as 'workermon status' names it: 1 is alive",
+            ("part",),
+            {(part.name,): float(part.ok) for part in figures.status.parts},
+        )
+        yield gauge("workermon_build_info", "The version that serves this page", ("version",), {(__version__,): 1})
+
+
+def _alerts(alerts: Iterable[models.Alert]) -> Metric:
+    samples: dict[tuple[str, ...], float] = {}
+    for alert in alerts:
+        last = alert.last
+        if last is not None:
+            worker_id = last.worker.id if last.worker is not None else ""
+            samples[last.dedup_key, worker_id, last.rule, alert.notified_severity or last.severity] = 1.0
+    return _adder(GaugeMetricFamily)(
+        "workermon_alert", "An alert that fires", ("dedup_key", "id", "rule", "severity"), samples
+    )
+
+
+def _usage(figures: health.Figures) -> Iterable[Metric]:
+    counter = _adder(CounterMetricFamily)
+    calls: Samples = {
+        (*_where(scope), operation): number for (scope, operation), number in figures.totals.calls.items()
+    }
+    yield counter("workermon_aws_calls", "Requests to AWS", ("account", "region", "operation"), calls)
+    asked: Samples = {(*_where(scope), metric): number for (scope, metric), number in figures.totals.metrics.items()}
+    about = "Metrics that CloudWatch was asked for"
+    yield counter("workermon_aws_metrics_requested", about, ("account", "region", "metric"), asked)
+    dollars: Samples = {(account, region): spent for (account, region), spent in figures.dollars.items()}
+    yield counter("workermon_aws_dollars", "What the metrics cost, in US dollars", ("account", "region"), dollars)
+
+
+def _where(scope: str) -> tuple[str, str]:
+    account, _, region = scope.rpartition("/")
+    return account, region
+
+
+def _adder(
+    family: type[GaugeMetricFamily] | type[CounterMetricFamily],
+) -> Callable[[str, str, tuple[str, ...], Samples], Metric]:
+    def made(name: str, about: str, labels: tuple[str, ...], samples: Samples) -> Metric:
+        metric = family(name, about, labels=labels)
+        for values, value in sorted(samples.items()):
+            metric.add_metric(values, value)
+        return metric
+
+    return made
