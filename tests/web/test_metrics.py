@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 from fastapi.testclient import TestClient
@@ -17,7 +17,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.contract import builders
 from tests.support.commands import A, Ports
-from tests.web.conftest import Serve
 from workermon import config, fleet, health, models, ports
 from workermon.web import metrics, prometheus
 
@@ -192,7 +191,7 @@ def test_promtool_has_nothing_to_say(monitor: Ports, web: TestClient) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
-def test_a_login_is_needed_where_the_api_needs_one(monitor: Ports, serve: Serve) -> None:
+def test_a_login_is_needed_where_the_api_needs_one(monitor: Ports, serve: Callable[..., TestClient]) -> None:
     """On another address than loopback nobody reads it without a token."""
     client = serve(web_host="0.0.0.0", base_url="http://monitor.example")
     assert client.get("/metrics").status_code == 401
