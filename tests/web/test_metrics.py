@@ -71,8 +71,7 @@ class Written:
 @given(NAMES, st.dictionaries(NAMES, TEXTS, max_size=3), st.floats(allow_nan=False, allow_infinity=False))
 def test_a_workers_lines_are_those_of_the_library(name: str, labels: dict[str, str], value: float) -> None:
     """Whatever name, labels and value a worker has, each line equals what prometheus-client writes."""
-    worker = builders.worker(name=name, labels={})
-    worker = worker.model_copy(update={"labels": labels})
+    worker = builders.worker().model_copy(update={"name": name, "labels": labels})
     condition = models.Condition(
         status="running",
         collected_at=builders.NOW + 61.5,
