@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from workermon import errors, models
 from workermon.collect.run import Run
 from workermon.collect.series import Fetched
 from workermon.rules import event, state
+
+Value = TypeVar("Value")
 
 
 def sample_of(run: Run, worker: models.Worker, status: models.InstanceStatus, fetched: Fetched) -> models.Sample:
@@ -50,6 +53,8 @@ def after(
         asked={**{name: at for name, at in before.asked.items() if name in names}, **sample.asked},
         expected=expected,
         delays={**{name: delay for name, delay in before.delays.items() if name in names}, **fetched.delays},
+        spacing=_known({**before.spacing, **fetched.spacing}, names),
+        learned_periods=_known({**before.learned_periods, **fetched.learned_periods}, names),
         last_error=_metrics_error(fetched.failures, run.at, before.last_error),
         changes=state.append_change(before, sample.status, run.at, status.reason),
         events=events,
@@ -64,6 +69,11 @@ def collection_error(
     continues = before is not None and before.message == message
     since = before.since if before is not None and continues and before.since is not None else at
     return models.CollectionError(kind=why.kind, message=message, at=at, since=since)
+
+
+def _known(by_metric: Mapping[str, Value], names: set[str]) -> dict[str, Value]:
+    """Return what is known of metrics that are still collected."""
+    return {name: value for name, value in by_metric.items() if name in names and value}
 
 
 def _latest(before: models.Condition, sample: models.Sample, names: set[str]) -> dict[str, models.Datapoint]:

@@ -10,6 +10,7 @@ from workermon import errors, models, ports
 from workermon.collect import delays, dimensions, polling
 from workermon.collect.run import Run
 from workermon.config import catalogue
+from workermon.rules import spacing
 
 
 @dataclasses.dataclass(slots=True)
@@ -19,7 +20,8 @@ class Fetched:
     ``answered`` are the metrics asked for with success, ``refused`` those asked for in vain. ``failures`` says why a
     metric has no answer; it also holds the metrics that could not be asked for. ``asked`` is the time up to which a
     metric was asked for, ``periods`` are in seconds, ``delays`` say how many seconds after its period's end a
-    datapoint is waited for. ``expected`` is the datapoint that each answered metric waits for next.
+    datapoint is waited for. ``expected`` is the datapoint that each answered metric waits for next. ``spacing`` are
+    the times of a metric's newest datapoints if they come less often than each period, ``learned_periods`` how often.
     """
 
     series: dict[str, models.Series] = dataclasses.field(default_factory=dict)
@@ -27,6 +29,8 @@ class Fetched:
     periods: dict[str, int] = dataclasses.field(default_factory=dict)
     delays: dict[str, float] = dataclasses.field(default_factory=dict)
     expected: dict[str, int | None] = dataclasses.field(default_factory=dict)
+    spacing: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    learned_periods: dict[str, int] = dataclasses.field(default_factory=dict)
     failures: dict[str, errors.AwsError] = dataclasses.field(default_factory=dict)
     answered: set[str] = dataclasses.field(default_factory=set)
     refused: set[str] = dataclasses.field(default_factory=set)
@@ -104,15 +108,21 @@ class SeriesFetch:
         worker, condition, name = record.worker, record.condition, metric.name
         period = metric.period_for(detailed=worker.detailed)
         look = polling.Look(
-            condition.expected.get(name), condition.asked.get(name), self.run.at, period, worker.interval
+            condition.expected.get(name),
+            condition.asked.get(name),
+            self.run.at,
+            max(period, condition.learned_periods.get(name, 0)),
+            worker.interval,
         )
         delay, absent = ages.of(name, look)
         fetched.periods[name] = period
         fetched.delays[name] = polling.patience(
             delay, period=period, interval=worker.interval, lateness=self.run.configuration.lateness
         )
-        if name in fetched.failures or not self._is_due(condition, name, look, absent):
+        if name in fetched.failures:
             return []
+        if condition.periods.get(name) == period and not self._is_due(condition, name, look, absent):
+            return []  # with a new period it is asked at once
         sets = published.get(dimensions.key_of(metric))
         if sets is None:
             return []  # nobody could look up its dimensions: unknown, not absent
@@ -136,7 +146,7 @@ class SeriesFetch:
         ]
 
     def _is_due(self, condition: models.Condition, metric: str, look: polling.Look, absent: float | None) -> bool:
-        if self.run.again or condition.periods.get(metric) != look.period or condition.status != "running":
+        if self.run.again or condition.status != "running":
             return True
         return polling.is_due(look, absent, self.run.period_multipliers.get(metric, 1))
 
@@ -157,11 +167,12 @@ class SeriesFetch:
         places: dict[tuple[str, str], list[int]] = {}
         for place, each in enumerate(planned):
             places.setdefault((each.worker_id, each.metric), []).append(place)
-        for (worker_id, name), of_metric in places.items():
-            self._take(answer, of_metric, name, fetched[worker_id])
+        for (worker_id, _), of_metric in places.items():
+            self._take(answer, of_metric, planned[of_metric[0]], fetched[worker_id])
 
-    def _take(self, answer: ports.Answer, places: Sequence[int], name: str, fetched: Fetched) -> None:
-        """Take the answers to the queries of one metric of a worker."""
+    def _take(self, answer: ports.Answer, places: Sequence[int], first: _Planned, fetched: Fetched) -> None:
+        """Take the answers to the queries of one metric of a worker, of which ``first`` is one."""
+        name = first.metric
         why = next((answer.failed[place] for place in places if place in answer.failed), None)
         if why is None:
             fetched.answered.add(name)
@@ -173,7 +184,7 @@ class SeriesFetch:
         if why is None or len(places) == 1:
             series = [answer.series[place] for place in places if place in answer.series]
             if merged := catalogue.merged(self.run.configuration.metrics[name], series):
-                series_over = models.Series(fetched.periods[name], merged).over_by(self.run.at)
+                series_over = models.Series(first.query.period, merged).over_by(self.run.at)
                 if series_over.points:
                     fetched.series[name] = series_over
 
@@ -183,17 +194,29 @@ class SeriesFetch:
         except errors.WorkermonError as why:
             return ports.Answer({}, dict.fromkeys(range(len(queries)), why))
 
+    def _space(self, condition: models.Condition, name: str, fetched: Fetched) -> int:
+        """Learn how often the datapoints of an agent's metric come, in seconds; EC2's own say it themselves."""
+        period, metric = fetched.periods[name], self.run.configuration.metrics[name]
+        if metric.namespace == dimensions.EC2 and metric.period is None:
+            return period
+        came = fetched.series[name].points if name in fetched.series else ()
+        times = spacing.newest(condition.spacing.get(name, ()), came, period)
+        learned = spacing.learned(times, period, condition.learned_periods.get(name, period))
+        fetched.spacing[name] = times
+        fetched.learned_periods[name] = learned if learned > period else 0
+        return learned
+
     def _learn(self, record: ports.Record, fetched: Fetched, ages: delays.Delays) -> None:
         """Note what each metric waits for from now on, and how the datapoints that were waited for arrived."""
         condition, interval = record.condition, record.worker.interval
         lateness = self.run.configuration.lateness
         for name in fetched.answered:
-            period = fetched.periods[name]
+            period = self._space(condition, name, fetched)
             came = fetched.series[name].points if name in fetched.series else ()
             before = condition.latest.get(name)
             latest = came[-1] if came and (before is None or came[-1].at >= before.at) else before
             fetched.expected[name] = polling.expected(latest, came, period=period, lateness=lateness)
-            if self.run.again or interval > period or condition.periods.get(name) != period:
+            if self.run.again or interval > period or _period_in_use(condition, name) != period:
                 continue
             # Only the datapoint after the newest teaches; one that fills a gap is late anyway.
             waited = None if before is None else before.at + period
@@ -203,3 +226,8 @@ class SeriesFetch:
                 ages.note(name, look, arrival)
         for name in fetched.refused:
             fetched.expected[name] = None
+
+
+def _period_in_use(condition: models.Condition, metric: str) -> int | None:
+    """Return how often a metric was expected so far, in seconds."""
+    return condition.learned_periods.get(metric, condition.periods.get(metric))

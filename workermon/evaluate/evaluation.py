@@ -140,7 +140,7 @@ class _Run:
     def _read(self, cases: Sequence[worker.Case]) -> worker.SeriesByMetric:
         """Read every series that the cases need, all at once."""
         wanted = {
-            (case.worker_id, metric, plan.horizon.period): plan
+            (case.worker_id, metric, plan.horizon.kept_at): plan
             for case in cases
             for plan in case.plans
             if plan.horizon is not None

@@ -93,7 +93,9 @@ class Condition(Frozen):
 
     By metric: ``latest`` is the newest datapoint, and ``asked`` the time up to which the metric was last asked for with
     success: a slot after it is unknown, not absent. ``expected`` is the datapoint that is waited for, and ``delays``
-    for how many seconds after its period's end, before it counts as absent.
+    for how many seconds after its period's end, before it counts as absent. ``periods`` are those at which
+    CloudWatch is asked and the ledger keeps datapoints. ``learned_periods`` has the metrics that come less often, and
+    how often they do; that is learned from ``spacing``, the times of their newest datapoints. All in seconds.
     """
 
     status: Status = "unknown"
@@ -107,6 +109,8 @@ class Condition(Frozen):
     asked: dict[str, float] = {}
     expected: dict[str, int] = {}
     delays: dict[str, float] = {}
+    spacing: dict[str, tuple[int, ...]] = {}
+    learned_periods: dict[str, int] = {}
     last_error: CollectionError | None = None
     changes: tuple[StatusChange, ...] = ()
     events: tuple[ScheduledEvent, ...] = ()

@@ -23,6 +23,7 @@ BACKFILL = 3600
 class Horizon:
     """How far a metric of a worker is known; durations in seconds.
 
+    ``period`` is the length of a slot, ``recorded_period`` that at which the ledger keeps the datapoints (0: the same).
     ``delay`` is how long after its period's end a datapoint is waited for. ``asked`` is the time up to which the metric
     was last collected with success, ``None`` if it never was.
     """
@@ -30,6 +31,7 @@ class Horizon:
     period: int
     delay: int
     asked: float | None
+    recorded_period: int = 0
 
     @classmethod
     def until(cls, newest: int, period: int) -> Horizon:
@@ -39,6 +41,11 @@ class Horizon:
         1700000000
         """
         return cls(period, 0, newest + period)
+
+    @property
+    def kept_at(self) -> int:
+        """Return the period under which the ledger has the datapoints."""
+        return self.recorded_period or self.period
 
     @property
     def newest(self) -> int | None:
@@ -56,7 +63,7 @@ def of_metric(metric: str, worker: Worker, condition: Condition, configuration: 
         return Horizon(worker.interval, 0, condition.collected_at if asked is None else asked)
     published = configuration.metrics[metric].period_for(detailed=worker.detailed)
     period = condition.periods.get(metric, published)
-    return Horizon(period, delay_of(metric, condition), asked)
+    return Horizon(max(period, condition.learned_periods.get(metric, 0)), delay_of(metric, condition), asked, period)
 
 
 def delay_of(metric: str, condition: Condition) -> int:

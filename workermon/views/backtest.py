@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from workermon import config, costs, errors, models, ports, rules
 from workermon.config import catalogue as metrics
+from workermon.rules import spacing
 
 #: Seconds. The period of a trace that has one datapoint only: what EC2 publishes at.
 LONE = 300
@@ -226,7 +227,7 @@ def _recorded(
     since = now - retention
     periods = samples.periods(worker.id, metric, since, end)
     read = (samples.read([(worker.id, metric, each)], since, end) for each in periods)
-    found = [series for one in read for series in one.values() if series.points]
+    found = [spacing.of_recorded(series) for one in read for series in one.values() if series.points]
     found.sort(key=lambda series: series.points[0].at)
     if not found or asked is None:
         return found, None
@@ -467,6 +468,6 @@ class CloudWatchHistory:
                 if one.metric.statistic in ("Sum", "SampleCount") and span.period != native:
                     points = [models.Datapoint(at, value * native / span.period) for at, value in points]
                 if points:
-                    series = models.Series(span.period, tuple(points))
+                    series = spacing.of_recorded(models.Series(span.period, tuple(points)))
                     found.setdefault((one.worker.id, one.metric.name), []).append(series)
         return found

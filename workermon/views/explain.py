@@ -287,7 +287,7 @@ class Explanation:
         series: dict[str, models.Series] = {}
         span = kind.explained_over(rule, rule_state)
         if span is not None and horizon is not None:
-            wanted = [(record.worker.id, metric, horizon.period) for metric in kind.metrics(rule)]
+            wanted = [(record.worker.id, metric, horizon.kept_at) for metric in kind.metrics(rule)]
             series = {metric: found for (_, metric), found in self.samples.read(wanted, *span).items()}
         facts = rules.Facts.about(
             record.worker,

@@ -1,0 +1,154 @@
+"""A metric that comes less often than its period says: how often it comes is learned, and its rules fire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from workermon import evaluate, fleet, models, testing
+from workermon.rules import spacing
+
+ID = "i-0abc0123456789def"
+REGION = models.AccountRegion(region="us-east-1")
+#: On a whole hour.
+T0 = 1_700_002_800
+MEMORY = "memory_utilization"
+RULE = """
+[[rules]]
+name = "memory-high"
+metric = "memory_utilization"
+above = { critical = 90 }
+breach = "3 of 3"
+"""
+
+
+def monitored(config: str = RULE, interval: int = 60) -> testing.Monitor:
+    """Return a monitor of one instance under one rule."""
+    monitor = testing.Monitor(now=float(T0))
+    monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07"))
+    monitor.get(fleet.Application).apply(
+        monitor.parser.parse(config, "f.toml"), fleet.ApplyOptions(region="us-east-1")
+    )
+    monitor.get(fleet.Members).add([ID], fleet.AddOptions(scope=REGION, interval=interval))
+    return monitor
+
+
+def published(monitor: testing.Monitor, times: Iterable[int], value: float = 96.0) -> None:
+    """Have the agent publish datapoints, each half a minute after its minute."""
+    monitor.cloudwatch.put(ID, "mem_used_percent", [(at, value) for at in times], namespace="CWAgent")
+
+
+def lived(monitor: testing.Monitor, minutes: int, published_at: Iterable[int] = (), value: float = 96.0) -> list[str]:
+    """Let minutes pass, with the agent's datapoints as they appear; return the transitions so far, oldest first."""
+    waiting = sorted(published_at)
+    for _ in range(minutes):
+        monitor.clock.advance(60)
+        came = [at for at in waiting if at + 90 <= monitor.clock()]
+        published(monitor, came, value)
+        monitor.collect()
+        monitor.get(evaluate.Evaluation).evaluate([ID])
+    history = monitor.alerts.history(f"{ID}/memory-high", 100)
+    return [entry.transition.after or "resolved" for entry in reversed(history)]
+
+
+def period_of(monitor: testing.Monitor) -> int:
+    """Return the length of a slot of the metric."""
+    condition = monitor.workers.get([ID])[ID].condition
+    return condition.learned_periods.get(MEMORY, condition.periods[MEMORY])
+
+
+@pytest.mark.parametrize("phase", [0, 180, 240])
+def test_a_metric_of_five_minutes_under_a_period_of_one_fires(phase: int) -> None:
+    """An agent that publishes each 300 s fires "3 of 3" within the hour, once, and resolves in its time."""
+    monitor = monitored()
+    times = range(T0 + phase, T0 + 3600, 300)
+    assert lived(monitor, 60, times) == ["critical"]
+    assert period_of(monitor) == 300
+    assert lived(monitor, 30, range(times[-1] + 300, T0 + 5400, 300), value=10.0) == ["critical", "resolved"]
+
+
+def test_a_worker_with_a_past_fires_at_once() -> None:
+    """The hour before a worker was added teaches its period with the first collection."""
+    monitor = monitored()
+    published(monitor, range(T0 - 3600, T0, 300))
+    assert lived(monitor, 1) == ["critical"]
+
+
+@pytest.mark.parametrize("missing", ["breach", "ok", "keep"])
+def test_no_slot_between_two_datapoints_counts_as_absent(missing: str) -> None:
+    """Whatever an absent slot counts as, datapoints each 300 s leave none, so a healthy worker does not alert."""
+    monitor = monitored(RULE + f'missing = "{missing}"\n')
+    published(monitor, range(T0 - 3600 + 240, T0, 300), 10.0)
+    assert lived(monitor, 60, range(T0 + 240, T0 + 3600, 300), value=10.0) == []
+    assert lived(monitor, 30, range(T0 + 3840, T0 + 5400, 300)) == ["critical"]
+
+
+def test_a_denser_series_is_learned_at_once() -> None:
+    """Two datapoints a minute apart are enough to go back to slots of a minute, and the alert goes on as it was."""
+    monitor = monitored()
+    published(monitor, range(T0 - 3600, T0, 300))
+    assert lived(monitor, 5, range(T0, T0 + 300, 300)) == ["critical"]
+    assert period_of(monitor) == 300
+    assert lived(monitor, 6, range(T0 + 300, T0 + 420, 60)) == ["critical"]
+    assert period_of(monitor) == 60
+    assert lived(monitor, 8, range(T0 + 420, T0 + 1140, 60), value=10.0) == ["critical", "resolved"]
+
+
+@pytest.mark.parametrize("gap", [120, 300, 900, 3600])
+def test_a_temporary_gap_teaches_nothing(gap: int) -> None:
+    """A gap in a series that comes each minute, however long, leaves its slots a minute long."""
+    monitor = monitored()
+    times = [*range(T0 - 3600, T0 + 300, 60), *range(T0 + 300 + gap, T0 + 300 + gap + 600, 60)]
+    for _ in range((gap + 1200) // 60):
+        lived(monitor, 1, times, value=10.0)
+        assert period_of(monitor) == 60
+
+
+def taught(times: Iterable[int], period: int = 60) -> int:
+    """Return the period after datapoints that come one by one."""
+    kept: tuple[int, ...] = ()
+    learned = period
+    for at in times:
+        kept = spacing.newest(kept, [models.Datapoint(at, 1.0)], period)
+        learned = spacing.learned(kept, period, learned)
+    return learned
+
+
+@pytest.mark.parametrize(
+    ("gaps", "learned"),
+    [
+        ([300, 300], 60),
+        ([300, 300, 300], 300),
+        ([300, 240, 360, 300], 300),
+        ([300, 300, 900], 60),
+        ([900, 120, 400, 2000], 60),
+        ([120, 120, 120], 120),
+        ([3600, 3600, 3600], 3600),
+        ([7200, 7200, 7200], 60),
+        ([300, 300, 300, 60], 60),
+        ([300, 300, 300, 600, 600], 300),
+        ([300, 300, 300, 600, 600, 600], 600),
+        ([600, 600, 600, 300], 300),
+        ([300, 300, 300, 240, 360, 240], 300),
+    ],
+)
+def test_three_gaps_alike_teach_and_one_short_gap_unteaches(gaps: list[int], learned: int) -> None:
+    """A longer period takes three gaps that are alike, up to an hour; a shorter one takes a single gap."""
+    times = [T0]
+    for gap in gaps:
+        times.append(times[-1] + gap)
+    assert taught(times) == learned
+
+
+def test_the_slots_are_evaluated_alike_when_replayed() -> None:
+    """The learned period is a fact of the worker: who evaluates once at the end says what was said step by step."""
+    step_by_step, at_once = monitored(), monitored()
+    lived(step_by_step, 60, range(T0, T0 + 3600, 300))
+    for _ in range(60):
+        at_once.clock.advance(60)
+        published(at_once, [at for at in range(T0, T0 + 3600, 300) if at + 90 <= at_once.clock()])
+        at_once.collect()
+    at_once.get(evaluate.Evaluation).evaluate([ID])
+    found = [monitor.alerts.history(f"{ID}/memory-high", 10)[0].transition for monitor in (step_by_step, at_once)]
+    assert [transition.after for transition in found] == ["critical", "critical"]

@@ -1,0 +1,73 @@
+"""Pure: how far apart the datapoints of an agent's metric really come, learned for each worker and metric.
+
+The period of the file or the catalogue says how often CloudWatch is to be asked for a value. An agent whose
+``metrics_collection_interval`` is longer fills only some of those slots, and a rule about "3 of 3" would never see
+three. So a slot becomes as long as the gaps between datapoints. All times are seconds since 1970, durations seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from workermon import models
+from workermon.rules import horizon
+
+#: Gaps of one length, with nothing between them, that teach a longer period. A temporary gap is a single one with
+#: datapoints close together on both sides; an agent that keeps its own time has only such gaps.
+MIN_GAPS = 3
+
+#: Seconds. A longer period is not learned: a new worker is asked for so much of its past, and a rule about three slots
+#: would already take three hours. A metric that comes less often needs a ``period`` of its own in the file.
+MAX_PERIOD = horizon.BACKFILL
+
+
+def newest(kept: Sequence[int], came: Sequence[models.Datapoint], period: int) -> tuple[int, ...]:
+    """Return the times of the newest datapoints, in order; none while they come each ``period``.
+
+    ``kept`` is what this returned before. No more than ``MIN_GAPS`` gaps are kept.
+    """
+    if not came:
+        return tuple(kept)
+    if len(came) > 1 and came[-1].at - came[-2].at <= period and (not kept or kept[-1] <= came[-1].at):
+        return ()  # as nearly all metrics are, at nearly all times
+    times = sorted({*kept, *(at for at, _ in came)})[-MIN_GAPS - 1 :]
+    return tuple(times) if len(times) == 1 or times[-1] - times[-2] > period else ()
+
+
+def learned(times: Sequence[int], period: int, before: int) -> int:
+    """Return the period at which datapoints come, never below ``period``, that of the file or the catalogue.
+
+    ``times`` are from ``newest``, ``before`` is the period in use. A denser series counts at once, a sparser one after
+    ``MIN_GAPS`` gaps that are alike: they differ by two periods at most, because an agent's clock drifts over the edge
+    of a minute.
+    """
+    if not times:
+        return period
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    before = max(before, period)
+    if gaps and min(gaps) <= before / 2:
+        before = _whole(min(gaps), period)
+    if len(gaps) < MIN_GAPS or min(gaps) < 2 * period or max(gaps) - min(gaps) > 2 * period:
+        return before
+    usual = _whole((times[-1] - times[0]) / len(gaps), period)
+    # Within the tolerance the period in use stays, so that a drifting clock does not begin the slots anew.
+    if before > period and abs(usual - before) <= period:
+        return before
+    return usual if usual <= MAX_PERIOD else before
+
+
+def of_recorded(series: models.Series) -> models.Series:
+    """Return a recorded series with the period at which its newest datapoints come."""
+    times = newest((), series.points, series.period)
+    return series._replace(period=learned(times, series.period, series.period))
+
+
+def gap(times: Sequence[int]) -> int | None:
+    """Return the longest gap between the newest datapoints; ``None`` while too few are known to say anything."""
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    return max(gaps) if len(gaps) >= MIN_GAPS else None
+
+
+def _whole(seconds: float, period: int) -> int:
+    return max(round(seconds / period), 1) * period
