@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": {"errors", "failpoints", "logs", "models", "ports", "rules", "alerts", "config"},
     "notify": {"errors", "failpoints", "logs", "models", "ports", "rules", "alerts", "config"},
     "views": {"errors", "logs", "models", "ports", "rules", "costs", "alerts", "config"},
-    "health": {"errors", "logs", "models", "ports", "costs", "config"},
+    "health": {"errors", "logs", "models", "ports", "rules", "costs", "config"},
     "on_aws": {"errors", "logs", "models", "ports"},
     "on_redis": {"errors", "logs", "lua", "models", "settings", "ports"},
     "on_celery": {"errors", "logs", "lua", "models", "settings"},

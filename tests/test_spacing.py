@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from click.testing import CliRunner
 
-from workermon import evaluate, fleet, models, testing
+from workermon import cli, evaluate, fleet, health, models, settings, testing, views
+from workermon.cli.session import Session
 from workermon.rules import spacing
 
 ID = "i-0abc0123456789def"
@@ -27,9 +31,7 @@ def monitored(config: str = RULE, interval: int = 60) -> testing.Monitor:
     """Return a monitor of one instance under one rule."""
     monitor = testing.Monitor(now=float(T0))
     monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07"))
-    monitor.get(fleet.Application).apply(
-        monitor.parser.parse(config, "f.toml"), fleet.ApplyOptions(region="us-east-1")
-    )
+    monitor.get(fleet.Application).apply(monitor.parser.parse(config, "f.toml"), fleet.ApplyOptions(region="us-east-1"))
     monitor.get(fleet.Members).add([ID], fleet.AddOptions(scope=REGION, interval=interval))
     return monitor
 
@@ -152,3 +154,52 @@ def test_the_slots_are_evaluated_alike_when_replayed() -> None:
     at_once.get(evaluate.Evaluation).evaluate([ID])
     found = [monitor.alerts.history(f"{ID}/memory-high", 10)[0].transition for monitor in (step_by_step, at_once)]
     assert [transition.after for transition in found] == ["critical", "critical"]
+
+
+@pytest.mark.parametrize("missing", ["keep", "ok"])
+def test_a_rule_that_cannot_fire_says_so(missing: str, tmp_path: Path) -> None:
+    """A metric that comes each two hours is not learned; why, doctor and rules check say that its rule cannot fire."""
+    config = RULE + f'missing = "{missing}"\n'
+    monitor = monitored(config, interval=600)
+    for at in range(T0, T0 + 4 * 7200, 7200):
+        published(monitor, [at])
+        monitor.clock.now = at + 600.0
+        monitor.collect()
+        monitor.evaluate()
+    record = monitor.workers.get([ID])[ID]
+    [rule] = monitor.get(views.Explanation).why(record, MEMORY).rules
+    assert rule.cannot_fire is not None
+    assert rule.cannot_fire in rule.now
+    assert "memory_utilization comes each 2 h at best" in rule.cannot_fire
+    checks = monitor.get(health.Doctor).examine("us-east-1").checks
+    [found] = [check for check in checks if check.name == "rule memory-high"]
+    assert not found.ok
+    assert "cannot fire for render-07: memory_utilization comes each 2 h" in found.reason
+    file = tmp_path / "f.toml"
+    file.write_text(config)
+    own = Session(settings.Settings(_env_file=None), cast(Any, Overridden(monitor)))
+    done = CliRunner().invoke(cli.cli, ["rules", "check", str(file)], obj=own)
+    assert done.exit_code == 0
+    assert "rule memory-high: cannot fire for render-07: memory_utilization comes each 2 h" in done.stderr
+
+
+@pytest.mark.parametrize("changed", ['breach = "1 of 1"', 'missing = "breach"'])
+def test_a_rule_that_can_fire_is_not_named(changed: str) -> None:
+    """One datapoint, or absent slots that breach, are enough for such rules: nothing is said of them."""
+    monitor = monitored(RULE.replace('breach = "3 of 3"', changed), interval=600)
+    for at in range(T0, T0 + 4 * 7200, 7200):
+        published(monitor, [at])
+        monitor.clock.now = at + 600.0
+        monitor.collect()
+    assert views.unfirable_rules(monitor.configurations.load(), monitor.workers.every()) == []
+
+
+class Overridden:
+    """The container of a command over a monitor in memory."""
+
+    def __init__(self, monitor: testing.Monitor) -> None:
+        self.monitor = monitor
+
+    def get(self, kind: type[Any]) -> Any:
+        """Return a stage or a port."""
+        return self.monitor.get(kind)

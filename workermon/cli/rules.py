@@ -38,7 +38,8 @@ def rules() -> None:
 def check(own: session.Session, file: str, as_json: bool) -> None:
     """Validate a config file, without Redis or AWS.
 
-    If Redis can be reached, the workers that are monitored count where it says how many workers a rule applies to.
+    If Redis can be reached, the workers that are monitored count where it says how many workers a rule applies to, and
+    it warns of rules that cannot fire for them.
 
     \b
     Example: workermon rules check fleet.toml
@@ -50,8 +51,9 @@ def check(own: session.Session, file: str, as_json: bool) -> None:
     config.check_intervals(found, own.settings.min_interval)
     config.check_silences(found, time.time())
     own.check_regions(found)
-    coverage = fleet.check_coverage(found, made, _monitored(own))
-    warned = [*config.warnings(found, own.settings.secret), *coverage.warnings]
+    records = _monitored(own)
+    coverage = fleet.check_coverage(found, made, [record.worker for record in records])
+    warned = [*config.warnings(found, own.settings.secret), *coverage.warnings, *_unfirable(made, records)]
     for text in warned:
         output.warn(text)
     if as_json:
@@ -76,13 +78,21 @@ def check(own: session.Session, file: str, as_json: bool) -> None:
         click.echo(output.rule_coverage(rule))
 
 
-def _monitored(own: session.Session) -> list[models.Worker]:
+def _monitored(own: session.Session) -> list[ports.Record]:
     """Return the workers that are monitored; none if Redis is out of reach."""
     try:
         records = own.get(ports.Workers).every()  # type: ignore[type-abstract]
     except errors.RedisUnavailable:
         return []
-    return [record.worker for record in records if record.condition.status not in models.GONE]
+    return [record for record in records if record.condition.status not in models.GONE]
+
+
+def _unfirable(configuration: models.Configuration, records: Sequence[ports.Record]) -> list[str]:
+    """Return which rules cannot fire for these workers."""
+    from workermon import views
+
+    found = views.unfirable_rules(configuration, records)
+    return [f"rule {rule.rule}: {rule.reason}; {rule.obstacle.todo}" for rule in found]
 
 
 @rules.command()

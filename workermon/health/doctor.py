@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from workermon import errors, models, ports
+from workermon import errors, models, ports, rules
 from workermon.config import catalogue
 from workermon.health import status
 
@@ -39,10 +39,12 @@ class Examination(models.Frozen):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Doctor:
-    """Tries every part, Redis' settings, and each permission in each account and region."""
+    """Tries every part, the rules, Redis' settings, and each permission in each account and region."""
 
     status_check: status.StatusCheck
     workers: ports.Workers
+    configurations: ports.Configurations
+    kinds: rules.Kinds
     server: ports.Server
     ec2: ports.Ec2
     cloudwatch: ports.CloudWatch
@@ -53,8 +55,10 @@ class Doctor:
         checks = [Check(name=part.name, ok=part.ok, reason=part.reason) for part in self.status_check.status().parts]
         checks += self.examine_server()
         members: dict[models.AccountRegion, list[str]] = {}
-        for record in self.workers.every():
+        records = list(self.workers.every())
+        for record in records:
             members.setdefault(record.worker.scope, []).append(record.worker.id)
+        checks += self.examine_rules(records)
         if not members and default_region is not None:
             members[models.AccountRegion(region=default_region)] = []
         for scope, worker_ids in members.items():
@@ -62,6 +66,13 @@ class Doctor:
         if not members:
             checks.append(Check(name="aws", ok=False, reason="no region is configured", todo="set AWS_REGION"))
         return Examination(ok=all(check.ok for check in checks), checks=tuple(checks))
+
+    def examine_rules(self, records: Sequence[ports.Record]) -> Iterator[Check]:
+        """Find rules that cannot fire, by how often their metrics really come."""
+        members = ((record.worker, record.condition) for record in records)
+        for found in rules.unfirable(self.configurations.load(), members, self.kinds):
+            reason = errors.printable(found.reason)
+            yield Check(name=f"rule {found.rule}", ok=False, reason=reason, todo=found.obstacle.todo)
 
     def examine_server(self) -> list[Check]:
         """Look at the settings of Redis and at its clock."""

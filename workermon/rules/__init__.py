@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 from workermon import models
 from workermon.rules import event, no_data, state, threshold
 from workermon.rules.horizon import BACKFILL, DELAY, Horizon, delay_of
-from workermon.rules.kind import Explanation, Facts, Judgement, Kind
+from workermon.rules.kind import Explanation, Facts, Judgement, Kind, Obstacle
 from workermon.rules.section import Mistake
+from workermon.rules.unfirable import UnfirableRule, unfirable
 
 Kinds: TypeAlias = Mapping[str, Kind[Any]]
 
@@ -46,7 +47,10 @@ __all__ = [
     "Kind",
     "Kinds",
     "Mistake",
+    "Obstacle",
+    "UnfirableRule",
     "delay_of",
     "kind_of",
     "owe_end",
+    "unfirable",
 ]

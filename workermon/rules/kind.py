@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from workermon import models
 from workermon.rules import section
@@ -62,6 +62,16 @@ class Explanation:
     now: str
     details: models.Frozen
     lines: tuple[tuple[str, str], ...] = ()
+
+
+class Obstacle(NamedTuple):
+    """Why a rule cannot fire, and what to do about it."""
+
+    why: str
+    todo: str
+
+    def __str__(self) -> str:
+        return f"{self.why}; {self.todo}"
 
 
 Judgement = tuple[models.RuleState, tuple[models.Transition, ...]]
@@ -185,6 +195,12 @@ class Kind(abc.ABC, Generic[Options]):
                 continue
             if metric not in configuration.collect or metric not in configuration.metrics:
                 return f"{metric} is not collected"
+        return None
+
+    def cannot_fire(
+        self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
+    ) -> Obstacle | None:
+        """Return why a rule that applies to a worker cannot fire whatever the values are; ``None`` if it can."""
         return None
 
     # --- evaluation --------------------------------------------------------------------------------------------------

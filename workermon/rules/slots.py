@@ -61,6 +61,10 @@ class Limits(NamedTuple):
         """Return how many slots the fold may look at to decide one slot, itself included."""
         return 2 * max(self.n, self.recover_n)
 
+    def reach(self, size: int) -> int:
+        """Return how many slots a window of ``size`` counted ones may span: an absent slot that is kept is skipped."""
+        return 2 * size if self.missing == "keep" else size
+
 
 def levels(thresholds: Levels, clear: Levels | None) -> tuple[Level, ...]:
     """Return the levels of thresholds, the least severe first; a level clears at its threshold by default."""

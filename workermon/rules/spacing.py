@@ -63,10 +63,9 @@ def of_recorded(series: models.Series) -> models.Series:
     return series._replace(period=learned(times, series.period, series.period))
 
 
-def gap(times: Sequence[int]) -> int | None:
-    """Return the longest gap between the newest datapoints; ``None`` while too few are known to say anything."""
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    return max(gaps) if len(gaps) >= MIN_GAPS else None
+def shortest_gap(times: Sequence[int]) -> int | None:
+    """Return the shortest gap between the newest datapoints; ``None`` while too few are known to say anything."""
+    return min((later - earlier for earlier, later in pairwise(times)), default=None) if len(times) > MIN_GAPS else None
 
 
 def _whole(seconds: float, period: int) -> int:

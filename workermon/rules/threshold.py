@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from workermon import models
-from workermon.rules import kind, parsing, section, slots, wording
+from workermon.rules import kind, parsing, section, slots, spacing, wording
 from workermon.rules.horizon import Horizon
 
 
@@ -148,6 +148,24 @@ class Threshold(kind.Kind[Options]):
         if horizon is None or horizon.newest is None:
             return rule_state, ()
         return slots.judge(rule, self._limits(rule), rule_state, _walk(rule, facts, horizon))
+
+    def cannot_fire(
+        self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
+    ) -> kind.Obstacle | None:
+        """Return why too few datapoints come for "M of N"; an absent slot that counts as a breach needs none."""
+        horizon, limits = self.horizon(rule, worker, condition, configuration), self._limits(rule)
+        gap = spacing.shortest_gap(condition.spacing.get(rule.metric or "", ()))
+        if horizon is None or gap is None or limits.missing == "breach":
+            return None
+        reach = limits.reach(limits.n)
+        most = math.ceil(reach * horizon.period / gap)
+        if most >= limits.m:
+            return None
+        return kind.Obstacle(
+            f"{rule.metric} comes each {wording.duration(gap)} at best, so {reach} slots of"
+            f" {wording.duration(horizon.period)} have {most} of the {limits.m} datapoints that it needs",
+            f"give {rule.metric} a longer period in [[metrics]], or ask for fewer datapoints",
+        )
 
     # --- wording -----------------------------------------------------------------------------------------------------
 

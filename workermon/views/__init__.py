@@ -25,6 +25,7 @@ from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerQue
 from workermon.views.history import History, HistoryView
 from workermon.views.paging import Page, Position, page
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
+from workermon.views.unfirable import unfirable_rules
 from workermon.views.watch import Message, Watch
 
 __all__ = [
@@ -60,4 +61,5 @@ __all__ = [
     "alert_position",
     "page",
     "silence_row",
+    "unfirable_rules",
 ]

@@ -90,6 +90,7 @@ class RuleExplanation(Document):
     ``conditions`` (what the rule asks for) and ``details`` (what it looked at) are of the rule's kind; in JSON their
     fields stand beside the others. ``described`` and ``lines`` say both in words, and are not in JSON. ``notified`` is
     the severity that people know of, null if nobody was notified. ``cursor`` is the newest slot evaluated.
+    ``cannot_fire`` is why no value could make it fire, left out if one could.
     """
 
     rule: str
@@ -108,6 +109,7 @@ class RuleExplanation(Document):
     details: SerializeAsAny[models.Frozen]
     lines: tuple[tuple[str, str], ...] = Field(exclude=True)
     now: str
+    cannot_fire: str | None = Field(default=None, exclude_if=absent)
     flapping: FlappingState | None
     silences: tuple[ActiveSilence, ...]
     history: tuple[Turn, ...]
@@ -247,6 +249,9 @@ class Explanation:
         explanation = self._explanation(rule, alert.rule_state, record, configuration)
         active = silences.in_force(self.silences.every(), configuration.silences, at)
         rule_state = alert.rule_state
+        obstacle, not_evaluated = None, _not_evaluated(kind, rule, record, configuration)
+        if not_evaluated is None:
+            obstacle = kind.cannot_fire(rule, record.worker, record.condition, configuration)
         latched = rule_state.trail[-1].latched if rule_state.trail else 0
         return RuleExplanation(
             rule=rule.name,
@@ -264,7 +269,8 @@ class Explanation:
             cursor=rule_state.cursor,
             details=explanation.details,
             lines=explanation.lines,
-            now=_not_evaluated(kind, rule, record, configuration) or explanation.now,
+            now=not_evaluated or _now(explanation.now, obstacle),
+            cannot_fire=None if obstacle is None else str(obstacle),
             flapping=_flapping(rule, alert, kind.evaluated_until(rule_state, at)),
             silences=tuple(
                 ActiveSilence(id=silence.id, ends=silence.ends, reason=silence.reason, by=silence.by)
@@ -325,6 +331,10 @@ def _not_evaluated(
     if status in kind.ends_with or (kind.metrics(rule) and status != "running"):
         return f"the instance is {status}"
     return None
+
+
+def _now(now: str, obstacle: rules.Obstacle | None) -> str:
+    return now if obstacle is None else f"it cannot fire: {obstacle}; {now}"
 
 
 def _history(entries: Iterable[models.HistoryEntry]) -> tuple[Turn, ...]:
