@@ -81,7 +81,7 @@ def check(own: session.Session, file: str, as_json: bool) -> None:
 def _monitored(own: session.Session) -> list[ports.Record]:
     """Return the workers that are monitored; none if Redis is out of reach."""
     try:
-        records = own.get(ports.Workers).every()  # type: ignore[type-abstract]
+        records = list(own.get(ports.Workers).every())  # type: ignore[type-abstract]
     except errors.RedisUnavailable:
         return []
     return [record for record in records if record.condition.status not in models.GONE]
