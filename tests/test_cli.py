@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -583,8 +584,11 @@ def test_the_history_has_the_deliveries(ok, world):
 
 def test_a_channel_is_tried_by_command(ok, run, world):
     """notify-test sends through the channel; one that is not there is 3, one that takes nothing is 1."""
-    assert ok("notify-test", "log") == "log: accepted\n"
-    assert json.loads(ok("notify-test", "log", "--json")) == {"channel": "log", "accepted": True, "messages": 1}
+    here, world.nodes.names = platform.node(), []
+    assert ok("notify-test", "log") == f"log: accepted, sent by this command on {here}, because no node runs\n"
+    assert json.loads(ok("notify-test", "log", "--json")) == {
+        "channel": "log", "accepted": True, "messages": 1, "sent_by": "command", "host": here
+    }  # fmt: skip
     assert run("notify-test", "lgo").exit_code == 3
     kept = world.get(ports.Configurations)
     had = kept.load()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pytest
 import structlog.testing
@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.delivering import ALERT, NOW, WORKER, Receiver, Site, refusal
-from workermon import errors, models, notify, ports
+from workermon import errors, models
 from workermon.models import Channel
 from workermon.notify import delivery, policy, sender
-from workermon.notify.channels import CHANNEL_TYPES
 from workermon.rules import threshold
 
 
@@ -382,44 +381,6 @@ def test_given_up_where_no_other_channel_is() -> None:
     site.deliver_due(Receiver(refusal()))
     (claimed,) = site.outbox.claim("channel:ops/delivery", site.clock(), 15)
     assert claimed.channel == "log"
-
-
-# --- trying a channel out ----------------------------------------------------------------------------------------
-
-
-def channel_test(site: Site, notifiers: Mapping[str, ports.Notifier]) -> notify.ChannelTest:
-    """Return what tries the channels of a site."""
-    return notify.ChannelTest(
-        configurations=site.configurations, channel_types=CHANNEL_TYPES, notifiers=notifiers, now=site.clock
-    )
-
-
-@pytest.mark.parametrize(("kind", "statuses"), [("webhook", ["firing"]), ("pagerduty", ["firing", "resolved"])])
-def test_a_channel_is_tried(kind: str, statuses: list[str]) -> None:
-    """A test goes through the channel at once, past the outbox, and closes what it opens."""
-    site = Site()
-    had = site.configurations.load()
-    site.configurations.save(
-        had.model_copy(update={"revision": 1, "channels": {"ops": Channel(name="ops", type=kind)}})
-    )
-    got: list[models.Notification] = []
-
-    class Desk:
-        def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
-            got.extend(notifications)
-
-    sent = channel_test(site, {kind: Desk()}).send("ops")
-    assert sent == len(got)
-    assert [each.status for each in got] == statuses
-    assert len({each.dedup_key for each in got}) == 1
-    assert all("test of channel ops" in each.summary and each.worker is None for each in got)
-    assert site.outbox.backlog() == 0
-
-
-def test_a_channel_that_is_not_there() -> None:
-    """A channel that is not configured is not found, and the nearest name is given."""
-    with pytest.raises(errors.NotFound, match="did you mean ops"):
-        channel_test(Site(), {}).send("opps")
 
 
 # --- reminders ---------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ threads. ``close()`` closes what was made. A forked child opens a container of i
 
 from __future__ import annotations
 
+import platform
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -162,7 +163,7 @@ class Recipes(dishka.Provider):
     @dishka.provide
     def make_outbox(self, redis: Redis) -> ports.Outbox:
         """Keep what is to be delivered."""
-        return outbox.RedisOutbox(redis.client)
+        return outbox.RedisOutbox(redis.client, host=platform.node())
 
     @dishka.provide
     def make_channel_failures(self, redis: Redis) -> ports.ChannelFailures:

@@ -355,3 +355,22 @@ def test_what_was_tried_in_vain_for_long_is_stuck(repository: Repository, tell: 
     (claimed,) = claim(repository, now=NOW + 80)
     repository.outbox.delivered(claimed, NOW + 81)
     assert repository.outbox.stuck(NOW + 999) == []
+
+
+def test_messages_are_posted_without_an_alert(repository: Repository) -> None:
+    """Test messages are sent in order and leave attempts, but no history; posting them again changes nothing."""
+    messages = [builders.notification("test-1/notify-test", version) for version in (1, 2)]
+    for _ in range(2):
+        repository.outbox.post("ops", messages, NOW)
+    assert repository.outbox.due(NOW, 10) == ["test-1/notify-test"]
+    for version in (1, 2):
+        (claimed,) = repository.outbox.claim("test-1/notify-test", NOW, LONG)
+        assert claimed.notification == messages[version - 1]
+        repository.outbox.delivered(claimed, NOW + version)
+    assert repository.outbox.due(NOW + models.DAY, 10) == []
+    attempts = repository.outbox.attempts("test-1/notify-test")
+    assert [(each.notification_id, each.at, each.error) for each in attempts] == [
+        (message.id, NOW + version, None) for version, message in enumerate(messages, start=1)
+    ]
+    assert repository.alerts.history() == []
+    assert repository.outbox.attempts("test-2/notify-test") == []

@@ -103,7 +103,13 @@ def test_up_watches_a_worker_and_restarts_what_dies(machine: Installation, fleet
 
 
 def test_only_the_node_that_delivers_has_the_secrets(machine: Installation) -> None:
-    """Beat, the collecting node and the server do not inherit the variables that hold secrets of channels."""
+    """Beat, the collecting node and the server do not inherit the variables that hold secrets of channels.
+
+    A test message is sent by that node, so a secret that only the command has does not help.
+    """
+    file = machine.home / "fleet.toml"
+    hook = 'type = "webhook"\nurl = "http://127.0.0.1:1/"\nallow_private = true\nsecret = { env = "ROOM_SECRET" }\n'
+    file.write_text(f"[channels.room]\n{hook}")
     with machine.started("up") as up:
         eventually(lambda: machine.logged("up.running"), within=START)
         having = {
@@ -111,6 +117,14 @@ def test_only_the_node_that_delivers_has_the_secrets(machine: Installation) -> N
             for pid, line in eventually(lambda: five(machine)).items()
             if b"OPS_SECRET=hunter2" in Path(f"/proc/{pid}/environ").read_bytes()
         }
+        machine.env["ROOM_SECRET"] = "hunter3"
+        eventually(lambda: "sent by a node on" in machine.run("notify-test", "log").stdout, within=START)
+        assert machine.run("apply", str(file)).returncode == 0
+        refused = machine.run("notify-test", "room")
+        assert refused.returncode == 1
+        assert re.fullmatch(
+            r"error: channel room: the node on .+ could not send to it: .*ROOM_SECRET.+\n", refused.stderr
+        )
         up.terminate()
         assert up.wait(15) == 0
     assert len(having) == 2, having

@@ -12,7 +12,9 @@ from workermon.cli import options, output, session
 @options.as_json
 @session.pass_session
 def notify_test(own: session.Session, channel: str, as_json: bool) -> None:
-    """Send a test message through a channel, now. If it opens an incident, another one closes it.
+    """Send a test message through a channel, now, as notifications are sent: by a node.
+
+    If no node runs, this command sends it. If it opens an incident, another message closes it.
 
     \b
     Example: workermon notify-test ops
@@ -21,6 +23,10 @@ def notify_test(own: session.Session, channel: str, as_json: bool) -> None:
 
     sent = own.get(notify.ChannelTest).send(channel)
     if as_json:
-        output.document({"channel": channel, "accepted": True, "messages": sent})
+        sender = "node" if sent.by_node else "command"
+        output.document(
+            {"channel": channel, "accepted": True, "messages": sent.messages, "sent_by": sender, "host": sent.host}
+        )
         return
-    click.echo(f"{channel}: accepted")
+    who = f"a node on {sent.host}" if sent.by_node else f"this command on {sent.host}, because no node runs"
+    click.echo(f"{channel}: accepted, sent by {who}")

@@ -70,12 +70,16 @@ class TopicMessage(Frozen):
 
 
 class Attempt(Frozen):
-    """One try to deliver one notification to one channel; ``error`` is ``None`` when it was accepted."""
+    """One try to deliver one notification to one channel; ``error`` is ``None`` when it was accepted.
+
+    ``host`` is the name of the machine or container that tried.
+    """
 
     notification_id: str
     channel: str
     at: float
     error: str | None = None
+    host: str | None = None
 
 
 class ClaimedNotification(Frozen):
@@ -104,6 +108,24 @@ CANARY_EVERY = 60
 
 #: The canary's notification in the outbox, under an id that no alert has, and what stands where a channel's name does.
 CANARY, CANARY_CHANNEL = "workermon/canary", "canary"
+
+
+#: The rule that test messages name; there is none of that name.
+TEST = "notify-test"
+
+
+def alert_of_test(identity: str) -> str:
+    """Name the alert that test messages are about; there is no such alert.
+
+    >>> alert_of_test("4f1c")
+    'test-4f1c/notify-test'
+    """
+    return f"test-{identity}/{TEST}"
+
+
+def is_test(alert_id: str) -> bool:
+    """Tell whether an alert is none, but what test messages are about."""
+    return alert_id.startswith("test-") and alert_id.endswith(f"/{TEST}")
 
 
 def delivery_alert(channel: str) -> str:

@@ -1,14 +1,37 @@
-"""Tries a channel: sends a test message at once, past the outbox."""
+"""Tries a channel: sends a test message the way that notifications go, through a node."""
 
 from __future__ import annotations
 
 import dataclasses
+import platform
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 
 from workermon import errors, models, ports
 from workermon.notify import channel_type
 from workermon.notify.channel_type import ChannelType
+
+#: Seconds that nodes may take to answer, before the message is sent from here instead.
+NODE_PATIENCE = 1.0
+
+#: Seconds for a node to send all messages: more than two sends take at most.
+DELIVERY_PATIENCE = 30.0
+
+#: Seconds between two looks at what became of them.
+INTERVAL = 0.1
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelTestResult:
+    """A channel accepted ``messages`` messages. ``by_node``: a node sent them; else this process, as no node runs.
+
+    ``host`` is the machine or container that sent them, ``None`` if that is not known.
+    """
+
+    messages: int
+    by_node: bool
+    host: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,25 +41,59 @@ class ChannelTest:
     configurations: ports.Configurations
     channel_types: Mapping[str, ChannelType]
     notifiers: Mapping[str, ports.Notifier]
+    outbox: ports.Outbox
+    dispatcher: ports.Dispatcher
+    nodes: ports.Nodes
     now: ports.Clock
 
-    def send(self, name: str) -> int:
-        """Send a test message through a channel, and its end if it opens something; return how many messages that took.
+    def send(self, name: str) -> ChannelTestResult:
+        """Send a test message through a channel, and its end if it opens something.
 
-        Raises ``errors.NotFound`` for a channel that the configuration lacks, else what sending raises.
+        A node sends it, because secrets and networks may differ from node to node and are not those of a command. It is
+        sent from here if no node runs. Raises ``errors.NotFound`` for a channel that the configuration lacks,
+        ``errors.DeliveryFailed`` if a node could not send it, else what sending raises.
         """
         known = self.configurations.load().channels
         channel = known.get(name)
         if channel is None:
             what, todo = f"channel {errors.printable(name)[:64]}", errors.nearest(name, known)
             raise errors.NotFound(what, "it is not in the configuration", todo)
+        messages = _messages(channel, channel_type.of(channel, self.channel_types), self.now())
+        if self.nodes.ping(NODE_PATIENCE):
+            return self._by_node(name, messages)
+        return self._from_here(channel, messages)
+
+    def _from_here(self, channel: models.Channel, messages: Sequence[models.Notification]) -> ChannelTestResult:
         notifier = self.notifiers.get(channel.type)
         if notifier is None:
-            raise errors.InvalidInput(f"channel {name}", f"nothing here sends to {channel.type}", "install what does")
-        messages = _messages(channel, channel_type.of(channel, self.channel_types), self.now())
+            what, why = f"channel {channel.name}", f"nothing here sends to {channel.type}"
+            raise errors.InvalidInput(what, why, "install what does")
         for message in messages:
             notifier.send(channel, [message])
-        return len(messages)
+        return ChannelTestResult(messages=len(messages), by_node=False, host=platform.node())
+
+    def _by_node(self, channel: str, messages: Sequence[models.Notification]) -> ChannelTestResult:
+        alert_id = messages[0].dedup_key
+        self.outbox.post(channel, messages, self.now())
+        self.dispatcher.deliver([alert_id])
+        ends_at = time.monotonic() + DELIVERY_PATIENCE
+        while time.monotonic() < ends_at:
+            attempts = self.outbox.attempts(alert_id)
+            for attempt in attempts:
+                _check(channel, attempt)
+            if len(attempts) == len(messages):
+                return ChannelTestResult(messages=len(messages), by_node=True, host=attempts[0].host)
+            time.sleep(INTERVAL)
+        why = f"no node has sent the message within {DELIVERY_PATIENCE:g} s"
+        raise errors.DeliveryFailed(f"channel {channel}", why, "see 'workermon status'")
+
+
+def _check(channel: str, attempt: models.Attempt) -> None:
+    if attempt.error is None:
+        return
+    reason, _, todo = attempt.error.removeprefix(f"channel {channel}: ").partition("; ")
+    why = f"the node on {attempt.host or 'an unknown host'} could not send to it: {reason}"
+    raise errors.DeliveryFailed(f"channel {channel}", why, todo or "see its log")
 
 
 def _messages(channel: models.Channel, kind: ChannelType, at: float) -> list[models.Notification]:
@@ -51,11 +108,11 @@ def _messages(channel: models.Channel, kind: ChannelType, at: float) -> list[mod
             {
                 "id": f"test-{identity}-{version}",
                 "version": version,
-                "dedup_key": f"test-{identity}/notify-test",
+                "dedup_key": models.alert_of_test(identity),
                 "kind": "collector",
                 "status": status,
                 "severity": "warning",
-                "rule": "notify-test",
+                "rule": models.TEST,
                 "metric": None,
                 "value": None,
                 "threshold": None,

@@ -64,7 +64,8 @@ class Grouping:
     def name(self, claimed: models.ClaimedNotification) -> str | None:
         """Return the name of the group that a notification belongs to; ``None`` if it is sent by itself."""
         # The present state that is sent once more after a lost lease has a fence below 0, and waits for nobody.
-        if not self._wait(claimed) or claimed.fence < 0:
+        # Somebody waits for a test message.
+        if not self._wait(claimed) or claimed.fence < 0 or models.is_test(claimed.alert_id):
             return None
         notification = claimed.notification
         scope = notification.scope or {}

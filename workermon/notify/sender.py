@@ -16,6 +16,9 @@ log = logs.get(__name__)
 #: How often the present state is sent once more, at most, because a lease ended while it was sent.
 MAX_RESENDS = 3
 
+#: Seconds after which nobody waits for a test message any more.
+MAX_TEST_AGE = 60.0
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
@@ -47,7 +50,7 @@ class Sender:
             self._hand_over([claimed], channel)
         except errors.WorkermonError as why:
             if channel is not None:
-                self.channel_health.failed(channel.name, why, retried=not claimed.notification.reminder)
+                self.channel_health.failed(channel.name, why, retried=_is_retried(claimed))
             return self._failed(policy.Failure(claimed, self.now(), why, channel_removed=channel is None))
         failpoints.reach("deliver.sent")
         log.info(
@@ -78,8 +81,7 @@ class Sender:
         try:
             self._hand_over(needed, channel)
         except errors.WorkermonError as why:
-            retried = any(not claimed.notification.reminder for claimed in needed)
-            self.channel_health.failed(channel.name, why, retried=retried)
+            self.channel_health.failed(channel.name, why, retried=any(map(_is_retried, needed)))
             return self._group_failed(needed, why)
         failpoints.reach("group.sent")
         log.info("deliver.accepted_group", channel=first.channel, rule=first.notification.rule, alerts=len(needed))
@@ -140,6 +142,10 @@ class Sender:
     def _failed(self, failure: policy.Failure) -> bool:
         """Record a failed attempt; ``True`` if the notification is given up, so that its queue may go on."""
         claimed = failure.claimed
+        if models.is_test(claimed.alert_id):
+            # Whoever asked for it waits for the answer, and tries again.
+            log.warning("deliver.test_failed", **_fields(failure))
+            return self.outbox.give_up(claimed, failure.at, str(failure.why))
         if claimed.notification.reminder:
             # There is another one later. What was sent first was accepted.
             log.warning("deliver.reminder_failed", **_fields(failure))
@@ -167,7 +173,7 @@ class Sender:
     def _remind_at(self, claimed: models.ClaimedNotification) -> float | None:
         """Return when the notification is sent again; ``None`` if it is not."""
         channel = self._channel(claimed)
-        if channel is None or claimed.notification.status != "firing":
+        if channel is None or claimed.notification.status != "firing" or models.is_test(claimed.alert_id):
             return None
         repeat = policy.repeat(channel, channel_type.of(channel, self.channel_types))
         return None if repeat is None else self.now() + repeat
@@ -183,8 +189,13 @@ class Sender:
         return needed
 
     def _is_unneeded(self, claimed: models.ClaimedNotification) -> bool:
-        """Tell whether it is a reminder that nobody needs: acknowledged, silenced, or not wanted by the channel."""
+        """Tell whether it is a reminder or a test message that nobody needs.
+
+        Such a reminder is of an alert that is acknowledged or silenced, or the channel wants none.
+        """
         notification = claimed.notification
+        if models.is_test(claimed.alert_id):
+            return self.now() - models.moment(notification.created_at or notification.at) > MAX_TEST_AGE
         if not notification.reminder:
             return False
         if self._remind_at(claimed) is None:
@@ -203,6 +214,10 @@ def _as_sent(claimed: models.ClaimedNotification, kind: ChannelType) -> models.N
     if not kind.shows_repetitions or claimed.attempt < 2:
         return notification
     return notification.model_copy(update={"summary": f"{notification.summary} (retry)"})
+
+
+def _is_retried(claimed: models.ClaimedNotification) -> bool:
+    return not claimed.notification.reminder and not models.is_test(claimed.alert_id)
 
 
 def _fields(failure: policy.Failure) -> dict[str, object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -106,10 +107,10 @@ class CountBacklog(lua.Script[int]):
 
 
 class RedisOutbox:
-    """``ports.Outbox`` on Redis."""
+    """``ports.Outbox`` on Redis; ``host`` is the name of this machine, which attempts have."""
 
-    def __init__(self, redis_client: redis.Redis) -> None:
-        self._client = redis_client
+    def __init__(self, redis_client: redis.Redis, host: str | None = None) -> None:
+        self._client, self._host = redis_client, host
 
     def due(self, now: float, limit: int) -> list[str]:
         """Return alert ids with a queue that is due and under nobody's lease, the longest due first."""
@@ -207,6 +208,23 @@ class RedisOutbox:
         )
         return bool(client.run(self._client, releasing))
 
+    def post(self, channel: str, notifications: Sequence[models.Notification], at: float) -> None:
+        """Queue test messages for a channel. Posting them again changes nothing until they are claimed."""
+        alert_id = notifications[0].dedup_key
+        name = keys.queue(alert_id, channel)
+        with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
+            pipe.delete(keys.QUEUE + name)
+            pipe.rpush(keys.QUEUE + name, *(each.model_dump_json(by_alias=True) for each in notifications))
+            pipe.zadd(keys.OUTBOX, {name: at})
+            pipe.sadd(keys.queues(alert_id), name)
+            pipe.execute()
+
+    def attempts(self, alert_id: str) -> list[models.Attempt]:
+        """Return the attempts to deliver notifications of an alert, the oldest first."""
+        with client.guard(self._client):
+            entries: Any = self._client.zrange(keys.attempts(alert_id), 0, -1)
+        return [_attempt(entry) for entry in entries]
+
     def backlog(self) -> int:
         """Return how many notifications wait, without the canary's."""
         return client.run(self._client, CountBacklog(outbox=keys.OUTBOX, queue_prefix=keys.QUEUE, canary=_CANARY))
@@ -240,8 +258,7 @@ class RedisOutbox:
             if head is None:
                 continue
             told = models.Notification.model_validate_json(head).id
-            tried = [models.Attempt.model_validate_json(entry.partition(b" ")[2]) for entry in entries]
-            tried = [one for one in tried if one.channel == channel and one.notification_id == told]
+            tried = [one for one in map(_attempt, entries) if one.channel == channel and one.notification_id == told]
             if tried and tried[-1].error is not None and tried[0].at <= before:
                 found.append(ports.StuckQueue(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
         return sorted(found, key=lambda one: one.since)[:limit]
@@ -256,7 +273,9 @@ class RedisOutbox:
         remind_at: float | None = None,
     ) -> Any:
         name = keys.queue(claimed.alert_id, claimed.channel)
-        attempt = models.Attempt(notification_id=claimed.notification.id, channel=claimed.channel, at=at, error=error)
+        attempt = models.Attempt(
+            notification_id=claimed.notification.id, channel=claimed.channel, at=at, error=error, host=self._host
+        )
         settling = SettleAttempt(
             outbox=keys.OUTBOX,
             queues=keys.queues(claimed.alert_id),
@@ -278,3 +297,7 @@ class RedisOutbox:
             remind_at="" if remind_at is None else repr(remind_at),
         )
         return client.run(self._client, settling)
+
+
+def _attempt(entry: bytes) -> models.Attempt:
+    return models.Attempt.model_validate_json(entry.partition(b" ")[2])

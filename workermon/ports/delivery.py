@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from workermon.models import Channel, ClaimedNotification, Limit, Notification, SecretRef
+from workermon.models import Attempt, Channel, ClaimedNotification, Limit, Notification, SecretRef
 
 
 class StuckQueue(NamedTuple):
@@ -72,6 +72,12 @@ class Outbox(Protocol):
 
     def release(self, notification: Notification, at: float) -> bool:
         """Queue the canary's notification, recorded nowhere; ``False`` if its last one is still on its way."""
+
+    def post(self, channel: str, notifications: Sequence[Notification], at: float) -> None:
+        """Queue test messages of one ``dedup_key`` for a channel; they are in no alert's history."""
+
+    def attempts(self, alert_id: str) -> list[Attempt]:
+        """Return the attempts to deliver notifications of an alert, or test messages, the oldest first."""
 
     def backlog(self) -> int:
         """Return how many notifications wait, without the canary's."""

@@ -14,8 +14,8 @@ from workermon.testing import alerts, control, memory
 class MemoryOutbox:
     """``ports.Outbox`` in memory."""
 
-    def __init__(self, store: memory.MemoryStore) -> None:
-        self._store = store
+    def __init__(self, store: memory.MemoryStore, host: str | None = None) -> None:
+        self._store, self._host = store, host
 
     def due(self, now: float, limit: int) -> list[str]:
         """Return alert ids with a queue that may be tried."""
@@ -122,6 +122,17 @@ class MemoryOutbox:
             self._store.queues[key] = memory.NotificationQueue(retry_at=at, waiting=[notification])
             return True
 
+    def post(self, channel: str, notifications: Sequence[models.Notification], at: float) -> None:
+        """Queue test messages for a channel."""
+        queue = memory.NotificationQueue(retry_at=at, waiting=list(notifications))
+        with self._store.lock:
+            self._store.queues[notifications[0].dedup_key, channel] = queue
+
+    def attempts(self, alert_id: str) -> list[models.Attempt]:
+        """Return the attempts to deliver notifications of an alert, the oldest first."""
+        with self._store.lock:
+            return list(self._store.attempts.get(alert_id, ()))
+
     def backlog(self) -> int:
         """Return how many notifications wait."""
         with self._store.lock:
@@ -177,7 +188,9 @@ class MemoryOutbox:
     def _attempted(self, claimed: models.ClaimedNotification, at: float, error: str | None) -> None:
         attempts = self._store.attempts.setdefault(claimed.alert_id, [])
         attempts.append(
-            models.Attempt(notification_id=claimed.notification.id, channel=claimed.channel, at=at, error=error)
+            models.Attempt(
+                notification_id=claimed.notification.id, channel=claimed.channel, at=at, error=error, host=self._host
+            )
         )
         del attempts[: -memory.KEPT]
 

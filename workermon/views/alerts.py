@@ -19,11 +19,15 @@ LONG_HISTORY = 20_000
 
 
 class DeliveryAttempt(Document):
-    """One attempt to deliver a notification (its id); ``error`` is null if the channel accepted it."""
+    """One attempt to deliver a notification (its id); ``error`` is null if the channel accepted it.
+
+    ``host`` is the machine that tried.
+    """
 
     channel: str
     at: Time
     error: str | None
+    host: str | None
     notification: str
 
 
@@ -171,7 +175,9 @@ def acknowledgement_row(
 
 def _attempts(entry: models.HistoryEntry, notification: models.Notification) -> list[DeliveryAttempt]:
     return [
-        DeliveryAttempt(channel=attempt.channel, at=attempt.at, error=attempt.error, notification=notification.id)
+        DeliveryAttempt(
+            channel=attempt.channel, at=attempt.at, error=attempt.error, host=attempt.host, notification=notification.id
+        )
         for attempt in entry.attempts
     ]
 

@@ -32,11 +32,12 @@ class Point(Document):
 
 
 class Delivery(Document):
-    """One attempt to deliver; ``error`` is null if the channel accepted it."""
+    """One attempt to deliver; ``error`` is null if the channel accepted it, ``host`` is the machine that tried."""
 
     channel: str
     at: Time
     error: str | None
+    host: str | None
 
 
 class Turn(Document):
@@ -366,6 +367,7 @@ def _turn(transition: models.Transition, entry: models.HistoryEntry) -> Turn:
                 channel=attempt.channel,
                 at=attempt.at,
                 error=None if attempt.error is None else errors.printable(attempt.error),
+                host=attempt.host,
             )
             for attempt in entry.attempts
         ),

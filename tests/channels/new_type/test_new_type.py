@@ -173,7 +173,10 @@ def test_it_is_tried_by_a_test_message(receiver: Receiver) -> None:
         configurations=office.configurations,
         channel_types=TYPES,
         notifiers=office.delivery.notifiers,
+        outbox=office.delivery.outbox,
+        dispatcher=testing.MemoryDispatcher(),
+        nodes=testing.MemoryNodes(),
         now=lambda: NOW,
     ).send("ops")
-    assert tried == 2
+    assert tried.messages == 2
     assert ["[RESOLVED]" in text for text in office.sent()] == [False, True]

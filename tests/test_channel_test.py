@@ -1,0 +1,114 @@
+"""``notify-test``: a test message goes the way of notifications, and says what sent it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from tests.support.delivering import Receiver, Site
+from workermon import errors, models, notify, ports, testing
+from workermon.models import Channel
+from workermon.notify import channel_test
+from workermon.notify.channels import CHANNEL_TYPES
+
+
+class Node(testing.MemoryDispatcher):
+    """A dispatcher whose messages a node of the site takes at once, and sends with its own notifiers."""
+
+    def __init__(self, site: Site, notifiers: Mapping[str, ports.Notifier]) -> None:
+        super().__init__()
+        self._delivery, self._site = site.delivery, site
+        self._delivery.notifiers = notifiers
+
+    def deliver(self, alert_ids: Sequence[str]) -> None:
+        self._delivery.deliver(alert_ids)
+
+
+def trial(
+    site: Site, notifiers: Mapping[str, ports.Notifier], node: ports.Dispatcher | None = None
+) -> notify.ChannelTest:
+    """Return what tries the channels of a site; with a node that runs, if one is given."""
+    return notify.ChannelTest(
+        configurations=site.configurations,
+        channel_types=CHANNEL_TYPES,
+        notifiers=notifiers,
+        outbox=site.outbox,
+        dispatcher=node or testing.MemoryDispatcher(),
+        nodes=testing.MemoryNodes(["one@node"] if node else []),
+        now=site.clock,
+    )
+
+
+@pytest.mark.parametrize("by_node", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "statuses"), [("webhook", ["firing"]), ("slack", ["firing"]), ("pagerduty", ["firing", "resolved"])]
+)
+def test_a_channel_is_tried(kind: str, statuses: list[str], by_node: bool) -> None:
+    """A test goes through the channel at once, by a node if one runs, and closes what it opens."""
+    site = Site()
+    had = site.configurations.load()
+    site.configurations.save(
+        had.model_copy(update={"revision": 1, "channels": {"ops": Channel(name="ops", type=kind)}})
+    )
+    got: list[models.Notification] = []
+
+    class Desk:
+        def send(self, channel: Channel, notifications: Sequence[models.Notification]) -> None:
+            got.extend(notifications)
+
+    if by_node:
+        sent = trial(site, {}, Node(site, {kind: Desk()})).send("ops")
+    else:
+        sent = trial(site, {kind: Desk()}).send("ops")
+    assert (sent.messages, sent.by_node) == (len(got), by_node)
+    assert [each.status for each in got] == statuses
+    assert len({each.dedup_key for each in got}) == 1
+    assert all("test of channel ops" in each.summary and each.worker is None for each in got)
+    assert site.outbox.backlog() == 0
+    assert site.outbox.due(site.clock() + models.DAY, 10) == [], "no reminder follows"
+
+
+def test_a_node_that_cannot_send_says_why() -> None:
+    """What the node lacks is reported, although this process could send; it is not tried again."""
+    site = Site()
+    site.delivery.outbox = testing.MemoryOutbox(site.store, host="build-7")
+    unset = errors.InvalidInput("secret OPS_SECRET", "it is not set", "set it")
+    node = Node(site, {"webhook": Receiver(unset, unset)})
+    with pytest.raises(errors.DeliveryFailed) as raised:
+        trial(site, {"webhook": Receiver()}, node).send("ops")
+    assert str(raised.value) == (
+        "channel ops: the node on build-7 could not send to it: secret OPS_SECRET: it is not set; set it"
+    )
+    assert site.outbox.backlog() == 0
+    assert list(site.delivery.failures.load()) == ["ops"]
+
+
+def test_no_node_takes_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for ever for a node, and a node that comes late does not send it any more."""
+    monkeypatch.setattr(channel_test, "DELIVERY_PATIENCE", 0.2)
+    site, receiver = Site(), Receiver()
+    with pytest.raises(errors.DeliveryFailed, match="no node has sent"):
+        trial(site, {}, testing.MemoryDispatcher()).send("ops")
+    site.clock.advance(61)
+    site.deliver_due(receiver)
+    assert (receiver.calls, site.outbox.backlog()) == (0, 0)
+
+
+def test_a_test_that_is_accepted_ends_the_channels_alert() -> None:
+    """It is a notification that the channel accepted."""
+    site, receiver = (
+        Site("ops", "log"),
+        Receiver(errors.DeliveryRefused("channel ops", "it refuses this (400)", "see its log", 1)),
+    )
+    site.tell()
+    site.deliver(receiver)
+    assert [alert.rule for alert in site.alerts.open()] == ["delivery"]
+    trial(site, {}, Node(site, {"webhook": receiver})).send("ops")
+    assert site.alerts.open() == []
+
+
+def test_a_channel_that_is_not_there() -> None:
+    """A channel that is not configured is not found, and the nearest name is given."""
+    with pytest.raises(errors.NotFound, match="did you mean ops"):
+        trial(Site(), {}).send("opps")
