@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from tests.support import stages
 from tests.support.commands import REGION, A, B, C, Session, fires, one_line
 from workermon import cli, errors, models, ports, settings, testing
+from workermon.local import up as local_up
 
 ROOT = Path(__file__).parent.parent
 
@@ -432,7 +433,7 @@ def test_up_applies_its_file_and_reconciles_first(up, world):
     """Before anything runs, the file's workers are there, collected and scheduled, and the options are handed on."""
     done, [(_, given)] = up(FILE, "--concurrency", "3", "--no-beat")
     assert done.exit_code == 0
-    assert given == {"concurrency": 3, "beat": False, "worker": True}
+    assert given == {"wanted": local_up.Parts(concurrency=3, beat=False)}
     assert world.schedule.ids() == {A}
     assert world.workers.get([A])[A].condition.status == "running"
 

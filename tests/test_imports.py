@@ -75,9 +75,10 @@ ALLOWED: dict[str, set[str]] = {
     "celeryconfig": {"settings"},
 }
 
-#: Edges beyond the rules. 'up' and 'demo' run processes of this machine, which no container makes.
+#: Edges beyond the rules. 'up' and 'demo' run processes of this machine, which no container makes; 'web' serves.
 REMAINING: set[tuple[str, str]] = {
     ("cli.run", "local"),
+    ("cli.web", "web"),
 }
 
 #: Which technology may be imported where.

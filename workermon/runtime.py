@@ -22,8 +22,10 @@ from workermon.on_aws import cloudwatch, ec2, limited, regions, session, sns
 from workermon.on_celery import dispatcher, nodes, schedule
 from workermon.on_celery.app import app
 from workermon.on_redis import (
+    access,
     accounts,
     alerts,
+    audit,
     canary,
     channel,
     channel_failures,
@@ -184,6 +186,16 @@ class Recipes(dishka.Provider):
     def make_silences(self, redis: Redis) -> ports.Silences:
         """Keep what is not to be told."""
         return silences.RedisSilences(redis.client)
+
+    @dishka.provide
+    def make_access(self, redis: Redis) -> ports.Access:
+        """Keep who may use page and API."""
+        return access.RedisAccess(redis.client)
+
+    @dishka.provide
+    def make_audit(self, redis: Redis) -> ports.Audit:
+        """Keep the trail of writes."""
+        return audit.RedisAudit(redis.client)
 
     @dishka.provide
     def make_pulse(self, redis: Redis) -> ports.Pulse:

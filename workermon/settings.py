@@ -34,6 +34,9 @@ OLDEST_REDIS: Final = (6, 2)
 #: The pub/sub channel of samples.
 CHANNEL: Final = "workermon:metrics"
 
+#: The port of the page.
+WEB_PORT: Final = 8650
+
 # Names in Redis that Celery, Kombu and RedBeat use for us. on_celery may not import on_redis, whose keys.py lists them.
 #: Before the name of an entry in RedBeat's keys, and before a worker's id in the name of its entry.
 REDBEAT_PREFIX: Final = "workermon:redbeat:"
@@ -236,7 +239,8 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _is_host(host: str) -> bool:
+def is_host(host: str) -> bool:
+    """Tell whether that is a host name or an address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -264,7 +268,7 @@ class Settings(BaseSettings):
     secrets: str = "*"
     secrets_dir: str | None = None
     web_host: str = "127.0.0.1"
-    web_port: int = Field(default=8650, ge=1, le=65535)
+    web_port: int = Field(default=WEB_PORT, ge=1, le=65535)
     web_proxies: str | None = None
     web_user_header: str | None = None
     web_user_role: models.Role = "viewer"
@@ -318,7 +322,7 @@ class Settings(BaseSettings):
     @classmethod
     def _host(cls, value: str) -> str:
         host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
-        if not _is_host(host):
+        if not is_host(host):
             raise ValueError("is not a host name or address such as 127.0.0.1")
         return host
 

@@ -145,7 +145,7 @@ def test_what_runs_sees_a_new_file_within_two_seconds(stage: Stage) -> None:
     workers = rules.workers(stage.ids[:1], 1)
     stage.command("apply", stage.write("first.toml", rules.text(1, ops) + workers))
     stage.load(97.0)
-    up = stage.start("up")
+    up = stage.start("up", "--no-web")
     try:
         stage.until("firing")
         stage.command("apply", stage.write("second.toml", rules.text(1, ops, "cpu-hot") + workers))

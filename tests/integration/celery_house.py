@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.free_ports import free_port
 from workermon.local import endpoint, simulation
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,7 @@ class House:
             "AWS_SECRET_ACCESS_KEY": "simulated",
             "AWS_REGION": "us-east-1",
             "PYTHONUNBUFFERED": "1",
+            "WORKERMON_WEB_PORT": str(free_port()),
         }
         self.cwd = ROOT
         self._started: list[Process] = []

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.free_ports import free_port
 from workermon.local import endpoint
 
 #: Seconds. Celery's imports on a busy machine of two cores.
@@ -42,6 +43,7 @@ class Installation:
             "WORKERMON_MIN_INTERVAL": "1s",
             "WORKERMON_LOG_FORMAT": "json",
             "PYTHONUNBUFFERED": "1",
+            "WORKERMON_WEB_PORT": str(free_port()),
         }
         self.log = tmp_path / "log"
 

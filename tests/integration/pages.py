@@ -26,6 +26,7 @@ INSTANCE = "i-0abc0123456789def"
 LASTING = {
     "workermon up": "supervisor",
     "workermon watch": "cpu_utilization",
+    "workermon web": "page: http",
     "celery -A workermon beat": "is starting",
     "celery -A workermon worker": "workermon.collect",
     "celery -A workermon flower": "",
@@ -122,6 +123,8 @@ class Reader:
         command, _, target = command.partition(" > ")
         name = next((each for each in LASTING if command.startswith(each)), None)
         program, *words = shlex.split(command.replace(INSTANCE, self.house.ids[0]))
+        if name == "workermon web":
+            words += ["--port", str(free_port())]  # 'up' has the usual one
         assert program in {"workermon", "celery"}, command
         if name is None:
             self._finish(command, program, words, target)

@@ -55,10 +55,10 @@ def collected_anew(machine: Installation, worker_id: str, what: str) -> None:
     eventually(lambda: machine.collected(worker_id) > before, within=START, what=what)
 
 
-def five(machine: Installation) -> dict[int, str]:
-    """Return the processes of ``up`` once all five are there."""
+def six(machine: Installation) -> dict[int, str]:
+    """Return the processes of ``up`` once all six are there."""
     found = machine.processes()
-    return found if len(found) == 5 else {}
+    return found if len(found) == 6 else {}
 
 
 def test_up_watches_a_worker_and_restarts_what_dies(machine: Installation, fleet: simulation.Simulation) -> None:
@@ -114,7 +114,7 @@ def test_only_the_node_that_delivers_has_the_secrets(machine: Installation) -> N
         eventually(lambda: machine.logged("up.running"), within=START)
         having = {
             line
-            for pid, line in eventually(lambda: five(machine)).items()
+            for pid, line in eventually(lambda: six(machine)).items()
             if b"OPS_SECRET=hunter2" in Path(f"/proc/{pid}/environ").read_bytes()
         }
         machine.env["ROOM_SECRET"] = "hunter3"
@@ -158,7 +158,7 @@ def test_a_killed_up_leaves_no_process(machine: Installation) -> None:
     """kill -9 of ``up`` leaves neither node, beat nor server, and the next one starts."""
     with machine.started("up") as up:
         eventually(lambda: machine.logged("up.running"), within=START)
-        eventually(lambda: len(machine.processes()) == 5, what="five processes")
+        eventually(lambda: len(machine.processes()) == 6, what="six processes")
         up.kill()
         up.wait()
         eventually(lambda: not machine.processes(), what="the end of all processes")

@@ -8,7 +8,9 @@ import redis
 
 from workermon import models, ports, testing
 from workermon.on_redis import (
+    access,
     alerts,
+    audit,
     channel,
     configurations,
     leases,
@@ -35,6 +37,8 @@ class Repository(NamedTuple):
     feed: ports.Feed
     silences: ports.Silences
     setup: ports.Setup
+    access: ports.Access
+    audit: ports.Audit
 
 
 #: What is in force if nothing was saved.
@@ -60,6 +64,8 @@ def repository_in_memory() -> Repository:
         testing.MemoryFeed(store),
         testing.MemorySilences(),
         testing.MemorySetup(store),
+        testing.MemoryAccess(),
+        testing.MemoryAudit(),
     )
 
 
@@ -76,4 +82,6 @@ def repository_on_redis(connection: redis.Redis) -> Repository:
         channel.RedisFeed(connection, "workermon:metrics"),
         silences.RedisSilences(connection),
         setup.RedisSetup(connection, "workermon:metrics"),
+        access.RedisAccess(connection),
+        audit.RedisAudit(connection),
     )

@@ -45,6 +45,8 @@ COMMANDS = {
     "status": "health:status",
     "doctor": "health:doctor",
     "config": "config:config",
+    "web": "web:web",
+    "token": "tokens:token",
 }
 
 #: What a shell gives for a process that Ctrl-C ended.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workermon import errors, logs, models, ports
+from workermon import errors, logs, models, ports, settings
 from workermon.cli import files, session
 
 if TYPE_CHECKING:
@@ -22,12 +22,13 @@ log = logs.get(__name__)
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Threads that collect; 8 by default.")
 @click.option("--no-beat", is_flag=True, help="Do not run beat here: another machine does.")
 @click.option("--no-worker", is_flag=True, help="Do not run worker processes and the listener here.")
+@click.option("--no-web", is_flag=True, help="Do not run the page, the API and /metrics here.")
 @session.pass_session
-def up(own: session.Session, concurrency: int | None, no_beat: bool, no_worker: bool) -> None:
+def up(own: session.Session, concurrency: int | None, no_beat: bool, no_worker: bool, no_web: bool) -> None:
     """Run the whole pipeline on this machine, until Ctrl-C.
 
-    That is beat, worker processes and listener. A process that dies is restarted. If WORKERMON_REDIS_URL is unset, an
-    embedded Redis runs too. The file of WORKERMON_CONFIG is applied first.
+    That is beat, worker processes, listener and page. A process that dies is restarted. If WORKERMON_REDIS_URL is
+    unset, an embedded Redis runs too. The file of WORKERMON_CONFIG is applied first.
 
     \b
     Example: WORKERMON_CONFIG=fleet.toml workermon up --concurrency 16
@@ -41,9 +42,7 @@ def up(own: session.Session, concurrency: int | None, no_beat: bool, no_worker: 
     local.run(
         own.settings,
         prepare=lambda: _prepare(own, file),
-        concurrency=concurrency or local.CONCURRENCY,
-        beat=not no_beat,
-        worker=not no_worker,
+        wanted=local.Parts(concurrency or local.CONCURRENCY, not no_beat, not no_worker, not no_web),
     )
 
 
@@ -99,10 +98,12 @@ def _region(own: session.Session) -> str | None:
 @click.command()
 @click.option("--workers", type=click.IntRange(1, 1000), default=25, show_default=True, help="Size of the fleet.")
 @click.option("--seconds", type=click.IntRange(min=1), help="End after that many seconds.")
-def demo(workers: int, seconds: int | None) -> None:
+@click.option("--no-web", is_flag=True, help="Do not run the page, the API and /metrics here.")
+def demo(workers: int, seconds: int | None, no_web: bool) -> None:
     """Run the whole pipeline on a simulated fleet.
 
     It needs nothing else and leaves nothing behind. A terminal shows a live table, a pipe gets a line for each alert.
+    Both say where the page is.
 
     \b
     Example: workermon demo --seconds 60
@@ -114,6 +115,7 @@ def demo(workers: int, seconds: int | None) -> None:
     from workermon import fleet, views
     from workermon.cli import live_table
     from workermon.local import demo as local
+    from workermon.local import up as parts
 
     logs.configure("warning")  # as the demo's own settings will
     sessions: list[session.Session] = []
@@ -132,10 +134,13 @@ def demo(workers: int, seconds: int | None) -> None:
         return sessions[0].get(views.Watch).watch()
 
     console = Console()
+    port = None if no_web else parts.free_port("127.0.0.1", settings.WEB_PORT)
+
+    title = "workermon demo" if port is None else f"workermon demo: http://127.0.0.1:{port}"
 
     def show(messages: Iterator[models.Event | models.Notification]) -> None:
         if console.is_terminal:
-            live_table.show(messages, console, live_table.Board(time.time, title="workermon demo"))
+            live_table.show(messages, console, live_table.Board(time.time, title=title))
             return
         for message in messages:
             if isinstance(message, models.Notification):
@@ -150,6 +155,7 @@ def demo(workers: int, seconds: int | None) -> None:
             live=console.is_terminal,
             workers=workers,
             seconds=seconds,
+            web_port=port,
         )
     finally:
         for own in sessions:

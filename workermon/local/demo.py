@@ -46,11 +46,12 @@ def run(
     seconds: float | None = None,
     show: Show,
     live: bool,
+    web_port: int | None = None,
 ) -> None:
     """Run it until a signal, or for ``seconds`` from now.
 
     ``show`` is called in a thread with the messages as they come. If it draws over the terminal (``live``), what the
-    children print is kept back.
+    children print is kept back. The page listens on ``web_port``, if there is one.
 
     Meanwhile the environment of this process is the demo's own: its Redis, its AWS, its config file, nothing of the
     user's. ``prepare`` applies that config file, as ``up`` would; ``follow`` reads the channel.
@@ -79,6 +80,8 @@ def run(
             return
         output = stack.enter_context((folder / "children.log").open("w+b")) if live else None
         kept = up.children(env)
+        if web_port is not None:
+            kept.append(up.page(env, web_port))
         parts = supervisor.Supervisor(kept, server=server, output=output)
         if output is not None:
             stack.callback(_tell, parts, output)
@@ -150,6 +153,11 @@ def environment(outer: Mapping[str, str], folder: Path, redis_url: str, aws_url:
         "WORKERMON_LOG_FILE": "",
         "WORKERMON_SECRETS": "",
         "WORKERMON_SECRETS_DIR": "",
+        "WORKERMON_WEB_HOST": "",
+        "WORKERMON_WEB_PORT": "",
+        "WORKERMON_WEB_PROXIES": "",
+        "WORKERMON_WEB_USER_HEADER": "",
+        "WORKERMON_WEB_USER_ROLE": "",
     }
 
 

@@ -1,11 +1,14 @@
-"""``workermon up``: beat, worker processes and listener on this machine, with an embedded Redis if none is named."""
+"""``workermon up``: beat, worker processes, listener and page on this machine, with an embedded Redis if need be."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from workermon import errors, logs, settings
 from workermon.local import embedded, supervisor
@@ -16,16 +19,20 @@ log = logs.get(__name__)
 CONCURRENCY = 8
 #: Threads that evaluate and deliver. A slow channel holds one of them; the others go on.
 ALERTS = 6
+#: How many ports are tried one after another.
+PORTS = 100
 
 
-def run(
-    own: settings.Settings,
-    *,
-    prepare: Callable[[], None],
-    concurrency: int = CONCURRENCY,
-    beat: bool = True,
-    worker: bool = True,
-) -> None:
+class Parts(NamedTuple):
+    """What runs here: threads that collect, beat, worker processes with the listener, and the page."""
+
+    concurrency: int = CONCURRENCY
+    beat: bool = True
+    worker: bool = True
+    web: bool = True
+
+
+def run(own: settings.Settings, *, prepare: Callable[[], None], wanted: Parts) -> None:
     """Run it all until a signal, and stop it cleanly within 10 s.
 
     ``prepare`` is called once Redis is there and before anything else runs: it applies the config file and
@@ -37,7 +44,10 @@ def run(
             with asked.interrupting():
                 server = stack.enter_context(_embedded()) if own.embedded else None
                 named = {"WORKERMON_REDIS_URL": server.url} if server else {}
-                kept = children({**os.environ, **named}, concurrency=concurrency, beat=beat, worker=worker)
+                env = {**os.environ, **named}
+                kept = children(env, concurrency=wanted.concurrency, beat=wanted.beat, worker=wanted.worker)
+                if wanted.web and _page_can_listen(own):
+                    kept.append(page(env))
                 if not kept and server is None:
                     raise errors.InvalidInput("up", "nothing is left to run", "leave --no-beat or --no-worker out")
                 prepare()
@@ -97,6 +107,36 @@ def children(
     if beat:
         kept.append(supervisor.Child("beat", [*celery, "beat"], needed))
     return kept
+
+
+def page(env: Mapping[str, str], port: int | None = None) -> supervisor.Child:
+    """Return the page, the API and ``/metrics``: a process of its own, so that no alert waits for it."""
+    chosen = [] if port is None else ["--port", str(port)]
+    command = [sys.executable, "-P", "-m", "workermon", "web", *chosen]
+    return supervisor.Child("web", command, without_secrets({**env, "PYTHONSAFEPATH": "1"}))
+
+
+def is_free(host: str, port: int) -> bool:
+    """Tell whether nothing listens on a port of this machine."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return True
+    except OSError as why:
+        return why.errno != errno.EADDRINUSE  # what else is wrong with it, the page itself says
+
+
+def free_port(host: str, first: int) -> int:
+    """Return the first port from ``first`` on that nothing listens on; ``first`` if there is none near."""
+    return next((port for port in range(first, min(first + PORTS, 65536)) if is_free(host, port)), first)
+
+
+def _page_can_listen(own: settings.Settings) -> bool:
+    """Tell whether the page's port is free. If it is not, the monitor runs all the same, and one line says so."""
+    if is_free(own.web_host, own.web_port):
+        return True
+    todo = "stop what listens there, or set WORKERMON_WEB_PORT; --no-web runs without the page"
+    log.warning("up.no_page", port=own.web_port, host=own.web_host, reason="the port is taken", todo=todo)
+    return False
 
 
 #: What processes get that deliver nothing: the system's own variables, and by their beginnings those of Python, TLS,

@@ -5,7 +5,17 @@ Times are seconds since 1970 (UTC) inside and RFC 3339 at the border; durations 
 
 from __future__ import annotations
 
-from workermon.models.access import ROLES, Role
+from workermon.models.access import (
+    ACCESS_NAME,
+    ROLES,
+    AuditEntry,
+    Role,
+    Token,
+    WebSession,
+    make_token,
+    secret_digest,
+    token_name,
+)
 from workermon.models.alert import (
     Acknowledgement,
     Alert,
@@ -111,6 +121,7 @@ from workermon.models.worker import (
 )
 
 __all__ = [
+    "ACCESS_NAME",
     "BUDGET",
     "CANARY",
     "CANARY_CHANNEL",
@@ -135,6 +146,7 @@ __all__ = [
     "Acknowledgement",
     "Alert",
     "Attempt",
+    "AuditEntry",
     "BudgetDecision",
     "Channel",
     "Check",
@@ -183,9 +195,11 @@ __all__ = [
     "SubjectKey",
     "SubjectKind",
     "Text",
+    "Token",
     "TopicMessage",
     "Transition",
     "UsageTotals",
+    "WebSession",
     "Worker",
     "WorkerSummary",
     "account_subject",
@@ -203,13 +217,16 @@ __all__ = [
     "joined_windows",
     "latest_time",
     "maintenance_id",
+    "make_token",
     "moment",
     "pairs",
     "readings",
     "rfc3339",
     "schedule_times",
     "seconds",
+    "secret_digest",
     "to_json",
+    "token_name",
     "worker_subject",
     "zone",
 ]

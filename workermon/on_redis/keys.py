@@ -124,6 +124,10 @@ LISTED = (
     ),
     Listed("workermon:alert-history:ack:<alert>", "string", "silences", "who has seen it", "30 days", expires=True),
     Listed("workermon:silences", "hash", "silences", "those in force, by id", "permanent"),
+    Listed("workermon:tokens", "hash", "access", "role and hash of each token, by name", "permanent"),
+    Listed("workermon:sessions", "hash", "access", "sessions of browsers, by hash", "permanent; 1,000 at most"),
+    Listed("workermon:csrf-key", "string", "access", "what CSRF tokens are made with", "permanent"),
+    Listed("workermon:audit", "zset", "audit", "writes by time", "400 days; 10,000 at most", expires=True),
     Listed("workermon:configuration", "hash", "configurations", "document, revision, changes", "permanent"),
     Listed("workermon:pulse", "hash", "pulse", "when each part last worked", "permanent"),
     Listed("workermon:counts", "hash", "pulse", "what went by", "permanent"),
@@ -189,6 +193,10 @@ FAILING_CHANNELS = "workermon:outbox:failing"
 REMINDERS = "workermon:outbox:reminders"
 LAST = "workermon:alert-history:last:"
 SILENCES = "workermon:silences"
+TOKENS = "workermon:tokens"
+SESSIONS = "workermon:sessions"
+CSRF_KEY = "workermon:csrf-key"
+AUDIT = "workermon:audit"
 CONFIGURATION = "workermon:configuration"
 PULSE = "workermon:pulse"
 CANARY = "workermon:canary"

@@ -7,6 +7,7 @@ else is said they raise ``errors.RedisUnavailable`` or ``errors.AwsError`` and i
 
 from __future__ import annotations
 
+from workermon.ports.access import AUDIT_AGE, AUDIT_ENTRIES, MAX_SESSIONS, Access, Audit
 from workermon.ports.alerts import SET_BACK, Accounts, Alerts, Basis, RecordedTransition, Silences, Standing, Verdict
 from workermon.ports.aws import Answer, CloudWatch, Costs, Ec2, Limiter, Publisher
 from workermon.ports.control import (
@@ -42,16 +43,21 @@ from workermon.ports.fleet import Record, Schedule, Workers
 from workermon.ports.samples import SLOT_TOLERANCE, Claim, Feed, LearnedDelays, Samples, Written
 
 __all__ = [
+    "AUDIT_AGE",
+    "AUDIT_ENTRIES",
     "BREAK",
     "CANARY_BREAK",
     "CANARY_STEPS",
     "LONGEST_WAIT",
+    "MAX_SESSIONS",
     "SET_BACK",
     "SLOT_TOLERANCE",
     "START_UP",
+    "Access",
     "Accounts",
     "Alerts",
     "Answer",
+    "Audit",
     "Basis",
     "Canary",
     "Change",

@@ -5,6 +5,7 @@ The repository's ports share one ``MemoryStore``, as the real ones share one Red
 
 from __future__ import annotations
 
+from workermon.testing.access import MemoryAccess, MemoryAudit
 from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
 from workermon.testing.aws import MemoryCloudWatch, MemoryCosts, MemoryEc2, MemoryLearnedDelays, MemoryLimiter
 from workermon.testing.clock import ManualClock
@@ -36,8 +37,10 @@ from workermon.testing.samples import MemoryFeed, MemorySamples
 
 __all__ = [
     "ManualClock",
+    "MemoryAccess",
     "MemoryAccounts",
     "MemoryAlerts",
+    "MemoryAudit",
     "MemoryCanary",
     "MemoryChannelFailures",
     "MemoryCloudWatch",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 
 from workermon import collect, config, evaluate, models, notify, ports, rules
 from workermon.notify import channel_type, channels
+from workermon.testing.access import MemoryAccess, MemoryAudit
 from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
 from workermon.testing.aws import MemoryCloudWatch, MemoryCosts, MemoryEc2, MemoryLearnedDelays, MemoryLimiter
 from workermon.testing.clock import ManualClock
@@ -38,8 +39,10 @@ T = TypeVar("T")
 
 #: The attribute of a ``Monitor`` that is each port, by the type by which a stage asks for it.
 PORTS: Mapping[Any, str] = {
+    ports.Access: "access",
     ports.Accounts: "accounts",
     ports.Alerts: "alerts",
+    ports.Audit: "audit",
     ports.Canary: "canary",
     ports.Clock: "clock",
     ports.CloudWatch: "cloudwatch",
@@ -104,6 +107,8 @@ class Monitor:
         self.samples: ports.Samples = MemorySamples(self.store, lambda: self.configurations.load().retention)
         self.alerts: ports.Alerts = MemoryAlerts(self.store)
         self.accounts: ports.Accounts = MemoryAccounts(self.store)
+        self.access: ports.Access = MemoryAccess()
+        self.audit: ports.Audit = MemoryAudit()
         self.silences: ports.Silences = MemorySilences()
         self.outbox: ports.Outbox = MemoryOutbox(self.store)
         self.throttle: ports.Throttle = MemoryThrottle()

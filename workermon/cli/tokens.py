@@ -1,0 +1,89 @@
+"""``token``: who may use the page and the API from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from typing import cast
+
+import click
+
+from workermon import errors, models, ports
+from workermon.cli import options, output, session
+
+
+class _Name(options.Text):
+    """A token's name."""
+
+    name = "name"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it, or refuse."""
+        text = super().convert(value, param, ctx)
+        if not re.fullmatch(models.ACCESS_NAME, text):
+            self.fail(f"{text[:64]!r} is not a name of letters, digits, '.' and '-', 64 at most", param, ctx)
+        return text
+
+
+@click.group()
+def token() -> None:
+    """Make, list and revoke tokens for the page and the API."""
+
+
+@token.command()
+@click.argument("name", type=_Name())
+@click.option("--role", type=click.Choice(models.ROLES), required=True, help="What its owner may do.")
+@options.as_json
+@session.pass_session
+def create(own: session.Session, name: str, role: str, as_json: bool) -> None:
+    """Make a token and print it, this once; only its hash is kept.
+
+    A viewer reads. An operator also acknowledges, silences, pauses, resumes and refreshes. An admin also adds, removes
+    and applies.
+
+    \b
+    Example: workermon token create grafana --role viewer
+    """
+    text, made = models.make_token(name, cast("models.Role", role), own.now())
+    if not own.container.get(ports.Access).add(made):
+        raise errors.InvalidInput(f"token {name}", "there is one of that name", "revoke it first, or choose another")
+    if as_json:
+        output.document({"token": text, "name": name, "role": role, "created": models.rfc3339(made.created)})
+    else:
+        click.echo(text)
+        click.echo("keep it safe: it is not shown again", err=True)
+
+
+@token.command("list")
+@options.as_json
+@session.pass_session
+def listing(own: session.Session, as_json: bool) -> None:
+    """List tokens by name, with their roles.
+
+    \b
+    Example: workermon token list
+    """
+    found = own.container.get(ports.Access).tokens()
+    if as_json:
+        rows = [{"name": each.name, "role": each.role, "created": models.rfc3339(each.created)} for each in found]
+        output.document({"tokens": rows})
+    elif found:
+        shown = [(each.name, each.role, models.rfc3339(each.created)) for each in found]
+        output.table(("NAME", "ROLE", "CREATED"), shown)
+    else:
+        click.echo("no token", err=True)
+
+
+@token.command()
+@click.argument("name", type=_Name())
+@session.pass_session
+def revoke(own: session.Session, name: str) -> None:
+    """Revoke a token: it and every session that began with it end at once.
+
+    \b
+    Example: workermon token revoke grafana
+    """
+    access = own.container.get(ports.Access)
+    if not access.remove(name):
+        known = [each.name for each in access.tokens()]
+        raise errors.NotFound(f"token {name}", "there is none of that name", errors.nearest(name, known))
+    click.echo(f"token {name} revoked")

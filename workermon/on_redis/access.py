@@ -1,0 +1,78 @@
+"""Tokens and sessions, as hashes, and the key of CSRF tokens."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import redis
+
+from workermon import models, ports
+from workermon.on_redis import client, keys
+
+
+class RedisAccess:
+    """``ports.Access`` on Redis."""
+
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self._client = redis_client
+
+    def add(self, token: models.Token) -> bool:
+        """Keep a token, unless there is one of that name."""
+        with client.guard(self._client):
+            return bool(self._client.hsetnx(keys.TOKENS, token.name, token.model_dump_json()))
+
+    def token(self, name: str) -> models.Token | None:
+        """Return a token."""
+        with client.guard(self._client):
+            found: Any = self._client.hget(keys.TOKENS, name)
+        return models.Token.model_validate_json(found) if found else None
+
+    def tokens(self) -> list[models.Token]:
+        """Return all tokens."""
+        with client.guard(self._client):
+            found: Any = self._client.hvals(keys.TOKENS)
+        return sorted((models.Token.model_validate_json(text) for text in found), key=lambda token: token.name)
+
+    def remove(self, name: str) -> bool:
+        """Remove a token first, which ends its sessions; then forget those."""
+        with client.guard(self._client):
+            removed: Any = self._client.hdel(keys.TOKENS, name)
+        self._forget([session.digest for session in self._sessions() if session.token == name])
+        return bool(removed)
+
+    def open_session(self, session: models.WebSession) -> None:
+        """Keep a session, and no more of them than there may be."""
+        kept = sorted(self._sessions(), key=lambda each: each.begins)
+        over = [each.digest for each in kept if each.ends <= session.begins]
+        living = [each.digest for each in kept if each.ends > session.begins and each.digest != session.digest]
+        self._forget([*over, *living[: max(0, len(living) + 1 - ports.MAX_SESSIONS)]])
+        with client.guard(self._client):
+            self._client.hset(keys.SESSIONS, session.digest, session.model_dump_json())
+
+    def session(self, digest: str) -> models.WebSession | None:
+        """Return a session."""
+        with client.guard(self._client):
+            found: Any = self._client.hget(keys.SESSIONS, digest)
+        return models.WebSession.model_validate_json(found) if found else None
+
+    def close_session(self, digest: str) -> None:
+        """Forget a session."""
+        self._forget([digest])
+
+    def key(self) -> str:
+        """Return the key; of two that are made at once the first one stays."""
+        with client.guard(self._client):
+            self._client.setnx(keys.CSRF_KEY, secrets.token_hex(32))
+            found: Any = self._client.get(keys.CSRF_KEY)
+        return str(found.decode())
+
+    def _sessions(self) -> list[models.WebSession]:
+        with client.guard(self._client):
+            found: Any = self._client.hvals(keys.SESSIONS)
+        return [models.WebSession.model_validate_json(text) for text in found]
+
+    def _forget(self, digests: list[str]) -> None:
+        if digests:
+            with client.guard(self._client):
+                self._client.hdel(keys.SESSIONS, *digests)

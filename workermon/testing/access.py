@@ -1,0 +1,80 @@
+"""Tokens, sessions and the audit trail in memory."""
+
+from __future__ import annotations
+
+import threading
+
+from workermon import models, ports
+
+
+class MemoryAccess:
+    """``ports.Access`` in memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._tokens: dict[str, models.Token] = {}
+        self._sessions: dict[str, models.WebSession] = {}
+
+    def add(self, token: models.Token) -> bool:
+        """Keep a token, unless there is one of that name."""
+        with self._lock:
+            if token.name in self._tokens:
+                return False
+            self._tokens[token.name] = token
+            return True
+
+    def token(self, name: str) -> models.Token | None:
+        """Return a token."""
+        return self._tokens.get(name)
+
+    def tokens(self) -> list[models.Token]:
+        """Return all tokens."""
+        with self._lock:
+            return [self._tokens[name] for name in sorted(self._tokens)]
+
+    def remove(self, name: str) -> bool:
+        """Remove a token and end its sessions."""
+        with self._lock:
+            self._sessions = {key: kept for key, kept in self._sessions.items() if kept.token != name}
+            return self._tokens.pop(name, None) is not None
+
+    def open_session(self, session: models.WebSession) -> None:
+        """Keep a session, and no more of them than there may be."""
+        with self._lock:
+            living = [kept for kept in self._sessions.values() if kept.ends > session.begins]
+            living = [kept for kept in living if kept.digest != session.digest]
+            living.sort(key=lambda kept: kept.begins)
+            living = [*living[max(0, len(living) + 1 - ports.MAX_SESSIONS) :], session]
+            self._sessions = {kept.digest: kept for kept in living}
+
+    def session(self, digest: str) -> models.WebSession | None:
+        """Return a session."""
+        return self._sessions.get(digest)
+
+    def close_session(self, digest: str) -> None:
+        """Forget a session."""
+        with self._lock:
+            self._sessions.pop(digest, None)
+
+    def key(self) -> str:
+        """Return the key."""
+        return "of a test"
+
+
+class MemoryAudit:
+    """``ports.Audit`` in memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._entries: list[models.AuditEntry] = []
+
+    def record(self, entry: models.AuditEntry) -> None:
+        """Add an entry, and drop what is too old or too much."""
+        with self._lock:
+            kept = [each for each in self._entries if each.at >= entry.at - ports.AUDIT_AGE]
+            self._entries = sorted([*kept, entry], key=lambda each: (each.at, each.id))[-ports.AUDIT_ENTRIES :]
+
+    def entries(self, since: float, limit: int = ports.AUDIT_ENTRIES) -> list[models.AuditEntry]:
+        """Return the entries from that time on."""
+        with self._lock:
+            return [each for each in reversed(self._entries) if each.at >= since][:limit]

@@ -1,0 +1,100 @@
+"""What a request may bring: how many headers, how long a body, how slowly, and how many requests at a time.
+
+A body is read here as a whole before a route runs, so no route ever waits for a slow one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from workermon.web import problems
+
+#: Bytes of a body.
+MAX_BODY = 1_000_000
+#: Bytes of a body that is too long which are still read and dropped, so that the sender gets to read the answer.
+MAX_DROPPED = 32_000_000
+#: Seconds in which a body has to come.
+BODY_SECONDS = 15.0
+MAX_HEADERS = 100
+#: Requests in flight, beside event streams, which have a bound of their own.
+MAX_REQUESTS = 200
+STREAM = "/api/v1/stream"
+
+
+class Limits:
+    """Refuses what passes a bound, and hands the rest on with its body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request; raises ``problems.Refused``."""
+        if scope["type"] != "http" or scope["path"] == STREAM:
+            await self.app(scope, receive, send)
+            return
+        if self._in_flight >= MAX_REQUESTS:
+            raise problems.Refused(503, "workermon", f"{MAX_REQUESTS} requests are in work already", "try again later")
+        self._in_flight += 1
+        try:
+            headers = Headers(scope=scope)
+            if len(headers) > MAX_HEADERS:
+                raise _closing(431, "request", f"has more than {MAX_HEADERS} headers", "send fewer")
+            body = await _body(headers, receive)
+            scope.setdefault("state", {})["body"] = body
+            await self.app(scope, _replay(body, receive), send)
+        finally:
+            self._in_flight -= 1
+
+
+def _closing(status: int, what: str, why: str, todo: str) -> problems.Refused:
+    """Return a refusal after which the connection ends."""
+    refused = problems.Refused(status, what, why, todo)
+    refused.headers["Connection"] = "close"
+    return refused
+
+
+async def _body(headers: Headers, receive: Receive) -> bytes:
+    """Return the body of a request, empty if it has none."""
+    declared = headers.get("content-length", "")
+    if not declared and "transfer-encoding" not in headers:
+        return b""
+    too_long = _closing(413, "request", f"its body is longer than {MAX_BODY:,} bytes", "send less at a time")
+    size = int(declared) if declared.isdecimal() else 0
+    if size > MAX_DROPPED or (size > MAX_BODY and headers.get("expect", "").lower() == "100-continue"):
+        raise too_long
+    chunks: list[bytes] = []
+    length = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise _closing(400, "request", "ended within its body", "send all of it")
+                length += len(message.get("body", b""))
+                if length <= MAX_BODY:
+                    chunks.append(message.get("body", b""))
+                if length > MAX_DROPPED or not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        raise _closing(408, "request", f"its body did not come within {BODY_SECONDS:g} s", "send it faster") from None
+    if length > MAX_BODY:
+        raise too_long
+    return b"".join(chunks)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return what hands on a body that was read, and then whatever else comes."""
+    handed = False
+
+    async def receive_again() -> Message:
+        nonlocal handed
+        if handed:
+            return await receive()
+        handed = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again

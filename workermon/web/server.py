@@ -1,0 +1,131 @@
+"""``workermon web``: the application behind uvicorn, on a socket of its own, until a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import dishka
+import uvicorn
+
+from workermon import errors, logs, ports, settings
+from workermon.web import app, protocol
+
+log = logs.get(__name__)
+
+#: Seconds that running requests are given when it stops; 'up' kills after 6.
+STOP_SECONDS = 2
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, ended by a signal with success: it was asked to."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM; a second one stops at once."""
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            self.force_exit, self.should_exit = self.should_exit, True
+
+        before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
+def serve(container: dishka.Container, announce: Callable[[str], None]) -> None:
+    """Serve until a signal; ``announce`` gets the URL once the port is ours.
+
+    Raises ``errors.WorkermonError`` if the port is taken, ``errors.InvalidInput`` if nobody could log in.
+    """
+    own = container.get(settings.Settings)
+    check_reach(own, container.get(ports.Access))
+    sockets = bind(own.web_host, own.web_port)
+    config = uvicorn.Config(
+        app.create_app(container),
+        http=protocol.BoundedProtocol,
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # whom to believe is decided in gate
+        server_header=False,
+        timeout_keep_alive=int(protocol.HEAD_SECONDS),
+        timeout_graceful_shutdown=STOP_SECONDS,
+        h11_max_incomplete_event_size=protocol.MAX_HEAD,
+    )
+    announce(url(own.web_host, own.web_port))
+    _Server(config).run(sockets=sockets)
+
+
+def check_reach(own: settings.Settings, access: ports.Access) -> None:
+    """Refuse an address that others reach while nobody could log in there."""
+    if settings.is_loopback(own.web_host) or (own.web_user_header and own.web_networks):
+        return
+    try:
+        if access.tokens():
+            return
+    except errors.RedisUnavailable as why:
+        # Without Redis nobody gets in either, and it may be back soon.
+        log.warning("web.tokens_unknown", reason=str(why))
+        return
+    raise errors.InvalidInput(
+        f"address {own.web_host}",
+        "others could reach the page there, and there is neither a token nor a proxy that logs them in",
+        "run 'workermon token create NAME --role viewer' first, or set WORKERMON_WEB_USER_HEADER",
+    )
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Listen on each address of a host; raises ``errors.WorkermonError`` with what to do if that is not possible."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        raise errors.InvalidInput(f"host {host}", "has no address", "name an address of this machine") from None
+    sockets: list[socket.socket] = []
+    failed: OSError | None = None
+    for family, kind, _, _, address in dict.fromkeys(found):
+        listening = socket.socket(family, kind)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind(address)
+            listening.listen(128)
+            sockets.append(listening)
+        except OSError as why:
+            listening.close()
+            # A machine without IPv6 has a localhost of IPv6 all the same.
+            failed = why if failed is None or why.errno == errno.EADDRINUSE else failed
+    if failed is not None and (not sockets or failed.errno == errno.EADDRINUSE):
+        for listening in sockets:
+            listening.close()
+        raise _not_ours(host, port, failed)
+    return sockets
+
+
+def _not_ours(host: str, port: int, why: OSError) -> errors.WorkermonError:
+    if why.errno == errno.EADDRINUSE:
+        todo = "stop that, or choose another by --port or WORKERMON_WEB_PORT"
+        return errors.WorkermonError(f"port {port} of {host}", "another program listens there", todo)
+    if why.errno == errno.EACCES:
+        return errors.WorkermonError(f"port {port} of {host}", "is not for this user", "choose one from 1024 on")
+    return errors.InvalidInput(f"host {host}", "is not an address of this machine", "use 127.0.0.1 or one that it has")
+
+
+def url(host: str, port: int) -> str:
+    """Return where the page is; a machine's own name where it listens on all addresses.
+
+    >>> url("127.0.0.1", 8650), url("::1", 8650)
+    ('http://127.0.0.1:8650', 'http://[::1]:8650')
+    """
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = socket.gethostname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
