@@ -8,7 +8,7 @@ from typing import cast
 import click
 
 from workermon import errors, models, ports
-from workermon.cli import options, output, session
+from workermon.cli import options, output, session, tables
 
 
 class _Name(options.Text):
@@ -68,7 +68,7 @@ def listing(own: session.Session, as_json: bool) -> None:
         output.document({"tokens": rows})
     elif found:
         shown = [(each.name, each.role, models.rfc3339(each.created)) for each in found]
-        output.table(("NAME", "ROLE", "CREATED"), shown)
+        tables.show(("NAME", "ROLE", "CREATED"), shown)
     else:
         click.echo("no token", err=True)
 
