@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.rules import changed
-from workermon import cli, config, errors, models, ports, testing
+from workermon import cli, config, errors, models, ports, testing, views
+from workermon.cli import chart
 from workermon.rules import horizon, threshold
-from workermon.views import backtest
+from workermon.views import backtest, cloudwatch_history, trace
 
 TRACES = Path(__file__).parents[2] / "shared" / "data" / "ec2-cpu-traces"
 NAMES = [f"ec2_cpu_utilization_{name}.csv" for name in ("77c1ca", "fe7f93", "24ae8d", "53ea38")]
@@ -165,7 +166,7 @@ def test_a_generated_trace_gives_what_a_plain_loop_gives(tmp_path, shuffled):
 
 def test_the_last_of_rows_with_the_same_time_counts():
     """A repeated timestamp takes its last value, and an absent last one makes it absent."""
-    found = backtest.read_trace(["timestamp,value", "0,1", "60,2", "0,3", "120,4", "60,"], "t")
+    found = trace.read(["timestamp,value", "0,1", "60,2", "0,3", "120,4", "60,"], "t")
     assert found == models.Series(60, (models.Datapoint(0, 3.0), models.Datapoint(120, 4.0)))
 
 
@@ -173,7 +174,7 @@ def test_times_are_read_in_every_form_that_is_promised():
     """RFC 3339 with any offset, a plain UTC time and epoch seconds name the same moment."""
     forms = ["2023-11-14T22:13:20Z", "2023-11-14 22:13:20", "1700000000", "2023-11-14T23:13:20+01:00", "1700000000.7"]
     for form in forms:
-        assert backtest.read_trace(["value,timestamp", f"5,{form}"], "t").points == (models.Datapoint(1700000000, 5),)
+        assert trace.read(["value,timestamp", f"5,{form}"], "t").points == (models.Datapoint(1700000000, 5),)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_times_are_read_in_every_form_that_is_promised():
 def test_a_bad_row_is_refused_by_its_line(lines, where):
     """What cannot be read is one line that names the place, not a guess."""
     with pytest.raises(errors.InvalidInput) as caught:
-        backtest.read_trace(lines, "t")
+        trace.read(lines, "t")
     assert str(caught.value).startswith(where)
 
 
@@ -217,7 +218,8 @@ def test_people_get_a_table_and_a_chart(tmp_path):
     assert "c" * 5 in done.stdout
     assert "hot   -       critical  1970-01-01T00:22:00Z  1970-01-01T00:26:00Z  240 min" not in done.stdout
     [row] = [line for line in done.stdout.splitlines() if line.startswith("hot ") and "critical" in line]
-    assert row.split() == ["hot", "-", "critical", "1970-01-01T00:22:00Z", "1970-01-01T00:26:00Z", "4", "min", "95"]
+    assert row.split()[:3] == ["hot", "-", "critical"]
+    assert row.split()[3:] == ["1970-01-01T00:22:00Z", "1970-01-01T00:26:00Z", "4", "min", "95.0", "%"]
 
 
 def test_of_several_metrics_the_meant_one_has_to_be_told(tmp_path):
@@ -237,6 +239,57 @@ def test_of_several_metrics_the_meant_one_has_to_be_told(tmp_path):
 
 
 # --- the ledger --------------------------------------------------------------------------------------------------
+
+
+def charted(points, period, width=90):
+    """Return the lines of the chart of datapoints, below a rule over CPU."""
+    rule = config.DEFAULT.rules[0]
+    replay = backtest.replay(rule, [models.Series(period, tuple(points))], config.DEFAULT)
+    return chart.draw(replay, width)
+
+
+def test_a_chart_has_no_holes_that_the_data_has_not():
+    """Fewer datapoints than columns fill them all; where a datapoint is absent the chart is empty."""
+    points = [models.Datapoint(300 * place, 50.0) for place in range(12)]
+    bottom = charted(points, 300)[7]
+    assert " " not in bottom.partition("┤")[2]
+    assert len(bottom) > 80
+    holes = charted([point for point in points if point.at != 1500], 300)[7].partition("┤")[2].split()
+    assert len(holes) == 2
+
+
+def test_a_chart_has_units():
+    """The highest and the lowest value are written as everywhere else."""
+    assert charted([models.Datapoint(0, 50.0), models.Datapoint(60, 97.5)], 60)[0].startswith("97.5 % ┤")
+
+
+def test_many_charts_come_after_the_table_and_only_where_something_fired(tmp_path, monkeypatch):
+    """Of a fleet the table comes first; workers on which nothing would have fired are counted, not drawn."""
+    from workermon.cli import rules as command
+
+    high = models.Series(300, tuple(models.Datapoint(300 * place, 95.0) for place in range(6)))
+    low = models.Series(300, tuple(models.Datapoint(300 * place, 5.0) for place in range(6)))
+    rule = config.DEFAULT.rules[0]
+    replays = tuple(
+        backtest.replay(
+            rule,
+            [high if place == 7 else low],
+            config.DEFAULT,
+            worker=views.WorkerName(id=f"i-{place}", name=f"r-{place}"),
+        )
+        for place in range(30)
+    )
+    monkeypatch.setattr(command, "_on_ledger", lambda *_: replays)
+    file = tmp_path / "rules.toml"
+    file.write_text("", "utf-8")
+    done = CliRunner().invoke(cli.cli, ["rules", "backtest", str(file)])
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["RULE", "WORKER", "SEVERITY", "FROM", "TO", "LASTED", "PEAK"]
+    assert lines[1].split()[1] == "r-7"
+    assert lines[1].endswith("95.0 %")
+    assert [line for line in lines if "episode" in line] == ["cpu-high, r-7: 1 episode"]
+    assert "29 more in which nothing would have fired are not drawn" in done.stderr
 
 
 def test_the_ledger_is_judged_by_worker_and_rule():
@@ -264,9 +317,11 @@ def test_the_ledger_is_judged_by_worker_and_rule():
     found = backtest.LedgerBacktest(samples=samples, now=now).replay(
         list(workers.get(ids).values()), rule, config.DEFAULT
     )
-    [(record, segments, [episode])] = found
-    assert (record.worker.id, [series.period for series in segments]) == (ids[1], [300, 60])
-    assert episode == backtest.Episode("cpu-high", ids[1], "critical", slow[2].at, fast[1].at, 95.0)
+    [replay] = found
+    [episode] = replay.episodes
+    assert (replay.worker.id, [series.period for series in replay.segments]) == (ids[1], [300, 60])
+    assert (episode.rule, episode.worker, episode.severity) == ("cpu-high", ids[1], "critical")
+    assert (episode.begin, episode.end, episode.peak, episode.unit) == (slow[2].at, fast[1].at, 95.0, "percent")
     assert horizon.DELAY < 500
 
 
@@ -356,7 +411,7 @@ def test_the_peak_is_the_furthest_value():
 )
 def test_spans_follow_one_another_within_what_is_kept(period, back, until):
     """They cover all of the time, the finest that CloudWatch still has of each part of it."""
-    found = backtest.spans(period, until - back, until)
+    found = cloudwatch_history.spans(period, until - back, until)
     assert (found[0].begin, found[-1].end) == (until - back, until)
     assert all(before.end == after.begin for before, after in itertools.pairwise(found))
     kept = {1: 3 / 24, 60: 15, 300: 63, 3600: 455}
@@ -371,12 +426,15 @@ def test_spans_follow_one_another_within_what_is_kept(period, back, until):
 def test_a_minute_is_kept_for_fifteen_days():
     """Then five of them for 63 days, then an hour; what is published each five minutes has nothing finer."""
     until = 1_700_002_800
-    days = [(span.period, (until - span.begin) / models.DAY) for span in backtest.spans(60, until - 90 * 86_400, until)]
+    days = [
+        (span.period, (until - span.begin) / models.DAY)
+        for span in cloudwatch_history.spans(60, until - 90 * 86_400, until)
+    ]
     assert [period for period, _ in days] == [3600, 300, 60]
     assert days[0][1] == 90
     assert 62.9 < days[1][1] < 63
     assert 14.9 < days[2][1] < 15
-    assert [span.period for span in backtest.spans(300, until - 40 * 86_400, until)] == [300]
+    assert [span.period for span in cloudwatch_history.spans(300, until - 40 * 86_400, until)] == [300]
 
 
 def history(metric, points, since):
@@ -388,7 +446,7 @@ def history(metric, points, since):
     made = config.DEFAULT.model_copy(update={"metrics": {**config.DEFAULT.metrics, metric.name: metric}})
     rule = threshold.KIND.rule(name="r", metric=metric.name, above=models.Levels(warning=1))
     record = ports.Record(worker, models.Condition(status="running"), {}, 0.0, None, 0)
-    history = backtest.CloudWatchHistory(cloudwatch=cloudwatch, now=now)
+    history = cloudwatch_history.CloudWatchHistory(cloudwatch=cloudwatch, now=now)
     asked = history.wanted([record], [rule], made, since)
     return asked, history.fetch(asked)
 
@@ -399,7 +457,7 @@ W = "i-0aaaaaaaaaaaaaaaa"
 def test_the_status_checks_are_asked_of_cloudwatch():
     """They are collected from EC2, which keeps nothing; CloudWatch has each minute of them under its own name."""
     points = [(1_699_999_200 + 60 * number, float(number > 3)) for number in range(10)]
-    metric = backtest.CHECKS
+    metric = cloudwatch_history.CHECKS
     asked, series = history(metric, points, 1_699_999_000)
     assert [(one.metric.metric_name, one.queries) for one in asked] == [("StatusCheckFailed", 1)]
     [only] = series[W, "status_check_failed"]
@@ -409,10 +467,10 @@ def test_the_status_checks_are_asked_of_cloudwatch():
 def test_a_price_is_that_of_every_query():
     """Each span and each dimension set is a metric of its own, a thousandth of a cent each."""
     worker = models.Worker(id=W, name="w", region="us-east-1", added_at=0, incarnation="1")
-    two = (backtest.Span(300, 0, 60), backtest.Span(60, 60, 120))
-    asked = [backtest.Wanted(worker, backtest.CHECKS, two, ((("a", "b"),),) * 3)]
-    assert backtest.price(asked) == (6, pytest.approx(0.00006))
-    assert backtest.price([]) == (0, 0.0)
+    two = (cloudwatch_history.Span(300, 0, 60), cloudwatch_history.Span(60, 60, 120))
+    asked = [cloudwatch_history.Wanted(worker, cloudwatch_history.CHECKS, two, ((("a", "b"),),) * 3)]
+    assert cloudwatch_history.price(asked) == (6, pytest.approx(0.00006))
+    assert cloudwatch_history.price([]) == (0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
-"""A series as a chart of characters, with the times of alerts marked below it."""
+"""A replay as a chart of characters, with the times of alerts marked below it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from workermon import models
+from workermon.cli import output
+
+if TYPE_CHECKING:
+    from workermon.views import backtest
 
 #: Lines of the chart, each of eight steps.
 HEIGHT = 8
@@ -12,42 +16,57 @@ HEIGHT = 8
 _STEPS = " ▁▂▃▄▅▆▇█"
 
 
-def draw(
-    points: Sequence[models.Datapoint], spans: Sequence[tuple[int, int | None, models.Severity]], width: int
-) -> list[str]:
+def draw(replay: backtest.Replay, width: int) -> list[str]:
     """Return the lines of a chart: the highest value of each column, then the columns in which something fired.
 
-    ``spans`` are ``(from, to, severity)`` in seconds, ``to`` is ``None`` if it still fires; ``width`` in characters.
+    A datapoint holds for its period, so that only what is absent from the data is left empty. ``width`` in characters.
     """
+    points = replay.points
     if not points:
         return []
+    unit = replay.unit
     low, high = min(0.0, *(value for _, value in points)), max(value for _, value in points)
-    reach = (high - low) or 1.0
-    labels = [f"{high:.6g}", f"{low:.6g}"]
+    labels = [output.quantity(high, unit), output.quantity(low, unit)]
     margin = max(len(label) for label in labels) + 1
-    columns = max(10, width - margin - 1)
-    first = points[0].at
-    length = max(1, points[-1].at - first + 1)
-    columns = min(columns, length)
+    first, end = points[0].at, points[-1].at + replay.segments[-1].period
+    columns = min(max(10, width - margin - 1), end - first)
+    lines = _curve(_highest(replay, first, end, columns), labels, low, (high - low) or 1.0)
+    lines.append(f"{'':>{margin - 1}} └{_marks(replay, first, end, columns)}".rstrip())
+    lines.append(f"{'':>{margin}} {models.rfc3339(first)} to {models.rfc3339(points[-1].at)}; c critical, w warning")
+    return lines
+
+
+def _highest(replay: backtest.Replay, first: int, end: int, columns: int) -> list[float | None]:
+    """Return the highest value of each column, ``None`` where there is none."""
     highest: list[float | None] = [None] * columns
-    for at, value in points:
-        place = (at - first) * columns // length
-        there = highest[place]
-        highest[place] = value if there is None else max(there, value)
+    for segment in replay.segments:
+        for at, value in segment.points:
+            last = min(at + segment.period, end) - 1
+            for place in range((at - first) * columns // (end - first), (last - first) * columns // (end - first) + 1):
+                there = highest[place]
+                highest[place] = value if there is None else max(there, value)
+    return highest
+
+
+def _curve(highest: list[float | None], labels: list[str], low: float, reach: float) -> list[str]:
+    width = max(len(label) for label in labels)
     lines = []
     for row in range(HEIGHT - 1, -1, -1):
         label = labels[0] if row == HEIGHT - 1 else labels[1] if row == 0 else ""
         cells = "".join(_cell(value, low, reach, row) for value in highest)
-        lines.append(f"{label:>{margin - 1}} ┤{cells}".rstrip())
-    marks = [" "] * columns
-    for begin, end, severity in sorted(spans, key=lambda span: models.SEVERITIES.index(span[2])):
-        start = (begin - first) * columns // length
-        stop = columns - 1 if end is None else (end - first) * columns // length
-        for place in range(max(0, start), min(columns - 1, max(start, stop)) + 1):
-            marks[place] = severity[0]
-    lines.append(f"{'':>{margin - 1}} └{''.join(marks)}".rstrip())
-    lines.append(f"{'':>{margin}} {models.rfc3339(first)} to {models.rfc3339(points[-1].at)}; c critical, w warning")
+        lines.append(f"{label:>{width}} ┤{cells}".rstrip())
     return lines
+
+
+def _marks(replay: backtest.Replay, first: int, end: int, columns: int) -> str:
+    """Return the first letter of the severity in each column in which something fired."""
+    marks = [" "] * columns
+    for episode in sorted(replay.episodes, key=lambda episode: models.SEVERITIES.index(episode.severity)):
+        start = int(episode.begin - first) * columns // (end - first)
+        stop = columns - 1 if episode.end is None else int(episode.end - first) * columns // (end - first)
+        for place in range(max(0, start), min(columns - 1, max(start, stop)) + 1):
+            marks[place] = episode.severity[0]
+    return "".join(marks)
 
 
 def _cell(value: float | None, low: float, reach: float, row: int) -> str:

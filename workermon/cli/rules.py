@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,11 @@ from workermon.cli import chart, files, options, output, session, tables
 
 if TYPE_CHECKING:
     from workermon import config
-    from workermon.views import backtest
+    from workermon.views import backtest, cloudwatch_history, rule_cases
 
-    #: A rule, a worker, its datapoints, and the episodes over them.
-    Drawn = tuple[str, str | None, Sequence[models.Datapoint], list[backtest.Episode]]
+
+#: Charts that are drawn even if nothing would have fired in them.
+MAX_CHARTS = 12
 
 
 @click.group()
@@ -108,32 +109,27 @@ def test(ctx: click.Context, file: str, as_json: bool) -> None:
     Example: workermon rules test fleet.toml
     """
     from workermon import config
-    from workermon.views import backtest
+    from workermon.views import rule_cases
 
     found = files.read(file)
-    tried = backtest.test(config.to_configuration(found, config.DEFAULT).rules, found.cases)
-    if not tried:
+    results = rule_cases.test(found, config.to_configuration(found, config.DEFAULT))
+    if not results.cases:
         raise errors.InvalidInput(found.source, "has no [[rules.cases]]", "add one below a [[rules]]")
-    wrong = [one for one in tried if not one.passed]
     if as_json:
-        output.document({"passed": not wrong, "cases": [_case(one) for one in tried]})
+        output.document(results)
     else:
-        for one in tried:
-            click.echo(f"{'ok' if one.passed else 'FAILED'} {one.rule}: {one.case}")
-            if not one.passed:
-                click.echo(f"   expected {_turns(one.expected)}; it turned {_turns(one.got)}")
-        click.echo(f"{len(tried) - len(wrong)} of {len(tried)} cases passed", err=True)
-    if wrong:
+        for case in results.cases:
+            click.echo(f"{'ok' if case.passed else 'FAILED'} {case.rule}: {case.case}")
+            if not case.passed:
+                click.echo(f"   expected {_turned(case.expected)}; it turned {_turned(case.got)}")
+        passed = sum(case.passed for case in results.cases)
+        click.echo(f"{passed} of {len(results.cases)} cases passed", err=True)
+    if not results.passed:
         ctx.exit(1)
 
 
-def _case(one: backtest.Tried) -> dict[str, object]:
-    expected, got = ([{"at": at, "to": to} for at, to in turns] for turns in (one.expected, one.got))
-    return {"rule": one.rule, "case": one.case, "passed": one.passed, "expected": expected, "got": got}
-
-
-def _turns(turns: tuple[tuple[int, str], ...]) -> str:
-    return ", ".join(f"{to} at value {at}" for at, to in turns) or "not at all"
+def _turned(transitions: tuple[rule_cases.Turned, ...]) -> str:
+    return ", ".join(f"{turned.to} at value {turned.at}" for turned in transitions) or "not at all"
 
 
 @rules.command(name="backtest")
@@ -182,30 +178,30 @@ def replay(
         if is_given and not asks:
             raise errors.InvalidInput(option, "is for CloudWatch's history", "add --cloudwatch, or leave it out")
     if asks:
-        drawn = _on_cloudwatch(own, found, worker, metric, since or 14 * models.DAY, region, yes=yes)
+        replays = _on_cloudwatch(own, found, worker, metric, since or 14 * models.DAY, region, yes=yes)
     else:
-        drawn = _on_trace(found, trace, worker, metric, period) if trace else _on_ledger(own, found, worker, metric)
-    every = [episode for _, _, _, episodes in drawn for episode in episodes]
-    document = backtest.document(every)
+        replays = _on_trace(found, trace, worker, metric, period) if trace else _on_ledger(own, found, worker, metric)
+    episodes = backtest.together(replays)
     if as_json:
-        output.document(document)
+        output.document(episodes)
         return
-    for rule, name, points, episodes in drawn:
-        spans = [(one.begin, one.end, one.severity) for one in episodes]
-        click.echo(errors.printable(f"{rule}{f', {name}' if name else ''}: {len(episodes)} episodes"))
-        for line in chart.draw(points, spans, min(100, shutil.get_terminal_size().columns)):
-            click.echo(line)
+    names = {replay.worker.id: replay.worker.name for replay in replays if replay.worker}
+    _show_episodes(episodes, names, time.time())
+    _draw(replays)
+
+
+def _show_episodes(found: backtest.EpisodeList, names: Mapping[str, str], now: float) -> None:
     rows = [
         (
-            one.rule,
-            one.worker or "-",
-            one.severity,
-            models.rfc3339(one.begin),
-            "-" if one.end is None else models.rfc3339(one.end),
-            "open" if one.end is None else output.span(one.end - one.begin),
-            "-" if one.peak is None else f"{one.peak:g}",
+            episode.rule,
+            names.get(episode.worker or "", "-"),
+            episode.severity,
+            output.time(models.rfc3339(episode.begin), now),
+            "-" if episode.end is None else output.time(models.rfc3339(episode.end), now),
+            "open" if episode.end is None else output.span(episode.end - episode.begin),
+            "-" if episode.peak is None else output.quantity(episode.peak, episode.unit),
         )
-        for one in sorted(every, key=lambda one: one.begin)
+        for episode in found.episodes
     ]
     if rows:
         tables.show(("RULE", "WORKER", "SEVERITY", "FROM", "TO", "LASTED", "PEAK"), rows)
@@ -213,14 +209,31 @@ def replay(
         click.echo("nothing would have fired", err=True)
 
 
-def _on_trace(file: config.File, trace: str, worker: str | None, metric: str | None, period: int | None) -> list[Drawn]:
-    from workermon import config
-    from workermon.views import backtest
+def _draw(replays: Sequence[backtest.Replay]) -> None:
+    """Draw each replay below the table; of many only those in which something would have fired."""
+    drawn = replays if len(replays) <= MAX_CHARTS else [replay for replay in replays if replay.episodes]
+    for replay in drawn:
+        number = len(replay.episodes)
+        name = f", {replay.worker.name}" if replay.worker else ""
+        click.echo()
+        click.echo(errors.printable(f"{replay.rule.name}{name}: {number} episode{'' if number == 1 else 's'}"))
+        for line in chart.draw(replay, min(100, shutil.get_terminal_size().columns)):
+            click.echo(line)
+    if len(drawn) < len(replays):
+        click.echo(f"{len(replays) - len(drawn)} more in which nothing would have fired are not drawn", err=True)
+
+
+def _on_trace(
+    file: config.File, trace_file: str, worker: str | None, metric: str | None, period: int | None
+) -> tuple[backtest.Replay, ...]:
+    from workermon import config, views
+    from workermon.views import backtest, trace
 
     made = config.to_configuration(file, config.DEFAULT)
-    rules = backtest.rules_for(made, metric, Path(trace).name)
-    series = backtest.read_trace(files.text(trace).splitlines(), trace, period)
-    return [(rule.name, worker, series.points, backtest.episodes(rule, [series], worker=worker)) for rule in rules]
+    rules = backtest.rules_for(made, metric, Path(trace_file).name)
+    series = trace.read(files.text(trace_file).splitlines(), trace_file, period)
+    name = None if worker is None else views.WorkerName(id=worker, name=worker)
+    return tuple(backtest.replay(rule, [series], made, worker=name) for rule in rules)
 
 
 def _on_cloudwatch(
@@ -232,11 +245,11 @@ def _on_cloudwatch(
     region: str | None,
     *,
     yes: bool,
-) -> list[Drawn]:
+) -> tuple[backtest.Replay, ...]:
     from workermon import config
-    from workermon.views import backtest
+    from workermon.views import backtest, cloudwatch_history
 
-    least, most = backtest.SINCE
+    least, most = cloudwatch_history.SINCE
     if not least <= since <= most:
         why = f"{since} s is not within what CloudWatch keeps, 5 minutes to {most // models.DAY} days"
         raise errors.InvalidInput("--since", why, "write one such as 14d")
@@ -250,25 +263,18 @@ def _on_cloudwatch(
         # It has no labels, so rules cannot ask for any.
         rules = [rule.model_copy(update={"labels": {}}) for rule in rules]
     begin = int(own.now()) - since
-    asked = own.get(backtest.CloudWatchHistory).wanted(records, rules, made, begin)
+    history = own.get(cloudwatch_history.CloudWatchHistory)
+    asked = history.wanted(records, rules, made, begin)
     _agreed(asked, begin, yes=yes)
-    series = own.get(backtest.CloudWatchHistory).fetch(asked)
-    drawn: list[Drawn] = []
-    absent: dict[str, None] = {}
-    for rule in rules:
-        for record in records:
-            if not rule.applies_to(record.worker):
-                continue
-            segments = series.get((record.worker.id, rule.metric or ""), [])
-            if not segments:
-                absent[f"{record.worker.name}: CloudWatch has no {rule.metric} since then"] = None
-            until = backtest.newest(record, rule, made, own.now())
-            points = [point for segment in segments for point in segment.points]
-            found = backtest.episodes(rule, segments, worker=record.worker.id, until=until)
-            drawn.append((rule.name, record.worker.name, points, found))
+    replays = history.replay(records, rules, made, asked)
+    absent = {
+        f"{replay.worker.name}: CloudWatch has no {replay.rule.metric} since then": None
+        for replay in replays
+        if replay.worker and not replay.segments
+    }
     for text in absent:
         output.warn(text)
-    return drawn
+    return replays
 
 
 def _meant(own: session.Session, worker: str | None, region: str | None) -> tuple[list[ports.Record], bool]:
@@ -307,11 +313,11 @@ def _note(text: str) -> None:
     click.echo(errors.printable(text), err=True)
 
 
-def _agreed(asked: Sequence[backtest.Wanted], begin: int, *, yes: bool) -> None:
+def _agreed(asked: Sequence[cloudwatch_history.Wanted], begin: int, *, yes: bool) -> None:
     """Show the price and ask for confirmation."""
-    from workermon.views import backtest
+    from workermon.views import cloudwatch_history
 
-    number, dollars = backtest.price(asked)
+    number, dollars = cloudwatch_history.price(asked)
     if not number:
         return
     workers = len({one.worker.id for one in asked})
@@ -331,7 +337,9 @@ def _agreed(asked: Sequence[backtest.Wanted], begin: int, *, yes: bool) -> None:
         raise errors.WorkermonError("rules backtest", "you did not agree", "nothing was asked of CloudWatch")
 
 
-def _on_ledger(own: session.Session, file: config.File, worker: str | None, metric: str | None) -> list[Drawn]:
+def _on_ledger(
+    own: session.Session, file: config.File, worker: str | None, metric: str | None
+) -> tuple[backtest.Replay, ...]:
     from workermon import config, fleet
     from workermon.views import backtest
 
@@ -340,10 +348,7 @@ def _on_ledger(own: session.Session, file: config.File, worker: str | None, metr
     else:
         records = list(own.container.get(ports.Workers).every())
     made = config.to_configuration(file, own.container.get(ports.Configurations).load())
-    rules = backtest.over_metrics(made, metric)
-    drawn: list[Drawn] = []
-    for rule in rules:
-        for record, segments, episodes in own.get(backtest.LedgerBacktest).replay(records, rule, made):
-            points = [point for segment in segments for point in segment.points]
-            drawn.append((rule.name, record.worker.name, points, episodes))
-    return drawn
+    ledger = own.get(backtest.LedgerBacktest)
+    return tuple(
+        replay for rule in backtest.over_metrics(made, metric) for replay in ledger.replay(records, rule, made)
+    )

@@ -11,7 +11,8 @@ from workermon.views.alerts import (
     acknowledgement_row,
     alert_position,
 )
-from workermon.views.backtest import CloudWatchHistory, LedgerBacktest
+from workermon.views.backtest import Episode, EpisodeList, LedgerBacktest, Replay
+from workermon.views.cloudwatch_history import CloudWatchHistory
 from workermon.views.document import Document
 from workermon.views.explain import (
     ChannelExplanation,
@@ -22,7 +23,7 @@ from workermon.views.explain import (
     WorkerExplanation,
 )
 from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerQuery, WorkerRow
-from workermon.views.history import History, HistoryView
+from workermon.views.history import History, HistoryView, WorkerName
 from workermon.views.paging import Page, Position, page
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
 from workermon.views.unfirable import unfirable_rules
@@ -37,6 +38,8 @@ __all__ = [
     "ChannelExplanation",
     "CloudWatchHistory",
     "Document",
+    "Episode",
+    "EpisodeList",
     "Explanation",
     "FlappingState",
     "FleetView",
@@ -46,6 +49,7 @@ __all__ = [
     "Message",
     "Page",
     "Position",
+    "Replay",
     "RuleExplanation",
     "SilenceList",
     "SilenceRow",
@@ -55,6 +59,7 @@ __all__ = [
     "WorkerDetail",
     "WorkerExplanation",
     "WorkerList",
+    "WorkerName",
     "WorkerQuery",
     "WorkerRow",
     "acknowledgement_row",

@@ -1,0 +1,217 @@
+"""CloudWatch's own history of a metric: what it keeps, what asking for it costs, and what rules make of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from workermon import costs, models, ports, rules
+from workermon.config import catalogue as metrics
+from workermon.rules import spacing
+from workermon.views.backtest import Replay, replay, worker_name
+
+#: Seconds. The coarsest period that EC2 publishes at.
+BASIC = 300
+
+#: Periods that CloudWatch keeps, in seconds: multiples of the first for as long as the second (the API reference of
+#: GetMetricData). For what is older a coarser one has to be asked for, or nothing comes.
+KEPT = ((1, 3 * 3600), (60, 15 * models.DAY), (300, 63 * models.DAY), (3600, 455 * models.DAY))
+
+#: Seconds that may be looked back, at least and at most.
+SINCE = (BASIC, KEPT[-1][1] - 86_400)
+
+#: Seconds. Where one period ends and a finer one begins lies on this grid, and so much within what is kept, for that is
+#: measured when the request arrives.
+_GRID, _MARGIN = 3600, 300
+
+#: What stands in CloudWatch for the status checks, which are collected from EC2: published each minute, free of charge.
+CHECKS = models.Metric(
+    name=models.STATUS_CHECK_FAILED,
+    namespace="AWS/EC2",
+    metric_name="StatusCheckFailed",
+    statistic="Maximum",
+    unit="count",
+    period=60,
+)
+
+
+class Span(NamedTuple):
+    """From ``begin`` until before ``end`` datapoints are asked for at a period."""
+
+    period: int
+    begin: int
+    end: int
+
+
+class Wanted(NamedTuple):
+    """A metric of a worker as it is to be asked for; one query for each span and dimension set."""
+
+    worker: models.Worker
+    metric: models.Metric
+    spans: tuple[Span, ...]
+    dimensions: tuple[tuple[tuple[str, str], ...], ...]
+
+    @property
+    def queries(self) -> int:
+        """Return how many metrics CloudWatch bills for it."""
+        return len(self.spans) * len(self.dimensions)
+
+
+def spans(period: int, since: int, until: int) -> tuple[Span, ...]:
+    """Return at which periods a metric that is published at one can be had, the oldest first; pure.
+
+    >>> spans(60, 1_700_000_000 - 86_400, 1_700_000_000)
+    (Span(period=60, begin=1699913600, end=1700000000),)
+    """
+    found: list[Span] = []
+    end = until
+    for base, kept in KEPT:
+        coarse = math.ceil(period / base) * base
+        begin = max(since, math.ceil((until - kept + _MARGIN) / _GRID) * _GRID)
+        if begin >= end:
+            continue
+        if found and found[-1].period == coarse:
+            found[-1] = found[-1]._replace(begin=begin)
+        else:
+            found.append(Span(coarse, begin, end))
+        end = begin
+    return tuple(reversed(found))
+
+
+def _known(record: ports.Record, metric: models.Metric) -> list[tuple[tuple[str, str], ...]]:
+    if metric.namespace == "AWS/EC2":
+        return [(("InstanceId", record.worker.id),)]
+    return record.dimensions.get(f"{metric.namespace}/{metric.metric_name}", [])
+
+
+def _listed(
+    pairs: Iterable[tuple[ports.Record, models.Metric]], cloudwatch: ports.CloudWatch
+) -> dict[tuple[str, str], list[tuple[tuple[str, str], ...]]]:
+    together: dict[tuple[models.AccountRegion, models.Metric], list[str]] = {}
+    for record, metric in pairs:
+        together.setdefault((record.worker.scope, metric), []).append(record.worker.id)
+    found = {}
+    for (scope, metric), worker_ids in together.items():
+        sets = cloudwatch.dimensions(scope, metric.namespace, metric.metric_name, worker_ids)
+        found.update({(worker_id, metric.name): each for worker_id, each in sets.items()})
+    return found
+
+
+def price(asked: Iterable[Wanted]) -> tuple[int, float]:
+    """Return how many metrics GetMetricData is asked for, and the dollars that it costs."""
+    number = sum(one.queries for one in asked)
+    return number, costs.dollars(number, ())
+
+
+def newest(record: ports.Record, rule: models.Rule, configuration: models.Configuration, at: float) -> int | None:
+    """Return the newest slot of a rule's metric that can have come by a time; ``None`` of who does not run."""
+    metric = _catalogue(configuration).get(rule.metric or "")
+    if metric is None or record.condition.status != "running":
+        return None
+    period = metric.period_for(detailed=record.worker.detailed)
+    return rules.Horizon(period, rules.delay_of(metric.name, record.condition), at).newest
+
+
+def _catalogue(configuration: models.Configuration) -> dict[str, models.Metric]:
+    return {**configuration.metrics, models.STATUS_CHECK_FAILED: CHECKS}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CloudWatchHistory:
+    """Reads CloudWatch's own history, for which it charges."""
+
+    cloudwatch: ports.CloudWatch
+    now: ports.Clock
+
+    def wanted(
+        self,
+        records: Sequence[ports.Record],
+        replayed: Sequence[models.Rule],
+        configuration: models.Configuration,
+        since: int,
+    ) -> list[Wanted]:
+        """Return what threshold rules need of CloudWatch for their workers; unknown metrics are left out.
+
+        Asks ListMetrics for those of whom it is not known yet under which dimensions they publish a metric.
+        """
+        until = math.floor(self.now())
+        since = since // BASIC * BASIC
+        catalogue = _catalogue(configuration)
+        pairs = [
+            (record, catalogue[name])
+            for record in records
+            for name in dict.fromkeys(rule.metric or "" for rule in replayed if rule.applies_to(record.worker))
+            if name in catalogue
+        ]
+        listed = _listed([pair for pair in pairs if not _known(*pair)], self.cloudwatch)
+        found = []
+        for record, metric in pairs:
+            sets = _known(record, metric) or listed.get((record.worker.id, metric.name), [])
+            chosen = tuple(metrics.chosen(metric, sets))
+            period = metric.period_for(detailed=record.worker.detailed)
+            if chosen:
+                found.append(Wanted(record.worker, metric, spans(period, since, until), chosen))
+        return found
+
+    def replay(
+        self,
+        records: Sequence[ports.Record],
+        replayed: Sequence[models.Rule],
+        configuration: models.Configuration,
+        asked: Sequence[Wanted],
+    ) -> tuple[Replay, ...]:
+        """Fetch what was ``asked`` for, and return each rule over the history of each worker that it applies to.
+
+        Raises ``errors.AwsError`` where any of it did not come.
+        """
+        series, at = self.fetch(asked), self.now()
+        return tuple(
+            replay(
+                rule,
+                series.get((record.worker.id, rule.metric or ""), []),
+                configuration,
+                worker=worker_name(record),
+                until=newest(record, rule, configuration, at),
+            )
+            for rule in replayed
+            for record in records
+            if rule.applies_to(record.worker)
+        )
+
+    def fetch(self, asked: Sequence[Wanted]) -> dict[tuple[str, str], list[models.Series]]:
+        """Return the series of each (worker id, metric) from CloudWatch, a part of it for each period in order of time.
+
+        Sums over a longer period than the metric's own are divided to that. Raises ``errors.AwsError`` where any of it
+        did not come: from half a history nobody can tell what would have fired.
+        """
+        # What begins at different times travels apart: a period is answered by how far back its request begins.
+        together: dict[tuple[models.AccountRegion, Span], list[Wanted]] = {}
+        for one in asked:
+            for span in one.spans:
+                together.setdefault((one.worker.scope, span), []).append(one)
+        found: dict[tuple[str, str], list[models.Series]] = {}
+        for (scope, span), members in sorted(together.items(), key=lambda item: item[0][1].begin):
+            queries = [
+                metrics.query(one.worker.id, one.metric, span.period, span.begin, each)
+                for one in members
+                for each in one.dimensions
+            ]
+            answer = self.cloudwatch.fetch(scope, queries, span.end - 1)
+            for why in answer.failed.values():
+                raise why
+            place = 0
+            for one in members:
+                own = [answer.series[place + number] for number in range(len(one.dimensions))]
+                place += len(one.dimensions)
+                points = [point for point in metrics.merged(one.metric, own) if span.begin <= point.at < span.end]
+                if span.end == max(each.end for each in one.spans):  # CloudWatch answers with the running period too
+                    points = list(models.Series(span.period, tuple(points)).over_by(span.end).points)
+                native = one.metric.period_for(detailed=one.worker.detailed)
+                if one.metric.statistic in ("Sum", "SampleCount") and span.period != native:
+                    points = [models.Datapoint(at, value * native / span.period) for at, value in points]
+                if points:
+                    series = spacing.of_recorded(models.Series(span.period, tuple(points)))
+                    found.setdefault((one.worker.id, one.metric.name), []).append(series)
+        return found

@@ -1,0 +1,90 @@
+"""A recorded series that a user brings: a CSV with the columns ``timestamp,value``."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from workermon import errors, models
+
+#: Seconds. The period of a trace that has one datapoint only: what EC2 publishes at.
+LONE = 300
+
+_EPOCH = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?")
+_ABSENT = frozenset({"", "nan", "null", "none", "-", "inf", "+inf", "-inf", "+nan", "-nan"})
+
+
+def read(lines: Iterable[str], source: str, period: int | None = None) -> models.Series:
+    """Read a CSV with the columns ``timestamp,value``; rows may be in any order.
+
+    Of rows with the same timestamp the last one counts. A value that is empty or not finite is absent. ``period`` in
+    seconds; if it is not given it is the median step of the timestamps. Raises ``errors.InvalidInput`` with the
+    number of the line.
+    """
+    rows = csv.reader(lines)
+    values: dict[int, float | None] = {}
+    columns: tuple[int, int, int] | None = None
+    try:
+        for row in rows:
+            if not row or not any(cell.strip() for cell in row):
+                continue
+            if columns is None:
+                columns = _columns(row, f"{source}: line {rows.line_num}")
+                continue
+            at, value = _row(row, columns, f"{source}: line {rows.line_num}")
+            values[at] = value
+    except csv.Error as why:
+        raise errors.InvalidInput(f"{source}: line {rows.line_num}", f"is no CSV: {why}", "mend it there") from None
+    if not values:
+        raise errors.InvalidInput(source, "has no datapoint", "give rows under the head timestamp,value")
+    times = sorted(values)
+    steps = [after - before for before, after in itertools.pairwise(times)]
+    every = period or (statistics.median_low(steps) if steps else LONE)
+    points = tuple(models.Datapoint(at, value) for at in times if (value := values[at]) is not None)
+    return models.Series(every, points)
+
+
+def _columns(head: Sequence[str], where: str) -> tuple[int, int, int]:
+    names = [cell.strip().lower() for cell in head]
+    if names.count("timestamp") != 1 or names.count("value") != 1:
+        raise errors.InvalidInput(where, "has not the columns timestamp and value", "write timestamp,value first")
+    return names.index("timestamp"), names.index("value"), len(names)
+
+
+def _row(row: Sequence[str], columns: tuple[int, int, int], where: str) -> tuple[int, float | None]:
+    timestamp, value, width = columns
+    if len(row) != width:
+        raise errors.InvalidInput(where, f"has {len(row)} cells, not {width}", "mend it there")
+    return _time(row[timestamp].strip(), where), _value(row[value].strip(), where)
+
+
+def _time(text: str, where: str) -> int:
+    try:
+        if _EPOCH.fullmatch(text):
+            at = float(text)
+            datetime.fromtimestamp(at, UTC)
+        else:
+            moment = datetime.fromisoformat(text)
+            at = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        at = -1.0
+    if at < 0:
+        why = f"{errors.printable(text[:40])!r} is not a time"
+        raise errors.InvalidInput(where, why, "write 2026-11-23T16:00:00Z, 2026-11-23 16:00:00 (UTC), or epoch seconds")
+    return math.floor(at)
+
+
+def _value(text: str, where: str) -> float | None:
+    if text.lower() in _ABSENT:
+        return None
+    if not _NUMBER.fullmatch(text):
+        why = f"{errors.printable(text[:40])!r} is not a number"
+        raise errors.InvalidInput(where, why, "write a number; leave it empty where there is none")
+    value = float(text)
+    return value if math.isfinite(value) else None
