@@ -7,6 +7,7 @@ from workermon.health.doctor import Doctor, Examination
 from workermon.health.exposition import Exposition, Figures
 from workermon.health.heartbeat import Heartbeat, PipelineCheck
 from workermon.health.status import Bill, Status, StatusCheck
+from workermon.health.vitals import Vitals, VitalsCheck
 
 __all__ = [
     "Bill",
@@ -20,5 +21,7 @@ __all__ = [
     "PipelineCheck",
     "Status",
     "StatusCheck",
+    "Vitals",
+    "VitalsCheck",
     "is_canary_stage",
 ]

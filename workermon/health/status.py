@@ -8,10 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import costs, models, ports
-from workermon.health import canary
-
-#: Seconds. The listener leaves a mark each few seconds; another takes over within 5.
-MAX_LISTENER_AGE = 15
+from workermon.health import canary, vitals
 
 #: Seconds. What waits that long for evaluation or delivery, though it is due at once, waits for a part that is dead.
 STUCK = 60
@@ -189,7 +186,7 @@ class StatusCheck:
             Part(name="redis", ok=True, reason="answers"),
             _signed("beat", ticked, canary.MAX_BEAT_AGE, at),
             _nodes(answering, patience),
-            _signed("listener", marks.get("listener"), MAX_LISTENER_AGE, at),
+            _signed("listener", marks.get("listener"), vitals.MAX_LISTENER_AGE, at),
             _schedule(fleet, self.schedule.ids(), quarantined),
             _collection(fleet, lateness, at),
             _evaluation(pending),

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from workermon import models
 from workermon.rules import event, no_data, state, threshold
-from workermon.rules.horizon import BACKFILL, DELAY, Horizon, delay_of
-from workermon.rules.kind import Explanation, Facts, Judgement, Kind, Obstacle
+from workermon.rules.horizon import BACKFILL, DELAY, Horizon, delay_of, of_metric
+from workermon.rules.kind import Drawn, Explanation, Facts, Judgement, Kind, Obstacle
 from workermon.rules.section import Mistake
 from workermon.rules.unfirable import UnfirableRule, unfirable
 
@@ -40,6 +40,7 @@ __all__ = [
     "BACKFILL",
     "DELAY",
     "KINDS",
+    "Drawn",
     "Explanation",
     "Facts",
     "Horizon",
@@ -51,6 +52,7 @@ __all__ = [
     "UnfirableRule",
     "delay_of",
     "kind_of",
+    "of_metric",
     "owe_end",
     "unfirable",
 ]

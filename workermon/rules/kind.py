@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from workermon import models
 from workermon.rules import section
@@ -72,6 +72,16 @@ class Obstacle(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.why}; {self.todo}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Drawn:
+    """A threshold as a chart draws it; ``side`` is where it breaches, ``clear`` the value at which it clears."""
+
+    severity: models.Severity
+    side: Literal["above", "below"]
+    threshold: float
+    clear: float
 
 
 Judgement = tuple[models.RuleState, tuple[models.Transition, ...]]
@@ -262,6 +272,10 @@ class Kind(abc.ABC, Generic[Options]):
         self, rule: models.Rule, rule_state: models.RuleState, facts: Facts, horizon: Horizon | None
     ) -> Explanation:
         """Explain the present state of a rule."""
+
+    def drawn(self, rule: models.Rule) -> tuple[Drawn, ...]:
+        """Return the thresholds that a chart of the metric draws; none if there are none to draw."""
+        return ()
 
     # --- backtest ----------------------------------------------------------------------------------------------------
 

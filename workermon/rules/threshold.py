@@ -260,6 +260,16 @@ class Threshold(kind.Kind[Options]):
         )
         return _explanation("; ".join(_levels_now(self.options(rule), view)), shown, rule_state)
 
+    def drawn(self, rule: models.Rule) -> tuple[kind.Drawn, ...]:
+        """Return a line for each threshold, and where it clears."""
+        options, lines = self.options(rule), list[kind.Drawn]()
+        for severity in models.SEVERITIES:
+            if (threshold := options.thresholds.of(severity)) is None:
+                continue
+            clear = options.clear.of(severity) if options.clear else None
+            lines.append(kind.Drawn(severity, options.side, threshold, threshold if clear is None else clear))
+        return tuple(lines)
+
     # --- backtest ----------------------------------------------------------------------------------------------------
 
     def peak(self, rule: models.Rule, values: Sequence[float]) -> float | None:

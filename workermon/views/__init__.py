@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workermon.rules.wording import quantity
 from workermon.views.alerts import (
     AcknowledgementRow,
     AlertFilter,
@@ -11,7 +12,8 @@ from workermon.views.alerts import (
     acknowledgement_row,
     alert_position,
 )
-from workermon.views.backtest import Episode, EpisodeList, LedgerBacktest, Replay
+from workermon.views.backtest import CloudWatchHistory, Episode, EpisodeList, LedgerBacktest, Replay
+from workermon.views.charts import ChartView, WorkerCharts
 from workermon.views.cloudwatch_history import CloudWatchHistory
 from workermon.views.document import Document
 from workermon.views.explain import (
@@ -24,38 +26,53 @@ from workermon.views.explain import (
 )
 from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerQuery, WorkerRow
 from workermon.views.history import History, HistoryView, WorkerName
+from workermon.views.overview import STATES, STATUSES, FleetOverview, FleetQuery, Overview, standing
 from workermon.views.paging import Page, Position, page
+from workermon.views.pictures import Picture, RuleList, RuleView
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
+from workermon.views.story import AlertStory, StoryView
 from workermon.views.unfirable import unfirable_rules
 from workermon.views.watch import Message, Watch
 
 __all__ = [
+    "STATES",
+    "STATUSES",
     "AcknowledgementRow",
     "AlertFilter",
     "AlertList",
     "AlertRow",
+    "AlertStory",
     "AlertView",
     "ChannelExplanation",
+    "ChartView",
     "CloudWatchHistory",
     "Document",
     "Episode",
     "EpisodeList",
     "Explanation",
     "FlappingState",
+    "FleetOverview",
+    "FleetQuery",
     "FleetView",
     "History",
     "HistoryView",
     "LedgerBacktest",
     "Message",
+    "Overview",
     "Page",
+    "Picture",
     "Position",
     "Replay",
     "RuleExplanation",
+    "RuleList",
+    "RuleView",
     "SilenceList",
     "SilenceRow",
     "SilenceView",
+    "StoryView",
     "Turn",
     "Watch",
+    "WorkerCharts",
     "WorkerDetail",
     "WorkerExplanation",
     "WorkerList",
@@ -65,6 +82,8 @@ __all__ = [
     "acknowledgement_row",
     "alert_position",
     "page",
+    "quantity",
     "silence_row",
+    "standing",
     "unfirable_rules",
 ]

@@ -47,6 +47,11 @@ class AlertRow(models.Notification):
     flapping: bool
     deliveries: tuple[DeliveryAttempt, ...] | None = Field(default=None, exclude_if=absent)
 
+    @classmethod
+    def over(cls, last: models.Notification) -> AlertRow:
+        """Return the row of an alert that is over, by its last notification."""
+        return _row(last)
+
 
 class AcknowledgedBy(Document):
     """Who acknowledged an alert, and when."""

@@ -215,6 +215,18 @@ class Explanation:
             ),
         )
 
+    def every(self, record: ports.Record) -> tuple[RuleExplanation, ...]:
+        """Return the state of every rule for a worker, in the order of the configuration; of those that apply to it."""
+        applied = [rule for rule in self.configurations.load().rules if rule.applies_to(record.worker)]
+        metrics = dict.fromkeys(metric for rule in applied if (metric := self.metric_of(rule)) is not None)
+        found = {each.rule: each for metric in metrics for each in self.why(record, metric).rules}
+        return tuple(found[rule.name] for rule in applied if rule.name in found)
+
+    def metric_of(self, rule: models.Rule) -> str | None:
+        """Return what ``why`` takes for a rule: a metric that it looks at, or the name in the place of one."""
+        kind = self.kinds[rule.kind]
+        return kind.pseudo_metric or next(iter(kind.metrics(rule)), None)
+
     def delivery(self, channel: str) -> ChannelExplanation:
         """Return whether a channel takes notifications, what waits for it in vain, and its alert.
 
@@ -238,7 +250,7 @@ class Explanation:
                 for stuck in self.outbox.stuck(self.now())
                 if stuck.channel == channel
             ),
-            history=_history(self.alerts.history(models.delivery_alert(channel), HISTORY)),
+            history=turns(self.alerts.history(models.delivery_alert(channel), HISTORY)),
         )
 
     def _rule(
@@ -278,7 +290,7 @@ class Explanation:
                 for silence in active
                 if silences.muting([silence], record.worker, rule.name, at)
             ),
-            history=_history(self.alerts.history(f"{record.worker.id}/{rule.name}", HISTORY)),
+            history=turns(self.alerts.history(f"{record.worker.id}/{rule.name}", HISTORY)),
         )
 
     def _explanation(
@@ -338,7 +350,8 @@ def _now(now: str, obstacle: rules.Obstacle | None) -> str:
     return now if obstacle is None else f"it cannot fire: {obstacle}; {now}"
 
 
-def _history(entries: Iterable[models.HistoryEntry]) -> tuple[Turn, ...]:
+def turns(entries: Iterable[models.HistoryEntry]) -> tuple[Turn, ...]:
+    """Return recorded transitions as they are explained, in the order of the entries."""
     return tuple(_turn(entry.transition, entry) for entry in entries)
 
 

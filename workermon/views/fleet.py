@@ -141,21 +141,21 @@ class FleetView:
 
     def _rows(self, records: Iterable[ports.Record]) -> tuple[WorkerRow, ...]:
         configuration = self.configurations.load()
-        firing = _by_worker(self.alerts.open())
-        return tuple(WorkerRow(**_row(record, firing.get(record.worker.id, ()), configuration)) for record in records)
+        firing = by_worker(self.alerts.open())
+        return tuple(row(record, firing.get(record.worker.id, ()), configuration) for record in records)
 
     def show(self, record: ports.Record) -> WorkerDetail:
         """Return all that is known of one worker."""
         worker, condition = record.worker, record.condition
         basis = self.alerts.load([worker.id]).get(worker.id)
         firing = [alert for alert in basis.alerts.values() if alert.open] if basis else []
-        row = _row(record, firing, self.configurations.load())
+        fields = _row(record, firing, self.configurations.load())
         at = self.now()
         return WorkerDetail(
-            **row
+            **fields
             | {
                 "metrics": {
-                    name: None if reading is None else aged(reading, at) for name, reading in row["metrics"].items()
+                    name: None if reading is None else aged(reading, at) for name, reading in fields["metrics"].items()
                 }
             },
             account=worker.account,
@@ -170,6 +170,11 @@ class FleetView:
 
 def _position(record: ports.Record) -> Position:
     return record.worker.name, record.worker.id
+
+
+def row(record: ports.Record, alerts: Sequence[models.Alert], configuration: models.Configuration) -> WorkerRow:
+    """Return a worker's row in the list; ``alerts`` are its own that fire."""
+    return WorkerRow(**_row(record, alerts, configuration))
 
 
 def aged(reading: models.Reading, at: float) -> AgedReading:
@@ -233,7 +238,8 @@ def _reason(condition: models.Condition) -> StatusReason | None:
     )
 
 
-def _by_worker(alerts: Iterable[models.Alert]) -> dict[str, list[models.Alert]]:
+def by_worker(alerts: Iterable[models.Alert]) -> dict[str, list[models.Alert]]:
+    """Return the alerts of workers, by the worker's id."""
     firing: dict[str, list[models.Alert]] = {}
     for alert in alerts:
         if alert.last is not None and alert.last.worker is not None:

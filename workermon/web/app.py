@@ -9,11 +9,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workermon import __version__, errors, settings, views
-from workermon.web import api_read, gate, hub, metrics, openapi, probes, problems, stream
+from workermon.web import api_read, gate, hub, metrics, openapi, pages, probes, problems, stream
 
 #: Each module that serves something has a ``router``.
 ROUTERS = (
     metrics.router,
+    pages.router,
     probes.router,
     api_read.router,
     stream.router,

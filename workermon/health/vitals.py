@@ -1,0 +1,43 @@
+"""Whether what somebody looks at can be believed: a few signs of life, cheap enough to be read with every page."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from workermon import models, ports
+from workermon.health import canary
+
+#: Seconds. The listener leaves a mark each few seconds; another takes over within 5.
+MAX_LISTENER_AGE = 15
+
+
+class Vitals(models.Frozen):
+    """``at`` is the time now, ``alerts`` how many fire, ``fault`` what does not work; ``None`` if nothing is known."""
+
+    at: float
+    alerts: int
+    fault: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VitalsCheck:
+    """Reads the signs of life that do not depend on how many workers there are."""
+
+    alerts: ports.Alerts
+    schedule: ports.Schedule
+    pulse: ports.Pulse
+    canary_check: canary.CanaryCheck
+    now: ports.Clock
+
+    def vitals(self) -> Vitals:
+        """Return them. ``StatusCheck`` looks at every part instead, and at every worker."""
+        return Vitals(at=self.now(), alerts=len(self.alerts.open()), fault=self._fault())
+
+    def _fault(self) -> str | None:
+        at, tick, mark = self.now(), self.schedule.last_tick(), self.pulse.marks().get("listener")
+        if tick is None or at - tick > canary.MAX_BEAT_AGE:
+            return "beat never ticked" if tick is None else f"beat last ticked {round(at - tick)} s ago"
+        if mark is None or at - mark > MAX_LISTENER_AGE:
+            return "no listener runs" if mark is None else f"the listener was last seen {round(at - mark)} s ago"
+        found = self.canary_check.check()
+        return None if found.ok else f"canary {found.reason}"

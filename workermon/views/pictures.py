@@ -1,0 +1,179 @@
+"""What each rule in force would have fired on the ledger, as a picture: a lane for each worker on which it fired."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+from workermon import errors, models, ports, rules
+from workermon.views.backtest import Episode, LedgerBacktest
+from workermon.views.document import Document
+
+#: Workers that are replayed, by id: each reads its whole ledger. ``rules backtest`` replays all.
+MAX_WORKERS = 200
+
+#: Lanes that are drawn, those with most episodes first.
+MAX_LANES = 24
+
+#: Units of the picture's width.
+WIDTH = 1000
+
+
+class RuleSummary(Document):
+    """A rule in force: what it is about and asks for, whom it notifies, and on how many workers it fires now.
+
+    ``replayed``: it is about datapoints, so it can be replayed.
+    """
+
+    name: str
+    about: str
+    described: tuple[str, ...]
+    labels: dict[str, str]
+    notify: tuple[str, ...]
+    firing: int
+    replayed: bool
+
+
+class RuleList(Document):
+    """The rules in force."""
+
+    revision: int
+    rules: tuple[RuleSummary, ...]
+
+
+class Bar(Document):
+    """A stretch of a lane from ``x`` on, in parts of ``WIDTH``; the severity is ``None`` where there is none."""
+
+    x: float
+    width: float
+    begin: int
+    end: int | None
+    severity: models.Severity | None
+    peak: float | None
+
+
+class Lane(Document):
+    """A worker: where it has datapoints, and where the rule would have fired."""
+
+    id: str
+    name: str
+    known: tuple[Bar, ...]
+    marks: tuple[Bar, ...]
+
+
+class Picture(Document):
+    """What a rule would have fired from ``begin`` until ``end``; both ``None`` without any datapoint.
+
+    ``workers`` were replayed and have datapoints, on ``fired`` of them it would have fired ``episodes`` times. More
+    than are replayed have the rule (``skipped``); more than are drawn would have fired (``more``).
+    """
+
+    rule: str
+    metric: str
+    unit: str
+    begin: int | None
+    end: int | None
+    workers: int
+    skipped: int
+    fired: int
+    episodes: int
+    lanes: tuple[Lane, ...]
+    more: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RuleView:
+    """Reads the rules in force, and replays them over the ledger."""
+
+    workers: ports.Workers
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+    ledger: LedgerBacktest
+    kinds: rules.Kinds
+
+    def list(self) -> RuleList:
+        """Return the rules in force, in the order of the configuration."""
+        configuration = self.configurations.load()
+        firing = [alert.rule for alert in self.alerts.open()]
+        return RuleList(
+            revision=configuration.revision,
+            rules=tuple(
+                RuleSummary(
+                    name=rule.name,
+                    about=rule.metric or self.kinds[rule.kind].pseudo_metric or rule.kind,
+                    described=self.kinds[rule.kind].described(rule),
+                    labels=rule.labels,
+                    notify=rule.notify,
+                    firing=firing.count(rule.name),
+                    replayed=bool(self.kinds[rule.kind].metrics(rule)),
+                )
+                for rule in configuration.rules
+            ),
+        )
+
+    def picture(self, name: str) -> Picture:
+        """Return what a rule would have fired; raises ``errors.NotFound`` if there is no such rule over datapoints."""
+        configuration = self.configurations.load()
+        over_metrics = {rule.name: rule for rule in configuration.rules if self.kinds[rule.kind].metrics(rule)}
+        if name not in over_metrics:
+            what = f"rule {errors.printable(name)[:64]}"
+            raise errors.NotFound(what, "no rule over datapoints has that name", errors.nearest(name, over_metrics))
+        rule = over_metrics[name]
+        applied = (record for record in self.workers.every() if rule.applies_to(record.worker))
+        records = list(itertools.islice(applied, MAX_WORKERS))
+        skipped = sum(1 for _ in applied)
+        replayed = [
+            (record, [segment for segment in segments if segment.points], episodes)
+            for record, segments, episodes in self.ledger.replay(records, rule, configuration)
+        ]
+        known = [each for each in replayed if each[1]]
+        begin = min((segments[0].points[0].at for _, segments, _ in known), default=None)
+        end = max((segments[-1].points[-1].at + segments[-1].period for _, segments, _ in known), default=None)
+        fired = sorted((each for each in known if each[2]), key=lambda each: (-len(each[2]), each[0].worker.name))
+        return Picture(
+            rule=name,
+            metric=self.kinds[rule.kind].metrics(rule)[0],
+            unit=self.kinds[rule.kind].unit(rule, configuration),
+            begin=begin,
+            end=end,
+            workers=len(known),
+            skipped=skipped,
+            fired=len(fired),
+            episodes=sum(len(episodes) for _, _, episodes in known),
+            lanes=tuple(
+                _lane(record, segments, episodes, (begin or 0, end or 0))
+                for record, segments, episodes in fired[:MAX_LANES]
+            ),
+            more=max(0, len(fired) - MAX_LANES),
+        )
+
+
+def _lane(record: ports.Record, segments: list[models.Series], episodes: list[Episode], span: tuple[int, int]) -> Lane:
+    return Lane(
+        id=record.worker.id,
+        name=record.worker.name,
+        known=tuple(_bar((begin, end), None, None, span) for segment in segments for begin, end in _stretches(segment)),
+        marks=tuple(_bar((episode.begin, episode.end), episode.severity, episode.peak, span) for episode in episodes),
+    )
+
+
+def _stretches(series: models.Series) -> list[tuple[int, int]]:
+    """Return from when until when there are datapoints without a break of more than a period."""
+    stretches: list[tuple[int, int]] = []
+    for at, _ in series.points:
+        if stretches and at - stretches[-1][1] < series.period:
+            stretches[-1] = stretches[-1][0], at + series.period
+        else:
+            stretches.append((at, at + series.period))
+    return stretches
+
+
+def _bar(
+    stretch: tuple[int, int | None], severity: models.Severity | None, peak: float | None, span: tuple[int, int]
+) -> Bar:
+    begin, end = stretch
+    scale = WIDTH / max(1, span[1] - span[0])
+    x = round((begin - span[0]) * scale, 1)
+    width = round(((span[1] if end is None else end) - begin) * scale, 1)
+    # A short alert has to be seen too.
+    return Bar(x=x, width=max(3.0 if severity else 0.5, width), begin=begin, end=end, severity=severity, peak=peak)

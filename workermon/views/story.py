@@ -1,0 +1,75 @@
+"""One alert as a story: what it is, what decided it, who was notified, and how it stands now."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from workermon import errors, models, ports
+from workermon.views.alerts import AlertRow, AlertView
+from workermon.views.document import Document
+from workermon.views.explain import Explanation, RuleExplanation, Turn, turns
+
+#: Entries of an alert's history that its story tells.
+HISTORY = 100
+
+
+class AlertStory(Document):
+    """An alert, its rule as it stands now, and every recorded transition with its reason, the newest first.
+
+    ``row`` is its newest notification, ``None`` if there never was one. ``explanation`` is ``None`` if its worker is no
+    longer monitored, its rule is gone, or it is not about a worker. ``metric`` is what ``why`` takes, ``unit`` is that
+    of the values.
+    """
+
+    alert_id: str
+    row: AlertRow | None
+    worker_id: str | None
+    metric: str | None
+    unit: str
+    explanation: RuleExplanation | None
+    turns: tuple[Turn, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StoryView:
+    """Tells the story of an alert."""
+
+    alerts: ports.Alerts
+    workers: ports.Workers
+    configurations: ports.Configurations
+    list_view: AlertView
+    explanation: Explanation
+
+    def tell(self, alert_id: str) -> AlertStory:
+        """Return the story of an alert by its ``dedup_key``. Raises ``errors.NotFound`` if there never was one."""
+        entries = self.alerts.history(alert_id, HISTORY)
+        open_rows = {row.dedup_key: row for row in self.list_view.list().alerts}
+        row = open_rows.get(alert_id) or _last(entries)
+        subject, _, rule_name = alert_id.rpartition("/")
+        record = self.workers.get([subject]).get(subject) if models.INSTANCE_ID.fullmatch(subject) else None
+        configuration = self.configurations.load()
+        rule = next((rule for rule in configuration.rules if rule.name == rule_name), None)
+        if row is None and not entries and (record is None or rule is None):
+            known = errors.nearest(alert_id, open_rows)
+            raise errors.NotFound(f"alert {errors.printable(alert_id)[:120]}", "there never was one", known)
+        metric = None if rule is None else self.explanation.metric_of(rule)
+        unit = "count" if rule is None else self.explanation.kinds[rule.kind].unit(rule, configuration)
+        return AlertStory(
+            alert_id=alert_id,
+            row=row,
+            worker_id=None if record is None else record.worker.id,
+            metric=metric,
+            unit=unit,
+            explanation=None if record is None or metric is None else self._explained(record, metric, rule_name),
+            turns=turns(entries),
+        )
+
+    def _explained(self, record: ports.Record, metric: str, rule_name: str) -> RuleExplanation | None:
+        found = self.explanation.why(record, metric).rules
+        return next((one for one in found if one.rule == rule_name), None)
+
+
+def _last(entries: list[models.HistoryEntry]) -> AlertRow | None:
+    """Return the newest notification of an alert that is over."""
+    last = next((entry.notification for entry in entries if entry.notification is not None), None)
+    return None if last is None else AlertRow.over(last)

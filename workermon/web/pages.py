@@ -1,0 +1,387 @@
+"""The page: five views of what lies in Redis, rendered here; a browser gets a page of the fleet, never all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dishka.integrations.fastapi import DishkaSyncRoute, FromDishka
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+
+from workermon import errors, fleet, health, models, views
+from workermon.web import gate, render
+
+router = APIRouter(route_class=DishkaSyncRoute, include_in_schema=False)
+
+#: Workers and alerts of a page.
+ROWS, ALERTS = 50, 25
+
+#: Columns of the fleet's table; a worker's own page shows every metric.
+COLUMNS = 5
+
+#: Seconds that charts show, and how they are named.
+SPANS = ((900, "15 min"), (3600, "1 h"), (21_600, "6 h"), (models.DAY, "24 h"))
+
+#: What a page says after an action, by the word in its address. A made-up word says nothing.
+DONE: Mapping[str, str] = {
+    "acked": "Acknowledged. Everybody sees it.",
+    "silenced": "Silenced. It is still evaluated and recorded.",
+    "ended": "The silence is over. Alerts that it kept from people notify within seconds.",
+    "paused": "Paused. It is no longer collected until you resume it.",
+    "resumed": "Resumed. It is collected at once.",
+    "refreshed": "Collected just now.",
+}
+
+#: A canary's way, with its words for people.
+STEPS = (
+    ("sent", "beat sends it"),
+    ("published", "a worker process publishes it"),
+    ("heard", "the listener hears it"),
+    ("judged", "evaluation puts it into the outbox"),
+    ("accepted", "delivery takes it out"),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What the head of every page shows: who looks, how many alerts fire, and whether the pipeline works.
+
+    ``done`` is what an action did, ``csrf`` goes with every form.
+    """
+
+    now: float
+    alerts: int
+    fault: str | None
+    name: str
+    may_act: bool
+    login: bool
+    role: models.Role
+    csrf: str
+    done: str | None
+
+
+def layout(request: Request, caller: gate.Caller, check: health.VitalsCheck) -> Layout:
+    """Return what the head of a page shows."""
+    vitals = check.vitals()
+    return Layout(
+        now=vitals.at,
+        alerts=vitals.alerts,
+        fault=vitals.fault,
+        name=caller.name,
+        may_act=models.ROLES.index(caller.role) >= models.ROLES.index("operator"),
+        login=caller.name != gate.LOCAL,
+        role=caller.role,
+        csrf="",
+        done=DONE.get(request.query_params.get("did", "")),
+    )
+
+
+def page(template: str, view: str, commands: Sequence[str], **values: Any) -> Response:
+    """Return a page; ``commands`` show the same in a terminal."""
+    return HTMLResponse(render.render(template, view=view, commands=commands, **values))
+
+
+# --- fleet -------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Address:
+    """Makes addresses of the fleet's page that differ from the present one in some parts."""
+
+    asked: views.FleetQuery
+
+    def __call__(self, **changes: Any) -> str:
+        """Return such an address; ``page`` counts from 1, and is 1 unless it is given."""
+        parts: dict[str, Any] = {"q": self.asked.text, "status": self.asked.status, "state": self.asked.state}
+        parts |= {"label": self.asked.labels, "group": self.asked.group, "metric": self.asked.metric}
+        if "labels" in changes:
+            parts["label"] = self.asked.labels | changes.pop("labels")
+        if changes.get("page") == 1:
+            changes.pop("page")
+        return f"/{render.query(**parts | changes)}"
+
+
+@router.get("/")
+def fleet_page(
+    request: Request,
+    caller: gate.Viewer,
+    overview: FromDishka[views.FleetOverview],
+    vitals: FromDishka[health.VitalsCheck],
+) -> Response:
+    """Show the fleet: filtered, counted, grouped by a label, and a page of it as a table."""
+    asked, number = fleet_query(request), page_number(request)
+    found = overview.look(asked, offset=(number - 1) * ROWS, limit=ROWS)
+    values = [cell.value for group in found.groups for cell in group.cells if cell.value is not None]
+    unit = found.units.get(asked.metric or "", "")
+    top = 100.0 if unit == "percent" else max(values, default=1.0)
+    return page(
+        "fleet.html",
+        "Fleet",
+        [list_command(asked), "workermon watch"],
+        layout=layout(request, caller, vitals),
+        fleet=found,
+        asked=asked,
+        address=Address(asked),
+        number=found.first // ROWS + 1,
+        metrics=tuple(found.units)[:COLUMNS],
+        about=found.about,
+        unit=unit,
+        scale=top or 1.0,
+        top=views.quantity(top, unit) if values else "",
+        each=max((cell.count for group in found.groups for cell in group.cells), default=1),
+    )
+
+
+@router.get("/rows")
+def fleet_rows(
+    request: Request,
+    caller: gate.Viewer,  # noqa: ARG001
+    overview: FromDishka[views.FleetOverview],
+    vitals: FromDishka[health.VitalsCheck],
+) -> Response:
+    """Return the table's rows of a few workers, for a page that is open already."""
+    wanted = [one for one in request.query_params.getlist("id") if models.INSTANCE_ID.fullmatch(one)][:ROWS]
+    found = overview.some(wanted)
+    metrics = tuple(found.units)[:COLUMNS]
+    now = vitals.now()
+    return HTMLResponse(
+        render.render("fleet_rows.html", fleet=found, metrics=metrics, about=found.about, layout={"now": now})
+    )
+
+
+def fleet_query(request: Request) -> views.FleetQuery:
+    """Read which workers are asked for; raises ``errors.InvalidInput`` for what cannot be meant."""
+    given = request.query_params
+    labels = {}
+    for text in filter(None, (each.strip() for each in given.getlist("label"))):
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise errors.InvalidInput(f"label {errors.printable(text)[:64]!r}", "is not KEY=VALUE", "write team=vfx")
+        labels[key] = value
+    status, state = given.get("status") or None, given.get("state") or None
+    for name, word, known in (("status", status, views.STATUSES), ("state", state, views.STATES)):
+        if word is not None and word not in known:
+            raise errors.InvalidInput(
+                f"{name} {errors.printable(word)[:64]!r}", "is not known", f"one of {', '.join(known)}"
+            )
+    return views.FleetQuery.model_validate(
+        {
+            "text": given.get("q", "").strip()[:200],
+            "status": status,
+            "state": state,
+            "labels": labels,
+            "group": given.get("group") or None,
+            "metric": given.get("metric") or None,
+        }
+    )
+
+
+def page_number(request: Request) -> int:
+    """Return which page is asked for, from 1 on."""
+    text = request.query_params.get("page", "1")
+    if not text.isdecimal() or len(text) > 6 or not int(text):
+        raise errors.InvalidInput(f"page {errors.printable(text)[:32]!r}", "is not a number of a page", "begin with 1")
+    return int(text)
+
+
+def list_command(asked: views.FleetQuery) -> str:
+    """Return the command that lists the same workers."""
+    words = ["workermon", "list"]
+    if asked.status:
+        words += ["--status", asked.status]
+    for key, value in asked.labels.items():
+        words += ["--label", f"{key}={value}"]
+    return shlex.join(words)
+
+
+# --- worker ------------------------------------------------------------------------------------------------------
+
+
+@router.get("/workers/{name}")
+def worker_page(
+    name: str,
+    request: Request,
+    caller: gate.Viewer,
+    lookup: FromDishka[fleet.Lookup],
+    detail: FromDishka[views.FleetView],
+    explanation: FromDishka[views.Explanation],
+    vitals: FromDishka[health.VitalsCheck],
+) -> Response:
+    """Show one worker: its state, charts of its metrics, and why each rule fires or does not."""
+    [record] = lookup.resolve([name])
+    head, worker = layout(request, caller, vitals), detail.show(record)
+    return page(
+        "worker.html",
+        "Fleet",
+        [f"workermon {verb} {worker.id}" for verb in ("show", "history")],
+        layout=head,
+        worker=worker,
+        standing=views.standing(record, {alert.severity for alert in worker.alerts}, head.now),
+        metrics=tuple(worker.metrics),
+        rules=explanation.every(record),
+        since=span(request),
+        spans=SPANS,
+    )
+
+
+@router.get("/workers/{name}/charts")
+def worker_charts(
+    name: str,
+    request: Request,
+    caller: gate.Viewer,  # noqa: ARG001
+    lookup: FromDishka[fleet.Lookup],
+    charts: FromDishka[views.ChartView],
+) -> Response:
+    """Return what a worker's charts draw."""
+    [record] = lookup.resolve([name])
+    found = charts.charts(record, charts.now() - span(request))
+    return JSONResponse(found.to_json())
+
+
+def span(request: Request) -> int:
+    """Return the seconds that charts show."""
+    text = request.query_params.get("since", "3600")
+    if text not in {str(seconds) for seconds, _ in SPANS}:
+        known = ", ".join(str(seconds) for seconds, _ in SPANS)
+        raise errors.InvalidInput(f"since {errors.printable(text)[:32]!r}", "is not a span of the charts", known)
+    return int(text)
+
+
+# --- alerts ------------------------------------------------------------------------------------------------------
+
+
+@router.get("/alerts")
+def alerts_page(
+    request: Request,
+    caller: gate.Viewer,
+    alerts: FromDishka[views.AlertView],
+    silences: FromDishka[views.SilenceView],
+    vitals: FromDishka[health.VitalsCheck],
+) -> Response:
+    """Show the alerts that fire, or all; and the silences."""
+    every, number = request.query_params.get("state") == "all", page_number(request)
+    rows = sorted(
+        alerts.list(views.AlertFilter(state="all" if every else "open")).alerts,
+        key=lambda row: (not row.open, row.open and row.severity != "critical"),
+    )
+    first = min((number - 1) * ALERTS, max(0, (len(rows) - 1) // ALERTS * ALERTS))
+    return page(
+        "alerts.html",
+        "Alerts",
+        ["workermon alerts --all" if every else "workermon alerts", "workermon silences"],
+        layout=layout(request, caller, vitals),
+        every=every,
+        rows=rows[first : first + ALERTS],
+        first=first,
+        number=first // ALERTS + 1,
+        total=len(rows),
+        silences=silences.list().silences,
+    )
+
+
+@router.get("/alerts/{alert_id:path}/story")
+def alert_story(
+    alert_id: str,
+    caller: gate.Viewer,  # noqa: ARG001
+    stories: FromDishka[views.StoryView],
+) -> Response:
+    """Return why an alert fires or fired, for a list that is open already."""
+    story = stories.tell(alert_id)
+    return HTMLResponse(render.render("story.html", story=story, unit=story.unit))
+
+
+@router.get("/alerts/{alert_id:path}")
+def alert_page(
+    alert_id: str,
+    request: Request,
+    caller: gate.Viewer,
+    stories: FromDishka[views.StoryView],
+    vitals: FromDishka[health.VitalsCheck],
+) -> Response:
+    """Show one alert: every transition with the datapoints that decided it, and each attempt to deliver."""
+    story = stories.tell(alert_id)
+    why = [
+        "workermon",
+        "why",
+        story.worker_id or alert_id.rpartition("/")[0],
+        story.metric or alert_id.rpartition("/")[2],
+    ]
+    return page(
+        "alert.html",
+        "Alerts",
+        [shlex.join(why)],
+        layout=layout(request, caller, vitals),
+        story=story,
+        unit=story.unit,
+    )
+
+
+# --- rules -------------------------------------------------------------------------------------------------------
+
+
+@router.get("/rules")
+def rules_page(
+    request: Request,
+    caller: gate.Viewer,
+    rules: FromDishka[views.RuleView],
+    vitals: FromDishka[health.VitalsCheck],
+) -> Response:
+    """Show the rules in force; each picture comes by itself, for it replays the ledger."""
+    found = rules.list()
+    return page(
+        "rules.html",
+        "Rules",
+        ["workermon export > fleet.toml && workermon rules backtest fleet.toml"],
+        layout=layout(request, caller, vitals),
+        revision=found.revision,
+        rules=found.rules,
+    )
+
+
+@router.get("/rules/{name}/picture")
+def rule_picture(name: str, caller: gate.Viewer, rules: FromDishka[views.RuleView]) -> Response:  # noqa: ARG001
+    """Return what a rule would have fired on the ledger."""
+    return HTMLResponse(render.render("rule_picture.html", picture=rules.picture(name)))
+
+
+# --- system ------------------------------------------------------------------------------------------------------
+
+
+@router.get("/system")
+def system_page(request: Request, caller: gate.Viewer, vitals: FromDishka[health.VitalsCheck]) -> Response:
+    """Show whether every part is alive, and the bill; that comes by itself, for nodes take a second to answer."""
+    commands = ["workermon status", "workermon doctor"]
+    return page("system.html", "System", commands, layout=layout(request, caller, vitals))
+
+
+@router.get("/system/status")
+def system_status(caller: gate.Viewer, check: FromDishka[health.StatusCheck]) -> Response:  # noqa: ARG001
+    """Return the status of every part."""
+    status = check.status()
+    names = [name for name, _ in STEPS]
+    stuck = status.canary.stuck_after
+    return HTMLResponse(
+        render.render(
+            "system_status.html",
+            status=status,
+            uses={(use.account, use.region): use for use in status.bill.scopes},
+            canary_reason=next((part.reason for part in status.parts if part.name == "canary"), ""),
+            steps=STEPS,
+            stuck_at=names.index(stuck) if stuck in names else 0 if stuck else None,
+        )
+    )
+
+
+@router.get("/vitals")
+def vitals_now(caller: gate.Viewer, check: FromDishka[health.VitalsCheck]) -> Response:  # noqa: ARG001
+    """Return what an open page asks again and again: how many alerts fire, and whether the pipeline works."""
+    return JSONResponse(models.to_json(check.vitals()))
+
+
+@router.get("/static/{name:path}")
+def static(name: str) -> Response:
+    """Return a static file. No login: there is nothing of anybody's in it."""
+    return render.static(name)

@@ -1,0 +1,215 @@
+"""How the page's templates are filled: what they are given is text, never markup; and how values are written."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import jinja2
+from fastapi.responses import Response
+
+from workermon import errors, models, views
+
+HERE = Path(__file__).parent
+TEMPLATES, STATIC = HERE / "templates", HERE / "static"
+
+#: A mark for each state besides its colour, so that nobody has to tell colours apart.
+MARKS: Mapping[str, str] = {
+    "critical": "◆",
+    "warning": "▲",
+    "late": "◌",
+    "unknown": "?",
+    "stopped": "□",
+    "paused": "‖",
+    "ok": "●",
+}
+
+#: Metrics as a table's head names them; others by their own name.
+SHORT: Mapping[str, str] = {
+    "cpu_utilization": "CPU",
+    "memory_utilization": "Memory",
+    "disk_utilization": "Disk",
+    "network_in": "Net in",
+    "network_out": "Net out",
+    "disk_read_bytes": "Disk read",
+    "disk_write_bytes": "Disk write",
+    "cpu_credit_balance": "Credits",
+    models.STATUS_CHECK_FAILED: "Checks failed",
+}
+
+
+#: Of static files, by the end of their names.
+TYPES: Mapping[str, str] = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page or a part of one."""
+    return _environment().get_template(template).render(values)
+
+
+def age(seconds: float | None) -> str:
+    """Write how old something is.
+
+    >>> age(5), age(200), age(7300), age(200_000), age(None)
+    ('5 s', '3 min', '2 h', '2 d', 'never')
+    """
+    if seconds is None:
+        return "never"
+    for size, unit in ((models.DAY, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size or (size != 60 and seconds >= size * 1.5):
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def brief(value: float, unit: str) -> str:
+    """Write a value for a column of a table: one decimal, so that the figures stand below one another.
+
+    >>> brief(97.25, "percent"), brief(1_530_000.0, "bytes"), brief(3, "count")
+    ('97.2 %', '1.5 MB', '3')
+    """
+    if unit == "percent":
+        return f"{value:.1f} %"
+    if unit == "bytes":
+        for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if abs(value) >= factor:
+                return f"{value / factor:.1f} {prefix}B"
+    return views.quantity(value, unit)
+
+
+def clock(at: float | str | None) -> str:
+    """Write the time of day in UTC.
+
+    >>> clock(1_700_000_000.25), clock("2023-11-14T22:13:20Z"), clock(None)
+    ('22:13:20', '22:13:20', '–')
+    """
+    if at is None:
+        return "–"
+    return (at if isinstance(at, str) else models.rfc3339(at))[11:19]
+
+
+def day(at: float | str) -> str:
+    """Write the day in UTC.
+
+    >>> day(1_700_000_000)
+    '2023-11-14'
+    """
+    return (at if isinstance(at, str) else models.rfc3339(at))[:10]
+
+
+def moment(at: float | str) -> float:
+    """Return a time in seconds, whichever way a view has it."""
+    return models.moment(at) if isinstance(at, str) else at
+
+
+def step(value: float | None, top: float = 100.0) -> int:
+    """Return a value's share of ``top`` in percent, by fives: the style sheet has a class for each.
+
+    >>> step(41.2), step(250), step(None)
+    (40, 100, 0)
+    """
+    if value is None or top <= 0:
+        return 0
+    return 5 * round(20 * min(1.0, max(0.0, value / top)))
+
+
+def query(**parts: Any) -> str:
+    """Return a query string of what is given; a mapping is repeated as ``key=value``.
+
+    >>> query(q="a b", state=None, label={"team": "vfx"})
+    '?q=a+b&label=team%3Dvfx'
+    """
+    pairs: list[tuple[str, str]] = []
+    for name, value in parts.items():
+        if isinstance(value, Mapping):
+            pairs += [(name, f"{key}={text}") for key, text in value.items()]
+        elif value not in (None, "", 0):
+            pairs.append((name, str(value)))
+    return f"?{urlencode(pairs)}" if pairs else ""
+
+
+def path(*parts: str) -> str:
+    """Return an address on this page.
+
+    >>> path("alerts", "i-0abc/cpu-high", "story")
+    '/alerts/i-0abc/cpu-high/story'
+    """
+    return "/" + "/".join(quote(part, safe="/") for part in parts)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Spark:
+    """A line of datapoints in a box of 100 by 30: its ``points`` as SVG has them, and where the limit lies."""
+
+    points: str
+    limit: float | None
+
+
+def spark_line(turn: views.Turn) -> Spark | None:
+    """Return the datapoints that decided a transition as a line; ``None`` if they are too few to make one."""
+    if len(turn.points) < 2:
+        return None
+    values = [point.value for point in turn.points]
+    every = [*values, *([] if turn.threshold is None else [turn.threshold])]
+    low, high = min(every), max(every)
+    scale = 24 / ((high - low) or 1.0)
+    times = [point.at for point in turn.points]
+    width = 100 / ((times[-1] - times[0]) or 1.0)
+    drawn = (
+        f"{(at - times[0]) * width:.1f},{27 - (value - low) * scale:.1f}"
+        for at, value in zip(times, values, strict=True)
+    )
+    return Spark(" ".join(drawn), None if turn.threshold is None else round(27 - (turn.threshold - low) * scale, 1))
+
+
+def static(name: str) -> Response:
+    """Return a static file; raises ``errors.NotFound`` for any other name."""
+    known = {str(each.relative_to(STATIC)): each for each in STATIC.rglob("*") if each.is_file()}
+    if name not in known:
+        raise errors.NotFound(
+            f"file {errors.printable(name)[:64]}", "there is none of that name", "go back to the page"
+        )
+    kind = TYPES.get(known[name].suffix, "text/plain; charset=utf-8")
+    return Response(
+        known[name].read_bytes(), media_type=kind, headers={"Cache-Control": "public, max-age=31536000, immutable"}
+    )
+
+
+@functools.cache
+def asset(name: str) -> str:
+    """Return the address of a static file, which changes with its content so that it may be cached for ever."""
+    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+    return f"/static/{name}?v={digest}"
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "age": age,
+        "brief": brief,
+        "clock": clock,
+        "day": day,
+        "moment": moment,
+        "quantity": views.quantity,
+        "rfc3339": models.rfc3339,
+        "short": lambda name: SHORT.get(name, name),
+        "spark_line": spark_line,
+        "step": step,
+    }
+    environment.globals |= {"asset": asset, "marks": MARKS, "path": path, "query": query}
+    return environment

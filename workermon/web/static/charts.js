@@ -1,0 +1,251 @@
+// A worker's charts, drawn by uPlot: gaps are gaps; thresholds, what clears them, alerts, silences, absent slots and
+// corrections are drawn in.
+
+import { ageText, quantityText } from "./age.js";
+import { now } from "./page.js";
+
+const HEIGHT = 190;
+const section = document.getElementById("charts");
+const figures = new Map([...section.querySelectorAll("[data-metric]")].map((each) => [each.dataset.metric, each]));
+const plots = new Map();
+const together = window.uPlot.sync("charts");
+let found = null;
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const ofSeverity = (severity) => colour(severity === "critical" ? "critical" : "warning-fill");
+const clock = (at) => new Date(1000 * at).toISOString().slice(11, 19);
+
+// --- layers ----------------------------------------------------------------------------------------------------------
+
+function alongX(plot, begin, end) {
+  const { left, width } = plot.bbox;
+  const from = Math.max(left, plot.valToPos(begin, "x", true));
+  const to = Math.min(left + width, end === null ? left + width : plot.valToPos(end, "x", true));
+  return [from, Math.max(to - from, 0)];
+}
+
+function hatch(context, x, y, width, height, step) {
+  context.save();
+  context.beginPath();
+  context.rect(x, y, width, height);
+  context.clip();
+  context.beginPath();
+  for (let at = x - height; at < x + width; at += step) {
+    context.moveTo(at, y + height);
+    context.lineTo(at + height, y);
+  }
+  context.stroke();
+  context.restore();
+}
+
+function drawBelow(plot, chart) {
+  const { ctx: context, bbox } = plot, ratio = devicePixelRatio;
+  context.save();
+  for (const span of chart.spans) {
+    const [x, width] = alongX(plot, span.begin, span.end);
+    if (width <= 0) continue;
+    context.fillStyle = ofSeverity(span.severity);
+    context.globalAlpha = 0.13;
+    context.fillRect(x, bbox.top, Math.max(width, ratio), bbox.height);
+    context.globalAlpha = 1;
+    context.fillRect(x, bbox.top, Math.max(width, 2 * ratio), 3 * ratio);
+  }
+  for (const silence of found.silences) {
+    const [x, width] = alongX(plot, silence.begin, silence.end);
+    if (width <= 0) continue;
+    context.fillStyle = colour("quiet");
+    for (let at = x; at < x + width; at += 5 * ratio) {
+      context.fillRect(at, bbox.top + bbox.height - 5 * ratio, Math.min(2 * ratio, x + width - at), 4 * ratio);
+    }
+  }
+  for (const band of chart.bands) {
+    if (band.clear === band.threshold) continue;
+    const top = plot.valToPos(Math.max(band.clear, band.threshold), "y", true);
+    const bottom = plot.valToPos(Math.min(band.clear, band.threshold), "y", true);
+    context.strokeStyle = ofSeverity(band.severity);
+    context.globalAlpha = 0.4;
+    context.lineWidth = ratio;
+    hatch(context, bbox.left, Math.max(top, bbox.top), bbox.width, Math.min(bottom, bbox.top + bbox.height) - top, 6 * ratio);
+    context.globalAlpha = 1;
+  }
+  context.restore();
+}
+
+function drawAbove(plot, chart) {
+  const { ctx: context, bbox } = plot, ratio = devicePixelRatio;
+  context.save();
+  context.beginPath();
+  context.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  context.clip();
+  for (const band of chart.bands) {
+    const y = Math.round(plot.valToPos(band.threshold, "y", true));
+    if (y < bbox.top || y > bbox.top + bbox.height) continue;
+    context.strokeStyle = ofSeverity(band.severity);
+    context.lineWidth = 1.25 * ratio;
+    context.setLineDash([5 * ratio, 4 * ratio]);
+    context.beginPath();
+    context.moveTo(bbox.left, y);
+    context.lineTo(bbox.left + bbox.width, y);
+    context.stroke();
+  }
+  context.setLineDash([]);
+  context.fillStyle = colour("quiet");
+  chart.times.forEach((at, place) => {
+    if (chart.values[place] !== null) return;
+    context.fillRect(plot.valToPos(at, "x", true) - ratio, bbox.top + bbox.height - 12 * ratio, 1.5 * ratio, 6 * ratio);
+  });
+  context.textAlign = "center";
+  context.font = `${11 * ratio}px sans-serif`;
+  for (const each of chart.corrections) {
+    context.fillText("▽", plot.valToPos(each.at, "x", true), bbox.top + 14 * ratio);
+  }
+  context.restore();
+}
+
+// --- one chart -------------------------------------------------------------------------------------------------------
+
+function range(chart) {
+  const values = chart.values.filter((value) => value !== null);
+  if (chart.unit === "percent") return [0, Math.max(100, ...values)];
+  const most = Math.max(1e-9, ...values, ...chart.bands.map((band) => band.threshold * 1.1));
+  if (chart.metric.endsWith("_failed")) return [0, 1.15];
+  return [Math.min(0, ...values), most * 1.08];
+}
+
+function options(chart, width) {
+  const quiet = colour("quiet"), line = colour("line");
+  const axis = { stroke: quiet, font: "11px system-ui, sans-serif", grid: { stroke: line, width: 1 }, ticks: { show: false } };
+  return {
+    width, height: HEIGHT, padding: [8, 4, 0, 0],
+    tzDate: (at) => window.uPlot.tzDate(new Date(1000 * at), "UTC"),
+    legend: { show: false },
+    cursor: { sync: { key: together.key }, points: { size: 7 }, drag: { x: false, y: false } },
+    scales: { x: { time: true, range: () => [found.begin, found.until] }, y: { range: () => range(chart) } },
+    axes: [
+      { ...axis, space: 70, size: 28, values: (_, ticks) => ticks.map((at) => clock(at).slice(0, found.until - found.begin > 1200 ? 5 : 8)) },
+      { ...axis, size: 58, space: 34, values: (_, ticks) => ticks.map((value) => quantityText(value, chart.unit)) },
+    ],
+    series: [{}, {
+      stroke: colour("accent"), width: 1.6, spanGaps: false,
+      points: { show: (plot, _, from, to) => to - from < 60, size: 4, fill: colour("accent") },
+    }],
+    hooks: {
+      drawAxes: [(plot) => drawBelow(plot, plot.chart)],
+      draw: [(plot) => drawAbove(plot, plot.chart)],
+      setCursor: [(plot) => read(plot.chart, plot.cursor.idx)],
+    },
+  };
+}
+
+function read(chart, place) {
+  const reading = figures.get(chart.metric).querySelector(".reading");
+  const last = chart.values.findLastIndex((value) => value !== null);
+  const at = place ?? last;
+  if (at < 0 || at === undefined) { reading.textContent = "no datapoint"; return; }
+  const value = chart.values[at], strong = document.createElement("b");
+  strong.textContent = value === null ? "no datapoint" : quantityText(value, chart.unit);
+  const when = document.createElement(place === null || place === undefined ? "time" : "span");
+  if (when instanceof HTMLTimeElement) {
+    when.dateTime = new Date(1000 * chart.times[at]).toISOString();
+    when.dataset.age = "";
+    when.textContent = `${ageText(now() - chart.times[at])} ago`;
+  } else {
+    when.textContent = `${clock(chart.times[at])} UTC`;
+  }
+  reading.replaceChildren(strong, " ", when);
+}
+
+function notes(chart) {
+  const values = chart.values.filter((value) => value !== null);
+  const said = [];
+  if (values.length) said.push(`least ${quantityText(Math.min(...values), chart.unit)}, most ${quantityText(Math.max(...values), chart.unit)}`);
+  if (chart.absent) said.push(`${chart.absent} slot${chart.absent === 1 ? "" : "s"} without a datapoint`);
+  if (chart.spans.length) said.push(`${chart.spans.length} alert${chart.spans.length === 1 ? "" : "s"}`);
+  if (chart.corrections.length) said.push(`${chart.corrections.length} corrected`);
+  if (chart.thinned) said.push("least and most of each stretch");
+  return said.join(" · ");
+}
+
+function draw(chart) {
+  const figure = figures.get(chart.metric);
+  if (!figure) return;
+  const place = figure.querySelector(".plot");
+  figure.querySelector(".notes").textContent = notes(chart);
+  if (!chart.times.length) {
+    plots.get(chart.metric)?.destroy();
+    plots.delete(chart.metric);
+    const empty = document.createElement("p");
+    empty.textContent = "No datapoint in this span. The metric may not be published, or the instance does not run.";
+    place.replaceChildren(empty);
+    read(chart, null);
+    return;
+  }
+  const old = plots.get(chart.metric);
+  if (old) {
+    old.chart = chart;
+    old.setData([chart.times, chart.values]);
+  } else {
+    place.replaceChildren();
+    const settings = options(chart, place.clientWidth);
+    const plot = new window.uPlot({ ...settings, hooks: { ...settings.hooks, init: [(made) => { made.chart = chart; }] } }, [chart.times, chart.values], place);
+    plots.set(chart.metric, plot);
+  }
+  if (document.activeElement !== figure) read(chart, null);
+}
+
+// --- all of them -----------------------------------------------------------------------------------------------------
+
+async function fetchAll() {
+  const answer = await fetch(`${section.dataset.charts}?since=${section.dataset.since}`);
+  if (!answer.ok) throw new Error(String(answer.status));
+  found = await answer.json();
+  // A young worker fills its charts: they begin with its first datapoint, and show two minutes at least.
+  const first = Math.min(...found.charts.filter((chart) => chart.times.length).map((chart) => chart.times[0]));
+  const begin = Math.max(found.since, first - 0.02 * (found.until - first));
+  found.begin = Number.isFinite(begin) ? Math.min(begin, found.until - 120) : found.since;
+  for (const chart of found.charts) draw(chart);
+}
+
+function failed() {
+  if (found) return; // what is drawn stays, and the head of the page says that it is stale
+  for (const figure of figures.values()) figure.querySelector(".plot > p")?.replaceChildren("The datapoints could not be read.");
+}
+
+let fetching = false, again = false;
+async function update() {
+  if (fetching) { again = true; return; }
+  fetching = true;
+  const begun = performance.now();
+  try { await fetchAll(); } catch { failed(); }
+  setTimeout(() => { fetching = false; if (again) { again = false; update(); } }, Math.max(1500, 10 * (performance.now() - begun)));
+}
+update();
+document.addEventListener("sample", update);
+
+function anew() {
+  for (const plot of plots.values()) plot.destroy();
+  plots.clear();
+  if (found) for (const chart of found.charts) draw(chart);
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", anew);
+new ResizeObserver(() => {
+  for (const [metric, plot] of plots) plot.setSize({ width: figures.get(metric).querySelector(".plot").clientWidth, height: HEIGHT });
+}).observe(section);
+
+// With the keyboard: arrows go from datapoint to datapoint.
+for (const [metric, figure] of figures) {
+  figure.addEventListener("keydown", (event) => {
+    const plot = plots.get(metric), step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!plot || !step) return;
+    event.preventDefault();
+    const last = plot.chart.times.length - 1, at = Math.min(last, Math.max(0, (plot.cursor.idx ?? last) + step));
+    plot.setCursor({ left: plot.valToPos(plot.chart.times[at], "x"), top: plot.valToPos(plot.chart.values[at] ?? 0, "y") });
+    figure.querySelector(".notes").textContent = `${clock(plot.chart.times[at])} UTC: ${figure.querySelector(".reading b").textContent}`;
+  });
+  figure.addEventListener("blur", () => {
+    const plot = plots.get(metric);
+    if (!plot) return;
+    plot.setCursor({ left: -10, top: -10 });
+    figure.querySelector(".notes").textContent = notes(plot.chart);
+  });
+}
