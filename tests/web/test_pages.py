@@ -1,0 +1,230 @@
+"""The page: what each view shows, that text stays text, and what is said where there is nothing to show."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.support import commands
+from tests.support.commands import A, B, Ports
+from workermon import fleet, models
+
+#: What an instance may be named by whoever can tag it.
+HOSTILE = "<script>alert(1)</script>"
+
+VIEWS = ("/", "/alerts", "/alerts?state=all", "/rules", "/system", "/system/status")
+
+
+@pytest.fixture
+def fleet_of_two(world: Ports) -> Ports:
+    """Give a monitor with two workers, one of them collected and firing."""
+    scope = models.AccountRegion(region=commands.REGION)
+    world.get(fleet.Members).add([A], fleet.AddOptions(scope=scope, labels={"team": "vfx"}))
+    world.get(fleet.Members).add([B], fleet.AddOptions(scope=scope, labels={"team": 'a"b<i>'}))
+    world.collect()
+    commands.fires(world, A)
+    return world
+
+
+class Page(HTMLParser):
+    """The tags of a page, and the text of it."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(content)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep a tag."""
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        """Keep a text."""
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """Return the text, its spaces made one."""
+        return " ".join(" ".join(self.words).split())
+
+
+def page(web: TestClient, address: str, status: int = 200) -> Page:
+    """Return what is at an address."""
+    answer = web.get(address, headers={"Accept": "text/html"})
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    return Page(answer.text)
+
+
+@pytest.mark.parametrize("address", VIEWS)
+def test_an_empty_installation_shows_every_view(web: TestClient, address: str) -> None:
+    """Each view is there before anything is monitored."""
+    page(web, address)
+
+
+def test_what_is_empty_says_what_to_do(web: TestClient) -> None:
+    """An empty fleet names the command that fills it; no alerts and no silences are said in words."""
+    assert "workermon add INSTANCE_ID" in page(web, "/").text
+    alerts = page(web, "/alerts").text
+    assert "Nothing fires." in alerts
+    assert "No silence is active" in alerts
+    assert "No alert yet." in page(web, "/alerts?state=all").text
+
+
+def test_an_empty_page_of_alerts_does_not_reassure_while_the_pipeline_is_down(web: TestClient) -> None:
+    """Without a tick of beat the page says that it may be stale, and that no alert says little."""
+    text = page(web, "/alerts").text
+    assert "The pipeline does not work: beat never ticked" in text
+    assert "this says little" in text
+
+
+@pytest.mark.parametrize("address", VIEWS)
+def test_nothing_is_inline_and_nothing_comes_from_elsewhere(web: TestClient, fleet_of_two: Ports, address: str) -> None:
+    """No view has an inline script or style or a foreign address, so that the policy needs no exception."""
+    for tag, attributes in page(web, address).tags:
+        assert tag != "style"
+        assert "style" not in attributes
+        assert not [name for name in attributes if name.startswith("on")]
+        if tag == "script":
+            assert str(attributes["src"]).startswith("/static/")
+        for name in ("src", "href", "action"):
+            assert not re.match(r"(?i)([a-z]+:|//)", attributes.get(name) or ""), attributes
+
+
+def test_the_fleet_shows_those_in_trouble_first(web: TestClient, fleet_of_two: Ports) -> None:
+    """A row has state, checks, values with unit and age, and the alert; the worker that fires comes first."""
+    found = page(web, "/")
+    rows = [attributes["data-worker"] for tag, attributes in found.tags if tag == "tr" and "data-worker" in attributes]
+    assert rows == [A, B]
+    assert "2 of 2 workers" in found.text
+    assert "42.5 %" in found.text
+    assert "cpu-high" in found.text
+    assert "workermon list" in found.text
+
+
+def test_names_and_labels_are_text(web: TestClient, world: Ports) -> None:
+    """An instance named like markup, with such labels, is shown as it is and makes no element."""
+    world.ec2.put(models.Instance(id=A, region=commands.REGION, status="running", name=HOSTILE))
+    scope = models.AccountRegion(region=commands.REGION)
+    world.get(fleet.Members).add([A], fleet.AddOptions(scope=scope, labels={'"><b>': "'\"><img src=x onerror=y>"}))
+    world.collect()
+    commands.fires(world, A)
+    for address in ("/", f"/workers/{A}", "/alerts", f"/alerts/{A}/cpu-high", "/?q=%3Cscript%3E", "/rows?id=" + A):
+        found = page(web, address)
+        assert not [tag for tag, attributes in found.tags if tag in ("b", "img") and "src" in attributes], address
+        assert not [tag for tag, attributes in found.tags if tag == "script" and "src" not in attributes], address
+    assert HOSTILE in page(web, "/").text
+
+
+@pytest.mark.parametrize(
+    ("address", "rows"),
+    [
+        ("/?q=render-01", [A]),
+        ("/?q=team%3Dvfx", [A]),
+        ("/?label=team%3Dvfx", [A]),
+        ("/?status=stopped", [B]),
+        ("/?state=critical", [A]),
+        ("/?q=nothing-like-it", []),
+    ],
+)
+def test_the_server_filters_the_fleet(web: TestClient, fleet_of_two: Ports, address: str, rows: list[str]) -> None:
+    """Name, id, label, status and state select workers; what matches nothing says so."""
+    found = page(web, address)
+    assert [tag["data-worker"] for _, tag in found.tags if "data-worker" in tag] == rows
+    if not rows:
+        assert "No worker matches." in found.text
+
+
+@pytest.mark.parametrize("address", ["/?status=broken", "/?state=%3Cb%3E", "/?label=vfx", "/?page=0", "/?page=x"])
+def test_what_cannot_be_meant_is_refused_in_words(web: TestClient, fleet_of_two: Ports, address: str) -> None:
+    """A filter that cannot be meant is an answer 400 with what, why and what to do."""
+    answer = web.get(address)
+    assert answer.status_code == 400
+    assert {"title", "detail", "action"} <= answer.json().keys()
+
+
+def test_a_page_after_the_last_is_the_last(web: TestClient, fleet_of_two: Ports) -> None:
+    """Workers may have gone since the address was made: the last page there is comes instead."""
+    assert "1–2 of 2" in page(web, "/?page=7").text
+
+
+def test_squares_of_a_large_fleet_are_bounded(web: TestClient, world: Ports) -> None:
+    """A group of thousands is drawn in a few hundred squares, and a page has fifty rows."""
+    workers = [
+        models.Worker(
+            id=f"i-{number:08x}", name=f"w-{number:04}", region=commands.REGION, added_at=0, incarnation=str(number)
+        )
+        for number in range(2000)
+    ]
+    world.workers.add(workers)
+    found = page(web, "/")
+    cells = [tag for _, tag in found.tags if (tag.get("class") or "").startswith("cell ") and tag.get("href")]
+    assert 100 < len(cells) <= 240
+    assert len([1 for _, tag in found.tags if "data-worker" in tag]) == 50
+    assert "1–50 of 2000" in found.text
+    assert "A square stands for up to 9 workers" in found.text
+
+
+def test_a_worker_shows_its_facts_and_why(web: TestClient, fleet_of_two: Ports) -> None:
+    """A worker's view has its state, a chart for each metric, each rule with its present state, and its commands."""
+    found = page(web, f"/workers/{A}")
+    metrics = [tag["data-metric"] for _, tag in found.tags if "data-metric" in tag]
+    assert {"cpu_utilization", "status_check_failed"} <= set(metrics)
+    assert "no slot was evaluated yet" in found.text
+    assert f"workermon show {A}" in found.text
+    assert "nobody is notified if it is in trouble" in found.text
+
+
+def test_charts_have_gaps_thresholds_and_alerts(web: TestClient, fleet_of_two: Ports) -> None:
+    """A chart's data has ``null`` in a slot without a datapoint, the thresholds, and from when until when it fired."""
+    world = fleet_of_two
+    at = int(world.clock()) // 300 * 300
+    world.cloudwatch.put(A, "CPUUtilization", [(at + 300, 50.0), (at + 1200, 97.0)])
+    world.clock.advance(1800)
+    world.collect()
+    charts = {each["metric"]: each for each in web.get(f"/workers/{A}/charts?since=3600").json()["charts"]}
+    cpu = charts["cpu_utilization"]
+    by_time = dict(zip(cpu["times"], cpu["values"], strict=True))
+    assert by_time[at + 300] == 50.0
+    assert by_time[at + 600] is None
+    assert by_time[at + 1200] == 97.0
+    assert cpu["absent"] >= 2
+    assert [(band["severity"], band["threshold"]) for band in cpu["bands"]] == [("warning", 80.0), ("critical", 90.0)]
+    assert [span["severity"] for span in cpu["spans"]] == ["critical"]
+
+
+def test_an_alert_is_told_as_a_story(web: TestClient, fleet_of_two: Ports) -> None:
+    """An alert's own page says what decided it, who was notified, and the command that says the same."""
+    found = page(web, f"/alerts/{A}/cpu-high")
+    assert "It fired as critical" in found.text
+    assert "97 % > 90 %" in found.text
+    assert f"workermon why {A} cpu_utilization" in found.text
+    assert "It fired as critical" in page(web, f"/alerts/{A}/cpu-high/story").text
+
+
+def test_rules_are_replayed_over_the_ledger(web: TestClient, fleet_of_two: Ports) -> None:
+    """Each rule over datapoints has a picture; one without says that there is nothing to replay."""
+    found = page(web, "/rules")
+    assert "/rules/cpu-high/picture" in [tag.get("data-part") for _, tag in found.tags]
+    assert "cannot be replayed" in found.text
+    assert "on none of 1 worker" in page(web, "/rules/cpu-high/picture").text
+    assert web.get("/rules/no-such/picture").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "address", ["/workers/i-0dddddddddddddddd", "/alerts/no/such", "/static/../app.py", "/nowhere"]
+)
+def test_what_there_is_not_is_not_found(web: TestClient, address: str) -> None:
+    """An unknown worker, alert or file is 404."""
+    assert web.get(address).status_code == 404
+
+
+def test_static_files_are_kept_by_the_browser(web: TestClient) -> None:
+    """A static file may be cached for ever, for its address changes with its content."""
+    answer = web.get("/static/page.css?v=1")
+    assert answer.headers["Content-Type"] == "text/css; charset=utf-8"
+    assert "immutable" in answer.headers["Cache-Control"]
