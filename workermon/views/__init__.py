@@ -12,7 +12,7 @@ from workermon.views.alerts import (
     acknowledgement_row,
     alert_position,
 )
-from workermon.views.backtest import CloudWatchHistory, Episode, EpisodeList, LedgerBacktest, Replay
+from workermon.views.backtest import Episode, EpisodeList, LedgerBacktest, Replay
 from workermon.views.charts import ChartView, WorkerCharts
 from workermon.views.cloudwatch_history import CloudWatchHistory
 from workermon.views.document import Document

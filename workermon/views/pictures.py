@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 
 from workermon import errors, models, ports, rules
-from workermon.views.backtest import Episode, LedgerBacktest
+from workermon.views.backtest import LedgerBacktest, Replay
 from workermon.views.document import Document
 
 #: Workers that are replayed, by id: each reads its whole ledger. ``rules backtest`` replays all.
@@ -46,8 +46,8 @@ class Bar(Document):
 
     x: float
     width: float
-    begin: int
-    end: int | None
+    begin: float
+    end: float | None
     severity: models.Severity | None
     peak: float | None
 
@@ -122,14 +122,10 @@ class RuleView:
         applied = (record for record in self.workers.every() if rule.applies_to(record.worker))
         records = list(itertools.islice(applied, MAX_WORKERS))
         skipped = sum(1 for _ in applied)
-        replayed = [
-            (record, [segment for segment in segments if segment.points], episodes)
-            for record, segments, episodes in self.ledger.replay(records, rule, configuration)
-        ]
-        known = [each for each in replayed if each[1]]
-        begin = min((segments[0].points[0].at for _, segments, _ in known), default=None)
-        end = max((segments[-1].points[-1].at + segments[-1].period for _, segments, _ in known), default=None)
-        fired = sorted((each for each in known if each[2]), key=lambda each: (-len(each[2]), each[0].worker.name))
+        known = [replay for replay in self.ledger.replay(records, rule, configuration) if replay.points]
+        begin = min((replay.points[0].at for replay in known), default=None)
+        end = max((replay.points[-1].at + replay.segments[-1].period for replay in known), default=None)
+        fired = sorted((replay for replay in known if replay.episodes), key=lambda replay: -len(replay.episodes))
         return Picture(
             rule=name,
             metric=self.kinds[rule.kind].metrics(rule)[0],
@@ -139,21 +135,21 @@ class RuleView:
             workers=len(known),
             skipped=skipped,
             fired=len(fired),
-            episodes=sum(len(episodes) for _, _, episodes in known),
-            lanes=tuple(
-                _lane(record, segments, episodes, (begin or 0, end or 0))
-                for record, segments, episodes in fired[:MAX_LANES]
-            ),
+            episodes=sum(len(replay.episodes) for replay in known),
+            lanes=tuple(_lane(replay, (begin or 0, end or 0)) for replay in fired[:MAX_LANES]),
             more=max(0, len(fired) - MAX_LANES),
         )
 
 
-def _lane(record: ports.Record, segments: list[models.Series], episodes: list[Episode], span: tuple[int, int]) -> Lane:
+def _lane(replay: Replay, span: tuple[int, int]) -> Lane:
+    assert replay.worker is not None
     return Lane(
-        id=record.worker.id,
-        name=record.worker.name,
-        known=tuple(_bar((begin, end), None, None, span) for segment in segments for begin, end in _stretches(segment)),
-        marks=tuple(_bar((episode.begin, episode.end), episode.severity, episode.peak, span) for episode in episodes),
+        id=replay.worker.id,
+        name=replay.worker.name,
+        known=tuple(_bar(stretch, None, None, span) for segment in replay.segments for stretch in _stretches(segment)),
+        marks=tuple(
+            _bar((episode.begin, episode.end), episode.severity, episode.peak, span) for episode in replay.episodes
+        ),
     )
 
 
@@ -169,7 +165,7 @@ def _stretches(series: models.Series) -> list[tuple[int, int]]:
 
 
 def _bar(
-    stretch: tuple[int, int | None], severity: models.Severity | None, peak: float | None, span: tuple[int, int]
+    stretch: tuple[float, float | None], severity: models.Severity | None, peak: float | None, span: tuple[int, int]
 ) -> Bar:
     begin, end = stretch
     scale = WIDTH / max(1, span[1] - span[0])
