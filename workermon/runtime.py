@@ -32,6 +32,7 @@ from workermon.on_redis import (
     client,
     configurations,
     costs,
+    firing_labels,
     learned_delays,
     leases,
     limiter,
@@ -171,6 +172,11 @@ class Recipes(dishka.Provider):
     def make_channel_failures(self, redis: Redis) -> ports.ChannelFailures:
         """Keep which channels accept nothing."""
         return channel_failures.RedisChannelFailures(redis.client)
+
+    @dishka.provide
+    def make_firing_labels(self, redis: Redis) -> ports.FiringLabels:
+        """Keep under which labels alerts fire."""
+        return firing_labels.RedisFiringLabels(redis.client)
 
     @dishka.provide
     def make_throttle(self, redis: Redis) -> ports.Throttle:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.free_ports import free_port
 from tests.support.mailbox import Mailbox
 from tests.support.receiver import Receiver
 
@@ -33,8 +33,7 @@ def mail(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         box = Mailbox()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate / "c.pem", certificate / "key.pem")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         options: dict[str, Any] = {"hostname": "127.0.0.1", "port": port, "server_hostname": "localhost"}
         if auth:
             options |= {"authenticator": box.authenticate, "auth_required": True}

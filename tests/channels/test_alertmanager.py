@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -15,17 +14,26 @@ from typing import Any
 
 import pytest
 
+from tests.support.free_ports import free_port
 from tests.support.notifications import KEY, NOW, SECRETS, notification, notifiers, of
-from tests.support.receiver import Receiver
+from tests.support.receiver import Receiver, answer
 from tests.support.waiting import eventually
-from workermon import models
+from workermon import errors, models, testing
 from workermon.models import SecretRef
 from workermon.notify import http
 from workermon.notify.channels import alertmanager
 
 
-def test_alertmanager_posts_both_severities(receiver: Receiver) -> None:
-    """Each transition is sent as the severity at hand and the other one as over, so that no old one stays."""
+def posted(receiver: Receiver) -> list[tuple[str, str, bool]]:
+    """Return worker, severity of the alerts that were posted last, and whether each fires."""
+    return [
+        (alert["labels"].get("worker", ""), alert["labels"]["severity"], models.moment(alert["endsAt"]) > NOW)
+        for alert in json.loads(receiver.got[-1].body)
+    ]
+
+
+def test_alertmanager_posts_an_alert(receiver: Receiver) -> None:
+    """What fires is posted with an end far ahead, by its labels, and with the channel's login."""
     channel = of(
         "alertmanager", url=f"http://127.0.0.1:{receiver.port}/am/", user="u", secret=SecretRef(env="PASSWORD")
     )
@@ -33,14 +41,48 @@ def test_alertmanager_posts_both_severities(receiver: Receiver) -> None:
     (got,) = receiver.got
     assert got.line == "POST /am/api/v2/alerts HTTP/1.1"
     assert got.headers["authorization"] == "Basic " + base64.b64encode(b"u:hunter2hunter2").decode()
-    warning, critical = json.loads(got.body)
-    assert (warning["labels"]["severity"], critical["labels"]["severity"]) == ("warning", "critical")
-    assert models.moment(warning["endsAt"]) <= NOW < models.moment(critical["endsAt"])
+    (critical,) = json.loads(got.body)
+    assert models.moment(critical["endsAt"]) > NOW
     assert critical["labels"] == {
         "alertname": "cpu-high", "instance": "i-0abc0123456789def", "worker": "rénder-07", "region": "us-east-1",
         "account": "default", "kind": "threshold", "metric": "cpu_utilization", "label_a": "b", "severity": "critical",
     }  # fmt: skip
     assert critical["annotations"]["summary"] == notification().summary
+
+
+def renamed(name: str, **labels: str) -> dict[str, Any]:
+    """Return the worker of the notifications under another name."""
+    return {"id": "i-0abc0123456789def", "name": name, "region": "us-east-1", "labels": labels}
+
+
+def test_alertmanager_ends_what_was_sent(receiver: Receiver) -> None:
+    """An end is posted for each set of labels under which an alert fires there, and for nothing else."""
+    channel, notifier = of("alertmanager", url=f"http://127.0.0.1:{receiver.port}"), notifiers()["alertmanager"]
+
+    def send(**changes: Any) -> list[tuple[str, str, bool]]:
+        notifier.send(channel, [notification(**changes)])
+        return posted(receiver)
+
+    assert send(severity="warning", worker=renamed("a")) == [("a", "warning", True)]
+    assert send(severity="warning", worker=renamed("a"), reminder=True) == [("a", "warning", True)]
+    assert send(worker=renamed("b")) == [("a", "warning", False), ("b", "critical", True)]
+    assert send(status="resolved", worker=renamed("c", team="vfx")) == [("b", "critical", False)]
+    assert send(status="resolved", worker=renamed("c")) == [("c", "critical", False)], "nothing is remembered"
+
+
+def test_alertmanager_remembers_what_may_have_arrived(receiver: Receiver) -> None:
+    """A request that failed may have been taken, so its labels are ended too."""
+    channel, notifier = of("alertmanager", url=f"http://127.0.0.1:{receiver.port}"), notifiers()["alertmanager"]
+    receiver.plan = [receiver.cut]
+    with pytest.raises(errors.DeliveryFailed):
+        notifier.send(channel, [notification(worker=renamed("a"))])
+    notifier.send(channel, [notification(worker=renamed("b"))])
+    assert posted(receiver) == [("a", "critical", False), ("b", "critical", True)]
+    receiver.plan = [answer(500)]
+    with pytest.raises(errors.DeliveryFailed):
+        notifier.send(channel, [notification(status="resolved", worker=renamed("b"))])
+    notifier.send(channel, [notification(status="resolved", worker=renamed("b"))])
+    assert posted(receiver) == [("b", "critical", False)]
 
 
 def test_alertmanager_bearer(receiver: Receiver) -> None:
@@ -56,8 +98,7 @@ def real_alertmanager(tmp_path: Path) -> Iterator[str]:
     program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
     if program is None:
         pytest.skip("prometheus-alertmanager is not installed (apt install prometheus-alertmanager)")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     settings = tmp_path / "alertmanager.yml"
     settings.write_text("route:\n  receiver: nobody\nreceivers:\n  - name: nobody\n")
     process = subprocess.Popen(
@@ -92,7 +133,7 @@ def test_real_alertmanager(real_alertmanager: str) -> None:
     """A real Alertmanager shows an alert, its change of severity as one alert, and its end."""
     now = time.time()
     since = models.rfc3339(int(now) - 300)
-    sender = alertmanager.Alertmanager(SECRETS, http.Client(time.time))
+    sender = alertmanager.Alertmanager(SECRETS, testing.MemoryFiringLabels(), http.Client(time.time))
     channel = of("alertmanager", url=real_alertmanager)
 
     def send(minutes: int, **changes: Any) -> None:
@@ -108,3 +149,6 @@ def test_real_alertmanager(real_alertmanager: str) -> None:
     eventually(lambda: _firing(real_alertmanager) == [], what="the end")
     send(1)
     eventually(lambda: _firing(real_alertmanager) == [("cpu-high", "critical")], what="a new episode")
+    send(1, worker=renamed("render-08", team="vfx"))
+    send(0, status="resolved", worker=renamed("render-09"))
+    eventually(lambda: _firing(real_alertmanager) == [], what="the end of what was renamed while it fired")

@@ -28,7 +28,12 @@ def test_own_type(monkeypatch: pytest.MonkeyPatch) -> None:
     assert file.channels is not None
     made = channel_type.notifiers(
         types,
-        channel_type.Dependencies(secrets=SECRETS, publisher=testing.MemoryPublisher(), now=lambda: NOW),
+        channel_type.Dependencies(
+            secrets=SECRETS,
+            publisher=testing.MemoryPublisher(),
+            firing_labels=testing.MemoryFiringLabels(),
+            now=lambda: NOW,
+        ),
     )
     for channel in file.channels.values():
         made[channel.type].send(channel, [notification()])

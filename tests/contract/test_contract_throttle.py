@@ -12,8 +12,9 @@ from tests.contract import builders
 from tests.contract.builders import NOW
 from tests.support.repositories import Repository
 from workermon import models, ports, testing
-from workermon.on_redis import channel_failures, client, keys, throttle
+from workermon.on_redis import channel_failures, client, firing_labels, keys, throttle
 
+ALERT = "i-0aaaaaaa/cpu-high"
 LIMIT = models.Limit(bucket=10, rate=1)
 
 
@@ -169,3 +170,30 @@ def test_failures_do_not_begin_in_the_future(failures: ports.ChannelFailures) ->
     failures.note("ops", NOW + 86_400, "x", retried=True)
     failures.note("ops", NOW, "x", retried=True)
     assert failures.load()["ops"].since == NOW
+
+
+# --- labels under which alerts fire ------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "fakeredis", "redis"])
+def labels(request: pytest.FixtureRequest) -> Iterator[ports.FiringLabels]:
+    """Give the labels under which alerts fire of each implementation in turn."""
+    if request.param == "memory":
+        yield testing.MemoryFiringLabels()
+    elif request.param == "fakeredis":
+        yield firing_labels.RedisFiringLabels(fakeredis.FakeRedis())
+    else:
+        with contextlib.closing(client.connect(request.getfixturevalue("redis_url"))) as connection:
+            yield firing_labels.RedisFiringLabels(connection)
+
+
+def test_labels_are_of_an_alert_and_a_channel(labels: ports.FiringLabels) -> None:
+    """Each alert has its own at each channel, in order, until there are none."""
+    both = [{"severity": "warning", "worker": "rénder"}, {"severity": "critical"}]
+    assert labels.load("ops", ALERT) == []
+    labels.save("ops", ALERT, both)
+    labels.save("chat", ALERT, both[:1])
+    assert (labels.load("ops", ALERT), labels.load("chat", ALERT)) == (both, both[:1])
+    assert labels.load("ops", f"{ALERT}-too") == []
+    labels.save("ops", ALERT, [])
+    assert (labels.load("ops", ALERT), labels.load("chat", ALERT)) == ([], both[:1])

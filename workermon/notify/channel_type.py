@@ -17,6 +17,7 @@ class Dependencies:
 
     secrets: ports.Secrets
     publisher: ports.Publisher
+    firing_labels: ports.FiringLabels
     now: ports.Clock
 
 

@@ -105,6 +105,14 @@ LISTED = (
     Listed("workermon:outbox:queues:<alert>", "set", "alerts, outbox", "the alert's queues", "as those queues"),
     Listed("workermon:outbox:reminders", "zset", "outbox", "queues by the time of the next reminder", "permanent"),
     Listed("workermon:outbox:failing", "hash", "channel_failures", "channels that accept nothing", "they accept again"),
+    Listed(
+        "workermon:outbox:labels:<queue>",
+        "string",
+        "firing_labels",
+        "labels under which an alert fires at its receiver",
+        "it is over, 30 days at most",
+        expires=True,
+    ),
     Listed("workermon:outbox:fence", "string", "outbox", "counts the claims", "permanent"),
     Listed(
         "workermon:throttle-window:<group>",
@@ -280,6 +288,11 @@ def queues(alert_id: str) -> str:
 def queue(alert_id: str, channel: str) -> str:
     """Name an alert on a channel, as a member of the outbox."""
     return f"{quote(channel, safe='')}:{alert_id}"
+
+
+def firing_labels(alert_id: str, channel: str) -> str:
+    """Name the labels under which an alert fires at a channel's receiver."""
+    return f"workermon:outbox:labels:{queue(alert_id, channel)}"
 
 
 def of_queue(member: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from workermon.models import Attempt, Channel, ClaimedNotification, Limit, Notification, SecretRef
@@ -100,6 +100,16 @@ class ChannelFailures(Protocol):
 
     def load(self) -> dict[str, FailingChannel]:
         """Return the channels whose last attempt failed, by name."""
+
+
+class FiringLabels(Protocol):
+    """Under which labels alerts fire at a receiver that tells alerts apart by their labels; kept for 30 days."""
+
+    def load(self, channel: str, alert_id: str) -> list[dict[str, str]]:
+        """Return the sets of labels under which an alert fires there, or may fire."""
+
+    def save(self, channel: str, alert_id: str, label_sets: Sequence[Mapping[str, str]]) -> None:
+        """Replace them; none: the alert does not fire there."""
 
 
 class Secrets(Protocol):

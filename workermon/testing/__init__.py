@@ -23,6 +23,7 @@ from workermon.testing.control import (
 from workermon.testing.delivery import (
     MemoryChannelFailures,
     MemoryDelivery,
+    MemoryFiringLabels,
     MemoryNotifier,
     MemoryOutbox,
     MemoryPublisher,
@@ -50,6 +51,7 @@ __all__ = [
     "MemoryDispatcher",
     "MemoryEc2",
     "MemoryFeed",
+    "MemoryFiringLabels",
     "MemoryLearnedDelays",
     "MemoryLeases",
     "MemoryLimiter",

@@ -220,6 +220,24 @@ class MemoryChannelFailures:
             return dict(self._failing)
 
 
+class MemoryFiringLabels:
+    """``ports.FiringLabels`` in memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._label_sets: dict[tuple[str, str], list[dict[str, str]]] = {}
+
+    def load(self, channel: str, alert_id: str) -> list[dict[str, str]]:
+        """Return the sets of labels under which an alert fires there."""
+        with self._lock:
+            return list(self._label_sets.get((channel, alert_id), ()))
+
+    def save(self, channel: str, alert_id: str, label_sets: Sequence[Mapping[str, str]]) -> None:
+        """Replace them."""
+        with self._lock:
+            self._label_sets[channel, alert_id] = [dict(labels) for labels in label_sets]
+
+
 class MemoryThrottle:
     """``ports.Throttle`` in memory."""
 
@@ -293,7 +311,9 @@ class MemoryNotifier:
 
 def notifiers(now: ports.Clock, **secrets: str) -> dict[str, ports.Notifier]:
     """Return the notifiers of every type of channel, with these secrets by name; nothing reaches AWS."""
-    needs = channel_type.Dependencies(secrets=MemorySecrets(secrets), publisher=MemoryPublisher(), now=now)
+    needs = channel_type.Dependencies(
+        secrets=MemorySecrets(secrets), publisher=MemoryPublisher(), firing_labels=MemoryFiringLabels(), now=now
+    )
     return channel_type.notifiers(channels.CHANNEL_TYPES, needs)
 
 

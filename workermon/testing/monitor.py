@@ -25,6 +25,7 @@ from workermon.testing.control import (
 )
 from workermon.testing.delivery import (
     MemoryChannelFailures,
+    MemoryFiringLabels,
     MemoryNotifier,
     MemoryOutbox,
     MemoryPublisher,
@@ -66,6 +67,7 @@ PORTS: Mapping[Any, str] = {
     ports.Silences: "silences",
     ports.Throttle: "throttle",
     ports.ChannelFailures: "failures",
+    ports.FiringLabels: "firing_labels",
     ports.Workers: "workers",
     Mapping[str, channel_type.ChannelType]: "channel_types",
     Mapping[str, ports.Notifier]: "notifiers",
@@ -113,6 +115,7 @@ class Monitor:
         self.outbox: ports.Outbox = MemoryOutbox(self.store)
         self.throttle: ports.Throttle = MemoryThrottle()
         self.failures: ports.ChannelFailures = MemoryChannelFailures()
+        self.firing_labels: ports.FiringLabels = MemoryFiringLabels()
         self.configurations: ports.Configurations = MemoryConfigurations(self.store, configuration)
         self.setup: ports.Setup = MemorySetup(self.store)
         self.pulse: ports.Pulse = MemoryPulse(self.store)

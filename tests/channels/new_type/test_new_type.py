@@ -48,6 +48,7 @@ class Office(Site):
         needs = channel_type.Dependencies(
             secrets=testing.MemorySecrets({"ROOMS_TOKEN": "hunter2"}),
             publisher=testing.MemoryPublisher(),
+            firing_labels=testing.MemoryFiringLabels(),
             now=self.clock,
         )
         self.delivery.channel_types = TYPES

@@ -1,15 +1,16 @@
 """The channel ``alertmanager``: Prometheus Alertmanager's API v2, so that a team keeps its routing.
 
-Alertmanager tells alerts apart by their labels, and ours have the severity among them, because routes go by it. So
-each notification is sent as two alerts: the severity at hand, and the other one as over.
+Alertmanager tells alerts apart by their labels. Ours have the severity among them, because routes go by it, and what
+users may change at any time: the worker's name and labels. So it is remembered under which labels an alert fires there,
+and its end is sent under these.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 from workermon import models, ports
 from workermon.config import channels
@@ -25,6 +26,9 @@ PATH = "/api/v2/alerts"
 
 #: Alertmanager found the alert itself wrong. Other refusals may come from a proxy before it.
 FINAL = frozenset({400, 413, 422})
+
+
+Labels: TypeAlias = Mapping[str, str]
 
 
 class Options(channels.Options):
@@ -46,15 +50,27 @@ class Alertmanager:
     """``ports.Notifier`` by ``POST /api/v2/alerts``."""
 
     secrets: ports.Secrets
+    firing_labels: ports.FiringLabels
     client: http.Client
 
     def send(self, channel: models.Channel, notifications: Sequence[models.Notification]) -> None:
-        """Post it; any 2xx accepts it."""
+        """Post it, and the end of what fires under other labels; any 2xx accepts it."""
         (notification,) = notifications
+        alert_id, present = notification.dedup_key, labels(notification)
+        known: list[Labels] = [*self.firing_labels.load(channel.name, alert_id)]
+        fires = notification.status == "firing"
+        if fires and present not in known:
+            # Before it is sent, because whether a request arrived is not always known.
+            self.firing_labels.save(channel.name, alert_id, [*known, present])
+        over = [each for each in known if each != present] if fires else known or [present]
+        self._post(channel, alerts(notification, over, self.client.now()))
+        self.firing_labels.save(channel.name, alert_id, [present] if fires else [])
+
+    def _post(self, channel: models.Channel, document: Sequence[Mapping[str, Any]]) -> None:
         address = http.address(channel, self.secrets)
         if address is not None and not address.endswith(PATH):
             address = address.rstrip("/") + PATH
-        body = json.dumps(alerts(notification, self.client.now()), ensure_ascii=False).encode()
+        body = json.dumps(document, ensure_ascii=False).encode()
         headers = self._headers(channel)
         self.client.post(http.Request(channel=channel, address=address, body=body, headers=headers, final=FINAL))
 
@@ -65,12 +81,13 @@ class Alertmanager:
         return {"Authorization": f"Bearer {secret}"} if user is None else http.basic_authentication(user, secret)
 
 
-def alerts(notification: models.Notification, now: float) -> list[dict[str, Any]]:
-    """Return the alerts of both severities: the one at hand, and the other one as over."""
+def labels(notification: models.Notification) -> dict[str, str]:
+    """Return the labels of a notification's alert: what Alertmanager knows it by."""
     about = text.fields(notification)
     own_labels = notification.worker.labels if notification.worker else {}
-    labels = {
+    named = {
         "alertname": notification.rule,
+        "severity": notification.severity,
         "instance": about["worker_id"],
         "worker": about["worker"],
         "region": about["region"],
@@ -79,20 +96,27 @@ def alerts(notification: models.Notification, now: float) -> list[dict[str, Any]
         "metric": about["metric"],
         **{f"label_{_label_name(key)}": value for key, value in own_labels.items()},
     }
+    return {name: value for name, value in named.items() if value}
+
+
+def alerts(notification: models.Notification, over: Sequence[Labels], now: float) -> list[dict[str, Any]]:
+    """Return the alerts to post: the ends of those under the labels ``over``, then the one that fires."""
+    about = text.fields(notification)
     annotations = {name: about[name] for name in ("summary", "value", "threshold", "since", "reason", "silence")}
     annotations["description"] = text.plain(notification)
     start = min(models.moment(notification.since), now)
-    over = max(start, min(models.moment(notification.at), now))
+    end = max(start, min(models.moment(notification.at), now))
+    ends: list[tuple[Labels, float]] = [(each, end) for each in over]
+    if notification.status == "firing":
+        ends.append((labels(notification), now + FIRES_FOR))
     return [
         {
-            "labels": {**{name: value for name, value in labels.items() if value}, "severity": severity},
+            "labels": dict(each),
             "annotations": {name: value for name, value in annotations.items() if value},
             "startsAt": models.rfc3339(start),
-            "endsAt": models.rfc3339(
-                now + FIRES_FOR if (notification.status, notification.severity) == ("firing", severity) else over
-            ),
+            "endsAt": models.rfc3339(ends_at),
         }
-        for severity in models.SEVERITIES
+        for each, ends_at in ends
     ]
 
 
@@ -107,7 +131,7 @@ def _label_name(key: str) -> str:
 
 TYPE = ChannelType(
     options=Options,
-    notifier=lambda needs: Alertmanager(needs.secrets, http.Client(needs.now)),
+    notifier=lambda needs: Alertmanager(needs.secrets, needs.firing_labels, http.Client(needs.now)),
     per_minute=6000,
     # Alertmanager forgets its alerts when it restarts, and takes a repeated one for the same.
     repeat=3600,

@@ -1,0 +1,33 @@
+"""Under which labels alerts fire at a receiver that tells alerts apart by their labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import redis
+
+from workermon.on_redis import client, keys
+
+
+class RedisFiringLabels:
+    """``ports.FiringLabels`` on Redis."""
+
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self._client = redis_client
+
+    def load(self, channel: str, alert_id: str) -> list[dict[str, str]]:
+        """Return the sets of labels under which an alert fires there, or may fire."""
+        with client.guard(self._client):
+            text: Any = self._client.get(keys.firing_labels(alert_id, channel))
+        return [] if text is None else list(json.loads(text))
+
+    def save(self, channel: str, alert_id: str, label_sets: Sequence[Mapping[str, str]]) -> None:
+        """Replace them; none: the alert does not fire there."""
+        key = keys.firing_labels(alert_id, channel)
+        with client.guard(self._client):
+            if label_sets:
+                self._client.set(key, json.dumps([dict(labels) for labels in label_sets]), ex=keys.HISTORY)
+            else:
+                self._client.delete(key)
