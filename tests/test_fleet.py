@@ -356,6 +356,140 @@ def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world):
     assert [rule.name for rule in world.configurations.load().rules] == ["hot"]
 
 
+DISCOVER = f"""
+[discover]
+regions = ["{REGION}"]
+tags = {{ Role = "render" }}
+interval = "30s"
+labels = {{ team = "vfx" }}
+"""
+
+
+def brought(world, worker_id):
+    """Return what a worker has of ``[discover]``."""
+    worker = world.worker(worker_id)
+    return worker.origin, worker.interval, worker.labels, worker.account
+
+
+@pytest.mark.parametrize("by", ["apply", "reconcile"])
+def test_what_discover_says_reaches_the_workers_that_it_brought(world, by):
+    """Labels and interval that change in [discover] change on its workers, in the schedule too."""
+    apply(world, DISCOVER)
+    changed = DISCOVER.replace("30s", "120s").replace("vfx", "sim")
+    if by == "apply":
+        assert apply(world, changed).updated == (A, C)
+    else:
+        configuration = world.configurations.load()
+        discover = configuration.discover.model_copy(update={"interval": 120, "labels": {"team": "sim"}})
+        revised = configuration.model_copy(update={"revision": configuration.revision + 1, "discover": discover})
+        assert world.configurations.save(revised)
+        steps = world.reconcile(dry_run=True).steps
+        assert [(step.action, step.worker_id, step.reason) for step in steps] == [
+            ("update", each, "[discover] has another interval, labels") for each in (A, C)
+        ]
+        assert world.reconcile().steps == steps
+    assert brought(world, A) == brought(world, C) == ("discover", 120, {"team": "sim"}, "default")
+    assert world.schedule.entries[A][0] == 120
+    assert world.reconcile().steps == ()
+    assert apply(world, changed).is_empty
+
+
+def test_the_account_of_discover_reaches_its_workers(world):
+    """Workers that are found through another role from now on are collected through it."""
+    apply(world, DISCOVER)
+    for instance in world.ec2.describe(HERE, [A, C]).values():
+        world.ec2.put(instance, account="lab")
+    accounts = '[accounts.lab]\nrole_arn = "arn:aws:iam::123456789012:role/lab"\n'
+    report = apply(world, accounts + DISCOVER + 'account = "lab"\n')
+    assert (report.updated, report.removed) == ((A, C), ())
+    assert world.worker(A).role_arn == "arn:aws:iam::123456789012:role/lab"
+
+
+def test_a_reconciliation_leaves_an_interval_that_discover_does_not_say(world):
+    """Nodes may have another default than the machine from which the file was applied."""
+    apply(world, DISCOVER.replace('interval = "30s"\n', ""), interval=90)
+    assert world.reconcile(interval=60).steps == ()
+    assert world.worker(A).interval == 90
+
+
+@pytest.mark.parametrize("by", ["apply", "reconcile"])
+def test_discover_takes_over_what_a_command_found(world, by):
+    """It gets the labels and interval of [discover], belongs to it from then on, and that is said."""
+    stage(fleet.Discovery, world).discover({"Role": "render"}, [HERE], interval=600)
+    if by == "reconcile":
+        discover = models.Discover(regions=(REGION,), tags={"Role": "render"}, interval=30, labels={"team": "vfx"})
+        assert world.configurations.save(config.DEFAULT.model_copy(update={"revision": 1, "discover": discover}))
+        done = world.reconcile().steps
+        assert [(step.action, step.worker_id) for step in done] == [("take over", A), ("take over", C)]
+    else:
+        report = apply(world, DISCOVER)
+        assert (report.added, report.updated, report.taken_over) == ((), (A, C), (A, C))
+    assert brought(world, A) == ("discover", 30, {"team": "vfx"}, "default")
+    assert apply(world, "discover = {}\n").updated == ()
+    world.reconcile()
+    assert world.workers.ids() == []
+
+
+def test_discover_leaves_alone_who_was_added_by_id_or_is_listed(world):
+    """What a command added, or the file lists, keeps its own labels and stays if its tags go."""
+    world.add([A], interval=15, labels={"own": "1"})
+    stage(fleet.Discovery, world).discover({"Role": "render"}, [HERE], interval=600)
+    listed = DISCOVER + f'[[workers]]\nid = "{C}"\nregion = "{REGION}"\ninterval = "45s"\n'
+    assert apply(world, listed).taken_over == ()
+    assert world.reconcile().steps == ()
+    assert brought(world, A) == ("command", 15, {"own": "1"}, "default")
+    assert brought(world, C) == ("command", 45, {}, "default")
+
+
+def test_who_leaves_the_file_and_carries_the_tags_stays(world):
+    """[discover] takes over a worker that the file lists no more, instead of forgetting it and finding it anew."""
+    apply(world, DISCOVER + f'[[workers]]\nid = "{A}"\nregion = "{REGION}"\n')
+    incarnation = world.worker(A).incarnation
+    report = apply(world, DISCOVER + "[[rules]]\nname = 'x'\nmetric = 'no-data'\n" + "[collect]\n")
+    assert report.removed == ()
+    report = apply(world, "workers = []\n" + DISCOVER)
+    assert (report.removed, report.taken_over) == ((), (A,))
+    assert world.worker(A).incarnation == incarnation
+    assert brought(world, A) == ("discover", 30, {"team": "vfx"}, "default")
+
+
+def test_a_region_without_an_answer_keeps_its_workers_when_the_account_changes(world):
+    """Nobody leaves whose region could not be searched with the new role."""
+    apply(world, DISCOVER)
+    configuration = world.configurations.load()
+    lab = models.Account(role_arn="arn:aws:iam::123456789012:role/lab")
+    discover = configuration.discover.model_copy(update={"account": "lab"})
+    revised = configuration.model_copy(
+        update={"revision": configuration.revision + 1, "discover": discover, "accounts": {"lab": lab}}
+    )
+    assert world.configurations.save(revised)
+
+    class Refusing(testing.MemoryEc2):
+        def find(self, scope, tags):
+            raise errors.AwsDenied("EC2", "the role cannot be assumed", "allow it")
+
+    world.ec2 = Refusing(*world.ec2.describe(HERE, [A, B, C]).values())
+    assert list(world.reconcile().failed) == ["lab/us-east-1"]
+    assert world.workers.ids() == [A, C]
+
+
+def test_a_reconciliation_does_not_undo_a_change_that_came_in_between(world):
+    """Who is paused while EC2 is asked stays paused."""
+    apply(world, DISCOVER)
+    world.ec2.put(models.Instance(id=A, region=REGION, status="running", name="new", tags={"Role": "render"}))
+    plain = world.ec2
+
+    class Slow(testing.MemoryEc2):
+        def find(self, scope, tags):
+            world.members.pause([A])
+            return plain.find(scope, tags)
+
+    world.ec2 = Slow(*plain.describe(HERE, [A, B, C]).values())
+    world.reconcile()
+    assert world.worker(A).monitoring == "paused"
+    assert world.schedule.ids() == {C}
+
+
 def test_what_a_command_added_stays(world):
     """A file that lacks a worker of a command leaves it, also after an earlier file had named it."""
     world.add([A, C])

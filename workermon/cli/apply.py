@@ -92,7 +92,8 @@ def _show(report: fleet.ChangeReport) -> None:
         click.echo("nothing changes")
     for what, worker_ids in (("added", report.added), ("updated", report.updated), ("removed", report.removed)):
         for worker_id in worker_ids:
-            click.echo(f"{what} {worker_id}")
+            why = ": taken over, because [discover] brings it too" if worker_id in report.taken_over else ""
+            click.echo(f"{what} {worker_id}{why}")
     for what, names in _changes(report):
         for name in names.added:
             click.echo(f"added {what} {errors.printable(name)}")

@@ -9,7 +9,7 @@ from workermon import config, errors, failpoints, logs, models, ports, rules
 from workermon.alerts import lifecycle
 from workermon.fleet.cleanup import Cleanup
 from workermon.fleet.desired import Described, DesiredWorker, check_names, describe
-from workermon.fleet.discovery import Discovery
+from workermon.fleet.discovery import Defaults, Discovery
 from workermon.fleet.members import Enrolment
 from workermon.fleet.plan import ApplyOptions, ChangeReport, Plan
 from workermon.fleet.scopes import Scopes
@@ -22,6 +22,18 @@ MAX_APPLY_TRIES = 50
 #: Workers that are removed in the one step in which a file is applied, for each takes about 0.1 ms of Redis' time. The
 #: others are removed one by one after it.
 MAX_REMOVED_AT_ONCE = 1000
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _FleetChanges:
+    """What a part of a file changes of the fleet; ``kept`` are the ids of all workers that it lists."""
+
+    added: tuple[models.Worker, ...] = ()
+    updated: tuple[models.Worker, ...] = ()
+    removed: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    taken_over: tuple[str, ...] = ()
+    kept: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +66,30 @@ class Application:
             config.check_silences(file, self.now())
         after = config.to_configuration(file, before, self.kinds)
         records = {record.worker.id: record for record in self.workers.every()}
+        listed = self._listed(file, after, records, options)
+        brought = _FleetChanges()
+        if file.discover is not None and options.verify:
+            brought = self._brought(records, listed, after, options)
+        return Plan(
+            file=file,
+            before=before,
+            after=after,
+            fleet=tuple(records.values()),
+            added=(*listed.added, *brought.added),
+            updated=(*listed.updated, *brought.updated),
+            removed=tuple(each for each in (*listed.removed, *brought.removed) if each not in brought.taken_over),
+            taken_over=brought.taken_over,
+            skipped=listed.skipped,
+        )
+
+    def _listed(
+        self,
+        file: config.File,
+        after: models.Configuration,
+        records: Mapping[str, ports.Record],
+        options: ApplyOptions,
+    ) -> _FleetChanges:
+        """Return what the workers that a file lists change; raises for those that EC2 does not have."""
         desired = _desired(file, options, Scopes(after, self.secrets))
         check_names(desired, self.workers)
         new = [worker for worker in desired if worker.id not in records]
@@ -61,31 +97,51 @@ class Application:
         if described.missing and options.missing == "refuse":
             raise described.not_found()
         at = self.now()
-        added = [
-            worker.to_worker(described.instances.get(worker.id), at)
-            for worker in new
-            if worker.id not in described.missing
-        ]
-        wanted = {worker.id for worker in desired}
-        removed = []
+        kept = frozenset(worker.id for worker in desired)
+        leaving: list[str] = []
         if file.workers is not None:
             fleet = (record.worker for record in records.values())
-            removed = [worker.id for worker in fleet if worker.origin == "file" and worker.id not in wanted]
-        if file.discover is not None and options.verify:
-            others = {worker_id: record for worker_id, record in records.items() if worker_id not in wanted}
-            found, gone = self._discover(others, after, options)
-            added += [worker for worker in found if worker.id not in wanted]
-            removed += gone
-        changes = (worker.changed(records[worker.id].worker) for worker in desired if worker.id in records)
-        return Plan(
-            file=file,
-            before=before,
-            after=after,
-            fleet=tuple(records.values()),
-            added=tuple(added),
-            updated=tuple(worker for worker in changes if worker is not None),
-            removed=tuple(dict.fromkeys(removed)),
+            leaving = [worker.id for worker in fleet if worker.origin == "file" and worker.id not in kept]
+        known = [(worker, records[worker.id].worker) for worker in desired if worker.id in records]
+        updated = [_changed(worker, before, after) for worker, before in known]
+        return _FleetChanges(
+            added=tuple(
+                worker.to_worker(described.instances.get(worker.id), at)
+                for worker in new
+                if worker.id not in described.missing
+            ),
+            updated=tuple(worker for worker in updated if worker is not None),
+            removed=tuple(leaving),
             skipped=tuple(described.missing),
+            kept=kept,
+        )
+
+    def _brought(
+        self,
+        records: Mapping[str, ports.Record],
+        listed: _FleetChanges,
+        after: models.Configuration,
+        options: ApplyOptions,
+    ) -> _FleetChanges:
+        """Return what ``[discover]`` changes of the fleet, beside the workers that the file lists."""
+        others = {worker_id: record for worker_id, record in records.items() if worker_id not in listed.kept}
+        for worker_id in listed.removed:
+            # The file lists it no more: if its tags bring it, it stays.
+            worker = others[worker_id].worker.model_copy(update={"found": True})
+            others[worker_id] = others[worker_id]._replace(worker=worker)
+        defaults = Defaults(region=options.region, interval=options.interval)
+        comparison = self.discovery.compare(others, after, defaults)
+        for why in comparison.failed.values():
+            raise why
+        gone = [step.worker_id for step in comparison.steps if step.action == "remove"]
+        # A terminated worker is left to a reconciliation, which waits until its end was notified.
+        doubtful = [worker_id for worker_id in gone if _may_be_unnotified(others[worker_id], after)]
+        alive = self._alive([others[worker_id].worker for worker_id in doubtful])
+        return _FleetChanges(
+            added=tuple(worker for worker in comparison.added if worker.id not in listed.kept),
+            updated=tuple(comparison.updated),
+            removed=tuple(worker_id for worker_id in gone if worker_id not in doubtful or worker_id in alive),
+            taken_over=tuple(step.worker_id for step in comparison.steps if step.action == "take over"),
         )
 
     def apply(self, file: config.File, options: ApplyOptions) -> ChangeReport:
@@ -147,19 +203,6 @@ class Application:
         except errors.RedisUnavailable as why:
             log.warning("config.not_announced", reason=str(why))
 
-    def _discover(
-        self, fleet: Mapping[str, ports.Record], after: models.Configuration, options: ApplyOptions
-    ) -> tuple[list[models.Worker], list[str]]:
-        """Return the workers that ``[discover]`` adds, and the ids of those that it removes."""
-        found = self.discovery.compare(fleet, after, region=options.region, interval=options.interval)
-        for why in found.failed.values():
-            raise why
-        gone = [step.worker_id for step in found.steps if step.action == "remove"]
-        # A terminated worker is left to a reconciliation, which waits until its end was notified.
-        doubtful = [worker_id for worker_id in gone if _may_be_unnotified(fleet[worker_id], after)]
-        alive = self._alive([fleet[worker_id].worker for worker_id in doubtful])
-        return found.workers, [worker_id for worker_id in gone if worker_id not in doubtful or worker_id in alive]
-
     def _alive(self, workers: Sequence[models.Worker]) -> set[str]:
         """Return which workers EC2 knows as not terminated."""
         by_scope: dict[models.AccountRegion, list[str]] = {}
@@ -167,6 +210,17 @@ class Application:
             by_scope.setdefault(worker.scope, []).append(worker.id)
         found = (instance for scope, ids in by_scope.items() for instance in self.ec2.describe(scope, ids).values())
         return {instance.id for instance in found if instance.status not in models.GONE}
+
+
+def _changed(
+    desired: DesiredWorker, worker: models.Worker, configuration: models.Configuration
+) -> models.Worker | None:
+    """Return a worker as the file wants it, ``None`` if it is so already."""
+    after = desired.changed(worker)
+    if worker.found and configuration.discover is not None:
+        # The file lists it, so [discover] does not take it over.
+        after = (after or worker).model_copy(update={"found": False})
+    return after
 
 
 def _may_be_unnotified(record: ports.Record, configuration: models.Configuration) -> bool:

@@ -14,7 +14,7 @@ MAX_NAME_LENGTH = 256
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredWorker:
-    """A worker as a user wants it, before EC2 was asked; ``interval`` in seconds."""
+    """A worker as a user wants it, before EC2 was asked; ``interval`` in seconds, ``found`` as in ``models.Worker``."""
 
     id: str
     scope: models.AccountRegion
@@ -22,6 +22,7 @@ class DesiredWorker:
     interval: int
     labels: Mapping[str, str]
     origin: models.Origin
+    found: bool = False
 
     def to_worker(self, instance: models.Instance | None, at: float) -> models.Worker:
         """Return the worker to add, named by the user, else by its instance's ``Name`` tag, else by its id."""
@@ -36,6 +37,7 @@ class DesiredWorker:
             interval=self.interval,
             labels=dict(self.labels),
             origin=self.origin,
+            found=self.found,
             added_at=at,
             incarnation=uuid.uuid4().hex,
             detailed=instance is not None and instance.detailed,
@@ -44,8 +46,9 @@ class DesiredWorker:
     def changed(self, worker: models.Worker) -> models.Worker | None:
         """Return a monitored worker as it is wanted; ``None`` if it is so already.
 
-        What a command added still counts as added by a command.
+        What a command added still counts as added by a command, unless ``[discover]`` takes over what it found.
         """
+        taken_over = self.origin == "discover" and worker.found
         after = worker.model_copy(
             update={
                 "name": self.name or worker.name,
@@ -56,7 +59,8 @@ class DesiredWorker:
                 "external_id": self.scope.external_id,
                 "interval": self.interval,
                 "labels": dict(self.labels),
-                "origin": "command" if worker.origin == "command" else self.origin,
+                "origin": "command" if worker.origin == "command" and not taken_over else self.origin,
+                "found": worker.found and not taken_over,
             }
         )
         return None if after == worker else after

@@ -23,6 +23,18 @@ class Discovered:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What ``[discover]`` means if it does not say so: the region, and the interval in seconds.
+
+    ``keep_interval``: workers that are there already keep theirs instead.
+    """
+
+    region: str | None
+    interval: int
+    keep_interval: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Discovery:
     """Finds instances by tag."""
 
@@ -48,7 +60,13 @@ class Discovery:
         known = self.workers.get(list(found))
         added = tuple(
             DesiredWorker(
-                id=instance.id, scope=scope, name=None, interval=interval, labels=labels or {}, origin="command"
+                id=instance.id,
+                scope=scope,
+                name=None,
+                interval=interval,
+                labels=labels or {},
+                origin="command",
+                found=True,
             ).to_worker(instance, self.now())
             for _, (scope, instance) in sorted(found.items())
             if instance.id not in known
@@ -59,47 +77,69 @@ class Discovery:
         return Discovered(added, tuple(sorted(known)))
 
     def compare(
-        self,
-        fleet: Mapping[str, ports.Record],
-        configuration: models.Configuration,
-        *,
-        region: str | None,
-        interval: int,
+        self, fleet: Mapping[str, ports.Record], configuration: models.Configuration, defaults: Defaults
     ) -> Comparison:
-        """Return what keeps the fleet in step with ``[discover]``.
-
-        ``region`` and ``interval`` (seconds) are used if the file names none.
-        """
+        """Return what keeps the fleet in step with ``[discover]``: who comes, who goes, and whose set-up changes."""
         ours = {each: record.worker for each, record in fleet.items() if record.worker.origin == "discover"}
         wanted = configuration.discover
-        found = Comparison()
+        comparison = Comparison()
         if wanted is None:
-            found.steps.extend(Step("remove", worker_id, "no [discover] any more") for worker_id in ours)
-            return found
+            comparison.steps.extend(Step("remove", worker_id, "no [discover] any more") for worker_id in ours)
+            return comparison
         seen: set[str] = set()
-        for scope in Scopes(configuration, self.secrets).of_discovery(wanted, region):
+        unknown_regions: set[str] = set()
+        for scope in Scopes(configuration, self.secrets).of_discovery(wanted, defaults.region):
             try:
                 instances = self.ec2.find(scope, wanted.tags)
             except errors.AwsError as why:
-                found.failed[scope.key] = why
+                comparison.failed[scope.key] = why
+                unknown_regions.add(scope.region)
                 continue
             seen.update(instance.id for instance in instances)
-            found.workers.extend(
-                DesiredWorker(
+            for instance in sorted(instances, key=lambda instance: instance.id):
+                desired = DesiredWorker(
                     id=instance.id,
                     scope=scope,
                     name=None,
-                    interval=wanted.interval or interval,
+                    interval=wanted.interval or defaults.interval,
                     labels=wanted.labels,
                     origin="discover",
-                ).to_worker(instance, self.now())
-                for instance in sorted(instances, key=lambda instance: instance.id)
-                if instance.id not in fleet
-            )
-        found.steps.extend(Step("add", worker.id, "it carries the tags of [discover]") for worker in found.workers)
-        found.steps.extend(
+                )
+                record = fleet.get(instance.id)
+                if record is None:
+                    comparison.added.append(desired.to_worker(instance, self.now()))
+                    comparison.steps.append(Step("add", instance.id, "it carries the tags of [discover]"))
+                else:
+                    keep_interval = defaults.keep_interval and wanted.interval is None
+                    _compare_worker(desired, record.worker, comparison, keep_interval=keep_interval)
+        comparison.steps.extend(
             Step("remove", worker_id, "no longer carries the tags of [discover]")
             for worker_id, worker in ours.items()
-            if worker_id not in seen and worker.scope.key not in found.failed
+            if worker_id not in seen and worker.region not in unknown_regions
         )
-        return found
+        return comparison
+
+
+def _compare_worker(
+    desired: DesiredWorker, worker: models.Worker, comparison: Comparison, *, keep_interval: bool
+) -> None:
+    """Add to a comparison how a worker that ``[discover]`` brings differs from what it says.
+
+    Workers of the file, and those that a command added by their ids, keep their own set-up.
+    """
+    if worker.origin != "discover" and not worker.found:
+        return
+    if keep_interval:
+        desired = dataclasses.replace(desired, interval=worker.interval)
+    after = desired.changed(worker)
+    if after is None:
+        return
+    comparison.updated.append(after)
+    if worker.origin == "discover":
+        names = ("account", "role_arn", "external_id", "interval", "labels")
+        changed = [name.replace("_", " ") for name in names if getattr(after, name) != getattr(worker, name)]
+        reason = f"[discover] has another {', '.join(changed)}"
+        comparison.steps.append(Step("update", worker.id, reason))
+    else:
+        reason = "a command found it, and [discover] brings it too"
+        comparison.steps.append(Step("take over", worker.id, reason))

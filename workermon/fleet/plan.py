@@ -22,8 +22,8 @@ class ChangeReport(models.Frozen):
     """What a config file changes of a set-up.
 
     ``revision`` is the one in force: that it was compared with, or that it became. Workers are instance ids;
-    ``skipped`` are those that EC2 does not have. ``changed`` are the parts of the configuration that change, ``rules``
-    those that apply afterwards.
+    ``taken_over`` are those of ``updated`` that belong to ``[discover]`` from now on, ``skipped`` those that EC2 does
+    not have. ``changed`` are the parts of the configuration that change, ``rules`` those that apply afterwards.
     """
 
     file: str
@@ -31,6 +31,7 @@ class ChangeReport(models.Frozen):
     added: tuple[str, ...]
     updated: tuple[str, ...]
     removed: tuple[str, ...]
+    taken_over: tuple[str, ...]
     skipped: tuple[str, ...]
     changed: tuple[str, ...]
     rules: tuple[RuleCoverage, ...]
@@ -71,7 +72,8 @@ class ApplyOptions:
 class Plan:
     """What a config file changes: the configuration ``before`` and ``after``, and what becomes of the fleet.
 
-    ``fleet`` is as it is now; ``skipped`` are workers of the file that EC2 does not have.
+    ``fleet`` is as it is now; ``skipped`` are workers of the file that EC2 does not have, ``taken_over`` those of
+    ``updated`` that belong to ``[discover]`` from now on.
     """
 
     file: config.File
@@ -81,6 +83,7 @@ class Plan:
     added: tuple[models.Worker, ...]
     updated: tuple[models.Worker, ...]
     removed: tuple[str, ...]
+    taken_over: tuple[str, ...]
     skipped: tuple[str, ...]
 
     @property
@@ -114,6 +117,7 @@ class Plan:
             added=tuple(worker.id for worker in self.added),
             updated=tuple(worker.id for worker in self.updated),
             removed=self.removed,
+            taken_over=self.taken_over,
             skipped=self.skipped,
             changed=self.changed,
             rules=covered,

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from workermon import errors, logs, models, ports, rules
 from workermon.fleet.cleanup import Cleanup
 from workermon.fleet.desired import tag_name
-from workermon.fleet.discovery import Discovery
+from workermon.fleet.discovery import Defaults, Discovery
 from workermon.fleet.members import Enrolment
 from workermon.fleet.steps import Comparison, Step
 
@@ -47,17 +47,21 @@ class Reconciliation:
     def reconcile(self, *, region: str | None = None, interval: int = 60, dry_run: bool = False) -> Reconciled:
         """Repair them; ``dry_run`` changes nothing.
 
-        ``interval`` (seconds) and ``region`` are for ``[discover]``, if it names none. If EC2 is out of reach, the
-        schedule is repaired all the same, and ``failed`` says where and why.
+        ``interval`` (seconds, of new workers) and ``region`` are for ``[discover]``, if it names none. If EC2 is out of
+        reach, the schedule is repaired all the same, and ``failed`` says where and why.
         """
         fleet = {record.worker.id: record for record in self.workers.every()}
         steps = self._compare_schedule(fleet)
         changed = self._compare_ec2(fleet)
         configuration = self.configurations.load()
-        found = self.discovery.compare(fleet, configuration, region=region, interval=interval)
+        current = dict(fleet)
+        for worker in changed.updated:
+            current[worker.id] = current[worker.id]._replace(worker=worker)
+        defaults = Defaults(region=region, interval=interval, keep_interval=True)
+        found = self.discovery.compare(current, configuration, defaults)
         steps = self._settled([*steps, *changed.steps, *found.steps], configuration)
         if not dry_run:
-            self._repair(fleet, steps, changed.workers, found.workers)
+            self._repair(fleet, steps, [*changed.updated, *found.updated], found.added)
         return Reconciled(tuple(steps), changed.failed | found.failed)
 
     def _compare_schedule(self, fleet: Mapping[str, ports.Record]) -> list[Step]:
@@ -142,19 +146,31 @@ class Reconciliation:
         for step in steps:
             if step.action in _LEAVING:
                 leaving.setdefault(step.worker_id, step.reason)
-        for worker in changed:
-            if worker.id not in leaving:
-                self.workers.update(worker)
+        current = self.workers.get([worker.id for worker in changed])
+        # What somebody changed since it was read is left to the next reconciliation.
+        updated = {
+            worker.id: worker
+            for worker in changed
+            if worker.id not in leaving
+            and worker.id in current
+            and current[worker.id].worker == fleet[worker.id].worker
+        }
         for worker_id, reason in leaving.items():
             self.cleanup.retire(worker_id, reason)
         unscheduled = [step.worker_id for step in steps if step.action == "unschedule"]
         # If a pause was left half done, an alert may not have been resolved yet.
         self.samples.mark_pending([worker_id for worker_id in unscheduled if worker_id in fleet], self.now())
         self.schedule.delete(unscheduled)
-        current = {worker_id: record.worker for worker_id, record in fleet.items()}
-        current |= {worker.id: worker for worker in changed}
-        scheduled = sorted({step.worker_id for step in steps if step.action == "schedule"})
-        self.enrolment.put_entries([current[worker_id] for worker_id in scheduled])
+        scheduled = {step.worker_id: fleet[step.worker_id].worker for step in steps if step.action == "schedule"}
+        scheduled |= {
+            worker_id: worker
+            for worker_id, worker in updated.items()
+            if worker_id in scheduled or worker.interval != fleet[worker_id].worker.interval
+        }
+        self.enrolment.put_entries([worker for _, worker in sorted(scheduled.items()) if worker.monitoring == "active"])
+        # After their entries: what a crash leaves undone between the two is found again.
+        for worker in updated.values():
+            self.workers.update(worker)
         self.enrolment.enrol(added)
         for step in steps:
             log.info("fleet.reconciled", action=step.action, worker_id=step.worker_id, reason=step.reason)
@@ -166,7 +182,7 @@ def _compare_instance(worker: models.Worker, instance: models.Instance, comparis
         return
     name = worker.name if worker.named else tag_name(instance) or worker.id
     if (name, instance.detailed) != (worker.name, worker.detailed):
-        comparison.workers.append(worker.model_copy(update={"name": name, "detailed": instance.detailed}))
+        comparison.updated.append(worker.model_copy(update={"name": name, "detailed": instance.detailed}))
         comparison.steps.append(Step("refresh", worker.id, "its name or monitoring detail changed in EC2"))
 
 

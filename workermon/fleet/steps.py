@@ -11,7 +11,7 @@ from workermon import errors, models
 class Step(NamedTuple):
     """One repair, and why it is needed."""
 
-    action: Literal["schedule", "unschedule", "refresh", "retire", "add", "remove"]
+    action: Literal["schedule", "unschedule", "refresh", "retire", "add", "update", "take over", "remove"]
     worker_id: str
     reason: str
 
@@ -20,10 +20,11 @@ class Step(NamedTuple):
 class Comparison:
     """How the fleet differs from EC2.
 
-    ``workers`` are those to write: new ones, or ones whose set-up changed. ``failed`` says, by the key of an account
+    ``added`` are new workers, ``updated`` those whose set-up changed. ``failed`` says, by the key of an account
     and region, why EC2 could not be asked there.
     """
 
-    workers: list[models.Worker] = dataclasses.field(default_factory=list)
+    added: list[models.Worker] = dataclasses.field(default_factory=list)
+    updated: list[models.Worker] = dataclasses.field(default_factory=list)
     steps: list[Step] = dataclasses.field(default_factory=list)
     failed: dict[str, errors.AwsError] = dataclasses.field(default_factory=dict)

@@ -40,7 +40,8 @@ class Worker(Frozen):
 
     ``incarnation`` is new each time the worker is added, so that nothing left over from before matches it.
     ``detailed``: CloudWatch has a datapoint each minute, not each five. ``named``: its user gave the name, so it does
-    not follow the instance's ``Name`` tag.
+    not follow the instance's ``Name`` tag. ``found``: a command found it by its tags, so ``[discover]`` may take it
+    over.
     """
 
     id: InstanceId
@@ -54,6 +55,7 @@ class Worker(Frozen):
     labels: dict[str, str] = {}
     monitoring: Monitoring = "active"
     origin: Origin = "command"
+    found: bool = False
     added_at: float
     incarnation: str
     detailed: bool = False
