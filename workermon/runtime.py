@@ -33,6 +33,7 @@ from workermon.on_redis import (
     configurations,
     costs,
     firing_labels,
+    idempotency_keys,
     learned_delays,
     leases,
     limiter,
@@ -212,6 +213,11 @@ class Recipes(dishka.Provider):
     def make_canary(self, redis: Redis, own: settings.Settings) -> ports.Canary:
         """Keep the trace of canaries."""
         return canary.RedisCanary(redis.client, own.channel)
+
+    @dishka.provide
+    def make_idempotency_keys(self, redis: Redis) -> ports.IdempotencyKeys:
+        """Keep what was answered to requests that may be repeated."""
+        return idempotency_keys.RedisIdempotencyKeys(redis.client)
 
     @dishka.provide
     def make_leases(self, redis: Redis) -> ports.Leases:

@@ -136,6 +136,14 @@ LISTED = (
     Listed("workermon:sessions", "hash", "access", "sessions of browsers, by hash", "permanent; 1,000 at most"),
     Listed("workermon:csrf-key", "string", "access", "what CSRF tokens are made with", "permanent"),
     Listed("workermon:audit", "zset", "audit", "writes by time", "400 days; 10,000 at most", expires=True),
+    Listed(
+        "workermon:idempotency-key:<key>",
+        "string",
+        "idempotency_keys",
+        "the answer to a request of the API",
+        "an hour",
+        expires=True,
+    ),
     Listed("workermon:configuration", "hash", "configurations", "document, revision, changes", "permanent"),
     Listed("workermon:pulse", "hash", "pulse", "when each part last worked", "permanent"),
     Listed("workermon:counts", "hash", "pulse", "what went by", "permanent"),
@@ -299,6 +307,11 @@ def of_queue(member: str) -> tuple[str, str]:
     """Return the alert's id and the channel of a queue."""
     channel, _, alert_id = member.partition(":")
     return alert_id, unquote(channel)
+
+
+def idempotency_key(key: str) -> str:
+    """Name the first request of a key."""
+    return f"workermon:idempotency-key:{key}"
 
 
 def lease(name: str) -> str:

@@ -41,9 +41,11 @@ from workermon.ports.delivery import (
     Violations,
 )
 from workermon.ports.fleet import Record, Schedule, Workers
+from workermon.ports.requests import ANSWER_AGE, REQUEST_AGE, FirstRequest, IdempotencyKeys
 from workermon.ports.samples import SLOT_TOLERANCE, Claim, Feed, LearnedDelays, Samples, Written
 
 __all__ = [
+    "ANSWER_AGE",
     "AUDIT_AGE",
     "AUDIT_ENTRIES",
     "BREAK",
@@ -51,6 +53,7 @@ __all__ = [
     "CANARY_STEPS",
     "LONGEST_WAIT",
     "MAX_SESSIONS",
+    "REQUEST_AGE",
     "SET_BACK",
     "SLOT_TOLERANCE",
     "START_UP",
@@ -73,6 +76,8 @@ __all__ = [
     "FailingChannel",
     "Feed",
     "FiringLabels",
+    "FirstRequest",
+    "IdempotencyKeys",
     "LearnedDelays",
     "Leases",
     "Limiter",

@@ -34,6 +34,7 @@ from workermon.testing.delivery import (
 from workermon.testing.fleet import MemorySchedule, MemoryWorkers
 from workermon.testing.memory import MemoryStore
 from workermon.testing.monitor import Monitor
+from workermon.testing.requests import MemoryIdempotencyKeys
 from workermon.testing.samples import MemoryFeed, MemorySamples
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "MemoryEc2",
     "MemoryFeed",
     "MemoryFiringLabels",
+    "MemoryIdempotencyKeys",
     "MemoryLearnedDelays",
     "MemoryLeases",
     "MemoryLimiter",

@@ -34,6 +34,7 @@ from workermon.testing.delivery import (
 )
 from workermon.testing.fleet import MemorySchedule, MemoryWorkers
 from workermon.testing.memory import MemoryStore
+from workermon.testing.requests import MemoryIdempotencyKeys
 from workermon.testing.samples import MemoryFeed, MemorySamples
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ PORTS: Mapping[Any, str] = {
     ports.Dispatcher: "dispatcher",
     ports.Ec2: "ec2",
     ports.Feed: "feed",
+    ports.IdempotencyKeys: "idempotency_keys",
     ports.LearnedDelays: "learned_delays",
     ports.Leases: "leases",
     ports.Limiter: "limiter",
@@ -120,6 +122,7 @@ class Monitor:
         self.setup: ports.Setup = MemorySetup(self.store)
         self.pulse: ports.Pulse = MemoryPulse(self.store)
         self.canary: ports.Canary = MemoryCanary(self.store)
+        self.idempotency_keys: ports.IdempotencyKeys = MemoryIdempotencyKeys(self.store)
         self.leases: ports.Leases = MemoryLeases(self.store)
         self.feed: ports.Feed = MemoryFeed(self.store)
         self.schedule = MemorySchedule()

@@ -1,0 +1,38 @@
+"""Requests that a client may repeat, in memory."""
+
+from __future__ import annotations
+
+import threading
+
+from workermon import ports
+from workermon.testing import memory
+
+
+class MemoryIdempotencyKeys:
+    """``ports.IdempotencyKeys`` in memory, by the store's clock."""
+
+    def __init__(self, store: memory.MemoryStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        #: Each request and until when it is kept, by key.
+        self._kept: dict[str, tuple[ports.FirstRequest, float]] = {}
+
+    def claim(self, key: str, digest: str) -> ports.FirstRequest | None:
+        """Claim it; whoever comes second gets what the first one left."""
+        now = self._store.clock()
+        with self._lock:
+            request, until = self._kept.get(key, (None, 0.0))
+            if request is not None and now < until:
+                return request
+            self._kept[key] = ports.FirstRequest(digest), now + ports.REQUEST_AGE
+            return None
+
+    def answer(self, key: str, request: ports.FirstRequest) -> None:
+        """Keep the answer."""
+        with self._lock:
+            self._kept[key] = request, self._store.clock() + ports.ANSWER_AGE
+
+    def release(self, key: str) -> None:
+        """Free it."""
+        with self._lock:
+            self._kept.pop(key, None)
