@@ -71,7 +71,19 @@ ALLOWED: dict[str, set[str]] = {
         "health",
         "runtime",
     },
-    "web": {"errors", "logs", "models", "settings", "ports", "views", "fleet", "health"},
+    "web": {
+        "errors",
+        "logs",
+        "models",
+        "settings",
+        "ports",
+        "views",
+        "fleet",
+        "health",
+        "collect",
+        "config",
+        "evaluate",
+    },
     "celeryconfig": {"settings"},
 }
 

@@ -284,6 +284,12 @@ class Recipes(dishka.Provider):
 
     # --- stages and views: their fields are their ports ----------------------------------------------------------
 
+    @dishka.provide
+    def make_regions(self) -> fleet.Regions:
+        """Ask boto3 which region is meant, and which there are."""
+        return fleet.Regions(default=regions.default_region(), known=regions.known_regions())
+
+    make_scope_lookup = dishka.provide(fleet.ScopeLookup)
     make_lookup = dishka.provide(fleet.Lookup)
     make_enrolment = dishka.provide(fleet.Enrolment)
     make_cleanup = dishka.provide(fleet.Cleanup)

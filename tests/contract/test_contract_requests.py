@@ -21,7 +21,7 @@ class Kept(NamedTuple):
     """The port, and a way to let its time go by."""
 
     keys: ports.IdempotencyKeys
-    pass_by: Callable[[int], None]
+    pass_by: Callable[[int], object]
 
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
@@ -29,7 +29,7 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
     """Give the port over each implementation in turn."""
     if request.param == "memory":
         clock = testing.ManualClock(0.0)
-        yield Kept(testing.MemoryIdempotencyKeys(testing.MemoryStore(clock)), clock.advance)
+        yield Kept(testing.MemoryIdempotencyKeys(testing.MemoryStore(clock)), lambda seconds: clock.advance(seconds))
         return
     with contextlib.ExitStack() as stack:
         connection: redis.Redis

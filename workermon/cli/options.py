@@ -97,14 +97,7 @@ def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
 
 def interval(given: int | None, own: settings.Settings) -> int:
     """Return the given interval in seconds, or the default; refuse what is not allowed."""
-    if given is None:
-        return own.interval
-    if given < own.min_interval:
-        why = f"{given} s is below the shortest allowed, {own.min_interval} s"
-        raise errors.InvalidInput("--interval", why, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
-    if given > models.DAY:
-        raise errors.InvalidInput("--interval", f"{given} s is above the longest allowed, 24 h", "choose a shorter one")
-    return given
+    return own.allowed_interval(given, "--interval")
 
 
 def as_json(command: F) -> F:

@@ -12,7 +12,7 @@ import click
 from workermon import errors, logs, ports, settings
 
 if TYPE_CHECKING:
-    from workermon import config
+    from workermon import config, fleet
 
 T = TypeVar("T")
 
@@ -80,26 +80,17 @@ class Session:
 
         Raises ``errors.InvalidInput`` if there is none, or AWS has none of that name.
         """
-        region = given or self.default_region
-        if region is None:
-            raise errors.InvalidInput("region", "none is given or configured", "add --region, or set AWS_REGION")
-        known = self.known_regions
-        if region not in known:
-            todo = errors.nearest(region, known)
-            if not todo.startswith("did you mean"):
-                todo = "use one such as us-east-1"
-            raise errors.InvalidInput(f"region {region[:64]}", "AWS has no region of that name", todo)
-        return region
+        return self._regions.choose(given)
 
     def check_regions(self, file: config.File) -> None:
         """Refuse a config file that names a region that AWS does not have."""
-        named = [(f"workers[{place}]", worker.region) for place, worker in enumerate(file.workers or ())]
-        named += [("discover.regions", region) for region in (file.discover.regions if file.discover else ())]
-        for path, region in named:
-            try:
-                region is None or self.region(region)
-            except errors.InvalidInput as why:
-                raise errors.InvalidInput(f"{file.where(path)}: {why.what}", why.why, why.todo) from None
+        self._regions.check(file)
+
+    @cached_property
+    def _regions(self) -> fleet.Regions:
+        from workermon import fleet
+
+        return fleet.Regions(default=self.default_region, known=self.known_regions)
 
     @cached_property
     def default_region(self) -> str | None:

@@ -20,4 +20,6 @@ from workermon.fleet.plan import ApplyOptions as ApplyOptions
 from workermon.fleet.plan import ChangeReport as ChangeReport
 from workermon.fleet.reconcile import Reconciled as Reconciled
 from workermon.fleet.reconcile import Reconciliation as Reconciliation
+from workermon.fleet.regions import Regions as Regions
+from workermon.fleet.scopes import ScopeLookup as ScopeLookup
 from workermon.fleet.steps import Step as Step

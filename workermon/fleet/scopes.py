@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from workermon import errors, models, ports
+from workermon.fleet.regions import Regions
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,3 +38,24 @@ class Scopes:
                 "discover.regions", "no region is given or configured", "write it, or set AWS_REGION"
             )
         return [self.of(name, wanted.account) for name in regions]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeLookup:
+    """Finds the account and region that a user names."""
+
+    regions: Regions
+    configurations: ports.Configurations
+    secrets: ports.Secrets
+
+    def find(self, region: str | None, account: str | None) -> models.AccountRegion:
+        """Return where calls go for an account of the configuration; ``None`` is boto3's own region or credentials.
+
+        Raises ``errors.InvalidInput`` for a region that AWS does not have, ``errors.NotFound`` for an unknown account.
+        """
+        configuration = self.configurations.load()
+        accounts = configuration.accounts
+        if account not in (None, "default", *accounts):
+            why, todo = "it is not in the configuration", errors.nearest(account or "", accounts)
+            raise errors.NotFound(f"account {account}", why, todo)
+        return Scopes(configuration, self.secrets).of(self.regions.choose(region), account)

@@ -129,17 +129,18 @@ class FleetView:
 
     def list(self, *, status: str | None = None, labels: Mapping[str, str] | None = None) -> WorkerList:
         """Return the workers, by name; only those with this status and all these labels, if any are given."""
-        return WorkerList(workers=self._rows(self._matching(WorkerQuery(status=status, labels=labels or {}))))
+        return WorkerList(workers=self.rows(self._matching(WorkerQuery(status=status, labels=labels or {}))))
 
     def page(self, query: WorkerQuery, *, limit: int, after: Position | None) -> Page[WorkerRow]:
         """Return a page of the workers that match, by name; only its own rows are made."""
         records, following = page(self._matching(query), _position, limit=limit, after=after)
-        return Page(self._rows(records), following)
+        return Page(self.rows(records), following)
 
     def _matching(self, query: WorkerQuery) -> Sequence[ports.Record]:
         return sorted((record for record in self.workers.every() if query.matches(record)), key=_position)
 
-    def _rows(self, records: Iterable[ports.Record]) -> tuple[WorkerRow, ...]:
+    def rows(self, records: Iterable[ports.Record]) -> tuple[WorkerRow, ...]:
+        """Return the rows of these workers, in their order."""
         configuration = self.configurations.load()
         firing = by_worker(self.alerts.open())
         return tuple(row(record, firing.get(record.worker.id, ()), configuration) for record in records)

@@ -5,47 +5,25 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from dishka.integrations.fastapi import DishkaSyncRoute, FromDishka
-from fastapi import APIRouter, Path, Query
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from fastapi import APIRouter, Query
+from pydantic import Field
 from starlette.responses import Response
 
 from workermon import fleet, health, models, views
-from workermon.web import documents, gate, paging
+from workermon.web import documents, fields, gate, paging
 
 router = APIRouter(prefix="/api/v1", route_class=DishkaSyncRoute)
 
 
-def _pair(text: str) -> str:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip() or not value.strip():
-        raise ValueError("is not key=value, such as team=vfx")
-    return text
-
-
-def _seconds(given: object) -> int:
-    return models.seconds(given) if isinstance(given, str | int | float) else models.seconds(str(given))
-
-
-Pair = Annotated[models.Text, AfterValidator(_pair)]
-#: Seconds, or a text such as ``90s``, ``5m``, ``24h``.
-Duration = Annotated[
-    int,
-    BeforeValidator(_seconds),
-    Field(le=10 * 366 * models.DAY),
-    WithJsonSchema({"anyOf": [{"type": "string", "examples": ["60s", "5m", "24h"]}, {"type": "integer"}]}),
-]
-#: An instance id, or a name.
-WorkerId = Annotated[models.Text, Path(alias="id", description="An instance id or a name.")]
-Limit = Annotated[int, Field(ge=1, le=paging.MAX_LIMIT)]
-
-
-class WorkersQuery(documents.Fields):
+class WorkersQuery(fields.Fields):
     """Which workers, and which page of them."""
 
-    limit: Limit = paging.DEFAULT_LIMIT
+    limit: fields.Limit = paging.DEFAULT_LIMIT
     cursor: str | None = None
     status: models.Status | None = None
-    label: list[Pair] = Field(default=[], max_length=50, description="key=value; may be repeated, all have to match.")
+    label: list[fields.Pair] = Field(
+        default=[], max_length=50, description="key=value; may be repeated, all have to match."
+    )
     q: str = Field(default="", max_length=256, description="Part of a name, an id or a label.")
 
     def query(self) -> views.WorkerQuery:
@@ -53,14 +31,14 @@ class WorkersQuery(documents.Fields):
         return views.WorkerQuery(status=self.status, labels=models.pairs(self.label, "label"), text=self.q)
 
 
-class AlertsQuery(documents.Fields):
+class AlertsQuery(fields.Fields):
     """Which alerts, and which page of them."""
 
     state: Literal["open", "all"] = "open"
-    since: Duration | None = Field(default=None, description="Leaves out what was over before.")
+    since: fields.Duration | None = Field(default=None, description="Leaves out what was over before.")
     worker: models.Text | None = Field(default=None, description="An instance id or a name.")
     rule: models.Text | None = None
-    limit: Limit = paging.DEFAULT_LIMIT
+    limit: fields.Limit = paging.DEFAULT_LIMIT
     cursor: str | None = None
 
     def filter(self, now: float) -> views.AlertFilter:
@@ -69,14 +47,14 @@ class AlertsQuery(documents.Fields):
         return views.AlertFilter(state=self.state, since=since, worker=self.worker, rule=self.rule)
 
 
-class HistoryQuery(documents.Fields):
+class HistoryQuery(fields.Fields):
     """Which datapoints."""
 
     metric: models.Text | None = None
-    since: Duration = Field(default=3600, description="How far back.")
+    since: fields.Duration = Field(default=3600, description="How far back.")
 
 
-class WhyQuery(documents.Fields):
+class WhyQuery(fields.Fields):
     """What is to be explained."""
 
     metric: models.Text
@@ -108,7 +86,7 @@ def workers(
 
 @router.get("/workers/{id}", response_model=views.WorkerDetail, summary="Show a worker", tags=["workers"])
 def worker(
-    worker_id: WorkerId,
+    worker_id: fields.WorkerId,
     caller: gate.Viewer,  # noqa: ARG001
     lookup: FromDishka[fleet.Lookup],
     fleet_view: FromDishka[views.FleetView],
@@ -119,7 +97,7 @@ def worker(
 
 @router.get("/workers/{id}/history", response_model=views.History, summary="Show datapoints", tags=["workers"])
 def history(
-    worker_id: WorkerId,
+    worker_id: fields.WorkerId,
     query: Annotated[HistoryQuery, Query()],
     caller: gate.Viewer,  # noqa: ARG001
     lookup: FromDishka[fleet.Lookup],
@@ -134,7 +112,7 @@ def history(
     "/workers/{id}/why", response_model=views.WorkerExplanation, summary="Explain a worker's alerts", tags=["workers"]
 )
 def why(
-    worker_id: WorkerId,
+    worker_id: fields.WorkerId,
     query: Annotated[WhyQuery, Query()],
     caller: gate.Viewer,  # noqa: ARG001
     lookup: FromDishka[fleet.Lookup],

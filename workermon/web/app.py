@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workermon import __version__, errors, settings, views
-from workermon.web import api_read, gate, hub, metrics, openapi, pages, probes, problems, stream
+from workermon.web import api_read, api_write, gate, hub, metrics, openapi, pages, probes, problems, stream
 
 #: Each module that serves something has a ``router``.
 ROUTERS = (
@@ -17,6 +17,7 @@ ROUTERS = (
     pages.router,
     probes.router,
     api_read.router,
+    api_write.router,
     stream.router,
     openapi.router,
 )  # fmt: skip

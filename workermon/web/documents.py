@@ -1,19 +1,13 @@
-"""What the API's routes share: what a request may carry, and how a document is answered."""
+"""How a document is answered."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from workermon import models
-
-
-class Fields(BaseModel):
-    """What a request carries: unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def answer(found: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

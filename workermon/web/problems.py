@@ -21,6 +21,7 @@ MEDIA_TYPE = "application/problem+json"
 
 #: The status of each kind of error; the first that fits counts.
 _STATUSES: tuple[tuple[type[errors.WorkermonError], int], ...] = (
+    (errors.RevisionChanged, 412),
     (errors.SecretNotAllowed, 403),
     (errors.InvalidInput, 400),
     (errors.NotFound, 404),

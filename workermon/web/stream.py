@@ -7,14 +7,14 @@ import contextlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from workermon import errors, models
-from workermon.web import gate, hub
+from workermon.web import fields, gate, hub
 
 #: Seconds. A comment comes that often if nothing else does, and the login is looked at again.
 HEARTBEAT = 15.0
@@ -26,10 +26,8 @@ RETRY = 3000
 router = APIRouter(prefix="/api/v1")
 
 
-class StreamQuery(BaseModel):
+class StreamQuery(fields.Fields):
     """Which messages: those about these workers (ids), about all if none is given."""
-
-    model_config = ConfigDict(extra="forbid")
 
     worker: list[models.InstanceId] = Field(default=[], max_length=1000, description="Only messages of this worker.")
 

@@ -1,0 +1,38 @@
+"""Which region is meant, and whether AWS has it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from workermon import config, errors
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Regions:
+    """The region that boto3 is configured for, if there is one, and the regions that AWS has."""
+
+    default: str | None
+    known: frozenset[str]
+
+    def choose(self, given: str | None) -> str:
+        """Return the given region, or the default one.
+
+        Raises ``errors.InvalidInput`` if there is none, or AWS has none of that name.
+        """
+        region = given or self.default
+        if region is None:
+            raise errors.InvalidInput("region", "none is given or configured", "add --region, or set AWS_REGION")
+        if region not in self.known:
+            todo = errors.did_you_mean(region, self.known) or "use one such as us-east-1"
+            raise errors.InvalidInput(f"region {region[:64]}", "AWS has no region of that name", todo)
+        return region
+
+    def check(self, file: config.File) -> None:
+        """Refuse a config file that names a region that AWS does not have."""
+        named = [(f"workers[{place}]", worker.region) for place, worker in enumerate(file.workers or ())]
+        named += [("discover.regions", region) for region in (file.discover.regions if file.discover else ())]
+        for path, region in named:
+            try:
+                region is None or self.choose(region)
+            except errors.InvalidInput as why:
+                raise errors.InvalidInput(f"{file.where(path)}: {why.what}", why.why, why.todo) from None

@@ -1,0 +1,344 @@
+"""The routes of the API that change something: each is a stage, and does what the command of that name does."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from dishka.integrations.fastapi import DishkaSyncRoute, FromDishka
+from fastapi import APIRouter, Depends, Header, Path, Query
+from pydantic import Field, model_validator
+from starlette.requests import Request
+from starlette.responses import Response
+
+from workermon import collect, config, errors, evaluate, fleet, logs, models, settings, views
+from workermon.web import documents, fields, gate
+from workermon.web.idempotency import Idempotent
+
+log = logs.get(__name__)
+
+router = APIRouter(prefix="/api/v1", route_class=DishkaSyncRoute)
+
+#: The type of a config file in a request; it is not looked at.
+TOML: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "A config file.",
+        "content": {"application/toml": {"schema": {"type": "string"}}},
+    }
+}
+
+
+class AddRequest(fields.Fields):
+    """Instances to monitor: all of them or none."""
+
+    ids: list[models.InstanceId] = Field(min_length=1, max_length=1000)
+    region: models.Text | None = Field(default=None, description="By default the one that boto3 is configured for.")
+    account: models.Text | None = Field(default=None, description="An account of the config file.")
+    name: models.Text | None = Field(default=None, description="Instead of the instance's Name tag; for one only.")
+    interval: fields.Duration | None = Field(default=None, description="Between collections; 60 s if nothing is set.")
+    labels: fields.Labels = Field(default={})
+
+
+class AckRequest(fields.Fields):
+    """Who looks after an alert."""
+
+    alert: models.Text = Field(description="Its dedup_key, in which a worker's name may stand instead of its id.")
+    by: models.Text | None = Field(default=None, description="By default who logged in.")
+
+
+class SilenceBody(fields.Fields):
+    """What is to be silenced, and how long: ``for`` or ``until``. An alert has to match everything that is named."""
+
+    worker: models.Text | None = Field(default=None, description="An instance id, or a name and whoever has it.")
+    labels: fields.Labels = Field(default={})
+    rule: models.Text | None = None
+    lasting: fields.Duration | None = Field(default=None, alias="for")
+    until: fields.Moment | None = None
+    reason: models.Text
+    by: models.Text | None = Field(default=None, description="By default who logged in.")
+
+    @model_validator(mode="after")
+    def _one_end(self) -> SilenceBody:
+        if self.lasting is not None and self.until is not None:
+            raise ValueError("for and until exclude each other")
+        return self
+
+    def request(self, caller: gate.Caller, now: float) -> models.SilenceRequest:
+        """Return it as the stage takes it."""
+        return models.SilenceRequest(
+            worker=self.worker,
+            labels=self.labels,
+            rule=self.rule,
+            ends=self.until if self.lasting is None else now + self.lasting,
+            reason=self.reason,
+            by=self.by or caller.name,
+        )
+
+
+class AddedList(views.WorkerList):
+    """The workers that were added; ``added`` are their ids."""
+
+    added: tuple[str, ...]
+
+
+class FileQuery(fields.Fields):
+    """How a config file is applied."""
+
+    skip_missing: bool = Field(default=False, description="Leave out workers that EC2 does not have.")
+
+
+def _collect(collection: collect.Collection, worker_ids: Sequence[str]) -> None:
+    """Take the first sample at once. What fails is done again an interval later, so it is no error here."""
+    try:
+        collection.collect(worker_ids, again=True)
+    except errors.WorkermonError as why:
+        log.warning("api.not_collected", reason=str(why))
+
+
+# --- workers -----------------------------------------------------------------------------------------------------
+
+
+@router.post("/workers", status_code=201, response_model=AddedList, summary="Add workers", tags=["workers"])
+def add(
+    body: AddRequest,
+    caller: gate.Admin,
+    once: Idempotent,
+    own: FromDishka[settings.Settings],
+    scopes: FromDishka[fleet.ScopeLookup],
+    members: FromDishka[fleet.Members],
+    collection: FromDishka[collect.Collection],
+    lookup: FromDishka[fleet.Lookup],
+    fleet_view: FromDishka[views.FleetView],
+) -> Response:
+    """Monitor instances, all or none, as ``add``: verified against EC2 first, and collected at once."""
+
+    def act() -> Response:
+        options = fleet.AddOptions(
+            scope=scopes.find(body.region, body.account),
+            name=body.name,
+            interval=own.allowed_interval(body.interval, "interval"),
+            labels=body.labels,
+        )
+        added = tuple(worker.id for worker in members.add(body.ids, options))
+        _collect(collection, added)
+        return documents.answer(AddedList(added=added, workers=fleet_view.rows(lookup.resolve(added))), 201)
+
+    return once.run(caller, act)
+
+
+@router.delete("/workers/{id}", status_code=204, response_model=None, summary="Remove a worker", tags=["workers"])
+def remove(
+    worker_id: fields.WorkerId, caller: gate.Admin, once: Idempotent, members: FromDishka[fleet.Members]
+) -> Response:
+    """Stop monitoring a worker and delete its data, as ``remove``. An id that is not monitored is no error."""
+
+    def act() -> Response:
+        members.remove([worker_id])
+        return Response(status_code=204)
+
+    return once.run(caller, act)
+
+
+@router.post("/workers/{id}/pause", response_model=views.WorkerDetail, summary="Pause a worker", tags=["workers"])
+def pause(
+    worker_id: fields.WorkerId,
+    caller: gate.Operator,
+    once: Idempotent,
+    members: FromDishka[fleet.Members],
+    lookup: FromDishka[fleet.Lookup],
+    fleet_view: FromDishka[views.FleetView],
+) -> Response:
+    """Stop collecting a worker for a while, as ``pause``; its open alerts resolve."""
+
+    def act() -> Response:
+        [paused] = members.pause([worker_id])
+        return documents.answer(fleet_view.show(lookup.resolve([paused.id])[0]))
+
+    return once.run(caller, act)
+
+
+@router.post("/workers/{id}/resume", response_model=views.WorkerDetail, summary="Resume a worker", tags=["workers"])
+def resume(
+    worker_id: fields.WorkerId,
+    caller: gate.Operator,
+    once: Idempotent,
+    members: FromDishka[fleet.Members],
+    collection: FromDishka[collect.Collection],
+    lookup: FromDishka[fleet.Lookup],
+    fleet_view: FromDishka[views.FleetView],
+) -> Response:
+    """Collect a paused worker again, as ``resume``. A collection that fails is in ``last_error``."""
+
+    def act() -> Response:
+        [resumed] = members.resume([worker_id])
+        _collect(collection, [resumed.id])
+        return documents.answer(fleet_view.show(lookup.resolve([resumed.id])[0]))
+
+    return once.run(caller, act)
+
+
+@router.post("/workers/{id}/refresh", response_model=views.WorkerDetail, summary="Refresh a worker", tags=["workers"])
+def refresh(
+    worker_id: fields.WorkerId,
+    caller: gate.Operator,
+    once: Idempotent,
+    collection: FromDishka[collect.Collection],
+    lookup: FromDishka[fleet.Lookup],
+    fleet_view: FromDishka[views.FleetView],
+) -> Response:
+    """Collect a worker now, as ``refresh``. One that is paused or terminated is not collected."""
+
+    def act() -> Response:
+        record = lookup.resolve([worker_id])[0]
+        for why in collection.collect([record.worker.id], again=True).failed.values():
+            raise why
+        return documents.answer(fleet_view.show(lookup.resolve([record.worker.id])[0]))
+
+    return once.run(caller, act)
+
+
+# --- alerts and silences -----------------------------------------------------------------------------------------
+
+
+@router.post("/alerts/ack", response_model=views.AcknowledgementRow, summary="Acknowledge an alert", tags=["alerts"])
+def ack(
+    body: AckRequest, caller: gate.Operator, once: Idempotent, stage: FromDishka[evaluate.Acknowledging]
+) -> Response:
+    """Note that somebody looks after an alert that fires, as ``ack``; ``previous`` is who did so before."""
+
+    def act() -> Response:
+        done = stage.acknowledge(body.alert, body.by or caller.name)
+        return documents.answer(views.acknowledgement_row(done.acknowledgement, done.previous))
+
+    return once.run(caller, act)
+
+
+@router.post(
+    "/silences", status_code=201, response_model=views.SilenceRow, summary="Silence alerts", tags=["silences"]
+)  # fmt: skip
+def silence(
+    body: SilenceBody, caller: gate.Operator, once: Idempotent, stage: FromDishka[evaluate.Silencing]
+) -> Response:
+    """Notify nobody of alerts for a while, as ``silence``."""
+
+    def act() -> Response:
+        return documents.answer(views.silence_row(stage.add(body.request(caller, stage.now()))), 201)
+
+    return once.run(caller, act)
+
+
+@router.delete("/silences/{id}", status_code=204, response_model=None, summary="End a silence", tags=["silences"])
+def unsilence(
+    silence_id: Annotated[models.Text, Path(alias="id")],
+    caller: gate.Operator,
+    once: Idempotent,
+    stage: FromDishka[evaluate.Silencing],
+) -> Response:
+    """End a silence now, as ``unsilence``. Alerts that still fire notify within seconds."""
+
+    def act() -> Response:
+        stage.remove(silence_id)
+        return Response(status_code=204)
+
+    return once.run(caller, act)
+
+
+# --- the config file ---------------------------------------------------------------------------------------------
+
+
+async def _text(request: Request) -> str:
+    try:
+        return (await request.body()).decode("utf-8-sig")
+    except UnicodeDecodeError as why:
+        raise errors.InvalidInput("request", f"is not UTF-8 text (byte {why.start})", "send a TOML file") from None
+
+
+def _revision(
+    if_match: Annotated[
+        str | None, Header(description="The revision that has to be in force, as an ETag or as it is.")
+    ] = None,
+) -> int | None:
+    """Return the revision that a change is based on; ``None`` for any."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    found = re.fullmatch(r'\s*(?:W/)?"?([0-9]{1,15})"?\s*', if_match)
+    if found is None:
+        raise errors.InvalidInput("If-Match", "is not a revision", 'send the one that plan answered, such as "7"')
+    return int(found[1])
+
+
+#: The text of the config file that a request carries.
+Text = Annotated[str, Depends(_text)]
+Revision = Annotated[int | None, Depends(_revision)]
+
+
+def _options(own: settings.Settings, regions: fleet.Regions, query: FileQuery) -> fleet.ApplyOptions:
+    return fleet.ApplyOptions(
+        region=regions.default,
+        interval=own.interval,
+        min_interval=own.min_interval,
+        missing="skip" if query.skip_missing else "refuse",
+    )
+
+
+def _file(parser: config.Parser, regions: fleet.Regions, text: str) -> config.File:
+    file = parser.parse(text, "request")
+    regions.check(file)
+    return file
+
+
+def _report(found: fleet.ChangeReport) -> Response:
+    return documents.answer(found, headers={"ETag": f'"{found.revision}"'})
+
+
+@router.post(
+    "/plan", response_model=fleet.ChangeReport, summary="Plan a config file", tags=["configuration"], openapi_extra=TOML
+)
+def plan(
+    text: Text,
+    query: Annotated[FileQuery, Query()],
+    caller: gate.Viewer,  # noqa: ARG001
+    own: FromDishka[settings.Settings],
+    parser: FromDishka[config.Parser],
+    regions: FromDishka[fleet.Regions],
+    application: FromDishka[fleet.Application],
+) -> Response:
+    """Return what a config file would change and cost, as ``plan --json``; ``ETag`` is the revision in force."""
+    return _report(application.plan(_file(parser, regions, text), _options(own, regions, query)))
+
+
+@router.post(
+    "/apply",
+    response_model=fleet.ChangeReport,
+    summary="Apply a config file",
+    tags=["configuration"],
+    openapi_extra=TOML,
+)
+def apply(
+    text: Text,
+    query: Annotated[FileQuery, Query()],
+    revision: Revision,
+    caller: gate.Admin,
+    once: Idempotent,
+    own: FromDishka[settings.Settings],
+    parser: FromDishka[config.Parser],
+    regions: FromDishka[fleet.Regions],
+    application: FromDishka[fleet.Application],
+    collection: FromDishka[collect.Collection],
+) -> Response:
+    """Apply a config file in one step, as ``apply --json``.
+
+    The answer is 412 if another revision is in force than ``If-Match`` says.
+    """
+
+    def act() -> Response:
+        options = dataclasses.replace(_options(own, regions, query), revision=revision)
+        report = application.apply(_file(parser, regions, text), options)
+        if report.added:
+            _collect(collection, report.added)
+        return _report(report)
+
+    return once.run(caller, act)

@@ -1,0 +1,92 @@
+"""``Idempotency-Key``: a write that is repeated with the same key and body is done once, and answered the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header
+from starlette.requests import Request
+from starlette.responses import Response
+
+from workermon import errors, logs, ports
+from workermon.web import gate, problems
+
+log = logs.get(__name__)
+
+#: Characters of a key.
+MAX_KEY_LENGTH = 255
+#: What an answer says that was given before.
+REPLAYED = "Idempotency-Replayed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Once:
+    """Does a write once for each key of a caller; without a key each time."""
+
+    keys: ports.IdempotencyKeys
+    key: str | None
+    digest: str
+
+    def run(self, caller: gate.Caller, act: Callable[[], Response]) -> Response:
+        """Return the answer of ``act``, or that of the first request with this key and body.
+
+        An error that may pass is not kept. Raises ``problems.Refused`` while the first request is at work (409), and
+        if it was another request (422).
+        """
+        if self.key is None:
+            return act()
+        name = hashlib.sha256(f"{caller.name}\0{self.key}".encode("utf-8", "surrogatepass")).hexdigest()
+        first = self.keys.claim(name, self.digest)
+        if first is not None:
+            return self._replay(first)
+        try:
+            response = _answered(act)
+        except BaseException:
+            self.keys.release(name)
+            raise
+        kept = ports.FirstRequest(self.digest, response.status_code, bytes(response.body).decode())
+        try:
+            self.keys.answer(name, kept)
+        except errors.RedisUnavailable as why:
+            log.warning("idempotency.not_kept", reason=str(why))
+        return response
+
+    def _replay(self, first: ports.FirstRequest) -> Response:
+        what = "Idempotency-Key"
+        if first.digest != self.digest:
+            raise problems.Refused(422, what, "was used for another request", "use a new key for each request")
+        if first.status is None:
+            raise problems.Refused(409, what, "is of a request that is still at work", "try again in a moment")
+        media_type = "application/json" if first.status < 400 else problems.MEDIA_TYPE
+        headers = {REPLAYED: "true"}
+        if not first.body:
+            return Response(None, first.status, headers)
+        return Response(first.body, first.status, headers, media_type)
+
+
+def _answered(act: Callable[[], Response]) -> Response:
+    """Return what a write answers; an error that no repetition changes is an answer too."""
+    try:
+        return act()
+    except errors.WorkermonError as why:
+        if why.retryable or problems.status_of(why) >= 500:
+            raise
+        return problems.answer(why)
+
+
+async def _once(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None, Header(min_length=1, max_length=MAX_KEY_LENGTH, description="Does the same request only once.")
+    ] = None,
+) -> Once:
+    parts = (request.method.encode(), request.url.path.encode(), request.url.query.encode(), await request.body())
+    digest = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+    keys = request.app.state.dishka_container.get(ports.IdempotencyKeys)
+    return Once(keys=keys, key=idempotency_key, digest=digest)
+
+
+Idempotent = Annotated[Once, Depends(_once)]
