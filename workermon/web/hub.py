@@ -18,8 +18,8 @@ log = logs.get(__name__)
 MAX_BACKLOG = 2000
 #: Bytes that are written to a client at once.
 MAX_CHUNK = 65_536
-#: Clients at once. Each costs a connection and some KB.
-MAX_CLIENTS = 500
+#: Clients at once: half of the connections, so that the others are left for requests.
+MAX_CLIENTS = 250
 #: Seconds in which the subscription has to stand.
 PATIENCE = 5.0
 

@@ -13,7 +13,7 @@ import dishka
 import uvicorn
 
 from workermon import errors, logs, ports, settings
-from workermon.web import app, protocol
+from workermon.web import app, hub, protocol
 
 log = logs.get(__name__)
 
@@ -22,7 +22,16 @@ STOP_SECONDS = 2
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, ended by a signal with success: it was asked to."""
+    """uvicorn's, ended by a signal with success: it was asked to. Event streams, which never end, are ended first."""
+
+    def __init__(self, config: uvicorn.Config, streams: hub.Hub) -> None:
+        super().__init__(config)
+        self._streams = streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, then everything else."""
+        self._streams.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -47,8 +56,9 @@ def serve(container: dishka.Container, announce: Callable[[str], None]) -> None:
     own = container.get(settings.Settings)
     check_reach(own, container.get(ports.Access))
     sockets = bind(own.web_host, own.web_port)
+    served = app.create_app(container)
     config = uvicorn.Config(
-        app.create_app(container),
+        served,
         http=protocol.BoundedProtocol,
         loop="asyncio",
         ws="none",
@@ -62,7 +72,7 @@ def serve(container: dishka.Container, announce: Callable[[str], None]) -> None:
         h11_max_incomplete_event_size=protocol.MAX_HEAD,
     )
     announce(url(own.web_host, own.web_port))
-    _Server(config).run(sockets=sockets)
+    _Server(config, served.state.hub).run(sockets=sockets)
 
 
 def check_reach(own: settings.Settings, access: ports.Access) -> None:
