@@ -356,18 +356,6 @@ class Settings(BaseSettings):
             raise ValueError(f"interval {self.interval} s is below the shortest allowed, {self.min_interval} s")
         return self
 
-    def allowed_interval(self, given: int | None, what: str) -> int:
-        """Return an interval in seconds, the default for ``None``; refuse, as ``what``, one that is not allowed."""
-        if given is None:
-            return self.interval
-        if given < self.min_interval:
-            why = f"{given} s is below the shortest allowed, {self.min_interval} s"
-            raise errors.InvalidInput(what, why, "choose a longer one, or set WORKERMON_MIN_INTERVAL")
-        if given > models.DAY:
-            why = f"{given} s is above the longest allowed, 24 h"
-            raise errors.InvalidInput(what, why, "choose a shorter one")
-        return given
-
     @cached_property
     def embedded(self) -> bool:
         """Tell whether the server is the embedded one."""

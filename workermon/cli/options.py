@@ -97,7 +97,7 @@ def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
 
 def interval(given: int | None, own: settings.Settings) -> int:
     """Return the given interval in seconds, or the default; refuse what is not allowed."""
-    return own.allowed_interval(given, "--interval")
+    return own.interval if given is None else models.allowed_interval(given, own.min_interval, "--interval")
 
 
 def as_json(command: F) -> F:

@@ -116,10 +116,11 @@ def add(
     """Monitor instances, all or none, as ``add``: verified against EC2 first, and collected at once."""
 
     def act() -> Response:
+        interval = own.interval if body.interval is None else body.interval
         options = fleet.AddOptions(
             scope=scopes.find(body.region, body.account),
             name=body.name,
-            interval=own.allowed_interval(body.interval, "interval"),
+            interval=models.allowed_interval(interval, own.min_interval, "interval"),
             labels=body.labels,
         )
         added = tuple(worker.id for worker in members.add(body.ids, options))
