@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.collecting import CPU, DISK, MEMORY, NOW, ONE, TWO, World
 from workermon import collect, config, errors, models, ports, testing, views
+from workermon.collect import dimensions
 from workermon.rules import horizon
 
 
@@ -444,7 +445,10 @@ def test_dimensions_are_listed_once_an_hour_and_after_five_minutes_where_there_w
     for worker_id in (ONE, TWO):
         minutes = [(at(-n), 1.0) for n in range(4, 70)]
         world.cloudwatch.put(worker_id, "mem_used_percent", minutes, namespace="CWAgent")
-        world.cloudwatch.put(worker_id, "disk_used_percent", minutes, namespace="CWAgent", dimensions={"path": "/"})
+        world.cloudwatch.put(
+            worker_id, "disk_used_percent", minutes, namespace="CWAgent",
+            dimensions={"path": "/", "fstype": "xfs", "device": "/"},
+        )  # fmt: skip
     world.clock.advance(60)
     world.collect(ONE, TWO)
     assert len(world.cloudwatch.listed) == 4
@@ -700,6 +704,68 @@ def test_those_without_an_agent_cost_few_calls(world: World) -> None:
     assert [asked for _, asked in world.cloudwatch.listed].count(None) == 1
     assert sum(len(asked) for _, asked in world.cloudwatch.listed if asked is not None) <= 22
     assert world.condition(without[0]).asked[MEMORY] == NOW + 54 * 60
+
+
+def rolled_out(world: World, ids: list[str], minute: int) -> None:
+    """Have the agents publish under one dimension more from a minute on, and no longer as before."""
+    for worker_id in ids:
+        world.cloudwatch.forget(worker_id, "mem_used_percent", since=at(-minute))
+        minutes = [(at(-n), 2.0) for n in range(minute, 200)]
+        world.cloudwatch.put(
+            worker_id, "mem_used_percent", minutes, namespace="CWAgent", dimensions={"AutoScalingGroupName": "a"}
+        )
+
+
+def test_a_new_configuration_of_all_agents_is_found_by_one_listing(world: World) -> None:
+    """40 workers whose series have one dimension more: two intervals after they fell silent all are seen again."""
+    ids = many(world, 40)
+    for minute in range(20):
+        if minute == 10:
+            rolled_out(world, ids, 10)
+        world.collect(*ids[:25])
+        world.collect(*ids[25:])
+        world.clock.advance(60)
+        if minute == 15:
+            # The last old value is of minute 9. Minute 10 counts as absent three minutes after its end at the latest.
+            assert all(world.condition(worker_id).latest[MEMORY].value == 2.0 for worker_id in ids)
+    assert world.cloudwatch.listed == [("mem_used_percent", None)] * 2
+    for worker_id in ids:
+        assert [when for when, _ in world.points(MEMORY, 60, worker_id)][-19:] == [at(-n) for n in range(19)]
+
+
+def test_many_who_join_are_found_by_listing_the_region(world: World) -> None:
+    """40 workers join, and their agents start ten minutes later: two intervals after that all are seen."""
+    ids = many(world)
+    world.collect(*ids)
+    world.clock.advance(600)
+    joined = [f"i-{n:017x}" for n in range(100, 140)]
+    for worker_id in joined:
+        world.add(worker_id, added_at=world.clock())
+    for minute in range(20):
+        if minute == 10:
+            for worker_id in joined:
+                minutes = [(at(-n), 2.0) for n in range(20, 100)]
+                world.cloudwatch.put(worker_id, "mem_used_percent", minutes, namespace="CWAgent")
+        world.collect(*ids, *joined)
+        world.clock.advance(60)
+        if minute == 12:
+            assert all(MEMORY in world.condition(worker_id).latest for worker_id in joined)
+    calls = [asked for _, asked in world.cloudwatch.listed]
+    assert calls.count(None) <= 2 + 12 / 2, "one listing each two minutes while they lack it"
+    assert len(calls) - calls.count(None) <= 2
+
+
+def test_a_fleet_that_stays_silent_costs_few_calls(world: World) -> None:
+    """If a listing brings nothing new for many, it is made each two minutes at most, and after a while once an hour."""
+    ids = many(world, 40)
+    for worker_id in ids:
+        world.cloudwatch.forget(worker_id, "mem_used_percent", since=at(-5))
+    for _ in range(59):
+        world.collect(*ids)
+        world.clock.advance(60)
+    calls = [asked for _, asked in world.cloudwatch.listed]
+    assert calls.count(None) <= 1 + dimensions.RECENT / dimensions.LISTING_LEASE
+    assert sum(len(asked) for asked in calls if asked is not None) <= 22
 
 
 def test_dimensions_that_change_are_found(world: World) -> None:

@@ -1,8 +1,9 @@
 """Under which dimensions each worker's metrics are published, as CloudWatch's ListMetrics says.
 
 Metrics of EC2 itself have the instance's id alone. Those of an agent have to be looked up. Once an hour one batch lists
-a metric of the whole region, for all batches. Workers that joined later, lack the metric or fell silent are looked up
-by themselves, few at a time. The dimensions are kept with the worker, and what was listed with its account and region.
+a metric of the whole region, for all batches. Workers that join later, lack the metric or fall silent are looked up by
+themselves if they are few. If they are many, as when the agents of a fleet get a new configuration, the region is
+listed anew. The dimensions are kept with the worker, and what was listed with its account and region.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from workermon import errors, logs, models, ports
+from workermon.rules import horizon
 
 log = logs.get(__name__)
 
@@ -22,13 +24,19 @@ DIMENSIONS_KEPT = 3600
 ABSENCE_KEPT = 300
 
 #: Workers. A batch of no more than this is looked up worker by worker; for a larger one all of the region is listed.
+#: The same if more than this joined or fell silent lately.
 SMALL_BATCH = 5
 #: New workers that a larger batch looks up one by one while the listing of its region is not due.
 MAX_NEW_LOOKUPS = 20
-#: Workers that lack a metric and are looked up every ``ABSENCE_KEPT`` seconds, over all batches of a region.
+#: Workers that have lacked a metric for long and are looked up every ``ABSENCE_KEPT`` seconds, over all batches of a
+#: region.
 MAX_LOOKUPS = 2
 
-#: Seconds. One process at a time lists a region's metrics, for no longer than this.
+#: Seconds for which workers without a metric count as having joined, or fallen silent, lately: ListMetrics takes up to
+#: 15 minutes to have a new series, and a machine some minutes to start its agent.
+RECENT = 1200
+
+#: Seconds. One process at a time lists a region's metrics, for no longer than this, and no sooner again.
 LISTING_LEASE = 120
 #: Seconds until the listing is tried again after AWS refused it.
 RETRY_LISTING_AFTER = 300
@@ -94,6 +102,10 @@ class _Listing(NamedTuple):
         """Return why it could not be listed, also while another process tries again."""
         return self.failure if 0 <= at - self.refused_at < DIMENSIONS_KEPT else None
 
+    def may_be_repeated(self, at: float) -> bool:
+        """Tell whether it was made so long ago that another one may bring something new."""
+        return not 0 <= at - self.at < LISTING_LEASE
+
     def covers(self, worker: models.Worker) -> bool:
         """Tell whether what the listing lacks of a worker is not there."""
         return worker.added_at < self.at
@@ -129,6 +141,7 @@ class Search:
     known: Mapping[str, Any]
     updates: dict[str, Any]
     _records: Sequence[ports.Record] = ()
+    _by_id: dict[str, ports.Record] = dataclasses.field(default_factory=dict)
     #: Metrics of agents by their key, the listing of each, and by worker the dimension sets found so far.
     _agents: dict[str, models.Metric] = dataclasses.field(default_factory=dict)
     _listings: dict[str, _Listing] = dataclasses.field(default_factory=dict)
@@ -138,6 +151,7 @@ class Search:
         """Return under what these metrics of these workers are published. Raises ``errors.RedisUnavailable`` only."""
         by_key = {key_of(metric): metric for metric in metrics}
         self._records = records
+        self._by_id = {record.worker.id: record for record in records}
         self._agents = {key: metric for key, metric in by_key.items() if metric.namespace != EC2}
         for record in records:
             own: list[Dimensions] = [(("InstanceId", record.worker.id),)]
@@ -181,7 +195,7 @@ class Search:
         found: dict[str, dict[str, list[Dimensions]]] = {}
         for key, metric in self._agents.items():
             listing = self._listings[key]
-            if listing.is_fresh(self.at) or listing.was_refused(self.at):
+            if listing.was_refused(self.at) or not self._is_due(key):
                 continue
             name = f"listing:{self.scope.key}:{self.scope.role_arn or ''}:{key}"
             if not self.leases.hold(name, owner, LISTING_LEASE):
@@ -202,6 +216,14 @@ class Search:
         }
         # The lease is left to expire: a process that began before this was saved must not list everything again.
         self.learned_delays.save(self.scope, fresh)
+
+    def _is_due(self, key: str) -> bool:
+        """Tell whether the region is to be listed: once an hour, or because many joined or fell silent at once."""
+        listing = self._listings[key]
+        if not listing.is_fresh(self.at):
+            return True
+        candidates = self._candidates(key)
+        return len(candidates.new) + len(candidates.recent) > SMALL_BATCH and listing.may_be_repeated(self.at)
 
     def _spread(self, found: Mapping[str, dict[str, list[Dimensions]]]) -> None:
         """Hand what was listed to every worker that it is of, also to those of other batches."""
@@ -261,39 +283,61 @@ class Search:
         return {key: worker_ids for key, worker_ids in wanted.items() if worker_ids}
 
     def _chosen(self, key: str, small: bool) -> list[str]:
-        listing = self._listings[key]
-        new, lacking, old = self._candidates(key)
+        listing, candidates = self._listings[key], self._candidates(key)
+        due = [worker_id for worker_id in candidates.recent if self._may_be_asked(worker_id)]
+        lacking = [worker_id for worker_id in candidates.lacking if self._may_be_asked(worker_id)]
         if small:
-            return new + lacking + old
-        chosen = new[:MAX_NEW_LOOKUPS]
+            return [*candidates.new, *due, *lacking, *candidates.old]
+        chosen = candidates.new[:MAX_NEW_LOOKUPS]
+        if len(candidates.recent) <= SMALL_BATCH:
+            chosen += due
         if lacking and not 0 <= self.at - listing.spent_at < ABSENCE_KEPT:
             chosen += lacking[:MAX_LOOKUPS]
             self._listings[key] = listing._replace(spent_at=self.at)
             self.updates[_listing_key(key)] = self._listings[key].to_json()
         return chosen
 
-    def _candidates(self, key: str) -> tuple[list[str], list[str], list[str]]:
-        """Return who is new, who lacks a metric (looked up longest ago first), and whose dimensions are old."""
+    def _may_be_asked(self, worker_id: str) -> bool:
+        return not 0 <= self.at - self._by_id[worker_id].dimensions_at < ABSENCE_KEPT
+
+    def _candidates(self, key: str) -> _Candidates:
         listing, metric = self._listings[key], self._agents[key].name
-        new, lacking, old = [], [], []
-        for record in self._records:
-            worker_id, age = record.worker.id, self.at - record.dimensions_at
-            own = self._sets[worker_id]
+        found = _Candidates([], [], [], [])
+        for record in sorted(self._records, key=lambda record: record.dimensions_at):
+            worker_id, own = record.worker.id, self._sets[record.worker.id]
+            lacking_since = _lacking_since(record, metric, has_dimensions=bool(own.get(key)))
             if key not in own and not listing.covers(record.worker):
-                new.append(worker_id)
-            elif 0 <= age < ABSENCE_KEPT:
-                continue
-            elif not own.get(key) or _is_silent(record, metric):
-                lacking.append((record.dimensions_at, worker_id))
-            elif not 0 <= age < DIMENSIONS_KEPT and not listing.is_fresh(self.at):
-                old.append(worker_id)
-        return new, [worker_id for _, worker_id in sorted(lacking)], old
+                found.new.append(worker_id)
+            elif lacking_since is not None:
+                (found.recent if self.at - lacking_since < RECENT else found.lacking).append(worker_id)
+            elif not 0 <= self.at - record.dimensions_at < DIMENSIONS_KEPT and not listing.is_fresh(self.at):
+                found.old.append(worker_id)
+        return found
 
 
-def _is_silent(record: ports.Record, metric: str) -> bool:
-    """Tell whether a metric was asked for, in vain, for long."""
+class _Candidates(NamedTuple):
+    """The ids of workers to look up, of each kind those first that were looked up longest ago.
+
+    ``new``: nobody has looked yet. ``recent`` joined or fell silent lately, ``lacking`` long ago. ``old``: their
+    dimensions have to be confirmed.
+    """
+
+    new: list[str]
+    recent: list[str]
+    lacking: list[str]
+    old: list[str]
+
+
+def _lacking_since(record: ports.Record, metric: str, *, has_dimensions: bool) -> float | None:
+    """Return since when a worker lacks a metric, if it does: it fell silent, or never published it while it ran."""
     condition = record.condition
     latest, asked = condition.latest.get(metric), condition.asked.get(metric)
     if latest is None or asked is None:
-        return False
-    return asked - latest.at > 2 * ABSENCE_KEPT + 3 * condition.periods.get(metric, 0)
+        # A worker that was never seen down may have run long before its first collection.
+        started_at = condition.running_since or 0.0 if condition.changes else 0.0
+        return None if has_dimensions else max(record.worker.added_at, started_at)
+    period = max(condition.periods.get(metric, 0), condition.learned_periods.get(metric, 0))
+    due_at = latest.at + 2 * period + horizon.delay_of(metric, condition)
+    if asked > due_at:
+        return due_at
+    return None if has_dimensions else asked

@@ -119,6 +119,13 @@ class MemoryCloudWatch:
         kept = frozenset({"InstanceId": instance_id, **(dimensions or {})}.items())
         self._points.setdefault((namespace, metric_name, kept), {}).update(points)
 
+    def forget(self, instance_id: str, metric_name: str, *, since: int) -> None:
+        """Take back an instance's datapoints of a metric from a time on, under whatever dimensions."""
+        for (_, name, dimensions), points in self._points.items():
+            if name == metric_name and ("InstanceId", instance_id) in dimensions:
+                for at in [at for at in points if at >= since]:
+                    del points[at]
+
     def fetch(
         self,
         scope: models.AccountRegion,  # noqa: ARG002 - an instance id is unique over accounts and regions
