@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.support.collecting import CPU, DISK, MEMORY, NOW, ONE, TWO, World
 from workermon import collect, config, errors, models, ports, testing, views
+from workermon.cli import live_table, output, watch
 from workermon.collect import dimensions
 from workermon.rules import horizon
 
@@ -874,8 +877,10 @@ def test_event_watch_list_and_show_agree(world: World, status: models.Status) ->
     assert (event["metrics"][CPU] is None) is (status == "stopped")
     assert (event["metrics"]["status_check_failed"] is None) is (status == "stopped")
     alerts, feed = testing.MemoryAlerts(world.store), testing.MemoryFeed(world.store)
-    watch = views.Watch(feed=feed, workers=world.workers, alerts=alerts, configurations=world.configurations)
-    assert models.to_json(next(watch.watch(None))) == event  # type: ignore[arg-type]
+    feed_view = views.Watch(
+        feed=feed, workers=world.workers, alerts=alerts, configurations=world.configurations, now=world.clock
+    )
+    assert models.to_json(next(feed_view.watch(None))) == event  # type: ignore[arg-type]
     fleet = views.FleetView(
         workers=world.workers,
         alerts=alerts,
@@ -890,6 +895,68 @@ def test_event_watch_list_and_show_agree(world: World, status: models.Status) ->
         name: reading and reading["value"] for name, reading in event["metrics"].items()
     }
     assert world.points(CPU) == [(at(10), 41.5)]
+
+
+def test_a_value_older_than_two_periods_is_marked_wherever_it_is_shown(world: World) -> None:
+    """Two datapoints later than it should be, a value is old: in the event, in list, show, watch and the live table."""
+    world.add()
+    only(world, MEMORY)
+    world.cloudwatch.put(ONE, "mem_used_percent", [(at(n), 41.5) for n in range(1, 30)], namespace="CWAgent")
+    marked = []
+    for _ in range(8):
+        world.collect()
+        event = world.events()[-1]
+        [row] = world.get(views.FleetView).list().workers
+        shown = world.get(views.FleetView).show(world.workers.get([ONE])[ONE])
+        [first] = [next(world.get(views.Watch).watch(None))]
+        assert isinstance(first, models.Event)
+        board = live_table.Board(world.clock, title="test")
+        board.take(first)
+        console = Console(width=160, record=True, file=io.StringIO())
+        console.print(board)
+        says_old = [
+            event["metrics"][MEMORY].get("old", False),
+            models.to_json(row.metrics[MEMORY]).get("old", False),  # type: ignore[arg-type]
+            models.to_json(shown.metrics[MEMORY]).get("old", False),  # type: ignore[arg-type]
+            "(old)" in output.reading(row.metrics[MEMORY]),
+            "(old)" in watch.line(first),
+            " old" in console.export_text(),
+        ]
+        assert len(set(says_old)) == 1, says_old
+        marked.append(says_old[0])
+        world.clock.advance(60)
+    # The newest is of the minute before the first collection. It was due a minute and the delay of 2 minutes later.
+    assert marked == [False] * 5 + [True] * 3
+
+
+@pytest.mark.parametrize(("period", "interval"), [(60, 60), (60, 600), (300, 60), (300, 300)])
+def test_a_value_that_comes_as_it_should_is_never_old(world: World, period: int, interval: int) -> None:
+    """Neither a basic metric nor a long interval makes a healthy value look old, nor does a usual delay."""
+    world.add(interval=interval, detailed=period == 60)
+    only(world, CPU)
+    for _ in range(2 * 3600 // interval):
+        now = int(world.clock())
+        came = [(moment, 41.5) for moment in range(now - 7200, now - period - 100) if moment % period == 0]
+        world.cloudwatch.put(ONE, "CPUUtilization", came)
+        world.collect()
+        for later in (0, interval - 1):
+            world.clock.advance(later)
+            [row] = world.get(views.FleetView).list().workers
+            reading = row.metrics[CPU]
+            assert reading is not None
+            assert not reading.old
+            world.clock.advance(-later)
+        world.clock.advance(interval)
+
+
+def test_the_values_of_a_fleet_that_nobody_collects_are_old(world: World) -> None:
+    """What was true when it was collected is old an hour later."""
+    world.add()
+    world.cloudwatch.put(ONE, "CPUUtilization", [(at(10), 41.5)])
+    world.collect()
+    world.clock.advance(3600)
+    [row] = world.get(views.FleetView).list().workers
+    assert {name for name, reading in row.metrics.items() if reading and reading.old} == {CPU, "status_check_failed"}
 
 
 @pytest.mark.integration

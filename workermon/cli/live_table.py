@@ -23,6 +23,8 @@ ALERTS = 8
 _AROUND = 4
 #: Characters of an instance id, of a value with its age ("100.0 % 59s"), and of a name before other columns go.
 _ID, _VALUE, _NAME = 19, 11, 16
+#: Characters more if a value is old: it says so.
+_OLD = 4
 
 #: Columns of a terminal on which the head has room for figures.
 _WIDE = 90
@@ -184,7 +186,7 @@ def _chosen(rows: Sequence[_Row], width: int) -> list[_Column]:
     status = max(len("status"), *(len(_status(row)) for row in rows))
     mark = _Column("", 2, _mark)
     worker_id = _Column("id", _ID, lambda row: Text(row.event.worker_id, style=_worst(row)))
-    cpu, memory, disk = (_Column(title, _VALUE, _reading(metric)) for title, metric in _METRICS)
+    cpu, memory, disk = (_Column(title, _width(rows, metric), _reading(metric)) for title, metric in _METRICS)
     spark = _Column("cpu so far", SPARK, _spark)
     state = _Column("status", status, _status)
     rules = _Column("alerts", 16, _rules)
@@ -249,10 +251,16 @@ def _reading(metric: str) -> Callable[[_Row], Text]:
         reading = row.event.metrics.get(metric)
         if reading is None:
             return Text("      -", style="dim")
-        text = Text(f"{output.reading(reading):>7}", style=_worst(row, metric))
-        return text.append(f" {age(row.now - models.moment(reading.at)):>3}", style="dim")
+        text = Text(f"{output.quantity(reading.value, reading.unit):>7}", style=_worst(row, metric))
+        text.append(f" {age(row.now - models.moment(reading.at)):>3}", style="dim")
+        return text.append(" old", style="yellow") if reading.old else text
 
     return cell
+
+
+def _width(rows: Sequence[_Row], metric: str) -> int:
+    readings = (row.event.metrics.get(metric) for row in rows)
+    return _VALUE + _OLD * any(reading is not None and reading.old for reading in readings)
 
 
 def _spark(row: _Row) -> Text:

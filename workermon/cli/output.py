@@ -34,8 +34,8 @@ def rule_coverage(rule: fleet.RuleCoverage) -> str:
 
 
 def reading(shown: models.Reading | None) -> str:
-    """Return a metric's newest value with its unit, ``-`` if there is none."""
-    return "-" if shown is None else quantity(shown.value, shown.unit)
+    """Return a metric's newest value with its unit, and that it is old if it is; ``-`` if there is none."""
+    return "-" if shown is None else f"{quantity(shown.value, shown.unit)}{' (old)' if shown.old else ''}"
 
 
 def quantity(value: float, unit: str) -> str:

@@ -13,15 +13,23 @@ from workermon.models.worker import Checks, Status, Worker
 
 
 class Reading(Frozen):
-    """A metric's newest datapoint as the event shows it."""
+    """A metric's newest datapoint as the event shows it.
+
+    ``old``: two newer ones should be there by now. It is left out of JSON if it is not.
+    """
 
     value: float
     unit: str
     at: str
+    old: bool = Field(default=False, exclude_if=lambda old: not old)
 
 
-def readings(worker: Worker, condition: Condition, configuration: Configuration) -> dict[str, Reading | None]:
-    """Return what a worker shows: the newest datapoint of each metric and of its status checks, ``None`` for none.
+def readings(
+    worker: Worker, condition: Condition, configuration: Configuration, at: float
+) -> dict[str, Reading | None]:
+    """Return what a worker shows at a time: the newest datapoint of each metric and of its status checks.
+
+    ``None`` stands for none.
 
     A worker that does not run has no CloudWatch metrics: its last values are history, not readings.
     """
@@ -30,13 +38,25 @@ def readings(worker: Worker, condition: Condition, configuration: Configuration)
     for name in configuration.collect:
         point = latest.get(name)
         unit = configuration.metrics[name].unit if name in configuration.metrics else ""
-        shown[name] = None if point is None else Reading(value=point.value, unit=unit, at=rfc3339(point.at))
+        if point is None:
+            shown[name] = None
+            continue
+        old = at > _old_from(worker, condition, name, point.at)
+        shown[name] = Reading(value=point.value, unit=unit, at=rfc3339(point.at), old=old)
     shown[STATUS_CHECK_FAILED] = None
     failed = condition.checks.failed if condition.checks else None
     if failed is not None and condition.collected_at is not None:
         slot = condition.collected_at // worker.interval * worker.interval
-        shown[STATUS_CHECK_FAILED] = Reading(value=failed, unit="count", at=rfc3339(slot))
+        old = at > _old_from(worker, condition, STATUS_CHECK_FAILED, slot)
+        shown[STATUS_CHECK_FAILED] = Reading(value=failed, unit="count", at=rfc3339(slot), old=old)
     return shown
+
+
+def _old_from(worker: Worker, condition: Condition, metric: str, at: float) -> float:
+    """Return the time from which a datapoint is old: when it was due, and two more should have been seen after it."""
+    period = condition.learned_periods.get(metric, condition.periods.get(metric, worker.interval))
+    due_at = at + period + condition.delays.get(metric, 0.0)
+    return due_at + 2 * max(period, worker.interval)
 
 
 class Event(Frozen):
@@ -56,9 +76,10 @@ class Event(Frozen):
     metrics: dict[str, Reading | None]
 
     @classmethod
-    def of(cls, worker: Worker, condition: Condition, configuration: Configuration) -> Event:
+    def of(cls, worker: Worker, condition: Condition, configuration: Configuration, at: float | None = None) -> Event:
         """Return the event of a worker's last collection; ``id`` is worker and slot.
 
+        ``at`` is the time at which it is shown, by default that of the collection: it says which values are old.
         Raises ``ValueError`` for a worker that was never collected.
         """
         if condition.collected_at is None:
@@ -71,5 +92,5 @@ class Event(Frozen):
             collected_at=rfc3339(condition.collected_at),
             status=condition.status,
             status_checks=condition.checks,
-            metrics=readings(worker, condition, configuration),
+            metrics=readings(worker, condition, configuration, condition.collected_at if at is None else at),
         )

@@ -141,17 +141,17 @@ class FleetView:
 
     def rows(self, records: Iterable[ports.Record]) -> tuple[WorkerRow, ...]:
         """Return the rows of these workers, in their order."""
-        configuration = self.configurations.load()
+        configuration, at = self.configurations.load(), self.now()
         firing = by_worker(self.alerts.open())
-        return tuple(row(record, firing.get(record.worker.id, ()), configuration) for record in records)
+        return tuple(row(record, firing.get(record.worker.id, ()), configuration, at) for record in records)
 
     def show(self, record: ports.Record) -> WorkerDetail:
         """Return all that is known of one worker."""
         worker, condition = record.worker, record.condition
         basis = self.alerts.load([worker.id]).get(worker.id)
         firing = [alert for alert in basis.alerts.values() if alert.open] if basis else []
-        fields = _row(record, firing, self.configurations.load())
         at = self.now()
+        fields = _row(record, firing, self.configurations.load(), at)
         return WorkerDetail(
             **fields
             | {
@@ -173,9 +173,11 @@ def _position(record: ports.Record) -> Position:
     return record.worker.name, record.worker.id
 
 
-def row(record: ports.Record, alerts: Sequence[models.Alert], configuration: models.Configuration) -> WorkerRow:
-    """Return a worker's row in the list; ``alerts`` are its own that fire."""
-    return WorkerRow(**_row(record, alerts, configuration))
+def row(
+    record: ports.Record, alerts: Sequence[models.Alert], configuration: models.Configuration, at: float
+) -> WorkerRow:
+    """Return a worker's row in the list at a time; ``alerts`` are its own that fire."""
+    return WorkerRow(**_row(record, alerts, configuration, at))
 
 
 def aged(reading: models.Reading, at: float) -> AgedReading:
@@ -201,7 +203,9 @@ def last_error(error: models.CollectionError | None) -> LastError | None:
     return None if error is None else LastError(kind=error.kind, message=errors.printable(error.message), at=error.at)
 
 
-def _row(record: ports.Record, alerts: Sequence[models.Alert], configuration: models.Configuration) -> dict[str, Any]:
+def _row(
+    record: ports.Record, alerts: Sequence[models.Alert], configuration: models.Configuration, at: float
+) -> dict[str, Any]:
     """Return the fields of a worker's row."""
     worker, condition = record.worker, record.condition
     return {
@@ -214,7 +218,7 @@ def _row(record: ports.Record, alerts: Sequence[models.Alert], configuration: mo
         "labels": worker.labels,
         "status_checks": condition.checks,
         "last_collected_at": condition.collected_at,
-        "metrics": models.readings(worker, condition, configuration),
+        "metrics": models.readings(worker, condition, configuration, at),
         "alerts": tuple(
             OpenAlert(
                 dedup_key=f"{worker.id}/{alert.rule}",

@@ -141,7 +141,7 @@ class FleetOverview:
         group = query.group or _usual(keys, total)
         groups = _groups(seen, group)
         return Overview(
-            rows=tuple(row(each.record, firing.get(each.record.worker.id, ()), configuration) for each in shown),
+            rows=tuple(row(each.record, firing.get(each.record.worker.id, ()), configuration, at) for each in shown),
             standing={each.record.worker.id: each.state for each in shown},
             total=total,
             matching=len(seen),
@@ -163,7 +163,9 @@ class FleetOverview:
         firing = by_worker(self.alerts.open())
         records = self.workers.get(worker_ids)
         return Rows(
-            rows=tuple(row(record, firing.get(worker_id, ()), configuration) for worker_id, record in records.items()),
+            rows=tuple(
+                row(record, firing.get(worker_id, ()), configuration, at) for worker_id, record in records.items()
+            ),
             standing={worker_id: _standing(record, firing, at) for worker_id, record in records.items()},
             units=_units(configuration),
             about=self._about(configuration),

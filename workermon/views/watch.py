@@ -32,6 +32,7 @@ class Watch:
     workers: ports.Workers
     alerts: ports.Alerts
     configurations: ports.Configurations
+    now: ports.Clock
 
     def watch(self, worker_ids: Collection[str] | None = None, *, timeout: float = 1.0) -> Iterator[Message | None]:
         """Yield the newest sample of each worker and the alerts that fire, then each message as it comes.
@@ -86,7 +87,7 @@ class Watch:
             worker, condition = record.worker, record.condition
             if condition.collected_at is None:
                 continue
-            yield models.Event.of(worker, condition, configuration)
+            yield models.Event.of(worker, condition, configuration, self.now())
 
 
 def read(text: str) -> Message | None:

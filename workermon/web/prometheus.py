@@ -60,7 +60,8 @@ class Families:
                 if outcome in ("ok", "impaired"):
                     flag = "1.0" if outcome == "ok" else "0.0"
                     self._checks.append(f'workermon_status_check{{check="{check}",{ident}}} {flag}\n')
-        for metric, reading in models.readings(worker, condition, configuration).items():
+        seen_at = condition.collected_at or 0.0
+        for metric, reading in models.readings(worker, condition, configuration, seen_at).items():
             if reading is not None:
                 about = f'{{{first},metric="{escape(metric)}",{last}}}'
                 self._values.append(f"workermon_metric_value{about} {floatToGoString(reading.value)}\n")
