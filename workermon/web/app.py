@@ -5,17 +5,33 @@ from __future__ import annotations
 import dishka
 from dishka.integrations.fastapi import setup_dishka
 from fastapi import FastAPI
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from workermon import __version__, errors, settings, views
-from workermon.web import api_read, api_write, gate, hub, metrics, openapi, pages, probes, problems, stream
+from workermon import __version__, errors, ports, settings, views
+from workermon.web import (
+    api_read,
+    api_write,
+    attempts,
+    gate,
+    hub,
+    limits,
+    login,
+    metrics,
+    openapi,
+    pages,
+    probes,
+    problems,
+    stream,
+    trail,
+)
 
 #: Each module that serves something has a ``router``.
 ROUTERS = (
     metrics.router,
     pages.router,
     probes.router,
+    login.router,
     api_read.router,
     api_write.router,
     stream.router,
@@ -27,7 +43,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # by "no-referrer" a form of ours would come from the origin "null"
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
@@ -36,14 +52,19 @@ HEADERS = {
 def create_app(container: dishka.Container) -> FastAPI:
     """Return the application over a container, whose stages and views its routes take."""
     app = FastAPI(title="workermon", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.settings = container.get(settings.Settings)
+    own, now = container.get(settings.Settings), container.get(ports.Clock)
+    tries = attempts.Attempts(now)
+    app.state.gate = gate.Gate(own=own, access=container.get(ports.Access), now=now, attempts=tries)
     app.state.hub = hub.Hub(lambda: container.get(views.Watch).follow())
     app.state.metrics = metrics.Cache()
     for router in ROUTERS:
         app.include_router(router)
     problems.register(app)
+    app.add_exception_handler(problems.Refused, login.refused)
     setup_dishka(container, app)
-    app.add_middleware(Frame, own=app.state.settings)  # added last: every request passes it first
+    app.add_middleware(trail.Trail, audit=container.get(ports.Audit), now=now)
+    app.add_middleware(limits.Limits)
+    app.add_middleware(Frame, own=own)  # added last: every request passes it first
     return app
 
 
@@ -73,7 +94,7 @@ class Frame:
             await send(message)
 
         try:
-            gate.check_host(self.own, Headers(scope=scope).get("host"))
+            gate.check_host(self.own, scope)
             await self.app(scope, receive, framed)
         except errors.WorkermonError as why:
             await problems.answer(why)(scope, receive, framed)

@@ -1,64 +1,200 @@
 """Who may do what: the ``Host``, the login, the role. They are decided here and nowhere else.
 
-A route names the role that it needs by its parameter: ``caller: Viewer``, ``Operator`` or ``Admin``.
+A route names the role that it needs by its parameter: ``caller: Viewer``, ``Operator`` or ``Admin``. A form has
+``csrf_token(request, caller)`` in its field ``csrf``.
 """
 
 from __future__ import annotations
 
+import hmac
 import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends
 from starlette.requests import Request
+from starlette.types import Scope
 
-from workermon import models, settings
-from workermon.web import problems
+from workermon import errors, logs, models, ports, settings
+from workermon.web import attempts, csrf, peers, problems
 
+log = logs.get(__name__)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who sent a request: a name, what it may do, and from where it came."""
-
-    name: str
-    role: models.Role
-    origin: str
-
-
+#: The cookie of a session, and seconds that one lasts.
+COOKIE = "workermon_session"
+SESSION_SECONDS = 12 * 3600
 #: Who uses the page on this machine, where no login is asked.
 LOCAL = "local"
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def check_host(own: settings.Settings, host: str | None) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who sent a request: a name, what it may do, from which address, and how that is known.
+
+    ``session`` is the hash of the session's cookie, if it is known by that.
+    """
+
+    name: str
+    role: models.Role
+    origin: str
+    by: Literal["local", "token", "session", "proxy"] = "local"
+    session: str = ""
+
+    def may(self, role: models.Role) -> bool:
+        """Tell whether its role includes another."""
+        return models.ROLES.index(self.role) >= models.ROLES.index(role)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Knows callers by token, proxy, session, or by sitting at this machine."""
+
+    own: settings.Settings
+    access: ports.Access
+    now: ports.Clock
+    attempts: attempts.Attempts
+
+    def identify(self, request: Request) -> Caller:
+        """Return who sent a request; raises ``problems.Refused`` if a login is needed, or the given one is wrong."""
+        peer = peers.of(self.own, request.scope)
+        user = self._user(request) if peer.is_proxy else None
+        given = request.headers.getlist("authorization")
+        if given and (user is None or given[0].lower().startswith("bearer ")):
+            return self._by_token(given, peer)
+        if user is not None:
+            return Caller(name=user, role=self.own.web_user_role, origin=peer.address, by="proxy")
+        if cookie := request.cookies.get(COOKIE):
+            return self._by_session(cookie, peer)
+        if not settings.is_loopback(self.own.web_host) or peer.is_proxy:
+            raise login_needed("this request carries none")
+        if peer.is_forwarded:
+            raise login_needed("it came through a proxy that WORKERMON_WEB_PROXIES does not name")
+        return Caller(name=LOCAL, role="admin", origin=peer.address)
+
+    def verify(self, text: str, peer: peers.Peer) -> models.Token:
+        """Return the token that somebody presents; raises ``problems.Refused`` if it is none, or after many tries."""
+        name = models.token_name(text)
+        self._may_try(peer, name or "")
+        known = None if name is None else self.access.token(name)
+        if known is None or not hmac.compare_digest(known.digest, models.secret_digest(text)):
+            raise self._failed(peer, name or "", "this token is not known")
+        return known
+
+    def open_session(self, token: models.Token) -> str:
+        """Begin a session with a token, and return the value of its cookie."""
+        cookie = secrets.token_urlsafe(32)
+        begins = self.now()
+        session = models.WebSession(
+            digest=models.secret_digest(cookie),
+            token=token.name,
+            token_digest=token.digest,
+            begins=begins,
+            ends=begins + SESSION_SECONDS,
+        )
+        self.access.open_session(session)
+        return cookie
+
+    def admit(self, request: Request, role: models.Role) -> Caller:
+        """Return who sent a request, if it may do this; raises ``problems.Refused``."""
+        caller = self.identify(request)
+        if request.method not in _SAFE and caller.by != "token":
+            csrf.check_origin(request, peers.of(self.own, request.scope))
+            if caller.by == "session" or csrf.is_browser(request):
+                csrf.check_token(request, self.csrf_token(caller))
+        if not caller.may(role):
+            why = f"a {caller.role} may not do this"
+            raise problems.Refused(403, f"{request.method} {request.url.path[:128]}", why, f"ask for the role {role}")
+        if request.method not in _SAFE and role != "viewer":
+            request.state.writer = caller  # for the audit trail
+        return caller
+
+    def csrf_token(self, caller: Caller) -> str:
+        """Return what a form of this caller's page carries."""
+        return csrf.token(self.access.key(), f"{caller.by}:{caller.session or caller.name}")
+
+    def _user(self, request: Request) -> str | None:
+        """Return the user whom a believed proxy names."""
+        values = request.headers.getlist(self.own.web_user_header) if self.own.web_user_header else []
+        if not values or not values[0].strip():
+            return None
+        if len(values) > 1 or len(values[0]) > 256 or errors.printable(values[0]) != values[0]:
+            raise problems.Refused(400, f"header {self.own.web_user_header}", "names no user", "send one name")
+        return values[0].strip()
+
+    def _by_token(self, given: list[str], peer: peers.Peer) -> Caller:
+        scheme, _, text = given[0].partition(" ")
+        if len(given) > 1 or scheme.lower() != "bearer":
+            raise login_needed("its Authorization header is no bearer token")
+        token = self.verify(text.strip(), peer)
+        return Caller(name=token.name, role=token.role, origin=peer.address, by="token")
+
+    def _by_session(self, cookie: str, peer: peers.Peer) -> Caller:
+        session = self.access.session(models.secret_digest(cookie))
+        token = None if session is None or session.ends <= self.now() else self.access.token(session.token)
+        if session is None or token is None or not hmac.compare_digest(token.digest, session.token_digest):
+            raise login_needed("the session is over")
+        return Caller(
+            name=token.name, role=token.role, origin=peer.address, by="session", session=session.digest
+        )  # fmt: skip
+
+    def _may_try(self, peer: peers.Peer, name: str) -> None:
+        wait = self.attempts.wait(peer.address, name)
+        if wait > 0:
+            refused = problems.Refused(429, "login", "it failed too often", f"try again in {wait:.0f} s")
+            refused.headers["Retry-After"] = str(int(wait) + 1)
+            raise refused
+
+    def _failed(self, peer: peers.Peer, name: str, why: str) -> problems.Refused:
+        self.attempts.failed(peer.address, name)
+        log.warning("web.login_refused", origin=peer.address, reason=why)
+        return login_needed(why)
+
+
+def login_needed(why: str) -> problems.Refused:
+    """Return the refusal that asks for a login."""
+    refused = problems.Refused(401, "login", why, "send Authorization: Bearer TOKEN, or log in at /login")
+    refused.headers["WWW-Authenticate"] = 'Bearer realm="workermon"'
+    return refused
+
+
+def check_host(own: settings.Settings, scope: Scope) -> None:
     """Refuse a ``Host`` by which a foreign page would reach a loopback address; raises ``problems.Refused``."""
-    found = _HOST.fullmatch(host or "")
-    if found is None:
+    peer = peers.of(own, scope)
+    found = _HOST.fullmatch(peer.hosts[0])
+    if found is None or sum(name == b"host" for name, _ in scope["headers"]) != 1:
         raise problems.Refused(400, "Host", "is not a host", "send one Host header")
     name = found[1].lower().strip("[]")
-    if settings.is_loopback(own.web_host) and name not in {"localhost", "127.0.0.1", "::1", own.web_host}:
+    here = {"localhost", "127.0.0.1", "::1", own.web_host.lower()}
+    if settings.is_loopback(own.web_host) and not peer.is_proxy and name not in here:
         why = "is not a name of this machine's loopback address"
-        raise problems.Refused(403, f"Host {found[1][:64]}", why, "use http://localhost, or put a proxy in front")
+        todo = "use http://localhost, or name your proxy in WORKERMON_WEB_PROXIES"
+        raise problems.Refused(403, f"Host {found[1][:64]}", why, todo)
+
+
+def of(request: Request) -> Gate:
+    """Return the gate of the application."""
+    gate: Gate = request.app.state.gate
+    return gate
 
 
 def identify(request: Request) -> Caller:
     """Return who sent a request; raises ``problems.Refused`` if a login is needed."""
-    own: settings.Settings = request.app.state.settings
-    origin = request.client.host if request.client else "unknown"
-    if settings.is_loopback(own.web_host):
-        return Caller(name=LOCAL, role="admin", origin=origin)
-    raise problems.Refused(401, "login", "this request carries none", "send Authorization: Bearer TOKEN, or log in")
+    return of(request).identify(request)
+
+
+def csrf_token(request: Request, caller: Caller) -> str:
+    """Return what the forms of a page carry in their field ``csrf``, and its scripts in the header ``X-CSRF-Token``."""
+    return of(request).csrf_token(caller)
 
 
 def _at_least(role: models.Role) -> Callable[[Request], Caller]:
     def admit(request: Request) -> Caller:
-        caller = identify(request)
-        if models.ROLES.index(caller.role) < models.ROLES.index(role):
-            why = f"a {caller.role} may not do this"
-            raise problems.Refused(403, f"{request.method} {request.url.path[:128]}", why, f"ask for the role {role}")
-        return caller
+        return of(request).admit(request, role)
 
     return admit
 

@@ -72,9 +72,9 @@ def layout(request: Request, caller: gate.Caller, check: health.VitalsCheck) -> 
         fault=vitals.fault,
         name=caller.name,
         may_act=models.ROLES.index(caller.role) >= models.ROLES.index("operator"),
-        login=caller.name != gate.LOCAL,
+        login=caller.by == "session",
         role=caller.role,
-        csrf="",
+        csrf=gate.csrf_token(request, caller),
         done=DONE.get(request.query_params.get("did", "")),
     )
 

@@ -1,0 +1,82 @@
+"""The audit trail of the API: who wrote what, from where, and how it ended."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi import APIRouter, Body
+from fastapi.testclient import TestClient
+
+from tests.support.commands import Ports
+from tests.web.conftest import Serve
+from workermon import errors, models
+from workermon.web import app, gate
+
+
+@pytest.fixture(autouse=True)
+def routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add routes that write, read by POST, and fail."""
+    router = APIRouter()
+
+    @router.post("/test/write/{name}")
+    def write(name: str, caller: gate.Operator, body: dict[str, str] = Body(default={})) -> str:  # noqa: B008
+        return caller.name
+
+    @router.post("/test/plan")
+    def plan(caller: gate.Viewer) -> str:
+        return caller.name
+
+    @router.post("/test/fail")
+    def fail(caller: gate.Operator) -> None:
+        raise errors.NotFound("worker x", "none", "look")
+
+    monkeypatch.setattr(app, "ROUTERS", (router, *app.ROUTERS))
+
+
+def trail(world: Ports) -> list[tuple[str, str, str, str, str]]:
+    """Return who, from where, what, about what, and how it ended."""
+    return [(each.by, each.origin, each.action, each.target, each.outcome) for each in world.audit.entries(0)]
+
+
+def test_a_write_is_in_the_trail(web: TestClient, world: Ports) -> None:
+    """A write stands there with its body, a failed one too; what only reads does not."""
+    web.post("/test/write/x", json={"reason": "new <disk>"})
+    world.clock.advance(1)
+    web.post("/test/fail")
+    web.post("/test/plan")
+    web.get("/livez")
+    assert trail(world) == [
+        ("local", "127.0.0.1", "POST /test/fail", "", "refused (404)"),
+        ("local", "127.0.0.1", "POST /test/write/x", '{"reason": "new <disk>"}', "ok"),
+    ]
+    assert world.audit.entries(0)[0].at == world.clock()
+
+
+def test_the_trail_holds_no_secret(web: TestClient, world: Ports) -> None:
+    """Neither a config file nor the token of a form is kept, and a line break stays on its line."""
+    web.post("/test/write/x", content=b'url = "https://hooks.example/secret"', headers={"Content-Type": "text/plain"})
+    home = {"Origin": "http://localhost:8650", "X-CSRF-Token": "x"}
+    web.post("/test/write/x", data={"csrf": "x", "reason": "a\nb"}, headers=home | {"Origin": "null"})
+    assert "secret" not in str(trail(world))
+    assert len(trail(world)) == 1
+
+
+def test_a_caller_who_may_not_is_not_in_it(serve: Serve, world: Ports) -> None:
+    """A stranger and a viewer fill no trail."""
+    text, kept = models.make_token("eve", "viewer", world.clock())
+    world.access.add(kept)
+    client = serve(web_host="0.0.0.0", base_url="http://monitor.example")
+    assert client.post("/test/write/x").status_code == 401
+    assert client.post("/test/write/x", headers={"Authorization": f"Bearer {text}"}).status_code == 403
+    assert trail(world) == []
+
+
+def test_a_trail_out_of_reach_takes_nothing_back(
+    web: TestClient, world: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was done is answered, and the log says that the trail lacks it."""
+
+    def down(_: object) -> None:
+        raise errors.RedisUnavailable("Redis", "down", "start it")
+
+    monkeypatch.setattr(world.audit, "record", down)
+    assert web.post("/test/write/x", json={}).status_code == 200

@@ -1,0 +1,65 @@
+"""What another page in the same browser may not do: write in the name of whoever looks at this one."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.requests import Request
+
+from workermon.web import peers, problems
+
+#: Where a form, or a script of ours, puts the token.
+FIELD = "csrf"
+HEADER = "X-CSRF-Token"
+
+
+def token(key: str, subject: str) -> str:
+    """Return the token of a session, of a user whom a proxy named, or of whoever sits at this machine."""
+    return hmac.new(key.encode(), subject.encode(), hashlib.sha256).hexdigest()
+
+
+def check_origin(request: Request, peer: peers.Peer) -> None:
+    """Refuse what a page from elsewhere sent; raises ``problems.Refused``."""
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    named = {_place(f"http://{host}") for host in peer.hosts} | {_place(f"https://{host}") for host in peer.hosts}
+    if (site is not None and site not in ("same-origin", "none")) or (
+        origin is not None and _place(origin) not in named
+    ):
+        raise _refused("another site sent this", "open the page itself, and do it there")
+
+
+def check_token(request: Request, expected: str) -> None:
+    """Refuse a write that does not carry the token of its page; raises ``problems.Refused``."""
+    given = request.headers.get(HEADER) or _field(request)
+    if not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
+        raise _refused("its CSRF token is missing or old", "reload the page, and do it again")
+
+
+def is_browser(request: Request) -> bool:
+    """Tell whether a browser sent a request: all of today's say so with a write."""
+    return any(name in request.headers for name in ("origin", "sec-fetch-site", "sec-fetch-mode", "cookie", "referer"))
+
+
+def _field(request: Request) -> str:
+    """Return the token in a form; its body was read before (limits)."""
+    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return ""
+    body: bytes = getattr(request.state, "body", b"")
+    return parse_qs(body.decode("utf-8", "replace"), max_num_fields=100).get(FIELD, [""])[0]
+
+
+def _place(url: str) -> str:
+    """Return host and port of a URL, without a port that goes without saying."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return url
+    return f"{parts.hostname}:{port}" if parts.hostname else url
+
+
+def _refused(why: str, todo: str) -> problems.Refused:
+    return problems.Refused(403, "write", why, todo)

@@ -1,0 +1,96 @@
+"""``/login`` and ``/logout``: a browser's session, begun with a token."""
+
+from __future__ import annotations
+
+import functools
+from typing import Annotated
+from urllib.parse import quote
+
+import jinja2
+from fastapi import APIRouter, Form, Query
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.requests import Request
+
+from workermon import errors
+from workermon.web import csrf, gate, peers, problems
+
+router = APIRouter(include_in_schema=False)
+
+#: Where somebody goes who logged in without having wanted anything else.
+HOME = "/"
+
+
+@router.get("/login")
+def form(to: Annotated[str, Query(alias="next")] = HOME) -> Response:
+    """Show where to put the token."""
+    return _page(200, to=_local(to), failed=None)
+
+
+@router.post("/login")
+def log_in(
+    request: Request,
+    token: Annotated[str, Form(max_length=256)] = "",
+    to: Annotated[str, Form(alias="next")] = HOME,
+) -> Response:
+    """Begin a session, and go on to where the person wanted to be."""
+    door = gate.of(request)
+    peer = peers.of(door.own, request.scope)
+    csrf.check_origin(request, peer)
+    try:
+        cookie = door.open_session(door.verify(token.strip(), peer))
+    except problems.Refused as why:
+        return _page(why.status, to=_local(to), failed=f"{why.why}; {why.todo}" if why.status == 429 else why.why)
+    answer = RedirectResponse(_local(to), 303)
+    answer.set_cookie(
+        gate.COOKIE, cookie, max_age=gate.SESSION_SECONDS, httponly=True, samesite="strict", secure=peer.is_secure
+    )
+    return answer
+
+
+@router.post("/logout")
+def log_out(request: Request, caller: gate.Viewer) -> Response:
+    """End the session of this browser."""
+    if caller.session:
+        gate.of(request).access.close_session(caller.session)
+    answer = RedirectResponse("/login", 303)
+    answer.delete_cookie(gate.COOKIE, httponly=True, samesite="strict")
+    return answer
+
+
+def refused(request: Request, why: Exception) -> Response:
+    """Answer a refusal; a person without a login is asked for one, and a cookie that is over is forgotten."""
+    assert isinstance(why, problems.Refused)
+    answer = problems.answer(why)
+    if why.status == 401:
+        person = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+        answer = _ask(request) if person else answer
+        if gate.COOKIE in request.cookies:
+            answer.delete_cookie(gate.COOKIE, httponly=True, samesite="strict")
+    return answer
+
+
+def _ask(request: Request) -> Response:
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if request.headers.get("sec-fetch-site") == "cross-site" and gate.COOKIE not in request.cookies:
+        # A link from elsewhere brings no cookie of ours, which the same address does that our own page asks for.
+        return HTMLResponse(_environment().get_template("again.html").render(path=path), 401)
+    return RedirectResponse(f"/login?next={quote(path, safe='')}", 303)
+
+
+def _local(path: str) -> str:
+    """Return a path of this page, whatever somebody put into a link.
+
+    >>> _local("/alerts?q=a"), _local("//evil.example"), _local("https://evil.example")
+    ('/alerts?q=a', '/', '/')
+    """
+    good = path.startswith("/") and path[1:2] not in ("/", "\\") and errors.printable(path) == path and len(path) < 2048
+    return path if good else HOME
+
+
+def _page(status: int, *, to: str, failed: str | None) -> Response:
+    return HTMLResponse(_environment().get_template("login.html").render(to=to, failed=failed), status)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(loader=jinja2.PackageLoader("workermon.web"), autoescape=True)

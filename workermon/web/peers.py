@@ -1,0 +1,70 @@
+"""Where a request came from: the address, and what a believed proxy says of it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from workermon import settings
+
+#: What a proxy adds. On a request that no believed proxy sent, it shows that a proxy is there which nobody named.
+_FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """The sender of a request. ``hosts`` are the names by which it may have asked for this page."""
+
+    address: str
+    is_proxy: bool
+    is_forwarded: bool
+    is_secure: bool
+    hosts: tuple[str, ...]
+
+
+def of(own: settings.Settings, scope: Scope) -> Peer:
+    """Return the sender of a request; a header that says something else is believed from named proxies alone."""
+    headers = Headers(scope=scope)
+    client = scope.get("client")
+    direct = str(client[0]) if client else "unknown"
+    is_proxy = _within(direct, own.web_networks)
+    hosts = [headers.get("host", "")]
+    secure = scope.get("scheme") == "https"
+    address = direct
+    if is_proxy:
+        address = _origin(headers.getlist("x-forwarded-for"), own, direct)
+        hosts += [name for value in headers.getlist("x-forwarded-host") if (name := value.split(",")[-1].strip())]
+        secure = secure or headers.get("x-forwarded-proto", "").split(",")[-1].strip().lower() == "https"
+    return Peer(
+        address=address,
+        is_proxy=is_proxy,
+        is_forwarded=any(name in headers for name in _FORWARDING),
+        is_secure=secure,
+        hosts=tuple(hosts),
+    )
+
+
+def _origin(values: Iterable[str], own: settings.Settings, direct: str) -> str:
+    """Return the last address that no proxy of ours has; what stands before it, a client may have made up."""
+    for text in reversed([part.strip() for value in values for part in value.split(",")]):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            break
+        if not _within(text, own.web_networks):
+            return text
+    return direct
+
+
+def _within(address: str, networks: Iterable[settings.Network]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed in network for network in networks)
