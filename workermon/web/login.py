@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Annotated
 from urllib.parse import quote
 
-import jinja2
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.requests import Request
 
 from workermon import errors
-from workermon.web import csrf, gate, peers, problems
+from workermon.web import csrf, gate, peers, problems, render
 
 router = APIRouter(include_in_schema=False)
 
@@ -73,7 +71,7 @@ def _ask(request: Request) -> Response:
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if request.headers.get("sec-fetch-site") == "cross-site" and gate.COOKIE not in request.cookies:
         # A link from elsewhere brings no cookie of ours, which the same address does that our own page asks for.
-        return HTMLResponse(_environment().get_template("again.html").render(path=path), 401)
+        return HTMLResponse(render.render("again.html", path=path), 401)
     return RedirectResponse(f"/login?next={quote(path, safe='')}", 303)
 
 
@@ -88,9 +86,4 @@ def _local(path: str) -> str:
 
 
 def _page(status: int, *, to: str, failed: str | None) -> Response:
-    return HTMLResponse(_environment().get_template("login.html").render(to=to, failed=failed), status)
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(loader=jinja2.PackageLoader("workermon.web"), autoescape=True)
+    return HTMLResponse(render.render("login.html", to=to, failed=failed), status)
