@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.support.commands import Ports
+from tests.support.serving import Serve
 from workermon import runtime, settings
 from workermon.web import app
-
-Serve = Callable[..., TestClient]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.testclient import TestClient
 
 from tests.support.commands import A, Ports
-from tests.web.conftest import Serve
+from tests.support.serving import Serve
 from workermon import models, settings
 from workermon.web import app, attempts, gate, login, peers
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body
 from fastapi.testclient import TestClient
 
 from tests.support.commands import Ports
-from tests.web.conftest import Serve
+from tests.support.serving import Serve
 from workermon import errors, models
 from workermon.web import app, gate
 
