@@ -98,6 +98,7 @@ class Collection:
                     configuration=configuration,
                     period_multipliers=multipliers,
                 )
+                members = [self._as_of(record, run.at) for record in members]
                 claims = _Claims(members) if again else self._claim(members, run.at)
                 paused += claims.paused
                 repeated += claims.repeated
@@ -153,6 +154,14 @@ class Collection:
                     self.bulkhead.leave(place, onward=False)
                     raise
                 place = self.bulkhead.leave(place)
+
+    def _as_of(self, record: ports.Record, at: float) -> ports.Record:
+        """Return a record without times that lead the present. They are replaced, so that nobody goes by them again."""
+        sound = record.as_of(at)
+        if sound is not record:
+            log.warning("collect.times_ahead", worker_id=record.worker.id, collected_at=record.condition.collected_at)
+            self.workers.restore(sound)
+        return sound
 
     def _claim(self, records: Sequence[ports.Record], at: float) -> _Claims:
         """Claim the slots of the active workers; one that is complete or claimed already is not ours."""

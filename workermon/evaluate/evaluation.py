@@ -112,10 +112,14 @@ class _Run:
         stage = self._stage
         bases = stage.alerts.load(worker_ids)
         configuration = stage.configurations.load()
+        now = stage.now()
+        bases = {
+            worker_id: worker.as_of(basis, configuration, stage.kinds, now) for worker_id, basis in bases.items()
+        }
         by_clock = any(stage.kinds[rule.kind].by_clock for rule in configuration.rules)
         context = worker.Context(
             configuration=configuration,
-            active_silences=silences.in_force(self._silences, configuration.silences, stage.now()),
+            active_silences=silences.in_force(self._silences, configuration.silences, now),
             accounts=accounts,
             monitoring_since=stage.pulse.monitoring_since() if bases and by_clock else None,
         )

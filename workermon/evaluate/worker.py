@@ -58,6 +58,26 @@ class Case:
         return self.basis.record.worker.id
 
 
+# --- what is to be gone on with -------------------------------------------------------------------------------------
+
+
+def as_of(
+    basis: ports.Basis[ports.Record], configuration: models.Configuration, kinds: rules.Kinds, now: float
+) -> ports.Basis[ports.Record]:
+    """Return a basis without what a clock wrote that was ahead: it would keep everything until then from being seen."""
+    record, present = basis.record.as_of(now), basis.record.present(now)
+    kind_of = {rule.name: kinds[rule.kind] for rule in configuration.rules}
+    alerts = {}
+    for name, alert in basis.alerts.items():
+        kind = kind_of.get(name)
+        rule_state = alert.rule_state.as_of(present) if kind is None else kind.as_of(alert.rule_state, present)
+        if rule_state is not alert.rule_state:
+            alerts[name] = alert.model_copy(update={"rule_state": rule_state})
+    if record is basis.record and not alerts:
+        return basis
+    return dataclasses.replace(basis, record=record, alerts={**basis.alerts, **alerts})
+
+
 # --- what is to be evaluated ----------------------------------------------------------------------------------------
 
 

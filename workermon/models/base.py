@@ -17,6 +17,23 @@ INSTANCE_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 #: Seconds. The longest interval and period that make sense: a day.
 DAY = 86_400
 
+#: Seconds by which two clocks may differ that are taken for right: half of the shortest period of EC2's metrics, because
+#: a slot counts as absent by when its datapoint was due. A process whose clock is further off goes by Redis' clock.
+CLOCK_SKEW = 30
+#: Seconds by which a stored time may lead the present: one such clock was ahead when it was written, another is behind
+#: when it is read. What leads by more was written by a clock that was wrong, and says nothing.
+MAX_LEAD = 2 * CLOCK_SKEW
+
+
+def leads(at: float | None, now: float) -> bool:
+    """Tell whether a stored time leads the present by so much that the clock that wrote it was wrong.
+
+    >>> leads(1_000.0, 950.0), leads(1_000.0, 900.0), leads(None, 900.0)
+    (False, True, False)
+    """
+    return at is not None and at - now > MAX_LEAD
+
+
 Severity = Literal["warning", "critical"]
 #: From the least to the worst; ``None`` (resolved) comes before them.
 SEVERITIES: tuple[Severity, ...] = ("warning", "critical")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from workermon.models.base import DAY, Frozen, Severity
+from workermon.models.base import DAY, Frozen, Severity, leads
 from workermon.models.worker import Worker
 
 
@@ -111,3 +111,26 @@ class RuleState(Frozen):
     def severity(self) -> Severity | None:
         """Return the state at the cursor."""
         return self.trail[-1].severity if self.trail else None
+
+    def leads(self, now: float) -> bool:
+        """Tell whether a clock that was ahead wrote it: one of its times leads the present."""
+        changed = self.trail[-1].at if self.trail else None
+        recent = self.damping.recent[-1] if self.damping and self.damping.recent else None
+        return any(leads(at, now) for at in (self.cursor, self.start, changed, recent))
+
+    def as_of(self, now: float) -> RuleState:
+        """Return the state with every time that leads the present pulled back to it; what it says stays."""
+        if not self.leads(now):
+            return self
+        latest = int(now)
+        damping = self.damping and self.damping.model_copy(
+            update={"recent": tuple(min(at, latest) for at in self.damping.recent)}
+        )
+        return self.model_copy(
+            update={
+                "cursor": None if self.cursor is None else min(self.cursor, latest),
+                "start": None if self.start is None else min(self.start, latest),
+                "trail": tuple(change._replace(at=min(change.at, latest)) for change in self.trail),
+                "damping": damping,
+            }
+        )

@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
-from workermon.models.base import DAY, Frozen
+from workermon.models.base import DAY, Frozen, leads
 from workermon.models.worker import Checks, ScheduledEvent, StateReason, Status, Worker
 
 #: The metric of EC2's status checks: from EC2, not from CloudWatch; its period is the worker's interval.
@@ -70,6 +70,14 @@ class CollectionError(Frozen):
     at: float
     since: float | None = None
 
+    def as_of(self, now: float) -> CollectionError:
+        """Return the error with its times pulled back to the present if they lead it."""
+        if not (leads(self.at, now) or leads(self.since, now)):
+            return self
+        return self.model_copy(
+            update={"at": min(self.at, now), "since": None if self.since is None else min(self.since, now)}
+        )
+
 
 class StatusChange(Frozen):
     """A status of a worker from ``at``, the first collection that saw it, to ``seen``, the last one.
@@ -115,6 +123,53 @@ class Condition(Frozen):
     changes: tuple[StatusChange, ...] = ()
     events: tuple[ScheduledEvent, ...] = ()
     events_at: float | None = None
+
+    @property
+    def newest(self) -> int:
+        """Return the time of CloudWatch's newest datapoint, which no clock of ours wrote; 0 if there is none."""
+        return max((point.at for name, point in self.latest.items() if name != STATUS_CHECK_FAILED), default=0)
+
+    def leads(self, now: float) -> bool:
+        """Tell whether a clock that was ahead wrote it: one of its times leads the present."""
+        changed = max((max(change.at, change.seen or 0.0) for change in self.changes), default=None)
+        times = (self.collected_at, self.succeeded_at, self.running_since, self.events_at, changed)
+        return any(leads(at, now) for at in (*times, *self.asked.values()))
+
+    def as_of(self, now: float) -> Condition:
+        """Return the condition without the times that lead the present; the same object if none does.
+
+        What was seen stays. When it was seen is not known any more: the next collection says it anew.
+        """
+        last_error = self.last_error and self.last_error.as_of(now)
+        if not self.leads(now):
+            return self if last_error is self.last_error else self.model_copy(update={"last_error": last_error})
+
+        def sound(at: float | None) -> float | None:
+            return None if leads(at, now) else at
+
+        changes = tuple(
+            change.model_copy(
+                update={"at": min(change.at, now), "seen": None if change.seen is None else min(change.seen, now)}
+            )
+            for change in self.changes
+        )
+        return self.model_copy(
+            update={
+                "slot": None,
+                "collected_at": sound(self.collected_at),
+                "succeeded_at": sound(self.succeeded_at),
+                "running_since": sound(self.running_since),
+                "latest": {name: point for name, point in self.latest.items() if not leads(point.at, now)},
+                "asked": {name: at for name, at in self.asked.items() if not leads(at, now)},
+                "expected": {name: at for name, at in self.expected.items() if not leads(at, now + DAY)},
+                "last_error": last_error,
+                "changes": changes,
+                "events": tuple(
+                    event.model_copy(update={"seen_at": sound(event.seen_at)}) for event in self.events
+                ),
+                "events_at": sound(self.events_at),
+            }
+        )
 
 
 class Sample(Frozen):

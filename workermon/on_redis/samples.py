@@ -220,7 +220,11 @@ class RedisSamples:
     def pending(self, before: float, limit: int) -> list[str]:
         """Return workers with a sample that was written by that time and is not evaluated yet, oldest first."""
         with client.guard(self._client):
-            return client.texts(self._client.zrangebyscore(keys.PENDING, "-inf", before, start=0, num=limit))
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.zrangebyscore(keys.PENDING, "-inf", before, start=0, num=limit)
+                pipe.zrangebyscore(keys.PENDING, f"({before + models.MAX_LEAD!r}", "+inf", start=0, num=limit)
+                due, ahead = pipe.execute()
+        return client.texts([*due, *ahead][:limit])
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as pending: their rules are to be evaluated."""

@@ -112,6 +112,17 @@ class RedisWorkers:
         """Replace how a worker is set up, if its incarnation is there."""
         return bool(client.run(self._client, setting(worker, spec=worker.model_dump_json())))
 
+    def restore(self, record: ports.Record) -> bool:
+        """Replace set-up and condition of a worker, if its incarnation is there."""
+        restoring = setting(
+            record.worker,
+            spec=record.worker.model_dump_json(),
+            condition=record.condition.model_dump_json(exclude={"last_error"}, exclude_defaults=True),
+            dimensions_at=repr(record.dimensions_at),
+            **({"last_error": record.condition.last_error.model_dump_json()} if record.condition.last_error else {}),
+        )
+        return bool(client.run(self._client, restoring))
+
     def get(self, worker_ids: Sequence[str]) -> dict[str, ports.Record]:
         """Return those of them that are known."""
         if not worker_ids:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from workermon.models import Condition, Sent, Worker
+from workermon.models import Condition, Sent, Worker, leads
 
 
 class Record(NamedTuple):
@@ -22,6 +22,27 @@ class Record(NamedTuple):
     changed_from: int | None
     sequence: int
 
+    def present(self, now: float) -> float:
+        """Return the time that what is stored of this worker is compared with: now by the caller's clock.
+
+        CloudWatch's newest datapoint is in the past. If it lies ahead, it is the caller's clock that is behind.
+        """
+        return max(now, self.condition.newest)
+
+    def as_of(self, now: float) -> Record:
+        """Return the record without the times that a clock wrote which was ahead; the same object if there are none.
+
+        A worker that was added in the future was added now.
+        """
+        present = self.present(now)
+        condition, worker = self.condition.as_of(present), self.worker
+        if leads(worker.added_at, present):
+            worker = worker.model_copy(update={"added_at": present})
+        dimensions_at = 0.0 if leads(self.dimensions_at, present) else self.dimensions_at
+        if condition is self.condition and worker is self.worker and dimensions_at == self.dimensions_at:
+            return self
+        return self._replace(worker=worker, condition=condition, dimensions_at=dimensions_at)
+
 
 class Workers(Protocol):
     """The repository of monitored workers."""
@@ -31,6 +52,9 @@ class Workers(Protocol):
 
     def update(self, worker: Worker) -> bool:
         """Replace a worker's set-up; ``False`` if its incarnation is gone."""
+
+    def restore(self, record: Record) -> bool:
+        """Replace set-up and condition of a worker whose times were wrong; ``False`` if its incarnation is gone."""
 
     def get(self, worker_ids: Sequence[str]) -> dict[str, Record]:
         """Return those that are monitored."""

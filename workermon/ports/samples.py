@@ -60,7 +60,10 @@ class Samples(Protocol):
         """Return the periods in seconds under which the ledger holds datapoints of a metric."""
 
     def pending(self, before: float, limit: int) -> list[str]:
-        """Return workers with a sample that was written by that time and is not evaluated yet, oldest first."""
+        """Return workers with a sample that was written by that time and is not evaluated yet, oldest first.
+
+        Those are among them whose mark leads that time (``models.MAX_LEAD``): a clock was ahead when it was written.
+        """
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as to be evaluated, for example because their rules changed."""

@@ -141,12 +141,18 @@ class Threshold(kind.Kind[Options]):
         """Return from what time on the fold needs datapoints."""
         return slots.needed_from(rule_state, self._limits(rule), _walk(rule, facts, horizon))
 
+    def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
+        """Return a state whose fold goes on at the present."""
+        return slots.as_of(rule_state, now)
+
     def judge(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Judgement:
         """Fold the slots after the cursor."""
-        if horizon is None or horizon.newest is None:
+        if horizon is None or horizon.asked is None:
             return rule_state, ()
+        if rule_state.cursor is not None and horizon.asked < rule_state.cursor:
+            return rule_state, ()  # the clock was set back; datapoints after it are left out, and not withdrawn
         return slots.judge(rule, self._limits(rule), rule_state, _walk(rule, facts, horizon))
 
     def cannot_fire(

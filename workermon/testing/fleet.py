@@ -38,6 +38,15 @@ class MemoryWorkers:
             kept.worker = worker
             return True
 
+    def restore(self, record: ports.Record) -> bool:
+        """Replace set-up and condition of a worker, where its incarnation is there."""
+        with self._store.lock:
+            kept = self._store.living(record.worker.id, record.worker.incarnation)
+            if kept is None:
+                return False
+            kept.worker, kept.condition, kept.dimensions_at = record.worker, record.condition, record.dimensions_at
+            return True
+
     def get(self, worker_ids: Sequence[str]) -> dict[str, ports.Record]:
         """Return those of them that are known."""
         with self._store.lock:

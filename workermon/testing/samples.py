@@ -112,7 +112,7 @@ class MemorySamples:
     def pending(self, before: float, limit: int) -> list[str]:
         """Return workers with a sample not evaluated yet, oldest first."""
         with self._store.lock:
-            marks = sorted((at, worker_id) for worker_id, at in self._store.pending.items() if at <= before)
+            marks = sorted((at, worker_id) for worker_id, at in self._store.pending.items() if at <= before or models.leads(at, before))
             return [worker_id for _, worker_id in marks[:limit]]
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
