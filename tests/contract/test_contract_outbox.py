@@ -116,13 +116,19 @@ def test_an_alert_keeps_its_order(repository: Repository, tell: Tell) -> None:
 
 
 def test_a_clock_that_was_ahead_keeps_nothing_waiting(repository: Repository, tell: Tell) -> None:
-    """A next try more than the longest wait ahead was written by a wrong clock; no other one comes sooner for it."""
+    """A wait that began in the future is over; no other one is shorter for it, and one that was made comes at once."""
     tell("firing")
-    (claimed,) = claim(repository, NOW + models.DAY)
-    assert repository.outbox.failed(claimed, NOW + models.DAY, "HTTP 503", NOW + models.DAY + 30)
+    assert repository.outbox.due(NOW - 1800, 10) == [ALERT], "it was put there by a clock half an hour ahead"
+    assert repository.outbox.due(NOW - models.MAX_LEAD, 10) == []
+    for number, ahead in enumerate((600, models.DAY)):
+        (claimed,) = claim(repository, NOW + ahead)
+        assert claimed.attempt == number + 1
+        assert repository.outbox.failed(claimed, NOW + ahead, "HTTP 503", NOW + ahead + 30)
+        assert repository.outbox.due(NOW, 10) == [ALERT]
+    (claimed,) = claim(repository)
+    assert repository.outbox.postpone(claimed, NOW + 600, NOW + 610)
     assert repository.outbox.due(NOW, 10) == [ALERT]
     (claimed,) = claim(repository)
-    assert claimed.attempt == 2
     assert repository.outbox.failed(claimed, NOW, "HTTP 429", NOW + 3600)
     assert repository.outbox.due(NOW + 1, 10) == []
     assert claim(repository, NOW + 1) == []

@@ -251,7 +251,7 @@ def test_a_sample_is_unjudged_until_it_is_judged(repository: Repository) -> None
     assert repository.samples.pending(NOW + 601.5, 10) == [builders.C, builders.A]
     assert repository.samples.pending(NOW + 9999, 10) == ids
     assert repository.samples.pending(NOW + 9999, 2) == ids[:2]
-    assert repository.samples.pending(NOW, 10) == []
+    assert repository.samples.pending(NOW + 599, 10) == []
     repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A]))
     assert repository.samples.pending(NOW + 9999, 10) == [builders.C, builders.B]
 

@@ -123,12 +123,12 @@ def test_postponed(repository: Repository) -> None:
     assert repository.alerts.commit(builders.verdict(basis, builders.Turn()))
     alert_id = f"{worker.id}/cpu-high"
     (claimed,) = repository.outbox.claim(alert_id, NOW, 15)
-    assert repository.outbox.postpone(claimed, NOW + 30)
+    assert repository.outbox.postpone(claimed, NOW, NOW + 30)
     assert repository.outbox.due(NOW + 29, 10) == []
     assert repository.outbox.due(NOW + 31, 10) == [alert_id]
     (again,) = repository.outbox.claim(alert_id, NOW + 31, 15)
     assert (again.attempt, again.notification) == (1, claimed.notification)
-    assert not repository.outbox.postpone(claimed, NOW + 60), "the fence is another's"
+    assert not repository.outbox.postpone(claimed, NOW, NOW + 60), "the fence is another's"
     (recorded,) = repository.alerts.history(alert_id)
     assert recorded.attempts == ()
 

@@ -125,6 +125,8 @@ def _over_datapoints(
         return []
     alert = plan.alert or models.Alert(rule=rule.name)
     rule_state = alert.rule_state
+    if rule_state.cursor is not None and horizon.asked < rule_state.cursor:
+        return []  # The clock was set back. Datapoints after that time are left out, which must not withdraw anything.
     if rule_state.cursor is None and rule_state.start is None:
         # The state of a rule of another kind and the same name has no place in this fold.
         rule_state = models.RuleState(start=begin)

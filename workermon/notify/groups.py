@@ -109,7 +109,7 @@ class Gathering:
             self._groups.setdefault(name, Group(name, [], time.monotonic())).claims.append(claimed)
             return
         # If another process gathers the group it is due at once, for that one to find.
-        self._grouping.outbox.postpone(claimed, max(at, closes_at))
+        self._grouping.outbox.postpone(claimed, at, max(at, closes_at))
         failpoints.reach("group.postponed")
         self._given_back.add(claimed.alert_id)
 

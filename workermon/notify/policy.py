@@ -13,7 +13,7 @@ from workermon.notify.channel_type import ChannelType
 #: jitter), so that a receiver that comes back is not met by all at once.
 FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
 
-#: Seconds. A receiver may ask for a longer wait by Retry-After, up to this; ``ports.LONGEST_WAIT`` is more.
+#: Seconds. A receiver may ask for a longer wait by Retry-After, up to this.
 LONGEST_ASKED = 3600.0
 
 #: Seconds. While a receiver that asked for a wait gets nothing at all, up to this.

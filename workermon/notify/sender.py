@@ -44,7 +44,8 @@ class Sender:
         # The present state that is sent once more after a lost lease (fence below 0) has no queue to wait in.
         wait = self._wait(channel, [claimed]) if claimed.fence > 0 else 0.0
         if wait:
-            self.outbox.postpone(claimed, self.now() + wait)
+            at = self.now()
+            self.outbox.postpone(claimed, at, at + wait)
             return False
         try:
             self._hand_over([claimed], channel)
@@ -75,8 +76,9 @@ class Sender:
         first, channel = needed[0], self._channel(needed[0])
         wait = self._wait(channel, needed)
         if wait or channel is None:
+            at = self.now()
             for claimed in needed:
-                self.outbox.postpone(claimed, self.now() + (wait or policy.FIRST_WAIT))
+                self.outbox.postpone(claimed, at, at + (wait or policy.FIRST_WAIT))
             return False
         try:
             self._hand_over(needed, channel)

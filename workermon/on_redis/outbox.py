@@ -20,6 +20,9 @@ from workermon.on_redis import client, keys
 #: Queues looked at for those that are stuck.
 LOOKED_AT = 1000
 
+#: Milliseconds. No claim has a longer lease; what is left of one beyond that comes of a clock that was set back.
+LONGEST_LEASE = 60_000
+
 #: The name of the canary's queue.
 _CANARY = keys.queue(models.CANARY, models.CANARY_CHANNEL)
 
@@ -35,7 +38,9 @@ class FindDue(lua.Script[list[bytes]]):
     queue_prefix: lua.Argument
     last_prefix: lua.Argument
     queues_prefix: lua.Argument
-    horizon: lua.Argument
+    state_prefix: lua.Argument
+    latest: lua.Argument
+    longest_lease: lua.Argument
 
 
 class ClaimNotifications(lua.Script[list[list[bytes]]]):
@@ -50,7 +55,7 @@ class ClaimNotifications(lua.Script[list[list[bytes]]]):
     queue_prefix: lua.Argument
     state_prefix: lua.Argument
     lease_prefix: lua.Argument
-    horizon: lua.Argument
+    latest: lua.Argument
 
 
 class SettleAttempt(lua.Script[list[Any]]):
@@ -74,6 +79,7 @@ class SettleAttempt(lua.Script[list[Any]]):
     lifetime: lua.Argument
     most_attempts: lua.Argument
     remind_at: lua.Argument
+    wait: lua.Argument
 
 
 class PostponeAttempt(lua.Script[int]):
@@ -85,6 +91,7 @@ class PostponeAttempt(lua.Script[int]):
     name: lua.Argument
     fence: lua.Argument
     retry_at: lua.Argument
+    wait: lua.Argument
 
 
 class ReleaseCanary(lua.Script[int]):
@@ -123,7 +130,9 @@ class RedisOutbox:
             queue_prefix=keys.QUEUE,
             last_prefix=keys.LAST,
             queues_prefix=keys.queues(""),
-            horizon=repr(now + ports.LONGEST_WAIT),
+            state_prefix=keys.STATE,
+            latest=repr(now + models.MAX_LEAD),
+            longest_lease=LONGEST_LEASE,
         )
         return client.texts(client.run(self._client, finding))
 
@@ -140,7 +149,7 @@ class RedisOutbox:
             queue_prefix=keys.QUEUE,
             state_prefix=keys.STATE,
             lease_prefix=keys.LEASE,
-            horizon=repr(now + ports.LONGEST_WAIT),
+            latest=repr(now + models.MAX_LEAD),
         )
         return [
             models.ClaimedNotification(
@@ -183,7 +192,7 @@ class RedisOutbox:
         """Take the notification off as if it had not been there."""
         return bool(self._settle(claimed, "skipped", at, None, at, remind_at)[0])
 
-    def postpone(self, claimed: models.ClaimedNotification, retry_at: float) -> bool:
+    def postpone(self, claimed: models.ClaimedNotification, at: float, retry_at: float) -> bool:
         """Give a claim back as if it had not been made."""
         name = keys.queue(claimed.alert_id, claimed.channel)
         postponing = PostponeAttempt(
@@ -193,6 +202,7 @@ class RedisOutbox:
             name=name,
             fence=claimed.fence,
             retry_at=repr(retry_at),
+            wait=repr(retry_at - at),
         )
         return bool(client.run(self._client, postponing))
 
@@ -295,6 +305,7 @@ class RedisOutbox:
             lifetime=keys.HISTORY,
             most_attempts=keys.ENTRIES,
             remind_at="" if remind_at is None else repr(remind_at),
+            wait=repr(retry_at - at),
         )
         return client.run(self._client, settling)
 

@@ -29,7 +29,6 @@ from workermon.ports.control import (
     Trace,
 )
 from workermon.ports.delivery import (
-    LONGEST_WAIT,
     ChannelFailures,
     FailingChannel,
     FiringLabels,
@@ -51,7 +50,6 @@ __all__ = [
     "BREAK",
     "CANARY_BREAK",
     "CANARY_STEPS",
-    "LONGEST_WAIT",
     "MAX_SESSIONS",
     "REQUEST_AGE",
     "SET_BACK",

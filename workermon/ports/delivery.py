@@ -30,10 +30,6 @@ class FailingChannel(NamedTuple):
     error: str
 
 
-#: Seconds. No queue waits longer for its next attempt. A time further ahead was written by a clock that was wrong, and
-#: the queue is due.
-LONGEST_WAIT = 3700
-
 
 class Outbox(Protocol):
     """Notifications on their way. There is a queue for each alert and channel, which keeps its order.
@@ -42,7 +38,11 @@ class Outbox(Protocol):
     """
 
     def due(self, now: float, limit: int) -> list[str]:
-        """Return ids of alerts with a queue whose first notification may be sent now and is under nobody's lease."""
+        """Return ids of alerts with a queue whose first notification may be sent now and is under nobody's lease.
+
+        One that was put there at a time that leads the present (``models.MAX_LEAD``) may be sent too: whoever put it
+        there, or made it wait, had a clock that was ahead.
+        """
 
     def claim(self, alert_id: str, now: float, lease: float) -> list[ClaimedNotification]:
         """Claim the first notification of each due queue of an alert for ``lease`` seconds of Redis' own time."""
@@ -67,8 +67,8 @@ class Outbox(Protocol):
     def skip(self, claimed: ClaimedNotification, at: float, remind_at: float | None) -> bool:
         """Take the notification off as if it had not been there; ``False`` if the fence is stale."""
 
-    def postpone(self, claimed: ClaimedNotification, retry_at: float) -> bool:
-        """Give a claim back until ``retry_at`` as if it had not been made; ``False`` if the fence is stale."""
+    def postpone(self, claimed: ClaimedNotification, at: float, retry_at: float) -> bool:
+        """Give a claim back, at a time, until ``retry_at`` as if it had not been made; ``False`` if the fence is stale."""
 
     def release(self, notification: Notification, at: float) -> bool:
         """Queue the canary's notification, recorded nowhere; ``False`` if its last one is still on its way."""

@@ -149,10 +149,8 @@ class Threshold(kind.Kind[Options]):
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Judgement:
         """Fold the slots after the cursor."""
-        if horizon is None or horizon.asked is None:
+        if horizon is None or horizon.newest is None:
             return rule_state, ()
-        if rule_state.cursor is not None and horizon.asked < rule_state.cursor:
-            return rule_state, ()  # the clock was set back; datapoints after it are left out, and not withdrawn
         return slots.judge(rule, self._limits(rule), rule_state, _walk(rule, facts, horizon))
 
     def cannot_fire(

@@ -73,13 +73,14 @@ class MemoryOutbox:
             queue = self._queue_of(claimed)
             self._attempted(claimed, at, error)
             if queue is not None:
-                queue.fence, queue.leased_until, queue.retry_at = None, 0.0, retry_at
+                queue.fence, queue.leased_until, queue.retry_at, queue.wait = None, 0.0, retry_at, retry_at - at
                 return True
             last = self._store.last.get(claimed.alert_id)
             newer = last is not None and (last.id != claimed.notification.id or claimed.fence < 0)
             if last is not None and newer and not self._will_follow(claimed):
                 key = (claimed.alert_id, claimed.channel)
-                self._store.queues.setdefault(key, memory.NotificationQueue(retry_at=retry_at)).waiting.append(last)
+                fresh = memory.NotificationQueue(retry_at=retry_at, wait=retry_at - at)
+                self._store.queues.setdefault(key, fresh).waiting.append(last)
             return False
 
     def give_up(
@@ -103,13 +104,13 @@ class MemoryOutbox:
             self._take_off(claimed, queue, remind_at)
             return True
 
-    def postpone(self, claimed: models.ClaimedNotification, retry_at: float) -> bool:
+    def postpone(self, claimed: models.ClaimedNotification, at: float, retry_at: float) -> bool:
         """Give a claim back as if it had not been made."""
         with self._store.lock:
             queue = self._queue_of(claimed)
             if queue is None:
                 return False
-            queue.fence, queue.leased_until, queue.retry_at = None, 0.0, retry_at
+            queue.fence, queue.leased_until, queue.retry_at, queue.wait = None, 0.0, retry_at, retry_at - at
             queue.attempts -= 1
             return True
 
@@ -162,7 +163,7 @@ class MemoryOutbox:
         return sorted(found, key=lambda one: one.since)[:limit]
 
     def _free(self, queue: memory.NotificationQueue, now: float) -> bool:
-        may = queue.retry_at <= now or queue.retry_at > now + ports.LONGEST_WAIT
+        may = queue.retry_at <= now or models.leads(queue.retry_at - queue.wait, now)
         return may and queue.leased_until <= self._store.clock()
 
     def _queue_of(self, claimed: models.ClaimedNotification) -> memory.NotificationQueue | None:
@@ -181,7 +182,7 @@ class MemoryOutbox:
         if remind_at is not None:
             self._store.reminders[claimed.alert_id, claimed.channel] = remind_at
         queue.waiting.pop(0)
-        queue.fence, queue.leased_until, queue.attempts, queue.retry_at = None, 0.0, 0, 0.0
+        queue.fence, queue.leased_until, queue.attempts, queue.retry_at, queue.wait = None, 0.0, 0, 0.0, 0.0
         if not queue.waiting:
             del self._store.queues[claimed.alert_id, claimed.channel]
 

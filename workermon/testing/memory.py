@@ -58,6 +58,8 @@ class NotificationQueue:
 
     waiting: list[models.Notification] = field(default_factory=list)
     retry_at: float = 0.0
+    #: Seconds that it waits until then: 0 if it was put there when its time had come.
+    wait: float = 0.0
     leased_until: float = 0.0
     fence: int | None = None
     attempts: int = 0

@@ -10,8 +10,9 @@ local token = ARGV[3]          -- names the caller
 local queue_prefix = ARGV[4]   -- list: notifications
 local state_prefix = ARGV[5]   -- hash: fence and attempts of the head
 local lease_prefix = ARGV[6]   -- string: the token of who sends the head
--- A later time than this was written while a clock was ahead, so it counts as due.
-local horizon = tonumber(ARGV[7])
+-- A queue that does not wait was put there when its time had come. So a later time than this was written while a clock
+-- was ahead, and counts as due.
+local latest = tonumber(ARGV[7])
 
 local claimed = {}
 local names = redis.call('SMEMBERS', queues)
@@ -19,9 +20,12 @@ table.sort(names)
 for _, name in ipairs(names) do
   local state, lease = state_prefix .. name, lease_prefix .. name
   local holder = redis.call('GET', lease)
+  -- One that lasts longer than it was taken for was taken before the server's clock was set back.
+  if holder and holder ~= token and redis.call('PTTL', lease) > 2 * tonumber(milliseconds) then holder = nil end
+  local wait = tonumber(redis.call('HGET', state, 'wait') or '') or 0
   local at = tonumber(redis.call('ZSCORE', outbox, name) or '')
   local head = redis.call('LINDEX', queue_prefix .. name, 0)
-  if head and not holder and at and (at <= now or at > horizon) then
+  if head and not holder and at and (at <= now or at - wait > latest) then
     redis.call('HSET', state, 'fence', redis.call('INCR', last_fence))
     redis.call('HINCRBY', state, 'attempts', 1)
     redis.call('SET', lease, token, 'PX', milliseconds)

@@ -5,10 +5,11 @@ local lease = KEYS[3]    -- string: who sends the head
 local name = ARGV[1]     -- of the queue
 local fence = ARGV[2]
 local retry_at = ARGV[3]
+local wait = ARGV[4]     -- seconds from now to retry_at
 
 if redis.call('HGET', state, 'fence') ~= fence then return 0 end
 redis.call('DEL', lease)
-redis.call('HSET', state, 'fence', '')
+redis.call('HSET', state, 'fence', '', 'wait', wait)
 redis.call('HINCRBY', state, 'attempts', -1)
 redis.call('ZADD', outbox, retry_at, name)
 return 1

@@ -20,6 +20,7 @@ local retry_at = ARGV[6]
 local lifetime = ARGV[7]          -- seconds
 local most_attempts = ARGV[8]     -- kept of an alert
 local remind_at = ARGV[9]         -- '' for no reminder
+local wait = ARGV[10]             -- seconds from now to retry_at
 
 local present_fence = redis.call('HGET', state, 'fence') or ''
 local holds = present_fence == fence
@@ -36,7 +37,7 @@ end
 if holds then
   redis.call('DEL', lease)
   if outcome == 'failed' then
-    redis.call('HSET', state, 'fence', '')
+    redis.call('HSET', state, 'fence', '', 'wait', wait)
     redis.call('ZADD', outbox, retry_at, name)
     return {1}
   end
@@ -59,6 +60,7 @@ end
 local newest = redis.call('GET', last)
 if not newest then return {0} end
 local newest_id, newest_notification = string.match(newest, '^(%S+) (.*)$')
+if not newest_id then return {0} end
 -- What nobody is sending at this moment will be sent later than this attempt, and so have the last word.
 local being_sent = present_fence == '' and 0 or 1
 if redis.call('LLEN', queue) > being_sent then return {0} end
@@ -67,6 +69,7 @@ if outcome == 'delivered' and newest_id ~= notification_id then
 end
 if outcome == 'failed' and (newest_id ~= notification_id or tonumber(fence) < 0) then
   redis.call('RPUSH', queue, newest_notification)
+  redis.call('HSET', state, 'wait', wait)
   redis.call('ZADD', outbox, retry_at, name)
   redis.call('SADD', queues, name)
 end
