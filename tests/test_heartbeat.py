@@ -64,7 +64,7 @@ def test_what_waits_is_told():
     house.samples.mark_pending([house.worker.id], NOW - 61)
     assert "to be evaluated" in house.withheld()
     house = House()
-    house.outbox.due = lambda before, limit: ["x"] if before == NOW - 60 else []
+    house.outbox.due = lambda now, limit, age: ["x"] if (now, age) == (NOW, 60) else []
     assert "notification waits" in house.withheld()
 
 
@@ -184,5 +184,5 @@ def test_a_canary_that_gets_stuck_is_told():
     for step in ("heard", "judged", "accepted"):
         house.canary.reach(step, NOW - 1, NOW)
     assert house.withheld() is None
-    house.outbox.due = lambda before, limit: [models.CANARY]
+    house.outbox.due = lambda now, limit, age: [models.CANARY]
     assert house.withheld() is None

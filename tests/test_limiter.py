@@ -181,3 +181,16 @@ def test_a_bucket_is_not_kept_for_ever(connection: redis.Redis) -> None:
     one.silent(SCOPE, API)
     assert eventually(lambda: 0 < connection.ttl(BUCKET) <= limiter.KEPT)
     assert 0 < connection.ttl(keys.LIMITS) <= limiter.KEPT
+
+
+def test_a_server_whose_clock_was_set_back_stops_nobody(connection: redis.Redis) -> None:
+    """What it wrote while its clock was hours ahead holds for no longer than what it writes now."""
+    later = f"{time.time() + 7200:.6f}"
+    written = {"tokens": "0", "at": later, "silent_until": later, "silent_at": later, "slowed": later, "lent": "5"}
+    connection.hset(BUCKET, mapping={**written, "lent_until": later})
+    one, _ = make(connection, bucket=10, rate=20)
+    one.take(SCOPE, API)
+    one.answered(SCOPE, API)
+    one.take(SCOPE, API)
+    one.throttled(SCOPE, API)
+    assert one.slowed()[SCOPE, API] < 1

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import time
 
+import pytest
+import redis
+
+from tests.contract import builders
+from tests.support.repositories import repository_on_redis
 from workermon import collect, config, evaluate, fleet, models, notify, rules, testing
+from workermon.on_redis import accounts, configurations, keys, leases, throttle
 from workermon.pipeline import sweep
 
 ID = "i-0abc0123456789def"
@@ -14,10 +20,19 @@ FAILING = models.Checks(system="impaired", instance="ok")
 JUMPS = (120, 1800, 7200, 3 * models.DAY, -120, -1800, -7200, -3 * models.DAY)
 
 
-@pytest.fixture
-def monitor() -> testing.Monitor:
-    """Give a monitor of one instance that was well for a quarter of an hour."""
+@pytest.fixture(params=["memory", "redis"])
+def monitor(request: pytest.FixtureRequest) -> testing.Monitor:
+    """Give a monitor of one instance that was well for a quarter of an hour, in memory and over a real server."""
     made = testing.Monitor(now=1_700_000_040.0)
+    if request.param == "redis":
+        on_real = repository_on_redis(request.getfixturevalue("redis_client"))
+        made.workers, made.samples, made.alerts, made.outbox = on_real[:4]
+        made.configurations = configurations.RedisConfigurations(
+            request.getfixturevalue("redis_client"), config.DEFAULT
+        )
+        made.pulse, made.leases, made.silences = on_real.pulse, on_real.leases, on_real.silences
+        made.throttle = throttle.RedisThrottle(request.getfixturevalue("redis_client"))
+        made.accounts = accounts.RedisAccounts(request.getfixturevalue("redis_client"))
     made.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
     made.get(fleet.Members).add([ID], fleet.AddOptions(scope=HERE, interval=60))
     minutes(made, *[40.0] * 15)
@@ -122,6 +137,45 @@ def test_silence_of_a_worker_is_seen_after_a_wrong_clock(monitor: testing.Monito
         monitor.clock.advance(5)
         monitor.get(notify.Delivery).deliver(monitor.get(evaluate.Evaluation).evaluate([ID]))
     assert ("no-data", "firing") in told(monitor)
+
+
+def test_leases_of_a_server_whose_clock_was_set_back_are_free(redis_client: redis.Redis) -> None:
+    """A lease that would last for hours is nobody's: neither the listener's, nor a queue's, nor a slot's."""
+    two_hours = 7_200_000
+    own = leases.RedisLeases(redis_client)
+    redis_client.set(keys.lease("listener"), "dead", px=two_hours)
+    assert own.hold("listener", "living", 3.0)
+    assert not own.hold("listener", "other", 3.0)
+
+    repository = repository_on_redis(redis_client)
+    worker = builders.worker()
+    repository.workers.add([worker])
+    basis = repository.alerts.load([worker.id])[worker.id]
+    assert repository.alerts.commit(builders.verdict(basis, builders.Turn()))
+    alert_id = f"{worker.id}/cpu-high"
+    redis_client.set(f"{keys.LEASE}{keys.queue(alert_id, 'ops')}", "dead", px=two_hours)
+    assert repository.outbox.due(builders.NOW, 10) == [alert_id]
+    assert [claimed.alert_id for claimed in repository.outbox.claim(alert_id, builders.NOW, 15)] == [alert_id]
+    assert repository.outbox.due(builders.NOW, 10) == []
+
+    slot = f"{worker.interval}:{int(builders.NOW // worker.interval)}"
+    redis_client.hset(keys.worker(worker.id), "claim", f"{slot} {int(time.time() * 1000) + two_hours}")
+    assert repository.samples.claim([worker], builders.NOW, 30) == ["claimed"]
+    assert repository.samples.claim([worker], builders.NOW, 30) == ["taken"]
+
+
+def test_a_check_that_was_written_ahead_of_time_does_not_count_when_its_time_has_come(monitor: testing.Monitor) -> None:
+    """The first write of a slot stands, but not if a clock was ahead that wrote it."""
+    monitor.ec2.put(
+        models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True), FAILING
+    )
+    jump(monitor, 7200)
+    monitor.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
+    until = monitor.clock() + 7320
+    while monitor.clock() < until:
+        minutes(monitor, 40.0)
+    points = monitor.samples.read([(ID, models.STATUS_CHECK_FAILED, 60)], until - 600, until)
+    assert {value for _, value in points[ID, models.STATUS_CHECK_FAILED].points} == {0.0}
 
 
 def test_a_state_without_a_time_ahead_is_the_same_object() -> None:

@@ -30,6 +30,7 @@ from workermon.on_redis import (
     channel,
     channel_failures,
     client,
+    clock,
     configurations,
     costs,
     firing_labels,
@@ -77,8 +78,15 @@ class Recipes(dishka.Provider):
         return self._own or settings.load()
 
     @dishka.provide
-    def make_clock(self) -> ports.Clock:
-        """Return the system's clock."""
+    def make_clock(self, own: settings.Settings) -> Iterator[ports.Clock]:
+        """Go by this machine's clock while that is near Redis', else by Redis'."""
+        made = clock.RedisClock(clock.connector(lambda: own.state_url))
+        yield made
+        made.close()
+
+    @dishka.provide
+    def make_machine_clock(self) -> ports.MachineClock:
+        """Return this machine's clock, right or wrong."""
         return time.time
 
     @dishka.provide

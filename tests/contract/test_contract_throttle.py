@@ -82,6 +82,18 @@ def test_a_clock_set_back(bucket: ports.Throttle) -> None:
     assert take(bucket, NOW - 998) == 0
 
 
+@pytest.mark.parametrize("ahead", [600, 7200, 3 * models.DAY])
+def test_a_clock_that_was_ahead_stops_no_channel(bucket: ports.Throttle, ahead: int) -> None:
+    """What it paused or opened is over: a message goes out, and a window closes, as if it had not been."""
+    bucket.pause("ops", 60, NOW + ahead)
+    assert take(bucket, NOW) == 0
+    bucket.pause("ops", 60, NOW + ahead)
+    bucket.pause("ops", 5, NOW)
+    assert 4 < take(bucket, NOW + 0.5) <= 5
+    assert bucket.window("chat/cpu-high", created=NOW, wait=10, now=NOW + ahead) == NOW + ahead + 10
+    assert bucket.window("chat/cpu-high", created=NOW, wait=10, now=NOW) == NOW + 10
+
+
 def test_a_window(bucket: ports.Throttle) -> None:
     """A group closes some time after its first; what was created after that opens the next one."""
     assert bucket.window("chat/cpu-high", created=NOW, wait=10, now=NOW + 1) == NOW + 11

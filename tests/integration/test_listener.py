@@ -249,11 +249,11 @@ def test_even_a_fault_of_ours_does_not_end_it(house: House) -> None:
         def __init__(self, samples: testing.MemorySamples) -> None:
             self.samples, self.faults = samples, 1
 
-        def pending(self, before: float, limit: int) -> list[str]:
+        def pending(self, now: float, limit: int, age: float = 0.0) -> list[str]:
             if self.faults:
                 self.faults -= 1
                 raise ZeroDivisionError
-            return self.samples.pending(before, limit)
+            return self.samples.pending(now, limit, age)
 
     house.start(samples=Faulty(house.samples))
     eventually(house.led, within=8)

@@ -60,7 +60,8 @@ def held_back(basis: ports.Basis[models.AccountState] | None, interval: int, now
     if state.failing_since is not None and state.last_error is not None and (fires or _is_fresh(state, now)):
         return f"held back: collection fails in all of {state.key} ({state.last_error.kind})"
     last = alert.last if alert else None
-    if last is not None and last.status == "resolved" and now < models.moment(last.at) + GRACE * interval:
+    ended = models.moment(last.at) if last is not None and last.status == "resolved" else None
+    if ended is not None and now < ended + GRACE * interval and not models.leads(ended, now):
         return f"held back: collection in {state.key} has only just recovered"
     return None
 
@@ -73,7 +74,7 @@ def _transition(
     if failing_since is None or last_error is None:
         if severity is None:
             return None
-        ended = state.recovered_at or state.succeeded_at or now
+        ended = min(state.recovered_at or state.succeeded_at or now, now)
         at = max(math.floor(ended), alert.since or 0)
         return models.Transition(at=at, before=severity, after=None, reason="collected again")
     # One failure says nothing, nor does one after which nobody collects there any more.

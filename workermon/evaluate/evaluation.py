@@ -113,9 +113,7 @@ class _Run:
         bases = stage.alerts.load(worker_ids)
         configuration = stage.configurations.load()
         now = stage.now()
-        bases = {
-            worker_id: worker.as_of(basis, configuration, stage.kinds, now) for worker_id, basis in bases.items()
-        }
+        bases = {worker_id: worker.as_of(basis, configuration, stage.kinds, now) for worker_id, basis in bases.items()}
         by_clock = any(stage.kinds[rule.kind].by_clock for rule in configuration.rules)
         context = worker.Context(
             configuration=configuration,

@@ -15,7 +15,7 @@ SKEW = 5
 
 #: Seconds by which the clocks of this machine and of AWS may differ: half of the shortest period of EC2's metrics,
 #: because a slot counts as missing by when its datapoint was due. From five minutes on AWS refuses every request.
-AWS_SKEW = 30
+AWS_SKEW = models.CLOCK_SKEW
 
 #: Workers that are named to AWS in one try.
 NAMED = 1
@@ -49,6 +49,7 @@ class Doctor:
     ec2: ports.Ec2
     cloudwatch: ports.CloudWatch
     now: ports.Clock
+    machine: ports.MachineClock
 
     def examine(self, default_region: str | None) -> Examination:
         """Try everything; without a worker AWS is tried in ``default_region``, if there is one."""
@@ -77,9 +78,9 @@ class Doctor:
     def examine_server(self) -> list[Check]:
         """Look at the settings of Redis and at its clock."""
         own = self.server.settings()
-        before = self.now()
+        before = self.machine()
         theirs = self.server.time()
-        ahead = theirs - (before + self.now()) / 2
+        ahead = theirs - (before + self.machine()) / 2
         return [_eviction(own), _persistence(own), _clock("clock", "Redis", ahead, SKEW, 0.05)]
 
     def examine_aws(self, scope: models.AccountRegion, worker_ids: Sequence[str]) -> Iterator[Check]:
@@ -120,14 +121,14 @@ class Doctor:
 
     def _clock_of_aws(self, scope: models.AccountRegion) -> Check:
         name = f"clock of AWS in {scope.key}"
-        before = self.now()
+        before = self.machine()
         try:
             theirs = self.ec2.time(scope)
         except errors.AwsError as why:
             return Check(name=name, ok=False, reason=errors.printable(f"{why.kind}: {why.why}"), todo=why.todo)
         if theirs is None:
             return Check(name=name, ok=True, reason="AWS does not say")
-        ahead = theirs + 0.5 - (before + self.now()) / 2  # AWS says whole seconds
+        ahead = theirs + 0.5 - (before + self.machine()) / 2  # AWS says whole seconds
         return _clock(name, "AWS", ahead, AWS_SKEW, 1.0)
 
 

@@ -44,11 +44,11 @@ class PipelineCheck:
         worker is active, a collection and an evaluation ended lately.
         """
         at, tick = self.now(), self.schedule.last_tick()
-        if tick is None or at - tick > canary.MAX_BEAT_AGE:
+        if tick is None or at - tick > canary.MAX_BEAT_AGE or models.leads(tick, at):
             return "beat does not tick"
-        if any(alert_id != models.CANARY for alert_id in self.outbox.due(at - STUCK, 2)):
+        if any(alert_id != models.CANARY for alert_id in self.outbox.due(at, 2, STUCK)):
             return f"a notification waits for more than {STUCK} s"
-        if self.samples.pending(at - STUCK, 1):
+        if self.samples.pending(at, 1, STUCK):
             return f"a sample waits for more than {STUCK} s to be evaluated"
         if (fault := self._dead_channel() or self._stopped_stage(at)) is not None:
             return fault
@@ -72,7 +72,8 @@ class PipelineCheck:
             return None
         patience, marks = INTERVALS * min(intervals) + GRACE, self.pulse.marks()
         for stage, fault in (("collect", "no collection ended"), ("evaluate", "no evaluation ran")):
-            if at - marks.get(stage, 0.0) > patience:
+            marked = marks.get(stage, 0.0)
+            if at - marked > patience or models.leads(marked, at):
                 return f"{fault} for {patience} s"
         return None
 

@@ -169,7 +169,8 @@ class StatusCheck:
 
         Raises ``errors.RedisUnavailable`` if Redis itself does not answer: then nothing else can be known.
         """
-        return self.status_of([WorkerSigns.of(record) for record in self.workers.every()], patience)
+        now = self.now()
+        return self.status_of([WorkerSigns.of(record.as_of(now)) for record in self.workers.every()], patience)
 
     def status_of(self, fleet: Sequence[WorkerSigns], patience: float = 1.0) -> Status:
         """Look at every part, for who has read the fleet already."""
@@ -178,7 +179,7 @@ class StatusCheck:
         at = self.now()
         quarantined = self.schedule.quarantined()
         lateness = _lateness(fleet, at)
-        pending = self.samples.pending(at - STUCK, 10_000)
+        pending = self.samples.pending(at, 10_000, STUCK)
         backlog = self.outbox.backlog()
         ticked, trace = self.schedule.last_tick(), self.trace.trace()
         finding = canary.judge(self.schedule.canaries(), trace, ticked=ticked, listens="canary" in marks, at=at)
@@ -218,7 +219,7 @@ class StatusCheck:
         )
 
     def _delivery(self, backlog: int, at: float) -> Part:
-        late = [alert_id for alert_id in self.outbox.due(at - STUCK, 2) if alert_id != models.CANARY]
+        late = [alert_id for alert_id in self.outbox.due(at, 2, STUCK) if alert_id != models.CANARY]
         stuck = self.outbox.stuck(at - STUCK)
         if stuck:
             worst = stuck[0]
@@ -294,6 +295,9 @@ def _signed(name: str, last: float | None, limit: float, at: float) -> Part:
     did, todo = _SIGNS[name]
     if last is None:
         return Part(name=name, ok=False, reason=f"never {did}: {todo}")
+    if models.leads(last, at):
+        reason = f"last {did} at a time {last - at:.0f} s ahead, when a clock was wrong, and not since: {todo}"
+        return Part(name=name, ok=False, reason=reason)
     age = max(0.0, round(at - last, 1))
     ok = age <= limit
     return Part(name=name, ok=ok, reason=f"last {did} {age:g} s ago" + ("" if ok else f": {todo}"), age=age)

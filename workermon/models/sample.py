@@ -164,9 +164,7 @@ class Condition(Frozen):
                 "expected": {name: at for name, at in self.expected.items() if not leads(at, now + DAY)},
                 "last_error": last_error,
                 "changes": changes,
-                "events": tuple(
-                    event.model_copy(update={"seen_at": sound(event.seen_at)}) for event in self.events
-                ),
+                "events": tuple(event.model_copy(update={"seen_at": sound(event.seen_at)}) for event in self.events),
                 "events_at": sound(self.events_at),
             }
         )

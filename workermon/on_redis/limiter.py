@@ -61,6 +61,7 @@ class TakeRequest(lua.Script[list[Any]]):
     slowest: lua.Argument
     trial: lua.Argument
     lifetime: lua.Argument
+    max_lead: lua.Argument
 
 
 class SlowDown(lua.Script[int]):
@@ -134,6 +135,7 @@ class RedisLimiter:
             slowest=SLOWEST,
             trial=TRIAL,
             lifetime=KEPT,
+            max_lead=models.MAX_LEAD,
         )
         reply = client.run(self._client, taking)
         granted, wait, silent = int(reply[0]), float(reply[1]), bool(reply[2])

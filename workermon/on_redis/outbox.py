@@ -119,12 +119,12 @@ class RedisOutbox:
     def __init__(self, redis_client: redis.Redis, host: str | None = None) -> None:
         self._client, self._host = redis_client, host
 
-    def due(self, now: float, limit: int) -> list[str]:
+    def due(self, now: float, limit: int, age: float = 0.0) -> list[str]:
         """Return alert ids with a queue that is due and under nobody's lease, the longest due first."""
         finding = FindDue(
             outbox=keys.OUTBOX,
             reminders=keys.REMINDERS,
-            now=repr(now),
+            now=repr(now - age),
             limit=limit,
             lease_prefix=keys.LEASE,
             queue_prefix=keys.QUEUE,

@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from workermon import lua, ports
+from workermon import lua, models, ports
 from workermon.on_redis import client, keys
 
 #: What is kept beside the marks.
@@ -21,6 +21,7 @@ class MarkPulse(lua.Script[int]):
     at: lua.Argument
     longest_break: lua.Argument
     evaluates_only: lua.Argument
+    max_lead: lua.Argument
 
 
 class RedisPulse:
@@ -44,6 +45,7 @@ class RedisPulse:
             at=repr(at),
             longest_break=ports.BREAK,
             evaluates_only=int(evaluates_only),
+            max_lead=models.MAX_LEAD,
         )
         client.run(self._client, marking)
 

@@ -217,13 +217,12 @@ class RedisSamples:
                 found.setdefault(worker_id, {})[hour] = datapoint_packing.fields(fields)
         return found
 
-    def pending(self, before: float, limit: int) -> list[str]:
-        """Return workers with a sample that was written by that time and is not evaluated yet, oldest first."""
-        with client.guard(self._client):
-            with self._client.pipeline(transaction=False) as pipe:
-                pipe.zrangebyscore(keys.PENDING, "-inf", before, start=0, num=limit)
-                pipe.zrangebyscore(keys.PENDING, f"({before + models.MAX_LEAD!r}", "+inf", start=0, num=limit)
-                due, ahead = pipe.execute()
+    def pending(self, now: float, limit: int, age: float = 0.0) -> list[str]:
+        """Return workers with a sample of that age that is not evaluated yet, oldest first."""
+        with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
+            pipe.zrangebyscore(keys.PENDING, "-inf", now - age, start=0, num=limit)
+            pipe.zrangebyscore(keys.PENDING, f"({now + models.MAX_LEAD!r}", "+inf", start=0, num=limit)
+            due, ahead = pipe.execute()
         return client.texts([*due, *ahead][:limit])
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:

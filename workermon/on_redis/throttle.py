@@ -28,14 +28,17 @@ class TakeMessage(lua.Script[bytes]):
     lifetime: lua.Argument
     longest_wait: lua.Argument
     recently: lua.Argument
+    max_lead: lua.Argument
 
 
 class PauseChannel(lua.Script[int]):
     """Let no message out to a channel until a time, unless it is paused for longer already."""
 
     bucket: lua.Key
+    now: lua.Argument
     paused_until: lua.Argument
     lifetime: lua.Argument
+    max_lead: lua.Argument
 
 
 class OpenWindow(lua.Script[bytes]):
@@ -45,6 +48,7 @@ class OpenWindow(lua.Script[bytes]):
     created: lua.Argument
     next_close: lua.Argument
     lifetime_milliseconds: lua.Argument
+    max_lead: lua.Argument
 
 
 class RedisThrottle:
@@ -64,6 +68,7 @@ class RedisThrottle:
             lifetime=KEPT,
             longest_wait=LONGEST,
             recently=LATELY,
+            max_lead=models.MAX_LEAD,
         )
         return float(client.run(self._client, taking))
 
@@ -74,10 +79,17 @@ class RedisThrottle:
             created=repr(created),
             next_close=repr(now + wait),
             lifetime_milliseconds=int(1000 * (4 * wait + 60)),
+            max_lead=models.MAX_LEAD,
         )
         return float(client.run(self._client, opening))
 
     def pause(self, channel: str, seconds: float, now: float) -> None:
         """Let nothing out for that long."""
-        pausing = PauseChannel(bucket=keys.throttle(channel), paused_until=repr(now + seconds), lifetime=KEPT)
+        pausing = PauseChannel(
+            bucket=keys.throttle(channel),
+            now=repr(now),
+            paused_until=repr(now + seconds),
+            lifetime=KEPT,
+            max_lead=models.MAX_LEAD,
+        )
         client.run(self._client, pausing)

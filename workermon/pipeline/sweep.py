@@ -60,7 +60,7 @@ class Sweep:
         """
         now = self._now()
         self._enqueued = {identifier: when for identifier, when in self._enqueued.items() if at - when < PATIENCE}
-        pending = self._left(self._samples.pending(now - UNANNOUNCED, MAX_FOUND))
+        pending = self._left(self._samples.pending(now, MAX_FOUND, UNANNOUNCED))
         overdue = self._left(self._overdue(now, at, heard))
         self._dispatcher.evaluate(list(dict.fromkeys([*pending, *overdue])))
         undelivered = self._left([*self._outbox.due(now, MAX_FOUND), *alert_ids])
@@ -76,7 +76,7 @@ class Sweep:
 
     def _overdue(self, now: float, at: float, heard: dict[str, float]) -> list[str]:
         """Look over a share of the fleet; return the workers that time alone brings closer to ``no-data``."""
-        records = self._share_of_fleet(at, heard)
+        records = [record.as_of(now) for record in self._share_of_fleet(at, heard)]
         self._intervals.update((record.worker.id, record.worker.interval) for record in records)
         return [
             record.worker.id

@@ -10,10 +10,14 @@ from workermon.ports.alerts import Verdict
 
 
 class Clock(Protocol):
-    """The time now, in seconds since 1970; the composition root gives ``time.time``."""
+    """The time now, in seconds since 1970, by a clock that is near Redis' (``models.CLOCK_SKEW``)."""
 
     def __call__(self) -> float:
         """Return the time now."""
+
+
+class MachineClock(Clock, Protocol):
+    """This machine's own clock, right or wrong; only for who compares it."""
 
 
 class Configurations(Protocol):

@@ -30,17 +30,16 @@ class FailingChannel(NamedTuple):
     error: str
 
 
-
 class Outbox(Protocol):
     """Notifications on their way. There is a queue for each alert and channel, which keeps its order.
 
     A claim has a lease and a fence. Once another sender has claimed the queue the fence is stale.
     """
 
-    def due(self, now: float, limit: int) -> list[str]:
+    def due(self, now: float, limit: int, age: float = 0.0) -> list[str]:
         """Return ids of alerts with a queue whose first notification may be sent now and is under nobody's lease.
 
-        One that was put there at a time that leads the present (``models.MAX_LEAD``) may be sent too: whoever put it
+        ``age`` leaves out those that are due for fewer seconds. One that was put there at a time that leads the present (``models.MAX_LEAD``) may be sent too: whoever put it
         there, or made it wait, had a clock that was ahead.
         """
 

@@ -59,10 +59,10 @@ class Samples(Protocol):
     def periods(self, worker_id: str, metric: str, since: float, until: float) -> list[int]:
         """Return the periods in seconds under which the ledger holds datapoints of a metric."""
 
-    def pending(self, before: float, limit: int) -> list[str]:
-        """Return workers with a sample that was written by that time and is not evaluated yet, oldest first.
+    def pending(self, now: float, limit: int, age: float = 0.0) -> list[str]:
+        """Return workers with a sample that is ``age`` seconds old or more and is not evaluated yet, oldest first.
 
-        Those are among them whose mark leads that time (``models.MAX_LEAD``): a clock was ahead when it was written.
+        Those are among them whose mark leads the present (``models.MAX_LEAD``): a clock was ahead when it was written.
         """
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:

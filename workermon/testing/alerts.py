@@ -143,7 +143,7 @@ class MemoryAccounts:
         store = self._store
         with store.lock:
             state = store.accounts.get(key) or models.AccountState(key=key, at=0, interval=interval)
-            if interval <= state.interval or at - store.intervals_at[key] > 10 * state.interval:
+            if interval <= state.interval or abs(at - store.intervals_at[key]) > 10 * state.interval:
                 store.intervals_at[key] = at
                 state = state.model_copy(update={"interval": interval})
             set_back = max(state.succeeded_at or 0, state.at) - at > ports.SET_BACK

@@ -82,7 +82,9 @@ class MemoryPulse:
                 if self._marks.get("listener", at) - at > ports.BREAK:
                     self._since, self._collects = at, None
             elif part == "collect" and self._since is not None:
-                self._collects = at if self._collects is None or self._collects < self._since else self._collects
+                first = self._collects
+                if first is None or first < self._since or models.leads(first, at):
+                    self._collects = at
             self._marks[part] = at
 
     def judges(self, at: float) -> None:

@@ -17,7 +17,7 @@ class MemoryOutbox:
     def __init__(self, store: memory.MemoryStore, host: str | None = None) -> None:
         self._store, self._host = store, host
 
-    def due(self, now: float, limit: int) -> list[str]:
+    def due(self, now: float, limit: int, age: float = 0.0) -> list[str]:
         """Return alert ids with a queue that may be tried."""
         with self._store.lock:
             for key in [key for key, at in self._store.reminders.items() if at <= now]:
@@ -27,7 +27,7 @@ class MemoryOutbox:
                     again = last.model_copy(update={"reminder": True})
                     self._store.queues[key] = memory.NotificationQueue(retry_at=now, waiting=[again])
             queues = self._store.queues.items()
-            due = sorted((queue.retry_at, *key) for key, queue in queues if self._free(queue, now))
+            due = sorted((queue.retry_at, *key) for key, queue in queues if self._free(queue, now, age))
             return list(dict.fromkeys(alert_id for _, alert_id, _ in due))[:limit]
 
     def claim(self, alert_id: str, now: float, lease: float) -> list[models.ClaimedNotification]:
@@ -162,8 +162,8 @@ class MemoryOutbox:
                     found.append(ports.StuckQueue(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
         return sorted(found, key=lambda one: one.since)[:limit]
 
-    def _free(self, queue: memory.NotificationQueue, now: float) -> bool:
-        may = queue.retry_at <= now or models.leads(queue.retry_at - queue.wait, now)
+    def _free(self, queue: memory.NotificationQueue, now: float, age: float = 0.0) -> bool:
+        may = queue.retry_at <= now - age or models.leads(queue.retry_at - queue.wait, now)
         return may and queue.leased_until <= self._store.clock()
 
     def _queue_of(self, claimed: models.ClaimedNotification) -> memory.NotificationQueue | None:
@@ -244,15 +244,16 @@ class MemoryThrottle:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: Tokens and when they were counted, by channel; until when a channel pauses.
+        #: Tokens and when they were counted, by channel; since and until when a channel pauses.
         self._buckets: dict[str, tuple[float, float]] = {}
-        self._paused: dict[str, float] = {}
+        self._paused: dict[str, tuple[float, float]] = {}
         self._windows: dict[str, float] = {}
 
     def take(self, channel: str, limit: models.Limit, *, critical: bool, now: float) -> float:
         """Take a token, or return how long to wait."""
         with self._lock:
-            if (until := self._paused.get(channel, now)) > now:
+            began, until = self._paused.get(channel, (now, now))
+            if until > now and not models.leads(began, now):
                 return until - now
             had, at = self._buckets.get(channel, (limit.bucket, now))
             tokens = min(limit.bucket, had + max(0.0, now - at) * limit.rate)
@@ -264,14 +265,17 @@ class MemoryThrottle:
     def window(self, group: str, *, created: float, wait: float, now: float) -> float:
         """Return when the group closes."""
         with self._lock:
-            if created >= self._windows.get(group, created):
+            closes = self._windows.get(group, created)
+            if created >= closes or models.leads(closes, now + wait):
                 self._windows[group] = now + wait
             return self._windows[group]
 
     def pause(self, channel: str, seconds: float, now: float) -> None:
         """Let nothing out for that long."""
         with self._lock:
-            self._paused[channel] = max(self._paused.get(channel, now), now + seconds)
+            began, until = self._paused.get(channel, (now, now))
+            if until < now + seconds or models.leads(began, now):
+                self._paused[channel] = now, now + seconds
 
 
 class MemorySecrets:

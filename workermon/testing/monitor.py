@@ -57,6 +57,7 @@ PORTS: Mapping[Any, str] = {
     ports.LearnedDelays: "learned_delays",
     ports.Leases: "leases",
     ports.Limiter: "limiter",
+    ports.MachineClock: "clock",
     ports.Nodes: "nodes",
     ports.Outbox: "outbox",
     ports.Publisher: "publisher",

@@ -41,9 +41,10 @@ class MemorySamples:
             kept = self._store.living(worker.id, worker.incarnation)
             if kept is None:
                 return ports.Written("gone")
-            changed = self._merge(worker.id, sample.ledger_series(self._retention()))
             slot = (worker.interval, sample.slot)
-            repeated = kept.complete(slot) and not again
+            complete = kept.complete(slot)
+            changed = self._merge(worker.id, sample.ledger_series(self._retention()), complete=complete)
+            repeated = complete and not again
             if changed is not None:
                 kept.changed_from = changed if kept.changed_from is None else min(changed, kept.changed_from)
             if changed is not None or not repeated:
@@ -61,13 +62,14 @@ class MemorySamples:
         """Write many samples; each is a step of its own."""
         return [self.write(sample, condition, event, again=again) for sample, condition, event in writes]
 
-    def _merge(self, worker_id: str, brought: Mapping[str, models.Series]) -> int | None:
+    def _merge(self, worker_id: str, brought: Mapping[str, models.Series], *, complete: bool) -> int | None:
         changed: int | None = None
         for metric, (period, points) in brought.items():
             ledger = self._store.ledger.setdefault((worker_id, metric, period), {})
             for at, value in points:
                 had = ledger.get(at)
-                if had == value or (had is not None and metric == models.STATUS_CHECK_FAILED):
+                # Before its slot was complete nobody wrote a check but a clock that was ahead.
+                if had == value or (had is not None and complete and metric == models.STATUS_CHECK_FAILED):
                     continue
                 ledger[at] = value
                 changed = at if changed is None else min(changed, at)
@@ -109,10 +111,11 @@ class MemorySamples:
                 if (worker, name) == (worker_id, metric) and any(since <= at <= until for at in points)
             )
 
-    def pending(self, before: float, limit: int) -> list[str]:
+    def pending(self, now: float, limit: int, age: float = 0.0) -> list[str]:
         """Return workers with a sample not evaluated yet, oldest first."""
         with self._store.lock:
-            marks = sorted((at, worker_id) for worker_id, at in self._store.pending.items() if at <= before or models.leads(at, before))
+            pending = self._store.pending.items()
+            marks = sorted((at, one) for one, at in pending if at <= now - age or models.leads(at, now))
             return [worker_id for _, worker_id in marks[:limit]]
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:

@@ -1,4 +1,5 @@
--- Claim a slot of each worker, so that only one node collects it. Measures the lease by the server's clock.
+-- Claim a slot of each worker, so that only one node collects it. Measures the lease by the server's clock; one that
+-- lasts longer than leases do was taken before that clock was set back.
 -- Returns for each worker: 'claimed', 'taken' (another claim holds), 'complete' (the slot was collected) or 'gone' (no
 -- such incarnation).
 local worker_hashes_at = 1           -- KEYS[worker_hashes_at], …: hash: each worker
@@ -18,7 +19,7 @@ for i = 0, #KEYS - worker_hashes_at do
     outcomes[i + 1] = 'gone'
   elseif is_complete(completed, slot, tolerance) then
     outcomes[i + 1] = 'complete'
-  elseif claimed == slot and tonumber(until_) > now then
+  elseif claimed == slot and tonumber(until_) > now and tonumber(until_) <= now + milliseconds + tolerance * 1000 then
     outcomes[i + 1] = 'taken'
   else
     redis.call('HSET', worker, 'claim', slot .. ' ' .. string.format('%d', now + milliseconds))

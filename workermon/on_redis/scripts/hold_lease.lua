@@ -4,6 +4,9 @@ local owner        = ARGV[1]
 local milliseconds = ARGV[2]
 
 local holder = redis.call('GET', lease)
-if holder and holder ~= owner then return 0 end
+-- A lease that lasts longer than it was taken for was taken before the server's clock was set back. It holds no more:
+-- an owner that lives would have extended it.
+local is_sound = redis.call('PTTL', lease) <= 2 * tonumber(milliseconds)
+if holder and holder ~= owner and is_sound then return 0 end
 redis.call('SET', lease, owner, 'PX', milliseconds)
 return 1

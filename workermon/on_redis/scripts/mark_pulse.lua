@@ -6,6 +6,7 @@ local at = ARGV[2]
 local longest_break = tonumber(ARGV[3])   -- seconds
 -- 1 if somebody evaluates whom the listener need not have woken: then only `listener:since` may change.
 local evaluates_only = ARGV[4] == '1'
+local max_lead = tonumber(ARGV[5])        -- seconds; what leads by more was written by a clock that was ahead
 
 local began = tonumber(redis.call('HGET', pulse, 'listener:since') or '')
 if part == 'listener' then
@@ -18,7 +19,9 @@ if part == 'listener' then
   if set_back then redis.call('HDEL', pulse, 'collect:since') end
 elseif part == 'collect' and began then
   local first = tonumber(redis.call('HGET', pulse, 'collect:since') or '')
-  if not first or first < began then redis.call('HSET', pulse, 'collect:since', at) end
+  if not first or first < began or first - tonumber(at) > max_lead then
+    redis.call('HSET', pulse, 'collect:since', at)
+  end
 end
 if not evaluates_only then redis.call('HSET', pulse, part, at) end
 return 1

@@ -16,7 +16,7 @@ local newest, succeeded_at, failing_since, shortest, shortest_at =
 redis.call('SADD', accounts, name)
 redis.call('HSET', account, 'incarnation', incarnation)
 if not shortest or interval <= tonumber(shortest)
-  or at - tonumber(shortest_at) > forgotten_after * tonumber(shortest) then
+  or math.abs(at - (tonumber(shortest_at) or 0)) > forgotten_after * tonumber(shortest) then
   redis.call('HSET', account, 'interval', interval, 'interval_at', started_at)
 end
 local was_set_back = math.max(tonumber(succeeded_at or '0'), tonumber(newest or '0')) - at > set_back

@@ -10,6 +10,6 @@ local now = time[1] + time[2] / 1000000
 local silent_at, silent_until = unpack(redis.call('HMGET', bucket, 'silent_at', 'silent_until'))
 redis.call('HSET', bucket, 'silent_at', string.format('%.6f', now))
 redis.call('EXPIRE', bucket, lifetime)
-if not silent_until and now - (tonumber(silent_at) or 0) > within then return 0 end
+if not silent_until and math.abs(now - (tonumber(silent_at) or 0)) > within then return 0 end
 redis.call('HSET', bucket, 'silent_until', string.format('%.6f', now + shut_for))
 return 1

@@ -8,15 +8,18 @@ local now = tonumber(ARGV[4])
 local lifetime = ARGV[5]
 local longest_wait = tonumber(ARGV[6])
 local recently = tonumber(ARGV[7])    -- seconds after which the refused are counted from 0
+local max_lead = tonumber(ARGV[8])    -- seconds
 
 local refused_field = critical and 'critical' or 'others'
-local tokens, at, paused, since, refused =
-  unpack(redis.call('HMGET', bucket, 'tokens', 'at', 'paused', 'since', refused_field))
+local tokens, at, paused, began, since, refused =
+  unpack(redis.call('HMGET', bucket, 'tokens', 'at', 'paused', 'pause_began', 'since', refused_field))
 paused = tonumber(paused)
-if paused and now < paused then return string.format('%.3f', paused - now) end
+-- A pause that began in the future was made by a clock that was ahead.
+local is_ahead = (tonumber(began or '') or 0) - now > max_lead
+if paused and now < paused and not is_ahead then return string.format('%.3f', paused - now) end
 tokens = math.min(capacity, (tonumber(tokens) or capacity) + math.max(0, now - (tonumber(at) or now)) * rate)
 refused = tonumber(refused) or 0
-if now - (tonumber(since) or 0) > recently then
+if math.abs(now - (tonumber(since) or 0)) > recently then
   redis.call('HDEL', bucket, 'critical', 'others')
   redis.call('HSET', bucket, 'since', string.format('%.3f', now))
   refused = 0

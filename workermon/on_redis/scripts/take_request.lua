@@ -12,6 +12,7 @@ local recovery = tonumber(ARGV[6])  -- share of the rate that is regained each s
 local slowest = tonumber(ARGV[7])   -- tokens a second
 local trial = tonumber(ARGV[8])     -- how long one request may try whether somebody answers again
 local lifetime = ARGV[9]
+local max_lead = tonumber(ARGV[10]) -- seconds by which a time may lie ahead; more comes of a clock that was set back
 
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -19,7 +20,7 @@ local tokens, at, factor, lent, lent_until, silent_until =
   unpack(redis.call('HMGET', bucket, 'tokens', 'at', 'factor', 'lent', 'lent_until', 'silent_until'))
 silent_until = tonumber(silent_until)
 if silent_until then
-  if now < silent_until then return {0, tostring(silent_until - now), 1} end
+  if now < silent_until and silent_until - now <= trial + max_lead then return {0, tostring(silent_until - now), 1} end
   redis.call('HSET', bucket, 'silent_until', string.format('%.6f', now + trial))
   redis.call('EXPIRE', bucket, lifetime)
   return {1, '0', 1}
@@ -29,7 +30,8 @@ local passed = math.max(0, now - (tonumber(at) or now))
 factor = math.min(1, (tonumber(factor) or 1) + passed * recovery)
 local speed = math.min(rate, math.max(rate * factor, slowest))
 lent = tonumber(lent) or 0
-if now > (tonumber(lent_until) or 0) then lent = 0 end
+lent_until = tonumber(lent_until) or 0
+if now > lent_until or lent_until - now > lent_for + max_lead then lent = 0 end
 -- What is lent is held back from the top, so that all processes together take no more than the bucket allows.
 local top = math.max(1, capacity * factor - lent)
 tokens = math.min(top, (tonumber(tokens) or capacity) + passed * speed)

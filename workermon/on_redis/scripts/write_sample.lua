@@ -24,7 +24,8 @@ local runs_at = 12                     -- ARGV[runs_at], …
 local present, completed, changed_from, first_hour, last_hour, error_before =
   unpack(redis.call('HMGET', worker, 'incarnation', 'slot', 'changed_from', 'first_hour', 'last_hour', 'last_error'))
 if present ~= incarnation then return 'gone' end
-local repeated = not again and is_complete(completed, slot, tolerance)
+local was_complete = is_complete(completed, slot, tolerance)
+local repeated = not again and was_complete
 local ABSENT = string.rep('\0', 8) -- a datapoint that was never written (on_redis/datapoint_packing.py)
 local changed -- the time of the earliest datapoint that is new or has another value
 local known_first, known_last = tonumber(first_hour or ''), tonumber(last_hour or '')
@@ -65,7 +66,8 @@ for k = hours_at, #KEYS do
     local field, offset, time, period, first_wins, new = unpack(heads[i])
     local text = texts[field]
     local old = string.sub(text, offset + 1, offset + #new)
-    if first_wins then new = keep_first(old, new) end
+    -- Before its slot was complete nobody wrote it but a clock that was ahead.
+    if first_wins and was_complete then new = keep_first(old, new) end
     if old ~= new then
       local same = 1
       while string.sub(old, same, same + 7) == string.sub(new, same, same + 7) do same = same + 8 end

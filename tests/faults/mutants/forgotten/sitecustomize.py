@@ -10,14 +10,14 @@ from workermon.on_redis import keys, outbox
 _due = outbox.RedisOutbox.due
 
 
-def due(self: outbox.RedisOutbox, now: float, limit: int) -> list[str]:
+def due(self: outbox.RedisOutbox, now: float, limit: int, age: float = 0.0) -> list[str]:
     """Take off, then put in; whoever names the crash point behind it means what is between."""
     queues = cast("list[bytes]", self._client.zrangebyscore(keys.REMINDERS, "-inf", now))
     if queues:
         self._client.zrem(keys.REMINDERS, *queues)
         failpoints.reach("listener.found")
         self._client.zadd(keys.REMINDERS, dict.fromkeys(queues, now))
-    return _due(self, now, limit)
+    return _due(self, now, limit, age)
 
 
 outbox.RedisOutbox.due = due  # type: ignore[method-assign]

@@ -1,0 +1,113 @@
+"""The clock of a process: its machine's, as long as that is near Redis'."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+import redis
+
+from workermon import models
+from workermon.on_redis import client, clock
+
+
+class Machine:
+    """A machine whose clock can be set; ``steady`` is its time since it started."""
+
+    def __init__(self) -> None:
+        self.steady, self.wall = 1000.0, 0.0
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass."""
+        self.steady += seconds
+        self.wall += seconds
+
+
+class FakeServer:
+    """What a clock asks: its time, or nothing while it is away."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.ahead, self.is_away, self.asked = machine, 0.0, False, 0
+        self.started = 1_700_000_000.0 - machine.steady
+
+    def time(self) -> tuple[int, int]:
+        """Return seconds and microseconds."""
+        self.asked += 1
+        if self.is_away:
+            raise redis.ConnectionError("Error connecting")
+        at = self.started + self.machine.steady + self.ahead
+        return int(at), round((at - int(at)) * 1e6)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(redis.Redis(), name)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    """Give a machine whose clock is right."""
+    made = Machine()
+    made.wall = 1_700_000_000.0
+    return made
+
+
+@pytest.fixture
+def server(machine: Machine) -> FakeServer:
+    """Give a server whose clock is right."""
+    return FakeServer(machine)
+
+
+@pytest.fixture
+def now(machine: Machine, server: FakeServer) -> clock.RedisClock:
+    """Give the clock of a process on the machine."""
+    connected: Any = server
+    return clock.RedisClock(lambda: connected, lambda: machine.wall, lambda: machine.steady)
+
+
+def test_a_clock_that_is_near_is_gone_by(machine: Machine, server: FakeServer, now: clock.RedisClock) -> None:
+    """Within the bound nothing is corrected, and Redis is asked seldom."""
+    machine.wall += models.CLOCK_SKEW - 1
+    for _ in range(50):
+        machine.pass_by(0.1)
+        assert now() == machine.wall
+    assert server.asked == 1
+
+
+@pytest.mark.parametrize("step", [7200.0, -7200.0, 40.0, -3 * 86_400.0])
+def test_a_clock_that_is_set_wrong_is_not_gone_by(
+    machine: Machine, server: FakeServer, now: clock.RedisClock, step: float
+) -> None:
+    """The time goes on as if nothing was, from the first moment on, and so when the clock is right again."""
+    now()
+    for wrong in (step, -step):
+        machine.wall += wrong
+        for _ in range(40):
+            assert now() == pytest.approx(server.started + machine.steady, abs=0.01)
+            machine.pass_by(1)
+
+
+def test_it_goes_on_while_redis_is_away(machine: Machine, server: FakeServer, now: clock.RedisClock) -> None:
+    """A clock that is set while Redis cannot be asked is found out all the same."""
+    now()
+    server.is_away = True
+    machine.wall += 7200
+    for _ in range(40):
+        assert now() == pytest.approx(server.started + machine.steady, abs=0.01)
+        machine.pass_by(1)
+    server.is_away = False
+    assert now() == pytest.approx(server.started + machine.steady, abs=0.01)
+
+
+def test_without_redis_it_is_the_machines(machine: Machine, server: FakeServer, now: clock.RedisClock) -> None:
+    """A command that needs no Redis has the time."""
+    server.is_away = True
+    assert now() == machine.wall
+
+
+def test_a_real_server_tells_its_time(redis_url: str) -> None:
+    """A machine two hours ahead goes by the real server's time."""
+    import time
+
+    ahead = clock.RedisClock(clock.connector(lambda: redis_url), lambda: time.time() + 7200)
+    with contextlib.closing(ahead), contextlib.closing(client.connect(redis_url)):
+        assert ahead() == pytest.approx(time.time(), abs=5)

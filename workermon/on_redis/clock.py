@@ -1,0 +1,98 @@
+"""The time that all processes share: each goes by its own clock, as long as that is near Redis'."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import redis
+
+from workermon import errors, logs, models
+from workermon.on_redis import client, server
+
+log = logs.get(__name__)
+
+#: Seconds between two comparisons with Redis' clock.
+COMPARED_EVERY = 10.0
+
+#: Seconds by which a clock may move against the steady one before it is compared at once: somebody has set it.
+STEP = 1.0
+
+
+class _Comparison(NamedTuple):
+    """What a comparison found.
+
+    ``steady`` is when it was made, by the steady clock; ``machine`` what the machine's clock showed, and ``ahead`` by how
+    many seconds Redis' was ahead of that.
+    """
+
+    steady: float
+    machine: float
+    ahead: float
+
+    def has_moved(self, machine: float, steady: float) -> bool:
+        """Tell whether the machine's clock was set since."""
+        return abs((machine - self.machine) - (steady - self.steady)) > STEP
+
+
+class RedisClock:
+    """``ports.Clock``: the machine's clock; Redis' own while the two differ by more than ``models.CLOCK_SKEW``.
+
+    While Redis is away it goes on from the last comparison. ``connect`` returns a client when the first is made.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], redis.Redis],
+        machine: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connect, self._machine, self._steady = connect, machine, steady
+        self._client: redis.Redis | None = None
+        self._compared: _Comparison | None = None
+        self._lock = threading.Lock()
+        self._differs = False
+
+    def __call__(self) -> float:
+        """Return the time now, in seconds since 1970."""
+        with self._lock:
+            machine, steady = self._machine(), self._steady()
+            known = self._compared
+            fresh = known is not None and 0 <= steady - known.steady < COMPARED_EVERY
+            if known is None or not fresh or known.has_moved(machine, steady):
+                known = self._compared = self._compare()
+                machine = self._machine()
+            differs = abs(known.ahead) > models.CLOCK_SKEW
+            if differs != self._differs:
+                self._differs = differs
+                log.warning("clock.differs" if differs else "clock.agrees", redis_ahead=round(known.ahead, 1))
+            return machine + known.ahead if differs else machine
+
+    def close(self) -> None:
+        """Close its connection."""
+        if self._client is not None:
+            self._client.close()
+
+    def _compare(self) -> _Comparison:
+        before, known = self._machine(), self._compared
+        try:
+            if self._client is None:
+                self._client = self._connect()
+            theirs = server.RedisServer(self._client).time()
+        except errors.WorkermonError:
+            # Whoever needs Redis finds out by itself.
+            machine, steady = self._machine(), self._steady()
+            if known is None:
+                return _Comparison(steady, machine, 0.0)
+            if not known.has_moved(machine, steady):
+                return _Comparison(steady, machine, known.ahead)
+            return _Comparison(steady, machine, known.machine + known.ahead + (steady - known.steady) - machine)
+        machine = self._machine()
+        return _Comparison(self._steady(), machine, theirs - (before + machine) / 2)
+
+
+def connector(url: Callable[[], str]) -> Callable[[], redis.Redis]:
+    """Return what connects a clock to the server of a URL, which is asked for then."""
+    return lambda: client.connect(url())
