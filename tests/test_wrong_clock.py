@@ -25,14 +25,13 @@ def monitor(request: pytest.FixtureRequest) -> testing.Monitor:
     """Give a monitor of one instance that was well for a quarter of an hour, in memory and over a real server."""
     made = testing.Monitor(now=1_700_000_040.0)
     if request.param == "redis":
-        on_real = repository_on_redis(request.getfixturevalue("redis_client"))
+        server: redis.Redis = request.getfixturevalue("redis_client")
+        on_real = repository_on_redis(server)
         made.workers, made.samples, made.alerts, made.outbox = on_real[:4]
-        made.configurations = configurations.RedisConfigurations(
-            request.getfixturevalue("redis_client"), config.DEFAULT
-        )
+        made.configurations = configurations.RedisConfigurations(server, config.DEFAULT)
         made.pulse, made.leases, made.silences = on_real.pulse, on_real.leases, on_real.silences
-        made.throttle = throttle.RedisThrottle(request.getfixturevalue("redis_client"))
-        made.accounts = accounts.RedisAccounts(request.getfixturevalue("redis_client"))
+        made.throttle = throttle.RedisThrottle(server)
+        made.accounts = accounts.RedisAccounts(server)
     made.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
     made.get(fleet.Members).add([ID], fleet.AddOptions(scope=HERE, interval=60))
     minutes(made, *[40.0] * 15)

@@ -17,8 +17,8 @@ INSTANCE_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 #: Seconds. The longest interval and period that make sense: a day.
 DAY = 86_400
 
-#: Seconds by which two clocks may differ that are taken for right: half of the shortest period of EC2's metrics, because
-#: a slot counts as absent by when its datapoint was due. A process whose clock is further off goes by Redis' clock.
+#: Seconds by which two clocks may differ that are taken for right: half of the shortest period of EC2's metrics,
+#: because a slot counts as absent by when its datapoint was due. A process whose clock is further off goes by Redis'.
 CLOCK_SKEW = 30
 #: Seconds by which a stored time may lead the present: one such clock was ahead when it was written, another is behind
 #: when it is read. What leads by more was written by a clock that was wrong, and says nothing.

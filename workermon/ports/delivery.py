@@ -39,8 +39,8 @@ class Outbox(Protocol):
     def due(self, now: float, limit: int, age: float = 0.0) -> list[str]:
         """Return ids of alerts with a queue whose first notification may be sent now and is under nobody's lease.
 
-        ``age`` leaves out those that are due for fewer seconds. One that was put there at a time that leads the present (``models.MAX_LEAD``) may be sent too: whoever put it
-        there, or made it wait, had a clock that was ahead.
+        ``age`` leaves out those that are due for fewer seconds. A queue that was put there at a time that leads the
+        present (``models.MAX_LEAD``) is due: whoever put it there, or made it wait, had a clock that was ahead.
         """
 
     def claim(self, alert_id: str, now: float, lease: float) -> list[ClaimedNotification]:
@@ -67,7 +67,10 @@ class Outbox(Protocol):
         """Take the notification off as if it had not been there; ``False`` if the fence is stale."""
 
     def postpone(self, claimed: ClaimedNotification, at: float, retry_at: float) -> bool:
-        """Give a claim back, at a time, until ``retry_at`` as if it had not been made; ``False`` if the fence is stale."""
+        """Give a claim back at a time, until ``retry_at``, as if it had not been made.
+
+        ``False`` if the fence is stale.
+        """
 
     def release(self, notification: Notification, at: float) -> bool:
         """Queue the canary's notification, recorded nowhere; ``False`` if its last one is still on its way."""

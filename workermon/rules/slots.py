@@ -235,8 +235,8 @@ def view(limits: Limits, rule_state: RuleState, walk: Walk) -> View | None:
 def as_of(rule_state: RuleState, now: float) -> RuleState:
     """Return a state whose slots ahead of the present are evaluated again; the same object if there are none.
 
-    If a clock was ahead, slots between were passed over. So the fold goes back to the last change, an hour at most. What
-    was decided at a time ahead still holds, and is over as always: by slots that are clear of it.
+    If a clock was ahead, slots between were passed over. So the fold goes back to the last change, an hour at most.
+    What was decided at a time ahead still holds, and is over as always: by slots that are clear of it.
     """
     if not rule_state.leads(now):
         return rule_state
