@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+import time
 
 import pytest
-import redis
 
-from workermon import models
-from workermon.on_redis import client, clock
+from workermon import errors, models
+from workermon.on_redis import client, clock, server
 
 
 class Machine:
@@ -31,16 +30,12 @@ class FakeServer:
         self.machine, self.ahead, self.is_away, self.asked = machine, 0.0, False, 0
         self.started = 1_700_000_000.0 - machine.steady
 
-    def time(self) -> tuple[int, int]:
-        """Return seconds and microseconds."""
+    def time(self) -> float:
+        """Return its time."""
         self.asked += 1
         if self.is_away:
-            raise redis.ConnectionError("Error connecting")
-        at = self.started + self.machine.steady + self.ahead
-        return int(at), round((at - int(at)) * 1e6)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(redis.Redis(), name)
+            raise errors.RedisUnavailable("Redis", "it is away", "start it")
+        return self.started + self.machine.steady + self.ahead
 
 
 @pytest.fixture
@@ -52,62 +47,59 @@ def machine() -> Machine:
 
 
 @pytest.fixture
-def server(machine: Machine) -> FakeServer:
+def fake(machine: Machine) -> FakeServer:
     """Give a server whose clock is right."""
     return FakeServer(machine)
 
 
 @pytest.fixture
-def now(machine: Machine, server: FakeServer) -> clock.RedisClock:
+def now(machine: Machine, fake: FakeServer) -> clock.RedisClock:
     """Give the clock of a process on the machine."""
-    connected: Any = server
-    return clock.RedisClock(lambda: connected, lambda: machine.wall, lambda: machine.steady)
+    return clock.RedisClock(fake.time, lambda: machine.wall, lambda: machine.steady)
 
 
-def test_a_clock_that_is_near_is_gone_by(machine: Machine, server: FakeServer, now: clock.RedisClock) -> None:
+def test_a_clock_that_is_near_is_gone_by(machine: Machine, fake: FakeServer, now: clock.RedisClock) -> None:
     """Within the bound nothing is corrected, and Redis is asked seldom."""
     machine.wall += models.CLOCK_SKEW - 1
     for _ in range(50):
         machine.pass_by(0.1)
         assert now() == machine.wall
-    assert server.asked == 1
+    assert fake.asked == 1
 
 
 @pytest.mark.parametrize("step", [7200.0, -7200.0, 40.0, -3 * 86_400.0])
 def test_a_clock_that_is_set_wrong_is_not_gone_by(
-    machine: Machine, server: FakeServer, now: clock.RedisClock, step: float
+    machine: Machine, fake: FakeServer, now: clock.RedisClock, step: float
 ) -> None:
     """The time goes on as if nothing was, from the first moment on, and so when the clock is right again."""
     now()
     for wrong in (step, -step):
         machine.wall += wrong
         for _ in range(40):
-            assert now() == pytest.approx(server.started + machine.steady, abs=0.01)
+            assert now() == pytest.approx(fake.started + machine.steady, abs=0.01)
             machine.pass_by(1)
 
 
-def test_it_goes_on_while_redis_is_away(machine: Machine, server: FakeServer, now: clock.RedisClock) -> None:
+def test_it_goes_on_while_redis_is_away(machine: Machine, fake: FakeServer, now: clock.RedisClock) -> None:
     """A clock that is set while Redis cannot be asked is found out all the same."""
     now()
-    server.is_away = True
+    fake.is_away = True
     machine.wall += 7200
     for _ in range(40):
-        assert now() == pytest.approx(server.started + machine.steady, abs=0.01)
+        assert now() == pytest.approx(fake.started + machine.steady, abs=0.01)
         machine.pass_by(1)
-    server.is_away = False
-    assert now() == pytest.approx(server.started + machine.steady, abs=0.01)
+    fake.is_away = False
+    assert now() == pytest.approx(fake.started + machine.steady, abs=0.01)
 
 
-def test_without_redis_it_is_the_machines(machine: Machine, server: FakeServer, now: clock.RedisClock) -> None:
+def test_without_redis_it_is_the_machines(machine: Machine, fake: FakeServer, now: clock.RedisClock) -> None:
     """A command that needs no Redis has the time."""
-    server.is_away = True
+    fake.is_away = True
     assert now() == machine.wall
 
 
 def test_a_real_server_tells_its_time(redis_url: str) -> None:
     """A machine two hours ahead goes by the real server's time."""
-    import time
-
-    ahead = clock.RedisClock(clock.connector(lambda: redis_url), lambda: time.time() + 7200)
-    with contextlib.closing(ahead), contextlib.closing(client.connect(redis_url)):
+    with contextlib.closing(client.connect(redis_url)) as connected:
+        ahead = clock.RedisClock(server.RedisServer(connected).time, lambda: time.time() + 7200)
         assert ahead() == pytest.approx(time.time(), abs=5)

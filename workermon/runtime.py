@@ -78,11 +78,13 @@ class Recipes(dishka.Provider):
         return self._own or settings.load()
 
     @dishka.provide
-    def make_clock(self, own: settings.Settings) -> Iterator[ports.Clock]:
-        """Go by this machine's clock while that is near Redis', else by Redis'."""
-        made = clock.RedisClock(clock.connector(lambda: own.state_url))
-        yield made
-        made.close()
+    def make_clock(self, container: dishka.Container) -> ports.Clock:
+        """Go by this machine's clock while that is near Redis', else by Redis'; without Redis by the first."""
+
+        def server_time() -> float:
+            return container.get(ports.Server).time()
+
+        return clock.RedisClock(server_time)
 
     @dishka.provide
     def make_machine_clock(self) -> ports.MachineClock:

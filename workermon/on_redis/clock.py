@@ -7,10 +7,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-import redis
-
 from workermon import errors, logs, models
-from workermon.on_redis import client, server
 
 log = logs.get(__name__)
 
@@ -40,17 +37,16 @@ class _Comparison(NamedTuple):
 class RedisClock:
     """``ports.Clock``: the machine's clock; Redis' own while the two differ by more than ``models.CLOCK_SKEW``.
 
-    While Redis is away it goes on from the last comparison. ``connect`` returns a client when the first is made.
+    While Redis is away it goes on from the last comparison. ``server_time`` asks Redis for its time.
     """
 
     def __init__(
         self,
-        connect: Callable[[], redis.Redis],
+        server_time: Callable[[], float],
         machine: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._connect, self._machine, self._steady = connect, machine, steady
-        self._client: redis.Redis | None = None
+        self._server_time, self._machine, self._steady = server_time, machine, steady
         self._compared: _Comparison | None = None
         self._lock = threading.Lock()
         self._differs = False
@@ -70,17 +66,10 @@ class RedisClock:
                 log.warning("clock.differs" if differs else "clock.agrees", redis_ahead=round(known.ahead, 1))
             return machine + known.ahead if differs else machine
 
-    def close(self) -> None:
-        """Close its connection."""
-        if self._client is not None:
-            self._client.close()
-
     def _compare(self) -> _Comparison:
         before, known = self._machine(), self._compared
         try:
-            if self._client is None:
-                self._client = self._connect()
-            theirs = server.RedisServer(self._client).time()
+            theirs = self._server_time()
         except errors.WorkermonError:
             # Whoever needs Redis finds out by itself.
             machine, steady = self._machine(), self._steady()
@@ -91,8 +80,3 @@ class RedisClock:
             return _Comparison(steady, machine, known.machine + known.ahead + (steady - known.steady) - machine)
         machine = self._machine()
         return _Comparison(self._steady(), machine, theirs - (before + machine) / 2)
-
-
-def connector(url: Callable[[], str]) -> Callable[[], redis.Redis]:
-    """Return what connects a clock to the server of a URL, which is asked for then."""
-    return lambda: client.connect(url())
