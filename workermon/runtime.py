@@ -82,7 +82,8 @@ class Recipes(dishka.Provider):
         """Go by this machine's clock while that is near Redis', else by Redis'; without Redis by the first."""
 
         def server_time() -> float:
-            return container.get(ports.Server).time()
+            asked: ports.Server = container.get(ports.Server)
+            return asked.time()
 
         return clock.RedisClock(server_time)
 
