@@ -49,3 +49,13 @@ def mail(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     yield start
     for server in running:
         server.stop()
+
+
+@pytest.fixture
+def secure(certificate: Path) -> Iterator[tuple[Receiver, Path]]:
+    """Run a receiver with a certificate of its own for localhost; give its certificate too."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "c.pem", certificate / "key.pem")
+    server = Receiver(context)
+    yield server, certificate / "c.pem"
+    server.stop()

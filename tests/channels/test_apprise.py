@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.notifications import many, notification, notifiers, of
-from tests.support.receiver import Receiver, answer
-from workermon import errors
+from tests.support.receiver import Receiver, Step, answer
+from workermon import errors, testing
 from workermon.models import SecretRef
+from workermon.notify import transport
+from workermon.notify.channels import apprise
 
 
 def test_apprise(receiver: Receiver) -> None:
@@ -40,6 +44,75 @@ def test_apprise_is_guarded(receiver: Receiver) -> None:
         with pytest.raises(errors.DeliveryFailed, match=why):
             notifiers(URL=f"{scheme}://127.0.0.1:{receiver.port}/")["apprise"].send(channel, [notification()])
     assert receiver.connections == 0
+
+
+@pytest.fixture
+def everywhere(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -> tuple[Receiver, list[str]]:
+    """Let every name lead to a receiver on this machine that counts as public; give the names that are looked up."""
+    receiver, certificate = secure
+    looked_up: list[str] = []
+
+    def look_up(host: str, *_: object, **__: object) -> list[object]:
+        looked_up.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", receiver.port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(transport, "is_public", lambda _: True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    return receiver, looked_up
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "path"),
+    [
+        ("discord://1234567/T0KEN-abc", "discord.com", "/api/webhooks/1234567/T0KEN-abc"),
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "hooks.slack.com", "/services/T1JJ3T3L2/A1BRTD4JD/"),
+        ("tgram://123456789:abcdefg_hijklmnop/12315544", "api.telegram.org", "/bot123456789:abcdefg_hijklmnop/"),
+    ],
+)
+def test_apprise_reaches_services(url: str, host: str, path: str, everywhere: tuple[Receiver, list[str]]) -> None:
+    """A service gets the message by HTTPS, past any proxy, and only its own name is looked up: no part of a token."""
+    pytest.importorskip("apprise")
+    receiver, looked_up = everywhere
+    notifiers(URL=url)["apprise"].send(of("apprise", url=SecretRef(env="URL"), allow_private=False), [notification()])
+    (got,) = receiver.got
+    assert got.line.startswith(f"POST {path}")
+    assert b"cpu-high" in got.body
+    assert set(looked_up) == {host}
+
+
+@pytest.mark.parametrize("step", ["drips", "is endless", "hangs"])
+def test_apprise_ends_in_time(step: str, everywhere: tuple[Receiver, list[str]]) -> None:
+    """A service that drips, hangs or answers without end is left at the deadline, and so is its connection."""
+    pytest.importorskip("apprise")
+    receiver, _ = everywhere
+    sender = apprise.Apprise(testing.MemorySecrets({"URL": "discord://1234567/T0KEN-abc"}), deadline=1.0)
+    steps: dict[str, list[Step]] = {
+        "drips": [receiver.drip(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: yes\r\n" * 1000)],
+        "is endless": [endless],
+        "hangs": [receiver.hang],
+    }
+    receiver.plan = steps[step]
+    with pytest.raises(errors.DeliveryFailed):
+        sender.send(of("apprise", url=SecretRef(env="URL"), allow_private=False), [notification()])
+    if step == "drips":
+        assert receiver.over.wait(10), "the connection is still open"
+
+
+def endless(peer: socket.socket) -> None:
+    """Answer for as long as somebody reads."""
+    peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        peer.sendall(b"x" * 65_536)
+
+
+@pytest.mark.parametrize("url", ["mailto://user:pass@example.com", "syslog://", "rsyslog://example.com"])
+def test_apprise_by_other_means_is_refused(url: str) -> None:
+    """What apprise does not reach by HTTPS cannot be guarded, so it is for a private network only."""
+    pytest.importorskip("apprise")
+    with pytest.raises(errors.InvalidInput, match="by HTTPS"):
+        notifiers(URL=url)["apprise"].send(of("apprise", url=SecretRef(env="URL"), allow_private=False), many(1))
 
 
 def test_apprise_unknown_service() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.notifications import KEY, notification, notifiers, of
 from tests.support.receiver import Receiver, answer
-from workermon import errors
+from workermon import errors, testing
 from workermon.models import SecretRef
 from workermon.notify.channels import pagerduty
 
@@ -53,3 +53,15 @@ def test_pagerduty_bad_key(receiver: Receiver) -> None:
         notifiers()["pagerduty"].send(of("pagerduty", url=receiver.url, secret=SecretRef(env="BAD")), [notification()])
     assert "at all" not in str(caught.value)
     assert receiver.connections == 0
+
+
+def test_pagerduty_is_reminded(receiver: Receiver) -> None:
+    """``repeat`` is a key of this type; a reminder triggers the same incident again."""
+    made = testing.parse('[channels.c]\ntype = "pagerduty"\nsecret = { env = "KEY" }\nrepeat = "4h"\n', "file")
+    assert made.channels is not None
+    assert made.channels["c"].repeat == 14_400
+    channel = of("pagerduty", url=f"http://127.0.0.1:{receiver.port}/", secret=SecretRef(env="KEY"), repeat=14_400)
+    for reminder in (False, True):
+        notifiers()["pagerduty"].send(channel, [notification(reminder=reminder)])
+    first, again = (json.loads(got.body) for got in receiver.got)
+    assert (first["event_action"], first["dedup_key"]) == (again["event_action"], again["dedup_key"])

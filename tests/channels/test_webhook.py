@@ -10,11 +10,9 @@ import hmac
 import json
 import pickle
 import socket
-import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -345,16 +343,6 @@ def test_tls_is_verified(receiver: Receiver) -> None:
     """A receiver that speaks no sound TLS gets nothing of the notification."""
     refused(channel(f"https://127.0.0.1:{receiver.port}/{TOKEN}"), deadline=3)
     assert not any(b"cpu_utilization" in got.body or TOKEN in got.line for got in receiver.got)
-
-
-@pytest.fixture
-def secure(certificate: Path) -> Iterator[tuple[Receiver, Path]]:
-    """Run a receiver with a certificate of its own for localhost; give its certificate too."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate / "c.pem", certificate / "key.pem")
-    server = Receiver(context)
-    yield server, certificate / "c.pem"
-    server.stop()
 
 
 def test_https(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -> None:

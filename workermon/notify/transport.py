@@ -70,6 +70,10 @@ class _AddressRefused(Exception):
     """The receiver has no address that the channel may reach."""
 
 
+class Unencrypted(Exception):
+    """The receiver is not spoken to by TLS, which the channel requires."""
+
+
 class _DeadlinePassed(Exception):
     """The time is over."""
 
@@ -89,10 +93,18 @@ class Transport:
         self._duplicate: socket.socket | None = None
         self.answered = False
 
-    def connect(self) -> socket.socket:
-        """Connect to the first address that is allowed and answers."""
+    @property
+    def allow_private(self) -> bool:
+        """Tell whether private addresses and clear text are allowed."""
+        return self._receiver.allow_private
+
+    def connect(self, host: str | None = None, port: int | None = None) -> socket.socket:
+        """Connect to the first address that is allowed and answers, of the receiver or of another host and port.
+
+        Of several connections, one after the other, the last one can be ended.
+        """
         receiver = self._receiver
-        entries = socket.getaddrinfo(receiver.host, receiver.port, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host or receiver.host, port or receiver.port, type=socket.SOCK_STREAM)
         allowed = [entry for entry in entries if receiver.allow_private or is_public(str(entry[4][0]))]
         if not allowed:
             raise _AddressRefused
@@ -125,6 +137,8 @@ class Transport:
         with self._lock:
             if self._closed:
                 raise _DeadlinePassed
+            if self._duplicate is not None:
+                self._duplicate.close()
             # TLS takes the socket over into an object of its own, so a duplicate is kept for ending it.
             self._duplicate = sock.dup()
 
@@ -204,6 +218,9 @@ def _known(why: BaseException, where: str) -> tuple[str, str] | None:
                 f"{where} has a private, local or otherwise unreachable address, and these are refused",
                 "set allow_private = true if it is a receiver of your own network",
             )
+        case Unencrypted():
+            todo = "use the encrypted form of its url, or set allow_private = true"
+            return f"the connection to {where} is not encrypted", todo
         case ssl.SSLCertVerificationError():
             return f"the certificate of {where} is not valid: {why.verify_message}", "renew the receiver's certificate"
         case ssl.SSLError():

@@ -1,7 +1,7 @@
 """The channel ``apprise``: any of the services that the library of that name reaches, by its own URLs.
 
-The library brings its own client, so this channel promises less than the others: it does not see Retry-After, and
-addresses are checked when the name is looked up, not on the connection. Redirects are switched off.
+The library sends by ``requests``, which is guarded as the other channels' client is. It does not see Retry-After.
+Services that it reaches by other means are for a private network only.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
-import socket
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from workermon import errors, models, ports
 from workermon.config import channels, problems
-from workermon.notify import http, text, transport
+from workermon.notify import guarded_requests, http, text, transport
 from workermon.notify.channel_type import ChannelType
+
+#: Modules by which a service is reached without ``requests``.
+_OTHER_MEANS = ("smtplib", "socket", "ssl", "subprocess", "websocket", "dbus", "gntp", "mqtt", "slixmpp")
 
 _KINDS = {"critical": "failure", "warning": "warning", "resolved": "success"}
 
@@ -66,12 +69,19 @@ class Apprise:
 
     def _services(self, channel: models.Channel) -> Any:
         library = _library(channel)
-        services = library.Apprise(asset=library.AppriseAsset(http_redirects=False, secure_logging=True))
+        # In this thread, because that is the one whose requests are guarded.
+        asset = library.AppriseAsset(http_redirects=False, secure_logging=True, async_mode=False)
+        services = library.Apprise(asset=asset)
         if not services.add(http.address(channel, self.secrets) or ""):
             why = "apprise does not know the service of its url"
             raise errors.InvalidInput(f"channel {channel.name}", why, "see apprise's list of services")
+        guarded_requests.guard("apprise")
         for service in services:
             service.redirects = False
+            if not channel.allow_private and not _is_guarded(service):
+                why = f"apprise does not reach {errors.printable(str(service.service_name))} by HTTPS"
+                todo = "use another type of channel, or allow_private = true for a service of your own network"
+                raise errors.InvalidInput(f"channel {channel.name}", why, todo)
         return services
 
 
@@ -85,14 +95,16 @@ class _Exchange:
     body: str
     kind: str
 
-    def __call__(self, _: transport.Transport) -> None:
-        """Check where it would go, and send it."""
-        what = f"channel {self.channel.name}"
-        if not self.channel.allow_private:
-            for service in self.services:
-                _check(what, service)
-        if not self.services.notify(title=self.title, body=self.body, notify_type=self.kind):
-            raise errors.DeliveryFailed(what, "the service did not take it", "it is tried again; check its url")
+    def __call__(self, connected: transport.Transport) -> None:
+        """Send it."""
+        with guarded_requests.within(connected) as exchange:
+            accepted = self.services.notify(title=self.title, body=self.body, notify_type=self.kind)
+        if accepted:
+            return
+        if exchange.failure is not None:
+            raise exchange.failure
+        why = f"the service did not take it ({exchange.status})" if exchange.status else "the service did not take it"
+        raise errors.DeliveryFailed(f"channel {self.channel.name}", why, "it is tried again; check its url")
 
 
 def _library(channel: models.Channel) -> Any:
@@ -106,17 +118,13 @@ def _library(channel: models.Channel) -> Any:
     return library
 
 
-def _check(what: str, service: Any) -> None:
-    """Refuse a service whose own host is not public, or is not spoken to by TLS."""
-    host = getattr(service, "host", None)
-    if not host:
-        return
-    if not getattr(service, "secure", True):
-        raise errors.DeliveryFailed(what, "its url is not encrypted", "use the secure form of it, or allow_private")
-    entries = socket.getaddrinfo(str(host), None, type=socket.SOCK_STREAM)
-    if not all(transport.is_public(str(entry[4][0])) for entry in entries):
-        why = "its host has a private or local address, and these are refused"
-        raise errors.DeliveryFailed(what, why, "set allow_private = true")
+def _is_guarded(service: Any) -> bool:
+    """Tell whether a service is reached by ``requests`` and by nothing else."""
+    own = type(service).__module__
+    package = own if own.count(".") < 3 else own.rpartition(".")[0]
+    parts = [name for name in sys.modules if name == package or name.startswith(f"{package}.")]
+    names = {name for part in parts for name in vars(sys.modules[part])}
+    return "requests" in names and not names.intersection(_OTHER_MEANS)
 
 
 TYPE = ChannelType(

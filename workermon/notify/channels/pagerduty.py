@@ -34,6 +34,7 @@ class Options(channels.Options):
     secret: channels.Secret = None
     routing_key: channels.Secret = None
     url: channels.Url | None = None
+    repeat: channels.Repeat | None = None
 
     def check(self, path: str) -> None:
         """Refuse an address that cannot work."""
