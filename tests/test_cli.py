@@ -566,13 +566,60 @@ def test_why_is_told_in_words_and_as_a_document(ok, run, world):
     fires(world, A)
     text = ok("why", "render-01", "cpu_utilization")
     assert "cpu-high: " in text
-    assert "rule     above warning 80 critical 90, breach 3 of 3, recover 2 of 2, missing keep; notifies log" in text
+    assert "rule     cpu_utilization above warning 80 % critical 90 %, breach 3 of 3, recover 2 of 2," in text
     assert "cpu-high: not firing; the last notification says that it fires\n" in text
     assert "no attempt to deliver it yet" in text
     [rule] = json.loads(ok("why", A, "cpu_utilization", "--json"))["rules"]
     assert (rule["rule"], rule["notified"], rule["history"][0]["after"]) == ("cpu-high", "critical", "critical")
     assert "did you mean" in one_line(run("why", A, "cpu_utilisation"), 3)
     assert "not monitored" in one_line(run("why", "render-99", "cpu_utilization"), 3)
+
+
+def test_why_of_a_worker_explains_every_rule(ok, run, world):
+    """Without a metric every rule has its lines; one that is for other workers says that and nothing else."""
+    ok("add", A)
+    kept = world.get(ports.Configurations)
+    had = kept.load()
+    only = had.rules[0].model_copy(update={"name": "theirs", "labels": {"team": "x"}})
+    kept.save(had.model_copy(update={"revision": had.revision + 1, "rules": (*had.rules, only)}))
+    lines = ok("why", "render-01").splitlines()
+    assert [line.partition(":")[0] for line in lines[1:] if line and not line.startswith(" ")] == [
+        *(rule.name for rule in had.rules),
+        "theirs",
+    ]
+    assert lines[-1] == "theirs: does not apply: the rule is for workers with team=x only"
+    assert len(json.loads(ok("why", A, "--json"))["rules"]) == len(had.rules) + 1
+    assert ok("why", f"{A}/cpu-high") == ok("why", "render-01", "cpu-high")
+    assert "did you mean cpu-high" in one_line(run("why", f"{A}/cpu-hihg"), 3)
+
+
+def test_why_of_an_account_and_region(ok, run, world):
+    """ACCOUNT/REGION collector says how collection goes there, in AWS's words, and how far it is from firing."""
+    ok("add", A)
+    assert ok("why", f"default/{REGION}", "collector").splitlines()[:2] == [
+        f"account default in {REGION}, collector: not firing",
+        "  now      collection succeeds",
+    ]
+    world.accounts.note(
+        f"default/{REGION}", world.clock() + 60, 60,
+        models.CollectionError(kind="denied", message="no permission", at=world.clock() + 60),
+    )  # fmt: skip
+    world.clock.advance(90)
+    found = json.loads(ok("why", f"default/{REGION}", "collector", "--json"))
+    assert (found["account"], found["region"], found["rule"], found["workers"]) == ("default", REGION, "collector", 1)
+    assert found["last_error"] == {"kind": "denied", "message": "no permission"}
+    assert found["now"] == "no successful collection for 90 s, 180 s make it critical"
+    text = ok("why", f"default/{REGION}")
+    assert "  error    denied: no permission\n" in text
+    assert "nothing is collected there" in one_line(run("why", "lab/eu-west-1", "collector"), 3)
+
+
+def test_why_of_the_budget(ok, run, world):
+    """The alert of the installation is explained as its dedup_key names it."""
+    assert ok("why", "*/*", "budget").startswith(
+        "the installation, budget: not firing\n  now      there is no budget\n"
+    )
+    assert ok("why", "*/*/budget") == ok("why", "*/*", "budget")
 
 
 def test_the_history_has_the_deliveries(ok, world):

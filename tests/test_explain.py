@@ -41,10 +41,10 @@ def test_a_firing_alert_is_explained_by_what_was_recorded():
     assert rule["latched"] == ["warning", "critical"]
     [turn] = rule["history"]
     assert (turn["before"], turn["after"], turn["at"], turn["notified"]) == ("ok", "critical", minute(3), True)
-    assert turn["reason"] == "3 of 3 values above 90"
+    assert turn["reason"] == "3 of 3 values above 90 %"
     assert [one["value"] for one in turn["points"]] == [95, 96, 97]
     assert [one["value"] for one in rule["points"]] == [96, 97, 60]
-    assert "1 of 2 values not above 90, 2 of 2 end critical" in rule["now"]
+    assert "1 of 2 values not above 90 %, 2 of 2 end critical" in rule["now"]
     assert rule["cursor"] == minute(4)
 
 
@@ -55,7 +55,7 @@ def test_the_recorded_reason_outlives_a_change_of_the_rule():
     site.change(rules=(changed(CPU, above=models.Levels(warning=98, critical=99)),))
     [rule] = why(site)["rules"]
     assert rule["above"] == {"warning": 98, "critical": 99}
-    assert rule["history"][0]["reason"] == "3 of 3 values above 90"
+    assert rule["history"][0]["reason"] == "3 of 3 values above 90 %"
 
 
 def test_what_does_not_fire_is_explained_too():
@@ -67,7 +67,8 @@ def test_what_does_not_fire_is_explained_too():
     assert [(one["at"], one["value"]) for one in rule["points"]] == [(minute(0), 50), (minute(1), 95), (minute(3), 96)]
     assert rule["missing"] == [minute(2)]
     assert (
-        rule["now"] == "2 of 3 values above 80, 3 of 3 make it warning; 2 of 3 values above 90, 3 of 3 make it critical"
+        rule["now"]
+        == "2 of 3 values above 80 %, 3 of 3 make it warning; 2 of 3 values above 90 %, 3 of 3 make it critical"
     )
     assert (rule["period"], rule["delay"]) == (60, 120)
 
@@ -90,6 +91,36 @@ def test_why_nothing_is_judged_is_told(prepare, said):
     prepare(site)
     [rule] = why(site)["rules"]
     assert said in rule["now"]
+
+
+def test_every_rule_of_a_worker_is_explained_at_once():
+    """Without a metric each rule has its state, those that are not for the worker too, marked as such."""
+    site = Site(CPU, QUIET, CPU.model_copy(update={"name": "other", "labels": {"team": "x"}}))
+    site.minutes([95, 96, 97])
+    document = why(site, None)
+    assert document["metric"] is None
+    assert [(rule["rule"], rule["metric"], rule["applies"], rule["state"]) for rule in document["rules"]] == [
+        ("cpu-high", "cpu_utilization", True, "critical"),
+        ("no-data", "no-data", True, "ok"),
+        ("other", "cpu_utilization", False, "ok"),
+    ]
+    assert document["rules"][2]["now"] == "the rule is for workers with team=x only"
+
+
+def test_a_rule_may_be_named_in_the_place_of_a_metric():
+    """The name of a rule means that rule alone, and one that is misspelt is still refused."""
+    site = Site(CPU, CPU.model_copy(update={"name": "other"}))
+    site.minutes([50])
+    document = why(site, "other")
+    assert (document["metric"], [rule["rule"] for rule in document["rules"]]) == ("cpu_utilization", ["other"])
+
+
+def test_since_is_when_the_condition_began_beside_when_it_fired():
+    """The first of the datapoints that decided, and the last of them."""
+    site = Site()
+    site.minutes([50, 95, 96, 97])
+    [rule] = why(site)["rules"]
+    assert (rule["condition_since"], rule["since"]) == (minute(1), minute(3))
 
 
 def test_silence_is_explained():

@@ -320,6 +320,7 @@ class Recipes(dishka.Provider):
     make_channel_watch = dishka.provide(notify.ChannelWatch)
     make_channel_test = dishka.provide(notify.ChannelTest)
     make_explanation = dishka.provide(views.Explanation)
+    make_standing_explanation = dishka.provide(views.StandingExplanation)
     make_fleet_view = dishka.provide(views.FleetView)
     make_fleet_overview = dishka.provide(views.FleetOverview)
     make_chart_view = dishka.provide(views.ChartView)

@@ -112,7 +112,7 @@ def give_up(
 
 def explained(
     record: ports.Record,
-    metric: str,
+    metric: str | None,
     *,
     alerts: ports.Alerts,
     samples: ports.Samples,
@@ -126,7 +126,6 @@ def explained(
         alerts=alerts,
         samples=samples,
         configurations=configurations,
-        outbox=testing.MemoryOutbox(testing.MemoryStore()),
         pulse=pulse,
         silences=silences,
         kinds=rules.KINDS,
@@ -135,6 +134,6 @@ def explained(
     return explanation.why(record, metric)
 
 
-def why(record: ports.Record, metric: str, **given: Any) -> dict[str, Any]:
+def why(record: ports.Record, metric: str | None, **given: Any) -> dict[str, Any]:
     """Return the same as JSON has it."""
     return explained(record, metric, **given).to_json()

@@ -7,6 +7,9 @@ from workermon import models, rules
 #: The rule about an account and region in which nothing can be collected.
 COLLECTOR = "collector"
 
+#: Intervals without a success, the shortest of that account and region, after which it fires.
+COLLECTOR_INTERVALS = 3
+
 
 def collector(configuration: models.Configuration, kinds: rules.Kinds) -> models.Rule:
     """Return the rule about accounts and regions: it notifies whoever is notified of missing data."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
@@ -114,35 +114,64 @@ def _marks(alert: views.AlertRow) -> Iterator[str]:
 
 @click.command()
 @click.argument("name", metavar="WORKER", type=options.Text())
-@click.argument("metric", type=options.Text())
+@click.argument("metric", required=False, type=options.Text())
 @options.as_json
 @session.pass_session
-def why(own: session.Session, name: str, metric: str, as_json: bool) -> None:
+def why(own: session.Session, name: str, metric: str | None, as_json: bool) -> None:
     """Explain why an alert fires, or does not.
 
-    For each rule over the metric (or no-data, state, event): its state, the datapoints that it looks at, the missing
-    ones, the last transitions with their recorded reasons, and each attempt to deliver.
+    For each rule of the worker, or only those over METRIC (or no-data, state, event): its state, the datapoints that it
+    looks at, the missing ones, the last transitions with their recorded reasons, and each attempt to deliver.
+
+    WORKER may also be ACCOUNT/REGION with the METRIC collector, channel:NAME with delivery, or the ALERT that
+    ack takes.
 
     \b
     Example: workermon why render-07 cpu_utilization
     """
-    from workermon import fleet, views
-
-    explanation = own.get(views.Explanation)
-    if models.is_delivery_alert(f"{name}/{metric}"):
-        channel = explanation.delivery(models.channel_of(f"{name}/{metric}"))
-        _print(channel, _channel_lines(channel), as_json=as_json)
-        return
-    worker = explanation.why(own.get(fleet.Lookup).resolve([name])[0], metric)
-    _print(worker, _worker_lines(worker), as_json=as_json)
-
-
-def _print(found: views.Document, lines: Iterator[str], *, as_json: bool) -> None:
+    found = _explained(own, name, metric)
     if as_json:
         output.document(found)
         return
+    from workermon import views
+
+    if isinstance(found, views.WorkerExplanation):
+        lines = _worker_lines(found)
+    elif isinstance(found, views.ChannelExplanation):
+        lines = _channel_lines(found)
+    else:
+        lines = _account_lines(found)
     for line in lines:
-        click.echo(errors.printable(line))
+        for part in output.wrapped(errors.printable(line)):
+            click.echo(part)
+
+
+Explained: TypeAlias = "views.WorkerExplanation | views.ChannelExplanation | views.AccountExplanation"
+
+
+def _explained(own: session.Session, name: str, metric: str | None) -> Explained:
+    """Return the explanation of what a command line names."""
+    from workermon import fleet, views
+
+    standing = own.get(views.StandingExplanation)
+    subject, _, rule = name.rpartition("/") if metric is None else (name, "/", metric)
+    for channel, about in ((name, metric), (subject, rule)):
+        if channel.startswith("channel:") and about in (None, models.DELIVERY):
+            return standing.channel(channel.removeprefix("channel:"))
+    lookup = own.get(fleet.Lookup)
+    records = lookup.match([name]).records
+    if records:
+        return own.get(views.Explanation).why(records[0], metric)
+    if name in standing.account_keys() and metric is None:
+        return standing.account(name)
+    if "/" in subject and rule == "collector":
+        return standing.account(subject)
+    if (subject, rule) == (models.EVERYWHERE, models.BUDGET):
+        return standing.budget()
+    if metric is None and subject:
+        [record] = lookup.resolve([subject])
+        return own.get(views.Explanation).why_rule(record, rule)
+    raise lookup.unknown_error([name])
 
 
 def _channel_lines(found: views.ChannelExplanation) -> Iterator[str]:
@@ -157,42 +186,77 @@ def _channel_lines(found: views.ChannelExplanation) -> Iterator[str]:
         yield from _turn_lines(turn)
 
 
+def _account_lines(found: views.AccountExplanation) -> Iterator[str]:
+    everything = found.account == found.region
+    where = "the installation" if everything else f"account {found.account} in {found.region}"
+    fires = "not firing" if found.state == "ok" else f"{found.state}{_since(found.condition_since, found.since)}"
+    yield f"{where}, {found.rule}: {fires}"
+    yield f"  now      {found.now}"
+    if found.last_error:
+        yield f"  error    {found.last_error.kind}: {found.last_error.message}"
+    if not everything:
+        succeeded = "never" if found.succeeded_at is None else models.rfc3339(found.succeeded_at)
+        yield f"  workers  {found.workers}; last successful collection {succeeded}"
+    for silence in found.silences:
+        yield _silence_line(silence)
+    for turn in found.history:
+        yield from _turn_lines(turn)
+
+
 def _worker_lines(found: views.WorkerExplanation) -> Iterator[str]:
     failed = f"; {found.last_error.kind}: {found.last_error.message}" if found.last_error else ""
     succeeded = "never" if found.succeeded_at is None else models.rfc3339(found.succeeded_at)
+    about = f", {found.metric}" if found.metric else ""
     yield (
-        f"{found.worker.name} ({found.worker.id}), {found.metric}: {found.status}, {found.monitoring},"
+        f"{found.worker.name} ({found.worker.id}){about}: {found.status}, {found.monitoring},"
         f" last successful collection {succeeded}{failed}"
     )
     if not found.rules:
         yield "no rule is over it"
-    for rule in found.rules:
+    for rule in sorted(found.rules, key=lambda rule: not rule.applies):
         yield ""
         yield from _rule_lines(rule)
 
 
 def _rule_lines(rule: views.RuleExplanation) -> Iterator[str]:
+    if not rule.applies:
+        yield f"{rule.rule}: does not apply: {rule.now}"
+        return
     yield f"{rule.rule}: {_state(rule)}"
-    conditions = [*rule.described, *(f"only {key}={value}" for key, value in rule.labels.items())]
-    yield f"  rule     {', '.join(conditions)}; notifies {_channels(rule)}"
+    described = [*rule.described, *(f"only {key}={value}" for key, value in rule.labels.items())]
+    about = f"{rule.metric} " if rule.metric and rule.metric != rule.kind else ""
+    yield f"  rule     {about}{', '.join(described)}; notifies {_channels(rule)}"
     yield f"  now      {rule.now}"
     if rule.flapping:
         yield f"  flapping {_flapping(rule.flapping)}"
     for silence in rule.silences:
-        yield f"  silence  {silence.id} until {models.rfc3339(silence.ends)} by {silence.by}: {silence.reason}"
+        yield _silence_line(silence)
     for label, text in rule.lines:
         yield f"  {label:<8} {text}"
     for turn in rule.history:
         yield from _turn_lines(turn)
 
 
+def _silence_line(silence: views.ActiveSilence) -> str:
+    return f"  silence  {silence.id} until {models.rfc3339(silence.ends)} by {silence.by}: {silence.reason}"
+
+
 def _state(rule: views.RuleExplanation) -> str:
     """Return a rule's state in words, and what people were last notified of."""
     if rule.state == "ok":
         return "not firing" + ("; the last notification says that it fires" if rule.notified else "")
-    since = "" if rule.since is None else f" since {models.rfc3339(rule.since)}"
     silenced = ", but not of the present state" if rule.notified and rule.silenced_by else ""
-    return f"{rule.state}{since}; {'notified' if rule.notified else 'not notified'}{silenced}"
+    notified = "notified" if rule.notified else "not notified"
+    return f"{rule.state}{_since(rule.condition_since, rule.since)}; {notified}{silenced}"
+
+
+def _since(condition_since: float | None, fired: float | None) -> str:
+    """Say when a condition began, and when its alert fired if that was later."""
+    if fired is None:
+        return ""
+    began = fired if condition_since is None else condition_since
+    later = f", fired at {models.rfc3339(fired)}" if fired != began else ""
+    return f" since {models.rfc3339(began)}{later}"
 
 
 def _turn_lines(turn: views.Turn) -> Iterator[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +55,16 @@ def quantity(value: float, unit: str) -> str:
                 return f"{value / factor:.1f} {prefix}B"
         return f"{value:.0f} B"
     return f"{value:g}" if unit == "count" else f"{value:g} {unit}"
+
+
+def wrapped(line: str) -> list[str]:
+    """Return a line as a terminal shows it best: its continuation stands below its text; a pipe gets it whole."""
+    width = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or len(line) <= width:
+        return [line]
+    label = re.match(r"  [a-z]+ +(?=\S)", line) if line.startswith("  ") and not line.startswith("   ") else None
+    indent = len(label[0]) if label else len(line) - len(line.lstrip()) + 2
+    return textwrap.wrap(line, width, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def subject(notification: models.Notification) -> str:

@@ -12,9 +12,6 @@ from workermon import models, ports
 from workermon.alerts import lifecycle, standing
 from workermon.rules import wording
 
-#: Intervals without a success, the shortest of that account and region, after which it fires.
-INTERVALS = 3
-
 #: Seconds. A collection is noted at the latest that long after it began (it ends with its task's time limit).
 MAX_COLLECTION = 100
 
@@ -81,7 +78,8 @@ def _transition(
     lasts = state.at > failing_since and _is_fresh(state, now)
     if severity is not None or monitoring_since is None or not lasts:
         return None
-    patience = INTERVALS * state.interval
+    intervals = standing.COLLECTOR_INTERVALS
+    patience = intervals * state.interval
     begun = max(failing_since - state.interval, monitoring_since)
     at = math.ceil(begun + patience)
     if now <= at:
@@ -90,7 +88,7 @@ def _transition(
         at=at,
         before=None,
         after="critical",
-        reason=f"no successful collection for {INTERVALS} intervals ({patience} s): {last_error.kind}",
+        reason=f"no successful collection for {intervals} intervals ({patience} s): {last_error.kind}",
         cause=wording.collection_error(last_error),
         condition_since=math.floor(begun),
     )

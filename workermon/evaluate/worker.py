@@ -153,6 +153,7 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
         lateness=context.configuration.lateness,
         at=builder.at,
         monitoring_since=context.monitoring_since,
+        unit_of=context.configuration.unit_of,
     )
     held_back = account.held_back(context.accounts.get(record.worker.scope.key), record.worker.interval, builder.at)
     plans = {plan.rule.name: plan for plan in case.plans}

@@ -140,7 +140,7 @@ class Event(kind.Kind[Options]):
         severity = "by code" if options.by_code else rule.severity
         return {"codes": list(options.codes or CODES), "ahead": options.ahead, "severity": severity}
 
-    def described(self, rule: Rule) -> tuple[str, ...]:
+    def described(self, rule: Rule, unit: str) -> tuple[str, ...]:
         """Return codes, time ahead and severity in words."""
         options = self.options(rule)
         ahead = (f"{options.ahead} s ahead",) if options.ahead else ()

@@ -17,6 +17,10 @@ from workermon.rules.horizon import Horizon, of_metric
 Options = TypeVar("Options", bound=models.Frozen)
 
 
+def _count(metric: str) -> str:  # noqa: ARG001 - the unit of every metric of which none is known
+    return "count"
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is known of a worker when its rules are evaluated; times and durations in seconds.
@@ -24,7 +28,7 @@ class Facts:
     ``series`` are the datapoints of the metrics that the rules asked for, by metric; none lies after the horizon's
     ``asked``. ``changed_from`` is the earliest datapoint written since the last evaluation. Only kinds that go
     ``by_clock`` may look at ``at``, the time of the evaluation, and ``monitoring_since``, since when the monitor itself
-    runs (``None``: unknown).
+    runs (``None``: unknown). ``unit_of`` returns the unit of a metric.
     """
 
     interval: int = 60
@@ -36,6 +40,7 @@ class Facts:
     lateness: int = models.LATENESS
     at: float = 0.0
     monitoring_since: float | None = None
+    unit_of: Callable[[str], str] = _count
 
     @classmethod
     def about(cls, worker: models.Worker, condition: models.Condition, **others: Any) -> Facts:
@@ -264,8 +269,8 @@ class Kind(abc.ABC, Generic[Options]):
         """Return what a rule asks for, as the JSON of ``why`` has it."""
 
     @abc.abstractmethod
-    def described(self, rule: models.Rule) -> tuple[str, ...]:
-        """Return what a rule asks for, in words for ``why``."""
+    def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
+        """Return what a rule asks for, in words for ``why``; ``unit`` is that of the values that it compares."""
 
     def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
         """Return from when until when ``explain`` needs datapoints; ``None``: it needs none."""

@@ -126,7 +126,7 @@ class NoData(kind.Kind[Options]):
         """Return the number of intervals."""
         return self.export(rule)
 
-    def described(self, rule: models.Rule) -> tuple[str, ...]:
+    def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return the number of intervals in words."""
         return (f"intervals {self.options(rule).intervals}",)
 

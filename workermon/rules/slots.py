@@ -25,7 +25,7 @@ from workermon.models import (
     SeverityChange,
     Transition,
 )
-from workermon.rules import flapping
+from workermon.rules import flapping, wording
 from workermon.rules.horizon import BACKFILL
 
 #: The bit by which each severity is latched.
@@ -86,6 +86,7 @@ class Walk:
     of the newest slot that can have come: a later slot without a datapoint is unknown, not absent. A slot before
     ``expected_from`` without a datapoint is not expected. ``changed_from`` is the earliest datapoint written since the
     last evaluation: slots that it may have changed are evaluated again, up to one ``lateness`` before the cursor.
+    ``unit`` is that of the values, for the words of a transition.
     """
 
     metric: str | None
@@ -95,6 +96,7 @@ class Walk:
     expected_from: int
     changed_from: int | None = None
     lateness: int = LATENESS
+    unit: str = "count"
 
 
 class View(NamedTuple):
@@ -196,7 +198,7 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
         step = (change.at, before, after)
         seen.add(step)
         if step not in past:
-            transition = _transition(limits, change, correction=change.slot <= known)
+            transition = _transition(limits, change, walk.unit, correction=change.slot <= known)
             transitions.append(transition.model_copy(update={"damped": True}) if change.at in flaps else transition)
     withdrawn = [_withdrawn(step, values.get(step[0] // period)) for step in reversed(past) if step not in seen]
     return state, (*withdrawn, *transitions)
@@ -412,7 +414,7 @@ def _steps(trail: Sequence[SeverityChange], begin: int) -> list[_Step]:
     return steps
 
 
-def _transition(limits: Limits, change: _Change, *, correction: bool) -> Transition:
+def _transition(limits: Limits, change: _Change, unit: str, *, correction: bool) -> Transition:
     """Return the transition of a slot at which the severity changed, with the level and window that decided it."""
     before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
     worse = change.after > change.before
@@ -427,7 +429,7 @@ def _transition(limits: Limits, change: _Change, *, correction: bool) -> Transit
         number = _breaching(limits, level, window) if worse else _clear(limits, level, window)
         count = f"{number} of {len(window)}"
         threshold = level.threshold if worse else level.clear
-        reason = f"{count} values {'' if worse else 'not '}{side} {threshold:.15g}"
+        reason = f"{count} values {'' if worse else 'not '}{side} {wording.quantity(threshold, unit)}"
         absent = sum(point is None for point in window)
         if absent:
             reason += f", {absent} absent (missing = {limits.missing})"

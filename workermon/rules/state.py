@@ -197,7 +197,7 @@ class State(kind.Kind[Options]):
         """Return states and codes."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in self.export(rule).items()}
 
-    def described(self, rule: Rule) -> tuple[str, ...]:
+    def described(self, rule: Rule, unit: str) -> tuple[str, ...]:
         """Return states and codes in words."""
         options = self.options(rule)
         expected = (f"expected {' '.join(options.expected)}",) if options.expected else ()

@@ -209,11 +209,11 @@ class Threshold(kind.Kind[Options]):
         keys = self.export(rule)
         return {**{key: keys[key] for key in keys if key != "missing"}, "absent": keys["missing"]}
 
-    def described(self, rule: models.Rule) -> tuple[str, ...]:
+    def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return thresholds and counts in words."""
         options = self.options(rule)
         sides = (("above", options.above), ("below", options.below), ("clear", options.clear))
-        thresholds = tuple(f"{key} {wording.levels(levels)}" for key, levels in sides if levels is not None)
+        thresholds = tuple(f"{key} {wording.levels(levels, unit)}" for key, levels in sides if levels is not None)
         return (*thresholds, f"breach {options.breach}", f"recover {options.recover}", f"missing {options.missing}")
 
     def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
@@ -262,7 +262,8 @@ class Threshold(kind.Kind[Options]):
                 ),
             }
         )
-        return _explanation("; ".join(_levels_now(self.options(rule), view)), shown, rule_state)
+        unit = facts.unit_of(rule.metric or "")
+        return _explanation("; ".join(_levels_now(self.options(rule), view, unit)), shown, rule_state, unit)
 
     def drawn(self, rule: models.Rule) -> tuple[kind.Drawn, ...]:
         """Return a line for each threshold, and where it clears."""
@@ -292,6 +293,7 @@ def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
         expected_from=math.ceil(expected_from),
         changed_from=facts.changed_from,
         lateness=facts.lateness,
+        unit=facts.unit_of(rule.metric or ""),
     )
 
 
@@ -323,19 +325,19 @@ def _check_clear(clear: section.Levels, levels: section.Levels, side: str) -> No
             raise section.Mistake(f"clear.{severity}", why, todo)
 
 
-def _levels_now(options: Options, view: slots.View) -> list[str]:
+def _levels_now(options: Options, view: slots.View, unit: str) -> list[str]:
     return [
-        f"{level.cleared} of {view.recovering} values not {options.side} {level.clear:.15g},"
+        f"{level.cleared} of {view.recovering} values not {options.side} {wording.quantity(level.clear, unit)},"
         f" {options.recover} end {level.severity}"
         if level.latched
-        else f"{level.breaching} of {view.counted} values {options.side} {level.threshold:.15g},"
+        else f"{level.breaching} of {view.counted} values {options.side} {wording.quantity(level.threshold, unit)},"
         f" {options.breach} make it {level.severity}"
         for level in view.levels
     ]
 
 
-def _explanation(now: str, details: Details, rule_state: models.RuleState) -> kind.Explanation:
-    points = "  ".join(f"{point.at[11:]} {point.value:g}" for point in details.points)
+def _explanation(now: str, details: Details, rule_state: models.RuleState, unit: str = "count") -> kind.Explanation:
+    points = "  ".join(f"{point.at[11:]} {wording.quantity(point.value, unit)}" for point in details.points)
     until = "nothing yet" if rule_state.cursor is None else models.rfc3339(rule_state.cursor)
     evaluated = (
         f"up to {until}; period {details.period} s, delay {details.delay} s,"

@@ -57,14 +57,14 @@ def duration(seconds: int) -> str:
     return f"{seconds} s"
 
 
-def levels(thresholds: models.Levels) -> str:
+def levels(thresholds: models.Levels, unit: str) -> str:
     """Write thresholds.
 
-    >>> levels(models.Levels(warning=80, critical=90))
-    'warning 80 critical 90'
+    >>> levels(models.Levels(warning=80, critical=90), "percent")
+    'warning 80 % critical 90 %'
     """
     given = ((severity, thresholds.of(severity)) for severity in models.SEVERITIES)
-    return " ".join(f"{severity} {value:g}" for severity, value in given if value is not None)
+    return " ".join(f"{severity} {quantity(value, unit)}" for severity, value in given if value is not None)
 
 
 def for_count(transition: models.Transition, what: str) -> str:

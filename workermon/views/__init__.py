@@ -17,11 +17,9 @@ from workermon.views.charts import ChartView, WorkerCharts
 from workermon.views.cloudwatch_history import CloudWatchHistory
 from workermon.views.document import Document
 from workermon.views.explain import (
-    ChannelExplanation,
     Explanation,
     FlappingState,
     RuleExplanation,
-    Turn,
     WorkerExplanation,
 )
 from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerQuery, WorkerRow
@@ -30,14 +28,18 @@ from workermon.views.overview import STATES, STATUSES, FleetOverview, FleetQuery
 from workermon.views.paging import Page, Position, page
 from workermon.views.pictures import Picture, RuleList, RuleView
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
+from workermon.views.standing import AccountExplanation, ChannelExplanation, StandingExplanation
 from workermon.views.story import AlertStory, StoryView
+from workermon.views.transitions import ActiveSilence, Turn
 from workermon.views.unfirable import unfirable_rules
 from workermon.views.watch import Message, Watch
 
 __all__ = [
     "STATES",
     "STATUSES",
+    "AccountExplanation",
     "AcknowledgementRow",
+    "ActiveSilence",
     "AlertFilter",
     "AlertList",
     "AlertRow",
@@ -69,6 +71,7 @@ __all__ = [
     "SilenceList",
     "SilenceRow",
     "SilenceView",
+    "StandingExplanation",
     "StoryView",
     "Turn",
     "Watch",

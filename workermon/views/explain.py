@@ -7,60 +7,21 @@ kind of the rule.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic import Field, SerializationInfo, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
 
 from workermon import errors, models, ports, rules
-from workermon.alerts import silences
+from workermon.alerts import silences, subject
 from workermon.rules import flapping
 from workermon.views.document import Document, Time, absent
 from workermon.views.history import WorkerName
+from workermon.views.transitions import ActiveSilence, CollectionFailure, Turn, active, failure, turns
 
 #: Entries of an alert's history that are shown.
 HISTORY = 10
 
 # --- types -------------------------------------------------------------------------------------------------------
-
-
-class Point(Document):
-    """A datapoint."""
-
-    at: Time
-    value: float
-
-
-class Delivery(Document):
-    """One attempt to deliver; ``error`` is null if the channel accepted it, ``host`` is the machine that tried."""
-
-    channel: str
-    at: Time
-    error: str | None
-    host: str | None
-
-
-class Turn(Document):
-    """A recorded transition, with the reason recorded then; ``before`` and ``after`` are a severity or ``ok``.
-
-    ``correction``: only the past changed. ``damped``: nobody was notified, because the alert was flapping. ``notified``
-    says whether a notification was made, ``notification`` is its id.
-    """
-
-    at: Time
-    before: str
-    after: str
-    reason: str
-    value: float | None
-    threshold: float | None
-    count: str | None
-    points: tuple[Point, ...]
-    correction: bool
-    damped: bool
-    notified: bool
-    silenced_by: str | None
-    notification: str | None
-    deliveries: tuple[Delivery, ...]
 
 
 class FlappingState(Document):
@@ -76,26 +37,20 @@ class FlappingState(Document):
     until: Time | None
 
 
-class ActiveSilence(Document):
-    """A silence that mutes an alert."""
-
-    id: str
-    ends: Time
-    reason: str
-    by: str
-
-
 class RuleExplanation(Document):
     """The state of one rule for a worker.
 
     ``conditions`` (what the rule asks for) and ``details`` (what it looked at) are of the rule's kind; in JSON their
     fields stand beside the others. ``described`` and ``lines`` say both in words, and are not in JSON. ``notified`` is
     the severity that people know of, null if nobody was notified. ``cursor`` is the newest slot evaluated.
-    ``cannot_fire`` is why no value could make it fire, left out if one could.
+    ``cannot_fire`` is why no value could make it fire, left out if one could. ``applies`` is false of a rule that is not
+    for this worker; then ``now`` says why. ``since`` is when it fired, ``condition_since`` when the condition began.
     """
 
     rule: str
     kind: str
+    metric: str | None
+    applies: bool
     conditions: dict[str, Any]
     described: tuple[str, ...] = Field(exclude=True)
     labels: dict[str, str]
@@ -106,6 +61,7 @@ class RuleExplanation(Document):
     notified: models.Severity | None
     silenced_by: str | None
     since: Time | None
+    condition_since: Time | None
     cursor: Time | None
     details: SerializeAsAny[models.Frozen]
     lines: tuple[tuple[str, str], ...] = Field(exclude=True)
@@ -123,18 +79,11 @@ class RuleExplanation(Document):
         return shown
 
 
-class CollectionFailure(Document):
-    """Why the newest collection failed; ``kind`` is an ``AwsError.kind``."""
-
-    kind: str
-    message: str
-
-
 class WorkerExplanation(Document):
-    """The state of every rule over a metric for a worker."""
+    """The state of every rule over a metric for a worker; ``metric`` is null if all rules were asked for."""
 
     worker: WorkerName
-    metric: str
+    metric: str | None
     status: models.Status
     monitoring: models.Monitoring
     collected_at: Time | None
@@ -143,54 +92,34 @@ class WorkerExplanation(Document):
     rules: tuple[RuleExplanation, ...]
 
 
-class WaitingAlert(Document):
-    """An alert whose notification a channel has not accepted since a time; ``error`` is of the last attempt."""
-
-    alert: str
-    attempts: int
-    since: Time
-    error: str
-
-
-class ChannelExplanation(Document):
-    """Whether a channel accepts notifications; ``type`` is null if it is no longer in the configuration."""
-
-    channel: str
-    type: str | None
-    rule: str
-    state: str
-    since: str | None
-    reason: str | None
-    waiting: tuple[WaitingAlert, ...]
-    history: tuple[Turn, ...]
-
-
 # --- the view ----------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Explains the rules of a worker, and the delivery to a channel."""
+    """Explains the rules of a worker."""
 
     alerts: ports.Alerts
     samples: ports.Samples
     configurations: ports.Configurations
-    outbox: ports.Outbox
     pulse: ports.Pulse
     silences: ports.Silences
     kinds: rules.Kinds
     now: ports.Clock
 
-    def why(self, record: ports.Record, metric: str) -> WorkerExplanation:
-        """Return the state of every rule over a metric for a worker, and the last decisions.
+    def why(self, record: ports.Record, metric: str | None = None) -> WorkerExplanation:
+        """Return the state of every rule over a metric for a worker, and the last decisions; ``None``: of every rule.
 
-        The kinds of rules without a metric have a name in its place, such as ``no-data``. Raises ``errors.NotFound``
+        The kinds of rules without a metric have a name in its place, such as ``no-data``. The name of a rule means that
+        rule. Raises ``errors.NotFound``
         for a metric that is not known.
         """
         configuration = self.configurations.load()
         pseudo_metrics = [kind.pseudo_metric for kind in self.kinds.values() if kind.pseudo_metric is not None]
         known = (*configuration.metrics, models.STATUS_CHECK_FAILED, *pseudo_metrics)
-        if metric not in known:
+        if metric is not None and metric not in known:
+            if any(rule.name == metric for rule in configuration.rules):
+                return self.why_rule(record, metric)
             raise errors.NotFound(f"metric {metric}", "is not known", errors.nearest(metric, known))
         worker = record.worker
         basis = self.alerts.load([worker.id]).get(worker.id)
@@ -205,53 +134,33 @@ class Explanation:
             monitoring=worker.monitoring,
             collected_at=condition.collected_at,
             succeeded_at=condition.succeeded_at,
-            last_error=None
-            if error is None
-            else CollectionFailure(kind=error.kind, message=errors.printable(error.message)),
+            last_error=failure(error),
             rules=tuple(
                 self._rule(rule, basis, configuration)
                 for rule in configuration.rules
-                if metric == self.kinds[rule.kind].pseudo_metric or metric in self.kinds[rule.kind].metrics(rule)
+                if metric in (None, self.kinds[rule.kind].pseudo_metric, *self.kinds[rule.kind].metrics(rule))
             ),
         )
 
     def every(self, record: ports.Record) -> tuple[RuleExplanation, ...]:
-        """Return the state of every rule for a worker, in the order of the configuration; of those that apply to it."""
-        applied = [rule for rule in self.configurations.load().rules if rule.applies_to(record.worker)]
-        metrics = dict.fromkeys(metric for rule in applied if (metric := self.metric_of(rule)) is not None)
-        found = {each.rule: each for metric in metrics for each in self.why(record, metric).rules}
-        return tuple(found[rule.name] for rule in applied if rule.name in found)
+        """Return the state of every rule that is for a worker's labels, in the order of the configuration."""
+        labels = record.worker.labels.items()
+        return tuple(rule for rule in self.why(record).rules if rule.labels.items() <= labels)
 
     def metric_of(self, rule: models.Rule) -> str | None:
         """Return what ``why`` takes for a rule: a metric that it looks at, or the name in the place of one."""
         kind = self.kinds[rule.kind]
         return kind.pseudo_metric or next(iter(kind.metrics(rule)), None)
 
-    def delivery(self, channel: str) -> ChannelExplanation:
-        """Return whether a channel takes notifications, what waits for it in vain, and its alert.
-
-        Raises ``errors.NotFound`` for a channel that is not in the configuration and has no alert.
-        """
-        channels = self.configurations.load().channels
-        alert = self.alerts.load_channel(channel).alerts.get(models.DELIVERY)
-        if channel not in channels and alert is None:
-            why = "it is not in the configuration"
-            raise errors.NotFound(f"channel {errors.printable(channel)[:64]}", why, errors.nearest(channel, channels))
-        last = alert.last if alert is not None and alert.open else None
-        return ChannelExplanation(
-            channel=channel,
-            type=channels[channel].type if channel in channels else None,
-            rule=models.DELIVERY,
-            state="ok" if last is None else last.severity,
-            since=None if last is None else last.since,
-            reason=None if last is None else last.reason,
-            waiting=tuple(
-                WaitingAlert(alert=stuck.alert_id, attempts=stuck.attempts, since=stuck.since, error=stuck.error)
-                for stuck in self.outbox.stuck(self.now())
-                if stuck.channel == channel
-            ),
-            history=turns(self.alerts.history(models.delivery_alert(channel), HISTORY)),
-        )
+    def why_rule(self, record: ports.Record, name: str) -> WorkerExplanation:
+        """Return the state of one rule for a worker. Raises ``errors.NotFound`` if there is no rule of that name."""
+        known = {rule.name: rule for rule in self.configurations.load().rules}
+        if name not in known:
+            raise errors.NotFound(f"rule {name}", "there is none of that name", errors.nearest(name, known))
+        everything = self.why(record)
+        rules_of_name = tuple(rule for rule in everything.rules if rule.rule == name)
+        metric = rules_of_name[0].metric if rules_of_name else None
+        return everything.model_copy(update={"metric": metric, "rules": rules_of_name})
 
     def _rule(
         self, rule: models.Rule, basis: ports.Basis[ports.Record], configuration: models.Configuration
@@ -260,17 +169,20 @@ class Explanation:
         kind, record, at = self.kinds[rule.kind], basis.record, self.now()
         alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
         explanation = self._explanation(rule, alert.rule_state, record, configuration)
-        active = silences.in_force(self.silences.every(), configuration.silences, at)
+        in_force = silences.in_force(self.silences.every(), configuration.silences, at)
         rule_state = alert.rule_state
-        obstacle, not_evaluated = None, _not_evaluated(kind, rule, record, configuration)
+        not_applied = kind.not_applied(rule, record.worker, configuration)
+        obstacle, not_evaluated = None, not_applied or _not_evaluated(kind, rule, record)
         if not_evaluated is None:
             obstacle = kind.cannot_fire(rule, record.worker, record.condition, configuration)
         latched = rule_state.trail[-1].latched if rule_state.trail else 0
         return RuleExplanation(
             rule=rule.name,
             kind=rule.kind,
+            metric=rule.metric or kind.pseudo_metric,
+            applies=not_applied is None,
             conditions=kind.conditions(rule),
-            described=kind.described(rule),
+            described=kind.described(rule, kind.unit(rule, configuration)),
             labels=rule.labels,
             notify=rule.notify,
             routes=rule.routes,
@@ -279,17 +191,14 @@ class Explanation:
             notified=alert.notified_severity if alert.channels else None,
             silenced_by=alert.silenced_by,
             since=alert.since,
+            condition_since=alert.since if alert.condition_since is None else alert.condition_since,
             cursor=rule_state.cursor,
             details=explanation.details,
             lines=explanation.lines,
             now=not_evaluated or _now(explanation.now, obstacle),
             cannot_fire=None if obstacle is None else str(obstacle),
             flapping=_flapping(rule, alert, kind.evaluated_until(rule_state, at)),
-            silences=tuple(
-                ActiveSilence(id=silence.id, ends=silence.ends, reason=silence.reason, by=silence.by)
-                for silence in active
-                if silences.muting([silence], record.worker, rule.name, at)
-            ),
+            silences=active(in_force, subject.of_worker(record.worker), rule.name, at),
             history=turns(self.alerts.history(f"{record.worker.id}/{rule.name}", HISTORY)),
         )
 
@@ -313,6 +222,7 @@ class Explanation:
             record.condition,
             series=series,
             at=self.now(),
+            unit_of=configuration.unit_of,
             monitoring_since=self.pulse.monitoring_since() if kind.by_clock else None,
         )
         return kind.explain(rule, rule_state, facts, horizon)
@@ -332,15 +242,11 @@ def _flapping(rule: models.Rule, alert: models.Alert, until: int | None) -> Flap
     )
 
 
-def _not_evaluated(
-    kind: rules.Kind[Any], rule: models.Rule, record: ports.Record, configuration: models.Configuration
-) -> str | None:
-    """Return why a rule is not evaluated at present, ``None`` if it is."""
+def _not_evaluated(kind: rules.Kind[Any], rule: models.Rule, record: ports.Record) -> str | None:
+    """Return why a rule that applies to a worker is not evaluated at present, ``None`` if it is."""
     worker, status = record.worker, record.condition.status
     if worker.monitoring == "paused":
         return "monitoring is paused"
-    if (reason := kind.not_applied(rule, worker, configuration)) is not None:
-        return reason
     if status in kind.ends_with or (kind.metrics(rule) and status != "running"):
         return f"the instance is {status}"
     return None
@@ -348,40 +254,3 @@ def _not_evaluated(
 
 def _now(now: str, obstacle: rules.Obstacle | None) -> str:
     return now if obstacle is None else f"it cannot fire: {obstacle}; {now}"
-
-
-def turns(entries: Iterable[models.HistoryEntry]) -> tuple[Turn, ...]:
-    """Return recorded transitions as they are explained, in the order of the entries."""
-    return tuple(_turn(entry.transition, entry) for entry in entries)
-
-
-def _turn(transition: models.Transition, entry: models.HistoryEntry) -> Turn:
-    silenced = transition.silenced_by is not None
-    return Turn(
-        at=transition.at,
-        before=transition.before or "ok",
-        after=transition.after or "ok",
-        reason=transition.reason,
-        value=transition.value,
-        threshold=transition.threshold,
-        count=transition.count,
-        points=tuple(Point(at=at, value=value) for at, value in transition.points),
-        correction=transition.correction,
-        damped=transition.damped,
-        notified=entry.notification is not None and not silenced,
-        silenced_by=transition.silenced_by,
-        notification=None if entry.notification is None else entry.notification.id,
-        # The notification sent at the end of a silence has the id of the transition that the silence kept back; its
-        # attempts are shown there.
-        deliveries=()
-        if silenced
-        else tuple(
-            Delivery(
-                channel=attempt.channel,
-                at=attempt.at,
-                error=None if attempt.error is None else errors.printable(attempt.error),
-                host=attempt.host,
-            )
-            for attempt in entry.attempts
-        ),
-    )

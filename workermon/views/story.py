@@ -7,7 +7,8 @@ import dataclasses
 from workermon import errors, models, ports
 from workermon.views.alerts import AlertRow, AlertView
 from workermon.views.document import Document
-from workermon.views.explain import Explanation, RuleExplanation, Turn, turns
+from workermon.views.explain import Explanation, RuleExplanation
+from workermon.views.transitions import Turn, turns
 
 #: Entries of an alert's history that its story tells.
 HISTORY = 100

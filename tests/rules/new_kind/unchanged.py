@@ -108,7 +108,7 @@ class Unchanged(kind.Kind[Options]):
         """Return the number of slots."""
         return self.export(rule)
 
-    def described(self, rule: models.Rule) -> tuple[str, ...]:
+    def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return the number of slots in words."""
         return (f"the same for {self.options(rule).unchanged} slots",)
 

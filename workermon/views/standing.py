@@ -1,0 +1,182 @@
+"""Explain: why an alert that is about no worker fires, or does not: of a channel, of an account and region, the budget.
+
+Their rules always hold; the config file says nothing of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from workermon import errors, models, ports
+from workermon.alerts import silences, standing, subject
+from workermon.views.document import Document, Time
+from workermon.views.transitions import ActiveSilence, CollectionFailure, Turn, active, failure, turns
+
+#: Entries of an alert's history that are shown.
+HISTORY = 10
+
+
+class WaitingAlert(Document):
+    """An alert whose notification a channel has not accepted since a time; ``error`` is of the last attempt."""
+
+    alert: str
+    attempts: int
+    since: Time
+    error: str
+
+
+class ChannelExplanation(Document):
+    """Whether a channel accepts notifications; ``type`` is null if it is no longer in the configuration."""
+
+    channel: str
+    type: str | None
+    rule: str
+    state: str
+    since: str | None
+    reason: str | None
+    waiting: tuple[WaitingAlert, ...]
+    history: tuple[Turn, ...]
+
+
+class AccountExplanation(Document):
+    """Whether anything can be collected in an account and region, or (of every one, ``*``) how the budget is kept.
+
+    ``since`` is when the alert fired, ``condition_since`` when its condition began; ``now`` says how it stands.
+    ``failing_since`` and ``last_error`` are of the newest collections there, ``workers`` how many are monitored.
+    """
+
+    account: str
+    region: str
+    rule: str
+    state: str
+    since: Time | None
+    condition_since: Time | None
+    reason: str | None
+    now: str
+    succeeded_at: Time | None
+    failing_since: Time | None
+    last_error: CollectionFailure | None
+    workers: int
+    silences: tuple[ActiveSilence, ...]
+    history: tuple[Turn, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StandingExplanation:
+    """Explains the rules that always hold."""
+
+    workers: ports.Workers
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+    outbox: ports.Outbox
+    silences: ports.Silences
+    costs: ports.Costs
+    now: ports.Clock
+
+    def channel(self, channel: str) -> ChannelExplanation:
+        """Return whether a channel takes notifications, what waits for it in vain, and its alert.
+
+        Raises ``errors.NotFound`` for a channel that is not in the configuration and has no alert.
+        """
+        channels = self.configurations.load().channels
+        alert = self.alerts.load_channel(channel).alerts.get(models.DELIVERY)
+        if channel not in channels and alert is None:
+            why = "it is not in the configuration"
+            raise errors.NotFound(f"channel {errors.printable(channel)[:64]}", why, errors.nearest(channel, channels))
+        last = alert.last if alert is not None and alert.open else None
+        return ChannelExplanation(
+            channel=channel,
+            type=channels[channel].type if channel in channels else None,
+            rule=models.DELIVERY,
+            state="ok" if last is None else last.severity,
+            since=None if last is None else last.since,
+            reason=None if last is None else last.reason,
+            waiting=tuple(
+                WaitingAlert(alert=stuck.alert_id, attempts=stuck.attempts, since=stuck.since, error=stuck.error)
+                for stuck in self.outbox.stuck(self.now())
+                if stuck.channel == channel
+            ),
+            history=turns(self.alerts.history(models.delivery_alert(channel), HISTORY)),
+        )
+
+    def account_keys(self) -> tuple[str, ...]:
+        """Return every account and region from which workers are collected, as ``account/region``."""
+        return tuple(sorted({record.worker.scope.key for record in self.workers.every()}))
+
+    def account(self, key: str) -> AccountExplanation:
+        """Return whether anything can be collected in an account and region, and its alert.
+
+        ``key`` is ``account/region``. Raises ``errors.NotFound`` for one from which nothing is collected.
+        """
+        basis = self.alerts.load_standing().accounts.get(key)
+        workers = [record for record in self.workers.every() if record.worker.scope.key == key]
+        if basis is None and not workers:
+            todo = errors.nearest(key, self.account_keys())
+            raise errors.NotFound(f"account {errors.printable(key)[:80]}", "nothing is collected there", todo)
+        state = basis.record if basis is not None else None
+        alert = basis.alerts.get(standing.COLLECTOR) if basis is not None else None
+        account, _, region = key.rpartition("/")
+        about = subject.of_account(models.AccountState(key=key, at=0, interval=0))
+        explanation = self._explanation(about, standing.COLLECTOR, alert)
+        return explanation.model_copy(
+            update={
+                "account": account,
+                "region": region,
+                "now": _collection_now(state, self.now()),
+                "succeeded_at": state.succeeded_at if state else None,
+                "failing_since": state.failing_since if state else None,
+                "last_error": failure(state.last_error if state else None),
+                "workers": len(workers),
+            }
+        )
+
+    def budget(self) -> AccountExplanation:
+        """Return how the budget is kept, and its alert."""
+        alert = self.alerts.load_standing().installation.alerts.get(models.BUDGET)
+        explanation = self._explanation(subject.INSTALLATION, models.BUDGET, alert)
+        now = _budget_now(self.costs.budget_decision(), self.configurations.load().budget)
+        return explanation.model_copy(update={"now": now, "workers": len(self.workers.ids())})
+
+    def _explanation(self, about: subject.Subject, rule: str, alert: models.Alert | None) -> AccountExplanation:
+        """Return what is known of an alert itself."""
+        at = self.now()
+        firing = alert if alert is not None and alert.rule_state.severity is not None else None
+        in_force = silences.in_force(self.silences.every(), self.configurations.load().silences, at)
+        return AccountExplanation(
+            account=subject.ANY,
+            region=subject.ANY,
+            rule=rule,
+            state="ok" if firing is None else firing.rule_state.severity or "ok",
+            since=firing.since if firing else None,
+            condition_since=(firing.condition_since or firing.since) if firing else None,
+            reason=firing.last.reason if firing and firing.last else None,
+            now="",
+            succeeded_at=None,
+            failing_since=None,
+            last_error=None,
+            workers=0,
+            silences=active(in_force, about, rule, at),
+            history=turns(self.alerts.history(about.alert_id(rule), HISTORY)),
+        )
+
+
+def _collection_now(state: models.AccountState | None, at: float) -> str:
+    """Say how collection goes in an account and region."""
+    if state is None:
+        return "nothing was collected there yet"
+    if state.failing_since is None or state.last_error is None:
+        return "collection succeeds"
+    patience = standing.COLLECTOR_INTERVALS * state.interval
+    begun = state.failing_since - state.interval
+    return f"no successful collection for {max(0, round(at - begun))} s, {patience} s make it critical"
+
+
+def _budget_now(decision: models.BudgetDecision, budget: float | None) -> str:
+    """Say how the budget is kept."""
+    if budget is None:
+        return "there is no budget"
+    expected = f"${decision.projected:.2f} are expected today, of ${budget:.2f}"
+    if not decision.period_multipliers:
+        return f"{expected}; all metrics are asked at their own periods"
+    longer = ", ".join(f"{name} each {factor} periods" for name, factor in sorted(decision.period_multipliers.items()))
+    return f"{expected}; asked less often: {longer}"

@@ -1,0 +1,116 @@
+"""The recorded transitions of an alert, and what else every explanation shows of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from workermon import errors, models
+from workermon.alerts import silences as silencing
+from workermon.alerts.subject import Subject
+from workermon.views.document import Document, Time
+
+
+class Point(Document):
+    """A datapoint."""
+
+    at: Time
+    value: float
+
+
+class Delivery(Document):
+    """One attempt to deliver; ``error`` is null if the channel accepted it, ``host`` is the machine that tried."""
+
+    channel: str
+    at: Time
+    error: str | None
+    host: str | None
+
+
+class Turn(Document):
+    """A recorded transition, with the reason recorded then; ``before`` and ``after`` are a severity or ``ok``.
+
+    ``correction``: only the past changed. ``damped``: nobody was notified, because the alert was flapping. ``notified``
+    says whether a notification was made, ``notification`` is its id.
+    """
+
+    at: Time
+    before: str
+    after: str
+    reason: str
+    value: float | None
+    threshold: float | None
+    count: str | None
+    points: tuple[Point, ...]
+    correction: bool
+    damped: bool
+    notified: bool
+    silenced_by: str | None
+    notification: str | None
+    deliveries: tuple[Delivery, ...]
+
+
+class ActiveSilence(Document):
+    """A silence that mutes an alert."""
+
+    id: str
+    ends: Time
+    reason: str
+    by: str
+
+
+class CollectionFailure(Document):
+    """Why the newest collection failed; ``kind`` is an ``AwsError.kind``."""
+
+    kind: str
+    message: str
+
+
+def failure(error: models.CollectionError | None) -> CollectionFailure | None:
+    """Return why the newest collection failed, its words made printable."""
+    return None if error is None else CollectionFailure(kind=error.kind, message=errors.printable(error.message))
+
+
+def active(in_force: Sequence[models.Silence], subject: Subject, rule: str, at: float) -> tuple[ActiveSilence, ...]:
+    """Return the silences that mute the alert of a rule about a subject."""
+    return tuple(
+        ActiveSilence(id=silence.id, ends=silence.ends, reason=silence.reason, by=silence.by)
+        for silence in in_force
+        if silencing.muting([silence], subject.worker, rule, at)
+    )
+
+
+def turns(entries: Iterable[models.HistoryEntry]) -> tuple[Turn, ...]:
+    """Return the recorded transitions, the newest first, each with the attempts to deliver its notification."""
+    return tuple(_turn(entry.transition, entry) for entry in entries)
+
+
+def _turn(transition: models.Transition, entry: models.HistoryEntry) -> Turn:
+    silenced = transition.silenced_by is not None
+    return Turn(
+        at=transition.at,
+        before=transition.before or "ok",
+        after=transition.after or "ok",
+        reason=transition.reason,
+        value=transition.value,
+        threshold=transition.threshold,
+        count=transition.count,
+        points=tuple(Point(at=at, value=value) for at, value in transition.points),
+        correction=transition.correction,
+        damped=transition.damped,
+        notified=entry.notification is not None and not silenced,
+        silenced_by=transition.silenced_by,
+        notification=None if entry.notification is None else entry.notification.id,
+        # The notification sent at the end of a silence has the id of the transition that the silence kept back; its
+        # attempts are shown there.
+        deliveries=()
+        if silenced
+        else tuple(
+            Delivery(
+                channel=attempt.channel,
+                at=attempt.at,
+                error=None if attempt.error is None else errors.printable(attempt.error),
+                host=attempt.host,
+            )
+            for attempt in entry.attempts
+        ),
+    )
