@@ -43,8 +43,9 @@ class RuleExplanation(Document):
     ``conditions`` (what the rule asks for) and ``details`` (what it looked at) are of the rule's kind; in JSON their
     fields stand beside the others. ``described`` and ``lines`` say both in words, and are not in JSON. ``notified`` is
     the severity that people know of, null if nobody was notified. ``cursor`` is the newest slot evaluated.
-    ``cannot_fire`` is why no value could make it fire, left out if one could. ``applies`` is false of a rule that is not
-    for this worker; then ``now`` says why. ``since`` is when it fired, ``condition_since`` when the condition began.
+    ``cannot_fire`` is why no value could make it fire, left out if one could. ``applies`` is false of a rule that is
+    not for this worker; then ``now`` says why. ``since`` is when it fired, ``condition_since`` when the condition
+    began.
     """
 
     rule: str
