@@ -13,6 +13,7 @@ from typing import Any
 
 import celery
 from celery import signals
+from celery.app.log import Logging as Base
 from celery.bin import base
 from celery.loaders.app import AppLoader
 from celery.utils.collections import DictAttribute
@@ -68,9 +69,22 @@ class Loader(AppLoader):
         return read
 
 
+class Logging(Base):
+    """Sets up logging by our settings, for our application only: a team's own application may import this one too."""
+
+    def setup_logging_subsystem(self, *args: Any, **kwargs: Any) -> Any:
+        """Set up logging once for this process."""
+        signals.setup_logging.connect(_log, weak=False)
+        try:
+            return super().setup_logging_subsystem(*args, **kwargs)
+        finally:
+            signals.setup_logging.disconnect(_log)
+
+
 app = celery.Celery(
     "workermon",
     loader=Loader,
+    log=Logging,
     amqp="workermon.on_celery.broker:AMQP",
     task_cls=DishkaTask,
     include=["workermon.pipeline.tasks"],
@@ -98,7 +112,6 @@ def _check_options(context: Any) -> None:
             log.warning("environment.ignored", variable=variable, instead="WORKERMON_BROKER_URL")
 
 
-@signals.setup_logging.connect(weak=False)
 def _log(loglevel: int | str | None = None, logfile: str | None = None, **_: Any) -> None:
     own = settings.load()
     file = logfile or own.log_file
@@ -121,7 +134,18 @@ def _log(loglevel: int | str | None = None, logfile: str | None = None, **_: Any
 GARBAGE = (50_000, 10, 10)
 
 
-def _collect_garbage_seldom(**_: Any) -> None:
+def is_running(sender: Any) -> bool:
+    """Tell whether our application runs in this process, and not another one that has imported it.
+
+    ``sender`` is a signal's: the node or beat, or nothing in a forked child.
+    """
+    running = getattr(sender, "app", None) or celery.current_app._get_current_object()
+    return running is app
+
+
+def _collect_garbage_seldom(sender: Any = None, **_: Any) -> None:
+    if not is_running(sender):
+        return
     # What is imported by now stays, so nobody has to look through it again.
     gc.freeze()
     gc.set_threshold(*GARBAGE)

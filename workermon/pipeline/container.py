@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import celery
 from celery import signals
 from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME, setup_dishka
@@ -20,15 +21,20 @@ def current() -> Container:
     return held
 
 
-def use(opened: Container) -> None:
-    """Have the tasks of this process take what they need from this container."""
-    setup_dishka(opened, app)
+def use(opened: Container, *others: Any) -> None:
+    """Have the tasks of this process take what they need from this container.
+
+    ``others`` are applications of a team that include our tasks.
+    """
+    for each in (app, *others):
+        setup_dishka(opened, each)
 
 
 def _open(sender: Any = None, **_: Any) -> None:
     # Before the pool starts, and again in each forked child: it must not share its parent's. Nothing is made before a
     # task asks for it, so a parent that only forks has no client.
-    use(opened := runtime.open())
+    running = getattr(sender, "app", None) or celery.current_app._get_current_object()
+    use(opened := runtime.open(), running)
     threads = getattr(sender, "concurrency", None)  # of a node; a forked child does one thing at a time
     opened.get(collect.Bulkhead).threads = threads if isinstance(threads, int) else 1
 

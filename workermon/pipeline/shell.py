@@ -37,6 +37,11 @@ class Shell(DishkaTask):
     """What every task does before its own work: what is not an identifier is counted, logged, and goes no further."""
 
     abstract = True
+    # As in celeryconfig.py, for an application of a team that includes these tasks and has another configuration.
+    acks_late = True
+    reject_on_worker_lost = True
+    ignore_result = True
+    serializer = "json"
     #: What an identifier of this task looks like.
     is_valid: ClassVar[Callable[[object], bool] | None] = None
     #: Celery reports these in one line, not with a traceback.
