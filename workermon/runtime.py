@@ -327,6 +327,7 @@ class Recipes(dishka.Provider):
     make_rule_view = dishka.provide(views.RuleView)
     make_story_view = dishka.provide(views.StoryView)
     make_alert_view = dishka.provide(views.AlertView)
+    make_audit_view = dishka.provide(views.AuditView)
     make_history_view = dishka.provide(views.HistoryView)
     make_silence_view = dishka.provide(views.SilenceView)
     make_watch = dishka.provide(views.Watch)

@@ -47,6 +47,7 @@ COMMANDS = {
     "config": "config:config",
     "web": "web:web",
     "token": "tokens:token",
+    "audit": "audit:audit",
 }
 
 #: What a shell gives for a process that Ctrl-C ended.

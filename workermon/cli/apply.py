@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import errors, ports
-from workermon.cli import files, options, output, session
+from workermon.cli import files, options, output, recording, session
 
 if TYPE_CHECKING:
     from workermon import fleet
@@ -42,7 +42,7 @@ def plan(own: session.Session, file: str, skip_missing: bool, as_json: bool) -> 
         _show(planned)
 
 
-@click.command()
+@click.command(cls=recording.Write)
 @FILE
 @SKIP
 @options.as_json

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import errors, models
-from workermon.cli import options, output, session, tables
+from workermon.cli import options, output, recording, session, tables
 
 if TYPE_CHECKING:
     from workermon import views
@@ -39,7 +39,7 @@ def _collect(own: session.Session, workers: Iterable[models.Worker]) -> None:
         output.warn(f"{who}: {error}")
 
 
-@click.command()
+@click.command(cls=recording.Write)
 @click.argument("instance_ids", metavar="INSTANCE_ID...", nargs=-1, required=True, type=options.InstanceId())
 @click.option("--region", type=options.Text(), help="Their region; by default the one that boto3 is configured for.")
 @click.option("--role-arn", type=options.Role(), help="The role to assume for them.")
@@ -81,7 +81,7 @@ def add(
         click.echo(f"added {worker.id} as {worker.name}, every {worker.interval} s")
 
 
-@click.command()
+@click.command(cls=recording.Write)
 @click.option("--tag", "tags", type=options.Pair(), multiple=True, metavar="K=V", help="A tag; may be repeated.")
 @click.option("--region", "regions", type=options.Text(), multiple=True, help="Where to look; may be repeated.")
 @options.INTERVAL
@@ -128,7 +128,7 @@ def discover(
         output.warn(f"nothing new; {len(found.known)} of the instances found are monitored already")
 
 
-@click.command()
+@click.command(cls=recording.Write)
 @options.WORKERS
 @session.pass_session
 def remove(own: session.Session, names: tuple[str, ...]) -> None:
@@ -148,7 +148,7 @@ def remove(own: session.Session, names: tuple[str, ...]) -> None:
         click.echo(f"{each} was not monitored", err=True)
 
 
-@click.command()
+@click.command(cls=recording.Write)
 @options.WORKERS
 @session.pass_session
 def pause(own: session.Session, names: tuple[str, ...]) -> None:
@@ -165,7 +165,7 @@ def pause(own: session.Session, names: tuple[str, ...]) -> None:
         click.echo(f"paused {_named(worker)}")
 
 
-@click.command()
+@click.command(cls=recording.Write)
 @options.WORKERS
 @session.pass_session
 def resume(own: session.Session, names: tuple[str, ...]) -> None:
@@ -309,7 +309,7 @@ def _when(moment: float, at: float) -> str:
     return f"{models.rfc3339(moment)}, {output.ago(at - moment)}"
 
 
-@click.command()
+@click.command(cls=recording.Write)
 @options.WORKERS
 @session.pass_session
 def refresh(own: session.Session, names: tuple[str, ...]) -> None:
@@ -336,7 +336,7 @@ def refresh(own: session.Session, names: tuple[str, ...]) -> None:
         raise why
 
 
-@click.command()
+@click.command(cls=recording.Write)
 @click.option("--dry-run", is_flag=True, help="Only show what would be repaired.")
 @options.as_json
 @session.pass_session

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import errors, logs, models, ports, settings
-from workermon.cli import files, session
+from workermon.cli import files, recording, session
 
 if TYPE_CHECKING:
     from workermon import config
@@ -81,6 +81,7 @@ def _apply(own: session.Session, file: config.File, region: str | None) -> None:
     except errors.AwsError as why:
         log.warning("up.not_verified", reason=str(why))
         done, failed = stage.apply(file, dataclasses.replace(options, verify=False)), {}
+    recording.record(own, "up", f"apply {file.source}", "ok")
     for worker_id in done.skipped:
         log.warning("up.not_in_ec2", worker_id=worker_id, source=file.source)
     for worker_id, last_error in failed.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import typing
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -119,6 +120,14 @@ class Session:
         """Close what was opened."""
         if "container" in self.__dict__ and self._given is None:
             self.container.close()
+
+
+def user() -> str:
+    """Return the name of whoever runs this."""
+    try:
+        return errors.printable(getpass.getuser()).strip()[:64] or "unknown"
+    except (OSError, KeyError):
+        return "unknown"
 
 
 pass_session = click.make_pass_decorator(Session)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING
 
 import click
 
 from workermon import errors, models
-from workermon.cli import options, output, session, tables
+from workermon.cli import options, output, recording, session, tables
 
 if TYPE_CHECKING:
     from workermon import views
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 BY = click.option("--by", type=options.Text(), help="Your name; by default the user of this machine.")
 
 
-@click.command()
+@click.command(cls=recording.Write)
 @click.option("--worker", "name", type=options.Text(), metavar="WORKER", help="Alerts of this worker.")
 @options.LABELS
 @click.option("--rule", type=options.Text(), help="Alerts of this rule.")
@@ -55,7 +54,7 @@ def silence(
         rule=rule,
         ends=_moment(until) if until is not None else None if lasting is None else own.now() + lasting,
         reason=reason,
-        by=by or _user(),
+        by=by or session.user(),
     )
     made = own.get(evaluate.Silencing).add(request)
     row = views.silence_row(made)
@@ -71,13 +70,6 @@ def _moment(text: str) -> float:
     except ValueError:
         why = "is not a time such as 2026-11-23T16:00:00Z"
         raise errors.InvalidInput(f"--until {errors.printable(text)[:40]!r}", why, "write it so") from None
-
-
-def _user() -> str:
-    try:
-        return errors.printable(getpass.getuser()).strip()[:64] or "unknown"
-    except (OSError, KeyError):
-        return "unknown"
 
 
 @click.command()
@@ -101,7 +93,7 @@ def silences(own: session.Session, as_json: bool) -> None:
         click.echo("no silence", err=True)
 
 
-@click.command()
+@click.command(cls=recording.Write)
 @click.argument("silence_id", metavar="ID", type=options.Text())
 @session.pass_session
 def unsilence(own: session.Session, silence_id: str) -> None:
@@ -118,7 +110,7 @@ def unsilence(own: session.Session, silence_id: str) -> None:
     click.echo(f"silence {silence_id} ended")
 
 
-@click.command()
+@click.command(cls=recording.Write)
 @click.argument("alert", metavar="ALERT", type=options.Text())
 @BY
 @options.as_json
@@ -133,7 +125,7 @@ def ack(own: session.Session, alert: str, by: str | None, as_json: bool) -> None
     """
     from workermon import evaluate, views
 
-    acknowledged = own.get(evaluate.Acknowledging).acknowledge(alert, by or _user())
+    acknowledged = own.get(evaluate.Acknowledging).acknowledge(alert, by or session.user())
     row = views.acknowledgement_row(acknowledged.acknowledgement, acknowledged.previous)
     if as_json:
         output.document(row)

@@ -8,7 +8,7 @@ from typing import cast
 import click
 
 from workermon import errors, models, ports
-from workermon.cli import options, output, session, tables
+from workermon.cli import options, output, recording, session, tables
 
 
 class _Name(options.Text):
@@ -29,7 +29,7 @@ def token() -> None:
     """Make, list and revoke tokens for the page and the API."""
 
 
-@token.command()
+@token.command(cls=recording.Write)
 @click.argument("name", type=_Name())
 @click.option("--role", type=click.Choice(models.ROLES), required=True, help="What its owner may do.")
 @options.as_json
@@ -73,7 +73,7 @@ def listing(own: session.Session, as_json: bool) -> None:
         click.echo("no token", err=True)
 
 
-@token.command()
+@token.command(cls=recording.Write)
 @click.argument("name", type=_Name())
 @session.pass_session
 def revoke(own: session.Session, name: str) -> None:

@@ -46,11 +46,11 @@ def run(own: settings.Settings, *, prepare: Callable[[], None], wanted: Parts) -
                 named = {"WORKERMON_REDIS_URL": server.url} if server else {}
                 env = {**os.environ, **named}
                 kept = children(env, concurrency=wanted.concurrency, beat=wanted.beat, worker=wanted.worker)
-                if wanted.web and _page_can_listen(own):
-                    kept.append(page(env))
-                if not kept and server is None:
+                if not (kept or wanted.web or server):
                     raise errors.InvalidInput("up", "nothing is left to run", "leave --no-beat or --no-worker out")
                 prepare()
+                if wanted.web and _page_can_listen(own):
+                    kept.append(page(env))
         except KeyboardInterrupt:
             return
         parts = supervisor.Supervisor(kept, server=server)

@@ -12,6 +12,7 @@ from workermon.views.alerts import (
     acknowledgement_row,
     alert_position,
 )
+from workermon.views.audit import AuditList, AuditRow, AuditView, audit_position
 from workermon.views.backtest import Episode, EpisodeList, LedgerBacktest, Replay
 from workermon.views.charts import ChartView, WorkerCharts
 from workermon.views.cloudwatch_history import CloudWatchHistory
@@ -45,6 +46,9 @@ __all__ = [
     "AlertRow",
     "AlertStory",
     "AlertView",
+    "AuditList",
+    "AuditRow",
+    "AuditView",
     "ChannelExplanation",
     "ChartView",
     "CloudWatchHistory",
@@ -84,6 +88,7 @@ __all__ = [
     "WorkerRow",
     "acknowledgement_row",
     "alert_position",
+    "audit_position",
     "page",
     "quantity",
     "silence_row",

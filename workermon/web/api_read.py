@@ -47,6 +47,14 @@ class AlertsQuery(fields.Fields):
         return views.AlertFilter(state=self.state, since=since, worker=self.worker, rule=self.rule)
 
 
+class AuditQuery(fields.Fields):
+    """Which writes, and which page of them."""
+
+    since: fields.Duration = Field(default=7 * models.DAY, description="How far back.")
+    limit: fields.Limit = paging.DEFAULT_LIMIT
+    cursor: str | None = None
+
+
 class HistoryQuery(fields.Fields):
     """Which datapoints."""
 
@@ -68,6 +76,12 @@ class WorkerPage(views.WorkerList):
 
 class AlertPage(views.AlertList):
     """A page of the alerts; ``next`` is the cursor of the next one."""
+
+    next: str | None
+
+
+class AuditPage(views.AuditList):
+    """A page of the audit trail; ``next`` is the cursor of the next one."""
 
     next: str | None
 
@@ -133,6 +147,19 @@ def alerts(
     found = alert_view.list(query.filter(alert_view.now()))
     rows, following = views.page(found.alerts, views.alert_position, limit=query.limit, after=after)
     return documents.answer(AlertPage(alerts=rows, next=paging.encode("alerts", following)))
+
+
+@router.get("/audit", response_model=AuditPage, summary="List who changed what", tags=["audit"])
+def audit(
+    query: Annotated[AuditQuery, Query()],
+    caller: gate.Viewer,  # noqa: ARG001
+    audit_view: FromDishka[views.AuditView],
+) -> Response:
+    """Return what was changed, the newest first, as ``audit --json``."""
+    after = paging.decode("audit", query.cursor)
+    found = audit_view.list(query.since)
+    rows, following = views.page(found.audit, views.audit_position, limit=query.limit, after=after)
+    return documents.answer(AuditPage(audit=rows, next=paging.encode("audit", following)))
 
 
 @router.get("/silences", response_model=views.SilenceList, summary="List silences", tags=["silences"])

@@ -1,0 +1,33 @@
+"""``audit``: who changed what."""
+
+from __future__ import annotations
+
+import click
+
+from workermon import models
+from workermon.cli import options, output, session, tables
+
+
+@click.command()
+@click.option("--since", type=options.Duration(), default="7d", show_default=True, help="How far back.")
+@options.as_json
+@session.pass_session
+def audit(own: session.Session, since: int, as_json: bool) -> None:
+    """List what was changed, the newest first: who, from where, what and when, by command and API alike.
+
+    \b
+    Example: workermon audit --since 24h
+    """
+    from workermon import views
+
+    found = own.get(views.AuditView).list(since)
+    if as_json:
+        output.document(found)
+    elif found.audit:
+        rows = [
+            (models.rfc3339(row.at), row.by, row.origin, " ".join(filter(None, (row.action, row.target))), row.outcome)
+            for row in found.audit
+        ]
+        tables.show(("TIME", "WHO", "FROM", "WHAT", "ENDED"), rows)
+    else:
+        click.echo("nothing was changed", err=True)

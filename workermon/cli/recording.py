@@ -1,0 +1,80 @@
+"""What commands write is in the audit trail: who, on which machine, what, and how it ended."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from workermon import errors, models, ports
+from workermon.cli import output, session
+
+#: Characters of what a command was about.
+LONGEST_TARGET = 500
+#: Parameters that are not shown: how it prints, and what its owner may want to keep to himself.
+_HIDDEN = frozenset({"as_json", "external_id"})
+
+
+class Write(click.Command):
+    """A command that changes something: ``@click.command(cls=recording.Write)``.
+
+    A dry run changes nothing, and neither does what is refused as a whole: invalid input, an unknown name.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and record it however it ends."""
+        outcome = "ok"
+        try:
+            return super().invoke(ctx)
+        except click.exceptions.Exit as ended:
+            outcome = "ok" if ended.exit_code == 0 else f"exit code {ended.exit_code}"
+            raise
+        except (errors.InvalidInput, errors.NotFound, errors.RedisUnavailable, click.UsageError):
+            outcome = ""
+            raise
+        except errors.WorkermonError as why:
+            outcome = f"failed: {why}"
+            raise
+        except Exception as why:
+            outcome = f"failed: {type(why).__name__}"
+            raise
+        finally:
+            if outcome and not ctx.params.get("dry_run"):
+                record(ctx.obj, " ".join(ctx.command_path.split()[1:]), _target(ctx), outcome)
+
+
+def record(own: session.Session, action: str, target: str, outcome: str) -> None:
+    """Add to the trail; if Redis is gone by now, a warning says that the trail lacks it."""
+    try:
+        entry = models.AuditEntry(
+            id=secrets.token_hex(8),
+            at=own.now(),
+            by=session.user(),
+            origin=errors.printable(socket.gethostname())[:64],
+            action=action,
+            target=errors.printable(target)[:LONGEST_TARGET],
+            outcome=errors.printable(outcome)[:LONGEST_TARGET],
+        )
+        own.container.get(ports.Audit).record(entry)
+    except errors.RedisUnavailable as why:
+        output.warn(f"not in the audit trail: {why}")
+
+
+def _target(ctx: click.Context) -> str:
+    """Return what was said on the command line: arguments as they are, options by name."""
+    said: list[str] = []
+    for parameter in ctx.command.params:
+        name, value = str(parameter.name), ctx.params.get(str(parameter.name))
+        if name in _HIDDEN or ctx.get_parameter_source(name) != ParameterSource.COMMANDLINE:
+            continue
+        values = [str(each) for each in value] if isinstance(value, tuple) else [str(value)]
+        if isinstance(parameter, click.Argument):
+            said += values
+        elif value is True:
+            said.append(parameter.opts[0])
+        else:
+            said += [f"{parameter.opts[0]} {each}" for each in values]
+    return " ".join(said)
