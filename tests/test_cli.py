@@ -372,7 +372,7 @@ def test_status_tells_of_accounts_and_of_money(ok, run, world):
     accounts.note(f"default/{REGION}", world.clock() + 1, 60, last_error)
     limits.throttled(f"default/{REGION}", "GetMetricData")
     limits.silent(f"default/{REGION}", "ListMetrics")
-    costs.note(world.clock(), f"default/{REGION}", "GetMetricData", {"AWS/EC2/NetworkOut": 30_000})
+    costs.note(world.clock() - 900, f"default/{REGION}", "GetMetricData", {"AWS/EC2/NetworkOut": 30_000})
     budget_decision = models.BudgetDecision(
         at=world.clock(), period_multipliers={"network_out": 15}, projected=7.25, budget=5.0
     )
@@ -380,7 +380,7 @@ def test_status_tells_of_accounts_and_of_money(ok, run, world):
     configurations = world.get(ports.Configurations)
     configurations.save(configurations.load().model_copy(update={"revision": 1, "budget": 5.0}))
     shown = run("status").stdout
-    assert "AWS in 24 h: 1 calls, 30000 metrics asked, $0.30; at the present rate 288 calls and $86.40 a day" in shown
+    assert "AWS in 24 h: 1 calls, 30000 metrics asked, $0.30; at the present rate 96 calls and $28.80 a day" in shown
     assert "budget: $5.00 a day, $7.25 projected for today: over budget" in shown
     assert "longer periods to stay within it: network_out ×15" in shown
     assert f"account default in {REGION}: denied since " in shown

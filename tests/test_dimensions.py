@@ -14,7 +14,7 @@ from workermon.config import catalogue
 NOW = 1_900_000_000.0
 HERE = models.AccountRegion(region="us-east-1")
 CPU, MEMORY = catalogue.CATALOGUE["cpu_utilization"], catalogue.CATALOGUE["memory_utilization"]
-KEY = dimensions.key_of(MEMORY)
+KEY = MEMORY.key
 DENIED = errors.AwsDenied("ListMetrics in us-east-1", "is not allowed", "grant cloudwatch:ListMetrics")
 
 
@@ -70,7 +70,7 @@ def test_metrics_of_ec2_need_no_look() -> None:
     """A metric of EC2 itself has the instance's id, and nobody is asked."""
     fleet = Fleet(2)
     found = fleet.find(asked=[CPU])
-    assert found.sets == {each: {dimensions.key_of(CPU): [of(each)]} for each in fleet.ids}
+    assert found.sets == {each: {CPU.key: [of(each)]} for each in fleet.ids}
     assert not found.failures
     assert fleet.asked == []
 
@@ -101,7 +101,7 @@ def test_a_refusal_is_no_absence(number: int) -> None:
         fleet.ids, str(DENIED)
     )
     assert all(KEY not in sets for sets in found.sets.values())
-    assert all(dimensions.key_of(CPU) in sets for sets in found.sets.values())
+    assert all(CPU.key in sets for sets in found.sets.values())
 
 
 def test_what_was_known_outlives_a_refusal() -> None:

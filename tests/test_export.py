@@ -297,13 +297,66 @@ def test_a_plan_refuses_what_apply_refuses(run, tmp_path):
     assert "i-0dddddddddddddddd" in one_line(run("plan", str(file)), 3)
 
 
+NODE = f"""
+[[workers]]
+id = "{A}"
+region = "us-east-1"
+[collect]
+metrics = ["disk_utilization"]
+[[rules]]
+name = "disk"
+metric = "disk_utilization"
+above = {{ critical = 90 }}
+"""
+
+
+def test_a_plan_prices_each_series(ok, run, world, tmp_path):
+    """A node of 120 mounts is asked for 120 series, not for one; pseudo filesystems do not count."""
+    for mount in range(120):
+        dimensions = {"path": f"/mnt/{mount}", "fstype": "ext4"}
+        world.cloudwatch.put(A, "disk_used_percent", [(60, 1.0)], namespace="CWAgent", dimensions=dimensions)
+    tmpfs = {"path": "/run", "fstype": "tmpfs"}
+    world.cloudwatch.put(A, "disk_used_percent", [(60, 1.0)], namespace="CWAgent", dimensions=tmpfs)
+    file = tmp_path / "fleet.toml"
+    file.write_text(NODE, "utf-8")
+    report = json.loads(ok("plan", str(file), "--json"))
+    assert report["dollars_per_month"] == {"before": 0.0, "after": 51.84}
+    assert report["series"] == {"disk_utilization": 120}
+    shown = ok("plan", str(file)).splitlines()
+    assert shown[-2:] == ["disk_utilization: 120 series", "CloudWatch: about $51.84 a month, $0.00 before"]
+    ok("apply", str(file))
+    assert json.loads(ok("plan", str(file), "--json"))["dollars_per_month"] == {"before": 51.84, "after": 51.84}
+
+
+def test_a_plan_without_an_answer_of_cloudwatch_says_so(ok, run, world, tmp_path):
+    """Where ListMetrics is refused each metric is priced as one series, with a warning; the file is applied."""
+    world.cloudwatch.last_error = errors.AwsDenied("CloudWatch in us-east-1", "ListMetrics is not allowed", "allow it")
+    file = tmp_path / "fleet.toml"
+    file.write_text(NODE, "utf-8")
+    done = run("plan", str(file))
+    assert done.exit_code == 0
+    assert "CloudWatch: about $0.43 a month" in done.stdout
+    assert "warning: the series in default/us-east-1 could not be counted" in done.stderr
+    assert "applied, revision 1" in ok("apply", str(file))
+
+
+def test_a_price_counts_what_comes_less_often_than_its_period_as_often_as_it_is_asked(world):
+    """A metric of an agent that was learned to come each 300 s is asked for each 300 s."""
+    worker = models.Worker(id=A, name=A, region="us-east-1", added_at=0, incarnation="1")
+    configuration = config.DEFAULT.model_copy(update={"collect": ("memory_utilization",)})
+    each_minute = costs.monthly_dollars([costs.PricedWorker(worker)], configuration)
+    learned = costs.PricedWorker(worker, learned_periods={"memory_utilization": 300})
+    assert costs.monthly_dollars([learned], configuration) == pytest.approx(each_minute / 5)
+
+
 def test_a_budget_bounds_the_price():
     """A month costs no more than thirty days of the budget; paused workers cost nothing."""
     worker = models.Worker(id=A, name=A, region="us-east-1", added_at=0, incarnation="1", detailed=True)
-    plain = costs.monthly_dollars([(worker, {})], config.DEFAULT)
+    plain = costs.monthly_dollars([costs.PricedWorker(worker)], config.DEFAULT)
     assert plain == pytest.approx(5 * 30 * 1440 / 1000 * 0.01)
-    assert costs.monthly_dollars([(worker, {"disk_utilization": 3})], config.DEFAULT) == pytest.approx(plain * 7 / 5)
-    assert costs.monthly_dollars([(worker, {})], config.DEFAULT.model_copy(update={"budget": 0.01})) == pytest.approx(
-        0.3
-    )
-    assert costs.monthly_dollars([(worker.model_copy(update={"monitoring": "paused"}), {})], config.DEFAULT) == 0
+    three = costs.PricedWorker(worker, {"disk_utilization": 3})
+    assert costs.monthly_dollars([three], config.DEFAULT) == pytest.approx(plain * 7 / 5)
+    bounded = config.DEFAULT.model_copy(update={"budget": 0.01})
+    assert costs.monthly_dollars([costs.PricedWorker(worker)], bounded) == pytest.approx(0.3)
+    paused = costs.PricedWorker(worker.model_copy(update={"monitoring": "paused"}))
+    assert costs.monthly_dollars([paused], config.DEFAULT) == 0

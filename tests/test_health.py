@@ -196,6 +196,25 @@ def test_the_bill_shows_the_day_and_the_present_rate(world):
     assert (found.budget, found.projected, found.stretched) == (None, None, {})
 
 
+@pytest.mark.parametrize("seconds", [10, 70, 590])
+def test_the_rate_of_the_first_minutes_is_what_is_set_up(world, seconds):
+    """A run and the wait for the next one say little: until ten minutes are counted, the set-up says what is asked."""
+    worker = world.add(A)
+    sets = [(("InstanceId", A), ("path", f"/{mount}"), ("fstype", "ext4")) for mount in range(3)]
+    world.workers.found_dimensions(worker, {"CWAgent/disk_used_percent": sets, "CWAgent/mem_used_percent": []}, 1.0)
+    start = world.now()
+    for minute in range(seconds // 60 + 1):
+        asked = {"AWS/EC2/CPUUtilization": 1, "CWAgent/disk_used_percent": 3}
+        world.costs.note(start + 60 * minute, "default/us-east-1", "GetMetricData", asked)
+        world.costs.note(start + 60 * minute, "default/us-east-1", "ListMetrics", {})
+    world.now.now = start + seconds
+    bill = world.status().bill
+    asked = 3 * 288 + 3 * 1440  # three of EC2's metrics each 5 minutes, three filesystems each minute, no memory
+    assert (bill.estimated, bill.rate.metrics, bill.rate.dollars) == (True, asked, round(asked / 100_000, 4))
+    world.now.now = start + 600
+    assert world.status().bill.estimated is False
+
+
 def test_what_a_budget_gives_up_shows(world):
     """As long as that budget is the one in force."""
     budget_decision = models.BudgetDecision(

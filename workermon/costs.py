@@ -8,6 +8,7 @@ Describe calls are free. A wider time window costs nothing more.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -53,6 +54,9 @@ RELAX_BELOW = 0.9
 #: Seconds. A rate is that of the last hour, or of what there is of it, but of no less than five minutes.
 LOOK_BACK, MIN_LOOK_BACK = 3600, 300
 
+#: Seconds. Before, the first run and the wait for the second one decide what the rate seems to be.
+MEASURED_AFTER = 600
+
 HOUR = 3600
 
 #: Days of a month, as it is priced.
@@ -82,44 +86,42 @@ class Spending(NamedTuple):
     period_multipliers: Mapping[str, int]
 
 
-def monthly_dollars(
-    workers: Iterable[tuple[models.Worker, Mapping[str, int]]], configuration: models.Configuration
-) -> float:
-    """Return the dollars that 30 days of GetMetricData cost for a fleet that runs all the time.
+@dataclasses.dataclass(frozen=True, slots=True)
+class PricedWorker:
+    """A worker with what decides its price: by metric the number of its series (1 if left out), and learned periods."""
 
-    ``workers`` are pairs of a worker and the number of series of each of its metrics (1 if not known yet). Each metric
-    is asked for once a period, or once an interval if that is longer. The result is never above the budget.
+    worker: models.Worker
+    series: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    learned_periods: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def metrics_a_day(
+    workers: Iterable[PricedWorker],
+    configuration: models.Configuration,
+    period_multipliers: Mapping[str, int] | None = None,
+) -> float:
+    """Return how many metrics a fleet that runs all the time asks for with GetMetricData in a day.
+
+    Each series is asked for once a period, or once an interval if that is longer.
     """
+    multipliers = period_multipliers or {}
     per_second = 0.0
-    for worker, series in workers:
+    for priced in workers:
+        worker = priced.worker
         if worker.monitoring == "paused":
             continue
         for name in configuration.collect:
-            if (entry := configuration.metrics.get(name)) is not None:
-                period = entry.period_for(detailed=worker.detailed)
-                per_second += max(1, series.get(name, 1)) / max(period, worker.interval)
-    spent = dollars(per_second * MONTH_DAYS * models.DAY, ())
+            if (metric := configuration.metrics.get(name)) is None:
+                continue
+            period = max(metric.period_for(detailed=worker.detailed), priced.learned_periods.get(name, 0))
+            per_second += priced.series.get(name, 1) / max(period * multipliers.get(name, 1), worker.interval)
+    return per_second * models.DAY
+
+
+def monthly_dollars(workers: Iterable[PricedWorker], configuration: models.Configuration) -> float:
+    """Return the dollars that 30 days of GetMetricData cost, never above the budget."""
+    spent = dollars(metrics_a_day(workers, configuration) * MONTH_DAYS, ())
     return spent if configuration.budget is None else min(spent, configuration.budget * MONTH_DAYS)
-
-
-def monthly_change(
-    before: models.Configuration,
-    after: models.Configuration,
-    fleet: Mapping[str, tuple[models.Worker, Mapping[str, int]]],
-    changed: Iterable[models.Worker],
-    removed: Iterable[str],
-) -> tuple[float, float]:
-    """Return what 30 days of GetMetricData cost before and after a change of the set-up; see ``monthly_dollars``.
-
-    ``fleet`` is by worker id, each worker with the number of series of its metrics. ``changed`` are the workers as they
-    are added or updated, ``removed`` ids.
-    """
-    then = dict(fleet)
-    for worker in changed:
-        then[worker.id] = (worker, fleet[worker.id][1] if worker.id in fleet else {})
-    for worker_id in removed:
-        then.pop(worker_id, None)
-    return monthly_dollars(fleet.values(), before), monthly_dollars(then.values(), after)
 
 
 def limit_of(api: str, configuration: models.Configuration) -> models.Limit:
@@ -150,13 +152,24 @@ def used_last_day(hours: Sequence[models.Hour], now: float) -> Usage:
     return _usage(hours, now - models.DAY, now)[0]
 
 
-def daily_rate(hours: Sequence[models.Hour], now: float) -> Usage:
-    """Return what a day has at the rate of the last hour."""
+def daily_rate(hours: Sequence[models.Hour], now: float, expected: float | None = None) -> Usage:
+    """Return what a day has at the rate of the last hour.
+
+    If it was not counted for long, give as ``expected`` how many metrics a day has: they count instead, and requests
+    that are billed are left out, because the first minutes look up what later ones do not.
+    """
     usage, seconds = _usage(hours, now - LOOK_BACK, now)
     times = models.DAY / seconds
+    if expected is not None:
+        return Usage(usage.calls * times, expected, dollars(expected, ()))
     requests = _requests(hours, now - LOOK_BACK, now)
     metrics = usage.metrics * times
     return Usage(usage.calls * times, metrics, dollars(metrics, [number * times for number in requests.values()]))
+
+
+def is_measured(hours: Sequence[models.Hour], now: float) -> bool:
+    """Tell whether requests were counted for long enough that their rate means something."""
+    return bool(hours) and now - min(hour.begun for hour in hours) >= MEASURED_AFTER
 
 
 def of_account_region(hour: models.Hour, scope: str) -> models.Hour:
@@ -274,11 +287,7 @@ def _ladder(configuration: models.Configuration) -> Iterable[dict[str, int]]:
 def _our_names(configuration: models.Configuration) -> dict[str, str]:
     """Return our name of each metric of CloudWatch; if several share one, that of the most important."""
     catalogue = configuration.metrics
-    return {
-        f"{catalogue[name].namespace}/{catalogue[name].metric_name}": name
-        for name in by_importance(configuration)
-        if name in catalogue
-    }
+    return {catalogue[name].key: name for name in by_importance(configuration) if name in catalogue}
 
 
 def _shares(hours: Sequence[models.Hour], since: float, until: float) -> Iterable[tuple[models.Hour, float]]:

@@ -307,6 +307,7 @@ class Recipes(dishka.Provider):
     make_members = dishka.provide(fleet.Members)
     make_discovery = dishka.provide(fleet.Discovery)
     make_reconciliation = dishka.provide(fleet.Reconciliation)
+    make_pricing = dishka.provide(fleet.Pricing)
     make_application = dishka.provide(fleet.Application)
     make_collection = dishka.provide(collect.Collection)
     make_evaluation = dishka.provide(evaluate.Evaluation)

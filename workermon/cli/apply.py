@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -90,21 +91,28 @@ def _warn(report: fleet.ChangeReport) -> None:
 def _show(report: fleet.ChangeReport) -> None:
     if report.is_empty:
         click.echo("nothing changes")
+    for line in (*_fleet_lines(report), *_configuration_lines(report)):
+        click.echo(line)
+    for rule in report.rules:
+        click.echo(output.rule_coverage(rule))
+    for metric, number in report.series.items():
+        if number > report.workers:
+            click.echo(f"{metric}: {number} series")
+    price = report.dollars_per_month
+    click.echo(f"CloudWatch: about ${price.after:.2f} a month, ${price.before:.2f} before")
+
+
+def _fleet_lines(report: fleet.ChangeReport) -> Iterator[str]:
     for what, worker_ids in (("added", report.added), ("updated", report.updated), ("removed", report.removed)):
         for worker_id in worker_ids:
             why = ": taken over, because [discover] brings it too" if worker_id in report.taken_over else ""
-            click.echo(f"{what} {worker_id}{why}")
+            yield f"{what} {worker_id}{why}"
+
+
+def _configuration_lines(report: fleet.ChangeReport) -> Iterator[str]:
     for what, names in _changes(report):
-        for name in names.added:
-            click.echo(f"added {what} {errors.printable(name)}")
-        for name in names.changed:
-            click.echo(f"changed {what} {errors.printable(name)}")
-        for name in names.removed:
-            click.echo(f"removed {what} {errors.printable(name)}")
-    for rule in report.rules:
-        click.echo(output.rule_coverage(rule))
-    price = report.dollars_per_month
-    click.echo(f"CloudWatch: about ${price.after:.2f} a month, ${price.before:.2f} before")
+        for how, changed in (("added", names.added), ("changed", names.changed), ("removed", names.removed)):
+            yield from (f"{how} {what} {errors.printable(name)}" for name in changed)
 
 
 def _changes(report: fleet.ChangeReport) -> tuple[tuple[str, difference.Names], ...]:

@@ -69,6 +69,7 @@ def _apply(own: session.Session, file: config.File, region: str | None) -> None:
         min_interval=own.settings.min_interval,
         missing="skip",
         past_silences="keep",
+        count_series=False,
     )
     try:
         config.check_silences(file, own.now())
@@ -127,7 +128,10 @@ def demo(workers: int, seconds: int | None, no_web: bool) -> None:
         assert own.settings.config is not None
         file = files.read(own.settings.config)
         options = fleet.ApplyOptions(
-            region=own.default_region, interval=own.settings.interval, min_interval=own.settings.min_interval
+            region=own.default_region,
+            interval=own.settings.interval,
+            min_interval=own.settings.min_interval,
+            count_series=False,
         )
         own.get(fleet.Application).apply(file, options)
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from workermon import errors, logs, models, ports
+from workermon.config import catalogue
 from workermon.rules import horizon
 
 log = logs.get(__name__)
@@ -44,8 +45,6 @@ RETRY_LISTING_AFTER = 300
 #: Records read from the repository at once.
 CHUNK = 500
 
-EC2 = "AWS/EC2"
-
 Dimensions = tuple[tuple[str, str], ...]
 
 
@@ -53,7 +52,7 @@ Dimensions = tuple[tuple[str, str], ...]
 class Published:
     """What was found of each worker, by its id.
 
-    ``sets`` are the dimension sets by ``key_of`` a metric: none if nothing is published; a metric that nobody looked
+    ``sets`` are the dimension sets by the key of a metric: none if nothing is published; a metric that nobody looked
     up yet is left out. ``failures`` says by the metric's name why it could not be looked up, if what was known before
     does not serve.
     """
@@ -116,11 +115,6 @@ _KINDS: dict[str, type[errors.AwsError]] = {
 }
 
 
-def key_of(metric: models.Metric) -> str:
-    """Return the key under which the dimensions of a metric are kept."""
-    return f"{metric.namespace}/{metric.metric_name}"
-
-
 def _listing_key(key: str) -> str:
     return f"listing:{key}"
 
@@ -149,10 +143,10 @@ class Search:
 
     def find(self, records: Sequence[ports.Record], metrics: Sequence[models.Metric]) -> Published:
         """Return under what these metrics of these workers are published. Raises ``errors.RedisUnavailable`` only."""
-        by_key = {key_of(metric): metric for metric in metrics}
+        by_key = {metric.key: metric for metric in metrics}
         self._records = records
         self._by_id = {record.worker.id: record for record in records}
-        self._agents = {key: metric for key, metric in by_key.items() if metric.namespace != EC2}
+        self._agents = {key: metric for key, metric in by_key.items() if metric.namespace != catalogue.EC2}
         for record in records:
             own: list[Dimensions] = [(("InstanceId", record.worker.id),)]
             self._sets[record.worker.id] = {

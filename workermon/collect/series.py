@@ -123,7 +123,7 @@ class SeriesFetch:
             return []
         if condition.periods.get(name) == period and not self._is_due(condition, name, look, absent):
             return []  # with a new period it is asked at once
-        sets = published.get(dimensions.key_of(metric))
+        sets = published.get(metric.key)
         if sets is None:
             return []  # nobody could look up its dimensions: unknown, not absent
         # If nobody publishes it, it is absent, as far as can be known now.
@@ -197,7 +197,7 @@ class SeriesFetch:
     def _space(self, condition: models.Condition, name: str, fetched: Fetched) -> int:
         """Learn how often the datapoints of an agent's metric come, in seconds; EC2's own say it themselves."""
         period, metric = fetched.periods[name], self.run.configuration.metrics[name]
-        if metric.namespace == dimensions.EC2 and metric.period is None:
+        if metric.namespace == catalogue.EC2 and metric.period is None:
             return period
         came = fetched.series[name].points if name in fetched.series else ()
         times = spacing.newest(condition.spacing.get(name, ()), came, period)

@@ -28,22 +28,21 @@ PSEUDO_FILESYSTEMS = frozenset(
     {"autofs", "cgroup", "cgroup2", "devtmpfs", "efivarfs", "overlay", "proc", "ramfs", "squashfs", "sysfs", "tmpfs"}
 )
 
-_EC2 = "AWS/EC2"
+#: The namespace of EC2's own metrics, each of which has one series a worker.
+EC2 = "AWS/EC2"
 _AGENT = "CWAgent"
 
 CATALOGUE: dict[str, Metric] = {
     entry.name: entry
     for entry in (
-        Metric(name="cpu_utilization", namespace=_EC2, metric_name="CPUUtilization"),
+        Metric(name="cpu_utilization", namespace=EC2, metric_name="CPUUtilization"),
         Metric(name="memory_utilization", namespace=_AGENT, metric_name="mem_used_percent", period=60),
         Metric(name="disk_utilization", namespace=_AGENT, metric_name="disk_used_percent", period=60),
-        Metric(name="network_in", namespace=_EC2, metric_name="NetworkIn", statistic="Sum", unit="bytes", merge="sum"),
-        Metric(
-            name="network_out", namespace=_EC2, metric_name="NetworkOut", statistic="Sum", unit="bytes", merge="sum"
-        ),
+        Metric(name="network_in", namespace=EC2, metric_name="NetworkIn", statistic="Sum", unit="bytes", merge="sum"),
+        Metric(name="network_out", namespace=EC2, metric_name="NetworkOut", statistic="Sum", unit="bytes", merge="sum"),
         Metric(
             name="disk_read_bytes",
-            namespace=_EC2,
+            namespace=EC2,
             metric_name="DiskReadBytes",
             statistic="Sum",
             unit="bytes",
@@ -51,14 +50,14 @@ CATALOGUE: dict[str, Metric] = {
         ),
         Metric(
             name="disk_write_bytes",
-            namespace=_EC2,
+            namespace=EC2,
             metric_name="DiskWriteBytes",
             statistic="Sum",
             unit="bytes",
             merge="sum",
         ),
         # Published each 5 minutes only, whatever the monitoring.
-        Metric(name="cpu_credit_balance", namespace=_EC2, metric_name="CPUCreditBalance", unit="credits", period=300),
+        Metric(name="cpu_credit_balance", namespace=EC2, metric_name="CPUCreditBalance", unit="credits", period=300),
     )
 }
 
@@ -121,6 +120,16 @@ def chosen(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[
     if metric.merge == "sum":
         candidates = [one for one in candidates if not any(one.items() < other.items() for other in candidates)]
     return [tuple(dimensions.items()) for dimensions in candidates]
+
+
+def series_count(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]] | None) -> int | None:
+    """Return how many series of a metric a worker has; ``None`` if it was not looked up under which dimensions.
+
+    ``sets`` are its dimension sets; EC2's own metrics have one series each.
+    """
+    if metric.namespace == EC2:
+        return 1
+    return None if sets is None else len(chosen(metric, sets))
 
 
 def merged(metric: Metric, series: Sequence[Series]) -> tuple[Datapoint, ...]:

@@ -12,6 +12,7 @@ from workermon.fleet.desired import Described, DesiredWorker, check_names, descr
 from workermon.fleet.discovery import Defaults, Discovery
 from workermon.fleet.members import Enrolment
 from workermon.fleet.plan import ApplyOptions, ChangeReport, Plan
+from workermon.fleet.price import Pricing
 from workermon.fleet.scopes import Scopes
 
 log = logs.get(__name__)
@@ -43,6 +44,7 @@ class Application:
     discovery: Discovery
     enrolment: Enrolment
     cleanup: Cleanup
+    pricing: Pricing
     workers: ports.Workers
     schedule: ports.Schedule
     alerts: ports.Alerts
@@ -56,7 +58,7 @@ class Application:
 
     def plan(self, file: config.File, options: ApplyOptions) -> ChangeReport:
         """Return what ``apply`` would do with the same arguments. Raises what it would, and writes nothing."""
-        return self._plan(file, options).report(self.kinds, self.secrets)
+        return self._report(self._plan(file, options), options)
 
     def _plan(self, file: config.File, options: ApplyOptions) -> Plan:
         before = self.configurations.load()
@@ -164,7 +166,11 @@ class Application:
             self._dispatch()
         revision = plan.after.revision if changed else plan.before.revision
         log.info("config.applied", source=file.source, revision=revision, changed=list(changed), added=len(plan.added))
-        return plan.report(self.kinds, self.secrets).model_copy(update={"revision": revision})
+        return self._report(plan, options).model_copy(update={"revision": revision})
+
+    def _report(self, plan: Plan, options: ApplyOptions) -> ChangeReport:
+        price = self.pricing.price(plan, ask=options.verify and options.count_series)
+        return plan.report(self.kinds, self.secrets, price)
 
     def _write(self, file: config.File, options: ApplyOptions) -> Plan:
         """Plan and write until no other change of the set-up comes in between."""

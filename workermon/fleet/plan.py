@@ -6,28 +6,25 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Literal
 
-from workermon import config, costs, errors, models, ports, rules
+from workermon import config, errors, models, ports, rules
 from workermon.config import difference
 from workermon.fleet.coverage import RuleCoverage, coverage_warnings, rule_coverage
-
-
-class MonthlyPrice(models.Frozen):
-    """Dollars that 30 days of GetMetricData cost, before and after the change."""
-
-    before: float
-    after: float
+from workermon.fleet.price import MonthlyPrice, Price
 
 
 class ChangeReport(models.Frozen):
     """What a config file changes of a set-up.
 
-    ``revision`` is the one in force: that it was compared with, or that it became. Workers are instance ids;
+    ``revision`` is the one in force: that it was compared with, or that it became. ``workers`` is how many are
+    monitored afterwards; the others are instance ids:
     ``taken_over`` are those of ``updated`` that belong to ``[discover]`` from now on, ``skipped`` those that EC2 does
-    not have. ``changed`` are the parts of the configuration that change, ``rules`` those that apply afterwards.
+    not have. ``changed`` are the parts of the configuration that change, ``rules`` those that apply afterwards,
+    ``series`` by metric how many of CloudWatch's series are asked for then.
     """
 
     file: str
     revision: int
+    workers: int
     added: tuple[str, ...]
     updated: tuple[str, ...]
     removed: tuple[str, ...]
@@ -41,6 +38,7 @@ class ChangeReport(models.Frozen):
     silences: difference.Names
     settings: difference.Names
     dollars_per_month: MonthlyPrice
+    series: dict[str, int]
     warnings: tuple[str, ...]
 
     @property
@@ -56,7 +54,8 @@ class ApplyOptions:
     ``interval`` (seconds) and ``region`` are for workers that name none; ``min_interval`` is the least one allowed.
     ``verify`` asks EC2 for new workers and for what ``[discover]`` finds (otherwise a reconciliation adds that later).
     ``missing`` says what becomes of workers that EC2 does not have, ``past_silences`` of silences that are over.
-    ``revision`` is the one that has to be in force, ``None`` for any.
+    ``count_series`` asks CloudWatch how many series new workers have, for the price. ``revision`` is the one that has
+    to be in force, ``None`` for any.
     """
 
     region: str | None
@@ -65,6 +64,7 @@ class ApplyOptions:
     verify: bool = True
     missing: Literal["refuse", "skip"] = "refuse"
     past_silences: Literal["refuse", "keep"] = "refuse"
+    count_series: bool = True
     revision: int | None = None
 
 
@@ -106,7 +106,7 @@ class Plan:
         workers = {worker.id: worker for worker in (*present, *self.updated, *self.added)}
         return [worker for worker in workers.values() if worker.id not in self.removed]
 
-    def report(self, kinds: rules.Kinds, secrets: ports.Secrets) -> ChangeReport:
+    def report(self, kinds: rules.Kinds, secrets: ports.Secrets, price: Price) -> ChangeReport:
         """Return what people and programs are shown of it."""
         changes = difference.changes(self.before, self.after)
         workers = self.fleet_after()
@@ -114,6 +114,7 @@ class Plan:
         return ChangeReport(
             file=self.file.source,
             revision=self.before.revision,
+            workers=len(workers),
             added=tuple(worker.id for worker in self.added),
             updated=tuple(worker.id for worker in self.updated),
             removed=self.removed,
@@ -126,25 +127,17 @@ class Plan:
             collected=changes.collected,
             silences=changes.silences,
             settings=changes.settings,
-            dollars_per_month=self._price(),
+            dollars_per_month=price.dollars,
+            series=price.series,
             warnings=(
                 *config.warnings(self.file, secrets, kinds),
                 *self._unknown_silenced(),
                 *self._not_collected(),
                 *coverage_warnings(covered, self.after, workers),
+                *_not_counted(price),
                 *(f"{worker_id}: EC2 does not have it, so it is left out" for worker_id in self.skipped),
             ),
         )
-
-    def _price(self) -> MonthlyPrice:
-        known = {
-            record.worker.id: (record.worker, {name: len(found) for name, found in record.dimensions.items()})
-            for record in self.fleet
-            if record.condition.status not in models.GONE
-        }
-        changed = (*self.added, *self.updated)
-        before, after = costs.monthly_change(self.before, self.after, known, changed, self.removed)
-        return MonthlyPrice(before=round(before, 2), after=round(after, 2))
 
     def _unknown_silenced(self) -> Iterator[str]:
         """Warn of a silence for an unknown worker: it may be meant for later, or be misspelt."""
@@ -163,3 +156,8 @@ class Plan:
                     f"rule {rule.name}: {rule.metric} is not collected, so it can never fire; add it to [collect]"
                     " metrics, or write the [[rules]] that should apply"
                 )
+
+
+def _not_counted(price: Price) -> Iterator[str]:
+    for scope, why in price.failed.items():
+        yield f"the series in {scope} could not be counted, so each metric is priced as one a worker: {why}"

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import costs, models, ports
+from workermon.config import catalogue
 from workermon.health import canary, vitals
 
 #: Seconds. What waits that long for evaluation or delivery, though it is due at once, waits for a part that is dead.
@@ -100,11 +101,13 @@ class Bill(models.Frozen):
     """What AWS is asked and what that costs: in the last 24 hours, and in a day at the rate of the last hour.
 
     ``budget`` is in dollars a day (UTC), ``projected`` the dollars of this day; ``stretched`` is by metric the factor
-    by which its period is lengthened to stay within the budget.
+    by which its period is lengthened to stay within the budget. ``estimated``: requests were not counted for long
+    enough yet, so the rate's metrics and dollars are those that the set-up asks for.
     """
 
     last_24h: Use
     rate: Use
+    estimated: bool
     scopes: tuple[ScopeUse, ...]
     budget: float | None
     projected: float | None
@@ -209,13 +212,33 @@ class StatusCheck:
             alerts=len(self.alerts.open()),
             counts=self.pulse.counts(),
             scopes=_scopes({worker.scope for worker in fleet}, self.accounts.load(), self.limiter.slowed()),
-            bill=_bill(self.costs, self.configurations.load(), at),
+            bill=self._bill(at),
             canary=CanaryStatus(
                 ok=finding.ok,
                 round_trip=finding.round_trip,
                 age=finding.age,
                 stuck_after=finding.stuck_after,
             ),
+        )
+
+    def _bill(self, at: float) -> Bill:
+        hours = self.costs.hours(at - models.DAY)
+        configuration, decision = self.configurations.load(), self.costs.budget_decision()
+        estimated = bool(hours) and not costs.is_measured(hours, at)
+        expected = None
+        if estimated:
+            running = (record for record in self.workers.every() if record.condition.status == "running")
+            priced = (_priced(record, configuration) for record in running)
+            expected = costs.metrics_a_day(priced, configuration, decision.period_multipliers)
+        today = configuration.budget is not None and decision.budget == configuration.budget
+        return Bill(
+            last_24h=_use(costs.used_last_day(hours, at)),
+            rate=_use(costs.daily_rate(hours, at, expected)),
+            estimated=estimated,
+            scopes=_scope_uses(hours, at),
+            budget=configuration.budget,
+            projected=decision.projected if today else None,
+            stretched=dict(decision.period_multipliers) if today else {},
         )
 
     def _delivery(self, backlog: int, at: float) -> Part:
@@ -254,15 +277,23 @@ def _scopes(
     return tuple(found)
 
 
-def _bill(usage: ports.Costs, configuration: models.Configuration, at: float) -> Bill:
-    hours = usage.hours(at - models.DAY)
-    budget_decision = usage.budget_decision()
-    today = configuration.budget is not None and budget_decision.budget == configuration.budget
-    accounts = []
+def _priced(record: ports.Record, configuration: models.Configuration) -> costs.PricedWorker:
+    """Return a worker with the series that it is asked for, as far as they were looked up."""
+    counts = {
+        name: catalogue.series_count(metric, record.dimensions.get(metric.key))
+        for name in configuration.collect
+        if (metric := configuration.metrics.get(name)) is not None
+    }
+    series = {name: count for name, count in counts.items() if count is not None}
+    return costs.PricedWorker(record.worker, series, record.condition.learned_periods)
+
+
+def _scope_uses(hours: Sequence[models.Hour], at: float) -> tuple[ScopeUse, ...]:
+    uses = []
     for key in sorted({scope for hour in hours for scope, _ in (*hour.calls, *hour.metrics)}):
         account, _, region = key.rpartition("/")
         own = [costs.of_account_region(hour, key) for hour in hours]
-        accounts.append(
+        uses.append(
             ScopeUse(
                 **_use(costs.used_last_day(own, at)).model_dump(),
                 account=account,
@@ -270,14 +301,7 @@ def _bill(usage: ports.Costs, configuration: models.Configuration, at: float) ->
                 by_metric=costs.metrics_last_day(own, at),
             )
         )
-    return Bill(
-        last_24h=_use(costs.used_last_day(hours, at)),
-        rate=_use(costs.daily_rate(hours, at)),
-        scopes=tuple(accounts),
-        budget=configuration.budget,
-        projected=budget_decision.projected if today else None,
-        stretched=dict(budget_decision.period_multipliers) if today else {},
-    )
+    return tuple(uses)
 
 
 def _use(usage: costs.Usage) -> Use:

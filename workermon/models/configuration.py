@@ -72,6 +72,11 @@ class Metric(Frozen):
     period: int | None = None
     merge: Literal["max", "sum"] = "max"
 
+    @property
+    def key(self) -> str:
+        """Return CloudWatch's name of it, under which dimensions are kept and requests are counted."""
+        return f"{self.namespace}/{self.metric_name}"
+
     def period_for(self, *, detailed: bool) -> int:
         """Return the period in seconds at which CloudWatch has it for a worker with or without detailed monitoring."""
         return self.period or (60 if detailed else 300)

@@ -1,0 +1,132 @@
+"""What a change of the set-up costs a month, after CloudWatch was asked how many series there are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from workermon import costs, errors, models, ports
+from workermon.config import catalogue
+
+#: Dimension sets of each metric (by ``Metric.key``) of a worker.
+Dimensions = Mapping[str, Sequence[tuple[tuple[str, str], ...]]]
+
+
+class MonthlyPrice(models.Frozen):
+    """Dollars that 30 days of GetMetricData cost, before and after the change."""
+
+    before: float
+    after: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Price:
+    """The price of a change; ``series`` is by metric how many are asked for afterwards.
+
+    ``failed`` says by account and region why the series could not be counted there: each metric counts as one then.
+    """
+
+    dollars: MonthlyPrice
+    series: dict[str, int]
+    failed: dict[str, errors.AwsError]
+
+
+class Change(Protocol):
+    """What is priced: a plan."""
+
+    @property
+    def before(self) -> models.Configuration:
+        """Return the configuration as it was."""
+
+    @property
+    def after(self) -> models.Configuration:
+        """Return the configuration as it will be."""
+
+    @property
+    def fleet(self) -> Sequence[ports.Record]:
+        """Return the fleet as it was."""
+
+    def fleet_after(self) -> list[models.Worker]:
+        """Return the workers that will be monitored."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Pricing:
+    """Prices a change of the set-up."""
+
+    cloudwatch: ports.CloudWatch
+
+    def price(self, change: Change, *, ask: bool) -> Price:
+        """Return what a change costs; without ``ask``, each metric that was not looked up counts as one series.
+
+        So does one that nobody publishes yet: an agent may begin to.
+        """
+        before, after, fleet_after = change.before, change.after, change.fleet_after()
+        records = {record.worker.id: record for record in change.fleet}
+        dimensions: dict[str, dict[str, Sequence[tuple[tuple[str, str], ...]]]] = {
+            worker_id: dict(record.dimensions) for worker_id, record in records.items()
+        }
+        failed = self._look_up(_agent_metrics(before, after), fleet_after, dimensions) if ask else {}
+
+        def priced(worker: models.Worker, configuration: models.Configuration) -> costs.PricedWorker:
+            record = records.get(worker.id)
+            learned = {} if record is None else record.condition.learned_periods
+            return costs.PricedWorker(worker, _series(configuration, dimensions.get(worker.id, {})), learned)
+
+        present = [record.worker for record in change.fleet if record.condition.status not in models.GONE]
+        was = [priced(worker, before) for worker in present]
+        will_be = [priced(worker, after) for worker in fleet_after]
+        return Price(
+            dollars=MonthlyPrice(
+                before=round(costs.monthly_dollars(was, before), 2),
+                after=round(costs.monthly_dollars(will_be, after), 2),
+            ),
+            series={name: sum(each.series.get(name, 0) for each in will_be) for name in after.collect},
+            failed=failed,
+        )
+
+    def _look_up(
+        self,
+        metrics: Sequence[models.Metric],
+        workers: Sequence[models.Worker],
+        dimensions: dict[str, dict[str, Sequence[tuple[tuple[str, str], ...]]]],
+    ) -> dict[str, errors.AwsError]:
+        """Add the dimensions of the metrics that were not looked up for a worker yet; return where that failed."""
+        failed: dict[str, errors.AwsError] = {}
+        by_scope: dict[models.AccountRegion, list[str]] = {}
+        for worker in workers:
+            by_scope.setdefault(worker.scope, []).append(worker.id)
+        for scope, worker_ids in by_scope.items():
+            for metric in metrics:
+                unknown = [each for each in worker_ids if metric.key not in dimensions.get(each, {})]
+                if not unknown or scope.key in failed:
+                    continue
+                try:
+                    listed = self.cloudwatch.dimensions(scope, metric.namespace, metric.metric_name, unknown)
+                except errors.AwsError as why:
+                    failed[scope.key] = why
+                    continue
+                for worker_id in unknown:
+                    dimensions.setdefault(worker_id, {})[metric.key] = listed.get(worker_id, [])
+        return failed
+
+
+def _agent_metrics(*configurations: models.Configuration) -> list[models.Metric]:
+    """Return each metric that is collected and may have several series a worker."""
+    collected = (
+        configuration.metrics[name]
+        for configuration in configurations
+        for name in configuration.collect
+        if name in configuration.metrics
+    )
+    return list({metric.key: metric for metric in collected if metric.namespace != catalogue.EC2}.values())
+
+
+def _series(configuration: models.Configuration, dimensions: Dimensions) -> dict[str, int]:
+    """Return how many series of each metric a worker is asked for."""
+    return {
+        name: max(1, catalogue.series_count(metric, dimensions.get(metric.key)) or 0)
+        for name in configuration.collect
+        if (metric := configuration.metrics.get(name)) is not None
+    }
