@@ -550,7 +550,7 @@ def test_a_wrong_redis_is_one_line_without_its_password(url, code, tmp_path):
 def test_up_without_its_redis_says_what_every_command_says(tmp_path):
     """The server is named by its place, with what to do."""
     done = subprocess.run(
-        [sys.executable, "-m", "workermon", "up"],
+        [sys.executable, "-m", "workermon", "up", "--no-web"],
         capture_output=True, text=True, timeout=60, cwd=tmp_path,
         env={**os.environ, "WORKERMON_REDIS_URL": "redis://:hunter2@127.0.0.1:1/1", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
