@@ -310,6 +310,7 @@ class Recipes(dishka.Provider):
     make_pricing = dishka.provide(fleet.Pricing)
     make_application = dishka.provide(fleet.Application)
     make_collection = dishka.provide(collect.Collection)
+    make_lost_metrics = dishka.provide(collect.LostMetrics)
     make_evaluation = dishka.provide(evaluate.Evaluation)
     make_silence_expiry = dishka.provide(evaluate.SilenceExpiry)
     make_silencing = dishka.provide(evaluate.Silencing)

@@ -155,6 +155,20 @@ def test_a_decision_replaces_only_the_one_it_was_made_from(kept: Kept) -> None:
 # --- accounts and regions ----------------------------------------------------------------------------------------
 
 
+def test_lost_metrics_are_noted_where_something_was_collected(kept: Kept) -> None:
+    """They stand beside how collection goes, are read with it for a verdict, and make no account of their own."""
+    lost = (models.LostMetric(metric="memory_utilization", workers=36, of=40, since=int(NOW)),)
+    kept.accounts.note_lost(SCOPE, lost)
+    assert kept.accounts.load() == {}
+    kept.accounts.note(SCOPE, NOW, 60, None)
+    kept.accounts.note_lost(SCOPE, lost)
+    kept.accounts.note(SCOPE, NOW + 60, 60, None)
+    assert kept.accounts.load()[SCOPE].lost_metrics == lost
+    assert basis_of(kept).record.lost_metrics == lost
+    kept.accounts.note_lost(SCOPE, ())
+    assert kept.accounts.load()[SCOPE].lost_metrics == ()
+
+
 def test_a_failure_lasts_until_the_next_success(kept: Kept) -> None:
     """Since when it fails is the first failure after the last success; what came late changes nothing."""
     kept.accounts.note(SCOPE, NOW, 60, None)

@@ -16,6 +16,13 @@ def collector(configuration: models.Configuration, kinds: rules.Kinds) -> models
     return models.Rule(name=COLLECTOR, kind="collector", notify=_everybody(configuration, kinds))
 
 
+def lost_metrics(configuration: models.Configuration, kinds: rules.Kinds) -> models.Rule:
+    """Return the rule about metrics that much of a fleet has lost."""
+    return models.Rule(
+        name=models.LOST_METRICS, kind="collector", severity="warning", notify=_everybody(configuration, kinds)
+    )
+
+
 def budget(configuration: models.Configuration, kinds: rules.Kinds) -> models.Rule:
     """Return the rule about the budget."""
     return models.Rule(name=models.BUDGET, kind="collector", notify=_everybody(configuration, kinds))

@@ -3,3 +3,4 @@
 from workermon.collect.bulkhead import Bulkhead as Bulkhead
 from workermon.collect.collection import Collection as Collection
 from workermon.collect.collection import Report as Report
+from workermon.collect.lost_metrics import LostMetrics as LostMetrics

@@ -330,8 +330,7 @@ def _lacking_since(record: ports.Record, metric: str, *, has_dimensions: bool) -
         # A worker that was never seen down may have run long before its first collection.
         started_at = condition.running_since or 0.0 if condition.changes else 0.0
         return None if has_dimensions else max(record.worker.added_at, started_at)
-    period = max(condition.periods.get(metric, 0), condition.learned_periods.get(metric, 0))
-    due_at = latest.at + 2 * period + horizon.delay_of(metric, condition)
-    if asked > due_at:
-        return due_at
+    absent_from = horizon.absent_from(metric, condition)
+    if absent_from is not None and asked > absent_from:
+        return absent_from
     return None if has_dimensions else asked

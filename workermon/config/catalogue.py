@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from workermon.models import (
     BUDGET,
     DELIVERY,
+    LOST_METRICS,
     STATUS_CHECK_FAILED,
     Channel,
     Configuration,
@@ -74,8 +75,9 @@ DEFAULT_METRICS: tuple[str, ...] = (
 #: The channels that exist without a config file.
 DEFAULT_CHANNELS: dict[str, Channel] = {section.LOG: Channel(name=section.LOG, type="log")}
 
-#: Rules that always hold, beside those of the file: about collection in an account, delivery to a channel, the budget.
-STANDING = ("collector", DELIVERY, BUDGET)
+#: Rules that always hold, beside those of the file: about collection and lost metrics in an account, delivery to a
+#: channel, the budget.
+STANDING = ("collector", LOST_METRICS, DELIVERY, BUDGET)
 
 #: The configuration without a config file (docs/reference/config-file.md lists it).
 DEFAULT = Configuration(

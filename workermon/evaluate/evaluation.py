@@ -13,7 +13,7 @@ from typing import Any
 
 from workermon import failpoints, logs, models, ports, rules
 from workermon.alerts import lifecycle, silences
-from workermon.evaluate import account, installation, worker
+from workermon.evaluate import account, installation, lost_metrics, worker
 
 log = logs.get(__name__)
 
@@ -99,7 +99,9 @@ class _Run:
         monitoring_since = self._stage.pulse.monitoring_since() if accounts else None
         for basis in accounts:
             builder = lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds)
+            builder.alerts.update(basis.alerts)
             account.judge(builder, basis.record, configuration, monitoring_since)
+            lost_metrics.judge(builder, basis.record, configuration)
             builders.append(builder)
         return [builder for builder in builders if builder.transitions]
 
@@ -191,8 +193,8 @@ def _fires(basis: ports.Basis[Any]) -> bool:
 
 
 def _may_change(basis: ports.Basis[models.AccountState]) -> bool:
-    """Tell whether the alert of an account and region may change."""
-    return basis.record.failing_since is not None or _fires(basis)
+    """Tell whether an alert of an account and region may change."""
+    return basis.record.failing_since is not None or bool(basis.record.lost_metrics) or _fires(basis)
 
 
 def _log(alert_id: str, rule: str, transition: models.Transition, *, notified: bool) -> None:

@@ -88,11 +88,13 @@ from workermon.models.notification import (
 )
 from workermon.models.rule import Count, Flapping, FlapState, Levels, Rule, RuleState, SeverityChange
 from workermon.models.sample import (
+    LOST_METRICS,
     STATUS_CHECK_FAILED,
     AccountState,
     CollectionError,
     Condition,
     Datapoint,
+    LostMetric,
     Query,
     Sample,
     Series,
@@ -138,6 +140,7 @@ __all__ = [
     "INSTALLATION",
     "INSTANCE_ID",
     "LATENESS",
+    "LOST_METRICS",
     "MAX_LEAD",
     "MAX_SILENCE",
     "PROTECTED_VARIABLES",
@@ -175,6 +178,7 @@ __all__ = [
     "InstanceStatus",
     "Levels",
     "Limit",
+    "LostMetric",
     "Maintenance",
     "Metric",
     "Monitoring",

@@ -213,12 +213,26 @@ def _valid(series: Series, first: float, last: float) -> Series:
     return series._replace(points=tuple(valid))
 
 
+#: The rule about metrics that fell silent on much of a fleet, which always holds.
+LOST_METRICS = "lost-metrics"
+
+
+class LostMetric(Frozen):
+    """A metric that fell silent for ``workers`` of the ``of`` workers that published it; the first at ``since``."""
+
+    metric: str
+    workers: int
+    of: int
+    since: int
+
+
 class AccountState(Frozen):
     """Whether collection works in an account and region (``key`` is ``AccountRegion.key``).
 
     ``last_error`` is why the newest collection there failed as a whole, ``None`` if it did not; ``failing_since`` the
     first failure after the last success. ``interval`` is the shortest interval collected there lately, ``at`` the
-    newest collection; times and durations in seconds. ``sequence`` counts the collections noted.
+    newest collection; times and durations in seconds. ``sequence`` counts the collections noted. ``lost_metrics`` fell
+    silent on much of the fleet there.
     """
 
     key: str
@@ -229,6 +243,7 @@ class AccountState(Frozen):
     failing_since: float | None = None
     last_error: CollectionError | None = None
     sequence: int = 0
+    lost_metrics: tuple[LostMetric, ...] = ()
 
     @property
     def account(self) -> str:

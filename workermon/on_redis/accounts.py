@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pydantic
 import redis
 
 from workermon import lua, models, ports
 from workermon.on_redis import client, keys
 
 #: What a state is made of, in this order.
-FIELDS = ("at", "interval", "succeeded_at", "recovered_at", "failing_since", "last_error", "seq")
+FIELDS = ("at", "interval", "succeeded_at", "recovered_at", "failing_since", "last_error", "seq", "lost_metrics")
+
+_LOST_METRICS = pydantic.TypeAdapter(tuple[models.LostMetric, ...])
 
 #: Intervals after which a shorter one, that nobody collects at any more, is forgotten.
 _FORGOTTEN_AFTER = 10
@@ -31,9 +34,16 @@ class NoteCollection(lua.Script[int]):
     set_back: lua.Argument
 
 
+class NoteLostMetrics(lua.Script[int]):
+    """Note which metrics fell silent in an account and region; return 0 if nothing was collected there."""
+
+    account: lua.Key
+    lost_metrics: lua.Argument
+
+
 def state(key: str, fields: Sequence[Any]) -> models.AccountState:
     """Return the state that ``FIELDS`` of an account's hash make."""
-    at, interval, succeeded_at, recovered_at, failing_since, last_error, sequence = fields
+    at, interval, succeeded_at, recovered_at, failing_since, last_error, sequence, lost_metrics = fields
     return models.AccountState(
         key=key,
         at=float(at or 0),
@@ -43,6 +53,7 @@ def state(key: str, fields: Sequence[Any]) -> models.AccountState:
         failing_since=_time(failing_since),
         last_error=models.CollectionError.model_validate_json(last_error) if last_error else None,
         sequence=int(sequence or 0),
+        lost_metrics=_LOST_METRICS.validate_json(lost_metrics) if lost_metrics else (),
     )
 
 
@@ -66,6 +77,11 @@ class RedisAccounts:
             set_back=ports.SET_BACK,
         )
         client.run(self._client, noting)
+
+    def note_lost(self, key: str, lost: Sequence[models.LostMetric]) -> None:
+        """Note which metrics fell silent on much of its fleet; nothing if nothing was collected there."""
+        text = _LOST_METRICS.dump_json(tuple(lost)).decode() if lost else ""
+        client.run(self._client, NoteLostMetrics(account=keys.account(key), lost_metrics=text))
 
     def load(self) -> dict[str, models.AccountState]:
         """Return how it goes in every account and region."""

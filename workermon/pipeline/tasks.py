@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dishka.integrations.celery import FromDishka
 
 from workermon import failpoints, fleet, health, logs, notify, ports, runtime, settings
-from workermon.collect import collection
+from workermon.collect import LostMetrics, collection
 from workermon.evaluate import evaluation
 from workermon.on_celery.app import app
 from workermon.pipeline import shell
@@ -67,13 +67,15 @@ def deliver(
 def reconcile(
     stage: FromDishka[fleet.Reconciliation],
     cleanup: FromDishka[fleet.Cleanup],
+    lost_metrics: FromDishka[LostMetrics],
     dispatcher: FromDishka[ports.Dispatcher],
     own: FromDishka[settings.Settings],
 ) -> None:
-    """Repair what repository, schedule and EC2 disagree about."""
+    """Repair what repository, schedule and EC2 disagree about, and look for metrics that a fleet has lost."""
     done = stage.reconcile(region=runtime.default_region(), interval=own.interval)
     for scope, why in done.failed.items():
         log.warning("reconcile.scope_failed", scope=scope, reason=str(why))
+    lost_metrics.survey()
     cleanup.close_unused_accounts()
     dispatcher.deliver(cleanup.orphaned_channel_alerts())
 

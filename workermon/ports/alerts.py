@@ -12,6 +12,7 @@ from workermon.models import (
     Alert,
     CollectionError,
     HistoryEntry,
+    LostMetric,
     Notification,
     Silence,
     SubjectKey,
@@ -117,6 +118,9 @@ class Accounts(Protocol):
 
         One that is older by more than ``SET_BACK`` counts: a clock was wrong, and the times before mean nothing.
         """
+
+    def note_lost(self, key: str, lost: Sequence[LostMetric]) -> None:
+        """Note which metrics fell silent on much of its fleet; nothing if nothing was collected there."""
 
     def load(self) -> dict[str, AccountState]:
         """Return how it goes in every account and region where anything was collected, by its key."""

@@ -69,3 +69,12 @@ def of_metric(metric: str, worker: Worker, condition: Condition, configuration: 
 def delay_of(metric: str, condition: Condition) -> int:
     """Return how many whole seconds after its period's end a datapoint of a CloudWatch metric is waited for."""
     return math.ceil(condition.delays.get(metric, DELAY))
+
+
+def absent_from(metric: str, condition: Condition) -> float | None:
+    """Return the time from which the slot after a metric's newest datapoint is absent; ``None`` if it has none."""
+    latest = condition.latest.get(metric)
+    if latest is None:
+        return None
+    period = max(condition.periods.get(metric, 0), condition.learned_periods.get(metric, 0))
+    return latest.at + 2 * period + delay_of(metric, condition)

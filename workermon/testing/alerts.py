@@ -159,6 +159,13 @@ class MemoryAccounts:
                 state = state.model_copy(update=changes)
             store.accounts[key] = state
 
+    def note_lost(self, key: str, lost: Sequence[models.LostMetric]) -> None:
+        """Note which metrics fell silent on much of its fleet."""
+        store = self._store
+        with store.lock:
+            if key in store.accounts:
+                store.accounts[key] = store.accounts[key].model_copy(update={"lost_metrics": tuple(lost)})
+
     def load(self) -> dict[str, models.AccountState]:
         """Return how it goes in every account and region."""
         with self._store.lock:

@@ -1,0 +1,119 @@
+"""A metric that fell silent on much of a fleet is one alert about the account and region."""
+
+from __future__ import annotations
+
+import pytest
+
+from workermon import collect, errors, fleet, models, testing
+
+REGION = models.AccountRegion(region="us-east-1")
+ALERT = "default/us-east-1/lost-metrics"
+#: On a whole hour.
+T0 = 1_700_002_800
+MEMORY, DISK = "mem_used_percent", "disk_used_percent"
+
+
+class Fleet(testing.Monitor):
+    """Instances whose agents publish memory and disk each minute, until they do not."""
+
+    def __init__(self, number: int = 8) -> None:
+        super().__init__(now=float(T0))
+        self.ids = [f"i-{each:017x}" for each in range(number)]
+        for each in self.ids:
+            self.ec2.put(models.Instance(id=each, region="us-east-1", status="running", name=each))
+        self.silent: dict[str, set[str]] = {MEMORY: set(), DISK: set()}
+        self.get(fleet.Members).add(self.ids, fleet.AddOptions(scope=REGION, interval=60))
+
+    def minutes(self, number: int) -> None:
+        """Let minutes pass, with what the pipeline does in each, and what it does each five."""
+        for _ in range(number):
+            self.clock.advance(60)
+            now = int(self.clock())
+            for metric, silent in self.silent.items():
+                for each in self.ids:
+                    if each not in silent:
+                        self.cloudwatch.put(each, metric, [(now - 120, 40.0)], namespace="CWAgent")
+            self.collect(*self.ids)
+            if now % 300 == 0:
+                self.get(collect.LostMetrics).survey()
+            for moment in range(now - 50, now + 1, 10):  # it was there all the time
+                self.pulse.mark("listener", moment)
+                self.pulse.mark("collect", moment)
+            self.evaluate(self.ids[0])
+
+    @property
+    def told(self) -> list[tuple[str, str | None]]:
+        """Return what people were told of lost metrics, oldest first."""
+        entries = reversed(self.alerts.history(ALERT, 100))
+        return [(entry.notification.status, entry.notification.reason) for entry in entries if entry.notification]
+
+
+def test_a_metric_that_much_of_a_fleet_lost_is_one_alert() -> None:
+    """It names the metric, how many lost it and since when; it fires once, and resolves when the metric is back."""
+    monitor = Fleet()
+    monitor.minutes(20)
+    assert monitor.told == []
+    monitor.silent[MEMORY] = set(monitor.ids[:6])
+    monitor.minutes(20)
+    since = models.rfc3339(T0 + 18 * 60)
+    assert monitor.told == [("firing", f"memory_utilization fell silent on 6 of 8 workers, first at {since}")]
+    [alert] = [alert for alert in monitor.alerts.open() if alert.rule == "lost-metrics"]
+    assert alert.last is not None
+    assert (alert.last.kind, alert.last.severity, alert.last.worker) == ("collector", "warning", None)
+    assert alert.last.scope == {"account": "default", "region": "us-east-1"}
+    assert alert.last.dedup_key == ALERT
+    monitor.silent[MEMORY] = set()
+    monitor.minutes(15)
+    assert [status for status, _ in monitor.told] == ["firing", "resolved"]
+
+
+def test_another_metric_that_joins_is_said() -> None:
+    """People hear of each metric once."""
+    monitor = Fleet()
+    monitor.minutes(20)
+    monitor.silent[MEMORY] = set(monitor.ids)
+    monitor.minutes(20)
+    monitor.silent[DISK] = set(monitor.ids)
+    monitor.minutes(20)
+    assert [status for status, _ in monitor.told] == ["firing", "firing"]
+    assert "disk_utilization fell silent on 8 of 8" in (monitor.told[-1][1] or "")
+
+
+@pytest.mark.parametrize(("number", "silent"), [(8, 2), (20, 4)])
+def test_a_few_are_no_matter_of_the_fleet(number: int, silent: int) -> None:
+    """Fewer than three workers, or less than a quarter of those that published it, make no alert of the region."""
+    monitor = Fleet(number)
+    monitor.minutes(20)
+    monitor.silent[MEMORY] = set(monitor.ids[:silent])
+    monitor.minutes(20)
+    assert monitor.told == []
+
+
+def test_machines_that_start_have_time_for_their_agents() -> None:
+    """A fleet that is stopped at night and started in the morning has lost nothing."""
+    monitor = Fleet()
+    monitor.minutes(20)
+    for each in monitor.ids:
+        monitor.ec2.become(each, "stopped")
+    monitor.silent = {MEMORY: set(monitor.ids), DISK: set(monitor.ids)}
+    monitor.minutes(30)
+    for each in monitor.ids:
+        monitor.ec2.become(each, "running")
+    monitor.minutes(10)
+    monitor.silent = {MEMORY: set(), DISK: set()}
+    monitor.minutes(20)
+    assert monitor.told == []
+
+
+def test_it_stands_beside_the_alert_about_collection() -> None:
+    """Neither alert of an account and region takes the other's state away."""
+    monitor = Fleet()
+    monitor.minutes(20)
+    monitor.silent[MEMORY] = set(monitor.ids)
+    monitor.minutes(20)
+    monitor.ec2.last_error = errors.AwsDenied("EC2", "no", "ask")
+    monitor.minutes(10)
+    assert {alert.rule for alert in monitor.alerts.open()} >= {"lost-metrics", "collector"}
+    monitor.ec2.last_error = None
+    monitor.minutes(5)
+    assert "lost-metrics" in {alert.rule for alert in monitor.alerts.open()}

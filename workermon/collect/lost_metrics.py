@@ -1,0 +1,71 @@
+"""The stage that counts, over a whole fleet, which metrics fell silent: no single worker shows that it is many."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from workermon import models, ports
+from workermon.rules import horizon
+
+#: Seconds after the first absent slot of a worker's metric until it counts as lost: by then a new configuration of its
+#: agent was found (``dimensions``), and CloudWatch has caught up with a delay of its own.
+LOST_AFTER = 600
+
+#: Seconds that an instance may take until its agent publishes again after a start.
+STARTING = 900
+
+#: A metric is lost in a region if at least so many workers, and at least this share of those that published it, have
+#: fallen silent. Fewer are no matter of the fleet.
+MIN_WORKERS, MIN_SHARE = 3, 0.25
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LostMetrics:
+    """Notes in each account and region which metrics fell silent on much of the fleet."""
+
+    workers: ports.Workers
+    accounts: ports.Accounts
+    configurations: ports.Configurations
+    now: ports.Clock
+
+    def survey(self) -> None:
+        """Look over the whole fleet once."""
+        configuration, at = self.configurations.load(), self.now()
+        by_scope: dict[str, list[ports.Record]] = {}
+        for record in self.workers.every():
+            by_scope.setdefault(record.worker.scope.key, []).append(record)
+        states = self.accounts.load()
+        for key, records in by_scope.items():
+            lost = lost_among(records, configuration, at)
+            if key in states and states[key].lost_metrics != lost:
+                self.accounts.note_lost(key, lost)
+
+
+def lost_among(
+    records: Iterable[ports.Record], configuration: models.Configuration, at: float
+) -> tuple[models.LostMetric, ...]:
+    """Return the metrics that much of an account and region's fleet has lost; pure.
+
+    A worker counts while it runs, is monitored, and had a datapoint within the retention.
+    """
+    published: dict[str, int] = {}
+    silent_since: dict[str, list[float]] = {}
+    for record in records:
+        condition = record.condition
+        started_at = condition.running_since
+        if record.worker.monitoring == "paused" or started_at is None or at - started_at < STARTING:
+            continue
+        for metric in configuration.collect:
+            latest, asked = condition.latest.get(metric), condition.asked.get(metric)
+            if latest is None or asked is None or latest.at < at - configuration.retention:
+                continue
+            published[metric] = published.get(metric, 0) + 1
+            absent_from = horizon.absent_from(metric, condition)
+            if absent_from is not None and asked > absent_from + LOST_AFTER:
+                silent_since.setdefault(metric, []).append(latest.at)
+    return tuple(
+        models.LostMetric(metric=metric, workers=len(since), of=published[metric], since=round(min(since)))
+        for metric, since in sorted(silent_since.items())
+        if len(since) >= max(MIN_WORKERS, MIN_SHARE * published[metric])
+    )

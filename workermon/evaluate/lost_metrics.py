@@ -1,0 +1,46 @@
+"""Pure: what is true of an account and region: whether a metric fell silent on much of its fleet."""
+
+from __future__ import annotations
+
+import math
+
+from workermon import models
+from workermon.alerts import lifecycle, standing
+
+
+def judge(builder: lifecycle.VerdictBuilder, state: models.AccountState, configuration: models.Configuration) -> None:
+    """Evaluate which metrics an account and region has lost.
+
+    The alert fires when one is lost, notifies again when another joins it, and resolves when all are back.
+    """
+    alert = builder.basis.alerts.get(models.LOST_METRICS) or models.Alert(rule=models.LOST_METRICS)
+    transition = _transition(state.lost_metrics, alert, builder.at)
+    if transition is None and alert.rule_state.severity is None:
+        return
+    judgement = lifecycle.Judgement(
+        rule=standing.lost_metrics(configuration, builder.kinds),
+        alert=alert,
+        rule_state=alert.rule_state if transition is None else lifecycle.state_after(transition),
+        transitions=() if transition is None else (transition,),
+    )
+    lifecycle.apply(builder, judgement)
+
+
+def _transition(lost: tuple[models.LostMetric, ...], alert: models.Alert, now: float) -> models.Transition | None:
+    """Return what changes; ``None`` if nothing does."""
+    before, at = alert.rule_state.severity, max(math.floor(now), alert.since or 0)
+    if not lost:
+        if before is None:
+            return None
+        return models.Transition(at=at, before=before, after=None, reason="every metric comes again")
+    names = ", ".join(each.metric for each in lost)
+    known = alert.last.reason or "" if before is not None and alert.last is not None else ""
+    if before is not None and all(f"{each.metric} fell silent" in known for each in lost):
+        return None
+    cause = "; ".join(
+        f"{each.metric} fell silent on {each.workers} of {each.of} workers, first at {models.rfc3339(each.since)}"
+        for each in lost
+    )
+    return models.Transition(
+        at=at, before=before, after="warning", reason=f"{names} fell silent on much of the fleet", cause=cause
+    )
