@@ -147,6 +147,16 @@ def test_what_cannot_be_meant_is_refused_in_words(web: TestClient, fleet_of_two:
     assert {"title", "detail", "action"} <= answer.json().keys()
 
 
+def test_an_error_is_a_page_for_a_browser_only(web: TestClient) -> None:
+    """A browser gets what, why and what to do as a page, escaped; a program gets a problem from the same address."""
+    found = page(web, "/workers/%3Cscript%3E", 404)
+    assert "worker <script>" in found.text
+    assert "script" not in [tag for tag, _ in found.tags]
+    assert web.get("/workers/nobody").headers["Content-Type"] == "application/problem+json"
+    program = web.get("/api/v1/workers/i-0dddddddddddddddd", headers={"Accept": "text/html"})
+    assert program.headers["Content-Type"] == "application/problem+json"
+
+
 def test_a_page_after_the_last_is_the_last(web: TestClient, fleet_of_two: Ports) -> None:
     """Workers may have gone since the address was made: the last page there is comes instead."""
     assert "1–2 of 2" in page(web, "/?page=7").text

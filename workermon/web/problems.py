@@ -9,11 +9,14 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
 from workermon import errors, logs
+from workermon.web import render
 
 log = logs.get(__name__)
 
@@ -35,6 +38,24 @@ _STATUSES: tuple[tuple[type[errors.WorkermonError], int], ...] = (
 
 #: What to do about an answer that the framework itself gives.
 _ACTIONS = {404: "see /api/v1/docs for what there is", 405: "see /api/v1/docs for what may be done there"}
+
+
+#: Whoever asks here is a program, whatever it accepts.
+_PROGRAMS = ("/api/", "/alertmanager/", "/metrics", "/livez", "/readyz")
+
+
+class Problem(JSONResponse):
+    """A problem: JSON for programs, and a page for somebody whose browser asked for a page."""
+
+    def __init__(self, content: Mapping[str, object], status: int, headers: Mapping[str, str], media_type: str) -> None:
+        super().__init__(content, status, headers, media_type)
+        self._page = HTMLResponse(render.render("error.html", **content), status, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it as the one that is asked for."""
+        asked = Headers(scope=scope).get("accept", "")
+        program = "text/html" not in asked or scope["path"].startswith(_PROGRAMS)
+        await (super().__call__ if program else self._page)(scope, receive, send)
 
 
 class Refused(errors.WorkermonError):
@@ -67,7 +88,7 @@ def answer(why: errors.WorkermonError, status: int | None = None, headers: Mappi
         "detail": errors.printable(why.why),
         "action": errors.printable(why.todo),
     }
-    return JSONResponse(content, status, given, MEDIA_TYPE)
+    return Problem(content, status, given, MEDIA_TYPE)
 
 
 def unexpected(why: Exception) -> errors.WorkermonError:

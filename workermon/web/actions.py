@@ -1,0 +1,94 @@
+"""What the page's forms do: each is a stage, as the command of that name; then the browser is sent back to see it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from dishka.integrations.fastapi import DishkaSyncRoute, FromDishka
+from fastapi import APIRouter, Form
+from fastapi.responses import RedirectResponse, Response
+
+from workermon import collect, errors, evaluate, fleet, logs, models
+from workermon.web import gate, render
+
+log = logs.get(__name__)
+
+router = APIRouter(route_class=DishkaSyncRoute, include_in_schema=False)
+
+#: A field of a form: one line.
+Field = Annotated[models.Text, Form()]
+
+
+def back(done: str, *parts: str) -> Response:
+    """Send the browser to a page of ours that says what was done; a reload there does nothing again."""
+    return RedirectResponse(f"{render.path(*parts)}{render.query(did=done)}", 303)
+
+
+@router.post("/workers/{name}/pause")
+def pause(name: str, caller: gate.Operator, members: FromDishka[fleet.Members]) -> Response:  # noqa: ARG001
+    """Stop collecting a worker for a while."""
+    [paused] = members.pause([name])
+    return back("paused", "workers", paused.id)
+
+
+@router.post("/workers/{name}/resume")
+def resume(
+    name: str,
+    caller: gate.Operator,  # noqa: ARG001
+    members: FromDishka[fleet.Members],
+    collection: FromDishka[collect.Collection],
+) -> Response:
+    """Collect a paused worker again, and at once; what fails is tried again an interval later."""
+    [resumed] = members.resume([name])
+    try:
+        collection.collect([resumed.id], again=True)
+    except errors.WorkermonError as why:
+        log.warning("page.not_collected", reason=str(why))
+    return back("resumed", "workers", resumed.id)
+
+
+@router.post("/workers/{name}/refresh")
+def refresh(
+    name: str,
+    caller: gate.Operator,  # noqa: ARG001
+    lookup: FromDishka[fleet.Lookup],
+    collection: FromDishka[collect.Collection],
+) -> Response:
+    """Collect a worker now."""
+    [record] = lookup.resolve([name])
+    report = collection.collect([record.worker.id], again=True)
+    for why in report.failed.values():
+        raise why
+    done = "not-collected" if record.worker.id in report.paused else "refreshed"
+    return back(done, "workers", record.worker.id)
+
+
+@router.post("/alerts/ack")
+def ack(alert: Field, caller: gate.Operator, stage: FromDishka[evaluate.Acknowledging]) -> Response:
+    """Note that the caller looks after an alert."""
+    stage.acknowledge(alert, caller.name)
+    return back("acked", "alerts")
+
+
+@router.post("/silences")
+def silence(
+    caller: gate.Operator,
+    stage: FromDishka[evaluate.Silencing],
+    lasting: Annotated[int, Form(ge=60, le=models.MAX_SILENCE)],
+    reason: Field,
+    worker: Annotated[models.InstanceId | None, Form()] = None,
+    rule: Annotated[models.Text | None, Form()] = None,
+    place: Annotated[Literal["alerts", "worker"], Form(alias="back")] = "alerts",
+) -> Response:
+    """Notify nobody for a while of a worker's alerts, a rule's, or a rule's for a worker."""
+    stage.add(
+        models.SilenceRequest(worker=worker, rule=rule, ends=stage.now() + lasting, reason=reason, by=caller.name)
+    )
+    return back("silenced", "workers", worker) if place == "worker" and worker else back("silenced", "alerts")
+
+
+@router.post("/silences/{silence_id}/end")
+def end_silence(silence_id: str, caller: gate.Operator, stage: FromDishka[evaluate.Silencing]) -> Response:  # noqa: ARG001
+    """End a silence now."""
+    stage.remove(silence_id)
+    return back("ended", "alerts")
