@@ -25,7 +25,7 @@ from workermon.views.explain import (
 )
 from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerQuery, WorkerRow
 from workermon.views.history import History, HistoryView, WorkerName
-from workermon.views.overview import STATES, STATUSES, FleetOverview, FleetQuery, Overview, standing
+from workermon.views.overview import STATES, STATUSES, FleetOverview, FleetQuery, Overview, Snapshot, standing
 from workermon.views.paging import Page, Position, page
 from workermon.views.pictures import Picture, RuleList, RuleView
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
@@ -75,6 +75,7 @@ __all__ = [
     "SilenceList",
     "SilenceRow",
     "SilenceView",
+    "Snapshot",
     "StandingExplanation",
     "StoryView",
     "Turn",

@@ -68,8 +68,12 @@ class WorkerQuery(Document):
         worker, text = record.worker, self.text.casefold()
         if self.status not in (None, record.condition.status) or not self.labels.items() <= worker.labels.items():
             return False
-        shown = (worker.name, worker.id, *(f"{key}={value}" for key, value in worker.labels.items()))
-        return not text or any(text in each.casefold() for each in shown)
+        return not text or any(text in each.casefold() for each in searched(worker))
+
+
+def searched(worker: models.Worker) -> tuple[str, ...]:
+    """Return what a search for a worker looks through."""
+    return worker.name, worker.id, *(f"{key}={value}" for key, value in worker.labels.items())
 
 
 class AgedReading(models.Reading):

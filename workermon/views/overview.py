@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from workermon import models, ports, rules
 from workermon.views.document import Document
-from workermon.views.fleet import WorkerQuery, WorkerRow, by_worker, row
+from workermon.views.fleet import WorkerQuery, WorkerRow, by_worker, row, searched
 
 #: How a worker stands, the worst first. ``late``: its newest collection failed, or is overdue.
 State = Literal["critical", "warning", "late", "unknown", "stopped", "paused", "ok"]
@@ -90,23 +91,55 @@ class Overview(Rows):
     states: dict[State, int]
     statuses: dict[str, int]
     keys: tuple[str, ...]
-    group: str | None
+    group: str
     groups: tuple[Group, ...]
     hidden: int
     newest: float | None
 
 
+class Entry(NamedTuple):
+    """What the overview keeps of a worker: a part of its record, for there may be 50,000 of them.
+
+    ``text`` is what a search looks through, ``failed`` is whether its newest collection failed, ``values`` are the
+    newest of its metrics, while it runs.
+    """
+
+    id: str
+    name: str
+    region: str
+    labels: Mapping[str, str]
+    status: models.Status
+    paused: bool
+    interval: int
+    tried_at: float
+    collected_at: float | None
+    failed: bool
+    values: Mapping[str, float]
+    text: str
+
+
+class Snapshot(NamedTuple):
+    """Every worker by name, as they were ``at`` a time."""
+
+    at: float
+    entries: tuple[Entry, ...]
+
+
 class _Seen(NamedTuple):
     """A worker that matches, how it stands, and the metric's value."""
 
-    record: ports.Record
+    entry: Entry
     state: State
     value: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FleetOverview:
-    """Reads the fleet for people who look at it."""
+    """Reads the fleet for people who look at it.
+
+    The whole of it is read by ``snapshot``, which takes its time if there are tens of thousands of workers. ``look``
+    takes one and reads only what fires and the workers of one page.
+    """
 
     workers: ports.Workers
     alerts: ports.Alerts
@@ -114,60 +147,69 @@ class FleetOverview:
     kinds: rules.Kinds
     now: ports.Clock
 
-    def look(self, query: FleetQuery, *, offset: int = 0, limit: int = 100) -> Overview:
-        """Return ``limit`` workers from ``offset`` on, and the figures of all that match."""
-        at, configuration = self.now(), self.configurations.load()
+    def snapshot(self) -> Snapshot:
+        """Read every worker."""
+        at = self.now()
+        entries = (_entry(record) for record in self.workers.every())
+        return Snapshot(at, tuple(sorted(entries, key=lambda entry: (entry.name, entry.id))))
+
+    def look(self, snapshot: Snapshot, query: FleetQuery, *, offset: int = 0, limit: int = 100) -> Overview:
+        """Return ``limit`` workers from ``offset`` on, as they are now, and the figures of all that match."""
         firing = by_worker(self.alerts.open())
-        keys: collections.Counter[str] = collections.Counter()
-        states: collections.Counter[State] = collections.Counter()
-        statuses: collections.Counter[str] = collections.Counter()
-        seen: list[_Seen] = []
-        total, newest = 0, None
-        for record in self.workers.every():
-            total += 1
-            keys.update(record.worker.labels.keys())
-            statuses[record.condition.status] += 1
-            if (collected := record.condition.collected_at) is not None:
-                newest = collected if newest is None else max(newest, collected)
-            if not query.matches(record):
-                continue
-            state = _standing(record, firing, at)
-            states[state] += 1
-            if query.state in (None, state):
-                seen.append(_Seen(record, state, _value(record, query.metric)))
-        seen.sort(key=lambda one: (STATES.index(one.state), one.record.worker.name, one.record.worker.id))
-        offset = min(offset, max(0, (len(seen) - 1) // limit * limit))
-        shown = seen[offset : offset + limit]
-        group = query.group or _usual(keys, total)
-        groups = _groups(seen, group)
+        severities = {worker_id: {alert.notified_severity for alert in alerts} for worker_id, alerts in firing.items()}
+        matching = [entry for entry in snapshot.entries if _matches(entry, query)]
+        standings = [_standing(entry, severities.get(entry.id, ()), snapshot.at) for entry in matching]
+        states = collections.Counter(standings)
+        seen = [
+            _Seen(entry, state, entry.values.get(query.metric or ""))
+            for entry, state in zip(matching, standings, strict=True)
+            if query.state in (None, state)
+        ]
+        by_state: dict[State, list[_Seen]] = {state: [] for state in STATES}
+        for each in seen:
+            by_state[each.state].append(each)
+        ordered = list(itertools.chain.from_iterable(by_state.values()))
+        offset = min(offset, max(0, (len(ordered) - 1) // limit * limit))
+        shown = self.some([each.entry.id for each in ordered[offset : offset + limit]], firing)
+        keys = collections.Counter(itertools.chain.from_iterable(entry.labels for entry in snapshot.entries))
+        group = query.group or _usual(keys)
+        groups, hidden = _groups(seen, group)
         return Overview(
-            rows=tuple(row(each.record, firing.get(each.record.worker.id, ()), configuration, at) for each in shown),
-            standing={each.record.worker.id: each.state for each in shown},
-            total=total,
+            rows=shown.rows,
+            standing=shown.standing,
+            units=shown.units,
+            about=shown.about,
+            total=len(snapshot.entries),
             matching=len(seen),
             first=offset,
             states={state: states[state] for state in STATES if states[state]},
-            statuses=dict(sorted(statuses.items())),
+            statuses=dict(sorted(collections.Counter(entry.status for entry in snapshot.entries).items())),
             keys=tuple(sorted(keys)),
             group=group,
-            groups=groups[:MAX_GROUPS],
-            hidden=max(0, len(groups) - MAX_GROUPS),
-            newest=newest,
-            units=_units(configuration),
-            about=self._about(configuration),
+            groups=groups,
+            hidden=hidden,
+            newest=max((entry.collected_at for entry in snapshot.entries if entry.collected_at), default=None),
         )
 
-    def some(self, worker_ids: Sequence[str]) -> Rows:
-        """Return the rows of a few workers, in the order given; those that are not monitored are left out."""
+    def some(self, worker_ids: Sequence[str], firing: Mapping[str, Sequence[models.Alert]] | None = None) -> Rows:
+        """Return the rows of a few workers, in the order given; those that are not monitored are left out.
+
+        ``firing`` are the alerts that fire, if they were read already.
+        """
         at, configuration = self.now(), self.configurations.load()
-        firing = by_worker(self.alerts.open())
+        firing = by_worker(self.alerts.open()) if firing is None else firing
         records = self.workers.get(worker_ids)
         return Rows(
             rows=tuple(
                 row(record, firing.get(worker_id, ()), configuration, at) for worker_id, record in records.items()
             ),
-            standing={worker_id: _standing(record, firing, at) for worker_id, record in records.items()},
-            units=_units(configuration),
+            standing={
+                worker_id: standing(record, {alert.notified_severity for alert in firing.get(worker_id, ())}, at)
+                for worker_id, record in records.items()
+            },
+            units={
+                name: configuration.unit_of(name) for name in configuration.collect if name in configuration.metrics
+            },
             about=self._about(configuration),
         )
 
@@ -179,78 +221,86 @@ class FleetOverview:
         return {metric: tuple(names) for metric, names in about.items()}
 
 
-def _units(configuration: models.Configuration) -> dict[str, str]:
-    return {name: configuration.unit_of(name) for name in configuration.collect if name in configuration.metrics}
-
-
-def _standing(record: ports.Record, firing: Mapping[str, Sequence[models.Alert]], at: float) -> State:
-    return standing(record, {alert.notified_severity for alert in firing.get(record.worker.id, ())}, at)
+def _entry(record: ports.Record) -> Entry:
+    worker, condition = record.worker, record.condition
+    latest = condition.latest if condition.status == "running" else {}
+    return Entry(
+        id=worker.id,
+        name=worker.name,
+        region=worker.region,
+        labels=worker.labels,
+        status=condition.status,
+        paused=worker.monitoring == "paused",
+        interval=worker.interval,
+        tried_at=max(worker.added_at, condition.collected_at or 0),
+        collected_at=condition.collected_at,
+        failed=condition.last_error is not None,
+        values={name: point.value for name, point in latest.items()},
+        text="\n".join(searched(worker)).casefold(),
+    )
 
 
 def standing(record: ports.Record, severities: Collection[models.Severity | None], at: float) -> State:
     """Return how a worker stands at a time; ``severities`` are those of its alerts that fire, which come first."""
-    worker, condition = record.worker, record.condition
-    for severity in reversed(models.SEVERITIES):
-        if severity in severities:
-            return severity
-    if worker.monitoring == "paused":
+    return _standing(_entry(record), severities, at)
+
+
+def _standing(entry: Entry, severities: Collection[models.Severity | None], at: float) -> State:
+    if severities:
+        return "critical" if "critical" in severities else "warning"
+    if entry.paused:
         return "paused"
-    tried = max(worker.added_at, condition.collected_at or 0)
-    if condition.last_error is not None or at - tried > 3 * worker.interval + GRACE:
+    if entry.failed or at - entry.tried_at > 3 * entry.interval + GRACE:
         return "late"
-    if condition.status in models.STOPPED | models.GONE:
-        return "stopped"
-    return "ok" if condition.status == "running" else "unknown"
+    if entry.status == "running":
+        return "ok"
+    return "stopped" if entry.status in models.STOPPED | models.GONE else "unknown"
 
 
-def _value(record: ports.Record, metric: str | None) -> float | None:
-    if metric is None or record.condition.status != "running":
-        return None
-    if metric == models.STATUS_CHECK_FAILED:
-        return record.condition.checks.failed if record.condition.checks else None
-    point = record.condition.latest.get(metric)
-    return None if point is None else point.value
+def _matches(entry: Entry, query: FleetQuery) -> bool:
+    return (
+        query.status in (None, entry.status)
+        and query.labels.items() <= entry.labels.items()
+        and query.text.casefold() in entry.text
+    )
 
 
-def _usual(keys: Mapping[str, int], total: int) -> str | None:
+def _usual(keys: Mapping[str, int]) -> str:
     """Return the label that most workers have; the region if there is none."""
-    if not total:
-        return None
     return min(keys, key=lambda key: (-keys[key], key), default="region")
 
 
-def _groups(seen: Sequence[_Seen], key: str | None) -> tuple[Group, ...]:
-    if key is None:
-        return ()
+def _groups(seen: Sequence[_Seen], key: str) -> tuple[tuple[Group, ...], int]:
+    """Return the groups that are drawn, those with the worst worker first, and how many more there are."""
     members: dict[str, list[_Seen]] = {}
     for one in seen:
-        worker = one.record.worker
-        value = worker.region if key == "region" else worker.labels.get(key, WITHOUT)
+        value = one.entry.region if key == "region" else one.entry.labels.get(key, WITHOUT)
         members.setdefault(value, []).append(one)
-    groups = [
-        Group(
-            value=value,
-            total=len(own),
-            states={state: number for state in STATES if (number := sum(one.state == state for one in own))},
-            cells=_cells(own),
-        )
-        for value, own in members.items()
-    ]
-    return tuple(sorted(groups, key=lambda group: (STATES.index(min(group.states, key=STATES.index)), group.value)))
+    ranked = sorted(members.items(), key=lambda group: (min(STATES.index(one.state) for one in group[1]), group[0]))
+    return tuple(_group(value, own) for value, own in ranked[:MAX_GROUPS]), max(0, len(ranked) - MAX_GROUPS)
+
+
+def _group(value: str, own: Sequence[_Seen]) -> Group:
+    states = collections.Counter(one.state for one in own)
+    return Group(
+        value=value,
+        total=len(own),
+        states={state: states[state] for state in STATES if states[state]},
+        cells=_cells(own),
+    )
 
 
 def _cells(own: Sequence[_Seen]) -> tuple[Cell, ...]:
     """Return a square for each worker by name, or for as many neighbours as make ``MAX_CELLS`` of them."""
-    ordered = sorted(own, key=lambda one: (one.record.worker.name, one.record.worker.id))
-    size = -(-len(ordered) // MAX_CELLS)
+    size = -(-len(own) // MAX_CELLS)
     cells = []
-    for start in range(0, len(ordered), size):
-        some = ordered[start : start + size]
+    for start in range(0, len(own), size):
+        some = own[start : start + size]
         worst = min(some, key=lambda one: STATES.index(one.state))
         cells.append(
             Cell(
-                id=worst.record.worker.id,
-                name=worst.record.worker.name,
+                id=worst.entry.id,
+                name=worst.entry.name,
                 state=worst.state,
                 count=len(some),
                 value=max((one.value for one in some if one.value is not None), default=None),

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workermon import __version__, errors, ports, settings, views
 from workermon.web import (
+    actions,
     api_read,
     api_write,
     attempts,
@@ -22,6 +23,7 @@ from workermon.web import (
     pages,
     probes,
     problems,
+    snapshots,
     stream,
     trail,
 )
@@ -30,6 +32,7 @@ from workermon.web import (
 ROUTERS = (
     metrics.router,
     pages.router,
+    actions.router,
     probes.router,
     login.router,
     api_read.router,
@@ -56,6 +59,7 @@ def create_app(container: dishka.Container) -> FastAPI:
     tries = attempts.Attempts(now)
     app.state.gate = gate.Gate(own=own, access=container.get(ports.Access), now=now, attempts=tries)
     app.state.hub = hub.Hub(lambda: container.get(views.Watch).follow())
+    app.state.snapshots = snapshots.Snapshots()
     app.state.metrics = metrics.Cache()
     for router in ROUTERS:
         app.include_router(router)

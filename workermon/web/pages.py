@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from workermon import errors, fleet, health, models, views
-from workermon.web import gate, render
+from workermon.web import gate, render, snapshots
 
 router = APIRouter(route_class=DishkaSyncRoute, include_in_schema=False)
 
@@ -114,7 +114,9 @@ def fleet_page(
 ) -> Response:
     """Show the fleet: filtered, counted, grouped by a label, and a page of it as a table."""
     asked, number = fleet_query(request), page_number(request)
-    found = overview.look(asked, offset=(number - 1) * ROWS, limit=ROWS)
+    kept: snapshots.Snapshots = request.app.state.snapshots
+    snapshot = kept.get(overview.snapshot)
+    found = overview.look(snapshot, asked, offset=(number - 1) * ROWS, limit=ROWS)
     values = [cell.value for group in found.groups for cell in group.cells if cell.value is not None]
     unit = found.units.get(asked.metric or "", "")
     top = 100.0 if unit == "percent" else max(values, default=1.0)
@@ -124,6 +126,7 @@ def fleet_page(
         [list_command(asked), "workermon watch"],
         layout=layout(request, caller, vitals),
         fleet=found,
+        snapshot_at=snapshot.at,
         asked=asked,
         address=Address(asked),
         number=found.first // ROWS + 1,

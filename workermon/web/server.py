@@ -12,7 +12,7 @@ from types import FrameType
 import dishka
 import uvicorn
 
-from workermon import errors, logs, ports, settings
+from workermon import errors, logs, ports, settings, views
 from workermon.web import app, hub, protocol
 
 log = logs.get(__name__)
@@ -57,6 +57,7 @@ def serve(container: dishka.Container, announce: Callable[[str], None]) -> None:
     check_reach(own, container.get(ports.Access))
     sockets = bind(own.web_host, own.web_port)
     served = app.create_app(container)
+    served.state.snapshots.warm(container.get(views.FleetOverview).snapshot)
     config = uvicorn.Config(
         served,
         http=protocol.BoundedProtocol,

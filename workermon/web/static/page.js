@@ -116,6 +116,9 @@ const refresh = paced(async () => {
   countOn();
 });
 
+// Figures of a large fleet are read behind the page; they are there soon.
+setInterval(() => document.hidden || document.querySelector("[data-soon]") && refresh(), 10_000);
+
 const changed = new Set();
 const rows = paced(async () => {
   const ids = [...changed].filter((id) => document.getElementById(`row-${id}`)).slice(0, 50);

@@ -1,0 +1,53 @@
+"""What the page keeps of the fleet between two requests."""
+
+from __future__ import annotations
+
+import threading
+
+from tests.support.waiting import eventually
+from workermon import views
+from workermon.web import snapshots
+
+
+class Reader:
+    """Reads a snapshot in so many seconds of a clock that it moves itself; waits at a gate if it is closed."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.now, self.times = seconds, 1000.0, 0
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def clock(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def read(self) -> views.Snapshot:
+        """Return a new snapshot, whose time is how many there were."""
+        assert self.gate.wait(30)
+        self.now += self.seconds
+        self.times += 1
+        return views.Snapshot(float(self.times), ())
+
+
+def test_a_small_fleet_is_read_each_time() -> None:
+    """What takes no time is never old."""
+    reader = Reader(0.01)
+    kept = snapshots.Snapshots(reader.clock)
+    assert [kept.get(reader.read).at for _ in range(3)] == [1.0, 2.0, 3.0]
+
+
+def test_nobody_waits_for_a_large_fleet_twice() -> None:
+    """The second reading is done behind the requests, which get the first one meanwhile, and is paced."""
+    reader = Reader(6.0)
+    kept = snapshots.Snapshots(reader.clock)
+    assert kept.get(reader.read).at == 1.0
+    reader.now += 30
+    assert kept.get(reader.read).at == 1.0
+    assert reader.times == 1
+    reader.now += 40
+    reader.gate.clear()
+    assert kept.get(reader.read).at == 1.0
+    assert kept.get(reader.read).at == 1.0
+    reader.gate.set()
+    eventually(lambda: kept.get(reader.read).at == 2.0, what="the reading behind the requests")
+    assert reader.times == 2

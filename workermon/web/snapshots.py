@@ -1,0 +1,72 @@
+"""The fleet as the page last read it: reading tens of thousands of workers takes seconds, and nobody waits for that."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from workermon import errors, logs, views
+
+log = logs.get(__name__)
+
+#: Seconds that a snapshot is used at least.
+LEAST_AGE = 1.0
+
+#: The next reading begins so many times later as one takes: a tenth of one processor at most goes into it.
+PAUSE = 10
+
+
+class Snapshots:
+    """Keeps the newest snapshot, and has it read anew in the background when somebody looks.
+
+    The rows of a page and the alerts that fire are read for each request; only who matches a filter, the figures and
+    the squares may be as old as the snapshot. A small fleet is read for each request too.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._snapshot: views.Snapshot | None = None
+        self._read_at = self._took = 0.0
+        self._reading = False
+
+    def get(self, read: Callable[[], views.Snapshot]) -> views.Snapshot:
+        """Return a snapshot; only the first one is waited for."""
+        with self._lock:
+            age = self._now() - self._read_at
+            if self._snapshot is None or self._took < LEAST_AGE / PAUSE:
+                return self._read(read)
+            if age > max(LEAST_AGE, PAUSE * self._took) and not self._reading:
+                self._reading = True
+                threading.Thread(target=self._read_behind, args=(read,), name="snapshot", daemon=True).start()
+            return self._snapshot
+
+    def warm(self, read: Callable[[], views.Snapshot]) -> None:
+        """Read the first one in the background."""
+        threading.Thread(target=self._warm, args=(read,), name="snapshot", daemon=True).start()
+
+    def _warm(self, read: Callable[[], views.Snapshot]) -> None:
+        try:
+            self.get(read)
+        except errors.WorkermonError as why:
+            log.warning("page.snapshot_failed", reason=str(why))
+
+    def _read(self, read: Callable[[], views.Snapshot]) -> views.Snapshot:
+        begun = self._now()
+        self._snapshot = read()
+        self._read_at = self._now()
+        self._took = self._read_at - begun
+        return self._snapshot
+
+    def _read_behind(self, read: Callable[[], views.Snapshot]) -> None:
+        try:
+            begun = self._now()
+            snapshot = read()
+            with self._lock:
+                self._snapshot, self._read_at = snapshot, self._now()
+                self._took = self._read_at - begun
+        except errors.WorkermonError as why:
+            log.warning("page.snapshot_failed", reason=str(why))
+        finally:
+            self._reading = False
