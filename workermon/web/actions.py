@@ -56,11 +56,9 @@ def refresh(
 ) -> Response:
     """Collect a worker now."""
     [record] = lookup.resolve([name])
-    report = collection.collect([record.worker.id], again=True)
-    for why in report.failed.values():
+    for why in collection.collect([record.worker.id], again=True).failed.values():
         raise why
-    done = "not-collected" if record.worker.id in report.paused else "refreshed"
-    return back(done, "workers", record.worker.id)
+    return back("refreshed", "workers", record.worker.id)
 
 
 @router.post("/alerts/ack")

@@ -33,7 +33,6 @@ DONE: Mapping[str, str] = {
     "paused": "Paused. It is no longer collected until you resume it.",
     "resumed": "Resumed. It is collected at once.",
     "refreshed": "Collected just now.",
-    "not-collected": "It is paused, so it was not collected. Resume it first.",
 }
 
 #: A canary's way, with its words for people.
