@@ -35,13 +35,15 @@ def token_of(web: TestClient, address: str) -> str:
 def post(web: TestClient, address: str, **fields: str) -> Response:
     """Send a form as a browser sends it from a worker's page."""
     fields.setdefault("csrf", token_of(web, f"/workers/{A}"))
-    return web.post(address, data=fields, headers=BROWSER, follow_redirects=False)
+    answer: Response = web.post(address, data=fields, headers=BROWSER, follow_redirects=False)
+    return answer
 
 
 def followed(web: TestClient, answer: Response) -> str:
     """Return the page to which an action sends the browser."""
     assert answer.status_code == 303, answer.text
-    return web.get(answer.headers["Location"], headers=BROWSER).text
+    text: str = web.get(answer.headers["Location"], headers=BROWSER).text
+    return text
 
 
 def test_pause_and_resume(web: TestClient, firing: Ports) -> None:
