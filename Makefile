@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick cover test check picture format hooks bench storm lock release-check clean
+.PHONY: help run quick cover test check picture openapi format hooks bench storm lock release-check clean
 
 help:  ## list what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -70,6 +70,9 @@ bench: $(VENV)/dev.stamp  ## measure, in ratios against a baseline of the same r
 
 storm: $(VENV)/dev.stamp  ## a longer storm of faults than the tests have (STORM="--seconds 600 --seed 7")
 	@"$(BIN)/python" -m tests.faults.storm $(or $(STORM),--seconds 300)
+
+openapi: $(VENV)/run.stamp  ## write docs/reference/openapi.json anew
+	@"$(BIN)/python" docs/write_openapi.py
 
 picture: $(VENV)/run.stamp  ## record docs/demo.svg anew
 	@"$(BIN)/python" docs/record_demo.py

@@ -163,3 +163,9 @@ def test_a_name_of_markup_is_text(web: TestClient, ok: Ok) -> None:
     answer = web.get("/api/v1/workers", params={"q": "<SCRIPT>"})
     assert [each["name"] for each in answer.json()["workers"]] == [name]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["status", "silences", f"workers/{A}"])
+def test_a_query_where_none_is_taken_is_refused(web: TestClient, fleet: None, path: str) -> None:
+    """A misspelt filter must not look as if it had filtered."""
+    assert problem(web, f"/api/v1/{path}?colour=red", 422)["title"] == "query.colour"

@@ -98,7 +98,13 @@ def workers(
     return documents.answer(WorkerPage(workers=rows, next=paging.encode("workers", following)))
 
 
-@router.get("/workers/{id}", response_model=views.WorkerDetail, summary="Show a worker", tags=["workers"])
+@router.get(
+    "/workers/{id}",
+    response_model=views.WorkerDetail,
+    summary="Show a worker",
+    tags=["workers"],
+    dependencies=fields.WITHOUT_QUERY,
+)
 def worker(
     worker_id: fields.WorkerId,
     caller: gate.Viewer,  # noqa: ARG001
@@ -162,13 +168,25 @@ def audit(
     return documents.answer(AuditPage(audit=rows, next=paging.encode("audit", following)))
 
 
-@router.get("/silences", response_model=views.SilenceList, summary="List silences", tags=["silences"])
+@router.get(
+    "/silences",
+    response_model=views.SilenceList,
+    summary="List silences",
+    tags=["silences"],
+    dependencies=fields.WITHOUT_QUERY,
+)
 def silences(caller: gate.Viewer, silence_view: FromDishka[views.SilenceView]) -> Response:  # noqa: ARG001
     """Return the silences in force and the windows of the config file, as ``silences --json``."""
     return documents.answer(silence_view.list())
 
 
-@router.get("/status", response_model=health.Status, summary="Show whether every part is alive", tags=["status"])
+@router.get(
+    "/status",
+    response_model=health.Status,
+    summary="Show whether every part is alive",
+    tags=["status"],
+    dependencies=fields.WITHOUT_QUERY,
+)
 def status(caller: gate.Viewer, check: FromDishka[health.StatusCheck]) -> Response:  # noqa: ARG001
     """Return the state of every part, as ``status --json``. The answer is 200 also if a part is down."""
     return documents.answer(check.status())

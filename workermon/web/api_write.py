@@ -101,7 +101,14 @@ def _collect(collection: collect.Collection, worker_ids: Sequence[str]) -> None:
 # --- workers -----------------------------------------------------------------------------------------------------
 
 
-@router.post("/workers", status_code=201, response_model=AddedList, summary="Add workers", tags=["workers"])
+@router.post(
+    "/workers",
+    status_code=201,
+    response_model=AddedList,
+    summary="Add workers",
+    tags=["workers"],
+    dependencies=fields.WITHOUT_QUERY,
+)
 def add(
     body: AddRequest,
     caller: gate.Admin,
@@ -130,7 +137,14 @@ def add(
     return once.run(caller, act)
 
 
-@router.delete("/workers/{id}", status_code=204, response_model=None, summary="Remove a worker", tags=["workers"])
+@router.delete(
+    "/workers/{id}",
+    status_code=204,
+    response_model=None,
+    summary="Remove a worker",
+    tags=["workers"],
+    dependencies=fields.WITHOUT_QUERY,
+)
 def remove(
     worker_id: fields.WorkerId, caller: gate.Admin, once: Idempotent, members: FromDishka[fleet.Members]
 ) -> Response:
@@ -143,7 +157,13 @@ def remove(
     return once.run(caller, act)
 
 
-@router.post("/workers/{id}/pause", response_model=views.WorkerDetail, summary="Pause a worker", tags=["workers"])
+@router.post(
+    "/workers/{id}/pause",
+    response_model=views.WorkerDetail,
+    summary="Pause a worker",
+    tags=["workers"],
+    dependencies=fields.WITHOUT_QUERY,
+)
 def pause(
     worker_id: fields.WorkerId,
     caller: gate.Operator,
@@ -161,7 +181,13 @@ def pause(
     return once.run(caller, act)
 
 
-@router.post("/workers/{id}/resume", response_model=views.WorkerDetail, summary="Resume a worker", tags=["workers"])
+@router.post(
+    "/workers/{id}/resume",
+    response_model=views.WorkerDetail,
+    summary="Resume a worker",
+    tags=["workers"],
+    dependencies=fields.WITHOUT_QUERY,
+)
 def resume(
     worker_id: fields.WorkerId,
     caller: gate.Operator,
@@ -181,7 +207,13 @@ def resume(
     return once.run(caller, act)
 
 
-@router.post("/workers/{id}/refresh", response_model=views.WorkerDetail, summary="Refresh a worker", tags=["workers"])
+@router.post(
+    "/workers/{id}/refresh",
+    response_model=views.WorkerDetail,
+    summary="Refresh a worker",
+    tags=["workers"],
+    dependencies=fields.WITHOUT_QUERY,
+)
 def refresh(
     worker_id: fields.WorkerId,
     caller: gate.Operator,
@@ -204,7 +236,13 @@ def refresh(
 # --- alerts and silences -----------------------------------------------------------------------------------------
 
 
-@router.post("/alerts/ack", response_model=views.AcknowledgementRow, summary="Acknowledge an alert", tags=["alerts"])
+@router.post(
+    "/alerts/ack",
+    response_model=views.AcknowledgementRow,
+    summary="Acknowledge an alert",
+    tags=["alerts"],
+    dependencies=fields.WITHOUT_QUERY,
+)
 def ack(
     body: AckRequest, caller: gate.Operator, once: Idempotent, stage: FromDishka[evaluate.Acknowledging]
 ) -> Response:
@@ -218,7 +256,7 @@ def ack(
 
 
 @router.post(
-    "/silences", status_code=201, response_model=views.SilenceRow, summary="Silence alerts", tags=["silences"]
+    "/silences", status_code=201, response_model=views.SilenceRow, summary="Silence alerts", tags=["silences"], dependencies=fields.WITHOUT_QUERY,
 )  # fmt: skip
 def silence(
     body: SilenceBody, caller: gate.Operator, once: Idempotent, stage: FromDishka[evaluate.Silencing]
@@ -231,7 +269,14 @@ def silence(
     return once.run(caller, act)
 
 
-@router.delete("/silences/{id}", status_code=204, response_model=None, summary="End a silence", tags=["silences"])
+@router.delete(
+    "/silences/{id}",
+    status_code=204,
+    response_model=None,
+    summary="End a silence",
+    tags=["silences"],
+    dependencies=fields.WITHOUT_QUERY,
+)
 def unsilence(
     silence_id: Annotated[models.Text, Path(alias="id")],
     caller: gate.Operator,

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Path
+from fastapi import Depends, Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from starlette.requests import Request
 
 from workermon import models
-from workermon.web import paging
+from workermon.web import paging, problems
 
 
 class Fields(BaseModel):
     """What a request carries: unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def no_query(request: Request) -> None:
+    """Refuse a query where a route takes none; for ``dependencies``."""
+    for name in request.query_params:
+        raise problems.Refused(422, f"query.{name[:64]}", "is unknown", "leave it out")
 
 
 def _pair(text: str) -> str:
@@ -63,3 +70,6 @@ Labels = Annotated[dict[models.Text, models.Text], Field(max_length=50)]
 #: An instance id, or a name.
 WorkerId = Annotated[models.Text, Path(alias="id", description="An instance id or a name.")]
 Limit = Annotated[int, Field(ge=1, le=paging.MAX_LIMIT)]
+
+#: The dependencies of a route that takes no query.
+WITHOUT_QUERY = [Depends(no_query)]

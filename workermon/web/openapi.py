@@ -10,10 +10,13 @@ from fastapi.openapi.utils import get_openapi
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from workermon import __version__, views
+from workermon import views
 from workermon.web import gate, problems
 
 router = APIRouter(prefix="/api/v1", include_in_schema=False)
+
+#: Of the API, which only ever gains: routes, fields of answers, fields of requests that may be left out.
+VERSION = "1"
 
 DESCRIPTION = """\
 Everything that workermon's commands show and do, as JSON over HTTP. Times are RFC 3339 in UTC, durations are seconds.
@@ -23,13 +26,16 @@ On a loopback address no login is asked. Elsewhere send `Authorization: Bearer T
 one. A write may carry an `Idempotency-Key`: repeated with the same key and body, it is done once, and gives the first
 answer again."""
 
+#: The cookie of the page's login.
+SESSION = "workermon_session"
+
 #: What a login is; none is asked on loopback.
 SECURITY: dict[str, dict[str, str]] = {
     "token": {"type": "http", "scheme": "bearer", "description": "A token of `workermon token create`."},
     "session": {
         "type": "apiKey",
         "in": "cookie",
-        "name": "workermon_session",
+        "name": SESSION,
         "description": "Who logged in on the page.",
     },
 }
@@ -48,7 +54,7 @@ class Problem(views.Document):
 def schema(app: FastAPI) -> dict[str, Any]:
     """Return the document that describes the API of an app."""
     document = get_openapi(
-        title="workermon", version=__version__, openapi_version="3.1.0", description=DESCRIPTION, routes=app.routes
+        title="workermon", version=VERSION, openapi_version="3.1.0", description=DESCRIPTION, routes=app.routes
     )
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
@@ -59,6 +65,8 @@ def schema(app: FastAPI) -> dict[str, Any]:
     components["responses"] = {"Problem": {"description": "A problem, in three parts.", "content": content}}
     components["securitySchemes"] = SECURITY
     for operation in operations(document):
+        # Named by its function, as a generated client's methods are.
+        operation["operationId"] = operation["operationId"].partition("_api_v1_")[0]
         responses = operation["responses"]
         if "Validation Error" in responses.get("422", {}).get("description", ""):
             del responses["422"]

@@ -1,0 +1,93 @@
+"""The API's schema: frozen in a file, and kept to whatever is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from fastapi import FastAPI
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from schemathesis import GenerationMode, checks
+from schemathesis.specs.openapi import checks as openapi_checks
+
+from tests.support.commands import REGION, A, B, Ports, fires
+from workermon import fleet, models, runtime, settings
+from workermon.web import app, openapi
+
+FROZEN = Path(__file__).parents[2] / "docs" / "reference" / "openapi.json"
+#: A stream has no end that a request could wait for.
+ENDLESS = {"/api/v1/stream"}
+CHECKS = [
+    checks.not_a_server_error,
+    openapi_checks.status_code_conformance,
+    openapi_checks.content_type_conformance,
+    openapi_checks.response_schema_conformance,
+    openapi_checks.negative_data_rejection,
+]
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[FastAPI]:
+    """Give the application over a monitor in memory with a worker in trouble."""
+    world = Ports()
+    regions = fleet.Regions(default=REGION, known=frozenset({REGION}))
+    container = runtime.open(settings.Settings(_env_file=None), {**world.overrides(), fleet.Regions: regions})
+    scope = models.AccountRegion(region=REGION)
+    world.get(fleet.Members).add([A], fleet.AddOptions(scope=scope))
+    world.get(fleet.Members).add([B], fleet.AddOptions(scope=scope, labels={"team": "vfx"}))
+    fires(world, A)
+    yield app.create_app(container)
+    container.close()
+
+
+@pytest.fixture(scope="module")
+def attacked(served: FastAPI) -> Any:
+    """Give the schema with everything that can be attacked in this process: a stream would never end."""
+    return schemathesis.openapi.from_asgi("/api/v1/openapi.json", served, headers={"Host": "localhost"})
+
+
+@pytest.fixture(autouse=True)
+def _quiet(silent_log: None) -> None:
+    """Keep the log out of the way."""
+
+
+@schemathesis.serializer("application/toml")
+def _toml(_context: Any, value: Any) -> bytes:
+    """Send a config file as it is; what is no text, as JSON."""
+    return (value if isinstance(value, str) else json.dumps(value)).encode("utf-8", "replace")
+
+
+def attacks() -> list[tuple[str, str]]:
+    """Return each route as ``METHOD path``, with sound requests and, where there is something to break, broken ones."""
+    paths = json.loads(FROZEN.read_text("utf-8"))["paths"]
+    return [
+        (f"{method.upper()} {path}", mode)
+        for path in paths if path not in ENDLESS
+        for method, operation in paths[path].items()
+        for mode in ("positive", "negative")
+        if mode == "positive" or "requestBody" in operation or operation.get("parameters")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("route", "mode"), attacks())
+def test_the_api_keeps_to_its_schema(attacked: Any, route: str, mode: str) -> None:
+    """Whatever is sent, sound or not, the answer is one that the schema foresees, and never a 5xx of ours."""
+    method, _, path = route.partition(" ")
+    cases = attacked[path][method].as_strategy(generation_mode=GenerationMode(mode))
+
+    @hypothesis_settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(case=cases)
+    def attack(case: Any) -> None:
+        case.call_and_validate(headers={"Host": "localhost"}, checks=CHECKS)
+
+    attack()
+
+
+def test_the_schema_is_the_frozen_one(served: FastAPI) -> None:
+    """What clients were made from stays; a change that is meant is written by 'make openapi', and seen in its diff."""
+    assert openapi.schema(served) == json.loads(FROZEN.read_text("utf-8")), "run 'make openapi' and look at the diff"
