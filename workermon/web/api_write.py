@@ -256,8 +256,13 @@ def ack(
 
 
 @router.post(
-    "/silences", status_code=201, response_model=views.SilenceRow, summary="Silence alerts", tags=["silences"], dependencies=fields.WITHOUT_QUERY,
-)  # fmt: skip
+    "/silences",
+    status_code=201,
+    response_model=views.SilenceRow,
+    summary="Silence alerts",
+    tags=["silences"],
+    dependencies=fields.WITHOUT_QUERY,
+)
 def silence(
     body: SilenceBody, caller: gate.Operator, once: Idempotent, stage: FromDishka[evaluate.Silencing]
 ) -> Response:

@@ -26,16 +26,13 @@ On a loopback address no login is asked. Elsewhere send `Authorization: Bearer T
 one. A write may carry an `Idempotency-Key`: repeated with the same key and body, it is done once, and gives the first
 answer again."""
 
-#: The cookie of the page's login.
-SESSION = "workermon_session"
-
 #: What a login is; none is asked on loopback.
 SECURITY: dict[str, dict[str, str]] = {
     "token": {"type": "http", "scheme": "bearer", "description": "A token of `workermon token create`."},
     "session": {
         "type": "apiKey",
         "in": "cookie",
-        "name": SESSION,
+        "name": gate.COOKIE,
         "description": "Who logged in on the page.",
     },
 }
