@@ -65,7 +65,7 @@ class HistoryQuery(fields.Fields):
 class WhyQuery(fields.Fields):
     """What is to be explained."""
 
-    metric: models.Text
+    metric: models.Text | None = Field(default=None, description="A metric, or a rule's name; every rule if left out.")
 
 
 class WorkerPage(views.WorkerList):
