@@ -8,6 +8,8 @@ import shlex
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,48 +45,79 @@ def test_it_passes_the_schema_of_the_compose_specification() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+OURS = ("beat", "worker", "listener", "web", "flower", "config")
+
+
 def test_everything_is_restarted(services: dict[str, Any]) -> None:
-    """Each service comes back by itself; the one that applies the file only where it failed."""
+    """Each service comes back by itself; the one that applies the file only if it failed."""
     policies = {name: service["restart"] for name, service in services.items()}
     assert policies.pop("config") == "on-failure"
-    assert set(policies) == {"redis", "beat", "worker", "listener", "flower"}
+    assert set(policies) == {*OURS, "redis", "prometheus", "grafana"} - {"config"}
     assert set(policies.values()) == {"unless-stopped"}
 
 
-def test_everything_waits_for_redis_and_for_the_config(services: dict[str, Any]) -> None:
-    """Redis has a check of its health, and nothing starts before the file is in force."""
+def test_everything_waits_for_redis_and_nothing_for_aws(services: dict[str, Any]) -> None:
+    """Redis has a check of its health. No part waits for the file to be applied, which AWS may refuse."""
     assert services["redis"]["healthcheck"]["test"]
-    for name in ("beat", "worker", "listener", "flower"):
-        assert services[name]["depends_on"] == {
-            "redis": {"condition": "service_healthy"},
-            "config": {"condition": "service_completed_successfully"},
-        }
+    for name in OURS:
+        assert services[name]["depends_on"] == {"redis": {"condition": "service_healthy"}}
+
+
+def test_a_service_can_do_no_more_than_it_needs(services: dict[str, Any]) -> None:
+    """Every container has a read-only root, no capability, no way to new rights, and limits."""
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["pids_limit"] > 0, name
+        assert service["mem_limit"], name
+
+
+def test_a_service_has_only_the_secrets_that_it_needs(services: dict[str, Any]) -> None:
+    """AWS's credentials go to those that call AWS, the channels' secrets to the one that notifies."""
+    files = {
+        name: [entry["path"] for entry in service.get("env_file", ())]
+        for name, service in services.items()
+        if service.get("env_file")
+    }
+    assert files == {
+        "config": [".env.aws"], "worker": [".env.aws"], "web": [".env.aws"], "listener": [".env.channels"],
+    }  # fmt: skip
+    assert "WORKERMON_REDIS_URL" not in services["prometheus"].get("environment", {})
+    assert {name for name, service in services.items() if "secrets" in service} == {"prometheus", "grafana"}
+
+
+def test_what_is_not_workermons_is_asked_for(services: dict[str, Any]) -> None:
+    """Prometheus and Grafana start only with their profile."""
+    assert {name for name, service in services.items() if service.get("profiles") == ["metrics"]} == {
+        "prometheus", "grafana",
+    }  # fmt: skip
 
 
 def test_no_secret_is_in_the_file() -> None:
     """Every password is a variable that must be set, and there is no default for one."""
     text = COMPOSE.read_text()
     assert len(re.findall(r"\$\{(?:REDIS_PASSWORD|FLOWER_BASIC_AUTH):\?", text)) == 3
-    assert not re.search(r"\$\{[A-Z_]*(PASSWORD|AUTH|SECRET|KEY)[A-Z_]*:-", text)
+    assert not re.search(r"\$\{[A-Z_]*(PASSWORD|AUTH|SECRET|KEY|TOKEN)[A-Z_]*:-", text)
 
 
-def test_only_flower_is_reachable_and_only_from_this_machine(services: dict[str, Any]) -> None:
-    """Nothing else publishes a port, Redis least of all."""
-    assert {name: service.get("ports") for name, service in services.items() if service.get("ports")} == {
-        "flower": ["127.0.0.1:5555:5555"]
-    }
+def test_only_pages_are_reachable_and_only_from_this_machine(services: dict[str, Any]) -> None:
+    """Page, Flower and Grafana are published on loopback, each with a login. Redis is not published."""
+    assert {name: service["ports"] for name, service in services.items() if service.get("ports")} == {
+        "web": ["127.0.0.1:8650:8650"], "flower": ["127.0.0.1:5555:5555"], "grafana": ["127.0.0.1:3000:3000"],
+    }  # fmt: skip
 
 
 def test_what_the_image_is_made_of_is_there_and_no_secret_is_copied() -> None:
     """Each file that the Dockerfile copies exists, and its list of what may enter the image has no .env."""
     dockerfile = (ROOT / "deploy/Dockerfile").read_text()
     allowed = (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines()
-    for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE):
+    for line in re.findall(r"^COPY ([^-].+)$", dockerfile, re.MULTILINE):
         for source in line.split()[:-1]:
             assert (ROOT / source).exists()
             assert f"!{Path(source)}" in allowed
     assert "*" in allowed
-    assert "USER workermon" in dockerfile
+    assert re.search(r"^USER [1-9]\d*$", dockerfile, re.MULTILINE)
 
 
 # --- for real ----------------------------------------------------------------------------------------------------
@@ -141,6 +174,10 @@ def test_each_command_runs_and_together_they_watch_a_fleet(
             house.env["WORKERMON_LOG_FORMAT"] = services["beat"]["environment"]["WORKERMON_LOG_FORMAT"]
             _apply(house, services["config"])
             started = {name: house.start(*command(services[name])) for name in ("beat", "worker", "listener")}
+            done = house.run("workermon", "token", "create", "admin", "--role", "admin")
+            assert done.returncode == 0, done.stderr
+            port = free_port()
+            page = house.start(*_web(services["web"], port))
             flower = house.start(*_flower(services["flower"]), env=_flower_env(services["flower"]))
             house.add(house.ids)
             since = time.time()
@@ -152,6 +189,11 @@ def test_each_command_runs_and_together_they_watch_a_fleet(
                 within=60, what="the whole way",
             )  # fmt: skip
             assert all(process.alive() for process in [*started.values(), flower])
+            probe = services["web"]["healthcheck"]["test"][-1].replace(":8650", f":{port}")
+            exec(probe, {})  # the container's own check of its health
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+            assert page.stop() == 0
             # The collectors leave listening to the other node.
             assert "listener.leads" in started["listener"].said
             assert "listener.leads" not in started["worker"].said
@@ -169,6 +211,11 @@ def _apply(house: House, config: dict[str, Any]) -> None:
     assert mode == "ro"
     done = house.run(program, *[str(ROOT / source) if part == place else part for part in arguments])
     assert done.returncode == 0, done.stderr
+
+
+def _web(service: dict[str, Any], port: int) -> list[str]:
+    assert service["command"][-4:] == ["--host", "0.0.0.0", "--port", "8650"]
+    return [*command(service)[:-1], str(port)]
 
 
 def _flower(service: dict[str, Any]) -> list[str]:
