@@ -77,16 +77,25 @@ def check_make(command: str) -> None:
         assert "=" in word or re.search(rf"^{re.escape(word)}:", recipes, re.MULTILINE), f"{command}: no target {word}"
 
 
-def check_compose(command: str) -> None:
-    """Fail unless a ``docker compose up`` command names services of the compose file, and options that Compose has."""
+def check_compose(command: str) -> str:
+    """Fail unless a ``docker compose`` command names services of the compose file, and options that Compose has.
+
+    Returns the command that runs in the container, if ``docker compose run`` names one.
+    """
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
     _, _, verb, *words = shlex.split(command)
+    if verb == "run":
+        option, service, *inside = words
+        assert option == "--rm", command
+        assert service in services, command
+        return shlex.join(inside)
     assert verb == "up", command
     for word in words:
         if not word.startswith("-"):
             assert word.partition("=")[0] in services, f"{command}: no service {word}"
         else:
             assert word in {"--build", "--detach", "--scale"}, command
+    return ""
 
 
 class Reader:
@@ -118,8 +127,9 @@ class Reader:
             check_make(command)
             return
         if command.startswith("docker compose "):
-            check_compose(command)
-            return
+            command = check_compose(command)
+            if not command:
+                return
         command, _, target = command.partition(" > ")
         name = next((each for each in LASTING if command.startswith(each)), None)
         program, *words = shlex.split(command.replace(INSTANCE, self.house.ids[0]))
