@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import sys
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workermon import errors, testing
+from workermon import cli, errors, testing
+from workermon.cli import files
 from workermon.config import problems
 
 TEXT = '[[rules]]\nname = "cpu"\nabove = { warning = 80, critical = 90 }\n\n[channels.ops]\ntype = "webhook"\n'
@@ -65,3 +71,39 @@ def test_a_secret_is_never_repeated(secret: str, key: str) -> None:
     with pytest.raises(errors.InvalidInput, match="must be a secret by name") as caught:
         testing.parse(section)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ".".join(["a"] * 200_000) + " = 1",
+        "[" + ".".join(["a"] * 200_000) + "]",
+        'x = { "y" = 1, ' + " . ".join(['"a"'] * 50_000) + " = 1 }",
+        "\n".join(".".join(["a"] * 1000 + [f"k{number}"]) + " = 1" for number in range(1000)),
+    ],
+    ids=["key", "section", "inline", "many"],
+)
+def test_keys_of_very_many_parts_are_refused_at_once(text: str) -> None:
+    """Such a file would keep the parser busy for minutes; it is refused by its line before that."""
+    with pytest.raises(errors.InvalidInput, match=r"line 1: has a key of more than 100 parts"):
+        testing.parse(text, "file")
+    assert testing.parse("# a.b\n[budget]\ndollars_per_day = 5 # " + "... " * 100, "file").budget is not None
+
+
+def test_a_file_without_an_end_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a device or a pipe that never ends no more is read than a file may have."""
+    monkeypatch.setattr(files, "MAX_BYTES", 1_000_000)
+    with pytest.raises(errors.InvalidInput, match="/dev/zero: is longer than 1,000,000 bytes"):
+        files.text("/dev/zero")
+    with Path("/dev/zero").open("rb") as endless:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(endless))
+        with pytest.raises(errors.InvalidInput, match="standard input: is longer"):
+            files.text("-")
+
+
+@pytest.mark.parametrize("arguments", [("list", "--label", "\udcff=a"), ("\udcff",), ("rules", "check", "/tmp/\udce9")])
+def test_an_argument_that_is_no_utf8_is_a_usage_error(arguments: tuple[str, ...]) -> None:
+    """It is refused in one line before anything is done, and shown as it was given."""
+    done = CliRunner().invoke(cli.cli, list(arguments))
+    assert done.exit_code == 2
+    assert re.fullmatch(r"error: argument .*\\x(ff|e9).*: is not UTF-8 text; write it in UTF-8\n", done.stderr)

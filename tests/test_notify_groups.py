@@ -267,7 +267,7 @@ def test_a_list_says_how_many_and_which() -> None:
     """The message counts and lists the alerts, the worst first, and says how to silence them all."""
     group = [*many(2, severity="warning"), *many(1), *many(1, status="resolved")]
     lines = text.body(of("email"), group).splitlines()
-    assert lines[0] == "[FIRING 3, RESOLVED 1 critical] cpu-high: 4 alerts in us-east-1"
+    assert lines[0] == "[FIRING 1 critical, 2 warning; RESOLVED 1] cpu-high: 4 alerts in us-east-1"
     assert lines[1].startswith("[FIRING critical] render-000")
     assert lines[4].startswith("[RESOLVED] render-000")
     assert lines[-1] == "silence: workermon silence --rule cpu-high --for 2h --reason '…'"

@@ -6,13 +6,22 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
-#: Control characters, among them newlines and the start of an escape sequence, never reach a terminal or a log line.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+#: What nobody sees never reaches a terminal, a message or a log line as it is: control characters (newlines and the
+#: start of an escape sequence among them), what changes the direction of text, characters without width or ink, tags,
+#: and lone surrogates, which cannot be written in UTF-8.
+_INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164"
+    "\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
 
 def printable(text: str) -> str:
-    """Return ``text`` on one line, its control characters shown as escapes."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    """Return ``text`` on one line, what nobody sees in it shown as escapes.
+
+    >>> print(printable("web\\u200b-1"))
+    web\\u200b-1
+    """
+    return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

@@ -13,8 +13,8 @@ import pytest
 from tests.support.notifications import many, notification, notifiers, of
 from tests.support.receiver import Receiver, Step, answer
 from workermon import errors, testing
+from workermon.config import addresses
 from workermon.models import SecretRef
-from workermon.notify import transport
 from workermon.notify.channels import apprise
 
 
@@ -57,7 +57,7 @@ def everywhere(secure: tuple[Receiver, Path], monkeypatch: pytest.MonkeyPatch) -
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", receiver.port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr(transport, "is_public", lambda _: True)
+    monkeypatch.setattr(addresses, "is_public", lambda _: True)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     return receiver, looked_up

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
+import hmac
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +48,41 @@ def test_email_logs_in(mail: Callable[..., tuple[Mailbox, int]]) -> None:
     with pytest.raises(errors.DeliveryFailed, match="refuses user or password") as caught:
         notifiers(PASSWORD="wr0ng-wr0ng")["email"].send(channel, [notification()])
     assert "wr0ng" not in str(caught.value)
+
+
+def test_email_logs_in_with_any_password(mail: Callable[..., tuple[Mailbox, int]]) -> None:
+    """User and password may have letters of any script, by each way to log in."""
+    box, port = mail(auth=True)
+    channel = post(port, user="mönitor", secret=SecretRef(env="PASSWORD"))
+    with pytest.raises(errors.DeliveryFailed, match="refuses user or password"):
+        notifiers(PASSWORD="pässwörd ✓")["email"].send(channel, [notification()])
+    assert set(box.logins) == {("mönitor".encode(), "pässwörd ✓".encode())}
+    server = mail_channel._Server(Any, None, "localhost")  # type: ignore[arg-type]
+    server.user, server.password = "mönitor", "pässwörd ✓"
+    digest = hmac.new("pässwörd ✓".encode(), b"<1@x>", "md5").hexdigest()
+    assert server.auth_cram_md5(b"<1@x>") == f"mönitor {digest}"
+
+
+@pytest.mark.parametrize("line", [b"220-" + b"y" * 500 + b"\r\n", b"y" * 1000], ids=["lines", "no line"])
+def test_email_endless_reply(line: bytes) -> None:
+    """A server that never ends its reply is left once it has said too much, long before the deadline."""
+    over = threading.Event()
+
+    def talk(server: socket.socket) -> None:
+        peer, _ = server.accept()
+        with peer, contextlib.suppress(OSError):
+            while True:
+                peer.sendall(line)
+        over.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=talk, args=(server,), daemon=True)
+        thread.start()
+        sender = mail_channel.Email(SECRETS, lambda: NOW, deadline=60)
+        with pytest.raises(errors.DeliveryFailed):
+            sender.send(post(server.getsockname()[1]), [notification()])
+        assert over.wait(30), "the connection is still open"
+        thread.join(10)
 
 
 def test_email_refused(mail: Callable[..., tuple[Mailbox, int]]) -> None:

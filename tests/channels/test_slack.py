@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -33,7 +34,18 @@ def test_slack_escapes() -> None:
     assert "<https" not in json.dumps(slack.message(of("slack"), [bad]))
     own = slack.message(of("slack", template="<https://runbook|run book> $summary"), [bad])
     said = own["attachments"][0]["blocks"][0]["text"]["text"]
-    assert said == "<https://runbook|run book> &lt;!channel&gt; &amp; &lt;https://evil|here&gt;"
+    assert said == "<https://runbook|run book> &lt;!channel&gt; &amp; &lt;https[:]//evil|here&gt;"
+
+
+def test_receivers_that_speak_the_same_make_nothing_of_names() -> None:
+    """Mattermost and Discord know mentions and Markdown: neither they nor Slack find any in what tags say."""
+    worker = {"id": "i-1", "name": "@channel", "region": "us-east-1", "labels": {"a": "[x](https://evil.example)"}}
+    for notifications in ([notification(worker=worker, summary="@here: www.evil.example")], many(2, reason="@all")):
+        document = slack.message(of("slack"), notifications)
+        said = json.dumps(document)
+        assert not re.search(r"@(channel|here|all)|evil\.example/|https://|www\.|\]\(", said), said
+        assert (document["parse"], document["link_names"]) == ("none", False)
+        assert all(block["text"]["verbatim"] for block in document["attachments"][0]["blocks"])
 
 
 def test_slack_address_stays_secret(receiver: Receiver) -> None:

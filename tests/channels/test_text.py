@@ -119,3 +119,35 @@ def test_template_that_does_not_render_is_refused(template: str) -> None:
         testing.parse(
             f'[channels.ops]\ntype = "sns"\ntopic_arn = "{TOPIC}"\ntemplate = {json.dumps(template)}\n', "f.toml"
         )
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("@everyone <@123>", "[@]everyone <[@]123>"),
+        ("https://evil.example/a", "https[:]//evil[.]example/a"),
+        ("www.evil.example", "www[.]evil.example"),
+        ("mailto:a@b.cc", "mailto[:]a[@]b.cc"),
+        ("[here](evil.example)", "[here] (evil.example)"),
+        ("~town-square", "[~]town-square"),
+        ("web\u200b-1\u202e\u00ad", "web\\u200b-1\\u202e\\xad"),
+        ("web-1.prod.example.com 10:00 a@", "web-1.prod.example.com 10:00 a@"),
+        ("日本 é 👩 ✓", "日本 é 👩 ✓"),
+    ],
+)
+def test_what_comes_from_outside_is_shown_and_does_nothing(given: str, shown: str) -> None:
+    """Names and labels of AWS make no link and no mention in a message, and hide nothing; the rest stays readable."""
+    worker = {"id": "i-1", "name": given, "region": "us-east-1", "labels": {"a": given}}
+    told = notification(worker=worker, summary=f"{given}: it is hot", reason=given)
+    said = text.plain(told).splitlines()
+    assert said[:3] == [
+        f"[FIRING critical] {shown}: it is hot",
+        f"where: {shown} (i-1) in us-east-1",
+        f"labels: a={shown}",
+    ]
+    assert f"reason: {shown}" in said
+    of_template = models.Channel(name="ops", type="email", template="$worker|$labels|$summary|$reason|$where|$title")
+    assert text.rendered(of_template, told) == "|".join(
+        (shown, f"a={shown}", f"{shown}: it is hot", shown, f"{shown} (i-1) in us-east-1", said[0])
+    )
+    assert shown in text.body(models.Channel(name="ops", type="email"), [told, told])

@@ -22,8 +22,9 @@ from tests.support.notifications import notification
 from tests.support.receiver import TOKEN, Receiver, answer
 from tests.support.waiting import eventually
 from workermon import errors, models, testing
+from workermon.config import addresses
 from workermon.models import Channel, SecretRef
-from workermon.notify import http, policy, transport
+from workermon.notify import http, policy
 from workermon.notify.channels import webhook
 
 
@@ -192,6 +193,18 @@ def test_endless_body(receiver: Receiver) -> None:
     assert receiver.over.wait(5), "the connection is still open"
 
 
+def test_endless_provisional_answers(receiver: Receiver) -> None:
+    """A receiver that answers 100 Continue without end is left at the deadline, and its connection is closed."""
+
+    def step(peer: socket.socket) -> None:
+        while True:
+            peer.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+    receiver.plan = [step]
+    assert "no answer within 0.7 s" in str(refused(channel(receiver.url), deadline=0.7))
+    assert receiver.over.wait(10), "the connection is still open"
+
+
 def test_cut_reply(receiver: Receiver) -> None:
     """A reply that is cut before its status is whole is a failure."""
     receiver.plan = [receiver.cut]
@@ -246,6 +259,7 @@ OTHERS = {
     "metadata 6": "fd00:ec2::254", "mapped loopback": "::ffff:127.0.0.1", "mapped metadata": "::ffff:169.254.169.254",
     "nat64": "64:ff9b::7f00:1", "nat64 of a public one": "64:ff9b::808:808", "local nat64": "64:ff9b:1::1",
     "6to4": "2002:7f00:1::1", "teredo": "2001::1", "multicast 6": "ff02::1", "compatible": "::7f00:1",
+    "site local": "fec0::1", "end of site local": "feff::1", "documentation 6": "3fff::1", "segments": "5f00::1",
     "no address": "localhost",
 }  # fmt: skip
 
@@ -253,13 +267,13 @@ OTHERS = {
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public(address: str) -> None:
     """A public address is one."""
-    assert transport.is_public(address)
+    assert addresses.is_public(address)
 
 
 @pytest.mark.parametrize("address", OTHERS.values(), ids=OTHERS)
 def test_not_public(address: str) -> None:
     """Private, local, translated and other special addresses are not public."""
-    assert not transport.is_public(address)
+    assert not addresses.is_public(address)
 
 
 def test_http_only_where_private_is_allowed(receiver: Receiver) -> None:

@@ -97,11 +97,22 @@ class Commands(click.Group):
     ) -> NoReturn:
         """Run a command line and exit with its code."""
         try:
+            _check_encoding(sys.argv[1:] if args is None else args)
             code = super().main(args, prog_name or "workermon", complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
         except BaseException as why:
             sys.exit(failed(why))
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _check_encoding(args: Sequence[str]) -> None:
+    for argument in args:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            # Bytes that are no UTF-8 come as lone surrogates.
+            shown = argument.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")[:64]
+            raise errors.InvalidInput(f"argument {shown}", "is not UTF-8 text", "write it in UTF-8") from None
 
 
 def failed(why: BaseException) -> int:

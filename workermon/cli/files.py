@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from workermon import config
 
 
+#: Bytes of a file: a config file of 100,000 workers has a tenth of this. What is read may have no end, as /dev/zero.
+MAX_BYTES = 64_000_000
+
+
 def read(place: str | Path) -> config.File:
     """Read and check a config file, ``-`` is standard input; raises ``errors.InvalidInput`` in one line."""
     return parser().parse(text(place), _source(place))
@@ -29,7 +33,13 @@ def text(place: str | Path) -> str:
     """Read a file that a user named, ``-`` is standard input; raises ``errors.InvalidInput`` in one line."""
     source = _source(place)
     try:
-        raw = sys.stdin.buffer.read() if str(place) == "-" else Path(place).read_bytes()
+        if str(place) == "-":
+            raw = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with Path(place).open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise errors.InvalidInput(source, f"is longer than {MAX_BYTES:,} bytes", "split it")
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as why:
         raise errors.InvalidInput(source, f"is not UTF-8 text (byte {why.start})", "save it as UTF-8") from None

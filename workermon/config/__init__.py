@@ -13,7 +13,7 @@ import tomllib
 from typing import Any
 
 from workermon import errors
-from workermon.config import build, channels, grammar, problems, rules
+from workermon.config import build, channels, dotted, grammar, problems, rules
 from workermon.config.build import to_configuration
 from workermon.config.catalogue import DEFAULT, STANDING
 from workermon.config.file import File, check_intervals, check_silences, warnings
@@ -40,6 +40,7 @@ class Parser:
         """
         if len(text) > MAX_LENGTH:
             raise errors.InvalidInput(source, f"is longer than {MAX_LENGTH:,} characters", "split it")
+        dotted.check(text, source)
         try:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as why:

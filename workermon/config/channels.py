@@ -5,7 +5,6 @@ Which types there are, and which keys each takes, is in ``notify.channels``; the
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import string
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, Strict
 
 from workermon import errors, models
-from workermon.config import grammar, problems
+from workermon.config import addresses, grammar, problems
 from workermon.models import fields
 
 #: The names that a template may use, as ``$summary`` or ``${summary}``.
@@ -242,7 +241,7 @@ def check_url(path: str, url: str | grammar.Secret | None, *, allow_private: boo
 
 def check_private(path: str, host: str, what: str, *, allow_private: bool) -> None:
     """Refuse a private address that is written as one; a name is looked up when it is connected to."""
-    if not allow_private and (host == "localhost" or _is_private(host)):
+    if not allow_private and (host == "localhost" or addresses.is_private(host)):
         todo = f"set allow_private = true if it is a {what} of your own network"
         raise problems.Mistake(path, "is a private address", todo)
 
@@ -252,10 +251,3 @@ def _is_host(host: str) -> bool:
     return re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", host) is not None or (
         ":" in host and re.fullmatch(r"[0-9a-f:.]+(%[\w.-]+)?", host) is not None
     )
-
-
-def _is_private(host: str) -> bool:
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return False

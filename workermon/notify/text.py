@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import string
 from collections import Counter
@@ -22,7 +23,30 @@ MAX_BARS = 40
 #: Alerts that a message about a group lists; the others are counted.
 MAX_LISTED = 60
 
+#: What receivers make links or mentions of, in text that comes from outside, and what is shown instead: addresses,
+#: hosts with a path, mail addresses and mentions, and links in Markdown.
+_LINKS = (
+    (re.compile(r"(?<=\w):(?=//)"), "[:]"),
+    (re.compile(r"\b(mailto|tel|javascript|data):(?=\S)", re.IGNORECASE), r"\1[:]"),
+    (re.compile(r"\b(www)\.(?=\w)", re.IGNORECASE), r"\1[.]"),
+    (re.compile(r"(?<=\w)\.(?=[a-z]{2,}/)", re.IGNORECASE), "[.]"),
+    (re.compile(r"([@~])(?=\w)"), r"[\1]"),
+    (re.compile(r"\](?=\()"), "] "),
+)
+
 _SIGNS = {"firing": "FIRING", "resolved": "RESOLVED"}
+
+
+def safe(text: str) -> str:
+    """Return text that comes from outside, such as a tag, on one line: nothing hidden, no link, no mention in it.
+
+    >>> safe("@channel see https://evil.example or [this](x)")
+    '[@]channel see https[:]//evil.example or [this] (x)'
+    """
+    text = errors.printable(text)
+    for found, instead in _LINKS:
+        text = found.sub(instead, text)
+    return text
 
 
 def title(notification: models.Notification) -> str:
@@ -33,13 +57,13 @@ def title(notification: models.Notification) -> str:
     sign = "STILL FIRING" if notification.reminder else _SIGNS[notification.status]
     if notification.status == "firing":
         sign += f" {notification.severity}"
-    return errors.printable(f"[{sign}] {_summary(notification)}")
+    return f"[{sign}] {_summary(notification)}"
 
 
 def _summary(notification: models.Notification) -> str:
     """Return the line for people. A reminder leaves out how long it is until an event begins: that time has passed."""
     kind = rules.KINDS.get(notification.kind)
-    return kind.later(notification.summary) if notification.reminder and kind else notification.summary
+    return safe(kind.later(notification.summary) if notification.reminder and kind else notification.summary)
 
 
 def fields(notification: models.Notification) -> dict[str, str]:
@@ -61,12 +85,12 @@ def fields(notification: models.Notification) -> dict[str, str]:
         "fired": notification.since,
         "at": notification.at,
         "summary": _summary(notification),
-        "reason": notification.reason or "",
-        "worker": worker.name if worker else "",
+        "reason": safe(notification.reason or ""),
+        "worker": safe(worker.name) if worker else "",
         "worker_id": worker.id if worker else "",
         "region": worker.region if worker else scope.get("region", ""),
         "account": worker.account if worker else scope.get("account", ""),
-        "labels": ", ".join(f"{key}={value}" for key, value in sorted(worker.labels.items())) if worker else "",
+        "labels": _labels(worker) if worker else "",
         "where": where(notification),
         "chart": sparkline([point.value for point in notification.points]),
         "silence": silence(notification),
@@ -77,7 +101,7 @@ def where(notification: models.Notification) -> str:
     """Name the subject: the worker with its id and region, or the channel, the account and region, or workermon."""
     if notification.worker is not None:
         worker = notification.worker
-        shown = worker.id if worker.name == worker.id else f"{worker.name} ({worker.id})"
+        shown = worker.id if worker.name == worker.id else f"{safe(worker.name)} ({worker.id})"
         return f"{shown} in {_place(worker)}"
     scope = notification.scope or {}
     if "channel" in scope:
@@ -85,6 +109,10 @@ def where(notification: models.Notification) -> str:
     if scope.get("account", "*") == "*":
         return "workermon"  # the whole installation
     return f"account {scope['account']} in {scope.get('region', '')}"
+
+
+def _labels(worker: models.WorkerSummary) -> str:
+    return safe(", ".join(f"{key}={value}" for key, value in sorted(worker.labels.items())))
 
 
 def _place(worker: models.WorkerSummary) -> str:

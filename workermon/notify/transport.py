@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.client
-import ipaddress
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,36 +19,13 @@ from collections.abc import Callable, Iterator
 from urllib3 import exceptions as http_errors
 
 from workermon import errors
+from workermon.config import addresses
 
 #: Seconds. From looking up the name to the last byte read. Less than the lease of a delivery, so that it ends first.
 DEADLINE = 10.0
 
 #: Seconds for each address of a receiver, so that a dead one leaves time for the next.
 CONNECT_TIMEOUT = 3.0
-
-#: Networks that ``ipaddress`` (of some Python versions) takes for global, and that lead elsewhere: NAT64 (RFC 6052,
-#: 8215), 6to4 (RFC 3056, 7526), protocol assignments (RFC 6890).
-_TRANSLATED_NETWORKS = tuple(
-    ipaddress.ip_network(text)
-    for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "192.88.99.0/24", "192.0.0.0/24")
-)
-
-
-def is_public(address: str) -> bool:
-    """Tell whether an IP address is one of the public internet, neither private nor leading elsewhere.
-
-    >>> is_public("93.184.215.14"), is_public("169.254.169.254"), is_public("::ffff:10.0.0.1")
-    (True, False, False)
-    """
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    if ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_loopback or ip.is_link_local:
-        return False
-    return ip.is_global and not any(ip.version == net.version and ip in net for net in _TRANSLATED_NETWORKS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,7 +82,7 @@ class Transport:
         """
         receiver = self._receiver
         entries = socket.getaddrinfo(host or receiver.host, port or receiver.port, type=socket.SOCK_STREAM)
-        allowed = [entry for entry in entries if receiver.allow_private or is_public(str(entry[4][0]))]
+        allowed = [entry for entry in entries if receiver.allow_private or addresses.is_public(str(entry[4][0]))]
         if not allowed:
             raise _AddressRefused
         last_error: OSError | None = None
@@ -130,7 +107,7 @@ class Transport:
 
     def _check(self, sock: socket.socket) -> None:
         # What counts is who is at the other end, not what a name server said.
-        if not self._receiver.allow_private and not is_public(str(sock.getpeername()[0])):
+        if not self._receiver.allow_private and not addresses.is_public(str(sock.getpeername()[0])):
             raise _AddressRefused
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(max(0.01, self._ends_at - time.monotonic()))
@@ -148,6 +125,8 @@ class Transport:
             self._closed = True
             if self._duplicate is not None:
                 with contextlib.suppress(OSError):
+                    # With a reset, so that a receiver that goes on and on is told.
+                    self._duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self._duplicate.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:

@@ -89,7 +89,7 @@ def labels(notification: models.Notification) -> dict[str, str]:
         "alertname": notification.rule,
         "severity": notification.severity,
         "instance": about["worker_id"],
-        "worker": about["worker"],
+        "worker": notification.worker.name if notification.worker else "",
         "region": about["region"],
         "account": about["account"],
         "kind": notification.kind,

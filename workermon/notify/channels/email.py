@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import hmac
 import re
 import smtplib
 import socket
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from email import utils
 from email.message import EmailMessage
 from email.policy import SMTP as POLICY
-from typing import Annotated, Any, ClassVar, Literal
+from typing import IO, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, Strict
 
@@ -23,6 +24,12 @@ from workermon.notify import policy, text, transport
 from workermon.notify.channel_type import ChannelType
 
 log = logs.get(__name__)
+
+#: Bytes of a server's replies on one connection. A mail takes about one thousand.
+MAX_REPLIES = 65_536
+
+#: Challenges of one login.
+MAX_CHALLENGES = 5
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
@@ -200,8 +207,29 @@ def _refuses(why: smtplib.SMTPException) -> bool:
     return isinstance(why, smtplib.SMTPResponseException) and 500 <= why.smtp_code < 600
 
 
+class _Replies:
+    """A server's replies, up to a limit: smtplib collects the lines of one until the last has come."""
+
+    def __init__(self, replies: IO[bytes]) -> None:
+        self._replies, self._left = replies, MAX_REPLIES
+
+    def readline(self, limit: int) -> bytes:
+        """Return the next line; raises ``smtplib.SMTPServerDisconnected`` if the server says too much."""
+        line = self._replies.readline(limit)
+        self._left -= len(line)
+        if self._left < 0:
+            raise smtplib.SMTPServerDisconnected("it says too much")
+        return line
+
+    def close(self) -> None:
+        """Close them."""
+        self._replies.close()
+
+
 class _Server(smtplib.SMTP):
     """SMTP over a checked connection; with a context it speaks TLS from the first byte."""
+
+    file: _Replies | None
 
     def __init__(self, connected: transport.Transport, context: ssl.SSLContext | None, host: str) -> None:
         super().__init__(timeout=transport.DEADLINE)
@@ -212,6 +240,34 @@ class _Server(smtplib.SMTP):
     def _get_socket(self, host: str, port: int, timeout: float) -> Any:  # noqa: ARG002 - smtplib's signature
         made: socket.socket = self._connected.connect()
         return self._context.wrap_socket(made, server_hostname=self._host) if self._context else made
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Get a reply from the server, of a bounded length."""
+        if self.file is None and self.sock is not None:
+            self.file = _Replies(self.sock.makefile("rb"))
+        return super().getreply()
+
+    def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
+        """Log in as smtplib does, but in UTF-8 (RFC 4616): smtplib takes ASCII alone."""
+        first = authobject() if initial_response_ok else None
+        self._auth_challenge_count = 0 if first is None else 1
+        code, answer = self.docmd("AUTH", mechanism if first is None else f"{mechanism} {_base64(first)}")
+        while code == 334 and self._auth_challenge_count < MAX_CHALLENGES:
+            self._auth_challenge_count += 1
+            code, answer = self.docmd(_base64(authobject(base64.decodebytes(answer))))
+        if code in (235, 503):
+            return code, answer
+        raise smtplib.SMTPAuthenticationError(code, answer)
+
+    def auth_cram_md5(self, challenge: bytes | None = None) -> str | None:  # type: ignore[override]  # as smtplib's
+        """Answer a challenge of CRAM-MD5."""
+        if challenge is None:
+            return None
+        return f"{self.user} {hmac.new(self.password.encode(), challenge, 'md5').hexdigest()}"
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 TYPE = ChannelType(

@@ -69,7 +69,7 @@ def event(key: str, notification: models.Notification) -> dict[str, Any]:
         "dedup_key": notification.dedup_key,
         "client": f"workermon {__version__}",
         "payload": {
-            "summary": notification.summary[:MAX_TEXT_LENGTH],
+            "summary": about["summary"][:MAX_TEXT_LENGTH],
             "source": about["where"][:MAX_TEXT_LENGTH],
             # PagerDuty has four severities; these two mean the same as ours.
             "severity": notification.severity,

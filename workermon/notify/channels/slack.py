@@ -70,10 +70,17 @@ def escaped(plain: str) -> str:
 def message(channel: models.Channel, notifications: Sequence[models.Notification]) -> dict[str, Any]:
     """Return the message: its text for a phone's notice, and blocks for the channel."""
     parts = [_facts(channel, notifications[0])] if len(notifications) == 1 else _list(channel, notifications)
-    blocks = [{"type": "section", "text": {"type": "mrkdwn", "text": part}} for part in parts]
+    # Verbatim: nothing that looks like an address or a name becomes a link. A template may mean it.
+    style = {"type": "mrkdwn", "verbatim": True} if channel.template is None else {"type": "mrkdwn"}
+    blocks = [{"type": "section", "text": {**style, "text": part}} for part in parts]
     colour = _COLOURS[text.state(notifications)]
     headline = escaped(text.subject(notifications))[:MAX_BLOCK_LENGTH]
-    return {"text": headline, "attachments": [{"color": colour, "blocks": blocks}]}
+    return {
+        "text": headline,
+        "parse": "none",
+        "link_names": False,
+        "attachments": [{"color": colour, "blocks": blocks}],
+    }
 
 
 def _facts(channel: models.Channel, notification: models.Notification) -> str:

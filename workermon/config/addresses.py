@@ -1,0 +1,46 @@
+"""Which addresses are of the public internet: the only ones that a channel reaches without ``allow_private``."""
+
+from __future__ import annotations
+
+import ipaddress
+
+#: Networks that ``ipaddress`` (of some Python versions) takes for global, and that are not or lead elsewhere: NAT64
+#: (RFC 6052, 8215), 6to4 (RFC 3056, 7526), protocol assignments (RFC 6890), site-local (RFC 3879), documentation
+#: (RFC 9637), segment routing (RFC 9602).
+_OTHER_NETWORKS = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "192.88.99.0/24", "192.0.0.0/24", "fec0::/10", "3fff::/20",
+        "5f00::/16",
+    )
+)  # fmt: skip
+
+
+def is_public(address: str) -> bool:
+    """Tell whether an IP address is one of the public internet, neither private nor leading elsewhere.
+
+    >>> is_public("93.184.215.14"), is_public("169.254.169.254"), is_public("::ffff:10.0.0.1"), is_public("fec0::1")
+    (True, False, False, False)
+    """
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_loopback or ip.is_link_local:
+        return False
+    return ip.is_global and not any(ip.version == net.version and ip in net for net in _OTHER_NETWORKS)
+
+
+def is_private(host: str) -> bool:
+    """Tell whether a host is written as an address that is not public; a name may lead anywhere.
+
+    >>> is_private("10.0.0.1"), is_private("example.com")
+    (True, False)
+    """
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return not is_public(host)
