@@ -15,7 +15,7 @@ from redbeat import schedulers
 
 from tests.support.beat import KEY, NOW, SCHEDULE, Held, Post, at, worker
 from tests.support.present import present
-from workermon import models, settings
+from workermon import errors, models, settings
 from workermon.on_celery import schedule, scheduler
 
 
@@ -388,3 +388,32 @@ def test_a_broken_account_of_canaries_is_written_anew(
     at(beat, NOW + 60)
     assert len(canaries(post)) == 1
     assert present(planned.canaries()).at == NOW + 60
+
+
+def test_beat_survives_a_failure_and_ends_after_a_minute_of_them(
+    beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule
+) -> None:
+    """It looks again with new connections and its lock; one failure after another ends it, with the code of Redis."""
+    planned.put([worker()], NOW)
+    ended: list[int] = []
+    elapsed = [0.0]
+    beat.end, beat.steady = ended.append, lambda: elapsed[0]
+    held = beat.lock
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise redis.exceptions.ReadOnlyError("You can't write against a read only replica.")
+
+    at(beat, NOW)
+    held.extend = refused
+    held.acquire = lambda blocking: not blocking
+    for seconds in (1, 30, 59):
+        elapsed[0] = seconds
+        assert at(beat, NOW + 61) <= 1
+    assert (ended, post.sent) == ([], [])
+    del held.extend
+    at(beat, NOW + 61)
+    assert post.worker_ids == [[worker().id]]
+    held.extend = refused
+    elapsed[0] += 61
+    at(beat, NOW + 122)
+    assert ended == [errors.RedisUnavailable.exit_code]

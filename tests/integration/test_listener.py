@@ -342,3 +342,16 @@ def test_the_end_of_a_silence_is_found_by_the_sweep(house: House) -> None:
     eventually(house.led)
     assert house.dispatcher.evaluated == []
     eventually(lambda: house.dispatcher.evaluated == [worker().id], within=10)
+
+
+def test_what_fails_for_a_minute_ends(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever started it starts it anew, with connections of its own."""
+    monkeypatch.setattr(listener, "FAILED_FOR", 0.5)
+
+    class Gone:
+        def listen(self, **_: object) -> Iterator[str | None]:
+            raise errors.RedisUnavailable("Redis", "it is a read-only replica", "wait")
+
+    house.start(feed=Gone())
+    (thread, _), *_ = house._running
+    eventually(lambda: not thread.is_alive(), what="its end")

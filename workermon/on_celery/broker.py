@@ -95,10 +95,16 @@ class Channel(_Careful, kombu_redis.Channel):
     """The channel to one server."""
 
 
+#: Kombu would take these for faults of a command, not of the connection, and the node would end or stay where it is. A
+#: server that became a replica says so; to one that waits for a message it says UNBLOCKED, which has no class.
+_FAILED_OVER: Final = (kombu_redis.redis.exceptions.ResponseError,)
+
+
 class Transport(kombu_redis.Transport):
     """The transport to one server."""
 
     Channel = Channel
+    connection_errors = (*kombu_redis.Transport.connection_errors, *_FAILED_OVER)
 
 
 class SentinelChannel(_Careful, kombu_redis.SentinelChannel):
@@ -109,6 +115,7 @@ class SentinelTransport(kombu_redis.SentinelTransport):
     """The transport to a server that Sentinel names."""
 
     Channel = SentinelChannel
+    connection_errors = (*kombu_redis.SentinelTransport.connection_errors, *_FAILED_OVER)
 
 
 class _Ours:

@@ -77,10 +77,14 @@ def reaching() -> Iterator[None]:
     try:
         yield
     except schedulers.redis.exceptions.RedisError as why:
-        reason = "it refuses the password" if "auth" in type(why).__name__.lower() else type(why).__name__
         raise errors.RedisUnavailable(
-            "Redis (schedule)", reason, "check that it runs and accepts the password"
+            "Redis (schedule)", reason(why), "check that it runs and accepts the password"
         ) from None
+
+
+def reason(why: Exception) -> str:
+    """Return what an error of redis-py means, in one line without a credential."""
+    return "it refuses the password" if "auth" in type(why).__name__.lower() else type(why).__name__
 
 
 def definition(worker: models.Worker) -> str:

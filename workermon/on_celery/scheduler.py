@@ -9,6 +9,8 @@ run as RedBeat runs them.
 from __future__ import annotations
 
 import json
+import logging
+import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -28,6 +30,8 @@ log = logs.get(__name__)
 CHUNK: Final = 500
 #: Entries looked at in each tick for a next run that lies too far ahead.
 LOOKED_AT: Final = 100
+#: Seconds. After failing for so long it ends, so that its supervisor starts it anew.
+FAILED_FOR: Final = 60.0
 #: Seconds. How far a next run may lie beyond one interval before it is mended: RedBeat's scores are whole seconds.
 SLACK: Final = 2.0
 
@@ -76,11 +80,16 @@ class Scheduler(schedulers.RedBeatScheduler):
     lock: Any = None
     #: The time now, in seconds since 1970.
     clock = staticmethod(time.time)
+    #: Ends this process.
+    end = staticmethod(os._exit)
+    #: The time since some moment, which nobody sets.
+    steady = staticmethod(time.monotonic)
 
     def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
         self._looked_up_to = 0
         self._intervals: dict[bytes, float] = {}
         self._canary_due = 0.0
+        self._worked_at = self.steady()
         super().__init__(app, *args, **kwargs)
 
     @property
@@ -96,7 +105,36 @@ class Scheduler(schedulers.RedBeatScheduler):
         return str(self.app.redbeat_conf.key_prefix)
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """Send what is due; returns the seconds until the next look."""
+        """Send what is due; returns the seconds until the next look.
+
+        If Redis does not let it, it looks again with new connections, for the address may stand for another server by
+        now. After a minute it ends.
+        """
+        try:
+            pause = self._tick()
+        except schedulers.redis.exceptions.RedisError as why:
+            return self._failed(why)
+        self._worked_at = self.steady()
+        return pause
+
+    def _failed(self, why: Exception) -> float:
+        """Drop the connections, and end if it has failed for long; returns the seconds until the next try."""
+        failed_for = self.steady() - self._worked_at
+        if failed_for > FAILED_FOR:
+            log.error("beat.gave_up", reason=schedule.reason(why), failed_for=round(failed_for))
+            logging.shutdown()
+            # Celery would log a traceback, and end with code 0 if it is asked to end.
+            self.end(errors.RedisUnavailable.exit_code)
+        log.warning("beat.failed", reason=schedule.reason(why), failed_for=round(failed_for))
+        self._redis.connection_pool.disconnect()
+        try:
+            # The lock may have ended meanwhile. If another beat has it, this one waits.
+            self.lock.acquire(blocking=False)
+        except schedulers.redis.exceptions.RedisError:
+            log.debug("beat.lock_left", lasts=self.lock_timeout)
+        return float(min(1.0, self.max_interval))
+
+    def _tick(self) -> float:
         self._hold()
         now = self.clock()
         client = self._redis

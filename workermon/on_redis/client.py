@@ -126,10 +126,16 @@ def place(client: redis.Redis) -> str:
 
 @contextlib.contextmanager
 def guard(client: redis.Redis) -> Iterator[None]:
-    """Turn what redis-py raises within into ``errors.RedisUnavailable``, in one line and without a credential."""
+    """Turn what redis-py raises within into ``errors.RedisUnavailable``, in one line and without a credential.
+
+    After what a failover may have caused no idle connection is used again, so that the address is resolved anew.
+    """
     try:
         yield
     except RedisError as error:
+        if refusals.asks_for_another(error):
+            # The address may stand for another server by now. What is at work in other threads finds out by itself.
+            client.connection_pool.disconnect(inuse_connections=False)
         raise unavailable(client, error) from None
 
 

@@ -56,6 +56,20 @@ class ClusterMode(exceptions.RedisError):
     """The server is a node of a cluster."""
 
 
+#: What a server says that is not the primary, or not ready; redis-py has no class for what a script repeats of it.
+_NOT_HERE: Final = ("READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED")
+
+
+def asks_for_another(error: exceptions.RedisError) -> bool:
+    """Tell whether another server may stand at the address by now: this one is gone, silent, a replica or loading.
+
+    >>> asks_for_another(exceptions.ResponseError("READONLY You can't write against a read only replica."))
+    True
+    """
+    gone = (redis.ConnectionError, redis.TimeoutError, exceptions.ReadOnlyError, exceptions.MasterDownError)
+    return isinstance(error, gone) or any(word in str(error) for word in _NOT_HERE)
+
+
 def explain(error: exceptions.RedisError) -> tuple[str, str]:
     """Return why the server refuses, and what to do, each in one line and without a credential."""
     if isinstance(error, TooOld):

@@ -26,6 +26,9 @@ RECONCILIATION: Final = 300.0
 HEARTBEAT: Final = 15.0
 #: Seconds, as it grows, before Redis is tried again.
 PATIENCE: Final = (0.2, 0.5, 1.0, 2.0)
+#: Seconds without a success after which it ends, so that it is started anew with connections of its own: whatever
+#: became of the old ones, they do not come right by themselves.
+FAILED_FOR: Final = 60.0
 
 
 class Timer:
@@ -79,17 +82,23 @@ class Listener:
         )
 
     def run(self, stop: threading.Event) -> None:
-        """Lead whenever nobody else does, until ``stop``; whatever fails is tried again."""
+        """Lead whenever nobody else does, until ``stop``; whatever fails is tried again, for a minute."""
         lease, lead, failures = leadership.Leadership(self.leases), _Lead(self), 0
+        worked_at = time.monotonic()
         while not stop.is_set():
             try:
                 if lease.hold():
                     log.info("listener.leads")
                     lead.run(lease, stop)
-                failures = 0
+                failures, worked_at = 0, time.monotonic()
                 pause = leadership.RENEWAL
             except Exception as why:
                 # It must not die, because nobody else would enqueue evaluations. Most often Redis is away for a while.
+                worked_at = max(worked_at, lead.worked_at)
+                failed_for = time.monotonic() - worked_at
+                if failed_for > FAILED_FOR:
+                    log.error("listener.gave_up", reason=str(why) or repr(why), failed_for=round(failed_for))
+                    return
                 pause = PATIENCE[min(failures, len(PATIENCE) - 1)]
                 failures += 1
                 expected = isinstance(why, errors.WorkermonError)
@@ -108,6 +117,8 @@ class _Lead:
             samples=own.samples, outbox=own.outbox, workers=own.workers, dispatcher=own.dispatcher, now=own.now
         )
         self._heartbeat = background.Background("heartbeat", own.heartbeat.beat)
+        #: When it last swept with success, on a monotonic clock.
+        self.worked_at = 0.0
 
     def run(self, lease: leadership.Leadership, stop: threading.Event) -> None:
         """Lead until ``stop``, or until another leads."""
@@ -151,3 +162,4 @@ class _Lead:
         for reason, number in self._subscription.take_invalid().items():
             own.pulse.count(f"event.invalid.{reason}", number)
         own.pulse.mark(leadership.NAME, own.now())
+        self.worked_at = time.monotonic()

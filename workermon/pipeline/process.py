@@ -14,7 +14,7 @@ from typing import Final
 
 from dishka import Container
 
-from workermon import logs, runtime, settings
+from workermon import errors, logs, runtime, settings
 from workermon.pipeline import listener
 
 log = logs.get(__name__)
@@ -42,14 +42,21 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def run(container: Container, stop: threading.Event) -> None:
-    """Run a listener until ``stop``; if it cannot be made yet, try again."""
+    """Run a listener until ``stop``; if it cannot be made yet, try again.
+
+    One that gave up is followed by one with a container of its own, and so with clients of its own.
+    """
+    fresh: Container | None = None
     while not stop.is_set():
         try:
-            listener.Listener.of(container).run(stop)
+            listener.Listener.of(fresh or container).run(stop)
         except Exception as why:
             # Something could not be made yet, such as a connection.
             log.error("listener.failed", reason=str(why) or repr(why))
             stop.wait(listener.PATIENCE[-1])
+        if fresh is not None:
+            fresh.close()
+        fresh = None if stop.is_set() else runtime.open()
 
 
 def main() -> None:
@@ -62,9 +69,13 @@ def main() -> None:
     threading.Thread(target=_watch, args=(os.getppid(), stop), name="parent", daemon=True).start()
     container = runtime.open(own)
     try:
-        run(container, stop)
+        listener.Listener.of(container).run(stop)
+    except errors.WorkermonError as why:
+        log.error("listener.failed", reason=str(why))
     finally:
         container.close()
+    if not stop.is_set():
+        sys.exit(errors.RedisUnavailable.exit_code)  # the node starts it again
 
 
 def _watch(parent: int, stop: threading.Event) -> None:
