@@ -397,7 +397,7 @@ def test_beat_survives_a_failure_and_ends_after_a_minute_of_them(
     planned.put([worker()], NOW)
     ended: list[int] = []
     elapsed = [0.0]
-    beat.end, beat.steady = ended.append, lambda: elapsed[0]
+    beat.end, beat.steady = ended.append, lambda: elapsed[0]  # type: ignore[assignment]
     held = beat.lock
 
     def refused(*_: Any, **__: Any) -> None:
