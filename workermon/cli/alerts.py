@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import click
 
 from workermon import errors, models, ports
-from workermon.cli import options, output, session, tables
+from workermon.cli import options, output, session, tables, vitals
 
 if TYPE_CHECKING:
     from workermon import views
@@ -46,6 +46,7 @@ def alerts(
     found = own.get(views.AlertView).list(wanted)
     if not found.alerts:
         _check_known(own, worker, rule)
+    vitals.warn_if_down(own)
     if as_json:
         output.document(found)
     elif found.alerts:
@@ -130,6 +131,7 @@ def why(own: session.Session, name: str, metric: str | None, as_json: bool) -> N
     Example: workermon why render-07 cpu_utilization
     """
     found = _explained(own, name, metric)
+    vitals.warn_if_down(own)
     if as_json:
         output.document(found)
         return

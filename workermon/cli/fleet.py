@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import errors, models
-from workermon.cli import options, output, recording, session, tables
+from workermon.cli import options, output, recording, session, tables, vitals
 
 if TYPE_CHECKING:
     from workermon import views
@@ -204,6 +204,8 @@ def listing(own: session.Session, status: str | None, labels: tuple[str, ...], a
     from workermon import views
 
     found = own.get(views.FleetView).list(status=status, labels=options.pairs(labels, "--label"))
+    if found.workers:
+        vitals.warn_if_down(own)
     if as_json:
         output.document(found)
         return
@@ -268,6 +270,7 @@ def show(own: session.Session, name: str, as_json: bool) -> None:
 
     record = own.get(fleet.Lookup).resolve([name])[0]
     found = own.get(views.FleetView).show(record)
+    vitals.warn_if_down(own)
     if as_json:
         output.document(found)
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workermon import models
-from workermon.cli import options, output, session, tables
+from workermon.cli import options, output, session, tables, vitals
 
 if TYPE_CHECKING:
     from workermon import views
@@ -36,6 +36,7 @@ def history(own: session.Session, name: str, metric: str | None, since: int, as_
         raise click.UsageError("--csv and --json exclude each other")
     record = own.get(fleet.Lookup).resolve([name])[0]
     found = own.get(views.HistoryView).history(record, metric, own.now() - since)
+    vitals.warn_if_down(own)
     if as_json:
         output.document(found)
     elif as_csv:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import click
 
 from workermon import errors, models
-from workermon.cli import options, output, session
+from workermon.cli import options, output, session, vitals
 
 Message = models.Event | models.Notification
 
@@ -42,9 +42,11 @@ def watch(own: session.Session, names: tuple[str, ...], as_json: bool, seconds: 
 
 
 def _until(own: session.Session, messages: Iterator[Message | None], seconds: int | None) -> Iterator[Message | None]:
-    """Yield messages for that many seconds."""
+    """Yield messages for that many seconds; say if the pipeline goes down meanwhile."""
+    watchdog = vitals.Watchdog(own)
     end = None if seconds is None else own.now() + seconds
     for message in messages:
+        watchdog.look()
         yield message
         if end is not None and own.now() >= end:
             return

@@ -1,0 +1,54 @@
+"""One line on standard error if the monitor does not work: what a command shows is as old as that then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workermon import errors
+from workermon.cli import output
+
+if TYPE_CHECKING:
+    from workermon.cli import session
+
+#: Seconds between two looks of a command that goes on for long.
+EVERY = 15
+
+
+class Watchdog:
+    """Warns whenever the pipeline goes down, once each time."""
+
+    def __init__(self, own: session.Session) -> None:
+        self._own, self._down, self._looked_at = own, False, float("-inf")
+
+    def look(self) -> None:
+        """Look again if the last look was long enough ago."""
+        now = self._own.now()
+        if 0 <= now - self._looked_at < EVERY:
+            return
+        self._looked_at = now
+        was_down, self._down = self._down, False
+        fault = _fault(self._own)
+        if fault is not None:
+            self._down = True
+            if not was_down:
+                _warn(fault)
+
+
+def warn_if_down(own: session.Session) -> None:
+    """Warn if the pipeline is down."""
+    fault = _fault(own)
+    if fault is not None:
+        _warn(fault)
+
+
+def _warn(fault: str) -> None:
+    output.warn(f"the pipeline is down, so this may be old: {fault}; see 'workermon status'")
+
+
+def _fault(own: session.Session) -> str | None:
+    from workermon import health
+
+    try:
+        return own.get(health.VitalsCheck).vitals().fault
+    except errors.WorkermonError:  # what the command itself reads says it better, or does not need it
+        return None
