@@ -255,6 +255,26 @@ def test_discover(ok, world):
     assert json.loads(ok("list", "--status", "running", "--json"))["workers"][0]["metrics"]["cpu_utilization"]
 
 
+def test_discover_over_two_regions_does_what_it_can(run, world):
+    """What one region has is added; the other one is exit code 5 with the reason, in JSON too."""
+    usual = world.ec2.find
+
+    def find(scope, tags):
+        if scope.region == "eu-west-1":
+            raise errors.CredentialsRejected("EC2 in eu-west-1", "DescribeInstances: AuthFailure", "see the account")
+        return usual(scope, tags)
+
+    world.ec2.find = find
+    given = ("discover", "--tag", "Role=render", "--region", "eu-west-1", "--region", REGION)
+    dry = run(*given, "--dry-run", "--json")
+    assert dry.exit_code == 5
+    assert list(json.loads(dry.stdout)["failed"]) == ["default/eu-west-1"]
+    done = run(*given)
+    assert (done.exit_code, sorted(world.workers.ids())) == (5, [A, B])
+    assert f"added {A}" in done.stdout
+    assert "error: EC2 in eu-west-1: DescribeInstances: AuthFailure; the region may not be enabled" in done.stderr
+
+
 def test_reconcile(ok, run, world):
     """What is missing is repaired, a dry run only tells, and AWS out of reach is exit code 5 after the repair."""
     ok("add", A)

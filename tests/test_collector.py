@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.refused import CONFIGURATION, IDS, SCOPE, T0, last_error
-from workermon import models, ports
+from workermon import config, errors, evaluate, fleet, health, models, ports, testing
 from workermon.alerts import lifecycle
 from workermon.evaluate import account
 from workermon.fleet import Cleanup
@@ -156,3 +156,66 @@ def test_without_a_rule_about_silence_everybody_hears_of_it():
     assert heard(cpu, cpu) == ("ops", "log")
     assert heard(cpu, models.Rule(name="b", kind="no-data", notify=("night",))) == ("night",)
     assert heard() == ("log",)
+
+
+@pytest.fixture
+def discovering():
+    """Give a monitor without a worker, whose [discover] names two regions, of which one is refused."""
+    monitor = testing.Monitor(
+        config.DEFAULT.model_copy(
+            update={"discover": models.Discover(regions=("us-east-1", "me-south-1"), tags={"Role": "render"})}
+        )
+    )
+
+    class Ec2(testing.MemoryEc2):
+        refused = True
+
+        def find(self, scope, tags):
+            if self.refused and scope.region == "me-south-1":
+                raise errors.CredentialsRejected("EC2 in me-south-1", "DescribeInstances: AuthFailure", "enable it")
+            return super().find(scope, tags)
+
+    monitor.ec2 = Ec2()
+    monitor.pulse.mark("listener", monitor.clock())
+    return monitor
+
+
+def reconciled(monitor, times=1):
+    """Reconcile and evaluate every five minutes, as the listener has it done."""
+    for _ in range(times):
+        monitor.get(fleet.Reconciliation).reconcile()
+        monitor.get(Cleanup).close_unused_accounts()
+        monitor.get(evaluate.Evaluation).evaluate([])
+        for _ in range(30):
+            monitor.clock.advance(10)
+            monitor.pulse.mark("listener", monitor.clock())
+
+
+def test_a_region_of_discover_that_is_refused_is_one_alert(discovering):
+    """Nobody is monitored there, so no collection would tell; it resolves when the region answers."""
+    reconciled(discovering, times=3)
+    (alert,) = discovering.alerts.open()
+    assert (alert.rule, alert.last.scope) == ("collector", {"account": "default", "region": "me-south-1"})
+    assert "the region may not be enabled for the account" in alert.last.reason
+    discovering.ec2.refused = False
+    reconciled(discovering, times=2)
+    assert discovering.alerts.open() == []
+
+
+def test_a_region_of_discover_that_is_refused_shows_in_status_and_doctor(discovering):
+    """Both name it, with what it may be; that it is not searched any more ends it."""
+    reconciled(discovering)
+    shown = discovering.get(health.StatusCheck).status()
+    (scope,) = shown.scopes
+    assert (scope.region, scope.state) == ("me-south-1", "denied")
+    assert "the region may not be enabled" in scope.reason
+    (part,) = [part for part in shown.parts if part.name == "collection"]
+    assert (part.ok, part.reason) == (False, "[discover] cannot search in default/me-south-1 (denied)")
+    checks = {check.name: check for check in discovering.get(health.Doctor).examine("us-east-1").checks}
+    assert checks["ec2:DescribeInstances of [discover] in default/us-east-1"].ok
+    refused = checks["ec2:DescribeInstances of [discover] in default/me-south-1"]
+    assert not refused.ok
+    assert "because the same credentials serve us-east-1" in refused.reason
+    discovering.configure(discover=models.Discover(regions=("us-east-1",), tags={"Role": "render"}))
+    reconciled(discovering)
+    assert discovering.get(health.StatusCheck).status().scopes == ()

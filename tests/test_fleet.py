@@ -245,6 +245,32 @@ def test_discover_adds_what_carries_the_tags(world):
     assert world.worker(C).origin == "command"
 
 
+class OneRegionRefused(testing.MemoryEc2):
+    """An EC2 whose second region does not know the credentials, as one that is not enabled for the account."""
+
+    refused = "me-south-1"
+
+    def find(self, scope, tags):
+        """Refuse in that region."""
+        if scope.region == self.refused:
+            where = f"EC2 in {scope.region}"
+            raise errors.CredentialsRejected(where, "DescribeInstances: AuthFailure", "give boto3 valid credentials")
+        return super().find(scope, tags)
+
+
+def test_discover_does_what_it_can(world):
+    """A region that refuses does not keep back another one; the reason says that it may not be enabled."""
+    world.ec2 = OneRegionRefused(*world.ec2.describe(HERE, [A, B, C]).values())
+    there = models.AccountRegion(region="me-south-1")
+    found = stage(fleet.Discovery, world).discover({"Role": "render"}, [there, HERE])
+    assert [one.id for one in found.added] == [A, C]
+    assert world.workers.ids() == [A, C]
+    why = found.failed["default/me-south-1"]
+    assert "may not be enabled for the account, because the same credentials serve us-east-1" in str(why)
+    with pytest.raises(errors.CredentialsRejected, match="give boto3 valid credentials"):
+        stage(fleet.Discovery, world).discover({"Role": "render"}, [there])
+
+
 def test_reconcile_repairs_the_schedule(world):
     """Missing and broken entries are put, ghosts and those of paused workers deleted; a dry run only tells."""
     world.add([A, B, C])

@@ -539,7 +539,27 @@ def test_an_unknown_region_names_the_nearest(sessions: session.Sessions, region:
 
 def test_regions_are_those_of_every_partition() -> None:
     """China and GovCloud are regions too."""
-    assert {"us-east-1", "cn-north-1", "us-gov-west-1"} <= regions.known_regions()
+    known = regions.known_regions()
+    assert {"us-east-1", "cn-north-1", "us-gov-west-1"} <= known.names
+
+
+@pytest.mark.parametrize(
+    ("region", "taken"),
+    [
+        ("sa-west-1", True),  # in the list of partitions, but not in that of EC2's endpoints
+        ("me-west-1", True),
+        ("eu-west-9", True),
+        ("ap-southeast-42", True),
+        ("us-gov-north-1", True),
+        ("us-esat-1", False),
+        ("mars-central-1", False),
+        ("us-east1", False),
+        ("aws-global", False),
+    ],
+)
+def test_a_region_that_aws_may_open_is_taken(region: str, taken: bool) -> None:
+    """A name that a partition knows, or that fits its pattern and is made of words that AWS uses."""
+    assert (region in regions.known_regions()) is taken
 
 
 def test_the_default_region_is_boto3s(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -620,7 +640,7 @@ def test_a_role_is_assumed_with_its_external_id_once(sessions: session.Sessions,
     [
         ("throttle", errors.AwsThrottled),
         ("deny", errors.AwsDenied),
-        ("invalid", errors.AwsDenied),
+        ("invalid", errors.CredentialsRejected),
         ("error", errors.AwsUnreachable),
         ("garbage", errors.AwsUnreachable),
         ("drop", errors.AwsUnreachable),

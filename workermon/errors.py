@@ -131,6 +131,21 @@ class AwsDenied(AwsError):
     kind = "denied"
 
 
+class CredentialsRejected(AwsDenied):
+    """AWS does not recognise the credentials.
+
+    If the same ones serve another region, then this region is not enabled for the account.
+    """
+
+
+def region_not_enabled(refused: AwsError, serving: str) -> AwsError:
+    """Return a refusal of credentials that serve another region (``serving``), with what that means."""
+    if not isinstance(refused, CredentialsRejected):
+        return refused
+    why = f"{refused.why}; the region may not be enabled for the account, because the same credentials serve {serving}"
+    return CredentialsRejected(refused.what, why, "enable the region for the account, or leave it out")
+
+
 class InstanceGone(AwsError):
     """EC2 does not know the instance (any more)."""
 

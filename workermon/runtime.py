@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
@@ -387,6 +387,6 @@ def default_region() -> str | None:
     return regions.default_region()
 
 
-def known_regions() -> frozenset[str]:
+def known_regions() -> Collection[str]:
     """Return the regions that AWS has."""
     return regions.known_regions()

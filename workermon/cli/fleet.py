@@ -120,12 +120,14 @@ def discover(
         _collect(own, found.added)
     if as_json:
         added = [{"id": worker.id, "name": worker.name, "region": worker.region} for worker in found.added]
-        output.document({"added": added, "known": list(found.known), "dry_run": dry_run})
-        return
-    for worker in found.added:
-        click.echo(f"{'would add' if dry_run else 'added'} {worker.id} as {worker.name}, {worker.region}")
-    if not found.added:
-        output.warn(f"nothing new; {len(found.known)} of the instances found are monitored already")
+        failed = {scope: str(why) for scope, why in found.failed.items()}
+        output.document({"added": added, "known": list(found.known), "failed": failed, "dry_run": dry_run})
+    else:
+        for worker in found.added:
+            click.echo(f"{'would add' if dry_run else 'added'} {worker.id} as {worker.name}, {worker.region}")
+        if not found.added:
+            output.warn(f"nothing new; {len(found.known)} of the instances found are monitored already")
+    _fail(found.failed)
 
 
 @click.command(cls=recording.Write)
@@ -339,6 +341,14 @@ def refresh(own: session.Session, names: tuple[str, ...]) -> None:
         raise why
 
 
+def _fail(failed: Mapping[str, errors.AwsError]) -> None:
+    """Raise the last of several errors, after a warning for each of the others."""
+    for why in list(failed.values())[:-1]:
+        output.warn(str(why))
+    for why in list(failed.values())[-1:]:
+        raise why
+
+
 @click.command(cls=recording.Write)
 @click.option("--dry-run", is_flag=True, help="Only show what would be repaired.")
 @options.as_json
@@ -368,5 +378,4 @@ def reconcile(own: session.Session, dry_run: bool, as_json: bool) -> None:
             click.echo(f"{'would ' if dry_run else ''}{step.action} {step.worker_id}: {errors.printable(step.reason)}")
         if not done.steps and not done.failed:
             click.echo("nothing to repair", err=True)
-    for why in done.failed.values():
-        raise why
+    _fail(done.failed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -101,7 +101,7 @@ class Session:
         return runtime.default_region()
 
     @cached_property
-    def known_regions(self) -> frozenset[str]:
+    def known_regions(self) -> Collection[str]:
         """Return the regions that AWS has."""
         from workermon import runtime
 

@@ -19,6 +19,7 @@ from workermon.fleet.members import Removed as Removed
 from workermon.fleet.plan import ApplyOptions as ApplyOptions
 from workermon.fleet.plan import ChangeReport as ChangeReport
 from workermon.fleet.price import Pricing as Pricing
+from workermon.fleet.reconcile import RECONCILED_EVERY as RECONCILED_EVERY
 from workermon.fleet.reconcile import Reconciled as Reconciled
 from workermon.fleet.reconcile import Reconciliation as Reconciliation
 from workermon.fleet.regions import Regions as Regions

@@ -44,6 +44,7 @@ class Cleanup:
         """Resolve the alerts about accounts and regions if no worker is collected any more; return their keys.
 
         What is known of the errors there is forgotten. If a worker is there after all, its next collection notes it.
+        Where ``[discover]`` searches, its alerts stay.
         """
         failing = [
             basis
@@ -52,13 +53,21 @@ class Cleanup:
         ]
         if not failing:
             return ()
-        collected = {
+        collected, discover = self.collected_scopes(), self.configurations.load().discover
+        unused = [
+            basis
+            for basis in failing
+            if basis.record.key not in collected and not (discover and discover.searches(basis.record.key))
+        ]
+        return tuple(basis.record.key for basis in unused if self._close(basis))
+
+    def collected_scopes(self) -> set[str]:
+        """Return the keys of the accounts and regions where a worker is collected."""
+        return {
             record.worker.scope.key
             for record in self.workers.every()
             if record.worker.monitoring == "active" and record.condition.status not in models.GONE
         }
-        unused = [basis for basis in failing if basis.record.key not in collected]
-        return tuple(basis.record.key for basis in unused if self._close(basis))
 
     def orphaned_channel_alerts(self) -> list[str]:
         """Return the ids of alerts about the delivery to channels that the configuration no longer has."""

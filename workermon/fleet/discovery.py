@@ -16,10 +16,22 @@ log = logs.get(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Discovered:
-    """What carries the tags: the workers that were (or would be) added, and the ids that were monitored already."""
+    """What carries the tags: the workers that were (or would be) added, and the ids that were monitored already.
+
+    ``failed`` says, by the key of an account and region, why it could not be searched.
+    """
 
     added: tuple[models.Worker, ...]
     known: tuple[str, ...]
+    failed: dict[str, errors.AwsError]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Search:
+    """The instances that carry the tags, by account and region, and why others could not be searched, by their keys."""
+
+    instances: tuple[tuple[models.AccountRegion, list[models.Instance]], ...]
+    failed: dict[str, errors.AwsError]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +65,14 @@ class Discovery:
         labels: Mapping[str, str] | None = None,
         dry_run: bool = False,
     ) -> Discovered:
-        """Add every instance that carries all these tags and is not monitored yet; ``dry_run`` adds nothing."""
-        found: dict[str, tuple[models.AccountRegion, models.Instance]] = {}
-        for scope in scopes:
-            found.update({instance.id: (scope, instance) for instance in self.ec2.find(scope, tags)})
+        """Add every instance that carries all these tags and is not monitored yet; ``dry_run`` adds nothing.
+
+        What one account and region refuses does not keep back the others. Raises ``errors.AwsError`` if all refuse.
+        """
+        search = self.search(tags, scopes)
+        if search.failed and not search.instances:
+            raise next(iter(search.failed.values()))
+        found = {instance.id: (scope, instance) for scope, some in search.instances for instance in some}
         known = self.workers.get(list(found))
         added = tuple(
             DesiredWorker(
@@ -74,7 +90,22 @@ class Discovery:
         if added and not dry_run:
             self.enrolment.enrol(added)
             log.info("workers.discovered", number=len(added), origin="command")
-        return Discovered(added, tuple(sorted(known)))
+        return Discovered(added, tuple(sorted(known)), search.failed)
+
+    def search(self, tags: Mapping[str, str], scopes: Sequence[models.AccountRegion]) -> Search:
+        """Ask EC2 for the instances with these tags, in each account and region."""
+        instances: list[tuple[models.AccountRegion, list[models.Instance]]] = []
+        failed: dict[str, errors.AwsError] = {}
+        for scope in scopes:
+            try:
+                instances.append((scope, sorted(self.ec2.find(scope, tags), key=lambda instance: instance.id)))
+            except errors.AwsError as why:
+                failed[scope.key] = why
+        serving = {scope.account: scope.region for scope, _ in instances}
+        for scope in scopes:
+            if scope.key in failed and scope.account in serving:
+                failed[scope.key] = errors.region_not_enabled(failed[scope.key], serving[scope.account])
+        return Search(tuple(instances), failed)
 
     def compare(
         self, fleet: Mapping[str, ports.Record], configuration: models.Configuration, defaults: Defaults
@@ -86,17 +117,11 @@ class Discovery:
         if wanted is None:
             comparison.steps.extend(Step("remove", worker_id, "no [discover] any more") for worker_id in ours)
             return comparison
-        seen: set[str] = set()
-        unknown_regions: set[str] = set()
-        for scope in Scopes(configuration, self.secrets).of_discovery(wanted, defaults.region):
-            try:
-                instances = self.ec2.find(scope, wanted.tags)
-            except errors.AwsError as why:
-                comparison.failed[scope.key] = why
-                unknown_regions.add(scope.region)
-                continue
-            seen.update(instance.id for instance in instances)
-            for instance in sorted(instances, key=lambda instance: instance.id):
+        search = self.search(wanted.tags, Scopes(configuration, self.secrets).of_discovery(wanted, defaults.region))
+        comparison.failed.update(search.failed)
+        comparison.searched.update(scope.key for scope, _ in search.instances)
+        for scope, instances in search.instances:
+            for instance in instances:
                 desired = DesiredWorker(
                     id=instance.id,
                     scope=scope,
@@ -112,6 +137,8 @@ class Discovery:
                 else:
                     keep_interval = defaults.keep_interval and wanted.interval is None
                     _compare_worker(desired, record.worker, comparison, keep_interval=keep_interval)
+        seen = {instance.id for _, instances in search.instances for instance in instances}
+        unknown_regions = {key.rpartition("/")[2] for key in search.failed}
         comparison.steps.extend(
             Step("remove", worker_id, "no longer carries the tags of [discover]")
             for worker_id, worker in ours.items()

@@ -17,6 +17,13 @@ log = logs.get(__name__)
 #: Seconds. EC2 may not know an instance for a moment after its launch, so a worker this young does not count as gone.
 YOUNG = 300
 
+#: Seconds. How often the listener has it done.
+RECONCILED_EVERY = 300.0
+
+#: Seconds. The interval at which searches of ``[discover]`` count as collections: the alert about an account and
+#: region, which waits for three of them, fires at the second refusal.
+SEARCH_INTERVAL = int(RECONCILED_EVERY / 2)
+
 #: Steps after which a worker is no longer monitored.
 _LEAVING = frozenset({"retire", "remove"})
 
@@ -40,6 +47,7 @@ class Reconciliation:
     schedule: ports.Schedule
     samples: ports.Samples
     alerts: ports.Alerts
+    accounts: ports.Accounts
     configurations: ports.Configurations
     ec2: ports.Ec2
     now: ports.Clock
@@ -50,6 +58,7 @@ class Reconciliation:
         ``interval`` (seconds, of new workers) and ``region`` are for ``[discover]``, if it names none. If EC2 is out of
         reach, the schedule is repaired all the same, and ``failed`` says where and why.
         """
+        at = self.now()
         fleet = {record.worker.id: record for record in self.workers.every()}
         steps = self._compare_schedule(fleet)
         changed = self._compare_ec2(fleet)
@@ -62,7 +71,22 @@ class Reconciliation:
         steps = self._settled([*steps, *changed.steps, *found.steps], configuration)
         if not dry_run:
             self._repair(fleet, steps, [*changed.updated, *found.updated], found.added)
+            self._note_search(found, at)
         return Reconciled(tuple(steps), changed.failed | found.failed)
+
+    def _note_search(self, comparison: Comparison, at: float) -> None:
+        """Note where ``[discover]`` could not be searched, for ``status`` and the alert about that account and region.
+
+        Where workers are collected, their collections say how it goes.
+        """
+        collected = self.cleanup.collected_scopes()
+        failing = {key for key, state in self.accounts.load().items() if state.failing_since is not None}
+        for key, why in comparison.failed.items():
+            if key not in collected:
+                last_error = models.CollectionError(kind=why.kind, message=str(why), at=at)
+                self.accounts.note(key, at, SEARCH_INTERVAL, last_error)
+        for key in comparison.searched & failing - collected:
+            self.accounts.note(key, at, SEARCH_INTERVAL, None)
 
     def _compare_schedule(self, fleet: Mapping[str, ports.Record]) -> list[Step]:
         entries = self.schedule.ids()

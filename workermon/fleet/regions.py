@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 from workermon import config, errors
 
@@ -12,7 +13,7 @@ class Regions:
     """The region that boto3 is configured for, if there is one, and the regions that AWS has."""
 
     default: str | None
-    known: frozenset[str]
+    known: Collection[str]
 
     def choose(self, given: str | None) -> str:
         """Return the given region, or the default one.

@@ -17,15 +17,7 @@ class Scopes:
 
     def of(self, region: str, account: str | None) -> models.AccountRegion:
         """Return where calls go for an account by its name; ``None`` is boto3's own credentials."""
-        if account is None or account == "default":
-            return models.AccountRegion(region=region)
-        role = self.configuration.accounts[account]
-        return models.AccountRegion(
-            region=region,
-            account=account,
-            role_arn=role.role_arn,
-            external_id=None if role.external_id is None else self.secrets(role.external_id),
-        )
+        return self.configuration.account_region(region, account, self.secrets)
 
     def of_discovery(self, wanted: models.Discover, region: str | None) -> list[models.AccountRegion]:
         """Return where to search; ``region`` is used if the file names none.

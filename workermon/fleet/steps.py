@@ -21,10 +21,12 @@ class Comparison:
     """How the fleet differs from EC2.
 
     ``added`` are new workers, ``updated`` those whose set-up changed. ``failed`` says, by the key of an account
-    and region, why EC2 could not be asked there.
+    and region, why EC2 could not be asked there; ``searched`` are the
+    keys of those where ``[discover]`` was.
     """
 
     added: list[models.Worker] = dataclasses.field(default_factory=list)
     updated: list[models.Worker] = dataclasses.field(default_factory=list)
     steps: list[Step] = dataclasses.field(default_factory=list)
     failed: dict[str, errors.AwsError] = dataclasses.field(default_factory=dict)
+    searched: set[str] = dataclasses.field(default_factory=set)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from workermon import errors, models, ports, rules
 from workermon.config import catalogue
@@ -46,6 +46,7 @@ class Doctor:
     configurations: ports.Configurations
     kinds: rules.Kinds
     server: ports.Server
+    secrets: ports.Secrets
     ec2: ports.Ec2
     cloudwatch: ports.CloudWatch
     now: ports.Clock
@@ -60,6 +61,7 @@ class Doctor:
         for record in records:
             members.setdefault(record.worker.scope, []).append(record.worker.id)
         checks += self.examine_rules(records)
+        checks += self.examine_discovery(members, default_region)
         if not members and default_region is not None:
             members[models.AccountRegion(region=default_region)] = []
         for scope, worker_ids in members.items():
@@ -74,6 +76,37 @@ class Doctor:
         for found in rules.unfirable(self.configurations.load(), members, self.kinds):
             reason = errors.printable(found.reason)
             yield Check(name=f"rule {found.rule}", ok=False, reason=reason, todo=found.obstacle.todo)
+
+    def examine_discovery(
+        self, members: Collection[models.AccountRegion], default_region: str | None
+    ) -> Iterator[Check]:
+        """Try to search where ``[discover]`` does, but for where workers are: there everything is tried."""
+        configuration = self.configurations.load()
+        discover = configuration.discover
+        if discover is None:
+            return
+        regions = discover.regions or ((default_region,) if default_region else ())
+        scopes = [configuration.account_region(region, discover.account, self.secrets) for region in regions]
+        known = {scope.key for scope in members}
+        answers = {scope.key: self._search_error(scope, discover.tags) for scope in scopes}
+        serving = [scope.region for scope in scopes if answers[scope.key] is None]
+        for key, why in answers.items():
+            if key in known:
+                continue
+            name = f"ec2:DescribeInstances of [discover] in {key}"
+            if why is None:
+                yield Check(name=name, ok=True, reason="answered")
+                continue
+            refusal = errors.region_not_enabled(why, serving[0]) if serving else why
+            reason = errors.printable(f"{refusal.kind}: {refusal.why}")
+            yield Check(name=name, ok=False, reason=reason, todo=refusal.todo)
+
+    def _search_error(self, scope: models.AccountRegion, tags: Mapping[str, str]) -> errors.AwsError | None:
+        try:
+            self.ec2.find(scope, tags)
+        except errors.AwsError as why:
+            return why
+        return None
 
     def examine_server(self) -> list[Check]:
         """Look at the settings of Redis and at its clock."""

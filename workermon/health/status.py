@@ -186,13 +186,20 @@ class StatusCheck:
         backlog = self.outbox.backlog()
         ticked, trace = self.schedule.last_tick(), self.trace.trace()
         finding = canary.judge(self.schedule.canaries(), trace, ticked=ticked, listens="canary" in marks, at=at)
+        states, discover = self.accounts.load(), self.configurations.load().discover
+        collected = {worker.scope for worker in fleet if worker.is_watched}
+        unsearched = {
+            key: state.last_error
+            for key, state in sorted(states.items())
+            if state.last_error and key not in collected and discover is not None and discover.searches(key)
+        }
         parts = (
             Part(name="redis", ok=True, reason="answers"),
             _signed("beat", ticked, canary.MAX_BEAT_AGE, at),
             _nodes(answering, patience),
             _signed("listener", marks.get("listener"), vitals.MAX_LISTENER_AGE, at),
             _schedule(fleet, self.schedule.ids(), quarantined),
-            _collection(fleet, lateness, at),
+            _collection(fleet, lateness, at, unsearched),
             _evaluation(pending),
             self._delivery(backlog, at),
             _queues(queues, marks, trace, at),
@@ -211,7 +218,7 @@ class StatusCheck:
             quarantined=quarantined,
             alerts=len(self.alerts.open()),
             counts=self.pulse.counts(),
-            scopes=_scopes({worker.scope for worker in fleet}, self.accounts.load(), self.limiter.slowed()),
+            scopes=_scopes({*(worker.scope for worker in fleet), *unsearched}, states, self.limiter.slowed()),
             bill=self._bill(at),
             canary=CanaryStatus(
                 ok=finding.ok,
@@ -378,7 +385,8 @@ def _lateness(fleet: _Fleet, at: float) -> float:
     return round(late, 1)
 
 
-def _collection(fleet: _Fleet, lateness: float, at: float) -> Part:
+def _collection(fleet: _Fleet, lateness: float, at: float, unsearched: Mapping[str, models.CollectionError]) -> Part:
+    """Look at collection; ``unsearched`` says by account and region why ``[discover]`` cannot search there."""
     watched = _watched(fleet)
     late = [worker for worker in watched if _lateness([worker], at) > 2 * worker.interval + GRACE]
     failing = [worker.last_error for worker in watched if worker.last_error is not None]
@@ -390,6 +398,9 @@ def _collection(fleet: _Fleet, lateness: float, at: float) -> Part:
         return Part(name="collection", ok=False, reason=reason, age=lateness)
     if watched and len(failing) == len(watched):
         return Part(name="collection", ok=False, reason=f"fails for every worker: {failing[0].message}", age=lateness)
+    if unsearched:
+        refused = ", ".join(f"{key} ({last_error.kind})" for key, last_error in unsearched.items())
+        return Part(name="collection", ok=False, reason=f"[discover] cannot search in {refused}", age=lateness)
     reason = f"fails for {len(failing)} of {len(watched)} workers" if failing else "is in time"
     return Part(name="collection", ok=True, reason=reason, age=lateness)
 

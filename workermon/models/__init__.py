@@ -86,6 +86,7 @@ from workermon.models.notification import (
     is_delivery_alert,
     is_test,
 )
+from workermon.models.regions import RegionNames
 from workermon.models.rule import Count, Flapping, FlapState, Levels, Rule, RuleState, SeverityChange
 from workermon.models.sample import (
     LOST_METRICS,
@@ -186,6 +187,7 @@ __all__ = [
     "Origin",
     "Query",
     "Reading",
+    "RegionNames",
     "Role",
     "Rule",
     "RuleState",

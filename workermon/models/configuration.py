@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field, JsonValue
@@ -10,6 +11,7 @@ from workermon.models.base import DAY, Frozen, Text
 from workermon.models.maintenance import Maintenance
 from workermon.models.rule import Rule
 from workermon.models.sample import STATUS_CHECK_FAILED
+from workermon.models.worker import DEFAULT_ACCOUNT, AccountRegion
 
 #: Seconds. How late a datapoint may come or be revised and still count, by default.
 LATENESS = 900
@@ -98,6 +100,11 @@ class Discover(Frozen):
     interval: int | None = None
     labels: dict[str, str] = {}
 
+    def searches(self, key: str) -> bool:
+        """Tell whether instances are searched in an account and region (its key); any region if it names none."""
+        account, _, region = key.rpartition("/")
+        return account == (self.account or DEFAULT_ACCOUNT) and (not self.regions or region in self.regions)
+
 
 class Limit(Frozen):
     """How fast an API of an account and region may be asked: ``bucket`` requests at once, ``rate`` per second."""
@@ -128,6 +135,14 @@ class Configuration(Frozen):
     budget: float | None = None
     limits: dict[str, Limit] = {}
     silences: tuple[Maintenance, ...] = ()
+
+    def account_region(self, region: str, account: str | None, secrets: Callable[[SecretRef], str]) -> AccountRegion:
+        """Return where calls go for an account by its name; ``None`` is boto3's own credentials."""
+        if account is None or account == DEFAULT_ACCOUNT:
+            return AccountRegion(region=region)
+        role = self.accounts[account]
+        external_id = None if role.external_id is None else secrets(role.external_id)
+        return AccountRegion(region=region, account=account, role_arn=role.role_arn, external_id=external_id)
 
     def unit_of(self, metric: str) -> str:
         """Return the unit of a metric's values: ``count`` for the status checks, as CloudWatch's StatusCheckFailed."""

@@ -18,6 +18,10 @@ Monitoring = Literal["active", "paused"]
 Origin = Literal["command", "file", "discover"]
 
 
+#: The account that boto3's own credentials are of.
+DEFAULT_ACCOUNT = "default"
+
+
 class AccountRegion(Frozen):
     """An account (``default``: boto3's own credentials) and a region, where calls go.
 

@@ -210,7 +210,8 @@ def _refused(
         return errors.AwsDenied(where, f"{error.operation_name}: {code}: the credentials have expired", "renew them")
     if code in _WRONG:
         # AWS may quote the whole signed request here.
-        return errors.AwsDenied(where, f"{error.operation_name}: {code}", f"{_CHAIN}, and check this machine's clock")
+        todo = f"{_CHAIN}, and check this machine's clock; if they serve other regions, enable this one"
+        return errors.CredentialsRejected(where, f"{error.operation_name}: {code}", todo)
     if error.operation_name == "AssumeRole" and (code in _FORBIDDEN or status == 403):
         return errors.AwsDenied(where, why, "check the role's trust policy and the external id")
     if code in ("OptInRequired", "RegionDisabledException"):

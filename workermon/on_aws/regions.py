@@ -9,18 +9,24 @@ import botocore.configprovider
 import botocore.exceptions
 import botocore.session
 
-from workermon import errors
+from workermon import errors, models
 
 
 @functools.cache
-def known_regions() -> frozenset[str]:
-    """Return every region that botocore knows EC2 in, over all partitions. It asks no server."""
+def known_regions() -> models.RegionNames:
+    """Return every region that botocore knows, over all partitions, and the patterns of their names.
+
+    The endpoints that it lists for EC2 lack regions that its list of partitions has. It asks no server.
+    """
     session = botocore.session.Session()
-    return frozenset(
-        region
-        for partition in session.get_available_partitions()
-        for region in session.get_available_regions("ec2", partition_name=partition)
-    )
+    listed: set[str] = set()
+    for partition in session.get_available_partitions():
+        listed.update(session.get_available_regions("ec2", partition_name=partition))
+    partitions = session.get_component("data_loader").load_data("partitions")["partitions"]
+    for partition in partitions:
+        # Beside regions it has names such as aws-global, for services without regions.
+        listed.update(region for region in partition["regions"] if not region.endswith("-global"))
+    return models.RegionNames(frozenset(listed), tuple(partition["regionRegex"] for partition in partitions))
 
 
 def default_region() -> str | None:

@@ -14,14 +14,14 @@ from typing import Any, Final
 
 from dishka import Container
 
-from workermon import errors, evaluate, health, logs, notify, ports
+from workermon import errors, evaluate, fleet, health, logs, notify, ports
 from workermon.pipeline import background, leadership, subscription, sweep
 
 log = logs.get(__name__)
 
 #: Seconds. How often the fleet is brought in step with EC2 and its tags; the first time that long after taking the
 #: lead, because ``up`` does it at its start.
-RECONCILIATION: Final = 300.0
+RECONCILIATION: Final = fleet.RECONCILED_EVERY
 #: Seconds between two requests of the dead-man's switch.
 HEARTBEAT: Final = 15.0
 #: Seconds, as it grows, before Redis is tried again.

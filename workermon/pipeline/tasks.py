@@ -66,6 +66,7 @@ def deliver(
 @app.task(name="workermon.reconcile", base=shell.Shell)
 def reconcile(
     stage: FromDishka[fleet.Reconciliation],
+    judge: FromDishka[evaluation.Evaluation],
     cleanup: FromDishka[fleet.Cleanup],
     lost_metrics: FromDishka[LostMetrics],
     dispatcher: FromDishka[ports.Dispatcher],
@@ -77,7 +78,8 @@ def reconcile(
         log.warning("reconcile.scope_failed", scope=scope, reason=str(why))
     lost_metrics.survey()
     cleanup.close_unused_accounts()
-    dispatcher.deliver(cleanup.orphaned_channel_alerts())
+    # Where nobody is monitored no evaluation comes by itself, but a region of [discover] may be refused there.
+    dispatcher.deliver([*judge.evaluate([]), *cleanup.orphaned_channel_alerts()])
 
 
 @app.task(name="workermon.canary", base=shell.Shell, is_valid=staticmethod(health.is_canary_stage))
