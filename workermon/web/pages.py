@@ -216,6 +216,7 @@ def worker_page(
     """Show one worker: its state, charts of its metrics, and why each rule fires or does not."""
     [record] = lookup.resolve([name])
     head, worker = layout(request, caller, vitals), detail.show(record)
+    rules = explanation.every(record)
     return page(
         "worker.html",
         "Fleet",
@@ -224,10 +225,41 @@ def worker_page(
         worker=worker,
         standing=views.standing(record, {alert.severity for alert in worker.alerts}, head.now),
         metrics=tuple(worker.metrics),
-        rules=explanation.every(record),
+        rules=rules,
+        silences=active_silences(rules),
         since=span(request),
         spans=SPANS,
     )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkerSilence:
+    """A silence that mutes a worker now; ``rules`` are those that it mutes, none if it mutes every rule."""
+
+    id: str
+    ends: float
+    by: str
+    reason: str
+    rules: tuple[str, ...]
+
+
+def active_silences(rules: Sequence[views.RuleExplanation]) -> list[WorkerSilence]:
+    """Return what mutes a worker's rules, the first to end first."""
+    muted: dict[str, list[str]] = {}
+    silences = {silence.id: silence for rule in rules for silence in rule.silences}
+    for rule in rules:
+        for silence in rule.silences:
+            muted.setdefault(silence.id, []).append(rule.rule)
+    return [
+        WorkerSilence(
+            silence.id,
+            silence.ends,
+            silence.by,
+            silence.reason,
+            () if len(muted[silence.id]) == len(rules) else tuple(muted[silence.id]),
+        )
+        for silence in sorted(silences.values(), key=lambda silence: silence.ends)
+    ]
 
 
 @router.get("/workers/{name}/charts")

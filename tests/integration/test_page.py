@@ -1,0 +1,277 @@
+"""The page in a real browser: over a demo as users see it, and over a monitor in memory in any state."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Page, expect
+
+from tests.integration.machine import START, Installation
+from tests.support import commands
+from tests.support.browser import PATIENCE, Tab, chromium, needs_chromium
+from tests.support.commands import A, Ports
+from tests.support.free_ports import free_port
+from tests.support.waiting import eventually
+from workermon import errors, fleet, models, ports, runtime, settings, testing
+from workermon.local import endpoint, simulation
+from workermon.web import app
+
+pytestmark = [pytest.mark.integration, needs_chromium, pytest.mark.timeout(300)]
+
+VIEWS = ("/", "/alerts", "/alerts?state=all", "/rules", "/system")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Give one browser to all tests here."""
+    with chromium() as started:
+        yield started
+
+
+@contextlib.contextmanager
+def demo(folder: Path) -> Iterator[str]:
+    """Run the demo, and give the address of its page."""
+    aws = endpoint.Endpoint(simulation.Simulation(time.time, 1))  # the demo has one of its own
+    aws.start()
+    try:
+        machine = Installation(folder, aws)
+        with machine.started("demo", "--workers", "12"):
+            address = eventually(lambda: _announced(machine.log), within=2 * START, what="the page's address")
+            assert address
+            yield address
+    finally:
+        aws.stop()
+
+
+def _announced(log: Path) -> str | None:
+    found = re.search(r"page: (http://\S+)", log.read_text())
+    return found and found[1]
+
+
+@contextlib.contextmanager
+def serving(world: Ports, **own: str | int) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Serve a monitor in memory; gives its address, and what stops it."""
+    container = runtime.open(settings.Settings(_env_file=None, **own), world.overrides())  # type: ignore[arg-type]
+    port = free_port()
+    served = app.create_app(container)
+    config = uvicorn.Config(served, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+
+    def stop() -> None:
+        served.state.hub.close()
+        server.should_exit = True
+        thread.join(30)
+
+    thread.start()
+    eventually(lambda: server.started, what="the page is served")
+    try:
+        yield f"http://127.0.0.1:{port}", stop
+    finally:
+        stop()
+        container.close()
+
+
+def alive(world: Ports) -> None:
+    """Let beat and listener have been there just now."""
+    world.schedule.ticked = world.clock()
+    world.pulse.mark("listener", world.clock())
+
+
+# --- over a demo -------------------------------------------------------------------------------------------------
+
+
+def test_the_demo_is_seen_live_on_every_view(browser: Browser, tmp_path: Path) -> None:
+    """A stranger follows an alert from the fleet to its reason, live, by keyboard, and on a telephone.
+
+    No view has an error on the console, violates the policy, loads from elsewhere, or keeps somebody out (axe-core).
+    """
+    with demo(tmp_path) as address:
+        tab = Tab(browser, address)
+        worker = _fleet_is_live(tab.open("/"))
+        _alert_says_why(tab.open("/alerts?state=all"))
+        _worker_is_charted(tab.open(worker))
+        _is_silenced_by_keyboard(tab.page)
+        expect(tab.open("/rules").locator(".picture").first).to_contain_text("would have fired")
+        expect(tab.open("/system").locator("#status")).to_contain_text("alive", timeout=PATIENCE)
+        for view in (*VIEWS, worker):
+            tab.open(view).wait_for_load_state("networkidle" if view in ("/rules", "/system") else "load")
+            assert tab.barriers() == [], view
+        telephone = Tab(browser, address, viewport={"width": 360, "height": 740}, color_scheme="dark", has_touch=True)
+        for view in (*VIEWS, worker):
+            telephone.open(view).wait_for_load_state("networkidle" if view in ("/rules", "/system") else "load")
+            assert telephone.overflow() == 0, view
+        assert telephone.barriers() == []
+        assert tab.faults + telephone.faults == []
+
+
+def _fleet_is_live(page: Page) -> str:
+    """See values and alerts change without a reload; return the address of a worker that fired."""
+    expect(page.locator("#pulse")).to_have_text("live")
+    expect(page.locator("#rows tr")).to_have_count(12)
+    page.evaluate("window.reloaded = false")
+    cell = page.locator("#rows tr td[data-label=CPU] span").first
+    before = cell.inner_text()
+    expect(cell).not_to_have_text(before)
+    # The script of the demo makes the first alert fire after about ten seconds.
+    expect(page.locator("#alert-count")).not_to_have_class(re.compile("none"))
+    fired = page.locator("#rows tr", has=page.locator(".state.critical, .state.warning")).first
+    expect(fired.locator(".why a")).to_have_count(1)
+    address = fired.locator("th a").get_attribute("href")
+    name = fired.locator("th a").inner_text()
+    assert address
+    assert page.evaluate("window.reloaded") is False
+    page.locator("#q").focus()
+    page.keyboard.type(name)
+    page.keyboard.press("Enter")
+    expect(page.locator("#rows tr")).to_have_count(1)
+    return address
+
+
+def _alert_says_why(page: Page) -> None:
+    """Open the reason by keyboard: the datapoints that decided, and the delivery."""
+    page.locator("summary").first.focus()
+    page.keyboard.press("Enter")
+    story = page.locator("details[open]").first
+    expect(story.locator("[aria-label='Datapoints that decided'] li").first).to_be_visible()
+    expect(story).to_contain_text(re.compile("It fired as (critical|warning)"))
+    expect(story).to_contain_text("accepted it")
+
+
+def _worker_is_charted(page: Page) -> None:
+    """Each metric has a chart whose datapoints can be gone through with the arrow keys."""
+    chart = page.locator("[data-metric=cpu_utilization]")
+    expect(chart.locator("canvas")).to_be_visible()
+    expect(page.locator("figure canvas")).to_have_count(page.locator("figure").count())
+    chart.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(chart.locator(".notes")).to_contain_text("UTC: ")
+
+
+def _is_silenced_by_keyboard(page: Page) -> None:
+    """A silence is asked for, explained, and made without a mouse."""
+    page.get_by_role("button", name="Silence", exact=True).first.focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("[popover]:popover-open")
+    expect(dialog).to_contain_text("Nobody is notified")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    page.keyboard.press("Enter")
+    dialog.get_by_placeholder("new driver").fill("<b>new disk</b>")
+    page.keyboard.press("Enter")
+    expect(page.locator(".done")).to_contain_text("Silenced.")
+    expect(page.locator("#facts")).to_contain_text("<b>new disk</b>")
+
+
+# --- over a monitor in memory ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def world(silent_log: None) -> Ports:
+    """Give a monitor with one worker, named like markup, that fires."""
+    world = Ports()
+    world.ec2.put(models.Instance(id=A, region=commands.REGION, status="running", name="<script>alert(1)</script>"))
+    scope = models.AccountRegion(region=commands.REGION)
+    world.get(fleet.Members).add(
+        [A], fleet.AddOptions(scope=scope, labels={"team": "\"'><img src=x onerror=alert(1)>"})
+    )
+    world.collect()
+    commands.fires(world, A)
+    return world
+
+
+def test_each_action_is_done_from_its_button(browser: Browser, world: Ports) -> None:
+    """Acknowledge, pause, resume, refresh and the end of a silence, each by its button and its confirmation."""
+    with serving(world) as (address, _):
+        tab = Tab(browser, address)
+        for view, button, done in (
+            ("/alerts", "Acknowledge", "Acknowledged."),
+            ("/alerts", "Silence", "Silenced."),
+            ("/alerts", "End", "The silence is over."),
+            (f"/workers/{A}", "Pause", "Paused."),
+            (f"/workers/{A}", "Resume", "Resumed."),
+            (f"/workers/{A}", "Refresh", "Collected just now."),
+        ):
+            page = tab.open(view)
+            page.get_by_role("button", name=button, exact=True).first.click()
+            dialog = page.locator("[popover]:popover-open")
+            if button == "Silence":
+                dialog.get_by_placeholder("new driver").fill("why not")
+            dialog.locator("button.primary").click()
+            expect(page.locator(".done")).to_contain_text(done)
+        assert world.workers.get([A])[A].worker.monitoring == "active"
+        assert {entry.by for entry in world.audit.entries(0)} == {"local"}
+        assert tab.faults == []
+
+
+def test_a_viewer_sees_and_does_nothing(browser: Browser, world: Ports) -> None:
+    """After a login with a viewer's token every view is there, and no button does anything."""
+    token = _token(world, "viewer")
+    with serving(world, web_host="0.0.0.0", web_port=8650) as (address, _):
+        tab = Tab(browser, address)
+        page = tab.open(f"/workers/{A}")
+        page.get_by_label("Token").fill(token)
+        page.keyboard.press("Enter")
+        expect(page.locator(".who")).to_contain_text("viewer")
+        assert page.url.endswith(A)
+        for button in ("Refresh", "Silence", "Pause"):
+            expect(page.get_by_role("button", name=button, exact=True).first).to_be_disabled()
+        assert token not in page.content()
+        assert tab.barriers() == []
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_label("Token")).to_be_visible()
+        assert tab.faults == []
+
+
+def _token(world: Ports, role: models.Role) -> str:
+    """Make a token, and return what its owner is shown."""
+    text, token = models.make_token("ada", role, world.clock())
+    assert world.access.add(token)
+    return text
+
+
+def test_names_like_markup_run_nothing(browser: Browser, world: Ports) -> None:
+    """An instance named like a script is shown by that name on each view, and nothing of it runs."""
+    with serving(world) as (address, _):
+        tab = Tab(browser, address)
+        for view in ("/", f"/workers/{A}", "/alerts", f"/alerts/{A}/cpu-high"):
+            expect(tab.open(view).locator("main")).to_contain_text("cpu-high")
+        expect(tab.open("/").locator("#rows")).to_contain_text("<script>alert(1)</script>")
+        assert tab.faults == []
+
+
+def test_a_stale_page_says_so(browser: Browser, world: Ports) -> None:
+    """If the pipeline stops the page says which part, and if its server is gone, since when; what is shown stays."""
+    alive(world)
+    with serving(world) as (address, stop):
+        tab = Tab(browser, address)
+        page = tab.open("/")
+        expect(page.locator("#pulse")).to_have_text("live")
+        expect(page.locator("#stale")).to_be_hidden()
+        world.clock.advance(60)
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        expect(page.locator("#stale")).to_contain_text("The pipeline does not work: beat last ticked 60 s ago")
+        stop()
+        expect(page.locator("#stale")).to_contain_text("does not answer")
+        expect(page.locator("#rows tr")).to_have_count(1)
+
+
+def test_without_redis_the_page_says_so(browser: Browser, world: Ports) -> None:
+    """Without Redis a page is an error in words, that says that alerts do not depend on it."""
+
+    class Gone(testing.MemoryWorkers):
+        def every(self, chunk: int = 500) -> Iterator[ports.Record]:
+            raise errors.RedisUnavailable("Redis", "it is out of reach", "start it")
+
+    world.workers = Gone(world.store)
+    with serving(world) as (address, _):
+        page = Tab(browser, address).open("/")
+        expect(page.locator("main")).to_contain_text("it is out of reach. Start it.")
+        expect(page.locator("main")).to_contain_text("Alerts do not depend on this page")
