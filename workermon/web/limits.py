@@ -10,7 +10,7 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from workermon.web import problems
+from workermon.web import problems, protocol
 
 #: Bytes of a body.
 MAX_BODY = 1_000_000
@@ -40,14 +40,21 @@ class Limits:
             raise problems.Refused(503, "workermon", f"{MAX_REQUESTS} requests are in work already", "try again later")
         self._in_flight += 1
         try:
-            headers = Headers(scope=scope)
-            if len(headers) > MAX_HEADERS:
-                raise _closing(431, "request", f"has more than {MAX_HEADERS} headers", "send fewer")
-            body = await _body(headers, receive)
+            _check_head(scope)
+            body = await _body(Headers(scope=scope), receive)
             scope.setdefault("state", {})["body"] = body
             await self.app(scope, _replay(body, receive), send)
         finally:
             self._in_flight -= 1
+
+
+def _check_head(scope: Scope) -> None:
+    """Refuse a head that is too long; a part of one that never ends is refused by the protocol."""
+    if len(scope["headers"]) > MAX_HEADERS:
+        raise _closing(431, "request", f"has more than {MAX_HEADERS} headers", "send fewer")
+    length = sum(len(name) + len(value) for name, value in scope["headers"])
+    if length + len(scope["path"]) + len(scope["query_string"]) > protocol.MAX_HEAD:
+        raise _closing(431, *protocol.HEAD_TOO_LONG)
 
 
 def _closing(status: int, what: str, why: str, todo: str) -> problems.Refused:

@@ -20,6 +20,8 @@ HEAD_SECONDS = 10.0
 #: Seconds in which a peer has to take what was sent to it.
 READ_SECONDS = 30.0
 
+HEAD_TOO_LONG = ("request", f"its headers are longer than {MAX_HEAD // 1024} KiB", "send less")
+
 _REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large", 503: b"Unavailable"}
 
 
@@ -61,7 +63,7 @@ class BoundedProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Refuse what is not HTTP, or is too long to be a request."""
         if len(self.conn.trailing_data[0]) > MAX_HEAD:
-            self._refuse(431, "request", f"its headers are longer than {MAX_HEAD // 1024} KiB", "send fewer")
+            self._refuse(431, *HEAD_TOO_LONG)
         else:
             self._refuse(400, "request", "is not HTTP/1.1", "send a valid request")
 

@@ -1,0 +1,124 @@
+"""The page beside the alerts: flooded and killed, it delays none."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import rules
+from tests.faults.stage import Stage
+from tests.support.free_ports import free_port
+from tests.support.waiting import eventually
+from workermon.local import embedded
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+#: Clients that ask without a pause, and connections that only stay.
+ASKING, IDLE = 8, 100
+#: Seconds by which an alert may come later while this machine's processors are shared with those clients.
+SLACK = 20.0
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """Give an installation on a server of its own."""
+    server = embedded.Server(tmp_path / "valkey", persistent=False)
+    server.start()
+    made = Stage("web", 0, server, tmp_path, None)
+    try:
+        yield made
+    finally:
+        made.close()
+        server.stop()
+
+
+def page_of(up: int) -> int:
+    """Return the id of the process of the page that ``up`` runs."""
+    [found] = [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit()
+        and (entry / "stat").read_text().rpartition(")")[2].split()[1] == str(up)
+        and b"workermon\0web" in (entry / "cmdline").read_bytes()
+    ]
+    return found
+
+
+@contextlib.contextmanager
+def flooded(port: int) -> Iterator[None]:
+    """Have clients ask for the fleet without a pause meanwhile, beside connections that say nothing."""
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                client = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+                client.request("GET", "/api/v1/status")
+                client.getresponse().read()
+                client.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(ASKING)]
+    with contextlib.ExitStack() as idle:
+        for _ in range(IDLE):
+            idle.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join(30)
+
+
+def test_a_flooded_and_killed_page_delays_no_alert(stage: Stage) -> None:
+    """An alert fires as soon beside a page that is flooded, then killed, as beside one that nobody asks."""
+    port = free_port()
+    stage.env["WORKERMON_WEB_PORT"] = str(port)
+    stage.command(
+        "apply",
+        stage.write(
+            "up.toml", rules.text(1, {"ops": rules.channel("ops", stage.pager.url)}) + rules.workers(stage.ids, 1)
+        ),
+    )
+    up = stage.start("up")
+
+    def fires() -> float:
+        """Have the alert fire and resolve; return the seconds until it notified."""
+        had = len(stage.pager.of(stage.key))
+        stage.load(97.0)
+        began = time.time()
+        stage.wait(lambda: len(stage.pager.of(stage.key)) > had and stage.told("firing"), "the firing")
+        took = stage.pager.of(stage.key)[had].at - began
+        stage.load(10.0)
+        stage.until("resolved")
+        return took
+
+    def serves() -> bool:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        client.request("GET", "/livez")
+        return client.getresponse().status == 200
+
+    try:
+        stage.load(10.0)
+        eventually(serves, within=60, what="the page")
+        calm = fires()
+        with flooded(port):
+            before = page_of(up.pid)
+            os.kill(before, signal.SIGKILL)
+            assert fires() < calm + SLACK
+        eventually(serves, within=60, what="the page after it was killed")
+        assert page_of(up.pid) != before
+    finally:
+        up.send_signal(signal.SIGTERM)
+        up.wait(30)
+    stage.check(pages=2)

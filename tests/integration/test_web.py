@@ -1,0 +1,102 @@
+"""``workermon web`` as its users run it: a process, a real server, and requests over a socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.integration.celery_house import House, opened
+from tests.support.free_ports import free_port
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+
+class Answer(NamedTuple):
+    """What a request was answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """Return the problem in it."""
+        assert self.headers["content-type"] == "application/problem+json"
+        document: dict[str, Any] = json.loads(self.body)
+        return document
+
+
+@pytest.fixture
+def house(redis_url: str, tmp_path: Path) -> Iterator[House]:
+    """Give an installation with one instance, in which it is monitored."""
+    with opened(tmp_path, redis_url, workers=1) as made:
+        made.add(made.ids)
+        yield made
+
+
+def ask(port: int, method: str, path: str, body: str | None = None, **headers: str) -> Answer:
+    """Send a request; ``_`` in the name of a header is a hyphen."""
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        client.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        answer = client.getresponse()
+        given = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, given, answer.read().decode())
+    finally:
+        client.close()
+
+
+def test_tokens_and_sessions_over_a_socket(house: House) -> None:
+    """A token reads and is kept to its role; a session begins with it and ends with it; no output has the token."""
+    port, one = free_port(), house.ids[0]
+    web = house.start("workermon", "web", "--port", str(port))
+    eventually(lambda: f"page: http://127.0.0.1:{port}\n" in web.said, within=60, what="the URL")
+    eventually(lambda: ask(port, "GET", "/readyz").status == 200)
+
+    made = house.run("workermon", "token", "create", "ci", "--role", "viewer")
+    token = made.stdout.strip()
+    login = {"Authorization": f"Bearer {token}"}
+    listed = ask(port, "GET", "/api/v1/workers", **login)
+    assert [worker["id"] for worker in json.loads(listed.body)["workers"]] == [one]
+    refused = ask(port, "POST", f"/api/v1/workers/{one}/pause", **login)
+    assert (refused.status, refused.problem["action"]) == (403, "ask for the role operator")
+    assert ask(port, "POST", f"/api/v1/workers/{one}/pause", Origin="https://evil.example").status == 403
+    assert ask(port, "GET", "/api/v1/workers", Host="evil.example").status == 403
+    assert ask(port, "POST", "/api/v1/workers", "{", Content_Type="application/json").status == 400
+
+    begun = ask(port, "POST", "/login", f"token={token}", Content_Type="application/x-www-form-urlencoded")
+    assert begun.status == 303
+    cookie = begun.headers["set-cookie"].partition(";")[0]
+    assert ask(port, "GET", "/api/v1/status", Cookie=cookie).status == 200
+    assert ask(port, "POST", f"/api/v1/workers/{one}/pause", Cookie=cookie).status == 403
+
+    # Whoever sits at this machine may write, and the trail says so.
+    assert ask(port, "POST", f"/api/v1/workers/{one}/pause").status == 200
+    [entry] = [
+        row
+        for row in json.loads(house.run("workermon", "audit", "--json").stdout)["audit"]
+        if row["from"] == "127.0.0.1"
+    ]
+    assert (entry["by"], entry["action"], entry["outcome"]) == ("local", f"POST /api/v1/workers/{one}/pause", "ok")
+    assert json.loads(ask(port, "GET", "/api/v1/audit?limit=1").body)["audit"] == [entry]
+
+    assert house.run("workermon", "token", "revoke", "ci").returncode == 0
+    assert ask(port, "GET", "/api/v1/workers", **login).status == 401
+    assert ask(port, "GET", "/api/v1/status", Cookie=cookie).status == 401
+
+    taken = house.run("workermon", "web", "--port", str(port))
+    assert (taken.returncode, taken.stderr.count("\n")) == (1, 1)
+    assert f"port {port} of 127.0.0.1: another program listens there" in taken.stderr
+    open_to_all = house.run("workermon", "web", "--host", "192.0.2.1")
+    assert open_to_all.returncode == 2
+    assert "neither a token nor a proxy" in open_to_all.stderr
+
+    assert web.stop() == 0
+    assert token not in web.said
+    assert cookie.partition("=")[2] not in web.said

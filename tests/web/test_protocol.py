@@ -1,0 +1,177 @@
+"""Connections that send slowly, never read, or come by the hundred: each gets one clear answer, and nothing stops."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import APIRouter, Response
+
+from tests.support.commands import Ports
+from tests.support.waiting import eventually
+from workermon import errors, runtime, settings
+from workermon.web import app, limits, protocol, server
+
+pytestmark = pytest.mark.integration
+
+GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+#: Bytes of an answer that no buffer of the system holds.
+LARGE = 40_000_000
+
+Connect = Callable[[], socket.socket]
+
+
+@pytest.fixture
+def serving(world: Ports, silent_log: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[uvicorn.Server]:
+    """Serve the application as 'workermon web' does, in a thread."""
+    router = APIRouter()
+
+    @router.get("/large")
+    def large() -> Response:
+        return Response(b"x" * LARGE)
+
+    monkeypatch.setattr(app, "ROUTERS", (router, *app.ROUTERS))
+    container = runtime.open(settings.Settings(_env_file=None), world.overrides())
+    [listening] = server.bind("127.0.0.1", 0)
+    running = uvicorn.Server(server.config(app.create_app(container)))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+    running.__dict__["address"] = listening.getsockname()
+    thread.start()
+    try:
+        eventually(lambda: running.started)
+        yield running
+    finally:
+        running.should_exit = True
+        thread.join(30)
+        container.close()
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def connect(serving: uvicorn.Server) -> Iterator[Connect]:
+    """Give a function that connects; all are closed at the end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(socket.create_connection(serving.__dict__["address"], timeout=30))
+
+
+def answered(connection: socket.socket) -> tuple[int, dict[str, Any]]:
+    """Return the status and the document that a connection answers."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    return answer.status, json.loads(answer.read())
+
+
+def test_a_head_that_comes_slowly_is_refused(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a request gets 408 in time, also as the second one; an idle connection is closed without a word."""
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 1.5)
+    slow, idle, second = connect(), connect(), connect()
+    slow.sendall(GET[:20])
+    second.sendall(GET)
+    assert answered(second) == (200, {"ok": True})
+    second.sendall(GET[:20])
+    for connection in (slow, second):
+        status, problem = answered(connection)
+        assert (status, problem["detail"]) == (408, "did not come within 1.5 s")
+        assert connection.recv(1) == b""
+    assert idle.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b"hello\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000, 431),
+        (b"GET /livez?" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: a\r\n b\x00c\r\n\r\n", 400),
+        (b"POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
+        (b"POST /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 400),
+    ],
+)
+def test_what_is_no_request_is_refused(connect: Connect, sent: bytes, expected: int) -> None:
+    """Garbage, two lengths, two hosts and endless headers get a problem, and the connection ends."""
+    connection = connect()
+    connection.sendall(sent)
+    status, problem = answered(connection)
+    assert (status, problem["status"]) == (expected, expected)
+
+
+def test_hundreds_of_connections_leave_room(
+    serving: uvicorn.Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two hundred that say nothing those beyond the bound get 503; who was there is served, and who comes after."""
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 150)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 100.0)
+    held = [connect() for _ in range(150)]
+    eventually(lambda: len(serving.server_state.connections) == 150)
+    for _ in range(50):
+        status, problem = answered(connect())
+        assert (status, problem["title"]) == (503, "connections")
+    held[0].sendall(GET)
+    assert answered(held[0]) == (200, {"ok": True})
+    for connection in held:
+        connection.close()
+    eventually(lambda: not serving.server_state.connections)
+    late = connect()
+    late.sendall(GET)
+    assert answered(late) == (200, {"ok": True})
+
+
+def test_a_body_that_comes_slowly_is_refused(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that does not come in time gets 408, and holds no thread meanwhile."""
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.3)
+    slow = [connect() for _ in range(60)]  # more than there are threads
+    for connection in slow:
+        connection.sendall(b"POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
+    ready = connect()
+    ready.sendall(GET.replace(b"livez", b"readyz"))
+    assert answered(ready) == (200, {"ok": True})
+    for connection in slow:
+        status, problem = answered(connection)
+        assert (status, problem["detail"]) == (408, "its body did not come within 0.3 s")
+
+
+def test_who_sends_too_much_reads_the_answer(serving: uvicorn.Server, connect: Connect) -> None:
+    """Ten megabytes are taken and dropped, so that their sender gets to read 413; who asks first sends none of it."""
+    client = http.client.HTTPConnection("127.0.0.1", serving.__dict__["address"][1], timeout=30)
+    client.request("POST", "/livez", b"x" * 10_000_000, {"Host": "localhost"})
+    assert client.getresponse().status == 413
+    client.close()
+    asking = connect()
+    head = b"POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\nExpect: 100-continue\r\n\r\n"
+    asking.sendall(head)
+    assert answered(asking)[0] == 413
+
+
+def test_who_never_reads_is_dropped(serving: uvicorn.Server, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that nobody takes is held for a while and then given up with its connection."""
+    monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
+    connection = connect()
+    connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    eventually(lambda: serving.server_state.tasks or serving.server_state.total_requests)
+    eventually(lambda: not serving.server_state.connections)
+    taken = 0
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := connection.recv(1_000_000):
+            taken += len(chunk)
+    assert taken < LARGE
+
+
+def test_a_taken_port_is_one_clear_line(serving: uvicorn.Server) -> None:
+    """The error names the port, and what to do; an address of somebody else's says so too."""
+    port = serving.__dict__["address"][1]
+    with pytest.raises(errors.WorkermonError, match=f"port {port} of 127.0.0.1: another program listens there"):
+        server.bind("127.0.0.1", port)
+    with pytest.raises(errors.InvalidInput, match="is not an address of this machine"):
+        server.bind("192.0.2.1", port)
+    with pytest.raises(errors.InvalidInput, match="has no address"):
+        server.bind("nowhere.invalid", port)
