@@ -43,14 +43,14 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 def page_of(up: int) -> int:
     """Return the id of the process of the page that ``up`` runs."""
-    [found] = [
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit()
-        and (entry / "stat").read_text().rpartition(")")[2].split()[1] == str(up)
-        and b"workermon\0web" in (entry / "cmdline").read_bytes()
-    ]
-    return found
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if entry.name.isdigit() and b"workermon\0web" in (entry / "cmdline").read_bytes():
+                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                found += [int(entry.name)] if parent == str(up) else []
+    [page] = found
+    return page
 
 
 @contextlib.contextmanager
