@@ -83,6 +83,7 @@ ALLOWED: dict[str, set[str]] = {
         "collect",
         "config",
         "evaluate",
+        "notify",
     },
     "celeryconfig": {"settings"},
 }

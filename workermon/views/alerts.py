@@ -35,8 +35,9 @@ class AlertRow(models.Notification):
     """An alert: its newest notification, and what is known beside it.
 
     ``open`` says whether it fires. ``condition_since`` is when the condition began that made it fire, ``since`` when it
-    fired, ``ended_at`` when it was over. ``deliveries`` are the attempts for all notifications of the episode, the
-    oldest first; only those who ask for alerts that are over get them.
+    fired, ``ended_at`` when it was over. ``channels`` are notified of it while it fires. ``deliveries`` are the
+    attempts for all notifications of the episode, the oldest first; only those who ask for alerts that are over get
+    them.
     """
 
     open: bool
@@ -45,6 +46,7 @@ class AlertRow(models.Notification):
     acked_by: str | None
     silenced_by: str | None
     flapping: bool
+    channels: tuple[str, ...]
     deliveries: tuple[DeliveryAttempt, ...] | None = Field(default=None, exclude_if=absent)
 
     @classmethod
@@ -128,6 +130,10 @@ class AlertView:
         )
         return _sorted(rows)
 
+    def channels(self) -> tuple[str, ...]:
+        """Return the names of the channels that may be notified."""
+        return tuple(self.configurations.load().channels)
+
     def _episodes(self, firing: Sequence[AlertRow], wanted: AlertFilter) -> Iterator[_Episode]:
         """Yield the episodes that fire, then those that are over, the newest first."""
         episodes = [_Episode(row) for row in firing]
@@ -159,6 +165,7 @@ class AlertView:
                     last,
                     open=True,
                     flapping=alert.flapping,
+                    channels=alert.channels,
                     acked_by=seen.by if seen is not None and seen.since == alert.since else None,
                     silenced_by=_silenced_by(alert, last, silences, at),
                 )
@@ -213,6 +220,7 @@ def _row(notification: models.Notification, **fields: Any) -> AlertRow:
         "condition_since": notification.condition_since or notification.since,
         "ended_at": None,
         "acked_by": None,
+        "channels": (),
         "silenced_by": None,
         "flapping": False,
     }

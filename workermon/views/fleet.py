@@ -149,6 +149,10 @@ class FleetView:
         firing = by_worker(self.alerts.open())
         return tuple(row(record, firing.get(record.worker.id, ()), configuration, at) for record in records)
 
+    def label_keys(self) -> frozenset[str]:
+        """Return the keys of all workers' labels."""
+        return frozenset(key for record in self.workers.every() for key in record.worker.labels)
+
     def show(self, record: ports.Record) -> WorkerDetail:
         """Return all that is known of one worker."""
         worker, condition = record.worker, record.condition

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from workermon import __version__, errors, ports, settings, views
 from workermon.web import (
     actions,
+    alertmanager,
     api_read,
     api_write,
     attempts,
@@ -38,6 +39,7 @@ ROUTERS = (
     api_read.router,
     api_write.router,
     stream.router,
+    alertmanager.router,
     openapi.router,
 )  # fmt: skip
 
@@ -61,6 +63,7 @@ def create_app(container: dishka.Container) -> FastAPI:
     app.state.hub = hub.Hub(lambda: container.get(views.Watch).follow())
     app.state.snapshots = snapshots.Snapshots()
     app.state.metrics = metrics.Cache()
+    app.state.began = now()
     for router in ROUTERS:
         app.include_router(router)
     problems.register(app)

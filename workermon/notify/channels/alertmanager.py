@@ -94,7 +94,7 @@ def labels(notification: models.Notification) -> dict[str, str]:
         "account": about["account"],
         "kind": notification.kind,
         "metric": about["metric"],
-        **{f"label_{_label_name(key)}": value for key, value in own_labels.items()},
+        **{f"label_{label_name(key)}": value for key, value in own_labels.items()},
     }
     return {name: value for name, value in named.items() if value}
 
@@ -120,10 +120,10 @@ def alerts(notification: models.Notification, over: Sequence[Labels], now: float
     ]
 
 
-def _label_name(key: str) -> str:
+def label_name(key: str) -> str:
     """Return a label's name as Prometheus takes it.
 
-    >>> _label_name("team.name")
+    >>> label_name("team.name")
     'team_name'
     """
     return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in key)

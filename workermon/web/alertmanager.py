@@ -1,0 +1,332 @@
+"""Alertmanager's API v2 over our alerts and silences, for ``amtool``, Grafana and karma.
+
+An alert has the labels that a channel of type ``alertmanager`` sends. Errors are JSON strings, as Alertmanager's are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Annotated, Any, Literal
+
+from dishka.integrations.fastapi import DishkaSyncRoute, FromDishka
+from fastapi import APIRouter, Path, Query
+from fastapi.exceptions import RequestValidationError
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from workermon import errors, evaluate, models, views
+from workermon.notify.channels import alertmanager
+from workermon.web import fields, gate, matchers, problems
+
+#: The version of Alertmanager whose API this is; clients choose by it how they ask.
+VERSION = "0.25.0"
+#: Seconds that a silence may begin in the future, because clocks differ.
+AHEAD = 60
+
+#: A label of ours in Alertmanager's.
+_OWN = "label_"
+
+
+class _Route(DishkaSyncRoute):
+    """Answers errors as Alertmanager does: with a JSON string."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except errors.WorkermonError as why:
+                return _error(problems.status_of(why), str(why), dict(getattr(why, "headers", {})))
+            except RequestValidationError as why:
+                first = why.errors()[0]
+                where = ".".join(str(part)[:64] for part in first["loc"])
+                return _error(400, f"{where}: {str(first['msg']).removeprefix('Value error, ')[:300]}")
+
+        return handled
+
+
+def _error(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    # Its clients know no other 5xx, and would not show the reason.
+    return JSONResponse(text, 500 if status > 500 else status, dict(headers or {}))
+
+
+router = APIRouter(prefix="/alertmanager/api/v2", route_class=_Route, include_in_schema=False)
+
+
+class AlertsQuery(fields.Fields):
+    """Which alerts; what is false leaves those of that state out."""
+
+    filter: list[str] = Field(default=[], max_length=50)
+    receiver: str = Field(default="", max_length=256)
+    active: bool = True
+    silenced: bool = True
+    inhibited: bool = True
+    unprocessed: bool = True
+    muted: bool = True
+
+    def wants(self, alert: Mapping[str, Any]) -> bool:
+        """Tell whether an alert is meant."""
+        state: Literal["active", "suppressed"] = alert["status"]["state"]
+        if not (self.active if state == "active" else self.silenced):
+            return False
+        names = [receiver["name"] for receiver in alert["receivers"]]
+        if self.receiver and not any(map(matchers.compiled(self.receiver), names)):
+            return False
+        return matchers.all_match(map(matchers.parse, self.filter), alert["labels"])
+
+
+class SilencesQuery(fields.Fields):
+    """Which silences: those with all of these matchers."""
+
+    filter: list[str] = Field(default=[], max_length=50)
+
+
+class Matcher(fields.Fields):
+    """A condition on a label."""
+
+    name: str = Field(max_length=256)
+    value: str = Field(max_length=1024)
+    isRegex: bool = False  # noqa: N815 - Alertmanager's name
+    isEqual: bool = True  # noqa: N815
+
+
+class PostedSilence(fields.Fields):
+    """A silence as Alertmanager's clients ask for it; with an ``id`` it replaces that one."""
+
+    id: str | None = None
+    matchers: list[Matcher] = Field(min_length=1, max_length=50)
+    startsAt: fields.Moment  # noqa: N815
+    endsAt: fields.Moment  # noqa: N815
+    createdBy: str = Field(max_length=256)  # noqa: N815
+    comment: str = Field(max_length=4096)
+
+    def request(self, label_keys: frozenset[str], now: float) -> models.SilenceRequest:
+        """Return it as the stage takes it; raises ``errors.InvalidInput`` for what our silences cannot express."""
+        if self.startsAt > now + AHEAD:
+            why = f"a silence begins at once, not at {models.rfc3339(self.startsAt)}"
+            raise errors.InvalidInput("startsAt", why, "plan it as [[silences]] in the config file")
+        named: dict[str, str] = {}
+        labels: dict[str, str] = {}
+        for posted in self.matchers:
+            matcher = matchers.Matcher(posted.name, posted.value, posted.isRegex, posted.isEqual)
+            kind, key = _expressed(matcher, label_keys)
+            had = (labels if kind == "label" else named).setdefault(key, matcher.value)
+            if had != matcher.value:
+                raise _inexpressible(matcher, f"it contradicts another, {key} is {had}")
+        if {"instance", "worker"} <= named.keys():
+            why = "a silence of workermon names an instance or a worker's name"
+            raise errors.InvalidInput("matchers instance and worker", why, "leave one of them out")
+        return models.SilenceRequest(
+            worker=named.get("instance", named.get("worker")),
+            labels=labels,
+            rule=named.get("alertname"),
+            ends=self.endsAt,
+            reason=_line(self.comment, "comment"),
+            by=_line(self.createdBy, "createdBy"),
+        )
+
+
+def _line(text: str, what: str) -> str:
+    line = " ".join(errors.printable(" ".join(text.split())).split())[:256].strip()
+    if not line:
+        raise errors.InvalidInput(what, "is empty", "say who silences, and why")
+    return line
+
+
+def _expressed(matcher: matchers.Matcher, label_keys: frozenset[str]) -> tuple[str, str]:
+    """Return what of a silence a matcher says; raises ``errors.InvalidInput`` if no silence can say it."""
+    if not matcher.is_equal:
+        raise _inexpressible(matcher, "a silence of workermon names what it mutes, not what it spares")
+    if matcher.is_regex and not all(letter.isalnum() or letter in "-_ /:@" for letter in matcher.value):
+        raise _inexpressible(matcher, "a silence of workermon takes no expressions")
+    if not matcher.value:
+        raise _inexpressible(matcher, "a silence of workermon names no absent label")
+    if matcher.name in ("alertname", "instance", "worker"):
+        return "named", matcher.name
+    if not matcher.name.startswith(_OWN):
+        raise _inexpressible(matcher, "a silence of workermon knows alertname, instance, worker and label_…")
+    key = matcher.name.removeprefix(_OWN)
+    meant = sorted(each for each in label_keys if alertmanager.label_name(each) == key)
+    if len(meant) > 1:
+        raise _inexpressible(matcher, f"it may mean the labels {', '.join(meant)}")
+    return "label", meant[0] if meant else key
+
+
+def _inexpressible(matcher: matchers.Matcher, why: str) -> errors.InvalidInput:
+    return errors.InvalidInput(f"matcher {errors.printable(str(matcher))[:128]}", why, "leave it out or write it so")
+
+
+# --- what is answered --------------------------------------------------------------------------------------------
+
+
+def _alert(row: views.AlertRow, now: float, base: str) -> dict[str, Any]:
+    [document] = alertmanager.alerts(row, (), now)
+    place = f"workers/{row.worker.id}" if row.worker else "alerts"
+    return document | {
+        "fingerprint": hashlib.sha256(row.dedup_key.encode()).hexdigest()[:16],
+        "updatedAt": row.created_at or row.at,
+        "generatorURL": f"{base}{place}",
+        "receivers": [{"name": channel} for channel in row.channels],
+        "status": {
+            "state": "suppressed" if row.silenced_by else "active",
+            "silencedBy": [row.silenced_by] if row.silenced_by else [],
+            "inhibitedBy": [],
+            "mutedBy": [],
+        },
+    }
+
+
+def _silence(row: views.SilenceRow, now: float) -> dict[str, Any] | None:
+    """Return a silence as Alertmanager shows it; ``None`` for a window that never opens again."""
+    begins, ends = row.begins, row.ends
+    if begins is None or ends is None:
+        if row.next is None:
+            return None
+        begins, ends = row.next.begins, row.next.ends
+    named = {"alertname": row.rule, "worker": row.worker}
+    if row.worker is not None and models.INSTANCE_ID.fullmatch(row.worker):
+        named = {"alertname": row.rule, "instance": row.worker}
+    equal = {name: value for name, value in named.items() if value is not None}
+    equal |= {f"{_OWN}{alertmanager.label_name(key)}": value for key, value in row.labels.items()}
+    conditions = [{"name": name, "value": value, "isRegex": False, "isEqual": True} for name, value in equal.items()]
+    everything = {"name": "alertname", "value": ".+", "isRegex": True, "isEqual": True}
+    return {
+        "id": row.id,
+        "status": {"state": "active" if begins <= now < ends else "pending"},
+        "updatedAt": models.rfc3339(begins if row.origin == "command" else now),
+        "comment": row.reason,
+        "createdBy": row.by,
+        "startsAt": models.rfc3339(begins),
+        "endsAt": models.rfc3339(ends),
+        "matchers": conditions or [everything],
+    }
+
+
+def _silences(view: views.SilenceView) -> list[dict[str, Any]]:
+    now = view.now()
+    return [shown for row in view.list().silences if (shown := _silence(row, now)) is not None]
+
+
+def _alerts(view: views.AlertView, query: AlertsQuery, request: Request) -> list[dict[str, Any]]:
+    now, base = view.now(), str(request.base_url)
+    found = (_alert(row, now, base) for row in view.list().alerts)
+    return [alert for alert in found if query.wants(alert)]
+
+
+# --- routes ------------------------------------------------------------------------------------------------------
+
+
+@router.get("/status")
+def status(request: Request, caller: gate.Viewer) -> Response:  # noqa: ARG001
+    """Say which Alertmanager this is like; there is no cluster of it."""
+    version = {
+        "version": VERSION, "revision": "workermon", "branch": "workermon", "buildUser": "", "buildDate": "",
+        "goVersion": "",
+    }  # fmt: skip
+    began: float = request.app.state.began
+    return JSONResponse(
+        {
+            "cluster": {"name": "workermon", "status": "disabled", "peers": []},
+            "versionInfo": version,
+            "config": {"original": ""},
+            "uptime": models.rfc3339(int(began)),
+        }
+    )
+
+
+@router.get("/receivers")
+def receivers(caller: gate.Viewer, alert_view: FromDishka[views.AlertView]) -> Response:  # noqa: ARG001
+    """Return the channels."""
+    return JSONResponse([{"name": name} for name in alert_view.channels()])
+
+
+@router.get("/alerts")
+def alerts(
+    request: Request,
+    query: Annotated[AlertsQuery, Query()],
+    caller: gate.Viewer,  # noqa: ARG001
+    alert_view: FromDishka[views.AlertView],
+) -> Response:
+    """Return the alerts that fire."""
+    return JSONResponse(_alerts(alert_view, query, request))
+
+
+@router.get("/alerts/groups")
+def groups(
+    request: Request,
+    query: Annotated[AlertsQuery, Query()],
+    caller: gate.Viewer,  # noqa: ARG001
+    alert_view: FromDishka[views.AlertView],
+) -> Response:
+    """Return the alerts that fire by channel and rule."""
+    grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for alert in _alerts(alert_view, query, request):
+        for receiver in alert["receivers"]:
+            grouped.setdefault((receiver["name"], alert["labels"]["alertname"]), []).append(alert)
+    return JSONResponse(
+        [
+            {"receiver": {"name": channel}, "labels": {"alertname": rule}, "alerts": members}
+            for (channel, rule), members in sorted(grouped.items(), key=lambda each: each[0])
+        ]
+    )
+
+
+@router.get("/silences")
+def silences(
+    query: Annotated[SilencesQuery, Query()],
+    caller: gate.Viewer,  # noqa: ARG001
+    silence_view: FromDishka[views.SilenceView],
+) -> Response:
+    """Return the silences, and the windows of the config file that are open or will be."""
+    wanted = [matchers.parse(text) for text in query.filter]
+    shown = []
+    for silence in _silences(silence_view):
+        named = {each["name"]: each["value"] for each in silence["matchers"]}
+        if matchers.all_match(wanted, named):
+            shown.append(silence)
+    return JSONResponse(shown)
+
+
+@router.get("/silence/{id}")
+def silence(
+    silence_id: Annotated[models.Text, Path(alias="id")],
+    caller: gate.Viewer,  # noqa: ARG001
+    silence_view: FromDishka[views.SilenceView],
+) -> Response:
+    """Return one silence."""
+    every = {shown["id"]: shown for shown in _silences(silence_view)}
+    if silence_id not in every:
+        raise errors.NotFound(f"silence {silence_id}", "there is none of that id", errors.nearest(silence_id, every))
+    return JSONResponse(every[silence_id])
+
+
+@router.post("/silences")
+def post_silence(
+    body: PostedSilence,
+    caller: gate.Operator,  # noqa: ARG001
+    fleet_view: FromDishka[views.FleetView],
+    stage: FromDishka[evaluate.Silencing],
+) -> Response:
+    """Make a silence, or replace one."""
+    made = stage.add(body.request(fleet_view.label_keys(), stage.now()))
+    if body.id:
+        try:
+            stage.remove(body.id)
+        except errors.WorkermonError:
+            stage.remove(made.id)
+            raise
+    return JSONResponse({"silenceID": made.id})
+
+
+@router.delete("/silence/{id}")
+def expire(
+    silence_id: Annotated[models.Text, Path(alias="id")],
+    caller: gate.Operator,  # noqa: ARG001
+    stage: FromDishka[evaluate.Silencing],
+) -> Response:
+    """End a silence."""
+    stage.remove(silence_id)
+    return Response(status_code=200)

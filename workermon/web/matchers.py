@@ -1,0 +1,95 @@
+"""Alertmanager's matchers: how they are read, and which labels they match.
+
+A regular expression comes from whoever may read, so only those are taken that cannot take long: Python's matcher tries
+all ways, and some expressions have more of them than there is time.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from workermon import errors
+
+#: Characters of an expression.
+MAX_LENGTH = 256
+#: Of an expression: what may repeat without a bound, and its groups of alternatives.
+MAX_REPEATS, MAX_GROUPS = 3, 2
+
+_MATCHER = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*(=~|!~|!=|=)\s*(?:"((?:[^"\\]|\\.)*)"|([^"]*?))\s*', re.DOTALL)
+_PART = re.compile(
+    r"\\[^A-Za-z0-9]|\\[dDwWsS]|\[\^?[^\[\]\\]+\]|(?P<group>\((?:\?:)?)|(?P<repeat>[*+?])|[^\\\[\]{}]", re.DOTALL
+)
+_ESCAPES = {"n": "\n", '"': '"', "\\": "\\"}
+
+
+class Matcher(NamedTuple):
+    """A condition on one label; an absent label is an empty one."""
+
+    name: str
+    value: str
+    is_regex: bool
+    is_equal: bool
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Tell whether labels fulfil it; raises ``errors.InvalidInput`` for an expression that is not taken."""
+        value = labels.get(self.name, "")
+        same = compiled(self.value)(value) if self.is_regex else value == self.value
+        return same is self.is_equal
+
+    def __str__(self) -> str:
+        operator = {(False, True): "=", (False, False): "!=", (True, True): "=~", (True, False): "!~"}
+        return f'{self.name}{operator[self.is_regex, self.is_equal]}"{self.value}"'
+
+
+def parse(text: str) -> Matcher:
+    """Read a matcher such as ``alertname=~"cpu-.*"``; raises ``errors.InvalidInput``."""
+    found = _MATCHER.fullmatch(text)
+    if found is None:
+        shown = errors.printable(text)[:64]
+        raise errors.InvalidInput(f"matcher {shown}", "is not label, operator and value", 'write alertname="cpu-high"')
+    name, operator, quoted, plain = found.groups()
+    value = plain if quoted is None else re.sub(r"\\(.)", lambda each: _ESCAPES.get(each[1], each[0]), quoted)
+    return Matcher(name, value, operator.endswith("~"), operator.startswith("="))
+
+
+def all_match(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
+    """Tell whether labels fulfil every matcher."""
+    return all(matcher.matches(labels) for matcher in matchers)
+
+
+@functools.lru_cache(maxsize=256)
+def compiled(expression: str) -> Callable[[str], bool]:
+    """Return what tells whether a whole text matches; raises ``errors.InvalidInput`` for what is not taken."""
+    try:
+        if _may_take_long(expression):
+            raise _refused(expression, "is more than this takes: few of * + ?, none after a group, no {n}")
+        pattern = re.compile(f"(?:{expression})", re.DOTALL)
+    except re.error:
+        raise _refused(expression, "is not a regular expression") from None
+    return lambda text: pattern.fullmatch(text[:MAX_LENGTH]) is not None
+
+
+def _may_take_long(expression: str) -> bool:
+    repeats = groups = place = 0
+    before = "("
+    while place < len(expression):
+        part = _PART.match(expression, place)
+        if part is None or len(expression) > MAX_LENGTH:
+            return True
+        if part["repeat"]:
+            # Neither a group nor a repetition is repeated.
+            if before in ("(", "|", ")", "*", "+", "?"):
+                return True
+            repeats += part[0] != "?"
+        groups += bool(part["group"])
+        before = "(" if part["group"] else part[0]
+        place = part.end()
+    return repeats > MAX_REPEATS or groups > MAX_GROUPS
+
+
+def _refused(expression: str, why: str) -> errors.InvalidInput:
+    shown = errors.printable(expression)[:64]
+    return errors.InvalidInput(f"expression {shown}", why, "write a plain one such as cpu-.* or a|b")
