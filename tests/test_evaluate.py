@@ -103,6 +103,29 @@ def test_late_datapoint_corrects() -> None:
     assert told
     assert told.reason
     assert "came late" in told.reason
+    assert told.summary.endswith(
+        ": cpu_utilization 20 % now, 2 of 3 datapoints > 90 %: not critical after all, a datapoint came late"
+    )
+    assert (told.value, told.threshold) == (20, 90)
+
+
+def test_a_correction_says_what_is_true_now() -> None:
+    """Whoever is woken because an end did not happen hears the present value and threshold."""
+    site = Site(changed(CPU, missing="ok"))
+    site.minutes([95, 95, 95])
+    assert site.told() == [("firing", "critical", 2)]
+    site.collected(T0 + 7 * MINUTE, points([95, 95, 95]))
+    site.evaluate()
+    assert [status for status, *_ in site.told()] == ["firing", "resolved"]
+    site.collected(T0 + 7 * MINUTE + 1, points([95, 95, 95, 96, 97]))
+    site.evaluate()
+    assert [status for status, *_ in site.told()] == ["firing", "resolved", "firing"]
+    told = site.alert().last
+    assert told
+    assert told.summary.endswith(
+        ": cpu_utilization 97 % now, 3 of 3 datapoints > 90 %: critical after all, a datapoint came late"
+    )
+    assert (told.value, told.threshold) == (97, 90)
 
 
 def test_failure_is_not_absence() -> None:

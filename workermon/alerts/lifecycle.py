@@ -296,7 +296,7 @@ def _deciding(context: _AlertContext) -> models.Transition | None:
     matching = [each for each in context.judgement.transitions if each.after == severity]
     if context.ends:
         matching = [each for each in matching if each.at >= (context.stand.still or 0) and not each.damped]
-    return max(matching, key=lambda each: (each.at, each.count is not None), default=None)
+    return max(matching, key=lambda each: (each.at, not each.withdrawn, each.count is not None), default=None)
 
 
 def _without_transition(builder: VerdictBuilder, context: _AlertContext) -> models.Transition:

@@ -51,10 +51,12 @@ class Transition(Frozen):
     """A change of an alert: at ``at`` (the time of the deciding datapoint) it went from ``before`` to ``after``.
 
     ``points`` are those of the window that decided, ``count`` how many of how many of its slots did (``2 of 3``).
-    ``correction``: a revised past, not something new. ``silenced_by``: the silence because of which nobody was
-    notified. ``damped``: the alert was flapping. ``cause`` is what EC2, AWS or a channel says of it; ``key`` names the
-    transition if its time alone does not. ``condition_since`` is when the condition began that made it fire,
-    such as the time of the first datapoint beyond the threshold; ``None``: at ``at``.
+    ``correction``: a revised past, not something new; ``withdrawn``: it takes back one that was recorded, and its
+    points, value, threshold and count are the present ones; ``present`` is the newest datapoint then.
+    ``silenced_by``: the silence because of which nobody was notified. ``damped``: the alert was flapping. ``cause`` is
+    what EC2, AWS or a channel says of it; ``key`` names the transition if its time alone does not.
+    ``condition_since`` is when the condition began that made it fire, such as the time of the first datapoint beyond
+    the threshold; ``None``: at ``at``.
     """
 
     at: int
@@ -65,6 +67,8 @@ class Transition(Frozen):
     points: tuple[Datapoint, ...] = ()
     count: str | None = None
     correction: bool = False
+    withdrawn: bool = False
+    present: Datapoint | None = None
     reason: str = ""
     silenced_by: str | None = None
     damped: bool = False

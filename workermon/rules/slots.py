@@ -200,8 +200,9 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
         if step not in past:
             transition = _transition(limits, change, walk.unit, correction=change.slot <= known)
             transitions.append(transition.model_copy(update={"damped": True}) if change.at in flaps else transition)
-    withdrawn = [_withdrawn(step, values.get(step[0] // period)) for step in reversed(past) if step not in seen]
-    return state, (*withdrawn, *transitions)
+    window = grid.window(last, limits.n)
+    withdrawn = [_withdrawn(limits, step, window) for step in reversed(past) if step not in seen]
+    return state, (*withdrawn, *(_beside(each, window) for each in transitions))
 
 
 def view(limits: Limits, rule_state: RuleState, walk: Walk) -> View | None:
@@ -464,14 +465,33 @@ def _deciding_level(limits: Limits, change: _Change) -> Level | None:
     return next((level for level in limits.levels if level.severity == decided), None)
 
 
-def _withdrawn(step: _Step, point: Datapoint | None) -> Transition:
-    """Return the transition back for a change of severity that a revised past no longer shows."""
+def _beside(transition: Transition, window: Sequence[Datapoint | None]) -> Transition:
+    """Return a transition; a correction with the newest datapoint of the present beside it."""
+    return transition.model_copy(update={"present": _newest(window)}) if transition.correction else transition
+
+
+def _newest(window: Sequence[Datapoint | None]) -> Datapoint | None:
+    return next((point for point in window if point is not None), None)
+
+
+def _withdrawn(limits: Limits, step: _Step, window: Sequence[Datapoint | None]) -> Transition:
+    """Return the transition back for a change of severity that a revised past no longer shows.
+
+    It has the present ``window``, because nothing decided at its time.
+    """
     at, before, after = step
+    present, severity = _newest(window), before or after
+    level = next((level for level in limits.levels if level.severity == severity), None)
     return Transition(
         at=at,
         before=after,
         after=before,
-        value=None if point is None else point.value,
+        value=None if present is None else present.value,
+        threshold=None if level is None else level.threshold,
+        points=tuple(point for point in reversed(window) if point is not None),
+        count=None if level is None else f"{_breaching(limits, level, window)} of {len(window)}",
         correction=True,
+        withdrawn=True,
+        present=present,
         reason=f"a datapoint came late or was revised: it did not turn from {before or 'well'} to {after or 'well'}",
     )

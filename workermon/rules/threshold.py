@@ -176,6 +176,8 @@ class Threshold(kind.Kind[Options]):
     def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
         """Return the value beside the threshold that decided."""
         options = self.options(rule)
+        if transition.withdrawn:
+            return _withdrawn(rule.metric or "", options.side, transition, unit)
         if rule.metric == models.STATUS_CHECK_FAILED and options.above and transition.value in (0.0, 1.0):
             verdict = "impaired" if transition.value else "ok"
             return f"{rule.metric}: EC2 status check {verdict}{wording.for_count(transition, 'checks')}"
@@ -196,11 +198,13 @@ class Threshold(kind.Kind[Options]):
         text += wording.for_count(transition, "datapoints")
         if not worse and transition.after is not None and transition.threshold is not None:
             text += f", {transition.after} still: {sign} {wording.quantity(transition.threshold, unit)}"
+        if transition.present is not None and transition.present.at > transition.at:
+            text += f"; now {wording.quantity(transition.present.value, unit)}"
         return text
 
     def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
         """Return why an alert is over if no value decided it."""
-        if transition.after is None and transition.count is None:
+        if transition.withdrawn or (transition.after is None and transition.count is None):
             return transition.reason or None
         return transition.cause
 
@@ -280,6 +284,16 @@ class Threshold(kind.Kind[Options]):
     def peak(self, rule: models.Rule, values: Sequence[float]) -> float | None:
         """Return the value furthest beyond the threshold."""
         return (max if self.options(rule).side == "above" else min)(values, default=None)
+
+
+def _withdrawn(metric: str, side: str, transition: models.Transition, unit: str) -> str:
+    """Say what is true now, because a revised past took back what people were notified of."""
+    now = transition.after or f"not {transition.before}"
+    if transition.threshold is None or transition.count is None:
+        return f"{metric} {now} after all: {transition.reason}"
+    shown = "absent" if transition.value is None else wording.quantity(transition.value, unit)
+    limit = f"{'>' if side == 'above' else '<'} {wording.quantity(transition.threshold, unit)}"
+    return f"{metric} {shown} now, {transition.count} datapoints {limit}: {now} after all, a datapoint came late"
 
 
 def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
