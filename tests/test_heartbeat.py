@@ -1,5 +1,6 @@
 """The dead-man's switch is requested only while every part works."""
 
+import base64
 import http.server
 import threading
 
@@ -10,6 +11,7 @@ import structlog
 from tests.support.waiting import eventually
 from workermon import errors, health, models, notify, testing
 from workermon.notify import channel_health
+from workermon.notify import http as guarded
 from workermon.pipeline import background
 
 NOW = 1_700_000_000
@@ -93,14 +95,17 @@ def receiver():
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.server.seen.append(self.path)
-            self.send_response(500 if self.path == "/bad" else 200)
+            self.server.logins.append(self.headers["Authorization"])
+            self.send_response({"/bad": 500, "/moved": 302}.get(self.path, 200))
+            if self.path == "/moved":
+                self.send_header("Location", "/elsewhere")
             self.end_headers()
 
         def log_message(self, *_):
             """Say nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.seen = []
+    server.seen, server.logins = [], []
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield server
@@ -112,7 +117,8 @@ def receiver():
 def beat(house, url):
     """Let the heart beat once, and return what was logged."""
     with structlog.testing.capture_logs() as logged:
-        health.Heartbeat(check=house.get(health.PipelineCheck), url=pydantic.SecretStr(url)).beat()
+        ping = guarded.Ping(guarded.Client(house.clock))
+        health.Heartbeat(check=house.get(health.PipelineCheck), ping=ping, url=pydantic.SecretStr(url)).beat()
     return logged
 
 
@@ -127,9 +133,32 @@ def test_it_is_requested_while_all_works(receiver):
     assert receiver.seen == ["/secret"]
 
 
+def test_an_address_may_have_user_and_password(receiver):
+    """They are sent as HTTP wants them, and appear in no log."""
+    house = House()
+    logged = beat(house, f"http://someone:h%40sh-hash@127.0.0.1:{receiver.server_port}/ping")
+    assert receiver.logins == ["Basic " + base64.b64encode(b"someone:h@sh-hash").decode()]
+    assert "hash" not in str(logged)
+    assert "someone" not in str(logged)
+
+
+def test_a_redirect_is_not_followed(receiver):
+    """An address that redirects fails, and the place that it names is not requested."""
+    [logged] = beat(House(), f"http://127.0.0.1:{receiver.server_port}/moved")
+    assert logged["event"] == "heartbeat.failed"
+    assert receiver.seen == ["/moved"]
+
+
+def test_no_proxy_of_the_environment_is_used(receiver, monkeypatch):
+    """Whoever sets http_proxy does not get to see the address."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    beat(House(), f"http://127.0.0.1:{receiver.server_port}/ping")
+    assert receiver.seen == ["/ping"]
+
+
 def test_without_an_address_nothing_is_looked_at():
     """Where no dead-man's switch is configured, nobody reads the state for one."""
-    health.Heartbeat(check=None, url=None).beat()
+    health.Heartbeat(check=None, ping=None, url=None).beat()
 
 
 def _lost(*_):
@@ -137,7 +166,7 @@ def _lost(*_):
 
 
 @pytest.mark.parametrize(
-    ("path", "lost", "said"), [("/bad", False, "500"), (None, False, "URLError"), ("/x", True, "is gone")]
+    ("path", "lost", "said"), [("/bad", False, "500"), (None, False, "refuses the connection"), ("/x", True, "is gone")]
 )
 def test_what_fails_is_logged_without_the_address(receiver, path, lost, said):
     """A refusal, a dead receiver and Redis away stop nothing and show no secret."""

@@ -17,7 +17,7 @@ import dishka
 
 from workermon import collect, config, evaluate, failpoints, fleet, health, logs, notify, ports, rules, settings, views
 from workermon.costs import limit_of
-from workermon.notify import channel_health, channel_type, channels, groups, sender
+from workermon.notify import channel_health, channel_type, channels, groups, http, sender
 from workermon.on_aws import cloudwatch, ec2, limited, regions, session, sns
 from workermon.on_celery import dispatcher, nodes, schedule
 from workermon.on_celery.app import app
@@ -282,6 +282,11 @@ class Recipes(dishka.Provider):
     make_dependencies = dishka.provide(channel_type.Dependencies)
 
     @dishka.provide
+    def make_ping(self, now: ports.Clock) -> ports.Ping:
+        """Request through the guarded client of the channels."""
+        return http.Ping(http.Client(now))
+
+    @dishka.provide
     def make_notifiers(
         self, types: Mapping[str, channel_type.ChannelType], needs: channel_type.Dependencies
     ) -> Mapping[str, ports.Notifier]:
@@ -344,9 +349,9 @@ class Recipes(dishka.Provider):
     make_pipeline_check = dishka.provide(health.PipelineCheck)
 
     @dishka.provide
-    def make_heartbeat(self, check: health.PipelineCheck, own: settings.Settings) -> health.Heartbeat:
+    def make_heartbeat(self, check: health.PipelineCheck, ping: ports.Ping, own: settings.Settings) -> health.Heartbeat:
         """Request the URL that the settings name."""
-        return health.Heartbeat(check=check, url=own.heartbeat_url)
+        return health.Heartbeat(check=check, ping=ping, url=own.heartbeat_url)
 
 
 def _loaded(group: str, *given: Any) -> dict[str, Any]:

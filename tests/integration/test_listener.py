@@ -50,7 +50,7 @@ class House(testing.Monitor):
             feed=other.pop("feed", self.feed), samples=other.pop("samples", self.samples), outbox=self.outbox,
             workers=self.workers, dispatcher=self.dispatcher, pulse=self.pulse, leases=self.leases,
             now=other.pop("now", NOW), canary=dataclasses.replace(self.get(health.Canary), now=NOW),
-            heartbeat=health.Heartbeat(check=self.get(health.PipelineCheck), url=None),
+            heartbeat=health.Heartbeat(check=self.get(health.PipelineCheck), ping=lambda _: None, url=None),
             silence_expiry=dataclasses.replace(self.get(evaluate.SilenceExpiry), now=NOW),
             channel_watch=dataclasses.replace(self.get(notify.ChannelWatch), now=NOW),
         )  # fmt: skip

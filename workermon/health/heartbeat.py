@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import urllib.error
-import urllib.request
 
 from pydantic import SecretStr
 
@@ -18,9 +16,6 @@ STUCK = 60
 
 #: Intervals, of the worker with the shortest, within which a collection and an evaluation end; and seconds beyond.
 INTERVALS, GRACE = 3, 30
-
-#: Seconds. A request takes no longer.
-TIMEOUT = 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +78,11 @@ class Heartbeat:
     """Requests ``url`` (http or https, ``None``: none is configured); it is a secret and never shown."""
 
     check: PipelineCheck
+    ping: ports.Ping
     url: SecretStr | None
 
     def beat(self) -> None:
-        """Request the URL if the whole pipeline works; takes ``TIMEOUT`` at most. Whatever fails is logged."""
+        """Request the URL if the whole pipeline works. Whatever fails is logged."""
         if self.url is None:
             return
         try:
@@ -94,11 +90,9 @@ class Heartbeat:
             if fault is not None:
                 log.warning("heartbeat.withheld", reason=fault)
                 return
-            with urllib.request.urlopen(self.url.get_secret_value(), timeout=TIMEOUT) as answer:  # noqa: S310  (settings allow http and https only)
-                log.debug("heartbeat.sent", status=answer.status)
+            self.ping(self.url.get_secret_value())
+            log.debug("heartbeat.sent")
+        except errors.DeliveryFailed as why:
+            log.warning("heartbeat.failed", reason=why.why)
         except errors.WorkermonError as why:
             log.warning("heartbeat.withheld", reason=str(why))
-        except (OSError, ValueError) as why:
-            # Its text may contain the URL.
-            code = why.code if isinstance(why, urllib.error.HTTPError) else type(why).__name__
-            log.warning("heartbeat.failed", reason=str(code))

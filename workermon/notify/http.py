@@ -1,4 +1,4 @@
-"""The HTTP client of the channels: one POST, straight to the receiver.
+"""The HTTP client of the channels and of the heartbeat: one request, straight to the receiver.
 
 It uses no proxy and follows no redirect, and speaks only https unless the channel allows private addresses. Nothing is
 trusted of a receiver but its status.
@@ -14,6 +14,7 @@ import http
 import socket
 import urllib.parse
 from collections.abc import Mapping
+from typing import Literal
 
 from urllib3 import connection
 
@@ -49,7 +50,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Client:
-    """Posts within ``deadline`` seconds. ``now`` is the time that a date in Retry-After is compared with."""
+    """Sends within ``deadline`` seconds. ``now`` is the time that a date in Retry-After is compared with."""
 
     now: ports.Clock
     deadline: float = DEADLINE
@@ -60,9 +61,16 @@ class Client:
         An answer that refuses the request (a redirect, or 400 to 499 without ``RETRIED``) raises
         ``errors.DeliveryRefused``: final at once for a status in ``request.final``, else after some attempts.
         """
+        self._send("POST", request)
+
+    def get(self, request: Request) -> None:
+        """Request the address by GET, without the body; the rest is as with ``post``."""
+        self._send("GET", request)
+
+    def _send(self, method: Literal["POST", "GET"], request: Request) -> None:
         channel = request.channel
         target = _target(channel, request.address)
-        exchange = _Exchange(target, request)
+        exchange = _Exchange(target, request, method)
         receiver = transport.Receiver(channel.name, target.host, target.port, channel.allow_private)
         transport.run(receiver, exchange, self.deadline, f"{channel.type}-{channel.name}")
         self._check(receiver.what, exchange, request.final)
@@ -83,6 +91,18 @@ class Client:
             raise errors.DeliveryRefused(what, f"it refuses this ({answer})", "see the receiver's log", attempts)
         asked = _retry_after(exchange.headers, self.now())
         raise errors.DeliveryFailed(what, f"it answered {answer}", "it is tried again; see the receiver's log", asked)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ping:
+    """``ports.Ping`` by the same client; the address may be one of the user's own network."""
+
+    client: Client
+
+    def __call__(self, url: str) -> None:
+        """Request a URL by GET, with user and password if it has them."""
+        receiver = models.Channel(name="heartbeat", type="webhook", allow_private=True)
+        self.client.get(Request(channel=receiver, address=url, body=b""))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -169,8 +189,8 @@ class _Secure(connection.HTTPSConnection):
 class _Exchange:
     """One request, and the status and headers of its reply; the status is 0 as long as there is none."""
 
-    def __init__(self, target: _Target, request: Request) -> None:
-        self._target, self._request = target, request
+    def __init__(self, target: _Target, request: Request, method: str) -> None:
+        self._target, self._request, self._method = target, request, method
         self.status = 0
         self.headers: Mapping[str, str] = {}
 
@@ -191,7 +211,8 @@ class _Exchange:
             **self._request.headers,
         }
         with contextlib.closing(made):
-            made.request("POST", target.path, self._request.body, headers, preload_content=False)
+            body = self._request.body if self._method == "POST" else None
+            made.request(self._method, target.path, body, headers, preload_content=False)
             reply = made.getresponse()
             self.status, self.headers = reply.status, reply.headers
             connected.answered = True

@@ -165,6 +165,13 @@ class Leases(Protocol):
         """Give a lease back, if it is still the owner's."""
 
 
+class Ping(Protocol):
+    """Requests the address of a dead-man's switch."""
+
+    def __call__(self, url: str) -> None:
+        """Request it by GET, within a deadline; raises ``errors.DeliveryFailed`` unless the answer is a 2xx."""
+
+
 class Server(Protocol):
     """The Redis server: its settings and its clock."""
 
