@@ -12,6 +12,7 @@ from workermon import __version__, errors, ports, settings, views
 from workermon.web import (
     actions,
     alertmanager,
+    api_docs,
     api_read,
     api_write,
     attempts,
@@ -41,6 +42,7 @@ ROUTERS = (
     stream.router,
     alertmanager.router,
     openapi.router,
+    api_docs.router,
 )  # fmt: skip
 
 #: What every answer says to a browser: nothing from elsewhere, no frame around it, nothing kept.

@@ -1,4 +1,4 @@
-"""The API described in OpenAPI 3.1, made of the routes' own types; and the page that shows it."""
+"""The API described in OpenAPI 3.1, made of the routes' own types."""
 
 from __future__ import annotations
 
@@ -73,6 +73,13 @@ def schema(app: FastAPI) -> dict[str, Any]:
     return document
 
 
+def of(app: FastAPI) -> dict[str, Any]:
+    """Return the document of an app, made once."""
+    if app.openapi_schema is None:
+        app.openapi_schema = schema(app)
+    return app.openapi_schema
+
+
 def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield each operation that a schema describes."""
     for path in document["paths"].values():
@@ -82,7 +89,4 @@ def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 @router.get("/openapi.json")
 async def openapi(request: Request, caller: gate.Viewer) -> Response:  # noqa: ARG001
     """Return the schema of this API."""
-    app: FastAPI = request.app
-    if app.openapi_schema is None:
-        app.openapi_schema = schema(app)
-    return JSONResponse(app.openapi_schema)
+    return JSONResponse(of(request.app))
