@@ -18,7 +18,7 @@ MAX_BYTES = 64_000_000
 
 def read(place: str | Path) -> config.File:
     """Read and check a config file, ``-`` is standard input; raises ``errors.InvalidInput`` in one line."""
-    return parser().parse(text(place), _source(place))
+    return parser().parse(text(place), source(place))
 
 
 def parser() -> config.Parser:
@@ -31,7 +31,7 @@ def parser() -> config.Parser:
 
 def text(place: str | Path) -> str:
     """Read a file that a user named, ``-`` is standard input; raises ``errors.InvalidInput`` in one line."""
-    source = _source(place)
+    named = source(place)
     try:
         if str(place) == "-":
             raw = sys.stdin.buffer.read(MAX_BYTES + 1)
@@ -39,14 +39,15 @@ def text(place: str | Path) -> str:
             with Path(place).open("rb") as file:
                 raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
-            raise errors.InvalidInput(source, f"is longer than {MAX_BYTES:,} bytes", "split it")
+            raise errors.InvalidInput(named, f"is longer than {MAX_BYTES:,} bytes", "split it")
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as why:
-        raise errors.InvalidInput(source, f"is not UTF-8 text (byte {why.start})", "save it as UTF-8") from None
+        raise errors.InvalidInput(named, f"is not UTF-8 text (byte {why.start})", "save it as UTF-8") from None
     except (OSError, ValueError) as why:
         reason = getattr(why, "strerror", None) or "is not a path"
-        raise errors.InvalidInput(source, reason, "name a file that can be read") from None
+        raise errors.InvalidInput(named, reason, "name a file that can be read") from None
 
 
-def _source(place: str | Path) -> str:
+def source(place: str | Path) -> str:
+    """Return how errors name a file."""
     return "standard input" if str(place) == "-" else str(place)

@@ -47,11 +47,10 @@ def check(own: session.Session, file: str, as_json: bool) -> None:
     """
     from workermon import config, fleet
 
-    found = files.read(file)
+    text, source = files.text(file), files.source(file)
+    _refuse(_mistakes(own, text, source), source, as_json=as_json)
+    found = files.parser().parse(text, source)
     made = config.to_configuration(found, config.DEFAULT)
-    config.check_intervals(found, own.settings.min_interval)
-    config.check_silences(found, time.time())
-    own.check_regions(found)
     records = _monitored(own)
     coverage = fleet.check_coverage(found, made, [record.worker for record in records])
     warned = [*config.warnings(found, own.settings.secret), *coverage.warnings, *_unfirable(made, records)]
@@ -61,6 +60,7 @@ def check(own: session.Session, file: str, as_json: bool) -> None:
         output.document(
             {
                 "valid": True,
+                "mistakes": [],
                 "warnings": warned,
                 "file": found.source,
                 "rules": [rule.name for rule in made.rules],
@@ -77,6 +77,31 @@ def check(own: session.Session, file: str, as_json: bool) -> None:
     )
     for rule in coverage.rules:
         click.echo(output.rule_coverage(rule))
+
+
+def _mistakes(own: session.Session, text: str, source: str) -> tuple[errors.InvalidInput, ...]:
+    """Return everything that is wrong in a config file."""
+    from workermon import config
+
+    checks = (
+        lambda file: config.to_configuration(file, config.DEFAULT),
+        lambda file: config.check_intervals(file, own.settings.min_interval),
+        lambda file: config.check_silences(file, time.time()),
+        own.check_regions,
+    )
+    return files.parser().mistakes(text, source, checks)
+
+
+def _refuse(mistakes: Sequence[errors.InvalidInput], source: str, *, as_json: bool) -> None:
+    """Print every mistake but the last, which is raised as any other error is."""
+    if not mistakes:
+        return
+    if as_json:
+        listed = [{"where": wrong.what, "why": wrong.why, "todo": wrong.todo} for wrong in mistakes]
+        output.document({"valid": False, "file": source, "mistakes": listed})
+    for wrong in mistakes[:-1]:
+        click.echo(f"error: {wrong}", err=True)
+    raise mistakes[-1]
 
 
 def _monitored(own: session.Session) -> list[ports.Record]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from workermon import errors
-from workermon.config import build, channels, dotted, grammar, problems, rules
+from workermon.config import build, channels, checking, dotted, grammar, problems, rules
 from workermon.config.build import to_configuration
 from workermon.config.catalogue import DEFAULT, STANDING
 from workermon.config.file import File, check_intervals, check_silences, warnings
@@ -38,23 +39,34 @@ class Parser:
         Raises ``errors.InvalidInput`` with the first thing that is wrong: the source, the path in the file, its line
         and column, why, and what to write instead.
         """
-        if len(text) > MAX_LENGTH:
-            raise errors.InvalidInput(source, f"is longer than {MAX_LENGTH:,} characters", "split it")
-        dotted.check(text, source)
+        document = _document(text, source)
         try:
-            document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as why:
-            raise errors.InvalidInput(*problems.syntax(source, str(why)), "mend it there") from None
-        except RecursionError:
-            raise errors.InvalidInput(source, "is nested too deeply", "write it flat") from None
-        except ValueError:
-            # Of what a text may have in it, Python refuses by this alone a whole number of thousands of digits.
-            raise errors.InvalidInput(source, "has a number that is far too long", "shorten it") from None
-        try:
-            file = build.build(grammar.read(document), source, self.channel_types, self.kinds)
+            file = self._build(document, source)
         except problems.Mistake as wrong:
             raise errors.InvalidInput(problems.where(source, wrong.path, text), wrong.why, wrong.todo) from None
         return file.model_copy(update={"text": text})
+
+    def mistakes(
+        self, text: str, source: str, checks: Sequence[Callable[[File], object]] = ()
+    ) -> tuple[errors.InvalidInput, ...]:
+        """Return everything that is wrong in a config file, in the order of the text; none if it is valid.
+
+        ``checks`` are made of a file besides; each raises ``errors.InvalidInput`` with a place of the file.
+        """
+        try:
+            document = _document(text, source)
+        except errors.InvalidInput as wrong:
+            return (wrong,)
+
+        def check(rest: dict[str, Any]) -> None:
+            file = self._build(rest, source)
+            for one in checks:
+                one(file)
+
+        return checking.every(document, source, text, check)
+
+    def _build(self, document: Mapping[str, object], source: str) -> File:
+        return build.build(grammar.read(document), source, self.channel_types, self.kinds)
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON schema of the config file."""
@@ -66,6 +78,22 @@ class Parser:
         document["$defs"] |= {**definitions, "RuleSection": rule}
         document["properties"]["rules"]["anyOf"][0]["items"] = {"$ref": "#/$defs/RuleSection"}
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
+
+
+def _document(text: str, source: str) -> dict[str, Any]:
+    """Return a text as TOML; raises ``errors.InvalidInput`` for one that is none, or too large."""
+    if len(text) > MAX_LENGTH:
+        raise errors.InvalidInput(source, f"is longer than {MAX_LENGTH:,} characters", "split it")
+    dotted.check(text, source)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as why:
+        raise errors.InvalidInput(*problems.syntax(source, str(why)), "mend it there") from None
+    except RecursionError:
+        raise errors.InvalidInput(source, "is nested too deeply", "write it flat") from None
+    except ValueError:
+        # Of what a text may have in it, Python refuses by this alone a whole number of thousands of digits.
+        raise errors.InvalidInput(source, "has a number that is far too long", "shorten it") from None
 
 
 __all__ = [

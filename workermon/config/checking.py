@@ -1,0 +1,153 @@
+"""Every mistake of a config file at once, for ``rules check``; whoever uses a file stops at the first.
+
+What is wrong is taken out and the rest is looked at again, until nothing is wrong. What is wrong only because something
+was taken out is not reported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from workermon import errors
+from workermon.config import problems
+
+#: Mistakes that are reported, and things that are taken out. Each time the whole rest of the file is looked at again.
+MAX_MISTAKES, MAX_REMOVALS = 50, 200
+
+#: Checks what is left of a file. Raises ``problems.Mistake``, or ``errors.InvalidInput`` with the path as its place.
+Check = Callable[[dict[str, Any]], object]
+
+_STEP = re.compile(r"\[(\d+)\]")
+_UNKNOWN = re.compile(r"(\S+) is not a known \w+")
+_UNCOLLECTED = "is not collected, so the rule could never fire"
+
+
+class _Found(NamedTuple):
+    """A part of the document: what contains it, under which key or place, and its path in the file."""
+
+    container: Any
+    key: Any
+    path: str
+
+
+class Remains:
+    """What is left of a document, and what was taken out."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+        self._removed: list[str] = []
+        self._names: set[str] = set()
+        #: The places in the file of the elements of each list that has lost one.
+        self._places: dict[int, list[int]] = {}
+
+    def find(self, path: str) -> tuple[list[_Found], str]:
+        """Return the parts on the way to a path, as far as they are there, and the rest of the path."""
+        found: list[_Found] = []
+        here: Any = self.document
+        rest = path.strip("[]") if path.startswith("[") else path
+        there = ""
+        while rest:
+            step = _STEP.match(rest)
+            if step is not None and isinstance(here, list) and int(step[1]) < len(here):
+                place = int(step[1])
+                there += f"[{self._place(here, place)}]"
+                found.append(_Found(here, place, there))
+                here, rest = here[place], rest[step.end() :].removeprefix(".")
+                continue
+            key = _key(here, rest)
+            if key is None:
+                break
+            there += f"{'.' if there else ''}{problems.shown(key)}"
+            found.append(_Found(here, key, there))
+            here, rest = here[key], rest[len(problems.shown(key)) :].removeprefix(".")
+        return found, rest
+
+    def original(self, path: str) -> str:
+        """Return a path as the file has it."""
+        found, rest = self.find(path)
+        if not found or path.startswith("["):
+            return path
+        there = found[-1].path
+        return f"{there}{'' if rest.startswith('[') else '.'}{rest}" if rest else there
+
+    def follows(self, path: str, why: str) -> bool:
+        """Tell whether something is wrong only because something else was taken out."""
+        unknown = _UNKNOWN.match(why)
+        if unknown is not None and unknown[1] in self._names:
+            return True
+        if why.endswith(_UNCOLLECTED) and any(removed.startswith("collect.metrics") for removed in self._removed):
+            return True
+        found, _ = self.find(path)
+        if not found:
+            return False
+        within = tuple(f"{found[-1].path}{mark}" for mark in ".[")
+        return any(removed.startswith(within) for removed in self._removed)
+
+    def meant(self, why: str) -> str | None:
+        """Suggest what was probably meant by an unknown name, if that was taken out."""
+        unknown = _UNKNOWN.match(why)
+        return errors.did_you_mean(unknown[1], self._names) if unknown is not None else None
+
+    def remove(self, path: str) -> bool:
+        """Take out what is at a path, or the part in which it is missing; tell whether there was anything."""
+        found, _ = self.find(path)
+        if not found:
+            return False
+        container, key, there = found[-1]
+        self._removed.append(there)
+        self._names |= _names(key, container[key])
+        if isinstance(container, list):
+            self._places.setdefault(id(container), list(range(len(container)))).pop(key)
+        del container[key]
+        return True
+
+    def _place(self, container: list[Any], place: int) -> int:
+        return self._places.get(id(container), range(len(container)))[place]
+
+
+def every(document: dict[str, Any], source: str, text: str, check: Check) -> tuple[errors.InvalidInput, ...]:
+    """Return every mistake of a document, in the order of the text; none if it is valid."""
+    remains, mistakes = Remains(document), dict[tuple[str, str], errors.InvalidInput]()
+    for _ in range(MAX_REMOVALS):
+        try:
+            check(remains.document)
+            break
+        except problems.Mistake as wrong:
+            path, about, why, todo = wrong.path, "", wrong.why, wrong.todo
+        except errors.InvalidInput as wrong:
+            path, _, about = wrong.what.removeprefix(f"{source}: ").partition(": ")
+            why, todo = wrong.why, wrong.todo
+        if not remains.follows(path, why):
+            todo = remains.meant(why) or todo
+            original = remains.original(path)
+            where = problems.where(source, original, text)
+            what = f"{where}: {about}" if about else where
+            mistakes.setdefault((original, why), errors.InvalidInput(what, why, todo))
+        if len(mistakes) >= MAX_MISTAKES or not remains.remove(path):
+            break
+    return tuple(sorted(mistakes.values(), key=_position))
+
+
+def _position(mistake: errors.InvalidInput) -> tuple[int, int]:
+    place = re.search(r": line (\d+), column (\d+)", mistake.what)
+    return (int(place[1]), int(place[2])) if place else (0, 0)
+
+
+def _key(here: Any, rest: str) -> str | None:
+    """Return the key of a table with which the rest of a path begins: the longest, for a name may have dots."""
+    if not isinstance(here, dict):
+        return None
+    matching = [key for key in here if re.match(re.escape(problems.shown(key)) + r"(?=$|[.\[])", rest)]
+    return max(matching, key=len, default=None)
+
+
+def _names(key: object, value: object) -> set[str]:
+    """Return the names by which other parts of a file may refer to one."""
+    names = {str(key)}
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        names.add(value["name"])
+    if isinstance(value, str):
+        names.add(value)
+    return names
