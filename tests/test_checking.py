@@ -23,7 +23,7 @@ region = "us-east-1"
 interval = "2s"
 [[workers]]
 id = "i-0abc0123456789de0"
-intervall = "60s"
+intervals = "60s"
 region = "mars-1"
 
 [[rules]]
@@ -63,7 +63,7 @@ a = 1
 
 #: Where the mistakes of ``MANY`` are, in the order of the file.
 PLACES = [
-    "workers[0].id", "workers[1].interval", "workers[2].intervall", "workers[2].region",
+    "workers[0].id", "workers[1].interval", "workers[2].intervals", "workers[2].region",
     "rules[0].metric", "rules[0].above.critical", "rules[0].breach", "rules[0].notify[0]", "rules[1].abvoe",
     "channels.ops.url", "channels.pager.type", "metrics[0].statistic", "[nonsense]",
 ]  # fmt: skip
