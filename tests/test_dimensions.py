@@ -13,7 +13,9 @@ from workermon.config import catalogue
 
 NOW = 1_900_000_000.0
 HERE = models.AccountRegion(region="us-east-1")
-CPU, MEMORY = catalogue.CATALOGUE["cpu_utilization"], catalogue.CATALOGUE["memory_utilization"]
+CPU = catalogue.CATALOGUE["cpu_utilization"]
+WINDOWS_TOO = catalogue.CATALOGUE["memory_utilization"]
+MEMORY = WINDOWS_TOO.model_copy(update={"also": ()})
 KEY = MEMORY.key
 DENIED = errors.AwsDenied("ListMetrics in us-east-1", "is not allowed", "grant cloudwatch:ListMetrics")
 
@@ -123,3 +125,47 @@ def test_redis_out_of_reach_is_raised() -> None:
     fleet.cloudwatch.last_error = errors.RedisUnavailable("Redis", "is out of reach", "start it")
     with pytest.raises(errors.RedisUnavailable):
         fleet.find()
+
+
+def test_the_name_of_another_agent_is_looked_for_only_where_the_first_is_absent() -> None:
+    """Windows' counter of memory is found for those without Linux' one, and nobody else is asked about it."""
+    fleet = Fleet(3)
+    linux, windows, _ = fleet.ids
+    fleet.publish(linux)
+    other = WINDOWS_TOO.variants[1]
+    fleet.cloudwatch.put(
+        windows, other.metric_name, [(int(NOW), 1.0)], namespace="CWAgent", dimensions={"objectname": "Memory"}
+    )
+    fleet.find(asked=[WINDOWS_TOO])
+    assert fleet.cloudwatch.listed == [(MEMORY.metric_name, tuple(fleet.ids))]
+    found = fleet.find(NOW + 60, asked=[WINDOWS_TOO])
+    assert fleet.cloudwatch.listed[1:] == [(other.metric_name, tuple(fleet.ids[1:]))]
+    series = {each: catalogue.published(WINDOWS_TOO, sets) for each, sets in found.sets.items()}
+    assert series[linux] == [(WINDOWS_TOO, of(linux))]
+    assert series[windows] == [(other, of(windows, ("objectname", "Memory")))]
+    assert series[fleet.ids[2]] == []
+    assert not found.failures
+    fleet.find(NOW + 120, asked=[WINDOWS_TOO])
+    assert len(fleet.cloudwatch.listed) == 2
+
+
+def test_windows_memory_of_a_large_fleet_is_found_by_one_listing() -> None:
+    """Many that lack the first name are looked for under the second by listing the region, in the next collection."""
+    fleet = Fleet(20)
+    other = WINDOWS_TOO.variants[1]
+    for each in fleet.ids:
+        fleet.cloudwatch.put(each, other.metric_name, [(int(NOW), 1.0)], namespace="CWAgent")
+    fleet.find(asked=[WINDOWS_TOO])
+    found = fleet.find(NOW + 60, asked=[WINDOWS_TOO])
+    assert fleet.cloudwatch.listed == [(MEMORY.metric_name, None), (other.metric_name, None)]
+    assert all(catalogue.published(WINDOWS_TOO, sets) == [(other, of(each))] for each, sets in found.sets.items())
+
+
+def test_a_refusal_under_the_second_name_takes_nothing_from_the_first() -> None:
+    """Where the first name is published, it does not matter that the second cannot be listed."""
+    fleet = Fleet(3)
+    fleet.publish(fleet.ids[0])
+    fleet.find(asked=[WINDOWS_TOO])
+    fleet.cloudwatch.last_error = DENIED
+    found = fleet.find(NOW + 60, asked=[WINDOWS_TOO])
+    assert set(found.failures) == set(fleet.ids[1:])

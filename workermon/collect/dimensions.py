@@ -136,14 +136,20 @@ class Search:
     updates: dict[str, Any]
     _records: Sequence[ports.Record] = ()
     _by_id: dict[str, ports.Record] = dataclasses.field(default_factory=dict)
-    #: Metrics of agents by their key, the listing of each, and by worker the dimension sets found so far.
+    #: Metrics of agents by their key, whom each is looked for, and its other names, if it has any.
     _agents: dict[str, models.Metric] = dataclasses.field(default_factory=dict)
+    _wanted: dict[str, list[ports.Record]] = dataclasses.field(default_factory=dict)
+    _names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    #: The listing of each, and by worker the dimension sets found so far.
     _listings: dict[str, _Listing] = dataclasses.field(default_factory=dict)
     _sets: dict[str, dict[str, list[Dimensions]]] = dataclasses.field(default_factory=dict)
 
     def find(self, records: Sequence[ports.Record], metrics: Sequence[models.Metric]) -> Published:
         """Return under what these metrics of these workers are published. Raises ``errors.RedisUnavailable`` only."""
-        by_key = {metric.key: metric for metric in metrics}
+        by_key = {variant.key: variant for metric in metrics for variant in metric.variants}
+        for metric in metrics:
+            names = tuple(variant.key for variant in metric.variants)
+            self._names |= dict.fromkeys(names, names)
         self._records = records
         self._by_id = {record.worker.id: record for record in records}
         self._agents = {key: metric for key, metric in by_key.items() if metric.namespace != catalogue.EC2}
@@ -156,15 +162,26 @@ class Search:
         failures: dict[str, dict[str, errors.AwsError]] = {}
         if self._agents:
             self._listings = {key: _Listing.of(self.known.get(_listing_key(key))) for key in self._agents}
-            if len(records) > SMALL_BATCH:
-                self._list_region()
+            self._wanted = {key: [record for record in records if self._wants(record, key)] for key in self._agents}
+            self._list_region()
             looked_up = self._look_up()
-            for record in records:
-                for key, metric in self._agents.items():
+            for key, metric in self._agents.items():
+                for record in self._wanted[key]:
                     why = self._settle(record, key, looked_up)
-                    if why is not None:
+                    if why is not None and not self._is_published(record, key):
                         failures.setdefault(record.worker.id, {})[metric.name] = why
         return Published(self._sets, failures)
+
+    def _wants(self, record: ports.Record, key: str) -> bool:
+        """Tell whether a worker's metric is to be looked for under a name: under another one if the first is absent."""
+        own, first = self._sets[record.worker.id], self._names[key][0]
+        if key == first or own.get(key):
+            return True
+        return not own.get(first) and (first in own or self._listings[first].covers(record.worker))
+
+    def _is_published(self, record: ports.Record, key: str) -> bool:
+        """Tell whether a worker's metric is published under any of its names."""
+        return any(self._sets[record.worker.id].get(name) for name in self._names[key])
 
     def _settle(
         self, record: ports.Record, key: str, looked_up: Mapping[tuple[str, str], errors.AwsError | None]
@@ -189,7 +206,7 @@ class Search:
         found: dict[str, dict[str, list[Dimensions]]] = {}
         for key, metric in self._agents.items():
             listing = self._listings[key]
-            if listing.was_refused(self.at) or not self._is_due(key):
+            if len(self._wanted[key]) <= SMALL_BATCH or listing.was_refused(self.at) or not self._is_due(key):
                 continue
             name = f"listing:{self.scope.key}:{self.scope.role_arn or ''}:{key}"
             if not self.leases.hold(name, owner, LISTING_LEASE):
@@ -263,24 +280,25 @@ class Search:
             if own is None:
                 continue
             self._sets[record.worker.id].update(own)
-            self.workers.found_dimensions(record.worker, {**record.dimensions, **own}, self.at)
+            # A look for another name alone must not put off the next look for the first.
+            at = self.at if any(key == self._names[key][0] for key in own) else record.dimensions_at
+            self.workers.found_dimensions(record.worker, {**record.dimensions, **own}, at)
         return looked_up
 
     def _to_look_up(self) -> dict[str, list[str]]:
         """Return the ids of the workers to look up, by the metric's key."""
-        small = len(self._records) <= SMALL_BATCH
         wanted = {
-            key: self._chosen(key, small)
+            key: self._chosen(key)
             for key, listing in self._listings.items()
-            if not listing.was_refused(self.at) and (small or listing.at)
+            if not listing.was_refused(self.at) and (len(self._wanted[key]) <= SMALL_BATCH or listing.at)
         }
         return {key: worker_ids for key, worker_ids in wanted.items() if worker_ids}
 
-    def _chosen(self, key: str, small: bool) -> list[str]:
+    def _chosen(self, key: str) -> list[str]:
         listing, candidates = self._listings[key], self._candidates(key)
         due = [worker_id for worker_id in candidates.recent if self._may_be_asked(worker_id)]
         lacking = [worker_id for worker_id in candidates.lacking if self._may_be_asked(worker_id)]
-        if small:
+        if len(self._records) <= SMALL_BATCH:
             return [*candidates.new, *due, *lacking, *candidates.old]
         chosen = candidates.new[:MAX_NEW_LOOKUPS]
         if len(candidates.recent) <= SMALL_BATCH:
@@ -297,9 +315,9 @@ class Search:
     def _candidates(self, key: str) -> _Candidates:
         listing, metric = self._listings[key], self._agents[key].name
         found = _Candidates([], [], [], [])
-        for record in sorted(self._records, key=lambda record: record.dimensions_at):
+        for record in sorted(self._wanted[key], key=lambda record: record.dimensions_at):
             worker_id, own = record.worker.id, self._sets[record.worker.id]
-            lacking_since = _lacking_since(record, metric, has_dimensions=bool(own.get(key)))
+            lacking_since = _lacking_since(record, metric, has_dimensions=self._is_published(record, key))
             if key not in own and not listing.covers(record.worker):
                 found.new.append(worker_id)
             elif lacking_since is not None:

@@ -123,8 +123,8 @@ class SeriesFetch:
             return []
         if condition.periods.get(name) == period and not self._is_due(condition, name, look, absent):
             return []  # with a new period it is asked at once
-        sets = published.get(metric.key)
-        if sets is None:
+        series = catalogue.published(metric, published)
+        if series is None:
             return []  # nobody could look up its dimensions: unknown, not absent
         # If nobody publishes it, it is absent, as far as can be known now.
         fetched.asked[name] = self.run.at
@@ -139,10 +139,10 @@ class SeriesFetch:
             _Planned(
                 worker.id,
                 name,
-                catalogue.query(worker.id, metric, period, begin.recent_since, each),
+                catalogue.query(worker.id, named, period, begin.recent_since, each),
                 begin.full_since,
             )
-            for each in catalogue.chosen(metric, sets)
+            for named, each in series
         ]
 
     def _is_due(self, condition: models.Condition, metric: str, look: polling.Look, absent: float | None) -> bool:

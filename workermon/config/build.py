@@ -112,7 +112,8 @@ def _metric(path: str, section: grammar.MetricSection) -> models.Metric:
     given = section.model_dump(exclude_none=True)
     known = catalogue.CATALOGUE.get(section.name)
     if known is not None:
-        return known.model_copy(update=given)
+        metric = known.model_copy(update=given)
+        return metric if metric.key == known.key else metric.model_copy(update={"also": ()})
     for key in ("namespace", "metric_name"):
         if key not in given:
             why = f"is missing, and {section.name} is not a known metric"

@@ -6,7 +6,8 @@ minute (detailed monitoring), the CloudWatch agent every minute by default.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
 
 from workermon.models import (
     BUDGET,
@@ -24,9 +25,18 @@ from workermon.models import (
 )
 from workermon.rules import no_data, section, threshold
 
-#: Filesystems that are not on a disk, by the CloudWatch agent's ``fstype`` dimension.
+#: Filesystems that hold no data of a worker, by the CloudWatch agent's ``fstype`` dimension: those of the kernel, in
+#: memory or over others, and images that can only be read and so are always full.
 PSEUDO_FILESYSTEMS = frozenset(
-    {"autofs", "cgroup", "cgroup2", "devtmpfs", "efivarfs", "overlay", "proc", "ramfs", "squashfs", "sysfs", "tmpfs"}
+    {
+        *("autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devfs", "devpts", "devtmpfs"),
+        *("efivarfs", "fdescfs", "fusectl", "hugetlbfs", "linprocfs", "linsysfs", "mqueue", "nsfs", "nullfs", "proc"),
+        *("procfs", "pstore", "ramfs", "rootfs", "rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tmpfs", "tracefs"),
+        *("aufs", "fuse-overlayfs", "fuse.fuse-overlayfs", "overlay", "overlayfs", "unionfs"),
+        *("cd9660", "cdfs", "composefs", "cramfs", "erofs", "iso9660", "romfs", "squashfs", "udf"),
+        *("fuse.archivemount", "fuse.snapfuse", "fuse.squashfuse", "fuse.squashfuse_ll", "snapfuse", "squashfuse"),
+        *("fuse.gvfsd-fuse", "fuse.lxcfs", "fuse.portal", "fuse.rofiles-fuse"),
+    }
 )
 
 #: The namespace of EC2's own metrics, each of which has one series a worker.
@@ -37,8 +47,23 @@ CATALOGUE: dict[str, Metric] = {
     entry.name: entry
     for entry in (
         Metric(name="cpu_utilization", namespace=EC2, metric_name="CPUUtilization"),
-        Metric(name="memory_utilization", namespace=_AGENT, metric_name="mem_used_percent", period=60),
+        Metric(
+            name="memory_utilization",
+            namespace=_AGENT,
+            metric_name="mem_used_percent",
+            period=60,
+            also=("Memory % Committed Bytes In Use",),  # Windows
+        ),
         Metric(name="disk_utilization", namespace=_AGENT, metric_name="disk_used_percent", period=60),
+        # Windows. A volume without a letter is a partition for recovery, and nearly full by design.
+        Metric(
+            name="disk_free_percent",
+            namespace=_AGENT,
+            metric_name="LogicalDisk % Free Space",
+            period=60,
+            merge="min",
+            exclude={"instance": ("_Total", "HarddiskVolume*")},
+        ),
         Metric(name="network_in", namespace=EC2, metric_name="NetworkIn", statistic="Sum", unit="bytes", merge="sum"),
         Metric(name="network_out", namespace=EC2, metric_name="NetworkOut", statistic="Sum", unit="bytes", merge="sum"),
         Metric(
@@ -111,17 +136,42 @@ def query(worker_id: str, metric: Metric, period: int, since: int, dimensions: t
 
 
 def chosen(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
-    """Return the dimension sets that count: real filesystems only, and no sum beside what it sums up.
+    """Return the dimension sets that count: what the metric includes and does not exclude, real filesystems only.
+
 
     An agent may publish aggregates too, under fewer dimensions. Beside single filesystems, an aggregate mixes real ones
-    with pseudo ones, and in a sum it would count twice.
+    with pseudo ones, and in a sum it would count twice: so no sum stands beside what it sums up.
     """
     candidates = [dict(dimensions) for dimensions in sets]
-    if any("fstype" in dimensions for dimensions in candidates):
-        candidates = [one for one in candidates if one.get("fstype", "tmpfs") not in PSEUDO_FILESYSTEMS]
+    if "fstype" not in metric.include and any("fstype" in dimensions for dimensions in candidates):
+        candidates = [one for one in candidates if one.get("fstype", "tmpfs").lower() not in PSEUDO_FILESYSTEMS]
+    candidates = [one for one in candidates if _is_wanted(metric, one)]
     if metric.merge == "sum":
         candidates = [one for one in candidates if not any(one.items() < other.items() for other in candidates)]
     return [tuple(dimensions.items()) for dimensions in candidates]
+
+
+def _is_wanted(metric: Metric, dimensions: Mapping[str, str]) -> bool:
+    """Tell whether a series' dimensions match what the metric includes, and nothing that it excludes."""
+
+    def matches(dimension: str, globs: tuple[str, ...]) -> bool:
+        value = dimensions.get(dimension)
+        return value is not None and any(fnmatch.fnmatchcase(value, glob) for glob in globs)
+
+    return all(matches(*given) for given in metric.include.items()) and not any(
+        matches(*given) for given in metric.exclude.items()
+    )
+
+
+def published(
+    metric: Metric, by_key: Mapping[str, Sequence[tuple[tuple[str, str], ...]]]
+) -> list[tuple[Metric, tuple[tuple[str, str], ...]]] | None:
+    """Return the series of a worker that count: the metric under the name that it has there, and the dimension set.
+
+    ``by_key`` are the worker's dimension sets by ``Metric.key``. ``None`` if it was not looked up yet.
+    """
+    found = [(each, dimensions) for each in metric.variants for dimensions in chosen(each, by_key.get(each.key, ()))]
+    return found if found or metric.key in by_key else None
 
 
 def series_count(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]] | None) -> int | None:
@@ -134,6 +184,9 @@ def series_count(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]] | N
     return None if sets is None else len(chosen(metric, sets))
 
 
+_MERGES: Mapping[str, Callable[[list[float]], float]] = {"max": max, "min": min, "sum": sum}
+
+
 def merged(metric: Metric, series: Sequence[Series]) -> tuple[Datapoint, ...]:
     """Return one series of several, slot by slot."""
     if len(series) == 1:
@@ -142,5 +195,5 @@ def merged(metric: Metric, series: Sequence[Series]) -> tuple[Datapoint, ...]:
     for one in series:
         for at, value in one.points:
             values.setdefault(at, []).append(value)
-    merge = max if metric.merge == "max" else sum
+    merge = _MERGES[metric.merge]
     return tuple(Datapoint(at, float(merge(values[at]))) for at in sorted(values))

@@ -91,7 +91,11 @@ def _worker(worker: models.Worker) -> Table:
 
 
 def _metric(metric: models.Metric) -> Table:
-    found = metric.model_dump(exclude_none=True)
+    found = metric.model_dump(exclude_none=True, exclude={"also"})
+    known = catalogue.CATALOGUE.get(metric.name)
+    for key in ("include", "exclude"):
+        if found[key] == (getattr(known, key) if known is not None else {}):
+            del found[key]
     return found if metric.period is None else found | {"period": f"{metric.period}s"}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pydantic import Field
 
 from workermon import errors, models
-from workermon.config import grammar, problems
+from workermon.config import catalogue, doubtful, grammar, problems
 from workermon.config.rules import Case
 from workermon.rules import KINDS, Kinds
 
@@ -70,8 +70,10 @@ def warnings(file: File, secrets: Callable[[models.SecretRef], str], kinds: Kind
     ``secrets`` looks up a secret. Another process may have one that is missing here.
     """
     texts = [warning for channel in (file.channels or {}).values() for warning in _secret_warnings(channel, secrets)]
+    metrics = {**catalogue.CATALOGUE, **(file.metrics or {})}
     for rule in file.rules or ():
-        texts += [f"rule {rule.name}: {warning}" for warning in kinds[rule.kind].warnings(rule)]
+        doubts = (*kinds[rule.kind].warnings(rule), *doubtful.warnings(rule, metrics))
+        texts += [f"rule {rule.name}: {warning}" for warning in doubts]
     for name, metric in (file.metrics or {}).items():
         period = metric.period
         if period is not None and period not in SHORT_PERIODS and period % 60:

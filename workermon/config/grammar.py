@@ -125,7 +125,9 @@ class MetricSection(fields.Section):
     statistic: Annotated[str, AfterValidator(_statistic)] | None = None
     unit: models.Text | None = None
     period: fields.Duration | None = None
-    merge: Literal["max", "sum"] | None = None
+    merge: Literal["max", "min", "sum"] | None = None
+    include: dict[models.Text, tuple[models.Text, ...]] | None = None
+    exclude: dict[models.Text, tuple[models.Text, ...]] | None = None
 
 
 class CollectSection(fields.Section):

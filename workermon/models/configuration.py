@@ -63,7 +63,9 @@ class Metric(Frozen):
     """A catalogue entry: what CloudWatch calls the metric that we call ``name``.
 
     ``period`` in seconds, ``None``: as EC2 publishes it (60 with detailed monitoring, else 300). ``merge`` is how
-    several series of one worker, such as those of its filesystems, become one.
+    several series of one worker, such as those of its filesystems, become one. Only series count whose dimensions match
+    one glob of each dimension in ``include``, and none in ``exclude``. ``also`` are names under which other agents
+    publish the same; they are looked for where the first is not published.
     """
 
     name: Text
@@ -72,12 +74,20 @@ class Metric(Frozen):
     statistic: str = "Average"
     unit: str = "percent"
     period: int | None = None
-    merge: Literal["max", "sum"] = "max"
+    merge: Literal["max", "min", "sum"] = "max"
+    include: dict[str, tuple[str, ...]] = {}
+    exclude: dict[str, tuple[str, ...]] = {}
+    also: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """Return CloudWatch's name of it, under which dimensions are kept and requests are counted."""
         return f"{self.namespace}/{self.metric_name}"
+
+    @property
+    def variants(self) -> tuple[Metric, ...]:
+        """Return the metric under each of its names, itself first."""
+        return (self, *(self.model_copy(update={"metric_name": name, "also": ()}) for name in self.also))
 
     def period_for(self, *, detailed: bool) -> int:
         """Return the period in seconds at which CloudWatch has it for a worker with or without detailed monitoring."""

@@ -145,15 +145,31 @@ class CloudWatchHistory:
             for name in dict.fromkeys(rule.metric or "" for rule in replayed if rule.applies_to(record.worker))
             if name in catalogue
         ]
-        listed = _listed([pair for pair in pairs if not _known(*pair)], self.cloudwatch)
         found = []
-        for record, metric in pairs:
-            sets = _known(record, metric) or listed.get((record.worker.id, metric.name), [])
+        for (record, metric), sets in self._published(pairs):
             chosen = tuple(metrics.chosen(metric, sets))
             period = metric.period_for(detailed=record.worker.detailed)
             if chosen:
                 found.append(Wanted(record.worker, metric, spans(period, since, until), chosen))
         return found
+
+    def _published(
+        self, pairs: Sequence[tuple[ports.Record, models.Metric]]
+    ) -> list[tuple[tuple[ports.Record, models.Metric], list[tuple[tuple[str, str], ...]]]]:
+        """Return each pair with its dimension sets, and with the metric under the name that the worker has it."""
+        known = [(record, each) for record, metric in pairs for each in metric.variants if _known(record, each)]
+        published = {(record.worker.id, each.name): ((record, each), _known(record, each)) for record, each in known}
+        for number in range(max((len(metric.variants) for _, metric in pairs), default=0)):
+            missing = [
+                (record, metric.variants[number])
+                for record, metric in pairs
+                if (record.worker.id, metric.name) not in published and number < len(metric.variants)
+            ]
+            listed = _listed(missing, self.cloudwatch)
+            for record, each in missing:
+                if sets := listed.get((record.worker.id, each.name)):
+                    published[record.worker.id, each.name] = (record, each), sets
+        return [published[key] for record, metric in pairs if (key := (record.worker.id, metric.name)) in published]
 
     def replay(
         self,

@@ -1,0 +1,42 @@
+"""Pure: threshold rules that are valid, and yet cannot mean what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from workermon import models
+from workermon.config import catalogue
+from workermon.rules import threshold
+
+#: The least and the greatest value of metrics whose values have a range.
+_RANGES: Mapping[str, tuple[float, float]] = {
+    **{name: (0.0, 100.0) for name, metric in catalogue.CATALOGUE.items() if metric.unit == "percent"},
+    models.STATUS_CHECK_FAILED: (0.0, 1.0),
+}
+
+
+def warnings(rule: models.Rule, metrics: Mapping[str, models.Metric]) -> Iterator[str]:
+    """Yield what is doubtful about a rule; nothing about a rule without a threshold."""
+    if rule.kind != threshold.KIND.name or rule.metric is None:
+        return
+    options, metric = threshold.KIND.options(rule), metrics.get(rule.metric)
+    if options.side == "below" and metric is not None and metric.namespace != catalogue.EC2 and metric.merge == "max":
+        yield (
+            f'{metric.name} below a threshold, but of several series of a worker the greatest counts (merge = "max");'
+            ' write merge = "min" below its [[metrics]] if the least one is meant'
+        )
+    yield from _out_of_range(options, rule.metric)
+
+
+def _out_of_range(options: threshold.Options, metric: str) -> Iterator[str]:
+    if metric not in _RANGES:
+        return
+    least, greatest = _RANGES[metric]
+    for severity in models.SEVERITIES:
+        limit = options.thresholds.of(severity)
+        if limit is None:
+            continue
+        if options.side == "above" and limit >= greatest:
+            yield f"it cannot fire as {severity}: {metric} is never above {greatest:g}; the comparison is strict"
+        elif options.side == "below" and limit <= least:
+            yield f"it cannot fire as {severity}: {metric} is never below {least:g}; the comparison is strict"
