@@ -1,5 +1,7 @@
 """What rules would have fired on a trace, compared with a loop that knows nothing of the evaluation's code."""
 
+from __future__ import annotations
+
 import csv
 import itertools
 import json
@@ -7,6 +9,7 @@ import math
 import random
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -54,16 +57,16 @@ RULES = {
 }
 
 
-def plain_loop(rows, period, rule):
+def plain_loop(rows: Any, period: Any, rule: Any) -> Any:
     """Evaluate rows of ``(time, value or None)`` slot by slot, as the manual says; return the episodes."""
     slots = {}
     for at, value in rows:
         if value is not None:
             slots[at // period] = (at, value)
-    found, latched, worst, begin, peak = [], [False, False], 0, None, []
+    found, latched, worst, begin, peak = [], [False, False], 0, None, []  # type: ignore[var-annotated]
     for slot in range(min(slots), max(slots) + 1):
 
-        def window(size, slot=slot):
+        def window(size: Any, slot: Any = slot) -> Any:
             counted = []
             for place in range(slot, slot - 2 * size, -1):
                 if place in slots:
@@ -103,9 +106,9 @@ def plain_loop(rows, period, rule):
     return [(("warning", "critical")[w - 1], a, z, pick(p) if p else None) for w, a, z, p in found]
 
 
-def generated():
+def generated() -> Any:
     """Return rows with plateaus, spikes, values on the thresholds, gaps and absent values."""
-    chance, rows, at = random.Random(8), [], 1_700_000_100
+    chance, rows, at = random.Random(8), [], 1_700_000_100  # type: ignore[var-annotated]
     while len(rows) < 3000:
         level = chance.choice([0.5, 1, 40, 75, 80, 84, 85, 90, 91, 97])
         for _ in range(chance.randint(1, 7)):
@@ -114,14 +117,14 @@ def generated():
     return rows
 
 
-def run(tmp_path, trace, *more, text=FILE):
+def run(tmp_path: Any, trace: Any, *more: Any, text: Any = FILE) -> Any:
     """Run ``rules backtest`` on a trace and return what it did."""
     rules = tmp_path / "rules.toml"
     rules.write_text(text, "utf-8")
     return CliRunner().invoke(cli.cli, ["rules", "backtest", str(rules), "--csv", str(trace), *more])
 
 
-def told(done, rule):
+def told(done: Any, rule: Any) -> Any:
     """Return a document's episodes of a rule as the plain loop has them."""
     assert done.exit_code == 0, done.stderr
     document = json.loads(done.stdout)
@@ -134,7 +137,7 @@ def told(done, rule):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_recorded_traces_give_what_a_plain_loop_gives(tmp_path, name):
+def test_recorded_traces_give_what_a_plain_loop_gives(tmp_path: Path, name: Any) -> None:
     """On a real EC2 trace each rule has the episodes of the plain loop, with their times and peaks."""
     if not (TRACES / name).exists():
         pytest.skip(f"{name} is not there: recorded traces are not part of the project")
@@ -149,7 +152,7 @@ def test_recorded_traces_give_what_a_plain_loop_gives(tmp_path, name):
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_a_generated_trace_gives_what_a_plain_loop_gives(tmp_path, shuffled):
+def test_a_generated_trace_gives_what_a_plain_loop_gives(tmp_path: Path, shuffled: bool) -> None:
     """Gaps, absent and boundary values give the loop's episodes, in whatever order the rows come."""
     rows = generated()
     lines = [f"{at if at % 2 else models.rfc3339(at)},{'NaN' if value is None else value}" for at, value in rows]
@@ -164,13 +167,13 @@ def test_a_generated_trace_gives_what_a_plain_loop_gives(tmp_path, shuffled):
         assert told(done, rule) == expected, rule
 
 
-def test_the_last_of_rows_with_the_same_time_counts():
+def test_the_last_of_rows_with_the_same_time_counts() -> None:
     """A repeated timestamp takes its last value, and an absent last one makes it absent."""
     found = trace.read(["timestamp,value", "0,1", "60,2", "0,3", "120,4", "60,"], "t")
     assert found == models.Series(60, (models.Datapoint(0, 3.0), models.Datapoint(120, 4.0)))
 
 
-def test_times_are_read_in_every_form_that_is_promised():
+def test_times_are_read_in_every_form_that_is_promised() -> None:
     """RFC 3339 with any offset, a plain UTC time and epoch seconds name the same moment."""
     forms = ["2023-11-14T22:13:20Z", "2023-11-14 22:13:20", "1700000000", "2023-11-14T23:13:20+01:00", "1700000000.7"]
     for form in forms:
@@ -192,14 +195,14 @@ def test_times_are_read_in_every_form_that_is_promised():
         ([], "t: has no datapoint"),
     ],
 )
-def test_a_bad_row_is_refused_by_its_line(lines, where):
+def test_a_bad_row_is_refused_by_its_line(lines: Any, where: str) -> None:
     """What cannot be read is one line that names the place, not a guess."""
     with pytest.raises(errors.InvalidInput) as caught:
         trace.read(lines, "t")
     assert str(caught.value).startswith(where)
 
 
-def test_an_open_episode_has_no_end(tmp_path):
+def test_an_open_episode_has_no_end(tmp_path: Path) -> None:
     """What still fires at the end of a trace has to null, and its worker is the one that was given."""
     trace = tmp_path / "t.csv"
     trace.write_text("timestamp,value\n" + "".join(f"{at},95\n" for at in range(0, 3000, 300)), "utf-8")
@@ -208,7 +211,7 @@ def test_an_open_episode_has_no_end(tmp_path):
     assert (busy["from"], busy["severity"]) == ("1970-01-01T00:05:00Z", "critical")
 
 
-def test_people_get_a_table_and_a_chart(tmp_path):
+def test_people_get_a_table_and_a_chart(tmp_path: Path) -> None:
     """Without --json there is a chart with the time that it fired marked, and a row for each episode."""
     trace = tmp_path / "t.csv"
     values = [10] * 20 + [95] * 5 + [10] * 20
@@ -222,7 +225,7 @@ def test_people_get_a_table_and_a_chart(tmp_path):
     assert row.split()[3:] == ["1970-01-01T00:22:00Z", "1970-01-01T00:26:00Z", "4", "min", "95.0", "%"]
 
 
-def test_of_several_metrics_the_meant_one_has_to_be_told(tmp_path):
+def test_of_several_metrics_the_meant_one_has_to_be_told(tmp_path: Path) -> None:
     """Rules over two metrics need --metric, or a trace that is named for one; a stranger is exit code 3."""
     two = FILE + '\n[[rules]]\nname = "net"\nmetric = "network_in"\nabove = { warning = 5 }\n'
     trace = tmp_path / "t.csv"
@@ -241,14 +244,14 @@ def test_of_several_metrics_the_meant_one_has_to_be_told(tmp_path):
 # --- the ledger --------------------------------------------------------------------------------------------------
 
 
-def charted(points, period, width=90):
+def charted(points: Any, period: Any, width: int = 90) -> Any:
     """Return the lines of the chart of datapoints, below a rule over CPU."""
     rule = config.DEFAULT.rules[0]
     replay = backtest.replay(rule, [models.Series(period, tuple(points))], config.DEFAULT)
     return chart.draw(replay, width)
 
 
-def test_a_chart_has_no_holes_that_the_data_has_not():
+def test_a_chart_has_no_holes_that_the_data_has_not() -> None:
     """Fewer datapoints than columns fill them all; where a datapoint is absent the chart is empty."""
     points = [models.Datapoint(300 * place, 50.0) for place in range(12)]
     bottom = charted(points, 300)[7]
@@ -258,12 +261,14 @@ def test_a_chart_has_no_holes_that_the_data_has_not():
     assert len(holes) == 2
 
 
-def test_a_chart_has_units():
+def test_a_chart_has_units() -> None:
     """The highest and the lowest value are written as everywhere else."""
     assert charted([models.Datapoint(0, 50.0), models.Datapoint(60, 97.5)], 60)[0].startswith("97.5 % ┤")
 
 
-def test_many_charts_come_after_the_table_and_only_where_something_fired(tmp_path, monkeypatch):
+def test_many_charts_come_after_the_table_and_only_where_something_fired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a fleet the table comes first; workers on which nothing would have fired are counted, not drawn."""
     from workermon.cli import rules as command
 
@@ -292,7 +297,7 @@ def test_many_charts_come_after_the_table_and_only_where_something_fired(tmp_pat
     assert "29 more in which nothing would have fired are not drawn" in done.stderr
 
 
-def test_the_ledger_is_judged_by_worker_and_rule():
+def test_the_ledger_is_judged_by_worker_and_rule() -> None:
     """Each worker with the rule's labels has its episodes; a period that changed midway is evaluated on."""
     now, store = testing.ManualClock(1_700_000_000), testing.MemoryStore()
     workers, samples = testing.MemoryWorkers(store), testing.MemorySamples(store)
@@ -319,7 +324,7 @@ def test_the_ledger_is_judged_by_worker_and_rule():
     )
     [replay] = found
     [episode] = replay.episodes
-    assert (replay.worker.id, [series.period for series in replay.segments]) == (ids[1], [300, 60])
+    assert (replay.worker.id, [series.period for series in replay.segments]) == (ids[1], [300, 60])  # type: ignore[union-attr]
     assert (episode.rule, episode.worker, episode.severity) == ("cpu-high", ids[1], "critical")
     assert (episode.begin, episode.end, episode.peak, episode.unit) == (slow[2].at, fast[1].at, 95.0, "percent")
     assert horizon.DELAY < 500
@@ -345,14 +350,14 @@ period = "5m"
 """
 
 
-def try_cases(tmp_path, text, *more):
+def try_cases(tmp_path: Any, text: Any, *more: Any) -> Any:
     """Run ``rules test``."""
     file = tmp_path / "cases.toml"
     file.write_text(text, "utf-8")
     return CliRunner().invoke(cli.cli, ["rules", "test", str(file), *more])
 
 
-def test_cases_of_a_file_are_run(tmp_path):
+def test_cases_of_a_file_are_run(tmp_path: Path) -> None:
     """Cases that hold exit 0 and are reported one by one."""
     done = try_cases(tmp_path, CASES)
     assert done.exit_code == 0, done.stderr
@@ -362,7 +367,7 @@ def test_cases_of_a_file_are_run(tmp_path):
     ]
 
 
-def test_a_case_that_does_not_hold_fails(tmp_path):
+def test_a_case_that_does_not_hold_fails(tmp_path: Path) -> None:
     """A case that turns otherwise exits 1 and says what it did instead."""
     done = try_cases(tmp_path, CASES.replace("at = 5", "at = 4"))
     assert done.exit_code == 1
@@ -383,13 +388,13 @@ def test_a_case_that_does_not_hold_fails(tmp_path):
         (CASES.split("[[rules.cases]]")[0], "has no [[rules.cases]]"),
     ],
 )
-def test_a_case_that_cannot_be_meant_is_refused(tmp_path, text, said):
+def test_a_case_that_cannot_be_meant_is_refused(tmp_path: Path, text: Any, said: str) -> None:
     """What is wrong in a case is reported by its place, with exit code 2."""
     done = try_cases(tmp_path, text)
     assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
 
 
-def test_the_peak_is_the_furthest_value():
+def test_the_peak_is_the_furthest_value() -> None:
     """Of a rule that fires below it is the lowest; of absent slots alone there is none."""
     low = threshold.KIND.rule(name="low", metric="m", below=models.Levels(warning=10), breach=models.Count(m=1, n=1))
     points = tuple(models.Datapoint(60 * place, value) for place, value in enumerate([20, 5, 3, 7, 20, 20]))
@@ -398,7 +403,7 @@ def test_the_peak_is_the_furthest_value():
     ends = (models.Datapoint(0, 20.0), models.Datapoint(600, 20.0), models.Datapoint(660, 20.0))
     [only] = backtest.episodes(silent, [models.Series(60, ends)])
     assert (only.begin, only.end, only.peak) == (60, 660, 20.0)
-    assert not math.isnan(only.peak)
+    assert not math.isnan(only.peak)  # type: ignore[arg-type]
 
 
 # --- CloudWatch's own history ------------------------------------------------------------------------------------
@@ -409,7 +414,7 @@ def test_the_peak_is_the_furthest_value():
     back=st.integers(300, 454 * models.DAY),
     until=st.integers(1_700_000_000, 1_800_000_000),
 )
-def test_spans_follow_one_another_within_what_is_kept(period, back, until):
+def test_spans_follow_one_another_within_what_is_kept(period: Any, back: Any, until: Any) -> None:
     """They cover all of the time, the finest that CloudWatch still has of each part of it."""
     found = cloudwatch_history.spans(period, until - back, until)
     assert (found[0].begin, found[-1].end) == (until - back, until)
@@ -423,7 +428,7 @@ def test_spans_follow_one_another_within_what_is_kept(period, back, until):
     assert [span.period for span in found] == sorted({span.period for span in found}, reverse=True)
 
 
-def test_a_minute_is_kept_for_fifteen_days():
+def test_a_minute_is_kept_for_fifteen_days() -> None:
     """Then five of them for 63 days, then an hour; what is published each five minutes has nothing finer."""
     until = 1_700_002_800
     days = [
@@ -437,7 +442,7 @@ def test_a_minute_is_kept_for_fifteen_days():
     assert [span.period for span in cloudwatch_history.spans(300, until - 40 * 86_400, until)] == [300]
 
 
-def history(metric, points, since):
+def history(metric: Any, points: Any, since: Any) -> Any:
     """Ask a CloudWatch in memory for a metric; return what was asked and the series."""
     now = testing.ManualClock(1_700_000_000)
     worker = models.Worker(id=W, name="w", region="us-east-1", added_at=0, incarnation="1", detailed=True)
@@ -454,7 +459,7 @@ def history(metric, points, since):
 W = "i-0aaaaaaaaaaaaaaaa"
 
 
-def test_the_status_checks_are_asked_of_cloudwatch():
+def test_the_status_checks_are_asked_of_cloudwatch() -> None:
     """They are collected from EC2, which keeps nothing; CloudWatch has each minute of them under its own name."""
     points = [(1_699_999_200 + 60 * number, float(number > 3)) for number in range(10)]
     metric = cloudwatch_history.CHECKS
@@ -464,12 +469,12 @@ def test_the_status_checks_are_asked_of_cloudwatch():
     assert (only.period, [point.value for point in only.points]) == (60, [value for _, value in points])
 
 
-def test_a_price_is_that_of_every_query():
+def test_a_price_is_that_of_every_query() -> None:
     """Each span and each dimension set is a metric of its own, a thousandth of a cent each."""
     worker = models.Worker(id=W, name="w", region="us-east-1", added_at=0, incarnation="1")
     two = (cloudwatch_history.Span(300, 0, 60), cloudwatch_history.Span(60, 60, 120))
     asked = [cloudwatch_history.Wanted(worker, cloudwatch_history.CHECKS, two, ((("a", "b"),),) * 3)]
-    assert cloudwatch_history.price(asked) == (6, pytest.approx(0.00006))
+    assert cloudwatch_history.price(asked) == (6, pytest.approx(0.00006))  # type: ignore[comparison-overlap]
     assert cloudwatch_history.price([]) == (0, 0.0)
 
 
@@ -486,7 +491,9 @@ def test_a_price_is_that_of_every_query():
         (["--cloudwatch", "--since", "soon"], "is not a duration"),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused(tmp_path, monkeypatch, options, said):
+def test_options_that_cannot_be_meant_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any, said: str
+) -> None:
     """Each with one line and exit code 2, before anything is asked or connected to."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://127.0.0.1:1/1")
     rules = tmp_path / "rules.toml"

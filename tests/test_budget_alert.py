@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.support.refused import SCOPE, T0, Fleet
 from workermon import models
 from workermon.fleet import Cleanup
@@ -14,7 +16,7 @@ class Spent:
     """A fleet and what was decided of its budget; each look is a judgement."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self.fleet, self.costs, self.since, self.told = fleet, fleet.costs, 0.0, []
+        self.fleet, self.costs, self.since, self.told = fleet, fleet.costs, 0.0, []  # type: ignore[var-annotated]
         self.silences = fleet.silences
 
     def decide(self, after: float, projected: float = 4.0, **period_multipliers: int) -> None:
@@ -40,7 +42,7 @@ class Spent:
         return recorded.notification
 
 
-def test_a_budget_that_has_metrics_asked_less_often_is_told_once(fleet):
+def test_a_budget_that_has_metrics_asked_less_often_is_told_once(fleet: Any) -> None:
     """When it begins, not at each step; and that it is over. Its times are those of the decisions."""
     spent = Spent(fleet)
     spent.decide(0)
@@ -73,7 +75,7 @@ def test_a_budget_that_has_metrics_asked_less_often_is_told_once(fleet):
     assert again.id != told.id
 
 
-def test_a_budget_that_is_not_kept_is_critical(fleet):
+def test_a_budget_that_is_not_kept_is_critical(fleet: Any) -> None:
     """Once, however its projection goes to and fro; and it resolves as a warning does."""
     spent = Spent(fleet)
     for after, projected in ((60, 4.9), (120, 5.1), (180, 4.9), (240, 5.2)):
@@ -86,7 +88,7 @@ def test_a_budget_that_is_not_kept_is_critical(fleet):
     assert (spent.last().status, spent.last().severity) == ("resolved", "critical")
 
 
-def test_its_id_is_the_same_however_often_it_is_judged(fleet):
+def test_its_id_is_the_same_however_often_it_is_judged(fleet: Any) -> None:
     """Two who judge the same decision say the same, so that a replay is no second page."""
     ids = []
     for _ in range(2):
@@ -96,7 +98,7 @@ def test_its_id_is_the_same_however_often_it_is_judged(fleet):
     assert ids[0] == ids[1]
 
 
-def test_a_silenced_budget_is_told_when_the_silence_is_over(fleet):
+def test_a_silenced_budget_is_told_when_the_silence_is_over(fleet: Any) -> None:
     """By its rule alone; what is over by then nobody hears of."""
     spent = Spent(fleet)
     spent.silences.add(models.Silence(id="quiet", rule="budget", begins=T0, ends=T0 + 600, reason="known", by="me"))
@@ -108,7 +110,7 @@ def test_a_silenced_budget_is_told_when_the_silence_is_over(fleet):
     assert spent.last().status == "resolved"
 
 
-def test_it_is_no_account_in_trouble(fleet):
+def test_it_is_no_account_in_trouble(fleet: Any) -> None:
     """A reconciliation does not end it for want of workers, and the alerts of accounts go their own way."""
     spent = Spent(fleet)
     spent.decide(60, network_out=2)

@@ -1,9 +1,14 @@
 """The canary: what its trace says, and that it never says so of a part that does its work."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import fakeredis
 import pytest
+import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,13 +26,13 @@ EVERY = models.CANARY_EVERY
 class House(testing.Monitor):
     """A monitor in memory; ``broken`` is the step that no canary comes to, ``beats`` whether beat runs."""
 
-    def __init__(self, broken=None):
+    def __init__(self, broken: Any = None) -> None:
         super().__init__(now=NOW)
         self.now = self.clock
         self.broken = broken
         self.pulse.mark("canary", NOW)
 
-    def minute(self, broken=None, *, beats=True):
+    def minute(self, broken: Any = None, *, beats: bool = True) -> None:
         """Let a minute go by, with a canary at its end if beat runs."""
         self.now.advance(EVERY)
         if not beats:
@@ -53,21 +58,21 @@ class House(testing.Monitor):
             return
         self.deliver()
 
-    def pass_on(self, stage):
+    def pass_on(self, stage: Any) -> None:
         """Do what the task does."""
         self.get(health.Canary).pass_on(stage)
 
-    def deliver(self):
+    def deliver(self) -> None:  # type: ignore[override]
         """Do what the task of deliveries does with what it was rung for."""
         rung, self.dispatcher.delivered = self.dispatcher.delivered, []
         self.get(notify.Delivery).deliver(rung)
 
-    def look(self):
+    def look(self) -> Any:
         """Return how it goes."""
         return self.get(health.CanaryCheck).check()
 
 
-def test_it_goes_round_and_leaves_nothing():
+def test_it_goes_round_and_leaves_nothing() -> None:
     """All of its way takes what it took, and nothing of it is in outbox, history, attempts or among open alerts."""
     house = House()
     assert house.look() == canary.Finding(True, "beat has not sent one yet")
@@ -89,7 +94,9 @@ def test_it_goes_round_and_leaves_nothing():
     ],
 )
 @pytest.mark.parametrize("before", [0, 1, 5])
-def test_several_in_a_row_name_the_part_that_does_not_pass_them_on(step, after, why, before):
+def test_several_in_a_row_name_the_part_that_does_not_pass_them_on(
+    step: str, after: str, why: str, before: int
+) -> None:
     """Three that are lost say nothing yet; with the fourth the part is named, and the first that comes on ends it."""
     house = House()
     for _ in range(before):
@@ -112,7 +119,7 @@ def test_several_in_a_row_name_the_part_that_does_not_pass_them_on(step, after, 
     assert house.look().ok
 
 
-def test_beat_that_ticks_and_sends_none_is_named():
+def test_beat_that_ticks_and_sends_none_is_named() -> None:
     """An entry of beat's that never comes is reported, and beat's own silence is left to beat's part."""
     house = House()
     house.minute()
@@ -122,7 +129,7 @@ def test_beat_that_ticks_and_sends_none_is_named():
     assert (house.look().ok, house.look().stuck_after) == (False, "scheduled")
 
 
-def test_a_schedule_that_never_sent_is_told_when_its_time_has_long_come():
+def test_a_schedule_that_never_sent_is_told_when_its_time_has_long_come() -> None:
     """A new entry has run no time: nothing is expected for a minute, and something is after three."""
     house = House()
     house.schedule.sent, house.schedule.ticked = models.Sent(NOW, 0), NOW
@@ -133,7 +140,7 @@ def test_a_schedule_that_never_sent_is_told_when_its_time_has_long_come():
 
 
 @pytest.mark.parametrize("step", ["published", "heard"])
-def test_what_never_knew_a_canary_does_not_miss_one(step):
+def test_what_never_knew_a_canary_does_not_miss_one(step: str) -> None:
     """A listener that never was, or is of an older version, has not to hear; nor have such nodes to publish."""
     house = House(step)
     house.pulse = testing.MemoryPulse(house.store)
@@ -149,7 +156,7 @@ def test_what_never_knew_a_canary_does_not_miss_one(step):
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_night_without_anybody_is_no_loss(step):
+def test_a_night_without_anybody_is_no_loss(step: Any) -> None:
     """Canaries under way when all was stopped are not counted with those after a break."""
     house = House()
     house.minute()
@@ -163,7 +170,7 @@ def test_a_night_without_anybody_is_no_loss(step):
         assert house.look().ok, house.look()
 
 
-def test_a_message_that_is_no_canary_passes_nothing_on():
+def test_a_message_that_is_no_canary_passes_nothing_on() -> None:
     """What is not a time of about now is refused, whatever it is."""
     house = House()
     for text in ("", "x", "nan", "inf", "-1", "1e400", str(NOW + 90_000), '{"schema": 1}'):
@@ -178,7 +185,7 @@ def test_a_message_that_is_no_canary_passes_nothing_on():
     ] + [False] * 2
 
 
-def test_one_that_waits_in_the_outbox_is_joined_by_no_other():
+def test_one_that_waits_in_the_outbox_is_joined_by_no_other() -> None:
     """While delivery takes none there is one notification, however many set out."""
     house = House("accepted")
     for _ in range(9):
@@ -188,7 +195,7 @@ def test_one_that_waits_in_the_outbox_is_joined_by_no_other():
 
 
 @given(st.lists(st.sampled_from([None, *STEPS, "away"]), max_size=40))
-def test_it_is_never_told_of_fewer_than_four(fates):
+def test_it_is_never_told_of_fewer_than_four(fates: Any) -> None:
     """Whatever is lost where: the alarm needs four in a row that are not round, and never stays after one that is."""
     house, lost = House(), 0
     for fate in fates:
@@ -206,7 +213,7 @@ def test_it_is_never_told_of_fewer_than_four(fates):
             assert found.round_trip is not None
 
 
-def test_its_time_is_told_though_clocks_differ():
+def test_its_time_is_told_though_clocks_differ() -> None:
     """A clock of another machine that is behind makes no negative time."""
     trace = ports.Trace({"accepted": ports.Reached(NOW, NOW - 3)}, {}, 1)
     found = canary.judge(models.Sent(NOW, 1), trace, ticked=NOW, listens=True, at=NOW - 5)
@@ -217,7 +224,7 @@ def test_its_time_is_told_though_clocks_differ():
 
 
 @pytest.fixture(params=["memory", "fakeredis", "redis"])
-def kept(request):
+def kept(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Give trace, outbox and feed over each implementation in turn."""
     if request.param == "memory":
         store = testing.MemoryStore()
@@ -226,11 +233,11 @@ def kept(request):
         one = fakeredis.FakeRedis()
         yield on_redis.RedisCanary(one, "c"), outbox.RedisOutbox(one), channel.RedisFeed(one, "c")
     else:
-        with contextlib.closing(client.connect(request.getfixturevalue("redis_url"))) as one:
+        with contextlib.closing(client.connect(request.getfixturevalue("redis_url"))) as one:  # type: ignore[assignment]
             yield on_redis.RedisCanary(one, "c"), outbox.RedisOutbox(one), channel.RedisFeed(one, "c")
 
 
-def test_the_trace_says_how_far_they_came(kept):
+def test_the_trace_says_how_far_they_came(kept: Any) -> None:
     """Each step has the last that came there, and how many came to the step before since; a break forgets the lost."""
     trace, _, _ = kept
     assert trace.trace() == ports.Trace({}, {}, 0)
@@ -251,7 +258,7 @@ def test_the_trace_says_how_far_they_came(kept):
     assert trace.trace().lost == {"heard": 1}
 
 
-def test_its_notification_goes_through_the_outbox_and_is_never_counted(kept):
+def test_its_notification_goes_through_the_outbox_and_is_never_counted(kept: Any) -> None:
     """It is due, claimed under a lease and taken out as any other; a second one waits for no place."""
     _, box, _ = kept
     told = canary.notification(NOW)
@@ -264,10 +271,10 @@ def test_its_notification_goes_through_the_outbox_and_is_never_counted(kept):
     assert box.release(told, NOW + 60)
 
 
-def test_its_channel_is_heard_only_by_who_asks(kept):
+def test_its_channel_is_heard_only_by_who_asks(kept: Any) -> None:
     """Who asks is called with it; who listens to samples and alerts never sees it."""
     trace, _, feed = kept
-    heard = []
+    heard: list[Any] = []
     asking = feed.listen(alerts=False, timeout=0.05, canary=heard.append)
     other = feed.listen(timeout=0.05)
     assert (next(asking), next(other)) == (None, None)
@@ -276,7 +283,7 @@ def test_its_channel_is_heard_only_by_who_asks(kept):
     assert (heard, next(other)) == ([repr(NOW + 0.125)], None)
 
 
-def test_nothing_of_it_is_named_but_where_keys_are(redis_client, redis_url):
+def test_nothing_of_it_is_named_but_where_keys_are(redis_client: redis.Redis, redis_url: str) -> None:
     """All its way round leaves one small hash, and the fence's count."""
     with contextlib.closing(client.connect(redis_url)) as one:
         trace, box = on_redis.RedisCanary(one, "c"), outbox.RedisOutbox(one)
@@ -285,4 +292,4 @@ def test_nothing_of_it_is_named_but_where_keys_are(redis_client, redis_url):
         [claimed] = box.claim(models.CANARY, NOW, 15)
         box.skip(claimed, NOW, None)
     assert sorted(redis_client.keys()) == [keys.CANARY.encode(), keys.FENCE.encode()]
-    assert redis_client.memory_usage(keys.CANARY) < 500
+    assert redis_client.memory_usage(keys.CANARY) < 500  # type: ignore[operator]

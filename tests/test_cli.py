@@ -1,5 +1,7 @@
 """The command line over in-memory ports: what is printed where, in which form, and with which exit code."""
 
+from __future__ import annotations
+
 import json
 import os
 import platform
@@ -7,7 +9,9 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -24,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("silent_log")
 
 
-def test_add_collects_at_once(ok, world):
+def test_add_collects_at_once(ok: Any, world: Any) -> None:
     """A worker that was just added has its first sample, its last hour, and its place in the schedule."""
     assert ok("add", A, "--label", "team=vfx") == f"added {A} as render-01, every 60 s\n"
     listed = json.loads(ok("list", "--json"))["workers"]
@@ -40,7 +44,7 @@ def test_add_collects_at_once(ok, world):
     assert world.schedule.ids() == {A}
 
 
-def test_a_first_sample_that_fails_is_a_warning(run, world):
+def test_a_first_sample_that_fails_is_a_warning(run: Any, world: Any) -> None:
     """A worker stays added when CloudWatch fails; standard error says so, and the next interval tries again."""
     world.cloudwatch.last_error = errors.AwsThrottled("CloudWatch", "too many requests", "wait")
     done = run("add", A)
@@ -93,13 +97,13 @@ def test_a_first_sample_that_fails_is_a_warning(run, world):
         (["up", "--concurrency", "x"], 2, "not a valid integer"),
     ],
 )
-def test_bad_input_gives_one_line_and_its_exit_code(run, world, args, code, says):
+def test_bad_input_gives_one_line_and_its_exit_code(run: Any, world: Any, args: Any, code: int, says: str) -> None:
     """Each kind of wrong input is one line on standard error with the right exit code, and changes nothing."""
     assert says in one_line(run(*args), code)
     assert world.workers.ids() == []
 
 
-def test_a_duplicate_is_refused(run, ok):
+def test_a_duplicate_is_refused(run: Any, ok: Any) -> None:
     """Adding what is monitored already is invalid input."""
     ok("add", A)
     assert "is monitored already" in one_line(run("add", A), 2)
@@ -117,13 +121,13 @@ def test_a_duplicate_is_refused(run, ok):
         (ConnectionError("redis://:hunter2@host"), 1),
     ],
 )
-def test_whatever_fails_is_one_line_without_secrets(run, world, last_error, code):
+def test_whatever_fails_is_one_line_without_secrets(run: Any, world: Any, last_error: Any, code: int) -> None:
     """Failures of AWS, of Redis and of our own have their exit codes; an unexpected one's text is not shown."""
     world.ec2.last_error = last_error
     assert "hunter2" not in one_line(run("add", A), code)
 
 
-def test_remove_may_be_repeated(run, ok, world):
+def test_remove_may_be_repeated(run: Any, ok: Any, world: Any) -> None:
     """Removing by id twice is done twice; the second time says that there was nothing to remove."""
     ok("add", A)
     assert ok("remove", "render-01") == f"removed {A}, render-01\n"
@@ -131,7 +135,7 @@ def test_remove_may_be_repeated(run, ok, world):
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"{A} was not monitored\n")
 
 
-def test_pause_and_resume(ok, world):
+def test_pause_and_resume(ok: Any, world: Any) -> None:
     """A paused worker says so in the list, and a resumed one is collected at once."""
     ok("add", A)
     ok("pause", A)
@@ -143,7 +147,7 @@ def test_pause_and_resume(ok, world):
     assert json.loads(ok("show", A, "--json"))["last_collected_at"] == models.rfc3339(world.clock())
 
 
-def test_list_filters(ok):
+def test_list_filters(ok: Any) -> None:
     """The list is filtered by status and label, and is plain columns in a pipe."""
     ok("add", A, B, "--label", "team=vfx")
     assert [one["id"] for one in json.loads(ok("list", "--status", "stopped", "--json"))["workers"]] == [B]
@@ -154,14 +158,14 @@ def test_list_filters(ok):
     assert second.split()[:4] == ["render-02", B, REGION, "stopped"]
 
 
-def test_an_empty_list_is_well(run):
+def test_an_empty_list_is_well(run: Any) -> None:
     """No worker is an empty document, and a note on standard error beside an empty table."""
     assert json.loads(run("list", "--json").stdout) == {"workers": []}
     done = run("list")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", "no worker is monitored\n")
 
 
-def test_show_tells_everything(ok, world):
+def test_show_tells_everything(ok: Any, world: Any) -> None:
     """One worker's page has checks, values with their age, what fires, and when it is collected next."""
     ok("add", A)
     fires(world, A)
@@ -177,7 +181,7 @@ def test_show_tells_everything(ok, world):
         assert part in text
 
 
-def test_trouble_is_shown(ok, run, world):
+def test_trouble_is_shown(ok: Any, run: Any, world: Any) -> None:
     """A collection that failed shows in the list and on the worker's page, with its kind."""
     ok("add", A)
     world.ec2.last_error = errors.AwsDenied("EC2", "not authorized", "allow it")
@@ -186,7 +190,7 @@ def test_trouble_is_shown(ok, run, world):
     assert "(denied)" in ok("list")
 
 
-def test_refresh_collects_now(ok, world):
+def test_refresh_collects_now(ok: Any, world: Any) -> None:
     """A refresh within the same interval brings what CloudWatch has by now."""
     ok("add", A)
     at = int(world.clock()) // 300 * 300
@@ -196,7 +200,7 @@ def test_refresh_collects_now(ok, world):
     assert json.loads(ok("show", A, "--json"))["metrics"]["cpu_utilization"]["value"] == 77.0
 
 
-def test_history_is_by_cloudwatch_s_timestamps(ok, run, world):
+def test_history_is_by_cloudwatch_s_timestamps(ok: Any, run: Any, world: Any) -> None:
     """History gives datapoints with metric and unit beside, as JSON, as a trace in CSV, and as a table."""
     ok("add", A)
     at = int(world.clock()) // 300 * 300
@@ -219,7 +223,7 @@ def test_history_is_by_cloudwatch_s_timestamps(ok, run, world):
     assert "metric cpu: is not known" in one_line(run("history", A, "cpu"), 3)
 
 
-def test_alerts_lists_what_fires_and_what_is_over(ok, world):
+def test_alerts_lists_what_fires_and_what_is_over(ok: Any, world: Any) -> None:
     """Open alerts have the notification's fields; with --all those that are over come too, each episode once."""
     ok("add", A)
     fires(world, A)
@@ -233,7 +237,7 @@ def test_alerts_lists_what_fires_and_what_is_over(ok, world):
     assert (over["status"], over["version"], over["open"]) == ("resolved", 2, False)
 
 
-def test_alerts_are_chosen_and_a_name_that_means_nothing_is_refused(ok, run, world):
+def test_alerts_are_chosen_and_a_name_that_means_nothing_is_refused(ok: Any, run: Any, world: Any) -> None:
     """--worker, --rule and --since choose; a worker or rule that is not known is 3, --since without --all is 2."""
     ok("add", A)
     fires(world, A)
@@ -246,7 +250,7 @@ def test_alerts_are_chosen_and_a_name_that_means_nothing_is_refused(ok, run, wor
     assert "add --all" in one_line(run("alerts", "--since", "7d"), 2)
 
 
-def test_discover(ok, world):
+def test_discover(ok: Any, world: Any) -> None:
     """Instances are found by tag; a dry run only tells."""
     assert f"would add {A}" in ok("discover", "--tag", "Role=render", "--dry-run")
     assert world.workers.ids() == []
@@ -255,11 +259,11 @@ def test_discover(ok, world):
     assert json.loads(ok("list", "--status", "running", "--json"))["workers"][0]["metrics"]["cpu_utilization"]
 
 
-def test_discover_over_two_regions_does_what_it_can(run, world):
+def test_discover_over_two_regions_does_what_it_can(run: Any, world: Any) -> None:
     """What one region has is added; the other one is exit code 5 with the reason, in JSON too."""
     usual = world.ec2.find
 
-    def find(scope, tags):
+    def find(scope: Any, tags: Any) -> Any:
         if scope.region == "eu-west-1":
             raise errors.CredentialsRejected("EC2 in eu-west-1", "DescribeInstances: AuthFailure", "see the account")
         return usual(scope, tags)
@@ -275,7 +279,7 @@ def test_discover_over_two_regions_does_what_it_can(run, world):
     assert "error: EC2 in eu-west-1: DescribeInstances: AuthFailure; the region may not be enabled" in done.stderr
 
 
-def test_reconcile(ok, run, world):
+def test_reconcile(ok: Any, run: Any, world: Any) -> None:
     """What is missing is repaired, a dry run only tells, and AWS out of reach is exit code 5 after the repair."""
     ok("add", A)
     world.schedule.delete([A])
@@ -299,7 +303,7 @@ above = {{ critical = 50 }}
 """
 
 
-def test_apply_makes_it_so(ok, world, tmp_path):
+def test_apply_makes_it_so(ok: Any, world: Any, tmp_path: Path) -> None:
     """A file is applied, its workers collected at once; applied again it changes nothing."""
     place = tmp_path / "fleet.toml"
     place.write_text(FILE)
@@ -310,7 +314,7 @@ def test_apply_makes_it_so(ok, world, tmp_path):
     assert "unchanged" in ok("apply", "-", input=FILE)
 
 
-def test_apply_refuses_a_region_that_aws_does_not_have(run, world, tmp_path):
+def test_apply_refuses_a_region_that_aws_does_not_have(run: Any, world: Any, tmp_path: Path) -> None:
     """A region is looked up before anything is written, and named by its place in the file."""
     place = tmp_path / "fleet.toml"
     place.write_text(FILE.replace(REGION, "mars-central-1"))
@@ -319,7 +323,7 @@ def test_apply_refuses_a_region_that_aws_does_not_have(run, world, tmp_path):
     assert world.workers.ids() == []
 
 
-def test_rules_check_needs_neither_redis_nor_aws(tmp_path):
+def test_rules_check_needs_neither_redis_nor_aws(tmp_path: Path) -> None:
     """A file is validated offline: valid is 0 and says what it holds, wrong is 2 and says where."""
     place = tmp_path / "fleet.toml"
     place.write_text(FILE)
@@ -336,7 +340,7 @@ def test_rules_check_needs_neither_redis_nor_aws(tmp_path):
     assert "is not UTF-8 text" in one_line(CliRunner().invoke(cli.cli, ["rules", "check", str(place)], obj=own), 2)
 
 
-def test_a_worker_without_a_name_is_said_once(ok, world):
+def test_a_worker_without_a_name_is_said_once(ok: Any, world: Any) -> None:
     """Where the name is the id it is not said twice."""
     ok("add", A, "--name", A)
     assert ok("pause", A) == f"paused {A}\n"
@@ -345,12 +349,12 @@ def test_a_worker_without_a_name_is_said_once(ok, world):
 
 
 @pytest.mark.parametrize("group", ["rules", "config"])
-def test_a_group_has_an_example_too(group):
+def test_a_group_has_an_example_too(group: str) -> None:
     """What has commands of its own shows one of them."""
     assert "Example: workermon" in CliRunner().invoke(cli.cli, [group, "--help"]).stdout
 
 
-def test_rules_check_says_what_apply_would(tmp_path, monkeypatch):
+def test_rules_check_says_what_apply_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interval below the least is refused, a secret that is not there is a warning beside a valid file."""
     place = tmp_path / "fleet.toml"
     own = Session(settings.Settings(_env_file=None), None)
@@ -367,7 +371,7 @@ def test_rules_check_says_what_apply_would(tmp_path, monkeypatch):
     )
 
 
-def test_status_is_0_only_if_every_part_is_alive(run, world):
+def test_status_is_0_only_if_every_part_is_alive(run: Any, world: Any) -> None:
     """With all parts alive and no worker the status is well; a part that is down shows, and the exit code is 1."""
     world.schedule.ticked = world.clock()
     world.pulse.mark("listener", world.clock())
@@ -380,7 +384,7 @@ def test_status_is_0_only_if_every_part_is_alive(run, world):
     assert re.search(r"DOWN +worker processes", done.stdout)
 
 
-def test_status_tells_of_accounts_and_of_money(ok, run, world):
+def test_status_tells_of_accounts_and_of_money(ok: Any, run: Any, world: Any) -> None:
     """Calls and dollars a day, what the budget makes longer, and the account and region that AWS refuses."""
     ok("add", A)
     world.schedule.ticked = world.clock()
@@ -413,13 +417,13 @@ def test_status_tells_of_accounts_and_of_money(ok, run, world):
     assert found["bill"]["stretched"] == {"network_out": 15}
 
 
-def test_watch_shows_how_it_stands_first(ok, world):
+def test_watch_shows_how_it_stands_first(ok: Any, world: Any) -> None:
     """Watch begins with the last sample of each worker and the open alerts, one JSON object a line."""
     ok("add", A)
     fires(world, A)
 
     class Ending(testing.MemoryFeed):
-        def listen(self, *, alerts=True, timeout=1.0):
+        def listen(self, *, alerts: bool = True, timeout: float = 1.0) -> Iterator[Any]:  # type: ignore[override]
             for text in super().listen(alerts=alerts, timeout=0.01):
                 yield text
                 world.clock.advance(1)
@@ -441,7 +445,7 @@ DOWN = "warning: the pipeline is down, so this may be old: beat last ticked 60 s
     [("alerts",), ("alerts", "--all"), ("list",), ("list", "--json"), ("show", A), ("why", A), ("history", A)],
     ids=" ".join,
 )
-def test_what_is_shown_says_that_the_pipeline_is_down(ok, run, world, command):
+def test_what_is_shown_says_that_the_pipeline_is_down(ok: Any, run: Any, world: Any, command: Any) -> None:
     """While beat and listener live there is no warning; when beat has died there is one line on standard error."""
     ok("add", A)
     world.schedule.ticked = world.clock()
@@ -454,12 +458,12 @@ def test_what_is_shown_says_that_the_pipeline_is_down(ok, run, world, command):
     assert "pipeline" not in done.stdout
 
 
-def test_watch_says_once_that_the_pipeline_went_down(ok, run, world):
+def test_watch_says_once_that_the_pipeline_went_down(ok: Any, run: Any, world: Any) -> None:
     """What dies while somebody watches is said when it dies, once, and again after it was back."""
     ok("add", A)
 
     class Living(testing.MemoryFeed):
-        def listen(self, *, alerts=True, timeout=1.0):
+        def listen(self, *, alerts: bool = True, timeout: float = 1.0) -> Iterator[Any]:  # type: ignore[override]
             started = world.clock()
             for text in super().listen(alerts=alerts, timeout=0.01):
                 yield text
@@ -478,10 +482,10 @@ def test_watch_says_once_that_the_pipeline_went_down(ok, run, world):
 
 
 @pytest.fixture
-def up(run, monkeypatch, tmp_path):
+def up(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Give a function that runs ``up`` with a config file as far as its preparation, and returns the result."""
 
-    def call(text, *args):
+    def call(text: Any, *args: Any) -> Any:
         place = tmp_path / "fleet.toml"
         place.write_text(text)
         monkeypatch.setenv("WORKERMON_CONFIG", str(place))
@@ -493,7 +497,7 @@ def up(run, monkeypatch, tmp_path):
     return call
 
 
-def test_up_applies_its_file_and_reconciles_first(up, world):
+def test_up_applies_its_file_and_reconciles_first(up: Any, world: Any) -> None:
     """Before anything runs, the file's workers are there, collected and scheduled, and the options are handed on."""
     done, [(_, given)] = up(FILE, "--concurrency", "3", "--no-beat")
     assert done.exit_code == 0
@@ -502,7 +506,7 @@ def test_up_applies_its_file_and_reconciles_first(up, world):
     assert world.workers.get([A])[A].condition.status == "running"
 
 
-def test_up_starts_although_aws_is_out_of_reach(up, world):
+def test_up_starts_although_aws_is_out_of_reach(up: Any, world: Any) -> None:
     """With AWS down the workers and rules of the file are in force all the same; with one unknown the others are."""
     world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "try again")
     done, _ = up(FILE)
@@ -515,7 +519,7 @@ def test_up_starts_although_aws_is_out_of_reach(up, world):
     assert world.workers.get([A])[A].worker.name == "render-01"
 
 
-def test_up_refuses_a_wrong_file_before_anything_runs(up, world):
+def test_up_refuses_a_wrong_file_before_anything_runs(up: Any, world: Any) -> None:
     """A file that is wrong ends up at once, with its line and exit code 2."""
     done, ran = up(FILE.replace("50", '"much"'))
     assert "rules[0].above.critical: must be a number" in one_line(done, 2)
@@ -524,7 +528,7 @@ def test_up_refuses_a_wrong_file_before_anything_runs(up, world):
     assert (done.exit_code, ran) == (2, [])
 
 
-def commands():
+def commands() -> Any:
     """Return every command with its path, groups aside."""
     context = click.Context(cli.cli)
     found = []
@@ -533,12 +537,12 @@ def commands():
         if isinstance(command, click.Group):
             found += [(f"{name} {inner}", each) for inner, each in sorted(command.commands.items())]
         else:
-            found.append((name, command))
+            found.append((name, command))  # type: ignore[arg-type]
     return found
 
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
-def test_the_page_says_what_help_says(name, command):
+def test_the_page_says_what_help_says(name: Any, command: Any) -> None:
     """docs/reference/commands.md lists each command with every option of its --help, whose text has an example."""
     page = (ROOT / "docs" / "reference" / "commands.md").read_text("utf-8")
     rows = [line for line in page.splitlines() if line.startswith(f"| `{name}") and "`" in line]
@@ -552,7 +556,7 @@ def test_the_page_says_what_help_says(name, command):
             assert option in shown.stdout
 
 
-def test_the_page_names_no_option_that_is_not_there():
+def test_the_page_names_no_option_that_is_not_there() -> None:
     """Each option in a row of docs/reference/commands.md exists."""
     page = (ROOT / "docs" / "reference" / "commands.md").read_text("utf-8")
     for name, command in commands():
@@ -562,7 +566,7 @@ def test_the_page_names_no_option_that_is_not_there():
 
 
 @pytest.mark.integration
-def test_help_is_quick():
+def test_help_is_quick() -> None:
     """--help loads neither boto3 nor Celery nor a client of Redis."""
     program = "import sys; from workermon import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
     program += "print([name for name in ('boto3', 'celery', 'redis', 'dishka') if name in sys.modules])"
@@ -573,7 +577,7 @@ def test_help_is_quick():
 
 
 @pytest.mark.integration
-def test_a_reader_that_had_enough_is_no_error():
+def test_a_reader_that_had_enough_is_no_error() -> None:
     """Output into a closed pipe ends the command silently."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -595,7 +599,7 @@ def test_a_reader_that_had_enough_is_no_error():
         ("redis://:hunter2@host:6379/one", 2),
     ],
 )
-def test_a_wrong_redis_is_one_line_without_its_password(url, code, tmp_path):
+def test_a_wrong_redis_is_one_line_without_its_password(url: str, code: int, tmp_path: Path) -> None:
     """A URL that cannot be meant is invalid input, a server that is not there exit code 4; no password is shown."""
     began = time.monotonic()
     done = subprocess.run(
@@ -611,7 +615,7 @@ def test_a_wrong_redis_is_one_line_without_its_password(url, code, tmp_path):
 
 
 @pytest.mark.integration
-def test_up_without_its_redis_says_what_every_command_says(tmp_path):
+def test_up_without_its_redis_says_what_every_command_says(tmp_path: Path) -> None:
     """The server is named by its place, with what to do."""
     done = subprocess.run(
         [sys.executable, "-m", "workermon", "up", "--no-web"],
@@ -624,7 +628,7 @@ def test_up_without_its_redis_says_what_every_command_says(tmp_path):
     )
 
 
-def test_why_is_told_in_words_and_as_a_document(ok, run, world):
+def test_why_is_told_in_words_and_as_a_document(ok: Any, run: Any, world: Any) -> None:
     """why shows rule, points and what was recorded; a metric or worker that is not there is exit code 3."""
     ok("add", A)
     fires(world, A)
@@ -639,7 +643,7 @@ def test_why_is_told_in_words_and_as_a_document(ok, run, world):
     assert "not monitored" in one_line(run("why", "render-99", "cpu_utilization"), 3)
 
 
-def test_why_of_a_worker_explains_every_rule(ok, run, world):
+def test_why_of_a_worker_explains_every_rule(ok: Any, run: Any, world: Any) -> None:
     """Without a metric every rule has its lines; one that is for other workers says that and nothing else."""
     ok("add", A)
     kept = world.get(ports.Configurations)
@@ -657,7 +661,7 @@ def test_why_of_a_worker_explains_every_rule(ok, run, world):
     assert "did you mean cpu-high" in one_line(run("why", f"{A}/cpu-hihg"), 3)
 
 
-def test_why_of_an_account_and_region(ok, run, world):
+def test_why_of_an_account_and_region(ok: Any, run: Any, world: Any) -> None:
     """ACCOUNT/REGION collector says how collection goes there, in AWS's words, and how far it is from firing."""
     ok("add", A)
     assert ok("why", f"default/{REGION}", "collector").splitlines()[:2] == [
@@ -678,7 +682,7 @@ def test_why_of_an_account_and_region(ok, run, world):
     assert "nothing is collected there" in one_line(run("why", "lab/eu-west-1", "collector"), 3)
 
 
-def test_why_of_the_budget(ok, run, world):
+def test_why_of_the_budget(ok: Any, run: Any, world: Any) -> None:
     """The alert of the installation is explained as its dedup_key names it."""
     assert ok("why", "*/*", "budget").startswith(
         "the installation, budget: not firing\n  now      there is no budget\n"
@@ -686,7 +690,7 @@ def test_why_of_the_budget(ok, run, world):
     assert ok("why", "*/*/budget") == ok("why", "*/*", "budget")
 
 
-def test_the_history_has_the_deliveries(ok, world):
+def test_the_history_has_the_deliveries(ok: Any, world: Any) -> None:
     """alerts --all has each attempt to deliver; an alert that only fires is listed without."""
     ok("add", A)
     fires(world, A)
@@ -694,7 +698,7 @@ def test_the_history_has_the_deliveries(ok, world):
     assert shown["deliveries"] == []
 
 
-def test_a_channel_is_tried_by_command(ok, run, world):
+def test_a_channel_is_tried_by_command(ok: Any, run: Any, world: Any) -> None:
     """notify-test sends through the channel; one that is not there is 3, one that takes nothing is 1."""
     here, world.nodes.names = platform.node(), []
     assert ok("notify-test", "log") == f"log: accepted, sent by this command on {here}, because no node runs\n"
@@ -715,7 +719,7 @@ def test_a_channel_is_tried_by_command(ok, run, world):
     assert run("notify-test", "unsigned").exit_code == 2
 
 
-def test_the_alert_about_a_channel_is_listed_and_acknowledged(world, ok):
+def test_the_alert_about_a_channel_is_listed_and_acknowledged(world: Any, ok: Any) -> None:
     """What a channel did not take is an alert as any other: listed with its scope, seen by whom, and in the history."""
     stages.give_up(
         "ops",
@@ -741,7 +745,7 @@ def test_the_alert_about_a_channel_is_listed_and_acknowledged(world, ok):
     assert "404" in said[1]
 
 
-def test_why_of_a_channel_that_is_not_there(run, ok):
+def test_why_of_a_channel_that_is_not_there(run: Any, ok: Any) -> None:
     """A channel that nothing is known of is named with the nearest; one that is well says so."""
     assert "channel lgo" in one_line(run("why", "channel:lgo", "delivery"), 3)
     assert ok("why", "channel:log", "delivery") == "channel log (log), delivery: not firing\n"

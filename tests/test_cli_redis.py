@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
+import redis
 from moto.server import ThreadedMotoServer
 
 from tests.support.waiting import eventually
@@ -23,7 +26,7 @@ REGION = "us-east-1"
 
 
 @pytest.fixture(scope="module")
-def endpoint():
+def endpoint() -> Iterator[Any]:
     """Give the address of a moto server on a free port of 127.0.0.1."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -33,7 +36,7 @@ def endpoint():
 
 
 @pytest.fixture
-def aws(endpoint):
+def aws(endpoint: Any) -> Any:
     """Give boto3's client of EC2 there."""
     return boto3.client(
         "ec2", region_name=REGION, endpoint_url=endpoint, aws_access_key_id="x", aws_secret_access_key="y"
@@ -41,7 +44,7 @@ def aws(endpoint):
 
 
 @pytest.fixture
-def env(endpoint, redis_url, tmp_path):
+def env(endpoint: Any, redis_url: str, tmp_path: Path) -> Any:
     """Give the environment of a command."""
     ours = ("AWS_", "WORKERMON_", "CELERY_")
     return {
@@ -57,10 +60,10 @@ def env(endpoint, redis_url, tmp_path):
 
 
 @pytest.fixture
-def run(env, tmp_path):
+def run(env: Any, tmp_path: Path) -> Any:
     """Give a function that runs a command to its end."""
 
-    def call(*args, code=0):
+    def call(*args: Any, code: int = 0) -> Any:
         done = subprocess.run(
             [sys.executable, "-m", "workermon", *args],
             capture_output=True, text=True, timeout=90, cwd=tmp_path, env=env,
@@ -71,7 +74,7 @@ def run(env, tmp_path):
     return call
 
 
-def launch(aws, *names):
+def launch(aws: Any, *names: Any) -> Any:
     """Start instances with these names, and return their ids."""
     image = aws.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
     ids = []
@@ -84,7 +87,7 @@ def launch(aws, *names):
     return ids
 
 
-def traces(redis_client, worker_id):
+def traces(redis_client: Any, worker_id: Any) -> Any:
     """Return keys, members and fields in Redis that name a worker."""
     wanted, found = worker_id.encode(), []
     for key in redis_client.scan_iter(count=1000):
@@ -100,7 +103,7 @@ def traces(redis_client, worker_id):
     return found
 
 
-def test_a_worker_s_life_by_commands(run, aws, redis_client):
+def test_a_worker_s_life_by_commands(run: Any, aws: Any, redis_client: redis.Redis) -> None:
     """Added, listed, shown, paused, resumed and removed by commands; afterwards nothing in Redis names the worker."""
     one, other = launch(aws, "life-1", "life-2")
     assert run("add", one, "--interval", "30s").stdout == f"added {one} as life-1, every 30 s\n"
@@ -109,7 +112,7 @@ def test_a_worker_s_life_by_commands(run, aws, redis_client):
     assert unknown in run("add", other, unknown, code=3).stderr
     [listed] = json.loads(run("list", "--json").stdout)["workers"]
     assert (listed["id"], listed["status"], listed["interval"]) == (one, "running", 30)
-    entry = json.loads(redis_client.hget(f"workermon:redbeat:workermon:collect:{one}", "definition"))
+    entry = json.loads(redis_client.hget(f"workermon:redbeat:workermon:collect:{one}", "definition"))  # type: ignore[arg-type]
     assert (entry["task"], entry["kwargs"], entry["args"]) == ("workermon.collect", {"worker_ids": [one]}, [])
     shown = json.loads(run("show", "life-1", "--json").stdout)
     assert shown["next_run"]
@@ -124,7 +127,7 @@ def test_a_worker_s_life_by_commands(run, aws, redis_client):
     assert "was not monitored" in run("remove", one).stderr
 
 
-def test_discover_and_reconcile_by_commands(run, aws, redis_client):
+def test_discover_and_reconcile_by_commands(run: Any, aws: Any, redis_client: redis.Redis) -> None:
     """Instances are found by tag; a lost entry is put back and a terminated worker forgotten, as a dry run told."""
     one, other = launch(aws, "found-1", "found-2")
     assert run("discover", "--tag", "Set=found-1", "--region", REGION).stdout.count("added") == 2
@@ -139,13 +142,13 @@ def test_discover_and_reconcile_by_commands(run, aws, redis_client):
     assert json.loads(run("reconcile", "--json").stdout)["steps"] == []
 
 
-def test_status_is_1_where_nothing_runs(run):
+def test_status_is_1_where_nothing_runs(run: Any) -> None:
     """With Redis alone, beat, worker processes and listener are down, and the exit code says so."""
     found = json.loads(run("status", "--json", code=1).stdout)
     assert {part["name"] for part in found["parts"] if not part["ok"]} == {"beat", "worker processes", "listener"}
 
 
-def test_watch_follows_the_channel_until_ctrl_c(run, env, aws, tmp_path):
+def test_watch_follows_the_channel_until_ctrl_c(run: Any, env: Any, aws: Any, tmp_path: Path) -> None:
     """A running watch shows the sample that another command collects, and Ctrl-C ends it with 0."""
     [one] = launch(aws, "live-1")
     with (tmp_path / "seen").open("wb") as seen:
@@ -158,19 +161,19 @@ def test_watch_follows_the_channel_until_ctrl_c(run, env, aws, tmp_path):
             eventually(lambda: one in (tmp_path / "seen").read_text(), within=30, what="the sample being shown")
             watching.send_signal(signal.SIGINT)
             assert watching.wait(20) == 0
-            assert watching.stderr.read().splitlines() == [
+            assert watching.stderr.read().splitlines() == [  # type: ignore[union-attr]
                 b"warning: the pipeline is down, so this may be old: beat never ticked; see 'workermon status'"
             ]
         finally:
             watching.kill()
             watching.wait()
-            watching.stderr.close()
+            watching.stderr.close()  # type: ignore[union-attr]
     events = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
     assert [(each["worker_id"], each["worker_name"]) for each in events] == [(one, "live-1")]
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1"])
-def test_an_endpoint_that_is_down_is_exit_code_5(env, run, address):
+def test_an_endpoint_that_is_down_is_exit_code_5(env: Any, run: Any, address: str) -> None:
     """Where AWS cannot be reached, add is one line with exit code 5 and adds nothing."""
     env["AWS_ENDPOINT_URL"] = address
     done = run("add", "i-0abc0123456789def", code=5)
@@ -191,7 +194,9 @@ notify = ["log"]
 """
 
 
-def test_a_set_up_by_file_is_planned_exported_silenced_and_explained(run, aws, redis_client, tmp_path):
+def test_a_set_up_by_file_is_planned_exported_silenced_and_explained(
+    run: Any, aws: Any, redis_client: redis.Redis, tmp_path: Path
+) -> None:
     """plan tells, apply does, export gives it back; a silence can be taken back; why and backtest read the ledger."""
     [one] = launch(aws, "planned-1")
     file = tmp_path / "fleet.toml"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.refused import CONFIGURATION, IDS, SCOPE, T0, last_error
@@ -13,7 +15,7 @@ from workermon.rules import threshold
 
 
 @pytest.mark.parametrize("kind", ["denied", "throttled", "unreachable"])
-def test_one_alert_for_the_account_and_none_for_each_worker(fleet, kind):
+def test_one_alert_for_the_account_and_none_for_each_worker(fleet: Any, kind: str) -> None:
     """It fires after three intervals without a success, and resolves with the first; nobody else is told."""
     fleet.minutes(1, 6, kind)
     (alert,) = fleet.alerts.open()
@@ -35,7 +37,7 @@ def test_one_alert_for_the_account_and_none_for_each_worker(fleet, kind):
     assert [claimed.channel for claimed in fleet.outbox.claim(f"{SCOPE}/collector", fleet.clock.now, 5)] == ["ops"]
 
 
-def test_what_is_held_back_is_recorded_with_the_reason(fleet):
+def test_what_is_held_back_is_recorded_with_the_reason(fleet: Any) -> None:
     """Who asks why a worker's silence was not told finds it in its history."""
     fleet.minutes(1, 5)
     (recorded,) = fleet.alerts.history(f"{IDS[0]}/silence")
@@ -44,7 +46,7 @@ def test_what_is_held_back_is_recorded_with_the_reason(fleet):
     assert recorded.transition.reason.endswith(f"held back: collection fails in all of {SCOPE} (denied)")
 
 
-def test_who_is_still_silent_when_it_is_over_is_told(fleet):
+def test_who_is_still_silent_when_it_is_over_is_told(fleet: Any) -> None:
     """After an interval and a half, so that it could be collected itself first; who was collected is not."""
     fleet.minutes(1, 6)
     fleet.told.clear()
@@ -60,7 +62,7 @@ def test_who_is_still_silent_when_it_is_over_is_told(fleet):
     assert alert.last.since == models.rfc3339(T0 + 180)
 
 
-def test_a_worker_that_is_silent_alone_is_told_as_ever(fleet):
+def test_a_worker_that_is_silent_alone_is_told_as_ever(fleet: Any) -> None:
     """Its account and region fares well."""
     for minute in range(1, 5):
         for worker in (fleet.elsewhere, *fleet.ours[1:]):
@@ -69,7 +71,7 @@ def test_a_worker_that_is_silent_alone_is_told_as_ever(fleet):
     assert fleet.told == [f"{IDS[0]}/silence"]
 
 
-def test_two_refusals_in_a_row_are_nothing_yet(fleet):
+def test_two_refusals_in_a_row_are_nothing_yet(fleet: Any) -> None:
     """Throttling comes and goes."""
     fleet.minutes(1, 2, "throttled")
     fleet.minutes(3, 4, None)
@@ -77,7 +79,7 @@ def test_two_refusals_in_a_row_are_nothing_yet(fleet):
     assert fleet.alerts.history() == []
 
 
-def test_an_outage_of_the_monitor_is_no_trouble_of_the_account(fleet):
+def test_an_outage_of_the_monitor_is_no_trouble_of_the_account(fleet: Any) -> None:
     """The intervals are counted from the monitor's own start."""
     fleet.refused(60)
     fleet.evaluate_at(61)
@@ -93,7 +95,7 @@ def test_an_outage_of_the_monitor_is_no_trouble_of_the_account(fleet):
     assert fleet.told == [f"{SCOPE}/collector"]
 
 
-def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet):
+def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet: Any) -> None:
     """When nothing is collected there any more, say."""
     fleet.minutes(1, 4)
     basis = fleet.alerts.load_standing().accounts[SCOPE]
@@ -106,7 +108,7 @@ def test_the_end_has_its_own_reason_where_somebody_ends_it(fleet):
     assert lifecycle.closing(basis, CONFIGURATION, "again", T0 + 500).transitions == ()
 
 
-def test_where_no_worker_is_collected_any_more_it_is_over(fleet):
+def test_where_no_worker_is_collected_any_more_it_is_over(fleet: Any) -> None:
     """The last of its workers was removed or paused; while one is there the next collection says how it goes."""
     fleet.minutes(1, 4)
     cleanup = fleet.get(Cleanup)
@@ -128,7 +130,7 @@ def test_where_no_worker_is_collected_any_more_it_is_over(fleet):
     assert fleet.told == [], "what is known of a place that was left fires no more"
 
 
-def test_a_failure_after_which_nobody_collects_holds_nothing_back(fleet):
+def test_a_failure_after_which_nobody_collects_holds_nothing_back(fleet: Any) -> None:
     """Beat died right after AWS refused once: that is silence, and has to be told as such."""
     fleet.refused(60)
     for after in range(61, 700, 30):
@@ -137,7 +139,7 @@ def test_a_failure_after_which_nobody_collects_holds_nothing_back(fleet):
     assert sorted(fleet.told) == [f"{worker_id}/silence" for worker_id in IDS]
 
 
-def test_without_a_rule_about_silence_everybody_hears_of_it():
+def test_without_a_rule_about_silence_everybody_hears_of_it() -> None:
     """Whoever hears of anything; and the log where nobody does."""
     state = models.AccountState(
         key=SCOPE, at=T0 + 120, interval=60, failing_since=T0, last_error=last_error("denied", T0)
@@ -159,7 +161,7 @@ def test_without_a_rule_about_silence_everybody_hears_of_it():
 
 
 @pytest.fixture
-def discovering():
+def discovering() -> Any:
     """Give a monitor without a worker, whose [discover] names two regions, of which one is refused."""
     monitor = testing.Monitor(
         config.DEFAULT.model_copy(
@@ -170,7 +172,7 @@ def discovering():
     class Ec2(testing.MemoryEc2):
         refused = True
 
-        def find(self, scope, tags):
+        def find(self, scope: Any, tags: Any) -> Any:
             if self.refused and scope.region == "me-south-1":
                 raise errors.CredentialsRejected("EC2 in me-south-1", "DescribeInstances: AuthFailure", "enable it")
             return super().find(scope, tags)
@@ -180,7 +182,7 @@ def discovering():
     return monitor
 
 
-def reconciled(monitor, times=1):
+def reconciled(monitor: Any, times: int = 1) -> None:
     """Reconcile and evaluate every five minutes, as the listener has it done."""
     for _ in range(times):
         monitor.get(fleet.Reconciliation).reconcile()
@@ -191,7 +193,7 @@ def reconciled(monitor, times=1):
             monitor.pulse.mark("listener", monitor.clock())
 
 
-def test_a_region_of_discover_that_is_refused_is_one_alert(discovering):
+def test_a_region_of_discover_that_is_refused_is_one_alert(discovering: Any) -> None:
     """Nobody is monitored there, so no collection would tell; it resolves when the region answers."""
     reconciled(discovering, times=3)
     (alert,) = discovering.alerts.open()
@@ -202,7 +204,7 @@ def test_a_region_of_discover_that_is_refused_is_one_alert(discovering):
     assert discovering.alerts.open() == []
 
 
-def test_a_region_of_discover_that_is_refused_shows_in_status_and_doctor(discovering):
+def test_a_region_of_discover_that_is_refused_shows_in_status_and_doctor(discovering: Any) -> None:
     """Both name it, with what it may be; that it is not searched any more ends it."""
     reconciled(discovering)
     shown = discovering.get(health.StatusCheck).status()

@@ -1,10 +1,15 @@
 """Doctor: each thing that it tries is shown to fail."""
 
+from __future__ import annotations
+
 import json
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import botocore.exceptions
 import pytest
+import redis
 
 from tests.support.aws import use_aws
 from tests.support.commands import REGION, A
@@ -14,14 +19,14 @@ from workermon.on_aws import cloudwatch, ec2, error_kinds, session
 from workermon.on_redis import server
 
 
-def checks(**own):
+def checks(**own: Any) -> Any:
     """Return the checks of a server with these settings, by name."""
     monitor = testing.Monitor(now=1000)
     monitor.server = testing.MemoryServer(monitor.clock, **own)
     return {check.name: check for check in monitor.get(health.Doctor).examine_server()}
 
 
-def test_a_server_that_forgets_is_told():
+def test_a_server_that_forgets_is_told() -> None:
     """Eviction and a lack of persistence are named with what to do; a sound server has neither."""
     assert all(check.ok for check in checks().values())
     evicts = checks(maxmemory_policy="allkeys-lru")["redis eviction"]
@@ -32,7 +37,7 @@ def test_a_server_that_forgets_is_told():
 
 
 @pytest.mark.parametrize(("ahead", "well"), [(0, True), (4, True), (-30, False), (6, False)])
-def test_clocks_that_differ_are_told(ahead, well):
+def test_clocks_that_differ_are_told(ahead: int, well: bool) -> None:
     """More than 5 s between this machine and the server is not well."""
     monitor = testing.Monitor(now=1000)
     monitor.server.ahead = ahead
@@ -43,21 +48,21 @@ def test_clocks_that_differ_are_told(ahead, well):
 class Denied:
     """A CloudWatch that may not be asked for data."""
 
-    def fetch(self, scope, queries, until):
+    def fetch(self, scope: Any, queries: Any, until: Any) -> Any:
         """Refuse each query."""
         why = errors.AwsDenied("AWS", "not authorized to perform: cloudwatch:GetMetricData", "add it to the policy")
         return ports.Answer({}, dict.fromkeys(range(len(queries)), why))
 
-    def dimensions(self, scope, namespace, metric_name, instance_ids):
+    def dimensions(self, scope: Any, namespace: Any, metric_name: Any, instance_ids: Any) -> Any:
         """Answer."""
         return {}
 
 
-def test_a_missing_permission_is_named():
+def test_a_missing_permission_is_named() -> None:
     """Each permission is tried by itself, so the one that lacks is told by its name."""
     monitor = testing.Monitor(now=9000)
     monitor.ec2.put(models.Instance(id=A, region=REGION, status="running"))
-    monitor.cloudwatch = Denied()
+    monitor.cloudwatch = Denied()  # type: ignore[assignment]
     found = list(monitor.get(health.Doctor).examine_aws(models.AccountRegion(region=REGION), [A]))
     assert [(check.name.split(" ")[0], check.ok) for check in found] == [
         ("ec2:DescribeInstances", True),
@@ -79,7 +84,7 @@ def test_a_missing_permission_is_named():
         (40, False, "AWS is 40.5 s ahead, more than 30 s"),
     ],
 )
-def test_the_clock_of_aws_is_compared(ahead, well, said):
+def test_the_clock_of_aws_is_compared(ahead: int | None, well: bool, said: str) -> None:
     """Half a minute between this machine and AWS is too much, for datapoints are judged by their time."""
     monitor = testing.Monitor(now=9000)
     monitor.ec2.clock = lambda: None if ahead is None else 9000 + ahead
@@ -88,7 +93,7 @@ def test_the_clock_of_aws_is_compared(ahead, well, said):
     assert (found.todo is None) is well
 
 
-def test_without_a_worker_each_permission_is_tried_all_the_same():
+def test_without_a_worker_each_permission_is_tried_all_the_same() -> None:
     """An id that nobody has is asked for, for a call without ids would be none."""
     monitor = testing.Monitor(now=9000)
     list(monitor.get(health.Doctor).examine_aws(models.AccountRegion(region=REGION), []))
@@ -99,7 +104,7 @@ def test_without_a_worker_each_permission_is_tried_all_the_same():
     ]
 
 
-def test_the_command_exits_0_only_if_all_is_well(ok, run, world):
+def test_the_command_exits_0_only_if_all_is_well(ok: Any, run: Any, world: Any) -> None:
     """Nothing runs here, so that it exits 1; its document has every part and every try."""
     ok("add", A)
     done = run("doctor", "--json")
@@ -110,7 +115,7 @@ def test_the_command_exits_0_only_if_all_is_well(ok, run, world):
     assert "BAD" in run("doctor").stdout
 
 
-def test_a_real_server_tells_of_itself(redis_client):
+def test_a_real_server_tells_of_itself(redis_client: redis.Redis) -> None:
     """What is looked at is what a server says."""
     real = server.RedisServer(redis_client)
     own = real.settings()
@@ -123,7 +128,7 @@ def test_a_real_server_tells_of_itself(redis_client):
 
 
 @pytest.fixture
-def aws(monkeypatch):
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Give the simulated AWS, where one may go wrong, and a look at it."""
     simulated = simulation.Simulation(time.time, 2)
     served = endpoint.Endpoint(simulated)
@@ -131,12 +136,12 @@ def aws(monkeypatch):
     use_aws(monkeypatch, served.url)
     sessions = session.Sessions()
 
-    def look(members):
+    def look(members: Any) -> Any:
         scope = models.AccountRegion(region="us-east-1")
         ids = list(simulated.machines)[:members]
         monitor = testing.Monitor()
-        monitor.clock = time.time
-        monitor.ec2, monitor.cloudwatch = ec2.AwsEc2(sessions), cloudwatch.AwsCloudWatch(sessions)
+        monitor.clock = time.time  # type: ignore[assignment]
+        monitor.ec2, monitor.cloudwatch = ec2.AwsEc2(sessions), cloudwatch.AwsCloudWatch(sessions)  # type: ignore[assignment]
         checks = monitor.get(health.Doctor).examine_aws(scope, ids)
         return {check.name.removesuffix(" in default/us-east-1"): check for check in checks}
 
@@ -150,7 +155,7 @@ def aws(monkeypatch):
     "permission",
     ["ec2:DescribeInstances", "ec2:DescribeInstanceStatus", "cloudwatch:ListMetrics", "cloudwatch:GetMetricData"],
 )
-def test_each_permission_that_aws_denies_is_named_alone(aws, permission, members):
+def test_each_permission_that_aws_denies_is_named_alone(aws: Any, permission: str, members: int) -> None:
     """With workers and without, the one that is denied is the one that is bad, and what to allow is said."""
     served, look = aws
     assert all(check.ok for check in look(members).values())
@@ -161,7 +166,7 @@ def test_each_permission_that_aws_denies_is_named_alone(aws, permission, members
 
 
 @pytest.mark.parametrize("ahead", [45, -50])
-def test_the_date_of_an_answer_tells_the_clock_of_aws(aws, ahead):
+def test_the_date_of_an_answer_tells_the_clock_of_aws(aws: Any, ahead: int) -> None:
     """A skew that AWS bears is told in seconds, before it makes a datapoint late or early."""
     served, look = aws
     assert look(1)["clock of AWS"].ok
@@ -174,7 +179,7 @@ def test_the_date_of_an_answer_tells_the_clock_of_aws(aws, ahead):
 
 
 @pytest.mark.parametrize("ahead", [400, -3600])
-def test_signatures_that_aws_refuses_for_the_clock_name_it(aws, ahead):
+def test_signatures_that_aws_refuses_for_the_clock_name_it(aws: Any, ahead: int) -> None:
     """EC2 calls it AuthFailure and CloudWatch an invalid signature: both lines say by how much the clock is off."""
     served, look = aws
     served.ahead = ahead
@@ -186,11 +191,11 @@ def test_signatures_that_aws_refuses_for_the_clock_name_it(aws, ahead):
         assert abs(told - abs(ahead)) < 3
         assert ("behind" if ahead > 0 else "ahead of") in found[name].reason
         assert "set the clock" in found[name].todo
-    told = float(found["clock of AWS"].reason.split()[2])
+    told = float(found["clock of AWS"].reason.split()[2])  # type: ignore[assignment]
     assert abs(told - abs(ahead)) < 3
 
 
-def test_wrong_credentials_are_not_blamed_on_a_clock_that_is_right(aws):
+def test_wrong_credentials_are_not_blamed_on_a_clock_that_is_right(aws: Any) -> None:
     """The same codes with a Date that agrees are about the credentials."""
     served, look = aws
     served.fail("invalid")
@@ -211,10 +216,10 @@ def test_wrong_credentials_are_not_blamed_on_a_clock_that_is_right(aws):
         ("AuthFailure", "AWS was not able to validate the provided access credentials", False),
     ],
 )
-def test_what_names_the_clock_without_a_date(code, message, clock):
+def test_what_names_the_clock_without_a_date(code: str, message: str, clock: bool) -> None:
     """Codes and messages that are about time alone say so by themselves; the others leave both causes open."""
     response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 403}}
-    refusal = botocore.exceptions.ClientError(response, "DescribeInstances")
+    refusal = botocore.exceptions.ClientError(response, "DescribeInstances")  # type: ignore[arg-type]
     known = error_kinds.translate(refusal, "EC2", models.AccountRegion(region="us-east-1"), time.time())
     assert isinstance(known, errors.AwsDenied)
     assert ("this machine's clock is wrong" in known.why) is clock

@@ -1,5 +1,9 @@
 """Why an alert fires, or does not: the recorded decision, and how it stands since."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from tests.support import stages
@@ -8,7 +12,7 @@ from tests.support.rules import changed
 from workermon import errors, models, testing, views
 
 
-def why(site, metric="cpu_utilization"):
+def why(site: Any, metric: str = "cpu_utilization") -> Any:
     """Explain a metric of the site's worker."""
     return stages.why(
         site.workers.get([ID])[ID],
@@ -22,12 +26,12 @@ def why(site, metric="cpu_utilization"):
     )
 
 
-def minute(slot):
+def minute(slot: Any) -> Any:
     """Return the time of a slot as documents have it."""
     return models.rfc3339(T0 + slot * MINUTE)
 
 
-def test_a_firing_alert_is_explained_by_what_was_recorded():
+def test_a_firing_alert_is_explained_by_what_was_recorded() -> None:
     """The last decision has the recorded reason and points, and how far it is from being over is counted."""
     site = Site()
     site.minutes([50, 95, 96, 97, 60])
@@ -48,7 +52,7 @@ def test_a_firing_alert_is_explained_by_what_was_recorded():
     assert rule["cursor"] == minute(4)
 
 
-def test_the_recorded_reason_outlives_a_change_of_the_rule():
+def test_the_recorded_reason_outlives_a_change_of_the_rule() -> None:
     """What was decided under another threshold is reported as it was recorded, not reckoned anew."""
     site = Site()
     site.minutes([95, 96, 97])
@@ -58,7 +62,7 @@ def test_the_recorded_reason_outlives_a_change_of_the_rule():
     assert rule["history"][0]["reason"] == "3 of 3 values above 90 %"
 
 
-def test_what_does_not_fire_is_explained_too():
+def test_what_does_not_fire_is_explained_too() -> None:
     """Without a decision there is what the rule looks at, what is missing, and what it would take."""
     site = Site()
     site.minutes([50, 95, None, 96])
@@ -83,7 +87,7 @@ def test_what_does_not_fire_is_explained_too():
         (lambda site: None, "the instance is unknown"),
     ],
 )
-def test_why_nothing_is_judged_is_told(prepare, said):
+def test_why_nothing_is_judged_is_told(prepare: Any, said: str) -> None:
     """A rule that cannot fire at present says why not."""
     site = Site()
     if said != "the instance is unknown":
@@ -93,11 +97,11 @@ def test_why_nothing_is_judged_is_told(prepare, said):
     assert said in rule["now"]
 
 
-def test_every_rule_of_a_worker_is_explained_at_once():
+def test_every_rule_of_a_worker_is_explained_at_once() -> None:
     """Without a metric each rule has its state, those that are not for the worker too, marked as such."""
     site = Site(CPU, QUIET, CPU.model_copy(update={"name": "other", "labels": {"team": "x"}}))
     site.minutes([95, 96, 97])
-    document = why(site, None)
+    document = why(site, None)  # type: ignore[arg-type]
     assert document["metric"] is None
     assert [(rule["rule"], rule["metric"], rule["applies"], rule["state"]) for rule in document["rules"]] == [
         ("cpu-high", "cpu_utilization", True, "critical"),
@@ -107,7 +111,7 @@ def test_every_rule_of_a_worker_is_explained_at_once():
     assert document["rules"][2]["now"] == "the rule is for workers with team=x only"
 
 
-def test_a_rule_may_be_named_in_the_place_of_a_metric():
+def test_a_rule_may_be_named_in_the_place_of_a_metric() -> None:
     """The name of a rule means that rule alone, and one that is misspelt is still refused."""
     site = Site(CPU, CPU.model_copy(update={"name": "other"}))
     site.minutes([50])
@@ -115,7 +119,7 @@ def test_a_rule_may_be_named_in_the_place_of_a_metric():
     assert (document["metric"], [rule["rule"] for rule in document["rules"]]) == ("cpu_utilization", ["other"])
 
 
-def test_since_is_when_the_condition_began_beside_when_it_fired():
+def test_since_is_when_the_condition_began_beside_when_it_fired() -> None:
     """The first of the datapoints that decided, and the last of them."""
     site = Site()
     site.minutes([50, 95, 96, 97])
@@ -123,7 +127,7 @@ def test_since_is_when_the_condition_began_beside_when_it_fired():
     assert (rule["condition_since"], rule["since"]) == (minute(1), minute(3))
 
 
-def test_silence_is_explained():
+def test_silence_is_explained() -> None:
     """no-data tells from when silence counts, and when it is due."""
     site = Site(QUIET)
     site.collected(T0, {})
@@ -134,12 +138,12 @@ def test_silence_is_explained():
     assert rule["due"] == models.rfc3339(T0 + 180)
 
 
-def active_silences(site, begins=0.0):
+def active_silences(site: Any, begins: float = 0.0) -> None:
     """Silence cpu-high from a time on."""
     site.silences.add(models.Silence(id="s1", rule="cpu-high", begins=begins, ends=T0 + 3600, reason="x", by="me"))
 
 
-def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over():
+def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over() -> None:
     """What a silence holds back is not shown as notified; what notifies at its end is shown there alone."""
     site = Site()
     active_silences(site)
@@ -155,7 +159,7 @@ def test_a_silenced_alert_was_told_to_nobody_until_the_silence_is_over():
     assert [(one["silenced_by"], len(one["deliveries"])) for one in rule["history"]] == [(None, 1), ("s1", 0)]
 
 
-def test_who_heard_of_a_warning_is_said_to_have_been_told_when_a_silence_keeps_the_rest():
+def test_who_heard_of_a_warning_is_said_to_have_been_told_when_a_silence_keeps_the_rest() -> None:
     """People were notified that it fires, and a silence keeps from them that it became critical."""
     site = Site()
     site.minutes([85, 85, 85])
@@ -165,7 +169,7 @@ def test_who_heard_of_a_warning_is_said_to_have_been_told_when_a_silence_keeps_t
     assert (rule["state"], rule["notified"], rule["silenced_by"]) == ("critical", "critical", "s1")
 
 
-def test_what_an_absent_slot_counts_as_is_not_hidden_by_which_are_absent():
+def test_what_an_absent_slot_counts_as_is_not_hidden_by_which_are_absent() -> None:
     """absent is the rule's own word for it, missing are the slots."""
     site = Site()
     site.minutes([50, 95, None, 96])
@@ -173,7 +177,7 @@ def test_what_an_absent_slot_counts_as_is_not_hidden_by_which_are_absent():
     assert (rule["absent"], rule["missing"]) == ("keep", [minute(2)])
 
 
-def test_a_metric_without_a_rule_has_none_and_a_stranger_is_refused():
+def test_a_metric_without_a_rule_has_none_and_a_stranger_is_refused() -> None:
     """A metric that is known but that no rule is about is explained by an empty list; another one is exit code 3."""
     site = Site()
     assert why(site, "network_in")["rules"] == []
@@ -184,18 +188,18 @@ def test_a_metric_without_a_rule_has_none_and_a_stranger_is_refused():
 class Broken:
     """A channel that refuses, and then accepts."""
 
-    def __init__(self, refusals=1):
+    def __init__(self, refusals: int = 1) -> None:
         self.refusals = refusals
         self.tries = 0
 
-    def send(self, channel, notifications):
+    def send(self, channel: Any, notifications: Any) -> None:
         """Refuse the first one, or as many as were asked for."""
         self.tries += 1
         if self.tries <= self.refusals:
             raise errors.DeliveryFailed("ops", "it said 500", "wait")
 
 
-def test_each_attempt_to_deliver_is_shown():
+def test_each_attempt_to_deliver_is_shown() -> None:
     """Both why and the history of alerts have each attempt with its error."""
     site = Site()
     site.change(channels={"ops": models.Channel(name="ops", type="webhook")})
@@ -212,4 +216,4 @@ def test_each_attempt_to_deliver_is_shown():
         alerts=site.alerts, silences=site.silences, configurations=site.configurations, now=site.clock
     )
     [shown] = alert_view.list(views.AlertFilter(state="all")).alerts
-    assert [attempt.error is None for attempt in shown.deliveries] == [False, True]
+    assert [attempt.error is None for attempt in shown.deliveries] == [False, True]  # type: ignore[union-attr]

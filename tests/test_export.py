@@ -1,7 +1,11 @@
 """The set-up as a config file, what a file changes, and what that costs."""
 
+from __future__ import annotations
+
 import json
 import tomllib
+from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -101,7 +105,7 @@ timezone = "Europe/Berlin"
 """
 
 
-def same(one, other):
+def same(one: Any, other: Any) -> Any:
     """Tell whether two configurations are the same but for their revision."""
     return one.model_copy(update={"revision": 0}) == other.model_copy(update={"revision": 0})
 
@@ -110,7 +114,7 @@ OWN = '[[metrics]]\nname = "gpu"\nnamespace = "CWAgent"\nmetric_name = "utilizat
 
 
 @pytest.mark.parametrize("text", [FILE, "", "rules = []\n", "[collect]\nretention = '1h'\n", OWN])
-def test_what_is_exported_makes_the_same_configuration(text):
+def test_what_is_exported_makes_the_same_configuration(text: Any) -> None:
     """A file that was exported gives over any other configuration what it was exported from."""
     made = config.to_configuration(testing.parse(text, "one"), config.DEFAULT)
     exported = export.text(made, ())
@@ -120,7 +124,7 @@ def test_what_is_exported_makes_the_same_configuration(text):
 
 
 @pytest.mark.parametrize("text", [FILE, "", CHANNELS])
-def test_what_is_exported_is_valid_by_the_schema(text):
+def test_what_is_exported_is_valid_by_the_schema(text: Any) -> None:
     """An editor or a pipeline that checks files by the schema takes what export printed."""
     made = config.to_configuration(testing.parse(text, "one"), config.DEFAULT)
     document = tomllib.loads(export.text(made, ()))
@@ -128,7 +132,7 @@ def test_what_is_exported_is_valid_by_the_schema(text):
     assert [one["period"] for one in document["metrics"]] == (["600s", "60s"] if text == FILE else [])
 
 
-def test_export_and_apply_are_a_round_trip(ok, run, world, tmp_path):
+def test_export_and_apply_are_a_round_trip(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
     """Applying what was exported changes nothing where it came from, and makes the same fleet elsewhere."""
     file = tmp_path / "fleet.toml"
     file.write_text(FILE, "utf-8")
@@ -141,7 +145,7 @@ def test_export_and_apply_are_a_round_trip(ok, run, world, tmp_path):
     assert ok("export") == exported
 
 
-def test_a_role_given_by_command_becomes_an_account():
+def test_a_role_given_by_command_becomes_an_account() -> None:
     """A worker's role is exported as an account, its external id by the name of a secret only."""
     worker = models.Worker(
         id=A, name=A, region="us-east-1", account="123456789012:lab/x", added_at=0, incarnation="1",
@@ -151,11 +155,11 @@ def test_a_role_given_by_command_becomes_an_account():
     assert "hunter2" not in exported
     found = testing.parse(exported, "x")
     config.to_configuration(found, config.DEFAULT)
-    assert found.accounts["123456789012-lab-x"].role_arn == worker.role_arn
-    assert found.workers[0].account == "123456789012-lab-x"
+    assert found.accounts["123456789012-lab-x"].role_arn == worker.role_arn  # type: ignore[index]
+    assert found.workers[0].account == "123456789012-lab-x"  # type: ignore[index]
 
 
-def test_a_plan_tells_the_difference_and_changes_nothing(ok, run, world, tmp_path):
+def test_a_plan_tells_the_difference_and_changes_nothing(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
     """plan names workers, rules, channels and metrics that come, change or go, with the price; apply tells the same."""
     file = tmp_path / "fleet.toml"
     file.write_text(FILE, "utf-8")
@@ -193,7 +197,9 @@ def test_a_plan_tells_the_difference_and_changes_nothing(ok, run, world, tmp_pat
         ("role/workermon", "role/other", "changed setting account lab"),
     ],
 )
-def test_a_plan_tells_of_definitions_that_change_under_their_names(ok, tmp_path, old, new, line):
+def test_a_plan_tells_of_definitions_that_change_under_their_names(
+    ok: Any, tmp_path: Path, old: str, new: str, line: str
+) -> None:
     """A metric of another period, other tags and another role are no silent changes."""
     file = tmp_path / "fleet.toml"
     file.write_text(FILE, "utf-8")
@@ -205,7 +211,7 @@ def test_a_plan_tells_of_definitions_that_change_under_their_names(ok, tmp_path,
     assert "nothing changes" not in told
 
 
-def test_rules_that_a_file_leaves_without_their_metric_are_warned_of(ok, run, tmp_path):
+def test_rules_that_a_file_leaves_without_their_metric_are_warned_of(ok: Any, run: Any, tmp_path: Path) -> None:
     """A file without rules may end the collection of what rules in force are about; plan and apply say which."""
     ok("add", A)
     file = tmp_path / "fleet.toml"
@@ -244,7 +250,7 @@ labels = {{ team = "vfxx" }}
 
 
 @pytest.mark.parametrize("command", ["plan", "apply"])
-def test_how_many_workers_each_rule_applies_to_is_said(ok, run, tmp_path, command):
+def test_how_many_workers_each_rule_applies_to_is_said(ok: Any, run: Any, tmp_path: Path, command: str) -> None:
     """A rule whose labels no worker has is warned of: it is mostly a misspelt label."""
     file = tmp_path / "fleet.toml"
     file.write_text(COVERED, "utf-8")
@@ -258,7 +264,9 @@ def test_how_many_workers_each_rule_applies_to_is_said(ok, run, tmp_path, comman
     assert report["warnings"] == ["rule nobody: applies to no worker; none has team=vfxx"]
 
 
-def test_rules_check_counts_the_workers_of_the_file_and_those_that_are_monitored(ok, run, tmp_path):
+def test_rules_check_counts_the_workers_of_the_file_and_those_that_are_monitored(
+    ok: Any, run: Any, tmp_path: Path
+) -> None:
     """Without Redis the file's own workers count; a rule for those that [discover] may bring is not warned of."""
     file = tmp_path / "fleet.toml"
     file.write_text(COVERED, "utf-8")
@@ -272,14 +280,14 @@ def test_rules_check_counts_the_workers_of_the_file_and_those_that_are_monitored
     assert CliRunner().invoke(cli.cli, ["rules", "check", str(file)], obj=Session()).stderr == ""
 
 
-def test_a_fleet_without_workers_is_warned_of_once(run, tmp_path):
+def test_a_fleet_without_workers_is_warned_of_once(run: Any, tmp_path: Path) -> None:
     """A file of rules alone that is applied first is no list of warnings."""
     file = tmp_path / "fleet.toml"
     file.write_text("[collect]\n", "utf-8")
     assert run("plan", str(file)).stderr == "warning: no worker is monitored, so no rule applies to any\n"
 
 
-def test_a_file_is_not_applied_over_a_revision_that_its_author_did_not_see(world):
+def test_a_file_is_not_applied_over_a_revision_that_its_author_did_not_see(world: Any) -> None:
     """Who names the revision that they looked at is refused if another one is in force; nothing is written."""
     stage = world.get(fleet.Application)
     file = testing.parse("[budget]\ndollars_per_day = 5\n")
@@ -290,7 +298,7 @@ def test_a_file_is_not_applied_over_a_revision_that_its_author_did_not_see(world
     assert world.configurations.load().budget == 5
 
 
-def test_a_plan_refuses_what_apply_refuses(run, tmp_path):
+def test_a_plan_refuses_what_apply_refuses(run: Any, tmp_path: Path) -> None:
     """An instance that EC2 does not have is exit code 3 in a plan too."""
     file = tmp_path / "fleet.toml"
     file.write_text('[[workers]]\nid = "i-0dddddddddddddddd"\nregion = "us-east-1"\n', "utf-8")
@@ -310,7 +318,7 @@ above = {{ critical = 90 }}
 """
 
 
-def test_a_plan_prices_each_series(ok, run, world, tmp_path):
+def test_a_plan_prices_each_series(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
     """A node of 120 mounts is asked for 120 series, not for one; pseudo filesystems do not count."""
     for mount in range(120):
         dimensions = {"path": f"/mnt/{mount}", "fstype": "ext4"}
@@ -328,7 +336,7 @@ def test_a_plan_prices_each_series(ok, run, world, tmp_path):
     assert json.loads(ok("plan", str(file), "--json"))["dollars_per_month"] == {"before": 51.84, "after": 51.84}
 
 
-def test_a_plan_without_an_answer_of_cloudwatch_says_so(ok, run, world, tmp_path):
+def test_a_plan_without_an_answer_of_cloudwatch_says_so(ok: Any, run: Any, world: Any, tmp_path: Path) -> None:
     """Where ListMetrics is refused each metric is priced as one series, with a warning; the file is applied."""
     world.cloudwatch.last_error = errors.AwsDenied("CloudWatch in us-east-1", "ListMetrics is not allowed", "allow it")
     file = tmp_path / "fleet.toml"
@@ -340,7 +348,7 @@ def test_a_plan_without_an_answer_of_cloudwatch_says_so(ok, run, world, tmp_path
     assert "applied, revision 1" in ok("apply", str(file))
 
 
-def test_a_price_counts_what_comes_less_often_than_its_period_as_often_as_it_is_asked(world):
+def test_a_price_counts_what_comes_less_often_than_its_period_as_often_as_it_is_asked(world: Any) -> None:
     """A metric of an agent that was learned to come each 300 s is asked for each 300 s."""
     worker = models.Worker(id=A, name=A, region="us-east-1", added_at=0, incarnation="1")
     configuration = config.DEFAULT.model_copy(update={"collect": ("memory_utilization",)})
@@ -349,7 +357,7 @@ def test_a_price_counts_what_comes_less_often_than_its_period_as_often_as_it_is_
     assert costs.monthly_dollars([learned], configuration) == pytest.approx(each_minute / 5)
 
 
-def test_a_budget_bounds_the_price():
+def test_a_budget_bounds_the_price() -> None:
     """A month costs no more than thirty days of the budget; paused workers cost nothing."""
     worker = models.Worker(id=A, name=A, region="us-east-1", added_at=0, incarnation="1", detailed=True)
     plain = costs.monthly_dollars([costs.PricedWorker(worker)], config.DEFAULT)

@@ -1,5 +1,10 @@
 """The fleet over in-memory ports: repository, schedule and EC2 are kept in step, and nothing is done by halves."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from tests.support import stages
@@ -14,7 +19,7 @@ HERE = models.AccountRegion(region=REGION)
 class World:
     """A store, an EC2 with three instances, and every function of the fleet with its ports filled in."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.store = testing.MemoryStore()
         self.now = testing.ManualClock()
         self.workers = testing.MemoryWorkers(self.store)
@@ -33,23 +38,23 @@ class World:
         )
 
     @property
-    def members(self):
+    def members(self) -> Any:
         """Return the stage that changes who is monitored."""
         return stage(fleet.Members, self)
 
-    def add(self, ids, **given):
+    def add(self, ids: Any, **given: Any) -> Any:
         """Monitor instances."""
         return self.members.add(ids, fleet.AddOptions(scope=HERE, **given))
 
-    def reconcile(self, **given):
+    def reconcile(self, **given: Any) -> Any:
         """Repair what can be repaired."""
         return stage(fleet.Reconciliation, self).reconcile(**given)
 
-    def worker(self, worker_id):
+    def worker(self, worker_id: Any) -> Any:
         """Return a worker as the repository has it."""
         return self.workers.get([worker_id])[worker_id].worker
 
-    def fires(self, worker_id, rule="cpu-high"):
+    def fires(self, worker_id: Any, rule: str = "cpu-high") -> None:
         """Let an alert of a worker fire, as an evaluation would."""
         basis = self.alerts.load([worker_id])[worker_id]
         told = models.Notification(
@@ -62,17 +67,17 @@ class World:
             rule=rule, version=1, since=int(self.now()), notified_severity="critical", last=told, channels=("log",)
         )
         turn = models.Transition(at=int(self.now()), before=None, after="critical")
-        verdict = ports.Verdict(basis, {rule: alert}, ((rule, turn, told),), {rule: ("log",)}, self.now())
+        verdict = ports.Verdict(basis, {rule: alert}, ((rule, turn, told),), {rule: ("log",)}, self.now())  # type: ignore[arg-type]
         assert self.alerts.commit(verdict)
 
 
 @pytest.fixture
-def world():
+def world() -> World:
     """Give a fresh world."""
     return World()
 
 
-def test_adding_takes_name_and_detail_from_ec2_and_schedules(world):
+def test_adding_takes_name_and_detail_from_ec2_and_schedules(world: World) -> None:
     """A worker is named by its tag, made safe for a line, else by its id; it has an entry at once."""
     made = world.add([A, B, C], interval=30, labels={"team": "vfx"})
     assert [(one.name, one.detailed, one.named) for one in made] == [
@@ -86,7 +91,7 @@ def test_adding_takes_name_and_detail_from_ec2_and_schedules(world):
     assert len({one.incarnation for one in made}) == 3
 
 
-def test_adding_is_all_or_nothing_and_names_every_unknown_instance(world):
+def test_adding_is_all_or_nothing_and_names_every_unknown_instance(world: World) -> None:
     """One unknown and one terminated instance stop the whole call, both are named, nothing is written."""
     world.ec2.become(B, "terminated")
     unknown = "i-0ffffffffffffffff"
@@ -99,7 +104,7 @@ def test_adding_is_all_or_nothing_and_names_every_unknown_instance(world):
     assert world.schedule.ids() == set()
 
 
-def test_aws_out_of_reach_adds_nothing(world):
+def test_aws_out_of_reach_adds_nothing(world: World) -> None:
     """Where EC2 cannot be asked nothing is added, and --no-verify does not ask."""
     world.ec2.last_error = errors.AwsUnreachable("EC2", "no answer", "try again")
     with pytest.raises(errors.AwsUnreachable):
@@ -117,14 +122,14 @@ def test_aws_out_of_reach_adds_nothing(world):
         ([A], {"name": B}, "is the id of another instance"),
     ],
 )
-def test_bad_input_is_refused(world, ids, given, says):
+def test_bad_input_is_refused(world: World, ids: Any, given: Any, says: str) -> None:
     """What cannot be meant is refused before EC2 is asked."""
     with pytest.raises(errors.InvalidInput, match=says):
         world.add(ids, **given)
     assert world.ec2.calls == []
 
 
-def test_a_duplicate_or_a_taken_name_is_refused(world):
+def test_a_duplicate_or_a_taken_name_is_refused(world: World) -> None:
     """A worker is added once, and a given name belongs to one worker."""
     world.add([A], name="one")
     with pytest.raises(errors.InvalidInput, match="is monitored already"):
@@ -134,7 +139,7 @@ def test_a_duplicate_or_a_taken_name_is_refused(world):
     assert world.workers.ids() == [A]
 
 
-def test_workers_are_meant_by_id_or_name(world):
+def test_workers_are_meant_by_id_or_name(world: World) -> None:
     """Ids and names are resolved, each worker once; unknown ones are all named, shared names refused with the ids."""
     world.add([A, B])
     assert [record.worker.id for record in stage(fleet.Lookup, world).resolve(["render-01", B, A])] == [A, B]
@@ -146,7 +151,7 @@ def test_workers_are_meant_by_id_or_name(world):
         stage(fleet.Lookup, world).resolve(["render-01"])
 
 
-def test_pause_and_resume_may_be_repeated(world):
+def test_pause_and_resume_may_be_repeated(world: World) -> None:
     """A paused worker has no entry, a resumed one has; doing it twice changes nothing."""
     world.add([A])
     for _ in range(2):
@@ -162,7 +167,7 @@ def test_pause_and_resume_may_be_repeated(world):
 
 
 @pytest.mark.parametrize("change", ["pause", "resume"])
-def test_pause_and_resume_have_the_alerts_judged(world, change):
+def test_pause_and_resume_have_the_alerts_judged(world: World, change: str) -> None:
     """Pausing and resuming mark a worker as to be judged, so that its alerts resolve, or fire again, promptly."""
     world.add([A])
     assert world.samples.pending(world.now(), 10) == []
@@ -170,7 +175,7 @@ def test_pause_and_resume_have_the_alerts_judged(world, change):
     assert world.samples.pending(world.now(), 10) == [A]
 
 
-def test_remove_resolves_its_alerts_and_forgets_the_worker(world):
+def test_remove_resolves_its_alerts_and_forgets_the_worker(world: World) -> None:
     """Removing resolves what fires, with the reason, and leaves neither worker nor entry; again it is not an error."""
     world.add([A, B])
     world.fires(A)
@@ -180,20 +185,20 @@ def test_remove_resolves_its_alerts_and_forgets_the_worker(world):
     assert world.workers.ids() == [B]
     assert world.schedule.ids() == {B}
     told = [entry.notification for entry in world.alerts.history(f"{A}/cpu-high")]
-    assert (told[0].status, told[0].reason) == ("resolved", "removed")
+    assert (told[0].status, told[0].reason) == ("resolved", "removed")  # type: ignore[union-attr]
     assert world.members.remove([A]) == fleet.Removed((), (A,))
     with pytest.raises(errors.UnknownWorker):
         world.members.remove([B, "nobody"])
     assert world.workers.ids() == [B]
 
 
-def test_remove_wins_over_evaluations_that_race_it(world):
+def test_remove_wins_over_evaluations_that_race_it(world: World) -> None:
     """A removal that loses to evaluations tries again until it holds."""
     world.add([A])
     plain, losses = world.alerts, [3]
 
     class Racing(testing.MemoryAlerts):
-        def retire(self, verdict):
+        def retire(self, verdict: Any) -> Any:
             if losses[0]:
                 losses[0] -= 1
                 basis = plain.load([A])[A]
@@ -206,12 +211,12 @@ def test_remove_wins_over_evaluations_that_race_it(world):
     assert world.workers.ids() == []
 
 
-def test_a_removal_that_never_holds_says_so(world):
+def test_a_removal_that_never_holds_says_so(world: World) -> None:
     """A removal gives up after many lost races, with one clear line, instead of running for ever."""
     world.add([A])
 
     class Never(testing.MemoryAlerts):
-        def retire(self, verdict):
+        def retire(self, verdict: Any) -> bool:
             return False
 
     world.alerts = Never(world.store)
@@ -219,12 +224,12 @@ def test_a_removal_that_never_holds_says_so(world):
         world.members.remove([A])
 
 
-def test_a_worker_that_is_removed_while_it_is_scheduled_leaves_no_entry(world):
+def test_a_worker_that_is_removed_while_it_is_scheduled_leaves_no_entry(world: World) -> None:
     """An entry that a resume puts back during a removal is taken away again."""
     world.add([A])
 
     class Slow(testing.MemorySchedule):
-        def put(self, workers, now):
+        def put(self, workers: Any, now: Any) -> None:
             super().put(workers, now)
             world.workers._store.workers.pop(A, None)  # a removal, right now
 
@@ -233,7 +238,7 @@ def test_a_worker_that_is_removed_while_it_is_scheduled_leaves_no_entry(world):
     assert world.schedule.ids() == set()
 
 
-def test_discover_adds_what_carries_the_tags(world):
+def test_discover_adds_what_carries_the_tags(world: World) -> None:
     """Instances with all the tags are added, known ones reported; a dry run changes nothing."""
     world.add([A])
     dry = stage(fleet.Discovery, world).discover({"Role": "render"}, [HERE], dry_run=True)
@@ -250,7 +255,7 @@ class OneRegionRefused(testing.MemoryEc2):
 
     refused = "me-south-1"
 
-    def find(self, scope, tags):
+    def find(self, scope: Any, tags: Any) -> Any:
         """Refuse in that region."""
         if scope.region == self.refused:
             where = f"EC2 in {scope.region}"
@@ -258,7 +263,7 @@ class OneRegionRefused(testing.MemoryEc2):
         return super().find(scope, tags)
 
 
-def test_discover_does_what_it_can(world):
+def test_discover_does_what_it_can(world: World) -> None:
     """A region that refuses does not keep back another one; the reason says that it may not be enabled."""
     world.ec2 = OneRegionRefused(*world.ec2.describe(HERE, [A, B, C]).values())
     there = models.AccountRegion(region="me-south-1")
@@ -271,7 +276,7 @@ def test_discover_does_what_it_can(world):
         stage(fleet.Discovery, world).discover({"Role": "render"}, [there])
 
 
-def test_reconcile_repairs_the_schedule(world):
+def test_reconcile_repairs_the_schedule(world: World) -> None:
     """Missing and broken entries are put, ghosts and those of paused workers deleted; a dry run only tells."""
     world.add([A, B, C])
     world.members.pause([C])
@@ -294,7 +299,7 @@ def test_reconcile_repairs_the_schedule(world):
     assert world.reconcile().steps == ()
 
 
-def test_reconcile_follows_ec2(world):
+def test_reconcile_follows_ec2(world: World) -> None:
     """Names and monitoring detail are refreshed, given names kept; terminated and vanished workers are retired."""
     world.add([A])
     world.add([B], name="mine")
@@ -307,7 +312,7 @@ def test_reconcile_follows_ec2(world):
     assert (world.worker(A).name, world.worker(A).detailed) == ("render-99", True)
     assert world.worker(B).name == "mine"
     assert world.workers.ids() == [A, B]
-    assert world.alerts.history(f"{C}/cpu-high")[0].notification.reason == "terminated"
+    assert world.alerts.history(f"{C}/cpu-high")[0].notification.reason == "terminated"  # type: ignore[union-attr]
     world.ec2.forget(B)
     assert world.reconcile().steps == ()  # young: EC2 may not know it yet
     world.now.advance(3600)
@@ -316,7 +321,7 @@ def test_reconcile_follows_ec2(world):
     assert world.schedule.ids() == {A}
 
 
-def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(world):
+def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(world: World) -> None:
     """Where EC2 knows none of several workers nobody is forgotten, but those that a collection found terminated."""
     world.add([A, B])
     world.now.advance(3600)
@@ -334,7 +339,7 @@ def test_reconcile_does_not_forget_a_whole_fleet_that_another_account_lacks(worl
     assert world.workers.ids() == []
 
 
-def test_reconcile_repairs_the_schedule_also_without_aws(world):
+def test_reconcile_repairs_the_schedule_also_without_aws(world: World) -> None:
     """EC2 out of reach is reported for its scope, retires nobody, and the schedule is repaired all the same."""
     world.add([A])
     world.schedule.delete([A])
@@ -361,14 +366,14 @@ above = {{ critical = 50 }}
 """
 
 
-def apply(world, text, **given):
+def apply(world: Any, text: Any, **given: Any) -> Any:
     """Apply a file to a world."""
     return stage(fleet.Application, world).apply(
         testing.parse(text, "w.toml"), fleet.ApplyOptions(region=None, **given)
     )
 
 
-def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world):
+def test_apply_makes_the_fleet_and_the_rules_those_of_the_file(world: World) -> None:
     """Workers come, change and go as the file says, rules are replaced, all are judged anew; twice is once."""
     done = apply(world, FILE)
     assert (done.revision, done.added, done.changed) == (1, (A, B), ("rules",))
@@ -391,14 +396,14 @@ labels = {{ team = "vfx" }}
 """
 
 
-def brought(world, worker_id):
+def brought(world: Any, worker_id: Any) -> Any:
     """Return what a worker has of ``[discover]``."""
     worker = world.worker(worker_id)
     return worker.origin, worker.interval, worker.labels, worker.account
 
 
 @pytest.mark.parametrize("by", ["apply", "reconcile"])
-def test_what_discover_says_reaches_the_workers_that_it_brought(world, by):
+def test_what_discover_says_reaches_the_workers_that_it_brought(world: World, by: str) -> None:
     """Labels and interval that change in [discover] change on its workers, in the schedule too."""
     apply(world, DISCOVER)
     changed = DISCOVER.replace("30s", "120s").replace("vfx", "sim")
@@ -406,7 +411,7 @@ def test_what_discover_says_reaches_the_workers_that_it_brought(world, by):
         assert apply(world, changed).updated == (A, C)
     else:
         configuration = world.configurations.load()
-        discover = configuration.discover.model_copy(update={"interval": 120, "labels": {"team": "sim"}})
+        discover = configuration.discover.model_copy(update={"interval": 120, "labels": {"team": "sim"}})  # type: ignore[union-attr]
         revised = configuration.model_copy(update={"revision": configuration.revision + 1, "discover": discover})
         assert world.configurations.save(revised)
         steps = world.reconcile(dry_run=True).steps
@@ -420,7 +425,7 @@ def test_what_discover_says_reaches_the_workers_that_it_brought(world, by):
     assert apply(world, changed).is_empty
 
 
-def test_the_account_of_discover_reaches_its_workers(world):
+def test_the_account_of_discover_reaches_its_workers(world: World) -> None:
     """Workers that are found through another role from now on are collected through it."""
     apply(world, DISCOVER)
     for instance in world.ec2.describe(HERE, [A, C]).values():
@@ -431,7 +436,7 @@ def test_the_account_of_discover_reaches_its_workers(world):
     assert world.worker(A).role_arn == "arn:aws:iam::123456789012:role/lab"
 
 
-def test_a_reconciliation_leaves_an_interval_that_discover_does_not_say(world):
+def test_a_reconciliation_leaves_an_interval_that_discover_does_not_say(world: World) -> None:
     """Nodes may have another default than the machine from which the file was applied."""
     apply(world, DISCOVER.replace('interval = "30s"\n', ""), interval=90)
     assert world.reconcile(interval=60).steps == ()
@@ -439,7 +444,7 @@ def test_a_reconciliation_leaves_an_interval_that_discover_does_not_say(world):
 
 
 @pytest.mark.parametrize("by", ["apply", "reconcile"])
-def test_discover_takes_over_what_a_command_found(world, by):
+def test_discover_takes_over_what_a_command_found(world: World, by: str) -> None:
     """It gets the labels and interval of [discover], belongs to it from then on, and that is said."""
     stage(fleet.Discovery, world).discover({"Role": "render"}, [HERE], interval=600)
     if by == "reconcile":
@@ -456,7 +461,7 @@ def test_discover_takes_over_what_a_command_found(world, by):
     assert world.workers.ids() == []
 
 
-def test_discover_leaves_alone_who_was_added_by_id_or_is_listed(world):
+def test_discover_leaves_alone_who_was_added_by_id_or_is_listed(world: World) -> None:
     """What a command added, or the file lists, keeps its own labels and stays if its tags go."""
     world.add([A], interval=15, labels={"own": "1"})
     stage(fleet.Discovery, world).discover({"Role": "render"}, [HERE], interval=600)
@@ -467,7 +472,7 @@ def test_discover_leaves_alone_who_was_added_by_id_or_is_listed(world):
     assert brought(world, C) == ("command", 45, {}, "default")
 
 
-def test_who_leaves_the_file_and_carries_the_tags_stays(world):
+def test_who_leaves_the_file_and_carries_the_tags_stays(world: World) -> None:
     """[discover] takes over a worker that the file lists no more, instead of forgetting it and finding it anew."""
     apply(world, DISCOVER + f'[[workers]]\nid = "{A}"\nregion = "{REGION}"\n')
     incarnation = world.worker(A).incarnation
@@ -479,19 +484,19 @@ def test_who_leaves_the_file_and_carries_the_tags_stays(world):
     assert brought(world, A) == ("discover", 30, {"team": "vfx"}, "default")
 
 
-def test_a_region_without_an_answer_keeps_its_workers_when_the_account_changes(world):
+def test_a_region_without_an_answer_keeps_its_workers_when_the_account_changes(world: World) -> None:
     """Nobody leaves whose region could not be searched with the new role."""
     apply(world, DISCOVER)
     configuration = world.configurations.load()
     lab = models.Account(role_arn="arn:aws:iam::123456789012:role/lab")
-    discover = configuration.discover.model_copy(update={"account": "lab"})
+    discover = configuration.discover.model_copy(update={"account": "lab"})  # type: ignore[union-attr]
     revised = configuration.model_copy(
         update={"revision": configuration.revision + 1, "discover": discover, "accounts": {"lab": lab}}
     )
     assert world.configurations.save(revised)
 
     class Refusing(testing.MemoryEc2):
-        def find(self, scope, tags):
+        def find(self, scope: Any, tags: Any) -> None:  # type: ignore[override]
             raise errors.AwsDenied("EC2", "the role cannot be assumed", "allow it")
 
     world.ec2 = Refusing(*world.ec2.describe(HERE, [A, B, C]).values())
@@ -499,14 +504,14 @@ def test_a_region_without_an_answer_keeps_its_workers_when_the_account_changes(w
     assert world.workers.ids() == [A, C]
 
 
-def test_a_reconciliation_does_not_undo_a_change_that_came_in_between(world):
+def test_a_reconciliation_does_not_undo_a_change_that_came_in_between(world: World) -> None:
     """Who is paused while EC2 is asked stays paused."""
     apply(world, DISCOVER)
     world.ec2.put(models.Instance(id=A, region=REGION, status="running", name="new", tags={"Role": "render"}))
     plain = world.ec2
 
     class Slow(testing.MemoryEc2):
-        def find(self, scope, tags):
+        def find(self, scope: Any, tags: Any) -> Any:
             world.members.pause([A])
             return plain.find(scope, tags)
 
@@ -516,7 +521,7 @@ def test_a_reconciliation_does_not_undo_a_change_that_came_in_between(world):
     assert world.schedule.ids() == {C}
 
 
-def test_what_a_command_added_stays(world):
+def test_what_a_command_added_stays(world: World) -> None:
     """A file that lacks a worker of a command leaves it, also after an earlier file had named it."""
     world.add([A, C])
     apply(world, FILE)
@@ -526,7 +531,7 @@ def test_what_a_command_added_stays(world):
     assert world.workers.ids() == [A, C]
 
 
-def test_apply_checks_everything_before_the_first_write(world):
+def test_apply_checks_everything_before_the_first_write(world: World) -> None:
     """An unknown instance, a short interval or a missing region changes neither fleet nor rules."""
     world.ec2.forget(B)
     with pytest.raises(errors.NotFound, match=B):
@@ -542,17 +547,17 @@ def test_apply_checks_everything_before_the_first_write(world):
     assert world.configurations.load().revision == 0
 
 
-def test_apply_can_leave_out_what_is_gone(world):
+def test_apply_can_leave_out_what_is_gone(world: World) -> None:
     """With missing="skip" an instance that EC2 does not have is left out and named, the rest is applied."""
     world.ec2.forget(B)
     done = apply(world, FILE, missing="skip")
     assert (done.added, done.skipped, done.revision) == ((A,), (B,), 1)
 
 
-def test_apply_tries_again_where_somebody_else_was_quicker(world):
+def test_apply_tries_again_where_somebody_else_was_quicker(world: World) -> None:
     """What was changed in between is not lost: the file is compared with it anew, and applied over it."""
 
-    def others():
+    def others() -> Iterator[Any]:
         there = world.configurations.load()
         assert world.configurations.save(there.model_copy(update={"revision": 1, "retention": 7200}))
         world.add([C])
@@ -567,7 +572,7 @@ def test_apply_tries_again_where_somebody_else_was_quicker(world):
     changes = others()
 
     class Racing(testing.MemorySetup):
-        def put(self, change):
+        def put(self, change: Any) -> Any:
             next(changes)
             return super().put(change)
 
@@ -580,11 +585,11 @@ def test_apply_tries_again_where_somebody_else_was_quicker(world):
     assert world.schedule.ids() == {B}
 
 
-def test_a_race_that_is_never_won_says_so(world):
+def test_a_race_that_is_never_won_says_so(world: World) -> None:
     """Where the set-up changes all the time the file is not applied by halves, but refused in one line."""
 
     class Never(testing.MemorySetup):
-        def put(self, change):
+        def put(self, change: Any) -> bool:
             return False
 
     world.setup = Never(world.store)
@@ -594,7 +599,7 @@ def test_a_race_that_is_never_won_says_so(world):
     assert world.schedule.ids() == set()
 
 
-def test_a_file_that_was_applied_by_halves_is_completed_by_applying_it_again(world):
+def test_a_file_that_was_applied_by_halves_is_completed_by_applying_it_again(world: World) -> None:
     """Who was written and not scheduled gets an entry though nothing of the file is new."""
     apply(world, FILE)
     world.schedule.delete([A])
@@ -603,7 +608,7 @@ def test_a_file_that_was_applied_by_halves_is_completed_by_applying_it_again(wor
     assert world.schedule.ids() == {A, B}
 
 
-def test_who_leaves_by_a_file_is_told_and_leaves_no_alert(world):
+def test_who_leaves_by_a_file_is_told_and_leaves_no_alert(world: World) -> None:
     """A worker that the file lacks resolves with the reason, and the alert about its account with it."""
     apply(world, FILE)
     world.fires(B)
@@ -615,10 +620,10 @@ def test_who_leaves_by_a_file_is_told_and_leaves_no_alert(world):
     assert world.alerts.open() == []
     assert world.accounts.load() == {}
     (told,) = [entry for entry in world.alerts.history(f"{B}/cpu-high") if entry.transition.after is None]
-    assert told.notification.reason == "removed"
+    assert told.notification.reason == "removed"  # type: ignore[union-attr]
 
 
-def test_what_a_file_means_is_judged_at_once(world):
+def test_what_a_file_means_is_judged_at_once(world: World) -> None:
     """Everybody is woken for new rules, nobody for a file that changes none; a deaf broker stops nothing."""
     apply(world, FILE)
     assert world.dispatcher.evaluated == [A, B]
@@ -627,14 +632,14 @@ def test_what_a_file_means_is_judged_at_once(world):
     assert world.dispatcher.evaluated == []
 
     class Deaf(testing.MemoryDispatcher):
-        def evaluate(self, worker_ids):
+        def evaluate(self, worker_ids: Any) -> None:
             raise errors.RedisUnavailable("broker", "it takes no messages", "check that it runs")
 
     world.dispatcher = Deaf()
     assert apply(world, FILE.replace("50", "60")).changed == ("rules",)
 
 
-def test_the_alert_about_a_channel_that_a_file_lacks_is_looked_at(world):
+def test_the_alert_about_a_channel_that_a_file_lacks_is_looked_at(world: World) -> None:
     """Whoever delivers is woken for it at once, and by each reconciliation until it is over."""
     apply(world, FILE + '[channels.ops]\ntype = "webhook"\nurl = "https://a.example"\n')
     stages.give_up("ops", alerts=world.alerts, configurations=world.configurations, now=world.now)
@@ -646,7 +651,7 @@ def test_the_alert_about_a_channel_that_a_file_lacks_is_looked_at(world):
     assert stage(fleet.Cleanup, world).orphaned_channel_alerts() == ["channel:ops/delivery"]
 
 
-def test_more_than_leave_in_one_step_leave_all_the_same(world, monkeypatch):
+def test_more_than_leave_in_one_step_leave_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that many leave by is in force at once; those beyond what one step takes go after it."""
     apply(world, FILE)
     monkeypatch.setattr("workermon.fleet.apply.MAX_REMOVED_AT_ONCE", 1)
@@ -655,7 +660,7 @@ def test_more_than_leave_in_one_step_leave_all_the_same(world, monkeypatch):
     assert world.schedule.ids() == set()
 
 
-def test_reconcile_completes_a_pause(world):
+def test_reconcile_completes_a_pause(world: World) -> None:
     """Who was paused by halves loses its entry and is judged, so that its alerts resolve."""
     world.add([A])
     world.workers.update(world.worker(A).model_copy(update={"monitoring": "paused"}))
@@ -664,7 +669,7 @@ def test_reconcile_completes_a_pause(world):
     assert world.samples.pending(world.now(), 10) == [A]
 
 
-def test_accounts_are_resolved_by_name(world):
+def test_accounts_are_resolved_by_name(world: World) -> None:
     """A worker of an account carries its role and the external id that its secret names."""
     there = models.Instance(id=A, region=REGION, status="running")
     world.ec2.put(there, account="lab")
@@ -676,7 +681,7 @@ def test_accounts_are_resolved_by_name(world):
     )
 
 
-def test_discovery_keeps_the_fleet_in_step(world):
+def test_discovery_keeps_the_fleet_in_step(world: World) -> None:
     """[discover] brings what carries the tags, and removes what it brought once the tags are gone; nobody else."""
     world.add([B])
     text = f'[discover]\nregions = ["{REGION}"]\ntags = {{ Role = "render" }}\ninterval = "120s"\n'

@@ -1,5 +1,9 @@
 """Health: every part that is down shows, with the reason, and an empty fleet is well."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from workermon import config, errors, health, models, ports, testing
@@ -12,23 +16,23 @@ A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
 class World(testing.Monitor):
     """A monitor in memory with every part alive."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.now = self.clock
         self.nodes.names = ["collect@here"]
         self.beat()
 
-    def beat(self):
+    def beat(self) -> None:
         """Give a sign of life of beat and listener."""
         self.schedule.ticked = self.now()
         self.pulse.mark("listener", self.now())
         self.pulse.mark("canary", self.now())
 
-    def status(self):
+    def status(self) -> Any:
         """Look at every part."""
         return self.get(health.StatusCheck).status()
 
-    def add(self, worker_id, status="running", **given):
+    def add(self, worker_id: Any, status: str = "running", **given: Any) -> Any:
         """Monitor a worker whose collection has just brought that status."""
         worker = models.Worker(
             id=worker_id, name=worker_id, region="us-east-1", added_at=self.now(), incarnation="1", **given
@@ -39,7 +43,7 @@ class World(testing.Monitor):
         self.collected(worker, status)
         return worker
 
-    def collected(self, worker, status="running"):
+    def collected(self, worker: Any, status: str = "running") -> None:
         """Write a sample of a worker."""
         sample = models.Sample(worker=worker, collected_at=self.now(), status=status)
         self.samples.write(sample, models.Condition(status=status, collected_at=self.now()), "{}")
@@ -47,32 +51,32 @@ class World(testing.Monitor):
         assert self.alerts.commit(ports.Verdict(basis, {}, (), {}, self.now()))
 
 
-def down(found):
+def down(found: Any) -> Any:
     """Return the names of the parts that are down, after checking that the whole says so too."""
     names = [part.name for part in found.parts if not part.ok]
     assert found.ok is not bool(names)
     return names
 
 
-def part(found, name):
+def part(found: Any, name: Any) -> Any:
     """Return a part by its name."""
     return next(each for each in found.parts if each.name == name)
 
 
 @pytest.fixture
-def world():
+def world() -> World:
     """Give a world in which all is well."""
     return World()
 
 
-def test_an_empty_fleet_is_well(world):
+def test_an_empty_fleet_is_well(world: World) -> None:
     """With every part alive and no worker, all is well."""
     assert down(world.status()) == []
     assert world.status().workers == {"all": 0}
 
 
 @pytest.mark.parametrize("age", [15.1, None])
-def test_beat_and_listener_are_down_without_a_sign_of_life(world, age):
+def test_beat_and_listener_are_down_without_a_sign_of_life(world: World, age: float | None) -> None:
     """A part whose last sign of life is over 15 s old, or that never gave one, is down."""
     world.now.advance(age or 0)
     if age is None:
@@ -81,13 +85,13 @@ def test_beat_and_listener_are_down_without_a_sign_of_life(world, age):
     assert down(world.status()) == ["beat", "listener"]
 
 
-def test_no_node_is_down(world):
+def test_no_node_is_down(world: World) -> None:
     """Where no worker process answers, that part is down."""
     world.nodes.names = []
     assert down(world.status()) == ["worker processes"]
 
 
-def test_collection_that_is_not_even_tried_is_late(world):
+def test_collection_that_is_not_even_tried_is_late(world: World) -> None:
     """A worker that nobody collects is late after three intervals and 30 s; a paused or terminated one never."""
     worker = world.add(A)
     world.add(B, monitoring="paused")
@@ -101,7 +105,7 @@ def test_collection_that_is_not_even_tried_is_late(world):
     assert world.status().lateness == 2 * worker.interval + status.GRACE + 1
 
 
-def test_collection_is_down_where_it_fails_for_all(world):
+def test_collection_is_down_where_it_fails_for_all(world: World) -> None:
     """Trouble of one worker is a figure, trouble of all is a part that is down, with the reason."""
     one, other = world.add(A), world.add(B)
     last_error = models.CollectionError(kind="denied", message="not authorized", at=world.now())
@@ -114,7 +118,7 @@ def test_collection_is_down_where_it_fails_for_all(world):
     assert "not authorized" in found.parts[5].reason
 
 
-def test_what_waits_too_long_shows_who_is_dead(world):
+def test_what_waits_too_long_shows_who_is_dead(world: World) -> None:
     """Samples that nobody judges and notifications that nobody sends for a minute are parts that are down."""
     worker = world.add(A)
     basis = world.alerts.load([A])[A]
@@ -124,7 +128,7 @@ def test_what_waits_too_long_shows_who_is_dead(world):
     )  # fmt: skip
     turn = models.Transition(at=1, before=None, after="critical")
     alert = models.Alert(rule="r", notified_severity="critical", last=told)
-    assert world.alerts.commit(ports.Verdict(basis, {"r": alert}, (("r", turn, told),), {"r": ("log",)}, world.now()))
+    assert world.alerts.commit(ports.Verdict(basis, {"r": alert}, (("r", turn, told),), {"r": ("log",)}, world.now()))  # type: ignore[arg-type]
     world.samples.mark_pending([worker.id], world.now())
     assert down(world.status()) == []
     assert (world.status().backlog, world.status().alerts) == (1, 1)
@@ -133,11 +137,11 @@ def test_what_waits_too_long_shows_who_is_dead(world):
     assert down(world.status()) == ["evaluation", "delivery"]
 
 
-def test_a_schedule_that_differs_from_the_fleet_shows(world):
+def test_a_schedule_that_differs_from_the_fleet_shows(world: World) -> None:
     """Missing, ghost and broken entries are named with what repairs them; others' broken entries are not ours."""
     world.add(A)
     world.schedule.broken["backup"] = "no JSON"
-    world.schedule.ids = lambda: {*world.schedule.entries, *(k for k in world.schedule.broken if k.startswith("i-"))}
+    world.schedule.ids = lambda: {*world.schedule.entries, *(k for k in world.schedule.broken if k.startswith("i-"))}  # type: ignore[method-assign]
     assert down(world.status()) == []
     world.schedule.delete([A])
     assert "1 without an entry: run 'workermon reconcile'" in world.status().parts[4].reason
@@ -148,19 +152,19 @@ def test_a_schedule_that_differs_from_the_fleet_shows(world):
     assert down(world.status()) == ["schedule"]
 
 
-def test_redis_out_of_reach_is_an_error(world):
+def test_redis_out_of_reach_is_an_error(world: World) -> None:
     """Where Redis does not answer nothing else can be known, and the error says so."""
 
     class Gone(testing.MemoryWorkers):
-        def every(self, chunk=500):
+        def every(self, chunk: int = 500) -> None:  # type: ignore[override]
             raise errors.RedisUnavailable("Redis", "no answer", "start it")
 
-    world.workers = Gone(world.store)
+    world.workers = Gone(world.store)  # type: ignore[assignment]
     with pytest.raises(errors.RedisUnavailable):
         world.status()
 
 
-def test_an_account_in_trouble_shows_as_that(world):
+def test_an_account_in_trouble_shows_as_that(world: World) -> None:
     """By the kind of trouble, since when and why; where no worker is any more, nothing is said."""
     world.add(A)
     world.add(B, account="lab")
@@ -179,7 +183,7 @@ def test_an_account_in_trouble_shows_as_that(world):
     assert [scope.state for scope in world.status().scopes] == ["ok", "ok"]
 
 
-def test_the_bill_shows_the_day_and_the_present_rate(world):
+def test_the_bill_shows_the_day_and_the_present_rate(world: World) -> None:
     """Calls, metrics asked and dollars, of all and of each account and region."""
     start = world.now() // 3600 * 3600
     for minute in range(60):
@@ -197,11 +201,11 @@ def test_the_bill_shows_the_day_and_the_present_rate(world):
 
 
 @pytest.mark.parametrize("seconds", [10, 70, 590])
-def test_the_rate_of_the_first_minutes_is_what_is_set_up(world, seconds):
+def test_the_rate_of_the_first_minutes_is_what_is_set_up(world: World, seconds: int) -> None:
     """A run and the wait for the next one say little: until ten minutes are counted, the set-up says what is asked."""
     worker = world.add(A)
     sets = [(("InstanceId", A), ("path", f"/{mount}"), ("fstype", "ext4")) for mount in range(3)]
-    world.workers.found_dimensions(worker, {"CWAgent/disk_used_percent": sets, "CWAgent/mem_used_percent": []}, 1.0)
+    world.workers.found_dimensions(worker, {"CWAgent/disk_used_percent": sets, "CWAgent/mem_used_percent": []}, 1.0)  # type: ignore[dict-item]
     start = world.now()
     for minute in range(seconds // 60 + 1):
         asked = {"AWS/EC2/CPUUtilization": 1, "CWAgent/disk_used_percent": 3}
@@ -209,13 +213,13 @@ def test_the_rate_of_the_first_minutes_is_what_is_set_up(world, seconds):
         world.costs.note(start + 60 * minute, "default/us-east-1", "ListMetrics", {})
     world.now.now = start + seconds
     bill = world.status().bill
-    asked = 3 * 288 + 3 * 1440  # three of EC2's metrics each 5 minutes, three filesystems each minute, no memory
-    assert (bill.estimated, bill.rate.metrics, bill.rate.dollars) == (True, asked, round(asked / 100_000, 4))
+    asked = 3 * 288 + 3 * 1440  # type: ignore[assignment]  # three of EC2's metrics each 5 minutes, three filesystems each minute, no memory
+    assert (bill.estimated, bill.rate.metrics, bill.rate.dollars) == (True, asked, round(asked / 100_000, 4))  # type: ignore[operator]
     world.now.now = start + 600
     assert world.status().bill.estimated is False
 
 
-def test_what_a_budget_gives_up_shows(world):
+def test_what_a_budget_gives_up_shows(world: World) -> None:
     """As long as that budget is the one in force."""
     budget_decision = models.BudgetDecision(
         at=world.now(), period_multipliers={"network_out": 4}, projected=4.9, budget=5.0
@@ -227,7 +231,7 @@ def test_what_a_budget_gives_up_shows(world):
     assert (found.budget, found.projected, found.stretched) == (5.0, 4.9, {"network_out": 4})
 
 
-def test_messages_that_nobody_takes_show(world):
+def test_messages_that_nobody_takes_show(world: World) -> None:
     """A stage with messages in its queue that did nothing for a minute and a half is down; others are not."""
     world.nodes.waiting = {"workermon.collect": 2, "workermon.evaluate": 0, "workermon.deliver": 0, "unacked": 1}
     found = world.status()
@@ -250,14 +254,14 @@ def test_messages_that_nobody_takes_show(world):
     assert down(world.status()) == []
 
 
-def test_a_channel_that_takes_nothing_shows(world):
+def test_a_channel_that_takes_nothing_shows(world: World) -> None:
     """A notification that was tried in vain for a minute shows with its channel, attempts and last error."""
     worker = world.add(A)
     basis = world.alerts.load([A])[A]
     turn = models.Transition(at=int(world.now()), before=None, after="critical", value=95.0)
     details = message.Details(version=1, since=world.now(), created_at=world.now(), unit="percent")
     told = message.notification(subject.of_worker(worker), config.DEFAULT.rules[0], turn, details)
-    verdict = ports.Verdict(basis, {}, (("cpu-high", turn, told),), {"cpu-high": ("ops",)}, world.now())
+    verdict = ports.Verdict(basis, {}, (("cpu-high", turn, told),), {"cpu-high": ("ops",)}, world.now())  # type: ignore[arg-type]
     assert world.alerts.commit(verdict)
     assert next(part for part in world.status().parts if part.name == "delivery").reason == "1 notification waits"
     for _ in range(2):
@@ -272,13 +276,13 @@ def test_a_channel_that_takes_nothing_shows(world):
     assert reason == f"channel ops does not take {A}/cpu-high after 2 attempts: secret OPS_SECRET: not set"
 
 
-def test_one_is_not_many(world):
+def test_one_is_not_many(world: World) -> None:
     """A single entry is one entry."""
     world.add(A)
     assert next(part for part in world.status().parts if part.name == "schedule").reason == "1 entry"
 
 
-def test_a_canary_that_goes_round_is_told(world):
+def test_a_canary_that_goes_round_is_told(world: World) -> None:
     """What the last one took and when it was shows; before the first one nothing is wrong, and nothing is claimed."""
     assert part(world.status(), "canary").reason == "beat has not sent one yet"
     assert world.status().canary == status.CanaryStatus(ok=True, round_trip=None, age=None, stuck_after=None)
@@ -294,7 +298,7 @@ def test_a_canary_that_goes_round_is_told(world):
     assert models.to_json(found)["canary"] == {"ok": True, "round_trip": 0.4, "age": 12.0, "stuck_after": None}
 
 
-def test_a_canary_that_is_stuck_is_a_part_that_is_down(world):
+def test_a_canary_that_is_stuck_is_a_part_that_is_down(world: World) -> None:
     """Where several in a row do not come further, the part that does not pass them on is named, and all is not well."""
     for number in range(1, 5):
         world.now.advance(60)
@@ -308,7 +312,7 @@ def test_a_canary_that_is_stuck_is_a_part_that_is_down(world):
     assert found.canary.stuck_after == "published"
 
 
-def test_the_canarys_notification_is_none_that_waits(world):
+def test_the_canarys_notification_is_none_that_waits(world: World) -> None:
     """It is in no figure, and the delivery of others is not judged by it."""
     assert world.outbox.release(canary.notification(world.now()), world.now())
     world.now.advance(600)

@@ -1,8 +1,12 @@
 """The dead-man's switch is requested only while every part works."""
 
+from __future__ import annotations
+
 import base64
 import http.server
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pydantic
 import pytest
@@ -20,10 +24,10 @@ NOW = 1_700_000_000
 class House(testing.Monitor):
     """A pipeline that works."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(now=NOW)
         self.tick = NOW - 1
-        self.schedule.last_tick = lambda: self.tick
+        self.schedule.last_tick = lambda: self.tick  # type: ignore[method-assign]
         self.worker = models.Worker(
             id="i-0aaaaaaaaaaaaaaaa", name="a", region="us-east-1", added_at=0, incarnation="1", interval=60
         )
@@ -31,27 +35,27 @@ class House(testing.Monitor):
         self.pulse.mark("collect", NOW - 60)
         self.pulse.mark("evaluate", NOW - 60)
 
-    def withheld(self):
+    def withheld(self) -> Any:
         """Return why nothing is requested."""
         return self.get(health.PipelineCheck).fault()
 
 
-def test_a_pipeline_that_works_beats():
+def test_a_pipeline_that_works_beats() -> None:
     """Nothing is withheld while every part does its work."""
     assert House().withheld() is None
 
 
-def test_beat_that_does_not_tick_is_told():
+def test_beat_that_does_not_tick_is_told() -> None:
     """Neither a beat that never ticked nor one that stopped will do."""
     house = House()
     house.tick = NOW - 16
     assert house.withheld() == "beat does not tick"
-    house.tick = None
+    house.tick = None  # type: ignore[assignment]
     assert house.withheld() == "beat does not tick"
 
 
 @pytest.mark.parametrize(("part", "said"), [("collect", "no collection ended"), ("evaluate", "no evaluation ran")])
-def test_a_stage_that_stands_still_is_told(part, said):
+def test_a_stage_that_stands_still_is_told(part: str, said: str) -> None:
     """Three intervals of the quickest worker and 30 s without it are too long, unless no worker is active."""
     house = House()
     house.pulse.mark(part, NOW - 211)
@@ -60,17 +64,17 @@ def test_a_stage_that_stands_still_is_told(part, said):
     assert house.withheld() is None
 
 
-def test_what_waits_is_told():
+def test_what_waits_is_told() -> None:
     """A sample that nobody evaluates, and a notification that nobody sends, withhold it."""
     house = House()
     house.samples.mark_pending([house.worker.id], NOW - 61)
     assert "to be evaluated" in house.withheld()
     house = House()
-    house.outbox.due = lambda now, limit, age: ["x"] if (now, age) == (NOW, 60) else []
+    house.outbox.due = lambda now, limit, age: ["x"] if (now, age) == (NOW, 60) else []  # type: ignore[assignment, method-assign, misc]
     assert "notification waits" in house.withheld()
 
 
-def test_a_channel_that_accepts_nothing_is_told():
+def test_a_channel_that_accepts_nothing_is_told() -> None:
     """While its alert fires nothing is requested; a failure that may pass does not withhold it."""
     house = House()
     house.configure(
@@ -79,7 +83,7 @@ def test_a_channel_that_accepts_nothing_is_told():
     house.failures.note("ops", NOW, "it answered 500", retried=True)
     assert house.withheld() is None
     house.clock.advance(301)
-    house.tick = house.clock()
+    house.tick = house.clock()  # type: ignore[assignment]
     for part in ("collect", "evaluate"):
         house.pulse.mark(part, house.clock())
     house.deliver(*house.get(notify.ChannelWatch).overdue())
@@ -89,23 +93,23 @@ def test_a_channel_that_accepts_nothing_is_told():
 
 
 @pytest.fixture
-def receiver():
+def receiver() -> Iterator[Any]:
     """Give a web server that counts its requests, and says 500 to the path /bad."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.server.seen.append(self.path)
-            self.server.logins.append(self.headers["Authorization"])
+        def do_GET(self) -> None:
+            self.server.seen.append(self.path)  # type: ignore[attr-defined]
+            self.server.logins.append(self.headers["Authorization"])  # type: ignore[attr-defined]
             self.send_response({"/bad": 500, "/moved": 302}.get(self.path, 200))
             if self.path == "/moved":
                 self.send_header("Location", "/elsewhere")
             self.end_headers()
 
-        def log_message(self, *_):
+        def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.seen, server.logins = [], []
+    server.seen, server.logins = [], []  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield server
@@ -114,7 +118,7 @@ def receiver():
     server.server_close()
 
 
-def beat(house, url):
+def beat(house: Any, url: Any) -> Any:
     """Let the heart beat once, and return what was logged."""
     with structlog.testing.capture_logs() as logged:
         ping = guarded.Ping(guarded.Client(house.clock))
@@ -122,18 +126,18 @@ def beat(house, url):
     return logged
 
 
-def test_it_is_requested_while_all_works(receiver):
+def test_it_is_requested_while_all_works(receiver: Any) -> None:
     """The address is requested once a beat, and not at all where a part does not work."""
     house, url = House(), f"http://127.0.0.1:{receiver.server_port}/secret"
     beat(house, url)
     assert receiver.seen == ["/secret"]
-    house.tick = None
+    house.tick = None  # type: ignore[assignment]
     [logged] = beat(house, url)
     assert (logged["event"], logged["reason"]) == ("heartbeat.withheld", "beat does not tick")
     assert receiver.seen == ["/secret"]
 
 
-def test_an_address_may_have_user_and_password(receiver):
+def test_an_address_may_have_user_and_password(receiver: Any) -> None:
     """They are sent as HTTP wants them, and appear in no log."""
     house = House()
     logged = beat(house, f"http://someone:h%40sh-hash@127.0.0.1:{receiver.server_port}/ping")
@@ -142,48 +146,48 @@ def test_an_address_may_have_user_and_password(receiver):
     assert "someone" not in str(logged)
 
 
-def test_a_redirect_is_not_followed(receiver):
+def test_a_redirect_is_not_followed(receiver: Any) -> None:
     """An address that redirects fails, and the place that it names is not requested."""
     [logged] = beat(House(), f"http://127.0.0.1:{receiver.server_port}/moved")
     assert logged["event"] == "heartbeat.failed"
     assert receiver.seen == ["/moved"]
 
 
-def test_no_proxy_of_the_environment_is_used(receiver, monkeypatch):
+def test_no_proxy_of_the_environment_is_used(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sets http_proxy does not get to see the address."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     beat(House(), f"http://127.0.0.1:{receiver.server_port}/ping")
     assert receiver.seen == ["/ping"]
 
 
-def test_without_an_address_nothing_is_looked_at():
+def test_without_an_address_nothing_is_looked_at() -> None:
     """Where no dead-man's switch is configured, nobody reads the state for one."""
-    health.Heartbeat(check=None, ping=None, url=None).beat()
+    health.Heartbeat(check=None, ping=None, url=None).beat()  # type: ignore[arg-type]
 
 
-def _lost(*_):
+def _lost(*_: Any) -> None:
     raise errors.RedisUnavailable("Redis", "is gone", "start it")
 
 
 @pytest.mark.parametrize(
     ("path", "lost", "said"), [("/bad", False, "500"), (None, False, "refuses the connection"), ("/x", True, "is gone")]
 )
-def test_what_fails_is_logged_without_the_address(receiver, path, lost, said):
+def test_what_fails_is_logged_without_the_address(receiver: Any, path: str | None, lost: bool, said: str) -> None:
     """A refusal, a dead receiver and Redis away stop nothing and show no secret."""
     url = f"http://127.0.0.1:{receiver.server_port}{path}" if path else "http://127.0.0.1:1/secret"
     house = House()
     if lost:
-        house.outbox.due = _lost
+        house.outbox.due = _lost  # type: ignore[assignment, method-assign]
     logged = beat(house, url)
     assert said in logged[-1]["reason"]
     assert "secret" not in str(logged)
 
 
-def test_whoever_asks_for_a_call_in_the_background_does_not_wait():
+def test_whoever_asks_for_a_call_in_the_background_does_not_wait() -> None:
     """A call that hangs holds nobody up, and is not started a second time beside itself."""
     started, let_go = [], threading.Event()
 
-    def hang():
+    def hang() -> None:
         started.append(threading.get_ident())
         let_go.wait(10)
 
@@ -193,7 +197,7 @@ def test_whoever_asks_for_a_call_in_the_background_does_not_wait():
     call.start()
     let_go.set()
 
-    def again():
+    def again() -> Any:
         call.start()
         return len(started) == 2
 
@@ -201,7 +205,7 @@ def test_whoever_asks_for_a_call_in_the_background_does_not_wait():
     assert threading.get_ident() not in started
 
 
-def test_a_canary_that_gets_stuck_is_told():
+def test_a_canary_that_gets_stuck_is_told() -> None:
     """Several canaries in a row that a part does not pass on withhold it; a single one that is lost does not."""
     house = House()
     house.pulse.mark("canary", NOW)
@@ -213,5 +217,5 @@ def test_a_canary_that_gets_stuck_is_told():
     for step in ("heard", "judged", "accepted"):
         house.canary.reach(step, NOW - 1, NOW)
     assert house.withheld() is None
-    house.outbox.due = lambda now, limit, age: [models.CANARY]
+    house.outbox.due = lambda now, limit, age: [models.CANARY]  # type: ignore[assignment, method-assign, misc]
     assert house.withheld() is None

@@ -333,7 +333,7 @@ def test_the_search_for_bad_queries_is_bounded(sessions: session.Sessions, on_cl
     answer = fetch(sessions, *(query(f"i-{n:017x}") for n in range(500)))
     assert len(answer.failed) == 500
     assert len(calls) <= metric_data.MAX_SEARCHES + 2
-    on_cloudwatch._queue.clear()
+    on_cloudwatch._queue.clear()  # type: ignore[attr-defined]
 
 
 def test_a_failed_call_fails_its_own_queries_only(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
@@ -362,7 +362,7 @@ def test_calls_stay_within_the_datapoints_of_one_answer(sessions: session.Sessio
     fetching.fetch(SCOPE, queries, NOW)
     assert max(sizes) <= metric_data.MAX_DATAPOINTS
     assert len(sizes) == 2 * metric_data.MAX_TRIES
-    on_cloudwatch._queue.clear()
+    on_cloudwatch._queue.clear()  # type: ignore[attr-defined]
 
 
 def test_one_who_was_away_does_not_widen_everybodys_window(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
@@ -475,7 +475,7 @@ def refusal(code: str, message: str = "", status: int = 400, operation: str = "D
         (botocore.exceptions.EndpointConnectionError(endpoint_url="http://x", error="refused"), "unreachable"),
         (botocore.exceptions.ConnectTimeoutError(endpoint_url="http://x"), "unreachable"),
         (botocore.exceptions.ReadTimeoutError(endpoint_url="http://x"), "unreachable"),
-        (botocore.exceptions.SSLError(endpoint_url="https://x", error="self-signed"), "unreachable"),
+        (botocore.exceptions.SSLError(endpoint_url="https://x", error="self-signed"), "unreachable"),  # type: ignore[arg-type]
         (refusal("InternalError", status=500), "unreachable"),
         (refusal("502", status=502), "unreachable"),
         (ValueError("Invalid endpoint: nowhere"), "unreachable"),
@@ -757,7 +757,9 @@ def test_threads_that_begin_at_once_read_the_regions_once(
     read = []
     usual = botocore.session.Session.get_available_partitions
     monkeypatch.setattr(
-        botocore.session.Session, "get_available_partitions", lambda own: read.append(own) or usual(own)
+        botocore.session.Session,
+        "get_available_partitions",
+        lambda own: read.append(own) or usual(own),  # type: ignore[func-returns-value]
     )
     regions.known_regions.cache_clear()
     together = threading.Barrier(4)

@@ -134,7 +134,7 @@ def test_an_answer_of_the_former_account_that_comes_late_is_dropped(house: House
         house.add("lab", "new")
         return {each: status.model_copy(update={"status": "terminated"}) for each, status in answer.items()}
 
-    house.ec2.statuses = meanwhile  # type: ignore[method-assign]
+    house.ec2.statuses = meanwhile  # type: ignore[assignment, method-assign]
     assert house.collect().collected == ()
     assert house.ledger() == []
     record = house.to.workers.get([ONE])[ONE]

@@ -205,7 +205,7 @@ def test_a_failed_call_is_no_absence(site: Site) -> None:
     site.step(2)
     site.ec2.last_error = None
     inner = site.ec2.statuses
-    site.ec2.statuses = lambda scope, ids: {}  # type: ignore[method-assign]
+    site.ec2.statuses = lambda scope, ids: {}  # type: ignore[assignment, method-assign]
     site.step(3)
     assert site.condition.status == "running"
     assert site.news() == [("firing", "warning", 1)]
@@ -286,12 +286,12 @@ def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledE
             assert event.KIND.judge(RULE, rule_state, Facts(condition=condition), None) == (rule_state, ())
     ahead = [
         one for one in {event.key(one): one for one in course[-1]}.values()
-        if not one.description and (one.not_after is None or one.not_after > condition.collected_at)
+        if not one.description and (one.not_after is None or one.not_after > condition.collected_at)  # type: ignore[operator]
     ]  # fmt: skip
     worst = {"instance-stop", "instance-retirement"} & {one.code for one in ahead}
     assert rule_state.severity == ("critical" if worst else "warning" if ahead else None)
     assert seen == sorted(seen)
-    assert all(at <= condition.collected_at for at in seen)
+    assert all(at <= condition.collected_at for at in seen)  # type: ignore[operator]
 
 
 # --- why, show, the file -----------------------------------------------------------------------------------------
@@ -421,10 +421,10 @@ def test_the_commands_print_it(site: Site) -> None:
     names = {"alerts": site.alerts, "configurations": site.configurations}
     given = {"samples": site.samples, "pulse": site.pulse, "silences": site.silences, "now": site.clock, **names}
     record = site.workers.get([ID])[ID]
-    lines = "\n".join(alerts._worker_lines(stages.explained(record, "event", **given)))
+    lines = "\n".join(alerts._worker_lines(stages.explained(record, "event", **given)))  # type: ignore[arg-type]
     assert "  event    system-reboot 2023-11-21T22:00:00Z The host is updated\n" in lines
     assert "instance-retirement 2023-11-28T22:00:00Z [Completed] x; not notified: EC2 says it is completed" in lines
-    lines = "\n".join(alerts._worker_lines(stages.explained(record, "state", **given)))
+    lines = "\n".join(alerts._worker_lines(stages.explained(record, "state", **given)))  # type: ignore[arg-type]
     assert "  rule     states stopped terminated, severity critical; notifies ops" in lines
     assert "  seen     2023-11-14T22:02:00Z stopped, Client.UserInitiatedShutdown" in lines
     lines_of_show = dict(show._lines(shown(site), site.clock()))

@@ -1,9 +1,12 @@
 """Silences: what they mute, what is told when they end, and the commands around them."""
 
+from __future__ import annotations
+
 import json
 import zoneinfo
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -22,13 +25,13 @@ from workermon.config import difference, export
 from workermon.models import Count
 
 
-def made(**changes):
+def made(**changes: Any) -> Any:
     """Return a silence that lasts from T0 for an hour."""
     given = {"id": "s1", "begins": T0, "ends": T0 + 3600, "reason": "why", "by": "me"} | changes
     return models.Silence.model_validate(given)
 
 
-def muted(*found, worker_id=ID, labels=None, rule="r", now=T0 + 1.0):
+def muted(*found: Any, worker_id: Any = ID, labels: Any = None, rule: str = "r", now: Any = T0 + 1.0) -> Any:
     """Return the id of what mutes."""
     worker = models.WorkerSummary(id=worker_id, name="render-07", region="us-east-1", labels=labels or {})
     one = silences.muting(found, worker, rule, now)
@@ -52,12 +55,12 @@ def muted(*found, worker_id=ID, labels=None, rule="r", now=T0 + 1.0):
         ({"rule": "r"}, {"now": T0 + 3599.9}, True),
     ],
 )
-def test_a_silence_mutes_what_all_of_it_is_true_of(changes, alert, is_muted):
+def test_a_silence_mutes_what_all_of_it_is_true_of(changes: Any, alert: Any, is_muted: bool) -> None:
     """Worker, labels and rule all have to fit, within its time; its end is no longer part of it."""
     assert muted(made(**changes), **alert) == ("s1" if is_muted else None)
 
 
-def test_of_several_the_last_to_end_is_named():
+def test_of_several_the_last_to_end_is_named() -> None:
     """An alert under two silences is said to be under the longer one."""
     assert muted(made(rule="r"), made(rule="r", id="s2", ends=T0 + 7200), made(rule="q", id="s3")) == "s2"
 
@@ -72,7 +75,7 @@ def test_of_several_the_last_to_end_is_named():
         ({"rule": None}, "would mute everything"),
     ],
 )
-def test_a_silence_that_cannot_be_meant_is_refused(changes, why):
+def test_a_silence_that_cannot_be_meant_is_refused(changes: Any, why: str) -> None:
     """One in the past, without end, for too long or for everything is refused."""
     request = models.SilenceRequest(**{"rule": "r", "ends": T0 + 60, "reason": "x", "by": "me"} | changes)
     with pytest.raises(errors.InvalidInput, match=why):
@@ -82,13 +85,13 @@ def test_a_silence_that_cannot_be_meant_is_refused(changes, why):
 # --- what it does to alerts --------------------------------------------------------------------------------------
 
 
-def waiting(site, channel="ops"):
+def waiting(site: Any, channel: str = "ops") -> Any:
     """Return what waits for a channel, as (status, severity)."""
     queue = site.store.queues.get((f"{ID}/cpu-high", channel))
     return [(one.status, one.severity) for one in queue.waiting] if queue else []
 
 
-def test_a_muted_alert_is_recorded_and_told_when_it_still_fires():
+def test_a_muted_alert_is_recorded_and_told_when_it_still_fires() -> None:
     """During the silence nothing is sent; after it what still fires is told once, with the time that it began."""
     site = Site()
     site.silences.add(made(rule="cpu-high", ends=T0 + 8 * MINUTE))
@@ -102,12 +105,12 @@ def test_a_muted_alert_is_recorded_and_told_when_it_still_fires():
     assert waiting(site) == [("firing", "critical")]
     [told] = site.store.queues[f"{ID}/cpu-high", "ops"].waiting
     assert (told.since, told.version, told.id) == (models.rfc3339(T0 + 2 * MINUTE), 2, recorded.notification.id)
-    assert "silence s1 is over" in told.reason
+    assert "silence s1 is over" in told.reason  # type: ignore[operator]
     site.minutes([99, 20, 20], 7)
     assert waiting(site) == [("firing", "critical"), ("resolved", "critical")]
 
 
-def test_what_resolved_unheard_says_nothing():
+def test_what_resolved_unheard_says_nothing() -> None:
     """An alert that fired and ended within a silence, or ended later without being told, reaches nobody."""
     site = Site()
     site.silences.add(made(rule="cpu-high"))
@@ -120,7 +123,7 @@ def test_what_resolved_unheard_says_nothing():
     assert waiting(site) == []
 
 
-def test_one_evaluation_after_the_silence_tells_no_end_of_the_unheard():
+def test_one_evaluation_after_the_silence_tells_no_end_of_the_unheard() -> None:
     """Where the end of the alert is seen only after the silence, nobody hears of an end without a beginning."""
     site = Site()
     site.silences.add(made(rule="cpu-high", ends=T0 + 5 * MINUTE + 30))
@@ -132,7 +135,7 @@ def test_one_evaluation_after_the_silence_tells_no_end_of_the_unheard():
     assert not site.alert().open
 
 
-def test_who_was_told_hears_the_end_even_in_a_silence():
+def test_who_was_told_hears_the_end_even_in_a_silence() -> None:
     """An alert that was told before the silence is resolved to the same people, lest their incident stay open."""
     site = Site()
     site.minutes([95, 96, 97])
@@ -141,7 +144,7 @@ def test_who_was_told_hears_the_end_even_in_a_silence():
     assert waiting(site) == [("firing", "critical"), ("resolved", "critical")]
 
 
-def test_a_worse_severity_within_a_silence_waits_for_its_end():
+def test_a_worse_severity_within_a_silence_waits_for_its_end() -> None:
     """Who heard of a warning hears of critical after the silence; the end reaches them once."""
     one = Count(m=1, n=1)
     site = Site(changed(CPU, breach=one, recover=one))
@@ -153,7 +156,7 @@ def test_a_worse_severity_within_a_silence_waits_for_its_end():
     assert waiting(site) == [("firing", "warning"), ("firing", "critical"), ("resolved", "critical")]
 
 
-def test_a_muted_alert_of_a_worker_that_goes_says_nothing():
+def test_a_muted_alert_of_a_worker_that_goes_says_nothing() -> None:
     """Pausing or removing a worker whose alert nobody heard of tells nobody."""
     site = Site()
     site.silences.add(made(worker=ID))
@@ -167,7 +170,7 @@ def test_a_muted_alert_of_a_worker_that_goes_says_nothing():
     assert not site.alert().open
 
 
-def test_a_silence_of_another_rule_mutes_nothing():
+def test_a_silence_of_another_rule_mutes_nothing() -> None:
     """Only what the silence names is muted."""
     site = Site()
     site.silences.add(made(rule="other"))
@@ -179,7 +182,7 @@ def test_a_silence_of_another_rule_mutes_nothing():
 # --- the commands ------------------------------------------------------------------------------------------------
 
 
-def test_a_silence_is_made_listed_and_ended(ok, run, world):
+def test_a_silence_is_made_listed_and_ended(ok: Any, run: Any, world: Any) -> None:
     """silence, silences and unsilence agree on one document; alerts and why name the silence."""
     ok("add", A)
     fires(world, A)
@@ -197,7 +200,7 @@ def test_a_silence_is_made_listed_and_ended(ok, run, world):
     assert alert["silenced_by"] is None
 
 
-def test_a_silence_by_name_is_of_whoever_has_that_name(ok, world):
+def test_a_silence_by_name_is_of_whoever_has_that_name(ok: Any, world: Any) -> None:
     """It stays for a replacement of the same name; one by id is of that instance alone, and goes with it."""
     ok("add", A)
     by_name = json.loads(ok("silence", "--worker", "render-01", "--for", "2h", "--reason", "x", "--json"))
@@ -213,7 +216,7 @@ def test_a_silence_by_name_is_of_whoever_has_that_name(ok, world):
     assert [one["id"] for one in json.loads(ok("silences", "--json"))["silences"]] == [by_name["id"]]
 
 
-def test_a_silence_by_label_names_its_labels(ok):
+def test_a_silence_by_label_names_its_labels(ok: Any) -> None:
     """Several labels all have to be true; the list shows them."""
     given = ("--label", "team=vfx", "--label", "tier=1", "--rule", "cpu-high")
     made = json.loads(ok("silence", *given, "--for", "90m", "--reason", "x", "--by", "kim", "--json"))
@@ -221,7 +224,7 @@ def test_a_silence_by_label_names_its_labels(ok):
     assert "rule cpu-high, team=vfx, tier=1" in ok("silences")
 
 
-def test_the_silences_of_a_worker_go_with_it(ok, world):
+def test_the_silences_of_a_worker_go_with_it(ok: Any, world: Any) -> None:
     """remove leaves no silence that names the worker."""
     ok("add", A)
     ok("silence", "--worker", A, "--for", "2h", "--reason", "x")
@@ -245,12 +248,12 @@ def test_the_silences_of_a_worker_go_with_it(ok, world):
         (("--worker", "render-99", "--reason", "x", "--for", "2h"), 3),
     ],
 )
-def test_a_silence_that_is_refused_says_so_in_one_line(run, given, code):
+def test_a_silence_that_is_refused_says_so_in_one_line(run: Any, given: Any, code: int) -> None:
     """In the past, endless, for everything, without a reason, or of what is not there."""
     one_line(run("silence", *given), code)
 
 
-def test_an_alert_is_acknowledged_until_it_is_over(ok, run, world):
+def test_an_alert_is_acknowledged_until_it_is_over(ok: Any, run: Any, world: Any) -> None:
     """acked_by is who said so; a later episode is not acknowledged; what is over exits 1, a stranger 3."""
     ok("add", A)
     assert "did you mean" not in one_line(run("ack", f"{A}/cpu-high"), 3)
@@ -267,7 +270,7 @@ def test_an_alert_is_acknowledged_until_it_is_over(ok, run, world):
     assert "is over already" in one_line(run("ack", f"{A}/cpu-high"), 1)
 
 
-def test_an_acknowledgement_is_of_one_episode(ok, world):
+def test_an_acknowledgement_is_of_one_episode(ok: Any, world: Any) -> None:
     """One that was given to an earlier episode does not count for the present one."""
     ok("add", A)
     fires(world, A)
@@ -291,23 +294,23 @@ NIGHTS = {
 }
 
 
-def window(schedule="0 2 * * *", duration=7200, timezone="UTC", **changes):
+def window(schedule: str = "0 2 * * *", duration: int = 7200, timezone: str = "UTC", **changes: Any) -> Any:
     """Return a recurring silence of the rule ``r``."""
     given = {"id": "w1", "rule": "r", "reason": "patching"} | changes
     return models.Maintenance.model_validate(given | {"schedule": schedule, "duration": duration, "timezone": timezone})
 
 
-def shown(span):
+def shown(span: Any) -> Any:
     """Return a window's two times, as people write them."""
     return span and (models.rfc3339(span.begins), models.rfc3339(span.ends))
 
 
-def open_at(text, one):
+def open_at(text: Any, one: Any) -> Any:
     """Return the window that is open at a time."""
     return shown(maintenance.current(one, models.moment(text)))
 
 
-def test_a_window_opens_and_ends_by_the_clock():
+def test_a_window_opens_and_ends_by_the_clock() -> None:
     """It begins with the minute, its end is no longer part of it, and the next one is that of the next day."""
     one = window()
     assert open_at("2026-11-23T01:59:59Z", one) is None
@@ -319,7 +322,7 @@ def test_a_window_opens_and_ends_by_the_clock():
     assert shown(maintenance.following(one, models.moment(night[0])))[0] == "2026-11-24T02:00:00Z"
 
 
-def test_windows_that_meet_are_one():
+def test_windows_that_meet_are_one() -> None:
     """What overlaps or meets ends with the last of them, and the next window comes after that."""
     one = window("0 0 * * sat,sun", 30 * 3600)
     assert open_at("2026-11-21T12:00:00Z", one)[1] == "2026-11-23T06:00:00Z"
@@ -339,7 +342,7 @@ def test_windows_that_meet_are_one():
         ("0 3 * * *", "2026-10-25", [("2026-10-25T02:00:00Z", "2026-10-25T03:00:00Z")]),
     ],
 )
-def test_when_the_clocks_change(schedule, day, windows):
+def test_when_the_clocks_change(schedule: str, day: str, windows: Any) -> None:
     """A window is there once on each day, by the clocks of its zone, and lasts as long as it says."""
     one, found = window(schedule, 3600, BERLIN), []
     for minute in range(26 * 60):
@@ -350,7 +353,7 @@ def test_when_the_clocks_change(schedule, day, windows):
     assert found == windows
 
 
-def numbers(field, low, high):
+def numbers(field: Any, low: Any, high: Any) -> Any:
     """Return the numbers that a field of a schedule names: lists, ranges and steps."""
     found = set()
     for part in field.split(","):
@@ -361,13 +364,13 @@ def numbers(field, low, high):
     return found
 
 
-def begins(schedule, timezone, since, until):
+def begins(schedule: Any, timezone: Any, since: Any, until: Any) -> Any:
     """Return when a schedule begins between two times: each minute is looked at by itself."""
     minutes, hours, days, months, weekdays = schedule.split()
     zone, hour, found = zoneinfo.ZoneInfo(timezone), numbers(hours, 0, 23), set()
     either = not days.startswith("*") and not weekdays.startswith("*")
 
-    def fits(local):
+    def fits(local: Any) -> Any:
         if local.minute not in numbers(minutes, 0, 59) or local.hour not in hour:
             return False
         of_month, of_week = local.day in numbers(days, 1, 31), local.isoweekday() % 7 in numbers(weekdays, 0, 6)
@@ -402,7 +405,9 @@ def begins(schedule, timezone, since, until):
     st.one_of(st.integers(-60, 120), st.integers(-60, 120), st.integers(-2 * 1440, 2 * 1440)),
     st.integers(0, 59),
 )
-def test_windows_are_those_of_a_minute_by_minute_model(minute, hour, day, weekday, duration, night, offset, second):
+def test_windows_are_those_of_a_minute_by_minute_model(
+    minute: Any, hour: Any, day: Any, weekday: Any, duration: Any, night: Any, offset: Any, second: Any
+) -> None:
     """Open or not, its end and the next one: as a loop over all minutes finds them, about the change of clocks."""
     timezone, middle = night
     schedule = f"{minute} {hour} {day} * {weekday}"
@@ -421,13 +426,13 @@ def test_windows_are_those_of_a_minute_by_minute_model(minute, hour, day, weekda
                 ends = at + duration
         if ends < now + far - 86_400:  # as far as the loop can see
             assert span == (max(in_force), ends)
-        after = span.ends
+        after = span.ends  # type: ignore[attr-defined]
     later = [at for at in begun if at > after]
     if later and after < now + far - 86_400:
-        assert maintenance.following(one, now).begins == later[0]
+        assert maintenance.following(one, now).begins == later[0]  # type: ignore[union-attr]
 
 
-def test_a_silence_without_a_schedule_is_one_window():
+def test_a_silence_without_a_schedule_is_one_window() -> None:
     """From its begin until its end; without a begin it is open at once."""
     one = models.Maintenance(id="w1", rule="r", reason="x", begins=T0, ends=T0 + 60)
     assert maintenance.current(one, T0 - 1) is None
@@ -457,7 +462,7 @@ ends = "2030-01-01T04:00:00+01:00"
 """
 
 
-def parsed(text):
+def parsed(text: Any) -> Any:
     """Return the configuration of a file over the default one."""
     return config.to_configuration(testing.parse(text, "f.toml"), config.DEFAULT)
 
@@ -492,7 +497,7 @@ def parsed(text):
          'duration = "120m"\ntimezone = "Europe/Berlin"\n[[silences]]\nworker', "silences[1]: says what another one"),
     ],
 )  # fmt: skip
-def test_a_window_that_is_wrong_is_refused_by_its_place(old, new, said):
+def test_a_window_that_is_wrong_is_refused_by_its_place(old: str, new: str, said: str) -> None:
     """Line, column, field, why, and what to write instead."""
     assert old in FILE
     with pytest.raises(errors.InvalidInput) as caught:
@@ -500,7 +505,7 @@ def test_a_window_that_is_wrong_is_refused_by_its_place(old, new, said):
     assert said in str(caught.value)
 
 
-def test_a_window_that_is_over_is_refused():
+def test_a_window_that_is_over_is_refused() -> None:
     """For what is asked for now has to be of some use; an end that is too far away is none."""
     file = testing.parse(FILE, "f.toml")
     config.check_silences(file, models.moment("2029-12-31T00:00:00Z"))
@@ -511,7 +516,7 @@ def test_a_window_that_is_over_is_refused():
         config.check_silences(endless, models.moment("2026-01-01T00:00:00Z"))
 
 
-def test_what_was_applied_is_exported():
+def test_what_was_applied_is_exported() -> None:
     """The file that export gives says the same; what is over is left out."""
     made = parsed(FILE)
     again = parsed(export.text(made, []))
@@ -520,7 +525,7 @@ def test_what_was_applied_is_exported():
     assert parsed(export.text(parsed("silences = []"), [])).silences == ()
 
 
-def test_a_file_without_the_section_leaves_windows_alone():
+def test_a_file_without_the_section_leaves_windows_alone() -> None:
     """And an empty section ends them; plan names them by what they say."""
     made = parsed(FILE)
     kept = config.to_configuration(testing.parse("[collect]", "g.toml"), made)
@@ -536,7 +541,7 @@ def test_a_file_without_the_section_leaves_windows_alone():
     )
 
 
-def test_a_rule_that_a_window_names_cannot_go_alone():
+def test_a_rule_that_a_window_names_cannot_go_alone() -> None:
     """Rules without the one that a window in force is about are refused; the alert of accounts is always there."""
     made = parsed(FILE)
     with pytest.raises(
@@ -549,13 +554,13 @@ def test_a_rule_that_a_window_names_cannot_go_alone():
 # --- what windows do to alerts -----------------------------------------------------------------------------------
 
 
-def maintained(site, **changes):
+def maintained(site: Any, **changes: Any) -> None:
     """Put a window over minutes 0 to 8 in force."""
     given = {"id": "file-1", "rule": "cpu-high", "reason": "patching", "begins": T0, "ends": T0 + 8 * MINUTE}
     site.change(silences=(models.Maintenance.model_validate(given | changes),))
 
 
-def watch(site):
+def watch(site: Any) -> Any:
     """Return what looks for ends of silences, and whom it wakes to deliver."""
     dispatcher = testing.MemoryDispatcher()
     return dispatcher, evaluate.SilenceExpiry(
@@ -565,7 +570,7 @@ def watch(site):
 
 
 @pytest.mark.parametrize("changes", [{}, {"rule": None, "worker": ID}, {"rule": None, "worker": "render-07"}])
-def test_a_window_mutes_and_what_still_fires_is_told_at_its_end(changes):
+def test_a_window_mutes_and_what_still_fires_is_told_at_its_end(changes: Any) -> None:
     """By rule, by id or by name: recorded with the window's id, told once when it has ended."""
     site = Site()
     maintained(site, **changes)
@@ -576,10 +581,10 @@ def test_a_window_mutes_and_what_still_fires_is_told_at_its_end(changes):
     site.minutes([99, 99, 99], 4)
     assert waiting(site) == [("firing", "critical")]
     [told] = site.store.queues[f"{ID}/cpu-high", "ops"].waiting
-    assert "silence file-1 is over" in told.reason
+    assert "silence file-1 is over" in told.reason  # type: ignore[operator]
 
 
-def test_a_recurring_window_mutes_each_time():
+def test_a_recurring_window_mutes_each_time() -> None:
     """What fires within the next window is muted again."""
     site = Site()
     hour = models.Maintenance(id="file-1", rule="cpu-high", reason="x", schedule="0 * * * *", duration=600)
@@ -595,7 +600,7 @@ def test_a_recurring_window_mutes_each_time():
     assert waiting(site) == [("firing", "critical"), ("resolved", "critical")]
 
 
-def test_taking_a_window_out_of_the_file_tells_what_fires():
+def test_taking_a_window_out_of_the_file_tells_what_fires() -> None:
     """With the window its effect goes."""
     site = Site()
     maintained(site, ends=T0 + 1e6)
@@ -606,7 +611,7 @@ def test_taking_a_window_out_of_the_file_tells_what_fires():
 
 
 @pytest.mark.parametrize("by", ["command", "file"])
-def test_the_sweep_finds_what_the_end_sets_free(by):
+def test_the_sweep_finds_what_the_end_sets_free(by: str) -> None:
     """Without any collection, the worker is marked as to be judged within a sweep of the end; once."""
     site = Site()
     if by == "file":
@@ -629,7 +634,7 @@ def test_the_sweep_finds_what_the_end_sets_free(by):
     assert waiting(site) == [("firing", "critical")]
 
 
-def test_the_sweep_leaves_alone_what_another_silence_mutes():
+def test_the_sweep_leaves_alone_what_another_silence_mutes() -> None:
     """An alert under two silences waits for the end of both."""
     site = Site()
     maintained(site)
@@ -645,10 +650,10 @@ def test_the_sweep_leaves_alone_what_another_silence_mutes():
 # --- alerts of accounts and channels -----------------------------------------------------------------------------
 
 
-def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker():
+def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker() -> None:
     """One that names a worker or a label beside it does not, nor does one that names these alone."""
 
-    def by(**changes):
+    def by(**changes: Any) -> Any:
         one = made(**changes)
         return silences.muting([one], None, "collector", T0 + 1.0) is not None
 
@@ -660,7 +665,7 @@ def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker():
     assert not by(worker=ID)
 
 
-def received(fleet):
+def received(fleet: Any) -> Any:
     """Return what a channel that takes everything has got by now of the account's alert."""
     found, alert_id = [], f"{refused.SCOPE}/collector"
     while claims := fleet.outbox.claim(alert_id, fleet.clock(), 15):
@@ -671,7 +676,7 @@ def received(fleet):
 
 
 @pytest.mark.parametrize("by", ["command", "file"])
-def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet, by):
+def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet: Any, by: str) -> None:
     """Recorded with the silence; told at its end, as is its own end to those who heard."""
     mute = {"id": "s1", "rule": "collector", "reason": "x", "begins": 0.0, "ends": refused.T0 + 600.0}
     fleet.silences = testing.MemorySilences()
@@ -691,7 +696,7 @@ def test_an_account_in_trouble_is_told_when_its_silence_is_over(fleet, by):
     assert received(fleet) == [("ops", "resolved")]
 
 
-def test_an_account_that_recovers_unheard_says_nothing(fleet):
+def test_an_account_that_recovers_unheard_says_nothing(fleet: Any) -> None:
     """Who did not hear of the trouble does not hear of its end."""
     fleet.silences = testing.MemorySilences()
     fleet.silences.add(made(rule="collector", begins=0.0, ends=refused.T0 + 1e6))
@@ -705,10 +710,10 @@ def test_an_account_that_recovers_unheard_says_nothing(fleet):
 class Half:
     """A notifier by whom all channels but ops take everything; ops too, once it works."""
 
-    def __init__(self):
-        self.works, self.got = False, []
+    def __init__(self) -> None:
+        self.works, self.got = False, []  # type: ignore[var-annotated]
 
-    def send(self, channel, notifications):
+    def send(self, channel: Any, notifications: Any) -> None:
         (notification,) = notifications
         if channel.name == "ops" and not self.works:
             raise delivering.refusal()
@@ -717,7 +722,7 @@ class Half:
 
 
 @pytest.mark.parametrize("recovers", [False, True])
-def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers):
+def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers: bool) -> None:
     """The alert that a channel takes nothing is recorded, and told by the sweep if it still holds then."""
     site, receiver = delivering.Site("ops", "log"), Half()
     mute = models.Silence(
@@ -730,7 +735,7 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers):
     )
     delivery.silences = kept
 
-    def deliver(*alert_ids):
+    def deliver(*alert_ids: Any) -> None:
         delivery.deliver([*alert_ids, *site.outbox.due(site.clock(), 1000)])
 
     site.tell()
@@ -768,7 +773,7 @@ def test_a_channel_in_trouble_is_told_when_its_silence_is_over(recovers):
 
 
 @pytest.fixture
-def applied(ok, world, tmp_path):
+def applied(ok: Any, world: Any, tmp_path: Path) -> Any:
     """Apply a file with a window that is always open but for a minute of the year, and one that is shut now."""
     file = tmp_path / "fleet.toml"
     now = world.clock()
@@ -792,7 +797,7 @@ timezone = "Europe/Berlin"
     return file
 
 
-def test_silences_lists_windows_with_their_origin(ok, run, world, applied):
+def test_silences_lists_windows_with_their_origin(ok: Any, run: Any, world: Any, applied: Any) -> None:
     """Those that are open first, then when each is next; one of the file is taken back by its file only."""
     ok("add", A)
     ok("silence", "--rule", "cpu-high", "--for", "2h", "--reason", "x")
@@ -815,7 +820,7 @@ def test_silences_lists_windows_with_their_origin(ok, run, world, applied):
     )
 
 
-def test_plan_apply_and_export_agree_on_windows(ok, run, world, applied, tmp_path):
+def test_plan_apply_and_export_agree_on_windows(ok: Any, run: Any, world: Any, applied: Any, tmp_path: Path) -> None:
     """plan names what would change; what export gives changes nothing; what is over is refused."""
     out = tmp_path / "again.toml"
     out.write_text(ok("export"))
@@ -831,7 +836,7 @@ def test_plan_apply_and_export_agree_on_windows(ok, run, world, applied, tmp_pat
     assert 'reason = "move"' in ok("export"), "nothing was applied"
 
 
-def test_a_window_of_a_worker_that_nobody_knows_is_warned_of(ok, run, applied):
+def test_a_window_of_a_worker_that_nobody_knows_is_warned_of(ok: Any, run: Any, applied: Any) -> None:
     """It may be meant for later, so it is not an error; a misspelt name gets a hint."""
     ok("add", A)
     windows = (
@@ -845,7 +850,7 @@ def test_a_window_of_a_worker_that_nobody_knows_is_warned_of(ok, run, applied):
         assert done.stderr == "warning: silences[2].worker: there is no rendre-01 yet; did you mean render-01?\n"
 
 
-def test_up_starts_with_a_window_that_is_over(applied, world):
+def test_up_starts_with_a_window_that_is_over(applied: Any, world: Any) -> None:
     """A restart after a maintenance must not be refused for it; it is logged."""
     file = testing.parse(applied.read_text(), str(applied))
     world.clock.advance(7200)
@@ -856,7 +861,7 @@ def test_up_starts_with_a_window_that_is_over(applied, world):
     assert len(world.get(ports.Configurations).load().silences) == 2
 
 
-def test_the_alert_of_accounts_is_silenced_by_its_rule_alone(ok, run):
+def test_the_alert_of_accounts_is_silenced_by_its_rule_alone(ok: Any, run: Any) -> None:
     """collector, budget and delivery are rules that are always there; they are of no worker."""
     for rule in ("collector", "budget", "delivery"):
         made = json.loads(ok("silence", "--rule", rule, "--for", "2h", "--reason", "x", "--json"))
@@ -864,7 +869,7 @@ def test_the_alert_of_accounts_is_silenced_by_its_rule_alone(ok, run):
     one_line(run("silence", "--rule", "collector", "--label", "a=1", "--for", "2h", "--reason", "x"), 2)
 
 
-def test_a_rule_of_ones_own_with_such_a_name_is_silenced_like_any_other(ok, world):
+def test_a_rule_of_ones_own_with_such_a_name_is_silenced_like_any_other(ok: Any, world: Any) -> None:
     """It has workers, whatever the other one of its name has."""
     kept = world.get(ports.Configurations)
     had = kept.load()
@@ -873,7 +878,7 @@ def test_a_rule_of_ones_own_with_such_a_name_is_silenced_like_any_other(ok, worl
     ok("silence", "--rule", "budget", "--label", "a=1", "--for", "2h", "--reason", "x")
 
 
-def test_the_page_has_an_example_that_is_valid():
+def test_the_page_has_an_example_that_is_valid() -> None:
     """What docs/how-to/silences-and-maintenance-windows.md shows of windows is a file that can be applied."""
     page = (Path(__file__).parent.parent / "docs" / "how-to" / "silences-and-maintenance-windows.md").read_text("utf-8")
     [example] = [block.partition("```")[0] for block in page.split("```toml\n") if block.startswith("[[silences]]")]
@@ -882,7 +887,7 @@ def test_the_page_has_an_example_that_is_valid():
     assert (second.worker, second.begins, second.ends) == ("render-07", 2_237_997_600, 2_238_008_400)
 
 
-def test_apply_says_that_windows_changed_and_has_what_fires_judged(ok, world, applied):
+def test_apply_says_that_windows_changed_and_has_what_fires_judged(ok: Any, world: Any, applied: Any) -> None:
     """A window that is taken out is told of in the change, and every worker is marked as to be judged."""
     ok("add", A)
     world.store.pending.clear()

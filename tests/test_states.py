@@ -156,7 +156,7 @@ def test_a_reason_that_nobody_gives_stops_nothing(house: House) -> None:
         refused.append(ids)
         raise errors.AwsDenied("EC2", "not allowed", "allow it")
 
-    house.ec2.describe = refuse  # type: ignore[method-assign]
+    house.ec2.describe = refuse  # type: ignore[assignment, method-assign]
     report_ = house.look(1, "stopped", BY_USER)
     assert (report_.failed, report_.collected) == ({}, (ID,))
     house.evaluate()
@@ -188,7 +188,7 @@ def test_a_reason_that_comes_late_and_is_expected_withdraws_the_alert() -> None:
 def test_the_reason_of_another_state_is_not_taken(house: House) -> None:
     """What DescribeInstances says of an instance that runs by its answer is not why the other call saw it stopped."""
     inner = house.ec2.describe
-    house.ec2.describe = lambda scope, ids: {  # type: ignore[method-assign]
+    house.ec2.describe = lambda scope, ids: {  # type: ignore[assignment, method-assign]
         one: each.model_copy(update={"status": "running", "reason": models.StateReason(code=BY_SPOT)})
         for one, each in inner(scope, ids).items()
     }
@@ -412,7 +412,7 @@ def test_the_turns_are_those_of_a_plain_loop_whoever_looks_when(course: list[mod
                 expected.append((T0 + minute * MINUTE, None))
             ran, down = True, False
         elif status in state.DOWN and ran and not down:
-            expected.append((T0 + minute * MINUTE, "critical"))
+            expected.append((T0 + minute * MINUTE, "critical"))  # type: ignore[arg-type]
             down = True
     assert turned == expected
 
@@ -423,7 +423,7 @@ def test_what_a_running_worker_remembers_goes_after_an_hour(house: House) -> Non
     house.step(1, "stopped", BY_USER)
     house.step(2, "running")
     assert len(house.condition.changes) == 3
-    house.step(2 + 61)
+    house.step(2 + 61)  # type: ignore[unreachable]
     assert house.condition.changes == ()
     assert house.heard() == [("firing", 1), ("resolved", 2)]
 
@@ -493,7 +493,7 @@ def why(house: House) -> dict[str, Any]:
         house.workers.get([ID])[ID], "state", alerts=house.alerts, samples=house.samples,
         configurations=house.configurations, pulse=house.pulse, silences=house.silences, now=house.clock,
     )  # fmt: skip
-    return document["rules"][0]
+    return document["rules"][0]  # type: ignore[no-any-return]
 
 
 def test_why_tells_what_was_seen_and_how_the_rule_stands(house: House) -> None:

@@ -1,6 +1,9 @@
 """The live feed: nothing that comes while the snapshot is taken is missed, nothing is shown twice."""
 
+from __future__ import annotations
+
 import json
+from typing import Any
 
 import pytest
 
@@ -10,7 +13,7 @@ from workermon.views import watch
 A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
 
 
-def event(worker_id, at, **given):
+def event(worker_id: Any, at: Any, **given: Any) -> Any:
     """Return an event of the channel."""
     found = models.Event(
         id=f"{worker_id}:{at // 60}", worker_id=worker_id, worker_name="x", region="us-east-1",
@@ -19,7 +22,7 @@ def event(worker_id, at, **given):
     return json.dumps({**models.to_json(found), **given})
 
 
-def told(worker_id, version, status="firing"):
+def told(worker_id: Any, version: Any, status: str = "firing") -> Any:
     """Return a notification."""
     return models.Notification(
         id=f"n{version}", version=version, dedup_key=f"{worker_id}/r", kind="threshold", status=status,
@@ -31,7 +34,7 @@ def told(worker_id, version, status="firing"):
 class World:
     """A store with two workers that were collected, and a feed."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.store = testing.MemoryStore()
         self.workers = testing.MemoryWorkers(self.store)
         self.samples = testing.MemorySamples(self.store)
@@ -44,7 +47,7 @@ class World:
             sample = models.Sample(worker=worker, collected_at=1000, status="running")
             self.samples.write(sample, models.Condition(status="running", collected_at=1000), "{}")
 
-    def watch(self, ids=None):
+    def watch(self, ids: Any = None) -> Any:
         """Start to watch."""
         view = views.Watch(
             feed=self.feed,
@@ -55,24 +58,24 @@ class World:
         )
         return view.watch(ids, timeout=0.01)
 
-    def tell(self, notification):
+    def tell(self, notification: Any) -> None:
         """Have an alert fire, as an evaluation would."""
         basis = self.alerts.load([notification.worker.id])[notification.worker.id]
         alert = models.Alert(rule="r", version=notification.version, notified_severity="critical", last=notification)
         turn = models.Transition(at=1, before=None, after="critical")
-        verdict = ports.Verdict(basis, {"r": alert}, (("r", turn, notification),), {"r": ()}, 0)
+        verdict = ports.Verdict(basis, {"r": alert}, (("r", turn, notification),), {"r": ()}, 0)  # type: ignore[arg-type]
         assert self.alerts.commit(verdict)
 
 
 @pytest.fixture
-def world():
+def world() -> World:
     """Give a fresh world."""
     return World()
 
 
-def coming(shown):
+def coming(shown: Any) -> Any:
     """Return what comes next, up to a silence."""
-    found = []
+    found: list[Any] = []
     for each in shown:
         if each is None:
             return found
@@ -80,7 +83,7 @@ def coming(shown):
     return found
 
 
-def test_how_it_stands_comes_first(world):
+def test_how_it_stands_comes_first(world: World) -> None:
     """The snapshot has the last sample of each worker and the alerts that fire."""
     world.tell(told(A, 1))
     shown = coming(world.watch())
@@ -90,11 +93,11 @@ def test_how_it_stands_comes_first(world):
     assert len(shown) == 3
 
 
-def test_what_comes_during_the_snapshot_is_shown_once(world):
+def test_what_comes_during_the_snapshot_is_shown_once(world: World) -> None:
     """A sample and an alert that come between subscription and snapshot are neither missed nor shown twice."""
 
     class Busy(testing.MemoryWorkers):
-        def every(self, chunk=500):
+        def every(self, chunk: int = 500) -> Any:
             world.feed.publish(event(A, 1000))  # in the snapshot already
             world.feed.publish(event(B, 1060))  # newer than the snapshot
             world.tell(told(A, 1))  # published, and in the snapshot of the alerts
@@ -106,7 +109,7 @@ def test_what_comes_during_the_snapshot_is_shown_once(world):
     assert [one.id for one in coming(live)] == [f"{B}:17"]
 
 
-def test_then_each_as_it_comes_but_nothing_older(world):
+def test_then_each_as_it_comes_but_nothing_older(world: World) -> None:
     """New samples and alerts are shown, repeated and late ones dropped; milliseconds are compared as time."""
     live = world.watch()
     coming(live)
@@ -124,7 +127,7 @@ def test_then_each_as_it_comes_but_nothing_older(world):
     ]
 
 
-def test_only_the_workers_that_were_asked_for(world):
+def test_only_the_workers_that_were_asked_for(world: World) -> None:
     """Samples and alerts of other workers are not shown, neither in the snapshot nor later."""
     world.tell(told(B, 1))
     live = world.watch({A})
@@ -150,7 +153,7 @@ def test_only_the_workers_that_were_asked_for(world):
         "[" * 60_000,
     ],
 )
-def test_what_is_none_of_ours_is_dropped(world, text):
+def test_what_is_none_of_ours_is_dropped(world: World, text: Any) -> None:
     """No JSON, another schema, a wrong field or an over-long message stops nothing."""
     live = world.watch()
     coming(live)
@@ -159,6 +162,6 @@ def test_what_is_none_of_ours_is_dropped(world, text):
     assert [one.id for one in coming(live)] == [f"{A}:18"]
 
 
-def test_fields_of_a_later_version_do_not_disturb(world):
+def test_fields_of_a_later_version_do_not_disturb(world: World) -> None:
     """A message of schema 1 with fields that we do not know is shown."""
-    assert watch.read(event(A, 1060, colour="red")).worker_id == A
+    assert watch.read(event(A, 1060, colour="red")).worker_id == A  # type: ignore[union-attr]

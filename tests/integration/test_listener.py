@@ -88,7 +88,7 @@ def test_a_worker_that_is_named_in_an_event_is_judged_once(house: House) -> None
     house.start()
     eventually(house.led)
     for number in range(30):
-        house.feed.publish(event(number))
+        house.feed.publish(event(number))  # type: ignore[attr-defined]
     eventually(lambda: len(house.dispatcher.evaluated) >= 30)
     assert sorted(house.dispatcher.evaluated) == [worker(number).id for number in range(30)]
 
@@ -98,7 +98,7 @@ def test_an_event_is_judged_within_a_second(house: House) -> None:
     house.start()
     eventually(house.led)
     began = time.monotonic()
-    house.feed.publish(event())
+    house.feed.publish(event())  # type: ignore[attr-defined]
     eventually(lambda: house.dispatcher.evaluated)
     assert time.monotonic() - began < 1
 
@@ -123,12 +123,12 @@ def test_an_event_is_judged_within_a_second(house: House) -> None:
         (event(padding="ü" * 33_000).encode().decode(), "too_large"),
     ],
 )
-def test_an_event_that_cannot_be_used_is_counted_by_its_reason(house: House, message, reason) -> None:
+def test_an_event_that_cannot_be_used_is_counted_by_its_reason(house: House, message: Any, reason: str) -> None:
     """It rings nobody, and the next one is heard."""
     house.start()
     eventually(house.led)
-    house.feed.publish(message)
-    house.feed.publish(event(2))
+    house.feed.publish(message)  # type: ignore[attr-defined]
+    house.feed.publish(event(2))  # type: ignore[attr-defined]
     eventually(lambda: house.dispatcher.evaluated == [worker(2).id])
     eventually(lambda: house.pulse.counts().get(f"event.invalid.{reason}") == 1)
 
@@ -143,7 +143,7 @@ def test_a_flood_of_bad_events_is_logged_now_and_then(house: House, capsys: pyte
     house.start()
     eventually(house.led)
     for _ in range(1000):
-        house.feed.publish("no json")
+        house.feed.publish("no json")  # type: ignore[attr-defined]
     eventually(lambda: house.pulse.counts().get("event.invalid.not_json") == 1000)
     assert capsys.readouterr().out.count("event.invalid") <= 2
 
@@ -198,10 +198,10 @@ def test_who_was_just_heard_of_is_not_looked_at(house: House, monkeypatch: pytes
     house.workers.add([heard, silent])
     read: list[str] = []
     get = house.workers.get
-    monkeypatch.setattr(house.workers, "get", lambda ids: read.extend(ids) or get(ids))
+    monkeypatch.setattr(house.workers, "get", lambda ids: read.extend(ids) or get(ids))  # type: ignore[func-returns-value]
     house.start()
     eventually(lambda: read.count(heard.id) >= 2)
-    house.feed.publish(event(1))
+    house.feed.publish(event(1))  # type: ignore[attr-defined]
     eventually(lambda: house.dispatcher.evaluated == [heard.id])
     read.clear()
     eventually(lambda: read.count(silent.id) >= 3)
@@ -234,11 +234,11 @@ class Breaking:
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_lost_redis_is_tried_again(house: House, times) -> None:
+def test_a_lost_redis_is_tried_again(house: House, times: int) -> None:
     """However often the connection breaks, it listens again."""
-    house.start(feed=Breaking(house.feed, times))
+    house.start(feed=Breaking(house.feed, times))  # type: ignore[arg-type]
     eventually(house.led, within=8)
-    house.feed.publish(event())
+    house.feed.publish(event())  # type: ignore[attr-defined]
     eventually(lambda: house.dispatcher.evaluated)
 
 
@@ -255,7 +255,7 @@ def test_even_a_fault_of_ours_does_not_end_it(house: House) -> None:
                 raise ZeroDivisionError
             return self.samples.pending(now, limit, age)
 
-    house.start(samples=Faulty(house.samples))
+    house.start(samples=Faulty(house.samples))  # type: ignore[arg-type]
     eventually(house.led, within=8)
 
 
@@ -265,7 +265,7 @@ def test_one_of_several_leads(house: House) -> None:
         house.start()
     eventually(house.led)
     for number in range(10):
-        house.feed.publish(event(number))
+        house.feed.publish(event(number))  # type: ignore[attr-defined]
     eventually(lambda: len(house.dispatcher.evaluated) >= 10)
     assert sorted(house.dispatcher.evaluated) == [worker(number).id for number in range(10)]
 
@@ -280,10 +280,10 @@ def test_one_that_stops_lets_another_lead_at_once(house: House) -> None:
     first, _ = house._running[0]
     first.join(2)
     assert time.monotonic() - began < 1
-    house.feed.publish(event(5))
+    house.feed.publish(event(5))  # type: ignore[attr-defined]
 
     def rung() -> bool:
-        house.feed.publish(event(6))
+        house.feed.publish(event(6))  # type: ignore[attr-defined]
         return worker(6).id in house.dispatcher.evaluated
 
     eventually(rung, within=3)
@@ -293,14 +293,14 @@ def test_one_that_lost_its_lease_stops_leading(house: House) -> None:
     """Who was asleep too long does not ring beside the new leader."""
     house.start()
     eventually(house.led)
-    forget: Callable[..., Any] = house.leases._held.clear
+    forget: Callable[..., Any] = house.leases._held.clear  # type: ignore[attr-defined]
     forget()
     assert house.leases.hold("listener", "another", 60)
     house.dispatcher.evaluated.clear()
 
     def silent() -> bool:
         before = len(house.dispatcher.evaluated)
-        house.feed.publish(event())
+        house.feed.publish(event())  # type: ignore[attr-defined]
         threading.Event().wait(0.5)
         return len(house.dispatcher.evaluated) == before
 
@@ -318,7 +318,7 @@ def test_canaries_are_passed_on_and_are_no_events(house: House) -> None:
     eventually(lambda: house.dispatcher.canaries == 1, what="a ring for the canary")
     assert canary.trace().reached["heard"].begun == begun
     house.store.publish("workermon:metrics:canary", "x")
-    house.feed.publish(repr(begun))
+    house.feed.publish(repr(begun))  # type: ignore[attr-defined]
     eventually(lambda: house.pulse.counts().get("event.invalid.no_canary") == 1, what="a count of what is none")
     eventually(lambda: house.pulse.counts().get("event.invalid.not_an_object") == 1, what="a count of what is no event")
     assert (house.dispatcher.canaries, house.dispatcher.evaluated) == (1, [])
