@@ -228,3 +228,51 @@ def test_a_secret_file_that_is_none_is_refused_at_once(elsewhere: Path, kind: st
     reader.join(5)
     assert len(caught) == 1
     assert str(caught[0]).startswith(f"secret file {file}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOST", "a b"),
+        ("HOST", "http://127.0.0.1"),
+        ("HOST", "127.0.0.1:8650"),
+        ("HOST", "300.1.1.1"),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "x"),
+        ("PROXIES", "10.0.0.1/8"),
+        ("PROXIES", "proxy.example"),
+        ("USER_HEADER", "X-User"),  # without a proxy that it is believed from
+        ("USER_HEADER", "X User"),
+        ("USER_HEADER", "Cookie"),
+        ("USER_ROLE", "root"),
+    ],
+)
+def test_settings_of_the_page_are_validated(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """What cannot be meant is refused by the name of its variable."""
+    if value == "Cookie":
+        monkeypatch.setenv("WORKERMON_WEB_PROXIES", "10.0.0.0/8")
+    monkeypatch.setenv(f"WORKERMON_WEB_{name}", value)
+    assert refused().startswith(f"WORKERMON_WEB_{name}: ")
+
+
+def test_the_page_is_for_this_machine_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unset, and empty, the page listens on loopback and believes no proxy; networks of both families are taken."""
+    monkeypatch.setenv("WORKERMON_WEB_HOST", "")
+    own = settings.load()
+    assert (own.web_host, own.web_port, own.web_networks, own.web_user_role) == ("127.0.0.1", 8650, (), "viewer")
+    monkeypatch.setenv("WORKERMON_WEB_HOST", "[::1]")
+    monkeypatch.setenv("WORKERMON_WEB_PROXIES", "10.0.0.0/8, fd00::/8,192.0.2.7")
+    own = settings.load()
+    assert own.web_host == "::1"
+    assert [str(network) for network in own.web_networks] == ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"]
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("[::1]", True), ("LocalHost", True), ("0.0.0.0", False),
+     ("10.0.0.1", False), ("localhost.example", False), ("::", False), ("", False)],
+)  # fmt: skip
+def test_loopback_is_known(host: str, here: bool) -> None:
+    """Only what this machine alone reaches is loopback."""
+    assert settings.is_loopback(host) is here

@@ -6,15 +6,14 @@ import contextlib
 import http.client
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import APIRouter, Response
 
 from tests.support.commands import Ports
+from tests.support.serving import Served, served
 from tests.support.waiting import eventually
 from workermon import errors, runtime, settings
 from workermon.web import app, limits, protocol, server
@@ -29,8 +28,8 @@ Connect = Callable[[], socket.socket]
 
 
 @pytest.fixture
-def serving(world: Ports, silent_log: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[uvicorn.Server]:
-    """Serve the application as 'workermon web' does, in a thread."""
+def serving(world: Ports, silent_log: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """Serve the application, with a route whose answer is large."""
     router = APIRouter()
 
     @router.get("/large")
@@ -39,26 +38,16 @@ def serving(world: Ports, silent_log: None, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(app, "ROUTERS", (router, *app.ROUTERS))
     container = runtime.open(settings.Settings(_env_file=None), world.overrides())
-    [listening] = server.bind("127.0.0.1", 0)
-    running = uvicorn.Server(server.config(app.create_app(container)))
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
-    running.__dict__["address"] = listening.getsockname()
-    thread.start()
-    try:
-        eventually(lambda: running.started)
+    with served(app.create_app(container)) as running:
         yield running
-    finally:
-        running.should_exit = True
-        thread.join(30)
-        container.close()
-        assert not thread.is_alive()
+    container.close()
 
 
 @pytest.fixture
-def connect(serving: uvicorn.Server) -> Iterator[Connect]:
+def connect(serving: Served) -> Iterator[Connect]:
     """Give a function that connects; all are closed at the end."""
     with contextlib.ExitStack() as stack:
-        yield lambda: stack.enter_context(socket.create_connection(serving.__dict__["address"], timeout=30))
+        yield lambda: stack.enter_context(socket.create_connection((serving.host, serving.port), timeout=30))
 
 
 def answered(connection: socket.socket) -> tuple[int, dict[str, Any]]:
@@ -105,14 +94,12 @@ def test_what_is_no_request_is_refused(connect: Connect, sent: bytes, expected: 
     assert (status, problem["status"]) == (expected, expected)
 
 
-def test_hundreds_of_connections_leave_room(
-    serving: uvicorn.Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hundreds_of_connections_leave_room(serving: Served, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two hundred that say nothing those beyond the bound get 503; who was there is served, and who comes after."""
     monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 150)
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 100.0)
     held = [connect() for _ in range(150)]
-    eventually(lambda: len(serving.server_state.connections) == 150)
+    eventually(lambda: len(serving.uvicorn.server_state.connections) == 150)
     for _ in range(50):
         status, problem = answered(connect())
         assert (status, problem["title"]) == (503, "connections")
@@ -120,7 +107,7 @@ def test_hundreds_of_connections_leave_room(
     assert answered(held[0]) == (200, {"ok": True})
     for connection in held:
         connection.close()
-    eventually(lambda: not serving.server_state.connections)
+    eventually(lambda: not serving.uvicorn.server_state.connections)
     late = connect()
     late.sendall(GET)
     assert answered(late) == (200, {"ok": True})
@@ -140,9 +127,9 @@ def test_a_body_that_comes_slowly_is_refused(connect: Connect, monkeypatch: pyte
         assert (status, problem["detail"]) == (408, "its body did not come within 0.3 s")
 
 
-def test_who_sends_too_much_reads_the_answer(serving: uvicorn.Server, connect: Connect) -> None:
+def test_who_sends_too_much_reads_the_answer(serving: Served, connect: Connect) -> None:
     """Ten megabytes are taken and dropped, so that their sender gets to read 413; who asks first sends none of it."""
-    client = http.client.HTTPConnection("127.0.0.1", serving.__dict__["address"][1], timeout=30)
+    client = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=30)
     client.request("POST", "/livez", b"x" * 10_000_000, {"Host": "localhost"})
     assert client.getresponse().status == 413
     client.close()
@@ -152,13 +139,13 @@ def test_who_sends_too_much_reads_the_answer(serving: uvicorn.Server, connect: C
     assert answered(asking)[0] == 413
 
 
-def test_who_never_reads_is_dropped(serving: uvicorn.Server, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_never_reads_is_dropped(serving: Served, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that nobody takes is held for a while and then given up with its connection."""
     monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
     connection = connect()
     connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    eventually(lambda: serving.server_state.tasks or serving.server_state.total_requests)
-    eventually(lambda: not serving.server_state.connections)
+    eventually(lambda: serving.uvicorn.server_state.tasks or serving.uvicorn.server_state.total_requests)
+    eventually(lambda: not serving.uvicorn.server_state.connections)
     taken = 0
     with contextlib.suppress(ConnectionResetError):
         while chunk := connection.recv(1_000_000):
@@ -166,9 +153,9 @@ def test_who_never_reads_is_dropped(serving: uvicorn.Server, connect: Connect, m
     assert taken < LARGE
 
 
-def test_a_taken_port_is_one_clear_line(serving: uvicorn.Server) -> None:
+def test_a_taken_port_is_one_clear_line(serving: Served) -> None:
     """The error names the port, and what to do; an address of somebody else's says so too."""
-    port = serving.__dict__["address"][1]
+    port = serving.port
     with pytest.raises(errors.WorkermonError, match=f"port {port} of 127.0.0.1: another program listens there"):
         server.bind("127.0.0.1", port)
     with pytest.raises(errors.InvalidInput, match="is not an address of this machine"):

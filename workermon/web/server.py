@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
@@ -60,11 +61,12 @@ def serve(container: dishka.Container, announce: Callable[[str], None]) -> None:
     own = container.get(settings.Settings)
     check_reach(own, container.get(ports.Access))
     sockets = bind(own.web_host, own.web_port)
+    os.nice(NICE)  # of this thread, and of those that it starts from now on
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each request that is none
     served = app.create_app(container)
     served.state.snapshots.warm(container.get(views.FleetOverview).snapshot)
     serving = _Server(config(served), served.state.hub)
     announce(url(own.web_host, own.web_port))
-    os.nice(NICE)
     serving.run(sockets=sockets)
 
 

@@ -1,0 +1,59 @@
+"""Where the page may listen, and what it says if it may not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.commands import Ports
+from workermon import errors, models, settings
+from workermon.local import up
+from workermon.web import server
+
+
+def own(**given: str) -> settings.Settings:
+    """Return settings."""
+    return settings.Settings(_env_file=None, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "monitor.example"])
+def test_others_are_not_let_near_without_a_login(world: Ports, host: str) -> None:
+    """Another address than loopback needs a token, or a proxy that names users; a proxy alone logs nobody in."""
+    with pytest.raises(errors.InvalidInput, match="neither a token nor a proxy"):
+        server.check_reach(own(web_host=host), world.access)
+    with pytest.raises(errors.InvalidInput, match="neither a token nor a proxy"):
+        server.check_reach(own(web_host=host, web_proxies="10.0.0.0/8"), world.access)
+    server.check_reach(own(web_host=host, web_proxies="10.0.0.0/8", web_user_header="X-User"), world.access)
+    _, token = models.make_token("ci", "viewer", world.clock())
+    world.access.add(token)
+    server.check_reach(own(web_host=host), world.access)
+
+
+def test_loopback_needs_none(world: Ports) -> None:
+    """At this machine the page starts without a token."""
+    server.check_reach(own(), world.access)
+
+
+def test_without_redis_the_page_starts(world: Ports, monkeypatch: pytest.MonkeyPatch, silent_log: None) -> None:
+    """Nobody gets in without Redis either, so the page starts and serves once it is back."""
+
+    def down() -> list[models.Token]:
+        raise errors.RedisUnavailable("Redis", "down", "start it")
+
+    monkeypatch.setattr(world.access, "tokens", down)
+    server.check_reach(own(web_host="10.0.0.1"), world.access)
+
+
+def test_a_url_can_be_opened() -> None:
+    """An address of IPv6 has its brackets, and what listens everywhere names the machine."""
+    assert server.url("::1", 1) == "http://[::1]:1"
+    assert server.url("0.0.0.0", 1).startswith("http://")
+    assert "0.0.0.0" not in server.url("0.0.0.0", 1)
+
+
+def test_the_next_free_port_is_found() -> None:
+    """A taken port is passed over."""
+    [listening] = server.bind("127.0.0.1", 0)
+    with listening:
+        taken = listening.getsockname()[1]
+        assert not up.is_free("127.0.0.1", taken)
+        assert up.free_port("127.0.0.1", taken) > taken or taken == 65535
