@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick cover test check picture openapi format hooks bench storm lock release-check clean
+.PHONY: help run quick cover test check picture screenshots openapi format hooks bench storm lock release-check clean
 
 help:  ## list what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -73,6 +73,9 @@ storm: $(VENV)/dev.stamp  ## a longer storm of faults than the tests have (STORM
 
 openapi: $(VENV)/run.stamp  ## write docs/reference/openapi.json anew
 	@"$(BIN)/python" docs/write_openapi.py
+
+screenshots: $(VENV)/dev.stamp  ## photograph the demo's page for docs/pictures anew (3 minutes; needs chromium)
+	@"$(BIN)/python" docs/take_screenshots.py
 
 picture: $(VENV)/run.stamp  ## record docs/demo.svg anew
 	@"$(BIN)/python" docs/record_demo.py

@@ -19,7 +19,7 @@ class AlertStory(Document):
 
     ``row`` is its newest notification, ``None`` if there never was one. ``explanation`` is ``None`` if its worker is no
     longer monitored, its rule is gone, or it is not about a worker. ``metric`` is what ``why`` takes, ``unit`` is that
-    of the values.
+    of the values; ``charted``: the metric is one of the worker's charts.
     """
 
     alert_id: str
@@ -27,6 +27,7 @@ class AlertStory(Document):
     worker_id: str | None
     metric: str | None
     unit: str
+    charted: bool
     explanation: RuleExplanation | None
     turns: tuple[Turn, ...]
 
@@ -61,6 +62,7 @@ class StoryView:
             worker_id=None if record is None else record.worker.id,
             metric=metric,
             unit=unit,
+            charted=record is not None and metric in (*configuration.collect, models.STATUS_CHECK_FAILED),
             explanation=None if record is None or metric is None else self._explained(record, metric, rule_name),
             turns=turns(entries),
         )
