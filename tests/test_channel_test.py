@@ -82,6 +82,10 @@ def test_a_node_that_cannot_send_says_why() -> None:
     )
     assert site.outbox.backlog() == 0
     assert list(site.delivery.failures.load()) == ["ops"]
+    for todo, shown in (("it is tried again; see its log", "see its log"), ("it is tried again", "mend that")):
+        node = Node(site, {"webhook": Receiver(errors.DeliveryFailed("channel ops", "it answered 500", todo))})
+        with pytest.raises(errors.DeliveryFailed, match=f"it answered 500; {shown}"):
+            trial(site, {}, node).send("ops")
 
 
 def test_no_node_takes_the_test(monkeypatch: pytest.MonkeyPatch) -> None:

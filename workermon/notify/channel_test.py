@@ -93,7 +93,9 @@ def _check(channel: str, attempt: models.Attempt) -> None:
         return
     reason, _, todo = attempt.error.removeprefix(f"channel {channel}: ").partition("; ")
     why = f"the node on {attempt.host or 'an unknown host'} could not send to it: {reason}"
-    raise errors.DeliveryFailed(f"channel {channel}", why, todo or "see its log")
+    # A test message is not tried again.
+    todo = todo.removeprefix("it is tried again").removeprefix("; ")
+    raise errors.DeliveryFailed(f"channel {channel}", why, todo or "mend that, and test again")
 
 
 def _messages(channel: models.Channel, kind: ChannelType, at: float) -> list[models.Notification]:
