@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workermon import config, errors, fleet, models, testing, views
+from workermon import config, errors, fleet, health, models, testing, views
 from workermon.config import catalogue, export
 
 ID = "i-0abc0123456789def"
@@ -168,3 +168,23 @@ def test_a_threshold_that_no_value_can_pass_is_warned_of(rule: str) -> None:
     """The comparison is strict, so above 100 % is nothing."""
     [text] = warned(rule)
     assert text.startswith("rule r: it cannot fire as critical: ")
+
+
+@pytest.mark.parametrize("merge", ["max", "sum"])
+def test_thousands_of_series_are_bounded_priced_and_named(merge: str) -> None:
+    """Of a worker with 10,000 mounts a bounded number is asked for and paid; plan and status name it."""
+    text = f'[[metrics]]\nname = "disk_utilization"\nmerge = "{merge}"\n[collect]\nmetrics = ["disk_utilization"]\n'
+    monitor = One(text)
+    for number in range(10_000):
+        monitor.publish("disk_used_percent", 1.0, path=f"/mnt/{number:05}", fstype="xfs")
+    monitor.publish("disk_used_percent", 1.0)
+    assert monitor.value(DISK) == (1.0 if merge == "max" else 200.0)
+    record = monitor.workers.get([ID])[ID]
+    assert len(record.dimensions["CWAgent/disk_used_percent"]) <= catalogue.MAX_STORED_SERIES
+    [crowded] = monitor.get(health.StatusCheck).status().crowded
+    assert (crowded.worker, crowded.metric, crowded.asked) == ("one", DISK, 200)
+    assert crowded.series > 1000
+    file = monitor.parser.parse(text, "f.toml")
+    plan = monitor.get(fleet.Application).plan(file, fleet.ApplyOptions(region="us-east-1"))
+    assert plan.series == {DISK: 200}
+    assert any("one has 2,000 series of disk_utilization, of which 200 are asked for" in each for each in plan.warnings)

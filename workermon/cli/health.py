@@ -44,6 +44,8 @@ def _figures(found: health.Status) -> Iterator[str]:
     yield f"workers: {figures}; alerts: {found.alerts} firing; waiting notifications: {found.backlog}"
     yield f"messages: {', '.join(f'{number} {name}' for name, number in found.queues.items())}"
     yield from _costs(found.bill)
+    for crowded in found.crowded:
+        yield f"{crowded.worker}: {crowded.series:,} series of {crowded.metric}, {crowded.asked} are asked for"
     for scope in found.scopes:
         where = f"account {scope.account} in {scope.region}"
         if scope.reason is not None:

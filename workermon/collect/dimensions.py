@@ -220,7 +220,7 @@ class Search:
             else:
                 self._listings[key] = _Listing(at=self.at, spent_at=self.at)
                 for worker_id, sets in listed.items():
-                    found.setdefault(worker_id, {})[key] = sets
+                    found.setdefault(worker_id, {})[key] = catalogue.stored(metric, sets)
         self._spread(found)
         fresh = {
             _listing_key(key): listing.to_json() for key, listing in self._listings.items() if listing.is_from(self.at)
@@ -274,7 +274,7 @@ class Search:
                 looked_up[worker_id, key] = None
                 # A silent metric is no longer listed after three hours, and may be published again as before.
                 known = self._sets[worker_id].get(key, [])
-                fresh.setdefault(worker_id, {})[key] = listed.get(worker_id) or known
+                fresh.setdefault(worker_id, {})[key] = catalogue.stored(metric, listed.get(worker_id) or known)
         for record in self._records:
             own = fresh.get(record.worker.id)
             if own is None:

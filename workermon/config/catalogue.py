@@ -121,6 +121,13 @@ DEFAULT = Configuration(
 )
 
 
+#: Series of a metric of one worker that are asked for. A node of Kubernetes has about a hundred mounts.
+MAX_SERIES = 200
+
+#: Dimension sets of a metric that are kept of one worker.
+MAX_STORED_SERIES = 2000
+
+
 def query(worker_id: str, metric: Metric, period: int, since: int, dimensions: tuple[tuple[str, str], ...]) -> Query:
     """Return the query for a metric of a worker under one dimension set, from a time on."""
     return Query(
@@ -136,8 +143,13 @@ def query(worker_id: str, metric: Metric, period: int, since: int, dimensions: t
 
 
 def chosen(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
-    """Return the dimension sets that count: what the metric includes and does not exclude, real filesystems only.
+    """Return the dimension sets that are asked for: those that count, ``MAX_SERIES`` at most."""
+    found = counted(metric, sets)
+    return found if len(found) <= MAX_SERIES else sorted(found)[:MAX_SERIES]
 
+
+def counted(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
+    """Return the dimension sets that count: what the metric includes and does not exclude, real filesystems only.
 
     An agent may publish aggregates too, under fewer dimensions. Beside single filesystems, an aggregate mixes real ones
     with pseudo ones, and in a sum it would count twice: so no sum stands beside what it sums up.
@@ -147,8 +159,35 @@ def chosen(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[
         candidates = [one for one in candidates if one.get("fstype", "tmpfs").lower() not in PSEUDO_FILESYSTEMS]
     candidates = [one for one in candidates if _is_wanted(metric, one)]
     if metric.merge == "sum":
-        candidates = [one for one in candidates if not any(one.items() < other.items() for other in candidates)]
+        candidates = _without_aggregates(candidates)
     return [tuple(dimensions.items()) for dimensions in candidates]
+
+
+def _without_aggregates(candidates: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the dimension sets that are no part of another one. There are few sets of names, and maybe many values."""
+    aggregates = set()
+    for names in {frozenset(one) for one in candidates}:
+        larger = (one for one in candidates if names < one.keys())
+        aggregates |= {frozenset((name, one[name]) for name in names) for one in larger}
+    return [one for one in candidates if frozenset(one.items()) not in aggregates]
+
+
+def stored(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[tuple[str, str], ...]]:
+    """Return the dimension sets that are kept of a worker, ``MAX_STORED_SERIES`` at most, those that count first."""
+    if len(sets) <= MAX_STORED_SERIES:
+        return list(sets)
+    count = set(counted(metric, sets))
+    return sorted(sets, key=lambda one: (tuple(one) not in count, tuple(one)))[:MAX_STORED_SERIES]
+
+
+def crowded(
+    configuration: Configuration, by_key: Mapping[str, Sequence[tuple[tuple[str, str], ...]]]
+) -> dict[str, int]:
+    """Return the metrics of which a worker has more series than it is asked for, and how many count."""
+    metrics = (configuration.metrics[name] for name in configuration.collect if name in configuration.metrics)
+    many = (metric for metric in metrics if len(by_key.get(metric.key, ())) > MAX_SERIES)
+    numbers = {metric.name: len(counted(metric, by_key[metric.key])) for metric in many}
+    return {name: number for name, number in numbers.items() if number > MAX_SERIES}
 
 
 def _is_wanted(metric: Metric, dimensions: Mapping[str, str]) -> bool:

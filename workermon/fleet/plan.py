@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from workermon import config, errors, models, ports, rules
-from workermon.config import difference
+from workermon.config import catalogue, difference
 from workermon.fleet.coverage import RuleCoverage, coverage_warnings, rule_coverage
 from workermon.fleet.price import MonthlyPrice, Price
 
@@ -135,6 +135,7 @@ class Plan:
                 *self._not_collected(),
                 *coverage_warnings(covered, self.after, workers),
                 *_not_counted(price),
+                *_crowded(price),
                 *(f"{worker_id}: EC2 does not have it, so it is left out" for worker_id in self.skipped),
             ),
         )
@@ -161,3 +162,12 @@ class Plan:
 def _not_counted(price: Price) -> Iterator[str]:
     for scope, why in price.failed.items():
         yield f"the series in {scope} could not be counted, so each metric is priced as one a worker: {why}"
+
+
+def _crowded(price: Price) -> Iterator[str]:
+    for worker, metrics in price.crowded.items():
+        for metric, number in metrics.items():
+            yield (
+                f"{worker} has {number:,} series of {metric}, of which {catalogue.MAX_SERIES} are asked for:"
+                " choose them by include or exclude in [[metrics]]"
+            )

@@ -25,11 +25,13 @@ class Price:
     """The price of a change; ``series`` is by metric how many are asked for afterwards.
 
     ``failed`` says by account and region why the series could not be counted there: each metric counts as one then.
+    ``crowded`` is by worker and metric how many series there are, if that is more than are asked for.
     """
 
     dollars: MonthlyPrice
     series: dict[str, int]
     failed: dict[str, errors.AwsError]
+    crowded: dict[str, dict[str, int]]
 
 
 class Change(Protocol):
@@ -84,6 +86,11 @@ class Pricing:
             ),
             series={name: sum(each.series.get(name, 0) for each in will_be) for name in after.collect},
             failed=failed,
+            crowded={
+                worker.name: found
+                for worker in fleet_after
+                if (found := catalogue.crowded(after, dimensions.get(worker.id, {})))
+            },
         )
 
     def _look_up(

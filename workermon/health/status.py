@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import costs, models, ports
@@ -126,6 +126,15 @@ class CanaryStatus(models.Frozen):
     stuck_after: str | None
 
 
+class CrowdedWorker(models.Frozen):
+    """A worker that has ``series`` series of a metric (as far as they are kept), of which ``asked`` are asked for."""
+
+    worker: str
+    metric: str
+    series: int
+    asked: int
+
+
 class Status(models.Frozen):
     """All parts, and figures: ``workers`` by monitoring and status, ``troubled`` by the kind of their last error.
 
@@ -146,6 +155,7 @@ class Status(models.Frozen):
     counts: dict[str, int]
     scopes: tuple[AccountStatus, ...] = ()
     bill: Bill
+    crowded: tuple[CrowdedWorker, ...] = ()
     canary: CanaryStatus
 
 
@@ -172,8 +182,9 @@ class StatusCheck:
 
         Raises ``errors.RedisUnavailable`` if Redis itself does not answer: then nothing else can be known.
         """
-        now = self.now()
-        return self.status_of([WorkerSigns.of(record.as_of(now)) for record in self.workers.every()], patience)
+        now, configuration, records = self.now(), self.configurations.load(), list(self.workers.every())
+        found = self.status_of([WorkerSigns.of(record.as_of(now)) for record in records], patience)
+        return found.model_copy(update={"crowded": tuple(_crowded(records, configuration))})
 
     def status_of(self, fleet: Sequence[WorkerSigns], patience: float = 1.0) -> Status:
         """Look at every part, for who has read the fleet already."""
@@ -282,6 +293,12 @@ def _scopes(
             )
         )
     return tuple(found)
+
+
+def _crowded(records: Iterable[ports.Record], configuration: models.Configuration) -> Iterator[CrowdedWorker]:
+    for record in records:
+        for metric, number in catalogue.crowded(configuration, record.dimensions).items():
+            yield CrowdedWorker(worker=record.worker.name, metric=metric, series=number, asked=catalogue.MAX_SERIES)
 
 
 def _priced(record: ports.Record, configuration: models.Configuration) -> costs.PricedWorker:
