@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,6 +32,8 @@ LASTING = {
     "celery -A workermon worker": "workermon.collect",
     "celery -A workermon flower": "",
 }
+#: Programs that are not ours, the address of the page as pages have it, and what a command has that ends with Ctrl-C.
+FOREIGN, PAGE, ENDLESS = {"curl", "amtool"}, "http://127.0.0.1:8650", "--no-buffer"
 #: Set-up of this very environment, which is there already.
 PREPARED = {". .venv/bin/activate"}
 
@@ -43,8 +46,9 @@ class Block(NamedTuple):
 
     @property
     def commands(self) -> list[str]:
-        """Return the commands of a ``console`` block."""
-        return re.findall(r"^\$ (.+)$", self.text, re.MULTILINE) if self.kind == "console" else []
+        """Return the commands of a ``console`` block; a backslash goes on in the next line."""
+        found = re.findall(r"^\$ ((?:.*\\\n)*.+)$", self.text, re.MULTILINE) if self.kind == "console" else []
+        return [re.sub(r"\s*\\\n\s*", " ", command) for command in found]
 
     @property
     def file(self) -> str | None:
@@ -133,6 +137,9 @@ class Reader:
         command, _, target = command.partition(" > ")
         name = next((each for each in LASTING if command.startswith(each)), None)
         program, *words = shlex.split(command.replace(INSTANCE, self.house.ids[0]))
+        if program in FOREIGN:
+            self._ask(command, program, words)
+            return
         if name == "workermon web":
             words += ["--port", str(free_port())]  # 'up' has the usual one
         assert program in {"workermon", "celery"}, command
@@ -166,6 +173,21 @@ class Reader:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         if target:
             (self.house.folder / target).write_text(done.stdout, "utf-8")
+
+    def _ask(self, command: str, program: str, words: list[str]) -> None:
+        """Run a program that asks the page of this installation; if it is not installed here, nothing is run."""
+        if shutil.which(program) is None:
+            return
+        page = f"http://127.0.0.1:{self.house.env['WORKERMON_WEB_PORT']}"
+        call = [program, *(word.replace(PAGE, page) for word in words)]
+        if ENDLESS in words:
+            with subprocess.Popen(call, cwd=self.house.cwd, stdout=subprocess.PIPE) as process:
+                assert process.stdout is not None
+                assert process.stdout.readline().startswith(b"retry: "), command
+                process.terminate()
+            return
+        done = subprocess.run(call, cwd=self.house.cwd, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
     def _interrupt(self, process: Process) -> None:
         process.popen.send_signal(signal.SIGINT)
