@@ -19,9 +19,9 @@ from tests.support.browser import PATIENCE, Tab, chromium, needs_chromium
 from tests.support.commands import A, Ports
 from tests.support.free_ports import free_port
 from tests.support.waiting import eventually
-from workermon import errors, fleet, models, ports, runtime, settings, testing
+from workermon import errors, fleet, models, ports, runtime, settings, testing, views
 from workermon.local import endpoint, simulation
-from workermon.web import app
+from workermon.web import app, render
 
 pytestmark = [pytest.mark.integration, needs_chromium, pytest.mark.timeout(300)]
 
@@ -245,6 +245,28 @@ def test_names_like_markup_run_nothing(browser: Browser, world: Ports) -> None:
             expect(tab.open(view).locator("main")).to_contain_text("cpu-high")
         expect(tab.open("/").locator("#rows")).to_contain_text("<script>alert(1)</script>")
         assert tab.faults == []
+
+
+def test_scripts_write_values_as_the_server_does(browser: Browser, world: Ports) -> None:
+    """Ages and quantities that a script writes into an open page read as those that the server wrote."""
+    ages = (0, 59.9, 61, 119, 120, 3599, 5399, 5400, 7200, 86_399, 129_600, 200_000)
+    values = [
+        (97.5, "percent"),
+        (0.004, "percent"),
+        (1_530_000.0, "bytes"),
+        (999.0, "bytes"),
+        (3.0, "count"),
+        (80.0, "Mbit/s"),
+    ]
+    with serving(world) as (address, _):
+        page = Tab(browser, address).open("/")
+        script = page.locator("script[type=module]").first.get_attribute("src")
+        assert script
+        ours = script.replace("page.js", "age.js")
+        written = page.evaluate("async ([path, all]) => all.map((await import(path)).ageText)", [ours, list(ages)])
+        assert written == [render.age(each) for each in ages]
+        call = "([path, all]) => import(path).then((age) => all.map((each) => age.quantityText(...each)))"
+        assert page.evaluate(call, [ours, values]) == [views.quantity(*each) for each in values]
 
 
 def test_a_stale_page_says_so(browser: Browser, world: Ports) -> None:

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from tests.support import commands
 from tests.support.commands import A, B, Ports
 from workermon import fleet, models
+from workermon.web.render import STATIC
 
 #: What an instance may be named by whoever can tag it.
 HOSTILE = "<script>alert(1)</script>"
@@ -226,7 +227,7 @@ def test_rules_are_replayed_over_the_ledger(web: TestClient, fleet_of_two: Ports
 
 
 @pytest.mark.parametrize(
-    "address", ["/workers/i-0dddddddddddddddd", "/alerts/no/such", "/static/../app.py", "/nowhere"]
+    "address", ["/workers/i-0dddddddddddddddd", "/alerts/no/such", "/static/x/../../app.py", "/nowhere"]
 )
 def test_what_there_is_not_is_not_found(web: TestClient, address: str) -> None:
     """An unknown worker, alert or file is 404."""
@@ -234,7 +235,18 @@ def test_what_there_is_not_is_not_found(web: TestClient, address: str) -> None:
 
 
 def test_static_files_are_kept_by_the_browser(web: TestClient) -> None:
-    """A static file may be cached for ever, for its address changes with its content."""
-    answer = web.get("/static/page.css?v=1")
+    """A static file may be cached for ever by the address on the page, which changes with its content; by no other."""
+    address = next(str(tag["href"]) for _, tag in page(web, "/").tags if str(tag.get("href")).endswith("page.css"))
+    answer = web.get(address)
     assert answer.headers["Content-Type"] == "text/css; charset=utf-8"
     assert "immutable" in answer.headers["Cache-Control"]
+    assert web.get("/static/older/page.css").headers["Cache-Control"] == "no-cache"
+
+
+def test_every_module_is_loaded_once(web: TestClient) -> None:
+    """Modules import one another by relative names, below the one address that the page has for all of them."""
+    for script in (STATIC / "page.js", STATIC / "charts.js"):
+        assert re.findall(r'from "(.*?)"', script.read_text("utf-8")), script
+        assert all(name.startswith("./") for name in re.findall(r'from "(.*?)"', script.read_text("utf-8")))
+    folders = {str(tag["src"]).rpartition("/")[0] for _, tag in page(web, "/").tags if tag.get("src")}
+    assert len(folders) == 1

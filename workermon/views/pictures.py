@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 from workermon import errors, models, ports, rules
 from workermon.views.backtest import LedgerBacktest, Replay
 from workermon.views.document import Document
 
-#: Workers that are replayed, by id: each reads its whole ledger. ``rules backtest`` replays all.
+#: Workers that are replayed: each reads its whole ledger. ``rules backtest`` replays all.
 MAX_WORKERS = 200
 
 #: Lanes that are drawn, those with most episodes first.
@@ -64,8 +65,8 @@ class Lane(Document):
 class Picture(Document):
     """What a rule would have fired from ``begin`` until ``end``; both ``None`` without any datapoint.
 
-    ``workers`` were replayed and have datapoints, on ``fired`` of them it would have fired ``episodes`` times. More
-    than are replayed have the rule (``skipped``); more than are drawn would have fired (``more``).
+    ``workers`` were replayed and have datapoints, on ``fired`` of them it would have fired ``episodes`` times.
+    ``bounded``: the rule applies to more workers than are replayed. ``more`` would have fired than are drawn.
     """
 
     rule: str
@@ -74,7 +75,7 @@ class Picture(Document):
     begin: int | None
     end: int | None
     workers: int
-    skipped: int
+    bounded: bool
     fired: int
     episodes: int
     lanes: tuple[Lane, ...]
@@ -119,9 +120,7 @@ class RuleView:
             what = f"rule {errors.printable(name)[:64]}"
             raise errors.NotFound(what, "no rule over datapoints has that name", errors.nearest(name, over_metrics))
         rule = over_metrics[name]
-        applied = (record for record in self.workers.every() if rule.applies_to(record.worker))
-        records = list(itertools.islice(applied, MAX_WORKERS))
-        skipped = sum(1 for _ in applied)
+        records, bounded = self._meant(rule)
         known = [replay for replay in self.ledger.replay(records, rule, configuration) if replay.points]
         begin = min((replay.points[0].at for replay in known), default=None)
         end = max((replay.points[-1].at + replay.segments[-1].period for replay in known), default=None)
@@ -133,12 +132,28 @@ class RuleView:
             begin=begin,
             end=end,
             workers=len(known),
-            skipped=skipped,
+            bounded=bounded,
             fired=len(fired),
             episodes=sum(len(replay.episodes) for replay in known),
             lanes=tuple(_lane(replay, (begin or 0, end or 0)) for replay in fired[:MAX_LANES]),
             more=max(0, len(fired) - MAX_LANES),
         )
+
+    def _meant(self, rule: models.Rule) -> tuple[Sequence[ports.Record], bool]:
+        """Return the workers to replay, those first on which the rule fires now; and whether it applies to more."""
+        firing = [
+            alert.last.worker.id
+            for alert in self.alerts.open()
+            if alert.rule == rule.name and alert.last and alert.last.worker
+        ]
+        first = self.workers.get(firing[:MAX_WORKERS])
+        others = (
+            record
+            for record in self.workers.every()
+            if record.worker.id not in first and rule.applies_to(record.worker)
+        )
+        records = [*first.values(), *itertools.islice(others, MAX_WORKERS + 1 - len(first))]
+        return records[:MAX_WORKERS], len(records) > MAX_WORKERS or len(firing) > MAX_WORKERS
 
 
 def _lane(replay: Replay, span: tuple[int, int]) -> Lane:

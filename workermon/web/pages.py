@@ -416,7 +416,7 @@ def vitals_now(caller: gate.Viewer, check: FromDishka[health.VitalsCheck]) -> Re
     return JSONResponse(models.to_json(check.vitals()))
 
 
-@router.get("/static/{name:path}")
-def static(name: str) -> Response:
+@router.get("/static/{version}/{name:path}")
+def static(version: str, name: str) -> Response:
     """Return a static file. No login: there is nothing of anybody's in it."""
-    return render.static(name)
+    return render.static(version, name)

@@ -170,24 +170,37 @@ def spark_line(turn: views.Turn) -> Spark | None:
     return Spark(" ".join(drawn), None if turn.threshold is None else round(27 - (turn.threshold - low) * scale, 1))
 
 
-def static(name: str) -> Response:
-    """Return a static file; raises ``errors.NotFound`` for any other name."""
-    known = {str(each.relative_to(STATIC)): each for each in STATIC.rglob("*") if each.is_file()}
-    if name not in known:
+def static(version: str, name: str) -> Response:
+    """Return a static file; raises ``errors.NotFound`` for any other name.
+
+    One of this version may be kept for ever: its address changes with its content.
+    """
+    content = _files().get(name)
+    if content is None:
         raise errors.NotFound(
             f"file {errors.printable(name)[:64]}", "there is none of that name", "go back to the page"
         )
-    kind = TYPES.get(known[name].suffix, "text/plain; charset=utf-8")
-    return Response(
-        known[name].read_bytes(), media_type=kind, headers={"Cache-Control": "public, max-age=31536000, immutable"}
-    )
+    kept = "public, max-age=31536000, immutable" if version == _version() else "no-cache"
+    kind = TYPES.get(Path(name).suffix, "text/plain; charset=utf-8")
+    return Response(content, media_type=kind, headers={"Cache-Control": kept})
+
+
+def asset(name: str) -> str:
+    """Return the address of a static file; all share a version, for modules import one another by relative names."""
+    return f"/static/{_version()}/{name}"
 
 
 @functools.cache
-def asset(name: str) -> str:
-    """Return the address of a static file, which changes with its content so that it may be cached for ever."""
-    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
-    return f"/static/{name}?v={digest}"
+def _files() -> Mapping[str, bytes]:
+    return {str(each.relative_to(STATIC)): each.read_bytes() for each in sorted(STATIC.rglob("*")) if each.is_file()}
+
+
+@functools.cache
+def _version() -> str:
+    digest = hashlib.sha256()
+    for name, content in _files().items():
+        digest.update(f"{name} {len(content)} ".encode() + content)
+    return digest.hexdigest()[:12]
 
 
 @functools.cache

@@ -242,7 +242,10 @@ for (const [metric, figure] of figures) {
     plot.setCursor({ left: plot.valToPos(plot.chart.times[at], "x"), top: plot.valToPos(plot.chart.values[at] ?? 0, "y") });
     figure.querySelector(".notes").textContent = `${clock(plot.chart.times[at])} UTC: ${figure.querySelector(".reading b").textContent}`;
   });
+  // What changes by itself is not read out; what somebody goes through is.
+  figure.addEventListener("focus", () => figure.querySelector(".notes").setAttribute("aria-live", "polite"));
   figure.addEventListener("blur", () => {
+    figure.querySelector(".notes").removeAttribute("aria-live");
     const plot = plots.get(metric);
     if (!plot) return;
     plot.setCursor({ left: -10, top: -10 });
