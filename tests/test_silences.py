@@ -17,7 +17,7 @@ from tests.support import delivering, refused
 from tests.support.commands import A, B, Session, fires, one_line
 from tests.support.evaluating import CPU, ID, MINUTE, T0, Site
 from tests.support.rules import changed
-from workermon import config, errors, evaluate, models, ports, testing
+from workermon import config, errors, evaluate, models, ports, testing, views
 from workermon import settings as settings_of
 from workermon.alerts import lifecycle, maintenance, silences
 from workermon.cli import run as run_command
@@ -34,7 +34,7 @@ def made(**changes: Any) -> Any:
 def muted(*found: Any, worker_id: Any = ID, labels: Any = None, rule: str = "r", now: Any = T0 + 1.0) -> Any:
     """Return the id of what mutes."""
     worker = models.WorkerSummary(id=worker_id, name="render-07", region="us-east-1", labels=labels or {})
-    one = silences.muting(found, worker, rule, now)
+    one = silences.muting(found, f"{worker_id}/{rule}", worker, now)
     return one and one.id
 
 
@@ -216,6 +216,37 @@ def test_a_silence_by_name_is_of_whoever_has_that_name(ok: Any, world: Any) -> N
     assert [one["id"] for one in json.loads(ok("silences", "--json"))["silences"]] == [by_name["id"]]
 
 
+def test_one_alert_is_silenced_by_its_dedup_key(ok: Any, run: Any, world: Any) -> None:
+    """Of a worker it is the worker and the rule, by id or name; of an account it is that account's alone."""
+    ok("add", A)
+    fires(world, A)
+    made = json.loads(ok("silence", f"{A}/cpu-high", "--for", "2h", "--reason", "x", "--json"))
+    assert (made["worker"], made["rule"], made["alert"]) == (A, "cpu-high", None)
+    [alert] = json.loads(ok("alerts", "--json"))["alerts"]
+    assert alert["silenced_by"] == made["id"]
+    named = json.loads(ok("silence", "render-01/disk-high", "--for", "2h", "--reason", "x", "--json"))
+    assert (named["worker"], named["rule"]) == ("render-01", "disk-high")
+    assert "did you mean cpu-high?" in one_line(run("silence", f"{A}/cpu-hihg", "--for", "2h", "--reason", "x"), 3)
+    assert "none of that name" in one_line(run("silence", "x/cpu-high", "--for", "2h", "--reason", "x"), 3)
+    beside = ("--rule", "cpu-high", "--for", "2h", "--reason", "x")
+    assert "something beside it" in one_line(run("silence", f"{A}/cpu-high", *beside), 2)
+
+
+def test_one_account_is_silenced_by_the_key_of_its_alert(fleet: Any) -> None:
+    """The alert of another account and region goes on, though the rule is the same."""
+    fleet.minutes(1, 6)
+    key = f"{refused.SCOPE}/collector"
+    stage = fleet.get(evaluate.Silencing)
+    request = models.SilenceRequest(alert=key, ends=fleet.clock() + 3600, reason="x", by="me")
+    one = stage.add(request)
+    assert (one.alert, one.worker, one.rule) == (key, None, None)
+    assert silences.muting([one], key, None, fleet.clock()) == one
+    assert silences.muting([one], "default/us-east-1/collector", None, fleet.clock()) is None
+    with pytest.raises(errors.NotFound, match=f"did you mean {key}"):
+        stage.add(request.model_copy(update={"alert": f"{refused.SCOPE}/collectors"}))
+    assert views.silence_row(one).alert == key
+
+
 def test_a_silence_by_label_names_its_labels(ok: Any) -> None:
     """Several labels all have to be true; the list shows them."""
     given = ("--label", "team=vfx", "--label", "tier=1", "--rule", "cpu-high")
@@ -294,7 +325,7 @@ NIGHTS = {
 }
 
 
-def window(schedule: str = "0 2 * * *", duration: int = 7200, timezone: str = "UTC", **changes: Any) -> Any:
+def window(schedule: str = "0 2 * * *", duration: int | None = 7200, timezone: str = "UTC", **changes: Any) -> Any:
     """Return a recurring silence of the rule ``r``."""
     given = {"id": "w1", "rule": "r", "reason": "patching"} | changes
     return models.Maintenance.model_validate(given | {"schedule": schedule, "duration": duration, "timezone": timezone})
@@ -351,6 +382,89 @@ def test_when_the_clocks_change(schedule: str, day: str, windows: Any) -> None:
         if span and span not in found and span[0][:10] in (day, windows[0][0][:10]):
             found.append(span)
     assert found == windows
+
+
+@pytest.mark.parametrize(
+    ("schedule", "until", "day", "windows"),
+    [
+        ("0 22 * * *", "04:00", "2026-11-23", [("2026-11-23T21:00:00Z", "2026-11-24T03:00:00Z")]),
+        ("30 1 * * *", "02:30", "2026-11-23", [("2026-11-23T00:30:00Z", "2026-11-23T01:30:00Z")]),
+        # The clocks skip the hour from 2 to 3, so the night is an hour shorter; a skipped end is right after the gap.
+        ("0 22 * * *", "04:00", "2026-03-28", [("2026-03-28T21:00:00Z", "2026-03-29T02:00:00Z")]),
+        ("0 1 * * *", "02:30", "2026-03-29", [("2026-03-29T00:00:00Z", "2026-03-29T01:00:00Z")]),
+        # The hour from 2 to 3 comes twice, so the night is an hour longer; an end within it is the first one.
+        ("0 22 * * *", "04:00", "2026-10-24", [("2026-10-24T20:00:00Z", "2026-10-25T03:00:00Z")]),
+        ("0 1 * * *", "02:30", "2026-10-25", [("2026-10-24T23:00:00Z", "2026-10-25T00:30:00Z")]),
+    ],
+)
+def test_a_window_ends_by_the_clock_on_every_day(schedule: str, until: str, day: str, windows: Any) -> None:
+    """Its end is a time of day in its zone, also in the nights when the clocks change."""
+    one: Any = window(schedule, None, BERLIN, until=until)
+    found: list[Any] = []
+    for minute in range(26 * 60):
+        at = models.moment(f"{day}T00:00:00Z") - 2 * 3600 + 60 * minute
+        span = shown(maintenance.current(one, at))
+        if span and span not in found and span[0] == windows[0][0]:
+            found.append(span)
+    assert found == windows
+
+
+WINDOW = """
+[[silences]]
+reason = "patching"
+schedule = "0 22 * * *"
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "wrong"),
+    [
+        ('all = true\nuntil = "04:00"', None),
+        ("all = true\nuntil = 04:00:00", None),
+        ('all = true\nuntil = "4:00"', "until: must be a time of day such as"),
+        ('all = true\nuntil = "24:00"', "until: must be a time of day such as"),
+        ('all = true\nuntil = "04:00"\nduration = "6h"', "until: does not go with duration"),
+        ("all = true", "duration: is missing beside schedule"),
+        ('all = true\nuntil = "22:00"', "is open for ever"),
+        ('all = true\nrule = "cpu-high"\nuntil = "04:00"', "all: does not go with worker, labels or rule"),
+        ('all = false\nuntil = "04:00"', "would mute everything; name a worker, labels or a rule, or write all = true"),
+    ],
+)
+def test_a_window_until_a_time_of_day_or_about_everything_is_read(lines: str, wrong: str | None) -> None:
+    """One of two ends, and everything only if it says so."""
+    if wrong is None:
+        [one] = parsed(WINDOW + lines).silences
+        assert (one.all, one.until, one.duration) == (True, "04:00", None)
+    else:
+        with pytest.raises(errors.InvalidInput, match=wrong):
+            parsed(WINDOW + lines)
+
+
+def test_until_goes_with_a_schedule_only() -> None:
+    """One that is there once has an end of its own."""
+    with pytest.raises(errors.InvalidInput, match="until: is only for a schedule"):
+        parsed('[[silences]]\nrule = "r"\nreason = "x"\nends = 2040-01-01T00:00:00Z\nuntil = "04:00"\n')
+
+
+def test_a_window_about_everything_mutes_every_alert_and_comes_back_by_export(
+    ok: Any, world: Any, tmp_path: Path
+) -> None:
+    """Alerts of workers and accounts alike; silences, plan and export say it as it is."""
+    file = tmp_path / "night.toml"
+    file.write_text(WINDOW.replace("0 22 * * *", "0 0 * * *") + 'all = true\nuntil = "23:59"\n')
+    assert "added silence everything, 0 0 * * * UTC until 23:59" in ok("apply", str(file))
+    ok("add", A)
+    fires(world, A)
+    [alert] = json.loads(ok("alerts", "--json"))["alerts"]
+    [row] = json.loads(ok("silences", "--json"))["silences"]
+    assert (alert["silenced_by"], row["all"], row["until"], row["worker"]) == (row["id"], True, "23:59", None)
+    assert "everything" in ok("silences")
+    in_force = silences.in_force([], world.configurations.load().silences, world.clock())
+    assert silences.muting(in_force, "default/us-east-1/collector", None, world.clock())
+    exported = ok("export")
+    assert 'until = "23:59"' in exported
+    file.write_text(exported)
+    assert json.loads(ok("apply", str(file), "--json"))["changed"] == []
 
 
 def numbers(field: Any, low: Any, high: Any) -> Any:
@@ -655,7 +769,7 @@ def test_only_a_rule_by_itself_mutes_an_alert_without_a_worker() -> None:
 
     def by(**changes: Any) -> Any:
         one = made(**changes)
-        return silences.muting([one], None, "collector", T0 + 1.0) is not None
+        return silences.muting([one], "default/us-east-1/collector", None, T0 + 1.0) is not None
 
     assert by(rule="collector")
     assert not by(rule="cpu-high")

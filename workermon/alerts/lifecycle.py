@@ -66,7 +66,7 @@ class VerdictBuilder:
         """Return the silence that mutes a rule's alert now."""
         if not self._active_silences:
             return None
-        return silences.muting(self._active_silences, self.subject.worker, rule, self.at)
+        return silences.muting(self._active_silences, self.subject.alert_id(rule), self.subject.worker, self.at)
 
     def next_version(self, rule: str) -> int:
         """Return the version of an alert's next notification; it keeps growing over a subject's incarnations."""

@@ -33,11 +33,12 @@ def current(maintenance: models.Maintenance, now: float) -> models.Span | None:
 
     Windows that overlap or meet are one, which ends with the last of them; it is said to begin with the latest.
     """
-    if maintenance.schedule is None:
+    recurrence = maintenance.recurrence
+    if recurrence is None:
         once = models.Span(maintenance.begins or 0.0, maintenance.ends or 0.0)
         return once if once.begins <= now < once.ends else None
     # What stands on whole minutes is the same all through one.
-    span = _last(maintenance.schedule, maintenance.timezone, maintenance.duration or 0, math.floor(now / 60) * 60)
+    span = _last(recurrence, math.floor(now / 60) * 60)
     return span if span is not None and now < span.ends else None
 
 
@@ -53,14 +54,15 @@ def following(maintenance: models.Maintenance, now: float) -> models.Span | None
 
 
 @functools.lru_cache(maxsize=4096)
-def _last(schedule: str, timezone: str, duration: int, minute: int) -> models.Span | None:
+def _last(recurrence: models.Recurrence, minute: int) -> models.Span | None:
     """Return the window that began last by a minute, with those that join it."""
-    begin = models.latest_time(schedule, timezone, minute)
+    begin = models.latest_time(recurrence.schedule, recurrence.timezone, minute)
     if begin is None:
         return None
-    if begin + duration <= minute:
-        return models.Span(begin, begin + duration)
+    end = recurrence.end(begin)
+    if end <= minute:
+        return models.Span(begin, end)
     try:
-        return models.joined_windows(schedule, timezone, duration, begin)
+        return models.joined_windows(recurrence, begin)
     except ValueError:
-        return models.Span(begin, begin + duration)
+        return models.Span(begin, end)

@@ -9,19 +9,19 @@ from workermon.alerts import maintenance
 
 
 def muting(
-    silences: Iterable[models.Silence], worker: models.Worker | models.WorkerSummary | None, rule: str, now: float
+    silences: Iterable[models.Silence], alert_id: str, worker: models.Worker | models.WorkerSummary | None, now: float
 ) -> models.Silence | None:
-    """Return the silence that mutes a rule's alert at a time; ``None`` if none does.
+    """Return the silence that mutes an alert (its ``dedup_key``) at a time; ``None`` if none does.
 
     If several do, it is the one that ends last. A silence mutes what everything it names is true of. ``worker`` is
-    ``None`` for an alert of an account or a channel: only a silence that names its rule and nothing else mutes it.
+    ``None`` for an alert of an account or a channel: one that names a worker or labels does not mute it.
     """
-    matching = [one for one in silences if one.begins <= now < one.ends and _covers(one, worker, rule)]
+    matching = [one for one in silences if one.begins <= now < one.ends and _covers(one, alert_id, worker)]
     return max(matching, key=lambda silence: (silence.ends, silence.id), default=None)
 
 
-def _covers(silence: models.Silence, worker: models.Worker | models.WorkerSummary | None, rule: str) -> bool:
-    if silence.rule not in (None, rule):
+def _covers(silence: models.Silence, alert_id: str, worker: models.Worker | models.WorkerSummary | None) -> bool:
+    if silence.rule not in (None, alert_id.rpartition("/")[2]) or silence.alert not in (None, alert_id):
         return False
     if worker is None:
         return silence.worker is None and not silence.labels
@@ -49,8 +49,8 @@ def made(silence_id: str, request: models.SilenceRequest, now: float) -> models.
 
     Raises ``errors.InvalidInput`` for one that would mute everything, is over already, has no end or ends too late.
     """
-    if request.worker is None and request.rule is None and not request.labels:
-        raise errors.InvalidInput("silence", "would mute everything", "name a worker, a label or a rule")
+    if request.worker is None and request.rule is None and request.alert is None and not request.labels:
+        raise errors.InvalidInput("silence", "would mute everything", "name a worker, a label, a rule or an alert")
     if request.ends is None:
         raise errors.InvalidInput("silence", "has no end", "add --for 2h, or --until a time")
     if request.ends <= now:
@@ -63,6 +63,7 @@ def made(silence_id: str, request: models.SilenceRequest, now: float) -> models.
         worker=request.worker,
         labels=dict(request.labels),
         rule=request.rule,
+        alert=request.alert,
         begins=now,
         ends=request.ends,
         reason=request.reason,

@@ -16,6 +16,7 @@ BY = click.option("--by", type=options.Text(), help="Your name; by default the u
 
 
 @click.command(cls=recording.Write)
+@click.argument("alert", metavar="[ALERT]", required=False, type=options.Text())
 @click.option("--worker", "name", type=options.Text(), metavar="WORKER", help="Alerts of this worker.")
 @options.LABELS
 @click.option("--rule", type=options.Text(), help="Alerts of this rule.")
@@ -27,6 +28,7 @@ BY = click.option("--by", type=options.Text(), help="Your name; by default the u
 @session.pass_session
 def silence(
     own: session.Session,
+    alert: str | None,
     name: str | None,
     labels: tuple[str, ...],
     rule: str | None,
@@ -38,8 +40,9 @@ def silence(
 ) -> None:
     """Notify nobody of alerts for a while.
 
-    An alert has to match everything that you name. It is still evaluated and recorded. If it still fires when the
-    silence ends, it notifies then. The end of an alert that had notified before is notified in any case.
+    ALERT is one alert, by its dedup_key. Otherwise an alert has to match everything that you name. It is still
+    evaluated and recorded. If it still fires when the silence ends, it notifies then. The end of an alert that had
+    notified before is notified in any case.
 
     \b
     Example: workermon silence --worker render-07 --for 2h --reason "new disk"
@@ -52,6 +55,7 @@ def silence(
         worker=name,
         labels=options.pairs(labels, "--label"),
         rule=rule,
+        alert=alert,
         ends=_moment(until) if until is not None else None if lasting is None else own.now() + lasting,
         reason=reason,
         by=by or session.user(),
@@ -142,6 +146,8 @@ def _when(row: views.SilenceRow) -> str:
 
 
 def _what(row: views.SilenceRow) -> str:
-    named = (("worker", row.worker), ("rule", row.rule))
+    if row.all:
+        return "everything"
+    named = (("worker", row.worker), ("rule", row.rule), ("alert", row.alert))
     parts = [f"{key} {name}" for key, name in named if name]
     return ", ".join([*parts, *(f"{key}={value}" for key, value in row.labels.items())])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, time
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -37,6 +37,9 @@ _STATISTIC = re.compile(
 )
 
 
+_TIME_OF_DAY = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d")
+
+
 def _region(text: str) -> str:
     if not REGION.fullmatch(text):
         raise ValueError("is not a region such as us-east-1")
@@ -53,6 +56,14 @@ def _statistic(text: str) -> str:
     if not _STATISTIC.fullmatch(text):
         raise ValueError("is not a statistic of CloudWatch such as Average, Sum, Maximum or p99")
     return text
+
+
+def _time_of_day(value: object) -> str:
+    if isinstance(value, time) and value == time(value.hour, value.minute):
+        value = f"{value:%H:%M}"
+    if not isinstance(value, str) or not _TIME_OF_DAY.fullmatch(value):
+        raise ValueError('must be a time of day such as "04:00"')
+    return value
 
 
 def _time(value: object) -> float:
@@ -73,6 +84,7 @@ Retention = Annotated[fields.Seconds, fields.between(3600, 30 * models.DAY)]
 #: At least as long as a datapoint is waited for before a delay is learned.
 Lateness = Annotated[fields.Seconds, fields.between(horizon.DELAY, models.DAY)]
 Time = Annotated[float, BeforeValidator(_time, json_schema_input_type=str)]
+TimeOfDay = Annotated[str, BeforeValidator(_time_of_day, json_schema_input_type=str)]
 #: A month and a day: the longest window of a schedule.
 WindowLength = Annotated[fields.Seconds, fields.between(60, 32 * models.DAY)]
 
@@ -169,17 +181,20 @@ class LimitsSection(fields.Section):
 class SilenceSection(fields.Section):
     """``[[silences]]``: alerts that notify nobody, once (``begins``, ``ends``) or at the times of a schedule.
 
-    ``schedule`` are the five fields of cron on the clocks of ``timezone``, each the begin of a window of ``duration``.
+    ``schedule`` are the five fields of cron on the clocks of ``timezone``. Each is the begin of a window that lasts for
+    ``duration``, or ``until`` a time of day. ``all`` is there instead of worker, labels and rule.
     """
 
     worker: models.Text | None = None
     labels: fields.Labels = {}
     rule: fields.Name | None = None
+    all: bool = False
     reason: models.Text
     begins: Time | None = None
     ends: Time | None = None
     schedule: models.Text | None = None
     duration: WindowLength | None = None
+    until: TimeOfDay | None = None
     timezone: models.Text | None = None
 
 

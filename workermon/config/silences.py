@@ -14,8 +14,12 @@ _SINCE = 1_767_225_600
 def read(place: int, section: grammar.SilenceSection) -> models.Maintenance:
     """Return the window that a section describes; raises ``problems.Mistake`` for one that cannot work."""
     path = f"silences[{place}]"
-    if section.worker is None and section.rule is None and not section.labels:
-        raise problems.Mistake(path, "would mute everything", "name a worker, labels or a rule")
+    names_something = section.worker is not None or section.rule is not None or bool(section.labels)
+    if not names_something and not section.all:
+        todo = "name a worker, labels or a rule, or write all = true"
+        raise problems.Mistake(path, "would mute everything", todo)
+    if names_something and section.all:
+        raise problems.Mistake(f"{path}.all", "does not go with worker, labels or rule", "keep one of the two")
     if section.schedule is None:
         _check_once(path, section)
     else:
@@ -26,12 +30,12 @@ def read(place: int, section: grammar.SilenceSection) -> models.Maintenance:
 
 
 def _check_once(path: str, section: grammar.SilenceSection) -> None:
-    for key in ("duration", "timezone"):
+    for key in ("duration", "until", "timezone"):
         if key in section.model_fields_set:
             todo = 'add schedule = "0 2 * * sun", or remove it'
             raise problems.Mistake(f"{path}.{key}", "is only for a schedule", todo)
     if section.ends is None:
-        raise problems.Mistake(path, "has no end", "add ends, or schedule and duration")
+        raise problems.Mistake(path, "has no end", "add ends, or schedule with duration or until")
     if section.begins is not None and section.ends <= section.begins:
         raise problems.Mistake(f"{path}.ends", "does not come after begins", "exchange them")
     if section.begins is not None and section.ends - section.begins > models.MAX_SILENCE:
@@ -42,8 +46,11 @@ def _check_schedule(path: str, section: grammar.SilenceSection, schedule: str) -
     for key in ("begins", "ends"):
         if key in section.model_fields_set:
             raise problems.Mistake(f"{path}.{key}", "does not go with a schedule", "keep one of the two")
-    if section.duration is None:
-        raise problems.Mistake(f"{path}.duration", "is missing beside schedule", 'write duration = "2h"')
+    if section.duration is None and section.until is None:
+        todo = 'write duration = "2h", or until = "04:00"'
+        raise problems.Mistake(f"{path}.duration", "is missing beside schedule", todo)
+    if section.duration is not None and section.until is not None:
+        raise problems.Mistake(f"{path}.until", "does not go with duration", "keep one of the two")
     timezone = section.timezone or "UTC"
     try:
         models.zone(timezone)
@@ -52,9 +59,9 @@ def _check_schedule(path: str, section: grammar.SilenceSection, schedule: str) -
         todo = meant or "see the names of the tz database"
         raise problems.Mistake(f"{path}.timezone", f"{problems.shown(timezone)!r} {why}", todo) from None
     try:
-        models.check_schedule(schedule, timezone, section.duration, _SINCE)
+        models.check_schedule(models.Recurrence(schedule, timezone, section.duration, section.until), _SINCE)
     except ValueError as why:
         todo = 'write minute, hour, day, month and day of the week, such as "0 2 * * sun"'
         if "for ever" in str(why):
-            todo = "choose a shorter duration, or change the rule"
+            todo = "choose an earlier end, or change the rule"
         raise problems.Mistake(f"{path}.schedule", f"{problems.shown(schedule)!r} {why}", todo) from None

@@ -47,7 +47,9 @@ class SilenceExpiry:
     def _wake(self, active_silences: Sequence[models.Silence], at: float) -> None:
         """Have every alert looked at that was silenced and that none of these mutes."""
         last = [alert.last for alert in self.alerts.open() if alert.silenced_by and alert.last]
-        unsilenced = [each for each in last if silences.muting(active_silences, each.worker, each.rule, at) is None]
+        unsilenced = [
+            each for each in last if silences.muting(active_silences, each.dedup_key, each.worker, at) is None
+        ]
         of_channels = [each.dedup_key for each in unsilenced if models.is_delivery_alert(each.dedup_key)]
         evaluated = [each for each in unsilenced if each.dedup_key not in of_channels]
         worker_ids = [each.worker.id for each in evaluated if each.worker is not None]

@@ -28,6 +28,8 @@ class Silencing:
         Raises ``errors.NotFound`` for a worker or rule that there is not, ``errors.InvalidInput`` for a silence that
         cannot be meant.
         """
+        if request.alert is not None:
+            request = self._of_alert(request, request.alert)
         self._check_worker(request)
         self._check_rule(request)
         silence = silences.made(secrets.token_hex(4), request, self.now())
@@ -54,6 +56,20 @@ class Silencing:
         self.samples.mark_pending(list(dict.fromkeys(last.worker.id for last in firing if last.worker)), at)
         log.info("silence.removed", silence_id=silence_id)
         return active[silence_id]
+
+    def _of_alert(self, request: models.SilenceRequest, alert: str) -> models.SilenceRequest:
+        """Return the request for one alert: of a worker it is the worker and the rule, of others the alert itself."""
+        if request.worker is not None or request.rule is not None or request.labels:
+            why = "names an alert and something beside it"
+            raise errors.InvalidInput("silence", why, "leave out the worker, the labels and the rule")
+        subject_id, _, rule = alert.rpartition("/")
+        names = {name for record in self.workers.every() for name in (record.worker.id, record.worker.name)}
+        if subject_id in names:
+            return request.model_copy(update={"alert": None, "worker": subject_id, "rule": rule})
+        firing = [each.last.dedup_key for each in self.alerts.open() if each.last is not None]
+        if alert not in firing and not self.alerts.history(alert, 1):
+            raise errors.NotFound(f"alert {alert}", "there is none of that name", errors.nearest(alert, firing))
+        return request
 
     def _check_worker(self, request: models.SilenceRequest) -> None:
         if request.worker is None:

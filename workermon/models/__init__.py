@@ -58,6 +58,7 @@ from workermon.models.event import Event, Reading, readings
 from workermon.models.maintenance import (
     MAX_SILENCE,
     Maintenance,
+    Recurrence,
     Span,
     check_schedule,
     describe_maintenance,
@@ -187,6 +188,7 @@ __all__ = [
     "Origin",
     "Query",
     "Reading",
+    "Recurrence",
     "RegionNames",
     "Role",
     "Rule",

@@ -11,13 +11,15 @@ from workermon.models.sample import Datapoint
 class Silence(Frozen):
     """Alerts that notify nobody from ``begins`` until ``ends``: those that everything it names is true of.
 
-    ``worker`` is an instance id, or a name: then it means whoever has that name, also a replacement.
+    ``worker`` is an instance id, or a name: then it means whoever has that name, also a replacement. ``alert`` is a
+    ``dedup_key``. One that names nothing is about every alert; only a window of the config file may be.
     """
 
     id: str
     worker: str | None = None
     labels: dict[str, str] = {}
     rule: str | None = None
+    alert: str | None = None
     begins: float
     ends: float
     reason: Text
@@ -27,12 +29,14 @@ class Silence(Frozen):
 class SilenceRequest(Frozen):
     """A silence that somebody asks for; ``ends`` is a time in seconds, ``None`` if none was given.
 
-    ``worker`` is an instance id, or a name: then it means whoever has that name, also a replacement.
+    ``worker`` is an instance id, or a name: then it means whoever has that name, also a replacement. ``alert`` is a
+    ``dedup_key``, in which a name may stand in the place of the id; it goes with nothing else.
     """
 
     worker: Text | None = None
     labels: dict[str, str] = {}
     rule: Text | None = None
+    alert: Text | None = None
     ends: float | None
     reason: Text
     by: Text

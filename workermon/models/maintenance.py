@@ -32,23 +32,61 @@ class Span(NamedTuple):
     ends: float
 
 
-class Maintenance(Frozen):
-    """A silence of the config file: from ``begins`` until ``ends``, or ``duration`` seconds at each time of a schedule.
+class Recurrence(NamedTuple):
+    """The windows of a schedule: each lasts for ``duration`` seconds, or ``until`` a time of day (``HH:MM``)."""
 
-    ``worker`` is an instance id or a name; ``schedule`` are the five fields of cron, on the clocks of ``timezone``.
-    ``id`` names what it says, all but the reason.
+    schedule: str
+    timezone: str
+    duration: int | None = None
+    until: str | None = None
+
+    def end(self, begin: float) -> float:
+        """Return when the window ends that begins at a time.
+
+        If the clocks skip the time of day, it is right after the gap; if that comes twice, the first one counts.
+        """
+        if self.until is None:
+            return begin + (self.duration or 0)
+        hour, _, minute = self.until.partition(":")
+        return next(schedule_times(f"{int(minute)} {int(hour)} * * *", self.timezone, begin))
+
+    def __str__(self) -> str:
+        """Say in words when it is.
+
+        >>> str(Recurrence("0 2 * * sun", "UTC", until="04:00"))
+        '0 2 * * sun UTC until 04:00'
+        """
+        lasting = f"for {self.duration} s" if self.until is None else f"until {self.until}"
+        return f"{self.schedule} {self.timezone} {lasting}"
+
+
+class Maintenance(Frozen):
+    """A silence of the config file: from ``begins`` until ``ends``, or from each time of a schedule on.
+
+    Then it lasts for ``duration`` seconds, or ``until`` a time of day (``HH:MM``). ``schedule`` are the five fields of
+    cron; both are on the clocks of ``timezone``. ``worker`` is an instance id or a name. ``all``: it names nothing and
+    is about every alert. ``id`` names what it says, all but the reason.
     """
 
     id: str
     worker: str | None = None
     labels: dict[str, str] = {}
     rule: str | None = None
+    all: bool = False
     reason: Text
     begins: float | None = None
     ends: float | None = None
     schedule: str | None = None
     duration: int | None = None
+    until: str | None = None
     timezone: str = "UTC"
+
+    @property
+    def recurrence(self) -> Recurrence | None:
+        """Return when it recurs, ``None`` if it is there once."""
+        if self.schedule is None:
+            return None
+        return Recurrence(self.schedule, self.timezone, self.duration, self.until)
 
 
 def maintenance_id(maintenance: Maintenance) -> str:
@@ -66,8 +104,10 @@ def describe_maintenance(maintenance: Maintenance) -> str:
     named = (("worker", maintenance.worker), ("rule", maintenance.rule))
     parts = [f"{what} {name}" for what, name in named if name is not None]
     parts += [f"{key}={value}" for key, value in maintenance.labels.items()]
-    if maintenance.schedule is not None:
-        when = f"{maintenance.schedule} {maintenance.timezone} for {maintenance.duration} s"
+    if maintenance.all:
+        parts.append("everything")
+    if maintenance.recurrence is not None:
+        when = str(maintenance.recurrence)
     else:
         when = f"until {rfc3339(maintenance.ends or 0)}"
         if maintenance.begins is not None:
@@ -80,20 +120,20 @@ def is_over(maintenance: Maintenance, now: float) -> bool:
     return maintenance.ends is not None and maintenance.ends <= now
 
 
-def check_schedule(schedule: str, timezone: str, duration: int, since: float) -> None:
+def check_schedule(recurrence: Recurrence, since: float) -> None:
     """Raise ``ValueError`` for a schedule that is not valid, that never comes or whose windows join for a year.
 
     Its windows are checked from ``since`` on (a time).
     """
-    if len(schedule.split()) != 5:
+    if len(recurrence.schedule.split()) != 5:
         raise ValueError('does not have the five fields of cron, such as "0 2 * * sun"')
     try:
-        first = next(schedule_times(schedule, timezone, since), None)
+        first = next(schedule_times(recurrence.schedule, recurrence.timezone, since), None)
     except cronsim.CronSimError as why:
         raise ValueError(f"is not a schedule of cron: {str(why).lower()}") from None
     if first is None:
         raise ValueError("never comes")
-    joined_windows(schedule, timezone, duration, first)
+    joined_windows(recurrence, first)
 
 
 def zone(name: str) -> tzinfo:
@@ -128,14 +168,14 @@ def latest_time(schedule: str, timezone: str, now: float) -> float | None:
     return latest
 
 
-def joined_windows(schedule: str, timezone: str, duration: int, begin: float) -> Span:
+def joined_windows(recurrence: Recurrence, begin: float) -> Span:
     """Return the span of the windows that join from ``begin`` on; raises ``ValueError`` if they join for a year."""
-    ends = begin + duration
+    ends = recurrence.end(begin)
     for _ in range(_MAX_JOINED):
-        latest = latest_time(schedule, timezone, ends)
-        if latest is None or latest + duration <= ends:
+        latest = latest_time(recurrence.schedule, recurrence.timezone, ends)
+        if latest is None or recurrence.end(latest) <= ends:
             return Span(begin, ends)
-        ends = latest + duration
+        ends = recurrence.end(latest)
         if ends - begin > MAX_SILENCE:
             break
     raise ValueError("is open for ever: the next window begins before the last one ends")

@@ -207,7 +207,7 @@ class Sender:
             return True
         at = self.now()
         active_silences = silences.in_force(self.silences.every(), self.configurations.load().silences, at)
-        return silences.muting(active_silences, notification.worker, notification.rule, at) is not None
+        return silences.muting(active_silences, notification.dedup_key, notification.worker, at) is not None
 
 
 def _as_sent(claimed: models.ClaimedNotification, kind: ChannelType) -> models.Notification:

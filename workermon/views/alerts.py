@@ -210,7 +210,7 @@ def alert_position(row: AlertRow) -> Position:
 def _silenced_by(
     alert: models.Alert, last: models.Notification, silences: Sequence[models.Silence], at: float
 ) -> str | None:
-    silence = silencing.muting(silences, last.worker, alert.rule, at)
+    silence = silencing.muting(silences, last.dedup_key, last.worker, at)
     return silence.id if silence else alert.silenced_by
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from workermon import errors, models, ports, rules
 from workermon.alerts import silences as silencing
+from workermon.alerts import subject
 from workermon.views.document import Document
 
 #: Points that a chart shows: more than it has pixels. Of what is longer, the least and the highest of each stretch.
@@ -172,7 +173,7 @@ class ChartView:
         configuration: models.Configuration,
     ) -> tuple[SilenceSpan, ...]:
         every = silencing.in_force(self.silences.every(), configuration.silences, self.now())
-        names = [rule.name for rule in applied]
+        alert_ids = [subject.of_worker(record.worker).alert_id(rule.name) for rule in applied]
         return tuple(
             SilenceSpan(
                 id=silence.id,
@@ -183,7 +184,7 @@ class ChartView:
             )
             for silence in every
             if silence.ends >= since
-            and any(silencing.muting([silence], record.worker, name, silence.begins) for name in names)
+            and any(silencing.muting([silence], each, record.worker, silence.begins) for each in alert_ids)
         )
 
 

@@ -18,16 +18,19 @@ class Window(Document):
 
 
 class SilenceRow(Document):
-    """A silence: it mutes alerts that match all of ``worker``, ``labels`` and ``rule``.
+    """A silence: it mutes alerts that match all of ``worker``, ``labels``, ``rule`` and ``alert`` (a ``dedup_key``).
 
+    ``all``: it names nothing, and mutes every alert.
     ``begins`` and ``ends`` are null for a window of the config file that is shut; ``next`` is when it opens next.
-    ``schedule`` (cron), ``duration`` (seconds) and ``timezone`` are of windows of the config file only.
+    ``schedule`` (cron), ``duration`` (seconds), ``until`` and ``timezone`` are of windows of the config file only.
     """
 
     id: str
     worker: str | None
     labels: dict[str, str]
     rule: str | None
+    alert: str | None
+    all: bool
     begins: Time | None
     ends: Time | None
     reason: str
@@ -42,6 +45,7 @@ class MaintenanceRow(SilenceRow):
 
     schedule: str | None
     duration: int | None
+    until: str | None
     timezone: str | None
 
 
@@ -75,6 +79,8 @@ def silence_row(silence: models.Silence) -> SilenceRow:
         worker=silence.worker,
         labels=silence.labels,
         rule=silence.rule,
+        alert=silence.alert,
+        all=False,
         begins=silence.begins,
         ends=silence.ends,
         reason=silence.reason,
@@ -92,6 +98,8 @@ def _window_row(window: models.Maintenance, now: float) -> MaintenanceRow:
         worker=window.worker,
         labels=window.labels,
         rule=window.rule,
+        alert=None,
+        all=window.all,
         begins=current.begins if current else None,
         ends=current.ends if current else None,
         reason=window.reason,
@@ -101,6 +109,7 @@ def _window_row(window: models.Maintenance, now: float) -> MaintenanceRow:
         next=Window(begins=following.begins, ends=following.ends) if following else None,
         schedule=window.schedule,
         duration=window.duration,
+        until=window.until,
         timezone=window.timezone if window.schedule else None,
     )
 

@@ -75,7 +75,7 @@ def active(in_force: Sequence[models.Silence], subject: Subject, rule: str, at: 
     return tuple(
         ActiveSilence(id=silence.id, ends=silence.ends, reason=silence.reason, by=silence.by)
         for silence in in_force
-        if silencing.muting([silence], subject.worker, rule, at)
+        if silencing.muting([silence], subject.alert_id(rule), subject.worker, at)
     )
 
 

@@ -186,7 +186,7 @@ def _silence(row: views.SilenceRow, now: float) -> dict[str, Any] | None:
         if row.next is None:
             return None
         begins, ends = row.next.begins, row.next.ends
-    named = {"alertname": row.rule, "worker": row.worker}
+    named = {"alertname": row.rule, "worker": row.worker, "dedup_key": row.alert}
     if row.worker is not None and models.INSTANCE_ID.fullmatch(row.worker):
         named = {"alertname": row.rule, "instance": row.worker}
     equal = {name: value for name, value in named.items() if value is not None}

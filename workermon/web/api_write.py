@@ -55,6 +55,7 @@ class SilenceBody(fields.Fields):
     worker: models.Text | None = Field(default=None, description="An instance id, or a name and whoever has it.")
     labels: fields.Labels = Field(default={})
     rule: models.Text | None = None
+    alert: models.Text | None = Field(default=None, description="One alert, by its dedup_key, and nothing else.")
     lasting: fields.Duration | None = Field(default=None, alias="for")
     until: fields.Moment | None = None
     reason: models.Text
@@ -72,6 +73,7 @@ class SilenceBody(fields.Fields):
             worker=self.worker,
             labels=self.labels,
             rule=self.rule,
+            alert=self.alert,
             ends=self.until if self.lasting is None else now + self.lasting,
             reason=self.reason,
             by=self.by or caller.name,
