@@ -1,4 +1,4 @@
-"""The audit trail: one sorted set by time."""
+"""The audit trail: its entries, and their order by time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,21 @@ from typing import Any
 
 import redis
 
-from workermon import models, ports
+from workermon import lua, models, ports
 from workermon.on_redis import client, keys
+
+
+class RecordAudit(lua.Script[int]):
+    """Add an entry, and drop what is too old or too much; return how many were dropped."""
+
+    order: lua.Key
+    entries: lua.Key
+    id: lua.Argument
+    entry: lua.Argument
+    at: lua.Argument
+    before: lua.Argument
+    most: lua.Argument
+    lifetime: lua.Argument
 
 
 class RedisAudit:
@@ -18,15 +31,21 @@ class RedisAudit:
 
     def record(self, entry: models.AuditEntry) -> None:
         """Add an entry, and drop what is too old or too much."""
-        with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
-            pipe.zadd(keys.AUDIT, {entry.model_dump_json(): entry.at})
-            pipe.zremrangebyscore(keys.AUDIT, "-inf", f"({entry.at - ports.AUDIT_AGE}")
-            pipe.zremrangebyrank(keys.AUDIT, 0, -ports.AUDIT_ENTRIES - 1)
-            pipe.expire(keys.AUDIT, ports.AUDIT_AGE)
-            pipe.execute()
+        recording = RecordAudit(
+            order=keys.AUDIT,
+            entries=keys.AUDIT_ENTRIES,
+            id=entry.id,
+            entry=entry.model_dump_json(),
+            at=repr(entry.at),
+            before=repr(entry.at - ports.AUDIT_AGE),
+            most=ports.AUDIT_ENTRIES,
+            lifetime=int(ports.AUDIT_AGE),
+        )
+        client.run(self._client, recording)
 
     def entries(self, since: float, limit: int = ports.AUDIT_ENTRIES) -> list[models.AuditEntry]:
         """Return the entries from that time on."""
         with client.guard(self._client):
-            found: Any = self._client.zrevrangebyscore(keys.AUDIT, "+inf", since, 0, limit)
-        return [models.AuditEntry.model_validate_json(text) for text in found]
+            ids: Any = self._client.zrevrangebyscore(keys.AUDIT, "+inf", since, 0, limit)
+            found: Any = self._client.hmget(keys.AUDIT_ENTRIES, ids) if ids else []
+        return [models.AuditEntry.model_validate_json(text) for text in found if text is not None]

@@ -135,7 +135,8 @@ LISTED = (
     Listed("workermon:tokens", "hash", "access", "role and hash of each token, by name", "permanent"),
     Listed("workermon:sessions", "hash", "access", "sessions of browsers, by hash", "permanent; 1,000 at most"),
     Listed("workermon:csrf-key", "string", "access", "what CSRF tokens are made with", "permanent"),
-    Listed("workermon:audit", "zset", "audit", "writes by time", "400 days; 10,000 at most", expires=True),
+    Listed("workermon:audit", "zset", "audit", "ids of entries by time", "400 days; 10,000 at most", expires=True),
+    Listed("workermon:audit:entries", "hash", "audit", "who did what", "as workermon:audit", expires=True),
     Listed(
         "workermon:idempotency-key:<key>",
         "string",
@@ -213,6 +214,7 @@ TOKENS = "workermon:tokens"
 SESSIONS = "workermon:sessions"
 CSRF_KEY = "workermon:csrf-key"
 AUDIT = "workermon:audit"
+AUDIT_ENTRIES = "workermon:audit:entries"
 CONFIGURATION = "workermon:configuration"
 PULSE = "workermon:pulse"
 CANARY = "workermon:canary"
