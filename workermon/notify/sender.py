@@ -48,10 +48,8 @@ class Sender:
             self.outbox.postpone(claimed, at, at + wait)
             return False
         try:
-            self._hand_over([claimed], channel)
+            self._attempt([claimed], channel)
         except errors.WorkermonError as why:
-            if channel is not None:
-                self.channel_health.failed(channel.name, why, retried=_is_retried(claimed))
             return self._failed(policy.Failure(claimed, self.now(), why, channel_removed=channel is None))
         failpoints.reach("deliver.sent")
         log.info(
@@ -81,9 +79,8 @@ class Sender:
                 self.outbox.postpone(claimed, at, at + (wait or policy.FIRST_WAIT))
             return False
         try:
-            self._hand_over(needed, channel)
+            self._attempt(needed, channel)
         except errors.WorkermonError as why:
-            self.channel_health.failed(channel.name, why, retried=any(map(_is_retried, needed)))
             return self._group_failed(needed, why)
         failpoints.reach("group.sent")
         log.info("deliver.accepted_group", channel=first.channel, rule=first.notification.rule, alerts=len(needed))
@@ -115,6 +112,15 @@ class Sender:
             return 0.0
         critical = any(claimed.notification.severity == "critical" for claimed in claims)
         return self.throttle.take(channel.name, limit, critical=critical, now=self.now())
+
+    def _attempt(self, claims: Sequence[models.ClaimedNotification], channel: models.Channel | None) -> None:
+        """Send one message; if that fails, note since when the channel accepts nothing."""
+        try:
+            self._hand_over(claims, channel)
+        except errors.WorkermonError as why:
+            if channel is not None:
+                self.channel_health.failed(channel.name, why, retried=any(map(_is_retried, claims)))
+            raise
 
     def _hand_over(self, claims: Sequence[models.ClaimedNotification], channel: models.Channel | None) -> None:
         what = f"channel {claims[0].channel}"
