@@ -110,9 +110,12 @@ def _fleet_lines(report: fleet.ChangeReport) -> Iterator[str]:
 
 
 def _configuration_lines(report: fleet.ChangeReport) -> Iterator[str]:
+    details = {(each.what, each.name): ", ".join(map(str, each.changes)) for each in report.differences}
     for what, names in _changes(report):
         for how, changed in (("added", names.added), ("changed", names.changed), ("removed", names.removed)):
-            yield from (f"{how} {what} {errors.printable(name)}" for name in changed)
+            for name in changed:
+                detail = f": {details[what, name]}" if how == "changed" and details.get((what, name)) else ""
+                yield errors.printable(f"{how} {what} {name}{detail}")
 
 
 def _changes(report: fleet.ChangeReport) -> tuple[tuple[str, difference.Names], ...]:

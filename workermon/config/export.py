@@ -21,14 +21,14 @@ def text(
     """
     workers = sorted((worker for worker in fleet if worker.origin != "discover"), key=lambda worker: worker.id)
     document: Table = {
-        "rules": [_rule(rule, kinds) for rule in configuration.rules],
+        "rules": [rule_table(rule, kinds) for rule in configuration.rules],
         "workers": [_worker(worker) for worker in workers],
         "metrics": [
             _metric(metric) for name, metric in configuration.metrics.items() if catalogue.CATALOGUE.get(name) != metric
         ],
         "discover": _changed_fields(configuration.discover),
         "channels": {
-            name: {**_changed_fields(channel, "name", "options"), **channel.options}
+            name: channel_table(channel)
             for name, channel in configuration.channels.items()
             if catalogue.DEFAULT_CHANNELS.get(name) != channel
         },
@@ -99,7 +99,13 @@ def _metric(metric: models.Metric) -> Table:
     return found if metric.period is None else found | {"period": f"{metric.period}s"}
 
 
-def _rule(rule: models.Rule, kinds: Kinds) -> Table:
+def channel_table(channel: models.Channel) -> Table:
+    """Return a channel as the file has it."""
+    return {**_changed_fields(channel, "name", "options"), **channel.options}
+
+
+def rule_table(rule: models.Rule, kinds: Kinds) -> Table:
+    """Return a rule as the file has it."""
     kind = kinds[rule.kind]
     found: Table = {"name": rule.name, "metric": rule.metric or kind.pseudo_metric, **kind.export(rule)}
     if rule.flapping is not None:

@@ -31,14 +31,15 @@ def write(document: Mapping[str, Any]) -> str:
 
 
 def _pairs(table: Mapping[str, Any]) -> list[str]:
-    return [f"{_key(key)} = {_value(value)}" for key, value in table.items()]
+    return [f"{_key(key)} = {value_text(value)}" for key, value in table.items()]
 
 
 def _key(key: str) -> str:
     return key if _BARE.fullmatch(key) else _string(key)
 
 
-def _value(value: object) -> str:
+def value_text(value: object) -> str:
+    """Return a value as the config file has it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -46,7 +47,7 @@ def _value(value: object) -> str:
     if isinstance(value, Mapping):
         return "{ " + ", ".join(_pairs(value)) + " }" if value else "{}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(element) for element in value) + "]"
+        return "[" + ", ".join(value_text(element) for element in value) + "]"
     return repr(value)
 
 

@@ -19,7 +19,8 @@ class ChangeReport(models.Frozen):
     monitored afterwards; the others are instance ids:
     ``taken_over`` are those of ``updated`` that belong to ``[discover]`` from now on, ``skipped`` those that EC2 does
     not have. ``changed`` are the parts of the configuration that change, ``rules`` those that apply afterwards,
-    ``series`` by metric how many of CloudWatch's series are asked for then.
+    ``differences`` what changes of each thing that is changed, ``series`` by metric how many of CloudWatch's series are
+    asked for then.
     """
 
     file: str
@@ -37,6 +38,7 @@ class ChangeReport(models.Frozen):
     collected: difference.Names
     silences: difference.Names
     settings: difference.Names
+    differences: tuple[difference.Difference, ...]
     dollars_per_month: MonthlyPrice
     series: dict[str, int]
     warnings: tuple[str, ...]
@@ -108,7 +110,7 @@ class Plan:
 
     def report(self, kinds: rules.Kinds, secrets: ports.Secrets, price: Price) -> ChangeReport:
         """Return what people and programs are shown of it."""
-        changes = difference.changes(self.before, self.after)
+        changes = difference.changes(self.before, self.after, kinds)
         workers = self.fleet_after()
         covered = rule_coverage(self.after, workers, kinds)
         return ChangeReport(
@@ -127,6 +129,7 @@ class Plan:
             collected=changes.collected,
             silences=changes.silences,
             settings=changes.settings,
+            differences=changes.differences,
             dollars_per_month=price.dollars,
             series=price.series,
             warnings=(
