@@ -199,7 +199,7 @@ def test_a_plan_says_what_changes_of_a_rule(ok, world, tmp_path):
     changed = (
         rule.replace("critical = 90", "warning = 80, critical = 95") + 'breach = "2 of 3"\nlabels = { team = "a" }\n'
     )
-    moved = channel.replace("T0KEN", "0THER").replace("1h", "2h")
+    moved = channel.replace("T0KEN", "T1KEN").replace("1h", "2h")
     file.write_text(f'{changed}{moved}[collect]\nretention = "48h"\n', "utf-8")
     lines = ok("plan", str(file)).splitlines()
     assert (
@@ -208,7 +208,7 @@ def test_a_plan_says_what_changes_of_a_rule(ok, world, tmp_path):
     ) in lines
     assert "changed channel ops: url, repeat 3600 → 7200" in lines
     assert 'changed setting retention: "86400s" → "172800s"' in lines
-    assert not any("T0KEN" in line or "0THER" in line for line in lines)
+    assert not any("T0KEN" in line or "T1KEN" in line for line in lines)
     document = json.loads(ok("plan", str(file), "--json"))
     assert document["differences"][0]["changes"][2] == {"key": "breach", "before": '"3 of 3"', "after": '"2 of 3"'}
 
