@@ -189,7 +189,7 @@ def test_a_plan_tells_the_difference_and_changes_nothing(ok: Any, run: Any, worl
     assert text.splitlines()[-1] == f"CloudWatch: about ${month:.2f} a month, ${month:.2f} before"
 
 
-def test_a_plan_says_what_changes_of_a_rule(ok, world, tmp_path):
+def test_a_plan_says_what_changes_of_a_rule(ok: Any, tmp_path: Path) -> None:
     """Each key that changes has its value before and after, as the file has them; an address is never shown."""
     file = tmp_path / "fleet.toml"
     channel = '[channels.ops]\ntype = "webhook"\nurl = "https://example.com/T0KEN"\nrepeat = "1h"\n'
