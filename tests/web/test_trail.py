@@ -80,3 +80,19 @@ def test_a_trail_out_of_reach_takes_nothing_back(
 
     monkeypatch.setattr(world.audit, "record", down)
     assert web.post("/test/write/x", json={}).status_code == 200
+
+
+def test_the_trail_is_read_in_pages(web: TestClient, world: Ports) -> None:
+    """The newest come first, a page at a time; ``since`` leaves out what was before, and a made-up cursor is 400."""
+    for number in range(5):
+        web.post(f"/test/write/{number}", json={})
+        world.clock.advance(60)
+    first = web.get("/api/v1/audit?limit=3").json()
+    assert [row["action"][-1] for row in first["audit"]] == ["4", "3", "2"]
+    assert first["audit"][0].keys() == {"id", "at", "by", "from", "action", "target", "outcome"}
+    rest = web.get(f"/api/v1/audit?limit=3&cursor={first['next']}").json()
+    assert [row["action"][-1] for row in rest["audit"]] == ["1", "0"]
+    assert rest["next"] is None
+    assert [row["action"][-1] for row in web.get("/api/v1/audit?since=90s").json()["audit"]] == ["4"]
+    assert web.get("/api/v1/audit?cursor=x").status_code == 400
+    assert web.get("/api/v1/audit?limit=1001").status_code == 422
