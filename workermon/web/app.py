@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from workermon import __version__, errors, ports, settings, views
+from workermon import __version__, errors, health, ports, settings, views
 from workermon.web import (
     actions,
     alertmanager,
@@ -25,6 +25,7 @@ from workermon.web import (
     pages,
     probes,
     problems,
+    shared,
     snapshots,
     stream,
     trail,
@@ -64,6 +65,7 @@ def create_app(container: dishka.Container) -> FastAPI:
     app.state.gate = gate.Gate(own=own, access=container.get(ports.Access), now=now, attempts=tries)
     app.state.hub = hub.Hub(lambda: container.get(views.Watch).follow())
     app.state.snapshots = snapshots.Snapshots()
+    app.state.status = shared.Shared[health.Status]()
     app.state.metrics = metrics.Cache()
     app.state.began = now()
     for router in ROUTERS:

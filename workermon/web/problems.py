@@ -49,13 +49,18 @@ class Problem(JSONResponse):
 
     def __init__(self, content: Mapping[str, object], status: int, headers: Mapping[str, str], media_type: str) -> None:
         super().__init__(content, status, headers, media_type)
-        self._page = HTMLResponse(render.render("error.html", **content), status, headers)
+        self._content, self._given = content, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it as the one that is asked for."""
         asked = Headers(scope=scope).get("accept", "")
         program = "text/html" not in asked or scope["path"].startswith(_PROGRAMS)
-        await (super().__call__ if program else self._page)(scope, receive, send)
+        if program:
+            await super().__call__(scope, receive, send)
+            return
+        page = HTMLResponse(render.render("error.html", **self._content), self.status_code, self._given)
+        page.raw_headers += [header for header in self.raw_headers if header[0] == b"set-cookie"]
+        await page(scope, receive, send)
 
 
 class Refused(errors.WorkermonError):

@@ -1,0 +1,74 @@
+"""What many ask for at once is made once for all of them, and never older than the question."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.support.commands import Ports
+from tests.support.waiting import eventually
+from workermon import health
+from workermon.web import shared
+
+
+class Ticks:
+    """A clock that goes on by one each time that it is looked at, so that a test knows who has asked."""
+
+    def __init__(self) -> None:
+        self._numbers, self.now = itertools.count(1), 0
+
+    def __call__(self) -> float:
+        """Return the next number."""
+        self.now = next(self._numbers)
+        return float(self.now)
+
+
+def test_who_asks_alone_gets_the_present_state() -> None:
+    """Nothing is kept for the next one who asks."""
+    numbers = itertools.count()
+    kept = shared.Shared[int]()
+    assert [kept.get(lambda: next(numbers)) for _ in range(3)] == [0, 1, 2]
+
+
+def test_who_waits_shares_the_next_one() -> None:
+    """All who ask while one is made get the same next one, also if that is an error."""
+    ticks, going, numbers = Ticks(), threading.Event(), itertools.count()
+    kept = shared.Shared[int](ticks)
+
+    def make() -> int:
+        number = next(numbers)
+        assert going.wait(30)
+        if number == 1:
+            raise ValueError(number)
+        return number
+
+    with ThreadPoolExecutor(9) as threads:
+        asked = [threads.submit(kept.get, make) for _ in range(9)]
+        eventually(lambda: ticks.now == 10, what="nine questions and a beginning")
+        going.set()
+        errors = [type(each.exception(30)) for each in asked]
+    assert errors.count(ValueError) == 8
+    assert next(numbers) == 2
+
+
+def test_a_flood_of_status_asks_the_nodes_twice(web: TestClient, world: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask for the status while it is made, the nodes answer one more ping."""
+    ticks, going, pings = Ticks(), threading.Event(), itertools.count()
+
+    def ping(timeout: float = 1.0) -> list[str]:
+        next(pings)
+        assert going.wait(30)
+        return ["collect@here"]
+
+    monkeypatch.setattr(world.nodes, "ping", ping)
+    web.app.state.status = shared.Shared[health.Status](ticks)  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(8) as threads:
+        answers = [threads.submit(web.get, "/api/v1/status") for _ in range(8)]
+        eventually(lambda: ticks.now == 9, what="eight questions and a beginning")
+        going.set()
+        assert [each.result(30).status_code for each in answers] == [200] * 8
+    assert next(pings) == 2

@@ -1,0 +1,46 @@
+"""What costs much and many ask for at once is made once for all of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """Hands out what was begun after it was asked for: never anything older, and one at a time is made.
+
+    So a flood of requests asks the nodes, Redis and AWS no more often than one client that asks without a pause.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._begun = -1.0
+        self._outcome: Callable[[], T] | None = None
+
+    def get(self, make: Callable[[], T]) -> T:
+        """Return what ``make`` returns or raise what it raises; whoever waits meanwhile shares the next one."""
+        asked = self._clock()
+        with self._lock:
+            if self._outcome is None or self._begun < asked:
+                self._begun = self._clock()
+                self._outcome = _made(make)
+            outcome = self._outcome
+        return outcome()
+
+
+def _made(make: Callable[[], T]) -> Callable[[], T]:
+    try:
+        made = make()
+    except Exception as why:
+        failure = why
+
+        def fail() -> T:
+            raise failure
+
+        return fail
+    return lambda: made
