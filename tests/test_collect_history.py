@@ -61,6 +61,12 @@ class Served:
         """Nothing but what EC2 publishes is there."""
         return {}
 
+    def foreign_dimensions(
+        self, scope: models.AccountRegion, namespace: str, metric_name: str
+    ) -> list[tuple[tuple[str, str], ...]]:
+        """Nothing is published for no instance."""
+        return []
+
 
 class World(testing.Monitor):
     """One worker with one metric, whose CloudWatch knows when each value appeared."""

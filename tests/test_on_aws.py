@@ -425,6 +425,16 @@ def test_a_whole_region_is_listed_page_by_page(sessions: session.Sessions, on_cl
     }
 
 
+def test_series_that_name_no_instance_are_found(sessions: session.Sessions, on_cloudwatch: Stubber) -> None:
+    """The metric is listed without a filter; what names an instance is left out."""
+    asked = {"Namespace": "CWAgent", "MetricName": "mem_used_percent", "RecentlyActive": "PT3H"}
+    on_cloudwatch.add_response("list_metrics", listed({"InstanceId": A}, {"host": "a"}, NextToken="more"), asked)
+    sets = listed({"InstanceId": "${aws:InstanceId}"}, {"host": "a"})
+    on_cloudwatch.add_response("list_metrics", sets, {**asked, "NextToken": "more"})
+    found = cloudwatch.AwsCloudWatch(sessions).foreign_dimensions(SCOPE, "CWAgent", "mem_used_percent")
+    assert found == [(("host", "a"),), (("InstanceId", "${aws:InstanceId}"),)]
+
+
 def test_a_listing_longer_than_the_fleet_asked_for_is_given_up(
     sessions: session.Sessions, on_cloudwatch: Stubber
 ) -> None:

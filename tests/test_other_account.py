@@ -63,6 +63,10 @@ class House:
         """Nothing but what EC2 publishes is there."""
         return {}
 
+    def foreign_dimensions(self, *_: Any) -> list[tuple[tuple[str, str], ...]]:
+        """Nothing is published for no instance."""
+        return []
+
     def add(self, account: str, incarnation: str) -> models.Worker:
         """Monitor the instance of an account."""
         worker = models.Worker(

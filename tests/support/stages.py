@@ -128,6 +128,7 @@ def explained(
         configurations=configurations,
         pulse=pulse,
         silences=silences,
+        learned_delays=testing.MemoryLearnedDelays(),
         kinds=rules.KINDS,
         now=now,
     )

@@ -213,6 +213,8 @@ def _worker_lines(found: views.WorkerExplanation) -> Iterator[str]:
         f"{found.worker.name} ({found.worker.id}){about}: {found.status}, {found.monitoring},"
         f" last successful collection {succeeded}{failed}"
     )
+    for missing in found.missing_metrics:
+        yield f"  missing  {missing.metric}: {missing.reason}"
     if not found.rules:
         yield "no rule is over it"
     for rule in sorted(found.rules, key=lambda rule: not rule.applies):

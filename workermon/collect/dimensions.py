@@ -170,7 +170,27 @@ class Search:
                     why = self._settle(record, key, looked_up)
                     if why is not None and not self._is_published(record, key):
                         failures.setdefault(record.worker.id, {})[metric.name] = why
+            self._look_for_foreign()
         return Published(self._sets, failures)
+
+    def _look_for_foreign(self) -> None:
+        """Once an hour, if a worker lacks a metric that it never had, see whether it is published for no instance."""
+        for key, metric in self._agents.items():
+            kept = models.ForeignSeries.kept(self.known, key)
+            if 0 <= self.at - kept.at < DIMENSIONS_KEPT or not any(
+                self._sets[record.worker.id].get(key) == [] and metric.name not in record.condition.latest
+                for record in self._wanted[key]
+            ):
+                continue
+            if not self.leases.hold(f"foreign:{self.scope.key}:{key}", uuid.uuid4().hex, LISTING_LEASE):
+                continue
+            try:
+                sets = self.cloudwatch.foreign_dimensions(self.scope, metric.namespace, metric.metric_name)
+            except errors.WorkermonError as why:
+                log.warning("collect.dimensions_failed", scope=self.scope.key, metric=key, reason=str(why))
+                sets = []
+            found = models.ForeignSeries.among(sets, self.at)
+            self.updates[models.foreign_key(key)] = found.model_dump(mode="json")
 
     def _wants(self, record: ports.Record, key: str) -> bool:
         """Tell whether a worker's metric is to be looked for under a name: under another one if the first is absent."""

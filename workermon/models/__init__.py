@@ -55,6 +55,7 @@ from workermon.models.configuration import (
     is_protected_variable,
 )
 from workermon.models.event import Event, Reading, readings
+from workermon.models.foreign_series import ForeignSeries, foreign_key, is_foreign
 from workermon.models.maintenance import (
     MAX_SILENCE,
     Maintenance,
@@ -172,6 +173,7 @@ __all__ = [
     "Event",
     "FlapState",
     "Flapping",
+    "ForeignSeries",
     "Frozen",
     "HistoryEntry",
     "Hour",
@@ -225,7 +227,9 @@ __all__ = [
     "datapoint",
     "delivery_alert",
     "describe_maintenance",
+    "foreign_key",
     "is_delivery_alert",
+    "is_foreign",
     "is_over",
     "is_protected_variable",
     "is_test",

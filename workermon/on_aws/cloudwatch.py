@@ -31,3 +31,10 @@ class AwsCloudWatch:
         with self._sessions.asking("CloudWatch", scope):
             listing = metric_listing.Listing(self._sessions.cloudwatch(scope), namespace, metric_name)
             return listing.all_instances() if instance_ids is None else listing.instances(instance_ids)
+
+    def foreign_dimensions(
+        self, scope: models.AccountRegion, namespace: str, metric_name: str
+    ) -> list[metric_listing.Dimensions]:
+        """Return dimension sets, published within the last three hours, that name no instance."""
+        with self._sessions.asking("CloudWatch", scope):
+            return metric_listing.Listing(self._sessions.cloudwatch(scope), namespace, metric_name).foreign()

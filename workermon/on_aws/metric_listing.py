@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from workermon import models
 from workermon.on_aws.metric_data import MAX_PAGES
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 #: Instances. No more than this are looked up one by one.
 FEW = 5
+
+#: Pages of a metric, of 500 series each, that are looked through for series that name no instance.
+FOREIGN_PAGES = 10
 
 Dimensions = tuple[tuple[str, str], ...]
 
@@ -40,19 +44,34 @@ class Listing:
                 self._list({"Name": "InstanceId", "Value": instance_id}, wanted, MAX_PAGES)
         return self._sorted()
 
+    def foreign(self) -> list[Dimensions]:
+        """Return dimension sets that name no instance, of the first pages."""
+        found: dict[Dimensions, None] = {}
+
+        def take(metric: Any) -> None:
+            dimensions = tuple((each["Name"], each["Value"]) for each in metric.get("Dimensions") or ())
+            if models.is_foreign(dict(dimensions)):
+                found[dimensions] = None
+
+        self._pages([], take, FOREIGN_PAGES)
+        return list(found)
+
     def _list(self, dimension: dict[str, str], wanted: set[str] | None, max_pages: int) -> bool:
         """Take what has this dimension; ``False`` if there are more than that many pages."""
+        return self._pages([dimension], lambda metric: self._take(metric, wanted), max_pages)
+
+    def _pages(self, dimensions: list[dict[str, str]], take: Callable[[Any], None], max_pages: int) -> bool:
         request: dict[str, Any] = {
             "Namespace": self._namespace,
             "MetricName": self._metric_name,
-            "Dimensions": [dimension],
             "RecentlyActive": "PT3H",
+            **({"Dimensions": dimensions} if dimensions else {}),
         }
         token: str | None = None
         for _ in range(max_pages):
             page = self._client.list_metrics(**request)
             for metric in page["Metrics"]:
-                self._take(metric, wanted)
+                take(metric)
             before, token = token, page.get("NextToken")
             if not token:
                 return True

@@ -62,6 +62,11 @@ class CloudWatch(Protocol):
         ``None`` asks for every instance of the account and region.
         """
 
+    def foreign_dimensions(
+        self, scope: AccountRegion, namespace: str, metric_name: str
+    ) -> list[tuple[tuple[str, str], ...]]:
+        """Return dimension sets of a metric that name no instance (ListMetrics); of many, those that come first."""
+
 
 class Limiter(Protocol):
     """How fast AWS may be asked: one limit for each account, region and API, shared by all worker processes.

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from workermon import models
 from workermon.rules import event, no_data, state, threshold
-from workermon.rules.horizon import BACKFILL, DELAY, Horizon, delay_of, of_metric
+from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, delay_of, of_metric
 from workermon.rules.kind import Drawn, Explanation, Facts, Judgement, Kind, Obstacle
 from workermon.rules.section import Mistake
 from workermon.rules.unfirable import UnfirableRule, unfirable
@@ -50,6 +50,7 @@ __all__ = [
     "Mistake",
     "Obstacle",
     "UnfirableRule",
+    "absent_from",
     "delay_of",
     "kind_of",
     "of_metric",

@@ -166,6 +166,25 @@ class MemoryCloudWatch:
                 found.setdefault(owner, []).append(tuple(sorted(dimensions)))
         return {owner: sorted(sets) for owner, sets in found.items()}
 
+    def foreign_dimensions(
+        self,
+        scope: models.AccountRegion,  # noqa: ARG002 - as above
+        namespace: str,
+        metric_name: str,
+    ) -> list[memory.Dimensions]:
+        """Return the dimension sets that name no instance."""
+        if self.last_error is not None:
+            raise self.last_error
+        return [
+            tuple(sorted(dimensions))
+            for place, name, dimensions in self._points
+            if (place, name) == (namespace, metric_name) and models.is_foreign(dict(dimensions))
+        ]
+
+    def put_foreign(self, metric_name: str, dimensions: Mapping[str, str], *, namespace: str = "CWAgent") -> None:
+        """Have a metric be published under dimensions without an instance's id."""
+        self._points.setdefault((namespace, metric_name, frozenset(dimensions.items())), {})
+
 
 class MemoryLimiter:
     """``ports.Limiter`` that lets everything through and remembers it; ``trouble`` is raised while it is set."""

@@ -16,6 +16,7 @@ from workermon.alerts import silences, subject
 from workermon.rules import flapping
 from workermon.views.document import Document, Time, absent
 from workermon.views.history import WorkerName
+from workermon.views.publication import MissingMetric, missing
 from workermon.views.transitions import ActiveSilence, CollectionFailure, Turn, active, failure, turns
 
 #: Entries of an alert's history that are shown.
@@ -81,7 +82,10 @@ class RuleExplanation(Document):
 
 
 class WorkerExplanation(Document):
-    """The state of every rule over a metric for a worker; ``metric`` is null if all rules were asked for."""
+    """The state of every rule over a metric for a worker; ``metric`` is null if all rules were asked for.
+
+    ``missing_metrics`` are those of which no datapoint comes, and why; left out if there are none.
+    """
 
     worker: WorkerName
     metric: str | None
@@ -90,6 +94,7 @@ class WorkerExplanation(Document):
     collected_at: Time | None
     succeeded_at: Time | None
     last_error: CollectionFailure | None
+    missing_metrics: tuple[MissingMetric, ...] = Field(default=(), exclude_if=lambda missing: not missing)
     rules: tuple[RuleExplanation, ...]
 
 
@@ -105,6 +110,7 @@ class Explanation:
     configurations: ports.Configurations
     pulse: ports.Pulse
     silences: ports.Silences
+    learned_delays: ports.LearnedDelays
     kinds: rules.Kinds
     now: ports.Clock
 
@@ -136,12 +142,23 @@ class Explanation:
             collected_at=condition.collected_at,
             succeeded_at=condition.succeeded_at,
             last_error=failure(error),
+            missing_metrics=self._missing(basis.record, configuration, metric),
             rules=tuple(
                 self._rule(rule, basis, configuration)
                 for rule in configuration.rules
                 if metric in (None, self.kinds[rule.kind].pseudo_metric, *self.kinds[rule.kind].metrics(rule))
             ),
         )
+
+    def _missing(
+        self, record: ports.Record, configuration: models.Configuration, metric: str | None
+    ) -> tuple[MissingMetric, ...]:
+        """Return why a metric does not come, or which of all that are collected."""
+        names = configuration.collect if metric is None else (metric,)
+        metrics = [configuration.metrics[name] for name in names if name in configuration.metrics]
+        learned = self.learned_delays.load(record.worker.scope)
+        found = (missing(record, each, learned) for each in metrics if each.name in configuration.collect)
+        return tuple(each for each in found if each is not None)
 
     def every(self, record: ports.Record) -> tuple[RuleExplanation, ...]:
         """Return the state of every rule that is for a worker's labels, in the order of the configuration."""

@@ -1,0 +1,67 @@
+"""Series of a metric that belong to no instance: what an agent publishes that was set up without the instance's id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from workermon.models.base import INSTANCE_ID, Frozen
+
+Dimensions = tuple[tuple[str, str], ...]
+
+#: Dimension sets that are kept of a metric: enough to see how its agents are set up.
+MAX_EXAMPLES = 3
+
+
+def is_foreign(dimensions: Mapping[str, str]) -> bool:
+    """Tell whether a dimension set names no instance.
+
+    >>> is_foreign({"host": "ip-10-0-0-7"}), is_foreign({"InstanceId": "i-0abc0123456789def"})
+    (True, False)
+    """
+    return INSTANCE_ID.fullmatch(dimensions.get("InstanceId", "")) is None
+
+
+def foreign_key(key: str) -> str:
+    """Return the name under which the foreign series of the metric with a ``Metric.key`` are kept."""
+    return f"foreign:{key}"
+
+
+class ForeignSeries(Frozen):
+    """What ListMetrics had of a metric at a time beside the series of instances: how many, and some of them."""
+
+    at: float = 0.0
+    number: int = 0
+    examples: tuple[Dimensions, ...] = ()
+
+    @classmethod
+    def kept(cls, learned: Mapping[str, Any], key: str) -> ForeignSeries:
+        """Return what was kept of the metric with a ``Metric.key``, by what was learned of its account and region."""
+        try:
+            return cls.model_validate(learned.get(foreign_key(key), {}))
+        except ValueError:
+            return cls()
+
+    @classmethod
+    def among(cls, sets: Iterable[Dimensions], at: float) -> ForeignSeries:
+        """Return what belongs to no instance; first what was meant to: an unexpanded id, then a host's name."""
+        found = [dimensions for dimensions in sets if is_foreign(dict(dimensions))]
+        found.sort(key=lambda dimensions: (not _is_unexpanded(dimensions), "host" not in dict(dimensions), dimensions))
+        return cls(at=at, number=len(found), examples=tuple(found[:MAX_EXAMPLES]))
+
+    def described(self) -> str | None:
+        """Say what they are and what to do about it; ``None`` if there are none."""
+        if not self.examples:
+            return None
+        first = self.examples[0]
+        shown = ", ".join(f"{name}={value}" for name, value in first)
+        others = f" and {self.number - 1} more" if self.number > 1 else ""
+        if _is_unexpanded(first):
+            todo = "the agent did not replace the variable: it does so in append_dimensions only"
+        else:
+            todo = 'put InstanceId = "${aws:InstanceId}" into the agent\'s append_dimensions'
+        return f"it is published under {shown}{others}, which names no instance; {todo}"
+
+
+def _is_unexpanded(dimensions: Dimensions) -> bool:
+    return any("${" in value for _, value in dimensions)

@@ -1,0 +1,61 @@
+"""Why a worker has no datapoint of a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workermon import models, ports, rules
+from workermon.config import catalogue
+from workermon.views.document import Document
+
+
+class MissingMetric(Document):
+    """A metric of which a worker has no datapoint, or none any more, and why."""
+
+    metric: str
+    reason: str
+
+
+def missing(record: ports.Record, metric: models.Metric, learned: Mapping[str, Any]) -> MissingMetric | None:
+    """Return why a worker has no datapoint of a metric that is collected; ``None`` if it has one and none is absent.
+
+    ``learned`` is what was learned of its account and region.
+    """
+    reason = _reason(record, metric, learned)
+    return None if reason is None else MissingMetric(metric=metric.name, reason=reason)
+
+
+def _reason(record: ports.Record, metric: models.Metric, learned: Mapping[str, Any]) -> str | None:
+    condition = record.condition
+    asked, latest = condition.asked.get(metric.name), condition.latest.get(metric.name)
+    if asked is None:
+        return f"AWS was never asked for it with success: {_never_asked(record)}"
+    if latest is not None:
+        absent_from = rules.absent_from(metric.name, condition)
+        if absent_from is None or asked <= absent_from:
+            return None
+        return f"no datapoint after {models.rfc3339(latest.at)}, though AWS was asked until {models.rfc3339(asked)}"
+    until = models.rfc3339(asked)
+    if metric.namespace == catalogue.EC2 or catalogue.published(metric, record.dimensions):
+        return f"CloudWatch has no datapoint of it, asked until {until}"
+    if any(record.dimensions.get(each.key) for each in metric.variants):
+        return f"[[metrics]] include and exclude leave none of its series; asked until {until}"
+    names = " or ".join(each.metric_name for each in metric.variants)
+    why = f"nobody publishes {metric.namespace} {names} under InstanceId={record.worker.id}"
+    foreign = [models.ForeignSeries.kept(learned, each.key).described() for each in metric.variants]
+    found = next((text for text in foreign if text is not None), None)
+    return why if found is None else f"{why}; {found}"
+
+
+def _never_asked(record: ports.Record) -> str:
+    condition = record.condition
+    if condition.last_error is not None:
+        return f"{condition.last_error.kind}: {condition.last_error.message}"
+    if record.worker.monitoring == "paused":
+        return "monitoring is paused"
+    if condition.collected_at is None:
+        return "the worker was never collected"
+    if condition.status != "running":
+        return f"the instance is {condition.status}"
+    return "it is looked up under which dimensions it is published, which the next collections do"
