@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.support.commands import A, B, C, Ports, fires
-from workermon import errors
+from workermon import errors, models, views
 
 Ok = Callable[..., str]
 
@@ -170,3 +170,20 @@ def test_a_name_of_markup_is_text(web: TestClient, ok: Ok) -> None:
 def test_a_query_where_none_is_taken_is_refused(web: TestClient, fleet: None, path: str) -> None:
     """A misspelt filter must not look as if it had filtered."""
     assert problem(web, f"/api/v1/{path}?colour=red", 422)["title"] == "query.colour"
+
+
+def test_a_page_of_an_older_snapshot_shows_the_present(ok: Ok, world: Ports, fleet: None) -> None:
+    """Of a large fleet, who matches was read before; rows are of now, and who is gone or matches no longer is not."""
+    overview = world.get(views.FleetOverview)
+    snapshot = overview.snapshot()
+    first = overview.page(snapshot, views.WorkerQuery(), limit=1, after=None)
+    assert ([row.name for row in first.rows], first.next) == (["render-01"], ("render-01", A))
+    ok("remove", A)
+    again = overview.page(snapshot, views.WorkerQuery(), limit=1, after=None)
+    assert (again.rows, again.next) == ((), first.next)
+    assert [row.id for row in overview.page(snapshot, views.WorkerQuery(), limit=1, after=first.next).rows] == [B]
+    stopped = overview.page(snapshot, views.WorkerQuery(status="stopped"), limit=9, after=None)
+    world.ec2.put(models.Instance(id=B, region="us-east-1", status="running", name="render-02"))
+    ok("refresh", B)
+    assert [row.id for row in stopped.rows] == [B]
+    assert overview.page(snapshot, views.WorkerQuery(status="stopped"), limit=9, after=None).rows == ()

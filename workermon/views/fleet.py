@@ -10,7 +10,7 @@ from workermon import errors, models, ports
 from workermon.rules import event as scheduled
 from workermon.rules import state
 from workermon.views.document import Document, Time
-from workermon.views.paging import Page, Position, page
+from workermon.views.paging import Position
 
 # --- types -------------------------------------------------------------------------------------------------------
 
@@ -134,11 +134,6 @@ class FleetView:
     def list(self, *, status: str | None = None, labels: Mapping[str, str] | None = None) -> WorkerList:
         """Return the workers, by name; only those with this status and all these labels, if any are given."""
         return WorkerList(workers=self.rows(self._matching(WorkerQuery(status=status, labels=labels or {}))))
-
-    def page(self, query: WorkerQuery, *, limit: int, after: Position | None) -> Page[WorkerRow]:
-        """Return a page of the workers that match, by name; only its own rows are made."""
-        records, following = page(self._matching(query), _position, limit=limit, after=after)
-        return Page(self.rows(records), following)
 
     def _matching(self, query: WorkerQuery) -> Sequence[ports.Record]:
         return sorted((record for record in self.workers.every() if query.matches(record)), key=_position)

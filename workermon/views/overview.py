@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, get_args
 from workermon import models, ports, rules
 from workermon.views.document import Document
 from workermon.views.fleet import WorkerQuery, WorkerRow, by_worker, row, searched
+from workermon.views.paging import Page, Position, page
 
 #: How a worker stands, the worst first. ``late``: its newest collection failed, or is overdue.
 State = Literal["critical", "warning", "late", "unknown", "stopped", "paused", "ok"]
@@ -191,6 +192,16 @@ class FleetOverview:
             newest=max((entry.collected_at for entry in snapshot.entries if entry.collected_at), default=None),
         )
 
+    def page(self, snapshot: Snapshot, query: WorkerQuery, *, limit: int, after: Position | None) -> Page[WorkerRow]:
+        """Return a page of the workers that match, by name.
+
+        Rows are as they are now: who matches no longer, or is gone, is left out.
+        """
+        matching = [entry for entry in snapshot.entries if _matches(entry, query)]
+        chosen = page(matching, lambda entry: (entry.name, entry.id), limit=limit, after=after)
+        rows = self.some([entry.id for entry in chosen.rows]).rows
+        return Page(tuple(row for row in rows if query.status in (None, row.status)), chosen.next)
+
     def some(self, worker_ids: Sequence[str], firing: Mapping[str, Sequence[models.Alert]] | None = None) -> Rows:
         """Return the rows of a few workers, in the order given; those that are not monitored are left out.
 
@@ -257,7 +268,7 @@ def _standing(entry: Entry, severities: Collection[models.Severity | None], at: 
     return "stopped" if entry.status in models.STOPPED | models.GONE else "unknown"
 
 
-def _matches(entry: Entry, query: FleetQuery) -> bool:
+def _matches(entry: Entry, query: WorkerQuery) -> bool:
     return (
         query.status in (None, entry.status)
         and query.labels.items() <= entry.labels.items()

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from workermon import fleet, health, models, views
-from workermon.web import documents, fields, gate, paging
+from workermon.web import documents, fields, gate, paging, snapshots
 
 router = APIRouter(prefix="/api/v1", route_class=DishkaSyncRoute)
 
@@ -89,13 +89,18 @@ class AuditPage(views.AuditList):
 
 @router.get("/workers", response_model=WorkerPage, summary="List workers", tags=["workers"])
 def workers(
+    request: Request,
     query: Annotated[WorkersQuery, Query()],
     caller: gate.Viewer,  # noqa: ARG001
-    fleet_view: FromDishka[views.FleetView],
+    overview: FromDishka[views.FleetOverview],
 ) -> Response:
-    """Return a page of the fleet by name, as ``list --json``."""
+    """Return a page of the fleet by name, as ``list --json``.
+
+    Rows are read for each request. In a fleet of thousands, who matches may have been read some seconds before.
+    """
     after = paging.decode("workers", query.cursor)
-    rows, following = fleet_view.page(query.query(), limit=query.limit, after=after)
+    kept: snapshots.Snapshots = request.app.state.snapshots
+    rows, following = overview.page(kept.get(overview.snapshot), query.query(), limit=query.limit, after=after)
     return documents.answer(WorkerPage(workers=rows, next=paging.encode("workers", following)))
 
 
