@@ -26,7 +26,7 @@ class Reader:
         assert self.gate.wait(30)
         self.now += self.seconds
         self.times += 1
-        return views.Snapshot(float(self.times), ())
+        return views.Snapshot.of(float(self.times), ())
 
 
 def test_a_small_fleet_is_read_each_time() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from workermon import models, ports, rules
@@ -16,6 +16,7 @@ from workermon.views.paging import Page, Position, page
 #: How a worker stands, the worst first. ``late``: its newest collection failed, or is overdue.
 State = Literal["critical", "warning", "late", "unknown", "stopped", "paused", "ok"]
 STATES: tuple[State, ...] = get_args(State)
+_RANKS = {state: rank for rank, state in enumerate(STATES)}
 #: What EC2 may say of an instance.
 STATUSES: tuple[models.Status, ...] = get_args(models.Status)
 
@@ -101,8 +102,8 @@ class Overview(Rows):
 class Entry(NamedTuple):
     """What the overview keeps of a worker: a part of its record, for there may be 50,000 of them.
 
-    ``text`` is what a search looks through, ``failed`` is whether its newest collection failed, ``values`` are the
-    newest of its metrics, while it runs.
+    ``state`` is how it stands without its alerts. ``text`` is what a search looks through, ``values`` are the newest of
+    its metrics, while it runs.
     """
 
     id: str
@@ -110,28 +111,37 @@ class Entry(NamedTuple):
     region: str
     labels: Mapping[str, str]
     status: models.Status
-    paused: bool
-    interval: int
-    tried_at: float
+    state: State
     collected_at: float | None
-    failed: bool
     values: Mapping[str, float]
     text: str
 
 
-class Snapshot(NamedTuple):
-    """Every worker by name, as they were ``at`` a time."""
+#: A worker that matches, and how it stands.
+Seen = tuple[Entry, State]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Every worker by name, as they were ``at`` a time, and what is counted over all: labels and statuses."""
 
     at: float
     entries: tuple[Entry, ...]
+    keys: Mapping[str, int]
+    statuses: Mapping[str, int]
+    newest: float | None
 
-
-class _Seen(NamedTuple):
-    """A worker that matches, how it stands, and the metric's value."""
-
-    entry: Entry
-    state: State
-    value: float | None
+    @classmethod
+    def of(cls, at: float, entries: Iterable[Entry]) -> Snapshot:
+        """Return a snapshot of workers in any order."""
+        ordered = tuple(sorted(entries, key=lambda entry: (entry.name, entry.id)))
+        return cls(
+            at=at,
+            entries=ordered,
+            keys=collections.Counter(itertools.chain.from_iterable(entry.labels for entry in ordered)),
+            statuses=collections.Counter(entry.status for entry in ordered),
+            newest=max((entry.collected_at for entry in ordered if entry.collected_at), default=None),
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,30 +161,23 @@ class FleetOverview:
     def snapshot(self) -> Snapshot:
         """Read every worker."""
         at = self.now()
-        entries = (_entry(record) for record in self.workers.every())
-        return Snapshot(at, tuple(sorted(entries, key=lambda entry: (entry.name, entry.id))))
+        return Snapshot.of(at, (_entry(record, at) for record in self.workers.every()))
 
     def look(self, snapshot: Snapshot, query: FleetQuery, *, offset: int = 0, limit: int = 100) -> Overview:
         """Return ``limit`` workers from ``offset`` on, as they are now, and the figures of all that match."""
         firing = by_worker(self.alerts.open())
-        severities = {worker_id: {alert.notified_severity for alert in alerts} for worker_id, alerts in firing.items()}
-        matching = [entry for entry in snapshot.entries if _matches(entry, query)]
-        standings = [_standing(entry, severities.get(entry.id, ()), snapshot.at) for entry in matching]
-        states = collections.Counter(standings)
-        seen = [
-            _Seen(entry, state, entry.values.get(query.metric or ""))
-            for entry, state in zip(matching, standings, strict=True)
-            if query.state in (None, state)
-        ]
-        by_state: dict[State, list[_Seen]] = {state: [] for state in STATES}
-        for each in seen:
-            by_state[each.state].append(each)
-        ordered = list(itertools.chain.from_iterable(by_state.values()))
-        offset = min(offset, max(0, (len(ordered) - 1) // limit * limit))
-        shown = self.some([each.entry.id for each in ordered[offset : offset + limit]], firing)
-        keys = collections.Counter(itertools.chain.from_iterable(entry.labels for entry in snapshot.entries))
-        group = query.group or _usual(keys)
-        groups, hidden = _groups(seen, group)
+        worst = {worker_id: severity for worker_id, alerts in firing.items() if (severity := _worst(alerts))}
+        everybody = not (query.text or query.labels or query.status)
+        matching = snapshot.entries if everybody else [each for each in snapshot.entries if _matches(each, query)]
+        seen: list[Seen] = [(entry, worst.get(entry.id) or entry.state) for entry in matching]
+        states = collections.Counter(state for _, state in seen)
+        if query.state is not None:
+            seen = [each for each in seen if each[1] == query.state]
+        offset = min(offset, max(0, (len(seen) - 1) // limit * limit))
+        ordered = (entry.id for state in STATES if states[state] for entry, own in seen if own == state)
+        shown = self.some(list(itertools.islice(ordered, offset, offset + limit)), firing)
+        group = query.group or _usual(snapshot.keys)
+        groups, hidden = _groups(seen, group, query.metric)
         return Overview(
             rows=shown.rows,
             standing=shown.standing,
@@ -184,12 +187,12 @@ class FleetOverview:
             matching=len(seen),
             first=offset,
             states={state: states[state] for state in STATES if states[state]},
-            statuses=dict(sorted(collections.Counter(entry.status for entry in snapshot.entries).items())),
-            keys=tuple(sorted(keys)),
+            statuses=dict(sorted(snapshot.statuses.items())),
+            keys=tuple(sorted(snapshot.keys)),
             group=group,
             groups=groups,
             hidden=hidden,
-            newest=max((entry.collected_at for entry in snapshot.entries if entry.collected_at), default=None),
+            newest=snapshot.newest,
         )
 
     def page(self, snapshot: Snapshot, query: WorkerQuery, *, limit: int, after: Position | None) -> Page[WorkerRow]:
@@ -232,7 +235,7 @@ class FleetOverview:
         return {metric: tuple(names) for metric, names in about.items()}
 
 
-def _entry(record: ports.Record) -> Entry:
+def _entry(record: ports.Record, at: float) -> Entry:
     worker, condition = record.worker, record.condition
     latest = condition.latest if condition.status == "running" else {}
     return Entry(
@@ -241,11 +244,8 @@ def _entry(record: ports.Record) -> Entry:
         region=worker.region,
         labels=worker.labels,
         status=condition.status,
-        paused=worker.monitoring == "paused",
-        interval=worker.interval,
-        tried_at=max(worker.added_at, condition.collected_at or 0),
+        state=standing(record, (), at),
         collected_at=condition.collected_at,
-        failed=condition.last_error is not None,
         values={name: point.value for name, point in latest.items()},
         text="\n".join(searched(worker)).casefold(),
     )
@@ -253,19 +253,22 @@ def _entry(record: ports.Record) -> Entry:
 
 def standing(record: ports.Record, severities: Collection[models.Severity | None], at: float) -> State:
     """Return how a worker stands at a time; ``severities`` are those of its alerts that fire, which come first."""
-    return _standing(_entry(record), severities, at)
-
-
-def _standing(entry: Entry, severities: Collection[models.Severity | None], at: float) -> State:
+    worker, condition = record.worker, record.condition
     if severities:
         return "critical" if "critical" in severities else "warning"
-    if entry.paused:
+    if worker.monitoring == "paused":
         return "paused"
-    if entry.failed or at - entry.tried_at > 3 * entry.interval + GRACE:
+    tried = max(worker.added_at, condition.collected_at or 0)
+    if condition.last_error is not None or at - tried > 3 * worker.interval + GRACE:
         return "late"
-    if entry.status == "running":
+    if condition.status == "running":
         return "ok"
-    return "stopped" if entry.status in models.STOPPED | models.GONE else "unknown"
+    return "stopped" if condition.status in models.STOPPED | models.GONE else "unknown"
+
+
+def _worst(alerts: Iterable[models.Alert]) -> State | None:
+    severities = {alert.notified_severity for alert in alerts}
+    return "critical" if "critical" in severities else "warning" if severities else None
 
 
 def _matches(entry: Entry, query: WorkerQuery) -> bool:
@@ -281,40 +284,33 @@ def _usual(keys: Mapping[str, int]) -> str:
     return min(keys, key=lambda key: (-keys[key], key), default="region")
 
 
-def _groups(seen: Sequence[_Seen], key: str) -> tuple[tuple[Group, ...], int]:
+def _groups(seen: Sequence[Seen], key: str, metric: str | None) -> tuple[tuple[Group, ...], int]:
     """Return the groups that are drawn, those with the worst worker first, and how many more there are."""
-    members: dict[str, list[_Seen]] = {}
-    for one in seen:
-        value = one.entry.region if key == "region" else one.entry.labels.get(key, WITHOUT)
-        members.setdefault(value, []).append(one)
-    ranked = sorted(members.items(), key=lambda group: (min(STATES.index(one.state) for one in group[1]), group[0]))
-    return tuple(_group(value, own) for value, own in ranked[:MAX_GROUPS]), max(0, len(ranked) - MAX_GROUPS)
-
-
-def _group(value: str, own: Sequence[_Seen]) -> Group:
-    states = collections.Counter(one.state for one in own)
-    return Group(
-        value=value,
-        total=len(own),
-        states={state: states[state] for state in STATES if states[state]},
-        cells=_cells(own),
+    members: dict[str, list[Seen]] = {}
+    for each in seen:
+        value = each[0].region if key == "region" else each[0].labels.get(key, WITHOUT)
+        members.setdefault(value, []).append(each)
+    counted = {value: collections.Counter(state for _, state in own) for value, own in members.items()}
+    ranked = sorted(members, key=lambda value: (min(map(_RANKS.__getitem__, counted[value])), value))
+    groups = tuple(
+        Group(
+            value=value,
+            total=len(members[value]),
+            states={state: counted[value][state] for state in STATES if counted[value][state]},
+            cells=_cells(members[value], metric),
+        )
+        for value in ranked[:MAX_GROUPS]
     )
+    return groups, max(0, len(ranked) - MAX_GROUPS)
 
 
-def _cells(own: Sequence[_Seen]) -> tuple[Cell, ...]:
+def _cells(own: Sequence[Seen], metric: str | None) -> tuple[Cell, ...]:
     """Return a square for each worker by name, or for as many neighbours as make ``MAX_CELLS`` of them."""
     size = -(-len(own) // MAX_CELLS)
     cells = []
     for start in range(0, len(own), size):
         some = own[start : start + size]
-        worst = min(some, key=lambda one: STATES.index(one.state))
-        cells.append(
-            Cell(
-                id=worst.entry.id,
-                name=worst.entry.name,
-                state=worst.state,
-                count=len(some),
-                value=max((one.value for one in some if one.value is not None), default=None),
-            )
-        )
+        entry, state = min(some, key=lambda each: _RANKS[each[1]])
+        values = [each.values[metric] for each, _ in some if metric in each.values] if metric is not None else []
+        cells.append(Cell(id=entry.id, name=entry.name, state=state, count=len(some), value=max(values, default=None)))
     return tuple(cells)
