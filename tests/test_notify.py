@@ -160,14 +160,46 @@ def test_channel_gone() -> None:
     """A channel that the configuration no longer has is recorded as the reason, tried for a while, and given up."""
     site, receiver = Site("chat"), Receiver()
     site.tell()
-    for _ in range(policy.REMOVED_CHANNEL_ATTEMPTS):
+    for _ in range(2):
         assert site.outbox.backlog() == 1
         site.deliver(receiver)
-        site.clock.advance(400)
+        site.clock.advance(policy.REMOVED_CHANNEL_AFTER)
     assert (site.outbox.backlog(), receiver.calls) == (0, 0)
     recorded = site.attempts()
     assert recorded[0] == "channel ops: it is not in the configuration; apply one that has it"
     assert (recorded[-1] or "").startswith("given up: channel ops")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "seconds", "final"),
+    [(1, 0.0, False), (5, 59.0, False), (6, 10.0, True), (1, 60.0, True), (20, 600.0, True)],
+)
+def test_a_removed_channel_is_given_up_within_a_minute(attempt: int, seconds: float, final: bool) -> None:
+    """That is after some attempts, or a minute after the notification was made, whatever comes first."""
+    site = Site("chat")
+    site.tell()
+    notification = site.store.queues[ALERT, "ops"].waiting[0]
+    claimed = models.ClaimedNotification(
+        alert_id=ALERT, channel="ops", notification=notification, fence=1, attempt=attempt
+    )
+    at = models.moment(notification.created_at or notification.at) + seconds
+    failure = policy.Failure(claimed, at, errors.DeliveryFailed("ops", "gone", "apply"), channel_removed=True)
+    assert failure.is_final is final
+
+
+def test_what_waits_for_a_removed_channel_leaves_at_once() -> None:
+    """A receiver had asked for an hour; when its channel is removed nothing waits for that hour any more."""
+    site = Site()
+    site.tell()
+    site.deliver(Receiver(refusal(3600)))
+    site.clock.advance(120)
+    had = site.configurations.load()
+    site.configurations.save(had.model_copy(update={"revision": had.revision + 1, "channels": {}}))
+    site.deliver(Receiver())
+    assert site.outbox.backlog() == 1, "it waits, as long as nobody says that the channel was removed"
+    site.deliver(Receiver(), models.delivery_alert("ops"))
+    site.deliver(Receiver())
+    assert site.outbox.backlog() == 0
 
 
 def test_channel_comes_back() -> None:

@@ -57,6 +57,17 @@ def brief(claims: Iterable[models.ClaimedNotification]) -> list[tuple[str, int, 
     return [(one.channel, one.notification.version, one.attempt) for one in claims]
 
 
+def test_what_waits_for_a_channel_can_be_hastened(repository: Repository, tell: Tell) -> None:
+    """Every queue of the channel is due, those of others wait on, and one that is empty stays away."""
+    tell("firing", channels=("ops", "log"))
+    for each in claim(repository):
+        assert repository.outbox.failed(each, NOW, "busy", NOW + 3600)
+    repository.outbox.hasten("ops", NOW + 1)
+    assert brief(claim(repository, NOW + 1)) == [("ops", 1, 2)]
+    repository.outbox.hasten("nobody", NOW + 1)
+    assert repository.outbox.due(NOW + 1, 10) == []
+
+
 def test_an_empty_outbox_has_nothing_to_do(repository: Repository) -> None:
     """Nothing is due, nothing can be claimed."""
     assert repository.outbox.due(NOW, 10) == []

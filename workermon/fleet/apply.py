@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from workermon import config, errors, failpoints, logs, models, ports, rules
 from workermon.alerts import lifecycle
@@ -163,7 +163,7 @@ class Application:
             self.cleanup.close_unused_accounts()
         changed = plan.changed
         if changed:
-            self._dispatch()
+            self._dispatch(set(plan.before.channels) - set(plan.after.channels))
         revision = plan.after.revision if changed else plan.before.revision
         log.info("config.applied", source=file.source, revision=revision, changed=list(changed), added=len(plan.added))
         return self._report(plan, options).model_copy(update={"revision": revision})
@@ -201,11 +201,12 @@ class Application:
             self.schedule.delete(sorted(removed))
             failpoints.reach("apply.unscheduled")
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, removed_channels: Collection[str]) -> None:
         """Have everything evaluated by the new set-up at once; a sweep or a reconciliation finds what this misses."""
         try:
             self.dispatcher.evaluate(self.workers.ids())
-            self.dispatcher.deliver(self.cleanup.orphaned_channel_alerts())
+            removed = map(models.delivery_alert, sorted(removed_channels))
+            self.dispatcher.deliver(list(dict.fromkeys([*removed, *self.cleanup.orphaned_channel_alerts()])))
         except errors.RedisUnavailable as why:
             log.warning("config.not_announced", reason=str(why))
 

@@ -37,6 +37,7 @@ class Delivery:
     sender: Sender
     grouping: groups.Grouping
     channel_health: ChannelHealth
+    configurations: ports.Configurations
     now: ports.Clock
 
     def deliver(self, alert_ids: Sequence[str]) -> None:
@@ -47,9 +48,15 @@ class Delivery:
         """
         alert_ids = list(dict.fromkeys(alert_ids))
         for alert_id in filter(models.is_delivery_alert, alert_ids):
-            self.channel_health.review(models.channel_of(alert_id))
+            self._review(models.channel_of(alert_id))
         with concurrent.futures.ThreadPoolExecutor(4 * PARALLEL, thread_name_prefix="deliver") as pool:
             _Run(self, pool, alert_ids).finish()
+
+    def _review(self, channel: str) -> None:
+        """Look at the alert about a channel; what waits for one that was removed is looked at now, not hours later."""
+        self.channel_health.review(channel)
+        if channel not in self.configurations.load().channels:
+            self.outbox.hasten(channel, self.now())
 
 
 class _Run:

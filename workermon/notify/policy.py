@@ -22,8 +22,8 @@ LONGEST_PAUSE = 300.0
 #: Seconds. After a day nobody waits for a notification any more; it is given up, and recorded as such.
 GIVE_UP_AFTER = models.DAY
 
-#: Attempts (about a minute) after which a channel that the configuration lacks counts as removed.
-REMOVED_CHANNEL_ATTEMPTS = 6
+#: Attempts (about a minute), and seconds, after which a channel that the configuration lacks counts as removed.
+REMOVED_CHANNEL_ATTEMPTS, REMOVED_CHANNEL_AFTER = 6, 60.0
 
 #: Attempts until a refusal counts that may be the receiver's own trouble, such as a broken deployment: about an hour.
 PATIENT_ATTEMPTS = 30
@@ -54,7 +54,9 @@ class Failure:
         created = models.moment(notification.created_at or notification.at)
         if self.at - created > GIVE_UP_AFTER:
             return True
-        if self.channel_removed and claimed.attempt >= REMOVED_CHANNEL_ATTEMPTS:
+        if self.channel_removed and (
+            claimed.attempt >= REMOVED_CHANNEL_ATTEMPTS or self.at - created >= REMOVED_CHANNEL_AFTER
+        ):
             return True
         # The present state that is sent once more after a lost lease (fence below 0) has no place in a queue to leave.
         return claimed.attempt >= _attempts(self.why) and claimed.fence > 0

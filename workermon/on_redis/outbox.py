@@ -239,6 +239,15 @@ class RedisOutbox:
         """Return how many notifications wait, without the canary's."""
         return client.run(self._client, CountBacklog(outbox=keys.OUTBOX, queue_prefix=keys.QUEUE, canary=_CANARY))
 
+    def hasten(self, channel: str, at: float) -> None:
+        """Have every queue of a channel due at that time, unless it is earlier."""
+        with client.guard(self._client):
+            queues = client.texts(self._client.zrange(keys.OUTBOX, 0, -1))
+            waiting = {queue: at for queue in queues if queue != _CANARY and keys.of_queue(queue)[1] == channel}
+            if waiting:
+                # Only what is still there: a queue that was emptied meanwhile stays away.
+                self._client.zadd(keys.OUTBOX, waiting, xx=True, lt=True)
+
     def pending(self) -> dict[str, int]:
         """Return by channel how many notifications wait, without the canary's."""
         waiting: collections.Counter[str] = collections.Counter()

@@ -72,6 +72,9 @@ class Outbox(Protocol):
         ``False`` if the fence is stale.
         """
 
+    def hasten(self, channel: str, at: float) -> None:
+        """Have every queue of a channel due at that time, unless it is earlier: what it waited for does not come."""
+
     def release(self, notification: Notification, at: float) -> bool:
         """Queue the canary's notification, recorded nowhere; ``False`` if its last one is still on its way."""
 

@@ -114,6 +114,13 @@ class MemoryOutbox:
             queue.attempts -= 1
             return True
 
+    def hasten(self, channel: str, at: float) -> None:
+        """Have every queue of a channel due at that time, unless it is earlier."""
+        with self._store.lock:
+            for (_, name), queue in self._store.queues.items():
+                if name == channel:
+                    queue.retry_at = min(queue.retry_at, at)
+
     def release(self, notification: models.Notification, at: float) -> bool:
         """Queue the canary's notification, unless its last one is still on its way."""
         key = (models.CANARY, models.CANARY_CHANNEL)
@@ -387,5 +394,10 @@ class MemoryDelivery:
             now=self.now,
         )
         return notify.Delivery(
-            outbox=self.outbox, sender=sending, grouping=grouping, channel_health=health, now=self.now
+            outbox=self.outbox,
+            sender=sending,
+            grouping=grouping,
+            channel_health=health,
+            configurations=self.configurations,
+            now=self.now,
         )
