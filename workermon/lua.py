@@ -102,6 +102,17 @@ def run_many(connection: Any, calls: Sequence[Script[R]]) -> list[R]:
     """Run calls in one round trip, each a step of its own, and return the replies; raises the first error."""
     if len(calls) < 2:
         return [call.run(connection) for call in calls]
+    replies = run_each(connection, calls)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return cast("list[R]", replies)
+
+
+def run_each(connection: Any, calls: Sequence[Script[R]]) -> list[Any]:
+    """Run calls as ``run_many`` does; return the error of one that failed in the place of its reply."""
+    if not calls:
+        return []
     replies = _send(connection, calls)
     # A call whose script the server did not know has not run.
     missing = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -110,9 +121,6 @@ def run_many(connection: Any, calls: Sequence[Script[R]]) -> list[R]:
             connection.execute_command("SCRIPT LOAD", text)
         for place, reply in zip(missing, _send(connection, [calls[place] for place in missing]), strict=True):
             replies[place] = reply
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
     return replies
 
 

@@ -89,7 +89,7 @@ class _Run:
         budget_may_change = bool(decision.period_multipliers) or _fires(standing.installation)
         if not accounts and not budget_may_change:
             return []
-        configuration, at = self._stage.configurations.load(), self._stage.now()
+        configuration, at = worker.sound(self._stage.configurations.load(), self._stage.kinds), self._stage.now()
         active_silences = silences.in_force(self._silences, configuration.silences, at)
         builders = []
         if budget_may_change:
@@ -113,7 +113,7 @@ class _Run:
         """Evaluate each worker once; return those that lost a race."""
         stage = self._stage
         bases = stage.alerts.load(worker_ids)
-        configuration = stage.configurations.load()
+        configuration = worker.sound(stage.configurations.load(), stage.kinds)
         now = stage.now()
         bases = {worker_id: worker.as_of(basis, configuration, stage.kinds, now) for worker_id, basis in bases.items()}
         by_clock = any(stage.kinds[rule.kind].by_clock for rule in configuration.rules)

@@ -78,6 +78,22 @@ def as_of(
     return dataclasses.replace(basis, record=record, alerts={**basis.alerts, **alerts})
 
 
+def sound(configuration: models.Configuration, kinds: rules.Kinds) -> models.Configuration:
+    """Return the configuration without rules that this version cannot evaluate; the same object if there are none."""
+    usable = tuple(rule for rule in configuration.rules if _is_usable(rule, kinds))
+    if len(usable) == len(configuration.rules):
+        return configuration
+    return configuration.model_copy(update={"rules": usable, "complete": False})
+
+
+def _is_usable(rule: models.Rule, kinds: rules.Kinds) -> bool:
+    try:
+        kinds[rule.kind].options(rule)
+    except (KeyError, ValueError):
+        return False
+    return True
+
+
 # --- what is to be evaluated ----------------------------------------------------------------------------------------
 
 
@@ -168,7 +184,9 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
             builder.alerts[rule.name] = case.basis.alerts[rule.name]
     names = {rule.name for rule in context.configuration.rules}
     for name, alert in case.basis.alerts.items():
-        if name not in names:
+        if name not in names and not context.configuration.complete:
+            builder.alerts[name] = alert  # its rule cannot be read, which is no reason to end it
+        elif name not in names:
             lifecycle.forget(builder, alert, None, f"the rule {name} was removed", builder.at)
 
 

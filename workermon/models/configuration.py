@@ -145,6 +145,8 @@ class Configuration(Frozen):
     budget: float | None = None
     limits: dict[str, Limit] = {}
     silences: tuple[Maintenance, ...] = ()
+    #: Whether all of what was saved could be read. Alerts of rules that could not are left as they are.
+    complete: bool = Field(default=True, exclude=True)
 
     def account_region(self, region: str, account: str | None, secrets: Callable[[SecretRef], str]) -> AccountRegion:
         """Return where calls go for an account by its name; ``None`` is boto3's own credentials."""

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from workermon import models, ports
-from workermon.on_redis import client, keys
+from workermon.on_redis import client, keys, unreadable
 
 
 class RedisAccess:
@@ -26,13 +26,17 @@ class RedisAccess:
         """Return a token."""
         with client.guard(self._client):
             found: Any = self._client.hget(keys.TOKENS, name)
-        return models.Token.model_validate_json(found) if found else None
+        return unreadable.parsed(self._client, f"{keys.TOKENS} {name}", models.Token, found) if found else None
 
     def tokens(self) -> list[models.Token]:
         """Return all tokens."""
         with client.guard(self._client):
-            found: Any = self._client.hvals(keys.TOKENS)
-        return sorted((models.Token.model_validate_json(text) for text in found), key=lambda token: token.name)
+            found: Any = self._client.hgetall(keys.TOKENS)
+        read = [
+            unreadable.parsed(self._client, f"{keys.TOKENS} {unreadable.text(name)}", models.Token, raw)
+            for name, raw in found.items()
+        ]
+        return sorted((token for token in read if token is not None), key=lambda token: token.name)
 
     def remove(self, name: str) -> bool:
         """Remove a token first, which ends its sessions; then forget those."""
@@ -54,7 +58,7 @@ class RedisAccess:
         """Return a session."""
         with client.guard(self._client):
             found: Any = self._client.hget(keys.SESSIONS, digest)
-        return models.WebSession.model_validate_json(found) if found else None
+        return unreadable.parsed(self._client, keys.SESSIONS, models.WebSession, found) if found else None
 
     def close_session(self, digest: str) -> None:
         """Forget a session."""
@@ -70,7 +74,8 @@ class RedisAccess:
     def _sessions(self) -> list[models.WebSession]:
         with client.guard(self._client):
             found: Any = self._client.hvals(keys.SESSIONS)
-        return [models.WebSession.model_validate_json(text) for text in found]
+        read = [unreadable.parsed(self._client, keys.SESSIONS, models.WebSession, raw) for raw in found]
+        return [session for session in read if session is not None]
 
     def _forget(self, digests: list[str]) -> None:
         if digests:

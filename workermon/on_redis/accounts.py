@@ -9,7 +9,7 @@ import pydantic
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, keys
+from workermon.on_redis import client, keys, unreadable
 
 #: What a state is made of, in this order.
 FIELDS = ("at", "interval", "succeeded_at", "recovered_at", "failing_since", "last_error", "seq", "lost_metrics")
@@ -20,7 +20,7 @@ _LOST_METRICS = pydantic.TypeAdapter(tuple[models.LostMetric, ...])
 _FORGOTTEN_AFTER = 10
 
 
-class NoteCollection(lua.Script[int]):
+class NoteCollection(lua.Script[int], shared="numbers"):
     """Note how a collection went in an account and region; return 0 if that is too old to change anything."""
 
     accounts: lua.Key
@@ -41,8 +41,17 @@ class NoteLostMetrics(lua.Script[int]):
     lost_metrics: lua.Argument
 
 
-def state(key: str, fields: Sequence[Any]) -> models.AccountState:
-    """Return the state that ``FIELDS`` of an account's hash make."""
+def state(redis_client: redis.Redis, key: str, fields: Sequence[Any]) -> models.AccountState | None:
+    """Return the state that ``FIELDS`` of an account's hash make; ``None`` if it cannot be read."""
+    try:
+        return _state(key, fields)
+    except (ValueError, TypeError) as why:
+        reason = unreadable.describe(why) if isinstance(why, ValueError) else "a field is missing"
+        unreadable.note(redis_client, keys.account(key), reason)
+        return None
+
+
+def _state(key: str, fields: Sequence[Any]) -> models.AccountState:
     at, interval, succeeded_at, recovered_at, failing_since, last_error, sequence, lost_metrics = fields
     return models.AccountState(
         key=key,
@@ -51,9 +60,9 @@ def state(key: str, fields: Sequence[Any]) -> models.AccountState:
         succeeded_at=_time(succeeded_at),
         recovered_at=_time(recovered_at),
         failing_since=_time(failing_since),
-        last_error=models.CollectionError.model_validate_json(last_error) if last_error else None,
+        last_error=models.CollectionError.model_validate_json(last_error, extra="ignore") if last_error else None,
         sequence=int(sequence or 0),
-        lost_metrics=_LOST_METRICS.validate_json(lost_metrics) if lost_metrics else (),
+        lost_metrics=_LOST_METRICS.validate_json(lost_metrics, extra="ignore") if lost_metrics else (),
     )
 
 
@@ -92,8 +101,13 @@ class RedisAccounts:
                 for name in names:
                     pipe.hmget(keys.account(name), FIELDS)
                 replies = pipe.execute()
-        # What was left between the two readings has no interval any more.
-        return {name: state(name, fields) for name, fields in zip(names, replies, strict=True) if fields[1] is not None}
+        # What was left between the two readings has no field any more.
+        found = {
+            name: state(self._client, name, fields)
+            for name, fields in zip(names, replies, strict=True)
+            if any(field is not None for field in fields)
+        }
+        return {name: each for name, each in found.items() if each is not None}
 
 
 def _time(text: bytes | None) -> float | None:

@@ -10,7 +10,10 @@ import redis
 from pydantic import TypeAdapter
 
 from workermon import lua, models, ports
-from workermon.on_redis import accounts, client, keys, workers
+from workermon.on_redis import accounts, client, keys, unreadable, workers
+
+#: Stands for the version of alerts that cannot be read: none has it.
+_UNREADABLE = -1
 
 #: State of the alerts of one subject, by rule.
 _STATE = TypeAdapter(dict[str, models.Alert])
@@ -94,9 +97,12 @@ class RedisAlerts:
             )
             revision, *replies = client.run(self._client, loading)
             for worker_id, (fields, *alerts) in zip(chunk, replies, strict=True):
-                record = workers.record(fields)
-                if record is not None:
-                    found[worker_id] = _basis(models.worker_subject(record.worker), record, revision, *alerts)
+                record = workers.record(self._client, worker_id, fields)
+                if record is None:
+                    continue
+                basis = self._basis(models.worker_subject(record.worker), record, revision, *alerts)
+                if basis.version != _UNREADABLE:
+                    found[worker_id] = basis
         return found
 
     def load_standing(self) -> ports.Standing:
@@ -113,9 +119,14 @@ class RedisAlerts:
         revision, installation, *rows = client.run(self._client, loading)
         found = {}
         for name, fields, *alerts in rows:
-            key = name.decode()
-            found[key] = _basis(models.account_subject(key), accounts.state(key, fields), revision, *alerts)
-        return ports.Standing(found, _basis(models.INSTALLATION, None, revision, *installation))
+            key = unreadable.text(name)
+            state = accounts.state(self._client, key, fields)
+            if state is None:
+                continue
+            basis = self._basis(models.account_subject(key), state, revision, *alerts)
+            if basis.version != _UNREADABLE:
+                found[key] = basis
+        return ports.Standing(found, self._basis(models.INSTALLATION, None, revision, *installation))
 
     def load_channel(self, channel: str) -> ports.Basis[None]:
         """Return the basis of an evaluation of a channel."""
@@ -123,7 +134,36 @@ class RedisAlerts:
         loading = LoadSubject(
             configuration=keys.CONFIGURATION, alerts=keys.alerts(subject.id), versions=keys.versions(subject.id)
         )
-        return _basis(subject, None, *client.run(self._client, loading))
+        return self._basis(subject, None, *client.run(self._client, loading))
+
+    def _state(self, subject: str, raw: bytes) -> dict[str, models.Alert]:
+        return unreadable.parsed_by(self._client, keys.alerts(subject), _STATE, raw) or {}
+
+    def _basis(
+        self,
+        subject: models.SubjectKey,
+        record: Any,
+        revision: bytes | None,
+        state: Sequence[Any],
+        versions: Sequence[bytes],
+    ) -> ports.Basis[Any]:
+        """Return a basis. If the alerts cannot be read, no verdict over it is ever written, so that they stay."""
+        version, raw = state
+        name = keys.alerts(subject.id)
+        alerts = unreadable.parsed_by(self._client, name, _STATE, raw) if raw else {}
+        number = unreadable.number(self._client, f"{name} version", version or b"0")
+        last_versions = {
+            unreadable.text(rule): unreadable.number(self._client, keys.versions(subject.id), last)
+            for rule, last in zip(versions[::2], versions[1::2], strict=True)
+        }
+        return ports.Basis(
+            subject=subject,
+            record=record,
+            alerts=alerts or {},
+            version=_UNREADABLE if alerts is None or number is None else int(number),
+            revision=int(unreadable.number(self._client, keys.CONFIGURATION, revision) or 0),
+            last_versions={rule: int(last) for rule, last in last_versions.items() if last is not None},
+        )
 
     def commit(self, verdict: ports.Verdict) -> bool:
         """Write alerts, history and outbox in one step, if the basis still holds."""
@@ -132,7 +172,11 @@ class RedisAlerts:
     def commit_many(self, verdicts: Sequence[ports.Verdict]) -> list[bool]:
         """Commit verdicts in one round trip, each a step of its own."""
         calls = [self.writing(verdict) for verdict in verdicts]
-        return [bool(reply) for reply in client.run_many(self._client, calls)]
+        replies = client.run_each(self._client, calls)
+        for verdict, reply in zip(verdicts, replies, strict=True):
+            if isinstance(reply, Exception):
+                unreadable.note(self._client, keys.alerts(verdict.basis.subject.id), f"no verdict is written: {reply}")
+        return [not isinstance(reply, Exception) and bool(reply) for reply in replies]
 
     def retire(self, verdict: ports.Verdict) -> bool:
         """Commit a last verdict and delete every key and member of the subject, in one step."""
@@ -192,7 +236,7 @@ class RedisAlerts:
             f"{subject}/{rule}": alert
             for subject, state in zip(owners, states, strict=True)
             if state
-            for rule, alert in _STATE.validate_json(state).items()
+            for rule, alert in self._state(subject, state).items()
         }
         # What was resolved or removed between the two readings is not open.
         return [found[alert_id] for alert_id in alert_ids if alert_id in found and found[alert_id].open]
@@ -220,10 +264,13 @@ class RedisAlerts:
                 pipe.lrange(keys.history(alert_id), 0, limit - 1)
             replies = pipe.execute()
         found = []
-        for texts in replies:
+        for alert_id, texts in zip(alert_ids, replies, strict=True):
             for text in texts:
                 at, _, entry = text.partition(b" ")
-                found.append((float(at), models.HistoryEntry.model_validate_json(entry)))
+                noted = unreadable.number(self._client, keys.history(alert_id), at)
+                read = unreadable.parsed(self._client, keys.history(alert_id), models.HistoryEntry, entry)
+                if noted is not None and read is not None:
+                    found.append((noted, read))
         return found
 
     def _joined(self, entries: Iterable[tuple[float, models.HistoryEntry]]) -> list[models.HistoryEntry]:
@@ -236,28 +283,16 @@ class RedisAlerts:
         tried: dict[tuple[str, str], list[models.Attempt]] = {}
         for alert_id, members in zip(alert_ids, replies, strict=True):
             for member in members:
-                attempt = models.Attempt.model_validate_json(member.partition(b" ")[2])
-                tried.setdefault((alert_id, attempt.notification_id), []).append(attempt)
+                name, raw = keys.attempts(alert_id), member.partition(b" ")[2]
+                attempt = unreadable.parsed(self._client, name, models.Attempt, raw)
+                if attempt is not None:
+                    tried.setdefault((alert_id, attempt.notification_id), []).append(attempt)
         return [
             one.model_copy(update={"attempts": tuple(tried.get((f"{one.subject}/{one.rule}", notification.id), ()))})
             if (notification := one.notification)
             else one
             for one in found
         ]
-
-
-def _basis(
-    subject: models.SubjectKey, record: Any, revision: bytes | None, state: Sequence[Any], versions: Sequence[bytes]
-) -> ports.Basis[Any]:
-    version, alerts = state
-    return ports.Basis(
-        subject=subject,
-        record=record,
-        alerts=_STATE.validate_json(alerts) if alerts else {},
-        version=int(version or 0),
-        revision=int(revision or 0),
-        last_versions={rule.decode(): int(last) for rule, last in zip(versions[::2], versions[1::2], strict=True)},
-    )
 
 
 def _lifetime(verdict: ports.Verdict) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, keys
+from workermon.on_redis import client, keys, unreadable
 
 
 class RecordAudit(lua.Script[int]):
@@ -48,4 +48,9 @@ class RedisAudit:
         with client.guard(self._client):
             ids: Any = self._client.zrevrangebyscore(keys.AUDIT, "+inf", since, 0, limit)
             found: Any = self._client.hmget(keys.AUDIT_ENTRIES, ids) if ids else []
-        return [models.AuditEntry.model_validate_json(text) for text in found if text is not None]
+        read = [
+            unreadable.parsed(self._client, keys.AUDIT_ENTRIES, models.AuditEntry, raw)
+            for raw in found
+            if raw is not None
+        ]
+        return [entry for entry in read if entry is not None]

@@ -7,13 +7,13 @@ from typing import Any
 import redis
 
 from workermon import lua, ports
-from workermon.on_redis import client, keys
+from workermon.on_redis import client, keys, unreadable
 
 #: Before the name of a step, the field that counts those that did not come there.
 _LOST = "lost:"
 
 
-class ReachStep(lua.Script[int]):
+class ReachStep(lua.Script[int], shared="numbers"):
     """Note that a canary came to a step, and publish it if ``channel`` is not empty."""
 
     canary: lua.Key
@@ -44,12 +44,19 @@ class RedisCanary:
         """Return how far they came."""
         with client.guard(self._client):
             found: Any = self._client.hgetall(keys.CANARY)
-        held = {name.decode(): value.decode() for name, value in found.items()}
-        return ports.Trace(
-            {step: ports.Reached(*map(float, held[step].split())) for step in ports.CANARY_STEPS if step in held},
-            {name.removeprefix(_LOST): int(value) for name, value in held.items() if name.startswith(_LOST)},
-            int(held.get("sent", 0)),
-        )
+        held = {unreadable.text(name): unreadable.text(value) for name, value in found.items()}
+        try:
+            return ports.Trace(
+                {step: ports.Reached(*map(float, held[step].split())) for step in ports.CANARY_STEPS if step in held},
+                {name.removeprefix(_LOST): int(value) for name, value in held.items() if name.startswith(_LOST)},
+                int(held.get("sent", 0)),
+            )
+        except (ValueError, TypeError):
+            # The next canaries write it anew.
+            unreadable.note(self._client, keys.CANARY, "a field is not what belongs there")
+            with client.guard(self._client):
+                self._client.delete(keys.CANARY)
+            return ports.Trace({}, {}, 0)
 
     def _reach(self, step: str, begun: float, at: float, sent: str, channel: str) -> None:
         following = ports.CANARY_STEPS[ports.CANARY_STEPS.index(step) + 1 :]

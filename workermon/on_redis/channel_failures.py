@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from workermon import lua, ports
-from workermon.on_redis import client, keys
+from workermon.on_redis import client, keys, unreadable
 
 
 class NoteChannelFailure(lua.Script[int]):
@@ -42,9 +42,13 @@ class RedisChannelFailures:
         """Return the channels whose last attempt failed, by name."""
         with client.guard(self._client):
             noted: Any = self._client.hgetall(keys.FAILING_CHANNELS)
-        return {name.decode(): _failing(text.decode()) for name, text in noted.items()}
+        read = {unreadable.text(name): self._failing(unreadable.text(name), raw) for name, raw in noted.items()}
+        return {name: failing for name, failing in read.items() if failing is not None}
 
-
-def _failing(text: str) -> ports.FailingChannel:
-    since, at, retried, error = text.split(" ", 3)
-    return ports.FailingChannel(since=float(since), at=float(at), retried=retried == "1", error=error)
+    def _failing(self, channel: str, raw: bytes) -> ports.FailingChannel | None:
+        try:
+            since, at, retried, error = unreadable.text(raw).split(" ", 3)
+            return ports.FailingChannel(since=float(since), at=float(at), retried=retried == "1", error=error)
+        except ValueError as why:
+            unreadable.note(self._client, f"{keys.FAILING_CHANNELS} {channel}", unreadable.describe(why))
+            return None

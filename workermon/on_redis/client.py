@@ -14,7 +14,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from workermon import errors, lua
-from workermon.on_redis import refusals
+from workermon.on_redis import connection, refusals
 
 #: Seconds. A command that a person waits for fails within three if nothing answers.
 CONNECT_TIMEOUT = 2.0
@@ -37,7 +37,7 @@ def connect(url: str) -> redis.Redis:
     Raises ``errors.InvalidInput`` for a URL that means nothing; it never shows the URL.
     """
     try:
-        found = _through_sentinels(url) if url.startswith("sentinel:") else redis.Redis.from_url(url, **_options())
+        found = _through_sentinels(url) if url.startswith("sentinel:") else connection.Client.from_url(url, **_options())
         pool = found.connection_pool
         pool.connection_kwargs["decode_responses"] = False
         pool.connection_class(**pool.connection_kwargs)  # refuses options that it does not know; opens nothing
@@ -105,6 +105,7 @@ def _through_sentinels(url: str) -> redis.Redis:
     manager = Sentinel(sentinels, sentinel_kwargs={**impatient, **to_sentinels})
     client: redis.Redis = manager.master_for(
         service,
+        redis_class=connection.Client,
         db=int(parts.path.strip("/") or 0),
         username=unquote(user) or None,
         password=unquote(password) or None,
@@ -146,16 +147,26 @@ def unavailable(client: redis.Redis, error: RedisError) -> errors.RedisUnavailab
 
 def texts(members: Any) -> list[str]:
     """Return the members of a reply as text."""
-    return [member.decode() for member in members]
+    return [member.decode("utf-8", "backslashreplace") for member in members]
 
 
-def run(connection: redis.Redis, call: lua.Script[R]) -> R:
+def run(redis_client: redis.Redis, call: lua.Script[R]) -> R:
     """Run a script and return its reply."""
-    with guard(connection):
-        return call.run(connection)
+    with guard(redis_client):
+        return call.run(redis_client)
 
 
-def run_many(connection: redis.Redis, calls: Sequence[lua.Script[R]]) -> list[R]:
+def run_many(redis_client: redis.Redis, calls: Sequence[lua.Script[R]]) -> list[R]:
     """Run scripts in one round trip, each a step of its own, and return their replies."""
-    with guard(connection):
-        return lua.run_many(connection, calls)
+    with guard(redis_client):
+        return lua.run_many(redis_client, calls)
+
+
+def run_each(redis_client: redis.Redis, calls: Sequence[lua.Script[R]]) -> list[R | RedisError]:
+    """Run scripts as ``run_many`` does; one that fails for what a single record holds returns its error."""
+    with guard(redis_client):
+        replies = lua.run_each(redis_client, calls)
+        for reply in replies:
+            if isinstance(reply, RedisError) and not refusals.is_of_one_record(reply):
+                raise reply
+        return replies

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
+import pydantic
 import redis
 
 from workermon import lua, models
-from workermon.on_redis import client, keys
+from workermon.on_redis import client, keys, unreadable
 
 
 class SaveConfiguration(lua.Script[int]):
@@ -25,6 +28,19 @@ def saving(configuration: models.Configuration) -> SaveConfiguration:
     )
 
 
+_DOCUMENT: pydantic.TypeAdapter[dict[str, Any]] = pydantic.TypeAdapter(dict[str, Any])
+
+#: The parts of a configuration that are read one by one, if it cannot be read as a whole.
+_PARTS: Mapping[str, type[models.Frozen]] = {
+    "rules": models.Rule,
+    "silences": models.Maintenance,
+    "channels": models.Channel,
+    "metrics": models.Metric,
+    "accounts": models.Account,
+    "limits": models.Limit,
+}
+
+
 class RedisConfigurations:
     """``ports.Configurations`` on Redis; ``default`` (as revision 0) holds if none was saved."""
 
@@ -38,11 +54,42 @@ class RedisConfigurations:
         with client.guard(self._client):
             revision: Any = self._client.hget(keys.CONFIGURATION, "revision")
             cached = self._cached
-            if int(revision or 0) == cached.revision:
+            number = int(unreadable.number(self._client, f"{keys.CONFIGURATION} revision", revision) or 0)
+            if number == cached.revision:
                 return cached
             document: Any = self._client.hget(keys.CONFIGURATION, "document")
-        self._cached = models.Configuration.model_validate_json(document) if document else self._default
+        self._cached = self._read(document, number) if document else self._default
         return self._cached
+
+    def _read(self, document: bytes, revision: int) -> models.Configuration:
+        """Return what a document says; without the parts of it that cannot be read, or the one before."""
+        try:
+            return models.Configuration.model_validate_json(document, extra="ignore")
+        except ValueError as why:
+            sound = self._without_unreadable(document)
+            if sound is None:
+                unreadable.note(self._client, keys.CONFIGURATION, unreadable.describe(why))
+                sound = self._cached
+            return sound.model_copy(update={"revision": revision, "complete": False})
+
+    def _without_unreadable(self, document: bytes) -> models.Configuration | None:
+        try:
+            given = _DOCUMENT.validate_json(document)
+            for field, model in _PARTS.items():
+                part = given.get(field)
+                if isinstance(part, list):
+                    given[field] = [one for place, one in enumerate(part) if self._is_sound(model, field, place, one)]
+                elif isinstance(part, dict):
+                    given[field] = {
+                        name: one for name, one in part.items() if self._is_sound(model, field, name, one)
+                    }
+            return models.Configuration.model_validate(given, extra="ignore")
+        except ValueError:
+            return None
+
+    def _is_sound(self, model: type[models.Frozen], field: str, place: object, given: object) -> bool:
+        name = f"{keys.CONFIGURATION} {field}.{place}"
+        return unreadable.parsed(self._client, name, model, json.dumps(given).encode()) is not None
 
     def save(self, configuration: models.Configuration) -> bool:
         """Put it in force, if its revision is one above what is there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import redis
 
 from workermon import lua, models
-from workermon.on_redis import client, keys
+from workermon.on_redis import client, keys, unreadable
 
 HOUR = 3600
 
@@ -20,7 +21,7 @@ KEPT = 49 * HOUR
 REMEMBERED = 5.0
 
 
-class CountRequest(lua.Script[int]):
+class CountRequest(lua.Script[int], shared="numbers"):
     """Add to the counts of an hour and to those of all time; ``counts``: fields and numbers in turn."""
 
     hour: lua.Key
@@ -82,9 +83,17 @@ class RedisCosts:
         if now - self._read_at > REMEMBERED:
             with client.guard(self._client):
                 text: Any = self._client.get(keys.BUDGET_DECISION)
-            self._stretch = models.BudgetDecision.model_validate_json(text) if text else models.BudgetDecision()
+            self._stretch = self._decision(text) if text else models.BudgetDecision()
             self._read_at = now
         return self._stretch
+
+    def _decision(self, text: bytes) -> models.BudgetDecision:
+        read = unreadable.parsed(self._client, keys.BUDGET_DECISION, models.BudgetDecision, text)
+        if read is None:
+            # A new one is made only over one that can be read.
+            with client.guard(self._client):
+                self._client.rename(keys.BUDGET_DECISION, f"{keys.SET_ASIDE}{keys.BUDGET_DECISION}")
+        return read or models.BudgetDecision()
 
     def decide(self, budget_decision: models.BudgetDecision, before: models.BudgetDecision) -> bool:
         """Put a decision in force, unless another one came between."""
@@ -102,13 +111,17 @@ class RedisCosts:
 def _hour(start: int, found: Mapping[bytes, bytes]) -> models.Hour:
     counts: dict[str, dict[tuple[str, str], int]] = {"call": {}, "metric": {}, "full": {}}
     for field, number in found.items():
-        kind, _, what = field.decode().partition(" ")
+        kind, _, what = unreadable.text(field).partition(" ")
         if kind in counts:
             scope, _, name = what.partition(" ")
-            counts[kind][scope, name] = int(number)
+            with contextlib.suppress(ValueError):  # a count that is no number says nothing
+                counts[kind][scope, name] = int(number)
+    begun = float(start)
+    with contextlib.suppress(ValueError):
+        begun = float(found.get(b"begun", start))
     return models.Hour(
         start=start,
-        begun=float(found.get(b"begun", start)),
+        begun=begun,
         calls=counts["call"],
         metrics=counts["metric"],
         full=counts["full"],

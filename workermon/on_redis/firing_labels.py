@@ -6,9 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pydantic
 import redis
 
-from workermon.on_redis import client, keys
+from workermon.on_redis import client, keys, unreadable
+
+
+_LABEL_SETS: pydantic.TypeAdapter[list[dict[str, str]]] = pydantic.TypeAdapter(list[dict[str, str]])
 
 
 class RedisFiringLabels:
@@ -19,9 +23,11 @@ class RedisFiringLabels:
 
     def load(self, channel: str, alert_id: str) -> list[dict[str, str]]:
         """Return the sets of labels under which an alert fires there, or may fire."""
+        key = keys.firing_labels(alert_id, channel)
         with client.guard(self._client):
-            text: Any = self._client.get(keys.firing_labels(alert_id, channel))
-        return [] if text is None else list(json.loads(text))
+            text: Any = self._client.get(key)
+        read = None if text is None else unreadable.parsed_by(self._client, key, _LABEL_SETS, text)
+        return read or []
 
     def save(self, channel: str, alert_id: str, label_sets: Sequence[Mapping[str, str]]) -> None:
         """Replace them; none: the alert does not fire there."""

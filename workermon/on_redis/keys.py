@@ -147,6 +147,15 @@ LISTED = (
     ),
     Listed("workermon:configuration", "hash", "configurations", "document, revision, changes", "permanent"),
     Listed("workermon:pulse", "hash", "pulse", "when each part last worked", "permanent"),
+    Listed("workermon:unreadable", "hash", "unreadable", "records that cannot be read, with the reason", "permanent"),
+    Listed(
+        "workermon:set-aside:<key>",
+        "any",
+        "unreadable",
+        "what was kept under a key that is of another type",
+        "30 days",
+        expires=True,
+    ),
     Listed("workermon:counts", "hash", "pulse", "what went by", "permanent"),
     Listed("workermon:canary", "hash", "canary", "when one came to each step", "permanent"),
     Listed("workermon:lease:<name>", "string", "leases", "the owner", "the lease", expires=True),
@@ -219,6 +228,9 @@ CONFIGURATION = "workermon:configuration"
 PULSE = "workermon:pulse"
 CANARY = "workermon:canary"
 COUNTS = "workermon:counts"
+UNREADABLE = "workermon:unreadable"
+#: Before the name of a key that was of another type.
+SET_ASIDE = "workermon:set-aside:"
 LIMITS = "workermon:limits"
 BUDGET_DECISION = "workermon:budget-decision"
 COST_TOTALS = "workermon:cost-totals"

@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, keys
+from workermon.on_redis import client, keys, unreadable
 
 #: Queues looked at for those that are stuck.
 LOOKED_AT = 1000
@@ -43,7 +43,7 @@ class FindDue(lua.Script[list[bytes]]):
     longest_lease: lua.Argument
 
 
-class ClaimNotifications(lua.Script[list[list[bytes]]]):
+class ClaimNotifications(lua.Script[list[list[bytes]]], shared="numbers"):
     """Claim the head of each due queue of an alert; return queue, notification, fence and attempt of each."""
 
     outbox: lua.Key
@@ -82,7 +82,7 @@ class SettleAttempt(lua.Script[list[Any]]):
     wait: lua.Argument
 
 
-class PostponeAttempt(lua.Script[int]):
+class PostponeAttempt(lua.Script[int], shared="numbers"):
     """Give a claim back as if it had not been made; return 1, or 0 if another sender claimed the queue since."""
 
     outbox: lua.Key
@@ -151,16 +151,38 @@ class RedisOutbox:
             lease_prefix=keys.LEASE,
             latest=repr(now + models.MAX_LEAD),
         )
-        return [
-            models.ClaimedNotification(
-                alert_id=alert_id,
-                channel=keys.of_queue(name.decode())[1],
-                notification=models.Notification.model_validate_json(head),
-                fence=int(fence),
-                attempt=int(attempts),
+        claims = []
+        for name, head, fence, attempts in client.run(self._client, claiming):
+            queue = unreadable.text(name)
+            notification = unreadable.parsed(self._client, keys.QUEUE + queue, models.Notification, head)
+            if notification is None:
+                self._set_aside(queue)
+                continue
+            claims.append(
+                models.ClaimedNotification(
+                    alert_id=alert_id,
+                    channel=keys.of_queue(queue)[1],
+                    notification=notification,
+                    fence=int(fence),
+                    attempt=int(attempts),
+                )
             )
-            for name, head, fence, attempts in client.run(self._client, claiming)
-        ]
+        return claims
+
+    def _set_aside(self, queue: str) -> None:
+        """Keep the head of a queue elsewhere, so that the next one goes out."""
+        place = keys.SET_ASIDE + keys.QUEUE + queue
+        with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
+            pipe.lmove(keys.QUEUE + queue, place, "LEFT", "RIGHT")
+            pipe.expire(place, keys.HISTORY)
+            pipe.delete(keys.STATE + queue, keys.LEASE + queue)
+            pipe.zadd(keys.OUTBOX, {queue: 0})
+            pipe.exists(keys.QUEUE + queue)
+            *_, left = pipe.execute()
+            if not left:
+                pipe.zrem(keys.OUTBOX, queue)
+                pipe.srem(keys.queues(keys.of_queue(queue)[0]), queue)
+                pipe.execute()
 
     def delivered(
         self, claimed: models.ClaimedNotification, at: float, remind_at: float | None = None
@@ -169,10 +191,13 @@ class RedisOutbox:
         reply = self._settle(claimed, "delivered", at, None, at, remind_at)
         if len(reply) == 1:
             return None
-        _, notification, fence = reply
+        _, raw, fence = reply
+        notification = unreadable.parsed(self._client, keys.last(claimed.alert_id), models.Notification, raw)
+        if notification is None:
+            return None
         return claimed.model_copy(
             update={
-                "notification": models.Notification.model_validate_json(notification),
+                "notification": notification,
                 "fence": int(fence),
                 "attempt": claimed.attempt + 1,
             }
@@ -233,7 +258,7 @@ class RedisOutbox:
         """Return the attempts to deliver notifications of an alert, the oldest first."""
         with client.guard(self._client):
             entries: Any = self._client.zrange(keys.attempts(alert_id), 0, -1)
-        return [_attempt(entry) for entry in entries]
+        return self._read_attempts(alert_id, entries)
 
     def backlog(self) -> int:
         """Return how many notifications wait, without the canary's."""
@@ -276,11 +301,20 @@ class RedisOutbox:
             alert_id, channel = keys.of_queue(queue)
             if head is None:
                 continue
-            told = models.Notification.model_validate_json(head).id
-            tried = [one for one in map(_attempt, entries) if one.channel == channel and one.notification_id == told]
+            first = unreadable.parsed(self._client, keys.QUEUE + queue, models.Notification, head)
+            tried = [
+                each
+                for each in self._read_attempts(alert_id, entries)
+                if first is not None and each.channel == channel and each.notification_id == first.id
+            ]
             if tried and tried[-1].error is not None and tried[0].at <= before:
                 found.append(ports.StuckQueue(alert_id, channel, len(tried), tried[0].at, tried[-1].error))
         return sorted(found, key=lambda one: one.since)[:limit]
+
+    def _read_attempts(self, alert_id: str, entries: Sequence[bytes]) -> list[models.Attempt]:
+        name = keys.attempts(alert_id)
+        read = [unreadable.parsed(self._client, name, models.Attempt, raw.partition(b" ")[2]) for raw in entries]
+        return [attempt for attempt in read if attempt is not None]
 
     def _settle(
         self,
@@ -317,7 +351,3 @@ class RedisOutbox:
             wait=repr(retry_at - at),
         )
         return client.run(self._client, settling)
-
-
-def _attempt(entry: bytes) -> models.Attempt:
-    return models.Attempt.model_validate_json(entry.partition(b" ")[2])

@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, keys
+from workermon.on_redis import client, keys, refusals, unreadable
 
 #: What is kept beside the marks.
 _BESIDE = {b"listener:since", b"collect:since"}
@@ -53,13 +53,18 @@ class RedisPulse:
         """Return when each part last did its work."""
         with client.guard(self._client):
             found: Any = self._client.hgetall(keys.PULSE)
-        return {part.decode(): float(at) for part, at in found.items() if part not in _BESIDE}
+        read = {
+            unreadable.text(part): unreadable.number(self._client, f"{keys.PULSE} {unreadable.text(part)}", at)
+            for part, at in found.items()
+            if part not in _BESIDE
+        }
+        return {part: at for part, at in read.items() if at is not None}
 
     def monitoring_since(self) -> float | None:
         """Return since when listener and collection are there without a break."""
         with client.guard(self._client):
             found: Any = self._client.hmget(keys.PULSE, ["listener:since", "collect:since"])
-        began, first = (None if at is None else float(at) for at in found)
+        began, first = (unreadable.number(self._client, keys.PULSE, at) for at in found)
         if began is None:
             return None
         return first if first is not None and first >= began else began + ports.START_UP
@@ -67,10 +72,20 @@ class RedisPulse:
     def count(self, what: str, number: int = 1) -> None:
         """Count something; where the connection breaks it may be counted twice."""
         with client.guard(self._client):
-            self._client.hincrby(keys.COUNTS, what, number)
+            try:
+                self._client.hincrby(keys.COUNTS, what, number)
+            except redis.ResponseError as why:
+                if not refusals.is_of_one_record(why):
+                    raise
+                unreadable.note(self._client, f"{keys.COUNTS} {what}", "it is not a number, and is counted anew")
+                self._client.hset(keys.COUNTS, what, number)
 
     def counts(self) -> dict[str, int]:
         """Return all counts."""
         with client.guard(self._client):
             found: Any = self._client.hgetall(keys.COUNTS)
-        return {what.decode(): int(number) for what, number in found.items()}
+        read = {
+            unreadable.text(what): unreadable.number(self._client, f"{keys.COUNTS} {unreadable.text(what)}", number)
+            for what, number in found.items()
+        }
+        return {what: int(number) for what, number in read.items() if number is not None}

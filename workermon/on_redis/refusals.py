@@ -70,6 +70,12 @@ def asks_for_another(error: exceptions.RedisError) -> bool:
     return isinstance(error, gone) or any(word in str(error) for word in _NOT_HERE)
 
 
+def is_of_one_record(error: Exception) -> bool:
+    """Tell whether the server refused a command for what one record holds, and not for its own state."""
+    what = r"WRONGTYPE|attempt to |not an integer|not a valid float|bad argument"
+    return type(error) is exceptions.ResponseError and re.search(what, str(error)) is not None
+
+
 def explain(error: exceptions.RedisError) -> tuple[str, str]:
     """Return why the server refuses, and what to do, each in one line and without a credential."""
     if isinstance(error, TooOld):

@@ -8,7 +8,7 @@ from typing import Any, cast
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import client, datapoint_packing, keys, workers
+from workermon.on_redis import client, datapoint_packing, keys, unreadable, workers
 
 #: Hours beyond which the ledger is first asked where it begins and ends.
 _MANY = 30
@@ -46,7 +46,7 @@ class WriteSample(lua.Script[bytes], shared="slots"):
     runs: lua.Arguments
 
 
-class MarkPending(lua.Script[int]):
+class MarkPending(lua.Script[int], shared="numbers"):
     """Mark a worker as pending, if it is there."""
 
     worker: lua.Key
@@ -95,8 +95,11 @@ class RedisSamples:
         """Write many samples in one round trip; each is a step of its own."""
         retention = self._retention()
         calls = [self._call(write, again=again, retention=retention) for write in writes]
-        outcomes: list[Any] = client.run_many(self._client, calls)
-        return [ports.Written(outcome.decode()) for outcome in outcomes]
+        outcomes: list[Any] = client.run_each(self._client, calls)
+        for (sample, _, _), outcome in zip(writes, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                unreadable.note(self._client, keys.worker(sample.worker.id), f"no sample is written: {outcome}")
+        return [ports.Written("gone" if isinstance(one, Exception) else one.decode()) for one in outcomes]
 
     def _call(self, write: _Write, *, again: bool, retention: int) -> WriteSample:
         sample, condition, event = write
@@ -202,7 +205,12 @@ class RedisSamples:
                 for worker_id, (begin, end) in zip(long, pipe.execute(), strict=True):
                     first, last = spans[worker_id]
                     # Nothing was ever written: an empty span.
-                    spans[worker_id] = (max(first, int(begin)), min(last, int(end))) if begin else (1, 0)
+                    name = keys.worker(worker_id)
+                    begun, ended = (unreadable.number(self._client, name, raw) for raw in (begin, end))
+                    if begun is None or ended is None:
+                        spans[worker_id] = (1, 0)
+                    else:
+                        spans[worker_id] = max(first, int(begun)), min(last, int(ended))
             asked = [
                 (worker_id, hour)
                 for worker_id, (first, last) in spans.items()
@@ -213,8 +221,11 @@ class RedisSamples:
             replies = cast("list[dict[bytes, bytes]]", pipe.execute())
         found: dict[str, dict[int, dict[tuple[str, int], list[tuple[int, bytes]]]]] = {}
         for (worker_id, hour), fields in zip(asked, replies, strict=True):
-            if fields:
-                found.setdefault(worker_id, {})[hour] = datapoint_packing.fields(fields)
+            try:
+                if fields:
+                    found.setdefault(worker_id, {})[hour] = datapoint_packing.fields(fields)
+            except ValueError:
+                unreadable.note(self._client, keys.ledger(worker_id, hour), "a field is no series")
         return found
 
     def pending(self, now: float, limit: int, age: float = 0.0) -> list[str]:

@@ -13,7 +13,7 @@ from workermon.on_redis import alerts, client, configurations, keys, workers
 _COUNT = "changes"
 
 
-class MarkAllPending(lua.Script[int]):
+class MarkAllPending(lua.Script[int], shared="numbers"):
     """Mark every worker as to be evaluated."""
 
     workers: lua.Key
@@ -53,7 +53,9 @@ class RedisSetup:
         if _mark(self._client) != change.mark:
             return False
         members: Any = self._client.zrange(keys.WORKERS, 0, -1)
-        if client.texts(members) != sorted(change.fleet):
+        unknown = set(client.texts(members)) ^ set(change.fleet)
+        # Who cannot be read is in no fleet, and stays as it is.
+        if unknown & set(change.fleet) or workers.RedisWorkers(self._client).get(sorted(unknown)):
             return False
         with self._client.pipeline(transaction=False) as pipe:
             for worker in change.updated:
@@ -63,7 +65,7 @@ class RedisSetup:
             replies: list[Any] = pipe.execute()
         specs, versions = replies[: len(change.updated)], replies[len(change.updated) :]
         return all(
-            spec is not None and models.Worker.model_validate_json(spec) == change.fleet[worker.id]
+            spec is not None and models.Worker.model_validate_json(spec, extra="ignore") == change.fleet[worker.id]
             for worker, spec in zip(change.updated, specs, strict=True)
         ) and all(
             int(version or 0) == verdict.basis.version

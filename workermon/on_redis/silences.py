@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from workermon import models
-from workermon.on_redis import client, keys
+from workermon.on_redis import client, keys, unreadable
 
 
 class RedisSilences:
@@ -20,10 +20,13 @@ class RedisSilences:
     def every(self) -> list[models.Silence]:
         """Return those that were not taken back, the first to end first."""
         with client.guard(self._client):
-            found: Any = self._client.hvals(keys.SILENCES)
-        return sorted(
-            (models.Silence.model_validate_json(text) for text in found), key=lambda silence: (silence.ends, silence.id)
-        )
+            found: Any = self._client.hgetall(keys.SILENCES)
+        read = [
+            unreadable.parsed(self._client, f"{keys.SILENCES} {unreadable.text(name)}", models.Silence, raw)
+            for name, raw in found.items()
+        ]
+        sound = [silence for silence in read if silence is not None]
+        return sorted(sound, key=lambda silence: (silence.ends, silence.id))
 
     def add(self, silence: models.Silence) -> None:
         """Put it in force, and forget those that were over before it begins."""
@@ -53,8 +56,9 @@ class RedisSilences:
             return {}
         with client.guard(self._client):
             found: Any = self._client.mget([keys.acknowledged(each) for each in alert_ids])
-        return {
-            alert_id: models.Acknowledgement.model_validate_json(text)
-            for alert_id, text in zip(alert_ids, found, strict=True)
-            if text
+        read = {
+            alert_id: unreadable.parsed(self._client, keys.acknowledged(alert_id), models.Acknowledgement, raw)
+            for alert_id, raw in zip(alert_ids, found, strict=True)
+            if raw
         }
+        return {alert_id: each for alert_id, each in read.items() if each is not None}

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pydantic
 import redis
 
 from workermon import errors, lua, models, ports
-from workermon.on_redis import client, keys
+from workermon.on_redis import client, keys, unreadable
 
 #: What a record is made of, in this order.
 FIELDS = ("spec", "condition", "last_error", "dimensions", "dimensions_at", "changed_from", "seq")
@@ -18,6 +19,7 @@ FIELDS = ("spec", "condition", "last_error", "dimensions", "dimensions_at", "cha
 CHUNK = 500
 
 Dimensions = dict[str, list[tuple[tuple[str, str], ...]]]
+_DIMENSIONS: pydantic.TypeAdapter[Dimensions] = pydantic.TypeAdapter(Dimensions)
 
 
 class AddWorkers(lua.Script[list[bytes]]):
@@ -43,21 +45,37 @@ class SetWorkerFields(lua.Script[int]):
     fields: lua.Arguments
 
 
-def record(fields: Sequence[Any]) -> ports.Record | None:
-    """Return the record that ``FIELDS`` of a worker's hash make; ``None`` if there is no worker."""
+def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> ports.Record | None:
+    """Return the record that ``FIELDS`` of a worker's hash make; ``None`` if there is no worker that can be read.
+
+    What the next collection makes anew is taken for unknown if it cannot be read.
+    """
     spec, condition, last_error, dimensions, dimensions_at, changed_from, sequence = fields
+    name = keys.worker(worker_id)
     if spec is None:
         return None
-    found = models.Condition.model_validate_json(condition) if condition else models.Condition()
-    if last_error:
-        found = found.model_copy(update={"last_error": models.CollectionError.model_validate_json(last_error)})
+    worker = unreadable.parsed(redis_client, f"{name} spec", models.Worker, spec)
+    if worker is None:
+        return None
+
+    def number(field: str, raw: bytes | None) -> float | None:
+        return unreadable.number(redis_client, f"{name} {field}", raw)
+
+    found = unreadable.parsed(redis_client, f"{name} condition", models.Condition, condition) if condition else None
+    error = (
+        unreadable.parsed(redis_client, f"{name} last_error", models.CollectionError, last_error)
+        if last_error
+        else None
+    )
+    known = unreadable.parsed_by(redis_client, f"{name} dimensions", _DIMENSIONS, dimensions) if dimensions else {}
+    changed = number("changed_from", changed_from or None)
     return ports.Record(
-        worker=models.Worker.model_validate_json(spec),
-        condition=found,
-        dimensions=_dimensions(dimensions) if dimensions else {},
-        dimensions_at=float(dimensions_at or 0),
-        changed_from=int(changed_from) if changed_from else None,
-        sequence=int(sequence or 0),
+        worker=worker,
+        condition=(found or models.Condition()).model_copy(update={"last_error": error}),
+        dimensions=known or {},
+        dimensions_at=(number("dimensions_at", dimensions_at) or 0.0) if known is not None else 0.0,
+        changed_from=None if changed is None else int(changed),
+        sequence=int(number("seq", sequence) or 0),
     )
 
 
@@ -77,13 +95,6 @@ def setting(worker: models.Worker, **fields: str) -> SetWorkerFields:
         incarnation=worker.incarnation,
         fields=[part for field in fields.items() for part in field],
     )
-
-
-def _dimensions(text: bytes) -> Dimensions:
-    return {
-        metric: [tuple((name, value) for name, value in one) for one in sets]
-        for metric, sets in json.loads(text).items()
-    }
 
 
 class RedisWorkers:
@@ -132,8 +143,11 @@ class RedisWorkers:
             some = worker_ids[start : start + CHUNK]
             read = ReadWorkers(worker_hashes=[keys.worker(worker_id) for worker_id in some], fields=FIELDS)
             replies += client.run(self._client, read)
-        found = zip(worker_ids, map(record, replies), strict=True)
-        return {worker_id: one for worker_id, one in found if one is not None}
+        found = {
+            worker_id: record(self._client, worker_id, fields)
+            for worker_id, fields in zip(worker_ids, replies, strict=True)
+        }
+        return {worker_id: one for worker_id, one in found.items() if one is not None}
 
     def ids(self) -> list[str]:
         """Return every worker's id, in order."""

@@ -14,7 +14,7 @@ for i = 0, #KEYS - worker_hashes_at do
   local worker, incarnation, slot = KEYS[worker_hashes_at + i], ARGV[slots_at + 2 * i], ARGV[slots_at + 2 * i + 1]
   local present, completed, claim = unpack(redis.call('HMGET', worker, 'incarnation', 'slot', 'claim'))
   local claimed, until_ = nil, nil
-  if claim then claimed, until_ = string.match(claim, '^(.+) (%d+)$') end
+  if claim then claimed, until_ = string.match(claim, '^(.+) (%d+)$') end -- nil if it is none
   if present ~= incarnation then
     outcomes[i + 1] = 'gone'
   elseif is_complete(completed, slot, tolerance) then

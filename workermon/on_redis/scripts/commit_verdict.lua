@@ -92,8 +92,9 @@ if retire then
   end
   redis.call('DEL', record, alerts)
   redis.call('ZREM', pending, subject)
-  if first_hour then
-    for hour = tonumber(first_hour), tonumber(last_hour), 3600 do
+  first_hour, last_hour = tonumber(first_hour or ''), tonumber(last_hour or '')
+  if first_hour and last_hour then
+    for hour = first_hour, last_hour, 3600 do
       redis.call('DEL', ledger_prefix .. string.format('%d', hour))
     end
   end

@@ -7,8 +7,8 @@ local counts_at = 3       -- ARGV[counts_at], …: fields and numbers to add, in
 
 redis.call('HSETNX', hour, 'begun', at)
 for i = counts_at, #ARGV, 2 do
-  redis.call('HINCRBY', hour, ARGV[i], ARGV[i + 1])
-  redis.call('HINCRBY', totals, ARGV[i], ARGV[i + 1])
+  add(hour, ARGV[i], ARGV[i + 1])
+  add(totals, ARGV[i], ARGV[i + 1])
 end
 redis.call('EXPIRE', hour, lifetime)
 return 1

@@ -5,7 +5,7 @@ local at = ARGV[1]
 local worker_prefix = ARGV[2]
 
 for _, id in ipairs(redis.call('ZRANGE', workers, 0, -1)) do
-  redis.call('HINCRBY', worker_prefix .. id, 'seq', 1)
+  add(worker_prefix .. id, 'seq', 1)
   redis.call('ZADD', pending, 'NX', at, id)
 end
 return 1

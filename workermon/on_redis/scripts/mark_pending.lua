@@ -5,7 +5,7 @@ local worker_id = ARGV[1]
 local at        = ARGV[2]
 
 if redis.call('EXISTS', worker) == 1 then
-  redis.call('HINCRBY', worker, 'seq', 1)
+  add(worker, 'seq', 1)
   redis.call('ZADD', pending, 'NX', at, worker_id)
 end
 return 1

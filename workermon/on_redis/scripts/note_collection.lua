@@ -13,15 +13,18 @@ local set_back = tonumber(ARGV[7]) -- seconds: what is so much older comes from 
 local at = tonumber(started_at)
 local newest, succeeded_at, failing_since, shortest, shortest_at =
   unpack(redis.call('HMGET', account, 'at', 'succeeded_at', 'failing_since', 'interval', 'interval_at'))
+-- What is no number says nothing.
+newest, succeeded_at = tonumber(newest or ''), tonumber(succeeded_at or '')
+shortest, failing_since = tonumber(shortest or ''), failing_since and (tonumber(failing_since) or at)
 redis.call('SADD', accounts, name)
 redis.call('HSET', account, 'incarnation', incarnation)
-if not shortest or interval <= tonumber(shortest)
-  or math.abs(at - (tonumber(shortest_at) or 0)) > forgotten_after * tonumber(shortest) then
+if not shortest or interval <= shortest
+  or math.abs(at - (tonumber(shortest_at or '') or 0)) > forgotten_after * shortest then
   redis.call('HSET', account, 'interval', interval, 'interval_at', started_at)
 end
-local was_set_back = math.max(tonumber(succeeded_at or '0'), tonumber(newest or '0')) - at > set_back
-if succeeded_at and at <= tonumber(succeeded_at) and not was_set_back then return 0 end
-if at > tonumber(newest or '0') or was_set_back then redis.call('HSET', account, 'at', started_at) end
+local was_set_back = math.max(succeeded_at or 0, newest or 0) - at > set_back
+if succeeded_at and at <= succeeded_at and not was_set_back then return 0 end
+if at > (newest or 0) or was_set_back then redis.call('HSET', account, 'at', started_at) end
 if last_error == '' then
   redis.call('HSET', account, 'succeeded_at', started_at)
   if failing_since then
@@ -29,10 +32,10 @@ if last_error == '' then
     redis.call('HDEL', account, 'failing_since', 'last_error')
   end
 else
-  if not failing_since or at < tonumber(failing_since) then
+  if not failing_since or at < failing_since then
     redis.call('HSET', account, 'failing_since', started_at)
   end
   redis.call('HSET', account, 'last_error', last_error)
 end
-redis.call('HINCRBY', account, 'seq', 1)
+add(account, 'seq', 1)
 return 1

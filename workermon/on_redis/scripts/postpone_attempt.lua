@@ -10,6 +10,6 @@ local wait = ARGV[4]     -- seconds from now to retry_at
 if redis.call('HGET', state, 'fence') ~= fence then return 0 end
 redis.call('DEL', lease)
 redis.call('HSET', state, 'fence', '', 'wait', wait)
-redis.call('HINCRBY', state, 'attempts', -1)
+add(state, 'attempts', -1)
 redis.call('ZADD', outbox, retry_at, name)
 return 1

@@ -21,6 +21,6 @@ if sent ~= '' then
 end
 redis.call('HSET', canary, step, begun .. ' ' .. at)
 redis.call('HDEL', canary, 'lost:' .. step)
-if next_step ~= '' then redis.call('HINCRBY', canary, 'lost:' .. next_step, 1) end
+if next_step ~= '' then add(canary, 'lost:' .. next_step, 1) end
 if channel ~= '' then redis.call('PUBLISH', channel, begun) end
 return 1

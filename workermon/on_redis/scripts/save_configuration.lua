@@ -6,6 +6,6 @@ local document      = ARGV[2]
 
 local saved_revision, saved_document = unpack(redis.call('HMGET', configuration, 'revision', 'document'))
 if saved_revision == revision and saved_document == document then return 1 end
-if tonumber(saved_revision or '0') + 1 ~= tonumber(revision) then return 0 end
+if (tonumber(saved_revision or '0') or 0) + 1 ~= tonumber(revision) then return 0 end
 redis.call('HSET', configuration, 'revision', revision, 'document', document)
 return 1

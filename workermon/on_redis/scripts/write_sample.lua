@@ -113,7 +113,9 @@ if changed then
   end
 end
 if changed or not repeated then
-  redis.call('HINCRBY', worker, 'seq', 1)
+  -- What is no number any more is counted anew.
+  local counted = redis.pcall('HINCRBY', worker, 'seq', 1)
+  if type(counted) == 'table' and counted.err then set('seq', 1) end
   redis.call('ZADD', pending, 'NX', at, worker_id)
 end
 if not repeated then

@@ -1,0 +1,70 @@
+"""A client of Redis that sets keys of another type than ours aside, and does what it was asked to all the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from redis.client import Pipeline
+from redis.exceptions import ResponseError
+
+
+class Client(redis.Redis):
+    """redis-py's client; a command that fails because a key is of another type is repeated without that key."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().execute_command(*args, **options)
+        except ResponseError as error:
+            if not _set_aside(self, error, _keys(args)):
+                raise
+            return super().execute_command(*args, **options)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """Return a pipeline that does the same, unless it is a transaction."""
+        return _Pipeline(
+            self.connection_pool, self.response_callbacks, transaction=transaction, shard_hint=shard_hint
+        ).of(self)
+
+
+class _Pipeline(Pipeline):
+    _owner: Client | None = None
+
+    def of(self, owner: Client) -> _Pipeline:
+        """Name the client that it belongs to."""
+        self._owner = owner
+        return self
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Run the commands; what a transaction did is not repeated."""
+        stack, repeats = list(self.command_stack), not self.explicit_transaction and not self.transaction
+        try:
+            replies = super().execute(raise_on_error)
+        except ResponseError as error:
+            if not self._mend(error, stack) or not repeats:
+                raise
+            self.command_stack = stack
+            return list(super().execute(raise_on_error))
+        for reply in replies if repeats and not raise_on_error else ():
+            if isinstance(reply, ResponseError) and self._mend(reply, stack):
+                self.command_stack = stack
+                return list(super().execute(raise_on_error))
+        return list(replies)
+
+    def _mend(self, error: ResponseError, stack: list[Any]) -> bool:
+        names = dict.fromkeys(name for command in stack for name in _keys(command[0]))
+        return self._owner is not None and _set_aside(self._owner, error, list(names))
+
+
+def _set_aside(client: Client, error: ResponseError, names: list[str]) -> bool:
+    from workermon.on_redis import unreadable  # it runs scripts over a client
+
+    return unreadable.set_aside(client, error, names)
+
+
+def _keys(args: Any) -> list[str]:
+    """Return those of our keys that a command names."""
+    some = args[3 : 3 + int(args[2])] if args[0] in ("EVALSHA", "EVAL") else args[1:]
+    names = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in some]
+    return [name for name in names if name.startswith("workermon:")]

@@ -1,0 +1,164 @@
+"""Records that cannot be read: each stops nobody but itself. It is left out, named by its key, and not destroyed.
+
+A record whose text cannot be read stays where it is. A key of another Redis type than ours would make every command
+on it fail. It is renamed (``keys.SET_ASIDE``) and kept for a month; what it held is made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+import pydantic
+import redis
+from redis.exceptions import RedisError
+
+from workermon import errors, logs, lua
+from workermon.on_redis import client, keys
+
+log = logs.get(__name__)
+
+T = TypeVar("T")
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+#: Seconds for which a record is named after it was last tried. All that is needed is tried more often.
+NAMED_FOR: Final = 900
+
+#: Keys looked at by one command.
+_CHUNK: Final = 1000
+
+
+class NoteUnreadable(lua.Script[int]):
+    """Note that a record cannot be read; return 1 if that is new."""
+
+    unreadable: lua.Key
+    name: lua.Argument
+    reason: lua.Argument
+
+
+class ListUnreadable(lua.Script[list[list[bytes]]]):
+    """Return the records that cannot be read, and why."""
+
+    unreadable: lua.Key
+    kept: lua.Argument
+
+
+class RedisUnreadable:
+    """``ports.Unreadable`` on Redis."""
+
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self._client = redis_client
+
+    def load(self) -> dict[str, str]:
+        """Return why each record cannot be read, by its key."""
+        found = client.run(self._client, ListUnreadable(unreadable=keys.UNREADABLE, kept=NAMED_FOR))
+        return {text(name): text(reason) for name, reason in sorted(found)}
+
+
+def text(raw: bytes) -> str:
+    """Return bytes as text, what is no UTF-8 as escapes."""
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def note(connection: redis.Redis, name: str, reason: str) -> None:
+    """Note that the record of a key cannot be read; never raises, for that is about one record only."""
+    shown, why = errors.printable(name)[:400], errors.printable(reason)[:300]
+    try:
+        if NoteUnreadable(unreadable=keys.UNREADABLE, name=shown, reason=why).run(connection):
+            log.error("record.unreadable", key=shown, reason=why)
+    except RedisError as error:
+        log.error("record.unreadable", key=shown, reason=why, not_noted=type(error).__name__)
+
+
+def parsed(connection: redis.Redis, name: str, model: type[Model], raw: bytes) -> Model | None:
+    """Return what a record says; ``None``, and that is noted, if it cannot be read.
+
+    Unknown fields are ignored: a newer version, which runs beside this one in an upgrade, may have written them.
+    """
+    try:
+        return model.model_validate_json(raw, extra="ignore")
+    except ValueError as why:
+        note(connection, name, describe(why))
+        return None
+
+
+def parsed_by(connection: redis.Redis, name: str, adapter: pydantic.TypeAdapter[T], raw: bytes) -> T | None:
+    """Return what a record of any type says, as ``parsed`` does."""
+    try:
+        return adapter.validate_json(raw, extra="ignore")
+    except ValueError as why:
+        note(connection, name, describe(why))
+        return None
+
+
+def number(connection: redis.Redis, name: str, raw: bytes | None) -> float | None:
+    """Return a number; ``None`` if there is none, or if it cannot be read, which is noted."""
+    try:
+        return None if raw is None else float(raw)
+    except ValueError:
+        note(connection, name, "it is not a number")
+        return None
+
+
+def describe(why: ValueError) -> str:
+    """Say what is wrong with a text, without the text."""
+    if not isinstance(why, pydantic.ValidationError):
+        return "it is not what belongs there"
+    first = why.errors(include_input=False, include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
+# --- keys of another type -------------------------------------------------------------------------------------------
+
+
+def set_aside(connection: redis.Redis, error: Exception, names: Sequence[str]) -> bool:
+    """Rename those keys that are of another type than ours; tell whether there was any.
+
+    ``names`` are those of the command that failed. If none of them is wrong, all of our keys are looked at.
+    """
+    if "WRONGTYPE" not in str(error):
+        return False
+    try:
+        return _set_aside(connection, names) or any(_set_aside(connection, some) for some in _every_key(connection))
+    except RedisError:
+        return False
+
+
+def _set_aside(connection: redis.Redis, names: Sequence[str]) -> bool:
+    with connection.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.type(name)
+        types = pipe.execute()
+    wrong = [
+        (name, kind.decode())
+        for name, kind in zip(names, types, strict=True)
+        if kind != b"none" and (rows := keys.listed(name.encode())) and kind.decode() not in {row.type for row in rows}
+    ]
+    for name, kind in wrong:
+        place = f"{keys.SET_ASIDE}{name}"
+        connection.execute_command("RENAME", name, place)
+        connection.execute_command("EXPIRE", place, keys.HISTORY)
+        note(connection, name, f"it was a {kind}, and is kept as {place}")
+        if name == keys.WORKERS:
+            _list_workers(connection)
+    return bool(wrong)
+
+
+def _every_key(connection: redis.Redis) -> Iterable[list[str]]:
+    cursor = 0
+    while True:
+        reply: Any = connection.execute_command("SCAN", cursor, "MATCH", "workermon:*", "COUNT", _CHUNK)
+        cursor = int(reply[0])
+        yield [text(name) for name in reply[1] if not name.startswith(keys.SET_ASIDE.encode())]
+        if not cursor:
+            return
+
+
+def _list_workers(connection: redis.Redis) -> None:
+    """List the fleet anew, by what there is of each worker."""
+    prefix = keys.worker("")
+    for names in _every_key(connection):
+        ids = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+        if ids:
+            connection.execute_command("ZADD", keys.WORKERS, *(part for one in ids for part in (0, one)))
