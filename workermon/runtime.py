@@ -45,6 +45,7 @@ from workermon.on_redis import (
     setup,
     silences,
     throttle,
+    unreadable,
     workers,
 )
 
@@ -199,6 +200,11 @@ class Recipes(dishka.Provider):
     def make_server(self, redis: Redis) -> ports.Server:
         """Ask the server of itself."""
         return server.RedisServer(redis.client)
+
+    @dishka.provide
+    def make_unreadable(self, redis: Redis) -> ports.Unreadable:
+        """Name the records that cannot be read."""
+        return unreadable.RedisUnreadable(redis.client)
 
     @dishka.provide
     def make_silences(self, redis: Redis) -> ports.Silences:

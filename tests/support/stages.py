@@ -74,6 +74,7 @@ def evaluated(
         silences=silences or testing.MemorySilences(),
         costs=costs or testing.MemoryCosts(),
         pulse=pulse,
+        unreadable=testing.MemoryUnreadable(),
         violations=violations,
         kinds=rules.KINDS,
         now=now,

@@ -28,6 +28,13 @@ def budget(configuration: models.Configuration, kinds: rules.Kinds) -> models.Ru
     return models.Rule(name=models.BUDGET, kind="collector", notify=_everybody(configuration, kinds))
 
 
+def records(configuration: models.Configuration, kinds: rules.Kinds) -> models.Rule:
+    """Return the rule about records that cannot be read."""
+    return models.Rule(
+        name=models.RECORDS, kind="collector", severity="warning", notify=_everybody(configuration, kinds)
+    )
+
+
 def delivery(configuration: models.Configuration, channel: str) -> models.Rule:
     """Return the rule about a channel: it notifies the other channels that rules use, or else the log."""
     used = dict.fromkeys(name for rule in configuration.rules for name in rule.notify)

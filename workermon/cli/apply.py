@@ -141,3 +141,4 @@ def export(own: session.Session) -> None:
 
     workers = [record.worker for record in own.container.get(ports.Workers).every()]
     click.echo(stage.text(own.container.get(ports.Configurations).load(), workers, own.now()), nl=False)
+    output.unreadable(own.container.get(ports.Unreadable).load())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workermon import errors, models
+from workermon import errors, models, ports
 from workermon.cli import options, output, recording, session, tables, vitals
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ def listing(own: session.Session, status: str | None, labels: tuple[str, ...], a
     found = own.get(views.FleetView).list(status=status, labels=options.pairs(labels, "--label"))
     if found.workers:
         vitals.warn_if_down(own)
+    output.unreadable(own.container.get(ports.Unreadable).load())
     if as_json:
         output.document(found)
         return

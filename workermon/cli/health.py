@@ -57,6 +57,8 @@ def _figures(found: health.Status) -> Iterator[str]:
         yield f"collection fails for {number}: {kind}"
     for name, why in found.quarantined.items():
         yield f"schedule entry set aside: {name}: {why}"
+    for name, why in found.unreadable.items():
+        yield f"record left out: {name}: {why}"
 
 
 def _costs(bill: health.Bill) -> Iterator[str]:

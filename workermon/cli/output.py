@@ -31,6 +31,12 @@ def warn(text: str) -> None:
     click.echo(f"warning: {errors.printable(text)}", err=True)
 
 
+def unreadable(found: Mapping[str, str]) -> None:
+    """Warn of the records that cannot be read, and so are missing in what was printed."""
+    for name, why in found.items():
+        warn(f"{name} cannot be read and is left out: {why}")
+
+
 def rule_coverage(rule: fleet.RuleCoverage) -> str:
     """Return how many workers a rule applies to, in words."""
     return f"rule {rule.name} applies to {rule.workers} worker{'' if rule.workers == 1 else 's'}"

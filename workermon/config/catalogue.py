@@ -13,6 +13,7 @@ from workermon.models import (
     BUDGET,
     DELIVERY,
     LOST_METRICS,
+    RECORDS,
     STATUS_CHECK_FAILED,
     Channel,
     Configuration,
@@ -101,8 +102,8 @@ DEFAULT_METRICS: tuple[str, ...] = (
 DEFAULT_CHANNELS: dict[str, Channel] = {section.LOG: Channel(name=section.LOG, type="log")}
 
 #: Rules that always hold, beside those of the file: about collection and lost metrics in an account, delivery to a
-#: channel, the budget.
-STANDING = ("collector", LOST_METRICS, DELIVERY, BUDGET)
+#: channel, the budget, records that cannot be read.
+STANDING = ("collector", LOST_METRICS, DELIVERY, BUDGET, RECORDS)
 
 #: The configuration without a config file (docs/reference/config-file.md lists it).
 DEFAULT = Configuration(

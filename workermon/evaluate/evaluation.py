@@ -13,7 +13,7 @@ from typing import Any
 
 from workermon import failpoints, logs, models, ports, rules
 from workermon.alerts import lifecycle, silences
-from workermon.evaluate import account, installation, lost_metrics, worker
+from workermon.evaluate import account, installation, lost_metrics, unreadable_records, worker
 
 log = logs.get(__name__)
 
@@ -31,6 +31,7 @@ class Evaluation:
     silences: ports.Silences
     costs: ports.Costs
     pulse: ports.Pulse
+    unreadable: ports.Unreadable
     violations: Sequence[ports.Violations]
     kinds: rules.Kinds
     now: ports.Clock
@@ -84,17 +85,19 @@ class _Run:
 
     def _judge_standing(self, standing: ports.Standing) -> list[lifecycle.VerdictBuilder]:
         """Return the verdicts that change something."""
-        decision = self._stage.costs.budget_decision()
+        decision, unreadable = self._stage.costs.budget_decision(), self._stage.unreadable.load()
         accounts = [basis for basis in standing.accounts.values() if _may_change(basis)]
-        budget_may_change = bool(decision.period_multipliers) or _fires(standing.installation)
-        if not accounts and not budget_may_change:
+        may_change = bool(decision.period_multipliers) or bool(unreadable) or _fires(standing.installation)
+        if not accounts and not may_change:
             return []
         configuration, at = worker.sound(self._stage.configurations.load(), self._stage.kinds), self._stage.now()
         active_silences = silences.in_force(self._silences, configuration.silences, at)
         builders = []
-        if budget_may_change:
+        if may_change:
             builder = lifecycle.VerdictBuilder(standing.installation, at, active_silences, self._stage.kinds)
+            builder.alerts.update(standing.installation.alerts)
             installation.judge(builder, decision, configuration)
+            unreadable_records.judge(builder, unreadable, configuration)
             builders.append(builder)
         monitoring_since = self._stage.pulse.monitoring_since() if accounts else None
         for basis in accounts:

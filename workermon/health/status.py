@@ -151,6 +151,7 @@ class Status(models.Frozen):
     pending: int
     lateness: float
     quarantined: dict[str, str]
+    unreadable: dict[str, str]
     alerts: int
     counts: dict[str, int]
     scopes: tuple[AccountStatus, ...] = ()
@@ -175,6 +176,7 @@ class StatusCheck:
     accounts: ports.Accounts
     configurations: ports.Configurations
     trace: ports.Canary
+    unreadable: ports.Unreadable
     now: ports.Clock
 
     def status(self, patience: float = 1.0) -> Status:
@@ -204,6 +206,7 @@ class StatusCheck:
             for key, state in sorted(states.items())
             if state.last_error and key not in collected and discover is not None and discover.searches(key)
         }
+        unreadable = self.unreadable.load()
         parts = (
             Part(name="redis", ok=True, reason="answers"),
             _signed("beat", ticked, canary.MAX_BEAT_AGE, at),
@@ -215,6 +218,7 @@ class StatusCheck:
             self._delivery(backlog, at),
             _queues(queues, marks, trace, at),
             Part(name="canary", ok=finding.ok, reason=finding.reason, age=finding.age),
+            *_records(unreadable),
         )
         return Status(
             ok=all(part.ok for part in parts),
@@ -227,6 +231,7 @@ class StatusCheck:
             pending=len(pending),
             lateness=lateness,
             quarantined=quarantined,
+            unreadable=unreadable,
             alerts=len(self.alerts.open()),
             counts=self.pulse.counts(),
             scopes=_scopes({*(worker.scope for worker in fleet), *unsearched}, states, self.limiter.slowed()),
@@ -356,6 +361,15 @@ def _nodes(answering: Sequence[str], patience: float) -> Part:
     if not answering:
         reason = f"none answers within {patience:g} s"
     return Part(name="worker processes", ok=bool(answering), reason=reason)
+
+
+def _records(unreadable: Mapping[str, str]) -> tuple[Part, ...]:
+    if not unreadable:
+        return ()
+    name, why = next(iter(unreadable.items()))
+    more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
+    reason = f"{name} cannot be read{more}: {why}; it is left out: mend or delete it"
+    return (Part(name="records", ok=False, reason=reason),)
 
 
 def _evaluation(pending: Sequence[str]) -> Part:

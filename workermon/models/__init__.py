@@ -112,7 +112,7 @@ from workermon.models.subject import (
     channel_subject,
     worker_subject,
 )
-from workermon.models.usage import BUDGET, EVERYWHERE, BudgetDecision, Hour, UsageTotals
+from workermon.models.usage import BUDGET, EVERYWHERE, RECORDS, BudgetDecision, Hour, UsageTotals
 from workermon.models.worker import (
     GONE,
     STOPPED,
@@ -147,6 +147,7 @@ __all__ = [
     "MAX_LEAD",
     "MAX_SILENCE",
     "PROTECTED_VARIABLES",
+    "RECORDS",
     "ROLES",
     "SEVERITIES",
     "STATUS_CHECK_FAILED",

@@ -10,6 +10,9 @@ EVERYWHERE = "*/*"
 #: The rule about the budget, which always holds.
 BUDGET = "budget"
 
+#: The rule about records that cannot be read, which always holds.
+RECORDS = "records"
+
 
 class Hour(Frozen):
     """The requests to AWS within an hour from ``start`` on (a time), counted from ``begun`` on.

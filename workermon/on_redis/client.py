@@ -37,7 +37,9 @@ def connect(url: str) -> redis.Redis:
     Raises ``errors.InvalidInput`` for a URL that means nothing; it never shows the URL.
     """
     try:
-        found = _through_sentinels(url) if url.startswith("sentinel:") else connection.Client.from_url(url, **_options())
+        found = (
+            _through_sentinels(url) if url.startswith("sentinel:") else connection.Client.from_url(url, **_options())
+        )
         pool = found.connection_pool
         pool.connection_kwargs["decode_responses"] = False
         pool.connection_class(**pool.connection_kwargs)  # refuses options that it does not know; opens nothing

@@ -54,17 +54,29 @@ class RedisConfigurations:
         with client.guard(self._client):
             revision: Any = self._client.hget(keys.CONFIGURATION, "revision")
             cached = self._cached
-            number = int(unreadable.number(self._client, f"{keys.CONFIGURATION} revision", revision) or 0)
+            number = self._revision(revision)
             if number == cached.revision:
                 return cached
             document: Any = self._client.hget(keys.CONFIGURATION, "document")
         self._cached = self._read(document, number) if document else self._default
         return self._cached
 
+    def _revision(self, raw: bytes | None) -> int:
+        """Return a revision. One that is no number is written anew, or no verdict could name the present one."""
+        number = unreadable.number(self._client, f"{keys.CONFIGURATION} revision", raw or b"0")
+        if number is not None:
+            return int(number)
+        document: Any = self._client.hget(keys.CONFIGURATION, "document")
+        read = unreadable.parsed(self._client, keys.CONFIGURATION, models.Configuration, document) if document else None
+        revision = self._cached.revision if read is None else read.revision
+        self._client.hset(keys.CONFIGURATION, "revision", revision)
+        return revision
+
     def _read(self, document: bytes, revision: int) -> models.Configuration:
         """Return what a document says; without the parts of it that cannot be read, or the one before."""
         try:
-            return models.Configuration.model_validate_json(document, extra="ignore")
+            read = models.Configuration.model_validate_json(document, extra="ignore")
+            return read if read.revision == revision else read.model_copy(update={"revision": revision})
         except ValueError as why:
             sound = self._without_unreadable(document)
             if sound is None:
@@ -80,9 +92,7 @@ class RedisConfigurations:
                 if isinstance(part, list):
                     given[field] = [one for place, one in enumerate(part) if self._is_sound(model, field, place, one)]
                 elif isinstance(part, dict):
-                    given[field] = {
-                        name: one for name, one in part.items() if self._is_sound(model, field, name, one)
-                    }
+                    given[field] = {name: one for name, one in part.items() if self._is_sound(model, field, name, one)}
             return models.Configuration.model_validate(given, extra="ignore")
         except ValueError:
             return None

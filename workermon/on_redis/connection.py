@@ -15,11 +15,14 @@ class Client(redis.Redis):
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run a command."""
         try:
-            return super().execute_command(*args, **options)
+            return self._execute(*args, **options)
         except ResponseError as error:
             if not _set_aside(self, error, _keys(args)):
                 raise
-            return super().execute_command(*args, **options)
+            return self._execute(*args, **options)
+
+    def _execute(self, *args: Any, **options: Any) -> Any:
+        return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # of redis-py
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Return a pipeline that does the same, unless it is a transaction."""
@@ -38,7 +41,8 @@ class _Pipeline(Pipeline):
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Run the commands; what a transaction did is not repeated."""
-        stack, repeats = list(self.command_stack), not self.explicit_transaction and not self.transaction
+        stack, transaction = list(self.command_stack), bool(vars(self)["transaction"])
+        repeats = not self.explicit_transaction and not transaction
         try:
             replies = super().execute(raise_on_error)
         except ResponseError as error:

@@ -11,7 +11,6 @@ import redis
 
 from workermon.on_redis import client, keys, unreadable
 
-
 _LABEL_SETS: pydantic.TypeAdapter[list[dict[str, str]]] = pydantic.TypeAdapter(list[dict[str, str]])
 
 

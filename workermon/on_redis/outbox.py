@@ -43,7 +43,7 @@ class FindDue(lua.Script[list[bytes]]):
     longest_lease: lua.Argument
 
 
-class ClaimNotifications(lua.Script[list[list[bytes]]], shared="numbers"):
+class ClaimNotifications(lua.Script[list[list[bytes]]], shared="fences"):
     """Claim the head of each due queue of an alert; return queue, notification, fence and attempt of each."""
 
     outbox: lua.Key
@@ -58,7 +58,7 @@ class ClaimNotifications(lua.Script[list[list[bytes]]], shared="numbers"):
     latest: lua.Argument
 
 
-class SettleAttempt(lua.Script[list[Any]]):
+class SettleAttempt(lua.Script[list[Any]], shared="fences"):
     """Record what became of a claimed notification; return whether its fence holds, and what to send if it does not."""
 
     outbox: lua.Key

@@ -164,14 +164,14 @@ class RedisWorkers:
 
     def every(self, chunk: int = 500) -> Iterator[ports.Record]:
         """Yield the whole fleet in the order of the ids; what is added meanwhile may be missing."""
-        after = "-"
+        after: bytes | str = "-"
         while True:
             with client.guard(self._client):
-                ids = client.texts(self._client.zrangebylex(keys.WORKERS, after, "+", start=0, num=chunk))
-            if not ids:
+                members: Any = self._client.zrangebylex(keys.WORKERS, after, "+", start=0, num=chunk)
+            if not members:
                 return
-            yield from self.get(ids).values()
-            after = f"({ids[-1]}"
+            yield from self.get(client.texts(members)).values()
+            after = b"(" + members[-1]
 
     def found_dimensions(self, worker: models.Worker, dimensions: Dimensions, at: float) -> bool:
         """Remember what ListMetrics said, unless the incarnation is gone."""

@@ -29,6 +29,7 @@ from workermon.ports.control import (
     Server,
     Setup,
     Trace,
+    Unreadable,
 )
 from workermon.ports.delivery import (
     ChannelFailures,
@@ -101,6 +102,7 @@ __all__ = [
     "StuckQueue",
     "Throttle",
     "Trace",
+    "Unreadable",
     "Verdict",
     "Violations",
     "Workers",

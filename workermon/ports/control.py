@@ -182,6 +182,13 @@ class Server(Protocol):
         """Return the server's time."""
 
 
+class Unreadable(Protocol):
+    """The records that cannot be read. Each is left out by itself, and named for a while after it was last tried."""
+
+    def load(self) -> dict[str, str]:
+        """Return why each record cannot be read, by its key."""
+
+
 class Nodes(Protocol):
     """Celery's worker nodes."""
 

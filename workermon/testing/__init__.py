@@ -19,6 +19,7 @@ from workermon.testing.control import (
     MemoryPulse,
     MemoryServer,
     MemorySetup,
+    MemoryUnreadable,
 )
 from workermon.testing.delivery import (
     MemoryChannelFailures,
@@ -70,6 +71,7 @@ __all__ = [
     "MemorySilences",
     "MemoryStore",
     "MemoryThrottle",
+    "MemoryUnreadable",
     "MemoryWorkers",
     "Monitor",
     "notifiers",

@@ -220,6 +220,17 @@ class MemoryNodes:
         return list(self.names)
 
 
+class MemoryUnreadable:
+    """``ports.Unreadable`` of a test's choice."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, str] = {}
+
+    def load(self) -> dict[str, str]:
+        """Return what a test says."""
+        return dict(self.found)
+
+
 class MemoryServer:
     """``ports.Server`` in memory, with settings and a clock of a test's choice."""
 

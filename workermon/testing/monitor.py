@@ -22,6 +22,7 @@ from workermon.testing.control import (
     MemoryPulse,
     MemoryServer,
     MemorySetup,
+    MemoryUnreadable,
 )
 from workermon.testing.delivery import (
     MemoryChannelFailures,
@@ -69,6 +70,7 @@ PORTS: Mapping[Any, str] = {
     ports.Setup: "setup",
     ports.Silences: "silences",
     ports.Throttle: "throttle",
+    ports.Unreadable: "unreadable",
     ports.ChannelFailures: "failures",
     ports.FiringLabels: "firing_labels",
     ports.Workers: "workers",
@@ -130,6 +132,7 @@ class Monitor:
         self.dispatcher = MemoryDispatcher()
         self.nodes = MemoryNodes()
         self.server = MemoryServer(self.clock)
+        self.unreadable: ports.Unreadable = MemoryUnreadable()
         self.secrets: ports.Secrets = MemorySecrets()
         self.publisher = MemoryPublisher()
         #: What channels were sent, oldest first.

@@ -26,7 +26,7 @@ for _, name in ipairs(names) do
   local at = tonumber(redis.call('ZSCORE', outbox, name) or '')
   local head = redis.call('LINDEX', queue_prefix .. name, 0)
   if head and not holder and at and (at <= now or at - wait > latest) then
-    redis.call('HSET', state, 'fence', redis.call('INCR', last_fence))
+    redis.call('HSET', state, 'fence', next_number(last_fence))
     add(state, 'attempts', 1)
     redis.call('SET', lease, token, 'PX', milliseconds)
     holder = token

@@ -65,7 +65,7 @@ if not newest_id then return {0} end
 local being_sent = present_fence == '' and 0 or 1
 if redis.call('LLEN', queue) > being_sent then return {0} end
 if outcome == 'delivered' and newest_id ~= notification_id then
-  return {0, newest_notification, -redis.call('INCR', last_fence)}
+  return {0, newest_notification, -next_number(last_fence)}
 end
 if outcome == 'failed' and (newest_id ~= notification_id or tonumber(fence) < 0) then
   redis.call('RPUSH', queue, newest_notification)

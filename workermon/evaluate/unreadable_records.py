@@ -1,0 +1,40 @@
+"""Pure: what is true of the installation's records: whether all of them can be read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from workermon import models
+from workermon.alerts import lifecycle, standing
+
+#: Records that are named; ``status`` names all.
+NAMED = 3
+
+
+def judge(
+    builder: lifecycle.VerdictBuilder, unreadable: Mapping[str, str], configuration: models.Configuration
+) -> None:
+    """Evaluate the records that cannot be read, by key with the reason.
+
+    The alert is a warning while there are any. More of them, or others, do not notify again.
+    """
+    alert = builder.basis.alerts.get(models.RECORDS) or models.Alert(rule=models.RECORDS)
+    before, at = alert.rule_state.severity, max(math.floor(builder.at), alert.since or 0)
+    if bool(unreadable) == (before is not None):
+        return
+    named = "; ".join(f"{name} ({why})" for name, why in list(unreadable.items())[:NAMED])
+    transition = models.Transition(
+        at=at,
+        before=before,
+        after="warning" if unreadable else None,
+        reason="records in Redis cannot be read, and are left out" if unreadable else "every record is read again",
+        cause=f"{named}{'; …' if len(unreadable) > NAMED else ''}" if unreadable else None,
+    )
+    judgement = lifecycle.Judgement(
+        rule=standing.records(configuration, builder.kinds),
+        alert=alert,
+        rule_state=lifecycle.state_after(transition),
+        transitions=(transition,),
+    )
+    lifecycle.apply(builder, judgement)
