@@ -137,12 +137,17 @@ def _fleet_is_live(page: Page) -> str:
 
 def _alert_says_why(page: Page) -> None:
     """Open the reason by keyboard: the datapoints that decided, and the delivery."""
-    page.locator("summary").first.focus()
-    page.keyboard.press("Enter")
-    story = page.locator("details[open]").first
-    expect(story.locator("[aria-label='Datapoints that decided'] li").first).to_be_visible()
-    expect(story).to_contain_text(re.compile("It fired as (critical|warning)"))
-    expect(story).to_contain_text("accepted it")
+
+    def is_told() -> bool:
+        page.reload()
+        page.locator("summary").first.focus()
+        page.keyboard.press("Enter")
+        story = page.locator("details[open]").first
+        expect(story.locator("[aria-label='Datapoints that decided'] li").first).to_be_visible()
+        expect(story).to_contain_text(re.compile("It fired as (critical|warning)"))
+        return "accepted it" in story.inner_text()  # it may have fired just now
+
+    eventually(is_told, within=START, what="the story of an alert with its delivery")
 
 
 def _worker_is_charted(page: Page) -> None:

@@ -96,11 +96,13 @@ function exchange(old, fresh) {
   const focused = old.contains(document.activeElement) ? document.activeElement : null;
   const key = focused && (focused.id ? `#${CSS.escape(focused.id)}`
     : focused.getAttribute("href") ? `a[href="${CSS.escape(focused.getAttribute("href"))}"]` : null);
-  for (const each of old.querySelectorAll("details[open]")) {
+  const open = [...old.querySelectorAll("details[open]")];
+  for (const each of open) {
     const again = each.id && fresh.querySelector(`#${CSS.escape(each.id)}`);
     if (again) again.replaceWith(each);
   }
   old.replaceWith(fresh);
+  for (const each of open) if (each.isConnected && each.dataset.load) load(each);
   if (key) fresh.querySelector(key)?.focus({ preventScroll: true });
   wire(fresh);
 }
@@ -218,7 +220,7 @@ function wireCells(root) {
 
 function wire(root) {
   wireCells(root);
-  for (const each of root.querySelectorAll("details[data-load]")) {
+  for (const each of root.querySelectorAll("details[data-load]:not([open])")) {
     each.addEventListener("toggle", () => each.open && load(each));
   }
 }
