@@ -31,6 +31,7 @@ def test_the_page_loads_nothing_from_elsewhere(web: TestClient) -> None:
     text = web.get("/api/v1/docs").text
     assert "<script" not in text
     assert " style=" not in text
+    assert "`" not in text
     assert "<style" not in text
     addresses = re.findall(r'(?:href|src)="([^"]+)"', text)
     assert all(address.startswith(("/", "#")) and not address.startswith("//") for address in addresses)
