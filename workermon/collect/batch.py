@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from workermon import errors, failpoints, logs, models, ports
-from workermon.collect import condition, event, series, statuses
+from workermon.collect import condition, event, monitoring, series, statuses
 from workermon.collect.run import Run
 
 log = logs.get(__name__)
@@ -49,6 +49,7 @@ class Batch:
 
     run: Run
     status_lookup: statuses.StatusLookup
+    monitoring_check: monitoring.MonitoringCheck
     series_fetch: series.SeriesFetch
     workers: ports.Workers
     samples: ports.Samples
@@ -61,6 +62,9 @@ class Batch:
         seen = [record for record in records if record.worker.id in found.known]
         running = [record for record in seen if found.known[record.worker.id].status == "running"]
         fetched = self.series_fetch.fetch(running) if running else {}
+        if changed := {record.worker.id: record for record in self.monitoring_check.changed(running, fetched)}:
+            fetched |= self.series_fetch.fetch(list(changed.values()))
+            seen = [changed.get(record.worker.id, record) for record in seen]
         answered = [
             _Answered(record, found.known[record.worker.id], fetched.get(record.worker.id) or series.Fetched())
             for record in seen

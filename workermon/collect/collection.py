@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from workermon import costs, errors, failpoints, logs, models, ports
 from workermon.collect.batch import Batch
 from workermon.collect.bulkhead import Bulkhead
+from workermon.collect.monitoring import MonitoringCheck
 from workermon.collect.run import Run
 from workermon.collect.series import SeriesFetch
 from workermon.collect.statuses import StatusLookup
@@ -126,6 +127,7 @@ class Collection:
         return Batch(
             run=run,
             status_lookup=StatusLookup(run, self.ec2),
+            monitoring_check=MonitoringCheck(run, self.ec2, self.workers),
             series_fetch=SeriesFetch(
                 run=run,
                 cloudwatch=self.cloudwatch,

@@ -53,6 +53,7 @@ def after(
         asked={**{name: at for name, at in before.asked.items() if name in names}, **sample.asked},
         expected=expected,
         delays={**{name: delay for name, delay in before.delays.items() if name in names}, **fetched.delays},
+        late={name: late for name, late in {**before.late, **fetched.late}.items() if name in names and late[0]},
         spacing=_known({**before.spacing, **fetched.spacing}, names),
         learned_periods=_known({**before.learned_periods, **fetched.learned_periods}, names),
         last_error=_metrics_error(fetched.failures, run.at, before.last_error),

@@ -174,6 +174,18 @@ def arrival(look: Look, came: Sequence[models.Datapoint], *, lateness: int) -> A
     return Arrival(expected, at - expected, (asked if watched else at - interval) - expected, watched)
 
 
+def late(look: Look, newest: models.Datapoint, before: tuple[int, int], *, lateness: int) -> tuple[int, int]:
+    """Return how many newest datapoints in a row came too late, and how many seconds late the last was.
+
+    ``newest`` has just come; ``look.period`` is the metric's. If workermon itself was slow to ask, it says nothing new,
+    and ``before`` is returned.
+    """
+    if look.asked is None or look.at - look.asked > look.period + 1.5 * look.interval:
+        return before
+    seconds = round(look.at - newest.at - look.period)
+    return (min(before[0] + 1, models.MANY_LATE), seconds) if seconds > lateness + look.interval else (0, 0)
+
+
 def learn(before: Delay | None, arrivals: Sequence[Arrival], *, period: int, interval: int) -> Delay | None:
     """Return the delay after some datapoints of one metric appeared; ``before`` itself if they change nothing.
 

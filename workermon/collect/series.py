@@ -22,6 +22,7 @@ class Fetched:
     metric was asked for, ``periods`` are in seconds, ``delays`` say how many seconds after its period's end a
     datapoint is waited for. ``expected`` is the datapoint that each answered metric waits for next. ``spacing`` are
     the times of a metric's newest datapoints if they come less often than each period, ``learned_periods`` how often.
+    ``late`` is as in ``models.Condition``, with 0 for those that came in time.
     """
 
     series: dict[str, models.Series] = dataclasses.field(default_factory=dict)
@@ -30,6 +31,7 @@ class Fetched:
     delays: dict[str, float] = dataclasses.field(default_factory=dict)
     expected: dict[str, int | None] = dataclasses.field(default_factory=dict)
     spacing: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    late: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     learned_periods: dict[str, int] = dataclasses.field(default_factory=dict)
     failures: dict[str, errors.AwsError] = dataclasses.field(default_factory=dict)
     answered: set[str] = dataclasses.field(default_factory=set)
@@ -216,6 +218,10 @@ class SeriesFetch:
             before = condition.latest.get(name)
             latest = came[-1] if came and (before is None or came[-1].at >= before.at) else before
             fetched.expected[name] = polling.expected(latest, came, period=period, lateness=lateness)
+            if latest is not None and (before is None or latest.at > before.at):
+                look = polling.Look(None, condition.asked.get(name), self.run.at, period, interval)
+                late = polling.late(look, latest, condition.late.get(name, (0, 0)), lateness=lateness)
+                fetched.late[name] = late
             if self.run.again or interval > period or _period_in_use(condition, name) != period:
                 continue
             # Only the datapoint after the newest teaches; one that fills a gap is late anyway.

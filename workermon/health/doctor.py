@@ -61,6 +61,7 @@ class Doctor:
         for record in records:
             members.setdefault(record.worker.scope, []).append(record.worker.id)
         checks += self.examine_rules(records)
+        checks += self.examine_lateness(records)
         checks += self.examine_discovery(members, default_region)
         if not members and default_region is not None:
             members[models.AccountRegion(region=default_region)] = []
@@ -107,6 +108,24 @@ class Doctor:
         except errors.AwsError as why:
             return why
         return None
+
+    def examine_lateness(self, records: Sequence[ports.Record]) -> Iterator[Check]:
+        """Find metrics whose datapoints always come later than ``lateness``: rules cannot rely on them."""
+        late: dict[str, dict[str, int]] = {}
+        for record in records:
+            for metric, (many, seconds) in record.condition.late.items():
+                if many == models.MANY_LATE:
+                    late.setdefault(metric, {})[record.worker.name] = seconds
+        lateness = self.configurations.load().lateness
+        for metric, seconds_of in late.items():
+            first, others = min(seconds_of), len(seconds_of) - 1
+            also = f" and {others} other{'' if others == 1 else 's'}" if others else ""
+            reason = (
+                f"for {errors.printable(first)}{also} datapoints come {seconds_of[first]} s after their period,"
+                f" later than lateness, {lateness} s"
+            )
+            todo = "raise lateness in [collect], or rules see them when it is too late"
+            yield Check(name=f"lateness of {metric}", ok=False, reason=reason, todo=todo)
 
     def examine_server(self) -> list[Check]:
         """Look at the settings of Redis and at its clock."""

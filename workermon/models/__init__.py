@@ -92,6 +92,7 @@ from workermon.models.regions import RegionNames
 from workermon.models.rule import Count, Flapping, FlapState, Levels, Rule, RuleState, SeverityChange
 from workermon.models.sample import (
     LOST_METRICS,
+    MANY_LATE,
     STATUS_CHECK_FAILED,
     AccountState,
     CollectionError,
@@ -144,6 +145,7 @@ __all__ = [
     "INSTANCE_ID",
     "LATENESS",
     "LOST_METRICS",
+    "MANY_LATE",
     "MAX_LEAD",
     "MAX_SILENCE",
     "PROTECTED_VARIABLES",

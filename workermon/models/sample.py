@@ -91,6 +91,10 @@ class StatusChange(Frozen):
     reason: StateReason | None = None
 
 
+#: Datapoints in a row that come later than ``lateness`` and show that they always do.
+MANY_LATE = 3
+
+
 class Condition(Frozen):
     """What is known of a worker from its collections.
 
@@ -104,6 +108,8 @@ class Condition(Frozen):
     for how many seconds after its period's end, before it counts as absent. ``periods`` are those at which
     CloudWatch is asked and the ledger keeps datapoints. ``learned_periods`` has the metrics that come less often, and
     how often they do; that is learned from ``spacing``, the times of their newest datapoints. All in seconds.
+    ``late`` has the metrics whose newest datapoints came later than ``lateness``: how many in a row (``MANY_LATE`` at
+    most), and how many seconds after its period the last one was.
     """
 
     status: Status = "unknown"
@@ -118,6 +124,7 @@ class Condition(Frozen):
     expected: dict[str, int] = {}
     delays: dict[str, float] = {}
     spacing: dict[str, tuple[int, ...]] = {}
+    late: dict[str, tuple[int, int]] = {}
     learned_periods: dict[str, int] = {}
     last_error: CollectionError | None = None
     changes: tuple[StatusChange, ...] = ()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
-from workermon.models import STATUS_CHECK_FAILED, Condition, Configuration, Worker
+from workermon.models import STATUS_CHECK_FAILED, Condition, Configuration, Datapoint, Worker
 
 #: Seconds. How long after a period's end its datapoint may take to appear, before a delay is learned
 #: (the AWS documentation promises no figure; a few minutes are usual).
@@ -71,9 +72,12 @@ def delay_of(metric: str, condition: Condition) -> int:
     return math.ceil(condition.delays.get(metric, DELAY))
 
 
-def absent_from(metric: str, condition: Condition) -> float | None:
-    """Return the time from which the slot after a metric's newest datapoint is absent; ``None`` if it has none."""
-    latest = condition.latest.get(metric)
+def absent_from(metric: str, condition: Condition, came: Sequence[Datapoint] = ()) -> float | None:
+    """Return the time from which the slot after a metric's newest datapoint is absent; ``None`` if it has none.
+
+    ``came`` are datapoints that are not part of the condition yet, in order.
+    """
+    latest = came[-1] if came else condition.latest.get(metric)
     if latest is None:
         return None
     period = max(condition.periods.get(metric, 0), condition.learned_periods.get(metric, 0))

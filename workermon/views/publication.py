@@ -9,6 +9,9 @@ from workermon import models, ports, rules
 from workermon.config import catalogue
 from workermon.views.document import Document
 
+#: What to do about datapoints that always come too late.
+LATE_TODO = "raise lateness in [collect], or rules see them when it is too late"
+
 
 class MissingMetric(Document):
     """A metric of which a worker has no datapoint, or none any more, and why."""
@@ -31,6 +34,9 @@ def _reason(record: ports.Record, metric: models.Metric, learned: Mapping[str, A
     asked, latest = condition.asked.get(metric.name), condition.latest.get(metric.name)
     if asked is None:
         return f"AWS was never asked for it with success: {_never_asked(record)}"
+    many, seconds = condition.late.get(metric.name, (0, 0))
+    if many == models.MANY_LATE:
+        return f"its datapoints come {seconds} s after their period, which is later than lateness; {LATE_TODO}"
     if latest is not None:
         absent_from = rules.absent_from(metric.name, condition)
         if absent_from is None or asked <= absent_from:

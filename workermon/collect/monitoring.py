@@ -1,0 +1,73 @@
+"""Whether an instance's monitoring is detailed is asked anew before a datapoint of EC2 counts as absent.
+
+If detailed monitoring was switched off, a datapoint comes each five minutes instead of each minute. Then nothing is
+absent, and no rule may take it for that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from workermon import errors, logs, ports
+from workermon.collect import series
+from workermon.collect.run import Run
+from workermon.config import catalogue
+from workermon.rules import horizon
+
+log = logs.get(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MonitoringCheck:
+    """Asks EC2 about those workers of one run of which a datapoint would count as absent now."""
+
+    run: Run
+    ec2: ports.Ec2
+    workers: ports.Workers
+
+    def changed(self, records: Sequence[ports.Record], fetched: Mapping[str, series.Fetched]) -> list[ports.Record]:
+        """Return, as they are now, the records of those whose monitoring is no longer detailed.
+
+        ``fetched`` is what CloudWatch brought for them. Raises ``errors.RedisUnavailable`` only.
+        """
+        doubtful = [
+            record.worker.id
+            for record in records
+            if record.worker.detailed and self._lacks_datapoint(record, fetched[record.worker.id])
+        ]
+        if not doubtful:
+            return []
+        try:
+            known = self.ec2.describe(self.run.scope, doubtful)
+        except errors.WorkermonError as why:
+            refusal, number = errors.of_aws(why), len(doubtful)
+            log.warning("collect.monitoring_unknown", scope=self.run.scope.key, number=number, reason=str(refusal))
+            return []
+        basic = {worker_id for worker_id, instance in known.items() if not instance.detailed}
+        if basic:
+            self._note(basic)
+        return [_with_basic(record) for record in records if record.worker.id in basic]
+
+    def _lacks_datapoint(self, record: ports.Record, fetched: series.Fetched) -> bool:
+        """Tell whether this is the first look at which the next datapoint of one of EC2's metrics is absent."""
+        condition = record.condition
+        for metric in self.run.wanted():
+            asked = condition.asked.get(metric.name)
+            if metric.namespace != catalogue.EC2 or metric.period is not None or asked is None:
+                continue
+            came = fetched.series[metric.name].points if metric.name in fetched.series else ()
+            absent_from = horizon.absent_from(metric.name, condition, came)
+            if absent_from is not None and asked <= absent_from < self.run.at:
+                return True
+        return False
+
+    def _note(self, worker_ids: set[str]) -> None:
+        """Keep it, on what the workers are by now: somebody may have changed them while EC2 was asked."""
+        for record in self.workers.get(sorted(worker_ids)).values():
+            self.workers.update(_with_basic(record).worker)
+        log.info("collect.monitoring_basic", scope=self.run.scope.key, worker_ids=sorted(worker_ids)[:10])
+
+
+def _with_basic(record: ports.Record) -> ports.Record:
+    return record._replace(worker=record.worker.model_copy(update={"detailed": False}))
