@@ -247,3 +247,20 @@ def test_importing_opens_no_connection() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.split() == names
+
+
+def test_a_module_of_ours_has_one_name() -> None:
+    """No module imports another of ours under an alias, so a reader finds each by its name."""
+    aliases = []
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+                aliases += [
+                    f"{name}: {each.name} as {each.asname}"
+                    for each in node.names
+                    if each.asname not in (None, each.name)
+                    and (module.startswith("workermon") or each.name.startswith("workermon"))
+                    and not (name == "celeryconfig" and each.asname.startswith("_"))
+                ]
+    assert aliases == []

@@ -137,8 +137,8 @@ def export(own: session.Session) -> None:
     \b
     Example: workermon export > fleet.toml
     """
-    from workermon.config import export as stage
+    from workermon.config.export import text
 
     workers = [record.worker for record in own.container.get(ports.Workers).every()]
-    click.echo(stage.text(own.container.get(ports.Configurations).load(), workers, own.now()), nl=False)
+    click.echo(text(own.container.get(ports.Configurations).load(), workers, own.now()), nl=False)
     output.unreadable(own.container.get(ports.Unreadable).load())

@@ -33,16 +33,16 @@ def up(own: session.Session, concurrency: int | None, no_beat: bool, no_worker: 
     \b
     Example: WORKERMON_CONFIG=fleet.toml workermon up --concurrency 16
     """
-    from workermon.local import up as local
+    from workermon.local.up import CONCURRENCY, Parts, run
 
     own.serve()
     file = None if own.settings.config is None else files.read(own.settings.config)
     if file is not None:
         own.check_regions(file)
-    local.run(
+    run(
         own.settings,
         prepare=lambda: _prepare(own, file),
-        wanted=local.Parts(concurrency or local.CONCURRENCY, not no_beat, not no_worker, not no_web),
+        wanted=Parts(concurrency or CONCURRENCY, not no_beat, not no_worker, not no_web),
     )
 
 
@@ -116,8 +116,8 @@ def demo(workers: int, seconds: int | None, no_web: bool) -> None:
 
     from workermon import fleet, views
     from workermon.cli import live_table
-    from workermon.local import demo as local
-    from workermon.local import up as parts
+    from workermon.local.demo import run
+    from workermon.local.up import free_port
 
     logs.configure("warning")  # as the demo's own settings will
     sessions: list[session.Session] = []
@@ -139,7 +139,7 @@ def demo(workers: int, seconds: int | None, no_web: bool) -> None:
         return sessions[0].get(views.Watch).watch()
 
     console = Console()
-    port = None if no_web else parts.free_port("127.0.0.1", settings.WEB_PORT)
+    port = None if no_web else free_port("127.0.0.1", settings.WEB_PORT)
 
     title = "workermon demo" if port is None else f"workermon demo: http://127.0.0.1:{port}"
 
@@ -153,7 +153,7 @@ def demo(workers: int, seconds: int | None, no_web: bool) -> None:
                 sys.stdout.flush()
 
     try:
-        local.run(
+        run(
             prepare=prepare,
             follow=follow,
             show=show,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from workermon import models, ports
-from workermon.alerts import silences as silencing
+from workermon.alerts.silences import in_force, muting
 from workermon.views.document import Document, Time, absent
 from workermon.views.paging import Position
 
@@ -156,7 +156,7 @@ class AlertView:
         alerts = [(alert, alert.last) for alert in self.alerts.open() if alert.last is not None]
         acknowledged = self.silences.acknowledged([last.dedup_key for _, last in alerts])
         at = self.now()
-        silences = silencing.in_force(self.silences.every(), self.configurations.load().silences, at)
+        silences = in_force(self.silences.every(), self.configurations.load().silences, at)
         rows = []
         for alert, last in alerts:
             seen = acknowledged.get(last.dedup_key)
@@ -210,7 +210,7 @@ def alert_position(row: AlertRow) -> Position:
 def _silenced_by(
     alert: models.Alert, last: models.Notification, silences: Sequence[models.Silence], at: float
 ) -> str | None:
-    silence = silencing.muting(silences, last.dedup_key, last.worker, at)
+    silence = muting(silences, last.dedup_key, last.worker, at)
     return silence.id if silence else alert.silenced_by
 
 

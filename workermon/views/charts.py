@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from workermon import errors, models, ports, rules
-from workermon.alerts import silences as silencing
 from workermon.alerts import subject
+from workermon.alerts.silences import in_force, muting
 from workermon.views.document import Document
 
 #: Points that a chart shows: more than it has pixels. Of what is longer, the least and the highest of each stretch.
@@ -172,7 +172,7 @@ class ChartView:
         applied: Sequence[models.Rule],
         configuration: models.Configuration,
     ) -> tuple[SilenceSpan, ...]:
-        every = silencing.in_force(self.silences.every(), configuration.silences, self.now())
+        every = in_force(self.silences.every(), configuration.silences, self.now())
         alert_ids = [subject.of_worker(record.worker).alert_id(rule.name) for rule in applied]
         return tuple(
             SilenceSpan(
@@ -184,7 +184,7 @@ class ChartView:
             )
             for silence in every
             if silence.ends >= since
-            and any(silencing.muting([silence], each, record.worker, silence.begins) for each in alert_ids)
+            and any(muting([silence], each, record.worker, silence.begins) for each in alert_ids)
         )
 
 

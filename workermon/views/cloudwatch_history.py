@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from workermon import costs, models, ports, rules
-from workermon.config import catalogue as metrics
+from workermon.config import catalogue
 from workermon.rules import spacing
 from workermon.views.backtest import Replay, replay, worker_name
 
@@ -89,13 +89,15 @@ def _known(record: ports.Record, metric: models.Metric) -> list[tuple[tuple[str,
 def _listed(
     pairs: Iterable[tuple[ports.Record, models.Metric]], cloudwatch: ports.CloudWatch
 ) -> dict[tuple[str, str], list[tuple[tuple[str, str], ...]]]:
-    together: dict[tuple[models.AccountRegion, models.Metric], list[str]] = {}
+    metrics: dict[str, models.Metric] = {}
+    together: dict[tuple[models.AccountRegion, str], list[str]] = {}
     for record, metric in pairs:
-        together.setdefault((record.worker.scope, metric), []).append(record.worker.id)
+        metrics[metric.name] = metric
+        together.setdefault((record.worker.scope, metric.name), []).append(record.worker.id)
     found = {}
-    for (scope, metric), worker_ids in together.items():
-        sets = cloudwatch.dimensions(scope, metric.namespace, metric.metric_name, worker_ids)
-        found.update({(worker_id, metric.name): each for worker_id, each in sets.items()})
+    for (scope, name), worker_ids in together.items():
+        sets = cloudwatch.dimensions(scope, metrics[name].namespace, metrics[name].metric_name, worker_ids)
+        found.update({(worker_id, name): each for worker_id, each in sets.items()})
     return found
 
 
@@ -107,14 +109,14 @@ def price(asked: Iterable[Wanted]) -> tuple[int, float]:
 
 def newest(record: ports.Record, rule: models.Rule, configuration: models.Configuration, at: float) -> int | None:
     """Return the newest slot of a rule's metric that can have come by a time; ``None`` of who does not run."""
-    metric = _catalogue(configuration).get(rule.metric or "")
+    metric = _metrics(configuration).get(rule.metric or "")
     if metric is None or record.condition.status != "running":
         return None
     period = metric.period_for(detailed=record.worker.detailed)
     return rules.Horizon(period, rules.delay_of(metric.name, record.condition), at).newest
 
 
-def _catalogue(configuration: models.Configuration) -> dict[str, models.Metric]:
+def _metrics(configuration: models.Configuration) -> dict[str, models.Metric]:
     return {**configuration.metrics, models.STATUS_CHECK_FAILED: CHECKS}
 
 
@@ -138,16 +140,16 @@ class CloudWatchHistory:
         """
         until = math.floor(self.now())
         since = since // BASIC * BASIC
-        catalogue = _catalogue(configuration)
+        metrics = _metrics(configuration)
         pairs = [
-            (record, catalogue[name])
+            (record, metrics[name])
             for record in records
             for name in dict.fromkeys(rule.metric or "" for rule in replayed if rule.applies_to(record.worker))
-            if name in catalogue
+            if name in metrics
         ]
         found = []
         for (record, metric), sets in self._published(pairs):
-            chosen = tuple(metrics.chosen(metric, sets))
+            chosen = tuple(catalogue.chosen(metric, sets))
             period = metric.period_for(detailed=record.worker.detailed)
             if chosen:
                 found.append(Wanted(record.worker, metric, spans(period, since, until), chosen))
@@ -210,7 +212,7 @@ class CloudWatchHistory:
         found: dict[tuple[str, str], list[models.Series]] = {}
         for (scope, span), members in sorted(together.items(), key=lambda item: item[0][1].begin):
             queries = [
-                metrics.query(one.worker.id, one.metric, span.period, span.begin, each)
+                catalogue.query(one.worker.id, one.metric, span.period, span.begin, each)
                 for one in members
                 for each in one.dimensions
             ]
@@ -221,7 +223,7 @@ class CloudWatchHistory:
             for one in members:
                 own = [answer.series[place + number] for number in range(len(one.dimensions))]
                 place += len(one.dimensions)
-                points = [point for point in metrics.merged(one.metric, own) if span.begin <= point.at < span.end]
+                points = [point for point in catalogue.merged(one.metric, own) if span.begin <= point.at < span.end]
                 if span.end == max(each.end for each in one.spans):  # CloudWatch answers with the running period too
                     points = list(models.Series(span.period, tuple(points)).over_by(span.end).points)
                 native = one.metric.period_for(detailed=one.worker.detailed)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workermon import errors, models, ports
-from workermon.rules import event as scheduled
 from workermon.rules import state
+from workermon.rules.event import outcome
 from workermon.views.document import Document, Time
 from workermon.views.paging import Position
 
@@ -197,7 +197,7 @@ def event_row(event: models.ScheduledEvent) -> EventRow:
         not_before=event.not_before,
         not_after=event.not_after,
         deadline=event.deadline,
-        state=scheduled.outcome(event) or "ahead",
+        state=outcome(event) or "ahead",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from workermon import errors, models
-from workermon.alerts import silences as silencing
+from workermon.alerts.silences import muting
 from workermon.alerts.subject import Subject
 from workermon.views.document import Document, Time
 
@@ -75,7 +75,7 @@ def active(in_force: Sequence[models.Silence], subject: Subject, rule: str, at: 
     return tuple(
         ActiveSilence(id=silence.id, ends=silence.ends, reason=silence.reason, by=silence.by)
         for silence in in_force
-        if silencing.muting([silence], subject.alert_id(rule), subject.worker, at)
+        if muting([silence], subject.alert_id(rule), subject.worker, at)
     )
 
 
