@@ -191,6 +191,8 @@ def sound(**changes: Any) -> str:
         (sound(schedule={"__type__": "interval", "every": -5, "relative": False}), "not above zero"),
         (sound(schedule={"__type__": "interval", "every": float("nan"), "relative": False}), "cannot be read"),
         (sound(schedule=60), "unknown type"),
+        (sound(schedule={"__type__": "rrule", "freq": 6, "dtstart": 0, "interval": 1}), "unknown type, 'rrule'"),
+        (sound(schedule={"__type__": "solar", "event": "sunset", "lat": 1, "lon": 1}), "unknown type, 'solar'"),
         (sound(name="another"), "not that of its key"),
         (sound(task=None), "names no task"),
         (sound(kwargs=[1]), "wrong type"),

@@ -18,6 +18,8 @@ _FIELDS: Final = frozenset({"name", "task", "args", "kwargs", "options", "schedu
 _DEFAULTS: Final[Mapping[str, Any]] = {"args": [], "kwargs": {}, "options": {}, "enabled": True}
 #: RedBeat makes one for each entry that it reads, which takes as long as the reading.
 _DECODER: Final = RedBeatJSONDecoder()
+#: Schedules that are run. Of others, such as an rrule by the second since 1970, one alone can stop beat for hours.
+_KINDS: Final = frozenset({"interval", "crontab"})
 _TYPED: Final = '"__type__"'
 
 
@@ -88,6 +90,8 @@ def parse(key: bytes, score: float, fields: tuple[bytes | None, bytes | None], p
 def _definition(written: bytes) -> dict[str, Any]:
     try:
         definition = _decode(written.decode())
+    except MalformedEntry:
+        raise
     except Exception as why:
         # RedBeat's decoder builds schedules from what it reads, so it may raise anything.
         raise MalformedEntry(f"its definition cannot be read: {why!r}") from None
@@ -125,7 +129,16 @@ def _decode(written: str) -> Any:
         if isinstance(plan, dict) and plan.get("__type__") == "interval" and type(plan.get("every")) in (int, float):
             definition["schedule"] = _interval(plan["every"], plan["relative"])
             return definition
+    _check_kind(json.loads(written))
     return _DECODER.decode(written)
+
+
+def _check_kind(definition: Any) -> None:
+    """Refuse a schedule whose next run may take for ever to compute, before it is made."""
+    plan = definition.get("schedule") if isinstance(definition, dict) else None
+    kind = plan.get("__type__") if isinstance(plan, dict) else None
+    if kind is not None and kind not in _KINDS:
+        raise MalformedEntry(f"its schedule is of an unknown type, {str(kind)[:32]!r}")
 
 
 @functools.lru_cache(1000)
