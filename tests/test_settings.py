@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from workermon import errors, models, settings
+from workermon.on_celery import broker
 
 
 @pytest.fixture(autouse=True)
@@ -276,3 +277,36 @@ def test_the_page_is_for_this_machine_unless_set(monkeypatch: pytest.MonkeyPatch
 def test_loopback_is_known(host: str, here: bool) -> None:
     """Only what this machine alone reaches is loopback."""
     assert settings.is_loopback(host) is here
+
+
+@pytest.mark.parametrize("spelled", ["CERT_REQUIRED", "required", "cert_required"])
+def test_certificates_are_asked_for_as_celery_spells_it(monkeypatch: pytest.MonkeyPatch, spelled: str) -> None:
+    """All of Celery's, Python's and redis-py's words mean the same."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", f"rediss://:p@host:6380/1?ssl_cert_reqs={spelled}")
+    own = settings.load()
+    assert own.state_url == "rediss://:p@host:6380/1?ssl_cert_reqs=required"
+    assert settings.Address.parse(own.broker).kombu_url.endswith("ssl_cert_reqs=required")
+
+
+def test_tls_beside_sentinels_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be passed over is said, with what to use instead."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", "sentinel://:p@one:26379,two:26379/1?service=main&ssl=true")
+    with pytest.raises(errors.InvalidInput, match="names TLS beside sentinels, which is not supported; use rediss://"):
+        settings.load()
+
+
+@pytest.mark.parametrize(("version", "is_refused"), [("6.0.16", True), ("6.2.0", False), ("", False)])
+def test_the_brokers_version_is_checked(version: str, is_refused: bool) -> None:
+    """A node or beat on a server that is too old ends with which it is, and what is needed."""
+
+    class Server:
+        def info(self, section: str) -> dict[str, str]:
+            return {"redis_version": version}
+
+    if not is_refused:
+        broker.check_version(Server(), "broker")
+        return
+    with pytest.raises(
+        errors.RedisUnavailable, match=r"broker: it is too old \(Redis 6.0.16\); use Redis 6.2 or newer"
+    ):
+        broker.check_version(Server(), "broker")

@@ -202,6 +202,10 @@ _ESCAPED = "in a user or password write / as %2F, ? as %3F, # as %23 and @ as %4
 _APART = f"cannot be taken apart; {_ESCAPED}"
 
 
+#: Celery and Python's ssl spell it CERT_REQUIRED, redis-py required.
+_CERT_REQS = re.compile(r"(ssl_cert_reqs=)(?:CERT_)?(REQUIRED|OPTIONAL|NONE)\b", re.IGNORECASE)
+
+
 def _is_place(place: str) -> bool:
     """Tell whether that is a host, with or without a port."""
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]@]+)?(:([0-9]{1,5}))?", place, re.ASCII)
@@ -316,7 +320,11 @@ class Settings(BaseSettings):
             places = parts.netloc.rpartition("@")[2].split(",")
             if not all(_is_place(place) for place in places) or not re.fullmatch(r"[0-9]{1,9}", database):
                 raise ValueError(f"needs a port and a database number, such as redis://host:6379/1; {_ESCAPED}")
-        return value
+        if parts.scheme == "sentinel" and any(name.startswith("ssl") for name, _ in parse_qsl(parts.query)):
+            raise ValueError(
+                "names TLS beside sentinels, which is not supported; use rediss:// with the primary's name"
+            )
+        return SecretStr(_CERT_REQS.sub(lambda found: found[1] + found[2].lower(), url))
 
     @field_validator("web_host")
     @classmethod

@@ -17,7 +17,7 @@ from celery.utils import dispatch
 from kombu import connection
 from kombu.transport import redis as kombu_redis
 
-from workermon import logs, settings
+from workermon import errors, logs, settings
 from workermon.on_celery import messages
 
 log = logs.get(__name__)
@@ -116,6 +116,19 @@ class SentinelTransport(kombu_redis.SentinelTransport):
 
     Channel = SentinelChannel
     connection_errors = (*kombu_redis.SentinelTransport.connection_errors, *_FAILED_OVER)
+
+
+def check_version(client: Any, what: str) -> None:
+    """Raise ``errors.RedisUnavailable`` if a server is too old; one that is away or does not tell is left alone."""
+    try:
+        version = str(client.info("server").get("redis_version", ""))
+    except (kombu_redis.redis.exceptions.RedisError, OSError):
+        return
+    if settings.too_old(version):
+        oldest = ".".join(map(str, settings.OLDEST_REDIS))
+        raise errors.RedisUnavailable(
+            what, f"it is too old (Redis {version})", f"use Redis {oldest} or newer, or Valkey"
+        )
 
 
 class _Ours:
