@@ -21,7 +21,7 @@ from redbeat import schedulers
 from redbeat.decoder import RedBeatJSONEncoder
 
 from workermon import errors, logs, lua, models, settings
-from workermon.on_celery import coalescing, entry, schedule
+from workermon.on_celery import coalescing, entry, schedule, watchdog
 from workermon.on_celery.entry import StoredEntry
 
 log = logs.get(__name__)
@@ -90,6 +90,8 @@ class Scheduler(schedulers.RedBeatScheduler):
         self._intervals: dict[bytes, float] = {}
         self._canary_due = 0.0
         self._worked_at = self.steady()
+        # What hangs ends with the same code as what fails for that long.
+        self._watchdog = watchdog.Watchdog(FAILED_FOR, lambda: self.end(errors.RedisUnavailable.exit_code))
         super().__init__(app, *args, **kwargs)
 
     @property
@@ -111,7 +113,8 @@ class Scheduler(schedulers.RedBeatScheduler):
         now. After a minute it ends.
         """
         try:
-            pause = self._tick()
+            with self._watchdog.watching("beat's tick"):
+                pause = self._tick()
         except schedulers.redis.exceptions.RedisError as why:
             return self._failed(why)
         self._worked_at = self.steady()
