@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "on_redis": {"errors", "logs", "lua", "models", "settings", "ports"},
     "on_celery": {"errors", "logs", "lua", "models", "settings"},
     "local": {"errors", "logs", "models", "settings", "ports"},
-    "testing": {"errors", "models", "ports", "rules", "config", "collect", "evaluate", "notify"},
+    "testing": {"errors", "models", "ports", "rules", "config", "collect", "evaluate", "fleet", "notify"},
     "runtime": {"__all__"},
     # The tasks are registered with the Celery application when their module is imported, before there is a container.
     "pipeline": {

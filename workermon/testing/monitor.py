@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast, get_type_hints
 
-from workermon import collect, config, evaluate, models, notify, ports, rules
+from workermon import collect, config, evaluate, fleet, models, notify, ports, rules
 from workermon.notify import channel_type, channels
 from workermon.testing.access import MemoryAccess, MemoryAudit
 from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
@@ -79,6 +79,7 @@ PORTS: Mapping[Any, str] = {
     Sequence[ports.Violations]: "violations",
     collect.Bulkhead: "bulkhead",
     config.Parser: "parser",
+    fleet.Regions: "regions",
     rules.Kinds: "kinds",
 }
 
@@ -132,6 +133,7 @@ class Monitor:
         self.dispatcher = MemoryDispatcher()
         self.nodes = MemoryNodes()
         self.server = MemoryServer(self.clock)
+        self.regions = fleet.Regions(default="us-east-1", known=frozenset({"us-east-1"}))
         self.unreadable: ports.Unreadable = MemoryUnreadable()
         self.secrets: ports.Secrets = MemorySecrets()
         self.publisher = MemoryPublisher()
