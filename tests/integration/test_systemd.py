@@ -1,0 +1,114 @@
+"""deploy/systemd: systemd itself finds no fault in the units, and they run what docker-compose.yml runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+UNITS = ROOT / "deploy" / "systemd"
+SERVICES = sorted(UNITS.glob("*.service"))
+#: Where the units expect workermon.
+HOME = "/opt/workermon"
+#: Of 100, by systemd's own scale; the network that workermon needs is 10 of it.
+MOST_EXPOSED = 15
+#: The first version of systemd that rates units without starting them.
+OLDEST_SYSTEMD = 250
+
+pytestmark = pytest.mark.skipif(not UNITS.exists(), reason="only a checkout has deploy/systemd")
+
+
+def systemd() -> int:
+    """Return the version of systemd here; 0 if there is none."""
+    if shutil.which("systemd-analyze") is None:
+        return 0
+    shown = subprocess.run(["systemd-analyze", "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.match(r"systemd (\d+)", shown)
+    return int(found[1]) if found else 0
+
+
+needs_systemd = pytest.mark.skipif(
+    systemd() < OLDEST_SYSTEMD, reason=f"needs systemd-analyze of systemd {OLDEST_SYSTEMD} or newer"
+)
+
+
+def values(unit: Path, name: str) -> list[str]:
+    """Return what a unit file sets a name to, in its order."""
+    return re.findall(rf"^{name}=(.*)$", unit.read_text("utf-8"), re.MULTILINE)
+
+
+def analyze(*arguments: str, folder: Path) -> None:
+    """Run ``systemd-analyze`` on the units in a folder; fail on any complaint."""
+    done = subprocess.run(["systemd-analyze", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Unknown" not in done.stderr, done.stderr
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """Return a folder with the units, as if workermon were installed where they expect it."""
+    folder = tmp_path / "units"
+    shutil.copytree(UNITS, folder)
+    for unit in folder.glob("*.service"):
+        unit.write_text(unit.read_text("utf-8").replace(HOME, str(Path(sys.executable).parent.parent)), "utf-8")
+    return folder
+
+
+@pytest.mark.integration
+@needs_systemd
+def test_systemd_finds_no_fault(installed: Path) -> None:
+    """``systemd-analyze verify`` accepts every unit: no unknown line, no program that is missing."""
+    names = [f"./{unit.name}" for unit in sorted(installed.iterdir()) if unit.is_file()]
+    assert len(names) == 6
+    analyze("verify", *names, folder=installed)
+
+
+@pytest.mark.integration
+@needs_systemd
+def test_the_services_are_hardened(installed: Path) -> None:
+    """systemd rates no service as more exposed than the network that it needs makes it."""
+    for unit in SERVICES:
+        analyze("security", "--offline=true", f"--threshold={MOST_EXPOSED}", f"./{unit.name}", folder=installed)
+
+
+def test_units_run_what_compose_runs() -> None:
+    """Each part has the command of its container, up to the node's name, where the page listens, and the file."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    for unit, service in {
+        "beat": "beat", "collect@": "worker", "listener": "listener", "web": "web", "apply": "config",
+    }.items():  # fmt: skip
+        [command] = values(UNITS / f"workermon-{unit}.service", "ExecStart")
+        program, *words = shlex.split(command)
+        expected, *rest = compose[service]["command"]
+        assert program == f"{HOME}/bin/{expected}"
+        if unit == "web":
+            rest = rest[:1]  # a container listens for others
+        assert [word.replace("%%h", "%h").replace("collect-%i@", "collect@") for word in words] == rest, unit
+
+
+def test_everything_comes_back_and_starts_with_the_target() -> None:
+    """Whatever ends is started again, for ever; the target has a unit for each part."""
+    wanted = " ".join(values(UNITS / "workermon.target", "Wants")).replace("@1.", "@.").split()
+    assert sorted(wanted) == [unit.name for unit in SERVICES]
+    for unit in SERVICES:
+        expected = "on-failure" if values(unit, "Type") == ["oneshot"] else "always"
+        assert values(unit, "Restart") == [expected], unit.name
+    [common] = UNITS.glob("workermon-.service.d/*.conf")
+    assert values(common, "StartLimitIntervalSec") == ["0"]
+    assert values(common, "PartOf") == ["workermon.target"]
+
+
+def test_a_service_has_only_the_secrets_that_it_needs() -> None:
+    """AWS's credentials go to those that ask AWS, the channels' secrets to the one that notifies."""
+    files = {unit.stem.removeprefix("workermon-"): values(unit, "EnvironmentFile") for unit in SERVICES}
+    aws = ["-/etc/workermon/aws.env"]
+    assert files == {
+        "apply": aws, "beat": [], "collect@": aws, "listener": ["-/etc/workermon/channels.env"], "web": aws,
+    }  # fmt: skip
