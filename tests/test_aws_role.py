@@ -1,0 +1,131 @@
+"""deploy/aws: the role allows what the code calls and nothing more, by CloudFormation and by Terraform."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+import yaml
+from botocore import xform_name
+
+ROOT = Path(__file__).parent.parent
+TEMPLATE = ROOT / "deploy" / "aws" / "role.yaml"
+TERRAFORM = ROOT / "deploy" / "aws" / "terraform"
+
+pytestmark = pytest.mark.skipif(not TEMPLATE.exists(), reason="only a checkout has deploy/aws")
+
+
+def works(*command: str) -> bool:
+    """Tell whether a program is there and can be run."""
+    return shutil.which(command[0]) is not None and subprocess.run(command, capture_output=True).returncode == 0
+
+
+class Template(yaml.SafeLoader):
+    """Reads CloudFormation's short forms: ``!Ref X`` becomes what it is applied to."""
+
+
+def short_form(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
+    """Return what a short form is applied to."""
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    assert isinstance(node, yaml.ScalarNode)
+    return loader.construct_scalar(node)
+
+
+Template.add_multi_constructor("!", short_form)
+
+
+def policies() -> dict[str, list[dict[str, Any]]]:
+    """Return the statements of each policy in the template, by the policy's name."""
+    resources = yaml.load(TEMPLATE.read_text("utf-8"), Loader=Template)["Resources"]  # a SafeLoader
+    properties = [each["Properties"] for each in resources.values() if each["Type"] == "AWS::IAM::RolePolicy"]
+    return {each["PolicyName"]: each["PolicyDocument"]["Statement"] for each in properties}
+
+
+def allowed(statements: list[dict[str, Any]]) -> set[str]:
+    """Return the actions that statements allow."""
+    assert all(each["Effect"] == "Allow" for each in statements)
+    actions = [each["Action"] for each in statements]
+    return {name for each in actions for name in ([each] if isinstance(each, str) else each)}
+
+
+def called() -> Iterator[str]:
+    """Give the name of each method and paginator that ``on_aws`` calls, and of each class that it makes."""
+    for path in sorted((ROOT / "workermon" / "on_aws").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                yield node.func.attr
+                if node.func.attr == "get_paginator":
+                    [argument] = node.args
+                    assert isinstance(argument, ast.Constant)
+                    yield str(argument.value)
+
+
+def needed() -> set[str]:
+    """Return the IAM action of each operation of AWS that ``on_aws`` calls."""
+    session = botocore.session.get_session()
+    names = {
+        xform_name(operation): f"{service}:{operation}"
+        for service in ("ec2", "cloudwatch", "sns")
+        for operation in session.get_service_model(service).operation_names
+    } | {"AssumeRoleCredentialFetcher": "sts:AssumeRole"}
+    return {names[name] for name in called() if name in names}
+
+
+def test_the_role_allows_what_the_code_calls_and_nothing_more() -> None:
+    """The template's actions are those of the operations that ``on_aws`` calls."""
+    assert set().union(*map(allowed, policies().values())) == needed()
+
+
+def test_the_readme_shows_the_same_policy() -> None:
+    """What always has to be allowed is the README's policy; roles and topics are allowed by name only."""
+    [shown] = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    found = policies()
+    assert allowed(found["read"]) == allowed(json.loads(shown)["Statement"])
+    assert {each["Resource"] for name in ("assume", "publish") for each in found[name]} == {"RolesToAssume", "Topics"}
+
+
+def test_terraform_allows_the_same() -> None:
+    """Terraform's policy has the same actions, limited in the same way."""
+    [text] = re.findall(r'"permissions" \{\n(.*?)^\}', (TERRAFORM / "main.tf").read_text("utf-8"), re.DOTALL | re.M)
+    rules = re.findall(r"actions\s*=\s*\[(.*?)\]\s*resources\s*=\s*(\S+)", text, re.DOTALL)
+    found = {resources: set(re.findall(r'"([^"]+)"', actions)) for actions, resources in rules}
+    by_name = policies()
+    assert found == {
+        '["*"]': allowed(by_name["read"]),
+        "var.roles_to_assume": allowed(by_name["assume"]),
+        "var.topics": allowed(by_name["publish"]),
+    }
+
+
+@pytest.mark.parametrize("path", [TEMPLATE, TERRAFORM / "main.tf"], ids=lambda path: path.name)
+def test_another_account_needs_an_external_id(path: Path) -> None:
+    """A role that another account may assume asks for the external id, so that nobody is confused into using it."""
+    text = path.read_text("utf-8")
+    assert "sts:ExternalId" in text
+    assert re.search(r"Set (ExternalId|external_id) too", text)
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not works("cfn-lint", "--version"), reason="needs cfn-lint")
+def test_the_template_passes_cfn_lint() -> None:
+    """cfn-lint finds neither a fault nor anything to warn of."""
+    checked = subprocess.run(["cfn-lint", str(TEMPLATE)], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not works("terraform", "version"), reason="needs terraform")
+def test_terraform_can_read_its_file() -> None:
+    """The file is valid HCL in Terraform's own format; its provider, which had to be downloaded, is not asked."""
+    command = ["terraform", "fmt", "-check", "-diff", str(TERRAFORM)]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
