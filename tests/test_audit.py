@@ -22,6 +22,7 @@ Run = Callable[..., Result]
 READING = {
     "demo", "list", "show", "watch", "history", "alerts", "why", "silences", "rules check", "rules test",
     "rules backtest", "plan", "export", "status", "doctor", "config schema", "web", "token list", "audit", "up",
+    "backup",
 }  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("silent_log")

@@ -224,3 +224,17 @@ def test_a_set_up_by_file_is_planned_exported_silenced_and_explained(
     run("remove", one)
     assert traces(redis_client, one) == []
     assert run("silences").stdout == ""
+
+
+def test_a_backup_moves_to_an_empty_server(run: Any, aws: Any, redis_client: redis.Redis) -> None:
+    """What was set up is there again, and a server that is not empty is refused."""
+    (worker_id,) = launch(aws, "moved")
+    run("add", worker_id, "--label", "team=vfx")
+    run("silence", "--worker", worker_id, "--for", "2h", "--reason", "new disk")
+    run("backup", "x.json")
+    shown, silences = (json.loads(run(command, "--json").stdout) for command in ("list", "silences"))
+    assert "--force" in run("restore", "x.json", code=2).stderr
+    redis_client.flushdb()
+    assert "workers: 1" in run("restore", "x.json").stdout
+    assert json.loads(run("list", "--json").stdout)["workers"][0]["labels"] == shown["workers"][0]["labels"]
+    assert json.loads(run("silences", "--json").stdout) == silences

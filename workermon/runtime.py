@@ -41,6 +41,7 @@ from workermon.on_redis import (
     outbox,
     pulse,
     samples,
+    saved_states,
     server,
     setup,
     silences,
@@ -207,6 +208,11 @@ class Recipes(dishka.Provider):
         return unreadable.RedisUnreadable(redis.client)
 
     @dishka.provide
+    def make_saved_states(self, redis: Redis) -> ports.SavedStates:
+        """Read and replace the whole state."""
+        return saved_states.RedisSavedStates(redis.client)
+
+    @dishka.provide
     def make_silences(self, redis: Redis) -> ports.Silences:
         """Keep what is not to be told."""
         return silences.RedisSilences(redis.client)
@@ -320,6 +326,8 @@ class Recipes(dishka.Provider):
     make_reconciliation = dishka.provide(fleet.Reconciliation)
     make_pricing = dishka.provide(fleet.Pricing)
     make_application = dishka.provide(fleet.Application)
+    make_backing_up = dishka.provide(fleet.BackingUp)
+    make_restoring = dishka.provide(fleet.Restoring)
     make_collection = dishka.provide(collect.Collection)
     make_lost_metrics = dishka.provide(collect.LostMetrics)
     make_evaluation = dishka.provide(evaluate.Evaluation)

@@ -17,6 +17,7 @@ from workermon.on_redis import (
     outbox,
     pulse,
     samples,
+    saved_states,
     setup,
     silences,
     workers,
@@ -39,6 +40,7 @@ class Repository(NamedTuple):
     setup: ports.Setup
     access: ports.Access
     audit: ports.Audit
+    saved_states: ports.SavedStates
 
 
 #: What is in force if nothing was saved.
@@ -52,7 +54,7 @@ DEFAULT = models.Configuration(
 
 def repository_in_memory() -> Repository:
     """Build the ports over a store in memory."""
-    store = testing.MemoryStore()
+    store, silenced = testing.MemoryStore(), testing.MemorySilences()
     return Repository(
         testing.MemoryWorkers(store),
         testing.MemorySamples(store),
@@ -62,10 +64,11 @@ def repository_in_memory() -> Repository:
         testing.MemoryPulse(store),
         testing.MemoryLeases(store),
         testing.MemoryFeed(store),
-        testing.MemorySilences(),
+        silenced,
         testing.MemorySetup(store),
         testing.MemoryAccess(),
         testing.MemoryAudit(),
+        testing.MemorySavedStates(store, silenced),
     )
 
 
@@ -84,4 +87,5 @@ def repository_on_redis(connection: redis.Redis) -> Repository:
         setup.RedisSetup(connection, "workermon:metrics"),
         access.RedisAccess(connection),
         audit.RedisAudit(connection),
+        saved_states.RedisSavedStates(connection),
     )

@@ -41,6 +41,8 @@ COMMANDS = {
     "plan": "apply:plan",
     "apply": "apply:apply",
     "export": "apply:export",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
     "notify-test": "channels:notify_test",
     "status": "health:status",
     "doctor": "health:doctor",

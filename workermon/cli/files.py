@@ -29,17 +29,20 @@ def parser() -> config.Parser:
     return config.Parser(channel_types=channels.installed())
 
 
-def text(place: str | Path) -> str:
-    """Read a file that a user named, ``-`` is standard input; raises ``errors.InvalidInput`` in one line."""
+def text(place: str | Path, limit: int = MAX_BYTES) -> str:
+    """Read a file that a user named, ``-`` is standard input; raises ``errors.InvalidInput`` in one line.
+
+    ``limit`` is in bytes.
+    """
     named = source(place)
     try:
         if str(place) == "-":
-            raw = sys.stdin.buffer.read(MAX_BYTES + 1)
+            raw = sys.stdin.buffer.read(limit + 1)
         else:
             with Path(place).open("rb") as file:
-                raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise errors.InvalidInput(named, f"is longer than {MAX_BYTES:,} bytes", "split it")
+                raw = file.read(limit + 1)
+        if len(raw) > limit:
+            raise errors.InvalidInput(named, f"is longer than {limit:,} bytes", "split it")
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as why:
         raise errors.InvalidInput(named, f"is not UTF-8 text (byte {why.start})", "save it as UTF-8") from None

@@ -5,6 +5,9 @@ and repaired by ``Reconciliation``. Every call may be repeated.
 """
 
 from workermon.fleet.apply import Application as Application
+from workermon.fleet.backup import BackingUp as BackingUp
+from workermon.fleet.backup import Restored as Restored
+from workermon.fleet.backup import Restoring as Restoring
 from workermon.fleet.cleanup import Cleanup as Cleanup
 from workermon.fleet.coverage import CheckedCoverage as CheckedCoverage
 from workermon.fleet.coverage import RuleCoverage as RuleCoverage

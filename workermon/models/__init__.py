@@ -24,6 +24,16 @@ from workermon.models.alert import (
     SilenceRequest,
     Transition,
 )
+from workermon.models.backup import (
+    BACKUP_FORMAT,
+    Backup,
+    SavedAlerts,
+    SavedEntry,
+    SavedHistory,
+    SavedQueue,
+    SavedState,
+    SavedWorker,
+)
 from workermon.models.base import (
     CLOCK_SKEW,
     DAY,
@@ -132,6 +142,7 @@ from workermon.models.worker import (
 
 __all__ = [
     "ACCESS_NAME",
+    "BACKUP_FORMAT",
     "BUDGET",
     "CANARY",
     "CANARY_CHANNEL",
@@ -162,6 +173,7 @@ __all__ = [
     "Alert",
     "Attempt",
     "AuditEntry",
+    "Backup",
     "BudgetDecision",
     "Channel",
     "Check",
@@ -199,6 +211,12 @@ __all__ = [
     "Rule",
     "RuleState",
     "Sample",
+    "SavedAlerts",
+    "SavedEntry",
+    "SavedHistory",
+    "SavedQueue",
+    "SavedState",
+    "SavedWorker",
     "ScheduledEvent",
     "SecretRef",
     "Sent",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from workermon.models import CANARY_EVERY, Configuration, Worker
+from workermon.models import CANARY_EVERY, Configuration, SavedState, Worker
 from workermon.ports.alerts import Verdict
 
 
@@ -187,6 +187,20 @@ class Unreadable(Protocol):
 
     def load(self) -> dict[str, str]:
         """Return why each record cannot be read, by its key."""
+
+
+class SavedStates(Protocol):
+    """The whole state as backups hold it."""
+
+    def load(self) -> SavedState:
+        """Return what is stored now. What changes meanwhile may be in it twice, and is never left out."""
+
+    def replace(self, state: SavedState, at: float, *, force: bool = False) -> bool:
+        """Put a state in the place of the present one at a time, in one step; ``force`` also if there is any.
+
+        ``False``, and nothing is written, if something is set up here already. Tokens, sessions and the audit trail
+        stay.
+        """
 
 
 class Nodes(Protocol):

@@ -37,6 +37,7 @@ from workermon.testing.memory import MemoryStore
 from workermon.testing.monitor import Monitor
 from workermon.testing.requests import MemoryIdempotencyKeys
 from workermon.testing.samples import MemoryFeed, MemorySamples
+from workermon.testing.saved_states import MemorySavedStates
 
 __all__ = [
     "ManualClock",
@@ -64,6 +65,7 @@ __all__ = [
     "MemoryPublisher",
     "MemoryPulse",
     "MemorySamples",
+    "MemorySavedStates",
     "MemorySchedule",
     "MemorySecrets",
     "MemoryServer",

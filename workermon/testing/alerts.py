@@ -200,3 +200,8 @@ class MemorySilences:
     def acknowledged(self, alert_ids: Sequence[str]) -> dict[str, models.Acknowledgement]:
         """Return who has seen these alerts last."""
         return {each: self._acknowledged[each] for each in alert_ids if each in self._acknowledged}
+
+    def replace(self, silences: Iterable[models.Silence], seen: Iterable[models.Acknowledgement]) -> None:
+        """Have these only."""
+        self._silences = {silence.id: silence for silence in silences}
+        self._acknowledged = {each.alert_id: each for each in seen}

@@ -37,6 +37,7 @@ from workermon.testing.fleet import MemorySchedule, MemoryWorkers
 from workermon.testing.memory import MemoryStore
 from workermon.testing.requests import MemoryIdempotencyKeys
 from workermon.testing.samples import MemoryFeed, MemorySamples
+from workermon.testing.saved_states import MemorySavedStates
 
 T = TypeVar("T")
 
@@ -64,6 +65,7 @@ PORTS: Mapping[Any, str] = {
     ports.Publisher: "publisher",
     ports.Pulse: "pulse",
     ports.Samples: "samples",
+    ports.SavedStates: "saved_states",
     ports.Schedule: "schedule",
     ports.Secrets: "secrets",
     ports.Server: "server",
@@ -117,7 +119,9 @@ class Monitor:
         self.accounts: ports.Accounts = MemoryAccounts(self.store)
         self.access: ports.Access = MemoryAccess()
         self.audit: ports.Audit = MemoryAudit()
-        self.silences: ports.Silences = MemorySilences()
+        silences = MemorySilences()
+        self.silences: ports.Silences = silences
+        self.saved_states: ports.SavedStates = MemorySavedStates(self.store, silences)
         self.outbox: ports.Outbox = MemoryOutbox(self.store)
         self.throttle: ports.Throttle = MemoryThrottle()
         self.failures: ports.ChannelFailures = MemoryChannelFailures()

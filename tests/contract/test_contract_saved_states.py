@@ -1,0 +1,68 @@
+"""What every store promises of its whole state: what is read can be put back, in one step."""
+
+from __future__ import annotations
+
+from tests.contract import builders
+from tests.contract.builders import NOW, A, Turn
+from tests.support.repositories import DEFAULT, Repository
+from workermon import models
+
+ALERT = f"{A}/cpu-high"
+
+
+def fill(repository: Repository) -> models.SavedState:
+    """Set an installation up with an alert that was delivered to one channel, and waits for another."""
+    assert repository.configurations.save(DEFAULT.model_copy(update={"revision": 1}))
+    repository.workers.add([builders.worker()])
+    builders.write(repository.samples, builders.sample(builders.worker(), (0, 97.5)))
+    assert repository.alerts.commit(builders.verdict(repository.alerts.load([A])[A], Turn(channels=("ops", "log"))))
+    for claimed in repository.outbox.claim(ALERT, NOW, 15):
+        if claimed.channel == "ops":
+            repository.outbox.delivered(claimed, NOW, NOW + 3600)
+        else:
+            repository.outbox.failed(claimed, NOW, "no", NOW + 60)
+    repository.silences.add(models.Silence(id="s", rule="r", begins=NOW, ends=NOW + 10, reason="why", by="me"))
+    repository.silences.acknowledge(models.Acknowledgement(alert_id=ALERT, since=5, by="me", at=NOW))
+    return repository.saved_states.load()
+
+
+def test_what_is_read_can_be_put_back(repository: Repository) -> None:
+    """Fleet, alerts, history, attempts, silences and acks come back; only what was not delivered waits."""
+    state = fill(repository)
+    alerts, history = repository.alerts.open(), repository.alerts.history()
+    basis = repository.alerts.load([A])[A]
+    repository.silences.remove(["s"])
+    text = state.model_dump_json(by_alias=True, exclude_defaults=True)
+    read = models.SavedState.model_validate_json(text)
+    assert read == state
+    assert repository.saved_states.replace(read, NOW + 5.0, force=True)
+    assert repository.alerts.open() == alerts != []
+    assert repository.alerts.history() == history
+    present = repository.alerts.load([A])[A]
+    assert (present.alerts, present.version, present.last_versions) == (
+        basis.alerts, basis.version, basis.last_versions,
+    )  # fmt: skip
+    assert present.record.worker == basis.record.worker
+    assert present.record.condition == basis.record.condition
+    assert repository.outbox.due(NOW + 5.0, 10) == [ALERT]
+    (claimed,) = repository.outbox.claim(ALERT, NOW + 5.0, 15)
+    assert claimed.channel == "log"
+    repository.outbox.delivered(claimed, NOW + 5.0)
+    assert [each.error for each in repository.outbox.attempts(ALERT)][-1] is None
+    assert len(repository.outbox.attempts(ALERT)) == 3
+    assert [each.id for each in repository.silences.every()] == ["s"]
+    assert repository.silences.acknowledged([ALERT])[ALERT].since == 5
+    (again,) = (each for each in repository.saved_states.load().queues if each.remind_at is not None)
+    assert again == models.SavedQueue(alert_id=ALERT, channel="ops", remind_at=NOW + 3600)
+
+
+def test_a_state_that_is_not_empty_stays(repository: Repository) -> None:
+    """Without force nothing is written; into an empty store it is."""
+    assert repository.saved_states.replace(models.SavedState(), NOW)
+    state = fill(repository)
+    assert not repository.saved_states.replace(models.SavedState(), NOW)
+    assert repository.saved_states.load() == state
+    assert repository.saved_states.replace(models.SavedState(), NOW, force=True)
+    assert repository.workers.ids() == []
+    assert repository.alerts.open() == []
+    assert repository.outbox.backlog() == 0

@@ -1,0 +1,74 @@
+"""``backup`` and ``restore``: the whole installation as one file, and back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import click
+
+from workermon import errors
+from workermon.cli import files, output, recording, session
+
+#: Bytes of a backup: one of 50,000 workers has a tenth of this.
+MAX_BACKUP = 1_000_000_000
+
+
+@click.command()
+@click.argument("file")
+@session.pass_session
+def backup(own: session.Session, file: str) -> None:
+    """Write configuration, fleet, silences, acks, alerts and their history to FILE, '-' is standard output.
+
+    Datapoints, tokens and secrets are not in it. FILE can be read by its owner only.
+
+    \b
+    Example: workermon backup workermon.backup.json
+    """
+    from workermon import fleet
+
+    document = own.get(fleet.BackingUp).back_up()
+    if file == "-":
+        click.echo(document)
+        return
+    _write(Path(file), document + "\n")
+    click.echo(f"backed up to {errors.printable(file)}", err=True)
+
+
+@click.command(cls=recording.Write)
+@click.argument("file")
+@click.option("--force", is_flag=True, help="Replace what is set up on this server.")
+@session.pass_session
+def restore(own: session.Session, file: str, force: bool) -> None:
+    """Restore what 'backup' wrote to FILE, '-' is standard input, on an empty server.
+
+    All or nothing. Alerts that were notified before the backup are not notified again.
+
+    \b
+    Example: workermon restore workermon.backup.json
+    """
+    from workermon import fleet
+
+    text = files.text(file, MAX_BACKUP)
+    restored = own.get(fleet.Restoring).restore(text, files.source(file), force=force)
+    if restored.without_external_id:
+        names = ", ".join(restored.without_external_id[:5])
+        output.warn(f"no external id is known of {len(restored.without_external_id)} workers ({names}); add them again")
+    click.echo(f"restored: workers: {restored.workers}, open alerts: {restored.open_alerts}")
+
+
+def _write(place: Path, text: str) -> None:
+    """Write a file whole or not at all, for its owner only: ``mkstemp`` makes it with mode 0600."""
+    handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(place)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise

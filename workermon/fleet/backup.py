@@ -1,0 +1,117 @@
+"""The whole installation as one document, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pydantic
+
+from workermon import errors, logs, models, ports
+from workermon.fleet.members import Enrolment
+
+log = logs.get(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """How many workers and open alerts were restored.
+
+    ``without_external_id`` are the ids of workers that were added with an external id, which no backup holds.
+    """
+
+    workers: int
+    open_alerts: int
+    without_external_id: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BackingUp:
+    """The stage that writes a backup."""
+
+    saved_states: ports.SavedStates
+    now: ports.Clock
+
+    def back_up(self) -> str:
+        """Return the backup as a JSON document of one line: no datapoint, no token, no external id."""
+        state = self.saved_states.load()
+        saved = tuple(_without_external_id(each) for each in state.workers)
+        backup = models.Backup(
+            format=models.BACKUP_FORMAT,
+            created_at=models.rfc3339(self.now()),
+            state=state.model_copy(update={"workers": saved}),
+        )
+        return backup.model_dump_json(by_alias=True, exclude_defaults=True)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Restoring:
+    """The stage that puts a backup in the place of what is stored."""
+
+    saved_states: ports.SavedStates
+    schedule: ports.Schedule
+    enrolment: Enrolment
+    secrets: ports.Secrets
+    now: ports.Clock
+
+    def restore(self, text: str, source: str, *, force: bool = False) -> Restored:
+        """Restore a document; ``source`` names it in errors, ``force`` replaces what is set up here.
+
+        The state is written in one step, then the schedule; if a crash leaves that undone, ``Reconciliation``
+        completes it. Raises ``errors.InvalidInput`` before anything is written.
+        """
+        state = _parse(text, source).state
+        saved = tuple(self._with_external_id(each, state.configuration) for each in state.workers)
+        state = state.model_copy(update={"workers": saved})
+        if not self.saved_states.replace(state, self.now(), force=force):
+            why = "something is set up on this server already"
+            raise errors.InvalidInput("restore", why, "use an empty server, or replace what is here with --force")
+        active = [each.worker for each in saved if each.worker.monitoring == "active"]
+        if ghosts := sorted(self.schedule.ids() - {worker.id for worker in active}):
+            self.schedule.delete(ghosts)
+        self.enrolment.put_entries(active)
+        restored = Restored(
+            workers=len(saved),
+            open_alerts=sum(alert.open for each in state.alerts for alert in each.alerts.values()),
+            without_external_id=tuple(
+                each.worker.id for each in saved if each.had_external_id and each.worker.external_id is None
+            ),
+        )
+        log.info("backup.restored", source=source, workers=restored.workers, open_alerts=restored.open_alerts)
+        return restored
+
+    def _with_external_id(
+        self, saved: models.SavedWorker, configuration: models.Configuration | None
+    ) -> models.SavedWorker:
+        """Return a worker with the external id that its account has by name."""
+        worker = saved.worker
+        if not saved.had_external_id or configuration is None or worker.account not in configuration.accounts:
+            return saved
+        scope = configuration.account_region(worker.region, worker.account, self.secrets)
+        return saved.model_copy(update={"worker": worker.model_copy(update={"external_id": scope.external_id})})
+
+
+def _without_external_id(saved: models.SavedWorker) -> models.SavedWorker:
+    if saved.worker.external_id is None:
+        return saved
+    worker = saved.worker.model_copy(update={"external_id": None})
+    return saved.model_copy(update={"worker": worker, "had_external_id": True})
+
+
+def _parse(text: str, source: str) -> models.Backup:
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        raise errors.InvalidInput(source, "is not JSON", "name a file that 'workermon backup' wrote") from None
+    number = given.get("format") if isinstance(given, dict) else None
+    if isinstance(number, int) and number > models.BACKUP_FORMAT:
+        why = f"is a backup of format {number}, and this version reads format {models.BACKUP_FORMAT}"
+        raise errors.InvalidInput(source, why, "restore it with the version that wrote it, or a newer one")
+    try:
+        return models.Backup.model_validate_json(text)
+    except pydantic.ValidationError as why:
+        first = why.errors(include_input=False, include_url=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the document"
+        raise errors.InvalidInput(
+            source, f"is not a backup ({place}: {first['msg']})", "name a file that 'workermon backup' wrote"
+        ) from None

@@ -1,0 +1,243 @@
+"""The whole state as backups hold it: read in a few passes, written in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pydantic
+import redis
+
+from workermon import models
+from workermon.on_redis import accounts, client, keys, silences, unreadable, workers
+
+_STATE = pydantic.TypeAdapter(dict[str, models.Alert])
+_LOST_METRICS = pydantic.TypeAdapter(tuple[models.LostMetric, ...])
+
+#: What a restore replaces; what is not named here stays: tokens, sessions, audit trail, signs of life, limits, costs.
+_REPLACED = (
+    keys.WORKERS, keys.PENDING, keys.OPEN, keys.OUTBOX, keys.REMINDERS, keys.FAILING_CHANNELS, keys.SILENCES,
+    keys.ACCOUNTS,
+)  # fmt: skip
+_REPLACED_FORMS = (
+    keys.worker("*"), keys.LEDGER + "*", keys.alerts("*"), "workermon:alert-history:*", keys.QUEUE + "*",
+    keys.STATE + "*", keys.LEASE + "*", keys.queues("*"), "workermon:outbox:labels:*", keys.account("*"),
+)  # fmt: skip
+#: If one of these is there, something is set up here.
+_SET_UP = (keys.WORKERS, keys.OPEN, keys.SILENCES, keys.HISTORY_INDEX)
+#: Keys in one command.
+_CHUNK = 500
+
+
+class RedisSavedStates:
+    """``ports.SavedStates`` on Redis."""
+
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self._client = redis_client
+
+    def load(self) -> models.SavedState:
+        """Return what is stored now.
+
+        Alerts are read before what waits of them, so that a notification that is written meanwhile is not left out.
+        """
+        with client.guard(self._client):
+            raw: Any = self._client.hget(keys.CONFIGURATION, "document")
+        stored_alerts = tuple(self._alerts())
+        histories = tuple(self._histories())
+        stored = silences.RedisSilences(self._client)
+        alert_ids = [each.alert_id for each in histories]
+        return models.SavedState(
+            configuration=unreadable.parsed(self._client, keys.CONFIGURATION, models.Configuration, raw)
+            if raw
+            else None,
+            workers=tuple(
+                models.SavedWorker(worker=record.worker, condition=record.condition)
+                for record in workers.RedisWorkers(self._client).every()
+            ),
+            accounts=tuple(accounts.RedisAccounts(self._client).load().values()),
+            alerts=stored_alerts,
+            histories=histories,
+            queues=tuple(self._queues()),
+            silences=tuple(stored.every()),
+            acknowledgements=tuple(stored.acknowledged(alert_ids).values()),
+        )
+
+    def _names(self, form: str) -> list[str]:
+        with client.guard(self._client):
+            return sorted(set(client.texts(self._client.scan_iter(match=form, count=1000))))
+
+    def _alerts(self) -> Iterator[models.SavedAlerts]:
+        for name in self._names(keys.alerts("*")):
+            with client.guard(self._client):
+                fields: Any = self._client.hmget(name, ["version", "alerts"])
+            version, raw = fields
+            found = unreadable.parsed_by(self._client, name, _STATE, raw) if raw else None
+            if found is not None:
+                subject = name.removeprefix(keys.alerts(""))
+                yield models.SavedAlerts(subject=subject, version=int(version or 0), alerts=found)
+
+    def _histories(self) -> Iterator[models.SavedHistory]:
+        for name in self._names(keys.history("*")):
+            alert_id = name.removeprefix(keys.history(""))
+            subject, _, rule = alert_id.rpartition("/")
+            with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
+                pipe.lrange(name, 0, -1)
+                pipe.zrange(keys.attempts(alert_id), 0, -1)
+                pipe.get(keys.last(alert_id))
+                pipe.hget(keys.versions(subject), rule)
+                entries, attempts, last, version = pipe.execute()
+            read = [self._part(name, models.HistoryEntry, each) for each in entries]
+            tried = [self._part(keys.attempts(alert_id), models.Attempt, each)[1] for each in attempts]
+            yield models.SavedHistory(
+                alert_id=alert_id,
+                entries=tuple(models.SavedEntry(at=float(at), entry=entry) for at, entry in read if entry is not None),
+                attempts=tuple(each for each in tried if each is not None),
+                last=self._part(keys.last(alert_id), models.Notification, last)[1] if last else None,
+                last_version=None if version is None else int(version),
+            )
+
+    def _part(self, name: str, model: type[unreadable.Model], raw: bytes) -> tuple[bytes, unreadable.Model | None]:
+        """Return what stands before the first space of a record, and the model after it."""
+        before, _, text = raw.partition(b" ")
+        return before, unreadable.parsed(self._client, name, model, text)
+
+    def _queues(self) -> Iterator[models.SavedQueue]:
+        with client.guard(self._client):
+            waiting: Any = self._client.zrange(keys.OUTBOX, 0, -1)
+            reminders: Any = self._client.zrange(keys.REMINDERS, 0, -1, withscores=True)
+        remind_at = {unreadable.text(member): at for member, at in reminders}
+        for member in sorted({*client.texts(waiting), *remind_at}):
+            alert_id, channel = keys.of_queue(member)
+            if alert_id == models.CANARY or models.is_test(alert_id):
+                continue
+            with client.guard(self._client):
+                raws: Any = self._client.lrange(keys.QUEUE + member, 0, -1)
+            read = [unreadable.parsed(self._client, keys.QUEUE + member, models.Notification, raw) for raw in raws]
+            yield models.SavedQueue(
+                alert_id=alert_id,
+                channel=channel,
+                notifications=tuple(each for each in read if each is not None),
+                remind_at=remind_at.get(member),
+            )
+
+    def replace(self, state: models.SavedState, at: float, *, force: bool = False) -> bool:
+        """Put a state in the place of the present one, in one transaction."""
+        stale = [name for form in _REPLACED_FORMS for name in self._names(form)]
+        with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
+            try:
+                if not force:
+                    pipe.watch(keys.CONFIGURATION, *_SET_UP)
+                counts: Any = self._client.hmget(keys.CONFIGURATION, ["revision", "changes"])
+                revision, changes = counts
+                if not force and (revision or self._client.exists(*_SET_UP)):
+                    return False
+                pipe.multi()
+                for start in range(0, len(stale), _CHUNK):
+                    pipe.delete(*stale[start : start + _CHUNK])
+                pipe.delete(*_REPLACED)
+                _restore_configuration(pipe, state, int(revision or 0), int(changes or 0))
+                _restore_workers(pipe, state.workers)
+                _restore_accounts(pipe, state.accounts)
+                _restore_alerts(pipe, state)
+                _restore_histories(pipe, state.histories)
+                _restore_queues(pipe, state.queues, at)
+                for silence in state.silences:
+                    pipe.hset(keys.SILENCES, silence.id, silence.model_dump_json())
+                for seen in state.acknowledgements:
+                    pipe.set(keys.acknowledged(seen.alert_id), seen.model_dump_json(), ex=keys.HISTORY)
+                pipe.execute()
+            except redis.WatchError:
+                return False
+        return True
+
+
+def _restore_configuration(pipe: Any, state: models.SavedState, revision: int, changes: int) -> None:
+    """Save the configuration under a revision that no process has cached, if there was one before."""
+    pipe.delete(keys.CONFIGURATION)
+    pipe.hset(keys.CONFIGURATION, "changes", changes + 1)
+    if state.configuration is not None:
+        newest = max(state.configuration.revision, revision + 1)
+        saved = state.configuration.model_copy(update={"revision": newest})
+        pipe.hset(keys.CONFIGURATION, mapping={"revision": newest, "document": saved.model_dump_json()})
+
+
+def _restore_workers(pipe: Any, saved: Iterable[models.SavedWorker]) -> None:
+    for worker, condition in ((each.worker, each.condition) for each in saved):
+        fields = {
+            "incarnation": worker.incarnation,
+            "spec": worker.model_dump_json(),
+            "seq": 0,
+            "condition": condition.model_dump_json(exclude={"last_error"}, exclude_defaults=True),
+        }
+        if condition.last_error is not None:
+            fields["last_error"] = condition.last_error.model_dump_json()
+        pipe.hset(keys.worker(worker.id), mapping=fields)
+        pipe.zadd(keys.WORKERS, {worker.id: 0})
+
+
+def _restore_accounts(pipe: Any, saved: Iterable[models.AccountState]) -> None:
+    for account in saved:
+        fields: dict[str, Any] = {
+            "incarnation": models.account_subject(account.key).incarnation,
+            "at": repr(account.at),
+            "interval": account.interval,
+            "interval_at": repr(account.at),
+            "seq": account.sequence,
+        }
+        for name in ("succeeded_at", "recovered_at", "failing_since"):
+            time = getattr(account, name)
+            if time is not None:
+                fields[name] = repr(time)
+        if account.last_error is not None:
+            fields["last_error"] = account.last_error.model_dump_json()
+        if account.lost_metrics:
+            fields["lost_metrics"] = _LOST_METRICS.dump_json(account.lost_metrics)
+        pipe.hset(keys.account(account.key), mapping=fields)
+        pipe.sadd(keys.ACCOUNTS, account.key)
+
+
+def _restore_alerts(pipe: Any, state: models.SavedState) -> None:
+    owned = {each.worker.id for each in state.workers} | {each.key for each in state.accounts}
+    for saved in state.alerts:
+        name = keys.alerts(saved.subject)
+        raw = _STATE.dump_json(saved.alerts, by_alias=True, exclude_defaults=True)
+        pipe.hset(name, mapping={"version": saved.version, "alerts": raw})
+        fires = {f"{saved.subject}/{rule}": each.since or 0 for rule, each in saved.alerts.items() if each.open}
+        if fires:
+            pipe.zadd(keys.OPEN, fires)
+        elif saved.subject not in owned:
+            pipe.expire(name, keys.HISTORY)
+
+
+def _restore_histories(pipe: Any, saved: Iterable[models.SavedHistory]) -> None:
+    for history in saved:
+        subject, _, rule = history.alert_id.rpartition("/")
+        if history.entries:
+            texts = [f"{each.at!r} {each.entry.model_dump_json(by_alias=True)}" for each in history.entries]
+            pipe.rpush(keys.history(history.alert_id), *texts)
+            pipe.expire(keys.history(history.alert_id), keys.HISTORY)
+            pipe.zadd(keys.HISTORY_INDEX, {history.alert_id: history.entries[0].at})
+        if history.attempts:
+            # Their order is what counts. The fence goes on above them.
+            texts = [f"{place} {each.model_dump_json()}" for place, each in enumerate(history.attempts, 1)]
+            pipe.zadd(keys.attempts(history.alert_id), {text: place for place, text in enumerate(texts, 1)})
+            pipe.expire(keys.attempts(history.alert_id), keys.HISTORY)
+        if history.last is not None:
+            text = f"{history.last.id} {history.last.model_dump_json(by_alias=True)}"
+            pipe.set(keys.last(history.alert_id), text, ex=keys.HISTORY)
+        if history.last_version is not None:
+            pipe.hset(keys.versions(subject), rule, history.last_version)
+            pipe.expire(keys.versions(subject), keys.HISTORY)
+    pipe.incrby(keys.FENCE, 2 * keys.ENTRIES)
+    pipe.expire(keys.HISTORY_INDEX, keys.HISTORY)
+
+
+def _restore_queues(pipe: Any, saved: Iterable[models.SavedQueue], at: float) -> None:
+    for queue in saved:
+        name = keys.queue(queue.alert_id, queue.channel)
+        if queue.notifications:
+            pipe.rpush(keys.QUEUE + name, *(each.model_dump_json(by_alias=True) for each in queue.notifications))
+            pipe.zadd(keys.OUTBOX, {name: at})
+            pipe.sadd(keys.queues(queue.alert_id), name)
+        if queue.remind_at is not None:
+            pipe.zadd(keys.REMINDERS, {name: queue.remind_at})

@@ -1,0 +1,98 @@
+"""The whole state as backups hold it, in memory."""
+
+from __future__ import annotations
+
+from workermon import models
+from workermon.testing import alerts, memory
+
+
+class MemorySavedStates:
+    """``ports.SavedStates`` in memory."""
+
+    def __init__(self, store: memory.MemoryStore, silences: alerts.MemorySilences) -> None:
+        self._store, self._silences = store, silences
+
+    def load(self) -> models.SavedState:
+        """Return what is stored now."""
+        store = self._store
+        with store.lock:
+            alert_ids = sorted({*store.history, *(alert for alert, _ in store.queues)})
+            queues = sorted({*store.queues, *store.reminders})
+            return models.SavedState(
+                configuration=store.configuration,
+                workers=tuple(
+                    models.SavedWorker(worker=store.workers[each].worker, condition=store.workers[each].condition)
+                    for each in sorted(store.workers)
+                ),
+                accounts=tuple(store.accounts[key] for key in sorted(store.accounts)),
+                alerts=tuple(
+                    models.SavedAlerts(subject=subject, version=stored.version, alerts=stored.alerts)
+                    for subject, stored in sorted(store.alerts.items())
+                ),
+                histories=tuple(self._history(alert_id) for alert_id in sorted(store.history)),
+                queues=tuple(
+                    models.SavedQueue(
+                        alert_id=alert_id,
+                        channel=channel,
+                        notifications=tuple(store.queues.get((alert_id, channel), memory.NotificationQueue()).waiting),
+                        remind_at=store.reminders.get((alert_id, channel)),
+                    )
+                    for alert_id, channel in queues
+                    if alert_id != models.CANARY and not models.is_test(alert_id)
+                ),
+                silences=tuple(self._silences.every()),
+                acknowledgements=tuple(self._silences.acknowledged(alert_ids).values()),
+            )
+
+    def _history(self, alert_id: str) -> models.SavedHistory:
+        store = self._store
+        subject, _, rule = alert_id.rpartition("/")
+        return models.SavedHistory(
+            alert_id=alert_id,
+            entries=tuple(models.SavedEntry(at=at, entry=entry) for at, entry in store.history[alert_id]),
+            attempts=tuple(store.attempts.get(alert_id, ())),
+            last=store.last.get(alert_id),
+            last_version=store.last_versions.get(subject, {}).get(rule),
+        )
+
+    def replace(self, state: models.SavedState, at: float, *, force: bool = False) -> bool:
+        """Put a state in the place of the present one."""
+        store = self._store
+        with store.lock:
+            if not force and (store.configuration or store.workers or store.history or self._silences.every()):
+                return False
+            for kept in (
+                store.workers, store.ledger, store.pending, store.history, store.attempts, store.last,
+                store.last_versions, store.queues, store.reminders, store.accounts, store.intervals_at, store.alerts,
+            ):  # fmt: skip
+                kept.clear()
+            store.configuration = state.configuration
+            store.changes += 1
+            for saved in state.workers:
+                store.workers[saved.worker.id] = memory.StoredWorker(saved.worker, saved.condition)
+            for account in state.accounts:
+                store.accounts[account.key], store.intervals_at[account.key] = account, account.at
+            for each in state.alerts:
+                store.alerts[each.subject] = memory.StoredAlerts(dict(each.alerts), each.version)
+            self._restore_histories(state)
+            self._restore_queues(state, at)
+            self._silences.replace(state.silences, state.acknowledgements)
+            return True
+
+    def _restore_histories(self, state: models.SavedState) -> None:
+        for each in state.histories:
+            subject, _, rule = each.alert_id.rpartition("/")
+            self._store.history[each.alert_id] = [(saved.at, saved.entry) for saved in each.entries]
+            self._store.attempts[each.alert_id] = list(each.attempts)
+            if each.last is not None:
+                self._store.last[each.alert_id] = each.last
+            if each.last_version is not None:
+                self._store.last_versions.setdefault(subject, {})[rule] = each.last_version
+
+    def _restore_queues(self, state: models.SavedState, at: float) -> None:
+        for each in state.queues:
+            key = (each.alert_id, each.channel)
+            if each.notifications:
+                self._store.queues[key] = memory.NotificationQueue(list(each.notifications), retry_at=at)
+            if each.remind_at is not None:
+                self._store.reminders[key] = each.remind_at
