@@ -113,7 +113,7 @@ class SeriesFetch:
             condition.expected.get(name),
             condition.asked.get(name),
             self.run.at,
-            max(period, condition.learned_periods.get(name, 0)),
+            period,
             worker.interval,
         )
         delay, absent = ages.of(name, look)
@@ -217,7 +217,10 @@ class SeriesFetch:
             came = fetched.series[name].points if name in fetched.series else ()
             before = condition.latest.get(name)
             latest = came[-1] if came and (before is None or came[-1].at >= before.at) else before
-            fetched.expected[name] = polling.expected(latest, came, period=period, lateness=lateness)
+            # By the period that is asked for, not the learned one: lost datapoints may look like a longer period, and a
+            # late one has to be in the ledger as soon as it can be had.
+            asked = fetched.periods[name]
+            fetched.expected[name] = polling.expected(latest, came, period=asked, lateness=lateness)
             if latest is not None and (before is None or latest.at > before.at):
                 look = polling.Look(None, condition.asked.get(name), self.run.at, period, interval)
                 late = polling.late(look, latest, condition.late.get(name, (0, 0)), lateness=lateness)
