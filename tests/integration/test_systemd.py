@@ -54,10 +54,11 @@ def analyze(*arguments: str, folder: Path) -> None:
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """Return a folder with the units, as if workermon were installed where they expect it."""
-    folder = tmp_path / "units"
+    folder, home = tmp_path / "units", tmp_path / "workermon"
     shutil.copytree(UNITS, folder)
+    home.symlink_to(Path(sys.executable).parent.parent)  # whose own path may have spaces
     for unit in folder.glob("*.service"):
-        unit.write_text(unit.read_text("utf-8").replace(HOME, str(Path(sys.executable).parent.parent)), "utf-8")
+        unit.write_text(unit.read_text("utf-8").replace(HOME, str(home)), "utf-8")
     return folder
 
 

@@ -29,11 +29,12 @@ def parser() -> config.Parser:
     return config.Parser(channel_types=channels.installed())
 
 
-def text(place: str | Path, limit: int = MAX_BYTES) -> str:
+def text(place: str | Path, limit: int | None = None) -> str:
     """Read a file that a user named, ``-`` is standard input; raises ``errors.InvalidInput`` in one line.
 
-    ``limit`` is in bytes.
+    ``limit`` is in bytes, by default ``MAX_BYTES``.
     """
+    limit = MAX_BYTES if limit is None else limit
     named = source(place)
     try:
         if str(place) == "-":

@@ -217,7 +217,9 @@ OUTBOX = "workermon:outbox"
 FENCE = "workermon:outbox:fence"
 FAILING_CHANNELS = "workermon:outbox:failing"
 REMINDERS = "workermon:outbox:reminders"
+HISTORY_PREFIX = "workermon:alert-history:"
 LAST = "workermon:alert-history:last:"
+LABELS = "workermon:outbox:labels:"
 SILENCES = "workermon:silences"
 TOKENS = "workermon:tokens"
 SESSIONS = "workermon:sessions"
@@ -314,7 +316,7 @@ def queue(alert_id: str, channel: str) -> str:
 
 def firing_labels(alert_id: str, channel: str) -> str:
     """Name the labels under which an alert fires at a channel's receiver."""
-    return f"workermon:outbox:labels:{queue(alert_id, channel)}"
+    return LABELS + queue(alert_id, channel)
 
 
 def of_queue(member: str) -> tuple[str, str]:

@@ -20,8 +20,8 @@ _REPLACED = (
     keys.ACCOUNTS,
 )  # fmt: skip
 _REPLACED_FORMS = (
-    keys.worker("*"), keys.LEDGER + "*", keys.alerts("*"), "workermon:alert-history:*", keys.QUEUE + "*",
-    keys.STATE + "*", keys.LEASE + "*", keys.queues("*"), "workermon:outbox:labels:*", keys.account("*"),
+    keys.worker("*"), keys.LEDGER + "*", keys.alerts("*"), keys.HISTORY_PREFIX + "*", keys.QUEUE + "*",
+    keys.STATE + "*", keys.LEASE + "*", keys.queues("*"), keys.LABELS + "*", keys.account("*"),
 )  # fmt: skip
 #: If one of these is there, something is set up here.
 _SET_UP = (keys.WORKERS, keys.OPEN, keys.SILENCES, keys.HISTORY_INDEX)
