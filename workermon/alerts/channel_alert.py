@@ -89,11 +89,4 @@ def _apply(
     configuration: models.Configuration,
     transition: models.Transition | None = None,
 ) -> None:
-    alert = _alert(builder)
-    judgement = lifecycle.Judgement(
-        rule=_rule(builder, configuration),
-        alert=alert,
-        rule_state=alert.rule_state if transition is None else lifecycle.state_after(transition),
-        transitions=() if transition is None else (transition,),
-    )
-    lifecycle.apply(builder, judgement)
+    lifecycle.apply_present(builder, _rule(builder, configuration), _alert(builder), transition)

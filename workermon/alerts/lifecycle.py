@@ -209,8 +209,23 @@ def _close(
     return after.model_copy(update={"version": notification.version, "last": notification})
 
 
-def state_after(transition: models.Transition) -> models.RuleState:
-    """Return the state of a rule that is evaluated by what is known now and by no slots."""
+def apply_present(
+    builder: VerdictBuilder, rule: models.Rule, alert: models.Alert, transition: models.Transition | None
+) -> None:
+    """Apply a rule that is evaluated by what is known now and by no slots.
+
+    Without a transition the rule stands as it did; a silence that has ended is noticed all the same.
+    """
+    judgement = Judgement(
+        rule=rule,
+        alert=alert,
+        rule_state=alert.rule_state if transition is None else _state_after(transition),
+        transitions=() if transition is None else (transition,),
+    )
+    apply(builder, judgement)
+
+
+def _state_after(transition: models.Transition) -> models.RuleState:
     severity = transition.after
     latched = 0 if severity is None else 1 << models.SEVERITIES.index(severity)
     return models.RuleState(trail=(models.SeverityChange(transition.at, severity, latched),))

@@ -34,13 +34,7 @@ def judge(
     transition = _transition(state, alert, monitoring_since, builder.at)
     if transition is None and alert.rule_state.severity is None:
         return
-    judgement = lifecycle.Judgement(
-        rule=standing.collector(configuration, builder.kinds),
-        alert=alert,
-        rule_state=alert.rule_state if transition is None else lifecycle.state_after(transition),
-        transitions=() if transition is None else (transition,),
-    )
-    lifecycle.apply(builder, judgement)
+    lifecycle.apply_present(builder, standing.collector(configuration, builder.kinds), alert, transition)
 
 
 def held_back(basis: ports.Basis[models.AccountState] | None, interval: int, now: float) -> str | None:

@@ -21,13 +21,7 @@ def judge(
     transition = _transition(decision, alert, builder.at)
     if transition is None and alert.rule_state.severity is None:
         return
-    judgement = lifecycle.Judgement(
-        rule=standing.budget(configuration, builder.kinds),
-        alert=alert,
-        rule_state=alert.rule_state if transition is None else lifecycle.state_after(transition),
-        transitions=() if transition is None else (transition,),
-    )
-    lifecycle.apply(builder, judgement)
+    lifecycle.apply_present(builder, standing.budget(configuration, builder.kinds), alert, transition)
 
 
 def _transition(decision: models.BudgetDecision, alert: models.Alert, now: float) -> models.Transition | None:

@@ -17,13 +17,7 @@ def judge(builder: lifecycle.VerdictBuilder, state: models.AccountState, configu
     transition = _transition(state.lost_metrics, alert, builder.at)
     if transition is None and alert.rule_state.severity is None:
         return
-    judgement = lifecycle.Judgement(
-        rule=standing.lost_metrics(configuration, builder.kinds),
-        alert=alert,
-        rule_state=alert.rule_state if transition is None else lifecycle.state_after(transition),
-        transitions=() if transition is None else (transition,),
-    )
-    lifecycle.apply(builder, judgement)
+    lifecycle.apply_present(builder, standing.lost_metrics(configuration, builder.kinds), alert, transition)
 
 
 def _transition(lost: tuple[models.LostMetric, ...], alert: models.Alert, now: float) -> models.Transition | None:

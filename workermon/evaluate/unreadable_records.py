@@ -31,10 +31,4 @@ def judge(
         reason="records in Redis cannot be read, and are left out" if unreadable else "every record is read again",
         cause=f"{named}{'; …' if len(unreadable) > NAMED else ''}" if unreadable else None,
     )
-    judgement = lifecycle.Judgement(
-        rule=standing.records(configuration, builder.kinds),
-        alert=alert,
-        rule_state=lifecycle.state_after(transition),
-        transitions=(transition,),
-    )
-    lifecycle.apply(builder, judgement)
+    lifecycle.apply_present(builder, standing.records(configuration, builder.kinds), alert, transition)
