@@ -172,17 +172,16 @@ signals.beat_init.connect(_refuse_old_schedule, weak=False)
 GARBAGE = (50_000, 10, 10)
 
 
-def is_running(sender: Any) -> bool:
-    """Tell whether our application runs in this process, and not another one that has imported it.
+def running(sender: Any) -> celery.Celery:
+    """Return the application that runs in this process: ours, or one of a team that has imported it.
 
     ``sender`` is a signal's: the node or beat, or nothing in a forked child.
     """
-    running = getattr(sender, "app", None) or celery.current_app._get_current_object()
-    return running is app
+    return getattr(sender, "app", None) or celery.current_app._get_current_object()
 
 
 def _collect_garbage_seldom(sender: Any = None, **_: Any) -> None:
-    if not is_running(sender):
+    if running(sender) is not app:
         return
     # What is imported by now stays, so nobody has to look through it again.
     gc.freeze()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import celery
 from celery import signals
 from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME, setup_dishka
 
 from workermon import collect, runtime
-from workermon.on_celery.app import app
+from workermon.on_celery.app import app, running
 
 
 def current() -> Container:
@@ -33,8 +32,7 @@ def use(opened: Container, *others: Any) -> None:
 def _open(sender: Any = None, **_: Any) -> None:
     # Before the pool starts, and again in each forked child: it must not share its parent's. Nothing is made before a
     # task asks for it, so a parent that only forks has no client.
-    running = getattr(sender, "app", None) or celery.current_app._get_current_object()
-    use(opened := runtime.open(), running)
+    use(opened := runtime.open(), running(sender))
     threads = getattr(sender, "concurrency", None)  # of a node; a forked child does one thing at a time
     opened.get(collect.Bulkhead).threads = threads if isinstance(threads, int) else 1
 
