@@ -319,6 +319,6 @@ def _requests(hours: Sequence[models.Hour], since: float, until: float) -> dict[
     for hour, share in _shares(hours, since, until):
         for (scope, operation), number in hour.calls.items():
             if operation in REQUESTS:
-                account = scope.rpartition("/")[0]
+                account, _ = models.account_and_region(scope)
                 numbers[account] = numbers.get(account, 0.0) + number * share
     return numbers

@@ -138,7 +138,7 @@ class Discovery:
                     keep_interval = defaults.keep_interval and wanted.interval is None
                     _compare_worker(desired, record.worker, comparison, keep_interval=keep_interval)
         seen = {instance.id for _, instances in search.instances for instance in instances}
-        unknown_regions = {key.rpartition("/")[2] for key in search.failed}
+        unknown_regions = {models.account_and_region(key)[1] for key in search.failed}
         comparison.steps.extend(
             Step("remove", worker_id, "no longer carries the tags of [discover]")
             for worker_id, worker in ours.items()

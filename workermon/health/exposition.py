@@ -62,8 +62,8 @@ class Exposition:
 def _dollars(totals: models.UsageTotals) -> dict[tuple[str, str], float]:
     spent: dict[tuple[str, str], float] = {}
     for (scope, _), number in totals.metrics.items():
-        account, _, region = scope.rpartition("/")
-        spent[account, region] = spent.get((account, region), 0.0) + costs.dollars(number, ())
+        where = models.account_and_region(scope)
+        spent[where] = spent.get(where, 0.0) + costs.dollars(number, ())
     return spent
 
 
@@ -71,7 +71,7 @@ def _collection_ages(fleet: Iterable[status.WorkerSigns], at: float) -> dict[tup
     oldest: dict[tuple[str, str], float] = {}
     for worker in fleet:
         if worker.is_watched:
-            account, _, region = worker.scope.rpartition("/")
+            where = models.account_and_region(worker.scope)
             since = worker.added_at if worker.collected_at is None else worker.collected_at
-            oldest[account, region] = min(oldest.get((account, region), since), since)
+            oldest[where] = min(oldest.get(where, since), since)
     return {where: max(0.0, round(at - since, 3)) for where, since in oldest.items()}

@@ -286,7 +286,7 @@ def _scopes(
     for key in sorted(keys):
         state = known.get(key)
         last_error = state.last_error if state else None
-        account, _, region = key.rpartition("/")
+        account, region = models.account_and_region(key)
         found.append(
             AccountStatus(
                 account=account,
@@ -320,7 +320,7 @@ def _priced(record: ports.Record, configuration: models.Configuration) -> costs.
 def _scope_uses(hours: Sequence[models.Hour], at: float) -> tuple[ScopeUse, ...]:
     uses = []
     for key in sorted({scope for hour in hours for scope, _ in (*hour.calls, *hour.metrics)}):
-        account, _, region = key.rpartition("/")
+        account, region = models.account_and_region(key)
         own = [costs.of_account_region(hour, key) for hour in hours]
         uses.append(
             ScopeUse(

@@ -138,6 +138,7 @@ from workermon.models.worker import (
     StateReason,
     Status,
     Worker,
+    account_and_region,
 )
 
 __all__ = [
@@ -239,6 +240,7 @@ __all__ = [
     "WebSession",
     "Worker",
     "WorkerSummary",
+    "account_and_region",
     "account_subject",
     "alert_of_test",
     "allowed_interval",

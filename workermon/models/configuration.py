@@ -11,7 +11,7 @@ from workermon.models.base import DAY, Frozen, Text
 from workermon.models.maintenance import Maintenance
 from workermon.models.rule import Rule
 from workermon.models.sample import STATUS_CHECK_FAILED
-from workermon.models.worker import DEFAULT_ACCOUNT, AccountRegion
+from workermon.models.worker import DEFAULT_ACCOUNT, AccountRegion, account_and_region
 
 #: Seconds. How late a datapoint may come or be revised and still count, by default.
 LATENESS = 900
@@ -112,7 +112,7 @@ class Discover(Frozen):
 
     def searches(self, key: str) -> bool:
         """Tell whether instances are searched in an account and region (its key); any region if it names none."""
-        account, _, region = key.rpartition("/")
+        account, region = account_and_region(key)
         return account == (self.account or DEFAULT_ACCOUNT) and (not self.regions or region in self.regions)
 
 

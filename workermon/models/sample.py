@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from workermon.models.base import DAY, Frozen, leads
-from workermon.models.worker import Checks, ScheduledEvent, StateReason, Status, Worker
+from workermon.models.worker import Checks, ScheduledEvent, StateReason, Status, Worker, account_and_region
 
 #: The metric of EC2's status checks: from EC2, not from CloudWatch; its period is the worker's interval.
 STATUS_CHECK_FAILED = "status_check_failed"
@@ -255,9 +255,9 @@ class AccountState(Frozen):
     @property
     def account(self) -> str:
         """Return the account's name."""
-        return self.key.rpartition("/")[0]
+        return account_and_region(self.key)[0]
 
     @property
     def region(self) -> str:
         """Return the region."""
-        return self.key.rpartition("/")[2]
+        return account_and_region(self.key)[1]

@@ -22,6 +22,16 @@ Origin = Literal["command", "file", "discover"]
 DEFAULT_ACCOUNT = "default"
 
 
+def account_and_region(key: str) -> tuple[str, str]:
+    """Return the account and the region of an ``AccountRegion.key``.
+
+    >>> account_and_region("lab/eu-west-1")
+    ('lab', 'eu-west-1')
+    """
+    account, _, region = key.rpartition("/")
+    return account, region
+
+
 class AccountRegion(Frozen):
     """An account (``default``: boto3's own credentials) and a region, where calls go.
 

@@ -49,7 +49,7 @@ class MemoryEc2:
         for (scope, found), instance in list(self._instances.items()):
             if found == instance_id:
                 changed = instance.model_copy(update={"status": status, "reason": reason})
-                self.put(changed, account=scope.rpartition("/")[0])
+                self.put(changed, account=models.account_and_region(scope)[0])
 
     def forget(self, instance_id: str) -> None:
         """Make EC2 know the instance no more."""

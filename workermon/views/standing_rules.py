@@ -115,7 +115,7 @@ class StandingExplanation:
             raise errors.NotFound(f"account {errors.printable(key)[:80]}", "nothing is collected there", todo)
         state = basis.record if basis is not None else None
         alert = basis.alerts.get(standing.COLLECTOR) if basis is not None else None
-        account, _, region = key.rpartition("/")
+        account, region = models.account_and_region(key)
         about = subject.of_account(models.AccountState(key=key, at=0, interval=0))
         explanation = self._explanation(about, standing.COLLECTOR, alert)
         return explanation.model_copy(

@@ -20,8 +20,8 @@ from workermon import __version__, health, models, ports
 TEXT_TYPE: Final = exposition.CONTENT_TYPE_PLAIN_0_0_4
 OPENMETRICS_TYPE: Final = openmetrics.CONTENT_TYPE_LATEST
 
-#: A sample of a family by the values of its labels.
-Samples = Mapping[tuple[str, ...], float]
+#: The samples of a family: the values of its labels, and the sample's.
+Samples = Iterable[tuple[tuple[str, ...], float]]
 
 _NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_]")
 _TO_ESCAPE = re.compile(r'[\\\n"]')
@@ -126,49 +126,49 @@ class _Figures:
         figures = self._figures
         yield _alerts(figures.alerts)
         gauge = _adder(GaugeMetricFamily)
-        ages: Samples = {(account, region): age for (account, region), age in figures.collection_ages.items()}
         yield gauge(
             "workermon_collection_age_seconds",
             "The age of the newest collection of the worker that waits longest",
             ("account", "region"),
-            ages,
+            figures.collection_ages.items(),
         )
         yield from _usage(figures)
         yield gauge(
             "workermon_queue_messages",
             "Messages that wait in a queue of Celery",
             ("queue",),
-            {(queue,): number for queue, number in figures.status.queues.items()},
+            (((queue,), number) for queue, number in figures.status.queues.items()),
         )
         yield gauge(
             "workermon_outbox_pending",
             "Notifications that wait for a channel",
             ("channel",),
-            {(channel,): number for channel, number in figures.pending.items()},
+            (((channel,), number) for channel, number in figures.pending.items()),
         )
         trip = figures.status.canary.round_trip
         yield gauge(
             "workermon_canary_round_trip_seconds",
             "How long the last canary took through the whole pipeline",
             (),
-            {} if trip is None else {(): trip},
+            () if trip is None else [((), trip)],
         )
         yield gauge(
             "workermon_part_up",
             "A part of the pipeline, as 'workermon status' names it: 1 is alive",
             ("part",),
-            {(part.name,): float(part.ok) for part in figures.status.parts},
+            (((part.name,), float(part.ok)) for part in figures.status.parts),
         )
-        yield gauge("workermon_build_info", "The version that serves this page", ("version",), {(__version__,): 1})
+        yield gauge("workermon_build_info", "The version that serves this page", ("version",), [((__version__,), 1)])
 
 
 def _alerts(alerts: Iterable[models.Alert]) -> Metric:
-    samples: dict[tuple[str, ...], float] = {}
+    samples: list[tuple[tuple[str, ...], float]] = []
     for alert in alerts:
         last = alert.last
         if last is not None:
             worker_id = last.worker.id if last.worker is not None else ""
-            samples[last.dedup_key, worker_id, last.rule, alert.notified_severity or last.severity] = 1.0
+            severity = alert.notified_severity or last.severity
+            samples.append(((last.dedup_key, worker_id, last.rule, severity), 1.0))
     return _adder(GaugeMetricFamily)(
         "workermon_alert", "An alert that fires", ("dedup_key", "id", "rule", "severity"), samples
     )
@@ -176,20 +176,19 @@ def _alerts(alerts: Iterable[models.Alert]) -> Metric:
 
 def _usage(figures: health.Figures) -> Iterable[Metric]:
     counter = _adder(CounterMetricFamily)
-    calls: Samples = {
-        (*_where(scope), operation): number for (scope, operation), number in figures.totals.calls.items()
-    }
+    calls: Samples = (
+        ((*models.account_and_region(scope), operation), number)
+        for (scope, operation), number in figures.totals.calls.items()
+    )
     yield counter("workermon_aws_calls", "Requests to AWS", ("account", "region", "operation"), calls)
-    asked: Samples = {(*_where(scope), metric): number for (scope, metric), number in figures.totals.metrics.items()}
+    asked: Samples = (
+        ((*models.account_and_region(scope), metric), number)
+        for (scope, metric), number in figures.totals.metrics.items()
+    )
     about = "Metrics that CloudWatch was asked for"
     yield counter("workermon_aws_metrics_requested", about, ("account", "region", "metric"), asked)
-    dollars: Samples = {(account, region): spent for (account, region), spent in figures.dollars.items()}
-    yield counter("workermon_aws_dollars", "What the metrics cost, in US dollars", ("account", "region"), dollars)
-
-
-def _where(scope: str) -> tuple[str, str]:
-    account, _, region = scope.rpartition("/")
-    return account, region
+    about = "What the metrics cost, in US dollars"
+    yield counter("workermon_aws_dollars", about, ("account", "region"), figures.dollars.items())
 
 
 def _adder(
@@ -197,7 +196,7 @@ def _adder(
 ) -> Callable[[str, str, tuple[str, ...], Samples], Metric]:
     def made(name: str, about: str, labels: tuple[str, ...], samples: Samples) -> Metric:
         metric = family(name, about, labels=labels)
-        for values, value in sorted(samples.items()):
+        for values, value in sorted(samples):
             metric.add_metric(values, value)
         return metric
 
