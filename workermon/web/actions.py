@@ -8,10 +8,8 @@ from dishka.integrations.fastapi import DishkaSyncRoute, FromDishka
 from fastapi import APIRouter, Form
 from fastapi.responses import RedirectResponse, Response
 
-from workermon import collect, errors, evaluate, fleet, logs, models
-from workermon.web import gate, render
-
-log = logs.get(__name__)
+from workermon import collect, evaluate, fleet, models
+from workermon.web import collecting, gate, render
 
 router = APIRouter(route_class=DishkaSyncRoute, include_in_schema=False)
 
@@ -40,10 +38,7 @@ def resume(
 ) -> Response:
     """Collect a paused worker again, and at once; what fails is tried again an interval later."""
     [resumed] = members.resume([name])
-    try:
-        collection.collect([resumed.id], again=True)
-    except errors.WorkermonError as why:
-        log.warning("page.not_collected", reason=str(why))
+    collecting.at_once(collection, [resumed.id])
     return back("resumed", "workers", resumed.id)
 
 
@@ -55,10 +50,7 @@ def refresh(
     collection: FromDishka[collect.Collection],
 ) -> Response:
     """Collect a worker now."""
-    [record] = lookup.resolve([name])
-    for why in collection.collect([record.worker.id], again=True).failed.values():
-        raise why
-    return back("refreshed", "workers", record.worker.id)
+    return back("refreshed", "workers", collecting.refresh(collection, lookup, name))
 
 
 @router.post("/alerts/ack")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from dishka.integrations.fastapi import DishkaSyncRoute, FromDishka
@@ -13,11 +12,9 @@ from pydantic import Field, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
-from workermon import collect, config, errors, evaluate, fleet, logs, models, settings, views
-from workermon.web import documents, fields, gate
+from workermon import collect, config, errors, evaluate, fleet, models, settings, views
+from workermon.web import collecting, documents, fields, gate
 from workermon.web.idempotency import Idempotent
-
-log = logs.get(__name__)
 
 router = APIRouter(prefix="/api/v1", route_class=DishkaSyncRoute)
 
@@ -92,14 +89,6 @@ class FileQuery(fields.Fields):
     skip_missing: bool = Field(default=False, description="Leave out workers that EC2 does not have.")
 
 
-def _collect(collection: collect.Collection, worker_ids: Sequence[str]) -> None:
-    """Take the first sample at once. What fails is done again an interval later, so it is no error here."""
-    try:
-        collection.collect(worker_ids, again=True)
-    except errors.WorkermonError as why:
-        log.warning("api.not_collected", reason=str(why))
-
-
 # --- workers -----------------------------------------------------------------------------------------------------
 
 
@@ -133,7 +122,7 @@ def add(
             labels=body.labels,
         )
         added = tuple(worker.id for worker in members.add(body.ids, options))
-        _collect(collection, added)
+        collecting.at_once(collection, added)
         return documents.answer(AddedList(added=added, workers=fleet_view.rows(lookup.resolve(added))), 201)
 
     return once.run(caller, act)
@@ -203,7 +192,7 @@ def resume(
 
     def act() -> Response:
         [resumed] = members.resume([worker_id])
-        _collect(collection, [resumed.id])
+        collecting.at_once(collection, [resumed.id])
         return documents.answer(fleet_view.show(lookup.resolve([resumed.id])[0]))
 
     return once.run(caller, act)
@@ -227,10 +216,8 @@ def refresh(
     """Collect a worker now, as ``refresh``. One that is paused or terminated is not collected."""
 
     def act() -> Response:
-        record = lookup.resolve([worker_id])[0]
-        for why in collection.collect([record.worker.id], again=True).failed.values():
-            raise why
-        return documents.answer(fleet_view.show(lookup.resolve([record.worker.id])[0]))
+        refreshed = collecting.refresh(collection, lookup, worker_id)
+        return documents.answer(fleet_view.show(lookup.resolve([refreshed])[0]))
 
     return once.run(caller, act)
 
@@ -391,7 +378,7 @@ def apply(
         options = dataclasses.replace(_options(own, regions, query), revision=revision)
         report = application.apply(_file(parser, regions, text), options)
         if report.added:
-            _collect(collection, report.added)
+            collecting.at_once(collection, report.added)
         return _report(report)
 
     return once.run(caller, act)
