@@ -16,18 +16,28 @@ _OTHER_NETWORKS = tuple(
 )  # fmt: skip
 
 
+def parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an IP address, one of version 4 that is written within version 6 as what it is; ``None`` if it is none.
+
+    >>> parse("::ffff:10.0.0.1"), parse("example.com")
+    (IPv4Address('10.0.0.1'), None)
+    """
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    return ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip
+
+
 def is_public(address: str) -> bool:
     """Tell whether an IP address is one of the public internet, neither private nor leading elsewhere.
 
     >>> is_public("93.184.215.14"), is_public("169.254.169.254"), is_public("::ffff:10.0.0.1"), is_public("fec0::1")
     (True, False, False, False)
     """
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
+    ip = parse(address)
+    if ip is None:
         return False
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
     if ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_loopback or ip.is_link_local:
         return False
     return ip.is_global and not any(ip.version == net.version and ip in net for net in _OTHER_NETWORKS)
@@ -39,8 +49,4 @@ def is_private(host: str) -> bool:
     >>> is_private("10.0.0.1"), is_private("example.com")
     (True, False)
     """
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return not is_public(host)
+    return parse(host) is not None and not is_public(host)

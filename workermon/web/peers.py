@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from workermon import settings
+from workermon.config import addresses
 
 #: What a proxy adds. On a request that no believed proxy sent, it shows that a proxy is there which nobody named.
 _FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
@@ -61,10 +62,5 @@ def _origin(values: Iterable[str], own: settings.Settings, direct: str) -> str:
 
 
 def _within(address: str, networks: Iterable[settings.Network]) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    return any(parsed in network for network in networks)
+    parsed = addresses.parse(address)
+    return parsed is not None and any(parsed in network for network in networks)
