@@ -53,12 +53,11 @@ def quantity(value: float, unit: str) -> str:
     >>> quantity(97.46, "percent"), quantity(1_500_000, "bytes"), quantity(0.0, "count"), quantity(12.5, "credits")
     ('97.5 %', '1.5 MB', '0', '12.5 credits')
     """
-    if unit == "percent":
-        return f"{value:.1f} %"
+    from workermon import views
+
+    if (shown := views.one_decimal(value, unit)) is not None:
+        return shown
     if unit == "bytes":
-        for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if abs(value) >= factor:
-                return f"{value / factor:.1f} {prefix}B"
         return f"{value:.0f} B"
     return f"{value:g}" if unit == "count" else f"{value:g} {unit}"
 

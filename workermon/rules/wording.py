@@ -26,6 +26,21 @@ def quantity(value: float, unit: str) -> str:
     return f"{_number(value)} {unit}"
 
 
+def one_decimal(value: float, unit: str) -> str | None:
+    """Write percents and large numbers of bytes with one decimal, as a table has them; ``None`` for all else.
+
+    >>> one_decimal(97.25, "percent"), one_decimal(1_530_000.0, "bytes"), one_decimal(3, "bytes")
+    ('97.2 %', '1.5 MB', None)
+    """
+    if unit == "percent":
+        return f"{value:.1f} %"
+    if unit == "bytes":
+        for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if abs(value) >= factor:
+                return f"{value / factor:.1f} {prefix}B"
+    return None
+
+
 def quantity_beside(value: float, limit: float, unit: str) -> str:
     """Write a value that must not look like the limit that it is beyond.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workermon.rules.wording import quantity
+from workermon.rules.wording import one_decimal, quantity
 from workermon.views.alerts import (
     AcknowledgementRow,
     AlertFilter,
@@ -90,6 +90,7 @@ __all__ = [
     "acknowledgement_row",
     "alert_position",
     "audit_position",
+    "one_decimal",
     "page",
     "quantity",
     "silence_row",

@@ -76,13 +76,7 @@ def brief(value: float, unit: str) -> str:
     >>> brief(97.25, "percent"), brief(1_530_000.0, "bytes"), brief(3, "count")
     ('97.2 %', '1.5 MB', '3')
     """
-    if unit == "percent":
-        return f"{value:.1f} %"
-    if unit == "bytes":
-        for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if abs(value) >= factor:
-                return f"{value / factor:.1f} {prefix}B"
-    return views.quantity(value, unit)
+    return views.one_decimal(value, unit) or views.quantity(value, unit)
 
 
 def clock(at: float | str | None) -> str:
