@@ -1,0 +1,130 @@
+"""deploy/kubernetes: kustomize builds it, each pod is hardened, and pods run what docker-compose.yml runs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integration.celery_house import House, opened
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy" / "kubernetes"
+#: The pods, with the service of the compose file that does the same.
+PODS = {"beat": "beat", "collect": "worker", "listener": "listener", "web": "web", "apply": "config"}
+
+pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="only a checkout has deploy/kubernetes")
+
+
+def pods(text: str) -> dict[str, dict[str, Any]]:
+    """Return the specification of each pod that YAML documents name, by the name of its deployment or job."""
+    documents = [each for each in yaml.safe_load_all(text) if each["kind"] in ("Deployment", "Job")]
+    return {each["metadata"]["name"]: each["spec"]["template"]["spec"] for each in documents}
+
+
+def written() -> dict[str, dict[str, Any]]:
+    """Return the pods as they are written, without what all have in common."""
+    return {name: pods((FOLDER / f"{name}.yaml").read_text("utf-8"))[name] for name in PODS}
+
+
+@pytest.fixture
+def built() -> str:
+    """Return what kustomize makes of the folder."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("needs kubectl")
+    done = subprocess.run(["kubectl", "kustomize", str(FOLDER)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.integration
+def test_every_pod_can_do_no_more_than_it_needs(built: str) -> None:
+    """Built, each pod meets the level 'restricted', writes to /tmp alone, and has a limit and no cluster token."""
+    found = pods(built)
+    assert set(found) == set(PODS)
+    for name, pod in found.items():
+        [container] = pod["containers"]
+        assert pod["automountServiceAccountToken"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+        }, name  # fmt: skip
+        assert container["resources"]["limits"]["memory"], name
+        writable = [each["mountPath"] for each in container["volumeMounts"] if not each.get("readOnly")]
+        assert writable == ["/tmp"], name
+
+
+@pytest.mark.integration
+def test_everything_is_in_the_namespace_and_no_secret_is_in_the_files(built: str) -> None:
+    """Secrets are named, never made; each pod has only those that it needs."""
+    documents = list(yaml.safe_load_all(built))
+    assert "Secret" not in {each["kind"] for each in documents}
+    assert {each["metadata"].get("namespace") for each in documents if each["kind"] != "Namespace"} == {"workermon"}
+    files: dict[str, list[str]] = {}
+    for name, pod in pods(built).items():
+        [container] = pod["containers"]
+        files[name] = [each["secretRef"]["name"] for each in container.get("envFrom", ())]
+        [url] = [each for each in container["env"] if each["name"] == "WORKERMON_REDIS_URL"]
+        assert url["valueFrom"] == {"secretKeyRef": {"name": "workermon-redis", "key": "url"}}
+    aws = ["workermon-aws"]
+    assert files == {"apply": aws, "beat": [], "collect": aws, "listener": ["workermon-channels"], "web": aws}
+
+
+def test_pods_run_what_compose_runs() -> None:
+    """Each pod has the command of its container in the compose file, word for word."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    for name, pod in written().items():
+        assert pod["containers"][0]["args"] == compose[PODS[name]]["command"], name
+
+
+def test_every_file_is_used() -> None:
+    """The kustomization names each file of the folder."""
+    text = (FOLDER / "kustomization.yaml").read_text("utf-8")
+    assert [path.name for path in FOLDER.iterdir() if path.name not in text] == ["kustomization.yaml"]
+
+
+def test_only_the_page_can_be_reached() -> None:
+    """By default no pod can be reached, and pods reach names and Redis; each exception names pods that exist."""
+    policies = {
+        each["metadata"]["name"]: each["spec"]
+        for each in yaml.safe_load_all((FOLDER / "network.yaml").read_text("utf-8"))
+    }
+    every = policies.pop("every")
+    assert every["podSelector"] == {}
+    assert every["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in every
+    assert [name for name, policy in policies.items() if "ingress" in policy] == ["page"]
+    for policy in policies.values():
+        assert set(re.findall(r"\b(?:beat|collect|listener|web|apply)\b", str(policy["podSelector"]))) <= set(PODS)
+    assert policies["page"]["podSelector"] == {"matchLabels": {"workermon": "web"}}
+
+
+@pytest.fixture
+def house(redis_url: str, tmp_path: Path) -> Iterator[House]:
+    """Give an installation on a simulated AWS."""
+    with opened(tmp_path, redis_url) as made:
+        yield made
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(180)
+def test_a_node_is_ready_once_it_answers(house: House) -> None:
+    """The probe of a node, run as it is written, fails without a node and succeeds beside one."""
+    [container] = written()["collect"]["containers"]
+    probe = container["readinessProbe"]["exec"]["command"][-1].removeprefix("exec ")
+    program, *words = probe.replace('"', "").replace("$HOSTNAME", socket.gethostname()).split()
+    words[words.index("--timeout") + 1] = "2"
+    assert house.run(program, *words).returncode != 0
+    node = house.start(*container["args"])
+    eventually(lambda: house.run(program, *words).returncode == 0, within=90, what="the node's answer")
+    assert node.stop() == 0
