@@ -213,6 +213,7 @@ def test_no_data_is_a_rule_by_its_metric() -> None:
         ('[[rules]]\nname="r"\nmetric="no-data"\nabove={critical=1}\n', r"rules\[0\].above: is not for metric"),
         ('[[rules]]\nname="a/b"\nmetric="cpu_utilization"\n', r"rules\[0\].name: is not a name"),
         ('[[rules]]\nmetric="cpu_utilization"\n', r"rules\[0\].name: is missing"),
+        ('[[rules]]\nname="r"\nabove={critical=1}\n', r"rules\[0\].metric: is missing; write metric = "),
         ((RULE + "above={critical=1}\n") * 2, r"rules\[1\].name: r is rules\[0\] already"),
         ('[[workers]]\nid = "i-1"\n', r"workers\[0\].id: is not an instance id"),
         ('[[workers]]\nid = "i-0abc0123456789def"\nregion="mars"\n', r"workers\[0\].region: is not a region"),

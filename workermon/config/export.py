@@ -107,7 +107,8 @@ def channel_table(channel: models.Channel) -> Table:
 def rule_table(rule: models.Rule, kinds: Kinds) -> Table:
     """Return a rule as the file has it."""
     kind = kinds[rule.kind]
-    found: Table = {"name": rule.name, "metric": rule.metric or kind.pseudo_metric, **kind.export(rule)}
+    metric = rule.metric or kind.pseudo_metric
+    found: Table = {"name": rule.name, **({} if metric is None else {"metric": metric}), **kind.export(rule)}
     if rule.flapping is not None:
         found["flapping"] = f"{rule.flapping.turns} in {rule.flapping.within}s"
     notify = rule.notify if rule.routes is None else rule.routes

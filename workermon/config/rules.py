@@ -43,6 +43,9 @@ def read(place: int, given: Mapping[str, Any], kinds: rules.Kinds) -> Read:
         keys = kind.section_type.model_validate(given)
     except pydantic.ValidationError as wrong:
         raise problems.first(wrong, kind.section_type, (), within=("rules", place)) from None
+    if kind.needs_metric and keys.metric is None:
+        others = [f"or {other.asked_by}" for other in kinds.values() if not other.needs_metric]
+        raise problems.Mistake(f"{path}.metric", "is missing", " ".join(('write metric = "cpu_utilization"', *others)))
     try:
         options, severity = kind.parse(keys)
     except rules.Mistake as wrong:

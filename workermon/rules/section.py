@@ -55,11 +55,12 @@ class CaseSection(fields.Section):
 class RuleSection(fields.Section):
     """``[[rules]]``: when a metric is in trouble, and when it is ok again.
 
-    These are the keys of every rule. A kind adds its own in a subclass.
+    These are the keys of every rule. A kind adds its own in a subclass. ``metric`` is absent from kinds that are not
+    about one.
     """
 
     name: fields.Name
-    metric: fields.Name
+    metric: fields.Name | None = None
     labels: fields.Labels = {}
     notify: Annotated[
         tuple[fields.Name, ...],
