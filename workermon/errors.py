@@ -104,6 +104,12 @@ class RedisUnavailable(WorkermonError):
     exit_code = 4
 
 
+class SchemaMismatch(RedisUnavailable):
+    """What is stored is of another version: a newer one, or an older one that nobody has migrated in time."""
+
+    retryable = False
+
+
 class AwsError(WorkermonError):
     """AWS refused or is out of reach; ``kind`` names how in one word, for logs and ``status``."""
 

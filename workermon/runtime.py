@@ -42,6 +42,7 @@ from workermon.on_redis import (
     pulse,
     samples,
     saved_states,
+    schema,
     server,
     setup,
     silences,
@@ -211,6 +212,11 @@ class Recipes(dishka.Provider):
     def make_saved_states(self, redis: Redis) -> ports.SavedStates:
         """Read and replace the whole state."""
         return saved_states.RedisSavedStates(redis.client)
+
+    @dishka.provide
+    def make_schema(self, redis: Redis) -> ports.Schema:
+        """Keep what is stored at this version."""
+        return schema.RedisSchema(redis.client)
 
     @dishka.provide
     def make_silences(self, redis: Redis) -> ports.Silences:

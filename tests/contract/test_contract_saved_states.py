@@ -66,3 +66,11 @@ def test_a_state_that_is_not_empty_stays(repository: Repository) -> None:
     assert repository.workers.ids() == []
     assert repository.alerts.open() == []
     assert repository.outbox.backlog() == 0
+
+
+def test_what_is_of_this_version_stays_as_it_is(repository: Repository) -> None:
+    """To prepare a store, once or again, loses nothing of it."""
+    repository.schema.prepare()
+    state = fill(repository)
+    repository.schema.prepare()
+    assert repository.saved_states.load() == state

@@ -18,6 +18,7 @@ from workermon.on_redis import (
     pulse,
     samples,
     saved_states,
+    schema,
     setup,
     silences,
     workers,
@@ -41,6 +42,7 @@ class Repository(NamedTuple):
     access: ports.Access
     audit: ports.Audit
     saved_states: ports.SavedStates
+    schema: ports.Schema
 
 
 #: What is in force if nothing was saved.
@@ -69,6 +71,7 @@ def repository_in_memory() -> Repository:
         testing.MemoryAccess(),
         testing.MemoryAudit(),
         testing.MemorySavedStates(store, silenced),
+        testing.MemorySchema(),
     )
 
 
@@ -88,4 +91,5 @@ def repository_on_redis(connection: redis.Redis) -> Repository:
         access.RedisAccess(connection),
         audit.RedisAudit(connection),
         saved_states.RedisSavedStates(connection),
+        schema.RedisSchema(connection),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pydantic
 
@@ -38,10 +40,15 @@ class BackingUp:
         saved = tuple(_without_external_id(each) for each in state.workers)
         backup = models.Backup(
             format=models.BACKUP_FORMAT,
+            schema=models.SCHEMA,
             created_at=models.rfc3339(self.now()),
             state=state.model_copy(update={"workers": saved}),
         )
         return backup.model_dump_json(by_alias=True, exclude_defaults=True)
+
+
+#: Brings a backup's document to the next schema, by the schema that it begins with.
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,17 +105,28 @@ def _without_external_id(saved: models.SavedWorker) -> models.SavedWorker:
     return saved.model_copy(update={"worker": worker, "had_external_id": True})
 
 
+def _migrated(given: dict[str, Any], source: str) -> dict[str, Any]:
+    """Return a document at this version's schema; refuse one of a newer version."""
+    for name, known in (("format", models.BACKUP_FORMAT), ("schema", models.SCHEMA)):
+        number = given.get(name, 1)
+        if isinstance(number, int) and number > known:
+            why = f"is a backup of {name} {number}, and this version reads {name} {known}"
+            raise errors.InvalidInput(source, why, "restore it with the version that wrote it, or a newer one")
+    schema = given.get("schema", 1)
+    while isinstance(schema, int) and 1 <= schema < models.SCHEMA:
+        given = {**MIGRATIONS[schema](given), "schema": (schema := schema + 1)}
+    return given
+
+
 def _parse(text: str, source: str) -> models.Backup:
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):
         raise errors.InvalidInput(source, "is not JSON", "name a file that 'workermon backup' wrote") from None
-    number = given.get("format") if isinstance(given, dict) else None
-    if isinstance(number, int) and number > models.BACKUP_FORMAT:
-        why = f"is a backup of format {number}, and this version reads format {models.BACKUP_FORMAT}"
-        raise errors.InvalidInput(source, why, "restore it with the version that wrote it, or a newer one")
+    if isinstance(given, dict):
+        given = _migrated(given, source)
     try:
-        return models.Backup.model_validate_json(text)
+        return models.Backup.model_validate_json(json.dumps(given))
     except pydantic.ValidationError as why:
         first = why.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"])) or "the document"

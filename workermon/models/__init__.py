@@ -26,6 +26,7 @@ from workermon.models.alert import (
 )
 from workermon.models.backup import (
     BACKUP_FORMAT,
+    SCHEMA,
     Backup,
     SavedAlerts,
     SavedEntry,
@@ -163,6 +164,7 @@ __all__ = [
     "PROTECTED_VARIABLES",
     "RECORDS",
     "ROLES",
+    "SCHEMA",
     "SEVERITIES",
     "STATUS_CHECK_FAILED",
     "STOPPED",

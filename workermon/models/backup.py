@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from workermon.models.alert import Acknowledgement, Alert, HistoryEntry, Silence
 from workermon.models.base import Frozen
 from workermon.models.configuration import Configuration
 from workermon.models.notification import Attempt, Notification
 from workermon.models.sample import AccountState, Condition
 from workermon.models.worker import Worker
+
+#: The version of all that is stored in Redis, and so of what a backup holds. A process refuses what has a higher one
+#: and migrates what has a lower one (on_redis/schema.py, fleet/backup.py); what has none has version 1.
+SCHEMA = 1
 
 #: The format of a backup; one with a higher number is of a newer version.
 BACKUP_FORMAT = 1
@@ -72,8 +78,9 @@ class SavedState(Frozen):
 
 
 class Backup(Frozen):
-    """A backup as a document; ``created_at`` in RFC 3339."""
+    """A backup as a document; ``created_at`` in RFC 3339, ``schema_`` is the version of what was stored."""
 
     format: int
+    schema_: int = Field(default=1, alias="schema")
     created_at: str
     state: SavedState

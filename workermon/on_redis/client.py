@@ -14,7 +14,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from workermon import errors, lua
-from workermon.on_redis import connection, refusals
+from workermon.on_redis import connection, keys, refusals
 
 #: Seconds. A command that a person waits for fails within three if nothing answers.
 CONNECT_TIMEOUT = 2.0
@@ -74,7 +74,7 @@ def _options() -> dict[str, Any]:
         "socket_timeout": TIMEOUT,
         "retry": _Patience(ExponentialWithJitterBackoff(base=0.1, cap=1.0), RETRIES, (redis.ConnectionError,)),
         "health_check_interval": HEALTH_CHECK,
-        "redis_connect_func": _greet,
+        "redis_connect_func": _enter,
     }
 
 
@@ -84,6 +84,13 @@ def _greet(connection: Any) -> None:
         connection.on_connect_check_health(check_health=False)
     finally:  # such a server may refuse the database too, which says less
         refusals.check_greeting(connection.handshake_metadata)
+
+
+def _enter(connection: Any) -> None:
+    """Greet a server, and refuse what a newer workermon has written there."""
+    _greet(connection)
+    connection.send_command("GET", keys.SCHEMA)
+    refusals.check_schema(connection.read_response())
 
 
 def _through_sentinels(url: str) -> redis.Redis:
@@ -103,7 +110,7 @@ def _through_sentinels(url: str) -> redis.Redis:
         sentinels.append((host.strip("[]"), int(port)))
     options = _options()
     # Each is asked once: the command itself is what is tried again, with all of them.
-    impatient = {**options, "retry": Retry(NoBackoff(), 0)}
+    impatient = {**options, "retry": Retry(NoBackoff(), 0), "redis_connect_func": _greet}
     manager = Sentinel(sentinels, sentinel_kwargs={**impatient, **to_sentinels})
     client: redis.Redis = manager.master_for(
         service,
@@ -144,7 +151,8 @@ def guard(client: redis.Redis) -> Iterator[None]:
 
 def unavailable(client: redis.Redis, error: RedisError) -> errors.RedisUnavailable:
     """Return our error for one of redis-py's."""
-    return errors.RedisUnavailable(place(client), *refusals.explain(error))
+    kind = errors.SchemaMismatch if isinstance(error, refusals.NewerSchema) else errors.RedisUnavailable
+    return kind(place(client), *refusals.explain(error))
 
 
 def texts(members: Any) -> list[str]:

@@ -29,6 +29,7 @@ class Listed(NamedTuple):
 
 
 LISTED = (
+    Listed("workermon:schema", "string", "schema", "the version of all that is stored", "permanent"),
     Listed("workermon:workers", "zset", "workers", "the fleet's ids, all with score 0", "permanent"),
     Listed("workermon:worker:<id>", "hash", "workers, samples", "spec, condition …", "the worker is removed"),
     Listed(
@@ -209,6 +210,7 @@ ENTRIES = 100
 #: Alerts in the index of histories.
 ALERTS = 10_000
 
+SCHEMA = "workermon:schema"
 WORKERS = "workermon:workers"
 PENDING = "workermon:pending"
 OPEN = "workermon:open"

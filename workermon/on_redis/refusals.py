@@ -10,7 +10,7 @@ import redis
 from redis import exceptions
 from redis.sentinel import MasterNotFoundError
 
-from workermon import errors, settings
+from workermon import errors, models, settings
 
 _CONNECT: Final = "start it, or correct WORKERMON_REDIS_URL"
 _CORRECT: Final = "correct WORKERMON_REDIS_URL"
@@ -52,6 +52,10 @@ class TooOld(exceptions.RedisError):
     """The server is older than what workermon needs; the text is its name and version."""
 
 
+class NewerSchema(exceptions.RedisError):
+    """A newer workermon has written here; the text is the version of its schema."""
+
+
 class ClusterMode(exceptions.RedisError):
     """The server is a node of a cluster."""
 
@@ -82,6 +86,9 @@ def explain(error: exceptions.RedisError) -> tuple[str, str]:
         return f"it is too old ({error})", _TOO_OLD
     if isinstance(error, ClusterMode):
         return _CLUSTER
+    if isinstance(error, NewerSchema):
+        why = f"its data has schema {error}, and this version of workermon knows schema {models.SCHEMA}"
+        return why, "upgrade workermon here, or name another server"
     if isinstance(error, exceptions.NoPermissionError) or "NOPERM" in str(error) or "ACL failure" in str(error):
         return f"its access rules refuse {_refused(str(error))}", RIGHTS
     for kinds, why, todo in _KINDS:
@@ -103,6 +110,13 @@ def check_greeting(greeting: Mapping[object, object] | None) -> None:
         raise TooOld(f"Redis {version}")
     if said.get("mode") == "cluster":
         raise ClusterMode
+
+
+def check_schema(stored: bytes | None) -> None:
+    """Raise if what is stored was written by a newer workermon; ``stored`` is the version, as Redis has it."""
+    version = _text(stored or b"")
+    if version.isdecimal() and int(version) > models.SCHEMA:
+        raise NewerSchema(version)
 
 
 def _text(value: object) -> str:

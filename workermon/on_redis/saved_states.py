@@ -135,6 +135,7 @@ class RedisSavedStates:
                 for start in range(0, len(stale), _CHUNK):
                     pipe.delete(*stale[start : start + _CHUNK])
                 pipe.delete(*_REPLACED)
+                pipe.set(keys.SCHEMA, models.SCHEMA)
                 _restore_configuration(pipe, state, int(revision or 0), int(changes or 0))
                 _restore_workers(pipe, state.workers)
                 _restore_accounts(pipe, state.accounts)

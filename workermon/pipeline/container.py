@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from celery import signals
 from dishka import Container
 from dishka.integrations.celery import CONTAINER_NAME, setup_dishka
 
-from workermon import collect, runtime
+from workermon import collect, errors, logs, ports, runtime
 from workermon.on_celery.app import app, running
+
+log = logs.get(__name__)
 
 
 def current() -> Container:
@@ -43,6 +46,22 @@ def close(**_: Any) -> None:
         held.close()
 
 
+def _prepare(**_: Any) -> None:
+    """Bring what is stored to this version before anything runs; refuse what a newer version has stored."""
+    opened = runtime.open()  # of its own: a node that forks must have no client
+    try:
+        opened.get(ports.Schema).prepare()
+    except errors.SchemaMismatch as why:
+        print(f"error: {why}", file=sys.stderr)  # noqa: T201
+        sys.exit(why.exit_code)
+    except errors.WorkermonError as why:
+        log.warning("schema.unknown", reason=str(why))  # Celery waits for Redis, or says so
+    finally:
+        opened.close()
+
+
+signals.worker_init.connect(_prepare, weak=False)
+signals.beat_init.connect(_prepare, weak=False)
 signals.worker_init.connect(_open, weak=False)
 signals.worker_process_init.connect(_open, weak=False)
 signals.worker_process_shutdown.connect(close, weak=False)

@@ -189,6 +189,17 @@ class Unreadable(Protocol):
         """Return why each record cannot be read, by its key."""
 
 
+class Schema(Protocol):
+    """The version of all that is stored (``models.SCHEMA``)."""
+
+    def prepare(self) -> None:
+        """Bring what is stored to this version, or wait until another process has done so.
+
+        Raises ``errors.SchemaMismatch`` if a newer version is stored, or another process takes too long. An empty
+        store gets this version.
+        """
+
+
 class SavedStates(Protocol):
     """The whole state as backups hold it."""
 

@@ -142,6 +142,13 @@ class MemoryLeases:
                 del self._held[name]
 
 
+class MemorySchema:
+    """``ports.Schema`` in memory, where nothing is older than the process."""
+
+    def prepare(self) -> None:
+        """Leave all as it is."""
+
+
 class MemoryCanary:
     """``ports.Canary`` in memory."""
 

@@ -20,6 +20,7 @@ from workermon.testing.control import (
     MemoryLeases,
     MemoryNodes,
     MemoryPulse,
+    MemorySchema,
     MemoryServer,
     MemorySetup,
     MemoryUnreadable,
@@ -67,6 +68,7 @@ PORTS: Mapping[Any, str] = {
     ports.Samples: "samples",
     ports.SavedStates: "saved_states",
     ports.Schedule: "schedule",
+    ports.Schema: "schema",
     ports.Secrets: "secrets",
     ports.Server: "server",
     ports.Setup: "setup",
@@ -132,6 +134,7 @@ class Monitor:
         self.canary: ports.Canary = MemoryCanary(self.store)
         self.idempotency_keys: ports.IdempotencyKeys = MemoryIdempotencyKeys(self.store)
         self.leases: ports.Leases = MemoryLeases(self.store)
+        self.schema: ports.Schema = MemorySchema()
         self.feed: ports.Feed = MemoryFeed(self.store)
         self.schedule = MemorySchedule()
         self.dispatcher = MemoryDispatcher()

@@ -59,6 +59,7 @@ def serve(container: dishka.Container, announce: Callable[[str], None]) -> None:
     Raises ``errors.WorkermonError`` if the port is taken, ``errors.InvalidInput`` if nobody could log in.
     """
     own = container.get(settings.Settings)
+    _prepare(container.get(ports.Schema))
     check_reach(own, container.get(ports.Access))
     sockets = bind(own.web_host, own.web_port)
     os.nice(NICE)  # of this thread, and of those that it starts from now on
@@ -68,6 +69,16 @@ def serve(container: dishka.Container, announce: Callable[[str], None]) -> None:
     serving = _Server(config(served), served.state.hub)
     announce(url(own.web_host, own.web_port))
     serving.run(sockets=sockets)
+
+
+def _prepare(schema: ports.Schema) -> None:
+    """Bring what is stored to this version; raises ``errors.SchemaMismatch`` if it is newer."""
+    try:
+        schema.prepare()
+    except errors.SchemaMismatch:
+        raise
+    except errors.RedisUnavailable as why:
+        log.warning("web.schema_unknown", reason=str(why))  # the page says so too, until Redis is back
 
 
 def config(application: FastAPI) -> uvicorn.Config:

@@ -1,0 +1,182 @@
+"""The version of what is stored: an older process refuses what is newer, a newer one migrates what is older."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.integration.celery_house import House, opened
+from workermon import errors, fleet, models, testing
+from workermon.on_redis import client, keys, schema, silences
+
+SILENCE = models.Silence(id="s", rule="r", begins=0, ends=10, reason="why", by="me")
+
+
+@pytest.fixture
+def connected(redis_url: str) -> Iterator[redis.Redis]:
+    """Give a client as ours are."""
+    with contextlib.closing(client.connect(redis_url)) as one:
+        yield one
+
+
+def _at(monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    monkeypatch.setattr(models, "SCHEMA", version)
+
+
+def _to_two(own: redis.Redis, renew: Callable[[], None]) -> None:
+    """Rename the silences of version 1, unless that was done."""
+    if own.exists("workermon:silences"):
+        own.rename("workermon:silences", "workermon:lease:silences-2")
+    renew()
+
+
+def test_an_empty_server_gets_the_present_version(connected: redis.Redis) -> None:
+    """It is written once, and stays as it is."""
+    schema.RedisSchema(connected).prepare()
+    assert connected.get(keys.SCHEMA) == str(models.SCHEMA).encode()
+    schema.RedisSchema(connected).prepare()
+    assert connected.get(keys.SCHEMA) == str(models.SCHEMA).encode()
+
+
+def test_what_has_no_version_has_the_first_one(connected: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data of a workermon that wrote no version is migrated from 1 on, each step once and in order."""
+    silences.RedisSilences(connected).add(SILENCE)
+    _at(monkeypatch, 3)
+    steps: list[int] = []
+    migrations: dict[int, schema.Migration] = {
+        1: lambda own, renew: (steps.append(1), _to_two(own, renew))[1],
+        2: lambda own, _: steps.append(int(own.exists("workermon:lease:silences-2")) + 1),
+    }
+    schema.RedisSchema(connected, migrations).prepare()
+    assert steps == [1, 2]
+    assert connected.get(keys.SCHEMA) == b"3"
+    assert connected.hget("workermon:lease:silences-2", "s") is not None
+    schema.RedisSchema(connected, migrations).prepare()
+    assert steps == [1, 2]
+    connected.expire("workermon:lease:silences-2", 60)
+
+
+def test_of_many_processes_one_migrates(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others wait until it is done."""
+    _at(monkeypatch, 2)
+    begun, go_on = threading.Event(), threading.Event()
+    runs: list[int] = []
+
+    def migration(_own: redis.Redis, _renew: Callable[[], None]) -> None:
+        runs.append(1)
+        begun.set()
+        assert go_on.wait(30)
+
+    with contextlib.closing(client.connect(redis_url)) as own:
+        own.set(keys.SCHEMA, 1)
+        threads = [
+            threading.Thread(target=schema.RedisSchema(own, {1: migration}).prepare, daemon=True) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        assert begun.wait(30)
+        assert own.get(keys.SCHEMA) == b"1"
+        assert any(thread.is_alive() for thread in threads)
+        go_on.set()
+        for thread in threads:
+            thread.join(30)
+        assert runs == [1]
+        assert own.get(keys.SCHEMA) == b"2"
+
+
+def test_a_migration_that_failed_is_done_again(connected: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version says what is done, and the lease is given back at once."""
+    silences.RedisSilences(connected).add(SILENCE)
+    _at(monkeypatch, 2)
+
+    def dies(own: redis.Redis, renew: Callable[[], None]) -> None:
+        _to_two(own, renew)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        schema.RedisSchema(connected, {1: dies}).prepare()
+    assert connected.get(keys.SCHEMA) == b"1"
+    schema.RedisSchema(connected, {1: _to_two}).prepare()
+    assert connected.get(keys.SCHEMA) == b"2"
+    connected.expire("workermon:lease:silences-2", 60)
+
+
+def test_a_migration_that_takes_too_long_is_named(connected: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits in vain says what it waited for."""
+    monkeypatch.setattr(schema, "PATIENCE", 0.3)
+    _at(monkeypatch, 2)
+    connected.set(keys.SCHEMA, 1)
+    connected.set(keys.lease(schema.LEASE), "another", ex=60)
+    with pytest.raises(errors.SchemaMismatch, match="another process migrates its data; wait until it is done"):
+        schema.RedisSchema(connected, {1: _to_two}).prepare()
+
+
+def test_an_older_process_refuses_what_is_newer(redis_url: str, redis_client: redis.Redis) -> None:
+    """With the first command, whatever it is, and in one line."""
+    redis_client.set(keys.SCHEMA, models.SCHEMA + 1)
+    with contextlib.closing(client.connect(redis_url)) as own:
+        with pytest.raises(errors.SchemaMismatch) as refused:
+            silences.RedisSilences(own).every()
+        assert refused.value.exit_code == 4
+        assert str(refused.value).partition(": ")[2] == (
+            f"its data has schema {models.SCHEMA + 1}, and this version of workermon knows schema {models.SCHEMA}; "
+            "upgrade workermon here, or name another server"
+        )
+
+
+@pytest.mark.timeout(180)
+def test_no_part_starts_on_what_is_newer(tmp_path: Path, redis_url: str, redis_client: redis.Redis) -> None:
+    """Command, beat and node end with exit code 4 and one line; a present one writes its version at the start."""
+
+    def refused(house: House, *arguments: str) -> None:
+        done = house.run(*arguments, within=60)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert done.returncode == 4, done.stderr
+        assert len(lines) == 1
+        assert "upgrade workermon here" in lines[0]
+        assert "Traceback" not in done.stderr
+
+    redis_client.set(keys.SCHEMA, models.SCHEMA + 1)
+    with opened(tmp_path, redis_url) as house:
+        refused(house, "workermon", "list")
+        refused(house, "celery", "-A", "workermon", "beat")
+        refused(house, "celery", "-A", "workermon", "worker", "-P", "solo")
+        refused(house, "workermon", "web")
+        refused(house, "workermon", "up")
+
+
+def test_a_backup_carries_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer one is refused before anything is written, an older one is migrated."""
+    monitor = testing.Monitor()
+    monitor.configure()
+    text = monitor.get(fleet.BackingUp).back_up()
+    with monkeypatch.context() as older:
+        older.setattr(models, "SCHEMA", models.SCHEMA + 1)
+        newer = monitor.get(fleet.BackingUp).back_up()
+    other = testing.Monitor()
+    with pytest.raises(errors.InvalidInput, match=f"is a backup of schema {models.SCHEMA + 1}"):
+        other.get(fleet.Restoring).restore(newer, "x")
+    assert other.saved_states.load() == models.SavedState()
+
+    def migration(given: dict[str, Any]) -> dict[str, Any]:
+        return {**given, "state": {**given["state"], "silences": [SILENCE.model_dump(mode="json")]}}
+
+    migrations = {**fleet.backup.MIGRATIONS, models.SCHEMA: migration}
+    monkeypatch.setattr(fleet.backup, "MIGRATIONS", migrations)
+    _at(monkeypatch, models.SCHEMA + 1)
+    other.get(fleet.Restoring).restore(text, "x")
+    assert other.silences.every() == [SILENCE]
+
+
+def test_a_restore_writes_the_version(connected: redis.Redis) -> None:
+    """What is restored is at once of this version."""
+    from workermon.on_redis import saved_states
+
+    assert saved_states.RedisSavedStates(connected).replace(models.SavedState(), 0)
+    assert connected.get(keys.SCHEMA) == str(models.SCHEMA).encode()

@@ -1,0 +1,88 @@
+"""The version of all that is stored: an empty server gets this one, an older server is brought to it step by step."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import redis
+
+from workermon import errors, logs, lua, models
+from workermon.on_redis import client, keys, leases, refusals
+
+log = logs.get(__name__)
+
+#: The lease under which one process migrates, and its seconds; each step of a migration extends it.
+LEASE: Final = "schema"
+LEASE_SECONDS: Final = 30.0
+#: Seconds for which others wait for that process, and between two looks.
+PATIENCE: Final = 300.0
+LOOK: Final = 0.2
+
+#: If none of these is there, the server is empty.
+_PRESENT = (keys.WORKERS, keys.CONFIGURATION, keys.OPEN, keys.SILENCES, keys.HISTORY_INDEX, keys.PULSE, keys.ACCOUNTS)
+
+#: Brings what is stored to the next version; calls its second argument after each part of the work. Another process
+#: may have begun it and died, and commands of the new version may have written before it: it must do no harm to what
+#: is new already.
+Migration = Callable[[redis.Redis, Callable[[], None]], None]
+
+#: By the version that a migration begins with.
+MIGRATIONS: Mapping[int, Migration] = {}
+
+
+class AdvanceSchema(lua.Script[int]):
+    """Write a version unless a higher one is stored."""
+
+    schema: lua.Key
+    version: lua.Argument
+
+
+class RedisSchema:
+    """``ports.Schema`` on Redis."""
+
+    def __init__(self, redis_client: redis.Redis, migrations: Mapping[int, Migration] = MIGRATIONS) -> None:
+        self._client = redis_client
+        self._migrations = migrations
+
+    def prepare(self) -> None:
+        """Bring what is stored to this version, under a lease."""
+        if self._stored() >= models.SCHEMA:
+            return
+        lease, owner = leases.RedisLeases(self._client), secrets.token_hex(8)
+        until = time.monotonic() + PATIENCE
+        while not lease.hold(LEASE, owner, LEASE_SECONDS):
+            if self._stored() >= models.SCHEMA:
+                return
+            if time.monotonic() > until:
+                raise errors.SchemaMismatch(
+                    client.place(self._client), "another process migrates its data", "wait until it is done"
+                )
+            time.sleep(LOOK)
+        try:
+            for before in range(self._stored(), models.SCHEMA):
+                log.info("schema.migrating", version=before, to=before + 1)
+                with client.guard(self._client):
+                    self._migrations[before](self._client, lambda: self._renew(lease, owner))
+                self._advance(before + 1)
+        finally:
+            lease.release(LEASE, owner)
+
+    def _renew(self, lease: leases.RedisLeases, owner: str) -> None:
+        lease.hold(LEASE, owner, LEASE_SECONDS)
+
+    def _stored(self) -> int:
+        """Return the stored version; an empty server gets this one."""
+        with client.guard(self._client):
+            raw: Any = self._client.get(keys.SCHEMA)
+            refusals.check_schema(raw)
+            if raw is not None and raw.isdigit():
+                return int(raw)
+            version = 1 if self._client.exists(*_PRESENT) else models.SCHEMA
+        self._advance(version)
+        return version
+
+    def _advance(self, version: int) -> None:
+        client.run(self._client, AdvanceSchema(schema=keys.SCHEMA, version=version))
