@@ -49,10 +49,16 @@ def test_what_has_no_version_has_the_first_one(connected: redis.Redis, monkeypat
     silences.RedisSilences(connected).add(SILENCE)
     _at(monkeypatch, 3)
     steps: list[int] = []
-    migrations: dict[int, schema.Migration] = {
-        1: lambda own, renew: (steps.append(1), _to_two(own, renew))[1],
-        2: lambda own, _: steps.append(int(own.exists("workermon:lease:silences-2")) + 1),
-    }
+
+    def first(own: redis.Redis, renew: Callable[[], None]) -> None:
+        steps.append(1)
+        _to_two(own, renew)
+
+    def second(own: redis.Redis, _renew: Callable[[], None]) -> None:
+        assert own.exists("workermon:lease:silences-2")
+        steps.append(2)
+
+    migrations = {1: first, 2: second}
     schema.RedisSchema(connected, migrations).prepare()
     assert steps == [1, 2]
     assert connected.get(keys.SCHEMA) == b"3"

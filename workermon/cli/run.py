@@ -50,7 +50,7 @@ def _prepare(own: session.Session, file: config.File | None) -> None:
     """Apply the config file and reconcile. If AWS is out of reach both go on: it may be back in a minute."""
     from workermon import fleet
 
-    own.get(ports.Schema).prepare()  # if Redis is out of reach, this reports it best
+    own.container.get(ports.Schema).prepare()  # if Redis is out of reach, this reports it best
     region = _region(own)
     if file is not None:
         _apply(own, file, region)
