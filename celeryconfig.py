@@ -3,11 +3,12 @@
 from kombu import Exchange as _Exchange
 from kombu import Queue as _Queue
 
+from workermon import redis_address as _redis_address
 from workermon import settings as _settings
 
 _own = _settings.load()
-_state = _settings.Address.parse(_own.state_url)
-_broker = _settings.Address.parse(_own.broker)
+_state = _redis_address.RedisAddress.parse(_own.state_url)
+_broker = _redis_address.RedisAddress.parse(_own.broker)
 
 # --- broker ------------------------------------------------------------------------------------------------------
 
@@ -33,6 +34,8 @@ broker_transport_options = {
     # For Sentinel only: the name of the master's group, and the sentinels' own credentials.
     **({"master_name": _broker.service, "sentinel_kwargs": _broker.sentinel} if _broker.service else {}),
 }
+# TLS of a server that sentinels name; that of other servers is part of the URL.
+broker_use_ssl = _broker.tls or None
 broker_connection_timeout = 4
 # A node that starts before Redis, or loses it, waits for it without end: a restart of Redis needs nobody's help.
 broker_connection_retry_on_startup = True
@@ -116,6 +119,8 @@ beat_max_loop_interval = 1.0 if _own.min_interval >= 10 else 0.2
 redbeat_lock_timeout = 5
 # Without credentials, because Celery and Flower show this URL as it is. They hide the password of the options.
 redbeat_redis_url = _state.redbeat_url
+# Without a word of its own it would take the broker's.
+redbeat_redis_use_ssl = _state.tls or False
 redbeat_redis_options = {
     **_state.redbeat_options,
     # Seconds. A hanging server ends beat, and the supervisor starts it again.

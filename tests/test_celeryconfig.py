@@ -12,7 +12,7 @@ from celery import Celery
 from celery.app.defaults import DEFAULTS
 from redbeat import schedulers
 
-from workermon import errors, settings
+from workermon import errors, redis_address
 from workermon.on_celery import app as ours
 
 
@@ -40,6 +40,7 @@ URLS = [
     "unix:///run/redis.sock?db=2&password=hush",
     "sentinel://:hush@one:26379,two:26380/1?service=ops",
     "sentinel://ops:hush@one,two/1?service=ops&sentinel_password=hush",
+    "sentinel://ops:hush@one,two/1?service=ops&sentinel_password=hush&ssl_ca_certs=/etc/ca.pem",
 ]
 
 
@@ -62,7 +63,7 @@ def test_redbeat_and_the_broker_get_the_credentials_all_the_same(configured: Cal
     password = "hu/sh@" if "%2F" in url else "hush"
     pool = schedulers.get_redis(app).connection_pool
     assert pool.connection_kwargs["password"] == password
-    assert int(pool.connection_kwargs["db"]) == int(settings.Address.parse(url).database)
+    assert int(pool.connection_kwargs["db"]) == int(redis_address.RedisAddress.parse(url).database)
     connection = app.connection()
     with_password = connection.as_uri(include_password=True)
     assert "hush" in with_password or "hu%2Fsh%40" in with_password
@@ -147,7 +148,9 @@ def test_every_setting_is_one_that_celery_or_redbeat_knows(configured: Callable[
     configured("redis://localhost/1")
     ours_only = {name for name in vars(ours.configuration()) if not name.startswith("_")}
     unknown = {name for name in ours_only if name not in DEFAULTS}
-    assert unknown == {"redbeat_lock_timeout", "redbeat_redis_url", "redbeat_redis_options", "redbeat_key_prefix"}
+    assert unknown == {
+        f"redbeat_{name}" for name in ("key_prefix", "lock_timeout", "redis_options", "redis_url", "redis_use_ssl")
+    }
 
 
 def test_a_missing_server_is_an_error_only_when_settings_are_needed(

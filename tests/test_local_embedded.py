@@ -18,7 +18,7 @@ import redis
 
 from tests.support.present import present
 from tests.support.waiting import eventually
-from workermon import errors, settings
+from workermon import errors, redis_address, settings
 from workermon.local import embedded
 
 pytestmark = pytest.mark.integration
@@ -43,7 +43,7 @@ def server(tmp_path: Path) -> Iterator[embedded.Server]:
 
 def socket_of(server: embedded.Server) -> Path:
     """Return the path of the socket that a server listens on."""
-    return Path(settings.Address.parse(server.url).path)
+    return Path(redis_address.RedisAddress.parse(server.url).path)
 
 
 def test_it_answers_on_its_socket_in_database_1(server: embedded.Server) -> None:
@@ -113,7 +113,7 @@ def test_without_the_password_it_refuses(server: embedded.Server) -> None:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
 def test_the_password_is_in_no_command_line_or_file(server: embedded.Server) -> None:
     """The password is neither in the command line nor in a file of the folder."""
-    password = settings.Address.parse(server.url).password
+    password = redis_address.RedisAddress.parse(server.url).password
     assert password.encode() not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
     for file in Path(f"/proc/{server.pid}/cwd").resolve().rglob("*"):
         assert file.is_dir() or file.is_socket() or password.encode() not in file.read_bytes()

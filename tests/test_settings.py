@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workermon import errors, models, settings
+from workermon import errors, models, redis_address, settings
 from workermon.on_celery import broker
 
 
@@ -285,13 +285,21 @@ def test_certificates_are_asked_for_as_celery_spells_it(monkeypatch: pytest.Monk
     monkeypatch.setenv("WORKERMON_REDIS_URL", f"rediss://:p@host:6380/1?ssl_cert_reqs={spelled}")
     own = settings.load()
     assert own.state_url == "rediss://:p@host:6380/1?ssl_cert_reqs=required"
-    assert settings.Address.parse(own.broker).kombu_url.endswith("ssl_cert_reqs=required")
+    assert redis_address.RedisAddress.parse(own.broker).kombu_url.endswith("ssl_cert_reqs=required")
 
 
-def test_tls_beside_sentinels_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would be passed over is said, with what to use instead."""
-    monkeypatch.setenv("WORKERMON_REDIS_URL", "sentinel://:p@one:26379,two:26379/1?service=main&ssl=true")
-    with pytest.raises(errors.InvalidInput, match="names TLS beside sentinels, which is not supported; use rediss://"):
+def test_tls_of_sentinels_goes_to_both_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any option of TLS asks for it, for the server and the sentinels; sentinel_ssl=false leaves the sentinels out."""
+    url = "sentinel://:p@one:26379,two:26379/1?service=main"
+    parse = redis_address.RedisAddress.parse
+    assert (parse(url).tls, parse(url).sentinel) == ({}, {})
+    tls = {"ssl_ca_certs": "/ca.pem", "ssl_check_hostname": False, "ssl_cert_reqs": "required"}
+    both = parse(url + "&ssl_ca_certs=/ca.pem&ssl_check_hostname=no")
+    assert (both.tls, both.sentinel, both.query) == (tls, {"ssl": True, **tls}, {})
+    server = parse(url + "&ssl=true&sentinel_ssl=false")
+    assert (server.tls, server.sentinel) == ({"ssl_cert_reqs": "required"}, {})
+    monkeypatch.setenv("WORKERMON_REDIS_URL", url + "&ssl=perhaps")
+    with pytest.raises(errors.InvalidInput, match="needs true or false for ssl, sentinel_ssl and ssl_check_hostname"):
         settings.load()
 
 

@@ -10,15 +10,15 @@ import re
 import stat
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from typing import Annotated, Final, Literal
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 import dotenv.parser
 import pydantic
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from workermon import errors, models
+from workermon import errors, models, redis_address
 
 SCHEMES = ("redis", "rediss", "sentinel", "unix")
 
@@ -104,98 +104,6 @@ def too_old(version: str) -> bool:
     """Tell whether a version of Redis lacks what is needed; one that cannot be read is taken for new enough."""
     found = re.match(r"(\d+)\.(\d+)", version)
     return found is not None and (int(found[1]), int(found[2])) < OLDEST_REDIS
-
-
-_LOGIN = ("username", "password")
-
-
-def _service(query: dict[str, str]) -> str:
-    named = query.pop("service_name", "mymaster")
-    return query.pop("service", named)
-
-
-class Address(NamedTuple):
-    """A Redis URL taken apart, so that its credentials can be handed on apart from it.
-
-    ``hosts`` are those of the sentinels if ``service`` (the master's group) is named. ``sentinel`` is what they ask for
-    themselves (``username``, ``password``); ``path`` is of a unix socket.
-    """
-
-    scheme: str
-    hosts: tuple[str, ...]
-    path: str
-    username: str
-    password: str
-    database: int
-    service: str
-    sentinel: dict[str, str]
-    query: dict[str, str]
-
-    @classmethod
-    def parse(cls, url: str) -> Address:
-        """Take a URL apart whose scheme is one of ``SCHEMES``; credentials and database may be in its query too."""
-        parts = urlsplit(url)
-        who, _, where = parts.netloc.rpartition("@")
-        username, _, password = who.partition(":")
-        query = dict(parse_qsl(parts.query))
-        socket = parts.scheme == "unix"
-        database = query.pop("db", "" if socket else parts.path.strip("/"))
-        return cls(
-            scheme=parts.scheme,
-            hosts=() if socket else tuple((where or "localhost").split(",")),
-            path=unquote(parts.path) if socket else "",
-            username=query.pop("username", "") or unquote(username),
-            password=query.pop("password", "") or unquote(password),
-            database=int(database) if database.isdecimal() else 0,
-            service=_service(query) if parts.scheme == "sentinel" else "",
-            sentinel={name: query.pop(f"sentinel_{name}") for name in _LOGIN if f"sentinel_{name}" in query},
-            query=query,
-        )
-
-    @property
-    def _credentials(self) -> str:
-        who = quote(self.username, safe="") + (f":{quote(self.password, safe='')}" if self.password else "")
-        return f"{who}@" if who else ""
-
-    @property
-    def kombu_url(self) -> str:
-        """Return it as Celery's transport wants it, credentials included."""
-        if self.scheme == "unix":
-            return f"redis+socket://{self._credentials}{quote(self.path)}?virtual_host={self.database}"
-        if self.scheme == "sentinel":
-            return ";".join(f"sentinel://{self._credentials}{host}/{self.database}" for host in self.hosts)
-        query = {name: value for name, value in self.query.items() if name.startswith("ssl_")}
-        if self.scheme == "rediss":
-            # Without this option Kombu would verify nothing.
-            query.setdefault("ssl_cert_reqs", "required")
-        options = f"?{urlencode(query)}" if query else ""
-        return f"{self.scheme}://{self._credentials}{self.hosts[0]}/{self.database}{options}"
-
-    @property
-    def redbeat_url(self) -> str:
-        """Return it as RedBeat wants it, without credentials."""
-        if self.scheme == "sentinel":
-            return "redis-sentinel://" + ",".join(self.hosts)
-        place = quote(self.path) if self.scheme == "unix" else f"{self.hosts[0]}/{self.database}"
-        query = dict(self.query, db=str(self.database)) if self.scheme == "unix" else self.query
-        return f"{self.scheme}://{place}" + (f"?{urlencode(query)}" if query else "")
-
-    @property
-    def redbeat_options(self) -> dict[str, Any]:
-        """Return what RedBeat needs beside the URL: the credentials, and where the sentinels are."""
-        options: dict[str, Any] = {}
-        if self.username:
-            options["username"] = self.username
-        if self.password:
-            options["password"] = self.password
-        if self.scheme == "sentinel":
-            pairs = [host.partition(":") for host in self.hosts]
-            options["sentinels"] = [(host, int(port or 26379)) for host, _, port in pairs]
-            options["service_name"] = self.service
-            options["db"] = self.database
-            if self.sentinel:
-                options["sentinel_kwargs"] = self.sentinel
-        return options
 
 
 _ESCAPED = "in a user or password write / as %2F, ? as %3F, # as %23 and @ as %40"
@@ -320,11 +228,12 @@ class Settings(BaseSettings):
             places = parts.netloc.rpartition("@")[2].split(",")
             if not all(_is_place(place) for place in places) or not re.fullmatch(r"[0-9]{1,9}", database):
                 raise ValueError(f"needs a port and a database number, such as redis://host:6379/1; {_ESCAPED}")
-        if parts.scheme == "sentinel" and any(name.startswith("ssl") for name, _ in parse_qsl(parts.query)):
-            raise ValueError(
-                "names TLS beside sentinels, which is not supported; use rediss:// with the primary's name"
-            )
-        return SecretStr(_CERT_REQS.sub(lambda found: found[1] + found[2].lower(), url))
+        url = _CERT_REQS.sub(lambda found: found[1] + found[2].lower(), url)
+        try:
+            redis_address.RedisAddress.parse(url)
+        except ValueError:
+            raise ValueError("needs true or false for ssl, sentinel_ssl and ssl_check_hostname") from None
+        return SecretStr(url)
 
     @field_validator("web_host")
     @classmethod

@@ -18,7 +18,7 @@ import redis
 
 from tests.integration.celery_house import House, gone, opened
 from tests.support.waiting import eventually
-from workermon import settings
+from workermon import redis_address
 from workermon.local import embedded
 from workermon.on_celery import broker
 
@@ -289,7 +289,7 @@ def test_what_celery_shows_of_a_unix_socket_or_of_sentinels_has_no_password(tmp_
     """The embedded server's address has its password in it, and so have the options for sentinels: neither shows."""
     server = embedded.Server(tmp_path / "server", persistent=False)
     server.start()
-    password = settings.Address.parse(server.url).password
+    password = redis_address.RedisAddress.parse(server.url).password
     try:
         with opened(tmp_path, server.url) as house, contextlib.closing(redis.Redis.from_url(server.url)) as client:
             node, beat = house.celery("worker"), house.celery("beat")

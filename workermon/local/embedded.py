@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from workermon import errors, logs, settings
+from workermon import errors, logs, redis_address, settings
 from workermon.local import lifeline
 
 log = logs.get(__name__)
@@ -350,7 +350,7 @@ def _of_a_live_other(file: Path) -> bool:
     if not isinstance(pid, int) or not isinstance(url, str) or pid == os.getpid() or not lifeline.alive(pid):
         return False
     try:
-        address = settings.Address.parse(url)
+        address = redis_address.RedisAddress.parse(url)
         place = Path(address.path) if address.path else int(address.hosts[0].rpartition(":")[2])
     except (ValueError, IndexError):
         return False

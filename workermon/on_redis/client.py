@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -13,7 +13,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from workermon import errors, lua
+from workermon import errors, lua, redis_address
 from workermon.on_redis import connection, keys, refusals
 
 #: Seconds. A command that a person waits for fails within three if nothing answers.
@@ -33,7 +33,8 @@ def connect(url: str) -> redis.Redis:
     """Return a client for ``redis://``, ``rediss://``, ``unix://`` or ``sentinel://``; it connects at first use.
 
     Sentinels are named as ``sentinel://[user:password@]host:port[,host:port…]/database?service=name``; user and
-    password are the server's, ``sentinel_username`` and ``sentinel_password`` in the query are the sentinels'.
+    password are the server's, ``sentinel_username`` and ``sentinel_password`` in the query are the sentinels'. With
+    ``ssl=true`` in the query (or ``ssl_ca_certs`` and the like) both speak TLS, with ``sentinel_ssl=false`` the server.
     Raises ``errors.InvalidInput`` for a URL that means nothing; it never shows the URL.
     """
     try:
@@ -94,30 +95,24 @@ def _enter(connection: Any) -> None:
 
 
 def _through_sentinels(url: str) -> redis.Redis:
-    parts = urlsplit(url)
-    credentials, _, places = parts.netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
-    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-    service = query.pop("service", query.pop("service_name", "mymaster"))
-    to_sentinels = {
-        name: query.pop(f"sentinel_{name}") for name in ("username", "password") if f"sentinel_{name}" in query
-    }
-    if query:
-        raise ValueError("unknown options")
+    address = redis_address.RedisAddress.parse(url)
+    if address.query or not (urlsplit(url).path.strip("/") or "0").isdecimal():
+        raise ValueError("unknown options, or a database that is no number")
     sentinels = []
-    for place in places.split(","):
-        host, _, port = place.rpartition(":") if place.rpartition(":")[2].isdigit() else (place, "", "26379")
-        sentinels.append((host.strip("[]"), int(port)))
+    for host in address.hosts:
+        name, _, port = host.rpartition(":") if host.rpartition(":")[2].isdigit() else (host, "", "26379")
+        sentinels.append((name.strip("[]"), int(port)))
     options = _options()
     # Each is asked once: the command itself is what is tried again, with all of them.
     impatient = {**options, "retry": Retry(NoBackoff(), 0), "redis_connect_func": _greet}
-    manager = Sentinel(sentinels, sentinel_kwargs={**impatient, **to_sentinels})
+    manager = Sentinel(sentinels, sentinel_kwargs={**impatient, **address.sentinel})
     client: redis.Redis = manager.master_for(
-        service,
+        address.service,
         redis_class=connection.Client,
-        db=int(parts.path.strip("/") or 0),
-        username=unquote(user) or None,
-        password=unquote(password) or None,
+        db=address.database,
+        username=address.username or None,
+        password=address.password or None,
+        **({"ssl": True, **address.tls} if address.tls else {}),
         **options,
     )
     return client

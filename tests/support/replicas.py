@@ -1,0 +1,90 @@
+"""Two servers of which one is a replica, and a name that stands for the primary."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import redis
+
+from tests.support.waiting import eventually
+from workermon.local import embedded
+
+
+class Address:
+    """A name in DNS: new connections go to the server that it stands for now, open ones stay where they are."""
+
+    def __init__(self, server: embedded.Server) -> None:
+        self.server = server
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = [self._listening]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def url(self, database: int) -> str:
+        """Return the URL of a database by this name."""
+        parts = urlsplit(self.server.url)
+        return f"redis://:{parts.password}@127.0.0.1:{self._listening.getsockname()[1]}/{database}"
+
+    def close(self) -> None:
+        """Break every connection."""
+        for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                taken, _ = self._listening.accept()
+                real = socket.create_connection(("127.0.0.1", urlsplit(self.server.url).port or 0))
+                self._open += [taken, real]
+                for one, other in ((taken, real), (real, taken)):
+                    threading.Thread(target=_pass, args=(one, other), daemon=True).start()
+
+
+def _pass(one: socket.socket, other: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := one.recv(65536):
+            other.sendall(data)
+    with contextlib.suppress(OSError):
+        other.shutdown(socket.SHUT_WR)
+
+
+class Pair:
+    """Two servers with one password, the second a replica of the first, and the address of the primary."""
+
+    def __init__(self, folder: Path) -> None:
+        self.servers = [embedded.Server(folder / name, persistent=False, tcp=True) for name in ("one", "two")]
+        for server in self.servers:
+            server.start()
+        self.one, self.two = (redis.Redis.from_url(server.url) for server in self.servers)
+        password = urlsplit(self.servers[0].url).password or ""
+        self.two.config_set("requirepass", password)
+        self.two = redis.Redis(port=urlsplit(self.servers[1].url).port or 0, password=password, db=1)
+        for connected in (self.one, self.two):
+            connected.config_set("masterauth", password)
+        # The embedded server made a password of its own before it was given the other's.
+        self.servers[1]._password = password
+        self._follow(self.two, self.servers[0])
+        eventually(lambda: self.two.info("replication")["master_link_status"] == "up", what="replication")
+        self.address = Address(self.servers[0])
+
+    def fail_over(self) -> None:
+        """Promote the replica, make the primary a replica of it, and let the name stand for the new one."""
+        self.two.replicaof("NO", "ONE")
+        self._follow(self.one, self.servers[1])
+        self.address.server = self.servers[1]
+        eventually(lambda: self.one.info("replication")["role"] == "slave", what="the old primary is a replica")
+
+    def stop(self) -> None:
+        """End both."""
+        self.address.close()
+        for server in self.servers:
+            server.stop()
+
+    @staticmethod
+    def _follow(follower: redis.Redis, server: embedded.Server) -> None:
+        follower.replicaof("127.0.0.1", str(urlsplit(server.url).port))

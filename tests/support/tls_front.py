@@ -1,0 +1,67 @@
+"""A front that speaks TLS for a server that does not, as a load balancer or stunnel does."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class TlsFront:
+    """Takes connections over TLS and passes on what is said.
+
+    ``renamed`` are hosts and ports that the server's answers name, with those of their fronts: a sentinel knows nothing
+    of the front of the server that it names.
+    """
+
+    def __init__(self, port: int, certificate: Path, renamed: Mapping[str, str]) -> None:
+        self._real = port
+        self._renamed = {_said(old): _said(new) for old, new in renamed.items()}
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate / "c.pem", certificate / "key.pem")
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = [self._listening]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """Return the port that it listens on."""
+        return int(self._listening.getsockname()[1])
+
+    def close(self) -> None:
+        """Break every connection."""
+        for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                taken, _ = self._listening.accept()
+                threading.Thread(target=self._serve, args=(taken,), daemon=True).start()
+
+    def _serve(self, taken: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # a client that does not trust the certificate, or speaks no TLS
+            secure = self._context.wrap_socket(taken, server_side=True)
+            real = socket.create_connection(("127.0.0.1", self._real))
+            self._open += [secure, real]
+            threading.Thread(target=self._pass, args=(real, secure), daemon=True).start()
+            self._pass(secure, real)
+
+    def _pass(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                for old, new in self._renamed.items():
+                    data = data.replace(old, new)
+                other.sendall(data)
+        with contextlib.suppress(OSError):
+            other.shutdown(socket.SHUT_WR)
+
+
+def _said(text: str) -> bytes:
+    """Return a text as Redis' protocol has it."""
+    return f"${len(text)}\r\n{text}\r\n".encode()

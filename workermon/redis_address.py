@@ -1,0 +1,133 @@
+"""A Redis URL taken apart, as redis-py, Celery and RedBeat each want it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+_LOGIN = ("username", "password")
+#: What a URL of sentinels may say of TLS, as in the URL of a server (``rediss://``).
+_TLS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+_YES_OR_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _service(query: dict[str, str]) -> str:
+    named = query.pop("service_name", "mymaster")
+    return query.pop("service", named)
+
+
+def _tls_of_sentinels(query: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take TLS out of the query of ``sentinel://``; return it for the server, and for the sentinels.
+
+    Any option of TLS asks for it. The sentinels have it too unless ``sentinel_ssl`` says no.
+    """
+    options: dict[str, Any] = {name: query.pop(name) for name in _TLS if name in query}
+    wanted = _yes(query.pop("ssl", "true" if options else "false"))
+    of_sentinels = _yes(query.pop("sentinel_ssl", str(wanted).lower()))
+    if "ssl_check_hostname" in options:
+        options["ssl_check_hostname"] = _yes(options["ssl_check_hostname"])
+    options.setdefault("ssl_cert_reqs", "required")
+    return (options if wanted else {}), ({"ssl": True, **options} if of_sentinels else {})
+
+
+def _yes(text: str) -> bool:
+    if (found := _YES_OR_NO.get(text.lower())) is None:
+        raise ValueError("neither true nor false")
+    return found
+
+
+class RedisAddress(NamedTuple):
+    """A Redis URL taken apart, so that its credentials can be handed on apart from it.
+
+    ``hosts`` are those of the sentinels if ``service`` (the master's group) is named. ``sentinel`` is what they ask for
+    themselves (``username``, ``password``, and TLS as redis-py has it); ``tls`` is the same for the server that they
+    name, empty without TLS. ``path`` is of a unix socket.
+    """
+
+    scheme: str
+    hosts: tuple[str, ...]
+    path: str
+    username: str
+    password: str
+    database: int
+    service: str
+    sentinel: dict[str, Any]
+    tls: dict[str, Any]
+    query: dict[str, str]
+
+    @classmethod
+    def parse(cls, url: str) -> RedisAddress:
+        """Take a URL apart whose scheme is one of ``SCHEMES``; credentials and database may be in its query too.
+
+        Raises ``ValueError`` if ``ssl``, ``sentinel_ssl`` or ``ssl_check_hostname`` is neither true nor false.
+        """
+        parts = urlsplit(url)
+        who, _, where = parts.netloc.rpartition("@")
+        username, _, password = who.partition(":")
+        query = dict(parse_qsl(parts.query))
+        socket = parts.scheme == "unix"
+        database = query.pop("db", "" if socket else parts.path.strip("/"))
+        sentinel: dict[str, Any] = {
+            name: query.pop(f"sentinel_{name}") for name in _LOGIN if f"sentinel_{name}" in query
+        }
+        tls = dict[str, Any]()
+        if parts.scheme == "sentinel":
+            tls, of_sentinels = _tls_of_sentinels(query)
+            sentinel |= of_sentinels
+        return cls(
+            scheme=parts.scheme,
+            hosts=() if socket else tuple((where or "localhost").split(",")),
+            path=unquote(parts.path) if socket else "",
+            username=query.pop("username", "") or unquote(username),
+            password=query.pop("password", "") or unquote(password),
+            database=int(database) if database.isdecimal() else 0,
+            service=_service(query) if parts.scheme == "sentinel" else "",
+            sentinel=sentinel,
+            tls=tls,
+            query=query,
+        )
+
+    @property
+    def _credentials(self) -> str:
+        who = quote(self.username, safe="") + (f":{quote(self.password, safe='')}" if self.password else "")
+        return f"{who}@" if who else ""
+
+    @property
+    def kombu_url(self) -> str:
+        """Return it as Celery's transport wants it, credentials included."""
+        if self.scheme == "unix":
+            return f"redis+socket://{self._credentials}{quote(self.path)}?virtual_host={self.database}"
+        if self.scheme == "sentinel":
+            return ";".join(f"sentinel://{self._credentials}{host}/{self.database}" for host in self.hosts)
+        query = {name: value for name, value in self.query.items() if name.startswith("ssl_")}
+        if self.scheme == "rediss":
+            # Without this option Kombu would verify nothing.
+            query.setdefault("ssl_cert_reqs", "required")
+        options = f"?{urlencode(query)}" if query else ""
+        return f"{self.scheme}://{self._credentials}{self.hosts[0]}/{self.database}{options}"
+
+    @property
+    def redbeat_url(self) -> str:
+        """Return it as RedBeat wants it, without credentials."""
+        if self.scheme == "sentinel":
+            return "redis-sentinel://" + ",".join(self.hosts)
+        place = quote(self.path) if self.scheme == "unix" else f"{self.hosts[0]}/{self.database}"
+        query = dict(self.query, db=str(self.database)) if self.scheme == "unix" else self.query
+        return f"{self.scheme}://{place}" + (f"?{urlencode(query)}" if query else "")
+
+    @property
+    def redbeat_options(self) -> dict[str, Any]:
+        """Return what RedBeat needs beside the URL: the credentials, and where the sentinels are."""
+        options: dict[str, Any] = {}
+        if self.username:
+            options["username"] = self.username
+        if self.password:
+            options["password"] = self.password
+        if self.scheme == "sentinel":
+            pairs = [host.partition(":") for host in self.hosts]
+            options["sentinels"] = [(host, int(port or 26379)) for host, _, port in pairs]
+            options["service_name"] = self.service
+            options["db"] = self.database
+            if self.sentinel:
+                options["sentinel_kwargs"] = self.sentinel
+        return options
