@@ -103,6 +103,9 @@ def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, 
     if worker.monitoring == "paused":
         return Case(basis=basis, plans=())
     begin, plans = _begin(basis), []
+    facts = rules.Facts.about(
+        worker, condition, changed_from=basis.record.changed_from, lateness=configuration.lateness
+    )
     for rule in configuration.rules:
         kind = kinds[rule.kind]
         if condition.status in kind.ends_with or kind.not_applied(rule, worker, configuration) is not None:
@@ -112,7 +115,7 @@ def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, 
             plans.append(Plan(rule=rule, kind=kind, alert=basis.alerts.get(rule.name), unit=unit))
         elif condition.status == "running":
             plan = Plan(rule=rule, kind=kind, alert=basis.alerts.get(rule.name), unit=kind.unit(rule, configuration))
-            plans += _over_datapoints(plan, basis, configuration, begin)
+            plans += _over_datapoints(plan, basis, configuration, facts, begin)
     return Case(basis=basis, plans=tuple(plans))
 
 
@@ -132,9 +135,16 @@ def _begin(basis: ports.Basis[ports.Record]) -> int:
 
 
 def _over_datapoints(
-    plan: Plan, basis: ports.Basis[ports.Record], configuration: models.Configuration, begin: int
+    plan: Plan,
+    basis: ports.Basis[ports.Record],
+    configuration: models.Configuration,
+    facts: rules.Facts,
+    begin: int,
 ) -> list[Plan]:
-    """Return the plan with from where up to where the rule is evaluated; none if there is nothing to read."""
+    """Return the plan with from where up to where the rule is evaluated; none if there is nothing to read.
+
+    ``facts`` has no datapoints yet; where a rule begins that was never evaluated is ``begin``.
+    """
     rule, record = plan.rule, basis.record
     horizon = plan.kind.horizon(rule, record.worker, record.condition, configuration)
     if horizon is None or horizon.asked is None:
@@ -147,7 +157,6 @@ def _over_datapoints(
         # The state of a rule of another kind and the same name has no place in this fold.
         rule_state = models.RuleState(start=begin)
         alert = alert.model_copy(update={"rule_state": rule_state})
-    facts = rules.Facts(changed_from=record.changed_from, lateness=configuration.lateness)
     needed = plan.kind.needed_from(rule, rule_state, horizon, facts)
     if needed is None:
         needed = rule_state.start if rule_state.cursor is None else rule_state.cursor

@@ -8,6 +8,8 @@ import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pydantic import Field
+
 from workermon.models.base import DAY, Frozen, leads
 from workermon.models.worker import Checks, ScheduledEvent, StateReason, Status, Worker, account_and_region
 
@@ -112,20 +114,21 @@ class Condition(Frozen):
     most), and how many seconds after its period the last one was.
     """
 
+    # A factory makes an empty dict at once. For ``= {}`` pydantic makes a deep copy, nine of them for each record.
     status: Status = "unknown"
     checks: Checks | None = None
     slot: int | None = None
     collected_at: float | None = None
     succeeded_at: float | None = None
     running_since: float | None = None
-    latest: dict[str, Datapoint] = {}
-    periods: dict[str, int] = {}
-    asked: dict[str, float] = {}
-    expected: dict[str, int] = {}
-    delays: dict[str, float] = {}
-    spacing: dict[str, tuple[int, ...]] = {}
-    late: dict[str, tuple[int, int]] = {}
-    learned_periods: dict[str, int] = {}
+    latest: dict[str, Datapoint] = Field(default_factory=dict)
+    periods: dict[str, int] = Field(default_factory=dict)
+    asked: dict[str, float] = Field(default_factory=dict)
+    expected: dict[str, int] = Field(default_factory=dict)
+    delays: dict[str, float] = Field(default_factory=dict)
+    spacing: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    late: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    learned_periods: dict[str, int] = Field(default_factory=dict)
     last_error: CollectionError | None = None
     changes: tuple[StatusChange, ...] = ()
     events: tuple[ScheduledEvent, ...] = ()
@@ -184,8 +187,8 @@ class Sample(Frozen):
     collected_at: float
     status: Status
     checks: Checks | None = None
-    series: dict[str, Series] = {}
-    asked: dict[str, float] = {}
+    series: dict[str, Series] = Field(default_factory=dict)
+    asked: dict[str, float] = Field(default_factory=dict)
 
     @property
     def slot(self) -> int:
