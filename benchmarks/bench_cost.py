@@ -155,7 +155,7 @@ def plain(where: Path, aws: house.Endpoint, window: float) -> float:
     """Return the CPU of beat, node and Valkey of the plain design in ms for each worker and cycle."""
     where.mkdir()
     with house.server(where) as redis_server:
-        broker = redis_server.url.removesuffix("/1") + "/0"
+        broker = house.broker(redis_server.url).kombu_url
         env = {
             **house.environment(where, redis_server.url, aws.url),
             "PYTHONPATH": f"{house.ROOT}{os.pathsep}{house.ROOT / 'benchmarks'}",

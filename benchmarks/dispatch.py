@@ -70,7 +70,8 @@ def of_apscheduler(number: int, connected: Any) -> Callable[[], object]:
     from apscheduler.schedulers import base
     from apscheduler.schedulers.background import BackgroundScheduler
 
-    options = {key: connected.connection_pool.connection_kwargs.get(key) for key in ("host", "port", "password")}
+    known = connected.connection_pool.connection_kwargs
+    options = {"unix_socket_path": known["path"], "password": known["password"]}
     executor = ThreadPoolExecutor(10)
     made = BackgroundScheduler(
         jobstores={"default": RedisJobStore(db=1, **options)}, executors={"default": executor}, timezone=UTC
@@ -111,7 +112,8 @@ def main() -> None:
     began, before, theirs = time.monotonic(), time.process_time(), house.cpu(server)
     tick()
     spent, wall, served = time.process_time() - before, time.monotonic() - began, house.cpu(server) - theirs
-    broker = redis.Redis.from_url(os.environ["WORKERMON_REDIS_URL"].removesuffix("/1") + "/0")
+    address = house.broker(os.environ["WORKERMON_REDIS_URL"])
+    broker = redis.Redis(unix_socket_path=address.path, password=address.password, db=address.database)
     messages = [json.loads(text) for text in broker.lrange(QUEUE, 0, -1)][:-1]
     ids = {each for one in messages for each in json.loads(base64.b64decode(one["body"]))[1]["worker_ids"]}
     print(json.dumps({"cpu": spent, "server": served, "wall": wall, "ids": len(ids), "messages": len(messages)}))

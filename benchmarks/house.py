@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from workermon import config, logs, models  # noqa: E402
+from workermon import config, logs, models, redis_address  # noqa: E402
 from workermon.local import embedded, lifeline  # noqa: E402
 from workermon.on_redis import client, samples, workers  # noqa: E402
 
@@ -155,6 +155,11 @@ def server(where: Path, *, persistent: bool = True) -> Iterator[embedded.Server]
         yield running
     finally:
         running.stop()
+
+
+def broker(url: str) -> redis_address.RedisAddress:
+    """Return the database beside that of a URL of the embedded server, which Celery's messages go through."""
+    return redis_address.RedisAddress.parse(url)._replace(database=0)
 
 
 class Endpoint(NamedTuple):
