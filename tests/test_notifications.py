@@ -79,6 +79,9 @@ def test_as_the_contract_shows() -> None:
         "scope": None,
         "points": [[1_700_000_000, 97.5]],
         "reminder": False,
+        "description": None,
+        "runbook": None,
+        "owner": None,
     }
 
 

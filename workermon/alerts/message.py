@@ -65,6 +65,7 @@ def notification(
         summary=f"{subject.title or rule.name}: {text}",
         reason=reason,
         points=transition.points,
+        **models.annotations_of(rule),
     )
 
 
@@ -141,6 +142,7 @@ def resolution(
         summary=f"{subject.title or alert.rule}: {(last.metric if last else None) or alert.rule} resolved:"
         f" {transition.reason}",
         reason=transition.reason,
+        **({} if last is None else models.annotations_of(last)),
     )
 
 

@@ -230,6 +230,9 @@ def _rule_lines(rule: views.RuleExplanation) -> Iterator[str]:
     described = [*rule.described, *(f"only {key}={value}" for key, value in rule.labels.items())]
     about = f"{rule.metric} " if rule.metric and rule.metric != rule.kind else ""
     yield f"  rule     {about}{', '.join(described)}; notifies {_channels(rule)}"
+    for label, text in (("about", rule.description), ("runbook", rule.runbook), ("owner", rule.owner)):
+        if text is not None:
+            yield f"  {label:<8} {text}"
     yield f"  now      {rule.now}"
     if rule.flapping:
         yield f"  flapping {_flapping(rule.flapping)}"

@@ -20,8 +20,9 @@ from workermon.models import fields
 
 #: The names that a template may use, as ``$summary`` or ``${summary}``.
 TEMPLATE_FIELDS = (
-    "account", "at", "chart", "dedup_key", "fired", "id", "kind", "labels", "metric", "reason", "region", "rule",
-    "severity", "silence", "since", "status", "summary", "threshold", "title", "value", "where", "worker", "worker_id",
+    "account", "at", "chart", "dedup_key", "description", "fired", "id", "kind", "labels", "metric", "owner", "reason",
+    "region", "rule", "runbook", "severity", "silence", "since", "status", "summary", "threshold", "title", "value",
+    "where", "worker", "worker_id",
 )  # fmt: skip
 
 #: Keys that every type of channel takes, beside ``type``.
@@ -156,10 +157,12 @@ def schema(types: Types) -> tuple[dict[str, Any], dict[str, Any]]:
         definitions |= section.pop("$defs", {})
         section["properties"] = {"type": {"const": type_name}, **section["properties"]}
         section["required"] = ["type", *section.get("required", ())]
-        section["allOf"] = [
+        needed = [
             {"anyOf": [{"required": [name]} for name in (key, *_aliases(kind.options, key))]}
             for key in kind.options.required
         ]
+        # JSON schema takes no empty list here.
+        section |= {"allOf": needed} if needed else {}
         definitions[f"channel {type_name}"] = section
     return {"oneOf": [{"$ref": f"#/$defs/channel {type_name}"} for type_name in types]}, definitions
 

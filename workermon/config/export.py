@@ -112,7 +112,8 @@ def rule_table(rule: models.Rule, kinds: Kinds) -> Table:
     if rule.flapping is not None:
         found["flapping"] = f"{rule.flapping.turns} in {rule.flapping.within}s"
     notify = rule.notify if rule.routes is None else rule.routes
-    return {**found, **({"labels": rule.labels} if rule.labels else {}), "notify": notify}
+    labels = {"labels": rule.labels} if rule.labels else {}
+    return {**found, **labels, "notify": notify, **models.annotations_of(rule)}
 
 
 def _silence(silence: models.Maintenance) -> Table:

@@ -58,6 +58,7 @@ def read(place: int, given: Mapping[str, Any], kinds: rules.Kinds) -> Read:
         options=options.model_dump(mode="json", exclude_defaults=True),
         labels=keys.labels,
         flapping=getattr(keys, "flapping", None),
+        **{name: getattr(keys, name) for name in models.ANNOTATIONS},
         **_notified(keys),
     )
     return Read(rule, _cases(path, getattr(keys, "cases", ())))

@@ -24,6 +24,7 @@ from workermon.models.alert import (
     SilenceRequest,
     Transition,
 )
+from workermon.models.annotation import ANNOTATIONS, Description, Runbook, annotations_of
 from workermon.models.backup import (
     BACKUP_FORMAT,
     SCHEMA,
@@ -144,6 +145,7 @@ from workermon.models.worker import (
 
 __all__ = [
     "ACCESS_NAME",
+    "ANNOTATIONS",
     "BACKUP_FORMAT",
     "BUDGET",
     "CANARY",
@@ -187,6 +189,7 @@ __all__ = [
     "Configuration",
     "Count",
     "Datapoint",
+    "Description",
     "Discover",
     "Event",
     "FlapState",
@@ -213,6 +216,7 @@ __all__ = [
     "Role",
     "Rule",
     "RuleState",
+    "Runbook",
     "Sample",
     "SavedAlerts",
     "SavedEntry",
@@ -246,6 +250,7 @@ __all__ = [
     "account_subject",
     "alert_of_test",
     "allowed_interval",
+    "annotations_of",
     "channel_of",
     "channel_subject",
     "check_schedule",

@@ -104,7 +104,8 @@ def pairs(texts: Iterable[str], what: str) -> dict[str, str]:
     return found
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Check a text that a user wrote; raises ``ValueError`` for control characters, and spaces at an end."""
     if errors.printable(text) != text:
         raise ValueError("has a control character, such as a newline or an escape sequence")
     if not text.strip() or text != text.strip():
@@ -120,7 +121,7 @@ def _instance_id(text: str) -> str:
 
 InstanceId = Annotated[str, AfterValidator(_instance_id)]
 #: A short text that a user wrote: one line, no control characters.
-Text = Annotated[str, Field(max_length=256), AfterValidator(_one_line)]
+Text = Annotated[str, Field(max_length=256), AfterValidator(one_line)]
 
 
 class Frozen(BaseModel):

@@ -26,7 +26,8 @@ class Notification(Frozen):
     ``at`` is the deciding time, ``since`` that of the transition with which the episode began, ``condition_since`` when
     the condition began that made it fire. ``created_at`` is when the evaluation was made, ``points`` what decided.
     ``unit`` is that of ``value`` and ``threshold``.
-    ``reminder``: it was accepted before, and still holds.
+    ``reminder``: it was accepted before, and still holds. ``description``, ``runbook`` (an address) and ``owner`` are
+    the rule's.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -54,6 +55,9 @@ class Notification(Frozen):
     scope: dict[str, str] | None = None
     points: tuple[Datapoint, ...] = ()
     reminder: bool = False
+    description: str | None = None
+    runbook: str | None = None
+    owner: str | None = None
 
 
 class TopicMessage(Frozen):

@@ -46,7 +46,8 @@ class Rule(Frozen):
 
     ``kind`` names the kind of rule, and ``options`` are what that kind asks for; ``rules.KINDS`` reads them. ``metric``
     is ``None`` for a kind that is not about a metric. ``severity`` is that of a rule without thresholds. ``notify`` are
-    all channels; ``routes`` says which severities each of them is notified of, if not of all.
+    all channels; ``routes`` says which severities each of them is notified of, if not of all. ``description``,
+    ``runbook`` (an address) and ``owner`` are for whoever is notified.
     """
 
     name: str
@@ -58,6 +59,9 @@ class Rule(Frozen):
     notify: tuple[str, ...] = ("log",)
     routes: dict[Severity, tuple[str, ...]] | None = None
     flapping: Flapping | None = None
+    description: str | None = None
+    runbook: str | None = None
+    owner: str | None = None
 
     def channels(self, severity: Severity) -> tuple[str, ...]:
         """Return the channels that are notified of a severity."""

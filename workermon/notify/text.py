@@ -94,7 +94,21 @@ def fields(notification: models.Notification) -> dict[str, str]:
         "where": where(notification),
         "chart": sparkline([point.value for point in notification.points]),
         "silence": silence(notification),
+        "description": safe(notification.description or ""),
+        "runbook": runbook(notification),
+        "owner": safe(notification.owner or ""),
     }
+
+
+def runbook(notification: models.Notification) -> str:
+    """Return the address of the runbook; "" if there is none. It is a link on purpose, so nothing in it is changed."""
+    return errors.printable(notification.runbook or "")
+
+
+def annotation_lines(notification: models.Notification) -> list[str]:
+    """Return what the rule says for whoever is notified, a line for each annotation that it has."""
+    about = fields(notification)
+    return [f"{name}: {about[name]}" for name in models.ANNOTATIONS if about[name]]
 
 
 def where(notification: models.Notification) -> str:
@@ -155,6 +169,7 @@ def plain(notification: models.Notification) -> str:
         lines.append(f"threshold: {about['threshold']}")
     if about["reason"]:
         lines.append(f"reason: {about['reason']}")
+    lines += annotation_lines(notification)
     if notification.status == "firing":
         lines.append(f"silence: {about['silence']}")
         lines.append(f"acknowledge: workermon ack {shlex.quote(about['dedup_key'])}")
@@ -216,14 +231,21 @@ def _group_title(notifications: Sequence[models.Notification]) -> str:
 
 
 def group_lines(notifications: Sequence[models.Notification]) -> list[str]:
-    """Return a line for each alert of a group, the worst first, and how to silence them all."""
+    """Return a line for each alert of a group, the worst first, what their rule says, and how to silence them all.
+
+    Annotations that all of them share are said once.
+    """
     order = {"critical": 0, "warning": 1}
     ranked = sorted(notifications, key=lambda each: (each.status != "firing", order[each.severity], where(each)))
-    lines = [
-        f"{title(each)}, since {each.condition_since or each.since} ({where(each)})" for each in ranked[:MAX_LISTED]
-    ]
+    shared = all(models.annotations_of(each) == models.annotations_of(ranked[0]) for each in ranked)
+    lines = []
+    for each in ranked[:MAX_LISTED]:
+        lines.append(f"{title(each)}, since {each.condition_since or each.since} ({where(each)})")
+        lines += () if shared else (f"  {line}" for line in annotation_lines(each))
     if len(ranked) > MAX_LISTED:
         lines.append(f"and {len(ranked) - MAX_LISTED} more: see 'workermon alerts'")
+    if shared:
+        lines += annotation_lines(ranked[0])
     if ranked[0].status == "firing":
         lines.append(f"silence: workermon silence --rule {shlex.quote(ranked[0].rule)} --for 2h --reason '…'")
     return [errors.printable(line) for line in lines]

@@ -69,3 +69,6 @@ class RuleSection(fields.Section):
             json_schema_input_type=tuple[fields.Name, ...] | dict[models.Severity, tuple[fields.Name, ...]],
         ),
     ] = (LOG,)
+    description: models.Description | None = None
+    runbook: models.Runbook | None = None
+    owner: models.Text | None = None

@@ -46,7 +46,7 @@ class RuleExplanation(Document):
     the severity that people know of, null if nobody was notified. ``cursor`` is the newest slot evaluated.
     ``cannot_fire`` is why no value could make it fire, left out if one could. ``applies`` is false of a rule that is
     not for this worker; then ``now`` says why. ``since`` is when it fired, ``condition_since`` when the condition
-    began.
+    began. ``description``, ``runbook`` (an address) and ``owner`` are what the rule says for whoever is notified.
     """
 
     rule: str
@@ -72,6 +72,9 @@ class RuleExplanation(Document):
     flapping: FlappingState | None
     silences: tuple[ActiveSilence, ...]
     history: tuple[Turn, ...]
+    description: str | None = None
+    runbook: str | None = None
+    owner: str | None = None
 
     @model_serializer(mode="wrap")
     def _flat(self, handler: SerializerFunctionWrapHandler, _info: SerializationInfo) -> dict[str, Any]:
@@ -218,6 +221,7 @@ class Explanation:
             flapping=_flapping(rule, alert, kind.evaluated_until(rule_state, at)),
             silences=active(in_force, subject.of_worker(record.worker), rule.name, at),
             history=turns(self.alerts.history(f"{record.worker.id}/{rule.name}", HISTORY)),
+            **models.annotations_of(rule),
         )
 
     def _explanation(

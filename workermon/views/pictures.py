@@ -23,7 +23,8 @@ WIDTH = 1000
 class RuleSummary(Document):
     """A rule in force: what it is about and asks for, whom it notifies, and on how many workers it fires now.
 
-    ``replayed``: it is about datapoints, so it can be replayed.
+    ``replayed``: it is about datapoints, so it can be replayed. ``description``, ``runbook`` (an address) and ``owner``
+    are what it says for whoever is notified.
     """
 
     name: str
@@ -33,6 +34,9 @@ class RuleSummary(Document):
     notify: tuple[str, ...]
     firing: int
     replayed: bool
+    description: str | None = None
+    runbook: str | None = None
+    owner: str | None = None
 
 
 class RuleList(Document):
@@ -107,6 +111,7 @@ class RuleView:
                     notify=rule.notify,
                     firing=firing.count(rule.name),
                     replayed=bool(self.kinds[rule.kind].metrics(rule)),
+                    **models.annotations_of(rule),
                 )
                 for rule in configuration.rules
             ),

@@ -102,8 +102,10 @@ def labels(notification: models.Notification) -> dict[str, str]:
 def alerts(notification: models.Notification, over: Sequence[Labels], now: float) -> list[dict[str, Any]]:
     """Return the alerts to post: the ends of those under the labels ``over``, then the one that fires."""
     about = text.fields(notification)
-    annotations = {name: about[name] for name in ("summary", "value", "threshold", "since", "reason", "silence")}
-    annotations["description"] = text.plain(notification)
+    named = ("summary", "value", "threshold", "since", "reason", "silence", "owner")
+    annotations = {name: about[name] for name in named}
+    annotations["description"] = about["description"] or text.plain(notification)
+    annotations["runbook_url"] = about["runbook"]
     start = min(models.moment(notification.since), now)
     end = max(start, min(models.moment(notification.at), now))
     ends: list[tuple[Labels, float]] = [(each, end) for each in over]

@@ -45,6 +45,7 @@ class Log:
             version=notification.version,
             notification_id=notification.id,
             channel=channel.name,
+            **models.annotations_of(notification),
         )
 
 

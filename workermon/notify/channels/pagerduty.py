@@ -63,11 +63,13 @@ class PagerDuty:
 def event(key: str, notification: models.Notification) -> dict[str, Any]:
     """Return the event of Events API v2."""
     about = text.fields(notification)
+    runbook = about["runbook"]
     return {
         "routing_key": key,
         "event_action": "trigger" if notification.status == "firing" else "resolve",
         "dedup_key": notification.dedup_key,
         "client": f"workermon {__version__}",
+        **({"links": [{"href": runbook, "text": "Runbook"}]} if runbook else {}),
         "payload": {
             "summary": about["summary"][:MAX_TEXT_LENGTH],
             "source": about["where"][:MAX_TEXT_LENGTH],
@@ -89,6 +91,7 @@ def event(key: str, notification: models.Notification) -> dict[str, Any]:
                 "labels": dict(notification.worker.labels) if notification.worker else {},
                 "reason": notification.reason,
                 "silence": about["silence"],
+                **{name: about[name] for name in models.ANNOTATIONS if about[name]},
             },
         },
     }

@@ -93,6 +93,9 @@ def _facts(channel: models.Channel, notification: models.Notification) -> str:
 
 
 def _fact(name: str, value: str) -> str:
+    if name == "runbook":
+        # The config file takes no address with a character that would end the link.
+        return f"<{escaped(value)}>"
     return f"`{escaped(value)}`" if name in ("silence", "acknowledge") else escaped(value)
 
 

@@ -63,6 +63,7 @@ class Sns:
                 "status": notification.status,
                 "severity": notification.severity,
                 "rule": notification.rule,
+                **({"owner": notification.owner} if notification.owner else {}),
             },
             group=notification.dedup_key,
             identity=notification.id,
