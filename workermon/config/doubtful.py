@@ -1,4 +1,4 @@
-"""Pure: threshold rules that are valid, and yet cannot mean what they say."""
+"""Pure: rules that are valid, and yet cannot mean what they say."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from workermon import models
 from workermon.config import catalogue
-from workermon.rules import threshold
+from workermon.models import fields
+from workermon.rules import forecast, threshold
 
 #: The least and the greatest value of metrics whose values have a range.
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -15,8 +16,13 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 }
 
 
-def warnings(rule: models.Rule, metrics: Mapping[str, models.Metric]) -> Iterator[str]:
-    """Yield what is doubtful about a rule; nothing about a rule without a threshold."""
+def warnings(rule: models.Rule, metrics: Mapping[str, models.Metric], retention: int) -> Iterator[str]:
+    """Yield what is doubtful about a rule; ``retention`` is for how many seconds the ledger keeps datapoints."""
+    if rule.kind == forecast.KIND.name and (over := forecast.KIND.options(rule).over) > retention:
+        yield (
+            f"forecast over {fields.written(over)}, but the ledger keeps datapoints for {fields.written(retention)};"
+            f' raise it: [collect] retention = "{fields.written(over)}"'
+        )
     if rule.kind != threshold.KIND.name or rule.metric is None:
         return
     options, metric = threshold.KIND.options(rule), metrics.get(rule.metric)

@@ -71,8 +71,9 @@ def warnings(file: File, secrets: Callable[[models.SecretRef], str], kinds: Kind
     """
     texts = [warning for channel in (file.channels or {}).values() for warning in _secret_warnings(channel, secrets)]
     metrics = {**catalogue.CATALOGUE, **(file.metrics or {})}
+    retention = (file.collect or grammar.CollectSection()).retention
     for rule in file.rules or ():
-        doubts = (*kinds[rule.kind].warnings(rule), *doubtful.warnings(rule, metrics))
+        doubts = (*kinds[rule.kind].warnings(rule), *doubtful.warnings(rule, metrics, retention))
         texts += [f"rule {rule.name}: {warning}" for warning in doubts]
     for name, metric in (file.metrics or {}).items():
         period = metric.period

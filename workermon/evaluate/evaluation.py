@@ -20,6 +20,10 @@ log = logs.get(__name__)
 #: Races that an evaluation may lose against others of the same subject; after that the sweep finds its mark.
 TRIES = 5
 
+#: Seconds. What reaches further back is read apart, so that one rule over a long history does not have all series
+#: read over it.
+_RECENT = 2 * rules.BACKFILL
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
@@ -145,19 +149,23 @@ class _Run:
         return lost
 
     def _read(self, cases: Sequence[worker.Case]) -> worker.SeriesByMetric:
-        """Read every series that the cases need, all at once."""
-        wanted = {
-            (case.worker_id, metric, plan.horizon.kept_at): plan
-            for case in cases
-            for plan in case.plans
-            if plan.horizon is not None
-            for metric in plan.kind.metrics(plan.rule)
-        }
-        if not wanted:
-            return {}
-        since = min(plan.needed for plan in wanted.values())
-        until = max(plan.horizon.asked or 0.0 for plan in wanted.values() if plan.horizon is not None)
-        return self._stage.samples.read(list(wanted), since, until)
+        """Read every series that the cases need: all recent ones at once, and those with a long history at once."""
+        needed: dict[tuple[str, str, int], int] = {}
+        until = 0.0
+        for case in cases:
+            for plan in case.plans:
+                if plan.horizon is None:
+                    continue
+                until = max(until, plan.horizon.asked or 0.0)
+                for metric in plan.kind.metrics(plan.rule):
+                    key = case.worker_id, metric, plan.horizon.kept_at
+                    needed[key] = min(plan.needed, needed.get(key, plan.needed))
+        long = {key for key, since in needed.items() if since < until - _RECENT}
+        series: dict[tuple[str, str], models.Series] = {}
+        for keys in ([key for key in needed if key not in long], [key for key in needed if key in long]):
+            if keys:
+                series |= self._stage.samples.read(keys, min(needed[key] for key in keys), until)
+        return series
 
     def _judge(
         self, case: worker.Case, series: worker.SeriesByMetric, context: worker.Context

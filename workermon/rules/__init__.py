@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from workermon import models
-from workermon.rules import event, no_data, state, threshold
+from workermon.rules import event, forecast, no_data, state, threshold
 from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, delay_of, of_metric
 from workermon.rules.kind import Drawn, Explanation, Facts, Judgement, Kind, Obstacle
 from workermon.rules.section import Mistake
@@ -15,7 +15,7 @@ from workermon.rules.unfirable import UnfirableRule, unfirable
 Kinds: TypeAlias = Mapping[str, Kind[Any]]
 
 #: Every kind of rule by its name, which is ``Rule.kind``.
-KINDS: Kinds = {kind.name: kind for kind in (threshold.KIND, no_data.KIND, state.KIND, event.KIND)}
+KINDS: Kinds = {kind.name: kind for kind in (threshold.KIND, no_data.KIND, state.KIND, event.KIND, forecast.KIND)}
 
 
 def kind_of(given: Mapping[str, object], kinds: Kinds = KINDS) -> Kind[Any]:

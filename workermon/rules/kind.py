@@ -50,9 +50,10 @@ class Facts:
         )
 
     @classmethod
-    def recorded(cls, metric: str, series: models.Series, begin: int) -> Facts:
+    def recorded(cls, metric: str, series: models.Series, begin: int, unit_of: Callable[[str], str] = _count) -> Facts:
         """Return recorded datapoints of a metric, of a worker that runs since ``begin``."""
-        return cls(series={metric: series}, condition=models.Condition(status="running", running_since=begin))
+        condition = models.Condition(status="running", running_since=begin)
+        return cls(series={metric: series}, condition=condition, unit_of=unit_of)
 
     def points(self, metric: str | None) -> tuple[models.Datapoint, ...]:
         """Return the datapoints of a metric, none if there is no series."""

@@ -7,6 +7,9 @@ from workermon import errors, models
 #: Characters of an AWS error that a notification repeats.
 _MAX_ERROR_LENGTH = 300
 
+#: Percent an hour. What moves less is written by the day.
+_SLOW = 0.1
+
 
 def quantity(value: float, unit: str) -> str:
     """Write a value with its unit.
@@ -70,6 +73,34 @@ def duration(seconds: int) -> str:
         if seconds % size == 0:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
+
+
+def about(seconds: float) -> str:
+    """Write a duration that is an estimate: to the minute, above an hour to ten, above two days to the hour.
+
+    >>> about(0), about(1500), about(20_500), about(3600), about(200_000)
+    ('0 min', '25 min', '5 h 40 min', '1 h', '2 d 8 h')
+    """
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        minutes = round(minutes / 10) * 10
+    if minutes >= 2 * 1440:
+        minutes = round(minutes / 60) * 60
+        parts = ((minutes // 1440, "d"), (minutes % 1440 // 60, "h"))
+    else:
+        parts = ((minutes // 60, "h"), (minutes % 60, "min"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 min"
+
+
+def rate(per_second: float, unit: str) -> str:
+    """Write how fast a value moves, an hour, or a day if that is slow.
+
+    >>> rate(1.2 / 3600, "percent"), rate(0.5 / 86400, "percent")
+    ('1.2 % an hour', '0.5 % a day')
+    """
+    if abs(per_second) * 3600 < _SLOW and unit == "percent":
+        return f"{quantity(per_second * models.DAY, unit)} a day"
+    return f"{quantity(per_second * 3600, unit)} an hour"
 
 
 def levels(thresholds: models.Levels, unit: str) -> str:

@@ -101,14 +101,14 @@ def episodes(
     rule: models.Rule,
     segments: Sequence[models.Series],
     *,
-    worker: str | None = None,
     until: int | None = None,
     kinds: rules.Kinds = rules.KINDS,
+    unit: str = "count",
 ) -> list[Episode]:
     """Return the episodes of a rule over datapoints, in order of time.
 
     ``segments`` follow one another, each with a period of its own. Slots before the first datapoint are not expected;
-    those up to ``until`` are (a time; the last datapoint where left out).
+    those up to ``until`` are (a time; the last datapoint where left out). ``unit`` is that of the values.
     """
     kind, rule_state = kinds[rule.kind], models.RuleState()
     turns: list[models.Transition] = []
@@ -119,12 +119,14 @@ def episodes(
         last = place == len(segments) - 1
         newest = max(own[-1].at, until) if last and until is not None else own[-1].at
         begin = own[0].at // period * period
-        facts = rules.Facts.recorded(rule.metric or "", models.Series(period, own), begin)
+        facts = rules.Facts.recorded(rule.metric or "", models.Series(period, own), begin, lambda _: unit)
         rule_state, found = kind.judge(rule, rule_state, facts, rules.Horizon.until(newest, period))
         turns += found
     return [
-        episode.model_copy(update={"peak": kind.peak(rule, [value for at, value in points if _within(at, episode)])})
-        for episode in _paired(rule, turns, worker)
+        episode.model_copy(
+            update={"peak": kind.peak(rule, [value for at, value in points if _within(at, episode)]), "unit": unit}
+        )
+        for episode in _paired(rule, turns)
     ]
 
 
@@ -138,21 +140,17 @@ def replay(
 ) -> Replay:
     """Return a rule over the datapoints of a worker; its kind and the metric's unit are of the configuration."""
     unit = rules.KINDS[rule.kind].unit(rule, configuration)
-    found = episodes(rule, segments, worker=worker.id if worker else None, until=until)
+    found = episodes(rule, segments, until=until, unit=unit)
     return Replay(
         rule=rule,
         worker=worker,
         unit=unit,
         segments=tuple(segments),
-        episodes=tuple(episode.model_copy(update={"unit": unit}) for episode in found),
+        episodes=tuple(episode.model_copy(update={"worker": worker.id if worker else None}) for episode in found),
     )
 
 
-def _paired(
-    rule: models.Rule,
-    turns: Sequence[models.Transition],
-    worker: str | None,
-) -> list[Episode]:
+def _paired(rule: models.Rule, turns: Sequence[models.Transition]) -> list[Episode]:
     found: list[Episode] = []
     begin: int | None = None
     worst: models.Severity = "warning"
@@ -162,15 +160,15 @@ def _paired(
                 begin, worst = turn.at, turn.after
             worst = max(worst, turn.after, key=models.SEVERITIES.index)
         elif begin is not None:
-            found.append(_episode(rule, worker, worst, begin, turn.at))
+            found.append(_episode(rule, worst, begin, turn.at))
             begin = None
     if begin is not None:
-        found.append(_episode(rule, worker, worst, begin, None))
+        found.append(_episode(rule, worst, begin, None))
     return found
 
 
-def _episode(rule: models.Rule, worker: str | None, worst: models.Severity, begin: int, end: int | None) -> Episode:
-    return Episode(rule=rule.name, worker=worker, severity=worst, begin=begin, end=end, peak=None)
+def _episode(rule: models.Rule, worst: models.Severity, begin: int, end: int | None) -> Episode:
+    return Episode(rule=rule.name, worker=None, severity=worst, begin=begin, end=end, peak=None)
 
 
 def _within(at: int, episode: Episode) -> bool:

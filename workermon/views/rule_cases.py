@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from workermon import config, models, rules
 from workermon.views.document import Document
@@ -35,16 +35,17 @@ class CaseResults(Document):
 def test(file: config.File, configuration: models.Configuration) -> CaseResults:
     """Evaluate every case of a file by its rule."""
     cases: Mapping[str, Sequence[config.Case]] = file.cases
-    results = tuple(_result(rule, case) for rule in configuration.rules for case in cases.get(rule.name, ()))
+    unit_of = configuration.unit_of
+    results = tuple(_result(rule, case, unit_of) for rule in configuration.rules for case in cases.get(rule.name, ()))
     return CaseResults(passed=all(result.passed for result in results), cases=results)
 
 
-def _result(rule: models.Rule, case: config.Case) -> CaseResult:
+def _result(rule: models.Rule, case: config.Case, unit_of: Callable[[str], str]) -> CaseResult:
     values = enumerate(case.values, start=1)
     points = [models.Datapoint(place * case.period, value) for place, value in values if value is not None]
     horizon = rules.Horizon.until(len(case.values) * case.period, case.period)
     series = models.Series(case.period, tuple(points))
-    facts = rules.Facts.recorded(rule.metric or "", series, case.period)
+    facts = rules.Facts.recorded(rule.metric or "", series, case.period, unit_of)
     _, transitions = rules.KINDS[rule.kind].judge(rule, models.RuleState(), facts, horizon)
     expected = tuple(Turned(at=at, to=to) for at, to in case.turns)
     got = tuple(Turned(at=each.at // case.period, to=each.after or "ok") for each in transitions)

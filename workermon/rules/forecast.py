@@ -1,0 +1,421 @@
+"""The kind ``forecast``: a robust line over the recent history reaches a level within a time.
+
+The line is evaluated at the end of each step, a part of the history, by the clock of the data. What a step says is one
+value, the seconds until the level is reached; a fold over slots of that length latches and clears the alert.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple
+
+from workermon import models
+from workermon.models import fields
+from workermon.rules import kind, line, parsing, section, slots, wording
+from workermon.rules.horizon import Horizon
+
+#: Steps of a history: a line over one day is evaluated each 5 minutes.
+STEPS = 288
+
+#: An alert clears if the level is further away than so many times the time at which it fires.
+CLEAR = 1.5
+
+#: Seconds. Stands for a level that the line does not reach.
+_NEVER = 1e12
+
+#: Of a percentage a level above so much is reached by rising, where the file does not say.
+_HALF = 50.0
+
+#: Datapoints beside a transition: those that say where the metric is.
+_NEWEST = 3
+
+Span = Annotated[fields.Seconds, fields.between(60, 31 * models.DAY)]
+
+
+class ForecastKeys(fields.Section):
+    """``forecast = { reaches = 98, within = "6h", over = "1d" }``."""
+
+    reaches: fields.Number
+    within: Span
+    over: Span = models.DAY
+    direction: line.Direction | None = None
+
+
+class ForecastSection(section.RuleSection):
+    """The keys of a rule with a forecast."""
+
+    forecast: ForecastKeys
+    severity: models.Severity = "critical"
+    flapping: parsing.Flapping | None = None
+    cases: tuple[section.CaseSection, ...] = ()
+
+
+class Options(models.Frozen):
+    """It fires if a line over ``over`` seconds reaches the level ``reaches`` in ``within`` seconds.
+
+    ``direction`` is ``None`` if the level and the values are to say it.
+    """
+
+    reaches: float
+    within: int
+    over: int = models.DAY
+    direction: line.Direction | None = None
+
+    def direction_of(self, unit: str, values: Sequence[float]) -> line.Direction:
+        """Return whether values in a unit rise or fall to the level."""
+        if self.direction is not None:
+            return self.direction
+        if unit == "percent":
+            return "rising" if self.reaches >= _HALF else "falling"
+        return "falling" if 2 * sum(value > self.reaches for value in values) > len(values) else "rising"
+
+    def step(self, period: int) -> int:
+        """Return the seconds between two evaluations of a metric with a period: whole periods, one at least."""
+        return max(self.over // STEPS // period, 1) * period
+
+
+class LineDetails(models.Frozen):
+    """The line as JSON has it: ``slope`` and ``spread`` in the unit of the metric, the slope an hour.
+
+    ``left`` and ``reached_at`` are ``None`` if the line does not reach the level.
+    """
+
+    state: line.State
+    direction: line.Direction
+    datapoints: int
+    since: str
+    value: float
+    slope: float
+    spread: float
+    agreement: float
+    left: int | None
+    reached_at: str | None
+
+
+class Details(models.Frozen):
+    """What the rule looked at; durations in seconds, times in RFC 3339. ``line`` is ``None`` before there is one."""
+
+    period: int
+    step: int
+    delay: int
+    asked: str | None
+    horizon: str | None
+    line: LineDetails | None = None
+
+
+class _Series(NamedTuple):
+    """The datapoints of a metric, finite ones, and their times."""
+
+    points: Sequence[models.Datapoint]
+    times: Sequence[int]
+
+    def between(self, begin: int, end: int) -> Sequence[models.Datapoint]:
+        """Return the datapoints from ``begin`` until before ``end``."""
+        return self.points[bisect.bisect_left(self.times, begin) : bisect.bisect_left(self.times, end)]
+
+
+class Forecast(kind.Kind[Options]):
+    """A robust line over the recent history of a metric reaches a level within a time."""
+
+    name = "forecast"
+    section_type = ForecastSection
+    options_type = Options
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limits: kind.ByRule[slots.Limits] = kind.ByRule(
+            lambda rule: _limits(self.options(rule).within, rule.severity)
+        )
+
+    # --- the config file ---------------------------------------------------------------------------------------------
+
+    def claims(self, given: Mapping[str, object]) -> bool:
+        """Return whether there is a forecast."""
+        return "forecast" in given
+
+    @property
+    def asked_by(self) -> str:
+        """Return how the file asks for it."""
+        return "forecast = …"
+
+    def parse(self, given: ForecastSection) -> tuple[Options, models.Severity]:
+        """Return level, time and history."""
+        keys = given.forecast
+        if keys.within > line.MAX_EXTENSION * keys.over:
+            why = (
+                f"{fields.written(keys.within)} is more than {line.MAX_EXTENSION:g} times over,"
+                f" {fields.written(keys.over)}; a line is not extended further"
+            )
+            raise section.Mistake("forecast.within", why, "choose less, or a longer over")
+        return Options(**keys.model_dump()), given.severity
+
+    def export(self, rule: models.Rule) -> dict[str, object]:
+        """Return the keys of a rule."""
+        options = self.options(rule)
+        forecast: dict[str, object] = {
+            "reaches": options.reaches,
+            "within": fields.written(options.within),
+            "over": fields.written(options.over),
+        }
+        if options.direction is not None:
+            forecast["direction"] = options.direction
+        return {"forecast": forecast, "severity": rule.severity}
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
+
+    def needed_from(
+        self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
+    ) -> int | None:
+        """Return from what time on a step that is due needs its history; a little if none is due."""
+        walk = self._walk(rule, facts, horizon)
+        begin = self._first(rule, rule_state, walk)
+        if begin is None:
+            return None if rule_state.start is None else rule_state.start - self.options(rule).over
+        if begin > walk.horizon:
+            return begin
+        return begin + walk.period - self.options(rule).over
+
+    def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
+        """Return a state whose fold goes on at the present."""
+        return slots.as_of(rule_state, now)
+
+    def judge(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
+    ) -> kind.Judgement:
+        """Lay a line at the end of each step after the cursor, and fold what the lines say."""
+        if horizon is None or horizon.newest is None:
+            return rule_state, ()
+        options, walk = self.options(rule), self._walk(rule, facts, horizon)
+        series, step = _series(facts.points(rule.metric)), walk.period
+        begin = self._first(rule, rule_state, walk)
+        first = begin if begin is not None else rule_state.start or 0
+        lines: dict[int, line.Line] = {}
+        values: list[models.Datapoint] = []
+        due = series.between(first // step * step, walk.horizon + step)
+        for slot in sorted({point.at // step for point in due}):
+            history = series.between((slot + 1) * step - options.over, (slot + 1) * step)
+            at, laid = history[-1].at, _lay(options, history, walk.unit)
+            lines[at] = laid
+            values.append(models.Datapoint(at, _until_reached(laid, options.within)))
+        walk = dataclasses.replace(walk, points=values)
+        state, transitions = slots.judge(rule, self._limits(rule), rule_state, walk)
+        return state, tuple(self._told(rule, each, lines, series, walk.unit) for each in transitions)
+
+    def _first(self, rule: models.Rule, rule_state: models.RuleState, walk: slots.Walk) -> int | None:
+        """Return the time of the first step to evaluate; ``None`` if the fold has not begun for this series."""
+        limits = self._limits(rule)
+        needed = slots.needed_from(rule_state, limits, walk)
+        return None if needed is None else needed + limits.lookback * walk.period
+
+    def _walk(self, rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
+        """Return the walk over steps without their values. Its horizon is the last step whose slots all have come."""
+        step, newest = self.options(rule).step(horizon.period), horizon.newest or 0
+        end = (newest // horizon.period + 1) * horizon.period
+        return slots.Walk(
+            metric=rule.metric,
+            points=(),
+            period=step,
+            horizon=(end // step - 1) * step,
+            expected_from=math.ceil(facts.condition.running_since or horizon.asked or 0.0),
+            changed_from=facts.changed_from,
+            lateness=facts.lateness,
+            unit=facts.unit_of(rule.metric or ""),
+        )
+
+    def _told(
+        self,
+        rule: models.Rule,
+        transition: models.Transition,
+        lines: Mapping[int, line.Line],
+        series: _Series,
+        unit: str,
+    ) -> models.Transition:
+        """Return a transition in the unit of the metric, with the line that decided it."""
+        options = self.options(rule)
+        at = transition.at
+        if transition.withdrawn:
+            at = max(lines, default=at)
+        laid = lines.get(at)
+        update: dict[str, object] = {"threshold": options.reaches, "count": None, "points": (), "value": None}
+        if laid is not None:
+            late = ", seen late: a datapoint came late or was revised" if transition.correction else ""
+            update |= {
+                "value": laid.value,
+                "points": tuple(series.between(0, at + 1)[-_NEWEST:]),
+                "reason": f"{_described(laid, options, unit)}{late}",
+            }
+        if transition.present is not None:
+            newest = series.between(0, transition.present.at + 1)
+            update["present"] = newest[-1] if newest else None
+        return transition.model_copy(update=update)
+
+    def cannot_fire(
+        self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
+    ) -> kind.Obstacle | None:
+        """Return why the history is too short for the datapoints that a line needs."""
+        horizon, options = self.horizon(rule, worker, condition, configuration), self.options(rule)
+        if horizon is None:
+            return None
+        kept = min(options.over, configuration.retention)
+        most = kept // horizon.period
+        if most >= line.MIN_DATAPOINTS:
+            return None
+        return kind.Obstacle(
+            f"{wording.duration(kept)} of {rule.metric} at {wording.duration(horizon.period)} are {most} datapoints,"
+            f" {line.MIN_DATAPOINTS} are needed",
+            "choose a longer over" if kept == options.over else "raise [collect] retention",
+        )
+
+    # --- wording -----------------------------------------------------------------------------------------------------
+
+    def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
+        """Return where the metric is, how it moves, and when it reaches the level."""
+        if transition.value is None:
+            return f"{rule.metric} {transition.after or 'resolved'}: {transition.reason}"
+        return f"{rule.metric} {transition.reason}"
+
+    def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
+        """Return why an alert is over."""
+        return transition.reason if transition.withdrawn or transition.after is None else transition.cause
+
+    def conditions(self, rule: models.Rule) -> dict[str, object]:
+        """Return level, time and history; durations in seconds."""
+        return {"forecast": self.options(rule).model_dump(mode="json"), "severity": rule.severity}
+
+    def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
+        """Return level, time and history in words."""
+        options = self.options(rule)
+        direction = () if options.direction is None else (options.direction,)
+        return (
+            f"reaches {wording.quantity(options.reaches, unit)}",
+            f"within {wording.duration(options.within)}",
+            f"over {wording.duration(options.over)}",
+            *direction,
+            f"severity {rule.severity}",
+        )
+
+    def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
+        """Return the history of the line at the cursor."""
+        if rule_state.cursor is None or rule_state.period is None:
+            return None
+        end = rule_state.cursor + rule_state.period
+        return end - self.options(rule).over, end - 1
+
+    def explain(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
+    ) -> kind.Explanation:
+        """Explain the line at the cursor."""
+        assert horizon is not None
+        options, unit = self.options(rule), facts.unit_of(rule.metric or "")
+        details = Details(
+            period=horizon.period,
+            step=options.step(horizon.period),
+            delay=horizon.delay,
+            asked=wording.time(horizon.asked),
+            horizon=wording.time(horizon.newest),
+        )
+        if horizon.asked is None:
+            return kind.Explanation("CloudWatch was never asked with success", details)
+        if rule_state.cursor is None or rule_state.period is None:
+            now = f"no step of {wording.duration(details.step)} is over yet"
+            return kind.Explanation(now, details)
+        history = _series(facts.points(rule.metric)).between(0, rule_state.cursor + rule_state.period)
+        until = f"up to {models.rfc3339(rule_state.cursor)}; each {wording.duration(details.step)}"
+        if not history:
+            now = f"no datapoint in the {wording.duration(options.over)} before"
+            return kind.Explanation(now, details, (("judged", until),))
+        laid = _lay(options, history, unit)
+        lines = (*_in_words(laid, unit), ("judged", until))
+        return kind.Explanation(
+            _described(laid, options, unit),
+            details.model_copy(update={"line": _details(laid, history[-1].at)}),
+            lines,
+        )
+
+    def drawn(self, rule: models.Rule) -> tuple[kind.Drawn, ...]:
+        """Return the level."""
+        options = self.options(rule)
+        side: Literal["above", "below"] = "below" if options.direction == "falling" else "above"
+        return (kind.Drawn(rule.severity, side, options.reaches, options.reaches),)
+
+    # --- backtest ----------------------------------------------------------------------------------------------------
+
+    def peak(self, rule: models.Rule, values: list[float]) -> float | None:
+        """Return the value nearest to the level, or furthest beyond it."""
+        rising = self.options(rule).direction_of("count", values) == "rising"
+        return (max if rising else min)(values, default=None)
+
+
+def _limits(within: int, severity: models.Severity) -> slots.Limits:
+    """Return the limits of the seconds until the level is reached; one step decides."""
+    level = slots.Level(severity, slots.BITS[severity], within + 1.0, CLEAR * within + 1.0)
+    return slots.Limits((level,), False, 1, 1, 1, 1, "keep")
+
+
+def _series(points: Sequence[models.Datapoint]) -> _Series:
+    finite = [point for point in points if math.isfinite(point.value)]
+    return _Series(finite, [point.at for point in finite])
+
+
+def _lay(options: Options, history: Sequence[models.Datapoint], unit: str) -> line.Line:
+    values = [point.value for point in history]
+    return line.fit(history, options.reaches, options.direction_of(unit, values))
+
+
+def _until_reached(laid: line.Line, within: int) -> float:
+    """Return the seconds until a line reaches the level, as the fold compares them.
+
+    A line that is not firm makes no alert, but keeps one while it goes on to the level in time.
+    """
+    if laid.left is None:
+        return _NEVER
+    return laid.left if laid.state in ("firm", "reached") else max(laid.left, within + 1.0)
+
+
+def _described(laid: line.Line, options: Options, unit: str) -> str:
+    """Return what a line says, such as "91 %, rises 1.2 % an hour: reaches 98 % in about 5 h 40 min"."""
+    value, level = wording.quantity(laid.value, unit), wording.quantity(options.reaches, unit)
+    verb = "rises" if laid.direction == "rising" else "falls"
+    if laid.state == "reached":
+        return f"{value}, has reached {level}"
+    if laid.state == "few":
+        enough = f"{line.MIN_DATAPOINTS} are needed"
+        return f"{value}, {laid.datapoints} datapoints since {models.rfc3339(laid.since)}, {enough}"
+    if laid.state == "flat" or laid.left is None:
+        return f"{value}, {'does not rise' if laid.direction == 'rising' else 'does not fall'} to {level}"
+    moves = f"{value}, {verb} {wording.rate(abs(laid.slope), unit)}"
+    if laid.state == "noisy":
+        return f"{moves}, but too unevenly to say when it reaches {level}"
+    reaches = f"{moves}: reaches {level} in about {wording.about(laid.left)}"
+    return f"{reaches}, which is too far ahead for its history" if laid.state == "far" else reaches
+
+
+def _details(laid: line.Line, at: int) -> LineDetails:
+    return LineDetails(
+        state=laid.state,
+        direction=laid.direction,
+        datapoints=laid.datapoints,
+        since=models.rfc3339(laid.since),
+        value=laid.value,
+        slope=laid.slope * 3600,
+        spread=laid.spread,
+        agreement=round(laid.agreement, 3),
+        left=None if laid.left is None else round(laid.left),
+        reached_at=None if laid.left is None else models.rfc3339(at + laid.left),
+    )
+
+
+def _in_words(laid: line.Line, unit: str) -> tuple[tuple[str, str], ...]:
+    """Return the line for ``why``."""
+    history = ("history", f"{laid.datapoints} datapoints since {models.rfc3339(laid.since)}")
+    if laid.state in ("few", "reached"):
+        return (history,)
+    slope = f"{'-' if laid.slope < 0 else ''}{wording.rate(abs(laid.slope), unit)}"
+    agreement = f"{laid.agreement:.0%} of the pairs go its way" if laid.agreement else "no agreement"
+    return (history, ("line", f"{slope}; spread {wording.quantity(laid.spread, unit)}; {agreement}"))
+
+
+KIND = Forecast()

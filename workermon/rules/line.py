@@ -1,0 +1,151 @@
+"""A robust line through the recent history of a metric, and when it reaches a level. Pure numbers, no words.
+
+The line is that of Theil and Sen: its slope is the median of the slopes between all pairs of points. At most
+``MAX_POINTS`` points are compared, so the cost is bounded: neighbouring datapoints are taken together to their medians.
+``docs/explanation/forecasts.md`` explains it to users.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from workermon.models import Datapoint
+
+#: Points that a line is laid through: 2,016 pairs.
+MAX_POINTS = 64
+
+#: Datapoints of which no line is made if there are fewer.
+MIN_DATAPOINTS = 12
+
+#: A share. The line counts as firm if at least so many of the slopes between pairs go its way (1/2 is pure noise).
+MIN_AGREEMENT = 0.75
+
+#: The line counts as firm if it rises over its whole length by at least so many times what datapoints are beside it.
+MIN_RISE = 4.0
+
+#: The line is not extended by more than so many times its own length.
+MAX_EXTENSION = 4.0
+
+#: Of the newest points the median of so many says where the line stands now.
+NEWEST = 5
+
+#: The scaled median absolute deviation of normal noise is its standard deviation.
+SCALE = 1.4826
+
+#: Part of the whole range of values. A fall by more than so much that nothing in the hours before had reached is a
+#: clean-up: the history begins anew after it.
+FALL = 0.5
+
+#: Points before a fall that must all lie above it, so that the end of a peak is no clean-up.
+BEFORE_FALL = 8
+
+Direction = Literal["rising", "falling"]
+State = Literal["few", "flat", "noisy", "far", "firm", "reached"]
+
+
+class Line(NamedTuple):
+    """What the history says of a level; times in seconds since 1970, ``slope`` and ``spread`` in the metric's unit.
+
+    ``state`` is ``few`` (fewer than ``MIN_DATAPOINTS`` datapoints since ``since``), ``flat`` (the line does not go
+    towards the level), ``noisy`` (it does, but the datapoints do not follow it), ``far`` (it would have to be extended
+    too far), ``firm`` (it reaches the level in ``left`` seconds) or ``reached`` (the level is reached already).
+    ``value`` is where the metric is now, ``spread`` how far datapoints lie beside the line (scaled MAD), ``agreement``
+    the share of pairs that go its way.
+    """
+
+    state: State
+    direction: Direction
+    datapoints: int
+    since: int
+    value: float
+    slope: float = 0.0
+    spread: float = 0.0
+    agreement: float = 0.0
+    left: float | None = None
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the median of values in order.
+
+    >>> median([1, 2, 3, 10])
+    2.5
+    """
+    return (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
+
+
+def fit(points: Sequence[Datapoint], level: float, direction: Direction) -> Line:
+    """Return what datapoints in order of time, one at least, say of a level that the metric may rise or fall to."""
+    sign = 1.0 if direction == "rising" else -1.0
+    recent = since_cleaned(points, sign)
+    value = median(sorted(point.value for point in points[-3:]))
+    line = Line("few", direction, len(recent), recent[0].at, value)
+    if len(points) < MIN_DATAPOINTS:
+        return line
+    if sign * (level - value) <= 0:
+        return line._replace(state="reached", left=0.0)
+    if len(recent) < MIN_DATAPOINTS:
+        return line
+    thinned = taken_together(recent)
+    slopes = sorted(
+        [
+            (later - earlier) / (end - begin)
+            for place, (begin, earlier) in enumerate(thinned)
+            for end, later in thinned[place + 1 :]
+        ]
+    )
+    slope = median(slopes)
+    beside = [each - slope * at for at, each in thinned]
+    middle = median(sorted(beside))
+    spread = SCALE * median(sorted([abs(each - middle) for each in beside]))
+    line = line._replace(slope=slope, spread=spread)
+    if sign * slope <= 0:
+        return line._replace(state="flat")
+    agreement = _agreement(slopes, sign)
+    length = thinned[-1][0] - thinned[0][0]
+    now = median(sorted(beside[-NEWEST:])) + slope * points[-1].at
+    left = max((level - now) / slope, 0.0)
+    line = line._replace(agreement=agreement, left=left)
+    if agreement < MIN_AGREEMENT or abs(slope) * length < MIN_RISE * spread:
+        return line._replace(state="noisy")
+    return line._replace(state="far" if left > MAX_EXTENSION * length else "firm")
+
+
+def _agreement(slopes: Sequence[float], sign: float) -> float:
+    """Return the share of slopes, in order, that have a sign; one of 0 counts half."""
+    below, not_above = bisect.bisect_left(slopes, 0.0), bisect.bisect_right(slopes, 0.0)
+    agreeing = len(slopes) - not_above if sign > 0 else below
+    return (agreeing + (not_above - below) / 2) / len(slopes)
+
+
+def taken_together(points: Sequence[Datapoint]) -> list[tuple[float, float]]:
+    """Return at most ``MAX_POINTS`` pairs of time and value, the medians of neighbouring datapoints.
+
+    >>> taken_together([Datapoint(0, 5.0), Datapoint(60, 6.0)])
+    [(0.0, 5.0), (60.0, 6.0)]
+    """
+    size = -(-len(points) // MAX_POINTS)
+    found = []
+    for begin in range(0, len(points), size):
+        part = points[begin : begin + size]
+        found.append((median([point.at for point in part]), median(sorted(point.value for point in part))))
+    return found
+
+
+def since_cleaned(points: Sequence[Datapoint], sign: float) -> Sequence[Datapoint]:
+    """Return the datapoints after the last clean-up; ``sign`` is 1 if the metric rises to the level, else -1."""
+    size = -(-len(points) // MAX_POINTS)
+    values = [sign * value for _, value in taken_together(points)]
+    if len(values) < 2:
+        return points
+    fall = FALL * (max(values) - min(values))
+    for place in range(len(values) - 1, 0, -1):
+        # It may take two points, because the first may lie within the fall.
+        highest = max(values[max(0, place - 2) : place])
+        if highest - values[place] <= fall:
+            continue
+        before = values[max(0, place - BEFORE_FALL) : place - 1] or values[:1]
+        if values[place] < min(before) - fall / 2:
+            return points[place * size :]
+    return points
