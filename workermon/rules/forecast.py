@@ -382,8 +382,8 @@ def _described(laid: line.Line, options: Options, unit: str) -> str:
     if laid.state == "reached":
         return f"{value}, has reached {level}"
     if laid.state == "few":
-        enough = f"{line.MIN_DATAPOINTS} are needed"
-        return f"{value}, {laid.datapoints} datapoints since {models.rfc3339(laid.since)}, {enough}"
+        datapoints = f"{laid.datapoints} datapoint{'' if laid.datapoints == 1 else 's'}"
+        return f"{value}, {datapoints} since {models.rfc3339(laid.since)}, {line.MIN_DATAPOINTS} are needed"
     if laid.state == "flat" or laid.left is None:
         return f"{value}, {'does not rise' if laid.direction == 'rising' else 'does not fall'} to {level}"
     moves = f"{value}, {verb} {wording.rate(abs(laid.slope), unit)}"

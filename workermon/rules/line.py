@@ -8,6 +8,7 @@ The line is that of Theil and Sen: its slope is the median of the slopes between
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -21,6 +22,9 @@ MIN_DATAPOINTS = 12
 
 #: A share. The line counts as firm if at least so many of the slopes between pairs go its way (1/2 is pure noise).
 MIN_AGREEMENT = 0.75
+
+#: Standard deviations. With few points so many of Kendall's tau that pure noise has, which asks for a larger share.
+MIN_SIGNIFICANCE = 3.5
 
 #: The line counts as firm if it rises over its whole length by at least so many times what datapoints are beside it.
 MIN_RISE = 4.0
@@ -79,7 +83,7 @@ def fit(points: Sequence[Datapoint], level: float, direction: Direction) -> Line
     """Return what datapoints in order of time, one at least, say of a level that the metric may rise or fall to."""
     sign = 1.0 if direction == "rising" else -1.0
     recent = since_cleaned(points, sign)
-    value = median(sorted(point.value for point in points[-3:]))
+    value = median(sorted(point.value for point in recent[-3:]))
     line = Line("few", direction, len(recent), recent[0].at, value)
     if len(points) < MIN_DATAPOINTS:
         return line
@@ -107,9 +111,19 @@ def fit(points: Sequence[Datapoint], level: float, direction: Direction) -> Line
     now = median(sorted(beside[-NEWEST:])) + slope * points[-1].at
     left = max((level - now) / slope, 0.0)
     line = line._replace(agreement=agreement, left=left)
-    if agreement < MIN_AGREEMENT or abs(slope) * length < MIN_RISE * spread:
+    if agreement < needed_agreement(len(thinned)) or abs(slope) * length < MIN_RISE * spread:
         return line._replace(state="noisy")
     return line._replace(state="far" if left > MAX_EXTENSION * length else "firm")
+
+
+def needed_agreement(number: int) -> float:
+    """Return the share of slopes that have to agree if a line is laid through so many points.
+
+    >>> round(needed_agreement(12), 2), needed_agreement(64)
+    (0.89, 0.75)
+    """
+    deviation = math.sqrt(2 * (2 * number + 5) / (9 * number * (number - 1)))
+    return max(MIN_AGREEMENT, (1 + MIN_SIGNIFICANCE * deviation) / 2)
 
 
 def _agreement(slopes: Sequence[float], sign: float) -> float:

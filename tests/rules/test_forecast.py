@@ -1,0 +1,439 @@
+"""A line over the recent history reaches a level: what it says of disks, however it is fed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workermon import config, errors, evaluate, models, testing, views
+from workermon.config import export
+from workermon.models import Datapoint, Rule, RuleState
+from workermon.notify import channels
+from workermon.rules import Facts, Horizon, forecast, line
+from workermon.views import backtest, rule_cases
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+#: A whole number of days, so that steps of every length begin here.
+T0 = 19_675 * DAY
+PARSER = config.Parser(channel_types=channels.CHANNEL_TYPES)
+
+FILE = """
+[[rules]]
+name = "disk-full-soon"
+metric = "disk_utilization"
+forecast = { reaches = 98, within = "6h", over = "1d" }
+severity = "warning"
+"""
+
+
+def rule(**keys: Any) -> Rule:
+    """Return a rule of 98 within 6 h over 1 d, unless told otherwise."""
+    given: dict[str, Any] = {"name": "full", "metric": "disk_utilization", "reaches": 98.0, "within": 6 * HOUR}
+    return forecast.KIND.rule(**{**given, **keys})
+
+
+def trace(value: Callable[[float], float], days: float, *, noise: float = 0.2, period: int = 300) -> list[Datapoint]:
+    """Return a percentage as a function of hours, with noise."""
+    chance = random.Random(7)
+    times = range(0, int(days * DAY), period)
+    return [Datapoint(T0 + at, min(100.0, max(0.0, value(at / HOUR) + chance.gauss(0, noise)))) for at in times]
+
+
+def judge(
+    used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **known: Any
+) -> tuple[RuleState, tuple[models.Transition, ...]]:
+    """Fold datapoints up to the slot at ``horizon``; ``known`` are further facts."""
+    facts = Facts(
+        series={used.metric or "": models.Series(period, tuple(points))},
+        condition=models.Condition(running_since=T0),
+        unit_of=lambda _: "percent",
+        **known,
+    )
+    return forecast.KIND.judge(used, state, facts, Horizon.until(horizon, period))
+
+
+def hours(used: Rule, points: Sequence[Datapoint], period: int = 300) -> list[tuple[float, str | None]]:
+    """Return at which hours it fired and resolved."""
+    _, transitions = judge(used, RuleState(), points, points[-1].at, period=period)
+    return [((one.at + period - T0) / HOUR, one.after) for one in transitions]
+
+
+# --- disks ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_fills_fires_within_hours_before() -> None:
+    """0.8 % an hour from 30 % reaches 98 % after 85 h: it fires six hours before, once."""
+    [(fired, severity)] = hours(rule(), trace(lambda hour: 30 + 0.8 * hour, 3.5))
+    assert severity == "critical"
+    assert fired == pytest.approx(79, abs=0.5)
+
+
+def test_one_that_fills_by_night_and_day_differently_fires_too() -> None:
+    """Daily breathing of some percent on top does not hide that it fills."""
+    points = trace(lambda hour: 30 + 0.8 * hour + 4 * math.sin(hour / 24 * 2 * math.pi), 3.5)
+    [(fired, _)] = hours(rule(), points)
+    assert 73 < fired < 82
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("flat", lambda hour: 90.0),
+        ("a job of a quarter of an hour each hour", lambda hour: 75 + 15 * (hour % 1 < 0.25)),
+        ("a step each half day", lambda hour: 50 + 4 * (hour // 12)),
+        ("emptied long before", lambda hour: 40 + hour % 24),
+        ("emptying", lambda hour: 97 - 0.5 * hour),
+    ],
+)
+def test_what_does_not_fill_is_silent(name: str, value: Callable[[float], float]) -> None:
+    """No alert of a disk that the line does not carry to the level."""
+    assert hours(rule(), trace(value, 4)) == [], name
+
+
+def test_a_daily_breath_is_silent_once_a_day_is_known() -> None:
+    """By the evening of its first day it may look like filling; afterwards the same slope is known to turn."""
+    found = hours(rule(), trace(lambda hour: 70 + 20 * math.sin(hour / 24 * 2 * math.pi), 6))
+    assert [at for at, _ in found if at > 12] == []
+
+
+def test_noise_alone_is_silent() -> None:
+    """Datapoints that scatter widely make no line."""
+    assert hours(rule(), trace(lambda _: 80.0, 3, noise=5)) == []
+
+
+def test_it_resolves_when_the_disk_is_cleaned() -> None:
+    """A clean-up begins the history anew: the old rise says nothing about the emptied disk."""
+    found = hours(rule(), trace(lambda hour: 20 + 3 * (hour % 24), 2))
+    assert [after for _, after in found] == ["critical", None, "critical"]
+    assert [at for at, _ in found] == pytest.approx([20, 24, 44], abs=0.6)
+
+
+def test_it_resolves_when_the_disk_stops_filling() -> None:
+    """A rise that ended is outvoted by the flat part once that is long enough, and it does not flap on the way."""
+    found = hours(rule(over=6 * HOUR), trace(lambda hour: min(94.0, 60 + 1.5 * hour), 3))
+    assert [after for _, after in found] == ["critical", None]
+
+
+def test_at_the_level_it_goes_on_firing() -> None:
+    """A disk that is full by now has reached the level: it fires although nothing rises any more."""
+    found = hours(rule(), trace(lambda hour: min(99.0, 70 + 1 * hour), 4, noise=0.1))
+    assert [after for _, after in found] == ["critical"]
+
+
+@pytest.mark.parametrize("unit", ["percent", "count"])
+def test_it_may_fall_to_a_level(unit: str) -> None:
+    """Free space that falls to 2 % is forecast, by the level of a percentage and by the values of all else."""
+    points = tuple(trace(lambda hour: max(0.5, 60 - 1 * hour), 3))
+    facts = Facts(series={"disk_free_percent": models.Series(300, points)}, unit_of=lambda _: unit)
+    used = rule(metric="disk_free_percent", reaches=2.0)
+    _, transitions = forecast.KIND.judge(used, RuleState(), facts, Horizon.until(points[-1].at, 300))
+    assert transitions[0].at == pytest.approx(T0 + 52 * HOUR, abs=HOUR)
+    assert "falls 1 % an hour: reaches 2 %" in forecast.KIND.summary(used, transitions[0], "percent", 60) or unit != (
+        "percent"
+    )
+
+
+def test_a_direction_is_taken_as_it_is_given() -> None:
+    """A file that says which way the level is reached is not second-guessed."""
+    assert forecast.Options(reaches=98, within=60, direction="falling").direction_of("percent", [50]) == "falling"
+    assert forecast.Options(reaches=98, within=60).direction_of("bytes", [500, 400, 20]) == "falling"
+    assert forecast.Options(reaches=98, within=60).direction_of("bytes", [50, 400, 20]) == "rising"
+
+
+@pytest.mark.parametrize("number", [11, 12])
+def test_twelve_datapoints_are_the_fewest(number: int) -> None:
+    """Eleven datapoints make no line, the twelfth does."""
+    points = [Datapoint(T0 + 300 * place, 50.0 + 3 * place) for place in range(number)]
+    assert len(hours(rule(), points)) == (number == 12)
+
+
+# --- however it is fed -------------------------------------------------------------------------------------------
+
+Turn = tuple[int, str | None]
+
+
+def plain(used: Rule, points: dict[int, Datapoint], last: int, period: int) -> list[Turn]:
+    """Evaluate by plain loops that share nothing with the kind: a line at the end of each step, by the definition."""
+    options = forecast.KIND.options(used)
+    step = max(options.over // 288 // period, 1) * period
+    turns: list[Turn] = []
+    firing = False
+    end = T0
+    while end + step <= last * period + period:
+        end += step
+        history = [points[slot] for slot in sorted(points) if end - options.over <= points[slot].at < end]
+        if not history or history[-1].at < end - step:
+            continue
+        left, firm = plain_left(history, options.reaches)
+        if left is not None and firm and left <= options.within:
+            now = True
+        else:
+            now = firing and left is not None and left <= 1.5 * options.within
+        if now != firing:
+            turns.append((history[-1].at, "critical" if now else None))
+            firing = now
+    return turns
+
+
+def medians(points: Sequence[Datapoint]) -> list[tuple[float, float]]:
+    """Return at most 64 points, the medians of as many neighbours each."""
+    size = math.ceil(len(points) / 64)
+    parts = [points[at : at + size] for at in range(0, len(points), size)]
+    return [(statistics.median(one.at for one in part), statistics.median(one.value for one in part)) for part in parts]
+
+
+def plain_left(history: list[Datapoint], level: float) -> tuple[float | None, bool]:
+    """Return the seconds until a rising line reaches the level, and whether it is firm."""
+    if len(history) < 12:
+        return None, False
+    rough = medians(history)
+    heights = [height for _, height in rough]
+    span = max(heights) - min(heights)
+    size = math.ceil(len(history) / 64)
+    for place in reversed(range(1, len(heights))):
+        fell = max(heights[max(0, place - 2) : place]) - heights[place] > span / 2
+        before = heights[max(0, place - 8) : place - 1] or heights[:1]
+        if fell and heights[place] < min(before) - span / 4:
+            history = history[place * size :]
+            break
+    if statistics.median(one.value for one in history[-3:]) >= level:
+        return 0, True
+    if len(history) < 12:
+        return None, False
+    fitted = medians(history)
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.combinations(fitted, 2)]
+    slope = statistics.median(slopes)
+    if slope <= 0:
+        return None, False
+    rest = [height - slope * at for at, height in fitted]
+    spread = 1.4826 * statistics.median(abs(one - statistics.median(rest)) for one in rest)
+    agreeing = (sum(one > 0 for one in slopes) + sum(one == 0 for one in slopes) / 2) / len(slopes)
+    length = fitted[-1][0] - fitted[0][0]
+    left = max((level - (statistics.median(rest[-5:]) + slope * history[-1].at)) / slope, 0)
+    number = len(fitted)
+    chance = (2 * (2 * number + 5) / (9 * number * (number - 1))) ** 0.5
+    return left, agreeing >= max(0.75, 0.5 + 3.5 * chance / 2) and slope * length >= 4 * spread and left <= 4 * length
+
+
+VALUES = st.one_of(st.none(), st.sampled_from([0.0, 0.5, 1.0, -1.0, 6.0, -30.0]))
+SHAPES = st.sampled_from([(HOUR, HOUR), (4 * HOUR, 2 * HOUR), (10 * HOUR, 12 * HOUR)])
+
+
+@st.composite
+def series(draw: st.DrawFn) -> list[float | None]:
+    """Draw values that mostly rise, in a stretch with gaps, falls and jumps."""
+    value, rise, values = draw(st.sampled_from([40.0, 80.0, 92.0])), draw(st.sampled_from([0.0, 0.5, 1.0])), []
+    for change in draw(st.lists(VALUES, min_size=1, max_size=60)):
+        value = min(max(value + rise + (change or 0.0), 0.0), 100.0)
+        values.append(None if change is None else value)
+    return values
+
+
+@given(series(), SHAPES, st.sampled_from([60, 300]), st.data())
+@settings(max_examples=150, deadline=None)
+def test_late_lost_and_grouped(
+    values: list[float | None], shape: tuple[int, int], period: int, data: st.DataObject
+) -> None:
+    """Wake-ups lost or grouped, datapoints late or revised: the state is that of one call, the turns a plain loop's."""
+    used, lateness = rule(over=shape[0], within=shape[1]), data.draw(st.sampled_from([300, 900, 3600]))
+    reach = lateness // period
+    arrivals = sorted(
+        (slot + data.draw(st.integers(0, reach)), slot, value) for slot, value in enumerate(values) if value is not None
+    )
+    for slot in data.draw(st.lists(st.integers(0, len(values) - 1), max_size=3)):
+        if values[slot] is not None:
+            arrivals.append((slot + reach, slot, data.draw(st.sampled_from([10.0, 97.0]))))
+    known: dict[int, Datapoint] = {}
+    state, recorded, pending = RuleState(), list[models.Transition](), list[int]()
+    end = max([len(values) - 1, *(arrival[0] for arrival in arrivals)])
+    for now in range(end + 1):
+        for _, slot, value in (arrival for arrival in arrivals if arrival[0] == now):
+            known[slot] = Datapoint(T0 + period * slot, value)
+            pending.append(known[slot].at)
+        if now < end and data.draw(st.booleans()):
+            continue
+        changed_from, pending = min(pending, default=None), []
+        asked = T0 + period * min(now, len(values) - 1)
+        facts = Facts(changed_from=changed_from, lateness=lateness)
+        need = forecast.KIND.needed_from(used, state, Horizon.until(asked, period), facts)
+        points = [known[slot] for slot in sorted(known) if need is None or known[slot].at >= need]
+        state, found = judge(used, state, points, asked, period=period, changed_from=changed_from, lateness=lateness)
+        recorded += found
+    final = [known[slot] for slot in sorted(known)]
+    last = T0 // period + len(values) - 1
+    once, transitions = judge(used, RuleState(), final, last * period, period=period, lateness=lateness)
+    assert state == once
+    by_slot = {point.at // period: point for point in final}
+    turns = plain(used, by_slot, last, period)
+    assert [(one.at, one.after) for one in transitions] == turns
+    standing: list[Turn] = []
+    for one in recorded:
+        if one.correction and (one.at, one.before) in standing:
+            standing.remove((one.at, one.before))
+        else:
+            standing.append((one.at, one.after))
+    assert sorted(standing, key=lambda turn: turn[0]) == turns
+
+
+@pytest.mark.parametrize("metric", ["disk_utilization"])
+def test_a_backtest_equals_a_plain_loop(metric: str) -> None:
+    """A replay of a disk that fills, is cleaned and breathes gives the episodes of the plain loop."""
+    points = trace(lambda hour: 20 + 3 * (hour % 25) + 4 * math.sin(hour / 24 * 2 * math.pi), 4, period=900)
+    used = rule(metric=metric)
+    turns = plain(used, {point.at // 900: point for point in points}, points[-1].at // 900, 900)
+    episodes = backtest.episodes(used, [models.Series(900, tuple(points))], unit="percent")
+    assert len(episodes) >= 3
+    assert [at for one in episodes for at in (one.begin, one.end) if at is not None] == [at for at, _ in turns]
+    assert episodes[0].peak == max(one.value for one in points if episodes[0].begin <= one.at < (episodes[0].end or 0))
+
+
+def test_a_long_history_is_read_only_when_a_step_is_due() -> None:
+    """Between two steps it asks for no history, at the end of one for all of it."""
+    used = rule()
+    points = trace(lambda _: 50.0, 1.2, period=60)
+    cut = points[-1].at // 300 * 300 - 60
+    state, _ = judge(used, RuleState(), [one for one in points if one.at <= cut], cut, period=60)
+    assert state.cursor == cut - 240
+    for newest, long in ((cut + 60, False), (cut + 240, False), (cut + 300, True)):
+        need = forecast.KIND.needed_from(used, state, Horizon.until(newest, 60), Facts())
+        assert need is not None
+        assert (need <= newest - DAY + 60) is long
+
+
+# --- the file ------------------------------------------------------------------------------------------------------
+
+
+def configuration(text: str = FILE) -> models.Configuration:
+    """Return what a file puts in force."""
+    return config.to_configuration(PARSER.parse(text, "f.toml"), config.DEFAULT)
+
+
+def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
+    """The parser reads its keys, JSON keeps them, and an exported file makes the same rule."""
+    made = configuration()
+    [used] = made.rules
+    assert (used.kind, used.severity) == ("forecast", "warning")
+    assert forecast.KIND.options(used) == forecast.Options(reaches=98, within=6 * HOUR, over=DAY)
+    assert models.Configuration.model_validate_json(made.model_dump_json()).rules == made.rules
+    falling = configuration(FILE.replace("98,", '2, direction = "falling",'))
+    for each in (made, falling):
+        assert configuration(export.text(each, ())).rules == each.rules
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("reaches", "reach", "line 5, column 14: rules[0].forecast.reach: is not a known key; did you mean reaches?"),
+        ('"6h"', '"6 hours"', "line 5, column 28: rules[0].forecast.within: '6 hours' is not a duration"),
+        ('"1d"', '"1h"', "line 5, column 28: rules[0].forecast.within: 6h is more than 4 times over, 1h"),
+        ('"1d"', '"60d"', "line 5, column 43: rules[0].forecast.over: must be at least 1m and at most 31d"),
+        ('"1d"', '"1d", direction = "up"', "rules[0].forecast.direction: 'up' is none of rising, falling"),
+        ("reaches = 98,", "", "line 5, column 1: rules[0].forecast.reaches: is missing"),
+        ("severity", "severty", "line 6, column 1: rules[0].severty: is not a known key; did you mean severity?"),
+        ("severity", 'breach = "2 of 3"\nseverity', "rules[0].breach: is not for forecast = …; remove it"),
+        ("forecast", "forecst", "line 5, column 1: rules[0].forecst: is not a known key; did you mean forecast?"),
+        ("disk_utilization", "disk_utilisation", "did you mean disk_utilization?"),
+    ],
+)
+def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:
+    """A mistake has its line and column, what is wrong and the nearest right word."""
+    with pytest.raises(errors.InvalidInput) as refused:
+        configuration(FILE.replace(old, new, 1))
+    assert says in str(refused.value)
+
+
+def test_a_history_longer_than_the_ledger_keeps_is_warned_of() -> None:
+    """The file is valid, and a warning says how much the ledger has to keep."""
+    text = FILE.replace('"1d"', '"3d"')
+
+    def warned(text: str) -> list[str]:
+        return config.warnings(PARSER.parse(text, "f.toml"), lambda _: "")
+
+    [warning] = warned(text)
+    assert 'raise it: [collect] retention = "3d"' in warning
+    assert warned(text + '[collect]\nretention = "3d"\n') == []
+
+
+def test_its_cases_are_tried() -> None:
+    """A case of the file is evaluated by the line, in the unit of the metric."""
+    text = """
+[[rules.cases]]
+name = "fills"
+period = 300
+values = [50, 53, 56, 59, 62, 65, 68, 71, 74, 77, 80, 83]
+turns = [{ at = 12, to = "warning" }]
+"""
+    file = PARSER.parse(FILE + text, "f.toml")
+    assert rule_cases.test(file, configuration(FILE + text)).passed
+
+
+def test_too_few_datapoints_by_its_own_history() -> None:
+    """A rule whose history cannot hold twelve datapoints of the worker's metric says that it cannot fire."""
+    used = rule(metric="cpu_utilization", over=HOUR // 2, within=HOUR)
+    worker = models.Worker(id="i-0abc0123456789def", name="a", region="us-east-1", added_at=T0, incarnation="x")
+    obstacle = forecast.KIND.cannot_fire(used, worker, models.Condition(), config.DEFAULT)
+    assert obstacle is not None
+    assert str(obstacle) == ("30 min of cpu_utilization at 5 min are 6 datapoints, 12 are needed; choose a longer over")
+    assert forecast.KIND.cannot_fire(rule(), worker, models.Condition(), config.DEFAULT) is None
+
+
+# --- through the monitor -----------------------------------------------------------------------------------------
+
+
+def test_it_is_evaluated_notified_and_explained() -> None:
+    """A disk that fills notifies in the words of the line; why shows the line; a clean-up resolves it."""
+    monitor = testing.Monitor(configuration(FILE.replace("disk_utilization", "cpu_utilization")), T0)
+    worker = models.Worker(
+        id="i-0abc0123456789def",
+        name="render-07",
+        region="us-east-1",
+        added_at=T0,
+        incarnation="x",
+        interval=300,
+    )
+    monitor.ec2.put(models.Instance(id=worker.id, region="us-east-1", status="running"))
+    monitor.workers.add([worker])
+    monitor.schedule.put([worker], T0)
+    values = [85 + 0.1 * place for place in range(70)] + [20.0] * 6
+    monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T0 + 300 * n, value) for n, value in enumerate(values)])
+    explained: list[dict[str, Any]] = []
+    for _ in range(80):
+        monitor.clock.advance(300)
+        monitor.collect()
+        monitor.get(evaluate.Evaluation).evaluate([worker.id])
+        monitor.deliver()
+        (record,) = monitor.workers.get([worker.id]).values()
+        [shown] = monitor.get(views.Explanation).why(record, "cpu_utilization").to_json()["rules"]
+        explained.append(json.loads(json.dumps(shown)))
+    fired, resolved = [one for one in monitor.received if one.rule == "disk-full-soon"]
+    assert (fired.kind, fired.status, fired.severity, fired.threshold) == ("forecast", "firing", "warning", 98)
+    assert fired.summary.startswith("render-07: cpu_utilization 9")
+    assert "rises 1.2 % an hour: reaches 98 % in about" in fired.summary
+    assert resolved.status == "resolved"
+    assert resolved.value == 20
+    few = next(one for one in explained if (one["line"] or {}).get("state") == "few")
+    assert "12 are needed" in few["now"]
+    firing = next(one for one in explained if one["state"] == "warning")
+    assert firing["line"]["slope"] == pytest.approx(1.2)
+    assert firing["line"]["left"] == pytest.approx((98 - firing["line"]["value"]) / 1.2 * 3600, abs=400)
+    assert firing["forecast"] == {"reaches": 98, "within": 6 * HOUR, "over": DAY, "direction": None}
+
+
+def test_the_level_is_drawn() -> None:
+    """A chart of the metric draws the level on the side from which it is reached."""
+    assert [(one.side, one.threshold) for one in forecast.KIND.drawn(rule())] == [("above", 98)]
+
+
+def test_the_cost_of_a_line_is_bounded() -> None:
+    """However many datapoints there are, no more than the points of a line are compared."""
+    points = [Datapoint(T0 + place, float(place)) for place in range(10_000)]
+    assert len(line.taken_together(points)) <= line.MAX_POINTS
