@@ -462,18 +462,30 @@ W = "i-0aaaaaaaaaaaaaaaa"
 def test_the_status_checks_are_asked_of_cloudwatch() -> None:
     """They are collected from EC2, which keeps nothing; CloudWatch has each minute of them under its own name."""
     points = [(1_699_999_200 + 60 * number, float(number > 3)) for number in range(10)]
-    metric = cloudwatch_history.CHECKS
+    metric = cloudwatch_history.CHECKS[models.STATUS_CHECK_FAILED]
     asked, series = history(metric, points, 1_699_999_000)
     assert [(one.metric.metric_name, one.queries) for one in asked] == [("StatusCheckFailed", 1)]
     [only] = series[W, "status_check_failed"]
     assert (only.period, [point.value for point in only.points]) == (60, [value for _, value in points])
 
 
+def test_each_check_that_cloudwatch_has_is_asked_under_its_own_name() -> None:
+    """System, instance and attached EBS have a metric of their own there; application and performance have none."""
+    names = {name: metric.metric_name for name, metric in cloudwatch_history.CHECKS.items()}
+    assert names == {
+        "status_check_failed": "StatusCheckFailed",
+        "system_check_failed": "StatusCheckFailed_System",
+        "instance_check_failed": "StatusCheckFailed_Instance",
+        "ebs_check_failed": "StatusCheckFailed_AttachedEBS",
+    }
+
+
 def test_a_price_is_that_of_every_query() -> None:
     """Each span and each dimension set is a metric of its own, a thousandth of a cent each."""
     worker = models.Worker(id=W, name="w", region="us-east-1", added_at=0, incarnation="1")
     two = (cloudwatch_history.Span(300, 0, 60), cloudwatch_history.Span(60, 60, 120))
-    asked = [cloudwatch_history.Wanted(worker, cloudwatch_history.CHECKS, two, ((("a", "b"),),) * 3)]
+    metric = cloudwatch_history.CHECKS[models.STATUS_CHECK_FAILED]
+    asked = [cloudwatch_history.Wanted(worker, metric, two, ((("a", "b"),),) * 3)]
     assert cloudwatch_history.price(asked) == (6, pytest.approx(0.00006))  # type: ignore[comparison-overlap]
     assert cloudwatch_history.price([]) == (0, 0.0)
 

@@ -218,7 +218,7 @@ def test_history_is_by_cloudwatch_s_timestamps(ok: Any, run: Any, world: Any) ->
     since = int(world.clock()) - (at - 300)
     assert len(json.loads(ok("history", A, "cpu_utilization", "--since", str(since), "--json"))["datapoints"]) == 1
     every = {one["metric"] for one in json.loads(ok("history", A, "--json"))["datapoints"]}
-    assert every == {"cpu_utilization", "status_check_failed"}
+    assert every == {"cpu_utilization", "status_check_failed", "system_check_failed", "instance_check_failed"}
     assert "42.5 %" in ok("history", A)
     assert "metric cpu: is not known" in one_line(run("history", A, "cpu"), 3)
 

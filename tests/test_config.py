@@ -98,7 +98,7 @@ def test_the_contract_s_file_is_taken_whole() -> None:
 
 
 def test_with_no_file_the_contract_s_rules_hold() -> None:
-    """The default rules are the five that the contract states, and they notify the log."""
+    """The default rules are those that the contract states, and they notify the log."""
     shown = {
         rule.name: (rule.metric or rule.kind, rules.KINDS[rule.kind].export(rule)) for rule in config.DEFAULT.rules
     }
@@ -108,6 +108,11 @@ def test_with_no_file_the_contract_s_rules_hold() -> None:
         "memory-high": ("memory_utilization", {"above": {"warning": 80, "critical": 90}, **counts}),
         "disk-high": ("disk_utilization", {"above": {"warning": 90, "critical": 98}, **counts}),
         "status-check-failed": ("status_check_failed", {"above": {"critical": 0}, **counts, "breach": "2 of 2"}),
+        "application-check-failed": (
+            "application_check_failed",
+            {"above": {"critical": 0}, **counts, "breach": "2 of 2"},
+        ),
+        "performance-check-failed": ("performance_check_failed", {"above": {"warning": 0}, **counts}),
         "no-data": ("no-data", {"intervals": 3, "severity": "critical"}),
     }
     assert all(rule.notify == ("log",) for rule in config.DEFAULT.rules)

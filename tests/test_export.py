@@ -15,6 +15,8 @@ from tests.support.commands import A, B, C, Session, one_line
 from workermon import cli, config, costs, errors, fleet, models, testing
 from workermon.config import export
 
+CHECK_RULES = ("status-check-failed", "application-check-failed", "performance-check-failed")
+
 FILE = """
 [[workers]]
 id = "i-0aaaaaaaaaaaaaaaa"
@@ -168,7 +170,7 @@ def test_a_plan_tells_the_difference_and_changes_nothing(ok: Any, run: Any, worl
     assert told["rule_changes"] == {
         "added": ["quiet"],
         "changed": ["cpu-high"],
-        "removed": ["memory-high", "disk-high", "status-check-failed", "no-data"],
+        "removed": ["memory-high", "disk-high", *CHECK_RULES, "no-data"],
     }
     assert told["channels"]["added"] == ["ops"]
     assert told["collected"]["added"] == ["gpu_utilization"]

@@ -83,7 +83,12 @@ STATUSES = b"""<?xml version="1.0" encoding="UTF-8"?>
       <eventsSet><item><code>system-reboot</code></item></eventsSet>
       <instanceState><code>16</code><name>running</name></instanceState>
       <systemStatus><status>impaired</status><details><item><status>failed</status></item></details></systemStatus>
-      <instanceStatus><status>ok</status></instanceStatus>
+      <instanceStatus><status>ok</status><details><item><name>reachability</name></item></details></instanceStatus>
+      <attachedEbsStatus><details><item><impairedSince>2026-11-20T10:00:00Z</impairedSince></item></details>
+        <status>impaired</status></attachedEbsStatus>
+      <applicationStatus><status>not-applicable</status></applicationStatus>
+      <performanceStatus><status>impaired</status><impairedSince>2026-11-20T10:00:00Z</impairedSince>
+        <remediation>Stop &amp; start</remediation></performanceStatus>
     </item>
     <item><instanceId>i-00000000000000002</instanceId><instanceState><name>stopped</name></instanceState></item>
     <item><instanceId>i-00000000000000003</instanceId><instanceState/><systemStatus/><instanceStatus/></item>
@@ -109,7 +114,13 @@ def test_statuses_are_read_past_botocore_and_the_rest_is_left_to_it() -> None:
         {
             "InstanceId": "i-00000000000000001", "InstanceState": {"Name": "running"},
             "Events": [{"Code": "system-reboot"}],
-            "SystemStatus": {"Status": "impaired"}, "InstanceStatus": {"Status": "ok"},
+            "SystemStatus": {"Status": "impaired", "Details": [{"Status": "failed"}]},
+            "InstanceStatus": {"Status": "ok"},
+            "AttachedEbsStatus": {"Status": "impaired", "Details": [{"ImpairedSince": "2026-11-20T10:00:00Z"}]},
+            "ApplicationStatus": {"Status": "not-applicable"},
+            "PerformanceStatus": {
+                "Status": "impaired", "ImpairedSince": "2026-11-20T10:00:00Z", "Remediation": "Stop & start",
+            },
         },
         {"InstanceId": "i-00000000000000002", "InstanceState": {"Name": "stopped"}},
         {"InstanceId": "i-00000000000000003", "InstanceState": {}, "SystemStatus": {}, "InstanceStatus": {}},
@@ -140,7 +151,17 @@ def test_the_short_way_to_statuses_brings_what_botocore_brings(
     first = min(aws.simulation.machines)
     aws.simulation.schedule(first, "instance-retirement", 1_900_000_000, 1_900_003_600, description="<old> & worn")
     aws.simulation.schedule(first, "system-reboot", 1_900_000_060, deadline=1_900_086_400)
+    slow = simulation.Check("impaired", 1_700_000_000, "Stop <it> & start it")
+    aws.simulation.set_checks(first, "impaired", attached_ebs=simulation.Check("impaired", 1_700_000_060))
+    second = max(aws.simulation.machines)
+    aws.simulation.set_checks(second, "ok", application="not-applicable", performance=slow)
     short = asked()
+    assert short[first].checks == models.Checks(system="impaired", instance="ok", attached_ebs="impaired")
+    assert short[first].impairments["attached_ebs"] == models.Impairment(since=1_700_000_060)
+    assert short[second].checks == models.Checks(system="ok", instance="ok", performance="impaired")
+    assert short[second].impairments == {
+        "performance": models.Impairment(since=1_700_000_000, remediation="Stop <it> & start it")
+    }
     assert [event.code for event in short[first].events or ()] == ["instance-retirement", "system-reboot"]
     aws.fail("deny", "DescribeInstanceStatus")
     with pytest.raises(errors.AwsDenied):

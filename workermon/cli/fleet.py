@@ -286,8 +286,11 @@ def _lines(worker: views.WorkerDetail, at: float) -> Iterator[tuple[str, str]]:
     yield "id", worker.id
     yield "region", worker.region if worker.account == "default" else f"{worker.region}, {worker.account}"
     yield "status", _status(worker)
-    checks = worker.status_checks
-    yield "status checks", f"system {checks.system}, instance {checks.instance}" if checks else "-"
+    answered = worker.status_checks.answered if worker.status_checks else {}
+    yield "status checks", ", ".join(f"{name} {outcome}" for name, outcome in answered.items()) or "-"
+    for check in worker.impaired:
+        since = "" if check.since is None else f" since {models.rfc3339(check.since)}"
+        yield "impaired", f"{check.check}{since}{f': {check.remediation}' if check.remediation else ''}"
     yield "monitoring", f"{worker.monitoring}, every {worker.interval} s"
     yield "labels", ", ".join(f"{key}={value}" for key, value in worker.labels.items()) or "-"
     yield "added", f"{models.rfc3339(worker.added_at)} by {worker.origin}"

@@ -240,7 +240,11 @@ def _checks(row: _Row) -> Text:
         return Text("-", style="dim")
     styles = {"ok": "green", "impaired": "bold red"}
     text = Text(checks.system, style=styles.get(checks.system, "dim"))
-    return text.append("/", style="dim").append(checks.instance, style=styles.get(checks.instance, "dim"))
+    text.append("/", style="dim").append(checks.instance, style=styles.get(checks.instance, "dim"))
+    for name in checks.impaired():
+        if name not in ("system", "instance"):
+            text.append(f" {name}", style="bold red")
+    return text
 
 
 _METRICS = (("cpu", "cpu_utilization"), ("memory", "memory_utilization"), ("disk", "disk_utilization"))

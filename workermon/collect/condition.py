@@ -31,7 +31,7 @@ def after(
     run: Run, before: models.Condition, sample: models.Sample, status: models.InstanceStatus, fetched: Fetched
 ) -> models.Condition:
     """Return the condition of a worker after a collection."""
-    names = {*run.configuration.collect, models.STATUS_CHECK_FAILED}
+    names = {*run.configuration.collect, *models.CHECK_METRICS}
     expected = {name: at for name, at in before.expected.items() if name in names and name not in fetched.expected}
     expected |= {name: at for name, at in fetched.expected.items() if at is not None}
     running = sample.status == "running"
@@ -40,6 +40,7 @@ def after(
     return models.Condition(
         status=sample.status,
         checks=sample.checks,
+        impairments=status.impairments,
         slot=sample.slot,
         collected_at=run.at,
         succeeded_at=before.succeeded_at if fetched.failed else run.at,

@@ -95,7 +95,7 @@ def _account(name: str, section: grammar.AccountSection) -> models.Account:
 
 def _metrics(sections: Iterable[grammar.MetricSection], kinds: Kinds) -> dict[str, models.Metric]:
     metrics: dict[str, models.Metric] = {}
-    reserved = {models.STATUS_CHECK_FAILED, *(kind.pseudo_metric for kind in kinds.values())}
+    reserved = {*models.CHECK_METRICS, *(kind.pseudo_metric for kind in kinds.values())}
     for place, section in enumerate(sections):
         path = f"metrics[{place}]"
         if section.name in reserved:
@@ -166,14 +166,14 @@ def to_configuration(file: File, previous: models.Configuration, kinds: Kinds = 
 def _collected(made: models.Configuration, kinds: Kinds) -> tuple[str, ...]:
     """Return the metrics to collect: those that the file chose, else the defaults and what the rules need."""
     if made.chosen is not None:
-        return tuple(name for name in dict.fromkeys(made.chosen) if name != models.STATUS_CHECK_FAILED)
+        return tuple(name for name in dict.fromkeys(made.chosen) if name not in models.CHECK_METRICS)
     needed = (name for rule in made.rules for name in kinds[rule.kind].metrics(rule) if name in made.metrics)
     return tuple(dict.fromkeys((*catalogue.DEFAULT_METRICS, *needed)))
 
 
 def _check_references(file: File, made: models.Configuration, kinds: Kinds) -> None:
     """Refuse a name of a metric, channel, rule or account that the configuration does not have."""
-    known = {*made.metrics, models.STATUS_CHECK_FAILED}
+    known = {*made.metrics, *models.CHECK_METRICS}
     for place, name in enumerate(made.chosen or ()):
         _check_known(f"collect.metrics[{place}]", name, known, "metric")
     for place, rule in enumerate(made.rules):
@@ -208,10 +208,10 @@ def _check_metrics(path: str, rule: models.Rule, made: models.Configuration, kin
     """Refuse a metric that is not known; ``ours``: the rule is of the file, so its metric has to be collected."""
     pseudo_metrics = [kind.pseudo_metric for kind in kinds.values() if kind.pseudo_metric is not None]
     for metric in kinds[rule.kind].metrics(rule):
-        if metric == models.STATUS_CHECK_FAILED:
+        if metric in models.CHECK_METRICS:
             continue
         if metric not in made.metrics:
-            names = (*made.metrics, models.STATUS_CHECK_FAILED, *pseudo_metrics)
+            names = (*made.metrics, *models.CHECK_METRICS, *pseudo_metrics)
             raise problems.Mistake(f"{path}.metric", f"{metric} is not a known metric", errors.nearest(metric, names))
         if ours and metric not in made.collect:
             why = f"{metric} is not collected, so the rule could never fire"

@@ -114,6 +114,13 @@ DEFAULT = Configuration(
         threshold.KIND.rule(
             "status-check-failed", metric=STATUS_CHECK_FAILED, above=Levels(critical=0), breach=Count(m=2, n=2)
         ),
+        threshold.KIND.rule(
+            "application-check-failed",
+            metric="application_check_failed",
+            above=Levels(critical=0),
+            breach=Count(m=2, n=2),
+        ),
+        threshold.KIND.rule("performance-check-failed", metric="performance_check_failed", above=Levels(warning=0)),
         no_data.KIND.rule("no-data"),
     ),
     channels=DEFAULT_CHANNELS,

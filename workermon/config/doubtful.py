@@ -12,7 +12,7 @@ from workermon.rules import forecast, threshold
 #: The least and the greatest value of metrics whose values have a range.
 _RANGES: Mapping[str, tuple[float, float]] = {
     **{name: (0.0, 100.0) for name, metric in catalogue.CATALOGUE.items() if metric.unit == "percent"},
-    models.STATUS_CHECK_FAILED: (0.0, 1.0),
+    **dict.fromkeys(models.CHECK_METRICS, (0.0, 1.0)),
 }
 
 

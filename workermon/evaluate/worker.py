@@ -113,7 +113,7 @@ def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, 
         if not kind.metrics(rule):
             unit = kind.unit(rule, configuration)
             plans.append(Plan(rule=rule, kind=kind, alert=basis.alerts.get(rule.name), unit=unit))
-        elif condition.status == "running":
+        elif condition.status == "running" and not kind.waits(rule, condition):
             plan = Plan(rule=rule, kind=kind, alert=basis.alerts.get(rule.name), unit=kind.unit(rule, configuration))
             plans += _over_datapoints(plan, basis, configuration, facts, begin)
     return Case(basis=basis, plans=tuple(plans))

@@ -15,7 +15,7 @@ from typing import Any
 
 from workermon import models
 from workermon.local import wire
-from workermon.local.simulation import STATES, Machine, Scheduled, Simulation, Stream
+from workermon.local.simulation import STATES, Check, Machine, Scheduled, Simulation, Stream
 
 #: Instance ids in one DescribeInstanceStatus.
 STATUS_IDS = 100
@@ -109,20 +109,13 @@ class Api:
         return {"instanceStatusSet": [self._status(machine) for machine in page], "nextToken": token}
 
     def _status(self, machine: Machine) -> dict[str, Any]:
-        system, instance = self._simulation.status(machine)
-
-        def summary(check: str) -> dict[str, Any]:
-            known = {"ok": "passed", "impaired": "failed"}.get(check)
-            details = [{"name": "reachability", "status": known or check}]
-            return {"status": check, "details": details if check != "not-applicable" else None}
-
+        checks = self._simulation.status(machine)
         return {
             "instanceId": machine.id,
             "availabilityZone": machine.region + "a",
             "eventsSet": [_scheduled(event) for event in machine.events] or None,
             "instanceState": {"code": STATES[machine.state], "name": machine.state},
-            "systemStatus": summary(system),
-            "instanceStatus": summary(instance),
+            **{element: _check(name, checks[name]) for name, element in _CHECKS.items() if name in checks},
         }
 
     def _chosen(self, params: dict[str, Any], region: str) -> list[Machine]:
@@ -240,6 +233,27 @@ class Api:
 
     def _get_caller_identity(self, _params: dict[str, Any], _region: str) -> dict[str, Any]:
         return {"Arn": "arn:aws:iam::123456789012:user/simulated", "UserId": "AIDASIMULATED", "Account": "123456789012"}
+
+
+#: The elements of the status checks.
+_CHECKS = {
+    "system": "systemStatus",
+    "instance": "instanceStatus",
+    "attached_ebs": "attachedEbsStatus",
+    "application": "applicationStatus",
+    "performance": "performanceStatus",
+}
+
+
+def _check(name: str, check: Check) -> dict[str, Any]:
+    """Return a status check: the newer two say by themselves since when they are impaired, the others in details."""
+    since = {} if check.impaired_since is None else {"impairedSince": _time(check.impaired_since)}
+    if name in ("application", "performance"):
+        remediation = {} if check.remediation is None else {"remediation": check.remediation}
+        return {"status": check.status, **since, **remediation}
+    known = {"ok": "passed", "impaired": "failed"}.get(check.status, check.status)
+    details = None if check.status == "not-applicable" else [{"name": "reachability", "status": known, **since}]
+    return {"status": check.status, "details": details}
 
 
 def _listed(params: dict[str, Any], name: str) -> list[Any]:

@@ -42,6 +42,15 @@ class Scheduled:
     description: str = ""
 
 
+@dataclass(frozen=True)
+class Check:
+    """How a status check of EC2 stands; ``impaired_since`` in seconds."""
+
+    status: str
+    impaired_since: float | None = None
+    remediation: str | None = None
+
+
 #: EC2's default reasons for a state.
 REASONS = {
     "pending": ("pending", "pending"),
@@ -66,8 +75,8 @@ class Machine:
     detailed: bool
     states: list[tuple[float, str]]
     number: int
-    #: (system, instance) where a test has set them.
-    checks: tuple[str, str] | None = None
+    #: By name, where a test has set them; those that are not there are not answered.
+    checks: dict[str, Check] | None = None
     #: Code and message of EC2's reason for the last change of state.
     reason: tuple[str, str] | None = None
     #: What is scheduled, as DescribeInstanceStatus lists it.
@@ -203,9 +212,16 @@ class Simulation:
         machine.events.append(event)
         return event
 
-    def set_checks(self, instance_id: str, system: str | None = None, instance: str = "ok") -> None:
-        """Fix both status checks of an instance; without arguments they follow the simulation again."""
-        self.machines[instance_id].checks = None if system is None else (system, instance)
+    def set_checks(
+        self, instance_id: str, system: str | None = None, instance: str = "ok", **others: str | Check
+    ) -> None:
+        """Fix the status checks of an instance; without arguments they follow the simulation again.
+
+        ``others`` are ``attached_ebs``, ``application`` and ``performance``; one that is not given is not answered.
+        """
+        given = {} if system is None else {"system": system, "instance": instance, **others}
+        checks = {name: Check(each) if isinstance(each, str) else each for name, each in given.items()}
+        self.machines[instance_id].checks = checks or None
 
     def forget(self, instance_id: str) -> None:
         """Have EC2 forget an instance, as an hour after its termination; its metrics stay."""
@@ -238,14 +254,21 @@ class Simulation:
 
     # --- what AWS would say
 
-    def status(self, machine: Machine) -> tuple[str, str]:
-        """Return the present system and instance status checks."""
-        if machine.state != "running":
-            return ("initializing", "initializing") if machine.state == "pending" else ("not-applicable",) * 2
-        if machine.checks:
+    def status(self, machine: Machine) -> dict[str, Check]:
+        """Return the present status checks by name; performance is answered for every other machine."""
+        if machine.state == "running" and machine.checks:
             return machine.checks
-        impaired = self._incident(machine, "status", self._slot(self.now()))
-        return "ok", "impaired" if impaired else "ok"
+        outcome = {"running": "ok", "pending": "initializing"}.get(machine.state, "not-applicable")
+        checks = {name: Check(outcome) for name in ("system", "instance", "attached_ebs", "application")}
+        if machine.number % 2:
+            checks["performance"] = Check(outcome)
+        slot = self._slot(self.now())
+        if machine.state == "running" and (incident := self._incident(machine, "status", slot)):
+            checks["instance"] = Check("impaired", self._start(incident))
+        return checks
+
+    def _start(self, incident: Incident) -> float:
+        return (self._began or 0) + incident.start * self.period
 
     def points(self, stream: Stream, since: float, until: float) -> Iterator[tuple[int, float]]:
         """Yield what has appeared of a stream by now: ``since`` included, ``until`` not, in order of time."""

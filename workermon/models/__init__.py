@@ -54,6 +54,14 @@ from workermon.models.base import (
     seconds,
     to_json,
 )
+from workermon.models.checks import (
+    CHECK_METRICS,
+    STATUS_CHECK_FAILED,
+    Check,
+    CheckName,
+    Checks,
+    Impairment,
+)
 from workermon.models.configuration import (
     LATENESS,
     PROTECTED_VARIABLES,
@@ -105,7 +113,6 @@ from workermon.models.rule import Count, Flapping, FlapState, Levels, Rule, Rule
 from workermon.models.sample import (
     LOST_METRICS,
     MANY_LATE,
-    STATUS_CHECK_FAILED,
     AccountState,
     CollectionError,
     Condition,
@@ -130,8 +137,6 @@ from workermon.models.worker import (
     GONE,
     STOPPED,
     AccountRegion,
-    Check,
-    Checks,
     Instance,
     InstanceStatus,
     Monitoring,
@@ -151,6 +156,7 @@ __all__ = [
     "CANARY",
     "CANARY_CHANNEL",
     "CANARY_EVERY",
+    "CHECK_METRICS",
     "CLOCK_SKEW",
     "DAY",
     "DELIVERY",
@@ -182,6 +188,7 @@ __all__ = [
     "BudgetDecision",
     "Channel",
     "Check",
+    "CheckName",
     "Checks",
     "ClaimedNotification",
     "CollectionError",
@@ -198,6 +205,7 @@ __all__ = [
     "Frozen",
     "HistoryEntry",
     "Hour",
+    "Impairment",
     "Instance",
     "InstanceId",
     "InstanceStatus",

@@ -8,9 +8,9 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from workermon.models.base import DAY, Frozen, Text
+from workermon.models.checks import CHECK_METRICS
 from workermon.models.maintenance import Maintenance
 from workermon.models.rule import Rule
-from workermon.models.sample import STATUS_CHECK_FAILED
 from workermon.models.worker import DEFAULT_ACCOUNT, AccountRegion, account_and_region
 
 #: Seconds. How late a datapoint may come or be revised and still count, by default.
@@ -158,4 +158,4 @@ class Configuration(Frozen):
 
     def unit_of(self, metric: str) -> str:
         """Return the unit of a metric's values: ``count`` for the status checks, as CloudWatch's StatusCheckFailed."""
-        return "count" if metric == STATUS_CHECK_FAILED else self.metrics[metric].unit
+        return "count" if metric in CHECK_METRICS else self.metrics[metric].unit

@@ -7,9 +7,10 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from workermon.models.base import Frozen, InstanceId, rfc3339
+from workermon.models.checks import STATUS_CHECK_FAILED, Checks
 from workermon.models.configuration import Configuration
-from workermon.models.sample import STATUS_CHECK_FAILED, Condition
-from workermon.models.worker import Checks, Status, Worker
+from workermon.models.sample import Condition
+from workermon.models.worker import Status, Worker
 
 
 class Reading(Frozen):

@@ -11,10 +11,8 @@ from typing import NamedTuple
 from pydantic import Field
 
 from workermon.models.base import DAY, Frozen, leads
-from workermon.models.worker import Checks, ScheduledEvent, StateReason, Status, Worker, account_and_region
-
-#: The metric of EC2's status checks: from EC2, not from CloudWatch; its period is the worker's interval.
-STATUS_CHECK_FAILED = "status_check_failed"
+from workermon.models.checks import CHECK_METRICS, CheckName, Checks, Impairment
+from workermon.models.worker import ScheduledEvent, StateReason, Status, Worker, account_and_region
 
 
 class Datapoint(NamedTuple):
@@ -103,7 +101,7 @@ class Condition(Frozen):
     ``slot`` is ``floor(collected_at / interval)``. ``running_since`` is the first collection that saw the worker
     running without a break. ``last_error`` beside a success is about single metrics. ``changes`` are the status changes
     since the worker last ran, and those of the last hour; none while it keeps running. ``events`` are the events that
-    EC2 has scheduled, ``events_at`` is when they last changed.
+    EC2 has scheduled, ``events_at`` is when they last changed. ``impairments`` is what EC2 says of impaired checks.
 
     By metric: ``latest`` is the newest datapoint, and ``asked`` the time up to which the metric was last asked for with
     success: a slot after it is unknown, not absent. ``expected`` is the datapoint that is waited for, and ``delays``
@@ -117,6 +115,7 @@ class Condition(Frozen):
     # A factory makes an empty dict at once. For ``= {}`` pydantic makes a deep copy, nine of them for each record.
     status: Status = "unknown"
     checks: Checks | None = None
+    impairments: dict[CheckName, Impairment] = {}
     slot: int | None = None
     collected_at: float | None = None
     succeeded_at: float | None = None
@@ -137,7 +136,7 @@ class Condition(Frozen):
     @property
     def newest(self) -> int:
         """Return the time of CloudWatch's newest datapoint, which no clock of ours wrote; 0 if there is none."""
-        return max((point.at for name, point in self.latest.items() if name != STATUS_CHECK_FAILED), default=0)
+        return max((point.at for name, point in self.latest.items() if name not in CHECK_METRICS), default=0)
 
     def leads(self, now: float) -> bool:
         """Tell whether a clock that was ahead wrote it: one of its times leads the present."""
@@ -203,10 +202,11 @@ class Sample(Frozen):
         the collection.
         """
         series = dict(self.series)
-        failed = self.checks.failed if self.checks else None
-        if failed is not None:
+        if self.checks is not None:
             period = self.worker.interval
-            series.setdefault(STATUS_CHECK_FAILED, Series(period, (Datapoint(self.slot * period, failed),)))
+            at = self.slot * period
+            for metric, value in self.checks.values.items():
+                series.setdefault(metric, Series(period, (Datapoint(at, value),)))
         first, last = self.collected_at - retention, self.collected_at + DAY
         return {metric: _valid(one, first, last) for metric, one in series.items()}
 

@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import Field
 
 from workermon.models.base import DAY, Frozen, InstanceId, Text
+from workermon.models.checks import CheckName, Checks, Impairment
 
 Status = Literal["pending", "running", "stopping", "stopped", "shutting-down", "terminated", "unknown"]
 #: Statuses in which an instance is gone for good.
 GONE: frozenset[Status] = frozenset({"shutting-down", "terminated"})
 #: Statuses of an instance that is stopped and may start again.
 STOPPED: frozenset[Status] = frozenset({"stopping", "stopped"})
-Check = Literal["ok", "impaired", "insufficient-data", "not-applicable", "initializing"]
 Monitoring = Literal["active", "paused"]
 Origin = Literal["command", "file", "discover"]
 
@@ -82,20 +82,6 @@ class Worker(Frozen):
         )
 
 
-class Checks(Frozen):
-    """EC2's two status checks."""
-
-    system: Check
-    instance: Check
-
-    @property
-    def failed(self) -> float | None:
-        """Return 1 if one is impaired, 0 if both are ok, else ``None``: EC2 cannot tell (yet)."""
-        if "impaired" in (self.system, self.instance):
-            return 1.0
-        return 0.0 if self.system == self.instance == "ok" else None
-
-
 class StateReason(Frozen):
     """Why EC2 changed an instance's state: its code, such as ``Client.UserInitiatedShutdown``, and its words."""
 
@@ -136,11 +122,13 @@ class Instance(Frozen):
 class InstanceStatus(Frozen):
     """One instance in EC2's DescribeInstanceStatus; ``checks`` is ``None`` if EC2 gave none.
 
-    ``events`` is ``None`` if EC2 was not asked for them. ``reason`` comes from DescribeInstances, if that was asked.
+    ``impairments`` says more of the impaired checks. ``events`` is ``None`` if EC2 was not asked for them. ``reason``
+    comes from DescribeInstances, if that was asked.
     """
 
     id: str
     status: Status
     checks: Checks | None = None
+    impairments: dict[CheckName, Impairment] = {}
     events: tuple[ScheduledEvent, ...] | None = ()
     reason: StateReason | None = None

@@ -12,11 +12,13 @@ from xml.etree import ElementTree
 
 _GET = "GetMetricData"
 
-#: The parts of an instance's status that are read: an element, one within it, and botocore's names of both.
-_WITHIN = {
-    "instanceState": ("name", "InstanceState", "Name"),
-    "systemStatus": ("status", "SystemStatus", "Status"),
-    "instanceStatus": ("status", "InstanceStatus", "Status"),
+#: The elements of the status checks, and botocore's names of them.
+_CHECKS = {
+    "systemStatus": "SystemStatus",
+    "instanceStatus": "InstanceStatus",
+    "attachedEbsStatus": "AttachedEbsStatus",
+    "applicationStatus": "ApplicationStatus",
+    "performanceStatus": "PerformanceStatus",
 }
 
 
@@ -25,7 +27,7 @@ def shorten(client: Any) -> None:
 
     GetMetricData's ``MetricDataResults`` then holds what CloudWatch wrote: timestamps are seconds since 1970.
     DescribeInstanceStatus' ``InstanceStatuses`` holds ids, states, checks and scheduled events, whose times are as EC2
-    wrote them, and no details.
+    wrote them, and details of impaired checks only.
     """
     if client.meta.service_model.service_name == "ec2":
         client.meta.events.register_first("before-parse.ec2.DescribeInstanceStatus", _read_statuses)
@@ -83,16 +85,31 @@ def _status(item: ElementTree.Element) -> dict[str, Any]:
         name = _name(child)
         if name == "instanceId":
             status["InstanceId"] = child.text or ""
-        elif name in _WITHIN:
-            inner, outer, key = _WITHIN[name]
-            text = next((part.text or "" for part in child if _name(part) == inner), None)
-            status[outer] = {} if text is None else {key: text}
+        elif name == "instanceState":
+            text = next((part.text or "" for part in child if _name(part) == "name"), None)
+            status["InstanceState"] = {} if text is None else {"Name": text}
+        elif name in _CHECKS:
+            status[_CHECKS[name]] = _check(child)
         elif name == "eventsSet" and len(child):
-            status["Events"] = [_event(each) for each in child]
+            status["Events"] = [_texts(each) for each in child]
     return status
 
 
-def _event(item: ElementTree.Element) -> dict[str, Any]:
+def _check(item: ElementTree.Element) -> dict[str, Any]:
+    check: dict[str, Any] = {}
+    details: ElementTree.Element | None = None
+    for child in item:
+        name = _name(child)
+        if name == "details":
+            details = child
+        else:
+            check[f"{name[:1].upper()}{name[1:]}"] = child.text or ""
+    if details is not None and check.get("Status") == "impaired":
+        check["Details"] = [_texts(each) for each in details]
+    return check
+
+
+def _texts(item: ElementTree.Element) -> dict[str, Any]:
     # botocore's names are those of the elements with a capital.
     return {f"{name[:1].upper()}{name[1:]}": child.text or "" for child in item if (name := _name(child))}
 

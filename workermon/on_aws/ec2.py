@@ -28,6 +28,14 @@ _MAX_TEXT_LENGTH = 500
 
 _STATUSES = frozenset(get_args(models.Status))
 _CHECKS = frozenset(get_args(models.Check))
+#: The checks under EC2's names.
+_CHECK_KEYS: dict[models.CheckName, str] = {
+    "system": "SystemStatus",
+    "instance": "InstanceStatus",
+    "attached_ebs": "AttachedEbsStatus",
+    "application": "ApplicationStatus",
+    "performance": "PerformanceStatus",
+}
 #: EC2 names the ids that it refuses: "The instance IDs 'i-1, i-2' do not exist", 'Invalid id: "i-3"'.
 _UNKNOWN = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "InvalidInstanceId"})
 _WORD = re.compile(r"[\w-]+")
@@ -137,11 +145,12 @@ def _instance(found: Any, region: str) -> models.Instance:
 
 
 def _status(found: Any) -> models.InstanceStatus:
-    system, instance = _check(found.get("SystemStatus")), _check(found.get("InstanceStatus"))
+    checks = _checks(found)
     return models.InstanceStatus(
         id=found["InstanceId"],
         status=_state(found.get("InstanceState")),
-        checks=models.Checks(system=system, instance=instance) if system and instance else None,
+        checks=checks,
+        impairments={} if checks is None else _impairments(found, checks),
         events=tuple(_event(each) for each in found.get("Events") or ()),
     )
 
@@ -179,6 +188,30 @@ def _reason(found: Any) -> models.StateReason | None:
 def _state(found: Any) -> models.Status:
     name = (found or {}).get("Name")
     return cast(models.Status, name) if name in _STATUSES else "unknown"
+
+
+def _checks(found: Any) -> models.Checks | None:
+    """Return the checks, ``None`` without the first two. Of the others, regions and instances may have none."""
+    system, instance, *others = (_check(found.get(key)) for key in _CHECK_KEYS.values())
+    if not (system and instance):
+        return None
+    ebs, application, performance = (None if each == "not-applicable" else each for each in others)
+    return models.Checks(
+        system=system, instance=instance, attached_ebs=ebs, application=application, performance=performance
+    )
+
+
+def _impairments(found: Any, checks: models.Checks) -> dict[models.CheckName, models.Impairment]:
+    return {name: _impairment(found[_CHECK_KEYS[name]]) for name in checks.impaired()}
+
+
+def _impairment(check: Any) -> models.Impairment:
+    """Return since when a check is impaired, by itself or by its details, and what EC2 recommends."""
+    times = [_time(each.get("ImpairedSince")) for each in (check, *(check.get("Details") or ()))]
+    remediation = str(check.get("Remediation") or "").strip()[:_MAX_TEXT_LENGTH]
+    return models.Impairment(
+        since=min((at for at in times if at is not None), default=None), remediation=remediation or None
+    )
 
 
 def _check(found: Any) -> models.Check | None:

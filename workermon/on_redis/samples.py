@@ -112,7 +112,7 @@ class RedisSamples:
         for hour, runs in hours.items():
             packed += [hour, len(runs)]
             for run in runs:
-                first_wins = run.field.startswith(f"{models.STATUS_CHECK_FAILED}:")
+                first_wins = run.field.partition(":")[0] in models.CHECK_METRICS
                 packed += [f"{run.field} {run.offset} {run.at} {run.period} {int(first_wins)}", run.data]
         return WriteSample(
             worker=keys.worker(worker.id),

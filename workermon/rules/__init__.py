@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from workermon import models
 from workermon.rules import event, forecast, no_data, state, threshold
-from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, delay_of, of_metric
+from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, checks_asked, delay_of, of_metric
 from workermon.rules.kind import Drawn, Explanation, Facts, Judgement, Kind, Obstacle
 from workermon.rules.section import Mistake
 from workermon.rules.unfirable import UnfirableRule, unfirable
@@ -51,6 +51,7 @@ __all__ = [
     "Obstacle",
     "UnfirableRule",
     "absent_from",
+    "checks_asked",
     "delay_of",
     "kind_of",
     "of_metric",

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from workermon.models import STATUS_CHECK_FAILED, Condition, Configuration, Datapoint, Worker
+from workermon.models import CHECK_METRICS, STATUS_CHECK_FAILED, Condition, Configuration, Datapoint, Worker
 
 #: Seconds. How long after a period's end its datapoint may take to appear, before a delay is learned
 #: (the AWS documentation promises no figure; a few minutes are usual).
@@ -59,12 +59,17 @@ def of_metric(metric: str, worker: Worker, condition: Condition, configuration: 
 
     The status checks of EC2 are known as soon as they are collected. Raises ``KeyError`` for an unknown metric.
     """
+    if metric in CHECK_METRICS:
+        return Horizon(worker.interval, 0, checks_asked(condition))
     asked = condition.asked.get(metric)
-    if metric == STATUS_CHECK_FAILED:
-        return Horizon(worker.interval, 0, condition.collected_at if asked is None else asked)
     published = configuration.metrics[metric].period_for(detailed=worker.detailed)
     period = condition.periods.get(metric, published)
     return Horizon(max(period, condition.learned_periods.get(metric, 0)), delay_of(metric, condition), asked, period)
+
+
+def checks_asked(condition: Condition) -> float | None:
+    """Return the time up to which EC2 was asked for the status checks, ``None`` if it never was."""
+    return condition.asked.get(STATUS_CHECK_FAILED, condition.collected_at)
 
 
 def delay_of(metric: str, condition: Condition) -> int:

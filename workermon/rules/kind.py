@@ -209,11 +209,15 @@ class Kind(abc.ABC, Generic[Options]):
             wanted = ", ".join(f"{key}={value}" for key, value in rule.labels.items())
             return f"the rule is for workers with {wanted} only"
         for metric in self.metrics(rule):
-            if metric == models.STATUS_CHECK_FAILED:
+            if metric in models.CHECK_METRICS:
                 continue
             if metric not in configuration.collect or metric not in configuration.metrics:
                 return f"{metric} is not collected"
         return None
+
+    def waits(self, rule: models.Rule, condition: models.Condition) -> bool:
+        """Return whether there is nothing to evaluate yet that the rule is about; it begins when there is."""
+        return False
 
     def cannot_fire(
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration

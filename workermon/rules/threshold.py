@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import Field
+
 from workermon import models
-from workermon.rules import kind, parsing, section, slots, spacing, wording
+from workermon.rules import check_words, kind, parsing, section, slots, spacing, wording
 from workermon.rules.horizon import Horizon
 
 
@@ -88,6 +90,7 @@ class Details(models.Frozen):
     points: tuple[PointDetails, ...] = ()
     missing: tuple[str, ...] = ()
     levels: tuple[LevelDetails, ...] = ()
+    impaired: tuple[check_words.ImpairmentDetails, ...] = Field(default=(), exclude_if=lambda checks: not checks)
 
 
 class Threshold(kind.Kind[Options]):
@@ -151,7 +154,15 @@ class Threshold(kind.Kind[Options]):
         """Fold the slots after the cursor."""
         if horizon is None or horizon.newest is None:
             return rule_state, ()
-        return slots.judge(rule, self._limits(rule), rule_state, _walk(rule, facts, horizon))
+        after, transitions = slots.judge(rule, self._limits(rule), rule_state, _walk(rule, facts, horizon))
+        return after, tuple(_with_cause(rule.metric or "", each, facts.condition, horizon) for each in transitions)
+
+    def waits(self, rule: models.Rule, condition: models.Condition) -> bool:
+        """Return whether it is about a status check that EC2 has never answered for the worker."""
+        metric = rule.metric or ""
+        if metric not in models.CHECK_METRICS or metric in condition.latest or self._limits(rule).missing != "keep":
+            return False
+        return condition.checks is None or condition.checks.value(metric) is None
 
     def cannot_fire(
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
@@ -178,9 +189,15 @@ class Threshold(kind.Kind[Options]):
         options = self.options(rule)
         if transition.withdrawn:
             return _withdrawn(rule.metric or "", options.side, transition, unit)
-        if rule.metric == models.STATUS_CHECK_FAILED and options.above and transition.value in (0.0, 1.0):
+        if (
+            rule.metric is not None
+            and rule.metric in models.CHECK_METRICS
+            and options.above
+            and transition.value in (0.0, 1.0)
+        ):
             verdict = "impaired" if transition.value else "ok"
-            return f"{rule.metric}: EC2 status check {verdict}{wording.for_count(transition, 'checks')}"
+            text = f"EC2 {check_words.ABOUT[rule.metric]} check {verdict}{wording.for_count(transition, 'checks')}"
+            return f"{rule.metric}: {text}{f'; {transition.cause}' if transition.cause else ''}"
         sign, opposite = (">", "≤") if options.side == "above" else ("<", "≥")
         rank = {severity: place for place, severity in enumerate((None, *models.SEVERITIES))}
         worse = rank[transition.after] > rank[transition.before]
@@ -237,7 +254,11 @@ class Threshold(kind.Kind[Options]):
             delay=horizon.delay,
             asked=wording.time(horizon.asked),
             horizon=wording.time(horizon.newest),
+            impaired=check_words.impaired(rule.metric or "", facts.condition),
         )
+        if self.waits(rule, facts.condition):
+            about = check_words.ABOUT[rule.metric or ""]
+            return _explanation(f"EC2 has not answered its {about} check for this instance", details, rule_state)
         if horizon.asked is None:
             return _explanation("CloudWatch was never asked with success", details, rule_state)
         if rule_state.cursor is None:
@@ -284,6 +305,16 @@ class Threshold(kind.Kind[Options]):
     def peak(self, rule: models.Rule, values: Sequence[float]) -> float | None:
         """Return the value furthest beyond the threshold."""
         return (max if self.options(rule).side == "above" else min)(values, default=None)
+
+
+def _with_cause(
+    metric: str, transition: models.Transition, condition: models.Condition, horizon: Horizon
+) -> models.Transition:
+    """Return a transition to firing with what EC2 says of the check that failed, not of one that failed later."""
+    if metric not in models.CHECK_METRICS or transition.after is None or transition.withdrawn or not transition.value:
+        return transition
+    cause = check_words.cause(metric, condition, until=transition.at + horizon.period)
+    return transition if cause is None else transition.model_copy(update={"cause": cause})
 
 
 def _withdrawn(metric: str, side: str, transition: models.Transition, unit: str) -> str:
@@ -357,11 +388,13 @@ def _explanation(now: str, details: Details, rule_state: models.RuleState, unit:
         f"up to {until}; period {details.period} s, delay {details.delay} s,"
         f" absent counts up to {details.horizon or '-'}"
     )
-    lines = (
+    lines: tuple[tuple[str, str], ...] = (
         ("points", points or "none"),
         ("missing", "  ".join(at[11:] for at in details.missing) or "none"),
         ("judged", evaluated),
     )
+    if (said := check_words.words(details.impaired)) is not None:
+        lines = (*lines, ("EC2", said.removeprefix("EC2: ")))
     return kind.Explanation(now, details, lines)
 
 

@@ -21,6 +21,8 @@ class MemoryEc2:
     def __init__(self, *instances: models.Instance) -> None:
         self._instances: dict[tuple[str, str], models.Instance] = {}
         self._checks: dict[str, models.Checks | None] = {}
+        #: What EC2 says of impaired checks, by instance id.
+        self.impairments: dict[str, dict[models.CheckName, models.Impairment]] = {}
         #: What is scheduled, by instance id.
         self.events: dict[str, tuple[models.ScheduledEvent, ...]] = {}
         self._account: dict[str, str] = {}
@@ -65,7 +67,11 @@ class MemoryEc2:
         self._call("statuses", scope, instance_ids)
         return {
             one: models.InstanceStatus(
-                id=one, status=instance.status, checks=self._checks[one], events=self.events.get(one, ())
+                id=one,
+                status=instance.status,
+                checks=self._checks[one],
+                impairments=self.impairments.get(one, {}),
+                events=self.events.get(one, ()),
             )
             for one in instance_ids
             if (instance := self._instances.get((scope.key, one)))

@@ -69,7 +69,7 @@ class MemorySamples:
             for at, value in points:
                 had = ledger.get(at)
                 # Before its slot was complete nobody wrote a check but a clock that was ahead.
-                if had == value or (had is not None and complete and metric == models.STATUS_CHECK_FAILED):
+                if had == value or (had is not None and complete and metric in models.CHECK_METRICS):
                     continue
                 ledger[at] = value
                 changed = at if changed is None else min(changed, at)

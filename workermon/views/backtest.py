@@ -180,9 +180,8 @@ def _recorded(
 ) -> tuple[list[models.Series], int | None]:
     """Return what the ledger has of a metric, by period in order of time, and the newest slot that can have come."""
     worker, condition = record.worker, record.condition
-    asked = condition.asked.get(metric)
-    if metric == models.STATUS_CHECK_FAILED and asked is None:
-        asked = condition.collected_at
+    of_checks = metric in models.CHECK_METRICS
+    asked = rules.checks_asked(condition) if of_checks else condition.asked.get(metric)
     end = now if asked is None else asked
     since = now - retention
     periods = samples.periods(worker.id, metric, since, end)
@@ -191,7 +190,7 @@ def _recorded(
     found.sort(key=lambda series: series.points[0].at)
     if not found or asked is None:
         return found, None
-    delay = 0 if metric == models.STATUS_CHECK_FAILED else rules.delay_of(metric, condition)
+    delay = 0 if of_checks else rules.delay_of(metric, condition)
     return found, rules.Horizon(found[-1].period, delay, asked).newest
 
 

@@ -98,9 +98,8 @@ class ChartView:
     def charts(self, record: ports.Record, since: float) -> WorkerCharts:
         """Return the charts of every metric that is collected, from ``since`` until now."""
         configuration, until = self.configurations.load(), self.now()
-        collected = [*configuration.collect, models.STATUS_CHECK_FAILED]
-        metrics = [name for name in dict.fromkeys(collected) if _is_known(name, configuration)]
         applied = [rule for rule in configuration.rules if rule.applies_to(record.worker)]
+        metrics = self.charted(record)
         return WorkerCharts(
             id=record.worker.id,
             since=since,
@@ -108,6 +107,20 @@ class ChartView:
             charts=tuple(self._chart(record, metric, (since, until), applied) for metric in metrics),
             silences=self._silences(record, since, applied, configuration),
         )
+
+    def charted(self, record: ports.Record) -> tuple[str, ...]:
+        """Return the metrics that are charted for a worker: those that are collected, and what its rules check."""
+        configuration = self.configurations.load()
+        answered = models.CHECK_METRICS.keys() & record.condition.latest.keys()
+        checked = (
+            metric
+            for rule in configuration.rules
+            if rule.applies_to(record.worker)
+            for metric in self.kinds[rule.kind].metrics(rule)
+            if metric in answered
+        )
+        names = dict.fromkeys((*configuration.collect, models.STATUS_CHECK_FAILED, *checked))
+        return tuple(name for name in names if _is_known(name, configuration))
 
     def _chart(
         self, record: ports.Record, metric: str, span: tuple[float, float], applied: Sequence[models.Rule]
@@ -189,7 +202,7 @@ class ChartView:
 
 
 def _is_known(metric: str, configuration: models.Configuration) -> bool:
-    return metric == models.STATUS_CHECK_FAILED or metric in configuration.metrics
+    return metric in models.CHECK_METRICS or metric in configuration.metrics
 
 
 def _with_gaps(

@@ -27,14 +27,18 @@ SINCE = (BASIC, KEPT[-1][1] - 86_400)
 _GRID, _MARGIN = 3600, 300
 
 #: What stands in CloudWatch for the status checks, which are collected from EC2: published each minute, free of charge.
-CHECKS = models.Metric(
-    name=models.STATUS_CHECK_FAILED,
-    namespace="AWS/EC2",
-    metric_name="StatusCheckFailed",
-    statistic="Maximum",
-    unit="count",
-    period=60,
-)
+#: It has no metric of the application and performance checks.
+CHECKS = {
+    name: models.Metric(
+        name=name, namespace="AWS/EC2", metric_name=metric_name, statistic="Maximum", unit="count", period=60
+    )
+    for name, metric_name in (
+        (models.STATUS_CHECK_FAILED, "StatusCheckFailed"),
+        ("system_check_failed", "StatusCheckFailed_System"),
+        ("instance_check_failed", "StatusCheckFailed_Instance"),
+        ("ebs_check_failed", "StatusCheckFailed_AttachedEBS"),
+    )
+}
 
 
 class Span(NamedTuple):
@@ -117,7 +121,7 @@ def newest(record: ports.Record, rule: models.Rule, configuration: models.Config
 
 
 def _metrics(configuration: models.Configuration) -> dict[str, models.Metric]:
-    return {**configuration.metrics, models.STATUS_CHECK_FAILED: CHECKS}
+    return {**configuration.metrics, **CHECKS}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,7 +126,7 @@ class Explanation:
         """
         configuration = self.configurations.load()
         pseudo_metrics = [kind.pseudo_metric for kind in self.kinds.values() if kind.pseudo_metric is not None]
-        known = (*configuration.metrics, models.STATUS_CHECK_FAILED, *pseudo_metrics)
+        known = (*configuration.metrics, *models.CHECK_METRICS, *pseudo_metrics)
         if metric is not None and metric not in known:
             if any(rule.name == metric for rule in configuration.rules):
                 return self.why_rule(record, metric)

@@ -105,6 +105,14 @@ class EventRow(Document):
     state: str
 
 
+class ImpairedCheck(Document):
+    """A status check that is impaired: since when by EC2's word, and what EC2 recommends."""
+
+    check: models.CheckName
+    since: Time | None
+    remediation: str | None
+
+
 class WorkerDetail(WorkerRow):
     """All that is known of one worker: its row in the list, and what only its own page shows."""
 
@@ -114,6 +122,7 @@ class WorkerDetail(WorkerRow):
     added_at: Time
     detailed_monitoring: bool
     status_reason: StatusReason | None
+    impaired: tuple[ImpairedCheck, ...]
     events: tuple[EventRow, ...]
     next_run: Time | None
 
@@ -167,6 +176,7 @@ class FleetView:
             added_at=worker.added_at,
             detailed_monitoring=worker.detailed,
             status_reason=_reason(condition),
+            impaired=_impaired(condition),
             events=tuple(event_row(event) for event in condition.events),
             next_run=self.schedule.next_runs([worker.id]).get(worker.id),
         )
@@ -243,6 +253,15 @@ def _reason(condition: models.Condition) -> StatusReason | None:
         return None
     return StatusReason(
         code=errors.printable(last.reason.code), message=errors.printable(last.reason.message), since=last.at
+    )
+
+
+def _impaired(condition: models.Condition) -> tuple[ImpairedCheck, ...]:
+    """Return the impaired checks, EC2's words made printable."""
+    return tuple(
+        ImpairedCheck(check=name, since=said.since, remediation=said.remediation and errors.printable(said.remediation))
+        for name in (condition.checks.impaired() if condition.checks else ())
+        for said in (condition.impairments.get(name, models.Impairment()),)
     )
 
 

@@ -47,7 +47,7 @@ class HistoryView:
         Raises ``errors.NotFound`` if there is no such metric.
         """
         configuration = self.configurations.load()
-        names = (*configuration.metrics, models.STATUS_CHECK_FAILED)
+        names = (*configuration.metrics, *models.CHECK_METRICS)
         if metric is not None and metric not in names:
             raise errors.NotFound(f"metric {metric}", "is not known", f"one of {', '.join(names)}")
         until = self.now() + models.DAY  # a datapoint may be ahead of this machine's clock

@@ -62,7 +62,7 @@ class StoryView:
             worker_id=None if record is None else record.worker.id,
             metric=metric,
             unit=unit,
-            charted=record is not None and metric in (*configuration.collect, models.STATUS_CHECK_FAILED),
+            charted=record is not None and metric in (*configuration.collect, *models.CHECK_METRICS),
             explanation=None if record is None or metric is None else self._explained(record, metric, rule_name),
             turns=turns(entries),
         )

@@ -211,6 +211,7 @@ def worker_page(
     lookup: FromDishka[fleet.Lookup],
     detail: FromDishka[views.FleetView],
     explanation: FromDishka[views.Explanation],
+    charts: FromDishka[views.ChartView],
     vitals: FromDishka[health.VitalsCheck],
 ) -> Response:
     """Show one worker: its state, charts of its metrics, and why each rule fires or does not."""
@@ -224,7 +225,7 @@ def worker_page(
         layout=head,
         worker=worker,
         standing=views.standing(record, {alert.severity for alert in worker.alerts}, head.now),
-        metrics=tuple(worker.metrics),
+        metrics=tuple(dict.fromkeys((*worker.metrics, *charts.charted(record)))),
         rules=rules,
         silences=active_silences(rules),
         since=span(request),

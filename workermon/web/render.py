@@ -40,6 +40,11 @@ SHORT: Mapping[str, str] = {
     "disk_write_bytes": "Disk write",
     "cpu_credit_balance": "Credits",
     models.STATUS_CHECK_FAILED: "Checks failed",
+    "system_check_failed": "System check",
+    "instance_check_failed": "Instance check",
+    "ebs_check_failed": "EBS check",
+    "application_check_failed": "Application check",
+    "performance_check_failed": "Performance check",
 }
 
 

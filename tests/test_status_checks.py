@@ -1,0 +1,201 @@
+"""The five status checks of EC2: what is read, kept, evaluated and said of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from workermon import collect, evaluate, fleet, models, notify, testing, views
+from workermon.web import prometheus
+
+ID = "i-0abc0123456789def"
+HERE = models.AccountRegion(region="us-east-1")
+#: Since when a check is impaired, by EC2's word.
+SINCE = 1_700_000_100
+WORDS = "Stop and start the instance."
+
+
+@pytest.fixture
+def monitor() -> testing.Monitor:
+    """Give a monitor of one instance whose checks a test sets."""
+    made = testing.Monitor(now=1_700_000_040.0)
+    made.ec2.put(models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True))
+    made.get(fleet.Members).add([ID], fleet.AddOptions(scope=HERE, interval=60))
+    return made
+
+
+def minutes(monitor: testing.Monitor, number: int, **checks: Any) -> None:
+    """Have EC2 answer these checks, beside the first two that are ok, for so many collections a minute apart."""
+    instance = models.Instance(id=ID, region="us-east-1", status="running", name="render-07", detailed=True)
+    monitor.ec2.put(instance, models.Checks(**{"system": "ok", "instance": "ok", **checks}))
+    for _ in range(number):
+        monitor.clock.advance(60)
+        monitor.get(collect.Collection).collect([ID])
+        monitor.get(notify.Delivery).deliver(monitor.get(evaluate.Evaluation).evaluate([ID]))
+
+
+def record(monitor: testing.Monitor) -> Any:
+    """Return what is kept of the worker."""
+    return monitor.workers.get([ID])[ID]
+
+
+def event(monitor: testing.Monitor) -> dict[str, Any]:
+    """Return the worker's event as the channel has it."""
+    kept = record(monitor)
+    found: dict[str, Any] = json.loads(
+        models.Event.of(kept.worker, kept.condition, monitor.configurations.load()).model_dump_json(by_alias=True)
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("checks", "values"),
+    [
+        ({}, {"status_check_failed": 0.0, "system_check_failed": 0.0, "instance_check_failed": 0.0}),
+        (
+            {"attached_ebs": "impaired"},
+            {
+                "status_check_failed": 1.0, "system_check_failed": 0.0, "instance_check_failed": 0.0,
+                "ebs_check_failed": 1.0,
+            },
+        ),
+        (
+            {"system": "impaired", "attached_ebs": "ok", "application": "ok", "performance": "impaired"},
+            {
+                "status_check_failed": 1.0, "system_check_failed": 1.0, "instance_check_failed": 0.0,
+                "ebs_check_failed": 0.0, "application_check_failed": 0.0, "performance_check_failed": 1.0,
+            },
+        ),
+        (
+            {"attached_ebs": "initializing", "application": "insufficient-data", "performance": "ok"},
+            {"system_check_failed": 0.0, "instance_check_failed": 0.0, "performance_check_failed": 0.0},
+        ),
+    ],
+)  # fmt: skip
+def test_each_check_is_a_metric_where_ec2_answers_it(
+    monitor: testing.Monitor, checks: dict[str, str], values: dict[str, float]
+) -> None:
+    """Impaired is 1, ok 0, anything else nothing; the attached EBS counts in status_check_failed, the last two do not."""
+    minutes(monitor, 1, **checks)
+    at = int(monitor.clock()) // 60 * 60
+    asked = [(ID, metric, 60) for metric in models.CHECK_METRICS]
+    found = monitor.samples.read(asked, at, at)
+    kept = {metric: series.points[0].value for (_, metric), series in found.items() if series.points}
+    assert kept == values
+    assert event(monitor)["status_checks"] == {"system": "ok", "instance": "ok", **checks}
+    failed = event(monitor)["metrics"]["status_check_failed"]
+    assert (failed and failed["value"]) == values.get("status_check_failed")
+
+
+def test_a_failed_performance_check_warns_after_three_with_what_ec2_recommends(monitor: testing.Monitor) -> None:
+    """The default rule fires at the third, says since when and what to do, and resolves after two that are ok."""
+    monitor.ec2.impairments[ID] = {"performance": models.Impairment(since=SINCE, remediation=WORDS)}
+    minutes(monitor, 2, performance="impaired")
+    assert monitor.received == []
+    minutes(monitor, 2, performance="impaired")
+    [fired] = monitor.received
+    said = f"EC2: performance impaired since {models.rfc3339(SINCE)}; remediation: {WORDS}"
+    assert (fired.rule, fired.severity, fired.metric) == (
+        "performance-check-failed", "warning", "performance_check_failed",
+    )  # fmt: skip
+    assert fired.summary == (
+        f"render-07: performance_check_failed: EC2 performance check impaired for 3 of 3 checks; {said}"
+    )
+    assert fired.reason == said
+    monitor.ec2.impairments.clear()
+    minutes(monitor, 2, performance="ok")
+    assert [one.status for one in monitor.received] == ["firing", "resolved"]
+    assert monitor.received[1].summary.endswith("EC2 performance check ok for 2 of 2 checks")
+
+
+def test_a_failed_application_check_is_critical_after_two(monitor: testing.Monitor) -> None:
+    """The default rule fires at the second; that the performance check is not answered fires nothing."""
+    minutes(monitor, 3, application="impaired")
+    assert [(one.rule, one.severity, one.reason) for one in monitor.received] == [
+        ("application-check-failed", "critical", None)
+    ]
+
+
+def test_an_unreachable_volume_fires_the_status_check(monitor: testing.Monitor) -> None:
+    """The status check's own rule fires for the attached EBS and names it."""
+    monitor.ec2.impairments[ID] = {"attached_ebs": models.Impairment(since=SINCE)}
+    minutes(monitor, 2, attached_ebs="impaired")
+    [fired] = monitor.received
+    assert fired.rule == "status-check-failed"
+    assert fired.summary.endswith(
+        f"EC2 status check impaired for 2 of 2 checks; EC2: attached EBS impaired since {models.rfc3339(SINCE)}"
+    )
+
+
+def test_what_came_later_is_not_said_of_what_came_before(monitor: testing.Monitor) -> None:
+    """An impairment that began after the deciding datapoint is another one."""
+    monitor.ec2.impairments[ID] = {"application": models.Impairment(since=int(monitor.clock()) + 3600)}
+    minutes(monitor, 2, application="impaired")
+    assert [one.reason for one in monitor.received] == [None]
+
+
+def test_why_shows_the_impaired_check_and_says_where_ec2_answers_none(monitor: testing.Monitor) -> None:
+    """``why`` has since when, what EC2 recommends, and that a check is not there to be evaluated."""
+    monitor.ec2.impairments[ID] = {"performance": models.Impairment(since=SINCE, remediation=WORDS)}
+    minutes(monitor, 1, performance="impaired")
+    explanation = monitor.get(views.Explanation)
+    [performance] = explanation.why(record(monitor), "performance_check_failed").rules
+    impaired = {
+        "check": "performance", "status": "impaired", "impaired_since": models.rfc3339(SINCE), "remediation": WORDS,
+    }  # fmt: skip
+    assert json.loads(performance.model_dump_json())["impaired"] == [impaired]
+    assert ("EC2", f"performance impaired since {models.rfc3339(SINCE)}; remediation: {WORDS}") in performance.lines
+    [application] = explanation.why(record(monitor), "application_check_failed").rules
+    assert application.now == "EC2 has not answered its application check for this instance"
+    assert application.state == "ok"
+    assert "impaired" not in json.loads(application.model_dump_json())
+
+
+def test_a_check_that_ec2_answers_late_is_evaluated_from_then_on(monitor: testing.Monitor) -> None:
+    """Nothing is kept of the rule before; a single answer between others is not lost."""
+    minutes(monitor, 3)
+    assert "application-check-failed" not in monitor.alerts.load([ID])[ID].alerts
+    minutes(monitor, 1, application="impaired")
+    minutes(monitor, 2)
+    minutes(monitor, 1, application="impaired")
+    assert [one.rule for one in monitor.received] == ["application-check-failed"]
+
+
+def test_show_and_metrics_name_every_check(monitor: testing.Monitor) -> None:
+    """``show`` lists what EC2 answers and its words; /metrics has a sample for each check that is ok or impaired."""
+    monitor.ec2.impairments[ID] = {"performance": models.Impairment(since=SINCE, remediation=WORDS)}
+    minutes(monitor, 1, attached_ebs="ok", application="initializing", performance="impaired")
+    detail = monitor.get(views.FleetView).show(record(monitor))
+    assert [(one.check, one.since, one.remediation) for one in detail.impaired] == [("performance", SINCE, WORDS)]
+    families = prometheus.Families()
+    families.add(record(monitor), monitor.configurations.load())
+    lines = [line for line in families.written().decode().splitlines() if line.startswith("workermon_status_check{")]
+    assert lines == [
+        f'workermon_status_check{{check="system",id="{ID}"}} 1.0',
+        f'workermon_status_check{{check="instance",id="{ID}"}} 1.0',
+        f'workermon_status_check{{check="attached_ebs",id="{ID}"}} 1.0',
+        f'workermon_status_check{{check="performance",id="{ID}"}} 0.0',
+    ]
+
+
+def test_history_and_charts_have_the_checks(monitor: testing.Monitor) -> None:
+    """History knows each metric; a chart is drawn of a check that a rule is about and EC2 answers."""
+    minutes(monitor, 2, application="ok")
+    found = monitor.get(views.HistoryView).history(record(monitor), "application_check_failed", 0)
+    assert ([point.value for point in found.datapoints], found.unit) == ([0.0, 0.0], "count")
+    charted = monitor.get(views.ChartView).charted(record(monitor))
+    assert charted[-2:] == ("status_check_failed", "application_check_failed")
+    charts = monitor.get(views.ChartView).charts(record(monitor), monitor.clock() - 3600)
+    [drawn] = [chart for chart in charts.charts if chart.metric == "application_check_failed"]
+    assert drawn.values == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("metric", models.CHECK_METRICS)
+def test_a_rule_may_be_over_each_of_them(metric: str, monitor: testing.Monitor) -> None:
+    """A file may name each in a rule and in [collect]; none may be described as one of CloudWatch's."""
+    text = f'[collect]\nmetrics = ["cpu_utilization", "{metric}"]\n[[rules]]\nname = "r"\nmetric = "{metric}"\n'
+    made = monitor.parser.parse(text + "above = { critical = 0 }\n", "x.toml")
+    assert made.rules is not None
+    assert made.rules[0].metric == metric

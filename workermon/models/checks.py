@@ -1,0 +1,84 @@
+"""EC2's status checks of an instance, and the metrics that are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from workermon.models.base import Frozen
+
+Check = Literal["ok", "impaired", "insufficient-data", "not-applicable", "initializing"]
+CheckName = Literal["system", "instance", "attached_ebs", "application", "performance"]
+
+#: The metric of EC2's status checks as a whole.
+STATUS_CHECK_FAILED = "status_check_failed"
+
+#: The metrics that EC2's status checks make, and the checks that each is about. They come from EC2, not from
+#: CloudWatch; their period is the worker's interval. The first counts what CloudWatch's StatusCheckFailed counts.
+CHECK_METRICS: Mapping[str, tuple[CheckName, ...]] = {
+    STATUS_CHECK_FAILED: ("system", "instance", "attached_ebs"),
+    "system_check_failed": ("system",),
+    "instance_check_failed": ("instance",),
+    "ebs_check_failed": ("attached_ebs",),
+    "application_check_failed": ("application",),
+    "performance_check_failed": ("performance",),
+}
+
+
+def _is_absent(outcome: object) -> bool:
+    return outcome is None
+
+
+class Checks(Frozen):
+    """EC2's status checks; the last three are ``None``, and not in JSON, if EC2 does not answer them."""
+
+    system: Check
+    instance: Check
+    attached_ebs: Check | None = Field(default=None, exclude_if=_is_absent)
+    application: Check | None = Field(default=None, exclude_if=_is_absent)
+    performance: Check | None = Field(default=None, exclude_if=_is_absent)
+
+    @property
+    def failed(self) -> float | None:
+        """Return 1 if system, instance or attached EBS is impaired, 0 if all are ok, else ``None``."""
+        return self.value(STATUS_CHECK_FAILED)
+
+    @property
+    def answered(self) -> Mapping[CheckName, Check]:
+        """Return the checks that EC2 answers."""
+        names: tuple[CheckName, ...] = ("system", "instance", "attached_ebs", "application", "performance")
+        return {name: outcome for name in names if (outcome := getattr(self, name)) is not None}
+
+    def impaired(self, metric: str | None = None) -> tuple[CheckName, ...]:
+        """Return the impaired checks of those that a metric of ``CHECK_METRICS`` is about; without one, of all."""
+        about = self.answered if metric is None else CHECK_METRICS.get(metric, ())
+        return tuple(name for name in about if getattr(self, name) == "impaired")
+
+    def value(self, metric: str) -> float | None:
+        """Return the value of a metric of ``CHECK_METRICS``.
+
+        It is 1 if one of its checks is impaired, 0 if all are ok, else ``None``: EC2 cannot tell (yet).
+        """
+        return _value([getattr(self, name) for name in CHECK_METRICS[metric]])
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Return the value of each metric of ``CHECK_METRICS`` that has one."""
+        values = {metric: self.value(metric) for metric in CHECK_METRICS}
+        return {metric: value for metric, value in values.items() if value is not None}
+
+
+def _value(outcomes: Iterable[Check | None]) -> float | None:
+    known = {outcome for outcome in outcomes if outcome is not None}
+    if "impaired" in known:
+        return 1.0
+    return 0.0 if known == {"ok"} else None
+
+
+class Impairment(Frozen):
+    """What EC2 says of an impaired check: ``since`` when (seconds), and what it recommends; ``None`` if it does not."""
+
+    since: int | None = None
+    remediation: str | None = None

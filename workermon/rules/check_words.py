@@ -1,0 +1,79 @@
+"""How rules over EC2's status checks say what EC2 says of an impaired one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from workermon import errors, models
+
+#: What each metric is about, in words.
+ABOUT = {
+    models.STATUS_CHECK_FAILED: "status",
+    "system_check_failed": "system",
+    "instance_check_failed": "instance",
+    "ebs_check_failed": "attached EBS",
+    "application_check_failed": "application",
+    "performance_check_failed": "performance",
+}
+
+#: The checks in words.
+NAMES: dict[models.CheckName, str] = {
+    "system": "system",
+    "instance": "instance",
+    "attached_ebs": "attached EBS",
+    "application": "application",
+    "performance": "performance",
+}
+
+#: Characters of EC2's words that are repeated.
+_MAX_WORDS = 300
+
+
+class ImpairmentDetails(models.Frozen):
+    """An impaired check as JSON has it: since when by EC2's word (RFC 3339), and what EC2 recommends."""
+
+    check: models.CheckName
+    status: Literal["impaired"] = "impaired"
+    impaired_since: str | None
+    remediation: str | None
+
+
+def impaired(metric: str, condition: models.Condition, until: float | None = None) -> tuple[ImpairmentDetails, ...]:
+    """Return the checks of a metric that are impaired now; only those that were at ``until``, if it is given."""
+    if condition.checks is None:
+        return ()
+    return tuple(
+        ImpairmentDetails(
+            check=name,
+            impaired_since=None if said.since is None else models.rfc3339(said.since),
+            remediation=said.remediation and errors.printable(said.remediation),
+        )
+        for name in condition.checks.impaired(metric)
+        for said in (condition.impairments.get(name, models.Impairment()),)
+        if until is None or said.since is None or said.since <= until
+    )
+
+
+def cause(metric: str, condition: models.Condition, until: float | None = None) -> str | None:
+    """Say what EC2 says of the impaired checks of a metric; ``None`` if it says nothing.
+
+    >>> condition = models.Condition(
+    ...     checks=models.Checks(system="ok", instance="ok", performance="impaired"),
+    ...     impairments={"performance": models.Impairment(since=1_700_000_000, remediation="Stop and start it.")},
+    ... )
+    >>> cause("performance_check_failed", condition)
+    'EC2: performance impaired since 2023-11-14T22:13:20Z; remediation: Stop and start it.'
+    """
+    return words(impaired(metric, condition, until))
+
+
+def words(details: tuple[ImpairmentDetails, ...]) -> str | None:
+    """Return impaired checks in words, ``None`` if EC2 says nothing of them."""
+    texts = []
+    for each in details:
+        since = f" since {each.impaired_since}" if each.impaired_since else ""
+        text = f"{NAMES[each.check]} impaired{since}"
+        texts.append(f"{text}; remediation: {each.remediation}" if each.remediation else text)
+    if not any(each.impaired_since or each.remediation for each in details):
+        return None
+    return f"EC2: {', '.join(texts)}"[:_MAX_WORDS]
