@@ -77,7 +77,7 @@ def event(monitor: testing.Monitor) -> dict[str, Any]:
 def test_each_check_is_a_metric_where_ec2_answers_it(
     monitor: testing.Monitor, checks: dict[str, str], values: dict[str, float]
 ) -> None:
-    """Impaired is 1, ok 0, anything else nothing; the attached EBS counts in status_check_failed, the last two do not."""
+    """Impaired is 1, ok 0, anything else nothing. Attached EBS counts in status_check_failed, the last two do not."""
     minutes(monitor, 1, **checks)
     at = int(monitor.clock()) // 60 * 60
     asked = [(ID, metric, 60) for metric in models.CHECK_METRICS]
