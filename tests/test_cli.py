@@ -688,6 +688,18 @@ def test_why_of_the_budget(ok: Any, run: Any, world: Any) -> None:
         "the installation, budget: not firing\n  now      there is no budget\n"
     )
     assert ok("why", "*/*/budget") == ok("why", "*/*", "budget")
+    assert "  now      every record can be read\n" in ok("why", "*/*", "records")
+
+
+def test_why_of_lost_metrics(ok: Any) -> None:
+    """The other alert of an account and region is explained too, by either way of naming it."""
+    ok("add", A)
+    said = ok("why", f"default/{REGION}", "lost-metrics")
+    assert said.splitlines()[:2] == [
+        f"account default in {REGION}, lost-metrics: not firing",
+        "  now      no metric fell silent on much of the fleet",
+    ]
+    assert ok("why", f"default/{REGION}/lost-metrics") == said
 
 
 def test_the_history_has_the_deliveries(ok: Any, world: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workermon import collect, errors, fleet, models, testing
+from workermon import collect, errors, fleet, models, testing, views
 
 REGION = models.AccountRegion(region="us-east-1")
 ALERT = "default/us-east-1/lost-metrics"
@@ -62,6 +62,9 @@ def test_a_metric_that_much_of_a_fleet_lost_is_one_alert() -> None:
     assert (alert.last.kind, alert.last.severity, alert.last.worker) == ("collector", "warning", None)
     assert alert.last.scope == {"account": "default", "region": "us-east-1"}
     assert alert.last.dedup_key == ALERT
+    why = monitor.get(views.StandingExplanation).account("default/us-east-1", "lost-metrics")
+    assert (why.rule, why.state) == ("lost-metrics", "warning")
+    assert why.now == f"memory_utilization fell silent on 6 of 8 workers, first at {since}"
     monitor.silent[MEMORY] = set()
     monitor.minutes(15)
     assert [status for status, _ in monitor.told] == ["firing", "resolved"]

@@ -7,6 +7,10 @@ from workermon import models, rules
 #: The rule about an account and region in which nothing can be collected.
 COLLECTOR = "collector"
 
+#: The rules about accounts and regions, and those about the installation.
+OF_ACCOUNTS = (COLLECTOR, models.LOST_METRICS)
+OF_INSTALLATION = (models.BUDGET, models.RECORDS)
+
 #: Intervals without a success, the shortest of that account and region, after which it fires.
 COLLECTOR_INTERVALS = 3
 

@@ -124,8 +124,8 @@ def why(own: session.Session, name: str, metric: str | None, as_json: bool) -> N
     For each rule of the worker, or only those over METRIC (or no-data, state, event): its state, the datapoints that it
     looks at, the missing ones, the last transitions with their recorded reasons, and each attempt to deliver.
 
-    WORKER may also be ACCOUNT/REGION with the METRIC collector, channel:NAME with delivery, or the ALERT that
-    ack takes.
+    WORKER may also be ACCOUNT/REGION with collector or lost-metrics in the place of METRIC, channel:NAME with
+    delivery, or the ALERT that ack takes.
 
     \b
     Example: workermon why render-07 cpu_utilization
@@ -166,10 +166,10 @@ def _explained(own: session.Session, name: str, metric: str | None) -> Explained
         return own.get(views.Explanation).why(records[0], metric)
     if name in standing.account_keys() and metric is None:
         return standing.account(name)
-    if "/" in subject and rule == "collector":
-        return standing.account(subject)
-    if (subject, rule) == (models.EVERYWHERE, models.BUDGET):
-        return standing.budget()
+    if subject == models.EVERYWHERE and rule in views.OF_INSTALLATION:
+        return standing.installation(rule)
+    if "/" in subject and rule in views.OF_ACCOUNTS:
+        return standing.account(subject, rule)
     if metric is None and subject:
         [record] = lookup.resolve([subject])
         return own.get(views.Explanation).why_rule(record, rule)

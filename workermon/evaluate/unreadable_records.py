@@ -20,15 +20,22 @@ def judge(
     The alert is a warning while there are any. More of them, or others, do not notify again.
     """
     alert = builder.basis.alerts.get(models.RECORDS) or models.Alert(rule=models.RECORDS)
-    before, at = alert.rule_state.severity, max(math.floor(builder.at), alert.since or 0)
-    if bool(unreadable) == (before is not None):
+    transition = _transition(unreadable, alert, builder.at)
+    if transition is None and alert.rule_state.severity is None:
         return
+    lifecycle.apply_present(builder, standing.records(configuration, builder.kinds), alert, transition)
+
+
+def _transition(unreadable: Mapping[str, str], alert: models.Alert, now: float) -> models.Transition | None:
+    """Return what changes; ``None`` if nothing does."""
+    before, at = alert.rule_state.severity, max(math.floor(now), alert.since or 0)
+    if bool(unreadable) == (before is not None):
+        return None
     named = "; ".join(f"{name} ({why})" for name, why in list(unreadable.items())[:NAMED])
-    transition = models.Transition(
+    return models.Transition(
         at=at,
         before=before,
         after="warning" if unreadable else None,
         reason="records in Redis cannot be read, and are left out" if unreadable else "every record is read again",
         cause=f"{named}{'; …' if len(unreadable) > NAMED else ''}" if unreadable else None,
     )
-    lifecycle.apply_present(builder, standing.records(configuration, builder.kinds), alert, transition)

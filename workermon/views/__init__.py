@@ -29,13 +29,21 @@ from workermon.views.overview import STATES, STATUSES, FleetOverview, FleetQuery
 from workermon.views.paging import Page, Position, page
 from workermon.views.pictures import Picture, RuleList, RuleView
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
-from workermon.views.standing_rules import AccountExplanation, ChannelExplanation, StandingExplanation
+from workermon.views.standing_rules import (
+    OF_ACCOUNTS,
+    OF_INSTALLATION,
+    AccountExplanation,
+    ChannelExplanation,
+    StandingExplanation,
+)
 from workermon.views.story import AlertStory, StoryView
 from workermon.views.transitions import ActiveSilence, Turn
 from workermon.views.unfirable import unfirable_rules
 from workermon.views.watch import Message, Watch
 
 __all__ = [
+    "OF_ACCOUNTS",
+    "OF_INSTALLATION",
     "STATES",
     "STATUSES",
     "AccountExplanation",

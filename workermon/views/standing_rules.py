@@ -6,6 +6,7 @@ Their rules always hold; the config file says nothing of them.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from workermon import errors, models, ports
 from workermon.alerts import silences, standing, subject
@@ -14,6 +15,9 @@ from workermon.views.transitions import ActiveSilence, CollectionFailure, Turn, 
 
 #: Entries of an alert's history that are shown.
 HISTORY = 10
+
+#: The rules about accounts and regions, and those about the installation.
+OF_ACCOUNTS, OF_INSTALLATION = standing.OF_ACCOUNTS, standing.OF_INSTALLATION
 
 
 class WaitingAlert(Document):
@@ -39,7 +43,7 @@ class ChannelExplanation(Document):
 
 
 class AccountExplanation(Document):
-    """Whether anything can be collected in an account and region, or (of every one, ``*``) how the budget is kept.
+    """How a rule about an account and region stands, or (every one, ``*``) a rule about the installation.
 
     ``since`` is when the alert fired, ``condition_since`` when its condition began; ``now`` says how it stands.
     ``failing_since`` and ``last_error`` are of the newest collections there, ``workers`` how many are monitored.
@@ -71,6 +75,7 @@ class StandingExplanation:
     outbox: ports.Outbox
     silences: ports.Silences
     costs: ports.Costs
+    unreadable: ports.Unreadable
     now: ports.Clock
 
     def channel(self, channel: str) -> ChannelExplanation:
@@ -103,10 +108,11 @@ class StandingExplanation:
         """Return every account and region from which workers are collected, as ``account/region``."""
         return tuple(sorted({record.worker.scope.key for record in self.workers.every()}))
 
-    def account(self, key: str) -> AccountExplanation:
-        """Return whether anything can be collected in an account and region, and its alert.
+    def account(self, key: str, rule: str = standing.COLLECTOR) -> AccountExplanation:
+        """Return whether anything can be collected in an account and region, and the alert of one of its rules.
 
-        ``key`` is ``account/region``. Raises ``errors.NotFound`` for one from which nothing is collected.
+        ``key`` is ``account/region``, ``rule`` one of ``standing.OF_ACCOUNTS``. Raises ``errors.NotFound`` for an
+        account and region from which nothing is collected.
         """
         basis = self.alerts.load_standing().accounts.get(key)
         workers = [record for record in self.workers.every() if record.worker.scope.key == key]
@@ -114,15 +120,16 @@ class StandingExplanation:
             todo = errors.nearest(key, self.account_keys())
             raise errors.NotFound(f"account {errors.printable(key)[:80]}", "nothing is collected there", todo)
         state = basis.record if basis is not None else None
-        alert = basis.alerts.get(standing.COLLECTOR) if basis is not None else None
+        alert = basis.alerts.get(rule) if basis is not None else None
         account, region = models.account_and_region(key)
         about = subject.of_account(models.AccountState(key=key, at=0, interval=0))
-        explanation = self._explanation(about, standing.COLLECTOR, alert)
+        explanation = self._explanation(about, rule, alert)
+        lost = rule == models.LOST_METRICS
         return explanation.model_copy(
             update={
                 "account": account,
                 "region": region,
-                "now": _collection_now(state, self.now()),
+                "now": _lost_now(state) if lost else _collection_now(state, self.now()),
                 "succeeded_at": state.succeeded_at if state else None,
                 "failing_since": state.failing_since if state else None,
                 "last_error": failure(state.last_error if state else None),
@@ -130,11 +137,14 @@ class StandingExplanation:
             }
         )
 
-    def budget(self) -> AccountExplanation:
-        """Return how the budget is kept, and its alert."""
-        alert = self.alerts.load_standing().installation.alerts.get(models.BUDGET)
-        explanation = self._explanation(subject.INSTALLATION, models.BUDGET, alert)
-        now = _budget_now(self.costs.budget_decision(), self.configurations.load().budget)
+    def installation(self, rule: str) -> AccountExplanation:
+        """Return how a rule about the installation stands, one of ``standing.OF_INSTALLATION``, and its alert."""
+        alert = self.alerts.load_standing().installation.alerts.get(rule)
+        explanation = self._explanation(subject.INSTALLATION, rule, alert)
+        if rule == models.BUDGET:
+            now = _budget_now(self.costs.budget_decision(), self.configurations.load().budget)
+        else:
+            now = _records_now(self.unreadable.load())
         return explanation.model_copy(update={"now": now, "workers": len(self.workers.ids())})
 
     def _explanation(self, about: subject.Subject, rule: str, alert: models.Alert | None) -> AccountExplanation:
@@ -169,6 +179,23 @@ def _collection_now(state: models.AccountState | None, at: float) -> str:
     patience = standing.COLLECTOR_INTERVALS * state.interval
     begun = state.failing_since - state.interval
     return f"no successful collection for {max(0, round(at - begun))} s, {patience} s make it critical"
+
+
+def _lost_now(state: models.AccountState | None) -> str:
+    """Say which metrics fell silent on much of the fleet."""
+    if state is None or not state.lost_metrics:
+        return "no metric fell silent on much of the fleet"
+    return "; ".join(
+        f"{each.metric} fell silent on {each.workers} of {each.of} workers, first at {models.rfc3339(each.since)}"
+        for each in state.lost_metrics
+    )
+
+
+def _records_now(unreadable: Mapping[str, str]) -> str:
+    """Say which records cannot be read."""
+    if not unreadable:
+        return "every record can be read"
+    return "; ".join(f"{name} ({why})" for name, why in unreadable.items())
 
 
 def _budget_now(decision: models.BudgetDecision, budget: float | None) -> str:

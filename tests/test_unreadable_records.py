@@ -1,0 +1,54 @@
+"""The alert about records that cannot be read: who is notified of it, and how ``why`` explains it."""
+
+from __future__ import annotations
+
+from workermon import fleet, models, testing, views
+from workermon.testing.control import MemoryUnreadable
+
+RECORDS = "*/*/records"
+A = "i-0aaaaaaaaaaaaaaaa"
+
+
+def unreadable() -> tuple[testing.Monitor, MemoryUnreadable]:
+    """Return a monitor of one worker, and the records beside it that cannot be read: one."""
+    monitor, records = testing.Monitor(now=1_700_000_000.0), MemoryUnreadable()
+    monitor.unreadable = records
+    monitor.ec2.put(models.Instance(id=A, region="us-east-1", status="running", name="a"))
+    monitor.get(fleet.Members).add([A], fleet.AddOptions(scope=models.AccountRegion(region="us-east-1"), interval=60))
+    records.found["workermon:worker:i-1 spec"] = "it is no JSON"
+    return monitor, records
+
+
+def told(monitor: testing.Monitor) -> list[str]:
+    """Return what channels were sent of it, oldest first."""
+    return [entry.notification.status for entry in reversed(monitor.alerts.history(RECORDS, 10)) if entry.notification]
+
+
+def test_a_silenced_alert_notifies_when_the_silence_ends() -> None:
+    """Nobody hears of it before, and what still holds then is said; what was never said is not ended."""
+    monitor, records = unreadable()
+    begins = monitor.clock()
+    silence = models.Silence(id="s", rule="records", begins=begins, ends=begins + 600, reason="known", by="me")
+    monitor.silences.add(silence)
+    monitor.evaluate(A)
+    assert monitor.outbox.due(begins + 100, 10) == []
+    monitor.clock.advance(601)
+    monitor.evaluate(A)
+    assert [claimed.channel for claimed in monitor.outbox.claim(RECORDS, monitor.clock(), 5)] == ["log"]
+    records.found.clear()
+    monitor.evaluate(A)
+    assert told(monitor)[-1] == "resolved"
+
+
+def test_why_says_which_records_cannot_be_read() -> None:
+    """It names each, also before the alert was evaluated."""
+    monitor, records = unreadable()
+    standing = monitor.get(views.StandingExplanation)
+    now = "workermon:worker:i-1 spec (it is no JSON)"
+    assert (standing.installation("records").state, standing.installation("records").now) == ("ok", now)
+    monitor.evaluate(A)
+    assert (standing.installation("records").state, standing.installation("records").now) == ("warning", now)
+    records.found.clear()
+    monitor.evaluate(A)
+    found = standing.installation("records")
+    assert (found.state, found.now) == ("ok", "every record can be read")
