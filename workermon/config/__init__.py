@@ -43,7 +43,9 @@ class Parser:
         try:
             file = self._build(document, source)
         except problems.Mistake as wrong:
-            raise errors.InvalidInput(problems.where(source, wrong.path, text), wrong.why, wrong.todo) from None
+            raise errors.InvalidInput(
+                problems.where(source, wrong.path, text, wrong.place), wrong.why, wrong.todo
+            ) from None
         return file.model_copy(update={"text": text})
 
     def mistakes(

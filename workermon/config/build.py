@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workermon import errors, models
-from workermon.config import catalogue, channels, grammar, problems, rules, silences
+from workermon.config import catalogue, channels, expressions, grammar, problems, rules, silences
 from workermon.config.file import File
-from workermon.rules import KINDS, Kinds
+from workermon.rules import KINDS, Kinds, expression
 
 
 def build(sections: grammar.Grammar, source: str, channel_types: channels.Types, kinds: Kinds) -> File:
@@ -159,7 +159,7 @@ def to_configuration(file: File, previous: models.Configuration, kinds: Kinds = 
     try:
         _check_references(file, made, kinds)
     except problems.Mistake as wrong:
-        raise errors.InvalidInput(file.where(wrong.path), wrong.why, wrong.todo) from None
+        raise problems.InvalidText(file.where(wrong.path, wrong.place), wrong.why, wrong.todo, wrong.place) from None
     return made
 
 
@@ -207,15 +207,19 @@ def _check_channels(path: str, rule: models.Rule, channels: Mapping[str, models.
 def _check_metrics(path: str, rule: models.Rule, made: models.Configuration, kinds: Kinds, *, ours: bool) -> None:
     """Refuse a metric that is not known; ``ours``: the rule is of the file, so its metric has to be collected."""
     pseudo_metrics = [kind.pseudo_metric for kind in kinds.values() if kind.pseudo_metric is not None]
+    of = expression.of(rule.metric)
     for metric in kinds[rule.kind].metrics(rule):
+        place = None if of is None else of.place(metric)
         if metric in models.CHECK_METRICS:
             continue
         if metric not in made.metrics:
-            names = (*made.metrics, *models.CHECK_METRICS, *pseudo_metrics)
-            raise problems.Mistake(f"{path}.metric", f"{metric} is not a known metric", errors.nearest(metric, names))
+            names = (*made.metrics, *models.CHECK_METRICS, *(pseudo_metrics if of is None else ()))
+            todo = expressions.unknown(rule.metric, metric, made) or errors.nearest(metric, names)
+            raise problems.Mistake(f"{path}.metric", f"{metric} is not a known metric", todo, place)
         if ours and metric not in made.collect:
             why = f"{metric} is not collected, so the rule could never fire"
-            raise problems.Mistake(f"{path}.metric", why, "add it to [collect] metrics")
+            raise problems.Mistake(f"{path}.metric", why, "add it to [collect] metrics", place)
+    expressions.check(path, rule, made)
 
 
 def _accounts(file: File) -> Iterable[tuple[str, str | None]]:

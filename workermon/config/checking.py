@@ -115,14 +115,15 @@ def every(document: dict[str, Any], source: str, text: str, check: Check) -> tup
             check(remains.document)
             break
         except problems.Mistake as wrong:
-            path, about, why, todo = wrong.path, "", wrong.why, wrong.todo
+            path, about, why, todo, inside = wrong.path, "", wrong.why, wrong.todo, wrong.place
         except errors.InvalidInput as wrong:
             path, _, about = wrong.what.removeprefix(f"{source}: ").partition(": ")
             why, todo = wrong.why, wrong.todo
+            inside = wrong.place if isinstance(wrong, problems.InvalidText) else None
         if not remains.follows(path, why):
             todo = remains.meant(why) or todo
             original = remains.original(path)
-            where = problems.where(source, original, text)
+            where = problems.where(source, original, text, inside)
             what = f"{where}: {about}" if about else where
             mistakes.setdefault((original, why), errors.InvalidInput(what, why, todo))
         if len(mistakes) >= MAX_MISTAKES or not remains.remove(path):

@@ -109,6 +109,8 @@ def rule_table(rule: models.Rule, kinds: Kinds) -> Table:
     kind = kinds[rule.kind]
     metric = rule.metric or kind.pseudo_metric
     found: Table = {"name": rule.name, **({} if metric is None else {"metric": metric}), **kind.export(rule)}
+    if rule.unit is not None:
+        found["unit"] = rule.unit
     if rule.flapping is not None:
         found["flapping"] = f"{rule.flapping.turns} in {rule.flapping.within}s"
     notify = rule.notify if rule.routes is None else rule.routes

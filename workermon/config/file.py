@@ -32,9 +32,12 @@ class File(models.Frozen):
     cases: dict[str, tuple[Case, ...]] = Field(default_factory=dict)
     text: str = Field(default="", repr=False)
 
-    def where(self, path: str) -> str:
-        """Return how an error names a place of this file: source, path, and line and column if they are known."""
-        return problems.where(self.source, path, self.text)
+    def where(self, path: str, place: int | None = None) -> str:
+        """Return how an error names a place of this file: source, path, and line and column if they are known.
+
+        ``place`` is the character of the text at the path, from 0.
+        """
+        return problems.where(self.source, path, self.text, place)
 
 
 #: Seconds. The periods below a minute that CloudWatch has; above, any number of minutes.

@@ -24,6 +24,11 @@ _STRING = re.compile(
     re.DOTALL,
 )
 
+_LONG = ('"""', "'''")
+#: What stands for one character, and a line that goes on, which stands for none.
+_ESCAPE = re.compile(r"(?:\\[ \t]*\n\s*)*(?:\\U.{8}|\\u.{4}|\\[^uU]|[^\\])", re.DOTALL)
+_FOLDED = re.compile(r"(?:\\[ \t]*\n\s*)+")
+
 
 def find(text: str) -> dict[Path, int]:
     """Return the offset of each key, by its path, and of each element of an array.
@@ -45,6 +50,32 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
     return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
 
 
+def within(text: str, offset: int, place: int) -> int:
+    """Return the offset of a character, from 0, of the text that is the value of the key at an offset.
+
+    The offset of the key comes back if its value is no text, or not as long.
+
+    >>> within('k = "a\\tb"', 0, 2)
+    8
+    """
+    scanner = _Scanner(text.replace("\r\n", " \n"))
+    scanner.at = offset
+    try:
+        scanner.value_of_key()
+        begin = scanner.at
+        written = scanner.string()
+    except (ValueError, IndexError):
+        return offset
+    quote = written[:3] if written[:3] in _LONG else written[:1]
+    at = len(quote) + (quote in _LONG and written[len(quote)] == "\n")
+    for _ in range(place):
+        escape = _ESCAPE.match(written, at) if quote[0] == '"' else None
+        at = at + 1 if escape is None else escape.end()
+    folded = _FOLDED.match(written, at) if quote == '"""' else None
+    at = at if folded is None else folded.end()
+    return begin + at if at <= len(written) - len(quote) else offset
+
+
 class _Scanner:
     """Walks a valid text once."""
 
@@ -60,6 +91,18 @@ class _Scanner:
                 table = self._header()
             else:
                 self._pair(table)
+
+    def value_of_key(self) -> None:
+        """Go from a key to its value."""
+        self._keys()
+        self.at += 1  # the equals sign
+        self._blank()
+
+    def string(self) -> str:
+        """Return the text at the present place as it is written, with its quotes."""
+        begin = self.at
+        self._match(_STRING)
+        return self.text[begin : self.at]
 
     def _skip(self) -> bool:
         match = _SKIPPED.match(self.text, self.at)

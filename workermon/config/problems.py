@@ -30,11 +30,20 @@ _TYPES = {
 
 
 class Mistake(Exception):
-    """Something at a path of the file is wrong."""
+    """Something at a path of the file is wrong; ``place`` is the character of its text, from 0, if it is known."""
 
-    def __init__(self, path: str, why: str, todo: str) -> None:
-        super().__init__(path, why, todo)
-        self.path, self.why, self.todo = path, why, todo
+    def __init__(self, path: str, why: str, todo: str, place: int | None = None) -> None:
+        super().__init__(path, why, todo, place)
+        self.path, self.why, self.todo, self.place = path, why, todo, place
+
+
+class InvalidText(errors.InvalidInput):
+    """Something within a text of the file is wrong, at the character ``place`` from 0."""
+
+    def __init__(self, what: str, why: str, todo: str, place: int | None = None) -> None:
+        super().__init__(what, why, todo)
+        self.args = (what, why, todo, place)
+        self.place = place
 
 
 def shown(text: object) -> str:
@@ -42,17 +51,21 @@ def shown(text: object) -> str:
     return errors.printable(str(text))[:64]
 
 
-def where(source: str, path: str, text: str) -> str:
-    """Return how an error names a place of a file: source, path, and if they are found line and column."""
+def where(source: str, path: str, text: str, place: int | None = None) -> str:
+    """Return how an error names a place of a file: source, path, and if they are found line and column.
+
+    They are those of the key, or of the character ``place`` of its text.
+    """
     if not path:
         return source
-    offsets = {_path(place): offset for place, offset in positions.find(text).items()} if text else {}
+    offsets = {_path(found): offset for found, offset in positions.find(text).items()} if text else {}
     there = path.strip("[]") if path.startswith("[") else path
     while there and there not in offsets:  # a missing key has the place of the table that lacks it
         there = there[: max(there.rfind("."), there.rfind("["), 0)]
     if not there:
         return f"{source}: {path}"
-    line, column = positions.line_and_column(text, offsets[there])
+    offset = offsets[there] if place is None else positions.within(text, offsets[there], place)
+    line, column = positions.line_and_column(text, offset)
     return f"{source}: line {line}, column {column}: {path}"
 
 

@@ -13,7 +13,7 @@ import pydantic
 
 from workermon import errors, models, rules
 from workermon.config import problems
-from workermon.rules import section
+from workermon.rules import expression, section
 
 
 class Case(models.Frozen):
@@ -47,13 +47,16 @@ def read(place: int, given: Mapping[str, Any], kinds: rules.Kinds) -> Read:
         others = [f"or {other.asked_by}" for other in kinds.values() if not other.needs_metric]
         raise problems.Mistake(f"{path}.metric", "is missing", " ".join(('write metric = "cpu_utilization"', *others)))
     try:
+        _check_expression(keys)
         options, severity = kind.parse(keys)
     except rules.Mistake as wrong:
-        raise problems.Mistake(f"{path}.{wrong.key}" if wrong.key else path, wrong.why, wrong.todo) from None
+        where = f"{path}.{wrong.key}" if wrong.key else path
+        raise problems.Mistake(where, wrong.why, wrong.todo, wrong.place) from None
     rule = models.Rule(
         name=keys.name,
         kind=kind.name,
         metric=keys.metric if kind.pseudo_metric is None else None,
+        unit=keys.unit,
         severity=severity,
         options=options.model_dump(mode="json", exclude_defaults=True),
         labels=keys.labels,
@@ -90,6 +93,12 @@ def _check_keys(path: str, given: Mapping[str, Any], kind: rules.Kind[Any], kind
             asked_by = " or ".join(dict.fromkeys(other.asked_by for other in others))
             raise problems.Mistake(f"{path}.{key}", f"is only for {asked_by}", "remove it")
         raise problems.Mistake(f"{path}.{key}", f"is not for {kind.asked_by}", kind.misplaced(key))
+
+
+def _check_expression(keys: section.RuleSection) -> None:
+    """Refuse an expression that cannot be read, and a unit of what has one already; raises ``rules.Mistake``."""
+    if expression.of(keys.metric) is None and keys.unit is not None:
+        raise rules.Mistake("unit", "is for an expression; a metric has its own", "remove it, or set it in [[metrics]]")
 
 
 def _notified(keys: section.RuleSection) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from workermon import failpoints, logs, models, ports, rules
 from workermon.alerts import lifecycle, silences
@@ -156,10 +156,11 @@ class _Run:
             for plan in case.plans:
                 if plan.horizon is None:
                     continue
-                until = max(until, plan.horizon.asked or 0.0)
                 for metric in plan.kind.metrics(plan.rule):
-                    key = case.worker_id, metric, plan.horizon.kept_at
-                    needed[key] = min(plan.needed, needed.get(key, plan.needed))
+                    horizon = plan.horizon.operands.get(metric, plan.horizon)
+                    until = max(until, horizon.asked or 0.0)
+                    key = case.worker_id, metric, horizon.kept_at
+                    needed[key] = min(plan.read_from, needed.get(key, plan.read_from))
         long = {key for key, since in needed.items() if since < until - _RECENT}
         series: dict[tuple[str, str], models.Series] = {}
         for keys in ([key for key in needed if key not in long], [key for key in needed if key in long]):
@@ -197,6 +198,16 @@ class _Run:
             except Exception:
                 # A user's own code must not stop the alerts of others.
                 log.exception("violations.failed", hook=type(hook).__name__, alert_id=notification.dedup_key)
+
+
+def _together(since: Mapping[_Key, int]) -> list[tuple[int, list[_Key]]]:
+    """Return the keys that are read from one time on, and that time."""
+    groups: list[tuple[int, list[_Key]]] = []
+    for key in sorted(since, key=lambda key: since[key]):
+        if not groups or since[key] - groups[-1][0] > _ALIKE:
+            groups.append((since[key], []))
+        groups[-1][1].append(key)
+    return groups
 
 
 def _fires(basis: ports.Basis[Any]) -> bool:

@@ -34,7 +34,7 @@ class Plan:
     """A rule to be evaluated for a worker; times in seconds.
 
     ``alert`` is ``None`` if there was none before. ``horizon`` says how far the rule's metrics can be evaluated, and
-    ``needed`` from when on their datapoints are needed; a rule without a metric has neither.
+    ``needed`` from when on their values are needed; a rule without a metric has neither.
     """
 
     rule: models.Rule
@@ -43,6 +43,11 @@ class Plan:
     unit: str
     horizon: rules.Horizon | None = None
     needed: int = 0
+
+    @property
+    def read_from(self) -> int:
+        """Return from when on datapoints are read; the windows of an expression reach further back than its values."""
+        return self.needed - (0 if self.horizon is None else self.horizon.reach_back)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +184,7 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
         at=builder.at,
         monitoring_since=context.monitoring_since,
         unit_of=context.configuration.unit_of,
+        statistic_of=context.configuration.statistic_of,
     )
     held_back = account.held_back(context.accounts.get(record.worker.scope.key), record.worker.interval, builder.at)
     plans = {plan.rule.name: plan for plan in case.plans}
@@ -233,21 +239,22 @@ def _until_horizon(case: Case, series: SeriesByMetric) -> dict[str, models.Serie
 
     They would carry a cursor beyond those that are still to come.
     """
-    own: dict[str, models.Series] = {}
+    asked: dict[str, float] = {}
     for plan in case.plans:
         if plan.horizon is None or plan.horizon.asked is None:
             continue
         for metric in plan.kind.metrics(plan.rule):
-            found = series.get((case.worker_id, metric))
-            if found is not None and metric not in own:
-                own[metric] = found.until(plan.horizon.asked)
-    return own
+            until = plan.horizon.operands.get(metric, plan.horizon).asked
+            asked[metric] = max(until or 0.0, asked.get(metric, 0.0))
+    found = {metric: series.get((case.worker_id, metric)) for metric in asked}
+    return {metric: one.until(asked[metric]) for metric, one in found.items() if one is not None}
 
 
 def _evaluate(builder: lifecycle.VerdictBuilder, plan: Plan, facts: rules.Facts, held_back: str | None) -> None:
     """Evaluate a rule; ``held_back`` is why nobody is to be notified now. If nothing is new, nothing is kept."""
     rule, kind = plan.rule, plan.kind
     alert = plan.alert or models.Alert(rule=rule.name)
+    facts = rules.with_values(rule, facts, plan.horizon, plan.needed)
     rule_state, transitions = kind.judge(rule, alert.rule_state, facts, plan.horizon)
     if plan.alert is None and rule_state is alert.rule_state:
         return

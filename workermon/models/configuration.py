@@ -159,3 +159,7 @@ class Configuration(Frozen):
     def unit_of(self, metric: str) -> str:
         """Return the unit of a metric's values: ``count`` for the status checks, as CloudWatch's StatusCheckFailed."""
         return "count" if metric in CHECK_METRICS else self.metrics[metric].unit
+
+    def statistic_of(self, metric: str) -> str:
+        """Return the statistic of a metric's values: one failed status check makes a slot fail."""
+        return "Maximum" if metric in CHECK_METRICS else self.metrics[metric].statistic

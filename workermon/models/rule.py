@@ -45,14 +45,16 @@ class Rule(Frozen):
     """When a worker is in trouble, and when it is ok again.
 
     ``kind`` names the kind of rule, and ``options`` are what that kind asks for; ``rules.KINDS`` reads them. ``metric``
-    is ``None`` for a kind that is not about a metric. ``severity`` is that of a rule without thresholds. ``notify`` are
-    all channels; ``routes`` says which severities each of them is notified of, if not of all. ``description``,
-    ``runbook`` (an address) and ``owner`` are for whoever is notified.
+    is ``None`` for a kind that is not about a metric, and may be an expression over metrics. ``unit`` is that of its
+    values if it cannot be derived. ``severity`` is that of a rule without thresholds. ``notify`` are all channels;
+    ``routes`` says which severities each of them is notified of, if not of all. ``description``, ``runbook`` (an
+    address) and ``owner`` are for whoever is notified.
     """
 
     name: str
     kind: str = "threshold"
     metric: str | None = None
+    unit: str | None = None
     severity: Severity = "critical"
     options: dict[str, Any] = {}
     labels: dict[str, str] = {}

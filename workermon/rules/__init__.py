@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from workermon import models
 from workermon.rules import event, forecast, no_data, state, threshold
+from workermon.rules.computed import with_values
 from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, checks_asked, delay_of, of_metric
 from workermon.rules.kind import Drawn, Explanation, Facts, Judgement, Kind, Obstacle
 from workermon.rules.section import Mistake
@@ -57,4 +58,5 @@ __all__ = [
     "of_metric",
     "owe_end",
     "unfirable",
+    "with_values",
 ]

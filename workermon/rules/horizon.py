@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from workermon.models import CHECK_METRICS, STATUS_CHECK_FAILED, Condition, Configuration, Datapoint, Worker
 
@@ -27,12 +27,17 @@ class Horizon:
     ``period`` is the length of a slot, ``recorded_period`` that at which the ledger keeps the datapoints (0: the same).
     ``delay`` is how long after its period's end a datapoint is waited for. ``asked`` is the time up to which the metric
     was last collected with success, ``None`` if it never was.
+
+    That of an expression has its ``operands`` by metric, and in ``reach_back`` how far before a slot datapoints lie
+    that make its value.
     """
 
     period: int
     delay: int
     asked: float | None
     recorded_period: int = 0
+    operands: Mapping[str, Horizon] = dataclasses.field(default_factory=dict)
+    reach_back: int = 0
 
     @classmethod
     def until(cls, newest: int, period: int) -> Horizon:
@@ -47,6 +52,14 @@ class Horizon:
     def kept_at(self) -> int:
         """Return the period under which the ledger has the datapoints."""
         return self.recorded_period or self.period
+
+    def kept(self, metric: str) -> int:
+        """Return the period under which the ledger has the datapoints of an operand, or of the only metric."""
+        return self.operands.get(metric, self).kept_at
+
+    def period_of(self, metric: str) -> int:
+        """Return the length of a slot of an operand, or of the only metric."""
+        return self.operands.get(metric, self).period
 
     @property
     def newest(self) -> int | None:
@@ -70,6 +83,20 @@ def of_metric(metric: str, worker: Worker, condition: Condition, configuration: 
 def checks_asked(condition: Condition) -> float | None:
     """Return the time up to which EC2 was asked for the status checks, ``None`` if it never was."""
     return condition.asked.get(STATUS_CHECK_FAILED, condition.collected_at)
+
+
+def of_expression(operands: Mapping[str, Horizon], window: int) -> Horizon:
+    """Return the horizon of values made of several metrics; ``window`` is the longest that they look back over.
+
+    A slot is as long as the longest of the operands, and can have come when that of the last of them can.
+    """
+
+    def known_until(horizon: Horizon) -> float:
+        return -math.inf if horizon.asked is None else math.floor(horizon.asked) - horizon.delay
+
+    period = max(each.period for each in operands.values())
+    last = min(operands.values(), key=known_until)
+    return Horizon(period, last.delay, last.asked, operands=operands, reach_back=window and window + 2 * period)
 
 
 def delay_of(metric: str, condition: Condition) -> int:

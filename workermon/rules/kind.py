@@ -11,14 +11,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from workermon import models
-from workermon.rules import section
-from workermon.rules.horizon import Horizon, of_metric
+from workermon.rules import expression, section, units
+from workermon.rules.horizon import Horizon, of_expression, of_metric
 
 Options = TypeVar("Options", bound=models.Frozen)
 
 
 def _count(metric: str) -> str:  # noqa: ARG001 - the unit of every metric of which none is known
     return "count"
+
+
+def _average(metric: str) -> str:  # noqa: ARG001 - the statistic of every metric of which none is known
+    return "Average"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +32,7 @@ class Facts:
     ``series`` are the datapoints of the metrics that the rules asked for, by metric; none lies after the horizon's
     ``asked``. ``changed_from`` is the earliest datapoint written since the last evaluation. Only kinds that go
     ``by_clock`` may look at ``at``, the time of the evaluation, and ``monitoring_since``, since when the monitor itself
-    runs (``None``: unknown). ``unit_of`` returns the unit of a metric.
+    runs (``None``: unknown). ``unit_of`` returns the unit of a metric, ``statistic_of`` its statistic.
     """
 
     interval: int = 60
@@ -41,6 +45,7 @@ class Facts:
     at: float = 0.0
     monitoring_since: float | None = None
     unit_of: Callable[[str], str] = _count
+    statistic_of: Callable[[str], str] = _average
 
     @classmethod
     def about(cls, worker: models.Worker, condition: models.Condition, **others: Any) -> Facts:
@@ -183,11 +188,11 @@ class Kind(abc.ABC, Generic[Options]):
 
     def metrics(self, rule: models.Rule) -> tuple[str, ...]:
         """Return the metrics whose datapoints it looks at."""
-        return () if rule.metric is None else (rule.metric,)
+        return expression.operands(rule.metric)
 
     def unit(self, rule: models.Rule, configuration: models.Configuration) -> str:
         """Return the unit of the values that it compares."""
-        return "count" if rule.metric is None else configuration.unit_of(rule.metric)
+        return units.of_rule(rule, configuration.unit_of)
 
     def horizon(
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
@@ -195,7 +200,11 @@ class Kind(abc.ABC, Generic[Options]):
         """Return how far the rule can be evaluated over datapoints; ``None``: it needs none."""
         if rule.metric is None:
             return None
-        return of_metric(rule.metric, worker, condition, configuration)
+        of = expression.of(rule.metric)
+        if of is None:
+            return of_metric(rule.metric, worker, condition, configuration)
+        operands = {name: of_metric(name, worker, condition, configuration) for name in of.operands}
+        return of_expression(operands, of.longest_window)
 
     def needed_from(
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: Facts
@@ -262,6 +271,10 @@ class Kind(abc.ABC, Generic[Options]):
 
         ``unit`` is the metric's, ``interval`` the worker's in seconds.
         """
+
+    def subject(self, rule: models.Rule) -> str:
+        """Return how words name what a rule compares: the metric, or the rule if that is an expression."""
+        return rule.metric if rule.metric is not None and expression.of(rule.metric) is None else rule.name
 
     def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
         """Return the reason that a notification gives; ``last_error`` is why collections of the worker fail."""

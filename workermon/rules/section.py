@@ -15,11 +15,14 @@ LOG = "log"
 
 
 class Mistake(Exception):
-    """Keys of a section are wrong: ``key`` is the path below the section, empty for all of it."""
+    """Keys of a section are wrong: ``key`` is the path below the section, empty for all of it.
 
-    def __init__(self, key: str, why: str, todo: str) -> None:
-        super().__init__(key, why, todo)
-        self.key, self.why, self.todo = key, why, todo
+    ``place`` is the character of the key's text, from 0, at which the mistake is.
+    """
+
+    def __init__(self, key: str, why: str, todo: str, place: int | None = None) -> None:
+        super().__init__(key, why, todo, place)
+        self.key, self.why, self.todo, self.place = key, why, todo, place
 
 
 class Levels(fields.Section):
@@ -55,12 +58,13 @@ class CaseSection(fields.Section):
 class RuleSection(fields.Section):
     """``[[rules]]``: when a metric is in trouble, and when it is ok again.
 
-    These are the keys of every rule. A kind adds its own in a subclass. ``metric`` is absent from kinds that are not
-    about one.
+    These are the keys of every rule. A kind adds its own in a subclass. ``metric`` is a metric or an
+    expression over metrics, and absent from kinds that are not about one. ``unit`` is that of an expression.
     """
 
     name: fields.Name
-    metric: fields.Name | None = None
+    metric: Annotated[str, Field(max_length=1000)] | None = None
+    unit: models.Text | None = None
     labels: fields.Labels = {}
     notify: Annotated[
         tuple[fields.Name, ...],

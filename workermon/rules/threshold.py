@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from workermon import models
-from workermon.rules import check_words, kind, parsing, section, slots, spacing, wording
+from workermon.rules import check_words, computed, kind, parsing, section, slots, spacing, wording
 from workermon.rules.horizon import Horizon
 
 
@@ -65,6 +65,14 @@ class PointDetails(models.Frozen):
 
     at: str
     value: float
+    operands: dict[str, float | None] | None = Field(default=None, exclude_if=lambda operands: operands is None)
+
+
+class MissingDetails(models.Frozen):
+    """An absent slot of an expression, and which of its operands are absent; none: it cannot be computed of them."""
+
+    at: str
+    operands: tuple[str, ...]
 
 
 class LevelDetails(models.Frozen):
@@ -89,6 +97,7 @@ class Details(models.Frozen):
     horizon: str | None
     points: tuple[PointDetails, ...] = ()
     missing: tuple[str, ...] = ()
+    missing_operands: tuple[MissingDetails, ...] = Field(default=(), exclude_if=lambda missing: not missing)
     levels: tuple[LevelDetails, ...] = ()
     impaired: tuple[check_words.ImpairmentDetails, ...] = Field(default=(), exclude_if=lambda checks: not checks)
 
@@ -169,26 +178,27 @@ class Threshold(kind.Kind[Options]):
     ) -> kind.Obstacle | None:
         """Return why too few datapoints come for "M of N"; an absent slot that counts as a breach needs none."""
         horizon, limits = self.horizon(rule, worker, condition, configuration), self._limits(rule)
-        gap = spacing.shortest_gap(condition.spacing.get(rule.metric or "", ()))
-        if horizon is None or gap is None or limits.missing == "breach":
+        if horizon is None or limits.missing == "breach":
             return None
         reach = limits.reach(limits.n)
-        most = math.ceil(reach * horizon.period / gap)
-        if most >= limits.m:
-            return None
-        return kind.Obstacle(
-            f"{rule.metric} comes each {wording.duration(gap)} at best, so {reach} slots of"
-            f" {wording.duration(horizon.period)} have {most} of the {limits.m} datapoints that it needs",
-            f"give {rule.metric} a longer period in [[metrics]], or ask for fewer datapoints",
-        )
+        for metric in self.metrics(rule):
+            gap = spacing.shortest_gap(condition.spacing.get(metric, ()))
+            most = limits.m if gap is None else math.ceil(reach * horizon.period / gap)
+            if gap is not None and most < limits.m:
+                return kind.Obstacle(
+                    f"{metric} comes each {wording.duration(gap)} at best, so {reach} slots of"
+                    f" {wording.duration(horizon.period)} have {most} of the {limits.m} datapoints that it needs",
+                    f"give {metric} a longer period in [[metrics]], or ask for fewer datapoints",
+                )
+        return None
 
     # --- wording -----------------------------------------------------------------------------------------------------
 
     def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
         """Return the value beside the threshold that decided."""
-        options = self.options(rule)
+        options, subject = self.options(rule), self.subject(rule)
         if transition.withdrawn:
-            return _withdrawn(rule.metric or "", options.side, transition, unit)
+            return _withdrawn(subject, options.side, transition, unit)
         if (
             rule.metric is not None
             and rule.metric in models.CHECK_METRICS
@@ -206,12 +216,12 @@ class Threshold(kind.Kind[Options]):
             clear = options.clear.of(transition.before) if options.clear else None
             limit = options.thresholds.of(transition.before) if clear is None else clear
         if transition.count is None or limit is None:
-            return f"{rule.metric} {transition.after or 'resolved'}: {transition.reason}"
+            return f"{subject} {transition.after or 'resolved'}: {transition.reason}"
         compared = f"{sign if worse else opposite} {wording.quantity(limit, unit)}"
         if transition.value is None:
-            text = f"{rule.metric} absent, taken for {compared}"
+            text = f"{subject} absent, taken for {compared}"
         else:
-            text = f"{rule.metric} {wording.quantity_beside(transition.value, limit, unit)} {compared}"
+            text = f"{subject} {wording.quantity_beside(transition.value, limit, unit)} {compared}"
         text += wording.for_count(transition, "datapoints")
         if not worse and transition.after is not None and transition.threshold is not None:
             text += f", {transition.after} still: {sign} {wording.quantity(transition.threshold, unit)}"
@@ -268,10 +278,24 @@ class Threshold(kind.Kind[Options]):
             return _explanation(now, details, rule_state)
         view = slots.view(self._limits(rule), rule_state, _walk(rule, facts, horizon))
         assert view is not None
+        times = sorted({*(point.at for point in view.points), *view.absent})
+        terms = computed.terms(rule, facts, horizon, times)
+        operands = {at: {term.text: term.values[place] for term in terms} for place, at in enumerate(times) if terms}
         shown = details.model_copy(
             update={
-                "points": tuple(PointDetails(at=models.rfc3339(at), value=value) for at, value in view.points),
+                "points": tuple(
+                    PointDetails(at=models.rfc3339(at), value=value, operands=operands.get(at))
+                    for at, value in view.points
+                ),
                 "missing": tuple(models.rfc3339(at) for at in view.absent),
+                "missing_operands": tuple(
+                    MissingDetails(
+                        at=models.rfc3339(at),
+                        operands=tuple(text for text, value in operands[at].items() if value is None),
+                    )
+                    for at in view.absent
+                    if terms
+                ),
                 "levels": tuple(
                     LevelDetails(
                         severity=level.severity,
@@ -288,7 +312,8 @@ class Threshold(kind.Kind[Options]):
             }
         )
         unit = facts.unit_of(rule.metric or "")
-        return _explanation("; ".join(_levels_now(self.options(rule), view, unit)), shown, rule_state, unit)
+        now = "; ".join(_levels_now(self.options(rule), view, unit))
+        return _explanation(now, shown, rule_state, unit, _operand_lines(terms, times))
 
     def drawn(self, rule: models.Rule) -> tuple[kind.Drawn, ...]:
         """Return a line for each threshold, and where it clears."""
@@ -381,7 +406,30 @@ def _levels_now(options: Options, view: slots.View, unit: str) -> list[str]:
     ]
 
 
-def _explanation(now: str, details: Details, rule_state: models.RuleState, unit: str = "count") -> kind.Explanation:
+def _operand_lines(terms: Sequence[computed.Term], times: Sequence[int]) -> list[tuple[str, str]]:
+    """Say what each operand of an expression is in each slot."""
+    return [
+        (
+            "operands",
+            f"{wording.time_of_day(at)} "
+            + "  ".join(
+                f"{term.text} {'absent' if value is None else wording.quantity(value, term.unit)}"
+                for term in terms
+                for value in term.values[place : place + 1]
+            ),
+        )
+        for place, at in enumerate(times)
+        if terms
+    ]
+
+
+def _explanation(
+    now: str,
+    details: Details,
+    rule_state: models.RuleState,
+    unit: str = "count",
+    operands: Sequence[tuple[str, str]] = (),
+) -> kind.Explanation:
     points = "  ".join(f"{point.at[11:]} {wording.quantity(point.value, unit)}" for point in details.points)
     until = "nothing yet" if rule_state.cursor is None else models.rfc3339(rule_state.cursor)
     evaluated = (
@@ -390,6 +438,7 @@ def _explanation(now: str, details: Details, rule_state: models.RuleState, unit:
     )
     lines: tuple[tuple[str, str], ...] = (
         ("points", points or "none"),
+        *operands,
         ("missing", "  ".join(at[11:] for at in details.missing) or "none"),
         ("judged", evaluated),
     )

@@ -14,18 +14,19 @@ _SLOW = 0.1
 def quantity(value: float, unit: str) -> str:
     """Write a value with its unit.
 
-    >>> quantity(97.5, "percent"), quantity(1_530_000.0, "bytes"), quantity(3, "count")
-    ('97.5 %', '1.53 MB', '3')
+    >>> quantity(97.5, "percent"), quantity(1_530_000.0, "bytes"), quantity(3, "count"), quantity(2e3, "bytes/s")
+    ('97.5 %', '1.53 MB', '3', '2 kB/s')
     """
     if unit == "percent":
         return f"{_number(value)} %"
     if unit == "count":
         return _number(value)
-    if unit == "bytes":
+    if unit in ("bytes", "bytes/s"):
+        per = unit.removeprefix("bytes")
         for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
             if abs(value) >= factor:
-                return f"{_number(value / factor)} {prefix}B"
-        return f"{_number(value)} B"
+                return f"{_number(value / factor)} {prefix}B{per}"
+        return f"{_number(value)} B{per}"
     return f"{_number(value)} {unit}"
 
 

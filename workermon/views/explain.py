@@ -237,17 +237,19 @@ class Explanation:
         series: dict[str, models.Series] = {}
         span = kind.explained_over(rule, rule_state)
         if span is not None and horizon is not None:
-            wanted = [(record.worker.id, metric, horizon.kept_at) for metric in kind.metrics(rule)]
-            series = {metric: found for (_, metric), found in self.samples.read(wanted, *span).items()}
+            wanted = [(record.worker.id, metric, horizon.kept(metric)) for metric in kind.metrics(rule)]
+            read = self.samples.read(wanted, span[0] - horizon.reach_back, span[1])
+            series = {metric: found for (_, metric), found in read.items()}
         facts = rules.Facts.about(
             record.worker,
             record.condition,
             series=series,
             at=self.now(),
             unit_of=configuration.unit_of,
+            statistic_of=configuration.statistic_of,
             monitoring_since=self.pulse.monitoring_since() if kind.by_clock else None,
         )
-        return kind.explain(rule, rule_state, facts, horizon)
+        return kind.explain(rule, rule_state, rules.with_values(rule, facts, horizon), horizon)
 
 
 def _flapping(rule: models.Rule, alert: models.Alert, until: int | None) -> FlappingState | None:

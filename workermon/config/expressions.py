@@ -1,0 +1,46 @@
+"""What an expression of a rule says about metrics, checked against those that there are."""
+
+from __future__ import annotations
+
+from workermon import models
+from workermon.config import problems
+from workermon.models import fields
+from workermon.rules import expression, section, units
+
+
+def check(path: str, rule: models.Rule, configuration: models.Configuration) -> None:
+    """Refuse units that do not go together and a window that the ledger does not hold; ``path`` is the rule's.
+
+    Raises ``problems.Mistake`` with the place in the expression. A rule over a plain metric passes.
+    """
+    of = expression.of(rule.metric)
+    if of is None:
+        return
+    try:
+        derived = units.derive(of, configuration.unit_of)
+        if rule.unit is not None:
+            units.check_given(rule.unit, derived)
+    except section.Mistake as wrong:
+        raise problems.Mistake(f"{path}.{wrong.key}", wrong.why, wrong.todo, wrong.place) from None
+    longest = configuration.retention - configuration.lateness
+    for term in of.windows:
+        if term.window > longest:
+            why = (
+                f"looks back {fields.written(term.window)}, but datapoints are kept for"
+                f" {fields.written(configuration.retention)} and may come {fields.written(configuration.lateness)} late"
+            )
+            todo = f"choose {fields.written(longest)} at most, or a longer [collect] retention"
+            raise problems.Mistake(f"{path}.metric", why, todo, term.at)
+
+
+def unknown(text: str | None, name: str, configuration: models.Configuration) -> str | None:
+    """Return what to do about an unknown metric whose name has signs of an expression, or is cut by one."""
+    if text == name:
+        parts = [part for part in name.split("-") if part in configuration.metrics]
+        if len(parts) > 1 and "-".join(parts) == name:
+            return f'for a difference write spaces: "{" - ".join(parts)}"'
+        return None
+    longer = [
+        known for known in sorted(configuration.metrics) if known.startswith(f"{name}-") and known in (text or "")
+    ]
+    return f"write '{longer[0]}' in quotes, for its name has a minus in it" if longer else None

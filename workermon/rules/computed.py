@@ -1,0 +1,54 @@
+"""The values of a rule's expression, put beside the datapoints that they are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from workermon import models
+from workermon.rules import expression, units, values
+from workermon.rules.horizon import Horizon
+from workermon.rules.kind import Facts
+
+
+def with_values(rule: models.Rule, facts: Facts, horizon: Horizon | None, since: int | None = None) -> Facts:
+    """Return facts with the values of a rule's expression under ``rule.metric``, as if a metric had them.
+
+    The same object comes back for a rule over a plain metric. ``since`` is the time from which on they are needed.
+    """
+    of = expression.of(rule.metric)
+    if of is None or horizon is None or rule.metric is None:
+        return facts
+    made = values.series(of, _operands(of, facts, horizon), horizon.period, since)
+    series = {**facts.series, rule.metric: models.Series(horizon.period, made)}
+
+    def unit_of(metric: str) -> str:
+        return units.of_rule(rule, facts.unit_of) if metric == rule.metric else facts.unit_of(metric)
+
+    return dataclasses.replace(facts, series=series, unit_of=unit_of)
+
+
+class Term(NamedTuple):
+    """A term of an expression as it is written, its unit, and its value in each slot; ``None`` is absent."""
+
+    text: str
+    unit: str
+    values: tuple[float | None, ...]
+
+
+def terms(rule: models.Rule, facts: Facts, horizon: Horizon, times: Sequence[int]) -> tuple[Term, ...]:
+    """Return each term of a rule's expression, each once, in the slots of these times; none of a plain metric."""
+    of = expression.of(rule.metric)
+    if of is None:
+        return ()
+    made = values.terms(of, _operands(of, facts, horizon), horizon.period, times)
+    shown = {str(term): Term(str(term), units.of_term(term, facts.unit_of), each) for term, each in made.items()}
+    return tuple(shown.values())
+
+
+def _operands(of: expression.Expression, facts: Facts, horizon: Horizon) -> Mapping[str, values.Operand]:
+    return {
+        name: values.Operand(facts.points(name), horizon.period_of(name), facts.statistic_of(name))
+        for name in of.operands
+    }
