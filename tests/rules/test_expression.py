@@ -35,7 +35,7 @@ WRONG = [
     ("100 - cpu_utilisation", 7, "did you mean cpu_utilization?"),
     ("network_in + netwrk_out", 14, "did you mean network_out?"),
     ("avg(cpu_utilisation, \"30m\")", 1, "did you mean cpu_utilization?"),
-    ("gpu * 2", 1, "gpu is not a known metric; known: cpu_credit_balance, "),
+    ("gpu * 2", 1, "gpu is not a known metric; known: "),
     ("gpu - load", 1, "gpu is not a known metric"),
     ("ave(cpu_utilization, \"30m\")", 1, "ave is not a known function; did you mean avg?"),
     ("1 + mean(network_in, \"30m\")", 5, "mean is not a known function"),

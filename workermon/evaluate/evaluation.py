@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from workermon import failpoints, logs, models, ports, rules
 from workermon.alerts import lifecycle, silences
@@ -198,16 +198,6 @@ class _Run:
             except Exception:
                 # A user's own code must not stop the alerts of others.
                 log.exception("violations.failed", hook=type(hook).__name__, alert_id=notification.dedup_key)
-
-
-def _together(since: Mapping[_Key, int]) -> list[tuple[int, list[_Key]]]:
-    """Return the keys that are read from one time on, and that time."""
-    groups: list[tuple[int, list[_Key]]] = []
-    for key in sorted(since, key=lambda key: since[key]):
-        if not groups or since[key] - groups[-1][0] > _ALIKE:
-            groups.append((since[key], []))
-        groups[-1][1].append(key)
-    return groups
 
 
 def _fires(basis: ports.Basis[Any]) -> bool:
