@@ -79,6 +79,35 @@ def _time(value: object) -> float:
     return value.timestamp()
 
 
+def _tags(value: object) -> object:
+    """Read tags that are labels of the same name: a list of them as the table that it stands for."""
+    if isinstance(value, list | tuple):
+        if not all(isinstance(tag, str) for tag in value):
+            raise ValueError("must be a list of tags' names")
+        return {tag: tag for tag in value}
+    return value
+
+
+def _label(text: str) -> str:
+    if "=" in text:
+        raise ValueError('has "=", which the name of a label cannot have; rename it: { pool = "the tag" }')
+    return text
+
+
+def _tag(text: str) -> str:
+    if len(text) > MAX_TAG_LENGTH:
+        raise ValueError(f"is longer than the name of a tag can be, {MAX_TAG_LENGTH} characters")
+    return text
+
+
+#: Characters of a tag's name that EC2 allows.
+MAX_TAG_LENGTH = 128
+
+LabelName = Annotated[models.Text, AfterValidator(_label)]
+LabelTags = Annotated[
+    dict[LabelName, Annotated[models.Text, AfterValidator(_tag)]],
+    BeforeValidator(_tags, json_schema_input_type=tuple[LabelName, ...] | dict[LabelName, models.Text]),
+]
 Region = Annotated[str, AfterValidator(_region)]
 Retention = Annotated[fields.Seconds, fields.between(3600, 30 * models.DAY)]
 #: At least as long as a datapoint is waited for before a delay is learned.
@@ -126,6 +155,7 @@ class DiscoverSection(fields.Section):
     account: fields.Name | None = None
     interval: fields.Duration | None = None
     labels: fields.Labels = {}
+    labels_from_tags: LabelTags = {}
 
 
 class MetricSection(fields.Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from workermon import config, models, rules
 
@@ -39,8 +39,8 @@ def check_coverage(
     if not workers:
         return CheckedCoverage()
     covered = rule_coverage(configuration, workers, kinds)
-    discovered = None if configuration.discover is None else configuration.discover.labels
-    return CheckedCoverage(covered, tuple(coverage_warnings(covered, configuration, workers, discovered)))
+    warnings = coverage_warnings(covered, configuration, workers, configuration.discover)
+    return CheckedCoverage(covered, tuple(warnings))
 
 
 def _of_file(section: config.WorkerSection) -> models.Worker:
@@ -71,11 +71,11 @@ def coverage_warnings(
     covered: Sequence[RuleCoverage],
     configuration: models.Configuration,
     workers: Collection[models.Worker],
-    discovered: Mapping[str, str] | None = None,
+    discover: models.Discover | None = None,
 ) -> Iterator[str]:
     """Warn of each rule that applies to no worker, but for those whose metric is not collected.
 
-    ``discovered`` are the labels of workers that may come beside them; ``None``: none come.
+    ``discover`` may bring workers beside them; ``None``: none come.
     """
     if covered and not workers:
         yield "no worker is monitored, so no rule applies to any"
@@ -85,7 +85,7 @@ def coverage_warnings(
         metric, labels = by_name[rule.name].metric, by_name[rule.name].labels
         if rule.workers or (metric in configuration.metrics and metric not in configuration.collect):
             continue
-        if discovered is not None and labels.items() <= discovered.items():
+        if discover is not None and discover.may_give(labels):
             continue
         wanted = ", ".join(f"{key}={value}" for key, value in labels.items())
         yield f"rule {rule.name}: applies to no worker{f'; none has {wanted}' if wanted else ''}"

@@ -127,7 +127,7 @@ class Discovery:
                     scope=scope,
                     name=None,
                     interval=wanted.interval or defaults.interval,
-                    labels=wanted.labels,
+                    labels=wanted.labels_of(instance.tags),
                     origin="discover",
                 )
                 record = fleet.get(instance.id)
@@ -145,6 +145,10 @@ class Discovery:
             if worker_id not in seen and worker.region not in unknown_regions
         )
         return comparison
+
+
+def _labels(worker: models.Worker) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(worker.labels.items())) or "none"
 
 
 def _compare_worker(
@@ -166,6 +170,8 @@ def _compare_worker(
         names = ("account", "role_arn", "external_id", "interval", "labels")
         changed = [name.replace("_", " ") for name in names if getattr(after, name) != getattr(worker, name)]
         reason = f"[discover] has another {', '.join(changed)}"
+        if changed == ["labels"]:
+            reason = f"its tags or [discover] say other labels: {_labels(worker)} → {_labels(after)}"
         comparison.steps.append(Step("update", worker.id, reason))
     else:
         reason = "a command found it, and [discover] brings it too"

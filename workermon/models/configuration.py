@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from workermon import errors
 from workermon.models.base import DAY, Frozen, Text
 from workermon.models.checks import CHECK_METRICS
 from workermon.models.maintenance import Maintenance
@@ -101,14 +102,42 @@ class Account(Frozen):
     external_id: SecretRef | None = None
 
 
+#: Characters of a tag's value that a label keeps: as many as EC2 allows.
+MAX_LABEL_LENGTH = 256
+
+
 class Discover(Frozen):
-    """The instances with these tags belong to the fleet; no region: the one that boto3 is configured for."""
+    """The instances with these tags belong to the fleet; no region: the one that boto3 is configured for.
+
+    ``labels_from_tags`` says, by label, which tag it takes its value from.
+    """
 
     regions: tuple[str, ...] = ()
     tags: dict[str, str] = {}
     account: str | None = None
     interval: int | None = None
     labels: dict[str, str] = {}
+    labels_from_tags: dict[str, str] = {}
+
+    def labels_of(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Return the labels of an instance with these tags. ``labels`` win; a tag without a value gives none.
+
+        >>> Discover(labels={"team": "vfx"}, labels_from_tags={"pool": "Pool", "team": "Team"}).labels_of({"Pool": "a"})
+        {'pool': 'a', 'team': 'vfx'}
+        """
+        found = {
+            label: value
+            for label, tag in self.labels_from_tags.items()
+            if (value := errors.printable(tags.get(tag, "")).strip()[:MAX_LABEL_LENGTH].strip())
+        }
+        return {**found, **self.labels}
+
+    def may_give(self, labels: Mapping[str, str]) -> bool:
+        """Tell whether a worker that it brings may have all these labels; a tag can have any value."""
+        return all(
+            self.labels[label] == value if label in self.labels else label in self.labels_from_tags
+            for label, value in labels.items()
+        )
 
     def searches(self, key: str) -> bool:
         """Tell whether instances are searched in an account and region (its key); any region if it names none."""

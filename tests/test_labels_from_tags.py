@@ -1,0 +1,170 @@
+"""Labels that follow the tags of instances which ``[discover]`` finds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from workermon import config, errors, fleet, models, testing
+from workermon.config import export
+
+A, B = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb"
+REGION = "us-east-1"
+GROUP = "aws:autoscaling:groupName"
+FILE = f"""
+[discover]
+regions = ["{REGION}"]
+tags = {{ Role = "render" }}
+labels = {{ team = "vfx" }}
+labels_from_tags = {{ pool = "{GROUP}", team = "Team", tier = "Tier" }}
+"""
+
+
+@pytest.fixture
+def monitor() -> testing.Monitor:
+    """Give a monitor without workers."""
+    return testing.Monitor()
+
+
+def put(monitor: testing.Monitor, instance_id: str = A, status: models.Status = "running", **tags: str) -> None:
+    """Have EC2 know an instance with these tags, beside the one by which it is found."""
+    named = {"Role": "render", **{GROUP if name == "group" else name: value for name, value in tags.items()}}
+    monitor.ec2.put(models.Instance(id=instance_id, region=REGION, status=status, tags=named))
+
+
+def apply(monitor: testing.Monitor, text: str) -> Any:
+    """Apply a config file."""
+    return monitor.get(fleet.Application).apply(monitor.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION))
+
+
+def reconcile(monitor: testing.Monitor, **given: Any) -> Any:
+    """Have the fleet follow EC2."""
+    return monitor.get(fleet.Reconciliation).reconcile(region=REGION, **given)
+
+
+def labels(monitor: testing.Monitor, worker_id: str = A) -> dict[str, str]:
+    """Return a worker's labels."""
+    return monitor.workers.get([worker_id])[worker_id].worker.labels
+
+
+def test_labels_come_from_tags_and_those_of_the_file_win(monitor: testing.Monitor) -> None:
+    """A tag gives its label, also under another name; one that is missing or empty gives none."""
+    put(monitor, group="a", Team="sim", Tier="")
+    assert apply(monitor, FILE).added == (A,)
+    assert labels(monitor) == {"team": "vfx", "pool": "a"}
+
+
+def test_labels_follow_tags_that_change_and_go(monitor: testing.Monitor) -> None:
+    """Each reconciliation takes the tags as they are then, says what changed, and then has nothing to do."""
+    put(monitor, group="a", Tier="1")
+    apply(monitor, FILE)
+    put(monitor, group="b")
+    planned = reconcile(monitor, dry_run=True).steps
+    assert [(step.action, step.reason) for step in planned] == [
+        ("update", "its tags or [discover] say other labels: pool=a, team=vfx, tier=1 → pool=b, team=vfx")
+    ]
+    assert labels(monitor)["pool"] == "a"
+    assert reconcile(monitor).steps == planned
+    assert labels(monitor) == {"team": "vfx", "pool": "b"}
+    assert reconcile(monitor).steps == ()
+    put(monitor)
+    reconcile(monitor)
+    assert labels(monitor) == {"team": "vfx"}
+
+
+def test_a_replaced_instance_of_a_group_has_the_same_labels_at_once(monitor: testing.Monitor) -> None:
+    """One reconciliation brings the new instance of an Auto Scaling group, labelled as the one that is gone was."""
+    put(monitor, group="a", Tier="1")
+    apply(monitor, FILE)
+    before = labels(monitor)
+    put(monitor, status="terminated", group="a", Tier="1")
+    put(monitor, B, group="a", Tier="1")
+    assert {("retire", A), ("add", B)} <= {(step.action, step.worker_id) for step in reconcile(monitor).steps}
+    assert labels(monitor, B) == before
+    assert monitor.workers.get([A]) == {}
+
+
+def test_a_list_names_labels_like_tags(monitor: testing.Monitor) -> None:
+    """A list is the table of each tag to itself; export writes what apply takes, and a second apply changes nothing."""
+    put(monitor, Team="sim", pool="a", group="c")
+    listed = FILE.replace(f'{{ pool = "{GROUP}", team = "Team", tier = "Tier" }}', f'["Team", "pool", "{GROUP}"]')
+    apply(monitor, listed)
+    assert labels(monitor) == {"team": "vfx", "Team": "sim", "pool": "a", GROUP: "c"}
+    made = monitor.configurations.load()
+    text = export.text(made, [record.worker for record in monitor.workers.every()])
+    assert f'"{GROUP}" = "{GROUP}"' in text
+    again = apply(monitor, text)
+    assert (again.updated, again.settings.changed) == ((), ())
+
+
+def test_a_changed_file_changes_labels_and_plan_says_so(monitor: testing.Monitor) -> None:
+    """What labels_from_tags no longer says goes from the workers, with the file that says so."""
+    put(monitor, group="a")
+    apply(monitor, FILE)
+    less = FILE.replace(f'pool = "{GROUP}", ', "")
+    planned = monitor.get(fleet.Application).plan(
+        monitor.parser.parse(less, "x.toml"), fleet.ApplyOptions(region=REGION)
+    )
+    assert planned.updated == (A,)
+    assert [str(change) for one in planned.differences for change in one.changes] == [
+        f'labels_from_tags.pool "{GROUP}" → absent'
+    ]
+    apply(monitor, less)
+    assert labels(monitor) == {"team": "vfx"}
+
+
+def test_listed_workers_keep_their_own_labels(monitor: testing.Monitor) -> None:
+    """The tags of a worker that the file lists, or that was added by its id, say nothing about its labels."""
+    put(monitor, group="a")
+    apply(monitor, f'[[workers]]\nid = "{A}"\nregion = "{REGION}"\nlabels = {{ team = "own" }}\n{FILE}')
+    reconcile(monitor)
+    assert labels(monitor) == {"team": "own"}
+
+
+def test_what_a_tag_says_is_one_line_of_text(monitor: testing.Monitor) -> None:
+    """Control characters become harmless; a value of nothing but spaces is none."""
+    put(monitor, group="a\nb\x1b[31m", Tier="  ")
+    apply(monitor, FILE)
+    assert labels(monitor)["pool"] == errors.printable("a\nb\x1b[31m")
+    assert "tier" not in labels(monitor)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ('["a=b"]', 'has "=", which the name of a label cannot have'),
+        ('{ "a=b" = "Team" }', 'has "=", which the name of a label cannot have'),
+        ("[1]", "must be a list of tags' names"),
+        ('"Team"', "labels_from_tags"),
+        ('{ pool = "" }', "is empty"),
+        (f'{{ pool = "{"x" * 129}" }}', "longer than the name of a tag"),
+    ],
+)
+def test_what_can_be_no_label_is_refused(monitor: testing.Monitor, given: str, said: str) -> None:
+    """A name that no --label could mean, and what is no tag, is refused with line and column."""
+    with pytest.raises(errors.InvalidInput, match="line 4, column") as caught:
+        monitor.parser.parse(f"\n[discover]\ntags = {{ a = 'b' }}\nlabels_from_tags = {given}\n", "x.toml")
+    assert said in str(caught.value)
+
+
+def test_a_rule_for_a_label_of_a_tag_is_not_said_to_apply_to_nobody(monitor: testing.Monitor) -> None:
+    """``plan`` counts the workers whose tags give the label."""
+    put(monitor, group="a")
+    rule = '[[rules]]\nname = "r"\nmetric = "cpu_utilization"\nabove = { critical = 9 }\nlabels = { pool = "a" }\n'
+    planned = monitor.get(fleet.Application).plan(
+        monitor.parser.parse(f"{rule}{FILE}", "x.toml"), fleet.ApplyOptions(region=REGION)
+    )
+    assert [(one.name, one.workers) for one in planned.rules] == [("r", 1)]
+
+
+@pytest.mark.parametrize(("value", "warned"), [({"pool": "z", "team": "vfx"}, False), ({"team": "sim"}, True)])
+def test_a_rule_for_what_a_tag_may_say_is_not_warned_of(
+    monitor: testing.Monitor, value: dict[str, str], warned: bool
+) -> None:
+    """``rules check`` cannot know the tags, so any value counts; a label that the file itself says has one value."""
+    wanted = ", ".join(f'{key} = "{one}"' for key, one in value.items())
+    rule = f'[[rules]]\nname = "r"\nmetric = "cpu_utilization"\nabove = {{ critical = 9 }}\nlabels = {{ {wanted} }}\n'
+    file = monitor.parser.parse(f'{rule}{FILE}[[workers]]\nid = "{B}"\n', "x.toml")
+    made = config.to_configuration(file, config.DEFAULT)
+    assert bool(fleet.check_coverage(file, made, []).warnings) is warned
