@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from workermon import models
 from workermon.config import catalogue, grammar, toml
 from workermon.config.toml import Table
+from workermon.models import fields
 from workermon.rules import KINDS, Kinds
 
 
@@ -114,6 +115,8 @@ def rule_table(rule: models.Rule, kinds: Kinds) -> Table:
     if rule.flapping is not None:
         found["flapping"] = f"{rule.flapping.turns} in {rule.flapping.within}s"
     notify = rule.notify if rule.routes is None else rule.routes
+    if rule.warmup is not None:
+        found["warmup"] = fields.written(rule.warmup)
     labels = {"labels": rule.labels} if rule.labels else {}
     return {**found, **labels, "notify": notify, **models.annotations_of(rule)}
 

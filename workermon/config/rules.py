@@ -61,9 +61,11 @@ def read(place: int, given: Mapping[str, Any], kinds: rules.Kinds) -> Read:
         options=options.model_dump(mode="json", exclude_defaults=True),
         labels=keys.labels,
         flapping=getattr(keys, "flapping", None),
-        **{name: getattr(keys, name) for name in models.ANNOTATIONS},
+        **{name: getattr(keys, name) for name in (*models.ANNOTATIONS, "warmup")},
         **_notified(keys),
     )
+    if rule.warmup is not None and not kind.metrics(rule):
+        raise problems.Mistake(f"{path}.warmup", f"is for rules over datapoints, not for {kind.asked_by}", "remove it")
     return Read(rule, _cases(path, getattr(keys, "cases", ())))
 
 

@@ -48,7 +48,8 @@ class Rule(Frozen):
     is ``None`` for a kind that is not about a metric, and may be an expression over metrics. ``unit`` is that of its
     values if it cannot be derived. ``severity`` is that of a rule without thresholds. ``notify`` are all channels;
     ``routes`` says which severities each of them is notified of, if not of all. ``description``, ``runbook`` (an
-    address) and ``owner`` are for whoever is notified.
+    address) and ``owner`` are for whoever is notified. ``warmup``: no slot counts that begins within so many seconds
+    after the worker started running.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Rule(Frozen):
     description: str | None = None
     runbook: str | None = None
     owner: str | None = None
+    warmup: int | None = None
 
     def channels(self, severity: Severity) -> tuple[str, ...]:
         """Return the channels that are notified of a severity."""

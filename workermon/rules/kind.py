@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from workermon import models
-from workermon.rules import expression, section, units
+from workermon.rules import expression, section, units, wording
 from workermon.rules.horizon import Horizon, of_expression, of_metric
 
 Options = TypeVar("Options", bound=models.Frozen)
@@ -291,6 +291,11 @@ class Kind(abc.ABC, Generic[Options]):
     @abc.abstractmethod
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return what a rule asks for, in words for ``why``; ``unit`` is that of the values that it compares."""
+
+    def in_words(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
+        """Return what a rule asks for, as ``described`` does, and what every kind of rule may ask for besides."""
+        warmup = () if rule.warmup is None else (f"warm-up {wording.duration(rule.warmup)}",)
+        return (*self.described(rule, unit), *warmup)
 
     def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
         """Return from when until when ``explain`` needs datapoints; ``None``: it needs none."""

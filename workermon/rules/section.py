@@ -76,3 +76,4 @@ class RuleSection(fields.Section):
     description: models.Description | None = None
     runbook: models.Runbook | None = None
     owner: models.Text | None = None
+    warmup: fields.Duration | None = None

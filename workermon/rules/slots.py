@@ -25,7 +25,7 @@ from workermon.models import (
     SeverityChange,
     Transition,
 )
-from workermon.rules import flapping, wording
+from workermon.rules import flapping, warmup, wording
 from workermon.rules.horizon import BACKFILL
 
 #: The bit by which each severity is latched.
@@ -83,10 +83,10 @@ class Walk:
     """The datapoints of one metric, and which slots of it are expected; all times and durations in seconds.
 
     ``points`` reach at least ``Limits.lookback`` slots before the first slot that is evaluated. ``horizon`` is the time
-    of the newest slot that can have come: a later slot without a datapoint is unknown, not absent. A slot before
-    ``expected_from`` without a datapoint is not expected. ``changed_from`` is the earliest datapoint written since the
-    last evaluation: slots that it may have changed are evaluated again, up to one ``lateness`` before the cursor.
-    ``unit`` is that of the values, for the words of a transition.
+    of the newest slot that can have come: a later slot without a datapoint is unknown, not absent. ``expected_from`` is
+    when the worker started running: an earlier slot without a datapoint is not expected. ``changed_from`` is the
+    earliest datapoint written since the last evaluation: slots that it may have changed are evaluated again, up to one
+    ``lateness`` before the cursor. ``unit`` is that of the values, for the words of a transition.
     """
 
     metric: str | None
@@ -163,6 +163,7 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
     Transitions that a revised past withdraws come before them, newest first. What comes out differently before the
     cursor is a correction. If a shorter lateness trimmed the trail, less of the past is evaluated again.
     """
+    walk = warmup.cut(rule, walk)
     period = walk.period
     rule_state = _for_series(rule, rule_state, walk)
     expected_from = max(walk.expected_from, rule_state.start or walk.expected_from)
@@ -205,10 +206,11 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
     return state, (*withdrawn, *(_beside(each, window) for each in transitions))
 
 
-def view(limits: Limits, rule_state: RuleState, walk: Walk) -> View | None:
+def view(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> View | None:
     """Return the slots that the rule compares at its cursor; ``None`` if no slot was evaluated yet."""
     if rule_state.cursor is None:
         return None
+    walk = warmup.cut(rule, walk)
     period, last = walk.period, rule_state.cursor // walk.period
     expected_from = max(walk.expected_from, rule_state.start or walk.expected_from)
     values = {slot: point for slot, point in by_slot(walk.points, period, rule_state.start).items() if slot <= last}

@@ -276,7 +276,7 @@ class Threshold(kind.Kind[Options]):
         if rule_state.period != horizon.period:
             now = f"the period became {horizon.period} s and no slot of it was evaluated yet"
             return _explanation(now, details, rule_state)
-        view = slots.view(self._limits(rule), rule_state, _walk(rule, facts, horizon))
+        view = slots.view(rule, self._limits(rule), rule_state, _walk(rule, facts, horizon))
         assert view is not None
         times = sorted({*(point.at for point in view.points), *view.absent})
         terms = computed.terms(rule, facts, horizon, times)

@@ -13,7 +13,7 @@ from pydantic import Field, SerializationInfo, SerializeAsAny, SerializerFunctio
 
 from workermon import errors, models, ports, rules
 from workermon.alerts import silences, subject
-from workermon.rules import flapping
+from workermon.rules import flapping, warmup
 from workermon.views.document import Document, Time, absent
 from workermon.views.history import WorkerName
 from workermon.views.publication import MissingMetric, missing
@@ -47,6 +47,7 @@ class RuleExplanation(Document):
     ``cannot_fire`` is why no value could make it fire, left out if one could. ``applies`` is false of a rule that is
     not for this worker; then ``now`` says why. ``since`` is when it fired, ``condition_since`` when the condition
     began. ``description``, ``runbook`` (an address) and ``owner`` are what the rule says for whoever is notified.
+    ``warming_until`` is when the warm-up of the rule (``warmup`` seconds) is over, null if it is or there is none.
     """
 
     rule: str
@@ -75,6 +76,8 @@ class RuleExplanation(Document):
     description: str | None = None
     runbook: str | None = None
     owner: str | None = None
+    warmup: int | None = None
+    warming_until: Time | None = None
 
     @model_serializer(mode="wrap")
     def _flat(self, handler: SerializerFunctionWrapHandler, _info: SerializationInfo) -> dict[str, Any]:
@@ -194,6 +197,7 @@ class Explanation:
         rule_state = alert.rule_state
         not_applied = kind.not_applied(rule, record.worker, configuration)
         obstacle, not_evaluated = None, not_applied or _not_evaluated(kind, rule, record)
+        warming_until = None if not_evaluated else warmup.lasts_until(rule, rule_state, record.condition, at)
         if not_evaluated is None:
             obstacle = kind.cannot_fire(rule, record.worker, record.condition, configuration)
         latched = rule_state.trail[-1].latched if rule_state.trail else 0
@@ -203,7 +207,7 @@ class Explanation:
             metric=rule.metric or kind.pseudo_metric,
             applies=not_applied is None,
             conditions=kind.conditions(rule),
-            described=kind.described(rule, kind.unit(rule, configuration)),
+            described=kind.in_words(rule, kind.unit(rule, configuration)),
             labels=rule.labels,
             notify=rule.notify,
             routes=rule.routes,
@@ -216,11 +220,13 @@ class Explanation:
             cursor=rule_state.cursor,
             details=explanation.details,
             lines=explanation.lines,
-            now=not_evaluated or _now(explanation.now, obstacle),
+            now=not_evaluated or _now(explanation.now, obstacle, warming_until),
             cannot_fire=None if obstacle is None else str(obstacle),
             flapping=_flapping(rule, alert, kind.evaluated_until(rule_state, at)),
             silences=active(in_force, subject.of_worker(record.worker), rule.name, at),
             history=turns(self.alerts.history(f"{record.worker.id}/{rule.name}", HISTORY)),
+            warmup=rule.warmup,
+            warming_until=warming_until,
             **models.annotations_of(rule),
         )
 
@@ -276,5 +282,7 @@ def _not_evaluated(kind: rules.Kind[Any], rule: models.Rule, record: ports.Recor
     return None
 
 
-def _now(now: str, obstacle: rules.Obstacle | None) -> str:
+def _now(now: str, obstacle: rules.Obstacle | None, warming_until: float | None) -> str:
+    if warming_until is not None:
+        return f"warming up until {models.rfc3339(warming_until)}; {now}"
     return now if obstacle is None else f"it cannot fire: {obstacle}; {now}"

@@ -106,7 +106,7 @@ class RuleView:
                 RuleSummary(
                     name=rule.name,
                     about=rule.metric or self.kinds[rule.kind].pseudo_metric or rule.kind,
-                    described=self.kinds[rule.kind].described(rule, self.kinds[rule.kind].unit(rule, configuration)),
+                    described=self.kinds[rule.kind].in_words(rule, self.kinds[rule.kind].unit(rule, configuration)),
                     labels=rule.labels,
                     notify=rule.notify,
                     firing=firing.count(rule.name),
