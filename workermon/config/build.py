@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workermon import errors, models
 from workermon.config import catalogue, channels, expressions, grammar, problems, rules, silences
 from workermon.config.file import File
-from workermon.rules import KINDS, Kinds, expression
+from workermon.rules import KINDS, Kinds, cycle, expression, looks_at
 
 
 def build(sections: grammar.Grammar, source: str, channel_types: channels.Types, kinds: Kinds) -> File:
@@ -35,6 +35,7 @@ def build(sections: grammar.Grammar, source: str, channel_types: channels.Types,
         cases={rule.name: cases for rule, cases in read if cases},
     )
     _check_names(file, read)
+    _check_operands(file.rules or (), kinds)
     if file.collect is not None:
         _check_lateness(file.collect)
     return file
@@ -54,6 +55,24 @@ def _check_names(file: File, read: Iterable[rules.Read]) -> None:
     for place, worker in enumerate(workers):
         if worker.name and models.INSTANCE_ID.fullmatch(worker.name) and worker.name != worker.id:
             raise problems.Mistake(f"workers[{place}].name", "is the id of another instance", "choose another name")
+
+
+def _check_operands(given: Sequence[models.Rule], kinds: Kinds) -> None:
+    """Refuse a name of another rule that there is not, and rules that wait for one another."""
+    names = {rule.name for rule in given}
+    for place, rule in enumerate(given):
+        kind = kinds[rule.kind]
+        for name in kind.operands(rule):
+            if name not in names:
+                key, offset = kind.operand_place(rule, name)
+                todo = errors.nearest(name, names - {rule.name})
+                raise problems.Mistake(f"rules[{place}].{key}", f"{name} is not a known rule", todo, offset)
+    circle = cycle(given, looks_at(kinds))
+    if circle is not None:
+        place = next(place for place, rule in enumerate(given) if rule.name == circle[0])
+        key, offset = kinds[given[place].kind].operand_place(given[place], circle[1])
+        why = f"goes round in a circle: {' -> '.join(circle)}"
+        raise problems.Mistake(f"rules[{place}].{key}", why, "take one of them out", offset)
 
 
 def _check_unique(section: str, key: str, values: Iterable[str | None]) -> None:

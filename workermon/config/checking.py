@@ -126,7 +126,9 @@ def every(document: dict[str, Any], source: str, text: str, check: Check) -> tup
             where = problems.where(source, original, text, inside)
             what = f"{where}: {about}" if about else where
             mistakes.setdefault((original, why), errors.InvalidInput(what, why, todo))
-        if len(mistakes) >= MAX_MISTAKES or not remains.remove(path):
+        # Without its expression the other keys of a rule would be wrong, too.
+        spoilt = path if inside is None else path.rpartition(".")[0]
+        if len(mistakes) >= MAX_MISTAKES or not remains.remove(spoilt):
             break
     return tuple(sorted(mistakes.values(), key=_position))
 

@@ -43,9 +43,7 @@ def read(place: int, given: Mapping[str, Any], kinds: rules.Kinds) -> Read:
         keys = kind.section_type.model_validate(given)
     except pydantic.ValidationError as wrong:
         raise problems.first(wrong, kind.section_type, (), within=("rules", place)) from None
-    if kind.needs_metric and keys.metric is None:
-        others = [f"or {other.asked_by}" for other in kinds.values() if not other.needs_metric]
-        raise problems.Mistake(f"{path}.metric", "is missing", " ".join(('write metric = "cpu_utilization"', *others)))
+    _check_metric(path, keys, kind, kinds)
     try:
         _check_expression(keys)
         options, severity = kind.parse(keys)
@@ -101,6 +99,15 @@ def _check_expression(keys: section.RuleSection) -> None:
     """Refuse an expression that cannot be read, and a unit of what has one already; raises ``rules.Mistake``."""
     if expression.of(keys.metric) is None and keys.unit is not None:
         raise rules.Mistake("unit", "is for an expression; a metric has its own", "remove it, or set it in [[metrics]]")
+
+
+def _check_metric(path: str, keys: section.RuleSection, kind: rules.Kind[Any], kinds: rules.Kinds) -> None:
+    """Refuse a rule without a metric, and a metric of a rule that is about none."""
+    if kind.needs_metric and keys.metric is None:
+        others = [f"or {other.asked_by}" for other in kinds.values() if not other.needs_metric]
+        raise problems.Mistake(f"{path}.metric", "is missing", " ".join(('write metric = "cpu_utilization"', *others)))
+    if not kind.needs_metric and keys.metric is not None:
+        raise problems.Mistake(f"{path}.metric", f"is not for {kind.asked_by}", "remove it")
 
 
 def _notified(keys: section.RuleSection) -> dict[str, Any]:

@@ -126,6 +126,8 @@ class _Run:
         by_clock = any(stage.kinds[rule.kind].by_clock for rule in configuration.rules)
         context = worker.Context(
             configuration=configuration,
+            rules=rules.in_order(configuration.rules, rules.looks_at(stage.kinds)),
+            operands=frozenset(name for rule in configuration.rules for name in stage.kinds[rule.kind].operands(rule)),
             active_silences=silences.in_force(self._silences, configuration.silences, now),
             accounts=accounts,
             monitoring_since=stage.pulse.monitoring_since() if bases and by_clock else None,

@@ -10,6 +10,7 @@ from typing import Any
 from workermon import models, ports, rules
 from workermon.alerts import lifecycle
 from workermon.evaluate import account
+from workermon.evaluate.operands import Operands
 from workermon.rules import state
 
 #: Series by worker id and metric.
@@ -21,9 +22,12 @@ class Context:
     """What workers are evaluated with, beside what is stored of each.
 
     ``accounts`` are the alerts of accounts and regions by key, ``monitoring_since`` is when the monitor itself began.
+    ``rules`` are those of the configuration, each after those that it looks at, which are the ``operands``.
     """
 
     configuration: models.Configuration
+    rules: Sequence[models.Rule]
+    operands: frozenset[str]
     active_silences: Sequence[models.Silence]
     accounts: Mapping[str, ports.Basis[models.AccountState]]
     monitoring_since: float | None
@@ -116,8 +120,10 @@ def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, 
         if condition.status in kind.ends_with or kind.not_applied(rule, worker, configuration) is not None:
             continue
         if not kind.metrics(rule):
-            unit = kind.unit(rule, configuration)
-            plans.append(Plan(rule=rule, kind=kind, alert=basis.alerts.get(rule.name), unit=unit))
+            alert = basis.alerts.get(rule.name)
+            if kind.operands(rule):
+                alert = _begun(alert or models.Alert(rule=rule.name), begin)
+            plans.append(Plan(rule=rule, kind=kind, alert=alert, unit=kind.unit(rule, configuration)))
         elif condition.status == "running" and not kind.waits(rule, condition):
             plan = Plan(rule=rule, kind=kind, alert=basis.alerts.get(rule.name), unit=kind.unit(rule, configuration))
             plans += _over_datapoints(plan, basis, configuration, facts, begin)
@@ -139,6 +145,16 @@ def _begin(basis: ports.Basis[ports.Record]) -> int:
     return begin
 
 
+def _begun(alert: models.Alert, begin: int) -> models.Alert:
+    """Return an alert whose rule begins at a time if it was never evaluated.
+
+    The state of a rule of another kind and the same name has no place in its fold.
+    """
+    if alert.rule_state.cursor is not None or alert.rule_state.start is not None:
+        return alert
+    return alert.model_copy(update={"rule_state": models.RuleState(start=begin)})
+
+
 def _over_datapoints(
     plan: Plan,
     basis: ports.Basis[ports.Record],
@@ -155,13 +171,10 @@ def _over_datapoints(
     if horizon is None or horizon.asked is None:
         return []
     alert = plan.alert or models.Alert(rule=rule.name)
-    rule_state = alert.rule_state
-    if rule_state.cursor is not None and horizon.asked < rule_state.cursor:
+    if alert.rule_state.cursor is not None and horizon.asked < alert.rule_state.cursor:
         return []  # The clock was set back. Datapoints after that time are left out, which must not withdraw anything.
-    if rule_state.cursor is None and rule_state.start is None:
-        # The state of a rule of another kind and the same name has no place in this fold.
-        rule_state = models.RuleState(start=begin)
-        alert = alert.model_copy(update={"rule_state": rule_state})
+    alert = _begun(alert, begin)
+    rule_state = alert.rule_state
     needed = plan.kind.needed_from(rule, rule_state, horizon, facts)
     if needed is None:
         needed = rule_state.start if rule_state.cursor is None else rule_state.cursor
@@ -187,16 +200,26 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
         statistic_of=context.configuration.statistic_of,
     )
     held_back = account.held_back(context.accounts.get(record.worker.scope.key), record.worker.interval, builder.at)
+    operands = Operands(
+        builder=builder,
+        worker=record.worker,
+        facts=facts,
+        configuration=context.configuration,
+        names=context.operands,
+    )
     plans = {plan.rule.name: plan for plan in case.plans}
-    for rule in context.configuration.rules:
+    for rule in context.rules:
+        transitions: Sequence[models.Transition] = ()
         if record.worker.monitoring == "paused":
             _pause(builder, case, rule)
         elif _ended(builder, case, rule, context.configuration):
-            continue
+            pass
         elif plan := plans.get(rule.name):
-            _evaluate(builder, plan, facts, held_back if plan.kind.about_collection else None)
+            reason = held_back if plan.kind.about_collection else None
+            transitions = _evaluate(builder, plan, operands.facts_for(rule), reason)
         elif rule.name in case.basis.alerts:
             builder.alerts[rule.name] = case.basis.alerts[rule.name]
+        operands.note(rule, transitions)
     names = {rule.name for rule in context.configuration.rules}
     for name, alert in case.basis.alerts.items():
         if name not in names and not context.configuration.complete:
@@ -250,14 +273,19 @@ def _until_horizon(case: Case, series: SeriesByMetric) -> dict[str, models.Serie
     return {metric: one.until(asked[metric]) for metric, one in found.items() if one is not None}
 
 
-def _evaluate(builder: lifecycle.VerdictBuilder, plan: Plan, facts: rules.Facts, held_back: str | None) -> None:
-    """Evaluate a rule; ``held_back`` is why nobody is to be notified now. If nothing is new, nothing is kept."""
+def _evaluate(
+    builder: lifecycle.VerdictBuilder, plan: Plan, facts: rules.Facts, held_back: str | None
+) -> Sequence[models.Transition]:
+    """Evaluate a rule, and return its transitions; ``held_back`` is why nobody is to be notified now.
+
+    If nothing is new, nothing is kept.
+    """
     rule, kind = plan.rule, plan.kind
     alert = plan.alert or models.Alert(rule=rule.name)
     facts = rules.with_values(rule, facts, plan.horizon, plan.needed)
     rule_state, transitions = kind.judge(rule, alert.rule_state, facts, plan.horizon)
     if plan.alert is None and rule_state is alert.rule_state:
-        return
+        return ()
     judgement = lifecycle.Judgement(
         rule=rule,
         alert=alert,
@@ -273,3 +301,4 @@ def _evaluate(builder: lifecycle.VerdictBuilder, plan: Plan, facts: rules.Facts,
         lifecycle.record_only(builder, judgement, held_back)
     else:
         lifecycle.apply(builder, judgement)
+    return transitions

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from workermon import models
-from workermon.rules import event, forecast, no_data, state, threshold
+from workermon.rules import event, forecast, no_data, state, threshold, when
 from workermon.rules.computed import with_values
 from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, checks_asked, delay_of, of_metric
 from workermon.rules.kind import Drawn, Explanation, Facts, Judgement, Kind, Obstacle
+from workermon.rules.operands import Evaluated, OperandState, cycle, in_order
 from workermon.rules.section import Mistake
 from workermon.rules.unfirable import UnfirableRule, unfirable
+from workermon.rules.when_expression import WhenExpression
 
 Kinds: TypeAlias = Mapping[str, Kind[Any]]
 
 #: Every kind of rule by its name, which is ``Rule.kind``.
-KINDS: Kinds = {kind.name: kind for kind in (threshold.KIND, no_data.KIND, state.KIND, event.KIND, forecast.KIND)}
+KINDS: Kinds = {
+    kind.name: kind for kind in (threshold.KIND, no_data.KIND, state.KIND, event.KIND, forecast.KIND, when.KIND)
+}
 
 
 def kind_of(given: Mapping[str, object], kinds: Kinds = KINDS) -> Kind[Any]:
     """Return the kind that a [[rules]] asks for by its keys. One that no other kind claims is a threshold."""
     return next((kind for kind in kinds.values() if kind.claims(given)), kinds[threshold.KIND.name])
+
+
+def looks_at(kinds: Kinds = KINDS) -> Callable[[models.Rule], tuple[str, ...]]:
+    """Return what returns the names of the rules that have to be evaluated before a rule."""
+    return lambda rule: kinds[rule.kind].operands(rule)
 
 
 def owe_end(
@@ -42,6 +51,7 @@ __all__ = [
     "DELAY",
     "KINDS",
     "Drawn",
+    "Evaluated",
     "Explanation",
     "Facts",
     "Horizon",
@@ -50,11 +60,16 @@ __all__ = [
     "Kinds",
     "Mistake",
     "Obstacle",
+    "OperandState",
     "UnfirableRule",
+    "WhenExpression",
     "absent_from",
     "checks_asked",
+    "cycle",
     "delay_of",
+    "in_order",
     "kind_of",
+    "looks_at",
     "of_metric",
     "owe_end",
     "unfirable",

@@ -122,6 +122,11 @@ class Event(kind.Kind[Options]):
         """Compare the events of the condition with those that were notified."""
         return _judge(rule, self.options(rule), rule_state, facts.condition)
 
+    def known_until(self, rule_state: RuleState, facts: kind.Facts) -> int | None:
+        """Return when the worker was collected last."""
+        seen = facts.condition.collected_at
+        return None if seen is None else math.floor(seen)
+
     def summary(self, rule: Rule, transition: Transition, unit: str, interval: int) -> str:
         """Return what is ahead."""
         return transition.reason

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from workermon import models
 from workermon.rules import expression, section, units, wording
 from workermon.rules.horizon import Horizon, of_expression, of_metric
+from workermon.rules.operands import Evaluated, OperandState, seen
 
 Options = TypeVar("Options", bound=models.Frozen)
 
@@ -32,7 +34,8 @@ class Facts:
     ``series`` are the datapoints of the metrics that the rules asked for, by metric; none lies after the horizon's
     ``asked``. ``changed_from`` is the earliest datapoint written since the last evaluation. Only kinds that go
     ``by_clock`` may look at ``at``, the time of the evaluation, and ``monitoring_since``, since when the monitor itself
-    runs (``None``: unknown). ``unit_of`` returns the unit of a metric, ``statistic_of`` its statistic.
+    runs (``None``: unknown). ``unit_of`` returns the unit of a metric, ``statistic_of`` its statistic. ``states`` are
+    those of the other rules that the rule looks at, by name.
     """
 
     interval: int = 60
@@ -46,6 +49,7 @@ class Facts:
     monitoring_since: float | None = None
     unit_of: Callable[[str], str] = _count
     statistic_of: Callable[[str], str] = _average
+    states: Mapping[str, OperandState] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def about(cls, worker: models.Worker, condition: models.Condition, **others: Any) -> Facts:
@@ -190,6 +194,14 @@ class Kind(abc.ABC, Generic[Options]):
         """Return the metrics whose datapoints it looks at."""
         return expression.operands(rule.metric)
 
+    def operands(self, rule: models.Rule) -> tuple[str, ...]:
+        """Return the names of the other rules whose states it looks at."""
+        return ()
+
+    def operand_place(self, rule: models.Rule, name: str) -> tuple[str, int | None]:
+        """Return the key of the file that names another rule, and the place in the text that is its value."""
+        return "", None
+
     def unit(self, rule: models.Rule, configuration: models.Configuration) -> str:
         """Return the unit of the values that it compares."""
         return units.of_rule(rule, configuration.unit_of)
@@ -256,6 +268,22 @@ class Kind(abc.ABC, Generic[Options]):
     def evaluated_until(self, rule_state: models.RuleState, at: float) -> int | None:
         """Return the time up to which a rule is evaluated when that is asked at a time."""
         return int(at) if self.by_clock else rule_state.cursor
+
+    def known_until(self, rule_state: models.RuleState, facts: Facts) -> int | None:
+        """Return the time up to which the states of a rule are known, that second included; ``None``: not yet at all.
+
+        A rule by the clock changes in a second that is over only. In the slot at the cursor nothing changes any more.
+        """
+        if self.by_clock:
+            return math.ceil(facts.at) - 1
+        return None if rule_state.cursor is None else rule_state.cursor + max((rule_state.period or 1) - 1, 0)
+
+    def operand_state(self, evaluated: Evaluated, facts: Facts) -> OperandState:
+        """Return what other rules see of one that applies; one that ended with the instance does not fire again."""
+        if facts.condition.status in self.ends_with:
+            collected_at = facts.condition.collected_at
+            return seen(evaluated, math.floor(facts.at if collected_at is None else collected_at))
+        return seen(evaluated, self.known_until(evaluated.after, facts))
 
     def owes_end(
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, alert: models.Alert

@@ -176,7 +176,7 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
     grid = _Grid(values, period, expected_from, limits)
     changes = _fold(limits, grid, first, last, kept[-1].latched if kept else 0)
     trail = kept + [SeverityChange(change.at, _SEVERITY_OF[change.after], change.after) for change in changes]
-    recent = _trimmed(trail, last, period, walk.lateness)
+    recent = trimmed(trail, last, period, walk.lateness)
     state = RuleState(
         cursor=last * period,
         trail=recent,
@@ -188,7 +188,7 @@ def judge(rule: Rule, limits: Limits, rule_state: RuleState, walk: Walk) -> tupl
     )
     if not changes and len(kept) == len(rule_state.trail):
         return state, ()
-    past = _steps(rule_state.trail, len(kept))
+    past = steps(rule_state.trail, len(kept))
     flaps = flapping.among(rule, rule_state.damping, trail)
     transitions: list[Transition] = []
     seen = set()
@@ -325,7 +325,7 @@ def _reach(cursor: int, period: int, lateness: int) -> int:
     return (cursor * period - lateness) // period
 
 
-def _trimmed(trail: list[SeverityChange], cursor: int, period: int, lateness: int) -> tuple[SeverityChange, ...]:
+def trimmed(trail: list[SeverityChange], cursor: int, period: int, lateness: int) -> tuple[SeverityChange, ...]:
     """Drop the changes that are out of reach, all but the last of them."""
     reach = _reach(cursor, period, lateness)
     while len(trail) > 1 and trail[1].at // period < reach:
@@ -406,7 +406,7 @@ def _clear(limits: Limits, level: Level, window: Sequence[Datapoint | None]) -> 
 _Step = tuple[int, Severity | None, Severity | None]
 
 
-def _steps(trail: Sequence[SeverityChange], begin: int) -> list[_Step]:
+def steps(trail: Sequence[SeverityChange], begin: int) -> list[_Step]:
     """Return the changes of severity from the place ``begin`` of the trail on, as ``(at, before, after)``."""
     before = trail[begin - 1].severity if begin else None
     steps = []

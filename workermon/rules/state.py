@@ -189,6 +189,11 @@ class State(kind.Kind[Options]):
         start = alert.rule_state.start
         return condition.status == "running" or any(_was_running(change, start) for change in condition.changes)
 
+    def known_until(self, rule_state: RuleState, facts: kind.Facts) -> int | None:
+        """Return when the worker was collected last."""
+        seen = facts.condition.collected_at
+        return None if seen is None else math.floor(seen)
+
     def summary(self, rule: Rule, transition: Transition, unit: str, interval: int) -> str:
         """Return what became of the instance."""
         return transition.reason

@@ -7,6 +7,7 @@ kind of the rule.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field, SerializationInfo, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
@@ -171,10 +172,10 @@ class Explanation:
         labels = record.worker.labels.items()
         return tuple(rule for rule in self.why(record).rules if rule.labels.items() <= labels)
 
-    def metric_of(self, rule: models.Rule) -> str | None:
-        """Return what ``why`` takes for a rule: a metric that it looks at, or the name in the place of one."""
+    def metric_of(self, rule: models.Rule) -> str:
+        """Return what ``why`` takes for a rule: a metric that it looks at, the name in the place of one, or its own."""
         kind = self.kinds[rule.kind]
-        return kind.pseudo_metric or next(iter(kind.metrics(rule)), None)
+        return kind.pseudo_metric or next(iter(kind.metrics(rule)), rule.name)
 
     def why_rule(self, record: ports.Record, name: str) -> WorkerExplanation:
         """Return the state of one rule for a worker. Raises ``errors.NotFound`` if there is no rule of that name."""
@@ -192,7 +193,7 @@ class Explanation:
         """Return the state of a rule, explained by its kind, and the last decisions."""
         kind, record, at = self.kinds[rule.kind], basis.record, self.now()
         alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
-        explanation = self._explanation(rule, alert.rule_state, record, configuration)
+        explanation = self._explanation(rule, alert.rule_state, basis, configuration)
         in_force = silences.in_force(self.silences.every(), configuration.silences, at)
         rule_state = alert.rule_state
         not_applied = kind.not_applied(rule, record.worker, configuration)
@@ -234,11 +235,11 @@ class Explanation:
         self,
         rule: models.Rule,
         rule_state: models.RuleState,
-        record: ports.Record,
+        basis: ports.Basis[ports.Record],
         configuration: models.Configuration,
     ) -> rules.Explanation:
-        """Have the kind of the rule explain its state, with the datapoints that it asks for."""
-        kind = self.kinds[rule.kind]
+        """Have the kind of the rule explain its state, with the datapoints and other rules that it asks for."""
+        kind, record = self.kinds[rule.kind], basis.record
         horizon = kind.horizon(rule, record.worker, record.condition, configuration)
         series: dict[str, models.Series] = {}
         span = kind.explained_over(rule, rule_state)
@@ -255,7 +256,31 @@ class Explanation:
             statistic_of=configuration.statistic_of,
             monitoring_since=self.pulse.monitoring_since() if kind.by_clock else None,
         )
+        if kind.operands(rule):
+            states = _operand_states(self.kinds, kind.operands(rule), facts, basis, configuration)
+            facts = dataclasses.replace(facts, states=states)
         return kind.explain(rule, rule_state, rules.with_values(rule, facts, horizon), horizon)
+
+
+def _operand_states(
+    kinds: rules.Kinds,
+    names: Sequence[str],
+    facts: rules.Facts,
+    basis: ports.Basis[ports.Record],
+    configuration: models.Configuration,
+) -> dict[str, rules.OperandState]:
+    """Return how the rules stand that another rule looks at."""
+    states = {}
+    for rule in configuration.rules:
+        if rule.name not in names:
+            continue
+        not_applied = kinds[rule.kind].not_applied(rule, basis.record.worker, configuration)
+        if not_applied is not None:
+            states[rule.name] = rules.OperandState(not_applied=not_applied)
+            continue
+        rule_state = (basis.alerts.get(rule.name) or models.Alert(rule=rule.name)).rule_state
+        states[rule.name] = kinds[rule.kind].operand_state(rules.Evaluated(rule_state, rule_state), facts)
+    return states
 
 
 def _flapping(rule: models.Rule, alert: models.Alert, until: int | None) -> FlappingState | None:

@@ -1,0 +1,41 @@
+"""What the rules of a worker see of one another while they are evaluated, one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from workermon import models, rules
+from workermon.alerts import lifecycle
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Operands:
+    """The rules of one worker that others look at, by their ``names``; ``states`` are theirs as they are evaluated."""
+
+    builder: lifecycle.VerdictBuilder
+    worker: models.Worker
+    facts: rules.Facts
+    configuration: models.Configuration
+    names: frozenset[str]
+    states: dict[str, rules.OperandState] = dataclasses.field(default_factory=dict)
+
+    def facts_for(self, rule: models.Rule) -> rules.Facts:
+        """Return the facts for a rule, with the states of those that it looks at."""
+        looks = self.builder.kinds[rule.kind].operands(rule)
+        return dataclasses.replace(self.facts, states=self.states) if looks else self.facts
+
+    def note(self, rule: models.Rule, transitions: Sequence[models.Transition]) -> None:
+        """Note how a rule stands that was evaluated, or that was not because of the worker's status."""
+        if rule.name not in self.names:
+            return
+        kind = self.builder.kinds[rule.kind]
+        not_applied = kind.not_applied(rule, self.worker, self.configuration)
+        if not_applied is not None:
+            self.states[rule.name] = rules.OperandState(not_applied=not_applied)
+            return
+        before, after = (
+            alerts[rule.name].rule_state if rule.name in alerts else models.RuleState()
+            for alerts in (self.builder.basis.alerts, self.builder.alerts)
+        )
+        self.states[rule.name] = kind.operand_state(rules.Evaluated(before, after, transitions), self.facts)
