@@ -121,7 +121,7 @@ def test_it_is_exported() -> None:
         ("cpu-high and or memory-high", "column 22: rules[2].when: 'or' stands where the name of a rule should be"),
         ("not", "column 12: rules[2].when: ends where the name of a rule should be"),
         ("()", "column 10: rules[2].when: ')' stands where the name of a rule should be"),
-        ("cpu-hgih and memory-high", "column 9: rules[2].when: cpu-hgih is not a known rule; did you mean cpu-high?"),
+        ("cpu-hig and memory-high", "column 9: rules[2].when: cpu-hig is not a known rule; did you mean cpu-high?"),
         ("cpu-high and memory", "column 22: rules[2].when: memory is not a known rule; did you mean memory-high?"),
         ("cpu-high > 3", "column 18: rules[2].when: '>' is not understood"),
         ("(" * 60 + "cpu-high" + ")" * 60, "is nested more than 50 deep"),
@@ -143,17 +143,17 @@ def test_what_is_wrong_is_named(text: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("written", "place"),
     [
-        ("'cpu-high and memroy'", "line 14, column 22"),
-        ('"""\ncpu-high and\n  memroy"""', "line 16, column 3"),
-        ('"""cpu-high \\\n   and memroy"""', "line 15, column 8"),
-        ('"cpu-high\\tand memroy"', "line 14, column 23"),
+        ("'cpu-high and memories'", "line 14, column 22"),
+        ('"""\ncpu-high and\n  memories"""', "line 16, column 3"),
+        ('"""cpu-high \\\n   and memories"""', "line 15, column 8"),
+        ('"cpu-high\\tand memories"', "line 14, column 23"),
     ],
 )
 def test_place_within_any_text(written: str, place: str) -> None:
     """The place is that in the file however the text is quoted, broken or escaped."""
     with pytest.raises(errors.InvalidInput) as refused:
         configuration(BOTH.replace('"cpu-high and memory-high"', written))
-    assert f"f.toml: {place}: rules[2].when: memroy is not a known rule" in str(refused.value)
+    assert f"f.toml: {place}: rules[2].when: memories is not a known rule" in str(refused.value)
 
 
 def test_circle_has_its_path() -> None:
@@ -170,7 +170,7 @@ def test_circle_has_its_path() -> None:
     [
         ('severity = "warning"', 'metric = "cpu_utilization"', "rules[2].metric: is not for a rule with when"),
         ('severity = "warning"', "above = { critical = 1 }", "rules[2].above: is not for a rule with when"),
-        ("when =", "whne =", "rules[2].whne: is not a known key; did you mean when?"),
+        ("when =", "when_ =", "rules[2].when_: is not a known key; did you mean when?"),
         ('when = "cpu-high and memory-high"', "", "rules[2].severity: is only for"),
         ('metric = "cpu_utilization"\n', "", "rules[0].metric: is missing; write metric = "),
     ],
