@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 
-from workermon import config, models, testing, views
+import jsonschema
+import pytest
+from click.testing import CliRunner, Result
+
+from workermon import cli, config, errors, models, testing, views
 from workermon.notify import channels
+from workermon.views import backtest, recorded, rule_cases
 
 ID = "i-0abc0123456789def"
 MINUTE = 60
@@ -116,3 +124,108 @@ def test_why_shows_the_operands() -> None:
     assert [point["value"] for point in shown["points"]] == [20, 110]
     assert shown["points"][1]["operands"] == {"network_in": 60 * BYTES, "network_out": 50 * BYTES}
     assert any("network_in 450 MB" in text for _, text in rule.lines)
+
+
+def test_the_ledger_is_replayed() -> None:
+    """A backtest over the ledger makes of both metrics what the evaluation made, with the peak in the rule's unit."""
+    site = Site(NETWORK)
+    site.put("NetworkIn", {0: 10 * BYTES, 1: 60 * BYTES, 2: 60 * BYTES, 3: 5 * BYTES})
+    site.put("NetworkOut", {0: 10 * BYTES, 1: 50 * BYTES, 2: 60 * BYTES, 3: 5 * BYTES})
+    site.run(8)
+    configuration = site.configurations.load()
+    (replay,) = site.get(backtest.LedgerBacktest).replay(
+        list(site.workers.every()), configuration.rules[0], configuration
+    )
+    [episode] = replay.episodes
+    assert (episode.severity, episode.begin, episode.end, episode.peak, episode.unit) == (
+        "critical", T0 + 2 * MINUTE, T0 + 3 * MINUTE, 120, "Mbit/s",
+    )  # fmt: skip
+
+
+CASE = """
+[[rules.cases]]
+name = "both at once"
+values = { network_in = [60, nan, 60, 60], network_out = [60, 60, 60, nan] }
+turns = [{ at = 3, to = "critical" }]
+"""
+ONE = """[[rules]]
+name = "climbs"
+metric = 'delta(cpu_utilization, "2m")'
+above = { critical = 20 }
+breach = "1 of 1"
+recover = "1 of 1"
+notify = ["log"]
+
+[[rules.cases]]
+name = "by 30 in two minutes"
+values = [10, 20, 40, 45, 46]
+turns = [{ at = 3, to = "critical" }, { at = 5, to = "ok" }]
+"""
+
+
+def test_cases() -> None:
+    """Values of several metrics are a table of lists; of one metric a list."""
+    text = NETWORK.replace(" * 8 / period / 1e6", "").replace("breach", 'missing = "keep"\nbreach')
+    file = PARSER.parse(text + CASE + ONE, "f.toml")
+    found = rule_cases.test(file, config.to_configuration(file, config.DEFAULT))
+    assert [(case.case, case.passed) for case in found.cases] == [
+        ("both at once", True), ("by 30 in two minutes", True),
+    ], found  # fmt: skip
+    jsonschema.Draft202012Validator(PARSER.schema()).validate(tomllib.loads(text + CASE + ONE))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("{ network_in = [60, nan, 60, 60], network_out = [60, 60, 60, nan] }", "[1]", "write values = { network_in"),
+        ("network_out = [", "network_ot = [", "did you mean network_out?"),
+        (", network_out = [60, 60, 60, nan]", "", "has no values of network_out"),
+        ("[60, nan, 60, 60]", "[60]", "lists of different lengths"),
+        ("[60, nan, 60, 60]", '[60, "x", 60, 60]', "has for network_in something that is not a number"),
+        ("at = 3", "at = 5", "there are 4 values only"),
+    ],
+)
+def test_wrong_cases(old: str, new: str, says: str) -> None:
+    """What the values of a case lack is named where it is."""
+    with pytest.raises(errors.InvalidInput, match=r"line \d+, column \d+: rules\[0\].cases\[0\]") as refused:
+        PARSER.parse(NETWORK + CASE.replace(old, new), "f.toml")
+    assert says in str(refused.value)
+
+
+def backtested(tmp_path: Path, text: str, *more: str) -> Result:
+    """Run ``rules backtest`` of a file over a trace."""
+    (tmp_path / "rules.toml").write_text(text, "utf-8")
+    (tmp_path / "trace.csv").write_text("timestamp,value\n0,10\n60,20\n120,40\n180,45\n240,46\n", "utf-8")
+    where = ["--csv", str(tmp_path / "trace.csv")]
+    return CliRunner().invoke(cli.cli, ["rules", "backtest", str(tmp_path / "rules.toml"), *where, *more])
+
+
+def test_a_trace_serves_a_rule_over_one_metric(tmp_path: Path) -> None:
+    """A trace of one metric is replayed by an expression over it; a rule over two is left out, and says so."""
+    done = backtested(tmp_path, ONE + NETWORK, "--metric", "cpu_utilization", "--json")
+    [episode] = json.loads(done.stdout)["episodes"]
+    assert (episode["rule"], episode["from"], episode["peak"]) == ("climbs", "1970-01-01T00:02:00Z", 30)
+    done = backtested(tmp_path, NETWORK)
+    assert done.exit_code == 2
+    assert "rule network-high is over network_in and network_out; replay it from the ledger" in done.stderr
+    both = ONE.replace("cpu_utilization", "network_in")
+    done = backtested(tmp_path, both + NETWORK)
+    assert done.exit_code == 0, done.stderr
+    assert "rule network-high is over network_in and network_out, so it is left out" in done.stderr
+
+
+def test_segments_of_different_periods() -> None:
+    """Where a metric changed its period, what was recorded before and after is made of slots as they were then."""
+    rule = PARSER.parse(NETWORK.replace(" * 8 / period / 1e6", ""), "f.toml").rules
+    assert rule is not None
+    recorded_as = {
+        "network_in": [
+            models.Series(300, tuple(models.Datapoint(at, 5.0) for at in (0, 300, 600))),
+            models.Series(60, tuple(models.Datapoint(at, 1.0) for at in range(900, 1500, 60))),
+        ],
+        "network_out": [models.Series(300, tuple(models.Datapoint(at, 2.0) for at in range(300, 1500, 300)))],
+    }
+    found = recorded.compared(rule[0], recorded_as, config.DEFAULT.statistic_of)
+    assert [(series.period, series.points) for series in found] == [
+        (300, ((300, 7.0), (600, 7.0))), (300, ((900, 7.0), (1200, 7.0))),
+    ]  # fmt: skip

@@ -252,13 +252,19 @@ def _on_trace(
     file: config.File, trace_file: str, worker: str | None, metric: str | None, period: int | None
 ) -> tuple[backtest.Replay, ...]:
     from workermon import config, views
-    from workermon.views import backtest, trace
+    from workermon.views import backtest, recorded, trace
 
     made = config.to_configuration(file, config.DEFAULT)
     rules = backtest.rules_for(made, metric, Path(trace_file).name)
     series = trace.read(files.text(trace_file).splitlines(), trace_file, period)
     name = None if worker is None else views.WorkerName(id=worker, name=worker)
-    return tuple(backtest.replay(rule, [series], made, worker=name) for rule in rules)
+    (read,) = backtest.metrics_of(rules[0])
+    for text in backtest.over_several(made, read):
+        output.warn(f"rule {text}, so it is left out: a trace has one metric")
+    return tuple(
+        backtest.replay(rule, recorded.compared(rule, {read: [series]}, made.statistic_of), made, worker=name)
+        for rule in rules
+    )
 
 
 def _on_cloudwatch(
@@ -281,7 +287,7 @@ def _on_cloudwatch(
     made = config.to_configuration(file, own.container.get(ports.Configurations).load())
     rules = backtest.over_metrics(made, metric)
     if metric is not None and not rules:
-        known = [rule.metric or "" for rule in backtest.over_metrics(made)]
+        known = [each for rule in backtest.over_metrics(made) for each in backtest.metrics_of(rule)]
         raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
     records, stranger = _meant(own, worker, region)
     if stranger:

@@ -6,7 +6,7 @@ Which kinds there are, and which keys each takes, is in ``workermon.rules``; the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pydantic
@@ -17,13 +17,13 @@ from workermon.rules import expression, section
 
 
 class Case(models.Frozen):
-    """A case of a rule: values in slots of ``period`` seconds, ``None`` where absent, and what they must turn.
+    """A case of a rule: values by metric in slots of ``period`` seconds, ``None`` where absent, and what they turn.
 
     ``turns`` are ``(number of the value, state)``, the first value is 1, the state ``ok``, ``warning`` or ``critical``.
     """
 
     name: str
-    values: tuple[float | None, ...]
+    values: dict[str, tuple[float | None, ...]]
     period: int
     turns: tuple[tuple[int, str], ...]
 
@@ -64,7 +64,7 @@ def read(place: int, given: Mapping[str, Any], kinds: rules.Kinds) -> Read:
     )
     if rule.warmup is not None and not kind.metrics(rule):
         raise problems.Mistake(f"{path}.warmup", f"is for rules over datapoints, not for {kind.asked_by}", "remove it")
-    return Read(rule, _cases(path, getattr(keys, "cases", ())))
+    return Read(rule, _cases(path, getattr(keys, "cases", ()), kind.metrics(rule)))
 
 
 def schema(kinds: rules.Kinds) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -118,16 +118,36 @@ def _notified(keys: section.RuleSection) -> dict[str, Any]:
     return {"notify": tuple(dict.fromkeys(given))}
 
 
-def _cases(path: str, sections: tuple[section.CaseSection, ...]) -> tuple[Case, ...]:
+def _cases(path: str, sections: tuple[section.CaseSection, ...], metrics: Sequence[str]) -> tuple[Case, ...]:
     cases = []
     for place, given in enumerate(sections):
+        values = _values(f"{path}.cases[{place}].values", given.values, metrics)
+        length = len(next(iter(values.values())))
         turns = tuple((turn.at, turn.to) for turn in given.turns)
         for number, (at, _) in enumerate(turns):
             where = f"{path}.cases[{place}].turns[{number}].at"
-            if at > len(given.values):
-                raise problems.Mistake(where, f"there are {len(given.values)} values only", "number them from 1")
+            if at > length:
+                raise problems.Mistake(where, f"there are {length} values only", "number them from 1")
             if number and at <= turns[number - 1][0]:
                 raise problems.Mistake(where, "comes before the turn above it", "list the turns in order of time")
-        values = tuple(value if math.isfinite(value) else None for value in given.values)
         cases.append(Case(name=given.name, values=values, period=given.period, turns=turns))
     return tuple(cases)
+
+
+def _values(path: str, given: Any, metrics: Sequence[str]) -> dict[str, tuple[float | None, ...]]:
+    """Return the values of a case by metric; those of a list are of the only metric."""
+    if not isinstance(given, dict):
+        if len(metrics) != 1:
+            table = ", ".join(f"{metric} = […]" for metric in metrics)
+            why = f"is one list, and the rule is over {' and '.join(metrics) or 'no metric'}"
+            raise problems.Mistake(path, why, f"write values = {{ {table} }}")
+        given = {metrics[0]: given}
+    for name in given:
+        if name not in metrics:
+            raise problems.Mistake(
+                f"{path}.{problems.shown(name)}", "is not a metric of the rule", errors.nearest(name, metrics)
+            )
+    for metric in metrics:
+        if metric not in given:
+            raise problems.Mistake(path, f"has no values of {metric}", f"add {metric} = […]")
+    return {name: tuple(one if math.isfinite(one) else None for one in values) for name, values in given.items()}

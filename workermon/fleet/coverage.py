@@ -82,8 +82,8 @@ def coverage_warnings(
         return
     by_name = {rule.name: rule for rule in configuration.rules}
     for rule in covered:
-        metric, labels = by_name[rule.name].metric, by_name[rule.name].labels
-        if rule.workers or (metric in configuration.metrics and metric not in configuration.collect):
+        metrics, labels = rules.KINDS[by_name[rule.name].kind].metrics(by_name[rule.name]), by_name[rule.name].labels
+        if rule.workers or any(each in configuration.metrics and each not in configuration.collect for each in metrics):
             continue
         if discover is not None and discover.may_give(labels):
             continue

@@ -155,11 +155,12 @@ class Plan:
     def _not_collected(self) -> Iterator[str]:
         """Warn of a rule that stays while the file ends the collection of its metric."""
         for rule in self.after.rules:
-            if rule.metric in self.after.metrics and rule.metric not in self.after.collect:
-                yield (
-                    f"rule {rule.name}: {rule.metric} is not collected, so it can never fire; add it to [collect]"
-                    " metrics, or write the [[rules]] that should apply"
-                )
+            for metric in rules.KINDS[rule.kind].metrics(rule):
+                if metric in self.after.metrics and metric not in self.after.collect:
+                    yield (
+                        f"rule {rule.name}: {metric} is not collected, so it can never fire; add it to [collect]"
+                        " metrics, or write the [[rules]] that should apply"
+                    )
 
 
 def _not_counted(price: Price) -> Iterator[str]:

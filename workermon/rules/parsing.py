@@ -14,6 +14,9 @@ from workermon.models import fields
 _COUNT = re.compile(r"\s*(\d{1,5})\s+of\s+(\d{1,5})\s*")
 _FLAPPING = re.compile(r"\s*(\d{1,5})\s+in\s+(\S{1,32})\s*")
 
+#: Values of a case for one metric.
+MAX_VALUES = 100_000
+
 #: Slots. The longest window of a rule: a day of one-minute slots.
 MAX_SLOTS = 1440
 
@@ -53,6 +56,23 @@ def routes(value: object, handler: Handler) -> Any:
         if not isinstance(names, list) or not all(isinstance(name, str) and fields.is_name(name) for name in names):
             raise ValueError(f"must name the channels for {severity} in a list")
     return {severity: tuple(dict.fromkeys(names)) for severity, names in value.items()}
+
+
+def values_by_metric(value: object, handler: Handler) -> Any:
+    """Read the values of a case: a list, or a table of lists of one length by metric."""
+    if not isinstance(value, dict):
+        return handler(value)
+    if not value:
+        raise ValueError("has no list of values")
+    for name, values in value.items():
+        shown = errors.printable(str(name))[:64]
+        if not isinstance(values, list) or not values or len(values) > MAX_VALUES:
+            raise ValueError(f"must give a list of values for {shown}")
+        if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
+            raise ValueError(f"has for {shown} something that is not a number")
+    if len({len(values) for values in value.values()}) > 1:
+        raise ValueError("gives lists of different lengths; write nan where a value is absent")
+    return {name: tuple(float(one) for one in values) for name, values in value.items()}
 
 
 Count = Annotated[models.Count, BeforeValidator(_count, json_schema_input_type=str)]

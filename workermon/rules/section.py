@@ -47,10 +47,20 @@ class TurnSection(fields.Section):
 
 
 class CaseSection(fields.Section):
-    """``[[rules.cases]]``: values of the rule's metric, a slot each (``nan`` is absent), and what they must turn."""
+    """``[[rules.cases]]``: values of the rule's metric, a slot each (``nan`` is absent), and what they must turn.
+
+    For a rule over several metrics ``values`` is a table of lists, one for each of them.
+    """
 
     name: models.Text
-    values: Annotated[tuple[Annotated[float, Strict()], ...], Field(min_length=1, max_length=100_000)]
+    values: Annotated[
+        tuple[Annotated[float, Strict()], ...],
+        Field(min_length=1, max_length=parsing.MAX_VALUES),
+        WrapValidator(
+            parsing.values_by_metric,
+            json_schema_input_type=tuple[float, ...] | dict[fields.Name, tuple[float, ...]],
+        ),
+    ]
     period: fields.Duration = 60
     turns: tuple[TurnSection, ...] = ()
 

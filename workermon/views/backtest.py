@@ -12,6 +12,7 @@ from pydantic import Field
 
 from workermon import errors, models, ports, rules
 from workermon.rules import spacing
+from workermon.views import recorded
 from workermon.views.document import Document, Time
 from workermon.views.history import WorkerName
 
@@ -36,6 +37,10 @@ class EpisodeList(Document):
     """Episodes in order of time."""
 
     episodes: tuple[Episode, ...]
+
+
+#: What to do about a rule that a trace of one metric says nothing of.
+_OF_SEVERAL = "replay it from the ledger: leave --csv out"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +75,15 @@ def together(replays: Iterable[Replay]) -> EpisodeList:
     )
 
 
+def metrics_of(rule: models.Rule) -> tuple[str, ...]:
+    """Return the metrics whose datapoints a rule looks at."""
+    return rules.KINDS[rule.kind].metrics(rule)
+
+
 def over_metrics(configuration: models.Configuration, metric: str | None = None) -> list[models.Rule]:
     """Return the rules over datapoints, which can be replayed; of one metric only if it is given."""
-    every = [rule for rule in configuration.rules if rules.KINDS[rule.kind].metrics(rule)]
-    return [rule for rule in every if metric in (None, rule.metric)]
+    every = [rule for rule in configuration.rules if metrics_of(rule)]
+    return [rule for rule in every if metric in (None, *metrics_of(rule))]
 
 
 def rules_for(configuration: models.Configuration, metric: str | None, source: str) -> list[models.Rule]:
@@ -81,10 +91,13 @@ def rules_for(configuration: models.Configuration, metric: str | None, source: s
 
     Where ``metric`` is ``None`` it is the one that all of them are about, or else the one that ``source`` (the name of
     the trace) has in it. Raises ``errors.NotFound`` if no rule is about that metric, ``errors.InvalidInput`` where
-    it is not clear which is meant.
+    it is not clear which is meant, and if all that is meant is about other metrics too.
     """
-    replayed = over_metrics(configuration)
-    known = list(dict.fromkeys(rule.metric or "" for rule in replayed))
+    replayed = [rule for rule in over_metrics(configuration) if len(metrics_of(rule)) == 1]
+    several = over_several(configuration, metric)
+    known = list(dict.fromkeys(metrics_of(rule)[0] for rule in replayed))
+    if several and (not known or (metric is not None and metric not in known)):
+        raise errors.InvalidInput(source, f"has one metric, and rule {several[0]}", _OF_SEVERAL)
     if metric is None:
         named = known if len(known) == 1 else [name for name in known if name in source]
         if len(named) != 1:
@@ -94,7 +107,16 @@ def rules_for(configuration: models.Configuration, metric: str | None, source: s
         metric = named[0]
     if metric not in known:
         raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
-    return [rule for rule in replayed if rule.metric == metric]
+    return [rule for rule in replayed if metrics_of(rule) == (metric,)]
+
+
+def over_several(configuration: models.Configuration, metric: str | None = None) -> list[str]:
+    """Return of each rule over several metrics, ``metric`` among them, its name and which they are."""
+    return [
+        f"{rule.name} is over {' and '.join(metrics)}"
+        for rule in over_metrics(configuration, metric)
+        if len(metrics := metrics_of(rule)) > 1
+    ]
 
 
 def episodes(
@@ -209,5 +231,18 @@ class LedgerBacktest:
         return tuple(self._replay(record, rule, configuration) for record in meant if rule.applies_to(record.worker))
 
     def _replay(self, record: ports.Record, rule: models.Rule, configuration: models.Configuration) -> Replay:
-        segments, until = _recorded(record, rule.metric or "", configuration.retention, self.samples, self.now())
+        found = {
+            metric: _recorded(record, metric, configuration.retention, self.samples, self.now())
+            for metric in metrics_of(rule)
+        }
+        by_metric = {metric: segments for metric, (segments, _) in found.items()}
+        segments = recorded.compared(rule, by_metric, configuration.statistic_of)
+        until = _newest([(each[-1].period, newest) for each, newest in found.values() if each], segments)
         return replay(rule, segments, configuration, worker=worker_name(record), until=until)
+
+
+def _newest(of_metrics: Sequence[tuple[int, int | None]], segments: Sequence[models.Series]) -> int | None:
+    """Return the newest slot of values that can have come, by period and newest slot of the metrics in them."""
+    ends = [None if newest is None else newest + period for period, newest in of_metrics]
+    known = [end for end in ends if end is not None]
+    return min(known) - segments[-1].period if segments and len(known) == len(ends) else None

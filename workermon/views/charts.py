@@ -139,7 +139,7 @@ class ChartView:
             values=tuple(value for _, value in shown),
             absent=sum(value is None for _, value in slots),
             thinned=len(shown) < len(slots),
-            bands=tuple(band for rule in about for band in self._bands(rule)),
+            bands=tuple(band for rule in about if rule.metric == metric for band in self._bands(rule)),
             spans=tuple(one for name, entries in histories.items() for one in _spans(name, entries, span[0])),
             corrections=tuple(
                 Correction(

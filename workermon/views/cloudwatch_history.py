@@ -10,7 +10,8 @@ from typing import NamedTuple
 from workermon import costs, models, ports, rules
 from workermon.config import catalogue
 from workermon.rules import spacing
-from workermon.views.backtest import Replay, replay, worker_name
+from workermon.views import recorded
+from workermon.views.backtest import Replay, metrics_of, replay, worker_name
 
 #: Seconds. The coarsest period that EC2 publishes at.
 BASIC = 300
@@ -113,11 +114,12 @@ def price(asked: Iterable[Wanted]) -> tuple[int, float]:
 
 def newest(record: ports.Record, rule: models.Rule, configuration: models.Configuration, at: float) -> int | None:
     """Return the newest slot of a rule's metric that can have come by a time; ``None`` of who does not run."""
-    metric = _metrics(configuration).get(rule.metric or "")
-    if metric is None or record.condition.status != "running":
+    known = _metrics(configuration)
+    metrics = [known[name] for name in metrics_of(rule) if name in known]
+    if not metrics or record.condition.status != "running":
         return None
-    period = metric.period_for(detailed=record.worker.detailed)
-    return rules.Horizon(period, rules.delay_of(metric.name, record.condition), at).newest
+    period = max(metric.period_for(detailed=record.worker.detailed) for metric in metrics)
+    return rules.Horizon(period, max(rules.delay_of(each.name, record.condition) for each in metrics), at).newest
 
 
 def _metrics(configuration: models.Configuration) -> dict[str, models.Metric]:
@@ -148,7 +150,9 @@ class CloudWatchHistory:
         pairs = [
             (record, metrics[name])
             for record in records
-            for name in dict.fromkeys(rule.metric or "" for rule in replayed if rule.applies_to(record.worker))
+            for name in dict.fromkeys(
+                metric for rule in replayed if rule.applies_to(record.worker) for metric in metrics_of(rule)
+            )
             if name in metrics
         ]
         found = []
@@ -192,7 +196,11 @@ class CloudWatchHistory:
         return tuple(
             replay(
                 rule,
-                series.get((record.worker.id, rule.metric or ""), []),
+                recorded.compared(
+                    rule,
+                    {metric: series.get((record.worker.id, metric), []) for metric in metrics_of(rule)},
+                    configuration.statistic_of,
+                ),
                 configuration,
                 worker=worker_name(record),
                 until=newest(record, rule, configuration, at),

@@ -132,7 +132,7 @@ class RuleView:
         fired = sorted((replay for replay in known if replay.episodes), key=lambda replay: -len(replay.episodes))
         return Picture(
             rule=name,
-            metric=self.kinds[rule.kind].metrics(rule)[0],
+            metric=rule.metric or self.kinds[rule.kind].metrics(rule)[0],
             unit=self.kinds[rule.kind].unit(rule, configuration),
             begin=begin,
             end=end,

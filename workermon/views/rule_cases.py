@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from workermon import config, models, rules
 from workermon.views.document import Document
@@ -35,17 +35,33 @@ class CaseResults(Document):
 def test(file: config.File, configuration: models.Configuration) -> CaseResults:
     """Evaluate every case of a file by its rule."""
     cases: Mapping[str, Sequence[config.Case]] = file.cases
-    unit_of = configuration.unit_of
-    results = tuple(_result(rule, case, unit_of) for rule in configuration.rules for case in cases.get(rule.name, ()))
+    results = tuple(
+        _result(rule, case, configuration) for rule in configuration.rules for case in cases.get(rule.name, ())
+    )
     return CaseResults(passed=all(result.passed for result in results), cases=results)
 
 
-def _result(rule: models.Rule, case: config.Case, unit_of: Callable[[str], str]) -> CaseResult:
-    values = enumerate(case.values, start=1)
-    points = [models.Datapoint(place * case.period, value) for place, value in values if value is not None]
-    horizon = rules.Horizon.until(len(case.values) * case.period, case.period)
-    series = models.Series(case.period, tuple(points))
-    facts = rules.Facts.recorded(rule.metric or "", series, case.period, unit_of)
+def _result(rule: models.Rule, case: config.Case, configuration: models.Configuration) -> CaseResult:
+    series = {
+        metric: models.Series(
+            case.period,
+            tuple(
+                models.Datapoint(place * case.period, value)
+                for place, value in enumerate(values, start=1)
+                if value is not None
+            ),
+        )
+        for metric, values in case.values.items()
+    }
+    length = max(len(values) for values in case.values.values())
+    horizon = rules.Horizon.until(length * case.period, case.period)
+    facts = rules.Facts(
+        series=series,
+        condition=models.Condition(status="running", running_since=case.period),
+        unit_of=configuration.unit_of,
+        statistic_of=configuration.statistic_of,
+    )
+    facts = rules.with_values(rule, facts, horizon)
     _, transitions = rules.KINDS[rule.kind].judge(rule, models.RuleState(), facts, horizon)
     expected = tuple(Turned(at=at, to=to) for at, to in case.turns)
     got = tuple(Turned(at=each.at // case.period, to=each.after or "ok") for each in transitions)

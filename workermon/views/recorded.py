@@ -1,0 +1,61 @@
+"""What a rule compares, made of recorded datapoints: those of its metric, or the values of its expression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from workermon import models
+from workermon.rules import expression, values
+
+#: What is recorded of metrics: segments that follow one another, each with a period of its own.
+Segments = Mapping[str, Sequence[models.Series]]
+
+
+def compared(rule: models.Rule, recorded: Segments, statistic_of: Callable[[str], str]) -> list[models.Series]:
+    """Return what a rule compares, in segments; ``statistic_of`` is that of a metric."""
+    of = expression.of(rule.metric)
+    if of is None:
+        return list(recorded.get(rule.metric or "", ()))
+    found = []
+    for span in _spans({name: recorded.get(name, ()) for name in of.operands}):
+        operands = {
+            name: values.Operand(series.until(span.end - 1).points, series.period, statistic_of(name))
+            for name, series in span.series.items()
+        }
+        period = max(series.period for series in span.series.values())
+        points = values.series(of, operands, period, span.begin)
+        if points:
+            found.append(models.Series(period, points))
+    return found
+
+
+class _Span(NamedTuple):
+    """From ``begin`` until before ``end`` each metric is recorded in one segment."""
+
+    begin: int
+    end: float
+    series: Mapping[str, models.Series]
+
+
+def _spans(recorded: Segments) -> Iterator[_Span]:
+    """Yield the spans in which every metric has a segment, in order of time."""
+    begins = sorted({series.points[0].at for each in recorded.values() for series in each if series.points})
+    before: _Span | None = None
+    for begin, end in zip(begins, [*begins[1:], float("inf")], strict=True):
+        chosen = {
+            name: series
+            for name, each in recorded.items()
+            for series in each
+            if series.points and series.points[0].at <= begin
+        }
+        if len(chosen) < len(recorded):
+            continue
+        if before is not None and before.series == chosen:
+            before = before._replace(end=end)
+            continue
+        if before is not None:
+            yield before
+        before = _Span(begin, end, chosen)
+    if before is not None:
+        yield before
