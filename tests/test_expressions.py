@@ -178,7 +178,7 @@ def test_cases() -> None:
     ("old", "new", "says"),
     [
         ("{ network_in = [60, nan, 60, 60], network_out = [60, 60, 60, nan] }", "[1]", "write values = { network_in"),
-        ("network_out = [", "network_ot = [", "did you mean network_out?"),
+        ("network_out = [", "netwrk_out = [", "did you mean network_out?"),
         (", network_out = [60, 60, 60, nan]", "", "has no values of network_out"),
         ("[60, nan, 60, 60]", "[60]", "lists of different lengths"),
         ("[60, nan, 60, 60]", '[60, "x", 60, 60]', "has for network_in something that is not a number"),
