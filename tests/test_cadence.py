@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from tests.support.beat import NOW, Post, at, worker
 from tests.support.waiting import eventually
 from workermon import collect, config, models, ports, testing
 from workermon.on_celery import schedule, scheduler
+from workermon.on_redis import cohorts
 
 
 class Collecting(testing.Monitor):
@@ -164,3 +165,68 @@ def test_two_beats_at_once_collect_nobody_twice(
     made.take(post, NOW + 61)
     assert made.number == Counter(each.id for each in fleet)
     assert schedule.TASK == "workermon.collect"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_cohort_that_moves_misses_no_slot_and_has_none_twice(
+    beat: scheduler.Scheduler,
+    post: Post,
+    planned: schedule.RedBeatSchedule,
+    redis_client: redis.Redis,
+    seed: int,
+) -> None:
+    """Wherever in the interval it is put, and however often: one message each interval, at its place from then on."""
+    placed, chance = cohorts.RedisCohorts(redis_client), random.Random(seed)
+    planned.put([worker()], NOW)
+    beat.max_interval = 5.0
+    now, runs = NOW, list[float]()
+    phase = schedule.phase(0, 60)
+    while now < NOW + 60 * 60:
+        if chance.random() < 0.1:
+            phase = round(chance.uniform(0, 57), 3)
+            placed.place({"default/us-east-1/60#0": phase})
+        pause = at(beat, now)
+        runs += [now] * len(post.worker_ids)
+        post.sent.clear()
+        now += max(pause, 0.001)
+    assert [int(run // 60 - NOW // 60) for run in runs] == list(range(int(runs[0] // 60 - NOW // 60), 60))
+    at_rest = NOW + 63 * 60
+    while now < at_rest:
+        now += max(at(beat, now), 0.001)
+    assert planned.next_runs([worker().id])[worker().id] % 60 == pytest.approx(phase, abs=0.001)
+
+
+def test_a_new_member_begins_at_the_place_of_its_cohort(
+    planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+) -> None:
+    """A place that makes no sense is passed over."""
+    placed = cohorts.RedisCohorts(redis_client)
+    placed.place({"default/us-east-1/60#0": 17.5, "default/eu-west-1/60#0": 99.0})
+    fleet = [worker(1), worker(2, region="eu-west-1")]
+    planned.put(fleet, NOW)
+    runs = planned.next_runs([each.id for each in fleet])
+    assert [runs[each.id] % 60 for each in fleet] == pytest.approx([17.5, schedule.phase(0, 60)])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda client: client.set("workermon:schedule:phases", "nonsense"),
+        lambda client: client.hset("workermon:schedule:phases", "default/us-east-1/60#0", "soon"),
+        lambda client: client.hset("workermon:schedule:phases", "default/us-east-1/60#0", "-1"),
+    ],
+    ids=["wrong type", "no number", "before it begins"],
+)
+def test_places_that_cannot_be_read_stop_nobody(
+    beat: scheduler.Scheduler,
+    post: Post,
+    planned: schedule.RedBeatSchedule,
+    redis_client: redis.Redis,
+    spoil: Callable[[redis.Redis], object],
+) -> None:
+    """The cohort goes on where it was."""
+    planned.put([worker()], NOW)
+    spoil(redis_client)
+    at(beat, NOW + 61)
+    assert len(post.worker_ids) == 1
+    assert planned.next_runs([worker().id])[worker().id] % 60 == pytest.approx(schedule.phase(0, 60))

@@ -43,6 +43,8 @@ class House:
             leases=repository.leases,
             costs=testing.MemoryCosts(),
             accounts=testing.MemoryAccounts(testing.MemoryStore()),
+            cohorts=testing.MemoryCohorts(),
+            pacer=collect.Pacer(cohorts=testing.MemoryCohorts(), cpu=lambda: 0.0, node="test"),
             bulkhead=collect.Bulkhead(),
             now=self.clock,
         )

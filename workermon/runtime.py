@@ -6,6 +6,7 @@ threads. ``close()`` closes what was made. A forked child opens a container of i
 
 from __future__ import annotations
 
+import os
 import platform
 import threading
 import time
@@ -31,6 +32,7 @@ from workermon.on_redis import (
     channel_failures,
     client,
     clock,
+    cohorts,
     configurations,
     costs,
     firing_labels,
@@ -94,6 +96,16 @@ class Recipes(dishka.Provider):
     def make_machine_clock(self) -> ports.MachineClock:
         """Return this machine's clock, right or wrong."""
         return time.time
+
+    @dishka.provide
+    def make_cpu_clock(self) -> ports.CpuClock:
+        """Measure the thread that asks."""
+        return time.thread_time
+
+    @dishka.provide
+    def make_pacer(self, held: ports.Cohorts, cpu: ports.CpuClock) -> collect.Pacer:
+        """Measure this process."""
+        return collect.Pacer(cohorts=held, cpu=cpu, node=f"{platform.node()}-{os.getpid()}")
 
     @dishka.provide
     def make_bulkhead(self) -> collect.Bulkhead:
@@ -172,6 +184,11 @@ class Recipes(dishka.Provider):
     def make_learned_delays(self, redis: Redis) -> ports.LearnedDelays:
         """Keep what is learnt of each account and region."""
         return learned_delays.RedisLearnedDelays(redis.client)
+
+    @dishka.provide
+    def make_cohorts(self, redis: Redis) -> ports.Cohorts:
+        """Keep when cohorts are due, and what decides it."""
+        return cohorts.RedisCohorts(redis.client)
 
     @dishka.provide
     def make_alerts(self, redis: Redis, own: settings.Settings) -> ports.Alerts:
@@ -335,6 +352,7 @@ class Recipes(dishka.Provider):
     make_backing_up = dishka.provide(fleet.BackingUp)
     make_restoring = dishka.provide(fleet.Restoring)
     make_collection = dishka.provide(collect.Collection)
+    make_cohort_placement = dishka.provide(collect.CohortPlacement)
     make_lost_metrics = dishka.provide(collect.LostMetrics)
     make_evaluation = dishka.provide(evaluate.Evaluation)
     make_silence_expiry = dishka.provide(evaluate.SilenceExpiry)

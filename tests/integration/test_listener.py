@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.waiting import eventually
-from workermon import errors, evaluate, health, models, notify, ports, testing
+from workermon import collect, errors, evaluate, health, models, notify, ports, testing
 from workermon.pipeline import listener, subscription, sweep
 
 NOW = time.time
@@ -52,6 +52,7 @@ class House(testing.Monitor):
             now=other.pop("now", NOW), canary=dataclasses.replace(self.get(health.Canary), now=NOW),
             heartbeat=health.Heartbeat(check=self.get(health.PipelineCheck), ping=lambda _: None, url=None),
             silence_expiry=dataclasses.replace(self.get(evaluate.SilenceExpiry), now=NOW),
+            placement=self.get(collect.CohortPlacement),
             channel_watch=dataclasses.replace(self.get(notify.ChannelWatch), now=NOW),
         )  # fmt: skip
         assert not other

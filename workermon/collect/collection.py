@@ -15,6 +15,7 @@ from workermon import costs, errors, failpoints, logs, models, ports
 from workermon.collect.batch import Batch
 from workermon.collect.bulkhead import Bulkhead
 from workermon.collect.monitoring import MonitoringCheck
+from workermon.collect.pacer import Pacer
 from workermon.collect.run import Run
 from workermon.collect.series import SeriesFetch
 from workermon.collect.statuses import StatusLookup
@@ -69,7 +70,9 @@ class Collection:
     leases: ports.Leases
     costs: ports.Costs
     accounts: ports.Accounts
+    cohorts: ports.Cohorts
     bulkhead: Bulkhead
+    pacer: Pacer
     now: ports.Clock
 
     def collect(self, worker_ids: Sequence[str], *, again: bool = False) -> Report:
@@ -106,7 +109,10 @@ class Collection:
                 failpoints.reach("collect.claimed")
                 if not claims.ours:
                     continue
+                began = self.pacer.begin()
                 outcome = self._batch(run).collect(claims.ours)
+                if not again:
+                    self.pacer.end(began, run.at)
                 collected += outcome.collected
                 repeated += outcome.repeated
                 retired += outcome.retired
@@ -133,6 +139,7 @@ class Collection:
                 cloudwatch=self.cloudwatch,
                 workers=self.workers,
                 learned_delays=self.learned_delays,
+                cohorts=self.cohorts,
                 leases=self.leases,
             ),
             workers=self.workers,

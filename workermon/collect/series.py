@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from workermon import errors, models, ports
-from workermon.collect import delays, dimensions, polling
+from workermon.collect import delays, dimensions, lag, polling
 from workermon.collect.run import Run
 from workermon.config import catalogue
 from workermon.rules import spacing
@@ -62,6 +62,7 @@ class SeriesFetch:
     cloudwatch: ports.CloudWatch
     workers: ports.Workers
     learned_delays: ports.LearnedDelays
+    cohorts: ports.Cohorts
     leases: ports.Leases
 
     def fetch(self, records: Sequence[ports.Record]) -> dict[str, Fetched]:
@@ -83,8 +84,33 @@ class SeriesFetch:
             for record in records:
                 self._learn(record, fetched[record.worker.id], ages)
             ages.conclude()
+        if not self.run.again:
+            self._learn_lags(records, fetched)
         self.learned_delays.save(self.run.scope, updates)
         return fetched
+
+    def _learn_lags(self, records: Sequence[ports.Record], fetched: Mapping[str, Fetched]) -> None:
+        """Note how long after their period's end the datapoints were there, of metrics that come once an interval."""
+        newest: dict[int, dict[str, list[int]]] = {}
+        for record in records:
+            interval, of_worker = record.worker.interval, fetched[record.worker.id]
+            of_interval = newest.setdefault(interval, {})
+            for name in of_worker.answered:
+                if of_worker.periods[name] == interval:
+                    came = of_worker.series[name].points if name in of_worker.series else ()
+                    latest = came[-1] if came else record.condition.latest.get(name)
+                    of_interval.setdefault(name, []).extend([] if latest is None else [latest.at])
+        for interval, by_metric in newest.items():
+            group = f"{self.run.scope.key}/{interval}"
+            known = self.cohorts.learned(group)
+            learned = dict(known or {})
+            for name, times in by_metric.items():
+                seen = lag.seen(times, interval, self.run.at)
+                if seen is not None:
+                    after = lag.learn(lag.Lag.of(learned.get(name)), seen, period=interval, at=self.run.at)
+                    learned[name] = [round(number, 3) for number in after]
+            if learned != known:
+                self.cohorts.learn(group, learned)
 
     def _search(self, known: Mapping[str, Any], updates: dict[str, Any]) -> dimensions.Search:
         return dimensions.Search(

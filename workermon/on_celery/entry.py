@@ -59,10 +59,15 @@ class StoredEntry(NamedTuple):
         """Return the seconds between two runs; only of a regular one."""
         return float(self.definition["schedule"].run_every.total_seconds())
 
-    @property
-    def phase(self) -> float:
-        """Return its place on the grid of its interval, in seconds; only of a regular one."""
+    def phase(self, placed: Mapping[str, float]) -> float:
+        """Return its place on the grid of its interval, in seconds; only of a regular one.
+
+        ``placed`` are the phases of cohorts that have one of their own.
+        """
         cohort = str((self.definition["options"].get("headers") or {}).get("cohort", ""))
+        own = placed.get(cohort)
+        if own is not None and 0 <= own < self.interval:
+            return own
         number = cohort.rpartition("#")[2]
         if number.isdecimal():
             return schedule.phase(int(number), self.interval)

@@ -1,7 +1,8 @@
 """The RedBeat entries: one for each worker, identifiers only, so that stock RedBeat can run them too.
 
 Workers that run together are a *cohort*: up to a hundred of one account, region and interval. Cohorts spread over the
-interval. ``on_redis/keys.py`` lists the keys.
+interval until it is learned when their datapoints come; then each has a phase of its own (``collect/placement.py``),
+to which it moves with its next run. ``on_redis/keys.py`` lists the keys.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class PutEntries(lua.Script[int], shared="cohorts"):
     schedule: lua.Key
     cohorts: lua.Key
     quarantine: lua.Key
+    phases: lua.Key
     now: lua.Argument
     cohort_prefix: lua.Argument
     cohort_size: lua.Argument
@@ -56,13 +58,24 @@ class DeleteEntries(lua.Script[int], shared="cohorts"):
 
 
 def phase(number: int, interval: float) -> float:
-    """Return how many seconds after each multiple of ``interval`` cohort ``number`` is due."""
+    """Return how many seconds after each multiple of ``interval`` cohort ``number`` is due that has no own place."""
     return (number * GOLDEN % 1) * SPREAD * interval
 
 
 def following(now: float, after: float, interval: float) -> float:
     """Return the first time later than ``now`` on the grid of ``interval`` seconds with phase ``after``."""
     return (math.floor((now - after) / interval) + 1) * interval + after
+
+
+def next_run(now: float, after: float, interval: float) -> float:
+    """Return the run that follows one at ``now``: with phase ``after`` in the next slot of ``interval`` seconds.
+
+    So an entry that gets another phase runs once in each slot: none is left out, and none is there twice.
+
+    >>> next_run(607.0, 7.0, 60.0), next_run(607.0, 50.0, 60.0), next_run(650.0, 7.0, 60.0)
+    (667.0, 710.0, 667.0)
+    """
+    return (math.floor(now / interval) + 1) * interval + after
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -143,6 +156,7 @@ class RedBeatSchedule:
                     schedule=self._schedule_key,
                     cohorts=settings.SCHEDULE_COHORTS,
                     quarantine=settings.SCHEDULE_QUARANTINE,
+                    phases=settings.SCHEDULE_PHASES,
                     now=f"{now:.6f}",
                     cohort_prefix=settings.SCHEDULE_COHORT,
                     cohort_size=COHORT_SIZE,

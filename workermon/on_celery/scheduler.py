@@ -35,6 +35,11 @@ FAILED_FOR: Final = 60.0
 #: Seconds. How far a next run may lie beyond one interval before it is mended: RedBeat's scores are whole seconds.
 SLACK: Final = 2.0
 
+#: Seconds. An entry whose next run is that far off its cohort's place has not moved there yet.
+MOVED: Final = 0.01
+#: Seconds between two looks at which cohorts have a place of their own.
+PHASES_EVERY: Final = 10.0
+
 
 class ReadEntries(lua.Script[list[Any]]):
     """Return definition and meta of each entry, in turn."""
@@ -89,6 +94,8 @@ class Scheduler(schedulers.RedBeatScheduler):
         self._looked_up_to = 0
         self._intervals: dict[bytes, float] = {}
         self._canary_due = 0.0
+        self._phases: dict[str, float] = {}
+        self._phases_at = float("-inf")
         self._worked_at = self.steady()
         # What hangs ends with the same code as what fails for that long.
         self._watchdog = watchdog.Watchdog(FAILED_FOR, lambda: self.end(errors.RedisUnavailable.exit_code))
@@ -145,6 +152,8 @@ class Scheduler(schedulers.RedBeatScheduler):
         pipe.set(settings.SCHEDULE_TICK, f"{now:.3f}")
         pipe.execute_command("ZRANGE", self._schedule_key, 0, f"{now:.6f}", "BYSCORE", "WITHSCORES", NEVER_DECODE=True)
         due = _scored(pipe.execute()[1])
+        if due:
+            self._load_phases(now)
         for number, some in enumerate(schedule.chunks(due, CHUNK)):
             if number:
                 self._hold()
@@ -258,7 +267,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         written: dict[tuple[float, int], str] = {}  # a cohort's members share it
         for due in sent:
             interval = due.interval
-            upcoming = schedule.following(now, due.phase, interval)
+            upcoming = self._upcoming(due, now)
             count = due.meta.get("total_run_count")
             # The place on the grid, not the moment of sending, so that stock RedBeat keeps the cadence too.
             ran = (upcoming - interval, (count if isinstance(count, int) else 0) + 1)
@@ -267,6 +276,29 @@ class Scheduler(schedulers.RedBeatScheduler):
                 written[ran] = json.dumps(meta, cls=RedBeatJSONEncoder)
             runs += [due.key, repr(due.score), f"{upcoming:.6f}", written[ran]]
         MarkRun(schedule=self._schedule_key, runs=runs).run(self._redis)
+
+    def _upcoming(self, due: StoredEntry, now: float) -> float:
+        """Return the next run of an entry that ran now; a cohort that was moved goes on at its new place."""
+        phase = due.phase(self._phases)
+        follows = schedule.next_run if abs(due.score % due.interval - phase) > MOVED else schedule.following
+        return follows(now, phase, due.interval)
+
+    def _load_phases(self, now: float) -> None:
+        """Look up which cohorts have a place of their own, now and then."""
+        if 0 <= now - self._phases_at < PHASES_EVERY:
+            return
+        try:
+            answer = self._redis.execute_command("HGETALL", settings.SCHEDULE_PHASES, NEVER_DECODE=True)
+        except schedulers.redis.exceptions.ResponseError as why:
+            log.warning("beat.phases_unreadable", reason=str(why))
+            answer = {}
+        self._phases = {}
+        for cohort, phase in answer.items():
+            try:
+                self._phases[schedule.text(cohort)] = float(phase)
+            except ValueError:
+                log.warning("beat.phase_unreadable", cohort=schedule.text(cohort))
+        self._phases_at = now
 
     def _dispatch_stock(self, due: StoredEntry) -> None:
         try:
@@ -336,8 +368,13 @@ class Scheduler(schedulers.RedBeatScheduler):
         suspects = [(key, score) for key, score in members if score > now + self._intervals.get(key, 0.0) + SLACK]
         runs: list[Any] = []
         for stored in self._read(suspects):
-            if stored.regular and stored.score > now + stored.interval + SLACK:
-                upcoming = schedule.following(now, stored.phase, stored.interval)
+            if not (stored.regular and stored.score > now + stored.interval + SLACK):
+                continue
+            phase = stored.phase(self._phases)
+            # One that was moved to later in the interval is up to two of them away.
+            at_place = abs(stored.score % stored.interval - phase) <= MOVED
+            if not at_place or stored.score > now + 2 * stored.interval:
+                upcoming = schedule.following(now, phase, stored.interval)
                 runs += [stored.key, repr(stored.score), f"{upcoming:.6f}", ""]
                 log.warning("beat.entry_mended", entry=schedule.text(stored.key), was=stored.score, due=upcoming)
         if runs:

@@ -187,6 +187,17 @@ LISTED = (
     Listed(f"{settings.REDBEAT_PREFIX}:lock", "string", "RedBeat", "which beat runs", "5 s", expires=True),
     Listed(settings.SCHEDULE_COHORTS, "hash", "schedule", "worker id → <scope>/<interval>#<number>", "permanent"),
     Listed(f"{settings.SCHEDULE_COHORT}<scope>/<interval>", "zset", "schedule", "cohort number → members", "permanent"),
+    Listed(
+        settings.SCHEDULE_PHASES, "hash", "cohorts", "cohort → seconds into the interval when it is due", "permanent"
+    ),
+    Listed(
+        "workermon:schedule:learned",
+        "hash",
+        "cohorts",
+        "<scope>/<interval> → when its datapoints come, by metric",
+        "permanent",
+    ),
+    Listed("workermon:schedule:paces", "hash", "cohorts", "node → CPU seconds of a cohort, and when", "permanent"),
     Listed(settings.SCHEDULE_QUARANTINE, "hash", "schedule", "name of a broken entry → reason, time", "permanent"),
     Listed(settings.SCHEDULE_TICK, "string", "scheduler", "when beat last looked for what is due", "permanent"),
     Listed(settings.SCHEDULE_CANARY, "hash", "scheduler", "when a canary was last sent, and how often", "permanent"),
@@ -209,6 +220,10 @@ LESSONS = 7 * 86_400
 ENTRIES = 100
 #: Alerts in the index of histories.
 ALERTS = 10_000
+
+#: What is learned about when cohorts are best due, and how fast the nodes collect.
+COHORTS_LEARNED = "workermon:schedule:learned"
+COHORTS_PACES = "workermon:schedule:paces"
 
 SCHEMA = "workermon:schema"
 WORKERS = "workermon:workers"

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dishka import Container
 
-from workermon import errors, evaluate, fleet, health, logs, notify, ports
+from workermon import collect, errors, evaluate, fleet, health, logs, notify, ports
 from workermon.pipeline import background, leadership, subscription, sweep
 
 log = logs.get(__name__)
@@ -60,6 +60,7 @@ class Listener:
     heartbeat: health.Heartbeat
     silence_expiry: evaluate.SilenceExpiry
     channel_watch: notify.ChannelWatch
+    placement: collect.CohortPlacement
     now: ports.Clock
 
     @classmethod
@@ -78,6 +79,7 @@ class Listener:
             heartbeat=get(health.Heartbeat),
             silence_expiry=get(evaluate.SilenceExpiry),
             channel_watch=get(notify.ChannelWatch),
+            placement=get(collect.CohortPlacement),
             now=get(ports.Clock),
         )
 
@@ -126,7 +128,7 @@ class _Lead:
         channel.forget()
         self._sweep.forget()
         began = time.monotonic()
-        renewal, reconciliation, heartbeat = Timer(began), Timer(began), Timer(began)
+        renewal, reconciliation, heartbeat, placing = Timer(began), Timer(began), Timer(began), Timer(began)
         sweeping: Timer | None = None
         messages = own.feed.listen(
             alerts=False,
@@ -152,6 +154,8 @@ class _Lead:
                 self._sweep_now(at)
             if reconciliation.due(at, RECONCILIATION):
                 own.dispatcher.reconcile()
+            if placing.due(at, collect.PLACED_EVERY):
+                own.placement.place()
             if heartbeat.due(at, HEARTBEAT):
                 self._heartbeat.start()
 

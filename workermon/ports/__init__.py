@@ -10,6 +10,7 @@ from __future__ import annotations
 from workermon.ports.access import AUDIT_AGE, AUDIT_ENTRIES, MAX_SESSIONS, Access, Audit
 from workermon.ports.alerts import SET_BACK, Accounts, Alerts, Basis, RecordedTransition, Silences, Standing, Verdict
 from workermon.ports.aws import Answer, CloudWatch, Costs, Ec2, Limiter, Publisher
+from workermon.ports.cohorts import Cohorts, Pace
 from workermon.ports.control import (
     BREAK,
     CANARY_BREAK,
@@ -19,6 +20,7 @@ from workermon.ports.control import (
     Change,
     Clock,
     Configurations,
+    CpuClock,
     Dispatcher,
     Leases,
     MachineClock,
@@ -72,8 +74,10 @@ __all__ = [
     "Claim",
     "Clock",
     "CloudWatch",
+    "Cohorts",
     "Configurations",
     "Costs",
+    "CpuClock",
     "Dispatcher",
     "Ec2",
     "FailingChannel",
@@ -88,6 +92,7 @@ __all__ = [
     "Nodes",
     "Notifier",
     "Outbox",
+    "Pace",
     "Ping",
     "Publisher",
     "Pulse",

@@ -20,6 +20,10 @@ class MachineClock(Clock, Protocol):
     """This machine's own clock, right or wrong; only for who compares it."""
 
 
+class CpuClock(Clock, Protocol):
+    """The seconds of CPU that the calling thread has used."""
+
+
 class Configurations(Protocol):
     """The configuration in force: the default one before a file is applied."""
 

@@ -9,6 +9,7 @@ from workermon.testing.access import MemoryAccess, MemoryAudit
 from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
 from workermon.testing.aws import MemoryCloudWatch, MemoryCosts, MemoryEc2, MemoryLearnedDelays, MemoryLimiter
 from workermon.testing.clock import ManualClock
+from workermon.testing.cohorts import MemoryCohorts
 from workermon.testing.config import parse, parser
 from workermon.testing.control import (
     MemoryCanary,
@@ -49,6 +50,7 @@ __all__ = [
     "MemoryCanary",
     "MemoryChannelFailures",
     "MemoryCloudWatch",
+    "MemoryCohorts",
     "MemoryConfigurations",
     "MemoryCosts",
     "MemoryDelivery",

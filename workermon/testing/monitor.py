@@ -13,6 +13,7 @@ from workermon.testing.access import MemoryAccess, MemoryAudit
 from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
 from workermon.testing.aws import MemoryCloudWatch, MemoryCosts, MemoryEc2, MemoryLearnedDelays, MemoryLimiter
 from workermon.testing.clock import ManualClock
+from workermon.testing.cohorts import MemoryCohorts
 from workermon.testing.control import (
     MemoryCanary,
     MemoryConfigurations,
@@ -51,8 +52,10 @@ PORTS: Mapping[Any, str] = {
     ports.Canary: "canary",
     ports.Clock: "clock",
     ports.CloudWatch: "cloudwatch",
+    ports.Cohorts: "cohorts",
     ports.Configurations: "configurations",
     ports.Costs: "costs",
+    ports.CpuClock: "cpu_clock",
     ports.Dispatcher: "dispatcher",
     ports.Ec2: "ec2",
     ports.Feed: "feed",
@@ -82,6 +85,7 @@ PORTS: Mapping[Any, str] = {
     Mapping[str, ports.Notifier]: "notifiers",
     Sequence[ports.Violations]: "violations",
     collect.Bulkhead: "bulkhead",
+    collect.Pacer: "pacer",
     config.Parser: "parser",
     fleet.Regions: "regions",
     rules.Kinds: "kinds",
@@ -114,6 +118,9 @@ class Monitor:
         self.limiter = MemoryLimiter()
         self.costs: ports.Costs = MemoryCosts()
         self.learned_delays: ports.LearnedDelays = MemoryLearnedDelays(self.store)
+        self.cohorts = MemoryCohorts()
+        self.cpu_clock: ports.CpuClock = lambda: 0.0
+        self.pacer = collect.Pacer(cohorts=self.cohorts, cpu=self.cpu_clock, node="memory")
         self.bulkhead = collect.Bulkhead()
         self.workers: ports.Workers = MemoryWorkers(self.store)
         self.samples: ports.Samples = MemorySamples(self.store, lambda: self.configurations.load().retention)

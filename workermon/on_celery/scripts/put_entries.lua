@@ -4,6 +4,7 @@
 local schedule = KEYS[1]                -- zset: RedBeat's: entries by the time of the next run
 local cohorts = KEYS[2]                 -- hash: worker id → cohort
 local quarantine = KEYS[3]              -- hash: name of an entry that could not be read → reason
+local phases = KEYS[4]                  -- hash: cohort → its place, in seconds into the interval, if it has its own
 local now = tonumber(ARGV[1])
 local cohort_prefix = ARGV[2]           -- zset: cohort number → members, of one account, region and interval
 local cohort_size = tonumber(ARGV[3])   -- members at most
@@ -44,7 +45,10 @@ for i = entries_at, #ARGV, 6 do
   redis.call('HSETNX', entry, 'meta', '{"last_run_at": null}')
   local score = tonumber(redis.call('ZSCORE', schedule, entry) or '')
   if not (stays and score and score >= 0 and score <= now + interval) then
-    local phase = (tonumber(number) * golden % 1) * spread * interval
+    local phase = tonumber(redis.call('HGET', phases, group .. '#' .. number) or '')
+    if not (phase and phase >= 0 and phase < interval) then
+      phase = (tonumber(number) * golden % 1) * spread * interval
+    end
     local due = (math.floor((now - phase) / interval) + 1) * interval + phase
     redis.call('ZADD', schedule, string.format('%.6f', due), entry)
   end

@@ -1,0 +1,222 @@
+"""Cohorts follow the data: what is learned of its lag, where that puts each cohort, and who moves when."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+
+from tests.support.present import present
+from workermon import config, models, ports, testing
+from workermon.collect import CohortPlacement, lag, placement
+from workermon.on_celery import schedule
+
+T = 1_700_000_040
+GROUP = "default/us-east-1/60"
+
+
+def known(there: float, absent: float | None = None) -> lag.Lag:
+    """Return a lag, by default one that is narrow enough."""
+    return lag.Lag(there - 0.5 if absent is None else absent, there, 0, 0.0, T)
+
+
+class Region:
+    """Cohorts of one group at their places, and AWS, where a datapoint is there so many seconds after its period."""
+
+    def __init__(self, cohorts: int, lag: float) -> None:
+        self.lag, self.monitor = lag, testing.Monitor()
+        self.cohorts = self.monitor.cohorts
+        self.cohorts.numbers[GROUP] = tuple(range(cohorts))
+        self.cohorts.learn(GROUP, {})
+        #: How long each cohort waited in the last minute after its datapoint could be had.
+        self.waits: list[float] = []
+
+    def minute(self) -> None:
+        """Let each cohort look once, then place them."""
+        start = math.ceil(self.monitor.clock() / 60) * 60
+        self.waits = []
+        placed = self.cohorts.phases()
+        for number in self.cohorts.numbers[GROUP]:
+            at = start + placed.get(f"{GROUP}#{number}", schedule.phase(number, 60))
+            newest = int((at - self.lag) // 60 - 1) * 60
+            self.waits.append((at - self.lag) % 60)
+            values = present(self.cohorts.learned(GROUP))
+            before = lag.Lag.of(values.get("cpu_utilization"))
+            after = lag.learn(before, present(lag.seen([newest], 60, at)), period=60, at=at)
+            self.cohorts.learn(GROUP, {"cpu_utilization": list(after)})
+        self.monitor.clock.now = start + 59
+        self.cohorts.note_pace("node", ports.Pace(0.1, self.monitor.clock()))
+        self.monitor.get(CohortPlacement).place()
+
+    def minutes(self, number: int) -> None:
+        """Let some minutes pass."""
+        for _ in range(number):
+            self.minute()
+
+
+@pytest.mark.parametrize("cohorts", [1, 10, 40])
+@pytest.mark.parametrize("late", [0.0, 5.0, 17.3, 52.0, 95.0])
+def test_within_minutes_cohorts_look_right_after_their_datapoints(cohorts: int, late: float) -> None:
+    """From then on the first cohort waits two seconds at most, and each later one only for those before it."""
+    region = Region(cohorts, late)
+    region.minutes(15)
+    apart = placement.seconds_apart([ports.Pace(0.1, 0)])
+    assert max(region.waits) <= 2 + placement.MARGIN + apart * cohorts + (late == 52) * placement.FREE_AT_MOST
+    moved = region.cohorts.phases()
+    region.minutes(30)
+    assert region.cohorts.phases() == moved, "it does not come to rest"
+
+
+@pytest.mark.parametrize(("before", "after"), [(5.0, 6.5), (5.0, 40.0), (40.0, 5.0), (20.0, 19.0)])
+def test_they_follow_when_datapoints_come_at_another_time(before: float, after: float) -> None:
+    """Later at once, earlier when it is tried again."""
+    region = Region(10, before)
+    region.minutes(15)
+    region.lag = after
+    region.minutes(12 if after > before else 12 * 60 + 12)
+    assert max(region.waits) <= 3.5 + 10 * placement.seconds_apart([ports.Pace(0.1, 0)])
+
+
+def test_one_slow_minute_moves_nobody_for_long() -> None:
+    """After a hiccup of CloudWatch cohorts are soon back where they were."""
+    region = Region(10, 5.0)
+    region.minutes(15)
+    region.lag = 25.0
+    region.minute()
+    region.lag = 5.0
+    region.minutes(10)
+    assert max(region.waits) <= 3.5 + 10 * placement.seconds_apart([ports.Pace(0.1, 0)])
+
+
+def test_a_look_counts_if_nearly_all_workers_have_the_datapoint() -> None:
+    """One straggler of ten says nothing, two do; workers without datapoints for long are left out."""
+    assert lag.seen([T] * 19 + [T - 60], 60, T + 65) == 5
+    assert lag.seen([T] * 8 + [T - 60] * 2, 60, T + 65) == 65
+    assert lag.seen([T] * 5 + [T - 3600] * 5, 60, T + 65) == 5
+    assert lag.seen([T - 3600], 60, T + 65) is None
+    assert lag.seen([], 60, T) is None
+    assert lag.seen([T], 60, T + 30) is None, "a period that still runs"
+
+
+def test_of_metrics_that_come_at_different_times_none_waits_for_a_whole_interval() -> None:
+    """The look comes after the largest gap between them, round the interval."""
+    assert present(lag.best([known(5), known(7), known(50)], 60)).there == 7
+    assert present(lag.best([known(58), known(63)], 60)).there == 63
+    assert lag.best([], 60) is None
+
+
+def group(name: str, cohorts: int, arrives: lag.Lag | None, interval: int = 60) -> placement.Group:
+    """Return a group; AWS lets it ask twenty times a second."""
+    return placement.Group(f"{name}/{interval}", interval, range(cohorts), arrives, 0.05)
+
+
+@hypothesis.given(
+    strategies.lists(
+        strategies.tuples(
+            strategies.integers(1, 120),
+            strategies.none() | strategies.floats(0, 200),
+            strategies.sampled_from([60, 300]),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    strategies.floats(0.01, 1.0),
+)
+def test_every_cohort_has_a_place_that_is_safe(fleet: list[tuple[int, float | None, int]], apart: float) -> None:
+    """Within the usable part of its interval, whatever was learned; groups of which nothing is known have none."""
+    groups = [
+        group(f"a{place}/r", cohorts, None if late is None else known(late), interval)
+        for place, (cohorts, late, interval) in enumerate(fleet)
+    ]
+    places = placement.places(groups, apart)
+    names = {f"{one.name}#{number}": one.interval for one in groups if one.arrives for number in one.numbers}
+    assert places.keys() == names.keys()
+    assert all(0 <= places[name] < interval - placement.FREE_AT_MOST for name, interval in names.items())
+
+
+def test_cohorts_follow_one_another_at_the_pace_of_the_nodes() -> None:
+    """A small fleet closely, no closer than AWS' limits; one that fills the interval evenly over it."""
+    small = sorted(placement.places([group("a/r", 10, known(5))], 0.2).values())
+    assert small == pytest.approx([5.3 + 0.2 * place for place in range(10)])
+    limited = sorted(placement.places([group("a/r", 10, known(5))], 0.01).values())
+    assert limited == pytest.approx([5.3 + 0.05 * place for place in range(10)])
+    large = sorted(placement.places([group("a/r", 500, known(5))], 0.2).values())
+    assert max(later - sooner for sooner, later in itertools.pairwise(large)) <= 2 * 57 / 500
+
+
+def test_groups_share_the_nodes() -> None:
+    """Two regions whose datapoints come at the same time are collected one after the other, not at once."""
+    places = placement.places([group("a/r", 10, known(5)), group("b/r", 10, known(5))], 0.2)
+    starts = sorted(places.values())
+    assert min(later - sooner for sooner, later in itertools.pairwise(starts)) == pytest.approx(0.2)
+
+
+def test_more_nodes_are_faster() -> None:
+    """Their paces add up, and a change of a few percent moves nobody."""
+    one = placement.seconds_apart([ports.Pace(0.1, 0)])
+    assert placement.seconds_apart([ports.Pace(0.1, 0)] * 4) <= one / 2
+    assert placement.seconds_apart([]) >= placement.PACE
+    chance = random.Random(1)
+    assert len({placement.seconds_apart([ports.Pace(0.1 * chance.uniform(0.97, 1.0), 0)]) for _ in range(50)}) == 1
+
+
+def test_a_placing_moves_some_cohorts_and_not_all_at_once() -> None:
+    """Those furthest from their place first, and nobody for a fraction of a second."""
+    wanted = {f"{GROUP}#{number}": 10.0 + number / 10 for number in range(500)}
+    placed: dict[str, float] = {}
+    for _ in range(10):
+        moves = placement.moved(placed, wanted)
+        assert 0 < len(moves) <= 50
+        placed |= moves
+    assert placed == wanted
+    assert placement.moved(placed, {name: phase + 0.2 for name, phase in wanted.items()}) == {}
+    assert list(placement.moved({"a": 1.0, "b": 1.0}, {"a": 2.0, "b": 30.0})) == ["b", "a"]
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    """Groups without workers, places of cohorts that broke up, and nodes that say nothing any more."""
+    monitor = testing.Monitor()
+    cohorts, now = monitor.cohorts, monitor.clock()
+    cohorts.numbers[GROUP] = (0,)
+    cohorts.learn(GROUP, {"cpu_utilization": list(known(5)), "network_in": "nonsense"})
+    cohorts.learn("gone/us-east-1/60", {})
+    cohorts.place({f"{GROUP}#7": 3.0})
+    cohorts.note_pace("here", ports.Pace(0.1, now))
+    cohorts.note_pace("gone", ports.Pace(0.1, now - 3600))
+    assert monitor.get(CohortPlacement).place() == 1
+    assert set(cohorts.all_learned()) == {GROUP}
+    assert set(cohorts.phases()) == {f"{GROUP}#0"}
+    assert set(cohorts.paces()) == {"here"}
+
+
+def test_a_collection_learns_the_lag_of_what_comes_once_an_interval() -> None:
+    """Of detailed metrics at 60 s; of those at 300 s, and of what a user asked for, nothing."""
+    monitor = testing.Monitor(config.DEFAULT.model_copy(update={"collect": ("cpu_utilization",)}), T + 65)
+    fleet = [
+        models.Worker(
+            id=f"i-{number:017x}",
+            name=f"w{number}",
+            region="us-east-1",
+            added_at=T,
+            incarnation="1",
+            detailed=number < 3,
+        )
+        for number in range(1, 5)
+    ]
+    monitor.workers.add(fleet)
+    for each in fleet:
+        monitor.ec2.put(models.Instance(id=each.id, region=each.region, status="running", detailed=each.detailed))
+        monitor.cloudwatch.put(each.id, "CPUUtilization", [(T - 60, 1.0), (T, 1.0)])
+    monitor.collect(*(each.id for each in fleet), again=True)
+    assert monitor.cohorts.learned(GROUP) is None
+    monitor.clock.advance(60)
+    for each in fleet:
+        monitor.cloudwatch.put(each.id, "CPUUtilization", [(T + 60, 1.0)])
+    monitor.collect(*(each.id for each in fleet))
+    learned = present(monitor.cohorts.learned(GROUP))
+    assert present(lag.Lag.of(learned["cpu_utilization"])).there == pytest.approx(5, abs=0.01)
+    assert set(monitor.cohorts.paces()) == {"memory"}

@@ -1,0 +1,91 @@
+"""Pure: how long after the end of its period a metric's datapoint is there, learned for each account and region.
+
+A look tells two things of the newest datapoint that nearly all workers have: at its lag it was there, and one period
+earlier the next one was not. Looks at other places of the interval narrow that down, until a look right after the lag
+is a look right after the datapoint. All durations are in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+#: Part of the workers that must have a datapoint before it counts as there.
+MOST = 0.9
+#: Workers whose newest datapoint is older than so many periods say nothing.
+ALIVE = 4
+#: Looks in vain after which datapoints count as coming later than they did.
+MISSES = 2
+#: It is not narrowed down any further than this.
+RESOLUTION = 1.0
+#: Seconds. After so long datapoints may have begun to come earlier, and earlier looks are tried again. Each that is in
+#: vain costs one cohort an interval.
+RETRIED_EVERY = 12 * 3600
+
+
+class Lag(NamedTuple):
+    """At ``there`` the datapoint is there, at ``absent`` it was not; since ``at``.
+
+    ``misses`` looks in a row found nothing where something was expected, the last one at ``missed``.
+    """
+
+    absent: float
+    there: float
+    misses: int
+    missed: float
+    at: float
+
+    @classmethod
+    def of(cls, value: Any) -> Lag | None:
+        """Read a lag that was kept; ``None`` for any other value."""
+        try:
+            absent, there, misses, missed, at = value
+            return cls(float(absent), float(there), int(misses), float(missed), float(at))
+        except (TypeError, ValueError):
+            return None
+
+    @property
+    def probe(self) -> float | None:
+        """Return the lag at which a look narrows it down; ``None`` if it is narrow enough."""
+        return (self.absent + self.there) / 2 if self.there - self.absent > RESOLUTION else None
+
+
+def seen(newest: Sequence[int], period: int, at: float) -> float | None:
+    """Return the lag of the newest datapoint that ``MOST`` workers have; ``None`` if none of them is alive.
+
+    ``newest`` has the time of each worker's newest datapoint.
+    """
+    alive = sorted(when for when in newest if at - when <= ALIVE * period)
+    if not alive:
+        return None
+    lag = at - period - alive[int(len(alive) * (1 - MOST))]
+    return lag if lag >= 0 else None
+
+
+def learn(before: Lag | None, lag: float, *, period: int, at: float) -> Lag:
+    """Return what is known after a look at ``at`` that found a datapoint at a lag, and not yet the next one."""
+    absent = max(0.0, lag - period)
+    if before is None:
+        return Lag(absent, lag, 0, 0.0, at)
+    if at - before.at > RETRIED_EVERY:
+        before = before._replace(absent=0.0, at=at)
+    if lag < before.absent:
+        return Lag(absent, lag, 0, 0.0, at)  # they come earlier than they did
+    if absent >= before.there:
+        return _missed(before, absent, lag, at)
+    if before.misses and lag <= before.missed:
+        before = before._replace(misses=0, missed=0.0)
+    return before._replace(absent=max(before.absent, absent), there=min(before.there, lag))
+
+
+def _missed(before: Lag, absent: float, lag: float, at: float) -> Lag:
+    """Return what is known after a look in vain. Looks move on in growing steps, until they find it again."""
+    misses = before.misses + 1
+    if misses < MISSES:
+        return before._replace(misses=misses, missed=absent)
+    return Lag(before.there, min(absent + 2.0 ** (misses - 1), lag), misses, absent, at)
+
+
+def best(lags: Sequence[Lag], interval: int) -> Lag | None:
+    """Return the lag after which to look, so that no metric waits longer for its look than need be."""
+    return min(lags, key=lambda one: max((one.there - other.there) % interval for other in lags), default=None)

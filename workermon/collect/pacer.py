@@ -1,0 +1,30 @@
+"""How fast this process collects: cohorts follow one another at the pace of the nodes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from workermon import ports
+
+#: Weight of the newest cohort in the pace.
+WEIGHT = 0.2
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Pacer:
+    """Measures the CPU that this process, named ``node``, takes for a cohort; its threads share it."""
+
+    cohorts: ports.Cohorts
+    cpu: ports.CpuClock
+    node: str
+    seconds: float = 0.0
+
+    def begin(self) -> float:
+        """Return what ``end`` needs."""
+        return self.cpu()
+
+    def end(self, began: float, at: float) -> None:
+        """Note that the calling thread has collected a cohort since ``began``."""
+        spent = max(0.0, self.cpu() - began)
+        self.seconds = self.seconds + WEIGHT * (spent - self.seconds) if self.seconds else spent
+        self.cohorts.note_pace(self.node, ports.Pace(self.seconds, at))

@@ -1,0 +1,104 @@
+"""The cohorts of the schedule, and what is learned about when they are best due."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
+import redis
+
+from workermon import ports, settings
+from workermon.on_redis import client, keys, unreadable
+
+
+class RedisCohorts:
+    """``ports.Cohorts`` on Redis, in the keys of the schedule."""
+
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self._client = redis_client
+
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Return the numbers of each group's cohorts."""
+        groups = list(self.all_learned())
+        with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
+            for group in groups:
+                pipe.zrange(settings.SCHEDULE_COHORT + group, 0, -1)
+            replies = pipe.execute()
+        return {
+            group: tuple(sorted(int(number) for number in numbers if number.isdigit()))
+            for group, numbers in zip(groups, replies, strict=True)
+        }
+
+    def learned(self, group: str) -> dict[str, Any] | None:
+        """Return what is learned of a group."""
+        with client.guard(self._client):
+            text = cast("bytes | None", self._client.hget(keys.COHORTS_LEARNED, group))
+        return None if text is None else _object(text)
+
+    def all_learned(self) -> dict[str, dict[str, Any]]:
+        """Return the same of every group."""
+        return {unreadable.text(group): _object(text) for group, text in self._all(keys.COHORTS_LEARNED).items()}
+
+    def learn(self, group: str, values: Mapping[str, Any]) -> None:
+        """Keep what is learned of a group."""
+        with client.guard(self._client):
+            self._client.hset(keys.COHORTS_LEARNED, group, json.dumps(values, separators=(",", ":")))
+
+    def note_pace(self, node: str, pace: ports.Pace) -> None:
+        """Note how fast a node collects."""
+        with client.guard(self._client):
+            self._client.hset(keys.COHORTS_PACES, node, f"{pace.seconds:.6f} {pace.at:.3f}")
+
+    def paces(self) -> dict[str, ports.Pace]:
+        """Return what was noted last of each node; what cannot be read is left out."""
+        found = {}
+        for node, text in self._all(keys.COHORTS_PACES).items():
+            numbers = _numbers(text)
+            if len(numbers) == 2:
+                found[unreadable.text(node)] = ports.Pace(*numbers)
+        return found
+
+    def phases(self) -> dict[str, float]:
+        """Return the cohorts that have a place of their own."""
+        found = {}
+        for cohort, text in self._all(settings.SCHEDULE_PHASES).items():
+            if numbers := _numbers(text):
+                found[unreadable.text(cohort)] = numbers[0]
+        return found
+
+    def place(self, phases: Mapping[str, float]) -> None:
+        """Give cohorts a place."""
+        if phases:
+            with client.guard(self._client):
+                self._client.hset(
+                    settings.SCHEDULE_PHASES, mapping={cohort: f"{phase:.3f}" for cohort, phase in phases.items()}
+                )
+
+    def forget(self, groups: Collection[str], cohorts: Collection[str], nodes: Collection[str]) -> None:
+        """Forget what is gone."""
+        gone = ((keys.COHORTS_LEARNED, groups), (settings.SCHEDULE_PHASES, cohorts), (keys.COHORTS_PACES, nodes))
+        with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
+            for name, fields in gone:
+                if fields:
+                    pipe.hdel(name, *fields)
+            pipe.execute()
+
+    def _all(self, name: str) -> dict[bytes, bytes]:
+        with client.guard(self._client):
+            return cast("dict[bytes, bytes]", self._client.hgetall(name))
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _numbers(text: bytes) -> list[float]:
+    try:
+        return [float(part) for part in text.split()]
+    except ValueError:
+        return []
