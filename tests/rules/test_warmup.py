@@ -15,10 +15,11 @@ from tests.support import stages
 from tests.support.commands import Ports
 from tests.support.evaluating import CPU, ID, MINUTE, T0, Site, points
 from tests.support.rules import changed
-from workermon import errors, models, testing
+from workermon import config, errors, models, testing
 from workermon.config import difference, export
 from workermon.models import Count, Datapoint, RuleState
 from workermon.rules import KINDS, Facts, Horizon, threshold
+from workermon.views import backtest, rule_cases
 
 #: Ten minutes of warm-up, 3 of 3 above 90 from then on.
 WARM = changed(CPU, warmup=10 * MINUTE)
@@ -212,3 +213,55 @@ def test_rules_and_why_say_it_in_words(world: Ports, ok: Callable[..., str], tmp
     assert "warm-up 15 min" in ok("why", "i-0aaaaaaaaaaaaaaaa", "cpu_utilization")
     [rule] = json.loads(ok("why", "i-0aaaaaaaaaaaaaaaa", "cpu_utilization", "--json"))["rules"]
     assert rule["warmup"] == 900
+
+
+def test_a_case_may_say_when_the_worker_started() -> None:
+    """A case without ``started`` has no warm-up; with it the warm-up begins in the slot of that value."""
+    case = (
+        '[[rules.cases]]\nname = "{}"\nvalues = [95, 95, 95, 95, 95, 95]\n{}turns = [{{ at = {}, to = "critical" }}]\n'
+    )
+    text = FILE.replace('"15m"', '"2m"') + case.format("a", "", 3) + case.format("b", "started = 2\n", 6)
+    made = testing.parse(text)
+    results = rule_cases.test(made, config.to_configuration(made, config.DEFAULT))
+    assert [result.got for result in results.cases] == [result.expected for result in results.cases]
+    with pytest.raises(errors.InvalidInput, match="there are 6 values only"):
+        testing.parse(text.replace("started = 2", "started = 7"), "f.toml")
+
+
+def episodes(
+    values: Sequence[float], *started: int, begin: int = 0, rule: models.Rule = WARM
+) -> list[tuple[float, float | None]]:
+    """Replay values a minute apart; return from which minute until which minute it fires."""
+    points = tuple(Datapoint(T0 + MINUTE * slot, value) for slot, value in enumerate(values, begin))
+    recording = backtest.Recording(started=tuple(float(T0 + MINUTE * minute) for minute in started))
+    found = backtest.episodes(rule, [models.Series(MINUTE, points)], recording=recording)
+    return [((one.begin - T0) // MINUTE, None if one.end is None else (one.end - T0) // MINUTE) for one in found]
+
+
+def test_a_backtest_knows_each_start() -> None:
+    """Each known start begins a warm-up, and what happens between two starts is evaluated as it was then."""
+    hot = [95.0] * 60
+    assert episodes(hot) == [(2, None)], "of a trace nobody knows when the worker started"
+    assert episodes(hot, 0) == [(12, None)]
+    assert episodes(hot, -20) == [(2, None)], "that warm-up was over"
+    assert episodes(hot, -5) == [(7, None)]
+    busy = [95.0] * 4 + [50.0] * 16 + [95.0] * 15 + [50.0] * 10
+    # It boots at minute 20: minutes 20 to 29 count as nothing, 30 to 34 do.
+    assert episodes(busy, 20) == [(2, 5), (32, 36)]
+    assert episodes(busy, 20, rule=changed(WARM, warmup=None)) == [(2, 5), (22, 36)]
+
+
+def test_the_ledger_says_when_a_worker_started() -> None:
+    """A backtest over the ledger takes the start from what was collected."""
+    condition = models.Condition(
+        status="running",
+        running_since=500.5,
+        changes=(
+            models.StatusChange(at=100, status="running", seen=300),
+            models.StatusChange(at=400, status="stopped", seen=450),
+            models.StatusChange(at=500.5, status="running"),
+        ),
+    )
+    assert backtest.started(condition) == (100, 500.5)
+    assert backtest.started(models.Condition(status="running", running_since=7)) == (7,)
+    assert backtest.started(models.Condition()) == ()

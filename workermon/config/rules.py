@@ -20,12 +20,14 @@ class Case(models.Frozen):
     """A case of a rule: values by metric in slots of ``period`` seconds, ``None`` where absent, and what they turn.
 
     ``turns`` are ``(number of the value, state)``, the first value is 1, the state ``ok``, ``warning`` or ``critical``.
+    ``started`` is the number of the value in whose slot the worker started running; ``None``: nobody knows.
     """
 
     name: str
     values: dict[str, tuple[float | None, ...]]
     period: int
     turns: tuple[tuple[int, str], ...]
+    started: int | None = None
 
 
 class Read(NamedTuple):
@@ -130,7 +132,10 @@ def _cases(path: str, sections: tuple[section.CaseSection, ...], metrics: Sequen
                 raise problems.Mistake(where, f"there are {length} values only", "number them from 1")
             if number and at <= turns[number - 1][0]:
                 raise problems.Mistake(where, "comes before the turn above it", "list the turns in order of time")
-        cases.append(Case(name=given.name, values=values, period=given.period, turns=turns))
+        if given.started is not None and given.started > length:
+            where = f"{path}.cases[{place}].started"
+            raise problems.Mistake(where, f"there are {length} values only", "number them from 1")
+        cases.append(Case(name=given.name, values=values, period=given.period, turns=turns, started=given.started))
     return tuple(cases)
 
 

@@ -67,6 +67,10 @@ class Rule(Frozen):
     owner: str | None = None
     warmup: int | None = None
 
+    def without_warmup(self) -> Rule:
+        """Return the rule as it holds for a worker of which nobody knows when it started."""
+        return self if self.warmup is None else self.model_copy(update={"warmup": None})
+
     def channels(self, severity: Severity) -> tuple[str, ...]:
         """Return the channels that are notified of a severity."""
         return self.notify if self.routes is None else self.routes.get(severity, ())

@@ -50,6 +50,7 @@ class CaseSection(fields.Section):
     """``[[rules.cases]]``: values of the rule's metric, a slot each (``nan`` is absent), and what they must turn.
 
     For a rule over several metrics ``values`` is a table of lists, one for each of them.
+    ``started`` is the number of the value in whose slot the worker started running, for a rule with a warm-up.
     """
 
     name: models.Text
@@ -63,6 +64,7 @@ class CaseSection(fields.Section):
     ]
     period: fields.Duration = 60
     turns: tuple[TurnSection, ...] = ()
+    started: Annotated[int, Strict(), Field(ge=1)] | None = None
 
 
 class RuleSection(fields.Section):

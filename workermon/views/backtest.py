@@ -6,7 +6,9 @@ The kind of a rule evaluates it: this only hands the datapoints over, and pairs 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -60,6 +62,20 @@ class Replay:
     def points(self) -> tuple[models.Datapoint, ...]:
         """Return the datapoints of all segments."""
         return tuple(point for segment in self.segments for point in segment.points)
+
+
+class Recording(NamedTuple):
+    """What is known beside recorded datapoints; times in seconds.
+
+    Slots up to ``until`` are expected (``None``: up to the last datapoint). ``started`` are the times at which the
+    worker started running, as far as they are known, in order.
+    """
+
+    until: int | None = None
+    started: tuple[float, ...] = ()
+
+
+NOTHING_KNOWN = Recording()
 
 
 def worker_name(record: ports.Record) -> WorkerName:
@@ -123,16 +139,16 @@ def episodes(
     rule: models.Rule,
     segments: Sequence[models.Series],
     *,
-    until: int | None = None,
+    recording: Recording = NOTHING_KNOWN,
     kinds: rules.Kinds = rules.KINDS,
     unit: str = "count",
 ) -> list[Episode]:
     """Return the episodes of a rule over datapoints, in order of time.
 
-    ``segments`` follow one another, each with a period of its own. Slots before the first datapoint are not expected;
-    those up to ``until`` are (a time; the last datapoint where left out). ``unit`` is that of the values.
+    ``segments`` follow one another, each with a period of its own. Slots before the first datapoint are not expected.
+    ``unit`` is that of the values. A warm-up begins only where it is known that the worker started.
     """
-    kind, rule_state = kinds[rule.kind], models.RuleState()
+    kind, rule_state, until = kinds[rule.kind], models.RuleState(), recording.until
     turns: list[models.Transition] = []
     points = [point for segment in segments for point in segment.points]
     for place, (period, own) in enumerate(segments):
@@ -141,9 +157,11 @@ def episodes(
         last = place == len(segments) - 1
         newest = max(own[-1].at, until) if last and until is not None else own[-1].at
         begin = own[0].at // period * period
-        facts = rules.Facts.recorded(rule.metric or "", models.Series(period, own), begin, lambda _: unit)
-        rule_state, found = kind.judge(rule, rule_state, facts, rules.Horizon.until(newest, period))
-        turns += found
+        for run in _runs(rule, recording.started, range(begin, newest + 1, period)):
+            known = tuple(point for point in own if point.at < run.end + period)
+            facts = rules.Facts.recorded(rule.metric or "", models.Series(period, known), run.begin, lambda _: unit)
+            rule_state, found = kind.judge(run.rule, rule_state, facts, rules.Horizon.until(run.end, period))
+            turns += found
     return [
         episode.model_copy(
             update={"peak": kind.peak(rule, [value for at, value in points if _within(at, episode)]), "unit": unit}
@@ -152,17 +170,45 @@ def episodes(
     ]
 
 
+class _Run(NamedTuple):
+    """Slots up to ``end`` while the worker runs since ``begin``, and the rule as it holds there."""
+
+    rule: models.Rule
+    begin: int
+    end: int
+
+
+def _runs(rule: models.Rule, started: Sequence[float], slots: range) -> Iterator[_Run]:
+    """Yield the runs of a worker among slots, in order; one for all of them if the rule has no warm-up."""
+    plain, since, begin = rule.without_warmup(), None, slots.start
+    newest = slots[-1] if slots else begin
+    for at in started if rule.warmup is not None else ():
+        start = math.ceil(at)
+        if start > newest:
+            break
+        if start > begin and (before := start // slots.step * slots.step - slots.step) >= begin:
+            yield _run(rule, plain, since, begin, before)
+        since = start
+    yield _run(rule, plain, since, begin, newest)
+
+
+def _run(rule: models.Rule, plain: models.Rule, since: int | None, begin: int, end: int) -> _Run:
+    if since is None or since + (rule.warmup or 0) <= begin:
+        return _Run(plain, begin, end)
+    return _Run(rule, since, end)
+
+
 def replay(
     rule: models.Rule,
     segments: Sequence[models.Series],
     configuration: models.Configuration,
     *,
     worker: WorkerName | None = None,
-    until: int | None = None,
+    recording: Recording = NOTHING_KNOWN,
 ) -> Replay:
     """Return a rule over the datapoints of a worker; its kind and the metric's unit are of the configuration."""
     unit = rules.KINDS[rule.kind].unit(rule, configuration)
-    found = episodes(rule, segments, until=until, unit=unit)
+    found = episodes(rule, segments, recording=recording, unit=unit)
     return Replay(
         rule=rule,
         worker=worker,
@@ -195,6 +241,13 @@ def _episode(rule: models.Rule, worst: models.Severity, begin: int, end: int | N
 
 def _within(at: int, episode: Episode) -> bool:
     return episode.begin <= at and (episode.end is None or at < episode.end)
+
+
+def started(condition: models.Condition) -> tuple[float, ...]:
+    """Return when a worker started running, as far as that is known, in order."""
+    known = [change.at for change in condition.changes if change.status == "running"]
+    since = () if condition.running_since is None else (condition.running_since,)
+    return tuple(sorted({*known, *since}))
 
 
 def _recorded(
@@ -238,7 +291,8 @@ class LedgerBacktest:
         by_metric = {metric: segments for metric, (segments, _) in found.items()}
         segments = recorded.compared(rule, by_metric, configuration.statistic_of)
         until = _newest([(each[-1].period, newest) for each, newest in found.values() if each], segments)
-        return replay(rule, segments, configuration, worker=worker_name(record), until=until)
+        recording = Recording(until, started(record.condition))
+        return replay(rule, segments, configuration, worker=worker_name(record), recording=recording)
 
 
 def _newest(of_metrics: Sequence[tuple[int, int | None]], segments: Sequence[models.Series]) -> int | None:

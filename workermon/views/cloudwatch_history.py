@@ -11,7 +11,7 @@ from workermon import costs, models, ports, rules
 from workermon.config import catalogue
 from workermon.rules import spacing
 from workermon.views import recorded
-from workermon.views.backtest import Replay, metrics_of, replay, worker_name
+from workermon.views.backtest import Recording, Replay, metrics_of, replay, started, worker_name
 
 #: Seconds. The coarsest period that EC2 publishes at.
 BASIC = 300
@@ -203,7 +203,7 @@ class CloudWatchHistory:
                 ),
                 configuration,
                 worker=worker_name(record),
-                until=newest(record, rule, configuration, at),
+                recording=Recording(newest(record, rule, configuration, at), started(record.condition)),
             )
             for rule in replayed
             for record in records

@@ -53,16 +53,17 @@ def _result(rule: models.Rule, case: config.Case, configuration: models.Configur
         )
         for metric, values in case.values.items()
     }
+    used = rule.without_warmup() if case.started is None else rule
     length = max(len(values) for values in case.values.values())
     horizon = rules.Horizon.until(length * case.period, case.period)
     facts = rules.Facts(
         series=series,
-        condition=models.Condition(status="running", running_since=case.period),
+        condition=models.Condition(status="running", running_since=(case.started or 1) * case.period),
         unit_of=configuration.unit_of,
         statistic_of=configuration.statistic_of,
     )
     facts = rules.with_values(rule, facts, horizon)
-    _, transitions = rules.KINDS[rule.kind].judge(rule, models.RuleState(), facts, horizon)
+    _, transitions = rules.KINDS[rule.kind].judge(used, models.RuleState(), facts, horizon)
     expected = tuple(Turned(at=at, to=to) for at, to in case.turns)
     got = tuple(Turned(at=each.at // case.period, to=each.after or "ok") for each in transitions)
     return CaseResult(rule=rule.name, case=case.name, passed=expected == got, expected=expected, got=got)
