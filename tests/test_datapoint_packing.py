@@ -94,6 +94,6 @@ def test_a_queue_is_read_back_as_its_alert_and_channel(channel: str) -> None:
 def test_permanent_keys_are_the_listed_ones() -> None:
     """What has a lifetime in the list of keys may not stay without one."""
     assert all(map(keys.permanent, [b"workermon:workers", b"workermon:worker:i-0aaaaaaa", b"workermon:outbox:fence"]))
-    for key in (keys.ledger("i-0aaaaaaa", 0), keys.history("i/r"), keys.attempts("i/r"), keys.last("i/r"), "other"):
+    for key in (keys.ledger("i-0aaaaaaa", 0), keys.numbers_of("i/r"), keys.attempts("i/r"), keys.last("i/r"), "other"):
         assert not keys.permanent(key.encode())
     assert not keys.permanent(b"workermon:outbox:lease:x")

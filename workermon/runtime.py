@@ -156,9 +156,9 @@ class Recipes(dishka.Provider):
         return configurations.RedisConfigurations(redis.client, config.DEFAULT)
 
     @dishka.provide
-    def make_setup(self, redis: Redis, own: settings.Settings) -> ports.Setup:
+    def make_setup(self, redis: Redis, own: settings.Settings, kept: ports.Configurations) -> ports.Setup:
         """Change the whole set-up at once."""
-        return setup.RedisSetup(redis.client, own.channel)
+        return setup.RedisSetup(redis.client, own.channel, lambda: kept.load().alert_history)
 
     @dishka.provide
     def make_samples(self, redis: Redis, own: settings.Settings, kept: ports.Configurations) -> ports.Samples:
@@ -191,14 +191,14 @@ class Recipes(dishka.Provider):
         return cohorts.RedisCohorts(redis.client)
 
     @dishka.provide
-    def make_alerts(self, redis: Redis, own: settings.Settings) -> ports.Alerts:
-        """Keep the alerts."""
-        return alerts.RedisAlerts(redis.client, own.channel)
+    def make_alerts(self, redis: Redis, own: settings.Settings, kept: ports.Configurations) -> ports.Alerts:
+        """Keep the alerts, and their history as long as the configuration in force says."""
+        return alerts.RedisAlerts(redis.client, own.channel, lambda: kept.load().alert_history)
 
     @dishka.provide
-    def make_outbox(self, redis: Redis) -> ports.Outbox:
+    def make_outbox(self, redis: Redis, kept: ports.Configurations) -> ports.Outbox:
         """Keep what is to be delivered."""
-        return outbox.RedisOutbox(redis.client, host=platform.node())
+        return outbox.RedisOutbox(redis.client, platform.node(), lambda: kept.load().alert_history)
 
     @dishka.provide
     def make_channel_failures(self, redis: Redis) -> ports.ChannelFailures:

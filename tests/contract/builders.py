@@ -65,7 +65,7 @@ def notification(alert_id: str, version: int = 1, status: str = "firing", **othe
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """A transition of one rule and whether it is told, where to."""
+    """A transition of one rule and whether it is told, where to; ``since`` is when its episode began."""
 
     status: str = "firing"
     rule: str = "cpu-high"
@@ -74,6 +74,7 @@ class Turn:
     silenced_by: str | None = None
     version: int = 1
     at: int = NOW
+    since: int | None = None
 
 
 def verdict(basis: ports.Basis[Any], *turns: Turn, at: float = NOW) -> ports.Verdict:
@@ -83,13 +84,14 @@ def verdict(basis: ports.Basis[Any], *turns: Turn, at: float = NOW) -> ports.Ver
     transitions, channels = [], {}
     for turn in turns:
         firing = turn.status == "firing"
-        told = notification(f"{subject}/{turn.rule}", turn.version, turn.status) if turn.told else None
+        times = {} if turn.since is None else {"at": models.rfc3339(turn.at), "since": models.rfc3339(turn.since)}
+        told = notification(f"{subject}/{turn.rule}", turn.version, turn.status, **times) if turn.told else None
         before = alerts.get(turn.rule, models.Alert(rule=turn.rule))
         alerts[turn.rule] = before.model_copy(
             update={
                 "rule_state": models.RuleState(cursor=turn.at, trail=(models.SeverityChange(turn.at, None, 0),)),
                 "version": turn.version,
-                "since": turn.at if firing else None,
+                "since": (turn.since or turn.at) if firing else None,
                 "notified_severity": "critical" if firing else None,
                 "last": told or before.last,
             }

@@ -157,13 +157,14 @@ def test_history_tells_of_one_alert_newest_first(repository: Repository, worker:
     assert repository.alerts.history(f"{A}/nothing") == []
 
 
-def test_history_of_all_comes_by_time_of_record(repository: Repository, worker: models.Worker) -> None:
-    """The newest of all alerts come first, however the alerts are interleaved."""
+def test_history_of_all_comes_by_time(repository: Repository, worker: models.Worker) -> None:
+    """The newest of all alerts come first, however the alerts are interleaved, and whenever they were recorded."""
     ids = [f"i-{number:08x}" for number in range(60)]
     repository.workers.add([builders.worker(one) for one in ids])
-    for turn in range(2):
+    for turn in (1, 0):
         for number, one in enumerate(ids):
-            judge(repository, Turn(version=turn + 1), worker_id=one, at=NOW + turn * 1000 + number)
+            after = turn * 1000 + number
+            judge(repository, Turn(version=2 - turn, at=NOW + after, told=False), worker_id=one, at=NOW + 2000 - after)
     everything = repository.alerts.history(limit=1000)
     assert [one.subject for one in everything] == ids[::-1] + ids[::-1]
     assert repository.alerts.history(limit=70) == everything[:70]
@@ -171,12 +172,42 @@ def test_history_of_all_comes_by_time_of_record(repository: Repository, worker: 
     assert repository.alerts.history(limit=0) == []
 
 
-def test_history_of_one_alert_is_bounded(repository: Repository, worker: models.Worker) -> None:
-    """A flapping alert keeps its last hundred transitions."""
-    for number in range(105):
+def test_the_timeline_can_be_entered_at_any_time(repository: Repository, worker: models.Worker) -> None:
+    """Both ends are included, and of those that share a time none is left out or given twice."""
+    for number in range(300):
+        judge(repository, Turn(told=False, at=NOW + number // 50), at=NOW + number)
+    found = [each.number for each in repository.alerts.timeline()]
+    assert found == sorted(found, reverse=True)
+    assert len(found) == 300
+    assert [each.number for each in repository.alerts.timeline(NOW + 1, NOW + 4)] == found[50:250]
+    assert list(repository.alerts.timeline(NOW + 6)) == []
+
+
+def test_an_alert_can_be_read_from_any_transition_on(repository: Repository, worker: models.Worker) -> None:
+    """In the order in which they were recorded, whatever they are about."""
+    for number in range(250):
+        judge(repository, Turn(told=False, at=NOW + (number * 7) % 250), at=NOW + number)
+    judge(repository, Turn(rule="disk-high", told=False))
+    found = list(repository.alerts.recorded(f"{A}/cpu-high"))
+    assert [each.entry.transition.at - NOW for each in found] == [(number * 7) % 250 for number in range(249, -1, -1)]
+    assert list(repository.alerts.recorded(f"{A}/cpu-high", found[10].number)) == found[10:]
+    assert list(repository.alerts.recorded(f"{A}/cpu-high", found[-1].number - 1)) == []
+
+
+def test_history_is_kept_by_age(repository: Repository, worker: models.Worker) -> None:
+    """Any number of transitions is kept for as long as the setting says, and no longer."""
+    judge(repository, Turn(rule="disk-high", told=False))
+    for number in range(1100):
         judge(repository, Turn(told=False, at=NOW + number), at=NOW + number)
-    found = repository.alerts.history(f"{A}/cpu-high", limit=1000)
-    assert [one.transition.at - NOW for one in found] == list(range(104, 4, -1))
+    assert len(repository.alerts.history(limit=5000)) == 1101
+    assert len(repository.alerts.history(f"{A}/cpu-high", limit=5000)) == 1100
+    late = NOW + models.ALERT_HISTORY + 1050
+    for number in range(12):  # a commit takes off a hundred at most
+        judge(repository, Turn(told=False, at=late + number), at=late)
+    found = [one.transition.at - NOW for one in repository.alerts.history(limit=5000)]
+    assert found[12:] == list(range(1099, 1049, -1))
+    assert [one.transition.at - NOW for one in repository.alerts.history(f"{A}/cpu-high", limit=5000)] == found
+    assert repository.alerts.history(f"{A}/disk-high") == []
 
 
 def test_attempts_are_joined_to_what_they_delivered(repository: Repository, worker: models.Worker) -> None:

@@ -173,7 +173,7 @@ def test_an_hour_lives_until_its_end_and_the_retention(connection: redis.Redis, 
 
 
 def test_what_outlives_its_worker_has_a_lifetime(repository: Repository, redis_client: redis.Redis) -> None:
-    """History goes after thirty days; the outbox leaves nothing when all is delivered."""
+    """History goes when its age is reached; the outbox leaves nothing when all is delivered."""
     repository.workers.add([builders.worker()])
     basis = repository.alerts.load([A])[A]
     repository.alerts.commit(builders.verdict(basis, Turn(channels=("ops", "log"))))
@@ -185,10 +185,11 @@ def test_what_outlives_its_worker_has_a_lifetime(repository: Repository, redis_c
             repository.outbox.delivered(claimed, NOW)
     left = {key.decode() for key in redis_client.scan_iter()}
     assert left == {
-        keys.history(ALERT), keys.attempts(ALERT), keys.last(ALERT), keys.versions(A), keys.HISTORY_INDEX, keys.FENCE,
+        keys.numbers_of(ALERT), keys.attempts(ALERT), keys.last(ALERT), keys.versions(A), keys.FENCE, keys.TIMELINE,
+        keys.HISTORY_ENTRIES, keys.HISTORY_SIZE, keys.HISTORY_NUMBERS,
     }  # fmt: skip
     for name in left - {keys.FENCE}:
-        assert redis_client.ttl(name) == pytest.approx(30 * 86_400, abs=5)
+        assert redis_client.ttl(name) == pytest.approx(models.ALERT_HISTORY, abs=5)
 
 
 def test_adding_at_once_lets_one_in(redis_url: str) -> None:

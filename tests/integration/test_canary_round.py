@@ -76,7 +76,7 @@ def test_it_goes_from_beat_all_the_way_round_and_nobody_is_told(house: House, re
     assert json.loads(house.run("workermon", "alerts", "--all", "--json").stdout) == {"alerts": []}
     of_it = redis_client.keys("workermon:*canary*")
     assert sorted(of_it) == [b"workermon:canary", b"workermon:schedule:canary"]
-    assert redis_client.exists("workermon:outbox", "workermon:alert-history:index") == 0
+    assert redis_client.exists("workermon:outbox", "workermon:alert-history:timeline") == 0
     assert redis_client.zcard("workermon:redbeat::schedule") == 0
 
 

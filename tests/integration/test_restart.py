@@ -38,5 +38,5 @@ def test_a_restart_is_nobodys_silence(tmp_path: Path, redis_url: str, redis_clie
         eventually(lambda: at("collect") > gone + 14, within=40, what="collection again")
         back = time.time()
         eventually(lambda: at("evaluate") > back + 8, within=40, what="judgements again")
-        told = list(redis_client.scan_iter("workermon:alert-history:of:*/no-data"))
+        told = list(redis_client.scan_iter("workermon:alert-history:numbers-of:*/no-data"))
         assert told == []

@@ -24,6 +24,7 @@ def build(sections: grammar.Grammar, source: str, channel_types: channels.Types,
         else {name: channels.read(name, section, channel_types) for name, section in sections.channels.items()},
         metrics=None if sections.metrics is None else _metrics(sections.metrics, kinds),
         collect=sections.collect,
+        alerts=sections.alerts,
         accounts=None
         if sections.accounts is None
         else {name: _account(name, section) for name, section in sections.accounts.items()},
@@ -169,6 +170,9 @@ def to_configuration(file: File, previous: models.Configuration, kinds: Kinds = 
     if file.collect is not None:
         collect = file.collect
         changes |= {"retention": collect.retention, "lateness": collect.lateness, "chosen": collect.metrics}
+        changes["rollups"] = collect.rollups
+    if file.alerts is not None:
+        changes["alert_history"] = file.alerts.history
     if file.discover is not None:
         changes["discover"] = file.discover if file.discover.tags else None
     if file.budget is not None:

@@ -80,7 +80,7 @@ def _differences(before: models.Configuration, after: models.Configuration, kind
         ("rule", _rules(before, kinds), _rules(after, kinds)),
         ("channel", _channels(before), _channels(after)),
         ("metric", _plain(_collected(before)), _plain(_collected(after))),
-        ("setting", _plain(_settings(before) | _durations(before)), _plain(_settings(after) | _durations(after))),
+        ("setting", _plain(_settings(before)), _plain(_settings(after))),
     ):
         for name, value in becomes.items():
             if name in was and was[name] != value:
@@ -140,11 +140,11 @@ def _text(value: object) -> str:
 
 def _durations(configuration: models.Configuration) -> dict[str, object]:
     """Return the settings that are durations, as the file has them."""
-    return {"retention": f"{configuration.retention}s", "lateness": f"{configuration.lateness}s"}
+    return {**export.durations(configuration), "alert history": f"{configuration.alert_history}s"}
 
 
 def _settings(configuration: models.Configuration) -> dict[str, object]:
-    settings: dict[str, object] = {"retention": configuration.retention, "lateness": configuration.lateness}
+    settings: dict[str, object] = dict(_durations(configuration))
     if configuration.budget is not None:
         settings["budget"] = configuration.budget
     settings |= {f"limits {api}": limit for api, limit in configuration.limits.items()}

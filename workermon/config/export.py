@@ -35,6 +35,7 @@ def text(
         },
         "accounts": _accounts(configuration, workers),
         "collect": _collect(configuration),
+        "alerts": {"history": f"{configuration.alert_history}s"},
         "silences": [_silence(silence) for silence in configuration.silences if not models.is_over(silence, now)],
         "budget": {} if configuration.budget is None else {"dollars_per_day": configuration.budget},
         "limits": {
@@ -62,7 +63,16 @@ def _accounts(configuration: models.Configuration, workers: Iterable[models.Work
 
 def _collect(configuration: models.Configuration) -> Table:
     chosen = {} if configuration.chosen is None else {"metrics": configuration.chosen}
-    return {**chosen, "retention": f"{configuration.retention}s", "lateness": f"{configuration.lateness}s"}
+    return {**chosen, **durations(configuration)}
+
+
+def durations(configuration: models.Configuration) -> Table:
+    """Return the durations of ``[collect]`` as the file has them."""
+    return {
+        "retention": f"{configuration.retention}s",
+        "lateness": f"{configuration.lateness}s",
+        "rollups": f"{configuration.rollups}s" if configuration.rollups else "off",
+    }
 
 
 def _account_name(name: str) -> str:

@@ -25,6 +25,7 @@ class File(models.Frozen):
     channels: dict[str, models.Channel] | None = None
     metrics: dict[str, models.Metric] | None = None
     collect: grammar.CollectSection | None = None
+    alerts: grammar.AlertsSection | None = None
     accounts: dict[str, models.Account] | None = None
     budget: grammar.BudgetSection | None = None
     limits: dict[str, models.Limit] | None = None

@@ -108,10 +108,24 @@ LabelTags = Annotated[
     dict[LabelName, Annotated[models.Text, AfterValidator(_tag)]],
     BeforeValidator(_tags, json_schema_input_type=tuple[LabelName, ...] | dict[LabelName, models.Text]),
 ]
+
+
+def _rollups(value: object) -> int:
+    if value == "off" or (value == 0 and not isinstance(value, bool)):
+        return 0
+    seconds = fields.duration(value)
+    if not models.DAY <= seconds <= 3650 * models.DAY:
+        raise ValueError("must be at least 1d and at most 3650d, or off")
+    return seconds
+
+
 Region = Annotated[str, AfterValidator(_region)]
 Retention = Annotated[fields.Seconds, fields.between(3600, 30 * models.DAY)]
 #: At least as long as a datapoint is waited for before a delay is learned.
 Lateness = Annotated[fields.Seconds, fields.between(horizon.DELAY, models.DAY)]
+#: What is kept for the long run: 0 or "off" keeps no roll-ups.
+LongTerm = Annotated[fields.Seconds, fields.between(models.DAY, 3650 * models.DAY)]
+Rollups = Annotated[int, BeforeValidator(_rollups, json_schema_input_type=str | int)]
 Time = Annotated[float, BeforeValidator(_time, json_schema_input_type=str)]
 TimeOfDay = Annotated[str, BeforeValidator(_time_of_day, json_schema_input_type=str)]
 #: A month and a day: the longest window of a schedule.
@@ -178,6 +192,13 @@ class CollectSection(fields.Section):
     metrics: tuple[fields.Name, ...] | None = None
     retention: Retention = models.DAY
     lateness: Lateness = models.LATENESS
+    rollups: Rollups = models.ROLLUPS
+
+
+class AlertsSection(fields.Section):
+    """``[alerts]``: for how long the history of alerts is kept."""
+
+    history: LongTerm = models.ALERT_HISTORY
 
 
 class AccountSection(fields.Section):
@@ -241,6 +262,7 @@ class Grammar(fields.Section):
     channels: dict[fields.Name, dict[str, Any]] | None = None
     metrics: tuple[MetricSection, ...] | None = None
     collect: CollectSection | None = None
+    alerts: AlertsSection | None = None
     accounts: dict[fields.Name, AccountSection] | None = None
     budget: BudgetSection | None = None
     limits: LimitsSection | None = None

@@ -48,7 +48,9 @@ class BackingUp:
 
 
 #: Brings a backup's document to the next schema, by the schema that it begins with.
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda given: given,  # how Redis keeps the history of alerts is not in a backup
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

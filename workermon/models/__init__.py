@@ -63,8 +63,10 @@ from workermon.models.checks import (
     Impairment,
 )
 from workermon.models.configuration import (
+    ALERT_HISTORY,
     LATENESS,
     PROTECTED_VARIABLES,
+    ROLLUPS,
     Account,
     Channel,
     Configuration,
@@ -150,6 +152,7 @@ from workermon.models.worker import (
 
 __all__ = [
     "ACCESS_NAME",
+    "ALERT_HISTORY",
     "ANNOTATIONS",
     "BACKUP_FORMAT",
     "BUDGET",
@@ -172,6 +175,7 @@ __all__ = [
     "PROTECTED_VARIABLES",
     "RECORDS",
     "ROLES",
+    "ROLLUPS",
     "SCHEMA",
     "SEVERITIES",
     "STATUS_CHECK_FAILED",

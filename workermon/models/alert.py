@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workermon.models.base import Frozen, Severity, Text
+from workermon.models.base import Frozen, Severity, Text, moment
 from workermon.models.notification import Attempt, Notification
 from workermon.models.rule import RuleState
 from workermon.models.sample import Datapoint
@@ -120,3 +120,8 @@ class HistoryEntry(Frozen):
     rule: str
     subject: str
     attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def at(self) -> float:
+        """Return the time that it is about: of the notification if there is one, else of the transition."""
+        return float(self.transition.at) if self.notification is None else moment(self.notification.at)

@@ -13,7 +13,7 @@ from workermon.models.worker import Worker
 
 #: The version of all that is stored in Redis, and so of what a backup holds. A process refuses what has a higher one
 #: and migrates what has a lower one (on_redis/schema.py, fleet/backup.py); what has none has version 1.
-SCHEMA = 1
+SCHEMA = 2
 
 #: The format of a backup; one with a higher number is of a newer version.
 BACKUP_FORMAT = 1

@@ -17,6 +17,10 @@ from workermon.models.worker import DEFAULT_ACCOUNT, AccountRegion, account_and_
 #: Seconds. How late a datapoint may come or be revised and still count, by default.
 LATENESS = 900
 
+#: Seconds. How long the history of alerts is kept by default, and hourly roll-ups: a year and a month.
+ALERT_HISTORY = 400 * DAY
+ROLLUPS = 400 * DAY
+
 #: Variables that configure AWS and workermon itself. No config file may have them sent anywhere.
 PROTECTED_VARIABLES = ("AWS_", "WORKERMON_")
 
@@ -158,7 +162,8 @@ class Configuration(Frozen):
     ``collect`` are the metrics to collect, ``chosen`` those that the file named (``None``: none, so the defaults and
     what the rules need). ``budget`` is in dollars a day (UTC), ``None``: no limit. ``limits`` is by API, by default
     ``costs.LIMITS``. ``lateness`` is how many seconds late a datapoint may come or be revised and still count,
-    ``retention`` for how many seconds it is kept.
+    ``retention`` for how many seconds it is kept, ``rollups`` for how many hourly roll-ups are (0: none are made), and
+    ``alert_history`` for how many the history of alerts is.
     """
 
     revision: int = 0
@@ -167,6 +172,8 @@ class Configuration(Frozen):
     metrics: dict[str, Metric]
     collect: tuple[str, ...]
     retention: int = DAY
+    rollups: int = ROLLUPS
+    alert_history: int = ALERT_HISTORY
     lateness: int = LATENESS
     chosen: tuple[str, ...] | None = None
     accounts: dict[str, Account] = {}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import redis
 from pydantic import TypeAdapter
 
 from workermon import lua, models, ports
-from workermon.on_redis import accounts, client, keys, unreadable, workers
+from workermon.on_redis import accounts, client, history, keys, unreadable, workers
 
 #: Stands for the version of alerts that cannot be read: none has it.
 _UNREADABLE = -1
@@ -55,10 +57,13 @@ class CommitVerdict(lua.Script[int]):
     configuration: lua.Key
     pending: lua.Key
     open: lua.Key
-    index: lua.Key
+    timeline: lua.Key
     versions: lua.Key
     outbox: lua.Key
     members: lua.Key
+    history: lua.Key
+    size: lua.Key
+    numbers: lua.Key
     entries: lua.Keys
     retire: lua.Argument
     subject: lua.Argument
@@ -72,17 +77,23 @@ class CommitVerdict(lua.Script[int]):
     feed: lua.Argument
     lifetime: lua.Argument
     alerts_lifetime: lua.Argument
-    most_entries: lua.Argument
-    most_alerts: lua.Argument
+    most_bytes: lua.Argument
+    numbers_prefix: lua.Argument
     ledger_prefix: lua.Argument
     changes: lua.Arguments
 
 
 class RedisAlerts:
-    """``ports.Alerts`` on Redis; notifications are also published on ``<channel>:alerts``."""
+    """``ports.Alerts`` on Redis; notifications are also published on ``<channel>:alerts``.
 
-    def __init__(self, redis_client: redis.Redis, channel: str) -> None:
+    ``lifetime`` says for how many seconds the history is kept from now on.
+    """
+
+    def __init__(
+        self, redis_client: redis.Redis, channel: str, lifetime: Callable[[], int] = lambda: models.ALERT_HISTORY
+    ) -> None:
         self._client = redis_client
+        self._lifetime = lifetime
         self._feed = f"{channel}:alerts"
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis[ports.Record]]:
@@ -198,10 +209,13 @@ class RedisAlerts:
             configuration=keys.CONFIGURATION,
             pending=keys.PENDING,
             open=keys.OPEN,
-            index=keys.HISTORY_INDEX,
+            timeline=keys.TIMELINE,
             versions=keys.versions(subject),
             outbox=keys.OUTBOX,
             members=members,
+            history=keys.HISTORY_ENTRIES,
+            size=keys.HISTORY_SIZE,
+            numbers=keys.HISTORY_NUMBERS,
             entries=names,
             retire=int(retire),
             subject=subject,
@@ -214,10 +228,10 @@ class RedisAlerts:
             state=_STATE.dump_json(verdict.alerts, by_alias=True, exclude_defaults=True),
             at=repr(verdict.at),
             feed=self._feed,
-            lifetime=keys.HISTORY,
+            lifetime=self._lifetime(),
             alerts_lifetime="" if record != alerts else _lifetime(verdict),
-            most_entries=keys.ENTRIES,
-            most_alerts=keys.ALERTS,
+            most_bytes=keys.HISTORY_BYTES,
+            numbers_prefix=keys.numbers_of(""),
             ledger_prefix=keys.ledger(subject, ""),
             changes=[*_opened_and_closed(verdict, retire=retire), *changes],
         )
@@ -243,56 +257,16 @@ class RedisAlerts:
 
     def history(self, alert_id: str | None = None, limit: int = 100) -> list[models.HistoryEntry]:
         """Return what was recorded, newest first, with the attempts to deliver it."""
-        if limit < 1:
-            return []
-        if alert_id is not None:
-            return self._joined(self._entries([alert_id], limit))
-        with client.guard(self._client):
-            index: Any = self._client.zrange(keys.HISTORY_INDEX, 0, -1, desc=True, withscores=True)
-        entries: list[tuple[float, models.HistoryEntry]] = []
-        for start in range(0, len(index), 50):
-            chunk = index[start : start + 50]
-            if len(entries) >= limit and entries[limit - 1][0] > chunk[0][1]:
-                break  # none of the others has anything as new as what is there already
-            entries += self._entries([member.decode() for member, _ in chunk], limit)
-            entries.sort(key=lambda entry: -entry[0])
-        return self._joined(entries[:limit])
+        recorded = self.timeline() if alert_id is None else self.recorded(alert_id)
+        return [each.entry for each in itertools.islice(recorded, max(0, limit))]
 
-    def _entries(self, alert_ids: Sequence[str], limit: int) -> list[tuple[float, models.HistoryEntry]]:
-        with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
-            for alert_id in alert_ids:
-                pipe.lrange(keys.history(alert_id), 0, limit - 1)
-            replies = pipe.execute()
-        found = []
-        for alert_id, texts in zip(alert_ids, replies, strict=True):
-            for text in texts:
-                at, _, entry = text.partition(b" ")
-                noted = unreadable.number(self._client, keys.history(alert_id), at)
-                read = unreadable.parsed(self._client, keys.history(alert_id), models.HistoryEntry, entry)
-                if noted is not None and read is not None:
-                    found.append((noted, read))
-        return found
+    def timeline(self, since: float = -math.inf, until: float = math.inf) -> Iterator[ports.Recorded]:
+        """Yield the transitions of all alerts by their time, newest first."""
+        return history.timeline(self._client, since, until)
 
-    def _joined(self, entries: Iterable[tuple[float, models.HistoryEntry]]) -> list[models.HistoryEntry]:
-        found = [recorded for _, recorded in entries]
-        alert_ids = list(dict.fromkeys(f"{one.subject}/{one.rule}" for one in found if one.notification))
-        with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
-            for alert_id in alert_ids:
-                pipe.zrange(keys.attempts(alert_id), 0, -1)
-            replies = pipe.execute()
-        tried: dict[tuple[str, str], list[models.Attempt]] = {}
-        for alert_id, members in zip(alert_ids, replies, strict=True):
-            for member in members:
-                name, raw = keys.attempts(alert_id), member.partition(b" ")[2]
-                attempt = unreadable.parsed(self._client, name, models.Attempt, raw)
-                if attempt is not None:
-                    tried.setdefault((alert_id, attempt.notification_id), []).append(attempt)
-        return [
-            one.model_copy(update={"attempts": tuple(tried.get((f"{one.subject}/{one.rule}", notification.id), ()))})
-            if (notification := one.notification)
-            else one
-            for one in found
-        ]
+    def recorded(self, alert_id: str, number: int | None = None) -> Iterator[ports.Recorded]:
+        """Yield the transitions of an alert as they were recorded, newest first, from one of them on."""
+        return history.recorded(self._client, alert_id, number)
 
 
 def _lifetime(verdict: ports.Verdict) -> int:
@@ -326,8 +300,8 @@ def _transitions(verdict: ports.Verdict) -> tuple[list[str], list[lua.Value]]:
     for rule, transition, notification in verdict.transitions:
         alert_id = f"{subject}/{rule}"
         entry = models.HistoryEntry(transition=transition, notification=notification, rule=rule, subject=subject)
-        names.append(keys.history(alert_id))
-        arguments += [alert_id, f"{verdict.at!r} {entry.model_dump_json(by_alias=True)}"]
+        names.append(keys.numbers_of(alert_id))
+        arguments += [alert_id, repr(entry.at), history.text(verdict.at, entry)]
         if notification is None:
             arguments.append(0)
             continue

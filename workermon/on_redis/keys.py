@@ -15,6 +15,11 @@ from urllib.parse import quote, unquote
 
 from workermon import models, settings
 
+#: Bytes of all transitions that are kept, as JSON; the oldest go first. All in they take half as much again.
+HISTORY_BYTES = 256_000_000
+#: Attempts to deliver that are kept of one alert.
+ATTEMPTS = 500
+
 
 class Listed(NamedTuple):
     """A key, or all keys of a form; ``lifetime`` says in words until when it is kept."""
@@ -58,38 +63,66 @@ LISTED = (
     ),
     Listed("workermon:open", "zset", "alerts", "ids of the alerts that fire, by since", "permanent"),
     Listed(
-        "workermon:alert-history:of:<alert>",
-        "list",
+        "workermon:alert-history:timeline",
+        "zset",
         "alerts",
-        "transitions, newest first",
-        "30 days after the last",
+        "<number> <alert> of each transition, by its time",
+        f"`[alerts] history` after the last; {HISTORY_BYTES // 10**6} MB at most",
+        expires=True,
+    ),
+    Listed(
+        "workermon:alert-history:entries", "hash", "alerts", "transitions by number", "as the timeline", expires=True
+    ),
+    Listed("workermon:alert-history:bytes", "string", "alerts", "bytes of those", "as the timeline", expires=True),
+    Listed(
+        "workermon:alert-history:numbers", "string", "alerts", "counts transitions", "as the timeline", expires=True
+    ),
+    Listed(
+        "workermon:alert-history:numbers-of:<alert>",
+        "zset",
+        "alerts",
+        "the alert's numbers",
+        "as the timeline",
         expires=True,
     ),
     Listed(
         "workermon:alert-history:attempts:<alert>",
         "zset",
         "outbox",
-        "attempts by fence",
-        "30 days after the last",
+        f"attempts by fence, {ATTEMPTS} at most",
+        "`[alerts] history` after the last",
         expires=True,
     ),
     Listed(
-        "workermon:alert-history:last:<alert>", "string", "alerts", "the last notification", "30 days", expires=True
+        "workermon:alert-history:last:<alert>",
+        "string",
+        "alerts",
+        "the last notification",
+        "`[alerts] history`",
+        expires=True,
     ),
     Listed(
         "workermon:alert-history:versions:<subject>",
         "hash",
         "alerts",
         "last version of each rule",
-        "30 days",
+        "`[alerts] history`",
+        expires=True,
+    ),
+    Listed(
+        "workermon:alert-history:of:<alert>",
+        "list",
+        "schema",
+        "transitions of schema 1, newest first",
+        "they are migrated, 30 days at most",
         expires=True,
     ),
     Listed(
         "workermon:alert-history:index",
         "zset",
-        "alerts",
-        "ids of alerts by last entry",
-        "30 days after the last",
+        "schema",
+        "alerts of schema 1 by last entry",
+        "they are migrated, 30 days at most",
         expires=True,
     ),
     Listed("workermon:outbox", "zset", "outbox", "queues by the time of the next try", "permanent"),
@@ -212,15 +245,10 @@ LISTED = (
     Listed("<node>.workermon.pidbox<priority>", "list", "Kombu", "answers to remote control", "they are taken"),
 )
 
-#: Seconds. What is known of an alert after its last transition is kept for this long.
+#: Seconds. What is left of a subject or notification that is gone is kept for this long.
 HISTORY = 30 * 86_400
 #: Seconds. What is learnt of an account and region is kept for this long after the last lesson.
 LESSONS = 7 * 86_400
-#: Entries of one alert's history, and attempts kept of one alert.
-ENTRIES = 100
-#: Alerts in the index of histories.
-ALERTS = 10_000
-
 #: What is learned about when cohorts are best due, and how fast the nodes collect.
 COHORTS_LEARNED = "workermon:schedule:learned"
 COHORTS_PACES = "workermon:schedule:paces"
@@ -229,7 +257,13 @@ SCHEMA = "workermon:schema"
 WORKERS = "workermon:workers"
 PENDING = "workermon:pending"
 OPEN = "workermon:open"
-HISTORY_INDEX = "workermon:alert-history:index"
+TIMELINE = "workermon:alert-history:timeline"
+HISTORY_ENTRIES = "workermon:alert-history:entries"
+HISTORY_SIZE = "workermon:alert-history:bytes"
+HISTORY_NUMBERS = "workermon:alert-history:numbers"
+#: Of schema 1: the alerts by their last entry, and the histories by alert.
+OLD_INDEX = "workermon:alert-history:index"
+OLD_HISTORY = "workermon:alert-history:of:"
 OUTBOX = "workermon:outbox"
 FENCE = "workermon:outbox:fence"
 FAILING_CHANNELS = "workermon:outbox:failing"
@@ -296,9 +330,9 @@ def alerts(subject: str) -> str:
     return f"workermon:alerts:{subject}"
 
 
-def history(alert_id: str) -> str:
-    """Name the history of an alert."""
-    return f"workermon:alert-history:of:{alert_id}"
+def numbers_of(alert_id: str) -> str:
+    """Name the numbers of an alert's transitions."""
+    return f"workermon:alert-history:numbers-of:{alert_id}"
 
 
 def attempts(alert_id: str) -> str:

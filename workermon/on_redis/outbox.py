@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -114,10 +114,18 @@ class CountBacklog(lua.Script[int]):
 
 
 class RedisOutbox:
-    """``ports.Outbox`` on Redis; ``host`` is the name of this machine, which attempts have."""
+    """``ports.Outbox`` on Redis; ``host`` is the name of this machine, which attempts have.
 
-    def __init__(self, redis_client: redis.Redis, host: str | None = None) -> None:
-        self._client, self._host = redis_client, host
+    ``lifetime`` says for how many seconds attempts are kept from now on.
+    """
+
+    def __init__(
+        self,
+        redis_client: redis.Redis,
+        host: str | None = None,
+        lifetime: Callable[[], int] = lambda: models.ALERT_HISTORY,
+    ) -> None:
+        self._client, self._host, self._lifetime = redis_client, host, lifetime
 
     def due(self, now: float, limit: int, age: float = 0.0) -> list[str]:
         """Return alert ids with a queue that is due and under nobody's lease, the longest due first."""
@@ -345,8 +353,8 @@ class RedisOutbox:
             outcome=outcome,
             attempt=f"{claimed.fence} {attempt.model_dump_json()}",
             retry_at=repr(retry_at),
-            lifetime=keys.HISTORY,
-            most_attempts=keys.ENTRIES,
+            lifetime=self._lifetime(),
+            most_attempts=keys.ATTEMPTS,
             remind_at="" if remind_at is None else repr(remind_at),
             wait=repr(retry_at - at),
         )

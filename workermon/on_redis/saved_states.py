@@ -9,7 +9,7 @@ import pydantic
 import redis
 
 from workermon import models
-from workermon.on_redis import accounts, client, keys, silences, unreadable, workers
+from workermon.on_redis import accounts, client, history, keys, silences, unreadable, workers
 
 _STATE = pydantic.TypeAdapter(dict[str, models.Alert])
 _LOST_METRICS = pydantic.TypeAdapter(tuple[models.LostMetric, ...])
@@ -24,7 +24,7 @@ _REPLACED_FORMS = (
     keys.STATE + "*", keys.LEASE + "*", keys.queues("*"), keys.LABELS + "*", keys.account("*"),
 )  # fmt: skip
 #: If one of these is there, something is set up here.
-_SET_UP = (keys.WORKERS, keys.OPEN, keys.SILENCES, keys.HISTORY_INDEX)
+_SET_UP = (keys.WORKERS, keys.OPEN, keys.SILENCES, keys.TIMELINE)
 #: Keys in one command.
 _CHUNK = 500
 
@@ -77,16 +77,17 @@ class RedisSavedStates:
                 yield models.SavedAlerts(subject=subject, version=int(version or 0), alerts=found)
 
     def _histories(self) -> Iterator[models.SavedHistory]:
-        for name in self._names(keys.history("*")):
-            alert_id = name.removeprefix(keys.history(""))
+        for name in self._names(keys.numbers_of("*")):
+            alert_id = name.removeprefix(keys.numbers_of(""))
             subject, _, rule = alert_id.rpartition("/")
             with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
-                pipe.lrange(name, 0, -1)
+                pipe.zrange(name, 0, -1, desc=True)
                 pipe.zrange(keys.attempts(alert_id), 0, -1)
                 pipe.get(keys.last(alert_id))
                 pipe.hget(keys.versions(subject), rule)
-                entries, attempts, last, version = pipe.execute()
-            read = [self._part(name, models.HistoryEntry, each) for each in entries]
+                numbers, attempts, last, version = pipe.execute()
+                entries: Any = self._client.hmget(keys.HISTORY_ENTRIES, numbers) if numbers else []
+            read = [self._part(name, models.HistoryEntry, each) for each in entries if each is not None]
             tried = [self._part(keys.attempts(alert_id), models.Attempt, each)[1] for each in attempts]
             yield models.SavedHistory(
                 alert_id=alert_id,
@@ -140,7 +141,7 @@ class RedisSavedStates:
                 _restore_workers(pipe, state.workers)
                 _restore_accounts(pipe, state.accounts)
                 _restore_alerts(pipe, state)
-                _restore_histories(pipe, state.histories)
+                _restore_histories(pipe, state)
                 _restore_queues(pipe, state.queues, at)
                 for silence in state.silences:
                     pipe.hset(keys.SILENCES, silence.id, silence.model_dump_json())
@@ -210,27 +211,30 @@ def _restore_alerts(pipe: Any, state: models.SavedState) -> None:
             pipe.expire(name, keys.HISTORY)
 
 
-def _restore_histories(pipe: Any, saved: Iterable[models.SavedHistory]) -> None:
-    for history in saved:
-        subject, _, rule = history.alert_id.rpartition("/")
-        if history.entries:
-            texts = [f"{each.at!r} {each.entry.model_dump_json(by_alias=True)}" for each in history.entries]
-            pipe.rpush(keys.history(history.alert_id), *texts)
-            pipe.expire(keys.history(history.alert_id), keys.HISTORY)
-            pipe.zadd(keys.HISTORY_INDEX, {history.alert_id: history.entries[0].at})
-        if history.attempts:
+def _restore_histories(pipe: Any, state: models.SavedState) -> None:
+    lifetime = state.configuration.alert_history if state.configuration is not None else models.ALERT_HISTORY
+    entries = sorted(
+        ((each.at, -place, history.alert_id, each.entry) for history in state.histories
+         for place, each in enumerate(history.entries)),
+        key=lambda each: each[:3],
+    )  # fmt: skip
+    if entries:
+        pipe.incrby(keys.HISTORY_NUMBERS, len(entries))
+    history.adding(pipe, [(alert_id, at, entry) for at, _, alert_id, entry in entries], lifetime)
+    for saved in state.histories:
+        subject, _, rule = saved.alert_id.rpartition("/")
+        if saved.attempts:
             # Their order is what counts. The fence goes on above them.
-            texts = [f"{place} {each.model_dump_json()}" for place, each in enumerate(history.attempts, 1)]
-            pipe.zadd(keys.attempts(history.alert_id), {text: place for place, text in enumerate(texts, 1)})
-            pipe.expire(keys.attempts(history.alert_id), keys.HISTORY)
-        if history.last is not None:
-            text = f"{history.last.id} {history.last.model_dump_json(by_alias=True)}"
-            pipe.set(keys.last(history.alert_id), text, ex=keys.HISTORY)
-        if history.last_version is not None:
-            pipe.hset(keys.versions(subject), rule, history.last_version)
-            pipe.expire(keys.versions(subject), keys.HISTORY)
-    pipe.incrby(keys.FENCE, 2 * keys.ENTRIES)
-    pipe.expire(keys.HISTORY_INDEX, keys.HISTORY)
+            texts = [f"{place} {each.model_dump_json()}" for place, each in enumerate(saved.attempts, 1)]
+            pipe.zadd(keys.attempts(saved.alert_id), {text: place for place, text in enumerate(texts, 1)})
+            pipe.expire(keys.attempts(saved.alert_id), lifetime)
+        if saved.last is not None:
+            text = f"{saved.last.id} {saved.last.model_dump_json(by_alias=True)}"
+            pipe.set(keys.last(saved.alert_id), text, ex=lifetime)
+        if saved.last_version is not None:
+            pipe.hset(keys.versions(subject), rule, saved.last_version)
+            pipe.expire(keys.versions(subject), lifetime)
+    pipe.incrby(keys.FENCE, 2 * keys.ATTEMPTS)
 
 
 def _restore_queues(pipe: Any, saved: Iterable[models.SavedQueue], at: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import redis
 
 from workermon import errors, logs, lua, models
-from workermon.on_redis import client, keys, leases, refusals
+from workermon.on_redis import client, keys, leases, migrations, refusals
 
 log = logs.get(__name__)
 
@@ -22,7 +22,7 @@ PATIENCE: Final = 300.0
 LOOK: Final = 0.2
 
 #: If none of these is there, the server is empty.
-_PRESENT = (keys.WORKERS, keys.CONFIGURATION, keys.OPEN, keys.SILENCES, keys.HISTORY_INDEX, keys.PULSE, keys.ACCOUNTS)
+_PRESENT = (keys.WORKERS, keys.CONFIGURATION, keys.OPEN, keys.SILENCES, keys.OLD_INDEX, keys.PULSE, keys.ACCOUNTS)
 
 #: Brings what is stored to the next version; calls its second argument after each part of the work. Another process
 #: may have begun it and died, and commands of the new version may have written before it: it must do no harm to what
@@ -30,7 +30,7 @@ _PRESENT = (keys.WORKERS, keys.CONFIGURATION, keys.OPEN, keys.SILENCES, keys.HIS
 Migration = Callable[[redis.Redis, Callable[[], None]], None]
 
 #: By the version that a migration begins with.
-MIGRATIONS: Mapping[int, Migration] = {}
+MIGRATIONS: Mapping[int, Migration] = {1: migrations.to_2}
 
 
 class AdvanceSchema(lua.Script[int]):
@@ -43,9 +43,9 @@ class AdvanceSchema(lua.Script[int]):
 class RedisSchema:
     """``ports.Schema`` on Redis."""
 
-    def __init__(self, redis_client: redis.Redis, migrations: Mapping[int, Migration] = MIGRATIONS) -> None:
+    def __init__(self, redis_client: redis.Redis, steps: Mapping[int, Migration] = MIGRATIONS) -> None:
         self._client = redis_client
-        self._migrations = migrations
+        self._steps = steps
 
     def prepare(self) -> None:
         """Bring what is stored to this version, under a lease."""
@@ -65,7 +65,7 @@ class RedisSchema:
             for before in range(self._stored(), models.SCHEMA):
                 log.info("schema.migrating", version=before, to=before + 1)
                 with client.guard(self._client):
-                    self._migrations[before](self._client, lambda: self._renew(lease, owner))
+                    self._steps[before](self._client, lambda: self._renew(lease, owner))
                 self._advance(before + 1)
         finally:
             lease.release(LEASE, owner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -25,9 +26,11 @@ class MarkAllPending(lua.Script[int], shared="numbers"):
 class RedisSetup:
     """``ports.Setup`` on Redis, by ``WATCH`` and ``MULTI``."""
 
-    def __init__(self, redis_client: redis.Redis, channel: str) -> None:
+    def __init__(
+        self, redis_client: redis.Redis, channel: str, lifetime: Callable[[], int] = lambda: models.ALERT_HISTORY
+    ) -> None:
         self._client = redis_client
-        self._alerts = alerts.RedisAlerts(redis_client, channel)
+        self._alerts = alerts.RedisAlerts(redis_client, channel, lifetime)
 
     def mark(self) -> str:
         """Return what is another one after every change of the set-up."""

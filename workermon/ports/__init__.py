@@ -8,7 +8,17 @@ else is said they raise ``errors.RedisUnavailable`` or ``errors.AwsError`` and i
 from __future__ import annotations
 
 from workermon.ports.access import AUDIT_AGE, AUDIT_ENTRIES, MAX_SESSIONS, Access, Audit
-from workermon.ports.alerts import SET_BACK, Accounts, Alerts, Basis, RecordedTransition, Silences, Standing, Verdict
+from workermon.ports.alerts import (
+    SET_BACK,
+    Accounts,
+    Alerts,
+    Basis,
+    Recorded,
+    RecordedTransition,
+    Silences,
+    Standing,
+    Verdict,
+)
 from workermon.ports.aws import Answer, CloudWatch, Costs, Ec2, Limiter, Publisher
 from workermon.ports.cohorts import Cohorts, Pace
 from workermon.ports.control import (
@@ -98,6 +108,7 @@ __all__ = [
     "Pulse",
     "Reached",
     "Record",
+    "Recorded",
     "RecordedTransition",
     "Samples",
     "SavedStates",

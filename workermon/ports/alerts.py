@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from workermon.models import (
@@ -64,6 +65,13 @@ class Verdict:
     at: float
 
 
+class Recorded(NamedTuple):
+    """An entry of the history; ``number`` grows with each that is recorded."""
+
+    number: int
+    entry: HistoryEntry
+
+
 class Standing(NamedTuple):
     """What the alerts about accounts and regions (by key) and about the installation are based on."""
 
@@ -103,7 +111,19 @@ class Alerts(Protocol):
         """Return the alerts that people were last notified of as firing, the oldest first."""
 
     def history(self, alert_id: str | None = None, limit: int = 100) -> list[HistoryEntry]:
-        """Return what was recorded of one alert, or of all, newest first."""
+        """Return what ``recorded`` says of one alert, or ``timeline`` of all, up to ``limit`` entries."""
+
+    def timeline(self, since: float = -math.inf, until: float = math.inf) -> Iterator[Recorded]:
+        """Yield the transitions of all alerts by the time that they are about (``HistoryEntry.at``), newest first.
+
+        Both times are included. They are read as they are taken.
+        """
+
+    def recorded(self, alert_id: str, number: int | None = None) -> Iterator[Recorded]:
+        """Yield the transitions of one alert in the order in which they were recorded, newest first.
+
+        It begins with the one of that number, or else with the newest.
+        """
 
 
 #: Seconds. No collection takes so long; a note so much older than the last success is of a clock that was set back.

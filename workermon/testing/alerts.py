@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from workermon import models, ports
@@ -14,8 +16,8 @@ Stored = TypeVar("Stored")
 class MemoryAlerts:
     """``ports.Alerts`` in memory."""
 
-    def __init__(self, store: memory.MemoryStore) -> None:
-        self._store = store
+    def __init__(self, store: memory.MemoryStore, lifetime: Callable[[], int] = lambda: models.ALERT_HISTORY) -> None:
+        self._store, self._lifetime = store, lifetime
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis[ports.Record]]:
         """Return the basis of an evaluation of these workers."""
@@ -82,13 +84,30 @@ class MemoryAlerts:
 
     def history(self, alert_id: str | None = None, limit: int = 100) -> list[models.HistoryEntry]:
         """Return what was recorded, newest first."""
+        recorded = self.timeline() if alert_id is None else self.recorded(alert_id)
+        return [each.entry for each in itertools.islice(recorded, max(0, limit))]
+
+    def timeline(self, since: float = -math.inf, until: float = math.inf) -> Iterator[ports.Recorded]:
+        """Yield the transitions of all alerts by their time, newest first."""
         with self._store.lock:
-            if alert_id is not None:
-                entries = list(self._store.history.get(alert_id, ()))
-            else:
-                entries = [entry for one in sorted(self._store.history) for entry in self._store.history[one]]
-                entries.sort(key=lambda entry: -entry[0])
-            return [self._joined(recorded) for _, recorded in entries[:limit]]
+            entries = [
+                (entry.at, number, entry)
+                for of_alert in self._store.history.values()
+                for number, _, entry in of_alert
+                if since <= entry.at <= until
+            ]
+            found = sorted(entries, key=lambda each: each[:2], reverse=True)
+            yield from [ports.Recorded(number, self._joined(entry)) for _, number, entry in found]
+
+    def recorded(self, alert_id: str, number: int | None = None) -> Iterator[ports.Recorded]:
+        """Yield the transitions of an alert as they were recorded, newest first, from one of them on."""
+        with self._store.lock:
+            entries = list(self._store.history.get(alert_id, ()))
+            yield from [
+                ports.Recorded(each, self._joined(entry))
+                for each, _, entry in entries
+                if number is None or each <= number
+            ]
 
     def _joined(self, recorded: models.HistoryEntry) -> models.HistoryEntry:
         if recorded.notification is None:
@@ -111,6 +130,14 @@ class MemoryAlerts:
             return False
         return store.alerts.get(subject.id, memory.StoredAlerts()).version == verdict.basis.version
 
+    def _forget(self, before: float) -> None:
+        """Forget the transitions before a time."""
+        history = self._store.history
+        for alert_id, entries in list(history.items()):
+            history[alert_id] = [each for each in entries if each[2].at >= before]
+            if not history[alert_id]:
+                del history[alert_id]
+
     def _write(self, verdict: ports.Verdict) -> None:
         """Write alerts, history and outbox of a verdict."""
         store, subject = self._store, verdict.basis.subject.id
@@ -119,8 +146,7 @@ class MemoryAlerts:
             alert_id = f"{subject}/{rule}"
             entry = models.HistoryEntry(transition=transition, notification=notification, rule=rule, subject=subject)
             entries = store.history.setdefault(alert_id, [])
-            entries.insert(0, (verdict.at, entry))
-            del entries[memory.KEPT :]
+            entries.insert(0, (next(store.numbers), verdict.at, entry))
             if notification is None:
                 continue
             store.last[alert_id] = notification
@@ -130,6 +156,8 @@ class MemoryAlerts:
                 waiting.waiting.append(notification)
             if transition.silenced_by is None:
                 store.publish(f"{store.channel}:alerts", notification.model_dump_json(by_alias=True))
+        if verdict.transitions:
+            self._forget(verdict.at - self._lifetime())
 
 
 class MemoryAccounts:

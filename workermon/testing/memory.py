@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from workermon import models, ports
 
-#: Attempts kept of one alert, and entries of its history (as on Redis).
-KEPT = 100
+#: Attempts kept of one alert (as on Redis).
+KEPT = 500
 
 Dimensions = tuple[tuple[str, str], ...]
 
@@ -78,7 +78,9 @@ class MemoryStore:
         #: Value by timestamp, of each (worker id, metric, period).
         self.ledger: dict[tuple[str, str, int], dict[int, float]] = {}
         self.pending: dict[str, float] = {}
-        self.history: dict[str, list[tuple[float, models.HistoryEntry]]] = {}
+        #: The transitions of each alert, newest first: its number, when it was recorded, and the entry.
+        self.history: dict[str, list[tuple[int, float, models.HistoryEntry]]] = {}
+        self.numbers = itertools.count(1)
         self.attempts: dict[str, list[models.Attempt]] = {}
         self.last: dict[str, models.Notification] = {}
         self.last_versions: dict[str, dict[str, int]] = {}

@@ -124,7 +124,7 @@ class Monitor:
         self.bulkhead = collect.Bulkhead()
         self.workers: ports.Workers = MemoryWorkers(self.store)
         self.samples: ports.Samples = MemorySamples(self.store, lambda: self.configurations.load().retention)
-        self.alerts: ports.Alerts = MemoryAlerts(self.store)
+        self.alerts: ports.Alerts = MemoryAlerts(self.store, lambda: self.configurations.load().alert_history)
         self.accounts: ports.Accounts = MemoryAccounts(self.store)
         self.access: ports.Access = MemoryAccess()
         self.audit: ports.Audit = MemoryAudit()

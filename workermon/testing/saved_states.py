@@ -49,7 +49,7 @@ class MemorySavedStates:
         subject, _, rule = alert_id.rpartition("/")
         return models.SavedHistory(
             alert_id=alert_id,
-            entries=tuple(models.SavedEntry(at=at, entry=entry) for at, entry in store.history[alert_id]),
+            entries=tuple(models.SavedEntry(at=at, entry=entry) for _, at, entry in store.history[alert_id]),
             attempts=tuple(store.attempts.get(alert_id, ())),
             last=store.last.get(alert_id),
             last_version=store.last_versions.get(subject, {}).get(rule),
@@ -80,9 +80,12 @@ class MemorySavedStates:
             return True
 
     def _restore_histories(self, state: models.SavedState) -> None:
+        entries = [(saved.at, -place, each.alert_id, saved.entry)
+                   for each in state.histories for place, saved in enumerate(each.entries)]  # fmt: skip
+        for at, _, alert_id, entry in sorted(entries, key=lambda each: each[:3]):
+            self._store.history.setdefault(alert_id, []).insert(0, (next(self._store.numbers), at, entry))
         for each in state.histories:
             subject, _, rule = each.alert_id.rpartition("/")
-            self._store.history[each.alert_id] = [(saved.at, saved.entry) for saved in each.entries]
             self._store.attempts[each.alert_id] = list(each.attempts)
             if each.last is not None:
                 self._store.last[each.alert_id] = each.last

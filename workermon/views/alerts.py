@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
-from workermon import models, ports
+from workermon import errors, models, ports
 from workermon.alerts.silences import in_force, muting
 from workermon.views.document import Document, Time, absent
-from workermon.views.paging import Position
-
-#: Entries of the alert history that are looked at for alerts that are over; more if a time or a name is asked for.
-HISTORY = 1000
-LONG_HISTORY = 20_000
+from workermon.views.paging import Page, Position, page
 
 
 class DeliveryAttempt(Document):
@@ -103,10 +101,66 @@ OPEN = AlertFilter()
 
 @dataclasses.dataclass(slots=True)
 class _Episode:
-    """An alert from its first notification to its end: its row, and the attempts to deliver, the oldest first."""
+    """An alert from its first notification to its end: its row, and the attempts to deliver, the oldest first.
+
+    ``number`` is that of the newest entry of its history, ``None`` if it fires. ``whole`` says that its beginning was
+    seen.
+    """
 
     row: AlertRow
+    number: int | None = None
     attempts: list[DeliveryAttempt] = dataclasses.field(default_factory=list)
+    whole: bool = False
+
+    def owns(self, notification: models.Notification) -> bool:
+        """Tell whether the next older notification of its alert is one of this episode."""
+        return notification.status == "firing" or notification.id == self.row.id
+
+    def take(self, entry: models.HistoryEntry, notification: models.Notification) -> None:
+        """Take up the next older notification of this episode."""
+        if not self.whole:
+            self.attempts[:0] = _attempts(entry, notification)
+            begun = notification.status == "firing"
+            self.whole = begun and models.moment(notification.at) <= models.moment(self.row.since)
+
+
+class _Walk:
+    """Finds the episodes that are meant, while it walks through the history from new to old.
+
+    ``newest`` returns the id of an alert's newest notification; ``None`` if the walk begins with the newest entry.
+    """
+
+    def __init__(
+        self, wanted: AlertFilter, firing: Sequence[AlertRow], newest: Callable[[str], str | None] | None
+    ) -> None:
+        self._wanted, self._newest = wanted, newest
+        episodes = [_Episode(row) for row in firing]
+        self.found = [episode for episode in episodes if wanted.matches(episode.row)]
+        #: The episode to which the next older notification of an alert belongs, ``None`` if that is on another page.
+        self._current: dict[str, _Episode | None] = {each.row.dedup_key: each for each in episodes}
+
+    def take(self, number: int, entry: models.HistoryEntry) -> _Episode | None:
+        """Take up the next older entry; return the episode that it ends, if that is meant."""
+        last = entry.notification
+        if last is None:
+            return None
+        known = last.dedup_key in self._current
+        episode = self._current.get(last.dedup_key)
+        if episode is not None and episode.owns(last):
+            episode.take(entry, last)
+            return None
+        if last.status == "firing" and (known or (self._newest and self._newest(last.dedup_key) != last.id)):
+            self._current[last.dedup_key] = None
+            return None
+        if episode is not None:
+            episode.whole = True
+        ended = _Episode(_row(last, ended_at=last.at if last.status == "resolved" else None), number)
+        ended.take(entry, last)
+        self._current[last.dedup_key] = ended
+        if not self._wanted.matches(ended.row):
+            return None
+        self.found.append(ended)
+        return ended
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,39 +172,72 @@ class AlertView:
     configurations: ports.Configurations
     now: ports.Clock
 
-    def list(self, wanted: AlertFilter = OPEN) -> AlertList:
-        """Return the alerts that are meant; with those that are over comes each attempt to deliver them."""
+    def list(self, wanted: AlertFilter = OPEN, limit: int | None = None) -> AlertList:
+        """Return the alerts that are meant, ``limit`` at most.
+
+        With ``state="all"`` each has the attempts to deliver.
+        """
+        return AlertList(alerts=self.page(wanted, limit=limit or sys.maxsize, after=None).rows)
+
+    def page(self, wanted: AlertFilter, *, limit: int, after: Position | None) -> Page[AlertRow]:
+        """Return up to ``limit`` alerts after a position, from the first on for ``None``.
+
+        Of the history no more is read than the page needs. Raises ``errors.InvalidInput`` for a position that no alert
+        can have.
+        """
         firing = self._firing()
         if wanted.state == "open":
-            return _sorted(row for row in firing if wanted.matches(row))
-        rows = (
-            episode.row.model_copy(update={"deliveries": tuple(episode.attempts)})
-            for episode in self._episodes(firing, wanted)
-            if wanted.matches(episode.row)
+            chosen = sorted((row for row in firing if wanted.matches(row)), key=alert_position)
+            return page(chosen, alert_position, limit=limit, after=after)
+        episodes = self._episodes(wanted, firing, limit, after)
+        found = page(
+            sorted(episodes, key=lambda each: alert_position(each.row)),
+            lambda each: alert_position(each.row),
+            limit=limit,
+            after=after,
         )
-        return _sorted(rows)
+        return Page(tuple(self._completed(episode) for episode in found.rows), found.next)
 
     def channels(self) -> tuple[str, ...]:
         """Return the names of the channels that may be notified."""
         return tuple(self.configurations.load().channels)
 
-    def _episodes(self, firing: Sequence[AlertRow], wanted: AlertFilter) -> Iterator[_Episode]:
-        """Yield the episodes that fire, then those that are over, the newest first."""
-        episodes = [_Episode(row) for row in firing]
-        # The episode to which the next older notification of an alert belongs.
-        current: dict[str, _Episode] = {episode.row.dedup_key: episode for episode in episodes}
-        everything = wanted.since is None and wanted.worker is None and wanted.rule is None
-        for entry in self.alerts.history(limit=HISTORY if everything else LONG_HISTORY):
-            last = entry.notification
-            if last is None:
-                continue
-            episode = current.get(last.dedup_key)
-            if episode is None or (last.status == "resolved" and episode.row.id != last.id):
-                episode = _Episode(_row(last, ended_at=last.at if last.status == "resolved" else None))
-                current[last.dedup_key] = episode
-                episodes.append(episode)
-            episode.attempts[:0] = _attempts(entry, last)
-        yield from episodes
+    def _episodes(
+        self, wanted: AlertFilter, firing: Sequence[AlertRow], limit: int, after: Position | None
+    ) -> Sequence[_Episode]:
+        """Return the episodes that are meant, as many as the page after a position needs."""
+        until = _end_of_page(after)
+        walk = _Walk(wanted, firing, None if until == math.inf else self._newest_id)
+
+        def comes(row: AlertRow) -> bool:
+            return after is None or alert_position(row) > after
+
+        left, last = limit + 1 - sum(comes(episode.row) for episode in walk.found), -math.inf
+        for number, entry in self.alerts.timeline(-math.inf if wanted.since is None else wanted.since, until):
+            if entry.at < last:
+                break
+            ended = walk.take(number, entry)
+            left -= ended is not None and comes(ended.row)
+            # Of those that share a time all are needed: the page sorts them.
+            if left <= 0 and last == -math.inf:
+                last = entry.at
+        return walk.found
+
+    def _newest_id(self, alert_id: str) -> str | None:
+        """Return the id of an alert's newest notification."""
+        recorded = (each.entry.notification for each in self.alerts.recorded(alert_id))
+        return next((notification.id for notification in recorded if notification is not None), None)
+
+    def _completed(self, episode: _Episode) -> AlertRow:
+        """Return the row of an episode with the attempts to deliver each of its notifications."""
+        if not episode.whole:
+            episode.attempts.clear()
+            for _, entry in self.alerts.recorded(episode.row.dedup_key, episode.number):
+                if episode.whole or (entry.notification is not None and not episode.owns(entry.notification)):
+                    break
+                if entry.notification is not None:
+                    episode.take(entry, entry.notification)
+        return episode.row.model_copy(update={"deliveries": tuple(episode.attempts)})
 
     def _firing(self) -> Sequence[AlertRow]:
         alerts = [(alert, alert.last) for alert in self.alerts.open() if alert.last is not None]
@@ -185,6 +272,15 @@ def acknowledgement_row(
     )
 
 
+def _end_of_page(after: Position | None) -> float:
+    """Return the time with which the history begins that comes after a position of ``alert_position``."""
+    if after is None or after[0] != 1:
+        return math.inf
+    if len(after) < 2 or not isinstance(after[1], int | float):
+        raise errors.InvalidInput("position", "is not of this list", "begin with the first page")
+    return -float(after[1])
+
+
 def _attempts(entry: models.HistoryEntry, notification: models.Notification) -> list[DeliveryAttempt]:
     return [
         DeliveryAttempt(
@@ -192,10 +288,6 @@ def _attempts(entry: models.HistoryEntry, notification: models.Notification) -> 
         )
         for attempt in entry.attempts
     ]
-
-
-def _sorted(rows: Iterable[AlertRow]) -> AlertList:
-    return AlertList(alerts=tuple(sorted(rows, key=alert_position)))
 
 
 def alert_position(row: AlertRow) -> Position:

@@ -156,8 +156,7 @@ def alerts(
 ) -> Response:
     """Return the alerts that fire, or all of them, as ``alerts --json``."""
     after = paging.decode("alerts", query.cursor)
-    found = alert_view.list(query.filter(alert_view.now()))
-    rows, following = views.page(found.alerts, views.alert_position, limit=query.limit, after=after)
+    rows, following = alert_view.page(query.filter(alert_view.now()), limit=query.limit, after=after)
     return documents.answer(AlertPage(alerts=rows, next=paging.encode("alerts", following)))
 
 

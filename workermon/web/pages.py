@@ -18,6 +18,8 @@ router = APIRouter(route_class=DishkaSyncRoute, include_in_schema=False)
 
 #: Workers and alerts of a page.
 ROWS, ALERTS = 50, 25
+#: Alerts that are read for the first pages of them.
+FIRST_ALERTS = 1000
 
 #: Columns of the fleet's table; a worker's own page shows every metric.
 COLUMNS = 5
@@ -299,8 +301,9 @@ def alerts_page(
 ) -> Response:
     """Show the alerts that fire, or all; and the silences."""
     every, number = request.query_params.get("state") == "all", page_number(request)
+    limit = max(FIRST_ALERTS, number * ALERTS + 1)
     rows = sorted(
-        alerts.list(views.AlertFilter(state="all" if every else "open")).alerts,
+        alerts.list(views.AlertFilter(state="all" if every else "open"), limit).alerts,
         key=lambda row: (not row.open, row.open and row.severity != "critical"),
     )
     first = min((number - 1) * ALERTS, max(0, (len(rows) - 1) // ALERTS * ALERTS))
@@ -314,6 +317,7 @@ def alerts_page(
         first=first,
         number=first // ALERTS + 1,
         total=len(rows),
+        more=len(rows) == limit,
         silences=silences.list().silences,
     )
 

@@ -6,11 +6,14 @@ local alerts = KEYS[2]             -- hash: version and state of the subject's a
 local configuration = KEYS[3]      -- hash: document and revision
 local pending = KEYS[4]            -- zset: workers to be evaluated
 local open = KEYS[5]               -- zset: ids of open alerts by the beginning of the episode
-local index = KEYS[6]              -- zset: ids of alerts by the time of their last entry
+local timeline = KEYS[6]           -- zset: "<number> <alert>" of each transition, by its time
 local versions = KEYS[7]           -- hash: last version of each rule's notifications
 local outbox = KEYS[8]             -- zset: queues by the time of the next try
 local members = KEYS[9]            -- zset or set: all subjects of this kind; the subject's alerts if there is none
-local entries_at = 10              -- KEYS[entries_at], …: of each transition its alert's history, and if it notifies
+local history = KEYS[10]           -- hash: transitions by number
+local size = KEYS[11]              -- string: their bytes
+local numbers = KEYS[12]           -- string: counts transitions
+local entries_at = 13              -- KEYS[entries_at], …: of each transition the numbers of its alert, and if it notifies
                                    -- the alert's last notification, the set of its queues, and those queues
 local retire = ARGV[1] == '1'      -- also delete the subject
 local subject = ARGV[2]            -- its id
@@ -22,13 +25,13 @@ local token = ARGV[7]
 local state = ARGV[8]
 local at = ARGV[9]
 local feed = ARGV[10]              -- the channel on which notifications are published
-local lifetime = tonumber(ARGV[11]) -- seconds for which history and last notifications are kept
+local lifetime = tonumber(ARGV[11]) -- seconds for which transitions and last notifications are kept
 local alerts_lifetime = ARGV[12]   -- the same of the subject's alerts: '' if they go with the subject, '0' for ever
-local most_entries = tonumber(ARGV[13])
-local most_alerts = tonumber(ARGV[14])
+local most_bytes = tonumber(ARGV[13]) -- of the transitions
+local numbers_prefix = ARGV[14]
 local ledger_prefix = ARGV[15]
 -- How many alerts to open, and of each its id and the beginning; how many to close, and their ids; how many transitions
--- and of each the alert's id, the entry and the number of queues plus 1 (0 if it notifies nobody), and if it notifies
+-- and of each the alert's id, its time, the entry and the number of queues plus 1 (0 if it notifies nobody), and if it notifies
 -- rule, version, id, notification, whether it is published, and the queues' names.
 local changes_at = 16              -- ARGV[changes_at], …
 
@@ -50,6 +53,19 @@ local function key()
   return KEYS[next_key - 1]
 end
 
+-- Return number, alert and time of the oldest transition; nothing if there is none.
+local function oldest()
+  local member, time = unpack(redis.call('ZRANGE', timeline, 0, 0, 'WITHSCORES'))
+  if not member then return end
+  return tonumber(string.sub(member, 1, 15)), string.sub(member, 17), tonumber(time)
+end
+local function forget(number, alert)
+  redis.call('DECRBY', size, redis.call('HSTRLEN', history, number))
+  redis.call('HDEL', history, number)
+  redis.call('ZREM', numbers_prefix .. alert, number)
+  redis.call('ZREM', timeline, string.format('%015d %s', number, alert))
+end
+
 for _ = 1, tonumber(argument()) do
   local alert = argument()
   redis.call('ZADD', open, argument(), alert)
@@ -57,11 +73,13 @@ end
 for _ = 1, tonumber(argument()) do redis.call('ZREM', open, argument()) end
 local notifies = false
 for _ = 1, tonumber(argument()) do
-  local alert, history = argument(), key()
-  redis.call('LPUSH', history, argument())
-  redis.call('LTRIM', history, 0, most_entries - 1)
-  redis.call('EXPIRE', history, lifetime)
-  redis.call('ZADD', index, at, alert)
+  local alert, numbers_of_alert, time, entry = argument(), key(), argument(), argument()
+  local number = redis.call('INCR', numbers)
+  redis.call('HSET', history, number, entry)
+  redis.call('INCRBY', size, #entry)
+  redis.call('ZADD', numbers_of_alert, number, number)
+  redis.call('EXPIRE', numbers_of_alert, lifetime)
+  redis.call('ZADD', timeline, time, string.format('%015d %s', number, alert))
   local queues = tonumber(argument()) - 1
   if queues >= 0 then
     notifies = true
@@ -80,9 +98,15 @@ for _ = 1, tonumber(argument()) do
   end
 end
 if next_key > entries_at then
-  redis.call('ZREMRANGEBYSCORE', index, '-inf', tonumber(at) - lifetime)
-  redis.call('ZREMRANGEBYRANK', index, 0, -1 - most_alerts)
-  redis.call('EXPIRE', index, lifetime)
+  -- Few at a time, so that no commit takes long: as many come in at most.
+  for _ = 1, 100 do
+    local number, alert, time = oldest()
+    if not number or (time >= tonumber(at) - lifetime and tonumber(redis.call('GET', size) or '0') <= most_bytes) then
+      break
+    end
+    forget(number, alert)
+  end
+  for _, name in ipairs({timeline, history, size, numbers}) do redis.call('EXPIRE', name, lifetime) end
 end
 if notifies or retire then redis.call('EXPIRE', versions, lifetime) end
 

@@ -1,0 +1,129 @@
+"""The transitions of all alerts: each has a number, under which its text lies; a timeline and each alert list numbers.
+
+The script that commits a verdict adds to them, and takes the oldest off (scripts/commit_verdict.lua).
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import redis
+
+from workermon import models, ports
+from workermon.on_redis import client, keys, unreadable
+
+#: Transitions read at once: at first, and then.
+_FEW, _MANY = 20, 200
+
+
+def text(at: float, entry: models.HistoryEntry) -> str:
+    """Return an entry as it is stored; ``at`` is when it was recorded."""
+    return f"{at!r} {entry.model_dump_json(by_alias=True, exclude_defaults=True)}"
+
+
+def member(number: int, alert_id: str) -> str:
+    """Return an entry's member of the timeline: those of one time sort by their number."""
+    return f"{number:015d} {alert_id}"
+
+
+def timeline(connection: redis.Redis, since: float, until: float) -> Iterator[ports.Recorded]:
+    """Yield the transitions of all alerts by their time, newest first."""
+    skip, size = 0, _FEW
+    while True:
+        with client.guard(connection):
+            members: Any = connection.zrange(
+                keys.TIMELINE, repr(until), repr(since), desc=True, byscore=True, offset=skip, num=size, withscores=True
+            )  # fmt: skip
+        numbers = (_number(connection, each) for each, _ in members)
+        yield from _read(connection, [number for number in numbers if number is not None])
+        if len(members) < size:
+            return
+        # The next ones begin among those that share the last one's time.
+        last = members[-1][1]
+        skip = sum(at == last for _, at in members) + (skip if last == until else 0)
+        until, size = last, _MANY
+
+
+def recorded(connection: redis.Redis, alert_id: str, number: int | None) -> Iterator[ports.Recorded]:
+    """Yield the transitions of an alert as they were recorded, newest first, from one of them on."""
+    last, size = "+inf" if number is None else str(number), _FEW
+    while True:
+        with client.guard(connection):
+            numbers: Any = connection.zrange(
+                keys.numbers_of(alert_id), last, "-inf", desc=True, byscore=True, offset=0, num=size
+            )
+        yield from _read(connection, [int(each) for each in numbers])
+        if len(numbers) < size:
+            return
+        last, size = f"({int(numbers[-1])}", _MANY
+
+
+def _number(connection: redis.Redis, found: bytes) -> int | None:
+    """Return the number of a member of the timeline; ``None``, and that is noted, if it has none."""
+    if found[:15].isdigit():
+        return int(found[:15])
+    unreadable.note(connection, keys.TIMELINE, "a member has no number")
+    return None
+
+
+def _read(connection: redis.Redis, numbers: Sequence[int]) -> Iterator[ports.Recorded]:
+    """Yield those of these transitions that are still there and can be read."""
+    if not numbers:
+        return
+    with client.guard(connection):
+        texts: Any = connection.hmget(keys.HISTORY_ENTRIES, [str(number) for number in numbers])
+    found: list[tuple[int, models.HistoryEntry]] = []
+    for number, raw in zip(numbers, texts, strict=True):
+        if raw is None:
+            continue
+        name = f"{keys.HISTORY_ENTRIES} {number}"
+        entry = unreadable.parsed(connection, name, models.HistoryEntry, raw.partition(b" ")[2])
+        if entry is not None:
+            found.append((number, entry))
+    joined = _joined(connection, [entry for _, entry in found])
+    for (number, _), entry in zip(found, joined, strict=True):
+        yield ports.Recorded(number, entry)
+
+
+def _joined(connection: redis.Redis, found: Sequence[models.HistoryEntry]) -> list[models.HistoryEntry]:
+    """Return entries with the attempts to deliver their notifications."""
+    alert_ids = list(dict.fromkeys(f"{one.subject}/{one.rule}" for one in found if one.notification))
+    with client.guard(connection), connection.pipeline(transaction=False) as pipe:
+        for alert_id in alert_ids:
+            pipe.zrange(keys.attempts(alert_id), 0, -1)
+        replies = pipe.execute()
+    tried: dict[tuple[str, str], list[models.Attempt]] = {}
+    for alert_id, members in zip(alert_ids, replies, strict=True):
+        for member in members:
+            name, raw = keys.attempts(alert_id), member.partition(b" ")[2]
+            attempt = unreadable.parsed(connection, name, models.Attempt, raw)
+            if attempt is not None:
+                tried.setdefault((alert_id, attempt.notification_id), []).append(attempt)
+    return [
+        one.model_copy(update={"attempts": tuple(tried.get((f"{one.subject}/{one.rule}", notification.id), ()))})
+        if (notification := one.notification)
+        else one
+        for one in found
+    ]
+
+
+def adding(pipe: Any, entries: Sequence[tuple[str, float, models.HistoryEntry]], lifetime: int, after: int = 0) -> None:
+    """Add entries of alerts, the oldest first, to a transaction; ``after`` is the last number before theirs."""
+    if not entries:
+        return
+    numbers: dict[str, dict[str, int]] = collections.defaultdict(dict)
+    texts, times = {}, {}
+    for number, (alert_id, at, entry) in enumerate(entries, after + 1):
+        numbers[alert_id][str(number)] = number
+        texts[str(number)] = text(at, entry)
+        times[member(number, alert_id)] = entry.at
+    pipe.hset(keys.HISTORY_ENTRIES, mapping=texts)
+    pipe.zadd(keys.TIMELINE, times)
+    pipe.incrby(keys.HISTORY_SIZE, sum(len(each.encode()) for each in texts.values()))
+    for alert_id, of_alert in numbers.items():
+        pipe.zadd(keys.numbers_of(alert_id), of_alert)
+        pipe.expire(keys.numbers_of(alert_id), lifetime)
+    for name in (keys.TIMELINE, keys.HISTORY_ENTRIES, keys.HISTORY_SIZE, keys.HISTORY_NUMBERS):
+        pipe.expire(name, lifetime)
