@@ -13,8 +13,8 @@ local members = KEYS[9]            -- zset or set: all subjects of this kind; th
 local history = KEYS[10]           -- hash: transitions by number
 local size = KEYS[11]              -- string: their bytes
 local numbers = KEYS[12]           -- string: counts transitions
-local entries_at = 13              -- KEYS[entries_at], …: of each transition the numbers of its alert, and if it notifies
-                                   -- the alert's last notification, the set of its queues, and those queues
+local entries_at = 13              -- KEYS[entries_at], …: of each transition the numbers of its alert, and if it
+                                   -- notifies the alert's last notification, the set of its queues, and those queues
 local retire = ARGV[1] == '1'      -- also delete the subject
 local subject = ARGV[2]            -- its id
 local incarnation = ARGV[3]        -- '' if there is no hash of the subject itself
@@ -31,8 +31,8 @@ local most_bytes = tonumber(ARGV[13]) -- of the transitions
 local numbers_prefix = ARGV[14]
 local ledger_prefix = ARGV[15]
 -- How many alerts to open, and of each its id and the beginning; how many to close, and their ids; how many transitions
--- and of each the alert's id, its time, the entry and the number of queues plus 1 (0 if it notifies nobody), and if it notifies
--- rule, version, id, notification, whether it is published, and the queues' names.
+-- and of each the alert's id, its time, the entry and the number of queues plus 1 (0 if it notifies nobody), and if it
+-- notifies rule, version, id, notification, whether it is published, and the queues' names.
 local changes_at = 16              -- ARGV[changes_at], …
 
 local present, present_sequence, first_hour, last_hour =
@@ -53,6 +53,13 @@ local function key()
   return KEYS[next_key - 1]
 end
 
+-- Add to a number; what is no number any more becomes `instead`.
+local function add(name, by, instead)
+  local sum = redis.pcall('INCRBY', name, by)
+  if type(sum) == 'number' then return sum end
+  redis.call('SET', name, string.format('%d', instead))
+  return instead
+end
 -- Return number, alert and time of the oldest transition; nothing if there is none.
 local function oldest()
   local member, time = unpack(redis.call('ZRANGE', timeline, 0, 0, 'WITHSCORES'))
@@ -74,9 +81,9 @@ for _ = 1, tonumber(argument()) do redis.call('ZREM', open, argument()) end
 local notifies = false
 for _ = 1, tonumber(argument()) do
   local alert, numbers_of_alert, time, entry = argument(), key(), argument(), argument()
-  local number = redis.call('INCR', numbers)
+  local number = add(numbers, 1, math.floor(tonumber(at) * 1000)) -- above all that were counted
   redis.call('HSET', history, number, entry)
-  redis.call('INCRBY', size, #entry)
+  add(size, #entry, redis.call('HLEN', history) * #entry)
   redis.call('ZADD', numbers_of_alert, number, number)
   redis.call('EXPIRE', numbers_of_alert, lifetime)
   redis.call('ZADD', timeline, time, string.format('%015d %s', number, alert))
@@ -101,7 +108,7 @@ if next_key > entries_at then
   -- Few at a time, so that no commit takes long: as many come in at most.
   for _ = 1, 100 do
     local number, alert, time = oldest()
-    if not number or (time >= tonumber(at) - lifetime and tonumber(redis.call('GET', size) or '0') <= most_bytes) then
+    if not number or (time >= tonumber(at) - lifetime and tonumber(redis.call('GET', size) or '') <= most_bytes) then
       break
     end
     forget(number, alert)
