@@ -347,6 +347,7 @@ class Racing:
     def __init__(self, alerts: ports.Alerts, times: int) -> None:
         self._alerts, self.times = alerts, times
         self.history, self.open, self.retire = alerts.history, alerts.open, alerts.retire
+        self.recorded, self.timeline = alerts.recorded, alerts.timeline
         self.load_standing, self.load_channel = alerts.load_standing, alerts.load_channel
 
     def load(self, worker_ids: Sequence[str]) -> dict[str, ports.Basis[ports.Record]]:
