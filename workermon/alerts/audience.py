@@ -8,31 +8,46 @@ from workermon import models
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Mute:
+    """What keeps an alert from people: a silence (its id), a rule that fires (its name), or both."""
+
+    silenced_by: str | None = None
+    inhibited_by: str | None = None
+
+    @property
+    def fields(self) -> dict[str, str | None]:
+        """Return it as the fields of an alert and of a transition."""
+        return {"silenced_by": self.silenced_by, "inhibited_by": self.inhibited_by}
+
+
+#: Nothing does.
+OPEN = Mute()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Audience:
     """Who is notified of a change of an alert.
 
     ``channels`` are notified now. ``heard`` are all that were notified of the episode by then; they are also notified
-    of its end. ``silenced_by`` is the silence because of which nobody is notified.
+    of its end. ``mute`` is because of what nobody is notified.
     """
 
     channels: tuple[str, ...]
     heard: tuple[str, ...]
-    silenced_by: str | None = None
+    mute: Mute = OPEN
 
 
-def of(
-    rule: models.Rule | None, alert: models.Alert, severity: models.Severity | None, silence: models.Silence | None
-) -> Audience:
+def of(rule: models.Rule | None, alert: models.Alert, severity: models.Severity | None, mute: Mute = OPEN) -> Audience:
     """Return who is notified that an alert has this severity now (``None``: that it is over).
 
     ``alert`` is the alert before the change, ``rule`` is ``None`` if it was removed from the configuration. Whoever was
-    notified that an alert fires is notified of its end, whatever rule or silences say by then.
+    notified that an alert fires is notified of its end, whatever rule, silences and other rules say by then.
     """
     if severity is None:
         channels = _of_the_end(rule, alert)
-        return Audience(channels=channels, heard=(), silenced_by=None if channels else alert.silenced_by)
-    if silence is not None or rule is None:
-        return Audience(channels=(), heard=alert.channels, silenced_by=silence.id if silence else None)
+        return Audience(channels=channels, heard=(), mute=OPEN if channels else of_alert(alert))
+    if mute != OPEN or rule is None:
+        return Audience(channels=(), heard=alert.channels, mute=mute)
     channels = rule.channels(severity)
     heard = tuple(dict.fromkeys((*alert.channels, *channels)))
     if rule.routes is not None:
@@ -41,7 +56,12 @@ def of(
     return Audience(channels=channels, heard=heard)
 
 
+def of_alert(alert: models.Alert) -> Mute:
+    """Return what kept an alert from people."""
+    return Mute(silenced_by=alert.silenced_by, inhibited_by=alert.inhibited_by)
+
+
 def _of_the_end(rule: models.Rule | None, alert: models.Alert) -> tuple[str, ...]:
-    if alert.silenced_by is not None or alert.channels:
+    if alert.muted or alert.channels:
         return alert.channels
     return rule.notify if rule is not None and rule.routes is None else ()

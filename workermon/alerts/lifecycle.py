@@ -1,8 +1,8 @@
 """Pure: the life of an alert, whatever its subject: what an evaluation opens, changes, resolves, or only records.
 
 An evaluation says how it stands with a rule; people were notified how it stood. They are notified again if the two
-differ, if more joins what they know of, if an alert begins to flap or has held still, and if a silence that kept it
-from them is over. Everything else is recorded only.
+differ, if more joins what they know of, if an alert begins to flap or has held still, and if what kept it from them is
+over: a silence, or another rule that inhibits it. Everything else is recorded only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workermon import models, ports, rules
@@ -43,6 +43,7 @@ class VerdictBuilder:
     """A verdict in the making: the evaluations of one subject's rules, applied one after the other.
 
     ``at`` is when it is made, in seconds; ``active_silences`` are those in force, ``kinds`` the kinds of rules.
+    ``others`` are the alerts of other subjects, by their rules, that may inhibit this one's.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class VerdictBuilder:
         at: float,
         active_silences: Sequence[models.Silence] = (),
         kinds: rules.Kinds = rules.KINDS,
+        others: Mapping[str, models.Alert] | None = None,
     ) -> None:
         self.basis, self.at, self._active_silences, self.kinds = basis, at, active_silences, kinds
+        self._others = others or {}
         self.alerts: dict[str, models.Alert] = {}
         self.transitions: list[ports.RecordedTransition] = []
         self.channels: dict[str, tuple[str, ...]] = {}
@@ -62,11 +65,24 @@ class VerdictBuilder:
         """Return what the verdict is about."""
         return subject.of(self.basis)
 
-    def silence_of(self, rule: str) -> models.Silence | None:
-        """Return the silence that mutes a rule's alert now."""
-        if not self._active_silences:
-            return None
-        return silences.muting(self._active_silences, self.subject.alert_id(rule), self.subject.worker, self.at)
+    def mute_of(self, rule: models.Rule) -> audience.Mute:
+        """Return what keeps a rule's alert from people now: a silence, or the first rule that fires and inhibits it.
+
+        The rules that inhibit it are evaluated before it.
+        """
+        silence = None
+        if self._active_silences:
+            alert_id = self.subject.alert_id(rule.name)
+            silence = silences.muting(self._active_silences, alert_id, self.subject.worker, self.at)
+        if silence is None and not rule.inhibited_by:
+            return audience.OPEN
+        alerts = ((name, self.inhibitor(name)) for name in rule.inhibited_by)
+        firing = (name for name, alert in alerts if alert is not None and alert.rule_state.severity is not None)
+        return audience.Mute(silenced_by=silence.id if silence else None, inhibited_by=next(firing, None))
+
+    def inhibitor(self, rule: str) -> models.Alert | None:
+        """Return the alert of a rule that may inhibit others: of this subject, or of one that it belongs to."""
+        return self.alerts.get(rule) or self._others.get(rule)
 
     def next_version(self, rule: str) -> int:
         """Return the version of an alert's next notification; it keeps growing over a subject's incarnations."""
@@ -82,13 +98,13 @@ class VerdictBuilder:
 class _AlertContext:
     """An evaluation of which people are notified.
 
-    ``silence`` is the one that mutes the alert, ``after`` the alert as it is evaluated now. ``begins`` and ``ends``:
+    ``mute`` is what keeps the alert from people, ``after`` the alert as it is evaluated now. ``begins`` and ``ends``:
     people are notified that it flaps, or that it no longer does.
     """
 
     judgement: Judgement
     stand: flapping.Stand
-    silence: models.Silence | None
+    mute: audience.Mute
     after: models.Alert
     begins: bool
     ends: bool
@@ -109,15 +125,16 @@ class _Announcement:
 
 def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
     """Apply an evaluation; people are notified if the present is not what they were notified of last."""
+    mute = builder.mute_of(judgement.rule)
+    unmuted = judgement.alert.muted and mute == audience.OPEN and judgement.rule_state.severity is not None
+    judgement = judgement if unmuted else _still_muted(judgement, mute)
     alert, rule_state = judgement.alert, judgement.rule_state
-    silence = builder.silence_of(alert.rule)
-    unsilenced = alert.silenced_by is not None and silence is None and rule_state.severity is not None
     stand = _stand(judgement)
-    if stand.flaps and not unsilenced and not flapping.notifies(alert, rule_state.severity):
+    if stand.flaps and not unmuted and not flapping.notifies(alert, rule_state.severity):
         _damp(builder, judgement)
         return
     begins, ends = stand.flaps and not alert.flapping_notified, alert.flapping and not stand.flaps
-    late = unsilenced and rule_state.severity == alert.notified_severity
+    late = unmuted and rule_state.severity == alert.notified_severity
     unchanged = rule_state is alert.rule_state and rule_state.severity == alert.notified_severity
     if unchanged and not (late or begins or ends):
         builder.alerts[alert.rule] = alert
@@ -125,16 +142,21 @@ def apply(builder: VerdictBuilder, judgement: Judgement) -> None:
     after = _after(judgement, stand)
     announcement = None
     if begins or (ends and alert.flapping_notified) or _differs(judgement):
-        context = _AlertContext(
-            judgement=judgement, stand=stand, silence=silence, after=after, begins=begins, ends=ends
-        )
+        context = _AlertContext(judgement=judgement, stand=stand, mute=mute, after=after, begins=begins, ends=ends)
         announcement = _changed(builder, context)
     elif late:
-        announcement = _unsilenced(builder, judgement)
+        announcement = _unmuted(builder, judgement)
     if announcement is None:
         _record(builder, after, judgement.transitions)
     else:
         _publish(builder, after, judgement.transitions, announcement)
+
+
+def _still_muted(judgement: Judgement, mute: audience.Mute) -> Judgement:
+    """Return an evaluation whose alert says what keeps it from people now, if something did before."""
+    if not judgement.alert.muted or mute == audience.OPEN or mute == audience.of_alert(judgement.alert):
+        return judgement
+    return dataclasses.replace(judgement, alert=judgement.alert.model_copy(update=mute.fields))
 
 
 def record_only(builder: VerdictBuilder, judgement: Judgement, reason: str) -> None:
@@ -195,7 +217,7 @@ def _close(
         if before is not None:
             builder.transitions.append(ports.RecordedTransition(alert.rule, transition, None))
         return after
-    notified = audience.of(rule, alert, None, None)
+    notified = audience.of(rule, alert, None)
     details = message.Details(
         version=builder.next_version(alert.rule),
         since=when if alert.since is None else alert.since,
@@ -203,7 +225,7 @@ def _close(
         created_at=builder.at,
     )
     notification = message.resolution(builder.subject, alert, transition, details)
-    transition = transition.model_copy(update={"silenced_by": notified.silenced_by})
+    transition = transition.model_copy(update=notified.mute.fields)
     builder.transitions.append(ports.RecordedTransition(alert.rule, transition, notification))
     builder.channels[alert.rule] = notified.channels
     return after.model_copy(update={"version": notification.version, "last": notification})
@@ -296,9 +318,9 @@ def _changed(builder: VerdictBuilder, context: _AlertContext) -> _Announcement:
     deciding = _deciding(context)
     transition = _without_transition(builder, context) if deciding is None else deciding
     notification = _notification(builder, context, transition)
-    notified = audience.of(judgement.rule, judgement.alert, judgement.rule_state.severity, context.silence)
-    if transition.damped or notified.silenced_by is not None:
-        transition = transition.model_copy(update={"damped": False, "silenced_by": notified.silenced_by})
+    notified = audience.of(judgement.rule, judgement.alert, judgement.rule_state.severity, context.mute)
+    if transition.damped or notified.mute != audience.OPEN:
+        transition = transition.model_copy(update={"damped": False, **notified.mute.fields})
     return _Announcement(replaces=deciding, transition=transition, notification=notification, audience=notified)
 
 
@@ -366,15 +388,14 @@ def _notification(
     return notification
 
 
-def _unsilenced(builder: VerdictBuilder, judgement: Judgement) -> _Announcement | None:
-    """Return what nobody was notified of under a silence that is over now."""
+def _unmuted(builder: VerdictBuilder, judgement: Judgement) -> _Announcement | None:
+    """Return what nobody was notified of because of a silence or another rule that is over now."""
     alert = judgement.alert
     severity = alert.notified_severity
     if alert.last is None or severity is None:
         return None
-    transition = models.Transition(
-        at=math.floor(builder.at), before=severity, after=severity, reason=message.unsilenced(alert)
-    )
+    reason = message.unmuted(alert, _ended_at(builder, alert.inhibited_by))
+    transition = models.Transition(at=math.floor(builder.at), before=severity, after=severity, reason=reason)
     details = message.Details(
         kind=builder.kinds.get(alert.last.kind),
         version=builder.next_version(alert.rule),
@@ -384,9 +405,16 @@ def _unsilenced(builder: VerdictBuilder, judgement: Judgement) -> _Announcement 
     return _Announcement(
         replaces=None,
         transition=transition,
-        notification=message.repeated(alert.last, alert, details),
-        audience=audience.of(judgement.rule, alert, severity, None),
+        notification=message.repeated(alert.last, reason, details),
+        audience=audience.of(judgement.rule, alert, severity),
     )
+
+
+def _ended_at(builder: VerdictBuilder, rule: str | None) -> float:
+    """Return when a rule stopped inhibiting: when its alert resolved, or now if it does not apply any more."""
+    alert = None if rule is None else builder.inhibitor(rule)
+    trail = () if alert is None else alert.rule_state.trail
+    return trail[-1].at if trail and trail[-1].severity is None else builder.at
 
 
 # --- what is written ---------------------------------------------------------------------------------------------
@@ -405,7 +433,7 @@ def _publish(
         "notified_severity": severity,
         "last": announcement.notification,
         "channels": notified.heard,
-        "silenced_by": None if severity is None else notified.silenced_by,
+        **(audience.OPEN if severity is None else notified.mute).fields,
     }
     builder.channels[alert.rule] = notified.channels
     if announcement.replaces is None:

@@ -146,12 +146,11 @@ def resolution(
     )
 
 
-def repeated(last: models.Notification, alert: models.Alert, details: Details) -> models.Notification:
-    """Return the notification that nobody got under a silence which is over now; its id stays that of the transition.
+def repeated(last: models.Notification, reason: str, details: Details) -> models.Notification:
+    """Return the notification that nobody got until now, with the reason; its id stays that of the transition.
 
     How long something was ahead when it was first written is left out, because it is read later.
     """
-    reason = unsilenced(alert)
     return last.model_copy(
         update={
             "version": details.version,
@@ -166,6 +165,8 @@ def _condition_since(details: Details) -> str:
     return models.rfc3339(details.since if details.condition_since is None else details.condition_since)
 
 
-def unsilenced(alert: models.Alert) -> str:
-    """Say why an alert that was silenced notifies only now."""
+def unmuted(alert: models.Alert, until: float) -> str:
+    """Say why an alert that was muted notifies only now; ``until`` is when the rule that inhibited it ended."""
+    if alert.inhibited_by is not None:
+        return f"it was inhibited by {alert.inhibited_by} until {models.rfc3339(until)}, and it still fires"
     return f"the silence {alert.silenced_by} is over, and it still fires"

@@ -107,6 +107,8 @@ def _summary(alert: views.AlertRow) -> str:
 def _marks(alert: views.AlertRow) -> Iterator[str]:
     if alert.silenced_by:
         yield "(silenced)"
+    elif alert.inhibited_by:
+        yield "(inhibited)"
     elif alert.acked_by:
         yield "(acknowledged)"
     if alert.flapping:
@@ -238,6 +240,8 @@ def _rule_lines(rule: views.RuleExplanation) -> Iterator[str]:
         yield f"  flapping {_flapping(rule.flapping)}"
     for silence in rule.silences:
         yield _silence_line(silence)
+    if rule.inhibited_by:
+        yield f"  inhibited by {rule.inhibited_by}, which fires"
     for label, text in rule.lines:
         yield f"  {label:<8} {text}"
     for turn in rule.history:
@@ -252,7 +256,7 @@ def _state(rule: views.RuleExplanation) -> str:
     """Return a rule's state in words, and what people were last notified of."""
     if rule.state == "ok":
         return "not firing" + ("; the last notification says that it fires" if rule.notified else "")
-    silenced = ", but not of the present state" if rule.notified and rule.silenced_by else ""
+    silenced = ", but not of the present state" if rule.notified and (rule.silenced_by or rule.inhibited_by) else ""
     notified = "notified" if rule.notified else "not notified"
     return f"{rule.state}{_since(rule.condition_since, rule.since)}; {notified}{silenced}"
 
@@ -272,6 +276,8 @@ def _turn_lines(turn: views.Turn) -> Iterator[str]:
         yield "    not notified: flapping"
     elif turn.silenced_by:
         yield f"    not notified: silence {turn.silenced_by}"
+    elif turn.inhibited_by:
+        yield f"    not notified: inhibited by {turn.inhibited_by}"
     elif not turn.notified:
         yield "    not notified"
     for delivery in turn.deliveries:

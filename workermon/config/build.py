@@ -36,7 +36,7 @@ def build(sections: grammar.Grammar, source: str, channel_types: channels.Types,
         cases={rule.name: cases for rule, cases in read if cases},
     )
     _check_names(file, read)
-    _check_operands(file.rules or (), kinds)
+    _check_others(file.rules or (), kinds)
     if file.collect is not None:
         _check_lateness(file.collect)
     return file
@@ -58,22 +58,32 @@ def _check_names(file: File, read: Iterable[rules.Read]) -> None:
             raise problems.Mistake(f"workers[{place}].name", "is the id of another instance", "choose another name")
 
 
-def _check_operands(given: Sequence[models.Rule], kinds: Kinds) -> None:
+def _check_others(given: Sequence[models.Rule], kinds: Kinds) -> None:
     """Refuse a name of another rule that there is not, and rules that wait for one another."""
     names = {rule.name for rule in given}
     for place, rule in enumerate(given):
-        kind = kinds[rule.kind]
-        for name in kind.operands(rule):
+        others = names - {rule.name}
+        for name in kinds[rule.kind].operands(rule):
             if name not in names:
-                key, offset = kind.operand_place(rule, name)
-                todo = errors.nearest(name, names - {rule.name})
-                raise problems.Mistake(f"rules[{place}].{key}", f"{name} is not a known rule", todo, offset)
+                path, offset = _place_of(rule, name, kinds)
+                raise problems.Mistake(
+                    f"rules[{place}].{path}", f"{name} is not a known rule", errors.nearest(name, others), offset
+                )
+        for number, name in enumerate(rule.inhibited_by):
+            _check_known(f"rules[{place}].inhibited_by[{number}]", name, {*names, *catalogue.OF_ACCOUNT}, "rule")
     circle = cycle(given, looks_at(kinds))
     if circle is not None:
         place = next(place for place, rule in enumerate(given) if rule.name == circle[0])
-        key, offset = kinds[given[place].kind].operand_place(given[place], circle[1])
+        path, offset = _place_of(given[place], circle[1], kinds)
         why = f"goes round in a circle: {' -> '.join(circle)}"
-        raise problems.Mistake(f"rules[{place}].{key}", why, "take one of them out", offset)
+        raise problems.Mistake(f"rules[{place}].{path}", why, "take one of them out", offset)
+
+
+def _place_of(rule: models.Rule, name: str, kinds: Kinds) -> tuple[str, int | None]:
+    """Return the path below a rule that names another one, and the place in the text there."""
+    if name in kinds[rule.kind].operands(rule):
+        return kinds[rule.kind].operand_place(rule, name)
+    return f"inhibited_by[{rule.inhibited_by.index(name)}]", None
 
 
 def _check_unique(section: str, key: str, values: Iterable[str | None]) -> None:

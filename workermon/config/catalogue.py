@@ -105,6 +105,9 @@ DEFAULT_CHANNELS: dict[str, Channel] = {section.LOG: Channel(name=section.LOG, t
 #: channel, the budget, records that cannot be read.
 STANDING = ("collector", LOST_METRICS, DELIVERY, BUDGET, RECORDS)
 
+#: Those of an account and region, which may inhibit the rules of its workers.
+OF_ACCOUNT = ("collector", LOST_METRICS)
+
 #: The configuration without a config file (docs/reference/config-file.md lists it).
 DEFAULT = Configuration(
     rules=(

@@ -127,6 +127,8 @@ def rule_table(rule: models.Rule, kinds: Kinds) -> Table:
     notify = rule.notify if rule.routes is None else rule.routes
     if rule.warmup is not None:
         found["warmup"] = fields.written(rule.warmup)
+    if rule.inhibited_by:
+        found["inhibited_by"] = rule.inhibited_by
     labels = {"labels": rule.labels} if rule.labels else {}
     return {**found, **labels, "notify": notify, **models.annotations_of(rule)}
 

@@ -61,6 +61,7 @@ def read(place: int, given: Mapping[str, Any], kinds: rules.Kinds) -> Read:
         options=options.model_dump(mode="json", exclude_defaults=True),
         labels=keys.labels,
         flapping=getattr(keys, "flapping", None),
+        inhibited_by=tuple(dict.fromkeys(keys.inhibited_by)),
         **{name: getattr(keys, name) for name in (*models.ANNOTATIONS, "warmup")},
         **_notified(keys),
     )

@@ -173,7 +173,14 @@ class _Run:
     def _judge(
         self, case: worker.Case, series: worker.SeriesByMetric, context: worker.Context
     ) -> lifecycle.VerdictBuilder | None:
-        builder = lifecycle.VerdictBuilder(case.basis, self._stage.now(), context.active_silences, self._stage.kinds)
+        account = context.accounts.get(case.basis.record.worker.scope.key)
+        builder = lifecycle.VerdictBuilder(
+            case.basis,
+            self._stage.now(),
+            context.active_silences,
+            self._stage.kinds,
+            None if account is None else account.alerts,
+        )
         try:
             worker.judge(builder, case, series, context)
         except Exception:

@@ -57,7 +57,8 @@ class Transition(Frozen):
     ``points`` are those of the window that decided, ``count`` how many of how many of its slots did (``2 of 3``).
     ``correction``: a revised past, not something new; ``withdrawn``: it takes back one that was recorded, and its
     points, value, threshold and count are the present ones; ``present`` is the newest datapoint then.
-    ``silenced_by``: the silence because of which nobody was notified. ``damped``: the alert was flapping. ``cause`` is
+    ``silenced_by``: the silence because of which nobody was notified; ``inhibited_by``: the rule because of which.
+    ``damped``: the alert was flapping. ``cause`` is
     what EC2, AWS or a channel says of it; ``key`` names the transition if its time alone does not.
     ``condition_since`` is when the condition began that made it fire, such as the time of the first datapoint beyond
     the threshold; ``None``: at ``at``.
@@ -75,10 +76,16 @@ class Transition(Frozen):
     present: Datapoint | None = None
     reason: str = ""
     silenced_by: str | None = None
+    inhibited_by: str | None = None
     damped: bool = False
     cause: str | None = None
     key: str | None = None
     condition_since: int | None = None
+
+    @property
+    def muted(self) -> bool:
+        """Tell whether a silence or another rule kept it from people."""
+        return self.silenced_by is not None or self.inhibited_by is not None
 
 
 class Alert(Frozen):
@@ -86,9 +93,10 @@ class Alert(Frozen):
 
     ``version`` counts the notifications of this ``dedup_key``; ``since`` is when the present episode began, and
     ``condition_since`` when the condition did that made it fire; ``channels`` were notified of it, and are notified of
-    its end. ``silenced_by``: the silence because of which nobody was notified of the present severity; that happens
-    when the silence is over. ``flapping``: its transitions are damped; ``flapping_notified``: people were notified of
-    that, and are notified again when it has held still.
+    its end. ``silenced_by``: the silence because of which nobody was notified of the present severity,
+    ``inhibited_by``: the rule because of which nobody was. That happens when both are over.
+    ``flapping``: its transitions are damped; ``flapping_notified``: people were notified of that, and are notified
+    again when it has held still.
     """
 
     rule: str
@@ -100,6 +108,7 @@ class Alert(Frozen):
     last: Notification | None = None
     channels: tuple[str, ...] = ()
     silenced_by: str | None = None
+    inhibited_by: str | None = None
     flapping: bool = False
     flapping_notified: bool = False
 
@@ -107,6 +116,11 @@ class Alert(Frozen):
     def open(self) -> bool:
         """Tell whether people were last notified that it fires."""
         return self.notified_severity is not None
+
+    @property
+    def muted(self) -> bool:
+        """Tell whether a silence or another rule keeps it from people."""
+        return self.silenced_by is not None or self.inhibited_by is not None
 
 
 class HistoryEntry(Frozen):

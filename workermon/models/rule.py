@@ -49,7 +49,7 @@ class Rule(Frozen):
     values if it cannot be derived. ``severity`` is that of a rule without thresholds. ``notify`` are all channels;
     ``routes`` says which severities each of them is notified of, if not of all. ``description``, ``runbook`` (an
     address) and ``owner`` are for whoever is notified. ``warmup``: no slot counts that begins within so many seconds
-    after the worker started running.
+    after the worker started running. While a rule of ``inhibited_by`` fires, nobody is notified.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Rule(Frozen):
     runbook: str | None = None
     owner: str | None = None
     warmup: int | None = None
+    inhibited_by: tuple[str, ...] = ()
 
     def without_warmup(self) -> Rule:
         """Return the rule as it holds for a worker of which nobody knows when it started."""

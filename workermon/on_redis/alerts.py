@@ -308,6 +308,6 @@ def _transitions(verdict: ports.Verdict) -> tuple[list[str], list[lua.Value]]:
         queues = [keys.queue(alert_id, channel) for channel in dict.fromkeys(verdict.channels.get(rule, ()))]
         names += [keys.last(alert_id), keys.queues(alert_id), *(f"{keys.QUEUE}{queue}" for queue in queues)]
         text = notification.model_dump_json(by_alias=True)
-        published = int(transition.silenced_by is None)
+        published = int(not transition.muted)
         arguments += [len(queues) + 1, rule, notification.version, notification.id, text, published, *queues]
     return names, arguments

@@ -30,7 +30,7 @@ def kind_of(given: Mapping[str, object], kinds: Kinds = KINDS) -> Kind[Any]:
 
 def looks_at(kinds: Kinds = KINDS) -> Callable[[models.Rule], tuple[str, ...]]:
     """Return what returns the names of the rules that have to be evaluated before a rule."""
-    return lambda rule: kinds[rule.kind].operands(rule)
+    return lambda rule: (*kinds[rule.kind].operands(rule), *rule.inhibited_by)
 
 
 def owe_end(

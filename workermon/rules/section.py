@@ -89,3 +89,4 @@ class RuleSection(fields.Section):
     runbook: models.Runbook | None = None
     owner: models.Text | None = None
     warmup: fields.Duration | None = None
+    inhibited_by: tuple[fields.Name, ...] = ()

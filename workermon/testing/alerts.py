@@ -154,7 +154,7 @@ class MemoryAlerts:
             for channel in dict.fromkeys(verdict.channels.get(rule, ())):
                 waiting = store.queues.setdefault((alert_id, channel), memory.NotificationQueue(retry_at=verdict.at))
                 waiting.waiting.append(notification)
-            if transition.silenced_by is None:
+            if not transition.muted:
                 store.publish(f"{store.channel}:alerts", notification.model_dump_json(by_alias=True))
         if verdict.transitions:
             self._forget(verdict.at - self._lifetime())

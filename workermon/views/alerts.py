@@ -43,6 +43,7 @@ class AlertRow(models.Notification):
     ended_at: str | None
     acked_by: str | None
     silenced_by: str | None
+    inhibited_by: str | None
     flapping: bool
     channels: tuple[str, ...]
     deliveries: tuple[DeliveryAttempt, ...] | None = Field(default=None, exclude_if=absent)
@@ -255,6 +256,7 @@ class AlertView:
                     channels=alert.channels,
                     acked_by=seen.by if seen is not None and seen.since == alert.since else None,
                     silenced_by=_silenced_by(alert, last, silences, at),
+                    inhibited_by=alert.inhibited_by,
                 )
             )
         return rows
@@ -314,6 +316,7 @@ def _row(notification: models.Notification, **fields: Any) -> AlertRow:
         "acked_by": None,
         "channels": (),
         "silenced_by": None,
+        "inhibited_by": None,
         "flapping": False,
     }
     return AlertRow.model_construct(**{**dict(notification), **about, **fields})

@@ -64,6 +64,7 @@ class RuleExplanation(Document):
     latched: tuple[models.Severity, ...]
     notified: models.Severity | None
     silenced_by: str | None
+    inhibited_by: str | None
     since: Time | None
     condition_since: Time | None
     cursor: Time | None
@@ -216,6 +217,7 @@ class Explanation:
             latched=tuple(severity for bit, severity in enumerate(models.SEVERITIES) if latched & (1 << bit)),
             notified=alert.notified_severity if alert.channels else None,
             silenced_by=alert.silenced_by,
+            inhibited_by=alert.inhibited_by,
             since=alert.since,
             condition_since=alert.since if alert.condition_since is None else alert.condition_since,
             cursor=rule_state.cursor,

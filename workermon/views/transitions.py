@@ -45,6 +45,7 @@ class Turn(Document):
     damped: bool
     notified: bool
     silenced_by: str | None
+    inhibited_by: str | None
     notification: str | None
     deliveries: tuple[Delivery, ...]
 
@@ -85,7 +86,7 @@ def turns(entries: Iterable[models.HistoryEntry]) -> tuple[Turn, ...]:
 
 
 def _turn(transition: models.Transition, entry: models.HistoryEntry) -> Turn:
-    silenced = transition.silenced_by is not None
+    muted = transition.muted
     return Turn(
         at=transition.at,
         before=transition.before or "ok",
@@ -97,13 +98,14 @@ def _turn(transition: models.Transition, entry: models.HistoryEntry) -> Turn:
         points=tuple(Point(at=at, value=value) for at, value in transition.points),
         correction=transition.correction,
         damped=transition.damped,
-        notified=entry.notification is not None and not silenced,
+        notified=entry.notification is not None and not muted,
         silenced_by=transition.silenced_by,
+        inhibited_by=transition.inhibited_by,
         notification=None if entry.notification is None else entry.notification.id,
         # The notification sent at the end of a silence has the id of the transition that the silence kept back; its
-        # attempts are shown there.
+        # attempts are shown there. So it is with a rule that inhibited it.
         deliveries=()
-        if silenced
+        if muted
         else tuple(
             Delivery(
                 channel=attempt.channel,

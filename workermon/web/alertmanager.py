@@ -171,9 +171,9 @@ def _alert(row: views.AlertRow, now: float, base: str) -> dict[str, Any]:
         "generatorURL": f"{base}{place}",
         "receivers": [{"name": channel} for channel in row.channels],
         "status": {
-            "state": "suppressed" if row.silenced_by else "active",
+            "state": "suppressed" if row.silenced_by or row.inhibited_by else "active",
             "silencedBy": [row.silenced_by] if row.silenced_by else [],
-            "inhibitedBy": [],
+            "inhibitedBy": [row.inhibited_by] if row.inhibited_by else [],
             "mutedBy": [],
         },
     }

@@ -1,0 +1,202 @@
+"""A rule that fires inhibits others: they are evaluated and recorded, and notify when it is over if they still fire."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.evaluating import ID, MINUTE, T0, Site
+from tests.support.rules import changed
+from workermon import config, errors, models, testing, views
+from workermon.config import export
+from workermon.models import Count, Levels, Rule
+from workermon.rules import threshold
+
+ONCE = {"breach": Count(m=1, n=1), "recover": Count(m=1, n=1), "notify": ("ops",)}
+HIGH = threshold.KIND.rule(name="cpu-high", metric="cpu_utilization", above=Levels(critical=90), **ONCE)
+DOWN = threshold.KIND.rule(name="down", metric="status_check_failed", above=Levels(critical=0), **ONCE)
+INHIBITED = changed(HIGH, inhibited_by=("down",))
+ALERT = f"{ID}/cpu-high"
+
+
+def site_with(*rules: Rule) -> Site:
+    """Return a monitored worker whose rules notify the channel ops."""
+    site = Site(*rules)
+    site.change(channels={"ops": models.Channel(name="ops", type="log")})
+    return site
+
+
+def step(site: Site, minute: int, cpu: float, *, down: bool) -> None:
+    """Collect a minute, evaluate and deliver; both rules decide by values that are known at once."""
+    at = T0 + MINUTE * minute
+    site.collected(at + 3 * MINUTE, {at: cpu}, failed=down)
+    site.evaluate()
+    site.deliver()
+
+
+def told(site: Site, rule: str = "cpu-high") -> list[tuple[str, str | None]]:
+    """Return what reached people, as status and reason."""
+    return [(one.status, one.reason) for one in site.received if one.rule == rule]
+
+
+def test_it_is_recorded_and_notifies_nobody() -> None:
+    """While the other fires it is open, recorded, marked in the list and in ``why``, and nobody is notified."""
+    site = site_with(INHIBITED, DOWN)  # it stands before the rule that inhibits it
+    step(site, 0, 10, down=True)
+    step(site, 1, 95, down=True)
+    assert told(site) == []
+    assert [status for status, _ in told(site, "down")] == ["firing"]
+    assert site.alert().inhibited_by == "down"
+    [row] = [row for row in site.get(views.AlertView).list().alerts if row.rule == "cpu-high"]
+    assert (row.inhibited_by, row.silenced_by, row.open, row.channels) == ("down", None, True, ())
+    (record,) = site.workers.get([ID]).values()
+    [shown] = site.get(views.Explanation).why(record, "cpu-high").rules
+    assert (shown.inhibited_by, shown.notified, shown.state) == ("down", None, "critical")
+    assert (shown.history[0].inhibited_by, shown.history[0].notified) == ("down", False)
+
+
+def test_both_at_once() -> None:
+    """If both fire in the same evaluation it is inhibited, wherever it stands in the file."""
+    for order in ((INHIBITED, DOWN), (DOWN, INHIBITED)):
+        site = site_with(*order)
+        step(site, 0, 95, down=True)
+        assert (told(site), site.alert().inhibited_by) == ([], "down")
+
+
+def test_it_notifies_when_the_other_is_over() -> None:
+    """If it still fires then, people are notified with the reason, once, and of its end."""
+    site = site_with(INHIBITED, DOWN)
+    for minute, (cpu, down) in enumerate([(95, True), (95, True), (95, False), (95, False), (10, False)]):
+        step(site, minute, cpu, down=down)
+    until = site.alert("down").rule_state.trail[-1].at
+    assert told(site) == [
+        ("firing", f"it was inhibited by down until {models.rfc3339(until)}, and it still fires"),
+        ("resolved", None),
+    ]
+    assert site.alert().inhibited_by is None
+
+
+def test_nobody_hears_of_what_is_over_by_then() -> None:
+    """If it resolves while it is inhibited, nobody hears of either."""
+    site = site_with(INHIBITED, DOWN)
+    for minute, (cpu, down) in enumerate([(95, True), (95, True), (10, True), (10, True), (10, False)]):
+        step(site, minute, cpu, down=down)
+    assert told(site) == []
+    assert [one.transition.inhibited_by for one in site.alerts.history(ALERT)] == ["down", "down"]
+
+
+def test_what_was_notified_goes_on() -> None:
+    """An alert that people know of is not called back, and its end is notified while the other fires."""
+    site = site_with(INHIBITED, DOWN)
+    for minute, (cpu, down) in enumerate([(95, False), (95, True), (10, True)]):
+        step(site, minute, cpu, down=down)
+    assert [status for status, _ in told(site)] == ["firing", "resolved"]
+
+
+def test_a_rule_that_is_removed_inhibits_no_more() -> None:
+    """If the other rule is taken out of the file, what it kept from people notifies."""
+    site = site_with(INHIBITED, DOWN)
+    step(site, 0, 95, down=True)
+    site.change(rules=(HIGH,))
+    step(site, 1, 95, down=True)
+    assert [status for status, _ in told(site)] == ["firing"]
+
+
+def test_collection_of_the_account_inhibits() -> None:
+    """The alert of the worker's account and region inhibits as a rule of the worker does."""
+    site = site_with(changed(HIGH, inhibited_by=("collector",)))
+    failing = models.CollectionError(kind="access-denied", message="no", at=T0)
+    for minute in range(5):
+        site.accounts.note(site.worker.scope.key, T0 + minute * MINUTE, MINUTE, failing)
+    at = T0 + MINUTE
+    site.collected(at + 3 * MINUTE, {at: 95.0})
+    site.clock.now = T0 + 5 * MINUTE
+    site.evaluate()
+    assert site.alerts.load_standing().accounts[site.worker.scope.key].alerts["collector"].open
+    assert site.alert().inhibited_by == "collector"
+
+
+WORLD = st.lists(st.tuples(st.sampled_from([10.0, 95.0]), st.booleans(), st.booleans()), min_size=1, max_size=14)
+
+
+@settings(max_examples=60, deadline=None)
+@given(WORLD, st.booleans())
+def test_people_hear_what_a_plain_model_says(world: list[tuple[float, bool, bool]], first: bool) -> None:
+    """Whatever both rules and a silence do, people hear of an alert once nothing mutes it, and of its end."""
+    site = site_with(*((INHIBITED, DOWN) if first else (DOWN, INHIBITED)))
+    expected, heard, fired = list[str](), False, False
+    for minute, (cpu, down, silenced) in enumerate(world):
+        site.silences.remove(["s"])
+        if silenced:
+            ends = T0 + 100 * MINUTE
+            site.silences.add(models.Silence(id="s", rule="cpu-high", begins=T0, ends=ends, reason="x", by="y"))
+        step(site, minute, cpu, down=down)
+        fires = site.alert().rule_state.severity is not None
+        muted = silenced or site.alert("down").rule_state.severity is not None
+        if fires and not heard and not muted:
+            expected.append("firing")
+            heard = True
+        elif fired and not fires and heard:
+            expected.append("resolved")
+            heard = False
+        fired = fires
+        alert = site.alert()
+        assert bool(alert.inhibited_by or alert.silenced_by) == (fires and not heard)
+    assert [status for status, _ in told(site)] == expected
+
+
+# --- the config file ---------------------------------------------------------------------------------------------
+
+FILE = """
+[[rules]]
+name = "down"
+metric = "status_check_failed"
+above = { critical = 0 }
+
+[[rules]]
+name = "cpu-high"
+metric = "cpu_utilization"
+above = { critical = 90 }
+inhibited_by = ["down", "collector"]
+"""
+
+
+def made(text: str = FILE) -> models.Configuration:
+    """Return what a file puts in force."""
+    return config.to_configuration(testing.parser().parse(text, "f.toml"), config.DEFAULT)
+
+
+def test_a_file_says_it() -> None:
+    """The key is read, exported as it was, and takes rules of the account, too."""
+    configuration = made()
+    assert configuration.rules[1].inhibited_by == ("down", "collector")
+    assert made(export.text(configuration, ())).rules == configuration.rules
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            '"collector"]',
+            '"dow"]',
+            "line 11, column 25: rules[1].inhibited_by[1]: dow is not a known rule; did you mean down?",
+        ),
+        ('"down", "collector"', '"cpu-high"', "goes round in a circle: cpu-high -> cpu-high"),
+        (
+            "above = { critical = 0 }",
+            'above = { critical = 0 }\ninhibited_by = ["cpu-high"]',
+            "line 6, column 17: rules[0].inhibited_by[0]: goes round in a circle: down -> cpu-high -> down",
+        ),
+        (
+            'metric = "status_check_failed"\nabove = { critical = 0 }',
+            'when = "cpu-high"',
+            "rules[0].when: goes round in a circle: down -> cpu-high -> down",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:
+    """A rule that there is not and a circle, through ``when`` too, are named by their place."""
+    with pytest.raises(errors.InvalidInput) as refused:
+        made(FILE.replace(old, new, 1))
+    assert says in str(refused.value)
