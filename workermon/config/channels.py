@@ -70,7 +70,7 @@ class Options(BaseModel):
     Keys of the names in ``SHARED`` become the fields of ``models.Channel``, others its ``options``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     #: Other names of a key, for those who look for these: ``{"routing_key": "secret"}``. Each is a field of its own.
     aliases: ClassVar[Mapping[str, str]] = {}

@@ -127,7 +127,7 @@ Text = Annotated[str, Field(max_length=256), AfterValidator(one_line)]
 class Frozen(BaseModel):
     """The base of all models: immutable, unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
 
 def to_json(model: BaseModel) -> dict[str, Any]:

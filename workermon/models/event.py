@@ -63,7 +63,7 @@ def _old_from(worker: Worker, condition: Condition, metric: str, at: float) -> f
 class Event(Frozen):
     """``worker.metrics.collected`` on the channel; fields are only ever added while ``schema`` is 1."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     event: Literal["worker.metrics.collected"] = "worker.metrics.collected"

@@ -30,7 +30,7 @@ class Notification(Frozen):
     the rule's.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     id: str

@@ -15,7 +15,7 @@ from workermon.web import paging, problems
 class Fields(BaseModel):
     """What a request carries: unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def no_query(request: Request) -> None:
