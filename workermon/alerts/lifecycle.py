@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workermon import models, ports, rules
-from workermon.alerts import audience, message, silences, subject
+from workermon.alerts import audience, membership, message, silences, subject
 from workermon.rules import flapping, wording
 
 
@@ -59,6 +59,7 @@ class VerdictBuilder:
         self.alerts: dict[str, models.Alert] = {}
         self.transitions: list[ports.RecordedTransition] = []
         self.channels: dict[str, tuple[str, ...]] = {}
+        self.memberships: list[ports.MembershipChange] = []
 
     @functools.cached_property
     def subject(self) -> subject.Subject:
@@ -91,7 +92,9 @@ class VerdictBuilder:
 
     def verdict(self) -> ports.Verdict:
         """Return what is to be written."""
-        return ports.Verdict(self.basis, self.alerts, tuple(self.transitions), self.channels, self.at)
+        return ports.Verdict(
+            self.basis, self.alerts, tuple(self.transitions), self.channels, self.at, tuple(self.memberships)
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +191,9 @@ def closing(basis: ports.Basis[Any], configuration: models.Configuration, reason
     by_name = {rule.name: rule for rule in configuration.rules}
     builder = VerdictBuilder(basis, at)
     for name, alert in basis.alerts.items():
+        if alert.membership is not None:
+            membership.forget(builder, alert)
+            continue
         builder.alerts[name] = _close(builder, alert, by_name.get(name), reason, max(at, alert.since or 0))
     return builder.verdict()
 

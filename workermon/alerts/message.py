@@ -62,6 +62,8 @@ def notification(
         created_at=models.rfc3339(details.created_at),
         worker=subject.worker,
         scope=None if subject.scope is None else dict(subject.scope),
+        group=None if subject.group is None else dict(subject.group),
+        members=transition.members if subject.group else None,
         summary=f"{subject.title or rule.name}: {text}",
         reason=reason,
         points=transition.points,
@@ -139,6 +141,8 @@ def resolution(
         created_at=models.rfc3339(details.created_at),
         worker=subject.worker,
         scope=None if subject.scope is None else dict(subject.scope),
+        group=None if subject.group is None else dict(subject.group),
+        members=None if subject.group is None else (),
         summary=f"{subject.title or alert.rule}: {(last.metric if last else None) or alert.rule} resolved:"
         f" {transition.reason}",
         reason=transition.reason,

@@ -14,7 +14,8 @@ def muting(
     """Return the silence that mutes an alert (its ``dedup_key``) at a time; ``None`` if none does.
 
     If several do, it is the one that ends last. A silence mutes what everything it names is true of. ``worker`` is
-    ``None`` for an alert of an account or a channel: one that names a worker or labels does not mute it.
+    ``None`` for an alert of an account, a channel or a group: one that names a worker does not mute it, and one that
+    names a label only if that is the label of the group.
     """
     matching = [one for one in silences if one.begins <= now < one.ends and _covers(one, alert_id, worker)]
     return max(matching, key=lambda silence: (silence.ends, silence.id), default=None)
@@ -24,7 +25,8 @@ def _covers(silence: models.Silence, alert_id: str, worker: models.Worker | mode
     if silence.rule not in (None, alert_id.rpartition("/")[2]) or silence.alert not in (None, alert_id):
         return False
     if worker is None:
-        return silence.worker is None and not silence.labels
+        group = models.group_of(alert_id.rpartition("/")[0])
+        return silence.worker is None and silence.labels.items() <= ({group} if group else set())
     return _means(silence.worker, worker) and all(
         worker.labels.get(key) == value for key, value in silence.labels.items()
     )

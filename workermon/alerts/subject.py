@@ -1,4 +1,4 @@
-"""Pure: what an alert is about: a worker, an account and region, the installation, or a channel."""
+"""Pure: what an alert is about: a worker, an account and region, the installation, a channel, or a group of workers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ class Subject:
     """What an alert is about, and how notifications name it.
 
     ``title`` is what a summary begins with; if it is empty, a summary begins with the rule's name. Exactly one of
-    ``worker`` and ``scope`` is given: they are the notification's fields of these names.
+    ``worker``, ``scope`` and ``group`` is given: they are the notification's fields of these names.
     """
 
     key: models.SubjectKey
     title: str
     worker: models.WorkerSummary | None = None
     scope: Mapping[str, str] | None = None
+    group: Mapping[str, str] | None = None
 
     def alert_id(self, rule: str) -> str:
         """Name a rule's alert over its life; this is also the notification's ``dedup_key``."""
@@ -59,6 +60,11 @@ def of_channel(channel: str) -> Subject:
     )
 
 
+def of_group(by: str, value: str) -> Subject:
+    """Return the subject that the workers are whose label ``by`` has a value."""
+    return Subject(key=models.group_subject(by, value), title=f"group {by}={value}", group={"by": by, "value": value})
+
+
 #: The installation as a whole.
 INSTALLATION = Subject(key=models.INSTALLATION, title="", scope={"account": ANY, "region": ANY})
 
@@ -73,4 +79,5 @@ _MAKERS: dict[models.SubjectKind, Callable[[ports.Basis[Any]], Subject]] = {
     "account": lambda basis: of_account(basis.record),
     "installation": lambda _: INSTALLATION,
     "channel": lambda basis: of_channel(models.channel_of(basis.subject.id)),
+    "group": lambda basis: of_group(basis.record.by, basis.record.value),
 }

@@ -127,7 +127,7 @@ def why(own: session.Session, name: str, metric: str | None, as_json: bool) -> N
     looks at, the missing ones, the last transitions with their recorded reasons, and each attempt to deliver.
 
     WORKER may also be ACCOUNT/REGION with collector or lost-metrics in the place of METRIC, channel:NAME with
-    delivery, or the ALERT that ack takes.
+    delivery, group:LABEL=VALUE with a RULE over groups of workers, or the ALERT that ack takes.
 
     \b
     Example: workermon why render-07 cpu_utilization
@@ -143,6 +143,8 @@ def why(own: session.Session, name: str, metric: str | None, as_json: bool) -> N
         lines = _worker_lines(found)
     elif isinstance(found, views.ChannelExplanation):
         lines = _channel_lines(found)
+    elif isinstance(found, views.GroupExplanation):
+        lines = _group_lines(found)
     else:
         lines = _account_lines(found)
     for line in lines:
@@ -150,7 +152,9 @@ def why(own: session.Session, name: str, metric: str | None, as_json: bool) -> N
             click.echo(part)
 
 
-Explained: TypeAlias = "views.WorkerExplanation | views.ChannelExplanation | views.AccountExplanation"
+Explained: TypeAlias = (
+    "views.WorkerExplanation | views.ChannelExplanation | views.AccountExplanation | views.GroupExplanation"
+)
 
 
 def _explained(own: session.Session, name: str, metric: str | None) -> Explained:
@@ -162,6 +166,10 @@ def _explained(own: session.Session, name: str, metric: str | None) -> Explained
     for channel, about in ((name, metric), (subject, rule)):
         if channel.startswith("channel:") and about in (None, models.DELIVERY):
             return standing.channel(channel.removeprefix("channel:"))
+    if models.group_of(name) is not None:
+        groups = own.get(views.ExplainGroups)
+        known = metric is not None or name in groups.known()
+        return groups.why(name, metric) if known else groups.why(subject, rule)
     lookup = own.get(fleet.Lookup)
     records = lookup.match([name]).records
     if records:
@@ -188,6 +196,13 @@ def _channel_lines(found: views.ChannelExplanation) -> Iterator[str]:
         yield f"  waiting  {waiting.alert} since {since}, {waiting.attempts} attempts: {waiting.error}"
     for turn in found.history:
         yield from _turn_lines(turn)
+
+
+def _group_lines(found: views.GroupExplanation) -> Iterator[str]:
+    yield f"group {found.group.by}={found.group.value}: {found.workers} workers are known"
+    for rule in found.rules:
+        yield ""
+        yield from _rule_lines(rule)
 
 
 def _account_lines(found: views.AccountExplanation) -> Iterator[str]:

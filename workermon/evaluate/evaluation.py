@@ -13,7 +13,7 @@ from typing import Any
 
 from workermon import failpoints, logs, models, ports, rules
 from workermon.alerts import lifecycle, silences
-from workermon.evaluate import account, installation, lost_metrics, unreadable_records, worker
+from workermon.evaluate import account, group, installation, lost_metrics, unreadable_records, worker
 
 log = logs.get(__name__)
 
@@ -40,33 +40,40 @@ class Evaluation:
     kinds: rules.Kinds
     now: ports.Clock
 
-    def evaluate(self, worker_ids: Sequence[str]) -> list[str]:
-        """Evaluate these workers; return the ids of the alerts that have something new to be delivered.
+    def evaluate(self, subject_ids: Sequence[str]) -> list[str]:
+        """Evaluate these workers and groups; return the ids of the alerts that have something new to be delivered.
 
         Before them every account and region is evaluated, because that holds back alerts of its workers, and what the
         budget does. Alerts under a silence or in a maintenance window are evaluated and recorded, but nobody is
-        notified before it is over. Unknown workers are passed over. What loses every race against another evaluation
-        keeps its mark for the sweep.
+        notified before it is over. After the workers come the groups that they said something new to. Unknown workers
+        are passed over. What loses every race against another evaluation keeps its mark for the sweep.
         """
         run = _Run(self)
         accounts = run.evaluate_standing()
-        remaining = list(dict.fromkeys(worker_ids))
+        unique = list(dict.fromkeys(subject_ids))
+        groups = [each for each in unique if models.group_of(each) is not None]
+        remaining = [each for each in unique if models.group_of(each) is None]
         for _ in range(TRIES):
             if not remaining:
                 break
             remaining = run.evaluate_workers(remaining, accounts)
-        if remaining:
-            log.info("evaluate.raced", worker_ids=remaining)
+        lost = run.evaluate_groups(list(dict.fromkeys([*groups, *run.touched])))
+        if remaining or lost:
+            log.info("evaluate.raced", subject_ids=[*remaining, *lost])
         return list(dict.fromkeys(run.alert_ids))
 
 
 class _Run:
-    """One evaluation, with what is read once for it; ``alert_ids`` have something new to be delivered."""
+    """One evaluation, with what is read once for it.
+
+    ``alert_ids`` have something new to be delivered, ``touched`` are the groups that workers said something new to.
+    """
 
     def __init__(self, stage: Evaluation) -> None:
         self._stage = stage
         self._silences = stage.silences.every()
         self.alert_ids: list[str] = []
+        self.touched: dict[str, None] = {}
 
     # --- accounts and the installation ---------------------------------------------------------------------------
 
@@ -146,9 +153,55 @@ class _Run:
         for builder, written in zip(builders, outcomes, strict=True):
             if written:
                 self._announce(builder)
+                self.touched.update(dict.fromkeys(change.group for change in builder.memberships))
             else:
                 lost.append(builder.basis.subject.id)
         return lost
+
+    # --- groups --------------------------------------------------------------------------------------------------
+
+    def evaluate_groups(self, subject_ids: Sequence[str]) -> list[str]:
+        """Evaluate each group; return those that lost every race. Nothing is read of the members but what they said."""
+        remaining = list(subject_ids)
+        for _ in range(TRIES):
+            if not remaining:
+                break
+            bases = self._stage.alerts.load_groups(remaining)
+            configuration, at = worker.sound(self._stage.configurations.load(), self._stage.kinds), self._stage.now()
+            active_silences = silences.in_force(self._silences, configuration.silences, at)
+            remaining = [each for each, basis in bases.items() if basis.revision != configuration.revision]
+            builders = [
+                builder
+                for each, basis in bases.items()
+                if each not in remaining
+                and (builder := self._judge_group(basis, configuration, at, active_silences)) is not None
+            ]
+            failpoints.reach("group.judged")
+            outcomes = self._stage.alerts.commit_many([builder.verdict() for builder in builders])
+            failpoints.reach("group.committed")
+            for builder, written in zip(builders, outcomes, strict=True):
+                if written:
+                    self._announce(builder)
+                else:
+                    remaining.append(builder.basis.subject.id)
+        return remaining
+
+    def _judge_group(
+        self,
+        basis: ports.Basis[ports.GroupRecord],
+        configuration: models.Configuration,
+        at: float,
+        active_silences: Sequence[models.Silence],
+    ) -> lifecycle.VerdictBuilder | None:
+        builder = lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds)
+        try:
+            group.judge(builder, basis, configuration)
+        except Exception:
+            # One group with a state that nobody foresaw must not keep the others from being evaluated.
+            log.exception("evaluate.failed", subject_id=basis.subject.id)
+            self._stage.pulse.count("evaluate.failed")
+            return None
+        return builder
 
     def _read(self, cases: Sequence[worker.Case]) -> worker.SeriesByMetric:
         """Read every series that the cases need: all recent ones at once, and those with a long history at once."""

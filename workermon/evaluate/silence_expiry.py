@@ -52,11 +52,12 @@ class SilenceExpiry:
         ]
         of_channels = [each.dedup_key for each in unsilenced if models.is_delivery_alert(each.dedup_key)]
         evaluated = [each for each in unsilenced if each.dedup_key not in of_channels]
-        worker_ids = [each.worker.id for each in evaluated if each.worker is not None]
-        if evaluated and not worker_ids:
-            # Every evaluation of a worker begins with the accounts and the installation.
-            worker_ids = self.workers.ids()[:1]
-        self.samples.mark_pending(list(dict.fromkeys(worker_ids)), at)
+        subject_ids = [each.worker.id for each in evaluated if each.worker is not None]
+        subject_ids += [models.group_subject(**each.group).id for each in evaluated if each.group is not None]
+        if evaluated and not subject_ids:
+            # Every evaluation begins with the accounts and the installation.
+            subject_ids = self.workers.ids()[:1]
+        self.samples.mark_pending(list(dict.fromkeys(subject_ids)), at)
         self.dispatcher.deliver(of_channels)
         if unsilenced:
-            log.info("silence.ended", workers=len(worker_ids), alerts=len(unsilenced))
+            log.info("silence.ended", subjects=len(subject_ids), alerts=len(unsilenced))

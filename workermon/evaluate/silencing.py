@@ -53,7 +53,9 @@ class Silencing:
             raise errors.NotFound(what, "there is none of that id", todo)
         self.silences.remove([silence_id])
         firing = [alert.last for alert in self.alerts.open() if alert.last is not None]
-        self.samples.mark_pending(list(dict.fromkeys(last.worker.id for last in firing if last.worker)), at)
+        subject_ids = [last.worker.id for last in firing if last.worker]
+        subject_ids += [models.group_subject(**last.group).id for last in firing if last.group]
+        self.samples.mark_pending(list(dict.fromkeys(subject_ids)), at)
         log.info("silence.removed", silence_id=silence_id)
         return active[silence_id]
 

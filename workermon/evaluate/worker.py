@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workermon import models, ports, rules
-from workermon.alerts import lifecycle
-from workermon.evaluate import account
+from workermon.alerts import lifecycle, membership
+from workermon.evaluate import account, member
 from workermon.evaluate.operands import Operands
 from workermon.rules import state
 
@@ -210,7 +210,11 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
     plans = {plan.rule.name: plan for plan in case.plans}
     for rule in context.rules:
         transitions: Sequence[models.Transition] = ()
-        if record.worker.monitoring == "paused":
+        if member.concerns(builder, rule):
+            member.judge(
+                builder, rule, _going_on(plans.get(rule.name)), operands.facts_for(rule), context.configuration
+            )
+        elif record.worker.monitoring == "paused":
             _pause(builder, case, rule)
         elif _ended(builder, case, rule, context.configuration):
             pass
@@ -225,7 +229,13 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
         if name not in names and not context.configuration.complete:
             builder.alerts[name] = alert  # its rule cannot be read, which is no reason to end it
         elif name not in names:
+            membership.forget(builder, alert)
             lifecycle.forget(builder, alert, None, f"the rule {name} was removed", builder.at)
+
+
+def _going_on(plan: Plan | None) -> member.Begun | None:
+    """Return what a rule over groups goes on with; ``None`` if there is nothing to evaluate."""
+    return None if plan is None else (plan.alert or models.Alert(rule=plan.rule.name), plan.horizon)
 
 
 def _pause(builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule) -> None:

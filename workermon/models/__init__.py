@@ -78,6 +78,7 @@ from workermon.models.configuration import (
 )
 from workermon.models.event import Event, Reading, readings
 from workermon.models.foreign_series import ForeignSeries, foreign_key, is_foreign
+from workermon.models.group import NO_MEMBER, GroupMember, Membership
 from workermon.models.maintenance import (
     MAX_SILENCE,
     Maintenance,
@@ -111,7 +112,7 @@ from workermon.models.notification import (
     is_test,
 )
 from workermon.models.regions import RegionNames
-from workermon.models.rule import Count, Flapping, FlapState, Levels, Rule, RuleState, SeverityChange
+from workermon.models.rule import Count, Flapping, FlapState, Levels, Members, Rule, RuleState, SeverityChange
 from workermon.models.sample import (
     LOST_METRICS,
     MANY_LATE,
@@ -132,6 +133,8 @@ from workermon.models.subject import (
     SubjectKind,
     account_subject,
     channel_subject,
+    group_of,
+    group_subject,
     worker_subject,
 )
 from workermon.models.usage import BUDGET, EVERYWHERE, RECORDS, BudgetDecision, Hour, UsageTotals
@@ -172,6 +175,7 @@ __all__ = [
     "MANY_LATE",
     "MAX_LEAD",
     "MAX_SILENCE",
+    "NO_MEMBER",
     "PROTECTED_VARIABLES",
     "RECORDS",
     "ROLES",
@@ -207,6 +211,7 @@ __all__ = [
     "Flapping",
     "ForeignSeries",
     "Frozen",
+    "GroupMember",
     "HistoryEntry",
     "Hour",
     "Impairment",
@@ -217,6 +222,8 @@ __all__ = [
     "Limit",
     "LostMetric",
     "Maintenance",
+    "Members",
+    "Membership",
     "Metric",
     "Monitoring",
     "Notification",
@@ -270,6 +277,8 @@ __all__ = [
     "delivery_alert",
     "describe_maintenance",
     "foreign_key",
+    "group_of",
+    "group_subject",
     "is_delivery_alert",
     "is_foreign",
     "is_over",

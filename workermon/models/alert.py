@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workermon.models.base import Frozen, Severity, Text, moment
+from workermon.models.group import Membership
 from workermon.models.notification import Attempt, Notification
 from workermon.models.rule import RuleState
 from workermon.models.sample import Datapoint
@@ -61,7 +62,7 @@ class Transition(Frozen):
     ``damped``: the alert was flapping. ``cause`` is
     what EC2, AWS or a channel says of it; ``key`` names the transition if its time alone does not.
     ``condition_since`` is when the condition began that made it fire, such as the time of the first datapoint beyond
-    the threshold; ``None``: at ``at``.
+    the threshold; ``None``: at ``at``. ``members`` are the ids of the workers that count, of an alert about a group.
     """
 
     at: int
@@ -81,6 +82,7 @@ class Transition(Frozen):
     cause: str | None = None
     key: str | None = None
     condition_since: int | None = None
+    members: tuple[str, ...] | None = None
 
     @property
     def muted(self) -> bool:
@@ -96,7 +98,8 @@ class Alert(Frozen):
     its end. ``silenced_by``: the silence because of which nobody was notified of the present severity,
     ``inhibited_by``: the rule because of which nobody was. That happens when both are over.
     ``flapping``: its transitions are damped; ``flapping_notified``: people were notified of that, and are notified
-    again when it has held still.
+    again when it has held still. ``membership`` is that of the worker in a group that the rule is over: then the state
+    is one of many from which the group's alert follows, and nobody is notified of it.
     """
 
     rule: str
@@ -111,6 +114,7 @@ class Alert(Frozen):
     inhibited_by: str | None = None
     flapping: bool = False
     flapping_notified: bool = False
+    membership: Membership | None = None
 
     @property
     def open(self) -> bool:

@@ -10,6 +10,10 @@ from workermon.models.base import Frozen, Severity
 from workermon.models.sample import Datapoint
 
 
+def _absent(value: object) -> bool:
+    return value is None
+
+
 class WorkerSummary(Frozen):
     """The worker as a notification names it; ``account`` is the name of its section, ``default`` for none."""
 
@@ -27,7 +31,8 @@ class Notification(Frozen):
     the condition began that made it fire. ``created_at`` is when the evaluation was made, ``points`` what decided.
     ``unit`` is that of ``value`` and ``threshold``.
     ``reminder``: it was accepted before, and still holds. ``description``, ``runbook`` (an address) and ``owner`` are
-    the rule's.
+    the rule's. ``group`` is label (``by``) and ``value`` of a group of workers that it is about, ``members`` are the
+    ids of those that count; both are left out of others.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
@@ -53,6 +58,8 @@ class Notification(Frozen):
     summary: str
     reason: str | None = None
     scope: dict[str, str] | None = None
+    group: dict[str, str] | None = Field(default=None, exclude_if=_absent)
+    members: tuple[str, ...] | None = Field(default=None, exclude_if=_absent)
     points: tuple[Datapoint, ...] = ()
     reminder: bool = False
     description: str | None = None

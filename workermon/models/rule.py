@@ -31,6 +31,16 @@ class Count(Frozen):
         return f"{self.m} of {self.n}"
 
 
+class Members(Frozen):
+    """``m`` workers of a group that is meant to have ``n``."""
+
+    m: int = Field(ge=1)
+    n: int = Field(ge=1)
+
+    def __str__(self) -> str:
+        return f"{self.m} of {self.n}"
+
+
 class Flapping(Frozen):
     """An alert flaps if it fires or resolves ``turns`` times within ``within`` seconds of data time.
 

@@ -7,15 +7,17 @@ from typing import Literal, NamedTuple
 from workermon.models.usage import EVERYWHERE
 from workermon.models.worker import Worker
 
-SubjectKind = Literal["worker", "account", "installation", "channel"]
+SubjectKind = Literal["worker", "account", "installation", "channel", "group"]
 
 _CHANNEL = "channel:"
+_GROUP = "group:"
 
 
 class SubjectKey(NamedTuple):
-    """Which worker, account and region, or channel an alert is about.
+    """Which worker, account and region, channel or group of workers an alert is about.
 
-    ``id`` is what its alerts' ids begin with: ``i-0abc…``, ``default/us-east-1``, ``*/*``, ``channel:ops``.
+    ``id`` is what its alerts' ids begin with: ``i-0abc…``, ``default/us-east-1``, ``*/*``, ``channel:ops``,
+    ``group:pool=a``.
     ``incarnation`` is new each time that a worker is added, so that what an earlier life left behind matches nothing;
     the others have one life.
     """
@@ -46,3 +48,22 @@ def channel_subject(channel: str) -> SubjectKey:
     'channel:ops'
     """
     return SubjectKey("channel", f"{_CHANNEL}{channel}", "channel")
+
+
+def group_subject(by: str, value: str) -> SubjectKey:
+    """Return the subject that the workers are whose label ``by`` has a value.
+
+    >>> group_subject("pool", "a").id
+    'group:pool=a'
+    """
+    return SubjectKey("group", f"{_GROUP}{by}={value}", "group")
+
+
+def group_of(subject_id: str) -> tuple[str, str] | None:
+    """Return label and value of a group by the id of its subject; ``None`` for another subject.
+
+    >>> group_of("group:pool=a"), group_of("channel:ops")
+    (('pool', 'a'), None)
+    """
+    by, equals, value = subject_id.removeprefix(_GROUP).partition("=")
+    return (by, value) if subject_id.startswith(_GROUP) and by and equals else None

@@ -90,7 +90,7 @@ def fields(notification: models.Notification) -> dict[str, str]:
         "worker_id": worker.id if worker else "",
         "region": worker.region if worker else scope.get("region", ""),
         "account": worker.account if worker else scope.get("account", ""),
-        "labels": _labels(worker) if worker else "",
+        "labels": _labels(worker.labels) if worker else _labels(_group_label(notification)),
         "where": where(notification),
         "chart": sparkline([point.value for point in notification.points]),
         "silence": silence(notification),
@@ -112,11 +112,13 @@ def annotation_lines(notification: models.Notification) -> list[str]:
 
 
 def where(notification: models.Notification) -> str:
-    """Name the subject: the worker with its id and region, or the channel, the account and region, or workermon."""
+    """Name the subject: the worker with its id and region, or a group, channel, account and region, or workermon."""
     if notification.worker is not None:
         worker = notification.worker
         shown = worker.id if worker.name == worker.id else f"{safe(worker.name)} ({worker.id})"
         return f"{shown} in {_place(worker)}"
+    if notification.group is not None:
+        return safe("group {by}={value}".format(**notification.group))
     scope = notification.scope or {}
     if "channel" in scope:
         return f"channel {scope['channel']}"
@@ -125,8 +127,13 @@ def where(notification: models.Notification) -> str:
     return f"account {scope['account']} in {scope.get('region', '')}"
 
 
-def _labels(worker: models.WorkerSummary) -> str:
-    return safe(", ".join(f"{key}={value}" for key, value in sorted(worker.labels.items())))
+def _group_label(notification: models.Notification) -> dict[str, str]:
+    group = notification.group
+    return {} if group is None else {group["by"]: group["value"]}
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return safe(", ".join(f"{key}={value}" for key, value in sorted(labels.items())))
 
 
 def _place(worker: models.WorkerSummary) -> str:
@@ -135,6 +142,8 @@ def _place(worker: models.WorkerSummary) -> str:
 
 def silence(notification: models.Notification) -> str:
     """Return the command that silences it for two hours."""
+    if notification.group is not None:
+        return f"workermon silence {shlex.quote(notification.dedup_key)} --for 2h --reason '…'"
     of = f"--worker {shlex.quote(notification.worker.id)} " if notification.worker else ""
     return f"workermon silence {of}--rule {shlex.quote(notification.rule)} --for 2h --reason '…'"
 

@@ -12,7 +12,7 @@ import redis
 from pydantic import TypeAdapter
 
 from workermon import lua, models, ports
-from workermon.on_redis import accounts, client, history, keys, unreadable, workers
+from workermon.on_redis import accounts, client, group_packing, history, keys, unreadable, workers
 
 #: Stands for the version of alerts that cannot be read: none has it.
 _UNREADABLE = -1
@@ -49,7 +49,14 @@ class LoadSubject(lua.Script[list[Any]]):
     versions: lua.Key
 
 
-class CommitVerdict(lua.Script[int]):
+class LoadGroups(lua.Script[list[Any]]):
+    """Return the configuration's revision, then of each group its fields, its members, and the same of its alerts."""
+
+    configuration: lua.Key
+    hashes: lua.Keys
+
+
+class CommitVerdict(lua.Script[int], shared="numbers"):
     """Write a verdict with history and outbox; return 0, and write nothing, if what it is based on has changed."""
 
     record: lua.Key
@@ -64,6 +71,7 @@ class CommitVerdict(lua.Script[int]):
     history: lua.Key
     size: lua.Key
     numbers: lua.Key
+    groups: lua.Key
     entries: lua.Keys
     retire: lua.Argument
     subject: lua.Argument
@@ -147,6 +155,50 @@ class RedisAlerts:
         )
         return self._basis(subject, None, *client.run(self._client, loading))
 
+    def load_groups(self, subject_ids: Sequence[str]) -> dict[str, ports.Basis[ports.GroupRecord]]:
+        """Return the basis of an evaluation of those groups that anything is known of; each is read in one step."""
+        known = [(subject_id, group) for subject_id in subject_ids if (group := models.group_of(subject_id))]
+        found: dict[str, ports.Basis[ports.GroupRecord]] = {}
+        for start in range(0, len(known), workers.CHUNK):
+            chunk = known[start : start + workers.CHUNK]
+            parts = (keys.group, keys.group_members, keys.alerts, keys.versions)
+            loading = LoadGroups(
+                configuration=keys.CONFIGURATION, hashes=[name(subject_id) for subject_id, _ in chunk for name in parts]
+            )
+            revision, *replies = client.run(self._client, loading)
+            for (subject_id, (by, value)), (fields, members, *alerts) in zip(chunk, replies, strict=True):
+                if fields[0] is None and alerts[0][1] is None:
+                    continue
+                record = self._group(by, value, fields, members)
+                basis = self._basis(models.group_subject(by, value), record, revision, *alerts)
+                if basis.version != _UNREADABLE:
+                    found[subject_id] = basis
+        return found
+
+    def _group(
+        self, by: str, value: str, fields: Sequence[bytes | None], members: Sequence[bytes]
+    ) -> ports.GroupRecord:
+        subject = models.group_subject(by, value).id
+        said: dict[str, dict[str, models.GroupMember]] = {}
+        for field, raw in zip(members[::2], members[1::2], strict=True):
+            rule, _, worker_id = field.decode().partition(" ")
+            try:
+                said.setdefault(rule, {})[worker_id] = group_packing.unpacked(raw.decode())
+            except ValueError:
+                unreadable.note(self._client, keys.group_members(subject), f"{worker_id} says nothing that is known")
+        sequence, changed_from = (
+            None if raw is None else unreadable.number(self._client, keys.group(subject), raw) for raw in fields
+        )
+        return ports.GroupRecord(
+            by, value, said, None if changed_from is None else int(changed_from), int(sequence or 0)
+        )
+
+    def group_ids(self) -> list[str]:
+        """Return the subject's id of every group that has members, in order."""
+        with client.guard(self._client):
+            names: Any = self._client.smembers(keys.GROUPS)
+        return sorted(client.texts(names))
+
     def _state(self, subject: str, raw: bytes) -> dict[str, models.Alert]:
         return unreadable.parsed_by(self._client, keys.alerts(subject), _STATE, raw) or {}
 
@@ -202,6 +254,7 @@ class RedisAlerts:
         record, members = {
             "worker": (keys.worker(subject), keys.WORKERS),
             "account": (keys.account(subject), keys.ACCOUNTS),
+            "group": (keys.group(subject), keys.GROUPS),
         }.get(kind, (alerts, alerts))
         return CommitVerdict(
             record=record,
@@ -216,24 +269,25 @@ class RedisAlerts:
             history=keys.HISTORY_ENTRIES,
             size=keys.HISTORY_SIZE,
             numbers=keys.HISTORY_NUMBERS,
-            entries=names,
+            groups=keys.GROUPS,
+            entries=[*names, *(name for each in verdict.memberships for name in _names_of_group(each.group))],
             retire=int(retire),
             subject=subject,
-            incarnation="" if record == alerts else incarnation,
+            incarnation="" if record == alerts or kind == "group" else incarnation,
             version=basis.version,
             revision=basis.revision,
-            sequence=basis.record.sequence if kind == "worker" else "",
+            sequence=basis.record.sequence if kind in ("worker", "group") else "",
             # redis-py repeats a commit whose answer was lost, and it must know itself again.
             token=secrets.token_hex(8),
             state=_STATE.dump_json(verdict.alerts, by_alias=True, exclude_defaults=True),
             at=repr(verdict.at),
             feed=self._feed,
             lifetime=self._lifetime(),
-            alerts_lifetime="" if record != alerts else _lifetime(verdict),
+            alerts_lifetime="" if kind in ("worker", "account") else _lifetime(verdict),
             most_bytes=keys.HISTORY_BYTES,
             numbers_prefix=keys.numbers_of(""),
             ledger_prefix=keys.ledger(subject, ""),
-            changes=[*_opened_and_closed(verdict, retire=retire), *changes],
+            changes=[*_opened_and_closed(verdict, retire=retire), *changes, *_memberships(verdict)],
         )
 
     def open(self) -> list[models.Alert]:
@@ -271,7 +325,23 @@ class RedisAlerts:
 
 def _lifetime(verdict: ports.Verdict) -> int:
     """Return for how long alerts are kept that nobody removes, in seconds; 0 while one of them is open."""
+    if verdict.basis.subject.kind == "group" and any(verdict.basis.record.members.values()):
+        return 0
     return 0 if any(alert.open for alert in verdict.alerts.values()) else keys.HISTORY
+
+
+def _names_of_group(subject: str) -> tuple[str, str]:
+    return keys.group(subject), keys.group_members(subject)
+
+
+def _memberships(verdict: ports.Verdict) -> list[lua.Value]:
+    """Return what workers say to groups, as the script takes it."""
+    arguments: list[lua.Value] = [len(verdict.memberships)]
+    for change in verdict.memberships:
+        text = "" if change.member is None else group_packing.packed(change.member)
+        since = "" if change.changed_from is None else change.changed_from
+        arguments += [change.group, f"{change.rule} {change.worker_id}", text, since]
+    return arguments
 
 
 def _opened_and_closed(verdict: ports.Verdict, *, retire: bool) -> list[lua.Value]:

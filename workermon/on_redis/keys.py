@@ -1,10 +1,10 @@
 """Every key in Redis: what it holds, who writes it, and how long it lives. ``LISTED`` has them all.
 
-A ``<subject>`` is what an alert is about: a worker's id, a ``<scope>``, the installation (``*/*``) or
-``channel:<channel>``. An ``<alert>`` is ``<subject>/<rule>``, a ``<queue>`` is ``<channel, percent-encoded>:<alert>``,
-an ``<hour>`` its start in seconds, a ``<scope>`` is ``<account>/<region>``. What is named ``alert-history`` and
-``outbox`` stands on its own and outlives its subject. The names that Celery, Kombu and RedBeat use for us are in
-``settings``.
+A ``<subject>`` is what an alert is about: a worker's id, a ``<scope>``, the installation (``*/*``),
+``channel:<channel>`` or ``group:<label>=<value>``. An ``<alert>`` is ``<subject>/<rule>``, a ``<queue>`` is
+``<channel, percent-encoded>:<alert>``, an ``<hour>`` its start in seconds, a ``<scope>`` is ``<account>/<region>``.
+What is named ``alert-history`` and ``outbox`` stands on its own and outlives its subject. The names that Celery, Kombu
+and RedBeat use for us are in ``settings``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,16 @@ LISTED = (
         "7 days after the last write",
         expires=True,
     ),
-    Listed("workermon:pending", "zset", "samples", "worker ids by the time of the write", "permanent"),
+    Listed("workermon:pending", "zset", "samples", "ids of workers and groups by the time of the write", "permanent"),
+    Listed("workermon:groups", "set", "alerts", "the subjects that are groups", "permanent"),
+    Listed(
+        "workermon:group:<subject>",
+        "hash",
+        "alerts",
+        "what is new of a group",
+        "30 days after its last worker left",
+    ),
+    Listed("workermon:group-members:<subject>", "hash", "alerts", "what each member says of each rule", "all left"),
     Listed(
         "workermon:alerts:<subject>",
         "hash",
@@ -256,6 +265,7 @@ COHORTS_PACES = "workermon:schedule:paces"
 SCHEMA = "workermon:schema"
 WORKERS = "workermon:workers"
 PENDING = "workermon:pending"
+GROUPS = "workermon:groups"
 OPEN = "workermon:open"
 TIMELINE = "workermon:alert-history:timeline"
 HISTORY_ENTRIES = "workermon:alert-history:entries"
@@ -333,6 +343,16 @@ def alerts(subject: str) -> str:
 def numbers_of(alert_id: str) -> str:
     """Name the numbers of an alert's transitions."""
     return f"workermon:alert-history:numbers-of:{alert_id}"
+
+
+def group(subject: str) -> str:
+    """Name what is new of a group."""
+    return f"workermon:group:{subject}"
+
+
+def group_members(subject: str) -> str:
+    """Name what the members of a group say."""
+    return f"workermon:group-members:{subject}"
 
 
 def attempts(alert_id: str) -> str:

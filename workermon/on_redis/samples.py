@@ -239,7 +239,12 @@ class RedisSamples:
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as pending: their rules are to be evaluated."""
         marks = [
-            MarkPending(worker=keys.worker(worker_id), pending=keys.PENDING, worker_id=worker_id, at=repr(at))
-            for worker_id in worker_ids
+            MarkPending(
+                worker=keys.worker(each) if models.group_of(each) is None else keys.group(each),
+                pending=keys.PENDING,
+                worker_id=each,
+                at=repr(at),
+            )
+            for each in worker_ids
         ]
         client.run_many(self._client, marks)

@@ -17,11 +17,12 @@ _LOST_METRICS = pydantic.TypeAdapter(tuple[models.LostMetric, ...])
 #: What a restore replaces; what is not named here stays: tokens, sessions, audit trail, signs of life, limits, costs.
 _REPLACED = (
     keys.WORKERS, keys.PENDING, keys.OPEN, keys.OUTBOX, keys.REMINDERS, keys.FAILING_CHANNELS, keys.SILENCES,
-    keys.ACCOUNTS,
+    keys.ACCOUNTS, keys.GROUPS,
 )  # fmt: skip
 _REPLACED_FORMS = (
     keys.worker("*"), keys.LEDGER + "*", keys.alerts("*"), keys.HISTORY_PREFIX + "*", keys.QUEUE + "*",
     keys.STATE + "*", keys.LEASE + "*", keys.queues("*"), keys.LABELS + "*", keys.account("*"),
+    keys.group("*"), keys.group_members("*"),
 )  # fmt: skip
 #: If one of these is there, something is set up here.
 _SET_UP = (keys.WORKERS, keys.OPEN, keys.SILENCES, keys.TIMELINE)

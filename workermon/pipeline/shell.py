@@ -23,6 +23,16 @@ def is_worker_id(identifier: object) -> bool:
     return isinstance(identifier, str) and models.INSTANCE_ID.fullmatch(identifier) is not None
 
 
+def is_evaluated(identifier: object) -> bool:
+    """Tell whether that is an instance id, or the id of a group of workers."""
+    return is_worker_id(identifier) or (
+        isinstance(identifier, str)
+        and models.group_of(identifier) is not None
+        and len(identifier) <= MAX_ALERT_ID_LENGTH
+        and errors.printable(identifier) == identifier
+    )
+
+
 def is_alert_id(identifier: object) -> bool:
     """Tell whether that can be an alert's id."""
     return (

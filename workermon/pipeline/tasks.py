@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from dishka.integrations.celery import FromDishka
 
-from workermon import failpoints, fleet, health, logs, notify, ports, runtime, settings
+from workermon import failpoints, fleet, health, logs, models, notify, ports, runtime, settings
 from workermon.collect import LostMetrics, collection
 from workermon.evaluate import evaluation
 from workermon.on_celery.app import app
@@ -32,7 +32,7 @@ def collect(
     pulse.mark("collect", now())
 
 
-@app.task(name="workermon.evaluate", base=shell.Shell)
+@app.task(name="workermon.evaluate", base=shell.Shell, is_valid=staticmethod(shell.is_evaluated))
 def evaluate(
     worker_ids: list[str],
     stage: FromDishka[evaluation.Evaluation],
@@ -41,13 +41,14 @@ def evaluate(
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
 ) -> None:
-    """Evaluate these workers by the rules over the ledger: the threshold-notification task."""
+    """Evaluate these workers and groups by the rules over the ledger: the threshold-notification task."""
     pulse.judges(now())
     alert_ids = stage.evaluate(worker_ids)
     dispatcher.deliver(alert_ids)
     failpoints.reach("evaluate.rung")
-    known = workers.known(worker_ids)
-    _unknown("workermon.evaluate", [each for each in worker_ids if each not in known], pulse)
+    asked = [each for each in worker_ids if models.group_of(each) is None]
+    known = workers.known(asked)
+    _unknown("workermon.evaluate", [each for each in asked if each not in known], pulse)
     pulse.mark("evaluate", now())
 
 

@@ -12,6 +12,7 @@ from workermon.models import (
     Acknowledgement,
     Alert,
     CollectionError,
+    GroupMember,
     HistoryEntry,
     LostMetric,
     Notification,
@@ -50,12 +51,39 @@ class RecordedTransition(NamedTuple):
     notification: Notification | None
 
 
+class GroupRecord(NamedTuple):
+    """What the members of a group say, by rule and worker id; label ``by`` has ``value`` for all of them.
+
+    ``changed_from`` is the earliest datapoint of theirs written since the last evaluation (``None``: none).
+    ``sequence`` counts what they said.
+    """
+
+    by: str
+    value: str
+    members: Mapping[str, Mapping[str, GroupMember]] = {}
+    changed_from: int | None = None
+    sequence: int = 0
+
+
+class MembershipChange(NamedTuple):
+    """What a worker says of a rule from now on, to the group that is this subject; ``None`` forgets what it said.
+
+    ``changed_from`` is the earliest datapoint that is new. The group is marked as pending with it.
+    """
+
+    group: str
+    rule: str
+    worker_id: str
+    member: GroupMember | None
+    changed_from: int | None = None
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
     """The outcome of one evaluation of one subject, to be written in one step if its basis still holds.
 
     ``alerts`` replaces all of the subject's; ``channels`` says where each rule's notifications go; ``at`` is when it
-    was made, in seconds.
+    was made, in seconds. ``memberships`` are what a worker says to its groups, or what a group forgets.
     """
 
     basis: Basis[Any]
@@ -63,6 +91,7 @@ class Verdict:
     transitions: tuple[RecordedTransition, ...]
     channels: Mapping[str, tuple[str, ...]]
     at: float
+    memberships: tuple[MembershipChange, ...] = ()
 
 
 class Recorded(NamedTuple):
@@ -90,6 +119,12 @@ class Alerts(Protocol):
 
     def load_channel(self, channel: str) -> Basis[None]:
         """Return the basis of an evaluation of a channel."""
+
+    def load_groups(self, subject_ids: Sequence[str]) -> dict[str, Basis[GroupRecord]]:
+        """Return the basis of an evaluation of those groups that anything is known of."""
+
+    def group_ids(self) -> list[str]:
+        """Return the subject's id of every group that has members, in order."""
 
     def commit(self, verdict: Verdict) -> bool:
         """Write alerts, history and outbox in one step; ``False``, and nothing written, if the basis moved on.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from workermon import models
-from workermon.rules import event, forecast, no_data, state, threshold, when
+from workermon.rules import event, forecast, group, no_data, state, threshold, when
 from workermon.rules.computed import with_values
 from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, checks_asked, delay_of, of_metric
 from workermon.rules.kind import Drawn, Explanation, Facts, Judgement, Kind, Obstacle
@@ -19,7 +19,8 @@ Kinds: TypeAlias = Mapping[str, Kind[Any]]
 
 #: Every kind of rule by its name, which is ``Rule.kind``.
 KINDS: Kinds = {
-    kind.name: kind for kind in (threshold.KIND, no_data.KIND, state.KIND, event.KIND, forecast.KIND, when.KIND)
+    kind.name: kind
+    for kind in (threshold.KIND, group.KIND, no_data.KIND, state.KIND, event.KIND, forecast.KIND, when.KIND)
 }
 
 

@@ -218,6 +218,10 @@ class Kind(abc.ABC, Generic[Options]):
         operands = {name: of_metric(name, worker, condition, configuration) for name in of.operands}
         return of_expression(operands, of.longest_window)
 
+    def group_by(self, rule: models.Rule) -> str | None:
+        """Return the label whose values make the groups that a rule is over; ``None``: it is about single workers."""
+        return None
+
     def needed_from(
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: Facts
     ) -> int | None:

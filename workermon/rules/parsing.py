@@ -33,6 +33,16 @@ def _count(value: object) -> models.Count:
     return models.Count(m=m, n=n)
 
 
+def _members(value: object) -> models.Members:
+    match = _COUNT.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError('must read "M of N", such as "3 of 10"')
+    m, n = int(match[1]), int(match[2])
+    if not 1 <= m <= n:
+        raise ValueError(f"asks for {m} of {n} workers; M must be at least 1 and at most N")
+    return models.Members(m=m, n=n)
+
+
 def _flapping(value: object) -> models.Flapping:
     match = _FLAPPING.fullmatch(value) if isinstance(value, str) else None
     if not match:
@@ -76,4 +86,5 @@ def values_by_metric(value: object, handler: Handler) -> Any:
 
 
 Count = Annotated[models.Count, BeforeValidator(_count, json_schema_input_type=str)]
+Members = Annotated[models.Members, BeforeValidator(_members, json_schema_input_type=str)]
 Flapping = Annotated[models.Flapping, BeforeValidator(_flapping, json_schema_input_type=str)]

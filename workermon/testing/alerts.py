@@ -41,6 +41,25 @@ class MemoryAlerts:
         with self._store.lock:
             return self._basis(models.channel_subject(channel), None)
 
+    def load_groups(self, subject_ids: Sequence[str]) -> dict[str, ports.Basis[ports.GroupRecord]]:
+        """Return the basis of an evaluation of those groups that anything is known of."""
+        found = {}
+        with self._store.lock:
+            for subject_id in subject_ids:
+                group, stored = models.group_of(subject_id), self._store.groups.get(subject_id)
+                if group is None or (stored is None and subject_id not in self._store.alerts):
+                    continue
+                kept = stored or memory.StoredGroup()
+                members = {rule: dict(said) for rule, said in kept.members.items() if said}
+                record = ports.GroupRecord(*group, members, kept.changed_from, kept.sequence)
+                found[subject_id] = self._basis(models.group_subject(*group), record)
+        return found
+
+    def group_ids(self) -> list[str]:
+        """Return the subject's id of every group that has members, in order."""
+        with self._store.lock:
+            return sorted(name for name, stored in self._store.groups.items() if any(stored.members.values()))
+
     def commit_many(self, verdicts: Sequence[ports.Verdict]) -> list[bool]:
         """Commit them one by one."""
         return [self.commit(verdict) for verdict in verdicts]
@@ -52,7 +71,7 @@ class MemoryAlerts:
             if not self._holds(verdict) or verdict.basis.revision != store.revision:
                 return False
             self._write(verdict)
-            stored = store.workers.get(subject.id)
+            stored = store.workers.get(subject.id) or store.groups.get(subject.id)
             if stored is not None and stored.sequence == verdict.basis.record.sequence:
                 stored.changed_from = None
                 store.pending.pop(subject.id, None)
@@ -139,8 +158,10 @@ class MemoryAlerts:
                 del history[alert_id]
 
     def _write(self, verdict: ports.Verdict) -> None:
-        """Write alerts, history and outbox of a verdict."""
+        """Write alerts, history and outbox of a verdict, and what it says to groups."""
         store, subject = self._store, verdict.basis.subject.id
+        for change in verdict.memberships:
+            self._tell(change, verdict.at)
         store.alerts[subject] = memory.StoredAlerts(dict(verdict.alerts), verdict.basis.version + 1)
         for rule, transition, notification in verdict.transitions:
             alert_id = f"{subject}/{rule}"
@@ -158,6 +179,19 @@ class MemoryAlerts:
                 store.publish(f"{store.channel}:alerts", notification.model_dump_json(by_alias=True))
         if verdict.transitions:
             self._forget(verdict.at - self._lifetime())
+
+    def _tell(self, change: ports.MembershipChange, at: float) -> None:
+        """Keep what a worker says to its group, or forget it."""
+        group = self._store.groups.setdefault(change.group, memory.StoredGroup())
+        said = group.members.setdefault(change.rule, {})
+        if change.member is None:
+            said.pop(change.worker_id, None)
+            return
+        said[change.worker_id] = change.member
+        group.sequence += 1
+        if change.changed_from is not None:
+            group.changed_from = min(change.changed_from, group.changed_from or change.changed_from)
+        self._store.pending.setdefault(change.group, at)
 
 
 class MemoryAccounts:

@@ -53,6 +53,15 @@ class StoredAlerts:
 
 
 @dataclass
+class StoredGroup:
+    """What the members of a group say, by rule and worker id, and how often they said something."""
+
+    members: dict[str, dict[str, models.GroupMember]] = field(default_factory=dict)
+    changed_from: int | None = None
+    sequence: int = 0
+
+
+@dataclass
 class NotificationQueue:
     """The notifications of one alert that wait for one channel."""
 
@@ -92,6 +101,8 @@ class MemoryStore:
         self.intervals_at: dict[str, float] = {}
         #: The alerts of each subject, by its id.
         self.alerts: dict[str, StoredAlerts] = {}
+        #: The groups of workers that rules are over, by the subject's id.
+        self.groups: dict[str, StoredGroup] = {}
         self.fences = itertools.count(1)
         self.configuration: models.Configuration | None = None
         self.changes = 0

@@ -64,6 +64,7 @@ class MemorySavedStates:
             for kept in (
                 store.workers, store.ledger, store.pending, store.history, store.attempts, store.last,
                 store.last_versions, store.queues, store.reminders, store.accounts, store.intervals_at, store.alerts,
+                store.groups,
             ):  # fmt: skip
                 kept.clear()
             store.configuration = state.configuration

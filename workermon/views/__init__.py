@@ -23,6 +23,7 @@ from workermon.views.explain import (
     RuleExplanation,
     WorkerExplanation,
 )
+from workermon.views.explain_group import ExplainGroups, GroupExplanation
 from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerQuery, WorkerRow
 from workermon.views.history import History, HistoryView, WorkerName
 from workermon.views.overview import STATES, STATUSES, FleetOverview, FleetQuery, Overview, Snapshot, standing
@@ -63,11 +64,13 @@ __all__ = [
     "Document",
     "Episode",
     "EpisodeList",
+    "ExplainGroups",
     "Explanation",
     "FlappingState",
     "FleetOverview",
     "FleetQuery",
     "FleetView",
+    "GroupExplanation",
     "History",
     "HistoryView",
     "LedgerBacktest",

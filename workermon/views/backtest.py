@@ -98,8 +98,12 @@ def metrics_of(rule: models.Rule) -> tuple[str, ...]:
 
 def over_metrics(configuration: models.Configuration, metric: str | None = None) -> list[models.Rule]:
     """Return the rules over datapoints, which can be replayed; of one metric only if it is given."""
-    every = [rule for rule in configuration.rules if metrics_of(rule)]
+    every = [rule for rule in configuration.rules if metrics_of(rule) and not _over_groups(rule)]
     return [rule for rule in every if metric in (None, *metrics_of(rule))]
+
+
+def _over_groups(rule: models.Rule) -> bool:
+    return rules.KINDS[rule.kind].group_by(rule) is not None
 
 
 def rules_for(configuration: models.Configuration, metric: str | None, source: str) -> list[models.Rule]:

@@ -202,7 +202,6 @@ class Explanation:
         warming_until = None if not_evaluated else warmup.lasts_until(rule, rule_state, record.condition, at)
         if not_evaluated is None:
             obstacle = kind.cannot_fire(rule, record.worker, record.condition, configuration)
-        latched = rule_state.trail[-1].latched if rule_state.trail else 0
         return RuleExplanation(
             rule=rule.name,
             kind=rule.kind,
@@ -214,7 +213,7 @@ class Explanation:
             notify=rule.notify,
             routes=rule.routes,
             state=rule_state.severity or "ok",
-            latched=tuple(severity for bit, severity in enumerate(models.SEVERITIES) if latched & (1 << bit)),
+            latched=latched(rule_state),
             notified=alert.notified_severity if alert.channels else None,
             silenced_by=alert.silenced_by,
             inhibited_by=alert.inhibited_by,
@@ -225,7 +224,7 @@ class Explanation:
             lines=explanation.lines,
             now=not_evaluated or _now(explanation.now, obstacle, warming_until),
             cannot_fire=None if obstacle is None else str(obstacle),
-            flapping=_flapping(rule, alert, kind.evaluated_until(rule_state, at)),
+            flapping=flapping_state(rule, alert, kind.evaluated_until(rule_state, at)),
             silences=active(in_force, subject.of_worker(record.worker), rule.name, at),
             history=turns(self.alerts.history(f"{record.worker.id}/{rule.name}", HISTORY)),
             warmup=rule.warmup,
@@ -285,7 +284,13 @@ def _operand_states(
     return states
 
 
-def _flapping(rule: models.Rule, alert: models.Alert, until: int | None) -> FlappingState | None:
+def latched(rule_state: models.RuleState) -> tuple[models.Severity, ...]:
+    """Return the severities that are latched in a state."""
+    bits = rule_state.trail[-1].latched if rule_state.trail else 0
+    return tuple(severity for bit, severity in enumerate(models.SEVERITIES) if bits & (1 << bit))
+
+
+def flapping_state(rule: models.Rule, alert: models.Alert, until: int | None) -> FlappingState | None:
     """Return whether an alert flaps, and until when it has to be still; ``None`` if the rule has no ``flapping``."""
     if rule.flapping is None:
         return None

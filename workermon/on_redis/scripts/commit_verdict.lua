@@ -13,14 +13,16 @@ local members = KEYS[9]            -- zset or set: all subjects of this kind; th
 local history = KEYS[10]           -- hash: transitions by number
 local size = KEYS[11]              -- string: their bytes
 local numbers = KEYS[12]           -- string: counts transitions
-local entries_at = 13              -- KEYS[entries_at], …: of each transition the numbers of its alert, and if it
-                                   -- notifies the alert's last notification, the set of its queues, and those queues
+local groups = KEYS[13]            -- set: subjects that are groups
+local entries_at = 14              -- KEYS[entries_at], …: of each transition the numbers of its alert, and if it
+                                   -- notifies the alert's last notification, the set of its queues, and those queues;
+                                   -- then of each group that a worker speaks to its hash and that of its members
 local retire = ARGV[1] == '1'      -- also delete the subject
 local subject = ARGV[2]            -- its id
-local incarnation = ARGV[3]        -- '' if there is no hash of the subject itself
+local incarnation = ARGV[3]        -- '' if there is no hash of the subject itself, or it has one life
 local version = ARGV[4]
 local revision = ARGV[5]
-local sequence = ARGV[6]           -- of the worker's last sample, '' of another subject
+local sequence = ARGV[6]           -- of the worker's last sample, or of what a group's members said; '' of others
 local token = ARGV[7]
 local state = ARGV[8]
 local at = ARGV[9]
@@ -32,7 +34,8 @@ local numbers_prefix = ARGV[14]
 local ledger_prefix = ARGV[15]
 -- How many alerts to open, and of each its id and the beginning; how many to close, and their ids; how many transitions
 -- and of each the alert's id, its time, the entry and the number of queues plus 1 (0 if it notifies nobody), and if it
--- notifies rule, version, id, notification, whether it is published, and the queues' names.
+-- notifies rule, version, id, notification, whether it is published, and the queues' names. Then how many members say
+-- something, and of each the group, the field, the text ('' forgets it), and the earliest new datapoint ('' for none).
 local changes_at = 16              -- ARGV[changes_at], …
 
 local present, present_sequence, first_hour, last_hour =
@@ -54,7 +57,7 @@ local function key()
 end
 
 -- Add to a number; what is no number any more becomes `instead`.
-local function add(name, by, instead)
+local function increase(name, by, instead)
   local sum = redis.pcall('INCRBY', name, by)
   if type(sum) == 'number' then return sum end
   redis.call('SET', name, string.format('%d', instead))
@@ -81,9 +84,9 @@ for _ = 1, tonumber(argument()) do redis.call('ZREM', open, argument()) end
 local notifies = false
 for _ = 1, tonumber(argument()) do
   local alert, numbers_of_alert, time, entry = argument(), key(), argument(), argument()
-  local number = add(numbers, 1, math.floor(tonumber(at) * 1000)) -- above all that were counted
+  local number = increase(numbers, 1, math.floor(tonumber(at) * 1000)) -- above all that were counted
   redis.call('HSET', history, number, entry)
-  add(size, #entry, redis.call('HLEN', history) * #entry)
+  increase(size, #entry, redis.call('HLEN', history) * #entry)
   redis.call('ZADD', numbers_of_alert, number, number)
   redis.call('EXPIRE', numbers_of_alert, lifetime)
   redis.call('ZADD', timeline, time, string.format('%015d %s', number, alert))
@@ -116,6 +119,23 @@ if next_key > entries_at then
   for _, name in ipairs({timeline, history, size, numbers}) do redis.call('EXPIRE', name, lifetime) end
 end
 if notifies or retire then redis.call('EXPIRE', versions, lifetime) end
+for _ = 1, tonumber(argument()) do
+  local group, group_members = key(), key()
+  local name, field, text, changed_from = argument(), argument(), argument(), tonumber(argument())
+  if text == '' then
+    redis.call('HDEL', group_members, field)
+  else
+    redis.call('HSET', group_members, field, text)
+    add(group, 'seq', 1)
+    redis.call('PERSIST', group)
+    local since = tonumber(redis.call('HGET', group, 'changed_from') or '')
+    if changed_from and (not since or changed_from < since) then
+      redis.call('HSET', group, 'changed_from', string.format('%d', changed_from))
+    end
+    redis.call('ZADD', pending, 'NX', at, name)
+    redis.call('SADD', groups, name)
+  end
+end
 
 if retire then
   if members ~= alerts then
@@ -136,6 +156,14 @@ if alerts_lifetime == '0' then
   redis.call('PERSIST', alerts)
 elseif alerts_lifetime ~= '' then
   redis.call('EXPIRE', alerts, alerts_lifetime)
+end
+if members == groups then
+  if alerts_lifetime == '0' then
+    redis.call('PERSIST', record)
+  else
+    redis.call('EXPIRE', record, alerts_lifetime)
+    redis.call('SREM', groups, subject)
+  end
 end
 if sequence ~= '' and present_sequence == sequence then
   redis.call('HDEL', record, 'changed_from')

@@ -1,0 +1,317 @@
+"""The kind ``group``: how many of a group's workers hold a condition at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.grouping import MINUTE, T0, Pools, rule, worker_id
+from workermon import errors, evaluate, fleet, models, views
+from workermon.rules import threshold
+
+
+def at(slot: int) -> int:
+    """Return the time of a slot."""
+    return T0 + slot * MINUTE
+
+
+def test_group_fires_and_resolves() -> None:
+    """One alert is about the group: it names the members that hold the condition, and is over with them."""
+    pools = Pools()
+    for number in range(3):
+        pools.add(number)
+    pools.slot(at(1), {0: 95, 1: 20, 2: 20})
+    assert pools.notified() == []
+    pools.slot(at(2), {0: 95, 1: 95, 2: 20})
+    [alert] = pools.alerts.open()
+    assert alert.last is not None
+    assert alert.last.dedup_key == "group:pool=a/pool-hot"
+    assert alert.last.worker is None
+    assert alert.last.group == {"by": "pool", "value": "a"}
+    assert alert.last.members == (worker_id(0), worker_id(1))
+    assert (alert.last.kind, alert.last.severity, alert.last.at) == ("group", "critical", models.rfc3339(at(2)))
+    assert "2 of 3 workers: web-0, web-1" in alert.last.summary
+    pools.slot(at(3), {0: 95, 1: 20, 2: 20})
+    assert pools.alerts.open() == []
+    assert [status for _, status, _ in pools.notified()] == ["firing", "resolved"]
+
+
+def test_members_are_not_notified() -> None:
+    """What a member holds is nobody's alert: no history, no notification."""
+    pools = Pools()
+    for number in range(3):
+        pools.add(number)
+    pools.slot(at(1), {0: 95, 1: 95, 2: 95})
+    assert {key for key, _, _ in pools.notified()} == {"group:pool=a/pool-hot"}
+    assert pools.alerts.history(f"{worker_id(0)}/pool-hot") == []
+
+
+FILE = """
+[[rules]]
+name = "pool-hot"
+metric = "cpu_utilization"
+above = {{ warning = 80, critical = 90 }}
+{over}
+"""
+
+
+@pytest.mark.parametrize(
+    ("over", "line", "says"),
+    [
+        ('over = { count = "3 of 10" }', 6, "rules[0].over.by: is missing"),
+        ('over = { by = "pool" }', 6, "rules[0].over: does not say how many of the group; give one of count, share"),
+        ('over = { by = "pool", count = "3 of 10", share = 0.3 }', 6, "has count and share"),
+        ('over = { by = "pool", count = "4 of 3" }', 6, "asks for 4 of 3 workers"),
+        ('over = { by = "pool", count = 3 }', 6, 'must read "M of N", such as "3 of 10"'),
+        ('over = { by = "pool", share = 30 }', 6, "30 is not above 0 and at most 1"),
+        ('over = { by = "pool", share = 0 }', 6, "0 is not above 0 and at most 1"),
+        ('over = { by = "pool=a", share = 0.3 }', 6, "is not a label's name"),
+        ('over = { by = "pool", cuont = "3 of 10" }', 6, "did you mean count?"),
+        ('intervals = 3\nover = { by = "pool", share = 0.3 }', 6, "is not for over"),
+    ],
+)
+def test_mistakes_in_the_file(over: str, line: int, says: str) -> None:
+    """A rule over groups that cannot be meant is refused with its place in the file and what to do."""
+    with pytest.raises(errors.WorkermonError) as wrong:
+        Pools().parser.parse(FILE.format(over=over), "fleet.toml")
+    assert f"line {line}, column" in str(wrong.value)
+    assert says in str(wrong.value)
+
+
+def pools_of(size: int, *rules: models.Rule) -> Pools:
+    """Return a pool of so many workers."""
+    pools = Pools(*rules)
+    for number in range(size):
+        pools.add(number)
+    return pools
+
+
+def statuses(pools: Pools) -> list[str]:
+    """Return the status of each notification so far."""
+    return [status for _, status, _ in pools.notified()]
+
+
+def test_a_slot_waits_for_every_member() -> None:
+    """The group is evaluated up to the slot that is there of all, whoever comes first, and by the time of the data."""
+    pools = pools_of(3)
+    pools.slot(at(1), dict.fromkeys(range(3), 20.0))
+    pools.slot(at(2), {0: 95, 1: 95})
+    assert statuses(pools) == []
+    pools.slot(at(2), {2: 20})
+    [alert] = pools.alerts.open()
+    assert (alert.since, alert.last and alert.last.at) == (at(2), models.rfc3339(at(2)))
+
+
+def test_a_silent_member_does_not_hold_the_group_for_ever() -> None:
+    """After two periods and three minutes it counts as it was last known; what comes later corrects."""
+    pools = pools_of(3)
+    pools.slot(at(1), dict.fromkeys(range(3), 20.0))
+    for slot in range(2, 7):
+        pools.slot(at(slot), {0: 95, 1: 95})
+        assert statuses(pools) == []
+    pools.slot(at(7), {0: 95, 1: 95})
+    assert statuses(pools) == ["firing"]
+    pools.collected(2, at(8), {at(slot): 20 for slot in range(2, 8)})
+    pools.evaluate()
+    assert statuses(pools) == ["firing"]
+
+
+def test_a_late_datapoint_corrects() -> None:
+    """What a member says of the past is recorded as a correction, and the present notifies."""
+    pools = pools_of(3)
+    pools.slot(at(1), dict.fromkeys(range(3), 20.0))
+    pools.slot(at(2), {0: 95, 1: 95, 2: 20})
+    pools.slot(at(3), {0: 95, 1: 95, 2: 20})
+    pools.collected(1, at(4), {at(2): 20, at(3): 20})
+    pools.evaluate()
+    newest = pools.alerts.history("group:pool=a/pool-hot")[0]
+    assert newest.transition.correction
+    assert newest.transition.withdrawn
+    assert statuses(pools) == ["firing", "resolved"]
+
+
+def test_members_that_join_change_nothing() -> None:
+    """A worker that is added counts from then on; that a share grows smaller by it ends no alert."""
+    pools = pools_of(4, rule(count=None, share=0.5))
+    pools.slot(at(1), {0: 95, 1: 95, 2: 20, 3: 20})
+    assert statuses(pools) == ["firing"]
+    for number in range(4, 9):
+        pools.add(number, added_at=at(1) + 30)
+        pools.collected(number, at(2) + 30, {at(1): 20})
+    pools.evaluate()
+    for slot in range(2, 6):
+        pools.slot(at(slot), {0: 95, 1: 95} | dict.fromkeys(range(2, 9), 20.0))
+    assert statuses(pools) == ["firing"]
+    assert not any(entry.transition.correction for entry in pools.alerts.history())
+    pools.slot(at(6), {0: 95} | dict.fromkeys(range(1, 9), 20.0))
+    assert statuses(pools) == ["firing", "resolved"]
+
+
+def test_members_that_stop_no_longer_count() -> None:
+    """Nobody waits for them; the alert is over if too few are left that hold the condition."""
+    pools = pools_of(4)
+    pools.slot(at(1), {0: 95, 1: 95, 2: 95, 3: 20})
+    pools.collected(3, at(3), status="stopped")
+    pools.evaluate()
+    pools.slot(at(2), {0: 95, 1: 95, 2: 95})
+    pools.collected(0, at(4), status="stopped")
+    pools.evaluate()
+    pools.slot(at(3), {1: 95, 2: 95})
+    assert statuses(pools) == ["firing"]
+    pools.collected(1, at(5), status="stopped")
+    pools.evaluate()
+    pools.slot(at(4), {2: 95})
+    assert statuses(pools) == ["firing", "resolved"]
+
+
+def test_a_member_that_starts_again_counts_by_what_came_since() -> None:
+    """What it held before it stopped says nothing then."""
+    pools = pools_of(3)
+    pools.slot(at(1), {0: 95, 1: 95, 2: 20})
+    pools.collected(0, at(3), status="stopped")
+    pools.evaluate()
+    pools.slot(at(2), {1: 95, 2: 20})
+    assert statuses(pools) == ["firing", "resolved"]
+    pools.collected(0, at(4) + 1, {at(3): 20}, since=at(3))
+    pools.evaluate()
+    pools.slot(at(3), {1: 95, 2: 20})
+    assert statuses(pools) == ["firing", "resolved"]
+    pools.slot(at(4), {0: 95, 1: 95, 2: 20})
+    assert statuses(pools) == ["firing", "resolved", "firing"]
+
+
+@pytest.mark.parametrize("how", ["removed", "paused", "relabelled"])
+def test_the_alert_is_over_when_no_worker_is_left(how: str) -> None:
+    """Whichever way they go."""
+    pools = pools_of(2)
+    pools.slot(at(1), {0: 95, 1: 95})
+    assert statuses(pools) == ["firing"]
+    for number in range(2):
+        record = pools.workers.get([worker_id(number)])[worker_id(number)]
+        if how == "removed":
+            pools.get(fleet.Members).remove([worker_id(number)])
+            continue
+        changes = {"monitoring": "paused"} if how == "paused" else {"labels": {"pool": "b"}}
+        pools.workers.update(record.worker.model_copy(update=changes))
+        pools.samples.mark_pending([worker_id(number)], pools.clock())
+    pools.evaluate()
+    assert statuses(pools) == ["firing", "resolved"]
+    if how == "relabelled":
+        pools.slot(at(2), {0: 95, 1: 95})
+    assert [alert.last.dedup_key for alert in pools.alerts.open() if alert.last] == (
+        ["group:pool=b/pool-hot"] if how == "relabelled" else []
+    )
+
+
+def test_the_alert_is_over_when_its_rule_is_removed() -> None:
+    """With the rule as the reason."""
+    pools = pools_of(2)
+    pools.slot(at(1), {0: 95, 1: 95})
+    pools.configure(rules=())
+    pools.samples.mark_pending([worker_id(0), worker_id(1)], pools.clock())
+    pools.evaluate()
+    assert statuses(pools) == ["firing", "resolved"]
+
+
+@pytest.mark.parametrize(
+    "silence",
+    [{"labels": {"pool": "a"}}, {"rule": "pool-hot"}, {"alert": "group:pool=a/pool-hot"}],
+)
+def test_a_group_is_silenced_as_any_alert(silence: dict[str, object]) -> None:
+    """By its label, by its rule, by its dedup_key; when the silence is taken back, people are notified."""
+    pools = pools_of(3)
+    pools.slot(at(1), dict.fromkeys(range(3), 20.0))
+    pools.slot(at(2), {0: 95, 1: 95, 2: 20})
+    pools.slot(at(3), dict.fromkeys(range(3), 20.0))
+    request = models.SilenceRequest.model_validate(
+        {"ends": pools.clock() + 3600, "reason": "tests", "by": "me"} | silence
+    )
+    added = pools.get(evaluate.Silencing).add(request)
+    pools.slot(at(4), {0: 95, 1: 95, 2: 20})
+    [alert] = pools.alerts.open()
+    assert (alert.silenced_by, alert.channels) == (added.id, ())
+    pools.get(evaluate.Silencing).remove(added.id)
+    pools.evaluate()
+    [alert] = pools.alerts.open()
+    assert (alert.silenced_by, alert.channels) == (None, ("ops",))
+
+
+def test_other_labels_do_not_silence_a_group() -> None:
+    """A silence of another pool, or of more than the pool, is not about it."""
+    pools = pools_of(2)
+    for labels in ({"pool": "b"}, {"pool": "a", "team": "vfx"}):
+        request = models.SilenceRequest(labels=labels, ends=pools.clock() + 3600, reason="tests", by="me")
+        pools.get(evaluate.Silencing).add(request)
+    pools.slot(at(1), {0: 95, 1: 95})
+    [alert] = pools.alerts.open()
+    assert alert.silenced_by is None
+
+
+def test_an_alert_about_a_group_is_acknowledged() -> None:
+    """By its dedup_key, as any."""
+    pools = pools_of(2)
+    pools.slot(at(1), {0: 95, 1: 95})
+    pools.get(evaluate.Acknowledging).acknowledge("group:pool=a/pool-hot", "me")
+    [row] = pools.get(views.AlertView).list().alerts
+    assert (row.acked_by, row.group, row.members) == (
+        "me",
+        {"by": "pool", "value": "a"},
+        (worker_id(0), worker_id(1)),
+    )
+
+
+def test_why_explains_a_group() -> None:
+    """How many hold the condition, who, and up to when that is known; a group or rule that is not there is named."""
+    pools = pools_of(3)
+    pools.slot(at(1), {0: 95, 1: 20, 2: 20})
+    found = pools.get(views.ExplainGroups).why("group:pool=a", "pool-hot").model_dump(mode="json")
+    [explained] = found["rules"]
+    assert (found["group"], found["workers"]) == ({"by": "pool", "value": "a"}, 3)
+    assert explained["now"] == "1 of 3 workers hold critical, 2 make it critical"
+    assert (explained["holding"], explained["size"], explained["needed"]) == (1, 3, 2)
+    assert explained["members"][0] == {
+        "id": worker_id(0),
+        "name": "web-0",
+        "state": "critical",
+        "known": models.rfc3339(at(2) - 1),
+    }
+    with pytest.raises(errors.NotFound, match="did you mean group:pool=a"):
+        pools.get(views.ExplainGroups).why("group:pool=b")
+    with pytest.raises(errors.NotFound, match="did you mean pool-hot"):
+        pools.get(views.ExplainGroups).why("group:pool=a", "pool-hoot")
+
+
+def test_a_rule_that_becomes_one_over_groups_ends_its_alerts_about_workers() -> None:
+    """And the other way round: an alert about a group is over when its rule is about single workers."""
+    single = threshold.KIND.rule(
+        name="pool-hot",
+        metric="cpu_utilization",
+        above=models.Levels(critical=90.0),
+        breach=models.Count(m=1, n=1),
+        recover=models.Count(m=1, n=1),
+        notify=("ops",),
+    )
+    pools = pools_of(2, single)
+    pools.slot(at(1), {0: 95, 1: 95})
+    assert len(pools.alerts.open()) == 2
+    pools.configure(rules=(rule(),))
+    for slot in range(2, 5):
+        pools.slot(at(slot), {0: 95, 1: 95})
+    assert [alert.last.dedup_key for alert in pools.alerts.open() if alert.last] == ["group:pool=a/pool-hot"]
+    pools.configure(rules=(single,))
+    for slot in range(5, 8):
+        pools.slot(at(slot), {0: 95, 1: 95})
+    assert sorted(alert.last.dedup_key for alert in pools.alerts.open() if alert.last) == [
+        f"{worker_id(0)}/pool-hot",
+        f"{worker_id(1)}/pool-hot",
+    ]
+
+
+def test_another_number_counts_from_then_on() -> None:
+    """What was decided before is neither corrected nor withdrawn."""
+    pools = pools_of(3)
+    pools.slot(at(1), {0: 95, 1: 95, 2: 20})
+    pools.configure(rules=(rule(count=models.Members(m=3, n=3)),))
+    for slot in range(2, 5):
+        pools.slot(at(slot), {0: 95, 1: 95, 2: 20})
+    assert statuses(pools) == ["firing", "resolved"]
+    assert not any(entry.transition.correction for entry in pools.alerts.history())

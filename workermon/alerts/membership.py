@@ -1,0 +1,126 @@
+"""Pure: what a worker says to the groups that rules are over, and what it keeps of that.
+
+The state of such a rule for one worker is kept as that of any rule, but nobody is notified of it: the group's alert
+follows from what all members say.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from workermon import models, ports
+
+if TYPE_CHECKING:
+    from workermon.alerts.lifecycle import VerdictBuilder
+
+#: The level of a member by its severity.
+LEVELS: dict[models.Severity | None, int] = {None: 0, "warning": 1, "critical": 2}
+
+#: Earlier changes that a member says: of a worker that stops and starts all the time.
+MAX_FORMER = 32
+
+
+def say(
+    builder: VerdictBuilder,
+    alert: models.Alert,
+    rule_state: models.RuleState,
+    group: str,
+    changed_from: int | None = None,
+) -> None:
+    """Keep the state of a rule for a worker that runs in a group (the subject's id), and tell the group if it is new.
+
+    Who was in another group leaves that one. ``changed_from`` is the earliest datapoint that is new.
+    """
+    before = alert.membership or models.Membership()
+    if before.group not in (None, group):
+        before = models.Membership(since=_left(builder, alert, before).since)
+    membership = before
+    if before.group is None and rule_state.cursor is not None:
+        running_since = builder.basis.record.condition.running_since
+        begin = max(rule_state.start or 0, math.ceil(running_since or 0), before.since)
+        membership = before.model_copy(update={"group": group, "since": begin})
+    kept = alert.model_copy(update={"rule_state": rule_state, "membership": membership})
+    builder.alerts[alert.rule] = kept
+    if membership.group is not None and not (rule_state is alert.rule_state and membership is alert.membership):
+        known = _end(rule_state, membership) - 1
+        _tell(builder, kept, membership.group, known, _changes(kept, membership), changed_from)
+
+
+def leave(builder: VerdictBuilder, alert: models.Alert, begin: float) -> None:
+    """Tell the group that a worker is no member any more, and keep what it says of that if it comes back.
+
+    It left when what is known of it ends. Datapoints before ``begin`` do not count then.
+    """
+    membership = alert.membership
+    if membership is not None and membership.group is not None:
+        membership = _left(builder, alert, membership)
+    elif alert.rule_state.cursor is None and alert.rule_state.start is not None:
+        builder.alerts[alert.rule] = alert
+        return
+    builder.alerts[alert.rule] = models.Alert(
+        rule=alert.rule,
+        version=alert.version,
+        last=alert.last,
+        rule_state=models.RuleState(start=math.floor(begin)),
+        membership=membership,
+    )
+
+
+def forget(builder: VerdictBuilder, alert: models.Alert | None) -> None:
+    """Tell the group that a worker is no member any more, and keep nothing of it."""
+    if alert is not None and alert.membership is not None and alert.membership.group is not None:
+        _left(builder, alert, alert.membership)
+
+
+def _left(builder: VerdictBuilder, alert: models.Alert, membership: models.Membership) -> models.Membership:
+    """Tell the group that a member left; return what the worker keeps of that."""
+    assert membership.group is not None
+    end = _end(alert.rule_state, membership)
+    said = (*(change for change in _changes(alert, membership) if change[0] < end), (end, models.NO_MEMBER))
+    _tell(builder, alert, membership.group, None, said[-MAX_FORMER:], None)
+    return models.Membership(since=end, former=said[-MAX_FORMER:])
+
+
+def _tell(
+    builder: VerdictBuilder,
+    alert: models.Alert,
+    group: str,
+    known: int | None,
+    changes: tuple[tuple[int, int], ...],
+    changed_from: int | None,
+) -> None:
+    worker, membership = builder.basis.record.worker, alert.membership
+    former = membership.former if membership else ()
+    member = models.GroupMember(
+        name=worker.name,
+        known=known,
+        period=alert.rule_state.period or 60,
+        added=math.ceil(worker.added_at),
+        changes=changes,
+        trimmed=_is_trimmed(alert, membership or models.Membership()) or len(former) >= MAX_FORMER,
+    )
+    builder.memberships.append(ports.MembershipChange(group, alert.rule, worker.id, member, changed_from))
+
+
+def _is_trimmed(alert: models.Alert, membership: models.Membership) -> bool:
+    """Tell whether the level with which a worker became a member is not known any more."""
+    trail = alert.rule_state.trail
+    return alert.rule_state.trimmed and bool(trail) and trail[0].at > membership.since
+
+
+def _changes(alert: models.Alert, membership: models.Membership) -> tuple[tuple[int, int], ...]:
+    """Return the levels over time: those of earlier, then from when on it is a member, then the present ones."""
+    trail = alert.rule_state.trail
+    later = tuple((change.at, LEVELS[change.severity]) for change in trail if change.at > membership.since)
+    if _is_trimmed(alert, membership):
+        return later
+    begun = [change.severity for change in trail if change.at <= membership.since]
+    return (*membership.former, (membership.since, LEVELS[begun[-1]] if begun else 0), *later)
+
+
+def _end(rule_state: models.RuleState, membership: models.Membership) -> int:
+    """Return the first time of which nothing is known any more."""
+    if rule_state.cursor is None:
+        return membership.since
+    return max(rule_state.cursor + (rule_state.period or 0), membership.since)

@@ -1,0 +1,74 @@
+"""Pure: what a rule over groups says of one worker: nobody is notified of it, its group is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workermon import models, ports, rules
+from workermon.alerts import lifecycle, membership
+
+#: The alert that a rule over groups goes on with for a worker, and how far it can be evaluated.
+Begun = tuple[models.Alert, rules.Horizon | None]
+
+
+def concerns(builder: lifecycle.VerdictBuilder, rule: models.Rule) -> bool:
+    """Tell whether a rule is over groups, or was when the worker was last evaluated."""
+    alert = builder.basis.alerts.get(rule.name)
+    return builder.kinds[rule.kind].group_by(rule) is not None or (alert is not None and alert.membership is not None)
+
+
+def group_of(rule: models.Rule, worker: models.Worker, kinds: rules.Kinds) -> str | None:
+    """Return the subject's id of the group whose member a worker is by a rule; ``None``: by no rule over groups."""
+    by = kinds[rule.kind].group_by(rule)
+    return None if by is None else models.group_subject(by, worker.labels.get(by, "")).id
+
+
+def judge(
+    builder: lifecycle.VerdictBuilder,
+    rule: models.Rule,
+    begun: Begun | None,
+    facts: rules.Facts,
+    configuration: models.Configuration,
+) -> None:
+    """Evaluate a rule over groups for one of its workers, which may have stopped, left or be paused.
+
+    ``begun`` is its alert to go on with and how far it can be evaluated; ``None``: there is nothing to evaluate. A rule
+    that is over groups no longer begins anew with the next evaluation.
+    """
+    basis: ports.Basis[ports.Record] = builder.basis
+    worker, condition = basis.record.worker, basis.record.condition
+    alert, kind = basis.alerts.get(rule.name), builder.kinds[rule.kind]
+    if alert is not None and alert.open:
+        lifecycle.resolve(builder, alert, rule, "the rule is over groups now", builder.at)
+        return
+    if worker.monitoring == "paused" and kind.group_by(rule) is not None:
+        membership.leave(builder, alert or models.Alert(rule=rule.name), builder.at)
+    elif alert is not None and (begin := _ended(kind, condition, builder.at)) is not None:
+        membership.leave(builder, alert, begin)
+    elif kind.group_by(rule) is None or kind.not_applied(rule, worker, configuration) is not None:
+        membership.forget(builder, alert)
+    elif begun is not None:
+        _evaluate(builder, rule, begun, facts)
+    elif alert is not None:
+        builder.alerts[rule.name] = alert
+
+
+def _ended(kind: rules.Kind[Any], condition: models.Condition, at: float) -> float | None:
+    """Return when a worker was seen that does not run any more; ``None`` if it may run."""
+    if condition.status not in kind.ends_with:
+        return None
+    return at if condition.collected_at is None else condition.collected_at
+
+
+def _evaluate(
+    builder: lifecycle.VerdictBuilder,
+    rule: models.Rule,
+    begun: Begun,
+    facts: rules.Facts,
+) -> None:
+    (alert, horizon), kind = begun, builder.kinds[rule.kind]
+    group = group_of(rule, builder.basis.record.worker, builder.kinds)
+    assert group is not None
+    rule_state, _ = kind.judge(rule, alert.rule_state, facts, horizon)
+    if rule.name in builder.basis.alerts or rule_state is not alert.rule_state:
+        membership.say(builder, alert, rule_state, group)

@@ -1,0 +1,30 @@
+"""What a member says to its group, as a short text: every evaluation of a worker writes one."""
+
+from __future__ import annotations
+
+from workermon.models import GroupMember
+
+
+def packed(member: GroupMember) -> str:
+    """Return the text of a member.
+
+    >>> packed(GroupMember("web 1", 120, 60, 7, ((60, 0), (90, 2))))
+    '120 60 7 0 60:0,90:2 web 1'
+    """
+    known = "" if member.known is None else member.known
+    changes = ",".join(f"{at}:{level}" for at, level in member.changes)
+    return f"{known} {member.period} {member.added} {int(member.trimmed)} {changes} {member.name}"
+
+
+def unpacked(text: str) -> GroupMember:
+    """Return the member of a text; raises ``ValueError`` for any other text."""
+    known, period, added, trimmed, changes, name = text.split(" ", 5)
+    pairs = (change.split(":") for change in changes.split(",")) if changes else ()
+    return GroupMember(
+        name=name,
+        known=int(known) if known else None,
+        period=int(period),
+        added=int(added),
+        changes=tuple([(int(at), int(level)) for at, level in pairs]),
+        trimmed=trimmed == "1",
+    )

@@ -1,0 +1,277 @@
+"""The kind ``group``: so many of the workers that share a label value hold a condition at once.
+
+The condition is folded for each member by the kind that would evaluate it for a single worker; ``group_fold`` walks the
+changes of all members. One alert is about the group, none about its members.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pydantic import ValidationInfo, field_validator
+
+from workermon import models
+from workermon.models import fields
+from workermon.rules import group_fold, kind, parsing, section, threshold, wording
+from workermon.rules.horizon import Horizon
+
+#: What a rule may ask of a group, beside ``by``; one of them.
+ASKS = ("count", "share")
+
+
+class OverSection(fields.Section):
+    """``over``: the label whose values make groups, and how many of a group have to hold the condition."""
+
+    by: models.Text
+    count: parsing.Members | None = None
+    share: fields.Number | None = None
+
+    @field_validator("by")
+    @classmethod
+    def _is_label(cls, by: str, _info: ValidationInfo) -> str:
+        if "=" in by:
+            raise ValueError("is not a label's name: it has a '='")
+        return by
+
+
+class GroupSection(threshold.ThresholdSection):
+    """The keys of a rule over groups: those of the condition of each member, and ``over``."""
+
+    over: OverSection
+
+
+class Options(models.Frozen):
+    """The label ``by`` whose values make groups; ``count`` or ``share`` of a group have to hold the ``condition``.
+
+    The condition is what the kind that folds it for one worker asks for.
+    """
+
+    by: str
+    count: models.Members | None = None
+    share: float | None = None
+    condition: dict[str, Any] = {}
+
+    @property
+    def needed(self) -> group_fold.Needed:
+        """Return how many members have to hold the condition."""
+        return group_fold.Needed(None if self.count is None else self.count.m, self.share)
+
+
+class MemberDetails(models.Frozen):
+    """A member of a group: the level that it holds, and up to when it is known (RFC 3339)."""
+
+    id: str
+    name: str
+    state: str
+    known: str | None
+
+
+class Details(models.Frozen):
+    """The members of a group at its cursor: how many hold the least level of the rule, of how many that run."""
+
+    holding: int
+    size: int
+    needed: int
+    members: tuple[MemberDetails, ...]
+
+
+class Group(kind.Kind[Options]):
+    """So many of the workers that share a label value hold a condition at once."""
+
+    name = "group"
+    section_type = GroupSection
+    options_type = Options
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._members: kind.ByRule[models.Rule] = kind.ByRule(self._of_member)
+
+    # --- the config file ---------------------------------------------------------------------------------------------
+
+    @property
+    def asked_by(self) -> str:
+        """Return how the file asks for this kind."""
+        return "over"
+
+    def claims(self, given: Any) -> bool:
+        """Return whether a [[rules]] is over groups."""
+        return "over" in given
+
+    def parse(self, given: GroupSection) -> tuple[Options, models.Severity]:
+        """Return what is asked of the group, and of each member."""
+        over = given.over
+        asked = [key for key in ASKS if getattr(over, key) is not None]
+        if len(asked) != 1:
+            why = f"has {' and '.join(asked)}" if asked else "does not say how many of the group"
+            raise section.Mistake("over", why, f"give one of {', '.join(ASKS)}")
+        if over.share is not None and not 0 < over.share <= 1:
+            raise section.Mistake("over.share", f"{over.share:g} is not above 0 and at most 1", "write 0.3 for 30 %")
+        if given.cases:
+            raise section.Mistake("cases", "have values of one worker", "remove them")
+        condition, severity = threshold.KIND.parse(given)
+        options = condition.model_dump(mode="json", exclude_defaults=True)
+        return Options(by=over.by, count=over.count, share=over.share, condition=options), severity
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Return the keys that it takes."""
+        return super().keys | threshold.KIND.keys
+
+    def export(self, rule: models.Rule) -> dict[str, object]:
+        """Return the keys of a rule."""
+        options = self.options(rule)
+        over: dict[str, object] = {"by": options.by}
+        if options.count is not None:
+            over["count"] = str(options.count)
+        if options.share is not None:
+            over["share"] = options.share
+        return {"over": over, **threshold.KIND.export(self.member_rule(rule))}
+
+    # --- each member -------------------------------------------------------------------------------------------------
+
+    def member_rule(self, rule: models.Rule) -> models.Rule:
+        """Return the rule that is folded for each member."""
+        return self._members(rule)
+
+    def _of_member(self, rule: models.Rule) -> models.Rule:
+        return models.Rule(
+            name=rule.name,
+            kind=threshold.KIND.name,
+            metric=rule.metric,
+            severity=rule.severity,
+            options=self.options(rule).condition,
+            labels=rule.labels,
+        )
+
+    def group_by(self, rule: models.Rule) -> str | None:
+        """Return the label whose values make the groups."""
+        return self.options(rule).by
+
+    def metrics(self, rule: models.Rule) -> tuple[str, ...]:
+        """Return the metrics that the condition of a member needs."""
+        return threshold.KIND.metrics(self.member_rule(rule))
+
+    def unit(self, rule: models.Rule, configuration: models.Configuration) -> str:
+        """Return the unit of the values that a member's condition compares."""
+        return threshold.KIND.unit(self.member_rule(rule), configuration)
+
+    def horizon(
+        self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
+    ) -> Horizon | None:
+        """Return how far a member can be evaluated."""
+        return threshold.KIND.horizon(self.member_rule(rule), worker, condition, configuration)
+
+    def needed_from(
+        self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
+    ) -> int | None:
+        """Return from what time on a member's fold needs datapoints."""
+        return threshold.KIND.needed_from(self.member_rule(rule), rule_state, horizon, facts)
+
+    def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
+        """Return why a worker belongs to no group of the rule, ``None`` if it does."""
+        by = self.options(rule).by
+        if by not in worker.labels:
+            return f"it has no label {by}, by whose values the rule makes groups"
+        return threshold.KIND.not_applied(self.member_rule(rule), worker, configuration)
+
+    def cannot_fire(
+        self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
+    ) -> kind.Obstacle | None:
+        """Return why a member cannot hold the condition."""
+        return threshold.KIND.cannot_fire(self.member_rule(rule), worker, condition, configuration)
+
+    def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
+        """Return a member's state to go on with."""
+        return threshold.KIND.as_of(rule_state, now)
+
+    def judge(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
+    ) -> kind.Judgement:
+        """Fold the condition of one member."""
+        return threshold.KIND.judge(self.member_rule(rule), rule_state, facts, horizon)
+
+    # --- the group ---------------------------------------------------------------------------------------------------
+
+    def judge_group(self, rule: models.Rule, rule_state: models.RuleState, group: group_fold.Group) -> kind.Judgement:
+        """Walk the changes of the members after the cursor."""
+        return group_fold.judge(rule, self.options(rule).needed, rule_state, group)
+
+    def explain_group(
+        self, rule: models.Rule, rule_state: models.RuleState, group: group_fold.Group
+    ) -> kind.Explanation:
+        """Explain how a group stands at its cursor."""
+        at = rule_state.cursor
+        if at is None:
+            empty = Details(holding=0, size=0, needed=0, members=())
+            return kind.Explanation("the group was not evaluated yet", empty)
+        members = group_fold.counted(group.members, rule_state)
+        stands, ranks = group_fold.standing(members, at), self._ranks(rule)
+        holding, size = stands.holding(min(ranks)), len(stands.levels)
+        needed = self.options(rule).needed
+        shown = tuple(
+            MemberDetails(
+                id=worker_id,
+                name=members[worker_id].name,
+                state=("ok", *models.SEVERITIES)[level],
+                known=wording.time(members[worker_id].known),
+            )
+            for worker_id, level in sorted(stands.levels.items(), key=lambda each: (-each[1], each[0]))
+        )
+        parts = [
+            f"{len(stands.holding(rank))} of {size} workers hold {severity}, {needed.of(size)} make it {severity}"
+            for rank, severity in ranks.items()
+        ]
+        details = Details(holding=len(holding), size=size, needed=needed.of(size), members=shown)
+        lines = (
+            ("members", group_fold.names(members, holding) or "none holds it"),
+            ("judged", f"up to {models.rfc3339(at)}, when every member that counts was known"),
+        )
+        return kind.Explanation("; ".join(parts) if size else "no worker of the group runs", details, lines)
+
+    def _ranks(self, rule: models.Rule) -> dict[int, models.Severity]:
+        """Return the severities that the condition can have, by the level of a member that holds it."""
+        options = threshold.KIND.options(self.member_rule(rule))
+        given = ((place, severity) for place, severity in enumerate(models.SEVERITIES, 1))
+        return {place: severity for place, severity in given if options.thresholds.of(severity) is not None}
+
+    # --- wording -----------------------------------------------------------------------------------------------------
+
+    def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
+        """Return how many members hold the condition, and which."""
+        return f"{rule.name} {transition.after or 'resolved'}: {transition.reason}"
+
+    def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
+        """Return why an alert is over or taken back if no member decided it."""
+        return transition.reason or None if transition.withdrawn or transition.count is None else transition.cause
+
+    def conditions(self, rule: models.Rule) -> dict[str, object]:
+        """Return what is asked of the group, and of each member."""
+        return {"over": self.export(rule)["over"], **threshold.KIND.conditions(self.member_rule(rule))}
+
+    def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
+        """Return what is asked, in words."""
+        options = self.options(rule)
+        how_many = f"share {options.share:g}" if options.count is None else f"count {options.count}"
+        return (f"over {options.by}, {how_many}", *threshold.KIND.described(self.member_rule(rule), unit))
+
+    def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
+        """Return the span of the slots that decide for a member at its cursor."""
+        return threshold.KIND.explained_over(self.member_rule(rule), rule_state)
+
+    def explain(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
+    ) -> kind.Explanation:
+        """Explain how one member stands."""
+        found = threshold.KIND.explain(self.member_rule(rule), rule_state, facts, horizon)
+        value = facts.labels.get(self.options(rule).by, "")
+        return kind.Explanation(
+            f"{found.now}; the alert is that of group {self.options(rule).by}={value}", found.details, found.lines
+        )
+
+    def peak(self, rule: models.Rule, values: list[float]) -> float | None:
+        """Return the greatest number of members that held the condition."""
+        return max((value for value in values if math.isfinite(value)), default=None)
+
+
+KIND = Group()

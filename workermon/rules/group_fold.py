@@ -1,0 +1,366 @@
+"""The fold over a group of workers: how many of its members hold a condition, in order of time.
+
+Each member's state is folded by itself (``slots``), and its changes are what is walked here. A group is evaluated up to
+the time up to which every member that counts is known. Nothing here does I/O or reads a clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from workermon.models import (
+    LATENESS,
+    NO_MEMBER,
+    SEVERITIES,
+    GroupMember,
+    Rule,
+    RuleState,
+    Severity,
+    SeverityChange,
+    Transition,
+)
+from workermon.rules import flapping
+
+#: Seconds beside two periods for which a group waits for a member whose datapoints do not come: three collections.
+#: After that it counts as it was last known, and what comes later corrects.
+PATIENCE = 180
+
+#: Members that a text names; the others are counted.
+MAX_NAMED = 5
+
+_SEVERITY_OF: tuple[Severity | None, ...] = (None, "warning", "critical", "critical")
+
+
+class Needed(NamedTuple):
+    """How many members have to hold the condition: a ``number`` of them, or a ``share`` of those that run."""
+
+    number: int | None = None
+    share: float | None = None
+
+    def of(self, size: int) -> int:
+        """Return the number in a group of a size.
+
+        >>> Needed(3).of(20), Needed(share=0.3).of(10), Needed(share=0.3).of(11)
+        (3, 3, 4)
+        """
+        if self.number is not None:
+            return self.number
+        return max(1, math.ceil((self.share or 0.0) * size - 1e-9))
+
+    def __str__(self) -> str:
+        return str(self.number) if self.number is not None else f"{(self.share or 0.0) * 100:g} %"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The members of a group by worker id; ``lateness`` in seconds, nothing after ``at`` counts."""
+
+    members: Mapping[str, GroupMember]
+    lateness: int = LATENESS
+    at: float = math.inf
+
+    def horizon(self) -> int | None:
+        """Return the time up to which the group is known; ``None`` if nothing is known of it.
+
+        That is when every member that has not left is known. One that falls behind is waited for ``PATIENCE``.
+        """
+        known = [member.known for member in self.members.values() if member.known is not None]
+        if known:
+            patience = 2 * max(member.period for member in self.members.values()) + PATIENCE
+            return math.floor(min(max(min(known), max(known) - patience), self.at))
+        found = max((member.changes[-1][0] for member in self.members.values() if member.changes), default=None)
+        return None if found is None else math.floor(min(found, self.at))
+
+
+class Standing(NamedTuple):
+    """How a group stands: the levels of the members that run (0 ok, 1 warning, 2 critical) by worker id."""
+
+    levels: Mapping[str, int]
+
+    def holding(self, rank: int) -> tuple[str, ...]:
+        """Return the members that hold a level or a higher one, in order."""
+        return tuple(sorted(worker_id for worker_id, level in self.levels.items() if level >= rank))
+
+
+class _Change(NamedTuple):
+    """A time at which severities latched or unlatched, as bits; ``since`` is when the first holder began to hold."""
+
+    at: int
+    before: int
+    after: int
+    standing: Standing
+    since: int
+
+
+def judge(rule: Rule, needed: Needed, rule_state: RuleState, group: Group) -> tuple[RuleState, tuple[Transition, ...]]:
+    """Walk the changes of the members after the state's cursor; return the new state and the transitions.
+
+    What comes out differently before the cursor is a correction. If the rule asks for another number than before, it
+    counts from the cursor on. A severity ends only when a member stops holding it: that the group grows ends nothing.
+    """
+    horizon, known = group.horizon(), rule_state.cursor
+    if horizon is None or (known is not None and horizon < known):
+        return rule_state, ()
+    anew = known is not None and rule_state.metric != str(needed)
+    if anew and known == horizon:
+        return rule_state, ()
+    if anew:
+        rule_state = _from_now_on(rule, rule_state)
+    members = _counted(group.members, rule_state)
+    begin = _begin(rule_state, members, group)
+    kept = [change for change in rule_state.trail if change.at <= begin]
+    changes = _fold(needed, members, range(begin, horizon), kept[-1].latched if kept else 0, anew=anew)
+    trail = kept + [SeverityChange(change.at, _SEVERITY_OF[change.after], change.after) for change in changes]
+    if anew:
+        trail = _from(trail, begin + 1)
+    recent = _trimmed(trail, horizon - group.lateness)
+    state = rule_state.model_copy(
+        update={
+            "cursor": horizon,
+            "trail": recent,
+            "trimmed": rule_state.trimmed or len(recent) < len(trail),
+            "metric": str(needed),
+            "start": _born(group.members) if known is None else rule_state.start,
+            "damping": flapping.settled(rule, rule_state.damping, trail[: len(trail) - len(recent)]),
+        }
+    )
+    if not changes and len(kept) == len(rule_state.trail):
+        return state, ()
+    return state, _transitions(_Outcome(rule, needed, members, rule_state, len(kept), trail, changes))
+
+
+def standing(members: Mapping[str, GroupMember], at: int) -> Standing:
+    """Return how a group stands at a time."""
+    levels = {worker_id: _level(member, at) for worker_id, member in members.items()}
+    return Standing({worker_id: level for worker_id, level in levels.items() if level != NO_MEMBER})
+
+
+def counted(members: Mapping[str, GroupMember], rule_state: RuleState) -> Mapping[str, GroupMember]:
+    """Return the members with the times from which each of them counts."""
+    return _counted(members, rule_state)
+
+
+def names(members: Mapping[str, GroupMember], worker_ids: Sequence[str]) -> str:
+    """Name some members, and count the others.
+
+    >>> member = GroupMember("web-1", 0, 60, 0, ())
+    >>> names({"i-1": member}, ["i-1", "i-2"])
+    'web-1, i-2'
+    """
+    shown = [members[each].name if each in members else each for each in worker_ids]
+    more = f" and {len(shown) - MAX_NAMED} more" if len(shown) > MAX_NAMED else ""
+    return ", ".join(shown[:MAX_NAMED]) + more
+
+
+# --- who counts ------------------------------------------------------------------------------------------------------
+
+
+def _born(members: Mapping[str, GroupMember]) -> int:
+    """Return the time up to which workers were added that belong to the group since its first evaluation."""
+    return max((member.added for member in members.values()), default=0)
+
+
+def _counted(members: Mapping[str, GroupMember], rule_state: RuleState) -> Mapping[str, GroupMember]:
+    """Return the members; one that was added to a group that is evaluated already counts from then on only.
+
+    So its past, which is collected too, changes nothing that was decided without it.
+    """
+    born = rule_state.start
+    if born is None or all(member.added <= born for member in members.values()):
+        return members
+    return {
+        worker_id: member if member.added <= born else _counting(member, member.added)
+        for worker_id, member in members.items()
+    }
+
+
+def _counting(member: GroupMember, begin: int) -> GroupMember:
+    level = _level(member, begin)
+    later = tuple(change for change in member.changes if change[0] > begin)
+    return member._replace(changes=((begin, level), *later), trimmed=False)
+
+
+def _level(member: GroupMember, at: int) -> int:
+    level = member.changes[0][1] if member.trimmed and member.changes else NO_MEMBER
+    for when, changed in member.changes:
+        if when > at:
+            break
+        level = changed
+    return level
+
+
+# --- the fold --------------------------------------------------------------------------------------------------------
+
+
+def _from_now_on(rule: Rule, rule_state: RuleState) -> RuleState:
+    """Return a state before whose cursor nothing is evaluated again, because the rule asked for something else."""
+    last, known = rule_state.trail[-1] if rule_state.trail else None, rule_state.cursor or 0
+    stands = SeverityChange(known, None, 0) if last is None else last._replace(at=known)
+    damping = flapping.settled(rule, rule_state.damping, rule_state.trail)
+    return rule_state.model_copy(update={"trail": (stands,), "trimmed": True, "damping": damping})
+
+
+def _from(trail: Sequence[SeverityChange], begin: int) -> list[SeverityChange]:
+    """Return a trail as if it had begun at a time with what held then."""
+    stands = [change for change in trail if change.at <= begin][-1]
+    return [stands._replace(at=begin), *(change for change in trail if change.at > begin)]
+
+
+def _begin(rule_state: RuleState, members: Mapping[str, GroupMember], group: Group) -> int:
+    """Return the time after which changes are walked."""
+    known = rule_state.cursor
+    if known is None:
+        return min((member.changes[0][0] for member in members.values() if member.changes), default=0) - 1
+    begin = known - group.lateness
+    if rule_state.trimmed and rule_state.trail:  # what was before is not known any more
+        begin = max(begin, rule_state.trail[0].at)
+    for member in members.values():
+        if member.trimmed and member.changes:
+            begin = max(begin, member.changes[0][0])
+    return min(known, begin)
+
+
+def _fold(
+    needed: Needed, members: Mapping[str, GroupMember], span: range, latched: int, *, anew: bool
+) -> list[_Change]:
+    """Walk the members' changes after ``span.start`` up to ``span.stop``, those of one time together."""
+    levels = {worker_id: _level(member, span.start) for worker_id, member in members.items()}
+    since = dict.fromkeys(levels, span.start)
+    events = [
+        (at, worker_id, level)
+        for worker_id, member in members.items()
+        for at, level in member.changes
+        if span.start < at <= span.stop
+    ]
+    if anew:
+        events.append((span.start + 1, "", NO_MEMBER))
+    changes: list[_Change] = []
+    for at, together in itertools.groupby(sorted(events), key=lambda event: event[0]):
+        ended = 3 if anew and at == span.start + 1 else 0
+        for _, worker_id, level in together:
+            if not worker_id:
+                continue
+            ended |= _bits(levels[worker_id]) & ~_bits(level)
+            if levels[worker_id] <= 0 < level:
+                since[worker_id] = at
+            levels[worker_id] = level
+        after = _latched(needed, list(levels.values()), latched, ended)
+        if after != latched:
+            running = {worker_id: level for worker_id, level in levels.items() if level != NO_MEMBER}
+            began = min((since[worker_id] for worker_id, level in running.items() if level > 0), default=at)
+            changes.append(_Change(at, latched, after, Standing(running), began))
+            latched = after
+    return changes
+
+
+def _bits(level: int) -> int:
+    """Return the severities that a level holds: 1 warning, 2 critical; who is at critical holds both."""
+    return (1 << max(level, 0)) - 1
+
+
+def _latched(needed: Needed, levels: Sequence[int], latched: int, ended: int) -> int:
+    size = sum(level != NO_MEMBER for level in levels)
+    after = 0
+    for rank in (1, 2):
+        bit = 1 << (rank - 1)
+        holding = sum(level >= rank for level in levels)
+        fires = size > 0 and holding >= needed.of(size)
+        if fires or (latched & bit and not ended & bit):
+            after |= bit
+    return after
+
+
+def _trimmed(trail: Sequence[SeverityChange], reach: int) -> tuple[SeverityChange, ...]:
+    """Drop the changes that are out of reach, all but the last of them."""
+    place = 0
+    while place + 1 < len(trail) and trail[place + 1].at <= reach:
+        place += 1
+    return tuple(trail[place:])
+
+
+# --- transitions -----------------------------------------------------------------------------------------------------
+
+
+class _Outcome(NamedTuple):
+    """What a fold came to: ``kept`` is how many changes of the trail before stand, ``trail`` is the new one."""
+
+    rule: Rule
+    needed: Needed
+    members: Mapping[str, GroupMember]
+    before: RuleState
+    kept: int
+    trail: Sequence[SeverityChange]
+    changes: Sequence[_Change]
+
+
+def _transitions(outcome: _Outcome) -> tuple[Transition, ...]:
+    known = outcome.before.cursor
+    past = _steps(outcome.before.trail, outcome.kept)
+    flaps = flapping.among(outcome.rule, outcome.before.damping, outcome.trail)
+    made, seen = [], set()
+    for change in outcome.changes:
+        before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
+        if before == after:
+            continue
+        step = (change.at, before, after)
+        seen.add(step)
+        if step in past:
+            continue
+        late = known is not None and change.at <= known
+        made.append(_transition(outcome, change, late=late, damped=change.at in flaps))
+    withdrawn = [_withdrawn(step) for step in reversed(past) if step not in seen]
+    return (*withdrawn, *made)
+
+
+def _steps(trail: Sequence[SeverityChange], begin: int) -> list[tuple[int, Severity | None, Severity | None]]:
+    before = trail[begin - 1].severity if begin else None
+    steps = []
+    for change in trail[begin:]:
+        if change.severity != before:
+            steps.append((change.at, before, change.severity))
+        before = change.severity
+    return steps
+
+
+def _transition(outcome: _Outcome, change: _Change, *, late: bool, damped: bool) -> Transition:
+    before, after = _SEVERITY_OF[change.before], _SEVERITY_OF[change.after]
+    decided = after if change.after > change.before else before
+    rank = 0 if decided is None else SEVERITIES.index(decided) + 1
+    holding, size = change.standing.holding(rank), len(change.standing.levels)
+    reason = in_words(outcome.members, holding, size) + (f"; {outcome.needed} make it {decided}" if after else "")
+    return Transition(
+        at=change.at,
+        before=before,
+        after=after,
+        value=float(len(holding)),
+        threshold=float(outcome.needed.of(size)),
+        count=f"{len(holding)} of {size}",
+        members=holding,
+        correction=late,
+        damped=damped,
+        condition_since=change.since if before is None else None,
+        reason=reason + (", seen late: a datapoint came late or was revised" if late else ""),
+    )
+
+
+def _withdrawn(step: tuple[int, Severity | None, Severity | None]) -> Transition:
+    at, before, after = step
+    reason = f"a datapoint came late or was revised: it did not turn from {before or 'well'} to {after or 'well'}"
+    return Transition(at=at, before=after, after=before, correction=True, withdrawn=True, reason=reason, members=())
+
+
+def in_words(members: Mapping[str, GroupMember], holding: Iterable[str], size: int) -> str:
+    """Say which members of a group hold the condition.
+
+    >>> in_words({}, [], 0), in_words({}, ["i-1"], 4), in_words({}, [], 1)
+    ('no worker of the group runs', '1 of 4 workers: i-1', '0 of 1 worker')
+    """
+    if not size:
+        return "no worker of the group runs"
+    held = list(holding)
+    named = f": {names(members, held)}" if held else ""
+    return f"{len(held)} of {size} worker{'' if size == 1 else 's'}{named}"

@@ -1,0 +1,105 @@
+"""Explain: why an alert about a group of workers fires, or does not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from workermon import errors, models, ports, rules
+from workermon.alerts import silences, subject
+from workermon.rules import group_fold
+from workermon.rules.group import Group
+from workermon.views.document import Document
+from workermon.views.explain import HISTORY, RuleExplanation, flapping_state, latched
+from workermon.views.transitions import active, turns
+
+
+class GroupName(Document):
+    """A group of workers: those whose label ``by`` has a value."""
+
+    by: str
+    value: str
+
+
+class GroupExplanation(Document):
+    """The state of the rules over a group; ``workers`` is how many of its workers are known to them."""
+
+    group: GroupName
+    workers: int
+    rules: tuple[RuleExplanation, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainGroups:
+    """Explains the rules over groups of workers."""
+
+    alerts: ports.Alerts
+    configurations: ports.Configurations
+    silences: ports.Silences
+    kinds: rules.Kinds
+    now: ports.Clock
+
+    def why(self, subject_id: str, name: str | None = None) -> GroupExplanation:
+        """Return the state of one rule over a group (``group:BY=VALUE``), or of every rule over it.
+
+        Raises ``errors.NotFound`` for a group that no worker belongs to, and for a rule that is not over it.
+        """
+        basis = self.alerts.load_groups([subject_id]).get(subject_id)
+        if basis is None:
+            why, todo = "no worker that a rule is about belongs to it", errors.nearest(subject_id, self.known())
+            raise errors.NotFound(errors.printable(subject_id)[:80], why, todo)
+        configuration = self.configurations.load()
+        over = {rule.name: rule for rule in configuration.rules if self._is_over(rule, basis.record.by)}
+        if name is not None and name not in over:
+            raise errors.NotFound(f"rule {name}", f"none of that name is over {subject_id}", errors.nearest(name, over))
+        shown = [rule for rule in over.values() if name in (None, rule.name)]
+        workers = {worker_id for said in basis.record.members.values() for worker_id in said}
+        return GroupExplanation(
+            group=GroupName(by=basis.record.by, value=basis.record.value),
+            workers=len(workers),
+            rules=tuple(self._rule(rule, basis, configuration) for rule in shown),
+        )
+
+    def known(self) -> list[str]:
+        """Return every group that workers belong to, as ``group:BY=VALUE``."""
+        return self.alerts.group_ids()
+
+    def _is_over(self, rule: models.Rule, by: str) -> bool:
+        kind = self.kinds[rule.kind]
+        return isinstance(kind, Group) and kind.group_by(rule) == by
+
+    def _rule(
+        self, rule: models.Rule, basis: ports.Basis[ports.GroupRecord], configuration: models.Configuration
+    ) -> RuleExplanation:
+        kind, at = self.kinds[rule.kind], self.now()
+        assert isinstance(kind, Group)
+        alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
+        members = basis.record.members.get(rule.name, {})
+        group = group_fold.Group(members=members, lateness=configuration.lateness, at=at)
+        explanation = kind.explain_group(rule, alert.rule_state, group)
+        about = subject.of_group(basis.record.by, basis.record.value)
+        in_force = silences.in_force(self.silences.every(), configuration.silences, at)
+        return RuleExplanation(
+            rule=rule.name,
+            kind=rule.kind,
+            metric=rule.metric,
+            applies=True,
+            conditions=kind.conditions(rule),
+            described=kind.described(rule, kind.unit(rule, configuration)),
+            labels=rule.labels,
+            notify=rule.notify,
+            routes=rule.routes,
+            state=alert.rule_state.severity or "ok",
+            latched=latched(alert.rule_state),
+            notified=alert.notified_severity if alert.channels else None,
+            silenced_by=alert.silenced_by,
+            since=alert.since,
+            condition_since=alert.since if alert.condition_since is None else alert.condition_since,
+            cursor=alert.rule_state.cursor,
+            details=explanation.details,
+            lines=explanation.lines,
+            now=explanation.now,
+            flapping=flapping_state(rule, alert, alert.rule_state.cursor),
+            silences=active(in_force, about, rule.name, at),
+            history=turns(self.alerts.history(about.alert_id(rule.name), HISTORY)),
+            **models.annotations_of(rule),
+        )
