@@ -14,6 +14,7 @@ from workermon import config, errors, models, rules, testing, views
 from workermon.config import export
 from workermon.models import Count, Datapoint, Levels, Rule, RuleState
 from workermon.rules import Facts, Horizon, no_data, state, threshold, when
+from workermon.views import backtest, rule_cases
 
 # --- the expression ----------------------------------------------------------------------------------------------
 
@@ -455,3 +456,82 @@ def test_another_expression_begins_anew() -> None:
     minutes(site, [(95, True)], 5)
     assert [each[0] for each in told(site)] == ["firing", "resolved"]
     assert all(not correction for _, _, correction, _ in site.recorded(f"{ID}/together"))
+
+
+# --- tried and replayed ------------------------------------------------------------------------------------------
+
+CASE = f"""{BOTH}
+[[rules.cases]]
+name = "both for three minutes"
+values = {{ cpu_utilization = [95, 95, 95, 95, 95, 95, 50, 50], memory_utilization = [50, 95, 95, 95, 95, 95, 95, 95] }}
+turns = [{{ at = 4, to = "warning" }}, {{ at = 8, to = "ok" }}]
+"""
+
+
+def test_a_case_gives_values_for_each_metric() -> None:
+    """A case has the values of the metrics that the rules look at, and is tried through them."""
+    file = testing.parser().parse(CASE, "f.toml")
+    results = rule_cases.test(file, config.to_configuration(file, config.DEFAULT))
+    assert results.passed, results
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("memory_utilization = [50", "memory = [50", "rules[2].cases[0].values.memory: is not a metric of the rule"),
+        ("{ cpu_utilization = [95, 95, 95, 95, 95, 95, 50, 50], memory_utilization = ", "{ memory_utilization = ",
+         "rules[2].cases[0].values: has no values of cpu_utilization"),
+    ],
+)  # fmt: skip
+def test_cases_without_a_metric(old: str, new: str, says: str) -> None:
+    """Values of another metric, and none of one, are refused."""
+    with pytest.raises(errors.InvalidInput) as refused:
+        configuration(CASE.replace(old, new, 1))
+    assert says in str(refused.value)
+
+
+def test_a_list_of_values() -> None:
+    """One list does not say of which metric it is."""
+    with pytest.raises(errors.InvalidInput, match="is one list, and the rule is over other rules"):
+        configuration(BOTH + '[[rules.cases]]\nname = "x"\nvalues = [1, 2]\n')
+
+
+@settings(max_examples=40, deadline=None)
+@given(EXPRESSIONS, st.lists(st.tuples(*[st.sampled_from([50.0, 95.0])] * 3), min_size=1, max_size=25))
+def test_backtest_equals_a_plain_loop(text: str, values: list[tuple[float, ...]]) -> None:
+    """What a backtest finds over the replays of the others is what a loop over all seconds finds."""
+    used = when.KIND.rule(name="together", when=text)
+    made = config.DEFAULT.model_copy(
+        update={
+            "rules": (*RULES.values(), used),
+            "metrics": {f"{name}_metric": config.DEFAULT.metrics["cpu_utilization"] for name in NAMES},
+        }
+    )
+    series = {
+        name: models.Series(MINUTE, tuple(Datapoint(T0 + MINUTE * slot, each[n]) for slot, each in enumerate(values)))
+        for n, name in enumerate(NAMES)
+    }
+    replayed = backtest.replay_over_others(used, made, lambda other: backtest.replay(other, [series[other.name]], made))
+    spans = {name: backtest.replay(RULES[name], [series[name]], made).episodes for name in NAMES}
+    found, fires = list[tuple[int, bool]](), False
+    for at in range(T0, T0 + MINUTE * len(values)):
+        states = {
+            name: any(one.begin <= at and (one.end is None or at < one.end) for one in spans[name]) for name in NAMES
+        }
+        if plain(text, states) != fires:
+            fires = not fires
+            found.append((at, fires))
+    got = [(int(at), on) for one in replayed.episodes for at, on in ((one.begin, True), (one.end, False)) if at]
+    assert got == found
+
+
+def test_ledger() -> None:
+    """A backtest of the ledger finds what was notified; a rule of which nothing is recorded counts as not firing."""
+    down = state.KIND.rule(name="down")
+    rule = when.KIND.rule(name="together", when="cpu-high and check and not down", notify=("ops",))
+    site = Site(CPU, FAILED, down, rule)
+    minutes(site, [(95, True)] * 5 + [(10, True)] * 5)
+    [replayed] = site.get(backtest.LedgerBacktest).replay(list(site.workers.every()), rule, site.configurations.load())
+    [episode] = replayed.episodes
+    assert episode.end is not None
+    assert [int(at - T0) // MINUTE for at in (episode.begin, episode.end)] == [each[2] for each in told(site)]

@@ -258,13 +258,18 @@ def _on_trace(
     rules = backtest.rules_for(made, metric, Path(trace_file).name)
     series = trace.read(files.text(trace_file).splitlines(), trace_file, period)
     name = None if worker is None else views.WorkerName(id=worker, name=worker)
-    (read,) = backtest.metrics_of(rules[0])
+    (read,) = backtest.needed_metrics(rules[0], made)
     for text in backtest.over_several(made, read):
         output.warn(f"rule {text}, so it is left out: a trace has one metric")
-    return tuple(
-        backtest.replay(rule, recorded.compared(rule, {read: [series]}, made.statistic_of), made, worker=name)
-        for rule in rules
-    )
+
+    def replay_of(rule: models.Rule) -> backtest.Replay | None:
+        if backtest.needed_metrics(rule, made) != (read,):
+            return None
+        if not backtest.metrics_of(rule):
+            return backtest.replay_over_others(rule, made, replay_of, worker=name)
+        return backtest.replay(rule, recorded.compared(rule, {read: [series]}, made.statistic_of), made, worker=name)
+
+    return tuple(found for rule in rules if (found := replay_of(rule)) is not None)
 
 
 def _on_cloudwatch(
@@ -287,7 +292,7 @@ def _on_cloudwatch(
     made = config.to_configuration(file, own.container.get(ports.Configurations).load())
     rules = backtest.over_metrics(made, metric)
     if metric is not None and not rules:
-        known = [each for rule in backtest.over_metrics(made) for each in backtest.metrics_of(rule)]
+        known = [each for rule in backtest.over_metrics(made) for each in backtest.needed_metrics(rule, made)]
         raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
     records, stranger = _meant(own, worker, region)
     if stranger:
@@ -301,7 +306,7 @@ def _on_cloudwatch(
     absent = {
         f"{replay.worker.name}: CloudWatch has no {replay.rule.metric} since then": None
         for replay in replays
-        if replay.worker and not replay.segments
+        if replay.worker and not replay.segments and replay.rule.metric is not None
     }
     for text in absent:
         output.warn(text)

@@ -8,7 +8,7 @@ from typing import Any
 from workermon import errors, models
 from workermon.config import catalogue, channels, expressions, grammar, problems, rules, silences
 from workermon.config.file import File
-from workermon.rules import KINDS, Kinds, cycle, expression, looks_at
+from workermon.rules import KINDS, Kinds, cycle, expression, looks_at, needed_metrics
 
 
 def build(sections: grammar.Grammar, source: str, channel_types: channels.Types, kinds: Kinds) -> File:
@@ -36,7 +36,7 @@ def build(sections: grammar.Grammar, source: str, channel_types: channels.Types,
         cases={rule.name: cases for rule, cases in read if cases},
     )
     _check_names(file, read)
-    _check_others(file.rules or (), kinds)
+    _check_others(file.rules or (), file.cases, kinds)
     if file.collect is not None:
         _check_lateness(file.collect)
     return file
@@ -58,8 +58,8 @@ def _check_names(file: File, read: Iterable[rules.Read]) -> None:
             raise problems.Mistake(f"workers[{place}].name", "is the id of another instance", "choose another name")
 
 
-def _check_others(given: Sequence[models.Rule], kinds: Kinds) -> None:
-    """Refuse a name of another rule that there is not, and rules that wait for one another."""
+def _check_others(given: Sequence[models.Rule], cases: Mapping[str, Sequence[rules.Case]], kinds: Kinds) -> None:
+    """Refuse a name of another rule that there is not, rules that wait for one another, and cases without a metric."""
     names = {rule.name for rule in given}
     for place, rule in enumerate(given):
         others = names - {rule.name}
@@ -77,6 +77,12 @@ def _check_others(given: Sequence[models.Rule], kinds: Kinds) -> None:
         path, offset = _place_of(given[place], circle[1], kinds)
         why = f"goes round in a circle: {' -> '.join(circle)}"
         raise problems.Mistake(f"rules[{place}].{path}", why, "take one of them out", offset)
+    for place, rule in enumerate(given):
+        if not kinds[rule.kind].operands(rule):
+            continue
+        metrics = needed_metrics(rule, given, kinds)
+        for number, case in enumerate(cases.get(rule.name, ())):
+            rules.check_metrics(f"rules[{place}].cases[{number}].values", case.values, metrics)
 
 
 def _place_of(rule: models.Rule, name: str, kinds: Kinds) -> tuple[str, int | None]:

@@ -6,7 +6,7 @@ Which kinds there are, and which keys each takes, is in ``workermon.rules``; the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pydantic
@@ -67,7 +67,9 @@ def read(place: int, given: Mapping[str, Any], kinds: rules.Kinds) -> Read:
     )
     if rule.warmup is not None and not kind.metrics(rule):
         raise problems.Mistake(f"{path}.warmup", f"is for rules over datapoints, not for {kind.asked_by}", "remove it")
-    return Read(rule, _cases(path, getattr(keys, "cases", ()), kind.metrics(rule)))
+    # The metrics of a rule over other rules are theirs, which are not read yet.
+    metrics = None if kind.operands(rule) else kind.metrics(rule)
+    return Read(rule, _cases(path, getattr(keys, "cases", ()), metrics))
 
 
 def schema(kinds: rules.Kinds) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -121,7 +123,7 @@ def _notified(keys: section.RuleSection) -> dict[str, Any]:
     return {"notify": tuple(dict.fromkeys(given))}
 
 
-def _cases(path: str, sections: tuple[section.CaseSection, ...], metrics: Sequence[str]) -> tuple[Case, ...]:
+def _cases(path: str, sections: tuple[section.CaseSection, ...], metrics: Sequence[str] | None) -> tuple[Case, ...]:
     cases = []
     for place, given in enumerate(sections):
         values = _values(f"{path}.cases[{place}].values", given.values, metrics)
@@ -140,14 +142,28 @@ def _cases(path: str, sections: tuple[section.CaseSection, ...], metrics: Sequen
     return tuple(cases)
 
 
-def _values(path: str, given: Any, metrics: Sequence[str]) -> dict[str, tuple[float | None, ...]]:
-    """Return the values of a case by metric; those of a list are of the only metric."""
+def _values(path: str, given: Any, metrics: Sequence[str] | None) -> dict[str, tuple[float | None, ...]]:
+    """Return the values of a case by metric; those of a list are of the only metric.
+
+    ``metrics`` are those of the rule, ``None`` if they are not known yet.
+    """
     if not isinstance(given, dict):
+        if metrics is None:
+            todo = "write values = { cpu_utilization = […] }, a list for each metric of those rules"
+            raise problems.Mistake(path, "is one list, and the rule is over other rules", todo)
         if len(metrics) != 1:
             table = ", ".join(f"{metric} = […]" for metric in metrics)
             why = f"is one list, and the rule is over {' and '.join(metrics) or 'no metric'}"
             raise problems.Mistake(path, why, f"write values = {{ {table} }}")
         given = {metrics[0]: given}
+    values = {name: tuple(one if math.isfinite(one) else None for one in values) for name, values in given.items()}
+    if metrics is not None:
+        check_metrics(path, values, metrics)
+    return values
+
+
+def check_metrics(path: str, given: Collection[str], metrics: Sequence[str]) -> None:
+    """Refuse values of a case that are of another metric, or not of each."""
     for name in given:
         if name not in metrics:
             raise problems.Mistake(
@@ -156,4 +172,3 @@ def _values(path: str, given: Any, metrics: Sequence[str]) -> dict[str, tuple[fl
     for metric in metrics:
         if metric not in given:
             raise problems.Mistake(path, f"has no values of {metric}", f"add {metric} = […]")
-    return {name: tuple(one if math.isfinite(one) else None for one in values) for name, values in given.items()}

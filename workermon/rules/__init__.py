@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from workermon import models
@@ -32,6 +32,14 @@ def kind_of(given: Mapping[str, object], kinds: Kinds = KINDS) -> Kind[Any]:
 def looks_at(kinds: Kinds = KINDS) -> Callable[[models.Rule], tuple[str, ...]]:
     """Return what returns the names of the rules that have to be evaluated before a rule."""
     return lambda rule: (*kinds[rule.kind].operands(rule), *rule.inhibited_by)
+
+
+def needed_metrics(rule: models.Rule, rules: Sequence[models.Rule], kinds: Kinds = KINDS) -> tuple[str, ...]:
+    """Return the metrics whose datapoints decide a rule: its own, and those of the rules that it looks at."""
+    kind = kinds[rule.kind]
+    others = [other for other in rules if other.name in kind.operands(rule)]
+    needed = (metric for other in others for metric in needed_metrics(other, rules, kinds))
+    return tuple(dict.fromkeys((*kind.metrics(rule), *needed)))
 
 
 def owe_end(
@@ -71,6 +79,7 @@ __all__ = [
     "in_order",
     "kind_of",
     "looks_at",
+    "needed_metrics",
     "of_metric",
     "owe_end",
     "unfirable",

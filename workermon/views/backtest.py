@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from pydantic import Field
@@ -49,7 +49,8 @@ _OF_SEVERAL = "replay it from the ledger: leave --csv out"
 class Replay:
     """One rule over the recorded datapoints of one worker (``None``: a trace names none), and its episodes.
 
-    ``segments`` follow one another, each with a period of its own; ``unit`` is that of their values.
+    ``segments`` follow one another, each with a period of its own; ``unit`` is that of their values. A rule over other
+    rules has none. ``known`` are the first and the last second that were evaluated, ``None`` if there was nothing.
     """
 
     rule: models.Rule
@@ -57,6 +58,7 @@ class Replay:
     unit: str
     segments: tuple[models.Series, ...]
     episodes: tuple[Episode, ...]
+    known: tuple[int, int] | None = None
 
     @property
     def points(self) -> tuple[models.Datapoint, ...]:
@@ -96,10 +98,15 @@ def metrics_of(rule: models.Rule) -> tuple[str, ...]:
     return rules.KINDS[rule.kind].metrics(rule)
 
 
+def needed_metrics(rule: models.Rule, configuration: models.Configuration) -> tuple[str, ...]:
+    """Return the metrics whose datapoints decide a rule: its own, and those of the rules that it looks at."""
+    return rules.needed_metrics(rule, configuration.rules)
+
+
 def over_metrics(configuration: models.Configuration, metric: str | None = None) -> list[models.Rule]:
     """Return the rules over datapoints, which can be replayed; of one metric only if it is given."""
-    every = [rule for rule in configuration.rules if metrics_of(rule) and not _over_groups(rule)]
-    return [rule for rule in every if metric in (None, *metrics_of(rule))]
+    needed = ((rule, needed_metrics(rule, configuration)) for rule in configuration.rules if not _over_groups(rule))
+    return [rule for rule, metrics in needed if metrics and metric in (None, *metrics)]
 
 
 def _over_groups(rule: models.Rule) -> bool:
@@ -113,9 +120,10 @@ def rules_for(configuration: models.Configuration, metric: str | None, source: s
     the trace) has in it. Raises ``errors.NotFound`` if no rule is about that metric, ``errors.InvalidInput`` where
     it is not clear which is meant, and if all that is meant is about other metrics too.
     """
-    replayed = [rule for rule in over_metrics(configuration) if len(metrics_of(rule)) == 1]
+    needed = {rule.name: needed_metrics(rule, configuration) for rule in over_metrics(configuration)}
+    replayed = [rule for rule in configuration.rules if len(needed.get(rule.name, ())) == 1]
     several = over_several(configuration, metric)
-    known = list(dict.fromkeys(metrics_of(rule)[0] for rule in replayed))
+    known = list(dict.fromkeys(needed[rule.name][0] for rule in replayed))
     if several and (not known or (metric is not None and metric not in known)):
         raise errors.InvalidInput(source, f"has one metric, and rule {several[0]}", _OF_SEVERAL)
     if metric is None:
@@ -127,7 +135,7 @@ def rules_for(configuration: models.Configuration, metric: str | None, source: s
         metric = named[0]
     if metric not in known:
         raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
-    return [rule for rule in replayed if metrics_of(rule) == (metric,)]
+    return [rule for rule in replayed if needed[rule.name] == (metric,)]
 
 
 def over_several(configuration: models.Configuration, metric: str | None = None) -> list[str]:
@@ -135,7 +143,7 @@ def over_several(configuration: models.Configuration, metric: str | None = None)
     return [
         f"{rule.name} is over {' and '.join(metrics)}"
         for rule in over_metrics(configuration, metric)
-        if len(metrics := metrics_of(rule)) > 1
+        if len(metrics := needed_metrics(rule, configuration)) > 1
     ]
 
 
@@ -219,7 +227,64 @@ def replay(
         unit=unit,
         segments=tuple(segments),
         episodes=tuple(episode.model_copy(update={"worker": worker.id if worker else None}) for episode in found),
+        known=_known(segments, recording.until),
     )
+
+
+def _known(segments: Sequence[models.Series], until: int | None) -> tuple[int, int] | None:
+    """Return the first and the last second of the slots of segments; ``None`` if there are no datapoints."""
+    filled = [segment for segment in segments if segment.points]
+    if not filled:
+        return None
+    first, last = filled[0], filled[-1]
+    newest = max(last.points[-1].at, until or 0) // last.period * last.period
+    return first.points[0].at // first.period * first.period, newest + last.period - 1
+
+
+def replay_over_others(
+    rule: models.Rule,
+    configuration: models.Configuration,
+    replay_of: Callable[[models.Rule], Replay | None],
+    *,
+    worker: WorkerName | None = None,
+) -> Replay:
+    """Return a rule that looks at other rules, by their replays.
+
+    ``replay_of`` returns that of a rule, ``None`` if it does not apply or nothing of it is recorded: then it counts as
+    not firing, as in an evaluation.
+    """
+    names = rules.KINDS[rule.kind].operands(rule)
+    found = {other.name: replay_of(other) for other in configuration.rules if other.name in names}
+    spans = [each.known for each in found.values() if each is not None and each.known is not None]
+    if not spans:
+        return Replay(rule=rule, worker=worker, unit="count", segments=(), episodes=())
+    begin, end = min(begin for begin, _ in spans), max(end for _, end in spans)
+    facts = rules.Facts(
+        condition=models.Condition(status="running", running_since=begin),
+        states={name: _operand_state(each) for name, each in found.items()},
+    )
+    _, turns = rules.KINDS[rule.kind].judge(rule, models.RuleState(start=begin), facts, None)
+    paired = _paired(rule, turns)
+    return Replay(
+        rule=rule,
+        worker=worker,
+        unit="count",
+        segments=(),
+        episodes=tuple(each.model_copy(update={"worker": worker.id if worker else None}) for each in paired),
+        known=(begin, end),
+    )
+
+
+def _operand_state(replayed: Replay | None) -> rules.OperandState:
+    """Return what another rule sees of a replayed one."""
+    if replayed is None or replayed.known is None:
+        return rules.OperandState(not_applied="nothing of it is recorded")
+    changes = list[models.SeverityChange]()
+    for episode in replayed.episodes:
+        changes.append(models.SeverityChange(math.floor(episode.begin), episode.severity, 0))
+        if episode.end is not None:
+            changes.append(models.SeverityChange(math.floor(episode.end), None, 0))
+    return rules.OperandState(changes=tuple(changes), known_until=replayed.known[1])
 
 
 def _paired(rule: models.Rule, turns: Sequence[models.Transition]) -> list[Episode]:
@@ -287,7 +352,20 @@ class LedgerBacktest:
         meant = sorted(records, key=lambda record: (record.worker.name, record.worker.id))
         return tuple(self._replay(record, rule, configuration) for record in meant if rule.applies_to(record.worker))
 
+    def _replay_operand(
+        self, record: ports.Record, rule: models.Rule, configuration: models.Configuration
+    ) -> Replay | None:
+        """Return the replay of a rule for another one; ``None`` if it does not apply or has no datapoints."""
+        if not rule.applies_to(record.worker) or not needed_metrics(rule, configuration):
+            return None
+        return self._replay(record, rule, configuration)
+
     def _replay(self, record: ports.Record, rule: models.Rule, configuration: models.Configuration) -> Replay:
+        if not metrics_of(rule):
+            name = worker_name(record)
+            return replay_over_others(
+                rule, configuration, lambda other: self._replay_operand(record, other, configuration), worker=name
+            )
         found = {
             metric: _recorded(record, metric, configuration.retention, self.samples, self.now())
             for metric in metrics_of(rule)

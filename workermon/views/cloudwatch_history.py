@@ -11,7 +11,19 @@ from workermon import costs, models, ports, rules
 from workermon.config import catalogue
 from workermon.rules import spacing
 from workermon.views import recorded
-from workermon.views.backtest import Recording, Replay, metrics_of, replay, started, worker_name
+from workermon.views.backtest import (
+    Recording,
+    Replay,
+    metrics_of,
+    needed_metrics,
+    replay,
+    replay_over_others,
+    started,
+    worker_name,
+)
+
+#: Series by worker id and metric, a part for each period in order of time.
+_Fetched = dict[tuple[str, str], list[models.Series]]
 
 #: Seconds. The coarsest period that EC2 publishes at.
 BASIC = 300
@@ -151,7 +163,10 @@ class CloudWatchHistory:
             (record, metrics[name])
             for record in records
             for name in dict.fromkeys(
-                metric for rule in replayed if rule.applies_to(record.worker) for metric in metrics_of(rule)
+                metric
+                for rule in replayed
+                if rule.applies_to(record.worker)
+                for metric in needed_metrics(rule, configuration)
             )
             if name in metrics
         ]
@@ -192,25 +207,37 @@ class CloudWatchHistory:
 
         Raises ``errors.AwsError`` where any of it did not come.
         """
-        series, at = self.fetch(asked), self.now()
+        series = self.fetch(asked)
         return tuple(
-            replay(
-                rule,
-                recorded.compared(
-                    rule,
-                    {metric: series.get((record.worker.id, metric), []) for metric in metrics_of(rule)},
-                    configuration.statistic_of,
-                ),
-                configuration,
-                worker=worker_name(record),
-                recording=Recording(newest(record, rule, configuration, at), started(record.condition)),
-            )
+            self._replay(rule, record, configuration, series)
             for rule in replayed
             for record in records
             if rule.applies_to(record.worker)
         )
 
-    def fetch(self, asked: Sequence[Wanted]) -> dict[tuple[str, str], list[models.Series]]:
+    def _replay(
+        self, rule: models.Rule, record: ports.Record, configuration: models.Configuration, series: _Fetched
+    ) -> Replay:
+        if not metrics_of(rule):
+
+            def replay_of(other: models.Rule) -> Replay | None:
+                usable = other.applies_to(record.worker) and needed_metrics(other, configuration)
+                return self._replay(other, record, configuration, series) if usable else None
+
+            return replay_over_others(rule, configuration, replay_of, worker=worker_name(record))
+        return replay(
+            rule,
+            recorded.compared(
+                rule,
+                {metric: series.get((record.worker.id, metric), []) for metric in metrics_of(rule)},
+                configuration.statistic_of,
+            ),
+            configuration,
+            worker=worker_name(record),
+            recording=Recording(newest(record, rule, configuration, self.now()), started(record.condition)),
+        )
+
+    def fetch(self, asked: Sequence[Wanted]) -> _Fetched:
         """Return the series of each (worker id, metric) from CloudWatch, a part of it for each period in order of time.
 
         Sums over a longer period than the metric's own are divided to that. Raises ``errors.AwsError`` where any of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from workermon import config, models, rules
@@ -53,7 +54,6 @@ def _result(rule: models.Rule, case: config.Case, configuration: models.Configur
         )
         for metric, values in case.values.items()
     }
-    used = rule.without_warmup() if case.started is None else rule
     length = max(len(values) for values in case.values.values())
     horizon = rules.Horizon.until(length * case.period, case.period)
     facts = rules.Facts(
@@ -62,8 +62,26 @@ def _result(rule: models.Rule, case: config.Case, configuration: models.Configur
         unit_of=configuration.unit_of,
         statistic_of=configuration.statistic_of,
     )
-    facts = rules.with_values(rule, facts, horizon)
-    _, transitions = rules.KINDS[rule.kind].judge(used, models.RuleState(), facts, horizon)
+    used = configuration.rules if case.started is not None else [each.without_warmup() for each in configuration.rules]
+    by_name = {each.name: each for each in used}
+    _, transitions = _judged(by_name[rule.name], by_name, facts, horizon)
     expected = tuple(Turned(at=at, to=to) for at, to in case.turns)
     got = tuple(Turned(at=each.at // case.period, to=each.after or "ok") for each in transitions)
     return CaseResult(rule=rule.name, case=case.name, passed=expected == got, expected=expected, got=got)
+
+
+def _judged(
+    rule: models.Rule, by_name: Mapping[str, models.Rule], facts: rules.Facts, horizon: rules.Horizon
+) -> rules.Judgement:
+    """Evaluate a rule, and before it those that it looks at; one without the values of a case does not fire."""
+    kind, states = rules.KINDS[rule.kind], dict[str, rules.OperandState]()
+    for name in kind.operands(rule):
+        other = by_name[name]
+        if not rules.needed_metrics(other, tuple(by_name.values())):
+            states[name] = rules.OperandState(not_applied="a case has no values for it")
+            continue
+        after, transitions = _judged(other, by_name, facts, horizon)
+        evaluated = rules.Evaluated(models.RuleState(), after, transitions)
+        states[name] = rules.KINDS[other.kind].operand_state(evaluated, facts)
+    known = rules.with_values(rule, dataclasses.replace(facts, states=states), horizon)
+    return kind.judge(rule, models.RuleState(), known, horizon)
