@@ -13,8 +13,9 @@ from typing import Any
 
 import botocore.session
 import pytest
-import yaml
 from botocore import xform_name
+
+from tests.support import cloudformation
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "deploy" / "aws" / "role.yaml"
@@ -28,25 +29,10 @@ def works(*command: str) -> bool:
     return shutil.which(command[0]) is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
-class Template(yaml.SafeLoader):
-    """Reads CloudFormation's short forms: ``!Ref X`` becomes what it is applied to."""
-
-
-def short_form(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
-    """Return what a short form is applied to."""
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    assert isinstance(node, yaml.ScalarNode)
-    return loader.construct_scalar(node)
-
-
-Template.add_multi_constructor("!", short_form)
-
-
 def policies() -> dict[str, list[dict[str, Any]]]:
     """Return the statements of each policy in the template, by the policy's name."""
-    resources = yaml.load(TEMPLATE.read_text("utf-8"), Loader=Template)["Resources"]  # a SafeLoader
-    properties = [each["Properties"] for each in resources.values() if each["Type"] == "AWS::IAM::RolePolicy"]
+    found = cloudformation.resources(TEMPLATE.read_text("utf-8"))
+    properties = [each["Properties"] for each in found.values() if each["Type"] == "AWS::IAM::RolePolicy"]
     return {each["PolicyName"]: each["PolicyDocument"]["Statement"] for each in properties}
 
 
@@ -74,9 +60,9 @@ def needed() -> set[str]:
     session = botocore.session.get_session()
     names = {
         xform_name(operation): f"{service}:{operation}"
-        for service in ("ec2", "cloudwatch", "sns")
+        for service in ("ec2", "cloudwatch", "sns", "sqs")
         for operation in session.get_service_model(service).operation_names
-    } | {"AssumeRoleCredentialFetcher": "sts:AssumeRole"}
+    } | {"AssumeRoleCredentialFetcher": "sts:AssumeRole", "delete_message_batch": "sqs:DeleteMessage"}
     return {names[name] for name in called() if name in names}
 
 
@@ -90,7 +76,9 @@ def test_the_readme_shows_the_same_policy() -> None:
     [shown] = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     found = policies()
     assert allowed(found["read"]) == allowed(json.loads(shown)["Statement"])
-    assert {each["Resource"] for name in ("assume", "publish") for each in found[name]} == {"RolesToAssume", "Topics"}
+    assert {each["Resource"] for name in ("assume", "publish", "queues") for each in found[name]} == {
+        "RolesToAssume", "Topics", "Queues",
+    }  # fmt: skip
 
 
 def test_terraform_allows_the_same() -> None:
@@ -103,6 +91,7 @@ def test_terraform_allows_the_same() -> None:
         '["*"]': allowed(by_name["read"]),
         "var.roles_to_assume": allowed(by_name["assume"]),
         "var.topics": allowed(by_name["publish"]),
+        "var.queues": allowed(by_name["queues"]),
     }
 
 
@@ -116,9 +105,10 @@ def test_another_account_needs_an_external_id(path: Path) -> None:
 
 @pytest.mark.integration
 @pytest.mark.skipif(not works("cfn-lint", "--version"), reason="needs cfn-lint")
-def test_the_template_passes_cfn_lint() -> None:
+@pytest.mark.parametrize("path", [TEMPLATE, ROOT / "workermon" / "events.yaml"], ids=lambda path: path.name)
+def test_the_template_passes_cfn_lint(path: Path) -> None:
     """cfn-lint finds neither a fault nor anything to warn of."""
-    checked = subprocess.run(["cfn-lint", str(TEMPLATE)], capture_output=True, text=True, check=False)
+    checked = subprocess.run(["cfn-lint", str(path)], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 

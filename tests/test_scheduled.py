@@ -181,7 +181,7 @@ def test_codes_and_severity_are_the_rules(site: Site) -> None:
     site.plan(1, stop)
     assert site.news() == [("firing", "critical", 1)]
     assert {code for code, severity in event.CODES.items() if severity == "critical"} == {
-        "instance-stop", "instance-retirement",
+        "instance-stop", "instance-retirement", "spot-interruption",
     }  # fmt: skip
 
 
@@ -288,7 +288,7 @@ def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledE
         one for one in {event.key(one): one for one in course[-1]}.values()
         if not one.description and (one.not_after is None or one.not_after > condition.collected_at)  # type: ignore[operator]
     ]  # fmt: skip
-    worst = {"instance-stop", "instance-retirement"} & {one.code for one in ahead}
+    worst = {"instance-stop", "instance-retirement", "spot-interruption"} & {one.code for one in ahead}
     assert rule_state.severity == ("critical" if worst else "warning" if ahead else None)
     assert seen == sorted(seen)
     assert all(at <= condition.collected_at for at in seen)  # type: ignore[operator]

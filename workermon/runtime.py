@@ -19,7 +19,7 @@ import dishka
 from workermon import collect, config, evaluate, failpoints, fleet, health, logs, notify, ports, rules, settings, views
 from workermon.costs import limit_of
 from workermon.notify import channel_health, channel_type, channels, groups, http, sender
-from workermon.on_aws import cloudwatch, ec2, limited, regions, session, sns
+from workermon.on_aws import cloudwatch, ec2, limited, queue, regions, session, sns
 from workermon.on_celery import dispatcher, nodes, schedule
 from workermon.on_celery.app import app
 from workermon.on_redis import (
@@ -135,6 +135,16 @@ class Recipes(dishka.Provider):
     def make_cloudwatch(self, sessions: session.Sessions) -> ports.CloudWatch:
         """Reach CloudWatch."""
         return cloudwatch.AwsCloudWatch(sessions)
+
+    @dishka.provide
+    def make_event_queues(self, sessions: session.Sessions) -> ports.EventQueues:
+        """Reach SQS."""
+        return queue.AwsEventQueues(sessions)
+
+    @dishka.provide
+    def make_seen_events(self) -> collect.SeenEvents:
+        """Remember what this process has handled."""
+        return collect.SeenEvents()
 
     # --- Redis ---------------------------------------------------------------------------------------------------
 
@@ -353,6 +363,7 @@ class Recipes(dishka.Provider):
     make_restoring = dishka.provide(fleet.Restoring)
     make_collection = dishka.provide(collect.Collection)
     make_cohort_placement = dishka.provide(collect.CohortPlacement)
+    make_queue_reading = dishka.provide(collect.QueueReading)
     make_lost_metrics = dishka.provide(collect.LostMetrics)
     make_evaluation = dishka.provide(evaluate.Evaluation)
     make_silence_expiry = dishka.provide(evaluate.SilenceExpiry)

@@ -112,3 +112,39 @@ def test_dimensions_of_a_gone_incarnation_are_dropped(repository: Repository) ->
     """A late answer for a removed worker leaves nothing behind."""
     assert not repository.workers.found_dimensions(builders.worker(), {"mem": []}, builders.NOW)
     assert repository.workers.get([builders.A]) == {}
+
+
+def test_a_ring_is_remembered_until_a_later_one(repository: Repository) -> None:
+    """When the event queue last named a worker is kept; a ring that comes late changes nothing, nor one for nobody."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    assert repository.workers.get([worker.id])[worker.id].rung_at is None
+    repository.workers.ring([worker.id, builders.B], builders.NOW + 5.5)
+    repository.workers.ring([worker.id], builders.NOW)
+    record = repository.workers.get([worker.id])[worker.id]
+    assert (record.rung_at, record.is_rung) == (builders.NOW + 5.5, True)
+    assert repository.workers.ids() == [worker.id]
+    repository.workers.ring([], builders.NOW)
+
+
+def test_a_warning_is_kept_once_and_marks_its_worker(repository: Repository) -> None:
+    """It is among the condition's events, whatever a collection writes; known ones and strangers change nothing."""
+    worker = builders.worker()
+    repository.workers.add([worker])
+    warning = models.ScheduledEvent(
+        id="e 1\u00e9", code="spot-interruption", description="x", not_before=builders.NOW + 120,
+        not_after=builders.NOW + 720, seen_at=builders.NOW + 0.5, by_queue=True,
+    )  # fmt: skip
+    assert repository.workers.warn(worker.id, warning, builders.NOW)
+    assert not repository.workers.warn(worker.id, warning, builders.NOW + 1)
+    assert not repository.workers.warn(builders.B, warning, builders.NOW)
+    record = repository.workers.get([worker.id])[worker.id]
+    assert (record.condition.events, record.sequence, record.is_rung) == ((warning,), 1, True)
+    assert repository.samples.pending(builders.NOW, 10) == [worker.id]
+    sample = builders.sample(worker, (0, 1.0))
+    repository.samples.write(sample, models.Condition(status="running", collected_at=sample.collected_at), "{}")
+    assert repository.workers.get([worker.id])[worker.id].condition.events == (warning,)
+    other = warning.model_copy(update={"id": "e2"})
+    assert repository.workers.warn(worker.id, other, builders.NOW + 720 + 2 * models.DAY)
+    assert repository.workers.get([worker.id])[worker.id].condition.events == (other,)
+    assert repository.workers.ids() == [worker.id]

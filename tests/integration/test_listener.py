@@ -54,6 +54,7 @@ class House(testing.Monitor):
             silence_expiry=dataclasses.replace(self.get(evaluate.SilenceExpiry), now=NOW),
             placement=self.get(collect.CohortPlacement),
             channel_watch=dataclasses.replace(self.get(notify.ChannelWatch), now=NOW),
+            queue_reading=self.get(collect.QueueReading), configurations=self.configurations,
         )  # fmt: skip
         assert not other
         stop = threading.Event()

@@ -50,6 +50,7 @@ COMMANDS = {
     "web": "web:web",
     "token": "tokens:token",
     "audit": "audit:audit",
+    "events": "events:events",
 }
 
 #: What a shell gives for a process that Ctrl-C ended.

@@ -3,6 +3,8 @@
 from workermon.collect.bulkhead import Bulkhead as Bulkhead
 from workermon.collect.collection import Collection as Collection
 from workermon.collect.collection import Report as Report
+from workermon.collect.event_queue import QueueReading as QueueReading
+from workermon.collect.event_queue import SeenEvents as SeenEvents
 from workermon.collect.lost_metrics import LostMetrics as LostMetrics
 from workermon.collect.pacer import Pacer as Pacer
 from workermon.collect.placement import PLACED_EVERY as PLACED_EVERY

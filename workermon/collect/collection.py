@@ -49,9 +49,13 @@ class Report:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Claims:
-    """Which workers of an account and region are ours to collect, and the ids of those that are not."""
+    """Which workers of an account and region are ours to collect, and the ids of those that are not.
+
+    ``rung`` are those that the event queue named: they are collected whatever became of their slot.
+    """
 
     ours: Sequence[ports.Record]
+    rung: Sequence[ports.Record] = ()
     paused: Sequence[str] = ()
     repeated: Sequence[str] = ()
 
@@ -107,19 +111,20 @@ class Collection:
                 paused += claims.paused
                 repeated += claims.repeated
                 failpoints.reach("collect.claimed")
-                if not claims.ours:
-                    continue
-                began = self.pacer.begin()
-                outcome = self._batch(run).collect(claims.ours)
-                if not again:
-                    self.pacer.end(began, run.at)
-                collected += outcome.collected
-                repeated += outcome.repeated
-                retired += outcome.retired
-                failed |= outcome.failed
-                interval = min(record.worker.interval for record in claims.ours)
-                self.accounts.note(scope.key, run.at, interval, outcome.account_error)
-                failpoints.reach("collect.noted")
+                for each, ours in ((dataclasses.replace(run, again=True), claims.rung), (run, claims.ours)):
+                    if not ours:
+                        continue
+                    began = self.pacer.begin()
+                    outcome = self._batch(each).collect(ours)
+                    if not each.again:
+                        self.pacer.end(began, each.at)
+                    collected += outcome.collected
+                    repeated += outcome.repeated
+                    retired += outcome.retired
+                    failed |= outcome.failed
+                    interval = min(record.worker.interval for record in ours)
+                    self.accounts.note(scope.key, run.at, interval, outcome.account_error)
+                    failpoints.reach("collect.noted")
         return Report(
             collected=tuple(collected),
             repeated=tuple(repeated),
@@ -175,13 +180,15 @@ class Collection:
     def _claim(self, records: Sequence[ports.Record], at: float) -> _Claims:
         """Claim the slots of the active workers; one that is complete or claimed already is not ours."""
         paused = [record.worker.id for record in records if record.worker.monitoring == "paused"]
-        active = [record for record in records if record.worker.monitoring != "paused"]
+        rung = [record for record in records if record.worker.monitoring != "paused" and record.is_rung]
+        active = [record for record in records if record.worker.monitoring != "paused" and not record.is_rung]
         if not active:
-            return _Claims([], paused)
+            return _Claims([], rung, paused)
         lease = min(max(min(record.worker.interval for record in active) / 2, MIN_CLAIM), MAX_CLAIM)
         claims = list(zip(active, self.samples.claim([record.worker for record in active], at, lease), strict=True))
         return _Claims(
             [record for record, claim in claims if claim == "claimed"],
+            rung,
             paused,
             [record.worker.id for record, claim in claims if claim in ("complete", "taken")],
         )

@@ -28,6 +28,9 @@ def build(sections: grammar.Grammar, source: str, channel_types: channels.Types,
         accounts=None
         if sections.accounts is None
         else {name: _account(name, section) for name, section in sections.accounts.items()},
+        event_queues=None
+        if sections.events is None
+        else {name: models.EventQueue(**dict(section)) for name, section in sections.events.items()},
         budget=sections.budget,
         limits=None if sections.limits is None else _limits(sections.limits),
         silences=None
@@ -177,7 +180,7 @@ def to_configuration(file: File, previous: models.Configuration, kinds: Kinds = 
     A section that the file lacks is taken from ``previous``. Raises ``errors.InvalidInput`` for a reference to a
     metric, channel, rule or account that neither has.
     """
-    keys = {"rules", "accounts", "limits", "silences"}
+    keys = {"rules", "accounts", "event_queues", "limits", "silences"}
     changes: dict[str, Any] = {key: value for key in keys if (value := getattr(file, key)) is not None}
     if file.channels is not None:
         changes["channels"] = {**catalogue.DEFAULT_CHANNELS, **file.channels}
@@ -264,5 +267,7 @@ def _check_metrics(path: str, rule: models.Rule, made: models.Configuration, kin
 def _accounts(file: File) -> Iterable[tuple[str, str | None]]:
     if file.discover is not None:
         yield "discover.account", file.discover.account
+    for name, queue in (file.event_queues or {}).items():
+        yield f"events.{name}.account", queue.account
     for place, worker in enumerate(file.workers or ()):
         yield f"workers[{place}].account", worker.account

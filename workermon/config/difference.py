@@ -149,6 +149,7 @@ def _settings(configuration: models.Configuration) -> dict[str, object]:
         settings["budget"] = configuration.budget
     settings |= {f"limits {api}": limit for api, limit in configuration.limits.items()}
     settings |= {f"account {name}": account for name, account in configuration.accounts.items()}
+    settings |= {f"event queue {name}": queue for name, queue in configuration.event_queues.items()}
     if configuration.discover is not None:
         settings["discover"] = configuration.discover
     return settings

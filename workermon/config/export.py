@@ -34,6 +34,7 @@ def text(
             if catalogue.DEFAULT_CHANNELS.get(name) != channel
         },
         "accounts": _accounts(configuration, workers),
+        "events": {name: _changed_fields(queue) for name, queue in configuration.event_queues.items()},
         "collect": _collect(configuration),
         "alerts": {"history": f"{configuration.alert_history}s"},
         "silences": [_silence(silence) for silence in configuration.silences if not models.is_over(silence, now)],

@@ -27,6 +27,7 @@ class File(models.Frozen):
     collect: grammar.CollectSection | None = None
     alerts: grammar.AlertsSection | None = None
     accounts: dict[str, models.Account] | None = None
+    event_queues: dict[str, models.EventQueue] | None = None
     budget: grammar.BudgetSection | None = None
     limits: dict[str, models.Limit] | None = None
     silences: tuple[models.Maintenance, ...] | None = None

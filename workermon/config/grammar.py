@@ -31,6 +31,7 @@ SECRETS = frozenset({"external_id"})
 
 REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-\d{1,2}")
 ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
+QUEUE = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(?::\d{1,5})?/[A-Za-z0-9_./-]{1,200}", re.ASCII)
 _STATISTIC = re.compile(
     r"Average|Sum|Minimum|Maximum|SampleCount|IQM|(?:p|tm|wm|tc|ts)(?:\d{1,2}(?:\.\d{1,10})?|100)"
     r"|(?:TM|WM|TC|TS|PR)\([\d.%:]{1,40}\)"
@@ -49,6 +50,14 @@ def _region(text: str) -> str:
 def _role(text: str) -> str:
     if not ROLE.fullmatch(text):
         raise ValueError("is not a role such as arn:aws:iam::123456789012:role/workermon")
+    return text
+
+
+def _queue_url(text: str) -> str:
+    if not QUEUE.fullmatch(text):
+        raise ValueError(
+            "is not the address of a queue such as https://sqs.us-east-1.amazonaws.com/123456789012/workermon"
+        )
     return text
 
 
@@ -208,6 +217,13 @@ class AccountSection(fields.Section):
     external_id: Secret | None = None
 
 
+class EventsSection(fields.Section):
+    """``[events.NAME]``: a queue of SQS that EventBridge fills."""
+
+    queue_url: Annotated[models.Text, AfterValidator(_queue_url)]
+    account: fields.Name | None = None
+
+
 class BudgetSection(fields.Section):
     """``[budget]``: what a day (UTC) may cost in dollars. Without the number there is no budget any more."""
 
@@ -264,6 +280,7 @@ class Grammar(fields.Section):
     collect: CollectSection | None = None
     alerts: AlertsSection | None = None
     accounts: dict[fields.Name, AccountSection] | None = None
+    events: dict[fields.Name, EventsSection] | None = None
     budget: BudgetSection | None = None
     limits: LimitsSection | None = None
     silences: tuple[SilenceSection, ...] | None = None

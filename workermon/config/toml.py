@@ -12,7 +12,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _UNSAFE = re.compile(r'["\\\x00-\x1f\x7f]')
 
 #: Sections of named tables, such as ``[channels.ops]``.
-_NAMED = frozenset({"channels", "accounts"})
+_NAMED = frozenset({"channels", "accounts", "events"})
 
 
 def write(document: Mapping[str, Any]) -> str:

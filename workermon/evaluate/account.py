@@ -67,7 +67,8 @@ def _transition(
             return None
         ended = min(state.recovered_at or state.succeeded_at or now, now)
         at = max(math.floor(ended), alert.since or 0)
-        return models.Transition(at=at, before=severity, after=None, reason="collected again")
+        reason = "collected again" if models.queue_of(state.key) is None else "the event queue is read again"
+        return models.Transition(at=at, before=severity, after=None, reason=reason)
     # One failure says nothing, nor does one after which nobody collects there any more.
     lasts = state.at > failing_since and _is_fresh(state, now)
     if severity is not None or monitoring_since is None or not lasts:
@@ -82,10 +83,17 @@ def _transition(
         at=at,
         before=None,
         after="critical",
-        reason=f"no successful collection for {intervals} intervals ({patience} s): {last_error.kind}",
+        reason=f"{_failing(state.key, intervals)} ({patience} s): {last_error.kind}",
         cause=wording.collection_error(last_error),
         condition_since=math.floor(begun),
     )
+
+
+def _failing(key: str, intervals: int) -> str:
+    queue = models.queue_of(key)
+    if queue is None:
+        return f"no successful collection for {intervals} intervals"
+    return f"the event queue {queue} cannot be read, so changes are seen later, by the next collection"
 
 
 def _is_fresh(state: models.AccountState, now: float) -> bool:

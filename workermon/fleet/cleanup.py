@@ -44,7 +44,7 @@ class Cleanup:
         """Resolve the alerts about accounts and regions if no worker is collected any more; return their keys.
 
         What is known of the errors there is forgotten. If a worker is there after all, its next collection notes it.
-        Where ``[discover]`` searches, its alerts stay.
+        Where ``[discover]`` searches, its alerts stay, and so do those about event queues that are configured.
         """
         failing = [
             basis
@@ -53,11 +53,9 @@ class Cleanup:
         ]
         if not failing:
             return ()
-        collected, discover = self.collected_scopes(), self.configurations.load().discover
+        collected, configuration = self.collected_scopes(), self.configurations.load()
         unused = [
-            basis
-            for basis in failing
-            if basis.record.key not in collected and not (discover and discover.searches(basis.record.key))
+            basis for basis in failing if basis.record.key not in collected and not configuration.asks(basis.record.key)
         ]
         return tuple(basis.record.key for basis in unused if self._close(basis))
 
@@ -79,7 +77,8 @@ class Cleanup:
 
     def _close(self, basis: ports.Basis[models.AccountState]) -> bool:
         """Close an account and region; ``False`` if it was evaluated meanwhile: the next reconciliation looks again."""
-        key, reason = basis.record.key, "no worker is collected there any more"
+        key = basis.record.key
+        reason = "no worker is collected there any more" if models.queue_of(key) is None else "it is not configured"
         closed = self.alerts.retire(lifecycle.closing(basis, self.configurations.load(), reason, self.now()))
         failpoints.reach("scope.closed")
         if closed:

@@ -17,6 +17,9 @@ SKEW = 5
 #: because a slot counts as missing by when its datapoint was due. From five minutes on AWS refuses every request.
 AWS_SKEW = models.CLOCK_SKEW
 
+#: Seconds that the listener has to read an event of ours.
+QUEUE_PATIENCE = 10.0
+
 #: Workers that are named to AWS in one try.
 NAMED = 1
 
@@ -47,6 +50,8 @@ class Doctor:
     kinds: rules.Kinds
     server: ports.Server
     secrets: ports.Secrets
+    queues: ports.EventQueues
+    pulse: ports.Pulse
     ec2: ports.Ec2
     cloudwatch: ports.CloudWatch
     now: ports.Clock
@@ -63,6 +68,7 @@ class Doctor:
         checks += self.examine_rules(records)
         checks += self.examine_lateness(records)
         checks += self.examine_discovery(members, default_region)
+        checks += self.examine_event_queues(default_region)
         if not members and default_region is not None:
             members[models.AccountRegion(region=default_region)] = []
         for scope, worker_ids in members.items():
@@ -101,6 +107,34 @@ class Doctor:
             refusal = errors.region_not_enabled(why, serving[0]) if serving else why
             reason = errors.printable(f"{refusal.kind}: {refusal.why}")
             yield Check(name=name, ok=False, reason=reason, todo=refusal.todo)
+
+    def examine_event_queues(self, default_region: str | None, patience: float = QUEUE_PATIENCE) -> Iterator[Check]:
+        """Send an event of our own through each event queue, and wait until the listener has read it."""
+        configuration = self.configurations.load()
+        for name, queue in configuration.event_queues.items():
+            label, region = f"event queue {name}", queue.region or default_region
+            if region is None:
+                yield Check(name=label, ok=False, reason="its address names no region", todo="set AWS_REGION")
+                continue
+            sent = self.now()
+            try:
+                scope = configuration.account_region(region, queue.account, self.secrets)
+                self.queues.send(scope, queue.queue_url, models.own_event(sent))
+            except errors.WorkermonError as given:
+                why = errors.of_aws(given)
+                yield Check(name=label, ok=False, reason=errors.printable(f"{why.kind}: {why.why}"), todo=why.todo)
+                continue
+            yield self._was_read(name, label, sent, patience)
+
+    def _was_read(self, name: str, label: str, sent: float, patience: float) -> Check:
+        begun = time.monotonic()
+        while True:
+            if self.pulse.marks().get(f"events:{name}:test", 0.0) >= sent:
+                return Check(name=label, ok=True, reason=f"read after {time.monotonic() - begun:.1f} s")
+            if time.monotonic() - begun >= patience:
+                reason = f"our own event was sent, and the listener did not read it within {patience:g} s"
+                return Check(name=label, ok=False, reason=reason, todo="see 'workermon status', and its log")
+            time.sleep(0.1)
 
     def _search_error(self, scope: models.AccountRegion, tags: Mapping[str, str]) -> errors.AwsError | None:
         try:

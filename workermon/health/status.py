@@ -18,6 +18,9 @@ STUCK = 60
 #: only message of a minute.
 UNTOUCHED = models.CANARY_EVERY + 30
 
+#: Seconds. A poll of an event queue takes 20 s if nothing comes.
+MAX_QUEUE_AGE = 60
+
 #: Seconds beyond three intervals after which a collection that was not even tried is late.
 GRACE = 30
 
@@ -199,12 +202,12 @@ class StatusCheck:
         backlog = self.outbox.backlog()
         ticked, trace = self.schedule.last_tick(), self.trace.trace()
         finding = canary.judge(self.schedule.canaries(), trace, ticked=ticked, listens="canary" in marks, at=at)
-        states, discover = self.accounts.load(), self.configurations.load().discover
+        states, configuration = self.accounts.load(), self.configurations.load()
         collected = {worker.scope for worker in fleet if worker.is_watched}
         unsearched = {
             key: state.last_error
             for key, state in sorted(states.items())
-            if state.last_error and key not in collected and discover is not None and discover.searches(key)
+            if state.last_error and key not in collected and configuration.asks(key)
         }
         unreadable = self.unreadable.load()
         parts = (
@@ -218,6 +221,7 @@ class StatusCheck:
             self._delivery(backlog, at),
             _queues(queues, marks, trace, at),
             Part(name="canary", ok=finding.ok, reason=finding.reason, age=finding.age),
+            *_event_queues(configuration, marks, at),
             *_records(unreadable),
         )
         return Status(
@@ -276,6 +280,12 @@ class StatusCheck:
         waits = "waits" if backlog == 1 else "wait"
         reason = f"{_plural(backlog, 'notification')} {waits}" if backlog else "nothing waits"
         return Part(name="delivery", ok=not late, reason=reason)
+
+
+def _event_queues(configuration: models.Configuration, marks: Mapping[str, float], at: float) -> Iterator[Part]:
+    """Yield whether each event queue is read; without one there is no such part."""
+    for name in configuration.event_queues:
+        yield _signed(f"events {name}", marks.get(f"events:{name}"), MAX_QUEUE_AGE, at)
 
 
 def _scopes(
@@ -340,12 +350,13 @@ def _use(usage: costs.Usage) -> Use:
 #: What each part does, and what to do if it does not.
 _SIGNS = {
     "beat": ("looked for what is due", "start 'celery -A workermon beat'"),
+    "events": ("read", "see 'workermon doctor' and the log of the listener"),
     "listener": ("listened", "start 'celery -A workermon worker'"),
 }
 
 
 def _signed(name: str, last: float | None, limit: float, at: float) -> Part:
-    did, todo = _SIGNS[name]
+    did, todo = _SIGNS[name.partition(" ")[0]]
     if last is None:
         return Part(name=name, ok=False, reason=f"never {did}: {todo}")
     if models.leads(last, at):

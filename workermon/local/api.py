@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from workermon import models
-from workermon.local import wire
+from workermon.local import queues, wire
 from workermon.local.simulation import STATES, Check, Machine, Scheduled, Simulation, Stream
 
 #: Instance ids in one DescribeInstanceStatus.
@@ -57,11 +57,15 @@ class Api:
         self.metrics = METRICS
         #: Roles that can be assumed, each with the external id that it asks for; empty: any.
         self.roles: dict[str, str | None] = {}
+        self.queues = queues.Queues()
         self._operations: dict[tuple[str, str], Callable[[dict[str, Any], str], dict[str, Any]]] = {
             ("ec2", "DescribeInstances"): self._describe_instances,
             ("ec2", "DescribeInstanceStatus"): self._describe_instance_status,
             ("monitoring", "GetMetricData"): self._get_metric_data,
             ("monitoring", "ListMetrics"): self._list_metrics,
+            ("sqs", "ReceiveMessage"): lambda params, _: self.queues.receive(params),
+            ("sqs", "DeleteMessageBatch"): lambda params, _: self.queues.delete(params),
+            ("sqs", "SendMessage"): lambda params, _: self.queues.send(params),
             ("sts", "AssumeRole"): self._assume_role,
             ("sts", "GetCallerIdentity"): self._get_caller_identity,
         }
@@ -73,6 +77,8 @@ class Api:
             raise Refused("InvalidAction", f"The action {action} is not valid for this web service.")
         try:
             return operation(params, region)
+        except queues.UnknownQueue:
+            raise Refused("AWS.SimpleQueueService.NonExistentQueue", "The specified queue does not exist.") from None
         except (KeyError, TypeError, ValueError, AttributeError) as why:
             code = "InvalidParameterValue" if service == "ec2" else "ValidationError"
             raise Refused(code, f"{type(why).__name__}: {why}") from why

@@ -69,6 +69,7 @@ _FAULTS: dict[str, tuple[Refused, Refused]] = {
 }
 #: Names of errors in CloudWatch's newer protocols; the older code goes along in a header.
 _SHAPES = {
+    "AWS.SimpleQueueService.NonExistentQueue": "QueueDoesNotExist",
     "Throttling": "ThrottlingException",
     "AccessDenied": "AccessDeniedException",
     "ExpiredToken": "ExpiredTokenException",

@@ -77,6 +77,7 @@ from workermon.models.configuration import (
     is_protected_variable,
 )
 from workermon.models.event import Event, Reading, readings
+from workermon.models.event_queue import OWN_SOURCE, EventQueue, QueueEvent, own_event, queue_key, queue_of
 from workermon.models.foreign_series import ForeignSeries, foreign_key, is_foreign
 from workermon.models.group import NO_MEMBER, GroupMember, Membership
 from workermon.models.maintenance import (
@@ -176,6 +177,7 @@ __all__ = [
     "MAX_LEAD",
     "MAX_SILENCE",
     "NO_MEMBER",
+    "OWN_SOURCE",
     "PROTECTED_VARIABLES",
     "RECORDS",
     "ROLES",
@@ -207,6 +209,7 @@ __all__ = [
     "Description",
     "Discover",
     "Event",
+    "EventQueue",
     "FlapState",
     "Flapping",
     "ForeignSeries",
@@ -229,6 +232,7 @@ __all__ = [
     "Notification",
     "Origin",
     "Query",
+    "QueueEvent",
     "Reading",
     "Recurrence",
     "RegionNames",
@@ -290,7 +294,10 @@ __all__ = [
     "maintenance_id",
     "make_token",
     "moment",
+    "own_event",
     "pairs",
+    "queue_key",
+    "queue_of",
     "readings",
     "rfc3339",
     "schedule_times",

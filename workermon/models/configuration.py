@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue
 from workermon import errors
 from workermon.models.base import DAY, Frozen, Text
 from workermon.models.checks import CHECK_METRICS
+from workermon.models.event_queue import EventQueue, queue_of
 from workermon.models.maintenance import Maintenance
 from workermon.models.rule import Rule
 from workermon.models.worker import DEFAULT_ACCOUNT, AccountRegion, account_and_region
@@ -177,12 +178,20 @@ class Configuration(Frozen):
     lateness: int = LATENESS
     chosen: tuple[str, ...] | None = None
     accounts: dict[str, Account] = {}
+    event_queues: dict[str, EventQueue] = {}
     discover: Discover | None = None
     budget: float | None = None
     limits: dict[str, Limit] = {}
     silences: tuple[Maintenance, ...] = ()
     #: Whether all of what was saved could be read. Alerts of rules that could not are left as they are.
     complete: bool = Field(default=True, exclude=True)
+
+    def asks(self, key: str) -> bool:
+        """Tell whether ``[discover]`` or an event queue is asked for in an account and region, by its key."""
+        queue = queue_of(key)
+        if queue is not None:
+            return queue in self.event_queues
+        return self.discover is not None and self.discover.searches(key)
 
     def account_region(self, region: str, account: str | None, secrets: Callable[[SecretRef], str]) -> AccountRegion:
         """Return where calls go for an account by its name; ``None`` is boto3's own credentials."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pydantic import Field
@@ -132,6 +132,14 @@ class Condition(Frozen):
     changes: tuple[StatusChange, ...] = ()
     events: tuple[ScheduledEvent, ...] = ()
     events_at: float | None = None
+
+    def with_warnings(self, warnings: Sequence[ScheduledEvent]) -> Condition:
+        """Return the condition with what the event queue warned of among its events."""
+        if not warnings:
+            return self
+        listed = (event for event in self.events if not event.by_queue)
+        ordered = sorted((*listed, *warnings), key=lambda event: (event.not_before or math.inf, event.id))
+        return self.model_copy(update={"events": tuple(ordered)})
 
     @property
     def newest(self) -> int:

@@ -93,6 +93,7 @@ class ScheduledEvent(Frozen):
     """An event that EC2 has scheduled for an instance; times in seconds, ``None`` if EC2 gives none.
 
     Its start can be put off until ``deadline``. ``seen_at`` is the first collection that listed it at ``not_before``.
+    ``by_queue``: the event queue warned of it, and EC2 lists no such thing.
     """
 
     id: str
@@ -102,6 +103,7 @@ class ScheduledEvent(Frozen):
     not_after: int | None = None
     deadline: int | None = None
     seen_at: float | None = None
+    by_queue: bool = False
 
 
 class Instance(Frozen):

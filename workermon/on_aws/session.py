@@ -53,6 +53,10 @@ _CONFIG = botocore.config.Config(
 )
 
 
+#: Of SQS, which holds a request open for up to 20 s. Whoever polls asks again anyway.
+_POLLING = _CONFIG.merge(botocore.config.Config(read_timeout=30, retries={"mode": "standard", "total_max_attempts": 1}))
+
+
 def parse_timestamp(value: Any) -> datetime:
     """Read a timestamp as AWS writes it: epoch seconds or ISO 8601; botocore's parser reads any other.
 
@@ -97,6 +101,10 @@ class Sessions:
         """Return the client of CloudWatch; raises ``errors.InvalidInput`` for an unknown region."""
         client: CloudWatchClient = self._client("cloudwatch", scope)
         return client
+
+    def sqs(self, scope: models.AccountRegion) -> Any:
+        """Return the client of SQS; raises ``errors.InvalidInput`` for an unknown region."""
+        return self._client("sqs", scope)
 
     @contextlib.contextmanager
     def asking(self, what: str, scope: models.AccountRegion) -> Iterator[None]:
@@ -144,7 +152,8 @@ class Sessions:
                 # Behind the lock: this reads all of AWS' regions, and several threads would read them several times.
                 regions.check_region(scope.region)
                 session = self._session(scope)
-                found = session.client(service, region_name=scope.region, config=_CONFIG)  # type: ignore[call-overload]
+                config = _POLLING if service == "sqs" else _CONFIG
+                found = session.client(service, region_name=scope.region, config=config)  # type: ignore[call-overload]
                 direct.shorten(found)
                 if self._watch is not None:
                     self._watch(found, scope)

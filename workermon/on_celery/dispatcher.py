@@ -23,6 +23,10 @@ class CeleryDispatcher:
     def __init__(self, app: Any) -> None:
         self._app = app
 
+    def collect(self, worker_ids: Sequence[str]) -> None:
+        """Have these workers collected."""
+        self._ring("workermon.collect", "worker_ids", worker_ids)
+
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Have these workers evaluated."""
         self._ring("workermon.evaluate", "worker_ids", worker_ids)

@@ -13,7 +13,20 @@ from workermon import errors, lua, models, ports
 from workermon.on_redis import client, keys, unreadable
 
 #: What a record is made of, in this order.
-FIELDS = ("spec", "condition", "last_error", "dimensions", "dimensions_at", "changed_from", "seq")
+FIELDS = (
+    "spec",
+    "condition",
+    "last_error",
+    "dimensions",
+    "dimensions_at",
+    "changed_from",
+    "seq",
+    "rung_at",
+    "warnings",
+)
+
+#: Warnings of the event queue that are kept of a worker.
+MAX_WARNINGS = 10
 
 #: Workers that one command reads: it holds the server for about a millisecond.
 CHUNK = 500
@@ -45,12 +58,25 @@ class SetWorkerFields(lua.Script[int]):
     fields: lua.Arguments
 
 
+class RingWorker(lua.Script[int], shared="numbers"):
+    """Note that the event queue named a worker, and what it warned of; return 1 if the warning is new."""
+
+    worker: lua.Key
+    pending: lua.Key
+    worker_id: lua.Argument
+    at: lua.Argument
+    id: lua.Argument
+    until_at: lua.Argument
+    warning: lua.Argument
+    most: lua.Argument
+
+
 def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> ports.Record | None:
     """Return the record that ``FIELDS`` of a worker's hash make; ``None`` if there is no worker that can be read.
 
     What the next collection makes anew is taken for unknown if it cannot be read.
     """
-    spec, condition, last_error, dimensions, dimensions_at, changed_from, sequence = fields
+    spec, condition, last_error, dimensions, dimensions_at, changed_from, sequence, rung_at, warnings = fields
     name = keys.worker(worker_id)
     if spec is None:
         return None
@@ -71,12 +97,22 @@ def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> 
     changed = number("changed_from", changed_from or None)
     return ports.Record(
         worker=worker,
-        condition=(found or models.Condition()).model_copy(update={"last_error": error}),
+        condition=(found or models.Condition())
+        .model_copy(update={"last_error": error})
+        .with_warnings(_warnings(redis_client, name, warnings)),
         dimensions=known or {},
         dimensions_at=(number("dimensions_at", dimensions_at) or 0.0) if known is not None else 0.0,
         changed_from=None if changed is None else int(changed),
         sequence=int(number("seq", sequence) or 0),
+        rung_at=number("rung_at", rung_at or None),
     )
+
+
+def _warnings(redis_client: redis.Redis, name: str, raw: bytes | None) -> list[models.ScheduledEvent]:
+    """Return what the event queue warned of: lines of id, time and JSON."""
+    texts = [line.split(b" ", 2)[-1] for line in (raw or b"").split(b"\n") if line]
+    found = (unreadable.parsed(redis_client, f"{name} warnings", models.ScheduledEvent, text) for text in texts)
+    return [warning for warning in found if warning is not None]
 
 
 def adding(workers: Sequence[models.Worker]) -> AddWorkers:
@@ -177,3 +213,25 @@ class RedisWorkers:
         """Remember what ListMetrics said, unless the incarnation is gone."""
         call = setting(worker, dimensions=json.dumps(dimensions), dimensions_at=repr(at))
         return bool(client.run(self._client, call))
+
+    def ring(self, worker_ids: Sequence[str], at: float) -> None:
+        """Note that the event queue named them."""
+        if worker_ids:
+            client.run_many(self._client, [_ringing(worker_id, at) for worker_id in worker_ids])
+
+    def warn(self, worker_id: str, warning: models.ScheduledEvent, at: float) -> bool:
+        """Keep what the event queue warned of, in one step with the mark."""
+        return bool(client.run(self._client, _ringing(worker_id, at, warning)))
+
+
+def _ringing(worker_id: str, at: float, warning: models.ScheduledEvent | None = None) -> RingWorker:
+    return RingWorker(
+        worker=keys.worker(worker_id),
+        pending=keys.PENDING,
+        worker_id=worker_id,
+        at=repr(at),
+        id="" if warning is None else warning.id.replace(" ", "_"),
+        until_at="" if warning is None else (warning.not_after or int(at)) + models.DAY,
+        warning="" if warning is None else warning.model_dump_json(exclude_defaults=True),
+        most=MAX_WARNINGS,
+    )

@@ -15,7 +15,7 @@ from typing import Any, Final
 from dishka import Container
 
 from workermon import collect, errors, evaluate, fleet, health, logs, notify, ports
-from workermon.pipeline import background, leadership, subscription, sweep
+from workermon.pipeline import background, leadership, queue_polling, subscription, sweep
 
 log = logs.get(__name__)
 
@@ -61,6 +61,8 @@ class Listener:
     silence_expiry: evaluate.SilenceExpiry
     channel_watch: notify.ChannelWatch
     placement: collect.CohortPlacement
+    queue_reading: collect.QueueReading
+    configurations: ports.Configurations
     now: ports.Clock
 
     @classmethod
@@ -80,6 +82,8 @@ class Listener:
             silence_expiry=get(evaluate.SilenceExpiry),
             channel_watch=get(notify.ChannelWatch),
             placement=get(collect.CohortPlacement),
+            queue_reading=get(collect.QueueReading),
+            configurations=get(ports.Configurations),
             now=get(ports.Clock),
         )
 
@@ -119,11 +123,18 @@ class _Lead:
             samples=own.samples, outbox=own.outbox, workers=own.workers, dispatcher=own.dispatcher, now=own.now
         )
         self._heartbeat = background.Background("heartbeat", own.heartbeat.beat)
+        self._polling = queue_polling.QueuePolling(own.queue_reading, own.configurations)
         #: When it last swept with success, on a monotonic clock.
         self.worked_at = 0.0
 
     def run(self, lease: leadership.Leadership, stop: threading.Event) -> None:
         """Lead until ``stop``, or until another leads."""
+        try:
+            self._lead(lease, stop)
+        finally:
+            self._polling.stop()
+
+    def _lead(self, lease: leadership.Leadership, stop: threading.Event) -> None:
         own, channel = self._own, self._subscription
         channel.forget()
         self._sweep.forget()
@@ -162,6 +173,7 @@ class _Lead:
     def _sweep_now(self, at: float) -> None:
         own = self._own
         own.silence_expiry.check()
+        self._polling.follow()
         self._sweep.sweep(at, self._subscription.heard, own.channel_watch.overdue())
         for reason, number in self._subscription.take_invalid().items():
             own.pulse.count(f"event.invalid.{reason}", number)

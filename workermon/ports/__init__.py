@@ -21,7 +21,7 @@ from workermon.ports.alerts import (
     Standing,
     Verdict,
 )
-from workermon.ports.aws import Answer, CloudWatch, Costs, Ec2, Limiter, Publisher
+from workermon.ports.aws import Answer, CloudWatch, Costs, Ec2, EventQueues, Limiter, Publisher, QueueMessage
 from workermon.ports.cohorts import Cohorts, Pace
 from workermon.ports.control import (
     BREAK,
@@ -92,6 +92,7 @@ __all__ = [
     "CpuClock",
     "Dispatcher",
     "Ec2",
+    "EventQueues",
     "FailingChannel",
     "Feed",
     "FiringLabels",
@@ -110,6 +111,7 @@ __all__ = [
     "Ping",
     "Publisher",
     "Pulse",
+    "QueueMessage",
     "Reached",
     "Record",
     "Recorded",

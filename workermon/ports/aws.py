@@ -113,6 +113,26 @@ class Costs(Protocol):
         """Put a decision in force; ``False`` if ``before`` is not in force any more: somebody else was faster."""
 
 
+class QueueMessage(NamedTuple):
+    """A message of SQS: ``receipt`` is what deletes it."""
+
+    receipt: str
+    body: str
+
+
+class EventQueues(Protocol):
+    """Queues of SQS. A message that is not deleted comes again; one may come twice."""
+
+    def receive(self, scope: AccountRegion, queue_url: str, wait: int) -> list[QueueMessage]:
+        """Return waiting messages, some at most; if there is none, wait up to ``wait`` seconds for one."""
+
+    def delete(self, scope: AccountRegion, queue_url: str, receipts: Sequence[str]) -> None:
+        """Delete messages by their receipts."""
+
+    def send(self, scope: AccountRegion, queue_url: str, body: str) -> None:
+        """Put a message into a queue."""
+
+
 class Publisher(Protocol):
     """Amazon SNS."""
 

@@ -109,6 +109,9 @@ class Canary(Protocol):
 class Dispatcher(Protocol):
     """Wakes the next stage by a Celery message with identifiers. If the message is lost, a sweep finds the work."""
 
+    def collect(self, worker_ids: Sequence[str]) -> None:
+        """Have these workers collected, beside their schedule."""
+
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Have these workers evaluated."""
 

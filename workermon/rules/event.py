@@ -1,6 +1,7 @@
 """The kind ``event``: EC2 has scheduled an event for an instance, such as a reboot or its retirement.
 
-EC2 lists such events days ahead, and completed ones for up to a week. The worker's condition remembers what was listed.
+EC2 lists such events days ahead, and completed ones for up to a week. Spot interruptions and rebalance recommendations
+are not listed: the event queue brings them. The worker's condition remembers what was listed.
 Whether an event is ahead or over is decided by the time of the collection that brought it.
 """
 
@@ -39,6 +40,9 @@ CODES: dict[str, Severity] = {
     "instance-stop": "critical",
     "system-maintenance": "warning",
     "system-reboot": "warning",
+    # Of the event queue, not of DescribeInstanceStatus.
+    "rebalance-recommendation": "warning",
+    "spot-interruption": "critical",
 }
 
 #: How the description of an event begins if the event is over. The first is documented, EC2 writes the others.
@@ -180,14 +184,15 @@ def listed(
 ) -> tuple[tuple[ScheduledEvent, ...], float | None]:
     """Return a condition's events after a collection at a time listed these, and when they last changed.
 
-    ``None`` is that EC2 was not asked: nothing changes.
+    ``None`` is that EC2 was not asked: nothing changes. What the event queue warned of is kept apart from them.
     """
-    if events is None or (not events and not before.events):
-        return before.events, before.events_at
-    known = {key(event): event.seen_at for event in before.events}
+    known_events = tuple(event for event in before.events if not event.by_queue)
+    if events is None or (not events and not known_events):
+        return known_events, before.events_at
+    known = {key(event): event.seen_at for event in known_events}
     seen = [event.model_copy(update={"seen_at": known.get(key(event), at)}) for event in events]
     after = tuple(sorted({key(event): event for event in seen}.values(), key=_order))
-    return after, before.events_at if after == before.events else at
+    return after, before.events_at if after == known_events else at
 
 
 def key(event: ScheduledEvent) -> str:
@@ -325,7 +330,9 @@ def describe(event: ScheduledEvent, at: float) -> str:
     'system-reboot scheduled for 2023-11-15T22:13:20Z (in 24 hours)'
     """
     text = f"{event.code} scheduled for {_when(event)}"
-    if event.not_before is not None:
+    if event.code == "rebalance-recommendation":
+        text = f"{event.code} since {_when(event)}"
+    elif event.not_before is not None:
         begun = event.not_before <= at
         text = f"{event.code} due since {_when(event)}" if begun else f"{text} (in {_span(event.not_before - at)})"
     words = errors.printable(event.description.strip())[:_MAX_WORDS]

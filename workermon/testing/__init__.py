@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from workermon.testing.access import MemoryAccess, MemoryAudit
 from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
-from workermon.testing.aws import MemoryCloudWatch, MemoryCosts, MemoryEc2, MemoryLearnedDelays, MemoryLimiter
+from workermon.testing.aws import (
+    MemoryCloudWatch,
+    MemoryCosts,
+    MemoryEc2,
+    MemoryEventQueues,
+    MemoryLearnedDelays,
+    MemoryLimiter,
+)
 from workermon.testing.clock import ManualClock
 from workermon.testing.cohorts import MemoryCohorts
 from workermon.testing.config import parse, parser
@@ -56,6 +63,7 @@ __all__ = [
     "MemoryDelivery",
     "MemoryDispatcher",
     "MemoryEc2",
+    "MemoryEventQueues",
     "MemoryFeed",
     "MemoryFiringLabels",
     "MemoryIdempotencyKeys",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -190,6 +191,42 @@ class MemoryCloudWatch:
     def put_foreign(self, metric_name: str, dimensions: Mapping[str, str], *, namespace: str = "CWAgent") -> None:
         """Have a metric be published under dimensions without an instance's id."""
         self._points.setdefault((namespace, metric_name, frozenset(dimensions.items())), {})
+
+
+class MemoryEventQueues:
+    """``ports.EventQueues`` in memory, by address; a message stays until it is deleted.
+
+    ``last_error`` is raised by every call while it is set. It never waits.
+    """
+
+    def __init__(self) -> None:
+        self.messages: dict[str, dict[str, str]] = {}
+        self.last_error: Exception | None = None
+        #: Whose credentials asked, oldest first.
+        self.scopes: list[models.AccountRegion] = []
+        self._receipts = itertools.count(1)
+
+    def receive(self, scope: models.AccountRegion, queue_url: str, wait: int) -> list[ports.QueueMessage]:  # noqa: ARG002 - it has what it has
+        """Return what lies in a queue, 10 messages at most."""
+        self._call(scope)
+        waiting = list(self.messages.get(queue_url, {}).items())[:10]
+        return [ports.QueueMessage(receipt, body) for receipt, body in waiting]
+
+    def delete(self, scope: models.AccountRegion, queue_url: str, receipts: Sequence[str]) -> None:
+        """Delete messages."""
+        self._call(scope)
+        for receipt in receipts:
+            self.messages.get(queue_url, {}).pop(receipt, None)
+
+    def send(self, scope: models.AccountRegion, queue_url: str, body: str) -> None:
+        """Put a message in."""
+        self._call(scope)
+        self.messages.setdefault(queue_url, {})[f"receipt-{next(self._receipts)}"] = body
+
+    def _call(self, scope: models.AccountRegion) -> None:
+        self.scopes.append(scope)
+        if self.last_error is not None:
+            raise self.last_error
 
 
 class MemoryLimiter:

@@ -188,10 +188,15 @@ class MemoryDispatcher:
     """``ports.Bell`` that remembers who was rung for, oldest first."""
 
     def __init__(self) -> None:
+        self.collected: list[str] = []
         self.evaluated: list[str] = []
         self.delivered: list[str] = []
         self.canaries = 0
         self.reconciliations = 0
+
+    def collect(self, worker_ids: Sequence[str]) -> None:
+        """Have these workers collected."""
+        self.collected.extend(worker_ids)
 
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Have these workers evaluated."""

@@ -79,6 +79,27 @@ class MemoryWorkers:
             kept.dimensions, kept.dimensions_at = {name: list(sets) for name, sets in dimensions.items()}, at
             return True
 
+    def ring(self, worker_ids: Sequence[str], at: float) -> None:
+        """Note that the event queue named them."""
+        with self._store.lock:
+            for worker_id in worker_ids:
+                if kept := self._store.workers.get(worker_id):
+                    kept.rung_at = max(at, kept.rung_at or at)
+
+    def warn(self, worker_id: str, warning: models.ScheduledEvent, at: float) -> bool:
+        """Keep what the event queue warned of."""
+        with self._store.lock:
+            kept = self._store.workers.get(worker_id)
+            self.ring([worker_id], at)
+            if kept is None or warning.id in kept.warnings:
+                return False
+            kept.warnings = {
+                name: each for name, each in kept.warnings.items() if (each.not_after or 0) + models.DAY > at
+            } | {warning.id: warning}
+            kept.sequence += 1
+            self._store.pending.setdefault(worker_id, at)
+            return True
+
 
 class MemorySchedule:
     """``ports.Schedule`` in memory. ``broken``, ``ticked`` and ``sent`` are for tests to set."""

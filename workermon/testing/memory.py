@@ -30,6 +30,9 @@ class StoredWorker:
     dimensions_at: float = 0.0
     changed_from: int | None = None
     sequence: int = 0
+    rung_at: float | None = None
+    #: What the event queue warned of, by id.
+    warnings: dict[str, models.ScheduledEvent] = field(default_factory=dict)
 
     def complete(self, slot: tuple[int, int]) -> bool:
         """Tell whether a slot, (interval, number), is complete."""
@@ -40,7 +43,13 @@ class StoredWorker:
     def record(self) -> ports.Record:
         """Return it as the ports do."""
         return ports.Record(
-            self.worker, self.condition, dict(self.dimensions), self.dimensions_at, self.changed_from, self.sequence
+            self.worker,
+            self.condition.with_warnings(list(self.warnings.values())),
+            dict(self.dimensions),
+            self.dimensions_at,
+            self.changed_from,
+            self.sequence,
+            self.rung_at,
         )
 
 

@@ -11,7 +11,14 @@ from workermon import collect, config, evaluate, fleet, models, notify, ports, r
 from workermon.notify import channel_type, channels
 from workermon.testing.access import MemoryAccess, MemoryAudit
 from workermon.testing.alerts import MemoryAccounts, MemoryAlerts, MemorySilences
-from workermon.testing.aws import MemoryCloudWatch, MemoryCosts, MemoryEc2, MemoryLearnedDelays, MemoryLimiter
+from workermon.testing.aws import (
+    MemoryCloudWatch,
+    MemoryCosts,
+    MemoryEc2,
+    MemoryEventQueues,
+    MemoryLearnedDelays,
+    MemoryLimiter,
+)
 from workermon.testing.clock import ManualClock
 from workermon.testing.cohorts import MemoryCohorts
 from workermon.testing.control import (
@@ -58,6 +65,7 @@ PORTS: Mapping[Any, str] = {
     ports.CpuClock: "cpu_clock",
     ports.Dispatcher: "dispatcher",
     ports.Ec2: "ec2",
+    ports.EventQueues: "event_queues",
     ports.Feed: "feed",
     ports.IdempotencyKeys: "idempotency_keys",
     ports.LearnedDelays: "learned_delays",
@@ -86,6 +94,7 @@ PORTS: Mapping[Any, str] = {
     Sequence[ports.Violations]: "violations",
     collect.Bulkhead: "bulkhead",
     collect.Pacer: "pacer",
+    collect.SeenEvents: "seen_events",
     config.Parser: "parser",
     fleet.Regions: "regions",
     rules.Kinds: "kinds",
@@ -121,7 +130,9 @@ class Monitor:
         self.cohorts = MemoryCohorts()
         self.cpu_clock: ports.CpuClock = lambda: 0.0
         self.pacer = collect.Pacer(cohorts=self.cohorts, cpu=self.cpu_clock, node="memory")
+        self.event_queues = MemoryEventQueues()
         self.bulkhead = collect.Bulkhead()
+        self.seen_events = collect.SeenEvents()
         self.workers: ports.Workers = MemoryWorkers(self.store)
         self.samples: ports.Samples = MemorySamples(self.store, lambda: self.configurations.load().retention)
         self.alerts: ports.Alerts = MemoryAlerts(self.store, lambda: self.configurations.load().alert_history)

@@ -145,6 +145,12 @@ class _Figures:
             ("channel",),
             (((channel,), number) for channel, number in figures.pending.items()),
         )
+        yield _adder(CounterMetricFamily)(
+            "workermon_queue_events",
+            "Messages of an event queue, and what became of them",
+            ("queue", "outcome"),
+            _queue_events(figures.status.counts),
+        )
         trip = figures.status.canary.round_trip
         yield gauge(
             "workermon_canary_round_trip_seconds",
@@ -189,6 +195,15 @@ def _usage(figures: health.Figures) -> Iterable[Metric]:
     yield counter("workermon_aws_metrics_requested", about, ("account", "region", "metric"), asked)
     about = "What the metrics cost, in US dollars"
     yield counter("workermon_aws_dollars", about, ("account", "region"), figures.dollars.items())
+
+
+def _queue_events(counts: Mapping[str, int]) -> Samples:
+    """Yield what was counted of each event queue, as ``events.<queue>.<outcome>``."""
+    for name, number in counts.items():
+        first, _, rest = name.partition(".")
+        if first == "events":
+            queue, _, outcome = rest.rpartition(".")
+            yield (queue, outcome), number
 
 
 def _adder(

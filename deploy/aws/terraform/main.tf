@@ -45,6 +45,12 @@ variable "topics" {
   description = "ARNs of SNS topics that are channels."
 }
 
+variable "queues" {
+  type        = list(string)
+  default     = []
+  description = "ARNs of SQS queues that are event queues."
+}
+
 data "aws_partition" "current" {}
 
 locals {
@@ -103,6 +109,15 @@ data "aws_iam_policy_document" "permissions" {
     content {
       actions   = ["sns:Publish"]
       resources = var.topics
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.queues) > 0 ? [1] : []
+
+    content {
+      actions   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:SendMessage"]
+      resources = var.queues
     }
   }
 }

@@ -1,0 +1,91 @@
+"""``up`` with an event queue, as real processes: its messages reach a channel long before the schedule would."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.machine import START, Installation
+from tests.support.receiver import Receiver
+from tests.support.waiting import eventually
+from workermon import models
+from workermon.local import endpoint, simulation
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc"),
+    pytest.mark.timeout(240),
+]
+
+
+@pytest.fixture
+def aws() -> Iterator[endpoint.Endpoint]:
+    """An AWS with three instances and a queue."""
+    server = endpoint.Endpoint(simulation.Simulation(time.time, 3))
+    server.api.queues.create("workermon")
+    server.start()
+    yield server
+    server.stop()
+
+
+def event(kind: str, detail: dict[str, Any], identity: str) -> str:
+    """Return an event of EC2 as EventBridge writes it."""
+    now = models.rfc3339(int(time.time()))
+    return json.dumps({"id": identity, "source": "aws.ec2", "detail-type": kind, "time": now, "detail": detail})
+
+
+def test_a_state_change_and_a_spot_warning_reach_the_channel(aws: endpoint.Endpoint, tmp_path: Path) -> None:
+    """Workers are collected once an hour. The queue's messages page at once, and doctor's own event is read."""
+    machine, hook = Installation(tmp_path, aws), Receiver()
+    stopped, warned = list(aws.simulation.machines)[:2]
+    config = tmp_path / "fleet.toml"
+    config.write_text(
+        f"""
+        [events.main]
+        queue_url = "{aws.url}/123456789012/workermon"
+        [channels.ops]
+        type = "webhook"
+        url = "{hook.url}"
+        allow_private = true
+        [[rules]]
+        name = "down"
+        metric = "state"
+        notify = ["ops"]
+        [[rules]]
+        name = "spot"
+        metric = "event"
+        codes = ["spot-interruption"]
+        notify = ["ops"]
+        """,
+        "utf-8",
+    )
+
+    def told() -> dict[str, str]:
+        bodies = [json.loads(got.body) for got in hook.got]
+        return {body["rule"]: body["worker"]["id"] for body in bodies}
+
+    machine.env["WORKERMON_CONFIG"] = str(config)
+    with machine.started("up", "--no-web"):
+        eventually(lambda: machine.logged("up.running"), within=START)
+        assert machine.run("add", stopped, warned, "--interval", "1h").returncode == 0
+        eventually(lambda: machine.collected(warned), within=START)
+        assert told() == {}
+        aws.api.queues.put("workermon", "no event at all")
+        warning = {"instance-id": warned, "instance-action": "terminate"}
+        aws.api.queues.put("workermon", event("EC2 Spot Instance Interruption Warning", warning, "e1"))
+        eventually(lambda: told().get("spot") == warned, within=START, what="the Spot warning")
+        aws.simulation.set_state(stopped, "stopped", ("Server.ScheduledStop", "Stopped for a scheduled retirement"))
+        change = {"instance-id": stopped, "state": "stopped"}
+        aws.api.queues.put("workermon", event("EC2 Instance State-change Notification", change, "e2"))
+        eventually(lambda: told().get("down") == stopped, within=START, what="the state change")
+        eventually(lambda: aws.api.queues.left("workermon") == 0, within=START, what="an empty queue")
+        examined = json.loads(machine.run("doctor", "--json").stdout)
+        [tried] = [check for check in examined["checks"] if check["name"] == "event queue main"]
+        assert tried["ok"], tried
+        counts = json.loads(machine.run("status", "--json").stdout)["counts"]
+        assert counts["events.main.invalid"] == 1

@@ -1,0 +1,28 @@
+"""Reads CloudFormation templates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+
+class Template(yaml.SafeLoader):
+    """Reads CloudFormation's short forms: ``!Ref X`` becomes what it is applied to."""
+
+
+def _short_form(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
+    """Return what a short form is applied to."""
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    assert isinstance(node, yaml.ScalarNode)
+    return loader.construct_scalar(node)
+
+
+Template.add_multi_constructor("!", _short_form)
+
+
+def resources(text: str) -> dict[str, Any]:
+    """Return the resources of a template by name."""
+    found: dict[str, Any] = yaml.load(text, Loader=Template)["Resources"]  # a SafeLoader
+    return found

@@ -1,0 +1,433 @@
+"""The event queue: a doorbell from EventBridge, of which nothing but time may be lost."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.support import cloudformation
+from workermon import cli, collect, errors, evaluate, fleet, health, models, notify, rules, testing
+from workermon.collect import queue_events
+from workermon.config import export
+from workermon.web import prometheus
+
+A, B, NEW = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
+REGION = "us-east-1"
+URL = "https://sqs.us-east-1.amazonaws.com/123456789012/workermon"
+FILE = f"""
+[events.main]
+queue_url = "{URL}"
+
+[[rules]]
+name = "down"
+metric = "state"
+
+[[rules]]
+name = "scheduled"
+metric = "event"
+"""
+NOW = 1_700_000_040.0
+
+
+def message(kind: str, given: dict[str, Any], **more: Any) -> str:
+    """Return an event as EventBridge puts it into the queue."""
+    source = "aws.health" if kind == queue_events.HEALTH else "aws.ec2"
+    event = {
+        "version": "0", "id": f"event-{kind}-{sorted(given.items())}", "detail-type": kind, "source": source,
+        "account": "123456789012", "time": models.rfc3339(NOW), "region": REGION, "resources": [], "detail": given,
+    }  # fmt: skip
+    return json.dumps(event | more)
+
+
+def changed(instance_id: str, state: str, **more: Any) -> str:
+    """Return the event of a change of state."""
+    return message(queue_events.STATE_CHANGE, {"instance-id": instance_id, "state": state}, **more)
+
+
+def interrupted(instance_id: str, **more: Any) -> str:
+    """Return the warning that a Spot instance is interrupted."""
+    return message(queue_events.INTERRUPTION, {"instance-id": instance_id, "instance-action": "terminate"}, **more)
+
+
+class House(testing.Monitor):
+    """A monitor of two instances with an event queue."""
+
+    def __init__(self, text: str = FILE) -> None:
+        super().__init__(now=NOW)
+        for each in (A, B):
+            self.ec2.put(models.Instance(id=each, region=REGION, status="running", name=each[-3:]))
+        self.get(fleet.Application).apply(self.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION))
+        if text == FILE:
+            self.get(fleet.Members).add(
+                [A, B], fleet.AddOptions(scope=models.AccountRegion(region=REGION), interval=60)
+            )
+            self.get(collect.Collection).collect([A, B])
+        self.clock.advance(10)
+
+    def put(self, *bodies: str) -> None:
+        """Put messages into the queue."""
+        for body in bodies:
+            self.event_queues.send(models.AccountRegion(region=REGION), URL, body)
+
+    def read(self) -> int | None:
+        """Read the queue once, and do what its messages ask for."""
+        self.dispatcher.collected.clear()
+        self.dispatcher.evaluated.clear()
+        return self.get(collect.QueueReading).read("main", wait=0)
+
+    def work(self) -> None:
+        """Collect, evaluate and deliver what was enqueued."""
+        self.get(collect.Collection).collect(self.dispatcher.collected)
+        ids = dict.fromkeys([*self.dispatcher.collected, *self.dispatcher.evaluated])
+        self.get(notify.Delivery).deliver(self.get(evaluate.Evaluation).evaluate(list(ids)))
+
+    @property
+    def left(self) -> int:
+        """Return how many messages lie in the queue."""
+        return len(self.event_queues.messages.get(URL, {}))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return what was counted of the queue."""
+        return {name.removeprefix("events.main."): number for name, number in self.pulse.counts().items()}
+
+
+@pytest.fixture
+def house() -> House:
+    """Give a monitor with a queue."""
+    return House()
+
+
+def test_a_state_change_is_collected_and_told_within_its_slot(house: House) -> None:
+    """The slot was collected already; the worker is collected again at once, and its stop pages."""
+    house.ec2.become(A, "stopped", "Server.SpotInstanceTermination")
+    house.put(changed(A, "stopped"))
+    assert house.read() == 1
+    assert house.dispatcher.collected == [A]
+    assert house.left == 0
+    house.work()
+    assert house.workers.get([A])[A].condition.status == "stopped"
+    assert [(one.rule, one.worker and one.worker.id) for one in house.received] == [("down", A)]
+    assert house.counts == {"messages": 1, "rung": 1}
+
+
+def test_a_ring_counts_once(house: House) -> None:
+    """After the collection that it asked for, the worker keeps to its schedule again."""
+    house.put(changed(A, "running"))
+    house.read()
+    collection = house.get(collect.Collection)
+    assert collection.collect([A]).collected == (A,)
+    assert collection.collect([A]).repeated == (A,)
+    assert collection.collect([B]).repeated == (B,)
+
+
+def test_a_paused_worker_is_not_collected(house: House) -> None:
+    """The queue names it, and its user has paused it."""
+    house.get(fleet.Members).pause([A])
+    house.put(changed(A, "stopped"))
+    house.read()
+    assert house.get(collect.Collection).collect([A]).paused == (A,)
+
+
+def test_a_spot_warning_pages_before_any_collection(house: House) -> None:
+    """It is a fact of its own: kept with the worker in one step, and told with what EC2 will do and when."""
+    house.put(interrupted(A))
+    house.read()
+    assert house.dispatcher.evaluated == [A]
+    house.get(notify.Delivery).deliver(house.get(evaluate.Evaluation).evaluate([A]))
+    [told] = house.received
+    assert (told.rule, told.kind, told.severity) == ("scheduled", "event", "critical")
+    at = models.rfc3339(NOW + 120)
+    assert (
+        told.summary
+        == f"aaa: spot-interruption scheduled for {at} (in 2 minutes): EC2 will terminate the Spot instance"
+    )
+    assert told.at == models.rfc3339(NOW)
+    assert house.counts == {"messages": 1, "rung": 1, "warned": 1}
+
+
+def test_a_collection_leaves_a_warning_as_it_is(house: House) -> None:
+    """EC2 does not list it, and it still fires; beside what EC2 lists; and it resolves when it is over."""
+    house.put(interrupted(A))
+    house.read()
+    house.work()
+    listed = models.ScheduledEvent(id="instance-event-1", code="system-reboot", not_before=int(NOW) + 3600)
+    house.ec2.events[A] = (listed,)
+    house.clock.advance(60)
+    house.dispatcher.collected[:] = [A]
+    house.work()
+    codes = [event.code for event in house.workers.get([A])[A].condition.events]
+    assert codes == ["spot-interruption", "system-reboot"]
+    house.ec2.events[A] = ()
+    house.clock.advance(queue_events.OVER_AFTER["spot-interruption"])
+    house.work()
+    assert [one.status for one in house.received] == ["firing", "firing", "resolved"]
+
+
+def test_a_rebalance_recommendation_warns(house: House) -> None:
+    """It is a warning, and said as what it is."""
+    house.put(message(queue_events.REBALANCE, {"instance-id": A}))
+    house.read()
+    house.work()
+    [told] = house.received
+    assert told.severity == "warning"
+    since = f"rebalance-recommendation since {models.rfc3339(NOW)}"
+    assert told.summary == f"aaa: {since}: the Spot instance is at an elevated risk of interruption"
+
+
+def test_a_rule_may_name_the_two_codes(house: House) -> None:
+    """``codes`` takes them beside those that EC2 schedules."""
+    text = '[[rules]]\nname = "spot"\nmetric = "event"\ncodes = ["spot-interruption", "rebalance-recommendation"]\n'
+    made = house.parser.parse(text, "x.toml")
+    assert made.rules is not None
+    assert rules.KINDS["event"].options(made.rules[0]).codes == ("spot-interruption", "rebalance-recommendation")
+
+
+def test_what_comes_twice_is_done_once(house: House) -> None:
+    """In one answer, in the next one, and to another process that knows nothing of the first."""
+    house.put(interrupted(A), interrupted(A))
+    house.read()
+    house.work()
+    house.put(interrupted(A))
+    house.read()
+    assert house.dispatcher.collected == house.dispatcher.evaluated == []
+    house.seen_events = collect.SeenEvents()
+    house.put(interrupted(A))
+    house.read()
+    house.work()
+    assert len(house.received) == 1
+    assert house.counts["repeated"] == 2
+    assert len(house.workers.get([A])[A].condition.events) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "", "no JSON", "[]", "null", "{}", json.dumps({"source": "aws.ec2"}), changed(A, "stopped", time="yesterday"),
+        changed(A, "stopped", detail=[]), changed(A, "stopped", source=7), "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_poison_is_deleted_and_counted(house: House, body: str) -> None:
+    """It harms nothing, never comes again, and what came with it is done."""
+    house.put(body, changed(B, "stopped"))
+    assert house.read() == 2
+    assert house.left == 0
+    assert house.dispatcher.collected == [B]
+    assert house.counts["invalid"] == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        message("EC2 Instance-launch Lifecycle Action", {"EC2InstanceId": A}, source="aws.autoscaling"),
+        message(queue_events.HEALTH, {"service": "RDS", "affectedEntities": [{"entityValue": A}]}),
+        changed(A, "stopped", source="my.app"),
+    ],
+)
+def test_anything_else_is_deleted_and_counted(house: House, body: str) -> None:
+    """What is no news of an instance rings for nobody."""
+    house.put(body)
+    house.read()
+    assert (house.left, house.dispatcher.collected, house.counts) == (0, [], {"messages": 1, "ignored": 1})
+
+
+def test_health_events_ring_for_every_instance_that_they_name(house: House) -> None:
+    """Affected entities and resources, ids and ARNs, in any partition; what is no instance is passed over."""
+    detail = {
+        "service": "EC2", "eventTypeCode": "AWS_EC2_INSTANCE_STORE_DRIVE_PERFORMANCE_DEGRADED",
+        "affectedEntities": [{"entityValue": A}, {"entityValue": "vol-1"}, "odd"],
+    }  # fmt: skip
+    house.put(message(queue_events.HEALTH, detail, resources=[f"arn:aws-us-gov:ec2:r:123456789012:instance/{B}", 7]))
+    house.read()
+    assert house.dispatcher.collected == [A, B]
+
+
+def test_instances_that_nobody_monitors_are_counted(house: House) -> None:
+    """Without [discover] they change nothing."""
+    house.put(changed(NEW, "running"))
+    house.read()
+    assert house.dispatcher.reconciliations == 0
+    assert house.counts == {"messages": 1, "unknown": 1}
+
+
+def test_a_new_instance_has_discovery_look_at_once_but_not_for_each(house: House) -> None:
+    """One that starts asks for a reconciliation; many within seconds ask for one, and one that ends for none."""
+    discover = models.Discover(regions=(REGION,), tags={"Role": "render"})
+    made = house.configurations.load()
+    assert house.configurations.save(made.model_copy(update={"revision": made.revision + 1, "discover": discover}))
+    house.put(changed(NEW, "terminated"))
+    house.read()
+    assert house.dispatcher.reconciliations == 0
+    for number in range(3):
+        house.put(changed(NEW, "running", id=f"e{number}"))
+        house.read()
+    assert house.dispatcher.reconciliations == 1
+    house.clock.advance(60)
+    house.put(changed(NEW, "running", id="later"))
+    house.read()
+    assert house.dispatcher.reconciliations == 2
+
+
+def test_a_message_stays_until_all_of_it_is_done(house: House) -> None:
+    """If Redis fails in between, the message comes again; nothing is deleted unread."""
+
+    def fail(worker_ids: Any) -> None:
+        raise errors.RedisUnavailable("Redis", "is away", "wait")
+
+    house.put(interrupted(A))
+    collects, house.dispatcher.collect = house.dispatcher.collect, fail  # type: ignore[method-assign]
+    with pytest.raises(errors.RedisUnavailable):
+        house.read()
+    assert house.left == 1
+    house.dispatcher.collect = collects  # type: ignore[method-assign]
+    house.read()
+    assert (house.left, house.dispatcher.collected) == (0, [A])
+
+
+def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:
+    """It fires a minute after the first refusal with AWS' reason, as a collector alert; workers are not held back."""
+    house.event_queues.last_error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow sqs:ReceiveMessage")
+    for _ in range(20):
+        assert house.read() is None
+        house.clock.advance(8)
+        house.pulse.mark("listener", house.clock())
+        house.work()
+    [told] = [one for one in house.received if one.rule == "collector"]
+    assert (told.kind, told.worker, told.scope) == (
+        "collector", None, {"account": "events:main", "region": REGION},
+    )  # fmt: skip
+    assert "the event queue main cannot be read" in told.summary
+    assert "AccessDenied" in (told.reason or "")
+    house.get(fleet.Cleanup).close_unused_accounts()
+    house.event_queues.last_error = None
+    assert house.read() == 0
+    house.work()
+    assert [one.status for one in house.received if one.rule == "collector"] == ["firing", "resolved"]
+
+
+def test_the_alert_of_a_queue_that_is_configured_no_more_ends(house: House) -> None:
+    """A file without the queue takes its alert with it."""
+    house.event_queues.last_error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow it")
+    house.read()
+    house.get(fleet.Application).apply(house.parser.parse("[events]\n", "x.toml"), fleet.ApplyOptions(region=REGION))
+    assert house.get(fleet.Cleanup).close_unused_accounts() == (f"events:main/{REGION}",)
+    assert house.read() is None
+
+
+def test_status_and_metrics_show_the_queue(house: House) -> None:
+    """A part of its own while it is configured, and a counter by outcome."""
+    house.put(changed(A, "stopped"), "poison")
+    house.read()
+    status = house.get(health.StatusCheck).status()
+    [part] = [part for part in status.parts if part.name == "events main"]
+    assert part.ok
+    page = prometheus.page(house.get(health.Exposition))
+    assert b'workermon_queue_events_total{outcome="rung",queue="main"} 1.0' in page.text
+    assert b'workermon_queue_events_total{outcome="invalid",queue="main"} 1.0' in page.text
+    house.clock.advance(90)
+    [part] = [part for part in house.get(health.StatusCheck).status().parts if part.name == "events main"]
+    assert not part.ok
+
+
+def test_doctor_tries_a_queue_with_an_event_of_its_own(house: House) -> None:
+    """It is ok only if the listener reads that very event; a queue that refuses says why and what to do."""
+    doctor = house.get(health.Doctor)
+    [check] = doctor.examine_event_queues(REGION, patience=0.0)
+    assert (check.ok, check.name) == (False, "event queue main")
+    assert "did not read it" in check.reason
+    house.read()
+    assert house.counts == {"messages": 1}
+    house.clock.advance(1)
+    [again] = doctor.examine_event_queues(REGION, patience=0.0)
+    assert not again.ok
+    house.pulse.mark("events:main:test", house.clock())
+    [read] = doctor.examine_event_queues(REGION, patience=0.0)
+    assert read.ok
+    house.event_queues.last_error = errors.AwsDenied("SQS queue workermon", "AccessDenied", "allow sqs:SendMessage")
+    [refused] = doctor.examine_event_queues(REGION, patience=0.0)
+    assert (refused.ok, refused.todo) == (False, "allow sqs:SendMessage")
+
+
+def test_the_credentials_are_those_of_the_account() -> None:
+    """``account`` names whose credentials read the queue, and has to be known."""
+    account = '[accounts.lab]\nrole_arn = "arn:aws:iam::123456789012:role/workermon"\n'
+    house = House(f'{account}[events.main]\nqueue_url = "{URL}"\naccount = "lab"\n')
+    house.read()
+    scope = house.event_queues.scopes[-1]
+    assert (scope.account, scope.role_arn) == ("lab", "arn:aws:iam::123456789012:role/workermon")
+    with pytest.raises(errors.InvalidInput, match="lap is not a known account"):
+        House(f'[events.main]\nqueue_url = "{URL}"\naccount = "lap"\n')
+
+
+@pytest.mark.parametrize(
+    ("address", "region"),
+    [
+        (URL, "us-east-1"),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "cn-north-1"),
+        ("https://sqs-fips.us-gov-west-1.amazonaws.com/1/q", "us-gov-west-1"),
+        ("https://sqs.eu-west-1.api.aws/1/q", "eu-west-1"),
+        ("https://vpce-0abc-x1.sqs.eu-west-1.vpce.amazonaws.com/1/q", "eu-west-1"),
+        ("http://127.0.0.1:9324/000000000000/q", None),
+    ],
+)
+def test_the_address_names_the_region(address: str, region: str | None) -> None:
+    """In every partition and by every kind of endpoint; without one, boto3's own region counts."""
+    assert models.EventQueue(queue_url=address).region == region
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("queue_url = 'workermon'", "is not the address of a queue"),
+        ("queue_url = 'ftp://x/y'", "is not the address of a queue"),
+        ("account = 'lab'", "queue_url"),
+        (f"queue_url = '{URL}'\ncolour = 'red'", "colour"),
+    ],
+)
+def test_what_is_no_queue_is_refused(house: House, text: str, said: str) -> None:
+    """With line and column, and before anything is applied."""
+    with pytest.raises(errors.InvalidInput, match="line") as caught:
+        house.parser.parse(f"[events.main]\n{text}\n", "x.toml")
+    assert said in str(caught.value)
+
+
+def test_export_writes_what_apply_takes(house: House) -> None:
+    """The section comes back as it was, and a second apply changes nothing."""
+    text = export.text(house.configurations.load(), [])
+    assert f'[events.main]\nqueue_url = "{URL}"' in text
+    again = house.get(fleet.Application).apply(house.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION))
+    assert again.settings.changed == ()
+
+
+def test_events_setup_prints_the_template() -> None:
+    """CloudFormation on standard output, the steps beside it; ``--print`` gives the template alone."""
+    runner = CliRunner()
+    full = runner.invoke(cli.cli, ["events", "setup", "--region", "us-east-1", "--region", "eu-west-1"])
+    alone = runner.invoke(cli.cli, ["events", "setup", "--print"])
+    assert full.exit_code == alone.exit_code == 0
+    assert full.stdout == alone.stdout
+    assert alone.stderr == ""
+    assert "--region eu-west-1" in full.stderr
+    assert "[events.us-east-1]" in full.stderr
+
+
+def test_the_template_lets_eventbridge_in_and_the_reader_out() -> None:
+    """Nobody but the two rules may send, the reader may do what the code does on this queue alone."""
+    printed = CliRunner().invoke(cli.cli, ["events", "setup", "--print"]).stdout
+    resources = cloudformation.resources(printed)
+    sending = resources["QueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert [(one["Principal"], one["Action"]) for one in sending] == [
+        ({"Service": "events.amazonaws.com"}, "sqs:SendMessage")
+    ]
+    assert sending[0]["Condition"] == {"ArnEquals": {"aws:SourceArn": ["Instances.Arn", "Health.Arn"]}}
+    [reading] = resources["ReaderPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert set(reading["Action"]) == {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:SendMessage"}
+    assert reading["Resource"] == sending[0]["Resource"] == "Queue.Arn"
+    patterns = [
+        each["Properties"]["EventPattern"] for each in resources.values() if each["Type"] == "AWS::Events::Rule"
+    ]
+    read = {kind for pattern in patterns for kind in pattern["detail-type"]}
+    assert read == {queue_events.STATE_CHANGE, queue_events.INTERRUPTION, queue_events.REBALANCE, queue_events.HEALTH}

@@ -1,0 +1,115 @@
+"""SQS through boto3: another implementation of AWS, an endpoint of ours, and what is said of a refusal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from tests.support.aws import use_aws
+from workermon import collect, errors, models, ports, testing
+from workermon.local import endpoint, simulation
+from workermon.on_aws import limited, queue, session
+
+SCOPE = models.AccountRegion(region="us-east-1")
+A = "i-0aaaaaaaaaaaaaaaa"
+
+
+@pytest.fixture
+def queues() -> Iterator[queue.AwsEventQueues]:
+    """Give the queues over boto3, limited and counted as in a node."""
+    sessions = session.Sessions(limited.Limited(testing.MemoryLimiter(), testing.MemoryCosts(), time.time))
+    yield queue.AwsEventQueues(sessions)
+    sessions.close()
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[endpoint.Endpoint]:
+    """Run the endpoint of ours with a queue."""
+    server = endpoint.Endpoint(simulation.Simulation(time.time, 1))
+    server.start()
+    use_aws(monkeypatch, server.url)
+    server.api.queues.create("workermon")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "moto", "endpoint"])
+def queue_and_url(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[ports.EventQueues, str]]:
+    """Give an empty queue: in memory, of moto, and of the endpoint over HTTP."""
+    if request.param == "memory":
+        yield testing.MemoryEventQueues(), "https://sqs.us-east-1.amazonaws.com/123456789012/workermon"
+    elif request.param == "endpoint":
+        served: endpoint.Endpoint = request.getfixturevalue("aws")
+        yield request.getfixturevalue("queues"), f"{served.url}/123456789012/workermon"
+    else:
+        monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+        with mock_aws():
+            made = boto3.client("sqs", region_name="us-east-1").create_queue(QueueName="workermon")
+            yield request.getfixturevalue("queues"), made["QueueUrl"]
+
+
+def test_what_is_sent_is_received_until_it_is_deleted(queue_and_url: tuple[ports.EventQueues, str]) -> None:
+    """Bodies come as they were sent, ten at most at a time; what was deleted never comes again."""
+    queues, url = queue_and_url
+    sent = {f'{{"n": {number}, "text": "\u00e4\u20ac<&"}}' for number in range(12)}
+    for body in sent:
+        queues.send(SCOPE, url, body)
+    received: list[str] = []
+    while messages := queues.receive(SCOPE, url, 0):
+        assert len(messages) <= 10
+        received += [message.body for message in messages]
+        queues.delete(SCOPE, url, [message.receipt for message in messages])
+    assert sorted(received) == sorted(sent)
+    queues.delete(SCOPE, url, [])
+
+
+@mock_aws
+def test_the_stage_reads_motos_queue(queues: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the message in SQS to the ring: a Spot warning of a worker is kept, and its message is gone."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    client = boto3.client("sqs", region_name="us-east-1")
+    url = client.create_queue(QueueName="workermon")["QueueUrl"]
+    monitor = testing.Monitor()
+    monitor.event_queues = queues
+    worker = models.Worker(id=A, name="a", region="us-east-1", added_at=0.0, incarnation="1")
+    monitor.workers.add([worker])
+    made = monitor.configurations.load()
+    events = {"main": models.EventQueue(queue_url=url)}
+    assert monitor.configurations.save(made.model_copy(update={"revision": 1, "event_queues": events}))
+    client.send_message(
+        QueueUrl=url,
+        MessageBody='{"id": "1", "source": "aws.ec2", "time": "2023-11-14T22:13:20Z",'
+        ' "detail-type": "EC2 Spot Instance Interruption Warning",'
+        f' "detail": {{"instance-id": "{A}", "instance-action": "stop"}}}}',
+    )
+    assert monitor.get(collect.QueueReading).read("main", wait=0) == 1
+    assert monitor.dispatcher.collected == [A]
+    [warning] = monitor.workers.get([A])[A].condition.events
+    assert (warning.code, warning.description) == ("spot-interruption", "EC2 will stop the Spot instance")
+    assert monitor.get(collect.QueueReading).read("main", wait=0) == 0
+
+
+def test_a_queue_that_is_not_there_says_what_to_do(queues: queue.AwsEventQueues, aws: endpoint.Endpoint) -> None:
+    """Its name, and how to make it."""
+    with pytest.raises(errors.AwsError, match=r"queue other in us-east-1: it does not exist there; .*events setup"):
+        queues.receive(SCOPE, f"{aws.url}/123456789012/other", 0)
+
+
+def test_a_refusal_names_the_right_that_is_missing(queues: queue.AwsEventQueues, aws: endpoint.Endpoint) -> None:
+    """As every refusal of AWS does."""
+    aws.fail("deny", "ReceiveMessage")
+    with pytest.raises(errors.AwsDenied, match="allow sqs:ReceiveMessage in the IAM policy"):
+        queues.receive(SCOPE, f"{aws.url}/123456789012/workermon", 0)
+
+
+def test_a_poll_outlasts_the_wait_of_sqs() -> None:
+    """A request that is held open for 20 s is no time-out, and is not sent again by itself."""
+    assert session._POLLING.read_timeout > collect.event_queue.WAIT  # type: ignore[attr-defined]
+    assert session._POLLING.retries["total_max_attempts"] == 1  # type: ignore[attr-defined]

@@ -1,0 +1,181 @@
+"""The event queue rings: what it names is collected at once, and what it warns of is kept.
+
+A message is a doorbell. It may be lost, late, doubled or wrong, and then only time is lost: collections find all of it
+but the two warnings about Spot instances, which are written before their message is deleted.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import threading
+from collections.abc import Iterable, Sequence
+
+from workermon import errors, logs, models, ports
+from workermon.collect import queue_events
+
+log = logs.get(__name__)
+
+#: Seconds that SQS holds a request open if there is no message.
+WAIT = 20
+#: Seconds: how often a queue that is read counts as collected, for the alert about it, which fires after three of them.
+INTERVAL = 20
+#: Seconds between two reconciliations that instances which are not monitored ask for.
+RECONCILED_EVERY = 10.0
+#: Ids of events that are remembered.
+REMEMBERED = 20_000
+
+
+class SeenEvents:
+    """The ids of the events that this process has handled, the newest ``REMEMBERED`` of them; safe between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ids: collections.OrderedDict[str, None] = collections.OrderedDict()
+        self._reconciled = float("-inf")
+
+    def is_new(self, event_id: str) -> bool:
+        """Tell whether it was not handled yet."""
+        with self._lock:
+            return event_id not in self._ids
+
+    def add(self, event_ids: Iterable[str]) -> None:
+        """Remember them."""
+        with self._lock:
+            self._ids.update(dict.fromkeys(event_ids))
+            while len(self._ids) > REMEMBERED:
+                self._ids.popitem(last=False)
+
+    def may_reconcile(self, at: float) -> bool:
+        """Tell whether the last reconciliation that was asked for is long enough ago; if so it is now."""
+        with self._lock:
+            if 0 <= at - self._reconciled < RECONCILED_EVERY:
+                return False
+            self._reconciled = at
+            return True
+
+
+class _Read:
+    """The messages of one answer: ``events`` by id, ``receipts`` of all, and how many were what."""
+
+    def __init__(self) -> None:
+        self.events: dict[str, models.QueueEvent] = {}
+        self.receipts: list[str] = []
+        self.counts: collections.Counter[str] = collections.Counter()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class QueueReading:
+    """The stage that reads an event queue."""
+
+    queues: ports.EventQueues
+    workers: ports.Workers
+    dispatcher: ports.Dispatcher
+    configurations: ports.Configurations
+    accounts: ports.Accounts
+    pulse: ports.Pulse
+    secrets: ports.Secrets
+    seen: SeenEvents
+    now: ports.Clock
+
+    def read(self, name: str, *, region: str | None = None, wait: int = WAIT) -> int | None:
+        """Wait for messages of a queue and handle them; return how many there were.
+
+        ``region`` is for an address that names none. ``None``: the queue is not configured any more, or cannot be read,
+        which is noted for the alert about it.
+        """
+        configuration = self.configurations.load()
+        queue = configuration.event_queues.get(name)
+        if queue is None:
+            return None
+        key = models.queue_key(name, queue.region or region or "unknown")
+        try:
+            scope = _scope(name, queue, configuration, self.secrets, region)
+            messages = self.queues.receive(scope, queue.queue_url, wait)
+            self._handle(name, messages)
+            self.queues.delete(scope, queue.queue_url, [message.receipt for message in messages])
+        except errors.RedisUnavailable:
+            raise
+        except errors.WorkermonError as given:
+            why = errors.of_aws(given)
+            log.warning("event_queue.failed", queue=name, reason=str(why))
+            self.accounts.note(
+                key, self.now(), INTERVAL, models.CollectionError(kind=why.kind, message=str(why), at=self.now())
+            )
+            return None
+        self.accounts.note(key, self.now(), INTERVAL, None)
+        self.pulse.mark(f"events:{name}", self.now())
+        return len(messages)
+
+    def _handle(self, name: str, messages: Sequence[ports.QueueMessage]) -> None:
+        """Do what messages ask for. Everything may be done twice."""
+        read = self._parsed(name, messages)
+        named = list(dict.fromkeys(each for event in read.events.values() for each in event.instances))
+        known = self.workers.known(named)
+        warned = self._warn(read.events.values(), known)
+        rung = [each for each in named if each in known]
+        self.workers.ring(rung, self.now())
+        self.dispatcher.evaluate(warned)
+        self.dispatcher.collect(rung)
+        self._reconcile(read.events.values(), known)
+        for event in read.events.values():
+            if event.test is not None:
+                self.pulse.mark(f"events:{name}:test", event.test)
+        read.counts["rung"] += len(rung)
+        read.counts["warned"] += len(warned)
+        read.counts["unknown"] += len(named) - len(rung)
+        for what, number in read.counts.items():
+            if number:
+                self.pulse.count(f"events.{name}.{what}", number)
+        self.seen.add(read.events)
+
+    def _parsed(self, name: str, messages: Sequence[ports.QueueMessage]) -> _Read:
+        read = _Read()
+        for message in messages:
+            read.counts["messages"] += 1
+            try:
+                event = queue_events.parse(message.body)
+            except queue_events.Invalid as why:
+                # It would come again and again.
+                log.warning("event_queue.invalid", queue=name, reason=errors.printable(str(why)))
+                read.counts["invalid"] += 1
+                continue
+            if event is None:
+                read.counts["ignored"] += 1
+            elif event.id in read.events or not self.seen.is_new(event.id):
+                read.counts["repeated"] += 1
+            else:
+                read.events[event.id] = event
+        return read
+
+    def _warn(self, events: Iterable[models.QueueEvent], known: set[str]) -> list[str]:
+        """Keep what instances are warned of; return those that did not know it yet."""
+        told = []
+        for event in events:
+            for worker_id in event.instances:
+                if (
+                    event.warning is not None
+                    and worker_id in known
+                    and self.workers.warn(worker_id, event.warning, self.now())
+                ):
+                    told.append(worker_id)
+        return list(dict.fromkeys(told))
+
+    def _reconcile(self, events: Iterable[models.QueueEvent], known: set[str]) -> None:
+        """Have ``[discover]`` look for instances that start and are not monitored."""
+        if self.configurations.load().discover is None:
+            return
+        new = any(event.starts and not known.issuperset(event.instances) for event in events)
+        if new and self.seen.may_reconcile(self.now()):
+            self.dispatcher.reconcile()
+
+
+def _scope(
+    name: str, queue: models.EventQueue, configuration: models.Configuration, secrets: ports.Secrets, region: str | None
+) -> models.AccountRegion:
+    found = queue.region or region
+    if found is None:
+        raise errors.AwsError(
+            f"event queue {name}", "its address names no region, and none is configured", "set AWS_REGION"
+        )
+    return configuration.account_region(found, queue.account, secrets)

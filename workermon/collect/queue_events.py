@@ -1,0 +1,105 @@
+"""Pure: what a message of the event queue says. AWS' own names of fields go no further.
+
+Read are EC2's state changes, Spot interruption warnings, rebalance recommendations, and events of AWS Health about EC2
+(the EventBridge reference of Amazon EC2 and AWS Health). Everything else is ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from workermon import errors, models
+
+#: Seconds between the warning of an interruption and the interruption (the EC2 user guide).
+INTERRUPTED_AFTER = 120
+#: Seconds after which a warning is over by itself: the instance was interrupted by then. A recommendation has no end of
+#: its own.
+OVER_AFTER = {"spot-interruption": INTERRUPTED_AFTER + 600, "rebalance-recommendation": models.DAY}
+
+STATE_CHANGE = "EC2 Instance State-change Notification"
+INTERRUPTION = "EC2 Spot Instance Interruption Warning"
+REBALANCE = "EC2 Instance Rebalance Recommendation"
+HEALTH = "AWS Health Event"
+
+_RESOURCE = re.compile(r"arn:aws[a-z-]*:ec2:[a-z0-9-]*:\d*:instance/(i-[0-9a-f]+)")
+_MAX_ID_LENGTH = 128
+
+
+class Invalid(ValueError):
+    """A message is no event of EventBridge, and never will be."""
+
+
+def parse(body: str) -> models.QueueEvent | None:
+    """Return what a message says, ``None`` if it is about something else. Raises ``Invalid`` for what is no event."""
+    try:
+        message = json.loads(body)
+        source, kind, detail = message["source"], message["detail-type"], message["detail"]
+        at = models.moment(message["time"])
+    except (ValueError, KeyError, TypeError, RecursionError) as why:
+        raise Invalid(f"{type(why).__name__}: {why}"[:200]) from None
+    if not (isinstance(source, str) and isinstance(kind, str) and isinstance(detail, dict)):
+        raise Invalid("source, detail-type or detail is of another type")
+    identity = _identity(message, body)
+    if source == models.OWN_SOURCE:
+        sent = detail.get("sent")
+        return models.QueueEvent(id=identity, at=at, test=float(sent) if isinstance(sent, int | float) else at)
+    instances = tuple(dict.fromkeys(_instances(message, detail)))
+    if source == "aws.ec2" and kind == STATE_CHANGE:
+        starts = detail.get("state") in ("pending", "running")
+        return models.QueueEvent(id=identity, at=at, instances=instances, starts=starts)
+    if source == "aws.ec2" and kind in (INTERRUPTION, REBALANCE):
+        return models.QueueEvent(
+            id=identity, at=at, instances=instances, warning=_warning(identity, kind, detail, int(at))
+        )
+    if source == "aws.health" and kind == HEALTH and detail.get("service") == "EC2":
+        return models.QueueEvent(id=identity, at=at, instances=instances)
+    return None
+
+
+def _identity(message: Mapping[str, Any], body: str) -> str:
+    """Return EventBridge's id of an event; of one without, what it says."""
+    given = message.get("id")
+    if isinstance(given, str) and given and len(given) <= _MAX_ID_LENGTH and errors.printable(given) == given:
+        return given
+    return hashlib.sha256(body.encode()).hexdigest()[:32]
+
+
+def _instances(message: Mapping[str, Any], detail: Mapping[str, Any]) -> Iterator[str]:
+    """Yield every instance that an event names."""
+    named: list[object] = [detail.get("instance-id")]
+    affected = detail.get("affectedEntities")
+    named += (
+        [each.get("entityValue") for each in affected if isinstance(each, dict)] if isinstance(affected, list) else []
+    )
+    resources = message.get("resources")
+    named += resources if isinstance(resources, list) else []
+    for name in named:
+        if not isinstance(name, str):
+            continue
+        arn = _RESOURCE.fullmatch(name)
+        instance_id = arn[1] if arn else name
+        if models.INSTANCE_ID.fullmatch(instance_id):
+            yield instance_id
+
+
+def _warning(identity: str, kind: str, detail: Mapping[str, Any], at: int) -> models.ScheduledEvent:
+    if kind == INTERRUPTION:
+        action = detail.get("instance-action")
+        what = action if action in ("terminate", "stop", "hibernate") else "interrupt"
+        code, begin, words = "spot-interruption", at + INTERRUPTED_AFTER, f"EC2 will {what} the Spot instance"
+    else:
+        code, begin = "rebalance-recommendation", at
+        words = "the Spot instance is at an elevated risk of interruption"
+    return models.ScheduledEvent(
+        id=identity,
+        code=code,
+        description=words,
+        not_before=begin,
+        not_after=at + OVER_AFTER[code],
+        seen_at=float(at),
+        by_queue=True,
+    )

@@ -1,0 +1,96 @@
+"""Queues of SQS, as far as an event queue needs them; the source is the API reference of Amazon SQS (2012-11-05)."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+import time
+from typing import Any
+
+#: Seconds for which a message that was received is hidden.
+VISIBILITY = 30.0
+#: Seconds that a request may wait.
+MAX_WAIT = 20
+
+
+class UnknownQueue(Exception):
+    """There is no queue of that name."""
+
+
+class Queues:
+    """Queues by name, the last part of their addresses; a message that is received and not deleted comes again."""
+
+    def __init__(self) -> None:
+        self._messages: dict[str, list[dict[str, Any]]] = {}
+        self._changed = threading.Condition()
+        self._ids = itertools.count(1)
+
+    def create(self, name: str) -> None:
+        """Make a queue, unless it is there."""
+        with self._changed:
+            self._messages.setdefault(name, [])
+
+    def put(self, name: str, body: str) -> str:
+        """Put a message in, as EventBridge does; return its id."""
+        with self._changed:
+            identity = f"message-{next(self._ids)}"
+            self._named(name).append({"id": identity, "body": body, "visible": 0.0, "receipt": ""})
+            self._changed.notify_all()
+            return identity
+
+    def left(self, name: str) -> int:
+        """Return how many messages are in a queue, hidden ones included."""
+        with self._changed:
+            return len(self._named(name))
+
+    def receive(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer ReceiveMessage."""
+        name, most = _name(params), int(params.get("MaxNumberOfMessages") or 1)
+        until = time.monotonic() + min(int(params.get("WaitTimeSeconds") or 0), MAX_WAIT)
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                found = [each for each in self._named(name) if each["visible"] <= now][:most]
+                if found or now >= until:
+                    break
+                self._changed.wait(min(until - now, 0.5))
+            for each in found:
+                each["visible"] = now + VISIBILITY
+                each["receipt"] = f"receipt-{next(self._ids)}"
+            messages = [
+                {
+                    "MessageId": each["id"],
+                    "ReceiptHandle": each["receipt"],
+                    "Body": each["body"],
+                    "MD5OfBody": hashlib.md5(each["body"].encode(), usedforsecurity=False).hexdigest(),
+                }
+                for each in found
+            ]
+        return {"Messages": messages} if messages else {}
+
+    def delete(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer DeleteMessageBatch."""
+        receipts = {entry["ReceiptHandle"]: entry["Id"] for entry in params["Entries"]}
+        with self._changed:
+            messages = self._named(_name(params))
+            messages[:] = [each for each in messages if each["receipt"] not in receipts]
+        return {"Successful": [{"Id": each} for each in receipts.values()], "Failed": []}
+
+    def send(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer SendMessage."""
+        body = str(params["MessageBody"])
+        identity = self.put(_name(params), body)
+        return {
+            "MessageId": identity,
+            "MD5OfMessageBody": hashlib.md5(body.encode(), usedforsecurity=False).hexdigest(),
+        }
+
+    def _named(self, name: str) -> list[dict[str, Any]]:
+        if name not in self._messages:
+            raise UnknownQueue(name)
+        return self._messages[name]
+
+
+def _name(params: dict[str, Any]) -> str:
+    return str(params["QueueUrl"]).rpartition("/")[2]

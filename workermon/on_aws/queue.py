@@ -1,0 +1,63 @@
+"""SQS: the messages of an event queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import botocore.exceptions
+
+from workermon import errors, models, ports
+from workermon.on_aws import session
+
+#: Messages of one request: the limit of ReceiveMessage and of DeleteMessageBatch.
+MAX_MESSAGES = 10
+
+_MISSING = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "InvalidAddress"})
+
+
+class AwsEventQueues:
+    """``ports.EventQueues`` over boto3."""
+
+    def __init__(self, sessions: session.Sessions) -> None:
+        self._sessions = sessions
+
+    def receive(self, scope: models.AccountRegion, queue_url: str, wait: int) -> list[ports.QueueMessage]:
+        """Wait up to ``wait`` seconds for messages, 10 at most."""
+        answer = self._ask(scope, queue_url, "receive_message", MaxNumberOfMessages=MAX_MESSAGES, WaitTimeSeconds=wait)
+        return [
+            ports.QueueMessage(receipt=str(found["ReceiptHandle"]), body=str(found.get("Body", "")))
+            for found in answer.get("Messages") or ()
+        ]
+
+    def delete(self, scope: models.AccountRegion, queue_url: str, receipts: Sequence[str]) -> None:
+        """Delete messages; what is not deleted comes again."""
+        for start in range(0, len(receipts), MAX_MESSAGES):
+            entries = [
+                {"Id": str(place), "ReceiptHandle": receipt}
+                for place, receipt in enumerate(receipts[start : start + MAX_MESSAGES])
+            ]
+            self._ask(scope, queue_url, "delete_message_batch", Entries=entries)
+
+    def send(self, scope: models.AccountRegion, queue_url: str, body: str) -> None:
+        """Put a message into the queue."""
+        self._ask(scope, queue_url, "send_message", MessageBody=body)
+
+    def _ask(self, scope: models.AccountRegion, queue_url: str, operation: str, **request: Any) -> Any:
+        name = queue_url.rpartition("/")[2]
+        with self._sessions.asking(f"SQS queue {name}", scope):
+            client = self._sessions.sqs(scope)
+            try:
+                if operation == "receive_message":
+                    return client.receive_message(QueueUrl=queue_url, **request)
+                if operation == "delete_message_batch":
+                    return client.delete_message_batch(QueueUrl=queue_url, **request)
+                return client.send_message(QueueUrl=queue_url, MessageBody=request["MessageBody"])
+            except botocore.exceptions.ClientError as why:
+                if why.response.get("Error", {}).get("Code") not in _MISSING:
+                    raise
+        raise errors.AwsError(
+            f"SQS queue {name} in {scope.region}",
+            "it does not exist there",
+            "correct queue_url, or create it with 'workermon events setup'",
+        )

@@ -1,0 +1,28 @@
+-- Note that the event queue named a worker, and what it warned of. Returns 1 if the worker did not know the warning, 0
+-- if it did, if there was none, or if the worker is gone.
+-- Warnings are kept as lines "id until json", those that are not over for long.
+local worker    = KEYS[1]             -- hash: the worker
+local pending   = KEYS[2]             -- zset: pending workers by the time they were marked
+local worker_id = ARGV[1]
+local at        = ARGV[2]
+local id        = ARGV[3]             -- of the warning, '' for none
+local until_at  = ARGV[4]             -- when the warning is forgotten
+local warning   = ARGV[5]             -- its JSON, on one line
+local most      = tonumber(ARGV[6])   -- warnings that are kept
+
+if redis.call('EXISTS', worker) == 0 then return 0 end
+local before = tonumber(redis.call('HGET', worker, 'rung_at') or '')
+if not before or before < tonumber(at) then redis.call('HSET', worker, 'rung_at', at) end
+if id == '' then return 0 end
+local kept = {}
+for line in string.gmatch(redis.call('HGET', worker, 'warnings') or '', '[^\n]+') do
+  local known, last = string.match(line, '^(%S+) (%S+) ')
+  if known == id then return 0 end
+  if known and (tonumber(last) or 0) > tonumber(at) then kept[#kept + 1] = line end
+end
+kept[#kept + 1] = id .. ' ' .. until_at .. ' ' .. warning
+while #kept > most do table.remove(kept, 1) end
+redis.call('HSET', worker, 'warnings', table.concat(kept, '\n'))
+add(worker, 'seq', 1)
+redis.call('ZADD', pending, 'NX', at, worker_id)
+return 1
