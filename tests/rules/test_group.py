@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.grouping import MINUTE, T0, Pools, rule, worker_id
 from workermon import errors, evaluate, fleet, models, views
+from workermon.config import export
 from workermon.rules import threshold
 
 
@@ -66,7 +67,7 @@ above = {{ warning = 80, critical = 90 }}
         ('over = { by = "pool", share = 0 }', 6, "0 is not above 0 and at most 1"),
         ('over = { by = "pool=a", share = 0.3 }', 6, "is not a label's name"),
         ('over = { by = "pool", cuont = "3 of 10" }', 6, "did you mean count?"),
-        ('intervals = 3\nover = { by = "pool", share = 0.3 }', 6, "is not for over"),
+        ('intervals = 3\nover = { by = "pool", share = 0.3 }', 6, "is not for a rule with over"),
     ],
 )
 def test_mistakes_in_the_file(over: str, line: int, says: str) -> None:
@@ -315,3 +316,136 @@ def test_another_number_counts_from_then_on() -> None:
         pools.slot(at(slot), {0: 95, 1: 95, 2: 20})
     assert statuses(pools) == ["firing", "resolved"]
     assert not any(entry.transition.correction for entry in pools.alerts.history())
+
+
+WHEN = """
+[[rules]]
+name = "hot"
+metric = "cpu_utilization"
+above = { critical = 90 }
+breach = "1 of 1"
+recover = "1 of 1"
+notify = []
+
+[[rules]]
+name = "pool-in-trouble"
+over = { by = "pool", count = "2 of 3" }
+when = "hot and not cold"
+severity = "warning"
+
+[[rules]]
+name = "cold"
+metric = "cpu_utilization"
+below = { critical = 1 }
+breach = "1 of 1"
+recover = "1 of 1"
+notify = []
+"""
+
+
+def in_force(pools: Pools, text: str) -> None:
+    """Put the rules of a file in force."""
+    pools.configure(rules=pools.parser.parse(text, "fleet.toml").rules)
+
+
+def test_members_may_hold_a_condition_over_other_rules() -> None:
+    """What each of them holds is an expression over its own rules, and the severity is that of the rule."""
+    pools = pools_of(3)
+    in_force(pools, WHEN)
+    pools.slot(at(1), {0: 95, 1: 20, 2: 20})
+    assert [key for key, _, _ in pools.notified() if key.startswith("group")] == []
+    pools.slot(at(2), {0: 95, 1: 95, 2: 0})
+    [alert] = [alert for alert in pools.alerts.open() if alert.membership is None and alert.rule == "pool-in-trouble"]
+    assert alert.last is not None
+    assert (alert.last.severity, alert.last.metric, alert.last.at) == ("warning", None, models.rfc3339(at(2)))
+    assert alert.last.members == (worker_id(0), worker_id(1))
+    pools.slot(at(3), {0: 95, 1: 0, 2: 95})
+    assert pools.alerts.load_groups(["group:pool=a"])["group:pool=a"].alerts["pool-in-trouble"].open
+    pools.slot(at(4), {0: 95, 1: 0, 2: 0})
+    assert not pools.alerts.load_groups(["group:pool=a"])["group:pool=a"].alerts["pool-in-trouble"].open
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        (
+            'over = { by = "pool", share = 0.3 }',
+            "says nothing that a worker could hold; add a metric",
+        ),
+        ('over = { by = "pool", share = 0.3 }\nwhen = "x"\nmetric = "cpu_utilization"', "is not for a rule with when"),
+        ('over = { by = "pool", share = 0.3 }\nwhen = "x"\nabove = { critical = 1 }', "is not for a rule with when"),
+        ('over = { by = "pool", share = 0.3 }\nwhen = "nothing"', "nothing is not a known rule"),
+        ('over = { by = "pool", share = 0.3 }\nwhen = "x"', "goes round in a circle"),
+        (
+            'over = { by = "pool", share = 0.3 }\nmetric = "cpu_utilization"\nabove = { critical = 1 }\n'
+            'severity = "warning"',
+            "is for a rule with when; thresholds have theirs",
+        ),
+    ],
+)
+def test_mistakes_about_what_a_member_holds(keys: str, says: str) -> None:
+    """A rule says either a metric with thresholds, or when with a severity."""
+    with pytest.raises(errors.WorkermonError, match=r"line \d+, column \d+") as wrong:
+        Pools().parser.parse(f'[[rules]]\nname = "x"\n{keys}\n', "fleet.toml")
+    assert says in str(wrong.value)
+
+
+def test_the_file_comes_back_from_an_export() -> None:
+    """What is exported makes the same rules again."""
+    pools = Pools()
+    every = (
+        WHEN
+        + """
+[[rules]]
+name = "a-third"
+metric = "cpu_utilization"
+above = { warning = 70, critical = 90 }
+breach = "2 of 3"
+over = { by = "pool", share = 0.3 }
+flapping = "6 in 1h"
+labels = { team = "vfx" }
+"""
+    )
+    in_force(pools, every)
+    configuration = pools.configurations.load()
+    exported = export.text(configuration, [])
+    assert pools.parser.parse(exported, "export.toml").rules == configuration.rules
+
+
+def test_an_alert_about_a_group_inhibits_those_of_its_members() -> None:
+    """They are recorded, and notify when the group's alert is over and they still fire; other pools are not touched."""
+    pools = Pools()
+    in_force(
+        pools,
+        """
+[[rules]]
+name = "hot"
+metric = "cpu_utilization"
+above = { critical = 90 }
+breach = "2 of 2"
+recover = "1 of 1"
+inhibited_by = ["pool-hot"]
+notify = ["log"]
+
+[[rules]]
+name = "pool-hot"
+metric = "cpu_utilization"
+above = { critical = 90 }
+breach = "1 of 1"
+recover = "1 of 1"
+over = { by = "pool", count = "2 of 3" }
+""",
+    )
+    for number in range(3):
+        pools.add(number)
+    pools.add(3, "b")
+    pools.slot(at(1), {0: 95, 1: 95, 2: 20, 3: 95})
+    pools.slot(at(2), {0: 95, 1: 95, 2: 20, 3: 95})
+    by_key = {alert.last.dedup_key: alert for alert in pools.alerts.open() if alert.last}
+    assert by_key[f"{worker_id(0)}/hot"].inhibited_by == "pool-hot"
+    assert by_key[f"{worker_id(0)}/hot"].channels == ()
+    assert by_key[f"{worker_id(3)}/hot"].inhibited_by is None
+    pools.slot(at(3), {0: 95, 1: 20, 2: 20, 3: 95})
+    pools.slot(at(4), {0: 95, 1: 20, 2: 20, 3: 95})
+    [alert] = [alert for alert in pools.alerts.open() if alert.last and alert.last.dedup_key == f"{worker_id(0)}/hot"]
+    assert (alert.inhibited_by, alert.channels) == (None, ("log",))

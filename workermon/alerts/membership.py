@@ -123,4 +123,4 @@ def _end(rule_state: models.RuleState, membership: models.Membership) -> int:
     """Return the first time of which nothing is known any more."""
     if rule_state.cursor is None:
         return membership.since
-    return max(rule_state.cursor + (rule_state.period or 0), membership.since)
+    return max(rule_state.cursor + (rule_state.period or 1), membership.since)

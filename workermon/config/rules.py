@@ -109,9 +109,9 @@ def _check_expression(keys: section.RuleSection) -> None:
 def _check_metric(path: str, keys: section.RuleSection, kind: rules.Kind[Any], kinds: rules.Kinds) -> None:
     """Refuse a rule without a metric, and a metric of a rule that is about none."""
     if kind.needs_metric and keys.metric is None:
-        others = [f"or {other.asked_by}" for other in kinds.values() if not other.needs_metric]
+        others = [f"or {other.asked_by}" for other in kinds.values() if other.needs_metric is False]
         raise problems.Mistake(f"{path}.metric", "is missing", " ".join(('write metric = "cpu_utilization"', *others)))
-    if not kind.needs_metric and keys.metric is not None:
+    if kind.needs_metric is False and keys.metric is not None:
         raise problems.Mistake(f"{path}.metric", f"is not for {kind.asked_by}", "remove it")
 
 

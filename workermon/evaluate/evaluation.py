@@ -13,7 +13,7 @@ from typing import Any
 
 from workermon import failpoints, logs, models, ports, rules
 from workermon.alerts import lifecycle, silences
-from workermon.evaluate import account, group, installation, lost_metrics, unreadable_records, worker
+from workermon.evaluate import account, group, installation, lost_metrics, member, unreadable_records, worker
 
 log = logs.get(__name__)
 
@@ -138,6 +138,7 @@ class _Run:
             active_silences=silences.in_force(self._silences, configuration.silences, now),
             accounts=accounts,
             monitoring_since=stage.pulse.monitoring_since() if bases and by_clock else None,
+            groups=self._firing_groups(configuration),
         )
         lost = [worker_id for worker_id, basis in bases.items() if basis.revision != configuration.revision]
         cases = [
@@ -157,6 +158,18 @@ class _Run:
             else:
                 lost.append(builder.basis.subject.id)
         return lost
+
+    def _firing_groups(self, configuration: models.Configuration) -> member.Groups:
+        """Return the alerts about groups that fire and may inhibit others; nothing is read if no rule is inhibited."""
+        kinds = self._stage.kinds
+        over = {rule.name for rule in configuration.rules if kinds[rule.kind].group_by(rule) is not None}
+        if over.isdisjoint(name for rule in configuration.rules for name in rule.inhibited_by):
+            return {}
+        return {
+            (models.group_subject(**alert.last.group).id, alert.rule): alert
+            for alert in self._stage.alerts.open()
+            if alert.last is not None and alert.last.group is not None
+        }
 
     # --- groups --------------------------------------------------------------------------------------------------
 
@@ -226,13 +239,15 @@ class _Run:
     def _judge(
         self, case: worker.Case, series: worker.SeriesByMetric, context: worker.Context
     ) -> lifecycle.VerdictBuilder | None:
-        account = context.accounts.get(case.basis.record.worker.scope.key)
+        own, kinds = case.basis.record.worker, self._stage.kinds
+        account = context.accounts.get(own.scope.key)
+        groups = member.inhibitors(context.configuration, own, context.groups, kinds)
         builder = lifecycle.VerdictBuilder(
             case.basis,
             self._stage.now(),
             context.active_silences,
             self._stage.kinds,
-            None if account is None else account.alerts,
+            {**(account.alerts if account else {}), **groups},
         )
         try:
             worker.judge(builder, case, series, context)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from workermon import models, ports, rules
 from workermon.alerts import lifecycle, membership
 
-#: The alert that a rule over groups goes on with for a worker, and how far it can be evaluated.
-Begun = tuple[models.Alert, rules.Horizon | None]
+#: The alerts about groups that fire, by the subject's id and the rule.
+Groups = Mapping[tuple[str, str], models.Alert]
+
+
+class Begun(NamedTuple):
+    """The alert that a rule over groups goes on with for a worker, and how far it can be evaluated.
+
+    ``needed`` is the time from which on values are needed (seconds).
+    """
+
+    alert: models.Alert
+    horizon: rules.Horizon | None
+    needed: int
 
 
 def concerns(builder: lifecycle.VerdictBuilder, rule: models.Rule) -> bool:
@@ -21,6 +33,14 @@ def group_of(rule: models.Rule, worker: models.Worker, kinds: rules.Kinds) -> st
     """Return the subject's id of the group whose member a worker is by a rule; ``None``: by no rule over groups."""
     by = kinds[rule.kind].group_by(rule)
     return None if by is None else models.group_subject(by, worker.labels.get(by, "")).id
+
+
+def inhibitors(
+    configuration: models.Configuration, worker: models.Worker, firing: Groups, kinds: rules.Kinds
+) -> dict[str, models.Alert]:
+    """Return the alerts about a worker's groups that fire and may inhibit its own, by rule."""
+    groups = ((rule.name, group_of(rule, worker, kinds)) for rule in configuration.rules if firing)
+    return {name: firing[group, name] for name, group in groups if group is not None and (group, name) in firing}
 
 
 def judge(
@@ -66,9 +86,10 @@ def _evaluate(
     begun: Begun,
     facts: rules.Facts,
 ) -> None:
-    (alert, horizon), kind = begun, builder.kinds[rule.kind]
+    alert, kind = begun.alert, builder.kinds[rule.kind]
     group = group_of(rule, builder.basis.record.worker, builder.kinds)
     assert group is not None
-    rule_state, _ = kind.judge(rule, alert.rule_state, facts, horizon)
+    facts = rules.with_values(rule, facts, begun.horizon, begun.needed)
+    rule_state, _ = kind.judge(rule, alert.rule_state, facts, begun.horizon)
     if rule.name in builder.basis.alerts or rule_state is not alert.rule_state:
         membership.say(builder, alert, rule_state, group)

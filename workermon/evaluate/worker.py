@@ -22,6 +22,7 @@ class Context:
     """What workers are evaluated with, beside what is stored of each.
 
     ``accounts`` are the alerts of accounts and regions by key, ``monitoring_since`` is when the monitor itself began.
+    ``groups`` are the alerts about groups that fire and may inhibit those of their members.
     ``rules`` are those of the configuration, each after those that it looks at, which are the ``operands``.
     """
 
@@ -31,6 +32,7 @@ class Context:
     active_silences: Sequence[models.Silence]
     accounts: Mapping[str, ports.Basis[models.AccountState]]
     monitoring_since: float | None
+    groups: member.Groups = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +237,9 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
 
 def _going_on(plan: Plan | None) -> member.Begun | None:
     """Return what a rule over groups goes on with; ``None`` if there is nothing to evaluate."""
-    return None if plan is None else (plan.alert or models.Alert(rule=plan.rule.name), plan.horizon)
+    if plan is None:
+        return None
+    return member.Begun(plan.alert or models.Alert(rule=plan.rule.name), plan.horizon, plan.needed)
 
 
 def _pause(builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule) -> None:

@@ -7,14 +7,15 @@ changes of all members. One alert is about the group, none about its members.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import group_fold, kind, parsing, section, threshold, wording
+from workermon.rules import group_fold, kind, parsing, section, threshold, when, wording
 from workermon.rules.horizon import Horizon
+from workermon.rules.when_expression import MAX_LENGTH
 
 #: What a rule may ask of a group, beside ``by``; one of them.
 ASKS = ("count", "share")
@@ -29,25 +30,28 @@ class OverSection(fields.Section):
 
     @field_validator("by")
     @classmethod
-    def _is_label(cls, by: str, _info: ValidationInfo) -> str:
+    def _is_label(cls, by: str) -> str:
         if "=" in by:
             raise ValueError("is not a label's name: it has a '='")
         return by
 
 
 class GroupSection(threshold.ThresholdSection):
-    """The keys of a rule over groups: those of the condition of each member, and ``over``."""
+    """The keys of a rule over groups: ``over``, and those of the condition of each member."""
 
     over: OverSection
+    when: Annotated[str, Field(max_length=MAX_LENGTH)] | None = None
+    severity: models.Severity | None = None
 
 
 class Options(models.Frozen):
     """The label ``by`` whose values make groups; ``count`` or ``share`` of a group have to hold the ``condition``.
 
-    The condition is what the kind that folds it for one worker asks for.
+    The condition is what the kind ``of`` asks for, which folds it for one worker.
     """
 
     by: str
+    of: Literal["threshold", "when"] = "threshold"
     count: models.Members | None = None
     share: float | None = None
     condition: dict[str, Any] = {}
@@ -80,6 +84,7 @@ class Group(kind.Kind[Options]):
     """So many of the workers that share a label value hold a condition at once."""
 
     name = "group"
+    needs_metric = None
     section_type = GroupSection
     options_type = Options
 
@@ -92,7 +97,7 @@ class Group(kind.Kind[Options]):
     @property
     def asked_by(self) -> str:
         """Return how the file asks for this kind."""
-        return "over"
+        return "a rule with over"
 
     def claims(self, given: Any) -> bool:
         """Return whether a [[rules]] is over groups."""
@@ -109,9 +114,10 @@ class Group(kind.Kind[Options]):
             raise section.Mistake("over.share", f"{over.share:g} is not above 0 and at most 1", "write 0.3 for 30 %")
         if given.cases:
             raise section.Mistake("cases", "have values of one worker", "remove them")
-        condition, severity = threshold.KIND.parse(given)
+        kind_of_member: Literal["threshold", "when"] = "threshold" if given.when is None else "when"
+        condition, severity = _condition(given)
         options = condition.model_dump(mode="json", exclude_defaults=True)
-        return Options(by=over.by, count=over.count, share=over.share, condition=options), severity
+        return Options(by=over.by, of=kind_of_member, count=over.count, share=over.share, condition=options), severity
 
     @property
     def keys(self) -> frozenset[str]:
@@ -126,7 +132,7 @@ class Group(kind.Kind[Options]):
             over["count"] = str(options.count)
         if options.share is not None:
             over["share"] = options.share
-        return {"over": over, **threshold.KIND.export(self.member_rule(rule))}
+        return {"over": over, **self._kind(rule).export(self.member_rule(rule))}
 
     # --- each member -------------------------------------------------------------------------------------------------
 
@@ -135,14 +141,12 @@ class Group(kind.Kind[Options]):
         return self._members(rule)
 
     def _of_member(self, rule: models.Rule) -> models.Rule:
-        return models.Rule(
-            name=rule.name,
-            kind=threshold.KIND.name,
-            metric=rule.metric,
-            severity=rule.severity,
-            options=self.options(rule).condition,
-            labels=rule.labels,
-        )
+        options = self.options(rule)
+        return rule.model_copy(update={"kind": options.of, "options": options.condition, "flapping": None})
+
+    def _kind(self, rule: models.Rule) -> kind.Kind[Any]:
+        """Return the kind that folds the condition of a member."""
+        return _KINDS[self.options(rule).of]
 
     def group_by(self, rule: models.Rule) -> str | None:
         """Return the label whose values make the groups."""
@@ -150,36 +154,48 @@ class Group(kind.Kind[Options]):
 
     def metrics(self, rule: models.Rule) -> tuple[str, ...]:
         """Return the metrics that the condition of a member needs."""
-        return threshold.KIND.metrics(self.member_rule(rule))
+        return self._kind(rule).metrics(self.member_rule(rule))
 
     def unit(self, rule: models.Rule, configuration: models.Configuration) -> str:
         """Return the unit of the values that a member's condition compares."""
-        return threshold.KIND.unit(self.member_rule(rule), configuration)
+        return self._kind(rule).unit(self.member_rule(rule), configuration)
 
     def horizon(
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
     ) -> Horizon | None:
         """Return how far a member can be evaluated."""
-        return threshold.KIND.horizon(self.member_rule(rule), worker, condition, configuration)
+        return self._kind(rule).horizon(self.member_rule(rule), worker, condition, configuration)
 
     def needed_from(
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
     ) -> int | None:
         """Return from what time on a member's fold needs datapoints."""
-        return threshold.KIND.needed_from(self.member_rule(rule), rule_state, horizon, facts)
+        return self._kind(rule).needed_from(self.member_rule(rule), rule_state, horizon, facts)
+
+    def operands(self, rule: models.Rule) -> tuple[str, ...]:
+        """Return the names of the other rules that the condition of a member looks at."""
+        return self._kind(rule).operands(self.member_rule(rule))
+
+    def operand_place(self, rule: models.Rule, name: str) -> tuple[str, int | None]:
+        """Return the key and the place in its text that name a rule."""
+        return self._kind(rule).operand_place(self.member_rule(rule), name)
+
+    def waits(self, rule: models.Rule, condition: models.Condition) -> bool:
+        """Return whether there is nothing to evaluate yet of a member."""
+        return self._kind(rule).waits(self.member_rule(rule), condition)
 
     def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
         """Return why a worker belongs to no group of the rule, ``None`` if it does."""
         by = self.options(rule).by
         if by not in worker.labels:
             return f"it has no label {by}, by whose values the rule makes groups"
-        return threshold.KIND.not_applied(self.member_rule(rule), worker, configuration)
+        return self._kind(rule).not_applied(self.member_rule(rule), worker, configuration)
 
     def cannot_fire(
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
     ) -> kind.Obstacle | None:
         """Return why a member cannot hold the condition."""
-        return threshold.KIND.cannot_fire(self.member_rule(rule), worker, condition, configuration)
+        return self._kind(rule).cannot_fire(self.member_rule(rule), worker, condition, configuration)
 
     def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
         """Return a member's state to go on with."""
@@ -189,7 +205,7 @@ class Group(kind.Kind[Options]):
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Judgement:
         """Fold the condition of one member."""
-        return threshold.KIND.judge(self.member_rule(rule), rule_state, facts, horizon)
+        return self._kind(rule).judge(self.member_rule(rule), rule_state, facts, horizon)
 
     # --- the group ---------------------------------------------------------------------------------------------------
 
@@ -231,6 +247,8 @@ class Group(kind.Kind[Options]):
 
     def _ranks(self, rule: models.Rule) -> dict[int, models.Severity]:
         """Return the severities that the condition can have, by the level of a member that holds it."""
+        if self.options(rule).of == "when":
+            return {models.SEVERITIES.index(rule.severity) + 1: rule.severity}
         options = threshold.KIND.options(self.member_rule(rule))
         given = ((place, severity) for place, severity in enumerate(models.SEVERITIES, 1))
         return {place: severity for place, severity in given if options.thresholds.of(severity) is not None}
@@ -247,23 +265,23 @@ class Group(kind.Kind[Options]):
 
     def conditions(self, rule: models.Rule) -> dict[str, object]:
         """Return what is asked of the group, and of each member."""
-        return {"over": self.export(rule)["over"], **threshold.KIND.conditions(self.member_rule(rule))}
+        return {"over": self.export(rule)["over"], **self._kind(rule).conditions(self.member_rule(rule))}
 
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return what is asked, in words."""
         options = self.options(rule)
         how_many = f"share {options.share:g}" if options.count is None else f"count {options.count}"
-        return (f"over {options.by}, {how_many}", *threshold.KIND.described(self.member_rule(rule), unit))
+        return (f"over {options.by}, {how_many}", *self._kind(rule).described(self.member_rule(rule), unit))
 
     def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
         """Return the span of the slots that decide for a member at its cursor."""
-        return threshold.KIND.explained_over(self.member_rule(rule), rule_state)
+        return self._kind(rule).explained_over(self.member_rule(rule), rule_state)
 
     def explain(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Explanation:
         """Explain how one member stands."""
-        found = threshold.KIND.explain(self.member_rule(rule), rule_state, facts, horizon)
+        found = self._kind(rule).explain(self.member_rule(rule), rule_state, facts, horizon)
         value = facts.labels.get(self.options(rule).by, "")
         return kind.Explanation(
             f"{found.now}; the alert is that of group {self.options(rule).by}={value}", found.details, found.lines
@@ -273,5 +291,22 @@ class Group(kind.Kind[Options]):
         """Return the greatest number of members that held the condition."""
         return max((value for value in values if math.isfinite(value)), default=None)
 
+
+def _condition(given: GroupSection) -> tuple[models.Frozen, models.Severity]:
+    """Return what each member has to hold, by a threshold or by other rules."""
+    if given.when is None:
+        if given.metric is None:
+            raise section.Mistake("", "says nothing that a worker could hold", "add a metric and above, or when")
+        if given.severity is not None:
+            raise section.Mistake("severity", "is for a rule with when; thresholds have theirs", "remove it")
+        return threshold.KIND.parse(given)
+    for key in ("metric", "unit", "warmup", *sorted(threshold.KIND.keys - when.KIND.keys)):
+        if key in given.model_fields_set:
+            raise section.Mistake(key, "is not for a rule with when", "remove it")
+    severity = given.severity or "critical"
+    return when.KIND.parse(when.WhenSection(name=given.name, when=given.when, severity=severity))
+
+
+_KINDS: dict[str, kind.Kind[Any]] = {each.name: each for each in (threshold.KIND, when.KIND)}
 
 KIND = Group()

@@ -132,8 +132,8 @@ class Kind(abc.ABC, Generic[Options]):
     name: ClassVar[str]
     #: The name that stands in the place of a metric in the file and in ``why``; ``None``: a real metric does.
     pseudo_metric: ClassVar[str | None] = None
-    #: A rule of the kind is not complete without ``metric``.
-    needs_metric: ClassVar[bool] = True
+    #: A rule of the kind is not complete without ``metric``, or takes none; ``None``: the kind decides for each rule.
+    needs_metric: ClassVar[bool | None] = True
     #: The [[rules]] section with the keys of the kind.
     section_type: ClassVar[type[section.RuleSection]]
     #: What a rule of the kind consists of, in ``Rule.options``.
