@@ -20,7 +20,7 @@ Kinds: TypeAlias = Mapping[str, Kind[Any]]
 #: Every kind of rule by its name, which is ``Rule.kind``.
 KINDS: Kinds = {
     kind.name: kind
-    for kind in (threshold.KIND, group.KIND, no_data.KIND, state.KIND, event.KIND, forecast.KIND, when.KIND)
+    for kind in (threshold.KIND, no_data.KIND, state.KIND, event.KIND, group.KIND, forecast.KIND, when.KIND)
 }
 
 
