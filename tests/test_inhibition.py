@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import grouping
 from tests.support.evaluating import ID, MINUTE, T0, Site
 from tests.support.rules import changed
 from workermon import config, errors, models, testing, views
@@ -117,6 +118,29 @@ def test_collection_of_the_account_inhibits() -> None:
     assert site.alert().inhibited_by == "collector"
 
 
+def test_the_alert_of_the_group_inhibits_its_members() -> None:
+    """While the alert of a worker's group fires, rules of its members are recorded only; another group is another."""
+    high = changed(HIGH, above=Levels(critical=98), inhibited_by=("pool-hot",))
+    pools = grouping.Pools(grouping.rule(), high)
+    for number in range(3):
+        pools.add(number)
+    pools.add(3, "b")
+    pools.slot(T0 + MINUTE, {0: 95, 1: 95, 2: 20, 3: 20})
+    pools.slot(T0 + 2 * MINUTE, {0: 95, 1: 95, 2: 99, 3: 99})
+    alerts = {alert.last.dedup_key: alert.inhibited_by for alert in pools.alerts.open() if alert.last is not None}
+    assert alerts == {
+        "group:pool=a/pool-hot": None,
+        f"{grouping.worker_id(2)}/cpu-high": "pool-hot",
+        f"{grouping.worker_id(3)}/cpu-high": None,
+    }
+    pools.slot(T0 + 3 * MINUTE, {0: 20, 1: 20, 2: 99, 3: 99})
+    pools.slot(T0 + 4 * MINUTE, {0: 20, 1: 20, 2: 99, 3: 99})
+    [waited] = [
+        alert for alert in pools.alerts.open() if alert.last and alert.last.dedup_key.startswith(grouping.worker_id(2))
+    ]
+    assert (waited.inhibited_by, waited.channels) == (None, ("ops",))
+
+
 WORLD = st.lists(st.tuples(st.sampled_from([10.0, 95.0]), st.booleans(), st.booleans()), min_size=1, max_size=14)
 
 
@@ -187,6 +211,11 @@ def test_a_file_says_it() -> None:
             "above = { critical = 0 }",
             'above = { critical = 0 }\ninhibited_by = ["cpu-high"]',
             "line 6, column 17: rules[0].inhibited_by[0]: goes round in a circle: down -> cpu-high -> down",
+        ),
+        (
+            "above = { critical = 90 }\n",
+            'above = { critical = 90 }\nover = { by = "pool", share = 0.5 }\n[[rules]]\nname="x"\nwhen = "cpu-high"\n',
+            "rules[2].when: cpu-high is over groups, and this takes rules of one worker",
         ),
         (
             'metric = "status_check_failed"\nabove = { critical = 0 }',

@@ -64,14 +64,16 @@ def _check_names(file: File, read: Iterable[rules.Read]) -> None:
 def _check_others(given: Sequence[models.Rule], cases: Mapping[str, Sequence[rules.Case]], kinds: Kinds) -> None:
     """Refuse a name of another rule that there is not, rules that wait for one another, and cases without a metric."""
     names = {rule.name for rule in given}
+    over_groups = {rule.name for rule in given if kinds[rule.kind].group_by(rule) is not None}
     for place, rule in enumerate(given):
-        others = names - {rule.name}
         for name in kinds[rule.kind].operands(rule):
+            path, offset = _place_of(rule, name, kinds)
             if name not in names:
-                path, offset = _place_of(rule, name, kinds)
-                raise problems.Mistake(
-                    f"rules[{place}].{path}", f"{name} is not a known rule", errors.nearest(name, others), offset
-                )
+                todo = errors.nearest(name, names - {rule.name})
+                raise problems.Mistake(f"rules[{place}].{path}", f"{name} is not a known rule", todo, offset)
+            if name in over_groups - {rule.name}:
+                why = f"{name} is over groups, and this takes rules of one worker"
+                raise problems.Mistake(f"rules[{place}].{path}", why, "take it out", offset)
         for number, name in enumerate(rule.inhibited_by):
             _check_known(f"rules[{place}].inhibited_by[{number}]", name, {*names, *catalogue.OF_ACCOUNT}, "rule")
     circle = cycle(given, looks_at(kinds))
