@@ -267,7 +267,8 @@ def _on_trace(
             return None
         if not backtest.metrics_of(rule):
             return backtest.replay_over_others(rule, made, replay_of, worker=name)
-        return backtest.replay(rule, recorded.compared(rule, {read: [series]}, made.statistic_of), made, worker=name)
+        own = backtest.for_labels(rule, {})
+        return backtest.replay(own, recorded.compared(own, {read: [series]}, made.statistic_of), made, worker=name)
 
     return tuple(found for rule in rules if (found := replay_of(rule)) is not None)
 

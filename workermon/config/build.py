@@ -263,7 +263,7 @@ def _check_metrics(path: str, rule: models.Rule, made: models.Configuration, kin
         if ours and metric not in made.collect:
             why = f"{metric} is not collected, so the rule could never fire"
             raise problems.Mistake(f"{path}.metric", why, "add it to [collect] metrics", place)
-    expressions.check(path, rule, made)
+    expressions.check(path, rule, kinds[rule.kind], made)
 
 
 def _accounts(file: File) -> Iterable[tuple[str, str | None]]:

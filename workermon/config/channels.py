@@ -84,7 +84,7 @@ class Options(BaseModel):
     @classmethod
     def takes(cls) -> list[str]:
         """Return the keys that the type takes, as the file has them."""
-        return [field.alias or name for name, field in cls.model_fields.items()]
+        return fields.keys(cls)
 
     @classmethod
     def of(cls, channel: models.Channel) -> Self:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from workermon import models
 from workermon.config import catalogue
 from workermon.models import fields
-from workermon.rules import forecast, threshold
+from workermon.rules import expression, forecast, threshold, threshold_options
 
 #: The least and the greatest value of metrics whose values have a range.
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -25,6 +25,7 @@ def warnings(rule: models.Rule, metrics: Mapping[str, models.Metric], retention:
         )
     if rule.kind != threshold.KIND.name or rule.metric is None:
         return
+    yield from _shorter_than_a_slot(rule, metrics)
     options, metric = threshold.KIND.options(rule), metrics.get(rule.metric)
     if options.side == "below" and metric is not None and metric.namespace != catalogue.EC2 and metric.merge == "max":
         yield (
@@ -34,7 +35,22 @@ def warnings(rule: models.Rule, metrics: Mapping[str, models.Metric], retention:
     yield from _out_of_range(options, rule.metric)
 
 
-def _out_of_range(options: threshold.Options, metric: str) -> Iterator[str]:
+def _shorter_than_a_slot(rule: models.Rule, metrics: Mapping[str, models.Metric]) -> Iterator[str]:
+    """Yield that ``for`` is shorter than one slot, so that one value makes the rule fire."""
+    lasts, known = (
+        threshold.KIND.options(rule).lasts,
+        [metrics[name] for name in expression.operands(rule.metric) if name in metrics],
+    )
+    if lasts is None or not known:
+        return
+    basic, detailed = (max(metric.period_for(detailed=each) for metric in known) for each in (False, True))
+    if lasts < basic:
+        when = "" if lasts < detailed else " with basic monitoring"
+        slot = fields.written(basic)
+        yield f"for {fields.written(lasts)} is shorter than a slot{when}, {slot}, so one value makes it fire"
+
+
+def _out_of_range(options: threshold_options.Options, metric: str) -> Iterator[str]:
     if metric not in _RANGES:
         return
     least, greatest = _RANGES[metric]

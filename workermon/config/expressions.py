@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from workermon import models
 from workermon.config import problems
 from workermon.models import fields
-from workermon.rules import expression, section, units
+from workermon.rules import Kind, expression, section, units
 
 
-def check(path: str, rule: models.Rule, configuration: models.Configuration) -> None:
-    """Refuse units that do not go together and a window that the ledger does not hold; ``path`` is the rule's.
+def check(path: str, rule: models.Rule, kind: Kind[Any], configuration: models.Configuration) -> None:
+    """Refuse units that do not go together and times that the ledger does not hold; ``path`` is the rule's.
 
-    Raises ``problems.Mistake`` with the place in the expression. A rule over a plain metric passes.
+    Raises ``problems.Mistake``, with the place in the expression if it is there.
     """
+    for key, seconds in kind.looks_back(rule):
+        _check_kept(f"{path}.{key}", seconds, None, configuration)
     of = expression.of(rule.metric)
     if of is None:
         return
@@ -22,15 +26,19 @@ def check(path: str, rule: models.Rule, configuration: models.Configuration) -> 
             units.check_given(rule.unit, derived)
     except section.Mistake as wrong:
         raise problems.Mistake(f"{path}.{wrong.key}", wrong.why, wrong.todo, wrong.place) from None
-    longest = configuration.retention - configuration.lateness
     for term in of.windows:
-        if term.window > longest:
-            why = (
-                f"looks back {fields.written(term.window)}, but datapoints are kept for"
-                f" {fields.written(configuration.retention)} and may come {fields.written(configuration.lateness)} late"
-            )
-            todo = f"choose {fields.written(longest)} at most, or a longer [collect] retention"
-            raise problems.Mistake(f"{path}.metric", why, todo, term.at)
+        _check_kept(f"{path}.metric", term.window, term.at, configuration)
+
+
+def _check_kept(path: str, seconds: int, place: int | None, configuration: models.Configuration) -> None:
+    longest = configuration.retention - configuration.lateness
+    if seconds > longest:
+        why = (
+            f"looks back {fields.written(seconds)}, but datapoints are kept for"
+            f" {fields.written(configuration.retention)} and may come {fields.written(configuration.lateness)} late"
+        )
+        todo = f"choose {fields.written(longest)} at most, or a longer [collect] retention"
+        raise problems.Mistake(path, why, todo, place)
 
 
 def unknown(text: str | None, name: str, configuration: models.Configuration) -> str | None:

@@ -14,6 +14,7 @@ import pydantic
 
 from workermon import errors
 from workermon.config import positions
+from workermon.models import fields
 
 #: The errors of pydantic in our words.
 _TYPES = {
@@ -123,7 +124,7 @@ def _fields(grammar: type[pydantic.BaseModel], where: Iterable[int | str]) -> li
     kind: Any = grammar
     for part in where:
         kind = _inside(kind, part)
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel) else []
+    return fields.keys(kind) if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel) else []
 
 
 def _inside(kind: Any, part: int | str) -> Any:

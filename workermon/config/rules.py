@@ -10,17 +10,20 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pydantic
+from pydantic import Field
 
 from workermon import errors, models, rules
 from workermon.config import problems
+from workermon.models import fields
 from workermon.rules import expression, section
 
 
 class Case(models.Frozen):
     """A case of a rule: values by metric in slots of ``period`` seconds, ``None`` where absent, and what they turn.
 
-    ``turns`` are ``(number of the value, state)``, the first value is 1, the state ``ok``, ``warning`` or ``critical``.
-    ``started`` is the number of the value in whose slot the worker started running; ``None``: nobody knows.
+    ``labels`` are those of the worker that the values are of. ``turns`` are ``(number of the value, state)``, the first
+    value is 1, the state ``ok``, ``warning`` or ``critical``. ``started`` is the number of the value in whose slot the
+    worker started running; ``None``: nobody knows.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Case(models.Frozen):
     period: int
     turns: tuple[tuple[int, str], ...]
     started: int | None = None
+    labels: Mapping[str, str] = Field(default_factory=dict)
 
 
 class Read(NamedTuple):
@@ -85,11 +89,11 @@ def schema(kinds: rules.Kinds) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _check_keys(path: str, given: Mapping[str, Any], kind: rules.Kind[Any], kinds: rules.Kinds) -> None:
     """Refuse a key that no kind has, or that only other kinds have."""
-    takes = kind.section_type.model_fields
+    takes = fields.keys(kind.section_type)
     for key in given:
         if key in takes:
             continue
-        others = [other for other in kinds.values() if key in other.section_type.model_fields]
+        others = [other for other in kinds.values() if key in fields.keys(other.section_type)]
         if not others:
             every = takes if kind.claims(given) else {name for each in kinds.values() for name in each.keys}
             todo = errors.did_you_mean(key, {*takes, *every}) or errors.nearest(key, takes)
@@ -138,7 +142,16 @@ def _cases(path: str, sections: tuple[section.CaseSection, ...], metrics: Sequen
         if given.started is not None and given.started > length:
             where = f"{path}.cases[{place}].started"
             raise problems.Mistake(where, f"there are {length} values only", "number them from 1")
-        cases.append(Case(name=given.name, values=values, period=given.period, turns=turns, started=given.started))
+        cases.append(
+            Case(
+                name=given.name,
+                values=values,
+                period=given.period,
+                turns=turns,
+                started=given.started,
+                labels=given.labels,
+            )
+        )
     return tuple(cases)
 
 

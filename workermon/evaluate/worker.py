@@ -117,10 +117,11 @@ def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, 
     facts = rules.Facts.about(
         worker, condition, changed_from=basis.record.changed_from, lateness=configuration.lateness
     )
-    for rule in configuration.rules:
-        kind = kinds[rule.kind]
-        if condition.status in kind.ends_with or kind.not_applied(rule, worker, configuration) is not None:
+    for configured in configuration.rules:
+        kind = kinds[configured.kind]
+        if condition.status in kind.ends_with or kind.not_applied(configured, worker, configuration) is not None:
             continue
+        rule = kind.for_worker(configured, worker.labels)
         if not kind.metrics(rule):
             alert = basis.alerts.get(rule.name)
             if kind.operands(rule):

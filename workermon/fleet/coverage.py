@@ -73,7 +73,7 @@ def coverage_warnings(
     workers: Collection[models.Worker],
     discover: models.Discover | None = None,
 ) -> Iterator[str]:
-    """Warn of each rule that applies to no worker, but for those whose metric is not collected.
+    """Warn of each rule that applies to no worker, but for those whose metric is not collected, and of doubtful labels.
 
     ``discover`` may bring workers beside them; ``None``: none come.
     """
@@ -89,3 +89,5 @@ def coverage_warnings(
             continue
         wanted = ", ".join(f"{key}={value}" for key, value in labels.items())
         yield f"rule {rule.name}: applies to no worker{f'; none has {wanted}' if wanted else ''}"
+    for doubt in rules.doubtful(configuration, workers, rules.KINDS):
+        yield f"rule {doubt.rule}: {doubt.reason}"

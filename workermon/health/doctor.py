@@ -78,11 +78,15 @@ class Doctor:
         return Examination(ok=all(check.ok for check in checks), checks=tuple(checks))
 
     def examine_rules(self, records: Sequence[ports.Record]) -> Iterator[Check]:
-        """Find rules that cannot fire, by how often their metrics really come."""
+        """Find rules that cannot fire, by how often their metrics really come, and labels that are no thresholds."""
         members = ((record.worker, record.condition) for record in records)
         for found in rules.unfirable(self.configurations.load(), members, self.kinds):
             reason = errors.printable(found.reason)
             yield Check(name=f"rule {found.rule}", ok=False, reason=reason, todo=found.obstacle.todo)
+        workers = [record.worker for record in records if record.condition.status not in models.GONE]
+        for doubt in rules.doubtful(self.configurations.load(), workers, self.kinds):
+            reason = errors.printable(doubt.reason)
+            yield Check(name=f"rule {doubt.rule}", ok=False, reason=reason, todo="correct the label of the worker")
 
     def examine_discovery(
         self, members: Collection[models.AccountRegion], default_region: str | None

@@ -63,6 +63,7 @@ class Transition(Frozen):
     what EC2, AWS or a channel says of it; ``key`` names the transition if its time alone does not.
     ``condition_since`` is when the condition began that made it fire, such as the time of the first datapoint beyond
     the threshold; ``None``: at ``at``. ``members`` are the ids of the workers that count, of an alert about a group.
+    ``period`` is how many seconds the slots of ``count`` last, if that is said.
     """
 
     at: int
@@ -83,6 +84,7 @@ class Transition(Frozen):
     key: str | None = None
     condition_since: int | None = None
     members: tuple[str, ...] | None = None
+    period: int | None = None
 
     @property
     def muted(self) -> bool:

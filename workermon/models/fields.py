@@ -18,6 +18,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
+def keys(section: type[BaseModel]) -> list[str]:
+    """Return the keys that a section takes, by the names that the file has for them."""
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
 def is_name(text: str) -> bool:
     """Return whether a text is the name of a rule, channel, metric or account."""
     return _NAME.fullmatch(text) is not None

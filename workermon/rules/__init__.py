@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from workermon import models
 from workermon.rules import event, forecast, group, no_data, state, threshold, when
 from workermon.rules.computed import with_values
+from workermon.rules.doubts import doubtful
 from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, checks_asked, delay_of, of_metric
 from workermon.rules.kind import Drawn, Explanation, Facts, Judgement, Kind, Obstacle
 from workermon.rules.operands import Evaluated, OperandState, cycle, in_order
@@ -76,6 +77,7 @@ __all__ = [
     "checks_asked",
     "cycle",
     "delay_of",
+    "doubtful",
     "in_order",
     "kind_of",
     "looks_at",

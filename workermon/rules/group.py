@@ -7,6 +7,7 @@ changes of all members. One alert is about the group, none about its members.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -91,6 +92,8 @@ class Group(kind.Kind[Options]):
     def __init__(self) -> None:
         super().__init__()
         self._members: kind.ByRule[models.Rule] = kind.ByRule(self._of_member)
+        #: By rule: what it is for the workers whose labels make a rule of a member, by the identity of that.
+        self._of_labels: kind.ByRule[dict[int, tuple[models.Rule, models.Rule]]] = kind.ByRule(lambda _: {})
 
     # --- the config file ---------------------------------------------------------------------------------------------
 
@@ -147,6 +150,28 @@ class Group(kind.Kind[Options]):
     def _kind(self, rule: models.Rule) -> kind.Kind[Any]:
         """Return the kind that folds the condition of a member."""
         return _KINDS[self.options(rule).of]
+
+    def for_worker(self, rule: models.Rule, labels: Mapping[str, str]) -> models.Rule:
+        """Return the rule with the thresholds that a member has from its labels."""
+        common = self.member_rule(rule)
+        member = self._kind(rule).for_worker(common, labels)
+        if member is common:
+            return rule
+        known = self._of_labels(rule)
+        if known.get(id(member), (None,))[0] is not member:
+            if len(known) >= threshold.MAX_REMEMBERED:
+                known.clear()
+            options = {**rule.options, "condition": member.options}
+            known[id(member)] = member, rule.model_copy(update={"options": options})
+        return known[id(member)][1]
+
+    def doubts(self, rule: models.Rule, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """Return what is doubtful about the thresholds that a member has from its labels."""
+        return self._kind(rule).doubts(self.member_rule(rule), labels)
+
+    def looks_back(self, rule: models.Rule) -> tuple[tuple[str, int], ...]:
+        """Return for how long a member has to hold the condition."""
+        return self._kind(rule).looks_back(self.member_rule(rule))
 
     def group_by(self, rule: models.Rule) -> str | None:
         """Return the label whose values make the groups."""
@@ -251,7 +276,7 @@ class Group(kind.Kind[Options]):
             return {models.SEVERITIES.index(rule.severity) + 1: rule.severity}
         options = threshold.KIND.options(self.member_rule(rule))
         given = ((place, severity) for place, severity in enumerate(models.SEVERITIES, 1))
-        return {place: severity for place, severity in given if options.thresholds.of(severity) is not None}
+        return {place: severity for place, severity in given if severity in options.severities}
 
     # --- wording -----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from workermon import models
+from workermon.models import fields
 from workermon.rules import expression, section, units, wording
 from workermon.rules.horizon import Horizon, of_expression, of_metric
 from workermon.rules.operands import Evaluated, OperandState, seen
@@ -172,7 +173,7 @@ class Kind(abc.ABC, Generic[Options]):
     @property
     def keys(self) -> frozenset[str]:
         """Return the keys that it takes, beside those of every rule."""
-        return frozenset(self.section_type.model_fields) - frozenset(section.RuleSection.model_fields)
+        return frozenset(fields.keys(self.section_type)) - frozenset(fields.keys(section.RuleSection))
 
     def misplaced(self, key: str) -> str:
         """Return what to do about a key of another kind."""
@@ -227,6 +228,18 @@ class Kind(abc.ABC, Generic[Options]):
     ) -> int | None:
         """Return from what time on ``judge`` needs datapoints; ``None`` if it has not begun. ``facts`` has none yet."""
         return None
+
+    def looks_back(self, rule: models.Rule) -> tuple[tuple[str, int], ...]:
+        """Return the keys that say how far back datapoints are needed, and the seconds: the ledger has to keep them."""
+        return ()
+
+    def for_worker(self, rule: models.Rule, labels: Mapping[str, str]) -> models.Rule:
+        """Return the rule as it is for a worker with these labels: the same object unless something is from a label."""
+        return rule
+
+    def doubts(self, rule: models.Rule, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """Return what is doubtful about a rule for a worker with these labels."""
+        return ()
 
     def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
         """Return why a rule does not apply to a worker, ``None`` if it does."""

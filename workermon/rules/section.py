@@ -51,6 +51,7 @@ class CaseSection(fields.Section):
 
     For a rule over several metrics ``values`` is a table of lists, one for each of them.
     ``started`` is the number of the value in whose slot the worker started running, for a rule with a warm-up.
+    ``labels`` are those of the worker, for thresholds that come from them.
     """
 
     name: models.Text
@@ -65,6 +66,7 @@ class CaseSection(fields.Section):
     period: fields.Duration = 60
     turns: tuple[TurnSection, ...] = ()
     started: Annotated[int, Strict(), Field(ge=1)] | None = None
+    labels: fields.Labels = {}
 
 
 class RuleSection(fields.Section):

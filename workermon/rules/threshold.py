@@ -2,62 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from workermon import models
-from workermon.rules import check_words, computed, kind, parsing, section, slots, spacing, wording
+from workermon.models import fields
+from workermon.rules import check_words, computed, kind, label_levels, parsing, section, slots, spacing, wording
 from workermon.rules.horizon import Horizon
+from workermon.rules.threshold_options import LEVEL_KEYS, LevelKey, Options, check_clear, check_order
+
+#: More different labels than most fleets have.
+MAX_REMEMBERED = 10_000
 
 
 class ThresholdSection(section.RuleSection):
     """The keys of a rule with a threshold."""
 
-    above: section.Levels | None = None
-    below: section.Levels | None = None
+    above: label_levels.GivenLevels | None = None
+    below: label_levels.GivenLevels | None = None
     breach: parsing.Count = models.Count(m=3, n=3)
-    clear: section.Levels | None = None
+    lasts: fields.Duration | None = Field(default=None, alias="for")
+    clear: label_levels.GivenLevels | None = None
     recover: parsing.Count = models.Count(m=2, n=2)
     missing: Literal["breach", "ok", "keep"] = "keep"
     flapping: parsing.Flapping | None = None
     cases: tuple[section.CaseSection, ...] = ()
-
-
-class Options(models.Frozen):
-    """``above`` and ``below`` are strict, and one of the two. ``clear`` is the hysteresis, by default the threshold."""
-
-    above: models.Levels | None = None
-    below: models.Levels | None = None
-    breach: models.Count = models.Count(m=3, n=3)
-    clear: models.Levels | None = None
-    recover: models.Count = models.Count(m=2, n=2)
-    missing: Literal["breach", "ok", "keep"] = "keep"
-
-    @property
-    def side(self) -> Literal["above", "below"]:
-        """Return on which side of the threshold it breaches."""
-        return "below" if self.above is None else "above"
-
-    @property
-    def thresholds(self) -> models.Levels:
-        """Return the thresholds."""
-        return self.above or self.below or models.Levels()
-
-    @property
-    def limits(self) -> slots.Limits:
-        """Return what the fold over slots compares them with."""
-        return slots.Limits(
-            slots.levels(self.thresholds, self.clear),
-            self.above is not None,
-            self.breach.m,
-            self.breach.n,
-            self.recover.m,
-            self.recover.n,
-            self.missing,
-        )
 
 
 class PointDetails(models.Frozen):
@@ -111,7 +84,10 @@ class Threshold(kind.Kind[Options]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._limits: kind.ByRule[slots.Limits] = kind.ByRule(lambda rule: self.options(rule).limits)
+        self._limits: kind.ByRule[Callable[[int], slots.Limits]] = kind.ByRule(
+            lambda rule: functools.cache(self.options(rule).limits)
+        )
+        self._of_labels: kind.ByRule[dict[tuple[str | None, ...], models.Rule]] = kind.ByRule(lambda _: {})
 
     # --- the config file ---------------------------------------------------------------------------------------------
 
@@ -121,20 +97,28 @@ class Threshold(kind.Kind[Options]):
             why = "needs a threshold: above or below, one of the two"
             raise section.Mistake("", why, "write above = { critical = 90 }")
         side = "below" if given.above is None else "above"
-        levels = given.above or given.below or section.Levels()
+        levels = given.above or given.below or label_levels.GivenLevels()
+        if given.lasts is not None and "breach" in given.model_fields_set:
+            raise section.Mistake("for", "is instead of breach, which is there too", "keep one of the two")
         if levels.warning is None and levels.critical is None:
             todo = "write { warning = …, critical = … }, or one of them"
             raise section.Mistake(side, "names no threshold", todo)
-        _check_order(levels, side)
+        check_order(levels, side)
         if given.clear is not None:
-            _check_clear(given.clear, levels, side)
+            check_clear(given.clear, levels, side)
         return Options(
-            above=given.above and given.above.levels(),
-            below=given.below and given.below.levels(),
+            above=given.above and given.above.numbers(),
+            below=given.below and given.below.numbers(),
             breach=given.breach,
-            clear=given.clear and given.clear.levels(),
+            lasts=given.lasts,
+            clear=given.clear and given.clear.numbers(),
             recover=given.recover,
             missing=given.missing,
+            from_labels={
+                key: numbers
+                for key in LEVEL_KEYS
+                if (one := getattr(given, key)) is not None and (numbers := one.from_labels())
+            },
         ), "critical"
 
     def export(self, rule: models.Rule) -> dict[str, object]:
@@ -142,8 +126,46 @@ class Threshold(kind.Kind[Options]):
         options, keys = self.options(rule), dict[str, object]()
         for key in ("above", "below", "clear"):
             if (levels := getattr(options, key)) is not None:
-                keys[key] = levels.model_dump(exclude_none=True)
-        return keys | {"breach": str(options.breach), "recover": str(options.recover), "missing": options.missing}
+                own = {severity: str(number) for severity, number in options.from_labels.get(key, {}).items()}
+                numbers = levels.model_dump(exclude_none=True) | own
+                keys[key] = {severity: numbers[severity] for severity in models.SEVERITIES if severity in numbers}
+        breach = {"breach": str(options.breach)} if options.lasts is None else {"for": fields.written(options.lasts)}
+        return keys | breach | {"recover": str(options.recover), "missing": options.missing}
+
+    # --- for one worker ----------------------------------------------------------------------------------------------
+
+    def looks_back(self, rule: models.Rule) -> tuple[tuple[str, int], ...]:
+        """Return for how long values have to be beyond the threshold."""
+        lasts = self.options(rule).lasts
+        return () if lasts is None else (("for", lasts),)
+
+    def for_worker(self, rule: models.Rule, labels: Mapping[str, str]) -> models.Rule:
+        """Return the rule with the thresholds that a worker has from its labels."""
+        options = self.options(rule)
+        if not options.from_labels:
+            return rule
+        names = (number.label for numbers in options.from_labels.values() for number in numbers.values())
+        own, known = tuple(labels.get(name) for name in names), self._of_labels(rule)
+        if own not in known:
+            if len(known) >= MAX_REMEMBERED:
+                known.clear()
+            made = options.of_worker(labels).model_dump(mode="json", exclude_defaults=True)
+            known[own] = rule.model_copy(update={"options": made})
+        return known[own]
+
+    def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
+        """Return why a rule does not apply to a worker: besides the usual reasons, it has no threshold for it."""
+        why = super().not_applied(rule, worker, configuration)
+        options = self.options(rule)
+        if why is not None or not options.from_labels or options.of_worker(worker.labels).thresholds != models.Levels():
+            return why
+        names = dict.fromkeys(number.label for numbers in options.from_labels.values() for number in numbers.values())
+        return f"it has no threshold without a number in the label {' or '.join(names)}"
+
+    def doubts(self, rule: models.Rule, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """Return what is doubtful about the thresholds that a worker has from its labels."""
+        options = self.options(rule)
+        return tuple(options.doubts(labels)) if options.from_labels else ()
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
@@ -151,7 +173,7 @@ class Threshold(kind.Kind[Options]):
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
     ) -> int | None:
         """Return from what time on the fold needs datapoints."""
-        return slots.needed_from(rule_state, self._limits(rule), _walk(rule, facts, horizon))
+        return slots.needed_from(rule_state, self._limits(rule)(horizon.period), _walk(rule, facts, horizon))
 
     def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
         """Return a state whose fold goes on at the present."""
@@ -163,13 +185,17 @@ class Threshold(kind.Kind[Options]):
         """Fold the slots after the cursor."""
         if horizon is None or horizon.newest is None:
             return rule_state, ()
-        after, transitions = slots.judge(rule, self._limits(rule), rule_state, _walk(rule, facts, horizon))
-        return after, tuple(_with_cause(rule.metric or "", each, facts.condition, horizon) for each in transitions)
+        limits = self._limits(rule)(horizon.period)
+        after, transitions = slots.judge(rule, limits, rule_state, _walk(rule, facts, horizon))
+        made = tuple(_with_cause(rule.metric or "", each, facts.condition, horizon) for each in transitions)
+        if made and self.options(rule).lasts is not None:
+            made = tuple(each.model_copy(update={"period": horizon.period}) for each in made)
+        return after, made
 
     def waits(self, rule: models.Rule, condition: models.Condition) -> bool:
         """Return whether it is about a status check that EC2 has never answered for the worker."""
         metric = rule.metric or ""
-        if metric not in models.CHECK_METRICS or metric in condition.latest or self._limits(rule).missing != "keep":
+        if metric not in models.CHECK_METRICS or metric in condition.latest or self.options(rule).missing != "keep":
             return False
         return condition.checks is None or condition.checks.value(metric) is None
 
@@ -177,9 +203,10 @@ class Threshold(kind.Kind[Options]):
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
     ) -> kind.Obstacle | None:
         """Return why too few datapoints come for "M of N"; an absent slot that counts as a breach needs none."""
-        horizon, limits = self.horizon(rule, worker, condition, configuration), self._limits(rule)
-        if horizon is None or limits.missing == "breach":
+        horizon = self.horizon(rule, worker, condition, configuration)
+        if horizon is None or self.options(rule).missing == "breach":
             return None
+        limits = self._limits(rule)(horizon.period)
         reach = limits.reach(limits.n)
         for metric in self.metrics(rule):
             gap = spacing.shortest_gap(condition.spacing.get(metric, ()))
@@ -222,7 +249,7 @@ class Threshold(kind.Kind[Options]):
             text = f"{subject} absent, taken for {compared}"
         else:
             text = f"{subject} {wording.quantity_beside(transition.value, limit, unit)} {compared}"
-        text += wording.for_count(transition, "datapoints")
+        text += _for_count(options, transition)
         if not worse and transition.after is not None and transition.threshold is not None:
             text += f", {transition.after} still: {sign} {wording.quantity(transition.threshold, unit)}"
         if transition.present is not None and transition.present.at > transition.at:
@@ -243,16 +270,28 @@ class Threshold(kind.Kind[Options]):
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return thresholds and counts in words."""
         options = self.options(rule)
-        sides = (("above", options.above), ("below", options.below), ("clear", options.clear))
-        thresholds = tuple(f"{key} {wording.levels(levels, unit)}" for key, levels in sides if levels is not None)
-        return (*thresholds, f"breach {options.breach}", f"recover {options.recover}", f"missing {options.missing}")
+        sides: tuple[tuple[LevelKey, models.Levels | None], ...] = tuple(
+            (key, getattr(options, key)) for key in LEVEL_KEYS
+        )
+        thresholds = tuple(
+            " ".join(
+                (
+                    key,
+                    *filter(None, (wording.levels(levels, unit), label_levels.words(options.from_labels.get(key, {})))),
+                )
+            )
+            for key, levels in sides
+            if levels is not None
+        )
+        breach = f"breach {options.breach}" if options.lasts is None else f"for {wording.duration(options.lasts)}"
+        return (*thresholds, breach, f"recover {options.recover}", f"missing {options.missing}")
 
     def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
         """Return the span of the slots that decide at the cursor."""
         if rule_state.cursor is None or rule_state.period is None:
             return None
         period = rule_state.period
-        return rule_state.cursor - (self._limits(rule).lookback + 1) * period, rule_state.cursor + period - 1
+        return rule_state.cursor - (self._limits(rule)(period).lookback + 1) * period, rule_state.cursor + period - 1
 
     def explain(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
@@ -276,7 +315,7 @@ class Threshold(kind.Kind[Options]):
         if rule_state.period != horizon.period:
             now = f"the period became {horizon.period} s and no slot of it was evaluated yet"
             return _explanation(now, details, rule_state)
-        view = slots.view(rule, self._limits(rule), rule_state, _walk(rule, facts, horizon))
+        view = slots.view(rule, self._limits(rule)(horizon.period), rule_state, _walk(rule, facts, horizon))
         assert view is not None
         times = sorted({*(point.at for point in view.points), *view.absent})
         terms = computed.terms(rule, facts, horizon, times)
@@ -312,7 +351,7 @@ class Threshold(kind.Kind[Options]):
             }
         )
         unit = facts.unit_of(rule.metric or "")
-        now = "; ".join(_levels_now(self.options(rule), view, unit))
+        now = "; ".join(_levels_now(self.options(rule), view, unit, horizon.period))
         return _explanation(now, shown, rule_state, unit, _operand_lines(terms, times))
 
     def drawn(self, rule: models.Rule) -> tuple[kind.Drawn, ...]:
@@ -342,6 +381,15 @@ def _with_cause(
     return transition if cause is None else transition.model_copy(update={"cause": cause})
 
 
+def _for_count(options: Options, transition: models.Transition) -> str:
+    """Write how many slots decided, and for how long if the rule says that."""
+    if options.lasts is None or transition.period is None or transition.after is None or transition.count is None:
+        return wording.for_count(transition, "datapoints")
+    if transition.before == "critical":  # the slots that cleared it
+        return wording.for_count(transition, "datapoints")
+    return f" for {wording.duration(options.lasts)}: {transition.count} slots of {transition.period} s"
+
+
 def _withdrawn(metric: str, side: str, transition: models.Transition, unit: str) -> str:
     """Say what is true now, because a revised past took back what people were notified of."""
     now = transition.after or f"not {transition.before}"
@@ -367,41 +415,14 @@ def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
     )
 
 
-def _is_beyond(value: float, other: float, side: str) -> bool:
-    return value > other if side == "above" else value < other
-
-
-def _check_order(levels: section.Levels, side: str) -> None:
-    """Refuse a critical threshold that is not beyond the warning."""
-    if levels.warning is None or levels.critical is None or _is_beyond(levels.critical, levels.warning, side):
-        return
-    why = f"{levels.critical:g} must be {side} the warning, {levels.warning:g}"
-    raise section.Mistake(f"{side}.critical", why, "exchange them, or leave one out")
-
-
-def _check_clear(clear: section.Levels, levels: section.Levels, side: str) -> None:
-    """Refuse a hysteresis that would make the alert flap, or that is about no threshold of the rule."""
-    if clear.warning is None and clear.critical is None:
-        raise section.Mistake("clear", "names no number", "write { warning = …, critical = … }, or leave it out")
-    for severity in models.SEVERITIES:
-        cleared, threshold = clear.levels().of(severity), levels.levels().of(severity)
-        if cleared is None:
-            continue
-        if threshold is None:
-            raise section.Mistake(f"clear.{severity}", f"clears a severity that {side} does not have", "remove it")
-        if _is_beyond(cleared, threshold, side):
-            why = f"{cleared:g} is {side} the threshold, {threshold:g}, so the alert would flap"
-            todo = f"choose {threshold:g} or {'less' if side == 'above' else 'more'}"
-            raise section.Mistake(f"clear.{severity}", why, todo)
-
-
-def _levels_now(options: Options, view: slots.View, unit: str) -> list[str]:
+def _levels_now(options: Options, view: slots.View, unit: str, period: int) -> list[str]:
+    breach = str(options.breach) if options.lasts is None else wording.lasting(options.lasts, period)
     return [
         f"{level.cleared} of {view.recovering} values not {options.side} {wording.quantity(level.clear, unit)},"
         f" {options.recover} end {level.severity}"
         if level.latched
         else f"{level.breaching} of {view.counted} values {options.side} {wording.quantity(level.threshold, unit)},"
-        f" {options.breach} make it {level.severity}"
+        f" {breach} make it {level.severity}"
         for level in view.levels
     ]
 

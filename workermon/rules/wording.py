@@ -114,6 +114,16 @@ def levels(thresholds: models.Levels, unit: str) -> str:
     return " ".join(f"{severity} {quantity(value, unit)}" for severity, value in given if value is not None)
 
 
+def lasting(seconds: int, period: int) -> str:
+    """Write for how long something lasts, and in how many slots.
+
+    >>> lasting(600, 60)
+    'for 10 min: 10 of 10 slots of 60 s'
+    """
+    number = -(-seconds // period)
+    return f"for {duration(seconds)}: {number} of {number} slots of {period} s"
+
+
 def for_count(transition: models.Transition, what: str) -> str:
     """Write how many of the values decided a transition, such as ``for 3 of 3 datapoints``."""
     return f" for {transition.count} {what}" if transition.count else ""

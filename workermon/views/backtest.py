@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pydantic import Field
@@ -101,6 +101,11 @@ def metrics_of(rule: models.Rule) -> tuple[str, ...]:
 def needed_metrics(rule: models.Rule, configuration: models.Configuration) -> tuple[str, ...]:
     """Return the metrics whose datapoints decide a rule: its own, and those of the rules that it looks at."""
     return rules.needed_metrics(rule, configuration.rules)
+
+
+def for_labels(rule: models.Rule, labels: Mapping[str, str]) -> models.Rule:
+    """Return a rule as it is for a worker with these labels."""
+    return rules.KINDS[rule.kind].for_worker(rule, labels)
 
 
 def over_metrics(configuration: models.Configuration, metric: str | None = None) -> list[models.Rule]:
@@ -366,6 +371,7 @@ class LedgerBacktest:
             return replay_over_others(
                 rule, configuration, lambda other: self._replay_operand(record, other, configuration), worker=name
             )
+        rule = for_labels(rule, record.worker.labels)
         found = {
             metric: _recorded(record, metric, configuration.retention, self.samples, self.now())
             for metric in metrics_of(rule)

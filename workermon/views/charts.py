@@ -98,7 +98,11 @@ class ChartView:
     def charts(self, record: ports.Record, since: float) -> WorkerCharts:
         """Return the charts of every metric that is collected, from ``since`` until now."""
         configuration, until = self.configurations.load(), self.now()
-        applied = [rule for rule in configuration.rules if rule.applies_to(record.worker)]
+        applied = [
+            self.kinds[rule.kind].for_worker(rule, record.worker.labels)
+            for rule in configuration.rules
+            if rule.applies_to(record.worker)
+        ]
         metrics = self.charted(record)
         return WorkerCharts(
             id=record.worker.id,

@@ -14,6 +14,7 @@ from workermon.views import recorded
 from workermon.views.backtest import (
     Recording,
     Replay,
+    for_labels,
     metrics_of,
     needed_metrics,
     replay,
@@ -226,7 +227,7 @@ class CloudWatchHistory:
 
             return replay_over_others(rule, configuration, replay_of, worker=worker_name(record))
         return replay(
-            rule,
+            for_labels(rule, record.worker.labels),
             recorded.compared(
                 rule,
                 {metric: series.get((record.worker.id, metric), []) for metric in metrics_of(rule)},

@@ -48,6 +48,7 @@ class RuleExplanation(Document):
     ``cannot_fire`` is why no value could make it fire, left out if one could. ``applies`` is false of a rule that is
     not for this worker; then ``now`` says why. ``since`` is when it fired, ``condition_since`` when the condition
     began. ``description``, ``runbook`` (an address) and ``owner`` are what the rule says for whoever is notified.
+    ``doubts`` are what is wrong with labels of the worker from which the rule has a threshold, left out if nothing is.
     ``warming_until`` is when the warm-up of the rule (``warmup`` seconds) is over, null if it is or there is none.
     """
 
@@ -80,6 +81,7 @@ class RuleExplanation(Document):
     owner: str | None = None
     warmup: int | None = None
     warming_until: Time | None = None
+    doubts: tuple[str, ...] = Field(default=(), exclude_if=lambda doubts: not doubts)
 
     @model_serializer(mode="wrap")
     def _flat(self, handler: SerializerFunctionWrapHandler, _info: SerializationInfo) -> dict[str, Any]:
@@ -189,15 +191,16 @@ class Explanation:
         return everything.model_copy(update={"metric": metric, "rules": rules_of_name})
 
     def _rule(
-        self, rule: models.Rule, basis: ports.Basis[ports.Record], configuration: models.Configuration
+        self, configured: models.Rule, basis: ports.Basis[ports.Record], configuration: models.Configuration
     ) -> RuleExplanation:
         """Return the state of a rule, explained by its kind, and the last decisions."""
-        kind, record, at = self.kinds[rule.kind], basis.record, self.now()
+        kind, record, at = self.kinds[configured.kind], basis.record, self.now()
+        rule, doubts = kind.for_worker(configured, record.worker.labels), kind.doubts(configured, record.worker.labels)
         alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
         explanation = self._explanation(rule, alert.rule_state, basis, configuration)
         in_force = silences.in_force(self.silences.every(), configuration.silences, at)
         rule_state = alert.rule_state
-        not_applied = kind.not_applied(rule, record.worker, configuration)
+        not_applied = kind.not_applied(configured, record.worker, configuration)
         obstacle, not_evaluated = None, not_applied or _not_evaluated(kind, rule, record)
         warming_until = None if not_evaluated else warmup.lasts_until(rule, rule_state, record.condition, at)
         if not_evaluated is None:
@@ -207,8 +210,8 @@ class Explanation:
             kind=rule.kind,
             metric=rule.metric or kind.pseudo_metric,
             applies=not_applied is None,
-            conditions=kind.conditions(rule),
-            described=kind.in_words(rule, kind.unit(rule, configuration)),
+            conditions=kind.conditions(configured),
+            described=kind.in_words(configured, kind.unit(rule, configuration)),
             labels=rule.labels,
             notify=rule.notify,
             routes=rule.routes,
@@ -221,7 +224,7 @@ class Explanation:
             condition_since=alert.since if alert.condition_since is None else alert.condition_since,
             cursor=rule_state.cursor,
             details=explanation.details,
-            lines=explanation.lines,
+            lines=(*explanation.lines, *(("labels", doubt) for doubt in doubts)),
             now=not_evaluated or _now(explanation.now, obstacle, warming_until),
             cannot_fire=None if obstacle is None else str(obstacle),
             flapping=flapping_state(rule, alert, kind.evaluated_until(rule_state, at)),
@@ -229,6 +232,7 @@ class Explanation:
             history=turns(self.alerts.history(f"{record.worker.id}/{rule.name}", HISTORY)),
             warmup=rule.warmup,
             warming_until=warming_until,
+            doubts=doubts,
             **models.annotations_of(rule),
         )
 

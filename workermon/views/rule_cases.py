@@ -62,7 +62,8 @@ def _result(rule: models.Rule, case: config.Case, configuration: models.Configur
         unit_of=configuration.unit_of,
         statistic_of=configuration.statistic_of,
     )
-    used = configuration.rules if case.started is not None else [each.without_warmup() for each in configuration.rules]
+    of_worker = [rules.KINDS[each.kind].for_worker(each, case.labels) for each in configuration.rules]
+    used = of_worker if case.started is not None else [each.without_warmup() for each in of_worker]
     by_name = {each.name: each for each in used}
     _, transitions = _judged(by_name[rule.name], by_name, facts, horizon)
     expected = tuple(Turned(at=at, to=to) for at, to in case.turns)

@@ -1,0 +1,193 @@
+"""Thresholds from labels: each worker is compared with its own."""
+
+from __future__ import annotations
+
+import tomllib
+
+import jsonschema
+import pytest
+
+from tests.support.evaluating import ID, T0, Site
+from workermon import config, errors, fleet, health, models, views
+from workermon.config import export
+from workermon.models import Levels
+from workermon.notify import channels
+from workermon.rules import threshold
+from workermon.views import backtest, rule_cases
+
+PARSER = config.Parser(channel_types=channels.CHANNEL_TYPES)
+OTHER = "i-0fff0123456789def"
+FILE = """[[rules]]
+name = "cpu-high"
+metric = "cpu_utilization"
+above = { warning = 50, critical = "label:cpu_critical or 90" }
+breach = "1 of 1"
+recover = "1 of 1"
+notify = ["log"]
+"""
+
+
+def made(text: str = FILE) -> models.Configuration:
+    """Return what a file puts in force."""
+    return config.to_configuration(PARSER.parse(text, "f.toml"), config.DEFAULT)
+
+
+def levels(above: str, labels: dict[str, str], clear: str = "") -> tuple[Levels | None, Levels | None]:
+    """Return the thresholds and the clear levels of a worker with labels."""
+    text = FILE.replace('{ warning = 50, critical = "label:cpu_critical or 90" }', above)
+    (rule,) = made(text + (f"clear = {clear}\n" if clear else "")).rules
+    own = threshold.KIND.options(threshold.KIND.for_worker(rule, labels))
+    return own.above, own.clear
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("70", 70),
+        (" 7.5e1 ", 75),
+        ("70%", 90),
+        ("", 90),
+        ("nan", 90),
+        ("1e999", 90),
+        ("1_0", 90),
+        (None, 90),
+        ("٣", 90),
+    ],
+)
+def test_a_label_that_is_a_number_counts(text: str | None, expected: float) -> None:
+    """Any other text, and a label that is missing, leave the number after ``or``."""
+    labels = {} if text is None else {"cpu_critical": text}
+    assert levels('{ critical = "label:cpu_critical or 90" }', labels)[0] == Levels(critical=expected)
+
+
+def test_without_a_default_the_level_does_not_apply() -> None:
+    """A worker without the label has no such level; without any level the rule does not apply to it."""
+    assert levels('{ warning = 50, critical = "label:c" }', {})[0] == Levels(warning=50)
+    assert levels('{ warning = 50, critical = "label:c" }', {"c": "60"})[0] == Levels(warning=50, critical=60)
+    (rule,) = made(FILE.replace("warning = 50, ", "").replace(" or 90", "")).rules
+    worker = Site().worker
+    why = threshold.KIND.not_applied(rule, worker, config.DEFAULT)
+    assert why == "it has no threshold without a number in the label cpu_critical"
+    labelled = worker.model_copy(update={"labels": {"cpu_critical": "3"}})
+    assert threshold.KIND.not_applied(rule, labelled, config.DEFAULT) is None
+
+
+def test_a_clear_level_that_would_make_it_flap_is_left_out() -> None:
+    """Hysteresis may come from a label too; on the wrong side of a worker's threshold it counts as the threshold."""
+    above = '{ critical = "label:c or 90" }'
+    assert levels(above, {"c": "95"}, "{ critical = 85 }") == (Levels(critical=95), Levels(critical=85))
+    assert levels(above, {"c": "80"}, "{ critical = 85 }") == (Levels(critical=80), None)
+    assert levels(above, {"d": "70"}, '{ critical = "label:d" }')[1] == Levels(critical=70)
+    assert levels(above, {}, '{ critical = "label:d" }')[1] is None
+
+
+def test_each_worker_is_notified_with_its_own() -> None:
+    """The alert, its notification and its end have the threshold of the worker."""
+    site = Site(*made(FILE.replace("warning = 50, ", "")).rules)
+    other = site.add(OTHER, name="render-08", labels={"cpu_critical": "60"})
+    for minute, value in enumerate((70.0, 95.0, 55.0)):
+        at = T0 + 60 * minute
+        for worker in (site.worker, other):
+            site.collected(at + 180, {at: value}, worker=worker)
+        site.evaluate(ID, OTHER)
+    told = {
+        one: [
+            (entry.notification.status, entry.notification.threshold, entry.notification.summary)
+            for entry in reversed(site.alerts.history(f"{one}/cpu-high"))
+            if entry.notification
+        ]
+        for one in (ID, OTHER)
+    }
+    assert told[OTHER] == [
+        ("firing", 60, "render-08: cpu_utilization 70 % > 60 % for 1 of 1 datapoints"),
+        ("resolved", 60, "render-08: cpu_utilization 55 % ≤ 60 % for 1 of 1 datapoints"),
+    ]
+    assert told[ID][0] == ("firing", 90, "render-07: cpu_utilization 95 % > 90 % for 1 of 1 datapoints")
+
+
+def test_why_shows_the_own_threshold_and_what_is_wrong() -> None:
+    """``why`` has the rule as it is written, the number that holds, and a label that is none."""
+    site = Site(*made().rules)
+    other = site.add(OTHER, name="render-08", labels={"cpu_critical": "much"})
+    site.collected(T0 + 180, {T0: 70.0}, worker=other)
+    site.evaluate(OTHER)
+    (record,) = site.workers.get([OTHER]).values()
+    why = site.get(views.Explanation).why(record, "cpu_utilization").rules[0]
+    shown = why.to_json()
+    assert shown["above"] == {"warning": 50, "critical": "label:cpu_critical or 90"}
+    assert [level["threshold"] for level in shown["levels"]] == [50, 90]
+    assert shown["doubts"] == ["the label cpu_critical is 'much', not a number, so 90 holds"]
+    assert ("labels", shown["doubts"][0]) in why.lines
+    assert "above warning 50 % critical label:cpu_critical or 90" in why.described
+
+
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [
+        ("much", "the label cpu_critical is 'much', not a number, so 90 holds"),
+        ("40", "critical, 40, is not above the warning, 50"),
+        ("95", None),
+    ],
+)
+def test_rules_check_and_doctor_say_what_is_doubtful(label: str, says: str | None) -> None:
+    """What one worker's label makes of the rule is a warning that names the worker; nothing fails."""
+    site = Site(*made().rules)
+    workers = [site.add(OTHER, name="render-08", labels={"cpu_critical": label})]
+    warnings = fleet.check_coverage(PARSER.parse(FILE, "f.toml"), made(), workers).warnings
+    checks = list(site.get(health.Doctor).examine_rules(list(site.workers.get([OTHER]).values())))
+    if says is None:
+        assert (warnings, checks) == ((), [])
+    else:
+        assert warnings == (f"rule cpu-high: for render-08: {says}",)
+        assert [check.reason for check in checks] == [f"for render-08: {says}"]
+
+
+def test_it_is_exported_and_stored() -> None:
+    """Export, JSON and schema have the label as the file has it."""
+    configuration = made(FILE + 'clear = { warning = 45, critical = "label:cpu_clear or 80" }\n')
+    text = export.text(configuration, ())
+    assert 'above = { warning = 50.0, critical = "label:cpu_critical or 90" }' in text
+    assert made(text).rules == configuration.rules
+    assert models.Configuration.model_validate_json(configuration.model_dump_json()).rules == configuration.rules
+    jsonschema.Draft202012Validator(PARSER.schema()).validate(tomllib.loads(text))
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ('"90"', 'must be a number, or read "label:NAME"'),
+        ('"label:"', 'must be a number, or read "label:NAME"'),
+        ('"label:x or y"', 'must read "label:NAME or NUMBER"'),
+        ('"label:x or 1e999"', 'must read "label:NAME or NUMBER"'),
+        ("true", "must be a number"),
+    ],
+)
+def test_mistakes(written: str, says: str) -> None:
+    """What is neither a number nor names a label is refused where it stands."""
+    with pytest.raises(errors.InvalidInput) as refused:
+        made(FILE.replace('"label:cpu_critical or 90"', written))
+    assert "line 4, column 25: rules[0].above.critical: " in str(refused.value)
+    assert says in str(refused.value)
+
+
+def test_backtest_and_cases() -> None:
+    """A replay has each worker's own threshold; a case may give the worker's labels."""
+    site = Site(*made(FILE.replace("warning = 50, ", "")).rules)
+    other = site.add(OTHER, name="render-08", labels={"cpu_critical": "60"})
+    for worker in (site.worker, other):
+        site.collected(T0 + 600, {T0: 70.0, T0 + 60: 70.0, T0 + 120: 70.0}, worker=worker)
+    configuration = site.configurations.load()
+    replays = site.get(backtest.LedgerBacktest).replay(
+        list(site.workers.every()), configuration.rules[0], configuration
+    )
+    assert [(one.worker and one.worker.name, len(one.episodes)) for one in replays] == [
+        ("render-07", 0),
+        ("render-08", 1),
+    ]
+    case = '[[rules.cases]]\nname = "{}"\nvalues = [70]\n'
+    text = FILE.replace("warning = 50, ", "") + case.format("plain")
+    text += (
+        case.format("own") + 'labels = {{ cpu_critical = "60" }}\nturns = [{{ at = 1, to = "critical" }}]\n'.format()
+    )
+    file = PARSER.parse(text, "f.toml")
+    assert rule_cases.test(file, config.to_configuration(file, config.DEFAULT)).passed

@@ -1,0 +1,122 @@
+"""``for``: all slots of a time, in words of time and of slots."""
+
+from __future__ import annotations
+
+import tomllib
+
+import jsonschema
+import pytest
+
+from tests.support.evaluating import ID, Site
+from workermon import config, errors, models, rules, views
+from workermon.config import export
+from workermon.notify import channels
+from workermon.rules import threshold
+
+MINUTE = 60
+T0 = 1_699_999_200
+PARSER = config.Parser(channel_types=channels.CHANNEL_TYPES)
+FILE = """[[rules]]
+name = "cpu-high"
+metric = "cpu_utilization"
+above = { critical = 90 }
+for = "5m"
+recover = "1 of 1"
+notify = ["log"]
+"""
+
+
+def read(text: str = FILE) -> models.Rule:
+    """Return the only rule of a file."""
+    found = PARSER.parse(text, "f.toml").rules
+    assert found
+    return found[0]
+
+
+def turned(rule: models.Rule, values: list[float | None], period: int) -> list[tuple[int, str | None, str | None]]:
+    """Return slot, state and count of what values turn."""
+    points = [models.Datapoint(T0 + period * slot, value) for slot, value in enumerate(values) if value is not None]
+    facts = rules.Facts.recorded("cpu_utilization", models.Series(period, tuple(points)), T0)
+    horizon = rules.Horizon.until(T0 + period * (len(values) - 1), period)
+    _, transitions = threshold.KIND.judge(rule, models.RuleState(), facts, horizon)
+    return [((one.at - T0) // period, one.after, one.count) for one in transitions]
+
+
+@pytest.mark.parametrize(("period", "slots"), [(60, 5), (300, 1), (120, 3), (10, 30)])
+def test_it_is_all_slots_of_the_time(period: int, slots: int) -> None:
+    """It fires as N of N does, where N slots of the metric's own period make up the time or just exceed it."""
+    values: list[float | None] = [*[95.0] * (slots - 1), 10, *[95.0] * (slots + 2), 10]
+    if slots > 2:
+        values[slots + 1] = None  # skipped, as by any rule that keeps absent slots
+    counted = threshold.KIND.rule(
+        name="cpu-high",
+        metric="cpu_utilization",
+        above=models.Levels(critical=90),
+        breach=models.Count(m=slots, n=slots),
+        recover=models.Count(m=1, n=1),
+    )
+    assert turned(read(), values, period) == turned(counted, values, period)
+    assert turned(read(), values, period)[-2][1:] == ("critical", f"{slots} of {slots}")
+
+
+def test_words() -> None:
+    """The notification and ``why`` say for how long, and in how many slots of which length."""
+    site = Site(read())
+    site.minutes([50.0, *[95.0] * 4])
+    why = site.get(views.Explanation).why(next(iter(site.workers.get([ID]).values())), "cpu_utilization").rules[0]
+    assert why.now == "4 of 5 values above 90 %, for 5 min: 5 of 5 slots of 60 s make it critical"
+    assert "for 5 min" in why.described
+    shown = why.to_json()
+    assert (shown["for"], "breach" in shown) == ("5m", False)
+    site.minutes([95.0, 40.0], begin=5)
+    fired, resolved = (one.notification for one in reversed(site.alerts.history(f"{ID}/cpu-high")))
+    assert fired is not None
+    assert resolved is not None
+    assert fired.summary == "render-07: cpu_utilization 95 % > 90 % for 5 min: 5 of 5 slots of 60 s"
+    assert resolved.summary == "render-07: cpu_utilization 40 % ≤ 90 % for 1 of 1 datapoints"
+
+
+def test_it_is_exported() -> None:
+    """The exported file says ``for``, and makes the same rule; the schema knows the key."""
+    made = config.to_configuration(PARSER.parse(FILE, "f.toml"), config.DEFAULT)
+    text = export.text(made, ())
+    assert 'for = "5m"' in text
+    assert "breach" not in text
+    assert config.to_configuration(PARSER.parse(text, "g.toml"), config.DEFAULT).rules == made.rules
+    jsonschema.Draft202012Validator(PARSER.schema()).validate(tomllib.loads(text))
+    assert models.Configuration.model_validate_json(made.model_dump_json()).rules == made.rules
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('for = "5m"', 'for = "5m"\nbreach = "3 of 3"', "line 5, column 1: rules[0].for: is instead of breach"),
+        ('for = "5m"', 'for = "0s"', "line 5, column 1: rules[0].for: must be at least 1s"),
+        ('for = "5m"', 'for = "2d"', "line 5, column 1: rules[0].for: must be at least 1s and at most 1d"),
+        ('for = "5m"', 'for = "1d"', "line 5, column 1: rules[0].for: looks back 1d, but datapoints are kept for 1d"),
+        ('for = "5m"', 'fro = "5m"', "rules[0].fro: is not a known key; did you mean for?"),
+        ("above = { critical = 90 }", "", "rules[0]: needs a threshold"),
+    ],
+)
+def test_mistakes(old: str, new: str, says: str) -> None:
+    """What cannot be meant is refused where it stands."""
+    with pytest.raises(errors.InvalidInput) as refused:
+        config.to_configuration(PARSER.parse(FILE.replace(old, new), "f.toml"), config.DEFAULT)
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("lasts", "metric", "says"),
+    [
+        ("4m", "cpu_utilization", "for 4m is shorter than a slot with basic monitoring, 5m"),
+        ("30s", "memory_utilization", "for 30s is shorter than a slot, 1m"),
+        ("5m", "cpu_utilization", None),
+    ],
+)
+def test_shorter_than_a_slot(lasts: str, metric: str, says: str | None) -> None:
+    """A time shorter than one slot is allowed, and ``rules check`` warns of it."""
+    file = PARSER.parse(FILE.replace("5m", lasts).replace("cpu_utilization", metric), "f.toml")
+    found = config.warnings(file, lambda _: "")
+    assert [text for text in found if "shorter" in text] == (
+        [] if says is None else [f"rule cpu-high: {says}, so one value makes it fire"]
+    )

@@ -1,0 +1,41 @@
+"""Pure: what is doubtful about rules for single workers, because of their labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from workermon import models
+from workermon.rules.kind import Kind
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DoubtfulRule:
+    """A rule that is doubtful for some workers, and what is so for the first of them (by name)."""
+
+    rule: str
+    workers: tuple[str, ...]
+    doubt: str
+
+    @property
+    def reason(self) -> str:
+        """Return for whom it is doubtful, and why."""
+        others = len(self.workers) - 1
+        also = f" and {others} other{'' if others == 1 else 's'}" if others else ""
+        return f"for {self.workers[0]}{also}: {self.doubt}"
+
+
+def doubtful(
+    configuration: models.Configuration, workers: Iterable[models.Worker], kinds: Mapping[str, Kind[Any]]
+) -> list[DoubtfulRule]:
+    """Return the rules of a configuration that are doubtful for some of the workers with their labels."""
+    doubts: dict[str, dict[str, str]] = {}
+    for worker in workers:
+        for rule in configuration.rules:
+            if rule.applies_to(worker) and (found := kinds[rule.kind].doubts(rule, worker.labels)):
+                doubts.setdefault(rule.name, {})[worker.name] = "; ".join(found)
+    return [
+        DoubtfulRule(rule=rule, workers=tuple(sorted(of_workers)), doubt=of_workers[min(of_workers)])
+        for rule, of_workers in doubts.items()
+    ]

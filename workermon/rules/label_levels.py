@@ -1,0 +1,106 @@
+"""Thresholds that a worker has from a label of its own: ``critical = "label:net_critical or 100"``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import ValidatorFunctionWrapHandler as Handler
+from pydantic import WrapValidator
+
+from workermon import errors, models
+from workermon.models import fields
+
+_NUMBER = r"[+-]?(?:\d{1,300}\.?\d{0,300}|\.\d{1,300})(?:[eE][+-]?\d{1,3})?"
+_WRITTEN = re.compile(rf"label:\s*(\S(?:.*?\S)??)(?:\s+or\s+({_NUMBER}))?\s*")
+_LABEL = re.compile(rf"\s*({_NUMBER})\s*", re.ASCII)
+
+
+class LabelNumber(models.Frozen):
+    """The number that a label of the worker says, else ``default``; ``None``: then there is none."""
+
+    label: str
+    default: float | None = None
+
+    def __str__(self) -> str:
+        return f"label:{self.label}" + ("" if self.default is None else f" or {self.default:g}")
+
+
+class OwnNumber(NamedTuple):
+    """What a worker has of a label: its number, and ``None`` or what is wrong with the label's text."""
+
+    value: float | None
+    wrong: str | None = None
+
+
+def of_worker(number: LabelNumber, labels: Mapping[str, str]) -> OwnNumber:
+    """Return the number that holds for a worker with these labels.
+
+    >>> of_worker(LabelNumber(label="limit", default=100), {"limit": "2.5e2"}).value
+    250.0
+    """
+    text = labels.get(number.label)
+    if text is None:
+        return OwnNumber(number.default)
+    match = _LABEL.fullmatch(text)
+    value = float(match[1]) if match else None
+    if value is None or value in (float("inf"), float("-inf")):
+        return OwnNumber(number.default, f"the label {number.label} is {errors.printable(text)[:64]!r}, not a number")
+    return OwnNumber(value)
+
+
+def level(
+    numbers: models.Levels | None,
+    from_labels: Mapping[models.Severity, LabelNumber],
+    severity: models.Severity,
+    labels: Mapping[str, str],
+) -> float | None:
+    """Return a level of a worker, whether it is the same for all or from its label."""
+    own = from_labels.get(severity)
+    if own is not None:
+        return of_worker(own, labels).value
+    return None if numbers is None else numbers.of(severity)
+
+
+def words(from_labels: Mapping[models.Severity, LabelNumber]) -> str:
+    """Write the levels that are from labels."""
+    return " ".join(f"{severity} {number}" for severity, number in from_labels.items())
+
+
+def _read(value: object, handler: Handler) -> Any:
+    if not isinstance(value, str):
+        return handler(value)
+    match = _WRITTEN.fullmatch(value)
+    if match is None:
+        raise ValueError('must be a number, or read "label:NAME" or "label:NAME or NUMBER"')
+    default = None if match[2] is None else float(match[2])
+    if default in (float("inf"), float("-inf")) or re.search(r"\sor(?:\s|$)", match[1]):
+        raise ValueError('must read "label:NAME or NUMBER"')
+    return LabelNumber(label=match[1], default=default)
+
+
+#: A number, or the label that has it; read as ``float`` or ``LabelNumber``.
+_Given = Annotated[fields.Number, WrapValidator(_read, json_schema_input_type=float | str)]
+
+
+class GivenLevels(fields.Section):
+    """A number for each severity, or the label of the worker that has it."""
+
+    warning: _Given | None = None
+    critical: _Given | None = None
+
+    def numbers(self) -> models.Levels:
+        """Return the levels that are numbers."""
+        return models.Levels(**{severity: value for severity, value in self.given() if isinstance(value, float | int)})
+
+    def from_labels(self) -> dict[models.Severity, LabelNumber]:
+        """Return the levels that are from labels."""
+        return {severity: value for severity, value in self.given() if isinstance(value, LabelNumber)}
+
+    def given(self) -> Iterator[tuple[models.Severity, object]]:
+        """Yield the severities that have a level, the least severe first."""
+        for severity in models.SEVERITIES:
+            value = getattr(self, severity)
+            if value is not None:
+                yield severity, value
