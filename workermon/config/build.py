@@ -128,10 +128,17 @@ def _discover(section: grammar.DiscoverSection | None) -> models.Discover | None
 def _account(name: str, section: grammar.AccountSection) -> models.Account:
     if name == "default":
         raise problems.Mistake("accounts.default", "is the name of boto3's own credentials", "choose another name")
-    return models.Account(
+    account = models.Account(
         role_arn=section.role_arn,
         external_id=section.external_id and section.external_id.ref(f"accounts.{name}.external_id"),
+        monitoring=section.monitoring,
     )
+    if account.monitoring == account.id:
+        why = "is the account of role_arn itself, whose CloudWatch is read without it"
+        raise problems.Mistake(
+            f"accounts.{name}.monitoring", why, "give the id of the monitoring account, or remove it"
+        )
+    return account
 
 
 def _metrics(sections: Iterable[grammar.MetricSection], kinds: Kinds) -> dict[str, models.Metric]:

@@ -51,7 +51,9 @@ def text(
 def _accounts(configuration: models.Configuration, workers: Iterable[models.Worker]) -> Table:
     """Return the accounts of the configuration, and those of roles that a command gave."""
     accounts = {
-        name: _account(account.role_arn, account.external_id) for name, account in configuration.accounts.items()
+        name: _account(account.role_arn, account.external_id)
+        | ({} if account.monitoring is None else {"monitoring": account.monitoring})
+        for name, account in configuration.accounts.items()
     }
     for worker in workers:
         name = _account_name(worker.account)

@@ -53,6 +53,12 @@ def _role(text: str) -> str:
     return text
 
 
+def _account_id(text: str) -> str:
+    if not re.fullmatch(r"\d{12}", text, re.ASCII):
+        raise ValueError("is not the id of an account: 12 digits, as text")
+    return text
+
+
 def _queue_url(text: str) -> str:
     if not QUEUE.fullmatch(text):
         raise ValueError(
@@ -215,6 +221,7 @@ class AccountSection(fields.Section):
 
     role_arn: Annotated[str, AfterValidator(_role)]
     external_id: Secret | None = None
+    monitoring: Annotated[str, AfterValidator(_account_id)] | None = None
 
 
 class EventsSection(fields.Section):

@@ -83,7 +83,7 @@ class Restoring:
             workers=len(saved),
             open_alerts=sum(alert.open for each in state.alerts for alert in each.alerts.values()),
             without_external_id=tuple(
-                each.worker.id for each in saved if each.had_external_id and each.worker.external_id is None
+                each.worker.id for each in saved if each.had_external_id and not _has_external_id(each.worker)
             ),
         )
         log.info("backup.restored", source=source, workers=restored.workers, open_alerts=restored.open_alerts)
@@ -97,13 +97,21 @@ class Restoring:
         if not saved.had_external_id or configuration is None or worker.account not in configuration.accounts:
             return saved
         scope = configuration.account_region(worker.region, worker.account, self.secrets)
-        return saved.model_copy(update={"worker": worker.model_copy(update={"external_id": scope.external_id})})
+        known = {"external_id": scope.external_id, "monitored_by": scope.monitored_by}
+        return saved.model_copy(update={"worker": worker.model_copy(update=known)})
+
+
+def _has_external_id(worker: models.Worker) -> bool:
+    through = worker.monitored_by
+    return worker.external_id is not None or (through is not None and through.external_id is not None)
 
 
 def _without_external_id(saved: models.SavedWorker) -> models.SavedWorker:
-    if saved.worker.external_id is None:
+    if not _has_external_id(saved.worker):
         return saved
-    worker = saved.worker.model_copy(update={"external_id": None})
+    through = saved.worker.monitored_by
+    bare = None if through is None else through.model_copy(update={"external_id": None})
+    worker = saved.worker.model_copy(update={"external_id": None, "monitored_by": bare})
     return saved.model_copy(update={"worker": worker, "had_external_id": True})
 
 

@@ -167,7 +167,7 @@ def _compare_worker(
         return
     comparison.updated.append(after)
     if worker.origin == "discover":
-        names = ("account", "role_arn", "external_id", "interval", "labels")
+        names = ("account", "role_arn", "external_id", "monitored_by", "interval", "labels")
         changed = [name.replace("_", " ") for name in names if getattr(after, name) != getattr(worker, name)]
         reason = f"[discover] has another {', '.join(changed)}"
         if changed == ["labels"]:

@@ -13,7 +13,7 @@ from workermon.models.checks import CHECK_METRICS
 from workermon.models.event_queue import EventQueue, queue_of
 from workermon.models.maintenance import Maintenance
 from workermon.models.rule import Rule
-from workermon.models.worker import DEFAULT_ACCOUNT, AccountRegion, account_and_region
+from workermon.models.worker import DEFAULT_ACCOUNT, AccountRegion, MonitoringAccount, account_and_region
 
 #: Seconds. How late a datapoint may come or be revised and still count, by default.
 LATENESS = 900
@@ -101,10 +101,19 @@ class Metric(Frozen):
 
 
 class Account(Frozen):
-    """How to become another AWS account: the role, and its external id by the name of the secret."""
+    """How to become another AWS account: the role, and its external id by the name of the secret.
+
+    ``monitoring`` is the id of the account through which its CloudWatch is read, ``None``: of none.
+    """
 
     role_arn: str
     external_id: SecretRef | None = None
+    monitoring: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Return the account's id, from its role."""
+        return self.role_arn.split(":")[4]
 
 
 #: Characters of a tag's value that a label keeps: as many as EC2 allows.
@@ -199,7 +208,24 @@ class Configuration(Frozen):
             return AccountRegion(region=region)
         role = self.accounts[account]
         external_id = None if role.external_id is None else secrets(role.external_id)
-        return AccountRegion(region=region, account=account, role_arn=role.role_arn, external_id=external_id)
+        return AccountRegion(
+            region=region,
+            account=account,
+            role_arn=role.role_arn,
+            external_id=external_id,
+            monitored_by=self._monitoring_account(role, secrets),
+        )
+
+    def _monitoring_account(self, source: Account, secrets: Callable[[SecretRef], str]) -> MonitoringAccount | None:
+        """Return how to become the monitoring account of another: by a role there, else by boto3's own credentials."""
+        if source.monitoring is None:
+            return None
+        named = next(((name, role) for name, role in self.accounts.items() if role.id == source.monitoring), None)
+        if named is None:
+            return MonitoringAccount(source=source.id)
+        name, role = named
+        external_id = None if role.external_id is None else secrets(role.external_id)
+        return MonitoringAccount(source=source.id, account=name, role_arn=role.role_arn, external_id=external_id)
 
     def unit_of(self, metric: str) -> str:
         """Return the unit of a metric's values: ``count`` for the status checks, as CloudWatch's StatusCheckFailed."""

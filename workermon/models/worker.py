@@ -32,16 +32,40 @@ def account_and_region(key: str) -> tuple[str, str]:
     return account, region
 
 
+class MonitoringAccount(Frozen):
+    """The account through which CloudWatch of another one, the ``source`` (its id), is read.
+
+    ``account``, ``role_arn`` and ``external_id`` are whose credentials are those of the monitoring account.
+    """
+
+    source: str
+    account: str = DEFAULT_ACCOUNT
+    role_arn: str | None = None
+    external_id: str | None = Field(default=None, repr=False)
+
+
 class AccountRegion(Frozen):
     """An account (``default``: boto3's own credentials) and a region, where calls go.
 
-    ``role_arn`` and ``external_id`` say how to become that account. They are not part of its identity.
+    ``role_arn`` and ``external_id`` say how to become that account, ``monitored_by`` through which other one
+    CloudWatch has its metrics. They are not part of its identity.
     """
 
     region: str
     account: str = "default"
     role_arn: str | None = None
     external_id: str | None = Field(default=None, repr=False)
+    monitored_by: MonitoringAccount | None = None
+
+    @property
+    def of_cloudwatch(self) -> AccountRegion:
+        """Return where calls to CloudWatch go: itself, or the monitoring account in the same region."""
+        through = self.monitored_by
+        if through is None:
+            return self
+        return AccountRegion(
+            region=self.region, account=through.account, role_arn=through.role_arn, external_id=through.external_id
+        )
 
     @property
     def key(self) -> str:
@@ -65,6 +89,7 @@ class Worker(Frozen):
     account: str = "default"
     role_arn: str | None = None
     external_id: str | None = Field(default=None, repr=False)
+    monitored_by: MonitoringAccount | None = None
     interval: int = Field(default=60, ge=1, le=DAY)
     labels: dict[str, str] = {}
     monitoring: Monitoring = "active"
@@ -78,7 +103,11 @@ class Worker(Frozen):
     def scope(self) -> AccountRegion:
         """Return the account and region where its calls go."""
         return AccountRegion(
-            region=self.region, account=self.account, role_arn=self.role_arn, external_id=self.external_id
+            region=self.region,
+            account=self.account,
+            role_arn=self.role_arn,
+            external_id=self.external_id,
+            monitored_by=self.monitored_by,
         )
 
 

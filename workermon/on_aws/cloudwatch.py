@@ -28,13 +28,17 @@ class AwsCloudWatch:
 
         ``None`` asks for every instance. An account with too many metrics to list is an error.
         """
-        with self._sessions.asking("CloudWatch", scope):
-            listing = metric_listing.Listing(self._sessions.cloudwatch(scope), namespace, metric_name)
+        with self._sessions.asking("CloudWatch", scope.of_cloudwatch):
+            listing = self._listing(scope, namespace, metric_name)
             return listing.all_instances() if instance_ids is None else listing.instances(instance_ids)
 
     def foreign_dimensions(
         self, scope: models.AccountRegion, namespace: str, metric_name: str
     ) -> list[metric_listing.Dimensions]:
         """Return dimension sets, published within the last three hours, that name no instance."""
-        with self._sessions.asking("CloudWatch", scope):
-            return metric_listing.Listing(self._sessions.cloudwatch(scope), namespace, metric_name).foreign()
+        with self._sessions.asking("CloudWatch", scope.of_cloudwatch):
+            return self._listing(scope, namespace, metric_name).foreign()
+
+    def _listing(self, scope: models.AccountRegion, namespace: str, metric_name: str) -> metric_listing.Listing:
+        source = None if scope.monitored_by is None else scope.monitored_by.source
+        return metric_listing.Listing(self._sessions.cloudwatch(scope.of_cloudwatch), namespace, metric_name, source)

@@ -51,7 +51,8 @@ class Fetch:
         until: float,
     ) -> None:
         self._sessions = sessions
-        self._scope = scope
+        self._scope = scope.of_cloudwatch
+        self._source = None if scope.monitored_by is None else scope.monitored_by.source
         self._queries = queries
         self._until = until
         self._answer = ports.Answer({}, {})
@@ -173,7 +174,7 @@ class Fetch:
         queries = [self._queries[place] for place in call]
         start, end = self._window(min(query.since for query in queries), {query.period for query in queries})
         asked: dict[str, Any] = {
-            "MetricDataQueries": [_query(place, self._queries[place]) for place in call],
+            "MetricDataQueries": [_query(place, self._queries[place], self._source) for place in call],
             "StartTime": datetime.fromtimestamp(start, UTC),
             "EndTime": datetime.fromtimestamp(end, UTC),
             "ScanBy": "TimestampAscending",
@@ -219,8 +220,8 @@ def _seconds(at: Any) -> int:
     return int((at if isinstance(at, datetime) else session.parse_timestamp(at)).timestamp())
 
 
-def _query(place: int, query: models.Query) -> dict[str, Any]:
-    return {
+def _query(place: int, query: models.Query, source: str | None) -> dict[str, Any]:
+    asked: dict[str, Any] = {
         "Id": f"q{place}",
         "MetricStat": {
             "Metric": {
@@ -233,3 +234,4 @@ def _query(place: int, query: models.Query) -> dict[str, Any]:
         },
         "ReturnData": True,
     }
+    return asked if source is None else asked | {"AccountId": source}

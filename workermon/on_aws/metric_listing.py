@@ -21,10 +21,14 @@ Dimensions = tuple[tuple[str, str], ...]
 
 
 class Listing:
-    """Lists one metric of an account and region. The caller translates errors."""
+    """Lists one metric of an account and region. The caller translates errors.
 
-    def __init__(self, client: CloudWatchClient, namespace: str, metric_name: str) -> None:
+    ``source`` is the id of the linked account whose metrics are meant, ``None``: the client's own.
+    """
+
+    def __init__(self, client: CloudWatchClient, namespace: str, metric_name: str, source: str | None = None) -> None:
         self._client, self._namespace, self._metric_name = client, namespace, metric_name
+        self._source = source
         #: By instance: a set is known by its sorted self, but used in the order given, for some endpoints compare it.
         self._found: dict[str, dict[Dimensions, Dimensions]] = {}
 
@@ -66,6 +70,7 @@ class Listing:
             "MetricName": self._metric_name,
             "RecentlyActive": "PT3H",
             **({"Dimensions": dimensions} if dimensions else {}),
+            **({"IncludeLinkedAccounts": True, "OwningAccount": self._source} if self._source else {}),
         }
         token: str | None = None
         for _ in range(max_pages):

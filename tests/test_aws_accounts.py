@@ -1,0 +1,311 @@
+"""Linked accounts, partitions, chained roles and special endpoints, as docs/how-to/watch-another-account.md lists."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.stub import Stubber
+
+from workermon import errors, fleet, models, testing
+from workermon.config import export
+from workermon.local import endpoint, simulation
+from workermon.on_aws import cloudwatch, ec2, limited, session
+
+A = "i-0aaaaaaaaaaaaaaaa"
+REGION = "us-east-1"
+SOURCE, MONITORING = "210987654321", "123456789012"
+FILE = f"""
+[accounts.lab]
+role_arn = "arn:aws:iam::{SOURCE}:role/workermon"
+external_id = {{ env = "LAB" }}
+monitoring = "{MONITORING}"
+
+[discover]
+account = "lab"
+regions = ["{REGION}"]
+tags = {{ Role = "render" }}
+"""
+VIA = f"""
+[accounts.watch]
+role_arn = "arn:aws:iam::{MONITORING}:role/metrics"
+external_id = {{ env = "WATCH" }}
+"""
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Have boto3's chain find made-up credentials and nothing of this machine's."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-and-secret")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+
+
+@pytest.fixture
+def sessions() -> Iterator[session.Sessions]:
+    """Give sessions that are closed afterwards."""
+    made = session.Sessions()
+    yield made
+    made.close()
+
+
+class Served:
+    """The endpoint of ours, and which operations were asked in which order, with the role of each AssumeRole."""
+
+    def __init__(self) -> None:
+        #: Seconds that an assumed role lasts.
+        self.lasts = 3600.0
+        self.server = endpoint.Endpoint(simulation.Simulation(lambda: time.time() + self.lasts - 3600, 2))
+        self.asked: list[str] = []
+        inner = self.server.api.call
+
+        def call(service: str, action: str, params: dict[str, Any], region: str) -> Any:
+            self.asked.append(params["RoleArn"] if action == "AssumeRole" else action)
+            return inner(service, action, params, region)
+
+        self.server.api.call = call  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """Run the endpoint."""
+    made = Served()
+    made.server.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", made.server.url)
+    yield made
+    made.server.stop()
+
+
+# --- linked accounts ---------------------------------------------------------------------------------------------
+
+
+def monitor(text: str) -> testing.Monitor:
+    """Return a monitor that applied a file, with one instance in the source account."""
+    made = testing.Monitor()
+    made.secrets = testing.MemorySecrets({"LAB": "x-lab", "WATCH": "x-watch"})
+    made.ec2.put(models.Instance(id=A, region=REGION, status="running", tags={"Role": "render"}), account="lab")
+    made.get(fleet.Application).apply(made.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION))
+    return made
+
+
+def scope_of(made: testing.Monitor) -> models.AccountRegion:
+    """Return where the worker's calls go."""
+    return made.workers.get([A])[A].worker.scope
+
+
+def test_cloudwatch_is_read_through_the_monitoring_account() -> None:
+    """EC2 is asked as the source account; CloudWatch with own credentials, if no role is in the monitoring one."""
+    scope = scope_of(monitor(FILE))
+    assert (scope.key, scope.role_arn) == (f"lab/{REGION}", f"arn:aws:iam::{SOURCE}:role/workermon")
+    assert scope.monitored_by == models.MonitoringAccount(source=SOURCE)
+    assert scope.of_cloudwatch == models.AccountRegion(region=REGION)
+
+
+def test_a_role_in_the_monitoring_account_is_taken() -> None:
+    """The account of the file whose role is there, with its external id, whatever the order."""
+    for text in (FILE + VIA, VIA + FILE):
+        through = scope_of(monitor(text)).of_cloudwatch
+        assert (through.account, through.role_arn, through.external_id) == (
+            "watch", f"arn:aws:iam::{MONITORING}:role/metrics", "x-watch",
+        )  # fmt: skip
+
+
+def test_without_monitoring_nothing_changes() -> None:
+    """CloudWatch is asked where EC2 is."""
+    scope = scope_of(monitor(FILE.replace(f'monitoring = "{MONITORING}"', "")))
+    assert scope.of_cloudwatch is scope
+
+
+def test_a_change_of_the_monitoring_account_reaches_the_workers() -> None:
+    """plan and apply see it, export writes it, and what export wrote changes nothing."""
+    made = monitor(FILE)
+    application = made.get(fleet.Application)
+    changed = application.apply(made.parser.parse(FILE + VIA, "x.toml"), fleet.ApplyOptions(region=REGION))
+    assert changed.updated == (A,)
+    assert scope_of(made).of_cloudwatch.account == "watch"
+    text = export.text(made.configurations.load(), [])
+    assert f'monitoring = "{MONITORING}"' in text
+    again = application.apply(made.parser.parse(text, "x.toml"), fleet.ApplyOptions(region=REGION))
+    assert (again.updated, again.settings.changed) == ((), ())
+
+
+def test_a_backup_has_no_external_id_of_either_account() -> None:
+    """Both come back from the configuration when it is restored."""
+    made = monitor(FILE + VIA)
+    document = made.get(fleet.BackingUp).back_up()
+    assert "x-lab" not in document
+    assert "x-watch" not in document
+    there = testing.Monitor()
+    there.secrets = made.secrets
+    there.get(fleet.Restoring).restore(document, "x.json")
+    assert scope_of(there) == scope_of(made)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("123", "is not the id of an account"),
+        (SOURCE, "is the account of role_arn itself"),
+        ("١" * 12, "is not the id"),
+    ],
+)
+def test_what_is_no_monitoring_account_is_refused(given: str, said: str) -> None:
+    """With line and column."""
+    with pytest.raises(errors.InvalidInput, match="line") as caught:
+        monitor(FILE.replace(MONITORING, given))
+    assert said in str(caught.value)
+
+
+def test_queries_and_listings_name_the_source_account(sessions: session.Sessions) -> None:
+    """``AccountId`` on each query, the linked account in ListMetrics, both with the monitoring account's client."""
+    scope = models.AccountRegion(
+        region=REGION, account="lab", role_arn=f"arn:aws:iam::{SOURCE}:role/workermon",
+        monitored_by=models.MonitoringAccount(source=SOURCE),
+    )  # fmt: skip
+    until = int(time.time())
+    query = models.Query(
+        worker_id=A, metric="cpu_utilization", namespace="AWS/EC2", metric_name="CPUUtilization",
+        dimensions=(("InstanceId", A),), statistic="Average", period=60, since=until - 600,
+    )  # fmt: skip
+    metric = {"Namespace": "CWAgent", "MetricName": "mem_used_percent"}
+    published = {**metric, "Dimensions": [{"Name": "InstanceId", "Value": A}]}
+    asked: list[dict[str, Any]] = []
+    client = sessions.cloudwatch(models.AccountRegion(region=REGION))
+    client.meta.events.register("before-parameter-build.cloudwatch", lambda params, **_: asked.append(dict(params)))
+    with Stubber(client) as stub:
+        stub.add_response("get_metric_data", {"MetricDataResults": []})
+        stub.add_response("list_metrics", {"Metrics": [published], "OwningAccounts": [SOURCE]})
+        read = cloudwatch.AwsCloudWatch(sessions)
+        read.fetch(scope, [query], until)
+        found = read.dimensions(scope, "CWAgent", "mem_used_percent", [A])
+    data, listing = asked[0], asked[-1]
+    assert [each["AccountId"] for each in data["MetricDataQueries"]] == [SOURCE]
+    assert (listing["IncludeLinkedAccounts"], listing["OwningAccount"]) == (True, SOURCE)
+    assert found == {A: [(("InstanceId", A),)]}
+
+
+def test_the_account_id_goes_over_the_wire(sessions: session.Sessions, served: Served) -> None:
+    """The short cut around botocore's serializer sends it too, and requests count for the monitoring account."""
+    given: list[Any] = []
+    inner = served.server.api.call
+
+    def call(service: str, action: str, params: dict[str, Any], region: str) -> Any:
+        given.extend(params.get("MetricDataQueries", ()))
+        return inner(service, action, params, region)
+
+    served.server.api.call = call  # type: ignore[method-assign]
+    spent = testing.MemoryCosts()
+    counted = session.Sessions(limited.Limited(testing.MemoryLimiter(), spent, time.time))
+    scope = models.AccountRegion(
+        region=REGION, account="lab", role_arn=f"arn:aws:iam::{SOURCE}:role/workermon",
+        monitored_by=models.MonitoringAccount(source=SOURCE),
+    )  # fmt: skip
+    instance = next(iter(served.server.simulation.machines))
+    until = int(time.time())
+    query = models.Query(
+        worker_id=instance, metric="cpu_utilization", namespace="AWS/EC2", metric_name="CPUUtilization",
+        dimensions=(("InstanceId", instance),), statistic="Average", period=60, since=until - 600,
+    )  # fmt: skip
+    answer = cloudwatch.AwsCloudWatch(counted).fetch(scope, [query], until)
+    counted.close()
+    assert answer.failed == {}
+    assert [each["AccountId"] for each in given] == [SOURCE]
+    assert set(spent.totals().metrics) == {(f"default/{REGION}", "AWS/EC2/CPUUtilization")}
+
+
+# --- partitions, endpoints, roles --------------------------------------------------------------------------------
+
+
+def hosts(sessions: session.Sessions, region: str) -> list[str]:
+    """Return where EC2, CloudWatch and SQS are asked."""
+    scope = models.AccountRegion(region=region)
+    clients: list[Any] = [sessions.ec2(scope), sessions.cloudwatch(scope), sessions.sqs(scope)]
+    return [client.meta.endpoint_url.removeprefix("https://") for client in clients]
+
+
+@pytest.mark.parametrize(
+    ("region", "domain"),
+    [
+        ("us-east-1", "amazonaws.com"),
+        ("us-gov-west-1", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+        ("ap-east-1", "amazonaws.com"),
+    ],
+)
+def test_each_partition_has_its_own_endpoints(sessions: session.Sessions, region: str, domain: str) -> None:
+    """The commercial one, GovCloud, China, and a region that an account has to opt into."""
+    assert hosts(sessions, region) == [f"{service}.{region}.{domain}" for service in ("ec2", "monitoring", "sqs")]
+
+
+@pytest.mark.parametrize(
+    ("variable", "found"),
+    [
+        ("AWS_USE_FIPS_ENDPOINT", ["ec2-fips.{}.amazonaws.com", "monitoring-fips.{}.amazonaws.com"]),
+        ("AWS_USE_DUALSTACK_ENDPOINT", ["ec2.{}.api.aws", "monitoring.{}.api.aws"]),
+    ],
+)
+def test_fips_and_dual_stack_are_boto3s_own_settings(
+    sessions: session.Sessions, monkeypatch: pytest.MonkeyPatch, variable: str, found: list[str]
+) -> None:
+    """The environment or profile says it, as for every program with boto3."""
+    monkeypatch.setenv(variable, "true")
+    assert hosts(sessions, REGION)[:2] == [host.format(REGION) for host in found]
+
+
+@pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn"])
+def test_roles_of_every_partition_are_taken(partition: str) -> None:
+    """In [accounts], and with the account's id read from them."""
+    made = testing.parse(f'[accounts.x]\nrole_arn = "arn:{partition}:iam::{SOURCE}:role/path/workermon"\n', "x.toml")
+    assert made.accounts is not None
+    assert made.accounts["x"].id == SOURCE
+
+
+def test_a_role_is_assumed_by_way_of_another(
+    sessions: session.Sessions, served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """If the profile itself assumes a role, the account's role is assumed with that one's credentials."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_PROFILE", "hop")
+    hop, last = f"arn:aws:iam::{MONITORING}:role/hop", f"arn:aws:iam::{SOURCE}:role/workermon"
+    (tmp_path / "config").write_text(
+        f"[profile hop]\nrole_arn = {hop}\nsource_profile = base\nregion = {REGION}\n", "utf-8"
+    )
+    (tmp_path / "credentials").write_text("[base]\naws_access_key_id = x\naws_secret_access_key = y\n", "utf-8")
+    scope = models.AccountRegion(region=REGION, account="lab", role_arn=last)
+    assert len(ec2.AwsEc2(sessions).find(scope, {})) == 2
+    assert served.asked == [hop, last, "DescribeInstances"]
+
+
+def test_a_session_is_renewed_before_it_ends(sessions: session.Sessions, served: Served) -> None:
+    """A role that lasts long is assumed once; one with less than ten minutes left is assumed anew for the next call."""
+    role = f"arn:aws:iam::{SOURCE}:role/workermon"
+    scope = models.AccountRegion(region=REGION, account="lab", role_arn=role)
+    served.lasts = 300.0
+    asked = ec2.AwsEc2(sessions)
+    asked.find(scope, {})
+    before = served.asked.count(role)
+    served.lasts = 3600.0
+    asked.find(scope, {})
+    assert served.asked.count(role) == before + 1
+    asked.find(scope, {})
+    assert served.asked.count(role) == before + 1
+
+
+def test_a_region_that_is_not_enabled_says_so(sessions: session.Sessions, served: Served) -> None:
+    """Where the same credentials serve another region, EC2's refusal is that of a region to opt into."""
+    served.server.fail("invalid", "DescribeInstances", region="ap-east-1")
+    made = testing.Monitor()
+    made.ec2 = ec2.AwsEc2(sessions)  # type: ignore[assignment]
+    scopes = [models.AccountRegion(region=name) for name in ("ap-east-1", REGION)]
+    search = made.get(fleet.Discovery).search({}, scopes)
+    assert "enable" in search.failed["default/ap-east-1"].todo
+    assert [scope.region for scope, _ in search.instances] == [REGION]
