@@ -124,7 +124,7 @@ def test_what_waits_too_long_shows_who_is_dead(world: World) -> None:
     basis = world.alerts.load([A])[A]
     told = models.Notification(
         id="n", version=1, dedup_key=f"{A}/r", kind="threshold", status="firing", severity="critical", rule="r",
-        metric=None, value=None, threshold=None, since="x", at="x", worker=None, summary="x",
+        metric=None, value=None, threshold=None, since=models.rfc3339(world.now()), at=models.rfc3339(world.now()), worker=None, summary="x",
     )  # fmt: skip
     turn = models.Transition(at=1, before=None, after="critical")
     alert = models.Alert(rule="r", notified_severity="critical", last=told)
