@@ -121,10 +121,10 @@ def test_collection_is_down_where_it_fails_for_all(world: World) -> None:
 def test_what_waits_too_long_shows_who_is_dead(world: World) -> None:
     """Samples that nobody judges and notifications that nobody sends for a minute are parts that are down."""
     worker = world.add(A)
-    basis = world.alerts.load([A])[A]
+    basis, at = world.alerts.load([A])[A], models.rfc3339(world.now())
     told = models.Notification(
         id="n", version=1, dedup_key=f"{A}/r", kind="threshold", status="firing", severity="critical", rule="r",
-        metric=None, value=None, threshold=None, since=models.rfc3339(world.now()), at=models.rfc3339(world.now()), worker=None, summary="x",
+        metric=None, value=None, threshold=None, since=at, at=at, worker=None, summary="x",
     )  # fmt: skip
     turn = models.Transition(at=1, before=None, after="critical")
     alert = models.Alert(rule="r", notified_severity="critical", last=told)
