@@ -217,7 +217,10 @@ def _close(
     """Return an alert after its end; record that if it fired, and notify of it whoever knows that it fired."""
     when = math.floor(at)
     after = models.Alert(
-        rule=alert.rule, rule_state=models.RuleState(start=when), version=alert.version, last=alert.last
+        rule=alert.rule,
+        rule_state=models.RuleState(start=when, band=alert.rule_state.band),
+        version=alert.version,
+        last=alert.last,
     )
     before = alert.notified_severity or alert.rule_state.severity
     transition = models.Transition(at=when, before=before, after=None, reason=reason)

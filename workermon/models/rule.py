@@ -118,7 +118,7 @@ class RuleState(Frozen):
     and the change before those, so that the fold can go back to any time in between; ``trimmed``: there were earlier
     changes. ``metric`` and ``period`` (seconds) are the series that the fold walks; a kind without a metric
     puts its name there. Nothing before ``start`` counts. ``events`` are the scheduled events that were notified, each
-    with its time.
+    with its time. ``band`` is what a rule has learned of its metric (``rules.band``), ``None``: nothing.
     """
 
     cursor: int | None = None
@@ -129,6 +129,7 @@ class RuleState(Frozen):
     start: int | None = None
     damping: FlapState | None = None
     events: tuple[str, ...] = ()
+    band: str | None = None
 
     @property
     def severity(self) -> Severity | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from workermon import models
-from workermon.rules import event, forecast, group, no_data, state, threshold, when
+from workermon.rules import event, forecast, group, no_data, state, threshold, unusual, when
 from workermon.rules.computed import with_values
 from workermon.rules.doubts import doubtful
 from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, checks_asked, delay_of, of_metric
@@ -21,7 +21,16 @@ Kinds: TypeAlias = Mapping[str, Kind[Any]]
 #: Every kind of rule by its name, which is ``Rule.kind``.
 KINDS: Kinds = {
     kind.name: kind
-    for kind in (threshold.KIND, no_data.KIND, state.KIND, event.KIND, group.KIND, forecast.KIND, when.KIND)
+    for kind in (
+        threshold.KIND,
+        no_data.KIND,
+        state.KIND,
+        event.KIND,
+        group.KIND,
+        forecast.KIND,
+        unusual.KIND,
+        when.KIND,
+    )
 }
 
 

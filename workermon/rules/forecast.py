@@ -263,9 +263,9 @@ class Forecast(kind.Kind[Options]):
         most = kept // horizon.period
         if most >= line.MIN_DATAPOINTS:
             return None
+        history = f"{wording.duration(kept)} of {self.subject(rule)} at {wording.duration(horizon.period)}"
         return kind.Obstacle(
-            f"{wording.duration(kept)} of {rule.metric} at {wording.duration(horizon.period)} are {most} datapoints,"
-            f" {line.MIN_DATAPOINTS} are needed",
+            f"{history} are {most} datapoints, {line.MIN_DATAPOINTS} are needed",
             "choose a longer over" if kept == options.over else "raise [collect] retention",
         )
 
@@ -274,8 +274,8 @@ class Forecast(kind.Kind[Options]):
     def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
         """Return where the metric is, how it moves, and when it reaches the level."""
         if transition.value is None:
-            return f"{rule.metric} {transition.after or 'resolved'}: {transition.reason}"
-        return f"{rule.metric} {transition.reason}"
+            return f"{self.subject(rule)} {transition.after or 'resolved'}: {transition.reason}"
+        return f"{self.subject(rule)} {transition.reason}"
 
     def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
         """Return why an alert is over."""

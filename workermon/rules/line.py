@@ -82,7 +82,7 @@ def median(values: Sequence[float]) -> float:
 def fit(points: Sequence[Datapoint], level: float, direction: Direction) -> Line:
     """Return what datapoints in order of time, one at least, say of a level that the metric may rise or fall to."""
     sign = 1.0 if direction == "rising" else -1.0
-    recent = since_cleaned(points, sign)
+    recent, thinned = since_cleaned(points, sign)
     value = median(sorted(point.value for point in recent[-3:]))
     line = Line("few", direction, len(recent), recent[0].at, value)
     if len(points) < MIN_DATAPOINTS:
@@ -91,7 +91,6 @@ def fit(points: Sequence[Datapoint], level: float, direction: Direction) -> Line
         return line._replace(state="reached", left=0.0)
     if len(recent) < MIN_DATAPOINTS:
         return line
-    thinned = taken_together(recent)
     slopes = sorted(
         [
             (later - earlier) / (end - begin)
@@ -147,12 +146,13 @@ def taken_together(points: Sequence[Datapoint]) -> list[tuple[float, float]]:
     return found
 
 
-def since_cleaned(points: Sequence[Datapoint], sign: float) -> Sequence[Datapoint]:
-    """Return the datapoints after the last clean-up; ``sign`` is 1 if the metric rises to the level, else -1."""
-    size = -(-len(points) // MAX_POINTS)
-    values = [sign * value for _, value in taken_together(points)]
-    if len(values) < 2:
-        return points
+def since_cleaned(points: Sequence[Datapoint], sign: float) -> tuple[Sequence[Datapoint], list[tuple[float, float]]]:
+    """Return the datapoints after the last clean-up, and the same taken together.
+
+    ``sign`` is 1 if the metric rises to the level, else -1.
+    """
+    size, thinned = -(-len(points) // MAX_POINTS), taken_together(points)
+    values = [sign * value for _, value in thinned]
     fall = FALL * (max(values) - min(values))
     for place in range(len(values) - 1, 0, -1):
         # It may take two points, because the first may lie within the fall.
@@ -161,5 +161,6 @@ def since_cleaned(points: Sequence[Datapoint], sign: float) -> Sequence[Datapoin
             continue
         before = values[max(0, place - BEFORE_FALL) : place - 1] or values[:1]
         if values[place] < min(before) - fall / 2:
-            return points[place * size :]
-    return points
+            recent = points[place * size :]
+            return recent, taken_together(recent)
+    return points, thinned

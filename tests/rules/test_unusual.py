@@ -1,0 +1,450 @@
+"""What is unusual at a time of the day or week: what the band learns and forgets, however it is fed."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workermon import config, errors, evaluate, models, testing, views
+from workermon.config import export
+from workermon.models import Count, Datapoint, Rule, RuleState
+from workermon.notify import channels
+from workermon.rules import Facts, Horizon, band, unusual
+from workermon.views import backtest, rule_cases
+
+MINUTE, HOUR, DAY, WEEK = 60, 3600, 86_400, 7 * 86_400
+#: A whole number of weeks.
+T0 = 2_811 * WEEK
+PARSER = config.Parser(channel_types=channels.CHANNEL_TYPES)
+
+FILE = """
+[[rules]]
+name = "odd"
+metric = "cpu_utilization"
+unusual = { beyond = 4, season = "week", side = "above" }
+severity = "warning"
+breach = "2 of 3"
+clear = 3
+"""
+
+
+def rule(**keys: Any) -> Rule:
+    """Return a rule beyond 4 spreads of the day, unless told otherwise."""
+    return unusual.KIND.rule(**{"name": "odd", "metric": "cpu_utilization", "beyond": 4.0, **keys})
+
+
+def trace(value: Callable[[float], float], days: float, *, noise: float = 1.0, period: int = 300) -> list[Datapoint]:
+    """Return a metric as a function of hours, with noise."""
+    chance = random.Random(3)
+    times = range(0, int(days * DAY), period)
+    return [Datapoint(T0 + at, value(at / HOUR) + chance.gauss(0, noise)) for at in times]
+
+
+def judge(
+    used: Rule, state: RuleState, points: Sequence[Datapoint], horizon: int, *, period: int, **known: Any
+) -> tuple[RuleState, tuple[models.Transition, ...]]:
+    """Fold datapoints up to the slot at ``horizon``; ``known`` are further facts."""
+    series = {used.metric or "": models.Series(period, tuple(points))}
+    facts = Facts(series=series, condition=models.Condition(running_since=T0), unit_of=lambda _: "percent", **known)
+    return unusual.KIND.judge(used, state, facts, Horizon.until(horizon, period))
+
+
+def hours(used: Rule, points: Sequence[Datapoint], period: int = 300) -> list[tuple[float, str | None]]:
+    """Return at which hours it fired and resolved."""
+    _, transitions = judge(used, RuleState(), points, points[-1].at, period=period)
+    return [((one.at - T0) / HOUR, one.after) for one in transitions]
+
+
+def daily(hour: float) -> float:
+    """Return a load that is high by day and low by night."""
+    return 60.0 if 8 <= hour % 24 < 20 else 20.0
+
+
+# --- what it says --------------------------------------------------------------------------------------------------
+
+
+def test_a_load_of_the_day_is_unusual_by_night() -> None:
+    """60 % is usual at noon and an alert at three in the night, for as long as it lasts."""
+    points = trace(lambda hour: 60.0 if 123 <= hour < 124 else daily(hour), 7)
+    found = hours(rule(), points)
+    assert [after for _, after in found] == ["critical", None]
+    assert [at for at, _ in found] == pytest.approx([123, 124], abs=0.25)
+
+
+def test_a_quiet_night_at_noon_is_unusual_too_and_each_side_can_be_left_out() -> None:
+    """A load of 20 % at noon lies below; a rule about values above leaves it alone."""
+    points = trace(lambda hour: 20.0 if 132 <= hour < 133 else daily(hour), 7)
+    assert [after for _, after in hours(rule(), points)] == ["critical", None]
+    assert [after for _, after in hours(rule(side="below"), points)] == ["critical", None]
+    assert hours(rule(side="above"), points) == []
+
+
+def test_two_days_are_learned_before_it_says_anything() -> None:
+    """On the second day nothing is known for sure; from the third on the same value is an alert."""
+    for day, fires in ((1, False), (2, True)):
+        begin = day * 24 + 3
+        points = trace(lambda hour, begin=begin: 90.0 if begin <= hour < begin + 1 else daily(hour), 4)  # type: ignore[misc]
+        assert bool(hours(rule(), points)) is fires
+
+
+def test_an_hour_of_the_week_has_its_own_band_once_it_is_known() -> None:
+    """A weekly job is unusual the first times, by the band of the day, and usual once two weeks have had it."""
+    points = trace(lambda hour: 90.0 if hour % 168 >= 165 else 20.0, 35)
+    fired = [at for at, after in hours(rule(season="week", beyond=6.0), points) if after]
+    assert [int(at // 168) for at in fired] == [0, 1]
+    assert {int(at // 168) for at, after in hours(rule(beyond=6.0), points) if after} == {0, 1, 2, 3, 4}
+
+
+def test_an_anomaly_teaches_nothing_at_once() -> None:
+    """A whole odd day leaves the band as it was: the next odd day fires as well."""
+    points = trace(lambda hour: 90.0 if 120 <= hour < 144 or 150 <= hour < 152 else daily(hour), 8)
+    fired = [at for at, after in hours(rule(), points) if after]
+    assert any(120 <= at < 121 for at in fired)
+    assert any(150 <= at < 151 for at in fired)
+    assert all(120 <= at < 152 for at in fired)
+
+
+def test_a_new_normal_is_learned_within_days() -> None:
+    """A load that stays higher stops being unusual after three of its days."""
+    points = trace(lambda hour: daily(hour) + (30 if hour >= 168 else 0), 14)
+    found = hours(rule(), points)
+    assert found[0][0] == pytest.approx(168, abs=0.1)
+    assert found[-1][1] is None
+    assert found[-1][0] < 168 + 3.2 * 24
+
+
+def test_a_job_at_the_same_time_each_day_is_usual() -> None:
+    """A short peak each day at four belongs to that time; the same peak at nine does not."""
+    points = trace(lambda hour: 95.0 if 4.2 <= hour % 24 < 4.3 or 153.2 <= hour < 153.3 else 10.0, 8, noise=0.3)
+    fired = [at for at, after in hours(rule(), points) if after]
+    assert [at for at in fired if at > 48] == pytest.approx([153.25], abs=0.1)
+
+
+def test_a_constant_metric_divides_by_no_zero() -> None:
+    """Of a metric that never moves a change is unusual, a hundredth of it is not."""
+    points = [Datapoint(T0 + 300 * place, 50.0) for place in range(4 * 288)]
+    assert hours(rule(), [*points[:-2], *(one._replace(value=50.5) for one in points[-2:])]) == []
+    assert len(hours(rule(), [*points[:-2], *(one._replace(value=60.0) for one in points[-2:])])) == 1
+    zeros = [one._replace(value=0.0) for one in points]
+    assert len(hours(rule(), [*zeros[:-1], zeros[-1]._replace(value=1.0)])) == 1
+
+
+def test_the_state_is_bounded() -> None:
+    """However long it learns, the band of a day takes no more than 1.3 kB, that of a week no more than 6 kB."""
+    chance = random.Random(1)
+    points = [Datapoint(T0 + 900 * place, chance.lognormvariate(3, 2)) for place in range(35 * 96)]
+    for season, most in (("day", 1_300), ("week", 6_000)):
+        state, _ = judge(rule(season=season), RuleState(), points, points[-1].at, period=900)
+        assert len(state.band or "") < most
+        half, _ = judge(rule(season=season), RuleState(), points[: 21 * 96], points[21 * 96 - 1].at, period=900)
+        assert len(state.band or "") < 1.1 * len(half.band or "")
+
+
+def test_a_band_survives_a_pause_and_a_stop() -> None:
+    """What was learned is kept when monitoring is paused: the alert closes, the band stays."""
+    points = trace(daily, 4)
+    state, _ = judge(rule(), RuleState(), points, points[-1].at, period=300)
+    paused = RuleState(start=T0 + 4 * DAY + HOUR, band=state.band)
+    later = trace(lambda hour: 95.0 if hour >= 99 else daily(hour), 4.2)[4 * 288 :]
+    _, found = judge(rule(), paused, later, later[-1].at, period=300)
+    assert [(one.at - T0) / HOUR for one in found] == [99]
+
+
+def test_another_metric_or_season_begins_anew() -> None:
+    """The band of another metric, season or length of an hour, or a text that cannot be read, is not used."""
+    learned = band.Band("day", HOUR, "a")
+    learned.learn(T0, [1.0, 2.0, 3.0], 3)
+    text = learned.text()
+    assert band.Band.read(text, "day", HOUR, "a").datapoints == 3
+    for season, width, metric in (("week", HOUR, "a"), ("day", 2 * HOUR, "a"), ("day", HOUR, "b")):
+        assert band.Band.read(text, season, width, metric).until is None  # type: ignore[arg-type]
+    for unreadable in (None, "", "!", text[:20], "AAAA"):
+        assert band.Band.read(unreadable, "day", HOUR, "a").until is None
+
+
+# --- however it is fed -------------------------------------------------------------------------------------------
+
+Turn = tuple[int, str | None]
+
+
+class PlainBand:
+    """Keeps every datapoint, and computes what is usual from the definition each time it is asked."""
+
+    def __init__(self, points: Sequence[Datapoint], period: int, late: int) -> None:
+        self.width = {300: HOUR, 900: HOUR, 1800: 2 * HOUR}[period]
+        self.hours: dict[int, list[float]] = {}
+        for at, value in points:
+            self.hours.setdefault(at // self.width, []).append(value)
+        self.expected, self.late = self.width // period, late
+        self.parts = {
+            hour: [band._rounded(one) for one in (max(values), statistics.median(values), min(values))]
+            for hour, values in self.hours.items()
+        }
+
+    def learned_by(self, hour: int, at: int) -> bool:
+        """Tell whether an hour counts by a slot."""
+        return len(self.hours[hour]) >= 0.25 * self.expected and (hour + 1) * self.width + self.late <= at
+
+    def last(self, hour: int, known: Sequence[int], most: int, season: int) -> list[int]:
+        """Return the last occurrences of a time among hours that are known."""
+        return [one for one in known if (hour - one) * self.width % season == 0][-most:]
+
+    def part(self, place: int, hours: Sequence[int]) -> float:
+        """Return the median of the highest (0), the middle (1) or the lowest (2) of hours."""
+        return statistics.median(self.parts[one][place] for one in hours)
+
+    def spread(self, known: Sequence[int], place: int) -> float:
+        """Return the spread that all hours of the day have in common, above (0) or below (2)."""
+        sign = 1 if place == 0 else -1
+        within, days = [], []
+        for time in range(DAY // self.width):
+            own = self.last(time, known, 5, DAY)
+            within += [sign * (self.parts[one][place] - self.parts[one][1]) for one in own]
+            days += [sign * (self.parts[one][place] - self.part(1, own)) for one in own]
+        within.sort()
+        days.sort()
+        usual = max(within[min(len(within) - 1, int(0.95 * len(within)))], days[int(0.75 * len(days))]) / 3
+        of_noise = statistics.NormalDist().inv_cdf(0.5 ** (1 / self.expected))
+        return band._rounded(max(usual, statistics.median(within) / of_noise))
+
+    def distance(self, at: int, value: float, season: str) -> float:
+        """Return how many spreads a value lies from what is usual, 0 if nothing is known."""
+        known = sorted(hour for hour in self.hours if self.learned_by(hour, at))
+        hour = at // self.width
+        own = self.last(hour, known, 3, WEEK) if season == "week" else []
+        own = own if len(own) >= 2 else self.last(hour, known, 5, DAY)
+        if len(own) < 2:
+            return 0.0
+        by_then = [one for one in known if one <= own[-1]]  # what was known when this hour was learned last
+        centre = self.part(1, own)
+        place = 0 if value >= centre else 2
+        beside = max(abs(self.part(place, own) - centre), 0.02 * abs(centre), 1e-9) / 3
+        apart = abs(self.parts[own[0]][1] - self.parts[own[1]][1]) / 2 if len(own) == 2 else 0.0
+        return max(-1e6, min(1e6, (value - centre) / max(beside, self.spread(by_then, place), apart)))
+
+
+def plain(used: Rule, points: dict[int, Datapoint], last: int, period: int, lateness: int) -> list[Turn]:
+    """Evaluate a whole series by a plain loop that shares nothing with the fold."""
+    asked = unusual.KIND.options(used)
+    lookback = 2 * max(asked.breach.n, asked.recover.n)
+    usual = PlainBand([points[slot] for slot in sorted(points)], period, lateness + (lookback + 1) * period)
+    clear = asked.beyond if asked.clear is None else asked.clear
+    distances = {
+        slot: usual.distance(slot * period, point.value, asked.season) for slot, point in sorted(points.items())
+    }
+    compared = {
+        slot: abs(one) if asked.side == "both" else one if asked.side == "above" else -one
+        for slot, one in distances.items()
+    }
+    turns: list[Turn] = []
+    firing = False
+    for slot in range(min(points, default=0), last + 1):
+        if slot not in points and asked.missing == "keep":
+            continue
+
+        def counted(n: int, slot: int = slot) -> list[float | None]:
+            seen = [
+                compared.get(slot - back)
+                for back in range(2 * n)
+                if slot - back in compared or (asked.missing != "keep" and (slot - back) * period >= T0)
+            ]
+            return seen[:n]
+
+        bad = sum(asked.missing == "breach" if one is None else one > asked.beyond for one in counted(asked.breach.n))
+        good = sum(asked.missing != "breach" if one is None else one <= clear for one in counted(asked.recover.n))
+        now = bad >= asked.breach.m or (firing and good < asked.recover.m)
+        if now != firing:
+            turns.append((points[slot].at if slot in points else slot * period, "critical" if now else None))
+            firing = now
+    return turns
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> Rule:
+    """Draw a rule of any shape that the configuration takes."""
+
+    def count() -> Count:
+        n = draw(st.integers(1, 3))
+        return Count(m=draw(st.integers(1, n)), n=n)
+
+    return rule(
+        season=draw(st.sampled_from(["day", "week"])),
+        side=draw(st.sampled_from(["above", "below", "both"])),
+        clear=draw(st.sampled_from([None, 2.0])),
+        breach=count(),
+        recover=count(),
+        missing=draw(st.sampled_from(["breach", "ok", "keep"])),
+    )
+
+
+VALUES = st.sampled_from([None, 10.0, 10.0, 10.0, 10.5, 11.0, 12.0, 30.0, 2.0])
+
+
+@given(rules(), st.sampled_from([900, 1800]), st.data())
+@settings(max_examples=12, deadline=None)
+def test_late_lost_and_grouped(used: Rule, period: int, data: st.DataObject) -> None:
+    """Wake-ups lost or grouped, datapoints late or revised: the state is that of one call, the turns a plain loop's."""
+    chance = data.draw(st.randoms(use_true_random=False))
+    pattern = data.draw(st.lists(VALUES, min_size=8, max_size=30))
+    days = data.draw(st.sampled_from([4, 15]) if period == 1800 else st.just(3))
+    number = days * DAY // period
+    values = [pattern[(place * 7) % len(pattern)] if chance.random() < 0.4 else 10.0 for place in range(number)]
+    lateness = data.draw(st.sampled_from([900, 3600, 7200]))
+    reach = lateness // period
+    arrivals: list[list[tuple[int, float]]] = [[] for _ in range(number + reach)]
+    for slot, value in enumerate(values):
+        if value is not None:
+            arrivals[slot + (chance.randint(0, reach) if chance.random() < 0.2 else 0)].append((slot, value))
+            if chance.random() < 0.02:
+                arrivals[slot + reach].append((slot, chance.choice([10.0, 40.0])))
+    known: dict[int, Datapoint] = {}
+    state, recorded, pending = RuleState(), list[models.Transition](), list[int]()
+    for now, came in enumerate(arrivals):
+        for slot, value in came:
+            known[slot] = Datapoint(T0 + period * slot, value)
+            pending.append(known[slot].at)
+        if now < len(arrivals) - 1 and chance.random() < 0.6:
+            continue
+        changed_from, pending = min(pending, default=None), []
+        asked = T0 + period * min(now, number - 1)
+        facts = Facts(changed_from=changed_from, lateness=lateness)
+        need = unusual.KIND.needed_from(used, state, Horizon.until(asked, period), facts)
+        points = [known[slot] for slot in sorted(known) if need is None or known[slot].at >= need]
+        state, found = judge(used, state, points, asked, period=period, changed_from=changed_from, lateness=lateness)
+        recorded += found
+    final = [known[slot] for slot in sorted(known)]
+    last = T0 // period + number - 1
+    once, transitions = judge(used, RuleState(), final, last * period, period=period, lateness=lateness)
+    assert state == once
+    turns = plain(used, {point.at // period: point for point in final}, last, period, lateness)
+    assert [(one.at, one.after) for one in transitions] == turns
+    standing: list[Turn] = []
+    for one in recorded:
+        if one.correction and (one.at, one.before) in standing:
+            standing.remove((one.at, one.before))
+        else:
+            standing.append((one.at, one.after))
+    assert sorted(standing, key=lambda turn: turn[0]) == turns
+
+
+def test_a_backtest_equals_a_plain_loop() -> None:
+    """A replay of a fortnight with odd hours gives the episodes of the plain loop, with their peaks."""
+    points = trace(lambda hour: 95.0 if 100 <= hour < 102 or 250 <= hour < 250.5 else daily(hour), 12, period=900)
+    used = rule(breach=Count(m=2, n=2))
+    by_slot = {point.at // 900: point for point in points}
+    turns = plain(used, by_slot, points[-1].at // 900, 900, models.LATENESS)
+    episodes = backtest.episodes(used, [models.Series(900, tuple(points))], unit="percent")
+    assert len(episodes) >= 2
+    assert [at for one in episodes for at in (one.begin, one.end) if at is not None] == [at for at, _ in turns]
+    assert all((one.peak or 0) > 90 for one in episodes)
+
+
+# --- the file ------------------------------------------------------------------------------------------------------
+
+
+def configuration(text: str = FILE) -> models.Configuration:
+    """Return what a file puts in force."""
+    return config.to_configuration(PARSER.parse(text, "f.toml"), config.DEFAULT)
+
+
+def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
+    """The parser reads its keys, JSON keeps them, and an exported file makes the same rule."""
+    made = configuration()
+    [used] = made.rules
+    assert (used.kind, used.severity) == ("unusual", "warning")
+    assert unusual.KIND.options(used) == unusual.Options(
+        beyond=4, season="week", side="above", breach=Count(m=2, n=3), clear=3
+    )
+    assert models.Configuration.model_validate_json(made.model_dump_json()).rules == made.rules
+    assert configuration(export.text(made, ())).rules == made.rules
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("beyond", "beyund", "line 5, column 13: rules[0].unusual.beyund: is not a known key; did you mean beyond?"),
+        ("beyond = 4", "beyond = 0", "line 5, column 13: rules[0].unusual.beyond: should be greater than 0"),
+        ('"week"', '"weak"', "line 5, column 25: rules[0].unusual.season: 'weak' is none of day, week"),
+        ('"above"', '"up"', "line 5, column 42: rules[0].unusual.side: 'up' is none of above, below, both"),
+        ("clear = 3", "clear = 5", "line 8, column 1: rules[0].clear: 5 is more than beyond, 4"),
+        ("clear", "above", "rules[0].above: is not for unusual = …; remove it"),
+        ("unusual", "unusal", "line 5, column 1: rules[0].unusal: is not a known key; did you mean unusual?"),
+        ("cpu_utilization", "cpu_utilisation", "did you mean cpu_utilization?"),
+        ('"2 of 3"', '"3 of 2"', "rules[0].breach: asks for 3 of 2 slots"),
+    ],
+)
+def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:
+    """A mistake has its line and column, what is wrong and the nearest right word."""
+    with pytest.raises(errors.InvalidInput) as refused:
+        configuration(FILE.replace(old, new, 1))
+    assert says in str(refused.value)
+
+
+def test_its_cases_are_tried() -> None:
+    """A case of the file learns from its own values: three days of hours, and an odd one."""
+    values = ", ".join(["20", "21", "20", "22"] * 18 + ["20", "90"])
+    case = f'\n[[rules.cases]]\nname = "odd"\nperiod = 3600\nvalues = [{values}]\n'
+    text = FILE.replace("2 of 3", "1 of 1") + case + 'turns = [{ at = 74, to = "warning" }]\n'
+    assert rule_cases.test(PARSER.parse(text, "f.toml"), configuration(text)).passed
+
+
+# --- through the monitor -----------------------------------------------------------------------------------------
+
+
+def test_it_is_evaluated_notified_and_explained() -> None:
+    """Days through the monitor: silent while it learns and why says how much; then an odd hour notifies and ends."""
+    text = FILE.replace('season = "week", side = "above"', 'season = "day"') + '\n[collect]\nretention = "7d"\n'
+    monitor = testing.Monitor(configuration(text), T0)
+    worker = models.Worker(
+        id="i-0abc0123456789def", name="render-07", region="us-east-1", added_at=T0, incarnation="x", interval=300
+    )
+    monitor.ec2.put(models.Instance(id=worker.id, region="us-east-1", status="running"))
+    monitor.workers.add([worker])
+    monitor.schedule.put([worker], T0)
+    odd = range(3 * 288, 3 * 288 + 12)
+    values = [90.0 if place in odd else 20.0 + place % 3 for place in range(3 * 288 + 30)]
+    monitor.cloudwatch.put(worker.id, "CPUUtilization", [(T0 + 300 * n, value) for n, value in enumerate(values)])
+
+    def explained() -> dict[str, Any]:
+        (record,) = monitor.workers.get([worker.id]).values()
+        [shown] = monitor.get(views.Explanation).why(record, "cpu_utilization").to_json()["rules"]
+        found: dict[str, Any] = shown
+        return found
+
+    shown: list[dict[str, Any]] = []
+    for step in range(3 * 288 + 36):
+        monitor.clock.advance(300)
+        if step % 7 and step < 3 * 288 - 12:
+            continue
+        monitor.collect()
+        monitor.get(evaluate.Evaluation).evaluate([worker.id])
+        monitor.deliver()
+        shown.append(explained())
+    fired, resolved = [one for one in monitor.received if one.rule == "odd"]
+    assert (fired.kind, fired.status, fired.severity, fired.value) == ("unusual", "firing", "warning", 90)
+    assert fired.summary.startswith("render-07: cpu_utilization 90 %, usual at this time of the day: ")
+    assert (resolved.status, resolved.value) == ("resolved", 21)
+    learning = shown[30]
+    assert learning["now"].startswith("learning: 0 of 2 days are known of this time of day (datapoints since ")
+    firing = next(one for one in shown if one["state"] == "warning")
+    assert (firing["breaching"], firing["of"]) == (2, 3)
+    at = firing["usual"][-1]
+    assert at["centre"] == 21
+    assert at["low"] < 20
+    assert 22 < at["high"] < 30
+    assert (at["occurrences"], at["by"], at["value"]) == (3, "day", 90)
+    assert firing["learned"] > 800
+    assert 0 < firing["bytes"] < 1300
+
+
+def test_nothing_is_said_of_what_is_not_a_number() -> None:
+    """A value that is not finite is absent, and teaches nothing."""
+    points = [one._replace(value=math.nan) if place % 5 == 0 else one for place, one in enumerate(trace(daily, 4))]
+    assert hours(rule(), points) == []

@@ -1,0 +1,481 @@
+"""The kind ``unusual``: a metric lies outside what it usually is at the same time of the day or week.
+
+The distance of each datapoint from what is usual then, in spreads, is compared as any threshold is. What is usual is
+learned hour by hour, once no late datapoint can change an hour any more; so learning is never revised, and what is
+said of a time does not depend on when it is evaluated.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from workermon import models
+from workermon.models import fields
+from workermon.rules import band, kind, parsing, section, slots, wording
+from workermon.rules.horizon import Horizon
+
+Side = Literal["above", "below", "both"]
+
+#: Datapoints of the window that ``why`` lists.
+_SHOWN = 12
+
+Distance = Annotated[fields.Number, Field(gt=0, le=1000)]
+
+
+class UnusualKeys(fields.Section):
+    """``unusual = { beyond = 4, season = "week" }``."""
+
+    beyond: Distance
+    season: band.Season = "day"
+    side: Side = "both"
+
+
+class UnusualSection(section.RuleSection):
+    """The keys of a rule about unusual values; ``clear`` is in spreads, as ``beyond`` is."""
+
+    unusual: UnusualKeys
+    severity: models.Severity = "critical"
+    breach: parsing.Count = models.Count(m=1, n=1)
+    clear: Distance | None = None
+    recover: parsing.Count = models.Count(m=2, n=2)
+    missing: Literal["breach", "ok", "keep"] = "keep"
+    flapping: parsing.Flapping | None = None
+    cases: tuple[section.CaseSection, ...] = ()
+
+
+class Options(models.Frozen):
+    """It fires if M of N slots lie more than ``beyond`` spreads from what is usual, on a side."""
+
+    beyond: float
+    season: band.Season = "day"
+    side: Side = "both"
+    breach: models.Count = models.Count(m=1, n=1)
+    clear: float | None = None
+    recover: models.Count = models.Count(m=2, n=2)
+    missing: Literal["breach", "ok", "keep"] = "keep"
+
+    def compared(self, distance: float) -> float:
+        """Return a distance as the threshold compares it: what lies on the other side is not unusual."""
+        if self.side == "both":
+            return abs(distance)
+        return distance if self.side == "above" else -distance
+
+
+class UsualDetails(models.Frozen):
+    """What is usual at a time, in the unit of the metric; ``low`` and ``high`` are where the rule's distance lies.
+
+    ``by`` says whether it was learned of the hour of the day or of the week, of so many ``occurrences``.
+    """
+
+    at: str
+    value: float | None
+    centre: float
+    spread_above: float
+    spread_below: float
+    low: float | None
+    high: float | None
+    occurrences: int
+    by: band.Season
+    distance: float | None
+
+
+class Details(models.Frozen):
+    """What the rule looked at; durations in seconds, times in RFC 3339. ``learned`` counts datapoints."""
+
+    period: int
+    delay: int
+    asked: str | None
+    horizon: str | None
+    learned: int = 0
+    learned_since: str | None = None
+    learned_until: str | None = None
+    bytes: int = 0
+    usual: tuple[UsualDetails, ...] = ()
+    missing: tuple[str, ...] = ()
+    breaching: int = 0
+    of: int = 0
+
+
+class _Judged(NamedTuple):
+    """The values that the fold compares, and of each its datapoint and what is usual then (``None``: not known)."""
+
+    points: list[models.Datapoint]
+    by_time: dict[int, tuple[models.Datapoint, band.Usual | None]]
+
+    def add(self, options: Options, point: models.Datapoint, usual: band.Usual | None) -> None:
+        """Add a datapoint. Nothing is unusual of a time of which too little is known."""
+        self.by_time[point.at] = point, usual
+        distance = 0.0 if usual is None else options.compared(usual.distance(point.value))
+        self.points.append(models.Datapoint(point.at, distance))
+
+
+class Unusual(kind.Kind[Options]):
+    """A metric lies outside what it usually is at the same time of the day or week."""
+
+    name = "unusual"
+    section_type = UnusualSection
+    options_type = Options
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limits: kind.ByRule[slots.Limits] = kind.ByRule(lambda rule: _limits(self.options(rule), rule.severity))
+
+    # --- the config file ---------------------------------------------------------------------------------------------
+
+    def claims(self, given: Mapping[str, object]) -> bool:
+        """Return whether it asks for what is unusual."""
+        return "unusual" in given
+
+    @property
+    def asked_by(self) -> str:
+        """Return how the file asks for it."""
+        return "unusual = …"
+
+    def parse(self, given: UnusualSection) -> tuple[Options, models.Severity]:
+        """Return distance, season and side."""
+        if given.clear is not None and given.clear > given.unusual.beyond:
+            why = f"{given.clear:g} is more than beyond, {given.unusual.beyond:g}, so the alert would flap"
+            raise section.Mistake("clear", why, f"choose {given.unusual.beyond:g} or less")
+        return Options(
+            **given.unusual.model_dump(),
+            breach=given.breach,
+            clear=given.clear,
+            recover=given.recover,
+            missing=given.missing,
+        ), given.severity
+
+    def export(self, rule: models.Rule) -> dict[str, object]:
+        """Return the keys of a rule."""
+        options = self.options(rule)
+        unusual = {"beyond": options.beyond, "season": options.season, "side": options.side}
+        clear = {} if options.clear is None else {"clear": options.clear}
+        return {
+            "unusual": unusual,
+            "severity": rule.severity,
+            **clear,
+            "breach": str(options.breach),
+            "recover": str(options.recover),
+            "missing": options.missing,
+        }
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
+
+    def needed_from(
+        self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
+    ) -> int | None:
+        """Return from what time on the fold needs datapoints, or learning does where an hour is due."""
+        needed = slots.needed_from(rule_state, self._limits(rule), _walk(rule, facts, horizon))
+        learned = self._band(rule, rule_state, horizon.period)
+        if learned.until is None:
+            return 0  # all that the ledger has
+        late = _late(self._limits(rule), _walk(rule, facts, horizon))
+        if band.due(learned.until, learned.width, late) > (horizon.asked or 0):
+            return needed
+        begin = rule_state.start if needed is None else needed
+        return learned.until if begin is None else min(begin, learned.until)
+
+    def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
+        """Return a state whose fold goes on at the present."""
+        return slots.as_of(rule_state, now)
+
+    def judge(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
+    ) -> kind.Judgement:
+        """Compare each slot after the cursor with what was usual by then, and learn the hours that are over."""
+        if horizon is None or horizon.newest is None:
+            return rule_state, ()
+        limits, walk = self._limits(rule), _walk(rule, facts, horizon)
+        learned = self._band(rule, rule_state, horizon.period)
+        needed = slots.needed_from(rule_state, limits, walk)
+        begin = needed if needed is not None else rule_state.start or 0
+        before = learned.until
+        judged = self._judged(rule, learned, facts, _Span(begin, rule_state.cursor, walk))
+        state, transitions = slots.judge(rule, limits, rule_state, dataclasses.replace(walk, points=judged.points))
+        if learned.until != before:
+            state = state.model_copy(update={"band": learned.text()})
+        elif state is not rule_state:
+            state = state.model_copy(update={"band": rule_state.band})
+        return state, tuple(self._told(rule, each, judged, walk.unit) for each in transitions)
+
+    def _band(self, rule: models.Rule, rule_state: models.RuleState, period: int) -> band.Band:
+        """Return what was learned; if a clock was ahead then, it learns on at the cursor."""
+        width = band.width_of(period)
+        learned = band.Band.read(rule_state.band, self.options(rule).season, width, rule.metric or "")
+        if learned.until is not None and rule_state.cursor is not None and learned.until > rule_state.cursor + width:
+            learned.until = rule_state.cursor // width * width
+        return learned
+
+    def _judged(self, rule: models.Rule, learned: band.Band, facts: kind.Facts, span: _Span) -> _Judged:
+        """Return the distances of the slots of a span, and have the band learn what is over by each of them."""
+        options, walk = self.options(rule), span.walk
+        points = [point for point in facts.points(rule.metric) if math.isfinite(point.value)]
+        times = [point.at for point in points]
+        judged = _Judged([], {})
+        last = walk.horizon // walk.period
+        if points:
+            last = max(last, points[-1].at // walk.period)
+        learning = _Learning(learned, points, times, _late(self._limits(rule), walk), walk.period)
+        for point in points[bisect.bisect_left(times, span.begin) :]:
+            learning.until(point.at // walk.period * walk.period)
+            judged.add(options, point, learned.usual(point.at))
+        learning.until(max(last * walk.period, span.cursor or 0))
+        return judged
+
+    def _told(self, rule: models.Rule, transition: models.Transition, judged: _Judged, unit: str) -> models.Transition:
+        """Return a transition in the unit of the metric, with what was usual then."""
+        options = self.options(rule)
+        times = [point.at for point in transition.points]
+        at = times[-1] if transition.withdrawn and times else transition.at
+        point, usual = judged.by_time.get(at, (None, None))
+        update: dict[str, object] = {
+            "value": None if point is None else point.value,
+            "points": tuple(judged.by_time[at][0] for at in times if at in judged.by_time),
+            "threshold": None if usual is None else _edge(options, usual, point and point.value),
+        }
+        if transition.present is not None:
+            present, _ = judged.by_time.get(transition.present.at, (None, None))
+            update["present"] = present
+        if point is None:
+            update["reason"] = f"{transition.count} values unusual, an absent one counts (missing = {options.missing})"
+        elif usual is not None:
+            late = "; a datapoint came late or was revised" if transition.correction else ""
+            update["reason"] = f"{_compared(options, point.value, usual, unit)}{late}"
+        return transition.model_copy(update=update)
+
+    # --- wording -----------------------------------------------------------------------------------------------------
+
+    def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
+        """Return the value beside what is usual at that time."""
+        subject = self.subject(rule)
+        if transition.value is None:
+            return f"{subject} {transition.after or 'resolved'}: {transition.reason}"
+        count = wording.for_count(transition, "datapoints") if transition.after is not None else ""
+        return f"{subject} {transition.reason}{count}"
+
+    def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
+        """Return why an alert is over if no value decided it."""
+        if transition.withdrawn or (transition.after is None and transition.count is None):
+            return transition.reason or None
+        return transition.cause
+
+    def conditions(self, rule: models.Rule) -> dict[str, object]:
+        """Return distance, season, side and counts."""
+        keys = self.export(rule)
+        return {**{key: keys[key] for key in keys if key != "missing"}, "absent": keys["missing"]}
+
+    def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
+        """Return distance, season, side and counts in words."""
+        options = self.options(rule)
+        clear = () if options.clear is None else (f"clear {options.clear:g} spreads",)
+        side = "above or below" if options.side == "both" else options.side
+        return (
+            f"more than {options.beyond:g} spreads {side} what is usual at the same time of the {options.season}",
+            *clear,
+            f"breach {options.breach}",
+            f"recover {options.recover}",
+            f"missing {options.missing}",
+            f"severity {rule.severity}",
+        )
+
+    def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
+        """Return the span of the slots that decide at the cursor."""
+        if rule_state.cursor is None or rule_state.period is None:
+            return None
+        period = rule_state.period
+        return rule_state.cursor - (self._limits(rule).lookback + 1) * period, rule_state.cursor + period - 1
+
+    def explain(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
+    ) -> kind.Explanation:
+        """Explain what is usual at the cursor, and how far the slots there lie from it."""
+        assert horizon is not None
+        learned = self._band(rule, rule_state, horizon.period)
+        details = Details(
+            period=horizon.period,
+            delay=horizon.delay,
+            asked=wording.time(horizon.asked),
+            horizon=wording.time(horizon.newest),
+            learned=learned.datapoints,
+            learned_since=wording.time(learned.since),
+            learned_until=wording.time(learned.until if learned.since is not None else None),
+            bytes=len(rule_state.band or ""),
+        )
+        if horizon.asked is None:
+            return kind.Explanation("CloudWatch was never asked with success", details)
+        if rule_state.cursor is None or rule_state.period != horizon.period:
+            return kind.Explanation("no slot was evaluated yet", details)
+        options, unit = self.options(rule), facts.unit_of(rule.metric or "")
+        judged = _Judged([], {})
+        for point in facts.points(rule.metric):
+            if math.isfinite(point.value):
+                judged.add(options, point, learned.usual(point.at))
+        walk = dataclasses.replace(_walk(rule, facts, horizon), points=judged.points)
+        view = slots.view(rule, self._limits(rule), rule_state, walk)
+        assert view is not None
+        level = view.levels[0]
+        shown = [judged.by_time[point.at] for point in view.points][-_SHOWN:]
+        details = details.model_copy(
+            update={
+                "usual": tuple(_details(options, point, usual) for point, usual in shown if usual is not None),
+                "missing": tuple(models.rfc3339(at) for at in view.absent),
+                "breaching": level.breaching,
+                "of": view.counted,
+            }
+        )
+        at = rule_state.cursor
+        present = learned.usual(at)
+        lines = tuple(_lines(learned, shown, unit, (at, present)))
+        if present is None:
+            since = "nothing yet" if learned.since is None else f"datapoints since {models.rfc3339(learned.since)}"
+            now = (
+                f"learning: {learned.occurrences(at)} of {band.MIN_OCCURRENCES} days are known of this time of day"
+                f" ({since}); silent until then"
+            )
+            return kind.Explanation(now, details, lines)
+        counts = f"{level.breaching} of {view.counted} values more than {options.beyond:g} spreads from what is usual"
+        ends = f"{level.cleared} of {view.recovering} values are usual again, {options.recover} end it"
+        now = ends if level.latched else f"{counts}, {options.breach} make it {rule.severity}"
+        return kind.Explanation(now, details, lines)
+
+    # --- backtest ----------------------------------------------------------------------------------------------------
+
+    def peak(self, rule: models.Rule, values: list[float]) -> float | None:
+        """Return the highest value, or the lowest where only low ones are unusual."""
+        return (min if self.options(rule).side == "below" else max)(values, default=None)
+
+
+class _Span(NamedTuple):
+    """What is to be evaluated: from ``begin`` on, after the state's ``cursor``; the walk has no values yet."""
+
+    begin: int
+    cursor: int | None
+    walk: slots.Walk
+
+
+@dataclasses.dataclass(slots=True)
+class _Learning:
+    """Has a band learn hours of datapoints in order of time, each once it can no longer change."""
+
+    band: band.Band
+    points: Sequence[models.Datapoint]
+    times: Sequence[int]
+    late: int
+    period: int
+
+    def until(self, at: int) -> None:
+        """Learn every hour that is over by a slot."""
+        learned = self.band
+        if learned.until is None:
+            if not self.times:
+                return
+            learned.until = self.times[0] // learned.width * learned.width
+        while band.due(learned.until, learned.width, self.late) <= at:
+            begin = bisect.bisect_left(self.times, learned.until)
+            if begin == len(self.times):
+                # Nothing more is known: hours without datapoints teach nothing.
+                learned.skip((at - self.late) // learned.width * learned.width)
+                return
+            end = bisect.bisect_left(self.times, learned.until + learned.width)
+            if begin == end:
+                ahead = self.times[begin] // learned.width * learned.width
+                learned.skip(min(ahead, (at - self.late) // learned.width * learned.width))
+                continue
+            values = [point.value for point in self.points[begin:end]]
+            learned.learn(learned.until, values, learned.width / self.period)
+
+
+def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
+    running_since = facts.condition.running_since
+    return slots.Walk(
+        metric=rule.metric,
+        points=(),
+        period=horizon.period,
+        horizon=horizon.newest or 0,
+        expected_from=math.ceil((horizon.asked or 0.0) if running_since is None else running_since),
+        changed_from=facts.changed_from,
+        lateness=facts.lateness,
+        unit=facts.unit_of(rule.metric or ""),
+    )
+
+
+def _late(limits: slots.Limits, walk: slots.Walk) -> int:
+    """Return the seconds after an hour in which the fold may still compare its slots, and learning must wait."""
+    return walk.lateness + (limits.lookback + 1) * walk.period
+
+
+def _limits(options: Options, severity: models.Severity) -> slots.Limits:
+    clear = options.beyond if options.clear is None else options.clear
+    level = slots.Level(severity, slots.BITS[severity], options.beyond, clear)
+    breach, recover = options.breach, options.recover
+    return slots.Limits((level,), True, breach.m, breach.n, recover.m, recover.n, options.missing)
+
+
+def _edge(options: Options, usual: band.Usual, value: float | None) -> float:
+    """Return the edge of the band that a value is compared with: of its side, or of the only one."""
+    low = options.side == "below" or (options.side == "both" and value is not None and value < usual.centre)
+    return usual.centre - options.beyond * usual.below if low else usual.centre + options.beyond * usual.above
+
+
+def _compared(options: Options, value: float, usual: band.Usual, unit: str) -> str:
+    """Say how a value lies beside what is usual, such as "97 %, usual at this time of the day: 20 % to 60 %"."""
+    low, high = _edges(options, usual)
+    texts = [wording.quantity(edge, unit) for edge in (low, high) if edge is not None]
+    edges = " to ".join(texts) if len(texts) == 2 else f"{'at most' if low is None else 'at least'} {texts[0]}"
+    return f"{wording.quantity(value, unit)}, usual at this time of the {usual.by}: {edges}"
+
+
+def _edges(options: Options, usual: band.Usual) -> tuple[float | None, float | None]:
+    return (
+        None if options.side == "above" else usual.centre - options.beyond * usual.below,
+        None if options.side == "below" else usual.centre + options.beyond * usual.above,
+    )
+
+
+def _details(options: Options, point: models.Datapoint, usual: band.Usual) -> UsualDetails:
+    low, high = _edges(options, usual)
+    return UsualDetails(
+        at=models.rfc3339(point.at),
+        value=point.value,
+        centre=usual.centre,
+        spread_above=usual.above,
+        spread_below=usual.below,
+        low=low,
+        high=high,
+        occurrences=usual.occurrences,
+        by=usual.by,
+        distance=round(usual.distance(point.value), 2),
+    )
+
+
+def _lines(
+    learned: band.Band,
+    shown: Sequence[tuple[models.Datapoint, band.Usual | None]],
+    unit: str,
+    present: tuple[int, band.Usual | None],
+) -> Iterator[tuple[str, str]]:
+    """Yield band, datapoints and how much was learned, for ``why``."""
+    at, usual = present
+    if usual is not None:
+        yield (
+            "usual",
+            f"centre {wording.quantity(usual.centre, unit)}, spread {wording.quantity(usual.above, unit)} above and"
+            f" {wording.quantity(usual.below, unit)} below, of {usual.occurrences} {usual.by}s",
+        )
+    texts = []
+    for point, each in shown:
+        distance = "" if each is None else f" ({each.distance(point.value):+.1f})"
+        texts.append(f"{wording.time_of_day(point.at)} {wording.quantity(point.value, unit)}{distance}")
+    yield "points", "  ".join(texts) or "none"
+    if learned.since is not None and learned.until is not None:
+        span = f"{models.rfc3339(learned.since)} to {models.rfc3339(learned.until)}"
+        yield "learned", f"{learned.datapoints} datapoints, {span}"
+    yield "judged", f"up to {models.rfc3339(at)}"
+
+
+KIND = Unusual()
