@@ -83,7 +83,10 @@ def schema(kinds: rules.Kinds) -> tuple[dict[str, Any], dict[str, Any]]:
     for kind in kinds.values():
         own = kind.section_type.model_json_schema()
         definitions |= own.get("$defs", {})
-        merged["properties"] |= own["properties"]
+        for name, property_ in own["properties"].items():
+            known = merged["properties"].setdefault(name, property_)
+            if known != property_:  # kinds that take the same key in different forms
+                merged["properties"][name] = {"anyOf": [known, property_]}
     return merged, definitions
 
 
