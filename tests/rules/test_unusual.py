@@ -375,7 +375,7 @@ def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
         ('"above"', '"up"', "line 5, column 42: rules[0].unusual.side: 'up' is none of above, below, both"),
         ("clear = 3", "clear = 5", "line 8, column 1: rules[0].clear: 5 is more than beyond, 4"),
         ("clear", "above", "rules[0].above: is not for unusual = …; remove it"),
-        ("unusual", "unusal", "line 5, column 1: rules[0].unusal: is not a known key; did you mean unusual?"),
+        ("unusual", "unusuall", "line 5, column 1: rules[0].unusuall: is not a known key; did you mean unusual?"),
         ("cpu_utilization", "cpu_utilisation", "did you mean cpu_utilization?"),
         ('"2 of 3"', '"3 of 2"', "rules[0].breach: asks for 3 of 2 slots"),
     ],
