@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.faults import pager, rules
+from tests.faults import fork_server, pager, rules
 from tests.support.servers import database
 from tests.support.waiting import eventually
 from workermon import config, failpoints, models, testing
@@ -32,13 +32,23 @@ DATABASES = 15
 class Stage:
     """Processes are started on it, die on it, and are started again.
 
-    ``point`` is where, ``name:times`` for a later time.
+    ``point`` is where, ``name:times`` for a later time. ``forks`` starts the processes; without it, or for a mutant,
+    each is started anew.
     """
 
     def __init__(
-        self, point: str, number: int, server: embedded.Server, folder: Path, mutant: str | None, machines: int = 1
+        self,
+        point: str,
+        number: int,
+        server: embedded.Server,
+        folder: Path,
+        *,
+        mutant: str | None,
+        machines: int = 1,
+        forks: fork_server.ForkServer | None = None,
     ) -> None:
         self.point = point
+        self._forks = forks if mutant is None else None
         self.patience = PATIENCE if mutant is None else MUTANTS_PATIENCE
         self.folder = folder
         self.fleet = simulation.Simulation(time.time, machines, period=1)
@@ -122,9 +132,11 @@ class Stage:
 
     # --- processes -----------------------------------------------------------------------------------------------
 
-    def start(self, *arguments: str, point: str | None = None) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, point: str | None = None) -> subprocess.Popen[bytes] | fork_server.ForkedProcess:
         """Start a monitor (``run``), or a command; ``point`` is where it dies."""
         named = {"WORKERMON_FAILPOINT": point} if point else {}
+        if self._forks is not None:
+            return self._forks.start(arguments, self.env | named, self.log)
         program = [str(HERE / "monitor.py")] if arguments == ("run",) else ["-m", "workermon", *arguments]
         with self.log.open("ab") as out:
             return subprocess.Popen(

@@ -51,7 +51,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     """Give an installation on a server of its own."""
     server = embedded.Server(tmp_path / "valkey", persistent=False)
     server.start()
-    made = Stage("apply", 0, server, tmp_path, None, machines=6)
+    made = Stage("apply", 0, server, tmp_path, mutant=None, machines=6)
     try:
         yield made
     finally:

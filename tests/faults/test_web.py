@@ -33,7 +33,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     """Give an installation on a server of its own."""
     server = embedded.Server(tmp_path / "valkey", persistent=False)
     server.start()
-    made = Stage("web", 0, server, tmp_path, None)
+    made = Stage("web", 0, server, tmp_path, mutant=None)
     try:
         yield made
     finally:

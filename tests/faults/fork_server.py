@@ -1,0 +1,202 @@
+"""A process that has imported everything forks those that tests start: each is a process of its own, a second sooner.
+
+``python fork_server.py`` reads requests from a unix socket whose file descriptor is its only argument. A request is one
+line of JSON with ``arguments``, ``env``, ``log`` and ``cwd``; the answers are ``{"pid": …}`` at once, and lines
+``{"pid": …, "code": …}`` when a process ends, negative if by a signal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+class ForkedProcess:
+    """A process that was forked; what ``subprocess.Popen`` says of one, as far as tests ask."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._ended = threading.Event()
+
+    def ended(self, code: int) -> None:
+        """Note that it ended."""
+        self.returncode = code
+        self._ended.set()
+
+    def poll(self) -> int | None:
+        """Return its exit code; ``None`` while it runs."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; raises ``subprocess.TimeoutExpired``."""
+        if not self._ended.wait(timeout):
+            raise subprocess.TimeoutExpired("a forked process", timeout or 0.0)
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it runs."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+
+class ForkServer:
+    """The server, as tests use it; any thread may."""
+
+    def __init__(self) -> None:
+        own, other = socket.socketpair()
+        self._socket = own
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "fork_server.py"), str(other.fileno())],
+            env={name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "WORKERMON_"))}
+            | {"PYTHONPATH": str(ROOT)},
+            pass_fds=[other.fileno()], cwd=ROOT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        other.close()
+        self._asking = threading.Lock()
+        self._started: dict[int, ForkedProcess] = {}
+        self._answers: queue.SimpleQueue[ForkedProcess] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def start(self, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> ForkedProcess:
+        """Start ``monitor.py`` (``run``) or a command of workermon; its output is added to a file."""
+        request = {"arguments": list(arguments), "env": dict(env), "log": str(log)}
+        with self._asking:
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            return self._answers.get(timeout=60)
+
+    def stop(self) -> None:
+        """End it, and what it started."""
+        for started in self._started.values():
+            started.kill()
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _listen(self) -> None:
+        try:
+            with self._socket.makefile("rb") as answers:
+                for line in answers:
+                    self._note(json.loads(line))
+        except (OSError, ValueError):  # it was stopped
+            return
+
+    def _note(self, answer: dict[str, int]) -> None:
+        if "code" in answer:
+            self._started[answer["pid"]].ended(answer["code"])
+        else:
+            process = self._started[answer["pid"]] = ForkedProcess(answer["pid"])
+            self._answers.put(process)
+
+
+# --- the server -----------------------------------------------------------------------------------------------------
+
+
+def serve(descriptor: int) -> None:
+    """Fork what is asked for, and say when it ends."""
+    _import_everything()
+    asked = socket.socket(fileno=descriptor)
+    waking, woken = os.pipe()
+    os.set_blocking(woken, False)
+    signal.set_wakeup_fd(woken)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    pending = b""
+    while True:
+        ready, _, _ = select.select([asked.fileno(), waking], [], [])
+        if waking in ready:
+            os.read(waking, 4096)
+            for pid, code in _ended():
+                asked.sendall(json.dumps({"pid": pid, "code": code}).encode() + b"\n")
+        if asked.fileno() in ready:
+            received = asked.recv(1 << 16)
+            if not received:
+                return
+            *lines, pending = (pending + received).split(b"\n")
+            for line in lines:
+                pid = os.fork()
+                if not pid:
+                    asked.close()
+                    _become(json.loads(line))
+                asked.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+
+
+def _ended() -> list[tuple[int, int]]:
+    """Return the processes that ended, each with its exit code."""
+    found = list[tuple[int, int]]()
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return found
+        if not pid:
+            return found
+        found.append((pid, os.waitstatus_to_exitcode(status)))
+
+
+def _import_everything() -> None:
+    """Import what the processes would import; nothing of it reads the environment or connects."""
+    import boto3  # noqa: F401
+
+    from tests.faults import monitor  # noqa: F401
+    from workermon import fleet, views  # noqa: F401
+    from workermon.cli import alerts, apply, silences  # noqa: F401
+    from workermon.cli import fleet as commands  # noqa: F401
+
+
+def _become(request: dict[str, Any]) -> NoReturn:
+    """Be the process that was asked for."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    out = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    code = 1
+    try:
+        code = _run(request["arguments"])
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    from tests.faults import monitor
+    from workermon import cli, failpoints
+
+    failpoints.arm(os.environ.get("WORKERMON_FAILPOINT"))
+    if arguments == ["run"]:
+        monitor.main()
+    else:
+        sys.argv = ["workermon", *arguments]
+        cli.main()
+    return 0
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))
