@@ -59,10 +59,16 @@ above = {{ warning = 80, critical = 90 }}
     ("over", "line", "says"),
     [
         ('over = { count = "3 of 10" }', 6, "rules[0].over.by: is missing"),
-        ('over = { by = "pool" }', 6, "rules[0].over: does not say how many of the group; give one of count, share"),
+        (
+            'over = { by = "pool" }',
+            6,
+            "rules[0].over: does not say how many of the group; give one of count, share, aggregate",
+        ),
         ('over = { by = "pool", count = "3 of 10", share = 0.3 }', 6, "has count and share"),
         ('over = { by = "pool", count = "4 of 3" }', 6, "asks for 4 of 3 workers"),
         ('over = { by = "pool", count = 3 }', 6, 'must read "M of N", such as "3 of 10"'),
+        ('over = { by = "pool", aggregate = "agv" }', 6, "'agv' is not a known aggregate; did you mean avg?"),
+        ('warmup = "5m"\nover = { by = "pool", aggregate = "avg" }', 6, "is for rules that ask for a count or share"),
         ('over = { by = "pool", share = 30 }', 6, "30 is not above 0 and at most 1"),
         ('over = { by = "pool", share = 0 }', 6, "0 is not above 0 and at most 1"),
         ('over = { by = "pool=a", share = 0.3 }', 6, "is not a label's name"),
@@ -449,3 +455,59 @@ over = { by = "pool", count = "2 of 3" }
     pools.slot(at(4), {0: 95, 1: 20, 2: 20, 3: 95})
     [alert] = [alert for alert in pools.alerts.open() if alert.last and alert.last.dedup_key == f"{worker_id(0)}/hot"]
     assert (alert.inhibited_by, alert.channels) == (None, ("log",))
+
+
+def aggregate(name: str, above: float) -> models.Rule:
+    """Return a rule over what the values of a pool come to."""
+    condition = {"above": {"critical": above}, "breach": {"m": 2, "n": 2}, "recover": {"m": 1, "n": 1}}
+    return rule(count=None, aggregate=name, condition=condition)
+
+
+@pytest.mark.parametrize(("name", "value"), [("avg", 50.0), ("sum", 200.0), ("max", 90.0), ("p95", 90.0)])
+def test_the_values_of_a_group_are_aggregated(name: str, value: float) -> None:
+    """Slot by slot, and compared as the values of one worker are; every running worker counts."""
+    pools = pools_of(4, aggregate(name, value - 0.5))
+    values = {0: 20.0, 1: 30.0, 2: 60.0, 3: 90.0}
+    pools.slot(at(1), values)
+    assert statuses(pools) == []
+    pools.slot(at(2), values)
+    [alert] = pools.alerts.open()
+    assert alert.last is not None
+    assert (alert.last.value, alert.last.unit, alert.last.at) == (value, "percent", models.rfc3339(at(2)))
+    assert alert.last.members == tuple(worker_id(number) for number in range(4))
+    assert [point.value for point in alert.last.points] == [value, value]
+    assert alert.last.summary.startswith(f"group pool=a: {name} of 4 workers: cpu_utilization {value:g} % >")
+    [explained] = pools.get(views.ExplainGroups).why("group:pool=a").model_dump(mode="json")["rules"]
+    assert explained["now"].startswith(f"{name} of 4 workers: 0 of 1 values not above")
+    assert [point["value"] for point in explained["points"]][-1] == value
+    pools.slot(at(3), {0: 20.0, 1: 20.0, 2: 20.0, 3: 20.0})
+    assert statuses(pools) == ["firing", "resolved"]
+
+
+def test_a_slot_of_an_aggregate_waits_for_every_member() -> None:
+    """What half of the group says is not what the group says; a member that stopped is not waited for."""
+    pools = pools_of(3, aggregate("avg", 50.0))
+    pools.slot(at(1), dict.fromkeys(range(3), 60.0))
+    pools.slot(at(2), {0: 99, 1: 99})
+    assert statuses(pools) == []
+    pools.slot(at(2), {2: -90})
+    assert statuses(pools) == []
+    pools.collected(2, at(4), status="stopped")
+    pools.evaluate()
+    for slot in range(3, 5):
+        pools.slot(at(slot), {0: 99, 1: 99})
+    [alert] = pools.alerts.open()
+    assert alert.last is not None
+    assert (alert.last.at, alert.last.members) == (models.rfc3339(at(4)), (worker_id(0), worker_id(1)))
+
+
+def test_a_late_datapoint_corrects_an_aggregate() -> None:
+    """The slots that it may have changed are evaluated again."""
+    pools = pools_of(2, aggregate("avg", 50.0))
+    for slot in range(1, 4):
+        pools.slot(at(slot), {0: 60, 1: 60})
+    assert statuses(pools) == ["firing"]
+    pools.collected(1, at(4), {at(slot): 0 for slot in range(1, 4)})
+    pools.evaluate()
+    assert statuses(pools) == ["firing", "resolved"]
+    assert pools.alerts.history("group:pool=a/pool-hot")[0].transition.correction

@@ -7,7 +7,7 @@ follows from what all members say.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from workermon import models, ports
 
@@ -21,17 +21,23 @@ LEVELS: dict[models.Severity | None, int] = {None: 0, "warning": 1, "critical": 
 MAX_FORMER = 32
 
 
-def say(
-    builder: VerdictBuilder,
-    alert: models.Alert,
-    rule_state: models.RuleState,
-    group: str,
-    changed_from: int | None = None,
-) -> None:
-    """Keep the state of a rule for a worker that runs in a group (the subject's id), and tell the group if it is new.
+class Told(NamedTuple):
+    """What a member tells its group (the subject's id) beside its state, if that needs the datapoints themselves.
 
-    Who was in another group leaves that one. ``changed_from`` is the earliest datapoint that is new.
+    ``changed_from`` is the earliest that is new, ``recorded`` the period under which the ledger has them (seconds).
     """
+
+    group: str
+    changed_from: int | None = None
+    recorded: int | None = None
+
+
+def say(builder: VerdictBuilder, alert: models.Alert, rule_state: models.RuleState, told: Told) -> None:
+    """Keep the state of a rule for a worker that runs in a group, and tell the group if it is new.
+
+    Who was in another group leaves that one.
+    """
+    group, changed_from, recorded = told
     before = alert.membership or models.Membership()
     if before.group not in (None, group):
         before = models.Membership(since=_left(builder, alert, before).since)
@@ -39,12 +45,12 @@ def say(
     if before.group is None and rule_state.cursor is not None:
         running_since = builder.basis.record.condition.running_since
         begin = max(rule_state.start or 0, math.ceil(running_since or 0), before.since)
-        membership = before.model_copy(update={"group": group, "since": begin})
+        membership = before.model_copy(update={"group": group, "since": begin, "recorded": recorded})
     kept = alert.model_copy(update={"rule_state": rule_state, "membership": membership})
     builder.alerts[alert.rule] = kept
-    if membership.group is not None and not (rule_state is alert.rule_state and membership is alert.membership):
-        known = _end(rule_state, membership) - 1
-        _tell(builder, kept, membership.group, known, _changes(kept, membership), changed_from)
+    new = rule_state is not alert.rule_state or membership is not alert.membership or changed_from is not None
+    if membership.group is not None and new:
+        _tell(builder, kept, told, _end(rule_state, membership) - 1, _changes(kept, membership))
 
 
 def leave(builder: VerdictBuilder, alert: models.Alert, begin: float) -> None:
@@ -78,17 +84,16 @@ def _left(builder: VerdictBuilder, alert: models.Alert, membership: models.Membe
     assert membership.group is not None
     end = _end(alert.rule_state, membership)
     said = (*(change for change in _changes(alert, membership) if change[0] < end), (end, models.NO_MEMBER))
-    _tell(builder, alert, membership.group, None, said[-MAX_FORMER:], None)
+    _tell(builder, alert, Told(membership.group, recorded=membership.recorded), None, said[-MAX_FORMER:])
     return models.Membership(since=end, former=said[-MAX_FORMER:])
 
 
 def _tell(
     builder: VerdictBuilder,
     alert: models.Alert,
-    group: str,
+    told: Told,
     known: int | None,
     changes: tuple[tuple[int, int], ...],
-    changed_from: int | None,
 ) -> None:
     worker, membership = builder.basis.record.worker, alert.membership
     former = membership.former if membership else ()
@@ -99,8 +104,9 @@ def _tell(
         added=math.ceil(worker.added_at),
         changes=changes,
         trimmed=_is_trimmed(alert, membership or models.Membership()) or len(former) >= MAX_FORMER,
+        recorded=told.recorded,
     )
-    builder.memberships.append(ports.MembershipChange(group, alert.rule, worker.id, member, changed_from))
+    builder.memberships.append(ports.MembershipChange(told.group, alert.rule, worker.id, member, told.changed_from))
 
 
 def _is_trimmed(alert: models.Alert, membership: models.Membership) -> bool:

@@ -183,12 +183,12 @@ class _Run:
             configuration, at = worker.sound(self._stage.configurations.load(), self._stage.kinds), self._stage.now()
             active_silences = silences.in_force(self._silences, configuration.silences, at)
             remaining = [each for each, basis in bases.items() if basis.revision != configuration.revision]
-            builders = [
-                builder
-                for each, basis in bases.items()
-                if each not in remaining
-                and (builder := self._judge_group(basis, configuration, at, active_silences)) is not None
+            current = [basis for each, basis in bases.items() if each not in remaining]
+            series = self._read_members(current, configuration)
+            made = [
+                (lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds), basis) for basis in current
             ]
+            builders = [builder for builder, basis in made if self._judge_group(builder, basis, configuration, series)]
             failpoints.reach("group.judged")
             outcomes = self._stage.alerts.commit_many([builder.verdict() for builder in builders])
             failpoints.reach("group.committed")
@@ -199,22 +199,33 @@ class _Run:
                     remaining.append(builder.basis.subject.id)
         return remaining
 
+    def _read_members(
+        self, bases: Sequence[ports.Basis[ports.GroupRecord]], configuration: models.Configuration
+    ) -> group.SeriesByMetric:
+        """Read the series of members that rules over their values need, all at once."""
+        needed = [each for basis in bases for each in group.wanted(basis, configuration, self._stage.kinds)]
+        if not needed:
+            return {}
+        keys = list(dict.fromkeys((each.worker_id, each.metric, each.period) for each in needed))
+        since, until = min(each.since for each in needed), max(each.until for each in needed)
+        return self._stage.samples.read(keys, since, until)
+
     def _judge_group(
         self,
+        builder: lifecycle.VerdictBuilder,
         basis: ports.Basis[ports.GroupRecord],
         configuration: models.Configuration,
-        at: float,
-        active_silences: Sequence[models.Silence],
-    ) -> lifecycle.VerdictBuilder | None:
-        builder = lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds)
+        series: group.SeriesByMetric,
+    ) -> bool:
+        """Evaluate a group; tell whether that succeeded."""
         try:
-            group.judge(builder, basis, configuration)
+            group.judge(builder, basis, configuration, series)
         except Exception:
             # One group with a state that nobody foresaw must not keep the others from being evaluated.
             log.exception("evaluate.failed", subject_id=basis.subject.id)
             self._stage.pulse.count("evaluate.failed")
-            return None
-        return builder
+            return False
+        return True
 
     def _read(self, cases: Sequence[worker.Case]) -> worker.SeriesByMetric:
         """Read every series that the cases need: all recent ones at once, and those with a long history at once."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from workermon import models, ports
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from workermon import models, ports, rules
 from workermon.alerts import lifecycle
 from workermon.rules import group_fold
 from workermon.rules.group import Group
@@ -11,8 +15,53 @@ from workermon.rules.group import Group
 SPARE = 3600
 
 
+#: Datapoints of each worker, by its id and the metric.
+SeriesByMetric = Mapping[tuple[str, str], models.Series]
+
+
+class Wanted(NamedTuple):
+    """A series that a group needs: of a worker, a metric under a period, from a time on up to another (seconds)."""
+
+    worker_id: str
+    metric: str
+    period: int
+    since: int
+    until: int
+
+
+def wanted(
+    basis: ports.Basis[ports.GroupRecord], configuration: models.Configuration, kinds: rules.Kinds
+) -> list[Wanted]:
+    """Return the series of the members that the rules over a group need; none for those that count members."""
+    found = []
+    for rule in configuration.rules:
+        kind, members = kinds[rule.kind], basis.record.members.get(rule.name, {})
+        if not isinstance(kind, Group) or not kind.needs_members(rule) or not members:
+            continue
+        alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
+        since = kind.group_needs(rule, alert.rule_state, of_rule(basis.record, rule, configuration))
+        for worker_id, member in members.items():
+            if since is not None and member.recorded is not None:
+                until = member.known if member.known is not None else since + models.DAY
+                found.append(Wanted(worker_id, rule.metric or "", member.recorded, since, until))
+    return found
+
+
+def of_rule(record: ports.GroupRecord, rule: models.Rule, configuration: models.Configuration) -> group_fold.Group:
+    """Return the members of a group as a rule sees them, without datapoints."""
+    return group_fold.Group(
+        members=record.members.get(rule.name, {}),
+        lateness=configuration.lateness,
+        changed_from=record.changed_from,
+        unit_of=configuration.unit_of,
+    )
+
+
 def judge(
-    builder: lifecycle.VerdictBuilder, basis: ports.Basis[ports.GroupRecord], configuration: models.Configuration
+    builder: lifecycle.VerdictBuilder,
+    basis: ports.Basis[ports.GroupRecord],
+    configuration: models.Configuration,
+    series: SeriesByMetric,
 ) -> None:
     """Evaluate every rule over a group, and end the alerts of rules that are gone."""
     names = set()
@@ -20,7 +69,7 @@ def judge(
         kind = builder.kinds[rule.kind]
         if isinstance(kind, Group) and kind.group_by(rule) == basis.record.by:
             names.add(rule.name)
-            _evaluate(builder, basis, rule, configuration)
+            _evaluate(builder, basis, rule, configuration, series)
     for name, alert in basis.alerts.items():
         if name not in names and not configuration.complete:
             builder.alerts[name] = alert  # its rule cannot be read, which is no reason to end it
@@ -33,6 +82,7 @@ def _evaluate(
     basis: ports.Basis[ports.GroupRecord],
     rule: models.Rule,
     configuration: models.Configuration,
+    series: SeriesByMetric,
 ) -> None:
     kind, known = builder.kinds[rule.kind], basis.alerts.get(rule.name)
     assert isinstance(kind, Group)
@@ -42,12 +92,18 @@ def _evaluate(
             lifecycle.forget(builder, known, rule, "the group has no workers", builder.at)
         return
     alert = known or models.Alert(rule=rule.name)
-    group = group_fold.Group(members=members, lateness=configuration.lateness, at=builder.at)
+    own = {worker_id: found for worker_id in members if (found := series.get((worker_id, rule.metric or "")))}
+    group = dataclasses.replace(of_rule(basis.record, rule, configuration), at=builder.at, series=own)
     rule_state, transitions = kind.judge_group(rule, alert.rule_state.as_of(builder.at), group)
     lifecycle.apply(
         builder,
         lifecycle.Judgement(
-            rule=rule, alert=alert, rule_state=rule_state, transitions=transitions, late_reason=kind.late_reason
+            rule=rule,
+            alert=alert,
+            rule_state=rule_state,
+            transitions=transitions,
+            unit=kind.group_unit(rule, configuration),
+            late_reason=kind.late_reason,
         ),
     )
     reach = (rule_state.cursor or 0) - configuration.lateness - SPARE

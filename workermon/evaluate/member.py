@@ -92,4 +92,6 @@ def _evaluate(
     facts = rules.with_values(rule, facts, begun.horizon, begun.needed)
     rule_state, _ = kind.judge(rule, alert.rule_state, facts, begun.horizon)
     if rule.name in builder.basis.alerts or rule_state is not alert.rule_state:
-        membership.say(builder, alert, rule_state, group)
+        recorded = begun.horizon.kept_at if begun.horizon is not None and kind.needs_members(rule) else None
+        changed_from = None if recorded is None else facts.changed_from
+        membership.say(builder, alert, rule_state, membership.Told(group, changed_from, recorded))

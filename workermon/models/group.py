@@ -16,7 +16,8 @@ class GroupMember(NamedTuple):
     ``known`` is the time up to which that is known, ``None`` of a worker that left: it does not hold the group back.
     ``period`` is that of its slots, ``added`` when the worker was added. ``changes`` are ``(at, level)`` in order of
     time, the level 0 for ok, 1 for warning, 2 for critical, ``NO_MEMBER`` from when on it is none. ``trimmed``: there
-    were earlier ones, before which nothing is known.
+    were earlier ones, before which nothing is known. ``recorded`` is the period under which the ledger has its
+    datapoints, ``None`` if the group needs none of them.
     """
 
     name: str
@@ -25,15 +26,17 @@ class GroupMember(NamedTuple):
     added: int
     changes: tuple[tuple[int, int], ...]
     trimmed: bool = False
+    recorded: int | None = None
 
 
 class Membership(Frozen):
     """Whose member a worker is by a rule, kept with the rule's state for the worker.
 
     ``group`` is the subject's id, ``None`` while it is a member of none. It is one since ``since``; ``former`` are
-    earlier changes, as ``GroupMember.changes`` has them.
+    earlier changes, as ``GroupMember.changes`` has them, and ``recorded`` is what ``GroupMember`` has.
     """
 
     group: str | None = None
     since: int = 0
     former: tuple[tuple[int, int], ...] = ()
+    recorded: int | None = None

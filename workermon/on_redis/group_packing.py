@@ -9,16 +9,17 @@ def packed(member: GroupMember) -> str:
     """Return the text of a member.
 
     >>> packed(GroupMember("web 1", 120, 60, 7, ((60, 0), (90, 2))))
-    '120 60 7 0 60:0,90:2 web 1'
+    '120 60  7 0 60:0,90:2 web 1'
     """
     known = "" if member.known is None else member.known
     changes = ",".join(f"{at}:{level}" for at, level in member.changes)
-    return f"{known} {member.period} {member.added} {int(member.trimmed)} {changes} {member.name}"
+    recorded = "" if member.recorded is None else member.recorded
+    return f"{known} {member.period} {recorded} {member.added} {int(member.trimmed)} {changes} {member.name}"
 
 
 def unpacked(text: str) -> GroupMember:
     """Return the member of a text; raises ``ValueError`` for any other text."""
-    known, period, added, trimmed, changes, name = text.split(" ", 5)
+    known, period, recorded, added, trimmed, changes, name = text.split(" ", 6)
     pairs = (change.split(":") for change in changes.split(",")) if changes else ()
     return GroupMember(
         name=name,
@@ -27,4 +28,5 @@ def unpacked(text: str) -> GroupMember:
         added=int(added),
         changes=tuple([(int(at), int(level)) for at, level in pairs]),
         trimmed=trimmed == "1",
+        recorded=int(recorded) if recorded else None,
     )

@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from workermon import models
+from workermon import errors, models
 from workermon.models import fields
-from workermon.rules import group_fold, kind, parsing, section, threshold, when, wording
-from workermon.rules.horizon import Horizon
+from workermon.rules import expression, group_fold, group_series, kind, parsing, section, threshold, when, wording
+from workermon.rules.horizon import BACKFILL, Horizon
 from workermon.rules.when_expression import MAX_LENGTH
 
 #: What a rule may ask of a group, beside ``by``; one of them.
-ASKS = ("count", "share")
+ASKS = ("count", "share", "aggregate")
 
 
 class OverSection(fields.Section):
@@ -28,6 +28,7 @@ class OverSection(fields.Section):
     by: models.Text
     count: parsing.Members | None = None
     share: fields.Number | None = None
+    aggregate: str | None = None
 
     @field_validator("by")
     @classmethod
@@ -48,13 +49,15 @@ class GroupSection(threshold.ThresholdSection):
 class Options(models.Frozen):
     """The label ``by`` whose values make groups; ``count`` or ``share`` of a group have to hold the ``condition``.
 
-    The condition is what the kind ``of`` asks for, which folds it for one worker.
+    Or the ``aggregate`` of the values of all members has to. The condition is what the kind ``of`` asks for, which
+    folds it for one worker.
     """
 
     by: str
     of: Literal["threshold", "when"] = "threshold"
     count: models.Members | None = None
     share: float | None = None
+    aggregate: str | None = None
     condition: dict[str, Any] = {}
 
     @property
@@ -117,10 +120,19 @@ class Group(kind.Kind[Options]):
             raise section.Mistake("over.share", f"{over.share:g} is not above 0 and at most 1", "write 0.3 for 30 %")
         if given.cases:
             raise section.Mistake("cases", "have values of one worker", "remove them")
+        if over.aggregate is not None:
+            _check_aggregate(over.aggregate, given)
         kind_of_member: Literal["threshold", "when"] = "threshold" if given.when is None else "when"
         condition, severity = _condition(given)
         options = condition.model_dump(mode="json", exclude_defaults=True)
-        return Options(by=over.by, of=kind_of_member, count=over.count, share=over.share, condition=options), severity
+        return Options(
+            by=over.by,
+            of=kind_of_member,
+            count=over.count,
+            share=over.share,
+            aggregate=over.aggregate,
+            condition=options,
+        ), severity
 
     @property
     def keys(self) -> frozenset[str]:
@@ -135,6 +147,8 @@ class Group(kind.Kind[Options]):
             over["count"] = str(options.count)
         if options.share is not None:
             over["share"] = options.share
+        if options.aggregate is not None:
+            over["aggregate"] = options.aggregate
         return {"over": over, **self._kind(rule).export(self.member_rule(rule))}
 
     # --- each member -------------------------------------------------------------------------------------------------
@@ -145,7 +159,8 @@ class Group(kind.Kind[Options]):
 
     def _of_member(self, rule: models.Rule) -> models.Rule:
         options = self.options(rule)
-        return rule.model_copy(update={"kind": options.of, "options": options.condition, "flapping": None})
+        flapping = None if options.aggregate is None else rule.flapping
+        return rule.model_copy(update={"kind": options.of, "options": options.condition, "flapping": flapping})
 
     def _kind(self, rule: models.Rule) -> kind.Kind[Any]:
         """Return the kind that folds the condition of a member."""
@@ -195,6 +210,8 @@ class Group(kind.Kind[Options]):
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
     ) -> int | None:
         """Return from what time on a member's fold needs datapoints."""
+        if self.needs_members(rule):
+            return None
         return self._kind(rule).needed_from(self.member_rule(rule), rule_state, horizon, facts)
 
     def operands(self, rule: models.Rule) -> tuple[str, ...]:
@@ -229,20 +246,72 @@ class Group(kind.Kind[Options]):
     def judge(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Judgement:
-        """Fold the condition of one member."""
+        """Fold the condition of one member; of an aggregate, how far its datapoints are known."""
+        if self.needs_members(rule):
+            return _followed(rule, rule_state, facts, horizon), ()
         return self._kind(rule).judge(self.member_rule(rule), rule_state, facts, horizon)
 
     # --- the group ---------------------------------------------------------------------------------------------------
 
+    def needs_members(self, rule: models.Rule) -> bool:
+        """Return whether the values of all members are aggregated."""
+        return self.options(rule).aggregate is not None
+
+    def group_needs(self, rule: models.Rule, rule_state: models.RuleState, group: group_fold.Group) -> int | None:
+        """Return from what time on the datapoints of the members are needed; ``None`` if none are."""
+        slots = group_series.grid(group) if self.needs_members(rule) else None
+        known = rule_state.cursor
+        if slots is None or (known is not None and slots.last <= known and group.changed_from is None):
+            return None
+        horizon, facts = self._of_series(rule, group, slots)
+        needed = threshold.KIND.needed_from(self.member_rule(rule), rule_state, horizon, facts)
+        return max(slots.begin, slots.last - BACKFILL) if needed is None else needed
+
+    def group_unit(self, rule: models.Rule, configuration: models.Configuration) -> str:
+        """Return the unit of what is compared of a group: its aggregate's, or workers are counted."""
+        return self.unit(rule, configuration) if self.needs_members(rule) else "count"
+
     def judge_group(self, rule: models.Rule, rule_state: models.RuleState, group: group_fold.Group) -> kind.Judgement:
-        """Walk the changes of the members after the cursor."""
-        return group_fold.judge(rule, self.options(rule).needed, rule_state, group)
+        """Walk the changes of the members after the cursor, or the slots of what their values come to."""
+        options = self.options(rule)
+        if options.aggregate is None:
+            return group_fold.judge(rule, options.needed, rule_state, group)
+        slots, known = group_series.grid(group), rule_state.cursor
+        if slots is None or (known is not None and slots.last <= known and group.changed_from is None):
+            return rule_state, ()
+        if known is None and rule_state.start is None:
+            rule_state = models.RuleState(start=max(slots.begin, slots.last - BACKFILL))
+        horizon, facts = self._of_series(rule, group, slots)
+        state, transitions = threshold.KIND.judge(self.member_rule(rule), rule_state, facts, horizon)
+        return state, tuple(_with_members(each, group, options.aggregate) for each in transitions)
+
+    def _of_series(
+        self, rule: models.Rule, group: group_fold.Group, slots: group_series.Grid
+    ) -> tuple[Horizon, kind.Facts]:
+        """Return the aggregate of a group as if it were a metric of one worker."""
+        aggregate = self.options(rule).aggregate
+        assert aggregate is not None
+        made = models.Series(slots.period, group_series.points(group, aggregate, slots))
+        facts = kind.Facts(
+            series={rule.metric or "": made},
+            condition=models.Condition(status="running", running_since=slots.begin),
+            changed_from=group.changed_from,
+            lateness=group.lateness,
+            unit_of=group.unit_of,
+        )
+        return Horizon.until(slots.last, slots.period), facts
 
     def explain_group(
         self, rule: models.Rule, rule_state: models.RuleState, group: group_fold.Group
     ) -> kind.Explanation:
         """Explain how a group stands at its cursor."""
-        at = rule_state.cursor
+        at, aggregate = rule_state.cursor, self.options(rule).aggregate
+        slots = group_series.grid(group)
+        if at is not None and aggregate is not None and slots is not None:
+            horizon, facts = self._of_series(rule, group, slots)
+            found = threshold.KIND.explain(self.member_rule(rule), rule_state, facts, horizon)
+            running = sum(group_series.counts(member, at) for member in group.members.values())
+            return kind.Explanation(f"{aggregate} of {running} workers: {found.now}", found.details, found.lines)
         if at is None:
             empty = Details(holding=0, size=0, needed=0, members=())
             return kind.Explanation("the group was not evaluated yet", empty)
@@ -281,7 +350,11 @@ class Group(kind.Kind[Options]):
     # --- wording -----------------------------------------------------------------------------------------------------
 
     def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
-        """Return how many members hold the condition, and which."""
+        """Return how many members hold the condition, and which; or what their values come to."""
+        options = self.options(rule)
+        if options.aggregate is not None:
+            text = threshold.KIND.summary(self.member_rule(rule), transition, unit, interval)
+            return f"{options.aggregate} of {len(transition.members or ())} workers: {text}"
         return f"{rule.name} {transition.after or 'resolved'}: {transition.reason}"
 
     def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
@@ -295,7 +368,8 @@ class Group(kind.Kind[Options]):
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return what is asked, in words."""
         options = self.options(rule)
-        how_many = f"share {options.share:g}" if options.count is None else f"count {options.count}"
+        asked = ((key, getattr(options, key)) for key in ASKS)
+        how_many = " ".join(f"{key} {value}" for key, value in asked if value is not None)
         return (f"over {options.by}, {how_many}", *self._kind(rule).described(self.member_rule(rule), unit))
 
     def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
@@ -330,6 +404,41 @@ def _condition(given: GroupSection) -> tuple[models.Frozen, models.Severity]:
             raise section.Mistake(key, "is not for a rule with when", "remove it")
     severity = given.severity or "critical"
     return when.KIND.parse(when.WhenSection(name=given.name, when=given.when, severity=severity))
+
+
+def _check_aggregate(aggregate: str, given: GroupSection) -> None:
+    """Refuse an aggregate that there is not, or of what has no values."""
+    if aggregate not in group_series.AGGREGATES:
+        why = f"{errors.printable(aggregate)[:64]!r} is not a known aggregate"
+        raise section.Mistake("over.aggregate", why, errors.nearest(aggregate, group_series.AGGREGATES))
+    if given.when is not None:
+        raise section.Mistake("when", "has no values to aggregate", "give a metric, or ask for a count or share")
+    if expression.of(given.metric) is not None:
+        raise section.Mistake("metric", "is an expression, of which there is no aggregate", "write one metric")
+    if given.warmup is not None:
+        raise section.Mistake("warmup", "is for rules that ask for a count or share", "remove it")
+
+
+def _followed(
+    rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
+) -> models.RuleState:
+    """Return how far the datapoints of a member are known; the same object if they are no further than before."""
+    if horizon is None or horizon.newest is None:
+        return rule_state
+    points = facts.points(rule.metric)
+    newest = max(horizon.newest, points[-1].at if points else 0) // horizon.period * horizon.period
+    if (rule_state.period, rule_state.metric) == (horizon.period, rule.metric) and newest <= (rule_state.cursor or 0):
+        return rule_state
+    return models.RuleState(cursor=newest, metric=rule.metric, period=horizon.period, start=rule_state.start)
+
+
+def _with_members(transition: models.Transition, group: group_fold.Group, aggregate: str) -> models.Transition:
+    """Return a transition of an aggregate with the members that it is made of."""
+    members = tuple(
+        sorted(worker_id for worker_id, each in group.members.items() if group_series.counts(each, transition.at))
+    )
+    reason = f"{aggregate} of {len(members)} workers: {transition.reason}"
+    return transition.model_copy(update={"members": members, "reason": reason})
 
 
 _KINDS: dict[str, kind.Kind[Any]] = {each.name: each for each in (threshold.KIND, when.KIND)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from workermon.models import (
@@ -19,6 +19,7 @@ from workermon.models import (
     GroupMember,
     Rule,
     RuleState,
+    Series,
     Severity,
     SeverityChange,
     Transition,
@@ -57,11 +58,18 @@ class Needed(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """The members of a group by worker id; ``lateness`` in seconds, nothing after ``at`` counts."""
+    """The members of a group by worker id; ``lateness`` in seconds, nothing after ``at`` counts.
+
+    ``series`` are the datapoints of each, for a rule over their values; ``changed_from`` is the earliest that was
+    written since the last evaluation, ``unit_of`` returns the unit of a metric.
+    """
 
     members: Mapping[str, GroupMember]
     lateness: int = LATENESS
     at: float = math.inf
+    series: Mapping[str, Series] = dataclasses.field(default_factory=dict)
+    changed_from: int | None = None
+    unit_of: Callable[[str], str] = str
 
     def horizon(self) -> int | None:
         """Return the time up to which the group is known; ``None`` if nothing is known of it.

@@ -223,6 +223,10 @@ class Kind(abc.ABC, Generic[Options]):
         """Return the label whose values make the groups that a rule is over; ``None``: it is about single workers."""
         return None
 
+    def needs_members(self, rule: models.Rule) -> bool:
+        """Return whether a rule over groups needs the datapoints of all members."""
+        return False
+
     def needed_from(
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: Facts
     ) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from workermon import errors, models, ports, rules
 from workermon.alerts import silences, subject
@@ -33,6 +34,7 @@ class ExplainGroups:
     """Explains the rules over groups of workers."""
 
     alerts: ports.Alerts
+    samples: ports.Samples
     configurations: ports.Configurations
     silences: ports.Silences
     kinds: rules.Kinds
@@ -74,7 +76,13 @@ class ExplainGroups:
         assert isinstance(kind, Group)
         alert = basis.alerts.get(rule.name) or models.Alert(rule=rule.name)
         members = basis.record.members.get(rule.name, {})
-        group = group_fold.Group(members=members, lateness=configuration.lateness, at=at)
+        group = group_fold.Group(
+            members=members,
+            lateness=configuration.lateness,
+            at=at,
+            series=self._series(rule, kind, alert.rule_state, members),
+            unit_of=configuration.unit_of,
+        )
         explanation = kind.explain_group(rule, alert.rule_state, group)
         about = subject.of_group(basis.record.by, basis.record.value)
         in_force = silences.in_force(self.silences.every(), configuration.silences, at)
@@ -104,3 +112,13 @@ class ExplainGroups:
             history=turns(self.alerts.history(about.alert_id(rule.name), HISTORY)),
             **models.annotations_of(rule),
         )
+
+    def _series(
+        self, rule: models.Rule, kind: Group, rule_state: models.RuleState, members: Mapping[str, models.GroupMember]
+    ) -> dict[str, models.Series]:
+        """Return the datapoints of the members that decide at the cursor, if the rule is over their values."""
+        span = kind.explained_over(rule, rule_state) if kind.needs_members(rule) else None
+        if span is None or rule.metric is None:
+            return {}
+        wanted = [(each, rule.metric, member.recorded) for each, member in members.items() if member.recorded]
+        return {worker_id: found for (worker_id, _), found in self.samples.read(wanted, *span).items()}

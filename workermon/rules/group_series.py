@@ -1,0 +1,64 @@
+"""The series of a group: one value a slot, made of the values of its members."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from workermon.models import NO_MEMBER, Datapoint, GroupMember
+from workermon.rules import group_fold, values
+
+#: What the values of all members in a slot become; p95 by nearest rank.
+AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "avg": lambda found: math.fsum(found) / len(found),
+    "sum": math.fsum,
+    "max": max,
+    "p95": lambda found: values.percentile(found, 95),
+}
+
+
+class Grid(NamedTuple):
+    """The slots of a group: ``period`` in seconds is the longest of its members', ``last`` is the newest slot's time.
+
+    In it all has come that can come, of every member that counts. ``begin`` is from when on there is a member.
+    """
+
+    period: int
+    last: int
+    begin: int
+
+
+def grid(group: group_fold.Group) -> Grid | None:
+    """Return the slots of a group; ``None`` if nothing is known of it."""
+    horizon = group.horizon()
+    begin = min((member.changes[0][0] for member in group.members.values() if member.changes), default=None)
+    if horizon is None or begin is None:
+        return None
+    period = max(member.period for member in group.members.values())
+    return Grid(period, ((horizon + 1) // period - 1) * period, begin)
+
+
+def points(group: group_fold.Group, aggregate: str, slots: Grid) -> tuple[Datapoint, ...]:
+    """Return the value of each slot that any member has a value in, up to the last; one member counts once a slot."""
+    by_slot: dict[int, list[float]] = {}
+    for worker_id, member in group.members.items():
+        series = group.series.get(worker_id)
+        own: dict[int, list[float]] = {}
+        for at, value in series.points if series is not None else ():
+            if math.isfinite(value) and at < slots.last + slots.period and counts(member, at):
+                own.setdefault(at // slots.period, []).append(value)
+        for slot, found in own.items():
+            by_slot.setdefault(slot, []).append(math.fsum(found) / len(found))
+    combine = AGGREGATES[aggregate]
+    return tuple(Datapoint(slot * slots.period, combine(by_slot[slot])) for slot in sorted(by_slot))
+
+
+def counts(member: GroupMember, at: int) -> bool:
+    """Tell whether a worker is a member of its group at a time."""
+    level = NO_MEMBER
+    for when, changed in member.changes:
+        if when > at:
+            break
+        level = changed
+    return level != NO_MEMBER
