@@ -25,6 +25,8 @@ from workermon.local import wire
 COURSES = 97
 #: Seconds after the end of its period that a datapoint is there.
 DELAY = int(os.environ.get("BENCH_DELAY", "5"))
+#: So many courses are above 90 each second minute, and all others at rest.
+TOGGLED = int(os.environ.get("BENCH_TOGGLED", "0"))
 _TARGET = re.compile(rb"\r\nx-amz-target: *\w+\.(\w+)", re.IGNORECASE)
 
 
@@ -140,6 +142,8 @@ def _timed(answer: dict[str, Any]) -> dict[str, Any]:
 
 def value(course: int, at: int) -> float:
     """Return a course's value at a time: it moves; one in 97 is above 90 for five minutes of twenty."""
+    if TOGGLED:
+        return 95.5 if course < TOGGLED and at // 60 % 2 else 20.0 + course / 97
     if course == 0 and at // 300 % 4 == 0:
         return 95.5
     return 20.0 + (course * 7 + at // 60 * 13) % 50 + 0.125
