@@ -1,7 +1,7 @@
 """How long after its datapoint could be had a page leaves, over workers of every cohort.
 
-All of workermon runs as with ``workermon up``, on real minutes, with detailed monitoring at 60 s and one rule, "1 of 1".
-Some workers of each cohort fire each minute, others in the next. A receiver of ours notes when each page came. The first
+All of workermon runs as with ``workermon up``, on real minutes, with detailed monitoring at 60 s and one rule, "1 of
+1". Some workers of each cohort fire every second minute. A receiver of ours notes when each page came. The first
 ``BENCH_SETTLE`` minutes (12) are for learning when datapoints come; ``BENCH_CYCLES`` (5) are measured.
 """
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import stages
 from tests.support.repositories import Repository
-from workermon import collect, config, models, ports, testing
+from workermon import collect, config, models, ports, rules, testing
 from workermon.alerts import lifecycle
 from workermon.rules import threshold
 
@@ -45,6 +45,7 @@ class House:
             accounts=testing.MemoryAccounts(testing.MemoryStore()),
             cohorts=testing.MemoryCohorts(),
             pacer=collect.Pacer(cohorts=testing.MemoryCohorts(), cpu=lambda: 0.0, node="test"),
+            kinds=rules.KINDS,
             bulkhead=collect.Bulkhead(),
             now=self.clock,
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import stages
-from workermon import collect, config, models, testing
+from workermon import collect, config, models, rules, testing
 from workermon.local.endpoint import Endpoint
 from workermon.local.simulation import Simulation
 from workermon.on_aws import cloudwatch, ec2, session
@@ -100,6 +100,7 @@ class Monitor:
             accounts=testing.MemoryAccounts(testing.MemoryStore()),
             cohorts=testing.MemoryCohorts(),
             pacer=collect.Pacer(cohorts=testing.MemoryCohorts(), cpu=lambda: 0.0, node="test"),
+            kinds=rules.KINDS,
             bulkhead=collect.Bulkhead(),
             now=self.now,
         )

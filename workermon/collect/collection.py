@@ -11,9 +11,10 @@ import contextlib
 import dataclasses
 from collections.abc import Generator, Iterable, Mapping, Sequence
 
-from workermon import costs, errors, failpoints, logs, models, ports
+from workermon import costs, errors, failpoints, logs, models, ports, rules
 from workermon.collect.batch import Batch
 from workermon.collect.bulkhead import Bulkhead
+from workermon.collect.cadence import Cadences
 from workermon.collect.monitoring import MonitoringCheck
 from workermon.collect.pacer import Pacer
 from workermon.collect.run import Run
@@ -77,6 +78,7 @@ class Collection:
     cohorts: ports.Cohorts
     bulkhead: Bulkhead
     pacer: Pacer
+    kinds: rules.Kinds
     now: ports.Clock
 
     def collect(self, worker_ids: Sequence[str], *, again: bool = False) -> Report:
@@ -105,6 +107,7 @@ class Collection:
                     again=again,
                     configuration=configuration,
                     period_multipliers=multipliers,
+                    kinds=self.kinds,
                 )
                 members = [self._as_of(record, run.at) for record in members]
                 claims = _Claims(members) if again else self._claim(members, run.at)
@@ -145,6 +148,7 @@ class Collection:
                 workers=self.workers,
                 learned_delays=self.learned_delays,
                 cohorts=self.cohorts,
+                cadences=Cadences(run),
                 leases=self.leases,
             ),
             workers=self.workers,

@@ -57,6 +57,8 @@ def after(
         late={name: late for name, late in {**before.late, **fetched.late}.items() if name in names and late[0]},
         spacing=_known({**before.spacing, **fetched.spacing}, names),
         learned_periods=_known({**before.learned_periods, **fetched.learned_periods}, names),
+        cadence=_known({**before.cadence, **fetched.cadence}, names),
+        unseen_since=_known({**before.unseen_since, **fetched.unseen_since}, names),
         last_error=_metrics_error(fetched.failures, run.at, before.last_error),
         changes=state.append_change(before, sample.status, run.at, status.reason),
         events=events,
@@ -73,7 +75,7 @@ def collection_error(
     return models.CollectionError(kind=why.kind, message=message, at=at, since=since)
 
 
-def _known(by_metric: Mapping[str, Value], names: set[str]) -> dict[str, Value]:
+def _known(by_metric: Mapping[str, Value | None], names: set[str]) -> dict[str, Value]:
     """Return what is known of metrics that are still collected."""
     return {name: value for name, value in by_metric.items() if name in names and value}
 

@@ -56,6 +56,8 @@ class MonitoringCheck:
             asked = condition.asked.get(metric.name)
             if metric.namespace != catalogue.EC2 or metric.period is not None or asked is None:
                 continue
+            if metric.name not in fetched.answered:  # a slot that nobody asked for is unknown
+                continue
             came = fetched.series[metric.name].points if metric.name in fetched.series else ()
             absent_from = horizon.absent_from(metric.name, condition, came)
             if absent_from is not None and asked <= absent_from < self.run.at:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from workermon import models
+from workermon import models, rules
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +13,9 @@ class Run:
     """When and how the workers of ``scope`` are collected.
 
     ``at`` is the time of the collection. ``again``: a user asked for it, so every metric is asked for.
-    ``period_multipliers`` says by metric how many periods lie between two requests, because of the budget.
+    ``period_multipliers`` says by metric how many periods lie between two requests, because of the budget; where the
+    configuration's cadence is adaptive, what a worker's metric does may put more of them there. ``kinds`` are the kinds
+    of rules.
     """
 
     scope: models.AccountRegion
@@ -21,6 +23,7 @@ class Run:
     again: bool
     configuration: models.Configuration
     period_multipliers: Mapping[str, int]
+    kinds: rules.Kinds
 
     def wanted(self) -> list[models.Metric]:
         """Return the metrics to ask CloudWatch for."""

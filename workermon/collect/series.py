@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from workermon import errors, models, ports
-from workermon.collect import delays, dimensions, lag, polling
+from workermon.collect import cadence, delays, dimensions, lag, polling
 from workermon.collect.run import Run
 from workermon.config import catalogue
 from workermon.rules import spacing
+
+#: Periods for which it is known up to where a series was seen before a request that came late on purpose.
+UNSEEN = 3 * models.RELAXED
 
 
 @dataclasses.dataclass(slots=True)
@@ -22,6 +25,7 @@ class Fetched:
     metric was asked for, ``periods`` are in seconds, ``delays`` say how many seconds after its period's end a
     datapoint is waited for. ``expected`` is the datapoint that each answered metric waits for next. ``spacing`` are
     the times of a metric's newest datapoints if they come less often than each period, ``learned_periods`` how often.
+    ``cadence`` and ``unseen_since`` are as in ``models.Condition``, with ``None`` where there is none.
     ``late`` is as in ``models.Condition``, with 0 for those that came in time.
     """
 
@@ -33,6 +37,8 @@ class Fetched:
     spacing: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     late: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     learned_periods: dict[str, int] = dataclasses.field(default_factory=dict)
+    cadence: dict[str, models.Cadence | None] = dataclasses.field(default_factory=dict)
+    unseen_since: dict[str, int | None] = dataclasses.field(default_factory=dict)
     failures: dict[str, errors.AwsError] = dataclasses.field(default_factory=dict)
     answered: set[str] = dataclasses.field(default_factory=set)
     refused: set[str] = dataclasses.field(default_factory=set)
@@ -63,6 +69,7 @@ class SeriesFetch:
     workers: ports.Workers
     learned_delays: ports.LearnedDelays
     cohorts: ports.Cohorts
+    cadences: cadence.Cadences
     leases: ports.Leases
 
     def fetch(self, records: Sequence[ports.Record]) -> dict[str, Fetched]:
@@ -88,6 +95,19 @@ class SeriesFetch:
             self._learn_lags(records, fetched)
         self.learned_delays.save(self.run.scope, updates)
         return fetched
+
+    def _unseen_since(self, condition: models.Condition, metric: str, before: models.Datapoint | None) -> int | None:
+        """Return the newest datapoint before a request that came periods later; for a while after it too.
+
+        So evaluation, which may come late, still tells what came in between from an outage of the monitor.
+        """
+        period = condition.periods.get(metric)
+        if before is None or period is None:
+            return None
+        if self.cadences.periods_apart(condition, metric) > 1:
+            return before.at
+        known = condition.unseen_since.get(metric)
+        return None if known is None or before.at - known > UNSEEN * period else known
 
     def _learn_lags(self, records: Sequence[ports.Record], fetched: Mapping[str, Fetched]) -> None:
         """Note how long after their period's end the datapoints were there, of metrics that come once an interval."""
@@ -176,7 +196,7 @@ class SeriesFetch:
     def _is_due(self, condition: models.Condition, metric: str, look: polling.Look, absent: float | None) -> bool:
         if self.run.again or condition.status != "running":
             return True
-        return polling.is_due(look, absent, self.run.period_multipliers.get(metric, 1))
+        return polling.is_due(look, absent, self.cadences.periods_apart(condition, metric))
 
     def _ask(self, planned: Sequence[_Planned], fetched: Mapping[str, Fetched]) -> None:
         answer = self._call([each.query for each in planned])
@@ -242,6 +262,8 @@ class SeriesFetch:
             period = self._space(condition, name, fetched)
             came = fetched.series[name].points if name in fetched.series else ()
             before = condition.latest.get(name)
+            fetched.cadence[name] = self.cadences.after(record.worker, name, came, period)
+            fetched.unseen_since[name] = self._unseen_since(condition, name, before)
             latest = came[-1] if came and (before is None or came[-1].at >= before.at) else before
             # By the period that is asked for, not the learned one: lost datapoints may look like a longer period, and a
             # late one has to be in the ledger as soon as it can be had.

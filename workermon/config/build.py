@@ -198,6 +198,7 @@ def to_configuration(file: File, previous: models.Configuration, kinds: Kinds = 
     if file.collect is not None:
         collect = file.collect
         changes |= {"retention": collect.retention, "lateness": collect.lateness, "chosen": collect.metrics}
+        changes["cadence"] = collect.cadence
         changes["rollups"] = collect.rollups
     if file.alerts is not None:
         changes["alert_history"] = file.alerts.history

@@ -66,7 +66,8 @@ def _accounts(configuration: models.Configuration, workers: Iterable[models.Work
 
 def _collect(configuration: models.Configuration) -> Table:
     chosen = {} if configuration.chosen is None else {"metrics": configuration.chosen}
-    return {**chosen, **durations(configuration)}
+    cadence = {} if configuration.cadence == "fixed" else {"cadence": configuration.cadence}
+    return {**chosen, **durations(configuration), **cadence}
 
 
 def durations(configuration: models.Configuration) -> Table:

@@ -207,6 +207,7 @@ class CollectSection(fields.Section):
     metrics: tuple[fields.Name, ...] | None = None
     retention: Retention = models.DAY
     lateness: Lateness = models.LATENESS
+    cadence: Literal["fixed", "adaptive"] = "fixed"
     rollups: Rollups = models.ROLLUPS
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from workermon import failpoints, logs, models, ports, rules
 from workermon.alerts import lifecycle, silences
-from workermon.evaluate import account, group, installation, lost_metrics, member, unreadable_records, worker
+from workermon.evaluate import account, group, installation, lost_metrics, member, stepping, unreadable_records, worker
 
 log = logs.get(__name__)
 
@@ -147,7 +147,14 @@ class _Run:
             if worker_id not in lost
         ]
         series = self._read(cases)
-        builders = [builder for case in cases if (builder := self._judge(case, series, context)) is not None]
+        builders, unfinished = list[lifecycle.VerdictBuilder](), list[str]()
+        for case in cases:
+            builder = self._judge(case, series, context)
+            if builder is not None and (step := stepping.first_step(builder, case, series)) is not None:
+                builder = self._judge(*step, context)
+                unfinished.append(case.worker_id)
+            if builder is not None:
+                builders.append(builder)
         failpoints.reach("evaluate.judged")
         outcomes = stage.alerts.commit_many([builder.verdict() for builder in builders])
         failpoints.reach("evaluate.committed")
@@ -157,7 +164,9 @@ class _Run:
                 self.touched.update(dict.fromkeys(change.group for change in builder.memberships))
             else:
                 lost.append(builder.basis.subject.id)
-        return lost
+        # A step further each time: what lost a race is looked at again anyway.
+        unfinished = [worker_id for worker_id in unfinished if worker_id not in lost]
+        return lost + self.evaluate_workers(unfinished, accounts) if unfinished else lost
 
     def _firing_groups(self, configuration: models.Configuration) -> member.Groups:
         """Return the alerts about groups that fire and may inhibit others; nothing is read if no rule is inhibited."""

@@ -173,7 +173,8 @@ class Configuration(Frozen):
     what the rules need). ``budget`` is in dollars a day (UTC), ``None``: no limit. ``limits`` is by API, by default
     ``costs.LIMITS``. ``lateness`` is how many seconds late a datapoint may come or be revised and still count,
     ``retention`` for how many seconds it is kept, ``rollups`` for how many hourly roll-ups are (0: none are made), and
-    ``alert_history`` for how many the history of alerts is.
+    ``alert_history`` for how many the history of alerts is. ``cadence``: a metric is asked for each period, or less
+    often while it is far from every threshold.
     """
 
     revision: int = 0
@@ -185,6 +186,7 @@ class Configuration(Frozen):
     rollups: int = ROLLUPS
     alert_history: int = ALERT_HISTORY
     lateness: int = LATENESS
+    cadence: Literal["fixed", "adaptive"] = "fixed"
     chosen: tuple[str, ...] | None = None
     accounts: dict[str, Account] = {}
     event_queues: dict[str, EventQueue] = {}

@@ -57,7 +57,8 @@ def _old_from(worker: Worker, condition: Condition, metric: str, at: float) -> f
     """Return the time from which a datapoint is old: when it was due, and two more should have been seen after it."""
     period = condition.learned_periods.get(metric, condition.periods.get(metric, worker.interval))
     due_at = at + period + condition.delays.get(metric, 0.0)
-    return due_at + 2 * max(period, worker.interval)
+    apart = condition.periods_apart(metric)
+    return due_at + max(2, 1 + apart) * max(period, worker.interval)
 
 
 class Event(Frozen):

@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -91,6 +91,20 @@ class StatusChange(Frozen):
     reason: StateReason | None = None
 
 
+#: Periods between two requests for a metric that is far from every threshold, where cadence is adaptive.
+RELAXED = 5
+
+#: Why a metric is asked for as often as it is (``rules.cadence``).
+CadenceReason = Literal["far", "rising", "near", "watched", "new", "budget"]
+
+
+class Cadence(NamedTuple):
+    """How many periods lie between two requests for a metric, and why."""
+
+    periods: int
+    reason: CadenceReason
+
+
 #: Datapoints in a row that come later than ``lateness`` and show that they always do.
 MANY_LATE = 3
 
@@ -109,7 +123,9 @@ class Condition(Frozen):
     CloudWatch is asked and the ledger keeps datapoints. ``learned_periods`` has the metrics that come less often, and
     how often they do; that is learned from ``spacing``, the times of their newest datapoints. All in seconds.
     ``late`` has the metrics whose newest datapoints came later than ``lateness``: how many in a row (``MANY_LATE`` at
-    most), and how many seconds after its period the last one was.
+    most), and how many seconds after its period the last one was. ``cadence`` says how often a metric is asked for,
+    where that is not each period anyway; ``unseen_since`` is the newest datapoint before a request that came periods
+    later than the next one.
     """
 
     # A factory makes an empty dict at once. For ``= {}`` pydantic makes a deep copy, nine of them for each record.
@@ -128,6 +144,8 @@ class Condition(Frozen):
     spacing: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     late: dict[str, tuple[int, int]] = Field(default_factory=dict)
     learned_periods: dict[str, int] = Field(default_factory=dict)
+    cadence: dict[str, Cadence] = Field(default_factory=dict)
+    unseen_since: dict[str, int] = Field(default_factory=dict)
     last_error: CollectionError | None = None
     changes: tuple[StatusChange, ...] = ()
     events: tuple[ScheduledEvent, ...] = ()
@@ -140,6 +158,11 @@ class Condition(Frozen):
         listed = (event for event in self.events if not event.by_queue)
         ordered = sorted((*listed, *warnings), key=lambda event: (event.not_before or math.inf, event.id))
         return self.model_copy(update={"events": tuple(ordered)})
+
+    def periods_apart(self, metric: str) -> int:
+        """Return how many periods lie between two requests for a metric."""
+        cadence = self.cadence.get(metric)
+        return 1 if cadence is None else cadence.periods
 
     @property
     def newest(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from workermon import models
@@ -188,6 +188,15 @@ class Kind(abc.ABC, Generic[Options]):
     @abc.abstractmethod
     def export(self, rule: models.Rule) -> dict[str, object]:
         """Return the keys of the kind as the file has them."""
+
+    # --- how often its metrics are asked for -------------------------------------------------------------------------
+
+    def cadence(self, rule: models.Rule, values: Sequence[float]) -> models.CadenceReason:
+        """Return why a metric that it looks at is to be asked for each period; ``far``: it may wait for some.
+
+        ``values`` are the newest ones of the metric, in order.
+        """
+        return "watched"
 
     # --- what it needs -----------------------------------------------------------------------------------------------
 

@@ -11,7 +11,18 @@ from pydantic import Field
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import check_words, computed, kind, label_levels, parsing, section, slots, spacing, wording
+from workermon.rules import (
+    cadence,
+    check_words,
+    computed,
+    kind,
+    label_levels,
+    parsing,
+    section,
+    slots,
+    spacing,
+    wording,
+)
 from workermon.rules.horizon import Horizon
 from workermon.rules.threshold_options import LEVEL_KEYS, LevelKey, Options, check_clear, check_order
 
@@ -191,6 +202,15 @@ class Threshold(kind.Kind[Options]):
         if made and self.options(rule).lasts is not None:
             made = tuple(each.model_copy(update={"period": horizon.period}) for each in made)
         return after, made
+
+    def cadence(self, rule: models.Rule, values: Sequence[float]) -> models.CadenceReason:
+        """Return how near to its thresholds a metric is; what an absent slot can make fire is watched."""
+        options = self.options(rule)
+        if options.missing == "breach" or self.metrics(rule) != (rule.metric,):
+            return "watched"
+        levels = slots.levels(options.thresholds, options.clear)
+        edges = [edge for level in levels for edge in (level.threshold, level.clear)]
+        return cadence.beside(values, edges, rising=options.above is not None, recover=options.recover.n)
 
     def waits(self, rule: models.Rule, condition: models.Condition) -> bool:
         """Return whether it is about a status check that EC2 has never answered for the worker."""

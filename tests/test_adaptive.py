@@ -1,0 +1,168 @@
+"""Adaptive cadence: asked less often, and nothing is lost, judged otherwise, or notified with other times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.support import cadence_replay
+from tests.support.cadence_replay import METRIC, WORKER, Replayed, T
+from tests.support.present import present
+from workermon import config, models, rules, testing
+from workermon.rules import cadence
+
+LATEST = models.RELAXED * 60
+
+
+def same(adaptive: Replayed, fixed: Replayed) -> bool:
+    """Tell whether both have the same datapoints, but for those that adaptive has yet to ask for."""
+    left = len(fixed.stored) - len(adaptive.stored)
+    return 0 <= left < models.RELAXED and adaptive.stored == fixed.stored[: len(adaptive.stored)]
+
+
+@pytest.mark.parametrize(("seed", "breach"), [(0, "1 of 1"), (1, "2 of 3"), (2, "3 of 3"), (3, "1 of 1")])
+def test_whatever_fixed_notifies_adaptive_notifies_too(seed: int, breach: str) -> None:
+    """Spikes of one datapoint between two requests too: the same ids, times and words, some periods later at most."""
+    load, rule = cadence_replay.settled(cadence_replay.generated(seed)), cadence_replay.rule(breach)
+    fixed, adaptive = (cadence_replay.replayed(load, each, rule) for each in ("fixed", "adaptive"))
+    assert list(adaptive.notified) == list(fixed.notified)
+    assert all(0 <= adaptive.notified[one] - at <= LATEST for one, at in fixed.notified.items())
+    assert same(adaptive, fixed)
+    assert adaptive.asked < fixed.asked
+
+
+@pytest.mark.parametrize("name", sorted(cadence_replay.traces()) or [""])
+def test_recorded_traces_notify_the_same(name: str) -> None:
+    """Over weeks of real instances, where somebody says where the traces are."""
+    if not name:
+        pytest.skip(f"{cadence_replay.TRACES} is not set: recorded traces are not part of the project")
+    load = cadence_replay.settled(cadence_replay.traces()[name][:1500])
+    levels = models.Levels(warning=50.0, critical=90.0) if "fe7f93" not in name else models.Levels(warning=5.0)
+    rule = cadence_replay.rule("1 of 1", levels)
+    fixed, adaptive = (cadence_replay.replayed(load, each, rule, 300) for each in ("fixed", "adaptive"))
+    assert list(adaptive.notified) == list(fixed.notified)
+    assert same(adaptive, fixed)
+
+
+def test_a_quiet_series_is_asked_each_fifth_period() -> None:
+    """After its first datapoints, which tell how it moves."""
+    load = [20.0 + place % 3 for place in range(200)]
+    found = cadence_replay.replayed(load, "adaptive", cadence_replay.rule())
+    assert 200 / models.RELAXED <= found.asked <= 200 / models.RELAXED + cadence.MIN_HISTORY + 2
+
+
+def reason(values: Sequence[float], rule: models.Rule) -> str:
+    """Return why a series with these values is asked for as often as it is."""
+    points = [models.Datapoint(T + place * 60, value) for place, value in enumerate(values)]
+    return cadence.of_series(points, [(rules.KINDS[rule.kind], rule)])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([20.0] * 3, "new"),
+        ([20.0] * 10, "far"),
+        ([60.0] * 10, "far"),
+        ([73.0] * 10, "near"),
+        ([95.0] * 10, "near"),
+        ([20.0, 70.0] + [20.0] * 9, "near"),
+        ([95.0] + [20.0] * 9, "near"),
+        ([10.0, 20.0, 30.0, 40.0], "rising"),
+        ([40.0] * 5 + [42.0, 46.0, 50.0, 54.0, 58.0], "rising"),
+    ],
+)
+def test_near_means_that_something_may_come_of_it(values: list[float], said: str) -> None:
+    """A tenth of the threshold, or as much as the series lately moved; and what moves there is watched."""
+    assert reason(values, cadence_replay.rule()) == said
+    below = rules.KINDS["threshold"].rule(name="low", metric=METRIC, below=models.Levels(critical=-80.0))
+    assert reason([-value for value in values], below) == said
+
+
+def test_what_can_fire_without_a_value_is_watched() -> None:
+    """An absent slot that counts as a breach does; without a rule nothing is near."""
+    absent = rules.KINDS["threshold"].rule(
+        name="gone", metric=METRIC, above=models.Levels(critical=90.0), missing="breach"
+    )
+    assert reason([20.0] * 10, absent) == "watched"
+    assert cadence.of_series([models.Datapoint(T + place, 1.0) for place in range(9)], []) == "far"
+
+
+def quiet(**changes: object) -> testing.Monitor:
+    """Return a monitor whose one worker was quiet for half an hour under adaptive cadence."""
+    metric = config.DEFAULT.metrics[METRIC].model_copy(update={"period": 60})
+    given = {
+        "metrics": {**config.DEFAULT.metrics, METRIC: metric}, "collect": (METRIC,), "cadence": "adaptive",
+        "rules": (cadence_replay.rule(),), **changes,
+    }  # fmt: skip
+    monitor = testing.Monitor(config.DEFAULT.model_copy(update=given), T + 65)
+    worker = models.Worker(
+        id=WORKER, name="one", region="us-east-1", added_at=T, incarnation="one", detailed=True, labels={"team": "vfx"}
+    )
+    monitor.workers.add([worker])
+    monitor.ec2.put(models.Instance(id=WORKER, region="us-east-1", status="running", detailed=True))
+    monitor.cloudwatch.put(WORKER, "CPUUtilization", [(T + place * 60, 20.0) for place in range(90)])
+    for _ in range(30):
+        monitor.collect(WORKER)
+        monitor.clock.advance(60)
+    return monitor
+
+
+def condition_of(monitor: testing.Monitor) -> models.Condition:
+    """Return the worker's condition."""
+    return monitor.workers.get([WORKER])[WORKER].condition
+
+
+def test_what_was_not_asked_for_is_unknown_and_not_absent_or_old() -> None:
+    """Between two requests the horizon stands still, and a reading is old only if a request brought nothing."""
+    monitor = quiet()
+    for _ in range(models.RELAXED):
+        condition = condition_of(monitor)
+        asked = condition.asked[METRIC]
+        assert asked >= monitor.clock() - 60 - LATEST
+        worker = monitor.workers.get([WORKER])[WORKER].worker
+        readings = models.readings(worker, condition, monitor.configurations.load(), monitor.clock())
+        assert not present(readings[METRIC]).old
+        monitor.collect(WORKER)
+        monitor.clock.advance(60)
+    assert condition_of(monitor).cadence[METRIC] == (models.RELAXED, "far")
+
+
+def test_the_budget_and_what_a_series_does_are_one_mechanism() -> None:
+    """The longer of the two counts, and a budget that asks for less holds at once."""
+    assert cadence.decide(None, 1) is None
+    assert cadence.decide(None, 4) == (4, "budget")
+    assert cadence.decide("far", 4) == (models.RELAXED, "far")
+    assert cadence.decide("far", 8) == (8, "budget")
+    assert cadence.decide("near", 2) == (2, "budget")
+    assert cadence.decide("near", 1) == (1, "near")
+
+
+def test_fixed_asks_each_period_again() -> None:
+    """As soon as the configuration says so."""
+    monitor = quiet()
+    monitor.configure(cadence="fixed")
+    monitor.collect(WORKER)
+    assert condition_of(monitor).asked[METRIC] == monitor.clock()
+    assert condition_of(monitor).cadence == {}
+
+
+@pytest.mark.parametrize("looking", ["operand", "inhibited"])
+def test_what_other_rules_look_at_is_asked_each_period(looking: str) -> None:
+    """They are evaluated together, at the same time."""
+    high = cadence_replay.rule()
+    other = (
+        rules.KINDS["when"].rule(name="both", when="cpu-high")
+        if looking == "operand"
+        else rules.KINDS["no-data"].rule(name="silent", inhibited_by=("cpu-high",))
+    )
+    monitor = quiet(rules=(high, other))
+    assert condition_of(monitor).cadence[METRIC] == (1, "watched")
+
+
+def test_a_rule_for_other_workers_does_not_count() -> None:
+    """It says nothing of this one."""
+    near = rules.KINDS["threshold"].rule(name="near", metric=METRIC, above=models.Levels(critical=21.0))
+    assert condition_of(quiet(rules=(near,))).cadence[METRIC].reason == "near"
+    others = near.model_copy(update={"labels": {"team": "web"}})
+    assert condition_of(quiet(rules=(others,))).cadence[METRIC].reason == "far"

@@ -1,0 +1,71 @@
+"""How often the metrics of the workers of one run are asked for, by the rules that look at them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from workermon import models, rules
+from workermon.collect.run import Run
+from workermon.rules import cadence
+
+#: Rules, each with its kind.
+_Rules = list[tuple[rules.Kind[Any], models.Rule]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cadences:
+    """Decides for the workers of one run; workers with the same labels have the same rules."""
+
+    run: Run
+    _known: dict[tuple[tuple[tuple[str, str], ...], str], _Rules | None] = dataclasses.field(default_factory=dict)
+
+    def periods_apart(self, condition: models.Condition, metric: str) -> int:
+        """Return how many periods lie between two requests now: the budget has the last word at once."""
+        kept = condition.cadence.get(metric)
+        reason = None if kept is None or self.run.configuration.cadence == "fixed" else kept.reason
+        decided = cadence.decide(reason, self._budget(metric))
+        return 1 if decided is None else decided.periods
+
+    def after(
+        self, worker: models.Worker, metric: str, came: Sequence[models.Datapoint], period: int
+    ) -> models.Cadence | None:
+        """Return the cadence after an answer; ``came`` are its datapoints, ``period`` says how far apart they are."""
+        reason: models.CadenceReason | None = None
+        if self.run.configuration.cadence == "adaptive":
+            looking = self._rules_of(worker, metric)
+            reason = "watched" if looking is None else cadence.of_series(_without_gaps(came, period), looking)
+        return cadence.decide(reason, self._budget(metric))
+
+    def _budget(self, metric: str) -> int:
+        return self.run.period_multipliers.get(metric, 1)
+
+    def _rules_of(self, worker: models.Worker, metric: str) -> _Rules | None:
+        """Return the rules over a metric of a worker; ``None`` if another rule looks at what they say."""
+        key = tuple(sorted(worker.labels.items())), metric
+        if key not in self._known:
+            self._known[key] = self._look_up(worker, metric)
+        return self._known[key]
+
+    def _look_up(self, worker: models.Worker, metric: str) -> _Rules | None:
+        every, kinds = self.run.configuration.rules, self.run.kinds
+        looks_at = rules.looks_at(kinds)
+        operands = {name for rule in every for name in looks_at(rule)}
+        found: _Rules = []
+        for rule in every:
+            kind = kinds.get(rule.kind)
+            if kind is None or metric not in kind.metrics(rule) or not rule.applies_to(worker):
+                continue
+            if rule.name in operands or rule.inhibited_by:
+                return None
+            found.append((kind, kind.for_worker(rule, worker.labels)))
+        return found
+
+
+def _without_gaps(came: Sequence[models.Datapoint], period: int) -> Sequence[models.Datapoint]:
+    """Return the newest datapoints, up to the first gap between them."""
+    for place in range(len(came) - 1, 0, -1):
+        if came[place].at - came[place - 1].at > period:
+            return came[place:]
+    return came
