@@ -42,6 +42,7 @@ from workermon.on_redis import (
     limiter,
     outbox,
     pulse,
+    rollups,
     samples,
     saved_states,
     schema,
@@ -173,7 +174,14 @@ class Recipes(dishka.Provider):
     @dishka.provide
     def make_samples(self, redis: Redis, own: settings.Settings, kept: ports.Configurations) -> ports.Samples:
         """Keep the ledger as long as the configuration in force says."""
-        return samples.RedisSamples(redis.client, own.channel, lambda: kept.load().retention)
+        return samples.RedisSamples(
+            redis.client, own.channel, lambda: kept.load().retention, lambda: kept.load().rollups
+        )
+
+    @dishka.provide
+    def make_rollups(self, redis: Redis, kept: ports.Configurations) -> ports.RollUps:
+        """Keep hourly roll-ups as long as the configuration in force says."""
+        return rollups.RedisRollUps(redis.client, lambda: kept.load().rollups)
 
     @dishka.provide
     def make_limiter(self, redis: Redis, kept: ports.Configurations) -> ports.Limiter:
@@ -362,6 +370,7 @@ class Recipes(dishka.Provider):
     make_backing_up = dishka.provide(fleet.BackingUp)
     make_restoring = dishka.provide(fleet.Restoring)
     make_collection = dishka.provide(collect.Collection)
+    make_rolling_up = dishka.provide(collect.RollingUp)
     make_cohort_placement = dishka.provide(collect.CohortPlacement)
     make_queue_reading = dishka.provide(collect.QueueReading)
     make_lost_metrics = dishka.provide(collect.LostMetrics)

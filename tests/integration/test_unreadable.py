@@ -26,6 +26,7 @@ from workermon.on_redis import (
     limiter,
     outbox,
     pulse,
+    rollups,
     samples,
     setup,
     silences,
@@ -48,6 +49,7 @@ def monitor_on(server: Any) -> testing.Monitor:
     made.workers = workers.RedisWorkers(server)
     made.configurations = configurations.RedisConfigurations(server, config.DEFAULT)
     made.samples = samples.RedisSamples(server, CHANNEL, lambda: models.DAY)
+    made.rollups = rollups.RedisRollUps(server)
     made.alerts, made.outbox = alerts.RedisAlerts(server, CHANNEL), outbox.RedisOutbox(server)
     made.silences, made.pulse = silences.RedisSilences(server), pulse.RedisPulse(server)
     made.leases = leases.RedisLeases(server)
@@ -79,6 +81,7 @@ def minutes(monitor: testing.Monitor, number: int) -> None:
         monitor.canary.publish(at, at, 1)
         monitor.canary.reach("heard", at, at)
         monitor.get(collect.Collection).collect([A, B])
+        monitor.get(collect.RollingUp).roll_up(10)
         monitor.pulse.mark("collect", at)
         monitor.get(evaluate.SilenceExpiry).check()
         monitor.get(evaluate.Evaluation).evaluate([A, B, *monitor.samples.pending(at, 100)])

@@ -16,6 +16,7 @@ from workermon.on_redis import (
     leases,
     outbox,
     pulse,
+    rollups,
     samples,
     saved_states,
     schema,
@@ -43,6 +44,7 @@ class Repository(NamedTuple):
     audit: ports.Audit
     saved_states: ports.SavedStates
     schema: ports.Schema
+    rollups: ports.RollUps
 
 
 #: What is in force if nothing was saved.
@@ -72,6 +74,7 @@ def repository_in_memory() -> Repository:
         testing.MemoryAudit(),
         testing.MemorySavedStates(store, silenced),
         testing.MemorySchema(),
+        testing.MemoryRollUps(store),
     )
 
 
@@ -92,4 +95,5 @@ def repository_on_redis(connection: redis.Redis) -> Repository:
         audit.RedisAudit(connection),
         saved_states.RedisSavedStates(connection),
         schema.RedisSchema(connection),
+        rollups.RedisRollUps(connection),
     )

@@ -45,6 +45,10 @@ def fleet(ok: Ok, world: Ports) -> None:
         ("workers/render-01", ("show", "render-01")),
         (f"workers/{A}/history", ("history", A)),
         (f"workers/{A}/history?metric=cpu_utilization&since=2h", ("history", A, "cpu_utilization", "--since", "2h")),
+        (
+            f"workers/{A}/history?metric=cpu_utilization&since=30d&step=1h",
+            ("history", A, "cpu_utilization", "--since", "30d", "--step", "1h"),
+        ),
         (f"workers/{A}/why?metric=cpu_utilization", ("why", A, "cpu_utilization")),
         (f"workers/{A}/why", ("why", A)),
         ("alerts?state=all&rule=cpu-high&worker=render-01&since=1d", ("alerts", "--all", "--rule", "cpu-high")),
@@ -118,6 +122,7 @@ def test_the_fleet_is_filtered(web: TestClient, fleet: None, query: str, names: 
         ("workers?limit=x", 422, "query.limit"),
         ("workers?cursor=abc", 400, "cursor"),
         ("workers?cursor=", 400, "cursor"),
+        (f"workers/{A}/history?step=1d", 400, "step"),
         ("alerts?cursor=%00", 400, "cursor"),
         ("workers?status=gone", 422, "query.status"),
         ("workers?label=team", 422, "query.label.0"),

@@ -12,8 +12,8 @@ import click
 from workermon import errors
 from workermon.cli import files, output, recording, session
 
-#: Bytes of a backup: one of 50,000 workers has a tenth of this.
-MAX_BACKUP = 1_000_000_000
+#: Bytes of a backup. Roll-ups take 17 a series and hour in it: those of 5,000 workers over a month have half of this.
+MAX_BACKUP = 8_000_000_000
 
 
 @click.command()

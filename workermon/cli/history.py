@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="WORKER", type=options.Text())
 @click.argument("metric", required=False, type=options.Text())
 @click.option("--since", type=options.Duration(), default="1h", show_default=True, help="How far back.")
+@click.option("--step", type=options.Duration(), help="1h: least, mean, greatest, p95 and count of each hour.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV; for one metric: timestamp,value.")
 @options.as_json
 @session.pass_session
-def history(own: session.Session, name: str, metric: str | None, since: int, as_csv: bool, as_json: bool) -> None:
-    """Show datapoints by CloudWatch's timestamps.
+def history(
+    own: session.Session, name: str, metric: str | None, since: int, step: int | None, as_csv: bool, as_json: bool
+) -> None:
+    """Show datapoints by CloudWatch's timestamps, or with --step 1h what each hour comes to.
 
-    Without METRIC it shows every metric.
+    Without METRIC it shows every metric. Hours are kept for longer than datapoints.
 
     \b
     Example: workermon history render-07 cpu_utilization --since 6h --csv
@@ -35,10 +38,13 @@ def history(own: session.Session, name: str, metric: str | None, since: int, as_
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
     record = own.get(fleet.Lookup).resolve([name])[0]
-    found = own.get(views.HistoryView).history(record, metric, own.now() - since)
+    view, begin = own.get(views.HistoryView), own.now() - since
+    found = view.history(record, metric, begin) if step is None else view.hourly(record, metric, begin, step)
     vitals.warn_if_down(own)
     if as_json:
         output.document(found)
+    elif isinstance(found, views.HourlyHistory):
+        _show_hours(found, as_csv=as_csv)
     elif as_csv:
         _write_csv(found)
     elif found.datapoints:
@@ -59,3 +65,26 @@ def _write_csv(found: views.History) -> None:
         return
     writer.writerow(("timestamp", "metric", "value", "unit"))
     writer.writerows((models.rfc3339(point.at), point.metric, point.value, point.unit) for point in found.datapoints)
+
+
+def _show_hours(found: views.HourlyHistory, *, as_csv: bool) -> None:
+    if as_csv:
+        several = found.metric is None
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(("timestamp", *(("metric",) if several else ()), "min", "avg", "max", "p95", "count"))
+        for hour in found.datapoints:
+            named = (hour.metric,) if several else ()
+            writer.writerow((models.rfc3339(hour.at), *named, hour.min, hour.avg, hour.max, hour.p95, hour.count))
+    elif found.datapoints:
+        rows = [
+            (
+                models.rfc3339(hour.at),
+                hour.metric,
+                *(output.quantity(value, hour.unit) for value in (hour.min, hour.avg, hour.max, hour.p95)),
+                str(hour.count),
+            )
+            for hour in found.datapoints
+        ]
+        tables.show(("HOUR", "METRIC", "MIN", "AVG", "MAX", "P95", "COUNT"), rows)
+    else:
+        click.echo("no datapoint yet", err=True)

@@ -9,3 +9,4 @@ from workermon.collect.lost_metrics import LostMetrics as LostMetrics
 from workermon.collect.pacer import Pacer as Pacer
 from workermon.collect.placement import PLACED_EVERY as PLACED_EVERY
 from workermon.collect.placement import CohortPlacement as CohortPlacement
+from workermon.collect.rolling_up import RollingUp as RollingUp

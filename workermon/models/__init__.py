@@ -113,6 +113,7 @@ from workermon.models.notification import (
     is_test,
 )
 from workermon.models.regions import RegionNames
+from workermon.models.rollup import HOUR, WEEK, RollUp, SavedWeek, pack, unpack, week_of
 from workermon.models.rule import Count, Flapping, FlapState, Levels, Members, Rule, RuleState, SeverityChange
 from workermon.models.sample import (
     LOST_METRICS,
@@ -173,6 +174,7 @@ __all__ = [
     "DELIVERY",
     "EVERYWHERE",
     "GONE",
+    "HOUR",
     "INSTALLATION",
     "INSTANCE_ID",
     "LATENESS",
@@ -192,6 +194,7 @@ __all__ = [
     "STATUS_CHECK_FAILED",
     "STOPPED",
     "TEST",
+    "WEEK",
     "Account",
     "AccountRegion",
     "AccountState",
@@ -245,6 +248,7 @@ __all__ = [
     "Recurrence",
     "RegionNames",
     "Role",
+    "RollUp",
     "Rule",
     "RuleState",
     "Runbook",
@@ -254,6 +258,7 @@ __all__ = [
     "SavedHistory",
     "SavedQueue",
     "SavedState",
+    "SavedWeek",
     "SavedWorker",
     "ScheduledEvent",
     "SecretRef",
@@ -303,6 +308,7 @@ __all__ = [
     "make_token",
     "moment",
     "own_event",
+    "pack",
     "pairs",
     "queue_key",
     "queue_of",
@@ -313,6 +319,8 @@ __all__ = [
     "secret_digest",
     "to_json",
     "token_name",
+    "unpack",
+    "week_of",
     "worker_subject",
     "zone",
 ]

@@ -8,6 +8,7 @@ from workermon.models.alert import Acknowledgement, Alert, HistoryEntry, Silence
 from workermon.models.base import Frozen
 from workermon.models.configuration import Configuration
 from workermon.models.notification import Attempt, Notification
+from workermon.models.rollup import SavedWeek
 from workermon.models.sample import AccountState, Condition
 from workermon.models.worker import Worker
 
@@ -75,6 +76,7 @@ class SavedState(Frozen):
     queues: tuple[SavedQueue, ...] = ()
     silences: tuple[Silence, ...] = ()
     acknowledgements: tuple[Acknowledgement, ...] = ()
+    rollups: tuple[SavedWeek, ...] = ()
 
 
 class Backup(Frozen):

@@ -72,6 +72,7 @@ class CommitVerdict(lua.Script[int], shared="numbers"):
     size: lua.Key
     numbers: lua.Key
     groups: lua.Key
+    rollups_due: lua.Key
     entries: lua.Keys
     retire: lua.Argument
     subject: lua.Argument
@@ -88,6 +89,7 @@ class CommitVerdict(lua.Script[int], shared="numbers"):
     most_bytes: lua.Argument
     numbers_prefix: lua.Argument
     ledger_prefix: lua.Argument
+    rollups_prefix: lua.Argument
     changes: lua.Arguments
 
 
@@ -270,6 +272,7 @@ class RedisAlerts:
             size=keys.HISTORY_SIZE,
             numbers=keys.HISTORY_NUMBERS,
             groups=keys.GROUPS,
+            rollups_due=keys.ROLLUPS_DUE,
             entries=[*names, *(name for each in verdict.memberships for name in _names_of_group(each.group))],
             retire=int(retire),
             subject=subject,
@@ -287,6 +290,7 @@ class RedisAlerts:
             most_bytes=keys.HISTORY_BYTES,
             numbers_prefix=keys.numbers_of(""),
             ledger_prefix=keys.ledger(subject, ""),
+            rollups_prefix=keys.rollups(subject, ""),
             changes=[*_opened_and_closed(verdict, retire=retire), *changes, *_memberships(verdict)],
         )
 

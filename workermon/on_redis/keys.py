@@ -46,6 +46,15 @@ LISTED = (
         expires=True,
     ),
     Listed(
+        "workermon:rollups:<id>:<week>",
+        "hash",
+        "rollups",
+        "hourly roll-ups of a week, packed, by metric",
+        "the end of the week plus `rollups`",
+        expires=True,
+    ),
+    Listed("workermon:rollups-due", "zset", "samples, rollups", "<id> <hour> by when it is rolled up", "permanent"),
+    Listed(
         "workermon:learned-delays:<scope>",
         "hash",
         "learned_delays",
@@ -299,6 +308,8 @@ BUDGET_DECISION = "workermon:budget-decision"
 COST_TOTALS = "workermon:cost-totals"
 ACCOUNTS = "workermon:accounts"
 LEDGER = "workermon:ledger:"
+ROLLUPS = "workermon:rollups:"
+ROLLUPS_DUE = "workermon:rollups-due"
 QUEUE, STATE, LEASE = "workermon:outbox:queue:", "workermon:outbox:state:", "workermon:outbox:lease:"
 
 
@@ -328,6 +339,11 @@ def worker(worker_id: str) -> str:
 def ledger(worker_id: str, hour: int | str) -> str:
     """Name a worker's datapoints of the hour that starts then."""
     return f"{LEDGER}{worker_id}:{hour}"
+
+
+def rollups(worker_id: str, week: int | str) -> str:
+    """Name a worker's roll-ups of the week that starts then."""
+    return f"{ROLLUPS}{worker_id}:{week}"
 
 
 def learned_delays(scope: models.AccountRegion) -> str:

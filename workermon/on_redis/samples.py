@@ -31,6 +31,7 @@ class WriteSample(lua.Script[bytes], shared="slots"):
 
     worker: lua.Key
     pending: lua.Key
+    rollups_due: lua.Key
     hours: lua.Keys
     worker_id: lua.Argument
     incarnation: lua.Argument
@@ -43,6 +44,7 @@ class WriteSample(lua.Script[bytes], shared="slots"):
     last_error: lua.Argument
     channel: lua.Argument
     event: lua.Argument
+    rollup_delay: lua.Argument
     runs: lua.Arguments
 
 
@@ -63,12 +65,22 @@ _Write = tuple[models.Sample, models.Condition, str]
 
 
 class RedisSamples:
-    """``ports.Samples`` on Redis. ``retention`` says for how many seconds datapoints are kept from now on."""
+    """``ports.Samples`` on Redis.
 
-    def __init__(self, redis_client: redis.Redis, channel: str, retention: Callable[[], int]) -> None:
+    ``retention`` says for how many seconds datapoints are kept from now on, ``rollups`` the same of roll-ups.
+    """
+
+    def __init__(
+        self,
+        redis_client: redis.Redis,
+        channel: str,
+        retention: Callable[[], int],
+        rollups: Callable[[], int] = lambda: models.ROLLUPS,
+    ) -> None:
         self._client = redis_client
         self._channel = channel
         self._retention = retention
+        self._rollups = rollups
 
     def claim(self, claimants: Sequence[models.Worker], now: float, lease: float) -> list[ports.Claim]:
         """Claim each worker's slot, all in one step."""
@@ -93,15 +105,15 @@ class RedisSamples:
 
     def write_many(self, writes: Sequence[_Write], *, again: bool = False) -> list[ports.Written]:
         """Write many samples in one round trip; each is a step of its own."""
-        retention = self._retention()
-        calls = [self._call(write, again=again, retention=retention) for write in writes]
+        retention, rolls_up = self._retention(), self._rollups() > 0
+        calls = [self._call(write, again=again, retention=retention, rolls_up=rolls_up) for write in writes]
         outcomes: list[Any] = client.run_each(self._client, calls)
         for (sample, _, _), outcome in zip(writes, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 unreadable.note(self._client, keys.worker(sample.worker.id), f"no sample is written: {outcome}")
         return [ports.Written("gone" if isinstance(one, Exception) else one.decode()) for one in outcomes]
 
-    def _call(self, write: _Write, *, again: bool, retention: int) -> WriteSample:
+    def _call(self, write: _Write, *, again: bool, retention: int, rolls_up: bool) -> WriteSample:
         sample, condition, event = write
         worker = sample.worker
         hours: dict[int, list[datapoint_packing.Run]] = {}
@@ -117,6 +129,7 @@ class RedisSamples:
         return WriteSample(
             worker=keys.worker(worker.id),
             pending=keys.PENDING,
+            rollups_due=keys.ROLLUPS_DUE,
             hours=[keys.ledger(worker.id, hour) for hour in hours],
             worker_id=worker.id,
             incarnation=worker.incarnation,
@@ -129,6 +142,7 @@ class RedisSamples:
             last_error=condition.last_error.model_dump_json() if condition.last_error else "",
             channel=self._channel,
             event=event,
+            rollup_delay=ports.ROLLUP_DELAY if rolls_up else "",
             runs=packed,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,10 +19,11 @@ _LOST_METRICS = pydantic.TypeAdapter(tuple[models.LostMetric, ...])
 #: What a restore replaces; what is not named here stays: tokens, sessions, audit trail, signs of life, limits, costs.
 _REPLACED = (
     keys.WORKERS, keys.PENDING, keys.OPEN, keys.OUTBOX, keys.REMINDERS, keys.FAILING_CHANNELS, keys.SILENCES,
-    keys.ACCOUNTS, keys.GROUPS,
+    keys.ACCOUNTS, keys.GROUPS, keys.ROLLUPS_DUE,
 )  # fmt: skip
 _REPLACED_FORMS = (
-    keys.worker("*"), keys.LEDGER + "*", keys.alerts("*"), keys.HISTORY_PREFIX + "*", keys.QUEUE + "*",
+    keys.worker("*"), keys.LEDGER + "*", keys.ROLLUPS + "*", keys.alerts("*"), keys.HISTORY_PREFIX + "*",
+    keys.QUEUE + "*",
     keys.STATE + "*", keys.LEASE + "*", keys.queues("*"), keys.LABELS + "*", keys.account("*"),
     keys.group("*"), keys.group_members("*"),
 )  # fmt: skip
@@ -61,6 +64,7 @@ class RedisSavedStates:
             queues=tuple(self._queues()),
             silences=tuple(stored.every()),
             acknowledgements=tuple(stored.acknowledged(alert_ids).values()),
+            rollups=tuple(self._rollups()),
         )
 
     def _names(self, form: str) -> list[str]:
@@ -103,6 +107,14 @@ class RedisSavedStates:
         before, _, text = raw.partition(b" ")
         return before, unreadable.parsed(self._client, name, model, text)
 
+    def _rollups(self) -> Iterator[models.SavedWeek]:
+        for name in self._names(keys.ROLLUPS + "*"):
+            worker_id, _, week = name.removeprefix(keys.ROLLUPS).rpartition(":")
+            with client.guard(self._client):
+                fields: Any = self._client.hgetall(name)
+            series = {unreadable.text(metric): base64.b64encode(data).decode() for metric, data in fields.items()}
+            yield models.SavedWeek(worker_id=worker_id, week=int(week), series=series)
+
     def _queues(self) -> Iterator[models.SavedQueue]:
         with client.guard(self._client):
             waiting: Any = self._client.zrange(keys.OUTBOX, 0, -1)
@@ -143,6 +155,7 @@ class RedisSavedStates:
                 _restore_accounts(pipe, state.accounts)
                 _restore_alerts(pipe, state)
                 _restore_histories(pipe, state)
+                _restore_rollups(pipe, state, at)
                 _restore_queues(pipe, state.queues, at)
                 for silence in state.silences:
                     pipe.hset(keys.SILENCES, silence.id, silence.model_dump_json())
@@ -236,6 +249,24 @@ def _restore_histories(pipe: Any, state: models.SavedState) -> None:
             pipe.hset(keys.versions(subject), rule, saved.last_version)
             pipe.expire(keys.versions(subject), lifetime)
     pipe.incrby(keys.FENCE, 2 * keys.ATTEMPTS)
+
+
+def _restore_rollups(pipe: Any, state: models.SavedState, at: float) -> None:
+    lifetime = state.configuration.rollups if state.configuration is not None else models.ROLLUPS
+    known = {each.worker.id for each in state.workers}
+    first: dict[str, int] = {}
+    for saved in state.rollups:
+        left = math.ceil(saved.week + models.WEEK + lifetime - at)
+        if saved.worker_id not in known or left <= 0 or not saved.series:
+            continue
+        name = keys.rollups(saved.worker_id, saved.week)
+        pipe.hset(name, mapping={metric: base64.b64decode(data) for metric, data in saved.series.items()})
+        pipe.expire(name, left)
+        first[saved.worker_id] = min(first.get(saved.worker_id, saved.week), saved.week)
+    for worker_id, week in first.items():
+        # The hours of the ledger are not restored; where it begins says up to when there may be weeks.
+        hour = int(at // models.HOUR) * models.HOUR
+        pipe.hset(keys.worker(worker_id), mapping={"first_week": week, "first_hour": hour, "last_hour": hour})
 
 
 def _restore_queues(pipe: Any, saved: Iterable[models.SavedQueue], at: float) -> None:

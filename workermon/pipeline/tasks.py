@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dishka.integrations.celery import FromDishka
 
 from workermon import failpoints, fleet, health, logs, models, notify, ports, runtime, settings
-from workermon.collect import LostMetrics, collection
+from workermon.collect import LostMetrics, RollingUp, collection
 from workermon.evaluate import evaluation
 from workermon.on_celery.app import app
 from workermon.pipeline import shell
@@ -23,11 +23,13 @@ log = logs.get(__name__)
 def collect(
     worker_ids: list[str],
     stage: FromDishka[collection.Collection],
+    rolling_up: FromDishka[RollingUp],
     pulse: FromDishka[ports.Pulse],
     now: FromDishka[ports.Clock],
 ) -> None:
-    """Collect these workers' state and metrics from AWS into the ledger."""
+    """Collect these workers' state and metrics from AWS into the ledger, and roll up hours that are over."""
     report = stage.collect(worker_ids)
+    rolling_up.roll_up(len(worker_ids) + 1)
     _unknown("workermon.collect", report.unknown, pulse)
     pulse.mark("collect", now())
 

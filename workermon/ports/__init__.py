@@ -60,7 +60,17 @@ from workermon.ports.delivery import (
 )
 from workermon.ports.fleet import Record, Schedule, Workers
 from workermon.ports.requests import ANSWER_AGE, REQUEST_AGE, FirstRequest, IdempotencyKeys
-from workermon.ports.samples import SLOT_TOLERANCE, Claim, Feed, LearnedDelays, Samples, Written
+from workermon.ports.samples import (
+    ROLLUP_DELAY,
+    SLOT_TOLERANCE,
+    Claim,
+    Feed,
+    LearnedDelays,
+    LedgerHour,
+    RollUps,
+    Samples,
+    Written,
+)
 
 __all__ = [
     "ANSWER_AGE",
@@ -71,6 +81,7 @@ __all__ = [
     "CANARY_STEPS",
     "MAX_SESSIONS",
     "REQUEST_AGE",
+    "ROLLUP_DELAY",
     "SET_BACK",
     "SLOT_TOLERANCE",
     "START_UP",
@@ -101,6 +112,7 @@ __all__ = [
     "IdempotencyKeys",
     "LearnedDelays",
     "Leases",
+    "LedgerHour",
     "Limiter",
     "MachineClock",
     "MembershipChange",
@@ -116,6 +128,7 @@ __all__ = [
     "Record",
     "Recorded",
     "RecordedTransition",
+    "RollUps",
     "Samples",
     "SavedStates",
     "Schedule",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-from workermon.models import AccountRegion, CollectionError, Condition, Sample, Series, Worker
+from workermon.models import AccountRegion, CollectionError, Condition, Datapoint, RollUp, Sample, Series, Worker
 
 
 class Written(NamedTuple):
@@ -67,6 +67,37 @@ class Samples(Protocol):
 
     def mark_pending(self, worker_ids: Iterable[str], at: float) -> None:
         """Mark workers as to be evaluated, for example because their rules changed."""
+
+
+#: Seconds after an hour's end, and after a late datapoint of it, when it is rolled up: others may come until then.
+ROLLUP_DELAY: Final = 900
+
+
+class LedgerHour(NamedTuple):
+    """An hour of a worker's ledger that is to be rolled up; ``mark`` and ``incarnation`` say what it is based on."""
+
+    worker_id: str
+    incarnation: str
+    hour: int
+    mark: float
+    points: Mapping[str, tuple[Datapoint, ...]]
+
+
+class RollUps(Protocol):
+    """Hourly roll-ups of every series. A write of datapoints marks its hour to be rolled up, once that is over."""
+
+    def claim(self, now: float, limit: int, lease: float) -> list[LedgerHour]:
+        """Claim hours that are due, for ``lease`` seconds, the longest due first, with their datapoints by metric."""
+
+    def save(self, rolled: Sequence[tuple[LedgerHour, Mapping[str, RollUp]]], now: float) -> None:
+        """Write roll-ups by metric, and take the marks away.
+
+        A mark stays if a datapoint came meanwhile. Nothing is written if the incarnation is gone. A roll-up of more
+        datapoints than the new one has stays: a part of the ledger is gone already.
+        """
+
+    def read(self, worker_id: str, metric: str, since: float, until: float) -> dict[int, RollUp]:
+        """Return the roll-ups that are kept by the start of their hours, which lie between these times."""
 
 
 class LearnedDelays(Protocol):

@@ -45,7 +45,7 @@ from workermon.testing.fleet import MemorySchedule, MemoryWorkers
 from workermon.testing.memory import MemoryStore
 from workermon.testing.monitor import Monitor
 from workermon.testing.requests import MemoryIdempotencyKeys
-from workermon.testing.samples import MemoryFeed, MemorySamples
+from workermon.testing.samples import MemoryFeed, MemoryRollUps, MemorySamples
 from workermon.testing.saved_states import MemorySavedStates
 
 __all__ = [
@@ -75,6 +75,7 @@ __all__ = [
     "MemoryOutbox",
     "MemoryPublisher",
     "MemoryPulse",
+    "MemoryRollUps",
     "MemorySamples",
     "MemorySavedStates",
     "MemorySchedule",

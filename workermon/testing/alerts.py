@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from workermon import models, ports
 from workermon.testing import memory
@@ -86,8 +86,9 @@ class MemoryAlerts:
             self._write(verdict)
             for kept in (store.alerts, store.workers, store.accounts, store.pending):
                 kept.pop(subject, None)
-            for key in [key for key in store.ledger if key[0] == subject]:
-                del store.ledger[key]
+            _forget_worker(subject, store.ledger)
+            _forget_worker(subject, store.rollups)
+            _forget_worker(subject, store.rollups_due)
             return True
 
     def open(self) -> list[models.Alert]:
@@ -192,6 +193,11 @@ class MemoryAlerts:
         if change.changed_from is not None:
             group.changed_from = min(change.changed_from, group.changed_from or change.changed_from)
         self._store.pending.setdefault(change.group, at)
+
+
+def _forget_worker(worker_id: str, kept: dict[Any, Any]) -> None:
+    for key in [key for key in kept if key[0] == worker_id]:
+        del kept[key]
 
 
 class MemoryAccounts:

@@ -96,6 +96,9 @@ class MemoryStore:
         #: Value by timestamp, of each (worker id, metric, period).
         self.ledger: dict[tuple[str, str, int], dict[int, float]] = {}
         self.pending: dict[str, float] = {}
+        #: Roll-ups by hour, of each (worker id, metric); and when each (worker id, hour) is rolled up.
+        self.rollups: dict[tuple[str, str], dict[int, models.RollUp]] = {}
+        self.rollups_due: dict[tuple[str, int], float] = {}
         #: The transitions of each alert, newest first: its number, when it was recorded, and the entry.
         self.history: dict[str, list[tuple[int, float, models.HistoryEntry]]] = {}
         self.numbers = itertools.count(1)

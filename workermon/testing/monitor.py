@@ -45,7 +45,7 @@ from workermon.testing.delivery import (
 from workermon.testing.fleet import MemorySchedule, MemoryWorkers
 from workermon.testing.memory import MemoryStore
 from workermon.testing.requests import MemoryIdempotencyKeys
-from workermon.testing.samples import MemoryFeed, MemorySamples
+from workermon.testing.samples import MemoryFeed, MemoryRollUps, MemorySamples
 from workermon.testing.saved_states import MemorySavedStates
 
 T = TypeVar("T")
@@ -76,6 +76,7 @@ PORTS: Mapping[Any, str] = {
     ports.Outbox: "outbox",
     ports.Publisher: "publisher",
     ports.Pulse: "pulse",
+    ports.RollUps: "rollups",
     ports.Samples: "samples",
     ports.SavedStates: "saved_states",
     ports.Schedule: "schedule",
@@ -134,7 +135,12 @@ class Monitor:
         self.bulkhead = collect.Bulkhead()
         self.seen_events = collect.SeenEvents()
         self.workers: ports.Workers = MemoryWorkers(self.store)
-        self.samples: ports.Samples = MemorySamples(self.store, lambda: self.configurations.load().retention)
+        self.samples: ports.Samples = MemorySamples(
+            self.store,
+            lambda: self.configurations.load().retention,
+            lambda: self.configurations.load().rollups,
+        )
+        self.rollups: ports.RollUps = MemoryRollUps(self.store, lambda: self.configurations.load().rollups)
         self.alerts: ports.Alerts = MemoryAlerts(self.store, lambda: self.configurations.load().alert_history)
         self.accounts: ports.Accounts = MemoryAccounts(self.store)
         self.access: ports.Access = MemoryAccess()

@@ -12,9 +12,15 @@ from workermon.testing import memory
 class MemorySamples:
     """``ports.Samples`` in memory."""
 
-    def __init__(self, store: memory.MemoryStore, retention: Callable[[], int] = lambda: models.DAY) -> None:
+    def __init__(
+        self,
+        store: memory.MemoryStore,
+        retention: Callable[[], int] = lambda: models.DAY,
+        rollups: Callable[[], int] = lambda: models.ROLLUPS,
+    ) -> None:
         self._store = store
         self._retention = retention
+        self._rollups = rollups
 
     def claim(self, workers: Sequence[models.Worker], now: float, lease: float) -> list[ports.Claim]:
         """Claim each worker's slot."""
@@ -43,7 +49,7 @@ class MemorySamples:
                 return ports.Written("gone")
             slot = (worker.interval, sample.slot)
             complete = kept.complete(slot)
-            changed = self._merge(worker.id, sample.ledger_series(self._retention()), complete=complete)
+            changed = self._merge(sample, complete=complete)
             repeated = complete and not again
             if changed is not None:
                 kept.changed_from = changed if kept.changed_from is None else min(changed, kept.changed_from)
@@ -62,9 +68,9 @@ class MemorySamples:
         """Write many samples; each is a step of its own."""
         return [self.write(sample, condition, event, again=again) for sample, condition, event in writes]
 
-    def _merge(self, worker_id: str, brought: Mapping[str, models.Series], *, complete: bool) -> int | None:
-        changed: int | None = None
-        for metric, (period, points) in brought.items():
+    def _merge(self, sample: models.Sample, *, complete: bool) -> int | None:
+        worker_id, changed = sample.worker.id, None
+        for metric, (period, points) in sample.ledger_series(self._retention()).items():
             ledger = self._store.ledger.setdefault((worker_id, metric, period), {})
             for at, value in points:
                 had = ledger.get(at)
@@ -72,8 +78,15 @@ class MemorySamples:
                 if had == value or (had is not None and complete and metric in models.CHECK_METRICS):
                     continue
                 ledger[at] = value
+                self._mark_hour(worker_id, at // models.HOUR * models.HOUR, sample.collected_at)
                 changed = at if changed is None else min(changed, at)
         return changed
+
+    def _mark_hour(self, worker_id: str, hour: int, now: float) -> None:
+        if self._rollups():
+            latest = max(hour + models.HOUR + self._retention() - 600, now)
+            due = min(max(hour + models.HOUR, now) + ports.ROLLUP_DELAY, latest)
+            self._store.rollups_due[worker_id, hour] = due
 
     def failed(self, worker: models.Worker, last_error: models.CollectionError) -> None:
         """Remember why a collection failed, and give the slot's claim back."""
@@ -125,6 +138,64 @@ class MemorySamples:
                 if kept := self._store.workers.get(each) or self._store.groups.get(each):
                     kept.sequence += 1
                     self._store.pending.setdefault(each, at)
+
+
+class MemoryRollUps:
+    """``ports.RollUps`` in memory."""
+
+    def __init__(self, store: memory.MemoryStore, lifetime: Callable[[], int] = lambda: models.ROLLUPS) -> None:
+        self._store = store
+        self._lifetime = lifetime
+
+    def claim(self, now: float, limit: int, lease: float) -> list[ports.LedgerHour]:
+        """Claim hours that are due, with their datapoints."""
+        with self._store.lock:
+            marks = self._store.rollups_due
+            due = sorted((at, worker_id, hour) for (worker_id, hour), at in marks.items() if at <= now)[:limit]
+            found = []
+            for _, worker_id, hour in due:
+                marks[worker_id, hour] = now + lease
+                points: dict[str, dict[int, float]] = {}
+                for (owner, metric, _), values in sorted(self._store.ledger.items(), key=lambda item: -item[0][2]):
+                    if owner == worker_id:
+                        of_hour = {at: value for at, value in values.items() if hour <= at < hour + models.HOUR}
+                        points.setdefault(metric, {}).update(of_hour)
+                series = {
+                    metric: tuple(map(models.datapoint, sorted(values.items())))
+                    for metric, values in points.items()
+                    if values
+                }
+                kept = self._store.workers.get(worker_id)
+                incarnation = kept.worker.incarnation if kept is not None else ""
+                found.append(ports.LedgerHour(worker_id, incarnation, hour, now + lease, series))
+            return found
+
+    def save(self, rolled: Sequence[tuple[ports.LedgerHour, Mapping[str, models.RollUp]]], now: float) -> None:
+        """Keep roll-ups, and take the marks away."""
+        store = self._store
+        with store.lock:
+            for hour, rollups in rolled:
+                if store.living(hour.worker_id, hour.incarnation) is not None and self._lifetime():
+                    for metric, rollup in rollups.items():
+                        held = store.rollups.setdefault((hour.worker_id, metric), {})
+                        if hour.hour not in held or held[hour.hour].number <= rollup.number:
+                            held[hour.hour] = _single(rollup)
+                        for at in [at for at in held if models.week_of(at) + models.WEEK + self._lifetime() < now]:
+                            del held[at]
+                if store.rollups_due.get((hour.worker_id, hour.hour)) == hour.mark:
+                    del store.rollups_due[hour.worker_id, hour.hour]
+
+    def read(self, worker_id: str, metric: str, since: float, until: float) -> dict[int, models.RollUp]:
+        """Return the roll-ups that are kept."""
+        with self._store.lock:
+            held = self._store.rollups.get((worker_id, metric), {})
+            return {hour: held[hour] for hour in sorted(held) if since <= hour <= until}
+
+
+def _single(rollup: models.RollUp) -> models.RollUp:
+    """Return a roll-up with the digits that are kept."""
+    week = models.week_of(rollup.at)
+    return models.unpack(week, models.pack(week, {rollup.at: rollup}))[rollup.at]
 
 
 class MemoryFeed:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Iterator
+
 from workermon import models
 from workermon.testing import alerts, memory
 
@@ -42,7 +45,18 @@ class MemorySavedStates:
                 ),
                 silences=tuple(self._silences.every()),
                 acknowledgements=tuple(self._silences.acknowledged(alert_ids).values()),
+                rollups=tuple(self._rollups()),
             )
+
+    def _rollups(self) -> Iterator[models.SavedWeek]:
+        weeks: dict[tuple[str, int], dict[str, dict[int, models.RollUp]]] = {}
+        for (worker_id, metric), held in sorted(self._store.rollups.items()):
+            for hour, rollup in held.items():
+                of_week = weeks.setdefault((worker_id, models.week_of(hour)), {})
+                of_week.setdefault(metric, {})[hour] = rollup
+        for (worker_id, week), series in sorted(weeks.items()):
+            packed = {name: base64.b64encode(models.pack(week, of)).decode() for name, of in series.items()}
+            yield models.SavedWeek(worker_id=worker_id, week=week, series=packed)
 
     def _history(self, alert_id: str) -> models.SavedHistory:
         store = self._store
@@ -65,6 +79,7 @@ class MemorySavedStates:
                 store.workers, store.ledger, store.pending, store.history, store.attempts, store.last,
                 store.last_versions, store.queues, store.reminders, store.accounts, store.intervals_at, store.alerts,
                 store.groups,
+                store.rollups, store.rollups_due,
             ):  # fmt: skip
                 kept.clear()
             store.configuration = state.configuration
@@ -77,6 +92,10 @@ class MemorySavedStates:
                 store.alerts[each.subject] = memory.StoredAlerts(dict(each.alerts), each.version)
             self._restore_histories(state)
             self._restore_queues(state, at)
+            for week in state.rollups:
+                for metric, data in week.series.items():
+                    held = store.rollups.setdefault((week.worker_id, metric), {})
+                    held.update(models.unpack(week.week, base64.b64decode(data)))
             self._silences.replace(state.silences, state.acknowledgements)
             return True
 

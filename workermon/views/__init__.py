@@ -25,7 +25,7 @@ from workermon.views.explain import (
 )
 from workermon.views.explain_group import ExplainGroups, GroupExplanation
 from workermon.views.fleet import FleetView, WorkerDetail, WorkerList, WorkerQuery, WorkerRow
-from workermon.views.history import History, HistoryView, WorkerName
+from workermon.views.history import History, HistoryView, HourlyDatapoint, HourlyHistory, WorkerName
 from workermon.views.overview import STATES, STATUSES, FleetOverview, FleetQuery, Overview, Snapshot, standing
 from workermon.views.paging import Page, Position, page
 from workermon.views.pictures import Picture, RuleList, RuleView
@@ -73,6 +73,8 @@ __all__ = [
     "GroupExplanation",
     "History",
     "HistoryView",
+    "HourlyDatapoint",
+    "HourlyHistory",
     "LedgerBacktest",
     "Message",
     "Overview",

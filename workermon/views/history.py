@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from workermon import errors, models, ports
+from workermon.models import fields
+from workermon.rules import rollup
 from workermon.views.document import Document, Time
 
 
@@ -33,11 +36,41 @@ class History(Document):
     datapoints: tuple[Datapoint, ...]
 
 
+class HourlyDatapoint(Document):
+    """The datapoints of one metric in the hour that starts at ``at``: least, mean, greatest, and how many there are.
+
+    ``p95`` is the least value that 95 % of them do not exceed.
+    """
+
+    at: Time
+    min: float
+    avg: float
+    max: float
+    p95: float
+    count: int
+    metric: str
+    unit: str
+
+
+class HourlyHistory(Document):
+    """Hours in order of time, without those that have no datapoint; the last one may still run.
+
+    ``step`` is in seconds; ``metric`` and ``unit`` are null if all metrics were asked for.
+    """
+
+    worker: WorkerName
+    metric: str | None
+    unit: str | None
+    step: int
+    datapoints: tuple[HourlyDatapoint, ...]
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryView:
-    """Reads the ledger."""
+    """Reads the ledger, and hourly roll-ups."""
 
     samples: ports.Samples
+    rollups: ports.RollUps
     configurations: ports.Configurations
     now: ports.Clock
 
@@ -47,13 +80,10 @@ class HistoryView:
         Raises ``errors.NotFound`` if there is no such metric.
         """
         configuration = self.configurations.load()
-        names = (*configuration.metrics, *models.CHECK_METRICS)
-        if metric is not None and metric not in names:
-            raise errors.NotFound(f"metric {metric}", "is not known", f"one of {', '.join(names)}")
         until = self.now() + models.DAY  # a datapoint may be ahead of this machine's clock
         datapoints = [
             Datapoint(at=point.at, value=point.value, metric=name, unit=configuration.unit_of(name))
-            for name in (names if metric is None else (metric,))
+            for name in _names(configuration, metric)
             for point in self._points(record.worker.id, name, since, until)
         ]
         return History(
@@ -63,6 +93,44 @@ class HistoryView:
             datapoints=tuple(sorted(datapoints, key=lambda point: point.at)),
         )
 
+    def hourly(self, record: ports.Record, metric: str | None, since: float, step: int = models.HOUR) -> HourlyHistory:
+        """Return the hours of a worker's metric from that of a time on; ``None`` means every metric.
+
+        Raises ``errors.InvalidInput`` for another ``step`` (seconds) than an hour, ``errors.NotFound`` if there is no
+        such metric.
+        """
+        if step != models.HOUR:
+            why = f"{fields.written(step)} is not a step that is kept"
+            raise errors.InvalidInput("step", why, "use 1h, or leave it out for single datapoints")
+        configuration = self.configurations.load()
+        datapoints = [
+            HourlyDatapoint(
+                at=hour, min=least, avg=mean, max=most, p95=p95, count=count, metric=name,
+                unit=configuration.unit_of(name),
+            )
+            for name in _names(configuration, metric)
+            for hour, least, mean, most, p95, count in self.hours(record.worker.id, name, since)
+        ]  # fmt: skip
+        return HourlyHistory(
+            worker=WorkerName(id=record.worker.id, name=record.worker.name),
+            metric=metric,
+            unit=None if metric is None else configuration.unit_of(metric),
+            step=step,
+            datapoints=tuple(sorted(datapoints, key=lambda point: point.at)),
+        )
+
+    def hours(self, worker_id: str, metric: str, since: float) -> list[models.RollUp]:
+        """Return the hours of a metric from that of a time on, in order.
+
+        Of what the ledger has they are made anew: a datapoint that has just come is in them.
+        """
+        first, until = int(since // models.HOUR) * models.HOUR, self.now() + models.DAY
+        kept = self.rollups.read(worker_id, metric, first, until)
+        oldest = int((self.now() - self.configurations.load().retention) // models.HOUR) * models.HOUR
+        fresh = rollup.by_hour(self._points(worker_id, metric, max(first, oldest), until))
+        found = rollup.fuller(kept, fresh)
+        return [found[hour] for hour in sorted(found)]
+
     def _points(self, worker_id: str, metric: str, since: float, until: float) -> list[models.Datapoint]:
         """Return a metric's datapoints over all periods it was kept at; at the same time the shorter period counts."""
         values: dict[int, float] = {}
@@ -70,3 +138,13 @@ class HistoryView:
             series = self.samples.read([(worker_id, metric, period)], since, until)[worker_id, metric]
             values.update(series.points)
         return [models.Datapoint(at, values[at]) for at in sorted(values)]
+
+
+def _names(configuration: models.Configuration, metric: str | None) -> Sequence[str]:
+    """Return the metrics that are meant; raises ``errors.NotFound`` if there is none of that name."""
+    names = (*configuration.metrics, *models.CHECK_METRICS)
+    if metric is None:
+        return names
+    if metric not in names:
+        raise errors.NotFound(f"metric {metric}", "is not known", f"one of {', '.join(names)}")
+    return (metric,)

@@ -61,6 +61,7 @@ class HistoryQuery(fields.Fields):
 
     metric: models.Text | None = None
     since: fields.Duration = Field(default=3600, description="How far back.")
+    step: fields.Duration | None = Field(default=None, description="1h: what each hour comes to, as far as 400 days.")
 
 
 class WhyQuery(fields.Fields):
@@ -121,7 +122,12 @@ def worker(
     return documents.answer(fleet_view.show(lookup.resolve([worker_id])[0]))
 
 
-@router.get("/workers/{id}/history", response_model=views.History, summary="Show datapoints", tags=["workers"])
+@router.get(
+    "/workers/{id}/history",
+    response_model=views.History | views.HourlyHistory,
+    summary="Show datapoints",
+    tags=["workers"],
+)
 def history(
     worker_id: fields.WorkerId,
     query: Annotated[HistoryQuery, Query()],
@@ -130,8 +136,10 @@ def history(
     history_view: FromDishka[views.HistoryView],
 ) -> Response:
     """Return the datapoints of a metric, or of every metric, as ``history --json``."""
-    record = lookup.resolve([worker_id])[0]
-    return documents.answer(history_view.history(record, query.metric, history_view.now() - query.since))
+    record, since = lookup.resolve([worker_id])[0], history_view.now() - query.since
+    if query.step is not None:
+        return documents.answer(history_view.hourly(record, query.metric, since, query.step))
+    return documents.answer(history_view.history(record, query.metric, since))
 
 
 @router.get(

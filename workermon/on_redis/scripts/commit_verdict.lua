@@ -14,7 +14,8 @@ local history = KEYS[10]           -- hash: transitions by number
 local size = KEYS[11]              -- string: their bytes
 local numbers = KEYS[12]           -- string: counts transitions
 local groups = KEYS[13]            -- set: subjects that are groups
-local entries_at = 14              -- KEYS[entries_at], …: of each transition the numbers of its alert, and if it
+local rollups_due = KEYS[14]       -- zset: "<worker> <hour>" by when the hour is rolled up
+local entries_at = 15              -- KEYS[entries_at], …: of each transition the numbers of its alert, and if it
                                    -- notifies the alert's last notification, the set of its queues, and those queues;
                                    -- then of each group that a worker speaks to its hash and that of its members
 local retire = ARGV[1] == '1'      -- also delete the subject
@@ -32,14 +33,15 @@ local alerts_lifetime = ARGV[12]   -- the same of the subject's alerts: '' if th
 local most_bytes = tonumber(ARGV[13]) -- of the transitions
 local numbers_prefix = ARGV[14]
 local ledger_prefix = ARGV[15]
+local rollups_prefix = ARGV[16]
 -- How many alerts to open, and of each its id and the beginning; how many to close, and their ids; how many transitions
 -- and of each the alert's id, its time, the entry and the number of queues plus 1 (0 if it notifies nobody), and if it
 -- notifies rule, version, id, notification, whether it is published, and the queues' names. Then how many members say
 -- something, and of each the group, the field, the text ('' forgets it), and the earliest new datapoint ('' for none).
-local changes_at = 16              -- ARGV[changes_at], …
+local changes_at = 17              -- ARGV[changes_at], …
 
-local present, present_sequence, first_hour, last_hour =
-  unpack(redis.call('HMGET', record, 'incarnation', 'seq', 'first_hour', 'last_hour'))
+local present, present_sequence, first_hour, last_hour, first_week =
+  unpack(redis.call('HMGET', record, 'incarnation', 'seq', 'first_hour', 'last_hour', 'first_week'))
 if incarnation ~= '' and present ~= incarnation then return 0 end
 local present_version, present_token = unpack(redis.call('HMGET', alerts, 'version', 'token'))
 if present_token == token then return 1 end
@@ -147,6 +149,13 @@ if retire then
   if first_hour and last_hour then
     for hour = first_hour, last_hour, 3600 do
       redis.call('DEL', ledger_prefix .. string.format('%d', hour))
+    end
+    -- A datapoint of the last hour may belong to the next one.
+    for hour = first_hour, last_hour + 3600, 3600 do
+      redis.call('ZREM', rollups_due, subject .. string.format(' %d', hour))
+    end
+    for week = tonumber(first_week or '') or last_hour + 1, last_hour + 3600, 7 * 86400 do
+      redis.call('DEL', rollups_prefix .. string.format('%d', week))
     end
   end
   return 1

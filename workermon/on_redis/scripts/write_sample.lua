@@ -4,7 +4,8 @@
 -- (no such incarnation: nothing was written).
 local worker = KEYS[1]                 -- hash: the worker
 local pending = KEYS[2]                -- zset: pending workers by the time they were marked
-local hours_at = 3                     -- KEYS[hours_at], …: hash: the ledger's hours that the datapoints belong to
+local rollups_due = KEYS[3]            -- zset: "<worker> <hour>" by when the hour is rolled up
+local hours_at = 4                     -- KEYS[hours_at], …: hash: the ledger's hours that the datapoints belong to
 local worker_id = ARGV[1]
 local incarnation = ARGV[2]
 local slot = ARGV[3]
@@ -16,10 +17,11 @@ local condition = ARGV[8]
 local last_error = ARGV[9]             -- '' for none
 local channel = ARGV[10]
 local event = ARGV[11]
+local rollup_delay = tonumber(ARGV[12]) -- seconds after an hour's end or a late datapoint; nothing for no roll-ups
 -- For each hour its start and number of runs; for each run "field offset time period first_wins" and its data.
 -- Those five travel in one argument, because each argument costs its sender. first_wins is 1 if the first write of a
 -- datapoint stands, 0 if the last one does.
-local runs_at = 12                     -- ARGV[runs_at], …
+local runs_at = 13                     -- ARGV[runs_at], …
 
 local present, completed, changed_from, first_hour, last_hour, error_before =
   unpack(redis.call('HMGET', worker, 'incarnation', 'slot', 'changed_from', 'first_hour', 'last_hour', 'last_error'))
@@ -39,6 +41,12 @@ local function keep_first(old, new)
     merged[#merged + 1] = (#kept == 8 and kept ~= ABSENT) and kept or string.sub(new, i, i + 7)
   end
   return table.concat(merged)
+end
+
+local stale = {} -- the hours whose roll-up is to be made
+local function mark_hours(time, period, count)
+  if not rollup_delay then return end
+  for hour = math.floor(time / 3600) * 3600, time + (count - 1) * period, 3600 do stale[hour] = true end
 end
 
 local argument = runs_at
@@ -73,6 +81,7 @@ for k = hours_at, #KEYS do
       while string.sub(old, same, same + 7) == string.sub(new, same, same + 7) do same = same + 8 end
       local since = time + (same - 1) / 8 * period
       if not changed or since < changed then changed = since end
+      mark_hours(since, period, (#new - same + 1) / 8)
       if #text < offset then text = text .. string.rep('\0', offset - #text) end
       texts[field] = string.sub(text, 1, offset) .. new .. string.sub(text, offset + #new + 1)
       dirty[field] = true
@@ -92,6 +101,13 @@ for k = hours_at, #KEYS do
     if not first or hour < first then first = hour end
     if not last or hour > last then last = hour end
   end
+end
+
+for hour in pairs(stale) do
+  -- Before the ledger forgets the hour.
+  local latest = math.max(hour + 3600 + retention - 600, tonumber(at))
+  local due = math.min(math.max(hour + 3600, tonumber(at)) + rollup_delay, latest)
+  redis.call('ZADD', rollups_due, string.format('%.3f', due), worker_id .. ' ' .. string.format('%d', hour))
 end
 
 local updates = {}

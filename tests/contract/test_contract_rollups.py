@@ -1,0 +1,163 @@
+"""What every store promises of hourly roll-ups: an hour is rolled up once it is over, and again after a change."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from tests.contract import builders
+from tests.contract.builders import NOW, A, B
+from tests.support.repositories import Repository
+from workermon import collect, models, ports
+
+CPU = "cpu_utilization"
+DUE = models.HOUR + ports.ROLLUP_DELAY
+
+
+@pytest.fixture(autouse=True)
+def _fleet(repository: Repository) -> None:
+    repository.workers.add([builders.worker(), builders.worker(B)])
+
+
+def write(
+    repository: Repository, *pairs: tuple[int, float], after: float, period: int = 60, worker_id: str = A
+) -> None:
+    """Write datapoints of cpu_utilization ``after`` seconds from NOW."""
+    sample = builders.sample(builders.worker(worker_id), *pairs, after=after, period=period)
+    assert builders.write(repository.samples, sample) in ("accepted", "repeated")
+
+
+def roll_up(repository: Repository, after: float, limit: int = 100) -> int:
+    """Roll up what is due so many seconds from NOW."""
+    return collect.RollingUp(rollups=repository.rollups, now=lambda: NOW + after).roll_up(limit)
+
+
+def kept(repository: Repository, metric: str = CPU, worker_id: str = A) -> list[models.RollUp]:
+    """Return the roll-ups that are kept of a series."""
+    return list(repository.rollups.read(worker_id, metric, NOW - models.WEEK, NOW + 2 * models.WEEK).values())
+
+
+def single(value: float) -> Any:
+    """Return what six digits leave of a value."""
+    return pytest.approx(value, rel=1e-6)
+
+
+def test_an_hour_is_rolled_up_when_it_is_over(repository: Repository) -> None:
+    """Least, mean, greatest, 95th percentile and count; not before late datapoints had their time, and once."""
+    values = random.Random(7).sample(range(10_000), 60)
+    for minute, value in enumerate(values):
+        write(repository, (60 * minute, value / 7), after=60 * minute + 61)
+    assert roll_up(repository, DUE - 1) == 0
+    assert kept(repository) == []
+    assert roll_up(repository, DUE + 61) == 1
+    ordered = sorted(values)
+    least, mean, most, p95 = (single(one / 7) for one in (ordered[0], sum(values) / 60, ordered[-1], ordered[56]))
+    assert kept(repository) == [(NOW, least, mean, most, p95, 60)]
+    assert roll_up(repository, 10 * DUE) == 0
+
+
+def test_a_late_or_revised_datapoint_changes_its_hour(repository: Repository) -> None:
+    """The hour is rolled up again, from all that the ledger has; the same datapoint again changes nothing."""
+    write(repository, (0, 1.0), (60, 2.0), after=200)
+    assert roll_up(repository, DUE + 200) == 1
+    write(repository, (120, 6.0), after=9000)
+    assert [each.number for each in kept(repository)] == [2]
+    assert roll_up(repository, 9000 + ports.ROLLUP_DELAY - 1) == 0
+    assert roll_up(repository, 9000 + ports.ROLLUP_DELAY) == 1
+    assert kept(repository) == [models.RollUp(NOW, 1.0, 3.0, 6.0, 6.0, 3)]
+    write(repository, (60, 5.0), after=20_000)
+    assert roll_up(repository, 20_000 + ports.ROLLUP_DELAY) == 1
+    assert kept(repository) == [models.RollUp(NOW, 1.0, 4.0, 6.0, 6.0, 3)]
+    write(repository, (60, 5.0), after=30_000)
+    assert roll_up(repository, 90_000) == 0
+
+
+def test_each_hour_and_series_stands_for_itself(repository: Repository) -> None:
+    """Of several workers, metrics and weeks; hours without a datapoint are absent, not zero."""
+    write(repository, (3540, 1.0), (3600, 2.0), (7200, -3.0), after=7500)
+    write(repository, (0, 7.0), after=7500, worker_id=B)
+    write(repository, (9 * 86_400, 8.5), after=9 * 86_400 + 60)
+    assert roll_up(repository, 10 * 86_400) == 5
+    found = repository.rollups.read(A, CPU, NOW, NOW + 20 * 86_400)
+    assert {hour - NOW: (each.least, each.number) for hour, each in found.items()} == {
+        0: (1.0, 1), 3600: (2.0, 1), 7200: (-3.0, 1), 9 * 86_400: (8.5, 1),
+    }  # fmt: skip
+    assert [each.mean for each in kept(repository, worker_id=B)] == [7.0]
+    assert kept(repository, metric="memory_utilization") == []
+    assert list(repository.rollups.read(A, CPU, NOW + 3600, NOW + 7199)) == [NOW + 3600]
+
+
+def test_at_the_same_time_the_shorter_period_counts(repository: Repository) -> None:
+    """As in the history of datapoints; an odd period's datapoint belongs to the hour of its time."""
+    write(repository, (0, 10.0), (300, 20.0), after=700, period=300)
+    write(repository, (300, 2.0), (360, 3.0), after=701)
+    write(repository, (3780, 5.0), after=4000, period=420)
+    assert roll_up(repository, 2 * DUE + 4000) == 2
+    assert [(each.at - NOW, each.least, each.most, each.number) for each in kept(repository)] == [
+        (0, 2.0, 10.0, 3), (3600, 5.0, 5.0, 1),
+    ]  # fmt: skip
+
+
+def test_a_claimed_hour_is_left_alone_until_its_lease_is_over(repository: Repository) -> None:
+    """Who died over it is followed by another; who saves what changed meanwhile leaves it due."""
+    write(repository, (0, 1.0), after=100)
+    (claimed,) = repository.rollups.claim(NOW + DUE, 10, 120)
+    assert repository.rollups.claim(NOW + DUE + 119, 10, 120) == []
+    write(repository, (60, 2.0), after=DUE + 119)
+    repository.rollups.save([(claimed, {CPU: models.RollUp(NOW, 1.0, 1.0, 1.0, 1.0, 1)})], NOW + DUE + 120.0)
+    assert roll_up(repository, 2 * DUE + 119) == 1
+    assert [each.number for each in kept(repository)] == [2]
+    assert roll_up(repository, 9 * DUE) == 0
+
+
+def test_no_more_is_claimed_than_asked_for(repository: Repository) -> None:
+    """What is left is due still."""
+    write(repository, *((3600 * hour, 1.0) for hour in range(5)), after=5 * 3600)
+    assert roll_up(repository, 10 * DUE, limit=2) == 2
+    assert len(kept(repository)) == 2
+    assert roll_up(repository, 10 * DUE, limit=10) == 3
+    assert len(kept(repository)) == 5
+
+
+def test_roll_ups_of_a_removed_worker_are_gone(repository: Repository) -> None:
+    """Whatever was claimed before; the next one of that id begins with none."""
+    write(repository, (0, 1.0), (3600, 1.0), after=4000)
+    assert roll_up(repository, DUE + 500) == 1
+    (claimed,) = repository.rollups.claim(NOW + 3 * DUE, 10, 120)
+    basis = repository.alerts.load([A])[A]
+    assert repository.alerts.retire(builders.verdict(basis, at=NOW + 9000.0))
+    rolled = {CPU: models.RollUp(NOW + 3600, 1.0, 1.0, 1.0, 1.0, 1)}
+    repository.rollups.save([(claimed, rolled)], NOW + 9000.0)
+    repository.workers.add([builders.worker(incarnation="second")])
+    repository.rollups.save([(claimed, rolled)], NOW + 9000.0)
+    assert kept(repository) == []
+    assert repository.rollups.claim(NOW + 20 * DUE, 10, 120) == []
+
+
+def test_a_fuller_roll_up_stays(repository: Repository) -> None:
+    """What is made of a ledger that has lost a part of the hour does not replace what was made of all of it."""
+    write(repository, (0, 1.0), after=100)
+    (claimed,) = repository.rollups.claim(NOW + DUE, 10, 120)
+    full = models.RollUp(NOW, 1.0, 2.0, 4.0, 4.0, 60)
+    repository.rollups.save([(claimed, {CPU: full})], NOW + DUE)
+    repository.rollups.save([(claimed, {CPU: models.RollUp(NOW, 1.0, 1.0, 1.0, 1.0, 59)})], NOW + DUE)
+    assert kept(repository) == [full]
+
+
+def test_roll_ups_are_in_a_backup(repository: Repository) -> None:
+    """They come back as they were; a removal afterwards finds them."""
+    write(repository, (0, 1.25), (9 * 86_400, 3.5), after=9 * 86_400 + 100)
+    assert roll_up(repository, 10 * 86_400) >= 1
+    before = repository.rollups.read(A, CPU, NOW - models.WEEK, NOW + 20 * 86_400)
+    assert before
+    text = repository.saved_states.load().model_dump_json(by_alias=True, exclude_defaults=True)
+    state = models.SavedState.model_validate_json(text)
+    assert state.rollups
+    assert repository.saved_states.replace(state, NOW + 10 * 86_400.0, force=True)
+    assert repository.rollups.read(A, CPU, NOW - models.WEEK, NOW + 20 * 86_400) == before
+    assert repository.saved_states.load().rollups == state.rollups
+    basis = repository.alerts.load([A])[A]
+    assert repository.alerts.retire(builders.verdict(basis, at=NOW + 10 * 86_400.0))
+    assert repository.rollups.read(A, CPU, NOW - models.WEEK, NOW + 20 * 86_400) == {}

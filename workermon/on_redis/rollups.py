@@ -1,0 +1,156 @@
+"""Hourly roll-ups: a week of a worker is a hash, by metric; the hours that are to be rolled up wait in a sorted set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import redis
+
+from workermon import lua, models, ports
+from workermon.on_redis import client, datapoint_packing, keys, unreadable
+
+
+class ClaimRollups(lua.Script[list[bytes]]):
+    """Claim hours that are due to be rolled up; return worker and hour of each."""
+
+    rollups_due: lua.Key
+    now: lua.Argument
+    limit: lua.Argument
+    mark: lua.Argument
+
+
+class SaveRollups(lua.Script[int]):
+    """Write the roll-ups of a worker's hour; return 0, and write nothing, if somebody else has written meanwhile."""
+
+    worker: lua.Key
+    rollups: lua.Key
+    rollups_due: lua.Key
+    incarnation: lua.Argument
+    member: lua.Argument
+    mark: lua.Argument
+    week: lua.Argument
+    lifetime: lua.Argument
+    series: lua.Arguments
+
+
+class RedisRollUps:
+    """``ports.RollUps`` on Redis. ``lifetime`` says for how many seconds roll-ups are kept from now on."""
+
+    def __init__(self, redis_client: redis.Redis, lifetime: Callable[[], int] = lambda: models.ROLLUPS) -> None:
+        self._client = redis_client
+        self._lifetime = lifetime
+
+    def claim(self, now: float, limit: int, lease: float) -> list[ports.LedgerHour]:
+        """Claim hours that are due, with their datapoints."""
+        mark = round(now + lease, 3)
+        claiming = ClaimRollups(rollups_due=keys.ROLLUPS_DUE, now=repr(now), limit=limit, mark=repr(mark))
+        claimed = [self._hour(member) for member in client.run(self._client, claiming)]
+        hours = [each for each in claimed if each is not None]
+        with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
+            for worker_id, hour in hours:
+                pipe.hget(keys.worker(worker_id), "incarnation")
+                # A datapoint is kept with the hour in which its slot began.
+                pipe.hgetall(keys.ledger(worker_id, hour - models.HOUR))
+                pipe.hgetall(keys.ledger(worker_id, hour))
+            replies: list[Any] = pipe.execute()
+        found = []
+        for (worker_id, hour), incarnation, *fields in zip(
+            hours, replies[::3], replies[1::3], replies[2::3], strict=True
+        ):
+            points = self._points(worker_id, hour, fields)
+            found.append(ports.LedgerHour(worker_id, unreadable.text(incarnation or b""), hour, mark, points))
+        return found
+
+    def _hour(self, member: bytes) -> tuple[str, int] | None:
+        """Return the worker and the hour of a mark; one that says neither is taken away."""
+        worker_id, _, hour = unreadable.text(member).rpartition(" ")
+        if worker_id and hour.isdecimal():
+            return worker_id, int(hour)
+        with client.guard(self._client):
+            self._client.zrem(keys.ROLLUPS_DUE, member)
+        return None
+
+    def _points(
+        self, worker_id: str, hour: int, hashes: Sequence[Mapping[bytes, bytes]]
+    ) -> dict[str, tuple[models.Datapoint, ...]]:
+        """Return the datapoints of an hour by metric, in order; at the same time that of the shorter period counts."""
+        found: dict[str, list[tuple[int, int, float]]] = {}
+        for start, fields in ((hour - models.HOUR, hashes[0]), (hour, hashes[1])):
+            try:
+                for (metric, period), parts in datapoint_packing.fields(fields).items():
+                    for phase, data in parts:
+                        points = datapoint_packing.datapoints(data, start, period, phase, 0, hour + models.HOUR)
+                        found.setdefault(metric, []).extend(
+                            (at, -period, value) for at, value in points if hour <= at < hour + models.HOUR
+                        )
+            except ValueError:
+                unreadable.note(self._client, keys.ledger(worker_id, start), "a field is no series")
+        return {
+            metric: tuple(map(models.datapoint, sorted({at: value for at, _, value in sorted(points)}.items())))
+            for metric, points in found.items()
+            if points
+        }
+
+    def save(self, rolled: Sequence[tuple[ports.LedgerHour, Mapping[str, models.RollUp]]], now: float) -> None:
+        """Write roll-ups into their weeks, each hour in a step of its own; those of one week one after the other."""
+        left = list(rolled)
+        while left:
+            weeks = {(hour.worker_id, models.week_of(hour.hour)): (hour, series) for hour, series in reversed(left)}
+            self._save(list(weeks.values()), now)
+            saved = {id(hour) for hour, _ in weeks.values()}
+            left = [each for each in left if id(each[0]) not in saved]
+
+    def _save(self, rolled: Sequence[tuple[ports.LedgerHour, Mapping[str, models.RollUp]]], now: float) -> None:
+        with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
+            for hour, _ in rolled:
+                pipe.hgetall(keys.rollups(hour.worker_id, models.week_of(hour.hour)))
+            weeks: list[dict[bytes, bytes]] = pipe.execute()
+        lifetime = self._lifetime()
+        calls = []
+        for (hour, rollups), held in zip(rolled, weeks, strict=True):
+            week = models.week_of(hour.hour)
+            left = math.ceil(week + models.WEEK + lifetime - now)
+            series: list[lua.Value] = []
+            for metric, rollup in rollups.items() if lifetime and left > 0 else ():
+                before = held.get(metric.encode(), b"")
+                hours = self._unpacked(hour.worker_id, week, before)
+                if hour.hour in hours and hours[hour.hour].number > rollup.number:
+                    continue
+                series += [metric, before, models.pack(week, {**hours, hour.hour: rollup})]
+            calls.append(
+                SaveRollups(
+                    worker=keys.worker(hour.worker_id),
+                    rollups=keys.rollups(hour.worker_id, week),
+                    rollups_due=keys.ROLLUPS_DUE,
+                    incarnation=hour.incarnation,
+                    member=f"{hour.worker_id} {hour.hour}",
+                    mark=repr(hour.mark),
+                    week=week,
+                    lifetime=max(left, 1),
+                    series=series,
+                )
+            )
+        client.run_each(self._client, calls)
+
+    def _unpacked(self, worker_id: str, week: int, packed: bytes) -> dict[int, models.RollUp]:
+        try:
+            return models.unpack(week, packed) if packed else {}
+        except ValueError:
+            unreadable.note(self._client, keys.rollups(worker_id, week), "a field is no week of roll-ups")
+            return {}
+
+    def read(self, worker_id: str, metric: str, since: float, until: float) -> dict[int, models.RollUp]:
+        """Return the roll-ups that are kept, read in one round trip."""
+        weeks = range(models.week_of(since), models.week_of(until) + 1, models.WEEK)
+        with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
+            for week in weeks:
+                pipe.hget(keys.rollups(worker_id, week), metric)
+            replies: list[bytes | None] = pipe.execute()
+        return {
+            hour: rollup
+            for week, packed in zip(weeks, replies, strict=True)
+            for hour, rollup in self._unpacked(worker_id, week, packed or b"").items()
+            if since <= hour <= until
+        }

@@ -1,0 +1,10 @@
+-- Claim hours that are due to be rolled up: they are due again when the lease is over. Returns "<worker> <hour>" of
+-- each, the longest due first.
+local rollups_due = KEYS[1]            -- zset: "<worker> <hour>" by when the hour is rolled up
+local now = ARGV[1]
+local limit = ARGV[2]
+local mark = ARGV[3]                   -- the end of the lease
+
+local claimed = redis.call('ZRANGEBYSCORE', rollups_due, '-inf', now, 'LIMIT', 0, limit)
+for _, member in ipairs(claimed) do redis.call('ZADD', rollups_due, mark, member) end
+return claimed
