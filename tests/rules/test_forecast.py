@@ -431,6 +431,7 @@ def test_it_is_evaluated_notified_and_explained() -> None:
 def test_the_level_is_drawn() -> None:
     """A chart of the metric draws the level on the side from which it is reached."""
     assert [(one.side, one.threshold) for one in forecast.KIND.drawn(rule())] == [("above", 98)]
+    assert [(one.side, one.threshold) for one in forecast.KIND.drawn(rule(reaches=2.0))] == [("below", 2)]
 
 
 def test_the_cost_of_a_line_is_bounded() -> None:

@@ -16,7 +16,7 @@ from workermon import config, errors, evaluate, models, testing, views
 from workermon.config import export
 from workermon.models import Count, Datapoint, Rule, RuleState
 from workermon.notify import channels
-from workermon.rules import Facts, Horizon, band, unusual
+from workermon.rules import Facts, Horizon, band, unusual, unusual_options
 from workermon.views import backtest, rule_cases
 
 MINUTE, HOUR, DAY, WEEK = 60, 3600, 86_400, 7 * 86_400
@@ -84,6 +84,19 @@ def test_a_quiet_night_at_noon_is_unusual_too_and_each_side_can_be_left_out() ->
     assert [after for _, after in hours(rule(), points)] == ["critical", None]
     assert [after for _, after in hours(rule(side="below"), points)] == ["critical", None]
     assert hours(rule(side="above"), points) == []
+
+
+def test_a_rule_may_say_for_how_long() -> None:
+    """All slots of a quarter of an hour have to be unusual: two of five minutes are not enough, three are."""
+    for minutes, fires in ((10, False), (15, True)):
+        end = 123 + minutes / 60
+        points = trace(lambda hour, end=end: 60.0 if 123 <= hour < end else daily(hour), 6)  # type: ignore[misc]
+        assert bool(hours(rule(lasts=900), points)) is fires
+    text = FILE.replace('breach = "2 of 3"', 'for = "15m"')
+    [used] = configuration(text).rules
+    assert unusual.KIND.options(used).lasts == 900
+    assert configuration(export.text(configuration(text), ())).rules == (used,)
+    assert "for 15 min" in unusual.KIND.described(used, "percent")
 
 
 def test_two_days_are_learned_before_it_says_anything() -> None:
@@ -365,7 +378,7 @@ def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
     made = configuration()
     [used] = made.rules
     assert (used.kind, used.severity) == ("unusual", "warning")
-    assert unusual.KIND.options(used) == unusual.Options(
+    assert unusual.KIND.options(used) == unusual_options.Options(
         beyond=4, season="week", side="above", breach=Count(m=2, n=3), clear=3
     )
     assert models.Configuration.model_validate_json(made.model_dump_json()).rules == made.rules
@@ -384,6 +397,7 @@ def test_a_file_asks_for_it_and_export_gives_it_back() -> None:
         ("unusual", "unusuall", "line 5, column 1: rules[0].unusuall: is not a known key; did you mean unusual?"),
         ("cpu_utilization", "cpu_utilisation", "did you mean cpu_utilization?"),
         ('"2 of 3"', '"3 of 2"', "rules[0].breach: asks for 3 of 2 slots"),
+        ("breach", 'for = "1h"\nbreach', "rules[0].for: is instead of breach, which is there too"),
     ],
 )
 def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:

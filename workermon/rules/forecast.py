@@ -338,7 +338,8 @@ class Forecast(kind.Kind[Options]):
     def drawn(self, rule: models.Rule) -> tuple[kind.Drawn, ...]:
         """Return the level."""
         options = self.options(rule)
-        side: Literal["above", "below"] = "below" if options.direction == "falling" else "above"
+        falling = options.direction_of("percent", ()) == "falling"
+        side: Literal["above", "below"] = "below" if falling else "above"
         return (kind.Drawn(rule.severity, side, options.reaches, options.reaches),)
 
     # --- backtest ----------------------------------------------------------------------------------------------------

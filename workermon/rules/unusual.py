@@ -9,62 +9,19 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple
-
-from pydantic import Field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import band, kind, parsing, section, slots, wording
+from workermon.rules import band, kind, section, slots, wording
 from workermon.rules.horizon import Horizon
-
-Side = Literal["above", "below", "both"]
+from workermon.rules.unusual_options import Options, UnusualSection
 
 #: Datapoints of the window that ``why`` lists.
 _SHOWN = 12
-
-Distance = Annotated[fields.Number, Field(gt=0, le=1000)]
-
-
-class UnusualKeys(fields.Section):
-    """``unusual = { beyond = 4, season = "week" }``."""
-
-    beyond: Distance
-    season: band.Season = "day"
-    side: Side = "both"
-
-
-class UnusualSection(section.RuleSection):
-    """The keys of a rule about unusual values; ``clear`` is in spreads, as ``beyond`` is."""
-
-    unusual: UnusualKeys
-    severity: models.Severity = "critical"
-    breach: parsing.Count = models.Count(m=1, n=1)
-    clear: Distance | None = None
-    recover: parsing.Count = models.Count(m=2, n=2)
-    missing: Literal["breach", "ok", "keep"] = "keep"
-    flapping: parsing.Flapping | None = None
-    cases: tuple[section.CaseSection, ...] = ()
-
-
-class Options(models.Frozen):
-    """It fires if M of N slots lie more than ``beyond`` spreads from what is usual, on a side."""
-
-    beyond: float
-    season: band.Season = "day"
-    side: Side = "both"
-    breach: models.Count = models.Count(m=1, n=1)
-    clear: float | None = None
-    recover: models.Count = models.Count(m=2, n=2)
-    missing: Literal["breach", "ok", "keep"] = "keep"
-
-    def compared(self, distance: float) -> float:
-        """Return a distance as the threshold compares it: what lies on the other side is not unusual."""
-        if self.side == "both":
-            return abs(distance)
-        return distance if self.side == "above" else -distance
 
 
 class UsualDetails(models.Frozen):
@@ -124,7 +81,9 @@ class Unusual(kind.Kind[Options]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._limits: kind.ByRule[slots.Limits] = kind.ByRule(lambda rule: _limits(self.options(rule), rule.severity))
+        self._limits: kind.ByRule[Callable[[int], slots.Limits]] = kind.ByRule(
+            lambda rule: functools.cache(functools.partial(self.options(rule).limits, rule.severity))
+        )
 
     # --- the config file ---------------------------------------------------------------------------------------------
 
@@ -142,9 +101,12 @@ class Unusual(kind.Kind[Options]):
         if given.clear is not None and given.clear > given.unusual.beyond:
             why = f"{given.clear:g} is more than beyond, {given.unusual.beyond:g}, so the alert would flap"
             raise section.Mistake("clear", why, f"choose {given.unusual.beyond:g} or less")
+        if given.lasts is not None and "breach" in given.model_fields_set:
+            raise section.Mistake("for", "is instead of breach, which is there too", "keep one of the two")
         return Options(
             **given.unusual.model_dump(),
             breach=given.breach,
+            lasts=given.lasts,
             clear=given.clear,
             recover=given.recover,
             missing=given.missing,
@@ -159,10 +121,15 @@ class Unusual(kind.Kind[Options]):
             "unusual": unusual,
             "severity": rule.severity,
             **clear,
-            "breach": str(options.breach),
+            **({"breach": str(options.breach)} if options.lasts is None else {"for": fields.written(options.lasts)}),
             "recover": str(options.recover),
             "missing": options.missing,
         }
+
+    def looks_back(self, rule: models.Rule) -> tuple[tuple[str, int], ...]:
+        """Return for how long values have to be unusual."""
+        lasts = self.options(rule).lasts
+        return () if lasts is None else (("for", lasts),)
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
@@ -170,11 +137,11 @@ class Unusual(kind.Kind[Options]):
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
     ) -> int | None:
         """Return from what time on the fold needs datapoints, or learning does where an hour is due."""
-        needed = slots.needed_from(rule_state, self._limits(rule), _walk(rule, facts, horizon))
+        needed = slots.needed_from(rule_state, self._limits(rule)(horizon.period), _walk(rule, facts, horizon))
         learned = self._band(rule, rule_state, horizon.period)
         if learned.until is None:
             return 0  # all that the ledger has
-        late = _late(self._limits(rule), _walk(rule, facts, horizon))
+        late = _late(self._limits(rule)(horizon.period), _walk(rule, facts, horizon))
         if band.due(learned.until, learned.width, late) > (horizon.asked or 0):
             return needed
         begin = rule_state.start if needed is None else needed
@@ -190,7 +157,7 @@ class Unusual(kind.Kind[Options]):
         """Compare each slot after the cursor with what was usual by then, and learn the hours that are over."""
         if horizon is None or horizon.newest is None:
             return rule_state, ()
-        limits, walk = self._limits(rule), _walk(rule, facts, horizon)
+        limits, walk = self._limits(rule)(horizon.period), _walk(rule, facts, horizon)
         learned = self._band(rule, rule_state, horizon.period)
         needed = slots.needed_from(rule_state, limits, walk)
         begin = needed if needed is not None else rule_state.start or 0
@@ -220,7 +187,7 @@ class Unusual(kind.Kind[Options]):
         last = walk.horizon // walk.period
         if points:
             last = max(last, points[-1].at // walk.period)
-        learning = _Learning(learned, points, times, _late(self._limits(rule), walk), walk.period)
+        learning = _Learning(learned, points, times, _late(self._limits(rule)(walk.period), walk), walk.period)
         for point in points[bisect.bisect_left(times, span.begin) :]:
             learning.until(point.at // walk.period * walk.period)
             judged.add(options, point, learned.usual(point.at))
@@ -277,7 +244,7 @@ class Unusual(kind.Kind[Options]):
         return (
             f"more than {options.beyond:g} spreads {side} what is usual at the same time of the {options.season}",
             *clear,
-            f"breach {options.breach}",
+            f"breach {options.breach}" if options.lasts is None else f"for {wording.duration(options.lasts)}",
             f"recover {options.recover}",
             f"missing {options.missing}",
             f"severity {rule.severity}",
@@ -288,7 +255,7 @@ class Unusual(kind.Kind[Options]):
         if rule_state.cursor is None or rule_state.period is None:
             return None
         period = rule_state.period
-        return rule_state.cursor - (self._limits(rule).lookback + 1) * period, rule_state.cursor + period - 1
+        return rule_state.cursor - (self._limits(rule)(period).lookback + 1) * period, rule_state.cursor + period - 1
 
     def explain(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
@@ -316,7 +283,7 @@ class Unusual(kind.Kind[Options]):
             if math.isfinite(point.value):
                 judged.add(options, point, learned.usual(point.at))
         walk = dataclasses.replace(_walk(rule, facts, horizon), points=judged.points)
-        view = slots.view(rule, self._limits(rule), rule_state, walk)
+        view = slots.view(rule, self._limits(rule)(walk.period), rule_state, walk)
         assert view is not None
         level = view.levels[0]
         shown = [judged.by_time[point.at] for point in view.points][-_SHOWN:]
@@ -340,7 +307,8 @@ class Unusual(kind.Kind[Options]):
             return kind.Explanation(now, details, lines)
         counts = f"{level.breaching} of {view.counted} values more than {options.beyond:g} spreads from what is usual"
         ends = f"{level.cleared} of {view.recovering} values are usual again, {options.recover} end it"
-        now = ends if level.latched else f"{counts}, {options.breach} make it {rule.severity}"
+        breach = str(options.breach) if options.lasts is None else wording.lasting(options.lasts, horizon.period)
+        now = ends if level.latched else f"{counts}, {breach} make it {rule.severity}"
         return kind.Explanation(now, details, lines)
 
     # --- backtest ----------------------------------------------------------------------------------------------------
@@ -407,13 +375,6 @@ def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
 def _late(limits: slots.Limits, walk: slots.Walk) -> int:
     """Return the seconds after an hour in which the fold may still compare its slots, and learning must wait."""
     return walk.lateness + (limits.lookback + 1) * walk.period
-
-
-def _limits(options: Options, severity: models.Severity) -> slots.Limits:
-    clear = options.beyond if options.clear is None else options.clear
-    level = slots.Level(severity, slots.BITS[severity], options.beyond, clear)
-    breach, recover = options.breach, options.recover
-    return slots.Limits((level,), True, breach.m, breach.n, recover.m, recover.n, options.missing)
 
 
 def _edge(options: Options, usual: band.Usual, value: float | None) -> float:
