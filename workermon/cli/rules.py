@@ -13,6 +13,7 @@ import click
 
 from workermon import errors, models, ports
 from workermon.cli import chart, files, options, output, session, tables
+from workermon.cli.review import review
 
 if TYPE_CHECKING:
     from workermon import config
@@ -30,6 +31,9 @@ def rules() -> None:
     \b
     Example: workermon rules check fleet.toml
     """
+
+
+rules.add_command(review)
 
 
 @rules.command()
@@ -252,7 +256,7 @@ def _on_trace(
     file: config.File, trace_file: str, worker: str | None, metric: str | None, period: int | None
 ) -> tuple[backtest.Replay, ...]:
     from workermon import config, views
-    from workermon.views import backtest, recorded, trace
+    from workermon.views import backtest, trace
 
     made = config.to_configuration(file, config.DEFAULT)
     rules = backtest.rules_for(made, metric, Path(trace_file).name)
@@ -261,16 +265,7 @@ def _on_trace(
     (read,) = backtest.needed_metrics(rules[0], made)
     for text in backtest.over_several(made, read):
         output.warn(f"rule {text}, so it is left out: a trace has one metric")
-
-    def replay_of(rule: models.Rule) -> backtest.Replay | None:
-        if backtest.needed_metrics(rule, made) != (read,):
-            return None
-        if not backtest.metrics_of(rule):
-            return backtest.replay_over_others(rule, made, replay_of, worker=name)
-        own = backtest.for_labels(rule, {})
-        return backtest.replay(own, recorded.compared(own, {read: [series]}, made.statistic_of), made, worker=name)
-
-    return tuple(found for rule in rules if (found := replay_of(rule)) is not None)
+    return backtest.over_trace(made, read, series, worker=name)
 
 
 def _on_cloudwatch(

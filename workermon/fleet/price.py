@@ -54,6 +54,19 @@ class Change(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two configurations over the same fleet."""
+
+    before: models.Configuration
+    after: models.Configuration
+    fleet: Sequence[ports.Record]
+
+    def fleet_after(self) -> list[models.Worker]:
+        """Return the workers that are monitored, without terminated ones."""
+        return [record.worker for record in self.fleet if record.condition.status not in models.GONE]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Pricing:
     """Prices a change of the set-up."""
 

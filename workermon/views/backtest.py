@@ -280,6 +280,24 @@ def replay_over_others(
     )
 
 
+def over_trace(
+    configuration: models.Configuration, metric: str, series: models.Series, *, worker: WorkerName | None = None
+) -> tuple[Replay, ...]:
+    """Return the rules that one metric decides over a recorded series of it, whatever labels they ask for."""
+    rules_of_metric = over_metrics(configuration, metric)
+
+    def replay_of(rule: models.Rule) -> Replay | None:
+        if needed_metrics(rule, configuration) != (metric,):
+            return None
+        if not metrics_of(rule):
+            return replay_over_others(rule, configuration, replay_of, worker=worker)
+        own = for_labels(rule, {})
+        segments = recorded.compared(own, {metric: [series]}, configuration.statistic_of)
+        return replay(own, segments, configuration, worker=worker)
+
+    return tuple(found for rule in rules_of_metric if (found := replay_of(rule)) is not None)
+
+
 def _operand_state(replayed: Replay | None) -> rules.OperandState:
     """Return what another rule sees of a replayed one."""
     if replayed is None or replayed.known is None:

@@ -1,0 +1,145 @@
+"""What a change of a file would have fired: counted, routed, priced, and printed as text, JSON and Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.support.commands import A, Ports
+from tests.support.rules import changed
+from workermon import cli, config, models
+from workermon.models import Count, Levels
+from workermon.rules import threshold
+from workermon.views import backtest, rule_review
+
+MINUTE = 60
+T0 = 1_699_999_200
+OLD = """
+[[rules]]
+name = "cpu-high"
+metric = "cpu_utilization"
+above = { warning = 80, critical = 90 }
+breach = "1 of 1"
+recover = "1 of 1"
+notify = { warning = ["log"], critical = ["ops"] }
+
+[channels.ops]
+type = "log"
+"""
+NEW = (
+    OLD.replace('breach = "1 of 1"', 'breach = "3 of 3"')
+    + """
+[[rules]]
+name = "idle"
+metric = "cpu_utilization"
+below = { critical = 5 }
+"""
+)
+#: A peak of one minute, one of four above the warning only, and one of four above both.
+VALUES = [50, 95, 50, 85, 85, 85, 85, 50, 95, 95, 95, 95, 50, 50]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str, str]:
+    """Return the two files and a trace."""
+    rows = [f"{T0 + MINUTE * place},{value}" for place, value in enumerate(VALUES)]
+    for name, text in (("old.toml", OLD), ("new.toml", NEW), ("cpu.csv", "\n".join(["timestamp,value", *rows]))):
+        (tmp_path / name).write_text(text, "utf-8")
+    return str(tmp_path / "old.toml"), str(tmp_path / "new.toml"), str(tmp_path / "cpu.csv")
+
+
+def run(*arguments: str) -> str:
+    """Return what ``rules review`` printed."""
+    done = CliRunner().invoke(cli.cli, ["rules", "review", *arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_counts(files: tuple[str, str, str]) -> None:
+    """Episodes, notified alerts, channels and what is gone are those of both files over the same trace."""
+    old, new, trace = files
+    found: dict[str, Any] = json.loads(run(old, new, "--csv", trace, "--json"))
+    high, idle = found["rules"]
+    assert (high["rule"], high["change"], idle["rule"], idle["change"]) == ("cpu-high", "changed", "idle", "added")
+    assert high["fired"] == {"before": 3, "after": 2}
+    assert high["keys"] == ['breach "1 of 1" -> "3 of 3"'] or high["keys"]
+    [vanished] = high["vanished"]
+    assert (vanished["severity"], vanished["from"]) == ("critical", models.rfc3339(T0 + MINUTE))
+    assert high["appeared"] == []
+    assert found["channels"] == [
+        {"channel": "log", "notified": {"before": 1, "after": 1}},
+        {"channel": "ops", "notified": {"before": 2, "after": 1}},
+    ]
+    assert (found["workers"], found["dollars_per_month"]) == (None, None)
+    assert (found["since"], found["until"]) == (
+        models.rfc3339(T0), models.rfc3339(T0 + MINUTE * len(VALUES) - 1),
+    )  # fmt: skip
+
+
+def test_text_and_markdown(files: tuple[str, str, str]) -> None:
+    """A terminal gets a table and what is different; a comment gets Markdown in which no name becomes markup."""
+    old, new, trace = files
+    text = run(old, new, "--csv", trace)
+    assert "cpu-high  changed  3 → 2" in text
+    assert "would no longer fire critical from 2023-11-14T22:01:00Z until 2023-11-14T22:02:00Z" in text
+    assert "channel ops: notified of 2 → 1 alerts" in text
+    lines = run(old, new, "--csv", trace, "--markdown").splitlines()
+    assert lines[0].startswith("### Rules: ")
+    assert "| Rule | Change | Fired | Notified | Fired for |" in lines
+    assert "- channel ops: notified of 2 → 1 alerts" in lines
+    assert next(line for line in lines if line.startswith("| cpu-high | changed | 3 → 2 | 3 → 2 |"))
+
+
+def test_since(files: tuple[str, str, str]) -> None:
+    """Episodes that began before are left out of both."""
+    old, new, trace = files
+    found = json.loads(run(old, new, "--csv", trace, "--since", "8m", "--json"))
+    assert found["rules"][0]["fired"] == {"before": 1, "after": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--period", "1m"], "--period: is for a trace"),
+        (["--markdown", "--json"], "--markdown: --json is given too"),
+    ],
+)
+def test_options_that_do_not_go_together(files: tuple[str, str, str], options: list[str], says: str) -> None:
+    """They are refused in one line, with exit code 2."""
+    done = CliRunner().invoke(cli.cli, ["rules", "review", *files[:2], *options])
+    assert (done.exit_code, says in done.stderr) == (2, True), done.stderr
+
+
+def test_ledger_and_price(ok: Callable[..., str], world: Ports, tmp_path: Path) -> None:
+    """Over the ledger the fleet is priced before and after, without asking AWS."""
+    ok("add", A)
+    old, new = tmp_path / "old.toml", tmp_path / "new.toml"
+    old.write_text('[collect]\nmetrics = ["cpu_utilization"]\n' + OLD, "utf-8")
+    new.write_text('[collect]\nmetrics = ["cpu_utilization", "network_in"]\n' + NEW, "utf-8")
+    found = json.loads(ok("rules", "review", str(old), str(new), "--json"))
+    price = found["dollars_per_month"]
+    assert 0 < price["before"] < price["after"]
+    assert found["workers"] == 1
+    assert [rule["rule"] for rule in found["rules"]] == ["cpu-high", "idle"]
+    assert "CloudWatch: about $" in ok("rules", "review", str(old), str(new), "--since", "1h")
+
+
+def test_inhibited_episodes_notify_nobody() -> None:
+    """An episode that another rule covers to its end is nobody's; one that outlasts it is notified."""
+    once = {"breach": Count(m=1, n=1), "recover": Count(m=1, n=1)}
+    cause = threshold.KIND.rule(name="cause", metric="cpu_utilization", above=Levels(critical=70), **once)
+    follows = threshold.KIND.rule(name="follows", metric="cpu_utilization", above=Levels(critical=80), **once)
+    points = tuple(models.Datapoint(T0 + MINUTE * place, value) for place, value in enumerate(map(float, VALUES)))
+    sides = []
+    for rule in (follows, changed(follows, inhibited_by=("cause",))):
+        made = config.DEFAULT.model_copy(update={"rules": (cause, rule)})
+        replays = backtest.over_trace(made, "cpu_utilization", models.Series(MINUTE, points))
+        sides.append(rule_review.Side(source="f", configuration=made, replays=replays))
+    found = {rule.rule: rule for rule in rule_review.compare(sides[0], sides[1], since=None).rules}
+    assert (found["follows"].fired.after, found["follows"].notified) == (3, rule_review.Counts(before=3, after=0))
+    assert found["cause"].change == "unchanged"

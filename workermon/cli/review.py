@@ -1,0 +1,221 @@
+"""``rules review``: what a change of a config file would have fired, and whom it would have notified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from workermon import errors, models, ports
+from workermon.cli import files, options, output, session, tables
+
+if TYPE_CHECKING:
+    from workermon import config
+    from workermon.views import backtest, rule_review
+
+#: Episodes of a rule that a comment lists one by one.
+MAX_LISTED = 10
+
+
+@click.command()
+@click.argument("old", metavar="OLD")
+@click.argument("new", metavar="NEW")
+@click.option("--since", type=options.Duration(), metavar="7d", help="How far back; by default all that is recorded.")
+@click.option("--csv", "trace", metavar="TRACE", help="A CSV with the columns timestamp,value.")
+@click.option("--metric", type=options.Text(), help="The metric in the CSV, if the rules are about several.")
+@click.option(
+    "--period", type=options.Duration(), metavar="5m", help="The period of the CSV; by default its median step."
+)
+@click.option("--markdown", is_flag=True, help="Print Markdown, for a comment on a change request.")
+@options.as_json
+@session.pass_session
+def review(
+    own: session.Session,
+    old: str,
+    new: str,
+    since: int | None,
+    trace: str | None,
+    metric: str | None,
+    period: int | None,
+    markdown: bool,
+    as_json: bool,
+) -> None:
+    """Compare what two config files would have fired, whom they would have notified, and what they cost.
+
+    The data is the ledger, or a CSV trace (then neither Redis nor AWS is needed, and nothing is priced). Nothing is
+    applied.
+
+    \b
+    Example: workermon rules review old.toml new.toml --markdown
+    """
+    if period is not None and (trace is None or not 1 <= period <= models.DAY):
+        raise errors.InvalidInput("--period", "is for a trace, 1 s to 24 h", "add --csv, or leave it out")
+    if markdown and as_json:
+        raise errors.InvalidInput("--markdown", "--json is given too", "leave one of them out")
+    both = files.read(old), files.read(new)
+    found = _of_trace(both, trace, metric, period, since) if trace else _of_ledger(own, both, metric, since)
+    if as_json:
+        output.document(found)
+    elif markdown:
+        for line in _markdown(found):
+            click.echo(line)
+    else:
+        _show(found)
+
+
+def _of_trace(
+    both: tuple[config.File, config.File], trace_file: str, metric: str | None, period: int | None, since: int | None
+) -> rule_review.Review:
+    from workermon import config
+    from workermon.views import backtest, rule_review, trace
+
+    series = trace.read(files.text(trace_file).splitlines(), trace_file, period)
+    made = [config.to_configuration(file, config.DEFAULT) for file in both]
+    name = Path(trace_file).name
+    if metric is None:
+        # A rule that only one of them has says which metric is meant, too.
+        every = made[1].model_copy(update={"rules": (*made[1].rules, *made[0].rules)})
+        (metric,) = backtest.needed_metrics(backtest.rules_for(every, None, name)[0], every)
+    sides = [
+        rule_review.Side(source=file.source, configuration=each, replays=backtest.over_trace(each, metric, series))
+        for file, each in zip(both, made, strict=True)
+    ]
+    if not any(side.replays for side in sides):
+        known = [each for one in made for rule in backtest.over_metrics(one) for each in backtest.metrics_of(rule)]
+        raise errors.NotFound(f"metric {metric}", "no rule of the files is about it", errors.nearest(metric, known))
+    begin = None if since is None or not series.points else series.points[-1].at + series.period - since
+    return rule_review.compare(sides[0], sides[1], since=begin)
+
+
+def _of_ledger(
+    own: session.Session, both: tuple[config.File, config.File], metric: str | None, since: int | None
+) -> rule_review.Review:
+    from workermon import config, fleet
+    from workermon.views import backtest, rule_review
+
+    in_force = own.container.get(ports.Configurations).load()
+    records = list(own.container.get(ports.Workers).every())
+    before, after = (config.to_configuration(file, in_force) for file in both)
+    ledger = own.get(backtest.LedgerBacktest)
+    # What is recorded is that of the retention in force, whatever the files say.
+    sides = [
+        rule_review.Side(
+            source=file.source,
+            configuration=made,
+            replays=[
+                replay
+                for rule in backtest.over_metrics(made, metric)
+                for replay in ledger.replay(records, rule, made.model_copy(update={"retention": in_force.retention}))
+            ],
+        )
+        for file, made in zip(both, (before, after), strict=True)
+    ]
+    begin = None if since is None else own.now() - since
+    found = rule_review.compare(sides[0], sides[1], since=begin, workers=len(records))
+    price = own.get(fleet.Pricing).price(fleet.Comparison(before=before, after=after, fleet=records), ask=False)
+    dollars = rule_review.Dollars(before=price.dollars.before, after=price.dollars.after)
+    return found.model_copy(update={"dollars_per_month": dollars})
+
+
+# --- text --------------------------------------------------------------------------------------------------------
+
+HEAD = ("RULE", "CHANGE", "FIRED", "NOTIFIED", "FIRED FOR")
+
+
+def _show(found: rule_review.Review) -> None:
+    rows = [_row(rule) for rule in found.rules]
+    if rows:
+        tables.show(HEAD, rows)
+    else:
+        click.echo("no rule of the files can be replayed", err=True)
+    for rule in found.rules:
+        for line in (*_keys(rule), *_episodes(rule)):
+            click.echo(errors.printable(f"{rule.rule}: {line}"))
+    for line in _lines(found):
+        click.echo(errors.printable(line))
+
+
+def _row(rule: rule_review.RuleReview) -> tuple[str, ...]:
+    seconds = (output.span(rule.seconds.before), output.span(rule.seconds.after))
+    counts = [_counts(rule.fired), _counts(rule.notified), seconds[0] if len({*seconds}) == 1 else " → ".join(seconds)]
+    return (rule.rule, rule.change, *(counts if rule.recorded else ["nothing recorded", "-", "-"]))
+
+
+def _counts(counts: rule_review.Counts) -> str:
+    return str(counts.after) if counts.before == counts.after else f"{counts.before} → {counts.after}"
+
+
+def _keys(rule: rule_review.RuleReview) -> Iterator[str]:
+    yield from rule.keys
+
+
+def _episodes(rule: rule_review.RuleReview) -> Iterator[str]:
+    """Say which episodes only one of the files has, the first of many."""
+    for what, found in (("would fire", rule.appeared), ("would no longer fire", rule.vanished)):
+        for episode in found[:MAX_LISTED]:
+            yield f"{what} {_span(episode)}"
+        if len(found) > MAX_LISTED:
+            yield f"{what} {len(found) - MAX_LISTED} times more"
+
+
+def _span(episode: backtest.Episode) -> str:
+    until = "and goes on" if episode.end is None else f"until {models.rfc3339(episode.end)}"
+    who = f" for {episode.worker}" if episode.worker else ""
+    return f"{episode.severity}{who} from {models.rfc3339(episode.begin)} {until}"
+
+
+def _lines(found: rule_review.Review) -> Iterator[str]:
+    for each in found.channels:
+        yield f"channel {each.channel}: notified of {_counts(each.notified)} alerts"
+    if found.not_replayed:
+        yield f"not recorded, so not compared: {', '.join(found.not_replayed)}"
+    price = found.dollars_per_month
+    if price is not None:
+        yield f"CloudWatch: about ${price.after:.2f} a month, ${price.before:.2f} before"
+
+
+# --- Markdown ----------------------------------------------------------------------------------------------------
+
+
+def _markdown(found: rule_review.Review) -> Iterator[str]:
+    """Yield the lines of a comment: a table of the rules, what is different, and the price."""
+    yield f"### Rules: {_cell(found.old)} → {_cell(found.new)}"
+    yield ""
+    over = "a trace" if found.workers is None else f"{found.workers} worker{'' if found.workers == 1 else 's'}"
+    if found.since is not None and found.until is not None:
+        yield f"Over {over}, from {models.rfc3339(found.since)} to {models.rfc3339(found.until)}."
+    else:
+        yield f"Over {over}; nothing is recorded."
+    yield ""
+    if found.rules:
+        yield from _table(tuple(name.capitalize() for name in HEAD), [_row(rule) for rule in found.rules])
+        yield ""
+    changed = [(rule, [*_keys(rule), *_episodes(rule)]) for rule in found.rules]
+    if any(lines for _, lines in changed):
+        yield "<details><summary>What is different</summary>"
+        yield ""
+        for rule, lines in changed:
+            for line in lines:
+                yield f"- `{rule.rule}`: {_cell(line)}"
+        yield ""
+        yield "</details>"
+        yield ""
+    for line in _lines(found):
+        yield f"- {_cell(line)}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"| {' | '.join('---' for _ in head)} |"
+    for row in rows:
+        yield f"| {' | '.join(_cell(cell) for cell in row)} |"
+
+
+def _cell(text: str) -> str:
+    """Return text that Markdown shows as it is, in one line."""
+    escaped = errors.printable(text).replace("\\", "\\\\")
+    for mark in "|*_`<>[]":
+        escaped = escaped.replace(mark, f"\\{mark}")
+    return escaped
