@@ -82,6 +82,7 @@ def test_as_the_contract_shows() -> None:
         "description": None,
         "runbook": None,
         "owner": None,
+        "escalation": None,
     }
 
 

@@ -391,3 +391,32 @@ def test_messages_are_posted_without_an_alert(repository: Repository) -> None:
     ]
     assert repository.alerts.history() == []
     assert repository.outbox.attempts("test-2/notify-test") == []
+
+
+def test_escalations_are_found_when_they_are_due(repository: Repository) -> None:
+    """A verdict says when an alert escalates next: it is found from then on, until a verdict says otherwise."""
+    repository.workers.add([builders.worker()])
+
+    def commit(*, retire: bool = False, **times: float | None) -> None:
+        basis = repository.alerts.load([A])[A]
+        alerts = {rule: models.Alert(rule=rule, escalates_at=at) for rule, at in times.items()}
+        verdict = ports.Verdict(basis, alerts, (), {}, NOW)
+        assert (repository.alerts.retire if retire else repository.alerts.commit)(verdict)
+
+    def due(at: float, limit: int = 10) -> list[str]:
+        return repository.outbox.due_escalations(at, limit)
+
+    commit(late=NOW + 900.5, soon=NOW + 60.0, never=None)
+    assert due(NOW + 59) == []
+    assert due(NOW + 60) == [f"{A}/soon"]
+    assert due(NOW + 1000) == [f"{A}/soon", f"{A}/late"]
+    assert due(NOW + 1000, 1) == [f"{A}/soon"]
+    commit(late=NOW + 2000.0, soon=None)
+    assert due(NOW + 1000) == []
+    assert due(NOW + 2000) == [f"{A}/late"]
+    assert due(NOW + 2000 - models.MAX_ESCALATION - models.MAX_LEAD - 1) == [f"{A}/late"], "a wrong clock wrote it"
+    commit()
+    assert due(NOW + 9999) == []
+    commit(late=NOW)
+    commit(retire=True, late=NOW)
+    assert due(NOW + 9999) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.contract import builders
 from tests.contract.builders import NOW, A, Turn
 from tests.support.repositories import DEFAULT, Repository
-from workermon import models
+from workermon import models, ports
 
 ALERT = f"{A}/cpu-high"
 
@@ -74,3 +74,17 @@ def test_what_is_of_this_version_stays_as_it_is(repository: Repository) -> None:
     state = fill(repository)
     repository.schema.prepare()
     assert repository.saved_states.load() == state
+
+
+def test_what_was_to_escalate_escalates(repository: Repository) -> None:
+    """Pending escalations come back with the alerts, and with nothing else."""
+    fill(repository)
+    basis = repository.alerts.load([A])[A]
+    alerts = {"cpu-high": basis.alerts["cpu-high"].model_copy(update={"escalates_at": NOW + 900.0})}
+    assert repository.alerts.commit(ports.Verdict(basis, alerts, (), {}, NOW))
+    state = repository.saved_states.load()
+    assert repository.saved_states.replace(models.SavedState(), NOW, force=True)
+    assert repository.outbox.due_escalations(NOW + 900, 10) == []
+    assert repository.saved_states.replace(state, NOW, force=True)
+    assert repository.outbox.due_escalations(NOW + 899, 10) == []
+    assert repository.outbox.due_escalations(NOW + 900, 10) == [ALERT]

@@ -48,7 +48,8 @@ def of(rule: models.Rule | None, alert: models.Alert, severity: models.Severity 
         return Audience(channels=channels, heard=(), mute=OPEN if channels else of_alert(alert))
     if mute != OPEN or rule is None:
         return Audience(channels=(), heard=alert.channels, mute=mute)
-    channels = rule.channels(severity)
+    # Whom it escalated to follows the alert.
+    channels = tuple(dict.fromkeys((*rule.channels(severity), *alert.escalated_to)))
     heard = tuple(dict.fromkeys((*alert.channels, *channels)))
     if rule.routes is not None:
         # A channel that heard of another severity follows the alert.

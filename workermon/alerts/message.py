@@ -155,6 +155,7 @@ def repeated(last: models.Notification, reason: str, details: Details) -> models
 
     How long something was ahead when it was first written is left out, because it is read later.
     """
+    last = without_escalation(last)
     return last.model_copy(
         update={
             "version": details.version,
@@ -163,6 +164,44 @@ def repeated(last: models.Notification, reason: str, details: Details) -> models
             "summary": last.summary if details.kind is None else details.kind.later(last.summary),
         }
     )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationDetails:
+    """What the notification of an escalation says beside what fires; ``created_at`` in seconds."""
+
+    escalation: models.Escalation
+    version: int
+    created_at: float
+
+
+def escalated(subject: Subject, alert: models.Alert, details: EscalationDetails) -> models.Notification:
+    """Return the notification that an alert still fires and that nobody has acknowledged it."""
+    last = without_escalation(alert.last) if alert.last is not None else None
+    assert last is not None
+    step = details.escalation.step
+    return last.model_copy(
+        update={
+            "id": notification_id.of_escalation(subject.key, alert.rule, step, alert.since, details.version),
+            "version": details.version,
+            "created_at": models.rfc3339(details.created_at),
+            "summary": f"{last.summary}; {unacknowledged(details.escalation)}",
+            "escalation": details.escalation,
+        }
+    )
+
+
+def without_escalation(last: models.Notification) -> models.Notification:
+    """Return a notification as it was before an alert escalated."""
+    if last.escalation is None:
+        return last
+    summary = last.summary.removesuffix(f"; {unacknowledged(last.escalation)}")
+    return last.model_copy(update={"summary": summary, "escalation": None})
+
+
+def unacknowledged(escalation: models.Escalation) -> str:
+    """Say for how long nobody has acknowledged an alert."""
+    return f"not acknowledged for {wording.duration(escalation.after)}"
 
 
 def _condition_since(details: Details) -> str:

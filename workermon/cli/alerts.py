@@ -111,6 +111,8 @@ def _marks(alert: views.AlertRow) -> Iterator[str]:
         yield "(inhibited)"
     elif alert.acked_by:
         yield "(acknowledged)"
+    if alert.escalated_to:
+        yield "(escalated)"
     if alert.flapping:
         yield "(flapping)"
 
@@ -253,6 +255,8 @@ def _rule_lines(rule: views.RuleExplanation) -> Iterator[str]:
     yield f"  now      {rule.now}"
     if rule.flapping:
         yield f"  flapping {_flapping(rule.flapping)}"
+    for step in rule.escalation:
+        yield f"  escalate {_escalation(step)}"
     for silence in rule.silences:
         yield _silence_line(silence)
     if rule.inhibited_by:
@@ -261,6 +265,11 @@ def _rule_lines(rule: views.RuleExplanation) -> Iterator[str]:
         yield f"  {label:<8} {text}"
     for turn in rule.history:
         yield from _turn_lines(turn)
+
+
+def _escalation(step: views.EscalationState) -> str:
+    due = f"at {models.rfc3339(step.at)}" if step.at is not None else f"after {step.after} s"
+    return f"{due} to {', '.join(step.notify)}: {step.state}"
 
 
 def _silence_line(silence: views.ActiveSilence) -> str:

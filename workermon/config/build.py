@@ -251,6 +251,7 @@ def _check_channels(path: str, rule: models.Rule, channels: Mapping[str, models.
     lists = {"notify": rule.notify}
     if rule.routes is not None:
         lists = {f"notify.{severity}": names for severity, names in rule.routes.items()}
+    lists |= {f"escalate[{place}].notify": step.notify for place, step in enumerate(rule.escalate)}
     for key, names in lists.items():
         for place, name in enumerate(names):
             _check_known(f"{path}.{key}[{place}]", name, channels, "channel")

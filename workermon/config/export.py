@@ -133,6 +133,8 @@ def rule_table(rule: models.Rule, kinds: Kinds) -> Table:
         found["warmup"] = fields.written(rule.warmup)
     if rule.inhibited_by:
         found["inhibited_by"] = rule.inhibited_by
+    if rule.escalate:
+        found["escalate"] = [{"after": fields.written(step.after), "notify": step.notify} for step in rule.escalate]
     labels = {"labels": rule.labels} if rule.labels else {}
     return {**found, **labels, "notify": notify, **models.annotations_of(rule)}
 

@@ -65,6 +65,7 @@ def read(place: int, given: Mapping[str, Any], kinds: rules.Kinds) -> Read:
         options=options.model_dump(mode="json", exclude_defaults=True),
         labels=keys.labels,
         flapping=getattr(keys, "flapping", None),
+        escalate=_escalate(path, keys.escalate),
         inhibited_by=tuple(dict.fromkeys(keys.inhibited_by)),
         **{name: getattr(keys, name) for name in (*models.ANNOTATIONS, "warmup")},
         **_notified(keys),
@@ -120,6 +121,21 @@ def _check_metric(path: str, keys: section.RuleSection, kind: rules.Kind[Any], k
         raise problems.Mistake(f"{path}.metric", "is missing", " ".join(('write metric = "cpu_utilization"', *others)))
     if kind.needs_metric is False and keys.metric is not None:
         raise problems.Mistake(f"{path}.metric", f"is not for {kind.asked_by}", "remove it")
+
+
+def _escalate(path: str, sections: Sequence[section.EscalationSection]) -> tuple[models.EscalationStep, ...]:
+    """Return the steps of an escalation; they come one after the other, and no channel is named twice."""
+    named: dict[str, str] = {}
+    for place, given in enumerate(sections):
+        if place and given.after <= sections[place - 1].after:
+            why = f"comes no later than the step before it, {fields.written(sections[place - 1].after)}"
+            raise problems.Mistake(f"{path}.escalate[{place}].after", why, "list the steps in order of time")
+        for number, name in enumerate(given.notify):
+            where = f"escalate[{place}].notify[{number}]"
+            if name in named:
+                raise problems.Mistake(f"{path}.{where}", f"{name} is {named[name]} already", "name each channel once")
+            named[name] = where
+    return tuple(models.EscalationStep(after=given.after, notify=given.notify) for given in sections)
 
 
 def _notified(keys: section.RuleSection) -> dict[str, Any]:

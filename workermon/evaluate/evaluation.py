@@ -139,6 +139,8 @@ class _Run:
             accounts=accounts,
             monitoring_since=stage.pulse.monitoring_since() if bases and by_clock else None,
             groups=self._firing_groups(configuration),
+            escalating={rule.name: rule for rule in configuration.rules if rule.escalate},
+            acknowledged=stage.silences.acknowledged(worker.due_to_escalate(bases.values(), now)),
         )
         lost = [worker_id for worker_id, basis in bases.items() if basis.revision != configuration.revision]
         cases = [

@@ -102,6 +102,7 @@ from workermon.models.notification import (
     TEST,
     Attempt,
     ClaimedNotification,
+    Escalation,
     Notification,
     Sent,
     TopicMessage,
@@ -114,7 +115,18 @@ from workermon.models.notification import (
 )
 from workermon.models.regions import RegionNames
 from workermon.models.rollup import HOUR, WEEK, RollUp, SavedWeek, pack, unpack, week_of
-from workermon.models.rule import Count, Flapping, FlapState, Levels, Members, Rule, RuleState, SeverityChange
+from workermon.models.rule import (
+    MAX_ESCALATION,
+    Count,
+    EscalationStep,
+    Flapping,
+    FlapState,
+    Levels,
+    Members,
+    Rule,
+    RuleState,
+    SeverityChange,
+)
 from workermon.models.sample import (
     LOST_METRICS,
     MANY_LATE,
@@ -180,6 +192,7 @@ __all__ = [
     "LATENESS",
     "LOST_METRICS",
     "MANY_LATE",
+    "MAX_ESCALATION",
     "MAX_LEAD",
     "MAX_SILENCE",
     "NO_MEMBER",
@@ -218,6 +231,8 @@ __all__ = [
     "Datapoint",
     "Description",
     "Discover",
+    "Escalation",
+    "EscalationStep",
     "Event",
     "EventQueue",
     "FlapState",

@@ -102,6 +102,8 @@ class Alert(Frozen):
     ``flapping``: its transitions are damped; ``flapping_notified``: people were notified of that, and are notified
     again when it has held still. ``membership`` is that of the worker in a group that the rule is over: then the state
     is one of many from which the group's alert follows, and nobody is notified of it.
+    ``escalated`` steps were notified, to the channels ``escalated_to``; their time counts from ``escalation_since``,
+    and the next one is due at ``escalates_at``.
     """
 
     rule: str
@@ -117,6 +119,10 @@ class Alert(Frozen):
     flapping: bool = False
     flapping_notified: bool = False
     membership: Membership | None = None
+    escalation_since: float | None = None
+    escalates_at: float | None = None
+    escalated: int = 0
+    escalated_to: tuple[str, ...] = ()
 
     @property
     def open(self) -> bool:

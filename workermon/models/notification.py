@@ -24,6 +24,13 @@ class WorkerSummary(Frozen):
     labels: dict[str, str] = {}
 
 
+class Escalation(Frozen):
+    """Which step of an escalation a notification is, from 1 on, and after how many seconds it was due."""
+
+    step: int
+    after: int
+
+
 class Notification(Frozen):
     """What people and machines are notified of (``docs/reference/messages.md``).
 
@@ -33,6 +40,7 @@ class Notification(Frozen):
     ``reminder``: it was accepted before, and still holds. ``description``, ``runbook`` (an address) and ``owner`` are
     the rule's. ``group`` is label (``by``) and ``value`` of a group of workers that it is about, ``members`` are the
     ids of those that count; both are left out of others.
+    ``escalation``: it repeats what fires to other channels, because nobody has acknowledged it.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
@@ -65,6 +73,7 @@ class Notification(Frozen):
     description: str | None = None
     runbook: str | None = None
     owner: str | None = None
+    escalation: Escalation | None = None
 
 
 class TopicMessage(Frozen):

@@ -51,6 +51,17 @@ class Flapping(Frozen):
     within: int = Field(ge=1, le=7 * DAY)
 
 
+#: Seconds. The longest time after which an alert escalates.
+MAX_ESCALATION = 7 * DAY
+
+
+class EscalationStep(Frozen):
+    """Channels that are notified if an alert has fired for ``after`` seconds and nobody has acknowledged it."""
+
+    after: int = Field(ge=1, le=MAX_ESCALATION)
+    notify: tuple[str, ...]
+
+
 class Rule(Frozen):
     """When a worker is in trouble, and when it is ok again.
 
@@ -59,7 +70,8 @@ class Rule(Frozen):
     values if it cannot be derived. ``severity`` is that of a rule without thresholds. ``notify`` are all channels;
     ``routes`` says which severities each of them is notified of, if not of all. ``description``, ``runbook`` (an
     address) and ``owner`` are for whoever is notified. ``warmup``: no slot counts that begins within so many seconds
-    after the worker started running. While a rule of ``inhibited_by`` fires, nobody is notified.
+    after the worker started running. While a rule of ``inhibited_by`` fires, nobody is notified. The steps of
+    ``escalate`` are in order of time.
     """
 
     name: str
@@ -77,6 +89,7 @@ class Rule(Frozen):
     owner: str | None = None
     warmup: int | None = None
     inhibited_by: tuple[str, ...] = ()
+    escalate: tuple[EscalationStep, ...] = ()
 
     def without_warmup(self) -> Rule:
         """Return the rule as it holds for a worker of which nobody knows when it started."""

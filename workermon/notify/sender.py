@@ -187,7 +187,7 @@ class Sender:
         return None if repeat is None else self.now() + repeat
 
     def _without_unneeded(self, claims: Sequence[models.ClaimedNotification]) -> list[models.ClaimedNotification]:
-        """Take off the reminders that nobody needs, and return the others."""
+        """Take off the reminders and escalations that nobody needs, and return the others."""
         needed = []
         for claimed in claims:
             if self._is_unneeded(claimed):
@@ -197,20 +197,23 @@ class Sender:
         return needed
 
     def _is_unneeded(self, claimed: models.ClaimedNotification) -> bool:
-        """Tell whether it is a reminder or a test message that nobody needs.
+        """Tell whether it is a reminder, an escalation or a test message that nobody needs.
 
-        Such a reminder is of an alert that is acknowledged or silenced, or the channel wants none.
+        Such an escalation is of an alert that was acknowledged meanwhile. Such a reminder is of an alert that is
+        acknowledged or silenced, or the channel wants none.
         """
         notification = claimed.notification
         if models.is_test(claimed.alert_id):
             return self.now() - models.moment(notification.created_at or notification.at) > MAX_TEST_AGE
-        if not notification.reminder:
-            return False
-        if self._remind_at(claimed) is None:
+        if notification.reminder and self._remind_at(claimed) is None:
             return True
+        if not notification.reminder and notification.escalation is None:
+            return False
         acknowledged = self.silences.acknowledged([claimed.alert_id]).get(claimed.alert_id)
         if acknowledged is not None and acknowledged.since == models.moment(notification.since):
             return True
+        if not notification.reminder:
+            return False
         at = self.now()
         active_silences = silences.in_force(self.silences.every(), self.configurations.load().silences, at)
         return silences.muting(active_silences, notification.dedup_key, notification.worker, at) is not None

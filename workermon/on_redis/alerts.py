@@ -73,6 +73,7 @@ class CommitVerdict(lua.Script[int], shared="numbers"):
     numbers: lua.Key
     groups: lua.Key
     rollups_due: lua.Key
+    escalations: lua.Key
     entries: lua.Keys
     retire: lua.Argument
     subject: lua.Argument
@@ -273,6 +274,7 @@ class RedisAlerts:
             numbers=keys.HISTORY_NUMBERS,
             groups=keys.GROUPS,
             rollups_due=keys.ROLLUPS_DUE,
+            escalations=keys.ESCALATIONS,
             entries=[*names, *(name for each in verdict.memberships for name in _names_of_group(each.group))],
             retire=int(retire),
             subject=subject,
@@ -291,7 +293,12 @@ class RedisAlerts:
             numbers_prefix=keys.numbers_of(""),
             ledger_prefix=keys.ledger(subject, ""),
             rollups_prefix=keys.rollups(subject, ""),
-            changes=[*_opened_and_closed(verdict, retire=retire), *changes, *_memberships(verdict)],
+            changes=[
+                *_opened_and_closed(verdict, retire=retire),
+                *_escalations(verdict, retire=retire),
+                *changes,
+                *_memberships(verdict),
+            ],
         )
 
     def open(self) -> list[models.Alert]:
@@ -364,6 +371,13 @@ def _opened_and_closed(verdict: ports.Verdict, *, retire: bool) -> list[lua.Valu
         f"{subject}/{rule}" for rule, alert in before.items() if alert.open and not verdict.alerts.get(rule, fresh).open
     ]
     return [len(opened), *(part for alert in opened for part in alert), len(closed), *closed]
+
+
+def _escalations(verdict: ports.Verdict, *, retire: bool) -> list[lua.Value]:
+    """Return which alerts escalate at another time, as the script takes it."""
+    changed = verdict.escalations(retire=retire)
+    times = ("" if at is None else repr(at) for at in changed.values())
+    return [len(changed), *(part for pair in zip(changed, times, strict=True) for part in pair)]
 
 
 def _transitions(verdict: ports.Verdict) -> tuple[list[str], list[lua.Value]]:

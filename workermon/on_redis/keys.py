@@ -156,6 +156,9 @@ LISTED = (
     ),
     Listed("workermon:outbox:queues:<alert>", "set", "alerts, outbox", "the alert's queues", "as those queues"),
     Listed("workermon:outbox:reminders", "zset", "outbox", "queues by the time of the next reminder", "permanent"),
+    Listed(
+        "workermon:outbox:escalations", "zset", "alerts", "alerts by the time of their next escalation", "permanent"
+    ),
     Listed("workermon:outbox:failing", "hash", "channel_failures", "channels that accept nothing", "they accept again"),
     Listed(
         "workermon:outbox:labels:<queue>",
@@ -287,6 +290,7 @@ OUTBOX = "workermon:outbox"
 FENCE = "workermon:outbox:fence"
 FAILING_CHANNELS = "workermon:outbox:failing"
 REMINDERS = "workermon:outbox:reminders"
+ESCALATIONS = "workermon:outbox:escalations"
 HISTORY_PREFIX = "workermon:alert-history:"
 LAST = "workermon:alert-history:last:"
 LABELS = "workermon:outbox:labels:"

@@ -144,6 +144,15 @@ class RedisOutbox:
         )
         return client.texts(client.run(self._client, finding))
 
+    def due_escalations(self, now: float, limit: int) -> list[str]:
+        """Return ids of alerts whose next escalation is due, the longest due first."""
+        latest = now + models.MAX_ESCALATION + models.MAX_LEAD
+        with client.guard(self._client), self._client.pipeline(transaction=False) as pipe:
+            pipe.zrangebyscore(keys.ESCALATIONS, "-inf", now, 0, limit)
+            pipe.zrangebyscore(keys.ESCALATIONS, f"({latest!r}", "+inf", 0, limit)
+            due, ahead = pipe.execute()
+        return client.texts([*due, *ahead][:limit])
+
     def claim(self, alert_id: str, now: float, lease: float) -> list[models.ClaimedNotification]:
         """Claim the head of each due queue of an alert for ``lease`` seconds of Redis' own time."""
         claiming = ClaimNotifications(

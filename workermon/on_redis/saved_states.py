@@ -19,7 +19,7 @@ _LOST_METRICS = pydantic.TypeAdapter(tuple[models.LostMetric, ...])
 #: What a restore replaces; what is not named here stays: tokens, sessions, audit trail, signs of life, limits, costs.
 _REPLACED = (
     keys.WORKERS, keys.PENDING, keys.OPEN, keys.OUTBOX, keys.REMINDERS, keys.FAILING_CHANNELS, keys.SILENCES,
-    keys.ACCOUNTS, keys.GROUPS, keys.ROLLUPS_DUE,
+    keys.ACCOUNTS, keys.GROUPS, keys.ROLLUPS_DUE, keys.ESCALATIONS,
 )  # fmt: skip
 _REPLACED_FORMS = (
     keys.worker("*"), keys.LEDGER + "*", keys.ROLLUPS + "*", keys.alerts("*"), keys.HISTORY_PREFIX + "*",
@@ -219,6 +219,13 @@ def _restore_alerts(pipe: Any, state: models.SavedState) -> None:
         raw = _STATE.dump_json(saved.alerts, by_alias=True, exclude_defaults=True)
         pipe.hset(name, mapping={"version": saved.version, "alerts": raw})
         fires = {f"{saved.subject}/{rule}": each.since or 0 for rule, each in saved.alerts.items() if each.open}
+        due = {
+            f"{saved.subject}/{rule}": each.escalates_at
+            for rule, each in saved.alerts.items()
+            if each.escalates_at is not None
+        }
+        if due:
+            pipe.zadd(keys.ESCALATIONS, due)
         if fires:
             pipe.zadd(keys.OPEN, fires)
         elif saved.subject not in owned:

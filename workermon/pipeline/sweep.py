@@ -54,14 +54,14 @@ class Sweep:
         self._enqueued.clear()
 
     def sweep(self, at: float, heard: dict[str, float], alert_ids: Sequence[str] = ()) -> None:
-        """Enqueue workers with a sample that nobody evaluated or without one for long, and alerts that wait.
+        """Enqueue workers that nobody evaluated, that are silent or have an alert to escalate, and alerts that wait.
 
         ``alert_ids`` are more alerts that a delivery has to look at.
         """
         now = self._now()
         self._enqueued = {identifier: when for identifier, when in self._enqueued.items() if at - when < PATIENCE}
         pending = self._left(self._samples.pending(now, MAX_FOUND, UNANNOUNCED))
-        overdue = self._left(self._overdue(now, at, heard))
+        overdue = self._left([*self._overdue(now, at, heard), *self._unacknowledged(now)])
         self._dispatcher.evaluate(list(dict.fromkeys([*pending, *overdue])))
         undelivered = self._left([*self._outbox.due(now, MAX_FOUND), *alert_ids])
         if undelivered:
@@ -70,6 +70,11 @@ class Sweep:
         self._enqueued.update(dict.fromkeys([*pending, *overdue, *undelivered], at))
         if pending:
             log.debug("listener.unannounced", workers=len(pending))
+
+    def _unacknowledged(self, now: float) -> list[str]:
+        """Return the workers with an alert that is due to escalate."""
+        subjects = (alert_id.rpartition("/")[0] for alert_id in self._outbox.due_escalations(now, MAX_FOUND))
+        return list(dict.fromkeys(subjects))
 
     def _left(self, identifiers: Sequence[str]) -> list[str]:
         return [identifier for identifier in identifiers if identifier not in self._enqueued]

@@ -93,6 +93,21 @@ class Verdict:
     at: float
     memberships: tuple[MembershipChange, ...] = ()
 
+    def escalations(self, *, retire: bool = False) -> dict[str, float | None]:
+        """Return by alert's id when it escalates next (``None``: never), of those of which that changes.
+
+        ``retire``: of every alert, because the subject goes.
+        """
+        before, after = self.basis.alerts, {} if retire else self.alerts
+        times = {
+            name: (
+                before[name].escalates_at if name in before else None,
+                after[name].escalates_at if name in after else None,
+            )
+            for name in {**before, **after}
+        }
+        return {f"{self.basis.subject.id}/{name}": new for name, (old, new) in times.items() if old != new}
+
 
 class Recorded(NamedTuple):
     """An entry of the history; ``number`` grows with each that is recorded."""

@@ -43,6 +43,12 @@ class Outbox(Protocol):
         present (``models.MAX_LEAD``) is due: whoever put it there, or made it wait, had a clock that was ahead.
         """
 
+    def due_escalations(self, now: float, limit: int) -> list[str]:
+        """Return ids of alerts whose next escalation is due, the longest due first; a verdict says when that is.
+
+        One that is due later than any escalation can be (``models.MAX_ESCALATION``) is due: a wrong clock wrote it.
+        """
+
     def claim(self, alert_id: str, now: float, lease: float) -> list[ClaimedNotification]:
         """Claim the first notification of each due queue of an alert for ``lease`` seconds of Redis' own time."""
 

@@ -353,7 +353,10 @@ class Kind(abc.ABC, Generic[Options]):
     def in_words(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return what a rule asks for, as ``described`` does, and what every kind of rule may ask for besides."""
         warmup = () if rule.warmup is None else (f"warm-up {wording.duration(rule.warmup)}",)
-        return (*self.described(rule, unit), *warmup)
+        escalation = (
+            f"escalates after {wording.duration(step.after)} to {', '.join(step.notify)}" for step in rule.escalate
+        )
+        return (*self.described(rule, unit), *warmup, *escalation)
 
     def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
         """Return from when until when ``explain`` needs datapoints; ``None``: it needs none."""

@@ -69,6 +69,13 @@ class CaseSection(fields.Section):
     labels: fields.Labels = {}
 
 
+class EscalationSection(fields.Section):
+    """A step of ``escalate``: whom an alert notifies that fires for so long and that nobody has acknowledged."""
+
+    after: Annotated[fields.Seconds, fields.between(1, models.MAX_ESCALATION)]
+    notify: Annotated[tuple[fields.Name, ...], Field(min_length=1, max_length=20)]
+
+
 class RuleSection(fields.Section):
     """``[[rules]]``: when a metric is in trouble, and when it is ok again.
 
@@ -91,4 +98,5 @@ class RuleSection(fields.Section):
     runbook: models.Runbook | None = None
     owner: models.Text | None = None
     warmup: fields.Duration | None = None
+    escalate: Annotated[tuple[EscalationSection, ...], Field(max_length=10)] = ()
     inhibited_by: tuple[fields.Name, ...] = ()

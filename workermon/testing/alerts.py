@@ -83,7 +83,7 @@ class MemoryAlerts:
         with store.lock:
             if not self._holds(verdict):
                 return False
-            self._write(verdict)
+            self._write(verdict, retire=True)
             for kept in (store.alerts, store.workers, store.accounts, store.pending):
                 kept.pop(subject, None)
             _forget_worker(subject, store.ledger)
@@ -158,11 +158,15 @@ class MemoryAlerts:
             if not history[alert_id]:
                 del history[alert_id]
 
-    def _write(self, verdict: ports.Verdict) -> None:
+    def _write(self, verdict: ports.Verdict, *, retire: bool = False) -> None:
         """Write alerts, history and outbox of a verdict, and what it says to groups."""
         store, subject = self._store, verdict.basis.subject.id
         for change in verdict.memberships:
             self._tell(change, verdict.at)
+        for alert_id, escalates_at in verdict.escalations(retire=retire).items():
+            store.escalations.pop(alert_id, None)
+            if escalates_at is not None:
+                store.escalations[alert_id] = escalates_at
         store.alerts[subject] = memory.StoredAlerts(dict(verdict.alerts), verdict.basis.version + 1)
         for rule, transition, notification in verdict.transitions:
             alert_id = f"{subject}/{rule}"

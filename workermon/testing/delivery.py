@@ -30,6 +30,13 @@ class MemoryOutbox:
             due = sorted((queue.retry_at, *key) for key, queue in queues if self._free(queue, now, age))
             return list(dict.fromkeys(alert_id for _, alert_id, _ in due))[:limit]
 
+    def due_escalations(self, now: float, limit: int) -> list[str]:
+        """Return ids of alerts whose next escalation is due."""
+        latest = now + models.MAX_ESCALATION + models.MAX_LEAD
+        with self._store.lock:
+            due = sorted((at, each) for each, at in self._store.escalations.items() if at <= now or at > latest)
+            return [alert_id for _, alert_id in due[:limit]]
+
     def claim(self, alert_id: str, now: float, lease: float) -> list[models.ClaimedNotification]:
         """Claim the head of each due queue."""
         with self._store.lock:

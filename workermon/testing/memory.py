@@ -108,6 +108,8 @@ class MemoryStore:
         self.queues: dict[tuple[str, str], NotificationQueue] = {}
         #: When the notification of each queue is sent again, by (alert id, channel).
         self.reminders: dict[tuple[str, str], float] = {}
+        #: When each alert escalates next, by its id.
+        self.escalations: dict[str, float] = {}
         #: How collection goes in each account and region, and when its shortest interval was noted, by key.
         self.accounts: dict[str, models.AccountState] = {}
         self.intervals_at: dict[str, float] = {}

@@ -77,8 +77,8 @@ class MemorySavedStates:
                 return False
             for kept in (
                 store.workers, store.ledger, store.pending, store.history, store.attempts, store.last,
-                store.last_versions, store.queues, store.reminders, store.accounts, store.intervals_at, store.alerts,
-                store.groups,
+                store.last_versions, store.queues, store.reminders, store.escalations, store.accounts,
+                store.intervals_at, store.alerts, store.groups,
                 store.rollups, store.rollups_due,
             ):  # fmt: skip
                 kept.clear()
@@ -90,6 +90,9 @@ class MemorySavedStates:
                 store.accounts[account.key], store.intervals_at[account.key] = account, account.at
             for each in state.alerts:
                 store.alerts[each.subject] = memory.StoredAlerts(dict(each.alerts), each.version)
+                for rule, alert in each.alerts.items():
+                    if alert.escalates_at is not None:
+                        store.escalations[f"{each.subject}/{rule}"] = alert.escalates_at
             self._restore_histories(state)
             self._restore_queues(state, at)
             for week in state.rollups:

@@ -18,6 +18,7 @@ from workermon.views.charts import ChartView, WorkerCharts
 from workermon.views.cloudwatch_history import CloudWatchHistory
 from workermon.views.document import Document
 from workermon.views.explain import (
+    EscalationState,
     Explanation,
     FlappingState,
     RuleExplanation,
@@ -64,6 +65,7 @@ __all__ = [
     "Document",
     "Episode",
     "EpisodeList",
+    "EscalationState",
     "ExplainGroups",
     "Explanation",
     "FlappingState",

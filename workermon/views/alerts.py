@@ -33,9 +33,9 @@ class AlertRow(models.Notification):
     """An alert: its newest notification, and what is known beside it.
 
     ``open`` says whether it fires. ``condition_since`` is when the condition began that made it fire, ``since`` when it
-    fired, ``ended_at`` when it was over. ``channels`` are notified of it while it fires. ``deliveries`` are the
-    attempts for all notifications of the episode, the oldest first; only those who ask for alerts that are over get
-    them.
+    fired, ``ended_at`` when it was over. It has escalated to ``escalated_to``, and does so next at ``escalates_at``.
+    ``channels`` are notified of it while it fires. ``deliveries`` are the attempts for all notifications of the
+    episode, the oldest first; only those who ask for alerts that are over get them.
     """
 
     open: bool
@@ -46,6 +46,8 @@ class AlertRow(models.Notification):
     inhibited_by: str | None
     flapping: bool
     channels: tuple[str, ...]
+    escalated_to: tuple[str, ...]
+    escalates_at: str | None
     deliveries: tuple[DeliveryAttempt, ...] | None = Field(default=None, exclude_if=absent)
 
     @classmethod
@@ -254,6 +256,8 @@ class AlertView:
                     open=True,
                     flapping=alert.flapping,
                     channels=alert.channels,
+                    escalated_to=alert.escalated_to,
+                    escalates_at=_escalates_at(alert, seen),
                     acked_by=seen.by if seen is not None and seen.since == alert.since else None,
                     silenced_by=_silenced_by(alert, last, silences, at),
                     inhibited_by=alert.inhibited_by,
@@ -301,6 +305,13 @@ def alert_position(row: AlertRow) -> Position:
     return 1 - row.open, at, row.dedup_key, row.since
 
 
+def _escalates_at(alert: models.Alert, seen: models.Acknowledgement | None) -> str | None:
+    """Return when an alert escalates next; ``None`` if somebody has acknowledged it."""
+    if alert.escalates_at is None or (seen is not None and seen.since == alert.since):
+        return None
+    return models.rfc3339(alert.escalates_at)
+
+
 def _silenced_by(
     alert: models.Alert, last: models.Notification, silences: Sequence[models.Silence], at: float
 ) -> str | None:
@@ -315,6 +326,8 @@ def _row(notification: models.Notification, **fields: Any) -> AlertRow:
         "ended_at": None,
         "acked_by": None,
         "channels": (),
+        "escalated_to": (),
+        "escalates_at": None,
         "silenced_by": None,
         "inhibited_by": None,
         "flapping": False,

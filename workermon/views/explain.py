@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SerializationInfo, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
 
@@ -39,6 +39,19 @@ class FlappingState(Document):
     until: Time | None
 
 
+class EscalationState(Document):
+    """A step of a rule's escalation: due ``after`` seconds, to the channels ``notify``.
+
+    ``state`` is ``idle`` (the alert does not fire), ``pending`` (due at ``at``), ``waiting`` (the steps before it come
+    first, or the alert is muted), ``acknowledged`` or ``done``.
+    """
+
+    after: int
+    notify: tuple[str, ...]
+    state: Literal["idle", "pending", "waiting", "acknowledged", "done"]
+    at: Time | None
+
+
 class RuleExplanation(Document):
     """The state of one rule for a worker.
 
@@ -49,7 +62,8 @@ class RuleExplanation(Document):
     not for this worker; then ``now`` says why. ``since`` is when it fired, ``condition_since`` when the condition
     began. ``description``, ``runbook`` (an address) and ``owner`` are what the rule says for whoever is notified.
     ``doubts`` are what is wrong with labels of the worker from which the rule has a threshold, left out if nothing is.
-    ``warming_until`` is when the warm-up of the rule (``warmup`` seconds) is over, null if it is or there is none.
+    ``escalation`` has a state for each step. ``warming_until`` is when the warm-up of the rule (``warmup`` seconds) is
+    over, null if it is or there is none.
     """
 
     rule: str
@@ -82,6 +96,7 @@ class RuleExplanation(Document):
     warmup: int | None = None
     warming_until: Time | None = None
     doubts: tuple[str, ...] = Field(default=(), exclude_if=lambda doubts: not doubts)
+    escalation: tuple[EscalationState, ...] = ()
 
     @model_serializer(mode="wrap")
     def _flat(self, handler: SerializerFunctionWrapHandler, _info: SerializationInfo) -> dict[str, Any]:
@@ -233,8 +248,31 @@ class Explanation:
             warmup=rule.warmup,
             warming_until=warming_until,
             doubts=doubts,
+            escalation=self._escalation(rule, alert, record.worker.id),
             **models.annotations_of(rule),
         )
+
+    def _escalation(self, rule: models.Rule, alert: models.Alert, subject_id: str) -> tuple[EscalationState, ...]:
+        """Return how each step of a rule's escalation stands; what was notified is in the history."""
+        alert_id = f"{subject_id}/{rule.name}"
+        seen = self.silences.acknowledged([alert_id]).get(alert_id) if rule.escalate and alert.open else None
+        acknowledged = seen is not None and seen.since == alert.since
+        steps = []
+        for place, step in enumerate(rule.escalate):
+            state: Literal["idle", "pending", "waiting", "acknowledged", "done"]
+            at = None
+            if place < alert.escalated:
+                state = "done"
+            elif not alert.open:
+                state = "idle"
+            elif acknowledged:
+                state = "acknowledged"
+            elif place == alert.escalated and alert.escalates_at is not None:
+                state, at = "pending", alert.escalates_at
+            else:
+                state = "waiting"
+            steps.append(EscalationState(after=step.after, notify=step.notify, state=state, at=at))
+        return tuple(steps)
 
     def _explanation(
         self,

@@ -15,7 +15,8 @@ local size = KEYS[11]              -- string: their bytes
 local numbers = KEYS[12]           -- string: counts transitions
 local groups = KEYS[13]            -- set: subjects that are groups
 local rollups_due = KEYS[14]       -- zset: "<worker> <hour>" by when the hour is rolled up
-local entries_at = 15              -- KEYS[entries_at], …: of each transition the numbers of its alert, and if it
+local escalations = KEYS[15]       -- zset: ids of alerts by the time of their next escalation
+local entries_at = 16              -- KEYS[entries_at], …: of each transition the numbers of its alert, and if it
                                    -- notifies the alert's last notification, the set of its queues, and those queues;
                                    -- then of each group that a worker speaks to its hash and that of its members
 local retire = ARGV[1] == '1'      -- also delete the subject
@@ -34,7 +35,8 @@ local most_bytes = tonumber(ARGV[13]) -- of the transitions
 local numbers_prefix = ARGV[14]
 local ledger_prefix = ARGV[15]
 local rollups_prefix = ARGV[16]
--- How many alerts to open, and of each its id and the beginning; how many to close, and their ids; how many transitions
+-- How many alerts to open, and of each its id and the beginning; how many to close, and their ids; how many alerts
+-- escalate at another time, and of each its id and that time ('' for never); how many transitions
 -- and of each the alert's id, its time, the entry and the number of queues plus 1 (0 if it notifies nobody), and if it
 -- notifies rule, version, id, notification, whether it is published, and the queues' names. Then how many members say
 -- something, and of each the group, the field, the text ('' forgets it), and the earliest new datapoint ('' for none).
@@ -83,6 +85,14 @@ for _ = 1, tonumber(argument()) do
   redis.call('ZADD', open, argument(), alert)
 end
 for _ = 1, tonumber(argument()) do redis.call('ZREM', open, argument()) end
+for _ = 1, tonumber(argument()) do
+  local alert, escalates_at = argument(), argument()
+  if escalates_at == '' then
+    redis.call('ZREM', escalations, alert)
+  else
+    redis.call('ZADD', escalations, escalates_at, alert)
+  end
+end
 local notifies = false
 for _ = 1, tonumber(argument()) do
   local alert, numbers_of_alert, time, entry = argument(), key(), argument(), argument()

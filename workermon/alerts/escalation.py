@@ -1,0 +1,95 @@
+"""Pure: whom else an alert notifies that goes on firing and that nobody has acknowledged.
+
+It goes by the time of day: a step is due so long after the alert first notified. When it is due stands with the alert,
+and in the outbox, where a sweep finds it; both are written in one step with the transition that begins, ends or changes
+it. While the alert is silenced or inhibited the clock stands still; it begins anew when that is over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from workermon import models, ports
+from workermon.alerts import audience, lifecycle, message
+
+#: The fields of an alert that does not escalate.
+_NONE: dict[str, object] = {"escalation_since": None, "escalates_at": None, "escalated": 0, "escalated_to": ()}
+
+
+def due(alert: models.Alert, now: float) -> bool:
+    """Tell whether the next step of an alert is due, so that it matters whether somebody has acknowledged it."""
+    return alert.escalates_at is not None and alert.escalates_at <= now
+
+
+def apply(
+    builder: lifecycle.VerdictBuilder,
+    rules: Mapping[str, models.Rule],
+    acknowledged: Mapping[str, models.Acknowledgement],
+) -> None:
+    """Escalate what is due of a verdict in which every rule is evaluated, and say when the next steps are.
+
+    ``rules`` are by name; ``acknowledged`` has who has seen the alerts that are ``due``, by the alert's id. An alert
+    that notifies in this verdict escalates in a later one, so that each notification has a version of its own.
+    """
+    for name, alert in builder.alerts.items():
+        rule = rules.get(name)
+        if alert.escalation_since is None and alert.escalated == 0 and (rule is None or not rule.escalate):
+            continue
+        if rule is None or not rule.escalate or not alert.open:
+            changed = alert.model_copy(update=_NONE)
+        elif builder.mute_of(rule) != audience.OPEN:
+            changed = alert.model_copy(update={"escalation_since": None, "escalates_at": None})
+        else:
+            changed = _go_on(builder, rule, alert, acknowledged)
+        if changed != alert:
+            builder.alerts[name] = changed
+
+
+def _go_on(
+    builder: lifecycle.VerdictBuilder,
+    rule: models.Rule,
+    alert: models.Alert,
+    acknowledged: Mapping[str, models.Acknowledgement],
+) -> models.Alert:
+    """Return an alert that fires and is not muted, after the step that is due, if one is."""
+    since = alert.escalation_since
+    if since is None or models.leads(since, builder.at):
+        since = builder.at
+    if alert.escalated >= len(rule.escalate):
+        return alert.model_copy(update={"escalation_since": since, "escalates_at": None})
+    step = rule.escalate[alert.escalated]
+    at = since + step.after
+    alert = alert.model_copy(update={"escalation_since": since, "escalates_at": at})
+    if at > builder.at or alert.rule in builder.channels:
+        return alert
+    seen = acknowledged.get(builder.subject.alert_id(alert.rule))
+    if seen is not None and seen.since == alert.since:
+        return alert.model_copy(update={"escalates_at": None})
+    return _escalate(builder, rule, alert, step)
+
+
+def _escalate(
+    builder: lifecycle.VerdictBuilder, rule: models.Rule, alert: models.Alert, step: models.EscalationStep
+) -> models.Alert:
+    """Notify the channels of a step, and return the alert after that."""
+    escalation = models.Escalation(step=alert.escalated + 1, after=step.after)
+    version = builder.next_version(alert.rule)
+    details = message.EscalationDetails(escalation=escalation, version=version, created_at=builder.at)
+    notification = message.escalated(builder.subject, alert, details)
+    severity = alert.notified_severity
+    reason = f"{message.unacknowledged(escalation)}: escalated to {', '.join(step.notify)}"
+    transition = models.Transition(at=math.floor(builder.at), before=severity, after=severity, reason=reason)
+    builder.transitions.append(ports.RecordedTransition(alert.rule, transition, notification))
+    builder.channels[alert.rule] = step.notify
+    following = rule.escalate[escalation.step :]
+    return alert.model_copy(
+        update={
+            "version": version,
+            "last": notification,
+            "channels": tuple(dict.fromkeys((*alert.channels, *step.notify))),
+            "escalated": escalation.step,
+            "escalated_to": tuple(dict.fromkeys((*alert.escalated_to, *step.notify))),
+            "escalates_at": (alert.escalation_since or builder.at) + following[0].after if following else None,
+        }
+    )
