@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.support import stages
+from tests.support import grouping, stages
 from tests.support.commands import A, Ports
 from tests.support.evaluating import CPU, ID, MINUTE, T0, Site
 from tests.support.rules import changed
@@ -301,6 +301,24 @@ def test_why_and_alerts_say_what_comes_and_what_came() -> None:
     assert steps(site) == [("done", None), ("acknowledged", None)]
     site.cool()
     assert steps(site) == [("idle", None), ("idle", None)]
+
+
+def test_the_alert_of_a_group_escalates() -> None:
+    """It is found by the sweep like any other, is evaluated as a group, and keeps its members."""
+    pools = grouping.Pools(grouping.rule(escalate=(STEPS[0],)))
+    for number in range(3):
+        pools.add(number)
+    pools.slot(T0 + MINUTE, dict.fromkeys(range(3), 20.0))
+    pools.slot(T0 + 2 * MINUTE, {0: 95, 1: 95, 2: 20})
+    pools.clock.advance(901)
+    assert pools.outbox.due_escalations(pools.clock(), 10) == ["group:pool=a/pool-hot"]
+    pools.evaluate("group:pool=a")
+    [alert] = pools.alerts.open()
+    assert alert.escalated_to == ("pager",)
+    assert alert.last is not None
+    assert alert.last.members == (grouping.worker_id(0), grouping.worker_id(1))
+    assert alert.last.summary.endswith("; not acknowledged for 15 min")
+    assert pools.outbox.due_escalations(pools.clock(), 10) == []
 
 
 FILE = """

@@ -7,8 +7,10 @@ it. While the alert is silenced or inhibited the clock stands still; it begins a
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from workermon import models, ports
 from workermon.alerts import audience, lifecycle, message
@@ -17,23 +19,31 @@ from workermon.alerts import audience, lifecycle, message
 _NONE: dict[str, object] = {"escalation_since": None, "escalates_at": None, "escalated": 0, "escalated_to": ()}
 
 
-def due(alert: models.Alert, now: float) -> bool:
-    """Tell whether the next step of an alert is due, so that it matters whether somebody has acknowledged it."""
-    return alert.escalates_at is not None and alert.escalates_at <= now
+@dataclasses.dataclass(frozen=True, slots=True)
+class Escalations:
+    """The rules that escalate, by name, and who has seen the alerts that are ``due`` to, by the alert's id."""
+
+    rules: Mapping[str, models.Rule]
+    acknowledged: Mapping[str, models.Acknowledgement]
 
 
-def apply(
-    builder: lifecycle.VerdictBuilder,
-    rules: Mapping[str, models.Rule],
-    acknowledged: Mapping[str, models.Acknowledgement],
-) -> None:
+def due(bases: Iterable[ports.Basis[Any]], now: float) -> list[str]:
+    """Return the ids of the alerts of these subjects that escalate now, unless somebody has acknowledged them."""
+    return [
+        f"{basis.subject.id}/{name}"
+        for basis in bases
+        for name, alert in basis.alerts.items()
+        if alert.escalates_at is not None and alert.escalates_at <= now
+    ]
+
+
+def apply(builder: lifecycle.VerdictBuilder, escalations: Escalations) -> None:
     """Escalate what is due of a verdict in which every rule is evaluated, and say when the next steps are.
 
-    ``rules`` are by name; ``acknowledged`` has who has seen the alerts that are ``due``, by the alert's id. An alert
-    that notifies in this verdict escalates in a later one, so that each notification has a version of its own.
+    An alert that notifies in this verdict escalates in a later one, so that each notification has a version of its own.
     """
     for name, alert in builder.alerts.items():
-        rule = rules.get(name)
+        rule = escalations.rules.get(name)
         if alert.escalation_since is None and alert.escalated == 0 and (rule is None or not rule.escalate):
             continue
         if rule is None or not rule.escalate or not alert.open:
@@ -41,7 +51,7 @@ def apply(
         elif builder.mute_of(rule) != audience.OPEN:
             changed = alert.model_copy(update={"escalation_since": None, "escalates_at": None})
         else:
-            changed = _go_on(builder, rule, alert, acknowledged)
+            changed = _go_on(builder, rule, alert, escalations.acknowledged)
         if changed != alert:
             builder.alerts[name] = changed
 

@@ -12,8 +12,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workermon import failpoints, logs, models, ports, rules
-from workermon.alerts import lifecycle, silences
-from workermon.evaluate import account, group, installation, lost_metrics, member, stepping, unreadable_records, worker
+from workermon.alerts import escalation, lifecycle, silences
+from workermon.evaluate import (
+    account,
+    escalations,
+    group,
+    installation,
+    lost_metrics,
+    member,
+    stepping,
+    unreadable_records,
+    worker,
+)
 
 log = logs.get(__name__)
 
@@ -139,8 +149,7 @@ class _Run:
             accounts=accounts,
             monitoring_since=stage.pulse.monitoring_since() if bases and by_clock else None,
             groups=self._firing_groups(configuration),
-            escalating={rule.name: rule for rule in configuration.rules if rule.escalate},
-            acknowledged=stage.silences.acknowledged(worker.due_to_escalate(bases.values(), now)),
+            escalations=escalations.read(configuration, bases.values(), stage.silences, now),
         )
         lost = [worker_id for worker_id, basis in bases.items() if basis.revision != configuration.revision]
         cases = [
@@ -193,6 +202,7 @@ class _Run:
             bases = self._stage.alerts.load_groups(remaining)
             configuration, at = worker.sound(self._stage.configurations.load(), self._stage.kinds), self._stage.now()
             active_silences = silences.in_force(self._silences, configuration.silences, at)
+            to_escalate = escalations.read(configuration, bases.values(), self._stage.silences, at)
             remaining = [each for each, basis in bases.items() if basis.revision != configuration.revision]
             current = [basis for each, basis in bases.items() if each not in remaining]
             series = self._read_members(current, configuration)
@@ -200,6 +210,8 @@ class _Run:
                 (lifecycle.VerdictBuilder(basis, at, active_silences, self._stage.kinds), basis) for basis in current
             ]
             builders = [builder for builder, basis in made if self._judge_group(builder, basis, configuration, series)]
+            for builder in builders:
+                escalation.apply(builder, to_escalate)
             failpoints.reach("group.judged")
             outcomes = self._stage.alerts.commit_many([builder.verdict() for builder in builders])
             failpoints.reach("group.committed")
@@ -233,7 +245,7 @@ class _Run:
             group.judge(builder, basis, configuration, series)
         except Exception:
             # One group with a state that nobody foresaw must not keep the others from being evaluated.
-            log.exception("evaluate.failed", subject_id=basis.subject.id)
+            log.exception("evaluate.failed", subject_id=builder.basis.subject.id)
             self._stage.pulse.count("evaluate.failed")
             return False
         return True
@@ -273,6 +285,7 @@ class _Run:
         )
         try:
             worker.judge(builder, case, series, context)
+            escalation.apply(builder, context.escalations)
         except Exception:
             # One worker with a state that nobody foresaw must not keep the others from being evaluated.
             log.exception("evaluate.failed", worker_id=case.worker_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workermon import models, ports, rules
@@ -23,8 +23,6 @@ class Context:
 
     ``accounts`` are the alerts of accounts and regions by key, ``monitoring_since`` is when the monitor itself began.
     ``groups`` are the alerts about groups that fire and may inhibit those of their members.
-    ``escalating`` are the rules that escalate, by name; ``acknowledged`` has who has seen the alerts that are due to,
-    by their ids.
     ``rules`` are those of the configuration, each after those that it looks at, which are the ``operands``.
     """
 
@@ -34,9 +32,8 @@ class Context:
     active_silences: Sequence[models.Silence]
     accounts: Mapping[str, ports.Basis[models.AccountState]]
     monitoring_since: float | None
-    groups: member.Groups = dataclasses.field(default_factory=dict)
-    escalating: Mapping[str, models.Rule] = dataclasses.field(default_factory=dict)
-    acknowledged: Mapping[str, models.Acknowledgement] = dataclasses.field(default_factory=dict)
+    groups: member.Groups
+    escalations: escalation.Escalations
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,17 +235,6 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
         elif name not in names:
             membership.forget(builder, alert)
             lifecycle.forget(builder, alert, None, f"the rule {name} was removed", builder.at)
-    escalation.apply(builder, context.escalating, context.acknowledged)
-
-
-def due_to_escalate(bases: Iterable[ports.Basis[Any]], now: float) -> list[str]:
-    """Return the ids of the alerts whose next escalation is due."""
-    return [
-        f"{basis.subject.id}/{name}"
-        for basis in bases
-        for name, alert in basis.alerts.items()
-        if escalation.due(alert, now)
-    ]
 
 
 def _going_on(plan: Plan | None) -> member.Begun | None:
