@@ -245,7 +245,7 @@ def plain(text: str, slot: int, a: Values, b: Values, period: int) -> float | No
     now_a, now_b = a.get(slot), b.get(slot)
     if now_a is None or now_b is None:
         return None
-    three, wide = window(a, 3), window(b, 4)
+    three, wide, long = window(a, 3), window(b, 4), window(a, 12)
     total, before = window(b, 2, whole=True), a.get(slot - 2)
     last = b.get(slot - 1)
     table = {
@@ -257,6 +257,7 @@ def plain(text: str, slot: int, a: Values, b: Values, period: int) -> float | No
         'p95(b, "{4}") - a': None if wide is None else sorted(wide)[math.ceil(0.95 * len(wide)) - 1] - now_a,
         'sum(b, "{2}") * a': None if total is None else sum(total) * now_a,
         'delta(a, "{2}") + b': None if before is None else now_a - before + now_b,
+        'max(a, "{12}") - b': None if long is None else max(long) - now_b,
         "-rate(b) + a": None if last is None else -((now_b - last) / period) + now_a,
     }
     return table[text]
@@ -264,7 +265,7 @@ def plain(text: str, slot: int, a: Values, b: Values, period: int) -> float | No
 
 TEXTS = (
     "(a + b) * 8 / period", "a / b", "abs(a - b)", "min(a, 2 * b)", 'avg(a, "{3}") + b', 'p95(b, "{4}") - a',
-    'sum(b, "{2}") * a', 'delta(a, "{2}") + b', "-rate(b) + a",
+    'max(a, "{12}") - b', 'sum(b, "{2}") * a', 'delta(a, "{2}") + b', "-rate(b) + a",
 )  # fmt: skip
 VALUES = st.lists(st.one_of(st.none(), st.sampled_from([-3.0, 0.0, 0.5, 4.0, 60.0, 95.0])), min_size=1, max_size=30)
 
@@ -276,7 +277,7 @@ def test_equals_a_plain_model(
 ) -> None:
     """Every slot has the value that a plain computation gives, from any time on."""
     written = text
-    for size in (2, 3, 4):
+    for size in (2, 3, 4, 12):
         written = written.replace(f"{{{size}}}", f"{size * period}s")
     operands = {"a": recorded(first, period), "b": recorded(second, period)}
     of = expression.parse(written)

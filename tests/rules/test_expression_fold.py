@@ -1,0 +1,213 @@
+"""An expression is folded as a metric is: however datapoints come and whoever wakes up, the result is the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.rules import test_expression, test_threshold
+from workermon import models, rules
+from workermon.models import Datapoint, RuleState
+from workermon.rules import expression, threshold
+from workermon.rules.horizon import of_expression
+
+T0 = test_threshold.T0
+Arrivals = list[tuple[int, str, int, float]]
+Known = dict[str, dict[int, float]]
+
+
+@dataclasses.dataclass
+class Evaluator:
+    """Evaluates a rule over ``a`` and ``b`` as a node does: it reads what is needed, and knows what changed."""
+
+    rule: models.Rule
+    periods: Mapping[str, int]
+    lateness: int
+    statistic: str = "Average"
+    state: RuleState = dataclasses.field(default_factory=RuleState)
+    recorded: list[models.Transition] = dataclasses.field(default_factory=list)
+
+    def evaluate(self, known: Known, asked: Mapping[str, float], changed_from: int | None) -> None:
+        """Evaluate over what is known by now; ``asked`` is the time up to which CloudWatch was asked."""
+        of = expression.of(self.rule.metric)
+        assert of is not None
+        operands = {name: rules.Horizon(period, 0, asked[name]) for name, period in self.periods.items()}
+        horizon = of_expression(operands, of.longest_window)
+        facts = rules.Facts(
+            condition=models.Condition(running_since=T0),
+            changed_from=changed_from,
+            lateness=self.lateness,
+            statistic_of=lambda _: self.statistic,
+        )
+        needed = threshold.KIND.needed_from(self.rule, self.state, horizon, facts)
+        read_from = None if needed is None else needed - horizon.reach_back
+        series = {
+            name: models.Series(
+                self.periods[name],
+                tuple(
+                    Datapoint(at, value)
+                    for at, value in sorted(points.items())
+                    if at <= asked[name] and (read_from is None or at >= read_from)
+                ),
+            )
+            for name, points in known.items()
+        }
+        facts = rules.with_values(self.rule, dataclasses.replace(facts, series=series), horizon, needed)
+        self.state, transitions = threshold.KIND.judge(self.rule, self.state, facts, horizon)
+        self.recorded += transitions
+
+
+def written(text: str, period: int) -> str:
+    """Return an expression of the table with its windows in seconds."""
+    for size in (2, 3, 4, 12):
+        text = text.replace(f"{{{size}}}", f"{size * period}s")
+    return text
+
+
+def standing(recorded: list[models.Transition]) -> list[tuple[int, str | None, str | None]]:
+    """Return what is left of all that was recorded when corrections have taken back what was withdrawn."""
+    left: list[tuple[int, str | None, str | None]] = []
+    for found in recorded:
+        turn, undone = (found.at, found.before, found.after), (found.at, found.after, found.before)
+        if found.correction and undone in left:
+            left.remove(undone)
+        else:
+            left.append(turn)
+    return sorted(left, key=lambda turn: turn[0])
+
+
+VALUES = st.lists(st.one_of(st.none(), st.sampled_from([0.0, 20.0, 35.0, 60.0, 75.0])), min_size=12, max_size=25)
+
+
+@given(st.sampled_from(test_expression.TEXTS), test_threshold.rules(), VALUES, VALUES, st.data())
+@settings(max_examples=250, deadline=None)
+def test_any_order_grouping_and_lateness(
+    text: str, drawn: models.Rule, first: list[float | None], second: list[float | None], data: st.DataObject
+) -> None:
+    """Operands that come late or are revised, and evaluations that are lost, leave what a plain model says."""
+    period = data.draw(st.sampled_from([10, 60, 300]))
+    lateness = data.draw(st.sampled_from([600, 1800]))
+    rule = drawn.model_copy(update={"metric": written(text, period)})
+    reach = data.draw(st.sampled_from([0, 2, min(lateness // period, 20)]))
+    arrivals: Arrivals = [
+        (slot + data.draw(st.integers(0, reach)), name, slot, value)
+        for name, values in (("a", first), ("b", second))
+        for slot, value in enumerate(values)
+        if value is not None
+    ]
+    for _, name, slot, _ in data.draw(st.lists(st.sampled_from(arrivals), max_size=3)) if arrivals else []:
+        arrivals.append((slot + reach, name, slot, data.draw(st.sampled_from([0.0, 35.0, 75.0]))))
+    arrivals.sort(key=lambda arrival: arrival[:3])
+    last = max(len(first), len(second)) - 1
+    end = max([last, *(arrival[0] for arrival in arrivals)])
+    evaluator, known = Evaluator(rule, {"a": period, "b": period}, lateness), Known(a={}, b={})
+    pending: list[int] = []
+    for step in range(end + 1):
+        for _, name, slot, value in (arrival for arrival in arrivals if arrival[0] == step):
+            at = T0 + period * slot
+            if known[name].get(at) != value:
+                pending.append(at)
+            known[name][at] = value
+        if step < end and data.draw(st.booleans()):
+            continue  # a lost wake-up
+        asked = dict.fromkeys(known, float(T0 + period * (min(step, last) + 1)))
+        evaluator.evaluate(known, asked, min(pending, default=None))
+        pending = []
+    once = Evaluator(rule, {"a": period, "b": period}, lateness)
+    once.evaluate(known, dict.fromkeys(known, float(T0 + period * (last + 1))), None)
+    assert evaluator.state == once.state
+    a, b = ({(at - T0) // period: value for at, value in points.items()} for points in known.values())
+    made = {slot: test_expression.plain(text, slot, a, b, period) for slot in range(last + 1)}
+    by_slot = {
+        T0 // period + slot: Datapoint(T0 + period * slot, value) for slot, value in made.items() if value is not None
+    }
+    expected = test_threshold.model(rule, by_slot, T0 // period + last, period, T0)
+    assert standing(evaluator.recorded) == [tuple(turn) for turn in expected]
+
+
+@given(test_threshold.rules(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_operands_of_two_periods(drawn: models.Rule, data: st.DataObject) -> None:
+    """One operand each minute and one each five: a slot has both, or is absent, whichever of them comes late."""
+    statistic = data.draw(st.sampled_from(["Average", "Sum", "Maximum"]))
+    rule = drawn.model_copy(update={"metric": "a + b"})
+    number = st.sampled_from([5.0, 10.0, 30.0, 50.0])
+    minutes = data.draw(st.lists(st.one_of(st.none(), number, number, number), min_size=5, max_size=60))
+    fives = data.draw(st.lists(st.one_of(st.none(), number, number), min_size=1, max_size=12))
+    arrivals: Arrivals = [
+        (place + data.draw(st.integers(0, 15)), "a", place, value)
+        for place, value in enumerate(minutes)
+        if value is not None
+    ]
+    arrivals += [
+        (5 * place + 4 + data.draw(st.integers(0, 10)), "b", place, value)
+        for place, value in enumerate(fives)
+        if value is not None
+    ]
+    periods, known = {"a": 60, "b": 300}, Known(a={}, b={})
+    evaluator, once = (Evaluator(rule, periods, 1800, statistic) for _ in range(2))
+    pending: list[int] = []
+    slots = max(-(-len(minutes) // 5), len(fives))
+    for step in range(5 * slots + 16):
+        for _, name, place, value in (arrival for arrival in arrivals if arrival[0] == step):
+            known[name][T0 + periods[name] * place] = value
+            pending.append(T0 + periods[name] * place)
+        if step < 5 * slots + 15 and data.draw(st.booleans()):
+            continue
+        asked = {name: float(T0 + 60 * min(step, 5 * slots)) for name in known}
+        evaluator.evaluate(known, asked, min(pending, default=None))
+        pending = []
+    once.evaluate(known, dict.fromkeys(known, float(T0 + 300 * slots)), None)
+    assert evaluator.state == once.state
+    by_slot = {}
+    for slot in range(slots):
+        found = [value for value in minutes[5 * slot : 5 * slot + 5] if value is not None]
+        other = fives[slot] if slot < len(fives) else None
+        if len(found) == 5 and other is not None:
+            combined = {"Average": sum(found) / 5, "Sum": sum(found), "Maximum": max(found)}
+            by_slot[T0 // 300 + slot] = Datapoint(T0 + 300 * slot, combined[statistic] + other)
+    expected = test_threshold.model(rule, by_slot, T0 // 300 + slots - 1, 300, T0)
+    assert standing(evaluator.recorded) == [tuple(turn) for turn in expected]
+
+
+def test_slot_by_slot_a_window_is_whole() -> None:
+    """Evaluated each minute, a window has what lies further back than the slots that decide."""
+    rule = threshold.KIND.rule(
+        name="r",
+        metric='max(a, "12m") - b',
+        above=models.Levels(critical=50),
+        breach=models.Count(m=1, n=1),
+        recover=models.Count(m=1, n=1),
+    )
+    evaluator, known = Evaluator(rule, {"a": 60, "b": 60}, 900), Known(a={}, b={})
+    for minute in range(20):
+        known["a"][T0 + 60 * minute] = 99.0 if minute == 2 else 1.0
+        known["b"][T0 + 60 * minute] = 1.0
+        evaluator.evaluate(known, dict.fromkeys(known, float(T0 + 60 * minute + 60)), None)
+    assert [((one.at - T0) // 60, one.after) for one in evaluator.recorded] == [(5, "critical"), (14, None)]
+
+
+@pytest.mark.parametrize(("late", "slots"), [("a", 1), ("b", 4)])
+def test_a_late_datapoint_reaches_as_far_as_its_window(late: str, slots: int) -> None:
+    """A late operand corrects its slot, and those of the window that it is part of; no earlier or later one."""
+    rule = threshold.KIND.rule(
+        name="r",
+        metric='a + max(b, "4m")',
+        above=models.Levels(critical=50),
+        breach=models.Count(m=1, n=1),
+        recover=models.Count(m=1, n=1),
+    )
+    evaluator = Evaluator(rule, {"a": 60, "b": 60}, 900)
+    known = Known(a={T0 + 60 * n: 1.0 for n in range(12)}, b={T0 + 60 * n: 1.0 for n in range(12)})
+    asked = dict.fromkeys(known, float(T0 + 720))
+    evaluator.evaluate(known, asked, None)
+    assert evaluator.recorded == []
+    known[late][T0 + 300] = 99.0
+    evaluator.evaluate(known, asked, T0 + 300)
+    assert [((one.at - T0) // 60, one.after, one.correction) for one in evaluator.recorded] == [
+        (5, "critical", True), (5 + slots, None, True),
+    ]  # fmt: skip
