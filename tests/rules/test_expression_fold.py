@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.rules import test_expression, test_threshold
+from tests.support import expression_model, threshold_model
 from workermon import models, rules
 from workermon.models import Datapoint, RuleState
 from workermon.rules import expression, threshold
 from workermon.rules.horizon import of_expression
 
-T0 = test_threshold.T0
+T0 = threshold_model.T0
 Arrivals = list[tuple[int, str, int, float]]
 Known = dict[str, dict[int, float]]
 
@@ -83,7 +83,7 @@ def standing(recorded: list[models.Transition]) -> list[tuple[int, str | None, s
 VALUES = st.lists(st.one_of(st.none(), st.sampled_from([0.0, 20.0, 35.0, 60.0, 75.0])), min_size=12, max_size=25)
 
 
-@given(st.sampled_from(test_expression.TEXTS), test_threshold.rules(), VALUES, VALUES, st.data())
+@given(st.sampled_from(expression_model.TEXTS), threshold_model.rules(), VALUES, VALUES, st.data())
 @settings(max_examples=250, deadline=None)
 def test_any_order_grouping_and_lateness(
     text: str, drawn: models.Rule, first: list[float | None], second: list[float | None], data: st.DataObject
@@ -121,15 +121,15 @@ def test_any_order_grouping_and_lateness(
     once.evaluate(known, dict.fromkeys(known, float(T0 + period * (last + 1))), None)
     assert evaluator.state == once.state
     a, b = ({(at - T0) // period: value for at, value in points.items()} for points in known.values())
-    made = {slot: test_expression.plain(text, slot, a, b, period) for slot in range(last + 1)}
+    made = {slot: expression_model.plain(text, slot, a, b, period) for slot in range(last + 1)}
     by_slot = {
         T0 // period + slot: Datapoint(T0 + period * slot, value) for slot, value in made.items() if value is not None
     }
-    expected = test_threshold.model(rule, by_slot, T0 // period + last, period, T0)
+    expected = threshold_model.model(rule, by_slot, T0 // period + last, period, T0)
     assert standing(evaluator.recorded) == [tuple(turn) for turn in expected]
 
 
-@given(test_threshold.rules(), st.data())
+@given(threshold_model.rules(), st.data())
 @settings(max_examples=100, deadline=None)
 def test_operands_of_two_periods(drawn: models.Rule, data: st.DataObject) -> None:
     """One operand each minute and one each five: a slot has both, or is absent, whichever of them comes late."""
@@ -170,7 +170,7 @@ def test_operands_of_two_periods(drawn: models.Rule, data: st.DataObject) -> Non
         if len(found) == 5 and other is not None:
             combined = {"Average": sum(found) / 5, "Sum": sum(found), "Maximum": max(found)}
             by_slot[T0 // 300 + slot] = Datapoint(T0 + 300 * slot, combined[statistic] + other)
-    expected = test_threshold.model(rule, by_slot, T0 // 300 + slots - 1, 300, T0)
+    expected = threshold_model.model(rule, by_slot, T0 // 300 + slots - 1, 300, T0)
     assert standing(evaluator.recorded) == [tuple(turn) for turn in expected]
 
 

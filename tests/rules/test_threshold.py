@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.threshold_model import MINUTE, T0, Turned, model, rule, rules
 from workermon import models
-from workermon.models import Count, Datapoint, Levels, Rule, RuleState, Severity
+from workermon.models import Count, Datapoint, Levels, Rule, RuleState
 from workermon.rules import Facts, Horizon, threshold
 
-MINUTE = 60
-#: A whole number of hours, so that slots of every period begin here.
-T0 = 1_699_999_200
 nan = math.nan
 
 
@@ -33,18 +31,6 @@ def judge(
 def needed_from(used: Rule, state: RuleState, period: int, **known: Any) -> int | None:
     """Return from what time on the fold needs datapoints."""
     return threshold.KIND.needed_from(used, state, Horizon.until(T0, period), Facts(**known))
-
-
-def rule(**changes: object) -> Rule:
-    """Return a rule above 80 warning / 90 critical, 1 of 1, unless told otherwise."""
-    given: dict[str, Any] = {
-        "name": "cpu-high",
-        "metric": "cpu_utilization",
-        "above": Levels(warning=80, critical=90),
-        "breach": Count(m=1, n=1),
-        "recover": Count(m=1, n=1),
-    }
-    return threshold.KIND.rule(**{**given, **changes})
 
 
 def series(values: Sequence[float | None]) -> list[Datapoint]:
@@ -238,91 +224,6 @@ def test_level_taken_away() -> None:
 
 
 # --- however it is fed -------------------------------------------------------------------------------------------
-
-
-class Turned(NamedTuple):
-    at: int
-    before: Severity | None
-    after: Severity | None
-
-
-def model(used: Rule, points: dict[int, Datapoint], last: int, period: int, expected_from: int) -> list[Turned]:
-    """Evaluate a whole series by a plain loop that shares nothing with the fold."""
-    asked = threshold.KIND.options(used)
-    begin = min([*points, math.ceil(expected_from / period)])
-    latched = {"warning": False, "critical": False}
-    turns: list[Turned] = []
-    severity: Severity | None = None
-    for slot in range(begin, last + 1):
-        if slot not in points and (asked.missing == "keep" or slot * period < expected_from):
-            continue
-
-        def last_counted(n: int, slot: int = slot) -> list[float | None]:
-            seen: list[float | None] = []
-            for back in range(2 * n):
-                if slot - back in points:
-                    seen.append(points[slot - back].value)
-                elif asked.missing != "keep" and (slot - back) * period >= expected_from:
-                    seen.append(None)
-            return seen[:n]
-
-        for name in ("warning", "critical"):
-            limits = asked.above or asked.below
-            assert limits
-            limit = limits.critical if name == "critical" else limits.warning
-            if limit is None:
-                continue
-            clear = limit
-            if asked.clear:
-                level = asked.clear.critical if name == "critical" else asked.clear.warning
-                clear = limit if level is None else level
-            bad = [
-                (asked.missing == "breach") if value is None else (value > limit if asked.above else value < limit)
-                for value in last_counted(asked.breach.n)
-            ]
-            good = [
-                (asked.missing == "ok") if value is None else (value <= clear if asked.above else value >= clear)
-                for value in last_counted(asked.recover.n)
-            ]
-            if bad.count(True) >= asked.breach.m:
-                latched[name] = True
-            elif good.count(True) >= asked.recover.m:
-                latched[name] = False
-        now: Severity | None = "critical" if latched["critical"] else "warning" if latched["warning"] else None
-        if now != severity:
-            turns.append(Turned(points[slot].at if slot in points else slot * period, severity, now))
-            severity = now
-    return turns
-
-
-@st.composite
-def rules(draw: st.DrawFn) -> Rule:
-    """Draw a rule of any shape that the configuration takes."""
-
-    def count() -> Count:
-        n = draw(st.integers(1, 4))
-        return Count(m=draw(st.integers(1, n)), n=n)
-
-    above = draw(st.booleans())
-    warning, critical = (draw(st.sampled_from([None, 60.0])), draw(st.sampled_from([None, 70.0])))
-    if warning is critical is None:
-        critical = 70.0
-    if not above:
-        warning, critical = (value and 100 - value for value in (warning, critical))
-    levels = Levels(warning=warning, critical=critical)
-    band = draw(st.sampled_from([None, 10.0]))
-    clear = band and Levels(
-        warning=warning and (warning - band if above else warning + band),
-        critical=critical and (critical - band if above else critical + band),
-    )
-    return rule(
-        above=levels if above else None,
-        below=None if above else levels,
-        clear=clear or None,
-        breach=count(),
-        recover=count(),
-        missing=draw(st.sampled_from(["breach", "ok", "keep"])),
-    )
 
 
 NUMBERS = st.sampled_from([20.0, 40.0, 55.0, 60.0, 65.0, 70.0, 75.0, 95.0])
