@@ -1,0 +1,140 @@
+"""Rules over groups against a plain model, under any order, grouping, loss and lateness of wake-ups and datapoints."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.grouping import CPU, MINUTE, T0, Pools, rule, worker_id
+from workermon import models
+
+SLOTS = 6
+SIZE = 4
+GROUP = "group:pool=a"
+CONDITION: dict[str, Any] = {
+    "above": {"warning": 80.0, "critical": 90.0},
+    "breach": {"m": 1, "n": 1},
+    "recover": {"m": 1, "n": 1},
+}
+
+#: The value of each worker in each slot; ``None`` never comes.
+VALUES = st.lists(
+    st.lists(st.sampled_from([None, 20.0, 85.0, 95.0]), min_size=SLOTS, max_size=SLOTS), min_size=SIZE, max_size=SIZE
+)
+#: What happens: a worker is collected up to a slot, with the datapoints of these slots only; then these are evaluated.
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, SIZE - 1),
+        st.integers(1, SLOTS),
+        st.sets(st.integers(1, SLOTS)),
+        st.sets(st.sampled_from([*map(worker_id, range(SIZE)), GROUP])),
+    ),
+    max_size=14,
+)
+ASKED = st.sampled_from(
+    [
+        {"count": models.Members(m=1, n=4)},
+        {"count": models.Members(m=2, n=4)},
+        {"count": models.Members(m=3, n=4)},
+        {"count": None, "share": 0.3},
+        {"count": None, "share": 0.75},
+    ]
+)
+
+
+def at(slot: int) -> int:
+    """Return the time of a slot, the first is 1."""
+    return T0 + slot * MINUTE
+
+
+def happened(pools: Pools, values: list[list[float | None]], steps: list[Any]) -> None:
+    """Let it happen in any order and with any loss; in the end everything has come and is evaluated."""
+    reached = [0] * SIZE
+    for number, upto, slots, evaluated in steps:
+        reached[number] = max(reached[number], upto)
+        came = {at(slot): value for slot in slots if slot <= upto and (value := values[number][slot - 1]) is not None}
+        pools.collected(number, at(reached[number] + 1), came)
+        pools.evaluate(*sorted(evaluated))
+    for number in range(SIZE):
+        came = {at(slot): value for slot, value in enumerate(values[number], 1) if value is not None}
+        pools.collected(number, at(SLOTS + 1), came)
+    for _ in range(3):
+        pools.evaluate()
+    assert pools.samples.pending(pools.clock(), 100) == []
+
+
+def counted(values: list[list[float | None]], asked: dict[str, Any]) -> list[tuple[int, str | None]]:
+    """Walk the slots one by one: an absent one keeps what the worker held."""
+    held, severity, changes = [0.0] * SIZE, None, list[tuple[int, str | None]]()
+    count, share = asked["count"], asked.get("share")
+    needed = math.ceil(share * SIZE) if count is None else count.m
+    for slot in range(1, SLOTS + 1):
+        held = [
+            before if row[slot - 1] is None else row[slot - 1] or 0.0 for before, row in zip(held, values, strict=True)
+        ]
+        after = None
+        for name, threshold in (("warning", 80.0), ("critical", 90.0)):
+            if sum(value > threshold for value in held) >= needed:
+                after = name
+        if after != severity:
+            changes.append((at(slot), after))
+        severity = after
+    return changes
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=VALUES, steps=STEPS, asked=ASKED)
+def test_how_many_hold_the_condition(values: list[list[float | None]], steps: list[Any], asked: dict[str, Any]) -> None:
+    """Whatever the order, what is said of each slot is what a plain count says, and people know the present."""
+    pools = Pools(rule(condition=CONDITION, **asked), lateness=models.DAY)
+    for number in range(SIZE):
+        pools.add(number)
+    happened(pools, values, steps)
+    basis = pools.alerts.load_groups([GROUP])[GROUP]
+    alert = basis.alerts["pool-hot"]
+    expected = counted(values, asked)
+    assert [(change.at, change.severity) for change in alert.rule_state.trail] == expected
+    assert alert.rule_state.cursor == at(SLOTS + 1) - 1
+    present = expected[-1][1] if expected else None
+    assert alert.notified_severity == present
+    assert bool(pools.alerts.open()) == (present is not None)
+    assert {entry.subject for entry in pools.alerts.history()} <= {GROUP}
+
+
+def aggregated(values: list[list[float | None]], name: str) -> list[tuple[int, str | None]]:
+    """Walk the slots one by one, over the values that are there."""
+    severity, changes = None, list[tuple[int, str | None]]()
+    for slot in range(1, SLOTS + 1):
+        there = sorted(value for row in values if (value := row[slot - 1]) is not None)
+        if not there:
+            continue
+        value = {
+            "avg": statistics.fmean(there),
+            "sum": sum(there),
+            "max": there[-1],
+            "p95": there[math.ceil(0.95 * len(there)) - 1],
+        }[name]
+        after = "critical" if value > 90 else "warning" if value > 80 else None
+        if after != severity:
+            changes.append((at(slot), after))
+        severity = after
+    return changes
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=VALUES, steps=STEPS, name=st.sampled_from(["avg", "sum", "max", "p95"]))
+def test_what_the_values_come_to(values: list[list[float | None]], steps: list[Any], name: str) -> None:
+    """Whatever the order, each slot is what all values of it come to."""
+    pools = Pools(rule(condition=CONDITION, count=None, aggregate=name), lateness=models.DAY)
+    for number in range(SIZE):
+        pools.add(number)
+    happened(pools, values, steps)
+    alert = pools.alerts.load_groups([GROUP])[GROUP].alerts["pool-hot"]
+    expected = aggregated(values, name)
+    assert [(change.at, change.severity) for change in alert.rule_state.trail] == expected
+    assert alert.notified_severity == (expected[-1][1] if expected else None)
+    assert alert.rule_state.metric == CPU
