@@ -8,7 +8,7 @@ of day: what woke this up, how often and how late changes nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workermon import failpoints, logs, models, ports, rules
@@ -30,6 +30,13 @@ log = logs.get(__name__)
 #: Races that an evaluation may lose against others of the same subject; after that the sweep finds its mark.
 TRIES = 5
 
+#: Seconds for each member of a group, and at most, for which a group that was evaluated is not evaluated again because
+#: of its members' messages: a large one would be read again with each batch of them. The sweep finds what is due then.
+REST, MAX_REST = 0.05, 5.0
+
+#: Groups of which a process remembers that.
+MAX_RESTING = 100_000
+
 #: Seconds. What reaches further back is read apart, so that one rule over a long history does not have all series
 #: read over it.
 _RECENT = 2 * rules.BACKFILL
@@ -49,6 +56,7 @@ class Evaluation:
     violations: Sequence[ports.Violations]
     kinds: rules.Kinds
     now: ports.Clock
+    _resting: dict[str, float] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def evaluate(self, subject_ids: Sequence[str]) -> list[str]:
         """Evaluate these workers and groups; return the ids of the alerts that have something new to be delivered.
@@ -67,10 +75,21 @@ class Evaluation:
             if not remaining:
                 break
             remaining = run.evaluate_workers(remaining, accounts)
-        lost = run.evaluate_groups(list(dict.fromkeys([*groups, *run.touched])))
+        lost = run.evaluate_groups(list(dict.fromkeys([*groups, *self._rested(run.touched)])))
         if remaining or lost:
             log.info("evaluate.raced", subject_ids=[*remaining, *lost])
         return list(dict.fromkeys(run.alert_ids))
+
+    def _rested(self, subject_ids: Iterable[str]) -> list[str]:
+        """Return the groups that this process did not evaluate just now; the sweep finds the others by their marks."""
+        at = self.now()
+        return [each for each in subject_ids if not 0 < self._resting.get(each, at) - at <= MAX_REST]
+
+    def rest(self, subject_id: str, members: int) -> None:
+        """Note that a group was evaluated: the more members it has, the longer it rests."""
+        if len(self._resting) >= MAX_RESTING:
+            self._resting.clear()
+        self._resting[subject_id] = self.now() + min(REST * members, MAX_REST)
 
 
 class _Run:
@@ -218,6 +237,8 @@ class _Run:
             for builder, written in zip(builders, outcomes, strict=True):
                 if written:
                     self._announce(builder)
+                    said = builder.basis.record.members.values()
+                    self._stage.rest(builder.basis.subject.id, sum(len(each) for each in said))
                 else:
                     remaining.append(builder.basis.subject.id)
         return remaining
