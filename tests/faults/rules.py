@@ -13,6 +13,7 @@ above = {{ critical = 90 }}
 breach = "3 of 3"
 recover = "2 of 2"
 notify = [{notify}]
+{more}
 """
 
 METRICS = """
@@ -51,7 +52,8 @@ def workers(ids: Sequence[str], interval: int, **labels: str) -> str:
     return "".join(WORKER.format(id=one, interval=interval, labels=said) for one in ids)
 
 
-def text(period: int, channels: Mapping[str, str], rule: str = "cpu-high") -> str:
+def text(period: int, channels: Mapping[str, str], rule: str = "cpu-high", more: str = "") -> str:
     """Return the rule over datapoints of a period (seconds), told to these channels, whose sections are the values."""
     notify = ", ".join(f'"{name}"' for name in channels)
-    return RULE.format(name=rule, notify=notify) + "".join(channels.values()) + METRICS.format(period=period)
+    made = RULE.format(name=rule, notify=notify, more=more)
+    return made + "".join(channels.values()) + METRICS.format(period=period)

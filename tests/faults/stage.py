@@ -93,9 +93,13 @@ class Stage:
 
     # --- what is there -------------------------------------------------------------------------------------------
 
-    def configure(self, channels: dict[str, str], **changes: object) -> None:
-        """Put the rule and these channels in force; ``changes`` are of every channel, past what a file may say."""
-        file = testing.parse(rules.text(1, channels), "crash.toml")
+    def configure(self, channels: dict[str, str], over: str = "", **changes: object) -> None:
+        """Put the rule and these channels in force; ``changes`` are of every channel, past what a file may say.
+
+        ``over`` makes it a rule over groups, and names it ``pool-hot``.
+        """
+        name = "pool-hot" if over else "cpu-high"
+        file = testing.parse(rules.text(1, channels, name, over), "crash.toml")
         made = config.to_configuration(file, self.configurations.load())
         changed = {name: channel.model_copy(update=changes) for name, channel in made.channels.items()}
         assert self.configurations.save(made.model_copy(update={"channels": changed}))

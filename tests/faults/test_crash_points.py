@@ -230,6 +230,23 @@ def _collected(stage: Stage) -> None:
     stage.wait(lambda: stage.workers.get([stage.worker_id])[stage.worker_id].condition.latest, "the first datapoint")
 
 
+def over_a_group(stage: Stage) -> None:
+    """Die when the alert about a group of workers is written, and again when that it is over is."""
+    stage.key = "group:pool=a/pool-hot"
+    stage.configure({"ops": rules.channel("ops", stage.pager.url)}, over='over = { by = "pool", count = "2 of 2" }')
+    stage.command("add", *stage.ids, "--interval", "1s", "--label", "pool=a")
+    stage.load(97.0, *stage.ids)
+    stage.dies("run")
+    with stage.running():
+        stage.until("firing")
+    stage.load(10.0, *stage.ids)
+    stage.let_pass(4.0)
+    stage.dies("run")
+    with stage.running():
+        stage.until("resolved")
+    stage.check()
+
+
 def given_up(stage: Stage) -> None:
     """Die while a channel's refusal is told on another one, and while it is told that it takes notifications again."""
     stage.configure(
@@ -417,6 +434,7 @@ SCENES = {
     "delivered": Scene(on_the_way, ("deliver.claimed", "deliver.sent", "deliver.delivered", "deliver.failed")),
     "grouped": Scene(in_a_group, ("group.postponed", "group.sent", "group.delivered", "group.delivered:2"), 3),
     "account": Scene(of_an_account, ("scope.committed", "deliver.sent")),
+    "pooled": Scene(over_a_group, ("evaluate.groups_judged", "evaluate.groups_committed"), 2),
     "left": Scene(while_left, ("scope.closed",)),
     "given up": Scene(given_up, ("channel.fired", "deliver.given_up", "channel.resolved", "deliver.delivered")),
     "forsaken": Scene(forsaken, ("channel.reviewed",)),
@@ -433,7 +451,7 @@ ACTS = (
     ("collected", "heard"),
     ("judged", "delivered"),
     ("grouped", "added", "removed"),
-    ("account", "left", "given up"),
+    ("account", "left", "given up", "pooled"),
     ("reminded", "paused", "resumed"),
     ("applied", "forsaken"),
 )

@@ -70,12 +70,11 @@ def happened(pools: Pools, values: list[list[float | None]], steps: list[Any]) -
 def counted(values: list[list[float | None]], asked: dict[str, Any]) -> list[tuple[int, str | None]]:
     """Walk the slots one by one: an absent one keeps what the worker held."""
     held, severity, changes = [0.0] * SIZE, None, list[tuple[int, str | None]]()
-    count, share = asked["count"], asked.get("share")
+    count, share = asked["count"], asked.get("share") or 0.0
     needed = math.ceil(share * SIZE) if count is None else count.m
     for slot in range(1, SLOTS + 1):
-        held = [
-            before if row[slot - 1] is None else row[slot - 1] or 0.0 for before, row in zip(held, values, strict=True)
-        ]
+        now = [row[slot - 1] for row in values]
+        held = [before if value is None else value for before, value in zip(held, now, strict=True)]
         after = None
         for name, threshold in (("warning", 80.0), ("critical", 90.0)):
             if sum(value > threshold for value in held) >= needed:
@@ -112,12 +111,13 @@ def aggregated(values: list[list[float | None]], name: str) -> list[tuple[int, s
         there = sorted(value for row in values if (value := row[slot - 1]) is not None)
         if not there:
             continue
-        value = {
+        every: dict[str, float] = {
             "avg": statistics.fmean(there),
             "sum": sum(there),
             "max": there[-1],
             "p95": there[math.ceil(0.95 * len(there)) - 1],
-        }[name]
+        }
+        value = every[name]
         after = "critical" if value > 90 else "warning" if value > 80 else None
         if after != severity:
             changes.append((at(slot), after))

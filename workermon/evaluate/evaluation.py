@@ -231,9 +231,9 @@ class _Run:
             builders = [builder for builder, basis in made if self._judge_group(builder, basis, configuration, series)]
             for builder in builders:
                 escalation.apply(builder, to_escalate)
-            failpoints.reach("group.judged")
+            failpoints.reach("evaluate.groups_judged")
             outcomes = self._stage.alerts.commit_many([builder.verdict() for builder in builders])
-            failpoints.reach("group.committed")
+            failpoints.reach("evaluate.groups_committed")
             for builder, written in zip(builders, outcomes, strict=True):
                 if written:
                     self._announce(builder)
