@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import pytest
 
 from tests.support import cadence_replay
 from tests.support.cadence_replay import METRIC, WORKER, Replayed, T
 from tests.support.present import present
-from workermon import config, models, rules, testing
+from workermon import config, costs, fleet, models, ports, rules, testing, views
 from workermon.rules import cadence
 
 LATEST = models.RELAXED * 60
@@ -166,3 +167,49 @@ def test_a_rule_for_other_workers_does_not_count() -> None:
     assert condition_of(quiet(rules=(near,))).cadence[METRIC].reason == "near"
     others = near.model_copy(update={"labels": {"team": "web"}})
     assert condition_of(quiet(rules=(others,))).cadence[METRIC].reason == "far"
+
+
+def test_why_and_show_say_how_often_and_why() -> None:
+    """In JSON and in words; nothing where cadence is fixed."""
+    monitor = quiet()
+    record = monitor.workers.get([WORKER])[WORKER]
+    told = monitor.get(views.Explanation).why(record, METRIC).cadences
+    assert [(one.metric, one.every, one.periods, one.reason) for one in told] == [(METRIC, 300, 5, "far")]
+    assert str(told[0]) == "every 300 s: it is far from every threshold"
+    assert monitor.get(views.FleetView).show(record).cadences == told
+    monitor.configure(cadence="fixed")
+    monitor.collect(WORKER)
+    record = monitor.workers.get([WORKER])[WORKER]
+    assert monitor.get(views.FleetView).show(record).cadences == ()
+
+
+class Unchanged(NamedTuple):
+    """A plan that changes nothing but the configuration."""
+
+    before: models.Configuration
+    after: models.Configuration
+    fleet: Sequence[ports.Record]
+
+    def fleet_after(self) -> list[models.Worker]:
+        """Return the same workers."""
+        return [record.worker for record in self.fleet]
+
+
+def test_plan_prices_both_cadences_by_what_the_series_show() -> None:
+    """A quiet one costs a fifth, one near a threshold all; of those that nobody has seen a tenth are taken for near."""
+    monitor = quiet(cadence="fixed")
+    was = monitor.configurations.load()
+    will_be = was.model_copy(update={"cadence": "adaptive"})
+    known = monitor.workers.get([WORKER])[WORKER]
+    new = known._replace(condition=models.Condition())
+
+    def price(after: models.Configuration, record: ports.Record) -> fleet.Price:
+        return monitor.get(fleet.Pricing).price(Unchanged(was, after, [record]), ask=False)
+
+    each_minute = round(costs.dollars(30 * 1440, ()), 2)
+    assert price(will_be, known).dollars == fleet.MonthlyPrice(before=each_minute, after=round(each_minute / 5, 2))
+    assert price(was, known).dollars.after == each_minute
+    assert price(was, known).by_cadence == price(will_be, known).by_cadence
+    assert price(will_be, new).by_cadence.adaptive == pytest.approx(each_minute * 0.28, abs=0.01)
+    low = cadence_replay.rule(above=models.Levels(critical=21.0))
+    assert price(will_be.model_copy(update={"rules": (low,)}), known).by_cadence.adaptive == each_minute

@@ -360,7 +360,9 @@ def test_a_plan_prices_each_series(ok: Any, run: Any, world: Any, tmp_path: Path
     report = json.loads(ok("plan", str(file), "--json"))
     assert report["dollars_per_month"] == {"before": 0.0, "after": 51.84}
     assert report["series"] == {"disk_utilization": 120}
+    assert report["dollars_by_cadence"] == {"fixed": 51.84, "adaptive": 14.52}
     shown = ok("plan", str(file)).splitlines()
+    assert shown[-3] == "a month by cadence: fixed $51.84, adaptive about $14.52"
     assert shown[-2:] == ["disk_utilization: 120 series", "CloudWatch: about $51.84 a month, $0.00 before"]
     ok("apply", str(file))
     assert json.loads(ok("plan", str(file), "--json"))["dollars_per_month"] == {"before": 51.84, "after": 51.84}

@@ -88,11 +88,16 @@ class Spending(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PricedWorker:
-    """A worker with what decides its price: by metric the number of its series (1 if left out), and learned periods."""
+    """A worker with what decides its price.
+
+    By metric the number of its series (1 if left out), its learned period, and how many periods probably lie between
+    two requests because of adaptive cadence (1 if left out).
+    """
 
     worker: models.Worker
     series: Mapping[str, int] = dataclasses.field(default_factory=dict)
     learned_periods: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    periods_apart: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def metrics_a_day(
@@ -114,7 +119,8 @@ def metrics_a_day(
             if (metric := configuration.metrics.get(name)) is None:
                 continue
             period = max(metric.period_for(detailed=worker.detailed), priced.learned_periods.get(name, 0))
-            per_second += priced.series.get(name, 1) / max(period * multipliers.get(name, 1), worker.interval)
+            apart = max(multipliers.get(name, 1), priced.periods_apart.get(name, 1.0))
+            per_second += priced.series.get(name, 1) / (apart * max(period, worker.interval))
     return per_second * models.DAY
 
 

@@ -234,6 +234,8 @@ def _worker_lines(found: views.WorkerExplanation) -> Iterator[str]:
     )
     for missing in found.missing_metrics:
         yield f"  missing  {missing.metric}: {missing.reason}"
+    for cadence in found.cadences:
+        yield f"  asked    {cadence.metric} {cadence}"
     if not found.rules:
         yield "no rule is over it"
     for rule in sorted(found.rules, key=lambda rule: not rule.applies):

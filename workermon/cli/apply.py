@@ -95,10 +95,11 @@ def _show(report: fleet.ChangeReport) -> None:
         click.echo(line)
     for rule in report.rules:
         click.echo(output.rule_coverage(rule))
+    price, by_cadence = report.dollars_per_month, report.dollars_by_cadence
+    click.echo(f"a month by cadence: fixed ${by_cadence.fixed:.2f}, adaptive about ${by_cadence.adaptive:.2f}")
     for metric, number in report.series.items():
         if number > report.workers:
             click.echo(f"{metric}: {number} series")
-    price = report.dollars_per_month
     click.echo(f"CloudWatch: about ${price.after:.2f} a month, ${price.before:.2f} before")
 
 

@@ -301,6 +301,8 @@ def _lines(worker: views.WorkerDetail, at: float) -> Iterator[tuple[str, str]]:
         yield "last error", f"{failed.kind}: {failed.message}, {output.ago(at - failed.at)}"
     for metric, reading in worker.metrics.items():
         yield metric, "-" if reading is None else f"{output.reading(reading)}, {output.ago(reading.age)}"
+    for cadence in worker.cadences:
+        yield "asked for", f"{cadence.metric} {cadence}"
     for event in worker.events:
         due = "at a time that EC2 does not give" if event.not_before is None else models.rfc3339(event.not_before)
         yield "scheduled", f"{event.code} {due} {event.description}".rstrip()

@@ -45,22 +45,8 @@ class Cadences:
         """Return the rules over a metric of a worker; ``None`` if another rule looks at what they say."""
         key = tuple(sorted(worker.labels.items())), metric
         if key not in self._known:
-            self._known[key] = self._look_up(worker, metric)
+            self._known[key] = cadence.rules_over(metric, worker, self.run.configuration, self.run.kinds)
         return self._known[key]
-
-    def _look_up(self, worker: models.Worker, metric: str) -> _Rules | None:
-        every, kinds = self.run.configuration.rules, self.run.kinds
-        looks_at = rules.looks_at(kinds)
-        operands = {name for rule in every for name in looks_at(rule)}
-        found: _Rules = []
-        for rule in every:
-            kind = kinds.get(rule.kind)
-            if kind is None or metric not in kind.metrics(rule) or not rule.applies_to(worker):
-                continue
-            if rule.name in operands or rule.inhibited_by:
-                return None
-            found.append((kind, kind.for_worker(rule, worker.labels)))
-        return found
 
 
 def _without_gaps(came: Sequence[models.Datapoint], period: int) -> Sequence[models.Datapoint]:

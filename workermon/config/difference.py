@@ -144,7 +144,7 @@ def _durations(configuration: models.Configuration) -> dict[str, object]:
 
 
 def _settings(configuration: models.Configuration) -> dict[str, object]:
-    settings: dict[str, object] = dict(_durations(configuration))
+    settings: dict[str, object] = {**_durations(configuration), "cadence": configuration.cadence}
     if configuration.budget is not None:
         settings["budget"] = configuration.budget
     settings |= {f"limits {api}": limit for api, limit in configuration.limits.items()}

@@ -22,6 +22,8 @@ from workermon.fleet.members import Removed as Removed
 from workermon.fleet.plan import ApplyOptions as ApplyOptions
 from workermon.fleet.plan import ChangeReport as ChangeReport
 from workermon.fleet.price import Comparison as Comparison
+from workermon.fleet.price import MonthlyPrice as MonthlyPrice
+from workermon.fleet.price import Price as Price
 from workermon.fleet.price import Pricing as Pricing
 from workermon.fleet.reconcile import RECONCILED_EVERY as RECONCILED_EVERY
 from workermon.fleet.reconcile import Reconciled as Reconciled

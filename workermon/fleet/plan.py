@@ -9,7 +9,7 @@ from typing import Literal
 from workermon import config, errors, models, ports, rules
 from workermon.config import catalogue, difference
 from workermon.fleet.coverage import RuleCoverage, coverage_warnings, rule_coverage
-from workermon.fleet.price import MonthlyPrice, Price
+from workermon.fleet.price import MonthlyPrice, Price, PriceByCadence
 
 
 class ChangeReport(models.Frozen):
@@ -40,6 +40,7 @@ class ChangeReport(models.Frozen):
     settings: difference.Names
     differences: tuple[difference.Difference, ...]
     dollars_per_month: MonthlyPrice
+    dollars_by_cadence: PriceByCadence
     series: dict[str, int]
     warnings: tuple[str, ...]
 
@@ -131,6 +132,7 @@ class Plan:
             settings=changes.settings,
             differences=changes.differences,
             dollars_per_month=price.dollars,
+            dollars_by_cadence=price.by_cadence,
             series=price.series,
             warnings=(
                 *config.warnings(self.file, secrets, kinds),

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from workermon import costs, errors, models, ports
+from workermon import costs, errors, models, ports, rules
 from workermon.config import catalogue
+from workermon.rules import cadence
 
 #: Dimension sets of each metric (by ``Metric.key``) of a worker.
 Dimensions = Mapping[str, Sequence[tuple[tuple[str, str], ...]]]
@@ -20,6 +21,13 @@ class MonthlyPrice(models.Frozen):
     after: float
 
 
+class PriceByCadence(models.Frozen):
+    """Dollars that 30 days of GetMetricData cost after the change, by each ``cadence`` of ``[collect]``."""
+
+    fixed: float
+    adaptive: float
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Price:
     """The price of a change; ``series`` is by metric how many are asked for afterwards.
@@ -29,6 +37,7 @@ class Price:
     """
 
     dollars: MonthlyPrice
+    by_cadence: PriceByCadence
     series: dict[str, int]
     failed: dict[str, errors.AwsError]
     crowded: dict[str, dict[str, int]]
@@ -71,6 +80,7 @@ class Pricing:
     """Prices a change of the set-up."""
 
     cloudwatch: ports.CloudWatch
+    kinds: rules.Kinds
 
     def price(self, change: Change, *, ask: bool) -> Price:
         """Return what a change costs; without ``ask``, each metric that was not looked up counts as one series.
@@ -86,17 +96,27 @@ class Pricing:
 
         def priced(worker: models.Worker, configuration: models.Configuration) -> costs.PricedWorker:
             record = records.get(worker.id)
-            learned = {} if record is None else record.condition.learned_periods
-            return costs.PricedWorker(worker, _series(configuration, dimensions.get(worker.id, {})), learned)
+            condition = None if record is None else record.condition
+            learned = {} if condition is None else condition.learned_periods
+            series, apart = _series(configuration, dimensions.get(worker.id, {})), dict[str, float]()
+            if configuration.cadence == "adaptive":
+                apart = self._periods_apart(worker, condition, configuration)
+            return costs.PricedWorker(worker, series, learned, apart)
 
         present = [record.worker for record in change.fleet if record.condition.status not in models.GONE]
         was = [priced(worker, before) for worker in present]
-        will_be = [priced(worker, after) for worker in fleet_after]
+        by_cadence = {
+            each: [priced(worker, after.model_copy(update={"cadence": each})) for worker in fleet_after]
+            for each in ("fixed", "adaptive")
+        }
+        dollars = {each: round(costs.monthly_dollars(fleet, after), 2) for each, fleet in by_cadence.items()}
+        will_be = by_cadence[after.cadence]
         return Price(
             dollars=MonthlyPrice(
                 before=round(costs.monthly_dollars(was, before), 2),
-                after=round(costs.monthly_dollars(will_be, after), 2),
+                after=dollars[after.cadence],
             ),
+            by_cadence=PriceByCadence(**dollars),
             series={name: sum(each.series.get(name, 0) for each in will_be) for name in after.collect},
             failed=failed,
             crowded={
@@ -105,6 +125,14 @@ class Pricing:
                 if (found := catalogue.crowded(after, dimensions.get(worker.id, {})))
             },
         )
+
+    def _periods_apart(
+        self, worker: models.Worker, condition: models.Condition | None, configuration: models.Configuration
+    ) -> dict[str, float]:
+        return {
+            name: cadence.expected(name, condition, cadence.rules_over(name, worker, configuration, self.kinds))
+            for name in configuration.collect
+        }
 
     def _look_up(
         self,

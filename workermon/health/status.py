@@ -324,7 +324,9 @@ def _priced(record: ports.Record, configuration: models.Configuration) -> costs.
         if (metric := configuration.metrics.get(name)) is not None
     }
     series = {name: count for name, count in counts.items() if count is not None}
-    return costs.PricedWorker(record.worker, series, record.condition.learned_periods)
+    condition = record.condition
+    apart = {name: float(kept.periods) for name, kept in condition.cadence.items() if kept.reason != "budget"}
+    return costs.PricedWorker(record.worker, series, condition.learned_periods, apart)
 
 
 def _scope_uses(hours: Sequence[models.Hour], at: float) -> tuple[ScopeUse, ...]:

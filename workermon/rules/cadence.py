@@ -7,7 +7,7 @@ it is near a threshold or beyond it, rises (or falls) towards one, or has too sh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workermon import models
@@ -15,6 +15,12 @@ from workermon.rules.kind import Kind
 
 #: Datapoints that are needed to tell how a series moves.
 MIN_HISTORY = 4
+
+#: Part of the series that are expected to be near a threshold, before anything is known of them.
+NEAR = 0.1
+
+#: Datapoints that hardly any rule needs more of to resolve.
+_LONGEST_RECOVERY = 100
 
 #: The more urgent of two reasons is the later one.
 _URGENCY: tuple[models.CadenceReason, ...] = ("far", "rising", "near", "watched", "new")
@@ -28,6 +34,46 @@ TEXT: dict[models.CadenceReason, str] = {
     "new": "its history is too short to tell how it moves",
     "budget": "the budget of the day asks for less",
 }
+
+
+def rules_over(
+    metric: str, worker: models.Worker, configuration: models.Configuration, kinds: Mapping[str, Kind[Any]]
+) -> list[tuple[Kind[Any], models.Rule]] | None:
+    """Return the rules over a metric of a worker; ``None`` if they and other rules are evaluated together."""
+    known = [rule for rule in configuration.rules if rule.kind in kinds]
+    together = {name for rule in known for name in (*kinds[rule.kind].operands(rule), *rule.inhibited_by)}
+    found: list[tuple[Kind[Any], models.Rule]] = []
+    for rule in known:
+        kind = kinds[rule.kind]
+        if metric not in kind.metrics(rule) or not rule.applies_to(worker):
+            continue
+        if rule.name in together or rule.inhibited_by:
+            return None
+        found.append((kind, kind.for_worker(rule, worker.labels)))
+    return found
+
+
+def expected(
+    metric: str, condition: models.Condition | None, looking: Sequence[tuple[Kind[Any], models.Rule]] | None
+) -> float:
+    """Return how many periods probably lie between two requests for a metric if cadence is adaptive.
+
+    ``looking`` are from ``rules_over``, ``condition`` is ``None`` of a worker that was never collected. What counts is
+    what the series shows now, or what its newest datapoint would make of it. Of series that nobody has seen yet,
+    ``NEAR`` are expected to be near a threshold.
+    """
+    if looking is None:
+        return 1.0
+    latest = None if condition is None else condition.latest.get(metric)
+    if latest is None:
+        watched = any(kind.cadence(rule, []) == "watched" for kind, rule in looking)
+        return 1.0 if watched else 1 / (NEAR + (1 - NEAR) / models.RELAXED)
+    kept = None if condition is None else condition.cadence.get(metric)
+    if kept is not None and kept.reason not in ("budget", "new"):
+        return float(models.RELAXED if kept.reason == "far" else 1)
+    at_rest = [latest] * max(MIN_HISTORY, _LONGEST_RECOVERY)
+    reason = of_series(at_rest, looking)
+    return float(models.RELAXED if reason == "far" else 1)
 
 
 def of_series(

@@ -15,6 +15,7 @@ from pydantic import Field, SerializationInfo, SerializeAsAny, SerializerFunctio
 from workermon import errors, models, ports, rules
 from workermon.alerts import silences, subject
 from workermon.rules import flapping, warmup
+from workermon.views.cadence import MetricCadence, cadences
 from workermon.views.document import Document, Time, absent
 from workermon.views.history import WorkerName
 from workermon.views.publication import MissingMetric, missing
@@ -109,7 +110,8 @@ class RuleExplanation(Document):
 class WorkerExplanation(Document):
     """The state of every rule over a metric for a worker; ``metric`` is null if all rules were asked for.
 
-    ``missing_metrics`` are those of which no datapoint comes, and why; left out if there are none.
+    ``missing_metrics`` are those of which no datapoint comes, and why; left out if there are none. ``cadences`` say how
+    often metrics are asked for, where that is not each period anyway.
     """
 
     worker: WorkerName
@@ -120,6 +122,7 @@ class WorkerExplanation(Document):
     succeeded_at: Time | None
     last_error: CollectionFailure | None
     missing_metrics: tuple[MissingMetric, ...] = Field(default=(), exclude_if=lambda missing: not missing)
+    cadences: tuple[MetricCadence, ...] = ()
     rules: tuple[RuleExplanation, ...]
 
 
@@ -168,6 +171,7 @@ class Explanation:
             succeeded_at=condition.succeeded_at,
             last_error=failure(error),
             missing_metrics=self._missing(basis.record, configuration, metric),
+            cadences=cadences(condition, metric),
             rules=tuple(
                 self._rule(rule, basis, configuration)
                 for rule in configuration.rules

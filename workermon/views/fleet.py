@@ -9,6 +9,7 @@ from typing import Any
 from workermon import errors, models, ports
 from workermon.rules import state
 from workermon.rules.event import outcome
+from workermon.views.cadence import MetricCadence, cadences
 from workermon.views.document import Document, Time
 from workermon.views.paging import Position
 
@@ -125,6 +126,7 @@ class WorkerDetail(WorkerRow):
     impaired: tuple[ImpairedCheck, ...]
     events: tuple[EventRow, ...]
     next_run: Time | None
+    cadences: tuple[MetricCadence, ...] = ()
 
 
 # --- views -------------------------------------------------------------------------------------------------------
@@ -179,6 +181,7 @@ class FleetView:
             impaired=_impaired(condition),
             events=tuple(event_row(event) for event in condition.events),
             next_run=self.schedule.next_runs([worker.id]).get(worker.id),
+            cadences=cadences(condition),
         )
 
 

@@ -1,0 +1,35 @@
+"""How often the metrics of a worker are asked for, and why, where that is not each period anyway."""
+
+from __future__ import annotations
+
+from workermon import models
+from workermon.rules import cadence
+from workermon.views.document import Document
+
+
+class MetricCadence(Document):
+    """A metric is asked for every so many seconds: each period, or each few (``periods``). ``why`` says it in words."""
+
+    metric: str
+    every: int
+    periods: int
+    reason: models.CadenceReason
+    why: str
+
+    def __str__(self) -> str:
+        return f"every {self.every} s: {self.why}"
+
+
+def cadences(condition: models.Condition, metric: str | None = None) -> tuple[MetricCadence, ...]:
+    """Return those of a worker's metrics, or of one; none where cadence is fixed."""
+    return tuple(
+        MetricCadence(
+            metric=name,
+            every=kept.periods * condition.periods.get(name, 0),
+            periods=kept.periods,
+            reason=kept.reason,
+            why=cadence.TEXT[kept.reason],
+        )
+        for name, kept in sorted(condition.cadence.items())
+        if metric in (None, name)
+    )
