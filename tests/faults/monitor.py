@@ -24,6 +24,11 @@ class Dispatcher:
     def __init__(self) -> None:
         self.rung: queue.SimpleQueue[tuple[Callable[[list[str]], None], list[str]]] = queue.SimpleQueue()
 
+    def collect(self, worker_ids: Sequence[str]) -> None:
+        """Have these workers collected."""
+        if worker_ids:
+            self.rung.put((tasks.collect, list(worker_ids)))
+
     def evaluate(self, worker_ids: Sequence[str]) -> None:
         """Have these workers judged."""
         if worker_ids:

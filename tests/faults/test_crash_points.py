@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import concurrent.futures
+import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,7 +13,9 @@ import pytest
 
 from tests.faults import fork_server, pager, rules
 from tests.faults.stage import DATABASES, ROOT, Stage
+from workermon import models
 from workermon.local import embedded
+from workermon.rules import event
 
 
 def in_the_source() -> list[str]:
@@ -27,7 +31,7 @@ def in_the_source() -> list[str]:
 #: What writes to Redis or sends, by the name of the port.
 WRITES = {
     "alerts": {"commit", "commit_many", "retire"},
-    "dispatcher": {"canary", "deliver", "evaluate"},
+    "dispatcher": {"canary", "collect", "deliver", "evaluate"},
     "configurations": {"save"},
     "notifier": {"send"},
     "outbox": {"claim", "delivered", "due", "failed", "give_up", "post", "postpone", "release", "skip"},
@@ -37,7 +41,7 @@ WRITES = {
     "accounts": {"note"},
     "setup": {"put"},
     "silences": {"add", "remove"},
-    "workers": {"add", "found_dimensions", "update"},
+    "workers": {"add", "found_dimensions", "ring", "update", "warn"},
 }
 
 #: Lines within which a point stands behind its write.
@@ -50,6 +54,7 @@ WITHOUT = {
     "collect/collection._unschedule schedule.put": "as reconcile does",
     "collect/dimensions._spread workers.found_dimensions": "learnt anew",
     "collect/dimensions._look_up workers.found_dimensions": "learnt anew",
+    "collect/event_queue.read accounts.note": "the next poll notes it again",
     "collect/batch._retire schedule.delete": "of who is gone; the next collection or reconcile does it again",
     "collect/batch._retire schedule.put": "of who is there after all, as reconcile does",
     "fleet/members.put_entries schedule.put": "add., resume. and apply.scheduled stand behind its calls",
@@ -89,6 +94,7 @@ def on_an_alert_s_way() -> dict[str, int | None]:
         "collect/batch",
         "collect/collection",
         "collect/dimensions",
+        "collect/event_queue",
         "evaluate/evaluation",
         "fleet/apply",
         "fleet/cleanup",
@@ -276,6 +282,35 @@ def given_up(stage: Stage) -> None:
     assert [each.document["status"] for each in stage.other.of(stage.key)][-1] == "resolved"
 
 
+def through_the_queue(stage: Stage) -> None:
+    """Die while a Spot warning is kept and rung for; its message comes again, and it pages once."""
+    queues = stage.aws.api.queues
+    queues.create("workermon")
+    queues.visibility = 5.0
+    made = stage.configuration()
+    changes = {
+        "revision": made.revision + 1,
+        "rules": (*made.rules, event.KIND.rule("spot", notify=("ops",))),
+        "event_queues": {"main": models.EventQueue(queue_url=f"{stage.aws.url}/123456789012/workermon")},
+    }
+    assert stage.configurations.save(made.model_copy(update=changes))
+    stage.key = f"{stage.worker_id}/spot"
+    stage.command("add", stage.worker_id, "--interval", "1s")
+    warning = {
+        "id": "warning", "source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning",
+        "time": models.rfc3339(int(time.time())),
+        "detail": {"instance-id": stage.worker_id, "instance-action": "terminate"},
+    }  # fmt: skip
+    queues.put("workermon", json.dumps(warning))
+    stage.dies("run")
+    with stage.running():
+        stage.until("firing")
+        stage.wait(lambda: queues.left("workermon") == 0, "the message's end")
+        stage.fleet.set_state(stage.worker_id, "terminated")
+        stage.until("resolved")
+    stage.check()
+
+
 def forsaken(stage: Stage) -> None:
     """Die when the alert about a channel ends with the channel; what waits for it is given up, and holds nobody."""
     chat = {"chat": rules.channel("chat", stage.pager.url)}
@@ -437,6 +472,7 @@ SCENES = {
     "pooled": Scene(over_a_group, ("evaluate.groups_judged", "evaluate.groups_committed"), 2),
     "left": Scene(while_left, ("scope.closed",)),
     "given up": Scene(given_up, ("channel.fired", "deliver.given_up", "channel.resolved", "deliver.delivered")),
+    "rung": Scene(through_the_queue, ("queue.warned", "queue.rung")),
     "forsaken": Scene(forsaken, ("channel.reviewed",)),
     "reminded": Scene(reminded, ("listener.found", "deliver.sent", "deliver.delivered")),
     "added": Scene(while_added, ("add.stored", "add.scheduled")),
@@ -453,7 +489,7 @@ ACTS = (
     ("grouped", "added", "removed"),
     ("account", "left", "given up", "pooled"),
     ("reminded", "paused", "resumed"),
-    ("applied", "forsaken"),
+    ("applied", "forsaken", "rung"),
 )
 
 #: Builds that are wrong, the scene and point at which that has to come out, and what then is missed.

@@ -11,7 +11,7 @@ import dataclasses
 import threading
 from collections.abc import Iterable, Sequence
 
-from workermon import errors, logs, models, ports
+from workermon import errors, failpoints, logs, models, ports
 from workermon.collect import queue_events
 
 log = logs.get(__name__)
@@ -117,6 +117,7 @@ class QueueReading:
         self.workers.ring(rung, self.now())
         self.dispatcher.evaluate(warned)
         self.dispatcher.collect(rung)
+        failpoints.reach("queue.rung")
         self._reconcile(read.events.values(), known)
         for event in read.events.values():
             if event.test is not None:
@@ -150,16 +151,15 @@ class QueueReading:
 
     def _warn(self, events: Iterable[models.QueueEvent], known: set[str]) -> list[str]:
         """Keep what instances are warned of; return those that did not know it yet."""
-        told = []
+        warned: dict[str, None] = {}
         for event in events:
-            for worker_id in event.instances:
-                if (
-                    event.warning is not None
-                    and worker_id in known
-                    and self.workers.warn(worker_id, event.warning, self.now())
-                ):
-                    told.append(worker_id)
-        return list(dict.fromkeys(told))
+            if event.warning is None:
+                continue
+            for worker_id in known.intersection(event.instances):
+                if self.workers.warn(worker_id, event.warning, self.now()):
+                    failpoints.reach("queue.warned")
+                    warned[worker_id] = None
+        return list(warned)
 
     def _reconcile(self, events: Iterable[models.QueueEvent], known: set[str]) -> None:
         """Have ``[discover]`` look for instances that start and are not monitored."""

@@ -8,8 +8,6 @@ import threading
 import time
 from typing import Any
 
-#: Seconds for which a message that was received is hidden.
-VISIBILITY = 30.0
 #: Seconds that a request may wait.
 MAX_WAIT = 20
 
@@ -22,6 +20,8 @@ class Queues:
     """Queues by name, the last part of their addresses; a message that is received and not deleted comes again."""
 
     def __init__(self) -> None:
+        #: Seconds for which a message that was received is hidden.
+        self.visibility = 30.0
         self._messages: dict[str, list[dict[str, Any]]] = {}
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
@@ -56,7 +56,7 @@ class Queues:
                     break
                 self._changed.wait(min(until - now, 0.5))
             for each in found:
-                each["visible"] = now + VISIBILITY
+                each["visible"] = now + self.visibility
                 each["receipt"] = f"receipt-{next(self._ids)}"
             messages = [
                 {
