@@ -357,3 +357,72 @@ def test_what_fails_for_a_minute_ends(house: House, monkeypatch: pytest.MonkeyPa
     house.start(feed=Gone())
     (thread, _), *_ = house._running
     eventually(lambda: not thread.is_alive(), what="its end")
+
+
+URL = "https://sqs.us-east-1.amazonaws.com/123456789012/workermon"
+
+
+def configure(house: House, **queues: str) -> None:
+    """Put these event queues in force."""
+    made = house.configurations.load()
+    events = {name: models.EventQueue(queue_url=url) for name, url in queues.items()}
+    changed = made.model_copy(update={"revision": made.revision + 1, "event_queues": events})
+    assert house.configurations.save(changed)
+
+
+def ring(house: House, number: int) -> None:
+    """Put an event about the worker into the queue."""
+    body = {
+        "id": f"e{number}", "source": "aws.ec2", "detail-type": "EC2 Instance State-change Notification",
+        "time": "2023-11-14T22:13:20Z", "detail": {"instance-id": f"i-{number:017x}", "state": "stopped"},
+    }  # fmt: skip
+    house.event_queues.send(models.AccountRegion(region="us-east-1"), URL, json.dumps(body))
+
+
+def polling() -> list[threading.Thread]:
+    """Return the threads that poll queues."""
+    return [each for each in threading.enumerate() if each.name.startswith("events-")]
+
+
+def test_the_queue_is_read_beside_the_listener_that_leads(house: House) -> None:
+    """While one leads, its messages ring; another that takes over goes on; without a leader nobody reads."""
+    configure(house, main=URL)
+    ring(house, 1)
+    first = house.start()
+    eventually(lambda: not house.event_queues.messages[URL], what="the first message's end")
+    first.set()
+    eventually(lambda: not polling(), what="the thread's end")
+    ring(house, 2)
+    house.start()
+    eventually(lambda: not house.event_queues.messages[URL], what="the second message's end")
+    assert house.pulse.counts()["events.main.messages"] == 2
+
+
+def test_a_queue_that_is_configured_later_is_read_and_one_that_goes_is_left(house: House) -> None:
+    """A listener that leads follows the configuration."""
+    house.start()
+    eventually(house.led)
+    configure(house, main=URL)
+    ring(house, 1)
+    eventually(lambda: not house.event_queues.messages[URL], what="the message's end")
+    configure(house)
+    eventually(lambda: not polling(), what="the thread's end")
+
+
+def test_a_queue_that_fails_harms_nobody_else(house: House) -> None:
+    """The listener leads on, the other queue is read, and the failing one is tried again."""
+    configure(house, main=URL, broken="https://sqs.us-east-1.amazonaws.com/123456789012/broken")
+    receive = house.event_queues.receive
+    failed = threading.Event()
+
+    def sometimes(scope: models.AccountRegion, queue_url: str, wait: int) -> list[ports.QueueMessage]:
+        if queue_url.endswith("broken") and not failed.is_set():
+            failed.set()
+            raise RuntimeError("a fault of ours")
+        return receive(scope, queue_url, wait)
+
+    house.event_queues.receive = sometimes  # type: ignore[method-assign]
+    ring(house, 1)
+    house.start()
+    eventually(lambda: not house.event_queues.messages[URL], what="the message's end")
+    eventually(lambda: "events:broken" in house.pulse.marks(), what="the second try")

@@ -6,6 +6,7 @@ import collections
 import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -196,8 +197,11 @@ class MemoryCloudWatch:
 class MemoryEventQueues:
     """``ports.EventQueues`` in memory, by address; a message stays until it is deleted.
 
-    ``last_error`` is raised by every call while it is set. It never waits.
+    ``last_error`` is raised by every call while it is set. Where nothing lies, it waits for a moment only.
     """
+
+    #: Seconds.
+    MOMENT = 0.02
 
     def __init__(self) -> None:
         self.messages: dict[str, dict[str, str]] = {}
@@ -206,9 +210,11 @@ class MemoryEventQueues:
         self.scopes: list[models.AccountRegion] = []
         self._receipts = itertools.count(1)
 
-    def receive(self, scope: models.AccountRegion, queue_url: str, wait: int) -> list[ports.QueueMessage]:  # noqa: ARG002 - it has what it has
+    def receive(self, scope: models.AccountRegion, queue_url: str, wait: int) -> list[ports.QueueMessage]:
         """Return what lies in a queue, 10 messages at most."""
         self._call(scope)
+        if wait and not self.messages.get(queue_url):
+            time.sleep(self.MOMENT)
         waiting = list(self.messages.get(queue_url, {}).items())[:10]
         return [ports.QueueMessage(receipt, body) for receipt, body in waiting]
 
