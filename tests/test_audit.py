@@ -21,8 +21,8 @@ Run = Callable[..., Result]
 #: Commands that change nothing but themselves, and those that record what they apply by their own hand.
 READING = {
     "demo", "list", "show", "watch", "history", "alerts", "why", "silences", "rules check", "rules test",
-    "rules backtest", "rules review", "plan", "export", "status", "doctor", "config schema", "web", "token list",
-    "audit", "up", "backup", "events setup",
+    "rules backtest", "rules review", "rules suggest", "plan", "export", "status", "doctor", "config schema", "web",
+    "token list", "audit", "up", "backup", "events setup",
 }  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("silent_log")

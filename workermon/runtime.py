@@ -398,6 +398,7 @@ class Recipes(dishka.Provider):
     make_silence_view = dishka.provide(views.SilenceView)
     make_watch = dishka.provide(views.Watch)
     make_ledger_backtest = dishka.provide(views.LedgerBacktest)
+    make_rule_suggestion = dishka.provide(views.RuleSuggestion)
     make_cloudwatch_history = dishka.provide(views.CloudWatchHistory)
     make_status_check = dishka.provide(health.StatusCheck)
     make_vitals_check = dishka.provide(health.VitalsCheck)

@@ -14,6 +14,7 @@ import click
 from workermon import errors, models, ports
 from workermon.cli import chart, files, options, output, session, tables
 from workermon.cli.review import review
+from workermon.cli.suggest import suggest
 
 if TYPE_CHECKING:
     from workermon import config
@@ -34,6 +35,7 @@ def rules() -> None:
 
 
 rules.add_command(review)
+rules.add_command(suggest)
 
 
 @rules.command()

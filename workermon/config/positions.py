@@ -40,6 +40,27 @@ def find(text: str) -> dict[Path, int]:
     return scanner.found
 
 
+def with_value(text: str, path: Path, value: str, before: str) -> str | None:
+    """Return a text in which a key has another value, given as TOML; ``None`` if there is no place for it.
+
+    A key that is not there gets a line of its own above the one of ``before``, a key of the same table that is the
+    first on its line.
+    """
+    scanner = _Scanner(text.replace("\r\n", " \n"))
+    scanner.document()
+    if path in scanner.spans:
+        begin, end = scanner.spans[path]
+        return text[:begin] + value + text[end:]
+    there = scanner.found.get((*path[:-1], before))
+    if there is None:
+        return None
+    line = text.rfind("\n", 0, there) + 1
+    if text[line:there].strip():
+        return None
+    end_of_line = "\r\n" if "\r\n" in text else "\n"
+    return f"{text[:there]}{path[-1]} = {value}{end_of_line}{text[line:]}"
+
+
 def line_and_column(text: str, offset: int) -> tuple[int, int]:
     """Return an offset as line and column, both from 1.
 
@@ -82,6 +103,8 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
         self.found: dict[Path, int] = {}
+        #: Where the value of a key begins and ends.
+        self.spans: dict[Path, tuple[int, int]] = {}
         self.lengths: dict[Path, int] = {}
 
     def document(self) -> None:
@@ -162,7 +185,9 @@ class _Scanner:
             self.found.setdefault(path, offset)
         self.at += 1  # the equals sign
         self._blank()
+        begin = self.at
         self._value(path)
+        self.spans.setdefault(path, (begin, self.at))
 
     def _value(self, path: Path) -> None:
         first = self.text[self.at]

@@ -30,6 +30,7 @@ from workermon.views.history import History, HistoryView, HourlyDatapoint, Hourl
 from workermon.views.overview import STATES, STATUSES, FleetOverview, FleetQuery, Overview, Snapshot, standing
 from workermon.views.paging import Page, Position, page
 from workermon.views.pictures import Picture, RuleList, RuleView
+from workermon.views.rule_suggest import RuleSuggestion
 from workermon.views.silences import SilenceList, SilenceRow, SilenceView, silence_row
 from workermon.views.standing_rules import (
     OF_ACCOUNTS,
@@ -86,6 +87,7 @@ __all__ = [
     "Replay",
     "RuleExplanation",
     "RuleList",
+    "RuleSuggestion",
     "RuleView",
     "SilenceList",
     "SilenceRow",

@@ -1,0 +1,155 @@
+"""Changes that ``rules suggest`` proposes: they pay, keep what mattered, and are a diff that means just that."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import A, Ports
+from tests.support.evaluating import ID, MINUTE, T0, Site, points
+from workermon import config, models, testing, views
+from workermon.config import positions
+from workermon.models import Count, Levels
+from workermon.rules import threshold
+from workermon.views import rule_suggest
+
+CPU = threshold.KIND.rule(name="cpu-high", metric="cpu_utilization", above=Levels(critical=90), breach=Count(m=3, n=3))
+#: Three minutes above, three below, and a long time above in the middle of them.
+PEAKS = [95.0, 95.0, 95.0, 50.0, 50.0, 50.0]
+LONG = [95.0] * 12 + [50.0] * 3
+VALUES = [50.0, *PEAKS * 10, *LONG, *PEAKS * 10, *LONG, *PEAKS * 4]
+FIRST, SECOND = 61, 61 + len(LONG) + 60
+
+FILE = """
+# The fleet's rules.
+[[rules]]
+name = "cpu-high"      # the noisy one
+metric = "cpu_utilization"
+above = { critical = 90 }
+notify = ["log"]
+"""
+
+
+def site(values: list[float]) -> Site:
+    """Return a worker whose CPU had these values, a minute apart; its rules were never evaluated."""
+    made = Site(CPU)
+    end = T0 + MINUTE * len(values) + 3 * MINUTE
+    made.collected(end, points(values))
+    made.clock.now = end
+    return made
+
+
+def ack(made: Site, minute: int, *, audit: bool = False) -> None:
+    """Acknowledge the alert that fires at a minute; ``audit``: only the audit trail remembers it."""
+    at = float(T0 + MINUTE * minute)
+    if audit:
+        made.audit.record(
+            models.AuditEntry(
+                id="1", at=at, by="me", origin="host", action="ack", target=f"{ID}/cpu-high", outcome="ok"
+            )
+        )
+    else:
+        made.silences.acknowledge(models.Acknowledgement(alert_id=f"{ID}/cpu-high", since=None, by="me", at=at))
+
+
+def suggested(made: Site) -> tuple[rule_suggest.Suggestion, ...]:
+    """Return what is proposed for the configuration in force."""
+    return made.get(views.RuleSuggestion).suggest(made.configurations.load())
+
+
+def test_short_peaks_are_left_out_and_acknowledged_alerts_stay() -> None:
+    """The best change has the fewest notifications of those that keep both acknowledged alerts."""
+    made = site(VALUES)
+    ack(made, FIRST + 5, audit=True)
+    ack(made, SECOND + 5)
+    [found] = suggested(made)
+    assert (found.rule, found.acknowledged, found.notifications_after) == ("cpu-high", 2, 4)
+    assert found.notifications >= 50
+    assert 0 < found.delay <= 600
+    begins = [(episode.begin - T0) // MINUTE for episode in found.episodes]
+    assert [FIRST < begin < FIRST + 12 or SECOND < begin < SECOND + 12 for begin in begins] == [True, True]
+
+
+def test_an_acknowledged_peak_stays() -> None:
+    """If somebody acknowledged one of the short peaks, no change may lose it."""
+    made = site(VALUES)
+    ack(made, 4)
+    for found in suggested(made):
+        assert any(episode.begin <= T0 + 6 * MINUTE for episode in found.episodes)
+
+
+def test_silenced_alerts_count_for_nothing() -> None:
+    """What a silence kept from people was no notification, so that leaving it out saves nothing."""
+    made = site(VALUES)
+    end = made.clock.now
+    made.silences.add(models.Silence(id="s", rule="cpu-high", begins=T0, ends=end, reason="known", by="me"))
+    assert suggested(made) == ()
+
+
+@pytest.mark.parametrize("values", [[50.0] * 100, [50.0, *LONG, 50.0, *LONG], [50.0, *PEAKS, *PEAKS]])
+def test_nothing_is_proposed_that_does_not_pay(values: list[float]) -> None:
+    """Few notifications, and those that all have to stay, are left as they are."""
+    assert suggested(site(values)) == ()
+
+
+def test_what_lasted_stays() -> None:
+    """An episode of half an hour stays whether somebody acknowledged it or not."""
+    made = site([50.0, *PEAKS * 10, *[95.0] * 40, *[50.0] * 5])
+    [found] = suggested(made)
+    assert (found.lasting, found.acknowledged) == (1, 0)
+    assert any((episode.end or 0) - episode.begin > 30 * MINUTE for episode in found.episodes)
+
+
+# --- the text ----------------------------------------------------------------------------------------------------
+
+
+def rules_of(text: str) -> tuple[models.Rule, ...]:
+    """Return the rules of a file."""
+    return config.to_configuration(testing.parser().parse(text, "f.toml"), config.DEFAULT).rules
+
+
+def test_the_diff_means_just_that() -> None:
+    """A key that is not there gets a line; comments and all else stay, and the text says the changed rule."""
+    made = site(VALUES)
+    ack(made, SECOND + 5)
+    found = suggested(made)
+    after, done = rule_suggest.edited(FILE, found, rules_of)
+    assert done == found
+    assert len(after.splitlines()) == len(FILE.splitlines()) + 1
+    assert set(FILE.splitlines()) < set(after.splitlines())
+    [rule] = rules_of(after)
+    assert threshold.KIND.options(rule) == threshold.KIND.options(found[0].changed)
+    diff = rule_suggest.unified_diff(FILE, after, "f.toml")
+    assert diff.startswith("--- f.toml\n+++ f.toml\n@@ ")
+    assert [line for line in diff.splitlines() if line[:1] in "+-"][2:] == [f"+{found[0].key} = {found[0].after}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "expected"),
+    [
+        ('[[rules]]\nbreach = "3 of 3" # why\n', "breach", '[[rules]]\nbreach = "4 of 4" # why\n'),
+        ("[[rules]]\r\n  above = 1\r\n", "breach", '[[rules]]\r\n  breach = "4 of 4"\r\n  above = 1\r\n'),
+        ('rules = [{ above = 1, breach = "3 of 3" }]\n', "breach", 'rules = [{ above = 1, breach = "4 of 4" }]\n'),
+        ("rules = [{ above = 1 }]\n", "breach", None),
+        ("[[rules]]\nabove.critical = 1\n", "breach", '[[rules]]\nbreach = "4 of 4"\nabove.critical = 1\n'),
+    ],
+)
+def test_a_value_is_replaced_in_the_text(text: str, key: str, expected: str | None) -> None:
+    """Only the value changes, or a line comes; where there is no place for it, nothing is guessed."""
+    changed = positions.with_value(text, ("rules", 0, key), '"4 of 4"', "above")
+    assert changed == expected
+    if changed is not None:
+        assert tomllib.loads(changed)["rules"][0]["breach"] == "4 of 4"
+
+
+def test_command(ok: Callable[..., str], world: Ports, tmp_path: Path) -> None:
+    """Without a past there is nothing to propose, for a file and for the set-up in force."""
+    ok("add", A)
+    (tmp_path / "f.toml").write_text(FILE, "utf-8")
+    for arguments in ([str(tmp_path / "f.toml")], []):
+        assert json.loads(ok("rules", "suggest", *arguments, "--json"))["suggestions"] == []
+        assert ok("rules", "suggest", *arguments) == ""

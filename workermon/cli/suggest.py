@@ -1,0 +1,77 @@
+"""``rules suggest``: changes of a config file that would have notified less and kept what mattered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from workermon import errors, models, ports
+from workermon.cli import files, options, output, session
+
+if TYPE_CHECKING:
+    from workermon.views import rule_suggest
+
+
+@click.command()
+@click.argument("file", metavar="[FILE]", required=False)
+@options.as_json
+@session.pass_session
+def suggest(own: session.Session, file: str | None, as_json: bool) -> None:
+    """Propose changes of a config file as a diff, each with what it would have changed on the ledger.
+
+    Without FILE it is the set-up in force, as export prints it. Nothing is applied: pass the diff to patch, or edit the
+    file by hand.
+
+    \b
+    Example: workermon rules suggest fleet.toml
+    """
+    from workermon import config, views
+    from workermon.config import export
+    from workermon.views import rule_suggest
+
+    in_force = own.container.get(ports.Configurations).load()
+    if file is None:
+        text, source = export.text(in_force, [], own.now()), "set-up.toml"
+    else:
+        text, source = files.text(file), files.source(file)
+    parser = files.parser()
+
+    def rules_of(changed: str) -> Sequence[models.Rule]:
+        return config.to_configuration(parser.parse(changed, source), in_force).rules
+
+    made = config.to_configuration(parser.parse(text, source), in_force)
+    found = own.get(views.RuleSuggestion).suggest(made.model_copy(update={"retention": in_force.retention}))
+    after, suggestions = rule_suggest.edited(text, found, rules_of)
+    diff = rule_suggest.unified_diff(text, after, source)
+    if as_json:
+        output.document(rule_suggest.SuggestionList(file=source, suggestions=suggestions, diff=diff))
+        return
+    for each in suggestions:
+        click.echo(errors.printable(f"# {_line(each)}"))
+    click.echo(diff, nl=False)
+    for each in found:
+        if each not in suggestions:
+            output.warn(f"write it by hand: {_line(each)}")
+    if not found:
+        click.echo("no change would have paid", err=True)
+
+
+def _line(found: rule_suggest.Suggestion) -> str:
+    """Say what a change is, and what it would have changed."""
+    instead = f" instead of {found.before}" if found.before is not None else ""
+    kept = [
+        text
+        for number, text in (
+            (found.acknowledged, f"the {found.acknowledged} that somebody acknowledged"),
+            (found.lasting, f"the {found.lasting} that lasted half an hour or longer"),
+        )
+        if number
+    ]
+    among = f", {' and '.join(kept)} still among them" if kept else ""
+    later = f", {output.span(found.delay)} later at most" if kept and found.delay else ""
+    return (
+        f"{found.rule}: {found.key} = {found.after}{instead}: {found.notifications} notifications become"
+        f" {found.notifications_after}{among}{later}"
+    )

@@ -1,0 +1,335 @@
+"""Suggest: changes of single keys of rules over datapoints that would have kept what mattered and notified less.
+
+Each is replayed over the ledger. What mattered: alerts that somebody acknowledged, and those that lasted. Nothing is
+ever applied from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from pydantic import Field
+
+from workermon import models, ports
+from workermon.alerts import silences
+from workermon.config import export, positions, toml
+from workermon.rules import KINDS, threshold
+from workermon.views.backtest import Episode, LedgerBacktest, Recording, Replay, for_labels, replay, started
+from workermon.views.document import Document
+
+#: Fewer notifications than these do not pay a change: that many less, and half of them at most.
+LEAST_SAVED, MOST_LEFT = 5, 0.5
+
+#: Seconds. An alert that mattered may come that much later, or sooner.
+MAX_DELAY = 600
+
+#: Seconds. An episode that lasts so long matters, whether somebody acknowledged it or not.
+LASTING = 1800
+
+#: Seconds that an acknowledgement may come after the end of what it is about: nobody had heard of the end yet.
+ACK_GRACE = 600
+
+#: Clear levels that are tried, as parts of the threshold away from it, and how far a threshold is moved.
+_BANDS, _MOVES = (0.05, 0.1, 0.2), (0.02, 0.05)
+
+
+class Suggestion(Document):
+    """One key of a rule, its value before and after as the file has it, and what that would have changed.
+
+    ``notifications`` (as they would have been sent) become ``notifications_after``; all ``acknowledged`` alerts and all
+    ``lasting`` ones are still among them, ``delay`` seconds later at most. ``episodes`` is the replay of the change.
+    ``before`` is null if the file leaves the key out; ``changed`` is the rule with the change, and not in JSON.
+    ``recorded`` is how many notifications of the rule the history has since then.
+    """
+
+    rule: str
+    key: str
+    before: str | None
+    after: str
+    notifications: int
+    notifications_after: int
+    acknowledged: int
+    lasting: int
+    delay: int
+    recorded: int
+    episodes: tuple[Episode, ...]
+    changed: models.Rule = Field(exclude=True)
+
+
+class SuggestionList(Document):
+    """Suggestions for a file, and the unified diff of its text that makes all of them."""
+
+    file: str
+    suggestions: tuple[Suggestion, ...]
+    diff: str = ""
+
+
+class Candidate(NamedTuple):
+    """A rule with another value of a key; ``value`` is as the file has it."""
+
+    key: str
+    value: object
+    rule: models.Rule
+
+
+class _Known(NamedTuple):
+    """A worker's datapoints of a rule, what is known beside them, and what the rule would have fired."""
+
+    record: ports.Record
+    recording: Recording
+    base: Replay
+
+
+class _Mattered(NamedTuple):
+    """Episodes that a change has to keep."""
+
+    acknowledged: tuple[Episode, ...]
+    lasting: tuple[Episode, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSuggestion:
+    """Looks for such changes in the ledger, the history, acknowledgements and silences."""
+
+    ledger: LedgerBacktest
+    workers: ports.Workers
+    alerts: ports.Alerts
+    silences: ports.Silences
+    audit: ports.Audit
+    now: ports.Clock
+
+    def suggest(self, configuration: models.Configuration) -> tuple[Suggestion, ...]:
+        """Return the best change of each rule with thresholds, if one pays; the noisiest rule first."""
+        records = list(self.workers.every())
+        muted = silences.in_force(self.silences.every(), configuration.silences, self.now())
+        recorded = self._recorded(configuration)
+        found = (
+            self._best(rule, records, configuration, muted, recorded[rule.name])
+            for rule in configuration.rules
+            if rule.kind == threshold.KIND.name
+        )
+        return tuple(sorted((each for each in found if each), key=lambda each: (-each.notifications, each.rule)))
+
+    def _recorded(self, configuration: models.Configuration) -> Counter[str]:
+        """Return how many notifications the history has of each rule, as far back as the ledger reaches."""
+        since = self.now() - configuration.retention
+        entries = (each.entry for each in self.alerts.timeline(since))
+        return Counter(entry.rule for entry in entries if entry.notification is not None and not entry.transition.muted)
+
+    def _best(
+        self,
+        rule: models.Rule,
+        records: Sequence[ports.Record],
+        configuration: models.Configuration,
+        muted: Sequence[models.Silence],
+        recorded: int,
+    ) -> Suggestion | None:
+        by_id = {record.worker.id: record for record in records}
+        known = [
+            _Known(by_id[each.worker.id], _recording(each, by_id[each.worker.id]), each)
+            for each in self.ledger.replay(records, rule, configuration)
+            if each.worker is not None and each.known is not None
+        ]
+        had = [episode for each in known for episode in each.base.episodes]
+        before = _notifications(had, by_id, muted)
+        if before < LEAST_SAVED:
+            return None
+        mattered = self._mattered(rule, had)
+        best: Suggestion | None = None
+        for candidate in candidates(rule):
+            episodes = [episode for each in known for episode in _replayed(candidate, each, configuration)]
+            delay = _delay((*mattered.acknowledged, *mattered.lasting), episodes)
+            after = _notifications(episodes, by_id, muted)
+            if delay is None or delay > MAX_DELAY or not _pays(before, after):
+                continue
+            if best is None or (after, delay) < (best.notifications_after, best.delay):
+                had_value = export.rule_table(rule, KINDS).get(candidate.key)
+                best = Suggestion(
+                    rule=rule.name,
+                    key=candidate.key,
+                    before=None if had_value is None else _text(had_value),
+                    after=_text(candidate.value),
+                    notifications=before,
+                    notifications_after=after,
+                    acknowledged=len(mattered.acknowledged),
+                    lasting=len(mattered.lasting),
+                    delay=delay,
+                    recorded=recorded,
+                    episodes=tuple(sorted(episodes, key=lambda each: each.begin)),
+                    changed=candidate.rule,
+                )
+        return best
+
+    def _mattered(self, rule: models.Rule, episodes: Sequence[Episode]) -> _Mattered:
+        """Return the episodes that somebody acknowledged, and the others that lasted."""
+        ids = sorted({f"{episode.worker}/{rule.name}" for episode in episodes})
+        times: dict[str, list[float]] = {alert_id: [] for alert_id in ids}
+        for alert_id, acknowledged in self.silences.acknowledged(ids).items():
+            times[alert_id].append(acknowledged.at if acknowledged.since is None else acknowledged.since)
+        for entry in self.audit.entries(0):
+            # An acknowledgement ends with its alert; the audit trail remembers those before.
+            if entry.action.endswith("ack"):
+                for alert_id in times.keys() & set(entry.target.split()):
+                    times[alert_id].append(entry.at)
+        meant = [
+            _meant([each for each in episodes if f"{each.worker}/{rule.name}" == alert_id], at)
+            for alert_id, found in times.items()
+            for at in found
+        ]
+        seen = tuple(each for each in episodes if each in meant)
+        now = self.now()
+        lasted = (each for each in episodes if each not in seen)
+        lasting = tuple(each for each in lasted if (now if each.end is None else each.end) - each.begin >= LASTING)
+        return _Mattered(seen, lasting)
+
+
+def _pays(before: int, after: int) -> bool:
+    """Tell whether so many notifications less are worth a change; a rule that never fires any more is none."""
+    return 0 < after <= before * MOST_LEFT and before - after >= LEAST_SAVED
+
+
+def _text(value: object) -> str:
+    """Return a value as the file has it, whole numbers without a point."""
+    if isinstance(value, Mapping):
+        whole = {
+            key: int(each) if isinstance(each, float) and each.is_integer() else each for key, each in value.items()
+        }
+        return toml.value_text(whole)
+    return toml.value_text(value)
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def edited(
+    text: str, suggestions: Iterable[Suggestion], rules_of: Callable[[str], Sequence[models.Rule]]
+) -> tuple[str, tuple[Suggestion, ...]]:
+    """Return the text of a file with these changes, and those that it could be given.
+
+    ``rules_of`` reads the rules of a text. A change counts only if the text then says just that.
+    """
+    made = []
+    for suggestion in suggestions:
+        rules = list(rules_of(text))
+        place = next((place for place, rule in enumerate(rules) if rule.name == suggestion.rule), None)
+        if place is None:
+            continue
+        path = ("rules", place, suggestion.key)
+        before = threshold.KIND.options(rules[place]).side
+        changed = positions.with_value(text, path, suggestion.after, before)
+        expected = [*rules[:place], suggestion.changed, *rules[place + 1 :]]
+        if changed is not None and _same(rules_of(changed), expected):
+            text = changed
+            made.append(suggestion)
+    return text, tuple(made)
+
+
+def _same(rules: Sequence[models.Rule], others: Sequence[models.Rule]) -> bool:
+    """Tell whether rules say the same in a file."""
+    return [export.rule_table(rule, KINDS) for rule in rules] == [export.rule_table(rule, KINDS) for rule in others]
+
+
+def unified_diff(before: str, after: str, source: str) -> str:
+    """Return the unified diff of a file's text; empty if nothing changes."""
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), source, source, lineterm="")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _meant(episodes: Iterable[Episode], at: float) -> Episode | None:
+    """Return the episode of an alert that somebody acknowledged at a time: the one that had fired last."""
+    last = max((each for each in episodes if each.begin <= at), key=lambda each: each.begin, default=None)
+    return None if last is None or (last.end is not None and at > last.end + ACK_GRACE) else last
+
+
+def _recording(replayed: Replay, record: ports.Record) -> Recording:
+    until = None if replayed.known is None else replayed.known[1]
+    return Recording(until, started(record.condition))
+
+
+def _replayed(candidate: Candidate, known: _Known, configuration: models.Configuration) -> tuple[Episode, ...]:
+    rule = for_labels(candidate.rule, known.record.worker.labels)
+    base = known.base
+    return replay(rule, base.segments, configuration, worker=base.worker, recording=known.recording).episodes
+
+
+def _notifications(
+    episodes: Iterable[Episode], records: Mapping[str, ports.Record], muted: Sequence[models.Silence]
+) -> int:
+    """Count what people hear of episodes: that each fires and, if it is over, that it resolved; nothing if silenced."""
+    number = 0
+    for episode in episodes:
+        worker = records[episode.worker or ""].worker
+        if not silences.muting(muted, f"{worker.id}/{episode.rule}", worker, episode.begin):
+            number += 1 + (episode.end is not None)
+    return number
+
+
+def _delay(kept: Iterable[Episode], episodes: Sequence[Episode]) -> int | None:
+    """Return how many seconds later at most each of ``kept`` would have fired, ``None`` if one of them is lost."""
+    latest = 0.0
+    for each in kept:
+        end = math.inf if each.end is None else each.end
+        among = (
+            other
+            for other in episodes
+            if other.worker == each.worker
+            and other.begin <= end
+            and (other.end is None or other.end > each.begin)
+            and other.begin >= each.begin - MAX_DELAY  # within an older one, nobody would be notified of it
+            and models.SEVERITIES.index(other.severity) >= models.SEVERITIES.index(each.severity)
+        )
+        first = min((other.begin for other in among), default=None)
+        if first is None:
+            return None
+        latest = max(latest, first - each.begin)
+    return round(latest)
+
+
+# --- what is tried -----------------------------------------------------------------------------------------------
+
+
+def candidates(rule: models.Rule) -> Iterator[Candidate]:
+    """Yield a rule with thresholds with other values of one key, the smaller changes first."""
+    options, table = threshold.KIND.options(rule), threshold.KIND.export(rule)
+    if "breach" in table:
+        for m, n in _counts(options.breach):
+            yield _candidate(rule, "breach", models.Count(m=m, n=n), f"{m} of {n}")
+    for m, n in _counts(options.recover):
+        yield _candidate(rule, "recover", models.Count(m=m, n=n), f"{m} of {n}")
+    levels = table[options.side]
+    if not isinstance(levels, dict) or not all(isinstance(value, int | float) for value in levels.values()):
+        return  # from labels
+    away = -1 if options.side == "above" else 1
+    for part in _BANDS:
+        clear = {name: _rounded(value + away * part * abs(value)) for name, value in levels.items()}
+        yield _candidate(rule, "clear", models.Levels(**clear), clear)
+    for part in _MOVES:
+        moved = {name: _rounded(value - away * part * abs(value)) for name, value in levels.items()}
+        yield _candidate(rule, options.side, models.Levels(**moved), moved)
+
+
+def _counts(count: models.Count) -> Iterator[tuple[int, int]]:
+    """Yield other numbers of slots: the same of more, all of more, and one more of two more."""
+    m, n = count.m, count.n
+    tried = [(m, n + 1), (m, n + 2), (m, 2 * n), (n + 1, n + 1), (m + 1, n + 2), (n + 2, n + 2), (2 * n, 2 * n)]
+    yield from dict.fromkeys(each for each in tried if each != (m, n) and each[1] <= models.DAY // 60)
+
+
+def _candidate(rule: models.Rule, key: str, value: object, written: object) -> Candidate:
+    options = threshold.KIND.options(rule).model_copy(update={key: value})
+    dumped = options.model_dump(mode="json", exclude_defaults=True)
+    return Candidate(key, written, rule.model_copy(update={"options": dumped}))
+
+
+def _rounded(value: float) -> float:
+    """Return a number with three digits that count, whole if it is large."""
+    if value == 0:
+        return 0.0
+    rounded = round(value, max(0, 2 - math.floor(math.log10(abs(value)))))
+    return int(rounded) if rounded == int(rounded) else rounded
