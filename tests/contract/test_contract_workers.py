@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.contract import builders
+from tests.contract.builders import NOW, A, B, C
 from tests.support.repositories import Repository
-from workermon import errors, models
+from workermon import errors, models, ports
 
 
 def test_an_added_worker_is_found_as_it_was_set_up(repository: Repository) -> None:
@@ -148,3 +149,25 @@ def test_a_warning_is_kept_once_and_marks_its_worker(repository: Repository) -> 
     assert repository.workers.warn(worker.id, other, builders.NOW + 720 + 2 * models.DAY)
     assert repository.workers.get([worker.id])[worker.id].condition.events == (other,)
     assert repository.workers.ids() == [worker.id]
+
+
+def test_a_glance_shows_what_the_record_has(repository: Repository) -> None:
+    """Of every worker of the fleet, in order: those with checks, datapoints and errors, and those with none."""
+    repository.workers.add(
+        [
+            builders.worker(),
+            builders.worker(B, labels={"team": "vfx"}, account="lab", monitoring="paused", interval=300, name="b"),
+            builders.worker(C),
+        ]
+    )
+    sample = builders.sample(builders.worker(), (0, 97.5), checks=models.Checks(system="ok", instance="impaired"))
+    condition = builders.condition(sample, latest={"cpu_utilization": models.Datapoint(NOW, 97.5)})
+    repository.samples.write(sample, condition, "{}")
+    repository.samples.failed(builders.worker(C), models.CollectionError(kind="denied", message="no", at=1.5))
+    found = list(repository.workers.glances())
+    assert found == [ports.Glance.of(record) for record in repository.workers.every()]
+    assert [glance.id for glance in found] == [A, B, C]
+    assert found[0].checks == (("system", "ok"), ("instance", "impaired"))
+    assert found[0].latest == {"cpu_utilization": (NOW, 97.5)}
+    assert (found[1].labels, found[1].account) == ({"team": "vfx"}, "lab")
+    assert found[2].last_error is not None

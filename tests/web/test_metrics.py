@@ -79,7 +79,7 @@ def test_a_workers_lines_are_those_of_the_library(name: str, labels: dict[str, s
         latest={"cpu_utilization": models.Datapoint(builders.NOW, value)},
     )
     families = prometheus.Families()
-    families.add(ports.Record(worker, condition, {}, 0, None, 1), config.DEFAULT)
+    families.add(ports.Glance.of(ports.Record(worker, condition, {}, 0, None, 1)), config.DEFAULT)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Written(worker, condition))
     assert families.written().decode() == exposition.generate_latest(registry).decode()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from workermon import costs, models, ports
 from workermon.health import status
 
 #: Takes each worker as it is read, so that a large fleet is never in memory as a whole.
-Visit = Callable[[ports.Record, models.Configuration], None]
+Visit = Callable[[ports.Glance, models.Configuration], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +46,16 @@ class Exposition:
         """Hand each worker to ``visit`` and return the rest; ``patience``: seconds that nodes may take to answer."""
         configuration = self.configurations.load()
         fleet: list[status.WorkerSigns] = []
-        for record in self.workers.every():
-            visit(record, configuration)
-            fleet.append(status.WorkerSigns.of(record))
+        # Nodes are given their whole time to answer, in which the fleet can be read.
+        with ThreadPoolExecutor(1, thread_name_prefix="ping") as aside:
+            answering = aside.submit(self.check.nodes.ping, patience)
+            for worker in self.workers.glances():
+                visit(worker, configuration)
+                fleet.append(status.WorkerSigns.of(worker))
         totals = self.costs.totals()
         return Figures(
             alerts=tuple(self.alerts.open()),
-            status=self.check.status_of(fleet, patience),
+            status=self.check.status_of(fleet, patience, answering.result()),
             totals=totals,
             dollars=_dollars(totals),
             pending=self.outbox.pending(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -25,6 +26,11 @@ MAX_QUEUE_AGE = 60
 GRACE = 30
 
 
+@functools.lru_cache(maxsize=1024)
+def _scope_key(account: str, region: str) -> str:
+    return models.AccountRegion(region=region, account=account).key
+
+
 class WorkerSigns(NamedTuple):
     """What the status needs of a worker. A fleet of these is small in memory; times are in seconds."""
 
@@ -38,18 +44,17 @@ class WorkerSigns(NamedTuple):
     last_error: models.CollectionError | None
 
     @classmethod
-    def of(cls, record: ports.Record) -> WorkerSigns:
-        """Return the signs of a record."""
-        worker, condition = record.worker, record.condition
+    def of(cls, worker: ports.Glance) -> WorkerSigns:
+        """Return the signs of a worker."""
         return cls(
             worker.id,
-            worker.scope.key,
+            _scope_key(worker.account, worker.region),
             worker.monitoring,
-            condition.status,
+            worker.status,
             worker.interval,
             worker.added_at,
-            condition.collected_at,
-            condition.last_error,
+            worker.collected_at,
+            worker.last_error,
         )
 
     @property
@@ -188,12 +193,15 @@ class StatusCheck:
         Raises ``errors.RedisUnavailable`` if Redis itself does not answer: then nothing else can be known.
         """
         now, configuration, records = self.now(), self.configurations.load(), list(self.workers.every())
-        found = self.status_of([WorkerSigns.of(record.as_of(now)) for record in records], patience)
+        found = self.status_of([WorkerSigns.of(ports.Glance.of(record.as_of(now))) for record in records], patience)
         return found.model_copy(update={"crowded": tuple(_crowded(records, configuration))})
 
-    def status_of(self, fleet: Sequence[WorkerSigns], patience: float = 1.0) -> Status:
-        """Look at every part, for who has read the fleet already."""
-        answering = self.nodes.ping(patience)
+    def status_of(
+        self, fleet: Sequence[WorkerSigns], patience: float = 1.0, answering: Sequence[str] | None = None
+    ) -> Status:
+        """Look at every part, for who has read the fleet already, and may have asked which nodes answer."""
+        if answering is None:
+            answering = self.nodes.ping(patience)
         queues, marks = self.nodes.queues(), self.pulse.marks()
         at = self.now()
         quarantined = self.schedule.quarantined()

@@ -10,7 +10,7 @@ import pydantic
 import redis
 
 from workermon import errors, lua, models, ports
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, glances, keys, unreadable
 
 #: What a record is made of, in this order.
 FIELDS = (
@@ -208,6 +208,10 @@ class RedisWorkers:
                 return
             yield from self.get(client.texts(members)).values()
             after = b"(" + members[-1]
+
+    def glances(self) -> Iterator[ports.Glance]:
+        """Yield the whole fleet by what a glance shows."""
+        return glances.every(self._client, lambda worker_id: self.get([worker_id]).get(worker_id))
 
     def found_dimensions(self, worker: models.Worker, dimensions: Dimensions, at: float) -> bool:
         """Remember what ListMetrics said, unless the incarnation is gone."""

@@ -58,7 +58,7 @@ from workermon.ports.delivery import (
     Throttle,
     Violations,
 )
-from workermon.ports.fleet import Record, Schedule, Workers
+from workermon.ports.fleet import Glance, Record, Schedule, Workers
 from workermon.ports.requests import ANSWER_AGE, REQUEST_AGE, FirstRequest, IdempotencyKeys
 from workermon.ports.samples import (
     ROLLUP_DELAY,
@@ -108,6 +108,7 @@ __all__ = [
     "Feed",
     "FiringLabels",
     "FirstRequest",
+    "Glance",
     "GroupRecord",
     "IdempotencyKeys",
     "LearnedDelays",

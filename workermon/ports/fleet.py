@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from workermon.models import Condition, ScheduledEvent, Sent, Worker, leads
+from workermon.models import (
+    Check,
+    CheckName,
+    CollectionError,
+    Condition,
+    Monitoring,
+    ScheduledEvent,
+    Sent,
+    Status,
+    Worker,
+    leads,
+)
 
 
 class Record(NamedTuple):
@@ -53,6 +64,47 @@ class Record(NamedTuple):
         return self._replace(worker=worker, condition=condition, dimensions_at=dimensions_at, rung_at=rung_at)
 
 
+class Glance(NamedTuple):
+    """What a look over a whole fleet needs of each worker; a tenth of the work that a ``Record`` takes.
+
+    ``checks`` are EC2's status checks that it answers, ``latest`` is the newest datapoint of each metric.
+    """
+
+    id: str
+    name: str
+    region: str
+    account: str
+    labels: Mapping[str, str]
+    monitoring: Monitoring
+    interval: int
+    added_at: float
+    status: Status
+    checks: tuple[tuple[CheckName, Check], ...] | None
+    collected_at: float | None
+    latest: Mapping[str, tuple[int, float]]
+    last_error: CollectionError | None
+
+    @classmethod
+    def of(cls, record: Record) -> Glance:
+        """Return what a record shows at a glance."""
+        worker, condition = record.worker, record.condition
+        return cls(
+            id=worker.id,
+            name=worker.name,
+            region=worker.region,
+            account=worker.account,
+            labels=worker.labels,
+            monitoring=worker.monitoring,
+            interval=worker.interval,
+            added_at=worker.added_at,
+            status=condition.status,
+            checks=None if condition.checks is None else tuple(condition.checks.answered.items()),
+            collected_at=condition.collected_at,
+            latest=condition.latest,
+            last_error=condition.last_error,
+        )
+
+
 class Workers(Protocol):
     """The repository of monitored workers."""
 
@@ -76,6 +128,9 @@ class Workers(Protocol):
 
     def every(self, chunk: int = 500) -> Iterator[Record]:
         """Yield the whole fleet, read in chunks."""
+
+    def glances(self) -> Iterator[Glance]:
+        """Yield the whole fleet as ``every`` does, by what a glance shows."""
 
     def found_dimensions(
         self, worker: Worker, dimensions: dict[str, list[tuple[tuple[str, str], ...]]], at: float

@@ -68,6 +68,10 @@ class MemoryWorkers:
         for start in range(0, len(ids), chunk):
             yield from self.get(ids[start : start + chunk]).values()
 
+    def glances(self) -> Iterator[ports.Glance]:
+        """Yield the whole fleet by what a glance shows."""
+        return map(ports.Glance.of, self.every())
+
     def found_dimensions(
         self, worker: models.Worker, dimensions: dict[str, list[memory.Dimensions]], at: float
     ) -> bool:

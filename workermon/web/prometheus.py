@@ -6,6 +6,7 @@ takes. The tests compare the lines with the library's, which sorts labels by nam
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
@@ -46,27 +47,30 @@ class Families:
         self._values: list[str] = []
         self._times: list[str] = []
 
-    def add(self, record: ports.Record, configuration: models.Configuration) -> None:
+    def add(self, worker: ports.Glance, configuration: models.Configuration) -> None:
         """Add a worker's samples. What it has no value of has no sample."""
-        worker, condition = record.worker, record.condition
         ident = f'id="{worker.id}"'
         first = f'account="{escape(worker.account)}",{ident}'
         last = f'name="{escape(worker.name)}",region="{escape(worker.region)}"'
-        labels = "".join(f'{name}="{escape(value)}",' for name, value in sorted(label_names(worker.labels).items()))
+        labels = _labels(tuple(worker.labels.items())) if worker.labels else ""
         self._info.append(f"workermon_worker_info{{{first},{labels}{last}}} 1.0\n")
-        self._status.append(f'workermon_worker_status{{{ident},status="{condition.status}"}} 1.0\n')
-        if condition.checks is not None:
-            for check, outcome in condition.checks:
-                if outcome in ("ok", "impaired"):
-                    flag = "1.0" if outcome == "ok" else "0.0"
-                    self._checks.append(f'workermon_status_check{{check="{check}",{ident}}} {flag}\n')
-        seen_at = condition.collected_at or 0.0
-        for metric, reading in models.readings(worker, condition, configuration, seen_at).items():
-            if reading is not None:
-                about = f'{{{first},metric="{escape(metric)}",{last}}}'
-                self._values.append(f"workermon_metric_value{about} {floatToGoString(reading.value)}\n")
-                at = floatToGoString(models.moment(reading.at))
-                self._times.append(f"workermon_metric_timestamp_seconds{about} {at}\n")
+        self._status.append(f'workermon_worker_status{{{ident},status="{worker.status}"}} 1.0\n')
+        shown = [(name, *point) for name in configuration.collect if (point := worker.latest.get(name))]
+        if worker.status != "running":
+            shown.clear()
+        if worker.checks is not None:
+            failed, flags = _checked(worker.checks)
+            self._checks += [f'workermon_status_check{{check="{check}",{ident}}} {flag}\n' for check, flag in flags]
+            if failed is not None and worker.collected_at is not None:
+                slot = worker.collected_at // worker.interval * worker.interval
+                shown.append((models.STATUS_CHECK_FAILED, int(slot), failed))
+        begin, end = f'{{{first},metric="', f'",{last}}} '
+        self._values.append("".join(
+            [f"workermon_metric_value{begin}{metric}{end}{floatToGoString(value)}\n" for metric, _, value in shown]
+        ))  # fmt: skip
+        self._times.append("".join(
+            [f"workermon_metric_timestamp_seconds{begin}{metric}{end}{_time(at)}\n" for metric, at, _ in shown]
+        ))  # fmt: skip
 
     def written(self) -> bytes:
         """Return what was added."""
@@ -80,6 +84,27 @@ class Families:
         return b"".join(
             f"# HELP {name} {text}\n# TYPE {name} gauge\n{''.join(lines)}".encode() for name, text, lines in families
         )
+
+
+@functools.lru_cache(maxsize=1024)
+def _time(at: int) -> str:
+    """Return a time as the library writes it: a whole fleet has few."""
+    return str(floatToGoString(at))
+
+
+@functools.lru_cache(maxsize=16_384)
+def _labels(labels: tuple[tuple[str, str], ...]) -> str:
+    return "".join(f'{name}="{escape(value)}",' for name, value in sorted(label_names(dict(labels)).items()))
+
+
+@functools.lru_cache(maxsize=1024)
+def _checked(
+    checks: tuple[tuple[models.CheckName, models.Check], ...],
+) -> tuple[float | None, tuple[tuple[models.CheckName, str], ...]]:
+    """Return the value of ``status_check_failed``, and the flag of each check that says something."""
+    found = models.Checks.model_validate(dict(checks))
+    flags = {"ok": "1.0", "impaired": "0.0"}
+    return found.failed, tuple((check, flags[outcome]) for check, outcome in checks if outcome in flags)
 
 
 def escape(value: str) -> str:

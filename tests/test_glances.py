@@ -1,0 +1,47 @@
+"""A look over the fleet on a real server: what cannot be read is left out, by itself."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from tests.contract import builders
+from tests.contract.builders import A, B
+from workermon import ports
+from workermon.on_redis import client, keys, workers
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "left"),
+    [
+        ("spec", b"\xff{", [B]),
+        ("spec", b"[]", [B]),
+        ("spec", b'{"id": 1}', [B]),
+        ("spec", b"a\x1eb\x1fc", [B]),
+        ("condition", b"\xff{", [A, B]),
+        ("condition", b"[1]", [A, B]),
+        ("condition", b'{"latest": {"cpu_utilization": ["x", []]}}', [A, B]),
+        ("condition", b"\x1e\x1e", [A, B]),
+        ("last_error", b"{", [A, B]),
+    ],
+)
+def test_garbage_stops_no_other(redis_url: str, field: str, text: bytes, left: list[str]) -> None:
+    """A worker whose set-up cannot be read is left out; of one whose condition cannot, nothing is known."""
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        repository = workers.RedisWorkers(connection)
+        repository.add([builders.worker(), builders.worker(B)])
+        connection.hset(keys.worker(A), field, text)
+        found = list(repository.glances())
+        assert [glance.id for glance in found] == left
+        assert found == [ports.Glance.of(record) for record in repository.every()]
+        assert list(connection.hkeys(keys.UNREADABLE)) != []
+
+
+def test_a_fleet_is_read_in_order(redis_url: str) -> None:
+    """Whole, over more chunks than one."""
+    ids = [f"i-{number:017x}" for number in range(1201)]
+    with contextlib.closing(client.connect(redis_url)) as connection:
+        repository = workers.RedisWorkers(connection)
+        repository.add([builders.worker(one) for one in ids])
+        assert [glance.id for glance in repository.glances()] == ids
