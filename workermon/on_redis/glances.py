@@ -65,7 +65,8 @@ def _glance(connection: redis.Redis, worker_id: str, text: bytes) -> ports.Glanc
             seen.get("status", "unknown"),
             None if checks is None else tuple((name, checks[name]) for name in _CHECKS if checks.get(name)),
             seen.get("collected_at"),
-            seen.get("latest") or _NONE,
+            # What is no number raises.
+            {metric: (at - 0, value - 0) for metric, (at, value) in (seen.get("latest") or _NONE).items()},
             unreadable.parsed(connection, keys.worker(worker_id), models.CollectionError, last_error)
             if last_error
             else None,
@@ -86,5 +87,3 @@ def _check(glance: ports.Glance) -> None:
     # Tuples of types are compared at once; one by one they would take a fifth of the time of all.
     if (*map(type, glance[:7]), type(glance.status)) != _TYPES:
         raise TypeError
-    for at, value in glance.latest.values():
-        at + value
