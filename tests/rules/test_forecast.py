@@ -438,3 +438,45 @@ def test_the_cost_of_a_line_is_bounded() -> None:
     """However many datapoints there are, no more than the points of a line are compared."""
     points = [Datapoint(T0 + place, float(place)) for place in range(10_000)]
     assert len(line.taken_together(points)) <= line.MAX_POINTS
+
+
+def test_it_takes_an_expression() -> None:
+    """A line over an expression: free space made of what is used falls to 2 %, and the rule's name stands for it."""
+    text = FILE.replace('"disk_utilization"', '"100 - cpu_utilization"').replace("98,", "2,")
+    monitor = testing.Monitor(configuration(text), T0)
+    worker = models.Worker(
+        id="i-0abc0123456789def", name="render-07", region="us-east-1", added_at=T0, incarnation="x", interval=300
+    )
+    monitor.ec2.put(models.Instance(id=worker.id, region="us-east-1", status="running"))
+    monitor.workers.add([worker])
+    monitor.schedule.put([worker], T0)
+    values = [(T0 + 300 * n, 80 + 0.1 * n) for n in range(180)]
+    monitor.cloudwatch.put(worker.id, "CPUUtilization", values)
+    for _ in range(140):
+        monitor.clock.advance(300)
+        monitor.collect()
+        monitor.get(evaluate.Evaluation).evaluate([worker.id])
+        monitor.deliver()
+    [fired] = [one for one in monitor.received if one.rule == "disk-full-soon"]
+    assert "disk-full-soon" in fired.summary
+    assert "falls 1.2 % an hour: reaches 2 % in about" in fired.summary
+    (record,) = monitor.workers.get([worker.id]).values()
+    [shown] = monitor.get(views.Explanation).why_rule(record, "disk-full-soon").to_json()["rules"]
+    assert shown["line"]["direction"] == "falling"
+    assert shown["state"] == "warning"
+
+
+def test_several_steps_at_once_are_taken_one_by_one() -> None:
+    """A horizon that ends with the step of a transition gives that transition: evaluation never waits for more."""
+    used = rule(over=DAY, within=6 * HOUR)
+    points = trace(lambda hour: 20 + 3 * (hour % 24), 1.2, period=60)
+    _, transitions = judge(used, RuleState(), points, points[-1].at, period=60)
+    assert len(transitions) == 2
+    step = forecast.KIND.step(used, 60)
+    end = transitions[0].at // step * step + step
+    facts = Facts(
+        series={used.metric or "": models.Series(60, tuple(one for one in points if one.at <= transitions[0].at))},
+        unit_of=lambda _: "percent",
+    )
+    _, first = forecast.KIND.judge(used, RuleState(), facts, Horizon(60, 0, end))
+    assert [one.at for one in first] == [transitions[0].at]

@@ -464,6 +464,33 @@ def test_it_is_evaluated_notified_and_explained() -> None:
     assert 0 < firing["bytes"] < 1300
 
 
+def test_the_band_of_the_present_is_drawn() -> None:
+    """A worker's chart draws the edges at the newest slot, on the sides that the rule is about; none before."""
+    points = trace(daily, 4.5)
+    assert unusual.KIND.drawn_now(rule(), RuleState()) == ()
+    for side, sides in (("both", ["below", "above"]), ("above", ["above"]), ("below", ["below"])):
+        state, _ = judge(rule(side=side), RuleState(), points, points[-1].at, period=300)
+        drawn = unusual.KIND.drawn_now(rule(side=side), state)
+        assert [one.side for one in drawn] == sides
+        assert all(40 < one.threshold < 60 if one.side == "below" else 60 < one.threshold < 80 for one in drawn)
+
+
+def test_a_clock_that_was_ahead_stops_no_learning() -> None:
+    """What was learned up to a time to come is learned on from the present."""
+    points = trace(daily, 4)
+    ahead = [one._replace(at=one.at + 30 * DAY) for one in points[-12:]]
+    state, _ = judge(rule(), RuleState(), [*points, *ahead], ahead[-1].at, period=300)
+    now = points[-1].at + 300
+    present = unusual.KIND.as_of(state, now)
+    later = trace(daily, 7)[4 * 288 :]
+    for place in range(0, len(later), 6):
+        known = [*points, *later[: place + 6]]
+        present, _ = judge(rule(), present, known, known[-1].at, period=300)
+    learned = band.Band.read(present.band, "day", HOUR, "cpu_utilization")
+    assert learned.until is not None
+    assert T0 + 6.8 * DAY < learned.until <= T0 + 7 * DAY
+
+
 def test_nothing_is_said_of_what_is_not_a_number() -> None:
     """A value that is not finite is absent, and teaches nothing."""
     points = [one._replace(value=math.nan) if place % 5 == 0 else one for place, one in enumerate(trace(daily, 4))]

@@ -47,7 +47,8 @@ def _until(
     """Return a case with one rule, of which nothing after a time is known."""
     assert plan.horizon is not None
     period, recorded = plan.horizon.period, plan.horizon.recorded_period
-    horizon = rules.Horizon(period, 0, at // period * period + period, recorded)
+    step = plan.kind.step(plan.rule, period)
+    horizon = rules.Horizon(period, 0, at // step * step + step, recorded)
     key = case.worker_id, plan.rule.metric or ""
     cut = series.get(key, models.Series(period, ())).until(at)
     basis = case.basis

@@ -214,6 +214,12 @@ class Band:
         assert self.until is not None
         self.until = max(self.until + self.width, until)
 
+    @property
+    def changed(self) -> bool:
+        """Return whether it is further than the text that it was read from."""
+        stored = -1 if self._packed is None else self._packed.header[4]
+        return self.until is not None and self.until != stored
+
     # --- the text ----------------------------------------------------------------------------------------------------
 
     def text(self) -> str:

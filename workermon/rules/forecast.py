@@ -166,6 +166,10 @@ class Forecast(kind.Kind[Options]):
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
+    def step(self, rule: models.Rule, period: int) -> int:
+        """Return how far apart the lines are."""
+        return self.options(rule).step(period)
+
     def needed_from(
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
     ) -> int | None:

@@ -242,6 +242,10 @@ class Kind(abc.ABC, Generic[Options]):
         """Return from what time on ``judge`` needs datapoints; ``None`` if it has not begun. ``facts`` has none yet."""
         return None
 
+    def step(self, rule: models.Rule, period: int) -> int:
+        """Return the seconds from one evaluation of a metric with a period to the next, by the time of the data."""
+        return period
+
     def looks_back(self, rule: models.Rule) -> tuple[tuple[str, int], ...]:
         """Return the keys that say how far back datapoints are needed, and the seconds: the ledger has to keep them."""
         return ()
@@ -371,6 +375,10 @@ class Kind(abc.ABC, Generic[Options]):
     def drawn(self, rule: models.Rule) -> tuple[Drawn, ...]:
         """Return the thresholds that a chart of the metric draws; none if there are none to draw."""
         return ()
+
+    def drawn_now(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[Drawn, ...]:
+        """Return what a worker's chart draws: the thresholds, or what holds in their place at the state's cursor."""
+        return self.drawn(rule)
 
     # --- backtest ----------------------------------------------------------------------------------------------------
 

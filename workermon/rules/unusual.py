@@ -161,10 +161,9 @@ class Unusual(kind.Kind[Options]):
         learned = self._band(rule, rule_state, horizon.period)
         needed = slots.needed_from(rule_state, limits, walk)
         begin = needed if needed is not None else rule_state.start or 0
-        before = learned.until
         judged = self._judged(rule, learned, facts, _Span(begin, rule_state.cursor, walk))
         state, transitions = slots.judge(rule, limits, rule_state, dataclasses.replace(walk, points=judged.points))
-        if learned.until != before:
+        if learned.changed:
             state = state.model_copy(update={"band": learned.text()})
         elif state is not rule_state:
             state = state.model_copy(update={"band": rule_state.band})
@@ -310,6 +309,20 @@ class Unusual(kind.Kind[Options]):
         breach = str(options.breach) if options.lasts is None else wording.lasting(options.lasts, horizon.period)
         now = ends if level.latched else f"{counts}, {breach} make it {rule.severity}"
         return kind.Explanation(now, details, lines)
+
+    def drawn_now(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[kind.Drawn, ...]:
+        """Return the edges of what is usual at the cursor; none while too little is known."""
+        if rule_state.cursor is None or rule_state.period is None:
+            return ()
+        options = self.options(rule)
+        usual = self._band(rule, rule_state, rule_state.period).usual(rule_state.cursor)
+        if usual is None:
+            return ()
+        low, high = _edges(options, usual)
+        clear = options.beyond if options.clear is None else options.clear
+        below = kind.Drawn(rule.severity, "below", low or 0.0, usual.centre - clear * usual.below)
+        above = kind.Drawn(rule.severity, "above", high or 0.0, usual.centre + clear * usual.above)
+        return tuple(one for one, edge in ((below, low), (above, high)) if edge is not None)
 
     # --- backtest ----------------------------------------------------------------------------------------------------
 

@@ -104,11 +104,13 @@ class ChartView:
             if rule.applies_to(record.worker)
         ]
         metrics = self.charted(record)
+        basis = self.alerts.load([record.worker.id]).get(record.worker.id)
+        about = [(rule, None if basis is None else basis.alerts.get(rule.name)) for rule in applied]
         return WorkerCharts(
             id=record.worker.id,
             since=since,
             until=until,
-            charts=tuple(self._chart(record, metric, (since, until), applied) for metric in metrics),
+            charts=tuple(self._chart(record, metric, (since, until), about) for metric in metrics),
             silences=self._silences(record, since, applied, configuration),
         )
 
@@ -127,13 +129,18 @@ class ChartView:
         return tuple(name for name in names if _is_known(name, configuration))
 
     def _chart(
-        self, record: ports.Record, metric: str, span: tuple[float, float], applied: Sequence[models.Rule]
+        self,
+        record: ports.Record,
+        metric: str,
+        span: tuple[float, float],
+        applied: Sequence[tuple[models.Rule, models.Alert | None]],
     ) -> Chart:
+        """Return one chart; ``applied`` are the rules of the worker, each with its alert."""
         configuration, worker_id = self.configurations.load(), record.worker.id
         period, points = self._points(record, metric, span)
         slots = _with_gaps(points, period, rules.of_metric(metric, record.worker, record.condition, configuration))
         shown = _thinned(slots)
-        about = [rule for rule in applied if metric in self.kinds[rule.kind].metrics(rule)]
+        about = [rule for rule, _ in applied if metric in self.kinds[rule.kind].metrics(rule)]
         histories = {rule.name: self.alerts.history(f"{worker_id}/{rule.name}", HISTORY) for rule in about}
         return Chart(
             metric=metric,
@@ -143,7 +150,7 @@ class ChartView:
             values=tuple(value for _, value in shown),
             absent=sum(value is None for _, value in slots),
             thinned=len(shown) < len(slots),
-            bands=tuple(band for rule in about if rule.metric == metric for band in self._bands(rule)),
+            bands=tuple(band for rule, alert in applied if rule.metric == metric for band in self._bands(rule, alert)),
             spans=tuple(one for name, entries in histories.items() for one in _spans(name, entries, span[0])),
             corrections=tuple(
                 Correction(
@@ -172,8 +179,9 @@ class ChartView:
                 newest = max(newest or (0, 0), (series.points[-1].at, period))
         return newest and newest[1], [models.Datapoint(at, values[at]) for at in sorted(values)]
 
-    def _bands(self, rule: models.Rule) -> Iterable[Band]:
-        for drawn in self.kinds[rule.kind].drawn(rule):
+    def _bands(self, rule: models.Rule, alert: models.Alert | None) -> Iterable[Band]:
+        rule_state = models.RuleState() if alert is None else alert.rule_state
+        for drawn in self.kinds[rule.kind].drawn_now(rule, rule_state):
             yield Band(
                 rule=rule.name,
                 severity=drawn.severity,
