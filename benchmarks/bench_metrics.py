@@ -40,7 +40,7 @@ def main() -> None:
             filled = number
             rows.append([number, *measured(container.get(health.Exposition))])
         container.close()
-    house.table("A page of /metrics", ["workers", "best s (<= 2)", "worst s", "processor s", "MB"], rows)
+    house.table("A page of /metrics", ["workers", "best s", "worst s", "processor s (<= 2)", "MB"], rows)
 
 
 if __name__ == "__main__":
