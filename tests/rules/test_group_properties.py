@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.grouping import CPU, MINUTE, T0, Pools, rule, worker_id
-from workermon import models
+from workermon import models, views
 
 SLOTS = 6
 SIZE = 4
@@ -138,3 +138,35 @@ def test_what_the_values_come_to(values: list[list[float | None]], steps: list[A
     assert [(change.at, change.severity) for change in alert.rule_state.trail] == expected
     assert alert.notified_severity == (expected[-1][1] if expected else None)
     assert alert.rule_state.metric == CPU
+
+
+def episodes(changes: list[tuple[int, str | None]]) -> list[tuple[int, int | None]]:
+    """Return from when until when something fired."""
+    found: list[tuple[int, int | None]] = []
+    for when, severity in changes:
+        if severity is not None and (not found or found[-1][1] is not None):
+            found.append((when, None))
+        elif severity is None and found:
+            found[-1] = (found[-1][0], when)
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(values=VALUES, asked=st.one_of(ASKED, st.sampled_from(["avg", "sum", "max", "p95"])))
+def test_a_backtest_of_the_ledger_says_the_same(values: list[list[float | None]], asked: Any) -> None:
+    """What would have fired is what a plain loop over the recorded values says."""
+    asks: dict[str, Any] = asked if isinstance(asked, dict) else {"count": None, "aggregate": asked}
+    pools = Pools(rule(condition=CONDITION, **asks), lateness=models.DAY)
+    for number in range(SIZE):
+        pools.add(number)
+    # Every worker has a first value that is well, because what was before its datapoints is not known.
+    for number in range(SIZE):
+        came = {at(slot): value for slot, value in enumerate(values[number], 1) if value is not None}
+        pools.collected(number, at(SLOTS + 1), {at(0): 20.0} | came)
+    configuration = pools.configurations.load()
+    records = list(pools.workers.every())
+    [replay] = pools.get(views.LedgerBacktest).replay(records, configuration.rules[0], configuration)
+    plain = counted(values, asks) if isinstance(asked, dict) else aggregated(values, asked)
+    assert replay.worker is not None
+    assert (replay.worker.id, replay.worker.name) == (GROUP, "pool=a")
+    assert [(each.begin, each.end) for each in replay.episodes] == episodes(plain)

@@ -384,5 +384,7 @@ def _on_ledger(
     made = config.to_configuration(file, own.container.get(ports.Configurations).load())
     ledger = own.get(backtest.LedgerBacktest)
     return tuple(
-        replay for rule in backtest.over_metrics(made, metric) for replay in ledger.replay(records, rule, made)
+        replay
+        for rule in backtest.over_metrics(made, metric, groups=True)
+        for replay in ledger.replay(records, rule, made)
     )

@@ -34,6 +34,16 @@ KINDS: Kinds = {
 }
 
 
+def group_member_rule(rule: models.Rule) -> models.Rule:
+    """Return what a rule over groups asks of each member, as a rule of its own."""
+    return group.KIND.member_rule(rule)
+
+
+def needs_members(rule: models.Rule) -> bool:
+    """Return whether a rule over groups is over the values of its members."""
+    return KINDS[rule.kind].needs_members(rule)
+
+
 def kind_of(given: Mapping[str, object], kinds: Kinds = KINDS) -> Kind[Any]:
     """Return the kind that a [[rules]] asks for by its keys. One that no other kind claims is a threshold."""
     return next((kind for kind in kinds.values() if kind.claims(given)), kinds[threshold.KIND.name])
@@ -87,10 +97,12 @@ __all__ = [
     "cycle",
     "delay_of",
     "doubtful",
+    "group_member_rule",
     "in_order",
     "kind_of",
     "looks_at",
     "needed_metrics",
+    "needs_members",
     "of_metric",
     "owe_end",
     "unfirable",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from workermon import errors, models, ports, rules
-from workermon.rules import spacing
+from workermon.rules import group_replay, spacing
 from workermon.views import recorded
 from workermon.views.document import Document, Time
 from workermon.views.history import WorkerName
@@ -108,9 +108,15 @@ def for_labels(rule: models.Rule, labels: Mapping[str, str]) -> models.Rule:
     return rules.KINDS[rule.kind].for_worker(rule, labels)
 
 
-def over_metrics(configuration: models.Configuration, metric: str | None = None) -> list[models.Rule]:
-    """Return the rules over datapoints, which can be replayed; of one metric only if it is given."""
-    needed = ((rule, needed_metrics(rule, configuration)) for rule in configuration.rules if not _over_groups(rule))
+def over_metrics(
+    configuration: models.Configuration, metric: str | None = None, *, groups: bool = False
+) -> list[models.Rule]:
+    """Return the rules over datapoints, which can be replayed; of one metric only if it is given.
+
+    Those over groups need the datapoints of a whole fleet: they are left out unless ``groups``.
+    """
+    known = [rule for rule in configuration.rules if groups or not _over_groups(rule)]
+    needed = ((rule, needed_metrics(rule, configuration)) for rule in known)
     return [rule for rule, metrics in needed if metrics and metric in (None, *metrics)]
 
 
@@ -371,8 +377,19 @@ class LedgerBacktest:
     def replay(
         self, records: Sequence[ports.Record], rule: models.Rule, configuration: models.Configuration
     ) -> tuple[Replay, ...]:
-        """Return for each worker that a rule applies to, by name, its datapoints in the ledger and the episodes."""
+        """Return for each worker that a rule applies to, by name, its datapoints in the ledger and the episodes.
+
+        Of a rule over groups it is the episodes of each group of these workers, by its value, without datapoints.
+        """
         meant = sorted(records, key=lambda record: (record.worker.name, record.worker.id))
+        by = rules.KINDS[rule.kind].group_by(rule)
+        if by is not None:
+            groups: dict[str, list[ports.Record]] = {}
+            for record in meant:
+                if rule.applies_to(record.worker) and by in record.worker.labels:
+                    groups.setdefault(record.worker.labels[by], []).append(record)
+            found = {value: self._replay_group(groups[value], rule, configuration) for value in sorted(groups)}
+            return tuple(_of_group(rule, by, value, turns, configuration) for value, turns in found.items())
         return tuple(self._replay(record, rule, configuration) for record in meant if rule.applies_to(record.worker))
 
     def _replay_operand(
@@ -390,15 +407,54 @@ class LedgerBacktest:
                 rule, configuration, lambda other: self._replay_operand(record, other, configuration), worker=name
             )
         rule = for_labels(rule, record.worker.labels)
+        segments, until = self._segments(record, rule, configuration)
+        recording = Recording(until, started(record.condition))
+        return replay(rule, segments, configuration, worker=worker_name(record), recording=recording)
+
+    def _segments(
+        self, record: ports.Record, rule: models.Rule, configuration: models.Configuration
+    ) -> tuple[Sequence[models.Series], int | None]:
+        """Return what a rule compares of a worker, and the newest slot that can have come."""
         found = {
             metric: _recorded(record, metric, configuration.retention, self.samples, self.now())
             for metric in metrics_of(rule)
         }
         by_metric = {metric: segments for metric, (segments, _) in found.items()}
         segments = recorded.compared(rule, by_metric, configuration.statistic_of)
-        until = _newest([(each[-1].period, newest) for each, newest in found.values() if each], segments)
-        recording = Recording(until, started(record.condition))
-        return replay(rule, segments, configuration, worker=worker_name(record), recording=recording)
+        return segments, _newest([(each[-1].period, newest) for each, newest in found.values() if each], segments)
+
+    def _replay_group(
+        self, records: Sequence[ports.Record], rule: models.Rule, configuration: models.Configuration
+    ) -> Sequence[models.Transition]:
+        """Return the transitions of a rule over a group with these workers."""
+        members, series = dict[str, models.GroupMember](), dict[str, models.Series]()
+        for record in records:
+            worker = record.worker
+            own = for_labels(rule, worker.labels)
+            if metrics_of(own):
+                segments, until = self._segments(record, own, configuration)
+                said = group_replay.member(own, worker.name, segments, until)
+                series |= {worker.id: segments[-1]} if segments else {}
+            else:
+                held = self._replay(record, rules.group_member_rule(own), configuration)
+                spans = [(each.begin, each.end, each.severity) for each in held.episodes]
+                said = None if held.known is None else group_replay.holder(worker.name, held.known, spans)
+            if said is not None:
+                members[worker.id] = said if record.condition.status == "running" else group_replay.left(said)
+        return group_replay.judge(rule, members, series)
+
+
+def _of_group(
+    rule: models.Rule, by: str, value: str, turns: Sequence[models.Transition], configuration: models.Configuration
+) -> Replay:
+    """Return the replay of a rule over one group; the peak of an episode is the most that decided."""
+    about = WorkerName(id=models.group_subject(by, value).id, name=f"{by}={value}")
+    unit = rules.KINDS[rule.kind].unit(rule, configuration) if rules.needs_members(rule) else "count"
+    episodes = []
+    for each in _paired(rule, turns):
+        values = [turn.value for turn in turns if turn.value is not None and _within(turn.at, each)]
+        episodes.append(each.model_copy(update={"worker": about.id, "peak": max(values, default=None), "unit": unit}))
+    return Replay(rule=rule, worker=about, unit=unit, segments=(), episodes=tuple(episodes))
 
 
 def _newest(of_metrics: Sequence[tuple[int, int | None]], segments: Sequence[models.Series]) -> int | None:

@@ -1,0 +1,67 @@
+"""A rule over groups, replayed over recorded series of its members."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from workermon.models import NO_MEMBER, SEVERITIES, GroupMember, Rule, RuleState, Series, Severity, Transition
+from workermon.rules import group, group_fold
+from workermon.rules.horizon import Horizon
+from workermon.rules.kind import Facts
+
+#: Seconds: nothing of a recording is too late.
+_ALL = 10**9
+
+
+def member(rule: Rule, name: str, segments: Sequence[Series], until: int | None = None) -> GroupMember | None:
+    """Return what a member says that has these series, each of which follows the other; ``None`` if it has none.
+
+    Slots up to ``until`` are expected; ``None``: up to the last datapoint.
+    """
+    filled = [segment for segment in segments if segment.points]
+    if not filled:
+        return None
+    state = RuleState()
+    begin = filled[0].points[0].at // filled[0].period * filled[0].period
+    for place, segment in enumerate(filled):
+        newest = segment.points[-1].at
+        if place == len(filled) - 1:
+            newest = max(newest, until or 0)
+        facts = Facts.recorded(rule.metric or "", segment, segment.points[0].at // segment.period * segment.period)
+        horizon = Horizon.until(newest, segment.period)
+        state, _ = group.KIND.judge(rule, state, _with_lateness(facts), horizon)
+    period = filled[-1].period
+    changes = [(change.at, _level(change.severity)) for change in state.trail]
+    known = None if state.cursor is None else state.cursor + period - 1
+    return GroupMember(name, known, period, 0, ((begin, 0), *changes), recorded=period)
+
+
+def holder(name: str, known: tuple[int, int], episodes: Iterable[tuple[float, float | None, Severity]]) -> GroupMember:
+    """Return what a member says that is known in a span and holds its condition in these episodes."""
+    begin, end = known
+    changes = [(begin, 0)]
+    for first, last, severity in episodes:
+        changes += [(int(first), _level(severity)), *([] if last is None else [(int(last), 0)])]
+    return GroupMember(name, end, 1, 0, tuple(changes))
+
+
+def left(said: GroupMember) -> GroupMember:
+    """Return what a member says that does not run any more."""
+    gone = () if said.known is None else ((said.known + 1, NO_MEMBER),)
+    return said._replace(known=None, changes=(*said.changes, *gone))
+
+
+def judge(rule: Rule, members: Mapping[str, GroupMember], series: Mapping[str, Series]) -> tuple[Transition, ...]:
+    """Return the transitions of a rule over a group with these members and the datapoints of each."""
+    begin = min((each.changes[0][0] for each in members.values()), default=0)
+    over = group_fold.Group(members=members, lateness=_ALL, series=series)
+    known = RuleState(start=begin) if group.KIND.needs_members(rule) else RuleState()
+    return group.KIND.judge_group(rule, known, over)[1]
+
+
+def _with_lateness(facts: Facts) -> Facts:
+    return Facts(series=facts.series, condition=facts.condition, lateness=_ALL)
+
+
+def _level(severity: Severity | None) -> int:
+    return 0 if severity is None else SEVERITIES.index(severity) + 1
