@@ -214,6 +214,15 @@ def test_a_trace_serves_a_rule_over_one_metric(tmp_path: Path) -> None:
     assert "rule network-high is over network_in and network_out, so it is left out" in done.stderr
 
 
+def test_sums_of_a_coarse_history() -> None:
+    """Sums of longer slots of CloudWatch's history are brought to the metric's own period, which `period` is then."""
+    rules = PARSER.parse(NETWORK, "f.toml").rules
+    assert rules is not None
+    series = [models.Series(300, (models.Datapoint(0, BYTES), models.Datapoint(300, BYTES)))]
+    found = recorded.compared(rules[0], {"network_in": series, "network_out": series}, config.DEFAULT.statistic_of, 60)
+    assert found == [models.Series(300, (models.Datapoint(0, 2.0), models.Datapoint(300, 2.0)))]
+
+
 def test_segments_of_different_periods() -> None:
     """Where a metric changed its period, what was recorded before and after is made of slots as they were then."""
     rule = PARSER.parse(NETWORK.replace(" * 8 / period / 1e6", ""), "f.toml").rules

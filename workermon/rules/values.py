@@ -31,13 +31,18 @@ class Operand(NamedTuple):
 
 
 def series(
-    of: expression.Expression, operands: Mapping[str, Operand], period: int, since: int | None = None
+    of: expression.Expression,
+    operands: Mapping[str, Operand],
+    period: int,
+    since: int | None = None,
+    seconds: int | None = None,
 ) -> tuple[Datapoint, ...]:
     """Return the values of an expression in slots of ``period`` seconds, each at the begin of its slot.
 
-    A slot is absent where an operand is. ``since`` is the time from which on values are wanted.
+    A slot is absent where an operand is. ``since`` is the time from which on values are wanted. ``seconds``
+    is over how long a sum of a slot is, if that is another time than the slot's.
     """
-    frame = Frame(operands, period)
+    frame = Frame(operands, period, seconds)
     first, *others = frame.slots_of.values()
     common = set(first).intersection(*others)
     least = -math.inf if since is None else since // period
@@ -85,10 +90,10 @@ def combined(values: Sequence[float], statistic: str) -> float:
 class Frame:
     """The slots that are computed, and the operands by slot."""
 
-    __slots__ = ("operands", "parts", "period", "slots", "slots_of")
+    __slots__ = ("operands", "parts", "period", "seconds", "slots", "slots_of")
 
-    def __init__(self, operands: Mapping[str, Operand], period: int) -> None:
-        self.period, self.operands = period, operands
+    def __init__(self, operands: Mapping[str, Operand], period: int, seconds: int | None = None) -> None:
+        self.period, self.seconds, self.operands = period, seconds or period, operands
         self.slots: list[int] = []
         #: By metric: its values by slot.
         self.slots_of = {name: _by_slot(operand, period) for name, operand in operands.items()}
@@ -131,7 +136,7 @@ def _function(node: expression.Node) -> _Compute:
         case expression.Number(value=value):
             return lambda frame: [value] * len(frame.slots)
         case expression.Period():
-            return lambda frame: [float(frame.period)] * len(frame.slots)
+            return lambda frame: [float(frame.seconds)] * len(frame.slots)
         case expression.Negative():
             negated = _function(node.of)
             return lambda frame: [-x for x in negated(frame)]
@@ -189,7 +194,7 @@ def _rate(frame: Frame, name: str) -> _Column:
     """Return what a metric is a second: the amount of a slot if it is summed, else the change since the slot before."""
     if frame.operands[name].statistic in SUMMED:
         get = frame.slots_of[name].get
-        return [get(slot, math.nan) / frame.period for slot in frame.slots]
+        return [get(slot, math.nan) / frame.seconds for slot in frame.slots]
     return [change / frame.period for change in _delta(frame, name, frame.period)]
 
 

@@ -135,6 +135,13 @@ def newest(record: ports.Record, rule: models.Rule, configuration: models.Config
     return rules.Horizon(period, max(rules.delay_of(each.name, record.condition) for each in metrics), at).newest
 
 
+def _own_period(record: ports.Record, rule: models.Rule, configuration: models.Configuration) -> int | None:
+    """Return the longest period at which the metrics of a rule are published: what is fetched is summed over it."""
+    known = _metrics(configuration)
+    periods = [known[name].period_for(detailed=record.worker.detailed) for name in metrics_of(rule) if name in known]
+    return max(periods, default=None)
+
+
 def _metrics(configuration: models.Configuration) -> dict[str, models.Metric]:
     return {**configuration.metrics, **CHECKS}
 
@@ -232,6 +239,7 @@ class CloudWatchHistory:
                 rule,
                 {metric: series.get((record.worker.id, metric), []) for metric in metrics_of(rule)},
                 configuration.statistic_of,
+                _own_period(record, rule, configuration),
             ),
             configuration,
             worker=worker_name(record),

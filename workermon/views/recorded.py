@@ -12,8 +12,13 @@ from workermon.rules import expression, values
 Segments = Mapping[str, Sequence[models.Series]]
 
 
-def compared(rule: models.Rule, recorded: Segments, statistic_of: Callable[[str], str]) -> list[models.Series]:
-    """Return what a rule compares, in segments; ``statistic_of`` is that of a metric."""
+def compared(
+    rule: models.Rule, recorded: Segments, statistic_of: Callable[[str], str], seconds: int | None = None
+) -> list[models.Series]:
+    """Return what a rule compares, in segments; ``statistic_of`` is that of a metric.
+
+    ``seconds`` is over how long sums are, however long the slots of a segment; ``None``: as long as these.
+    """
     of = expression.of(rule.metric)
     if of is None:
         return list(recorded.get(rule.metric or "", ()))
@@ -24,7 +29,7 @@ def compared(rule: models.Rule, recorded: Segments, statistic_of: Callable[[str]
             for name, series in span.series.items()
         }
         period = max(series.period for series in span.series.values())
-        points = values.series(of, operands, period, span.begin)
+        points = values.series(of, operands, period, span.begin, seconds)
         if points:
             found.append(models.Series(period, points))
     return found
