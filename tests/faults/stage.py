@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.faults import fork_server, pager, rules
+from tests.faults import pager, rules
+from tests.support import fork_server
 from tests.support.servers import database
 from tests.support.waiting import eventually
 from workermon import config, failpoints, models, testing
@@ -140,7 +141,8 @@ class Stage:
         """Start a monitor (``run``), or a command; ``point`` is where it dies."""
         named = {"WORKERMON_FAILPOINT": point} if point else {}
         if self._forks is not None:
-            return self._forks.start(arguments, self.env | named, self.log)
+            forked: fork_server.Program = "monitor" if arguments == ("run",) else "workermon"
+            return self._forks.start(forked, arguments, self.env | named, self.log)
         program = [str(HERE / "monitor.py")] if arguments == ("run",) else ["-m", "workermon", *arguments]
         with self.log.open("ab") as out:
             return subprocess.Popen(

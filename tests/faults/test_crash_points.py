@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.faults import fork_server, pager, rules
+from tests.faults import pager, rules
 from tests.faults.stage import DATABASES, ROOT, Stage
+from tests.support import fork_server
 from workermon import models
 from workermon.local import embedded
 from workermon.rules import event
@@ -511,14 +512,15 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
     folder = tmp_path_factory.mktemp("crash")
     server = embedded.Server(folder / "valkey", persistent=False)
     server.start()
-    forks = fork_server.ForkServer()
     numbers = iter(range(1000))
 
     def played(name: str, point: str, mutant: str | None) -> None:
         number = next(numbers)
         place = folder / str(number)
         place.mkdir()
-        stage = Stage(point, number, server, place, mutant=mutant, machines=SCENES[name].machines, forks=forks)
+        stage = Stage(
+            point, number, server, place, mutant=mutant, machines=SCENES[name].machines, forks=fork_server.shared()
+        )
         try:
             SCENES[name].play(stage)
         finally:
@@ -527,7 +529,6 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
     try:
         yield played
     finally:
-        forks.stop()
         server.stop()
 
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -165,11 +164,7 @@ class Reader:
                 process.stop(within=25)
 
     def _finish(self, command: str, program: str, words: list[str], target: str) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", program, *words],
-            env=self.house.env, cwd=self.house.cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=60, check=False,
-        )  # fmt: skip
+        done = self.house.run(program, *words, within=60)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         if target:
             (self.house.folder / target).write_text(done.stdout, "utf-8")

@@ -1,12 +1,14 @@
 """A process that has imported everything forks those that tests start: each is a process of its own, a second sooner.
 
 ``python fork_server.py`` reads requests from a unix socket whose file descriptor is its only argument. A request is one
-line of JSON with ``arguments``, ``env``, ``log`` and ``cwd``; the answers are ``{"pid": …}`` at once, and lines
-``{"pid": …, "code": …}`` when a process ends, negative if by a signal.
+line of JSON with ``program``, ``arguments``, ``env``, ``out``, ``err`` and ``cwd``. The answers are ``{"pid": …}`` at
+once, and ``{"pid": …, "code": …}`` when a process ends, negative if by a signal.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import queue
@@ -15,13 +17,18 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+
+#: What can be started: a command, or ``tests/faults/monitor.py``.
+Program = Literal["workermon", "monitor"]
 
 
 class ForkedProcess:
@@ -76,9 +83,40 @@ class ForkServer:
         self._answers: queue.SimpleQueue[ForkedProcess] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def start(self, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> ForkedProcess:
-        """Start ``monitor.py`` (``run``) or a command of workermon; its output is added to a file."""
-        request = {"arguments": list(arguments), "env": dict(env), "log": str(log)}
+    def run(
+        self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of workermon to its end; raises ``subprocess.TimeoutExpired``, and then it is killed."""
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            process = self.start("workermon", arguments, env, out, err=err, cwd=cwd)
+            try:
+                code = process.wait(timeout)
+            finally:
+                process.kill()
+            return subprocess.CompletedProcess(
+                ["workermon", *arguments], code, out.read_text("utf-8"), err.read_text("utf-8")
+            )
+
+    def start(
+        self,
+        program: Program,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        out: Path,
+        *,
+        err: Path | None = None,
+        cwd: Path = ROOT,
+    ) -> ForkedProcess:
+        """Start a program; its output is added to ``out``, and its errors too if there is no ``err``."""
+        request = {
+            "program": program,
+            "arguments": list(arguments),
+            "env": dict(env),
+            "out": str(out),
+            "err": str(err or out),
+            "cwd": str(cwd),
+        }
         with self._asking:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
             return self._answers.get(timeout=60)
@@ -105,6 +143,14 @@ class ForkServer:
         else:
             process = self._started[answer["pid"]] = ForkedProcess(answer["pid"])
             self._answers.put(process)
+
+
+@functools.cache
+def shared() -> ForkServer:
+    """Return the server of this test process, which ends with it."""
+    server = ForkServer()
+    atexit.register(server.stop)
+    return server
 
 
 # --- the server -----------------------------------------------------------------------------------------------------
@@ -165,14 +211,16 @@ def _become(request: dict[str, Any]) -> NoReturn:
     """Be the process that was asked for."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    out = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
+    for name, descriptor in (("out", 1), ("err", 2)):
+        os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), descriptor)
     os.environ.clear()
     os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    sys.path[0] = request["cwd"]
+    time.tzset()
     code = 1
     try:
-        code = _run(request["arguments"])
+        code = _run(request["program"], request["arguments"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
@@ -185,12 +233,12 @@ def _become(request: dict[str, Any]) -> NoReturn:
         os._exit(code)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(program: Program, arguments: list[str]) -> int:
     from tests.faults import monitor
     from workermon import cli, failpoints
 
     failpoints.arm(os.environ.get("WORKERMON_FAILPOINT"))
-    if arguments == ["run"]:
+    if program == "monitor":
         monitor.main()
     else:
         sys.argv = ["workermon", *arguments]
