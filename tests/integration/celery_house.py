@@ -82,6 +82,7 @@ class House:
         self.folder = folder
         self.simulation = simulation.Simulation(time.time, workers, period=period, regions=regions)
         self.aws = endpoint.Endpoint(self.simulation)
+        self.aws.api.queues.create("workermon")  # the one that the pages name
         self.aws.start()
         ours = ("AWS_", "WORKERMON_", "CELERY_", "FLOWER_")
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {

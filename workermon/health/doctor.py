@@ -59,6 +59,8 @@ class Doctor:
 
     def examine(self, default_region: str | None) -> Examination:
         """Try everything; without a worker AWS is tried in ``default_region``, if there is one."""
+        # First, because a queue that was just named is read for the first time meanwhile.
+        of_queues = list(self.examine_event_queues(default_region))
         checks = [Check(name=part.name, ok=part.ok, reason=part.reason) for part in self.status_check.status().parts]
         checks += self.examine_server()
         members: dict[models.AccountRegion, list[str]] = {}
@@ -68,7 +70,7 @@ class Doctor:
         checks += self.examine_rules(records)
         checks += self.examine_lateness(records)
         checks += self.examine_discovery(members, default_region)
-        checks += self.examine_event_queues(default_region)
+        checks += of_queues
         if not members and default_region is not None:
             members[models.AccountRegion(region=default_region)] = []
         for scope, worker_ids in members.items():
