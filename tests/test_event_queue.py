@@ -301,6 +301,8 @@ def test_a_refused_queue_is_one_alert_that_ends(house: House) -> None:
     )  # fmt: skip
     assert "the event queue main cannot be read" in told.summary
     assert "AccessDenied" in (told.reason or "")
+    parts = {part.name: part for part in house.get(health.StatusCheck).status().parts}
+    assert (parts["events main"].ok, parts["collection"].ok) == (False, True)
     house.get(fleet.Cleanup).close_unused_accounts()
     house.event_queues.last_error = None
     assert house.read() == 0

@@ -438,7 +438,10 @@ def _lateness(fleet: _Fleet, at: float) -> float:
 
 
 def _collection(fleet: _Fleet, lateness: float, at: float, unsearched: Mapping[str, models.CollectionError]) -> Part:
-    """Look at collection; ``unsearched`` says by account and region why ``[discover]`` cannot search there."""
+    """Look at collection; ``unsearched`` says by account and region why ``[discover]`` cannot search there.
+
+    What it says of event queues stands in their own parts.
+    """
     watched = _watched(fleet)
     late = [worker for worker in watched if _lateness([worker], at) > 2 * worker.interval + GRACE]
     failing = [worker.last_error for worker in watched if worker.last_error is not None]
@@ -450,6 +453,7 @@ def _collection(fleet: _Fleet, lateness: float, at: float, unsearched: Mapping[s
         return Part(name="collection", ok=False, reason=reason, age=lateness)
     if watched and len(failing) == len(watched):
         return Part(name="collection", ok=False, reason=f"fails for every worker: {failing[0].message}", age=lateness)
+    unsearched = {key: why for key, why in unsearched.items() if models.queue_of(key) is None}
     if unsearched:
         refused = ", ".join(f"{key} ({last_error.kind})" for key, last_error in unsearched.items())
         return Part(name="collection", ok=False, reason=f"[discover] cannot search in {refused}", age=lateness)
