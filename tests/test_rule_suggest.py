@@ -153,3 +153,33 @@ def test_command(ok: Callable[..., str], world: Ports, tmp_path: Path) -> None:
     for arguments in ([str(tmp_path / "f.toml")], []):
         assert json.loads(ok("rules", "suggest", *arguments, "--json"))["suggestions"] == []
         assert ok("rules", "suggest", *arguments) == ""
+
+
+def test_command_prints_a_diff(ok: Callable[..., str], world: Ports, tmp_path: Path) -> None:
+    """A line says what changes and what that would have changed, and the diff below it changes the file."""
+    ok("add", A)
+    now = int(world.clock()) // MINUTE * MINUTE
+    begin = now - MINUTE * len(VALUES)
+    [record] = world.workers.get([A]).values()
+    series = models.Series(
+        MINUTE, tuple(models.Datapoint(begin + MINUTE * place, value) for place, value in enumerate(VALUES))
+    )
+    asked = {"cpu_utilization": float(now)}
+    condition = record.condition.model_copy(update={"asked": asked, "periods": {"cpu_utilization": MINUTE}})
+    sample = models.Sample(
+        worker=record.worker, collected_at=now, status="running", series={"cpu_utilization": series}, asked=asked
+    )
+    world.samples.write(sample, condition, "{}", again=True)
+    at = float(begin + MINUTE * (SECOND + 5))
+    world.silences.acknowledge(models.Acknowledgement(alert_id=f"{A}/cpu-high", since=None, by="me", at=at))
+    file = tmp_path / "f.toml"
+    file.write_text(FILE, "utf-8")
+    found = json.loads(ok("rules", "suggest", str(file), "--json"))
+    [suggestion] = found["suggestions"]
+    assert "changed" not in suggestion
+    lines = ok("rules", "suggest", str(file)).splitlines()
+    assert lines[0].startswith(f"# cpu-high: {suggestion['key']} = ")
+    numbers = f"{suggestion['notifications']} notifications become {suggestion['notifications_after']}"
+    assert f"{numbers}, the 1 that somebody acknowledged still among them" in lines[0]
+    assert lines[1:] == found["diff"].splitlines()
+    assert file.read_text("utf-8") == FILE
