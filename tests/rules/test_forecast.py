@@ -123,6 +123,13 @@ def test_it_resolves_when_the_disk_stops_filling() -> None:
     assert [after for _, after in found] == ["critical", None]
 
 
+def test_a_little_slower_does_not_end_it() -> None:
+    """It fires at six hours, goes on while the line needs no more than nine, and is over when it needs more."""
+    for slower, after in ((0.65, ["critical"]), (0.5, ["critical", None])):
+        points = trace(lambda hour, slower=slower: 60 + 1.5 * min(hour, 20) + slower * max(hour - 20, 0), 1.1, noise=0)  # type: ignore[misc]
+        assert [severity for _, severity in hours(rule(over=6 * HOUR), points)] == after
+
+
 def test_at_the_level_it_goes_on_firing() -> None:
     """A disk that is full by now has reached the level: it fires although nothing rises any more."""
     found = hours(rule(), trace(lambda hour: min(99.0, 70 + 1 * hour), 4, noise=0.1))
