@@ -177,7 +177,7 @@ def plain(where: Path, aws: house.Endpoint, window: float) -> float:
             def send(first: int, number: int) -> None:
                 design.due(entries[first : first + number], time.time())
                 done = {f"plain:i-{place + 1:017x}" for place in range(first, first + number)}
-                house.awaited(lambda: connected.exists(*done) == number, 120, "plain design")
+                house.awaited(lambda: connected.exists(*done) == number, 400, "plain design")
 
             house.awaited(lambda: connected.exists(design.LOCK), 60, "plain design's beat")
             send(0, 20)
