@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workermon import collect, evaluate, fleet, models, notify, testing, views
+from workermon import collect, evaluate, fleet, models, notify, ports, testing, views
 from workermon.web import prometheus
 
 ID = "i-0abc0123456789def"
@@ -170,7 +170,7 @@ def test_show_and_metrics_name_every_check(monitor: testing.Monitor) -> None:
     detail = monitor.get(views.FleetView).show(record(monitor))
     assert [(one.check, one.since, one.remediation) for one in detail.impaired] == [("performance", SINCE, WORDS)]
     families = prometheus.Families()
-    families.add(record(monitor), monitor.configurations.load())
+    families.add(ports.Glance.of(record(monitor)), monitor.configurations.load())
     lines = [line for line in families.written().decode().splitlines() if line.startswith("workermon_status_check{")]
     assert lines == [
         f'workermon_status_check{{check="system",id="{ID}"}} 1.0',
