@@ -511,3 +511,16 @@ def test_a_late_datapoint_corrects_an_aggregate() -> None:
     pools.evaluate()
     assert statuses(pools) == ["firing", "resolved"]
     assert pools.alerts.history("group:pool=a/pool-hot")[0].transition.correction
+
+
+def test_members_tell_their_groups_anew_after_a_restore() -> None:
+    """No backup has what they said; the group's alert goes on, and nobody is notified twice."""
+    pools = pools_of(3)
+    pools.slot(at(1), {0: 95, 1: 95, 2: 20})
+    text = pools.get(fleet.BackingUp).back_up()
+    pools.get(fleet.Restoring).restore(text, "backup.json", force=True)
+    assert pools.alerts.load_groups(["group:pool=a"])["group:pool=a"].record.members == {}
+    pools.slot(at(2), {0: 95, 1: 95, 2: 20})
+    assert len(pools.alerts.load_groups(["group:pool=a"])["group:pool=a"].record.members["pool-hot"]) == 3
+    pools.slot(at(3), dict.fromkeys(range(3), 20.0))
+    assert statuses(pools) == ["firing", "resolved"]

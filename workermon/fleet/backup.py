@@ -71,7 +71,7 @@ class Restoring:
         """
         state = _parse(text, source).state
         saved = tuple(self._with_external_id(each, state.configuration) for each in state.workers)
-        state = state.model_copy(update={"workers": saved})
+        state = state.model_copy(update={"workers": saved, "alerts": tuple(map(_telling_anew, state.alerts))})
         if not self.saved_states.replace(state, self.now(), force=force):
             why = "something is set up on this server already"
             raise errors.InvalidInput("restore", why, "use an empty server, or replace what is here with --force")
@@ -143,3 +143,9 @@ def _parse(text: str, source: str) -> models.Backup:
         raise errors.InvalidInput(
             source, f"is not a backup ({place}: {first['msg']})", "name a file that 'workermon backup' wrote"
         ) from None
+
+
+def _telling_anew(saved: models.SavedAlerts) -> models.SavedAlerts:
+    """Return alerts of a worker that tells its groups anew what it holds, because no backup has what it told them."""
+    alerts = {rule: alert.model_copy(update={"membership": None}) for rule, alert in saved.alerts.items()}
+    return saved.model_copy(update={"alerts": alerts})
