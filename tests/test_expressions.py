@@ -238,3 +238,33 @@ def test_segments_of_different_periods() -> None:
     assert [(series.period, series.points) for series in found] == [
         (300, ((300, 7.0), (600, 7.0))), (300, ((900, 7.0), (1200, 7.0))),
     ]  # fmt: skip
+
+
+def test_members_of_a_group_have_their_own_thresholds() -> None:
+    """A rule over groups folds an expression for each member, and compares it with the number in its label."""
+    site = Site(
+        """[[rules]]
+name = "pool-net"
+metric = "(network_in + network_out) / period"
+over = { by = "pool", count = "2 of 3" }
+above = { critical = "label:limit or 5" }
+breach = "1 of 1"
+recover = "1 of 1"
+"""
+    )
+    ids = [f"i-0abc012345678900{number}" for number in range(3)]
+    for number, worker_id in enumerate(ids):
+        labels = {"pool": "a", **({"limit": "1000"} if number == 2 else {})}
+        site.ec2.put(models.Instance(id=worker_id, region="us-east-1", status="running", detailed=True))
+        worker = site.worker.model_copy(update={"id": worker_id, "name": f"r{number}", "labels": labels})
+        site.workers.add([worker])
+        site.schedule.put([worker], T0)
+        for metric in ("NetworkIn", "NetworkOut"):
+            points = [(T0 + MINUTE * minute, 6000.0 if minute in (2, 3) else 0.0) for minute in range(6)]
+            site.cloudwatch.put(worker_id, metric, points)
+    for _ in range(10):
+        site.clock.advance(MINUTE)
+        site.collect()
+        site.evaluate(*ids)
+        site.deliver()
+    assert [(one.status, one.members) for one in site.received] == [("firing", tuple(ids[:2])), ("resolved", ())]

@@ -89,6 +89,7 @@ def _evaluate(
     alert, kind = begun.alert, builder.kinds[rule.kind]
     group = group_of(rule, builder.basis.record.worker, builder.kinds)
     assert group is not None
+    rule = kind.for_worker(rule, builder.basis.record.worker.labels)
     facts = rules.with_values(rule, facts, begun.horizon, begun.needed)
     rule_state, _ = kind.judge(rule, alert.rule_state, facts, begun.horizon)
     if rule.name in builder.basis.alerts or rule_state is not alert.rule_state:
