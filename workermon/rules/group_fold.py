@@ -24,7 +24,7 @@ from workermon.models import (
     SeverityChange,
     Transition,
 )
-from workermon.rules import flapping
+from workermon.rules import flapping, slots
 
 #: Seconds beside two periods for which a group waits for a member whose datapoints do not come: three collections.
 #: After that it counts as it was last known, and what comes later corrects.
@@ -307,7 +307,7 @@ class _Outcome(NamedTuple):
 
 def _transitions(outcome: _Outcome) -> tuple[Transition, ...]:
     known = outcome.before.cursor
-    past = _steps(outcome.before.trail, outcome.kept)
+    past = slots.steps(outcome.before.trail, outcome.kept)
     flaps = flapping.among(outcome.rule, outcome.before.damping, outcome.trail)
     made, seen = [], set()
     for change in outcome.changes:
@@ -322,16 +322,6 @@ def _transitions(outcome: _Outcome) -> tuple[Transition, ...]:
         made.append(_transition(outcome, change, late=late, damped=change.at in flaps))
     withdrawn = [_withdrawn(step) for step in reversed(past) if step not in seen]
     return (*withdrawn, *made)
-
-
-def _steps(trail: Sequence[SeverityChange], begin: int) -> list[tuple[int, Severity | None, Severity | None]]:
-    before = trail[begin - 1].severity if begin else None
-    steps = []
-    for change in trail[begin:]:
-        if change.severity != before:
-            steps.append((change.at, before, change.severity))
-        before = change.severity
-    return steps
 
 
 def _transition(outcome: _Outcome, change: _Change, *, late: bool, damped: bool) -> Transition:
