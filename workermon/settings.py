@@ -47,6 +47,8 @@ SCHEDULE_PHASES: Final = "workermon:schedule:phases"
 SCHEDULE_QUARANTINE: Final = "workermon:schedule:quarantine"
 SCHEDULE_TICK: Final = "workermon:schedule:tick"
 SCHEDULE_CANARY: Final = "workermon:schedule:canary"
+#: Before the name of a key that was of another type.
+SET_ASIDE: Final = "workermon:set-aside:"
 #: The messages that nodes have in their hands, the same by time, and who looks for lost ones.
 UNACKED: Final = "workermon:unacked"
 UNACKED_INDEX: Final = "workermon:unacked-index"

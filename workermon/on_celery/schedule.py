@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from redbeat import schedulers
 
 from workermon import errors, lua, models, settings
+from workermon.on_celery import wrong_types
 
 T = TypeVar("T")
 
@@ -143,52 +144,54 @@ class RedBeatSchedule:
         schedulers.ensure_conf(self._app)
         return str(self._app.redbeat_conf.key_prefix) + settings.ENTRY_PREFIX + worker_id
 
+    @reaching()
+    @wrong_types.mending
     def put(self, workers: Sequence[models.Worker], now: float) -> None:
         """Schedule them, or change what is scheduled; keep the next run if it is sound, and mend what is broken."""
-        with reaching():
-            for some in chunks(workers, CHUNK):
-                entries: list[lua.Value] = []
-                for worker in some:
-                    name = settings.ENTRY_PREFIX + worker.id
-                    entries += [self._entry(worker.id), name, worker.id]
-                    entries += [_group(worker), worker.interval, definition(worker)]
-                put = PutEntries(
-                    schedule=self._schedule_key,
-                    cohorts=settings.SCHEDULE_COHORTS,
-                    quarantine=settings.SCHEDULE_QUARANTINE,
-                    phases=settings.SCHEDULE_PHASES,
-                    now=f"{now:.6f}",
-                    cohort_prefix=settings.SCHEDULE_COHORT,
-                    cohort_size=COHORT_SIZE,
-                    golden=GOLDEN,
-                    spread=SPREAD,
-                    entries=entries,
-                )
-                put.run(self._redis)
+        for some in chunks(workers, CHUNK):
+            entries: list[lua.Value] = []
+            for worker in some:
+                name = settings.ENTRY_PREFIX + worker.id
+                entries += [self._entry(worker.id), name, worker.id]
+                entries += [_group(worker), worker.interval, definition(worker)]
+            put = PutEntries(
+                schedule=self._schedule_key,
+                cohorts=settings.SCHEDULE_COHORTS,
+                quarantine=settings.SCHEDULE_QUARANTINE,
+                phases=settings.SCHEDULE_PHASES,
+                now=f"{now:.6f}",
+                cohort_prefix=settings.SCHEDULE_COHORT,
+                cohort_size=COHORT_SIZE,
+                golden=GOLDEN,
+                spread=SPREAD,
+                entries=entries,
+            )
+            put.run(self._redis)
 
+    @reaching()
+    @wrong_types.mending
     def delete(self, worker_ids: Sequence[str]) -> None:
         """Unschedule them, and check it: no entry is left when this returns.
 
         A stock RedBeat that is just dispatching an entry writes its ``meta`` again, hence the second look.
         """
         left = list(worker_ids)
-        with reaching():
-            for _ in range(3):
-                for some in chunks(left, CHUNK):
-                    entries: list[lua.Value] = []
-                    for worker_id in some:
-                        entries += [self._entry(worker_id), settings.ENTRY_PREFIX + worker_id, worker_id]
-                    delete = DeleteEntries(
-                        schedule=self._schedule_key,
-                        cohorts=settings.SCHEDULE_COHORTS,
-                        quarantine=settings.SCHEDULE_QUARANTINE,
-                        cohort_prefix=settings.SCHEDULE_COHORT,
-                        entries=entries,
-                    )
-                    delete.run(self._redis)
-                left = self._left(left)
-                if not left:
-                    return
+        for _ in range(3):
+            for some in chunks(left, CHUNK):
+                entries: list[lua.Value] = []
+                for worker_id in some:
+                    entries += [self._entry(worker_id), settings.ENTRY_PREFIX + worker_id, worker_id]
+                delete = DeleteEntries(
+                    schedule=self._schedule_key,
+                    cohorts=settings.SCHEDULE_COHORTS,
+                    quarantine=settings.SCHEDULE_QUARANTINE,
+                    cohort_prefix=settings.SCHEDULE_COHORT,
+                    entries=entries,
+                )
+                delete.run(self._redis)
+            left = self._left(left)
+            if not left:
+                return
         raise errors.WorkermonError(
             f"schedule of {left[0]}", "its entry comes back after it was deleted", "stop the other beat, then try again"
         )
@@ -208,29 +211,32 @@ class RedBeatSchedule:
             ]
         return found
 
+    @reaching()
+    @wrong_types.mending
     def next_runs(self, worker_ids: Sequence[str]) -> dict[str, float]:
         """Return when each scheduled worker of these is next due."""
         runs: dict[str, float] = {}
-        with reaching():
-            for some in chunks(worker_ids, CHUNK):
-                scores = self._redis.zmscore(self._schedule_key, [self._entry(worker_id) for worker_id in some])
-                runs |= {worker_id: score for worker_id, score in zip(some, scores, strict=True) if score is not None}
+        for some in chunks(worker_ids, CHUNK):
+            scores = self._redis.zmscore(self._schedule_key, [self._entry(worker_id) for worker_id in some])
+            runs |= {worker_id: score for worker_id, score in zip(some, scores, strict=True) if score is not None}
         return runs
 
+    @reaching()
+    @wrong_types.mending
     def ids(self) -> set[str]:
         """Return the ids of the workers that have an entry, sound or broken."""
-        with reaching():
-            return self._scheduled() | self._hashes() | set(self._set_aside())
+        return self._scheduled() | self._hashes() | set(self._set_aside())
 
+    @reaching()
+    @wrong_types.mending
     def quarantined(self) -> dict[str, str]:
         """Return the workers whose entry does not run, by id with the reason: it could not be read, or lost its place.
 
         Entries of other tasks are not ours to mend. If one is quarantined, the log says so.
         """
-        with reaching():
-            # In this order an entry that is made meanwhile does not look like a broken one.
-            orphans = self._hashes() - self._scheduled()
-            return dict.fromkeys(sorted(orphans), "it is in no schedule") | self._set_aside()
+        # In this order an entry that is made meanwhile does not look like a broken one.
+        orphans = self._hashes() - self._scheduled()
+        return dict.fromkeys(sorted(orphans), "it is in no schedule") | self._set_aside()
 
     def _scheduled(self) -> set[str]:
         answer = self._redis.execute_command("ZRANGE", self._schedule_key, 0, -1, NEVER_DECODE=True)
@@ -260,24 +266,26 @@ class RedBeatSchedule:
             if name.startswith(settings.ENTRY_PREFIX)
         }
 
+    @reaching()
+    @wrong_types.mending
     def last_tick(self) -> float | None:
         """Return when beat last looked for what is due; a stock RedBeat shows it by extending its lock each time."""
         schedulers.ensure_conf(self._app)
         own = self._app.redbeat_conf
-        with reaching():
-            at = self._redis.get(settings.SCHEDULE_TICK)
-            left = self._redis.pttl(own.lock_key) if own.lock_key else -2
-            clock = self._redis.time() if left > 0 else (0, 0)
+        at = self._redis.get(settings.SCHEDULE_TICK)
+        left = self._redis.pttl(own.lock_key) if own.lock_key else -2
+        clock = self._redis.time() if left > 0 else (0, 0)
         looked = [] if at is None else [float(at)]
         if left > 0:
             looked.append(clock[0] + clock[1] / 1e6 - max(0.0, (own.lock_timeout or 0) - left / 1000))
         return max(looked, default=None)
 
+    @reaching()
+    @wrong_types.mending
     def canaries(self) -> models.Sent | None:
         """Return how many canaries beat has sent; a stock RedBeat sends none."""
         try:
-            with reaching():
-                at, times = self._redis.hmget(settings.SCHEDULE_CANARY, "at", "times")
+            at, times = self._redis.hmget(settings.SCHEDULE_CANARY, "at", "times")
             return None if at is None else models.Sent(float(at), int(times or 0))
         except ValueError:
             return None  # beat writes it anew

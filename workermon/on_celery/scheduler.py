@@ -21,7 +21,7 @@ from redbeat import schedulers
 from redbeat.decoder import RedBeatJSONEncoder
 
 from workermon import errors, logs, lua, models, settings
-from workermon.on_celery import coalescing, entry, schedule, watchdog
+from workermon.on_celery import coalescing, entry, schedule, watchdog, wrong_types
 from workermon.on_celery.entry import StoredEntry
 
 log = logs.get(__name__)
@@ -121,7 +121,7 @@ class Scheduler(schedulers.RedBeatScheduler):
         """
         try:
             with self._watchdog.watching("beat's tick"):
-                pause = self._tick()
+                pause = wrong_types.mended(self.app, self._tick)
         except schedulers.redis.exceptions.RedisError as why:
             return self._failed(why)
         self._worked_at = self.steady()

@@ -305,8 +305,7 @@ PULSE = "workermon:pulse"
 CANARY = "workermon:canary"
 COUNTS = "workermon:counts"
 UNREADABLE = "workermon:unreadable"
-#: Before the name of a key that was of another type.
-SET_ASIDE = "workermon:set-aside:"
+SET_ASIDE = settings.SET_ASIDE
 LIMITS = "workermon:limits"
 BUDGET_DECISION = "workermon:budget-decision"
 COST_TOTALS = "workermon:cost-totals"

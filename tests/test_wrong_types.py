@@ -1,0 +1,79 @@
+"""A key of the schedule that is of another Redis type stops neither beat nor a command: it is set aside and kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from tests.support.beat import NOW, SCHEDULE, Post, at, worker
+from workermon import errors, settings
+from workermon.on_celery import schedule, scheduler
+
+KEYS = [
+    settings.SCHEDULE_COHORTS,
+    f"{settings.SCHEDULE_COHORT}default/us-east-1/60",
+    settings.SCHEDULE_PHASES,
+    settings.SCHEDULE_QUARANTINE,
+    settings.SCHEDULE_TICK,
+    settings.SCHEDULE_CANARY,
+    SCHEDULE,
+]
+
+
+def poison(client: redis.Redis, key: str) -> None:
+    """Make a key a list."""
+    client.delete(key)
+    client.rpush(key, "poison")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_workers_are_scheduled_and_sent_all_the_same(
+    key: str, beat: scheduler.Scheduler, post: Post, planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+) -> None:
+    """Whatever is poisoned before: who is added then is sent when due; what was there is kept under another name."""
+    planned.put([worker(1)], NOW)
+    poison(redis_client, key)
+    planned.put([worker(1), worker(2)], NOW)
+    redis_client.hset("workermon:redbeat:workermon:collect:broken", "definition", "{")
+    redis_client.zadd(SCHEDULE, {"workermon:redbeat:workermon:collect:broken": NOW})
+    at(beat, NOW + 61)
+    assert sorted(each for some in post.worker_ids for each in some) == [worker(1).id, worker(2).id]
+    assert planned.ids() >= {worker(1).id, worker(2).id}
+    planned.quarantined()
+    planned.last_tick()
+    planned.canaries()
+    planned.delete([worker(1).id, worker(2).id])
+    kept = f"{settings.SET_ASIDE}{key}"
+    if redis_client.exists(kept):
+        assert redis_client.lrange(kept, 0, -1) == [b"poison"]
+        assert redis_client.ttl(kept) > 0
+    assert redis_client.type(key) != b"list"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_beat_goes_on_at_the_same_tick(
+    key: str, beat: scheduler.Scheduler, planned: schedule.RedBeatSchedule, redis_client: redis.Redis, app: Celery
+) -> None:
+    """Beat itself sets aside what it meets, with an entry that it has to quarantine, and does not fail."""
+    planned.put([worker(1)], NOW)
+    poison(redis_client, key)
+    redis_client.hset("workermon:redbeat:workermon:collect:broken", "definition", "{")
+    if key != SCHEDULE:
+        redis_client.zadd(SCHEDULE, {"workermon:redbeat:workermon:collect:broken": NOW})
+    failed: list[Any] = []
+    beat._failed = failed.append  # type: ignore[assignment,method-assign]
+    at(beat, NOW + 61)
+    assert failed == []
+
+
+def test_another_error_is_what_it_was(planned: schedule.RedBeatSchedule, redis_client: redis.Redis) -> None:
+    """A server that takes no writes is still said to be that."""
+    redis_client.config_set("min-replicas-to-write", 1)
+    try:
+        with pytest.raises(errors.RedisUnavailable):
+            planned.put([worker(1)], NOW)
+    finally:
+        redis_client.config_set("min-replicas-to-write", 0)
