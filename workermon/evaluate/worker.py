@@ -220,11 +220,11 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
             )
         elif record.worker.monitoring == "paused":
             _pause(builder, case, rule)
-        elif _ended(builder, case, rule, context.configuration):
-            pass
-        elif plan := plans.get(rule.name):
+        elif plan := plans.get(rule.name):  # so it applies, and the worker runs
             reason = held_back if plan.kind.about_collection else None
             transitions = _evaluate(builder, plan, operands.facts_for(rule), reason)
+        elif _ended(builder, case, rule, context.configuration):
+            pass
         elif rule.name in case.basis.alerts:
             builder.alerts[rule.name] = case.basis.alerts[rule.name]
         operands.note(rule, transitions)

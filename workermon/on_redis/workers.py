@@ -95,11 +95,12 @@ def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> 
     )
     known = unreadable.parsed_by(redis_client, f"{name} dimensions", _DIMENSIONS, dimensions) if dimensions else {}
     changed = number("changed_from", changed_from or None)
+    found = found or models.Condition()
+    if error is not found.last_error:
+        found = found.model_copy(update={"last_error": error})
     return ports.Record(
         worker=worker,
-        condition=(found or models.Condition())
-        .model_copy(update={"last_error": error})
-        .with_warnings(_warnings(redis_client, name, warnings)),
+        condition=found.with_warnings(_warnings(redis_client, name, warnings)),
         dimensions=known or {},
         dimensions_at=(number("dimensions_at", dimensions_at) or 0.0) if known is not None else 0.0,
         changed_from=None if changed is None else int(changed),
@@ -110,7 +111,9 @@ def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> 
 
 def _warnings(redis_client: redis.Redis, name: str, raw: bytes | None) -> list[models.ScheduledEvent]:
     """Return what the event queue warned of: lines of id, time and JSON."""
-    texts = [line.split(b" ", 2)[-1] for line in (raw or b"").split(b"\n") if line]
+    if not raw:
+        return []
+    texts = [line.split(b" ", 2)[-1] for line in raw.split(b"\n") if line]
     found = (unreadable.parsed(redis_client, f"{name} warnings", models.ScheduledEvent, text) for text in texts)
     return [warning for warning in found if warning is not None]
 

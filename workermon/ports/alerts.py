@@ -98,15 +98,18 @@ class Verdict:
 
         ``retire``: of every alert, because the subject goes.
         """
-        before, after = self.basis.alerts, {} if retire else self.alerts
-        times = {
-            name: (
-                before[name].escalates_at if name in before else None,
-                after[name].escalates_at if name in after else None,
-            )
+        before, after = _escalation_times(self.basis.alerts), {} if retire else _escalation_times(self.alerts)
+        if before == after:
+            return {}
+        return {
+            f"{self.basis.subject.id}/{name}": after.get(name)
             for name in {**before, **after}
+            if before.get(name) != after.get(name)
         }
-        return {f"{self.basis.subject.id}/{name}": new for name, (old, new) in times.items() if old != new}
+
+
+def _escalation_times(alerts: Mapping[str, Alert]) -> dict[str, float]:
+    return {name: alert.escalates_at for name, alert in alerts.items() if alert.escalates_at is not None}
 
 
 class Recorded(NamedTuple):

@@ -152,9 +152,9 @@ class Threshold(kind.Kind[Options]):
 
     def for_worker(self, rule: models.Rule, labels: Mapping[str, str]) -> models.Rule:
         """Return the rule with the thresholds that a worker has from its labels."""
-        options = self.options(rule)
-        if not options.from_labels:
+        if not _is_from_labels(rule):
             return rule
+        options = self.options(rule)
         names = (number.label for numbers in options.from_labels.values() for number in numbers.values())
         own, known = tuple(labels.get(name) for name in names), self._of_labels(rule)
         if own not in known:
@@ -167,8 +167,10 @@ class Threshold(kind.Kind[Options]):
     def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
         """Return why a rule does not apply to a worker: besides the usual reasons, it has no threshold for it."""
         why = super().not_applied(rule, worker, configuration)
+        if why is not None or not _is_from_labels(rule):
+            return why
         options = self.options(rule)
-        if why is not None or not options.from_labels or options.of_worker(worker.labels).thresholds != models.Levels():
+        if options.of_worker(worker.labels).thresholds != models.Levels():
             return why
         names = dict.fromkeys(number.label for numbers in options.from_labels.values() for number in numbers.values())
         return f"it has no threshold without a number in the label {' or '.join(names)}"
@@ -399,6 +401,11 @@ def _with_cause(
         return transition
     cause = check_words.cause(metric, condition, until=transition.at + horizon.period)
     return transition if cause is None else transition.model_copy(update={"cause": cause})
+
+
+def _is_from_labels(rule: models.Rule) -> bool:
+    """Tell whether a threshold may be from a label, without reading the options: each worker asks for each rule."""
+    return bool(rule.options.get("from_labels"))
 
 
 def _for_count(options: Options, transition: models.Transition) -> str:
