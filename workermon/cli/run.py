@@ -125,6 +125,7 @@ def demo(workers: int, seconds: int | None, no_web: bool) -> None:
     def prepare() -> None:
         own = session.Session()  # not before now: the environment has become the demo's
         sessions.append(own)
+        own.container.get(ports.Schema).prepare()
         assert own.settings.config is not None
         file = files.read(own.settings.config)
         options = fleet.ApplyOptions(
