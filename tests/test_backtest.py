@@ -319,7 +319,7 @@ def test_the_ledger_is_judged_by_worker_and_rule() -> None:
             )
             samples.write(sample, models.Condition(asked={"cpu_utilization": points[-1].at + 500}), "{}", again=True)
     rule = config.DEFAULT.rules[0].model_copy(update={"labels": {"n": "1"}})
-    found = backtest.LedgerBacktest(samples=samples, now=now).replay(
+    found = backtest.LedgerBacktest(samples=samples, workers=workers, now=now).replay(
         list(workers.get(ids).values()), rule, config.DEFAULT
     )
     [replay] = found

@@ -70,6 +70,7 @@ def evaluated(
     stage = evaluate.Evaluation(
         alerts=alerts,
         samples=samples,
+        workers=testing.MemoryWorkers(testing.MemoryStore()),
         configurations=configurations,
         silences=silences or testing.MemorySilences(),
         costs=costs or testing.MemoryCosts(),
@@ -126,6 +127,7 @@ def explained(
     explanation = views.Explanation(
         alerts=alerts,
         samples=samples,
+        workers=testing.MemoryWorkers(testing.MemoryStore()),
         configurations=configurations,
         pulse=pulse,
         silences=silences,

@@ -20,6 +20,7 @@ from workermon.evaluate import (
     installation,
     lost_metrics,
     member,
+    peers,
     stepping,
     unreadable_records,
     worker,
@@ -48,6 +49,7 @@ class Evaluation:
 
     alerts: ports.Alerts
     samples: ports.Samples
+    workers: ports.Workers
     configurations: ports.Configurations
     silences: ports.Silences
     costs: ports.Costs
@@ -57,6 +59,7 @@ class Evaluation:
     kinds: rules.Kinds
     now: ports.Clock
     _resting: dict[str, float] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _fleet: peers.Fleet = dataclasses.field(default_factory=peers.Fleet, init=False, repr=False)
 
     def evaluate(self, subject_ids: Sequence[str]) -> list[str]:
         """Evaluate these workers and groups; return the ids of the alerts that have something new to be delivered.
@@ -79,6 +82,13 @@ class Evaluation:
         if remaining or lost:
             log.info("evaluate.raced", subject_ids=[*remaining, *lost])
         return list(dict.fromkeys(run.alert_ids))
+
+    def peers_of(self, cases: Sequence[worker.Case], configuration: models.Configuration, at: float) -> worker.Peers:
+        """Return the groups with which rules compare workers."""
+        reading = peers.Reading(
+            workers=self.workers, samples=self.samples, fleet=self._fleet, configuration=configuration, at=at
+        )
+        return reading.groups(cases)
 
     def _rested(self, subject_ids: Iterable[str]) -> list[str]:
         """Return the groups that this process did not evaluate just now; the sweep finds the others by their marks."""
@@ -160,6 +170,12 @@ class _Run:
         now = stage.now()
         bases = {worker_id: worker.as_of(basis, configuration, stage.kinds, now) for worker_id, basis in bases.items()}
         by_clock = any(stage.kinds[rule.kind].by_clock for rule in configuration.rules)
+        lost = [worker_id for worker_id, basis in bases.items() if basis.revision != configuration.revision]
+        cases = [
+            worker.case(basis, configuration, stage.kinds)
+            for worker_id, basis in bases.items()
+            if worker_id not in lost
+        ]
         context = worker.Context(
             configuration=configuration,
             rules=rules.in_order(configuration.rules, rules.looks_at(stage.kinds)),
@@ -168,14 +184,9 @@ class _Run:
             accounts=accounts,
             monitoring_since=stage.pulse.monitoring_since() if bases and by_clock else None,
             groups=self._firing_groups(configuration),
+            peers=stage.peers_of(cases, configuration, now),
             escalations=escalations.read(configuration, bases.values(), stage.silences, now),
         )
-        lost = [worker_id for worker_id, basis in bases.items() if basis.revision != configuration.revision]
-        cases = [
-            worker.case(basis, configuration, stage.kinds)
-            for worker_id, basis in bases.items()
-            if worker_id not in lost
-        ]
         series = self._read(cases)
         builders, unfinished = list[lifecycle.VerdictBuilder](), list[str]()
         for case in cases:

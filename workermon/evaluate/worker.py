@@ -16,6 +16,9 @@ from workermon.rules import state
 #: Series by worker id and metric.
 SeriesByMetric = Mapping[tuple[str, str], models.Series]
 
+#: Groups with which rules compare workers, by the name of the rule and the value of its label.
+Peers = Mapping[tuple[str, str], rules.PeerGroup]
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
@@ -23,6 +26,7 @@ class Context:
 
     ``accounts`` are the alerts of accounts and regions by key, ``monitoring_since`` is when the monitor itself began.
     ``groups`` are the alerts about groups that fire and may inhibit those of their members.
+    ``peers`` are those with whom rules compare workers, by the name of the rule and the value of its label.
     ``rules`` are those of the configuration, each after those that it looks at, which are the ``operands``.
     """
 
@@ -33,6 +37,7 @@ class Context:
     accounts: Mapping[str, ports.Basis[models.AccountState]]
     monitoring_since: float | None
     groups: member.Groups
+    peers: Peers
     escalations: escalation.Escalations
 
 
@@ -222,7 +227,8 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
             _pause(builder, case, rule)
         elif plan := plans.get(rule.name):  # so it applies, and the worker runs
             reason = held_back if plan.kind.about_collection else None
-            transitions = _evaluate(builder, plan, operands.facts_for(rule), reason)
+            own_facts = _with_peers(plan, record.worker, operands.facts_for(rule), context)
+            transitions = _evaluate(builder, plan, own_facts, reason)
         elif _ended(builder, case, rule, context.configuration):
             pass
         elif rule.name in case.basis.alerts:
@@ -287,6 +293,13 @@ def _until_horizon(case: Case, series: SeriesByMetric) -> dict[str, models.Serie
             asked[metric] = max(until or 0.0, asked.get(metric, 0.0))
     found = {metric: series.get((case.worker_id, metric)) for metric in asked}
     return {metric: one.until(asked[metric]) for metric, one in found.items() if one is not None}
+
+
+def _with_peers(plan: Plan, worker: models.Worker, facts: rules.Facts, context: Context) -> rules.Facts:
+    """Return facts with the workers that a rule compares this one with; the same object if it does not."""
+    by = plan.kind.compares_by(plan.rule)
+    group = None if by is None else context.peers.get((plan.rule.name, worker.labels[by]))
+    return facts if group is None else dataclasses.replace(facts, peers=group)
 
 
 def _evaluate(

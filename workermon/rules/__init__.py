@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from workermon import models
-from workermon.rules import event, forecast, group, no_data, state, threshold, unusual, when
+from workermon.rules import event, forecast, group, no_data, outlier, state, threshold, unusual, when
 from workermon.rules.computed import with_values
 from workermon.rules.doubts import doubtful
 from workermon.rules.horizon import BACKFILL, DELAY, Horizon, absent_from, checks_asked, delay_of, of_metric
 from workermon.rules.kind import Drawn, Explanation, Facts, Judgement, Kind, Obstacle
 from workermon.rules.operands import Evaluated, OperandState, cycle, in_order
+from workermon.rules.peering import peer
+from workermon.rules.peers import Peer, PeerGroup
 from workermon.rules.section import Mistake
 from workermon.rules.unfirable import UnfirableRule, unfirable
 from workermon.rules.when_expression import WhenExpression
@@ -29,6 +31,7 @@ KINDS: Kinds = {
         group.KIND,
         forecast.KIND,
         unusual.KIND,
+        outlier.KIND,
         when.KIND,
     )
 }
@@ -90,6 +93,8 @@ __all__ = [
     "Mistake",
     "Obstacle",
     "OperandState",
+    "Peer",
+    "PeerGroup",
     "UnfirableRule",
     "WhenExpression",
     "absent_from",
@@ -105,6 +110,7 @@ __all__ = [
     "needs_members",
     "of_metric",
     "owe_end",
+    "peer",
     "unfirable",
     "with_values",
 ]

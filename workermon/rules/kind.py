@@ -16,6 +16,7 @@ from workermon.models import fields
 from workermon.rules import expression, section, units, wording
 from workermon.rules.horizon import Horizon, of_expression, of_metric
 from workermon.rules.operands import Evaluated, OperandState, seen
+from workermon.rules.peers import PeerGroup
 
 Options = TypeVar("Options", bound=models.Frozen)
 
@@ -36,7 +37,7 @@ class Facts:
     ``asked``. ``changed_from`` is the earliest datapoint written since the last evaluation. Only kinds that go
     ``by_clock`` may look at ``at``, the time of the evaluation, and ``monitoring_since``, since when the monitor itself
     runs (``None``: unknown). ``unit_of`` returns the unit of a metric, ``statistic_of`` its statistic. ``states`` are
-    those of the other rules that the rule looks at, by name.
+    those of the other rules that the rule looks at, by name. ``peers`` are the workers that it compares this one with.
     """
 
     interval: int = 60
@@ -51,6 +52,7 @@ class Facts:
     unit_of: Callable[[str], str] = _count
     statistic_of: Callable[[str], str] = _average
     states: Mapping[str, OperandState] = dataclasses.field(default_factory=dict)
+    peers: PeerGroup = dataclasses.field(default_factory=PeerGroup)
 
     @classmethod
     def about(cls, worker: models.Worker, condition: models.Condition, **others: Any) -> Facts:
@@ -230,6 +232,10 @@ class Kind(abc.ABC, Generic[Options]):
 
     def group_by(self, rule: models.Rule) -> str | None:
         """Return the label whose values make the groups that a rule is over; ``None``: it is about single workers."""
+        return None
+
+    def compares_by(self, rule: models.Rule) -> str | None:
+        """Return the label whose value a worker shares with those that it is compared with; ``None``: with nobody."""
         return None
 
     def needs_members(self, rule: models.Rule) -> bool:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from pydantic import Field
 
 from workermon import errors, models, ports, rules
-from workermon.rules import group_replay, spacing
+from workermon.alerts import peer_groups
+from workermon.rules import group_replay
 from workermon.views import recorded
 from workermon.views.document import Document, Time
 from workermon.views.history import WorkerName
@@ -70,11 +71,12 @@ class Recording(NamedTuple):
     """What is known beside recorded datapoints; times in seconds.
 
     Slots up to ``until`` are expected (``None``: up to the last datapoint). ``started`` are the times at which the
-    worker started running, as far as they are known, in order.
+    worker started running, as far as they are known, in order. ``peers`` are the workers that it is compared with.
     """
 
     until: int | None = None
     started: tuple[float, ...] = ()
+    peers: rules.PeerGroup = rules.PeerGroup()
 
 
 NOTHING_KNOWN = Recording()
@@ -121,7 +123,9 @@ def over_metrics(
 
 
 def _over_groups(rule: models.Rule) -> bool:
-    return rules.KINDS[rule.kind].group_by(rule) is not None
+    """Tell whether a rule needs the datapoints of a group: it is over one, or compares workers with theirs."""
+    kind = rules.KINDS[rule.kind]
+    return kind.group_by(rule) is not None or kind.compares_by(rule) is not None
 
 
 def rules_for(configuration: models.Configuration, metric: str | None, source: str) -> list[models.Rule]:
@@ -183,6 +187,9 @@ def episodes(
         for run in _runs(rule, recording.started, range(begin, newest + 1, period)):
             known = tuple(point for point in own if point.at < run.end + period)
             facts = rules.Facts.recorded(rule.metric or "", models.Series(period, known), run.begin, lambda _: unit)
+            facts = dataclasses.replace(
+                facts, peers=recording.peers, lateness=0 if recording.peers.by else facts.lateness
+            )
             rule_state, found = kind.judge(run.rule, rule_state, facts, rules.Horizon.until(run.end, period))
             turns += found
     return [
@@ -348,30 +355,12 @@ def started(condition: models.Condition) -> tuple[float, ...]:
     return tuple(sorted({*known, *since}))
 
 
-def _recorded(
-    record: ports.Record, metric: str, retention: int, samples: ports.Samples, now: float
-) -> tuple[list[models.Series], int | None]:
-    """Return what the ledger has of a metric, by period in order of time, and the newest slot that can have come."""
-    worker, condition = record.worker, record.condition
-    of_checks = metric in models.CHECK_METRICS
-    asked = rules.checks_asked(condition) if of_checks else condition.asked.get(metric)
-    end = now if asked is None else asked
-    since = now - retention
-    periods = samples.periods(worker.id, metric, since, end)
-    read = (samples.read([(worker.id, metric, each)], since, end) for each in periods)
-    found = [spacing.of_recorded(series) for one in read for series in one.values() if series.points]
-    found.sort(key=lambda series: series.points[0].at)
-    if not found or asked is None:
-        return found, None
-    delay = 0 if of_checks else rules.delay_of(metric, condition)
-    return found, rules.Horizon(found[-1].period, delay, asked).newest
-
-
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerBacktest:
     """Replays rules over the ledger."""
 
     samples: ports.Samples
+    workers: ports.Workers
     now: ports.Clock
 
     def replay(
@@ -390,7 +379,40 @@ class LedgerBacktest:
                     groups.setdefault(record.worker.labels[by], []).append(record)
             found = {value: self._replay_group(groups[value], rule, configuration) for value in sorted(groups)}
             return tuple(_of_group(rule, by, value, turns, configuration) for value, turns in found.items())
+        if rules.KINDS[rule.kind].compares_by(rule) is not None:
+            return tuple(self._compared(meant, rule, configuration))
         return tuple(self._replay(record, rule, configuration) for record in meant if rule.applies_to(record.worker))
+
+    def _compared(
+        self, records: Sequence[ports.Record], rule: models.Rule, configuration: models.Configuration
+    ) -> Iterator[Replay]:
+        """Yield the replay of each worker beside its whole group, whether that is meant or not."""
+        by, groups = rules.KINDS[rule.kind].compares_by(rule) or "", dict[str, rules.PeerGroup]()
+        fleet = list(self.workers.every())
+        for record in records:
+            value = record.worker.labels.get(by)
+            if value is None or not rule.applies_to(record.worker):
+                continue
+            if value not in groups:
+                groups[value] = self._peers(rule, value, fleet, configuration)
+            segments, until = self._segments(record, rule, configuration)
+            recording = Recording(until, started(record.condition), groups[value])
+            yield replay(rule, segments, configuration, worker=worker_name(record), recording=recording)
+
+    def _peers(
+        self, rule: models.Rule, value: str, fleet: Sequence[ports.Record], configuration: models.Configuration
+    ) -> rules.PeerGroup:
+        """Return the group of a value with all that the ledger has of its workers."""
+        records = {record.worker.id: record for record in fleet}
+        compared = peer_groups.Compared.of(rule, value, fleet, configuration)
+        nobody_runs = compared.with_series({}).known() is None
+        peers = {}
+        for worker_id, peer in compared.peers.items():
+            segments, _ = self._segments(records[worker_id], rule, configuration)
+            points = tuple(sorted(point for segment in segments for point in segment.points))
+            known = math.floor(self.now()) if nobody_runs else peer.known
+            peers[worker_id] = peer._replace(since=0, points=points, known=known)
+        return rules.PeerGroup(compared.by, value, peers)
 
     def _replay_operand(
         self, record: ports.Record, rule: models.Rule, configuration: models.Configuration
@@ -416,7 +438,7 @@ class LedgerBacktest:
     ) -> tuple[Sequence[models.Series], int | None]:
         """Return what a rule compares of a worker, and the newest slot that can have come."""
         found = {
-            metric: _recorded(record, metric, configuration.retention, self.samples, self.now())
+            metric: recorded.of_ledger(record, metric, configuration.retention, self.samples, self.now())
             for metric in metrics_of(rule)
         }
         by_metric = {metric: segments for metric, (segments, _) in found.items()}

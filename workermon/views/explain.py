@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializationInfo, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
 
 from workermon import errors, models, ports, rules
-from workermon.alerts import silences, subject
+from workermon.alerts import peer_groups, silences, subject
 from workermon.rules import flapping, warmup
 from workermon.views.cadence import MetricCadence, cadences
 from workermon.views.document import Document, Time, absent
@@ -135,6 +135,7 @@ class Explanation:
 
     alerts: ports.Alerts
     samples: ports.Samples
+    workers: ports.Workers
     configurations: ports.Configurations
     pulse: ports.Pulse
     silences: ports.Silences
@@ -303,10 +304,21 @@ class Explanation:
             statistic_of=configuration.statistic_of,
             monitoring_since=self.pulse.monitoring_since() if kind.by_clock else None,
         )
+        if span is not None and (by := kind.compares_by(rule)) in record.worker.labels:
+            value = record.worker.labels[by or ""]
+            facts = dataclasses.replace(facts, peers=self._peers(rule, value, span, configuration))
         if kind.operands(rule):
             states = _operand_states(self.kinds, kind.operands(rule), facts, basis, configuration)
             facts = dataclasses.replace(facts, states=states)
         return kind.explain(rule, rule_state, rules.with_values(rule, facts, horizon), horizon)
+
+    def _peers(
+        self, rule: models.Rule, value: str, span: tuple[int, int], configuration: models.Configuration
+    ) -> rules.PeerGroup:
+        """Return the workers that a rule compares one with, and their datapoints of a span."""
+        compared = peer_groups.Compared.of(rule, value, self.workers.every(), configuration)
+        series = self.samples.read(compared.wanted, span[0] - compared.longest_period, span[1])
+        return compared.with_series(series)
 
 
 def _operand_states(

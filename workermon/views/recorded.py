@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from workermon import models
-from workermon.rules import expression, values
+from workermon import models, ports, rules
+from workermon.rules import expression, spacing, values
 
 #: What is recorded of metrics: segments that follow one another, each with a period of its own.
 Segments = Mapping[str, Sequence[models.Series]]
@@ -33,6 +33,25 @@ def compared(
         if points:
             found.append(models.Series(period, points))
     return found
+
+
+def of_ledger(
+    record: ports.Record, metric: str, retention: int, samples: ports.Samples, now: float
+) -> tuple[list[models.Series], int | None]:
+    """Return what the ledger has of a metric, by period in order of time, and the newest slot that can have come."""
+    worker, condition = record.worker, record.condition
+    of_checks = metric in models.CHECK_METRICS
+    asked = rules.checks_asked(condition) if of_checks else condition.asked.get(metric)
+    end = now if asked is None else asked
+    since = now - retention
+    periods = samples.periods(worker.id, metric, since, end)
+    read = (samples.read([(worker.id, metric, each)], since, end) for each in periods)
+    found = [spacing.of_recorded(series) for one in read for series in one.values() if series.points]
+    found.sort(key=lambda series: series.points[0].at)
+    if not found or asked is None:
+        return found, None
+    delay = 0 if of_checks else rules.delay_of(metric, condition)
+    return found, rules.Horizon(found[-1].period, delay, asked).newest
 
 
 class _Span(NamedTuple):

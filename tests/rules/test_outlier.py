@@ -1,0 +1,301 @@
+"""The kind ``outlier``: a worker that is not as the others of its group are."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.grouping import CPU, MINUTE, T0, Pools, worker_id
+from workermon import config, errors, models, views
+from workermon.config import export
+from workermon.models import Count
+from workermon.rules import outlier
+from workermon.views import backtest, explain
+
+
+def at(slot: int) -> int:
+    """Return the time of a slot."""
+    return T0 + slot * MINUTE
+
+
+def rule(**keys: object) -> models.Rule:
+    """Return a rule beyond 4 scaled MADs of the pool for one slot."""
+    asked = {"by": "pool", "beyond": 4.0, "breach": Count(m=1, n=1), "recover": Count(m=1, n=1)}
+    return outlier.KIND.rule("odd-one-out", **({"metric": CPU, "notify": ("ops",)} | asked | keys))
+
+
+def pools_of(size: int, *rules: models.Rule) -> Pools:
+    """Return a pool of so many workers."""
+    pools = Pools(*(rules or (rule(),)))
+    for number in range(size):
+        pools.add(number)
+    return pools
+
+
+def values(size: int, **others: float) -> dict[int, float]:
+    """Return values around 30 %, a little apart, and those of single workers."""
+    return {number: 28.0 + number for number in range(size)} | {int(name[1:]): one for name, one in others.items()}
+
+
+def statuses(pools: Pools) -> list[tuple[str, str]]:
+    """Return key and status of each notification so far."""
+    return [(key, status) for key, status, _ in pools.notified()]
+
+
+ALERT = f"{worker_id(0)}/odd-one-out"
+
+
+def test_the_one_that_differs_is_notified() -> None:
+    """One worker far from the median fires, with median, distance and size of its group; nobody else does."""
+    pools = pools_of(8)
+    pools.slot(at(1), values(8))
+    assert pools.notified() == []
+    pools.slot(at(2), values(8, w0=97.5))
+    [(key, status, summary)] = pools.notified()
+    assert (key, status) == (ALERT, "firing")
+    assert "cpu_utilization 97.5 %" in summary
+    assert "scaled MADs above the median 32.5 % of 8 workers in pool=a" in summary
+    pools.slot(at(3), values(8))
+    assert statuses(pools) == [(ALERT, "firing"), (ALERT, "resolved")]
+
+
+def test_a_group_that_moves_together_is_nobodys_outlier() -> None:
+    """All of a pool at 95 % is no outlier, nor are four of a pool too small to tell."""
+    pools = pools_of(8)
+    pools.slot(at(1), values(8))
+    pools.slot(at(2), {number: value + 65 for number, value in values(8).items()})
+    assert pools.notified() == []
+    few = pools_of(4)
+    few.slot(at(1), values(4, w0=99.0))
+    assert few.notified() == []
+
+
+def test_a_constant_group_divides_by_no_zero() -> None:
+    """If all have the same value the spread has a floor: little more is no outlier, much more is."""
+    pools = pools_of(6)
+    pools.slot(at(1), dict.fromkeys(range(6), 50.0) | {0: 53.0})
+    assert pools.notified() == []
+    pools.slot(at(2), dict.fromkeys(range(6), 50.0) | {0: 60.0})
+    pools.slot(at(3), dict.fromkeys(range(6), 0.0))
+    pools.slot(at(4), dict.fromkeys(range(6), 0.0) | {0: 1.0})
+    assert statuses(pools) == [(ALERT, "firing"), (ALERT, "resolved"), (ALERT, "firing")]
+
+
+def test_a_side_can_be_left_out() -> None:
+    """A rule about values above leaves an idle worker alone."""
+    for side, fires in (("above", False), ("below", True), ("both", True)):
+        pools = pools_of(6, rule(side=side))
+        pools.slot(at(1), values(6, w0=0.5))
+        assert bool(pools.notified()) is fires
+
+
+def test_a_slot_waits_for_the_others() -> None:
+    """A worker is compared once the slot of all is there; one that stays silent is waited for a while only."""
+    pools = pools_of(6)
+    pools.slot(at(1), values(6))
+    pools.slot(at(2), {number: value for number, value in values(6, w0=99.0).items() if number != 5})
+    assert pools.notified() == []
+    pools.slot(at(2), {5: 33.0})
+    pools.slot(at(3), values(6, w0=99.0))
+    assert statuses(pools) == [(ALERT, "firing")]
+    silent = pools_of(6)
+    silent.slot(at(1), values(6))
+    for slot in range(2, 9):
+        silent.slot(at(slot), {number: value for number, value in values(6, w0=99.0).items() if number != 5})
+    assert statuses(silent) == [(ALERT, "firing")]
+
+
+def test_late_datapoints_of_others_correct() -> None:
+    """If the others turn out to have moved too, the alert is taken back."""
+    pools = pools_of(6)
+    pools.slot(at(1), values(6))
+    pools.slot(at(2), values(6, w0=95.0))
+    assert statuses(pools) == [(ALERT, "firing")]
+    for number in range(1, 6):
+        pools.collected(number, at(3), {at(2): 95.0 + number})
+    pools.evaluate()
+    pools.slot(at(3), values(6))
+    newest = [each.transition for each in pools.alerts.history(ALERT)]
+    assert any(each.withdrawn for each in newest)
+    assert statuses(pools)[-1] == (ALERT, "resolved")
+
+
+def test_one_that_stops_is_not_waited_for() -> None:
+    """The others go on without it, and what was decided while it ran stays."""
+    pools = pools_of(6)
+    pools.slot(at(1), values(6, w0=99.0))
+    pools.collected(5, at(2), status="stopped")
+    for slot in range(2, 4):
+        pools.slot(at(slot), {number: value for number, value in values(6, w0=99.0).items() if number != 5})
+    assert statuses(pools) == [(ALERT, "firing")]
+    assert pools.alerts.load([worker_id(0)])[worker_id(0)].alerts["odd-one-out"].rule_state.cursor == at(3)
+
+
+def why(pools: Pools, number: int) -> explain.RuleExplanation:
+    """Return how the rule stands for a worker."""
+    record = pools.workers.get([worker_id(number)])[worker_id(number)]
+    return pools.get(views.Explanation).why_rule(record, "odd-one-out").rules[0]
+
+
+def test_why_shows_the_group() -> None:
+    """Median, MAD, distance and size are shown; so is a group that is too small, and that a label is missing."""
+    pools = pools_of(6)
+    pools.add(9, pool=None)
+    pools.slot(at(1), values(6, w0=99.0))
+    shown = why(pools, 0).to_json()
+    assert shown["group"] == {"by": "pool", "value": "a"}
+    [slot] = shown["distances"]
+    assert (slot["value"], slot["median"], slot["group_size"]) == (99.0, 31.5, 6)
+    assert slot["distance"] == round(67.5 / (1.4826 * 1.5), 2)
+    assert ("group", "median 31.5 %, scaled MAD 2.22 %, of 6 workers in pool=a") in why(pools, 0).lines
+    assert why(pools, 9).now == "it has no label pool, by whose values the rule makes groups"
+    few = pools_of(4)
+    few.slot(at(1), values(4))
+    assert why(few, 0).now.startswith("4 workers of pool=a have a value at ")
+    assert why(few, 0).now.endswith(", 5 are needed to tell an outlier")
+
+
+def test_backtest_replays_it_from_the_ledger() -> None:
+    """The episodes of the ledger are those that were notified; one worker is replayed beside its whole group."""
+    pools = pools_of(6)
+    for slot in range(1, 8):
+        pools.slot(at(slot), values(6, w0=99.0) if 3 <= slot < 5 else values(6))
+    ledger = pools.get(backtest.LedgerBacktest)
+    for records in (list(pools.workers.every()), [pools.workers.get([worker_id(0)])[worker_id(0)]]):
+        found = [each for one in ledger.replay(records, rule(), pools.configurations.load()) for each in one.episodes]
+        assert [(each.worker, each.begin, each.end, each.peak) for each in found] == [
+            (worker_id(0), at(3), at(5), 99.0)
+        ]
+    assert backtest.over_metrics(pools.configurations.load()) == []
+
+
+# --- the config file -------------------------------------------------------------------------------------------------
+
+FILE = """
+[[rules]]
+name = "odd-one-out"
+metric = "cpu_utilization"
+outlier = { by = "pool", beyond = 4, side = "above" }
+severity = "warning"
+breach = "2 of 3"
+clear = 3
+"""
+
+
+def test_a_file_and_its_export() -> None:
+    """A rule is the same once it was exported and read again; by default three slots of three make it fire."""
+    pools = Pools()
+    made = config.to_configuration(pools.parser.parse(FILE, "fleet.toml"), config.DEFAULT)
+    [read] = made.rules
+    assert (read.kind, read.severity) == ("outlier", "warning")
+    assert outlier.KIND.options(read).breach == Count(m=2, n=3)
+    assert pools.parser.parse(export.text(made, []), "export.toml").rules == (read,)
+    default = pools.parser.parse(FILE.replace('breach = "2 of 3"', 'recover = "2 of 2"'), "fleet.toml")
+    [plain] = default.rules or ()
+    assert outlier.KIND.options(plain).breach == Count(m=3, n=3)
+    assert "more than 4 scaled MADs above the median of the workers with the same pool" in outlier.KIND.described(
+        read, "percent"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('by = "pool", ', "", "line 5, column 1: rules[0].outlier.by: is missing"),
+        ("by =", "bye =", "line 5, column 13: rules[0].outlier.bye: is not a known key; did you mean by?"),
+        ('"pool"', '"pool=a"', "line 5, column 13: rules[0].outlier.by: is not a label's name: it has a '='"),
+        ("beyond = 4", "beyond = 0", "line 5, column 26: rules[0].outlier.beyond: should be greater than 0"),
+        ("beyond", "beyund", "line 5, column 26: rules[0].outlier.beyund: is not a known key; did you mean beyond?"),
+        ('"above"', '"up"', "line 5, column 38: rules[0].outlier.side: 'up' is none of above, below, both"),
+        ("outlier", "outliar", "line 5, column 1: rules[0].outliar: is not a known key; did you mean outlier?"),
+        ("clear = 3", "clear = 5", "line 8, column 1: rules[0].clear: 5 is more than beyond, 4"),
+        ("clear = 3", 'for = "1h"', "line 8, column 1: rules[0].for: is instead of breach, which is there too"),
+        ("clear = 3", "below = { critical = 5 }", "line 8, column 1: rules[0].below: is not for outlier = …"),
+        ('"cpu_utilization"', '"cpu_utilization / 2"', "rules[0].metric: is an expression"),
+        (
+            "clear = 3",
+            'cases = [{ name = "a", values = [1.0] }]',
+            "line 8, column 1: rules[0].cases: have values of one worker; remove them",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:
+    """A mistake has its line and column, what is wrong and the nearest right word."""
+    with pytest.raises(errors.InvalidInput) as refused:
+        Pools().parser.parse(FILE.replace(old, new, 1), "fleet.toml")
+    assert says in str(refused.value)
+
+
+# --- however it is fed -----------------------------------------------------------------------------------------------
+
+SLOTS = 9
+Turn = tuple[int, str | None]
+
+
+def plain(used: models.Rule, of_workers: Sequence[Mapping[int, float]], number: int) -> list[Turn]:
+    """Evaluate one worker beside its group by a plain loop over all slots, which shares nothing with the fold."""
+    asked = outlier.KIND.options(used)
+    compared: dict[int, float] = {}
+    for slot, value in of_workers[number].items():
+        group = [own[slot] for own in of_workers if slot in own]
+        median = statistics.median(group)
+        spread = max(1.4826 * statistics.median([abs(one - median) for one in group]), 0.02 * abs(median), 1e-9)
+        distance = (value - median) / spread if len(group) >= 5 else 0.0
+        compared[slot] = {"both": abs(distance), "above": distance, "below": -distance}[asked.side]
+    turns: list[Turn] = []
+    firing = False
+    for slot in range(SLOTS):
+        if slot not in compared and asked.missing == "keep":
+            continue
+
+        def counted(n: int, slot: int = slot) -> list[float]:
+            back = [slot - place for place in range(2 * n)]
+            return [compared.get(each, 0.0) for each in back if each in compared or asked.missing == "ok"][:n]
+
+        bad = sum(one > asked.beyond for one in counted(asked.breach.n))
+        good = sum(one <= asked.beyond for one in counted(asked.recover.n))
+        now = bad >= asked.breach.m or (firing and good < asked.recover.m)
+        if now != firing:
+            turns.append((at(slot), "critical" if now else None))
+            firing = now
+    return turns
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_order_grouping_and_lateness_come_to_the_same(data: st.DataObject) -> None:
+    """However datapoints come and whoever is evaluated when, each worker stands as a plain loop over all says."""
+    size = data.draw(st.integers(4, 7))
+    n = data.draw(st.integers(1, 3))
+    used = rule(
+        side=data.draw(st.sampled_from(["above", "below", "both"])),
+        missing=data.draw(st.sampled_from(["keep", "ok"])),
+        breach=Count(m=data.draw(st.integers(1, n)), n=n),
+        recover=Count(m=1, n=data.draw(st.integers(1, 2))),
+    )
+    value = st.sampled_from([0.0, 10.0, 10.0, 11.0, 12.0, 50.0, 90.0, None])
+    drawn = [data.draw(st.lists(value, min_size=SLOTS, max_size=SLOTS)) for _ in range(size)]
+    of_workers = [{slot: one for slot, one in enumerate(every) if one is not None} for every in drawn]
+    pools = pools_of(size, used)
+    numbers = st.lists(st.integers(0, size - 1), unique=True)
+    came: list[set[int]] = [set() for _ in range(size)]
+    for slot in range(SLOTS):
+        for number in data.draw(numbers):
+            late = data.draw(st.sets(st.integers(0, slot), max_size=2))
+            new = {each: one for each, one in of_workers[number].items() if each <= slot}
+            new = {each: one for each, one in new.items() if each not in late and each not in came[number]}
+            came[number] |= set(new)
+            pools.collected(number, at(slot + 1), {at(each): one for each, one in new.items()})
+        pools.evaluate(*(worker_id(number) for number in data.draw(numbers)))
+    for number in data.draw(st.permutations(range(size))):
+        new = {each: one for each, one in of_workers[number].items() if each not in came[number]}
+        pools.collected(number, at(SLOTS), {at(each): one for each, one in new.items()})
+        pools.evaluate(worker_id(number))
+    pools.evaluate(*(worker_id(number) for number in range(size)))
+    for number, basis in enumerate(pools.alerts.load([worker_id(number) for number in range(size)]).values()):
+        trail = basis.alerts["odd-one-out"].rule_state.trail
+        assert [(change.at, change.severity) for change in trail] == plain(used, of_workers, number)

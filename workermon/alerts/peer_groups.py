@@ -1,0 +1,56 @@
+"""Pure: the groups of workers that a rule compares with one another, of what is stored of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from workermon import models, ports, rules
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """The workers whose label ``by`` has a ``value``, as a rule compares them; they have no datapoints yet."""
+
+    rule: models.Rule
+    by: str
+    value: str
+    peers: Mapping[str, rules.Peer]
+
+    @classmethod
+    def of(
+        cls, rule: models.Rule, value: str, records: Iterable[ports.Record], configuration: models.Configuration
+    ) -> Compared:
+        """Return the group of a value among these workers."""
+        kind: rules.Kind[Any] = rules.KINDS[rule.kind]
+        by = kind.compares_by(rule)
+        assert by is not None
+        own = (record for record in records if record.worker.labels.get(by) == value)
+        found = ((record, rules.peer(kind, rule, record.worker, record.condition, configuration)) for record in own)
+        return cls(
+            rule=rule, by=by, value=value, peers={record.worker.id: peer for record, peer in found if peer is not None}
+        )
+
+    @property
+    def longest_period(self) -> int:
+        """Return the longest slot of its workers (seconds)."""
+        return max((peer.period for peer in self.peers.values()), default=0)
+
+    @property
+    def wanted(self) -> list[tuple[str, str, int]]:
+        """Return worker, metric and period of each series that the comparison needs."""
+        return [(worker_id, self.rule.metric or "", peer.recorded) for worker_id, peer in self.peers.items()]
+
+    def with_series(self, series: Mapping[tuple[str, str], models.Series]) -> rules.PeerGroup:
+        """Return the group with the datapoints of its workers."""
+        empty = models.Series(60, ())
+        metric = self.rule.metric or ""
+        return rules.PeerGroup(
+            self.by,
+            self.value,
+            {
+                worker_id: peer._replace(points=series.get((worker_id, metric), empty).points)
+                for worker_id, peer in self.peers.items()
+            },
+        )

@@ -1,0 +1,98 @@
+"""The workers that others are compared with: which they are, and their datapoints, read once for an evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from workermon import models, ports
+from workermon.alerts import peer_groups
+from workermon.evaluate import worker
+
+#: Seconds for which a process remembers who has which labels: to look over a fleet of 50,000 takes a second. One that
+#: it does not know, or that has other labels, has it look again at once.
+FRESH = 60
+
+
+class _Needed(NamedTuple):
+    """A group that a rule needs the datapoints of, from a time on up to another (seconds)."""
+
+    rule: models.Rule
+    by: str
+    value: str
+    since: int
+    until: float
+
+
+class Fleet:
+    """Who has which labels, as of the last look over the whole fleet."""
+
+    def __init__(self) -> None:
+        self._labels: dict[str, Mapping[str, str]] = {}
+        self._looked_at: float | None = None
+        self._by_label: dict[str, dict[str, list[str]]] = {}
+
+    def look(self, workers: ports.Workers, seen: Iterable[models.Worker], now: float) -> None:
+        """Look over the fleet if that is long ago, or if one of the workers that were seen is not as remembered."""
+        is_fresh = self._looked_at is not None and 0 <= now - self._looked_at < FRESH
+        if is_fresh and all(self._labels.get(one.id) == one.labels for one in seen):
+            return
+        self._labels = {glance.id: dict(glance.labels) for glance in workers.glances()}
+        self._looked_at, self._by_label = now, {}
+
+    def ids(self, by: str, value: str) -> Sequence[str]:
+        """Return the workers whose label has a value."""
+        if by not in self._by_label:
+            found: dict[str, list[str]] = {}
+            for worker_id, labels in self._labels.items():
+                if by in labels:
+                    found.setdefault(labels[by], []).append(worker_id)
+            self._by_label[by] = found
+        return self._by_label[by].get(value, ())
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Reads the groups of an evaluation at a time ``at`` (seconds); nothing if no rule compares workers."""
+
+    workers: ports.Workers
+    samples: ports.Samples
+    fleet: Fleet
+    configuration: models.Configuration
+    at: float
+
+    def groups(self, cases: Sequence[worker.Case]) -> worker.Peers:
+        """Return the groups with which rules compare these workers: all records at once, and all series at once."""
+        needed = _needed(cases)
+        if not needed:
+            return {}
+        self.fleet.look(self.workers, (case.basis.record.worker for case in cases), self.at)
+        ids = {key: self.fleet.ids(each.by, each.value) for key, each in needed.items()}
+        found = self.workers.get(list(dict.fromkeys(worker_id for every in ids.values() for worker_id in every)))
+        records = {worker_id: record.as_of(self.at) for worker_id, record in found.items()}
+        compared = {
+            key: peer_groups.Compared.of(
+                each.rule, each.value, [records[one] for one in ids[key] if one in records], self.configuration
+            )
+            for key, each in needed.items()
+        }
+        keys = list(dict.fromkeys(key for each in compared.values() for key in each.wanted))
+        since = min(each.since - compared[key].longest_period for key, each in needed.items())
+        series = self.samples.read(keys, since, max(each.until for each in needed.values()))
+        return {key: each.with_series(series) for key, each in compared.items()}
+
+
+def _needed(cases: Sequence[worker.Case]) -> dict[tuple[str, str], _Needed]:
+    needed: dict[tuple[str, str], _Needed] = {}
+    for case in cases:
+        for plan in case.plans:
+            by = plan.kind.compares_by(plan.rule)
+            if by is None or plan.horizon is None:
+                continue
+            value = case.basis.record.worker.labels[by]
+            key = plan.rule.name, value
+            own = _Needed(plan.rule, by, value, plan.needed, plan.horizon.asked or 0.0)
+            known = needed.get(key, own)
+            needed[key] = own._replace(since=min(own.since, known.since), until=max(own.until, known.until))
+    return needed

@@ -1,0 +1,129 @@
+"""The workers that a worker is compared with: those with the same value of a label, and what is in the middle of them.
+
+Nothing here does I/O or reads a clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from workermon.models import Datapoint
+from workermon.rules.group_fold import PATIENCE
+
+#: A group of fewer workers has no middle that says much: nobody is compared with it.
+MIN_WORKERS = 5
+
+#: What makes a median absolute deviation comparable to a standard deviation, for values that are normally distributed.
+SCALE = 1.4826
+
+#: The least spread of a group, as a share of its median and as a number: a constant group divides by no zero.
+FLOOR_SHARE, FLOOR = 0.02, 1e-9
+
+#: The greatest distance, so that it stays a number that people can read.
+MAX_DISTANCE = 1e6
+
+
+class Middle(NamedTuple):
+    """What is in the middle of a group in a slot: ``mad`` is scaled and has its floor, ``size`` counts the workers."""
+
+    median: float
+    mad: float
+    size: int
+
+    def distance(self, value: float) -> float:
+        """Return how many scaled MADs a value lies above the median; below it is negative.
+
+        >>> Middle(30.0, 5.0, 8).distance(50.0)
+        4.0
+        """
+        return max(-MAX_DISTANCE, min(MAX_DISTANCE, (value - self.median) / self.mad))
+
+
+def middle(values: Sequence[float]) -> Middle | None:
+    """Return the middle of the values of a group; ``None`` if there are too few.
+
+    >>> middle([10, 10, 10, 10, 90])
+    Middle(median=10, mad=0.2, size=5)
+    >>> middle([10, 90]) is None
+    True
+    """
+    if len(values) < MIN_WORKERS:
+        return None
+    median = statistics.median(values)
+    mad = SCALE * statistics.median(abs(value - median) for value in values)
+    return Middle(median, max(mad, FLOOR_SHARE * abs(median), FLOOR), len(values))
+
+
+class Peer(NamedTuple):
+    """A worker of a group; times in seconds.
+
+    ``known`` is the last second of which every datapoint has come that can come; ``None``: it does not run, and
+    nobody waits for it. ``period`` is that of its slots, ``recorded`` that under which the ledger has them. Datapoints
+    count from ``since`` on.
+    """
+
+    known: int | None
+    period: int
+    recorded: int
+    since: int
+    points: Sequence[Datapoint] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PeerGroup:
+    """The workers whose label ``by`` has a ``value``, by id, with the one among them that is compared."""
+
+    by: str = ""
+    value: str = ""
+    peers: Mapping[str, Peer] = dataclasses.field(default_factory=dict)
+    _middles: dict[int, Mapping[int, Middle | None]] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def known(self) -> int | None:
+        """Return the last second of which the datapoints of all are known; ``None`` if nothing is known of them.
+
+        One that falls behind is waited for as long as a rule over groups waits for a member.
+        """
+        running = [(peer.known, peer.period) for peer in self.peers.values() if peer.known is not None]
+        if not running:
+            return None
+        known, patience = [until for until, _ in running], 2 * max(period for _, period in running) + PATIENCE
+        return max(min(known), max(known) - patience)
+
+    def middles(self, period: int) -> Mapping[int, Middle | None]:
+        """Return the middle of each slot of ``period`` seconds in which a worker has a value, by the slot's number.
+
+        One whose own slots are shorter counts with their mean, one whose own are longer with the one around the slot.
+        """
+        if period not in self._middles:
+            by_slot: dict[int, list[float]] = {}
+            for peer in self.peers.values():
+                for slot, value in _values(peer, period).items():
+                    by_slot.setdefault(slot, []).append(value)
+            self._middles[period] = {slot: middle(values) for slot, values in by_slot.items()}
+        return self._middles[period]
+
+    def size(self, slot: int, period: int) -> int:
+        """Return how many workers have a value in a slot."""
+        return sum(slot in _values(peer, period) for peer in self.peers.values())
+
+
+def _values(peer: Peer, period: int) -> Mapping[int, float]:
+    found: dict[int, list[float]] = {}
+    for at, value in peer.points:
+        if math.isfinite(value) and at >= peer.since:
+            begin = at // peer.period * peer.period
+            for slot in range(at // period if peer.period <= period else begin // period, _end(at, peer, period)):
+                found.setdefault(slot, []).append(value)
+    return {slot: math.fsum(values) / len(values) for slot, values in found.items()}
+
+
+def _end(at: int, peer: Peer, period: int) -> int:
+    if peer.period <= period:
+        return at // period + 1
+    return -(-(at // peer.period * peer.period + peer.period) // period)
