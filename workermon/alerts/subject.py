@@ -44,10 +44,11 @@ def of_worker(worker: models.Worker) -> Subject:
 
 def of_account(state: models.AccountState) -> Subject:
     """Return the subject that an account and region is."""
+    account, region = models.account_and_region(models.searched_of(state.key) or state.key)
     return Subject(
         key=models.account_subject(state.key),
-        title=f"account {state.account} in {state.region}",
-        scope={"account": state.account, "region": state.region},
+        title=f"account {account} in {region}",
+        scope={"account": account, "region": region},
     )
 
 

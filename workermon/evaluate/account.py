@@ -67,8 +67,7 @@ def _transition(
             return None
         ended = min(state.recovered_at or state.succeeded_at or now, now)
         at = max(math.floor(ended), alert.since or 0)
-        reason = "collected again" if models.queue_of(state.key) is None else "the event queue is read again"
-        return models.Transition(at=at, before=severity, after=None, reason=reason)
+        return models.Transition(at=at, before=severity, after=None, reason=_works_again(state.key))
     # One failure says nothing, nor does one after which nobody collects there any more.
     lasts = state.at > failing_since and _is_fresh(state, now)
     if severity is not None or monitoring_since is None or not lasts:
@@ -89,8 +88,16 @@ def _transition(
     )
 
 
+def _works_again(key: str) -> str:
+    if models.queue_of(key) is not None:
+        return "the event queue is read again"
+    return "collected again" if models.searched_of(key) is None else "[discover] searches there again"
+
+
 def _failing(key: str, intervals: int) -> str:
     queue = models.queue_of(key)
+    if models.searched_of(key) is not None:
+        return "[discover] cannot search there, so new instances are not found"
     if queue is None:
         return f"no successful collection for {intervals} intervals"
     return f"the event queue {queue} cannot be read, so changes are seen later, by the next collection"

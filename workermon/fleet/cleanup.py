@@ -78,7 +78,8 @@ class Cleanup:
     def _close(self, basis: ports.Basis[models.AccountState]) -> bool:
         """Close an account and region; ``False`` if it was evaluated meanwhile: the next reconciliation looks again."""
         key = basis.record.key
-        reason = "no worker is collected there any more" if models.queue_of(key) is None else "it is not configured"
+        configured = models.queue_of(key) is not None or models.searched_of(key) is not None
+        reason = "it is not configured" if configured else "no worker is collected there any more"
         closed = self.alerts.retire(lifecycle.closing(basis, self.configurations.load(), reason, self.now()))
         failpoints.reach("scope.closed")
         if closed:

@@ -77,15 +77,21 @@ class Reconciliation:
     def _note_search(self, comparison: Comparison, at: float) -> None:
         """Note where ``[discover]`` could not be searched, for ``status`` and the alert about that account and region.
 
-        Where workers are collected, their collections say how it goes.
+        Where workers are collected, that is kept beside how their collections go. If those fail too, they say it.
         """
         collected = self.cleanup.collected_scopes()
         failing = {key for key, state in self.accounts.load().items() if state.failing_since is not None}
+        refused = set()
         for key, why in comparison.failed.items():
-            if key not in collected:
-                last_error = models.CollectionError(kind=why.kind, message=str(why), at=at)
-                self.accounts.note(key, at, SEARCH_INTERVAL, last_error)
-        for key in comparison.searched & failing - collected:
+            kept = models.search_key(key) if key in collected else key
+            if key in collected & failing:
+                continue
+            refused.add(kept)
+            last_error = models.CollectionError(kind=why.kind, message=str(why), at=at)
+            self.accounts.note(kept, at, SEARCH_INTERVAL, last_error)
+        looked_at = {*comparison.searched, *comparison.failed}
+        over = {*(looked_at - collected), *map(models.search_key, looked_at)}
+        for key in sorted(over & failing - refused):
             self.accounts.note(key, at, SEARCH_INTERVAL, None)
 
     def _compare_schedule(self, fleet: Mapping[str, ports.Record]) -> list[Step]:

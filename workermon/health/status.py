@@ -246,7 +246,7 @@ class StatusCheck:
             unreadable=unreadable,
             alerts=len(self.alerts.open()),
             counts=self.pulse.counts(),
-            scopes=_scopes({*(worker.scope for worker in fleet), *unsearched}, states, self.limiter.slowed()),
+            scopes=_scopes({*(worker.scope for worker in fleet), *_own(unsearched)}, states, self.limiter.slowed()),
             bill=self._bill(at),
             canary=CanaryStatus(
                 ok=finding.ok,
@@ -294,6 +294,11 @@ def _event_queues(configuration: models.Configuration, marks: Mapping[str, float
     """Yield whether each event queue is read; without one there is no such part."""
     for name in configuration.event_queues:
         yield _signed(f"events {name}", marks.get(f"events:{name}"), MAX_QUEUE_AGE, at)
+
+
+def _own(keys: Iterable[str]) -> Iterator[str]:
+    """Return those keys that no other one says something of already."""
+    return (key for key in keys if models.searched_of(key) is None)
 
 
 def _scopes(
@@ -453,7 +458,9 @@ def _collection(fleet: _Fleet, lateness: float, at: float, unsearched: Mapping[s
         return Part(name="collection", ok=False, reason=reason, age=lateness)
     if watched and len(failing) == len(watched):
         return Part(name="collection", ok=False, reason=f"fails for every worker: {failing[0].message}", age=lateness)
-    unsearched = {key: why for key, why in unsearched.items() if models.queue_of(key) is None}
+    unsearched = {
+        models.searched_of(key) or key: why for key, why in unsearched.items() if models.queue_of(key) is None
+    }
     if unsearched:
         refused = ", ".join(f"{key} ({last_error.kind})" for key, last_error in unsearched.items())
         return Part(name="collection", ok=False, reason=f"[discover] cannot search in {refused}", age=lateness)

@@ -144,6 +144,7 @@ from workermon.models.sample import (
     StatusChange,
     datapoint,
 )
+from workermon.models.search import search_key, searched_of
 from workermon.models.subject import (
     INSTALLATION,
     SubjectKey,
@@ -330,6 +331,8 @@ __all__ = [
     "readings",
     "rfc3339",
     "schedule_times",
+    "search_key",
+    "searched_of",
     "seconds",
     "secret_digest",
     "to_json",

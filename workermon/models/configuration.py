@@ -13,6 +13,7 @@ from workermon.models.checks import CHECK_METRICS
 from workermon.models.event_queue import EventQueue, queue_of
 from workermon.models.maintenance import Maintenance
 from workermon.models.rule import Rule
+from workermon.models.search import searched_of
 from workermon.models.worker import DEFAULT_ACCOUNT, AccountRegion, MonitoringAccount, account_and_region
 
 #: Seconds. How late a datapoint may come or be revised and still count, by default.
@@ -202,7 +203,7 @@ class Configuration(Frozen):
         queue = queue_of(key)
         if queue is not None:
             return queue in self.event_queues
-        return self.discover is not None and self.discover.searches(key)
+        return self.discover is not None and self.discover.searches(searched_of(key) or key)
 
     def account_region(self, region: str, account: str | None, secrets: Callable[[SecretRef], str]) -> AccountRegion:
         """Return where calls go for an account by its name; ``None`` is boto3's own credentials."""
