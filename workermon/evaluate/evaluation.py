@@ -176,14 +176,16 @@ class _Run:
             for worker_id, basis in bases.items()
             if worker_id not in lost
         ]
+        over = member.over_groups(configuration, stage.kinds)
         context = worker.Context(
             configuration=configuration,
             rules=rules.in_order(configuration.rules, rules.looks_at(stage.kinds)),
             operands=frozenset(name for rule in configuration.rules for name in stage.kinds[rule.kind].operands(rule)),
+            over=over,
             active_silences=silences.in_force(self._silences, configuration.silences, now),
             accounts=accounts,
             monitoring_since=stage.pulse.monitoring_since() if bases and by_clock else None,
-            groups=self._firing_groups(configuration),
+            groups=self._firing_groups(configuration, over),
             peers=stage.peers_of(cases, configuration, now),
             escalations=escalations.read(configuration, bases.values(), stage.silences, now),
         )
@@ -209,10 +211,8 @@ class _Run:
         unfinished = [worker_id for worker_id in unfinished if worker_id not in lost]
         return lost + self.evaluate_workers(unfinished, accounts) if unfinished else lost
 
-    def _firing_groups(self, configuration: models.Configuration) -> member.Groups:
+    def _firing_groups(self, configuration: models.Configuration, over: frozenset[str]) -> member.Groups:
         """Return the alerts about groups that fire and may inhibit others; nothing is read if no rule is inhibited."""
-        kinds = self._stage.kinds
-        over = {rule.name for rule in configuration.rules if kinds[rule.kind].group_by(rule) is not None}
         if over.isdisjoint(name for rule in configuration.rules for name in rule.inhibited_by):
             return {}
         return {

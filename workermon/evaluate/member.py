@@ -23,10 +23,14 @@ class Begun(NamedTuple):
     needed: int
 
 
-def concerns(builder: lifecycle.VerdictBuilder, rule: models.Rule) -> bool:
-    """Tell whether a rule is over groups, or was when the worker was last evaluated."""
-    alert = builder.basis.alerts.get(rule.name)
-    return builder.kinds[rule.kind].group_by(rule) is not None or (alert is not None and alert.membership is not None)
+def over_groups(configuration: models.Configuration, kinds: rules.Kinds) -> frozenset[str]:
+    """Return the names of the rules over groups."""
+    return frozenset(rule.name for rule in configuration.rules if kinds[rule.kind].group_by(rule) is not None)
+
+
+def was(alert: models.Alert | None) -> bool:
+    """Tell whether the rule of a worker's alert was over groups when the worker was last evaluated."""
+    return alert is not None and alert.membership is not None
 
 
 def group_of(rule: models.Rule, worker: models.Worker, kinds: rules.Kinds) -> str | None:
@@ -39,7 +43,9 @@ def inhibitors(
     configuration: models.Configuration, worker: models.Worker, firing: Groups, kinds: rules.Kinds
 ) -> dict[str, models.Alert]:
     """Return the alerts about a worker's groups that fire and may inhibit its own, by rule."""
-    groups = ((rule.name, group_of(rule, worker, kinds)) for rule in configuration.rules if firing)
+    if not firing:
+        return {}
+    groups = ((rule.name, group_of(rule, worker, kinds)) for rule in configuration.rules)
     return {name: firing[group, name] for name, group in groups if group is not None and (group, name) in firing}
 
 

@@ -27,12 +27,14 @@ class Context:
     ``accounts`` are the alerts of accounts and regions by key, ``monitoring_since`` is when the monitor itself began.
     ``groups`` are the alerts about groups that fire and may inhibit those of their members.
     ``peers`` are those with whom rules compare workers, by the name of the rule and the value of its label.
-    ``rules`` are those of the configuration, each after those that it looks at, which are the ``operands``.
+    ``rules`` are those of the configuration, each after those that it looks at, which are the ``operands``;
+    ``over`` are the names of those over groups.
     """
 
     configuration: models.Configuration
     rules: Sequence[models.Rule]
     operands: frozenset[str]
+    over: frozenset[str]
     active_silences: Sequence[models.Silence]
     accounts: Mapping[str, ports.Basis[models.AccountState]]
     monitoring_since: float | None
@@ -188,7 +190,8 @@ def _over_datapoints(
     if needed is None:
         needed = rule_state.start if rule_state.cursor is None else rule_state.cursor
     oldest = math.floor(horizon.asked) - configuration.retention
-    return [dataclasses.replace(plan, alert=alert, horizon=horizon, needed=max(needed or 0, oldest, 0))]
+    needed = max(needed or 0, oldest, 0)
+    return [Plan(rule=rule, kind=plan.kind, alert=alert, unit=plan.unit, horizon=horizon, needed=needed)]
 
 
 # --- the evaluation -----------------------------------------------------------------------------------------------
@@ -219,7 +222,7 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
     plans = {plan.rule.name: plan for plan in case.plans}
     for rule in context.rules:
         transitions: Sequence[models.Transition] = ()
-        if member.concerns(builder, rule):
+        if rule.name in context.over or member.was(case.basis.alerts.get(rule.name)):
             member.judge(
                 builder, rule, _going_on(plans.get(rule.name)), operands.facts_for(rule), context.configuration
             )

@@ -151,9 +151,13 @@ class RuleState(Frozen):
 
     def leads(self, now: float) -> bool:
         """Tell whether a clock that was ahead wrote it: one of its times leads the present."""
-        changed = self.trail[-1].at if self.trail else None
-        recent = self.damping.recent[-1] if self.damping and self.damping.recent else None
-        return any(leads(at, now) for at in (self.cursor, self.start, changed, recent))
+        damping = self.damping
+        return (
+            leads(self.cursor, now)
+            or leads(self.start, now)
+            or (bool(self.trail) and leads(self.trail[-1].at, now))
+            or (damping is not None and bool(damping.recent) and leads(damping.recent[-1], now))
+        )
 
     def as_of(self, now: float) -> RuleState:
         """Return the state with every time that leads the present pulled back to it; what it says stays."""
