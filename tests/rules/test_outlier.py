@@ -13,7 +13,7 @@ from tests.support.grouping import CPU, MINUTE, T0, Pools, worker_id
 from workermon import config, errors, models, views
 from workermon.config import export
 from workermon.models import Count
-from workermon.rules import outlier
+from workermon.rules import outlier, peers, when
 from workermon.views import backtest, explain
 
 
@@ -171,6 +171,41 @@ def test_backtest_replays_it_from_the_ledger() -> None:
             (worker_id(0), at(3), at(5), 99.0)
         ]
     assert backtest.over_metrics(pools.configurations.load()) == []
+
+
+def test_a_rule_over_it_is_replayed_beside_the_group() -> None:
+    """A rule over other rules sees the outlier in a backtest as well."""
+    over = when.KIND.rule("together", when="odd-one-out", notify=("ops",))
+    pools = pools_of(6, rule(), over)
+    for slot in range(1, 8):
+        pools.slot(at(slot), values(6, w0=99.0) if 3 <= slot < 5 else values(6))
+    replays = pools.get(backtest.LedgerBacktest).replay(list(pools.workers.every()), over, pools.configurations.load())
+    assert [(each.worker, each.begin) for one in replays for each in one.episodes] == [(worker_id(0), at(3))]
+
+
+def test_a_worker_that_joins_is_compared_at_once() -> None:
+    """A group that was too small has its outlier with the next workers, although the clock stands still."""
+    pools = pools_of(4)
+    pools.slot(at(1), values(4, w0=99.0))
+    assert pools.notified() == []
+    for number in (4, 5):
+        pools.add(number, added_at=at(1))
+    pools.slot(at(2), values(6, w0=99.0))
+    assert statuses(pools) == [(ALERT, "firing")]
+
+
+def test_one_with_longer_slots_counts_with_the_one_around() -> None:
+    """A slot of five minutes stands for each of its minutes, and shorter ones count with their mean."""
+    long = peers.Peer(T0 + 299, 300, 300, T0, (models.Datapoint(T0, 10.0),))
+    short = tuple(
+        peers.Peer(T0 + 299, 60, 60, T0, tuple(models.Datapoint(at(n), 10.0 + n) for n in range(5))) for _ in "1234"
+    )
+    group = peers.PeerGroup("pool", "a", dict(zip("abcde", (long, *short), strict=True)))
+    minutes, whole = group.middles(60), group.middles(300)
+    assert [middle and (middle.median, middle.size) for _, middle in sorted(minutes.items())] == [
+        (10.0 + n, 5) for n in range(5)
+    ]
+    assert [middle and middle.median for middle in whole.values()] == [12.0]
 
 
 # --- the config file -------------------------------------------------------------------------------------------------

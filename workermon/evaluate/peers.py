@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from workermon import models, ports
+from workermon import models, ports, rules
 from workermon.alerts import peer_groups
 from workermon.evaluate import worker
 
@@ -25,31 +25,43 @@ class _Needed(NamedTuple):
     until: float
 
 
+class _Look(NamedTuple):
+    """The labels of every worker, and the workers by label and value where that was asked, as of ``at`` (seconds)."""
+
+    at: float
+    labels: Mapping[str, Mapping[str, str]]
+    by_label: dict[str, Mapping[str, Sequence[str]]]
+
+
 class Fleet:
-    """Who has which labels, as of the last look over the whole fleet."""
+    """Who has which labels, as of the last look over the whole fleet; threads may share it."""
 
     def __init__(self) -> None:
-        self._labels: dict[str, Mapping[str, str]] = {}
-        self._looked_at: float | None = None
-        self._by_label: dict[str, dict[str, list[str]]] = {}
+        self._last: _Look | None = None
 
-    def look(self, workers: ports.Workers, seen: Iterable[models.Worker], now: float) -> None:
-        """Look over the fleet if that is long ago, or if one of the workers that were seen is not as remembered."""
-        is_fresh = self._looked_at is not None and 0 <= now - self._looked_at < FRESH
-        if is_fresh and all(self._labels.get(one.id) == one.labels for one in seen):
-            return
-        self._labels = {glance.id: dict(glance.labels) for glance in workers.glances()}
-        self._looked_at, self._by_label = now, {}
+    def ids(
+        self, keys: Iterable[tuple[str, str]], workers: ports.Workers, seen: Iterable[models.Worker], now: float
+    ) -> Mapping[tuple[str, str], Sequence[str]]:
+        """Return the workers that have these labels and values.
 
-    def ids(self, by: str, value: str) -> Sequence[str]:
-        """Return the workers whose label has a value."""
-        if by not in self._by_label:
-            found: dict[str, list[str]] = {}
-            for worker_id, labels in self._labels.items():
-                if by in labels:
-                    found.setdefault(labels[by], []).append(worker_id)
-            self._by_label[by] = found
-        return self._by_label[by].get(value, ())
+        It looks over the fleet if that is long ago, or if one of the workers that were seen is not as remembered.
+        """
+        last = self._last
+        is_fresh = last is not None and 0 <= now - last.at < FRESH
+        if last is None or not is_fresh or any(last.labels.get(one.id) != one.labels for one in seen):
+            last = _Look(now, {glance.id: dict(glance.labels) for glance in workers.glances()}, {})
+            self._last = last
+        return {(by, value): _by_value(last, by).get(value, ()) for by, value in keys}
+
+
+def _by_value(look: _Look, by: str) -> Mapping[str, Sequence[str]]:
+    if by not in look.by_label:
+        found: dict[str, list[str]] = {}
+        for worker_id, labels in look.labels.items():
+            if by in labels:
+                found.setdefault(labels[by], []).append(worker_id)
+        look.by_label[by] = found
+    return look.by_label[by]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +76,14 @@ class Reading:
 
     def groups(self, cases: Sequence[worker.Case]) -> worker.Peers:
         """Return the groups with which rules compare these workers: all records at once, and all series at once."""
+        if all(rules.KINDS[rule.kind].compares_by(rule) is None for rule in self.configuration.rules):
+            return {}
         needed = _needed(cases)
         if not needed:
             return {}
-        self.fleet.look(self.workers, (case.basis.record.worker for case in cases), self.at)
-        ids = {key: self.fleet.ids(each.by, each.value) for key, each in needed.items()}
+        seen = (case.basis.record.worker for case in cases)
+        of_label = self.fleet.ids(((each.by, each.value) for each in needed.values()), self.workers, seen, self.at)
+        ids = {key: of_label[each.by, each.value] for key, each in needed.items()}
         found = self.workers.get(list(dict.fromkeys(worker_id for every in ids.values() for worker_id in every)))
         records = {worker_id: record.as_of(self.at) for worker_id, record in found.items()}
         compared = {

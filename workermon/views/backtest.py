@@ -420,6 +420,8 @@ class LedgerBacktest:
         """Return the replay of a rule for another one; ``None`` if it does not apply or has no datapoints."""
         if not rule.applies_to(record.worker) or not needed_metrics(rule, configuration):
             return None
+        if rules.KINDS[rule.kind].compares_by(rule) is not None:
+            return next(self._compared([record], rule, configuration), None)
         return self._replay(record, rule, configuration)
 
     def _replay(self, record: ports.Record, rule: models.Rule, configuration: models.Configuration) -> Replay:
