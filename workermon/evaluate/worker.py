@@ -300,6 +300,8 @@ def _until_horizon(case: Case, series: SeriesByMetric) -> dict[str, models.Serie
 
 def _with_peers(plan: Plan, worker: models.Worker, facts: rules.Facts, context: Context) -> rules.Facts:
     """Return facts with the workers that a rule compares this one with; the same object if it does not."""
+    if not context.peers:
+        return facts
     by = plan.kind.compares_by(plan.rule)
     group = None if by is None else context.peers.get((plan.rule.name, worker.labels[by]))
     return facts if group is None else dataclasses.replace(facts, peers=group)

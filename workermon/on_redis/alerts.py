@@ -358,17 +358,18 @@ def _memberships(verdict: ports.Verdict) -> list[lua.Value]:
 def _opened_and_closed(verdict: ports.Verdict, *, retire: bool) -> list[lua.Value]:
     """Return which alerts a verdict opens (or gives a new beginning) and which it closes, as the script takes it."""
     subject, before = verdict.basis.subject.id, verdict.basis.alerts
-    fresh = models.Alert(rule="")
     if retire:
         closed = [f"{subject}/{rule}" for rule in {**before, **verdict.alerts}]
         return [0, len(closed), *closed]
     opened = [
         (f"{subject}/{rule}", alert.since or 0)
         for rule, alert in verdict.alerts.items()
-        if alert.open and not (before.get(rule, fresh).open and before[rule].since == alert.since)
+        if alert.open and not (rule in before and before[rule].open and before[rule].since == alert.since)
     ]
     closed = [
-        f"{subject}/{rule}" for rule, alert in before.items() if alert.open and not verdict.alerts.get(rule, fresh).open
+        f"{subject}/{rule}"
+        for rule, alert in before.items()
+        if alert.open and not (rule in verdict.alerts and verdict.alerts[rule].open)
     ]
     return [len(opened), *(part for alert in opened for part in alert), len(closed), *closed]
 
