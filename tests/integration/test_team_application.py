@@ -52,7 +52,7 @@ def test_a_teams_node_collects(house: House, tmp_path: Path, redis_url: str, poo
     def collected() -> bool:
         done = house.run("workermon", "list", "--json")
         (worker,) = json.loads(done.stdout)["workers"]
-        return worker["metrics"]["cpu_utilization"] is not None
+        return worker["metrics"]["cpu_utilization"] is not None and "Task workermon.collect" in node.said
 
     eventually(collected, within=START, what="a collection by the team's node")
     said = node.said

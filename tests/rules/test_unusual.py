@@ -264,7 +264,7 @@ def plain(used: Rule, points: dict[int, Datapoint], last: int, period: int, late
     }
     turns: list[Turn] = []
     firing = False
-    for slot in range(min(points, default=0), last + 1):
+    for slot in range(min((*points, -(-T0 // period))), last + 1):
         if slot not in points and asked.missing == "keep":
             continue
 
