@@ -86,7 +86,12 @@ class Evaluation:
     def peers_of(self, cases: Sequence[worker.Case], configuration: models.Configuration, at: float) -> worker.Peers:
         """Return the groups with which rules compare workers."""
         reading = peers.Reading(
-            workers=self.workers, samples=self.samples, fleet=self._fleet, configuration=configuration, at=at
+            workers=self.workers,
+            samples=self.samples,
+            fleet=self._fleet,
+            configuration=configuration,
+            kinds=self.kinds,
+            at=at,
         )
         return reading.groups(cases)
 

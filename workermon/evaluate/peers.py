@@ -72,11 +72,12 @@ class Reading:
     samples: ports.Samples
     fleet: Fleet
     configuration: models.Configuration
+    kinds: rules.Kinds
     at: float
 
     def groups(self, cases: Sequence[worker.Case]) -> worker.Peers:
         """Return the groups with which rules compare these workers: all records at once, and all series at once."""
-        if all(rules.KINDS[rule.kind].compares_by(rule) is None for rule in self.configuration.rules):
+        if all(self.kinds[rule.kind].compares_by(rule) is None for rule in self.configuration.rules):
             return {}
         needed = _needed(cases)
         if not needed:
