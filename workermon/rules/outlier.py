@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import expression, kind, peers, section, slots, wording
+from workermon.rules import expression, kind, over_slots, peers, section, slots, wording
 from workermon.rules.horizon import Horizon
 from workermon.rules.outlier_options import Options, OutlierSection
 
@@ -60,7 +60,7 @@ class _Distances(NamedTuple):
     by_time: dict[int, tuple[models.Datapoint, peers.Middle | None]]
 
 
-class Outlier(kind.Kind[Options]):
+class Outlier(over_slots.OverSlots[Options]):
     """A worker's metric lies far from that of its group."""
 
     name = "outlier"
@@ -144,10 +144,6 @@ class Outlier(kind.Kind[Options]):
         walk = _walk(rule, facts, horizon, rule_state)
         return slots.needed_from(rule_state, self._limits(rule)(horizon.period), walk)
 
-    def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
-        """Return a state whose fold goes on at the present."""
-        return slots.as_of(rule_state, now)
-
     def judge(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Judgement:
@@ -218,17 +214,6 @@ class Outlier(kind.Kind[Options]):
         count = wording.for_count(transition, "datapoints") if transition.after is not None else ""
         return f"{subject} {transition.reason}{count}"
 
-    def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
-        """Return why an alert is over if no value decided it."""
-        if transition.withdrawn or (transition.after is None and transition.count is None):
-            return transition.reason or None
-        return transition.cause
-
-    def conditions(self, rule: models.Rule) -> dict[str, object]:
-        """Return group, distance, side and counts."""
-        keys = self.export(rule)
-        return {**{key: keys[key] for key in keys if key != "missing"}, "absent": keys["missing"]}
-
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return group, distance, side and counts in words."""
         options = self.options(rule)
@@ -242,13 +227,6 @@ class Outlier(kind.Kind[Options]):
             f"missing {options.missing}",
             f"severity {rule.severity}",
         )
-
-    def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
-        """Return the span of the slots that decide at the cursor."""
-        if rule_state.cursor is None or rule_state.period is None:
-            return None
-        period = rule_state.period
-        return rule_state.cursor - (self._limits(rule)(period).lookback + 1) * period, rule_state.cursor + period - 1
 
     def explain(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None

@@ -17,6 +17,7 @@ from workermon.rules import (
     computed,
     kind,
     label_levels,
+    over_slots,
     parsing,
     section,
     slots,
@@ -86,7 +87,7 @@ class Details(models.Frozen):
     impaired: tuple[check_words.ImpairmentDetails, ...] = Field(default=(), exclude_if=lambda checks: not checks)
 
 
-class Threshold(kind.Kind[Options]):
+class Threshold(over_slots.OverSlots[Options]):
     """A metric is above or below a number for M of N slots."""
 
     name = "threshold"
@@ -188,10 +189,6 @@ class Threshold(kind.Kind[Options]):
         """Return from what time on the fold needs datapoints."""
         return slots.needed_from(rule_state, self._limits(rule)(horizon.period), _walk(rule, facts, horizon))
 
-    def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
-        """Return a state whose fold goes on at the present."""
-        return slots.as_of(rule_state, now)
-
     def judge(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Judgement:
@@ -278,17 +275,6 @@ class Threshold(kind.Kind[Options]):
             text += f"; now {wording.quantity(transition.present.value, unit)}"
         return text
 
-    def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
-        """Return why an alert is over if no value decided it."""
-        if transition.withdrawn or (transition.after is None and transition.count is None):
-            return transition.reason or None
-        return transition.cause
-
-    def conditions(self, rule: models.Rule) -> dict[str, object]:
-        """Return thresholds and counts."""
-        keys = self.export(rule)
-        return {**{key: keys[key] for key in keys if key != "missing"}, "absent": keys["missing"]}
-
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return thresholds and counts in words."""
         options = self.options(rule)
@@ -307,13 +293,6 @@ class Threshold(kind.Kind[Options]):
         )
         breach = f"breach {options.breach}" if options.lasts is None else f"for {wording.duration(options.lasts)}"
         return (*thresholds, breach, f"recover {options.recover}", f"missing {options.missing}")
-
-    def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
-        """Return the span of the slots that decide at the cursor."""
-        if rule_state.cursor is None or rule_state.period is None:
-            return None
-        period = rule_state.period
-        return rule_state.cursor - (self._limits(rule)(period).lookback + 1) * period, rule_state.cursor + period - 1
 
     def explain(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from workermon import models
 from workermon.models import fields
-from workermon.rules import band, kind, section, slots, wording
+from workermon.rules import band, kind, over_slots, section, slots, wording
 from workermon.rules.horizon import Horizon
 from workermon.rules.unusual_options import Options, UnusualSection
 
@@ -72,7 +72,7 @@ class _Judged(NamedTuple):
         self.points.append(models.Datapoint(point.at, distance))
 
 
-class Unusual(kind.Kind[Options]):
+class Unusual(over_slots.OverSlots[Options]):
     """A metric lies outside what it usually is at the same time of the day or week."""
 
     name = "unusual"
@@ -147,10 +147,6 @@ class Unusual(kind.Kind[Options]):
         begin = rule_state.start if needed is None else needed
         return learned.until if begin is None else min(begin, learned.until)
 
-    def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
-        """Return a state whose fold goes on at the present."""
-        return slots.as_of(rule_state, now)
-
     def judge(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Judgement:
@@ -224,17 +220,6 @@ class Unusual(kind.Kind[Options]):
         count = wording.for_count(transition, "datapoints") if transition.after is not None else ""
         return f"{subject} {transition.reason}{count}"
 
-    def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
-        """Return why an alert is over if no value decided it."""
-        if transition.withdrawn or (transition.after is None and transition.count is None):
-            return transition.reason or None
-        return transition.cause
-
-    def conditions(self, rule: models.Rule) -> dict[str, object]:
-        """Return distance, season, side and counts."""
-        keys = self.export(rule)
-        return {**{key: keys[key] for key in keys if key != "missing"}, "absent": keys["missing"]}
-
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
         """Return distance, season, side and counts in words."""
         options = self.options(rule)
@@ -248,13 +233,6 @@ class Unusual(kind.Kind[Options]):
             f"missing {options.missing}",
             f"severity {rule.severity}",
         )
-
-    def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
-        """Return the span of the slots that decide at the cursor."""
-        if rule_state.cursor is None or rule_state.period is None:
-            return None
-        period = rule_state.period
-        return rule_state.cursor - (self._limits(rule)(period).lookback + 1) * period, rule_state.cursor + period - 1
 
     def explain(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None

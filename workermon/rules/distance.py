@@ -1,0 +1,44 @@
+"""What rules ask for that compare a distance: of a value from what is usual, or from its group."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from workermon import models
+from workermon.models import fields
+from workermon.rules import slots
+
+Side = Literal["above", "below", "both"]
+
+Distance = Annotated[fields.Number, Field(gt=0, le=1000)]
+
+
+class Options(models.Frozen):
+    """It fires if M of N slots lie further away than ``beyond``, on a side.
+
+    ``lasts`` is there instead of ``breach``: all slots of so many seconds.
+    """
+
+    beyond: float
+    side: Side = "both"
+    breach: models.Count
+    lasts: int | None = None
+    clear: float | None = None
+    recover: models.Count = models.Count(m=2, n=2)
+    missing: Literal["breach", "ok", "keep"] = "keep"
+
+    def compared(self, distance: float) -> float:
+        """Return a distance as the threshold compares it: what lies on the other side is near."""
+        if self.side == "both":
+            return abs(distance)
+        return distance if self.side == "above" else -distance
+
+    def limits(self, severity: models.Severity, period: int) -> slots.Limits:
+        """Return what distances in slots of ``period`` seconds are compared with."""
+        clear = self.beyond if self.clear is None else self.clear
+        level = slots.Level(severity, slots.BITS[severity], self.beyond, clear)
+        recover, number = self.recover, -(-(self.lasts or 0) // period)
+        m, n = (self.breach.m, self.breach.n) if self.lasts is None else (number, number)
+        return slots.Limits((level,), True, m, n, recover.m, recover.n, self.missing)
