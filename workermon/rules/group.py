@@ -259,9 +259,8 @@ class Group(kind.Kind[Options]):
 
     def group_needs(self, rule: models.Rule, rule_state: models.RuleState, group: group_fold.Group) -> int | None:
         """Return from what time on the datapoints of the members are needed; ``None`` if none are."""
-        slots = group_series.grid(group) if self.needs_members(rule) else None
-        known = rule_state.cursor
-        if slots is None or (known is not None and slots.last <= known and group.changed_from is None):
+        slots = _slots(rule_state, group) if self.needs_members(rule) else None
+        if slots is None:
             return None
         horizon, facts = self._of_series(rule, group, slots)
         needed = threshold.KIND.needed_from(self.member_rule(rule), rule_state, horizon, facts)
@@ -276,10 +275,10 @@ class Group(kind.Kind[Options]):
         options = self.options(rule)
         if options.aggregate is None:
             return group_fold.judge(rule, options.needed, rule_state, group)
-        slots, known = group_series.grid(group), rule_state.cursor
-        if slots is None or (known is not None and slots.last <= known and group.changed_from is None):
+        slots = _slots(rule_state, group)
+        if slots is None:
             return rule_state, ()
-        if known is None and rule_state.start is None:
+        if rule_state.cursor is None and rule_state.start is None:
             rule_state = models.RuleState(start=max(slots.begin, slots.last - BACKFILL))
         horizon, facts = self._of_series(rule, group, slots)
         state, transitions = threshold.KIND.judge(self.member_rule(rule), rule_state, facts, horizon)
@@ -308,6 +307,7 @@ class Group(kind.Kind[Options]):
         at, aggregate = rule_state.cursor, self.options(rule).aggregate
         slots = group_series.grid(group)
         if at is not None and aggregate is not None and slots is not None:
+            slots = slots.reaching(at)
             horizon, facts = self._of_series(rule, group, slots)
             found = threshold.KIND.explain(self.member_rule(rule), rule_state, facts, horizon)
             running = sum(group_series.counts(member, at) for member in group.members.values())
@@ -417,6 +417,19 @@ def _check_aggregate(aggregate: str, given: GroupSection) -> None:
         raise section.Mistake("metric", "is an expression, of which there is no aggregate", "write one metric")
     if given.warmup is not None:
         raise section.Mistake("warmup", "is for rules that ask for a count or share", "remove it")
+
+
+def _slots(rule_state: models.RuleState, group: group_fold.Group) -> group_series.Grid | None:
+    """Return the slots to evaluate; ``None`` if there is nothing new.
+
+    Those that were evaluated stay so, though a member that is new, or came back, is not known up to there.
+    """
+    slots, known = group_series.grid(group), rule_state.cursor
+    if slots is None or known is None:
+        return slots
+    if slots.last <= known and group.changed_from is None:
+        return None
+    return slots.reaching(known)
 
 
 def _followed(

@@ -28,6 +28,14 @@ class Grid(NamedTuple):
     last: int
     begin: int
 
+    def reaching(self, at: int) -> Grid:
+        """Return the slots up to that of a time at least.
+
+        >>> Grid(60, 120, 0).reaching(250).last, Grid(60, 120, 0).reaching(60).last
+        (240, 120)
+        """
+        return self._replace(last=max(self.last, at // self.period * self.period))
+
 
 def grid(group: group_fold.Group) -> Grid | None:
     """Return the slots of a group; ``None`` if nothing is known of it."""
