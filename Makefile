@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick cover test check picture screenshots openapi format hooks bench storm lock release-check clean
+.PHONY: help run quick cover test explore check picture screenshots openapi format hooks bench storm lock release-check clean
 
 help:  ## list what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -49,6 +49,9 @@ cover: $(VENV)/dev.stamp  ## the tests of make quick, with the branches that the
 
 test: $(VENV)/dev.stamp  ## every test that can run here
 	@"$(BIN)/python" -m pytest -n 2 --dist worksteal $(ARGS)
+
+explore: $(VENV)/dev.stamp  ## the property tests with examples that no run has drawn before (repeat it as long as you like)
+	@"$(BIN)/python" -m pytest -n 2 --dist worksteal -m hypothesis --hypothesis-profile=explore $(ARGS)
 
 check: $(VENV)/dev.stamp  ## format, lint (Python and Lua), spelling, types, sizes
 	@"$(BIN)/python" -m ruff format --check .

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fakeredis
+import hypothesis
 import pytest
 import redis
 import structlog
@@ -22,6 +23,11 @@ from workermon.on_redis import client, keys
 
 #: Fixtures of more than one module.
 pytest_plugins = ["tests.support.beat", "tests.support.commands", "tests.support.refused"]
+
+# Property tests draw the same examples in each run: if one turns red, a change did it. `make explore` draws others.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.register_profile("explore", print_blob=True)
+hypothesis.settings.load_profile("same")
 
 # A script that runs the tests in the background has SIGINT ignored, and nohup SIGHUP. Their processes inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
