@@ -133,7 +133,7 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
             begun = time.time()
             eventually(
                 lambda: [one["state"] for one in asked(house, "status")["scopes"]] == ["unreachable", "ok"],
-                within=SILENT,
+                within=2 * SILENT,
                 what="the trouble in status",
             )
             eventually(lambda: time.time() > begun + SILENT, within=SILENT + 1, what="the silence")
@@ -141,13 +141,13 @@ def test_a_region_that_does_not_answer_holds_up_no_other(tmp_path: Path, redis_u
                 lambda: (
                     [alert["dedup_key"] for alert in asked(house, "alerts")["alerts"]] == [f"default/{SLOW}/collector"]
                 ),
-                within=SILENT,
+                within=2 * SILENT,
                 what="the one alert, of the account",
             )
             house.aws.recover()
             ended = time.time()
             gaps = {one: heard.gap(one, begun, ended) for one in well}
-            assert max(gaps.values()) < 2 * INTERVAL, gaps
+            assert max(gaps.values()) < 3 * INTERVAL, gaps  # one request alone is waited for longer
             eventually(
                 lambda: all(heard.at[one][-1] > ended for one in slow), within=60, what="the slow region's recovery"
             )

@@ -24,6 +24,10 @@ SLOW_FOR = 60.0
 #: Seconds for which a thread goes on collecting workers that wait, before its task ends: below the task's time limits.
 GO_ON_FOR = 45.0
 
+#: Threads that an account and region leaves to others, if the process has twice as many: one for their collections, and
+#: one for a reconciliation, which asks EC2 too and enters no bulkhead.
+LEFT_FREE = 2
+
 #: Waiting workers that a thread takes at once, as many as a batch holds.
 MAX_WORKERS = 100
 
@@ -44,7 +48,7 @@ class Place(NamedTuple):
 class Bulkhead:
     """Admits collections. ``threads`` is how many the process has; ``clock`` is in seconds. Safe between threads.
 
-    An account and region leaves one thread to the others. All slow ones together leave half of the threads.
+    An account and region leaves ``LEFT_FREE`` threads to the others. All slow ones together leave half of the threads.
     """
 
     def __init__(self, threads: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
@@ -92,7 +96,8 @@ class Bulkhead:
         if self._is_slow(scope, now):
             slow = sum(len(held) for other, held in self._running.items() if self._is_slow(other, now))
             return slow < self.threads // 2
-        return len(self._running.get(scope, ())) < self.threads - 1
+        left_free = LEFT_FREE if self.threads >= 2 * LEFT_FREE else 1
+        return len(self._running.get(scope, ())) < self.threads - left_free
 
     def _is_slow(self, scope: str, now: float) -> bool:
         if self._slow_until.get(scope, 0.0) > now:
