@@ -252,6 +252,33 @@ def test_names_like_markup_run_nothing(browser: Browser, world: Ports) -> None:
         assert tab.faults == []
 
 
+def test_a_year_is_drawn_by_its_hours(browser: Browser, world: Ports) -> None:
+    """The span of a year has dates, the mean of each step with least, most and 95th percentile, and the command."""
+    end = int(world.clock()) // models.HOUR * models.HOUR
+    world.store.rollups[A, "cpu_utilization"] = {
+        at: models.RollUp(at, 10.0, 40.0, 90.0, 80.0, 60)
+        for at in range(end - 360 * models.DAY, end - 2 * models.DAY, models.HOUR)
+    }
+    with serving(world) as (address, _):
+        tab = Tab(browser, address, viewport={"width": 360, "height": 740})
+        page = tab.open(f"/workers/{A}")
+        page.get_by_role("link", name="year", exact=True).click()
+        chart = page.locator("[data-metric=cpu_utilization]")
+        expect(chart.locator("canvas")).to_be_visible()
+        expect(chart.locator(".notes")).to_contain_text("a point is a day")
+        expect(page.locator(".chart-key")).to_contain_text("95th percentile")
+        expect(page.locator(".foot")).to_contain_text(f"workermon history {A} --since 365d --step 1h")
+        chart.focus()
+        for _ in range(8):
+            page.keyboard.press("ArrowLeft")
+        expect(chart.locator(".notes")).to_contain_text(
+            re.compile(r"\d+ \w{3} \d{4} UTC: 40 %; least 10 %, 95th percentile 80 %, most 90 %")
+        )
+        assert tab.overflow() == 0
+        assert tab.barriers() == []
+        assert tab.faults == []
+
+
 def test_scripts_write_values_as_the_server_does(browser: Browser, world: Ports) -> None:
     """Ages and quantities that a script writes into an open page read as those that the server wrote."""
     ages = (0, 59.9, 61, 119, 120, 3599, 5399, 5400, 7200, 86_399, 129_600, 200_000)

@@ -208,6 +208,54 @@ def test_charts_have_gaps_thresholds_and_alerts(web: TestClient, fleet_of_two: P
     assert [span["severity"] for span in cpu["spans"]] == ["critical"]
 
 
+def hours_of(world: Ports, days: int) -> int:
+    """Have hourly roll-ups of the last days, but for one hour; return the start of the newest."""
+    newest = int(world.clock()) // models.HOUR * models.HOUR - 2 * models.DAY
+    hours = range(newest - days * models.DAY, newest + 1, models.HOUR)
+    world.store.rollups[A, "cpu_utilization"] = {
+        at: models.RollUp(at, 10.0, 40.0, 90.0, 80.0, 60) for at in hours if at != newest - models.HOUR
+    }
+    return newest
+
+
+@pytest.mark.parametrize(("days", "step", "absent"), [(7, models.HOUR, 1), (30, models.HOUR, 1), (365, models.DAY, 0)])
+def test_more_than_a_day_is_shown_by_roll_ups(
+    web: TestClient, fleet_of_two: Ports, days: int, step: int, absent: int
+) -> None:
+    """A week, a month and a year have the mean of each step, its 95th percentile, least and most, and gaps."""
+    newest = hours_of(fleet_of_two, days - 3)
+    found = web.get(f"/workers/{A}/charts?since={days * models.DAY}").json()
+    assert found["step"] == step
+    [cpu] = [each for each in found["charts"] if each["metric"] == "cpu_utilization"]
+    place = cpu["times"].index((newest - models.DAY) // step * step)
+    assert [cpu[name][place] for name in ("least", "values", "p95", "most")] == [10.0, 40.0, 80.0, 90.0]
+    # The ledger's own day is rolled up anew, two days after: the gap between them has no datapoint either.
+    gap = [at for at, value in zip(cpu["times"], cpu["values"], strict=True) if value is None]
+    assert gap.count(newest - models.HOUR) == absent
+    assert len(cpu["times"]) <= 800
+    assert all(len(cpu[name]) == len(cpu["times"]) for name in ("values", "least", "most", "p95"))
+    shown = page(web, f"/workers/{A}?since={days * models.DAY}").text
+    assert f"workermon history {A} --since {days}d --step 1h" in shown
+    assert "95th percentile" in shown
+
+
+def test_a_day_is_shown_by_datapoints(web: TestClient, fleet_of_two: Ports) -> None:
+    """What the ledger keeps is shown as it is, with the command that prints it."""
+    hours_of(fleet_of_two, 5)
+    found = web.get(f"/workers/{A}/charts?since={models.DAY}").json()
+    assert found["step"] is None
+    assert all(chart["least"] == [] for chart in found["charts"])
+    assert f"workermon history {A} --since 1d" in page(web, f"/workers/{A}?since={models.DAY}").text
+    assert web.get(f"/workers/{A}/charts?since=86401").status_code == 400
+
+
+def test_a_short_memory_is_shown_by_roll_ups_sooner(web: TestClient, fleet_of_two: Ports) -> None:
+    """Where the ledger keeps less than a span, roll-ups are shown."""
+    fleet_of_two.configure(retention=2 * models.HOUR)
+    assert web.get(f"/workers/{A}/charts?since=3600").json()["step"] is None
+    assert web.get(f"/workers/{A}/charts?since=21600").json()["step"] == models.HOUR
+
+
 def test_an_alert_is_told_as_a_story(web: TestClient, fleet_of_two: Ports) -> None:
     """An alert's own page says what decided it, who was notified, and the command that says the same."""
     found = page(web, f"/alerts/{A}/cpu-high")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from workermon import errors, models, ports, rules
 from workermon.alerts import subject
 from workermon.alerts.silences import in_force, muting
+from workermon.views import chart_points
 from workermon.views.document import Document
+from workermon.views.history import HistoryView
 
-#: Points that a chart shows: more than it has pixels. Of what is longer, the least and the highest of each stretch.
-MAX_POINTS = 2000
-
-#: Entries of a rule's history that are looked through for spans.
-HISTORY = 100
+#: Entries of a rule's history that are looked through for spans, and where hourly roll-ups are shown.
+HISTORY, LONG_HISTORY = 100, 1000
 
 
 class Span(Document):
@@ -55,31 +55,52 @@ class Band(Document):
     clear: float
 
 
-class Chart(Document):
-    """One metric: ``times`` and ``values`` in order of time; a value is ``None`` in a slot without a datapoint.
+class Points(Document):
+    """What a chart draws: ``times`` and ``values`` in order; a value is ``None`` in a slot without a datapoint.
 
     ``period`` in seconds. ``absent`` counts the slots without a datapoint. ``thinned``: it had more points than are
-    shown. ``complete`` is what the metric's values can be at most and at least, ``None`` if that is not known.
+    shown. Where hourly roll-ups are shown each point stands for ``period`` seconds from its time on, of which
+    ``values`` are the means, beside ``least``, ``most`` and ``p95``; else these are empty.
     """
 
-    metric: str
-    unit: str
     period: int | None
     times: tuple[int, ...]
     values: tuple[float | None, ...]
+    least: tuple[float | None, ...] = ()
+    most: tuple[float | None, ...] = ()
+    p95: tuple[float | None, ...] = ()
     absent: int
-    thinned: bool
+    thinned: bool = False
+
+
+class Chart(Points):
+    """One metric, and what is known about it in the span."""
+
+    metric: str
+    unit: str
     bands: tuple[Band, ...]
     spans: tuple[Span, ...]
     corrections: tuple[Correction, ...]
 
 
+class Range(NamedTuple):
+    """A span of time; ``step`` is as in ``WorkerCharts``."""
+
+    since: float
+    until: float
+    step: int | None
+
+
 class WorkerCharts(Document):
-    """All charts of a worker over one span of time; times in seconds since 1970."""
+    """All charts of a worker over one span of time; times in seconds since 1970.
+
+    ``step``: each point stands for so many seconds, of hourly roll-ups; ``None``: it is a datapoint.
+    """
 
     id: str
     since: float
     until: float
+    step: int | None
     charts: tuple[Chart, ...]
     silences: tuple[SilenceSpan, ...]
 
@@ -89,6 +110,7 @@ class ChartView:
     """Reads what a worker's charts show."""
 
     samples: ports.Samples
+    history: HistoryView
     alerts: ports.Alerts
     silences: ports.Silences
     configurations: ports.Configurations
@@ -96,8 +118,12 @@ class ChartView:
     now: ports.Clock
 
     def charts(self, record: ports.Record, since: float) -> WorkerCharts:
-        """Return the charts of every metric that is collected, from ``since`` until now."""
+        """Return the charts of every metric that is collected, from ``since`` until now.
+
+        Of more than a day, and of more than the ledger keeps, they show hourly roll-ups.
+        """
         configuration, until = self.configurations.load(), self.now()
+        span = Range(since, until, self.step(until - since))
         applied = [
             self.kinds[rule.kind].for_worker(rule, record.worker.labels)
             for rule in configuration.rules
@@ -110,9 +136,15 @@ class ChartView:
             id=record.worker.id,
             since=since,
             until=until,
-            charts=tuple(self._chart(record, metric, (since, until), about) for metric in metrics),
+            step=span.step,
+            charts=tuple(self._chart(record, metric, span, about) for metric in metrics),
             silences=self._silences(record, since, applied, configuration),
         )
+
+    def step(self, seconds: float) -> int | None:
+        """Return how many seconds of roll-ups a point stands for if so long a span is shown; ``None``: a datapoint."""
+        shown = min(models.DAY, self.configurations.load().retention)
+        return None if seconds <= shown else chart_points.step_for(seconds)
 
     def charted(self, record: ports.Record) -> tuple[str, ...]:
         """Return the metrics that are charted for a worker: those that are collected, and what its rules check."""
@@ -132,26 +164,22 @@ class ChartView:
         self,
         record: ports.Record,
         metric: str,
-        span: tuple[float, float],
+        span: Range,
         applied: Sequence[tuple[models.Rule, models.Alert | None]],
     ) -> Chart:
         """Return one chart; ``applied`` are the rules of the worker, each with its alert."""
         configuration, worker_id = self.configurations.load(), record.worker.id
-        period, points = self._points(record, metric, span)
-        slots = _with_gaps(points, period, rules.of_metric(metric, record.worker, record.condition, configuration))
-        shown = _thinned(slots)
         about = [rule for rule, _ in applied if metric in self.kinds[rule.kind].metrics(rule)]
-        histories = {rule.name: self.alerts.history(f"{worker_id}/{rule.name}", HISTORY) for rule in about}
+        limit = HISTORY if span.step is None else LONG_HISTORY
+        histories = {rule.name: self.alerts.history(f"{worker_id}/{rule.name}", limit) for rule in about}
         return Chart(
             metric=metric,
             unit=configuration.unit_of(metric),
-            period=period,
-            times=tuple(at for at, _ in shown),
-            values=tuple(value for _, value in shown),
-            absent=sum(value is None for _, value in slots),
-            thinned=len(shown) < len(slots),
+            **dict(
+                self._datapoints(record, metric, span) if span.step is None else self._rollups(record, metric, span)
+            ),
             bands=tuple(band for rule, alert in applied if rule.metric == metric for band in self._bands(rule, alert)),
-            spans=tuple(one for name, entries in histories.items() for one in _spans(name, entries, span[0])),
+            spans=tuple(one for name, entries in histories.items() for one in _spans(name, entries, span.since)),
             corrections=tuple(
                 Correction(
                     rule=name,
@@ -161,19 +189,47 @@ class ChartView:
                 )
                 for name, entries in histories.items()
                 for entry in entries
-                if entry.transition.correction and entry.transition.at >= span[0]
+                if entry.transition.correction and entry.transition.at >= span.since
             ),
         )
 
-    def _points(
-        self, record: ports.Record, metric: str, span: tuple[float, float]
-    ) -> tuple[int | None, list[models.Datapoint]]:
+    def _datapoints(self, record: ports.Record, metric: str, span: Range) -> Points:
+        """Return what a chart draws of datapoints."""
+        configuration = self.configurations.load()
+        period, points = self._points(record, metric, span)
+        horizon = rules.of_metric(metric, record.worker, record.condition, configuration)
+        slots = chart_points.with_gaps(points, period, horizon)
+        shown = chart_points.thinned(slots)
+        return Points(
+            period=period,
+            times=tuple(at for at, _ in shown),
+            values=tuple(value for _, value in shown),
+            absent=sum(value is None for _, value in slots),
+            thinned=len(shown) < len(slots),
+        )
+
+    def _rollups(self, record: ports.Record, metric: str, span: Range) -> Points:
+        """Return what a chart draws of roll-ups."""
+        step = span.step or models.HOUR
+        hours = self.history.hours(record.worker.id, metric, span.since)
+        steps = chart_points.filled(chart_points.taken_together(hours, step), step)
+        return Points(
+            period=step if steps else None,
+            times=tuple(at for at, _ in steps),
+            values=tuple(rollup and rollup.mean for _, rollup in steps),
+            least=tuple(rollup and rollup.least for _, rollup in steps),
+            most=tuple(rollup and rollup.most for _, rollup in steps),
+            p95=tuple(rollup and rollup.p95 for _, rollup in steps),
+            absent=sum(rollup is None for _, rollup in steps),
+        )
+
+    def _points(self, record: ports.Record, metric: str, span: Range) -> tuple[int | None, list[models.Datapoint]]:
         """Return the newest period and the datapoints over all periods; at the same time the shorter one counts."""
         values: dict[int, float] = {}
         newest: tuple[int, int] | None = None
-        worker_id, until = record.worker.id, span[1] + models.DAY  # a datapoint may be ahead of this machine's clock
-        for period in sorted(self.samples.periods(worker_id, metric, span[0], until), reverse=True):
-            series = self.samples.read([(worker_id, metric, period)], span[0], until)[worker_id, metric]
+        worker_id, until = record.worker.id, span.until + models.DAY  # a datapoint may be ahead of this machine's clock
+        for period in sorted(self.samples.periods(worker_id, metric, span.since, until), reverse=True):
+            series = self.samples.read([(worker_id, metric, period)], span.since, until)[worker_id, metric]
             values.update(series.points)
             if series.points:
                 newest = max(newest or (0, 0), (series.points[-1].at, period))
@@ -215,48 +271,6 @@ class ChartView:
 
 def _is_known(metric: str, configuration: models.Configuration) -> bool:
     return metric in models.CHECK_METRICS or metric in configuration.metrics
-
-
-def _with_gaps(
-    points: Sequence[models.Datapoint], period: int | None, horizon: rules.Horizon
-) -> list[tuple[int, float | None]]:
-    """Return the points with every slot between them, and after the last one up to the horizon, that has none.
-
-    A break of more than ``MAX_POINTS`` slots is one gap.
-    """
-    if not points or period is None:
-        return []
-    slots: list[tuple[int, float | None]] = []
-    expected = points[0].at
-    for point in points:
-        slots += _absent(expected, point.at, period)
-        slots.append((point.at, point.value))
-        expected = point.at + period
-    if horizon.newest is not None:
-        slots += _absent(expected, horizon.newest + 1, period)
-    return slots
-
-
-def _absent(begin: int, end: int, period: int) -> list[tuple[int, float | None]]:
-    """Return the slots from ``begin`` until before ``end`` that are a whole period before it."""
-    if end - begin > MAX_POINTS * period:
-        return [(begin, None), (end - period, None)]
-    return [(at, None) for at in range(begin, end, period) if end - at > period // 2]
-
-
-def _thinned(slots: list[tuple[int, float | None]]) -> list[tuple[int, float | None]]:
-    """Return the slots, or of each stretch of too many the least and the highest value; a gap stays a gap."""
-    if len(slots) <= MAX_POINTS:
-        return slots
-    size = -(-2 * len(slots) // MAX_POINTS)
-    shown: list[tuple[int, float | None]] = []
-    for start in range(0, len(slots), size):
-        stretch = slots[start : start + size]
-        values = [(value, at) for at, value in stretch if value is not None]
-        kept = {(at, value) for value, at in (min(values), max(values))} if values else set()
-        gap = next(((at, value) for at, value in stretch if value is None), None)
-        shown += sorted([*kept, *([gap] if gap else [])], key=lambda slot: slot[0])
-    return shown
 
 
 def _spans(rule: str, entries: Sequence[models.HistoryEntry], since: float) -> list[Span]:

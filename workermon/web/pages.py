@@ -24,8 +24,16 @@ FIRST_ALERTS = 1000
 #: Columns of the fleet's table; a worker's own page shows every metric.
 COLUMNS = 5
 
-#: Seconds that charts show, and how they are named.
-SPANS = ((900, "15 min"), (3600, "1 h"), (21_600, "6 h"), (models.DAY, "24 h"))
+#: Seconds that charts show, how they are named, and what shows the same in a terminal.
+SPANS: Mapping[int, tuple[str, str]] = {
+    900: ("15 min", "--since 15m"),
+    3600: ("hour", "--since 1h"),
+    21_600: ("6 h", "--since 6h"),
+    models.DAY: ("day", "--since 1d"),
+    7 * models.DAY: ("week", "--since 7d --step 1h"),
+    30 * models.DAY: ("month", "--since 30d --step 1h"),
+    365 * models.DAY: ("year", "--since 365d --step 1h"),
+}
 
 #: What a page says after an action, by the word in its address. A made-up word says nothing.
 DONE: Mapping[str, str] = {
@@ -219,19 +227,20 @@ def worker_page(
     """Show one worker: its state, charts of its metrics, and why each rule fires or does not."""
     [record] = lookup.resolve([name])
     head, worker = layout(request, caller, vitals), detail.show(record)
-    rules = explanation.every(record)
+    rules, since = explanation.every(record), span(request)
     return page(
         "worker.html",
         "Fleet",
-        [f"workermon {verb} {worker.id}" for verb in ("show", "history")],
+        [f"workermon show {worker.id}", f"workermon history {worker.id} {SPANS[since][1]}"],
         layout=head,
         worker=worker,
         standing=views.standing(record, {alert.severity for alert in worker.alerts}, head.now),
         metrics=tuple(dict.fromkeys((*worker.metrics, *charts.charted(record)))),
         rules=rules,
         silences=active_silences(rules),
-        since=span(request),
-        spans=SPANS,
+        since=since,
+        spans={seconds: name for seconds, (name, _) in SPANS.items()},
+        by_hours=charts.step(since) is not None,
     )
 
 
@@ -282,8 +291,8 @@ def worker_charts(
 def span(request: Request) -> int:
     """Return the seconds that charts show."""
     text = request.query_params.get("since", "3600")
-    if text not in {str(seconds) for seconds, _ in SPANS}:
-        known = ", ".join(str(seconds) for seconds, _ in SPANS)
+    if text not in map(str, SPANS):
+        known = f"one of {', '.join(map(str, SPANS))}"
         raise errors.InvalidInput(f"since {errors.printable(text)[:32]!r}", "is not a span of the charts", known)
     return int(text)
 

@@ -1,10 +1,13 @@
 // A worker's charts, drawn by uPlot: gaps are gaps; thresholds, what clears them, alerts, silences, absent slots and
-// corrections are drawn in.
+// corrections are drawn in. Of more than a day they show roll-ups: the mean, the 95th percentile, and least to most.
 
 import { ageText, quantityText } from "./age.js";
 import { now } from "./page.js";
 
-const HEIGHT = 190;
+const HEIGHT = 190, HOUR = 3600, DAY = 24 * HOUR;
+// Milliseconds between two readings: of datapoints at least so long, of roll-ups always.
+const BETWEEN = 1500, BETWEEN_ROLLUPS = 60_000;
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const section = document.getElementById("charts");
 const figures = new Map([...section.querySelectorAll("[data-metric]")].map((each) => [each.dataset.metric, each]));
 const plots = new Map();
@@ -14,6 +17,12 @@ let found = null;
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const ofSeverity = (severity) => colour(severity === "critical" ? "critical" : "warning-fill");
 const clock = (at) => new Date(1000 * at).toISOString().slice(11, 19);
+const date = (at) => { const day = new Date(1000 * at); return `${day.getUTCDate()} ${MONTHS[day.getUTCMonth()]}`; };
+const dateAndTime = (at) => `${date(at)} ${found.step === DAY ? new Date(1000 * at).getUTCFullYear() : clock(at).slice(0, 5)}`;
+const moment = (at) => (found.step ? dateAndTime(at) : clock(at));
+// The mean comes first: it is a datapoint where there are no roll-ups.
+const columns = (chart) => (found.step ? [chart.times, chart.values, chart.p95, chart.most, chart.least] : [chart.times, chart.values]);
+const known = (chart) => [...chart.values, ...chart.least, ...chart.most].filter((value) => value !== null);
 
 // --- layers ----------------------------------------------------------------------------------------------------------
 
@@ -105,11 +114,29 @@ function drawAbove(plot, chart) {
 // --- one chart -------------------------------------------------------------------------------------------------------
 
 function range(chart) {
-  const values = chart.values.filter((value) => value !== null);
+  const values = known(chart);
   if (chart.unit === "percent") return [0, Math.max(100, ...values)];
   const most = Math.max(1e-9, ...values, ...chart.bands.map((band) => band.threshold * 1.1));
   if (chart.metric.endsWith("_failed")) return [0, 1.15];
   return [Math.min(0, ...values), most * 1.08];
+}
+
+// Ticks are the time of day; at midnight, or a day and more apart, the date; of months their names.
+function ticksText(ticks, apart) {
+  return ticks.map((at) => {
+    if (apart >= 28 * DAY) { const day = new Date(1000 * at), month = day.getUTCMonth(); return month ? MONTHS[month] : String(day.getUTCFullYear()); }
+    if (apart >= DAY || (at % DAY === 0 && found.until - found.begin > 2 * HOUR)) return date(at);
+    return clock(at).slice(0, found.until - found.begin > 1200 ? 5 : 8);
+  });
+}
+
+function series() {
+  const accent = colour("accent");
+  const drawn = { stroke: accent, width: 1.6, spanGaps: false, points: { show: (plot, _, from, to) => to - from < 60, size: 4, fill: accent } };
+  if (!found.step) return { series: [{}, drawn] };
+  const edge = { width: 0, spanGaps: false, points: { show: false } };
+  const p95 = { stroke: accent, width: 1, dash: [2, 3], spanGaps: false, points: { show: false } };
+  return { series: [{}, drawn, p95, edge, edge], bands: [{ series: [3, 4], fill: colour("range") }] };
 }
 
 function options(chart, width) {
@@ -122,13 +149,10 @@ function options(chart, width) {
     cursor: { sync: { key: together.key }, points: { size: 7 }, drag: { x: false, y: false } },
     scales: { x: { time: true, range: () => [found.begin, found.until] }, y: { range: () => range(chart) } },
     axes: [
-      { ...axis, space: 70, size: 28, values: (_, ticks) => ticks.map((at) => clock(at).slice(0, found.until - found.begin > 1200 ? 5 : 8)) },
+      { ...axis, space: 70, size: 28, values: (_, ticks, __, ___, apart) => ticksText(ticks, apart) },
       { ...axis, size: 58, space: 34, values: (_, ticks) => ticks.map((value) => quantityText(value, chart.unit)) },
     ],
-    series: [{}, {
-      stroke: colour("accent"), width: 1.6, spanGaps: false,
-      points: { show: (plot, _, from, to) => to - from < 60, size: 4, fill: colour("accent") },
-    }],
+    ...series(),
     hooks: {
       drawAxes: [(plot) => drawBelow(plot, plot.chart)],
       draw: [(plot) => drawAbove(plot, plot.chart)],
@@ -144,22 +168,31 @@ function read(chart, place) {
   if (at < 0 || at === undefined) { reading.textContent = "no datapoint"; return; }
   const value = chart.values[at], strong = document.createElement("b");
   strong.textContent = value === null ? "no datapoint" : quantityText(value, chart.unit);
-  const when = document.createElement(place === null || place === undefined ? "time" : "span");
+  const when = document.createElement((place === null || place === undefined) && !found.step ? "time" : "span");
   if (when instanceof HTMLTimeElement) {
     when.dateTime = new Date(1000 * chart.times[at]).toISOString();
     when.dataset.age = "";
     when.textContent = `${ageText(now() - chart.times[at])} ago`;
   } else {
-    when.textContent = `${clock(chart.times[at])} UTC`;
+    when.textContent = `${moment(chart.times[at])} UTC`;
   }
-  reading.replaceChildren(strong, " ", when);
+  reading.replaceChildren(...(found.step ? ["mean ", strong, " ", when] : [strong, " ", when]));
+  if (found.step) figures.get(chart.metric).querySelector(".notes").textContent = place === null || place === undefined ? notes(chart) : figuresOf(chart, place);
+}
+
+function figuresOf(chart, place) {
+  if (chart.values[place] === null || chart.values[place] === undefined) return "no datapoint";
+  const [least, p95, most] = [chart.least, chart.p95, chart.most].map((values) => quantityText(values[place], chart.unit));
+  return `least ${least}, 95th percentile ${p95}, most ${most}`;
 }
 
 function notes(chart) {
-  const values = chart.values.filter((value) => value !== null);
+  const values = known(chart);
   const said = [];
-  if (values.length) said.push(`least ${quantityText(Math.min(...values), chart.unit)}, most ${quantityText(Math.max(...values), chart.unit)}`);
-  if (chart.absent) said.push(`${chart.absent} slot${chart.absent === 1 ? "" : "s"} without a datapoint`);
+  if (values.length) said.push(`least ${quantityText(values.reduce((a, b) => Math.min(a, b)), chart.unit)}, most ${quantityText(values.reduce((a, b) => Math.max(a, b)), chart.unit)}`);
+  if (found.step && values.length) said.push(found.step === HOUR ? "a point is an hour" : "a point is a day");
+  if (chart.absent && found.step) said.push(`${chart.absent} of ${chart.times.length} points have no datapoint`);
+  else if (chart.absent) said.push(`${chart.absent} slot${chart.absent === 1 ? "" : "s"} without a datapoint`);
   if (chart.spans.length) said.push(`${chart.spans.length} alert${chart.spans.length === 1 ? "" : "s"}`);
   if (chart.corrections.length) said.push(`${chart.corrections.length} corrected`);
   if (chart.thinned) said.push("least and most of each stretch");
@@ -183,11 +216,11 @@ function draw(chart) {
   const old = plots.get(chart.metric);
   if (old) {
     old.chart = chart;
-    old.setData([chart.times, chart.values]);
+    old.setData(columns(chart));
   } else {
     place.replaceChildren();
     const settings = options(chart, place.clientWidth);
-    const plot = new window.uPlot({ ...settings, hooks: { ...settings.hooks, init: [(made) => { made.chart = chart; }] } }, [chart.times, chart.values], place);
+    const plot = new window.uPlot({ ...settings, hooks: { ...settings.hooks, init: [(made) => { made.chart = chart; }] } }, columns(chart), place);
     plots.set(chart.metric, plot);
   }
   if (document.activeElement !== figure) read(chart, null);
@@ -199,10 +232,10 @@ async function fetchAll() {
   const answer = await fetch(`${section.dataset.charts}?since=${section.dataset.since}`);
   if (!answer.ok) throw new Error(String(answer.status));
   found = await answer.json();
-  // A young worker fills its charts: they begin with its first datapoint, and show two minutes at least.
+  // A young worker fills its charts: they begin with its first datapoint, and show two minutes, or points, at least.
   const first = Math.min(...found.charts.filter((chart) => chart.times.length).map((chart) => chart.times[0]));
   const begin = Math.max(found.since, first - 0.02 * (found.until - first));
-  found.begin = Number.isFinite(begin) ? Math.min(begin, found.until - 120) : found.since;
+  found.begin = Number.isFinite(begin) ? Math.min(begin, found.until - Math.max(120, 2 * (found.step ?? 0))) : found.since;
   for (const chart of found.charts) draw(chart);
 }
 
@@ -217,7 +250,7 @@ async function update() {
   fetching = true;
   const begun = performance.now();
   try { await fetchAll(); } catch { failed(); }
-  setTimeout(() => { fetching = false; if (again) { again = false; update(); } }, Math.max(1500, 10 * (performance.now() - begun)));
+  setTimeout(() => { fetching = false; if (again) { again = false; update(); } }, found?.step ? BETWEEN_ROLLUPS : Math.max(BETWEEN, 10 * (performance.now() - begun)));
 }
 update();
 document.addEventListener("sample", update);
@@ -240,7 +273,8 @@ for (const [metric, figure] of figures) {
     event.preventDefault();
     const last = plot.chart.times.length - 1, at = Math.min(last, Math.max(0, (plot.cursor.idx ?? last) + step));
     plot.setCursor({ left: plot.valToPos(plot.chart.times[at], "x"), top: plot.valToPos(plot.chart.values[at] ?? 0, "y") });
-    figure.querySelector(".notes").textContent = `${clock(plot.chart.times[at])} UTC: ${figure.querySelector(".reading b").textContent}`;
+    figure.querySelector(".notes").textContent =
+      `${moment(plot.chart.times[at])} UTC: ${figure.querySelector(".reading b").textContent}${found.step ? `; ${figuresOf(plot.chart, at)}` : ""}`;
   });
   // What changes by itself is not read out; what somebody goes through is.
   figure.addEventListener("focus", () => figure.querySelector(".notes").setAttribute("aria-live", "polite"));
