@@ -3,8 +3,8 @@
 from kombu import Exchange as _Exchange
 from kombu import Queue as _Queue
 
-from workermon import redis_address as _redis_address
 from workermon import settings as _settings
+from workermon.settings import redis_address as _redis_address
 
 _own = _settings.load()
 _state = _redis_address.RedisAddress.parse(_own.state_url)

@@ -23,9 +23,10 @@ from typing import Any, NamedTuple, TypeVar
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from workermon import config, logs, models, redis_address  # noqa: E402
+from workermon import config, logs, models  # noqa: E402
 from workermon.local import embedded, lifeline  # noqa: E402
 from workermon.on_redis import client, samples, workers  # noqa: E402
+from workermon.settings import redis_address  # noqa: E402
 
 logs.configure("warning")
 T = TypeVar("T")

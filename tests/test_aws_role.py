@@ -105,7 +105,7 @@ def test_another_account_needs_an_external_id(path: Path) -> None:
 
 @pytest.mark.integration
 @pytest.mark.skipif(not works("cfn-lint", "--version"), reason="needs cfn-lint")
-@pytest.mark.parametrize("path", [TEMPLATE, ROOT / "workermon" / "events.yaml"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [TEMPLATE, ROOT / "workermon" / "on_aws" / "events.yaml"], ids=lambda path: path.name)
 def test_the_template_passes_cfn_lint(path: Path) -> None:
     """cfn-lint finds neither a fault nor anything to warn of."""
     checked = subprocess.run(["cfn-lint", str(path)], capture_output=True, text=True, check=False)

@@ -12,8 +12,9 @@ from celery import Celery
 from celery.app.defaults import DEFAULTS
 from redbeat import schedulers
 
-from workermon import errors, redis_address
+from workermon import errors
 from workermon.on_celery import app as ours
+from workermon.settings import redis_address
 
 
 @pytest.fixture

@@ -22,8 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "logs": {"errors"},
     "lua": set(),
     "models": {"errors"},
-    "redis_address": set(),
-    "settings": {"errors", "models", "redis_address"},
+    "settings": {"errors", "models"},
     "ports": {"models"},
     "rules": {"errors", "models"},
     "costs": {"models"},
@@ -36,9 +35,9 @@ ALLOWED: dict[str, set[str]] = {
     "views": {"errors", "logs", "models", "ports", "rules", "costs", "alerts", "config"},
     "health": {"errors", "logs", "models", "ports", "rules", "costs", "config"},
     "on_aws": {"errors", "logs", "models", "ports"},
-    "on_redis": {"errors", "logs", "lua", "models", "redis_address", "settings", "ports"},
+    "on_redis": {"errors", "logs", "lua", "models", "settings", "ports"},
     "on_celery": {"errors", "logs", "lua", "models", "settings"},
-    "local": {"errors", "logs", "models", "redis_address", "settings", "ports"},
+    "local": {"errors", "logs", "models", "settings", "ports"},
     "testing": {"errors", "models", "ports", "rules", "config", "collect", "evaluate", "fleet", "notify"},
     "runtime": {"__all__"},
     # The tasks are registered with the Celery application when their module is imported, before there is a container.
@@ -86,7 +85,7 @@ ALLOWED: dict[str, set[str]] = {
         "evaluate",
         "notify",
     },
-    "celeryconfig": {"redis_address", "settings"},
+    "celeryconfig": {"settings"},
 }
 
 #: Edges beyond the rules. 'up' and 'demo' run processes of this machine, which no container makes; 'web' serves.
@@ -176,15 +175,14 @@ def test_no_permission_is_unused() -> None:
 #: The eight rules of the house; a room may import of ours what it needs, and nothing that its rule forbids.
 STAGES = {"fleet", "collect", "evaluate", "notify"}
 PURE = {"errors", "failpoints", "logs", "models", "ports", "rules", "costs", "alerts", "config"}
-ADAPTERS = {"ports", "models", "errors", "settings", "redis_address", "logs", "lua"}
+ADAPTERS = {"ports", "models", "errors", "settings", "logs", "lua"}
 RULES: dict[str, set[str]] = {
     "errors": set(),
     "failpoints": set(),
     "lua": set(),
     "logs": {"errors"},
     "models": {"errors"},
-    "redis_address": set(),
-    "settings": {"errors", "models", "redis_address"},
+    "settings": {"errors", "models"},
     "ports": {"models"},
     "rules": {"models", "errors"},
     "costs": {"models", "errors"},

@@ -18,8 +18,9 @@ import redis
 
 from tests.support.present import present
 from tests.support.waiting import eventually
-from workermon import errors, redis_address, settings
+from workermon import errors, settings
 from workermon.local import embedded
+from workermon.settings import redis_address
 
 pytestmark = pytest.mark.integration
 

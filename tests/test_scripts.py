@@ -108,7 +108,7 @@ def test_no_python_file_holds_lua(path: Path) -> None:
 
 
 #: Modules that name keys, and what elsewhere looks like one: the channel's default in memory, a tag of EC2.
-NAMES_KEYS = {"settings.py", "on_redis/keys.py"}
+NAMES_KEYS = {"settings/__init__.py", "on_redis/keys.py"}
 NO_KEYS = {"workermon:metrics", "workermon:doctor"}
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from workermon import errors, models, redis_address, settings
+from workermon import errors, models, settings
 from workermon.on_celery import broker
+from workermon.settings import redis_address
 
 
 @pytest.fixture(autouse=True)

@@ -18,9 +18,9 @@ import redis
 
 from tests.integration.celery_house import House, gone, opened
 from tests.support.waiting import eventually
-from workermon import redis_address
 from workermon.local import embedded
 from workermon.on_celery import broker
+from workermon.settings import redis_address
 
 pytestmark = [
     pytest.mark.integration,

@@ -26,7 +26,7 @@ def setup(regions: tuple[str, ...], only_template: bool) -> None:
     \b
     Example: workermon events setup --region us-east-1 > workermon-events.yaml
     """
-    click.echo(resources.files("workermon").joinpath("events.yaml").read_text("utf-8"), nl=False)
+    click.echo(resources.files("workermon").joinpath("on_aws/events.yaml").read_text("utf-8"), nl=False)
     if only_template:
         return
     for region in regions or ("REGION",):

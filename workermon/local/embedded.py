@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from workermon import errors, logs, redis_address, settings
+from workermon import errors, logs, settings
 from workermon.local import lifeline
+from workermon.settings import redis_address
 
 log = logs.get(__name__)
 

@@ -13,8 +13,9 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from workermon import errors, lua, redis_address
+from workermon import errors, lua
 from workermon.on_redis import connection, keys, refusals
+from workermon.settings import redis_address
 
 #: Seconds. A command that a person waits for fails within three if nothing answers.
 CONNECT_TIMEOUT = 2.0

@@ -18,7 +18,8 @@ import pydantic
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from workermon import errors, models, redis_address
+from workermon import errors, models
+from workermon.settings import redis_address
 
 SCHEMES = ("redis", "rediss", "sentinel", "unix")
 
