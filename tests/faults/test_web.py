@@ -1,4 +1,4 @@
-"""The page beside the alerts: flooded and killed, it delays none."""
+"""The page beside the alerts: flooded, killed and frozen, it delays none."""
 
 from __future__ import annotations
 
@@ -54,6 +54,16 @@ def page_of(up: int) -> int:
 
 
 @contextlib.contextmanager
+def frozen(page: int) -> Iterator[None]:
+    """Have the process of the page stand still meanwhile: it holds its connections and answers nobody."""
+    os.kill(page, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(page, signal.SIGCONT)
+
+
+@contextlib.contextmanager
 def flooded(port: int) -> Iterator[None]:
     """Have clients ask for the fleet without a pause meanwhile, beside connections that say nothing."""
     over = threading.Event()
@@ -80,8 +90,8 @@ def flooded(port: int) -> Iterator[None]:
                 thread.join(30)
 
 
-def test_a_flooded_and_killed_page_delays_no_alert(stage: Stage) -> None:
-    """An alert fires as soon beside a page that is flooded, then killed, as beside one that nobody asks."""
+def test_a_flooded_killed_and_frozen_page_delays_no_alert(stage: Stage) -> None:
+    """An alert fires as soon beside a page that is flooded and killed, or frozen, as beside one that nobody asks."""
     port = free_port()
     stage.env["WORKERMON_WEB_PORT"] = str(port)
     stage.command(
@@ -104,9 +114,9 @@ def test_a_flooded_and_killed_page_delays_no_alert(stage: Stage) -> None:
         return took
 
     def serves() -> bool:
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        client.request("GET", "/livez")
-        return client.getresponse().status == 200
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as client:
+            client.request("GET", "/livez")
+            return client.getresponse().status == 200
 
     try:
         stage.load(10.0)
@@ -117,8 +127,12 @@ def test_a_flooded_and_killed_page_delays_no_alert(stage: Stage) -> None:
             os.kill(before, signal.SIGKILL)
             assert fires() < calm + SLACK
         eventually(serves, within=60, what="the page after it was killed")
-        assert page_of(up.pid) != before
+        after = page_of(up.pid)
+        assert after != before
+        with frozen(after):
+            assert fires() < calm + SLACK
+        eventually(serves, within=60, what="the page that was frozen")
     finally:
         up.send_signal(signal.SIGTERM)
         up.wait(30)
-    stage.check(pages=2)
+    stage.check(pages=3)
