@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import pytest
 
 from tests.support.commands import Ports
@@ -57,3 +60,21 @@ def test_the_next_free_port_is_found() -> None:
         taken = listening.getsockname()[1]
         assert not up.is_free("127.0.0.1", taken)
         assert up.free_port("127.0.0.1", taken) > taken or taken == 65535
+
+
+def test_short_answers_do_not_wait() -> None:
+    """Nagle's algorithm is off on connections of the page: else a short answer waits for an acknowledgement."""
+
+    async def nodelay() -> int:
+        seen = asyncio.get_running_loop().create_future()
+
+        def connected(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        [listening] = server.bind("127.0.0.1", 0)
+        async with await asyncio.start_server(connected, sock=listening):
+            with socket.create_connection(listening.getsockname()):
+                return int(await seen)
+
+    assert asyncio.run(nodelay()) != 0

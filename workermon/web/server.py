@@ -125,8 +125,9 @@ def bind(host: str, port: int) -> list[socket.socket]:
         raise errors.InvalidInput(f"host {host}", "has no address", "name an address of this machine") from None
     sockets: list[socket.socket] = []
     failed: OSError | None = None
-    for family, kind, _, _, address in dict.fromkeys(found):
-        listening = socket.socket(family, kind)
+    for family, kind, number, _, address in dict.fromkeys(found):
+        # With the protocol named, asyncio turns Nagle's algorithm off: else a short answer waits for 40 ms.
+        listening = socket.socket(family, kind, number)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
