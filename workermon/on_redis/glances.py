@@ -1,12 +1,12 @@
-"""A look over the whole fleet: its records as plain JSON, without the validation that takes most of the time."""
+"""A look over the whole fleet: of each record only what a glance shows is read, in a tenth of the time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import redis
-from pydantic_core import from_json
+from pydantic_core import SchemaValidator, core_schema
 
 from workermon import lua, models, ports
 from workermon.on_redis import client, keys, unreadable
@@ -46,44 +46,68 @@ def every(connection: redis.Redis, read: Reader) -> Iterator[ports.Glance]:
         after = b"(" + members[-1]
 
 
+def _schema(required: Mapping[str, core_schema.CoreSchema], **others: core_schema.CoreSchema) -> SchemaValidator:
+    """Return what reads these fields of an object, and skips the others without making anything of them."""
+    fields = {name: core_schema.typed_dict_field(schema) for name, schema in required.items()}
+    fields |= {name: core_schema.typed_dict_field(schema, required=False) for name, schema in others.items()}
+    return SchemaValidator(core_schema.typed_dict_schema(fields, extra_behavior="ignore"))
+
+
+_TEXT, _TIME = core_schema.str_schema(), core_schema.float_schema()
+_INTERVAL = core_schema.int_schema(ge=1)
+_CHECK = core_schema.literal_schema(list(get_args(models.Check)))
+_OR_NO_CHECK = core_schema.nullable_schema(_CHECK)
+#: The outcomes come in the order of these fields, which is that of ``models.Checks.answered``.
+_CHECKS = core_schema.typed_dict_schema(
+    {
+        "system": core_schema.typed_dict_field(_CHECK),
+        "instance": core_schema.typed_dict_field(_CHECK),
+        "attached_ebs": core_schema.typed_dict_field(_OR_NO_CHECK, required=False),
+        "application": core_schema.typed_dict_field(_OR_NO_CHECK, required=False),
+        "performance": core_schema.typed_dict_field(_OR_NO_CHECK, required=False),
+    },
+    extra_behavior="ignore",
+)
+_POINT = core_schema.tuple_schema([core_schema.int_schema(), _TIME])
+_WORKER = _schema(
+    {"id": _TEXT, "name": _TEXT, "region": _TEXT, "interval": _INTERVAL, "added_at": _TIME},
+    account=_TEXT,
+    labels=core_schema.dict_schema(_TEXT, _TEXT),
+    monitoring=core_schema.literal_schema(list(get_args(models.Monitoring))),
+)
+_CONDITION = _schema(
+    {},
+    status=core_schema.literal_schema(list(get_args(models.Status))),
+    checks=core_schema.nullable_schema(_CHECKS),
+    collected_at=core_schema.nullable_schema(_TIME),
+    latest=core_schema.dict_schema(_TEXT, _POINT),
+)
+_NONE: Mapping[str, Any] = {}
+
+
 def _glance(connection: redis.Redis, worker_id: str, text: bytes) -> ports.Glance | None:
     """Return what a worker's texts show, ``None`` if they are not what a worker has."""
     try:
         spec, condition, last_error = text.split(_FIELD)
-        worker: dict[str, Any] = from_json(spec)
-        seen: dict[str, Any] = from_json(condition or b"{}")
-        checks: Mapping[models.CheckName, models.Check] | None = seen.get("checks")
-        glance = ports.Glance(
-            worker["id"],
-            worker["name"],
-            worker["region"],
-            worker.get("account", "default"),
-            worker.get("labels") or _NONE,
-            worker.get("monitoring", "active"),
-            worker["interval"],
-            worker["added_at"],
-            seen.get("status", "unknown"),
-            None if checks is None else tuple((name, checks[name]) for name in _CHECKS if checks.get(name)),
-            seen.get("collected_at"),
-            # What is no number raises.
-            {metric: (at - 0, value - 0) for metric, (at, value) in (seen.get("latest") or _NONE).items()},
-            unreadable.parsed(connection, keys.worker(worker_id), models.CollectionError, last_error)
-            if last_error
-            else None,
-        )
-        _check(glance)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        worker: dict[str, Any] = _WORKER.validate_json(spec)
+        seen: Mapping[str, Any] = _CONDITION.validate_json(condition) if condition else _NONE
+    except ValueError:
         return None
-    return glance
-
-
-_NONE: Mapping[str, Any] = {}
-_CHECKS: tuple[models.CheckName, ...] = ("system", "instance", "attached_ebs", "application", "performance")
-_TYPES = (str, str, str, str, dict, str, int, str)
-
-
-def _check(glance: ports.Glance) -> None:
-    """Raise ``TypeError`` if a value is not of its type: somebody else wrote the record."""
-    # Tuples of types are compared at once; one by one they would take a fifth of the time of all.
-    if (*map(type, glance[:7]), type(glance.status)) != _TYPES:
-        raise TypeError
+    checks: Mapping[models.CheckName, models.Check | None] | None = seen.get("checks")
+    return ports.Glance(
+        worker["id"],
+        worker["name"],
+        worker["region"],
+        worker.get("account", "default"),
+        worker.get("labels") or _NONE,
+        worker.get("monitoring", "active"),
+        worker["interval"],
+        worker["added_at"],
+        seen.get("status", "unknown"),
+        None if checks is None else tuple([(name, each) for name, each in checks.items() if each is not None]),
+        seen.get("collected_at"),
+        seen.get("latest") or _NONE,
+        unreadable.parsed(connection, keys.worker(worker_id), models.CollectionError, last_error)
+        if last_error
+        else None,
+    )

@@ -72,7 +72,7 @@ class WorkerQuery(Document):
         return not text or any(text in each.casefold() for each in searched(worker))
 
 
-def searched(worker: models.Worker) -> tuple[str, ...]:
+def searched(worker: models.Worker | ports.Glance) -> tuple[str, ...]:
     """Return what a search for a worker looks through."""
     return worker.name, worker.id, *(f"{key}={value}" for key, value in worker.labels.items())
 

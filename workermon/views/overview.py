@@ -161,7 +161,7 @@ class FleetOverview:
     def snapshot(self) -> Snapshot:
         """Read every worker."""
         at = self.now()
-        return Snapshot.of(at, (_entry(record, at) for record in self.workers.every()))
+        return Snapshot.of(at, (_entry(worker, at) for worker in self.workers.glances()))
 
     def look(self, snapshot: Snapshot, query: FleetQuery, *, offset: int = 0, limit: int = 100) -> Overview:
         """Return ``limit`` workers from ``offset`` on, as they are now, and the figures of all that match."""
@@ -218,7 +218,9 @@ class FleetOverview:
                 row(record, firing.get(worker_id, ()), configuration, at) for worker_id, record in records.items()
             ),
             standing={
-                worker_id: standing(record, {alert.notified_severity for alert in firing.get(worker_id, ())}, at)
+                worker_id: standing(
+                    ports.Glance.of(record), {alert.notified_severity for alert in firing.get(worker_id, ())}, at
+                )
                 for worker_id, record in records.items()
             },
             units={
@@ -235,35 +237,33 @@ class FleetOverview:
         return {metric: tuple(names) for metric, names in about.items()}
 
 
-def _entry(record: ports.Record, at: float) -> Entry:
-    worker, condition = record.worker, record.condition
-    latest = condition.latest if condition.status == "running" else {}
+def _entry(worker: ports.Glance, at: float) -> Entry:
+    latest = worker.latest if worker.status == "running" else {}
     return Entry(
         id=worker.id,
         name=worker.name,
         region=worker.region,
         labels=worker.labels,
-        status=condition.status,
-        state=standing(record, (), at),
-        collected_at=condition.collected_at,
-        values={name: point.value for name, point in latest.items()},
+        status=worker.status,
+        state=standing(worker, (), at),
+        collected_at=worker.collected_at,
+        values={name: value for name, (_, value) in latest.items()},
         text="\n".join(searched(worker)).casefold(),
     )
 
 
-def standing(record: ports.Record, severities: Collection[models.Severity | None], at: float) -> State:
+def standing(worker: ports.Glance, severities: Collection[models.Severity | None], at: float) -> State:
     """Return how a worker stands at a time; ``severities`` are those of its alerts that fire, which come first."""
-    worker, condition = record.worker, record.condition
     if severities:
         return "critical" if "critical" in severities else "warning"
     if worker.monitoring == "paused":
         return "paused"
-    tried = max(worker.added_at, condition.collected_at or 0)
-    if condition.last_error is not None or at - tried > 3 * worker.interval + GRACE:
+    tried = max(worker.added_at, worker.collected_at or 0)
+    if worker.last_error is not None or at - tried > 3 * worker.interval + GRACE:
         return "late"
-    if condition.status == "running":
+    if worker.status == "running":
         return "ok"
-    return "stopped" if condition.status in models.STOPPED | models.GONE else "unknown"
+    return "stopped" if worker.status in models.STOPPED | models.GONE else "unknown"
 
 
 def _worst(alerts: Iterable[models.Alert]) -> State | None:

@@ -11,7 +11,7 @@ from dishka.integrations.fastapi import DishkaSyncRoute, FromDishka
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from workermon import errors, fleet, health, models, views
+from workermon import errors, fleet, health, models, ports, views
 from workermon.web import gate, render, snapshots
 
 router = APIRouter(route_class=DishkaSyncRoute, include_in_schema=False)
@@ -234,7 +234,7 @@ def worker_page(
         [f"workermon show {worker.id}", f"workermon history {worker.id} {SPANS[since][1]}"],
         layout=head,
         worker=worker,
-        standing=views.standing(record, {alert.severity for alert in worker.alerts}, head.now),
+        standing=views.standing(ports.Glance.of(record), {alert.severity for alert in worker.alerts}, head.now),
         metrics=tuple(dict.fromkeys((*worker.metrics, *charts.charted(record)))),
         rules=rules,
         silences=active_silences(rules),
