@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import house
+import paint
 
 from workermon import config, models, settings
 from workermon.collect import event
@@ -28,6 +29,8 @@ from workermon.on_redis import client, keys, samples
 
 #: Rounds of requests, and of those that come first and are not counted.
 ROUNDS, FIRST = 30, 3
+#: Times that each page is painted.
+PAINTED = 10
 #: Seconds over which the processor's time is measured, and clients of the stream.
 SPAN, CLIENTS = 15.0, 100
 #: Workers whose samples come meanwhile, a second: those of 1,000 workers each minute.
@@ -179,6 +182,22 @@ def requests_table(number: int, found: dict[str, Asked]) -> None:
     house.table(f"Page and API at {number} workers, {ROUNDS} requests each, one after the other", head, rows)
 
 
+def paint_table(number: int, port: int) -> None:
+    """Print how long the fleet and each filter of it take until a real browser has painted them."""
+    if paint.CHROMIUM is None:
+        print("\nchromium is not installed: nothing is painted")
+        return
+    shown = {name: address for name, address in addresses("").items() if "fleet" in name or "/livez" in name}
+    rows: list[Sequence[object]] = []
+    for name, took in paint.painted(port, shown, PAINTED).items():
+        painted = [each.painted for each in took]
+        answered = house.percentile([each.answered for each in took], 0.5)
+        cells = (f"{each:.0f}" for each in (answered, house.percentile(painted, 0.5), max(painted)))
+        rows.append([name, *cells, took[-1].elements, f"{took[-1].heap / 1e6:.0f}"])
+    head = ["opened", "answer ms", "painted ms (<= 1000)", "slowest ms", "elements", "heap MB"]
+    house.table(f"In chromium at {number} workers, {PAINTED} times each", head, rows)
+
+
 # --- what it costs -----------------------------------------------------------------------------------------------
 
 
@@ -264,6 +283,7 @@ def main() -> None:
             fill(redis_server.url, members[6], now)
             web, port = stack.enter_context(serving(where, redis_server.url))
             requests_table(number, asked(web, port, addresses(members[6].id)))
+            paint_table(number, port)
             rows = costs(web, port, redis_server.url, members)
             head = ["who follows it", "processor ms a second", "messages a second", "peak MB"]
             house.table(f"What web costs at {number} workers, {SPAN:g} s each", head, rows)
