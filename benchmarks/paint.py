@@ -18,9 +18,9 @@ PATIENCE = 60_000
 NOTED = """() => {
   const [navigation] = performance.getEntriesByType("navigation");
   const [paint] = performance.getEntriesByName("first-contentful-paint");
-  return paint && navigation.domContentLoadedEventEnd
-    ? [navigation.responseEnd, paint.startTime, document.getElementsByTagName("*").length, performance.memory.usedJSHeapSize]
-    : null;
+  if (!paint || !navigation.domContentLoadedEventEnd) return null;
+  const elements = document.getElementsByTagName("*").length;
+  return [navigation.responseEnd, paint.startTime, elements, performance.memory.usedJSHeapSize];
 }"""
 
 
