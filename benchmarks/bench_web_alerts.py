@@ -173,8 +173,14 @@ def ask(port: int, answers: Any) -> None:
     threading.Event().wait()
 
 
+@contextlib.contextmanager
+def without(_: Installation) -> Iterator[None]:
+    """Have no page run."""
+    yield
+
+
 WAYS = {
-    "without web (the baseline)": lambda _: contextlib.nullcontext(),
+    "without web (the baseline)": without,
     "web, nobody asks": idle,
     "web killed": killed,
     "web frozen": frozen,

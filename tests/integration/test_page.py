@@ -17,6 +17,7 @@ from tests.integration.machine import START, Installation
 from tests.support import commands
 from tests.support.browser import PATIENCE, Tab, chromium, needs_chromium
 from tests.support.commands import A, Ports
+from tests.support.expecting import expecting
 from tests.support.free_ports import free_port
 from tests.support.waiting import eventually
 from workermon import errors, fleet, models, ports, runtime, settings, testing, views
@@ -277,6 +278,38 @@ def test_a_year_is_drawn_by_its_hours(browser: Browser, world: Ports) -> None:
         assert tab.overflow() == 0
         assert tab.barriers() == []
         assert tab.faults == []
+
+
+def test_what_rules_expect_is_drawn(browser: Browser, world: Ports) -> None:
+    """The band of what is usual and the line of a forecast are on the canvas, in their colours."""
+    expecting(world)
+    with serving(world) as (address, _):
+        tab = Tab(browser, address, color_scheme="light")
+        page = tab.open(f"/workers/{A}?since={models.DAY}")
+        expect(page.locator(".chart-key")).to_contain_text("forecast")
+        for metric, colour in (("cpu_utilization", (45, 122, 75)), ("network_in", (179, 38, 30))):
+            chart = page.locator(f"[data-metric={metric}]")
+            expect(chart.locator(".notes")).to_contain_text("least")
+            eventually(lambda: _painted(page, metric, colour), within=30, what=f"{metric} has its curve")  # noqa: B023
+        assert tab.faults == []
+
+
+def _painted(page: Page, metric: str, colour: tuple[int, int, int]) -> bool:
+    """Tell whether the canvas of a metric has a colour at many heights: no threshold has, which is level."""
+    heights: int = page.evaluate(
+        """([metric, colour]) => {
+          const canvas = document.querySelector(`[data-metric=${metric}] canvas`);
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          const heights = new Set();
+          for (let at = 0; at < data.length; at += 4) {
+            const like = colour.every((part, place) => Math.abs(part - data[at + place]) < 12);
+            if (data[at + 3] && like) heights.add(Math.floor(at / 4 / canvas.width));
+          }
+          return heights.size;
+        }""",
+        [metric, list(colour)],
+    )
+    return heights > 12
 
 
 def test_scripts_write_values_as_the_server_does(browser: Browser, world: Ports) -> None:

@@ -441,6 +441,28 @@ def test_the_level_is_drawn() -> None:
     assert [(one.side, one.threshold) for one in forecast.KIND.drawn(rule(reaches=2.0))] == [("below", 2)]
 
 
+@pytest.mark.parametrize(("level", "ahead"), [(98.0, 4 * HOUR), (88.0, 5100)])
+def test_the_line_is_drawn_until_it_reaches_the_level(level: float, ahead: int) -> None:
+    """A worker's chart draws the line over its history, and on to the level, no further than the rule looks ahead."""
+    own = rule(reaches=level, within=4 * HOUR)
+    points = trace(lambda hour: 50 + 1.5 * hour, 1, noise=0.0)
+    state, _ = judge(own, RuleState(), points, points[-1].at, period=300)
+    facts = Facts.recorded("disk_utilization", models.Series(300, tuple(points)), T0)
+    assert forecast.KIND.curve_over(own, RuleState()) is None
+    assert forecast.KIND.curve(own, RuleState(), facts, ()) is None
+    assert forecast.KIND.curve_over(own, state) is not None
+    curve = forecast.KIND.curve(own, state, facts, ())
+    assert curve is not None
+    for point in curve.points:
+        assert point.low == point.high == pytest.approx(50 + 1.5 * (point.at - T0) / HOUR, abs=0.01)
+    first, present, last = curve.points
+    assert first.at < present.at == points[-1].at
+    assert last.at - present.at == pytest.approx(ahead, abs=60)
+    flat = tuple(point._replace(value=50.0) for point in points)
+    level_out = Facts.recorded("disk_utilization", models.Series(300, flat), T0)
+    assert forecast.KIND.curve(own, state, level_out, ()) is None
+
+
 def test_the_cost_of_a_line_is_bounded() -> None:
     """However many datapoints there are, no more than the points of a line are compared."""
     points = [Datapoint(T0 + place, float(place)) for place in range(10_000)]

@@ -464,15 +464,23 @@ def test_it_is_evaluated_notified_and_explained() -> None:
     assert 0 < firing["bytes"] < 1300
 
 
-def test_the_band_of_the_present_is_drawn() -> None:
-    """A worker's chart draws the edges at the newest slot, on the sides that the rule is about; none before."""
-    points = trace(daily, 4.5)
-    assert unusual.KIND.drawn_now(rule(), RuleState()) == ()
-    for side, sides in (("both", ["below", "above"]), ("above", ["above"]), ("below", ["below"])):
+def test_the_band_is_drawn_over_the_whole_span() -> None:
+    """A worker's chart draws what is usual at each time, on the sides that the rule is about; none before."""
+    points, facts = trace(daily, 4.5), Facts()
+    times = [point.at for point in points]
+    assert unusual.KIND.curve(rule(), RuleState(), facts, times) is None
+    for side, low, high in (("both", True, True), ("above", False, True), ("below", True, False)):
         state, _ = judge(rule(side=side), RuleState(), points, points[-1].at, period=300)
-        drawn = unusual.KIND.drawn_now(rule(side=side), state)
-        assert [one.side for one in drawn] == sides
-        assert all(40 < one.threshold < 60 if one.side == "below" else 60 < one.threshold < 80 for one in drawn)
+        curve = unusual.KIND.curve(rule(side=side), state, facts, times)
+        assert curve is not None
+        assert [point.at for point in curve.points] == times
+        assert {(point.low is not None, point.high is not None) for point in curve.points} == {(low, high)}
+        inside = [
+            (point.low is None or point.low < each.value) and (point.high is None or each.value < point.high)
+            for point, each in zip(curve.points, points, strict=True)
+        ]
+        assert sum(inside) > 0.98 * len(inside)
+        assert unusual.KIND.drawn(rule(side=side)) == ()
 
 
 def test_a_clock_that_was_ahead_stops_no_learning() -> None:

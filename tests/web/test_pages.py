@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from tests.support import commands
 from tests.support.commands import A, B, Ports
+from tests.support.expecting import expecting
 from workermon import fleet, models
 from workermon.web.render import STATIC
 
@@ -237,6 +238,29 @@ def test_more_than_a_day_is_shown_by_roll_ups(
     shown = page(web, f"/workers/{A}?since={days * models.DAY}").text
     assert f"workermon history {A} --since {days}d --step 1h" in shown
     assert "95th percentile" in shown
+
+
+def test_charts_have_what_is_usual_and_what_is_forecast(web: TestClient, fleet_of_two: Ports) -> None:
+    """The band of ``unusual`` lies over the whole chart, the line of ``forecast`` goes on after the present."""
+    expecting(fleet_of_two)
+    for since in (models.DAY, 7 * models.DAY):
+        charts = {each["metric"]: each for each in web.get(f"/workers/{A}/charts?since={since}").json()["charts"]}
+        cpu = charts["cpu_utilization"]
+        [band] = cpu["curves"]
+        shown = [at for at in cpu["times"] if at >= cpu["times"][-1] - 23 * models.HOUR]
+        assert set(shown) <= set(band["times"])
+        by_time = dict(zip(band["times"], zip(band["low"], band["high"], strict=True), strict=True))
+        values = dict(zip(cpu["times"], cpu["values"], strict=True))
+        assert all(by_time[at][0] < values[at] < by_time[at][1] for at in shown if values[at] is not None)
+        assert len({low for low, _ in by_time.values()}) > 12
+        assert cpu["bands"] == []
+        [line] = charts["network_in"]["curves"]
+        assert line["low"] == line["high"]
+        assert line["high"][-1] == pytest.approx(900, rel=0.05)
+        assert line["times"][-1] > fleet_of_two.clock()
+    shown_keys = page(web, f"/workers/{A}").text
+    assert "usual" in shown_keys
+    assert "forecast" in shown_keys
 
 
 def test_a_day_is_shown_by_datapoints(web: TestClient, fleet_of_two: Ports) -> None:

@@ -346,6 +346,33 @@ class Forecast(kind.Kind[Options]):
         side: Literal["above", "below"] = "below" if falling else "above"
         return (kind.Drawn(rule.severity, side, options.reaches, options.reaches),)
 
+    def curve_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
+        """Return the history of the line at the cursor."""
+        return self.explained_over(rule, rule_state)
+
+    def curve(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, times: Sequence[int]
+    ) -> kind.Curve | None:
+        """Return the line at the cursor if it is firm, from its first datapoint on until it reaches the level.
+
+        It goes no further than the rule looks ahead.
+        """
+        if rule_state.cursor is None or rule_state.period is None:
+            return None
+        history = _series(facts.points(rule.metric)).between(0, rule_state.cursor + rule_state.period)
+        if not history:
+            return None
+        options, last = self.options(rule), history[-1].at
+        laid = _lay(options, history, facts.unit_of(rule.metric or ""))
+        if laid.state != "firm" or laid.left is None:
+            return None
+        reached = last + laid.left
+        ends = laid.since, last, math.ceil(last + min(laid.left, options.within))
+        values = [options.reaches - laid.slope * (reached - at) for at in ends]
+        return kind.Curve(
+            rule.severity, tuple(kind.CurvePoint(at, value, value) for at, value in zip(ends, values, strict=True))
+        )
+
     # --- backtest ----------------------------------------------------------------------------------------------------
 
     def peak(self, rule: models.Rule, values: list[float]) -> float | None:

@@ -102,6 +102,25 @@ class Drawn:
     clear: float
 
 
+class CurvePoint(NamedTuple):
+    """What a rule expects at a time: from ``low`` to ``high``; ``None`` on a side where nothing is unexpected."""
+
+    at: int
+    low: float | None
+    high: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Curve:
+    """What a chart draws of a rule that expects something else at each time; a line where ``low`` is ``high``.
+
+    The points are in order. Where nothing is known, there is none.
+    """
+
+    severity: models.Severity
+    points: tuple[CurvePoint, ...]
+
+
 Judgement = tuple[models.RuleState, tuple[models.Transition, ...]]
 
 
@@ -382,9 +401,15 @@ class Kind(abc.ABC, Generic[Options]):
         """Return the thresholds that a chart of the metric draws; none if there are none to draw."""
         return ()
 
-    def drawn_now(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[Drawn, ...]:
-        """Return what a worker's chart draws: the thresholds, or what holds in their place at the state's cursor."""
-        return self.drawn(rule)
+    def curve_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
+        """Return the first and the last time of the datapoints that ``curve`` needs; ``None``: it needs none."""
+        return None
+
+    def curve(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: Facts, times: Sequence[int]
+    ) -> Curve | None:
+        """Return what a worker's chart draws besides thresholds, at times in order, as it is known by now."""
+        return None
 
     # --- backtest ----------------------------------------------------------------------------------------------------
 

@@ -288,19 +288,16 @@ class Unusual(over_slots.OverSlots[Options]):
         now = ends if level.latched else f"{counts}, {breach} make it {rule.severity}"
         return kind.Explanation(now, details, lines)
 
-    def drawn_now(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[kind.Drawn, ...]:
-        """Return the edges of what is usual at the cursor; none while too little is known."""
-        if rule_state.cursor is None or rule_state.period is None:
-            return ()
-        options = self.options(rule)
-        usual = self._band(rule, rule_state, rule_state.period).usual(rule_state.cursor)
-        if usual is None:
-            return ()
-        low, high = _edges(options, usual)
-        clear = options.beyond if options.clear is None else options.clear
-        below = kind.Drawn(rule.severity, "below", low or 0.0, usual.centre - clear * usual.below)
-        above = kind.Drawn(rule.severity, "above", high or 0.0, usual.centre + clear * usual.above)
-        return tuple(one for one, edge in ((below, low), (above, high)) if edge is not None)
+    def curve(
+        self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, times: Sequence[int]
+    ) -> kind.Curve | None:
+        """Return the band of what is usual, by what was learned until now; nothing where too little is known."""
+        if rule_state.period is None:
+            return None
+        options, learned = self.options(rule), self._band(rule, rule_state, rule_state.period)
+        known = ((at, usual) for at in times if (usual := learned.usual(at)) is not None)
+        points = tuple(kind.CurvePoint(at, *_edges(options, usual)) for at, usual in known)
+        return kind.Curve(rule.severity, points) if points else None
 
     # --- backtest ----------------------------------------------------------------------------------------------------
 

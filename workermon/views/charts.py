@@ -55,6 +55,19 @@ class Band(Document):
     clear: float
 
 
+class CurveLine(Document):
+    """What a rule expects from ``low`` to ``high`` at ``times``; a line where they are the same.
+
+    It may go on after the last datapoint: what a forecast expects then.
+    """
+
+    rule: str
+    severity: models.Severity
+    times: tuple[int, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+
 class Points(Document):
     """What a chart draws: ``times`` and ``values`` in order; a value is ``None`` in a slot without a datapoint.
 
@@ -79,6 +92,7 @@ class Chart(Points):
     metric: str
     unit: str
     bands: tuple[Band, ...]
+    curves: tuple[CurveLine, ...]
     spans: tuple[Span, ...]
     corrections: tuple[Correction, ...]
 
@@ -172,13 +186,16 @@ class ChartView:
         about = [rule for rule, _ in applied if metric in self.kinds[rule.kind].metrics(rule)]
         limit = HISTORY if span.step is None else LONG_HISTORY
         histories = {rule.name: self.alerts.history(f"{worker_id}/{rule.name}", limit) for rule in about}
+        drawn = self._datapoints(record, metric, span) if span.step is None else self._rollups(record, metric, span)
+        own = [(rule, alert) for rule, alert in applied if rule.metric == metric]
+        # A curve has all its heights within a day: none is drawn over points that are days.
+        times = drawn.times if span.step in (None, models.HOUR) else ()
         return Chart(
             metric=metric,
             unit=configuration.unit_of(metric),
-            **dict(
-                self._datapoints(record, metric, span) if span.step is None else self._rollups(record, metric, span)
-            ),
-            bands=tuple(band for rule, alert in applied if rule.metric == metric for band in self._bands(rule, alert)),
+            **dict(drawn),
+            bands=tuple(band for rule, _ in own for band in self._bands(rule)),
+            curves=tuple(line for rule, alert in own for line in self._curves(record, rule, alert, times)),
             spans=tuple(one for name, entries in histories.items() for one in _spans(name, entries, span.since)),
             corrections=tuple(
                 Correction(
@@ -235,15 +252,44 @@ class ChartView:
                 newest = max(newest or (0, 0), (series.points[-1].at, period))
         return newest and newest[1], [models.Datapoint(at, values[at]) for at in sorted(values)]
 
-    def _bands(self, rule: models.Rule, alert: models.Alert | None) -> Iterable[Band]:
-        rule_state = models.RuleState() if alert is None else alert.rule_state
-        for drawn in self.kinds[rule.kind].drawn_now(rule, rule_state):
+    def _bands(self, rule: models.Rule) -> Iterable[Band]:
+        for drawn in self.kinds[rule.kind].drawn(rule):
             yield Band(
                 rule=rule.name,
                 severity=drawn.severity,
                 side=drawn.side,
                 threshold=drawn.threshold,
                 clear=drawn.clear,
+            )
+
+    def _curves(
+        self, record: ports.Record, rule: models.Rule, alert: models.Alert | None, times: Sequence[int]
+    ) -> Iterable[CurveLine]:
+        """Yield what a rule draws at the times of a chart."""
+        kind, configuration = self.kinds[rule.kind], self.configurations.load()
+        rule_state, series = models.RuleState() if alert is None else alert.rule_state, dict[str, models.Series]()
+        over = kind.curve_over(rule, rule_state)
+        horizon = kind.horizon(rule, record.worker, record.condition, configuration)
+        if over is not None and horizon is not None:
+            wanted = [(record.worker.id, metric, horizon.kept(metric)) for metric in kind.metrics(rule)]
+            read = self.samples.read(wanted, *over)
+            series = {metric: found for (_, metric), found in read.items()}
+        facts = rules.Facts.about(
+            record.worker,
+            record.condition,
+            series=series,
+            at=self.now(),
+            unit_of=configuration.unit_of,
+            statistic_of=configuration.statistic_of,
+        )
+        curve = kind.curve(rule, rule_state, facts, times)
+        if curve is not None:
+            yield CurveLine(
+                rule=rule.name,
+                severity=curve.severity,
+                times=tuple(point.at for point in curve.points),
+                low=tuple(point.low for point in curve.points),
+                high=tuple(point.high for point in curve.points),
             )
 
     def _silences(

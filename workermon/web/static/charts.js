@@ -29,7 +29,7 @@ const known = (chart) => [...chart.values, ...chart.least, ...chart.most].filter
 function alongX(plot, begin, end) {
   const { left, width } = plot.bbox;
   const from = Math.max(left, plot.valToPos(begin, "x", true));
-  const to = Math.min(left + width, end === null ? left + width : plot.valToPos(end, "x", true));
+  const to = Math.min(left + width, plot.valToPos(end ?? found.until, "x", true)); // beyond it there is a forecast only
   return [from, Math.max(to - from, 0)];
 }
 
@@ -47,8 +47,60 @@ function hatch(context, x, y, width, height, step) {
   context.restore();
 }
 
+const isLine = (curve) => curve.low.every((low, place) => low === curve.high[place]);
+// Where a chart ends: a forecast goes on after the present, by half of the span at most.
+function end(chart) {
+  const ends = chart.curves.map((curve) => curve.times.at(-1));
+  return Math.max(found.until, Math.min(found.until + (found.until - found.begin) / 2, Math.max(0, ...ends)));
+}
+
+// Parts of a curve without a break: where nothing is known there is no point.
+function parts(curve) {
+  const apart = isLine(curve) ? Infinity : 3 * (curve.times[1] - curve.times[0]);
+  const found = [];
+  curve.times.forEach((at, place) => {
+    if (place && at - curve.times[place - 1] <= apart) found.at(-1).push(place);
+    else found.push([place]);
+  });
+  return found;
+}
+
+function trace(plot, curve, places, side) {
+  places.forEach((place, number) => {
+    const x = plot.valToPos(curve.times[place], "x", true), y = plot.valToPos(curve[side][place], "y", true);
+    if (number) plot.ctx.lineTo(x, y); else plot.ctx.moveTo(x, y);
+  });
+}
+
+function drawCurve(plot, curve) {
+  const { ctx: context, bbox } = plot, ratio = devicePixelRatio, sides = ["low", "high"].filter((side) => curve[side][0] !== null);
+  context.save();
+  context.beginPath();
+  context.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  context.clip();
+  context.strokeStyle = isLine(curve) ? ofSeverity(curve.severity) : colour("usual-edge");
+  context.fillStyle = colour("usual");
+  context.lineWidth = (isLine(curve) ? 2 : 1) * ratio;
+  if (isLine(curve)) context.setLineDash([7 * ratio, 3 * ratio]);
+  for (const places of parts(curve)) {
+    if (!isLine(curve) && sides.length === 2) {
+      context.beginPath();
+      trace(plot, curve, places, "high");
+      for (const place of places.toReversed()) context.lineTo(plot.valToPos(curve.times[place], "x", true), plot.valToPos(curve.low[place], "y", true));
+      context.fill();
+    }
+    for (const side of isLine(curve) ? ["high"] : sides) {
+      context.beginPath();
+      trace(plot, curve, places, side);
+      context.stroke();
+    }
+  }
+  context.restore();
+}
+
 function drawBelow(plot, chart) {
   const { ctx: context, bbox } = plot, ratio = devicePixelRatio;
+  for (const curve of chart.curves) if (!isLine(curve)) drawCurve(plot, curve);
   context.save();
   for (const span of chart.spans) {
     const [x, width] = alongX(plot, span.begin, span.end);
@@ -82,6 +134,7 @@ function drawBelow(plot, chart) {
 
 function drawAbove(plot, chart) {
   const { ctx: context, bbox } = plot, ratio = devicePixelRatio;
+  for (const curve of chart.curves) if (isLine(curve)) drawCurve(plot, curve);
   context.save();
   context.beginPath();
   context.rect(bbox.left, bbox.top, bbox.width, bbox.height);
@@ -114,8 +167,9 @@ function drawAbove(plot, chart) {
 // --- one chart -------------------------------------------------------------------------------------------------------
 
 function range(chart) {
-  const values = known(chart);
-  if (chart.unit === "percent") return [0, Math.max(100, ...values)];
+  const expected = chart.curves.flatMap((curve) => [...curve.low, ...curve.high]).filter((value) => value !== null);
+  const values = [...known(chart), ...expected];
+  if (chart.unit === "percent") return [Math.min(0, ...known(chart)), Math.max(100, ...known(chart))];
   const most = Math.max(1e-9, ...values, ...chart.bands.map((band) => band.threshold * 1.1));
   if (chart.metric.endsWith("_failed")) return [0, 1.15];
   return [Math.min(0, ...values), most * 1.08];
@@ -143,11 +197,11 @@ function options(chart, width) {
   const quiet = colour("quiet"), line = colour("line");
   const axis = { stroke: quiet, font: "11px system-ui, sans-serif", grid: { stroke: line, width: 1 }, ticks: { show: false } };
   return {
-    width, height: HEIGHT, padding: [8, 4, 0, 0],
+    width, height: HEIGHT, padding: [8, 16, 0, 0],
     tzDate: (at) => window.uPlot.tzDate(new Date(1000 * at), "UTC"),
     legend: { show: false },
     cursor: { sync: { key: together.key }, points: { size: 7 }, drag: { x: false, y: false } },
-    scales: { x: { time: true, range: () => [found.begin, found.until] }, y: { range: () => range(chart) } },
+    scales: { x: { time: true, range: (plot) => [found.begin, end(plot.chart ?? chart)] }, y: { range: (plot) => range(plot.chart ?? chart) } },
     axes: [
       { ...axis, space: 70, size: 28, values: (_, ticks, __, ___, apart) => ticksText(ticks, apart) },
       { ...axis, size: 58, space: 34, values: (_, ticks) => ticks.map((value) => quantityText(value, chart.unit)) },
