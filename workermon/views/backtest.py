@@ -378,7 +378,7 @@ class LedgerBacktest:
                 if rule.applies_to(record.worker) and by in record.worker.labels:
                     groups.setdefault(record.worker.labels[by], []).append(record)
             found = {value: self._replay_group(groups[value], rule, configuration) for value in sorted(groups)}
-            return tuple(_of_group(rule, by, value, turns, configuration) for value, turns in found.items())
+            return tuple(_of_group(rule, by, value, run, configuration) for value, run in found.items())
         if rules.KINDS[rule.kind].compares_by(rule) is not None:
             return tuple(self._compared(meant, rule, configuration))
         return tuple(self._replay(record, rule, configuration) for record in meant if rule.applies_to(record.worker))
@@ -449,8 +449,8 @@ class LedgerBacktest:
 
     def _replay_group(
         self, records: Sequence[ports.Record], rule: models.Rule, configuration: models.Configuration
-    ) -> Sequence[models.Transition]:
-        """Return the transitions of a rule over a group with these workers."""
+    ) -> _GroupRun:
+        """Return the transitions of a rule over a group with these workers, and what was evaluated."""
         members, series = dict[str, models.GroupMember](), dict[str, models.Series]()
         for record in records:
             worker = record.worker
@@ -465,20 +465,28 @@ class LedgerBacktest:
                 said = None if held.known is None else group_replay.holder(worker.name, held.known, spans)
             if said is not None:
                 members[worker.id] = said if record.condition.status == "running" else group_replay.left(said)
-        return group_replay.judge(rule, members, series)
+        begins = [said.changes[0][0] for said in members.values()]
+        ends = [said.changes[-1][0] if said.known is None else said.known for said in members.values()]
+        known = (min(begins), max(ends)) if members else None
+        return _GroupRun(group_replay.judge(rule, members, series), known)
 
 
-def _of_group(
-    rule: models.Rule, by: str, value: str, turns: Sequence[models.Transition], configuration: models.Configuration
-) -> Replay:
+class _GroupRun(NamedTuple):
+    """The transitions of a group, and the first and last second that were evaluated (``None``: there was nothing)."""
+
+    turns: Sequence[models.Transition]
+    known: tuple[int, int] | None
+
+
+def _of_group(rule: models.Rule, by: str, value: str, run: _GroupRun, configuration: models.Configuration) -> Replay:
     """Return the replay of a rule over one group; the peak of an episode is the most that decided."""
     about = WorkerName(id=models.group_subject(by, value).id, name=f"{by}={value}")
     unit = rules.KINDS[rule.kind].unit(rule, configuration) if rules.needs_members(rule) else "count"
     episodes = []
-    for each in _paired(rule, turns):
-        values = [turn.value for turn in turns if turn.value is not None and _within(turn.at, each)]
+    for each in _paired(rule, run.turns):
+        values = [turn.value for turn in run.turns if turn.value is not None and _within(turn.at, each)]
         episodes.append(each.model_copy(update={"worker": about.id, "peak": max(values, default=None), "unit": unit}))
-    return Replay(rule=rule, worker=about, unit=unit, segments=(), episodes=tuple(episodes))
+    return Replay(rule=rule, worker=about, unit=unit, segments=(), episodes=tuple(episodes), known=run.known)
 
 
 def _newest(of_metrics: Sequence[tuple[int, int | None]], segments: Sequence[models.Series]) -> int | None:

@@ -1,10 +1,11 @@
-"""What each rule in force would have fired on the ledger, as a picture: a lane for each worker on which it fired."""
+"""What each rule in force would have fired on the ledger, as a picture: a lane for each worker or group that fired."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 from workermon import errors, models, ports, rules
 from workermon.views.backtest import LedgerBacktest, Replay
@@ -12,6 +13,9 @@ from workermon.views.document import Document
 
 #: Workers that are replayed: each reads its whole ledger. ``rules backtest`` replays all.
 MAX_WORKERS = 200
+
+#: The same of a rule over rules that compare workers: each is replayed beside its whole group.
+MAX_COMPARED = 20
 
 #: Lanes that are drawn, those with most episodes first.
 MAX_LANES = 24
@@ -58,10 +62,11 @@ class Bar(Document):
 
 
 class Lane(Document):
-    """A worker: where it has datapoints, and where the rule would have fired."""
+    """A worker, or a group (by its ``labels``): where it was evaluated, and where the rule would have fired."""
 
     id: str
     name: str
+    labels: dict[str, str]
     known: tuple[Bar, ...]
     marks: tuple[Bar, ...]
 
@@ -69,16 +74,18 @@ class Lane(Document):
 class Picture(Document):
     """What a rule would have fired from ``begin`` until ``end``; both ``None`` without any datapoint.
 
-    ``workers`` were replayed and have datapoints, on ``fired`` of them it would have fired ``episodes`` times.
-    ``bounded``: the rule applies to more workers than are replayed. ``more`` would have fired than are drawn.
+    ``subjects`` (of ``subject``) were replayed and have datapoints, on ``fired`` of them it would have fired
+    ``episodes`` times. ``metrics`` decide it. ``bounded``: the rule applies to more than are replayed. ``more`` would
+    have fired than are drawn.
     """
 
     rule: str
-    metric: str
+    metrics: tuple[str, ...]
     unit: str
+    subject: Literal["worker", "group"]
     begin: int | None
     end: int | None
-    workers: int
+    subjects: int
     bounded: bool
     fired: int
     episodes: int
@@ -110,7 +117,7 @@ class RuleView:
                     labels=rule.labels,
                     notify=rule.notify,
                     firing=firing.count(rule.name),
-                    replayed=bool(self.kinds[rule.kind].metrics(rule)),
+                    replayed=bool(rules.needed_metrics(rule, configuration.rules, self.kinds)),
                     **models.annotations_of(rule),
                 )
                 for rule in configuration.rules
@@ -120,53 +127,86 @@ class RuleView:
     def picture(self, name: str) -> Picture:
         """Return what a rule would have fired; raises ``errors.NotFound`` if there is no such rule over datapoints."""
         configuration = self.configurations.load()
-        over_metrics = {rule.name: rule for rule in configuration.rules if self.kinds[rule.kind].metrics(rule)}
-        if name not in over_metrics:
+        needed = {
+            rule.name: (rule, metrics)
+            for rule in configuration.rules
+            if (metrics := rules.needed_metrics(rule, configuration.rules, self.kinds))
+        }
+        if name not in needed:
             what = f"rule {errors.printable(name)[:64]}"
-            raise errors.NotFound(what, "no rule over datapoints has that name", errors.nearest(name, over_metrics))
-        rule = over_metrics[name]
-        records, bounded = self._meant(rule)
-        known = [replay for replay in self.ledger.replay(records, rule, configuration) if replay.points]
-        begin = min((replay.points[0].at for replay in known), default=None)
-        end = max((replay.points[-1].at + replay.segments[-1].period for replay in known), default=None)
+            raise errors.NotFound(what, "no rule over datapoints has that name", errors.nearest(name, needed))
+        rule, metrics = needed[name]
+        records, bounded = self._meant(rule, configuration)
+        known = [replay for replay in self.ledger.replay(records, rule, configuration) if replay.known]
+        begin = min((replay.known[0] for replay in known if replay.known), default=None)
+        end = max((replay.known[1] + 1 for replay in known if replay.known), default=None)
         fired = sorted((replay for replay in known if replay.episodes), key=lambda replay: -len(replay.episodes))
+        by = self.kinds[rule.kind].group_by(rule)
         return Picture(
             rule=name,
-            metric=rule.metric or self.kinds[rule.kind].metrics(rule)[0],
+            metrics=metrics,
             unit=self.kinds[rule.kind].unit(rule, configuration),
+            subject="worker" if by is None else "group",
             begin=begin,
             end=end,
-            workers=len(known),
+            subjects=len(known),
             bounded=bounded,
             fired=len(fired),
             episodes=sum(len(replay.episodes) for replay in known),
-            lanes=tuple(_lane(replay, (begin or 0, end or 0)) for replay in fired[:MAX_LANES]),
+            lanes=tuple(_lane(replay, by, (begin or 0, end or 0)) for replay in fired[:MAX_LANES]),
             more=max(0, len(fired) - MAX_LANES),
         )
 
-    def _meant(self, rule: models.Rule) -> tuple[Sequence[ports.Record], bool]:
-        """Return the workers to replay, those first on which the rule fires now; and whether it applies to more."""
+    def _meant(self, rule: models.Rule, configuration: models.Configuration) -> tuple[Sequence[ports.Record], bool]:
+        """Return the workers to replay, and whether the rule applies to more.
+
+        Those come first on which it fires now. Of a rule that looks at groups they are whole groups.
+        """
+        kind = self.kinds[rule.kind]
+        by = kind.group_by(rule) or kind.compares_by(rule)
+        if by is not None:
+            return self._groups(rule, by)
+        operands = [other for other in configuration.rules if other.name in kind.operands(rule)]
+        compares = any(self.kinds[other.kind].compares_by(other) for other in operands)
+        limit = MAX_COMPARED if compares else MAX_WORKERS
         firing = [
             alert.last.worker.id
             for alert in self.alerts.open()
             if alert.rule == rule.name and alert.last and alert.last.worker
         ]
-        first = self.workers.get(firing[:MAX_WORKERS])
+        first = self.workers.get(firing[:limit])
         others = (
             record
             for record in self.workers.every()
             if record.worker.id not in first and rule.applies_to(record.worker)
         )
-        records = [*first.values(), *itertools.islice(others, MAX_WORKERS + 1 - len(first))]
-        return records[:MAX_WORKERS], len(records) > MAX_WORKERS or len(firing) > MAX_WORKERS
+        records = [*first.values(), *itertools.islice(others, limit + 1 - len(first))]
+        return records[:limit], len(records) > limit or len(firing) > limit
+
+    def _groups(self, rule: models.Rule, by: str) -> tuple[Sequence[ports.Record], bool]:
+        """Return the workers of as many groups as may be replayed, the smallest first."""
+        groups: dict[str, list[ports.Record]] = {}
+        for record in self.workers.every():
+            if rule.applies_to(record.worker) and by in record.worker.labels:
+                groups.setdefault(record.worker.labels[by], []).append(record)
+        records: list[ports.Record] = []
+        for members in sorted(groups.values(), key=len):
+            if len(records) + len(members) > MAX_WORKERS:
+                return records, True
+            records += members
+        return records, False
 
 
-def _lane(replay: Replay, span: tuple[int, int]) -> Lane:
+def _lane(replay: Replay, by: str | None, span: tuple[int, int]) -> Lane:
+    """Return the lane of a worker, or of a value of the label ``by``."""
     assert replay.worker is not None
+    assert replay.known is not None
+    stretches = [stretch for segment in replay.segments for stretch in _stretches(segment)]
     return Lane(
         id=replay.worker.id,
         name=replay.worker.name,
-        known=tuple(_bar(stretch, None, None, span) for segment in replay.segments for stretch in _stretches(segment)),
+        labels={} if by is None else {by: replay.worker.name.removeprefix(f"{by}=")},
+        known=tuple(_bar(stretch, None, None, span) for stretch in stretches or [replay.known]),
         marks=tuple(
             _bar((episode.begin, episode.end), episode.severity, episode.peak, span) for episode in replay.episodes
         ),
