@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import random
 import signal
 import subprocess
 import sys
@@ -234,8 +235,11 @@ def dimensions(worker_id: str) -> dict[str, list[tuple[tuple[str, str], ...]]]:
     }
 
 
-def register(redis_url: str, members: Sequence[models.Worker], now: float) -> None:
-    """Add a fleet that was collected a minute ago: its dimensions are known, its watermarks stand."""
+def register(redis_url: str, members: Sequence[models.Worker], now: float, noise: random.Random | None = None) -> None:
+    """Add a fleet that was collected a minute ago: its dimensions are known, its watermarks stand.
+
+    Every value is 20, or below 70 with three decimals by ``noise``, as those of a real fleet are.
+    """
     connected: Any = client.connect(redis_url)
     repository = workers.RedisWorkers(connected)
     ledger = samples.RedisSamples(connected, "workermon:bench-seed", lambda: config.DEFAULT.retention)
@@ -250,16 +254,18 @@ def register(redis_url: str, members: Sequence[models.Worker], now: float) -> No
                 for worker in some
             ],
         )
-        point = models.Datapoint(last, 20.0)
         names = config.DEFAULT.collect
         writes = []
         for worker in some:
+            latest = {
+                name: models.Datapoint(last, 20.0 if noise is None else round(noise.uniform(1, 70), 3)) for name in names
+            }
             sample = models.Sample(
                 worker=worker,
                 collected_at=now - INTERVAL,
                 status="running",
                 checks=models.Checks(system="ok", instance="ok"),
-                series={name: models.Series(INTERVAL, (point,)) for name in names},
+                series={name: models.Series(INTERVAL, (point,)) for name, point in latest.items()},
                 asked=dict.fromkeys(names, now - INTERVAL),
             )
             condition = models.Condition(
@@ -269,7 +275,7 @@ def register(redis_url: str, members: Sequence[models.Worker], now: float) -> No
                 collected_at=now - INTERVAL,
                 succeeded_at=now - INTERVAL,
                 running_since=now - INTERVAL,
-                latest=dict.fromkeys(names, point),
+                latest=latest,
                 periods=dict.fromkeys(names, INTERVAL),
                 asked=sample.asked,
             )

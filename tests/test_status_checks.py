@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from workermon import collect, evaluate, fleet, models, notify, ports, testing, views
-from workermon.web import prometheus
+from workermon.web import deflated, prometheus
 
 ID = "i-0abc0123456789def"
 HERE = models.AccountRegion(region="us-east-1")
@@ -169,9 +169,10 @@ def test_show_and_metrics_name_every_check(monitor: testing.Monitor) -> None:
     minutes(monitor, 1, attached_ebs="ok", application="initializing", performance="impaired")
     detail = monitor.get(views.FleetView).show(record(monitor))
     assert [(one.check, one.since, one.remediation) for one in detail.impaired] == [("performance", SINCE, WORDS)]
-    families = prometheus.Families()
-    families.add(ports.Glance.of(record(monitor)), monitor.configurations.load())
-    lines = [line for line in families.written().decode().splitlines() if line.startswith("workermon_status_check{")]
+    families = prometheus.Families(monitor.configurations.load().collect)
+    families.add(ports.Glance.of(record(monitor)))
+    page = b"".join(deflated.plain(families.parts())).decode()
+    lines = [line for line in page.splitlines() if line.startswith("workermon_status_check{")]
     assert lines == [
         f'workermon_status_check{{check="system",id="{ID}"}} 1.0',
         f'workermon_status_check{{check="instance",id="{ID}"}} 1.0',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
@@ -18,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.contract import builders
 from tests.support.commands import A, Ports
 from workermon import config, fleet, health, models, ports
-from workermon.web import metrics, prometheus
+from workermon.web import deflated, metrics, prometheus
 
 TEXTS = st.text(max_size=12)
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=12)
@@ -78,11 +79,38 @@ def test_a_workers_lines_are_those_of_the_library(name: str, labels: dict[str, s
         checks=models.Checks(system="ok", instance="impaired"),
         latest={"cpu_utilization": models.Datapoint(builders.NOW, value)},
     )
-    families = prometheus.Families()
-    families.add(ports.Glance.of(ports.Record(worker, condition, {}, 0, None, 1)), config.DEFAULT)
+    families = prometheus.Families(config.DEFAULT.collect)
+    families.add(ports.Glance.of(ports.Record(worker, condition, {}, 0, None, 1)))
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Written(worker, condition))
-    assert families.written().decode() == exposition.generate_latest(registry).decode()
+    assert b"".join(deflated.plain(families.parts())).decode() == exposition.generate_latest(registry).decode()
+
+
+@given(st.lists(st.binary(max_size=300), max_size=4))
+def test_parts_are_one_gzip_file(plain: list[bytes]) -> None:
+    """Parts that were compressed each by itself are, joined, a file that every reader of gzip takes; checksum too."""
+    parts = [deflated.part(each) for each in plain]
+    assert gzip.decompress(deflated.gzipped(parts)) == b"".join(plain) == b"".join(deflated.plain(parts))
+
+
+def test_a_large_body_is_read_in_pieces() -> None:
+    """However well it is compressed, no more than a piece of it is in memory at once."""
+    part = deflated.part(b"x" * 3_000_001)
+    pieces = [len(piece) for piece in deflated.plain([part])]
+    assert (sum(pieces), max(pieces)) == (3_000_001, 1 << 18)
+
+
+def test_a_fleet_of_more_than_a_chunk_is_written_family_by_family() -> None:
+    """The lines of a family stand together, those of the first worker first."""
+    families = prometheus.Families(())
+    ids = [f"i-{number:017x}" for number in range(prometheus.CHUNK + 1)]
+    for each in ids:
+        record = ports.Record(builders.worker(each), models.Condition(), {}, 0, None, 1)
+        families.add(ports.Glance.of(record))
+    lines = b"".join(deflated.plain(families.parts())).decode().splitlines()
+    wanted = [f'workermon_worker_status{{id="{each}",status="unknown"}} 1.0' for each in ids]
+    begin = lines.index("# TYPE workermon_worker_status gauge") + 1
+    assert lines[begin : begin + len(ids)] == wanted
 
 
 @pytest.fixture
@@ -159,11 +187,24 @@ def test_openmetrics_is_given_if_asked_for(monitor: Ports, web: TestClient) -> N
     assert answer.text.endswith("# EOF\n")
 
 
+def test_the_fleet_is_read_once_and_only_at_a_glance(monitor: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for the bill either, which is estimated from every record while requests were not counted for long."""
+    monitor.costs.note(monitor.clock(), "default/us-east-1", "GetMetricData", {"AWS/EC2/CPUUtilization": 1000})
+    readings = [list(monitor.workers.glances())]
+    monkeypatch.setattr(monitor.workers, "glances", lambda: readings.pop())
+    monkeypatch.setattr(monitor.workers, "every", lambda: pytest.fail("every record is read in full"))
+    prometheus.page(monitor.get(health.Exposition))
+    assert readings == []
+
+
 def test_it_is_compressed_if_the_reader_can(monitor: Ports, web: TestClient) -> None:
     """Prometheus asks for gzip and gets it."""
     answer = web.get("/metrics", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["Content-Encoding"] == "gzip"
-    assert "workermon_build_info" in answer.text
+    plain = web.get("/metrics", headers={"Accept-Encoding": "identity"})
+    assert "Content-Encoding" not in plain.headers
+    assert answer.content == plain.content
+    assert plain.headers["Content-Length"] == str(len(plain.content))
 
 
 def test_redis_is_read_once_in_five_seconds(monitor: Ports) -> None:

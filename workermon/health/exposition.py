@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from workermon import costs, models, ports
-from workermon.health import status
+from workermon.health import fleet_signs, status
 
 #: Takes each worker as it is read, so that a large fleet is never in memory as a whole.
-Visit = Callable[[ports.Glance, models.Configuration], None]
+Visit = Callable[[ports.Glance], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """What is known beside the workers themselves.
 
-    ``alerts`` are those that fire. ``pending`` is by channel how many notifications wait. ``collection_ages`` is by
-    account and region how many seconds ago the worker that waits longest was collected. ``dollars`` is by account and
-    region the price of all metrics asked for; requests that are billed beyond a free million a month are left out.
+    ``alerts`` are those that fire, ``pipeline`` is how the parts do. ``pending`` is by channel how many notifications
+    wait. ``collection_ages`` is by account and region how many seconds ago the worker that waits longest was collected.
+    ``dollars`` is by account and region the price of all metrics asked for; requests that are billed beyond a free
+    million a month are left out.
     """
 
     alerts: tuple[models.Alert, ...]
-    status: status.Status
+    pipeline: status.Pipeline
     totals: models.UsageTotals
     dollars: dict[tuple[str, str], float]
     pending: dict[str, int]
@@ -44,22 +45,21 @@ class Exposition:
 
     def read(self, visit: Visit, patience: float = 1.0) -> Figures:
         """Hand each worker to ``visit`` and return the rest; ``patience``: seconds that nodes may take to answer."""
-        configuration = self.configurations.load()
-        fleet: list[status.WorkerSigns] = []
+        fleet = fleet_signs.FleetSigns(self.now())
         # Nodes are given their whole time to answer, in which the fleet can be read.
         with ThreadPoolExecutor(1, thread_name_prefix="ping") as aside:
             answering = aside.submit(self.check.nodes.ping, patience)
             for worker in self.workers.glances():
-                visit(worker, configuration)
-                fleet.append(status.WorkerSigns.of(worker))
+                visit(worker)
+                fleet.add(worker)
         totals = self.costs.totals()
         return Figures(
             alerts=tuple(self.alerts.open()),
-            status=self.check.status_of(fleet, patience, answering.result()),
+            pipeline=self.check.pipeline(fleet, answering.result(), patience),
             totals=totals,
             dollars=_dollars(totals),
             pending=self.outbox.pending(),
-            collection_ages=_collection_ages(fleet, self.now()),
+            collection_ages=fleet.ages,
         )
 
 
@@ -69,13 +69,3 @@ def _dollars(totals: models.UsageTotals) -> dict[tuple[str, str], float]:
         where = models.account_and_region(scope)
         spent[where] = spent.get(where, 0.0) + costs.dollars(number, ())
     return spent
-
-
-def _collection_ages(fleet: Iterable[status.WorkerSigns], at: float) -> dict[tuple[str, str], float]:
-    oldest: dict[tuple[str, str], float] = {}
-    for worker in fleet:
-        if worker.is_watched:
-            where = models.account_and_region(worker.scope)
-            since = worker.added_at if worker.collected_at is None else worker.collected_at
-            oldest[where] = min(oldest.get(where, since), since)
-    return {where: max(0.0, round(at - since, 3)) for where, since in oldest.items()}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import functools
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 
 from workermon import costs, models, ports
 from workermon.config import catalogue
-from workermon.health import canary, vitals
+from workermon.health import canary, fleet_signs, vitals
 
 #: Seconds. What waits that long for evaluation or delivery, though it is due at once, waits for a part that is dead.
 STUCK = 60
@@ -22,49 +20,6 @@ UNTOUCHED = models.CANARY_EVERY + 30
 #: Seconds. A poll of an event queue takes 20 s if nothing comes.
 MAX_QUEUE_AGE = 60
 
-#: Seconds beyond three intervals after which a collection that was not even tried is late.
-GRACE = 30
-
-
-@functools.lru_cache(maxsize=1024)
-def _scope_key(account: str, region: str) -> str:
-    return models.AccountRegion(region=region, account=account).key
-
-
-class WorkerSigns(NamedTuple):
-    """What the status needs of a worker. A fleet of these is small in memory; times are in seconds."""
-
-    id: str
-    scope: str
-    monitoring: models.Monitoring
-    status: models.Status
-    interval: int
-    added_at: float
-    collected_at: float | None
-    last_error: models.CollectionError | None
-
-    @classmethod
-    def of(cls, worker: ports.Glance) -> WorkerSigns:
-        """Return the signs of a worker."""
-        return cls(
-            worker.id,
-            _scope_key(worker.account, worker.region),
-            worker.monitoring,
-            worker.status,
-            worker.interval,
-            worker.added_at,
-            worker.collected_at,
-            worker.last_error,
-        )
-
-    @property
-    def is_watched(self) -> bool:
-        """Tell whether it has to be collected: it is neither paused nor terminated."""
-        return self.monitoring == "active" and self.status not in models.GONE
-
-
-_Fleet = Sequence[WorkerSigns]
-
 
 class Part(models.Frozen):
     """One part of the pipeline: alive or not, and what shows it; ``age`` of its last sign of life in seconds."""
@@ -73,6 +28,22 @@ class Part(models.Frozen):
     ok: bool
     reason: str
     age: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """The parts, and the figures that they were judged by, as ``Status`` has them."""
+
+    parts: tuple[Part, ...]
+    nodes: tuple[str, ...]
+    backlog: int
+    queues: dict[str, int]
+    pending: int
+    quarantined: dict[str, str]
+    unreadable: dict[str, str]
+    counts: dict[str, int]
+    scopes: tuple[AccountStatus, ...]
+    canary: CanaryStatus
 
 
 class AccountStatus(models.Frozen):
@@ -192,30 +163,52 @@ class StatusCheck:
 
         Raises ``errors.RedisUnavailable`` if Redis itself does not answer: then nothing else can be known.
         """
-        now, configuration, records = self.now(), self.configurations.load(), list(self.workers.every())
-        found = self.status_of([WorkerSigns.of(ports.Glance.of(record.as_of(now))) for record in records], patience)
-        return found.model_copy(update={"crowded": tuple(_crowded(records, configuration))})
+        at, configuration = self.now(), self.configurations.load()
+        fleet, crowded, hours = fleet_signs.FleetSigns(at), list[CrowdedWorker](), self.costs.hours(at - models.DAY)
 
-    def status_of(
-        self, fleet: Sequence[WorkerSigns], patience: float = 1.0, answering: Sequence[str] | None = None
-    ) -> Status:
-        """Look at every part, for who has read the fleet already, and may have asked which nodes answer."""
-        if answering is None:
-            answering = self.nodes.ping(patience)
+        def looked_at() -> Iterator[ports.Record]:
+            for record in self.workers.every():
+                fleet.add(ports.Glance.of(record.as_of(at)))
+                crowded.extend(_crowded(record, configuration))
+                yield record
+
+        # The whole fleet is read once, and never in memory as a whole.
+        bill = self._bill(looked_at(), hours, at)
+        found = self.pipeline(fleet, self.nodes.ping(patience), patience)
+        return Status(
+            ok=all(part.ok for part in found.parts),
+            parts=found.parts,
+            workers=fleet.figures,
+            troubled=dict(sorted(fleet.errors.items())),
+            nodes=found.nodes,
+            backlog=found.backlog,
+            queues=found.queues,
+            pending=found.pending,
+            lateness=fleet.lateness,
+            quarantined=found.quarantined,
+            unreadable=found.unreadable,
+            alerts=len(self.alerts.open()),
+            counts=found.counts,
+            scopes=found.scopes,
+            bill=bill,
+            crowded=tuple(crowded),
+            canary=found.canary,
+        )
+
+    def pipeline(self, fleet: fleet_signs.FleetSigns, answering: Sequence[str], patience: float) -> Pipeline:
+        """Look at every part, for who has read the fleet and has asked, for so long, which nodes answer."""
         queues, marks = self.nodes.queues(), self.pulse.marks()
         at = self.now()
         quarantined = self.schedule.quarantined()
-        lateness = _lateness(fleet, at)
         pending = self.samples.pending(at, 10_000, STUCK)
         backlog = self.outbox.backlog()
         ticked, trace = self.schedule.last_tick(), self.trace.trace()
         finding = canary.judge(self.schedule.canaries(), trace, ticked=ticked, listens="canary" in marks, at=at)
         states, configuration = self.accounts.load(), self.configurations.load()
-        collected = {worker.scope for worker in fleet if worker.is_watched}
         unsearched = {
             key: state.last_error
             for key, state in sorted(states.items())
-            if state.last_error and key not in collected and configuration.asks(key)
+            if state.last_error and key not in fleet.oldest and configuration.asks(key)
         }
         unreadable = self.unreadable.load()
         parts = (
@@ -224,7 +217,7 @@ class StatusCheck:
             _nodes(answering, patience),
             _signed("listener", marks.get("listener"), vitals.MAX_LISTENER_AGE, at),
             _schedule(fleet, self.schedule.ids(), quarantined),
-            _collection(fleet, lateness, at, unsearched),
+            _collection(fleet, unsearched),
             _evaluation(pending),
             self._delivery(backlog, at),
             _queues(queues, marks, trace, at),
@@ -232,22 +225,16 @@ class StatusCheck:
             *_event_queues(configuration, marks, at),
             *_records(unreadable),
         )
-        return Status(
-            ok=all(part.ok for part in parts),
+        return Pipeline(
             parts=parts,
-            workers=_figures(fleet),
-            troubled=_by_error(fleet),
             nodes=tuple(answering),
             backlog=backlog,
             queues=queues,
             pending=len(pending),
-            lateness=lateness,
             quarantined=quarantined,
             unreadable=unreadable,
-            alerts=len(self.alerts.open()),
             counts=self.pulse.counts(),
-            scopes=_scopes({*(worker.scope for worker in fleet), *_own(unsearched)}, states, self.limiter.slowed()),
-            bill=self._bill(at),
+            scopes=_scopes({*fleet.scopes, *_own(unsearched)}, states, self.limiter.slowed()),
             canary=CanaryStatus(
                 ok=finding.ok,
                 round_trip=finding.round_trip,
@@ -256,15 +243,16 @@ class StatusCheck:
             ),
         )
 
-    def _bill(self, at: float) -> Bill:
-        hours = self.costs.hours(at - models.DAY)
+    def _bill(self, records: Iterator[ports.Record], hours: Sequence[models.Hour], at: float) -> Bill:
+        """Return the bill; every record is taken from ``records`` once."""
         configuration, decision = self.configurations.load(), self.costs.budget_decision()
         estimated = bool(hours) and not costs.is_measured(hours, at)
         expected = None
         if estimated:
-            running = (record for record in self.workers.every() if record.condition.status == "running")
+            running = (record for record in records if record.condition.status == "running")
             priced = (_priced(record, configuration) for record in running)
             expected = costs.metrics_a_day(priced, configuration, decision.period_multipliers)
+        collections.deque(records, maxlen=0)
         today = configuration.budget is not None and decision.budget == configuration.budget
         return Bill(
             last_24h=_use(costs.used_last_day(hours, at)),
@@ -323,10 +311,9 @@ def _scopes(
     return tuple(found)
 
 
-def _crowded(records: Iterable[ports.Record], configuration: models.Configuration) -> Iterator[CrowdedWorker]:
-    for record in records:
-        for metric, number in catalogue.crowded(configuration, record.dimensions).items():
-            yield CrowdedWorker(worker=record.worker.name, metric=metric, series=number, asked=catalogue.MAX_SERIES)
+def _crowded(record: ports.Record, configuration: models.Configuration) -> Iterator[CrowdedWorker]:
+    for metric, number in catalogue.crowded(configuration, record.dimensions).items():
+        yield CrowdedWorker(worker=record.worker.name, metric=metric, series=number, asked=catalogue.MAX_SERIES)
 
 
 def _priced(record: ports.Record, configuration: models.Configuration) -> costs.PricedWorker:
@@ -428,50 +415,34 @@ def _queues(queues: Mapping[str, int], marks: Mapping[str, float], trace: ports.
     return Part(name="queues", ok=True, reason=reason)
 
 
-def _watched(fleet: _Fleet) -> list[WorkerSigns]:
-    """Return those that have to be collected."""
-    return [worker for worker in fleet if worker.is_watched]
-
-
-def _lateness(fleet: _Fleet, at: float) -> float:
-    """Return by how many seconds the latest collection of an active worker is over its time, successful or not."""
-    late = 0.0
-    for worker in _watched(fleet):
-        tried = max(worker.added_at, worker.collected_at or 0, worker.last_error.at if worker.last_error else 0)
-        late = max(late, at - tried - worker.interval)
-    return round(late, 1)
-
-
-def _collection(fleet: _Fleet, lateness: float, at: float, unsearched: Mapping[str, models.CollectionError]) -> Part:
+def _collection(fleet: fleet_signs.FleetSigns, unsearched: Mapping[str, models.CollectionError]) -> Part:
     """Look at collection; ``unsearched`` says by account and region why ``[discover]`` cannot search there.
 
     What it says of event queues stands in their own parts.
     """
-    watched = _watched(fleet)
-    late = [worker for worker in watched if _lateness([worker], at) > 2 * worker.interval + GRACE]
-    failing = [worker.last_error for worker in watched if worker.last_error is not None]
-    if late:
-        were = "was" if len(late) == 1 else "were"
-        reason = (
-            f"{_plural(len(late), 'worker')} {were} not collected for three intervals, the worst is {lateness:g} s late"
-        )
+    lateness, watched = fleet.lateness, len(fleet.watched)
+    if fleet.late:
+        were = "was" if fleet.late == 1 else "were"
+        workers = _plural(fleet.late, "worker")
+        reason = f"{workers} {were} not collected for three intervals, the worst is {lateness:g} s late"
         return Part(name="collection", ok=False, reason=reason, age=lateness)
-    if watched and len(failing) == len(watched):
-        return Part(name="collection", ok=False, reason=f"fails for every worker: {failing[0].message}", age=lateness)
+    if fleet.an_error is not None and fleet.failing == watched:
+        return Part(
+            name="collection", ok=False, reason=f"fails for every worker: {fleet.an_error.message}", age=lateness
+        )
     unsearched = {
         models.searched_of(key) or key: why for key, why in unsearched.items() if models.queue_of(key) is None
     }
     if unsearched:
         refused = ", ".join(f"{key} ({last_error.kind})" for key, last_error in unsearched.items())
         return Part(name="collection", ok=False, reason=f"[discover] cannot search in {refused}", age=lateness)
-    reason = f"fails for {len(failing)} of {len(watched)} workers" if failing else "is in time"
+    reason = f"fails for {fleet.failing} of {watched} workers" if fleet.failing else "is in time"
     return Part(name="collection", ok=True, reason=reason, age=lateness)
 
 
-def _schedule(fleet: _Fleet, entries: Collection[str], quarantined: dict[str, str]) -> Part:
-    active = {worker.id for worker in _watched(fleet)}
+def _schedule(fleet: fleet_signs.FleetSigns, entries: Set[str], quarantined: Mapping[str, str]) -> Part:
     broken = {name for name in quarantined if name.rpartition(":")[2] in entries}  # others' are not ours
-    missing, ghosts = active - set(entries), set(entries) - {worker.id for worker in fleet}
+    missing, ghosts = fleet.watched - entries, entries - fleet.ids
     wrong = [
         f"{len(which)} {what}"
         for which, what in (
@@ -481,16 +452,7 @@ def _schedule(fleet: _Fleet, entries: Collection[str], quarantined: dict[str, st
         )
         if which
     ]
-    reason = f"{', '.join(wrong)}: run 'workermon reconcile'" if wrong else _plural(len(active), "entry", "entries")
+    reason = (
+        f"{', '.join(wrong)}: run 'workermon reconcile'" if wrong else _plural(len(fleet.watched), "entry", "entries")
+    )
     return Part(name="schedule", ok=not wrong, reason=reason)
-
-
-def _by_error(fleet: _Fleet) -> dict[str, int]:
-    kinds = Counter(worker.last_error.kind for worker in fleet if worker.last_error is not None)
-    return dict(sorted(kinds.items()))
-
-
-def _figures(fleet: _Fleet) -> dict[str, int]:
-    found = Counter(worker.monitoring for worker in fleet)
-    states = Counter(worker.status for worker in fleet)
-    return {"all": len(fleet), **dict(sorted(found.items())), **dict(sorted(states.items()))}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Metric, exposition
@@ -17,6 +17,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.utils import floatToGoString
 
 from workermon import __version__, health, models, ports
+from workermon.web import deflated
 
 TEXT_TYPE: Final = exposition.CONTENT_TYPE_PLAIN_0_0_4
 OPENMETRICS_TYPE: Final = openmetrics.CONTENT_TYPE_LATEST
@@ -24,66 +25,92 @@ OPENMETRICS_TYPE: Final = openmetrics.CONTENT_TYPE_LATEST
 #: The samples of a family: the values of its labels, and the sample's.
 Samples = Iterable[tuple[tuple[str, ...], float]]
 
+#: Workers whose lines are in memory before they are compressed.
+CHUNK: Final = 500
+
 _NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_]")
 _TO_ESCAPE = re.compile(r'[\\\n"]')
 _ESCAPES = {"\\": r"\\", "\n": r"\n", '"': r"\""}
 
 
 class Page(NamedTuple):
-    """A page in both formats: the first part is the same in either."""
+    """A page in both formats: the parts of the workers are the same in either."""
 
-    workers: bytes
-    text: bytes
-    openmetrics: bytes
+    workers: tuple[deflated.Part, ...]
+    text: deflated.Part
+    openmetrics: deflated.Part
+
+
+class _Family:
+    """A family's lines, of which only the newest are not compressed yet."""
+
+    def __init__(self, name: str, about: str) -> None:
+        self._compressor = deflated.Compressor()
+        self.lines = [f"# HELP {name} {about}\n# TYPE {name} gauge\n"]
+
+    def compress(self) -> None:
+        self._compressor.add("".join(self.lines).encode())
+        self.lines.clear()
+
+    def part(self) -> deflated.Part:
+        self.compress()
+        return self._compressor.part()
 
 
 class Families:
     """The families with a sample for each worker; ``add`` takes the workers one by one."""
 
-    def __init__(self) -> None:
-        self._info: list[str] = []
-        self._status: list[str] = []
-        self._checks: list[str] = []
-        self._values: list[str] = []
-        self._times: list[str] = []
+    def __init__(self, collect: Sequence[str]) -> None:
+        self._collect = tuple(collect)
+        self._added = 0
+        self._info = _Family("workermon_worker_info", "A monitored worker, with its labels as label_NAME")
+        self._status = _Family("workermon_worker_status", "The status of a worker's instance")
+        self._checks = _Family("workermon_status_check", "A status check of EC2: 1 is ok, 0 is impaired")
+        self._values = _Family(
+            "workermon_metric_value", "The newest datapoint of a worker's metric, in the metric's unit"
+        )
+        self._times = _Family("workermon_metric_timestamp_seconds", "The CloudWatch timestamp of that datapoint")
 
-    def add(self, worker: ports.Glance, configuration: models.Configuration) -> None:
+    def add(self, worker: ports.Glance) -> None:
         """Add a worker's samples. What it has no value of has no sample."""
         ident = f'id="{worker.id}"'
-        first = f'account="{escape(worker.account)}",{ident}'
-        last = f'name="{escape(worker.name)}",region="{escape(worker.region)}"'
+        first = f'account="{_escape_often(worker.account)}",{ident}'
+        last = f'name="{escape(worker.name)}",region="{_escape_often(worker.region)}"'
         labels = _labels(tuple(worker.labels.items())) if worker.labels else ""
-        self._info.append(f"workermon_worker_info{{{first},{labels}{last}}} 1.0\n")
-        self._status.append(f'workermon_worker_status{{{ident},status="{worker.status}"}} 1.0\n')
-        shown = [(name, *point) for name in configuration.collect if (point := worker.latest.get(name))]
-        if worker.status != "running":
-            shown.clear()
-        if worker.checks is not None:
-            failed, flags = _checked(worker.checks)
-            self._checks += [f'workermon_status_check{{check="{check}",{ident}}} {flag}\n' for check, flag in flags]
-            if failed is not None and worker.collected_at is not None:
-                slot = worker.collected_at // worker.interval * worker.interval
-                shown.append((models.STATUS_CHECK_FAILED, int(slot), failed))
+        self._info.lines.append(f"workermon_worker_info{{{first},{labels}{last}}} 1.0\n")
+        self._status.lines.append(f'workermon_worker_status{{{ident},status="{worker.status}"}} 1.0\n')
         begin, end = f'{{{first},metric="', f'",{last}}} '
-        self._values.append("".join(
-            [f"workermon_metric_value{begin}{metric}{end}{floatToGoString(value)}\n" for metric, _, value in shown]
-        ))  # fmt: skip
-        self._times.append("".join(
-            [f"workermon_metric_timestamp_seconds{begin}{metric}{end}{_time(at)}\n" for metric, at, _ in shown]
-        ))  # fmt: skip
+        if worker.status == "running":
+            latest = worker.latest
+            for metric in self._collect:
+                if metric in latest:
+                    at, value = latest[metric]
+                    self._values.lines.append(f"workermon_metric_value{begin}{metric}{end}{_number(value)}\n")
+                    self._times.lines.append(f"workermon_metric_timestamp_seconds{begin}{metric}{end}{_time(at)}\n")
+        if worker.checks is not None:
+            failed, lines = _checked(worker.checks)
+            self._checks.lines += [f"{line}{ident}{flag}" for line, flag in lines]
+            if failed is not None and worker.collected_at is not None:
+                metric, slot = models.STATUS_CHECK_FAILED, int(worker.collected_at // worker.interval) * worker.interval
+                self._values.lines.append(f"workermon_metric_value{begin}{metric}{end}{failed}\n")
+                self._times.lines.append(f"workermon_metric_timestamp_seconds{begin}{metric}{end}{_time(slot)}\n")
+        self._added += 1
+        if self._added % CHUNK == 0:
+            for family in self._families:
+                family.compress()
 
-    def written(self) -> bytes:
+    @property
+    def _families(self) -> tuple[_Family, ...]:
+        return self._info, self._status, self._checks, self._values, self._times
+
+    def parts(self) -> tuple[deflated.Part, ...]:
         """Return what was added."""
-        families = (
-            ("workermon_worker_info", "A monitored worker, with its labels as label_NAME", self._info),
-            ("workermon_worker_status", "The status of a worker's instance", self._status),
-            ("workermon_status_check", "A status check of EC2: 1 is ok, 0 is impaired", self._checks),
-            ("workermon_metric_value", "The newest datapoint of a worker's metric, in the metric's unit", self._values),
-            ("workermon_metric_timestamp_seconds", "The CloudWatch timestamp of that datapoint", self._times),
-        )
-        return b"".join(
-            f"# HELP {name} {text}\n# TYPE {name} gauge\n{''.join(lines)}".encode() for name, text, lines in families
-        )
+        return tuple(family.part() for family in self._families)
+
+
+def _number(value: float) -> str:
+    """Return a value as the library writes it."""
+    return repr(float(value)) if -1e6 < value < 1e6 else str(floatToGoString(value))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -100,16 +127,24 @@ def _labels(labels: tuple[tuple[str, str], ...]) -> str:
 @functools.lru_cache(maxsize=1024)
 def _checked(
     checks: tuple[tuple[models.CheckName, models.Check], ...],
-) -> tuple[float | None, tuple[tuple[models.CheckName, str], ...]]:
-    """Return the value of ``status_check_failed``, and the flag of each check that says something."""
+) -> tuple[str | None, tuple[tuple[str, str], ...]]:
+    """Return the value of ``status_check_failed``, and the line of each check that says something, around an id."""
     found = models.Checks.model_validate(dict(checks))
     flags = {"ok": "1.0", "impaired": "0.0"}
-    return found.failed, tuple((check, flags[outcome]) for check, outcome in checks if outcome in flags)
+    return None if found.failed is None else _number(found.failed), tuple(
+        (f'workermon_status_check{{check="{check}",', f"}} {flags[outcome]}\n")
+        for check, outcome in checks
+        if outcome in flags
+    )
 
 
 def escape(value: str) -> str:
     """Return a label's value as the format wants it."""
     return _TO_ESCAPE.sub(lambda match: _ESCAPES[match[0]], value) if _TO_ESCAPE.search(value) else value
+
+
+#: Of accounts and regions a fleet has few.
+_escape_often = functools.lru_cache(maxsize=1024)(escape)
 
 
 def label_names(labels: Mapping[str, str]) -> dict[str, str]:
@@ -133,11 +168,15 @@ def label_names(labels: Mapping[str, str]) -> dict[str, str]:
 
 def page(exposition_: health.Exposition) -> Page:
     """Read everything and write it down."""
-    families = Families()
+    families = Families(exposition_.configurations.load().collect)
     figures = exposition_.read(families.add)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(figures))
-    return Page(families.written(), exposition.generate_latest(registry), openmetrics.generate_latest(registry))
+    return Page(
+        families.parts(),
+        deflated.part(exposition.generate_latest(registry)),
+        deflated.part(openmetrics.generate_latest(registry)),
+    )
 
 
 class _Figures:
@@ -162,7 +201,7 @@ class _Figures:
             "workermon_queue_messages",
             "Messages that wait in a queue of Celery",
             ("queue",),
-            (((queue,), number) for queue, number in figures.status.queues.items()),
+            (((queue,), number) for queue, number in figures.pipeline.queues.items()),
         )
         yield gauge(
             "workermon_outbox_pending",
@@ -174,9 +213,9 @@ class _Figures:
             "workermon_queue_events",
             "Messages of an event queue, and what became of them",
             ("queue", "outcome"),
-            _queue_events(figures.status.counts),
+            _queue_events(figures.pipeline.counts),
         )
-        trip = figures.status.canary.round_trip
+        trip = figures.pipeline.canary.round_trip
         yield gauge(
             "workermon_canary_round_trip_seconds",
             "How long the last canary took through the whole pipeline",
@@ -187,7 +226,7 @@ class _Figures:
             "workermon_part_up",
             "A part of the pipeline, as 'workermon status' names it: 1 is alive",
             ("part",),
-            (((part.name,), float(part.ok)) for part in figures.status.parts),
+            (((part.name,), float(part.ok)) for part in figures.pipeline.parts),
         )
         yield gauge("workermon_build_info", "The version that serves this page", ("version",), [((__version__,), 1)])
 
