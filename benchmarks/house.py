@@ -258,7 +258,8 @@ def register(redis_url: str, members: Sequence[models.Worker], now: float, noise
         writes = []
         for worker in some:
             latest = {
-                name: models.Datapoint(last, 20.0 if noise is None else round(noise.uniform(1, 70), 3)) for name in names
+                name: models.Datapoint(last, 20.0 if noise is None else round(noise.uniform(1, 70), 3))
+                for name in names
             }
             sample = models.Sample(
                 worker=worker,
