@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
-from workermon import cli, config, errors, models, testing, views
+from workermon import cli, config, errors, models, rules, testing, views
 from workermon.notify import channels
 from workermon.views import backtest, recorded, rule_cases
 
@@ -167,7 +167,7 @@ def test_cases() -> None:
     """Values of several metrics are a table of lists; of one metric a list."""
     text = NETWORK.replace(" * 8 / period / 1e6", "").replace("breach", 'missing = "keep"\nbreach')
     file = PARSER.parse(text + CASE + ONE, "f.toml")
-    found = rule_cases.test(file, config.to_configuration(file, config.DEFAULT))
+    found = rule_cases.test(file, config.to_configuration(file, config.DEFAULT), rules.KINDS)
     assert [(case.case, case.passed) for case in found.cases] == [
         ("both at once", True), ("by 30 in two minutes", True),
     ], found  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workermon import config, errors, evaluate, models, testing, views
+from workermon import config, errors, evaluate, models, rules, testing, views
 from workermon.config import export
 from workermon.models import Datapoint, Rule, RuleState
 from workermon.notify import channels
@@ -380,7 +380,7 @@ values = [50, 53, 56, 59, 62, 65, 68, 71, 74, 77, 80, 83]
 turns = [{ at = 12, to = "warning" }]
 """
     file = PARSER.parse(FILE + text, "f.toml")
-    assert rule_cases.test(file, configuration(FILE + text)).passed
+    assert rule_cases.test(file, configuration(FILE + text), rules.KINDS).passed
 
 
 def test_too_few_datapoints_by_its_own_history() -> None:

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from tests.support.evaluating import ID, T0, Site
-from workermon import config, errors, fleet, health, models, views
+from workermon import config, errors, fleet, health, models, rules, views
 from workermon.config import export
 from workermon.models import Levels
 from workermon.notify import channels
@@ -190,4 +190,4 @@ def test_backtest_and_cases() -> None:
         case.format("own") + 'labels = {{ cpu_critical = "60" }}\nturns = [{{ at = 1, to = "critical" }}]\n'.format()
     )
     file = PARSER.parse(text, "f.toml")
-    assert rule_cases.test(file, config.to_configuration(file, config.DEFAULT)).passed
+    assert rule_cases.test(file, config.to_configuration(file, config.DEFAULT), rules.KINDS).passed

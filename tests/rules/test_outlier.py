@@ -254,7 +254,7 @@ def test_a_file_and_its_export() -> None:
         (
             "clear = 3",
             'cases = [{ name = "a", values = [1.0] }]',
-            "line 8, column 1: rules[0].cases: have values of one worker; remove them",
+            "line 8, column 24: rules[0].cases[0].values: is one list, and several workers decide the rule",
         ),
     ],
 )

@@ -412,7 +412,7 @@ def test_its_cases_are_tried() -> None:
     values = ", ".join(["20", "21", "20", "22"] * 18 + ["20", "90"])
     case = f'\n[[rules.cases]]\nname = "odd"\nperiod = 3600\nvalues = [{values}]\n'
     text = FILE.replace("2 of 3", "1 of 1") + case + 'turns = [{ at = 74, to = "warning" }]\n'
-    assert rule_cases.test(PARSER.parse(text, "f.toml"), configuration(text)).passed
+    assert rule_cases.test(PARSER.parse(text, "f.toml"), configuration(text), rules.KINDS).passed
 
 
 # --- through the monitor -----------------------------------------------------------------------------------------

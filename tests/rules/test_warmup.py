@@ -15,7 +15,7 @@ from tests.support import stages
 from tests.support.commands import Ports
 from tests.support.evaluating import CPU, ID, MINUTE, T0, Site, points
 from tests.support.rules import changed
-from workermon import config, errors, models, testing
+from workermon import config, errors, models, rules, testing
 from workermon.config import difference, export
 from workermon.models import Count, Datapoint, RuleState
 from workermon.rules import KINDS, Facts, Horizon, threshold
@@ -222,7 +222,7 @@ def test_a_case_may_say_when_the_worker_started() -> None:
     )
     text = FILE.replace('"15m"', '"2m"') + case.format("a", "", 3) + case.format("b", "started = 2\n", 6)
     made = testing.parse(text)
-    results = rule_cases.test(made, config.to_configuration(made, config.DEFAULT))
+    results = rule_cases.test(made, config.to_configuration(made, config.DEFAULT), rules.KINDS)
     assert [result.got for result in results.cases] == [result.expected for result in results.cases]
     with pytest.raises(errors.InvalidInput, match="there are 6 values only"):
         testing.parse(text.replace("started = 2", "started = 7"), "f.toml")

@@ -471,7 +471,7 @@ turns = [{{ at = 4, to = "warning" }}, {{ at = 8, to = "ok" }}]
 def test_a_case_gives_values_for_each_metric() -> None:
     """A case has the values of the metrics that the rules look at, and is tried through them."""
     file = testing.parser().parse(CASE, "f.toml")
-    results = rule_cases.test(file, config.to_configuration(file, config.DEFAULT))
+    results = rule_cases.test(file, config.to_configuration(file, config.DEFAULT), rules.KINDS)
     assert results.passed, results
 
 
@@ -492,7 +492,9 @@ def test_cases_without_a_metric(old: str, new: str, says: str) -> None:
 
 def test_a_list_of_values() -> None:
     """One list does not say of which metric it is."""
-    with pytest.raises(errors.InvalidInput, match="is one list, and the rule is over other rules"):
+    with pytest.raises(
+        errors.InvalidInput, match="is one list, and the rule is over cpu_utilization and memory_utilization"
+    ):
         configuration(BOTH + '[[rules.cases]]\nname = "x"\nvalues = [1, 2]\n')
 
 

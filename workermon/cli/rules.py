@@ -143,7 +143,8 @@ def test(ctx: click.Context, file: str, as_json: bool) -> None:
     from workermon.views import rule_cases
 
     found = files.read(file)
-    results = rule_cases.test(found, config.to_configuration(found, config.DEFAULT))
+    kinds = files.parser().kinds
+    results = rule_cases.test(found, config.to_configuration(found, config.DEFAULT, kinds), kinds)
     if not results.cases:
         raise errors.InvalidInput(found.source, "has no [[rules.cases]]", "add one below a [[rules]]")
     if as_json:

@@ -16,10 +16,10 @@ from typing import Any
 from workermon import errors
 from workermon.config import build, channels, checking, dotted, grammar, problems, rules
 from workermon.config.build import to_configuration
+from workermon.config.cases import Case
 from workermon.config.catalogue import DEFAULT, STANDING
 from workermon.config.file import File, check_intervals, check_silences, warnings
 from workermon.config.grammar import WorkerSection
-from workermon.config.rules import Case
 from workermon.rules import KINDS, Kinds
 
 #: Characters. A config file of 100,000 workers has a tenth of this.

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workermon import errors, models
-from workermon.config import catalogue, channels, expressions, grammar, problems, rules, silences
+from workermon.config import cases, catalogue, channels, expressions, grammar, problems, rules, silences
 from workermon.config.file import File
-from workermon.rules import KINDS, Kinds, cycle, expression, looks_at, needed_metrics
+from workermon.rules import KINDS, Kinds, cycle, expression, looks_at
 
 
 def build(sections: grammar.Grammar, source: str, channel_types: channels.Types, kinds: Kinds) -> File:
@@ -36,10 +36,10 @@ def build(sections: grammar.Grammar, source: str, channel_types: channels.Types,
         silences=None
         if sections.silences is None
         else tuple(silences.read(place, section) for place, section in enumerate(sections.silences)),
-        cases={rule.name: cases for rule, cases in read if cases},
     )
     _check_names(file, read)
-    _check_others(file.rules or (), file.cases, kinds)
+    _check_others(file.rules or (), kinds)
+    file = file.model_copy(update={"cases": _cases(read, file.rules or (), kinds)})
     if file.collect is not None:
         _check_lateness(file.collect)
     return file
@@ -47,8 +47,8 @@ def build(sections: grammar.Grammar, source: str, channel_types: channels.Types,
 
 def _check_names(file: File, read: Iterable[rules.Read]) -> None:
     """Refuse names and silences that are there twice, and a worker that is named like another instance."""
-    for place, (_, cases) in enumerate(read):
-        _check_unique(f"rules[{place}].cases", "name", (case.name for case in cases))
+    for place, (_, sections) in enumerate(read):
+        _check_unique(f"rules[{place}].cases", "name", (case.name for case in sections))
     workers = file.workers or ()
     _check_unique("workers", "id", (worker.id for worker in workers))
     _check_unique("workers", "name", (worker.name for worker in workers))
@@ -61,8 +61,8 @@ def _check_names(file: File, read: Iterable[rules.Read]) -> None:
             raise problems.Mistake(f"workers[{place}].name", "is the id of another instance", "choose another name")
 
 
-def _check_others(given: Sequence[models.Rule], cases: Mapping[str, Sequence[rules.Case]], kinds: Kinds) -> None:
-    """Refuse a name of another rule that there is not, rules that wait for one another, and cases without a metric."""
+def _check_others(given: Sequence[models.Rule], kinds: Kinds) -> None:
+    """Refuse a name of another rule that there is not, and rules that wait for one another."""
     names = {rule.name for rule in given}
     over_groups = {rule.name for rule in given if kinds[rule.kind].group_by(rule) is not None}
     for place, rule in enumerate(given):
@@ -82,12 +82,15 @@ def _check_others(given: Sequence[models.Rule], cases: Mapping[str, Sequence[rul
         path, offset = _place_of(given[place], circle[1], kinds)
         why = f"goes round in a circle: {' -> '.join(circle)}"
         raise problems.Mistake(f"rules[{place}].{path}", why, "take one of them out", offset)
-    for place, rule in enumerate(given):
-        if not kinds[rule.kind].operands(rule):
-            continue
-        metrics = needed_metrics(rule, given, kinds)
-        for number, case in enumerate(cases.get(rule.name, ())):
-            rules.check_metrics(f"rules[{place}].cases[{number}].values", case.values, metrics)
+
+
+def _cases(read: Sequence[rules.Read], given: Sequence[models.Rule], kinds: Kinds) -> dict[str, tuple[cases.Case, ...]]:
+    """Return the cases of each rule that has any."""
+    return {
+        rule.name: cases.read(f"rules[{place}]", sections, rule, given, kinds)
+        for place, (rule, sections) in enumerate(read)
+        if sections
+    }
 
 
 def _place_of(rule: models.Rule, name: str, kinds: Kinds) -> tuple[str, int | None]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from workermon import errors, models
 from workermon.config import catalogue, doubtful, grammar, problems
-from workermon.config.rules import Case
+from workermon.config.cases import Case
 from workermon.rules import KINDS, Kinds
 
 

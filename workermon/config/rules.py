@@ -1,16 +1,14 @@
-"""``[[rules]]``: reads a section by its kind of rule, and holds the cases that it gives.
+"""``[[rules]]``: reads a section by its kind of rule.
 
 Which kinds there are, and which keys each takes, is in ``workermon.rules``; the parser is handed that table.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pydantic
-from pydantic import Field
 
 from workermon import errors, models, rules
 from workermon.config import problems
@@ -18,27 +16,11 @@ from workermon.models import fields
 from workermon.rules import expression, section
 
 
-class Case(models.Frozen):
-    """A case of a rule: values by metric in slots of ``period`` seconds, ``None`` where absent, and what they turn.
-
-    ``labels`` are those of the worker that the values are of. ``turns`` are ``(number of the value, state)``, the first
-    value is 1, the state ``ok``, ``warning`` or ``critical``. ``started`` is the number of the value in whose slot the
-    worker started running; ``None``: nobody knows.
-    """
-
-    name: str
-    values: dict[str, tuple[float | None, ...]]
-    period: int
-    turns: tuple[tuple[int, str], ...]
-    started: int | None = None
-    labels: Mapping[str, str] = Field(default_factory=dict)
-
-
 class Read(NamedTuple):
-    """A rule and its cases."""
+    """A rule, and its cases as the file has them: which values they need is known when all rules are read."""
 
     rule: models.Rule
-    cases: tuple[Case, ...]
+    cases: tuple[section.CaseSection, ...]
 
 
 def read(place: int, given: Mapping[str, Any], kinds: rules.Kinds) -> Read:
@@ -72,9 +54,7 @@ def read(place: int, given: Mapping[str, Any], kinds: rules.Kinds) -> Read:
     )
     if rule.warmup is not None and not kind.metrics(rule):
         raise problems.Mistake(f"{path}.warmup", f"is for rules over datapoints, not for {kind.asked_by}", "remove it")
-    # The metrics of a rule over other rules are theirs, which are not read yet.
-    metrics = None if kind.operands(rule) else kind.metrics(rule)
-    return Read(rule, _cases(path, getattr(keys, "cases", ()), metrics))
+    return Read(rule, getattr(keys, "cases", ()))
 
 
 def schema(kinds: rules.Kinds) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -144,63 +124,3 @@ def _notified(keys: section.RuleSection) -> dict[str, Any]:
     if isinstance(given, dict):
         return {"notify": tuple(dict.fromkeys(name for names in given.values() for name in names)), "routes": given}
     return {"notify": tuple(dict.fromkeys(given))}
-
-
-def _cases(path: str, sections: tuple[section.CaseSection, ...], metrics: Sequence[str] | None) -> tuple[Case, ...]:
-    cases = []
-    for place, given in enumerate(sections):
-        values = _values(f"{path}.cases[{place}].values", given.values, metrics)
-        length = len(next(iter(values.values())))
-        turns = tuple((turn.at, turn.to) for turn in given.turns)
-        for number, (at, _) in enumerate(turns):
-            where = f"{path}.cases[{place}].turns[{number}].at"
-            if at > length:
-                raise problems.Mistake(where, f"there are {length} values only", "number them from 1")
-            if number and at <= turns[number - 1][0]:
-                raise problems.Mistake(where, "comes before the turn above it", "list the turns in order of time")
-        if given.started is not None and given.started > length:
-            where = f"{path}.cases[{place}].started"
-            raise problems.Mistake(where, f"there are {length} values only", "number them from 1")
-        cases.append(
-            Case(
-                name=given.name,
-                values=values,
-                period=given.period,
-                turns=turns,
-                started=given.started,
-                labels=given.labels,
-            )
-        )
-    return tuple(cases)
-
-
-def _values(path: str, given: Any, metrics: Sequence[str] | None) -> dict[str, tuple[float | None, ...]]:
-    """Return the values of a case by metric; those of a list are of the only metric.
-
-    ``metrics`` are those of the rule, ``None`` if they are not known yet.
-    """
-    if not isinstance(given, dict):
-        if metrics is None:
-            todo = "write values = { cpu_utilization = […] }, a list for each metric of those rules"
-            raise problems.Mistake(path, "is one list, and the rule is over other rules", todo)
-        if len(metrics) != 1:
-            table = ", ".join(f"{metric} = […]" for metric in metrics)
-            why = f"is one list, and the rule is over {' and '.join(metrics) or 'no metric'}"
-            raise problems.Mistake(path, why, f"write values = {{ {table} }}")
-        given = {metrics[0]: given}
-    values = {name: tuple(one if math.isfinite(one) else None for one in values) for name, values in given.items()}
-    if metrics is not None:
-        check_metrics(path, values, metrics)
-    return values
-
-
-def check_metrics(path: str, given: Collection[str], metrics: Sequence[str]) -> None:
-    """Refuse values of a case that are of another metric, or not of each."""
-    for name in given:
-        if name not in metrics:
-            raise problems.Mistake(
-                f"{path}.{problems.shown(name)}", "is not a metric of the rule", errors.nearest(name, metrics)
-            )
-    for metric in metrics:
-        if metric not in given:
-            raise problems.Mistake(path, f"has no values of {metric}", f"add {metric} = […]")

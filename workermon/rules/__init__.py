@@ -65,6 +65,13 @@ def needed_metrics(rule: models.Rule, rules: Sequence[models.Rule], kinds: Kinds
     return tuple(dict.fromkeys((*kind.metrics(rule), *needed)))
 
 
+def compares_workers(rule: models.Rule, rules: Sequence[models.Rule], kinds: Kinds = KINDS) -> bool:
+    """Return whether other workers decide a rule for a worker: it compares them, or a rule that it looks at does."""
+    kind = kinds[rule.kind]
+    others = (other for other in rules if other.name in kind.operands(rule))
+    return kind.compares_by(rule) is not None or any(compares_workers(other, rules, kinds) for other in others)
+
+
 def owe_end(
     rules: Iterable[models.Rule],
     worker: models.Worker,
@@ -99,6 +106,7 @@ __all__ = [
     "WhenExpression",
     "absent_from",
     "checks_asked",
+    "compares_workers",
     "cycle",
     "delay_of",
     "doubtful",

@@ -118,8 +118,6 @@ class Group(kind.Kind[Options]):
             raise section.Mistake("over", why, f"give one of {', '.join(ASKS)}")
         if over.share is not None and not 0 < over.share <= 1:
             raise section.Mistake("over.share", f"{over.share:g} is not above 0 and at most 1", "write 0.3 for 30 %")
-        if given.cases:
-            raise section.Mistake("cases", "have values of one worker", "remove them")
         if over.aggregate is not None:
             _check_aggregate(over.aggregate, given)
         kind_of_member: Literal["threshold", "when"] = "threshold" if given.when is None else "when"

@@ -45,6 +45,13 @@ def holder(name: str, known: tuple[int, int], episodes: Iterable[tuple[float, fl
     return GroupMember(name, end, 1, 0, tuple(changes))
 
 
+def tried(name: str, known: tuple[int, int], period: int, transitions: Iterable[Transition]) -> GroupMember:
+    """Return what a member says that is known in a span of slots and whose condition made these transitions."""
+    begin, end = known
+    changes = ((each.at, _level(each.after)) for each in transitions)
+    return GroupMember(name, end, period, 0, ((begin, 0), *changes), recorded=period)
+
+
 def left(said: GroupMember) -> GroupMember:
     """Return what a member says that does not run any more."""
     gone = () if said.known is None else ((said.known + 1, NO_MEMBER),)

@@ -93,8 +93,6 @@ class Outlier(over_slots.OverSlots[Options]):
             raise section.Mistake("clear", why, f"choose {given.outlier.beyond:g} or less")
         if given.lasts is not None and "breach" in given.model_fields_set:
             raise section.Mistake("for", "is instead of breach, which is there too", "keep one of the two")
-        if given.cases:
-            raise section.Mistake("cases", "have values of one worker", "remove them")
         return Options(
             **given.outlier.model_dump(),
             breach=given.breach,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -68,21 +69,42 @@ def routes(value: object, handler: Handler) -> Any:
     return {severity: tuple(dict.fromkeys(names)) for severity, names in value.items()}
 
 
-def values_by_metric(value: object, handler: Handler) -> Any:
-    """Read the values of a case: a list, or a table of lists of one length by metric."""
+def case_values(value: object, handler: Handler) -> Any:
+    """Read the values of a case: a list, or a table of lists by metric or worker, or one by worker of such tables."""
     if not isinstance(value, dict):
         return handler(value)
-    if not value:
+    tables = [isinstance(values, dict) for values in value.values()]
+    if any(tables) and not all(tables):
+        raise ValueError("mixes lists and tables; write one or the other for every worker")
+    read = {_key(key): _table(values) if all(tables) else _list(key, values) for key, values in value.items()}
+    lists = [values for each in read.values() for values in (each.values() if isinstance(each, dict) else [each])]
+    if not lists:
         raise ValueError("has no list of values")
-    for name, values in value.items():
-        shown = errors.printable(str(name))[:64]
-        if not isinstance(values, list) or not values or len(values) > MAX_VALUES:
-            raise ValueError(f"must give a list of values for {shown}")
-        if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
-            raise ValueError(f"has for {shown} something that is not a number")
-    if len({len(values) for values in value.values()}) > 1:
+    if len({len(values) for values in lists}) > 1:
         raise ValueError("gives lists of different lengths; write nan where a value is absent")
-    return {name: tuple(float(one) for one in values) for name, values in value.items()}
+    return read
+
+
+def _table(given: Mapping[str, object]) -> dict[str, tuple[float, ...]]:
+    if not given:
+        raise ValueError("has no list of values")
+    return {_key(name): _list(name, values) for name, values in given.items()}
+
+
+def _key(name: str) -> str:
+    try:
+        return models.one_line(name)
+    except ValueError as why:
+        raise ValueError(f"has {errors.printable(name)[:64]!r}, which {why}") from None
+
+
+def _list(name: str, values: object) -> tuple[float, ...]:
+    shown = errors.printable(name)[:64]
+    if not isinstance(values, list) or not values or len(values) > MAX_VALUES:
+        raise ValueError(f"must give a list of values for {shown}")
+    if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
+        raise ValueError(f"has for {shown} something that is not a number")
+    return tuple(float(one) for one in values)
 
 
 Count = Annotated[models.Count, BeforeValidator(_count, json_schema_input_type=str)]

@@ -40,16 +40,21 @@ class Levels(fields.Section):
 
 
 class TurnSection(fields.Section):
-    """What a case of a rule expects: from the value with that number on (the first is 1) the alert is in this state."""
+    """What a case of a rule expects: from the value with that number on (the first is 1) the alert is in this state.
+
+    ``worker`` is whose alert it is of a rule that compares workers.
+    """
 
     at: Annotated[int, Strict(), Field(ge=1)]
     to: Literal["ok", "warning", "critical"]
+    worker: models.Text | None = None
 
 
 class CaseSection(fields.Section):
     """``[[rules.cases]]``: values of the rule's metric, a slot each (``nan`` is absent), and what they must turn.
 
-    For a rule over several metrics ``values`` is a table of lists, one for each of them.
+    For a rule over several metrics ``values`` is a table of lists, one for each of them. For a rule that several
+    workers decide it is a table by worker's name, of a list each or of such a table.
     ``started`` is the number of the value in whose slot the worker started running, for a rule with a warm-up.
     ``labels`` are those of the worker, for thresholds that come from them.
     """
@@ -59,8 +64,9 @@ class CaseSection(fields.Section):
         tuple[Annotated[float, Strict()], ...],
         Field(min_length=1, max_length=parsing.MAX_VALUES),
         WrapValidator(
-            parsing.values_by_metric,
-            json_schema_input_type=tuple[float, ...] | dict[fields.Name, tuple[float, ...]],
+            parsing.case_values,
+            json_schema_input_type=tuple[float, ...]
+            | dict[models.Text, tuple[float, ...] | dict[fields.Name, tuple[float, ...]]],
         ),
     ]
     period: fields.Duration = 60

@@ -5,15 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from pydantic import Field
+
 from workermon import config, models, rules
-from workermon.views.document import Document
+from workermon.rules import group_replay
+from workermon.views.document import Document, absent
 
 
 class Turned(Document):
-    """A transition of a case: at which of its values, from 1 on, and to which state."""
+    """A transition of a case: at which of its values, from 1 on, and to which state.
+
+    ``worker`` is whose it is of a rule that compares workers.
+    """
 
     at: int
     to: str
+    worker: str | None = Field(default=None, exclude_if=absent)
 
 
 class CaseResult(Document):
@@ -33,56 +40,137 @@ class CaseResults(Document):
     cases: tuple[CaseResult, ...]
 
 
-def test(file: config.File, configuration: models.Configuration) -> CaseResults:
+def test(file: config.File, configuration: models.Configuration, kinds: rules.Kinds) -> CaseResults:
     """Evaluate every case of a file by its rule."""
     cases: Mapping[str, Sequence[config.Case]] = file.cases
     results = tuple(
-        _result(rule, case, configuration) for rule in configuration.rules for case in cases.get(rule.name, ())
+        _result(rule, _Trial.of(case, configuration, kinds))
+        for rule in configuration.rules
+        for case in cases.get(rule.name, ())
     )
     return CaseResults(passed=all(result.passed for result in results), cases=results)
 
 
-def _result(rule: models.Rule, case: config.Case, configuration: models.Configuration) -> CaseResult:
-    series = {
-        metric: models.Series(
-            case.period,
-            tuple(
-                models.Datapoint(place * case.period, value)
-                for place, value in enumerate(values, start=1)
-                if value is not None
-            ),
+def _result(rule: models.Rule, trial: _Trial) -> CaseResult:
+    case = trial.case
+    expected = tuple(Turned(at=turn.at, to=turn.to, worker=turn.worker) for turn in case.turns)
+    got = trial.turns(rule.name)
+    passed = sorted(expected, key=_place) == sorted(got, key=_place)
+    return CaseResult(rule=rule.name, case=case.name, passed=passed, expected=expected, got=got)
+
+
+def _place(turn: Turned) -> tuple[int, str]:
+    return turn.at, turn.worker or ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    """A case with the rules as they are for its workers, by name; ``common`` are those without their labels."""
+
+    case: config.Case
+    common: Mapping[str, models.Rule]
+    rules: Mapping[str, models.Rule]
+    configuration: models.Configuration
+    kinds: rules.Kinds
+    _peers: dict[str, rules.PeerGroup] = dataclasses.field(default_factory=dict, init=False)
+
+    @classmethod
+    def of(cls, case: config.Case, configuration: models.Configuration, kinds: rules.Kinds) -> _Trial:
+        """Return a case that is to be tried; nobody warms up of whom it is not known when it started."""
+        own = (kinds[each.kind].for_worker(each, case.labels) for each in configuration.rules)
+        used = own if case.started is not None else (each.without_warmup() for each in own)
+        return cls(
+            case=case,
+            common={each.name: each for each in configuration.rules},
+            rules={each.name: each for each in used},
+            configuration=configuration,
+            kinds=kinds,
         )
-        for metric, values in case.values.items()
-    }
-    length = max(len(values) for values in case.values.values())
-    horizon = rules.Horizon.until(length * case.period, case.period)
-    facts = rules.Facts(
-        series=series,
-        condition=models.Condition(status="running", running_since=(case.started or 1) * case.period),
-        unit_of=configuration.unit_of,
-        statistic_of=configuration.statistic_of,
-    )
-    of_worker = [rules.KINDS[each.kind].for_worker(each, case.labels) for each in configuration.rules]
-    used = of_worker if case.started is not None else [each.without_warmup() for each in of_worker]
-    by_name = {each.name: each for each in used}
-    _, transitions = _judged(by_name[rule.name], by_name, facts, horizon)
-    expected = tuple(Turned(at=at, to=to) for at, to in case.turns)
-    got = tuple(Turned(at=each.at // case.period, to=each.after or "ok") for each in transitions)
-    return CaseResult(rule=rule.name, case=case.name, passed=expected == got, expected=expected, got=got)
 
+    @property
+    def begin(self) -> int:
+        """Return the time of the first slot in which the workers run."""
+        return (self.case.started or 1) * self.case.period
 
-def _judged(
-    rule: models.Rule, by_name: Mapping[str, models.Rule], facts: rules.Facts, horizon: rules.Horizon
-) -> rules.Judgement:
-    """Evaluate a rule, and before it those that it looks at; one without the values of a case does not fire."""
-    kind, states = rules.KINDS[rule.kind], dict[str, rules.OperandState]()
-    for name in kind.operands(rule):
-        other = by_name[name]
-        if not rules.needed_metrics(other, tuple(by_name.values())):
-            states[name] = rules.OperandState(not_applied="a case has no values for it")
-            continue
-        after, transitions = _judged(other, by_name, facts, horizon)
-        evaluated = rules.Evaluated(models.RuleState(), after, transitions)
-        states[name] = rules.KINDS[other.kind].operand_state(evaluated, facts)
-    known = rules.with_values(rule, dataclasses.replace(facts, states=states), horizon)
-    return kind.judge(rule, models.RuleState(), known, horizon)
+    @property
+    def end(self) -> int:
+        """Return the last second of the last slot."""
+        return (self.case.length + 1) * self.case.period - 1
+
+    def turns(self, name: str) -> tuple[Turned, ...]:
+        """Return what a rule turns, in order of time."""
+        rule = self.rules[name]
+        if self.kinds[rule.kind].group_by(rule) is not None:
+            return tuple(map(self._turned, self._judged_group(rule)))
+        found = (
+            self._turned(transition, worker or None)
+            for worker in self.case.values
+            for transition in self._judged(rule, worker)[1]
+        )
+        return tuple(sorted(found, key=lambda turn: turn.at))
+
+    def _turned(self, transition: models.Transition, worker: str | None = None) -> Turned:
+        return Turned(at=transition.at // self.case.period, to=transition.after or "ok", worker=worker)
+
+    def _judged_group(self, rule: models.Rule) -> tuple[models.Transition, ...]:
+        """Evaluate a rule over groups of each worker, and then of the group that they are."""
+        members = {
+            worker: group_replay.tried(worker, (self.begin, self.end), self.case.period, self._judged(rule, worker)[1])
+            for worker in self.case.values
+        }
+        series = {worker: self._series(worker)[rule.metric] for worker in members if rule.metric in self._metrics}
+        return group_replay.judge(self.common[rule.name], members, series)
+
+    @property
+    def _metrics(self) -> frozenset[str | None]:
+        return frozenset(metric for values in self.case.values.values() for metric in values)
+
+    def _judged(self, rule: models.Rule, worker: str) -> rules.Judgement:
+        """Evaluate a rule, and before it those that it looks at; one without the values of a case does not fire."""
+        kind, states = self.kinds[rule.kind], dict[str, rules.OperandState]()
+        facts = self._facts(rule, worker)
+        for name in kind.operands(rule):
+            other = self.rules[name]
+            if not rules.needed_metrics(other, tuple(self.rules.values()), self.kinds):
+                states[name] = rules.OperandState(not_applied="a case has no values for it")
+                continue
+            after, transitions = self._judged(other, worker)
+            evaluated = rules.Evaluated(models.RuleState(), after, transitions)
+            states[name] = self.kinds[other.kind].operand_state(evaluated, facts)
+        horizon = rules.Horizon.until(self.case.length * self.case.period, self.case.period)
+        known = rules.with_values(rule, dataclasses.replace(facts, states=states), horizon)
+        return kind.judge(rule, models.RuleState(), known, horizon)
+
+    def _facts(self, rule: models.Rule, worker: str) -> rules.Facts:
+        return rules.Facts(
+            series=self._series(worker),
+            condition=models.Condition(status="running", running_since=self.begin),
+            unit_of=self.configuration.unit_of,
+            statistic_of=self.configuration.statistic_of,
+            peers=self._compared(rule),
+        )
+
+    def _series(self, worker: str) -> dict[str, models.Series]:
+        period = self.case.period
+        return {
+            metric: models.Series(
+                period,
+                tuple(
+                    models.Datapoint(place * period, value)
+                    for place, value in enumerate(values, start=1)
+                    if value is not None
+                ),
+            )
+            for metric, values in self.case.values[worker].items()
+        }
+
+    def _compared(self, rule: models.Rule) -> rules.PeerGroup:
+        """Return the workers that a rule compares, which are those of the case; nobody if it compares none."""
+        by, period = self.kinds[rule.kind].compares_by(rule), self.case.period
+        if by is None:
+            return rules.PeerGroup()
+        if rule.name not in self._peers:
+            own = {worker: self._series(worker)[rule.metric or ""].points for worker in self.case.values}
+            peers = {worker: rules.Peer(self.end, period, period, 0, points) for worker, points in own.items()}
+            self._peers[rule.name] = rules.PeerGroup(by, self.case.labels.get(by, ""), peers)
+        return self._peers[rule.name]

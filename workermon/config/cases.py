@@ -1,0 +1,168 @@
+"""``[[rules.cases]]``: values to try a rule on, of one worker or of several, and what they must turn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from workermon import errors, models, rules
+from workermon.config import problems
+from workermon.rules import section
+
+#: How a case names the worker of a rule that one worker decides.
+ONLY = ""
+
+#: Values in slots, ``None`` where absent.
+Values = tuple[float | None, ...]
+
+
+class Turn(NamedTuple):
+    """What a case expects: from value number ``at`` on (the first is 1) the state ``to``.
+
+    ``worker`` is whose state it is of a rule that compares workers, else ``None``.
+    """
+
+    at: int
+    to: str
+    worker: str | None = None
+
+
+class Case(models.Frozen):
+    """A case of a rule: values by worker's name and metric in slots of ``period`` seconds, and what they turn.
+
+    A rule that one worker decides has those of the worker ``ONLY``. ``labels`` are those of every worker. ``started``
+    is the number of the value in whose slot they started running; ``None``: nobody knows.
+    """
+
+    name: str
+    values: Mapping[str, Mapping[str, Values]]
+    period: int
+    turns: tuple[Turn, ...]
+    started: int | None = None
+    labels: Mapping[str, str] = Field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        """Return the number of slots."""
+        return max(len(values) for of_worker in self.values.values() for values in of_worker.values())
+
+
+class _Tried(NamedTuple):
+    """What a rule's cases have to give: values of ``metrics``, of ``several`` workers or of one.
+
+    ``per_worker``: its alerts are about the single workers, so that a turn has to name one.
+    """
+
+    metrics: Sequence[str]
+    several: bool
+    per_worker: bool
+
+
+def read(
+    path: str,
+    sections: Sequence[section.CaseSection],
+    rule: models.Rule,
+    others: Sequence[models.Rule],
+    kinds: rules.Kinds,
+) -> tuple[Case, ...]:
+    """Return the cases of a rule, the path of which is given; ``others`` are all rules of the file.
+
+    Raises ``problems.Mistake`` for a case that cannot be tried.
+    """
+    over_group = kinds[rule.kind].group_by(rule) is not None
+    several = over_group or rules.compares_workers(rule, others, kinds)
+    tried = _Tried(rules.needed_metrics(rule, others, kinds), several, several and not over_group)
+    return tuple(_case(f"{path}.cases[{place}]", given, tried) for place, given in enumerate(sections))
+
+
+def _case(path: str, given: section.CaseSection, tried: _Tried) -> Case:
+    case = Case(
+        name=given.name,
+        values=_by_worker(f"{path}.values", given.values, tried),
+        period=given.period,
+        turns=tuple(Turn(turn.at, turn.to, turn.worker) for turn in given.turns),
+        started=given.started,
+        labels=given.labels,
+    )
+    few = f"there are {case.length} values only", "number them from 1"
+    last: dict[str | None, int] = {}
+    for number, turn in enumerate(case.turns):
+        where = f"{path}.turns[{number}]"
+        _check_worker(where, turn, case, tried)
+        if turn.at > case.length:
+            raise problems.Mistake(f"{where}.at", *few)
+        if turn.at <= last.get(turn.worker, 0):
+            raise problems.Mistake(f"{where}.at", "comes before the turn above it", "list the turns in order of time")
+        last[turn.worker] = turn.at
+    if case.started is not None and case.started > case.length:
+        raise problems.Mistake(f"{path}.started", *few)
+    return case
+
+
+def _check_worker(path: str, turn: Turn, case: Case, tried: _Tried) -> None:
+    """Refuse a turn of no worker of a rule that compares workers, and one of a worker of any other rule."""
+    if not tried.per_worker and turn.worker is not None:
+        raise problems.Mistake(f"{path}.worker", "is for rules that compare workers", "remove it")
+    if tried.per_worker and turn.worker is None:
+        raise problems.Mistake(path, "does not say of which worker", f'add worker = "{next(iter(case.values))}"')
+    if turn.worker is not None and turn.worker not in case.values:
+        todo = errors.nearest(turn.worker, case.values)
+        raise problems.Mistake(f"{path}.worker", "is no worker of the case", todo)
+
+
+def _by_worker(path: str, given: Any, tried: _Tried) -> dict[str, dict[str, Values]]:
+    """Return the values of a case by worker and metric."""
+    tables = isinstance(given, dict) and any(isinstance(values, dict) for values in given.values())
+    if not tried.several:
+        if tables:
+            todo = "write a list for each metric"
+            raise problems.Mistake(path, "is by worker, and the rule is about one worker", todo)
+        return {ONLY: _by_metric(path, given, tried.metrics, "values")}
+    if not isinstance(given, dict):
+        todo = f"write values = {{ {_workers('[…]')} }}, a list for each worker"
+        raise problems.Mistake(path, "is one list, and several workers decide the rule", todo)
+    if all(name in tried.metrics for name in given):
+        todo = f"write values = {{ {_workers(f'{{ {_lists(tried.metrics)} }}')} }}"
+        raise problems.Mistake(path, "is by metric, and several workers decide the rule", todo)
+    return {
+        worker: _by_metric(f"{path}.{problems.shown(worker)}", values, tried.metrics, problems.shown(worker))
+        for worker, values in given.items()
+    }
+
+
+def _by_metric(path: str, given: Any, metrics: Sequence[str], key: str) -> dict[str, Values]:
+    """Return the values of one worker by metric; those of a list are of the only metric. ``key`` is the list's."""
+    if not isinstance(given, dict):
+        if len(metrics) != 1:
+            why = f"is one list, and the rule is over {' and '.join(metrics) or 'no metric'}"
+            raise problems.Mistake(path, why, f"write {key} = {{ {_lists(metrics)} }}")
+        given = {metrics[0]: given}
+    _check_metrics(path, given, metrics)
+    return {name: tuple(_present(values)) for name, values in given.items()}
+
+
+def _present(values: Sequence[float]) -> Iterator[float | None]:
+    return (value if math.isfinite(value) else None for value in values)
+
+
+def _lists(metrics: Sequence[str]) -> str:
+    return ", ".join(f"{metric} = […]" for metric in metrics)
+
+
+def _workers(values: str) -> str:
+    return ", ".join(f"{worker} = {values}" for worker in ("a-1", "a-2"))
+
+
+def _check_metrics(path: str, given: Collection[str], metrics: Sequence[str]) -> None:
+    """Refuse values of a case that are of another metric, or not of each."""
+    for name in given:
+        if name not in metrics:
+            raise problems.Mistake(
+                f"{path}.{problems.shown(name)}", "is not a metric of the rule", errors.nearest(name, metrics)
+            )
+    for metric in metrics:
+        if metric not in given:
+            raise problems.Mistake(path, f"has no values of {metric}", f"add {metric} = […]")
