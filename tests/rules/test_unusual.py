@@ -16,7 +16,7 @@ from workermon import config, errors, evaluate, models, testing, views
 from workermon.config import export
 from workermon.models import Count, Datapoint, Rule, RuleState
 from workermon.notify import channels
-from workermon.rules import Facts, Horizon, band, unusual, unusual_options
+from workermon.rules import KINDS, Facts, Horizon, band, unusual, unusual_options
 from workermon.views import backtest, rule_cases
 
 MINUTE, HOUR, DAY, WEEK = 60, 3600, 86_400, 7 * 86_400
@@ -412,7 +412,7 @@ def test_its_cases_are_tried() -> None:
     values = ", ".join(["20", "21", "20", "22"] * 18 + ["20", "90"])
     case = f'\n[[rules.cases]]\nname = "odd"\nperiod = 3600\nvalues = [{values}]\n'
     text = FILE.replace("2 of 3", "1 of 1") + case + 'turns = [{ at = 74, to = "warning" }]\n'
-    assert rule_cases.test(PARSER.parse(text, "f.toml"), configuration(text), rules.KINDS).passed
+    assert rule_cases.test(PARSER.parse(text, "f.toml"), configuration(text), KINDS).passed
 
 
 # --- through the monitor -----------------------------------------------------------------------------------------
