@@ -65,11 +65,11 @@ def _place(turn: Turned) -> tuple[int, str]:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Trial:
-    """A case with the rules as they are for its workers, by name; ``common`` are those without their labels."""
+    """A case with the rules by name: ``own`` as they are for its workers, ``common`` without their labels."""
 
     case: config.Case
     common: Mapping[str, models.Rule]
-    rules: Mapping[str, models.Rule]
+    own: Mapping[str, models.Rule]
     configuration: models.Configuration
     kinds: rules.Kinds
     _peers: dict[str, rules.PeerGroup] = dataclasses.field(default_factory=dict, init=False)
@@ -82,7 +82,7 @@ class _Trial:
         return cls(
             case=case,
             common={each.name: each for each in configuration.rules},
-            rules={each.name: each for each in used},
+            own={each.name: each for each in used},
             configuration=configuration,
             kinds=kinds,
         )
@@ -99,7 +99,7 @@ class _Trial:
 
     def turns(self, name: str) -> tuple[Turned, ...]:
         """Return what a rule turns, in order of time."""
-        rule = self.rules[name]
+        rule = self.own[name]
         if self.kinds[rule.kind].group_by(rule) is not None:
             return tuple(map(self._turned, self._judged_group(rule)))
         found = (
@@ -118,20 +118,17 @@ class _Trial:
             worker: group_replay.tried(worker, (self.begin, self.end), self.case.period, self._judged(rule, worker)[1])
             for worker in self.case.values
         }
-        series = {worker: self._series(worker)[rule.metric] for worker in members if rule.metric in self._metrics}
+        of_worker = {worker: self._series(worker).get(rule.metric or "") for worker in members}
+        series = {worker: each for worker, each in of_worker.items() if each is not None}
         return group_replay.judge(self.common[rule.name], members, series)
-
-    @property
-    def _metrics(self) -> frozenset[str | None]:
-        return frozenset(metric for values in self.case.values.values() for metric in values)
 
     def _judged(self, rule: models.Rule, worker: str) -> rules.Judgement:
         """Evaluate a rule, and before it those that it looks at; one without the values of a case does not fire."""
         kind, states = self.kinds[rule.kind], dict[str, rules.OperandState]()
         facts = self._facts(rule, worker)
         for name in kind.operands(rule):
-            other = self.rules[name]
-            if not rules.needed_metrics(other, tuple(self.rules.values()), self.kinds):
+            other = self.own[name]
+            if not rules.needed_metrics(other, tuple(self.own.values()), self.kinds):
                 states[name] = rules.OperandState(not_applied="a case has no values for it")
                 continue
             after, transitions = self._judged(other, worker)
