@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -132,18 +133,27 @@ def modules() -> list[tuple[str, Path]]:
     return [*found, ("celeryconfig", ROOT / "celeryconfig.py")]
 
 
-def imported(path: Path) -> set[str]:
-    """Return the dotted names that a file imports, whether at its top or within a function."""
+@functools.cache
+def import_statements(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """Return the import statements of a file, whether at its top or within a function."""
+    text = path.read_text("utf-8")
+    return tuple(node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom))
+
+
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
+    """Return the dotted names that a file imports."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in import_statements(path):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert not node.level, f"{path}: relative import"
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return names
+    return frozenset(names)
 
 
+@functools.cache
 def edges() -> set[tuple[str, str, str]]:
     """Return each import of one room by another: room, the room imported, and the module that imports it."""
     found = set()
@@ -253,14 +263,13 @@ def test_a_module_of_ours_has_one_name() -> None:
     """No module imports another of ours under an alias, so a reader finds each by its name."""
     aliases = []
     for name, path in modules():
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
-                aliases += [
-                    f"{name}: {each.name} as {each.asname}"
-                    for each in node.names
-                    if each.asname not in (None, each.name)
-                    and (module.startswith("workermon") or each.name.startswith("workermon"))
-                    and not (name == "celeryconfig" and each.asname.startswith("_"))
-                ]
+        for node in import_statements(path):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            aliases += [
+                f"{name}: {each.name} as {each.asname}"
+                for each in node.names
+                if each.asname not in (None, each.name)
+                and (module.startswith("workermon") or each.name.startswith("workermon"))
+                and not (name == "celeryconfig" and each.asname.startswith("_"))
+            ]
     assert aliases == []

@@ -481,14 +481,16 @@ def numbers(field: Any, low: Any, high: Any) -> Any:
 def begins(schedule: Any, timezone: Any, since: Any, until: Any) -> Any:
     """Return when a schedule begins between two times: each minute is looked at by itself."""
     minutes, hours, days, months, weekdays = schedule.split()
-    zone, hour, found = zoneinfo.ZoneInfo(timezone), numbers(hours, 0, 23), set()
+    zone, found = zoneinfo.ZoneInfo(timezone), set()
+    minute, hour, day = numbers(minutes, 0, 59), numbers(hours, 0, 23), numbers(days, 1, 31)
+    month, weekday = numbers(months, 1, 12), numbers(weekdays, 0, 6)
     either = not days.startswith("*") and not weekdays.startswith("*")
 
     def fits(local: Any) -> Any:
-        if local.minute not in numbers(minutes, 0, 59) or local.hour not in hour:
+        if local.minute not in minute or local.hour not in hour:
             return False
-        of_month, of_week = local.day in numbers(days, 1, 31), local.isoweekday() % 7 in numbers(weekdays, 0, 6)
-        return local.month in numbers(months, 1, 12) and (of_month or of_week if either else of_month and of_week)
+        of_month, of_week = local.day in day, local.isoweekday() % 7 in weekday
+        return local.month in month and (of_month or of_week if either else of_month and of_week)
 
     if minutes.startswith("*") or hours.startswith("*"):
         for at in range(since, until, 60):

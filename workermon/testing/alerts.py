@@ -152,11 +152,15 @@ class MemoryAlerts:
 
     def _forget(self, before: float) -> None:
         """Forget the transitions before a time."""
-        history = self._store.history
+        if self._store.oldest >= before:
+            return
+        history, oldest = self._store.history, math.inf
         for alert_id, entries in list(history.items()):
             history[alert_id] = [each for each in entries if each[2].at >= before]
+            oldest = min([oldest, *(each[2].at for each in history[alert_id])])
             if not history[alert_id]:
                 del history[alert_id]
+        self._store.oldest = oldest
 
     def _write(self, verdict: ports.Verdict, *, retire: bool = False) -> None:
         """Write alerts, history and outbox of a verdict, and what it says to groups."""
@@ -171,8 +175,7 @@ class MemoryAlerts:
         for rule, transition, notification in verdict.transitions:
             alert_id = f"{subject}/{rule}"
             entry = models.HistoryEntry(transition=transition, notification=notification, rule=rule, subject=subject)
-            entries = store.history.setdefault(alert_id, [])
-            entries.insert(0, (next(store.numbers), verdict.at, entry))
+            store.record(alert_id, verdict.at, entry)
             if notification is None:
                 continue
             store.last[alert_id] = notification

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import queue
 import threading
 import time
@@ -101,6 +102,8 @@ class MemoryStore:
         self.rollups_due: dict[tuple[str, int], float] = {}
         #: The transitions of each alert, newest first: its number, when it was recorded, and the entry.
         self.history: dict[str, list[tuple[int, float, models.HistoryEntry]]] = {}
+        #: No transition in ``history`` is older.
+        self.oldest = math.inf
         self.numbers = itertools.count(1)
         self.attempts: dict[str, list[models.Attempt]] = {}
         self.last: dict[str, models.Notification] = {}
@@ -126,6 +129,11 @@ class MemoryStore:
     def revision(self) -> int:
         """Return the revision of the configuration in force."""
         return self.configuration.revision if self.configuration else 0
+
+    def record(self, alert_id: str, at: float, entry: models.HistoryEntry) -> None:
+        """Add a transition that was recorded at a time to the history of an alert."""
+        self.history.setdefault(alert_id, []).insert(0, (next(self.numbers), at, entry))
+        self.oldest = min(self.oldest, entry.at)
 
     def publish(self, channel: str, text: str) -> None:
         """Hand a message to every listener there is."""

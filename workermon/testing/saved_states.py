@@ -106,7 +106,7 @@ class MemorySavedStates:
         entries = [(saved.at, -place, each.alert_id, saved.entry)
                    for each in state.histories for place, saved in enumerate(each.entries)]  # fmt: skip
         for at, _, alert_id, entry in sorted(entries, key=lambda each: each[:3]):
-            self._store.history.setdefault(alert_id, []).insert(0, (next(self._store.numbers), at, entry))
+            self._store.record(alert_id, at, entry)
         for each in state.histories:
             subject, _, rule = each.alert_id.rpartition("/")
             self._store.attempts[each.alert_id] = list(each.attempts)
