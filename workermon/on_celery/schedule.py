@@ -255,8 +255,8 @@ class RedBeatSchedule:
                 return found
 
     def _ids_of(self, names: Sequence[bytes]) -> set[str]:
-        start = self._entry("")
-        return {name.removeprefix(start) for name in map(text, names) if name.startswith(start)}
+        start = self._entry("").encode()
+        return {text(name[len(start) :]) for name in names if name.startswith(start)}
 
     def _set_aside(self) -> dict[str, str]:
         held = self._redis.hgetall(settings.SCHEDULE_QUARANTINE)

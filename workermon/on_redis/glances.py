@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast, get_args
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, get_args
 
 import redis
 from pydantic_core import SchemaValidator, core_schema
@@ -29,21 +30,35 @@ Reader = Callable[[str], ports.Record | None]
 
 def every(connection: redis.Redis, read: Reader) -> Iterator[ports.Glance]:
     """Yield the whole fleet in the order of the ids; ``read`` is asked for records that are not what they should be."""
-    after: bytes | str = "-"
-    while True:
-        with client.guard(connection):
-            members: Any = connection.zrangebylex(keys.WORKERS, after, "+", start=0, num=CHUNK)
-        if not members:
-            return
-        names = client.texts(members)
-        reading = ReadGlances(worker_hashes=[keys.worker(name) for name in names])
-        texts = client.run(connection, reading).split(_END)[:-1]
-        for name, text in zip(names, texts if len(texts) == len(names) else [b""] * len(names), strict=True):
-            glance = _glance(connection, name, text)
-            record = None if glance is not None else read(name)
-            if glance is not None or record is not None:
-                yield glance or ports.Glance.of(cast("ports.Record", record))
-        after = b"(" + members[-1]
+    chunk = _chunk(connection, "-")
+    if len(chunk) < CHUNK:
+        yield from _glances(connection, chunk, read)
+        return
+    # The server looks the next chunk up while this process makes glances of the last one.
+    with ThreadPoolExecutor(1, thread_name_prefix="glances") as ahead:
+        while chunk:
+            reading = ahead.submit(_chunk, connection, b"(" + chunk[-1][0])
+            yield from _glances(connection, chunk, read)
+            chunk = reading.result()
+
+
+def _chunk(connection: redis.Redis, after: bytes | str) -> list[tuple[bytes, bytes]]:
+    """Return ids of workers and what is read of each."""
+    with client.guard(connection):
+        members: Any = connection.zrangebylex(keys.WORKERS, after, "+", start=0, num=CHUNK)
+    if not members:
+        return []
+    reading = ReadGlances(worker_hashes=[keys.worker(name) for name in client.texts(members)])
+    texts = client.run(connection, reading).split(_END)[:-1]
+    return list(zip(members, texts if len(texts) == len(members) else [b""] * len(members), strict=True))
+
+
+def _glances(connection: redis.Redis, chunk: list[tuple[bytes, bytes]], read: Reader) -> Iterator[ports.Glance]:
+    for member, text in chunk:
+        if (glance := _glance(connection, member, text)) is not None:
+            yield glance
+        elif (record := read(unreadable.text(member))) is not None:
+            yield ports.Glance.of(record)
 
 
 def _schema(required: Mapping[str, core_schema.CoreSchema], **others: core_schema.CoreSchema) -> SchemaValidator:
@@ -85,7 +100,7 @@ _CONDITION = _schema(
 _NONE: Mapping[str, Any] = {}
 
 
-def _glance(connection: redis.Redis, worker_id: str, text: bytes) -> ports.Glance | None:
+def _glance(connection: redis.Redis, member: bytes, text: bytes) -> ports.Glance | None:
     """Return what a worker's texts show, ``None`` if they are not what a worker has."""
     try:
         spec, condition, last_error = text.split(_FIELD)
@@ -107,7 +122,7 @@ def _glance(connection: redis.Redis, worker_id: str, text: bytes) -> ports.Glanc
         None if checks is None else tuple([(name, each) for name, each in checks.items() if each is not None]),
         seen.get("collected_at"),
         seen.get("latest") or _NONE,
-        unreadable.parsed(connection, keys.worker(worker_id), models.CollectionError, last_error)
+        unreadable.parsed(connection, keys.worker(unreadable.text(member)), models.CollectionError, last_error)
         if last_error
         else None,
     )
