@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import redis
 
+from tests.contract import builders
 from tests.integration.celery_house import House, opened
-from workermon import errors, fleet, models, testing
-from workermon.on_redis import client, keys, schema, silences
+from workermon import config, errors, fleet, models, ports, testing
+from workermon.on_redis import client, configurations, keys, schema, setup, silences, workers
 
 SILENCE = models.Silence(id="s", rule="r", begins=0, ends=10, reason="why", by="me")
 
@@ -36,6 +37,12 @@ def _to_two(own: redis.Redis, renew: Callable[[], None]) -> None:
     renew()
 
 
+def _without_version(own: redis.Redis) -> None:
+    """Fill a server as a workermon did that wrote no version."""
+    silences.RedisSilences(own).add(SILENCE)
+    own.delete(keys.SCHEMA)
+
+
 def test_an_empty_server_gets_the_present_version(connected: redis.Redis) -> None:
     """It is written once, and stays as it is."""
     schema.RedisSchema(connected).prepare()
@@ -44,9 +51,45 @@ def test_an_empty_server_gets_the_present_version(connected: redis.Redis) -> Non
     assert connected.get(keys.SCHEMA) == str(models.SCHEMA).encode()
 
 
+def _add(own: redis.Redis) -> None:
+    workers.RedisWorkers(own).add([builders.worker()])
+
+
+def _silence(own: redis.Redis) -> None:
+    silences.RedisSilences(own).add(SILENCE)
+
+
+def _configure(own: redis.Redis) -> object:
+    return configurations.RedisConfigurations(own, config.DEFAULT).save(
+        config.DEFAULT.model_copy(update={"revision": 1})
+    )
+
+
+def _apply(own: redis.Redis) -> None:
+    applied = setup.RedisSetup(own, "workermon:test")
+    change = ports.Change(applied.mark(), {}, [builders.worker()], (), (), None, builders.NOW)
+    assert applied.put(change)
+
+
+@pytest.mark.parametrize("write", [_add, _silence, _configure, _apply])
+def test_the_first_write_brings_the_version(connected: redis.Redis, write: Callable[[redis.Redis], None]) -> None:
+    """What a command writes on an empty server is of this version: the next process has nothing to migrate."""
+    write(connected)
+    assert connected.get(keys.SCHEMA) == str(models.SCHEMA).encode()
+    schema.RedisSchema(connected, {}).prepare()
+
+
+@pytest.mark.parametrize("write", [_add, _silence, _configure, _apply])
+def test_a_later_write_brings_none(connected: redis.Redis, write: Callable[[redis.Redis], None]) -> None:
+    """What a workermon wrote that knew no version stays without one until it is migrated."""
+    connected.zadd(keys.OPEN, {"i-0aaaaaaa/r": 1})
+    write(connected)
+    assert connected.get(keys.SCHEMA) is None
+
+
 def test_what_has_no_version_has_the_first_one(connected: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data of a workermon that wrote no version is migrated from 1 on, each step once and in order."""
-    silences.RedisSilences(connected).add(SILENCE)
+    _without_version(connected)
     _at(monkeypatch, 3)
     steps: list[int] = []
 
@@ -98,7 +141,7 @@ def test_of_many_processes_one_migrates(redis_url: str, monkeypatch: pytest.Monk
 
 def test_a_migration_that_failed_is_done_again(connected: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """The version says what is done, and the lease is given back at once."""
-    silences.RedisSilences(connected).add(SILENCE)
+    _without_version(connected)
     _at(monkeypatch, 2)
 
     def dies(own: redis.Redis, renew: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ import pydantic
 import redis
 
 from workermon import lua, models
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, schema, unreadable
 
 
 class SaveConfiguration(lua.Script[int]):
@@ -103,4 +103,5 @@ class RedisConfigurations:
 
     def save(self, configuration: models.Configuration) -> bool:
         """Put it in force, if its revision is one above what is there."""
+        schema.begin(self._client)
         return bool(client.run(self._client, saving(configuration)))

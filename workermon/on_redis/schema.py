@@ -40,6 +40,22 @@ class AdvanceSchema(lua.Script[int]):
     version: lua.Argument
 
 
+class BeginSchema(lua.Script[int]):
+    """Write the version of an empty server; return 1 if it was empty."""
+
+    schema: lua.Key
+    present: lua.Keys
+    version: lua.Argument
+
+
+def begin(redis_client: redis.Redis) -> bool:
+    """Give an empty server the present version, as every first write has to; tell whether it was empty.
+
+    What is written without a version is taken for the first one, and migrated.
+    """
+    return bool(client.run(redis_client, BeginSchema(schema=keys.SCHEMA, present=_PRESENT, version=models.SCHEMA)))
+
+
 class RedisSchema:
     """``ports.Schema`` on Redis."""
 
@@ -80,9 +96,10 @@ class RedisSchema:
             refusals.check_schema(raw)
             if raw is not None and raw.isdigit():
                 return int(raw)
-            version = 1 if self._client.exists(*_PRESENT) else models.SCHEMA
-        self._advance(version)
-        return version
+        if begin(self._client):
+            return models.SCHEMA
+        self._advance(1)
+        return 1
 
     def _advance(self, version: int) -> None:
         client.run(self._client, AdvanceSchema(schema=keys.SCHEMA, version=version))

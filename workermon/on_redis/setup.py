@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from workermon import lua, models, ports
-from workermon.on_redis import alerts, client, configurations, keys, workers
+from workermon.on_redis import alerts, client, configurations, keys, schema, workers
 
 #: Counts the changes, beside the revision, so that two that touch no rule are told apart too.
 _COUNT = "changes"
@@ -39,6 +39,7 @@ class RedisSetup:
 
     def put(self, change: ports.Change) -> bool:
         """Write all of it in one step, if nothing that it is based on has changed."""
+        schema.begin(self._client)
         with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
             leaving = [verdict.basis.subject.id for verdict in change.leaving]
             try:

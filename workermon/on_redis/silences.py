@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from workermon import models
-from workermon.on_redis import client, keys, unreadable
+from workermon.on_redis import client, keys, schema, unreadable
 
 
 class RedisSilences:
@@ -30,6 +30,7 @@ class RedisSilences:
 
     def add(self, silence: models.Silence) -> None:
         """Put it in force, and forget those that were over before it begins."""
+        schema.begin(self._client)
         over = [one.id for one in self.every() if one.ends <= silence.begins]
         with client.guard(self._client), self._client.pipeline(transaction=True) as pipe:
             if over:

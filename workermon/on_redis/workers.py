@@ -10,7 +10,7 @@ import pydantic
 import redis
 
 from workermon import errors, lua, models, ports
-from workermon.on_redis import client, glances, keys, unreadable
+from workermon.on_redis import client, glances, keys, schema, unreadable
 
 #: What a record is made of, in this order.
 FIELDS = (
@@ -150,6 +150,7 @@ class RedisWorkers:
         for worker_id in ids:
             if ids.count(worker_id) > 1:
                 raise errors.InvalidInput(f"worker {worker_id}", "it is named twice", "name it once")
+        schema.begin(self._client)
         known = client.run(self._client, adding(workers))
         if known:
             raise errors.InvalidInput(
