@@ -100,7 +100,23 @@ class Channel(_Careful, kombu_redis.Channel):
 _FAILED_OVER: Final = (kombu_redis.redis.exceptions.ResponseError,)
 
 
-class Transport(kombu_redis.Transport):
+class _Calm:
+    """Wakes up less often while nothing comes; for a transport of Kombu's, which has no options for these."""
+
+    #: Seconds that the server holds a request for a message open. A node that stops waits for its end.
+    brpop_timeout = 2
+    #: Seconds between two looks whether queues that expire are to be kept, which they need once in twenty minutes.
+    BINDINGS_EVERY: Final = 10
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Have Kombu's timers run, but one of them less often."""
+        super().register_with_event_loop(connection, loop)  # type: ignore[misc]
+        cycle: Any = self.cycle  # type: ignore[attr-defined]
+        cycle._binding_expiry_tref.cancel()
+        cycle._binding_expiry_tref = loop.call_repeatedly(self.BINDINGS_EVERY, cycle.maybe_refresh_binding_expiry)
+
+
+class Transport(_Calm, kombu_redis.Transport):
     """The transport to one server."""
 
     Channel = Channel
@@ -111,7 +127,7 @@ class SentinelChannel(_Careful, kombu_redis.SentinelChannel):
     """The channel to a server that Sentinel names."""
 
 
-class SentinelTransport(kombu_redis.SentinelTransport):
+class SentinelTransport(_Calm, kombu_redis.SentinelTransport):
     """The transport to a server that Sentinel names."""
 
     Channel = SentinelChannel

@@ -147,34 +147,37 @@ class Scheduler(schedulers.RedBeatScheduler):
     def _tick(self) -> float:
         self._hold()
         now = self.clock()
-        client = self._redis
-        pipe = client.pipeline(transaction=False)
+        pipe = self._redis.pipeline(transaction=False)
         pipe.set(settings.SCHEDULE_TICK, f"{now:.3f}")
-        pipe.execute_command("ZRANGE", self._schedule_key, 0, f"{now:.6f}", "BYSCORE", "WITHSCORES", NEVER_DECODE=True)
-        due = _scored(pipe.execute()[1])
+        for bounds in (
+            ["0", f"{now:.6f}", "BYSCORE"],
+            self._soonest(now),
+            [self._looked_up_to, self._looked_up_to + LOOKED_AT - 1],
+        ):
+            # Together, because most ticks find nothing that is due, and each wait for an answer wakes beat and server.
+            pipe.execute_command("ZRANGE", self._schedule_key, *bounds, "WITHSCORES", NEVER_DECODE=True)
+        due, soonest, some_entries = (_scored(answer) for answer in pipe.execute()[1:])
         if due:
             self._load_phases(now)
         for number, some in enumerate(schedule.chunks(due, CHUNK)):
             if number:
                 self._hold()
             self._dispatch(some, now)
-        self._mend(now)
+        mended = self._mend(some_entries, now)
         if now >= self._canary_due:
             self._send_canary(now)
-        soonest = client.execute_command(
-            "ZRANGE",
-            self._schedule_key,
-            f"({now:.6f}",
-            "+inf",
-            "BYSCORE",
-            "LIMIT",
-            0,
-            1,
-            "WITHSCORES",
-            NEVER_DECODE=True,
-        )
-        ahead = [score - self.clock() for _, score in _scored(soonest)]
+        if due or mended:
+            answer = self._redis.execute_command(
+                "ZRANGE", self._schedule_key, *self._soonest(now), "WITHSCORES", NEVER_DECODE=True
+            )
+            soonest = _scored(answer)
+        ahead = [score - self.clock() for _, score in soonest]
         return max(0.0, min([*ahead, float(self.max_interval)]))
+
+    @staticmethod
+    def _soonest(now: float) -> list[str | int]:
+        """Return the bounds of the next entry that is due after now."""
+        return [f"({now:.6f}", "+inf", "BYSCORE", "LIMIT", 0, 1]
 
     def close(self) -> None:
         """Release the lock, which may be out of reach."""
@@ -353,14 +356,11 @@ class Scheduler(schedulers.RedBeatScheduler):
 
     # --- mending -------------------------------------------------------------------------------------------------
 
-    def _mend(self, now: float) -> None:
-        """Check some entries, others at each tick: a next run too far ahead (the clock was wrong) would starve one."""
-        members = _scored(
-            self._redis.execute_command(
-                "ZRANGE", self._schedule_key, self._looked_up_to, self._looked_up_to + LOOKED_AT - 1, "WITHSCORES",
-                NEVER_DECODE=True,
-            )
-        )  # fmt: skip
+    def _mend(self, members: Sequence[tuple[bytes, float]], now: float) -> bool:
+        """Check some entries, others at each tick: a next run too far ahead (the clock was wrong) would starve one.
+
+        ``members`` are those from ``_looked_up_to`` on. Tells whether any was mended.
+        """
         if len(members) < LOOKED_AT and self._looked_up_to + len(members) < len(self._intervals) / 2:
             self._intervals.clear()  # most of them are gone
         self._looked_up_to = self._looked_up_to + LOOKED_AT if len(members) == LOOKED_AT else 0
@@ -379,6 +379,7 @@ class Scheduler(schedulers.RedBeatScheduler):
                 log.warning("beat.entry_mended", entry=schedule.text(stored.key), was=stored.score, due=upcoming)
         if runs:
             MarkRun(schedule=self._schedule_key, runs=runs).run(self._redis)
+        return bool(runs)
 
 
 def _scored(answer: Sequence[Any]) -> list[tuple[bytes, float]]:

@@ -16,7 +16,7 @@ log = logs.get(__name__)
 GATHERED: Final = 0.2
 BATCH: Final = 100
 #: Seconds between two looks around while no event comes and none is gathered; each look wakes the process.
-IDLE: Final = 0.5
+IDLE: Final = 1.0
 #: Bytes. Our events have about one KiB.
 MAX_EVENT_SIZE: Final = 64 * 1024
 #: Seconds between two log lines about the same fault of events.
