@@ -310,6 +310,69 @@ def test_rules_check_counts_the_workers_of_the_file_and_those_that_are_monitored
     assert CliRunner().invoke(cli.cli, ["rules", "check", str(file)], obj=Session()).stderr == ""
 
 
+GROUPS = f"""
+[[workers]]
+id = "{A}"
+labels = {{ pool = "a" }}
+[[workers]]
+id = "{B}"
+labels = {{ pool = "b" }}
+[[rules]]
+name = "pool-hot"
+metric = "cpu_utilization"
+above = {{ critical = 90 }}
+over = {{ by = "pool", share = 0.5 }}
+[[rules]]
+name = "rack-hot"
+metric = "cpu_utilization"
+above = {{ critical = 90 }}
+over = {{ by = "rack", share = 0.5 }}
+[[rules]]
+name = "two-hot"
+metric = "cpu_utilization"
+above = {{ critical = 90 }}
+over = {{ by = "pool", count = "2 of 3" }}
+[[rules]]
+name = "odd"
+metric = "cpu_utilization"
+outlier = {{ by = "pool", beyond = 4 }}
+"""
+
+
+@pytest.mark.parametrize("command", ["plan", "apply"])
+def test_how_many_groups_each_rule_applies_to_is_said(run: Any, tmp_path: Path, command: str) -> None:
+    """A label that no worker has is named; so is a rule for which each group is too small."""
+    file = tmp_path / "fleet.toml"
+    file.write_text(GROUPS, "utf-8")
+    report = json.loads(run(command, str(file), "--json").stdout)
+    assert report["rules"] == [
+        {"name": "pool-hot", "workers": 2, "groups": 2},
+        {"name": "rack-hot", "workers": 0, "groups": 0},
+        {"name": "two-hot", "workers": 2, "groups": 2},
+        {"name": "odd", "workers": 2, "groups": 2},
+    ]
+    assert report["warnings"] == [
+        "rule rack-hot: applies to no worker; none has a label rack, by whose values it makes groups",
+        "rule two-hot: no group has 2 workers, as many as it takes to fire; the largest has 1",
+        "rule odd: no group has 5 workers, as many as it takes to fire; the largest has 1",
+    ]
+    shown = run(command, str(file))
+    assert "rule pool-hot applies to 2 workers in 2 groups\nrule rack-hot applies to 0 workers in 0 groups\n" in (
+        shown.stdout
+    )
+
+
+def test_groups_that_discover_may_bring_are_not_warned_of(tmp_path: Path) -> None:
+    """Tags may give the label; another label that nothing gives is warned of all the same."""
+    file = tmp_path / "fleet.toml"
+    discover = '[discover]\ntags = { Role = "render" }\nlabels_from_tags = ["pool"]\n'
+    file.write_text(discover + GROUPS, "utf-8")
+    shown = CliRunner().invoke(cli.cli, ["rules", "check", str(file)], obj=Session())
+    assert shown.stderr == (
+        "warning: rule rack-hot: applies to no worker; none has a label rack, by whose values it makes groups\n"
+    )
+
+
 def test_a_fleet_without_workers_is_warned_of_once(run: Any, tmp_path: Path) -> None:
     """A file of rules alone that is applied first is no list of warnings."""
     file = tmp_path / "fleet.toml"

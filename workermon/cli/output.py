@@ -38,8 +38,9 @@ def unreadable(found: Mapping[str, str]) -> None:
 
 
 def rule_coverage(rule: fleet.RuleCoverage) -> str:
-    """Return how many workers a rule applies to, in words."""
-    return f"rule {rule.name} applies to {rule.workers} worker{'' if rule.workers == 1 else 's'}"
+    """Return how many workers a rule applies to, in words, and how many groups."""
+    groups = "" if rule.groups is None else f" in {rule.groups} group{'' if rule.groups == 1 else 's'}"
+    return f"rule {rule.name} applies to {rule.workers} worker{'' if rule.workers == 1 else 's'}{groups}"
 
 
 def reading(shown: models.Reading | None) -> str:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from pydantic import Field
 
 from workermon import config, models, rules
 
 
 class RuleCoverage(models.Frozen):
-    """How many workers a rule applies to."""
+    """How many workers a rule applies to.
+
+    ``groups`` is how many groups they make, of a rule that is over groups or compares workers with theirs.
+    """
 
     name: str
     workers: int
+    groups: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    #: How many workers the largest of the groups has.
+    largest: int = Field(default=0, exclude=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,7 +49,7 @@ def check_coverage(
     if not workers:
         return CheckedCoverage()
     covered = rule_coverage(configuration, workers, kinds)
-    warnings = coverage_warnings(covered, configuration, workers, configuration.discover)
+    warnings = coverage_warnings(covered, configuration, workers, configuration.discover, kinds)
     return CheckedCoverage(covered, tuple(warnings))
 
 
@@ -58,36 +68,64 @@ def rule_coverage(
     configuration: models.Configuration, workers: Sequence[models.Worker], kinds: rules.Kinds
 ) -> tuple[RuleCoverage, ...]:
     """Return how many of these workers each rule of a configuration applies to."""
-    return tuple(
-        RuleCoverage(
-            name=rule.name,
-            workers=sum(kinds[rule.kind].not_applied(rule, worker, configuration) is None for worker in workers),
-        )
-        for rule in configuration.rules
-    )
+    return tuple(_covered(rule, kinds[rule.kind], configuration, workers) for rule in configuration.rules)
+
+
+def _covered(
+    rule: models.Rule, kind: rules.Kind[Any], configuration: models.Configuration, workers: Iterable[models.Worker]
+) -> RuleCoverage:
+    """Return how many of these workers a rule applies to, and the groups that they make."""
+    applies = [worker for worker in workers if kind.not_applied(rule, worker, configuration) is None]
+    by = _label(rule, kind)
+    if by is None:
+        return RuleCoverage(name=rule.name, workers=len(applies))
+    sizes = Counter(worker.labels[by] for worker in applies)
+    return RuleCoverage(name=rule.name, workers=len(applies), groups=len(sizes), largest=max(sizes.values(), default=0))
+
+
+def _label(rule: models.Rule, kind: rules.Kind[Any]) -> str | None:
+    """Return the label whose values make groups; ``None`` if a rule is about single workers alone."""
+    by = kind.group_by(rule)
+    return kind.compares_by(rule) if by is None else by
 
 
 def coverage_warnings(
     covered: Sequence[RuleCoverage],
     configuration: models.Configuration,
     workers: Collection[models.Worker],
-    discover: models.Discover | None = None,
+    discover: models.Discover | None,
+    kinds: rules.Kinds,
 ) -> Iterator[str]:
-    """Warn of each rule that applies to no worker, but for those whose metric is not collected, and of doubtful labels.
+    """Warn of each rule that applies to no worker or too few, but for those whose metric is not collected.
 
-    ``discover`` may bring workers beside them; ``None``: none come.
+    And of doubtful labels. ``discover`` may bring workers beside them; ``None``: none come.
     """
     if covered and not workers:
         yield "no worker is monitored, so no rule applies to any"
         return
     by_name = {rule.name: rule for rule in configuration.rules}
-    for rule in covered:
-        metrics, labels = rules.KINDS[by_name[rule.name].kind].metrics(by_name[rule.name]), by_name[rule.name].labels
-        if rule.workers or any(each in configuration.metrics and each not in configuration.collect for each in metrics):
+    for each in covered:
+        rule = by_name[each.name]
+        kind = kinds[rule.kind]
+        by = _label(rule, kind)
+        if discover is not None and discover.may_give(rule.labels) and (by is None or discover.may_group(by)):
             continue
-        if discover is not None and discover.may_give(labels):
-            continue
-        wanted = ", ".join(f"{key}={value}" for key, value in labels.items())
-        yield f"rule {rule.name}: applies to no worker{f'; none has {wanted}' if wanted else ''}"
-    for doubt in rules.doubtful(configuration, workers, rules.KINDS):
+        if each.workers:
+            yield from _too_small(each, kind.least_members(rule))
+        elif all(name in configuration.collect or name not in configuration.metrics for name in kind.metrics(rule)):
+            yield f"rule {rule.name}: applies to no worker{_nobody_has(rule, by, workers)}"
+    for doubt in rules.doubtful(configuration, workers, kinds):
         yield f"rule {doubt.rule}: {doubt.reason}"
+
+
+def _too_small(covered: RuleCoverage, least: int) -> Iterator[str]:
+    if covered.groups is not None and covered.largest < least:
+        needed = f"no group has {least} workers, as many as it takes to fire"
+        yield f"rule {covered.name}: {needed}; the largest has {covered.largest}"
+
+
+def _nobody_has(rule: models.Rule, by: str | None, workers: Iterable[models.Worker]) -> str:
+    if by is not None and not any(by in worker.labels for worker in workers):
+        return f"; none has a label {by}, by whose values it makes groups"
+    wanted = ", ".join(f"{key}={value}" for key, value in rule.labels.items())
+    return f"; none has {wanted}" if wanted else ""

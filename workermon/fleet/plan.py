@@ -137,8 +137,8 @@ class Plan:
             warnings=(
                 *config.warnings(self.file, secrets, kinds),
                 *self._unknown_silenced(),
-                *self._not_collected(),
-                *coverage_warnings(covered, self.after, workers),
+                *self._not_collected(kinds),
+                *coverage_warnings(covered, self.after, workers, None, kinds),
                 *_not_counted(price),
                 *_crowded(price),
                 *(f"{worker_id}: EC2 does not have it, so it is left out" for worker_id in self.skipped),
@@ -154,10 +154,10 @@ class Plan:
                 hint = errors.did_you_mean(silence.worker, known)
                 yield f"silences[{place}].worker: there is no {silence.worker} yet{f'; {hint}' if hint else ''}"
 
-    def _not_collected(self) -> Iterator[str]:
+    def _not_collected(self, kinds: rules.Kinds) -> Iterator[str]:
         """Warn of a rule that stays while the file ends the collection of its metric."""
         for rule in self.after.rules:
-            for metric in rules.KINDS[rule.kind].metrics(rule):
+            for metric in kinds[rule.kind].metrics(rule):
                 if metric in self.after.metrics and metric not in self.after.collect:
                     yield (
                         f"rule {rule.name}: {metric} is not collected, so it can never fire; add it to [collect]"

@@ -154,6 +154,10 @@ class Discover(Frozen):
             for label, value in labels.items()
         )
 
+    def may_group(self, label: str) -> bool:
+        """Tell whether a worker that it brings may have a label, whatever its value."""
+        return label in self.labels or label in self.labels_from_tags
+
     def searches(self, key: str) -> bool:
         """Tell whether instances are searched in an account and region (its key); any region if it names none."""
         account, region = account_and_region(key)

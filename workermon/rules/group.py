@@ -190,6 +190,10 @@ class Group(kind.Kind[Options]):
         """Return the label whose values make the groups."""
         return self.options(rule).by
 
+    def least_members(self, rule: models.Rule) -> int:
+        """Return the number of members that have to hold the condition, of any share one."""
+        return self.options(rule).needed.number or 1
+
     def metrics(self, rule: models.Rule) -> tuple[str, ...]:
         """Return the metrics that the condition of a member needs."""
         return self._kind(rule).metrics(self.member_rule(rule))

@@ -257,6 +257,10 @@ class Kind(abc.ABC, Generic[Options]):
         """Return the label whose value a worker shares with those that it is compared with; ``None``: with nobody."""
         return None
 
+    def least_members(self, rule: models.Rule) -> int:
+        """Return how many workers a group has to have for the rule to fire."""
+        return 1
+
     def needs_members(self, rule: models.Rule) -> bool:
         """Return whether a rule over groups needs the datapoints of all members."""
         return False

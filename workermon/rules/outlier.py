@@ -126,6 +126,10 @@ class Outlier(over_slots.OverSlots[Options]):
         """Return the label whose value a worker shares with those that it is compared with."""
         return self.options(rule).by
 
+    def least_members(self, rule: models.Rule) -> int:
+        """Return the number of workers whose middle says something."""
+        return peers.MIN_WORKERS
+
     def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
         """Return why a worker is compared with nobody, ``None`` if it is."""
         by = self.options(rule).by
