@@ -67,12 +67,12 @@ def silence(
     lasting: Annotated[int, Form(ge=60, le=models.MAX_SILENCE)],
     reason: Field,
     worker: Annotated[models.InstanceId | None, Form()] = None,
-    rule: Annotated[models.Text | None, Form()] = None,
+    alert: Annotated[models.Text | None, Form()] = None,
     place: Annotated[Literal["alerts", "worker"], Form(alias="back")] = "alerts",
 ) -> Response:
-    """Notify nobody for a while of a worker's alerts, a rule's, or a rule's for a worker."""
+    """Notify nobody for a while of a worker's alerts, or of one alert."""
     stage.add(
-        models.SilenceRequest(worker=worker, rule=rule, ends=stage.now() + lasting, reason=reason, by=caller.name)
+        models.SilenceRequest(worker=worker, alert=alert, ends=stage.now() + lasting, reason=reason, by=caller.name)
     )
     return back("silenced", "workers", worker) if place == "worker" and worker else back("silenced", "alerts")
 
