@@ -12,7 +12,7 @@ from tests.support.grouping import T0, Pools
 from workermon import views
 
 BROWSER = {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost:8650", "Accept": "text/html"}
-HOT = {number: 97.0 for number in range(1, 7)}
+HOT = dict.fromkeys(range(1, 7), 97.0)
 
 
 @pytest.fixture
