@@ -4,17 +4,19 @@ from kombu import Exchange as _Exchange
 from kombu import Queue as _Queue
 
 from workermon import settings as _settings
+from workermon.settings import amqp_address as _amqp_address
 from workermon.settings import redis_address as _redis_address
 
 _own = _settings.load()
 _state = _redis_address.RedisAddress.parse(_own.state_url)
-_broker = _redis_address.RedisAddress.parse(_own.broker)
+_on_redis = None if _own.broker_is_rabbitmq else _redis_address.RedisAddress.parse(_own.broker)
+_on_rabbitmq = _amqp_address.AmqpAddress.parse(_own.broker) if _own.broker_is_rabbitmq else None
 
 # --- broker ------------------------------------------------------------------------------------------------------
 
 # Celery masks the password of this URL wherever it shows it (banner, 'inspect conf', Flower).
-broker_url = _broker.kombu_url
-broker_transport_options = {
+broker_url = _on_redis.kombu_url if _on_redis else _on_rabbitmq.kombu_url if _on_rabbitmq else ""
+_of_redis = {
     # Seconds until a message of a node that died goes to another node. Longer than the hard time limit plus the wait
     # as a prefetched message, or tasks that still run would be started twice. Celery's default is an hour.
     "visibility_timeout": 300,
@@ -31,11 +33,23 @@ broker_transport_options = {
     "socket_connect_timeout": 4,
     "socket_keepalive": True,
     "health_check_interval": 25,
-    # For Sentinel only: the name of the master's group, and the sentinels' own credentials.
-    **({"master_name": _broker.service, "sentinel_kwargs": _broker.sentinel} if _broker.service else {}),
 }
-# TLS of a server that sentinels name; that of other servers is part of the URL.
-broker_use_ssl = _broker.tls or None
+# RabbitMQ gives the messages of a node that died to another one by itself. A message counts as sent when RabbitMQ says
+# that it has it (on_celery/rabbitmq.py says how long that may take). Seconds until a send that hangs fails.
+_of_rabbitmq = {"confirm_publish": True, "write_timeout": 4}
+broker_transport_options = {
+    **(_of_redis if _on_redis else _of_rabbitmq),
+    # For Sentinel only: the name of the master's group, and the sentinels' own credentials.
+    **(
+        {"master_name": _on_redis.service, "sentinel_kwargs": _on_redis.sentinel}
+        if _on_redis and _on_redis.service
+        else {}
+    ),
+}
+# TLS of RabbitMQ, and of a server that sentinels name; that of other servers is part of the URL.
+broker_use_ssl = (_on_redis.tls if _on_redis else _on_rabbitmq.tls if _on_rabbitmq else None) or None
+# Seconds between two signs of life, for RabbitMQ: a peer that is gone is noticed after two. Celery's default is 120.
+broker_heartbeat = 20
 broker_connection_timeout = 4
 # A node that starts before Redis, or loses it, waits for it without end: a restart of Redis needs nobody's help.
 broker_connection_retry_on_startup = True

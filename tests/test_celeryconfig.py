@@ -14,6 +14,7 @@ from redbeat import schedulers
 
 from workermon import errors
 from workermon.on_celery import app as ours
+from workermon.on_celery import rabbitmq
 from workermon.settings import redis_address
 
 
@@ -103,6 +104,18 @@ def test_sentinels_are_handed_on(configured: Callable[..., Celery]) -> None:
     options = app.conf.redbeat_redis_options
     assert (options["sentinels"], options["service_name"]) == ([("one", 1), ("two", 26379)], "ops")
     assert options["sentinel_kwargs"] == {"password": "more"}
+
+
+def test_rabbitmq_is_used_as_it_is(configured: Callable[..., Celery]) -> None:
+    """Kombu gets its URL and TLS; no option of Redis' transport, and no password where settings are shown."""
+    app = configured("redis://localhost:6379/1", WORKERMON_BROKER_URL="amqps://ops:hush@rabbit/watch")
+    assert app.conf.broker_url == "amqps://ops:hush@rabbit/watch"
+    assert app.conf.broker_use_ssl == {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "rabbit"}
+    assert app.conf.broker_transport_options == {"confirm_publish": True, "write_timeout": 4}
+    assert isinstance(app.connection().transport, rabbitmq.TlsTransport)
+    shown = [str(app.conf.table(with_defaults=True)), app.conf.humanize(), app.connection().as_uri()]
+    assert not [text for text in shown if "hush" in text]
+    assert app.connection().as_uri(include_password=True) == "amqps://ops:hush@rabbit:5671/watch"
 
 
 def test_a_broker_of_its_own_is_used_as_it_is(configured: Callable[..., Celery]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import celery
 import pytest
 
-from workermon.on_celery import app, broker, messages
+from workermon.on_celery import app, messages, refusals
 
 #: 2026-01-01T00:00:00Z.
 NOW = 1767225600.0
@@ -188,7 +188,7 @@ def test_what_is_no_message_is_refused(raw: Any) -> None:
 def test_the_queues_looked_at_are_those_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every queue of our tasks is looked at."""
     monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://127.0.0.1:6379/1")
-    assert {queue.name for queue in app.configuration().task_queues} == broker.QUEUES
+    assert {queue.name for queue in app.configuration().task_queues} == messages.QUEUES
 
 
 class Taken:
@@ -209,12 +209,12 @@ def test_a_message_that_the_consumer_chokes_on_all_the_same_is_rejected() -> Non
     def hear(reason: str, **_: Any) -> None:
         told.append(reason)
 
-    broker.refused.connect(hear)
+    refusals.refused.connect(hear)
     try:
         taken, nothing = Taken(), dict[str, str]()
-        broker._Careful()._guarded("workermon.collect", lambda _: nothing["gone"])(taken)
+        refusals.guarded("workermon.collect", lambda _: nothing["gone"])(taken)
     finally:
-        broker.refused.disconnect(hear)
+        refusals.refused.disconnect(hear)
     assert taken.acknowledged
     assert told == ["KeyError: 'gone'"]
 
@@ -223,7 +223,7 @@ def test_an_error_of_the_connection_is_not_the_messages() -> None:
     """Where the broker goes away the message stays whose it is, and Celery connects again."""
     taken = Taken()
     with pytest.raises(ConnectionError):
-        broker._Careful()._guarded("workermon.collect", _break)(taken)
+        refusals.guarded("workermon.collect", _break)(taken)
     assert not taken.acknowledged
 
 

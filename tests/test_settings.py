@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import ssl
 import threading
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from workermon import errors, models, settings
 from workermon.on_celery import broker
-from workermon.settings import redis_address
+from workermon.settings import amqp_address, redis_address
 
 
 @pytest.fixture(autouse=True)
@@ -319,3 +321,49 @@ def test_the_brokers_version_is_checked(version: str, is_refused: bool) -> None:
         errors.RedisUnavailable, match=r"broker: it is too old \(Redis 6.0.16\); use Redis 6.2 or newer"
     ):
         broker.check_version(Server(), "broker")
+
+
+def test_rabbitmq_may_be_the_broker_and_its_certificate_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host of the certificate is compared too, unless the URL says that nothing is to be verified."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://host:6379/1")
+    monkeypatch.setenv("WORKERMON_BROKER_URL", "amqps://u:p@rabbit:5671/watch?ssl_ca_certs=/ca.pem")
+    own = settings.load()
+    assert own.broker_is_rabbitmq
+    parsed = amqp_address.AmqpAddress.parse(own.broker)
+    assert parsed.kombu_url == "amqps://u:p@rabbit:5671/watch"
+    assert parsed.tls == {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "rabbit", "ca_certs": "/ca.pem"}
+    assert amqp_address.AmqpAddress.parse("amqps://rabbit?ssl_cert_reqs=CERT_NONE").tls == {"cert_reqs": ssl.CERT_NONE}
+    assert amqp_address.AmqpAddress.parse("amqp://rabbit").tls == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("sqs://", "names SQS, whose client"),
+        ("memory://", "names a broker in the memory of one process"),
+        ("pyamqp://host", "names a transport that workermon is not tested with; Redis"),
+        ("nonsense", "is not a URL such as redis://"),
+        ("amqp://u:hush@host:port/", "needs a host, such as amqp://"),
+        ("amqp://", "needs a host, such as amqp://"),
+        ("amqp://u:hush@host/a/b", "at most one virtual host"),
+        ("amqp://u:hu/sh@host/a", "cannot be taken apart"),
+        ("amqps://host/a?heartbeat=hush", "may end with ssl_ca_certs"),
+        ("amqp://host/a?ssl_cert_reqs=none", "for amqps:// only"),
+    ],
+)
+def test_what_cannot_be_the_broker_is_refused(monkeypatch: pytest.MonkeyPatch, url: str, why: str) -> None:
+    """One line says why, and shows nothing of the password; its exit code is that of wrong usage."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", "redis://host:6379/1")
+    monkeypatch.setenv("WORKERMON_BROKER_URL", url)
+    with pytest.raises(errors.InvalidInput, match=f"WORKERMON_BROKER_URL: .*{re.escape(why)}") as caught:
+        settings.load()
+    assert "hush" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_rabbitmq_cannot_hold_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """State and schedule are in Redis, whatever the broker is."""
+    monkeypatch.setenv("WORKERMON_REDIS_URL", "amqp://host")
+    with pytest.raises(errors.InvalidInput, match="can be the broker only"):
+        settings.load()

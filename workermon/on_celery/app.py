@@ -131,13 +131,16 @@ def _log(loglevel: int | str | None = None, logfile: str | None = None, **_: Any
 
 
 def _refuse_old_broker(**_: Any) -> None:
-    _refuse_old(_broker_client, "broker")
+    from workermon.on_celery import broker
+
+    if broker.is_redis(app.connection_for_read()):
+        _refuse_old(_broker_client, "broker")
 
 
 def _refuse_old_schedule(**_: Any) -> None:
     from redbeat import schedulers
 
-    _refuse_old(_broker_client, "broker")
+    _refuse_old_broker()
     _refuse_old(lambda: schedulers.get_redis(app), "Redis (schedule)")
 
 

@@ -13,28 +13,14 @@ from typing import Any, Final
 
 import kombu
 from celery.app import amqp
-from celery.utils import dispatch
 from kombu import connection
+from kombu.transport import pyamqp
 from kombu.transport import redis as kombu_redis
 
 from workermon import errors, logs, settings
-from workermon.on_celery import messages
+from workermon.on_celery import messages, rabbitmq, refusals
 
 log = logs.get(__name__)
-
-#: What parsing raises where an item is not JSON, or JSON but no message. Errors of the connection are others.
-_NO_MESSAGE = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, ArithmeticError)
-
-#: The queues of our tasks (celeryconfig.py). Nodes talk to each other over others, whose messages are no tasks.
-QUEUES: Final = frozenset({"workermon.collect", "workermon.evaluate", "workermon.deliver"})
-
-#: Sent with ``reason`` for each message that was refused; the tasks count them.
-refused: Any = dispatch.Signal(name="message_refused", providing_args={"reason"})
-
-
-def _refuse(queue: str, reason: str) -> None:
-    log.error("queue.refused", queue=queue, reason=reason[:200])
-    refused.send(sender=queue, reason=reason)
 
 
 class _Careful:
@@ -48,23 +34,23 @@ class _Careful:
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]
-        except _NO_MESSAGE as why:
+        except refusals.NO_MESSAGE as why:
             log.error("queue.no_message", reason=f"{type(why).__name__}: {why}"[:200])
-            refused.send(sender=None, reason="no message")
+            refusals.refused.send(sender=None, reason="no message")
             return True
 
     def _receive(self) -> Any:
         try:
             return super()._receive()  # type: ignore[misc]
-        except _NO_MESSAGE as why:
+        except refusals.NO_MESSAGE as why:
             log.error("queue.no_message", reason=f"{type(why).__name__}: {why}"[:200])
             return True
 
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **options: Any) -> Any:
         """Consume a queue; a message of a task's goes to ``callback`` when it is sound, and leaves it either way."""
-        if queue not in QUEUES:
+        if queue not in messages.QUEUES:
             return super().basic_consume(queue, no_ack, callback, consumer_tag, **options)  # type: ignore[misc]
-        answer = super().basic_consume(queue, no_ack, self._guarded(queue, callback), consumer_tag, **options)  # type: ignore[misc]
+        answer = super().basic_consume(queue, no_ack, refusals.guarded(queue, callback), consumer_tag, **options)  # type: ignore[misc]
         callbacks: dict[str, Callable[[Any], Any]] = self.connection._callbacks  # type: ignore[attr-defined]
         receive = callbacks[queue]
 
@@ -73,22 +59,11 @@ class _Careful:
             try:
                 messages.check(raw, time.time())
             except messages.Wrong as why:
-                return _refuse(queue, str(why))
+                return refusals.refuse(queue, str(why))
             return receive(raw)
 
         callbacks[queue] = checked
         return answer
-
-    def _guarded(self, queue: str, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def guarded(message: Any) -> Any:
-            try:
-                return callback(message)
-            except _NO_MESSAGE as why:
-                _refuse(queue, f"{type(why).__name__}: {why}")
-                if not message.acknowledged:
-                    message.reject(requeue=False)
-
-        return guarded
 
 
 class Channel(_Careful, kombu_redis.Channel):
@@ -134,6 +109,29 @@ class SentinelTransport(_Calm, kombu_redis.SentinelTransport):
     connection_errors = (*kombu_redis.SentinelTransport.connection_errors, *_FAILED_OVER)
 
 
+#: What stands in for each of Kombu's transports.
+_TRANSPORTS: Final[Mapping[Any, Any]] = {
+    kombu_redis.Transport: Transport,
+    kombu_redis.SentinelTransport: SentinelTransport,
+    pyamqp.Transport: rabbitmq.Transport,
+    pyamqp.SSLTransport: rabbitmq.TlsTransport,
+}
+
+
+def waiting(connection: Any) -> dict[str, int]:
+    """Return how many messages wait in each queue of ours, and as ``unacked`` how many nodes hold, if that is known."""
+    if not is_redis(connection):
+        return rabbitmq.waiting(connection)
+    with connection.channel() as channel:
+        sizes = {queue: int(channel._size(queue)) for queue in sorted(messages.QUEUES)}
+        return {**sizes, "unacked": int(channel.client.hlen(channel.unacked_key))}
+
+
+def is_redis(connection: Any) -> bool:
+    """Tell whether a connection leads to Redis, directly or by Sentinel."""
+    return issubclass(connection.get_transport_cls(), kombu_redis.Transport)
+
+
 def check_version(client: Any, what: str) -> None:
     """Raise ``errors.RedisUnavailable`` if a server is too old; one that is away or does not tell is left alone."""
     try:
@@ -153,7 +151,7 @@ class _Ours:
     def get_transport_cls(self) -> Any:
         """Return the transport's class."""
         usual = super().get_transport_cls()  # type: ignore[misc]
-        return {kombu_redis.Transport: Transport, kombu_redis.SentinelTransport: SentinelTransport}.get(usual, usual)
+        return _TRANSPORTS.get(usual, usual)
 
     def info(self) -> dict[str, Any]:
         """Return what 'inspect stats' and Flower show of it: the address of a socket has the password in it."""

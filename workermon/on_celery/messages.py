@@ -18,6 +18,9 @@ from kombu.utils import json
 
 from workermon import errors
 
+#: The queues of our tasks (celeryconfig.py). Nodes talk to each other over others, whose messages are no tasks.
+QUEUES: Final = frozenset({"workermon.collect", "workermon.evaluate", "workermon.deliver"})
+
 #: Characters. A task's name and the ids are shorter; so are our own.
 LONGEST: Final = 512
 #: Characters of a body. A hundred of the longest identifiers take a tenth.

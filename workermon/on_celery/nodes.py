@@ -21,22 +21,27 @@ class CeleryNodes:
         """Return the names of those that answer within ``timeout`` seconds."""
         try:
             answers = self._app.control.ping(timeout=timeout)
-        except (CeleryError, KombuError, OSError) as why:
-            raise errors.RedisUnavailable(
-                "broker", f"it cannot be asked ({type(why).__name__})", "check that it runs and accepts the password"
-            ) from None
+        except self._gone as why:
+            raise _silent(why) from None
         # Two nodes of one name are two.
         return sorted(name for answer in answers or () for name in answer)
 
     def queues(self) -> dict[str, int]:
-        """Return how many messages wait in each queue of ours, and how many nodes have in their hands."""
-        connection = self._app.connection_for_read()
-        gone = (*connection.connection_errors, *connection.channel_errors, CeleryError, KombuError, OSError)
+        """Return how many messages wait in each queue of ours, and from Redis how many nodes have in their hands."""
         try:
-            with connection, connection.channel() as channel:
-                waiting = {queue: int(channel._size(queue)) for queue in sorted(broker.QUEUES)}
-                return {**waiting, "unacked": int(channel.client.hlen(channel.unacked_key))}
-        except gone as why:
-            raise errors.RedisUnavailable(
-                "broker", f"it cannot be asked ({type(why).__name__})", "check that it runs and accepts the password"
-            ) from None
+            with self._app.connection_for_read() as connection:
+                return broker.waiting(connection)
+        except self._gone as why:
+            raise _silent(why) from None
+
+    @property
+    def _gone(self) -> tuple[type[BaseException], ...]:
+        """Return what is raised if the broker is away or refuses us."""
+        connection = self._app.connection_for_read()  # opens nothing
+        return (*connection.connection_errors, *connection.channel_errors, CeleryError, KombuError, OSError)
+
+
+def _silent(why: BaseException) -> errors.RedisUnavailable:
+    return errors.RedisUnavailable(
+        "broker", f"it cannot be asked ({type(why).__name__})", "check that it runs and accepts the password"
+    )

@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from workermon import errors, models
-from workermon.settings import redis_address
+from workermon.settings import amqp_address, redis_address
 
 SCHEMES = ("redis", "rediss", "sentinel", "unix")
 
@@ -118,6 +118,30 @@ _APART = f"cannot be taken apart; {_ESCAPED}"
 _CERT_REQS = re.compile(r"(ssl_cert_reqs=)(?:CERT_)?(REQUIRED|OPTIONAL|NONE)\b", re.IGNORECASE)
 
 
+#: Why a transport of Kombu's that people ask for cannot be the broker.
+_NO_BROKERS: Final = {
+    "sqs": "names SQS, whose client (pycurl) is no part of workermon, and over which nodes cannot be asked for status",
+    "memory": "names a broker in the memory of one process, and beat and nodes are several",
+}
+
+
+def _taken_apart(url: str) -> SplitResult:
+    # What the text of urllib's errors holds may be a piece of the password, so it is never passed on.
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError(_APART) from None
+
+
+def _check_amqp(url: str) -> None:
+    parts = _taken_apart(url)
+    if parts.fragment or "@" in parts.path + parts.query or errors.printable(url) != url:
+        raise ValueError(_APART)
+    if not _is_place(parts.netloc.rpartition("@")[2]):
+        raise ValueError(f"needs a host, such as amqp://user:password@host:5672/name; {_ESCAPED}")
+    _ = amqp_address.AmqpAddress.parse(url)
+
+
 def _is_place(place: str) -> bool:
     """Tell whether that is a host, with or without a port."""
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]@]+)?(:([0-9]{1,5}))?", place, re.ASCII)
@@ -208,19 +232,31 @@ class Settings(BaseSettings):
             raise ValueError("is not a URL such as https://example.com/ping")
         return value
 
-    @field_validator("redis_url", "broker_url")
+    @field_validator("broker_url")
+    @classmethod
+    def _broker(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return value
+        scheme = _taken_apart(value.get_secret_value()).scheme
+        if scheme in amqp_address.SCHEMES:
+            _check_amqp(value.get_secret_value())
+            return value
+        if scheme not in SCHEMES and scheme:
+            why = _NO_BROKERS.get(scheme, "names a transport that workermon is not tested with")
+            raise ValueError(f"{why}; Redis (redis://, rediss://, sentinel://) and RabbitMQ (amqp://, amqps://) work")
+        return cls._known_scheme(value)
+
+    @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return value
         url = value.get_secret_value()
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            raise ValueError(_APART) from None
+        parts = _taken_apart(url)
+        if parts.scheme in amqp_address.SCHEMES:
+            raise ValueError("names RabbitMQ, which can be the broker only: state and schedule are in Redis")
         if parts.scheme not in SCHEMES or not (parts.netloc or parts.scheme == "unix"):
             raise ValueError("is not a URL such as redis://host:6379/1, rediss:// or sentinel://")
-        # What the text of urllib's errors holds may be a piece of the password, so it is never passed on.
         if (
             parts.fragment
             or (parts.scheme != "unix" and "@" in parts.path + parts.query)
@@ -310,6 +346,11 @@ class Settings(BaseSettings):
         if parts.scheme == "unix":
             return urlunsplit(parts._replace(query=urlencode({**query, "db": "0"})))
         return urlunsplit(parts._replace(path="/0", query=urlencode(query)))
+
+    @cached_property
+    def broker_is_rabbitmq(self) -> bool:
+        """Tell whether Celery's broker is RabbitMQ; otherwise it is Redis."""
+        return urlsplit(self.broker).scheme in amqp_address.SCHEMES
 
     @cached_property
     def secret_folders(self) -> tuple[Path, ...]:

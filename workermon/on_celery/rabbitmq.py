@@ -1,0 +1,118 @@
+"""Kombu's transport for RabbitMQ, but what is no sound message does not harm the node that gets it.
+
+Without it a message that Celery's consumer chokes on stays in the node's hands, or ends the node; RabbitMQ then hands
+it to the next one. See ``broker`` for the same over Redis.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from kombu.transport import pyamqp
+
+from workermon.on_celery import messages, refusals
+
+#: Seconds to wait until RabbitMQ has taken a message. One that is short of memory or disk takes none.
+CONFIRMED_WITHIN: Final = 4.0
+
+#: Bytes of a content header that stand before its properties: class, weight and the size of the body.
+_BEFORE_PROPERTIES: Final = 12
+_HEADER_FRAME: Final = 2
+#: Bits that say which properties follow: none.
+_NO_PROPERTIES: Final = b"\x00\x00"
+
+
+class Channel(pyamqp.Channel):
+    """Passes over messages that Celery cannot use, and knows of each one sent whether RabbitMQ has taken it."""
+
+    def basic_publish_confirm(self, *args: Any, **options: Any) -> Any:
+        """Send a message; raises if RabbitMQ does not take it in time."""
+        options["confirm_timeout"] = options.get("confirm_timeout") or CONFIRMED_WITHIN
+        return super().basic_publish_confirm(*args, **options)
+
+    def basic_consume(self, queue: str = "", callback: Any = None, **options: Any) -> Any:
+        """Consume a queue; a message of a task's goes to ``callback`` when it is sound, and leaves it either way."""
+        taken = self._checked(queue, callback) if queue in messages.QUEUES else callback
+        return super().basic_consume(queue=queue, callback=taken, **options)
+
+    def _checked(self, queue: str, callback: Callable[[Any], Any]) -> Callable[[Any], None]:
+        def take(message: Any) -> None:
+            try:
+                messages.check(_raw(message), time.time())
+                callback(message)
+            except refusals.NO_MESSAGE as why:
+                wrong = isinstance(why, messages.Wrong)
+                refusals.refuse(queue, str(why) if wrong else f"{type(why).__name__}: {why}")
+                self.basic_reject(message.delivery_info["delivery_tag"], requeue=False)
+
+        return take
+
+
+def _raw(message: Any) -> dict[str, Any]:
+    """Return a message as Kombu's other transports have it in their queues."""
+    properties = message.properties
+    return {
+        "properties": {
+            **{name: properties.get(name) for name in ("reply_to", "correlation_id", "priority")},
+            "delivery_tag": str(message.delivery_info["delivery_tag"]),
+            "delivery_info": {name: message.delivery_info[name] for name in ("exchange", "routing_key")},
+        },
+        "headers": properties.get("application_headers"),
+        "content-type": properties.get("content_type"),
+        "content-encoding": properties.get("content_encoding"),
+        "body": message.body,
+    }
+
+
+class Connection(pyamqp.Connection):
+    """A connection that reads on after headers that cannot be read."""
+
+    Channel = Channel
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        usual = self.frame_handler_cls
+
+        def careful(connection: Any, callback: Any) -> Callable[[Any], Any]:
+            handle = usual(connection, callback)
+
+            def on_frame(frame: Any) -> Any:
+                try:
+                    return handle(frame)
+                except refusals.NO_MESSAGE:
+                    kind, channel, content = frame
+                    if kind != _HEADER_FRAME:
+                        raise
+                    # The message without its properties, which is no task's and so is refused.
+                    return handle((kind, channel, bytes(content[:_BEFORE_PROPERTIES]) + _NO_PROPERTIES))
+
+            return on_frame
+
+        self.frame_handler_cls = careful
+
+
+class Transport(pyamqp.Transport):
+    """The transport to RabbitMQ."""
+
+    Connection = Connection
+
+
+class TlsTransport(pyamqp.SSLTransport):
+    """The transport to RabbitMQ over TLS."""
+
+    Connection = Connection
+
+
+def waiting(connection: Any) -> dict[str, int]:
+    """Return how many messages wait in each queue of ours; RabbitMQ does not say here how many nodes hold."""
+    found = {}
+    for queue in sorted(messages.QUEUES):
+        try:
+            # A queue that is not there closes the channel.
+            with connection.channel() as channel:
+                found[queue] = int(channel.queue_declare(queue, passive=True).message_count)
+        except pyamqp.amqp.NotFound:
+            found[queue] = 0
+    return found

@@ -1,0 +1,38 @@
+"""Messages that are refused, whatever the broker: logged with the reason and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from celery.utils import dispatch
+
+from workermon import logs
+
+log = logs.get(__name__)
+
+#: What parsing raises where an item is not JSON, or JSON but no message. Errors of the connection are others.
+NO_MESSAGE: Final = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, ArithmeticError)
+
+#: Sent with ``reason`` for each message that was refused; the tasks count them.
+refused: Any = dispatch.Signal(name="message_refused", providing_args={"reason"})
+
+
+def refuse(queue: str, reason: str) -> None:
+    """Log that a message was refused, and have it counted."""
+    log.error("queue.refused", queue=queue, reason=reason[:200])
+    refused.send(sender=queue, reason=reason)
+
+
+def guarded(queue: str, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what takes a queue's messages to ``callback``, and rejects one that it chokes on."""
+
+    def take(message: Any) -> Any:
+        try:
+            return callback(message)
+        except NO_MESSAGE as why:
+            refuse(queue, f"{type(why).__name__}: {why}")
+            if not message.acknowledged:
+                message.reject(requeue=False)
+
+    return take
