@@ -66,31 +66,30 @@ def _raw(message: Any) -> dict[str, Any]:
     }
 
 
+def _careful(connection: Any, callback: Any) -> Callable[[Any], Any]:
+    """Return what reads py-amqp's frames, and reads on after a message whose headers cannot be read."""
+    handle = pyamqp.amqp.connection.frame_handler(connection, callback)
+
+    def on_frame(frame: Any) -> Any:
+        try:
+            return handle(frame)
+        except refusals.NO_MESSAGE:
+            kind, channel, content = frame
+            if kind != _HEADER_FRAME:
+                raise
+            # The message without its properties, which is no task's and so is refused.
+            return handle((kind, channel, bytes(content[:_BEFORE_PROPERTIES]) + _NO_PROPERTIES))
+
+    return on_frame
+
+
 class Connection(pyamqp.Connection):
-    """A connection that reads on after headers that cannot be read."""
+    """A connection whose channels and frames are read with care."""
 
     Channel = Channel
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        usual = self.frame_handler_cls
-
-        def careful(connection: Any, callback: Any) -> Callable[[Any], Any]:
-            handle = usual(connection, callback)
-
-            def on_frame(frame: Any) -> Any:
-                try:
-                    return handle(frame)
-                except refusals.NO_MESSAGE:
-                    kind, channel, content = frame
-                    if kind != _HEADER_FRAME:
-                        raise
-                    # The message without its properties, which is no task's and so is refused.
-                    return handle((kind, channel, bytes(content[:_BEFORE_PROPERTIES]) + _NO_PROPERTIES))
-
-            return on_frame
-
-        self.frame_handler_cls = careful
+        super().__init__(*args, frame_handler=_careful, **options)
 
 
 class Transport(pyamqp.Transport):
