@@ -315,12 +315,12 @@ def test_the_brokers_version_is_checked(version: str, is_refused: bool) -> None:
             return {"redis_version": version}
 
     if not is_refused:
-        broker.check_version(Server(), "broker")
+        broker.check_server(Server(), "broker")
         return
     with pytest.raises(
         errors.RedisUnavailable, match=r"broker: it is too old \(Redis 6.0.16\); use Redis 6.2 or newer"
     ):
-        broker.check_version(Server(), "broker")
+        broker.check_server(Server(), "broker")
 
 
 def test_rabbitmq_may_be_the_broker_and_its_certificate_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,10 +104,14 @@ class RedisUnavailable(WorkermonError):
     exit_code = 4
 
 
-class SchemaMismatch(RedisUnavailable):
-    """What is stored is of another version: a newer one, or an older one that nobody has migrated in time."""
+class UnfitServer(RedisUnavailable):
+    """The server cannot be used, however long one waits: it is too old, or in cluster mode."""
 
     retryable = False
+
+
+class SchemaMismatch(UnfitServer):
+    """What is stored is of another version: a newer one, or an older one that nobody has migrated in time."""
 
 
 class AwsError(WorkermonError):

@@ -16,6 +16,7 @@ import pytest
 import redis
 from redis.exceptions import RedisError, ResponseError
 
+from tests.integration.celery_house import START, opened
 from tests.support.free_ports import free_port
 from tests.support.waiting import eventually
 from workermon import errors, models
@@ -102,8 +103,9 @@ def test_a_database_that_is_not_there_is_named_as_that(own: redis.Redis) -> None
     assert said == "it has no database of that number; name another one in WORKERMON_REDIS_URL"
 
 
-def test_cluster_mode_is_named_as_that(tmp_path: Path) -> None:
-    """A node of a cluster is refused with what to use instead."""
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[int]:
+    """Give the port of a cluster of one node, which has every slot."""
     port, bus = free_port(), free_port()
     node = subprocess.Popen(
         [embedded._binary(), "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", "",
@@ -113,12 +115,35 @@ def test_cluster_mode_is_named_as_that(tmp_path: Path) -> None:
     try:
         with contextlib.closing(redis.Redis(port=port)) as plain:
             eventually(plain.ping)
-        for database in (0, 1):
-            said = told(f"redis://127.0.0.1:{port}/{database}")
-            assert said == "it runs in cluster mode; use a server, or Sentinel, without cluster mode"
+            plain.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        yield port
     finally:
         node.terminate()
         node.wait(10)
+
+
+def test_cluster_mode_is_named_as_that(cluster: int) -> None:
+    """A node of a cluster is refused with what to use instead."""
+    for database in (0, 1):
+        said = told(f"redis://127.0.0.1:{cluster}/{database}")
+        assert said == "it runs in cluster mode; use a server, or Sentinel, without cluster mode"
+
+
+def test_everything_refuses_cluster_mode_when_it_starts(tmp_path: Path, cluster: int, redis_url: str) -> None:
+    """Commands, node, beat and page end with one line, wherever the state is in cluster mode or the broker is."""
+    refused = "it runs in cluster mode; use a server, or Sentinel, without cluster mode"
+    with opened(tmp_path, f"redis://127.0.0.1:{cluster}/0") as house:
+        house.env["WORKERMON_BROKER_URL"] = redis_url.removesuffix("/1") + "/0"
+        for command in (["up"], ["web"], ["status"], ["add", house.ids[0]]):
+            done = house.run("workermon", *command)
+            assert (done.returncode, done.stderr.splitlines()[-1].endswith(refused)) == (4, True), (command, done)
+        of_celery = [house.celery("worker"), house.celery("beat")]
+        house.env["WORKERMON_REDIS_URL"] = redis_url
+        house.env["WORKERMON_BROKER_URL"] = f"redis://127.0.0.1:{cluster}/0"
+        of_celery.append(house.celery("worker"))
+        for process in of_celery:
+            assert process.popen.wait(START) == 4, process.said
+            assert process.said.splitlines()[-1].endswith(refused), process.said
 
 
 @pytest.mark.parametrize(

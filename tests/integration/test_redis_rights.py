@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from tests.integration.celery_house import ROOT, START, House, opened
+from tests.support.tls_front import TlsFront
 from tests.support.waiting import eventually
 from workermon.local import embedded
 from workermon.on_redis import keys
@@ -45,14 +46,24 @@ def refused(admin: redis.Redis) -> list[tuple[Any, Any]]:
     return [(entry["reason"], entry["object"]) for entry in admin.acl_log()]
 
 
+@pytest.fixture
+def over_tls(admin: redis.Redis, certificate: Path) -> Iterator[str]:
+    """Give the URL of the documented user over TLS, with a certificate authority of one's own."""
+    front = TlsFront(admin.connection_pool.connection_kwargs["port"], certificate, {})
+    try:
+        yield f"rediss://workermon:secret@localhost:{front.port}/1?ssl_ca_certs={certificate / 'c.pem'}"
+    finally:
+        front.close()
+
+
 @pytest.mark.parametrize("withheld", [[], ["-info"]], ids=["as documented", "without INFO"])
-def test_everything_runs_with_the_documented_rights(tmp_path: Path, admin: redis.Redis, withheld: list[str]) -> None:
+def test_everything_runs_over_tls_with_the_documented_rights(
+    tmp_path: Path, admin: redis.Redis, over_tls: str, withheld: list[str]
+) -> None:
     """A fleet is added, collected, evaluated and removed; commands of Celery's work; the server refused nothing."""
     admin.execute_command("ACL", "SETUSER", "workermon", *withheld)
-    options = admin.connection_pool.connection_kwargs
-    url = f"redis://workermon:secret@{options['host']}:{options['port']}/1"
     (tmp_path / "house").mkdir()
-    with opened(tmp_path / "house", url) as house:
+    with opened(tmp_path / "house", over_tls) as house:
         house.celery("worker")
         house.celery("beat")
         house.add(house.ids)

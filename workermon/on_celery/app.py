@@ -8,7 +8,6 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -130,44 +129,24 @@ def _log(loglevel: int | str | None = None, logfile: str | None = None, **_: Any
         os.environ["WORKERMON_LOG_FILE"] = str(Path(file).resolve())  # the listener's process writes there too
 
 
-def _refuse_old_broker(**_: Any) -> None:
+def _refuse_broker(**_: Any) -> None:
+    """End this process in one line if the broker is a Redis that workermon cannot use."""
     from workermon.on_celery import broker
 
-    if broker.is_redis(app.connection_for_read()):
-        _refuse_old(_broker_client, "broker")
-
-
-def _refuse_old_schedule(**_: Any) -> None:
-    from redbeat import schedulers
-
-    _refuse_old_broker()
-    _refuse_old(lambda: schedulers.get_redis(app), "Redis (schedule)")
-
-
-def _broker_client() -> Any:
-    # A channel opens no connection before a command.
-    return app.connection_for_read().channel().client
-
-
-def _refuse_old(connected: Callable[[], Any], what: str) -> None:
-    """End this process in one line if a server is too old for it."""
-    from workermon.on_celery import broker
-
-    try:
-        client = connected()
-    except Exception as why:
-        # It is away, or not Redis. Celery waits for it, or says so.
-        log.debug("server.not_asked", what=what, reason=type(why).__name__)
+    connection = app.connection_for_read()
+    if not broker.is_redis(connection):
         return
     try:
-        broker.check_version(client, what)
-    except errors.RedisUnavailable as why:
-        print(f"error: {why}", file=sys.stderr)  # noqa: T201
-        sys.exit(why.exit_code)
+        client = connection.channel().client  # opens no connection before a command
+    except Exception as why:
+        # It is away, or not Redis. Celery waits for it, or says so.
+        log.debug("broker.not_asked", reason=type(why).__name__)
+        return
+    broker.refuse(client, "broker")
 
 
-signals.worker_init.connect(_refuse_old_broker, weak=False)
-signals.beat_init.connect(_refuse_old_schedule, weak=False)
+signals.worker_init.connect(_refuse_broker, weak=False)
+signals.beat_init.connect(_refuse_broker, weak=False)
 
 
 #: Objects made before the youngest are looked over, and how often the older ones are. A batch of datapoints makes tens

@@ -7,6 +7,8 @@ what is no message, or none that Celery can use, is logged with its reason and c
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -132,17 +134,41 @@ def is_redis(connection: Any) -> bool:
     return issubclass(connection.get_transport_cls(), kombu_redis.Transport)
 
 
-def check_version(client: Any, what: str) -> None:
-    """Raise ``errors.RedisUnavailable`` if a server is too old; one that is away or does not tell is left alone."""
-    try:
-        version = str(client.info("server").get("redis_version", ""))
-    except (kombu_redis.redis.exceptions.RedisError, OSError):
-        return
+def check_server(client: Any, what: str) -> None:
+    """Raise ``errors.UnfitServer`` if a server is too old or part of a cluster; else leave it alone.
+
+    So is one that is away, or does not tell.
+    """
+    version, mode = _said(client)
     if settings.too_old(version):
         oldest = ".".join(map(str, settings.OLDEST_REDIS))
-        raise errors.RedisUnavailable(
-            what, f"it is too old (Redis {version})", f"use Redis {oldest} or newer, or Valkey"
-        )
+        raise errors.UnfitServer(what, f"it is too old (Redis {version})", f"use Redis {oldest} or newer, or Valkey")
+    if mode == "cluster":
+        raise errors.UnfitServer(what, *settings.CLUSTER_MODE)
+
+
+def refuse(client: Any, what: str) -> None:
+    """End this process in one line if a server cannot be used."""
+    try:
+        check_server(client, what)
+    except errors.UnfitServer as why:
+        print(f"error: {why}", file=sys.stderr)  # noqa: T201
+        sys.exit(why.exit_code)
+
+
+def _said(client: Any) -> tuple[str, str]:
+    """Return version and mode of a server, each empty if it does not tell."""
+    refused = kombu_redis.redis.exceptions.RedisError, OSError
+    try:
+        info = client.info("server")
+        return str(info.get("redis_version", "")), str(info.get("redis_mode") or info.get("server_mode") or "")
+    except kombu_redis.redis.exceptions.NoPermissionError:
+        # INFO may be withheld from our user; whoever may log in may say HELLO.
+        with contextlib.suppress(*refused):
+            return "", "cluster" if "cluster" in str(client.execute_command("HELLO")) else ""
+    except refused:
+        pass
+    return "", ""
 
 
 class _Ours:

@@ -21,7 +21,7 @@ from redbeat import schedulers
 from redbeat.decoder import RedBeatJSONEncoder
 
 from workermon import errors, logs, lua, models, settings
-from workermon.on_celery import coalescing, entry, schedule, watchdog, wrong_types
+from workermon.on_celery import broker, coalescing, entry, schedule, watchdog, wrong_types
 from workermon.on_celery.entry import StoredEntry
 
 log = logs.get(__name__)
@@ -99,6 +99,8 @@ class Scheduler(schedulers.RedBeatScheduler):
         self._worked_at = self.steady()
         # What hangs ends with the same code as what fails for that long.
         self._watchdog = watchdog.Watchdog(FAILED_FOR, lambda: self.end(errors.RedisUnavailable.exit_code))
+        # RedBeat writes as soon as it is made, before any signal of beat's.
+        broker.refuse(schedulers.get_redis(app), "Redis (schedule)")
         super().__init__(app, *args, **kwargs)
 
     @property

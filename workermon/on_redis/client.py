@@ -147,8 +147,7 @@ def guard(client: redis.Redis) -> Iterator[None]:
 
 def unavailable(client: redis.Redis, error: RedisError) -> errors.RedisUnavailable:
     """Return our error for one of redis-py's."""
-    kind = errors.SchemaMismatch if isinstance(error, refusals.NewerSchema) else errors.RedisUnavailable
-    return kind(place(client), *refusals.explain(error))
+    return refusals.kind(error)(place(client), *refusals.explain(error))
 
 
 def texts(members: Any) -> list[str]:

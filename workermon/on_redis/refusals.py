@@ -14,7 +14,6 @@ from workermon import errors, models, settings
 
 _CONNECT: Final = "start it, or correct WORKERMON_REDIS_URL"
 _CORRECT: Final = "correct WORKERMON_REDIS_URL"
-_CLUSTER: Final[tuple[str, str]] = ("it runs in cluster mode", "use a server, or Sentinel, without cluster mode")
 RIGHTS: Final = "give its user the rights in docs/reference/redis-keys.md"
 _TOO_OLD: Final = f"use Redis {'.'.join(map(str, settings.OLDEST_REDIS))} or newer, or Valkey"
 
@@ -80,12 +79,19 @@ def is_of_one_record(error: Exception) -> bool:
     return type(error) is exceptions.ResponseError and re.search(what, str(error)) is not None
 
 
+def kind(error: exceptions.RedisError) -> type[errors.RedisUnavailable]:
+    """Return which error of ours it is."""
+    if isinstance(error, NewerSchema):
+        return errors.SchemaMismatch
+    return errors.UnfitServer if isinstance(error, TooOld | ClusterMode) else errors.RedisUnavailable
+
+
 def explain(error: exceptions.RedisError) -> tuple[str, str]:
     """Return why the server refuses, and what to do, each in one line and without a credential."""
     if isinstance(error, TooOld):
         return f"it is too old ({error})", _TOO_OLD
     if isinstance(error, ClusterMode):
-        return _CLUSTER
+        return settings.CLUSTER_MODE
     if isinstance(error, NewerSchema):
         why = f"its data has schema {error}, and this version of workermon knows schema {models.SCHEMA}"
         return why, "upgrade workermon here, or name another server"

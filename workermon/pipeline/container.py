@@ -47,11 +47,11 @@ def close(**_: Any) -> None:
 
 
 def _prepare(**_: Any) -> None:
-    """Bring what is stored to this version before anything runs; refuse what a newer version has stored."""
+    """Bring what is stored to this version before anything runs; refuse a server that cannot be used."""
     opened = runtime.open()  # of its own: a node that forks must have no client
     try:
         opened.get(ports.Schema).prepare()
-    except errors.SchemaMismatch as why:
+    except errors.UnfitServer as why:
         print(f"error: {why}", file=sys.stderr)  # noqa: T201
         sys.exit(why.exit_code)
     except errors.WorkermonError as why:

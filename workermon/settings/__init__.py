@@ -32,6 +32,9 @@ MOUNTED_SECRETS = "/run/secrets"
 #: Of Redis, major and minor. ZMSCORE, and ranges by ZRANGE, are of that version.
 OLDEST_REDIS: Final = (6, 2)
 
+#: Why a server in cluster mode is refused, and what to do: our scripts use keys of several of its slots.
+CLUSTER_MODE: Final = ("it runs in cluster mode", "use a server, or Sentinel, without cluster mode")
+
 #: The pub/sub channel of samples.
 CHANNEL: Final = "workermon:metrics"
 
@@ -120,7 +123,7 @@ _CERT_REQS = re.compile(r"(ssl_cert_reqs=)(?:CERT_)?(REQUIRED|OPTIONAL|NONE)\b",
 
 #: Why a transport of Kombu's that people ask for cannot be the broker.
 _NO_BROKERS: Final = {
-    "sqs": "names SQS, whose client (pycurl) is no part of workermon, and over which nodes cannot be asked for status",
+    "sqs": "names SQS, whose client (pycurl) workermon does not install and over which no node can be asked for status",
     "memory": "names a broker in the memory of one process, and beat and nodes are several",
 }
 

@@ -72,10 +72,10 @@ def serve(container: dishka.Container, announce: Callable[[str], None]) -> None:
 
 
 def _prepare(schema: ports.Schema) -> None:
-    """Bring what is stored to this version; raises ``errors.SchemaMismatch`` if it is newer."""
+    """Bring what is stored to this version; raises ``errors.UnfitServer`` if that cannot be."""
     try:
         schema.prepare()
-    except errors.SchemaMismatch:
+    except errors.UnfitServer:
         raise
     except errors.RedisUnavailable as why:
         log.warning("web.schema_unknown", reason=str(why))  # the page says so too, until Redis is back
