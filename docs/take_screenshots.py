@@ -1,4 +1,7 @@
-"""Takes ``docs/pictures/*.png``: runs the demo, and photographs its page in chromium (``make screenshots``)."""
+"""Takes ``docs/pictures/*.png``: runs the demo, and photographs its page in chromium (``make screenshots``).
+
+The demo has no year behind it: the picture of one is of a monitor in memory.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import year_of_a_worker
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 PICTURES = Path(__file__).with_name("pictures")
@@ -29,9 +33,12 @@ def main() -> None:
         sys.exit("error: chromium: is not installed; install Debian's package chromium")
     PICTURES.mkdir(exist_ok=True)
     expect.set_options(timeout=PATIENCE)
-    with demo() as address, sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        take_all(browser, address)
+        with year_of_a_worker.serving() as worker:
+            take_year(browser, worker)
+        with demo() as address:
+            take_all(browser, address)
         browser.close()
 
 
@@ -55,6 +62,17 @@ def demo() -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+def take_year(browser: Browser, worker: str) -> None:
+    """Take a worker's year."""
+    page = browser.new_page(viewport={"width": 1180, "height": 890}, color_scheme="light")
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{worker}?since=31536000")
+    expect(page.locator("#pulse")).to_have_text("live")
+    expect(page.locator("figure canvas")).to_have_count(page.locator("figure").count())
+    page.wait_for_timeout(1000)
+    take(page, "worker-year")
 
 
 def take_all(browser: Browser, address: str) -> None:

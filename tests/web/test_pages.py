@@ -289,6 +289,15 @@ def test_an_alert_is_told_as_a_story(web: TestClient, fleet_of_two: Ports) -> No
     assert "It fired as critical" in page(web, f"/alerts/{A}/cpu-high/story").text
 
 
+@pytest.mark.parametrize(("ago", "span"), [(60, 3600), (7200, 21_600), (3 * 86_400, 7 * 86_400), (10**9, 365 * 86_400)])
+def test_an_alert_is_charted_from_its_beginning(web: TestClient, fleet_of_two: Ports, ago: int, span: int) -> None:
+    """The chart beside the story of an alert shows when it began, however long ago that was."""
+    fires_since = 1_795_449_600  # as commands.fires has it
+    fleet_of_two.clock.now = float(fires_since + ago)
+    found = page(web, f"/alerts/{A}/cpu-high")
+    assert [tag["data-since"] for _, tag in found.tags if "data-since" in tag] == [str(span)]
+
+
 def test_rules_are_replayed_over_the_ledger(web: TestClient, fleet_of_two: Ports) -> None:
     """Each rule over datapoints has a picture; one without says that there is nothing to replay."""
     found = page(web, "/rules")

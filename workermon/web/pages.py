@@ -348,6 +348,7 @@ def alert_page(
     request: Request,
     caller: gate.Viewer,
     stories: FromDishka[views.StoryView],
+    charts: FromDishka[views.ChartView],
     vitals: FromDishka[health.VitalsCheck],
 ) -> Response:
     """Show one alert: every transition with the datapoints that decided it, and each attempt to deliver."""
@@ -358,6 +359,7 @@ def alert_page(
         story.worker_id or alert_id.rpartition("/")[0],
         story.metric or alert_id.rpartition("/")[2],
     ]
+    since = span_since(charts.now(), story.row)
     return page(
         "alert.html",
         "Alerts",
@@ -365,7 +367,16 @@ def alert_page(
         layout=layout(request, caller, vitals),
         story=story,
         unit=story.unit,
+        since=since,
+        by_hours=charts.step(since) is not None,
     )
+
+
+def span_since(now: float, row: views.AlertRow | None) -> int:
+    """Return the shortest span of the charts, an hour at least, that shows how an alert began."""
+    begun = now if row is None else models.moment(row.condition_since)
+    needed = max(models.HOUR, 1.1 * (now - begun))
+    return next((seconds for seconds in SPANS if seconds >= needed), max(SPANS))
 
 
 # --- rules -------------------------------------------------------------------------------------------------------
@@ -393,7 +404,9 @@ def rules_page(
 @router.get("/rules/{name}/picture")
 def rule_picture(name: str, caller: gate.Viewer, rules: FromDishka[views.RuleView]) -> Response:  # noqa: ARG001
     """Return what a rule would have fired on the ledger."""
-    return HTMLResponse(render.render("rule_picture.html", picture=rules.picture(name)))
+    picture = rules.picture(name)
+    days = picture.begin is not None and picture.end is not None and picture.end - picture.begin > models.DAY // 2
+    return HTMLResponse(render.render("rule_picture.html", picture=picture, days=days))
 
 
 # --- system ------------------------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ function options(chart, width) {
     cursor: { sync: { key: together.key }, points: { size: 7 }, drag: { x: false, y: false } },
     scales: { x: { time: true, range: (plot) => [found.begin, end(plot.chart ?? chart)] }, y: { range: (plot) => range(plot.chart ?? chart) } },
     axes: [
-      { ...axis, space: 70, size: 28, values: (_, ticks, __, ___, apart) => ticksText(ticks, apart) },
+      { ...axis, space: width < 400 ? 52 : 70, size: 28, values: (_, ticks, __, ___, apart) => ticksText(ticks, apart) },
       { ...axis, size: 58, space: 34, values: (_, ticks) => ticks.map((value) => quantityText(value, chart.unit)) },
     ],
     ...series(),
