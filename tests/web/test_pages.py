@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from html.parser import HTMLParser
 
 import pytest
@@ -11,7 +12,8 @@ from fastapi.testclient import TestClient
 from tests.support import commands
 from tests.support.commands import A, B, Ports
 from tests.support.expecting import expecting
-from workermon import fleet, models
+from workermon import fleet, models, views
+from workermon.web import pages, snapshots
 from workermon.web.render import STATIC
 
 #: What an instance may be named by whoever can tag it.
@@ -331,3 +333,27 @@ def test_every_module_is_loaded_once(web: TestClient) -> None:
         assert all(name.startswith("./") for name in re.findall(r'from "(.*?)"', script.read_text("utf-8")))
     folders = {str(tag["src"]).rpartition("/")[0] for _, tag in page(web, "/").tags if tag.get("src")}
     assert len(folders) == 1
+
+
+def test_a_fleet_that_is_still_being_read_is_said_to_be(
+    fleet_of_two: Ports, web: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right after the start a large fleet takes its time: the page says so at once, and asks again by itself."""
+    monkeypatch.setattr(pages, "PATIENCE", 0.01)
+    kept: snapshots.Snapshots = web.app.state.snapshots  # type: ignore[attr-defined]  # an ASGI application to httpx
+    begun, go_on = threading.Event(), threading.Event()
+
+    def read() -> views.Snapshot:
+        begun.set()
+        assert go_on.wait(60)
+        snapshot: views.Snapshot = fleet_of_two.get(views.FleetOverview).snapshot()
+        return snapshot
+
+    kept.warm(read)
+    assert begun.wait(60)
+    answer = web.get("/?q=render")
+    go_on.set()
+    assert (answer.status_code, answer.headers["Refresh"]) == (200, "1")
+    assert "Reading the fleet for the first time" in answer.text
+    kept.get(read)
+    assert "Refresh" not in web.get("/?q=render").headers

@@ -14,6 +14,7 @@ class Reader:
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.now, self.times = seconds, 1000.0, 0
+        self.begun = False
         self.gate = threading.Event()
         self.gate.set()
 
@@ -23,6 +24,7 @@ class Reader:
 
     def read(self) -> views.Snapshot:
         """Return a new snapshot, whose time is how many there were."""
+        self.begun = True
         assert self.gate.wait(30)
         self.now += self.seconds
         self.times += 1
@@ -51,3 +53,18 @@ def test_nobody_waits_for_a_large_fleet_twice() -> None:
     reader.gate.set()
     eventually(lambda: kept.get(reader.read).at == 2.0, what="the reading behind the requests")
     assert reader.times == 2
+
+
+def test_who_does_not_want_to_wait_for_the_first_one_learns_that_it_is_being_read() -> None:
+    """Until it is read; a later reading keeps nobody waiting."""
+    reader = Reader(6.0)
+    kept = snapshots.Snapshots(reader.clock)
+    reader.gate.clear()
+    kept.warm(reader.read)
+    eventually(lambda: reader.begun, what="the first reading")
+    assert kept.soon(reader.read, 0.01) is None
+    reader.gate.set()
+    assert kept.get(reader.read).at == 1.0
+    found = kept.soon(reader.read, 0.01)
+    assert found is not None
+    assert (found.at, reader.times) == (1.0, 1)

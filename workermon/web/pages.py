@@ -21,6 +21,9 @@ ROWS, ALERTS = 50, 25
 #: Alerts that are read for the first pages of them.
 FIRST_ALERTS = 1000
 
+#: Seconds that the page of the fleet waits, where nothing was read yet, before it says so.
+PATIENCE = 0.5
+
 #: Columns of the fleet's table; a worker's own page shows every metric.
 COLUMNS = 5
 
@@ -124,7 +127,11 @@ def fleet_page(
     """Show the fleet: filtered, counted, grouped by a label, and a page of it as a table."""
     asked, number = fleet_query(request), page_number(request)
     kept: snapshots.Snapshots = request.app.state.snapshots
-    snapshot = kept.get(overview.snapshot)
+    snapshot = kept.soon(overview.snapshot, PATIENCE)
+    if snapshot is None:
+        asks_again = page("fleet_reading.html", "Fleet", [list_command(asked)], layout=layout(request, caller, vitals))
+        asks_again.headers["Refresh"] = "1"
+        return asks_again
     found = overview.look(snapshot, asked, offset=(number - 1) * ROWS, limit=ROWS)
     values = [cell.value for group in found.groups for cell in group.cells if cell.value is not None]
     unit = found.units.get(asked.metric or "", "")

@@ -34,13 +34,25 @@ class Snapshots:
     def get(self, read: Callable[[], views.Snapshot]) -> views.Snapshot:
         """Return a snapshot; only the first one is waited for."""
         with self._lock:
-            age = self._now() - self._read_at
-            if self._snapshot is None or self._took < LEAST_AGE / PAUSE:
-                return self._read(read)
-            if age > max(LEAST_AGE, PAUSE * self._took) and not self._reading:
-                self._reading = True
-                threading.Thread(target=self._read_behind, args=(read,), name="snapshot", daemon=True).start()
+            return self._get(read)
+
+    def soon(self, read: Callable[[], views.Snapshot], patience: float) -> views.Snapshot | None:
+        """Return a snapshot; ``None`` if the first one takes longer, by so many seconds, to be read by another."""
+        if not self._lock.acquire(timeout=patience):
             return self._snapshot
+        try:
+            return self._get(read)
+        finally:
+            self._lock.release()
+
+    def _get(self, read: Callable[[], views.Snapshot]) -> views.Snapshot:
+        age = self._now() - self._read_at
+        if self._snapshot is None or self._took < LEAST_AGE / PAUSE:
+            return self._read(read)
+        if age > max(LEAST_AGE, PAUSE * self._took) and not self._reading:
+            self._reading = True
+            threading.Thread(target=self._read_behind, args=(read,), name="snapshot", daemon=True).start()
+        return self._snapshot
 
     def warm(self, read: Callable[[], views.Snapshot]) -> None:
         """Read the first one in the background."""
