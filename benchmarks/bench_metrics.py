@@ -1,46 +1,172 @@
-"""What a page of ``/metrics`` takes, made anew from a filled Redis: seconds, processor time, bytes."""
+"""What ``web`` spends on a page of ``/metrics``, and on the fleet that its pages show: processor time and memory.
+
+Beside it a plain program that validates every record and gives it to prometheus-client. Both take their turns in
+processes of their own, which begin cold; the clock on the wall is not looked at, because others use the machine too.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import random
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import house
+from prometheus_client import CollectorRegistry, Metric, exposition
+from prometheus_client.core import GaugeMetricFamily
 
-from workermon import health, runtime, settings
-from workermon.web import prometheus
+from workermon import health, ports, runtime, settings, views
+from workermon.on_celery import schedule
+from workermon.on_celery.app import app
+from workermon.web import deflated, prometheus
 
-#: Pages that are made; the best counts, because others use the machine too.
-PAGES = 5
+T = TypeVar("T")
+
+#: Turns of each; and pages that one makes after its first one.
+TURNS, AGAIN = 2, 1
+#: Those of the fleet's page.
+FILTERS = (
+    views.FleetQuery(),
+    views.FleetQuery(text="render-000"),
+    views.FleetQuery(labels={"team": "vfx"}),
+    views.FleetQuery(status="running"),
+    views.FleetQuery(state="late"),
+    views.FleetQuery(group="region", metric="cpu_utilization"),
+)
 
 
-def measured(exposition: health.Exposition) -> tuple[str, ...]:
-    """Make pages; return the best and the worst seconds, the processor's, and the megabytes."""
-    walls, processor, size = [], [], 0
-    for _ in range(PAGES):
-        begun, spent = time.monotonic(), time.process_time()
-        page = prometheus.page(exposition)
-        walls.append(time.monotonic() - begun)
-        processor.append(time.process_time() - spent)
-        size = len(page.workers) + len(page.text)
-    return f"{min(walls):.2f}", f"{max(walls):.2f}", f"{min(processor):.2f}", f"{size / 1e6:.1f}"
+class Spent(NamedTuple):
+    """Processor seconds of the first page and of the best later one, megabytes plain, compressed, and at the peak."""
+
+    first: float
+    later: float
+    plain: float
+    compressed: float
+    peak: float
+
+
+class Looks(NamedTuple):
+    """Processor milliseconds: the fleet read first and again, the slowest filter; megabytes at the peak."""
+
+    cold: float
+    again: float
+    slowest: float
+    peak: float
+
+
+class Plain:
+    """A collector of the library over every record."""
+
+    def __init__(self, workers: ports.Workers) -> None:
+        self._workers = workers
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the families that have a sample for each worker."""
+        own = ["id", "name", "region", "account"]
+        info = GaugeMetricFamily("workermon_worker_info", "x", labels=[*own, "label_team"])
+        status = GaugeMetricFamily("workermon_worker_status", "x", labels=["id", "status"])
+        checks = GaugeMetricFamily("workermon_status_check", "x", labels=["id", "check"])
+        values = GaugeMetricFamily("workermon_metric_value", "x", labels=[*own, "metric"])
+        times = GaugeMetricFamily("workermon_metric_timestamp_seconds", "x", labels=[*own, "metric"])
+        for record in self._workers.every():
+            worker, condition = record.worker, record.condition
+            labels = [worker.id, worker.name, worker.region, worker.account]
+            info.add_metric([*labels, worker.labels.get("team", "")], 1)
+            status.add_metric([worker.id, condition.status], 1)
+            for check, outcome in condition.checks.answered.items() if condition.checks else ():
+                checks.add_metric([worker.id, check], outcome == "ok")
+            for metric, point in condition.latest.items():
+                values.add_metric([*labels, metric], point.value)
+                times.add_metric([*labels, metric], point.at)
+        yield from (info, status, checks, values, times)
+
+
+def fill(url: str, first: int, number: int) -> None:
+    """Add the workers from one place to another, with their entries in the schedule."""
+    now = time.time()
+    members = house.fleet(number, now)[first:]
+    house.register(url, members, now, random.Random(first))
+    schedule.RedBeatSchedule(app).put(members, now)
+
+
+def _timed(make: Callable[[], T]) -> tuple[float, T]:
+    begun = time.process_time()
+    made = make()
+    return time.process_time() - begun, made
+
+
+def _spent(make: Callable[[], tuple[float, float]]) -> Spent:
+    first, sizes = _timed(make)
+    later = min(_timed(make)[0] for _ in range(AGAIN))
+    return Spent(first, later, *sizes, house.peak_rss(os.getpid()) or 0.0)
+
+
+def ours(_url: str) -> Spent:
+    """Make pages as ``web`` does, gzip included."""
+    container = runtime.open(settings.Settings(_env_file=None))
+    exposed = container.get(health.Exposition)
+
+    def make() -> tuple[float, float]:
+        page = prometheus.page(exposed)
+        parts = (*page.workers, page.text)
+        return deflated.size(parts) / 1e6, len(deflated.gzipped(parts)) / 1e6
+
+    return _spent(make)
+
+
+def plain(_url: str) -> Spent:
+    """Make the families of the workers with the library, not compressed."""
+    container = runtime.open(settings.Settings(_env_file=None))
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Plain(container.get(ports.Workers)))
+    return _spent(lambda: (len(exposition.generate_latest(registry)) / 1e6, 0.0))
+
+
+def looks(_url: str) -> Looks:
+    """Read the fleet for the page twice, and filter it."""
+    container = runtime.open(settings.Settings(_env_file=None))
+    overview = container.get(views.FleetOverview)
+    cold, snapshot = _timed(overview.snapshot)
+    again, snapshot = _timed(overview.snapshot)
+    spent = [
+        min(_timed(lambda query=query: overview.look(snapshot, query, limit=50))[0] for _ in range(AGAIN))
+        for query in FILTERS
+    ]
+    return Looks(cold * 1000, again * 1000, max(spent) * 1000, house.peak_rss(os.getpid()) or 0.0)
+
+
+def alone(measure: Callable[..., T], *arguments: Any) -> T:
+    """Run a function in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure, and print the tables."""
     print(f"# /metrics\n\n{house.machine()}")
-    rows, filled = [], 0
+    pages, fleets, filled = [], [], 0
     # One server for all sizes: Celery's side reads its address once in a process.
     with house.folder() as where, house.server(where / "redis", persistent=False) as redis_server:
-        os.environ["WORKERMON_REDIS_URL"] = redis_server.url
-        container = runtime.open(settings.Settings(_env_file=None))
-        for number in house.sizes("1000,10000,50000"):
-            now = time.time()
-            house.register(redis_server.url, house.fleet(number, now)[filled:], now)
+        url = redis_server.url
+        os.environ["WORKERMON_REDIS_URL"] = url
+        for number in house.sizes("1000,50000"):
+            alone(fill, url, filled, number)
             filled = number
-            rows.append([number, *measured(container.get(health.Exposition))])
-        container.close()
-    house.table("A page of /metrics", ["workers", "best s", "worst s", "processor s (<= 2)", "MB"], rows)
+            turns = [(alone(ours, url), alone(plain, url)) for _ in range(TURNS)]
+            for name, own in (("workermon", [one for one, _ in turns]), ("plain", [one for _, one in turns])):
+                best = Spent(*(min(column) for column in zip(*own, strict=True)))
+                seconds, sizes = (best.first, best.later), (best.plain, best.compressed)
+                rows = [*(f"{each:.2f}" for each in seconds), *(f"{each:.1f}" for each in sizes), round(best.peak)]
+                pages.append([number, name, *rows])
+            found = alone(looks, url)
+            fleets.append([number, *map(round, found)])
+    head = ["workers", "by", "first s", "later s (< 2)", "MB", "MB gzip", "peak MB (< 300)"]
+    house.table("A page of /metrics, in seconds of the processor", head, pages)
+    head = ["workers", "read first ms", "read again ms", "slowest filter ms (< 1000)", "peak MB"]
+    house.table("The fleet for the pages, in milliseconds of the processor", head, fleets)
 
 
 if __name__ == "__main__":
