@@ -6,6 +6,7 @@ processes of their own, which begin cold; the clock on the wall is not looked at
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import random
@@ -132,7 +133,7 @@ def looks(_url: str) -> Looks:
     cold, snapshot = _timed(overview.snapshot)
     again, snapshot = _timed(overview.snapshot)
     spent = [
-        min(_timed(lambda query=query: overview.look(snapshot, query, limit=50))[0] for _ in range(AGAIN))
+        min(_timed(functools.partial(overview.look, snapshot, query, limit=50))[0] for _ in range(AGAIN))
         for query in FILTERS
     ]
     return Looks(cold * 1000, again * 1000, max(spent) * 1000, house.peak_rss(os.getpid()) or 0.0)
