@@ -12,7 +12,7 @@ from tests.support import cloudformation
 from workermon import cli, collect, errors, evaluate, fleet, health, models, notify, rules, testing
 from workermon.collect import queue_events
 from workermon.config import export
-from workermon.web import prometheus
+from workermon.web import deflated, prometheus
 
 A, B, NEW = "i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb", "i-0cccccccccccccccc"
 REGION = "us-east-1"
@@ -327,8 +327,9 @@ def test_status_and_metrics_show_the_queue(house: House) -> None:
     [part] = [part for part in status.parts if part.name == "events main"]
     assert part.ok
     page = prometheus.page(house.get(health.Exposition))
-    assert b'workermon_queue_events_total{outcome="rung",queue="main"} 1.0' in page.text
-    assert b'workermon_queue_events_total{outcome="invalid",queue="main"} 1.0' in page.text
+    text = b"".join(deflated.plain([page.text]))
+    assert b'workermon_queue_events_total{outcome="rung",queue="main"} 1.0' in text
+    assert b'workermon_queue_events_total{outcome="invalid",queue="main"} 1.0' in text
     house.clock.advance(90)
     [part] = [part for part in house.get(health.StatusCheck).status().parts if part.name == "events main"]
     assert not part.ok
