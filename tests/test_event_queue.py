@@ -111,7 +111,7 @@ def test_a_state_change_is_collected_and_told_within_its_slot(house: House) -> N
     house.work()
     assert house.workers.get([A])[A].condition.status == "stopped"
     assert [(one.rule, one.worker and one.worker.id) for one in house.received] == [("down", A)]
-    assert house.counts == {"messages": 1, "rung": 1}
+    assert house.counts == {"messages": 1, "requested": 1}
 
 
 def test_a_ring_counts_once(house: House) -> None:
@@ -146,7 +146,7 @@ def test_a_spot_warning_pages_before_any_collection(house: House) -> None:
         == f"aaa: spot-interruption scheduled for {at} (in 2 minutes): EC2 will terminate the Spot instance"
     )
     assert told.at == models.rfc3339(NOW)
-    assert house.counts == {"messages": 1, "rung": 1, "warned": 1}
+    assert house.counts == {"messages": 1, "requested": 1, "warned": 1}
 
 
 def test_a_collection_leaves_a_warning_as_it_is(house: House) -> None:
@@ -328,7 +328,7 @@ def test_status_and_metrics_show_the_queue(house: House) -> None:
     assert part.ok
     page = prometheus.page(house.get(health.Exposition))
     text = b"".join(deflated.plain([page.text]))
-    assert b'workermon_queue_events_total{outcome="rung",queue="main"} 1.0' in text
+    assert b'workermon_queue_events_total{outcome="requested",queue="main"} 1.0' in text
     assert b'workermon_queue_events_total{outcome="invalid",queue="main"} 1.0' in text
     house.clock.advance(90)
     [part] = [part for part in house.get(health.StatusCheck).status().parts if part.name == "events main"]

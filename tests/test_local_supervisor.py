@@ -225,7 +225,7 @@ from workermon.local import supervisor
 logs.configure()
 one = supervisor.Supervisor([supervisor.Child("a", [sys.executable, "-c", sys.argv[1], sys.argv[2]], dict(os.environ))])
 asked = supervisor.Signals()
-with asked.heard():
+with asked.handled():
     one.start()
     print(one.pids["a"], flush=True)
     one.run(asked.asked.is_set)
@@ -291,7 +291,7 @@ def test_signals_are_heard_only_meanwhile() -> None:
     """Before and after, signals do what they did before."""
     before = signal.getsignal(signal.SIGTERM)
     asked = supervisor.Signals()
-    with asked.heard():
+    with asked.handled():
         assert not asked.asked.is_set()
         os.kill(os.getpid(), signal.SIGTERM)
         assert asked.asked.wait(5)
@@ -304,7 +304,7 @@ INTERRUPTED = """
 import sys
 from workermon.local import supervisor
 asked = supervisor.Signals()
-with asked.heard():
+with asked.handled():
     try:
         with asked.interrupting():
             exec("import os, signal\\nos.kill(os.getpid(), signal.SIGINT)\\nwhile True: pass")

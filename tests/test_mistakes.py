@@ -52,8 +52,8 @@ def test_letters_that_changed_places_are_the_likelier_slip(known: list[str], mea
 @given(st.text(max_size=200))
 def test_what_is_shown_fits_a_line(text: str) -> None:
     """Whatever a file says is shown on one line, at most 64 characters of it."""
-    assert len(problems.shown(text)) <= 64
-    assert problems.shown(text) == errors.printable(problems.shown(text))
+    assert len(problems.excerpt(text)) <= 64
+    assert problems.excerpt(text) == errors.printable(problems.excerpt(text))
 
 
 SECTIONS = {

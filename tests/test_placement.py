@@ -46,7 +46,7 @@ class Region:
             self.waits.append((at - self.lag) % 60)
             values = present(self.cohorts.learned(GROUP))
             before = lag.Lag.of(values.get("cpu_utilization"))
-            after = lag.learn(before, present(lag.seen([newest], 60, at)), period=60, at=at)
+            after = lag.learn(before, present(lag.measure([newest], 60, at)), period=60, at=at)
             self.cohorts.learn(GROUP, {"cpu_utilization": list(after)})
         self.monitor.clock.now = start + 59
         self.cohorts.note_pace("node", ports.Pace(0.1, self.monitor.clock()))
@@ -94,18 +94,18 @@ def test_one_slow_minute_moves_nobody_for_long() -> None:
 
 def test_a_look_counts_if_nearly_all_workers_have_the_datapoint() -> None:
     """One straggler of ten says nothing, two do; workers without datapoints for long are left out."""
-    assert lag.seen([T] * 19 + [T - 60], 60, T + 65) == 5
-    assert lag.seen([T] * 8 + [T - 60] * 2, 60, T + 65) == 65
-    assert lag.seen([T] * 5 + [T - 3600] * 5, 60, T + 65) == 5
-    assert lag.seen([T - 3600], 60, T + 65) is None
-    assert lag.seen([], 60, T) is None
-    assert lag.seen([T], 60, T + 30) is None, "a period that still runs"
+    assert lag.measure([T] * 19 + [T - 60], 60, T + 65) == 5
+    assert lag.measure([T] * 8 + [T - 60] * 2, 60, T + 65) == 65
+    assert lag.measure([T] * 5 + [T - 3600] * 5, 60, T + 65) == 5
+    assert lag.measure([T - 3600], 60, T + 65) is None
+    assert lag.measure([], 60, T) is None
+    assert lag.measure([T], 60, T + 30) is None, "a period that still runs"
 
 
 def test_of_metrics_that_come_at_different_times_none_waits_for_a_whole_interval() -> None:
     """The look comes after the largest gap between them, round the interval."""
-    assert present(lag.best([known(5), known(7), known(50)], 60)).there == 7
-    assert present(lag.best([known(58), known(63)], 60)).there == 63
+    assert present(lag.best([known(5), known(7), known(50)], 60)).present == 7
+    assert present(lag.best([known(58), known(63)], 60)).present == 63
     assert lag.best([], 60) is None
 
 
@@ -218,5 +218,5 @@ def test_a_collection_learns_the_lag_of_what_comes_once_an_interval() -> None:
         monitor.cloudwatch.put(each.id, "CPUUtilization", [(T + 60, 1.0)])
     monitor.collect(*(each.id for each in fleet))
     learned = present(monitor.cohorts.learned(GROUP))
-    assert present(lag.Lag.of(learned["cpu_utilization"])).there == pytest.approx(5, abs=0.01)
+    assert present(lag.Lag.of(learned["cpu_utilization"])).present == pytest.approx(5, abs=0.01)
     assert set(monitor.cohorts.paces()) == {"memory"}

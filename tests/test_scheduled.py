@@ -277,7 +277,7 @@ def test_the_present_does_not_depend_on_who_looked(course: list[tuple[ScheduledE
     condition, rule_state, seen = models.Condition(), models.RuleState(), []
     for minute, listed in enumerate(course):
         at = T0 + minute * MINUTE
-        events, events_at = event.listed(condition, listed, at)
+        events, events_at = event.merge_listed(condition, listed, at)
         condition = models.Condition(collected_at=at, events=events, events_at=events_at)
         if looks[minute] or minute == len(course) - 1:
             rule_state, transitions = event.KIND.judge(RULE, rule_state, Facts(condition=condition), None)

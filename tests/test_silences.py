@@ -79,7 +79,7 @@ def test_a_silence_that_cannot_be_meant_is_refused(changes: Any, why: str) -> No
     """One in the past, without end, for too long or for everything is refused."""
     request = models.SilenceRequest(**{"rule": "r", "ends": T0 + 60, "reason": "x", "by": "me"} | changes)
     with pytest.raises(errors.InvalidInput, match=why):
-        silences.made("s1", request, T0)
+        silences.create("s1", request, T0)
 
 
 # --- what it does to alerts --------------------------------------------------------------------------------------

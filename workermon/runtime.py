@@ -302,7 +302,7 @@ class Recipes(dishka.Provider):
 
     @dishka.provide
     def make_dispatcher(self) -> ports.Dispatcher:
-        """Ring by Celery messages."""
+        """Wake the next stage by Celery messages."""
         return dispatcher.CeleryDispatcher(app)
 
     @dishka.provide

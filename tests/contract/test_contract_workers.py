@@ -119,13 +119,13 @@ def test_a_ring_is_remembered_until_a_later_one(repository: Repository) -> None:
     """When the event queue last named a worker is kept; a ring that comes late changes nothing, nor one for nobody."""
     worker = builders.worker()
     repository.workers.add([worker])
-    assert repository.workers.get([worker.id])[worker.id].rung_at is None
-    repository.workers.ring([worker.id, builders.B], builders.NOW + 5.5)
-    repository.workers.ring([worker.id], builders.NOW)
+    assert repository.workers.get([worker.id])[worker.id].requested_at is None
+    repository.workers.request_collection([worker.id, builders.B], builders.NOW + 5.5)
+    repository.workers.request_collection([worker.id], builders.NOW)
     record = repository.workers.get([worker.id])[worker.id]
-    assert (record.rung_at, record.is_rung) == (builders.NOW + 5.5, True)
+    assert (record.requested_at, record.is_requested) == (builders.NOW + 5.5, True)
     assert repository.workers.ids() == [worker.id]
-    repository.workers.ring([], builders.NOW)
+    repository.workers.request_collection([], builders.NOW)
 
 
 def test_a_warning_is_kept_once_and_marks_its_worker(repository: Repository) -> None:
@@ -140,7 +140,7 @@ def test_a_warning_is_kept_once_and_marks_its_worker(repository: Repository) -> 
     assert not repository.workers.warn(worker.id, warning, builders.NOW + 1)
     assert not repository.workers.warn(builders.B, warning, builders.NOW)
     record = repository.workers.get([worker.id])[worker.id]
-    assert (record.condition.events, record.sequence, record.is_rung) == ((warning,), 1, True)
+    assert (record.condition.events, record.sequence, record.is_requested) == ((warning,), 1, True)
     assert repository.samples.pending(builders.NOW, 10) == [worker.id]
     sample = builders.sample(worker, (0, 1.0))
     repository.samples.write(sample, models.Condition(status="running", collected_at=sample.collected_at), "{}")

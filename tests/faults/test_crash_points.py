@@ -306,7 +306,7 @@ def through_the_queue(stage: Stage) -> None:
     stage.dies("run")
     with stage.running():
         stage.until("firing")
-        stage.wait(lambda: queues.left("workermon") == 0, "the message's end")
+        stage.wait(lambda: queues.message_count("workermon") == 0, "the message's end")
         stage.fleet.set_state(stage.worker_id, "terminated")
         stage.until("resolved")
     stage.check()

@@ -83,7 +83,7 @@ def test_a_state_change_and_a_spot_warning_reach_the_channel(aws: endpoint.Endpo
         change = {"instance-id": stopped, "state": "stopped"}
         aws.api.queues.put("workermon", event("EC2 Instance State-change Notification", change, "e2"))
         eventually(lambda: told().get("down") == stopped, within=START, what="the state change")
-        eventually(lambda: aws.api.queues.left("workermon") == 0, within=START, what="an empty queue")
+        eventually(lambda: aws.api.queues.message_count("workermon") == 0, within=START, what="an empty queue")
         examined = json.loads(machine.run("doctor", "--json").stdout)
         [tried] = [check for check in examined["checks"] if check["name"] == "event queue main"]
         assert tried["ok"], tried

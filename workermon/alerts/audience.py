@@ -33,7 +33,7 @@ class Audience:
     """
 
     channels: tuple[str, ...]
-    heard: tuple[str, ...]
+    already_notified: tuple[str, ...]
     mute: Mute = OPEN
 
 
@@ -45,16 +45,16 @@ def of(rule: models.Rule | None, alert: models.Alert, severity: models.Severity 
     """
     if severity is None:
         channels = _of_the_end(rule, alert)
-        return Audience(channels=channels, heard=(), mute=OPEN if channels else of_alert(alert))
+        return Audience(channels=channels, already_notified=(), mute=OPEN if channels else of_alert(alert))
     if mute != OPEN or rule is None:
-        return Audience(channels=(), heard=alert.channels, mute=mute)
+        return Audience(channels=(), already_notified=alert.channels, mute=mute)
     # Whom it escalated to follows the alert.
     channels = tuple(dict.fromkeys((*rule.channels(severity), *alert.escalated_to)))
     heard = tuple(dict.fromkeys((*alert.channels, *channels)))
     if rule.routes is not None:
         # A channel that heard of another severity follows the alert.
         channels = tuple(dict.fromkeys((*channels, *alert.channels)))
-    return Audience(channels=channels, heard=heard)
+    return Audience(channels=channels, already_notified=heard)
 
 
 def of_alert(alert: models.Alert) -> Mute:

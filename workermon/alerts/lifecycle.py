@@ -443,7 +443,7 @@ def _publish(
         "version": announcement.notification.version,
         "notified_severity": severity,
         "last": announcement.notification,
-        "channels": notified.heard,
+        "channels": notified.already_notified,
         **(audience.OPEN if severity is None else notified.mute).fields,
     }
     builder.channels[alert.rule] = notified.channels

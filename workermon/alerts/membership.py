@@ -40,7 +40,7 @@ def say(builder: VerdictBuilder, alert: models.Alert, rule_state: models.RuleSta
     group, changed_from, recorded = told
     before = alert.membership or models.Membership()
     if before.group not in (None, group):
-        before = models.Membership(since=_left(builder, alert, before).since)
+        before = models.Membership(since=_leave(builder, alert, before).since)
     membership = before
     if before.group is None and rule_state.cursor is not None:
         running_since = builder.basis.record.condition.running_since
@@ -50,7 +50,7 @@ def say(builder: VerdictBuilder, alert: models.Alert, rule_state: models.RuleSta
     builder.alerts[alert.rule] = kept
     new = rule_state is not alert.rule_state or membership is not alert.membership or changed_from is not None
     if membership.group is not None and new:
-        _tell(builder, kept, told, _end(rule_state, membership) - 1, _changes(kept, membership))
+        _update_group(builder, kept, told, _end(rule_state, membership) - 1, _changes(kept, membership))
 
 
 def leave(builder: VerdictBuilder, alert: models.Alert, begin: float) -> None:
@@ -60,7 +60,7 @@ def leave(builder: VerdictBuilder, alert: models.Alert, begin: float) -> None:
     """
     membership = alert.membership
     if membership is not None and membership.group is not None:
-        membership = _left(builder, alert, membership)
+        membership = _leave(builder, alert, membership)
     elif alert.rule_state.cursor is None and alert.rule_state.start is not None:
         builder.alerts[alert.rule] = alert
         return
@@ -76,19 +76,19 @@ def leave(builder: VerdictBuilder, alert: models.Alert, begin: float) -> None:
 def forget(builder: VerdictBuilder, alert: models.Alert | None) -> None:
     """Tell the group that a worker is no member any more, and keep nothing of it."""
     if alert is not None and alert.membership is not None and alert.membership.group is not None:
-        _left(builder, alert, alert.membership)
+        _leave(builder, alert, alert.membership)
 
 
-def _left(builder: VerdictBuilder, alert: models.Alert, membership: models.Membership) -> models.Membership:
+def _leave(builder: VerdictBuilder, alert: models.Alert, membership: models.Membership) -> models.Membership:
     """Tell the group that a member left; return what the worker keeps of that."""
     assert membership.group is not None
     end = _end(alert.rule_state, membership)
     said = (*(change for change in _changes(alert, membership) if change[0] < end), (end, models.NO_MEMBER))
-    _tell(builder, alert, Told(membership.group, recorded=membership.recorded), None, said[-MAX_FORMER:])
+    _update_group(builder, alert, Told(membership.group, recorded=membership.recorded), None, said[-MAX_FORMER:])
     return models.Membership(since=end, former=said[-MAX_FORMER:])
 
 
-def _tell(
+def _update_group(
     builder: VerdictBuilder,
     alert: models.Alert,
     told: Told,

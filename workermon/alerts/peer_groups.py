@@ -38,7 +38,7 @@ class Compared:
         return max((peer.period for peer in self.peers.values()), default=0)
 
     @property
-    def wanted(self) -> list[tuple[str, str, int]]:
+    def needed_series(self) -> list[tuple[str, str, int]]:
         """Return worker, metric and period of each series that the comparison needs."""
         return [(worker_id, self.rule.metric or "", peer.recorded) for worker_id, peer in self.peers.items()]
 

@@ -46,7 +46,7 @@ def in_force(
     return [*silences, *(found for window in windows if (found := maintenance.silence(window, now)) is not None)]
 
 
-def made(silence_id: str, request: models.SilenceRequest, now: float) -> models.Silence:
+def create(silence_id: str, request: models.SilenceRequest, now: float) -> models.Silence:
     """Return a silence from now on.
 
     Raises ``errors.InvalidInput`` for one that would mute everything, is over already, has no end or ends too late.

@@ -145,7 +145,7 @@ def remove(own: session.Session, names: tuple[str, ...]) -> None:
 
     removed = own.get(fleet.Members).remove(names)
     for worker in removed.workers:
-        click.echo(f"removed {_named(worker)}")
+        click.echo(f"removed {_label(worker)}")
     for each in removed.unknown:
         click.echo(f"{each} was not monitored", err=True)
 
@@ -164,7 +164,7 @@ def pause(own: session.Session, names: tuple[str, ...]) -> None:
     from workermon import fleet
 
     for worker in own.get(fleet.Members).pause(names):
-        click.echo(f"paused {_named(worker)}")
+        click.echo(f"paused {_label(worker)}")
 
 
 @click.command(cls=recording.Write)
@@ -181,10 +181,10 @@ def resume(own: session.Session, names: tuple[str, ...]) -> None:
     resumed = own.get(fleet.Members).resume(names)
     _collect(own, resumed)
     for worker in resumed:
-        click.echo(f"resumed {_named(worker)}")
+        click.echo(f"resumed {_label(worker)}")
 
 
-def _named(worker: models.Worker) -> str:
+def _label(worker: models.Worker) -> str:
     """Return a worker's id, and its name if it has another one."""
     return worker.id if worker.name == worker.id else f"{worker.id}, {worker.name}"
 
@@ -340,7 +340,7 @@ def refresh(own: session.Session, names: tuple[str, ...]) -> None:
         elif worker.id in done.retired:
             output.warn(f"{worker.id} is terminated, so it is no longer collected")
         elif worker.id not in done.failed:
-            click.echo(f"refreshed {_named(worker)}")
+            click.echo(f"refreshed {_label(worker)}")
     for worker_id, why in list(done.failed.items())[1:]:
         output.warn(f"{worker_id}: {why}")
     for why in done.failed.values():

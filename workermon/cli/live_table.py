@@ -184,7 +184,7 @@ def _chosen(rows: Sequence[_Row], width: int) -> list[_Column]:
     """Return the columns that fit: what is least needed goes first, and an id is shown whole or not at all."""
     longest = max(len(_name(row)) for row in rows)
     status = max(len("status"), *(len(_status(row)) for row in rows))
-    mark = _Column("", 2, _mark)
+    mark = _Column("", 2, _severity_symbol)
     worker_id = _Column("id", _ID, lambda row: Text(row.event.worker_id, style=_worst(row)))
     cpu, memory, disk = (_Column(title, _width(rows, metric), _reading(metric)) for title, metric in _METRICS)
     spark = _Column("cpu so far", SPARK, _spark)
@@ -192,7 +192,7 @@ def _chosen(rows: Sequence[_Row], width: int) -> list[_Column]:
     rules = _Column("alerts", 16, _rules)
     checks = _Column("checks", 11, _checks)
 
-    def named(room: int) -> _Column:
+    def name_column(room: int) -> _Column:
         return _Column("name", max(min(longest, room), 1), lambda row: Text(_name(row), style=_worst(row)))
 
     for others in (
@@ -207,8 +207,8 @@ def _chosen(rows: Sequence[_Row], width: int) -> list[_Column]:
     ):
         room = width - sum(column.width + 1 for column in others)
         if room >= min(longest, _NAME):
-            return [others[0], named(room), *others[1:]] if longest else list(others)
-    return [named(width)] if longest else [worker_id]
+            return [others[0], name_column(room), *others[1:]] if longest else list(others)
+    return [name_column(width)] if longest else [worker_id]
 
 
 def _name(row: _Row) -> str:
@@ -222,7 +222,7 @@ def _worst(row: _Row, metric: str | None = None) -> str:
     return _STYLES[max(severities, key=models.SEVERITIES.index)] if severities else ""
 
 
-def _mark(row: _Row) -> Text:
+def _severity_symbol(row: _Row) -> Text:
     worst = max((alert.severity for alert in row.alerts), key=models.SEVERITIES.index, default=None)
     return Text("" if worst is None else _MARKS[worst], style=_worst(row))
 

@@ -293,7 +293,7 @@ def _on_cloudwatch(
     if metric is not None and not rules:
         known = [each for rule in backtest.over_metrics(made) for each in backtest.needed_metrics(rule, made)]
         raise errors.NotFound(f"metric {metric}", "no rule of the file is about it", errors.nearest(metric, known))
-    records, stranger = _meant(own, worker, region)
+    records, stranger = _chosen_workers(own, worker, region)
     if stranger:
         # It has no labels, so rules cannot ask for any.
         rules = [rule.model_copy(update={"labels": {}}) for rule in rules]
@@ -312,7 +312,7 @@ def _on_cloudwatch(
     return replays
 
 
-def _meant(own: session.Session, worker: str | None, region: str | None) -> tuple[list[ports.Record], bool]:
+def _chosen_workers(own: session.Session, worker: str | None, region: str | None) -> tuple[list[ports.Record], bool]:
     """Return the workers, and whether they are an instance that is not monitored."""
     from workermon import fleet
 
@@ -339,7 +339,7 @@ def _meant(own: session.Session, worker: str | None, region: str | None) -> tupl
     return [ports.Record(made, condition, {}, 0.0, None, 0)], True
 
 
-def _asks() -> bool:
+def _is_interactive() -> bool:
     """Return whether somebody can be asked."""
     return sys.stdin.isatty()
 
@@ -366,7 +366,7 @@ def _agreed(asked: Sequence[cloudwatch_history.Wanted], begin: int, *, yes: bool
         _note(f"what is older than CloudWatch keeps in full is judged by averages of up to {coarse} s")
     if yes:
         return
-    if not _asks():
+    if not _is_interactive():
         raise errors.InvalidInput("--cloudwatch", "that costs money, and nobody can confirm it here", "add --yes")
     if not click.confirm("ask for it?", err=True):
         raise errors.WorkermonError("rules backtest", "you did not agree", "nothing was asked of CloudWatch")

@@ -65,7 +65,7 @@ def silence(
     if as_json:
         output.document(row)
     else:
-        click.echo(f"silence {made.id} until {models.rfc3339(made.ends)}: {_what(row)}")
+        click.echo(f"silence {made.id} until {models.rfc3339(made.ends)}: {_subject(row)}")
 
 
 def _moment(text: str) -> float:
@@ -91,7 +91,7 @@ def silences(own: session.Session, as_json: bool) -> None:
     if as_json:
         output.document(found)
     elif found.silences:
-        rows = [(row.id, _when(row), _what(row), row.by, row.reason) for row in found.silences]
+        rows = [(row.id, _when(row), _subject(row), row.by, row.reason) for row in found.silences]
         tables.show(("ID", "UNTIL", "MUTES", "BY", "REASON"), rows)
     else:
         click.echo("no silence", err=True)
@@ -145,7 +145,7 @@ def _when(row: views.SilenceRow) -> str:
     return f"{models.rfc3339(row.next.begins)} to {models.rfc3339(row.next.ends)}" if row.next else "-"
 
 
-def _what(row: views.SilenceRow) -> str:
+def _subject(row: views.SilenceRow) -> str:
     if row.all:
         return "everything"
     named = (("worker", row.worker), ("rule", row.rule), ("alert", row.alert))

@@ -41,7 +41,7 @@ class Place(NamedTuple):
     number: int
     scope: str
     worker_ids: tuple[str, ...]
-    begun: float
+    started_at: float
     first: float
 
 
@@ -80,10 +80,10 @@ class Bulkhead:
         with self._lock:
             now = self._clock()
             del self._running[place.scope][place.number]
-            if now - place.begun > SLOW_AFTER:
+            if now - place.started_at > SLOW_AFTER:
                 limits = self.threads > 1 and len(self._seen) > 1
                 if limits and self._slow_until.get(place.scope, 0.0) < now:
-                    log.warning("collect.slow", scope=place.scope, seconds=round(now - place.begun, 1))
+                    log.warning("collect.slow", scope=place.scope, seconds=round(now - place.started_at, 1))
                 self._slow_until[place.scope] = now + SLOW_FOR
             if not onward or now - place.first > GO_ON_FOR:
                 return None

@@ -52,11 +52,11 @@ class Report:
 class _Claims:
     """Which workers of an account and region are ours to collect, and the ids of those that are not.
 
-    ``rung`` are those that the event queue named: they are collected whatever became of their slot.
+    ``requested`` are those that the event queue named: they are collected whatever became of their slot.
     """
 
     ours: Sequence[ports.Record]
-    rung: Sequence[ports.Record] = ()
+    requested: Sequence[ports.Record] = ()
     paused: Sequence[str] = ()
     repeated: Sequence[str] = ()
 
@@ -114,7 +114,7 @@ class Collection:
                 paused += claims.paused
                 repeated += claims.repeated
                 failpoints.reach("collect.claimed")
-                for each, ours in ((dataclasses.replace(run, again=True), claims.rung), (run, claims.ours)):
+                for each, ours in ((dataclasses.replace(run, again=True), claims.requested), (run, claims.ours)):
                     if not ours:
                         continue
                     began = self.pacer.begin()
@@ -184,15 +184,15 @@ class Collection:
     def _claim(self, records: Sequence[ports.Record], at: float) -> _Claims:
         """Claim the slots of the active workers; one that is complete or claimed already is not ours."""
         paused = [record.worker.id for record in records if record.worker.monitoring == "paused"]
-        rung = [record for record in records if record.worker.monitoring != "paused" and record.is_rung]
-        active = [record for record in records if record.worker.monitoring != "paused" and not record.is_rung]
+        requested = [record for record in records if record.worker.monitoring != "paused" and record.is_requested]
+        active = [record for record in records if record.worker.monitoring != "paused" and not record.is_requested]
         if not active:
-            return _Claims([], rung, paused)
+            return _Claims([], requested, paused)
         lease = min(max(min(record.worker.interval for record in active) / 2, MIN_CLAIM), MAX_CLAIM)
         claims = list(zip(active, self.samples.claim([record.worker for record in active], at, lease), strict=True))
         return _Claims(
             [record for record, claim in claims if claim == "claimed"],
-            rung,
+            requested,
             paused,
             [record.worker.id for record, claim in claims if claim in ("complete", "taken")],
         )

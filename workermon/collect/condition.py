@@ -36,7 +36,7 @@ def after(
     expected |= {name: at for name, at in fetched.expected.items() if at is not None}
     running = sample.status == "running"
     since = before.running_since if before.status == "running" else None
-    events, events_at = event.listed(before, status.events, run.at)
+    events, events_at = event.merge_listed(before, status.events, run.at)
     return models.Condition(
         status=sample.status,
         checks=sample.checks,
@@ -55,10 +55,10 @@ def after(
         expected=expected,
         delays={**{name: delay for name, delay in before.delays.items() if name in names}, **fetched.delays},
         late={name: late for name, late in {**before.late, **fetched.late}.items() if name in names and late[0]},
-        spacing=_known({**before.spacing, **fetched.spacing}, names),
-        learned_periods=_known({**before.learned_periods, **fetched.learned_periods}, names),
-        cadence=_known({**before.cadence, **fetched.cadence}, names),
-        unseen_since=_known({**before.unseen_since, **fetched.unseen_since}, names),
+        spacing=_values_still_collected({**before.spacing, **fetched.spacing}, names),
+        learned_periods=_values_still_collected({**before.learned_periods, **fetched.learned_periods}, names),
+        cadence=_values_still_collected({**before.cadence, **fetched.cadence}, names),
+        unseen_since=_values_still_collected({**before.unseen_since, **fetched.unseen_since}, names),
         last_error=_metrics_error(fetched.failures, run.at, before.last_error),
         changes=state.append_change(before, sample.status, run.at, status.reason),
         events=events,
@@ -75,7 +75,7 @@ def collection_error(
     return models.CollectionError(kind=why.kind, message=message, at=at, since=since)
 
 
-def _known(by_metric: Mapping[str, Value | None], names: set[str]) -> dict[str, Value]:
+def _values_still_collected(by_metric: Mapping[str, Value | None], names: set[str]) -> dict[str, Value]:
     """Return what is known of metrics that are still collected."""
     return {name: value for name, value in by_metric.items() if name in names and value}
 

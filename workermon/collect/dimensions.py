@@ -138,7 +138,7 @@ class Search:
     _by_id: dict[str, ports.Record] = dataclasses.field(default_factory=dict)
     #: Metrics of agents by their key, whom each is looked for, and its other names, if it has any.
     _agents: dict[str, models.Metric] = dataclasses.field(default_factory=dict)
-    _wanted: dict[str, list[ports.Record]] = dataclasses.field(default_factory=dict)
+    _searched: dict[str, list[ports.Record]] = dataclasses.field(default_factory=dict)
     _names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     #: The listing of each, and by worker the dimension sets found so far.
     _listings: dict[str, _Listing] = dataclasses.field(default_factory=dict)
@@ -162,11 +162,13 @@ class Search:
         failures: dict[str, dict[str, errors.AwsError]] = {}
         if self._agents:
             self._listings = {key: _Listing.of(self.known.get(_listing_key(key))) for key in self._agents}
-            self._wanted = {key: [record for record in records if self._wants(record, key)] for key in self._agents}
+            self._searched = {
+                key: [record for record in records if self._must_search(record, key)] for key in self._agents
+            }
             self._list_region()
             looked_up = self._look_up()
             for key, metric in self._agents.items():
-                for record in self._wanted[key]:
+                for record in self._searched[key]:
                     why = self._settle(record, key, looked_up)
                     if why is not None and not self._is_published(record, key):
                         failures.setdefault(record.worker.id, {})[metric.name] = why
@@ -176,10 +178,10 @@ class Search:
     def _look_for_foreign(self) -> None:
         """Once an hour, if a worker lacks a metric that it never had, see whether it is published for no instance."""
         for key, metric in self._agents.items():
-            kept = models.ForeignSeries.kept(self.known, key)
+            kept = models.ForeignSeries.from_learned(self.known, key)
             if 0 <= self.at - kept.at < DIMENSIONS_KEPT or not any(
                 self._sets[record.worker.id].get(key) == [] and metric.name not in record.condition.latest
-                for record in self._wanted[key]
+                for record in self._searched[key]
             ):
                 continue
             if not self.leases.hold(f"foreign:{self.scope.key}:{key}", uuid.uuid4().hex, LISTING_LEASE):
@@ -192,7 +194,7 @@ class Search:
             found = models.ForeignSeries.among(sets, self.at)
             self.updates[models.foreign_key(key)] = found.model_dump(mode="json")
 
-    def _wants(self, record: ports.Record, key: str) -> bool:
+    def _must_search(self, record: ports.Record, key: str) -> bool:
         """Tell whether a worker's metric is to be looked for under a name: under another one if the first is absent."""
         own, first = self._sets[record.worker.id], self._names[key][0]
         if key == first or own.get(key):
@@ -226,7 +228,7 @@ class Search:
         found: dict[str, dict[str, list[Dimensions]]] = {}
         for key, metric in self._agents.items():
             listing = self._listings[key]
-            if len(self._wanted[key]) <= SMALL_BATCH or listing.was_refused(self.at) or not self._is_due(key):
+            if len(self._searched[key]) <= SMALL_BATCH or listing.was_refused(self.at) or not self._is_due(key):
                 continue
             name = f"listing:{self.scope.key}:{self.scope.role_arn or ''}:{key}"
             if not self.leases.hold(name, owner, LISTING_LEASE):
@@ -310,7 +312,7 @@ class Search:
         wanted = {
             key: self._chosen(key)
             for key, listing in self._listings.items()
-            if not listing.was_refused(self.at) and (len(self._wanted[key]) <= SMALL_BATCH or listing.at)
+            if not listing.was_refused(self.at) and (len(self._searched[key]) <= SMALL_BATCH or listing.at)
         }
         return {key: worker_ids for key, worker_ids in wanted.items() if worker_ids}
 
@@ -335,7 +337,7 @@ class Search:
     def _candidates(self, key: str) -> _Candidates:
         listing, metric = self._listings[key], self._agents[key].name
         found = _Candidates([], [], [], [])
-        for record in sorted(self._wanted[key], key=lambda record: record.dimensions_at):
+        for record in sorted(self._searched[key], key=lambda record: record.dimensions_at):
             worker_id, own = record.worker.id, self._sets[record.worker.id]
             lacking_since = _lacking_since(record, metric, has_dimensions=self._is_published(record, key))
             if key not in own and not listing.covers(record.worker):

@@ -1,4 +1,4 @@
-"""The event queue rings: what it names is collected at once, and what it warns of is kept.
+"""The event queue: workers that it names are collected at once, and its warnings are kept.
 
 A message is a doorbell. It may be lost, late, doubled or wrong, and then only time is lost: collections find all of it
 but the two warnings about Spot instances, which are written before their message is deleted.
@@ -75,7 +75,7 @@ class QueueReading:
     accounts: ports.Accounts
     pulse: ports.Pulse
     secrets: ports.Secrets
-    seen: SeenEvents
+    seen_events: SeenEvents
     now: ports.Clock
 
     def read(self, name: str, *, region: str | None = None, wait: int = WAIT) -> int | None:
@@ -113,22 +113,22 @@ class QueueReading:
         named = list(dict.fromkeys(each for event in read.events.values() for each in event.instances))
         known = self.workers.known(named)
         warned = self._warn(read.events.values(), known)
-        rung = [each for each in named if each in known]
-        self.workers.ring(rung, self.now())
+        requested = [each for each in named if each in known]
+        self.workers.request_collection(requested, self.now())
         self.dispatcher.evaluate(warned)
-        self.dispatcher.collect(rung)
+        self.dispatcher.collect(requested)
         failpoints.reach("queue.rung")
         self._reconcile(read.events.values(), known)
         for event in read.events.values():
             if event.test is not None:
                 self.pulse.mark(f"events:{name}:test", event.test)
-        read.counts["rung"] += len(rung)
+        read.counts["requested"] += len(requested)
         read.counts["warned"] += len(warned)
-        read.counts["unknown"] += len(named) - len(rung)
+        read.counts["unknown"] += len(named) - len(requested)
         for what, number in read.counts.items():
             if number:
                 self.pulse.count(f"events.{name}.{what}", number)
-        self.seen.add(read.events)
+        self.seen_events.add(read.events)
 
     def _parsed(self, name: str, messages: Sequence[ports.QueueMessage]) -> _Read:
         read = _Read()
@@ -143,7 +143,7 @@ class QueueReading:
                 continue
             if event is None:
                 read.counts["ignored"] += 1
-            elif event.id in read.events or not self.seen.is_new(event.id):
+            elif event.id in read.events or not self.seen_events.is_new(event.id):
                 read.counts["repeated"] += 1
             else:
                 read.events[event.id] = event
@@ -166,7 +166,7 @@ class QueueReading:
         if self.configurations.load().discover is None:
             return
         new = any(event.starts and not known.issuperset(event.instances) for event in events)
-        if new and self.seen.may_reconcile(self.now()):
+        if new and self.seen_events.may_reconcile(self.now()):
             self.dispatcher.reconcile()
 
 

@@ -30,7 +30,7 @@ class Lag(NamedTuple):
     """
 
     absent: float
-    there: float
+    present: float
     misses: int
     missed: float
     at: float
@@ -47,10 +47,10 @@ class Lag(NamedTuple):
     @property
     def probe(self) -> float | None:
         """Return the lag at which a look narrows it down; ``None`` if it is narrow enough."""
-        return (self.absent + self.there) / 2 if self.there - self.absent > RESOLUTION else None
+        return (self.absent + self.present) / 2 if self.present - self.absent > RESOLUTION else None
 
 
-def seen(newest: Sequence[int], period: int, at: float) -> float | None:
+def measure(newest: Sequence[int], period: int, at: float) -> float | None:
     """Return the lag of the newest datapoint that ``MOST`` workers have; ``None`` if none of them is alive.
 
     ``newest`` has the time of each worker's newest datapoint.
@@ -71,11 +71,11 @@ def learn(before: Lag | None, lag: float, *, period: int, at: float) -> Lag:
         before = before._replace(absent=0.0, at=at)
     if lag < before.absent:
         return Lag(absent, lag, 0, 0.0, at)  # they come earlier than they did
-    if absent >= before.there:
+    if absent >= before.present:
         return _missed(before, absent, lag, at)
     if before.misses and lag <= before.missed:
         before = before._replace(misses=0, missed=0.0)
-    return before._replace(absent=max(before.absent, absent), there=min(before.there, lag))
+    return before._replace(absent=max(before.absent, absent), present=min(before.present, lag))
 
 
 def _missed(before: Lag, absent: float, lag: float, at: float) -> Lag:
@@ -83,9 +83,9 @@ def _missed(before: Lag, absent: float, lag: float, at: float) -> Lag:
     misses = before.misses + 1
     if misses < MISSES:
         return before._replace(misses=misses, missed=absent)
-    return Lag(before.there, min(absent + 2.0 ** (misses - 1), lag), misses, absent, at)
+    return Lag(before.present, min(absent + 2.0 ** (misses - 1), lag), misses, absent, at)
 
 
 def best(lags: Sequence[Lag], interval: int) -> Lag | None:
     """Return the lag after which to look, so that no metric waits longer for its look than need be."""
-    return min(lags, key=lambda one: max((one.there - other.there) % interval for other in lags), default=None)
+    return min(lags, key=lambda one: max((one.present - other.present) % interval for other in lags), default=None)

@@ -52,7 +52,7 @@ class MonitoringCheck:
     def _lacks_datapoint(self, record: ports.Record, fetched: series.Fetched) -> bool:
         """Tell whether this is the first look at which the next datapoint of one of EC2's metrics is absent."""
         condition = record.condition
-        for metric in self.run.wanted():
+        for metric in self.run.cloudwatch_metrics():
             asked = condition.asked.get(metric.name)
             if metric.namespace != catalogue.EC2 or metric.period is not None or asked is None:
                 continue

@@ -128,16 +128,16 @@ def _of_interval(groups: Sequence[Group], apart: float) -> dict[str, float]:
     phases: dict[str, float] = {}
     free = 0.0
     learned = [(group, group.arrives) for group in groups if group.arrives is not None]
-    for group, arrives in sorted(learned, key=lambda pair: (pair[1].there % pair[0].interval, pair[0].name)):
+    for group, arrives in sorted(learned, key=lambda pair: (pair[1].present % pair[0].interval, pair[0].name)):
         interval = group.interval
-        at = begin = _usable(max(arrives.there % interval + MARGIN, free), interval)
+        at = begin = _usable(max(arrives.present % interval + MARGIN, free), interval)
         step = min(max(apart, group.calls_apart), _usable_part(interval) / len(group.numbers))
         for number in group.numbers:
             phases[f"{group.name}#{number}"] = at % interval
             at = _usable(at + step, interval)
         # Groups share the nodes, but not AWS' limits. Where a round is full, the next one begins anew.
         free = begin + len(group.numbers) * apart
-        if free - arrives.there % interval >= interval:
+        if free - arrives.present % interval >= interval:
             free = 0.0
         if arrives.probe is not None:
             tried = arrives.probe % interval

@@ -25,7 +25,7 @@ class Run:
     period_multipliers: Mapping[str, int]
     kinds: rules.Kinds
 
-    def wanted(self) -> list[models.Metric]:
+    def cloudwatch_metrics(self) -> list[models.Metric]:
         """Return the metrics to ask CloudWatch for."""
         metrics = self.configuration.metrics
         return [metrics[name] for name in self.configuration.collect if name in metrics]

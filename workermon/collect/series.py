@@ -76,7 +76,7 @@ class SeriesFetch:
         """Return what CloudWatch has for these running workers, by id. Raises ``errors.RedisUnavailable`` only."""
         known = self.learned_delays.load(self.run.scope)
         updates: dict[str, Any] = {}
-        published = self._search(known, updates).find(records, self.run.wanted())
+        published = self._search(known, updates).find(records, self.run.cloudwatch_metrics())
         ages = delays.Delays(self.run, known, updates)
         fetched = {
             record.worker.id: Fetched(failures=dict(published.failures.get(record.worker.id, {}))) for record in records
@@ -84,7 +84,7 @@ class SeriesFetch:
         planned: list[_Planned] = []
         for record in records:
             sets = published.sets[record.worker.id]
-            for metric in self.run.wanted():
+            for metric in self.run.cloudwatch_metrics():
                 planned += self._plan(record, metric, sets, ages, fetched[record.worker.id])
         if planned:
             self._ask(planned, fetched)
@@ -125,7 +125,7 @@ class SeriesFetch:
             known = self.cohorts.learned(group)
             learned = dict(known or {})
             for name, times in by_metric.items():
-                seen = lag.seen(times, interval, self.run.at)
+                seen = lag.measure(times, interval, self.run.at)
                 if seen is not None:
                     after = lag.learn(lag.Lag.of(learned.get(name)), seen, period=interval, at=self.run.at)
                     learned[name] = [round(number, 3) for number in after]

@@ -128,7 +128,7 @@ def _by_worker(path: str, given: Any, tried: _Tried) -> dict[str, dict[str, Valu
         todo = f"write values = {{ {_workers(f'{{ {_lists(tried.metrics)} }}')} }}"
         raise problems.Mistake(path, "is by metric, and several workers decide the rule", todo)
     return {
-        worker: _by_metric(f"{path}.{problems.shown(worker)}", values, tried.metrics, problems.shown(worker))
+        worker: _by_metric(f"{path}.{problems.excerpt(worker)}", values, tried.metrics, problems.excerpt(worker))
         for worker, values in given.items()
     }
 
@@ -161,7 +161,7 @@ def _check_metrics(path: str, given: Collection[str], metrics: Sequence[str]) ->
     for name in given:
         if name not in metrics:
             raise problems.Mistake(
-                f"{path}.{problems.shown(name)}", "is not a metric of the rule", errors.nearest(name, metrics)
+                f"{path}.{problems.excerpt(name)}", "is not a metric of the rule", errors.nearest(name, metrics)
             )
     for metric in metrics:
         if metric not in given:

@@ -82,7 +82,7 @@ class Options(BaseModel):
     alert_after: AlertAfter | None = None
 
     @classmethod
-    def takes(cls) -> list[str]:
+    def key_names(cls) -> list[str]:
         """Return the keys that the type takes, as the file has them."""
         return fields.keys(cls)
 
@@ -178,19 +178,19 @@ def _type(path: str, section: Mapping[str, Any], types: Types) -> str:
     if not isinstance(type_name, str):
         raise problems.Mistake(f"{path}.type", "must be a text", f"name one of {', '.join(types)}")
     if type_name not in types:
-        why = f"{problems.shown(type_name)!r} is none of {', '.join(types)}"
+        why = f"{problems.excerpt(type_name)!r} is none of {', '.join(types)}"
         raise problems.Mistake(f"{path}.type", why, errors.nearest(type_name, types))
     return type_name
 
 
 def _check_keys(path: str, given: Mapping[str, Any], type_name: str, types: Types) -> None:
     """Refuse a key that no type has, or that only other types have."""
-    takes = types[type_name].options.takes()
-    others = {key for kind in types.values() for key in kind.options.takes()}
+    takes = types[type_name].options.key_names()
+    others = {key for kind in types.values() for key in kind.options.key_names()}
     for key in sorted(set(given) - set(takes)):
         if key not in others:
             raise problems.Mistake(
-                f"{path}.{problems.shown(key)}", "is not a known key", errors.nearest(key, ["type", *takes])
+                f"{path}.{problems.excerpt(key)}", "is not a known key", errors.nearest(key, ["type", *takes])
             )
         own = ", ".join(sorted(set(takes) - set(COMMON))) or "nothing"
         raise problems.Mistake(f"{path}.{key}", f"is not for type {type_name}, which takes {own}", "remove it")
@@ -207,7 +207,7 @@ def check_template(path: str, template: str | None) -> None:
         raise problems.Mistake(f"{path}.template", "has a $ that does not begin a name", todo)
     for name in text.get_identifiers():
         if name not in TEMPLATE_FIELDS:
-            why = f"${problems.shown(name)} is not a field of a message"
+            why = f"${problems.excerpt(name)} is not a field of a message"
             raise problems.Mistake(f"{path}.template", why, errors.nearest(name, TEMPLATE_FIELDS))
 
 

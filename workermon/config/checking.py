@@ -59,9 +59,9 @@ class Remains:
             key = _key(here, rest)
             if key is None:
                 break
-            there += f"{'.' if there else ''}{problems.shown(key)}"
+            there += f"{'.' if there else ''}{problems.excerpt(key)}"
             found.append(_Found(here, key, there))
-            here, rest = here[key], rest[len(problems.shown(key)) :].removeprefix(".")
+            here, rest = here[key], rest[len(problems.excerpt(key)) :].removeprefix(".")
         return found, rest
 
     def original(self, path: str) -> str:
@@ -85,7 +85,7 @@ class Remains:
         within = tuple(f"{found[-1].path}{mark}" for mark in ".[")
         return any(removed.startswith(within) for removed in self._removed)
 
-    def meant(self, why: str) -> str | None:
+    def suggestion(self, why: str) -> str | None:
         """Suggest what was probably meant by an unknown name, if that was taken out."""
         unknown = _UNKNOWN.match(why)
         return errors.did_you_mean(unknown[1], self._names) if unknown is not None else None
@@ -121,7 +121,7 @@ def every(document: dict[str, Any], source: str, text: str, check: Check) -> tup
             why, todo = wrong.why, wrong.todo
             inside = wrong.place if isinstance(wrong, problems.InvalidText) else None
         if not remains.follows(path, why):
-            todo = remains.meant(why) or todo
+            todo = remains.suggestion(why) or todo
             original = remains.original(path)
             where = problems.where(source, original, text, inside)
             what = f"{where}: {about}" if about else where
@@ -142,7 +142,7 @@ def _key(here: Any, rest: str) -> str | None:
     """Return the key of a table with which the rest of a path begins: the longest, for a name may have dots."""
     if not isinstance(here, dict):
         return None
-    matching = [key for key in here if re.match(re.escape(problems.shown(key)) + r"(?=$|[.\[])", rest)]
+    matching = [key for key in here if re.match(re.escape(problems.excerpt(key)) + r"(?=$|[.\[])", rest)]
     return max(matching, key=len, default=None)
 
 

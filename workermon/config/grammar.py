@@ -159,7 +159,7 @@ class Secret(fields.Section):
             raise problems.Mistake(path, "names a secret by env or by file, one of the two", 'write { env = "NAME" }')
         if self.env is not None and models.is_protected_variable(self.env):
             raise problems.Mistake(
-                path, f"names {problems.shown(self.env)}, and AWS_* and WORKERMON_* are never given away",
+                path, f"names {problems.excerpt(self.env)}, and AWS_* and WORKERMON_* are never given away",
                 "keep the secret in a variable of its own",
             )  # fmt: skip
         return models.SecretRef(env=self.env, file=self.file)
@@ -310,5 +310,5 @@ def _known_sections(document: Mapping[str, object]) -> None:
             raise problems.Mistake(f"[{section}]", "is not supported in this version", "remove it")
         if section not in known:
             raise problems.Mistake(
-                f"[{problems.shown(section)}]", "is not a section of a config file", errors.nearest(section, known)
+                f"[{problems.excerpt(section)}]", "is not a section of a config file", errors.nearest(section, known)
             )

@@ -47,7 +47,7 @@ class InvalidText(errors.InvalidInput):
         self.place = place
 
 
-def shown(text: object) -> str:
+def excerpt(text: object) -> str:
     """Return text of the file, fit for a line: printable, and not longer than 64 characters."""
     return errors.printable(str(text))[:64]
 
@@ -105,7 +105,7 @@ def first(
         )
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(found.get("ctx", {}).get("expected", "")))
-        return Mistake(path, f"{shown(found['input'])!r} is none of {', '.join(choices)}", "choose one of them")
+        return Mistake(path, f"{excerpt(found['input'])!r} is none of {', '.join(choices)}", "choose one of them")
     why = _TYPES.get(kind) or found["msg"].removeprefix("Value error, ").replace("Input should", "should")
     return Mistake(path, why, "see docs/reference/config-file.md")
 
@@ -115,7 +115,7 @@ def _path(where: Iterable[int | str]) -> str:
     for part in where:
         if part == "[key]":  # pydantic's mark for "the key itself"
             continue
-        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{shown(part)}"
+        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{excerpt(part)}"
     return path
 
 

@@ -81,7 +81,7 @@ def _check_keys(path: str, given: Mapping[str, Any], kind: rules.Kind[Any], kind
         if not others:
             every = takes if kind.claims(given) else {name for each in kinds.values() for name in each.keys}
             todo = errors.did_you_mean(key, {*takes, *every}) or errors.nearest(key, takes)
-            raise problems.Mistake(f"{path}.{problems.shown(key)}", "is not a known key", todo)
+            raise problems.Mistake(f"{path}.{problems.excerpt(key)}", "is not a known key", todo)
         if not kind.claims(given):  # a threshold, because no other kind claims it
             asked_by = " or ".join(dict.fromkeys(other.asked_by for other in others))
             raise problems.Mistake(f"{path}.{key}", f"is only for {asked_by}", "remove it")

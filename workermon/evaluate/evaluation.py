@@ -263,7 +263,7 @@ class _Run:
         self, bases: Sequence[ports.Basis[ports.GroupRecord]], configuration: models.Configuration
     ) -> group.SeriesByMetric:
         """Read the series of members that rules over their values need, all at once."""
-        needed = [each for basis in bases for each in group.wanted(basis, configuration, self._stage.kinds)]
+        needed = [each for basis in bases for each in group.needed_series(basis, configuration, self._stage.kinds)]
         if not needed:
             return {}
         keys = list(dict.fromkeys((each.worker_id, each.metric, each.period) for each in needed))

@@ -29,7 +29,7 @@ class Wanted(NamedTuple):
     until: int
 
 
-def wanted(
+def needed_series(
     basis: ports.Basis[ports.GroupRecord], configuration: models.Configuration, kinds: rules.Kinds
 ) -> list[Wanted]:
     """Return the series of the members that the rules over a group need; none for those that count members."""

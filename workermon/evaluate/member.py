@@ -69,7 +69,7 @@ def judge(
         return
     if worker.monitoring == "paused" and kind.group_by(rule) is not None:
         membership.leave(builder, alert or models.Alert(rule=rule.name), builder.at)
-    elif alert is not None and (begin := _ended(kind, condition, builder.at)) is not None:
+    elif alert is not None and (begin := _stopped_at(kind, condition, builder.at)) is not None:
         membership.leave(builder, alert, begin)
     elif kind.group_by(rule) is None or kind.not_applied(rule, worker, configuration) is not None:
         membership.forget(builder, alert)
@@ -79,7 +79,7 @@ def judge(
         builder.alerts[rule.name] = alert
 
 
-def _ended(kind: rules.Kind[Any], condition: models.Condition, at: float) -> float | None:
+def _stopped_at(kind: rules.Kind[Any], condition: models.Condition, at: float) -> float | None:
     """Return when a worker was seen that does not run any more; ``None`` if it may run."""
     if condition.status not in kind.ends_with:
         return None

@@ -93,7 +93,7 @@ class Reading:
             )
             for key, each in needed.items()
         }
-        keys = list(dict.fromkeys(key for each in compared.values() for key in each.wanted))
+        keys = list(dict.fromkeys(key for each in compared.values() for key in each.needed_series))
         since = min(each.since - compared[key].longest_period for key, each in needed.items())
         series = self.samples.read(keys, since, max(each.until for each in needed.values()))
         return {key: each.with_series(series) for key, each in compared.items()}

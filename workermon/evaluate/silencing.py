@@ -32,7 +32,7 @@ class Silencing:
             request = self._of_alert(request, request.alert)
         self._check_worker(request)
         self._check_rule(request)
-        silence = silences.made(secrets.token_hex(4), request, self.now())
+        silence = silences.create(secrets.token_hex(4), request, self.now())
         self.silences.add(silence)
         log.info("silence.added", silence_id=silence.id, by=silence.by)
         return silence

@@ -133,7 +133,7 @@ def case(basis: ports.Basis[ports.Record], configuration: models.Configuration, 
         if not kind.metrics(rule):
             alert = basis.alerts.get(rule.name)
             if kind.operands(rule):
-                alert = _begun(alert or models.Alert(rule=rule.name), begin)
+                alert = _with_begin(alert or models.Alert(rule=rule.name), begin)
             plans.append(Plan(rule=rule, kind=kind, alert=alert, unit=kind.unit(rule, configuration)))
         elif condition.status == "running" and not kind.waits(rule, condition):
             plan = Plan(rule=rule, kind=kind, alert=basis.alerts.get(rule.name), unit=kind.unit(rule, configuration))
@@ -156,7 +156,7 @@ def _begin(basis: ports.Basis[ports.Record]) -> int:
     return begin
 
 
-def _begun(alert: models.Alert, begin: int) -> models.Alert:
+def _with_begin(alert: models.Alert, begin: int) -> models.Alert:
     """Return an alert whose rule begins at a time if it was never evaluated.
 
     The state of a rule of another kind and the same name has no place in its fold.
@@ -184,7 +184,7 @@ def _over_datapoints(
     alert = plan.alert or models.Alert(rule=rule.name)
     if alert.rule_state.cursor is not None and horizon.asked < alert.rule_state.cursor:
         return []  # The clock was set back. Datapoints after that time are left out, which must not withdraw anything.
-    alert = _begun(alert, begin)
+    alert = _with_begin(alert, begin)
     rule_state = alert.rule_state
     needed = plan.kind.needed_from(rule, rule_state, horizon, facts)
     if needed is None:
@@ -232,7 +232,7 @@ def judge(builder: lifecycle.VerdictBuilder, case: Case, series: SeriesByMetric,
             reason = held_back if plan.kind.about_collection else None
             own_facts = _with_peers(plan, record.worker, operands.facts_for(rule), context)
             transitions = _evaluate(builder, plan, own_facts, reason)
-        elif _ended(builder, case, rule, context.configuration):
+        elif _ends(builder, case, rule, context.configuration):
             pass
         elif rule.name in case.basis.alerts:
             builder.alerts[rule.name] = case.basis.alerts[rule.name]
@@ -262,7 +262,7 @@ def _pause(builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule) -> 
     builder.alerts[rule.name] = paused.model_copy(update={"rule_state": rule_state})
 
 
-def _ended(
+def _ends(
     builder: lifecycle.VerdictBuilder, case: Case, rule: models.Rule, configuration: models.Configuration
 ) -> bool:
     """End the alert of a rule that cannot be evaluated for this worker; tell whether that is so."""

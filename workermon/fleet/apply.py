@@ -68,7 +68,7 @@ class Application:
             config.check_silences(file, self.now())
         after = config.to_configuration(file, before, self.kinds)
         records = {record.worker.id: record for record in self.workers.every()}
-        listed = self._listed(file, after, records, options)
+        listed = self._changes_of_listed(file, after, records, options)
         brought = _FleetChanges()
         if file.discover is not None and options.verify:
             brought = self._brought(records, listed, after, options)
@@ -84,7 +84,7 @@ class Application:
             skipped=listed.skipped,
         )
 
-    def _listed(
+    def _changes_of_listed(
         self,
         file: config.File,
         after: models.Configuration,

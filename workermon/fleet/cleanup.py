@@ -55,7 +55,9 @@ class Cleanup:
             return ()
         collected, configuration = self.collected_scopes(), self.configurations.load()
         unused = [
-            basis for basis in failing if basis.record.key not in collected and not configuration.asks(basis.record.key)
+            basis
+            for basis in failing
+            if basis.record.key not in collected and not configuration.covers(basis.record.key)
         ]
         return tuple(basis.record.key for basis in unused if self._close(basis))
 

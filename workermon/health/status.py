@@ -208,7 +208,7 @@ class StatusCheck:
         unsearched = {
             key: state.last_error
             for key, state in sorted(states.items())
-            if state.last_error and key not in fleet.oldest and configuration.asks(key)
+            if state.last_error and key not in fleet.oldest and configuration.covers(key)
         }
         unreadable = self.unreadable.load()
         parts = (
@@ -234,7 +234,7 @@ class StatusCheck:
             quarantined=quarantined,
             unreadable=unreadable,
             counts=self.pulse.counts(),
-            scopes=_scopes({*fleet.scopes, *_own(unsearched)}, states, self.limiter.slowed()),
+            scopes=_scopes({*fleet.scopes, *_without_parts(unsearched)}, states, self.limiter.slowed()),
             canary=CanaryStatus(
                 ok=finding.ok,
                 round_trip=finding.round_trip,
@@ -284,7 +284,7 @@ def _event_queues(configuration: models.Configuration, marks: Mapping[str, float
         yield _signed(f"events {name}", marks.get(f"events:{name}"), MAX_QUEUE_AGE, at)
 
 
-def _own(keys: Iterable[str]) -> Iterator[str]:
+def _without_parts(keys: Iterable[str]) -> Iterator[str]:
     """Return those keys that no other one says something of already."""
     return (key for key in keys if models.searched_of(key) is None)
 

@@ -87,7 +87,7 @@ class Api:
 
     def _describe_instances(self, params: dict[str, Any], region: str) -> dict[str, Any]:
         machines = self._chosen(params, region)
-        chosen = [machine for machine in machines if _matches(machine, _listed(params, "Filter"))]
+        chosen = [machine for machine in machines if _matches(machine, _members(params, "Filter"))]
         page, token = _page(chosen, params, most=1000)
         return {
             "reservationSet": [
@@ -103,7 +103,7 @@ class Api:
         }
 
     def _describe_instance_status(self, params: dict[str, Any], region: str) -> dict[str, Any]:
-        ids = _listed(params, "InstanceId")
+        ids = _members(params, "InstanceId")
         if len(ids) > STATUS_IDS:
             raise Refused(
                 "InvalidParameterValue", f"The maximum number of instance ids is {STATUS_IDS}; {len(ids)} were given"
@@ -125,7 +125,7 @@ class Api:
         }
 
     def _chosen(self, params: dict[str, Any], region: str) -> list[Machine]:
-        ids = _listed(params, "InstanceId")
+        ids = _members(params, "InstanceId")
         here = {machine.id: machine for machine in self._simulation.machines.values() if machine.region == region}
         for each in ids:
             if not models.INSTANCE_ID.fullmatch(each):
@@ -144,7 +144,7 @@ class Api:
     # --- CloudWatch
 
     def _get_metric_data(self, params: dict[str, Any], region: str) -> dict[str, Any]:
-        queries = _listed(params, "MetricDataQueries")
+        queries = _members(params, "MetricDataQueries")
         start, end = wire.moment(params["StartTime"]), wire.moment(params["EndTime"])
         _validate(queries, start, end)
         descending = params.get("ScanBy", "TimestampDescending") == "TimestampDescending"
@@ -170,7 +170,7 @@ class Api:
     def _series(self, wanted: dict[str, Any], start: float, end: float, region: str) -> list[tuple[int, float]]:
         """Return datapoints aligned to the period asked for, oldest first; none where the dimensions differ."""
         metric, period = wanted["Metric"], int(wanted["Period"])
-        dimensions = frozenset((each["Name"], each["Value"]) for each in _listed(metric, "Dimensions"))
+        dimensions = frozenset((each["Name"], each["Value"]) for each in _members(metric, "Dimensions"))
         stream = self._simulation.streams.get((metric["Namespace"], metric["MetricName"], dimensions))
         if stream is None or stream.machine.region != region:
             return []
@@ -184,7 +184,7 @@ class Api:
         return [(at, statistic(values)) for at, values in sorted(slots.items()) if at >= since]
 
     def _list_metrics(self, params: dict[str, Any], region: str) -> dict[str, Any]:
-        filters = [(each["Name"], each.get("Value")) for each in _listed(params, "Dimensions")]
+        filters = [(each["Name"], each.get("Value")) for each in _members(params, "Dimensions")]
 
         def wanted(stream: Stream) -> bool:
             known = dict(stream.dimensions)
@@ -262,7 +262,7 @@ def _check(name: str, check: Check) -> dict[str, Any]:
     return {"status": check.status, "details": details}
 
 
-def _listed(params: dict[str, Any], name: str) -> list[Any]:
+def _members(params: dict[str, Any], name: str) -> list[Any]:
     found = params.get(name) or []
     if not isinstance(found, list):
         raise ValueError(f"{name} is not a list")
@@ -303,7 +303,7 @@ def _time(at: float) -> str:
 def _matches(machine: Machine, filters: list[dict[str, Any]]) -> bool:
     """Tell whether an instance passes every filter: any of a filter's values, with ``*`` and ``?`` as wildcards."""
     for each in filters:
-        name, values = each["Name"], _listed(each, "Value")
+        name, values = each["Name"], _members(each, "Value")
         if name.startswith("tag:"):
             known = [machine.tags[name[4:]]] if name[4:] in machine.tags else []
         elif name == "tag-key":

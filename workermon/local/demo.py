@@ -59,7 +59,7 @@ def run(
     logs.configure("warning")
     began = time.monotonic()
     asked = supervisor.Signals()
-    with asked.heard(), contextlib.ExitStack() as stack:
+    with asked.handled(), contextlib.ExitStack() as stack:
         try:
             with asked.interrupting():
                 folder = stack.enter_context(_folder())
@@ -84,9 +84,9 @@ def run(
             kept.append(up.page(env, web_port))
         parts = supervisor.Supervisor(kept, server=server, output=output)
         if output is not None:
-            stack.callback(_tell, parts, output)
+            stack.callback(_show_last_output, parts, output)
         stack.callback(parts.stop, lambda: asked.twice)
-        shown = stack.enter_context(_shown(follow, show, asked))
+        shown = stack.enter_context(_display(follow, show, asked))
 
         def over() -> bool:
             return asked.asked.is_set() or (seconds is not None and time.monotonic() - began >= seconds)
@@ -196,7 +196,7 @@ def _in_force(env: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _tell(parts: supervisor.Supervisor, output: IO[bytes]) -> None:
+def _show_last_output(parts: supervisor.Supervisor, output: IO[bytes]) -> None:
     """Show what the children said last, if one of them died."""
     if parts.deaths:
         output.seek(0)
@@ -238,7 +238,7 @@ class _Shown:
 
 
 @contextlib.contextmanager
-def _shown(follow: Follow, show: Show, asked: supervisor.Signals) -> Iterator[_Shown]:
+def _display(follow: Follow, show: Show, asked: supervisor.Signals) -> Iterator[_Shown]:
     shown = _Shown(follow, show, asked)
     shown.thread.start()
     try:

@@ -169,7 +169,7 @@ class Endpoint:
                 return "drop"
             return found.kind
 
-    def asked(self, action: str, params: dict[str, Any]) -> None:
+    def count_billed(self, action: str, params: dict[str, Any]) -> None:
         """Count what is billed."""
         if action == "GetMetricData":
             with self._changed:
@@ -241,7 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault is not None:
                 raise _FAULTS[fault][service != "ec2"]
             self._check_date(service)
-            self.server.endpoint.asked(action, params)
+            self.server.endpoint.count_billed(action, params)
             self._respond(service, protocol, action, self.server.endpoint.api.call(service, action, params, region))
         except Refused as why:
             self._refuse(service, protocol, why)

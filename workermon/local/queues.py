@@ -35,14 +35,14 @@ class Queues:
         """Put a message in, as EventBridge does; return its id."""
         with self._changed:
             identity = f"message-{next(self._ids)}"
-            self._named(name).append({"id": identity, "body": body, "visible": 0.0, "receipt": ""})
+            self._queue(name).append({"id": identity, "body": body, "visible": 0.0, "receipt": ""})
             self._changed.notify_all()
             return identity
 
-    def left(self, name: str) -> int:
+    def message_count(self, name: str) -> int:
         """Return how many messages are in a queue, hidden ones included."""
         with self._changed:
-            return len(self._named(name))
+            return len(self._queue(name))
 
     def receive(self, params: dict[str, Any]) -> dict[str, Any]:
         """Answer ReceiveMessage."""
@@ -51,7 +51,7 @@ class Queues:
         with self._changed:
             while True:
                 now = time.monotonic()
-                found = [each for each in self._named(name) if each["visible"] <= now][:most]
+                found = [each for each in self._queue(name) if each["visible"] <= now][:most]
                 if found or now >= until:
                     break
                 self._changed.wait(min(until - now, 0.5))
@@ -73,7 +73,7 @@ class Queues:
         """Answer DeleteMessageBatch."""
         receipts = {entry["ReceiptHandle"]: entry["Id"] for entry in params["Entries"]}
         with self._changed:
-            messages = self._named(_name(params))
+            messages = self._queue(_name(params))
             messages[:] = [each for each in messages if each["receipt"] not in receipts]
         return {"Successful": [{"Id": each} for each in receipts.values()], "Failed": []}
 
@@ -86,7 +86,7 @@ class Queues:
             "MD5OfMessageBody": hashlib.md5(body.encode(), usedforsecurity=False).hexdigest(),
         }
 
-    def _named(self, name: str) -> list[dict[str, Any]]:
+    def _queue(self, name: str) -> list[dict[str, Any]]:
         if name not in self._messages:
             raise UnknownQueue(name)
         return self._messages[name]

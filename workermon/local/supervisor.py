@@ -209,7 +209,7 @@ class Signals:
         return self.count > 1
 
     @contextlib.contextmanager
-    def heard(self) -> Iterator[Signals]:
+    def handled(self) -> Iterator[Signals]:
         """Handle SIGINT, SIGTERM and SIGHUP meanwhile; only in the main thread."""
         known = [signal.SIGINT, signal.SIGTERM]
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:

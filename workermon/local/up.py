@@ -39,7 +39,7 @@ def run(own: settings.Settings, *, prepare: Callable[[], None], wanted: Parts) -
     reconciles. Raises what ``prepare`` raises, and ``errors.RedisUnavailable`` where the embedded server cannot run.
     """
     asked = supervisor.Signals()
-    with asked.heard(), contextlib.ExitStack() as stack:
+    with asked.handled(), contextlib.ExitStack() as stack:
         try:
             with asked.interrupting():
                 server = stack.enter_context(_embedded()) if own.embedded else None

@@ -169,13 +169,13 @@ def from_form(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
                 raise ValueError(f"parameter {name} is both a value and a structure")
             node = inner
         node[parts[-1] if parts else name] = value
-    return {key: _listed(value) for key, value in root.items()}
+    return {key: _as_list(value) for key, value in root.items()}
 
 
-def _listed(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    inner = {key: _listed(item) for key, item in value.items()}
+    inner = {key: _as_list(item) for key, item in value.items()}
     if inner and all(key.isdigit() for key in inner):
         return [inner[key] for key in sorted(inner, key=int)]
     return inner

@@ -202,7 +202,7 @@ class Configuration(Frozen):
     #: Whether all of what was saved could be read. Alerts of rules that could not are left as they are.
     complete: bool = Field(default=True, exclude=True)
 
-    def asks(self, key: str) -> bool:
+    def covers(self, key: str) -> bool:
         """Tell whether ``[discover]`` or an event queue is asked for in an account and region, by its key."""
         queue = queue_of(key)
         if queue is not None:

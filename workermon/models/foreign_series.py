@@ -35,7 +35,7 @@ class ForeignSeries(Frozen):
     examples: tuple[Dimensions, ...] = ()
 
     @classmethod
-    def kept(cls, learned: Mapping[str, Any], key: str) -> ForeignSeries:
+    def from_learned(cls, learned: Mapping[str, Any], key: str) -> ForeignSeries:
         """Return what was kept of the metric with a ``Metric.key``, by what was learned of its account and region."""
         try:
             return cls.model_validate(learned.get(foreign_key(key), {}))

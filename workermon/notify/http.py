@@ -73,7 +73,7 @@ class Client:
         exchange = _Exchange(target, request, method)
         receiver = transport.Receiver(channel.name, target.host, target.port, channel.allow_private)
         transport.run(receiver, exchange, self.deadline, f"{channel.type}-{channel.name}")
-        self._check(receiver.what, exchange, request.final)
+        self._check(receiver.name, exchange, request.final)
 
     def _check(self, what: str, exchange: _Exchange, final: frozenset[int]) -> None:
         status = exchange.status

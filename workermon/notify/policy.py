@@ -62,7 +62,7 @@ class Failure:
         return claimed.attempt >= _attempts(self.why) and claimed.fence > 0
 
     @property
-    def asked(self) -> float | None:
+    def asked_wait(self) -> float | None:
         """Return for how many seconds the receiver asked to be left alone."""
         return self.why.retry_after if isinstance(self.why, errors.DeliveryFailed) else None
 
@@ -70,7 +70,7 @@ class Failure:
     def wait(self) -> float:
         """Return the seconds until the next attempt."""
         own = backoff(self.claimed.attempt) if self.backoff is None else self.backoff
-        return own if self.asked is None else max(own, min(self.asked, LONGEST_ASKED))
+        return own if self.asked_wait is None else max(own, min(self.asked_wait, LONGEST_ASKED))
 
 
 def backoff(attempt: int) -> float:

@@ -161,8 +161,8 @@ class Sender:
         if failure.is_final:
             return self._give_up(failure)
         wait = failure.wait
-        if failure.asked is not None:
-            self.throttle.pause(claimed.channel, min(failure.asked, policy.LONGEST_PAUSE), failure.at)
+        if failure.asked_wait is not None:
+            self.throttle.pause(claimed.channel, min(failure.asked_wait, policy.LONGEST_PAUSE), failure.at)
         log.warning("deliver.failed", **_fields(failure), retry_in=round(wait, 3))
         self.outbox.failed(claimed, failure.at, str(failure.why), failure.at + wait)
         failpoints.reach("deliver.failed")

@@ -38,7 +38,7 @@ class Receiver:
     allow_private: bool
 
     @property
-    def what(self) -> str:
+    def name(self) -> str:
         """Return what an error names."""
         return f"channel {self.channel}"
 
@@ -152,7 +152,7 @@ def run(receiver: Receiver, exchange: Callable[[Transport], None], deadline: flo
         except errors.DeliveryFailed as why:
             raised.append(why)
         except Exception as why:
-            raised.append(errors.DeliveryFailed(receiver.what, *_described(why, receiver.host)))
+            raised.append(errors.DeliveryFailed(receiver.name, *_described(why, receiver.host)))
         finally:
             transport.close()
 
@@ -162,7 +162,7 @@ def run(receiver: Receiver, exchange: Callable[[Transport], None], deadline: flo
     worker.join(deadline)
     if worker.is_alive() and not transport.answered:
         transport.abort()
-        raise errors.DeliveryFailed(receiver.what, f"no answer within {deadline:g} s", "it is tried again")
+        raise errors.DeliveryFailed(receiver.name, f"no answer within {deadline:g} s", "it is tried again")
     if raised:
         raise raised[0]
 
@@ -171,7 +171,7 @@ def _described(why: BaseException, host: str) -> tuple[str, str]:
     """Return what went wrong and what to do, in words that hold nothing of the address but its host."""
     where = errors.printable(host)[:100]
     for link in _chain(why):
-        if known := _known(link, where):
+        if known := _known_cause(link, where):
             return known
     chain = list(_chain(why))
     if any(isinstance(link, http.client.HTTPException | http_errors.ProtocolError | ConnectionError) for link in chain):
@@ -190,7 +190,7 @@ def _chain(why: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def _known(why: BaseException, where: str) -> tuple[str, str] | None:
+def _known_cause(why: BaseException, where: str) -> tuple[str, str] | None:
     match why:
         case _AddressRefused():
             return (

@@ -101,9 +101,9 @@ class AwsEc2:
         asked = list(dict.fromkeys(instance_ids))
         for start in range(0, len(asked), MAX_IDS):
             with self._sessions.asking("EC2", scope):
-                yield from self._known(scope, asked[start : start + MAX_IDS], ask)
+                yield from self._ask_without_unknown(scope, asked[start : start + MAX_IDS], ask)
 
-    def _known(
+    def _ask_without_unknown(
         self, scope: models.AccountRegion, ids: list[str], ask: Callable[[EC2Client, list[str]], list[T]]
     ) -> list[T]:
         """Ask for these ids, and again without those that EC2 does not know."""
@@ -121,7 +121,7 @@ class AwsEc2:
         if len(ids) <= 1:
             return []
         half = len(ids) // 2
-        return [*self._known(scope, ids[:half], ask), *self._known(scope, ids[half:], ask)]
+        return [*self._ask_without_unknown(scope, ids[:half], ask), *self._ask_without_unknown(scope, ids[half:], ask)]
 
 
 # An answer without its list raises: read as "no instances", it would retire a fleet.

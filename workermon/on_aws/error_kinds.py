@@ -177,7 +177,7 @@ def translate(error: Exception, what: str, scope: models.AccountRegion, at: floa
         where += f" as {scope.role_arn}"
     if isinstance(error, botocore.exceptions.ClientError):
         return _refused(error, where, scope, at)
-    why = _shown(str(error) or type(error).__name__, scope)
+    why = _excerpt(str(error) or type(error).__name__, scope)
     if isinstance(error, _NO_CREDENTIALS):
         return errors.AwsDenied(where, why, _CHAIN)
     if isinstance(error, botocore.exceptions.SSLError):
@@ -198,7 +198,7 @@ def _refused(
     code = _code(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     service = where.partition(" ")[0].lower()
-    message = _shown(str(error.response.get("Error", {}).get("Message") or ""), scope)
+    message = _excerpt(str(error.response.get("Error", {}).get("Message") or ""), scope)
     why = f"{error.operation_name}: {code}{': ' if message else ''}{message}"
     if is_throttle(code, status):
         todo = "collect less often, or have the quota raised"
@@ -242,7 +242,7 @@ def _code(error: botocore.exceptions.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code") or "unknown")
 
 
-def _shown(text: str, scope: models.AccountRegion) -> str:
+def _excerpt(text: str, scope: models.AccountRegion) -> str:
     text = _ENCODED.sub("", text)
     text = _USERINFO.sub("//***@", _KEY_ID.sub("***", text))
     if scope.external_id:

@@ -46,11 +46,11 @@ class _Watch:
 
     def attach(self, client: Any) -> None:
         service = client.meta.service_model.service_id.hyphenize()
-        client.meta.events.register(f"before-parameter-build.{service}", self._asked)
+        client.meta.events.register(f"before-parameter-build.{service}", self._before_request)
         client.meta.events.register(f"before-send.{service}", self._sends)
         client.meta.events.register(f"response-received.{service}", self._received)
 
-    def _asked(self, params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
+    def _before_request(self, params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
         context[_ASKED] = billed(params.get("MetricDataQueries") or ())
 
     def _sends(self, event_name: str, **_: Any) -> None:

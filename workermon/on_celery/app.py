@@ -99,16 +99,16 @@ def _check_options(context: Any) -> None:
     any other application may use. An option on the command line is meant.
     """
 
-    def given(option: str) -> bool:
+    def is_given(option: str) -> bool:
         source = context.get_parameter_source(option)
         return source is not None and source.name == "COMMANDLINE"
 
-    if given("config"):
+    if is_given("config"):
         raise errors.InvalidInput(
             "--config", "workermon has its own Celery configuration", "set WORKERMON_… variables, or import its app"
         )
     for option, variable in (("broker", "CELERY_BROKER_URL"), ("result_backend", "CELERY_RESULT_BACKEND")):
-        if not given(option) and os.environ.pop(variable, None) is not None:
+        if not is_given(option) and os.environ.pop(variable, None) is not None:
             log.warning("environment.ignored", variable=variable, instead="WORKERMON_BROKER_URL")
 
 

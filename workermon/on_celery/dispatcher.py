@@ -1,4 +1,4 @@
-"""Rings: identifiers in a Celery message that wakes the next stage. A lost one is found by the listener's sweep."""
+"""Puts identifiers into a Celery message that wakes the next stage. If it is lost, the listener's sweep finds them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workermon import errors
 
 #: Identifiers in one message.
 BATCH: Final = 100
-#: Seconds. A bell that nobody heard by then is dropped, for the sweep rings again: so a backlog of bells stays small.
+#: Seconds. A message that no node took by then is dropped; the sweep sends it again. So a backlog stays small.
 #: Long enough for clocks of two machines that differ by some seconds.
 EXPIRES: Final = 30
 

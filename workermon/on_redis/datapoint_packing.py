@@ -42,7 +42,7 @@ def _mask(count: int) -> int:
     return int.from_bytes(_NAN * count, "big")
 
 
-def _turned(data: bytes) -> bytes:
+def _flipped(data: bytes) -> bytes:
     return (int.from_bytes(data, "big") ^ _mask(len(data) // WIDTH)).to_bytes(len(data), "big")
 
 
@@ -59,7 +59,7 @@ def runs(metric: str, series: Series) -> list[Run]:
     """
     period = series.period
     name = metric.replace("%", "%25").replace(":", "%3A")
-    if HOUR % period == 0 and _whole(series):
+    if HOUR % period == 0 and _is_gapless(series):
         return _straight(f"{name}:{period}", series)
     places: dict[tuple[int, int, int], float] = {}
     for at, value in series.points:
@@ -76,13 +76,13 @@ def runs(metric: str, series: Series) -> list[Run]:
         values = [places[key] for key in keys[start:end]]
         offset = slot - -(-hour // period)
         field = f"{name}:{period}:{phase}" if phase else f"{name}:{period}"
-        data = _turned(struct.pack(f">{len(values)}d", *values))
+        data = _flipped(struct.pack(f">{len(values)}d", *values))
         packed.append(Run(hour, field, offset, slot * period + phase, period, data))
         start = end
     return packed
 
 
-def _whole(series: Series) -> bool:
+def _is_gapless(series: Series) -> bool:
     """Tell whether every slot from the first to the last has its datapoint, in order and on the period's multiples."""
     period, points = series
     if not points or points[0].at % period:
@@ -94,7 +94,7 @@ def _whole(series: Series) -> bool:
 def _straight(field: str, series: Series) -> list[Run]:
     """Pack a series without gaps, as most are: a run for each hour."""
     period, points = series
-    data = _turned(struct.pack(f">{len(points)}d", *map(_VALUE, points)))
+    data = _flipped(struct.pack(f">{len(points)}d", *map(_VALUE, points)))
     packed: list[Run] = []
     start = 0
     while start < len(points):
@@ -112,7 +112,7 @@ def datapoints(data: bytes, hour: int, period: int, phase: int, low: int, high: 
     start, end = max(0, low - first), min(len(data) // WIDTH, high - first + 1)
     if start >= end:
         return ()
-    values = struct.unpack(f">{end - start}d", _turned(data[start * WIDTH : end * WIDTH]))
+    values = struct.unpack(f">{end - start}d", _flipped(data[start * WIDTH : end * WIDTH]))
     at = (first + start) * period + phase
     pairs = zip(range(at, at + len(values) * period, period), values, strict=True)
     # A NaN does not equal itself. Most often there is none, and to look at each by itself takes longer than the rest.

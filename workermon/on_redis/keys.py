@@ -323,7 +323,7 @@ def _pattern(name: str) -> str:
 _FORMS = [(re.compile(_pattern(row.name), re.DOTALL), row) for row in LISTED]
 
 
-def listed(key: bytes) -> list[Listed]:
+def rows_of(key: bytes) -> list[Listed]:
     """Return the rows that a key may belong to."""
     name = key.decode("utf-8", "backslashreplace")
     return [row for form, row in _FORMS if form.fullmatch(name)]
@@ -331,7 +331,7 @@ def listed(key: bytes) -> list[Listed]:
 
 def permanent(key: bytes) -> bool:
     """Tell whether a key may be without a lifetime."""
-    return any(not row.expires for row in listed(key))
+    return any(not row.expires for row in rows_of(key))
 
 
 def worker(worker_id: str) -> str:

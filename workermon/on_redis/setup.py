@@ -44,7 +44,7 @@ class RedisSetup:
             leaving = [verdict.basis.subject.id for verdict in change.leaving]
             try:
                 pipe.watch(keys.CONFIGURATION, keys.WORKERS, *map(keys.alerts, leaving))
-                if not self._holds(change):
+                if not self._is_current(change):
                     return False
                 pipe.multi()
                 self._queue(pipe, change)
@@ -53,7 +53,7 @@ class RedisSetup:
                 return False
         return True
 
-    def _holds(self, change: ports.Change) -> bool:
+    def _is_current(self, change: ports.Change) -> bool:
         if _mark(self._client) != change.mark:
             return False
         members: Any = self._client.zrange(keys.WORKERS, 0, -1)

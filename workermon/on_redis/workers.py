@@ -21,7 +21,7 @@ FIELDS = (
     "dimensions_at",
     "changed_from",
     "seq",
-    "rung_at",
+    "requested_at",
     "warnings",
 )
 
@@ -58,7 +58,7 @@ class SetWorkerFields(lua.Script[int]):
     fields: lua.Arguments
 
 
-class RingWorker(lua.Script[int], shared="numbers"):
+class RequestCollection(lua.Script[int], shared="numbers"):
     """Note that the event queue named a worker, and what it warned of; return 1 if the warning is new."""
 
     worker: lua.Key
@@ -76,7 +76,7 @@ def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> 
 
     What the next collection makes anew is taken for unknown if it cannot be read.
     """
-    spec, condition, last_error, dimensions, dimensions_at, changed_from, sequence, rung_at, warnings = fields
+    spec, condition, last_error, dimensions, dimensions_at, changed_from, sequence, requested_at, warnings = fields
     name = keys.worker(worker_id)
     if spec is None:
         return None
@@ -105,7 +105,7 @@ def record(redis_client: redis.Redis, worker_id: str, fields: Sequence[Any]) -> 
         dimensions_at=(number("dimensions_at", dimensions_at) or 0.0) if known is not None else 0.0,
         changed_from=None if changed is None else int(changed),
         sequence=int(number("seq", sequence) or 0),
-        rung_at=number("rung_at", rung_at or None),
+        requested_at=number("requested_at", requested_at or None),
     )
 
 
@@ -222,18 +222,18 @@ class RedisWorkers:
         call = setting(worker, dimensions=json.dumps(dimensions), dimensions_at=repr(at))
         return bool(client.run(self._client, call))
 
-    def ring(self, worker_ids: Sequence[str], at: float) -> None:
+    def request_collection(self, worker_ids: Sequence[str], at: float) -> None:
         """Note that the event queue named them."""
         if worker_ids:
-            client.run_many(self._client, [_ringing(worker_id, at) for worker_id in worker_ids])
+            client.run_many(self._client, [_request(worker_id, at) for worker_id in worker_ids])
 
     def warn(self, worker_id: str, warning: models.ScheduledEvent, at: float) -> bool:
         """Keep what the event queue warned of, in one step with the mark."""
-        return bool(client.run(self._client, _ringing(worker_id, at, warning)))
+        return bool(client.run(self._client, _request(worker_id, at, warning)))
 
 
-def _ringing(worker_id: str, at: float, warning: models.ScheduledEvent | None = None) -> RingWorker:
-    return RingWorker(
+def _request(worker_id: str, at: float, warning: models.ScheduledEvent | None = None) -> RequestCollection:
+    return RequestCollection(
         worker=keys.worker(worker_id),
         pending=keys.PENDING,
         worker_id=worker_id,

@@ -60,10 +60,10 @@ class Sweep:
         """
         now = self._now()
         self._enqueued = {identifier: when for identifier, when in self._enqueued.items() if at - when < PATIENCE}
-        pending = self._left(self._samples.pending(now, MAX_FOUND, UNANNOUNCED))
-        overdue = self._left([*self._overdue(now, at, heard), *self._unacknowledged(now)])
+        pending = self._not_enqueued(self._samples.pending(now, MAX_FOUND, UNANNOUNCED))
+        overdue = self._not_enqueued([*self._overdue(now, at, heard), *self._unacknowledged(now)])
         self._dispatcher.evaluate(list(dict.fromkeys([*pending, *overdue])))
-        undelivered = self._left([*self._outbox.due(now, MAX_FOUND), *alert_ids])
+        undelivered = self._not_enqueued([*self._outbox.due(now, MAX_FOUND), *alert_ids])
         if undelivered:
             failpoints.reach("listener.found")
         self._dispatcher.deliver(undelivered)
@@ -76,7 +76,7 @@ class Sweep:
         subjects = (alert_id.rpartition("/")[0] for alert_id in self._outbox.due_escalations(now, MAX_FOUND))
         return list(dict.fromkeys(subjects))
 
-    def _left(self, identifiers: Sequence[str]) -> list[str]:
+    def _not_enqueued(self, identifiers: Sequence[str]) -> list[str]:
         return [identifier for identifier in identifiers if identifier not in self._enqueued]
 
     def _overdue(self, now: float, at: float, heard: dict[str, float]) -> list[str]:

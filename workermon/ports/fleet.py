@@ -23,8 +23,8 @@ class Record(NamedTuple):
     """A worker as its user set it up, and its condition.
 
     ``dimensions`` are the dimension sets of ListMetrics, by metric name. ``changed_from`` is the earliest datapoint
-    written since the last evaluation (``None``: none). ``sequence`` counts the writes. ``rung_at`` is when the event
-    queue last named the worker; what it warned of is among the condition's events.
+    written since the last evaluation (``None``: none). ``sequence`` counts the writes. ``requested_at`` is when the
+    event queue last named the worker; what it warned of is among the condition's events.
     """
 
     worker: Worker
@@ -33,13 +33,13 @@ class Record(NamedTuple):
     dimensions_at: float
     changed_from: int | None
     sequence: int
-    rung_at: float | None = None
+    requested_at: float | None = None
 
     @property
-    def is_rung(self) -> bool:
+    def is_requested(self) -> bool:
         """Tell whether the event queue named the worker since it was last collected."""
         collected_at = self.condition.collected_at
-        return self.rung_at is not None and (collected_at is None or collected_at < self.rung_at)
+        return self.requested_at is not None and (collected_at is None or collected_at < self.requested_at)
 
     def present(self, now: float) -> float:
         """Return the time that what is stored of this worker is compared with: now by the caller's clock.
@@ -59,9 +59,9 @@ class Record(NamedTuple):
             worker = worker.model_copy(update={"added_at": present})
         dimensions_at = 0.0 if leads(self.dimensions_at, present) else self.dimensions_at
         if condition is self.condition and worker is self.worker and dimensions_at == self.dimensions_at:
-            return self if not leads(self.rung_at, present) else self._replace(rung_at=None)
-        rung_at = None if leads(self.rung_at, present) else self.rung_at
-        return self._replace(worker=worker, condition=condition, dimensions_at=dimensions_at, rung_at=rung_at)
+            return self if not leads(self.requested_at, present) else self._replace(requested_at=None)
+        requested_at = None if leads(self.requested_at, present) else self.requested_at
+        return self._replace(worker=worker, condition=condition, dimensions_at=dimensions_at, requested_at=requested_at)
 
 
 class Glance(NamedTuple):
@@ -137,7 +137,7 @@ class Workers(Protocol):
     ) -> bool:
         """Keep the dimension sets of a worker; ``False`` if its incarnation is gone."""
 
-    def ring(self, worker_ids: Sequence[str], at: float) -> None:
+    def request_collection(self, worker_ids: Sequence[str], at: float) -> None:
         """Note that the event queue named workers at a time; unknown ones are left out."""
 
     def warn(self, worker_id: str, warning: ScheduledEvent, at: float) -> bool:

@@ -179,7 +179,7 @@ class Event(kind.Kind[Options]):
 # --- what is remembered ------------------------------------------------------------------------------------------
 
 
-def listed(
+def merge_listed(
     before: Condition, events: Sequence[ScheduledEvent] | None, at: float
 ) -> tuple[tuple[ScheduledEvent, ...], float | None]:
     """Return a condition's events after a collection at a time listed these, and when they last changed.
@@ -259,7 +259,7 @@ def _judge(rule: Rule, options: Options, rule_state: RuleState, condition: Condi
     fresh = [event for event in due if key(event) not in rule_state.events]
     if worst == rule_state.severity and not fresh:
         return rule_state.model_copy(update={"events": keys}), ()
-    at = max(_appeared(options, fresh) if fresh else _ended(rule_state, condition), last)
+    at = max(_appeared(options, fresh) if fresh else _end(rule_state, condition), last)
     if worst is None:
         reason, cause = _over(options, rule_state, condition), None
     else:
@@ -279,7 +279,7 @@ def _appeared(options: Options, events: Sequence[ScheduledEvent]) -> int:
     return math.floor(max(times))
 
 
-def _ended(rule_state: RuleState, condition: Condition) -> int:
+def _end(rule_state: RuleState, condition: Condition) -> int:
     """Return when the last of the notified events ended: at its end if that ended it, else when EC2 said so."""
     there = {key(event): event for event in condition.events}
     seen = condition.collected_at or 0.0

@@ -53,7 +53,7 @@ class Horizon:
         """Return the period under which the ledger has the datapoints."""
         return self.recorded_period or self.period
 
-    def kept(self, metric: str) -> int:
+    def ledger_period(self, metric: str) -> int:
         """Return the period under which the ledger has the datapoints of an operand, or of the only metric."""
         return self.operands.get(metric, self).kept_at
 

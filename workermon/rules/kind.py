@@ -15,7 +15,7 @@ from workermon import models
 from workermon.models import fields
 from workermon.rules import expression, section, units, wording
 from workermon.rules.horizon import Horizon, of_expression, of_metric
-from workermon.rules.operands import Evaluated, OperandState, seen
+from workermon.rules.operands import Evaluated, OperandState, state_of
 from workermon.rules.peers import PeerGroup
 
 Options = TypeVar("Options", bound=models.Frozen)
@@ -345,8 +345,8 @@ class Kind(abc.ABC, Generic[Options]):
         """Return what other rules see of one that applies; one that ended with the instance does not fire again."""
         if facts.condition.status in self.ends_with:
             collected_at = facts.condition.collected_at
-            return seen(evaluated, math.floor(facts.at if collected_at is None else collected_at))
-        return seen(evaluated, self.known_until(evaluated.after, facts))
+            return state_of(evaluated, math.floor(facts.at if collected_at is None else collected_at))
+        return state_of(evaluated, self.known_until(evaluated.after, facts))
 
     def owes_end(
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, alert: models.Alert

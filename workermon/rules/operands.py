@@ -44,7 +44,7 @@ class Evaluated(NamedTuple):
     transitions: Sequence[Transition] = ()
 
 
-def seen(evaluated: Evaluated, known_until: int | None) -> OperandState:
+def state_of(evaluated: Evaluated, known_until: int | None) -> OperandState:
     """Return what is to be seen of a rule that was evaluated.
 
     A trail keeps the changes of the last minutes only. The transitions add those of an evaluation that came late.

@@ -47,10 +47,10 @@ def learned(times: Sequence[int], period: int, before: int) -> int:
     gaps = [later - earlier for earlier, later in pairwise(times)]
     before = max(before, period)
     if gaps and min(gaps) <= before / 2:
-        before = _whole(min(gaps), period)
+        before = _whole_periods(min(gaps), period)
     if len(gaps) < MIN_GAPS or min(gaps) < 2 * period or max(gaps) - min(gaps) > 2 * period:
         return before
-    usual = _whole((times[-1] - times[0]) / len(gaps), period)
+    usual = _whole_periods((times[-1] - times[0]) / len(gaps), period)
     # Within the tolerance the period in use stays, so that a drifting clock does not begin the slots anew.
     if before > period and abs(usual - before) <= period:
         return before
@@ -68,5 +68,5 @@ def shortest_gap(times: Sequence[int]) -> int | None:
     return min((later - earlier for earlier, later in pairwise(times)), default=None) if len(times) > MIN_GAPS else None
 
 
-def _whole(seconds: float, period: int) -> int:
+def _whole_periods(seconds: float, period: int) -> int:
     return max(round(seconds / period), 1) * period

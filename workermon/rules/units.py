@@ -56,7 +56,7 @@ def of_text(text: str) -> Unit:
         name = _NAMES.get(part.lower(), part.lower() if part.lower() in _SETTLED else part)
         if name is not None:
             powers[name] = powers.get(name, 0) + (-1 if place else 1)
-    return _made(powers, scaled=False)
+    return _unit(powers, scaled=False)
 
 
 def derive(of: expression.Expression, unit_of: Callable[[str], str]) -> Unit:
@@ -140,10 +140,10 @@ def _times(left: Unit, right: Unit, sign: int) -> Unit:
     powers = dict(left.powers)
     for name, power in right.powers:
         powers[name] = powers.get(name, 0) + sign * power
-    return _made(powers, scaled=left.scaled or right.scaled)
+    return _unit(powers, scaled=left.scaled or right.scaled)
 
 
-def _made(powers: Mapping[str, int], *, scaled: bool) -> Unit:
+def _unit(powers: Mapping[str, int], *, scaled: bool) -> Unit:
     return Unit(tuple(sorted((name, power) for name, power in powers.items() if power)), scaled)
 
 

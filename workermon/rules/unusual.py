@@ -157,13 +157,13 @@ class Unusual(over_slots.OverSlots[Options]):
         learned = self._band(rule, rule_state, horizon.period)
         needed = slots.needed_from(rule_state, limits, walk)
         begin = needed if needed is not None else rule_state.start or 0
-        judged = self._judged(rule, learned, facts, _Span(begin, rule_state.cursor, walk))
+        judged = self._fold_distances(rule, learned, facts, _Span(begin, rule_state.cursor, walk))
         state, transitions = slots.judge(rule, limits, rule_state, dataclasses.replace(walk, points=judged.points))
         if learned.changed:
             state = state.model_copy(update={"band": learned.text()})
         elif state is not rule_state:
             state = state.model_copy(update={"band": rule_state.band})
-        return state, tuple(self._told(rule, each, judged, walk.unit) for each in transitions)
+        return state, tuple(self._with_details(rule, each, judged, walk.unit) for each in transitions)
 
     def _band(self, rule: models.Rule, rule_state: models.RuleState, period: int) -> band.Band:
         """Return what was learned; if a clock was ahead then, it learns on at the cursor."""
@@ -173,7 +173,7 @@ class Unusual(over_slots.OverSlots[Options]):
             learned.until = rule_state.cursor // width * width
         return learned
 
-    def _judged(self, rule: models.Rule, learned: band.Band, facts: kind.Facts, span: _Span) -> _Judged:
+    def _fold_distances(self, rule: models.Rule, learned: band.Band, facts: kind.Facts, span: _Span) -> _Judged:
         """Return the distances of the slots of a span, and have the band learn what is over by each of them."""
         options, walk = self.options(rule), span.walk
         points = [point for point in facts.points(rule.metric) if math.isfinite(point.value)]
@@ -189,7 +189,9 @@ class Unusual(over_slots.OverSlots[Options]):
         learning.until(max(last * walk.period, span.cursor or 0))
         return judged
 
-    def _told(self, rule: models.Rule, transition: models.Transition, judged: _Judged, unit: str) -> models.Transition:
+    def _with_details(
+        self, rule: models.Rule, transition: models.Transition, judged: _Judged, unit: str
+    ) -> models.Transition:
         """Return a transition in the unit of the metric, with what was usual then."""
         options = self.options(rule)
         times = [point.at for point in transition.points]

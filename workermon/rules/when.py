@@ -110,7 +110,7 @@ class When(kind.Kind[Options]):
 
         What comes out differently before the cursor is a correction.
         """
-        seen = self._seen(rule, facts)
+        seen = self._operand_states(rule, facts)
         state = _for_series(rule, rule_state, _series(rule, self._expression(rule), seen))
         first = _first(state, facts, seen)
         kept = [change for change in state.trail if change.at < first]
@@ -157,14 +157,14 @@ class When(kind.Kind[Options]):
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Explanation:
         """Explain what each rule of the expression is at the cursor, and since when."""
-        seen, at = self._seen(rule, facts), rule_state.cursor
-        shown = tuple(_shown(name, state, at) for name, state in seen.items())
+        seen, at = self._operand_states(rule, facts), rule_state.cursor
+        shown = tuple(_operand_details(name, state, at) for name, state in seen.items())
         holds = None if at is None else self._expression(rule).holds({each.rule: each.fires for each in shown})
         lines = tuple((name, _described(state, _newest(state, at))) for name, state in seen.items())
         words = {None: "it is not known yet whether", True: "it holds that", False: "it does not hold that"}
         return kind.Explanation(f"{words[holds]} {self._expression(rule)}", Details(holds=holds, operands=shown), lines)
 
-    def _seen(self, rule: models.Rule, facts: kind.Facts) -> dict[str, OperandState]:
+    def _operand_states(self, rule: models.Rule, facts: kind.Facts) -> dict[str, OperandState]:
         """Return what is known of each rule of the expression."""
         return {name: facts.states.get(name, OperandState()) for name in self._expression(rule).names}
 
@@ -230,7 +230,7 @@ def _walk(
     times |= {change.at for state in seen.values() for change in state.changes}
     changes, severity = list[SeverityChange](), begin.severity
     for at in sorted(at for at in times if begin.at <= at <= end):
-        holds = _holds(expression, seen, at)
+        holds = _is_true(expression, seen, at)
         if holds is None:
             return changes, at - 1
         after = rule.severity if holds else None
@@ -240,7 +240,7 @@ def _walk(
     return changes, end
 
 
-def _holds(expression: WhenExpression, seen: Mapping[str, OperandState], at: int) -> bool | None:
+def _is_true(expression: WhenExpression, seen: Mapping[str, OperandState], at: int) -> bool | None:
     """Return whether an expression holds at a time; one of whose rules none applies does not."""
     if all(state.not_applied is not None for state in seen.values()):
         return False
@@ -313,7 +313,7 @@ def _newest(state: OperandState, at: int | None) -> int | None:
     return max((each for each in (at, state.known_until) if each is not None), default=None)
 
 
-def _shown(name: str, state: OperandState, at: int | None) -> OperandDetails:
+def _operand_details(name: str, state: OperandState, at: int | None) -> OperandDetails:
     last = state.last
     return OperandDetails(
         rule=name,

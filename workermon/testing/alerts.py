@@ -68,7 +68,7 @@ class MemoryAlerts:
         """Write alerts, history and outbox if the basis still holds."""
         store, subject = self._store, verdict.basis.subject
         with store.lock:
-            if not self._holds(verdict) or verdict.basis.revision != store.revision:
+            if not self._is_current(verdict) or verdict.basis.revision != store.revision:
                 return False
             self._write(verdict)
             stored = store.workers.get(subject.id) or store.groups.get(subject.id)
@@ -81,7 +81,7 @@ class MemoryAlerts:
         """Commit a last verdict and forget the subject."""
         store, subject = self._store, verdict.basis.subject.id
         with store.lock:
-            if not self._holds(verdict):
+            if not self._is_current(verdict):
                 return False
             self._write(verdict, retire=True)
             for kept in (store.alerts, store.workers, store.accounts, store.pending):
@@ -141,7 +141,7 @@ class MemoryAlerts:
         last_versions = dict(self._store.last_versions.get(subject.id, {}))
         return ports.Basis(subject, record, dict(stored.alerts), stored.version, self._store.revision, last_versions)
 
-    def _holds(self, verdict: ports.Verdict) -> bool:
+    def _is_current(self, verdict: ports.Verdict) -> bool:
         """Tell whether the subject is still the one meant, and its alerts are those that the verdict is based on."""
         store, subject = self._store, verdict.basis.subject
         if subject.kind == "worker" and store.living(subject.id, subject.incarnation) is None:
@@ -166,7 +166,7 @@ class MemoryAlerts:
         """Write alerts, history and outbox of a verdict, and what it says to groups."""
         store, subject = self._store, verdict.basis.subject.id
         for change in verdict.memberships:
-            self._tell(change, verdict.at)
+            self._update_member(change, verdict.at)
         for alert_id, escalates_at in verdict.escalations(retire=retire).items():
             store.escalations.pop(alert_id, None)
             if escalates_at is not None:
@@ -188,7 +188,7 @@ class MemoryAlerts:
         if verdict.transitions:
             self._forget(verdict.at - self._lifetime())
 
-    def _tell(self, change: ports.MembershipChange, at: float) -> None:
+    def _update_member(self, change: ports.MembershipChange, at: float) -> None:
         """Keep what a worker says to its group, or forget it."""
         group = self._store.groups.setdefault(change.group, memory.StoredGroup())
         said = group.members.setdefault(change.rule, {})

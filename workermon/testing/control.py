@@ -185,7 +185,7 @@ class MemoryCanary:
 
 
 class MemoryDispatcher:
-    """``ports.Bell`` that remembers who was rung for, oldest first."""
+    """``ports.Dispatcher`` that remembers whom it was called for, oldest first."""
 
     def __init__(self) -> None:
         self.collected: list[str] = []

@@ -83,18 +83,18 @@ class MemoryWorkers:
             kept.dimensions, kept.dimensions_at = {name: list(sets) for name, sets in dimensions.items()}, at
             return True
 
-    def ring(self, worker_ids: Sequence[str], at: float) -> None:
+    def request_collection(self, worker_ids: Sequence[str], at: float) -> None:
         """Note that the event queue named them."""
         with self._store.lock:
             for worker_id in worker_ids:
                 if kept := self._store.workers.get(worker_id):
-                    kept.rung_at = max(at, kept.rung_at or at)
+                    kept.requested_at = max(at, kept.requested_at or at)
 
     def warn(self, worker_id: str, warning: models.ScheduledEvent, at: float) -> bool:
         """Keep what the event queue warned of."""
         with self._store.lock:
             kept = self._store.workers.get(worker_id)
-            self.ring([worker_id], at)
+            self.request_collection([worker_id], at)
             if kept is None or warning.id in kept.warnings:
                 return False
             kept.warnings = {

@@ -31,7 +31,7 @@ class StoredWorker:
     dimensions_at: float = 0.0
     changed_from: int | None = None
     sequence: int = 0
-    rung_at: float | None = None
+    requested_at: float | None = None
     #: What the event queue warned of, by id.
     warnings: dict[str, models.ScheduledEvent] = field(default_factory=dict)
 
@@ -50,7 +50,7 @@ class StoredWorker:
             self.dimensions_at,
             self.changed_from,
             self.sequence,
-            self.rung_at,
+            self.requested_at,
         )
 
 

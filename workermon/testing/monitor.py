@@ -182,11 +182,11 @@ class Monitor:
 
     def get(self, kind: type[T]) -> T:
         """Return a stage or a view, made of the ports that its fields name by type, as the composition root does."""
-        return cast("T", self._made(kind))
+        return cast("T", self._provide(kind))
 
     def overrides(self) -> dict[Any, Any]:
         """Return the ports by type, for ``runtime.open``: what runs over such a container runs in memory."""
-        return {kind: self._made(kind) for kind in PORTS}
+        return {kind: self._provide(kind) for kind in PORTS}
 
     def collect(self, *worker_ids: str, again: bool = False) -> collect.Report:
         """Collect these workers, or all that are scheduled."""
@@ -207,12 +207,12 @@ class Monitor:
         changed = had.model_copy(update={"revision": had.revision + 1, **changes})
         assert self.configurations.save(changed), "somebody else changed the configuration meanwhile"
 
-    def _made(self, kind: Any) -> Any:
+    def _provide(self, kind: Any) -> Any:
         if kind in PORTS:
             return getattr(self, PORTS[kind])
         if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
             raise LookupError(f"{kind} is neither a port nor made of ports")
-        return kind(**{name: self._made(port) for name, port in _fields(kind).items()})
+        return kind(**{name: self._provide(port) for name, port in _fields(kind).items()})
 
 
 @functools.cache

@@ -113,7 +113,7 @@ class _Episode:
     row: AlertRow
     number: int | None = None
     attempts: list[DeliveryAttempt] = dataclasses.field(default_factory=list)
-    whole: bool = False
+    complete: bool = False
 
     def owns(self, notification: models.Notification) -> bool:
         """Tell whether the next older notification of its alert is one of this episode."""
@@ -121,10 +121,10 @@ class _Episode:
 
     def take(self, entry: models.HistoryEntry, notification: models.Notification) -> None:
         """Take up the next older notification of this episode."""
-        if not self.whole:
+        if not self.complete:
             self.attempts[:0] = _attempts(entry, notification)
             begun = notification.status == "firing"
-            self.whole = begun and models.moment(notification.at) <= models.moment(self.row.since)
+            self.complete = begun and models.moment(notification.at) <= models.moment(self.row.since)
 
 
 class _Walk:
@@ -156,7 +156,7 @@ class _Walk:
             self._current[last.dedup_key] = None
             return None
         if episode is not None:
-            episode.whole = True
+            episode.complete = True
         ended = _Episode(_row(last, ended_at=last.at if last.status == "resolved" else None), number)
         ended.take(entry, last)
         self._current[last.dedup_key] = ended
@@ -233,10 +233,10 @@ class AlertView:
 
     def _completed(self, episode: _Episode) -> AlertRow:
         """Return the row of an episode with the attempts to deliver each of its notifications."""
-        if not episode.whole:
+        if not episode.complete:
             episode.attempts.clear()
             for _, entry in self.alerts.recorded(episode.row.dedup_key, episode.number):
-                if episode.whole or (entry.notification is not None and not episode.owns(entry.notification)):
+                if episode.complete or (entry.notification is not None and not episode.owns(entry.notification)):
                     break
                 if entry.notification is not None:
                     episode.take(entry, entry.notification)

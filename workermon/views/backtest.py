@@ -245,11 +245,11 @@ def replay(
         unit=unit,
         segments=tuple(segments),
         episodes=tuple(episode.model_copy(update={"worker": worker.id if worker else None}) for episode in found),
-        known=_known(segments, recording.until),
+        known=_recorded_span(segments, recording.until),
     )
 
 
-def _known(segments: Sequence[models.Series], until: int | None) -> tuple[int, int] | None:
+def _recorded_span(segments: Sequence[models.Series], until: int | None) -> tuple[int, int] | None:
     """Return the first and the last second of the slots of segments; ``None`` if there are no datapoints."""
     filled = [segment for segment in segments if segment.points]
     if not filled:

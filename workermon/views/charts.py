@@ -271,7 +271,7 @@ class ChartView:
         over = kind.curve_over(rule, rule_state)
         horizon = kind.horizon(rule, record.worker, record.condition, configuration)
         if over is not None and horizon is not None:
-            wanted = [(record.worker.id, metric, horizon.kept(metric)) for metric in kind.metrics(rule)]
+            wanted = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
             read = self.samples.read(wanted, *over)
             series = {metric: found for (_, metric), found in read.items()}
         facts = rules.Facts.about(

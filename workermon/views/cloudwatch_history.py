@@ -98,13 +98,13 @@ def spans(period: int, since: int, until: int) -> tuple[Span, ...]:
     return tuple(reversed(found))
 
 
-def _known(record: ports.Record, metric: models.Metric) -> list[tuple[tuple[str, str], ...]]:
+def _dimension_sets(record: ports.Record, metric: models.Metric) -> list[tuple[tuple[str, str], ...]]:
     if metric.namespace == "AWS/EC2":
         return [(("InstanceId", record.worker.id),)]
     return record.dimensions.get(f"{metric.namespace}/{metric.metric_name}", [])
 
 
-def _listed(
+def _listed_series(
     pairs: Iterable[tuple[ports.Record, models.Metric]], cloudwatch: ports.CloudWatch
 ) -> dict[tuple[str, str], list[tuple[tuple[str, str], ...]]]:
     metrics: dict[str, models.Metric] = {}
@@ -190,15 +190,19 @@ class CloudWatchHistory:
         self, pairs: Sequence[tuple[ports.Record, models.Metric]]
     ) -> list[tuple[tuple[ports.Record, models.Metric], list[tuple[tuple[str, str], ...]]]]:
         """Return each pair with its dimension sets, and with the metric under the name that the worker has it."""
-        known = [(record, each) for record, metric in pairs for each in metric.variants if _known(record, each)]
-        published = {(record.worker.id, each.name): ((record, each), _known(record, each)) for record, each in known}
+        known = [
+            (record, each) for record, metric in pairs for each in metric.variants if _dimension_sets(record, each)
+        ]
+        published = {
+            (record.worker.id, each.name): ((record, each), _dimension_sets(record, each)) for record, each in known
+        }
         for number in range(max((len(metric.variants) for _, metric in pairs), default=0)):
             missing = [
                 (record, metric.variants[number])
                 for record, metric in pairs
                 if (record.worker.id, metric.name) not in published and number < len(metric.variants)
             ]
-            listed = _listed(missing, self.cloudwatch)
+            listed = _listed_series(missing, self.cloudwatch)
             for record, each in missing:
                 if sets := listed.get((record.worker.id, each.name)):
                     published[record.worker.id, each.name] = (record, each), sets

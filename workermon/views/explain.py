@@ -292,7 +292,7 @@ class Explanation:
         series: dict[str, models.Series] = {}
         span = kind.explained_over(rule, rule_state)
         if span is not None and horizon is not None:
-            wanted = [(record.worker.id, metric, horizon.kept(metric)) for metric in kind.metrics(rule)]
+            wanted = [(record.worker.id, metric, horizon.ledger_period(metric)) for metric in kind.metrics(rule)]
             read = self.samples.read(wanted, span[0] - horizon.reach_back, span[1])
             series = {metric: found for (_, metric), found in read.items()}
         facts = rules.Facts.about(
@@ -317,7 +317,7 @@ class Explanation:
     ) -> rules.PeerGroup:
         """Return the workers that a rule compares one with, and their datapoints of a span."""
         compared = peer_groups.Compared.of(rule, value, self.workers.every(), configuration)
-        series = self.samples.read(compared.wanted, span[0] - compared.longest_period, span[1])
+        series = self.samples.read(compared.needed_series, span[0] - compared.longest_period, span[1])
         return compared.with_series(series)
 
 

@@ -47,7 +47,7 @@ class ExplainGroups:
         """
         basis = self.alerts.load_groups([subject_id]).get(subject_id)
         if basis is None:
-            why, todo = "no worker that a rule is about belongs to it", errors.nearest(subject_id, self.known())
+            why, todo = "no worker that a rule is about belongs to it", errors.nearest(subject_id, self.subjects())
             raise errors.NotFound(errors.printable(subject_id)[:80], why, todo)
         configuration = self.configurations.load()
         over = {rule.name: rule for rule in configuration.rules if self._is_over(rule, basis.record.by)}
@@ -61,7 +61,7 @@ class ExplainGroups:
             rules=tuple(self._rule(rule, basis, configuration) for rule in shown),
         )
 
-    def known(self) -> list[str]:
+    def subjects(self) -> list[str]:
         """Return every group that workers belong to, as ``group:BY=VALUE``."""
         return self.alerts.group_ids()
 

@@ -136,7 +136,7 @@ class RuleView:
             what = f"rule {errors.printable(name)[:64]}"
             raise errors.NotFound(what, "no rule over datapoints has that name", errors.nearest(name, needed))
         rule, metrics = needed[name]
-        records, bounded = self._meant(rule, configuration)
+        records, bounded = self._workers_to_replay(rule, configuration)
         known = [replay for replay in self.ledger.replay(records, rule, configuration) if replay.known]
         begin = min((replay.known[0] for replay in known if replay.known), default=None)
         end = max((replay.known[1] + 1 for replay in known if replay.known), default=None)
@@ -157,7 +157,9 @@ class RuleView:
             more=max(0, len(fired) - MAX_LANES),
         )
 
-    def _meant(self, rule: models.Rule, configuration: models.Configuration) -> tuple[Sequence[ports.Record], bool]:
+    def _workers_to_replay(
+        self, rule: models.Rule, configuration: models.Configuration
+    ) -> tuple[Sequence[ports.Record], bool]:
         """Return the workers to replay, and whether the rule applies to more.
 
         Those come first on which it fires now. Of a rule that looks at groups they are whole groups.

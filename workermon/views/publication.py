@@ -49,7 +49,7 @@ def _reason(record: ports.Record, metric: models.Metric, learned: Mapping[str, A
         return f"[[metrics]] include and exclude leave none of its series; asked until {until}"
     names = " or ".join(each.metric_name for each in metric.variants)
     why = f"nobody publishes {metric.namespace} {names} under InstanceId={record.worker.id}"
-    foreign = [models.ForeignSeries.kept(learned, each.key).described() for each in metric.variants]
+    foreign = [models.ForeignSeries.from_learned(learned, each.key).described() for each in metric.variants]
     found = next((text for text in foreign if text is not None), None)
     return why if found is None else f"{why}; {found}"
 

@@ -177,7 +177,7 @@ class RuleSuggestion:
                 for alert_id in times.keys() & set(entry.target.split()):
                     times[alert_id].append(entry.at)
         meant = [
-            _meant([each for each in episodes if f"{each.worker}/{rule.name}" == alert_id], at)
+            _acknowledged_episode([each for each in episodes if f"{each.worker}/{rule.name}" == alert_id], at)
             for alert_id, found in times.items()
             for at in found
         ]
@@ -203,7 +203,7 @@ def _text(value: object) -> str:
     return toml.value_text(value)
 
 
-def _whole(value: object) -> object:
+def _as_integer(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -241,7 +241,7 @@ def unified_diff(before: str, after: str, source: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _meant(episodes: Iterable[Episode], at: float) -> Episode | None:
+def _acknowledged_episode(episodes: Iterable[Episode], at: float) -> Episode | None:
     """Return the episode of an alert that somebody acknowledged at a time: the one that had fired last."""
     last = max((each for each in episodes if each.begin <= at), key=lambda each: each.begin, default=None)
     return None if last is None or (last.end is not None and at > last.end + ACK_GRACE) else last

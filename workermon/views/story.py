@@ -42,7 +42,7 @@ class StoryView:
     list_view: AlertView
     explanation: Explanation
 
-    def tell(self, alert_id: str) -> AlertStory:
+    def get(self, alert_id: str) -> AlertStory:
         """Return the story of an alert by its ``dedup_key``. Raises ``errors.NotFound`` if there never was one."""
         entries = self.alerts.history(alert_id, HISTORY)
         open_rows = {row.dedup_key: row for row in self.list_view.list().alerts}

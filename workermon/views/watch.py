@@ -49,7 +49,7 @@ class Watch:
             yield event
         versions: dict[str, int] = {}
         for alert in self.alerts.open():
-            if alert.last is not None and _wanted(alert.last, worker_ids):
+            if alert.last is not None and _is_selected(alert.last, worker_ids):
                 versions[alert.last.dedup_key] = alert.last.version
                 yield alert.last
         yield None
@@ -57,11 +57,11 @@ class Watch:
             message = None if text is None else read(text)
             if isinstance(message, models.Event):
                 at = models.moment(message.collected_at)
-                if not _wanted(message, worker_ids) or at <= collected.get(message.worker_id, 0):
+                if not _is_selected(message, worker_ids) or at <= collected.get(message.worker_id, 0):
                     continue
                 collected[message.worker_id] = at
             elif isinstance(message, models.Notification):
-                if not _wanted(message, worker_ids) or message.version <= versions.get(message.dedup_key, 0):
+                if not _is_selected(message, worker_ids) or message.version <= versions.get(message.dedup_key, 0):
                     continue
                 versions[message.dedup_key] = message.version
             elif text is not None:
@@ -108,7 +108,7 @@ def read(text: str) -> Message | None:
         return None
 
 
-def _wanted(message: Message, worker_ids: Collection[str] | None) -> bool:
+def _is_selected(message: Message, worker_ids: Collection[str] | None) -> bool:
     if worker_ids is None:
         return True
     if isinstance(message, models.Event):

@@ -67,7 +67,7 @@ class AlertsQuery(fields.Fields):
     unprocessed: bool = True
     muted: bool = True
 
-    def wants(self, alert: Mapping[str, Any]) -> bool:
+    def matches(self, alert: Mapping[str, Any]) -> bool:
         """Tell whether an alert is meant."""
         state: Literal["active", "suppressed"] = alert["status"]["state"]
         if not (self.active if state == "active" else self.silenced):
@@ -213,7 +213,7 @@ def _silences(view: views.SilenceView) -> list[dict[str, Any]]:
 def _alerts(view: views.AlertView, query: AlertsQuery, request: Request) -> list[dict[str, Any]]:
     now, base = view.now(), str(request.base_url)
     found = (_alert(row, now, base) for row in view.list().alerts)
-    return [alert for alert in found if query.wants(alert)]
+    return [alert for alert in found if query.matches(alert)]
 
 
 # --- routes ------------------------------------------------------------------------------------------------------

@@ -345,7 +345,7 @@ def alert_story(
     stories: FromDishka[views.StoryView],
 ) -> Response:
     """Return why an alert fires or fired, for a list that is open already."""
-    story = stories.tell(alert_id)
+    story = stories.get(alert_id)
     return HTMLResponse(render.render("story.html", story=story, unit=story.unit))
 
 
@@ -359,7 +359,7 @@ def alert_page(
     vitals: FromDishka[health.VitalsCheck],
 ) -> Response:
     """Show one alert: every transition with the datapoints that decided it, and each attempt to deliver."""
-    story = stories.tell(alert_id)
+    story = stories.get(alert_id)
     why = [
         "workermon",
         "why",

@@ -28,12 +28,12 @@ class Shared(Generic[T]):
         with self._lock:
             if self._outcome is None or self._begun < asked:
                 self._begun = self._clock()
-                self._outcome = _made(make)
+                self._outcome = _outcome(make)
             outcome = self._outcome
         return outcome()
 
 
-def _made(make: Callable[[], T]) -> Callable[[], T]:
+def _outcome(make: Callable[[], T]) -> Callable[[], T]:
     try:
         made = make()
     except Exception as why:

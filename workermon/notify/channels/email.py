@@ -145,9 +145,9 @@ class _Exchange:
         except smtplib.SMTPException as why:
             if _refuses(why):
                 raise errors.DeliveryRefused(
-                    self.receiver.what, *self._described(why), policy.PATIENT_ATTEMPTS
+                    self.receiver.name, *self._described(why), policy.PATIENT_ATTEMPTS
                 ) from None
-            raise errors.DeliveryFailed(self.receiver.what, *self._described(why)) from None
+            raise errors.DeliveryFailed(self.receiver.name, *self._described(why)) from None
 
     def _speak(self, connected: transport.Transport) -> None:
         context = ssl.create_default_context()
@@ -176,7 +176,7 @@ class _Exchange:
     def _start_tls(self, server: smtplib.SMTP, context: ssl.SSLContext) -> None:
         if not server.has_extn("starttls"):
             why = f"{self.receiver.host} offers no STARTTLS"
-            raise errors.DeliveryFailed(self.receiver.what, why, 'use a server that does, or security = "tls"')
+            raise errors.DeliveryFailed(self.receiver.name, why, 'use a server that does, or security = "tls"')
         server.starttls(context=context)
         server.ehlo()
 

@@ -11,8 +11,8 @@ local warning   = ARGV[5]             -- its JSON, on one line
 local most      = tonumber(ARGV[6])   -- warnings that are kept
 
 if redis.call('EXISTS', worker) == 0 then return 0 end
-local before = tonumber(redis.call('HGET', worker, 'rung_at') or '')
-if not before or before < tonumber(at) then redis.call('HSET', worker, 'rung_at', at) end
+local before = tonumber(redis.call('HGET', worker, 'requested_at') or '')
+if not before or before < tonumber(at) then redis.call('HSET', worker, 'requested_at', at) end
 if id == '' then return 0 end
 local kept = {}
 for line in string.gmatch(redis.call('HGET', worker, 'warnings') or '', '[^\n]+') do
