@@ -1,4 +1,4 @@
-"""Pure: whom else an alert notifies that goes on firing and that nobody has acknowledged.
+"""Pure: which further channels an alert notifies while it keeps firing and nobody acknowledges it.
 
 It goes by the time of day: a step is due so long after the alert first notified. When it is due stands with the alert,
 and in the outbox, where a sweep finds it; both are written in one step with the transition that begins, ends or changes
@@ -62,7 +62,7 @@ def _go_on(
     alert: models.Alert,
     acknowledged: Mapping[str, models.Acknowledgement],
 ) -> models.Alert:
-    """Return an alert that fires and is not muted, after the step that is due, if one is."""
+    """Return an alert that fires and is not muted, after taking the step that is due, if any."""
     since = alert.escalation_since
     if since is None or models.leads(since, builder.at):
         since = builder.at

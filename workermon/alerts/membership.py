@@ -1,4 +1,4 @@
-"""Pure: what a worker says to the groups that rules are over, and what it keeps of that.
+"""Pure: what a worker reports to its groups, and what it keeps of that.
 
 The state of such a rule for one worker is kept as that of any rule, but nobody is notified of it: the group's alert
 follows from what all members say.
@@ -22,7 +22,7 @@ MAX_FORMER = 32
 
 
 class Told(NamedTuple):
-    """What a member tells its group (the subject's id) beside its state, if that needs the datapoints themselves.
+    """What a member reports to its group (the subject's id) beside its state, if the group needs datapoints.
 
     ``changed_from`` is the earliest that is new, ``recorded`` the period under which the ledger has them (seconds).
     """
@@ -33,9 +33,9 @@ class Told(NamedTuple):
 
 
 def say(builder: VerdictBuilder, alert: models.Alert, rule_state: models.RuleState, told: Told) -> None:
-    """Keep the state of a rule for a worker that runs in a group, and tell the group if it is new.
+    """Keep the state of a rule for a running worker, and report it to the group if it is new.
 
-    Who was in another group leaves that one.
+    A worker that was in another group leaves that group.
     """
     group, changed_from, recorded = told
     before = alert.membership or models.Membership()
@@ -54,7 +54,7 @@ def say(builder: VerdictBuilder, alert: models.Alert, rule_state: models.RuleSta
 
 
 def leave(builder: VerdictBuilder, alert: models.Alert, begin: float) -> None:
-    """Tell the group that a worker is no member any more, and keep what it says of that if it comes back.
+    """Report to the group that a worker has left, and keep its state in case it comes back.
 
     It left when what is known of it ends. Datapoints before ``begin`` do not count then.
     """
@@ -74,13 +74,13 @@ def leave(builder: VerdictBuilder, alert: models.Alert, begin: float) -> None:
 
 
 def forget(builder: VerdictBuilder, alert: models.Alert | None) -> None:
-    """Tell the group that a worker is no member any more, and keep nothing of it."""
+    """Report to the group that a worker has left, and keep nothing."""
     if alert is not None and alert.membership is not None and alert.membership.group is not None:
         _leave(builder, alert, alert.membership)
 
 
 def _leave(builder: VerdictBuilder, alert: models.Alert, membership: models.Membership) -> models.Membership:
-    """Tell the group that a member left; return what the worker keeps of that."""
+    """Report to the group that a member has left; return what the worker keeps."""
     assert membership.group is not None
     end = _end(alert.rule_state, membership)
     said = (*(change for change in _changes(alert, membership) if change[0] < end), (end, models.NO_MEMBER))
@@ -110,13 +110,13 @@ def _update_group(
 
 
 def _is_trimmed(alert: models.Alert, membership: models.Membership) -> bool:
-    """Tell whether the level with which a worker became a member is not known any more."""
+    """Return whether the level that a worker had when it joined is no longer known."""
     trail = alert.rule_state.trail
     return alert.rule_state.trimmed and bool(trail) and trail[0].at > membership.since
 
 
 def _changes(alert: models.Alert, membership: models.Membership) -> tuple[tuple[int, int], ...]:
-    """Return the levels over time: those of earlier, then from when on it is a member, then the present ones."""
+    """Return the levels over time: the earlier ones, the time it joined, then the present ones."""
     trail = alert.rule_state.trail
     later = tuple((change.at, LEVELS[change.severity]) for change in trail if change.at > membership.since)
     if _is_trimmed(alert, membership):
@@ -126,7 +126,7 @@ def _changes(alert: models.Alert, membership: models.Membership) -> tuple[tuple[
 
 
 def _end(rule_state: models.RuleState, membership: models.Membership) -> int:
-    """Return the first time of which nothing is known any more."""
+    """Return the first time about which nothing is known."""
     if rule_state.cursor is None:
         return membership.since
     return max(rule_state.cursor + (rule_state.period or 1), membership.since)

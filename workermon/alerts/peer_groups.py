@@ -1,4 +1,4 @@
-"""Pure: the groups of workers that a rule compares with one another, of what is stored of them."""
+"""Pure: the groups of workers that a rule compares with one another, from their stored records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workermon import models, ports, rules
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """The workers whose label ``by`` has a ``value``, as a rule compares them; they have no datapoints yet."""
+    """The workers whose label ``by`` has a ``value``, as a rule compares them; still without datapoints."""
 
     rule: models.Rule
     by: str

@@ -1,4 +1,4 @@
-"""How often the metrics of the workers of one run are asked for, by the rules that look at them."""
+"""How often a run requests each metric, depending on the rules that use it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Cadences:
     _known: dict[tuple[tuple[tuple[str, str], ...], str], _Rules | None] = dataclasses.field(default_factory=dict)
 
     def periods_apart(self, condition: models.Condition, metric: str) -> int:
-        """Return how many periods lie between two requests now: the budget has the last word at once."""
+        """Return how many periods lie between two requests at present. The budget takes effect immediately."""
         kept = condition.cadence.get(metric)
         reason = None if kept is None or self.run.configuration.cadence == "fixed" else kept.reason
         decided = cadence.decide(reason, self._budget(metric))

@@ -1,7 +1,7 @@
 """The event queue: workers that it names are collected at once, and its warnings are kept.
 
-A message is a doorbell. It may be lost, late, doubled or wrong, and then only time is lost: collections find all of it
-but the two warnings about Spot instances, which are written before their message is deleted.
+A message may be lost, late, doubled or wrong without harm: the next collection finds everything it would have said.
+The exceptions are the two warnings about Spot instances. They are written before their message is deleted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SeenEvents:
         self._reconciled = float("-inf")
 
     def is_new(self, event_id: str) -> bool:
-        """Tell whether it was not handled yet."""
+        """Return whether this process has not handled an event yet."""
         with self._lock:
             return event_id not in self._ids
 
@@ -56,7 +56,7 @@ class SeenEvents:
 
 
 class _Read:
-    """The messages of one answer: ``events`` by id, ``receipts`` of all, and how many were what."""
+    """The messages of one answer: ``events`` by id, ``receipts`` of all, and how many had which outcome."""
 
     def __init__(self) -> None:
         self.events: dict[str, models.QueueEvent] = {}
@@ -108,7 +108,7 @@ class QueueReading:
         return len(messages)
 
     def _handle(self, name: str, messages: Sequence[ports.QueueMessage]) -> None:
-        """Do what messages ask for. Everything may be done twice."""
+        """Handle messages. Handling one twice does no harm."""
         read = self._parsed(name, messages)
         named = list(dict.fromkeys(each for event in read.events.values() for each in event.instances))
         known = self.workers.known(named)
@@ -150,7 +150,7 @@ class QueueReading:
         return read
 
     def _warn(self, events: Iterable[models.QueueEvent], known: set[str]) -> list[str]:
-        """Keep what instances are warned of; return those that did not know it yet."""
+        """Keep the warnings about instances; return the instances for which a warning is new."""
         warned: dict[str, None] = {}
         for event in events:
             if event.warning is None:

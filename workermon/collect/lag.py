@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 MOST = 0.9
 #: Workers whose newest datapoint is older than so many periods say nothing.
 ALIVE = 4
-#: Looks in vain after which datapoints count as coming later than they did.
+#: After so many requests without a datapoint, datapoints are taken to arrive later than before.
 MISSES = 2
 #: It is not narrowed down any further than this.
 RESOLUTION = 1.0
@@ -24,9 +24,10 @@ RETRIED_EVERY = 12 * 3600
 
 
 class Lag(NamedTuple):
-    """At ``there`` the datapoint is there, at ``absent`` it was not; since ``at``.
+    """The datapoint was available at a lag of ``present`` and not yet at ``absent``; learned since ``at``.
 
-    ``misses`` looks in a row found nothing where something was expected, the last one at ``missed``.
+    ``misses`` is how many requests in a row found no datapoint although one was expected; ``missed`` is the lag of the
+    last of them.
     """
 
     absent: float
@@ -37,7 +38,7 @@ class Lag(NamedTuple):
 
     @classmethod
     def of(cls, value: Any) -> Lag | None:
-        """Read a lag that was kept; ``None`` for any other value."""
+        """Read a stored lag; ``None`` for any other value."""
         try:
             absent, there, misses, missed, at = value
             return cls(float(absent), float(there), int(misses), float(missed), float(at))
@@ -46,7 +47,7 @@ class Lag(NamedTuple):
 
     @property
     def probe(self) -> float | None:
-        """Return the lag at which a look narrows it down; ``None`` if it is narrow enough."""
+        """Return the lag at which a request would narrow this down; ``None`` if it is narrow enough."""
         return (self.absent + self.present) / 2 if self.present - self.absent > RESOLUTION else None
 
 
@@ -63,7 +64,7 @@ def measure(newest: Sequence[int], period: int, at: float) -> float | None:
 
 
 def learn(before: Lag | None, lag: float, *, period: int, at: float) -> Lag:
-    """Return what is known after a look at ``at`` that found a datapoint at a lag, and not yet the next one."""
+    """Return the lag after a request at ``at`` that found a datapoint at a lag, but not yet the next datapoint."""
     absent = max(0.0, lag - period)
     if before is None:
         return Lag(absent, lag, 0, 0.0, at)
@@ -79,7 +80,7 @@ def learn(before: Lag | None, lag: float, *, period: int, at: float) -> Lag:
 
 
 def _missed(before: Lag, absent: float, lag: float, at: float) -> Lag:
-    """Return what is known after a look in vain. Looks move on in growing steps, until they find it again."""
+    """Return the lag after a request that found nothing. Requests move later in growing steps until one succeeds."""
     misses = before.misses + 1
     if misses < MISSES:
         return before._replace(misses=misses, missed=absent)
@@ -87,5 +88,5 @@ def _missed(before: Lag, absent: float, lag: float, at: float) -> Lag:
 
 
 def best(lags: Sequence[Lag], interval: int) -> Lag | None:
-    """Return the lag after which to look, so that no metric waits longer for its look than need be."""
+    """Return the lag after which to request datapoints, so that no metric waits longer than necessary."""
     return min(lags, key=lambda one: max((one.present - other.present) % interval for other in lags), default=None)

@@ -20,7 +20,7 @@ class Pacer:
     seconds: float = 0.0
 
     def begin(self) -> float:
-        """Return what ``end`` needs."""
+        """Return the CPU time so far, which ``end`` needs."""
         return self.cpu()
 
     def end(self, began: float, at: float) -> None:

@@ -1,4 +1,4 @@
-"""Pure: what is true of a group of workers, rule by rule."""
+"""Pure: evaluates the rules over one group of workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workermon.alerts import lifecycle
 from workermon.rules import group_fold
 from workermon.rules.group import Group
 
-#: Seconds for which a group remembers, beside the lateness, who left it.
+#: Seconds, on top of the lateness. For so long a group remembers a worker that left it.
 SPARE = 3600
 
 
@@ -20,7 +20,7 @@ SeriesByMetric = Mapping[tuple[str, str], models.Series]
 
 
 class Wanted(NamedTuple):
-    """A series that a group needs: of a worker, a metric under a period, from a time on up to another (seconds)."""
+    """A series that a group needs: worker, metric and period, from one time to another (seconds)."""
 
     worker_id: str
     metric: str
@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
 def needed_series(
     basis: ports.Basis[ports.GroupRecord], configuration: models.Configuration, kinds: rules.Kinds
 ) -> list[Wanted]:
-    """Return the series of the members that the rules over a group need; none for those that count members."""
+    """Return the members' series that the rules over a group need. Rules that count members need none."""
     found = []
     for rule in configuration.rules:
         kind, members = kinds[rule.kind], basis.record.members.get(rule.name, {})
@@ -63,7 +63,7 @@ def judge(
     configuration: models.Configuration,
     series: SeriesByMetric,
 ) -> None:
-    """Evaluate every rule over a group, and end the alerts of rules that are gone."""
+    """Evaluate every rule over a group, and end the alerts of removed rules."""
     names = set()
     for rule in configuration.rules:
         kind = builder.kinds[rule.kind]

@@ -1,4 +1,4 @@
-"""Pure: what a rule over groups says of one worker: nobody is notified of it, its group is told."""
+"""Pure: evaluates a rule over groups for one worker, and reports to its group. Nobody is notified about the worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Groups = Mapping[tuple[str, str], models.Alert]
 
 
 class Begun(NamedTuple):
-    """The alert that a rule over groups goes on with for a worker, and how far it can be evaluated.
+    """The alert from which a rule over groups continues for a worker, and how far it can be evaluated.
 
     ``needed`` is the time from which on values are needed (seconds).
     """
@@ -29,12 +29,12 @@ def over_groups(configuration: models.Configuration, kinds: rules.Kinds) -> froz
 
 
 def was(alert: models.Alert | None) -> bool:
-    """Tell whether the rule of a worker's alert was over groups when the worker was last evaluated."""
+    """Return whether the rule of a worker's alert was about groups when the worker was last evaluated."""
     return alert is not None and alert.membership is not None
 
 
 def group_of(rule: models.Rule, worker: models.Worker, kinds: rules.Kinds) -> str | None:
-    """Return the subject's id of the group whose member a worker is by a rule; ``None``: by no rule over groups."""
+    """Return the subject's id of the group that a rule puts a worker in; ``None`` if the rule is not about groups."""
     by = kinds[rule.kind].group_by(rule)
     return None if by is None else models.group_subject(by, worker.labels.get(by, "")).id
 
@@ -42,7 +42,7 @@ def group_of(rule: models.Rule, worker: models.Worker, kinds: rules.Kinds) -> st
 def inhibitors(
     configuration: models.Configuration, worker: models.Worker, firing: Groups, kinds: rules.Kinds
 ) -> dict[str, models.Alert]:
-    """Return the alerts about a worker's groups that fire and may inhibit its own, by rule."""
+    """Return the firing alerts about a worker's groups that may inhibit its own alerts, by rule."""
     if not firing:
         return {}
     groups = ((rule.name, group_of(rule, worker, kinds)) for rule in configuration.rules)
@@ -80,7 +80,7 @@ def judge(
 
 
 def _stopped_at(kind: rules.Kind[Any], condition: models.Condition, at: float) -> float | None:
-    """Return when a worker was seen that does not run any more; ``None`` if it may run."""
+    """Return when a worker was seen to have stopped; ``None`` if it may be running."""
     if condition.status not in kind.ends_with:
         return None
     return at if condition.collected_at is None else condition.collected_at

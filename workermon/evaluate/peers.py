@@ -1,4 +1,4 @@
-"""The workers that others are compared with: which they are, and their datapoints, read once for an evaluation."""
+"""The peers that workers are compared with, and their datapoints, read once for each evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FRESH = 60
 
 
 class _Needed(NamedTuple):
-    """A group that a rule needs the datapoints of, from a time on up to another (seconds)."""
+    """A group whose datapoints a rule needs, from one time to another (seconds)."""
 
     rule: models.Rule
     by: str
@@ -34,7 +34,7 @@ class _Look(NamedTuple):
 
 
 class Fleet:
-    """Who has which labels, as of the last look over the whole fleet; threads may share it."""
+    """Which workers have which labels, as of the last read of the whole fleet; threads may share it."""
 
     def __init__(self) -> None:
         self._last: _Look | None = None

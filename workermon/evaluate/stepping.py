@@ -1,4 +1,4 @@
-"""Pure: several changes of an alert that one request brought, because it came periods later on purpose.
+"""Pure: steps through several changes of an alert that arrived with one request, made periods later on purpose.
 
 Only the present notifies. But where a metric is asked for less often (adaptive cadence, or the budget), what lay
 between two requests was never seen as the present. So an alert that fired and resolved there is evaluated up to the

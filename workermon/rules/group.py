@@ -1,7 +1,7 @@
-"""The kind ``group``: so many of the workers that share a label value hold a condition at once.
+"""The kind ``group``: enough of the workers that share a label value meet a condition at the same time.
 
-The condition is folded for each member by the kind that would evaluate it for a single worker; ``group_fold`` walks the
-changes of all members. One alert is about the group, none about its members.
+The kind that would evaluate the condition for a single worker folds it for each member. ``group_fold`` then walks the
+changes of all members. The alert is about the group; its members have no alerts of their own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ASKS = ("count", "share", "aggregate")
 
 
 class OverSection(fields.Section):
-    """``over``: the label whose values make groups, and how many of a group have to hold the condition."""
+    """``over``: the label whose values form the groups, and how many members must meet the condition."""
 
     by: models.Text
     count: parsing.Members | None = None
@@ -39,7 +39,7 @@ class OverSection(fields.Section):
 
 
 class GroupSection(threshold.ThresholdSection):
-    """The keys of a rule over groups: ``over``, and those of the condition of each member."""
+    """The keys of a rule over groups: ``over``, and the keys of the members' condition."""
 
     over: OverSection
     when: Annotated[str, Field(max_length=MAX_LENGTH)] | None = None
@@ -67,7 +67,7 @@ class Options(models.Frozen):
 
 
 class MemberDetails(models.Frozen):
-    """A member of a group: the level that it holds, and up to when it is known (RFC 3339)."""
+    """A member of a group: the level that it holds, and the time up to which it is known (RFC 3339)."""
 
     id: str
     name: str
@@ -76,7 +76,7 @@ class MemberDetails(models.Frozen):
 
 
 class Details(models.Frozen):
-    """The members of a group at its cursor: how many hold the least level of the rule, of how many that run."""
+    """The members of a group at its cursor: how many run, and how many of these hold the rule's lowest level."""
 
     holding: int
     size: int
@@ -85,7 +85,7 @@ class Details(models.Frozen):
 
 
 class Group(kind.Kind[Options]):
-    """So many of the workers that share a label value hold a condition at once."""
+    """Enough of the workers that share a label value meet a condition at the same time."""
 
     name = "group"
     needs_metric = None
@@ -106,11 +106,11 @@ class Group(kind.Kind[Options]):
         return "a rule with over"
 
     def claims(self, given: Any) -> bool:
-        """Return whether a [[rules]] is over groups."""
+        """Return whether a section of [[rules]] is about groups."""
         return "over" in given
 
     def parse(self, given: GroupSection) -> tuple[Options, models.Severity]:
-        """Return what is asked of the group, and of each member."""
+        """Return what the rule asks of the group and of each member."""
         over = given.over
         asked = [key for key in ASKS if getattr(over, key) is not None]
         if len(asked) != 1:
@@ -183,7 +183,7 @@ class Group(kind.Kind[Options]):
         return self._kind(rule).doubts(self.member_rule(rule), labels)
 
     def looks_back(self, rule: models.Rule) -> tuple[tuple[str, int], ...]:
-        """Return for how long a member has to hold the condition."""
+        """Return how long a member must meet the condition."""
         return self._kind(rule).looks_back(self.member_rule(rule))
 
     def group_by(self, rule: models.Rule) -> str | None:
@@ -191,7 +191,7 @@ class Group(kind.Kind[Options]):
         return self.options(rule).by
 
     def least_members(self, rule: models.Rule) -> int:
-        """Return the number of members that have to hold the condition, of any share one."""
+        """Return how many members must meet the condition; 1 if the rule asks for a share."""
         return self.options(rule).needed.number or 1
 
     def metrics(self, rule: models.Rule) -> tuple[str, ...]:
@@ -211,25 +211,25 @@ class Group(kind.Kind[Options]):
     def needed_from(
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
     ) -> int | None:
-        """Return from what time on a member's fold needs datapoints."""
+        """Return the time from which a member's fold needs datapoints."""
         if self.needs_members(rule):
             return None
         return self._kind(rule).needed_from(self.member_rule(rule), rule_state, horizon, facts)
 
     def operands(self, rule: models.Rule) -> tuple[str, ...]:
-        """Return the names of the other rules that the condition of a member looks at."""
+        """Return the names of the other rules in the members' condition."""
         return self._kind(rule).operands(self.member_rule(rule))
 
     def operand_place(self, rule: models.Rule, name: str) -> tuple[str, int | None]:
-        """Return the key and the place in its text that name a rule."""
+        """Return the key that names a rule, and where in its text."""
         return self._kind(rule).operand_place(self.member_rule(rule), name)
 
     def waits(self, rule: models.Rule, condition: models.Condition) -> bool:
-        """Return whether there is nothing to evaluate yet of a member."""
+        """Return whether a member has nothing to evaluate yet."""
         return self._kind(rule).waits(self.member_rule(rule), condition)
 
     def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
-        """Return why a worker belongs to no group of the rule, ``None`` if it does."""
+        """Return why a worker belongs to no group of the rule; ``None`` if it belongs to one."""
         by = self.options(rule).by
         if by not in worker.labels:
             return f"it has no label {by}, by whose values the rule makes groups"
@@ -238,17 +238,17 @@ class Group(kind.Kind[Options]):
     def cannot_fire(
         self, rule: models.Rule, worker: models.Worker, condition: models.Condition, configuration: models.Configuration
     ) -> kind.Obstacle | None:
-        """Return why a member cannot hold the condition."""
+        """Return why a member can never meet the condition."""
         return self._kind(rule).cannot_fire(self.member_rule(rule), worker, condition, configuration)
 
     def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
-        """Return a member's state to go on with."""
+        """Return the state from which a member's evaluation continues."""
         return threshold.KIND.as_of(rule_state, now)
 
     def judge(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Judgement:
-        """Fold the condition of one member; of an aggregate, how far its datapoints are known."""
+        """Fold the condition of one member. For an aggregate, note how far its datapoints are known."""
         if self.needs_members(rule):
             return _followed(rule, rule_state, facts, horizon), ()
         return self._kind(rule).judge(self.member_rule(rule), rule_state, facts, horizon)
@@ -260,7 +260,7 @@ class Group(kind.Kind[Options]):
         return self.options(rule).aggregate is not None
 
     def group_needs(self, rule: models.Rule, rule_state: models.RuleState, group: group_fold.Group) -> int | None:
-        """Return from what time on the datapoints of the members are needed; ``None`` if none are."""
+        """Return the time from which the group needs its members' datapoints; ``None`` if it needs none."""
         slots = _slots(rule_state, group) if self.needs_members(rule) else None
         if slots is None:
             return None
@@ -269,11 +269,11 @@ class Group(kind.Kind[Options]):
         return max(slots.begin, slots.last - BACKFILL) if needed is None else needed
 
     def group_unit(self, rule: models.Rule, configuration: models.Configuration) -> str:
-        """Return the unit of what is compared of a group: its aggregate's, or workers are counted."""
+        """Return the unit that a group is compared in: the aggregate's, or a number of workers."""
         return self.unit(rule, configuration) if self.needs_members(rule) else "count"
 
     def judge_group(self, rule: models.Rule, rule_state: models.RuleState, group: group_fold.Group) -> kind.Judgement:
-        """Walk the changes of the members after the cursor, or the slots of what their values come to."""
+        """Walk the members' changes after the cursor, or the slots of their aggregate."""
         options = self.options(rule)
         if options.aggregate is None:
             return group_fold.judge(rule, options.needed, rule_state, group)
@@ -305,7 +305,7 @@ class Group(kind.Kind[Options]):
     def explain_group(
         self, rule: models.Rule, rule_state: models.RuleState, group: group_fold.Group
     ) -> kind.Explanation:
-        """Explain how a group stands at its cursor."""
+        """Explain the state of a group at its cursor."""
         at, aggregate = rule_state.cursor, self.options(rule).aggregate
         slots = group_series.grid(group)
         if at is not None and aggregate is not None and slots is not None:
@@ -352,7 +352,7 @@ class Group(kind.Kind[Options]):
     # --- wording -----------------------------------------------------------------------------------------------------
 
     def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
-        """Return how many members hold the condition, and which; or what their values come to."""
+        """Return which members meet the condition and how many they are, or the aggregate of their values."""
         options = self.options(rule)
         if options.aggregate is not None:
             text = threshold.KIND.summary(self.member_rule(rule), transition, unit, interval)
@@ -360,28 +360,28 @@ class Group(kind.Kind[Options]):
         return f"{rule.name} {transition.after or 'resolved'}: {transition.reason}"
 
     def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
-        """Return why an alert is over or taken back if no member decided it."""
+        """Return why an alert ended or was taken back, if no member decided it."""
         return transition.reason or None if transition.withdrawn or transition.count is None else transition.cause
 
     def conditions(self, rule: models.Rule) -> dict[str, object]:
-        """Return what is asked of the group, and of each member."""
+        """Return what the rule asks of the group and of each member."""
         return {"over": self.export(rule)["over"], **self._kind(rule).conditions(self.member_rule(rule))}
 
     def described(self, rule: models.Rule, unit: str) -> tuple[str, ...]:
-        """Return what is asked, in words."""
+        """Return in words what the rule asks."""
         options = self.options(rule)
         asked = ((key, getattr(options, key)) for key in ASKS)
         how_many = " ".join(f"{key} {value}" for key, value in asked if value is not None)
         return (f"over {options.by}, {how_many}", *self._kind(rule).described(self.member_rule(rule), unit))
 
     def explained_over(self, rule: models.Rule, rule_state: models.RuleState) -> tuple[int, int] | None:
-        """Return the span of the slots that decide for a member at its cursor."""
+        """Return the time span of the slots that decide about a member at its cursor."""
         return self._kind(rule).explained_over(self.member_rule(rule), rule_state)
 
     def explain(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Explanation:
-        """Explain how one member stands."""
+        """Explain the state of one member."""
         found = self._kind(rule).explain(self.member_rule(rule), rule_state, facts, horizon)
         value = facts.labels.get(self.options(rule).by, "")
         return kind.Explanation(
@@ -389,12 +389,12 @@ class Group(kind.Kind[Options]):
         )
 
     def peak(self, rule: models.Rule, values: list[float]) -> float | None:
-        """Return the greatest number of members that held the condition."""
+        """Return the highest number of members that met the condition at once."""
         return max((value for value in values if math.isfinite(value)), default=None)
 
 
 def _condition(given: GroupSection) -> tuple[models.Frozen, models.Severity]:
-    """Return what each member has to hold, by a threshold or by other rules."""
+    """Return the condition of each member: a threshold, or an expression over other rules."""
     if given.when is None:
         if given.metric is None:
             raise section.Mistake("", "says nothing that a worker could hold", "add a metric and above, or when")
@@ -409,7 +409,7 @@ def _condition(given: GroupSection) -> tuple[models.Frozen, models.Severity]:
 
 
 def _check_aggregate(aggregate: str, given: GroupSection) -> None:
-    """Refuse an aggregate that there is not, or of what has no values."""
+    """Refuse an unknown aggregate, and an aggregate over a condition that has no values."""
     if aggregate not in group_series.AGGREGATES:
         why = f"{errors.printable(aggregate)[:64]!r} is not a known aggregate"
         raise section.Mistake("over.aggregate", why, errors.nearest(aggregate, group_series.AGGREGATES))
@@ -437,7 +437,7 @@ def _slots(rule_state: models.RuleState, group: group_fold.Group) -> group_serie
 def _followed(
     rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
 ) -> models.RuleState:
-    """Return how far the datapoints of a member are known; the same object if they are no further than before."""
+    """Return up to when a member's datapoints are known; the same object if that has not changed."""
     if horizon is None or horizon.newest is None:
         return rule_state
     points = facts.points(rule.metric)
@@ -448,7 +448,7 @@ def _followed(
 
 
 def _with_members(transition: models.Transition, group: group_fold.Group, aggregate: str) -> models.Transition:
-    """Return a transition of an aggregate with the members that it is made of."""
+    """Return a transition of an aggregate, with the members behind it."""
     members = tuple(
         sorted(worker_id for worker_id, each in group.members.items() if group_series.counts(each, transition.at))
     )

@@ -1,7 +1,7 @@
-"""The fold over a group of workers: how many of its members hold a condition, in order of time.
+"""The fold over a group of workers: how many members meet a condition, in order of time.
 
-Each member's state is folded by itself (``slots``), and its changes are what is walked here. A group is evaluated up to
-the time up to which every member that counts is known. Nothing here does I/O or reads a clock.
+Each member has a fold of its own (``slots``); this module walks the changes that come out of it. It evaluates a group
+up to the time up to which every member that counts is known. Nothing here does I/O or reads a clock.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SEVERITY_OF: tuple[Severity | None, ...] = (None, "warning", "critical", "criti
 
 
 class Needed(NamedTuple):
-    """How many members have to hold the condition: a ``number`` of them, or a ``share`` of those that run."""
+    """How many members must meet the condition: a ``number``, or a ``share`` of the members that run."""
 
     number: int | None = None
     share: float | None = None
@@ -85,7 +85,7 @@ class Group:
 
 
 class Standing(NamedTuple):
-    """How a group stands: the levels of the members that run (0 ok, 1 warning, 2 critical) by worker id."""
+    """The state of a group: the levels of the members that run (0 ok, 1 warning, 2 critical) by worker id."""
 
     levels: Mapping[str, int]
 
@@ -142,13 +142,13 @@ def judge(rule: Rule, needed: Needed, rule_state: RuleState, group: Group) -> tu
 
 
 def standing(members: Mapping[str, GroupMember], at: int) -> Standing:
-    """Return how a group stands at a time."""
+    """Return the state of a group at a time."""
     levels = {worker_id: _level(member, at) for worker_id, member in members.items()}
     return Standing({worker_id: level for worker_id, level in levels.items() if level != NO_MEMBER})
 
 
 def counted(members: Mapping[str, GroupMember], rule_state: RuleState) -> Mapping[str, GroupMember]:
-    """Return the members with the times from which each of them counts."""
+    """Return the members, each with the time from which it counts."""
     return _counted(members, rule_state)
 
 
@@ -213,7 +213,7 @@ def _from_now_on(rule: Rule, rule_state: RuleState) -> RuleState:
 
 
 def _from(trail: Sequence[SeverityChange], begin: int) -> list[SeverityChange]:
-    """Return a trail as if it had begun at a time with what held then."""
+    """Return a trail that begins at a time with the levels held then."""
     stands = [change for change in trail if change.at <= begin][-1]
     return [stands._replace(at=begin), *(change for change in trail if change.at > begin)]
 
@@ -283,7 +283,7 @@ def _latched(needed: Needed, levels: Sequence[int], latched: int, ended: int) ->
 
 
 def _trimmed(trail: Sequence[SeverityChange], reach: int) -> tuple[SeverityChange, ...]:
-    """Drop the changes that are out of reach, all but the last of them."""
+    """Drop all changes that can no longer be corrected, except the last of them."""
     place = 0
     while place + 1 < len(trail) and trail[place + 1].at <= reach:
         place += 1
@@ -294,7 +294,7 @@ def _trimmed(trail: Sequence[SeverityChange], reach: int) -> tuple[SeverityChang
 
 
 class _Outcome(NamedTuple):
-    """What a fold came to: ``kept`` is how many changes of the trail before stand, ``trail`` is the new one."""
+    """The result of a fold: ``kept`` is how many changes of the trail before stand, ``trail`` is the new one."""
 
     rule: Rule
     needed: Needed
@@ -352,7 +352,7 @@ def _withdrawn(step: tuple[int, Severity | None, Severity | None]) -> Transition
 
 
 def in_words(members: Mapping[str, GroupMember], holding: Iterable[str], size: int) -> str:
-    """Say which members of a group hold the condition.
+    """Say which members of a group meet the condition.
 
     >>> in_words({}, [], 0), in_words({}, ["i-1"], 4), in_words({}, [], 1)
     ('no worker of the group runs', '1 of 4 workers: i-1', '0 of 1 worker')

@@ -1,4 +1,4 @@
-"""A rule over groups, replayed over recorded series of its members."""
+"""Replays a rule over groups, from recorded series of its members."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from workermon.rules import group, group_fold
 from workermon.rules.horizon import Horizon
 from workermon.rules.kind import Facts
 
-#: Seconds: nothing of a recording is too late.
+#: Seconds. No datapoint of a recording is too late.
 _ALL = 10**9
 
 
 def member(rule: Rule, name: str, segments: Sequence[Series], until: int | None = None) -> GroupMember | None:
-    """Return what a member says that has these series, each of which follows the other; ``None`` if it has none.
+    """Return a member's changes over series that follow one another in time; ``None`` without any series.
 
     Slots up to ``until`` are expected; ``None``: up to the last datapoint.
     """
@@ -37,7 +37,7 @@ def member(rule: Rule, name: str, segments: Sequence[Series], until: int | None 
 
 
 def holder(name: str, known: tuple[int, int], episodes: Iterable[tuple[float, float | None, Severity]]) -> GroupMember:
-    """Return what a member says that is known in a span and holds its condition in these episodes."""
+    """Return the changes of a member that is known in a span and meets its condition in these episodes."""
     begin, end = known
     changes = [(begin, 0)]
     for first, last, severity in episodes:
@@ -46,20 +46,20 @@ def holder(name: str, known: tuple[int, int], episodes: Iterable[tuple[float, fl
 
 
 def tried(name: str, known: tuple[int, int], period: int, transitions: Iterable[Transition]) -> GroupMember:
-    """Return what a member says that is known in a span of slots and whose condition made these transitions."""
+    """Return the changes of a member that is known in a span of slots, from its transitions."""
     begin, end = known
     changes = ((each.at, _level(each.after)) for each in transitions)
     return GroupMember(name, end, period, 0, ((begin, 0), *changes), recorded=period)
 
 
 def left(said: GroupMember) -> GroupMember:
-    """Return what a member says that does not run any more."""
+    """Return the changes of a member that has stopped."""
     gone = () if said.known is None else ((said.known + 1, NO_MEMBER),)
     return said._replace(known=None, changes=(*said.changes, *gone))
 
 
 def judge(rule: Rule, members: Mapping[str, GroupMember], series: Mapping[str, Series]) -> tuple[Transition, ...]:
-    """Return the transitions of a rule over a group with these members and the datapoints of each."""
+    """Return the transitions of a rule over a group, given its members and their datapoints."""
     begin = min((each.changes[0][0] for each in members.values()), default=0)
     over = group_fold.Group(members=members, lateness=_ALL, series=series)
     known = RuleState(start=begin) if group.KIND.needs_members(rule) else RuleState()

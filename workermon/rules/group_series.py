@@ -1,4 +1,4 @@
-"""The series of a group: one value a slot, made of the values of its members."""
+"""The series of a group: one value for each slot, aggregated from the values of its members."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
 class Grid(NamedTuple):
     """The slots of a group: ``period`` in seconds is the longest of its members', ``last`` is the newest slot's time.
 
-    In it all has come that can come, of every member that counts. ``begin`` is from when on there is a member.
+    For that slot every datapoint of every member that counts has arrived. ``begin`` is when the first member joined.
     """
 
     period: int
@@ -29,7 +29,7 @@ class Grid(NamedTuple):
     begin: int
 
     def reaching(self, at: int) -> Grid:
-        """Return the slots up to that of a time at least.
+        """Return the slots, extended to include a time.
 
         >>> Grid(60, 120, 0).reaching(250).last, Grid(60, 120, 0).reaching(60).last
         (240, 120)
@@ -48,7 +48,7 @@ def grid(group: group_fold.Group) -> Grid | None:
 
 
 def points(group: group_fold.Group, aggregate: str, slots: Grid) -> tuple[Datapoint, ...]:
-    """Return the value of each slot that any member has a value in, up to the last; one member counts once a slot."""
+    """Return the aggregate of each slot in which any member has a value. A member counts once in each slot."""
     by_slot: dict[int, list[float]] = {}
     for worker_id, member in group.members.items():
         series = group.series.get(worker_id)
@@ -63,7 +63,7 @@ def points(group: group_fold.Group, aggregate: str, slots: Grid) -> tuple[Datapo
 
 
 def counts(member: GroupMember, at: int) -> bool:
-    """Tell whether a worker is a member of its group at a time."""
+    """Return whether a worker is a member of its group at a time."""
     level = NO_MEMBER
     for when, changed in member.changes:
         if when > at:

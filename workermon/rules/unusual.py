@@ -1,8 +1,8 @@
-"""The kind ``unusual``: a metric lies outside what it usually is at the same time of the day or week.
+"""The kind ``unusual``: a metric lies outside its usual range for the time of day or week.
 
-The distance of each datapoint from what is usual then, in spreads, is compared as any threshold is. What is usual is
-learned hour by hour, once no late datapoint can change an hour any more; so learning is never revised, and what is
-said of a time does not depend on when it is evaluated.
+The rule measures how far each datapoint lies from the usual value, in spreads, and compares that as any threshold. It
+learns an hour once no late datapoint can change that hour. So learning is never revised, and the result for a time does
+not depend on when it is evaluated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SHOWN = 12
 class UsualDetails(models.Frozen):
     """What is usual at a time, in the unit of the metric; ``low`` and ``high`` are where the rule's distance lies.
 
-    ``by`` says whether it was learned of the hour of the day or of the week, of so many ``occurrences``.
+    ``by`` is the season it was learned by: the day or the week. ``occurrences`` is how many of them were learned.
     """
 
     at: str
@@ -60,20 +60,20 @@ class Details(models.Frozen):
 
 
 class _Judged(NamedTuple):
-    """The values that the fold compares, and of each its datapoint and what is usual then (``None``: not known)."""
+    """The values that the fold compares, each with its datapoint and the usual range then (``None``: not known)."""
 
     points: list[models.Datapoint]
     by_time: dict[int, tuple[models.Datapoint, band.Usual | None]]
 
     def add(self, options: Options, point: models.Datapoint, usual: band.Usual | None) -> None:
-        """Add a datapoint. Nothing is unusual of a time of which too little is known."""
+        """Add a datapoint. It is not compared if too little is known about its time."""
         self.by_time[point.at] = point, usual
         distance = 0.0 if usual is None else options.compared(usual.distance(point.value))
         self.points.append(models.Datapoint(point.at, distance))
 
 
 class Unusual(over_slots.OverSlots[Options]):
-    """A metric lies outside what it usually is at the same time of the day or week."""
+    """A metric lies outside its usual range for the time of day or week."""
 
     name = "unusual"
     section_type = UnusualSection
@@ -127,7 +127,7 @@ class Unusual(over_slots.OverSlots[Options]):
         }
 
     def looks_back(self, rule: models.Rule) -> tuple[tuple[str, int], ...]:
-        """Return for how long values have to be unusual."""
+        """Return how long values must be unusual."""
         lasts = self.options(rule).lasts
         return () if lasts is None else (("for", lasts),)
 
@@ -136,7 +136,7 @@ class Unusual(over_slots.OverSlots[Options]):
     def needed_from(
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
     ) -> int | None:
-        """Return from what time on the fold needs datapoints, or learning does where an hour is due."""
+        """Return the time from which datapoints are needed: by the fold, or by learning if an hour is due."""
         needed = slots.needed_from(rule_state, self._limits(rule)(horizon.period), _walk(rule, facts, horizon))
         learned = self._band(rule, rule_state, horizon.period)
         if learned.until is None:
@@ -166,7 +166,7 @@ class Unusual(over_slots.OverSlots[Options]):
         return state, tuple(self._with_details(rule, each, judged, walk.unit) for each in transitions)
 
     def _band(self, rule: models.Rule, rule_state: models.RuleState, period: int) -> band.Band:
-        """Return what was learned; if a clock was ahead then, it learns on at the cursor."""
+        """Return what was learned. If a clock was ahead at that time, learning continues at the cursor."""
         width = band.width_of(period)
         learned = band.Band.read(rule_state.band, self.options(rule).season, width, rule.metric or "")
         if learned.until is not None and rule_state.cursor is not None and learned.until > rule_state.cursor + width:
@@ -174,7 +174,7 @@ class Unusual(over_slots.OverSlots[Options]):
         return learned
 
     def _fold_distances(self, rule: models.Rule, learned: band.Band, facts: kind.Facts, span: _Span) -> _Judged:
-        """Return the distances of the slots of a span, and have the band learn what is over by each of them."""
+        """Return the distance of each slot in a span. Before each slot the band learns the hours that have ended."""
         options, walk = self.options(rule), span.walk
         points = [point for point in facts.points(rule.metric) if math.isfinite(point.value)]
         times = [point.at for point in points]
@@ -192,7 +192,7 @@ class Unusual(over_slots.OverSlots[Options]):
     def _with_details(
         self, rule: models.Rule, transition: models.Transition, judged: _Judged, unit: str
     ) -> models.Transition:
-        """Return a transition in the unit of the metric, with what was usual then."""
+        """Return a transition in the unit of the metric, with the usual range at that time."""
         options = self.options(rule)
         times = [point.at for point in transition.points]
         at = times[-1] if transition.withdrawn and times else transition.at
@@ -293,7 +293,7 @@ class Unusual(over_slots.OverSlots[Options]):
     def curve(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, times: Sequence[int]
     ) -> kind.Curve | None:
-        """Return the band of what is usual, by what was learned until now; nothing where too little is known."""
+        """Return the usual range over time, as learned so far; nothing where too little is known."""
         if rule_state.period is None:
             return None
         options, learned = self.options(rule), self._band(rule, rule_state, rule_state.period)
@@ -318,7 +318,7 @@ class _Span(NamedTuple):
 
 @dataclasses.dataclass(slots=True)
 class _Learning:
-    """Has a band learn hours of datapoints in order of time, each once it can no longer change."""
+    """Teaches a band the datapoints hour by hour, each hour once it can no longer change."""
 
     band: band.Band
     points: Sequence[models.Datapoint]
