@@ -676,7 +676,7 @@ def test_why_of_an_account_and_region(ok: Any, run: Any, world: Any) -> None:
     found = json.loads(ok("why", f"default/{REGION}", "collector", "--json"))
     assert (found["account"], found["region"], found["rule"], found["workers"]) == ("default", REGION, "collector", 1)
     assert found["last_error"] == {"kind": "denied", "message": "no permission"}
-    assert found["now"] == "no successful collection for 90 s, 180 s make it critical"
+    assert found["now"] == "no successful collection for 90 s, critical fires at 180 s"
     text = ok("why", f"default/{REGION}")
     assert "  error    denied: no permission\n" in text
     assert "nothing is collected there" in one_line(run("why", "lab/eu-west-1", "collector"), 3)

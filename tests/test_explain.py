@@ -48,7 +48,7 @@ def test_a_firing_alert_is_explained_by_what_was_recorded() -> None:
     assert turn["reason"] == "3 of 3 values above 90 %"
     assert [one["value"] for one in turn["points"]] == [95, 96, 97]
     assert [one["value"] for one in rule["points"]] == [96, 97, 60]
-    assert "1 of 2 values not above 90 %, 2 of 2 end critical" in rule["now"]
+    assert "1 of 2 values at or below 90 %, critical ends at 2 of 2" in rule["now"]
     assert rule["cursor"] == minute(4)
 
 
@@ -72,7 +72,7 @@ def test_what_does_not_fire_is_explained_too() -> None:
     assert rule["missing"] == [minute(2)]
     assert (
         rule["now"]
-        == "2 of 3 values above 80 %, 3 of 3 make it warning; 2 of 3 values above 90 %, 3 of 3 make it critical"
+        == "2 of 3 values above 80 %, warning fires at 3 of 3; 2 of 3 values above 90 %, critical fires at 3 of 3"
     )
     assert (rule["period"], rule["delay"]) == (60, 120)
 
@@ -134,7 +134,7 @@ def test_silence_is_explained() -> None:
     site.evaluate()
     site.clock.now = T0 + 100
     [rule] = why(site, "no-data")["rules"]
-    assert rule["now"] == "silent for 100 s, 180 s make it critical"
+    assert rule["now"] == "silent for 100 s, critical fires at 180 s"
     assert rule["due"] == models.rfc3339(T0 + 180)
 
 

@@ -273,7 +273,7 @@ def test_why_explains_a_group() -> None:
     found = pools.get(views.ExplainGroups).why("group:pool=a", "pool-hot").model_dump(mode="json")
     [explained] = found["rules"]
     assert (found["group"], found["workers"]) == ({"by": "pool", "value": "a"}, 3)
-    assert explained["now"] == "1 of 3 workers hold critical, 2 make it critical"
+    assert explained["now"] == "1 of 3 workers are at critical, critical fires at 2"
     assert (explained["holding"], explained["size"], explained["needed"]) == (1, 3, 2)
     assert explained["members"][0] == {
         "id": worker_id(0),
@@ -478,7 +478,7 @@ def test_the_values_of_a_group_are_aggregated(name: str, value: float) -> None:
     assert [point.value for point in alert.last.points] == [value, value]
     assert alert.last.summary.startswith(f"group pool=a: {name} of 4 workers: cpu_utilization {value:g} % >")
     [explained] = pools.get(views.ExplainGroups).why("group:pool=a").model_dump(mode="json")["rules"]
-    assert explained["now"].startswith(f"{name} of 4 workers: 0 of 1 values not above")
+    assert explained["now"].startswith(f"{name} of 4 workers: 0 of 1 values at or below")
     assert [point["value"] for point in explained["points"]][-1] == value
     pools.slot(at(3), {0: 20.0, 1: 20.0, 2: 20.0, 3: 20.0})
     assert statuses(pools) == ["firing", "resolved"]

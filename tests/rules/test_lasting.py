@@ -64,7 +64,7 @@ def test_words() -> None:
     site = Site(read())
     site.minutes([50.0, *[95.0] * 4])
     why = site.get(views.Explanation).why(next(iter(site.workers.get([ID]).values())), "cpu_utilization").rules[0]
-    assert why.now == "4 of 5 values above 90 %, for 5 min: 5 of 5 slots of 60 s make it critical"
+    assert why.now == "4 of 5 values above 90 %, critical fires after all slots of 5 min: 5 of 5 slots of 60 s"
     assert "for 5 min" in why.described
     shown = why.to_json()
     assert (shown["for"], "breach" in shown) == ("5m", False)

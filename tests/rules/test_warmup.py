@@ -125,7 +125,7 @@ def test_why_says_until_when_it_warms_up() -> None:
     rule = why(site)
     assert (rule["warming_until"], rule["now"].partition(";")[0]) == (
         None,
-        "1 of 1 values above 80 %, 3 of 3 make it warning",
+        "1 of 1 values above 80 %, warning fires at 3 of 3",
     )
 
 

@@ -331,7 +331,8 @@ class Group(kind.Kind[Options]):
             for worker_id, level in sorted(stands.levels.items(), key=lambda each: (-each[1], each[0]))
         )
         parts = [
-            f"{len(stands.holding(rank))} of {size} workers hold {severity}, {needed.of(size)} make it {severity}"
+            f"{len(stands.holding(rank))} of {size} workers are at {severity},"
+            f" {wording.fires_at(severity, needed.of(size))}"
             for rank, severity in ranks.items()
         ]
         details = Details(holding=len(holding), size=size, needed=needed.of(size), members=shown)

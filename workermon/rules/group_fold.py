@@ -329,7 +329,7 @@ def _transition(outcome: _Outcome, change: _Change, *, late: bool, damped: bool)
     decided = after if change.after > change.before else before
     rank = 0 if decided is None else SEVERITIES.index(decided) + 1
     holding, size = change.standing.holding(rank), len(change.standing.levels)
-    reason = in_words(outcome.members, holding, size) + (f"; {outcome.needed} make it {decided}" if after else "")
+    reason = in_words(outcome.members, holding, size) + (f"; {decided} fires at {outcome.needed}" if after else "")
     return Transition(
         at=change.at,
         before=before,

@@ -143,7 +143,7 @@ class NoData(kind.Kind[Options]):
         if facts.monitoring_since is None:
             return kind.Explanation("the monitor itself has not run long enough to tell", details)
         silent = max(0, round(facts.at - begun))
-        return kind.Explanation(f"silent for {silent} s, {patience} s make it {rule.severity}", details)
+        return kind.Explanation(f"silent for {silent} s, {rule.severity} fires at {patience} s", details)
 
     def _reason(self, rule: models.Rule, interval: int) -> str:
         intervals = self.options(rule).intervals

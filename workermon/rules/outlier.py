@@ -278,10 +278,11 @@ class Outlier(over_slots.OverSlots[Options]):
         if middle is None:
             few = f"{details.group_size} workers of {_named(group)} have a value at {models.rfc3339(cursor)}"
             return kind.Explanation(f"{few}, {peers.MIN_WORKERS} are needed to tell an outlier", details, lines)
-        breach = str(options.breach) if options.lasts is None else wording.lasting(options.lasts, period)
         counts = f"{level.breaching} of {view.counted} values more than {options.beyond:g} scaled MADs from the median"
-        ends = f"{level.cleared} of {view.recovering} values are near the median again, {options.recover} end it"
-        now = ends if level.latched else f"{counts}, {breach} make it {rule.severity}"
+        near = f"{level.cleared} of {view.recovering} values are near the median again"
+        ends = f"{near}, {rule.severity} ends at {options.recover}"
+        fires = wording.fires_at(rule.severity, options.breach, options.lasts, period)
+        now = ends if level.latched else f"{counts}, {fires}"
         return kind.Explanation(now, details, lines)
 
     # --- backtest ----------------------------------------------------------------------------------------------------

@@ -422,13 +422,13 @@ def _walk(rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> slots.Walk:
 
 
 def _levels_now(options: Options, view: slots.View, unit: str, period: int) -> list[str]:
-    breach = str(options.breach) if options.lasts is None else wording.lasting(options.lasts, period)
+    clear = f"at or {'below' if options.side == 'above' else 'above'}"
     return [
-        f"{level.cleared} of {view.recovering} values not {options.side} {wording.quantity(level.clear, unit)},"
-        f" {options.recover} end {level.severity}"
+        f"{level.cleared} of {view.recovering} values {clear} {wording.quantity(level.clear, unit)},"
+        f" {level.severity} ends at {options.recover}"
         if level.latched
         else f"{level.breaching} of {view.counted} values {options.side} {wording.quantity(level.threshold, unit)},"
-        f" {breach} make it {level.severity}"
+        f" {wording.fires_at(level.severity, options.breach, options.lasts, period)}"
         for level in view.levels
     ]
 

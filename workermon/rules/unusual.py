@@ -285,9 +285,9 @@ class Unusual(over_slots.OverSlots[Options]):
             )
             return kind.Explanation(now, details, lines)
         counts = f"{level.breaching} of {view.counted} values more than {options.beyond:g} spreads from what is usual"
-        ends = f"{level.cleared} of {view.recovering} values are usual again, {options.recover} end it"
-        breach = str(options.breach) if options.lasts is None else wording.lasting(options.lasts, horizon.period)
-        now = ends if level.latched else f"{counts}, {breach} make it {rule.severity}"
+        ends = f"{level.cleared} of {view.recovering} values are usual again, {rule.severity} ends at {options.recover}"
+        fires = wording.fires_at(rule.severity, options.breach, options.lasts, horizon.period)
+        now = ends if level.latched else f"{counts}, {fires}"
         return kind.Explanation(now, details, lines)
 
     def curve(

@@ -124,6 +124,17 @@ def lasting(seconds: int, period: int) -> str:
     return f"for {duration(seconds)}: {number} of {number} slots of {period} s"
 
 
+def fires_at(severity: models.Severity, needed: object, lasts: int | None = None, period: int = 0) -> str:
+    """Write what it takes for a severity to fire; ``lasts`` and ``period`` in seconds, of a rule with ``for``.
+
+    >>> fires_at("critical", "3 of 3"), fires_at("warning", "10 of 10", 600, 60)
+    ('critical fires at 3 of 3', 'warning fires after all slots of 10 min: 10 of 10 slots of 60 s')
+    """
+    if lasts is None:
+        return f"{severity} fires at {needed}"
+    return f"{severity} fires after all slots of {lasting(lasts, period).removeprefix('for ')}"
+
+
 def for_count(transition: models.Transition, what: str) -> str:
     """Write how many of the values decided a transition, such as ``for 3 of 3 datapoints``."""
     return f" for {transition.count} {what}" if transition.count else ""

@@ -178,7 +178,7 @@ def _collection_now(state: models.AccountState | None, at: float) -> str:
         return "collection succeeds"
     patience = standing.COLLECTOR_INTERVALS * state.interval
     begun = state.failing_since - state.interval
-    return f"no successful collection for {max(0, round(at - begun))} s, {patience} s make it critical"
+    return f"no successful collection for {max(0, round(at - begun))} s, critical fires at {patience} s"
 
 
 def _lost_now(state: models.AccountState | None) -> str:
