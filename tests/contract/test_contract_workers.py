@@ -151,6 +151,29 @@ def test_a_warning_is_kept_once_and_marks_its_worker(repository: Repository) -> 
     assert repository.workers.ids() == [worker.id]
 
 
+def test_workers_with_many_series_are_known(repository: Repository) -> None:
+    """All that have so many of one metric are listed, and a usual worker is not, nor one that has none."""
+    repository.workers.add([builders.worker(), builders.worker(B), builders.worker(C)])
+    bare: dict[str, list[tuple[tuple[str, str], ...]]] = {"mem": [()] * 30}
+    assert repository.workers.found_dimensions(builders.worker(B), bare, builders.NOW)
+    usual: dict[str, list[tuple[tuple[str, str], ...]]] = {"mem": [(("InstanceId", C),)]}
+    assert repository.workers.found_dimensions(builders.worker(C), usual, builders.NOW)
+    assert repository.workers.with_series(30) == [B]
+
+
+def test_a_glance_leaves_out_the_same_times_as_the_record(repository: Repository) -> None:
+    """Those that a clock wrote which was ahead."""
+    repository.workers.add([builders.worker(), builders.worker(B, added_at=NOW + 5000.0), builders.worker(C)])
+    sample = builders.sample(builders.worker(), (0, 97.5), after=4000.0)
+    builders.write(repository.samples, sample)
+    repository.samples.failed(builders.worker(C), models.CollectionError(kind="denied", message="no", at=NOW + 900.0))
+    found = [glance.as_of(NOW) for glance in repository.workers.glances()]
+    assert found == [ports.Glance.of(record.as_of(NOW)) for record in repository.workers.every()]
+    assert (found[0].collected_at, found[1].added_at) == (None, NOW)
+    assert found[2].last_error is not None
+    assert found[2].last_error.at == NOW
+
+
 def test_a_glance_shows_what_the_record_has(repository: Repository) -> None:
     """Of every worker of the fleet, in order: those with checks, datapoints and errors, and those with none."""
     repository.workers.add(

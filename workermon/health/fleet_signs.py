@@ -42,7 +42,8 @@ class FleetSigns:
     first_due: float = math.inf
 
     def add(self, worker: ports.Glance) -> None:
-        """Add a worker."""
+        """Add a worker; a time of it that leads the present counts as unknown."""
+        worker = worker.as_of(self.at)
         scope, error = _scope_key(worker.account, worker.region), worker.last_error
         self.ids.add(worker.id)
         self.scopes.add(scope)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 
@@ -164,16 +163,10 @@ class StatusCheck:
         Raises ``errors.RedisUnavailable`` if Redis itself does not answer: then nothing else can be known.
         """
         at, configuration = self.now(), self.configurations.load()
-        fleet, crowded, hours = fleet_signs.FleetSigns(at), list[CrowdedWorker](), self.costs.hours(at - models.DAY)
-
-        def looked_at() -> Iterator[ports.Record]:
-            for record in self.workers.every():
-                fleet.add(ports.Glance.of(record.as_of(at)))
-                crowded.extend(_crowded(record, configuration))
-                yield record
-
-        # The whole fleet is read once, and never in memory as a whole.
-        bill = self._bill(looked_at(), hours, at)
+        fleet, hours = fleet_signs.FleetSigns(at), self.costs.hours(at - models.DAY)
+        for worker in self.workers.glances():
+            fleet.add(worker)
+        suspects = self.workers.get(self.workers.with_series(catalogue.MAX_SERIES + 1)).values()
         found = self.pipeline(fleet, self.nodes.ping(patience), patience)
         return Status(
             ok=all(part.ok for part in found.parts),
@@ -190,8 +183,8 @@ class StatusCheck:
             alerts=len(self.alerts.open()),
             counts=found.counts,
             scopes=found.scopes,
-            bill=bill,
-            crowded=tuple(crowded),
+            bill=self._bill(hours, at),
+            crowded=tuple(crowded for record in suspects for crowded in _crowded(record, configuration)),
             canary=found.canary,
         )
 
@@ -243,16 +236,14 @@ class StatusCheck:
             ),
         )
 
-    def _bill(self, records: Iterator[ports.Record], hours: Sequence[models.Hour], at: float) -> Bill:
-        """Return the bill; every record is taken from ``records`` once."""
+    def _bill(self, hours: Sequence[models.Hour], at: float) -> Bill:
         configuration, decision = self.configurations.load(), self.costs.budget_decision()
         estimated = bool(hours) and not costs.is_measured(hours, at)
         expected = None
         if estimated:
-            running = (record for record in records if record.condition.status == "running")
+            running = (record for record in self.workers.every() if record.condition.status == "running")
             priced = (_priced(record, configuration) for record in running)
             expected = costs.metrics_a_day(priced, configuration, decision.period_multipliers)
-        collections.deque(records, maxlen=0)
         today = configuration.budget is not None and decision.budget == configuration.budget
         return Bill(
             last_24h=_use(costs.used_last_day(hours, at)),

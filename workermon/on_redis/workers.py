@@ -31,6 +31,9 @@ MAX_WARNINGS = 10
 #: Workers that one command reads: it holds the server for about a millisecond.
 CHUNK = 500
 
+#: Bytes that a dimension set takes in JSON at least: one without any dimension, and a comma.
+_LEAST_SET = 3
+
 Dimensions = dict[str, list[tuple[tuple[str, str], ...]]]
 _DIMENSIONS: pydantic.TypeAdapter[Dimensions] = pydantic.TypeAdapter(Dimensions)
 
@@ -48,6 +51,14 @@ class ReadWorkers(lua.Script[list[list[Any]]]):
 
     worker_hashes: lua.Keys
     fields: lua.Arguments
+
+
+class ListLongFields(lua.Script[list[int]]):
+    """Return the places of the hashes in which a field has at least so many bytes."""
+
+    hashes: lua.Keys
+    field: lua.Argument
+    least: lua.Argument
 
 
 class SetWorkerFields(lua.Script[int]):
@@ -216,6 +227,17 @@ class RedisWorkers:
     def glances(self) -> Iterator[ports.Glance]:
         """Yield the whole fleet by what a glance shows."""
         return glances.every(self._client, lambda worker_id: self.get([worker_id]).get(worker_id))
+
+    def with_series(self, least: int) -> list[str]:
+        """Return those whose dimension sets make a text that is long enough, for that is known without reading it."""
+        found, ids = [], self.ids()
+        for start in range(0, len(ids), CHUNK):
+            some = ids[start : start + CHUNK]
+            listing = ListLongFields(
+                hashes=[keys.worker(worker_id) for worker_id in some], field="dimensions", least=_LEAST_SET * least
+            )
+            found += [some[place] for place in client.run(self._client, listing)]
+        return found
 
     def found_dimensions(self, worker: models.Worker, dimensions: Dimensions, at: float) -> bool:
         """Remember what ListMetrics said, unless the incarnation is gone."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from workermon.models import (
+    CHECK_METRICS,
     Check,
     CheckName,
     CollectionError,
@@ -104,6 +105,18 @@ class Glance(NamedTuple):
             last_error=condition.last_error,
         )
 
+    def as_of(self, now: float) -> Glance:
+        """Return the glance without the times that a clock wrote which was ahead, as ``Record.as_of`` does."""
+        if self.last_error is None and not leads(max(self.added_at, self.collected_at or 0.0), now):
+            return self
+        newest = max((at for name, (at, _) in self.latest.items() if name not in CHECK_METRICS), default=0)
+        present = max(now, newest)
+        return self._replace(
+            added_at=present if leads(self.added_at, present) else self.added_at,
+            collected_at=None if leads(self.collected_at, present) else self.collected_at,
+            last_error=self.last_error and self.last_error.as_of(present),
+        )
+
 
 class Workers(Protocol):
     """The repository of monitored workers."""
@@ -131,6 +144,9 @@ class Workers(Protocol):
 
     def glances(self) -> Iterator[Glance]:
         """Yield the whole fleet as ``every`` does, by what a glance shows."""
+
+    def with_series(self, least: int) -> list[str]:
+        """Return the workers that may have so many series of a metric: all that have, and others perhaps."""
 
     def found_dimensions(
         self, worker: Worker, dimensions: dict[str, list[tuple[tuple[str, str], ...]]], at: float

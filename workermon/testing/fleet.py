@@ -72,6 +72,12 @@ class MemoryWorkers:
         """Yield the whole fleet by what a glance shows."""
         return map(ports.Glance.of, self.every())
 
+    def with_series(self, least: int) -> list[str]:
+        """Return those that have them."""
+        return [
+            record.worker.id for record in self.every() if max(map(len, record.dimensions.values()), default=0) >= least
+        ]
+
     def found_dimensions(
         self, worker: models.Worker, dimensions: dict[str, list[memory.Dimensions]], at: float
     ) -> bool:
