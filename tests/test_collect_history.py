@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
+from tests.support.examples import examples
 from workermon import collect, config, errors, models, ports, testing
 from workermon.rules import horizon
 
@@ -147,7 +148,7 @@ _REVISED = strategies.dictionaries(strategies.integers(0, 30), strategies.floats
     phase=strategies.integers(0, 59),
     lateness=_LATENESS,
 )
-@hypothesis.settings(max_examples=60, deadline=None)
+@examples(60)
 def test_in_the_end_the_ledger_is_what_cloudwatch_held(
     interval: int,
     period: int,
@@ -191,7 +192,7 @@ def test_in_the_end_the_ledger_is_what_cloudwatch_held(
     seed=strategies.integers(0, 99),
     lateness=_LATENESS,
 )
-@hypothesis.settings(max_examples=60, deadline=None, phases=(hypothesis.Phase.generate,))
+@examples(60, phases=(hypothesis.Phase.generate,))
 def test_a_datapoint_is_there_an_interval_and_half_a_minute_after_it_is_served(
     interval: int,
     period: int,

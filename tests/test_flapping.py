@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import stages
 from tests.support.evaluating import CPU, ID, MINUTE, QUIET, T0, Site, points
+from tests.support.examples import examples
 from tests.support.rules import changed
 from workermon import models, views
 from workermon.models import Count, Flapping, FlapState, Levels, RuleState, SeverityChange
@@ -295,7 +296,7 @@ values_of = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(values_of, st.integers(3, 4), st.sampled_from([6, 10, 20]))
 def test_minute_by_minute_people_hear_what_a_plain_loop_says(
     values: list[float | None], turns: int, minutes: int
@@ -321,7 +322,7 @@ def turned(site: Site) -> set[tuple[int, str | None]]:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(values_of, st.data())
 def test_any_grouping_and_order_come_to_the_same(values: list[float | None], data: st.DataObject) -> None:
     """Whoever is woken when, twice or not at all, and whatever datapoint comes late: state and turns are the same."""

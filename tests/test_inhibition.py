@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import grouping
 from tests.support.evaluating import ID, MINUTE, T0, Site
+from tests.support.examples import examples
 from tests.support.rules import changed
 from workermon import config, errors, models, testing, views
 from workermon.config import export
@@ -144,7 +145,7 @@ def test_the_alert_of_the_group_inhibits_its_members() -> None:
 WORLD = st.lists(st.tuples(st.sampled_from([10.0, 95.0]), st.booleans(), st.booleans()), min_size=1, max_size=14)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(WORLD, st.booleans())
 def test_people_hear_what_a_plain_model_says(world: list[tuple[float, bool, bool]], first: bool) -> None:
     """Whatever both rules and a silence do, people hear of an alert once nothing mutes it, and of its end."""

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support import delivering, refused
 from tests.support.commands import A, B, Session, fires, one_line
 from tests.support.evaluating import CPU, ID, MINUTE, T0, Site
+from tests.support.examples import examples
 from tests.support.rules import changed
 from workermon import config, errors, evaluate, models, ports, testing, views
 from workermon import settings as settings_of
@@ -508,7 +509,7 @@ def begins(schedule: Any, timezone: Any, since: Any, until: Any) -> Any:
     return sorted(at for at in found if since <= at < until)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @example("30", "2", "*", "*", 3600, (BERLIN, NIGHTS[BERLIN][1]), 40, 0)  # the hour's second time: it goes on
 @example("30", "2", "*", "*", 300, (BERLIN, NIGHTS[BERLIN][1]), 40, 0)  # and the next one is tomorrow's
 @given(

@@ -7,9 +7,10 @@ import random
 from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.expression_model import TEXTS, plain
 from workermon import config, errors, models
 from workermon.config import export
@@ -236,7 +237,7 @@ VALUES = st.lists(st.one_of(st.none(), st.sampled_from([-3.0, 0.0, 0.5, 4.0, 60.
 
 
 @given(st.sampled_from(TEXTS), VALUES, VALUES, st.sampled_from([10, 60, 300]), st.integers(0, 10))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_equals_a_plain_model(
     text: str, first: list[float | None], second: list[float | None], period: int, since: int
 ) -> None:

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import expression_model, threshold_model
+from tests.support.examples import examples
 from workermon import models, rules
 from workermon.models import Datapoint, RuleState
 from workermon.rules import expression, threshold
@@ -84,7 +85,7 @@ VALUES = st.lists(st.one_of(st.none(), st.sampled_from([0.0, 20.0, 35.0, 60.0, 7
 
 
 @given(st.sampled_from(expression_model.TEXTS), threshold_model.rules(), VALUES, VALUES, st.data())
-@settings(max_examples=250, deadline=None)
+@examples(250)
 def test_any_order_grouping_and_lateness(
     text: str, drawn: models.Rule, first: list[float | None], second: list[float | None], data: st.DataObject
 ) -> None:
@@ -130,7 +131,7 @@ def test_any_order_grouping_and_lateness(
 
 
 @given(threshold_model.rules(), st.data())
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_operands_of_two_periods(drawn: models.Rule, data: st.DataObject) -> None:
     """One operand each minute and one each five: a slot has both, or is absent, whichever of them comes late."""
     statistic = data.draw(st.sampled_from(["Average", "Sum", "Maximum"]))

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from workermon import config, errors, evaluate, models, rules, testing, views
 from workermon.config import export
 from workermon.models import Datapoint, Rule, RuleState
@@ -246,7 +247,7 @@ def series(draw: st.DrawFn) -> list[float | None]:
 
 
 @given(series(), SHAPES, st.sampled_from([60, 300]), st.data())
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_late_lost_and_grouped(
     values: list[float | None], shape: tuple[int, int], period: int, data: st.DataObject
 ) -> None:

@@ -6,9 +6,10 @@ import math
 import statistics
 from typing import Any
 
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.grouping import CPU, MINUTE, T0, Pools, rule, worker_id
 from workermon import models, views
 from workermon.rules import spacing
@@ -86,7 +87,7 @@ def counted(values: list[list[float | None]], asked: dict[str, Any]) -> list[tup
     return changes
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(values=VALUES, steps=STEPS, asked=ASKED)
 def test_how_many_hold_the_condition(values: list[list[float | None]], steps: list[Any], asked: dict[str, Any]) -> None:
     """Whatever the order, what is said of each slot is what a plain count says, and people know the present."""
@@ -126,7 +127,7 @@ def aggregated(values: list[list[float | None]], name: str) -> list[tuple[int, s
     return changes
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 # A member that is first collected after the group was evaluated is not known up to there.
 @example(
     values=[[None, 85.0] + [None] * 4, [None] * 6, [20.0] + [None] * 5, [None] * 6],
@@ -158,7 +159,7 @@ def episodes(changes: list[tuple[int, str | None]]) -> list[tuple[int, int | Non
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(values=VALUES, asked=st.one_of(ASKED, st.sampled_from(["avg", "sum", "max", "p95"])))
 def test_a_backtest_of_the_ledger_says_the_same(values: list[list[float | None]], asked: Any) -> None:
     """What would have fired is what a plain loop over the recorded values says."""

@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.grouping import CPU, MINUTE, T0, Pools, worker_id
 from workermon import config, errors, models, views
 from workermon.config import export
@@ -300,7 +301,7 @@ def plain(used: models.Rule, of_workers: Sequence[Mapping[int, float]], number: 
     return turns
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.data())
 def test_any_order_grouping_and_lateness_come_to_the_same(data: st.DataObject) -> None:
     """However datapoints come and whoever is evaluated when, each worker stands as a plain loop over all says."""

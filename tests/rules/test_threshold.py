@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.threshold_model import MINUTE, T0, Turned, model, rule, rules
 from workermon import models
 from workermon.models import Count, Datapoint, Levels, Rule, RuleState
@@ -242,7 +243,7 @@ def judged_once(
 
 
 @given(rules(), st.lists(VALUES, max_size=60), PERIODS, st.integers(0, 59), st.integers(0, 70), st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_equals_a_plain_loop(
     used: Rule, values: list[float | None], period: int, offset: int, expected: int, data: st.DataObject
 ) -> None:
@@ -258,7 +259,7 @@ def test_equals_a_plain_loop(
 
 
 @given(rules(), st.lists(VALUES, min_size=1, max_size=60), PERIODS, st.integers(0, 30), st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_sixty_calls_equal_one(
     used: Rule, values: list[float | None], period: int, expected: int, data: st.DataObject
 ) -> None:
@@ -286,7 +287,7 @@ LATE = st.sampled_from([120, 600, 900, 1800, 7200])
 
 
 @given(rules(), st.lists(VALUES, min_size=1, max_size=50), st.sampled_from([10, 60, 300]), LATE, st.data())
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_late_and_revised(
     used: Rule, values: list[float | None], period: int, lateness: int, data: st.DataObject
 ) -> None:
@@ -371,7 +372,7 @@ def test_a_longer_lateness_reaches_no_further_than_the_trail() -> None:
 
 
 @given(rules(), st.lists(VALUES, min_size=20, max_size=120), st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_another_lateness_upsets_no_fold(used: Rule, values: list[float | None], data: st.DataObject) -> None:
     """However it is changed between evaluations, told of changes or not, data that did not change turn nothing."""
     points = series(values)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from workermon import config, errors, evaluate, models, testing, views
 from workermon.config import export
 from workermon.models import Count, Datapoint, Rule, RuleState
@@ -307,7 +308,7 @@ VALUES = st.sampled_from([None, 10.0, 10.0, 10.0, 10.5, 11.0, 12.0, 30.0, 2.0])
 
 
 @given(rules(), st.sampled_from([900, 1800]), st.data())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_late_lost_and_grouped(used: Rule, period: int, data: st.DataObject) -> None:
     """Wake-ups lost or grouped, datapoints late or revised: the state is that of one call, the turns a plain loop's."""
     chance = random.Random(data.draw(st.integers(0, 10**6)))

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.evaluating import CPU, ID, MINUTE, T0, Site, points
+from tests.support.examples import examples
 from workermon import config, errors, models, rules, testing, views
 from workermon.config import export
 from workermon.models import Count, Datapoint, Levels, Rule, RuleState
@@ -275,7 +276,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(EXPRESSIONS, STEPS)
 def test_however_it_is_fed_it_says_the_same(text: str, steps: list[tuple[Any, ...]]) -> None:
     """Any order, grouping, loss and lateness of wake-ups and datapoints leave the changes of a plain loop over time."""
@@ -498,7 +499,7 @@ def test_a_list_of_values() -> None:
         configuration(BOTH + '[[rules.cases]]\nname = "x"\nvalues = [1, 2]\n')
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(EXPRESSIONS, st.lists(st.tuples(*[st.sampled_from([50.0, 95.0])] * 3), min_size=1, max_size=25))
 def test_backtest_equals_a_plain_loop(text: str, values: list[tuple[float, ...]]) -> None:
     """What a backtest finds over the replays of the others is what a loop over all seconds finds."""
