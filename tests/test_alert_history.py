@@ -181,6 +181,23 @@ def test_a_shorter_setting_takes_effect_with_the_next_transition(connection: red
         assert 0 < connection.ttl(name) <= 2 * models.DAY
 
 
+def test_many_verdicts_ask_once_how_long_the_history_is_kept(connection: redis.Redis) -> None:
+    """The answer is a round trip to Redis, and a verdict for each of 100 workers would make it a hundred times."""
+    from workermon.on_redis import alerts
+
+    asked: list[int] = []
+
+    def lifetime() -> int:
+        asked.append(len(asked))
+        return models.DAY
+
+    repository_on_redis(connection).workers.add([builders.worker(A), builders.worker(B)])
+    repository = alerts.RedisAlerts(connection, "workermon:metrics", lifetime)
+    bases = repository.load([A, B])
+    assert repository.commit_many([builders.verdict(basis, Turn(version=1)) for basis in bases.values()]) == [True] * 2
+    assert len(asked) == 1
+
+
 def _as_schema_1(connection: redis.Redis, entries: Sequence[tuple[float, models.HistoryEntry]]) -> None:
     """Write entries, newest first, as version 1 kept them: with the text of an entry that it wrote."""
     for at, entry in entries:

@@ -165,6 +165,8 @@ def counted(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list
     An agent may publish aggregates too, under fewer dimensions. Beside single filesystems, an aggregate mixes real ones
     with pseudo ones, and in a sum it would count twice: so no sum stands beside what it sums up.
     """
+    if len(sets) == 1 and not (metric.include or metric.exclude or _is_of_filesystem(sets[0])):
+        return list(sets)  # so it is with nearly all metrics of nearly all workers
     candidates = [dict(dimensions) for dimensions in sets]
     if "fstype" not in metric.include and any("fstype" in dimensions for dimensions in candidates):
         candidates = [one for one in candidates if one.get("fstype", "tmpfs").lower() not in PSEUDO_FILESYSTEMS]
@@ -172,6 +174,10 @@ def counted(metric: Metric, sets: Sequence[tuple[tuple[str, str], ...]]) -> list
     if metric.merge == "sum":
         candidates = _without_aggregates(candidates)
     return [tuple(dimensions.items()) for dimensions in candidates]
+
+
+def _is_of_filesystem(dimensions: tuple[tuple[str, str], ...]) -> bool:
+    return any(name == "fstype" for name, _ in dimensions)
 
 
 def _without_aggregates(candidates: Sequence[dict[str, str]]) -> list[dict[str, str]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -66,8 +67,15 @@ class Checks(Frozen):
     @property
     def values(self) -> dict[str, float]:
         """Return the value of each metric of ``CHECK_METRICS`` that has one."""
-        values = {metric: self.value(metric) for metric in CHECK_METRICS}
-        return {metric: value for metric, value in values.items() if value is not None}
+        return dict(_values(self.system, self.instance, self.attached_ebs, self.application, self.performance))
+
+
+@functools.lru_cache(maxsize=1024)
+def _values(*outcomes: Check | None) -> tuple[tuple[str, float], ...]:
+    """Return the value of each metric that has one. Nearly all workers have the same few outcomes."""
+    of = dict(zip(get_args(CheckName), outcomes, strict=True))
+    values = ((metric, _value(of[name] for name in names)) for metric, names in CHECK_METRICS.items())
+    return tuple((metric, value) for metric, value in values if value is not None)
 
 
 def _value(outcomes: Iterable[Check | None]) -> float | None:

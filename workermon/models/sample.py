@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 import operator
@@ -26,6 +27,10 @@ class Datapoint(NamedTuple):
 datapoint: Callable[[tuple[int, float]], Datapoint] = functools.partial(tuple.__new__, Datapoint)
 
 
+_at = operator.itemgetter(0)
+_value = operator.itemgetter(1)
+
+
 class Series(NamedTuple):
     """Datapoints of one metric in order of time, at most one per slot; ``period`` in seconds."""
 
@@ -36,7 +41,7 @@ class Series(NamedTuple):
         """Return the series without datapoints after a time."""
         if not self.points or self.points[-1].at <= at:
             return self
-        return self._replace(points=tuple(point for point in self.points if point.at <= at))
+        return Series(self.period, self.points[: bisect.bisect_right(self.points, at, key=_at)])
 
     def over_by(self, at: float) -> Series:
         """Return the series without periods that were still running at a time.
@@ -240,9 +245,6 @@ class Sample(Frozen):
                 series.setdefault(metric, Series(period, (Datapoint(at, value),)))
         first, last = self.collected_at - retention, self.collected_at + DAY
         return {metric: _valid(one, first, last) for metric, one in series.items()}
-
-
-_value = operator.itemgetter(1)
 
 
 def _valid(series: Series, first: float, last: float) -> Series:

@@ -233,11 +233,12 @@ class RedisAlerts:
 
     def commit(self, verdict: ports.Verdict) -> bool:
         """Write alerts, history and outbox in one step, if the basis still holds."""
-        return bool(client.run(self._client, self.writing(verdict)))
+        return bool(client.run(self._client, self.writing(verdict, self._lifetime())))
 
     def commit_many(self, verdicts: Sequence[ports.Verdict]) -> list[bool]:
         """Commit verdicts in one round trip, each a step of its own."""
-        calls = [self.writing(verdict) for verdict in verdicts]
+        lifetime = self._lifetime()  # once: each time it asks Redis which configuration is in force
+        calls = [self.writing(verdict, lifetime) for verdict in verdicts]
         replies = client.run_each(self._client, calls)
         for verdict, reply in zip(verdicts, replies, strict=True):
             if isinstance(reply, Exception):
@@ -246,10 +247,13 @@ class RedisAlerts:
 
     def retire(self, verdict: ports.Verdict) -> bool:
         """Commit a last verdict and delete every key and member of the subject, in one step."""
-        return bool(client.run(self._client, self.writing(verdict, retire=True)))
+        return bool(client.run(self._client, self.writing(verdict, self._lifetime(), retire=True)))
 
-    def writing(self, verdict: ports.Verdict, *, retire: bool = False) -> CommitVerdict:
-        """Return the call that writes a verdict, and that deletes the subject if ``retire``."""
+    def writing(self, verdict: ports.Verdict, lifetime: int, *, retire: bool = False) -> CommitVerdict:
+        """Return the call that writes a verdict, and that deletes the subject if ``retire``.
+
+        Transitions are kept for ``lifetime`` seconds.
+        """
         basis = verdict.basis
         kind, subject, incarnation = basis.subject
         names, changes = _transitions(verdict)
@@ -287,7 +291,7 @@ class RedisAlerts:
             state=_STATE.dump_json(verdict.alerts, by_alias=True, exclude_defaults=True),
             at=repr(verdict.at),
             feed=self._feed,
-            lifetime=self._lifetime(),
+            lifetime=lifetime,
             alerts_lifetime="" if kind in ("worker", "account") else _lifetime(verdict),
             most_bytes=keys.HISTORY_BYTES,
             numbers_prefix=keys.numbers_of(""),

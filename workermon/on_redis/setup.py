@@ -30,6 +30,7 @@ class RedisSetup:
         self, redis_client: redis.Redis, channel: str, lifetime: Callable[[], int] = lambda: models.ALERT_HISTORY
     ) -> None:
         self._client = redis_client
+        self._lifetime = lifetime
         self._alerts = alerts.RedisAlerts(redis_client, channel, lifetime)
 
     def mark(self) -> str:
@@ -82,8 +83,9 @@ class RedisSetup:
             workers.adding(change.added).add_to(pipe)
         for worker in change.updated:
             workers.setting(worker, spec=worker.model_dump_json()).add_to(pipe)
+        lifetime = self._lifetime()
         for verdict in change.leaving:
-            self._alerts.writing(verdict, retire=True).add_to(pipe)
+            self._alerts.writing(verdict, lifetime, retire=True).add_to(pipe)
         if change.configuration is not None:
             configurations.saving(change.configuration).add_to(pipe)
             marking = MarkAllPending(
