@@ -226,13 +226,13 @@ def test_the_history_of_schema_1_is_migrated(connection: redis.Redis) -> None:
         connection.delete(name)
     assert repository.alerts.history() == []
     for _ in range(2):
+        connection.delete(keys.SCHEMA)  # that version wrote none
         schema.RedisSchema(connection).prepare()
         found = repository.alerts.history(limit=1000)
         assert sorted(found, key=_place) == sorted(expected, key=_place), "but for the order within a second"
         assert repository.alerts.history(ALERT, 1000) == [one for one in expected if one.subject == A]
         assert view(repository).list(EVERYTHING) == rows
         assert not connection.exists("workermon:alert-history:index", f"workermon:alert-history:of:{ALERT}")
-        connection.delete(keys.SCHEMA)
     assert connection.get(keys.HISTORY_NUMBERS) == b"200"
     assert int(connection.get(keys.HISTORY_SIZE) or 0) == sum(
         len(history.text(float(one.transition.at), one)) for one in expected
