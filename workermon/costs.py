@@ -174,7 +174,7 @@ def daily_rate(hours: Sequence[models.Hour], now: float, expected: float | None 
 
 
 def is_measured(hours: Sequence[models.Hour], now: float) -> bool:
-    """Tell whether requests were counted for long enough that their rate means something."""
+    """Return whether requests were counted for long enough that their rate means something."""
     return bool(hours) and now - min(hour.begun for hour in hours) >= MEASURED_AFTER
 
 

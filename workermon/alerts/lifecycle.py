@@ -201,7 +201,7 @@ def closing(basis: ports.Basis[Any], configuration: models.Configuration, reason
 
 
 def _is_resolved(alert: models.Alert) -> bool:
-    """Tell whether nobody was notified that it fires and its evaluation is about to begin anew."""
+    """Return whether nobody was notified that it fires and its evaluation is about to begin anew."""
     rule_state = alert.rule_state
     return (
         alert.notified_severity is None
@@ -275,7 +275,7 @@ def _stand(judgement: Judgement) -> flapping.Stand:
 
 
 def _differs(judgement: Judgement) -> bool:
-    """Tell whether the present is not what people were notified of last: another severity, or more joined it."""
+    """Return whether the present is not what people were notified of last: another severity, or more joined it."""
     severity = judgement.rule_state.severity
     if severity != judgement.alert.notified_severity:
         return True

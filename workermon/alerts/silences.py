@@ -33,7 +33,7 @@ def _covers(silence: models.Silence, alert_id: str, worker: models.Worker | mode
 
 
 def _means(name: str | None, worker: models.Worker | models.WorkerSummary) -> bool:
-    """Tell whether a silence's worker is this one: an id means that instance, a name whoever has it."""
+    """Return whether a silence's worker is this one: an id means that instance, a name whoever has it."""
     if name is None:
         return True
     return name == (worker.id if models.INSTANCE_ID.fullmatch(name) else worker.name)

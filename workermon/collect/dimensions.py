@@ -87,14 +87,14 @@ class _Listing(NamedTuple):
         return [self.at, self.spent_at, self.refused_at, [why.kind, why.what, why.why, why.todo] if why else None]
 
     def is_from(self, at: float) -> bool:
-        """Tell whether it was listed, or refused, at that time."""
+        """Return whether it was listed, or refused, at that time."""
         return at in (self.at, self.refused_at)
 
     def is_fresh(self, at: float) -> bool:
         return 0 <= at - self.at < DIMENSIONS_KEPT
 
     def was_refused(self, at: float) -> bool:
-        """Tell whether it was refused so lately that it is not tried again yet."""
+        """Return whether it was refused so lately that it is not tried again yet."""
         return self.failure is not None and 0 <= at - self.refused_at < RETRY_LISTING_AFTER
 
     def why(self, at: float) -> errors.AwsError | None:
@@ -102,11 +102,11 @@ class _Listing(NamedTuple):
         return self.failure if 0 <= at - self.refused_at < DIMENSIONS_KEPT else None
 
     def may_be_repeated(self, at: float) -> bool:
-        """Tell whether it was made so long ago that another one may bring something new."""
+        """Return whether it was made so long ago that another one may bring something new."""
         return not 0 <= at - self.at < LISTING_LEASE
 
     def covers(self, worker: models.Worker) -> bool:
-        """Tell whether what the listing lacks of a worker is not there."""
+        """Return whether what the listing lacks of a worker is not there."""
         return worker.added_at < self.at
 
 
@@ -195,14 +195,14 @@ class Search:
             self.updates[models.foreign_key(key)] = found.model_dump(mode="json")
 
     def _must_search(self, record: ports.Record, key: str) -> bool:
-        """Tell whether a worker's metric is to be looked for under a name: under another one if the first is absent."""
+        """Return whether to search a worker's metric under a name: under another one if the first is absent."""
         own, first = self._sets[record.worker.id], self._names[key][0]
         if key == first or own.get(key):
             return True
         return not own.get(first) and (first in own or self._listings[first].covers(record.worker))
 
     def _is_published(self, record: ports.Record, key: str) -> bool:
-        """Tell whether a worker's metric is published under any of its names."""
+        """Return whether a worker's metric is published under any of its names."""
         return any(self._sets[record.worker.id].get(name) for name in self._names[key])
 
     def _settle(
@@ -251,7 +251,7 @@ class Search:
         self.learned_delays.save(self.scope, fresh)
 
     def _is_due(self, key: str) -> bool:
-        """Tell whether the region is to be listed: once an hour, or because many joined or fell silent at once."""
+        """Return whether the region is to be listed: once an hour, or because many joined or fell silent at once."""
         listing = self._listings[key]
         if not listing.is_fresh(self.at):
             return True

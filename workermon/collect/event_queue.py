@@ -47,7 +47,7 @@ class SeenEvents:
                 self._ids.popitem(last=False)
 
     def may_reconcile(self, at: float) -> bool:
-        """Tell whether the last reconciliation that was asked for is long enough ago; if so it is now."""
+        """Return whether the last reconciliation that was asked for is long enough ago; if so it is now."""
         with self._lock:
             if 0 <= at - self._reconciled < RECONCILED_EVERY:
                 return False

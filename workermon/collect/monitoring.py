@@ -50,7 +50,7 @@ class MonitoringCheck:
         return [_with_basic(record) for record in records if record.worker.id in basic]
 
     def _lacks_datapoint(self, record: ports.Record, fetched: series.Fetched) -> bool:
-        """Tell whether this is the first look at which the next datapoint of one of EC2's metrics is absent."""
+        """Return whether this is the first look at which the next datapoint of one of EC2's metrics is absent."""
         condition = record.condition
         for metric in self.run.cloudwatch_metrics():
             asked = condition.asked.get(metric.name)

@@ -136,7 +136,7 @@ def absent(delays: Sequence[Delay | None], interval: int) -> list[float | None]:
 
 
 def is_due(look: Look, absent: float | None, period_multiplier: int = 1) -> bool:
-    """Tell whether a metric is worth asking for: the expected datapoint may be there by now.
+    """Return whether a metric is worth asking for: the expected datapoint may be there by now.
 
     ``absent`` is the age up to which it is surely not there. A metric is asked for once a period at least, whatever
     was learned; ``period_multiplier`` makes that so many periods. Before anything is learned, and while a datapoint is

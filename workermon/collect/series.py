@@ -45,7 +45,7 @@ class Fetched:
 
     @property
     def failed(self) -> bool:
-        """Tell whether the collection failed, and not only single metrics of it."""
+        """Return whether the collection failed, and not only single metrics of it."""
         if not self.failures or self.answered:
             return False
         return bool(self.refused) or self.failures.keys() >= self.periods.keys()

@@ -30,7 +30,7 @@ def parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address is one of the public internet, neither private nor leading elsewhere.
+    """Return whether an IP address is one of the public internet, neither private nor leading elsewhere.
 
     >>> is_public("93.184.215.14"), is_public("169.254.169.254"), is_public("::ffff:10.0.0.1"), is_public("fec0::1")
     (True, False, False, False)
@@ -44,7 +44,7 @@ def is_public(address: str) -> bool:
 
 
 def is_private(host: str) -> bool:
-    """Tell whether a host is written as an address that is not public; a name may lead anywhere.
+    """Return whether a host is written as an address that is not public; a name may lead anywhere.
 
     >>> is_private("10.0.0.1"), is_private("example.com")
     (True, False)

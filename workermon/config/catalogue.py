@@ -208,7 +208,7 @@ def crowded(
 
 
 def _is_wanted(metric: Metric, dimensions: Mapping[str, str]) -> bool:
-    """Tell whether a series' dimensions match what the metric includes, and nothing that it excludes."""
+    """Return whether a series' dimensions match what the metric includes, and nothing that it excludes."""
 
     def matches(dimension: str, globs: tuple[str, ...]) -> bool:
         value = dimensions.get(dimension)

@@ -250,7 +250,7 @@ def check_private(path: str, host: str, what: str, *, allow_private: bool) -> No
 
 
 def _is_host(host: str) -> bool:
-    """Tell whether a text can name a host: letters of any script, digits, hyphens and dots, or an address."""
+    """Return whether a text can name a host: letters of any script, digits, hyphens and dots, or an address."""
     return re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", host) is not None or (
         ":" in host and re.fullmatch(r"[0-9a-f:.]+(%[\w.-]+)?", host) is not None
     )

@@ -73,7 +73,7 @@ class Remains:
         return f"{there}{'' if rest.startswith('[') else '.'}{rest}" if rest else there
 
     def follows(self, path: str, why: str) -> bool:
-        """Tell whether something is wrong only because something else was taken out."""
+        """Return whether something is wrong only because something else was taken out."""
         unknown = _UNKNOWN.match(why)
         if unknown is not None and unknown[1] in self._names:
             return True

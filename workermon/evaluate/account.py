@@ -104,5 +104,5 @@ def _failing(key: str, intervals: int) -> str:
 
 
 def _is_fresh(state: models.AccountState, now: float) -> bool:
-    """Tell whether collections go on there."""
+    """Return whether collections go on there."""
     return now - state.at <= 2 * state.interval + MAX_COLLECTION

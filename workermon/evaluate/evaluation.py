@@ -354,7 +354,7 @@ def _fires(basis: ports.Basis[Any]) -> bool:
 
 
 def _may_change(basis: ports.Basis[models.AccountState]) -> bool:
-    """Tell whether an alert of an account and region may change."""
+    """Return whether an alert of an account and region may change."""
     return basis.record.failing_since is not None or bool(basis.record.lost_metrics) or _fires(basis)
 
 

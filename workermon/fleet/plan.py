@@ -46,7 +46,7 @@ class ChangeReport(models.Frozen):
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether nothing changes."""
+        """Return whether nothing changes."""
         return not (self.added or self.updated or self.removed or self.changed)
 
 
@@ -100,7 +100,7 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether nothing changes."""
+        """Return whether nothing changes."""
         return not (self.added or self.updated or self.removed or self.changed)
 
     def fleet_after(self) -> list[models.Worker]:

@@ -103,7 +103,7 @@ class CanaryCheck:
 
 
 def is_canary_stage(identifier: object) -> bool:
-    """Tell whether a message may name that."""
+    """Return whether a message may name that."""
     return identifier in STAGES
 
 

@@ -301,7 +301,7 @@ def _time(at: float) -> str:
 
 
 def _matches(machine: Machine, filters: list[dict[str, Any]]) -> bool:
-    """Tell whether an instance passes every filter: any of a filter's values, with ``*`` and ``?`` as wildcards."""
+    """Return whether an instance passes every filter: any of a filter's values, with ``*`` and ``?`` as wildcards."""
     for each in filters:
         name, values = each["Name"], _members(each, "Value")
         if name.startswith("tag:"):

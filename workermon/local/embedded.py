@@ -111,7 +111,7 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Tell whether its process runs."""
+        """Return whether its process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -348,7 +348,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _of_a_live_other(file: Path) -> bool:
-    """Tell whether another process's server is really there: its process lives and answers."""
+    """Return whether another process's server is really there: its process lives and answers."""
     found = _read(file)
     pid, url = found.get("pid"), found.get("redis_url")
     if not isinstance(pid, int) or not isinstance(url, str) or pid == os.getpid() or not lifeline.alive(pid):

@@ -28,7 +28,7 @@ def bind(command: Sequence[str]) -> list[str]:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process with that id exists, of any user."""
+    """Return whether a process with that id exists, of any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -48,7 +48,7 @@ class _Kept:
         self.due: float | None = None
 
     def died(self, why: str, now: float) -> None:
-        """Plan the next start; the more often it died, the later."""
+        """Plan the next start; the delay grows with each death."""
         if now - self.since >= SETTLED:
             self.wait = FIRST_WAIT
         log.warning("child.died", child=self.name, why=why, restart_in=self.wait)
@@ -93,7 +93,7 @@ class Supervisor:
                 self._start(each, time.monotonic())
 
     def poll(self) -> None:
-        """Look after the children once: note deaths, restart what is due."""
+        """Check the children once: note deaths, and restart those that are due."""
         now = time.monotonic()
         for each in self._kept:
             if each.due is None:
@@ -117,7 +117,7 @@ class Supervisor:
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
         """Stop all children, then the server; idempotent.
 
-        Each child is asked, then pressed, then killed with its process group; at once where ``hurry`` holds.
+        Each child gets SIGTERM, then SIGQUIT, then SIGKILL with its process group; at once if ``hurry`` returns true.
         """
         began = time.monotonic()
         told: dict[str, signal.Signals] = {}
@@ -188,7 +188,7 @@ def _send(process: subprocess.Popen[bytes], order: signal.Signals, *, group_only
 
 
 class Interrupted(KeyboardInterrupt):
-    """Somebody asked to stop.
+    """A signal asked to stop.
 
     Of its own kind, for a plain KeyboardInterrupt that passes through an ``exec`` of text (a dataclass that is being
     made while a module is imported) makes CPython end itself by SIGINT in the end, whoever caught it.
@@ -196,7 +196,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """What a terminal or a service manager asked for: one signal stops, a second one stops at once."""
+    """The signals of a terminal or service manager: the first stops in order, the second stops at once."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -205,7 +205,7 @@ class Signals:
 
     @property
     def twice(self) -> bool:
-        """Tell whether it was asked for again."""
+        """Return whether it was asked for again."""
         return self.count > 1
 
     @contextlib.contextmanager

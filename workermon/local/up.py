@@ -62,7 +62,7 @@ def run(own: settings.Settings, *, prepare: Callable[[], None], wanted: Parts) -
 
 @contextlib.contextmanager
 def _embedded() -> Iterator[embedded.Server]:
-    """Run this user's own server; the other commands find it meanwhile."""
+    """Run an embedded server for this user; the other commands find it while it runs."""
     server = embedded.Server(settings.state_home() / "data", persistent=True)
     try:
         server.start()
@@ -117,7 +117,7 @@ def page(env: Mapping[str, str], port: int | None = None) -> supervisor.Child:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Tell whether nothing listens on a port of this machine."""
+    """Return whether nothing listens on a port of this machine."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return True
@@ -131,7 +131,7 @@ def free_port(host: str, first: int) -> int:
 
 
 def _page_can_listen(own: settings.Settings) -> bool:
-    """Tell whether the page's port is free. If it is not, the monitor runs all the same, and one line says so."""
+    """Return whether the page's port is free. If it is not, the monitor runs all the same, and one line says so."""
     if is_free(own.web_host, own.web_port):
         return True
     todo = "stop what listens there, or set WORKERMON_WEB_PORT; --no-web runs without the page"

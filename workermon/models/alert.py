@@ -88,7 +88,7 @@ class Transition(Frozen):
 
     @property
     def muted(self) -> bool:
-        """Tell whether a silence or another rule kept it from people."""
+        """Return whether a silence or another rule kept it from people."""
         return self.silenced_by is not None or self.inhibited_by is not None
 
 
@@ -126,12 +126,12 @@ class Alert(Frozen):
 
     @property
     def open(self) -> bool:
-        """Tell whether people were last notified that it fires."""
+        """Return whether people were last notified that it fires."""
         return self.notified_severity is not None
 
     @property
     def muted(self) -> bool:
-        """Tell whether a silence or another rule keeps it from people."""
+        """Return whether a silence or another rule keeps it from people."""
         return self.silenced_by is not None or self.inhibited_by is not None
 
 

@@ -26,7 +26,7 @@ MAX_LEAD = 2 * CLOCK_SKEW
 
 
 def leads(at: float | None, now: float) -> bool:
-    """Tell whether a stored time leads the present by so much that the clock that wrote it was wrong.
+    """Return whether a stored time leads the present by so much that the clock that wrote it was wrong.
 
     >>> leads(1_000.0, 950.0), leads(1_000.0, 900.0), leads(None, 900.0)
     (False, True, False)

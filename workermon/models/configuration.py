@@ -148,18 +148,18 @@ class Discover(Frozen):
         return {**found, **self.labels}
 
     def may_give(self, labels: Mapping[str, str]) -> bool:
-        """Tell whether a worker that it brings may have all these labels; a tag can have any value."""
+        """Return whether a worker that it brings may have all these labels; a tag can have any value."""
         return all(
             self.labels[label] == value if label in self.labels else label in self.labels_from_tags
             for label, value in labels.items()
         )
 
     def may_group(self, label: str) -> bool:
-        """Tell whether a worker that it brings may have a label, whatever its value."""
+        """Return whether a worker that it brings may have a label, whatever its value."""
         return label in self.labels or label in self.labels_from_tags
 
     def searches(self, key: str) -> bool:
-        """Tell whether instances are searched in an account and region (its key); any region if it names none."""
+        """Return whether instances are searched in an account and region (its key); any region if it names none."""
         account, region = account_and_region(key)
         return account == (self.account or DEFAULT_ACCOUNT) and (not self.regions or region in self.regions)
 
@@ -203,7 +203,7 @@ class Configuration(Frozen):
     complete: bool = Field(default=True, exclude=True)
 
     def covers(self, key: str) -> bool:
-        """Tell whether ``[discover]`` or an event queue is asked for in an account and region, by its key."""
+        """Return whether ``[discover]`` or an event queue is asked for in an account and region, by its key."""
         queue = queue_of(key)
         if queue is not None:
             return queue in self.event_queues

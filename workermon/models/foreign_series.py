@@ -14,7 +14,7 @@ MAX_EXAMPLES = 3
 
 
 def is_foreign(dimensions: Mapping[str, str]) -> bool:
-    """Tell whether a dimension set names no instance.
+    """Return whether a dimension set names no instance.
 
     >>> is_foreign({"host": "ip-10-0-0-7"}), is_foreign({"InstanceId": "i-0abc0123456789def"})
     (True, False)

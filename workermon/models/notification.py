@@ -144,7 +144,7 @@ def alert_of_test(identity: str) -> str:
 
 
 def is_test(alert_id: str) -> bool:
-    """Tell whether an alert is none, but what test messages are about."""
+    """Return whether an alert is none, but what test messages are about."""
     return alert_id.startswith("test-") and alert_id.endswith(f"/{TEST}")
 
 
@@ -158,7 +158,7 @@ def delivery_alert(channel: str) -> str:
 
 
 def is_delivery_alert(alert_id: str) -> bool:
-    """Tell whether an alert is about the delivery to a channel."""
+    """Return whether an alert is about the delivery to a channel."""
     return alert_id.startswith("channel:") and alert_id.endswith(f"/{DELIVERY}")
 
 

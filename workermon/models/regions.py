@@ -19,7 +19,7 @@ class RegionNames(Collection[str]):
     patterns: tuple[str, ...] = ()
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether AWS has a region of that name, or may have one."""
+        """Return whether AWS has a region of that name, or may have one."""
         if name in self.names:
             return True
         return (

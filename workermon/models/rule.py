@@ -150,7 +150,7 @@ class RuleState(Frozen):
         return self.trail[-1].severity if self.trail else None
 
     def leads(self, now: float) -> bool:
-        """Tell whether a clock that was ahead wrote it: one of its times leads the present."""
+        """Return whether a clock that was ahead wrote it: one of its times leads the present."""
         damping = self.damping
         return (
             leads(self.cursor, now)

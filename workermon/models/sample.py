@@ -175,7 +175,7 @@ class Condition(Frozen):
         return max((point.at for name, point in self.latest.items() if name not in CHECK_METRICS), default=0)
 
     def leads(self, now: float) -> bool:
-        """Tell whether a clock that was ahead wrote it: one of its times leads the present."""
+        """Return whether a clock that was ahead wrote it: one of its times leads the present."""
         changed = max((max(change.at, change.seen or 0.0) for change in self.changes), default=None)
         times = (self.collected_at, self.succeeded_at, self.running_since, self.events_at, changed)
         return any(leads(at, now) for at in (*times, *self.asked.values()))

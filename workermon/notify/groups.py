@@ -42,7 +42,7 @@ class Group:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether no other fits in."""
+        """Return whether no other fits in."""
         return len(self.claims) >= MAX_GROUP_SIZE
 
 
@@ -98,7 +98,7 @@ class Gathering:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether a group is being gathered."""
+        """Return whether a group is being gathered."""
         return bool(self._groups)
 
     def add(self, claimed: models.ClaimedNotification, name: str) -> None:

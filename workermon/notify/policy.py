@@ -49,7 +49,7 @@ class Failure:
 
     @property
     def is_final(self) -> bool:
-        """Tell whether the notification is given up."""
+        """Return whether the notification is given up."""
         claimed, notification = self.claimed, self.claimed.notification
         created = models.moment(notification.created_at or notification.at)
         if self.at - created > GIVE_UP_AFTER:
@@ -103,7 +103,7 @@ def repeat(channel: models.Channel, kind: ChannelType) -> int | None:
 
 
 def is_dead(channel: models.Channel, failing: ports.FailingChannel, now: float) -> bool:
-    """Tell whether a channel has accepted nothing for so long that other channels are notified of that.
+    """Return whether a channel has accepted nothing for so long that other channels are notified of that.
 
     One failure that is not tried again, such as that of a reminder, is not enough: there must be another one later.
     """

@@ -197,7 +197,7 @@ class Sender:
         return needed
 
     def _is_unneeded(self, claimed: models.ClaimedNotification) -> bool:
-        """Tell whether it is a reminder, an escalation or a test message that nobody needs.
+        """Return whether it is a reminder, an escalation or a test message that nobody needs.
 
         Such an escalation is of an alert that was acknowledged meanwhile. Such a reminder is of an alert that is
         acknowledged or silenced, or the channel wants none.

@@ -72,7 +72,7 @@ class Transport:
 
     @property
     def allow_private(self) -> bool:
-        """Tell whether private addresses and clear text are allowed."""
+        """Return whether private addresses and clear text are allowed."""
         return self._receiver.allow_private
 
     def connect(self, host: str | None = None, port: int | None = None) -> socket.socket:

@@ -139,17 +139,17 @@ _MAX_MESSAGE_LENGTH = 300
 
 
 def is_silent(error: BaseException) -> bool:
-    """Tell whether a translated error means that nobody answered at all."""
+    """Return whether a translated error means that nobody answered at all."""
     return isinstance(error.__cause__, _SILENT)
 
 
 def is_throttle(code: str, status: int | None) -> bool:
-    """Tell whether an AWS error code, or an HTTP status, asks to slow down."""
+    """Return whether an AWS error code, or an HTTP status, asks to slow down."""
     return code in _THROTTLED or status == 429
 
 
 def is_invalid(error: BaseException) -> bool:
-    """Tell whether a translated error means that AWS understood the request and refuses its content."""
+    """Return whether a translated error means that AWS understood the request and refuses its content."""
     why = error.__cause__
     return (
         type(error) is errors.AwsError

@@ -130,7 +130,7 @@ def waiting(connection: Any) -> dict[str, int]:
 
 
 def is_redis(connection: Any) -> bool:
-    """Tell whether a connection leads to Redis, directly or by Sentinel."""
+    """Return whether a connection leads to Redis, directly or by Sentinel."""
     return issubclass(connection.get_transport_cls(), kombu_redis.Transport)
 
 

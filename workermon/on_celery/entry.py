@@ -37,12 +37,12 @@ class StoredEntry(NamedTuple):
 
     @property
     def regular(self) -> bool:
-        """Tell whether it runs at an interval."""
+        """Return whether it runs at an interval."""
         return type(self.definition["schedule"]) is schedules.schedule
 
     @property
     def batchable(self) -> bool:
-        """Tell whether it may travel with others: a collection at an interval, and nothing but identifiers."""
+        """Return whether it may travel with others: a collection at an interval, and nothing but identifiers."""
         kwargs = self.definition["kwargs"] or {}
         worker_ids = kwargs.get("worker_ids")
         return (

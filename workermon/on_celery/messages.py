@@ -171,7 +171,7 @@ def _check_size(headers: dict[str, Any]) -> None:
 
 
 def is_shallow(value: object) -> bool:
-    """Tell whether objects and lists are nested at most ``MAX_DEPTH`` levels deep; walks level by level.
+    """Return whether objects and lists are nested at most ``MAX_DEPTH`` levels deep; walks level by level.
 
     >>> is_shallow([{"a": []}])
     True

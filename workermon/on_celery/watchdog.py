@@ -38,7 +38,7 @@ class Watchdog:
             self._begun_at = None
 
     def hangs(self) -> bool:
-        """Tell whether work has begun and not ended within the limit."""
+        """Return whether work has begun and not ended within the limit."""
         begun_at = self._begun_at
         return begun_at is not None and self._steady() - begun_at > self._limit
 

@@ -1,6 +1,6 @@
-"""Keys of the schedule that are of another Redis type than ours: renamed and kept, so that they stop nothing.
+"""Keys of the schedule with the wrong Redis type: they are renamed and kept, so that they block nothing.
 
-Redis refuses every command on such a key. What it held is made anew: entries and cohorts by the next reconciliation.
+Redis refuses every command on such a key. The next reconciliation creates its entries and cohorts again.
 """
 
 from __future__ import annotations

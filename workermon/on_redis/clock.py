@@ -1,4 +1,4 @@
-"""The time that all processes share: each goes by its own clock, as long as that is near Redis'."""
+"""The time that all processes share: each process uses its own clock while that is close to Redis'."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Comparison(NamedTuple):
     ahead: float
 
     def has_moved(self, machine: float, steady: float) -> bool:
-        """Tell whether the machine's clock was set since."""
+        """Return whether the machine's clock was set since."""
         return abs((machine - self.machine) - (steady - self.steady)) > STEP
 
 

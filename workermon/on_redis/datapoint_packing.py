@@ -83,7 +83,7 @@ def runs(metric: str, series: Series) -> list[Run]:
 
 
 def _is_gapless(series: Series) -> bool:
-    """Tell whether every slot from the first to the last has its datapoint, in order and on the period's multiples."""
+    """Return whether every slot from first to last has its datapoint, in order and on multiples of the period."""
     period, points = series
     if not points or points[0].at % period:
         return False

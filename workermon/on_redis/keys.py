@@ -330,7 +330,7 @@ def rows_of(key: bytes) -> list[Listed]:
 
 
 def permanent(key: bytes) -> bool:
-    """Tell whether a key may be without a lifetime."""
+    """Return whether a key may be without a lifetime."""
     return any(not row.expires for row in rows_of(key))
 
 

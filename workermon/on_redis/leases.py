@@ -1,4 +1,4 @@
-"""Who may do what only one may do."""
+"""Leases: the right to do what only one process may do at a time."""
 
 from __future__ import annotations
 

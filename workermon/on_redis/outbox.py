@@ -1,8 +1,8 @@
 """Notifications on their way: each alert has a queue for each channel, sent from in order, under a lease with a fence.
 
 A fence is a number that no other claim has. A claim's outcome counts only where the queue still has its fence; one that
-nobody has claimed since is good also after its lease. A claimed that is sent once more because its fence was stale has
-a negative number: no queue has that.
+nobody has claimed since is good also after its lease. A notification
+that is sent once more because its fence was stale has a negative number, which no queue has.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ClaimNotifications(lua.Script[list[list[bytes]]], shared="fences"):
 
 
 class SettleAttempt(lua.Script[list[Any]], shared="fences"):
-    """Record what became of a claimed notification; return whether its fence holds, and what to send if it does not."""
+    """Record the result of a claimed notification; return whether its fence is current, and what to send if not."""
 
     outbox: lua.Key
     queues: lua.Key
@@ -231,7 +231,7 @@ class RedisOutbox:
         return bool(self._settle(claimed, "given up", at, error, at, remind_at)[0])
 
     def skip(self, claimed: models.ClaimedNotification, at: float, remind_at: float | None) -> bool:
-        """Take the notification off as if it had not been there."""
+        """Take the notification off without recording an attempt."""
         return bool(self._settle(claimed, "skipped", at, None, at, remind_at)[0])
 
     def postpone(self, claimed: models.ClaimedNotification, at: float, retry_at: float) -> bool:
@@ -282,7 +282,7 @@ class RedisOutbox:
         return client.run(self._client, CountBacklog(outbox=keys.OUTBOX, queue_prefix=keys.QUEUE, canary=_CANARY))
 
     def hasten(self, channel: str, at: float) -> None:
-        """Have every queue of a channel due at that time, unless it is earlier."""
+        """Make every queue of a channel due at a time, unless it is due earlier."""
         with client.guard(self._client):
             queues = client.texts(self._client.zrange(keys.OUTBOX, 0, -1))
             waiting = {queue: at for queue in queues if queue != _CANARY and keys.of_queue(queue)[1] == channel}
@@ -305,7 +305,7 @@ class RedisOutbox:
         return {channel: number for channel, number in waiting.items() if number}
 
     def stuck(self, before: float, limit: int = 100) -> list[ports.StuckQueue]:
-        """Return queues that were tried in vain for long, the oldest first; looks at a thousand queues at most."""
+        """Return the queues whose attempts have failed for long, the oldest first; looks at up to 1,000 queues."""
         with client.guard(self._client):
             queues = client.texts(self._client.zrange(keys.OUTBOX, 0, LOOKED_AT - 1))
             with self._client.pipeline(transaction=False) as pipe:

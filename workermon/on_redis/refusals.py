@@ -64,7 +64,7 @@ _NOT_HERE: Final = ("READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED")
 
 
 def asks_for_another(error: exceptions.RedisError) -> bool:
-    """Tell whether another server may stand at the address by now: this one is gone, silent, a replica or loading.
+    """Return whether another server may stand at the address by now: this one is gone, silent, a replica or loading.
 
     >>> asks_for_another(exceptions.ResponseError("READONLY You can't write against a read only replica."))
     True
@@ -74,7 +74,7 @@ def asks_for_another(error: exceptions.RedisError) -> bool:
 
 
 def is_of_one_record(error: Exception) -> bool:
-    """Tell whether the server refused a command for what one record holds, and not for its own state."""
+    """Return whether the server refused a command for what one record holds, and not for its own state."""
     what = r"WRONGTYPE|attempt to |not an integer|not a valid float|bad argument"
     return type(error) is exceptions.ResponseError and re.search(what, str(error)) is not None
 

@@ -1,4 +1,4 @@
-"""A whole set-up put in force at once: configuration, who comes, who changes and who leaves, in one transaction."""
+"""Applies a whole set-up in one transaction: the configuration, and the workers added, changed and removed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COUNT = "changes"
 
 
 class MarkAllPending(lua.Script[int], shared="numbers"):
-    """Mark every worker as to be evaluated."""
+    """Mark every worker as pending evaluation."""
 
     workers: lua.Key
     pending: lua.Key
@@ -34,7 +34,7 @@ class RedisSetup:
         self._alerts = alerts.RedisAlerts(redis_client, channel, lifetime)
 
     def mark(self) -> str:
-        """Return what is another one after every change of the set-up."""
+        """Return a value that differs after every change of the set-up."""
         with client.guard(self._client):
             return _mark(self._client)
 

@@ -38,7 +38,7 @@ class Timer:
         self._last = last
 
     def due(self, at: float, interval: float) -> bool:
-        """Tell whether ``interval`` seconds have passed since this was last true, or since the start."""
+        """Return whether ``interval`` seconds have passed since this was last true, or since the start."""
         if at - self._last < interval:
             return False
         self._last = at

@@ -19,12 +19,12 @@ MAX_ALERT_ID_LENGTH = 600
 
 
 def is_worker_id(identifier: object) -> bool:
-    """Tell whether that is an instance id."""
+    """Return whether that is an instance id."""
     return isinstance(identifier, str) and models.INSTANCE_ID.fullmatch(identifier) is not None
 
 
 def is_evaluated(identifier: object) -> bool:
-    """Tell whether that is an instance id, or the id of a group of workers."""
+    """Return whether that is an instance id, or the id of a group of workers."""
     return is_worker_id(identifier) or (
         isinstance(identifier, str)
         and models.group_of(identifier) is not None
@@ -34,7 +34,7 @@ def is_evaluated(identifier: object) -> bool:
 
 
 def is_alert_id(identifier: object) -> bool:
-    """Tell whether that can be an alert's id."""
+    """Return whether that can be an alert's id."""
     return (
         isinstance(identifier, str)
         and "/" in identifier.strip("/")

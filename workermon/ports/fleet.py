@@ -38,7 +38,7 @@ class Record(NamedTuple):
 
     @property
     def is_requested(self) -> bool:
-        """Tell whether the event queue named the worker since it was last collected."""
+        """Return whether the event queue named the worker since it was last collected."""
         collected_at = self.condition.collected_at
         return self.requested_at is not None and (collected_at is None or collected_at < self.requested_at)
 

@@ -1,8 +1,8 @@
-"""What a metric usually is at a time of the day or week: learned from its datapoints, kept in a short text.
+"""The usual value of a metric at a time of the day or week: learned from its datapoints, stored as a short text.
 
-A season is cut into hours. Of each hour the band remembers the last occurrences: the median of their datapoints, and
-the highest and lowest of them. What is usual follows from these by medians, so that a few odd occurrences teach
-nothing. Pure numbers, no words; ``docs/explanation/forecasts.md`` explains it to users.
+A season is divided into hours. For each hour the band remembers its last occurrences: the median, highest and lowest of
+their datapoints. The usual value is a median over these, so a few odd occurrences have no effect. This module has
+numbers only; ``docs/explanation/forecasts.md`` explains it to users.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ _VERSION = 1
 
 
 class Usual(NamedTuple):
-    """What is usual at a time: ``centre``, and the spread above and below it, in the unit of the metric.
+    """The usual value at a time: ``centre``, and the spread above and below it, in the unit of the metric.
 
-    ``occurrences`` is of how many days or weeks, ``by`` which of the two it was learned by.
+    It was learned from so many ``occurrences`` of the season ``by``: days or weeks.
     """
 
     centre: float
@@ -94,7 +94,7 @@ class _Hour(NamedTuple):
         return median([each.middle for each in self.occurrences])
 
     def usual(self, by: Season) -> Usual | None:
-        """Return what is usual, ``None`` if too little is known."""
+        """Return the usual value; ``None`` if too little is known."""
         if len(self.occurrences) < MIN_OCCURRENCES:
             return None
         centre = self.centre()
@@ -130,7 +130,7 @@ class _Packed(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def _unpacked(text: str) -> _Packed | None:
-    """Return what a text says; ``None`` if that cannot be read."""
+    """Return the content of a text; ``None`` if it cannot be read."""
     try:
         data = zlib.decompress(base64.b64decode(text, validate=True))
         header = _HEADER.unpack_from(data)
@@ -142,7 +142,7 @@ def _unpacked(text: str) -> _Packed | None:
 
 
 class Band:
-    """What is known of one metric. Times in seconds since 1970.
+    """What was learned about one metric. Times are in seconds since 1970.
 
     ``until`` is the time up to which datapoints were learned, ``since`` that of the first, ``None`` if there is none;
     ``datapoints`` is how many were learned.
@@ -162,9 +162,9 @@ class Band:
     # --- what is usual -----------------------------------------------------------------------------------------------
 
     def usual(self, at: int) -> Usual | None:
-        """Return what is usual at a time; ``None`` while too little is known of that time.
+        """Return the usual value at a time; ``None`` while too little is known about that time.
 
-        Until an hour of the week is known it is the same hour of any day.
+        Until an hour of the week is known, the same hour of any day is used.
         """
         hour = at // self.width
         if hour not in self._usual:
@@ -216,7 +216,7 @@ class Band:
 
     @property
     def changed(self) -> bool:
-        """Return whether it is further than the text that it was read from."""
+        """Return whether it has learned anything since it was read from its text."""
         stored = -1 if self._packed is None else self._packed.header[4]
         return self.until is not None and self.until != stored
 
@@ -257,7 +257,7 @@ class Band:
 
 
 def due(until: int, width: int, lateness: int) -> int:
-    """Return from what time on the hour after ``until`` is learned: when no late datapoint can change it any more."""
+    """Return the time at which the hour after ``until`` is learned: no late datapoint can change it then."""
     return until + width + lateness
 
 

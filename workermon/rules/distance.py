@@ -1,4 +1,4 @@
-"""What rules ask for that compare a distance: of a value from what is usual, or from its group."""
+"""Options of rules that compare a distance: of a value from the usual value, or from its group."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Distance = Annotated[fields.Number, Field(gt=0, le=1000)]
 class Options(models.Frozen):
     """It fires if M of N slots lie further away than ``beyond``, on a side.
 
-    ``lasts`` is there instead of ``breach``: all slots of so many seconds.
+    ``lasts`` replaces ``breach``: all slots of so many seconds.
     """
 
     beyond: float
@@ -30,13 +30,13 @@ class Options(models.Frozen):
     missing: Literal["breach", "ok", "keep"] = "keep"
 
     def compared(self, distance: float) -> float:
-        """Return a distance as the threshold compares it: what lies on the other side is near."""
+        """Return a distance as the threshold compares it: 0 or less on the side that does not count."""
         if self.side == "both":
             return abs(distance)
         return distance if self.side == "above" else -distance
 
     def limits(self, severity: models.Severity, period: int) -> slots.Limits:
-        """Return what distances in slots of ``period`` seconds are compared with."""
+        """Return the limits that distances in slots of ``period`` seconds are compared with."""
         clear = self.beyond if self.clear is None else self.clear
         level = slots.Level(severity, slots.BITS[severity], self.beyond, clear)
         recover, number = self.recover, -(-(self.lasts or 0) // period)

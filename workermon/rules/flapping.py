@@ -80,7 +80,7 @@ def stand(rule: models.Rule, rule_state: models.RuleState, until: int | None) ->
 
 
 def notifies(alert: models.Alert, severity: models.Severity | None) -> bool:
-    """Tell whether a severity of an alert that flaps notifies: once that it flaps, and critical always."""
+    """Return whether a severity of an alert that flaps notifies: once that it flaps, and critical always."""
     if severity is None:
         return False
     return not alert.flapping_notified or (severity == "critical" and alert.notified_severity != "critical")

@@ -1,7 +1,7 @@
 """The kind ``forecast``: a robust line over the recent history reaches a level within a time.
 
-The line is evaluated at the end of each step, a part of the history, by the clock of the data. What a step says is one
-value, the seconds until the level is reached; a fold over slots of that length latches and clears the alert.
+The line is evaluated at the end of each step, a part of the history, by the clock of the data. Each step gives one
+value, the seconds until the level is reached. A fold over slots of that length latches and clears the alert.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class Forecast(kind.Kind[Options]):
     def needed_from(
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
     ) -> int | None:
-        """Return from what time on a step that is due needs its history; a little if none is due."""
+        """Return the time from which a due step needs its history; a short time ago if none is due."""
         walk = self._walk(rule, facts, horizon)
         begin = self._first(rule, rule_state, walk)
         if begin is None:
@@ -189,7 +189,7 @@ class Forecast(kind.Kind[Options]):
     def judge(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Judgement:
-        """Lay a line at the end of each step after the cursor, and fold what the lines say."""
+        """Fit a line at the end of each step after the cursor, and fold the results."""
         if horizon is None or horizon.newest is None:
             return rule_state, ()
         options, walk = self.options(rule), self._walk(rule, facts, horizon)
@@ -276,13 +276,13 @@ class Forecast(kind.Kind[Options]):
     # --- wording -----------------------------------------------------------------------------------------------------
 
     def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
-        """Return where the metric is, how it moves, and when it reaches the level."""
+        """Return the metric's value, how it moves, and when it reaches the level."""
         if transition.value is None:
             return f"{self.subject(rule)} {transition.after or 'resolved'}: {transition.reason}"
         return f"{self.subject(rule)} {transition.reason}"
 
     def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
-        """Return why an alert is over."""
+        """Return why an alert ended."""
         return transition.reason if transition.withdrawn or transition.after is None else transition.cause
 
     def conditions(self, rule: models.Rule) -> dict[str, object]:
@@ -408,7 +408,7 @@ def _until_reached(laid: line.Line, within: int) -> float:
 
 
 def _described(laid: line.Line, options: Options, unit: str) -> str:
-    """Return what a line says, such as "91 %, rises 1.2 % an hour: reaches 98 % in about 5 h 40 min"."""
+    """Describe a line, such as "91 %, rises 1.2 % an hour: reaches 98 % in about 5 h 40 min"."""
     value, level = wording.quantity(laid.value, unit), wording.quantity(options.reaches, unit)
     verb = "rises" if laid.direction == "rising" else "falls"
     if laid.state == "reached":

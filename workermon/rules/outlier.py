@@ -1,8 +1,8 @@
-"""The kind ``outlier``: a worker's metric lies far from that of the workers that share a label value with it.
+"""The kind ``outlier``: a worker's metric lies far from the metric of the workers that share a label value with it.
 
-The distance of each datapoint from the median of its group in that slot, in scaled MADs, is compared as any threshold
-is. What others have to say of the last slots may come later than a worker's own datapoints, so each evaluation goes
-through one lateness again, and never beyond what is known of all.
+The rule compares each datapoint's distance from the median of its group in that slot, in scaled MADs, as any threshold.
+Datapoints of other workers may arrive later than the worker's own. So each evaluation repeats the slots of one
+lateness, and never goes beyond the time up to which the whole group is known.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Details(models.Frozen):
 
 
 class _Distances(NamedTuple):
-    """The values that the fold compares, and of each its datapoint and the middle of the group then."""
+    """The values that the fold compares, each with its datapoint and the median of the group then."""
 
     points: list[models.Datapoint]
     by_time: dict[int, tuple[models.Datapoint, peers.Middle | None]]
@@ -116,22 +116,22 @@ class Outlier(over_slots.OverSlots[Options]):
         }
 
     def looks_back(self, rule: models.Rule) -> tuple[tuple[str, int], ...]:
-        """Return for how long values have to lie far away."""
+        """Return how long values must lie far away."""
         lasts = self.options(rule).lasts
         return () if lasts is None else (("for", lasts),)
 
     # --- which workers -----------------------------------------------------------------------------------------------
 
     def compares_by(self, rule: models.Rule) -> str | None:
-        """Return the label whose value a worker shares with those that it is compared with."""
+        """Return the label that workers share with those that they are compared with."""
         return self.options(rule).by
 
     def least_members(self, rule: models.Rule) -> int:
-        """Return the number of workers whose middle says something."""
+        """Return the smallest number of workers whose median is used."""
         return peers.MIN_WORKERS
 
     def not_applied(self, rule: models.Rule, worker: models.Worker, configuration: models.Configuration) -> str | None:
-        """Return why a worker is compared with nobody, ``None`` if it is."""
+        """Return why a worker cannot be compared; ``None`` if it can."""
         by = self.options(rule).by
         if by not in worker.labels:
             return f"it has no label {by}, by whose values the rule makes groups"
@@ -142,7 +142,7 @@ class Outlier(over_slots.OverSlots[Options]):
     def needed_from(
         self, rule: models.Rule, rule_state: models.RuleState, horizon: Horizon, facts: kind.Facts
     ) -> int | None:
-        """Return from what time on the fold needs datapoints, the worker's own and those of its group."""
+        """Return the time from which the fold needs datapoints of the worker and of its group."""
         walk = _walk(rule, facts, horizon, rule_state)
         return slots.needed_from(rule_state, self._limits(rule)(horizon.period), walk)
 
@@ -164,7 +164,7 @@ class Outlier(over_slots.OverSlots[Options]):
         return state, tuple(described)
 
     def _last(self, rule: models.Rule, facts: kind.Facts, horizon: Horizon) -> int | None:
-        """Return the newest slot of which the datapoints of the whole group have come; ``None``: there is none."""
+        """Return the newest slot for which the whole group's datapoints have arrived; ``None`` without one."""
         known, own = facts.peers.known(), facts.points(rule.metric)
         if known is None:
             return None
@@ -186,7 +186,7 @@ class Outlier(over_slots.OverSlots[Options]):
     def _described(
         self, rule: models.Rule, facts: kind.Facts, transition: models.Transition, distances: _Distances
     ) -> models.Transition:
-        """Return a transition in the unit of the metric, with the middle of the group then."""
+        """Return a transition in the unit of the metric, with the median of the group at that time."""
         options, group, unit = self.options(rule), facts.peers, facts.unit_of(rule.metric or "")
         times = [point.at for point in transition.points]
         at = times[-1] if transition.withdrawn and times else transition.at
@@ -209,7 +209,7 @@ class Outlier(over_slots.OverSlots[Options]):
     # --- wording -----------------------------------------------------------------------------------------------------
 
     def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
-        """Return the value beside the middle of the group at that time."""
+        """Return the value and the median of the group at that time."""
         subject = self.subject(rule)
         if transition.value is None:
             return f"{subject} {transition.after or 'resolved'}: {transition.reason}"
@@ -312,7 +312,7 @@ def _named(group: peers.PeerGroup) -> str:
 
 
 def _edge(options: Options, middle: peers.Middle, value: float | None) -> float:
-    """Return the value beyond which it is an outlier: on its side, or on the only one."""
+    """Return the value beyond which a worker is an outlier: on its side, or on the rule's only side."""
     low = options.side == "below" or (options.side == "both" and value is not None and value < middle.median)
     return middle.median + (-1 if low else 1) * options.beyond * middle.mad
 

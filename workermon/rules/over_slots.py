@@ -1,4 +1,4 @@
-"""What kinds have in common that fold the slots of one metric: ``threshold``, ``unusual`` and ``outlier``."""
+"""The common part of the kinds that fold the slots of one metric: ``threshold``, ``unusual`` and ``outlier``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class OverSlots(kind.Kind[kind.Options]):
     _limits: kind.ByRule[Callable[[int], slots.Limits]]
 
     def as_of(self, rule_state: models.RuleState, now: float) -> models.RuleState:
-        """Return a state whose fold goes on at the present."""
+        """Return a state whose fold continues at the present."""
         return slots.as_of(rule_state, now)
 
     def reason(self, transition: models.Transition, last_error: models.CollectionError | None) -> str | None:
-        """Return why an alert is over if no value decided it."""
+        """Return why an alert ended, if no value decided it."""
         if transition.withdrawn or (transition.after is None and transition.count is None):
             return transition.reason or None
         return transition.cause

@@ -383,7 +383,7 @@ def _with_cause(
 
 
 def _is_from_labels(rule: models.Rule) -> bool:
-    """Tell whether a threshold may be from a label, without reading the options: each worker asks for each rule."""
+    """Return whether a threshold may be from a label, without reading the options: each worker asks for each rule."""
     return bool(rule.options.get("from_labels"))
 
 

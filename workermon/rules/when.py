@@ -1,8 +1,8 @@
-"""The kind ``when``: other rules of the same worker fire together, as an expression of and, or, not says.
+"""The kind ``when``: an expression with and, or, not over other rules of the same worker is true.
 
-It goes by the times at which those rules changed, never by when somebody looked. So it is as pure a fold as they are:
-what it says of a time is known as soon as the rules that decide it are evaluated up to then. If one of them is
-corrected, so is this one.
+It uses the times at which those rules changed, not the time of evaluation. So it is a pure fold like theirs: its result
+for a time is known once the rules that decide it are evaluated up to that time. If one of them is corrected, so is this
+rule.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Options(models.Frozen):
 class OperandDetails(models.Frozen):
     """A rule of the expression: its state, since when (RFC 3339), and until when it is known.
 
-    ``fires`` is what counts, null while it is not known at the cursor. ``not_applied`` is why it does not apply.
+    ``fires`` is the value used in the expression; null while unknown at the cursor. ``not_applied`` is why the rule
+    does not apply.
     """
 
     rule: str
@@ -58,7 +59,7 @@ class Details(models.Frozen):
 
 
 class When(kind.Kind[Options]):
-    """Other rules of the same worker fire, as an expression says."""
+    """An expression over other rules of the same worker is true."""
 
     name = "when"
     needs_metric = False
@@ -134,7 +135,7 @@ class When(kind.Kind[Options]):
         return after, _transitions(rule, state, trail, seen, _Span(first, known, last))
 
     def summary(self, rule: models.Rule, transition: models.Transition, unit: str, interval: int) -> str:
-        """Return the expression, and what its rules were at that time."""
+        """Return the expression, and the states of its rules at that time."""
         expression = str(self._expression(rule))
         if transition.withdrawn:
             holds = "holds" if transition.after else "does not hold"
@@ -156,7 +157,7 @@ class When(kind.Kind[Options]):
     def explain(
         self, rule: models.Rule, rule_state: models.RuleState, facts: kind.Facts, horizon: Horizon | None
     ) -> kind.Explanation:
-        """Explain what each rule of the expression is at the cursor, and since when."""
+        """Explain the state of each rule of the expression at the cursor, and since when."""
         seen, at = self._operand_states(rule, facts), rule_state.cursor
         shown = tuple(_operand_details(name, state, at) for name, state in seen.items())
         holds = None if at is None else self._expression(rule).holds({each.rule: each.fires for each in shown})
@@ -165,7 +166,7 @@ class When(kind.Kind[Options]):
         return kind.Explanation(f"{words[holds]} {self._expression(rule)}", Details(holds=holds, operands=shown), lines)
 
     def _operand_states(self, rule: models.Rule, facts: kind.Facts) -> dict[str, OperandState]:
-        """Return what is known of each rule of the expression."""
+        """Return the known state of each rule of the expression."""
         return {name: facts.states.get(name, OperandState()) for name in self._expression(rule).names}
 
 
@@ -173,7 +174,7 @@ class When(kind.Kind[Options]):
 
 
 class _Begin(NamedTuple):
-    """Where a walk begins, and the severity just before."""
+    """The start of a walk, and the severity just before it."""
 
     at: int
     severity: models.Severity | None
@@ -208,7 +209,7 @@ def _for_series(rule: models.Rule, rule_state: models.RuleState, series: str) ->
 
 
 def _first(rule_state: models.RuleState, facts: kind.Facts, seen: Mapping[str, OperandState]) -> int:
-    """Return the first second that can be judged, again or for the first time."""
+    """Return the first second that can be evaluated, again or for the first time."""
     begin = rule_state.start
     if begin is None:
         since = facts.condition.running_since
@@ -241,7 +242,7 @@ def _walk(
 
 
 def _is_true(expression: WhenExpression, seen: Mapping[str, OperandState], at: int) -> bool | None:
-    """Return whether an expression holds at a time; one of whose rules none applies does not."""
+    """Return whether an expression is true at a time; it is false if none of its rules applies."""
     if all(state.not_applied is not None for state in seen.values()):
         return False
     return expression.holds({name: _fires(state, at) for name, state in seen.items()})
@@ -262,7 +263,7 @@ def _transitions(
     seen: Mapping[str, OperandState],
     span: _Span,
 ) -> tuple[models.Transition, ...]:
-    """Return what changed: first what a corrected rule takes back, newest first, then what is new."""
+    """Return the transitions: first those that a correction takes back, newest first, then the new ones."""
     kept = sum(change.at < span.first for change in trail)
     past, present = slots.steps(before.trail, kept), slots.steps(trail, kept)
     flaps = flapping.among(rule, before.damping, trail)
@@ -291,12 +292,12 @@ def _transitions(
 
 
 def _reason(seen: Mapping[str, OperandState], at: int) -> str:
-    """Say what each rule of an expression is at a time."""
+    """Return in words the state of each rule of an expression at a time."""
     return ", ".join(f"{name} {_described(state, at)}" for name, state in seen.items())
 
 
 def _described(state: OperandState, at: int | None) -> str:
-    """Say what a rule is at a time, and since when."""
+    """Return in words the state of a rule at a time, and since when."""
     if state.not_applied is not None:
         return f"counts as not firing: {state.not_applied}"
     if at is None or state.known_until is None:

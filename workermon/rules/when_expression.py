@@ -34,12 +34,12 @@ class Name(NamedTuple):
 
 
 class Not(NamedTuple):
-    """What does not hold."""
+    """The negation of a part."""
 
     of: Node
 
     def holds(self, states: Mapping[str, bool | None]) -> bool | None:
-        """Return whether the other does not hold."""
+        """Return whether the negated part is false."""
         value = self.of.holds(states)
         return None if value is None else not value
 
@@ -48,13 +48,13 @@ class Not(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """Parts of which all hold (``and``), or one at least (``or``)."""
+    """Parts that are all true (``and``), or of which at least one is true (``or``)."""
 
     word: Literal["and", "or"]
     parts: tuple[Node, ...]
 
     def holds(self, states: Mapping[str, bool | None]) -> bool | None:
-        """Return whether they hold; one part may decide although another is unknown."""
+        """Return whether the parts are true together. One part may decide although another is unknown."""
         deciding = self.word == "or"
         values = [part.holds(states) for part in self.parts]
         if deciding in values:

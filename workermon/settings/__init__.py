@@ -108,7 +108,7 @@ def masked(url: str) -> str:
 
 
 def too_old(version: str) -> bool:
-    """Tell whether a version of Redis lacks what is needed; one that cannot be read is taken for new enough."""
+    """Return whether a version of Redis lacks what is needed; one that cannot be read is taken for new enough."""
     found = re.match(r"(\d+)\.(\d+)", version)
     return found is not None and (int(found[1]), int(found[2])) < OLDEST_REDIS
 
@@ -146,13 +146,13 @@ def _check_amqp(url: str) -> None:
 
 
 def _is_place(place: str) -> bool:
-    """Tell whether that is a host, with or without a port."""
+    """Return whether that is a host, with or without a port."""
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]@]+)?(:([0-9]{1,5}))?", place, re.ASCII)
     return found is not None and place != "" and (found[3] is None or 0 < int(found[3]) < 65536)
 
 
 def is_web_address(url: str) -> bool:
-    """Tell whether that is an ``http`` or ``https`` URL with a host that can be."""
+    """Return whether that is an ``http`` or ``https`` URL with a host that can be."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -164,7 +164,7 @@ def is_web_address(url: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address can be reached from this machine only."""
+    """Return whether a host name or address can be reached from this machine only."""
     if host.lower() == "localhost":
         return True
     try:
@@ -183,7 +183,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def is_host(host: str) -> bool:
-    """Tell whether that is a host name or an address."""
+    """Return whether that is a host name or an address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -318,7 +318,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def embedded(self) -> bool:
-        """Tell whether the server is the embedded one."""
+        """Return whether the server is the embedded one."""
         return self.redis_url is None
 
     @cached_property
@@ -352,7 +352,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def broker_is_rabbitmq(self) -> bool:
-        """Tell whether Celery's broker is RabbitMQ; otherwise it is Redis."""
+        """Return whether Celery's broker is RabbitMQ; otherwise it is Redis."""
         return urlsplit(self.broker).scheme in amqp_address.SCHEMES
 
     @cached_property

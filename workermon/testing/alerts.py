@@ -142,7 +142,7 @@ class MemoryAlerts:
         return ports.Basis(subject, record, dict(stored.alerts), stored.version, self._store.revision, last_versions)
 
     def _is_current(self, verdict: ports.Verdict) -> bool:
-        """Tell whether the subject is still the one meant, and its alerts are those that the verdict is based on."""
+        """Return whether the subject is still the one meant, and its alerts are those that the verdict is based on."""
         store, subject = self._store, verdict.basis.subject
         if subject.kind == "worker" and store.living(subject.id, subject.incarnation) is None:
             return False

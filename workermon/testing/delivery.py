@@ -185,7 +185,7 @@ class MemoryOutbox:
         return queue if queue and queue.fence == claimed.fence else None
 
     def _will_follow(self, claimed: models.ClaimedNotification) -> bool:
-        """Tell whether something waits that nobody sends at this moment, so that it will be the last word."""
+        """Return whether something waits that nobody sends at this moment, so that it will be the last word."""
         queue = self._store.queues.get((claimed.alert_id, claimed.channel))
         return queue is not None and len(queue.waiting) > (0 if queue.fence is None else 1)
 

@@ -36,7 +36,7 @@ class StoredWorker:
     warnings: dict[str, models.ScheduledEvent] = field(default_factory=dict)
 
     def complete(self, slot: tuple[int, int]) -> bool:
-        """Tell whether a slot, (interval, number), is complete."""
+        """Return whether a slot, (interval, number), is complete."""
         if self.slot is None or self.slot[0] != slot[0]:
             return False
         return 0 <= (self.slot[1] - slot[1]) * slot[0] <= ports.SLOT_TOLERANCE

@@ -90,7 +90,7 @@ class AlertFilter:
     rule: str | None = None
 
     def matches(self, row: AlertRow) -> bool:
-        """Tell whether an alert is meant; its ``state`` aside."""
+        """Return whether an alert is meant; its ``state`` aside."""
         if self.rule not in (None, row.rule):
             return False
         if self.worker is not None and (row.worker is None or self.worker not in (row.worker.id, row.worker.name)):
@@ -116,7 +116,7 @@ class _Episode:
     complete: bool = False
 
     def owns(self, notification: models.Notification) -> bool:
-        """Tell whether the next older notification of its alert is one of this episode."""
+        """Return whether the next older notification of its alert is one of this episode."""
         return notification.status == "firing" or notification.id == self.row.id
 
     def take(self, entry: models.HistoryEntry, notification: models.Notification) -> None:

@@ -123,7 +123,7 @@ def over_metrics(
 
 
 def _over_groups(rule: models.Rule) -> bool:
-    """Tell whether a rule needs the datapoints of a group: it is over one, or compares workers with theirs."""
+    """Return whether a rule needs the datapoints of a group: it is over one, or compares workers with theirs."""
     kind = rules.KINDS[rule.kind]
     return kind.group_by(rule) is not None or kind.compares_by(rule) is not None
 

@@ -28,5 +28,5 @@ class Document(models.Frozen):
 
 
 def absent(value: object) -> bool:
-    """Tell whether a field is left out of the JSON object, for ``Field(exclude_if=absent)``."""
+    """Return whether a field is left out of the JSON object, for ``Field(exclude_if=absent)``."""
     return value is None

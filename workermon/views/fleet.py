@@ -65,7 +65,7 @@ class WorkerQuery(Document):
     text: str = ""
 
     def matches(self, record: ports.Record) -> bool:
-        """Tell whether a worker is one of them."""
+        """Return whether a worker is one of them."""
         worker, text = record.worker, self.text.casefold()
         if self.status not in (None, record.condition.status) or not self.labels.items() <= worker.labels.items():
             return False

@@ -139,7 +139,7 @@ def _outcome(side: Side, since: float | None) -> _Outcome:
 
 
 def _covered(episode: Episode, inhibitors: Iterable[Episode]) -> bool:
-    """Tell whether at each moment of an episode another rule inhibits it, so that nobody ever hears of it."""
+    """Return whether at each moment of an episode another rule inhibits it, so that nobody ever hears of it."""
     at = episode.begin
     for other in sorted(inhibitors, key=lambda each: each.begin):
         if other.begin <= at:
@@ -197,7 +197,7 @@ def _only(alerts: Iterable[_Alert], others: Sequence[_Alert]) -> tuple[Episode, 
 
 
 def overlap(one: Episode, other: Episode) -> bool:
-    """Tell whether two episodes of the same worker have a moment in common."""
+    """Return whether two episodes of the same worker have a moment in common."""
     if one.worker != other.worker:
         return False
     ends = (math.inf if each.end is None else each.end for each in (one, other))

@@ -189,7 +189,7 @@ class RuleSuggestion:
 
 
 def _pays(before: int, after: int) -> bool:
-    """Tell whether so many notifications less are worth a change; a rule that never fires any more is none."""
+    """Return whether so many notifications less are worth a change; a rule that never fires any more is none."""
     return 0 < after <= before * MOST_LEFT and before - after >= LEAST_SAVED
 
 
@@ -231,7 +231,7 @@ def edited(
 
 
 def _same(rules: Sequence[models.Rule], others: Sequence[models.Rule]) -> bool:
-    """Tell whether rules say the same in a file."""
+    """Return whether rules say the same in a file."""
     return [export.rule_table(rule, KINDS) for rule in rules] == [export.rule_table(rule, KINDS) for rule in others]
 
 

@@ -68,7 +68,7 @@ class AlertsQuery(fields.Fields):
     muted: bool = True
 
     def matches(self, alert: Mapping[str, Any]) -> bool:
-        """Tell whether an alert is meant."""
+        """Return whether an alert is meant."""
         state: Literal["active", "suppressed"] = alert["status"]["state"]
         if not (self.active if state == "active" else self.silenced):
             return False

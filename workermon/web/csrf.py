@@ -39,7 +39,7 @@ def check_token(request: Request, expected: str) -> None:
 
 
 def is_browser(request: Request) -> bool:
-    """Tell whether a browser sent a request: all of today's say so with a write."""
+    """Return whether a browser sent a request: all of today's say so with a write."""
     return any(name in request.headers for name in ("origin", "sec-fetch-site", "sec-fetch-mode", "cookie", "referer"))
 
 

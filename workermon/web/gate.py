@@ -46,7 +46,7 @@ class Caller:
     session: str = ""
 
     def may(self, role: models.Role) -> bool:
-        """Tell whether its role includes another."""
+        """Return whether its role includes another."""
         return models.ROLES.index(self.role) >= models.ROLES.index(role)
 
 

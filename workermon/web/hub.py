@@ -178,7 +178,7 @@ class Hub:
                 self._fail(loop, standing, why)
 
     def _retire(self, standing: asyncio.Event) -> bool:
-        """Tell whether nobody follows the stream any more; the next client starts another thread."""
+        """Return whether nobody follows the stream any more; the next client starts another thread."""
         with self._lock:
             if self._clients:
                 return False

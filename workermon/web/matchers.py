@@ -34,7 +34,7 @@ class Matcher(NamedTuple):
     is_equal: bool
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Tell whether labels fulfil it; raises ``errors.InvalidInput`` for an expression that is not taken."""
+        """Return whether labels fulfil it; raises ``errors.InvalidInput`` for an expression that is not taken."""
         value = labels.get(self.name, "")
         same = compiled(self.value)(value) if self.is_regex else value == self.value
         return same is self.is_equal
@@ -56,7 +56,7 @@ def parse(text: str) -> Matcher:
 
 
 def all_match(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
-    """Tell whether labels fulfil every matcher."""
+    """Return whether labels fulfil every matcher."""
     return all(matcher.matches(labels) for matcher in matchers)
 
 

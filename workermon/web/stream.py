@@ -78,7 +78,7 @@ class EventStream(Response):
                 beat = loop.time() + HEARTBEAT
 
     def _is_admitted(self) -> bool:
-        """Tell whether the login of this client still counts: a token may have been revoked."""
+        """Return whether the login of this client still counts: a token may have been revoked."""
         try:
             gate.identify(self._request)
         except errors.RedisUnavailable:

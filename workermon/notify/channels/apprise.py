@@ -119,7 +119,7 @@ def _library(channel: models.Channel) -> Any:
 
 
 def _is_guarded(service: Any) -> bool:
-    """Tell whether a service is reached by ``requests`` and by nothing else."""
+    """Return whether a service is reached by ``requests`` and by nothing else."""
     own = type(service).__module__
     package = own if own.count(".") < 3 else own.rpartition(".")[0]
     parts = [name for name in sys.modules if name == package or name.startswith(f"{package}.")]

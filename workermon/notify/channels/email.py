@@ -201,7 +201,7 @@ class _Exchange:
 
 
 def _refuses(why: smtplib.SMTPException) -> bool:
-    """Tell whether a server's answer is permanent: a code of 500 to 599, of every recipient if it is about these."""
+    """Return whether a server's answer is permanent: a code of 500 to 599, of every recipient if it is about these."""
     if isinstance(why, smtplib.SMTPRecipientsRefused):
         return all(500 <= code < 600 for code, _ in why.recipients.values())
     return isinstance(why, smtplib.SMTPResponseException) and 500 <= why.smtp_code < 600
