@@ -51,6 +51,15 @@ def test_an_entry_holds_the_identifier_and_nothing_else_of_the_worker(
     assert not [word for word in ("render", "arn:", "hush", "vfx") if word in repr(raw)]
 
 
+def test_a_collection_of_a_short_interval_may_wait_longer_than_that(
+    planned: schedule.RedBeatSchedule, redis_client: redis.Redis
+) -> None:
+    """A node that is two seconds late does not drop every message of a worker that is collected each second."""
+    planned.put([worker(interval=1)], NOW)
+    told = json.loads(redis_client.hget(f"{KEY}{worker().id}", "definition") or "")
+    assert told["options"]["expires"] == 10
+
+
 def test_stock_redbeat_reads_the_entry(planned: schedule.RedBeatSchedule, app: Celery) -> None:
     """RedBeat's own class loads it, and finds it due."""
     planned.put([worker()], NOW)

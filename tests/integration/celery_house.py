@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,24 @@ class Process:
         self.popen.wait()
 
 
+def last_words(what: str, *processes: Process) -> Callable[[], str]:
+    """Return what says what was waited for, what the processes have logged since, and where each thread stands.
+
+    For ``eventually``. The processes end with it: SIGABRT makes Python write the stacks of its threads.
+    """
+
+    def say() -> str:
+        for process in processes:
+            for pid in (*process.children(), *([process.pid] if process.alive() else [])):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGABRT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.popen.wait(10)
+        return "\n".join([what, *(process.said[-8000:] for process in processes), what])
+
+    return say
+
+
 class House:
     """An installation: a Redis, a simulated AWS, and processes that are all ended with it."""
 
@@ -95,6 +114,7 @@ class House:
             "AWS_SECRET_ACCESS_KEY": "simulated",
             "AWS_REGION": "us-east-1",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONFAULTHANDLER": "1",
             "WORKERMON_WEB_PORT": str(free_port()),
         }
         self.cwd = ROOT

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.celery_house import opened
+from tests.integration.celery_house import last_words, opened
 from tests.support.replicas import Pair
 from tests.support.waiting import eventually
 from workermon import errors
@@ -59,8 +59,7 @@ def test_all_parts_go_on_at_the_new_primary(tmp_path: Path, pair: Pair, redis_ur
                 marks = pair.two.hmget("workermon:pulse", ["listener", "collect", "evaluate"])
                 return min(float(mark or 0) for mark in marks)
 
-            what = f"work of every part\n{parts[0].said[-3000:]}\n{parts[1].said[-2000:]}"
-            eventually(lambda: oldest() > since, within=60, what=what)
+            eventually(lambda: oldest() > since, within=60, what=last_words("work of every part", *parts))
 
         at_work(time.time())
         pair.fail_over()

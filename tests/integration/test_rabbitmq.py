@@ -13,7 +13,7 @@ import kombu
 import pytest
 import redis
 
-from tests.integration.celery_house import START, House, opened
+from tests.integration.celery_house import START, House, last_words, opened
 from tests.support import rabbit
 from tests.support.waiting import eventually
 
@@ -69,19 +69,21 @@ def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rab
         assert house.run("workermon", "status").returncode == 1  # no queue is there yet
         beat = house.celery("beat")
         # The canary of the first minute need not be waited for.
-        eventually(lambda: state.exists("workermon:schedule:tick"), within=START, what=f"beat\n{beat.said[-3000:]}")
+        eventually(lambda: state.exists("workermon:schedule:tick"), within=START, what=last_words("beat", beat))
         state.hset("workermon:schedule:canary", mapping={"at": f"{time.time() - 59:.3f}", "times": 0})
         node = house.celery("worker", "-c", "2")
 
         def done() -> bool:
             return all(state.hexists("workermon:pulse", part) for part in ("collect", "evaluate", "listener", "canary"))
 
-        eventually(done, within=START, what=f"the whole way\n{node.said[-3000:]}\n{beat.said[-3000:]}")
+        eventually(done, within=START, what=last_words("the whole way", node, beat))
         send(broker, "no task", headers=nested(1500))
         send(broker, [1, 2, 3], headers={"task": "workermon.collect", "id": "x", "link": ["y"]})
-        eventually(lambda: node.said.count("queue.refused") == 2, what=f"both are refused\n{node.said[-3000:]}")
+        eventually(lambda: node.said.count("queue.refused") == 2, what=last_words("both are refused", node))
         eventually(
-            lambda: house.run("workermon", "status").returncode == 0, within=START, what=f"status\n{node.said[-3000:]}"
+            lambda: house.run("workermon", "status").returncode == 0,
+            within=START,
+            what=last_words("status", node, beat),
         )
         assert house.run("workermon", "doctor").returncode == 0
         assert set(queues(house)) == {"workermon.collect", "workermon.evaluate", "workermon.deliver"}
@@ -94,8 +96,7 @@ def test_everything_but_the_state_goes_over_rabbitmq(tmp_path: Path, broker: rab
         def oldest() -> float:
             return min(float(mark or 0) for mark in state.hmget("workermon:pulse", ["collect", "evaluate"]))
 
-        after = f"work after a restart\n{node.said[-3000:]}\n{beat.said[-3000:]}"
-        eventually(lambda: oldest() > restarted, within=60, what=after)
+        eventually(lambda: oldest() > restarted, within=60, what=last_words("work after a restart", node, beat))
         assert node.alive()
         node.kill()
         eventually(lambda: queues(house)["workermon.collect"] > 0, what="messages that nobody takes are counted")

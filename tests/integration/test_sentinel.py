@@ -12,7 +12,7 @@ import redis
 from celery import Celery
 from redbeat import schedulers
 
-from tests.integration.celery_house import opened
+from tests.integration.celery_house import last_words, opened
 from tests.support.replicas import Pair
 from tests.support.sentinel import Sentinel
 from tests.support.tls_front import TlsFront
@@ -94,8 +94,7 @@ def test_all_parts_go_on_at_the_server_that_sentinel_promotes(tmp_path: Path) ->
                     marks = server.hmget("workermon:pulse", ["listener", "collect", "evaluate"])
                     return min(float(mark or 0) for mark in marks)
 
-                what = f"work of every part\n{parts[0].said[-3000:]}\n{parts[1].said[-2000:]}"
-                eventually(lambda: oldest() > since, within=60, what=what)
+                eventually(lambda: oldest() > since, within=60, what=last_words("work of every part", *parts))
 
             at_work(pair.one, time.time())
             pair.servers[0].stop()

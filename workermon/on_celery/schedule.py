@@ -32,6 +32,10 @@ SPREAD: Final = 0.9
 #: Workers in one script, which holds the server for about 3 ms.
 CHUNK: Final = 200
 
+#: Seconds that a collection may wait for a node at least. With a shorter interval a node that is a little late would
+#: drop every one of them, and never catch up. Those that are repeated change nothing.
+MIN_EXPIRES: Final = 10
+
 
 class PutEntries(lua.Script[int], shared="cohorts"):
     """Write the entries of workers and put each into a cohort; ``entries``: six parts of each, see the script."""
@@ -111,7 +115,7 @@ def definition(worker: models.Worker) -> str:
             "kwargs": {"worker_ids": [worker.id]},
             "options": {
                 "queue": QUEUE,
-                "expires": worker.interval,
+                "expires": max(worker.interval, MIN_EXPIRES),
                 "headers": {"cohort": f"{_group(worker)}#@number@"},
             },
             "schedule": {"__type__": "interval", "every": float(worker.interval), "relative": False},
