@@ -1,8 +1,8 @@
-"""A storm: real processes, killed and frozen, a Redis that dies, an AWS that fails, a receiver that misbehaves.
+"""A storm: real processes, killed and frozen, a Redis that dies, an AWS that fails, receivers that misbehave.
 
 ``python -m tests.faults.storm --seconds 600 --seed 7`` runs a longer one by hand (``make storm``). What has to notify
-is known beforehand: a plain loop reads it off the traces that the simulated CloudWatch serves. Compared is what a
-receiver took.
+is known beforehand: plain loops read it off the traces that the simulated CloudWatch serves, for rules of every kind
+that goes by slots. Compared is what two receivers took: of whom alerts notify, and of whom they escalate to.
 
 Redis keeps an append-only file with ``appendfsync everysec``, as the embedded one does: killed, it may come back up to
 two seconds younger. Promised is then that nothing of the present is lost, and that what notifies again has the same id.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import signal
@@ -19,11 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults import pager, rules
+from tests.faults import on_call, pager, plain, roles, rules
+from tests.faults.plain import Expected
+from tests.faults.roles import LONG, PERIOD
 from workermon import logs, models, testing
 from workermon.local import embedded, endpoint, simulation, supervisor, up
 from workermon.on_redis import alerts, client, outbox
@@ -31,37 +34,22 @@ from workermon.on_redis import alerts, client, outbox
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-#: Seconds between two datapoints, and between two collections of a worker.
-PERIOD = 2
 #: Seconds that the processes have to start before the storm.
 CALM = 15
 #: Seconds until everything must have been reported once the storm is over.
 DRAIN = 90
-#: Seconds. An episode this long is there when an outage of everything, restarts included, is over; a shorter one may
-#: be over before anybody could see it, and is then in the history only.
-LONG = 50
+#: Seconds between two events of the queue that say nothing new.
+RING = 4
 
 #: Where a process of a kind is made to die, beside the kills at any moment.
 CRASHES = {
     "collect": ("collect.claimed", "collect.written", "collect.noted"),
     "alerts": (
-        "listener.heard", "listener.rung", "evaluate.judged", "evaluate.committed", "evaluate.rung", "deliver.claimed",
-        "deliver.sent", "deliver.delivered", "deliver.failed",
+        "listener.heard", "listener.rung", "evaluate.judged", "evaluate.committed", "evaluate.rung",
+        "evaluate.groups_judged", "evaluate.groups_committed", "deliver.claimed", "deliver.sent", "deliver.delivered",
+        "deliver.failed", "queue.warned", "queue.rung",
     ),
 }  # fmt: skip
-
-
-class Episode(NamedTuple):
-    """What a receiver has to hear about: the times of the datapoints that decide."""
-
-    key: str
-    fires: int
-    clears: int
-
-    @property
-    def long(self) -> bool:
-        """Tell whether it must have been reported."""
-        return self.clears - self.fires >= LONG
 
 
 class Outcome(NamedTuple):
@@ -79,10 +67,14 @@ class Outcome(NamedTuple):
         return not (self.lost or self.extra or self.left or self.wrong)
 
 
+def times(begin: int, seconds: int) -> range:
+    """Return the times of all datapoints, from two minutes before the storm until long after."""
+    return range((begin - 120) // PERIOD * PERIOD, begin + seconds + 2 * LONG + DRAIN + 600, PERIOD)
+
+
 def trace(chance: random.Random, begin: int, seconds: int) -> list[tuple[int, float]]:
-    """Return a load from two minutes before the storm until long after: calm, spikes, plateaus, short and long."""
-    first, end = begin - 120, begin + seconds + 2 * LONG + DRAIN + 600
-    values = {at: chance.uniform(5, 80) for at in range(first // PERIOD * PERIOD, end, PERIOD)}
+    """Return a load: calm, spikes, plateaus, short and long."""
+    values = {at: chance.uniform(5, 80) for at in times(begin, seconds)}
 
     def plateau(since: int, slots: int) -> None:
         for number in range(slots):
@@ -99,21 +91,6 @@ def trace(chance: random.Random, begin: int, seconds: int) -> list[tuple[int, fl
     return sorted(values.items())
 
 
-def truth(key: str, points: Sequence[tuple[int, float]]) -> list[Episode]:
-    """Return the episodes of a trace: 3 of 3 above 90 fire, 2 of 2 not above clear."""
-    found: list[Episode] = []
-    fired: int | None = None
-    for place in range(2, len(points)):
-        above = [value > 90 for _, value in points[place - 2 : place + 1]]
-        at = points[place][0]
-        if fired is None and all(above):
-            fired = at
-        elif fired is not None and not any(above[1:]):
-            found.append(Episode(key, fired, at))
-            fired = None
-    return found
-
-
 class Storm:
     """One storm, from its first process to its verdict; all of it follows from the seed but the kernel's timing."""
 
@@ -122,13 +99,20 @@ class Storm:
         self.begin = int(time.time()) + CALM
         self.fleet = simulation.Simulation(time.time, workers, period=PERIOD, seed=seed, history=120)
         self.aws = endpoint.Endpoint(self.fleet)
-        self.pager = pager.Pager()
+        self.aws.api.queues.create("storm")
+        self.aws.api.queues.visibility = 5.0
+        self.pager, self.boss = pager.Pager(), pager.Pager()
+        self.pagers = {"ops": self.pager, "boss": self.boss}
         self.server = embedded.Server(folder / "valkey", persistent=True)
-        self.episodes: list[Episode] = []
+        casting = roles.Casting(chance=self.chance, times=times(self.begin, seconds), begin=self.begin, seconds=seconds)
+        self.roles = casting.cast(list(self.fleet.machines))
+        self.expected = list(self.roles.expected)
         for each in self.fleet.machines:
-            points = trace(self.chance, self.begin, seconds)
-            self.fleet.replay(each, "CPUUtilization", points)
-            self.episodes += truth(f"{each}/cpu-high", points)
+            traces = self.roles.traces.get(each) or {roles.CPU: trace(self.chance, self.begin, seconds)}
+            for name, points in traces.items():
+                self.fleet.replay(each, name, points)
+            for episode in plain.truth(f"{each}/cpu-high", traces[roles.CPU]):
+                self.expected.append(Expected(episode, "ops", episode.clears - episode.fires >= LONG))
         self.mutant = mutant
         self.done: list[str] = []
         self._plan: list[tuple[float, str, Callable[[], None]]] = []
@@ -137,14 +121,16 @@ class Storm:
     def run(self) -> Outcome:
         """Have it rage, heal everything, wait until all is reported, and compare."""
         self.aws.start()
-        self.pager.start()
+        for each in self.pagers.values():
+            each.start()
         self.server.start()
         url = self.server.url
         connection = client.connect(url)
         self.kept = outbox.RedisOutbox(connection)
         self.alerts = alerts.RedisAlerts(connection, "storm")
         with contextlib.ExitStack() as stack:
-            stack.callback(self.pager.stop)
+            for each in self.pagers.values():
+                stack.callback(each.stop)
             stack.callback(self.aws.stop)
             stack.callback(connection.close)
             stack.callback(self.server.stop)
@@ -153,12 +139,15 @@ class Storm:
             output = stack.enter_context((self.folder / "processes.log").open("ab"))
             parts = supervisor.Supervisor(self._children(env), server=self.server, output=output)
             self.parts = parts
+            self.on_call = on_call.OnCall(url, self.pager, self.roles.acknowledged)
+            self.on_call.start()
+            stack.callback(self.on_call.stop)
             stack.callback(parts.stop)
             self._foresee()
             parts.run(lambda: time.time() > self.begin + self.seconds, self._strike)
             self._heal()
             until = time.time() + DRAIN
-            parts.run(lambda: time.time() > until or self._settled())
+            parts.run(lambda: time.time() > until or self._settled(), self._strike)
             return self._verdict()
 
     # --- the installation ----------------------------------------------------------------------------------------
@@ -181,8 +170,11 @@ class Storm:
 
     def _apply(self, env: dict[str, str]) -> None:
         file = self.folder / "storm.toml"
-        told = rules.text(PERIOD, {"ops": rules.channel("ops", self.pager.url)})
-        file.write_text(told + rules.workers(list(self.fleet.machines), PERIOD), "utf-8")
+        sections = [rules.text(PERIOD, {"ops": rules.channel("ops", self.pager.url)})]
+        sections += [rules.channel("boss", self.boss.url), roles.rules(f"{self.aws.url}/123456789012/storm")]
+        for each in self.fleet.machines:
+            sections.append(rules.workers([each], PERIOD, **self.roles.labels.get(each, {})))
+        file.write_text("".join(sections), "utf-8")
         testing.parse(file.read_text("utf-8"), str(file))
         done = subprocess.run(
             [sys.executable, "-m", "workermon", "apply", str(file)],
@@ -225,7 +217,32 @@ class Storm:
             self._plan.append((start + 3, "AWS is well", self.aws.recover))
         self._plan.append((begin, "the receiver misbehaves", self._misbehave))
         self._plan.append((begin, "crash points", self._sow))
+        self._foresee_events()
         self._plan.sort(key=lambda strike: strike[0])
+
+    def _foresee_events(self) -> None:
+        for worker_id, episode in self.roles.warnings.items():
+            at = float(episode.fires)
+            self._plan.append((at, "warn a Spot instance", lambda one=worker_id, at=at: self._warn(one, at)))  # type: ignore[misc]
+            end = float(episode.clears)
+            self._plan.append((end, "end it", lambda one=worker_id: self.fleet.set_state(one, "terminated")))  # type: ignore[misc]
+        for number in range(self.seconds // RING):
+            self._plan.append((self.begin + number * RING, "ring", self._ring))
+
+    def _warn(self, worker_id: str, at: float) -> None:
+        """Have EventBridge say it twice, as it may."""
+        detail = {"instance-id": worker_id, "instance-action": "terminate"}
+        for _ in range(2):
+            self._event(f"warning-{worker_id}", "EC2 Spot Instance Interruption Warning", at, detail)
+
+    def _ring(self) -> None:
+        at, worker_id = time.time(), self.chance.choice(list(self.fleet.machines))
+        detail = {"instance-id": worker_id, "state": "running"}
+        self._event(f"running-{at}", "EC2 Instance State-change Notification", at, detail)
+
+    def _event(self, identity: str, kind: str, at: float, detail: Mapping[str, str]) -> None:
+        event = {"id": identity, "source": "aws.ec2", "detail-type": kind, "time": models.rfc3339(at), "detail": detail}
+        self.aws.api.queues.put("storm", json.dumps(event))
 
     def _between(self, at: float, seconds: float, what: str, send: Callable[[signal.Signals], None]) -> None:
         self._plan.append((at, f"freeze {what}", lambda: send(signal.SIGSTOP)))
@@ -247,13 +264,16 @@ class Storm:
                 env["WORKERMON_FAILPOINT"] = f"{self.chance.choice(points)}:{self.chance.randint(2, 20)}"
 
     def _misbehave(self) -> None:
-        moods = random.Random(self.chance.random())  # how often it is asked depends on more than the seed
+        # How often each is asked depends on more than the seed.
+        for each in self.pagers.values():
+            each.manner = self._mood(random.Random(self.chance.random()))
 
+    def _mood(self, moods: random.Random) -> Callable[[], pager.Manner]:
         def manner() -> pager.Manner:
             drawn = moods.random()
             return "cut" if drawn < 0.2 else "refuse" if drawn < 0.35 else 2.0 if drawn < 0.4 else "take"
 
-        self.pager.manner = manner
+        return manner
 
     def _heal(self) -> None:
         for name, env in self._envs.items():
@@ -261,7 +281,8 @@ class Storm:
             self._signal(name, signal.SIGCONT)
         self._redis(signal.SIGCONT)
         self.aws.recover()
-        self.pager.manner = lambda: "take"
+        for each in self.pagers.values():
+            each.manner = lambda: "take"
 
     def _signal(self, name: str, order: signal.Signals) -> None:
         if pid := self.parts.pids.get(name):
@@ -272,63 +293,101 @@ class Storm:
         if pid := self.server.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, order)
+        if order == signal.SIGKILL:
+            self.on_call.redis_died()
 
     # --- how it came out -----------------------------------------------------------------------------------------
 
     def _settled(self) -> bool:
-        if max(each.clears for each in self.episodes) + 3 * PERIOD > time.time():
+        if max(each.episode.clears for each in self.expected) + 3 * PERIOD > time.time():
             return False
         with contextlib.suppress(Exception):
             return not self.kept.backlog() and not self.alerts.open() and not self._lost()
         return False
 
     def _lost(self) -> list[str]:
-        told = {(each.key, int(_moment(each))) for each in list(self.pager.received) if each.firing}
+        told = {
+            (channel, each.key, _since(each))
+            for channel, taker in self.pagers.items()
+            for each in list(taker.received)
+            if each.firing
+        }
         return [
-            f"{each.key} from {each.fires - self.begin} to {each.clears - self.begin}"
-            for each in self.episodes
-            if each.long and (each.key, each.fires) not in told
+            f"{key} from {fires - self.begin} to {clears - self.begin}, to {each.channel}"
+            for each in self.expected
+            for key, fires, clears in [each.episode]
+            if each.must and (each.channel, key, fires) not in told
         ]
 
     def _verdict(self) -> Outcome:
-        real = {(each.key, each.fires): each for each in self.episodes}
-        keys = sorted({each.key for each in self.pager.received})
-        rung = [page for key in keys if key.endswith("/cpu-high") for page in self.pager.pages(key)]
-        seen: set[tuple[str, int]] = set()
-        extra, rows = [], []
-        for page in rung:
-            about = page.key, int(_moment(page))
-            if about not in real or about in seen:
-                extra.append(f"{page.key} at {about[1] - self.begin} ({page.document['status']}, {page.id})")
-                continue
-            seen.add(about)
-            rows.append((about[1] - self.begin, page.at - about[1] - PERIOD, page.key.partition("/")[0]))
-        left = [f"open: {each.rule}" for each in self.alerts.open()]
-        left += [f"{key}: its last word is firing" for key in keys if self.pager.of(key)[-1].firing]
+        real = {(each.channel, each.episode.key, each.episode.fires): each for each in self.expected}
+        extra, left, wrong, rows, rung = list[str](), list[str](), list[str](), [], 0
+        for channel, taker in self.pagers.items():
+            for key in sorted({each.key for each in taker.received}):
+                pages = taker.pages(key) if roles.rule_of(key) in roles.COMPARED else []
+                rung += len(pages)
+                for page in pages:
+                    since = _since(page)
+                    expected = real.pop((channel, key, since), None)
+                    what = f"{key} of {since - self.begin} to {channel} ({page.id})"
+                    if expected is None:
+                        extra.append(what)
+                        continue
+                    wrong += [f"{what}: {why}" for why in self._misled(expected, page)]
+                    rows.append((since - self.begin, page.at - max(since, expected.not_before) - PERIOD, channel, key))
+                left += [f"{key}: its last word to {channel} is firing"] if taker.of(key)[-1].firing else []
+                wrong += [found for found in (_out_of_order(taker, key), _escalated_twice(taker, key)) if found]
+        left += [f"open: {each.rule}" for each in self.alerts.open()]
         left += [f"{self.kept.backlog()} wait"] if self.kept.backlog() else []
-        wrong = [found for key in keys if (found := self._order(key))]
-        table = [f"{'breach s':>9} {'page after s':>13}  worker"]
-        table += [f"{at:9d} {after:13.1f}  {who}" for at, after, who in sorted(rows)]
-        long = sum(each.long for each in self.episodes)
+        table = [f"{'breach s':>9} {'page after s':>13}  channel  alert"]
+        table += [f"{at:9d} {after:13.1f}  {channel:7}  {key}" for at, after, channel, key in sorted(rows)]
+        must, taken = sum(each.must for each in self.expected), sum(len(each.received) for each in self.pagers.values())
         table.append(
-            f"{len(self.episodes)} episodes ({long} long), {len(rung)} pages, {len(self.pager.received)} requests "
-            f"taken, {self.pager.mistreated} mistreated, {self.parts.deaths} deaths"
+            f"{len(self.expected)} to notify ({must} in any case), {rung} pages, {taken} requests taken, "
+            f"{sum(each.mistreated for each in self.pagers.values())} mistreated, {self.parts.deaths} deaths, "
+            f"{len(self.on_call.acknowledged)} acknowledged"
         )
         return Outcome(self._lost(), extra, left, wrong, table)
 
-    def _order(self, key: str) -> str | None:
-        """A repetition may come late; what is new may not come behind what is newer."""
-        newest, seen = 0, set()
-        for each in self.pager.of(key):
-            if each.id not in seen and each.document["version"] < newest:
-                return f"{key}: version {each.document['version']} after {newest}"
-            seen.add(each.id)
-            newest = max(newest, each.document["version"])
-        return None
+    def _misled(self, expected: Expected, page: pager.Received) -> list[str]:
+        """Return what is wrong with who was notified."""
+        created_at = models.moment(page.document["created_at"])
+        return [
+            why
+            for why, holds in (
+                ("while it was inhibited", created_at < expected.not_before),
+                ("it is no escalation", expected.escalates != (page.document["escalation"] is not None)),
+                (
+                    "after somebody acknowledged it",
+                    expected.escalates and self.on_call.ignored(page.key, page.document),
+                ),
+            )
+            if holds
+        ]
 
 
-def _moment(received: pager.Received) -> float:
-    return models.moment(received.document["at"])
+def _out_of_order(taker: pager.Pager, key: str) -> str | None:
+    """A repetition may come late; what is new may not come behind what is newer."""
+    newest, seen = 0, set()
+    for each in taker.of(key):
+        if each.id not in seen and each.document["version"] < newest:
+            return f"{key}: version {each.document['version']} after {newest}"
+        seen.add(each.id)
+        newest = max(newest, each.document["version"])
+    return None
+
+
+def _escalated_twice(taker: pager.Pager, key: str) -> str | None:
+    """Each step of an episode is one notification, however often it was sent."""
+    steps: dict[tuple[int, int], set[str]] = {}
+    for each in taker.of(key):
+        if escalation := each.document["escalation"]:
+            steps.setdefault((_since(each), escalation["step"]), set()).add(each.id)
+    return next((f"{key}: escalated twice: {ids}" for ids in steps.values() if len(ids) > 1), None)
+
+
+def _since(received: pager.Received) -> int:
+    return int(models.moment(received.document["since"]))
 
 
 def main() -> int:

@@ -1,0 +1,60 @@
+"""Somebody who looks after alerts as soon as they are paged."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Collection
+
+from tests.faults import pager
+from workermon import errors, evaluate, models
+from workermon.on_redis import alerts, client, silences
+
+#: Seconds. What was acknowledged so shortly before Redis died may be forgotten.
+FORGOTTEN = 3.0
+
+
+class OnCall:
+    """Acknowledges these alerts, each episode of them; ``acknowledged`` is when, by alert and begin of the episode."""
+
+    def __init__(self, url: str, paged: pager.Pager, keys: Collection[str]) -> None:
+        self.acknowledged: dict[tuple[str, str], float] = {}
+        self._paged, self._keys = paged, keys
+        self._connection = client.connect(url)
+        self._stage = evaluate.Acknowledging(
+            alerts=alerts.RedisAlerts(self._connection, "storm"),
+            silences=silences.RedisSilences(self._connection),
+            now=time.time,
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Look at what was paged, in a thread: Redis may not answer for a while."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look at nothing any more."""
+        self._stop.set()
+        self._thread.join()
+        self._connection.close()
+
+    def redis_died(self) -> None:
+        """Acknowledge again what may be forgotten."""
+        since = time.time() - FORGOTTEN
+        for about in [about for about, at in self.acknowledged.items() if at > since]:
+            del self.acknowledged[about]
+
+    def ignored(self, key: str, document: dict[str, str]) -> bool:
+        """Tell whether a notification was made well after its episode had been acknowledged."""
+        at = self.acknowledged.get((key, document["since"]))
+        return at is not None and models.moment(document["created_at"]) > at + FORGOTTEN
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.5):
+            for each in list(self._paged.received):
+                about = each.key, str(each.document["since"])
+                if each.firing and each.key in self._keys and about not in self.acknowledged:
+                    with contextlib.suppress(errors.WorkermonError):
+                        self.acknowledged[about] = self._stage.acknowledge(each.key, "eve").acknowledgement.at

@@ -1,0 +1,236 @@
+"""Who plays what in a storm: the rules of every kind, the workers that they are about, and what has to be notified.
+
+All workers have ``cpu-high``. Some, spread over the fleet, belong to pools, racks and the like; the other rules are
+about them. Their loads are drawn beforehand, so plain loops know what each rule says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+
+from tests.faults import plain
+from tests.faults.plain import Episode, Expected, Points
+
+CPU = "CPUUtilization"
+
+#: Seconds between two datapoints, and between two collections of a worker.
+PERIOD = 2
+#: Seconds. An episode this long is there when an outage of everything, restarts included, is over; a shorter one may
+#: be over before anybody could see it, and is then in the history only.
+LONG = 50
+#: Seconds that an alert of these rules goes on before it escalates. Who acknowledges has the longer time.
+SOON, LATER = 6, 25
+#: Seconds beside both, in which an escalation that is due is seen.
+SLACK = 15
+
+#: How many workers a part has; at least so many of a pool make ``pool-hot``.
+POOL, RACK, NETWORK, WARM, SPOT, HOT = 6, 7, 4, 4, 3, 3
+
+#: Megabits a second, and percent, above which the rules fire.
+MEGABITS, WARMTH, LOAD = 80.0, 85.0, 70.0
+
+#: Of the rules above and ``cpu-high``, those whose alerts a storm compares; others are about the monitor itself.
+COMPARED = frozenset(("cpu-high", "pool-hot", "pool-load", "net-high", "both", "cpu-warm", "odd", "spot"))
+
+
+def rule_of(key: str) -> str:
+    """Return the rule of an alert."""
+    return key.rpartition("/")[2]
+
+
+def rules(queue_url: str) -> str:
+    """Return the sections of the file, beside ``cpu-high`` and the channels, with the queue of events."""
+    return f"""
+[[rules]]
+name = "pool-hot"
+metric = "cpu_utilization"
+over = {{ by = "pool", count = "{HOT} of {POOL}" }}
+above = {{ critical = 90 }}
+notify = ["ops"]
+escalate = [{{ after = "{SOON}s", notify = ["boss"] }}]
+
+[[rules]]
+name = "pool-load"
+metric = "cpu_utilization"
+over = {{ by = "pool", aggregate = "avg" }}
+above = {{ critical = {LOAD} }}
+breach = "1 of 1"
+notify = ["ops"]
+
+[[rules]]
+name = "net-high"
+metric = "(network_in + network_out) * 8 / period / 1e6"
+unit = "Mbit/s"
+above = {{ critical = {MEGABITS} }}
+labels = {{ part = "net" }}
+notify = ["ops"]
+escalate = [{{ after = "{LATER}s", notify = ["boss"] }}]
+
+[[rules]]
+name = "both"
+when = "cpu-high and net-high"
+labels = {{ part = "net" }}
+notify = ["ops"]
+escalate = [{{ after = "{SOON}s", notify = ["boss"] }}]
+
+[[rules]]
+name = "cpu-warm"
+metric = "cpu_utilization"
+above = {{ critical = {WARMTH} }}
+labels = {{ part = "warm" }}
+inhibited_by = ["cpu-high"]
+notify = ["ops"]
+
+[[rules]]
+name = "odd"
+metric = "cpu_utilization"
+outlier = {{ by = "rack", beyond = 4 }}
+notify = ["ops"]
+
+[[rules]]
+name = "spot"
+metric = "event"
+codes = ["spot-interruption"]
+notify = ["ops"]
+
+[[metrics]]
+name = "network_in"
+period = "{PERIOD}s"
+[[metrics]]
+name = "network_out"
+period = "{PERIOD}s"
+
+[events.main]
+queue_url = "{queue_url}"
+"""
+
+
+@dataclasses.dataclass(slots=True)
+class Roles:
+    """The parts of some instances.
+
+    ``labels`` and ``traces`` (by CloudWatch's name of the metric) are by instance. ``acknowledged`` are the alerts that
+    somebody looks after as soon as they are paged. ``warnings`` are the episodes that begin with the warning of a Spot
+    interruption and end with the instance, by instance.
+    """
+
+    expected: list[Expected] = dataclasses.field(default_factory=list)
+    labels: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    traces: dict[str, dict[str, Points]] = dataclasses.field(default_factory=dict)
+    acknowledged: set[str] = dataclasses.field(default_factory=set)
+    warnings: dict[str, Episode] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Casting:
+    """Draws the parts: ``times`` are those of the datapoints, the storm lasts ``seconds`` from ``begin`` on."""
+
+    chance: random.Random
+    times: range
+    begin: int
+    seconds: int
+
+    def cast(self, ids: Sequence[str]) -> Roles:
+        """Give parts to instances that lie apart in the fleet; all others have none."""
+        chosen = iter(ids[:: max(1, len(ids) // (2 * POOL + RACK + NETWORK + WARM + SPOT))])
+        roles = Roles()
+        self._pool(roles, "a", POOL - 1, [next(chosen) for _ in range(POOL)])
+        self._pool(roles, "b", HOT, [next(chosen) for _ in range(POOL)])
+        self._rack(roles, [next(chosen) for _ in range(RACK)])
+        for number in range(NETWORK):
+            self._network(roles, next(chosen), acknowledged=number % 2 == 0)
+        for number in range(WARM):
+            self._warm(roles, next(chosen), outlasts=number % 2 == 0)
+        for _ in range(SPOT):
+            self._spot(roles, next(chosen))
+        return roles
+
+    def _pool(self, roles: Roles, value: str, hot: int, ids: Sequence[str]) -> None:
+        """Have some of a pool hot together: of all but one the mean is high too, of half of them it is not."""
+        start, length = self._start(45), LONG + SOON + SLACK + 8
+        for number, each in enumerate(ids):
+            calm = self._values(5, 30)
+            cpu = self._plateau(calm, start + number * PERIOD, length, 91, 100) if number < hot else calm
+            roles.labels[each], roles.traces[each] = {"pool": value}, {CPU: cpu}
+        traces = [roles.traces[each][CPU] for each in ids]
+        about = f"group:pool={value}"
+        members = [plain.truth("", points) for points in traces]
+        self._escalating(roles, plain.counted(f"{about}/pool-hot", members, HOT), SOON)
+        self._notified(roles, plain.truth(f"{about}/pool-load", plain.mean(traces), above=LOAD, breach=1))
+
+    def _rack(self, roles: Roles, ids: Sequence[str]) -> None:
+        """Have a rack move together, but for one of it."""
+        together = self._values(20, 50)
+        for number, each in enumerate(ids):
+            cpu: Points = [(at, value + self.chance.uniform(-4, 4)) for at, value in together]
+            if number == 0:
+                inside = self._span(self._start(45), LONG + 10)
+                cpu = [(at, value + 30 if at in inside else value) for at, value in cpu]
+            roles.labels[each], roles.traces[each] = {"rack": "r"}, {CPU: cpu}
+        traces = [roles.traces[each][CPU] for each in ids]
+        for each, own in zip(ids, traces, strict=True):
+            self._notified(roles, plain.truth(f"{each}/odd", plain.distances(own, traces), above=4.0))
+
+    def _network(self, roles: Roles, worker_id: str, *, acknowledged: bool) -> None:
+        """Have the network of a worker busy, and soon its processor."""
+        start, length = self._start(52), LONG + LATER + SLACK + 4
+        calm = self._values(1e5, 4e5)
+        into = self._plateau(calm, start, length, 12e6, 15e6)
+        out = self._plateau(self._values(1e5, 4e5), start, length, 9e6, 11e6)
+        cpu = self._plateau(self._values(5, 80), start + 6, length - 12, 91, 100)
+        roles.labels[worker_id] = {"part": "net"}
+        roles.traces[worker_id] = {CPU: cpu, "NetworkIn": into, "NetworkOut": out}
+        megabits = [(at, (one + other) * 8 / PERIOD / 1e6) for (at, one), (_, other) in zip(into, out, strict=True)]
+        busy = plain.truth(f"{worker_id}/net-high", megabits, above=MEGABITS)
+        roles.acknowledged |= {each.key for each in busy if acknowledged}
+        self._escalating(roles, busy, LATER)
+        hot = plain.truth("", cpu)
+        self._escalating(roles, plain.both(f"{worker_id}/both", hot, busy), SOON)
+
+    def _warm(self, roles: Roles, worker_id: str, *, outlasts: bool) -> None:
+        """Have a worker hot and warm at once, then cold, or first warm for a while: only then is that notified."""
+        start, hot = self._start(45), 20 if outlasts else LONG + 10
+        cpu = self._plateau(self._values(5, 70), start, hot, 91, 100)
+        if outlasts:
+            cpu = self._plateau(cpu, start + hot, LONG + 10, 86, 89)
+        roles.labels[worker_id], roles.traces[worker_id] = {"part": "warm"}, {CPU: cpu}
+        warm = plain.truth(f"{worker_id}/cpu-warm", cpu, above=WARMTH)
+        for episode, begin in plain.uninhibited(warm, plain.truth("", cpu)).items():
+            if begin is not None:
+                roles.expected.append(Expected(episode, "ops", episode.clears - begin >= LONG, not_before=begin))
+
+    def _spot(self, roles: Roles, worker_id: str) -> None:
+        """Warn an instance, after Redis died the last time: what its file misses no queue says again."""
+        at = self.begin + int(self.seconds * self.chance.uniform(0.8, 0.95))
+        roles.traces[worker_id] = {CPU: self._values(5, 80)}
+        roles.warnings[worker_id] = Episode(f"{worker_id}/spot", at, at + LONG)
+        self._notified(roles, [roles.warnings[worker_id]])
+
+    def _notified(self, roles: Roles, episodes: Sequence[Episode]) -> None:
+        roles.expected += [Expected(each, "ops", each.clears - each.fires >= LONG) for each in episodes]
+
+    def _escalating(self, roles: Roles, episodes: Sequence[Episode], after: int) -> None:
+        self._notified(roles, episodes)
+        for each in episodes:
+            lasts = each.clears - each.fires >= LONG + after + SLACK
+            must = lasts and each.key not in roles.acknowledged
+            roles.expected.append(Expected(each, "boss", must, escalates=True))
+
+    # --- loads -------------------------------------------------------------------------------------------------------
+
+    def _values(self, low: float, high: float) -> Points:
+        return [(at, self.chance.uniform(low, high)) for at in self.times]
+
+    def _start(self, before: int) -> int:
+        """Return a time of the storm that lies so many seconds before its end, or at its begin."""
+        return self.begin + self.chance.randrange(0, max(self.seconds - before, PERIOD))
+
+    def _plateau(self, points: Points, start: int, seconds: int, low: float, high: float) -> Points:
+        inside = self._span(start, seconds)
+        return [(at, self.chance.uniform(low, high) if at in inside else value) for at, value in points]
+
+    def _span(self, start: int, seconds: int) -> range:
+        begin = start // PERIOD * PERIOD
+        return range(begin, begin + seconds)
