@@ -1,63 +1,106 @@
-"""CPU of evaluating a fleet by one rule: expressions against a plain threshold over one of their metrics.
+"""CPU of evaluating a fleet by one rule: expressions and other kinds against a plain threshold over the same metric.
 
-A real Valkey has the ledger. Each minute one datapoint of each metric is written, and the fleet is evaluated by the
-stage as nodes run it, in messages of 100 workers; what is counted is the CPU of that, reading and writing included.
+For each rule a real Valkey has the ledger. Each minute one datapoint of each metric is written, and the fleet is
+evaluated by the stage as nodes run it, in messages of 100 workers; what is counted is the CPU of that, reading and
+writing included. The rules take turns minute by minute, so other work on the machine moves all of them alike.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import dishka
 import house
 
 from workermon import config, evaluate, models, ports, runtime, settings
 from workermon.models import Count, Levels
-from workermon.rules import threshold
+from workermon.rules import forecast, outlier, threshold, unusual
 
 #: Minutes that are evaluated after the first, which begins the rule.
 CYCLES = int(os.environ.get("BENCH_CYCLES", "4"))
 #: Minutes that the ledger has before, so that windows are full.
 PAST = 40
+#: Workers of a fleet in which windows are measured too, and other kinds; larger ones take long.
+FEW = 5000
+#: Workers of a rack, among which outliers are looked for.
+RACK = 20
 
 PLAIN = "network_in"
+SUM = "(network_in + network_out) * 8 / period / 1e6"
 #: What is measured beside the plain threshold; the last two look back, so they read more than a few slots.
 EXPRESSIONS = (
     "network_in * 8 / period / 1e6",
-    "(network_in + network_out) * 8 / period / 1e6",
+    SUM,
     "100 * network_in / max(network_in + network_out, 1)",
     'avg(network_in, "10m")',
     'p95(network_in, "30m") - network_out',
 )
 
 
-def evaluated(number: int, metric: str, where: Path) -> float:
-    """Return the CPU milliseconds of this process for each worker and cycle."""
-    rule = threshold.KIND.rule(
-        name="measured", metric=metric, above=Levels(warning=80e9, critical=90e9), breach=Count(m=3, n=3)
-    )
-    with house.server(where, persistent=False) as redis_server:
-        container = runtime.open(settings.Settings(_env_file=None, redis_url=redis_server.url))
+def over(metric: str) -> models.Rule:
+    """Return a threshold that nothing reaches."""
+    levels = Levels(warning=80e9, critical=90e9)
+    return threshold.KIND.rule("measured", metric=metric, above=levels, breach=Count(m=3, n=3))
+
+
+def measured_rules(number: int) -> dict[str, models.Rule]:
+    """Return the rules to measure in a fleet of a size, by how the table names them; the first is the plain one."""
+    found = {f"`{metric}`": over(metric) for metric in (PLAIN, *(EXPRESSIONS if number <= FEW else (SUM,)))}
+    if number > FEW:
+        return found
+    return found | {
+        f"outlier in racks of {RACK}": outlier.KIND.rule("measured", metric=PLAIN, by="rack", beyond=1000.0),
+        "forecast over 1 day": forecast.KIND.rule("measured", metric=PLAIN, reaches=98e9, within=6 * 3600),
+        "unusual of the day": unusual.KIND.rule("measured", metric=PLAIN, beyond=1000.0),
+    }
+
+
+class Fleet:
+    """A fleet on a server of its own, evaluated by one rule; ``spent`` are the CPU seconds of that so far."""
+
+    def __init__(self, number: int, rule: models.Rule, url: str, begin: int) -> None:
+        self.spent, self._begin = 0.0, begin
+        self.container: dishka.Container = runtime.open(settings.Settings(_env_file=None, redis_url=url))
         made = config.DEFAULT.model_copy(update={"rules": (rule,), "revision": 1})
-        assert container.get(ports.Configurations).save(made)
-        begin = int(time.time()) // 60 * 60 - (PAST + CYCLES + 2) * 60
-        members = house.fleet(number, begin)
-        container.get(ports.Workers).add(members)
-        stage, spent = container.get(evaluate.Evaluation), 0.0
-        for cycle in range(CYCLES + 1):
-            first = begin if not cycle else begin + (PAST + cycle) * 60
-            _write(container, members, range(first, begin + (PAST + cycle) * 60 + 1, 60))
-            started = time.process_time()
-            for place in range(0, number, 100):
-                stage.evaluate([worker.id for worker in members[place : place + 100]])
-            spent += time.process_time() - started if cycle else 0.0
-        container.close()
-    return spent / CYCLES / number * 1000
+        assert self.container.get(ports.Configurations).save(made)
+        self._members = [
+            worker.model_copy(update={"labels": {"rack": str(place // RACK)}})
+            for place, worker in enumerate(house.fleet(number, begin))
+        ]
+        self.container.get(ports.Workers).add(self._members)
+
+    def cycle(self, minute: int) -> None:
+        """Write what comes in a minute after the first hour, and evaluate it; the first begins the rule."""
+        end = self._begin + (PAST + minute) * 60
+        _write(self.container, self._members, range(end if minute else self._begin, end + 1, 60))
+        stage = self.container.get(evaluate.Evaluation)
+        started = time.process_time()
+        for place in range(0, len(self._members), 100):
+            stage.evaluate([worker.id for worker in self._members[place : place + 100]])
+        self.spent += time.process_time() - started if minute else 0.0
 
 
-def _write(container: Any, members: list[models.Worker], times: range) -> None:
+def evaluated(number: int, rules: Mapping[str, models.Rule], where: Path) -> dict[str, float]:
+    """Return the CPU milliseconds of this process for each worker and cycle, by rule."""
+    begin = int(time.time()) // 60 * 60 - (PAST + CYCLES + 2) * 60
+    with contextlib.ExitStack() as stack:
+        fleets = {}
+        for place, (name, rule) in enumerate(rules.items()):
+            server = stack.enter_context(house.server(where / f"{number}-{place}", persistent=False))
+            fleets[name] = Fleet(number, rule, server.url, begin)
+            stack.callback(fleets[name].container.close)
+        for minute in range(CYCLES + 1):
+            for fleet in fleets.values():
+                fleet.cycle(minute)
+    return {name: fleet.spent / CYCLES / number * 1000 for name, fleet in fleets.items()}
+
+
+def _write(container: Any, members: Sequence[models.Worker], times: range) -> None:
     """Write datapoints of two metrics at these times, as one collection does right after they can be had."""
     at, ledger = float(times[-1] + 61), container.get(ports.Samples)
     names = ("network_in", "network_out")
@@ -91,14 +134,12 @@ def main() -> None:
     rows = []
     with house.folder() as where:
         for number in house.sizes("2000"):
-            plain = evaluated(number, PLAIN, where / f"{number}-plain")
-            rows.append([number, f"`{PLAIN}`", f"{plain:.3f}", "1.00"])
-            for place, text in enumerate(EXPRESSIONS):
-                spent = evaluated(number, text, where / f"{number}-{place}")
-                rows.append([number, f"`{text}`", f"{spent:.3f}", f"{spent / plain:.2f}"])
+            spent = evaluated(number, measured_rules(number), where)
+            plain = next(iter(spent.values()))
+            rows += [[number, name, f"{each:.3f}", f"{each / plain:.2f}"] for name, each in spent.items()]
     house.table(
         f"CPU of evaluating one rule, over {CYCLES} cycles of a minute",
-        ["workers", "metric", "ms a worker and cycle", "x plain (<= 2)"],
+        ["workers", "rule", "ms a worker and cycle", "x plain (expressions <= 2)"],
         rows,
     )
 

@@ -31,7 +31,10 @@ POOL, RACK, NETWORK, WARM, SPOT, HOT = 6, 7, 4, 4, 3, 3
 #: Megabits a second, and percent, above which the rules fire.
 MEGABITS, WARMTH, LOAD = 80.0, 85.0, 70.0
 
-#: Of the rules above and ``cpu-high``, those whose alerts a storm compares; others are about the monitor itself.
+#: What is collected.
+METRICS = ("cpu_utilization", "network_in", "network_out")
+
+#: Of the rules below and ``cpu-high``, those whose alerts a storm compares; others are about the monitor itself.
 COMPARED = frozenset(("cpu-high", "pool-hot", "pool-load", "net-high", "both", "cpu-warm", "odd", "spot"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 #: What fires, and what is ok again: the plain loop of the storm says the same.
 RULE = """
@@ -21,7 +21,7 @@ METRICS = """
 name = "cpu_utilization"
 period = "{period}s"
 [collect]
-metrics = ["cpu_utilization"]
+metrics = [{collected}]
 """
 
 CHANNEL = """
@@ -52,8 +52,17 @@ def workers(ids: Sequence[str], interval: int, **labels: str) -> str:
     return "".join(WORKER.format(id=one, interval=interval, labels=said) for one in ids)
 
 
-def text(period: int, channels: Mapping[str, str], rule: str = "cpu-high", more: str = "") -> str:
+def text(
+    period: int,
+    channels: Mapping[str, str],
+    rule: str = "cpu-high",
+    more: str = "",
+    collected: Sequence[str] = ("cpu_utilization",),
+) -> str:
     """Return the rule over datapoints of a period (seconds), told to these channels, whose sections are the values."""
-    notify = ", ".join(f'"{name}"' for name in channels)
-    made = RULE.format(name=rule, notify=notify, more=more)
-    return made + "".join(channels.values()) + METRICS.format(period=period)
+    made = RULE.format(name=rule, notify=_quoted(channels), more=more)
+    return made + "".join(channels.values()) + METRICS.format(period=period, collected=_quoted(collected))
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)

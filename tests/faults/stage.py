@@ -99,9 +99,11 @@ class Stage:
 
         ``over`` makes it a rule over groups, and names it ``pool-hot``.
         """
-        name = "pool-hot" if over else "cpu-high"
-        file = testing.parse(rules.text(1, channels, name, over), "crash.toml")
-        made = config.to_configuration(file, self.configurations.load())
+        self.put(rules.text(1, channels, "pool-hot" if over else "cpu-high", over), **changes)
+
+    def put(self, text: str, **changes: object) -> None:
+        """Put a file in force; ``changes`` are of every channel, past what it may say."""
+        made = config.to_configuration(testing.parse(text, "crash.toml"), self.configurations.load())
         changed = {name: channel.model_copy(update=changes) for name, channel in made.channels.items()}
         assert self.configurations.save(made.model_copy(update={"channels": changed}))
 

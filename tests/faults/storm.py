@@ -170,7 +170,7 @@ class Storm:
 
     def _apply(self, env: dict[str, str]) -> None:
         file = self.folder / "storm.toml"
-        sections = [rules.text(PERIOD, {"ops": rules.channel("ops", self.pager.url)})]
+        sections = [rules.text(PERIOD, {"ops": rules.channel("ops", self.pager.url)}, collected=roles.METRICS)]
         sections += [rules.channel("boss", self.boss.url), roles.rules(f"{self.aws.url}/123456789012/storm")]
         for each in self.fleet.machines:
             sections.append(rules.workers([each], PERIOD, **self.roles.labels.get(each, {})))
@@ -396,7 +396,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=300)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--mutant", choices=("apart", "marked"))
+    parser.add_argument("--mutant", choices=("apart", "marked", "halfseen"))
     asked = parser.parse_args()
     logs.configure("error")
     with tempfile.TemporaryDirectory(prefix="workermon-storm-") as folder:

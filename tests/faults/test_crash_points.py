@@ -254,6 +254,93 @@ def over_a_group(stage: Stage) -> None:
     stage.check()
 
 
+def by_halves(stage: Stage) -> None:
+    """Die when a group is written of which half is known for seconds more than the rest: it waits for all of them."""
+    stage.key = "group:pool=a/pool-hot"
+    stage.configure({"ops": rules.channel("ops", stage.pager.url)}, over='over = { by = "pool", aggregate = "avg" }')
+    soon, later = stage.ids
+    stage.command("add", soon, "--interval", "1s", "--label", "pool=a")
+    stage.command("add", later, "--interval", "6s", "--label", "pool=a")
+    stage.load(97.0, soon)
+    stage.load(10.0, later)
+    stage.dies("run")
+    with stage.running():
+        stage.let_pass(10.0)
+        assert not stage.pager.of(stage.key), "it pages by the half that is known"
+        stage.load(97.0, later)
+        stage.until("firing")
+        stage.load(10.0, soon, later)
+        stage.until("resolved")
+    stage.check()
+
+
+def of_two_rules(stage: Stage) -> None:
+    """Die when an alert about two others is written or sent, together with theirs, and again when all are over."""
+    stage.put(
+        rules.text(1, {"ops": rules.channel("ops", stage.pager.url)})
+        + rules.RULE.format(name="cpu-hot", notify='"ops"', more="")
+        + '[[rules]]\nname = "both"\nwhen = "cpu-high and cpu-hot"\nnotify = ["ops"]\n'
+    )
+    stage.command("add", stage.worker_id, "--interval", "1s")
+    keys = [f"{stage.worker_id}/{name}" for name in ("cpu-high", "cpu-hot", "both")]
+    for value, status in ((97.0, "firing"), (10.0, "resolved")):
+        stage.load(value)
+        stage.let_pass(4.0)
+        stage.dies("run")
+        with stage.running():
+            for key in keys:
+                stage.until(status, key)
+    stage.check(*keys)
+
+
+def _until_due(stage: Stage) -> None:
+    """Have an alert fire whose escalation to the other receiver is due while nothing runs."""
+    stage.put(
+        rules.text(
+            1,
+            {"ops": rules.channel("ops", stage.pager.url)},
+            more='escalate = [{ after = "4s", notify = ["boss"] }]',
+        )
+        + rules.channel("boss", stage.other.url)
+    )
+    stage.command("add", stage.worker_id, "--interval", "1s")
+    stage.load(97.0)
+    with stage.running():
+        stage.until("firing")
+    assert not stage.other.received, "it is not due yet"
+    stage.let_pass(4.5)
+
+
+def escalated(stage: Stage) -> None:
+    """Die while an escalation that is due is written, claimed, sent or noted: it comes once, and so does the end."""
+    _until_due(stage)
+    stage.dies("run")
+    with stage.running():
+        stage.wait(lambda: stage.other.of(stage.key) and not stage.outbox.backlog(), "the escalation")
+        stage.load(10.0)
+        stage.until("resolved")
+        stage.wait(lambda: not stage.other.of(stage.key)[-1].firing, "its end")
+    assert len(stage.other.pages(stage.key)) == 1
+    assert len({each.id for each in stage.other.received}) == 2
+    assert all(each.document["escalation"]["step"] == 1 for each in stage.other.received if each.firing)
+    assert stage.other.wrong(stage.key) is None
+    stage.check()
+
+
+def acknowledged(stage: Stage) -> None:
+    """Die when an escalation is written or claimed; who acknowledges then keeps it from being sent."""
+    _until_due(stage)
+    stage.dies("run")
+    stage.command("ack", stage.key)
+    with stage.running():
+        stage.wait(lambda: not stage.outbox.backlog(), "nothing that waits")
+        stage.let_pass(5.0)
+        stage.load(10.0)
+        stage.until("resolved")
+    assert not any(each.firing for each in stage.other.received)
+    stage.check()
+
+
 def given_up(stage: Stage) -> None:
     """Die while a channel's refusal is told on another one, and while it is told that it takes notifications again."""
     stage.configure(
@@ -471,6 +558,12 @@ SCENES = {
     "grouped": Scene(in_a_group, ("group.postponed", "group.sent", "group.delivered", "group.delivered:2"), 3),
     "account": Scene(of_an_account, ("scope.committed", "deliver.sent")),
     "pooled": Scene(over_a_group, ("evaluate.groups_judged", "evaluate.groups_committed"), 2),
+    "by halves": Scene(by_halves, ("evaluate.groups_committed",), 2),
+    "two rules": Scene(of_two_rules, ("evaluate.judged", "evaluate.committed", "deliver.sent")),
+    "escalated": Scene(
+        escalated, ("listener.found", "evaluate.committed", "deliver.claimed", "deliver.sent", "deliver.delivered")
+    ),
+    "acknowledged": Scene(acknowledged, ("evaluate.judged", "evaluate.committed", "deliver.claimed")),
     "left": Scene(while_left, ("scope.closed",)),
     "given up": Scene(given_up, ("channel.fired", "deliver.given_up", "channel.resolved", "deliver.delivered")),
     "rung": Scene(through_the_queue, ("queue.warned", "queue.rung")),
@@ -485,8 +578,8 @@ SCENES = {
 
 #: What is played together, for most of the time they wait: for a start, for a lease to end.
 ACTS = (
-    ("collected", "heard"),
-    ("judged", "delivered"),
+    ("collected", "heard", "escalated", "by halves"),
+    ("judged", "delivered", "two rules", "acknowledged"),
     ("grouped", "added", "removed"),
     ("account", "left", "given up", "pooled"),
     ("reminded", "paused", "resumed"),
@@ -499,6 +592,8 @@ MUTANTS = {
     "marked": ("delivered", "deliver.claimed", "the (firing|resolved)"),
     "marked, in a group": ("grouped", "group.postponed", "the (firing|resolved)"),
     "apart, of an account": ("account", "scope.committed", "the (firing|resolved)"),
+    "apart, of an escalation": ("escalated", "evaluate.committed", "the escalation"),
+    "halfseen": ("by halves", "evaluate.groups_committed", "by the half that is known"),
     "forgotten": ("reminded", "listener.found", "the reminders"),
     "halves": ("applied", "apply.written", "cpu-high"),
 }
