@@ -257,15 +257,17 @@ def over_a_group(stage: Stage) -> None:
 def by_halves(stage: Stage) -> None:
     """Die when a group is written of which half is known for seconds more than the rest: it waits for all of them."""
     stage.key = "group:pool=a/pool-hot"
-    stage.configure({"ops": rules.channel("ops", stage.pager.url)}, over='over = { by = "pool", aggregate = "avg" }')
+    over = 'over = { by = "pool", aggregate = "avg" }'
+    text = rules.text(1, {"ops": rules.channel("ops", stage.pager.url)}, "pool-hot", over)
+    stage.put(text.replace('breach = "3 of 3"', 'breach = "1 of 1"'))
     soon, later = stage.ids
-    stage.command("add", soon, "--interval", "1s", "--label", "pool=a")
+    stage.load(10.0, soon, later)
     stage.command("add", later, "--interval", "6s", "--label", "pool=a")
-    stage.load(97.0, soon)
-    stage.load(10.0, later)
+    stage.command("add", soon, "--interval", "1s", "--label", "pool=a")
     stage.dies("run")
     with stage.running():
-        stage.let_pass(10.0)
+        stage.load(97.0, soon)
+        stage.let_pass(13.0)
         assert not stage.pager.of(stage.key), "it pages by the half that is known"
         stage.load(97.0, later)
         stage.until("firing")
@@ -560,9 +562,7 @@ SCENES = {
     "pooled": Scene(over_a_group, ("evaluate.groups_judged", "evaluate.groups_committed"), 2),
     "by halves": Scene(by_halves, ("evaluate.groups_committed",), 2),
     "two rules": Scene(of_two_rules, ("evaluate.judged", "evaluate.committed", "deliver.sent")),
-    "escalated": Scene(
-        escalated, ("listener.found", "evaluate.committed", "deliver.claimed", "deliver.sent", "deliver.delivered")
-    ),
+    "escalated": Scene(escalated, ("evaluate.committed", "deliver.claimed", "deliver.sent", "deliver.delivered")),
     "acknowledged": Scene(acknowledged, ("evaluate.judged", "evaluate.committed", "deliver.claimed")),
     "left": Scene(while_left, ("scope.closed",)),
     "given up": Scene(given_up, ("channel.fired", "deliver.given_up", "channel.resolved", "deliver.delivered")),
